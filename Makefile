@@ -1,0 +1,42 @@
+# make demo: the main job on real digits, with pictures. make test: the tests. Both set everything up themselves.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DEMO   ?= demo
+
+.PHONY: demo test test-slow lint format clean
+
+$(READY): pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	rm -rf $(DEMO)/runs && mkdir -p $(DEMO)
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff train-vae --config ../configs/demo.yaml
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff reconstruct
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff train-denoiser --config ../configs/demo.yaml
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample --config ../configs/demo.yaml
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample -n 16 --guidance 2 --trajectory steps.png --out guided.png
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample -n 16 --guidance 2 --trajectory steps.gif --out guided.png
+	@echo "pictures are in $(DEMO)/: samples.png, guided.png, steps.png, steps.gif, reconstructions.png"
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

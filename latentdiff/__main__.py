@@ -1,0 +1,5 @@
+"""`python -m latentdiff` is the `latentdiff` command."""
+
+from latentdiff.cli import main
+
+main()
