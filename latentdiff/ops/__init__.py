@@ -1,0 +1,87 @@
+"""The fused operations: noise, noising and one reverse step, each a single ``torch.ops.latentdiff`` operation.
+
+float32 results are equal to the last bit whatever implementation, device, stride, batch split or thread count computes
+them. 16-bit tensors compute in float32 and round once at the store; float64 tensors compute in float64.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from latentdiff.ops import autograd as _autograd  # noqa: F401  registers the operations and their gradients
+
+__all__ = ["add_noise", "implementation", "normal", "step", "step_x0"]
+
+
+def normal(seeds: Tensor, stream: Tensor, shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw standard normals [B, *shape] that depend on (seed, stream, element) alone, on the device of ``seeds``.
+
+    ``seeds``: int64 [B]; ``stream``: int64 [] or [B]. Other dtypes than float32 are the float32 normal converted.
+    Element i of a sample, in row-major order, is word i % 4 of block i // 4: Philox4x32-10 (Salmon et al. 2011) with
+    the block and the stream as counter and the seed as key, then Box and Muller's transform.
+    """
+    return cast(Tensor, torch.ops.latentdiff.normal(seeds, stream, list(shape), dtype))
+
+
+def add_noise(
+    x0: Tensor, coef: Tensor, *, noise: Tensor | None = None, seeds: Tensor | None = None, stream: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return ``x_t = alpha x0 + sigma z`` and the training target ``a x0 + b z`` from one pass.
+
+    ``x0``: [B, ...]; ``coef``: float32 or float64 [1 or B, 4] with columns (alpha, sigma, a, b). z is ``noise``, shaped
+    and typed as x0, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; exactly one of the two is required.
+    Raises ValueError or TypeError with what was expected and found.
+    """
+    return cast(tuple[Tensor, Tensor], torch.ops.latentdiff.add_noise(x0, coef, noise, seeds, stream))
+
+
+def step(
+    x: Tensor,
+    outs: Sequence[Tensor],
+    coef: Tensor,
+    *,
+    clip: float | None = None,
+    noise: Tensor | None = None,
+    seeds: Tensor | None = None,
+    stream: Tensor | None = None,
+) -> Tensor:
+    """Return ``x_s = k x + sum r_i out_i + m x0 + c z`` with ``x0 = clip(p x + sum q_i out_i)`` from one pass.
+
+    ``x``: [B, ...]; ``outs``: one to four network outputs like x; ``coef``: float32 or float64 [1 or B, K] with columns
+    (k, m, c, p, q_1..q_n) or (k, m, c, p, q_1..q_n, r_1..r_n). x0 is clipped to [-clip, clip]; NaN stays NaN. z is
+    ``noise``, shaped and typed as x, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; with neither the
+    term c z is left out. Raises ValueError or TypeError with what was expected and found.
+    """
+    return cast(Tensor, torch.ops.latentdiff.step(x, _several(outs), coef, clip, noise, seeds, stream))
+
+
+def step_x0(
+    x: Tensor,
+    outs: Sequence[Tensor],
+    coef: Tensor,
+    *,
+    clip: float | None = None,
+    noise: Tensor | None = None,
+    seeds: Tensor | None = None,
+    stream: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return ``(x_s, x0)`` of :func:`step` from one pass; same arguments and errors."""
+    return cast(
+        tuple[Tensor, Tensor],
+        torch.ops.latentdiff.step_x0(x, _several(outs), coef, clip, noise, seeds, stream),
+    )
+
+
+def implementation() -> str:
+    """Name the kernels that serve CPU and CUDA tensors: "fallback" (PyTorch) or "native", or one for each device."""
+    has = torch._C._dispatch_has_kernel_for_dispatch_key
+    cpu, cuda = ("native" if has("latentdiff::step", key) else "fallback" for key in ("CPU", "CUDA"))
+    return cpu if cpu == cuda else f"cpu {cpu}, cuda {cuda}"
+
+
+def _several(outs: Sequence[Tensor] | Tensor) -> list[Tensor]:
+    if isinstance(outs, Tensor):  # a tensor is a sequence of its rows: never what was meant
+        raise TypeError(f"expected outs as a list or tuple of tensors, got one tensor of shape {list(outs.shape)}")
+    return list(outs)

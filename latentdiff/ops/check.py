@@ -1,0 +1,110 @@
+"""What the operations accept: every message names the operation, what it expected and what it got."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_VALUES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_COEFFICIENTS = (torch.float32, torch.float64)
+MAX_OUTS = 4
+
+
+def normal(seeds: Tensor, stream: Tensor, shape: Sequence[int], dtype: torch.dtype) -> None:
+    """Check the arguments of ``normal``."""
+    _keys("normal", seeds, stream)
+    if dtype not in _VALUES:
+        raise TypeError(f"normal: expected dtype one of {_names(_VALUES)}, got {dtype}")
+    if any(size < 0 for size in shape):
+        raise ValueError(f"normal: expected a shape of sizes >= 0, got {list(shape)}")
+
+
+def add_noise(x0: Tensor, coef: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None) -> None:
+    """Check the arguments of ``add_noise``."""
+    _samples("add_noise", "x0", x0)
+    _coefficients("add_noise", coef, "x0", x0, (4,))
+    if noise is None and seeds is None and stream is None:
+        raise ValueError("add_noise: expected noise or (seeds, stream), got neither")
+    _noise("add_noise", "x0", x0, noise, seeds, stream)
+
+
+def step(
+    op: str,
+    x: Tensor,
+    outs: Sequence[Tensor],
+    coef: Tensor,
+    clip: float | None,
+    noise: Tensor | None,
+    seeds: Tensor | None,
+    stream: Tensor | None,
+) -> None:
+    """Check the arguments of ``step`` and ``step_x0`` (``op`` is the name in the messages)."""
+    _samples(op, "x", x)
+    n = len(outs)
+    if not 1 <= n <= MAX_OUTS:
+        raise ValueError(f"{op}: expected 1 to {MAX_OUTS} outs, got {n}")
+    for i, out in enumerate(outs):
+        _like(op, f"outs[{i}]", out, "x", x)
+    _coefficients(op, coef, "x", x, (4 + n, 4 + 2 * n))
+    if clip is not None and not clip > 0:
+        raise ValueError(f"{op}: expected clip > 0 or None, got {clip}")
+    _noise(op, "x", x, noise, seeds, stream)
+
+
+def _names(dtypes: Sequence[torch.dtype]) -> str:
+    return ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+
+
+def _samples(op: str, name: str, x: Tensor) -> None:
+    if x.dtype not in _VALUES:
+        raise TypeError(f"{op}: expected {name} of dtype {_names(_VALUES)}, got {x.dtype}")
+    if x.dim() < 1:
+        raise ValueError(f"{op}: expected {name} of shape [B, ...], got a 0-d tensor")
+
+
+def _like(op: str, name: str, tensor: Tensor, model_name: str, model: Tensor) -> None:
+    if tensor.dtype != model.dtype:
+        raise TypeError(f"{op}: expected {name} of {model_name}'s dtype {model.dtype}, got {tensor.dtype}")
+    if tensor.shape != model.shape:
+        raise ValueError(f"{op}: expected {name} of {model_name}'s shape {list(model.shape)}, got {list(tensor.shape)}")
+    _device(op, name, tensor, model_name, model)
+
+
+def _device(op: str, name: str, tensor: Tensor, model_name: str, model: Tensor) -> None:
+    if tensor.device != model.device:
+        raise ValueError(f"{op}: expected {name} on {model_name}'s device {model.device}, got {tensor.device}")
+
+
+def _coefficients(op: str, coef: Tensor, name: str, x: Tensor, columns: tuple[int, ...]) -> None:
+    if coef.dtype not in _COEFFICIENTS:
+        raise TypeError(f"{op}: expected coef of dtype {_names(_COEFFICIENTS)}, got {coef.dtype}")
+    if coef.dim() != 2 or coef.shape[1] not in columns or (coef.shape[0] != 1 and coef.shape[0] != x.shape[0]):
+        wanted = " or ".join(map(str, columns))
+        raise ValueError(f"{op}: expected coef of shape [1 or {x.shape[0]}, {wanted}], got {list(coef.shape)}")
+    _device(op, "coef", coef, name, x)
+
+
+def _noise(op: str, name: str, x: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None) -> None:
+    if noise is not None:
+        if seeds is not None or stream is not None:
+            raise ValueError(f"{op}: expected either noise or (seeds, stream), got both")
+        _like(op, "noise", noise, name, x)
+    elif seeds is not None and stream is not None:
+        _keys(op, seeds, stream)
+        if seeds.shape[0] != x.shape[0]:
+            raise ValueError(f"{op}: expected seeds of shape [{x.shape[0]}], got {list(seeds.shape)}")
+        _device(op, "seeds", seeds, name, x)
+    elif seeds is not None or stream is not None:
+        got = "seeds alone" if stream is None else "stream alone"
+        raise ValueError(f"{op}: expected seeds and stream together, got {got}")
+
+
+def _keys(op: str, seeds: Tensor, stream: Tensor) -> None:
+    for name, tensor in (("seeds", seeds), ("stream", stream)):
+        if tensor.dtype != torch.int64:
+            raise TypeError(f"{op}: expected {name} of dtype int64, got {tensor.dtype}")
+    if seeds.dim() != 1:
+        raise ValueError(f"{op}: expected seeds of shape [B], got {list(seeds.shape)}")
+    if stream.dim() != 0 and stream.shape != seeds.shape:
+        raise ValueError(f"{op}: expected stream of shape [] or {list(seeds.shape)}, got {list(stream.shape)}")
+    _device(op, "stream", stream, "seeds'", seeds)
