@@ -1,0 +1,57 @@
+"""Images in, uint8 tensors out: built-in digits, npz, idx, image folders; order, augmentation, conversion.
+
+The names load on first use, so that `latentdiff datasets` (catalog.py) runs without importing torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from latentdiff.data.augment import Augment
+    from latentdiff.data.catalog import DatasetInfo, data_root, list_datasets
+    from latentdiff.data.convert import to_float, to_uint8
+    from latentdiff.data.load import load_dataset
+    from latentdiff.data.order import batch_indices, permutation
+    from latentdiff.data.types import Dataset, Split
+
+__all__ = [
+    "Augment",
+    "Dataset",
+    "DatasetInfo",
+    "Split",
+    "batch_indices",
+    "data_root",
+    "list_datasets",
+    "load_dataset",
+    "permutation",
+    "to_float",
+    "to_uint8",
+]
+
+_HOME = {
+    "Augment": "augment",
+    "Dataset": "types",
+    "DatasetInfo": "catalog",
+    "Split": "types",
+    "batch_indices": "order",
+    "data_root": "catalog",
+    "list_datasets": "catalog",
+    "load_dataset": "load",
+    "permutation": "order",
+    "to_float": "convert",
+    "to_uint8": "convert",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module on first use; AttributeError for any other name."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *__all__})

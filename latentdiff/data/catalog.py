@@ -1,0 +1,67 @@
+"""Which data sets there are and where they come from; imports neither torch nor numpy, so that listing is instant."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+MNIST_IDX = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """One line of `latentdiff datasets`: size in words, license, whether it can be loaded now, where it comes from."""
+
+    name: str
+    description: str
+    size: str
+    license: str
+    available: bool
+    source: str
+
+
+def data_root(root: Path | None = None) -> Path:
+    """The folder for data: `root`, else the environment's LATENTDIFF_DATA, else ~/.cache/latentdiff/data."""
+    if root is not None:
+        return Path(root).expanduser()
+    named = os.environ.get("LATENTDIFF_DATA")
+    return Path(named).expanduser() if named else Path("~/.cache/latentdiff/data").expanduser()
+
+
+def find_mnist(root: Path) -> Path | None:
+    """mnist.npz or the folder with the four idx files (.gz or not), in `root` or `root`/mnist; None if not there."""
+    for folder in (root, root / "mnist"):
+        if (folder / "mnist.npz").is_file():
+            return folder / "mnist.npz"
+        if all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in MNIST_IDX):
+            return folder
+    return None
+
+
+def list_datasets(root: Path | None = None) -> list[DatasetInfo]:
+    """The built-in data sets; `root` as in `data_root`. Reads no images and does not touch the network."""
+    folder = data_root(root)
+    mnist = find_mnist(folder)
+    where = str(mnist) if mnist else f"downloaded on first use to {folder / 'mnist'} (or put mnist.npz there)"
+    return [
+        DatasetInfo(
+            name="mnist5k",
+            description="5,000 handwritten digits, 500 of each (the default)",
+            size="28x28 grey; train 4,000, val 500, test 500; 0.7 MB",
+            license="CC BY-SA 3.0",
+            available=(Path(__file__).parent / "mnist5k.xz").is_file(),
+            source="in the package",
+        ),
+        DatasetInfo(
+            name="mnist",
+            description="MNIST, all 70,000 handwritten digits",
+            size="28x28 grey; train 55,000, val 5,000, test 10,000; 12 MB",
+            license="CC BY-SA 3.0",
+            available=mnist is not None,
+            source=where,
+        ),
+    ]

@@ -1,0 +1,145 @@
+"""One image file to uint8 pixels, or the reason why not. The file is not trusted: header and limits come first."""
+
+import stat
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from latentdiff.data.fit import flatten_alpha
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+MAX_PIXELS = 2**26
+MAX_FILE_BYTES = 2**28
+_ORIENTATION = 0x0112
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError)
+"""What Pillow's three decoders raise on damaged content."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Pixels uint8 [H, W, C], C = 1 if every pixel is grey, else 3; what had to be converted, in words."""
+
+    pixels: NDArray[np.uint8]
+    conversions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a file is not used, in a few words."""
+
+    reason: str
+
+
+def _is_16_bit(file: BinaryIO) -> bool:
+    """Whether this is a PNG of 16 bits per channel (Pillow tells only for grey ones)."""
+    header = file.read(25)
+    file.seek(0)
+    return header[:8] == b"\x89PNG\r\n\x1a\n" and header[12:16] == b"IHDR" and header[24:25] == b"\x10"
+
+
+def _oriented(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo the EXIF orientation (2..8) of pixels [H, W, C] (EXIF 2.32, tag 0x0112)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 if there is none or it cannot be read."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except (*_DAMAGED, KeyError, TypeError, IndexError):
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _pixels(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[str]]:
+    """Grey or RGB pixels [H, W, C] of a loaded image and the conversions.
+
+    16-bit: the high byte (a transparent color is ignored there); CMYK and palette: to RGB; alpha: composited on white.
+    """
+    conversions = ["16-bit"] if deep else []
+    if deep:
+        image.info.pop("transparency", None)
+    if image.mode.startswith("I"):
+        high = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
+        return high.astype(np.uint8)[..., None], conversions
+    if image.mode == "CMYK":
+        conversions.append("CMYK")
+    if image.mode in ("P", "PA"):
+        conversions.append("palette")
+    if image.has_transparency_data:
+        conversions.append("alpha")
+        rgb = flatten_alpha(np.asarray(image.convert("RGBA")))
+    elif image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))[..., None], conversions
+    else:
+        rgb = np.asarray(image.convert("RGB"))
+    grey = bool((rgb[..., :1] == rgb[..., 1:]).all())
+    return rgb[..., :1] if grey else rgb, conversions
+
+
+def _decode(file: BinaryIO, suffix: str) -> Decoded | Refused:
+    """Decode an open file; `suffix` as in SUFFIXES."""
+    deep = _is_16_bit(file)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return Refused("too large")
+    except _DAMAGED:
+        return Refused("not a PNG, JPEG or WEBP image")
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            return Refused("too large")
+        kind = "JPEG" if image.format == "MPO" else image.format
+        animated = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+        try:
+            image.load()
+            pixels, conversions = _pixels(image, deep=deep)
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return Refused("too large")
+        except _DAMAGED:
+            return Refused("truncated or damaged")
+        orientation = _orientation(image)
+    if animated:
+        conversions.append("animated (first frame)")
+    if kind != SUFFIXES.get(suffix):
+        conversions.append("wrong suffix")
+    if orientation != 1:
+        conversions.append("EXIF-rotated")
+    if pixels.shape[:2] == (1, 1):
+        conversions.append("1x1")
+    return Decoded(_oriented(pixels, orientation), tuple(conversions))
+
+
+def decode_file(path: Path) -> Decoded | Refused:
+    """Decode a PNG, JPEG or WEBP file, whatever of the three its suffix says; never raises for what is in the file.
+
+    Refuses what is no regular file, above 256 MiB or 2^26 pixels (checked before decoding), or damaged.
+    """
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            return Refused("not a regular file")
+        if facts.st_size == 0:
+            return Refused("empty")
+        if facts.st_size > MAX_FILE_BYTES:
+            return Refused("too large")
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _decode(file, path.suffix.lower())
+    except OSError as error:
+        return Refused(f"unreadable ({error.strerror or 'error'})")

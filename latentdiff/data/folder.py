@@ -1,0 +1,160 @@
+"""A folder of images: class subfolders, train/val/test subfolders, captions; odd files converted or refused."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentdiff.data.captions import Annotations, read_annotations
+from latentdiff.data.decode import SUFFIXES, Decoded, decode_file
+from latentdiff.data.fit import Fit, resized, set_channels
+from latentdiff.data.npz import MAX_BYTES
+from latentdiff.data.part import Part, Parts, number_labels
+from latentdiff.data.split import by_path
+from latentdiff.data.walk import shown, walk
+from latentdiff.errors import InputError
+
+_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_OTHER_SUFFIXES = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".ppm", ".pgm", ".svg", ".ico")
+"""Image formats that are refused by name, so that the user learns why the picture is missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """The images that could be decoded: relative paths and pixels, in the same order."""
+
+    paths: tuple[str, ...]
+    images: tuple[NDArray[np.uint8], ...]
+    notes: tuple[str, ...]
+
+
+def _counted(reasons: Sequence[tuple[str, str]]) -> str:
+    """ "2 truncated or damaged (first: a.png), 1 empty (b.png)" from (path, reason) pairs."""
+    counts = Counter(reason for _, reason in reasons)
+    first = {reason: path for path, reason in reversed(reasons)}
+    return ", ".join(
+        f"{count} {reason} ({'first: ' if count > 1 else ''}{shown(first[reason])})"
+        for reason, count in counts.most_common()
+    )
+
+
+def _split_of(path: str) -> str | None:
+    """train, val or test by the top folder of a relative path; None for other places."""
+    top, slash, _ = path.partition("/")
+    return _SPLITS.get(top.lower()) if slash else None
+
+
+def _decode_all(root: Path, candidates: Sequence[str], refused_before: Sequence[tuple[str, str]], fit: Fit) -> _Read:
+    """Decode (and resize) the candidates in order; InputError if more than half of all files are refused."""
+    paths: list[str] = []
+    images: list[NDArray[np.uint8]] = []
+    refused, converted, size = list(refused_before), Counter[str](), 0
+    for path in candidates:
+        if path.lower().endswith(_OTHER_SUFFIXES):
+            refused.append((path, f"unsupported format {path[path.rindex('.') :].lower()}"))
+            continue
+        result = decode_file(root / path)
+        if not isinstance(result, Decoded):
+            refused.append((path, result.reason))
+            continue
+        converted.update(result.conversions)
+        images.append(resized(result.pixels, fit.size, fit.resize) if fit.size else result.pixels)
+        paths.append(path)
+        size += images[-1].nbytes
+        if size > MAX_BYTES:
+            raise InputError(f"{root}: expected at most {MAX_BYTES} bytes of pixels, found more; give a smaller --size")
+    if 2 * len(refused) > len(refused) + len(paths):
+        name, reason = refused[0]
+        raise InputError(
+            f"{root}: expected mostly usable images, found {len(refused)} of {len(refused) + len(paths)} refused, "
+            f"the first {shown(name)}: {reason}"
+        )
+    notes = []
+    if converted:
+        notes.append("converted " + ", ".join(f"{count} {what}" for what, count in converted.most_common()))
+    if refused:
+        notes.append(f"refused {len(refused)} of {len(refused) + len(paths)}: {_counted(refused)}")
+    return _Read(tuple(paths), tuple(images), tuple(notes))
+
+
+def _stacked(root: Path, read: _Read, channels: int | None) -> NDArray[np.uint8]:
+    """uint8 [N, H, W, C]; C is `channels`, else 1 if all images are grey, else 3. InputError if sizes differ."""
+    sizes = Counter(image.shape[:2] for image in read.images)
+    if len(sizes) > 1:
+        (common, count), (other, _) = sizes.most_common(2)
+        example = next(p for p, image in zip(read.paths, read.images, strict=True) if image.shape[:2] == other)
+        raise InputError(
+            f"{root}: expected images of one size, found {len(sizes)} sizes: {common[1]}x{common[0]} in {count} of "
+            f"{len(read.images)}, but {other[1]}x{other[0]} in {shown(example)}; give --size"
+        )
+    channels = channels or max(image.shape[2] for image in read.images)
+    return np.stack([set_channels(image, channels) for image in read.images])
+
+
+def _labels(
+    root: Path, paths: Sequence[str], places: Sequence[str], found: Annotations
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+    """Labels [N] and class names: from metadata.jsonl, else the class folders (the top one of each of `places`)."""
+    if found.labels:
+        values = [found.labels.get(path) for path in paths]
+        missing = [path for path, value in zip(paths, values, strict=True) if value is None]
+        if missing:
+            raise InputError(
+                f"{root}: expected a label for every image or for none, found none for {len(missing)} of "
+                f"{len(paths)}, the first {shown(missing[0])}"
+            )
+        if len({type(value) for value in values}) > 1:
+            raise InputError(f"{root}: expected labels that are all integers or all strings, found both")
+        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
+            raise InputError(f"{root}: expected integer labels that are class numbers, found one beyond 64 bits")
+        (labels,), classes = number_labels([np.array(values)], source=str(root))
+        return labels, classes
+    tops = [place.partition("/")[0] if "/" in place else "" for place in places]
+    names = sorted(set(tops))
+    if "" in names or len(names) < 2:
+        return None, None
+    number = {name: i for i, name in enumerate(names)}
+    return np.array([number[top] for top in tops], dtype=np.int64), tuple(shown(name) for name in names)
+
+
+def load_folder(root: Path, fit: Fit, *, seed: int) -> Parts:
+    """Read all PNG, JPEG and WEBP files below `root`, in the sorted order of their relative paths.
+
+    Top folders train, val (valid, validation) and test are the splits if there is a train; else 90/5/5 by a hash of
+    (seed, path). Labels come from metadata.jsonl, else from class folders if there are two and every image is in one.
+    InputError if nothing (or less than half) is usable, sizes differ and none was asked for, or annotations are wrong.
+    """
+    suffixes = (*SUFFIXES, *_OTHER_SUFFIXES)
+    tree = walk(root, suffixes=suffixes)
+    candidates = [path for path in tree.files if path.lower().endswith(suffixes)]
+    notes: tuple[str, ...] = ()
+    has_splits = any(_split_of(path) == "train" for path in candidates)
+    if has_splits:
+        outside = [path for path in candidates if _split_of(path) is None]
+        candidates = [path for path in candidates if _split_of(path) is not None]
+        notes = (f"ignored {len(outside)} images outside train, val and test",) if outside else ()
+    if not candidates and not tree.refused:
+        raise InputError(f"{root}: expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files")
+    read = _decode_all(root, candidates, tree.refused, fit)
+    if not read.paths:
+        raise InputError(f"{root}: expected PNG, JPEG or WEBP images, found none that can be used")
+    found = read_annotations(root, files=tree.files, images=candidates)
+    if found.unmatched:
+        notes += (f"ignored {found.unmatched} captions or labels of files that are not there",)
+    images = _stacked(root, read, fit.channels)
+    places = [path.partition("/")[2] for path in read.paths] if has_splits else list(read.paths)
+    labels, classes = _labels(root, read.paths, places, found)
+    captions = tuple(found.captions.get(path, "") for path in read.paths)
+    everything = Part(images, labels, captions if any(captions) else None)
+    if has_splits:
+        splits = np.array([_split_of(path) for path in read.paths])
+        rows = [np.flatnonzero(splits == name) for name in ("train", "val", "test")]
+    else:
+        rows = list(by_path(read.paths, seed=seed))
+    train, val, test = (everything.take(row) if len(row) else None for row in rows)
+    if train is None:
+        raise InputError(f"{root}: expected usable images in train, found none")
+    return Parts(train, val, test, classes=classes, notes=(*read.notes, *notes))

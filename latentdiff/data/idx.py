@@ -1,0 +1,91 @@
+"""idx files, the format MNIST is published in (http://yann.lecun.com/exdb/mnist/), plain or gzipped."""
+
+import gzip
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentdiff.data.npz import check_expansion
+from latentdiff.data.part import Part, Parts
+from latentdiff.errors import InputError
+
+_NAME = re.compile(r"(train|t10k|test|val)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", re.IGNORECASE)
+_RANK = {"images": 3, "labels": 1}
+
+
+def _idx_files(folder: Path) -> dict[tuple[str, str], Path]:
+    """(split, kind) -> file, for split train, val, test and kind images, labels; the plain file before the .gz."""
+    found: dict[tuple[str, str], Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = _NAME.fullmatch(path.name)
+        if match and path.is_file():
+            split = match[1].lower().replace("t10k", "test")
+            found.setdefault((split, match[2].lower()), path)
+    return found
+
+
+def has_idx(folder: Path) -> bool:
+    """Whether the folder holds idx files by their usual names."""
+    try:
+        return bool(_idx_files(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: expected a readable folder, found: {error.strerror}") from error
+
+
+def read_idx(path: Path, *, rank: int) -> NDArray[np.uint8]:
+    """One idx file of unsigned bytes with `rank` axes; a .gz name is decompressed.
+
+    InputError unless the header says just that and the content has the length the header promises.
+    """
+    source, compressed = str(path), 0
+    try:
+        compressed = path.stat().st_size
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            header = file.read(4 + 4 * rank)
+            magic = bytes((0, 0, 8, rank))
+            if len(header) < 4 + 4 * rank or header[:4] != magic:
+                raise InputError(f"{source}: expected an idx file (magic {magic.hex()}), found {header[:4].hex()}")
+            shape = struct.unpack(f">{rank}I", header[4:])
+            size = 1
+            for side in shape:
+                size *= side
+            if path.suffix.lower() == ".gz":
+                check_expansion(size, compressed, source=source)
+            elif size != compressed - len(header):
+                raise InputError(f"{source}: expected {size} bytes for {shape}, found {compressed - len(header)}")
+            data = file.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{source}: expected a readable idx file, found: {error}") from error
+    if len(data) != size:
+        found = f"{len(data)}" if len(data) < size else "more"
+        raise InputError(f"{source}: expected {size} bytes for {shape}, found {found}")
+    return np.frombuffer(bytearray(data), dtype=np.uint8).reshape(shape)
+
+
+def load_idx(folder: Path) -> Parts:
+    """Read train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and the same for t10k (or test) and val.
+
+    Labels and all but the training images are optional. InputError for wrong headers, sizes or lengths.
+    """
+    files = _idx_files(folder)
+    if ("train", "images") not in files:
+        names = ", ".join(path.name for path in files.values())
+        raise InputError(f"{folder}: expected train-images-idx3-ubyte or train-images-idx3-ubyte.gz, found {names}")
+    parts: dict[str, Part] = {}
+    for split in ("train", "val", "test"):
+        if (split, "images") not in files:
+            continue
+        images = read_idx(files[split, "images"], rank=_RANK["images"])
+        if 0 in images.shape:
+            raise InputError(f"{files[split, 'images']}: expected at least one image, found shape {images.shape}")
+        labels = None
+        if (split, "labels") in files:
+            labels = read_idx(files[split, "labels"], rank=_RANK["labels"])
+            if len(labels) != len(images):
+                raise InputError(f"{folder}: expected a label for each of {len(images)} images, found {len(labels)}")
+        parts[split] = Part(images[..., None], labels)
+    return Parts(parts["train"], parts.get("val"), parts.get("test"))

@@ -1,0 +1,95 @@
+"""load_dataset: one name or path to one Dataset."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latentdiff.data.catalog import data_root
+from latentdiff.data.embedded import load_mnist5k
+from latentdiff.data.fit import Fit, fit_part, parse_size
+from latentdiff.data.folder import load_folder
+from latentdiff.data.idx import has_idx, load_idx
+from latentdiff.data.mnist import load_mnist
+from latentdiff.data.npz import load_npz
+from latentdiff.data.part import Part, Parts, number_labels
+from latentdiff.data.split import complete
+from latentdiff.data.types import Dataset, Split
+from latentdiff.errors import InputError
+
+_EXPECTED = "mnist5k, mnist, a .npz file, a folder of idx files or a folder of images"
+
+
+def _as_split(part: Part, labels: NDArray[np.int64] | None) -> Split:
+    """The tensors of one part: images to [N, C, H, W]."""
+    images = np.array(part.images.transpose(0, 3, 1, 2), order="C", copy=True)
+    return Split(torch.from_numpy(images), None if labels is None else torch.from_numpy(labels), part.captions)
+
+
+def _same_captions(parts: Sequence[Part]) -> list[Part]:
+    """Captions for every part or for none: "" where only others have some."""
+    if all(part.captions is None for part in parts):
+        return list(parts)
+    return [Part(p.images, p.labels, p.captions if p.captions is not None else ("",) * len(p)) for p in parts]
+
+
+def _assemble(name: str, parts: Parts, fit: Fit, *, seed: int) -> Dataset:
+    """Split, resize, number the classes and turn into tensors."""
+    splits = [fit_part(part, fit) for part in complete(parts, seed=seed)]
+    shapes = [list(part.images.shape[1:]) for part in splits]
+    if any(shape != shapes[0] for shape in shapes):
+        raise InputError(
+            f"{name}: expected images of one size [H, W, C], found {shapes[0]} in train, {shapes[1]} in val, "
+            f"{shapes[2]} in test; give --size and --channels"
+        )
+    labels, classes = number_labels([part.labels for part in splits], source=name)
+    train, val, test = (_as_split(part, own) for part, own in zip(_same_captions(splits), labels, strict=True))
+    return Dataset(name, train, val, test, parts.classes or classes, parts.notes)
+
+
+def _read_path(data: str, fit: Fit, *, seed: int) -> Parts:
+    """The parts found at a path."""
+    try:
+        path = Path(data).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"data {data!r}: expected {_EXPECTED}, found an unusable path: {error}") from error
+    if is_folder and has_idx(path):
+        return load_idx(path)
+    if is_folder:
+        return load_folder(path, fit, seed=seed)
+    if is_file and path.suffix.lower() == ".npz":
+        return load_npz(path)
+    found = f"a {path.suffix or 'plain'} file" if is_file else "no such file or folder"
+    raise InputError(f"data {data!r}: expected {_EXPECTED}, found {found}")
+
+
+def load_dataset(
+    data: str = "mnist5k",
+    *,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    resize: str = "crop",
+    root: Path | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Load a built-in data set ("mnist5k", "mnist") or a path: .npz, folder of idx files, folder of images.
+
+    size: one side or (height, width) in pixels, None for the images' own; channels: 1 (grey) or 3 (RGB), None for the
+    images' own; resize: "crop" (shorter side to size, then the center), "stretch" or "pad"; root: where "mnist" is
+    looked for and downloaded to (default: LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that
+    the data does not define itself. A built-in name wins over a folder of that name (write ./mnist for the folder).
+    InputError, one line, if anything cannot be used.
+    """
+    fit = Fit(parse_size(size), channels, resize)
+    if isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise InputError(f"expected a seed in 0..2^64-1, found {seed}")
+    if data == "mnist5k":
+        parts = load_mnist5k()
+    elif data == "mnist":
+        parts = load_mnist(data_root(root))
+    else:
+        parts = _read_path(str(data), fit, seed=seed)
+    return _assemble(str(data), parts, fit, seed=seed)

@@ -1,0 +1,165 @@
+""".npz files with x_train/y_train/x_test/y_test, read without trust: nothing is unpickled, sizes are checked first."""
+
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from latentdiff.data.fit import flatten_alpha
+from latentdiff.data.part import Part, Parts
+from latentdiff.errors import InputError
+
+MAX_BYTES = 8 * 2**30
+"""Largest array, uncompressed."""
+BOMB_RATIO, BOMB_BYTES = 200, 64 * 2**20
+"""Arrays above BOMB_BYTES may be at most BOMB_RATIO times as large as what is in the file (MNIST: 5)."""
+_CHUNK = 1024
+
+
+def check_expansion(size: int, compressed: int, *, source: str) -> None:
+    """InputError if `size` bytes out of `compressed` bytes look like a decompression bomb."""
+    if size > MAX_BYTES:
+        raise InputError(f"{source}: expected at most {MAX_BYTES} bytes uncompressed, found {size}")
+    if size > BOMB_BYTES and size > BOMB_RATIO * max(compressed, 1):
+        raise InputError(
+            f"{source}: expected at most {BOMB_RATIO} times its compressed size, found {size} bytes in {compressed}"
+        )
+
+
+def _read_header(member: IO[bytes], *, key: str, source: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, Fortran order and dtype of an npy stream, which then stands at the data (numpy's NEP 1)."""
+    try:
+        version = npy.read_magic(member)
+        if version not in ((1, 0), (2, 0)):
+            raise InputError(f"{source}: expected {key} in npy format 1.0 or 2.0, found {version[0]}.{version[1]}")
+        return (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(member)
+    except (SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:  # out of numpy's header parser
+        raise InputError(f"{source}: expected an npy header in {key}, found something else") from error
+
+
+def _read_array(archive: zipfile.ZipFile, key: str, *, source: str) -> NDArray[np.generic]:
+    """One array of the archive, its header checked against the member's size before anything is allocated."""
+    info = archive.getinfo(f"{key}.npy")
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"{source}: expected {key} stored or deflated, found encryption or another compression")
+    check_expansion(info.file_size, info.compress_size, source=f"{source}: {key}")
+    with archive.open(info) as member:
+        shape, fortran, dtype = _read_header(member, key=key, source=source)
+        if dtype.hasobject or dtype.kind not in "buifU":
+            raise InputError(f"{source}: expected numbers or strings in {key}, found {dtype}")
+        size = dtype.itemsize
+        for side in shape:
+            if side < 0:
+                raise InputError(f"{source}: expected sizes of 0 and more in {key}, found shape {shape}")
+            size *= side
+        if size != info.file_size - member.tell():
+            raise InputError(
+                f"{source}: expected {size} bytes for {key} {shape} {dtype}, found {info.file_size - member.tell()}"
+            )
+        data = bytearray()
+        while piece := member.read(2**20):
+            data += piece
+        if len(data) != size:
+            raise InputError(f"{source}: expected {size} bytes for {key}, found {len(data)}")
+    if dtype.itemsize == 0 or size == 0:
+        return np.zeros(shape, dtype)
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _to_uint8(array: NDArray[np.generic], *, key: str, source: str) -> tuple[NDArray[np.uint8], str | None]:
+    """Pixels as uint8, with a note if they were converted; floats must be in [0, 1], integers in 0..255."""
+    if array.dtype == np.uint8:
+        return array.view(np.uint8), None
+    if array.dtype.kind not in "buif":
+        raise InputError(f"{source}: expected numbers in {key}, found {array.dtype}")
+    scale, high = (255.0, 1) if array.dtype.kind in "fb" else (1.0, 255)
+    pixels = np.empty(array.shape, dtype=np.uint8)
+    for start in range(0, len(array), _CHUNK):
+        chunk = array[start : start + _CHUNK].astype(np.float64)
+        if not np.isfinite(chunk).all():
+            raise InputError(f"{source}: expected finite pixels in {key}, found NaN or infinity")
+        if chunk.min() < 0 or chunk.max() > high:
+            found = f"{chunk.min():g}..{chunk.max():g}"
+            raise InputError(
+                f"{source}: expected {array.dtype} pixels of {key} in 0..{high}, found {found}; "
+                "give uint8 in 0..255 or floats in 0..1"
+            )
+        pixels[start : start + _CHUNK] = np.rint(chunk * scale)
+    return pixels, f"converted {array.dtype} images in 0..{high} to uint8"
+
+
+def _to_channels_last(images: NDArray[np.uint8], *, key: str, source: str) -> NDArray[np.uint8]:
+    """[N, H, W], [N, H, W, C] or [N, C, H, W] with C in 1, 3, 4 as [N, H, W, C]; the last axis wins where both fit."""
+    shape = images.shape
+    if images.ndim == 3:
+        images = images[..., None]
+    elif images.ndim == 4 and shape[3] not in (1, 3, 4) and shape[1] in (1, 3, 4):
+        images = images.transpose(0, 2, 3, 1)
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4):
+        raise InputError(f"{source}: expected {key} as [N, H, W], [N, H, W, C] or [N, C, H, W], found {shape}")
+    if 0 in images.shape:
+        raise InputError(f"{source}: expected at least one image in {key}, found shape {shape}")
+    return images
+
+
+def _read_part(archive: zipfile.ZipFile, suffix: str, *, source: str) -> tuple[Part, list[str]]:
+    """The images x<suffix> with labels y<suffix> and captions caption<suffix> where they are there."""
+    names = set(archive.namelist())
+    key = f"x{suffix}"
+    pixels, note = _to_uint8(_read_array(archive, key, source=source), key=key, source=source)
+    images = _to_channels_last(pixels, key=key, source=source)
+    notes = [note] if note else []
+    if images.shape[3] == 4:
+        images, notes = flatten_alpha(images), [*notes, "composited images with alpha on white"]
+    labels = captions = None
+    if f"y{suffix}.npy" in names:
+        labels = _read_array(archive, f"y{suffix}", source=source)
+        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        _check_rows(labels, len(images), key=f"y{suffix}", images=key, source=source)
+    if f"caption{suffix}.npy" in names:
+        texts = _read_array(archive, f"caption{suffix}", source=source)
+        _check_rows(texts, len(images), key=f"caption{suffix}", images=key, source=source)
+        if texts.dtype.kind != "U":
+            raise InputError(f"{source}: expected strings in caption{suffix}, found {texts.dtype}")
+        captions = tuple(str(text) for text in texts.tolist())
+    return Part(images, labels, captions), notes
+
+
+def _check_rows(array: NDArray[np.generic], n: int, *, key: str, images: str, source: str) -> None:
+    """InputError unless `array` is [n]."""
+    if array.shape != (n,):
+        raise InputError(f"{source}: expected {key} [{n}], one for each image of {images}, found {list(array.shape)}")
+
+
+def load_npz(path: Path) -> Parts:
+    """Read x_train (x_val, x_test optional) or x, with labels y_* and captions caption_* where given.
+
+    Images [N, H, W], [N, H, W, C] or [N, C, H, W], C in 1, 3, 4; uint8, other integers in 0..255, floats in [0, 1].
+    InputError for damaged files, object arrays, zip bombs, missing keys, wrong shapes or values.
+    """
+    source = str(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+            suffixes = ["_train", "_val", "_test"] if "x_train.npy" in names else [""]
+            found = [suffix for suffix in suffixes if f"x{suffix}.npy" in names]
+            if not found:
+                keys = ", ".join(sorted(name.removesuffix(".npy") for name in names)[:8]) or "nothing"
+                raise InputError(f"{source}: expected the arrays x_train, y_train, x_test, y_test or x, found {keys}")
+            parts = {suffix: _read_part(archive, suffix, source=source) for suffix in found}
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{source}: expected a readable .npz file, found: {' '.join(str(error).split())}") from error
+    except MemoryError as error:
+        raise InputError(f"{source}: expected arrays that fit into memory, found larger ones") from error
+    notes = tuple(dict.fromkeys(note for _, part_notes in parts.values() for note in part_notes))
+    if found == [""]:
+        return Parts(parts[""][0], pooled=True, notes=notes)
+    val, test = (parts[key][0] if key in parts else None for key in ("_val", "_test"))
+    return Parts(parts["_train"][0], val, test, notes=notes)

@@ -1,0 +1,70 @@
+"""Part and Parts: what the loaders build in numpy, before anything becomes a tensor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentdiff.errors import InputError
+
+MAX_CLASSES = 100_000
+"""Integer labels are class numbers, not identifiers: a network has an embedding row for each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Images of one split: uint8 [N, H, W, C]; labels as found (integers or strings) [N]; captions."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.generic] | None = None
+    captions: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: NDArray[np.int64]) -> "Part":
+        """The rows at `indices` (int64 [K]), in that order."""
+        labels = None if self.labels is None else self.labels[indices]
+        captions = None if self.captions is None else tuple(self.captions[i] for i in indices.tolist())
+        return Part(self.images[indices], labels, captions)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a loader found; val and test may still be missing, `pooled` says that nothing was split yet."""
+
+    train: Part
+    val: Part | None = None
+    test: Part | None = None
+    pooled: bool = False
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def number_labels(
+    found: Sequence[NDArray[np.generic] | None], *, source: str
+) -> tuple[list[NDArray[np.int64] | None], tuple[str, ...] | None]:
+    """Turn labels of all splits into class numbers: int64 arrays and the class names (index = number).
+
+    Integers are class numbers as they are (names "0", "1", ...); strings are sorted. InputError (naming `source`)
+    if only some splits have labels, if integers are negative or 100,000 and more, or if kinds are mixed.
+    """
+    labels = [array for array in found if array is not None]
+    if not labels:
+        return [None] * len(found), None
+    if len(labels) != len(found):
+        raise InputError(f"{source}: expected labels for every split or for none, found {len(labels)} of {len(found)}")
+    kinds = {"text" if array.dtype.kind == "U" else "integer" for array in labels}
+    if any(array.dtype.kind not in "iuU" for array in labels) or len(kinds) != 1:
+        types = ", ".join(sorted({str(array.dtype) for array in labels}))
+        raise InputError(f"{source}: expected labels that are all integers or all strings, found {types}")
+    if kinds == {"text"}:
+        names, flat = np.unique(np.concatenate(labels), return_inverse=True)
+        cuts = np.cumsum([len(array) for array in labels])[:-1]
+        return [part.astype(np.int64) for part in np.split(flat.reshape(-1), cuts)], tuple(str(n) for n in names)
+    low = min(int(array.min()) for array in labels if len(array))
+    high = max(int(array.max()) for array in labels if len(array))
+    if low < 0 or high >= MAX_CLASSES:
+        raise InputError(f"{source}: expected integer labels in 0..{MAX_CLASSES - 1}, found {low}..{high}")
+    return [array.astype(np.int64) for array in labels], tuple(str(i) for i in range(high + 1))

@@ -1,0 +1,65 @@
+"""Deterministic train / validation / test splits."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latentdiff.data.order import shuffled
+from latentdiff.data.part import Part, Parts
+from latentdiff.errors import InputError
+
+VAL_FRACTION, VAL_LIMIT = 0.1, 5_000
+POOL_FRACTION = 0.05
+
+
+def cut(part: Part, *, count: int, seed: int, round_: int = 0) -> tuple[Part, Part]:
+    """Cut `count` images out of `part`: (rest, cut), both in the order of `part`; pure in the arguments.
+
+    Stratified where labeled: every class gives its share to within one image. InputError unless 1 <= count < N.
+    """
+    n = len(part)
+    if not 1 <= count < n:
+        raise InputError(f"expected at least 3 images to split into train, validation and test, found {n}")
+    order = shuffled(n, seed=seed, epoch=round_)
+    if part.labels is not None:
+        # Systematic sampling along the shuffled images sorted by class takes each class in proportion.
+        order = order[np.argsort(part.labels[order], kind="stable")]
+    chosen = np.zeros(n, dtype=bool)
+    chosen[order[(2 * np.arange(count) + 1) * n // (2 * count)]] = True
+    return part.take(np.flatnonzero(~chosen)), part.take(np.flatnonzero(chosen))
+
+
+def complete(parts: Parts, *, seed: int) -> tuple[Part, Part, Part]:
+    """Train, val and test of `parts`; what is missing is cut from train.
+
+    A pool without any split gives 5% to each of val and test; otherwise a missing one takes 10%, at most 5,000.
+    InputError if there are too few images.
+    """
+    train, val, test = parts.train, parts.val, parts.test
+    fraction = POOL_FRACTION if parts.pooled else VAL_FRACTION
+    count = min(VAL_LIMIT, max(1, round(fraction * len(train))))
+    if test is None:
+        train, test = cut(train, count=count, seed=seed, round_=1)
+    if val is None:
+        train, val = cut(train, count=count, seed=seed)
+    return train, val, test
+
+
+def by_path(paths: Sequence[str], *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of train, val and test (90/5/5), by a hash of (seed, path): a file stays where it is as others come.
+
+    None of the three is empty: the path with the highest hash is moved where chance left none. InputError if there are
+    fewer than 3 paths.
+    """
+    if len(paths) < 3:
+        raise InputError(f"expected at least 3 images to split into train, validation and test, found {len(paths)}")
+    hashes = [hashlib.sha256(f"{seed}\0{path}".encode(errors="surrogateescape")).digest() for path in paths]
+    order = sorted(range(len(paths)), key=lambda i: (hashes[i], paths[i]))
+    values = [int.from_bytes(hashes[i][:8], "big") / 2.0**64 for i in order]
+    test = min(max(1, sum(v >= 1 - POOL_FRACTION for v in values)), len(paths) - 2)
+    held = sum(v >= 1 - 2 * POOL_FRACTION for v in values)
+    held = min(max(test + 1, held), len(paths) - 1)
+    cuts = [np.array(sorted(part), dtype=np.int64) for part in (order[:-held], order[-held:-test], order[-test:])]
+    return cuts[0], cuts[1], cuts[2]

@@ -1,0 +1,82 @@
+"""Split and Dataset: what every loader returns and every trainer reads."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images of one purpose (train, val or test), held as uint8.
+
+    images: uint8 [N, C, H, W], C is 1 or 3; labels: int64 [N] or None; captions: N strings ("" where an image has
+    none) or None. ValueError if dtypes or lengths disagree.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    captions: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                f"expected uint8 images [N, C, H, W], found {self.images.dtype} {tuple(self.images.shape)}"
+            )
+        n = self.images.shape[0]
+        if self.labels is not None and (self.labels.dtype != torch.int64 or self.labels.shape != (n,)):
+            raise ValueError(f"expected int64 labels [{n}], found {self.labels.dtype} {tuple(self.labels.shape)}")
+        if self.captions is not None and len(self.captions) != n:
+            raise ValueError(f"expected {n} captions, found {len(self.captions)}")
+
+    def __len__(self) -> int:
+        return int(self.images.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Three splits of one shape, the class names (index = label) and what was converted or refused on the way.
+
+    classes: None if unlabeled; notes: one sentence each, for the user. ValueError if the splits disagree in shape.
+    """
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        shapes = {tuple(split.images.shape[1:]) for split in (self.train, self.val, self.test)}
+        if len(shapes) != 1:
+            raise ValueError(f"expected one image shape in train, val and test, found {sorted(shapes)}")
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return int(self.train.images.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.train.images.shape[2])
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.train.images.shape[3])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 if the data has no labels."""
+        return 0 if self.classes is None else len(self.classes)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the training images' shape and pixels and of the training labels."""
+        digest = hashlib.sha256(repr(tuple(self.train.images.shape)).encode())
+        digest.update(self.train.images.contiguous().cpu().numpy().data)
+        if self.train.labels is not None:
+            digest.update(self.train.labels.contiguous().cpu().numpy().astype("<i8").data)
+        return digest.hexdigest()

@@ -1,0 +1,182 @@
+"""One image file to pixels, sizes and channels: odd files converted, hostile files refused."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from latentdiff.data.decode import Decoded, Refused, decode_file
+from latentdiff.data.fit import resized, set_channels
+
+RGB = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+RGBA = np.dstack([RGB, np.random.default_rng(2).integers(0, 256, (6, 8), dtype=np.uint8)])
+
+
+def save(path: Path, array: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(RGB if array is None else array).save(path)
+    return path
+
+
+def decoded(path: Path) -> Decoded:
+    result = decode_file(path)
+    assert isinstance(result, Decoded), result
+    return result
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    alpha = rgba[..., 3:] / 255
+    return np.floor(rgba[..., :3] * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+
+
+def test_plain_formats_are_decoded(tmp_path: Path) -> None:
+    assert np.array_equal(decoded(save(tmp_path / "a.png")).pixels, RGB)
+    Image.fromarray(RGB).save(tmp_path / "a.webp", lossless=True)
+    assert np.array_equal(decoded(tmp_path / "a.webp").pixels, RGB)
+    smooth = np.full((16, 16, 3), (200, 100, 50), dtype=np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.JPG", quality=95)
+    assert np.abs(decoded(tmp_path / "a.JPG").pixels.astype(int) - smooth).max() <= 3
+    assert decoded(tmp_path / "a.JPG").conversions == ()
+
+
+def test_grey_pixels_stored_as_rgb_count_as_grey(tmp_path: Path) -> None:
+    grey = RGB[..., :1]
+    assert np.array_equal(decoded(save(tmp_path / "a.png", np.repeat(grey, 3, axis=2))).pixels, grey)
+    Image.fromarray(grey[..., 0] > 127).save(tmp_path / "b.png")
+    assert np.array_equal(decoded(tmp_path / "b.png").pixels, (grey > 127).astype(np.uint8) * 255)
+
+
+def test_alpha_and_palette_are_converted(tmp_path: Path) -> None:
+    result = decoded(save(tmp_path / "a.png", RGBA))
+    assert result.conversions == ("alpha",)
+    assert np.array_equal(result.pixels, on_white(RGBA))
+    Image.fromarray(RGBA).convert("LA").save(tmp_path / "la.png")
+    assert decoded(tmp_path / "la.png").conversions == ("alpha",)
+    image = Image.fromarray(np.where(RGB > 127, 255, 0).astype(np.uint8)).convert("P")
+    image.save(tmp_path / "p.png")
+    assert decoded(tmp_path / "p.png").conversions == ("palette",)
+    assert np.array_equal(decoded(tmp_path / "p.png").pixels, np.asarray(image.convert("RGB")))
+    image.save(tmp_path / "t.png", transparency=image.getpixel((0, 0)))
+    assert decoded(tmp_path / "t.png").conversions == ("palette", "alpha")
+    assert decoded(tmp_path / "t.png").pixels[0, 0].tolist() == [255] * 3
+
+
+def test_cmyk_is_converted(tmp_path: Path) -> None:
+    smooth = Image.new("RGB", (16, 16), (200, 100, 50))
+    smooth.convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    result = decoded(tmp_path / "a.jpg")
+    assert result.conversions == ("CMYK",)
+    assert np.abs(result.pixels.astype(int) - np.asarray(smooth)).max() <= 4
+
+
+def png(width: int, height: int, *, depth: int = 8, kind: int = 0, data: bytes = b"") -> bytes:
+    """A PNG file from its raw scan lines."""
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)), (b"IDAT", zlib.compress(data)))
+    body = b"\x89PNG\r\n\x1a\n"
+    for name, content in (*chunks, (b"IEND", b"")):
+        body += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    return body
+
+
+@pytest.mark.parametrize(("kind", "samples"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_16_bit_images_keep_the_high_byte(tmp_path: Path, kind: int, samples: int) -> None:
+    values = np.random.default_rng(kind).integers(0, 65536, (3, 2, samples))
+    if samples in (2, 4):
+        values[..., -1] = 65535
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values.reshape(3, -1))
+    (tmp_path / "a.png").write_bytes(png(2, 3, depth=16, kind=kind, data=lines))
+    result = decoded(tmp_path / "a.png")
+    colors = 1 if samples < 3 else 3
+    assert result.conversions == (("16-bit",) if samples % 2 else ("16-bit", "alpha"))
+    assert np.array_equal(result.pixels, values[..., :colors] >> 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    result = decoded(tmp_path / "a.png")
+    assert np.array_equal(result.pixels, expected)
+    assert result.conversions == (() if orientation == 1 else ("EXIF-rotated",))
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_first_frame_of_an_animation_is_taken(tmp_path: Path, suffix: str) -> None:
+    first, second = Image.new("RGB", (4, 4), (255, 0, 0)), Image.new("RGB", (4, 4), (0, 0, 255))
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[second], lossless=True)
+    result = decoded(tmp_path / f"a.{suffix}")
+    assert result.pixels[0, 0].tolist() == [255, 0, 0]
+    assert "animated (first frame)" in result.conversions
+
+
+def test_wrong_suffix_is_accepted_for_allowed_formats_alone(tmp_path: Path) -> None:
+    save(tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert decoded(tmp_path / "a.jpg").conversions == ("wrong suffix",)
+    save(tmp_path / "b.gif").rename(tmp_path / "b.png")
+    assert decode_file(tmp_path / "b.png") == Refused("not a PNG, JPEG or WEBP image")
+
+
+def test_one_pixel_image_is_counted(tmp_path: Path) -> None:
+    assert decoded(save(tmp_path / "a.png", RGB[:1, :1])).conversions == ("1x1",)
+
+
+def test_hostile_files_are_refused_with_the_reason(tmp_path: Path) -> None:
+    whole = save(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(whole.read_bytes()[:5000])
+    assert decode_file(cut) == Refused("truncated or damaged")
+    for side, expected in ((8193, "too large"), (10_000, "too large"), (60_000, "too large"), (100, "truncated")):
+        cut.write_bytes(png(side, side))
+        result = decode_file(cut)
+        assert isinstance(result, Refused) and result.reason.startswith(expected)
+    cut.write_bytes(b"")
+    assert decode_file(cut) == Refused("empty")
+    cut.write_bytes(b"<html>")
+    assert decode_file(cut) == Refused("not a PNG, JPEG or WEBP image")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert decode_file(tmp_path / "pipe.png") == Refused("not a regular file")
+    assert isinstance(decode_file(tmp_path / "gone.png"), Refused)
+
+
+def test_grey_is_pillows_luma() -> None:
+    expected = np.asarray(Image.fromarray(RGB).convert("L"))[..., None]
+    assert np.array_equal(set_channels(RGB, 1), expected)
+
+
+HALVES = np.zeros((40, 80, 3), dtype=np.uint8)
+HALVES[:, :20], HALVES[:, 20:60], HALVES[:, 60:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def test_crop_is_shorter_side_to_size_then_the_center() -> None:
+    whole = resized(HALVES, (20, 40), "stretch")
+    assert np.array_equal(resized(HALVES, (20, 20), "crop"), whole[:, 10:30])
+    upright = HALVES.transpose(1, 0, 2)
+    assert np.array_equal(resized(upright, (20, 20), "crop"), resized(upright, (40, 20), "stretch")[10:30])
+
+
+def test_stretch_keeps_everything() -> None:
+    result = resized(HALVES, (20, 20), "stretch")
+    assert result[10, [2, 10, 17]].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+
+
+def test_pad_keeps_the_shape_and_repeats_the_border() -> None:
+    result = resized(HALVES, (20, 20), "pad")
+    assert result.shape == (20, 20, 3)
+    assert np.array_equal(result[5:15], resized(HALVES, (10, 20), "stretch"))
+    assert (result[:5] == result[5]).all() and (result[15:] == result[14]).all()
+
+
+@pytest.mark.parametrize("mode", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("size", [(7, 5), (5, 7), (1, 1), (64, 3)])
+def test_every_mode_gives_the_size_and_keeps_constants(mode: str, size: tuple[int, int]) -> None:
+    for shape in ((1, 1, 1), (3, 50, 3), (50, 3, 1), (8, 8, 3)):
+        result = resized(np.full(shape, 77, dtype=np.uint8), size, mode)
+        assert result.shape == (*size, shape[2])
+        assert (result == 77).all()
