@@ -1,0 +1,75 @@
+"""Networks that know no diffusion mathematics: no schedule, no sampler, no loss.
+
+The configurations come without torch (the command line reads their ranges); everything that needs torch is
+imported when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from latentdiff.nn.config import (
+    CONFIGS,
+    PRESETS,
+    DenoiserConfig,
+    MLPConfig,
+    NetConfig,
+    UNetConfig,
+    VAEConfig,
+    class_name,
+    mlp_config,
+    parse_latent,
+    read_config,
+    unet_config,
+    vae_config,
+)
+
+if TYPE_CHECKING:
+    from latentdiff.nn.autoencoder import VAE, Posterior
+    from latentdiff.nn.embed import Conditioning, timestep_embedding
+    from latentdiff.nn.factory import CLASSES, build, tensor_shapes
+    from latentdiff.nn.mlp import MLPDenoiser
+    from latentdiff.nn.unet import UNetDenoiser
+
+__all__ = [
+    "CLASSES",
+    "CONFIGS",
+    "PRESETS",
+    "VAE",
+    "Conditioning",
+    "DenoiserConfig",
+    "MLPConfig",
+    "MLPDenoiser",
+    "NetConfig",
+    "Posterior",
+    "UNetConfig",
+    "UNetDenoiser",
+    "VAEConfig",
+    "build",
+    "class_name",
+    "mlp_config",
+    "parse_latent",
+    "read_config",
+    "tensor_shapes",
+    "timestep_embedding",
+    "unet_config",
+    "vae_config",
+]
+
+_LAZY = {
+    "VAE": "latentdiff.nn.autoencoder",
+    "Posterior": "latentdiff.nn.autoencoder",
+    "Conditioning": "latentdiff.nn.embed",
+    "timestep_embedding": "latentdiff.nn.embed",
+    "CLASSES": "latentdiff.nn.factory",
+    "build": "latentdiff.nn.factory",
+    "tensor_shapes": "latentdiff.nn.factory",
+    "MLPDenoiser": "latentdiff.nn.mlp",
+    "UNetDenoiser": "latentdiff.nn.unet",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name of the fixed table above on first use (PEP 562), so that the configurations need no torch."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

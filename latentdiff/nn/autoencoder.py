@@ -1,0 +1,131 @@
+"""Variational autoencoder between images and a vector or spatial latent."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentdiff.nn.config import VAEConfig
+from latentdiff.nn.layers import GroupNorm, ZeroConv2d
+
+LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0  # standard deviations from 4.5e-5 to 148: no overflow in exp, no zero variance
+NORM_GROUPS = 8
+_SAME, _HALVE = (3, 1, 1), (4, 2, 1)  # kernel, stride, padding; transposed, _HALVE doubles without a checkerboard
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z | x) = N(mean, exp(logvar)), both [B, *latent] in float32, independent components."""
+
+    mean: Tensor
+    logvar: Tensor
+
+    def mode(self) -> Tensor:
+        """The most likely latent [B, *latent]: the deterministic encoding."""
+        return self.mean
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """mean + std * noise for standard normal noise [B, *latent] of the caller. ValueError for another shape."""
+        if noise.shape != self.mean.shape:
+            raise ValueError(f"noise: expected shape {list(self.mean.shape)}, got {list(noise.shape)}")
+        return torch.addcmul(self.mean, torch.exp(self.logvar / 2), noise.to(self.mean.dtype))
+
+    def kl(self) -> Tensor:
+        """KL(q || N(0, 1)) for each sample [B], in nats, computed in float32 (Kingma and Welling 2013, appendix B)."""
+        mean, logvar = self.mean.float(), self.logvar.float()
+        # expm1 keeps the digits of exp(logvar) - 1 - logvar near the prior
+        return 0.5 * (mean.square() + torch.expm1(logvar) - logvar).flatten(1).sum(dim=1)
+
+
+class VAE(nn.Module):
+    """Images [B, C, H, W] in [-1, 1] <-> latents [B, *latent].
+
+    The stem is strided and the head is a pixel shuffle, so that nothing runs at the full resolution; the residual
+    blocks stand below half of it (at it, where the latent's grid is that large). It draws no noise.
+    """
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        halvings = config.factor.bit_length() - 1
+        channels = [config.width * min(2**i, 4) for i in range(max(1, halvings))]
+        self.encoder = _encoder(config, channels, strided=halvings > 0)
+        self.decoder = _decoder(config, channels[::-1], strided=halvings > 0)
+
+    def encode(self, x: Tensor) -> Posterior:
+        """Posterior of images [B, C, H, W] in [-1, 1]; its logvar is clamped to [-20, 10]. ValueError for shapes."""
+        if x.shape[1:] != self.config.image:
+            raise ValueError(f"x: expected shape {['B', *self.config.image]}, got {list(x.shape)}")
+        mean, logvar = self.encoder(x.to(_dtype(self))).float().chunk(2, dim=1)
+        return Posterior(mean, logvar.clamp(LOGVAR_MIN, LOGVAR_MAX))
+
+    def decode_logits(self, z: Tensor) -> Tensor:
+        """Logits l [B, C, H, W] in float32 of latents [B, *latent]: sigmoid(l) = (x + 1) / 2. ValueError for shapes."""
+        if z.shape[1:] != self.config.latent:
+            raise ValueError(f"z: expected shape {['B', *self.config.latent]}, got {list(z.shape)}")
+        out: Tensor = self.decoder(z.to(_dtype(self)))
+        return out.float()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images [B, C, H, W] in [-1, 1], float32, of latents [B, *latent]: x = 2 sigmoid(l) - 1 = tanh(l / 2)."""
+        return torch.tanh(self.decode_logits(z) / 2)
+
+
+def _encoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(config.image[0], channels[0], *(_HALVE if strided else _SAME))]
+    if len(channels) == 1:
+        layers += _blocks(channels[0], config.depth)
+    for c_in, c_out in pairwise(channels):
+        layers += [nn.SiLU(), nn.Conv2d(c_in, c_out, *_HALVE), *_blocks(c_out, config.depth)]
+    layers += [GroupNorm(NORM_GROUPS, channels[-1]), nn.SiLU()]
+    if len(config.latent) == 3:
+        layers.append(nn.Conv2d(channels[-1], 2 * config.latent[0], *_SAME))
+    else:
+        features = channels[-1] * config.grid[0] * config.grid[1]
+        layers += [nn.Flatten(), nn.Linear(features, config.hidden), nn.SiLU()]
+        layers.append(nn.Linear(config.hidden, 2 * config.latent[0]))
+    return nn.Sequential(*layers)
+
+
+def _decoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    if len(config.latent) == 3:
+        layers.append(nn.Conv2d(config.latent[0], channels[0], *_SAME))
+    else:
+        features = channels[0] * config.grid[0] * config.grid[1]
+        layers += [nn.Linear(config.latent[0], config.hidden), nn.SiLU(), nn.Linear(config.hidden, features)]
+        layers.append(nn.Unflatten(1, (channels[0], *config.grid)))
+    layers += _blocks(channels[0], config.depth)
+    for i, (c_in, c_out) in enumerate(pairwise(channels), start=2):
+        layers += [GroupNorm(NORM_GROUPS, c_in), nn.SiLU(), nn.ConvTranspose2d(c_in, c_out, *_HALVE)]
+        layers += _blocks(c_out, config.depth) if i < len(channels) else []
+    layers += [GroupNorm(NORM_GROUPS, channels[-1]), nn.SiLU()]
+    if strided:
+        layers += [nn.Conv2d(channels[-1], 4 * config.image[0], *_SAME), nn.PixelShuffle(2)]
+    else:
+        layers.append(nn.Conv2d(channels[-1], config.image[0], *_SAME))
+    return nn.Sequential(*layers)
+
+
+def _blocks(channels: int, depth: int) -> list[nn.Module]:
+    return [_Block(channels) for _ in range(depth)]
+
+
+class _Block(nn.Module):
+    """Residual block; the identity at the start of training."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = GroupNorm(NORM_GROUPS, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.conv2 = ZeroConv2d(channels, channels, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))
+        return out
+
+
+def _dtype(module: nn.Module) -> torch.dtype:
+    return next(module.parameters()).dtype

@@ -1,0 +1,300 @@
+"""Configurations of the networks: every number with its range, named presets. Imports no torch."""
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from latentdiff.errors import InputError
+
+Width = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
+Classes = Annotated[int, Field(ge=0, le=100_000, description="number of class labels; 0 is unconditional")]
+OutFactor = Annotated[int, Field(ge=1, le=2, description="1, or 2 when the network also learns the variance")]
+Side = Annotated[int, Field(ge=8, le=1024)]
+GridSide = Annotated[int, Field(ge=4, le=1024)]
+
+VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this many pixels a side
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+_C = TypeVar("_C", bound=_Config)
+
+
+class VAEConfig(_Config):
+    """Autoencoder between images [C, H, W] and a vector latent [L] or a spatial latent [c, h, w]."""
+
+    # strict=False on tuples admits the lists of JSON and YAML; their numbers stay strict
+    image: Annotated[
+        tuple[Literal[1, 3], Side, Side],
+        Field(strict=False, description="channels (1 or 3), height and width of the images, sides 8 to 1024 pixels"),
+    ]
+    latent: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...],
+        Field(strict=False, description="latent size: L for a vector, c x h x w for a spatial latent"),
+    ]
+    width: Width = Field(
+        default=32,
+        description="channels at half of the image's resolution, doubled at a quarter and again at an eighth",
+    )
+    depth: int = Field(
+        default=0, ge=0, le=8, description="residual blocks at each resolution below half of the image's"
+    )
+    hidden: int = Field(default=256, ge=16, le=8192, description="units between feature map and vector latent")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.latent) not in (1, 3):
+            raise ValueError(f"latent: expected L or c x h x w, got {len(self.latent)} numbers")
+        (self._check_vector if len(self.latent) == 1 else self._check_spatial)()
+        return self
+
+    def _check_vector(self) -> None:
+        factor, sides = self.factor, self.image[1:]
+        if any(side % factor for side in sides):
+            near = " or ".join(
+                _cross(*(max(1, side // factor + up) * factor if side % factor else side for side in sides))
+                for up in (0, 1)
+            )
+            raise ValueError(
+                f"image: a vector latent for {_cross(*sides)} pixels needs sides divisible by {factor};"
+                f" the next valid sizes are {near}"
+            )
+
+    def _check_spatial(self) -> None:
+        (_, height, width), (channels, h, w) = self.image, self.latent
+        factors = [f for f in (2**i for i in range(11)) if height % f == 0 and width % f == 0]
+        if (h, w) not in [(height // f, width // f) for f in factors]:
+            allowed = ", ".join(_cross(channels, height // f, width // f) for f in reversed(factors))
+            raise ValueError(
+                f"latent: {_cross(*self.latent)} does not fit images of {_cross(*self.image)}: both sides must be the"
+                f" image's divided by one power of two; allowed with {channels} channels: {allowed}"
+            )
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the image, along a side, for each pixel of the smallest feature map: a power of two."""
+        if len(self.latent) == 3:
+            return self.image[1] // self.latent[1]
+        factor = 1
+        while max(self.image[1:]) > VECTOR_GRID * factor:
+            factor *= 2
+        return factor
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the smallest feature map."""
+        return self.image[1] // self.factor, self.image[2] // self.factor
+
+
+class MLPConfig(_Config):
+    """Residual MLP denoiser for vector latents [L]."""
+
+    kind: Literal["mlp"] = "mlp"
+    shape: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65_536)]], Field(strict=False, description="size of the vector: L")
+    ]
+    width: Width = Field(default=512, description="units of the residual stream")
+    depth: int = Field(default=4, ge=1, le=64, description="residual blocks")
+    expand: int = Field(default=2, ge=1, le=8, description="hidden units of a block, in widths")
+    time_dim: Width = Field(default=128, description="size of the time and label embedding")
+    num_classes: Classes = 0
+    out_factor: OutFactor = 1
+
+
+class UNetConfig(_Config):
+    """UNet denoiser for spatial latents and pixels [C, H, W]."""
+
+    kind: Literal["unet"] = "unet"
+    shape: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], GridSide, GridSide],
+        Field(strict=False, description="channels, height and width of what is denoised, sides 4 to 1024"),
+    ]
+    width: Width = Field(default=24, description="channels at the full resolution")
+    mult: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=16)], ...],
+        Field(strict=False, min_length=1, max_length=7, description="channels of each resolution, in widths"),
+    ] = (1, 2, 4)
+    depth: int = Field(default=1, ge=1, le=8, description="residual blocks at each resolution, down and up")
+    attention: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=6)], ...],
+        Field(strict=False, description="resolutions with attention, 0 is the full one; the middle always has it"),
+    ] = (2,)
+    heads: int = Field(default=4, ge=1, le=64, description="attention heads")
+    groups: int = Field(default=8, ge=1, le=64, description="groups of the group normalization")
+    num_classes: Classes = 0
+    out_factor: OutFactor = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        levels = len(self.mult)
+        if 2 ** (levels - 1) > min(self.shape[1:]):
+            most, size = min(self.shape[1:]).bit_length(), _cross(*self.shape)
+            raise ValueError(f"mult: {size} is too small for {levels} resolutions, expected at most {most}")
+        if any(level >= levels for level in self.attention):
+            raise ValueError(f"attention: expected resolutions 0 to {levels - 1}, got {max(self.attention)}")
+        if self.width % self.groups:
+            raise ValueError(f"groups: expected a divisor of width {self.width}, got {self.groups}")
+        for level in {*self.attention, levels - 1}:
+            if (self.width * self.mult[level]) % self.heads:
+                raise ValueError(
+                    f"heads: expected a divisor of the {self.width * self.mult[level]} channels of resolution"
+                    f" {level}, got {self.heads}"
+                )
+        return self
+
+
+DenoiserConfig = MLPConfig | UNetConfig
+NetConfig = VAEConfig | MLPConfig | UNetConfig
+
+CONFIGS: dict[str, type[VAEConfig] | type[MLPConfig] | type[UNetConfig]] = {
+    "AutoencoderKL": VAEConfig,
+    "MLPDenoiser": MLPConfig,
+    "UNetDenoiser": UNetConfig,
+}
+
+# "unet" is for images, "unet_latent" for small grids (GRID_LIMIT pixels a side at most), where width costs little
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "vae": {
+        "small": {"width": 32, "depth": 0, "hidden": 256},
+        "base": {"width": 64, "depth": 1, "hidden": 512},
+        "large": {"width": 128, "depth": 2, "hidden": 1024},
+    },
+    "mlp": {
+        "small": {"width": 512, "depth": 4, "expand": 2, "time_dim": 128},
+        "base": {"width": 1024, "depth": 6, "expand": 2, "time_dim": 256},
+        "large": {"width": 2048, "depth": 8, "expand": 2, "time_dim": 512},
+    },
+    "unet": {
+        "small": {"width": 24, "mult": (1, 2, 4), "depth": 1, "attention": (2,), "heads": 4, "groups": 8},
+        "base": {"width": 64, "mult": (1, 2, 4), "depth": 2, "attention": (1, 2), "heads": 4, "groups": 16},
+        "large": {"width": 128, "mult": (1, 2, 2, 4), "depth": 2, "attention": (2, 3), "heads": 8, "groups": 32},
+    },
+    "unet_latent": {
+        "small": {"width": 64, "mult": (1, 2), "depth": 1, "attention": (1,), "heads": 4, "groups": 16},
+        "base": {"width": 128, "mult": (1, 2), "depth": 2, "attention": (0, 1), "heads": 4, "groups": 32},
+        "large": {"width": 256, "mult": (1, 2), "depth": 3, "attention": (0, 1), "heads": 8, "groups": 32},
+    },
+}
+GRID_LIMIT = 16
+
+
+def vae_config(
+    preset: str,
+    image: tuple[int, int, int],
+    *,
+    latent: tuple[int, ...],
+    width: int | None = None,
+    depth: int | None = None,
+    hidden: int | None = None,
+) -> VAEConfig:
+    """Autoencoder of a named preset ("small", "base", "large"); numbers given override it. InputError if invalid."""
+    return _make(VAEConfig, _preset("vae", preset), image=image, latent=latent, width=width, depth=depth, hidden=hidden)
+
+
+def mlp_config(
+    preset: str,
+    shape: tuple[int, ...],
+    *,
+    num_classes: int = 0,
+    out_factor: int = 1,
+    width: int | None = None,
+    depth: int | None = None,
+    expand: int | None = None,
+    time_dim: int | None = None,
+) -> MLPConfig:
+    """MLP denoiser of a named preset for shape (L,); numbers given override it. InputError if invalid."""
+    return _make(
+        MLPConfig,
+        _preset("mlp", preset),
+        shape=shape,
+        num_classes=num_classes,
+        out_factor=out_factor,
+        width=width,
+        depth=depth,
+        expand=expand,
+        time_dim=time_dim,
+    )
+
+
+def unet_config(
+    preset: str,
+    shape: tuple[int, ...],
+    *,
+    num_classes: int = 0,
+    out_factor: int = 1,
+    width: int | None = None,
+    mult: tuple[int, ...] | None = None,
+    depth: int | None = None,
+    attention: tuple[int, ...] | None = None,
+    heads: int | None = None,
+    groups: int | None = None,
+) -> UNetConfig:
+    """UNet denoiser of a named preset for shape (C, H, W); numbers given override it. InputError if invalid.
+
+    Grids of at most 16 pixels a side take their numbers from PRESETS["unet_latent"], larger ones from "unet".
+    """
+    family = "unet_latent" if len(shape) == 3 and max(shape[1:]) <= GRID_LIMIT else "unet"
+    return _make(
+        UNetConfig,
+        _preset(family, preset),
+        shape=shape,
+        num_classes=num_classes,
+        out_factor=out_factor,
+        width=width,
+        mult=mult,
+        depth=depth,
+        attention=attention,
+        heads=heads,
+        groups=groups,
+    )
+
+
+def parse_latent(text: str) -> tuple[int, ...]:
+    """Latent size from text: "32" -> (32,), "4x7x7" -> (4, 7, 7). InputError for anything else."""
+    parts = text.strip().lower().split("x")
+    if len(parts) not in (1, 3) or not all(p.isascii() and p.isdigit() and 0 < len(p) < 6 and int(p) for p in parts):
+        raise InputError(f"latent: expected a size such as 32 or channels x height x width such as 4x7x7, got {text!r}")
+    return tuple(int(p) for p in parts)
+
+
+def read_config(name: str, text: str | bytes) -> NetConfig:
+    """Configuration of the class that a file names (a key of CONFIGS) from its JSON. InputError, one line."""
+    if name not in CONFIGS:
+        raise InputError(f"class: expected one of {', '.join(CONFIGS)}, got {name!r}")
+    try:
+        return CONFIGS[name].model_validate_json(text)
+    except ValidationError as error:
+        raise InputError(f"{name}: {_one_line(error)}") from error
+
+
+def class_name(config: NetConfig) -> str:
+    """The name in CONFIGS that stands for a configuration in files."""
+    return next(name for name, cls in CONFIGS.items() if type(config) is cls)
+
+
+def _cross(*sizes: int) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _preset(family: str, name: str) -> dict[str, Any]:
+    if name not in PRESETS[family]:
+        raise InputError(f"preset: expected one of {', '.join(PRESETS[family])}, got {name!r}")
+    return PRESETS[family][name]
+
+
+def _make(cls: type[_C], preset: dict[str, Any], **given: object) -> _C:
+    try:
+        return cls.model_validate(preset | {key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise InputError(_one_line(error)) from error
+
+
+def _one_line(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors(include_url=False):
+        message, where = item["msg"].removeprefix("Value error, "), ".".join(map(str, item["loc"]))
+        # a validator's own message names the field and what was found
+        parts.append(f"{where}: {message[0].lower()}{message[1:]}, got {item['input']!r:.80}" if where else message)
+    return "; ".join(parts)

@@ -1,0 +1,59 @@
+"""Residual MLP denoiser for vector latents, modulated by adaptive layer norm."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentdiff.nn.config import MLPConfig
+from latentdiff.nn.embed import Conditioning
+from latentdiff.nn.layers import ZeroLinear
+
+
+class MLPDenoiser(nn.Module):
+    """x_t [B, L], t [B], labels [B] or None -> [B, out_factor L]; zero at the start of training.
+
+    Blocks with adaLN-zero: scale, shift and gate come from the embedding and start at zero
+    (Peebles and Xie 2023, section 3.2).
+    """
+
+    def __init__(self, config: MLPConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.condition = Conditioning(config.time_dim, config.num_classes)
+        self.stem = nn.Linear(config.shape[0], width)
+        # one matrix product gives scale, shift and gate of every block and scale and shift of the head
+        self.modulation = ZeroLinear(config.time_dim, (3 * config.depth + 2) * width)
+        self.blocks = nn.ModuleList(_Block(width, config.expand * width) for _ in range(config.depth))
+        self.head = ZeroLinear(width, config.out_factor * config.shape[0])
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError."""
+        if x.ndim != 2 or x.shape[1:] != self.config.shape or len(t) != len(x):
+            raise ValueError(
+                f"expected x of shape [B, {self.config.shape[0]}] and t of shape [B],"
+                f" got {list(x.shape)} and {list(t.shape)}"
+            )
+        parts = self.modulation(self.condition(t, labels)).float().chunk(3 * self.config.depth + 2, dim=1)
+        h = self.stem(x.to(self.stem.weight.dtype)).float()  # the residual stream stays float32 under autocast
+        for i, block in enumerate(self.blocks):
+            h = block(h, *parts[3 * i : 3 * i + 3])
+        h = _modulate(h, *parts[-2:])
+        out: Tensor = self.head(h.to(self.head.weight.dtype))
+        return out.float()
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
+
+    def forward(self, h: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
+        inner = F.silu(self.up(_modulate(h, scale, shift).to(self.up.weight.dtype)))
+        out: Tensor = torch.addcmul(h, gate, self.down(inner).float())
+        return out
+
+
+def _modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), 1 + scale)

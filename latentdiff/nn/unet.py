@@ -1,0 +1,120 @@
+"""UNet denoiser for spatial latents and pixels."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentdiff.nn.config import UNetConfig
+from latentdiff.nn.embed import Conditioning
+from latentdiff.nn.layers import GroupNorm, ZeroConv2d, ZeroLinear
+
+
+class UNetDenoiser(nn.Module):
+    """x_t [B, C, H, W], t [B], labels [B] or None -> [B, out_factor C, H, W]; zero at the start of training.
+
+    Residual blocks with scale and shift after the group norm (Dhariwal and Nichol 2021, "adaptive group norm"),
+    attention at the chosen resolutions and in the middle. A resolution halves to ceil(n / 2), and the way up
+    takes the size of the skip connection, so that odd sides work.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = [config.width * m for m in config.mult]
+        e, last = 4 * config.width, len(channels) - 1
+        self.condition = Conditioning(e, config.num_classes)
+        self.stem = nn.Conv2d(config.shape[0], channels[0], 3, padding=1)
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        c = channels[0]
+        for level, width in enumerate(channels):
+            attend = level in config.attention
+            for _ in range(config.depth):
+                self.down.append(_Stage(c, width, e, config=config, attend=attend))
+                c = width
+            if level < last:
+                self.down.append(_Down(c))
+        self.middle = _Stage(c, c, e, config=config, attend=True)
+        self.after = _Stage(c, c, e, config=config, attend=False)
+        for level, width in reversed(list(enumerate(channels))):
+            attend = level in config.attention
+            for _ in range(config.depth):
+                self.up.append(_Stage(c + width, width, e, config=config, attend=attend))
+                c = width
+        self.norm = GroupNorm(config.groups, c)
+        self.head = ZeroConv2d(c, config.out_factor * config.shape[0], 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError."""
+        if x.ndim != 4 or x.shape[1:] != self.config.shape or len(t) != len(x):
+            raise ValueError(
+                f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
+                f" got {list(x.shape)} and {list(t.shape)}"
+            )
+        e = self.condition(t, labels)
+        h = self.stem(x.to(self.stem.weight.dtype))
+        skips = []
+        for stage in self.down:
+            h = stage(h, e)
+            if isinstance(stage, _Stage):
+                skips.append(h)
+        h = self.after(self.middle(h, e), e)
+        for stage in self.up:
+            skip = skips.pop()
+            if h.shape[2:] != skip.shape[2:]:
+                h = F.interpolate(h, size=skip.shape[2:], mode="nearest")
+            h = stage(torch.cat([h, skip], dim=1), e)
+        out: Tensor = self.head(F.silu(self.norm(h)))
+        return out.float()
+
+
+class _Stage(nn.Module):
+    """Residual block [B, c_in, H, W] -> [B, c_out, H, W], then attention where asked for."""
+
+    def __init__(self, c_in: int, c_out: int, e: int, *, config: UNetConfig, attend: bool) -> None:
+        super().__init__()
+        self.norm1 = GroupNorm(config.groups, c_in)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1)
+        self.modulation = nn.Linear(e, 2 * c_out)
+        self.norm2 = GroupNorm(config.groups, c_out)
+        self.conv2 = ZeroConv2d(c_out, c_out, 3, padding=1)
+        self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
+        self.attention = _Attention(c_out, config) if attend else nn.Identity()
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv2(F.silu(torch.addcmul(shift, h, 1 + scale)))
+        out: Tensor = self.attention(self.skip(x) + h)
+        return out
+
+
+class _Attention(nn.Module):
+    """Self-attention over the pixels of a feature map, added to it."""
+
+    def __init__(self, channels: int, config: UNetConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.norm = GroupNorm(config.groups, channels)
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = ZeroLinear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, height, width = x.shape
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]: no copy in channels_last
+        q, k, v = self.qkv(tokens).view(b, -1, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, -1, c)
+        out: Tensor = x + self.out(mixed).transpose(1, 2).reshape(b, c, height, width)
+        return out
+
+
+class _Down(nn.Module):
+    """Half resolution, rounded up, by a strided convolution; takes the embedding only to look like a stage."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        out: Tensor = self.conv(x)
+        return out

@@ -1,0 +1,155 @@
+"""Configurations of the networks: presets, latent sizes, one-line errors, no torch."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from latentdiff.errors import InputError
+from latentdiff.nn import (
+    CONFIGS,
+    PRESETS,
+    UNetConfig,
+    VAEConfig,
+    class_name,
+    mlp_config,
+    parse_latent,
+    read_config,
+    unet_config,
+    vae_config,
+)
+
+
+def test_configurations_import_without_torch():
+    code = "import sys, latentdiff.nn, latentdiff.nn.config; assert 'torch' not in sys.modules; latentdiff.nn.build"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("text", "latent"), [("32", (32,)), ("4x7x7", (4, 7, 7)), (" 8X4x2 ", (8, 4, 2))])
+def test_latent_sizes_parse(text, latent):
+    assert parse_latent(text) == latent
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "4x7", "4x7x7x7", "-3", "3.5", "4x0x7", "٣", "²", "999999", "4x 7 x7"])
+def test_other_latent_sizes_are_refused(text):
+    with pytest.raises(InputError, match="expected a size such as 32"):
+        parse_latent(text)
+
+
+@pytest.mark.parametrize(
+    ("image", "latent", "factor", "grid"),
+    [
+        ((1, 28, 28), (32,), 4, (7, 7)),
+        ((1, 28, 28), (4, 7, 7), 4, (7, 7)),
+        ((3, 64, 64), (16,), 8, (8, 8)),
+        ((3, 64, 48), (4, 64, 48), 1, (64, 48)),
+        ((1, 8, 8), (3,), 1, (8, 8)),
+        ((1, 32, 16), (2, 2, 1), 16, (2, 1)),
+    ],
+)
+def test_factor_and_grid(image, latent, factor, grid):
+    config = vae_config("small", image, latent=latent)
+    assert (config.factor, config.grid) == (factor, grid)
+
+
+@pytest.mark.parametrize("sides", [(30, 28), (28, 30), (63, 65), (17, 9), (8, 1024), (100, 9)])
+def test_sizes_that_the_error_names_are_valid(sides):
+    with pytest.raises(InputError, match="next valid sizes are") as caught:
+        vae_config("small", (1, *sides), latent=(8,))
+    named = str(caught.value).rpartition("are ")[2].split(" or ")
+    for name in named:
+        vae_config("small", (1, *map(int, name.split("x"))), latent=(8,))
+
+
+def test_sides_must_shrink_by_one_factor():
+    with pytest.raises(InputError, match="2x1x1 does not fit images of 1x1024x512"):
+        vae_config("small", (1, 1024, 512), latent=(2, 1, 1))
+
+
+def test_spatial_sizes_that_the_error_names_are_valid():
+    with pytest.raises(InputError, match=r"4x7x8 does not fit images of 1x28x28") as caught:
+        vae_config("small", (1, 28, 28), latent=(4, 7, 8))
+    named = str(caught.value).rpartition(": ")[2].split(", ")
+    assert named == ["4x7x7", "4x14x14", "4x28x28"]
+    for name in named:
+        vae_config("small", (1, 28, 28), latent=parse_latent(name))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: vae_config("tiny", (1, 28, 28), latent=(32,)), "preset: expected one of small, base, large"),
+        (lambda: vae_config("small", (2, 28, 28), latent=(32,)), r"image\.0: .*1 or 3, got 2"),
+        (lambda: vae_config("small", (1, 4, 28), latent=(32,)), r"image\.1: .*greater than or equal to 8, got 4"),
+        (lambda: vae_config("small", (1, 28, 28), latent=(4, 7)), "L or c x h x w, got 2 numbers"),
+        (lambda: vae_config("small", (1, 28, 28), latent=(32,), width=33), "width: .*multiple of 8, got 33"),
+        (lambda: vae_config("small", (1, 28, 28), latent=(32,), depth=9), "depth: .*less than or equal to 8, got 9"),
+        (lambda: vae_config("small", (1, 28, 28), latent=(32,), hidden=True), "hidden: .*valid integer, got True"),
+        (lambda: mlp_config("small", (4, 7, 7)), "shape"),
+        (lambda: mlp_config("small", (32,), out_factor=3), "out_factor: .*got 3"),
+        (lambda: mlp_config("small", (32,), num_classes=-1), "num_classes: .*got -1"),
+        (lambda: unet_config("small", (32,)), "shape"),
+        (lambda: unet_config("small", (1, 3, 8)), r"shape\.1: .*greater than or equal to 4, got 3"),
+        (lambda: unet_config("small", (4, 4, 4), mult=(1, 1, 1, 1)), "too small for 4 resolutions, expected at most 3"),
+        (lambda: unet_config("small", (1, 28, 28), attention=(3,)), "resolutions 0 to 2, got 3"),
+        (lambda: unet_config("small", (1, 28, 28), heads=5), "divisor of the .* channels .*got 5"),
+        (lambda: unet_config("small", (1, 28, 28), groups=7), "divisor of width .*got 7"),
+        (lambda: unet_config("small", (1, 28, 28), mult=()), "mult: .*at least 1 item"),
+        (lambda: read_config("os.system", "{}"), "class: expected one of AutoencoderKL.*got 'os.system'"),
+        (lambda: read_config("MLPDenoiser", "{"), "MLPDenoiser: .*JSON"),
+        (lambda: read_config("MLPDenoiser", '{"shape": [32.5]}'), r"MLPDenoiser: shape\.0: .*integer"),
+        (lambda: read_config("MLPDenoiser", '{"shape": [32], "wdith": 8}'), "wdith: extra inputs are not permitted"),
+        (lambda: read_config("UNetDenoiser", '{"kind": "mlp", "shape": [1, 8, 8]}'), "kind: input should be 'unet'"),
+    ],
+)
+def test_bad_configurations_give_one_line(make, words):
+    with pytest.raises(InputError, match=words) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def test_every_preset_is_valid_and_explicit_numbers_override_it():
+    for preset in PRESETS["vae"]:
+        assert vae_config(preset, (1, 28, 28), latent=(32,), hidden=48).hidden == 48
+    for preset in PRESETS["mlp"]:
+        assert mlp_config(preset, (32,), width=24).width == 24
+    for preset in PRESETS["unet"]:
+        assert unet_config(preset, (3, 32, 32), groups=1).groups == 1
+    for preset in PRESETS["unet_latent"]:
+        assert unet_config(preset, (4, 7, 7), attention=()).attention == ()
+        assert unet_config(preset, (4, 7, 7)).width == PRESETS["unet_latent"][preset]["width"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        vae_config("small", (1, 28, 28), latent=(32,)),
+        vae_config("base", (3, 32, 64), latent=(4, 8, 16)),
+        mlp_config("small", (32,), num_classes=10, out_factor=2),
+        unet_config("large", (3, 64, 64), num_classes=3),
+    ],
+)
+def test_configurations_return_from_json(config):
+    again = read_config(class_name(config), config.model_dump_json())
+    assert again == config
+    assert type(again) is type(config)
+
+
+def test_lists_stand_for_tuples_but_numbers_stay_strict():
+    assert VAEConfig.model_validate({"image": [1, 28, 28], "latent": [32]}).image == (1, 28, 28)
+    with pytest.raises(ValidationError):
+        VAEConfig.model_validate({"image": ["1", 28, 28], "latent": [32]})
+    with pytest.raises(ValidationError, match="frozen"):
+        UNetConfig(shape=(1, 8, 8)).width = 8
+
+
+def test_every_field_says_what_it_is_and_has_a_range():
+    for cls in CONFIGS.values():
+        schema = cls.model_json_schema()
+        for name, field in schema["properties"].items():
+            if name == "kind":
+                continue
+            assert "description" in field, (cls, name)
+            if field["type"] == "integer":
+                assert {"minimum", "maximum"} <= field.keys(), (cls, name)

@@ -1,0 +1,351 @@
+"""The three networks: shapes, gradients, classes, independence of samples, reproducible weights."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from latentdiff.nn import (
+    CLASSES,
+    CONFIGS,
+    VAE,
+    MLPDenoiser,
+    UNetDenoiser,
+    build,
+    class_name,
+    mlp_config,
+    read_config,
+    timestep_embedding,
+    unet_config,
+    vae_config,
+)
+from latentdiff.nn.layers import GroupNorm
+
+IMAGES = [(1, 16, 16), (3, 16, 24), (1, 28, 28), (3, 32, 32), (1, 40, 24), (3, 64, 64), (1, 8, 8)]
+VECTOR = vae_config("small", (1, 28, 28), latent=(8,), width=8, depth=1, hidden=16)
+SPATIAL = vae_config("small", (3, 16, 8), latent=(2, 4, 2), width=8, depth=1)
+MLP = mlp_config("small", (6,), num_classes=5, width=16, depth=2, time_dim=16)
+UNET = unet_config("small", (2, 7, 5), num_classes=5, width=8, groups=4, depth=1)
+PIXELS = unet_config("small", (1, 18, 20), num_classes=5, width=8, groups=4)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def shaken(net):
+    """The network with every parameter moved, so that nothing that starts at zero hides anything."""
+    with torch.no_grad():
+        for i, p in enumerate(net.parameters()):
+            p.add_(normal(*p.shape, seed=i) * 0.1)
+    return net
+
+
+def denoiser_input(config, batch=4):
+    return normal(batch, *config.shape), torch.linspace(0, 999, batch), torch.arange(batch) % 5
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=str)
+@pytest.mark.parametrize("latent", ["vector", 1, 2, 4], ids=str)
+def test_autoencoder_shapes_and_range(image, latent):
+    size = (5,) if latent == "vector" else (3, image[1] // latent, image[2] // latent)
+    net = build(vae_config("small", image, latent=size, width=8, depth=1, hidden=16))
+    x = normal(2, *image).tanh()
+    posterior = net.encode(x)
+    assert posterior.mean.shape == posterior.logvar.shape == (2, *size)
+    again = net.decode(100 * posterior.mode())
+    assert again.shape == x.shape
+    assert again.dtype == torch.float32
+    assert again.abs().max() <= 1
+
+
+@pytest.mark.parametrize("out_factor", [1, 2])
+@pytest.mark.parametrize("shape", [(1, 4, 4), (4, 7, 7), (2, 5, 11), (1, 28, 28), (3, 33, 20)], ids=str)
+def test_unet_shapes(shape, out_factor):
+    net = build(unet_config("small", shape, out_factor=out_factor, width=8, groups=4))
+    out = net(normal(2, *shape), torch.tensor([0.0, 999.0]))
+    assert out.shape == (2, shape[0] * out_factor, *shape[1:])
+
+
+@pytest.mark.parametrize("out_factor", [1, 2])
+def test_mlp_shapes(out_factor):
+    net = build(mlp_config("small", (7,), out_factor=out_factor, width=16, depth=1))
+    assert net(normal(3, 7), torch.tensor([0.0, 0.5, 999.0])).shape == (3, 7 * out_factor)
+
+
+@pytest.mark.parametrize("config", [VECTOR, SPATIAL], ids=["vector", "spatial"])
+def test_gradient_reaches_every_parameter_of_the_autoencoder(config):
+    net = shaken(build(config)).to(memory_format=torch.channels_last)
+    x = normal(4, *config.image).tanh().contiguous(memory_format=torch.channels_last)
+    posterior = net.encode(x)
+    recon = net.decode(posterior.sample(normal(4, *config.latent)))
+    ((recon - x).square().mean() + posterior.kl().mean()).backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("config", [MLP, UNET, PIXELS], ids=["mlp", "unet_latent", "unet"])
+def test_gradient_reaches_every_parameter_of_the_denoisers(config):
+    net = shaken(build(config))
+    net(*denoiser_input(config)).square().mean().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+def test_denoisers_start_at_zero(config):
+    assert not build(config)(*denoiser_input(config)).any()
+
+
+@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+def test_labels_none_is_the_null_class_and_classes_differ(config):
+    net = shaken(build(config))
+    x, t, labels = denoiser_input(config)
+    null = torch.full((4,), config.num_classes)
+    with torch.no_grad():
+        assert torch.equal(net(x, t), net(x, t, null))
+        assert (net(x, t, labels) - net(x, t)).abs().flatten(1).amax(1).min() > 1e-4
+        assert (net(x, t, labels) - net(x, t + 0.5, labels)).abs().flatten(1).amax(1).min() > 1e-6
+
+
+@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+def test_labels_that_do_not_fit_are_refused(config):
+    net = build(config)
+    x, t, labels = denoiser_input(config)
+    for wrong in (labels.float(), labels[:2], labels[:, None]):
+        with pytest.raises(ValueError, match=r"labels: expected int64 of shape \[4\]"):
+            net(x, t, wrong)
+    unconditional = build(config.model_copy(update={"num_classes": 0}))
+    with pytest.raises(ValueError, match="expected None"):
+        unconditional(x, t, labels)
+    assert unconditional(x, t).shape == x.shape
+
+
+@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+def test_shapes_that_do_not_fit_are_refused(config):
+    net = build(config)
+    x, t, _ = denoiser_input(config)
+    for bad_x, bad_t in ((x[..., :-1], t), (x[0], t), (x, t[:2]), (x, t[:, None])):
+        with pytest.raises(ValueError, match="expected"):
+            net(bad_x, bad_t)
+
+
+def test_autoencoder_refuses_shapes_that_do_not_fit():
+    net = build(VECTOR)
+    with pytest.raises(ValueError, match=r"x: expected shape \['B', 1, 28, 28\], got \[2, 1, 28, 24\]"):
+        net.encode(normal(2, 1, 28, 24))
+    with pytest.raises(ValueError, match=r"z: expected shape \['B', 8\], got \[2, 9\]"):
+        net.decode(normal(2, 9))
+    with pytest.raises(ValueError, match=r"noise: expected shape \[2, 8\], got \[8\]"):
+        net.encode(normal(2, 1, 28, 28)).sample(normal(8))
+
+
+@pytest.mark.parametrize("config", [MLP, UNET, PIXELS], ids=["mlp", "unet_latent", "unet"])
+def test_a_denoised_sample_does_not_depend_on_its_batch(config):
+    net = shaken(build(config))
+    x, t, labels = denoiser_input(config, batch=5)
+    with torch.no_grad():
+        together = net(x, t, labels)
+        scaled = net(torch.cat([x[:1], 50 * x[1:]]), t, labels)
+        alone = torch.cat([net(x[i : i + 1], t[i : i + 1], labels[i : i + 1]) for i in range(5)])
+    assert together.abs().max() > 0.05
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scaled[0], together[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [VECTOR, SPATIAL], ids=["vector", "spatial"])
+def test_a_coded_image_does_not_depend_on_its_batch(config):
+    net = shaken(build(config))
+    x = normal(5, *config.image).tanh()
+    with torch.no_grad():
+        together = net.encode(x)
+        alone = net.encode(x[2:3])
+        torch.testing.assert_close(alone.mean, together.mean[2:3], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(alone.logvar, together.logvar[2:3], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(net.decode(alone.mean), net.decode(together.mean)[2:3], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [VECTOR, SPATIAL, MLP, UNET], ids=["vae", "vae_spatial", "mlp", "unet"])
+def test_channels_last_changes_nothing_but_the_speed(config):
+    net = shaken(build(config))
+    is_vae = class_name(config) == "AutoencoderKL"
+    x = normal(3, *(config.image if is_vae else config.shape))
+    last = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    run = (lambda x: net.decode(net.encode(x).mode())) if is_vae else (lambda x: net(x, torch.arange(3.0)))
+    with torch.no_grad():
+        before = run(x)
+        net.to(memory_format=torch.channels_last)
+        torch.testing.assert_close(run(last), before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", [VECTOR, SPATIAL, MLP, UNET], ids=["vae", "vae_spatial", "mlp", "unet"])
+@pytest.mark.parametrize("how", ["autocast", "cast"])
+def test_bfloat16_is_near_and_returns_float32(config, how):
+    exact, net = shaken(build(config)), shaken(build(config))
+    is_vae = class_name(config) == "AutoencoderKL"
+    x = normal(3, *(config.image if is_vae else config.shape))
+
+    def run(net):
+        return net.decode(net.encode(x).mode()) if is_vae else net(x, torch.tensor([0.0, 10, 999]), torch.arange(3))
+
+    if how == "cast":
+        net.to(torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=how == "autocast"):
+        out = run(net)
+    expected = run(exact)
+    assert out.dtype == torch.float32
+    error = (out - expected).norm() / expected.norm()
+    assert 1e-6 < error < 0.1
+
+
+def test_groupnorm_keeps_float32_statistics():
+    norm = GroupNorm(2, 4).to(torch.bfloat16)
+    x = (1000 + normal(2, 4, 3, 3)).to(torch.bfloat16)
+    expected = F.group_norm(x.double(), 2, eps=norm.eps)
+    assert norm(x).dtype == torch.bfloat16
+    torch.testing.assert_close(norm(x).double(), expected, rtol=1e-2, atol=1e-2)
+
+
+def test_groupnorm_trains_on_channels_last_input_that_needs_no_gradient():
+    norm = GroupNorm(2, 8)
+    x = normal(2, 8, 6, 6)
+    norm(x.contiguous(memory_format=torch.channels_last)).pow(3).sum().backward()  # once a crash of the process
+    (expected,) = torch.autograd.grad(norm(x.requires_grad_()).pow(3).sum(), norm.weight)
+    torch.testing.assert_close(norm.weight.grad, expected)
+
+
+@pytest.mark.parametrize("config", [VECTOR, MLP, UNET], ids=["vae", "mlp", "unet"])
+def test_build_depends_on_the_seed_alone_and_leaves_the_global_generator(config):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        before = torch.get_rng_state()
+        first = build(config, seed=3).state_dict()
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.manual_seed(2)
+        with torch.device("meta"):  # nor does it depend on the default device
+            again = build(config, seed=3).state_dict()
+        other = build(config, seed=4).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+    assert all(value.isfinite().all() and value.device.type == "cpu" for value in first.values())
+
+
+def test_weights_start_with_variance_one_over_fan_in():
+    net = build(vae_config("base", (3, 32, 32), latent=(4, 4, 4)))
+    checked = 0
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.ConvTranspose2d) or (type(layer) is torch.nn.Conv2d and layer.in_channels > 8):
+            x = normal(2, layer.in_channels, 16, 16)
+        else:
+            continue
+        with torch.no_grad():
+            inner = layer(x)[:, :, 2:-2, 2:-2]  # without the border, whose sums are shorter
+        assert 0.7 < inner.std() < 1.4
+        checked += 1
+    assert checked > 6
+
+
+def test_build_refuses_other_configurations():
+    with pytest.raises(TypeError, match="got str"):
+        build("AutoencoderKL")
+
+
+def test_tables_name_the_same_classes():
+    assert {name: config for name, (config, _) in CLASSES.items()} == CONFIGS
+    for config, cls in ((VECTOR, VAE), (MLP, MLPDenoiser), (UNET, UNetDenoiser)):
+        assert type(build(config)) is cls is CLASSES[class_name(config)][1]
+
+
+@pytest.mark.parametrize("config", [VECTOR, SPATIAL, MLP, UNET], ids=["vae", "vae_spatial", "mlp", "unet"])
+def test_weights_return_through_the_configuration_in_json(config):
+    net = shaken(build(config))
+    again = build(read_config(class_name(config), config.model_dump_json()), seed=9)
+    again.load_state_dict(net.state_dict())
+    x = normal(2, *(config.image if hasattr(config, "image") else config.shape))
+    run = (lambda n: n.decode_logits(n.encode(x).mean)) if hasattr(config, "image") else (lambda n: n(x, x.new_ones(2)))
+    with torch.no_grad():
+        assert torch.equal(run(net), run(again))
+
+
+def test_kl_equals_torch_distributions():
+    net = shaken(build(SPATIAL))
+    with torch.no_grad():
+        posterior = net.encode(3 * normal(4, *SPATIAL.image))
+    q = torch.distributions.Normal(posterior.mean.double(), posterior.logvar.double().div(2).exp())
+    p = torch.distributions.Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean))
+    expected = torch.distributions.kl_divergence(q, p).flatten(1).sum(1)
+    assert posterior.kl().dtype == torch.float32
+    torch.testing.assert_close(posterior.kl().double(), expected, rtol=1e-5, atol=0)
+
+
+def test_posterior_sample_is_mean_plus_std_times_noise_and_mode_is_the_mean():
+    net = shaken(build(VECTOR))
+    with torch.no_grad():
+        posterior = net.encode(normal(2, 1, 28, 28))
+    noise = normal(2, 8, seed=5)
+    expected = posterior.mean + posterior.logvar.exp().sqrt() * noise
+    torch.testing.assert_close(posterior.sample(noise), expected)
+    assert torch.equal(posterior.mode(), posterior.mean)
+
+
+def test_logvar_is_clamped():
+    net = build(VECTOR)
+    with torch.no_grad():
+        net.encoder[-1].bias[8:] = torch.tensor([1e6, -1e6] * 4)
+        logvar = net.encode(normal(2, 1, 28, 28)).logvar
+    assert logvar[:, ::2].eq(10).all()
+    assert logvar[:, 1::2].eq(-20).all()
+
+
+def test_decode_and_its_logits_tell_the_same_image():
+    net = shaken(build(SPATIAL))
+    z = normal(2, *SPATIAL.latent)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.sigmoid(net.decode_logits(z)), (net.decode(z) + 1) / 2)
+
+
+@pytest.mark.parametrize("dim", [2, 16, 128])
+def test_timestep_embedding_against_float64(dim):
+    steps = [0.0, 0.25, 1.0, 17.3, 500.0, 999.0]
+    half = dim // 2
+    expected = [[wave(t / 10_000 ** (i / half)) for wave in (math.sin, math.cos) for i in range(half)] for t in steps]
+    out = timestep_embedding(torch.tensor(steps), dim)
+    torch.testing.assert_close(out.double(), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=2e-4)
+
+
+def test_timestep_embedding_takes_integers_and_refuses_odd_sizes():
+    assert torch.equal(timestep_embedding(torch.tensor([3]), 8), timestep_embedding(torch.tensor([3.0]), 8))
+    with pytest.raises(ValueError, match="even number of at least 2, got 7"):
+        timestep_embedding(torch.tensor([3.0]), 7)
+
+
+def test_nothing_uses_batch_statistics():
+    for config in (VECTOR, MLP, UNET):
+        kinds = [type(m).__name__ for m in build(config).modules()]
+        assert not any("BatchNorm" in kind or "Dropout" in kind for kind in kinds)
+
+
+def test_autoencoder_learns_an_image():
+    config = vae_config("small", (1, 16, 16), latent=(4,), width=8, depth=1, hidden=32)
+    net = build(config)
+    x = torch.sign(normal(2, 1, 16, 16))
+    optimizer = torch.optim.Adam(net.parameters(), 5e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss = (net.decode(net.encode(x).mode()) - x).square().mean()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.2  # 1 without learning
+
+
+@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+def test_denoisers_learn_what_depends_on_time_and_label(config):
+    net = build(config)
+    x, t, labels = denoiser_input(config, batch=5)
+    target = (t / 999 - labels / 2).view(5, *[1] * len(config.shape)).expand_as(x)
+    optimizer = torch.optim.Adam(net.parameters(), 5e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = (net(x, t, labels) - target * x).square().mean()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1 * (target * x).square().mean()
