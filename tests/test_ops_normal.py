@@ -76,7 +76,6 @@ def test_elements_come_from_the_documented_words(seed: int, stream: int) -> None
             1003,
             "29f2040dd37473a039241139a29816e39a864161c5a0f119a8f8e6f8c8f2386c",
         ),
-        # long enough for a polynomial's coefficient that is wrong in its last bit
         ([7], 5, 1 << 18, "81202c76e302863615f7606b24a5d2b25b7f70e8be09c1d5ba7a99584c4527da"),
     ],
 )

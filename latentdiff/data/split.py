@@ -17,11 +17,11 @@ POOL_FRACTION = 0.05
 def cut(part: Part, *, count: int, seed: int, round_: int = 0) -> tuple[Part, Part]:
     """Cut `count` images out of `part`: (rest, cut), both in the order of `part`; pure in the arguments.
 
-    Stratified where labeled: every class gives its share to within one image. InputError unless 1 <= count < N.
+    Stratified where labeled: every class gives its share to within one image. ValueError unless 1 <= count < N.
     """
     n = len(part)
     if not 1 <= count < n:
-        raise InputError(f"expected at least 3 images to split into train, validation and test, found {n}")
+        raise ValueError(f"expected a count in 1..{n - 1}, found {count}")
     order = shuffled(n, seed=seed, epoch=round_)
     if part.labels is not None:
         # Systematic sampling along the shuffled images sorted by class takes each class in proportion.
@@ -38,6 +38,11 @@ def complete(parts: Parts, *, seed: int) -> tuple[Part, Part, Part]:
     InputError if there are too few images.
     """
     train, val, test = parts.train, parts.val, parts.test
+    wanted = ["train", *(name for name, part in (("validation", val), ("test", test)) if part is None)]
+    if len(train) < len(wanted):
+        raise InputError(
+            f"expected at least {len(wanted)} images to split into {', '.join(wanted)}, found {len(train)}"
+        )
     fraction = POOL_FRACTION if parts.pooled else VAL_FRACTION
     count = min(VAL_LIMIT, max(1, round(fraction * len(train))))
     if test is None:

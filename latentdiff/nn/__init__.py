@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from latentdiff.nn.config import (
     CONFIGS,
-    PRESETS,
     DenoiserConfig,
     MLPConfig,
     NetConfig,
     UNetConfig,
     VAEConfig,
     class_name,
-    mlp_config,
     parse_latent,
     read_config,
-    unet_config,
-    vae_config,
 )
+from latentdiff.nn.presets import PRESETS, mlp_config, unet_config, vae_config
 
 if TYPE_CHECKING:
     from latentdiff.nn.autoencoder import VAE, Posterior

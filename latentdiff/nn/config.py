@@ -1,12 +1,13 @@
 """Configurations of the networks: every number with its range, named presets. Imports no torch."""
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from latentdiff.errors import InputError
 
 Width = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
+LineWidth = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
 Classes = Annotated[int, Field(ge=0, le=100_000, description="number of class labels; 0 is unconditional")]
 OutFactor = Annotated[int, Field(ge=1, le=2, description="1, or 2 when the network also learns the variance")]
 Side = Annotated[int, Field(ge=8, le=1024)]
@@ -17,9 +18,6 @@ VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this man
 
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-_C = TypeVar("_C", bound=_Config)
 
 
 class VAEConfig(_Config):
@@ -95,7 +93,7 @@ class MLPConfig(_Config):
     shape: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65_536)]], Field(strict=False, description="size of the vector: L")
     ]
-    width: Width = Field(default=512, description="units of the residual stream")
+    width: LineWidth = Field(default=512, description="units of the residual stream")
     depth: int = Field(default=4, ge=1, le=64, description="residual blocks")
     expand: int = Field(default=2, ge=1, le=8, description="hidden units of a block, in widths")
     time_dim: Width = Field(default=128, description="size of the time and label embedding")
@@ -154,102 +152,6 @@ CONFIGS: dict[str, type[VAEConfig] | type[MLPConfig] | type[UNetConfig]] = {
     "UNetDenoiser": UNetConfig,
 }
 
-# "unet" is for images, "unet_latent" for small grids (GRID_LIMIT pixels a side at most), where width costs little
-PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "vae": {
-        "small": {"width": 32, "depth": 0, "hidden": 256},
-        "base": {"width": 64, "depth": 1, "hidden": 512},
-        "large": {"width": 128, "depth": 2, "hidden": 1024},
-    },
-    "mlp": {
-        "small": {"width": 512, "depth": 4, "expand": 2, "time_dim": 128},
-        "base": {"width": 1024, "depth": 6, "expand": 2, "time_dim": 256},
-        "large": {"width": 2048, "depth": 8, "expand": 2, "time_dim": 512},
-    },
-    "unet": {
-        "small": {"width": 24, "mult": (1, 2, 4), "depth": 1, "attention": (2,), "heads": 4, "groups": 8},
-        "base": {"width": 64, "mult": (1, 2, 4), "depth": 2, "attention": (1, 2), "heads": 4, "groups": 16},
-        "large": {"width": 128, "mult": (1, 2, 2, 4), "depth": 2, "attention": (2, 3), "heads": 8, "groups": 32},
-    },
-    "unet_latent": {
-        "small": {"width": 64, "mult": (1, 2), "depth": 1, "attention": (1,), "heads": 4, "groups": 16},
-        "base": {"width": 128, "mult": (1, 2), "depth": 2, "attention": (0, 1), "heads": 4, "groups": 32},
-        "large": {"width": 256, "mult": (1, 2), "depth": 3, "attention": (0, 1), "heads": 8, "groups": 32},
-    },
-}
-GRID_LIMIT = 16
-
-
-def vae_config(
-    preset: str,
-    image: tuple[int, int, int],
-    *,
-    latent: tuple[int, ...],
-    width: int | None = None,
-    depth: int | None = None,
-    hidden: int | None = None,
-) -> VAEConfig:
-    """Autoencoder of a named preset ("small", "base", "large"); numbers given override it. InputError if invalid."""
-    return _make(VAEConfig, _preset("vae", preset), image=image, latent=latent, width=width, depth=depth, hidden=hidden)
-
-
-def mlp_config(
-    preset: str,
-    shape: tuple[int, ...],
-    *,
-    num_classes: int = 0,
-    out_factor: int = 1,
-    width: int | None = None,
-    depth: int | None = None,
-    expand: int | None = None,
-    time_dim: int | None = None,
-) -> MLPConfig:
-    """MLP denoiser of a named preset for shape (L,); numbers given override it. InputError if invalid."""
-    return _make(
-        MLPConfig,
-        _preset("mlp", preset),
-        shape=shape,
-        num_classes=num_classes,
-        out_factor=out_factor,
-        width=width,
-        depth=depth,
-        expand=expand,
-        time_dim=time_dim,
-    )
-
-
-def unet_config(
-    preset: str,
-    shape: tuple[int, ...],
-    *,
-    num_classes: int = 0,
-    out_factor: int = 1,
-    width: int | None = None,
-    mult: tuple[int, ...] | None = None,
-    depth: int | None = None,
-    attention: tuple[int, ...] | None = None,
-    heads: int | None = None,
-    groups: int | None = None,
-) -> UNetConfig:
-    """UNet denoiser of a named preset for shape (C, H, W); numbers given override it. InputError if invalid.
-
-    Grids of at most 16 pixels a side take their numbers from PRESETS["unet_latent"], larger ones from "unet".
-    """
-    family = "unet_latent" if len(shape) == 3 and max(shape[1:]) <= GRID_LIMIT else "unet"
-    return _make(
-        UNetConfig,
-        _preset(family, preset),
-        shape=shape,
-        num_classes=num_classes,
-        out_factor=out_factor,
-        width=width,
-        mult=mult,
-        depth=depth,
-        attention=attention,
-        heads=heads,
-        groups=groups,
-    )
-
 
 def parse_latent(text: str) -> tuple[int, ...]:
     """Latent size from text: "32" -> (32,), "4x7x7" -> (4, 7, 7). InputError for anything else."""
@@ -266,7 +168,7 @@ def read_config(name: str, text: str | bytes) -> NetConfig:
     try:
         return CONFIGS[name].model_validate_json(text)
     except ValidationError as error:
-        raise InputError(f"{name}: {_one_line(error)}") from error
+        raise InputError(f"{name}: {one_line_of(error)}") from error
 
 
 def class_name(config: NetConfig) -> str:
@@ -278,20 +180,8 @@ def _cross(*sizes: int) -> str:
     return "x".join(map(str, sizes))
 
 
-def _preset(family: str, name: str) -> dict[str, Any]:
-    if name not in PRESETS[family]:
-        raise InputError(f"preset: expected one of {', '.join(PRESETS[family])}, got {name!r}")
-    return PRESETS[family][name]
-
-
-def _make(cls: type[_C], preset: dict[str, Any], **given: object) -> _C:
-    try:
-        return cls.model_validate(preset | {key: value for key, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise InputError(_one_line(error)) from error
-
-
-def _one_line(error: ValidationError) -> str:
+def one_line_of(error: ValidationError) -> str:
+    """A failed validation in one line: the field, what was expected and what was found."""
     parts = []
     for item in error.errors(include_url=False):
         message, where = item["msg"].removeprefix("Value error, "), ".".join(map(str, item["loc"]))
