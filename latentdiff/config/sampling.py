@@ -1,0 +1,48 @@
+"""How samples are drawn: the options of `latentdiff sample` and of Pipeline.sample."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from latentdiff.config.base import Config
+from latentdiff.config.diffusion import Spacing
+
+Sampler = Literal["ddim", "ddpm", "dpm++"]
+DEFAULT_STEPS: dict[str, int | None] = {"ddim": 50, "ddpm": None, "dpm++": 20}  # None: every level
+
+
+class Sampling(Config):
+    """A sampler and its settings; what does not apply to the sampler must be left at its default."""
+
+    sampler: Sampler = Field(
+        "ddim", description="the sampler: ddim, ddpm, or dpm++ (DPM-Solver++(2M), good with 10 to 25 steps)"
+    )
+    steps: int | None = Field(
+        None, ge=1, le=100_000, description="number of steps (default: ddim 50, dpm++ 20, ddpm every level)"
+    )
+    spacing: Spacing = Field("trailing", description="which levels the steps visit")
+    eta: float = Field(0.0, ge=0, le=1, description="noise of ddim: 0 is deterministic, 1 draws as much as ddpm")
+    variance: Literal["small", "large", "learned"] | None = Field(
+        None, description="size of ddpm's noise (default: learned if the model learned it, else small)"
+    )
+    guidance: float = Field(
+        1.0,
+        ge=0,
+        le=100,
+        description="classifier-free guidance: 0 ignores the label, 1 is plain conditional, more exaggerates it",
+    )
+
+    @model_validator(mode="after")
+    def _applies(self) -> Self:
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(f"eta is an option of the ddim sampler, got eta {self.eta:g} with {self.sampler}")
+        if self.variance is not None and self.sampler != "ddpm":
+            raise ValueError(f"variance is an option of the ddpm sampler, got {self.variance} with {self.sampler}")
+        return self
+
+    def count(self, T: int) -> int:
+        """The number of steps on a schedule of T levels."""
+        default = DEFAULT_STEPS[self.sampler]
+        return self.steps or min(T, default or T)
