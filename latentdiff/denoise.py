@@ -1,0 +1,128 @@
+"""Denoisers: a function of (x_t, t) that estimates x_0, made from a network, a schedule and a prediction type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from latentdiff import ops
+from latentdiff.config.diffusion import Prediction
+from latentdiff.predict import to_x0
+from latentdiff.schedule import Schedule
+
+Network = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+"""(x [B, *shape], timesteps [B], labels int64 [B] or None) -> out [B, *shape] (twice the channels for learned variance)."""
+
+MAX_OUTS = 4  # what one fused step takes; more are mixed first
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """x_0 in unevaluated linear form, clip(p x + sum_i q_i out_i), so that a step fuses it with its update.
+
+    ``x`` and every one of ``outs`` have the shape [B, *shape] and one dtype; ``t`` is the level that x is at.
+    ``spread`` holds the learned-range output of Nichol & Dhariwal 2021 in about [-1, 1], shaped like x.
+    """
+
+    x: Tensor
+    t: int
+    p: float
+    outs: tuple[Tensor, ...]
+    q: tuple[float, ...]
+    clip: float | None = None
+    spread: Tensor | None = None
+
+    @classmethod
+    def known(cls, x: Tensor, t: int, *, x0: Tensor) -> Estimate:
+        """The estimate ``x0`` itself, as a denoiser without a network gives it."""
+        return cls(x, t, 0.0, (x0,), (1.0,))
+
+    def x0(self) -> Tensor:
+        """The estimate itself, [B, *shape]; differentiable."""
+        few = self if len(self.outs) <= MAX_OUTS else self.mixed()
+        return ops.step(few.x, few.outs, coefficients([0.0, 1.0, 0.0, few.p, *few.q], few.x), clip=few.clip)
+
+    def mixed(self) -> Estimate:
+        """The same estimate with one output (x_0 before clipping): how more outputs than one step takes are handed on."""
+        x0 = self.p * self.x
+        for q, out in zip(self.q, self.outs, strict=True):
+            x0 = x0 + q * out
+        return replace(self, p=0.0, outs=(x0,), q=(1.0,))
+
+
+Denoiser = Callable[[Tensor, int], Estimate]
+
+
+def coefficients(row: list[float], like: Tensor) -> Tensor:
+    """One row of coefficients [1, K] beside ``like``, computed in float64 and cast once to what the step computes in."""
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return torch.tensor([row], dtype=torch.float64).to(dtype).to(like.device, non_blocking=True)
+
+
+Level = TypeVar("Level", int, Tensor)
+
+
+def timestep(t: Level) -> Level:
+    """What the network sees of level t in 1..T: 0..T-1. The only place of this shift."""
+    return t - 1
+
+
+def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
+    """Classifier-free guidance w cond + (1 - w) uncond, still linear (Ho & Salimans 2022, eq. 6 with w there = w - 1).
+
+    w = 0 is unconditional, w = 1 conditional; both estimates are of the same x.
+    """
+    return replace(
+        cond,
+        outs=(*cond.outs, *uncond.outs),
+        q=(*(w * q for q in cond.q), *((1 - w) * q for q in uncond.q)),
+        p=w * cond.p + (1 - w) * uncond.p,
+    )
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the null label."""
+
+    labels: Tensor
+    null: int
+    w: float = 1.0
+
+
+def denoiser(
+    network: Network,
+    schedule: Schedule,
+    *,
+    prediction: Prediction,
+    condition: Condition | None = None,
+    clip: float | None = None,
+    learned_variance: bool = False,
+) -> Denoiser:
+    """A Denoiser from a network: one call of the network for each level, batched over the guided pair.
+
+    Without a condition the network gets no labels (a conditional one answers with its null class).
+    """
+
+    def estimate(x: Tensor, t: int, outs: Tensor) -> Estimate:
+        p, q = to_x0(prediction, *schedule.at(t))
+        spread = None
+        if learned_variance:
+            outs, spread = outs.chunk(2, 1)
+        return Estimate(x, t, p, (outs.to(x.dtype),), (q,), clip, None if spread is None else spread.to(x.dtype))
+
+    def denoise(x: Tensor, t: int) -> Estimate:
+        time = torch.full((len(x),), timestep(t), dtype=torch.float32, device=x.device)
+        if condition is None or condition.w == 0:
+            return estimate(x, t, network(x, time, None))
+        if condition.w == 1:
+            return estimate(x, t, network(x, time, condition.labels))
+        labels = torch.cat([condition.labels, torch.full_like(condition.labels, condition.null)])
+        both = network(torch.cat([x, x]), torch.cat([time, time]), labels)
+        cond, uncond = (estimate(x, t, half) for half in both.chunk(2))
+        return guided(cond, uncond, condition.w)
+
+    return denoise
