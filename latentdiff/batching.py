@@ -1,0 +1,37 @@
+"""How many samples fit in memory at once."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from latentdiff.components import denoiser_config
+
+CPU_BUDGET = 2**28  # bytes of activations: larger batches are not faster on a CPU, they only leave its caches
+SHARE = 0.5  # of the free memory of a GPU
+
+
+def batch_that_fits(network: nn.Module, shape: Sequence[int], device: torch.device) -> int:
+    """A batch size for sampling with ``network`` on inputs [B, *shape]; at least 1, at most 1024."""
+    budget = _free_bytes(device)
+    return max(1, min(1024, int(budget // max(1, _bytes_per_sample(network, shape)))))
+
+
+def _bytes_per_sample(network: nn.Module, shape: Sequence[int]) -> int:
+    """Activations alive at once for one sample of a guided pair: the widest layer a dozen times over, in float32."""
+    positions = math.prod(shape[1:])
+    expansion = 4 if len(shape) == 1 else 1  # an MLP's hidden layers
+    return 2 * 4 * 12 * denoiser_config(network).width * positions * expansion
+
+
+def _free_bytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return SHARE * free
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return min(CPU_BUDGET, SHARE * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return CPU_BUDGET

@@ -1,0 +1,206 @@
+"""Checkpoint folders: safetensors and JSON under a SHA-256 manifest, written whole or not at all.
+
+The layout is the one Hugging Face users know: ``model_index.json`` and one folder for each component with its
+configuration and weights. Nothing here knows what the components are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from latentdiff.errors import InputError
+
+INDEX = "model_index.json"
+MANIFEST = "manifest.json"
+TEMPORARY = ".tmp-"  # folders so called were being written when their process died
+
+
+class Writer:
+    """Files of a checkpoint in the making, below a temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._hashes: dict[str, dict[str, object]] = {}
+
+    def json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write ``value`` with sorted keys, so that equal values are equal bytes."""
+        text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+        self._write(name, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write tensors as safetensors; equal tensors are equal bytes."""
+        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        self._write(name, lambda path: safetensors.torch.save_file(plain, path, metadata={"format": "pt"}))
+
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
+        path = self._folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path)
+        _sync(path)
+        self._hashes[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+    def finish(self) -> None:
+        """Write the manifest, last of all."""
+        hashes = self._hashes
+        self._write(
+            MANIFEST, lambda path: path.write_text(json.dumps({"files": hashes}, indent=2, sort_keys=True) + "\n")
+        )
+        for folder in [self._folder, *(path for path in self._folder.rglob("*") if path.is_dir())]:
+            _sync(folder)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[Writer]:
+    """Write a checkpoint: everything goes to a temporary folder that takes its name only once it is complete and synced.
+
+    A process killed at any moment leaves either no folder of that name or a whole one. An existing checkpoint is
+    replaced; InputError where something else has the name.
+    """
+    if folder.exists() and not ((folder / MANIFEST).is_file() or (folder.is_dir() and not any(folder.iterdir()))):
+        raise InputError(f"{folder}: exists and is no checkpoint, expected a new, empty or checkpoint folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        writer = Writer(temporary)
+        yield writer
+        writer.finish()
+        if folder.exists():  # rename does not replace a folder that is not empty
+            _swap(temporary, folder)
+            shutil.rmtree(temporary)
+        else:
+            temporary.rename(folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _swap(first: Path, second: Path) -> None:
+    """Exchange two folders at once, so that neither name is ever missing; by three renames where the system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if renameat2 is not None and renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0:
+        return
+    aside = first.with_name(f"{first.name}-old")
+    second.rename(aside)
+    try:
+        first.rename(second)
+    except BaseException:
+        aside.rename(second)
+        raise
+    aside.rename(first)
+
+
+def remove_temporaries(parent: Path) -> None:
+    """Clear what processes that died while writing left in a folder of checkpoints."""
+    for path in parent.glob(TEMPORARY + "*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder to read; every file is checked against the manifest when it is read."""
+
+    folder: Path
+    files: Mapping[str, Mapping[str, Any]]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The JSON object in ``name``; InputError where it is missing, changed or no object."""
+        return _object(self._verified(name).decode("utf-8", "replace"), str(self.folder / name))
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors in ``name`` on the CPU; InputError where the file is missing, changed or malformed."""
+        try:
+            return safetensors.torch.load(self._verified(name))
+        except (SafetensorError, ValueError, KeyError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.folder / name}: not a readable safetensors file ({_line(error)})") from None
+
+    def verify(self) -> None:
+        """Check every file against the manifest; InputError names the first that is missing or changed."""
+        for name in sorted(self.files):
+            self._verified(name)
+
+    def _verified(self, name: str) -> bytes:
+        if name not in self.files:
+            raise InputError(
+                f"{self.folder}: the checkpoint has no {name} (its manifest lists {', '.join(sorted(self.files))})"
+            )
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        expected = self.files[name]
+        if len(data) != expected.get("bytes"):
+            raise InputError(f"{path}: damaged, the manifest says {expected.get('bytes')} bytes, found {len(data)}")
+        if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
+            raise InputError(f"{path}: damaged, its SHA-256 differs from the manifest's")
+        return data
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in ``folder``; InputError where there is none or its manifest is damaged."""
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected a checkpoint or a run")
+    if not path.is_file():
+        raise InputError(f"{folder}: not a checkpoint, expected {MANIFEST} in it")
+    try:
+        manifest = _object(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
+        raise InputError(f"{path}: damaged, expected an object 'files' of file names with bytes and sha256")
+    for name in files:
+        if not name.isprintable() or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{path}: names a file that cannot be in the checkpoint: {name!a}")
+    return Checkpoint(folder, files)
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not valid JSON ({_line(error)})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """fsync a file or a folder, so that a power cut after the rename does not lose it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,96 @@
+"""Pictures as files: grids and strips of images (PNG), animations (GIF)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from latentdiff.data import to_uint8
+from latentdiff.errors import InputError
+
+Pixels = NDArray[np.uint8]
+PAD = 2  # pixels between images, before enlargement
+GROUND = 128  # grey: neither the ground of digits nor that of photographs
+LEGIBLE = 640  # small grids are enlarged by a whole factor up to about this many pixels
+
+
+def image_grid(images: Tensor, *, columns: int | None = None, scale: int | None = None) -> Pixels:
+    """Images [N, C, H, W] (uint8, or float in [-1, 1]) as one picture, uint8 [height, width, 3], row by row.
+
+    ``columns`` defaults to about the square root of N; ``scale`` enlarges by a whole factor, by default so that small
+    grids can be looked at.
+    """
+    pixels = images if images.dtype == torch.uint8 else to_uint8(images)
+    n, channels, height, width = pixels.shape
+    if n == 0 or channels not in (1, 3):
+        raise ValueError(f"expected images [N >= 1, 1 or 3, H, W], got {list(images.shape)}")
+    columns = min(n, columns or int(np.ceil(np.sqrt(n))))
+    rows = -(-n // columns)
+    canvas = np.full((PAD + rows * (height + PAD), PAD + columns * (width + PAD), 3), GROUND, dtype=np.uint8)
+    for k, image in enumerate(pixels.cpu().permute(0, 2, 3, 1).numpy()):
+        y, x = PAD + k // columns * (height + PAD), PAD + k % columns * (width + PAD)
+        canvas[y : y + height, x : x + width] = image
+    factor = scale or max(1, round(LEGIBLE / max(canvas.shape[:2])))
+    return canvas.repeat(factor, 0).repeat(factor, 1)
+
+
+def save_image(pixels: Pixels, path: Path) -> None:
+    """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all. InputError where the place cannot be written."""
+    write_whole(path, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG"))
+
+
+def save_gif(frames: Sequence[Pixels], path: Path, *, milliseconds: int = 120) -> None:
+    """Write frames uint8 [H, W, 3] as a looping GIF that rests on its last frame."""
+    pictures = [Image.fromarray(frame).quantize(64, dither=Image.Dither.NONE) for frame in frames]
+    durations = [milliseconds] * (len(frames) - 1) + [max(1500, milliseconds)]
+    write_whole(
+        path,
+        lambda temporary: pictures[0].save(
+            temporary, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
+        ),
+    )
+
+
+def save_npz(images: Tensor, path: Path, *, labels: Sequence[int] | None = None) -> None:
+    """Write uint8 images [N, C, H, W] as the array ``images`` [N, H, W] or [N, H, W, 3], and int64 ``labels`` [N] if given."""
+    arrays: dict[str, NDArray[Any]] = {
+        "images": images.permute(0, 2, 3, 1).squeeze(3).numpy()
+        if images.shape[1] == 1
+        else images.permute(0, 2, 3, 1).numpy()
+    }
+    if labels is not None:
+        arrays["labels"] = np.array(labels, dtype=np.int64)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    write_whole(path, write)
+
+
+def side_by_side(left: Pixels, right: Pixels) -> Pixels:
+    """Two pictures of one height beside each other."""
+    gap = np.full((left.shape[0], 8, 3), 255, dtype=np.uint8)
+    return np.concatenate([left, gap, right], axis=1)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` make a temporary file that then becomes ``path``; InputError where it cannot be written."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+        reason = f"{path.parent} is a file" if path.parent.is_file() else error.strerror or str(error)
+        raise InputError(f"{path}: cannot be written ({reason})") from None

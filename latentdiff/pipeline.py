@@ -1,0 +1,298 @@
+"""A trained model ready for use: network, process and codec behind a few methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from latentdiff.batching import batch_that_fits
+from latentdiff.checkpoint import INDEX, Checkpoint, Writer, writing
+from latentdiff.codec import Codec, VAECodec
+from latentdiff.components import (
+    class_index,
+    class_name,
+    denoiser_config,
+    load_classes,
+    load_codec,
+    load_diffusion,
+    load_network,
+    save_diffusion,
+    save_network,
+    save_vae,
+)
+from latentdiff.config.base import explain
+from latentdiff.config.diffusion import DiffusionConfig
+from latentdiff.config.sampling import Sampling
+from latentdiff.denoise import Condition, Denoiser, denoiser
+from latentdiff.errors import InputError
+from latentdiff.random import Key
+from latentdiff.runs import locate
+from latentdiff.sample import sample, start
+from latentdiff.schedule import Schedule, make_schedule
+from latentdiff.step import Step, ddim, ddpm, dpmpp2m
+
+CPU = torch.device("cpu")
+Labels = int | str | Sequence[int | str] | None
+Progress = Callable[[int, int], None]
+"""Called with (network evaluations done, evaluations in all)."""
+
+
+class Frame(NamedTuple):
+    """A moment of the reverse process: x_t and the estimate of x_0 there, both decoded to images [n, C, H, W]."""
+
+    t: int
+    noisy: Tensor
+    estimate: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A denoiser with its diffusion process and codec; ``classes`` are the names of the labels, () if unconditional."""
+
+    network: nn.Module
+    diffusion: DiffusionConfig
+    codec: Codec
+    classes: tuple[str, ...] = ()
+    device: torch.device = CPU
+    dtype: torch.dtype = torch.float32
+    data: str = ""  # name of the data it was trained on
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        return make_schedule(self.diffusion.schedule)
+
+    def sample(
+        self,
+        n: int = 16,
+        *,
+        sampler: str = "ddim",
+        steps: int | None = None,
+        label: Labels = None,
+        guidance: float = 1.0,
+        seed: int = 0,
+        eta: float = 0.0,
+        spacing: str = "trailing",
+        variance: str | None = None,
+        batch: int | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """``n`` images, float32 [n, C, H, W] in [-1, 1] on the CPU.
+
+        Image k comes from seed + k alone, whatever the batch it is in. ``label``: an index or a name, or one for each
+        image; None samples all classes together. InputError for settings that the model cannot follow.
+        """
+        values = {"sampler": sampler, "steps": steps, "spacing": spacing, "eta": eta}
+        settings = _settings(values | {"variance": variance, "guidance": guidance})
+        if n < 1:
+            raise InputError(f"expected a number of images of 1 or more, got {n}")
+        key = Key.of(seed, n, device=self.device)
+        return self.run(settings, key, start(key, self.codec.latent_shape), label=label, batch=batch, progress=progress)
+
+    def run(
+        self,
+        settings: Sampling,
+        key: Key,
+        x: Tensor,
+        *,
+        label: Labels = None,
+        batch: int | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Images from given starting noise ``x`` [n, *latent_shape]; in parts of ``batch``, or as many as memory holds."""
+        if batch is not None and batch < 1:
+            raise InputError(f"expected a batch of 1 or more, got {batch}")
+        labels = self.labels(label, len(x))
+        size = batch or batch_that_fits(self.network, self.codec.latent_shape, self.device)
+        step, levels = self.plan(settings)
+        images, total, done = [], math.ceil(len(x) / size) * (len(levels) - 1), 0
+        for first in range(0, len(x), size):
+            part = slice(first, first + size)
+            denoise = self.denoiser(None if labels is None else labels[part], guidance=settings.guidance)
+            latents = x[part]
+            for state in sample(denoise, latents, levels, step, key[part]):
+                latents, done = state.x, done + 1
+                if progress is not None:
+                    progress(done, total)
+            images.append(self.decode(latents))
+        return torch.cat(images)
+
+    def trajectory(
+        self, settings: Sampling, key: Key, *, label: Labels = None, frames: int = 10, progress: Progress | None = None
+    ) -> list[Frame]:
+        """The reverse process at about ``frames`` evenly spaced moments from noise to image, all samples in one batch."""
+        x = start(key, self.codec.latent_shape)
+        step, levels = self.plan(settings)
+        moves = len(levels) - 1
+        shown = {round(i * (moves - 1) / max(1, frames - 2)) for i in range(frames - 1)}
+        kept: list[Frame] = []
+        denoise = self.denoiser(self.labels(label, len(x)), guidance=settings.guidance)
+        for i, state in enumerate(sample(denoise, x, levels, step, key)):
+            if i in shown:
+                kept.append(Frame(levels[i], self.decode(x), self.decode(state.estimate.x0())))
+            x = state.x
+            if progress is not None:
+                progress(i + 1, moves)
+        image = self.decode(x)
+        return [*kept, Frame(0, image, image)]
+
+    def interpolate(
+        self,
+        settings: Sampling,
+        seeds: tuple[int, int],
+        *,
+        count: int = 9,
+        label: Labels = None,
+        batch: int | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """``count`` images on the way from the first seed's sample to the second's: slerp between their starting noises.
+
+        A sampler that draws noise on the way draws the first seed's for all of them.
+        """
+        ends = [start(Key.of(seed, 1, device=self.device), self.codec.latent_shape) for seed in seeds]
+        x = torch.cat([slerp(ends[0], ends[1], i / max(1, count - 1)) for i in range(count)])
+        key = Key.of(seeds[0], 1, device=self.device)
+        return self.run(
+            settings, Key(key.seeds.expand(count).contiguous()), x, label=label, batch=batch, progress=progress
+        )
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images [n, C, H, W] in [-1, 1] through the codec and back."""
+        return torch.cat([self.decode(self.codec.encode(part.to(self.device))) for part in images.split(250)])
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents as images, float32 on the CPU, in [-1, 1]."""
+        return torch.cat([self.codec.decode(part).float().clamp(-1, 1).cpu() for part in latents.split(250)])
+
+    def denoiser(self, labels: Tensor | None = None, *, guidance: float = 1.0) -> Denoiser:
+        """The Denoiser of this model for labels int64 [B] (None: no class), to use in a loop of one's own.
+
+        InputError for a guidance other than 0 or 1 without labels: it has nothing to exaggerate.
+        """
+        if labels is None and guidance not in (0, 1):
+            raise InputError(f"guidance {guidance:g} needs a label, got none")
+        condition = None if labels is None else Condition(labels, null=len(self.classes), w=guidance)
+        return denoiser(
+            self._call,
+            self.schedule,
+            prediction=self.diffusion.prediction,
+            condition=condition,
+            clip=self.diffusion.clip,
+            learned_variance=self.diffusion.variance == "learned",
+        )
+
+    def _call(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            out: Tensor = self.network(x, t, labels)
+        return out.float()
+
+    def plan(self, settings: Sampling) -> tuple[Step, list[int]]:
+        """The step and the levels of a sampler; InputError where the model cannot follow."""
+        count = settings.count(self.schedule.T)
+        if count > self.schedule.T:
+            raise InputError(f"steps must be at most {self.schedule.T}, the levels of this model, got {count}")
+        levels = self.schedule.levels(count, settings.spacing)
+        learned = self.diffusion.variance == "learned"
+        if settings.variance == "learned" and not learned:
+            raise InputError(
+                "variance 'learned' needs a model trained with --variance learned; this one has fixed variance"
+            )
+        if settings.sampler == "ddim":
+            return ddim(self.schedule, eta=settings.eta), levels
+        if settings.sampler == "dpm++":
+            return dpmpp2m(self.schedule), levels
+        return ddpm(self.schedule, variance=settings.variance or ("learned" if learned else "small")), levels
+
+    def labels(self, label: Labels, n: int) -> Tensor | None:
+        """Class indices int64 [n] of a label or of one for each image; InputError names the known classes."""
+        if label is None:
+            return None
+        many = [label] * n if isinstance(label, int | str) else list(label)
+        if len(many) != n:
+            raise InputError(f"expected one label or {n} of them, got {len(many)}")
+        return torch.tensor([class_index(self.classes, value) for value in many], dtype=torch.int64, device=self.device)
+
+    def to(self, device: torch.device, *, dtype: torch.dtype | None = None) -> Pipeline:
+        """The same model on another device, or computing in another dtype (autocast; x stays float32)."""
+        return replace(
+            self, network=self.network.to(device), codec=self.codec.to(device), device=device, dtype=dtype or self.dtype
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a checkpoint folder that :func:`load` reads; saving what was loaded gives the same bytes.
+
+        An existing checkpoint is replaced; InputError for a folder that holds anything else.
+        """
+        with writing(Path(folder)) as writer:
+            self.write(writer)
+
+    def write(self, writer: Writer) -> None:
+        """The components and the model index of this model."""
+        with_vae = isinstance(self.codec, VAECodec)
+        if isinstance(self.codec, VAECodec):
+            save_vae(writer, self.codec.vae, self.codec.statistics)
+        save_network(writer, "denoiser", self.network)
+        save_diffusion(writer, self.diffusion)
+        index: dict[str, Any] = model_index(vae=with_vae, denoiser=class_name(self.network))
+        writer.json(
+            INDEX, {**index, "classes": list(self.classes), "image": list(self.codec.image_shape), "data": self.data}
+        )
+
+
+def model_index(*, vae: bool, denoiser: str | None) -> dict[str, Any]:
+    """The component table of model_index.json, in the form Hugging Face users know."""
+    index: dict[str, Any] = {
+        "_class_name": "AutoencoderPipeline" if denoiser is None else "DiffusionPipeline",
+        "vae": ["latentdiff", "AutoencoderKL"] if vae else [None, None],
+    }
+    if denoiser is not None:
+        index |= {"denoiser": ["latentdiff", denoiser], "scheduler": ["latentdiff", "Schedule"]}
+    return index
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> Pipeline:
+    """The trained model in a run or checkpoint folder; InputError says what is missing or damaged."""
+    return from_checkpoint(locate(Path(path))).to(torch.device(device))
+
+
+def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
+    """The model of an opened checkpoint, on the CPU."""
+    index = checkpoint.json(INDEX)
+    if "denoiser" not in index:
+        raise InputError(
+            f"{checkpoint.folder}: holds a VAE but no denoiser; `latentdiff train-denoiser` trains one on it"
+        )
+    network, _ = load_network(checkpoint, "denoiser")
+    diffusion, codec = load_diffusion(checkpoint), load_codec(checkpoint, index)
+    shape = denoiser_config(network).shape
+    if shape != codec.latent_shape:
+        found = f"the denoiser works on {list(shape)}, the codec gives {list(codec.latent_shape)}"
+        raise InputError(f"{checkpoint.folder}: {found}; expected one shape")
+    classes = load_classes(checkpoint, index, network)
+    return Pipeline(network, diffusion, codec, classes=classes, data=str(index.get("data", "")))
+
+
+def _settings(values: dict[str, Any]) -> Sampling:
+    try:
+        return Sampling.model_validate(values)
+    except ValidationError as error:
+        raise InputError(explain(error)) from None
+
+
+def slerp(a: Tensor, b: Tensor, u: float) -> Tensor:
+    """Spherical interpolation between noises of one shape (Shoemake 1985): keeps their norm, unlike a straight line."""
+    cosine = float((a * b).sum() / (a.norm() * b.norm()))
+    angle = math.acos(max(-1.0, min(1.0, cosine)))
+    if angle < 1e-6:
+        return a
+    return (math.sin((1 - u) * angle) * a + math.sin(u * angle) * b) / math.sin(angle)

@@ -1,0 +1,121 @@
+"""Figures with axes, drawn by matplotlib (imported when the first one is drawn)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latentdiff.picture import Pixels, write_whole
+from latentdiff.schedule import Schedule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, SECOND, FAINT = "#1f4e79", "#c8553d", "#9a9a9a"
+COLORS = [INK, SECOND, "#3a7d44", "#8e5aa8", "#c99a2e"]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure (inches) of its own, without pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write as PNG, whole or not at all. InputError where the place cannot be written."""
+    write_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
+
+
+def save_loss_curve(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Training loss (every logged window, and smoothed) and validation loss over steps."""
+    train = [(entry["step"], entry["loss"]) for entry in entries if "loss" in entry]
+    val = [(entry["step"], entry["val_loss"]) for entry in entries if "val_loss" in entry]
+    figure = new_figure(6.4, 3.8)
+    axes = figure.subplots()
+    if train:
+        steps, losses = np.array(train).T
+        axes.plot(steps, losses, color=FAINT, linewidth=0.8, alpha=0.7)
+        axes.plot(steps, _smooth(losses), color=INK, label="training")
+    if val:
+        axes.plot(*np.array(val).T, color=SECOND, marker="o", markersize=3, label="validation")
+    values = np.array([value for _, value in train + val])
+    if len(values) and values.min() > 0 and values.max() / values.min() > 5:
+        axes.set_yscale("log")
+    axes.set(xlabel="step", ylabel="loss")
+    axes.grid(alpha=0.25, which="both")
+    if train or val:
+        axes.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def _smooth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Exponential average without the bias of its start."""
+    out, average, weight = np.empty(len(values)), 0.0, 0.0
+    for i, value in enumerate(values):
+        average, weight = 0.9 * average + 0.1 * value, 0.9 * weight + 0.1
+        out[i] = average / weight
+    return out
+
+
+def save_schedule_figure(schedules: Mapping[str, Schedule], path: Path) -> None:
+    """beta, alpha-bar and log-SNR over the levels, one line for each schedule."""
+    figure = new_figure(12, 3.6)
+    panels = figure.subplots(1, 3)
+    for (name, schedule), color in zip(schedules.items(), COLORS * (1 + len(schedules) // len(COLORS)), strict=False):
+        t = np.arange(1, schedule.T + 1) / schedule.T
+        alpha_bar = schedule.alpha.square().numpy()
+        panels[0].plot(t, 1 - alpha_bar[1:] / alpha_bar[:-1], color=color, label=name)
+        panels[1].plot(np.arange(schedule.T + 1) / schedule.T, alpha_bar, color=color, label=name)
+        snr = schedule.snr()[1:].numpy()
+        panels[2].plot(t[snr > 0], np.log(snr[snr > 0]), color=color, label=name)
+    panels[0].set(ylabel=r"$\beta_t$", yscale="log", title="noise added by a step")
+    panels[1].set(ylabel=r"$\bar\alpha_t$", title="signal left")
+    panels[2].set(ylabel=r"$\log\,\mathrm{SNR}_t$", title="signal-to-noise ratio")
+    for axes in panels:
+        axes.set_xlabel("t / T")
+        axes.grid(alpha=0.25)
+    panels[1].legend(frameon=False)
+    save_figure(figure, path)
+
+
+def save_panels(
+    pictures: Sequence[tuple[str, Pixels]], path: Path, *, columns: int | None = None, title: str = ""
+) -> None:
+    """Pictures side by side with a caption above each."""
+    columns = min(len(pictures), columns or len(pictures))
+    rows = -(-len(pictures) // columns)
+    height, width = pictures[0][1].shape[:2]
+    side = 3.0 if columns > 2 else 4.2
+    figure = new_figure(side * columns, rows * (side * height / width + 0.35) + (0.4 if title else 0))
+    for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
+        axes.axis("off")
+    for axes, (caption, picture) in zip(grid.flat, pictures, strict=False):
+        axes.imshow(picture, interpolation="nearest")
+        axes.set_title(caption, fontsize=10)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    save_figure(figure, path)
+
+
+def save_trajectory(frames: Sequence[tuple[int, Pixels, Pixels]], path: Path) -> None:
+    """A strip: one column for each (t, x_t, x_0 estimate), x_t above the estimate."""
+    figure = new_figure(1.35 * len(frames) + 0.4, 3.1)
+    panels = figure.subplots(2, len(frames), squeeze=False)
+    for column, (t, noisy, estimate) in enumerate(frames):
+        panels[0][column].imshow(noisy, interpolation="nearest")
+        panels[1][column].imshow(estimate, interpolation="nearest")
+        panels[0][column].set_title(f"t = {t}", fontsize=9)
+    for row, name in enumerate((r"$x_t$", r"$\hat x_0$")):
+        panels[row][0].set_ylabel(name, fontsize=12)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[])
+        for side in axes.spines.values():
+            side.set_visible(False)
+    save_figure(figure, path)
