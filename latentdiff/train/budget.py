@@ -1,0 +1,57 @@
+"""How long a training runs, and the learning rate on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+
+from latentdiff.config.training import LoopOptions
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A number of steps, or of seconds of wall time."""
+
+    steps: int | None
+    seconds: float | None
+
+    @classmethod
+    def of(cls, options: LoopOptions, *, size: int, batch: int, default_steps: int) -> Budget:
+        """The budget that the options name for a training set of ``size`` images."""
+        if options.minutes is not None:
+            return cls(None, options.minutes * 60)
+        if options.epochs is not None:
+            passes = Fraction(str(options.epochs))  # as written: 0.07 * 100 is above 7 in floating point
+            return cls(math.ceil(passes * size / batch), None)
+        return cls(options.steps or default_steps, None)
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """The share that is used up, 1 or more when it is spent."""
+        return step / self.steps if self.steps is not None else elapsed / (self.seconds or math.inf)
+
+    def __str__(self) -> str:
+        return f"{self.steps} steps" if self.steps is not None else f"{(self.seconds or 0) / 60:g} minutes"
+
+
+def learning_rate(options: LoopOptions, peak: float, step: int, progress: float) -> float:
+    """Linear warm-up over the first steps, then decay over the budget; a time budget decays by the clock."""
+    warm = min(1.0, (step + 1) / options.warmup) if options.warmup else 1.0
+    if options.decay == "cosine":
+        return peak * warm * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0)))
+    if options.decay == "linear":
+        return peak * warm * (1 - min(progress, 1.0))
+    return peak * warm
+
+
+class Stopwatch:
+    """Seconds of training, across interruptions."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        self._before = before
+        self._start = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        return self._before + time.monotonic() - self._start

@@ -1,0 +1,162 @@
+"""The task of training a denoiser: predict eps, v, x_0 or the score from a noised latent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff import ops
+from latentdiff.checkpoint import Writer
+from latentdiff.codec import Codec, VAECodec
+from latentdiff.components import denoiser_config
+from latentdiff.config.training import TrainDenoiser
+from latentdiff.data import Dataset, Split
+from latentdiff.denoise import timestep
+from latentdiff.draw import integers
+from latentdiff.loss import VariationalBound, level_weights
+from latentdiff.nn import Posterior
+from latentdiff.picture import image_grid, save_image
+from latentdiff.pipeline import Pipeline
+from latentdiff.predict import target, to_x0
+from latentdiff.random import Key
+from latentdiff.schedule import make_schedule
+from latentdiff.train.images import CHUNK, Images, data_key
+from latentdiff.train.precision import autocast
+
+VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels
+CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
+DROP_RESOLUTION = 2**20
+
+
+class DenoiserTask:
+    """Trains ``network`` on the latents that ``codec`` makes of the images of ``data``."""
+
+    kind = "denoiser"
+
+    def __init__(
+        self, options: TrainDenoiser, data: Dataset, codec: Codec, network: nn.Module, device: torch.device
+    ) -> None:
+        vector = len(codec.latent_shape) == 1
+        self.default_steps = 6000 if vector else 3000
+        self.betas = (0.9, 0.999)
+        self.batch = options.batch or (512 if vector else 128)
+        self.peak_lr = options.lr or (1e-3 if vector else 5e-4)
+        self.options, self.network, self.codec, self.device = options, network, codec.to(device), device
+        self.diffusion = options.diffusion()
+        self.schedule = make_schedule(self.diffusion.schedule)
+        self.images = Images.of(data.train, options, options, device)
+        self.val = data.val
+        self.size = len(data.train)
+        self.num_classes = denoiser_config(network).num_classes
+        self.data, self.classes = data.name, (data.classes or ()) if self.num_classes else ()
+        self._coefficients, self._weights, self._recover = (table.to(device) for table in self._tables())
+        self._bound = VariationalBound(self.schedule, bins=options.pixel) if options.variance == "learned" else None
+        self._cached = self._cache()
+
+    def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
+        """By level: (alpha, sigma, a, b) of noising, the loss weight, and (p, q) that give x_0; level 0 is never trained."""
+        alpha, sigma = self.schedule.alpha[1:], self.schedule.sigma[1:]
+        noising = torch.stack([alpha, sigma, *target(self.diffusion.prediction, alpha, sigma)], 1)
+        recover = torch.stack(to_x0(self.diffusion.prediction, alpha, sigma), 1)
+        pad = noising.new_zeros(1, 4)
+        weights = level_weights(self.schedule, self.diffusion.prediction, self.options.weighting)
+        return torch.cat([pad, noising]).float(), weights.float(), torch.cat([pad[:, :2], recover]).float()
+
+    @torch.no_grad()
+    def _cache(self) -> Posterior | None:
+        """The posteriors of all training images, encoded once, unless they change (augmentation) or are too large."""
+        if not isinstance(self.codec, VAECodec) or self.images.augmented:
+            return None
+        if 8 * self.size * math.prod(self.codec.latent_shape) > CACHE_BYTES:
+            return None
+        images = self.images.split.images
+        parts = [self.codec.vae.encode(self.images.place(chunk)) for chunk in images.split(CHUNK)]
+        return Posterior(torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts]))
+
+    @torch.no_grad()
+    def _latents(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
+        """Normalised latents of training images, sampled from their posteriors."""
+        if not isinstance(self.codec, VAECodec):
+            return self.codec.encode(self.images.batch(positions, indices))
+        noise = key.at("posterior").normal(self.codec.latent_shape)
+        if self._cached is None:
+            return self.codec.encode(self.images.batch(positions, indices), noise=noise)
+        here = indices.to(self.device)
+        return self.codec.normalized(Posterior(self._cached.mean[here], self._cached.logvar[here]), noise=noise)
+
+    def _labels(self, split: Split, indices: Tensor, positions: Tensor | None) -> Tensor | None:
+        """Class labels, dropped to the null class for the positions that draw it; None for an unconditional network."""
+        if not self.num_classes or split.labels is None:
+            return None
+        labels = split.labels[indices]
+        if positions is not None:
+            draws = integers("drop_label", positions, seed=self.options.seed, choices=DROP_RESOLUTION)
+            labels = torch.where(draws < self.options.label_dropout * DROP_RESOLUTION, self.num_classes, labels)
+        return labels.to(self.device)
+
+    def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Weighted squared error of the prediction at one random level for each image."""
+        key = data_key(positions, seed=self.options.seed, device=self.device)
+        x0 = self._latents(positions, indices, key)
+        t = 1 + integers("level", positions, seed=self.options.seed, choices=self.schedule.T).to(self.device)
+        with autocast(self.options, self.device):
+            error, bound = self._errors(
+                self.network, x0, t, self._labels(self.images.split, indices, positions), key.at("train")
+            )
+        loss = (self._weights[t] * error).mean()
+        if bound is None:
+            return loss, {}
+        # The bound is a sum over levels: its estimate from one level is T times the term there.
+        return loss + VLB_WEIGHT * self.schedule.T * bound.mean(), {"simple": loss, "bound": bound.mean()}
+
+    def _errors(
+        self, network: nn.Module, x0: Tensor, t: Tensor, labels: Tensor | None, key: Key
+    ) -> tuple[Tensor, Tensor | None]:
+        """Mean squared error of the prediction [B] and, for a learned variance, the bound's term [B]."""
+        x_t, wanted = ops.add_noise(x0, self._coefficients[t], seeds=key.seeds, stream=key.stream_tensor())
+        out = network(x_t, timestep(t).float(), labels).float()
+        if self._bound is None:
+            return (out - wanted).square().flatten(1).mean(1), None
+        out, spread = out.chunk(2, 1)
+        p, q = self._recover[t].view(-1, 2, *[1] * (x0.ndim - 1)).unbind(1)
+        x0_hat = p * x_t + q * out.detach()
+        if self.diffusion.clip is not None:
+            x0_hat = x0_hat.clamp(-self.diffusion.clip, self.diffusion.clip)
+        return (out - wanted).square().flatten(1).mean(1), self._bound(x0, x_t, x0_hat, spread, t)
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """The loss on the validation split: the modes' latents, fixed noise and levels spread evenly over 1..T."""
+        total = 0.0
+        for first in range(0, len(self.val), CHUNK):
+            images = self.val.images[first : first + CHUNK]
+            rows = torch.arange(first, first + len(images))
+            x0 = self.codec.encode(self.images.place(images))
+            t = 1 + (rows * self.schedule.T // len(self.val)).to(self.device)
+            key = Key.of(first, len(images), device=self.device).at("train")
+            error, _ = self._errors(network, x0, t, self._labels(self.val, rows, None), key)
+            total += float((self._weights[t] * error).double().sum())
+        return {"val_loss": total / len(self.val)}
+
+    def pipeline(self, network: nn.Module) -> Pipeline:
+        """What the checkpoint will be used as."""
+        return Pipeline(network, self.diffusion, self.codec, classes=self.classes, device=self.device, data=self.data)
+
+    def picture(self, network: nn.Module, path: Path) -> None:
+        """64 samples (DDIM, 25 steps); of a conditional model eight for each of the first eight classes or so."""
+        pipeline = self.pipeline(network)
+        labels = [k % self.num_classes for k in range(64)] if self.num_classes else None
+        steps = min(25, self.schedule.T)
+        images = pipeline.sample(64, sampler="ddim", steps=steps, label=labels, seed=0)
+        save_image(image_grid(images, columns=self.num_classes if 0 < self.num_classes <= 12 else 8), path)
+
+    def finish(self, network: nn.Module) -> dict[str, Any]:
+        return {}
+
+    def save(self, writer: Writer, network: nn.Module) -> None:
+        self.pipeline(network).write(writer)

@@ -1,0 +1,213 @@
+"""The training loop: deterministic in (seed, step), resumable to the bit, and it never updates with a bad gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from latentdiff.checkpoint import Checkpoint, remove_temporaries, writing
+from latentdiff.config.training import LoopOptions
+from latentdiff.data import batch_indices
+from latentdiff.ema import EMA
+from latentdiff.errors import InputError
+from latentdiff.plots import save_loss_curve
+from latentdiff.runs import Run
+from latentdiff.train.budget import Budget, Stopwatch, learning_rate
+from latentdiff.train.interrupt import Interrupt
+from latentdiff.train.journal import Journal
+from latentdiff.train.optimizer import make_optimizer
+from latentdiff.train.state import Progress, load_progress, load_state, save_state
+from latentdiff.train.task import Task
+
+
+class Diverged(InputError):
+    """The loss or the gradient is not finite; the weights were not updated with it."""
+
+
+class Reporter(Protocol):
+    """Who is told how the training goes; the command line draws bars or prints lines."""
+
+    def start(self, budget: Budget, step: int) -> None: ...
+    def step(self, step: int, progress: float, values: Mapping[str, float]) -> None: ...
+    def note(self, message: str) -> None: ...
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended; ``signum`` is the signal that ended it early, ``diagnosis`` what the task says at the end."""
+
+    run: Path
+    checkpoint: Path
+    step: int
+    seconds: float
+    images_per_second: float
+    signum: int | None
+    diagnosis: dict[str, Any] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains a task in a run folder. ``options`` is the whole configuration of the task, kept for resuming."""
+
+    def __init__(
+        self,
+        task: Task,
+        options: LoopOptions,
+        run: Run,
+        *,
+        data: str,
+        device: torch.device,
+        reporter: Reporter,
+        resume: Checkpoint | None = None,
+    ) -> None:
+        self.task, self.options, self.run, self.device, self.reporter = task, options, run, device, reporter
+        self._data = data
+        if task.batch % options.accumulate:
+            raise InputError(f"batch must be a multiple of accumulate, got {task.batch} and {options.accumulate}")
+        if resume is not None:
+            _check_newest(resume, run)
+        task.network.to(device)
+        if options.channels_last:
+            task.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = EMA(task.network, options.ema)
+        self.optimizer = make_optimizer(
+            task.network, betas=task.betas, weight_decay=options.weight_decay, fused=options.fused
+        )
+        self.step, self._first = 0, 0
+        self._window: dict[str, float] = {}
+        self._window_steps = 0
+        elapsed = 0.0
+        run.folder.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(run.folder)
+        if resume is not None:
+            progress = load_progress(resume)
+            if progress.data != data:
+                raise InputError(
+                    f"{resume.folder}: was trained on other images than the data given now; resume needs the same"
+                )
+            load_state(resume, task.network, self.ema, self.optimizer)
+            self.step = self._first = progress.step
+            self._window, self._window_steps, elapsed = dict(progress.window), progress.window_steps, progress.elapsed
+        self._resumed_from = resume
+        self._elapsed_before = elapsed
+        self.budget = Budget.of(options, size=task.size, batch=task.batch, default_steps=task.default_steps)
+
+    def train(self) -> Outcome:
+        """Run until the budget is spent or a signal comes; leaves a checkpoint, the log and the pictures in any case."""
+        task, options = self.task, self.options
+        journal = Journal(
+            self.run.log, keep_to=self.step if self._resumed_from else None, tensorboard=options.tensorboard
+        )
+        watch = Stopwatch(self._elapsed_before)
+        self.reporter.start(self.budget, self.step)
+        try:
+            with Interrupt() as interrupt:
+                while interrupt.signum is None and self.budget.progress(self.step, watch.elapsed) < 1:
+                    self._update(journal, watch)
+                    if self.step % options.validate_every == 0:
+                        journal.write(self.step, task.validate(self.ema.module))
+                    if options.sample_every is not None and self.step % options.sample_every == 0:
+                        self._pictures(journal)
+                    if self.step % options.save_every == 0:
+                        self._save(watch)
+                seconds = watch.elapsed - self._elapsed_before
+                diagnosis = {} if interrupt.signum is not None else self._finish(journal)
+                checkpoint = self._save(watch, finished=interrupt.signum is None)
+                self._pictures(journal)
+        finally:
+            self.reporter.stop()
+            journal.close()
+        rate = (self.step - self._first) * task.batch / max(seconds, 1e-9)
+        return Outcome(self.run.folder, checkpoint, self.step, watch.elapsed, rate, interrupt.signum, diagnosis)
+
+    def _update(self, journal: Journal, watch: Stopwatch) -> None:
+        """One optimizer step on the batch that (seed, step) names."""
+        task, options = self.task, self.options
+        progress = self.budget.progress(self.step, watch.elapsed)
+        rate = learning_rate(options, task.peak_lr, self.step, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        values = self._backward()
+        norm = torch.nn.utils.clip_grad_norm_(task.network.parameters(), options.clip_grad)
+        values["grad_norm"] = float(norm)
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise Diverged(self._divergence(name, value))
+        self.optimizer.step()
+        self.ema.update(task.network)
+        self.step += 1
+        self._log(journal, values, rate, watch)
+        self.reporter.step(self.step, self.budget.progress(self.step, watch.elapsed), values)
+
+    def _backward(self) -> dict[str, float]:
+        """Gradients of the batch, part by part; returns the mean of every logged value."""
+        task, parts = self.task, self.options.accumulate
+        positions = torch.arange(self.step * task.batch, (self.step + 1) * task.batch)
+        indices = batch_indices(task.size, batch=task.batch, step=self.step, seed=self.options.seed)
+        sums: dict[str, float] = {}
+        for part_positions, part_indices in zip(positions.chunk(parts), indices.chunk(parts), strict=True):
+            loss, extra = task.loss(self.step, part_positions, part_indices)
+            (loss / parts).backward()
+            for name, value in {"loss": loss, **extra}.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach()) / parts
+        return sums
+
+    def _log(self, journal: Journal, values: Mapping[str, float], rate: float, watch: Stopwatch) -> None:
+        for name, value in values.items():
+            self._window[name] = self._window.get(name, 0.0) + value
+        self._window_steps += 1
+        if self.step % self.options.log_every == 0:
+            means = {name: total / self._window_steps for name, total in self._window.items()}
+            journal.write(self.step, {**means, "lr": rate, "seconds": round(watch.elapsed, 3)})
+            self._window, self._window_steps = {}, 0
+
+    def _divergence(self, name: str, value: float) -> str:
+        kept = self.run.checkpoints()
+        where = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint had been written yet"
+        return (
+            f"{name} is {value} at step {self.step + 1}, expected a finite number; stopped before the update, {where}"
+        )
+
+    def _finish(self, journal: Journal) -> dict[str, Any]:
+        """Close with a validation and the task's diagnosis."""
+        values = self.task.validate(self.ema.module)
+        if not any(entry["step"] == self.step and "val_loss" in entry for entry in journal.entries):
+            journal.write(self.step, values)
+        return {**values, **self.task.finish(self.ema.module)}
+
+    def _save(self, watch: Stopwatch, *, finished: bool = False) -> Path:
+        folder = self.run.checkpoint_folder(self.step)
+        progress = Progress(
+            kind=self.task.kind,
+            step=self.step,
+            elapsed=watch.elapsed,
+            ema_updates=self.ema.updates,
+            window=self._window,
+            window_steps=self._window_steps,
+            data=self._data,
+            finished=finished,
+            options=self.options.model_dump(mode="json"),
+        )
+        with writing(folder) as writer:
+            self.task.save(writer, self.ema.module)
+            save_state(writer, progress, self.task.network, self.ema, self.optimizer)
+        self.run.prune(self.options.checkpoints_total_limit)
+        return folder
+
+    def _pictures(self, journal: Journal) -> None:
+        save_loss_curve(journal.entries, self.run.folder / "loss.png")
+        self.task.picture(self.ema.module, self.run.folder / f"samples-{self.step:08d}.png")
+
+
+def _check_newest(resume: Checkpoint, run: Run) -> None:
+    """InputError unless ``resume`` is the run's newest checkpoint: later ones would be taken for its sequel."""
+    kept = run.checkpoints()
+    if not kept or kept[-1].resolve() != resume.folder.resolve():
+        found = f"the newest in {run.folder} is {kept[-1].name}" if kept else f"{run.folder} has no checkpoints"
+        raise InputError(f"{resume.folder}: expected the newest checkpoint of a run, {found}; --init-from takes any")

@@ -1,0 +1,38 @@
+"""AdamW over named parameters, with a state that safetensors can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+def make_optimizer(
+    network: nn.Module, *, betas: tuple[float, float], weight_decay: float, fused: bool
+) -> torch.optim.AdamW:
+    """AdamW whose weight decay spares biases, gains and embeddings of one dimension; the loop sets the learning rate."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=betas, fused=fused)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    """The optimizer's state as tensors named PARAMETER.KEY."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
+    return {f"{names[p]}.{key}": value for p, state in optimizer.state.items() for key, value in state.items()}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`optimizer_tensors` gave; devices follow the parameters, step counters stay where they were."""
+    parameters = dict(network.named_parameters())
+    for full, value in tensors.items():
+        name, key = full.rsplit(".", 1)
+        parameter = parameters[name]
+        on_device = value if key == "step" and not optimizer.defaults["fused"] else value.to(parameter.device)
+        if key != "step":  # keep the layout of the parameter, so that resumed sums run in the same order
+            on_device = torch.empty_like(parameter).copy_(on_device)
+        optimizer.state[parameter][key] = on_device

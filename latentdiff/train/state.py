@@ -1,0 +1,70 @@
+"""The training state beside the weights in a checkpoint: everything an exact resume needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from latentdiff.checkpoint import Checkpoint, Writer
+from latentdiff.components import check_tensors
+from latentdiff.config.base import Config, parse
+from latentdiff.ema import EMA
+from latentdiff.train.optimizer import load_optimizer, optimizer_tensors
+
+STATE = "training/state.json"
+TENSORS = "training/state.safetensors"
+
+
+class Progress(Config):
+    """Where a training is: ``step`` updates were made in ``elapsed`` seconds; ``window`` sums what is not yet logged."""
+
+    kind: str
+    step: int = Field(ge=0)
+    elapsed: float = Field(ge=0)
+    ema_updates: int = Field(ge=0)
+    window: dict[str, float]
+    window_steps: int = Field(ge=0)
+    data: str  # fingerprint of the training split
+    finished: bool
+    options: dict[str, Any]  # the configuration, to continue with the same
+
+
+def save_state(
+    writer: Writer, progress: Progress, network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer
+) -> None:
+    """Write ``training/``: raw weights, moving average and optimizer moments, and the progress as JSON."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    tensors |= {f"ema.{name}": value for name, value in ema.module.state_dict().items()}
+    tensors |= {f"adam.{name}": value for name, value in optimizer_tensors(optimizer, network).items()}
+    writer.json(STATE, progress.model_dump(mode="json"))
+    writer.tensors(TENSORS, tensors)
+
+
+def load_progress(checkpoint: Checkpoint) -> Progress:
+    """The progress alone; InputError where the checkpoint holds no training state."""
+    return parse(Progress, checkpoint.json(STATE), f"{checkpoint.folder}/{STATE}")
+
+
+def load_state(checkpoint: Checkpoint, network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> None:
+    """Put the saved tensors back in place; InputError where one is missing or of another shape."""
+    progress, tensors, where = load_progress(checkpoint), checkpoint.tensors(TENSORS), f"{checkpoint.folder}/{TENSORS}"
+    parts: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "adam": {}}
+    for name, value in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = value
+    shapes: Mapping[str, torch.Size] = {name: value.shape for name, value in network.state_dict().items()}
+    check_tensors(parts["network"], shapes, where)
+    check_tensors(parts["ema"], shapes, where)
+    if progress.step:
+        moments = {f"{n}.{key}": p.shape for n, p in network.named_parameters() for key in ("exp_avg", "exp_avg_sq")}
+        check_tensors(
+            parts["adam"], moments | {f"{n}.step": torch.Size() for n, _ in network.named_parameters()}, where
+        )
+    network.load_state_dict(parts["network"])
+    ema.module.load_state_dict(parts["ema"])
+    ema.updates = progress.ema_updates
+    load_optimizer(optimizer, network, parts["adam"])

@@ -1,0 +1,125 @@
+"""The task of training a VAE: reconstruction plus beta times the KL divergence (Higgins et al. 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentdiff.checkpoint import INDEX, Writer
+from latentdiff.codec import LatentStatistics, StatisticsAccumulator
+from latentdiff.components import save_vae
+from latentdiff.config.training import TrainVAE
+from latentdiff.data import Dataset, Split
+from latentdiff.nn import VAE, Posterior
+from latentdiff.picture import image_grid, save_image
+from latentdiff.pipeline import model_index
+from latentdiff.random import Key
+from latentdiff.train.images import CHUNK, Images, data_key
+from latentdiff.train.precision import autocast
+
+ACTIVE = 0.01  # a latent unit is active if its posterior mean varies more than this over the data (Burda et al. 2016)
+SHOWN = 32  # validation images in the picture
+
+
+class VAETask:
+    """Trains ``network`` on the images of ``data``; see :class:`latentdiff.train.task.Task`."""
+
+    kind = "vae"
+    batch_default, lr_default, default_steps = 128, 2e-3, 3000
+    betas = (0.9, 0.99)
+
+    network: nn.Module
+
+    def __init__(self, options: TrainVAE, data: Dataset, network: VAE, device: torch.device) -> None:
+        self.options, self.network, self.vae, self.device = options, network, network, device
+        self.batch = options.batch or self.batch_default
+        self.peak_lr = options.lr or self.lr_default
+        self.images = Images.of(data.train, options, options, device)
+        self.val = data.val
+        self.size = len(data.train)
+        self.index = {"data": data.name, "classes": list(data.classes) if data.classes else None}
+        self._statistics: LatentStatistics | None = None
+
+    def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """(reconstruction + beta KL) / pixels, so that sizes of images compare; beta rises over the warm-up."""
+        x = self.images.batch(positions, indices)
+        noise = (
+            data_key(positions, seed=self.options.seed, device=self.device)
+            .at("posterior")
+            .normal(self.vae.config.latent)
+        )
+        with autocast(self.options, self.device):
+            posterior = self.vae.encode(x)
+            logits = self.vae.decode_logits(posterior.sample(noise))
+        reconstruction, kl = self._reconstruction(logits.float(), x).mean(), posterior.kl().mean()
+        beta = self.options.beta * min(1.0, (step + 1) / max(1, self.options.beta_warmup))
+        loss = (reconstruction + beta * kl) / x[0].numel()
+        return loss, {"reconstruction": reconstruction, "kl": kl}
+
+    def _reconstruction(self, logits: Tensor, x: Tensor) -> Tensor:
+        """The error of each image, summed over pixels, [B]."""
+        if self.options.loss == "bce":
+            return F.binary_cross_entropy_with_logits(logits, (x + 1) / 2, reduction="none").flatten(1).sum(1)
+        error = torch.tanh(logits / 2) - x
+        return (error.abs() if self.options.loss == "l1" else error.square()).flatten(1).sum(1)
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """Loss, KL and PSNR (dB, of the mode's reconstruction, mean over images) on the validation split."""
+        assert isinstance(network, VAE)
+        total = {"val_loss": 0.0, "val_kl": 0.0, "val_psnr": 0.0}
+        for first, x, posterior in self._posteriors(network, self.val):
+            noise = Key.of(first, len(x), device=self.device).at("posterior").normal(network.config.latent)
+            error = self._reconstruction(network.decode_logits(posterior.sample(noise)).float(), x)
+            kl = posterior.kl()
+            mse = (
+                ((network.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
+            )  # of pixels in [0, 1]
+            total["val_loss"] += float((error + self.options.beta * kl).double().sum()) / x[0].numel()
+            total["val_kl"] += float(kl.double().sum())
+            total["val_psnr"] += float((-10 * torch.log10(mse.clamp_min(1e-10))).double().sum())
+        return {name: value / len(self.val) for name, value in total.items()}
+
+    def _posteriors(self, network: VAE, split: Split) -> Iterator[tuple[int, Tensor, Posterior]]:
+        """(index of the first, images, posterior) in chunks over a split, without augmentation."""
+        for first in range(0, len(split), CHUNK):
+            x = self.images.place(split.images[first : first + CHUNK])
+            yield first, x, network.encode(x)
+
+    @torch.no_grad()
+    def picture(self, network: nn.Module, path: Path) -> None:
+        """Validation images and their reconstructions below them, in alternating rows."""
+        assert isinstance(network, VAE)
+        x = self.images.place(self.val.images[:SHOWN])
+        copies = network.decode(network.encode(x).mode())
+        rows = [row for pair in zip(x.split(8), copies.split(8), strict=True) for row in pair]
+        save_image(image_grid(torch.cat(rows).cpu(), columns=8), path)
+
+    @torch.no_grad()
+    def finish(self, network: nn.Module) -> dict[str, Any]:
+        """Measure the latent statistics over the training set; diagnose activity and collapse."""
+        assert isinstance(network, VAE)
+        channels = network.config.latent[0]
+        accumulator = StatisticsAccumulator(channels)
+        for _, _, posterior in self._posteriors(network, self.images.split):
+            accumulator.add(posterior)
+        self._statistics = accumulator.result()
+        means = torch.cat([posterior.mean.flatten(1).cpu() for _, _, posterior in self._posteriors(network, self.val)])
+        variance = means.double().var(0)
+        active, units = int((variance > ACTIVE).sum()), variance.numel()
+        return {
+            "active_units": active,
+            "latent_units": units,
+            "collapsed": active == 0,
+            "latents_std": [round(value, 4) for value in self._statistics.std.tolist()],
+        }
+
+    def save(self, writer: Writer, network: nn.Module) -> None:
+        assert isinstance(network, VAE)
+        save_vae(writer, network, self._statistics)
+        writer.json(INDEX, {**model_index(vae=True, denoiser=None), **self.index, "image": list(network.config.image)})

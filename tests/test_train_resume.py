@@ -1,0 +1,248 @@
+"""A training that was stopped and resumed ends with the same bits as one that was not."""
+
+import json
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from latentdiff.checkpoint import Checkpoint, open_checkpoint
+from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
+from latentdiff.config.training import TrainDenoiser, TrainVAE
+from latentdiff.data import Dataset, Split
+from latentdiff.errors import InputError
+from latentdiff.nn import VAEConfig, build, mlp_config, unet_config
+from latentdiff.runs import Run, locate
+from latentdiff.train import loop
+from latentdiff.train.budget import Budget
+from latentdiff.train.denoiser import DenoiserTask
+from latentdiff.train.loop import Trainer
+from latentdiff.train.vae import VAETask
+
+CPU = torch.device("cpu")
+STEPS = 10  # saves after 3, 6, 9; log lines after 4, 8; validations after 5, 10; an epoch is 2.75 steps
+LOOP: dict[str, Any] = {"steps": STEPS, "batch": 8, "save_every": 3, "log_every": 4, "validate_every": 5, "warmup": 3}
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take longer than these trainings; the sample grids stay, for what they may disturb."""
+    monkeypatch.setattr(loop, "save_loss_curve", lambda entries, path: None)
+
+
+class Stop(Exception):
+    """The process dies."""
+
+
+class Hook:
+    """A reporter that breaks the training off after a step, by an exception or by a signal."""
+
+    def __init__(self, at: int | None = None, signum: int | None = None) -> None:
+        self.at, self.signum = at, signum
+
+    def start(self, budget: Budget, step: int) -> None: ...
+    def note(self, message: str) -> None: ...
+    def stop(self) -> None: ...
+    def step(self, step: int, progress: float, values: Mapping[str, float]) -> None:
+        if step == self.at and self.signum is None:
+            raise Stop
+        if step == self.at:
+            signal.raise_signal(self.signum)
+
+
+def make_data() -> Dataset:
+    generator = torch.Generator().manual_seed(7)
+    sizes = (22, 5, 3)
+    splits = [
+        Split(torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8), torch.arange(n) % 2)
+        for n in sizes
+    ]
+    return Dataset("tiny", *splits, classes=("even", "odd"))
+
+
+DATA = make_data()
+
+
+def make_task(kind: str, options: Mapping[str, Any]) -> VAETask | DenoiserTask:
+    """A fresh task with the weights that a new process would start from; kind is vae, vector, spatial or pixel."""
+    if kind == "vae":
+        config = VAEConfig(image=(1, 8, 8), latent=(4,), width=8, depth=1, hidden=16)
+        return VAETask(TrainVAE(**LOOP | options), DATA, build(config), CPU)
+    settings = TrainDenoiser(**LOOP | {"T": 4, "pixel": kind == "pixel"} | options)
+    codec: Codec = IdentityCodec((1, 8, 8))
+    if kind != "pixel":
+        latent = (4,) if kind == "vector" else (2, 4, 4)
+        vae = build(VAEConfig(image=(1, 8, 8), latent=latent, width=8, depth=0, hidden=16), seed=5).eval()
+        codec = VAECodec(vae, LatentStatistics(torch.full(latent[:1], 0.1), torch.full(latent[:1], 0.5)))
+    factor = 2 if settings.variance == "learned" else 1
+    if kind == "vector":
+        network = build(mlp_config("small", (4,), num_classes=2, out_factor=factor, width=16, depth=1, time_dim=8))
+        return DenoiserTask(settings, DATA, codec, network, CPU)
+    shape = codec.latent_shape
+    unet = build(unet_config("small", shape, num_classes=2, out_factor=factor, width=16, depth=1))
+    return DenoiserTask(settings, DATA, codec, unet, CPU)
+
+
+def trainer(
+    kind: str, folder: Path, options: Mapping[str, Any], *, hook: Hook | None = None, resume: Checkpoint | None = None
+) -> Trainer:
+    task = make_task(kind, options)
+    return Trainer(
+        task, task.options, Run(folder), data="fingerprint", device=CPU, reporter=hook or Hook(), resume=resume
+    )
+
+
+def content(folder: Path) -> dict[str, Any]:
+    """Everything a run ends with except times: the bytes of all files of its last checkpoint, and the log's lines."""
+    run = Run(folder)
+    checkpoint = open_checkpoint(run.checkpoints()[-1])
+    checkpoint.verify()
+    files: dict[str, Any] = {
+        name: (checkpoint.folder / name).read_bytes() for name in checkpoint.files if name != "training/state.json"
+    }
+    state = checkpoint.json("training/state.json")
+    log = [json.loads(line) for line in run.log.read_text().splitlines()]
+    for values in (state, *log):
+        values.pop("elapsed", None)
+        values.pop("seconds", None)
+    return {**files, "state": state, "log": log, "name": checkpoint.folder.name}
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    assert [name for name in found if found[name] != expected[name]] == []
+
+
+def stop_and_resume(kind: str, folder: Path, options: Mapping[str, Any], stops: list[tuple[int, int | None]]) -> None:
+    """Train with a break after each of the given steps, resumed every time from what is on disk, then to the end."""
+    resume = None
+    for at, signum in stops:
+        training = trainer(kind, folder, options, hook=Hook(at, signum), resume=resume)
+        if signum is None:
+            with pytest.raises(Stop):
+                training.train()
+        else:
+            outcome = training.train()
+            assert (outcome.signum, outcome.step) == (signum, at)
+            assert outcome.checkpoint == Run(folder).checkpoint_folder(at)
+        resume = locate(folder)
+    outcome = trainer(kind, folder, options, resume=resume).train()
+    assert (outcome.signum, outcome.step) == (None, STEPS)
+
+
+DEATH, SIGINT, SIGTERM = None, signal.SIGINT, signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("vae", {}),
+        ("vae", {"accumulate": 4, "bf16": "on", "flip": True, "crop": 1}),
+        ("vae", {"ema": 0.0, "fused": False, "channels_last": False, "loss": "bce"}),
+        ("vector", {}),
+        ("vector", {"accumulate": 2, "ema": 0.0, "bf16": "on", "variance": "learned"}),
+        ("vector", {"flip": True, "prediction": "eps", "decay": "linear"}),
+        ("spatial", {"accumulate": 4, "bf16": "on"}),
+        ("pixel", {"ema": 0.0, "crop": 1}),
+    ],
+)
+def test_a_stopped_and_resumed_training_ends_with_the_same_bits(
+    tmp_path: Path, kind: str, options: dict[str, Any]
+) -> None:
+    trainer(kind, tmp_path / "whole", options).train()
+    expected = content(tmp_path / "whole")
+    # A death at 5 and 8 repeats steps after the saves at 3 and 6, in the middle of a log window and of an epoch;
+    # a signal saves where it came: at 2 before any save, at 7 between two.
+    for name, stops in {
+        "deaths": [(5, DEATH), (5, DEATH), (8, DEATH)],
+        "signals": [(2, SIGINT), (4, DEATH), (7, SIGTERM)],
+    }.items():
+        stop_and_resume(kind, tmp_path / name, options, stops)
+        assert_same(content(tmp_path / name), expected)
+
+
+@pytest.fixture(scope="module")
+def whole_vector(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a run of kind "vector" that was never stopped ends with."""
+    folder = tmp_path_factory.mktemp("whole")
+    trainer("vector", folder, {}).train()
+    return content(folder)
+
+
+@pytest.mark.parametrize("stop", range(3, STEPS + 1))
+def test_any_step_is_a_good_place_to_die(tmp_path: Path, whole_vector: dict[str, Any], stop: int) -> None:
+    stop_and_resume("vector", tmp_path, {}, [(stop, DEATH if stop > 3 else SIGTERM)])
+    assert_same(content(tmp_path), whole_vector)
+
+
+def test_the_comparison_sees_another_seed(tmp_path: Path, whole_vector: dict[str, Any]) -> None:
+    trainer("vector", tmp_path, {"seed": 1}).train()
+    other = content(tmp_path)
+    assert other["log"] != whole_vector["log"]
+    assert other["training/state.safetensors"] != whole_vector["training/state.safetensors"]
+
+
+@pytest.mark.parametrize("kind", ["vae", "vector"])
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, kind: str) -> None:
+    options = {"validate_every": 4}  # the closing validation is not one of the regular ones
+    trainer(kind, tmp_path, options).train()
+    expected = content(tmp_path)
+    outcome = trainer(kind, tmp_path, options, resume=locate(tmp_path)).train()
+    assert outcome.diagnosis["val_loss"] == expected["log"][-1]["val_loss"]
+    assert_same(content(tmp_path), expected)
+
+
+def test_a_death_between_the_last_step_and_the_end_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"save_every": 5, "validate_every": 4}
+    trainer("vae", tmp_path / "whole", options).train()
+    dying = trainer("vae", tmp_path / "dying", options)
+
+    def die(*arguments: object) -> None:
+        raise Stop
+
+    monkeypatch.setattr(dying.task, "finish", die)
+    with pytest.raises(Stop):
+        dying.train()
+    half = locate(tmp_path / "dying")
+    assert half.folder.name == f"checkpoint-{STEPS:08d}"
+    assert "latents_mean" not in half.json("vae/config.json")
+    trainer("vae", tmp_path / "dying", options, resume=half).train()
+    assert_same(content(tmp_path / "dying"), content(tmp_path / "whole"))
+
+
+def test_a_longer_budget_continues_the_run(tmp_path: Path) -> None:
+    constant = {"decay": "constant", "validate_every": 100}
+    trainer("vae", tmp_path / "whole", constant | {"steps": 14}).train()
+    trainer("vae", tmp_path / "parts", constant | {"steps": 9}).train()
+    trainer("vae", tmp_path / "parts", constant | {"steps": 14}, resume=locate(tmp_path / "parts")).train()
+    found, expected = content(tmp_path / "parts"), content(tmp_path / "whole")
+    assert found["training/state.safetensors"] == expected["training/state.safetensors"]
+
+
+def test_resume_refuses_other_images_and_older_checkpoints(tmp_path: Path) -> None:
+    trainer("vector", tmp_path, {}).train()
+    task, last = make_task("vector", {}), locate(tmp_path)
+    with pytest.raises(InputError, match="was trained on other images"):
+        Trainer(task, task.options, Run(tmp_path), data="else", device=CPU, reporter=Hook(), resume=last)
+    old = open_checkpoint(Run(tmp_path).checkpoints()[0])
+    assert old.folder != last.folder
+    with pytest.raises(InputError, match=rf"expected the newest checkpoint of a run, .* is {last.folder.name}"):
+        trainer("vector", tmp_path, {}, resume=old)
+
+
+def test_resume_starts_by_clearing_what_a_death_left(tmp_path: Path, whole_vector: dict[str, Any]) -> None:
+    with pytest.raises(Stop):
+        trainer("vector", tmp_path, {}, hook=Hook(8)).train()
+    leftover = tmp_path / ".tmp-checkpoint-00000009-4242"
+    (leftover / "denoiser").mkdir(parents=True)
+    (leftover / "denoiser" / "config.json").write_text("{")
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 8, "los')  # cut off in the middle of a line
+    trainer("vector", tmp_path, {}, resume=locate(tmp_path)).train()
+    assert not leftover.exists()
+    assert_same(content(tmp_path), whole_vector)
