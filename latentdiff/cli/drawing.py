@@ -1,0 +1,102 @@
+"""What `latentdiff sample` draws, and the files it makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from latentdiff.cli.report import SamplingBar
+from latentdiff.config.sampling import Sampling
+from latentdiff.data import to_uint8
+from latentdiff.picture import image_grid, save_gif, save_image, save_npz, side_by_side
+from latentdiff.pipeline import Pipeline
+from latentdiff.plots import save_panels, save_trajectory
+from latentdiff.random import Key
+
+SHOWN = 64  # images in a trajectory, at most
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be drawn and where it goes."""
+
+    n: int
+    labels: list[int] | None
+    seed: int
+    out: Path
+    files: Path | None
+    batch: int | None
+    columns: int | None
+
+
+def columns(pipeline: Pipeline, request: Request) -> int | None:
+    """The columns asked for, or one a class where all classes are drawn in turn."""
+    classes, drawn = len(pipeline.classes), set(request.labels or ())
+    return request.columns or (classes if len(drawn) == classes and 1 < classes <= 20 else None)
+
+
+def plain(pipeline: Pipeline, request: Request, settings: Sampling) -> Tensor:
+    """Image k from seed + k."""
+    with SamplingBar(settings.sampler) as bar:
+        return pipeline.sample(
+            request.n,
+            **settings.model_dump(),
+            label=request.labels,
+            seed=request.seed,
+            batch=request.batch,
+            progress=bar.update,
+        )
+
+
+def interpolated(pipeline: Pipeline, request: Request, settings: Sampling, other: int) -> Tensor:
+    """The way from the seed of the request to ``other``."""
+    with SamplingBar("interpolation") as bar:
+        return pipeline.interpolate(
+            settings,
+            (request.seed, other),
+            count=request.n,
+            label=request.labels,
+            batch=request.batch,
+            progress=bar.update,
+        )
+
+
+def compare(pipeline: Pipeline, request: Request, settings: list[Sampling]) -> Tensor:
+    """One panel for each number of steps, all from the same starting noise."""
+    panels = []
+    for each in settings:
+        images = plain(pipeline, request, each)
+        panels.append((f"{each.steps} steps", image_grid(images, columns=columns(pipeline, request))))
+    save_panels(panels, request.out, title=f"{settings[0].sampler}, the same starting noise")
+    return images
+
+
+def write(images: Tensor, request: Request, *, columns: int | None) -> None:
+    """The grid or npz, and the separate files."""
+    pixels = to_uint8(images)
+    if request.out.suffix.lower() == ".png":
+        save_image(image_grid(pixels, columns=columns), request.out)
+    else:
+        save_npz(pixels, request.out, labels=request.labels)
+    if request.files is not None:
+        for k, image in enumerate(pixels):
+            save_image(image.permute(1, 2, 0).squeeze(2).numpy(), request.files / f"{k:06d}.png")
+
+
+def trajectory(pipeline: Pipeline, request: Request, settings: Sampling, path: Path, frames: int | None) -> None:
+    """The reverse process of the first images, as an animation or a strip."""
+    gif = path.suffix.lower() == ".gif"
+    n = min(request.n, SHOWN if gif else 16)
+    key = Key.of(request.seed, n, device=pipeline.device)
+    labels = None if request.labels is None else request.labels[:n]
+    with SamplingBar("trajectory") as bar:
+        moments = pipeline.trajectory(
+            settings, key, label=labels, frames=frames or (40 if gif else 10), progress=bar.update
+        )
+    pictures = [(t, image_grid(noisy), image_grid(estimate)) for t, noisy, estimate in moments]
+    if gif:
+        save_gif([side_by_side(noisy, estimate) for _, noisy, estimate in pictures], path)
+    else:
+        save_trajectory(pictures, path)

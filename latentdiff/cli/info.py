@@ -1,0 +1,73 @@
+"""`latentdiff info`."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import click
+
+from latentdiff import __version__
+from latentdiff.cli.options import config_option, json_option
+
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "safetensors",
+    "click",
+    "rich",
+    "pydantic",
+    "PyYAML",
+    "Pillow",
+    "matplotlib",
+    "tensorboard",
+    "diffusers",
+)
+
+
+@click.command(name="info")
+@config_option
+@json_option
+def command(as_json: bool) -> int:
+    """Show versions, devices and which kernels are in use."""
+    import torch
+
+    from latentdiff import ops
+    from latentdiff.cli.report import result
+    from latentdiff.train.precision import bf16_native
+
+    cpu = torch.device("cpu")
+    values: dict[str, Any] = {
+        "latentdiff": __version__,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "libraries": {name: _version(name) for name in LIBRARIES},
+        "kernels": ops.implementation(),
+        "cpu": {
+            "capability": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "bf16": bf16_native(cpu),
+        },
+        "cuda": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())],
+    }
+    text = [f"latentdiff {values['latentdiff']}, Python {values['python']}, {values['platform']}"]
+    text.append(
+        "libraries: " + ", ".join(f"{name} {found or 'not installed'}" for name, found in values["libraries"].items())
+    )
+    text.append(f"kernels: {values['kernels']}")
+    text.append(
+        "cpu: {capability}, {threads} threads, bfloat16 arithmetic: ".format(**values["cpu"])
+        + ("yes" if values["cpu"]["bf16"] else "no")
+    )
+    text.append("cuda: " + (", ".join(values["cuda"]) or "none"))
+    result(values, as_json=as_json, text="\n".join(text))
+    return 0
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,45 @@
+"""Finding the model that a command works with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from latentdiff.checkpoint import Checkpoint
+    from latentdiff.pipeline import Pipeline
+
+HOW_TO = "make one with `latentdiff train-vae` and then `latentdiff train-denoiser`"
+
+
+def find_denoiser(run: str | None, runs: str) -> Checkpoint:
+    """The checkpoint of --run, or of the newest run with a denoiser, which is named on stderr."""
+    from latentdiff.cli.report import note
+    from latentdiff.runs import locate, newest
+
+    if run is not None:
+        return locate(Path(run))
+    checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index)
+    if checkpoint is None:
+        raise InputError(f"no trained model in {runs}/; {HOW_TO}")
+    note(f"using {checkpoint.folder}")
+    return checkpoint
+
+
+def load_checked(checkpoint: Checkpoint, *, prediction: str | None, device: str, dtype: str) -> Pipeline:
+    """The model on its device; a --prediction that differs from the checkpoint's is an error, never a silent search."""
+    import torch
+
+    from latentdiff.pipeline import from_checkpoint
+    from latentdiff.train.precision import resolve_device
+
+    pipeline = from_checkpoint(checkpoint)
+    trained = pipeline.diffusion.prediction
+    if prediction is not None and prediction != trained:
+        raise InputError(
+            f"{checkpoint.folder}: was trained with {trained}-prediction, but {prediction}-prediction was asked for"
+        )
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return pipeline.to(resolve_device(device), dtype=types[dtype])

@@ -1,0 +1,200 @@
+"""click options made from the configuration models: one source for names, defaults, ranges and help."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import annotated_types
+import click
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from latentdiff.config.base import Config, explain
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=Config)
+
+
+MAX_CONFIG_BYTES = 2**20
+ENDLESS = 1e5  # bounds from here on only guard against nonsense and are not worth a word of help
+
+
+def options_of(*models: type[Config], skip: tuple[str, ...] = ()) -> Callable[[F], F]:
+    """A decorator that adds an option for each field of the models; a model's own fields come before inherited ones."""
+
+    def decorate(function: F) -> F:
+        fields: dict[str, FieldInfo] = {}
+        for model in models:
+            for base in (part for part in model.__mro__ if issubclass(part, Config)):
+                fields |= {
+                    name: model.model_fields[name] for name in base.__annotations__ if name in model.model_fields
+                }
+        for name in reversed([name for name in fields if name not in skip]):
+            function = _option(name, fields[name])(function)
+        return function
+
+    return decorate
+
+
+def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
+    flag = "--" + name.replace("_", "-") if len(name) > 1 else f"--{name}"
+    kind = _plain(field.annotation)
+    text = f"{field.description or name}{_range(field)}."
+    text = text[0].upper() + text[1:]
+    show: Any = field.default is not None
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=field.default, help=text, show_default=show)
+    return click.option(flag, name, type=_click_type(kind), default=field.default, help=text, show_default=show)
+
+
+def _plain(annotation: Any) -> Any:
+    """The type behind ``X | None`` and ``Annotated[X, ...]``."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return _plain(next(arg for arg in get_args(annotation) if arg is not type(None)))
+    if hasattr(annotation, "__metadata__"):
+        return _plain(get_args(annotation)[0])
+    return annotation
+
+
+def _click_type(kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        return click.Choice([str(value) for value in get_args(kind)])
+    return {int: int, float: float}.get(kind, str)
+
+
+def _range(field: FieldInfo) -> str:
+    """The bounds in words, so that a student sees what is allowed."""
+    low = high = multiple = ""
+    for bound in field.metadata:
+        if isinstance(bound, annotated_types.Ge):
+            low = f"{bound.ge:g} or more"
+        elif isinstance(bound, annotated_types.Gt):
+            low = f"above {bound.gt:g}"
+        elif isinstance(bound, annotated_types.Le) and float(str(bound.le)) < ENDLESS:
+            high = f"at most {bound.le:g}"
+        elif isinstance(bound, annotated_types.Lt) and float(str(bound.lt)) < ENDLESS:
+            high = f"below {bound.lt:g}"
+        elif isinstance(bound, annotated_types.MultipleOf):
+            multiple = f"a multiple of {bound.multiple_of}"
+    bounds = ", ".join(part for part in (low, high, multiple) if part)
+    return f" ({bounds})" if bounds else ""
+
+
+def build(model: type[C], values: Mapping[str, Any]) -> C:
+    """The configuration of the given option values; a value out of range is a usage error that names the option."""
+    fields = model.model_fields
+    chosen = {name: value for name, value in values.items() if name in fields}
+    for name, value in chosen.items():
+        if get_origin(_plain(fields[name].annotation)) is Literal and isinstance(
+            get_args(_plain(fields[name].annotation))[0], int
+        ):
+            chosen[name] = None if value is None else int(value)
+    try:
+        return model.model_validate(chosen)
+    except ValidationError as error:
+        message = explain(error)
+        name = str(next(iter(error.errors()[0]["loc"]), ""))
+        raise click.UsageError(
+            f"--{message.replace(name, name.replace('_', '-'), 1)}" if name in fields else message
+        ) from None
+
+
+def config_option(function: F) -> F:
+    """--config FILE.yaml: values for the options of this command, below what the command line says."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        callback=_read_config,
+        is_eager=True,
+        expose_value=False,
+        help="YAML file with options: either `option: value` lines or one section for each command. The command line wins.",
+    )(function)
+
+
+def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise click.UsageError(f"--config {path}: cannot be read ({error.strerror})") from None
+    if len(text) > MAX_CONFIG_BYTES:
+        raise click.UsageError(f"--config {path}: expected at most {MAX_CONFIG_BYTES} bytes, found more")
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: bad encodings and explicitly typed values
+        raise click.UsageError(f"--config {path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
+    section = _section({} if content is None else content, ctx.command.name or "", path)
+    ctx.default_map = _values(section, _names(ctx.command), path)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads scalars as the text that stands there, as a command line does (`bf16: off` is "off"), except null."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Aliases are refused: options need none, and nested ones grow without bound."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("expected plain values, found an alias")
+        return super().compose_node(parent, index)
+
+
+def _names(command: click.Command) -> dict[str, str]:
+    """The parameter that a key of a config file means: an option without its dashes, or the parameter's own name."""
+    named = [param for param in command.params if param.name and param.name != "config"]
+    flags = {flag.lstrip("-").replace("-", "_"): str(param.name) for param in named for flag in param.opts}
+    return flags | {str(param.name): str(param.name) for param in named}
+
+
+def _section(content: Any, command: str, path: Path) -> dict[str, Any]:
+    """The part meant for this command: its own section, or the whole file where it has no sections."""
+    from latentdiff.cli.root import COMMANDS
+
+    if isinstance(content, dict) and content.keys() & COMMANDS.keys():
+        beside = sorted(str(key) for key in content.keys() - COMMANDS.keys())
+        if beside:
+            raise click.UsageError(
+                f"--config {path}: {beside[0]!r} stands beside sections, which are named after commands"
+            )
+        if command not in content:
+            raise click.UsageError(f"--config {path}: has no section {command!r}, found {', '.join(content)}")
+        content = {} if content[command] is None else content[command]
+    if not isinstance(content, dict):
+        raise click.UsageError(f"--config {path}: expected `option: value` lines, found {type(content).__name__}")
+    return content
+
+
+def _values(section: Mapping[Any, Any], known: Mapping[str, str], path: Path) -> dict[str, str]:
+    values = {}
+    for key, value in section.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ", expected the options of this command"
+            raise click.UsageError(f"--config {path}: unknown option {str(key)!r}{hint}")
+        if value is not None and not isinstance(value, str):
+            raise click.UsageError(
+                f"--config {path}: {key}: expected a single value, found a {type(value).__name__} (write several as 10,25)"
+            )
+        if value is not None:
+            values[known[name]] = value
+    return values
+
+
+def json_option(function: F) -> F:
+    """--json: machine-readable results on stdout."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(function)

@@ -1,0 +1,74 @@
+"""`latentdiff plot-schedule`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from latentdiff.cli.options import build, config_option, json_option
+from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind
+
+KINDS = ",".join(get_args(ScheduleKind))
+
+
+@click.command(name="plot-schedule")
+@click.option("--schedule", default=KINDS, show_default=True, help="One schedule or several, separated by commas.")
+@click.option(
+    "--T", "T", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Number of noise levels."
+)
+@click.option(
+    "--beta-start",
+    type=float,
+    default=None,
+    help="First beta of linear/scaled_linear, the beta of constant (between 0 and 1; default: by kind).",
+)
+@click.option(
+    "--beta-end",
+    type=float,
+    default=None,
+    help="Last beta of linear/scaled_linear (between 0 and 1; default: by kind).",
+)
+@click.option(
+    "--zero-snr/--no-zero-snr", default=False, show_default=True, help="Rescale so that level T is pure noise."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("schedules.png"),
+    show_default=True,
+    help="Where the figure goes (.png).",
+)
+@config_option
+@json_option
+def command(
+    schedule: str, T: int, beta_start: float | None, beta_end: float | None, zero_snr: bool, out: Path, as_json: bool
+) -> int:
+    """Draw noise schedules as a figure.
+
+    Three panels over t/T: beta_t (noise added by a step), alpha-bar_t (signal left) and the log signal-to-noise ratio.
+    Also prints alpha-bar at a few levels.
+    """
+    names = [name.strip() for name in schedule.split(",")]
+    for name in names:
+        if name not in get_args(ScheduleKind):
+            raise click.UsageError(f"--schedule: expected {', '.join(get_args(ScheduleKind))}, got {name!r}")
+    if out.suffix.lower() != ".png":
+        raise click.UsageError(f"--out: expected a name that ends in .png, got {out.name!r}")
+    values: dict[str, Any] = {"T": T, "beta_start": beta_start, "beta_end": beta_end, "zero_terminal_snr": zero_snr}
+    configs = {name: build(ScheduleConfig, values | {"kind": name}) for name in names}
+
+    from latentdiff.cli.report import result
+    from latentdiff.plots import save_schedule_figure
+    from latentdiff.schedule import make_schedule
+
+    schedules = {name: make_schedule(config) for name, config in configs.items()}
+    save_schedule_figure(schedules, out)
+    shown = sorted({0, T // 4, T // 2, 3 * T // 4, T})
+    table = {name: {str(t): float(made.alpha[t] ** 2) for t in shown} for name, made in schedules.items()}
+
+    lines = ["alpha-bar at t = " + "  ".join(f"{t:>9}" for t in shown)]
+    lines += [f"{name:>16} " + "  ".join(f"{value:9.3g}" for value in row.values()) for name, row in table.items()]
+    result({"wrote": str(out), "alpha_bar": table}, as_json=as_json, text="\n".join([*lines, str(out)]))
+    return 0

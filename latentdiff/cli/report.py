@@ -1,0 +1,96 @@
+"""Progress on stderr: rich bars on a terminal, plain lines in a pipe. Results go to stdout, as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import click
+
+from latentdiff.train.budget import Budget
+
+PLAIN_SECONDS = 10.0  # between plain lines
+
+
+def note(message: str) -> None:
+    """One line on stderr."""
+    click.echo(message, err=True)
+
+
+def result(values: Mapping[str, Any], *, as_json: bool, text: str) -> None:
+    """The result of a command on stdout: ``values`` as one JSON object, or ``text`` for people."""
+    click.echo(json.dumps(values, default=str) if as_json else text)
+
+
+class TrainingBar:
+    """Reports a training; see :class:`latentdiff.train.loop.Reporter`."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._bar: Any = None
+        self._task: Any = None
+        self._first, self._begun, self._said = 0, 0.0, 0.0
+
+    def start(self, budget: Budget, step: int) -> None:
+        self._first, self._begun, self._said = step, time.monotonic(), time.monotonic()
+        note(f"training for {budget}" + (f", from step {step}" if step else ""))
+        if sys.stderr.isatty():
+            self._bar, self._task = _rich_bar("training", "{task.fields[values]}")
+
+    def step(self, step: int, progress: float, values: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        rate = (step - self._first) * self._batch / max(now - self._begun, 1e-9)
+        text = f"step {step}  loss {values['loss']:.4f}  {rate:.0f} images/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=min(progress, 1.0), values=text)
+        elif now - self._said >= PLAIN_SECONDS or progress >= 1:
+            self._said = now
+            left = (now - self._begun) * (1 - progress) / progress if progress > 0 else 0.0
+            note(f"{min(progress, 1):4.0%}  {text}  ETA {max(left, 0):.0f} s")
+
+    def note(self, message: str) -> None:
+        note(message)
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class SamplingBar:
+    """A context whose ``update(done, total)`` draws a bar on a terminal and nothing in a pipe."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> SamplingBar:
+        if sys.stderr.isatty():
+            self._bar, self._task = _rich_bar(self._title, "")
+        return self
+
+    def update(self, done: int, total: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done / total)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _rich_bar(title: str, fields: str) -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn(title), BarColumn(), TaskProgressColumn(), TextColumn(fields), TimeRemainingColumn()]
+    bar = Progress(*columns, console=Console(stderr=True), transient=False)
+    task = bar.add_task(title, total=1.0, values="")
+    bar.start()
+    return bar, task

@@ -1,0 +1,91 @@
+"""The command group: commands are imported when they run, so that `latentdiff --help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from latentdiff import __version__
+from latentdiff.errors import InputError
+
+COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares the texts with the commands' own
+    "train-vae": ("train_vae", "Train a VAE that maps images to a small latent space."),
+    "train-denoiser": ("train_denoiser", "Train a denoiser in a VAE's latent space, or on pixels."),
+    "sample": ("sample", "Draw images from a trained model."),
+    "reconstruct": ("reconstruct", "Pass images through a trained VAE and show both sides."),
+    "plot-schedule": ("plot_schedule", "Draw noise schedules as a figure."),
+    "inspect": ("inspect", "Describe a run or checkpoint and verify its files."),
+    "datasets": ("datasets", "List the data sets and where to put them."),
+    "info": ("info", "Show versions, devices and which kernels are in use."),
+}
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in torch's RuntimeErrors, on a GPU and on the CPU
+
+
+class Root(click.Group):
+    """Finds commands in a fixed table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"latentdiff.cli.{COMMANDS[cmd_name][0]}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="latentdiff %(version)s")
+def root() -> None:
+    """Latent diffusion: train a VAE, train a denoiser in its latent space, sample.
+
+    \b
+    latentdiff train-vae --latent 32       # then
+    latentdiff train-denoiser --v-pred     # then
+    latentdiff sample --sampler ddim
+
+    Every command works without options; `latentdiff COMMAND --help` explains them.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; returns the exit code: 0, 1 for a failure, 2 for a usage error, 130 and 143 for signals.
+
+    Bad input becomes one line on stderr.
+    """
+    try:
+        code = root.main(args=list(arguments) or ["--help"], prog_name="latentdiff", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx is not None else "latentdiff"
+        return _fail(f"{error.format_message()} (see `{where} --help`)", 2)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except InputError as error:
+        return _fail(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output is gone, as in `latentdiff datasets | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # a full disk, a folder that cannot be made
+        return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(text in str(error) for text in OUT_OF_MEMORY):
+            raise
+        return _fail("out of memory; a smaller --batch or network needs less", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    return code

@@ -1,0 +1,211 @@
+"""`latentdiff sample`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.prediction import merge_v_pred, v_pred_option
+from latentdiff.config.base import device_name
+from latentdiff.config.diffusion import Prediction
+from latentdiff.config.sampling import Sampling
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from latentdiff.pipeline import Pipeline
+
+
+@click.command(name="sample")
+@click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser).")
+@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
+@click.option(
+    "-n", "--number", "n", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Number of images."
+)
+@click.option(
+    "--label",
+    default=None,
+    help="Class to draw, by name or index; several as 3,5,8 are taken in turn (default: all classes in turn).",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**62),
+    default=0,
+    show_default=True,
+    help="Image k is the image of seed + k, whatever the batch.",
+)
+@options_of(Sampling, skip=("steps",))
+@click.option(
+    "--steps",
+    default=None,
+    help="Number of steps, 1 or more (default: ddim 50, dpm++ 20, ddpm every level); several as 10,25,50 give a side-by-side figure from the same noise.",
+)
+@click.option(
+    "--prediction",
+    type=click.Choice(get_args(Prediction)),
+    default=None,
+    help="What the model must predict; an error if it was trained otherwise.",
+)
+@v_pred_option
+@click.option(
+    "--interpolate",
+    type=click.IntRange(0, 2**62),
+    default=None,
+    metavar="SEED",
+    help="Draw -n images on the way from --seed to this seed.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("samples.png"),
+    show_default=True,
+    help="Where the images go: .png (a grid) or .npz (uint8 array images [N, H, W(, 3)], int64 labels [N]).",
+)
+@click.option(
+    "--files", type=click.Path(path_type=Path), default=None, help="Also write each image as a PNG into this folder."
+)
+@click.option(
+    "--trajectory",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Also write the reverse process: .gif (animation) or .png (strip); rows x_t and x_0 estimate.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(2, 1000),
+    default=None,
+    help="Moments in the trajectory (default: 10 in a strip, 40 in an animation).",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 65536),
+    default=None,
+    help="Images computed at once (default: as many as fit in memory).",
+)
+@click.option(
+    "--columns",
+    type=click.IntRange(1, 1000),
+    default=None,
+    help="Columns of the grid (default: about square, or one a class).",
+)
+@click.option(
+    "--device", type=str, default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="What the network computes in.",
+)
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+    """Draw images from a trained model.
+
+    Takes the newest run, or --run. A conditional model draws all its classes in turn unless --label names one;
+    --guidance 0 ignores the classes. The same seed gives the same image in any batch.
+    """
+    merge_v_pred(ctx, values)
+    counts = _counts(values.pop("steps"))
+    settings = [build(Sampling, values | {"steps": count}) for count in counts]
+    out, trajectory, interpolate = values["out"], values["trajectory"], values["interpolate"]
+    _check_suffix("--out", out, (".png", ".npz"))
+    _check_suffix("--trajectory", trajectory, (".png", ".gif"))
+    _check_combination(values, len(counts))
+
+    from latentdiff.cli import drawing
+    from latentdiff.cli.model import find_denoiser, load_checked
+    from latentdiff.cli.report import result
+
+    checkpoint = find_denoiser(values["run"], values["runs"])
+    pipeline = load_checked(checkpoint, prediction=values["prediction"], device=values["device"], dtype=values["dtype"])
+    labels = _labels(values["label"], pipeline, settings[0], values["n"], one=interpolate is not None)
+    request = drawing.Request(
+        values["n"], labels, values["seed"], out, values["files"], values["batch"], values["columns"]
+    )
+    written = [str(out)]
+    if len(counts) > 1:
+        images = drawing.compare(pipeline, request, settings)
+    elif interpolate is not None:
+        images = drawing.interpolated(pipeline, request, settings[0], interpolate)
+        drawing.write(images, request, columns=request.columns or min(request.n, 16))
+    else:
+        images = drawing.plain(pipeline, request, settings[0])
+        drawing.write(images, request, columns=drawing.columns(pipeline, request))
+    if trajectory is not None:
+        drawing.trajectory(pipeline, request, settings[0], trajectory, values["frames"])
+        written.append(str(trajectory))
+    if request.files is not None:
+        written.append(str(request.files))
+    answer = {
+        "run": str(checkpoint.folder),
+        "n": len(images),
+        "seed": request.seed,
+        "labels": None if labels is None else [pipeline.classes[label] for label in labels],
+        "wrote": written,
+        "settings": [s.model_dump() for s in settings],
+    }
+    result(answer, as_json=as_json, text=f"{len(images)} images from {checkpoint.folder}: {', '.join(written)}")
+    return 0
+
+
+def _counts(text: str | None) -> list[int | None]:
+    """--steps as numbers: "50" or "10,25,50"."""
+    if text is None:
+        return [None]
+    parts = str(text).split(",")
+    if not all(re.fullmatch("[0-9]{1,6}", part.strip()) and int(part) > 0 for part in parts):
+        raise click.UsageError(f"--steps: expected a number of 1 or more, or several such as 10,25,50, got {text!r}")
+    return [int(part) for part in parts]
+
+
+def _check_suffix(option: str, path: Path | None, allowed: tuple[str, ...]) -> None:
+    if path is not None and path.suffix.lower() not in allowed:
+        raise click.UsageError(f"{option}: expected a name that ends in {' or '.join(allowed)}, got {path.name!r}")
+
+
+def _check_combination(values: dict[str, Any], counts: int) -> None:
+    """Usage errors for options that would have no effect together."""
+    try:
+        device_name(values["device"])
+    except ValueError as error:
+        raise click.UsageError(f"--device: {error}") from None
+    given = [name for name in ("interpolate", "trajectory", "files") if values[name] is not None]
+    if counts > 1 and (given or values["out"].suffix.lower() == ".npz"):
+        with_ = f"--{given[0]}" if given else f"an .npz ({values['out']})"
+        raise click.UsageError(f"--steps with several numbers draws one figure, it does not go with {with_}")
+    if values["interpolate"] is not None and values["trajectory"] is not None:
+        raise click.UsageError("--trajectory shows the samples of --seed, it does not go with --interpolate")
+    if values["frames"] is not None and values["trajectory"] is None:
+        raise click.UsageError("--frames is the length of a trajectory, it needs --trajectory FILE")
+
+
+def _labels(text: str | None, pipeline: Pipeline, settings: Sampling, n: int, *, one: bool) -> list[int] | None:
+    """The class of each image: those asked for in turn, else all (or ``one``, the first), else none."""
+    from latentdiff.cli.report import note
+    from latentdiff.components import class_index
+
+    if not pipeline.classes:
+        if text is not None:
+            raise InputError(f"--label {text}: this model is unconditional, it knows no classes")
+        if settings.guidance != 1:
+            raise InputError(
+                f"--guidance {settings.guidance:g}: this model is unconditional, guidance needs one with classes"
+            )
+        return None
+    if text is None:
+        if settings.guidance == 0:
+            return None
+        asked = [0] if one else list(range(len(pipeline.classes)))
+        drawn = f"class {pipeline.classes[0]}" if one else f"all {len(asked)} classes in turn"
+        note(f"drawing {drawn}; --label chooses, --guidance 0 ignores them")
+    else:
+        asked = [class_index(pipeline.classes, part.strip()) for part in text.split(",")]
+    if one and len(asked) > 1:
+        raise click.UsageError(f"--interpolate draws one class along the way, got --label {text}")
+    return [asked[k % len(asked)] for k in range(n)]

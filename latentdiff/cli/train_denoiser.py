@@ -1,0 +1,123 @@
+"""`latentdiff train-denoiser`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.prediction import merge_v_pred, v_pred_option
+from latentdiff.config.training import RunOptions, TrainDenoiser
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from latentdiff.checkpoint import Checkpoint
+    from latentdiff.codec import Codec
+    from latentdiff.data import Dataset
+
+
+@click.command(name="train-denoiser")
+@options_of(TrainDenoiser, RunOptions)
+@v_pred_option
+@click.option(
+    "--dry-run", is_flag=True, help="Read the data, build the network, print what would be done, write nothing."
+)
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
+    """Train a denoiser in a VAE's latent space, or on pixels.
+
+    Takes the newest VAE run unless --vae names one; --pixel needs none. Vector latents get a residual MLP, spatial
+    latents and pixels a UNet. The result is a run folder (runs/DATE-denoiser) that holds all that `latentdiff sample`
+    needs. Labels of the data are used, and dropped for 10% of the images so that guidance works.
+    """
+    merge_v_pred(ctx, values)
+    options, place = build(TrainDenoiser, values), build(RunOptions, values)
+
+    from latentdiff.cli import training
+    from latentdiff.train.denoiser import DenoiserTask
+    from latentdiff.train.precision import resolve_device
+
+    options, resume = training.resumed("denoiser", options, place, training.given_options(ctx, options))
+    training.prepare(options)
+    device = resolve_device(options.device)
+    data = training.read_data(options)
+    codec = _codec(options, place, data, resume)
+    network = _network(options, place, data, codec)
+    task = DenoiserTask(options, data, codec, network, device)
+    training.check_batch(task, options)
+    if dry_run:
+        click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
+        return 0
+    run = training.new_run("denoiser", place, resume)
+    outcome = training.train(task, options, run, data, device, resume)
+    lines = {"validation": f"loss {outcome.diagnosis['val_loss']:.4f}"} if outcome.diagnosis else {}
+    lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
+    lines["next"] = f"latentdiff sample --run {outcome.run}"
+    return training.close(outcome, lines, as_json=as_json)
+
+
+def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Checkpoint | None) -> Codec:
+    """The codec to train on: pixels, the resumed run's own, the one named, or that of the newest VAE run."""
+    from latentdiff.checkpoint import INDEX
+    from latentdiff.cli.report import note
+    from latentdiff.codec import IdentityCodec
+    from latentdiff.components import load_codec
+    from latentdiff.runs import locate, newest
+
+    image = (data.channels, data.height, data.width)
+    if options.pixel:
+        return IdentityCodec(image)
+    if resume is not None:
+        checkpoint: Checkpoint | None = resume
+    elif options.vae is not None:
+        checkpoint = locate(Path(options.vae))
+    else:
+        checkpoint = newest(Path(place.runs), wanted=lambda index: "denoiser" not in index)
+        if checkpoint is not None:
+            note(f"using the VAE of {checkpoint.folder}")
+    if checkpoint is None:
+        raise InputError(
+            f"no VAE run in {place.runs}; make one with `latentdiff train-vae`, or work on pixels with --pixel"
+        )
+    codec = load_codec(checkpoint, checkpoint.json(INDEX))
+    if isinstance(codec, IdentityCodec):
+        raise InputError(f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae")
+    if codec.image_shape != image:
+        raise InputError(
+            f"{checkpoint.folder}: its VAE is for images {list(codec.image_shape)}, the data has {list(image)} (channels, height, width)"
+        )
+    return codec
+
+
+def _network(options: TrainDenoiser, place: RunOptions, data: Dataset, codec: Codec) -> nn.Module:
+    from latentdiff.components import config_of, load_network
+    from latentdiff.nn import build as build_network
+    from latentdiff.nn import mlp_config, unet_config
+    from latentdiff.runs import locate
+
+    shape, classes = codec.latent_shape, data.num_classes if options.labels else 0
+    make = mlp_config if len(shape) == 1 else unet_config
+    out_factor = 2 if options.variance == "learned" else 1
+    config = make(
+        options.preset, shape, num_classes=classes, out_factor=out_factor, width=options.width, depth=options.depth
+    )
+    network = build_network(config, seed=options.seed)
+    if place.init_from is None:
+        return network
+    source = locate(Path(place.init_from))
+    first, _ = load_network(source, "denoiser")
+    if config_of(first) != config:
+        found, wanted = config_of(first).model_dump(), config.model_dump()
+        name = next((key for key in found if found[key] != wanted.get(key)), "kind")
+        raise InputError(
+            f"--init-from {source.folder}: its denoiser has {name} {found[name]}, expected {wanted.get(name)}"
+        )
+    network.load_state_dict(first.state_dict())
+    return network

@@ -1,0 +1,79 @@
+"""`latentdiff train-vae`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.config.training import RunOptions, TrainVAE
+
+
+@click.command(name="train-vae")
+@options_of(TrainVAE, RunOptions)
+@click.option(
+    "--dry-run", is_flag=True, help="Read the data, build the network, print what would be done, write nothing."
+)
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
+    """Train a VAE that maps images to a small latent space.
+
+    The result is a run folder (runs/DATE-vae) with checkpoints, log.jsonl, the loss curve and reconstructions of
+    validation images. When training ends the mean and standard deviation of the latents are measured; then
+    `latentdiff train-denoiser` can work on it.
+    """
+    options, place = build(TrainVAE, values), build(RunOptions, values)
+
+    from latentdiff.cli import training
+    from latentdiff.components import load_vae
+    from latentdiff.errors import InputError
+    from latentdiff.nn import VAE, parse_latent, vae_config
+    from latentdiff.nn import build as build_network
+    from latentdiff.runs import locate
+    from latentdiff.train.precision import resolve_device
+    from latentdiff.train.vae import VAETask
+
+    options, resume = training.resumed("vae", options, place, training.given_options(ctx, options))
+    training.prepare(options)
+    device = resolve_device(options.device)
+    data = training.read_data(options)
+    image = (data.channels, data.height, data.width)
+    config = vae_config(
+        options.preset, image, latent=parse_latent(options.latent), width=options.width, depth=options.depth
+    )
+    network: VAE = build_network(config, seed=options.seed)
+    if place.init_from is not None:
+        source = locate(Path(place.init_from))
+        first, _ = load_vae(source)
+        if first.config != config:
+            raise InputError(f"--init-from {source.folder}: its VAE is {_differences(first.config, config)}")
+        network.load_state_dict(first.state_dict())
+    task = VAETask(options, data, network, device)
+    training.check_batch(task, options)
+    if dry_run:
+        click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
+        return 0
+    run = training.new_run("vae", place, resume)
+    outcome = training.train(task, options, run, data, device, resume)
+    diagnosis, lines = outcome.diagnosis, {}
+    if diagnosis:
+        lines = {
+            "validation": f"PSNR {diagnosis['val_psnr']:.2f} dB, KL {diagnosis['val_kl']:.1f} nats",
+            "active latent units": f"{diagnosis['active_units']} of {diagnosis['latent_units']}",
+            "posterior collapse": "yes: no unit carries information; lower --beta" if diagnosis["collapsed"] else "no",
+        }
+    return training.close(
+        outcome, lines | {"pictures": f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"}, as_json=as_json
+    )
+
+
+def _differences(found: Any, expected: Any) -> str:
+    """The first field in which two configurations differ."""
+    left, right = found.model_dump(), expected.model_dump()
+    name = next(key for key in left if left[key] != right[key])
+    return f"of {name} {left[name]}, expected {right[name]}"

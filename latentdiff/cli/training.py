@@ -1,0 +1,185 @@
+"""What both training commands share: the run folder, resuming, the dry run and the closing lines."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import torch
+import yaml
+from torch import nn
+
+from latentdiff.checkpoint import Checkpoint
+from latentdiff.cli.report import TrainingBar, note, result
+from latentdiff.components import config_of
+from latentdiff.config.base import parse
+from latentdiff.config.training import DataOptions, LoopOptions, RunOptions
+from latentdiff.data import Dataset, load_dataset
+from latentdiff.errors import InputError
+from latentdiff.runs import Run, locate
+from latentdiff.train.loop import Outcome, Trainer
+from latentdiff.train.state import load_progress
+from latentdiff.train.task import Task
+
+O = TypeVar("O", bound=LoopOptions)  # noqa: E741
+
+CONFIG = "config.yaml"  # the options of a run, for people
+
+FREE_ON_RESUME = {  # what may differ when a run is resumed, because it does not change what is learned
+    "steps",
+    "epochs",
+    "minutes",
+    "log_every",
+    "save_every",
+    "sample_every",
+    "checkpoints_total_limit",
+    "tensorboard",
+    "data_root",
+    "device",
+    "threads",
+}
+
+
+def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[O, Checkpoint | None]:
+    """The options to train with: those of the run to resume (with what was given anew), or ``options`` themselves."""
+    if place.resume is None:
+        return options, None
+    if place.name is not None or place.init_from is not None:
+        raise click.UsageError(
+            "--resume continues a run under its own name and weights: give neither --name nor --init-from"
+        )
+    checkpoint = locate(Path(place.resume))
+    progress = load_progress(checkpoint)
+    if progress.kind != kind:
+        raise InputError(
+            f"{checkpoint.folder}: is a {progress.kind} training, expected a {kind} training; use `latentdiff train-{progress.kind}`"
+        )
+    saved = parse(type(options), progress.options, f"{checkpoint.folder}/training/state.json")
+    for name in sorted(given):
+        old, new = getattr(saved, name), getattr(options, name)
+        if old != new and name not in FREE_ON_RESUME:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')}: the resumed run has {old}, got {new}; resume continues the same training"
+            )
+    update: dict[str, Any] = {name: getattr(options, name) for name in given}
+    if given & {"steps", "epochs", "minutes"}:
+        update = {"steps": None, "epochs": None, "minutes": None} | update
+    return saved.model_copy(update=update), checkpoint
+
+
+def given_options(ctx: click.Context, options: LoopOptions) -> set[str]:
+    """Names of the options that the user set, on the command line or in a --config file."""
+    default = click.core.ParameterSource.DEFAULT
+    return {name for name in type(options).model_fields if ctx.get_parameter_source(name) not in (default, None)}
+
+
+def new_run(kind: str, place: RunOptions, resume: Checkpoint | None) -> Run:
+    """The folder of this training; a new run must not have the name of an old one."""
+    if resume is not None:
+        return Run(resume.folder.parent)
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(place.runs) / (place.name or f"{stamp}-{kind}")
+    if Run(folder).checkpoints():
+        raise InputError(f"{folder}: exists already; choose another --name, or continue it with --resume {folder}")
+    if (folder.exists() and not folder.is_dir()) or (
+        folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file()
+    ):
+        raise InputError(f"{folder}: exists already and is not a run; choose another --name")
+    return Run(folder)  # a run that died before its first checkpoint starts anew under its name
+
+
+def read_data(options: DataOptions) -> Dataset:
+    """The data set of the options; what was converted or refused is told on stderr."""
+    root = None if options.data_root is None else Path(options.data_root)
+    data = load_dataset(options.data, size=options.sides(), channels=options.channels, resize=options.resize, root=root)
+    for line in data.notes:
+        note(f"data: {line}")
+    if len(data.train) == 0 or len(data.val) == 0:
+        raise InputError(
+            f"{options.data}: expected training and validation images, found {len(data.train)} and {len(data.val)}"
+        )
+    if options.crop >= min(data.height, data.width):
+        raise InputError(f"--crop must be below the image side {min(data.height, data.width)}, got {options.crop}")
+    return data
+
+
+def describe(task: Task, options: LoopOptions, data: Dataset, device: torch.device) -> dict[str, Any]:
+    """What a training would do: the answer of --dry-run."""
+    return {
+        "kind": task.kind,
+        "data": {
+            "name": data.name,
+            "train": len(data.train),
+            "val": len(data.val),
+            "test": len(data.test),
+            "image": [data.channels, data.height, data.width],
+            "classes": data.num_classes,
+        },
+        "network": {
+            "class": type(task.network).__name__,
+            "parameters": parameters(task.network),
+            **config_of(task.network).model_dump(mode="json"),
+        },
+        "batch": task.batch,
+        "peak_lr": task.peak_lr,
+        "steps_by_default": task.default_steps,
+        "device": str(device),
+        "options": options.model_dump(mode="json"),
+    }
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def check_batch(task: Task, options: LoopOptions) -> None:
+    """InputError unless the batch, where it is the network's default, splits into --accumulate parts."""
+    if task.batch % options.accumulate:
+        raise InputError(
+            f"batch must be a multiple of accumulate, got {task.batch} (the default) and {options.accumulate}"
+        )
+
+
+def train(
+    task: Task, options: LoopOptions, run: Run, data: Dataset, device: torch.device, resume: Checkpoint | None
+) -> Outcome:
+    """Train with a progress bar; the options are kept readable in config.yaml."""
+    trainer = Trainer(
+        task, options, run, data=data.fingerprint(), device=device, reporter=TrainingBar(task.batch), resume=resume
+    )
+    command = f"train-{task.kind}"
+    text = yaml.safe_dump(
+        {command: {k: v for k, v in options.model_dump(mode="json").items() if v is not None}}, sort_keys=False
+    )
+    (run.folder / CONFIG).write_text(text, encoding="utf-8")
+    return trainer.train()
+
+
+def close(outcome: Outcome, lines: Mapping[str, str], *, as_json: bool) -> int:
+    """Print how it ended; the exit code is 128 + signal for an interrupted training."""
+    values = {
+        "run": str(outcome.run),
+        "checkpoint": str(outcome.checkpoint),
+        "steps": outcome.step,
+        "seconds": round(outcome.seconds, 2),
+        "images_per_second": round(outcome.images_per_second, 1),
+        "interrupted": outcome.signum is not None,
+        **outcome.diagnosis,
+    }
+    if outcome.signum is not None:
+        note(f"stopped by a signal after step {outcome.step}; continue with --resume {outcome.run}")
+    text = [
+        f"{outcome.run}: {outcome.step} steps in {outcome.seconds:.0f} s ({outcome.images_per_second:.0f} images/s)"
+    ]
+    text += [f"  {name}: {line}" for name, line in lines.items()]
+    result(values, as_json=as_json, text="\n".join(text))
+    return 0 if outcome.signum is None else 128 + outcome.signum
+
+
+def prepare(options: LoopOptions) -> None:
+    """Process-wide settings of a training."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)

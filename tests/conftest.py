@@ -1,0 +1,91 @@
+"""Tiny trained runs and the command line in process, shared by all tests."""
+
+import contextlib
+import io
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from latentdiff.cli.root import run
+
+torch.set_num_threads(1)
+
+CLASSES = ("ant", "bee", "cat")
+SIDE = 8
+
+
+class Result(NamedTuple):
+    """What a command line gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+def run_cli(command: str | Sequence[str], *, cwd: Path) -> Result:
+    """Run `latentdiff COMMAND` in process in the folder `cwd`."""
+    out, err = io.StringIO(), io.StringIO()
+    words = shlex.split(command) if isinstance(command, str) else command
+    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(words)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """`cli("sample -n 4", cwd=folder)` -> (code, out, err)."""
+    return run_cli
+
+
+def _write_tiny(path: Path) -> None:
+    """Noisy discs, 8x8 grey, whose place tells the class: 48 for training, 12 for testing."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % len(CLASSES)
+    y, x = np.mgrid[:SIDE, :SIDE]
+    discs = [np.hypot(y - 3.5, x - 1.5 - 2 * label) < 1.5 + rng.random() for label in labels]
+    images = (200 * np.stack(discs) + rng.integers(0, 40, (60, SIDE, SIDE))).astype(np.uint8)
+    names = np.array(CLASSES)[labels]
+    np.savez(path, x_train=images[:48], y_train=names[:48], x_test=images[48:], y_test=names[48:])
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny.npz; the tiny runs are made in its runs/. Only to read: tests copy what they change."""
+    folder = tmp_path_factory.mktemp("tiny")
+    _write_tiny(folder / "tiny.npz")
+    return folder
+
+
+def _trained(command: str, folder: Path, name: str) -> Path:
+    options = "--data tiny.npz --batch 16 --warmup 0 --ema 0 --bf16 off --log-every 1"
+    result = run_cli(f"{command} --name {name} {options}", cwd=folder)
+    assert result.code == 0, result.err
+    return folder / "runs" / name
+
+
+@pytest.fixture(scope="session")
+def tiny_vae_run(tiny_folder: Path) -> Path:
+    """A finished VAE run with a vector latent of 4."""
+    return _trained("train-vae --latent 4 --width 8 --depth 0 --lr 5e-3 --beta 0.01 --steps 40", tiny_folder, "vae")
+
+
+@pytest.fixture(scope="session")
+def tiny_denoiser_run(tiny_folder: Path, tiny_vae_run: Path) -> Path:
+    """A finished class-conditional v-prediction MLP on the latents of the tiny VAE, T = 20."""
+    options = f"--vae {tiny_vae_run} --width 16 --depth 1 --T 20 --lr 1e-2 --steps 40"
+    return _trained(f"train-denoiser {options}", tiny_folder, "denoiser")
+
+
+@pytest.fixture(scope="session")
+def tiny_pixel_run(tiny_folder: Path) -> Path:
+    """A finished unconditional eps-prediction UNet on pixels, T = 20."""
+    options = "--pixel --no-labels --prediction eps --width 16 --depth 1 --T 20 --steps 4"
+    return _trained(f"train-denoiser {options}", tiny_folder, "pixel")

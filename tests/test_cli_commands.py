@@ -1,0 +1,108 @@
+"""reconstruct, plot-schedule, inspect, datasets and info."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import latentdiff as ld
+
+
+@pytest.fixture
+def answer(cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path) -> Callable[[str], dict]:
+    """`answer("info")`: the object that --json prints, beside the tiny VAE and denoiser runs."""
+
+    def ask(command: str) -> dict:
+        result = cli(f"{command} --json", cwd=tiny_folder)
+        assert result.code == 0, result.err
+        assert result.out.count("\n") == 1
+        found = json.loads(result.out)
+        assert isinstance(found, dict)
+        return found
+
+    return ask
+
+
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_reconstruct_measures_the_psnr_of_the_split(
+    split: str, answer: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
+    found = answer(f"reconstruct --run runs/denoiser --data tiny.npz --split {split} -n 4 --out {tmp_path}/r.png")
+    data = ld.load_dataset(str(tiny_folder / "tiny.npz"))
+    images = ld.to_float(getattr(data, split).images)
+    copies = ld.load(tiny_folder / "runs/denoiser").reconstruct(images)
+    mse = (((copies - images) / 2) ** 2).mean(dim=(1, 2, 3)).numpy()
+    assert found["images"] == len(images)
+    assert found["psnr_db"] == pytest.approx(float(np.mean(-10 * np.log10(mse))), abs=1e-4)
+    width, height = size(tmp_path / "r.png")
+    assert width / height == (2 + 8 * 10) / (2 + 10)  # four originals and four copies in a row of eight
+
+
+def test_reconstruct_takes_the_newest_vae_run(
+    cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path
+) -> None:
+    result = cli(f"reconstruct --data tiny.npz --out {tmp_path}/r.png", cwd=tiny_folder)
+    assert result.code == 0 and result.err == "using runs/vae/checkpoint-00000040\n"
+    assert "PSNR" in result.out
+
+
+def test_plot_schedule_tells_the_alpha_bars_of_the_papers(answer: Callable, tmp_path: Path) -> None:
+    found = answer(f"plot-schedule --out {tmp_path}/s.png")["alpha_bar"]
+    assert size(tmp_path / "s.png") == (1440, 432)
+    assert set(found) == {"linear", "scaled_linear", "cosine", "sigmoid", "constant"}
+    linear = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
+    for t in (250, 500, 1000):
+        assert found["linear"][str(t)] == pytest.approx(linear[t - 1], rel=1e-9)
+    assert all(values["0"] == 1 for values in found.values())
+
+
+def test_plot_schedule_with_zero_terminal_snr_ends_in_pure_noise(answer: Callable, tmp_path: Path) -> None:
+    command = f"plot-schedule --schedule linear,cosine --T 10 --out {tmp_path}/s.png"
+    assert {name: values["10"] > 0 for name, values in answer(command)["alpha_bar"].items()} == {
+        "linear": True,
+        "cosine": True,
+    }
+    assert [values["10"] for values in answer(f"{command} --zero-snr")["alpha_bar"].values()] == [0, 0]
+
+
+def test_inspect_describes_a_run(answer: Callable, tiny_denoiser_run: Path) -> None:
+    found = answer("inspect runs/denoiser")
+    network = ld.load(tiny_denoiser_run).network
+    assert found["denoiser_parameters"] == sum(p.numel() for p in network.parameters())
+    assert found["verified"] and found["scheduler"]["prediction"] == "v" and found["scheduler"]["schedule"]["T"] == 20
+    assert found["training"]["step"] == 40 and found["training"]["finished"]
+    assert found["index"]["classes"] == ["ant", "bee", "cat"]
+    on_disk = [p.stat().st_size for p in next(tiny_denoiser_run.glob("checkpoint-*")).rglob("*") if p.is_file()]
+    assert 0 < sum(on_disk) - found["bytes"] < 5000  # all but the manifest
+
+
+def test_inspect_takes_the_newest_run(cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path) -> None:
+    result = cli("inspect --runs runs", cwd=tiny_folder)
+    assert result.code == 0 and result.err.startswith("using runs/") and "verified: true" in result.out
+
+
+def test_datasets_says_what_is_there(answer: Callable, cli: Callable, tmp_path: Path) -> None:
+    def available() -> dict[str, bool]:
+        return {entry["name"]: entry["available"] for entry in answer(f"datasets --data-root {tmp_path}")["datasets"]}
+
+    assert available() == {"mnist5k": True, "mnist": False}
+    (tmp_path / "mnist.npz").touch()
+    assert available() == {"mnist5k": True, "mnist": True}
+    assert str(tmp_path / "mnist.npz") in cli(f"datasets --data-root {tmp_path}", cwd=tmp_path).out
+
+
+def test_info_tells_versions_and_kernels(answer: Callable, cli: Callable, tmp_path: Path) -> None:
+    found = answer("info")
+    assert found["latentdiff"] == ld.__version__ and found["libraries"]["torch"].startswith(torch.__version__[:4])
+    assert found["kernels"] == ld.ops.implementation() and found["cpu"]["threads"] == torch.get_num_threads()
+    assert f"kernels: {found['kernels']}" in cli("info", cwd=tmp_path).out

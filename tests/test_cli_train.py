@@ -1,0 +1,133 @@
+"""The training commands: what they write, dry runs, configuration files, JSON, resuming and fine-tuning."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+VAE = "train-vae --data tiny.npz --latent 4 --width 8 --depth 0 --batch 16"
+
+
+@pytest.fixture
+def work(tmp_path: Path, tiny_folder: Path, tiny_vae_run: Path) -> Path:
+    """A folder with tiny.npz and a copy of the tiny VAE run."""
+    shutil.copy(tiny_folder / "tiny.npz", tmp_path)
+    shutil.copytree(tiny_vae_run, tmp_path / "runs" / "vae")
+    return tmp_path
+
+
+def paths(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def planned(cli: Callable, command: str, cwd: Path) -> dict:
+    """The options that a dry run tells."""
+    result = cli(f"{command} --dry-run --json", cwd=cwd)
+    assert result.code == 0, result.err
+    return json.loads(result.out)["options"]
+
+
+@pytest.mark.parametrize("command", [VAE, "train-denoiser --data tiny.npz", "train-denoiser --data tiny.npz --pixel"])
+def test_dry_run_describes_and_writes_nothing(command: str, work: Path, cli: Callable) -> None:
+    before = paths(work)
+    result = cli(f"{command} --dry-run", cwd=work)
+    answer = json.loads(result.out)
+    assert result.code == 0
+    assert (answer["data"]["train"], answer["data"]["val"], answer["data"]["test"]) == (43, 5, 12)
+    assert answer["network"]["parameters"] > 0 and answer["options"]["data"] == "tiny.npz"
+    assert paths(work) == before
+
+
+def test_a_run_folder_holds_log_pictures_and_one_checkpoint(tiny_vae_run: Path, tiny_denoiser_run: Path) -> None:
+    for run in (tiny_vae_run, tiny_denoiser_run):
+        assert {path.name for path in run.iterdir()} == {
+            "checkpoint-00000040",
+            "config.yaml",
+            "log.jsonl",
+            "loss.png",
+            "samples-00000040.png",
+        }
+        entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        assert [entry["step"] for entry in entries if "loss" in entry] == list(range(1, 41))
+        for name in ("loss.png", "samples-00000040.png"):
+            with Image.open(run / name) as image:
+                image.load()
+
+
+def test_the_config_of_a_run_repeats_it(tiny_denoiser_run: Path, cli: Callable, tiny_folder: Path) -> None:
+    saved = yaml.safe_load((tiny_denoiser_run / "config.yaml").read_text())["train-denoiser"]
+    again = planned(cli, f"train-denoiser --config {tiny_denoiser_run}/config.yaml", tiny_folder)
+    assert saved == {key: value for key, value in again.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    "text", ["batch: 8\nlr: 1e-3\nbf16: off\n", "sample: {n: 4}\ntrain-vae: {batch: 8, lr: 0.001, bf16: off}"]
+)
+def test_config_flat_or_in_sections_and_the_command_line_wins(text: str, work: Path, cli: Callable) -> None:
+    (work / "a.yaml").write_text(text)
+    found = planned(cli, "train-vae --data tiny.npz --config a.yaml", work)
+    assert (found["batch"], found["lr"], found["bf16"], found["ema"]) == (8, 1e-3, "off", 0.999)
+    found = planned(cli, "train-vae --data tiny.npz --batch 4 --config a.yaml --bf16 on", work)
+    assert (found["batch"], found["lr"], found["bf16"]) == (4, 1e-3, "on")
+
+
+def test_config_takes_options_as_they_are_called(work: Path, cli: Callable) -> None:
+    lines = "data: tiny.npz\nlabel-dropout: 0.25\nlog_every: 3\nflip: true\nno_such: null\n"
+    (work / "a.yaml").write_text(lines)
+    assert "no_such" in cli("train-denoiser --config a.yaml --dry-run", cwd=work).err
+    (work / "a.yaml").write_text(lines.replace("no_such: null", "minutes: null"))
+    found = planned(cli, "train-denoiser --config a.yaml", work)
+    assert (found["label_dropout"], found["log_every"], found["flip"], found["minutes"]) == (0.25, 3, True, None)
+    (work / "b.yaml").write_text("number: 4\nsteps: 2,5\njson: true\nrun: gone\n")
+    assert cli("sample --config b.yaml", cwd=work).err == "error: gone: no such run or checkpoint folder\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "expected"),
+    [
+        ("", "", "v"),
+        ("", "--v-pred", "v"),
+        ("prediction: eps", "", "eps"),
+        ("prediction: eps", "--v-pred", "v"),
+        ("v-pred: true", "--prediction eps", "eps"),
+        ("v-pred: true", "", "v"),
+    ],
+)
+def test_v_pred_is_prediction_v(config: str, flags: str, expected: str, work: Path, cli: Callable) -> None:
+    (work / "a.yaml").write_text(config)
+    command = f"train-denoiser --pixel --data tiny.npz --config a.yaml {flags}"
+    assert planned(cli, command, work)["prediction"] == expected
+
+
+def test_json_tells_the_end_of_a_training(work: Path, cli: Callable) -> None:
+    result = cli(f"{VAE} --steps 2 --json --name a --seed 1", cwd=work)
+    answer = json.loads(result.out)
+    assert (result.code, answer["run"], answer["steps"], answer["interrupted"]) == (0, "runs/a", 2, False)
+    assert answer["latent_units"] == 4 and 0 < answer["val_psnr"] < 60
+    result = cli("train-denoiser --data tiny.npz --width 8 --depth 1 --T 5 --batch 8 --steps 1 --json", cwd=work)
+    answer = json.loads(result.out)
+    assert result.code == 0 and answer["run"].endswith("-denoiser") and answer["val_loss"] > 0
+    assert "using the VAE of runs/a/checkpoint-00000002" in result.err
+
+
+def test_resume_goes_on_to_the_bits_of_an_uninterrupted_training(work: Path, cli: Callable) -> None:
+    options = "--decay constant --bf16 off"  # the cosine of another budget would be another training
+    assert cli(f"{VAE} --steps 5 --name whole {options}", cwd=work).code == 0
+    assert cli(f"{VAE} --steps 2 --name parts {options}", cwd=work).code == 0
+    assert cli("train-vae --resume runs/parts --steps 5", cwd=work).code == 0
+    whole, parts = (load_file(work / f"runs/{name}/checkpoint-00000005/vae/{WEIGHTS}") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all((whole[name] == parts[name]).all() for name in whole)
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_run(work: Path, cli: Callable) -> None:
+    result = cli(f"{VAE} --steps 1 --lr 1e-30 --init-from runs/vae --name fine", cwd=work)
+    assert result.code == 0, result.err
+    old, new = (load_file(next((work / f"runs/{name}").glob("check*")) / f"vae/{WEIGHTS}") for name in ("vae", "fine"))
+    assert all((old[name] - new[name]).abs().max() < 1e-6 for name in old)
