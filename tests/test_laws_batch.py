@@ -79,6 +79,7 @@ def test_the_starting_noise_is_one_seed_for_each_sample() -> None:
 def test_every_move_draws_its_own_noise() -> None:
     """Streams are (purpose, level): x_T and the moves share none, and neighbouring levels differ."""
     key = Key.of(0, 2)
+    assert torch.equal(start(key, (16,)), key.at("init").normal((16,)))
     draws = [start(key, (16,)), *(key.at("step", t).normal((16,)) for t in (3, 2, 1))]
     for one, other in pairwise(draws):
         assert not torch.equal(one, other)

@@ -11,7 +11,7 @@ from latentdiff.denoise import Condition, Denoiser, Estimate, denoiser, guided, 
 from latentdiff.random import Key
 from latentdiff.sample import run, start
 from latentdiff.schedule import Schedule, make_schedule
-from latentdiff.step import Step, ddim, ddpm, dpmpp2m
+from latentdiff.step import Direction, Step, ddim, ddpm, dpmpp2m
 
 SCHEDULE = make_schedule("scaled_linear")
 LABELS = torch.tensor([0, 1, 2, 0])
@@ -106,12 +106,15 @@ def test_more_outputs_than_one_operation_takes_are_mixed_first(clip: float | Non
     outs = tuple(Key(KEY.seeds, i).normal((5,), dtype=torch.float64) for i in range(6))
     q = (0.5, -1.0, 0.25, 2.0, -0.75, 1.5)
     many = Estimate(x, 300, 0.8, outs, q, clip)
-    total = 0.8 * x + sum(weight * out for weight, out in zip(q, outs, strict=True))
-    total = total if clip is None else total.clamp(-clip, clip)
+    raw = 0.8 * x + sum(weight * out for weight, out in zip(q, outs, strict=True))
+    total = raw if clip is None else raw.clamp(-clip, clip)
     torch.testing.assert_close(many.x0(), total, rtol=0, atol=1e-12)
-    moved, _ = ddim(SCHEDULE)(lambda x, t: many, x, 300, 200, KEY, None)
-    single, _ = ddim(SCHEDULE)(lambda x, t: Estimate(x, t, 0.0, (total,), (1.0,)), x, 300, 200, KEY, None)
-    torch.testing.assert_close(moved, single, rtol=0, atol=1e-12)
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = SCHEDULE.at(300), SCHEDULE.at(200)
+    directions: tuple[tuple[Direction, Tensor], ...] = (("clipped", total), ("unclipped", raw))
+    for direction, x0 in directions:
+        moved, _ = ddim(SCHEDULE, direction=direction)(lambda x, t: many, x, 300, 200, KEY, None)
+        expected = alpha_s * total + sigma_s / sigma_t * (x - alpha_t * x0)
+        torch.testing.assert_close(moved, expected, rtol=0, atol=1e-12)
 
 
 def test_the_range_output_is_split_off_and_that_of_the_condition_is_used() -> None:
