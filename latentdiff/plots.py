@@ -56,10 +56,11 @@ def save_loss_curve(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def _smooth(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Exponential average without the bias of its start."""
+    """Exponential average over about a fifteenth of the values, without the bias of its start."""
+    keep = max(0.0, 1 - 15 / max(1, len(values)))
     out, average, weight = np.empty(len(values)), 0.0, 0.0
     for i, value in enumerate(values):
-        average, weight = 0.9 * average + 0.1 * value, 0.9 * weight + 0.1
+        average, weight = keep * average + (1 - keep) * value, keep * weight + (1 - keep)
         out[i] = average / weight
     return out
 

@@ -89,9 +89,7 @@ class LoopOptions(Config):
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads (default: torch's choice)")
     log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
     validate_every: int = Field(200, ge=1, description="steps between validations")
-    sample_every: int | None = Field(
-        None, ge=1, description="steps between sample grids and loss curves (default: only at the end)"
-    )
+    sample_every: int = Field(1000, ge=1, description="steps between sample grids and loss curves; also at the end")
     save_every: int = Field(1000, ge=1, description="steps between checkpoints")
     checkpoints_total_limit: int = Field(2, ge=1, le=10**6, description="checkpoints kept; older ones are deleted")
     tensorboard: bool = Field(False, description="also write TensorBoard events (needs the tensorboard extra)")

@@ -111,7 +111,7 @@ class Trainer:
                     self._update(journal, watch)
                     if self.step % options.validate_every == 0:
                         journal.write(self.step, task.validate(self.ema.module))
-                    if options.sample_every is not None and self.step % options.sample_every == 0:
+                    if self.step % options.sample_every == 0:
                         self._pictures(journal)
                     if self.step % options.save_every == 0:
                         self._save(watch)
