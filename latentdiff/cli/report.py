@@ -52,9 +52,6 @@ class TrainingBar:
             left = (now - self._begun) * (1 - progress) / progress if progress > 0 else 0.0
             note(f"{min(progress, 1):4.0%}  {text}  ETA {max(left, 0):.0f} s")
 
-    def note(self, message: str) -> None:
-        note(message)
-
     def stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()

@@ -51,7 +51,6 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     codec = _codec(options, place, data, resume)
     network = _network(options, place, data, codec)
     task = DenoiserTask(options, data, codec, network, device)
-    training.check_batch(task, options)
     if dry_run:
         click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
         return 0

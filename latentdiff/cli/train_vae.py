@@ -54,7 +54,6 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
             raise InputError(f"--init-from {source.folder}: its VAE is {_differences(first.config, config)}")
         network.load_state_dict(first.state_dict())
     task = VAETask(options, data, network, device)
-    training.check_batch(task, options)
     if dry_run:
         click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
         return 0

@@ -20,7 +20,7 @@ from latentdiff.config.training import DataOptions, LoopOptions, RunOptions
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
 from latentdiff.runs import Run, locate
-from latentdiff.train.loop import Outcome, Trainer
+from latentdiff.train.loop import Outcome, Trainer, check_batch
 from latentdiff.train.state import load_progress
 from latentdiff.train.task import Task
 
@@ -108,6 +108,7 @@ def read_data(options: DataOptions) -> Dataset:
 
 def describe(task: Task, options: LoopOptions, data: Dataset, device: torch.device) -> dict[str, Any]:
     """What a training would do: the answer of --dry-run."""
+    check_batch(task, options)
     return {
         "kind": task.kind,
         "data": {
@@ -133,14 +134,6 @@ def describe(task: Task, options: LoopOptions, data: Dataset, device: torch.devi
 
 def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
-
-
-def check_batch(task: Task, options: LoopOptions) -> None:
-    """InputError unless the batch, where it is the network's default, splits into --accumulate parts."""
-    if task.batch % options.accumulate:
-        raise InputError(
-            f"batch must be a multiple of accumulate, got {task.batch} (the default) and {options.accumulate}"
-        )
 
 
 def train(

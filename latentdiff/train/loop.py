@@ -34,7 +34,6 @@ class Reporter(Protocol):
 
     def start(self, budget: Budget, step: int) -> None: ...
     def step(self, step: int, progress: float, values: Mapping[str, float]) -> None: ...
-    def note(self, message: str) -> None: ...
     def stop(self) -> None: ...
 
 
@@ -67,8 +66,7 @@ class Trainer:
     ) -> None:
         self.task, self.options, self.run, self.device, self.reporter = task, options, run, device, reporter
         self._data = data
-        if task.batch % options.accumulate:
-            raise InputError(f"batch must be a multiple of accumulate, got {task.batch} and {options.accumulate}")
+        check_batch(task, options)
         if resume is not None:
             _check_newest(resume, run)
         task.network.to(device)
@@ -78,24 +76,27 @@ class Trainer:
         self.optimizer = make_optimizer(
             task.network, betas=task.betas, weight_decay=options.weight_decay, fused=options.fused
         )
-        self.step, self._first = 0, 0
-        self._window: dict[str, float] = {}
+        self.step, self._first, self._elapsed_before = 0, 0, 0.0
+        self._window: dict[str, float] = {}  # sums over the steps since the last line of the log
         self._window_steps = 0
-        elapsed = 0.0
         run.folder.mkdir(parents=True, exist_ok=True)
         remove_temporaries(run.folder)
-        if resume is not None:
-            progress = load_progress(resume)
-            if progress.data != data:
-                raise InputError(
-                    f"{resume.folder}: was trained on other images than the data given now; resume needs the same"
-                )
-            load_state(resume, task.network, self.ema, self.optimizer)
-            self.step = self._first = progress.step
-            self._window, self._window_steps, elapsed = dict(progress.window), progress.window_steps, progress.elapsed
         self._resumed_from = resume
-        self._elapsed_before = elapsed
+        if resume is not None:
+            self._restore(resume)
         self.budget = Budget.of(options, size=task.size, batch=task.batch, default_steps=task.default_steps)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to where a checkpoint was written; InputError if it saw other images."""
+        progress = load_progress(checkpoint)
+        if progress.data != self._data:
+            raise InputError(
+                f"{checkpoint.folder}: was trained on other images than the data given now; resume needs the same"
+            )
+        load_state(checkpoint, self.task.network, self.ema, self.optimizer)
+        self.step = self._first = progress.step
+        self._window, self._window_steps = dict(progress.window), progress.window_steps
+        self._elapsed_before = progress.elapsed
 
     def train(self) -> Outcome:
         """Run until the budget is spent or a signal comes; leaves a checkpoint, the log and the pictures in any case."""
@@ -203,6 +204,12 @@ class Trainer:
     def _pictures(self, journal: Journal) -> None:
         save_loss_curve(journal.entries, self.run.folder / "loss.png")
         self.task.picture(self.ema.module, self.run.folder / f"samples-{self.step:08d}.png")
+
+
+def check_batch(task: Task, options: LoopOptions) -> None:
+    """InputError unless the batch (which may be the network's default) splits into --accumulate parts."""
+    if task.batch % options.accumulate:
+        raise InputError(f"batch must be a multiple of accumulate, got {task.batch} and {options.accumulate}")
 
 
 def _check_newest(resume: Checkpoint, run: Run) -> None:
