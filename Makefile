@@ -20,10 +20,10 @@ $(TOOLS): $(READY)
 
 demo: $(READY)
 	rm -rf $(DEMO)/runs && mkdir -p $(DEMO)
-	cd $(DEMO) && $(abspath $(BIN))/latentdiff train-vae --config ../configs/demo.yaml
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff train-vae --config $(abspath configs/demo.yaml)
 	cd $(DEMO) && $(abspath $(BIN))/latentdiff reconstruct
-	cd $(DEMO) && $(abspath $(BIN))/latentdiff train-denoiser --config ../configs/demo.yaml
-	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample --config ../configs/demo.yaml
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff train-denoiser --config $(abspath configs/demo.yaml)
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample --config $(abspath configs/demo.yaml)
 	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample -n 16 --guidance 2 --trajectory steps.png --out guided.png
 	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample -n 16 --guidance 2 --trajectory steps.gif --out guided.png
 	@echo "pictures are in $(DEMO)/: samples.png, guided.png, steps.png, steps.gif, reconstructions.png"

@@ -157,7 +157,7 @@ def load_codec(checkpoint: Checkpoint, index: dict[str, Any]) -> Codec:
     if statistics is None:
         raise InputError(
             f"{checkpoint.folder}: this VAE has no latent statistics (latents_mean, latents_std), which are measured "
-            "when its training ends; finish it with `latentdiff train-vae --resume`"
+            f"when its training ends; finish it with `latentdiff train-vae --resume {checkpoint.folder.parent}`"
         )
     return VAECodec(vae, statistics)
 

@@ -42,12 +42,25 @@ def image_grid(images: Tensor, *, columns: int | None = None, scale: int | None 
     return canvas.repeat(factor, 0).repeat(factor, 1)
 
 
-def save_image(pixels: Pixels, path: Path) -> None:
+def class_columns(n: int, classes: int) -> int | None:
+    """Columns for ``n`` images that take the classes in turn: whole turns side by side, about square; None if too wide."""
+    return classes * max(1, round(n**0.5 / classes)) if 1 < classes <= 20 else None
+
+
+def pair_grid(originals: Tensor, copies: Tensor, *, columns: int = 8) -> Pixels:
+    """Images [N, C, H, W] in rows, each row followed by the row of their counterparts."""
+    columns = min(columns, len(originals))
+    blank = originals.new_zeros(-len(originals) % columns, *originals.shape[1:])  # grey in [-1, 1]
+    sides = [torch.cat([images, blank]).split(columns) for images in (originals, copies)]
+    return image_grid(torch.cat([row for pair in zip(*sides, strict=True) for row in pair]), columns=columns)
+
+
+def save_image(pixels: Pixels, path: str | Path) -> None:
     """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all. InputError where the place cannot be written."""
     write_whole(path, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG"))
 
 
-def save_gif(frames: Sequence[Pixels], path: Path, *, milliseconds: int = 120) -> None:
+def save_gif(frames: Sequence[Pixels], path: str | Path, *, milliseconds: int = 120) -> None:
     """Write frames uint8 [H, W, 3] as a looping GIF that rests on its last frame."""
     pictures = [Image.fromarray(frame).quantize(64, dither=Image.Dither.NONE) for frame in frames]
     durations = [milliseconds] * (len(frames) - 1) + [max(1500, milliseconds)]
@@ -59,7 +72,7 @@ def save_gif(frames: Sequence[Pixels], path: Path, *, milliseconds: int = 120) -
     )
 
 
-def save_npz(images: Tensor, path: Path, *, labels: Sequence[int] | None = None) -> None:
+def save_npz(images: Tensor, path: str | Path, *, labels: Sequence[int] | None = None) -> None:
     """Write uint8 images [N, C, H, W] as the array ``images`` [N, H, W] or [N, H, W, 3], and int64 ``labels`` [N] if given."""
     arrays: dict[str, NDArray[Any]] = {
         "images": images.permute(0, 2, 3, 1).squeeze(3).numpy()
@@ -82,8 +95,19 @@ def side_by_side(left: Pixels, right: Pixels) -> Pixels:
     return np.concatenate([left, gap, right], axis=1)
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def check_place(path: str | Path) -> None:
+    """InputError unless a file could be written there: asked before the work that makes its content."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: cannot be written (it is a folder)")
+    probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
+    write_whole(probe, lambda temporary: temporary.touch())
+    probe.unlink()
+
+
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a temporary file that then becomes ``path``; InputError where it cannot be written."""
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

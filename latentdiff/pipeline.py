@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,10 +32,11 @@ from latentdiff.config.base import explain
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Condition, Denoiser, denoiser
+from latentdiff.device import resolve_device
 from latentdiff.errors import InputError
 from latentdiff.random import Key
 from latentdiff.runs import locate
-from latentdiff.sample import sample, start
+from latentdiff.sample import sample, slerp, start
 from latentdiff.schedule import Schedule, make_schedule
 from latentdiff.step import Step, ddim, ddpm, dpmpp2m
 
@@ -196,14 +197,20 @@ class Pipeline:
             out: Tensor = self.network(x, t, labels)
         return out.float()
 
+    def resolved(self, settings: Sampling) -> Sampling:
+        """The settings with the defaults of this model filled in."""
+        learned = "learned" if self.diffusion.variance == "learned" else "small"
+        variance = (settings.variance or learned) if settings.sampler == "ddpm" else None
+        return settings.model_copy(update={"steps": settings.count(self.schedule.T), "variance": variance})
+
     def plan(self, settings: Sampling) -> tuple[Step, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""
+        settings = self.resolved(settings)
         count = settings.count(self.schedule.T)
         if count > self.schedule.T:
             raise InputError(f"steps must be at most {self.schedule.T}, the levels of this model, got {count}")
         levels = self.schedule.levels(count, settings.spacing)
-        learned = self.diffusion.variance == "learned"
-        if settings.variance == "learned" and not learned:
+        if settings.variance == "learned" and self.diffusion.variance != "learned":
             raise InputError(
                 "variance 'learned' needs a model trained with --variance learned; this one has fixed variance"
             )
@@ -211,19 +218,19 @@ class Pipeline:
             return ddim(self.schedule, eta=settings.eta), levels
         if settings.sampler == "dpm++":
             return dpmpp2m(self.schedule), levels
-        return ddpm(self.schedule, variance=settings.variance or ("learned" if learned else "small")), levels
+        return ddpm(self.schedule, variance=settings.variance or "small"), levels
 
     def labels(self, label: Labels, n: int) -> Tensor | None:
         """Class indices int64 [n] of a label or of one for each image; InputError names the known classes."""
         if label is None:
             return None
-        many = [label] * n if isinstance(label, int | str) else list(label)
+        many = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * n
         if len(many) != n:
             raise InputError(f"expected one label or {n} of them, got {len(many)}")
         return torch.tensor([class_index(self.classes, value) for value in many], dtype=torch.int64, device=self.device)
 
     def to(self, device: torch.device, *, dtype: torch.dtype | None = None) -> Pipeline:
-        """The same model on another device, or computing in another dtype (autocast; x stays float32)."""
+        """This model on another device (its weights move, as Module.to does), or computing in another dtype (autocast)."""
         return replace(
             self, network=self.network.to(device), codec=self.codec.to(device), device=device, dtype=dtype or self.dtype
         )
@@ -262,7 +269,7 @@ def model_index(*, vae: bool, denoiser: str | None) -> dict[str, Any]:
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Pipeline:
     """The trained model in a run or checkpoint folder; InputError says what is missing or damaged."""
-    return from_checkpoint(locate(Path(path))).to(torch.device(device))
+    return from_checkpoint(locate(Path(path))).to(resolve_device(str(device)))
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
@@ -287,12 +294,3 @@ def _settings(values: dict[str, Any]) -> Sampling:
         return Sampling.model_validate(values)
     except ValidationError as error:
         raise InputError(explain(error)) from None
-
-
-def slerp(a: Tensor, b: Tensor, u: float) -> Tensor:
-    """Spherical interpolation between noises of one shape (Shoemake 1985): keeps their norm, unlike a straight line."""
-    cosine = float((a * b).sum() / (a.norm() * b.norm()))
-    angle = math.acos(max(-1.0, min(1.0, cosine)))
-    if angle < 1e-6:
-        return a
-    return (math.sin((1 - u) * angle) * a + math.sin(u * angle) * b) / math.sin(angle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -45,3 +46,12 @@ def run(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: Step, key: Ke
     for state in sample(denoise, x, levels, step, key):
         x = state.x
     return x
+
+
+def slerp(a: Tensor, b: Tensor, u: float) -> Tensor:
+    """Spherical interpolation between noises of one shape (Shoemake 1985): keeps their norm, unlike a straight line."""
+    cosine = float((a * b).sum() / (a.norm() * b.norm()))
+    angle = math.acos(max(-1.0, min(1.0, cosine)))
+    if angle < 1e-6:
+        return a
+    return (math.sin((1 - u) * angle) * a + math.sin(u * angle) * b) / math.sin(angle)

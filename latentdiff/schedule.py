@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from latentdiff.config.base import parse
 from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind, Spacing
 
 BETA_MAX = 0.999  # Nichol & Dhariwal 2021, section 3.2: no step destroys the signal entirely
@@ -84,7 +85,7 @@ class Schedule:
 
 def make_schedule(config: ScheduleConfig | ScheduleKind = "cosine", *, T: int = 1000) -> Schedule:
     """The schedule of a configuration, or of a kind by name with its default betas and ``T`` levels."""
-    spec = config if isinstance(config, ScheduleConfig) else ScheduleConfig(kind=config, T=T)
+    spec = config if isinstance(config, ScheduleConfig) else parse(ScheduleConfig, {"kind": config, "T": T}, "schedule")
     alpha_bar = _cumulative(_betas(spec))
     alpha = alpha_bar.sqrt()
     if spec.zero_terminal_snr:

@@ -16,7 +16,7 @@ MAX_LINES = 300
 # direction. The package's own __init__ (a lazy front) and __main__ stand above all.
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors",),
-    1: ("config", "nn", "draw"),
+    1: ("config", "nn", "device", "draw"),
     2: ("ops", "random", "data"),
     3: ("schedule", "predict"),
     4: ("denoise", "loss", "ema"),

@@ -45,7 +45,7 @@ def test_reconstruct_measures_the_psnr_of_the_split(
     assert found["images"] == len(images)
     assert found["psnr_db"] == pytest.approx(float(np.mean(-10 * np.log10(mse))), abs=1e-4)
     width, height = size(tmp_path / "r.png")
-    assert width / height == (2 + 8 * 10) / (2 + 10)  # four originals and four copies in a row of eight
+    assert width / height == (2 + 4 * 10) / (2 + 2 * 10)  # a row of four originals above a row of their copies
 
 
 def test_reconstruct_takes_the_newest_vae_run(

@@ -12,8 +12,8 @@ import torch
 import latentdiff as ld
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
-from latentdiff.pipeline import slerp
 from latentdiff.random import Key
+from latentdiff.sample import slerp
 
 
 @pytest.fixture(scope="module")

@@ -383,8 +383,15 @@ CHECKPOINTS = [
     Case("resume of the wrong kind", "train-vae --resume runs/pixel", ("denoiser training", "a vae"), 1, runs("pixel")),
     Case("resume with other data", "train-vae --resume runs/vae --data bad.npz", ("--data", "tiny.npz"), 2, other_data),
     Case(
-        "resume after the data changed",
+        "resume with a spent budget",
         "train-vae --resume runs/vae --steps 9",
+        ("40 steps already", "got 9"),
+        2,
+        runs("vae"),
+    ),
+    Case(
+        "resume after the data changed",
+        "train-vae --resume runs/vae --steps 90",
         ("trained on other images", "resume needs the same"),
         1,
         lambda place: (other_data(place), (place.folder / "bad.npz").replace(place.folder / "tiny.npz")),

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentdiff.cli.report import SamplingBar
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
-from latentdiff.picture import image_grid, save_gif, save_image, save_npz, side_by_side
+from latentdiff.picture import class_columns, image_grid, save_gif, save_image, save_npz, side_by_side
 from latentdiff.pipeline import Pipeline
 from latentdiff.plots import save_panels, save_trajectory
 from latentdiff.random import Key
@@ -33,8 +33,8 @@ class Request:
 
 def columns(pipeline: Pipeline, request: Request) -> int | None:
     """The columns asked for, or one a class where all classes are drawn in turn."""
-    classes, drawn = len(pipeline.classes), set(request.labels or ())
-    return request.columns or (classes if len(drawn) == classes and 1 < classes <= 20 else None)
+    drawn = len(set(request.labels or ()))
+    return request.columns or (class_columns(request.n, drawn) if drawn == len(pipeline.classes) else None)
 
 
 def plain(pipeline: Pipeline, request: Request, settings: Sampling) -> Tensor:

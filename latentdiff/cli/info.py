@@ -36,7 +36,7 @@ def command(as_json: bool) -> int:
 
     from latentdiff import ops
     from latentdiff.cli.report import result
-    from latentdiff.train.precision import bf16_native
+    from latentdiff.device import bf16_native
 
     cpu = torch.device("cpu")
     values: dict[str, Any] = {

@@ -32,8 +32,8 @@ def load_checked(checkpoint: Checkpoint, *, prediction: str | None, device: str,
     """The model on its device; a --prediction that differs from the checkpoint's is an error, never a silent search."""
     import torch
 
+    from latentdiff.device import resolve_device
     from latentdiff.pipeline import from_checkpoint
-    from latentdiff.train.precision import resolve_device
 
     pipeline = from_checkpoint(checkpoint)
     trained = pipeline.diffusion.prediction

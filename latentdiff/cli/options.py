@@ -104,6 +104,13 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
         ) from None
 
 
+def command_line_wins(ctx: click.Context, values: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Of options that exclude each other, drop those of the --config file where the command line gives another one."""
+    sources = {name: ctx.get_parameter_source(name) for name in names}
+    if click.core.ParameterSource.COMMANDLINE in sources.values():
+        values.update({n: None for n, s in sources.items() if s == click.core.ParameterSource.DEFAULT_MAP})
+
+
 def config_option(function: F) -> F:
     """--config FILE.yaml: values for the options of this command, below what the command line says."""
     return click.option(

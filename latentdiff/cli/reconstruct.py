@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from latentdiff.cli.options import build, config_option, json_option, options_of
 from latentdiff.config.training import DataOptions
 from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from latentdiff.checkpoint import Checkpoint
 
 
 @click.command(name="reconstruct")
@@ -37,12 +40,12 @@ from latentdiff.errors import InputError
 )
 @config_option
 @json_option
-def command(as_json: bool, **values: Any) -> int:
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Pass images through a trained VAE and show both sides.
 
     Rows alternate: originals, and below them their reconstructions (from the mode of the posterior). Prints the mean PSNR.
     """
-    options = build(DataOptions, values)
     out: Path = values["out"]
     if out.suffix.lower() != ".png":
         raise click.UsageError(f"--out: expected a name that ends in .png, got {out.name!r}")
@@ -54,7 +57,7 @@ def command(as_json: bool, **values: Any) -> int:
     from latentdiff.cli.training import read_data
     from latentdiff.components import has_vae, load_vae
     from latentdiff.data import to_float
-    from latentdiff.picture import image_grid, save_image
+    from latentdiff.picture import pair_grid, save_image
     from latentdiff.runs import locate, newest
 
     if values["run"] is None:
@@ -67,6 +70,7 @@ def command(as_json: bool, **values: Any) -> int:
     if not has_vae(checkpoint, checkpoint.json(INDEX)):
         raise InputError(f"{checkpoint.folder}: is a pixel model, it has no VAE to reconstruct with")
     vae, _ = load_vae(checkpoint)
+    options = build(DataOptions, values | _trained_on(ctx, checkpoint))
     data = read_data(options)
     if vae.config.image != (data.channels, data.height, data.width):
         raise InputError(
@@ -80,8 +84,7 @@ def command(as_json: bool, **values: Any) -> int:
     mse = ((copies - images) / 2).double().square().flatten(1).mean(1)
     psnr = float((-10 * torch.log10(mse.clamp_min(1e-10))).mean())
     shown = min(values["n"], len(images))
-    rows = [row for pair in zip(images[:shown].split(8), copies[:shown].split(8), strict=True) for row in pair]
-    save_image(image_grid(torch.cat(rows), columns=8), out)
+    save_image(pair_grid(images[:shown], copies[:shown]), out)
     answer = {
         "run": str(checkpoint.folder),
         "split": values["split"],
@@ -91,3 +94,15 @@ def command(as_json: bool, **values: Any) -> int:
     }
     result(answer, as_json=as_json, text=f"{out}: PSNR {psnr:.2f} dB over {len(images)} {values['split']} images")
     return 0
+
+
+def _trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The data options that the run was trained with, where this command was given none."""
+    from latentdiff.train.state import STATE, load_progress
+
+    names = [name for name in DataOptions.model_fields if name in ctx.params]
+    given = [name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT]
+    if given or STATE not in checkpoint:
+        return {}
+    saved = load_progress(checkpoint).options
+    return {name: saved[name] for name in names if name in saved}

@@ -121,10 +121,14 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.cli import drawing
     from latentdiff.cli.model import find_denoiser, load_checked
     from latentdiff.cli.report import result
+    from latentdiff.picture import check_place
 
     checkpoint = find_denoiser(values["run"], values["runs"])
     pipeline = load_checked(checkpoint, prediction=values["prediction"], device=values["device"], dtype=values["dtype"])
     labels = _labels(values["label"], pipeline, settings[0], values["n"], one=interpolate is not None)
+    for place in (out, trajectory, None if values["files"] is None else values["files"] / "000000.png"):
+        if place is not None:
+            check_place(place)
     request = drawing.Request(
         values["n"], labels, values["seed"], out, values["files"], values["batch"], values["columns"]
     )
@@ -148,7 +152,8 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         "seed": request.seed,
         "labels": None if labels is None else [pipeline.classes[label] for label in labels],
         "wrote": written,
-        "settings": [s.model_dump() for s in settings],
+        "interpolated_to": interpolate,
+        "settings": [pipeline.resolved(each).model_dump() for each in settings],
     }
     result(answer, as_json=as_json, text=f"{len(images)} images from {checkpoint.folder}: {', '.join(written)}")
     return 0
@@ -198,9 +203,11 @@ def _labels(text: str | None, pipeline: Pipeline, settings: Sampling, n: int, *,
                 f"--guidance {settings.guidance:g}: this model is unconditional, guidance needs one with classes"
             )
         return None
+    if settings.guidance == 0:
+        if text is not None:
+            note(f"--guidance 0 ignores the class, --label {text} has no effect")
+        return None
     if text is None:
-        if settings.guidance == 0:
-            return None
         asked = [0] if one else list(range(len(pipeline.classes)))
         drawn = f"class {pipeline.classes[0]}" if one else f"all {len(asked)} classes in turn"
         note(f"drawing {drawn}; --label chooses, --guidance 0 ignores them")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.options import build, command_line_wins, config_option, json_option, options_of
 from latentdiff.cli.prediction import merge_v_pred, v_pred_option
-from latentdiff.config.training import RunOptions, TrainDenoiser
+from latentdiff.config.training import BUDGETS, RunOptions, TrainDenoiser
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,11 +38,12 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     needs. Labels of the data are used, and dropped for 10% of the images so that guidance works.
     """
     merge_v_pred(ctx, values)
+    command_line_wins(ctx, values, BUDGETS)
     options, place = build(TrainDenoiser, values), build(RunOptions, values)
 
     from latentdiff.cli import training
+    from latentdiff.device import resolve_device
     from latentdiff.train.denoiser import DenoiserTask
-    from latentdiff.train.precision import resolve_device
 
     options, resume = training.resumed("denoiser", options, place, training.given_options(ctx, options))
     training.prepare(options)

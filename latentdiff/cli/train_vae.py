@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.options import build, config_option, json_option, options_of
-from latentdiff.config.training import RunOptions, TrainVAE
+from latentdiff.cli.options import build, command_line_wins, config_option, json_option, options_of
+from latentdiff.config.training import BUDGETS, RunOptions, TrainVAE
 
 
 @click.command(name="train-vae")
@@ -27,15 +27,16 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     validation images. When training ends the mean and standard deviation of the latents are measured; then
     `latentdiff train-denoiser` can work on it.
     """
+    command_line_wins(ctx, values, BUDGETS)
     options, place = build(TrainVAE, values), build(RunOptions, values)
 
     from latentdiff.cli import training
     from latentdiff.components import load_vae
+    from latentdiff.device import resolve_device
     from latentdiff.errors import InputError
     from latentdiff.nn import VAE, parse_latent, vae_config
     from latentdiff.nn import build as build_network
     from latentdiff.runs import locate
-    from latentdiff.train.precision import resolve_device
     from latentdiff.train.vae import VAETask
 
     options, resume = training.resumed("vae", options, place, training.given_options(ctx, options))

@@ -16,7 +16,7 @@ from latentdiff.checkpoint import Checkpoint
 from latentdiff.cli.report import TrainingBar, note, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
-from latentdiff.config.training import DataOptions, LoopOptions, RunOptions
+from latentdiff.config.training import BUDGETS, DataOptions, LoopOptions, RunOptions
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
 from latentdiff.runs import Run, locate
@@ -65,8 +65,12 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
                 f"--{name.replace('_', '-')}: the resumed run has {old}, got {new}; resume continues the same training"
             )
     update: dict[str, Any] = {name: getattr(options, name) for name in given}
-    if given & {"steps", "epochs", "minutes"}:
-        update = {"steps": None, "epochs": None, "minutes": None} | update
+    if any(update.get(name) is not None for name in BUDGETS):
+        update = {name: update.get(name) for name in BUDGETS} | update
+    if update.get("steps") is not None and update["steps"] < progress.step:
+        raise click.UsageError(
+            f"--steps: the resumed run has made {progress.step} steps already, got {update['steps']}"
+        )
     return saved.model_copy(update=update), checkpoint
 
 
@@ -97,6 +101,9 @@ def read_data(options: DataOptions) -> Dataset:
     data = load_dataset(options.data, size=options.sides(), channels=options.channels, resize=options.resize, root=root)
     for line in data.notes:
         note(f"data: {line}")
+    if data.train.captions is not None:
+        found = sum(bool(caption) for caption in data.train.captions)
+        note(f"data: {found} of {len(data.train)} training images have captions")
     if len(data.train) == 0 or len(data.val) == 0:
         raise InputError(
             f"{options.data}: expected training and validation images, found {len(data.train)} and {len(data.val)}"
@@ -143,6 +150,9 @@ def train(
     trainer = Trainer(
         task, options, run, data=data.fingerprint(), device=device, reporter=TrainingBar(task.batch), resume=resume
     )
+    if resume is not None and trainer.finished:
+        note(f"{run.folder} is finished already, at step {trainer.step}; a larger budget continues it")
+        return Outcome(run.folder, resume.folder, trainer.step, 0.0, 0.0, None)
     command = f"train-{task.kind}"
     text = yaml.safe_dump(
         {command: {k: v for k, v in options.model_dump(mode="json").items() if v is not None}}, sort_keys=False
@@ -163,6 +173,7 @@ def close(outcome: Outcome, lines: Mapping[str, str], *, as_json: bool) -> int:
         **outcome.diagnosis,
     }
     if outcome.signum is not None:
+        lines = {}
         note(f"stopped by a signal after step {outcome.step}; continue with --resume {outcome.run}")
     text = [
         f"{outcome.run}: {outcome.step} steps in {outcome.seconds:.0f} s ({outcome.images_per_second:.0f} images/s)"

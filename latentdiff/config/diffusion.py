@@ -54,7 +54,7 @@ class DiffusionConfig(Config):
     def _has_a_signal(self) -> Self:
         if self.schedule.zero_terminal_snr and self.prediction in NEEDS_SIGNAL:
             raise ValueError(
-                f"prediction '{self.prediction}' cannot be used with zero_terminal_snr: at level T alpha is 0 and "
-                "x_0 = (x - sigma eps) / alpha is undefined; use v or x0"
+                f"prediction '{self.prediction}' cannot be used with zero terminal SNR (--zero-snr): at level T alpha is 0, "
+                f"so x_0 cannot be read from x_T and {self.prediction}; use v or x0"
             )
         return self

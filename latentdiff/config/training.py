@@ -57,20 +57,29 @@ class DataOptions(Config):
         return parts[0], parts[-1]
 
 
+BUDGETS = ("steps", "epochs", "minutes")  # of these at most one is given
+
+
 class LoopOptions(Config):
     """The budget, the optimizer and what is written when."""
 
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the weights, the data order and the noise")
-    steps: int | None = Field(None, ge=1, le=10**9, description="budget: optimizer steps (default: by network)")
+    steps: int | None = Field(
+        None, ge=1, le=10**9, description="budget: optimizer steps (default: VAE 3000, MLP 6000, UNet 3000)"
+    )
     epochs: float | None = Field(
         None, gt=0, le=10**6, description="budget instead of --steps: passes over the training set"
     )
     minutes: float | None = Field(
         None, gt=0, le=10**6, description="budget instead of --steps: wall time; the learning rate decays to its end"
     )
-    batch: int | None = Field(None, ge=1, le=65536, description="images for one optimizer step (default: by network)")
+    batch: int | None = Field(
+        None, ge=1, le=65536, description="images for one optimizer step (default: VAE 128, MLP 512, UNet 128)"
+    )
     accumulate: int = Field(1, ge=1, le=1024, description="split each batch into this many parts to save memory")
-    lr: float | None = Field(None, gt=0, le=1, description="peak learning rate of AdamW (default: by network)")
+    lr: float | None = Field(
+        None, gt=0, le=1, description="peak learning rate of AdamW (default: VAE 0.002, MLP 0.001, UNet 0.0005)"
+    )
     warmup: int = Field(100, ge=0, le=10**6, description="steps of linear warm-up")
     decay: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
     weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's decoupled weight decay")
@@ -96,7 +105,7 @@ class LoopOptions(Config):
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
-        given = [name for name in ("steps", "epochs", "minutes") if getattr(self, name) is not None]
+        given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give one budget, got {' and '.join('--' + name for name in given)}")
         if self.batch is not None and self.batch % self.accumulate:
@@ -110,9 +119,13 @@ class TrainVAE(DataOptions, LoopOptions):
     latent: Annotated[str, AfterValidator(_latent)] = Field(
         "32", description="latent size: a vector (32) or CHANNELSxHEIGHTxWIDTH (4x7x7)"
     )
-    preset: Literal["small", "base", "large"] = Field("small", description="size of the network")
-    width: int | None = Field(None, ge=8, le=1024, multiple_of=8, description="channels (default: by preset)")
-    depth: int | None = Field(None, ge=0, le=8, description="residual blocks a level (default: by preset)")
+    preset: Literal["small", "base", "large"] = Field(
+        "small", description="size of the network: small trains in minutes on a CPU, large wants a GPU"
+    )
+    width: int | None = Field(
+        None, ge=8, le=1024, multiple_of=8, description="channels (default: by preset, 32, 64 or 128)"
+    )
+    depth: int | None = Field(None, ge=0, le=8, description="residual blocks a level (default: by preset, 0, 1 or 2)")
     beta: float = Field(0.5, ge=0, le=1000, description="weight of the KL term against the summed reconstruction error")
     beta_warmup: int = Field(200, ge=0, le=10**7, description="steps over which beta rises from 0")
     loss: Literal["mse", "l1", "bce"] = Field("mse", description="reconstruction loss, summed over pixels")
@@ -123,19 +136,21 @@ class TrainDenoiser(DataOptions, LoopOptions):
 
     pixel: bool = Field(False, description="work on pixels, without a VAE")
     vae: str | None = Field(None, description="run or checkpoint of the VAE (default: the newest VAE run)")
-    preset: Literal["small", "base", "large"] = Field("small", description="size of the network")
+    preset: Literal["small", "base", "large"] = Field(
+        "small", description="size of the network: small trains in minutes on a CPU, large wants a GPU"
+    )
     width: int | None = Field(
         None,
         ge=8,
         le=8192,
         multiple_of=8,
-        description="units of the MLP or base channels of the UNet (default: by preset)",
+        description="units of the MLP (default: by preset, 512, 1024 or 2048) or base channels of the UNet (24 to 256)",
     )
     depth: int | None = Field(
         None,
         ge=1,
         le=64,
-        description="blocks of the MLP or residual blocks a level of the UNet (default: by preset)",
+        description="blocks of the MLP (default: by preset, 4, 6 or 8) or residual blocks a level of the UNet (1 to 3)",
     )
     labels: bool = Field(True, description="condition on the data's class labels, where it has any")
     label_dropout: float = Field(

@@ -20,7 +20,7 @@ from latentdiff.denoise import timestep
 from latentdiff.draw import integers
 from latentdiff.loss import VariationalBound, level_weights
 from latentdiff.nn import Posterior
-from latentdiff.picture import image_grid, save_image
+from latentdiff.picture import class_columns, image_grid, save_image
 from latentdiff.pipeline import Pipeline
 from latentdiff.predict import target, to_x0
 from latentdiff.random import Key
@@ -153,7 +153,7 @@ class DenoiserTask:
         labels = [k % self.num_classes for k in range(64)] if self.num_classes else None
         steps = min(25, self.schedule.T)
         images = pipeline.sample(64, sampler="ddim", steps=steps, label=labels, seed=0)
-        save_image(image_grid(images, columns=self.num_classes if 0 < self.num_classes <= 12 else 8), path)
+        save_image(image_grid(images, columns=class_columns(64, self.num_classes)), path)
 
     def finish(self, network: nn.Module) -> dict[str, Any]:
         return {}

@@ -81,7 +81,7 @@ class Trainer:
         self._window_steps = 0
         run.folder.mkdir(parents=True, exist_ok=True)
         remove_temporaries(run.folder)
-        self._resumed_from = resume
+        self._resumed_from, self._finished = resume, False
         if resume is not None:
             self._restore(resume)
         self.budget = Budget.of(options, size=task.size, batch=task.batch, default_steps=task.default_steps)
@@ -97,9 +97,18 @@ class Trainer:
         self.step = self._first = progress.step
         self._window, self._window_steps = dict(progress.window), progress.window_steps
         self._elapsed_before = progress.elapsed
+        self._finished = progress.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether the checkpoint resumed from ended its training and the budget asks for no more."""
+        return self._finished and self.budget.progress(self.step, self._elapsed_before) >= 1
 
     def train(self) -> Outcome:
-        """Run until the budget is spent or a signal comes; leaves a checkpoint, the log and the pictures in any case."""
+        """Run until the budget is spent or a signal comes; leaves a checkpoint, the log and the loss curve in any case.
+
+        A signal leaves no time for samples: only a training that ends by its budget draws them last.
+        """
         task, options = self.task, self.options
         journal = Journal(
             self.run.log, keep_to=self.step if self._resumed_from else None, tensorboard=options.tensorboard
@@ -119,7 +128,10 @@ class Trainer:
                 seconds = watch.elapsed - self._elapsed_before
                 diagnosis = {} if interrupt.signum is not None else self._finish(journal)
                 checkpoint = self._save(watch, finished=interrupt.signum is None)
-                self._pictures(journal)
+                if interrupt.signum is None:
+                    self._pictures(journal)
+                else:
+                    save_loss_curve(journal.entries, self.run.folder / "loss.png")
         finally:
             self.reporter.stop()
             journal.close()

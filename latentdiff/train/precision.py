@@ -1,4 +1,4 @@
-"""Where and in which number format a training computes."""
+"""In which number format a training computes."""
 
 from __future__ import annotations
 
@@ -7,28 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from latentdiff.config.training import LoopOptions
-from latentdiff.errors import InputError
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of a --device option; auto is CUDA where there is one. InputError where it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name} is not available: this torch sees no CUDA device")
-    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
-        raise InputError(f"device {name} is not available: found {torch.cuda.device_count()} CUDA device(s)")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device mps is not available on this machine")
-    return device
-
-
-def bf16_native(device: torch.device) -> bool:
-    """Whether the processor computes in bfloat16; elsewhere autocast would only emulate it, slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+from latentdiff.device import bf16_native
 
 
 def autocast(options: LoopOptions, device: torch.device) -> AbstractContextManager[object]:

@@ -16,7 +16,7 @@ from latentdiff.components import save_vae
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import Dataset, Split
 from latentdiff.nn import VAE, Posterior
-from latentdiff.picture import image_grid, save_image
+from latentdiff.picture import pair_grid, save_image
 from latentdiff.pipeline import model_index
 from latentdiff.random import Key
 from latentdiff.train.images import CHUNK, Images, data_key
@@ -97,20 +97,20 @@ class VAETask:
         assert isinstance(network, VAE)
         x = self.images.place(self.val.images[:SHOWN])
         copies = network.decode(network.encode(x).mode())
-        rows = [row for pair in zip(x.split(8), copies.split(8), strict=True) for row in pair]
-        save_image(image_grid(torch.cat(rows).cpu(), columns=8), path)
+        save_image(pair_grid(x.cpu(), copies.cpu()), path)
 
     @torch.no_grad()
     def finish(self, network: nn.Module) -> dict[str, Any]:
-        """Measure the latent statistics over the training set; diagnose activity and collapse."""
+        """Measure the latent statistics and the units' activity over the training set; diagnose collapse."""
         assert isinstance(network, VAE)
         channels = network.config.latent[0]
         accumulator = StatisticsAccumulator(channels)
+        means = []
         for _, _, posterior in self._posteriors(network, self.images.split):
             accumulator.add(posterior)
+            means.append(posterior.mean.flatten(1).cpu())
         self._statistics = accumulator.result()
-        means = torch.cat([posterior.mean.flatten(1).cpu() for _, _, posterior in self._posteriors(network, self.val)])
-        variance = means.double().var(0)
+        variance = torch.cat(means).double().var(0, correction=0)
         active, units = int((variance > ACTIVE).sum()), variance.numel()
         return {
             "active_units": active,
