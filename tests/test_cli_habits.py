@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
+from latentdiff.config.sampling import Sampling
+from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.errors import InputError
 from latentdiff.picture import check_place, class_columns, pair_grid
 
@@ -31,12 +34,12 @@ def test_a_budget_on_the_command_line_replaces_that_of_the_config(
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=[path.stem for path in CONFIGS])
-def test_every_shipped_config_is_understood(cli: Callable, tmp_path: Path, config: Path) -> None:
-    text = config.read_text(encoding="utf-8")
-    for command in ("train-vae", "train-denoiser", "sample"):
-        if f"\n{command}:" in "\n" + text:
-            code, _, err = cli(f"{command} --config {config} --help", cwd=tmp_path)
-            assert code == 0, err
+def test_every_shipped_config_holds_valid_options(config: Path) -> None:
+    sections = yaml.safe_load(config.read_text(encoding="utf-8"))
+    assert sections.keys() <= {"train-vae", "train-denoiser", "sample"} and "train-denoiser" in sections
+    TrainDenoiser.model_validate(sections["train-denoiser"])
+    TrainVAE.model_validate(sections.get("train-vae", {}))
+    Sampling.model_validate({key: value for key, value in sections["sample"].items() if key != "number"})
 
 
 def test_resuming_a_finished_run_leaves_it_alone(cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:

@@ -31,11 +31,19 @@ def test_the_second_snippet_samples_its_gaussian() -> None:
     assert abs(float(x.mean()) - 2.0) < 0.02 and abs(float(x.var()) - 0.24) < 0.01  # type: ignore[attr-defined]
 
 
-def test_the_commands_of_the_readme_are_understood(cli: Callable) -> None:
-    commands = re.findall(
-        r"^latentdiff ((?:train|sample|reconstruct|plot|inspect|datasets|info)[^#\n]*)", README, flags=re.MULTILINE
-    )
-    assert len(commands) >= 10
-    for command in commands:
-        code, out, err = cli(command.strip() + " --help", cwd=Path.cwd())
-        assert code == 0 and "Usage" in out, (command, err)
+COMMANDS = re.findall(r"^latentdiff (?!COMMAND)([^#\n]*)", README, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_of_the_readme_are_usage_that_the_command_line_accepts(
+    cli: Callable, tmp_path: Path, line: str
+) -> None:
+    """In an empty folder they find no run and no photos (exit code 1), but nothing is wrong with how they are written (2)."""
+    dry = " --dry-run" if line.startswith("train") else ""
+    code, _, err = cli(line.strip() + dry, cwd=tmp_path)
+    assert code in (0, 1), err
+    assert code == 0 or re.search(r"no (trained model|VAE run) in runs|photos", err), err
+
+
+def test_the_readme_shows_enough_commands_to_be_worth_testing() -> None:
+    assert len(COMMANDS) >= 10
