@@ -249,7 +249,7 @@ MANY_COLUMNS = torch.zeros(1, 14)
         ((X, [OUT], torch.zeros(3, 5)), {}, ValueError, r"coef of shape \[1 or 2, 5 or 6\], got \[3, 5\]"),
         ((X, [OUT], torch.zeros(1, 7)), {}, ValueError, r"coef of shape \[1 or 2, 5 or 6\], got \[1, 7\]"),
         ((X, [OUT], C5.to("meta")), {}, ValueError, "coef on x's device cpu, got meta"),
-        ((X, [OUT], C5), {"clip": 0.0}, ValueError, "clip > 0 or None, got 0.0"),
+        ((X, [OUT], C5), {"clip": 0.0}, ValueError, r"clip > 0 or None, got 0"),
         ((X, [OUT], C5), {"clip": math.nan}, ValueError, "clip > 0 or None, got nan"),
         ((X, [OUT], C5), {"noise": OUT, "seeds": SEEDS, "stream": STREAM}, ValueError, "got both"),
         ((X, [OUT], C5), {"noise": OUT[:1]}, ValueError, r"noise of x's shape \[2, 3\], got \[1, 3\]"),

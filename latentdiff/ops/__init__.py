@@ -11,29 +11,57 @@ import torch
 from torch import Tensor
 
 from latentdiff.ops import autograd as _autograd  # noqa: F401  registers the operations and their gradients
+from latentdiff.ops import native as _native
+from latentdiff.ops import vmap as _vmap  # noqa: F401
 
-__all__ = ["add_noise", "implementation", "normal", "step", "step_x0"]
+__all__ = ["NATIVE", "add_noise", "implementation", "normal", "step", "step_x0"]
+
+NATIVE = _native.load()
 
 
-def normal(seeds: Tensor, stream: Tensor, shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Tensor:
+def normal(
+    seeds: Tensor,
+    stream: Tensor,
+    shape: Sequence[int],
+    *,
+    dtype: torch.dtype = torch.float32,
+    out: Tensor | None = None,
+) -> Tensor:
     """Draw standard normals [B, *shape] that depend on (seed, stream, element) alone, on the device of ``seeds``.
 
     ``seeds``: int64 [B]; ``stream``: int64 [] or [B]. Other dtypes than float32 are the float32 normal converted.
     Element i of a sample, in row-major order, is word i % 4 of block i // 4: Philox4x32-10 (Salmon et al. 2011) with
-    the block and the stream as counter and the seed as key, then Box and Muller's transform.
+    the block and the stream as counter and the seed as key, then Box and Muller's transform. ``out`` [B, *shape] is
+    written instead of a new tensor, and its dtype counts.
     """
+    if out is not None:
+        if list(out.shape) != [len(seeds), *shape]:
+            raise ValueError(f"normal: expected out of shape {[len(seeds), *shape]}, got {list(out.shape)}")
+        torch.ops.latentdiff.normal.out(seeds, stream, out)
+        return out
     return cast(Tensor, torch.ops.latentdiff.normal(seeds, stream, list(shape), dtype))
 
 
 def add_noise(
-    x0: Tensor, coef: Tensor, *, noise: Tensor | None = None, seeds: Tensor | None = None, stream: Tensor | None = None
+    x0: Tensor,
+    coef: Tensor,
+    *,
+    noise: Tensor | None = None,
+    seeds: Tensor | None = None,
+    stream: Tensor | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return ``x_t = alpha x0 + sigma z`` and the training target ``a x0 + b z`` from one pass.
 
     ``x0``: [B, ...]; ``coef``: float32 or float64 [1 or B, 4] with columns (alpha, sigma, a, b). z is ``noise``, shaped
     and typed as x0, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; exactly one of the two is required.
+    ``out`` = (x_t, target) are written instead of new tensors; one of them may be x0 itself or the noise (in place).
     Raises ValueError or TypeError with what was expected and found.
     """
+    if out is not None:
+        _refuse_gradients("add_noise", x0, noise, *out)
+        torch.ops.latentdiff.add_noise.out(x0, coef, noise, seeds, stream, *out)
+        return out
     return cast(tuple[Tensor, Tensor], torch.ops.latentdiff.add_noise(x0, coef, noise, seeds, stream))
 
 
@@ -46,14 +74,20 @@ def step(
     noise: Tensor | None = None,
     seeds: Tensor | None = None,
     stream: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Return ``x_s = k x + sum r_i out_i + m x0 + c z`` with ``x0 = clip(p x + sum q_i out_i)`` from one pass.
 
     ``x``: [B, ...]; ``outs``: one to four network outputs like x; ``coef``: float32 or float64 [1 or B, K] with columns
     (k, m, c, p, q_1..q_n) or (k, m, c, p, q_1..q_n, r_1..r_n). x0 is clipped to [-clip, clip]; NaN stays NaN. z is
     ``noise``, shaped and typed as x, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; with neither the
-    term c z is left out. Raises ValueError or TypeError with what was expected and found.
+    term c z is left out. ``out`` is written instead of a new tensor; it may be x (in place), one of outs or the noise.
+    Raises ValueError or TypeError with what was expected and found.
     """
+    if out is not None:
+        _refuse_gradients("step", x, noise, *outs, out)
+        torch.ops.latentdiff.step.out(x, _several(outs), coef, clip, noise, seeds, stream, out)
+        return out
     return cast(Tensor, torch.ops.latentdiff.step(x, _several(outs), coef, clip, noise, seeds, stream))
 
 
@@ -66,8 +100,13 @@ def step_x0(
     noise: Tensor | None = None,
     seeds: Tensor | None = None,
     stream: Tensor | None = None,
+    out: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return ``(x_s, x0)`` of :func:`step` from one pass; same arguments and errors."""
+    """Return ``(x_s, x0)`` of :func:`step` from one pass; same arguments and errors, ``out`` = (x_s, x0)."""
+    if out is not None:
+        _refuse_gradients("step_x0", x, noise, *outs, *out)
+        torch.ops.latentdiff.step_x0.out(x, _several(outs), coef, clip, noise, seeds, stream, *out)
+        return out
     return cast(
         tuple[Tensor, Tensor],
         torch.ops.latentdiff.step_x0(x, _several(outs), coef, clip, noise, seeds, stream),
@@ -79,6 +118,11 @@ def implementation() -> str:
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     cpu, cuda = ("native" if has("latentdiff::step", key) else "fallback" for key in ("CPU", "CUDA"))
     return cpu if cpu == cuda else f"cpu {cpu}, cuda {cuda}"
+
+
+def _refuse_gradients(op: str, *tensors: Tensor | None) -> None:
+    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
+        raise ValueError(f"{op}: expected no tensor that requires a gradient with out=, got one (use torch.no_grad())")
 
 
 def _several(outs: Sequence[Tensor] | Tensor) -> list[Tensor]:

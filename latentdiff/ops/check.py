@@ -19,6 +19,23 @@ def normal(seeds: Tensor, stream: Tensor, shape: Sequence[int], dtype: torch.dty
         raise ValueError(f"normal: expected a shape of sizes >= 0, got {list(shape)}")
 
 
+def normal_out(seeds: Tensor, stream: Tensor, out: Tensor) -> None:
+    """Check the arguments of ``normal`` with a tensor to write into."""
+    _keys("normal", seeds, stream)
+    _samples("normal", "out", out)
+    if out.shape[0] != seeds.shape[0]:
+        raise ValueError(f"normal: expected out of shape [{seeds.shape[0]}, ...], got {list(out.shape)}")
+    _device("normal", "out", out, "seeds'", seeds)
+
+
+def written(op: str, names: Sequence[str], tensors: Sequence[Tensor], model_name: str, model: Tensor) -> None:
+    """Check the tensors that an operation writes into: like the samples, and not twice the same memory."""
+    for name, tensor in zip(names, tensors, strict=True):
+        _like(op, name, tensor, model_name, model)
+    if len({tensor.data_ptr() for tensor in tensors}) < len(tensors) and tensors[0].numel():
+        raise ValueError(f"{op}: expected {' and '.join(names)} in different memory, got the same twice")
+
+
 def add_noise(x0: Tensor, coef: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None) -> None:
     """Check the arguments of ``add_noise``."""
     _samples("add_noise", "x0", x0)
@@ -67,12 +84,12 @@ def _like(op: str, name: str, tensor: Tensor, model_name: str, model: Tensor) ->
         raise TypeError(f"{op}: expected {name} of {model_name}'s dtype {model.dtype}, got {tensor.dtype}")
     if tensor.shape != model.shape:
         raise ValueError(f"{op}: expected {name} of {model_name}'s shape {list(model.shape)}, got {list(tensor.shape)}")
-    _device(op, name, tensor, model_name, model)
+    _device(op, name, tensor, f"{model_name}'s", model)
 
 
 def _device(op: str, name: str, tensor: Tensor, model_name: str, model: Tensor) -> None:
     if tensor.device != model.device:
-        raise ValueError(f"{op}: expected {name} on {model_name}'s device {model.device}, got {tensor.device}")
+        raise ValueError(f"{op}: expected {name} on {model_name} device {model.device}, got {tensor.device}")
 
 
 def _coefficients(op: str, coef: Tensor, name: str, x: Tensor, columns: tuple[int, ...]) -> None:
@@ -81,7 +98,7 @@ def _coefficients(op: str, coef: Tensor, name: str, x: Tensor, columns: tuple[in
     if coef.dim() != 2 or coef.shape[1] not in columns or (coef.shape[0] != 1 and coef.shape[0] != x.shape[0]):
         wanted = " or ".join(map(str, columns))
         raise ValueError(f"{op}: expected coef of shape [1 or {x.shape[0]}, {wanted}], got {list(coef.shape)}")
-    _device(op, "coef", coef, name, x)
+    _device(op, "coef", coef, f"{name}'s", x)
 
 
 def _noise(op: str, name: str, x: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None) -> None:
@@ -93,7 +110,7 @@ def _noise(op: str, name: str, x: Tensor, noise: Tensor | None, seeds: Tensor | 
         _keys(op, seeds, stream)
         if seeds.shape[0] != x.shape[0]:
             raise ValueError(f"{op}: expected seeds of shape [{x.shape[0]}], got {list(seeds.shape)}")
-        _device(op, "seeds", seeds, name, x)
+        _device(op, "seeds", seeds, f"{name}'s", x)
     elif seeds is not None or stream is not None:
         got = "seeds alone" if stream is None else "stream alone"
         raise ValueError(f"{op}: expected seeds and stream together, got {got}")

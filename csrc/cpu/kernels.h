@@ -1,0 +1,22 @@
+// The CPU kernels: one table of functions for each instruction set, the same bits from each.
+#pragma once
+
+#include "../arguments.h"
+
+namespace latentdiff::cpu {
+
+// A call's work is cut into tiles that threads share out; a kernel does the tiles first .. last - 1.
+struct Kernels {
+  const char* name;
+  void (*normal)(const NormalArguments&, int64_t first, int64_t last);
+  void (*add_noise)(const NoisingArguments&, int64_t first, int64_t last);
+  void (*step)(const StepArguments&, int64_t first, int64_t last);
+};
+
+extern const Kernels portable;
+#if defined(__x86_64__)
+extern const Kernels avx2;
+extern const Kernels avx512;
+#endif
+
+}  // namespace latentdiff::cpu
