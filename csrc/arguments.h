@@ -12,10 +12,10 @@ constexpr int max_dims = 8;
 // where none is, dimensions may be permuted and rows joined, because then no element knows its number.
 struct Shape {
   int64_t rows, inner;
-  int dims;                // of a row, after joining; 1 if every operand steps evenly
-  int64_t sizes[max_dims]; // outermost first
-  bool flat;               // every operand's row is contiguous
-  bool joined;             // and rows follow one another without gaps
+  int dims;                 // of a row, after joining; 1 if every operand steps evenly
+  int64_t sizes[max_dims];  // outermost first
+  bool flat;                // every operand's row is contiguous
+  bool joined;              // and rows follow one another without gaps
 };
 
 struct Operand {

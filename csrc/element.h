@@ -62,7 +62,7 @@ LD_FN void store(float value, Half& to) {  // round to nearest, ties to even
   if (rest > 0x7F800000u) {
     half = 0x7E00u;  // NaN
   } else if (rest >= 0x477FF000u) {
-    half = 0x7C00u;  // 65520 and more round to infinity
+    half = 0x7C00u;                 // 65520 and more round to infinity
   } else if (rest < 0x38800000u) {  // below 2^-14: adding 0.5 leaves the rounded subnormal in the low bits
     half = Scalar<float>::bits(Scalar<float>::from_bits(rest) + 0.5f) - 0x3F000000u;
   } else {

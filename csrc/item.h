@@ -1,5 +1,5 @@
-// One item of each operation: 16 bytes of a sample, which is one Philox block of float32 or two of 16 bits. A CUDA thread
-// does one item at a time, and so does the portable CPU path: it runs what the device runs.
+// One item of each operation: 16 bytes of a sample, which is one Philox block of float32 or two of 16 bits. A CUDA
+// thread does one item at a time, and so does the portable CPU path: it runs what the device runs.
 #pragma once
 
 #include "arguments.h"
@@ -127,7 +127,7 @@ LD_FN void normal_item(const NormalArguments& a, const Place& at) {
     return;
   }
   Pack<T> pack;
-  each_block<T, true>(a.keys, at, [&](int block, const float(&z)[4]) {
+  each_block<T, true>(a.keys, at, [&](int block, const float (&z)[4]) {
     LD_UNROLL
     for (int i = 0; i < 4; ++i) store(z[i], pack.values[block + i]);
   });
@@ -153,7 +153,7 @@ LD_FN void noising_item(const NoisingArguments& a, const Place& at) {
   const Pack<T> x0 = load_pack<T>(a.x0, at);
   Pack<T> given{}, x_t, target;
   if constexpr (!drawn) given = load_pack<T>(a.noise, at);
-  each_block<T, drawn>(a.keys, at, [&](int block, const float(&drawn_z)[4]) {
+  each_block<T, drawn>(a.keys, at, [&](int block, const float (&drawn_z)[4]) {
     LD_UNROLL
     for (int j = 0; j < 4; ++j) {
       const int i = block + j;
@@ -202,7 +202,7 @@ LD_FN void step_item(const StepArguments& a, const Place& at) {
   LD_UNROLL
   for (int j = 0; j < n; ++j) outs[j] = load_pack<T>(a.outs[j], at);
   if (given) noise = load_pack<T>(a.noise, at);
-  each_block<T, drawn>(a.keys, at, [&](int block, const float(&z)[4]) {
+  each_block<T, drawn>(a.keys, at, [&](int block, const float (&z)[4]) {
     LD_UNROLL
     for (int e = 0; e < 4; ++e) {
       const int i = block + e;

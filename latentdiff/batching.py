@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from latentdiff.components import denoiser_config
 
@@ -19,6 +19,18 @@ def batch_that_fits(network: nn.Module, shape: Sequence[int], device: torch.devi
     """A batch size for sampling with ``network`` on inputs [B, *shape]; at least 1, at most 1024."""
     budget = _free_bytes(device)
     return max(1, min(1024, int(budget // max(1, _bytes_per_sample(network, shape)))))
+
+
+def parts(n: int, most: int) -> list[slice]:
+    """n samples in parts of ``most``; the last one may be smaller."""
+    return [slice(first, first + most) for first in range(0, n, most)]
+
+
+def even_parts(n: int, most: int, *, device: torch.device) -> list[Tensor]:
+    """The indices of n samples in parts of one size, ``most`` or less; the last one repeats its last to be full."""
+    count = math.ceil(n / most)
+    size = math.ceil(n / count)
+    return list(torch.arange(count * size, device=device).clamp(max=n - 1).split(size))
 
 
 def _bytes_per_sample(network: nn.Module, shape: Sequence[int]) -> int:

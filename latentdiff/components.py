@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,55 @@ def denoiser_config(module: nn.Module) -> MLPConfig | UNetConfig:
     if isinstance(config, VAEConfig):
         raise TypeError("expected a denoiser, got a VAE")
     return config
+
+
+def model_index(*, vae: bool, denoiser: str | None) -> dict[str, Any]:
+    """The component table of model_index.json, in the form Hugging Face users know."""
+    index: dict[str, Any] = {
+        "_class_name": "AutoencoderPipeline" if denoiser is None else "DiffusionPipeline",
+        "vae": ["latentdiff", "AutoencoderKL"] if vae else [None, None],
+    }
+    if denoiser is not None:
+        index |= {"denoiser": ["latentdiff", denoiser], "scheduler": ["latentdiff", "Schedule"]}
+    return index
+
+
+class Model(NamedTuple):
+    """What a checkpoint of a trained denoiser holds; ``data`` is the name of what it was trained on."""
+
+    network: nn.Module
+    diffusion: DiffusionConfig
+    codec: Codec
+    classes: tuple[str, ...]
+    data: str
+
+
+def save_model(writer: Writer, model: Model) -> None:
+    """Write the components and the model index of a model."""
+    codec = model.codec
+    if isinstance(codec, VAECodec):
+        save_vae(writer, codec.vae, codec.statistics)
+    save_network(writer, "denoiser", model.network)
+    save_diffusion(writer, model.diffusion)
+    index = model_index(vae=isinstance(codec, VAECodec), denoiser=class_name(model.network))
+    about = {"classes": list(model.classes), "image": list(codec.image_shape), "data": model.data}
+    writer.json(INDEX, {**index, **about})
+
+
+def load_model(checkpoint: Checkpoint) -> Model:
+    """The model of an opened checkpoint, on the CPU; InputError says what is missing or does not fit."""
+    index = checkpoint.json(INDEX)
+    if "denoiser" not in index:
+        raise InputError(
+            f"{checkpoint.folder}: holds a VAE but no denoiser; `latentdiff train-denoiser` trains one on it"
+        )
+    network, _ = load_network(checkpoint, "denoiser")
+    diffusion, codec = load_diffusion(checkpoint), load_codec(checkpoint, index)
+    shape = denoiser_config(network).shape
+    if shape != codec.latent_shape:
+        found = f"the denoiser works on {list(shape)}, the codec gives {list(codec.latent_shape)}"
+        raise InputError(f"{checkpoint.folder}: {found}; expected one shape")
+    return Model(network, diffusion, codec, load_classes(checkpoint, index, network), str(index.get("data", "")))
 
 
 def save_network(writer: Writer, folder: str, module: nn.Module, *, extra: Mapping[str, Any] | None = None) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from latentdiff import ops
+from latentdiff import constant, ops
 from latentdiff.config.diffusion import Prediction
 from latentdiff.predict import to_x0
 from latentdiff.schedule import Schedule
@@ -58,9 +58,12 @@ Denoiser = Callable[[Tensor, int], Estimate]
 
 
 def coefficients(row: list[float], like: Tensor) -> Tensor:
-    """One row of coefficients [1, K] beside ``like``, computed in float64 and cast once to what the step computes in."""
+    """One row of coefficients [1, K] beside ``like``, computed in float64 and cast once to what the step computes in.
+
+    The tensor is kept for the next loop with this row (:mod:`latentdiff.constant`): never write to it.
+    """
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return torch.tensor([row], dtype=torch.float64).to(dtype).to(like.device, non_blocking=True)
+    return constant.row(row, dtype=dtype, device=like.device)
 
 
 Level = TypeVar("Level", int, Tensor)
@@ -114,14 +117,17 @@ def denoiser(
             outs, spread = outs.chunk(2, 1)
         return Estimate(x, t, p, (outs.to(x.dtype),), (q,), clip, None if spread is None else spread.to(x.dtype))
 
+    def time(x: Tensor, t: int) -> Tensor:
+        return constant.filled(timestep(t), (len(x),), dtype=torch.float32, device=x.device)
+
     def denoise(x: Tensor, t: int) -> Estimate:
-        time = torch.full((len(x),), timestep(t), dtype=torch.float32, device=x.device)
         if condition is None or condition.w == 0:
-            return estimate(x, t, network(x, time, None))
+            return estimate(x, t, network(x, time(x, t), None))
         if condition.w == 1:
-            return estimate(x, t, network(x, time, condition.labels))
+            return estimate(x, t, network(x, time(x, t), condition.labels))
         labels = torch.cat([condition.labels, torch.full_like(condition.labels, condition.null)])
-        both = network(torch.cat([x, x]), torch.cat([time, time]), labels)
+        pair = torch.cat([x, x])
+        both = network(pair, time(pair, t), labels)
         cond, uncond = (estimate(x, t, half) for half in both.chunk(2))
         return guided(cond, uncond, condition.w)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from latentdiff import ops
+from latentdiff import constant, ops
 from latentdiff.errors import InputError
 
 # The first 8 bits of a stream. Entries may be appended; a value, once published, never changes: it is part of what a
@@ -79,8 +79,8 @@ class Key:
         return replace(self, seeds=self.seeds.to(device))
 
     def stream_tensor(self) -> Tensor:
-        """Return the stream as int64 [] on the device of the seeds, without a host synchronization."""
-        return torch.full((), self.stream, dtype=torch.int64, device=self.seeds.device)
+        """Return the stream as int64 [] on the device of the seeds, without a host synchronization; never write to it."""
+        return constant.filled(self.stream, (), dtype=torch.int64, device=self.seeds.device)
 
     def normal(self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw standard normals [B, *shape] on the device of the seeds (see :func:`latentdiff.ops.normal`)."""

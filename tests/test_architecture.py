@@ -16,31 +16,33 @@ MAX_LINES = 300
 # direction. The package's own __init__ (a lazy front) and __main__ stand above all.
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors",),
-    1: ("config", "nn", "device", "draw"),
+    1: ("config", "nn", "device", "draw", "constant"),
     2: ("ops", "random", "data"),
     3: ("schedule", "predict"),
     4: ("denoise", "loss", "ema"),
     5: ("step",),
     6: ("sample", "codec"),
-    7: ("checkpoint", "runs"),
+    7: ("checkpoint", "runs", "compiled"),
     8: ("components",),
     9: ("picture", "plots", "batching"),
     10: ("pipeline",),
-    11: ("train",),
+    11: ("train", "bench"),
     12: ("cli",),
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 KNOWS_ONLY = {  # tighter than the layers
     "errors": set(),
     "nn": {"errors"},
-    "ops": set(),
+    "ops": {"errors"},
     "data": {"errors", "draw"},
     "config": {"errors", "nn"},
+    "constant": set(),
     "schedule": {"config"},
     "predict": {"config"},
     "step": {"ops", "denoise", "random", "schedule"},
     "sample": {"denoise", "random", "step"},
 }
+NO_ROOMS = {"__version__", "_C"}  # a constant, and the kernels where they were built
 DOES_IO = {"data", "checkpoint", "runs", "picture", "plots", "train", "cli"}
 
 
@@ -75,7 +77,7 @@ def imports(module: ast.Module) -> Iterator[str]:
 
 def rooms_used(module: ast.Module) -> set[str]:
     parts = [name.split(".") for name in imports(module)]
-    return {part[1] for part in parts if part[0] == "latentdiff" and len(part) > 1 and part[1] != "__version__"}
+    return {part[1] for part in parts if part[0] == "latentdiff" and len(part) > 1 and part[1] not in NO_ROOMS}
 
 
 def calls(module: ast.Module) -> Iterator[tuple[str, ast.Call]]:
@@ -109,6 +111,11 @@ def test_every_room_has_its_layer() -> None:
 @pytest.mark.parametrize("file", INNER, ids=names(INNER))
 def test_imports_go_downwards(file: Path) -> None:
     assert not misdirected(room(file), rooms_used(tree(file)))
+
+
+def test_one_file_knows_the_extension_module() -> None:
+    users = [file for file in FILES if "latentdiff._C" in set(imports(tree(file)))]
+    assert names(users) == ["ops/native.py"]
 
 
 def test_rooms_of_one_layer_do_not_use_each_other_in_circles() -> None:

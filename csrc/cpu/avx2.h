@@ -89,9 +89,7 @@ struct Avx2 {
   }
 
   static LD_FN U iota() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
-  static LD_FN U read_bits(const uint32_t* from) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-  }
+  static LD_FN U read_bits(const uint32_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
   // to[4 j + i] = z[i] of lane j.
   static LD_FN void write_blocks(const F (&z)[4], float* to) {
     const F a = _mm256_unpacklo_ps(z[0], z[1]), b = _mm256_unpackhi_ps(z[0], z[1]);

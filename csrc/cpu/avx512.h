@@ -53,9 +53,7 @@ struct Avx512 {
   static LD_FN U shift_right_signed(U a) {
     return _mm512_srai_epi32(a, n);
   }
-  static LD_FN F choose(U q, F a, F b) {
-    return _mm512_mask_blend_ps(_mm512_test_epi32_mask(q, set_bits(1u)), b, a);
-  }
+  static LD_FN F choose(U q, F a, F b) { return _mm512_mask_blend_ps(_mm512_test_epi32_mask(q, set_bits(1u)), b, a); }
   static LD_FN F flip(U q, F a) {
     const U sign = _mm512_slli_epi32(_mm512_and_si512(q, set_bits(2u)), 30);
     return from_bits(_mm512_xor_si512(bits(a), sign));
@@ -97,10 +95,10 @@ struct Avx512 {
     const F g = _mm512_shuffle_ps(b, d, 0x44), h = _mm512_shuffle_ps(b, d, 0xEE);  // blocks 2 6 10 14, 3 7 11 15
     const F ef = _mm512_shuffle_f32x4(e, f, 0x44), gh = _mm512_shuffle_f32x4(g, h, 0x44);    // 0 4 1 5, 2 6 3 7
     const F ef2 = _mm512_shuffle_f32x4(e, f, 0xEE), gh2 = _mm512_shuffle_f32x4(g, h, 0xEE);  // 8 12 9 13, 10 14 11 15
-    _mm512_storeu_ps(to, _mm512_shuffle_f32x4(ef, gh, 0x88));         // 0 1 2 3
-    _mm512_storeu_ps(to + 16, _mm512_shuffle_f32x4(ef, gh, 0xDD));    // 4 5 6 7
-    _mm512_storeu_ps(to + 32, _mm512_shuffle_f32x4(ef2, gh2, 0x88));  // 8 9 10 11
-    _mm512_storeu_ps(to + 48, _mm512_shuffle_f32x4(ef2, gh2, 0xDD));  // 12 13 14 15
+    _mm512_storeu_ps(to, _mm512_shuffle_f32x4(ef, gh, 0x88));                                // 0 1 2 3
+    _mm512_storeu_ps(to + 16, _mm512_shuffle_f32x4(ef, gh, 0xDD));                           // 4 5 6 7
+    _mm512_storeu_ps(to + 32, _mm512_shuffle_f32x4(ef2, gh2, 0x88));                         // 8 9 10 11
+    _mm512_storeu_ps(to + 48, _mm512_shuffle_f32x4(ef2, gh2, 0xDD));                         // 12 13 14 15
   }
 };
 

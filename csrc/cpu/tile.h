@@ -54,8 +54,8 @@ void draw(const Keys& keys, const Tile& tile, float* z) {
         ++row;
       }
     }
-    typename V::Q c[4] = {V::widen(V::read_bits(words[0])), V::widen(V::set_bits(0)),
-                          V::widen(V::read_bits(words[1])), V::widen(V::read_bits(words[2]))};
+    typename V::Q c[4] = {V::widen(V::read_bits(words[0])), V::widen(V::set_bits(0)), V::widen(V::read_bits(words[1])),
+                          V::widen(V::read_bits(words[2]))};
     F normals[4];
     normal_block<V>(c, V::widen(V::read_bits(words[3])), V::widen(V::read_bits(words[4])), normals);
     V::write_blocks(normals, z + 4 * b);
@@ -123,7 +123,8 @@ void scatter(const Shape& shape, const Operand& operand, int64_t row, int64_t fi
   });
 }
 
-// How lanes of element type T compute: V's lanes in float, float64 one by one (a compiler widens those loops by itself).
+// How lanes of element type T compute: V's lanes in float, float64 one by one (a compiler widens those loops by
+// itself).
 template <class V, class T>
 struct Lanes {
   using Math = V;
@@ -231,13 +232,13 @@ void normal(const NormalArguments& a, int64_t begin, int64_t end) {
   with_type(a.dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     using L = Lanes<V, T>;
-    each_run<V>(a.shape, a.keys, true, true, begin, end,
-                [&](int64_t row, const float* z, int64_t first, int64_t length) {
-                  T scratch[scratch_size];
-                  T* to = target_of(a.shape, a.z, row, first, scratch);
-                  each_group<L>(length, [&](int64_t i, int tail) { write_some<L>(L::read_normal(z + i), to + i, tail); });
-                  scatter(a.shape, a.z, row, first, length, to);
-                });
+    each_run<V>(
+        a.shape, a.keys, true, true, begin, end, [&](int64_t row, const float* z, int64_t first, int64_t length) {
+          T scratch[scratch_size];
+          T* to = target_of(a.shape, a.z, row, first, scratch);
+          each_group<L>(length, [&](int64_t i, int tail) { write_some<L>(L::read_normal(z + i), to + i, tail); });
+          scatter(a.shape, a.z, row, first, length, to);
+        });
   });
 }
 

@@ -5,14 +5,14 @@
 
 namespace latentdiff::cpu {
 
-constexpr int64_t noise_tile = 1024;   // elements: the scratch of a tile stays in the first-level cache
-constexpr int64_t direct_tile = 16384; // where nothing needs scratch
+constexpr int64_t noise_tile = 1024;    // elements: the scratch of a tile stays in the first-level cache
+constexpr int64_t direct_tile = 16384;  // where nothing needs scratch
 
 struct Tiling {
-  int64_t rows, inner;     // of the shape
-  int64_t length;          // elements of a row in a tile, a multiple of 4 unless it is the whole row
-  int64_t rows_per_tile;   // more than one only if a tile holds whole rows
-  int64_t tiles_per_row;   // 1 then
+  int64_t rows, inner;    // of the shape
+  int64_t length;         // elements of a row in a tile, a multiple of 4 unless it is the whole row
+  int64_t rows_per_tile;  // more than one only if a tile holds whole rows
+  int64_t tiles_per_row;  // 1 then
 
   static LD_FN Tiling of(const Shape& shape, bool scratch) {
     const int64_t limit = scratch ? noise_tile : direct_tile;

@@ -40,20 +40,20 @@ __device__ __forceinline__ void grid_stride(int64_t total, const Function& f) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(threads) normal_kernel(const __grid_constant__ NormalArguments a,
-                                                         const __grid_constant__ Items items) {
+__global__ void __launch_bounds__(threads)
+    normal_kernel(const __grid_constant__ NormalArguments a, const __grid_constant__ Items items) {
   grid_stride(items.total, [&](int64_t i) { normal_item<T>(a, items.place_of<T>(a.shape, i)); });
 }
 
 template <class T, bool drawn>
-__global__ void __launch_bounds__(threads) noising_kernel(const __grid_constant__ NoisingArguments a,
-                                                          const __grid_constant__ Items items) {
+__global__ void __launch_bounds__(threads)
+    noising_kernel(const __grid_constant__ NoisingArguments a, const __grid_constant__ Items items) {
   grid_stride(items.total, [&](int64_t i) { noising_item<T, drawn>(a, items.place_of<T>(a.shape, i)); });
 }
 
 template <class T, int n, bool direct, bool drawn>
-__global__ void __launch_bounds__(threads) step_kernel(const __grid_constant__ StepArguments a,
-                                                       const __grid_constant__ Items items) {
+__global__ void __launch_bounds__(threads)
+    step_kernel(const __grid_constant__ StepArguments a, const __grid_constant__ Items items) {
   grid_stride(items.total, [&](int64_t i) { step_item<T, n, direct, drawn>(a, items.place_of<T>(a.shape, i)); });
 }
 

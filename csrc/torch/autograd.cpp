@@ -1,7 +1,7 @@
 #include "autograd.h"
 
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 
 #include <tuple>
@@ -38,8 +38,8 @@ c10::TypedOperatorHandle<Signature> find(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-std::tuple<Tensor, Tensor> add_noise(c10::DispatchKeySet keys, const Tensor& x0, const Tensor& coef,
-                                     const Maybe& noise, const Maybe& seeds, const Maybe& stream) {
+std::tuple<Tensor, Tensor> add_noise(c10::DispatchKeySet keys, const Tensor& x0, const Tensor& coef, const Maybe& noise,
+                                     const Maybe& seeds, const Maybe& stream) {
   static const auto op = find<AddNoise>("latentdiff::add_noise");
   const bool recorded = at::GradMode::is_enabled() && (wants_gradient(x0) || wants_gradient(noise));
   if (recorded) return op.redispatch(next(keys, true), x0, coef, noise, seeds, stream);

@@ -32,8 +32,8 @@ void samples(const char* op, const char* name, const Tensor& x) {
 
 void like(const char* op, const std::string& name, const Tensor& tensor, const std::string& model_name,
           const Tensor& model) {
-  TORCH_CHECK_TYPE(tensor.scalar_type() == model.scalar_type(), op, ": expected ", name, " of ", model_name,
-                   " dtype ", name_of(model.scalar_type()), ", got ", name_of(tensor.scalar_type()));
+  TORCH_CHECK_TYPE(tensor.scalar_type() == model.scalar_type(), op, ": expected ", name, " of ", model_name, " dtype ",
+                   name_of(model.scalar_type()), ", got ", name_of(tensor.scalar_type()));
   TORCH_CHECK_VALUE(tensor.sizes() == model.sizes(), op, ": expected ", name, " of ", model_name, " shape ",
                     model.sizes(), ", got ", tensor.sizes());
   device(op, name, tensor, model_name.c_str(), model);

@@ -28,9 +28,7 @@ void share_out(void (*kernel)(const Arguments&, int64_t, int64_t), const Argumen
 
 void Cpu::run(const NormalArguments& a, c10::Device) { share_out(cpu_kernels().normal, a); }
 
-void Cpu::run(const NoisingArguments& a, c10::Device) {
-  share_out(cpu_kernels().add_noise, a);
-}
+void Cpu::run(const NoisingArguments& a, c10::Device) { share_out(cpu_kernels().add_noise, a); }
 
 void Cpu::run(const StepArguments& a, c10::Device) { share_out(cpu_kernels().step, a); }
 

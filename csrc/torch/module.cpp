@@ -77,8 +77,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   module.def("register", latentdiff::register_all, "Register the kernels with torch's dispatcher; call once.");
   module.def("build", latentdiff::build, "How this module was built.");
   module.def("cpu_capabilities", latentdiff::cpu_capabilities, "Instruction sets of this processor, best last.");
-  module.def(
-      "cpu_capability", [] { return latentdiff::cpu_kernels().name; }, "The instruction set in use.");
+  module.def("cpu_capability", [] { return latentdiff::cpu_kernels().name; }, "The instruction set in use.");
   module.def("set_cpu_capability", latentdiff::set_cpu_capability, pybind11::arg("name"),
              "Use another instruction set; ValueError if this processor lacks it.");
 }

@@ -110,8 +110,8 @@ void check_step(const StepInputs& in) {
   check::step(in.op, in.x, in.outs, in.coef, in.clip, in.noise, in.seeds, in.stream);
 }
 
-// An output may be an input (then the operation is in place). Where it shares a part of one, or shares it in a way that is
-// hard to tell, the result is made aside and copied.
+// An output may be an input (then the operation is in place). Where it shares a part of one, or shares it in a way that
+// is hard to tell, the result is made aside and copied.
 bool may_write(const StepInputs& in, const Tensor& to) {
   bool may = check::may_write(to, in.x) && (!in.noise || check::may_write(to, *in.noise));
   for (const Tensor& out : in.outs) may = may && check::may_write(to, out);

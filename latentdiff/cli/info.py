@@ -45,6 +45,7 @@ def command(as_json: bool) -> int:
         "platform": platform.platform(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         "kernels": ops.implementation(),
+        "extension": _extension(),
         "cpu": {
             "capability": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
@@ -56,7 +57,9 @@ def command(as_json: bool) -> int:
     text.append(
         "libraries: " + ", ".join(f"{name} {found or 'not installed'}" for name, found in values["libraries"].items())
     )
-    text.append(f"kernels: {values['kernels']}")
+    text.append(f"kernels: {values['kernels']}" + (f" ({ops.NATIVE.reason})" if ops.NATIVE.reason else ""))
+    if ops.NATIVE.module is not None:
+        text.append("extension: {compiler}, torch {torch}, CPU {cpu} of {cpu_sets}, CUDA {cuda}".format(**_facts()))
     text.append(
         "cpu: {capability}, {threads} threads, bfloat16 arithmetic: ".format(**values["cpu"])
         + ("yes" if values["cpu"]["bf16"] else "no")
@@ -64,6 +67,23 @@ def command(as_json: bool) -> int:
     text.append("cuda: " + (", ".join(values["cuda"]) or "none"))
     result(values, as_json=as_json, text="\n".join(text))
     return 0
+
+
+def _extension() -> dict[str, Any]:
+    """How the native kernels were built and what they use, or why there are none."""
+    from latentdiff.ops import NATIVE
+
+    if NATIVE.module is None:
+        return {"loaded": False, "reason": NATIVE.reason}
+    used = {"cpu": NATIVE.cpu_capability, "cpu_sets": NATIVE.module.cpu_capabilities()}
+    return {"loaded": True, **NATIVE.build, **used}
+
+
+def _facts() -> dict[str, str]:
+    """The same as words."""
+    facts = _extension()
+    cuda = f"{facts['cuda']} for {facts['cuda_architectures']}" if facts["cuda"] else "not built"
+    return {**facts, "cpu_sets": ", ".join(facts["cpu_sets"]), "cuda": cuda}
 
 
 def _version(name: str) -> str | None:

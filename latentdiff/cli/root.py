@@ -20,6 +20,7 @@ COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares 
     "plot-schedule": ("plot_schedule", "Draw noise schedules as a figure."),
     "inspect": ("inspect", "Describe a run or checkpoint and verify its files."),
     "datasets": ("datasets", "List the data sets and where to put them."),
+    "bench": ("bench", "Measure the fused operations against plain PyTorch."),
     "info": ("info", "Show versions, devices and which kernels are in use."),
 }
 

@@ -120,7 +120,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     from latentdiff.cli import drawing
     from latentdiff.cli.model import find_denoiser, load_checked
-    from latentdiff.cli.report import result
+    from latentdiff.cli.report import note, result
     from latentdiff.picture import check_place
 
     checkpoint = find_denoiser(values["run"], values["runs"])
@@ -132,6 +132,8 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     request = drawing.Request(
         values["n"], labels, values["seed"], out, values["files"], values["batch"], values["columns"]
     )
+    if settings[0].compile:
+        note("compiling for this batch size first: seconds on a GPU, 10 seconds to 2 minutes on a CPU")
     written = [str(out)]
     if len(counts) > 1:
         images = drawing.compare(pipeline, request, settings)

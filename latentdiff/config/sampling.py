@@ -34,6 +34,12 @@ class Sampling(Config):
         description="classifier-free guidance: 0 ignores the label, 1 is plain conditional, more exaggerates it",
     )
 
+    compile: bool = Field(
+        False,
+        description="draw faster after 10 seconds to 2 minutes of compiling (CPU; it needs a C++ compiler) or seconds of "
+        "capturing a CUDA graph, once for each batch size; the same images to 1e-4, a trajectory is not compiled",
+    )
+
     @model_validator(mode="after")
     def _applies(self) -> Self:
         if self.eta and self.sampler != "ddim":

@@ -12,12 +12,11 @@ from torch.nn import functional as F
 
 from latentdiff.checkpoint import INDEX, Writer
 from latentdiff.codec import LatentStatistics, StatisticsAccumulator
-from latentdiff.components import save_vae
+from latentdiff.components import model_index, save_vae
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import Dataset, Split
 from latentdiff.nn import VAE, Posterior
 from latentdiff.picture import pair_grid, save_image
-from latentdiff.pipeline import model_index
 from latentdiff.random import Key
 from latentdiff.train.images import CHUNK, Images, data_key
 from latentdiff.train.precision import autocast
