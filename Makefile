@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 TOOLS  := $(VENV)/.tools
 DEMO   ?= demo
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow test-fallback lint format clean
 
 SOURCES := $(shell find csrc -type f)
 
@@ -35,6 +35,9 @@ test: $(TOOLS)
 
 test-slow: $(TOOLS)
 	$(BIN)/python -m pytest -m slow
+
+test-fallback: $(TOOLS)
+	LATENTDIFF_OPS=fallback $(BIN)/python -m pytest -m "not slow" tests/test_ops*.py tests/test_step.py tests/test_random.py
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,12 +11,64 @@ import numpy as np
 import pytest
 import torch
 
+from latentdiff import ops
 from latentdiff.cli.root import run
+from latentdiff.ops import fallback
 
 torch.set_num_threads(1)
 
+MODULE = ops.NATIVE.module
+CPU_SETS = () if MODULE is None else tuple(MODULE.cpu_capabilities())
+
 CLASSES = ("ant", "bee", "cat")
 SIDE = 8
+
+
+@contextlib.contextmanager
+def served_by(kernels: str) -> Iterator[torch.device]:
+    """The device whose tensors are served by "cuda" or by an instruction set of the CPU."""
+    if kernels == "cuda":
+        if not torch.cuda.is_available() or not ops.implementation().endswith("native"):
+            pytest.skip("no CUDA device, or no CUDA kernels")
+        yield torch.device("cuda")
+        return
+    assert MODULE is not None
+    before = MODULE.cpu_capability()
+    MODULE.set_cpu_capability(kernels)
+    try:
+        yield torch.device("cpu")
+    finally:
+        MODULE.set_cpu_capability(before)
+
+
+@pytest.fixture(params=[*CPU_SETS, "cuda"])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """The device to put tensors on, so that the native kernels under test serve them."""
+    with served_by(request.param) as found:
+        yield found
+
+
+class Implementation(NamedTuple):
+    """The operations as one implementation has them, for tensors on a device; arguments by position, as in the schema."""
+
+    device: torch.device
+    normal: Callable[..., torch.Tensor]
+    add_noise: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    step_x0: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+
+
+@pytest.fixture(params=["fallback", "fallback on cuda", *CPU_SETS, "cuda"])
+def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
+    """Each implementation of the operations that can run here."""
+    if request.param.startswith("fallback"):
+        if request.param.endswith("cuda") and not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        device = torch.device("cuda" if request.param.endswith("cuda") else "cpu")
+        yield Implementation(device, fallback.normal, fallback.add_noise, fallback.step_x0)
+        return
+    op = torch.ops.latentdiff
+    with served_by(request.param) as device:
+        yield Implementation(device, op.normal, op.add_noise, op.step_x0)
 
 
 class Result(NamedTuple):

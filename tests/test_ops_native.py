@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import pytest
@@ -15,7 +15,6 @@ from latentdiff.ops import fallback
 
 MODULE = ops.NATIVE.module
 CPU_SETS = () if MODULE is None else tuple(MODULE.cpu_capabilities())
-KERNELS = [*CPU_SETS, "cuda"]
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 WORDS = {
     torch.float32: torch.int32,
@@ -25,23 +24,6 @@ WORDS = {
 }
 
 Draw = Callable[..., Tensor]
-
-
-@pytest.fixture(params=KERNELS)
-def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """The device to put tensors on, so that the kernels under test serve them."""
-    if request.param == "cuda":
-        if not torch.cuda.is_available() or not ops.implementation().endswith("native"):
-            pytest.skip("no CUDA device, or no CUDA kernels")
-        yield torch.device("cuda")
-        return
-    assert MODULE is not None
-    before = MODULE.cpu_capability()
-    MODULE.set_cpu_capability(request.param)
-    try:
-        yield torch.device("cpu")
-    finally:
-        MODULE.set_cpu_capability(before)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,19 +101,23 @@ def test_updates_round_the_exact_value_once() -> None:
     assert ops.step(tiny, [torch.zeros_like(tiny)], noise, noise=factor).item() == up
 
 
-def test_golden_hashes_of_step_and_add_noise() -> None:
+def test_golden_hashes_of_step_and_add_noise(implementation: Any) -> None:
     """Any implementation on any device must give these bits.
 
     The constants were computed by a scalar C++ program (fmaf, g++ -O0 and -O2 -mfma), not by this package.
     """
-    given = {"seeds": torch.tensor([0, 42, -1, 2**40 + 17]), "stream": torch.tensor(1 << 56 | 3 << 32 | 999)}
-    x, first, second = (ops.normal(given["seeds"], torch.tensor(stream), (1003,)) for stream in (1, 2, 3))
-    coef = torch.tensor([[0.913, 0.274, 0.157, 1.031, -0.412, 0.229, 0.051, -0.033]])
-    results = (
-        *ops.step_x0(x, [first, second], coef, clip=1.0, **given),
-        *ops.add_noise(x, torch.tensor([[0.913, 0.274, -0.412, 1.031]]), **given),
+    to = implementation.device
+    keys = torch.tensor([0, 42, -1, 2**40 + 17], device=to), torch.tensor(1 << 56 | 3 << 32 | 999, device=to)
+    x, first, second = (
+        implementation.normal(keys[0], torch.tensor(stream, device=to), (1003,), torch.float32) for stream in (1, 2, 3)
     )
-    assert [hashlib.sha256(result.numpy().astype("<f4").tobytes()).hexdigest() for result in results] == [
+    coef = torch.tensor([[0.913, 0.274, 0.157, 1.031, -0.412, 0.229, 0.051, -0.033]], device=to)
+    noising = torch.tensor([[0.913, 0.274, -0.412, 1.031]], device=to)
+    results = (
+        *implementation.step_x0(x, [first, second], coef, 1.0, None, *keys),
+        *implementation.add_noise(x, noising, None, *keys),
+    )
+    assert [hashlib.sha256(result.cpu().numpy().astype("<f4").tobytes()).hexdigest() for result in results] == [
         "71533b7fdd88a47366663544867e9ed7f5b13c59015b4783f73d94db500d7cd8",
         "3131eec775d8e01cf2166807d9b7d7b30a45f4e177e4c95bb0d3a6111a1a3bf0",
         "7a3229d5811b72d9ff6f59cb9a2abfb7a6aa4efc8ac4c17e9b8668da60ed5637",

@@ -13,53 +13,66 @@ constexpr int64_t max_lanes = 16;
 // Room for a tile's noise and for the last lanes of a group of blocks beyond it.
 constexpr int64_t scratch_size = noise_tile + 4 * max_lanes;
 
-// Noise of a tile: row r of it starts at z + r * pitch, pitch = its length rounded up to whole blocks.
+// Two words that all lanes share: a stream or a key.
 template <class V>
-void draw(const Keys& keys, const Tile& tile, float* z) {
-  using U = typename V::U;
-  using F = typename V::F;
-  const int64_t blocks = (tile.length + 3) / 4, first = tile.first / 4;
-  if (tile.rows == 1 || blocks % V::lanes == 0) {  // whole groups of one row: the key is uniform
-    for (int64_t r = 0; r < tile.rows; ++r) {
-      const uint64_t seed = keys.seed(tile.row + r), stream = keys.stream_of(tile.row + r);
-      const auto k0 = V::widen(V::set_bits(static_cast<uint32_t>(seed)));
-      const auto k1 = V::widen(V::set_bits(static_cast<uint32_t>(seed >> 32)));
-      const auto s0 = V::widen(V::set_bits(static_cast<uint32_t>(stream)));
-      const auto s1 = V::widen(V::set_bits(static_cast<uint32_t>(stream >> 32)));
-      for (int64_t b = 0; b < blocks; b += V::lanes) {
-        const uint64_t block = static_cast<uint64_t>(first + b);  // a multiple of lanes: no carry within a group
-        const U low = V::plus(V::set_bits(static_cast<uint32_t>(block)), V::iota());
-        typename V::Q c[4] = {V::widen(low), V::widen(V::set_bits(static_cast<uint32_t>(block >> 32))), s0, s1};
-        F normals[4];
-        normal_block<V>(c, k0, k1, normals);
-        V::write_blocks(normals, z + 4 * (r * blocks + b));
-      }
-    }
-    return;
+struct Words {
+  typename V::Q low, high;
+
+  static LD_FN Words shared(uint64_t words) {
+    return {V::widen(V::set_bits(static_cast<uint32_t>(words))),
+            V::widen(V::set_bits(static_cast<uint32_t>(words >> 32)))};
   }
-  // Short rows: a group's lanes are blocks of several rows, each with its key.
-  const int64_t total = tile.rows * blocks;
-  int64_t row = 0, block = 0;
-  for (int64_t b = 0; b < total; b += V::lanes) {
-    uint32_t words[5][V::lanes];
-    for (int lane = 0; lane < V::lanes; ++lane) {
-      const uint64_t seed = keys.seed(tile.row + row), stream = keys.stream_of(tile.row + row);
-      words[0][lane] = static_cast<uint32_t>(block);  // short rows: the high word is 0
-      words[1][lane] = static_cast<uint32_t>(stream);
-      words[2][lane] = static_cast<uint32_t>(stream >> 32);
-      words[3][lane] = static_cast<uint32_t>(seed);
-      words[4][lane] = static_cast<uint32_t>(seed >> 32);
-      if (++block == blocks && row + 1 < tile.rows) {  // beyond the last row the lanes' results are not used
-        block = 0;
-        ++row;
-      }
+};
+
+// Noise of rows that are whole groups of blocks, or of one row: a group's lanes share key and stream.
+template <class V>
+void draw_long(const Keys& keys, const Tile& tile, int64_t blocks, float* z) {
+  Words<V> stream = Words<V>::shared(keys.stream_of(tile.row));
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    if (keys.stream_stride != 0) stream = Words<V>::shared(keys.stream_of(tile.row + r));
+    const Words<V> key = Words<V>::shared(keys.seed(tile.row + r));
+    for (int64_t b = 0; b < blocks; b += V::lanes) {
+      const uint64_t block = static_cast<uint64_t>(tile.first / 4 + b);  // a multiple of lanes: no carry in a group
+      const typename V::U low = V::plus(V::set_bits(static_cast<uint32_t>(block)), V::iota());
+      const typename V::Q high = V::widen(V::set_bits(static_cast<uint32_t>(block >> 32)));
+      typename V::Q c[4] = {V::widen(low), high, stream.low, stream.high};
+      typename V::F normals[4];
+      normal_block<V>(c, key.low, key.high, normals);
+      V::write_blocks(normals, z + 4 * (r * blocks + b));
     }
-    typename V::Q c[4] = {V::widen(V::read_bits(words[0])), V::widen(V::set_bits(0)), V::widen(V::read_bits(words[1])),
-                          V::widen(V::read_bits(words[2]))};
-    F normals[4];
-    normal_block<V>(c, V::widen(V::read_bits(words[3])), V::widen(V::read_bits(words[4])), normals);
+  }
+}
+
+// Noise of short rows: a group's lanes are blocks of several rows, so every lane is told its words.
+template <class V>
+void draw_short(const Keys& keys, const Tile& tile, int64_t blocks, float* z) {
+  constexpr int64_t most = noise_tile / 4 + max_lanes;
+  alignas(64) uint32_t block[most] = {}, stream[2][most] = {}, key[2][most] = {};
+  int64_t total = 0;
+  for (int64_t r = tile.row; r < tile.row + tile.rows; ++r) {
+    const uint64_t seed = keys.seed(r), of = keys.stream_of(r);
+    for (int64_t b = 0; b < blocks; ++b, ++total) {
+      block[total] = static_cast<uint32_t>(b);  // the high word is 0
+      stream[0][total] = static_cast<uint32_t>(of);
+      stream[1][total] = static_cast<uint32_t>(of >> 32);
+      key[0][total] = static_cast<uint32_t>(seed);
+      key[1][total] = static_cast<uint32_t>(seed >> 32);
+    }
+  }
+  const auto lanes = [](const uint32_t* words) { return V::widen(V::read_bits(words)); };
+  for (int64_t b = 0; b < total; b += V::lanes) {  // lanes beyond the last block are drawn and not used
+    typename V::Q c[4] = {lanes(block + b), V::widen(V::set_bits(0)), lanes(stream[0] + b), lanes(stream[1] + b)};
+    typename V::F normals[4];
+    normal_block<V>(c, lanes(key[0] + b), lanes(key[1] + b), normals);
     V::write_blocks(normals, z + 4 * b);
   }
+}
+
+// Noise of a tile: row r of it starts at z + r * pitch, pitch = its length rounded up to whole blocks.
+template <class V>
+LD_FN void draw(const Keys& keys, const Tile& tile, float* z) {
+  const int64_t blocks = (tile.length + 3) / 4;
+  tile.rows == 1 || blocks % V::lanes == 0 ? draw_long<V>(keys, tile, blocks, z) : draw_short<V>(keys, tile, blocks, z);
 }
 
 // Element e of a row and its followers, walked in logical order.

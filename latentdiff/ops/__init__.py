@@ -5,7 +5,6 @@ them. 16-bit tensors compute in float32 and round once at the store; float64 ten
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -17,6 +16,10 @@ from latentdiff.ops import vmap as _vmap  # noqa: F401
 __all__ = ["NATIVE", "add_noise", "implementation", "normal", "step", "step_x0"]
 
 NATIVE = _native.load()
+# Looked up once: at small latents a call costs microseconds.
+_NORMAL, _ADD_NOISE, _STEP, _STEP_X0 = (
+    getattr(torch.ops.latentdiff, name).default for name in ("normal", "add_noise", "step", "step_x0")
+)
 
 
 def normal(
@@ -39,7 +42,8 @@ def normal(
             raise ValueError(f"normal: expected out of shape {[len(seeds), *shape]}, got {list(out.shape)}")
         torch.ops.latentdiff.normal.out(seeds, stream, out)
         return out
-    return cast(Tensor, torch.ops.latentdiff.normal(seeds, stream, list(shape), dtype))
+    z: Tensor = _NORMAL(seeds, stream, list(shape), dtype)
+    return z
 
 
 def add_noise(
@@ -62,7 +66,8 @@ def add_noise(
         _refuse_gradients("add_noise", x0, noise, *out)
         torch.ops.latentdiff.add_noise.out(x0, coef, noise, seeds, stream, *out)
         return out
-    return cast(tuple[Tensor, Tensor], torch.ops.latentdiff.add_noise(x0, coef, noise, seeds, stream))
+    x_t_and_target: tuple[Tensor, Tensor] = _ADD_NOISE(x0, coef, noise, seeds, stream)
+    return x_t_and_target
 
 
 def step(
@@ -88,7 +93,8 @@ def step(
         _refuse_gradients("step", x, noise, *outs, out)
         torch.ops.latentdiff.step.out(x, _several(outs), coef, clip, noise, seeds, stream, out)
         return out
-    return cast(Tensor, torch.ops.latentdiff.step(x, _several(outs), coef, clip, noise, seeds, stream))
+    x_s: Tensor = _STEP(x, _several(outs), coef, clip, noise, seeds, stream)
+    return x_s
 
 
 def step_x0(
@@ -107,10 +113,8 @@ def step_x0(
         _refuse_gradients("step_x0", x, noise, *outs, *out)
         torch.ops.latentdiff.step_x0.out(x, _several(outs), coef, clip, noise, seeds, stream, *out)
         return out
-    return cast(
-        tuple[Tensor, Tensor],
-        torch.ops.latentdiff.step_x0(x, _several(outs), coef, clip, noise, seeds, stream),
-    )
+    x_s_and_x0: tuple[Tensor, Tensor] = _STEP_X0(x, _several(outs), coef, clip, noise, seeds, stream)
+    return x_s_and_x0
 
 
 def implementation() -> str:
@@ -125,7 +129,7 @@ def _refuse_gradients(op: str, *tensors: Tensor | None) -> None:
         raise ValueError(f"{op}: expected no tensor that requires a gradient with out=, got one (use torch.no_grad())")
 
 
-def _several(outs: Sequence[Tensor] | Tensor) -> list[Tensor]:
+def _several(outs: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
     if isinstance(outs, Tensor):  # a tensor is a sequence of its rows: never what was meant
         raise TypeError(f"expected outs as a list or tuple of tensors, got one tensor of shape {list(outs.shape)}")
-    return list(outs)
+    return outs
