@@ -43,7 +43,11 @@ def extension(mode: str):
                     raise
                 print(f"warning: the extension was not built, the fallback will be used: {error}", file=sys.stderr)
 
-    cuda = mode == "cuda" or (mode == "auto" and torch.version.cuda is not None and CUDA_HOME is not None)
+    has_cuda = torch.version.cuda is not None and CUDA_HOME is not None and (Path(CUDA_HOME) / "bin" / "nvcc").exists()
+    if mode == "cuda" and not has_cuda:
+        found = f"torch {torch.__version__}, CUDA_HOME {CUDA_HOME}"
+        sys.exit(f"error: LATENTDIFF_BUILD=cuda expects a torch with CUDA and CUDA_HOME/bin/nvcc, found {found}")
+    cuda = has_cuda and mode != "cpu"
     openmp = ["-fopenmp"] if sys.platform == "linux" else []
     flags = {"cxx": [*FLAGS, *openmp]}
     # The symbols of OpenMP come from torch's own runtime, so that there is one pool of threads.
@@ -52,11 +56,10 @@ def extension(mode: str):
         files = [file for file in sources("cpu", "torch") if not file.endswith("cuda.cpp")]
         return CppExtension(sources=files, extra_compile_args=flags, **common), Build
     architectures = os.environ.setdefault("TORCH_CUDA_ARCH_LIST", ARCHITECTURES)
-    version = f'"{torch.version.cuda}"'.replace('"', '\\"')
     macros = [
         ("LATENTDIFF_WITH_CUDA", "1"),
-        ("LATENTDIFF_CUDA_VERSION", version),
-        ("LATENTDIFF_CUDA_ARCHITECTURES", f'\\"{architectures}\\"'),
+        ("LATENTDIFF_CUDA_VERSION", torch.version.cuda),
+        ("LATENTDIFF_CUDA_ARCHITECTURES", architectures),
     ]
     flags["nvcc"] = NVCC_FLAGS
     files = sources("cpu", "cuda", "torch")

@@ -11,7 +11,8 @@ std::vector<const cpu::Kernels*> offered() {
   std::vector<const cpu::Kernels*> kernels{&cpu::portable};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+  // Every processor with AVX2 and FMA has F16C, which not every compiler can ask for.
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     kernels.push_back(&cpu::avx2);
     if (__builtin_cpu_supports("avx512f")) kernels.push_back(&cpu::avx512);
   }

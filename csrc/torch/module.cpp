@@ -11,6 +11,10 @@
 #include "launch.h"
 #include "ops.h"
 
+// What a macro stands for, as a string.
+#define LATENTDIFF_TEXT_OF(words) #words
+#define LATENTDIFF_TEXT(words) LATENTDIFF_TEXT_OF(words)
+
 #if defined(_OPENMP)
 constexpr bool with_openmp = true;
 #else
@@ -60,8 +64,8 @@ pybind11::dict build() {
 #endif
   facts["openmp"] = with_openmp;
 #if defined(LATENTDIFF_WITH_CUDA)
-  facts["cuda"] = LATENTDIFF_CUDA_VERSION;
-  facts["cuda_architectures"] = LATENTDIFF_CUDA_ARCHITECTURES;
+  facts["cuda"] = LATENTDIFF_TEXT(LATENTDIFF_CUDA_VERSION);
+  facts["cuda_architectures"] = LATENTDIFF_TEXT(LATENTDIFF_CUDA_ARCHITECTURES);
 #else
   facts["cuda"] = pybind11::none();
   facts["cuda_architectures"] = pybind11::none();
