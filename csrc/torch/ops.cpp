@@ -1,13 +1,13 @@
 #include "ops.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 
 #include <vector>
 
 #include "arguments.h"
 #include "check.h"
 #include "launch.h"
+#include "memory.h"
 
 namespace latentdiff {
 namespace {
@@ -129,7 +129,7 @@ Tensor Ops<Device>::normal(const Tensor& seeds, const Tensor& stream, at::IntArr
   check::normal(seeds, stream, shape, dtype);
   c10::SmallVector<int64_t, 6> sizes{seeds.size(0)};
   sizes.append(shape.begin(), shape.end());
-  const Tensor z = at::empty(sizes, seeds.options().dtype(dtype));
+  Tensor z = with_huge_pages(at::empty(sizes, seeds.options().dtype(dtype)));
   run_normal<Device>(seeds, stream, z);
   return z;
 }
@@ -144,7 +144,7 @@ template <class Device>
 std::tuple<Tensor, Tensor> Ops<Device>::add_noise(const Tensor& x0, const Tensor& coef, const Maybe& noise,
                                                   const Maybe& seeds, const Maybe& stream) {
   check::add_noise(x0, coef, noise, seeds, stream);
-  std::tuple<Tensor, Tensor> made{at::empty_like(x0), at::empty_like(x0)};
+  std::tuple<Tensor, Tensor> made{new_like(x0), new_like(x0)};
   run_noising<Device>({x0, coef, noise, seeds, stream}, std::get<0>(made), std::get<1>(made));
   return made;
 }
@@ -171,7 +171,7 @@ Tensor Ops<Device>::step(const Tensor& x, at::TensorList outs, const Tensor& coe
                          const Maybe& noise, const Maybe& seeds, const Maybe& stream) {
   const StepInputs in{"step", x, outs, coef, clip, noise, seeds, stream};
   check_step(in);
-  Tensor x_s = at::empty_like(x);
+  Tensor x_s = new_like(x);
   run_step<Device>(in, x_s, nullptr);
   return x_s;
 }
@@ -195,7 +195,7 @@ std::tuple<Tensor, Tensor> Ops<Device>::step_x0(const Tensor& x, at::TensorList 
                                                 const Maybe& stream) {
   const StepInputs in{"step_x0", x, outs, coef, clip, noise, seeds, stream};
   check_step(in);
-  std::tuple<Tensor, Tensor> made{at::empty_like(x), at::empty_like(x)};
+  std::tuple<Tensor, Tensor> made{new_like(x), new_like(x)};
   run_step<Device>(in, std::get<0>(made), &std::get<1>(made));
   return made;
 }
