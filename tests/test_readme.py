@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
@@ -29,6 +30,24 @@ def test_the_second_snippet_samples_its_gaussian() -> None:
     exec(compile(SNIPPETS[1], "README", "exec"), names)
     x = names["x"]
     assert abs(float(x.mean()) - 2.0) < 0.02 and abs(float(x.var()) - 0.24) < 0.01  # type: ignore[attr-defined]
+
+
+def test_the_third_snippet_makes_a_step_a_noising_and_noise() -> None:
+    g = torch.Generator().manual_seed(0)
+    names: dict[str, torch.Tensor] = {
+        name: torch.randn(2, 4, 64, 64, generator=g) for name in ("x", "cond", "uncond", "x0")
+    }
+    names |= {
+        "coef": torch.tensor([[0.9, 0.1, 0.2, 1.0, 0.3, -0.2]]),
+        "seeds": torch.arange(2),
+        "stream": torch.tensor(1),
+    }
+    names["noising"] = names["coef"][:, :4]
+    exec(compile(SNIPPETS[2], "README", "exec"), names)
+    x_s, z = names["x_s"], names["z"]
+    expected = 0.9 * names["x"] + 0.2 * z
+    x0 = (names["x"] + 0.3 * names["cond"] - 0.2 * names["uncond"]).clamp(-1, 1)
+    torch.testing.assert_close(x_s, expected + 0.1 * x0)
 
 
 COMMANDS = re.findall(r"^latentdiff (?!COMMAND)([^#\n]*)", README, flags=re.MULTILINE)
