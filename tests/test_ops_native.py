@@ -273,6 +273,21 @@ def test_coefficients_and_keys_may_have_any_strides(device: torch.device, draw: 
     )
 
 
+@pytest.mark.parametrize("length", [3, 32, 50, 64, 128, 1500])
+def test_every_sample_has_its_seed_and_its_stream(device: torch.device, draw: Draw, length: int) -> None:
+    given = {
+        "seeds": torch.tensor([5, -5, 2**40, 5], device=device),
+        "stream": torch.tensor([1, 2**33, 1, -1], device=device),
+    }
+    x, coef = draw(4, length), draw(1, 5)
+    compare_step(x, [x], coef, **given)
+    compare_add_noise(x, coef[:, :4], **given)
+    z = ops.normal(*given.values(), (length,))
+    assert same_bits(z, fallback.normal(*given.values(), (length,), torch.float32))
+    for b in range(4):
+        assert same_bits(z[b], ops.normal(given["seeds"][b : b + 1], given["stream"][b], (length,))[0])
+
+
 def test_an_unknown_instruction_set_is_refused() -> None:
     if MODULE is None:
         pytest.skip("no extension")
