@@ -48,7 +48,8 @@ def extension(mode: str):
         found = f"torch {torch.__version__}, CUDA_HOME {CUDA_HOME}"
         sys.exit(f"error: LATENTDIFF_BUILD=cuda expects a torch with CUDA and CUDA_HOME/bin/nvcc, found {found}")
     cuda = has_cuda and mode != "cpu"
-    openmp = ["-fopenmp"] if sys.platform == "linux" else []
+    # clang's OpenMP needs a runtime of its own, beside torch's: without it the kernels run on one thread.
+    openmp = ["-fopenmp"] if sys.platform == "linux" and "clang" not in os.environ.get("CXX", "") else []
     flags = {"cxx": [*FLAGS, *openmp]}
     # The symbols of OpenMP come from torch's own runtime, so that there is one pool of threads.
     common = {"name": "latentdiff._C", "include_dirs": [str(ROOT / "csrc")], "optional": not required(mode)}

@@ -118,7 +118,8 @@ def denoiser(
         return Estimate(x, t, p, (outs.to(x.dtype),), (q,), clip, None if spread is None else spread.to(x.dtype))
 
     def time(x: Tensor, t: int) -> Tensor:
-        return constant.filled(timestep(t), (len(x),), dtype=torch.float32, device=x.device)
+        # a copy: networks may scale their times in place, and constants are shared
+        return constant.filled(timestep(t), (len(x),), dtype=torch.float32, device=x.device).clone()
 
     def denoise(x: Tensor, t: int) -> Estimate:
         if condition is None or condition.w == 0:

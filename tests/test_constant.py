@@ -12,8 +12,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from latentdiff import constant
-from latentdiff.denoise import coefficients
+from latentdiff.denoise import coefficients, denoiser
 from latentdiff.random import Key
+from latentdiff.schedule import make_schedule
 
 CPU = torch.device("cpu")
 
@@ -130,3 +131,15 @@ def test_held_constants_are_those_of_the_holder_alone() -> None:
     assert row(1.0) is shared
     with constant.held_in(constants):
         assert row(1.0) is held
+
+
+def test_a_network_may_scale_its_times_in_place() -> None:
+    """Times are shared by everything in the process: a network gets a copy."""
+    schedule = make_schedule("linear", T=1000)
+
+    def network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        return x * t.div_(1000).view(-1, 1)
+
+    denoise = denoiser(network, schedule, prediction="eps")
+    x = torch.ones(3, 2)
+    assert torch.equal(denoise(x, 700).x0(), denoise(x, 700).x0())

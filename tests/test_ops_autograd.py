@@ -193,3 +193,14 @@ def test_a_registered_kernel_is_named() -> None:
         assert ops.implementation() == ("native" if cpu == "native" else "cpu fallback, cuda native")
     finally:
         library._destroy()
+
+
+def test_forward_mode_is_refused_rather_than_wrong(draw: Draw) -> None:
+    if not ops.implementation().endswith("native") and "cpu native" not in ops.implementation():
+        pytest.skip("PyTorch cannot tell custom operations in Python of tangents")
+    x, coef = draw(3, 2), draw(1, 5)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        for call in (lambda: ops.step(dual, [x], coef), lambda: ops.step(x, [dual], coef)):
+            with pytest.raises(NotImplementedError, match="no forward-mode gradients"):
+                call()

@@ -1,10 +1,13 @@
 """The kernels against the fallback, bit for bit: every instruction set that the processor has, and CUDA where there is a GPU."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -295,10 +298,15 @@ def test_an_unknown_instruction_set_is_refused() -> None:
         MODULE.set_cpu_capability("mmx")
 
 
-def run_with(**environment: str) -> subprocess.CompletedProcess[str]:
+def run_with(*, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     code = "from latentdiff import ops; print(ops.implementation(), '|', ops.NATIVE.reason, '|', ops.NATIVE.cpu_capability)"
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -308,3 +316,17 @@ def test_the_environment_forces_the_fallback_or_an_instruction_set() -> None:
         assert run_with(LATENTDIFF_CPU="portable", LATENTDIFF_OPS="").stdout.endswith("|  | portable\n")
         assert "got mmx" in run_with(LATENTDIFF_CPU="mmx", LATENTDIFF_OPS="native").stderr
     assert "expected LATENTDIFF_OPS to be one of" in run_with(LATENTDIFF_OPS="fast").stderr
+
+
+def test_an_extension_that_is_cut_off_is_left_alone(tmp_path: Path) -> None:
+    """Loading half a shared library ends the process without a word."""
+    if MODULE is None:
+        pytest.skip("no extension")
+    whole = Path(MODULE.__file__).read_bytes()
+    package = tmp_path / "latentdiff"
+    shutil.copytree(Path(ops.__file__).parents[1], package, ignore=shutil.ignore_patterns("_C*.so", "__pycache__"))
+    for size in (0, 5000, len(whole) // 2):
+        (package / Path(MODULE.__file__).name).write_bytes(whole[:size])
+        done = run_with(cwd=tmp_path, LATENTDIFF_OPS="")
+        assert done.returncode == 0, done.stderr
+        assert re.match(r"fallback \| the extension .*(is cut off|does not load).*", done.stdout)

@@ -164,3 +164,30 @@ def test_compiles_without_a_graph_break(draw: Draw) -> None:
     x, coef = draw(3, 7), draw(3, 5)
     with torch.no_grad():
         assert torch.equal(torch.compile(loop, fullgraph=True, backend="aot_eager")(x, coef), loop(x, coef))
+
+
+def test_autograd_notices_what_was_written(draw: Draw) -> None:
+    """A tensor saved for a backward pass and then written must not give a wrong gradient in silence."""
+    x, coef = draw(2, 6), draw(1, 5)
+    writes: list[Callable[[Tensor], object]] = [
+        lambda y: ops.step(x, [x], coef, out=y),
+        lambda y: ops.step_x0(x, [x], coef, out=(y, torch.empty_like(x))),
+        lambda y: ops.step_x0(x, [x], coef, out=(torch.empty_like(x), y)),
+        lambda y: ops.add_noise(x, coef[:, :4], noise=x, out=(y, torch.empty_like(x))),
+        lambda y: ops.add_noise(x, coef[:, :4], noise=x, out=(torch.empty_like(x), y)),
+        lambda y: ops.normal(**key(2), shape=(6,), out=y),
+    ]
+    for write in writes:
+        a = x.clone().requires_grad_()
+        y = a.exp()
+        write(y.detach())
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
+def test_outputs_over_coefficients_or_keys_come_out_right(draw: Draw) -> None:
+    memory = draw(3, 40)
+    x = draw(3, 5)
+    coef = memory[:, :5]
+    expected = ops.step(x, [x], coef.clone())
+    assert torch.equal(ops.step(x, [x], coef, out=memory[:, 2:7]), expected)

@@ -45,7 +45,7 @@ bool Layout::finish_contiguous(Shape& shape) const {
   shape.flat = shape.joined = true;
   for (const auto& [slot, tensor] : operands_) {
     slot->data = const_cast<void*>(tensor->const_data_ptr());  // written only where it is an output
-    slot->row_stride = shape.rows > 1 ? shape.inner : 0;  // of a single row, none: any length can be packed
+    slot->row_stride = shape.rows > 1 ? shape.inner : 0;       // of a single row, none: any length can be packed
     slot->strides[0] = 1;
   }
   return true;

@@ -11,11 +11,20 @@
 namespace latentdiff {
 namespace {
 
-bool wants_gradient(const Tensor& x) { return x.requires_grad(); }
-bool wants_gradient(const Maybe& x) { return x && x->requires_grad(); }
+// Reverse mode only: a tangent would be dropped silently.
+void refuse_tangent(const Tensor& x) {
+  TORCH_CHECK_NOT_IMPLEMENTED(!x._fw_grad(/*level=*/0).defined(),
+                              "latentdiff operations have no forward-mode gradients: use reverse mode");
+}
+
+bool wants_gradient(const Tensor& x) {
+  refuse_tangent(x);
+  return x.requires_grad();
+}
+bool wants_gradient(const Maybe& x) { return x && wants_gradient(*x); }
 bool wants_gradient(at::TensorList tensors) {
   for (const Tensor& x : tensors) {
-    if (x.requires_grad()) return true;
+    if (wants_gradient(x)) return true;
   }
   return false;
 }

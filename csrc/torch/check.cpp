@@ -133,6 +133,10 @@ void apart(const char* op, const char* first_name, const Tensor& first, const ch
                     ": expected ", first_name, " and ", second_name, " in different memory, got the same twice");
 }
 
+void written(const Tensor& to) {
+  if (!to.is_inference()) to.unsafeGetTensorImpl()->bump_version();
+}
+
 bool may_write(const Tensor& to, const Tensor& input) {
   if (!to.is_alias_of(input)) return true;
   if (to.const_data_ptr() == input.const_data_ptr() && to.strides() == input.strides()) return true;

@@ -26,6 +26,9 @@ void out(const char* op, const char* name, const Tensor& to, const Tensor& like,
 // Two tensors to write into share no memory.
 void apart(const char* op, const char* first_name, const Tensor& first, const char* second_name, const Tensor& second);
 
+// Tell autograd that a tensor was written: what it saved of it before is no longer what it was.
+void written(const Tensor& to);
+
 // Whether kernels may write `to` while they read `input`: they are the same elements (in place) or share no memory.
 bool may_write(const Tensor& to, const Tensor& input);
 

@@ -110,16 +110,23 @@ void check_step(const StepInputs& in) {
   check::step(in.op, in.x, in.outs, in.coef, in.clip, in.noise, in.seeds, in.stream);
 }
 
+// Coefficients and keys are read for every element: no output may lie over them.
+template <class Inputs>
+bool apart_from_keys(const Inputs& in, const Tensor& to) {
+  return !to.is_alias_of(in.coef) && !(in.seeds && to.is_alias_of(*in.seeds)) &&
+         !(in.stream && to.is_alias_of(*in.stream));
+}
+
 // An output may be an input (then the operation is in place). Where it shares a part of one, or shares it in a way that
 // is hard to tell, the result is made aside and copied.
 bool may_write(const StepInputs& in, const Tensor& to) {
-  bool may = check::may_write(to, in.x) && (!in.noise || check::may_write(to, *in.noise));
+  bool may = check::may_write(to, in.x) && (!in.noise || check::may_write(to, *in.noise)) && apart_from_keys(in, to);
   for (const Tensor& out : in.outs) may = may && check::may_write(to, out);
   return may;
 }
 
 bool may_write(const NoisingInputs& in, const Tensor& to) {
-  return check::may_write(to, in.x0) && (!in.noise || check::may_write(to, *in.noise));
+  return check::may_write(to, in.x0) && (!in.noise || check::may_write(to, *in.noise)) && apart_from_keys(in, to);
 }
 
 }  // namespace
@@ -137,6 +144,7 @@ Tensor Ops<Device>::normal(const Tensor& seeds, const Tensor& stream, at::IntArr
 template <class Device>
 void Ops<Device>::normal_out(const Tensor& seeds, const Tensor& stream, const Tensor& out) {
   check::normal_out(seeds, stream, out);
+  check::written(out);
   run_normal<Device>(seeds, stream, out);
 }
 
@@ -156,6 +164,8 @@ void Ops<Device>::add_noise_out(const Tensor& x0, const Tensor& coef, const Mayb
   check::out("add_noise", "x_t", x_t, x0, "x0's");
   check::out("add_noise", "target", target, x0, "x0's");
   check::apart("add_noise", "x_t", x_t, "target", target);
+  check::written(x_t);
+  check::written(target);
   const NoisingInputs in{x0, coef, noise, seeds, stream};
   if (may_write(in, x_t) && may_write(in, target)) {
     run_noising<Device>(in, x_t, target);
@@ -182,6 +192,7 @@ void Ops<Device>::step_out(const Tensor& x, at::TensorList outs, const Tensor& c
   const StepInputs in{"step", x, outs, coef, clip, noise, seeds, stream};
   check_step(in);
   check::out(in.op, "out", out, x, "x's");
+  check::written(out);
   if (may_write(in, out)) {
     run_step<Device>(in, out, nullptr);
   } else {
@@ -209,6 +220,8 @@ void Ops<Device>::step_x0_out(const Tensor& x, at::TensorList outs, const Tensor
   check::out(in.op, "x_s", x_s, x, "x's");
   check::out(in.op, "x0", x0, x, "x's");
   check::apart(in.op, "x_s", x_s, "x0", x0);
+  check::written(x_s);
+  check::written(x0);
   if (may_write(in, x_s) && may_write(in, x0)) {
     run_step<Device>(in, x_s, &x0);
   } else {

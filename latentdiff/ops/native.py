@@ -5,6 +5,7 @@ instruction set (portable, avx2, avx512) below the best that the processor has.
 """
 
 import os
+import struct
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from types import ModuleType
@@ -15,7 +16,7 @@ import torch
 from latentdiff.errors import InputError
 
 _CHOICES = ("auto", "native", "fallback")
-REINSTALL = "pip install --no-build-isolation latentdiff builds it"
+REINSTALL = "in the source folder, pip install --no-build-isolation --no-deps --force-reinstall . builds it"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def load() -> Native:
 
 
 def _load() -> Native:
+    if (file := _cut_off()) is not None:  # loading it would end the process
+        return Native(f"the extension {file} is cut off ({REINSTALL} anew)")
     try:
         from latentdiff import _C
     except ImportError as error:
@@ -65,6 +68,21 @@ def _load() -> Native:
             raise InputError(f"LATENTDIFF_CPU: {error}") from None
     _C.register()
     return Native("", build, _C)
+
+
+def _cut_off() -> str | None:
+    """The extension's file if it ends before its section headers, which are an ELF file's last part."""
+    spec = find_spec("latentdiff._C")
+    if spec is None or spec.origin is None:
+        return None
+    with open(spec.origin, "rb") as file:
+        header = file.read(64)
+        size = file.seek(0, os.SEEK_END)
+    if len(header) < 64 or header[:5] != b"\x7fELF\x02":  # the import itself will tell
+        return None
+    (sections,) = struct.unpack_from("<Q", header, 0x28)
+    each, count = struct.unpack_from("<HH", header, 0x3A)
+    return spec.origin if size < sections + each * count else None
 
 
 def _minor(version: str) -> list[str]:
