@@ -19,6 +19,7 @@ import torch
 from latentdiff.bench.contenders import CONTENDERS, enter
 from latentdiff.bench.figure import save_kernels_figure
 from latentdiff.bench.measure import Grid, Row, measure
+from latentdiff.bench.options import Finite, Target
 from latentdiff.bench.problem import OPERATIONS, Operation, make_problem
 from latentdiff.bench.report import document, machine, machine_line, name_of
 from latentdiff.bench.timing import threads as computing_with
@@ -50,15 +51,13 @@ def listed(kind: str, allowed: tuple[str, ...]) -> Any:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 36000),
+    type=Finite(1, 36000),
     default=240.0,
     show_default=True,
     help="Budget of time; to keep it, rounds are cut to 3 and slow rivals are left out where tensors are large.",
 )
-@click.option("--min-mib", type=click.FloatRange(0, 65536), default=0.0, show_default=True, help="Smallest tensor.")
-@click.option(
-    "--max-mib", type=click.FloatRange(0.001, 65536), default=256.0, show_default=True, help="Largest tensor."
-)
+@click.option("--min-mib", type=Finite(0, 65536), default=0.0, show_default=True, help="Smallest tensor.")
+@click.option("--max-mib", type=Finite(0.001, 65536), default=256.0, show_default=True, help="Largest tensor.")
 @click.option(
     "--operations", default=",".join(OPERATIONS), show_default=True, callback=listed("operations", OPERATIONS)
 )
@@ -79,13 +78,13 @@ def listed(kind: str, allowed: tuple[str, ...]) -> Any:
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Target(),
     help="Write the result as JSON; - is stdout.",
 )
-@click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="Write the figure as PNG.")
+@click.option("--figure", type=Target(suffix=".png"), help="Write the figure as PNG.")
 @click.option(
     "--profile",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Target(folder=True),
     help="Measure nothing: write torch profiler traces of the fused and the eager operations into this folder.",
 )
 def main(
@@ -110,6 +109,8 @@ def main(
         raise click.ClickException(str(error)) from None
     if where.type == "cuda" and "float64" in dtypes:
         raise click.BadParameter("float64 is measured on the CPU only", param_hint="--dtypes")
+    if min_mib > max_mib:
+        raise click.BadParameter(f"expected at most --max-mib, {max_mib:g}, got {min_mib:g}", param_hint="--min-mib")
     grid = Grid(
         device=where,
         operations=operations,
@@ -126,6 +127,10 @@ def main(
             write_profiles(grid, profile)
             return
         rows = measure(grid, told=tell)
+        if not rows:
+            raise click.ClickException(
+                f"expected a size between {min_mib:g} and {max_mib:g} MiB to measure, found none"
+            )
         facts = machine(where, cpu=cpu_model())
     if json_file is not None:
         text = json.dumps(document(grid, rows, facts), indent=1)

@@ -30,6 +30,7 @@ from benchmarks.loops import (
     make_tasks,
     measure,
 )
+from latentdiff.bench.options import Finite, Target
 from latentdiff.bench.report import machine, machine_line, time_text
 from latentdiff.bench.timing import threads as computing_with
 from latentdiff.cli.bench import TABLE_WIDTH, cpu_model, measurable
@@ -176,7 +177,7 @@ def save_sampling_figure(results: list[Loops], path: Path, *, title: str) -> Non
 @click.option("--ddpm-steps", type=click.IntRange(1, T), default=T, show_default=True, help="Moves of DDPM.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 36000),
+    type=Finite(1, 36000),
     default=300.0,
     show_default=True,
     help="Budget of time; to keep it, only the first moves of a long loop are measured (the table says how many).",
@@ -187,10 +188,10 @@ def save_sampling_figure(results: list[Loops], path: Path, *, title: str) -> Non
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Target(),
     help="Write the result as JSON; - is stdout.",
 )
-@click.option("--figure", type=click.Path(path_type=Path, dir_okay=False), help="Write the figure as PNG.")
+@click.option("--figure", type=Target(suffix=".png"), help="Write the figure as PNG.")
 def main(
     device: str,
     threads: int,

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
+from benchmarks import kernels
 from latentdiff.bench import contenders
 from latentdiff.bench.contenders import CONTENDERS, enter, textbook_lines
 from latentdiff.bench.figure import save_kernels_figure
@@ -523,3 +525,20 @@ def test_the_gpu_script_names_every_prerequisite_that_is_missing(tmp_path: Path)
     assert done.returncode == 1 and not (tmp_path / "out").exists()
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert any("Python interpreter" in line for line in lines) and any("CUDA device" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-mib", "nan"], "'nan' is not a number"),
+        (["--seconds", "nan"], "'nan' is not a number"),
+        (["--json", "/proc/nope/a.json"], "'/proc/nope': "),
+        (["--profile", "/proc/nope"], "'/proc/nope': "),
+        (["--figure", "a.txt"], "expected a name that ends in .png"),
+        (["--min-mib", "5", "--max-mib", "1"], "expected at most --max-mib, 1, got 5"),
+    ],
+)
+def test_what_would_fail_after_minutes_fails_at_once(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(kernels.main, arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output

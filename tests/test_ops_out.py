@@ -119,9 +119,13 @@ def test_step_refuses_what_it_cannot_write(out: Tensor, error: type[Exception], 
 
 
 def test_other_refusals() -> None:
-    y = torch.zeros(2, 3)
+    y, rows = torch.zeros(2, 3), torch.zeros(3, 3)
     with pytest.raises(ValueError, match="x_s and x0 in different memory"):
         ops.step_x0(X, [X], COEF, out=(y, y))
+    with pytest.raises(ValueError, match="x_s and x0 in different memory"):
+        ops.step_x0(X, [X], COEF, out=(rows[:2], rows[1:]))
+    with pytest.raises(TypeError, match=r"out of dtype torch.float64, got torch.float32"):
+        ops.normal(**key(2), shape=(3,), dtype=torch.float64, out=y)
     with pytest.raises(ValueError, match="x_t and target in different memory"):
         ops.add_noise(X, COEF[:, :4], noise=X, out=(y, y))
     with pytest.raises(ValueError, match=r"target of x0's shape \[2, 3\], got \[3\]"):

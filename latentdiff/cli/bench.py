@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latentdiff.bench.options import Finite
 from latentdiff.cli.options import config_option, json_option
 from latentdiff.errors import InputError
 
@@ -29,14 +30,14 @@ TABLE_WIDTH = 200  # where the output is no terminal
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 3600),
+    type=Finite(1, 3600),
     default=15.0,
     show_default=True,
     help="Budget of time, between 1 and 3600 seconds; slow contenders are left out to keep it.",
 )
 @click.option(
     "--max-mib",
-    type=click.FloatRange(0.002, 1024),
+    type=Finite(0.002, 1024),
     default=4.0,
     show_default=True,
     help="Largest tensor in MiB, at least 0.002 and at most 1024.",

@@ -27,22 +27,24 @@ def normal(
     stream: Tensor,
     shape: Sequence[int],
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """Draw standard normals [B, *shape] that depend on (seed, stream, element) alone, on the device of ``seeds``.
 
-    ``seeds``: int64 [B]; ``stream``: int64 [] or [B]. Other dtypes than float32 are the float32 normal converted.
-    Element i of a sample, in row-major order, is word i % 4 of block i // 4: Philox4x32-10 (Salmon et al. 2011) with
+    ``seeds``: int64 [B]; ``stream``: int64 [] or [B]. ``dtype`` (default: that of ``out``, else float32): other
+    normals are the float32 one converted. Element i of a sample, in row-major order, is word i % 4 of block i // 4: Philox4x32-10 (Salmon et al. 2011) with
     the block and the stream as counter and the seed as key, then Box and Muller's transform. ``out`` [B, *shape] is
-    written instead of a new tensor, and its dtype counts.
+    written instead of a new tensor.
     """
     if out is not None:
-        if list(out.shape) != [len(seeds), *shape]:
-            raise ValueError(f"normal: expected out of shape {[len(seeds), *shape]}, got {list(out.shape)}")
+        if list(out.shape) != [*seeds.shape, *shape]:
+            raise ValueError(f"normal: expected out of shape {[*seeds.shape, *shape]}, got {list(out.shape)}")
+        if dtype not in (None, out.dtype):
+            raise TypeError(f"normal: expected out of dtype {dtype}, got {out.dtype}")
         torch.ops.latentdiff.normal.out(seeds, stream, out)
         return out
-    z: Tensor = _NORMAL(seeds, stream, list(shape), dtype)
+    z: Tensor = _NORMAL(seeds, stream, list(shape), dtype or torch.float32)
     return z
 
 
@@ -86,7 +88,7 @@ def step(
     ``x``: [B, ...]; ``outs``: one to four network outputs like x; ``coef``: float32 or float64 [1 or B, K] with columns
     (k, m, c, p, q_1..q_n) or (k, m, c, p, q_1..q_n, r_1..r_n). x0 is clipped to [-clip, clip]; NaN stays NaN. z is
     ``noise``, shaped and typed as x, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; with neither the
-    term c z is left out. ``out`` is written instead of a new tensor; it may be x (in place), one of outs or the noise.
+    term c z is left out. ``out`` is written instead of a new tensor; it may be x (in place), one of outs or the noise. Coefficients and keys get no gradient.
     Raises ValueError or TypeError with what was expected and found.
     """
     if out is not None:
