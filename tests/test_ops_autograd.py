@@ -204,3 +204,14 @@ def test_forward_mode_is_refused_rather_than_wrong(draw: Draw) -> None:
         for call in (lambda: ops.step(dual, [x], coef), lambda: ops.step(x, [dual], coef)):
             with pytest.raises(NotImplementedError, match="no forward-mode gradients"):
                 call()
+
+
+def test_tensors_without_data_get_shapes_and_checks() -> None:
+    x, coef = torch.empty(2, 3, 4, device="meta"), torch.empty(1, 5, device="meta")
+    seeds, stream = (torch.empty(shape, dtype=torch.int64, device="meta") for shape in ((2,), ()))
+    x_s, x0 = ops.step_x0(x, [x], coef, seeds=seeds, stream=stream)
+    assert x_s.device.type == x0.device.type == "meta"
+    assert x_s.shape == ops.normal(seeds, stream, (3, 4)).shape == x.shape
+    assert ops.step(x, [x], coef, out=x) is x
+    with pytest.raises(ValueError, match="1 to 4 outs, got 0"):
+        ops.step(x, [], coef)

@@ -85,3 +85,4 @@ for _schema in _SCHEMAS:
 for _name, _real, _fake in _OPERATIONS:
     LIBRARY.impl(_name, _real, "CompositeExplicitAutograd")
     torch.library.register_fake(f"latentdiff::{_name}", _fake, lib=LIBRARY)
+    LIBRARY.impl(_name, _fake, "Meta")  # else the fallback would serve tensors without data
