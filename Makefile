@@ -16,8 +16,9 @@ $(READY): pyproject.toml setup.py constraints.txt $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e .
 	touch $(READY)
 
+# The extension is built by then and stays where it is.
 $(TOOLS): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	LATENTDIFF_BUILD=off $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $(TOOLS)
 
 demo: $(READY)
