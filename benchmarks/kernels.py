@@ -19,11 +19,11 @@ import torch
 from latentdiff.bench.contenders import CONTENDERS, enter
 from latentdiff.bench.figure import save_kernels_figure
 from latentdiff.bench.measure import Grid, Row, measure
-from latentdiff.bench.options import Finite, Target
 from latentdiff.bench.problem import OPERATIONS, Operation, make_problem
 from latentdiff.bench.report import document, machine, machine_line, name_of
 from latentdiff.bench.timing import threads as computing_with
 from latentdiff.cli.bench import cpu_model, measurable, show
+from latentdiff.cli.targets import Finite, Target
 from latentdiff.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}

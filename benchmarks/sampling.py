@@ -30,10 +30,10 @@ from benchmarks.loops import (
     make_tasks,
     measure,
 )
-from latentdiff.bench.options import Finite, Target
 from latentdiff.bench.report import machine, machine_line, time_text
 from latentdiff.bench.timing import threads as computing_with
 from latentdiff.cli.bench import TABLE_WIDTH, cpu_model, measurable
+from latentdiff.cli.targets import Finite, Target
 from latentdiff.denoise import Network
 from latentdiff.errors import InputError
 from latentdiff.nn import parse_latent, unet_config

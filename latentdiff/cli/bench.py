@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.bench.options import Finite
 from latentdiff.cli.options import config_option, json_option
+from latentdiff.cli.targets import Finite
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
