@@ -89,11 +89,21 @@ def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the null label."""
+    """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the null label.
+
+    Guidance acts at the levels with ``low`` <= t / T <= ``high`` (Kynkäänniemi et al. 2024, "limited interval"); at the
+    others the network is plainly conditional, for half the work.
+    """
 
     labels: Tensor
     null: int
     w: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+
+    def scale(self, t: int, T: int) -> float:
+        """The guidance scale at level t of T."""
+        return self.w if self.low <= t / T <= self.high else 1.0
 
 
 def denoiser(
@@ -122,14 +132,15 @@ def denoiser(
         return constant.filled(timestep(t), (len(x),), dtype=torch.float32, device=x.device).clone()
 
     def denoise(x: Tensor, t: int) -> Estimate:
-        if condition is None or condition.w == 0:
+        w = 0.0 if condition is None else condition.scale(t, schedule.T)
+        if condition is None or w == 0:
             return estimate(x, t, network(x, time(x, t), None))
-        if condition.w == 1:
+        if w == 1:
             return estimate(x, t, network(x, time(x, t), condition.labels))
         labels = torch.cat([condition.labels, torch.full_like(condition.labels, condition.null)])
         pair = torch.cat([x, x])
         both = network(pair, time(pair, t), labels)
         cond, uncond = (estimate(x, t, half) for half in both.chunk(2))
-        return guided(cond, uncond, condition.w)
+        return guided(cond, uncond, w)
 
     return denoise

@@ -23,11 +23,12 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Condition, Denoiser, Network, denoiser
 from latentdiff.device import resolve_device
 from latentdiff.errors import InputError
+from latentdiff.plan import plan, resolved
 from latentdiff.random import Key
 from latentdiff.runs import locate
 from latentdiff.sample import sample, slerp, start
 from latentdiff.schedule import Schedule, make_schedule
-from latentdiff.step import Step, ddim, ddpm, dpmpp2m
+from latentdiff.step import Step
 
 CPU = torch.device("cpu")
 LOOPS = 4  # captured ones a pipeline keeps
@@ -68,6 +69,8 @@ class Pipeline:
         steps: int | None = None,
         label: Labels = None,
         guidance: float = 1.0,
+        guidance_low: float = 0.0,
+        guidance_high: float = 1.0,
         seed: int = 0,
         eta: float = 0.0,
         spacing: str = "trailing",
@@ -83,7 +86,8 @@ class Pipeline:
         takes seconds to minutes once for a batch size, then draws faster: the same images to 1e-4.
         """
         values = {"sampler": sampler, "steps": steps, "spacing": spacing, "eta": eta}
-        settings = _settings(values | {"variance": variance, "guidance": guidance, "compile": compile})
+        values |= {"guidance": guidance, "guidance_low": guidance_low, "guidance_high": guidance_high}
+        settings = _settings(values | {"variance": variance, "compile": compile})
         if n < 1:
             raise InputError(f"expected a number of images of 1 or more, got {n}")
         key = Key.of(seed, n, device=self.device)
@@ -123,7 +127,7 @@ class Pipeline:
             yield loop(x, Key(key.seeds), labels=labels), len(levels) - 1
             return
         network = self._compiled if settings.compile else self.network
-        denoise = self.denoiser(labels, guidance=settings.guidance, network=network)
+        denoise = self.denoiser(labels, guidance=settings.guidance, interval=settings.interval, network=network)
         for state in sample(denoise, x, levels, step, key):
             yield state.x, 1
 
@@ -144,7 +148,8 @@ class Pipeline:
     def _captured(self, settings: Sampling, n: int, dtype: torch.dtype, labeled: bool) -> CapturedLoop:
         key = Key.of(0, n, device=self.device)
         labels = torch.zeros_like(key.seeds) if labeled else None
-        denoise, (step, levels) = self.denoiser(labels, guidance=settings.guidance), self.plan(settings)
+        denoise = self.denoiser(labels, guidance=settings.guidance, interval=settings.interval)
+        step, levels = self.plan(settings)
         return CapturedLoop(denoise, levels, step, start(key, self.codec.latent_shape, dtype=dtype), key, labels=labels)
 
     def _fitting(self) -> int:
@@ -163,7 +168,7 @@ class Pipeline:
         moves = len(levels) - 1
         shown = {round(i * (moves - 1) / max(1, frames - 2)) for i in range(frames - 1)}
         kept: list[Frame] = []
-        denoise = self.denoiser(self.labels(label, len(x)), guidance=settings.guidance)
+        denoise = self.denoiser(self.labels(label, len(x)), guidance=settings.guidance, interval=settings.interval)
         for i, state in enumerate(sample(denoise, x, levels, step, key)):
             if i in shown:
                 kept.append(Frame(levels[i], self.decode(x), self.decode(state.estimate.x0())))
@@ -205,16 +210,22 @@ class Pipeline:
         return torch.cat([self.codec.decode(part).float().clamp(-1, 1).cpu() for part in latents.split(250)])
 
     def denoiser(
-        self, labels: Tensor | None = None, *, guidance: float = 1.0, network: Network | None = None
+        self,
+        labels: Tensor | None = None,
+        *,
+        guidance: float = 1.0,
+        interval: tuple[float, float] = (0.0, 1.0),
+        network: Network | None = None,
     ) -> Denoiser:
         """The Denoiser of this model for labels int64 [B] (None: no class), to use in a loop of one's own.
 
-        ``network`` stands in for the model's own, e.g. compiled. InputError for a guidance other than 0 or 1 without
+        Guidance acts where t / T lies in ``interval``. ``network`` stands in for the model's own, e.g. compiled. InputError for a guidance other than 0 or 1 without
         labels: it has nothing to exaggerate.
         """
         if labels is None and guidance not in (0, 1):
             raise InputError(f"guidance {guidance:g} needs a label, got none")
-        condition = None if labels is None else Condition(labels, null=len(self.classes), w=guidance)
+        low, high = interval
+        condition = None if labels is None else Condition(labels, len(self.classes), guidance, low, high)
         return denoiser(
             self._calling(network or self.network),
             self.schedule,
@@ -233,26 +244,11 @@ class Pipeline:
 
     def resolved(self, settings: Sampling) -> Sampling:
         """The settings with the defaults of this model filled in."""
-        learned = "learned" if self.diffusion.variance == "learned" else "small"
-        variance = (settings.variance or learned) if settings.sampler == "ddpm" else None
-        return settings.model_copy(update={"steps": settings.count(self.schedule.T), "variance": variance})
+        return resolved(settings, self.diffusion)
 
     def plan(self, settings: Sampling) -> tuple[Step, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""
-        settings = self.resolved(settings)
-        count = settings.count(self.schedule.T)
-        if count > self.schedule.T:
-            raise InputError(f"steps must be at most {self.schedule.T}, the levels of this model, got {count}")
-        levels = self.schedule.levels(count, settings.spacing)
-        if settings.variance == "learned" and self.diffusion.variance != "learned":
-            raise InputError(
-                "variance 'learned' needs a model trained with --variance learned; this one has fixed variance"
-            )
-        if settings.sampler == "ddim":
-            return ddim(self.schedule, eta=settings.eta), levels
-        if settings.sampler == "dpm++":
-            return dpmpp2m(self.schedule), levels
-        return ddpm(self.schedule, variance=settings.variance or "small"), levels
+        return plan(settings, self.diffusion, self.schedule)
 
     def labels(self, label: Labels, n: int) -> Tensor | None:
         """Class indices int64 [n] of a label or of one for each image; InputError names the known classes."""

@@ -133,3 +133,21 @@ def test_the_range_output_is_split_off_and_that_of_the_condition_is_used() -> No
     assert all(out.shape == x.shape for out in estimate.outs)
     plain = denoiser(network, SCHEDULE, prediction="eps", condition=condition)(x, 300)
     torch.testing.assert_close(estimate.x0(), plain.x0())
+
+
+def limited(w: float, low: float, high: float) -> Denoiser:
+    return denoiser(network, SCHEDULE, prediction="eps", condition=Condition(LABELS, NULL, w, low, high))
+
+
+@pytest.mark.parametrize("t", [1, 250, 251, 500, 700, 701, 1000])
+def test_an_interval_guides_inside_and_is_plainly_conditional_outside(t: int) -> None:
+    x = start(KEY, (5,), dtype=torch.float64)
+    found = limited(3.0, 0.2505, 0.7)(x, t)
+    expected = conditional(3.0 if 251 <= t <= 700 else 1.0)(x, t)
+    assert len(found.outs) == len(expected.outs) == (2 if 251 <= t <= 700 else 1)
+    assert torch.equal(found.x0(), expected.x0())
+
+
+def test_the_whole_interval_is_plain_guidance_and_an_empty_one_is_none() -> None:
+    assert torch.equal(end(limited(3.0, 0.0, 1.0), "ddim"), end(conditional(3.0), "ddim"))
+    assert torch.equal(end(limited(3.0, 0.0001, 0.0002), "ddim"), end(conditional(1.0), "ddim"))

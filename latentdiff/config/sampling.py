@@ -33,7 +33,12 @@ class Sampling(Config):
         le=100,
         description="classifier-free guidance: 0 ignores the label, 1 is plain conditional, more exaggerates it",
     )
-
+    guidance_low: float = Field(
+        0.0, ge=0, le=1, description="guide only at levels t with t/T of this or more; below, plain conditional"
+    )
+    guidance_high: float = Field(
+        1.0, ge=0, le=1, description="guide only at levels t with t/T of this or less; above, plain conditional"
+    )
     compile: bool = Field(
         False,
         description="draw faster after 10 seconds to 2 minutes of compiling (CPU; it needs a C++ compiler) or seconds of "
@@ -46,7 +51,18 @@ class Sampling(Config):
             raise ValueError(f"eta is an option of the ddim sampler, got eta {self.eta:g} with {self.sampler}")
         if self.variance is not None and self.sampler != "ddpm":
             raise ValueError(f"variance is an option of the ddpm sampler, got {self.variance} with {self.sampler}")
+        if self.guidance_low > self.guidance_high:
+            raise ValueError(
+                f"guidance_low must not exceed guidance_high, got {self.guidance_low:g} > {self.guidance_high:g}"
+            )
+        if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (0, 1):
+            raise ValueError("guidance_low and guidance_high limit a guidance other than 1, got guidance 1")
         return self
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The noise levels, as shares of T, at which guidance acts."""
+        return self.guidance_low, self.guidance_high
 
     def count(self, T: int) -> int:
         """The number of steps on a schedule of T levels."""
