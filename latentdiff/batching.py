@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.components import denoiser_config
+from latentdiff.nn import CNNConfig, DenoiserConfig, MLPConfig
 
 CPU_BUDGET = 2**28  # bytes of activations: larger batches are not faster on a CPU, they only leave its caches
 SHARE = 0.5  # of the free memory of a GPU
@@ -35,9 +36,14 @@ def even_parts(n: int, most: int, *, device: torch.device) -> list[Tensor]:
 
 def _bytes_per_sample(network: nn.Module, shape: Sequence[int]) -> int:
     """Activations alive at once for one sample of a guided pair: the widest layer a dozen times over, in float32."""
-    positions = math.prod(shape[1:])
-    expansion = 4 if len(shape) == 1 else 1  # an MLP's hidden layers
-    return 2 * 4 * 12 * denoiser_config(network).width * positions * expansion
+    return 2 * 4 * 12 * _widest(denoiser_config(network)) * math.prod(shape[1:])
+
+
+def _widest(config: DenoiserConfig) -> int:
+    """Channels of the widest layer at the full resolution, or units of an MLP's hidden layers."""
+    if isinstance(config, MLPConfig):
+        return 4 * config.width
+    return max(config.channels) if isinstance(config, CNNConfig) else config.width
 
 
 def _free_bytes(device: torch.device) -> float:

@@ -5,6 +5,7 @@ The identity codec makes the same tools do pixel-space diffusion.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,9 +30,14 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class IdentityCodec:
-    """Pixels are the latents."""
+    """Pixels are the latents, times ``scale``: 0.5 stands for data in [-0.5, 0.5]. InputError unless it is positive."""
 
     shape: tuple[int, ...]
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.scale < math.inf:
+            raise InputError(f"pixel scale must be a positive number, got {self.scale:g}")
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -42,13 +48,13 @@ class IdentityCodec:
         return self.shape
 
     def encode(self, images: Tensor, *, noise: Tensor | None = None) -> Tensor:
-        """The images themselves; ``noise`` has no meaning here and must be None."""
+        """The images times the scale; ``noise`` has no meaning here and must be None."""
         if noise is not None:
             raise ValueError("the identity codec has no posterior to sample: noise must be None")
-        return images
+        return images if self.scale == 1 else images * self.scale
 
     def decode(self, latents: Tensor) -> Tensor:
-        return latents
+        return latents if self.scale == 1 else latents / self.scale
 
     def to(self, device: torch.device) -> IdentityCodec:
         return self

@@ -18,7 +18,7 @@ from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.config.base import parse as parse_config
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
-from latentdiff.nn import CLASSES, VAE, MLPConfig, NetConfig, UNetConfig, VAEConfig, build, tensor_shapes
+from latentdiff.nn import CLASSES, CONFIGS, VAE, DenoiserConfig, NetConfig, VAEConfig, build, tensor_shapes
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -34,12 +34,13 @@ def class_name(module: nn.Module) -> str:
 def config_of(module: nn.Module) -> NetConfig:
     """The configuration that a network of this package carries; TypeError for other modules."""
     config = getattr(module, "config", None)
-    if not isinstance(config, VAEConfig | MLPConfig | UNetConfig):
-        raise TypeError(f"expected a network with a VAEConfig, MLPConfig or UNetConfig, got {type(module).__name__}")
+    if not isinstance(config, NetConfig):
+        known = ", ".join(cls.__name__ for cls in CONFIGS.values())
+        raise TypeError(f"expected a network with one of {known}, got {type(module).__name__}")
     return config
 
 
-def denoiser_config(module: nn.Module) -> MLPConfig | UNetConfig:
+def denoiser_config(module: nn.Module) -> DenoiserConfig:
     """The configuration of a denoiser; TypeError for other modules."""
     config = config_of(module)
     if isinstance(config, VAEConfig):
@@ -77,7 +78,8 @@ def save_model(writer: Writer, model: Model) -> None:
     save_diffusion(writer, model.diffusion)
     index = model_index(vae=isinstance(codec, VAECodec), denoiser=class_name(model.network))
     about = {"classes": list(model.classes), "image": list(codec.image_shape), "data": model.data}
-    writer.json(INDEX, {**index, **about})
+    scale = {"pixel_scale": codec.scale} if isinstance(codec, IdentityCodec) and codec.scale != 1 else {}
+    writer.json(INDEX, {**index, **about, **scale})
 
 
 def load_model(checkpoint: Checkpoint) -> Model:
@@ -201,7 +203,10 @@ def load_codec(checkpoint: Checkpoint, index: dict[str, Any]) -> Codec:
             or not all(isinstance(side, int) and side > 0 for side in image)
         ):
             raise InputError(f"{checkpoint.folder}/{INDEX}: image must be [channels, height, width], found {image!r}")
-        return IdentityCodec(tuple(image))
+        scale = index.get("pixel_scale", 1.0)
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= FLOAT_MAX:
+            raise InputError(f"{checkpoint.folder}/{INDEX}: pixel_scale must be a positive number, found {scale!r:.60}")
+        return IdentityCodec(tuple(image), float(scale))
     vae, statistics = load_vae(checkpoint)
     if statistics is None:
         raise InputError(

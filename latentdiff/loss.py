@@ -45,10 +45,12 @@ class VariationalBound:
     """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a network with learned-range variance; trains the range alone.
 
     ``bins``: pixel models measure level 1 by the likelihood of 8-bit pixels (Ho et al. 2020, eq. 13), latents by a density.
+    ``scale``: the pixels lie in [-scale, scale].
     """
 
     schedule: Schedule
     bins: bool
+    scale: float = 1.0
 
     def __call__(self, x0: Tensor, x_t: Tensor, x0_hat: Tensor, spread: Tensor, t: Tensor) -> Tensor:
         """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B]; ``x0_hat`` is taken as a constant.
@@ -93,13 +95,12 @@ class VariationalBound:
             torch.cat([front, beta.log()]),
         )
 
-    @staticmethod
-    def _pixels(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """log probability of 8-bit pixels in [-1, 1] under a Gaussian cut into bins of width 2/255."""
-        scale = (-0.5 * log_variance).exp()
-        upper = torch.special.ndtr((x0 - mean + 1 / 255) * scale)
-        lower = torch.special.ndtr((x0 - mean - 1 / 255) * scale)
-        inside = torch.where(x0 < -0.999, upper, torch.where(x0 > 0.999, 1 - lower, upper - lower))
+    def _pixels(self, x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """log probability of 8-bit pixels in [-scale, scale] under a Gaussian cut into bins of width 2 scale / 255."""
+        precision, half, edge = (-0.5 * log_variance).exp(), self.scale / 255, 0.999 * self.scale
+        upper = torch.special.ndtr((x0 - mean + half) * precision)
+        lower = torch.special.ndtr((x0 - mean - half) * precision)
+        inside = torch.where(x0 < -edge, upper, torch.where(x0 > edge, 1 - lower, upper - lower))
         return inside.clamp_min(1e-12).log()
 
 

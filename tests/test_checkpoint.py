@@ -28,7 +28,7 @@ from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.components import load_vae, model_index, save_vae
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
-from latentdiff.nn import VAEConfig, build, mlp_config, unet_config
+from latentdiff.nn import NetworkKind, VAEConfig, build, network_config
 from latentdiff.pipeline import Pipeline, load
 from latentdiff.runs import Run, locate
 
@@ -55,29 +55,32 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def make_pipeline(kind: str) -> Pipeline:
-    codec: Codec = IdentityCodec((1, 8, 8))
-    if kind != "pixel":
+    codec: Codec = IdentityCodec((1, 8, 8), 0.5 if kind == "scaled" else 1.0)
+    if kind in ("vector", "spatial"):
         latent = (4,) if kind == "vector" else (2, 4, 4)
         vae = build(VAEConfig(image=(1, 8, 8), latent=latent, width=8, depth=0, hidden=16)).eval()
         statistics = LatentStatistics(torch.full(latent[:1], 1 / 3), torch.full(latent[:1], 0.7))
         codec = VAECodec(vae, statistics)
-    make = mlp_config if kind == "vector" else unet_config
-    network = build(make("small", codec.latent_shape, num_classes=2, width=16, depth=1), seed=1).eval()
-    diffusion = DiffusionConfig(prediction="eps", clip=1.0 if kind == "pixel" else None)
+    form: NetworkKind | None = kind if kind in ("cnn", "course-unet") else None
+    depth = None if form else 1
+    config = network_config(form, "small", codec.latent_shape, levels=1000, num_classes=2, width=16, depth=depth)
+    network = build(config, seed=1).eval()
+    diffusion = DiffusionConfig(prediction="eps", clip=codec.scale if isinstance(codec, IdentityCodec) else None)
     return Pipeline(network, diffusion, codec, classes=("a", "b"), data="tiny")
 
 
 # equal content, equal bytes
 
 
-@pytest.mark.parametrize("kind", ["vector", "spatial", "pixel"])
+@pytest.mark.parametrize("kind", ["vector", "spatial", "pixel", "scaled", "cnn", "course-unet"])
 def test_a_model_saved_loaded_and_saved_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
     make_pipeline(kind).save(tmp_path / "first")
     load(tmp_path / "first").save(tmp_path / "second")
     first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
     assert first == second
     assert {INDEX, MANIFEST, "scheduler/scheduler_config.json", "denoiser/config.json"} <= first.keys()
-    assert ("vae/diffusion_pytorch_model.safetensors" in first) == (kind != "pixel")
+    assert ("vae/diffusion_pytorch_model.safetensors" in first) == (kind in ("vector", "spatial"))
+    assert json.loads(first[INDEX]).get("pixel_scale") == (0.5 if kind == "scaled" else None)
 
 
 def test_the_memory_layout_of_weights_does_not_show_in_the_bytes(tmp_path: Path) -> None:

@@ -159,6 +159,43 @@ def test_malformed_statistics_in_a_file_are_refused(tmp_path: Path, values: obje
         load_vae(open_checkpoint(tmp_path / "vae"))
 
 
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_scaled_pixels_are_in_the_range_asked_for_and_return(scale: float) -> None:
+    codec, images = IdentityCodec((1, 8, 8), scale), make_images(3)
+    latents = codec.encode(images)
+    assert float(latents.abs().max()) <= scale and float(latents.abs().max()) > 0.95 * scale
+    torch.testing.assert_close(latents, scale * images)
+    torch.testing.assert_close(codec.decode(latents), images)
+    assert codec.image_shape == codec.latent_shape == (1, 8, 8)
+    assert codec.to(torch.device("cpu")) == codec
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf])
+def test_a_bad_pixel_scale_is_refused(scale: float) -> None:
+    with pytest.raises(InputError, match="pixel scale must be a positive number, got"):
+        IdentityCodec((1, 8, 8), scale)
+
+
+@pytest.mark.parametrize("scale", [None, 1, 0.25])
+def test_the_pixel_scale_comes_back_from_a_checkpoint(tmp_path: Path, scale: float | None) -> None:
+    """Checkpoints that do not know it have images in [-1, 1]."""
+    with writing(tmp_path / "model") as writer:
+        known = {} if scale is None else {"pixel_scale": scale}
+        writer.json(INDEX, {**model_index(vae=False, denoiser="CNNDenoiser"), "image": [1, 8, 8], **known})
+    checkpoint = open_checkpoint(tmp_path / "model")
+    assert load_codec(checkpoint, checkpoint.json(INDEX)) == IdentityCodec((1, 8, 8), scale or 1.0)
+
+
+@pytest.mark.parametrize("scale", [0, -0.5, "0.5", True, None, [1], 1e300])
+def test_a_malformed_pixel_scale_in_a_file_is_refused(tmp_path: Path, scale: object) -> None:
+    with writing(tmp_path / "model") as writer:
+        index = {**model_index(vae=False, denoiser="CNNDenoiser"), "image": [1, 8, 8], "pixel_scale": scale}
+        writer.json(INDEX, index)
+    checkpoint = open_checkpoint(tmp_path / "model")
+    with pytest.raises(InputError, match="pixel_scale must be a positive number, found"):
+        load_codec(checkpoint, checkpoint.json(INDEX))
+
+
 def test_the_identity_codec_is_the_identity() -> None:
     codec, images = IdentityCodec((1, 8, 8)), make_images(3)
     assert codec.encode(images) is images and codec.decode(images) is images

@@ -157,7 +157,7 @@ def changed(value: float) -> np.ndarray:
         ({"x_train": IMAGES[..., :2]}, r"expected x_train as \[N, H, W\]"),
         ({"x_train": IMAGES[:0]}, "expected at least one image"),
         ({"x_train": np.uint8(3)}, "expected x_train as|expected at least one"),
-        ({"images": IMAGES}, "expected the arrays x_train, y_train, x_test, y_test or x, found images"),
+        ({"pictures": IMAGES}, "expected the arrays x_train, y_train, x_test, y_test, or x, or images, found pictures"),
         ({}, "expected the arrays .* found nothing"),
         ({"x_train": IMAGES, "y_train": LABELS[:-1]}, r"expected y_train \[60\], .* found \[59\]"),
         ({"x_train": IMAGES, "y_train": np.eye(60)}, r"expected y_train \[60\]"),

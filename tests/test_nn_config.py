@@ -13,7 +13,10 @@ from latentdiff.nn import (
     UNetConfig,
     VAEConfig,
     class_name,
+    cnn_config,
+    course_unet_config,
     mlp_config,
+    network_config,
     parse_latent,
     read_config,
     unet_config,
@@ -96,6 +99,22 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         (lambda: unet_config("small", (1, 28, 28), heads=5), "divisor of the .* channels .*got 5"),
         (lambda: unet_config("small", (1, 28, 28), groups=7), "divisor of width .*got 7"),
         (lambda: unet_config("small", (1, 28, 28), mult=()), "mult: .*at least 1 item"),
+        (lambda: cnn_config("small", (32,)), "shape"),
+        (lambda: cnn_config("small", (1, 28, 28), kernels=(3, 3)), "expected 5 for 4 inner widths, got 2"),
+        (lambda: cnn_config("small", (1, 28, 28), kernels=(7, 7, 4, 3, 3)), "kernels: expected odd sides, got 4"),
+        (lambda: cnn_config("small", (1, 28, 28), width=1024), r"channels\.1: .*less than or equal to 1024, got 2048"),
+        (lambda: course_unet_config("small", (1, 30, 28), levels=9), "divisible by 4, at most 256, got 30x28"),
+        (lambda: course_unet_config("small", (1, 512, 512), levels=9), "divisible by 4, at most 256, got 512x512"),
+        (lambda: course_unet_config("small", (1, 28, 28), levels=0), "levels: .*greater than or equal to 1, got 0"),
+        (
+            lambda: network_config("mlp", "small", (1, 8, 8), levels=9),
+            "unet, cnn or course-unet for a grid of 1x8x8, got mlp",
+        ),
+        (lambda: network_config("cnn", "small", (32,), levels=9), "expected mlp for a vector of 32, got cnn"),
+        (
+            lambda: network_config("cnn", "small", (1, 8, 8), levels=9, depth=2),
+            "depth: expected none for a cnn.* got 2",
+        ),
         (lambda: read_config("os.system", "{}"), "class: expected one of AutoencoderKL.*got 'os.system'"),
         (lambda: read_config("MLPDenoiser", "{"), "MLPDenoiser: .*JSON"),
         (lambda: read_config("MLPDenoiser", '{"shape": [32.5]}'), r"MLPDenoiser: shape\.0: .*integer"),
@@ -109,6 +128,26 @@ def test_bad_configurations_give_one_line(make, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "name"),
+    [
+        (None, (32,), "MLPDenoiser"),
+        (None, (4, 7, 7), "UNetDenoiser"),
+        ("mlp", (32,), "MLPDenoiser"),
+        ("unet", (1, 28, 28), "UNetDenoiser"),
+        ("cnn", (1, 28, 28), "CNNDenoiser"),
+        ("course-unet", (1, 28, 28), "CourseUNetDenoiser"),
+    ],
+)
+def test_a_kind_of_network_and_what_is_denoised_give_its_configuration(kind, shape, name):
+    config = network_config(kind, "small", shape, levels=300, num_classes=10, out_factor=2, width=32)
+    assert class_name(config) == name
+    assert (config.shape, config.num_classes, config.out_factor) == (shape, 10, 2)
+    assert getattr(config, "width", None) == (32 if name != "CNNDenoiser" else None)
+    assert getattr(config, "channels", (32, 64, 64, 32)) == (32, 64, 64, 32)
+    assert getattr(config, "levels", 300) == 300
+
+
 def test_every_preset_is_valid_and_explicit_numbers_override_it():
     for preset in PRESETS["vae"]:
         assert vae_config(preset, (1, 28, 28), latent=(32,), hidden=48).hidden == 48
@@ -119,6 +158,10 @@ def test_every_preset_is_valid_and_explicit_numbers_override_it():
     for preset in PRESETS["unet_latent"]:
         assert unet_config(preset, (4, 7, 7), attention=()).attention == ()
         assert unet_config(preset, (4, 7, 7)).width == PRESETS["unet_latent"][preset]["width"]
+    for preset in PRESETS["cnn"]:
+        assert cnn_config(preset, (1, 28, 28), time_dim=24).time_dim == 24
+    for preset in PRESETS["course-unet"]:
+        assert course_unet_config(preset, (1, 28, 28), levels=300).width == PRESETS["course-unet"][preset]["width"]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +171,8 @@ def test_every_preset_is_valid_and_explicit_numbers_override_it():
         vae_config("base", (3, 32, 64), latent=(4, 8, 16)),
         mlp_config("small", (32,), num_classes=10, out_factor=2),
         unet_config("large", (3, 64, 64), num_classes=3),
+        cnn_config("base", (3, 32, 32), num_classes=3, out_factor=2),
+        course_unet_config("small", (1, 28, 28), num_classes=10, levels=300),
     ],
 )
 def test_configurations_return_from_json(config):

@@ -1,4 +1,4 @@
-"""The three networks: shapes, gradients, classes, independence of samples, reproducible weights."""
+"""The networks: shapes, gradients, classes, independence of samples, reproducible weights."""
 
 import math
 
@@ -10,10 +10,14 @@ from latentdiff.nn import (
     CLASSES,
     CONFIGS,
     VAE,
+    CNNDenoiser,
+    CourseUNetDenoiser,
     MLPDenoiser,
     UNetDenoiser,
     build,
     class_name,
+    cnn_config,
+    course_unet_config,
     mlp_config,
     read_config,
     timestep_embedding,
@@ -28,6 +32,10 @@ SPATIAL = vae_config("small", (3, 16, 8), latent=(2, 4, 2), width=8, depth=1)
 MLP = mlp_config("small", (6,), num_classes=5, width=16, depth=2, time_dim=16)
 UNET = unet_config("small", (2, 7, 5), num_classes=5, width=8, groups=4, depth=1)
 PIXELS = unet_config("small", (1, 18, 20), num_classes=5, width=8, groups=4)
+CNN = cnn_config("small", (2, 9, 6), num_classes=5, width=8, kernels=(7, 5, 3, 3, 3), time_dim=16)
+COURSE = course_unet_config("small", (2, 12, 8), levels=300, num_classes=5, width=16)
+ALL = [VECTOR, SPATIAL, MLP, UNET, CNN, COURSE]
+NAMES = ["vae", "vae_spatial", "mlp", "unet", "cnn", "course"]
 
 
 def normal(*shape, seed=0):
@@ -69,6 +77,16 @@ def test_unet_shapes(shape, out_factor):
 
 
 @pytest.mark.parametrize("out_factor", [1, 2])
+@pytest.mark.parametrize("shape", [(1, 4, 4), (4, 8, 12), (1, 28, 28), (3, 32, 32)], ids=str)
+def test_plain_networks_take_other_shapes(shape, out_factor):
+    cnn = build(cnn_config("small", shape, out_factor=out_factor))
+    course = build(course_unet_config("small", shape, out_factor=out_factor, levels=1000, width=8))
+    for net in (cnn, course):
+        out = net(normal(2, *shape), torch.tensor([0.0, 999.0]))
+        assert out.shape == (2, shape[0] * out_factor, *shape[1:])
+
+
+@pytest.mark.parametrize("out_factor", [1, 2])
 def test_mlp_shapes(out_factor):
     net = build(mlp_config("small", (7,), out_factor=out_factor, width=16, depth=1))
     assert net(normal(3, 7), torch.tensor([0.0, 0.5, 999.0])).shape == (3, 7 * out_factor)
@@ -84,19 +102,21 @@ def test_gradient_reaches_every_parameter_of_the_autoencoder(config):
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, PIXELS], ids=["mlp", "unet_latent", "unet"])
+@pytest.mark.parametrize(
+    "config", [MLP, UNET, PIXELS, CNN, COURSE], ids=["mlp", "unet_latent", "unet", "cnn", "course"]
+)
 def test_gradient_reaches_every_parameter_of_the_denoisers(config):
     net = shaken(build(config))
     net(*denoiser_input(config)).square().mean().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
 def test_denoisers_start_at_zero(config):
     assert not build(config)(*denoiser_input(config)).any()
 
 
-@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
 def test_labels_none_is_the_null_class_and_classes_differ(config):
     net = shaken(build(config))
     x, t, labels = denoiser_input(config)
@@ -107,7 +127,7 @@ def test_labels_none_is_the_null_class_and_classes_differ(config):
         assert (net(x, t, labels) - net(x, t + 0.5, labels)).abs().flatten(1).amax(1).min() > 1e-6
 
 
-@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
 def test_labels_that_do_not_fit_are_refused(config):
     net = build(config)
     x, t, labels = denoiser_input(config)
@@ -120,7 +140,7 @@ def test_labels_that_do_not_fit_are_refused(config):
     assert unconditional(x, t).shape == x.shape
 
 
-@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
 def test_shapes_that_do_not_fit_are_refused(config):
     net = build(config)
     x, t, _ = denoiser_input(config)
@@ -139,7 +159,9 @@ def test_autoencoder_refuses_shapes_that_do_not_fit():
         net.encode(normal(2, 1, 28, 28)).sample(normal(8))
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, PIXELS], ids=["mlp", "unet_latent", "unet"])
+@pytest.mark.parametrize(
+    "config", [MLP, UNET, PIXELS, CNN, COURSE], ids=["mlp", "unet_latent", "unet", "cnn", "course"]
+)
 def test_a_denoised_sample_does_not_depend_on_its_batch(config):
     net = shaken(build(config))
     x, t, labels = denoiser_input(config, batch=5)
@@ -164,7 +186,7 @@ def test_a_coded_image_does_not_depend_on_its_batch(config):
         torch.testing.assert_close(net.decode(alone.mean), net.decode(together.mean)[2:3], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [VECTOR, SPATIAL, MLP, UNET], ids=["vae", "vae_spatial", "mlp", "unet"])
+@pytest.mark.parametrize("config", ALL, ids=NAMES)
 def test_channels_last_changes_nothing_but_the_speed(config):
     net = shaken(build(config))
     is_vae = class_name(config) == "AutoencoderKL"
@@ -177,7 +199,7 @@ def test_channels_last_changes_nothing_but_the_speed(config):
         torch.testing.assert_close(run(last), before, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("config", [VECTOR, SPATIAL, MLP, UNET], ids=["vae", "vae_spatial", "mlp", "unet"])
+@pytest.mark.parametrize("config", ALL, ids=NAMES)
 @pytest.mark.parametrize("how", ["autocast", "cast"])
 def test_bfloat16_is_near_and_returns_float32(config, how):
     exact, net = shaken(build(config)), shaken(build(config))
@@ -213,7 +235,7 @@ def test_groupnorm_trains_on_channels_last_input_that_needs_no_gradient():
     torch.testing.assert_close(norm.weight.grad, expected)
 
 
-@pytest.mark.parametrize("config", [VECTOR, MLP, UNET], ids=["vae", "mlp", "unet"])
+@pytest.mark.parametrize("config", ALL, ids=NAMES)
 def test_build_depends_on_the_seed_alone_and_leaves_the_global_generator(config):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -251,11 +273,12 @@ def test_build_refuses_other_configurations():
 
 def test_tables_name_the_same_classes():
     assert {name: config for name, (config, _) in CLASSES.items()} == CONFIGS
-    for config, cls in ((VECTOR, VAE), (MLP, MLPDenoiser), (UNET, UNetDenoiser)):
+    networks = (VAE, VAE, MLPDenoiser, UNetDenoiser, CNNDenoiser, CourseUNetDenoiser)
+    for config, cls in zip(ALL, networks, strict=True):
         assert type(build(config)) is cls is CLASSES[class_name(config)][1]
 
 
-@pytest.mark.parametrize("config", [VECTOR, SPATIAL, MLP, UNET], ids=["vae", "vae_spatial", "mlp", "unet"])
+@pytest.mark.parametrize("config", ALL, ids=NAMES)
 def test_weights_return_through_the_configuration_in_json(config):
     net = shaken(build(config))
     again = build(read_config(class_name(config), config.model_dump_json()), seed=9)
@@ -337,7 +360,7 @@ def test_autoencoder_learns_an_image():
     assert loss < 0.2  # 1 without learning
 
 
-@pytest.mark.parametrize("config", [MLP, UNET], ids=["mlp", "unet"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
 def test_denoisers_learn_what_depends_on_time_and_label(config):
     net = build(config)
     x, t, labels = denoiser_input(config, batch=5)

@@ -68,7 +68,8 @@ class Fixed(nn.Module):
 
 
 def make_task(kind: str, network: nn.Module, **options: Any) -> DenoiserTask:
-    settings = TrainDenoiser(**{"pixel": kind == "pixel", "seed": SEED, "bf16": "off", "T": 50} | options)
+    plain = {"pixel": kind == "pixel", "seed": SEED, "bf16": "off", "T": 50, "time_sampling": "uniform"}
+    settings = TrainDenoiser(**plain | options)
     return DenoiserTask(settings, DATA, make_codec(kind), network, CPU)
 
 

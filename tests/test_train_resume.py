@@ -14,7 +14,7 @@ from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, Split
 from latentdiff.errors import InputError
-from latentdiff.nn import VAEConfig, build, mlp_config, unet_config
+from latentdiff.nn import NetworkKind, VAEConfig, build, mlp_config, network_config
 from latentdiff.runs import Run, locate
 from latentdiff.train import loop
 from latentdiff.train.budget import Budget
@@ -67,13 +67,14 @@ DATA = make_data()
 
 
 def make_task(kind: str, options: Mapping[str, Any]) -> VAETask | DenoiserTask:
-    """A fresh task with the weights that a new process would start from; kind is vae, vector, spatial or pixel."""
+    """A fresh task with the weights of a new process; kind is vae, vector, spatial, pixel, or a network on pixels."""
     if kind == "vae":
         config = VAEConfig(image=(1, 8, 8), latent=(4,), width=8, depth=1, hidden=16)
         return VAETask(TrainVAE(**LOOP | options), DATA, build(config), CPU)
-    settings = TrainDenoiser(**LOOP | {"T": 4, "pixel": kind == "pixel"} | options)
-    codec: Codec = IdentityCodec((1, 8, 8))
-    if kind != "pixel":
+    pixel = kind not in ("vector", "spatial")
+    settings = TrainDenoiser(**LOOP | {"T": 4, "pixel": pixel} | options)
+    codec: Codec = IdentityCodec((1, 8, 8), settings.pixel_scale)
+    if not pixel:
         latent = (4,) if kind == "vector" else (2, 4, 4)
         vae = build(VAEConfig(image=(1, 8, 8), latent=latent, width=8, depth=0, hidden=16), seed=5).eval()
         codec = VAECodec(vae, LatentStatistics(torch.full(latent[:1], 0.1), torch.full(latent[:1], 0.5)))
@@ -81,9 +82,11 @@ def make_task(kind: str, options: Mapping[str, Any]) -> VAETask | DenoiserTask:
     if kind == "vector":
         network = build(mlp_config("small", (4,), num_classes=2, out_factor=factor, width=16, depth=1, time_dim=8))
         return DenoiserTask(settings, DATA, codec, network, CPU)
-    shape = codec.latent_shape
-    unet = build(unet_config("small", shape, num_classes=2, out_factor=factor, width=16, depth=1))
-    return DenoiserTask(settings, DATA, codec, unet, CPU)
+    form: NetworkKind = kind if kind in ("cnn", "course-unet") else "unet"
+    depth = 1 if form == "unet" else None
+    numbers = {"num_classes": 2, "out_factor": factor, "width": 16, "depth": depth}
+    grid = build(network_config(form, "small", codec.latent_shape, levels=4, **numbers))
+    return DenoiserTask(settings, DATA, codec, grid, CPU)
 
 
 def trainer(
@@ -147,6 +150,8 @@ DEATH, SIGINT, SIGTERM = None, signal.SIGINT, signal.SIGTERM
         ("vector", {"flip": True, "prediction": "eps", "decay": "linear"}),
         ("spatial", {"accumulate": 4, "bf16": "on"}),
         ("pixel", {"ema": 0.0, "crop": 1}),
+        ("cnn", {"variance": "learned", "pixel_scale": 0.5}),
+        ("course-unet", {"accumulate": 2, "prediction": "eps"}),
     ],
 )
 def test_a_stopped_and_resumed_training_ends_with_the_same_bits(

@@ -34,8 +34,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     """Train a denoiser in a VAE's latent space, or on pixels.
 
     Takes the newest VAE run unless --vae names one; --pixel needs none. Vector latents get a residual MLP, spatial
-    latents and pixels a UNet. The result is a run folder (runs/DATE-denoiser) that holds all that `latentdiff sample`
-    needs. Labels of the data are used, and dropped for 10% of the images so that guidance works.
+    latents and pixels a UNet, or what --network names. The result is a run folder (runs/DATE-denoiser) that holds all
+    that `latentdiff sample` needs. Labels of the data are used, and dropped for 10% of the images so that guidance works.
     """
     merge_v_pred(ctx, values)
     command_line_wins(ctx, values, BUDGETS)
@@ -73,7 +73,7 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
 
     image = (data.channels, data.height, data.width)
     if options.pixel:
-        return IdentityCodec(image)
+        return IdentityCodec(image, options.pixel_scale)
     if resume is not None:
         checkpoint: Checkpoint | None = resume
     elif options.vae is not None:
@@ -99,15 +99,10 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
 def _network(options: TrainDenoiser, place: RunOptions, data: Dataset, codec: Codec) -> nn.Module:
     from latentdiff.components import config_of, load_network
     from latentdiff.nn import build as build_network
-    from latentdiff.nn import mlp_config, unet_config
     from latentdiff.runs import locate
+    from latentdiff.train.setup import denoiser_config_of
 
-    shape, classes = codec.latent_shape, data.num_classes if options.labels else 0
-    make = mlp_config if len(shape) == 1 else unet_config
-    out_factor = 2 if options.variance == "learned" else 1
-    config = make(
-        options.preset, shape, num_classes=classes, out_factor=out_factor, width=options.width, depth=options.depth
-    )
+    config = denoiser_config_of(options, data, codec)
     network = build_network(config, seed=options.seed)
     if place.init_from is None:
         return network

@@ -34,19 +34,17 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     from latentdiff.components import load_vae
     from latentdiff.device import resolve_device
     from latentdiff.errors import InputError
-    from latentdiff.nn import VAE, parse_latent, vae_config
+    from latentdiff.nn import VAE
     from latentdiff.nn import build as build_network
     from latentdiff.runs import locate
+    from latentdiff.train.setup import vae_config_of
     from latentdiff.train.vae import VAETask
 
     options, resume = training.resumed("vae", options, place, training.given_options(ctx, options))
     training.prepare(options)
     device = resolve_device(options.device)
     data = training.read_data(options)
-    image = (data.channels, data.height, data.width)
-    config = vae_config(
-        options.preset, image, latent=parse_latent(options.latent), width=options.width, depth=options.depth
-    )
+    config = vae_config_of(options, data)
     network: VAE = build_network(config, seed=options.seed)
     if place.init_from is not None:
         source = locate(Path(place.init_from))

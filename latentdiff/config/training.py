@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from latentdiff.config.base import Config, device_name
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig, ScheduleKind, Variance
-from latentdiff.nn.config import parse_latent
+from latentdiff.nn.config import NetworkKind, parse_latent
 
 
 def _size(text: str) -> str:
@@ -65,7 +65,7 @@ class LoopOptions(Config):
 
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the weights, the data order and the noise")
     steps: int | None = Field(
-        None, ge=1, le=10**9, description="budget: optimizer steps (default: VAE 3000, MLP 6000, UNet 3000)"
+        None, ge=1, le=10**9, description="budget: optimizer steps (default: VAE 3000, MLP 6000, others 3000)"
     )
     epochs: float | None = Field(
         None, gt=0, le=10**6, description="budget instead of --steps: passes over the training set"
@@ -74,11 +74,11 @@ class LoopOptions(Config):
         None, gt=0, le=10**6, description="budget instead of --steps: wall time; the learning rate decays to its end"
     )
     batch: int | None = Field(
-        None, ge=1, le=65536, description="images for one optimizer step (default: VAE 128, MLP 512, UNet 128)"
+        None, ge=1, le=65536, description="images for one optimizer step (default: VAE 128, MLP 512, others 128)"
     )
     accumulate: int = Field(1, ge=1, le=1024, description="split each batch into this many parts to save memory")
     lr: float | None = Field(
-        None, gt=0, le=1, description="peak learning rate of AdamW (default: VAE 0.002, MLP 0.001, UNet 0.0005)"
+        None, gt=0, le=1, description="peak learning rate of AdamW (default: VAE 0.002, MLP 0.002, others 0.0005)"
     )
     warmup: int = Field(100, ge=0, le=10**6, description="steps of linear warm-up")
     decay: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
@@ -135,16 +135,25 @@ class TrainDenoiser(DataOptions, LoopOptions):
     """Everything that defines the training of a denoiser."""
 
     pixel: bool = Field(False, description="work on pixels, without a VAE")
+    pixel_scale: float = Field(
+        1.0, ge=0.01, le=100, description="pixels lie in [-scale, scale], e.g. 0.5; with --pixel only"
+    )
     vae: str | None = Field(None, description="run or checkpoint of the VAE (default: the newest VAE run)")
     preset: Literal["small", "base", "large"] = Field(
         "small", description="size of the network: small trains in minutes on a CPU, large wants a GPU"
+    )
+    network: Literal["auto", NetworkKind] = Field(
+        "auto",
+        description="mlp for vector latents; unet, cnn (five plain convolutions) or course-unet (one-hot class and fully "
+        "connected time blocks) for spatial latents and pixels; auto: mlp or unet",
     )
     width: int | None = Field(
         None,
         ge=8,
         le=8192,
         multiple_of=8,
-        description="units of the MLP (default: by preset, 512, 1024 or 2048) or base channels of the UNet (24 to 256)",
+        description="units of the MLP (default: by preset, 320, 1024 or 2048), base channels of the UNet (24 to 256), the "
+        "CNN (16 to 64) or the course UNet (64 to 256)",
     )
     depth: int | None = Field(
         None,
@@ -161,6 +170,11 @@ class TrainDenoiser(DataOptions, LoopOptions):
         "fixed", description="learned: also learn the reverse variance (hybrid loss of Nichol & Dhariwal)"
     )
     weighting: Literal["uniform", "min-snr"] = Field("uniform", description="loss weight over noise levels")
+    time_sampling: Literal["auto", "uniform", "stratified", "logit-normal"] = Field(
+        "auto",
+        description="noise levels of a batch: uniform (independent), stratified (spread evenly over all), logit-normal "
+        "(spread, more in the middle); auto: logit-normal on latents, stratified on pixels and with a learned variance",
+    )
     schedule: ScheduleKind = Field("cosine", description="noise schedule")
     T: int = Field(1000, ge=1, le=100_000, description="number of noise levels")
     beta_start: float | None = Field(
@@ -174,7 +188,22 @@ class TrainDenoiser(DataOptions, LoopOptions):
         self.diffusion()
         if self.pixel and self.vae is not None:
             raise ValueError(f"--pixel works without a VAE, got --vae {self.vae}")
+        if self.variance == "learned" and self.time_sampling == "logit-normal":
+            raise ValueError(
+                "--variance learned needs all levels alike: --time-sampling uniform or stratified, got logit-normal"
+            )
+        if self.pixel_scale != 1 and not self.pixel:
+            raise ValueError(f"--pixel-scale is for models of pixels (--pixel), got {self.pixel_scale:g} without it")
+        if self.depth is not None and self.network in ("cnn", "course-unet"):
+            raise ValueError(f"--depth does not apply to --network {self.network}, got {self.depth}")
         return self
+
+    @property
+    def resolved_time_sampling(self) -> Literal["uniform", "stratified", "logit-normal"]:
+        """What "auto" means here: measured on latents (docs/quality.md); the bound of a learned variance is a mean over levels."""
+        if self.time_sampling == "auto":
+            return "stratified" if self.pixel or self.variance == "learned" else "logit-normal"
+        return self.time_sampling
 
     def diffusion(self) -> DiffusionConfig:
         """The process that the network learns; pixel models clip their estimates to the range of images."""
@@ -186,7 +215,10 @@ class TrainDenoiser(DataOptions, LoopOptions):
             zero_terminal_snr=self.zero_snr,
         )
         return DiffusionConfig(
-            schedule=schedule, prediction=self.prediction, variance=self.variance, clip=1.0 if self.pixel else None
+            schedule=schedule,
+            prediction=self.prediction,
+            variance=self.variance,
+            clip=self.pixel_scale if self.pixel else None,
         )
 
 

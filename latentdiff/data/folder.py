@@ -120,12 +120,23 @@ def _labels(
     return np.array([number[top] for top in tops], dtype=np.int64), tuple(shown(name) for name in names)
 
 
-def load_folder(root: Path, fit: Fit, *, seed: int) -> Parts:
-    """Read all PNG, JPEG and WEBP files below `root`, in the sorted order of their relative paths.
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """All images below a folder in the sorted order of their relative ``paths``; ``splits``: train, val or test for each."""
 
-    Top folders train, val (valid, validation) and test are the splits if there is a train; else 90/5/5 by a hash of
-    (seed, path). Labels come from metadata.jsonl, else from class folders if there are two and every image is in one.
-    InputError if nothing (or less than half) is usable, sizes differ and none was asked for, or annotations are wrong.
+    paths: tuple[str, ...]
+    images: Part
+    classes: tuple[str, ...] | None
+    splits: tuple[str | None, ...] | None
+    notes: tuple[str, ...]
+
+
+def read_folder(root: Path, fit: Fit) -> Folder:
+    """Read all PNG, JPEG and WEBP files below `root`; what :func:`load_folder` splits.
+
+    Top folders train, val (valid, validation) and test are the splits if there is a train. Labels come from
+    metadata.jsonl, else from class folders if there are two and every image is in one. InputError if nothing (or less
+    than half) is usable, sizes differ and none was asked for, or annotations are wrong.
     """
     suffixes = (*SUFFIXES, *_OTHER_SUFFIXES)
     tree = walk(root, suffixes=suffixes)
@@ -149,12 +160,19 @@ def load_folder(root: Path, fit: Fit, *, seed: int) -> Parts:
     labels, classes = _labels(root, read.paths, places, found)
     captions = tuple(found.captions.get(path, "") for path in read.paths)
     everything = Part(images, labels, captions if any(captions) else None)
-    if has_splits:
-        splits = np.array([_split_of(path) for path in read.paths])
-        rows = [np.flatnonzero(splits == name) for name in ("train", "val", "test")]
+    splits = tuple(_split_of(path) for path in read.paths) if has_splits else None
+    return Folder(read.paths, everything, classes, splits, (*read.notes, *notes))
+
+
+def load_folder(root: Path, fit: Fit, *, seed: int) -> Parts:
+    """The images of :func:`read_folder` split by their top folders, else 90/5/5 by a hash of (seed, path)."""
+    found = read_folder(root, fit)
+    if found.splits is None:
+        rows = list(by_path(found.paths, seed=seed))
     else:
-        rows = list(by_path(read.paths, seed=seed))
-    train, val, test = (everything.take(row) if len(row) else None for row in rows)
+        splits = np.array(found.splits)
+        rows = [np.flatnonzero(splits == name) for name in ("train", "val", "test")]
+    train, val, test = (found.images.take(row) if len(row) else None for row in rows)
     if train is None:
         raise InputError(f"{root}: expected usable images in train, found none")
-    return Parts(train, val, test, classes=classes, notes=(*read.notes, *notes))
+    return Parts(train, val, test, classes=found.classes, notes=found.notes)

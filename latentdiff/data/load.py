@@ -14,12 +14,13 @@ from latentdiff.data.folder import load_folder
 from latentdiff.data.idx import has_idx, load_idx
 from latentdiff.data.mnist import load_mnist
 from latentdiff.data.npz import load_npz
+from latentdiff.data.openmoji import load_openmoji
 from latentdiff.data.part import Part, Parts, number_labels
 from latentdiff.data.split import complete
 from latentdiff.data.types import Dataset, Split
 from latentdiff.errors import InputError
 
-_EXPECTED = "mnist5k, mnist, a .npz file, a folder of idx files or a folder of images"
+_EXPECTED = "mnist5k, mnist, openmoji, a .npz file, a folder of idx files or a folder of images"
 
 
 def _as_split(part: Part, labels: NDArray[np.int64] | None) -> Split:
@@ -75,7 +76,7 @@ def load_dataset(
     root: Path | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Load a built-in data set ("mnist5k", "mnist") or a path: .npz, folder of idx files, folder of images.
+    """Load a data set by name ("mnist5k", "mnist", "openmoji") or a path: .npz, folder of idx files, folder of images.
 
     size: one side or (height, width) in pixels, None for the images' own; channels: 1 (grey) or 3 (RGB), None for the
     images' own; resize: "crop" (shorter side to size, then the center), "stretch" or "pad"; root: where "mnist" is
@@ -90,6 +91,8 @@ def load_dataset(
         parts = load_mnist5k()
     elif data == "mnist":
         parts = load_mnist(data_root(root))
+    elif data == "openmoji":
+        parts = load_openmoji(fit, seed=seed)
     else:
         parts = _read_path(str(data), fit, seed=seed)
     return _assemble(str(data), parts, fit, seed=seed)

@@ -19,6 +19,11 @@ MAX_BYTES = 8 * 2**30
 BOMB_RATIO, BOMB_BYTES = 200, 64 * 2**20
 """Arrays above BOMB_BYTES may be at most BOMB_RATIO times as large as what is in the file (MNIST: 5)."""
 _CHUNK = 1024
+_KEYS = {
+    **{part: (f"x{part}", f"y{part}", f"caption{part}") for part in ("_train", "_val", "_test", "")},
+    "samples": ("images", "labels", "captions"),
+}
+"""Images, labels and captions of each part; the last are of images without a split, as `latentdiff sample` writes them."""
 
 
 def check_expansion(size: int, compressed: int, *, source: str) -> None:
@@ -107,25 +112,25 @@ def _to_channels_last(images: NDArray[np.uint8], *, key: str, source: str) -> ND
     return images
 
 
-def _read_part(archive: zipfile.ZipFile, suffix: str, *, source: str) -> tuple[Part, list[str]]:
-    """The images x<suffix> with labels y<suffix> and captions caption<suffix> where they are there."""
+def _read_part(archive: zipfile.ZipFile, part: str, *, source: str) -> tuple[Part, list[str]]:
+    """The images of a part, with labels and captions where they are there (see _KEYS)."""
     names = set(archive.namelist())
-    key = f"x{suffix}"
+    key, label, caption = _KEYS[part]
     pixels, note = _to_uint8(_read_array(archive, key, source=source), key=key, source=source)
     images = _to_channels_last(pixels, key=key, source=source)
     notes = [note] if note else []
     if images.shape[3] == 4:
         images, notes = flatten_alpha(images), [*notes, "composited images with alpha on white"]
     labels = captions = None
-    if f"y{suffix}.npy" in names:
-        labels = _read_array(archive, f"y{suffix}", source=source)
+    if f"{label}.npy" in names:
+        labels = _read_array(archive, label, source=source)
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        _check_rows(labels, len(images), key=f"y{suffix}", images=key, source=source)
-    if f"caption{suffix}.npy" in names:
-        texts = _read_array(archive, f"caption{suffix}", source=source)
-        _check_rows(texts, len(images), key=f"caption{suffix}", images=key, source=source)
+        _check_rows(labels, len(images), key=label, images=key, source=source)
+    if f"{caption}.npy" in names:
+        texts = _read_array(archive, caption, source=source)
+        _check_rows(texts, len(images), key=caption, images=key, source=source)
         if texts.dtype.kind != "U":
-            raise InputError(f"{source}: expected strings in caption{suffix}, found {texts.dtype}")
+            raise InputError(f"{source}: expected strings in {caption}, found {texts.dtype}")
         captions = tuple(str(text) for text in texts.tolist())
     return Part(images, labels, captions), notes
 
@@ -137,7 +142,7 @@ def _check_rows(array: NDArray[np.generic], n: int, *, key: str, images: str, so
 
 
 def load_npz(path: Path) -> Parts:
-    """Read x_train (x_val, x_test optional) or x, with labels y_* and captions caption_* where given.
+    """Read x_train (x_val, x_test optional) or x, with labels y_* and captions caption_*, or images, labels, captions.
 
     Images [N, H, W], [N, H, W, C] or [N, C, H, W], C in 1, 3, 4; uint8, other integers in 0..255, floats in [0, 1].
     InputError for damaged files, object arrays, zip bombs, missing keys, wrong shapes or values.
@@ -146,12 +151,15 @@ def load_npz(path: Path) -> Parts:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-            suffixes = ["_train", "_val", "_test"] if "x_train.npy" in names else [""]
-            found = [suffix for suffix in suffixes if f"x{suffix}.npy" in names]
+            split = [part for part in ("_train", "_val", "_test") if f"{_KEYS[part][0]}.npy" in names]
+            whole = [part for part in ("", "samples") if f"{_KEYS[part][0]}.npy" in names][:1]
+            found = split if "_train" in split else whole
             if not found:
                 keys = ", ".join(sorted(name.removesuffix(".npy") for name in names)[:8]) or "nothing"
-                raise InputError(f"{source}: expected the arrays x_train, y_train, x_test, y_test or x, found {keys}")
-            parts = {suffix: _read_part(archive, suffix, source=source) for suffix in found}
+                raise InputError(
+                    f"{source}: expected the arrays x_train, y_train, x_test, y_test, or x, or images, found {keys}"
+                )
+            parts = {part: _read_part(archive, part, source=source) for part in found}
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
         if isinstance(error, InputError):
             raise
@@ -159,7 +167,7 @@ def load_npz(path: Path) -> Parts:
     except MemoryError as error:
         raise InputError(f"{source}: expected arrays that fit into memory, found larger ones") from error
     notes = tuple(dict.fromkeys(note for _, part_notes in parts.values() for note in part_notes))
-    if found == [""]:
-        return Parts(parts[""][0], pooled=True, notes=notes)
+    if found == whole:
+        return Parts(parts[found[0]][0], pooled=True, notes=notes)
     val, test = (parts[key][0] if key in parts else None for key in ("_val", "_test"))
     return Parts(parts["_train"][0], val, test, notes=notes)

@@ -9,19 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 from latentdiff.nn.config import (
     CONFIGS,
+    CNNConfig,
+    CourseUNetConfig,
     DenoiserConfig,
     MLPConfig,
     NetConfig,
+    NetworkKind,
     UNetConfig,
     VAEConfig,
     class_name,
     parse_latent,
     read_config,
 )
-from latentdiff.nn.presets import PRESETS, mlp_config, unet_config, vae_config
+from latentdiff.nn.presets import (
+    PRESETS,
+    cnn_config,
+    course_unet_config,
+    mlp_config,
+    network_config,
+    unet_config,
+    vae_config,
+)
 
 if TYPE_CHECKING:
     from latentdiff.nn.autoencoder import VAE, Posterior
+    from latentdiff.nn.cnn import CNNDenoiser
+    from latentdiff.nn.course_unet import CourseUNetDenoiser
     from latentdiff.nn.embed import Conditioning, timestep_embedding
     from latentdiff.nn.factory import CLASSES, build, tensor_shapes
     from latentdiff.nn.mlp import MLPDenoiser
@@ -32,18 +45,26 @@ __all__ = [
     "CONFIGS",
     "PRESETS",
     "VAE",
+    "CNNConfig",
+    "CNNDenoiser",
     "Conditioning",
+    "CourseUNetConfig",
+    "CourseUNetDenoiser",
     "DenoiserConfig",
     "MLPConfig",
     "MLPDenoiser",
     "NetConfig",
+    "NetworkKind",
     "Posterior",
     "UNetConfig",
     "UNetDenoiser",
     "VAEConfig",
     "build",
     "class_name",
+    "cnn_config",
+    "course_unet_config",
     "mlp_config",
+    "network_config",
     "parse_latent",
     "read_config",
     "tensor_shapes",
@@ -55,6 +76,8 @@ __all__ = [
 _LAZY = {
     "VAE": "latentdiff.nn.autoencoder",
     "Posterior": "latentdiff.nn.autoencoder",
+    "CNNDenoiser": "latentdiff.nn.cnn",
+    "CourseUNetDenoiser": "latentdiff.nn.course_unet",
     "Conditioning": "latentdiff.nn.embed",
     "timestep_embedding": "latentdiff.nn.embed",
     "CLASSES": "latentdiff.nn.factory",

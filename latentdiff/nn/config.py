@@ -12,7 +12,14 @@ Classes = Annotated[int, Field(ge=0, le=100_000, description="number of class la
 OutFactor = Annotated[int, Field(ge=1, le=2, description="1, or 2 when the network also learns the variance")]
 Side = Annotated[int, Field(ge=8, le=1024)]
 GridSide = Annotated[int, Field(ge=4, le=1024)]
+# strict=False on tuples admits the lists of JSON and YAML; their numbers stay strict
+GridShape = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=4096)], GridSide, GridSide],
+    Field(strict=False, description="channels, height and width of what is denoised, sides 4 to 1024"),
+]
+NetworkKind = Literal["mlp", "unet", "cnn", "course-unet"]
 
+COURSE_MAX_SIDE = 256  # its bottleneck has a weight for each pixel of the lowest resolution
 VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this many pixels a side
 
 
@@ -23,7 +30,6 @@ class _Config(BaseModel):
 class VAEConfig(_Config):
     """Autoencoder between images [C, H, W] and a vector latent [L] or a spatial latent [c, h, w]."""
 
-    # strict=False on tuples admits the lists of JSON and YAML; their numbers stay strict
     image: Annotated[
         tuple[Literal[1, 3], Side, Side],
         Field(strict=False, description="channels (1 or 3), height and width of the images, sides 8 to 1024 pixels"),
@@ -105,10 +111,7 @@ class UNetConfig(_Config):
     """UNet denoiser for spatial latents and pixels [C, H, W]."""
 
     kind: Literal["unet"] = "unet"
-    shape: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=4096)], GridSide, GridSide],
-        Field(strict=False, description="channels, height and width of what is denoised, sides 4 to 1024"),
-    ]
+    shape: GridShape
     width: Width = Field(default=24, description="channels at the full resolution")
     mult: Annotated[
         tuple[Annotated[int, Field(ge=1, le=16)], ...],
@@ -143,13 +146,68 @@ class UNetConfig(_Config):
         return self
 
 
-DenoiserConfig = MLPConfig | UNetConfig
-NetConfig = VAEConfig | MLPConfig | UNetConfig
+class CNNConfig(_Config):
+    """Plain convolutional denoiser for pixels and spatial latents [C, H, W]: one resolution, no skips."""
 
-CONFIGS: dict[str, type[VAEConfig] | type[MLPConfig] | type[UNetConfig]] = {
+    kind: Literal["cnn"] = "cnn"
+    shape: GridShape
+    channels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=1024)], ...],
+        Field(strict=False, min_length=1, max_length=32, description="channels after each convolution but the last"),
+    ] = (16, 32, 32, 16)
+    kernels: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=15)], ...],
+        Field(strict=False, min_length=2, max_length=33, description="odd side of the kernel of each convolution"),
+    ] = (7, 7, 7, 3, 3)
+    time_dim: Width = Field(default=64, description="size of the time and label embedding")
+    num_classes: Classes = 0
+    out_factor: OutFactor = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.kernels) != len(self.channels) + 1:
+            raise ValueError(
+                f"kernels: expected {len(self.channels) + 1} for {len(self.channels)} inner widths,"
+                f" got {len(self.kernels)}"
+            )
+        if even := [side for side in self.kernels if side % 2 == 0]:
+            raise ValueError(f"kernels: expected odd sides, got {even[0]}")
+        return self
+
+
+class CourseUNetConfig(_Config):
+    """Textbook UNet of three resolutions for images like 28 x 28, told time and class by fully connected blocks."""
+
+    kind: Literal["course-unet"] = "course-unet"
+    shape: GridShape
+    width: Width = Field(default=64, description="channels at the two upper resolutions, half of the lowest one's")
+    levels: int = Field(default=1000, ge=1, le=100_000, description="timesteps of the process; it sees t / levels")
+    num_classes: Classes = 0
+    out_factor: OutFactor = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if any(side % 4 or side > COURSE_MAX_SIDE for side in self.shape[1:]):
+            raise ValueError(
+                f"shape: expected sides divisible by 4, at most {COURSE_MAX_SIDE}, got {_cross(*self.shape[1:])}"
+            )
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the lowest resolution."""
+        return self.shape[1] // 4, self.shape[2] // 4
+
+
+DenoiserConfig = MLPConfig | UNetConfig | CNNConfig | CourseUNetConfig
+NetConfig = VAEConfig | DenoiserConfig
+
+CONFIGS: dict[str, type[NetConfig]] = {
     "AutoencoderKL": VAEConfig,
     "MLPDenoiser": MLPConfig,
     "UNetDenoiser": UNetConfig,
+    "CNNDenoiser": CNNConfig,
+    "CourseUNetDenoiser": CourseUNetConfig,
 }
 
 

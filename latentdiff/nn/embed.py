@@ -25,15 +25,17 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
 class Conditioning(nn.Module):
     """Timesteps t [B] and labels [B] -> one embedding [B, dim], ready for the layers that modulate a network.
 
-    Row `num_classes` of the label table is the null class (Ho and Salimans 2022: trained by dropping labels).
+    Label `num_classes` is the null class (Ho and Salimans 2022: trained by dropping labels): a row of its own in the
+    label table or, with ``one_hot``, the zero vector in front of a linear layer.
     """
 
-    def __init__(self, dim: int, num_classes: int) -> None:
+    def __init__(self, dim: int, num_classes: int, *, one_hot: bool = False) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.time1 = nn.Linear(2 * FREQUENCIES, dim)
         self.time2 = nn.Linear(dim, dim)
-        self.label = nn.Embedding(num_classes + 1, dim) if num_classes else None
+        table = OneHotLinear(num_classes, dim) if one_hot else nn.Embedding(num_classes + 1, dim)
+        self.label = table if num_classes else None
 
     def forward(self, t: Tensor, labels: Tensor | None) -> Tensor:
         """Embed; labels None means the null class for every sample. ValueError for shapes that do not agree."""
@@ -41,14 +43,35 @@ class Conditioning(nn.Module):
             raise ValueError(f"t: expected shape [B], got {list(t.shape)}")
         sinusoids = timestep_embedding(t, 2 * FREQUENCIES).to(self.time1.weight.dtype)
         e: Tensor = self.time2(F.silu(self.time1(sinusoids)))
-        if self.label is None:
-            if labels is not None:
-                raise ValueError("labels: expected None for a network without classes, got a tensor")
-            return F.silu(e)
-        if labels is None:
-            labels = torch.full_like(t, self.num_classes, dtype=torch.int64)
-        if labels.shape != t.shape or labels.dtype != torch.int64:
-            raise ValueError(
-                f"labels: expected int64 of shape {list(t.shape)}, got {labels.dtype} of shape {list(labels.shape)}"
-            )
-        return F.silu(e + self.label(labels))
+        known = checked_labels(labels, t, num_classes=self.num_classes)
+        return F.silu(e) if self.label is None else F.silu(e + self.label(known))
+
+
+class OneHotLinear(nn.Linear):
+    """Labels int64 [B] -> [B, out_features]: a linear layer of one-hot vectors, zero ones for the null class."""
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Label ``in_features`` is the null class: only the bias is left of it."""
+        return super().forward(one_hot(labels, self.in_features).to(self.weight.dtype))
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """Labels int64 [B] in 0..num_classes as float32 [B, num_classes]; the last one, the null class, is the zero vector."""
+    hot = torch.zeros(len(labels), num_classes + 1, device=labels.device)
+    return hot.scatter(1, labels[:, None], 1.0)[:, :num_classes]
+
+
+def checked_labels(labels: Tensor | None, t: Tensor, *, num_classes: int) -> Tensor:
+    """Labels int64 [B] for timesteps t [B]: the null class for every sample where None is given.
+
+    ValueError for labels of another shape or type, or for a network without classes.
+    """
+    if labels is None:
+        return torch.full_like(t, num_classes, dtype=torch.int64)
+    if not num_classes:
+        raise ValueError("labels: expected None for a network without classes, got a tensor")
+    if labels.shape != t.shape or labels.dtype != torch.int64:
+        raise ValueError(
+            f"labels: expected int64 of shape {list(t.shape)}, got {labels.dtype} of shape {list(labels.shape)}"
+        )
+    return labels

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from latentdiff.nn.autoencoder import VAE
-from latentdiff.nn.config import MLPConfig, NetConfig, UNetConfig, VAEConfig
+from latentdiff.nn.cnn import CNNDenoiser
+from latentdiff.nn.config import CNNConfig, CourseUNetConfig, MLPConfig, NetConfig, UNetConfig, VAEConfig
+from latentdiff.nn.course_unet import CourseUNetDenoiser
 from latentdiff.nn.layers import ZeroConv2d, ZeroLinear
 from latentdiff.nn.mlp import MLPDenoiser
 from latentdiff.nn.unet import UNetDenoiser
@@ -17,7 +19,10 @@ CLASSES: dict[str, tuple[type[NetConfig], type[nn.Module]]] = {
     "AutoencoderKL": (VAEConfig, VAE),
     "MLPDenoiser": (MLPConfig, MLPDenoiser),
     "UNetDenoiser": (UNetConfig, UNetDenoiser),
+    "CNNDenoiser": (CNNConfig, CNNDenoiser),
+    "CourseUNetDenoiser": (CourseUNetConfig, CourseUNetDenoiser),
 }
+CONFIG_NAMES = [config.__name__ for config, _ in CLASSES.values()]
 LABEL_STD = 0.5  # about the size of the time embedding at the start
 
 
@@ -27,6 +32,10 @@ def build(config: VAEConfig, seed: int = 0) -> VAE: ...
 def build(config: MLPConfig, seed: int = 0) -> MLPDenoiser: ...
 @overload
 def build(config: UNetConfig, seed: int = 0) -> UNetDenoiser: ...
+@overload
+def build(config: CNNConfig, seed: int = 0) -> CNNDenoiser: ...
+@overload
+def build(config: CourseUNetConfig, seed: int = 0) -> CourseUNetDenoiser: ...
 def build(config: NetConfig, seed: int = 0) -> nn.Module:
     """The network of a configuration, float32 on the CPU; its weights depend on the seed and on nothing else.
 
@@ -74,7 +83,11 @@ def _construct(config: NetConfig) -> nn.Module:
             return MLPDenoiser(config)
         case UNetConfig():
             return UNetDenoiser(config)
-    raise TypeError(f"config: expected one of VAEConfig, MLPConfig, UNetConfig, got {type(config).__name__}")
+        case CNNConfig():
+            return CNNDenoiser(config)
+        case CourseUNetConfig():
+            return CourseUNetDenoiser(config)
+    raise TypeError(f"config: expected one of {', '.join(CONFIG_NAMES)}, got {type(config).__name__}")
 
 
 @torch.no_grad()

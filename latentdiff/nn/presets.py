@@ -5,9 +5,18 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from latentdiff.errors import InputError
-from latentdiff.nn.config import MLPConfig, UNetConfig, VAEConfig, one_line_of
+from latentdiff.nn.config import (
+    CNNConfig,
+    CourseUNetConfig,
+    DenoiserConfig,
+    MLPConfig,
+    NetworkKind,
+    UNetConfig,
+    VAEConfig,
+    one_line_of,
+)
 
-_C = TypeVar("_C", VAEConfig, MLPConfig, UNetConfig)
+_C = TypeVar("_C", VAEConfig, MLPConfig, UNetConfig, CNNConfig, CourseUNetConfig)
 
 # "unet" is for images, "unet_latent" for small grids (GRID_LIMIT pixels a side at most), where width costs little
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -17,7 +26,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "large": {"width": 128, "depth": 2, "hidden": 1024},
     },
     "mlp": {
-        "small": {"width": 512, "depth": 4, "expand": 2, "time_dim": 128},
+        "small": {"width": 320, "depth": 4, "expand": 2, "time_dim": 128},
         "base": {"width": 1024, "depth": 6, "expand": 2, "time_dim": 256},
         "large": {"width": 2048, "depth": 8, "expand": 2, "time_dim": 512},
     },
@@ -31,6 +40,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "base": {"width": 128, "mult": (1, 2), "depth": 2, "attention": (0, 1), "heads": 4, "groups": 32},
         "large": {"width": 256, "mult": (1, 2), "depth": 3, "attention": (0, 1), "heads": 8, "groups": 32},
     },
+    "cnn": {
+        "small": {"channels": (16, 32, 32, 16), "kernels": (7, 7, 7, 3, 3), "time_dim": 64},
+        "base": {"channels": (32, 64, 64, 32), "kernels": (7, 7, 7, 3, 3), "time_dim": 128},
+        "large": {"channels": (64, 128, 128, 64), "kernels": (7, 7, 7, 3, 3), "time_dim": 256},
+    },
+    "course-unet": {"small": {"width": 64}, "base": {"width": 128}, "large": {"width": 256}},
 }
 GRID_LIMIT = 16
 
@@ -104,6 +119,85 @@ def unet_config(
         heads=heads,
         groups=groups,
     )
+
+
+def cnn_config(
+    preset: str,
+    shape: tuple[int, ...],
+    *,
+    num_classes: int = 0,
+    out_factor: int = 1,
+    width: int | None = None,
+    channels: tuple[int, ...] | None = None,
+    kernels: tuple[int, ...] | None = None,
+    time_dim: int | None = None,
+) -> CNNConfig:
+    """Plain CNN denoiser of a named preset for shape (C, H, W); numbers given override it. InputError if invalid.
+
+    ``width`` w stands for the channels w, 2 w, 2 w, w where ``channels`` are not given.
+    """
+    if width is not None and channels is None:
+        channels = (width, 2 * width, 2 * width, width)
+    return _make(
+        CNNConfig,
+        _preset("cnn", preset),
+        shape=shape,
+        num_classes=num_classes,
+        out_factor=out_factor,
+        channels=channels,
+        kernels=kernels,
+        time_dim=time_dim,
+    )
+
+
+def course_unet_config(
+    preset: str,
+    shape: tuple[int, ...],
+    *,
+    levels: int,
+    num_classes: int = 0,
+    out_factor: int = 1,
+    width: int | None = None,
+) -> CourseUNetConfig:
+    """Course UNet of a named preset for shape (C, H, W) and a process of ``levels`` timesteps. InputError if invalid."""
+    return _make(
+        CourseUNetConfig,
+        _preset("course-unet", preset),
+        shape=shape,
+        levels=levels,
+        num_classes=num_classes,
+        out_factor=out_factor,
+        width=width,
+    )
+
+
+def network_config(
+    kind: NetworkKind | None,
+    preset: str,
+    shape: tuple[int, ...],
+    *,
+    levels: int,
+    num_classes: int = 0,
+    out_factor: int = 1,
+    width: int | None = None,
+    depth: int | None = None,
+) -> DenoiserConfig:
+    """Denoiser of a kind for what has ``shape``; None: an MLP for vectors, a UNet for grids. InputError if it cannot be."""
+    vector = len(shape) == 1
+    kind = kind or ("mlp" if vector else "unet")
+    if vector != (kind == "mlp"):
+        found = "a vector" if vector else "a grid"
+        able = "mlp" if vector else "unet, cnn or course-unet"
+        raise InputError(f"network: expected {able} for {found} of {'x'.join(map(str, shape))}, got {kind}")
+    if depth is not None and kind in ("cnn", "course-unet"):
+        raise InputError(f"depth: expected none for a {kind}, whose layers are fixed, got {depth}")
+    if kind == "mlp":
+        return mlp_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width, depth=depth)
+    if kind == "unet":
+        return unet_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width, depth=depth)
+    if kind == "cnn":
+        return cnn_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width)
+    return course_unet_config(preset, shape, levels=levels, num_classes=num_classes, out_factor=out_factor, width=width)
 
 
 def _preset(family: str, name: str) -> dict[str, Any]:

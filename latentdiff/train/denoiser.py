@@ -26,6 +26,7 @@ from latentdiff.predict import target, to_x0
 from latentdiff.random import Key
 from latentdiff.schedule import make_schedule
 from latentdiff.train.images import CHUNK, Images, data_key
+from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
 
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels
@@ -45,7 +46,7 @@ class DenoiserTask:
         self.default_steps = 6000 if vector else 3000
         self.betas = (0.9, 0.999)
         self.batch = options.batch or (512 if vector else 128)
-        self.peak_lr = options.lr or (1e-3 if vector else 5e-4)
+        self.peak_lr = options.lr or (2e-3 if vector else 5e-4)
         self.options, self.network, self.codec, self.device = options, network, codec.to(device), device
         self.diffusion = options.diffusion()
         self.schedule = make_schedule(self.diffusion.schedule)
@@ -55,7 +56,8 @@ class DenoiserTask:
         self.num_classes = denoiser_config(network).num_classes
         self.data, self.classes = data.name, (data.classes or ()) if self.num_classes else ()
         self._coefficients, self._weights, self._recover = (table.to(device) for table in self._tables())
-        self._bound = VariationalBound(self.schedule, bins=options.pixel) if options.variance == "learned" else None
+        bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
+        self._bound = bound if options.variance == "learned" else None
         self._cached = self._cache()
 
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,11 +101,17 @@ class DenoiserTask:
             labels = torch.where(draws < self.options.label_dropout * DROP_RESOLUTION, self.num_classes, labels)
         return labels.to(self.device)
 
+    def _levels(self, positions: Tensor) -> Tensor:
+        """The level of each position, int64 [B] in 1..T."""
+        options = self.options
+        kind = options.resolved_time_sampling
+        return draw_levels(kind, positions, batch=self.batch, seed=options.seed, T=self.schedule.T)
+
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Weighted squared error of the prediction at one random level for each image."""
         key = data_key(positions, seed=self.options.seed, device=self.device)
         x0 = self._latents(positions, indices, key)
-        t = 1 + integers("level", positions, seed=self.options.seed, choices=self.schedule.T).to(self.device)
+        t = self._levels(positions).to(self.device)
         with autocast(self.options, self.device):
             error, bound = self._errors(
                 self.network, x0, t, self._labels(self.images.split, indices, positions), key.at("train")

