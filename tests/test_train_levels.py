@@ -21,7 +21,9 @@ def levels(kind: TimeSampling, n: int, *, batch: int = BATCH, T: int = T, seed: 
 def test_a_level_depends_on_its_position_alone(kind: TimeSampling) -> None:
     whole = levels(kind, 100)
     assert whole.dtype == torch.int64
-    parts = [draw_levels(kind, torch.arange(100)[part], batch=BATCH, seed=3, T=T) for part in torch.arange(100).split(7)]
+    parts = [
+        draw_levels(kind, torch.arange(100)[part], batch=BATCH, seed=3, T=T) for part in torch.arange(100).split(7)
+    ]
     assert torch.equal(torch.cat(parts), whole)
     assert not torch.equal(levels(kind, 100, seed=4), whole)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import Dataset, Split, to_float
-from latentdiff.nn import VAE, VAEConfig, build
+from latentdiff.nn import VAE, VAEConfig, build, vae_config
 from latentdiff.random import Key
 from latentdiff.train.vae import VAETask
 
@@ -135,3 +135,48 @@ def test_the_statistics_are_those_of_the_whole_training_set(latent: tuple[int, .
         assert float(statistics.mean[c]) == pytest.approx(float(mean.mean()), rel=1e-4, abs=1e-6)
         expected = math.sqrt(mean.var(correction=0) + variance.mean())
         assert float(statistics.std[c]) == pytest.approx(expected, rel=1e-5)
+
+
+def digits(shape: tuple[int, int] = (28, 28)) -> Dataset:
+    """Grey noise in the shape of digits, ten classes named after them."""
+    g = torch.Generator().manual_seed(0)
+    part = Split(torch.randint(0, 256, (20, 1, *shape), generator=g, dtype=torch.uint8), torch.arange(20) % 10)
+    return Dataset("d", part, part, part, classes=tuple("0123456789"))
+
+
+def parts_of_loss(**options: Any) -> tuple[float, dict[str, float]]:
+    network = build(vae_config("small", (1, 28, 28), latent=(UNITS,), width=8), seed=1)
+    task = VAETask(TrainVAE(bf16="off", beta=0.5, beta_warmup=0, **options), digits(), network, CPU)
+    loss, parts = task.loss(0, torch.arange(8), torch.arange(8))
+    return loss.item(), {name: value.item() for name, value in parts.items()}
+
+
+def test_digits_get_a_perceptual_term_and_it_is_weighted_as_told() -> None:
+    plain, without = parts_of_loss(perceptual=0)
+    assert "perceptual" not in without
+    assert plain == pytest.approx((without["reconstruction"] + 0.5 * without["kl"]) / 784, rel=1e-6)
+    for weight, options in ((0.2, {}), (3.0, {"perceptual": 3.0, "perceptual_network": "mnist"})):
+        loss, parts = parts_of_loss(**options)
+        assert parts["perceptual"] > 0.01
+        assert loss == pytest.approx(plain + weight * parts["perceptual"], rel=1e-5)
+
+
+def test_other_images_get_none_unless_asked_for() -> None:
+    task = make_task(make_vae())
+    assert "perceptual" not in task.loss(0, torch.arange(4), torch.arange(4))[1]
+    asked = make_task(make_vae(), perceptual=0.1, perceptual_network="mnist")
+    assert "perceptual" in asked.loss(0, torch.arange(4), torch.arange(4))[1]
+
+
+def test_the_validation_loss_holds_the_perceptual_term() -> None:
+    network = build(vae_config("small", (1, 28, 28), latent=(UNITS,), width=8), seed=1)
+    found = [
+        VAETask(TrainVAE(bf16="off", perceptual=weight), digits(), network, CPU).validate(network)["val_loss"]
+        for weight in (0.0, 1.0, 2.0)
+    ]
+    assert found[2] - found[1] == pytest.approx(found[1] - found[0], rel=1e-4) and found[1] - found[0] > 0.01
+
+
+def test_a_network_without_a_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="need a weight"):
+        TrainVAE(perceptual_network="mnist")

@@ -129,6 +129,29 @@ class TrainVAE(DataOptions, LoopOptions):
     beta: float = Field(0.5, ge=0, le=1000, description="weight of the KL term against the summed reconstruction error")
     beta_warmup: int = Field(200, ge=0, le=10**7, description="steps over which beta rises from 0")
     loss: Literal["mse", "l1", "bce"] = Field("mse", description="reconstruction loss, summed over pixels")
+    perceptual: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="weight of the perceptual distance, against the reconstruction loss of a pixel (default: 0.2 for 28x28 "
+        "grey digits, else 0)",
+    )
+    perceptual_network: Literal["auto", "mnist", "efficientnet-lite0", "lpips-alex", "lpips-vgg"] = Field(
+        "auto", description="network of the perceptual distance; auto: mnist for digits, else efficientnet-lite0"
+    )
+    perceptual_weights: str | None = Field(
+        None,
+        description="its weights (.safetensors), for lpips-alex and lpips-vgg (default: none, the others bring theirs)",
+    )
+
+    @model_validator(mode="after")
+    def _perceptual_is_used(self) -> Self:
+        chosen = self.perceptual_network != "auto" or self.perceptual_weights is not None
+        if chosen and not self.perceptual:
+            raise ValueError(
+                f"--perceptual-network and --perceptual-weights need a weight: --perceptual 0.2, got {self.perceptual or 'none'}"
+            )
+        return self
 
 
 class TrainDenoiser(DataOptions, LoopOptions):

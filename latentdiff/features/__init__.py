@@ -13,12 +13,13 @@ if TYPE_CHECKING:
         NAMES,
         NEEDS_WEIGHTS,
         PERCEPTUAL_NAMES,
+        default_features,
         frechet_name,
         kernel_name,
         perceptual_name,
     )
     from latentdiff.features.network import CHUNK, FeatureNetwork, PerceptualNetwork
-    from latentdiff.features.perceptual import perceptual_distance
+    from latentdiff.features.perceptual import perceptual_distance, perceptual_loss
 
 __all__ = [
     "CHUNK",
@@ -28,11 +29,13 @@ __all__ = [
     "FeatureNetwork",
     "Features",
     "PerceptualNetwork",
+    "default_features",
     "extract",
     "feature_network",
     "frechet_name",
     "kernel_name",
     "perceptual_distance",
+    "perceptual_loss",
     "perceptual_name",
     "perceptual_network",
 ]
@@ -45,11 +48,13 @@ _HOME = {
     "FeatureNetwork": "network",
     "Features": "extraction",
     "PerceptualNetwork": "network",
+    "default_features": "names",
     "extract": "extraction",
     "feature_network": "load",
     "frechet_name": "names",
     "kernel_name": "names",
     "perceptual_distance": "perceptual",
+    "perceptual_loss": "perceptual",
     "perceptual_name": "names",
     "perceptual_network": "load",
 }

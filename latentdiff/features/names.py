@@ -1,5 +1,7 @@
 """The feature networks by name, and what the figures made with them may be called; needs no torch."""
 
+from collections.abc import Sequence
+
 NAMES = ("mnist", "efficientnet-lite0", "inception")
 """Networks whose features the Fréchet and kernel distances compare."""
 PERCEPTUAL_NAMES = ("mnist", "efficientnet-lite0", "lpips-alex", "lpips-vgg")
@@ -7,7 +9,15 @@ PERCEPTUAL_NAMES = ("mnist", "efficientnet-lite0", "lpips-alex", "lpips-vgg")
 NEEDS_WEIGHTS = ("inception", "lpips-alex", "lpips-vgg")
 """Networks whose weights the user brings, as a safetensors file."""
 
+DIGIT_SHAPE, DIGITS = (1, 28, 28), tuple("0123456789")
+
 _LPIPS = {"lpips-alex": "LPIPS (alex)", "lpips-vgg": "LPIPS (vgg)"}
+
+
+def default_features(shape: Sequence[int], classes: Sequence[str] | None) -> str:
+    """The feature network for images [C, H, W]: mnist for 28x28 grey ones with ten or no classes, which are taken for digits."""
+    digits = tuple(shape) == DIGIT_SHAPE and (not classes or tuple(classes) == DIGITS)
+    return "mnist" if digits else "efficientnet-lite0"
 
 
 def frechet_name(network: str) -> str:

@@ -35,7 +35,7 @@ class FeatureNetwork:
 class PerceptualNetwork:
     """A network whose maps are compared position by position.
 
-    ``maps``: uint8 images [N, C, H, W] on ``device`` -> one [N, C_l, H_l, W_l] for each layer l; ``weights``: [C_l] for
+    ``maps``: images [N, C, H, W] on ``device``, uint8 or (for gradients) float in 0..255 -> one [N, C_l, H_l, W_l] for each layer l; ``weights``: [C_l] for
     each layer, the w_l of Zhang et al. 2018, eq. 1. ``name``, ``sha256`` and ``chunk`` as in `FeatureNetwork`.
     """
 

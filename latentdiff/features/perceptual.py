@@ -12,6 +12,7 @@ from latentdiff.features.extraction import full_chunks, in_float64, reproducible
 from latentdiff.features.network import PerceptualNetwork
 from latentdiff.features.pixels import check_images
 
+SMOOTH = 1e-6  # beside the squared norm, in training
 EPS = 1e-10  # beside the norm of a position's channels, as in the authors' code
 
 
@@ -29,6 +30,25 @@ def maps_distance(a: Sequence[Tensor], b: Sequence[Tensor], weights: Sequence[Te
 
 def _unit(x: Tensor) -> Tensor:
     return x / (x.square().sum(1, keepdim=True).sqrt() + EPS)
+
+
+def perceptual_loss(network: PerceptualNetwork, a: Tensor, b: Tensor) -> Tensor:
+    """The distance [N] in float32 of images [N, C, H, W] in [-1, 1], to train with: differentiable in ``a`` alone.
+
+    Where all channels of a position are near zero the norm is smoothed, so that gradients stay finite.
+    """
+    with torch.no_grad():
+        theirs = network.maps((b + 1) * 127.5)
+    layers = []
+    for x, y, weight in zip(network.maps((a + 1) * 127.5), theirs, network.weights, strict=True):
+        squares = (_smooth_unit(x) - _smooth_unit(y)).square().mean((2, 3))
+        layers.append((squares * weight.to(squares)).sum(1))
+    return torch.stack(layers).sum(0)
+
+
+def _smooth_unit(x: Tensor) -> Tensor:
+    x = x.float()
+    return x * torch.rsqrt(x.square().sum(1, keepdim=True) + SMOOTH)
 
 
 def perceptual_distance(network: PerceptualNetwork, a: Tensor, b: Tensor, *, batch: int = 500) -> Tensor:

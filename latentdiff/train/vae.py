@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from latentdiff.codec import LatentStatistics, StatisticsAccumulator
 from latentdiff.components import model_index, save_vae
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import Dataset, Split
+from latentdiff.features import PerceptualNetwork, default_features, perceptual_loss, perceptual_network
 from latentdiff.nn import VAE, Posterior
 from latentdiff.picture import pair_grid, save_image
 from latentdiff.random import Key
@@ -23,6 +24,27 @@ from latentdiff.train.precision import autocast
 
 ACTIVE = 0.01  # a latent unit is active if its posterior mean varies more than this over the data (Burda et al. 2016)
 SHOWN = 32  # validation images in the picture
+
+
+PERCEPTUAL = 0.2  # what docs/quality.md found for digits
+
+
+class Perceptual(NamedTuple):
+    """The perceptual term of the loss."""
+
+    weight: float
+    network: PerceptualNetwork
+
+
+def _perceptual(options: TrainVAE, data: Dataset, device: torch.device) -> Perceptual | None:
+    """The term that the options ask for; by default one for digits, whose network is small and in the package."""
+    fitting = default_features((data.channels, data.height, data.width), data.classes)
+    weight = options.perceptual if options.perceptual is not None else PERCEPTUAL * (fitting == "mnist")
+    if not weight:
+        return None
+    name = fitting if options.perceptual_network == "auto" else options.perceptual_network
+    weights = None if options.perceptual_weights is None else Path(options.perceptual_weights)
+    return Perceptual(weight, perceptual_network(name, weights=weights, device=device))
 
 
 class VAETask:
@@ -43,9 +65,13 @@ class VAETask:
         self.size = len(data.train)
         self.index = {"data": data.name, "classes": list(data.classes) if data.classes else None}
         self._statistics: LatentStatistics | None = None
+        self._perceptual = _perceptual(options, data, device)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """(reconstruction + beta KL) / pixels, so that sizes of images compare; beta rises over the warm-up."""
+        """(reconstruction + beta KL) / pixels + weight x perceptual distance, so that sizes of images compare.
+
+        beta rises over the warm-up.
+        """
         x = self.images.batch(positions, indices)
         noise = (
             data_key(positions, seed=self.options.seed, device=self.device)
@@ -58,7 +84,12 @@ class VAETask:
         reconstruction, kl = self._reconstruction(logits.float(), x).mean(), posterior.kl().mean()
         beta = self.options.beta * min(1.0, (step + 1) / max(1, self.options.beta_warmup))
         loss = (reconstruction + beta * kl) / x[0].numel()
-        return loss, {"reconstruction": reconstruction, "kl": kl}
+        parts = {"reconstruction": reconstruction, "kl": kl}
+        if self._perceptual is not None:
+            with autocast(self.options, self.device):
+                distance = perceptual_loss(self._perceptual.network, torch.tanh(logits.float() / 2), x).mean()
+            loss, parts["perceptual"] = loss + self._perceptual.weight * distance, distance
+        return loss, parts
 
     def _reconstruction(self, logits: Tensor, x: Tensor) -> Tensor:
         """The error of each image, summed over pixels, [B]."""
@@ -74,12 +105,16 @@ class VAETask:
         total = {"val_loss": 0.0, "val_kl": 0.0, "val_psnr": 0.0}
         for first, x, posterior in self._posteriors(network, self.val):
             noise = Key.of(first, len(x), device=self.device).at("posterior").normal(network.config.latent)
-            error = self._reconstruction(network.decode_logits(posterior.sample(noise)).float(), x)
+            logits = network.decode_logits(posterior.sample(noise)).float()
+            error = self._reconstruction(logits, x)
             kl = posterior.kl()
             mse = (
                 ((network.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
             )  # of pixels in [0, 1]
             total["val_loss"] += float((error + self.options.beta * kl).double().sum()) / x[0].numel()
+            if self._perceptual is not None:
+                distance = perceptual_loss(self._perceptual.network, torch.tanh(logits / 2), x)
+                total["val_loss"] += self._perceptual.weight * float(distance.double().sum())
             total["val_kl"] += float(kl.double().sum())
             total["val_psnr"] += float((-10 * torch.log10(mse.clamp_min(1e-10))).double().sum())
         return {name: value / len(self.val) for name, value in total.items()}
