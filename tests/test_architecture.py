@@ -17,17 +17,19 @@ MAX_LINES = 300
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors",),
     1: ("config", "nn", "device", "draw", "constant"),
-    2: ("ops", "random", "data"),
+    2: ("ops", "random", "data", "metrics", "features"),
     3: ("schedule", "predict"),
     4: ("denoise", "loss", "ema"),
     5: ("step",),
-    6: ("sample", "codec"),
+    6: ("sample", "plan", "codec"),
     7: ("checkpoint", "runs", "compiled"),
     8: ("components",),
     9: ("picture", "plots", "batching"),
     10: ("pipeline",),
     11: ("train", "bench"),
-    12: ("cli",),
+    12: ("evaluate",),
+    13: ("study",),
+    14: ("cli",),
 }
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 KNOWS_ONLY = {  # tighter than the layers
@@ -37,6 +39,8 @@ KNOWS_ONLY = {  # tighter than the layers
     "data": {"errors", "draw"},
     "config": {"errors", "nn"},
     "constant": set(),
+    "metrics": {"errors"},
+    "features": {"errors"},
     "schedule": {"config"},
     "predict": {"config"},
     "step": {"ops", "denoise", "random", "schedule"},
@@ -44,7 +48,7 @@ KNOWS_ONLY = {  # tighter than the layers
 }
 NO_ROOMS = {"__version__", "_C"}  # a constant, and the kernels where they were built
 LOOKS_BEFORE_IT_LOADS = "ops/native.py"  # at the extension's file, which may be cut off
-DOES_IO = {"data", "checkpoint", "runs", "picture", "plots", "train", "cli"}
+DOES_IO = {"data", "checkpoint", "runs", "picture", "plots", "train", "features", "evaluate", "study", "cli"}
 
 
 def names(files: list[Path]) -> list[str]:

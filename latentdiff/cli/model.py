@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import click
+
+from latentdiff.config.training import DataOptions
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,3 +46,15 @@ def load_checked(checkpoint: Checkpoint, *, prediction: str | None, device: str,
         )
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return pipeline.to(resolve_device(device), dtype=types[dtype])
+
+
+def trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The data options that the run was trained with, where this command was given none."""
+    from latentdiff.train.state import STATE, load_progress
+
+    names = [name for name in DataOptions.model_fields if name in ctx.params]
+    given = [name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT]
+    if given or STATE not in checkpoint:
+        return {}
+    saved = load_progress(checkpoint).options
+    return {name: saved[name] for name in names if name in saved}

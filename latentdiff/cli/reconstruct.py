@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from latentdiff.cli.options import build, config_option, json_option, options_of
 from latentdiff.config.training import DataOptions
 from latentdiff.errors import InputError
-
-if TYPE_CHECKING:
-    from latentdiff.checkpoint import Checkpoint
 
 
 @click.command(name="reconstruct")
@@ -53,6 +50,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     import torch
 
     from latentdiff.checkpoint import INDEX
+    from latentdiff.cli.model import trained_on
     from latentdiff.cli.report import note, result
     from latentdiff.cli.training import read_data
     from latentdiff.components import has_vae, load_vae
@@ -70,7 +68,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     if not has_vae(checkpoint, checkpoint.json(INDEX)):
         raise InputError(f"{checkpoint.folder}: is a pixel model, it has no VAE to reconstruct with")
     vae, _ = load_vae(checkpoint)
-    options = build(DataOptions, values | _trained_on(ctx, checkpoint))
+    options = build(DataOptions, values | trained_on(ctx, checkpoint))
     data = read_data(options)
     if vae.config.image != (data.channels, data.height, data.width):
         raise InputError(
@@ -94,15 +92,3 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     }
     result(answer, as_json=as_json, text=f"{out}: PSNR {psnr:.2f} dB over {len(images)} {values['split']} images")
     return 0
-
-
-def _trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
-    """The data options that the run was trained with, where this command was given none."""
-    from latentdiff.train.state import STATE, load_progress
-
-    names = [name for name in DataOptions.model_fields if name in ctx.params]
-    given = [name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT]
-    if given or STATE not in checkpoint:
-        return {}
-    saved = load_progress(checkpoint).options
-    return {name: saved[name] for name in names if name in saved}

@@ -17,6 +17,8 @@ COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares 
     "train-denoiser": ("train_denoiser", "Train a denoiser in a VAE's latent space, or on pixels."),
     "sample": ("sample", "Draw images from a trained model."),
     "reconstruct": ("reconstruct", "Pass images through a trained VAE and show both sides."),
+    "evaluate": ("evaluate", "Measure how good a model, or a set of images, is."),
+    "reproduce": ("reproduce", "Regenerate a study: figures, numbers and a page to read."),
     "plot-schedule": ("plot_schedule", "Draw noise schedules as a figure."),
     "inspect": ("inspect", "Describe a run or checkpoint and verify its files."),
     "datasets": ("datasets", "List the data sets and where to put them."),

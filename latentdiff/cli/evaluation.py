@@ -1,0 +1,215 @@
+"""What `latentdiff evaluate` does once its options are checked: load, measure, write, tell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import torch
+from rich.table import Table
+
+from latentdiff import __version__, evaluate
+from latentdiff.checkpoint import INDEX, Checkpoint
+from latentdiff.cli.model import trained_on
+from latentdiff.cli.options import build
+from latentdiff.cli.report import SamplingBar, note, result
+from latentdiff.cli.scores import model_tables, sets_tables, show
+from latentdiff.cli.training import read_data
+from latentdiff.components import load_vae
+from latentdiff.config.sampling import Sampling
+from latentdiff.config.training import DataOptions
+from latentdiff.data.fit import Fit
+from latentdiff.device import resolve_device
+from latentdiff.errors import InputError
+from latentdiff.evaluate.figures import save_sets_figure
+from latentdiff.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
+from latentdiff.features.names import PERCEPTUAL_NAMES, default_features
+from latentdiff.nn import VAE
+from latentdiff.picture import check_place, write_whole
+from latentdiff.pipeline import Pipeline, from_checkpoint
+from latentdiff.runs import locate, newest
+from latentdiff.train.state import STATE, load_progress
+
+RESULT = "evaluation.json"
+
+
+def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling, *, as_json: bool) -> int:
+    """Measure a run or checkpoint."""
+    checkpoint = _find(values["run"], values["runs"])
+    device = resolve_device(values["device"])
+    model = _model(checkpoint, device)
+    parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
+    if isinstance(model, Pipeline):
+        _check_settings(model, settings)
+    data = read_data(build(DataOptions, values | trained_on(ctx, checkpoint)))
+    request = evaluate.Request(
+        out=values["out"],
+        n=values["n"],
+        settings=settings,
+        split=values["split"],
+        images=values["test_images"],
+        neighbors=values["neighbors"],
+        weighting=_weighting(checkpoint),
+        seed=values["seed"],
+        resampling=_resampling(values),
+        batch=values["batch"],
+        stage=SamplingBar,
+    )
+    judge = _judge(values, (data.channels, data.height, data.width), data.classes or (), device)
+    check_place(values["out"] / RESULT)
+    scores = evaluate.evaluate_model(model, data, judge, request, parts=parts)
+    answer = {"run": str(checkpoint.folder), "data": data.name, "split": request.split, "parts": parts}
+    names = model.classes if isinstance(model, Pipeline) else ()
+    title = f"{checkpoint.folder} on the {request.split} split of {data.name}"
+    told = Told(
+        title, answer | scores.as_dict(), model_tables(scores, names), _warnings(scores), evaluate.pictures(scores)
+    )
+    return _tell(values, told, as_json=as_json)
+
+
+def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
+    """Compare two sets of images."""
+    options = build(DataOptions, values)
+    fit = Fit(options.sides(), options.channels, options.resize)
+    root = None if options.data_root is None else Path(options.data_root)
+    sides = []
+    for name in ("images", "reference"):
+        sides.append(evaluate.read_images(values[name], split=values["split"], fit=fit, root=root))
+        for line in sides[-1].notes:
+            note(f"{name}: {line}")
+    mine, other = sides
+    if values["paired"] and mine.images.shape != other.images.shape:
+        found = f"{list(mine.images.shape)} and {list(other.images.shape)}"
+        raise InputError(f"--paired needs as many images of one shape on both sides, got {found}")
+    device, classes = resolve_device(values["device"]), max(mine.classes, other.classes, key=len)
+    judge = _judge(values, tuple(mine.images.shape[1:]), classes, device)
+    check_place(values["out"] / RESULT)
+    resampling = _resampling(values)
+    request = evaluate.Request(out=values["out"], batch=values["batch"], stage=SamplingBar)
+    reference = judge.reference(other, request)
+    labels = mine.labels if judge.knows(classes) else None
+    with SamplingBar("features of the images") as bar:
+        scores = evaluate.score_images(
+            mine.images, reference, labels=labels, resampling=resampling, batch=request.batch, progress=bar.update
+        )
+    pairs = None
+    if values["paired"]:
+        pairs = evaluate.score_pairs(
+            mine.images, other.images, perceptual=judge.perceptual, resampling=resampling, batch=request.batch
+        )
+    names = (mine.name, other.name)
+    save_sets_figure((mine.images, other.images), names, request.out / "images.png", paired=values["paired"])
+    answer = {"images": mine.name, "split": values["split"], **scores.as_dict()}
+    answer["pairs"] = None if pairs is None else pairs.as_dict()
+    tables, warnings = sets_tables(scores, pairs, classes), evaluate.few_images(scores)
+    told = Told(f"{mine.name} against {other.name}", answer, tables, warnings, ("images.png",))
+    return _tell(values, told, as_json=as_json)
+
+
+class Told(NamedTuple):
+    """A result: for machines, and for people."""
+
+    title: str
+    answer: dict[str, Any]
+    tables: list[Table]
+    warnings: tuple[str, ...]
+    pictures: tuple[str, ...]
+
+
+def _tell(values: dict[str, Any], told: Told, *, as_json: bool) -> int:
+    """Write evaluation.json, and print the result."""
+    out: Path = values["out"]
+    about = {
+        "resampling": _resampling(values).as_dict(),
+        "seed": values["seed"],
+        "warnings": told.warnings,
+        "versions": {"latentdiff": __version__, "torch": str(torch.__version__)},
+        "wrote": [str(out / name) for name in (RESULT, *told.pictures)],
+    }
+    text = json.dumps(told.answer | about, indent=2, allow_nan=False, default=str) + "\n"
+    write_whole(out / RESULT, lambda path: path.write_text(text, encoding="utf-8"))
+    for line in told.warnings:
+        note(f"warning: {line}")
+    if as_json:
+        result(json.loads(text), as_json=True, text="")
+    else:
+        show(told.title, told.tables, str(out), intervals=_resampling(values).options())
+    return 0
+
+
+def _find(run: str | None, runs: str) -> Checkpoint:
+    if run is not None:
+        return locate(Path(run))
+    checkpoint = newest(Path(runs), wanted=lambda index: True)
+    if checkpoint is None:
+        raise InputError(f"no runs in {runs}/; make one with `latentdiff train-vae`, or give --images and --reference")
+    note(f"using {checkpoint.folder}")
+    return checkpoint
+
+
+def _model(checkpoint: Checkpoint, device: torch.device) -> Pipeline | VAE:
+    """The denoiser of a checkpoint with all that goes with it, or its VAE where it holds nothing else."""
+    if "denoiser" in checkpoint.json(INDEX):
+        return from_checkpoint(checkpoint).to(device)
+    return load_vae(checkpoint)[0].to(device)
+
+
+def _parts(text: str | None, has: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """--what as parts; all that the run ``has`` by default. InputError for a part that it lacks."""
+    asked = has if text is None else tuple(part.strip() for part in text.split(","))
+    for part in asked:
+        if part not in has:
+            raise InputError(f"{where}: has no {part} to evaluate, only {', '.join(has)}")
+    return tuple(part for part in has if part in asked)
+
+
+def _check_settings(pipeline: Pipeline, settings: Sampling) -> None:
+    """InputError for settings that the model cannot follow: asked before the work."""
+    if not pipeline.classes and settings.guidance != 1:
+        raise InputError(
+            f"--guidance {settings.guidance:g}: this model is unconditional, guidance needs one with classes"
+        )
+    pipeline.plan(settings)
+
+
+def _weighting(checkpoint: Checkpoint) -> Any:
+    """The loss weighting that the run was trained with; uniform where nothing says."""
+    saved = load_progress(checkpoint).options.get("weighting") if STATE in checkpoint else None
+    return saved if saved in ("uniform", "min-snr") else "uniform"
+
+
+def _resampling(values: dict[str, Any]) -> evaluate.Resampling:
+    return evaluate.Resampling(values["resamples"], values["level"], values["seed"])
+
+
+def _judge(
+    values: dict[str, Any], shape: tuple[int, ...], classes: tuple[str, ...], device: torch.device
+) -> evaluate.Judge:
+    """The networks asked for, or those that suit the images, named on stderr where they were chosen here."""
+    name = values["features"] or default_features(shape, classes)
+    other = values["perceptual"] or (name if name in PERCEPTUAL_NAMES else None)
+
+    def load() -> FeatureNetwork:
+        if values["features"] is None:
+            why = "28x28 grey images are taken for digits" if name == "mnist" else "features of natural images"
+            note(f"feature network: {name} ({why}); --features chooses")
+        return feature_network(name, weights=values["weights"], device=device)
+
+    def load_perceptual() -> PerceptualNetwork | None:
+        if other is None:
+            note(f"no perceptual distance: {name} has none; --perceptual chooses a network")
+            return None
+        return perceptual_network(other, weights=values["perceptual_weights"], device=device)
+
+    cache = evaluate.FeatureCache(evaluate.cache_folder(), note) if values["cache"] else None
+    return evaluate.Judge(load, load_perceptual, cache)
+
+
+def _warnings(scores: evaluate.ModelScores) -> tuple[str, ...]:
+    """What a reader must know before the figures."""
+    found = () if scores.samples is None else evaluate.few_images(scores.samples.samples)
+    if scores.vae is not None and scores.vae.collapsed:
+        found += ("the VAE has collapsed: no unit of its latent says anything about the image",)
+    return found

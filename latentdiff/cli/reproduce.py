@@ -1,0 +1,152 @@
+"""`latentdiff reproduce`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentdiff.cli.options import config_option, json_option
+from latentdiff.features.names import NAMES, NEEDS_WEIGHTS
+from latentdiff.study.catalog import BUDGETS, STUDIES
+
+if TYPE_CHECKING:
+    from latentdiff.study.make import Made
+
+ALL = "all"
+OUT = "studies"
+FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
+
+
+@click.command(name="reproduce")
+@click.argument("study", required=False)
+@click.option("--list", "listing", is_flag=True, help="List the studies and what each asks.")
+@click.option(
+    "--budget",
+    type=click.Choice(BUDGETS),
+    default="quick",
+    show_default=True,
+    help="How much to compute: quick (under 5 minutes on 2 CPU cores) or full (a real study; hours on a CPU).",
+)
+@click.option("--data", default="mnist5k", show_default=True, help="Data set name or path (see `latentdiff datasets`).")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder with downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data).",
+)
+@click.option(
+    "--data-colour",
+    default=None,
+    help="Colour images for the study that looks at some: a data set name or path (default: openmoji, if installed).",
+)
+@click.option(
+    "--features",
+    type=click.Choice(FEATURES),
+    default=None,
+    help="Network whose features judge samples (default: mnist for digits, else efficientnet-lite0).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=None, help="Folder of the study (default: studies/STUDY)."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of weights, data order, noise and resampling.",
+)
+@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    default=None,
+    help="CPU threads, between 1 and 1024 (default: torch's choice).",
+)
+@config_option
+@json_option
+def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> int:
+    """Regenerate a study: figures, numbers and a page to read.
+
+    STUDY is one of those that --list shows, or `all`. Leaves report.html (one file, nothing else needed), results.json
+    with every number, the figures as PNG, and the trained models in runs/. A study that was interrupted goes on where
+    it stopped; models that an earlier call trained with the same options are used again.
+    """
+    if listing:
+        return _list(as_json=as_json)
+    if study is None:
+        raise click.UsageError(f"name a study: {', '.join(STUDIES)} or {ALL}")
+    if study not in (*STUDIES, ALL):
+        raise click.UsageError(f"STUDY: expected one of {', '.join(STUDIES)} or {ALL}, got {study!r:.60}")
+    out = values.pop("out")
+    places = {study: out or Path(OUT) / study}
+    if study == ALL:
+        places = {name: (out or Path(OUT)) / name for name in STUDIES}
+    return _run(places, as_json=as_json, **values)
+
+
+def _list(*, as_json: bool) -> int:
+    from latentdiff.cli.report import result
+
+    found = [{"name": name, "title": study.title, "question": study.question} for name, study in STUDIES.items()]
+    width = max(map(len, STUDIES))
+    lines = [f"{entry['name']:{width}}  {entry['question']}" for entry in found]
+    result({"studies": found}, as_json=as_json, text="\n".join(lines))
+    return 0
+
+
+def _run(places: dict[str, Path], *, threads: int | None, device: str, as_json: bool, **values: Any) -> int:
+    """Make the studies one after the other; a signal ends them all, and the same command goes on."""
+    import torch
+
+    from latentdiff.cli.report import TrainingBar, note, result
+    from latentdiff.device import resolve_device
+    from latentdiff.study.make import Request, make
+    from latentdiff.study.training import Stopped
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    where = resolve_device(device)
+    made = []
+
+    def tell(text: str) -> None:
+        note(f"{name}: {text}")
+
+    for name, out in places.items():
+        command = _command(name, out, values | {"threads": threads, "device": device})
+        request = Request(study=name, out=out, command=command, device=where, **values)
+        try:
+            made.append(make(request, reporter=TrainingBar, note=tell))
+        except Stopped as stopped:
+            note(f"{name}: stopped by a signal; the same command goes on from here")
+            return 128 + stopped.signum
+    result({"studies": [_facts(each) for each in made]}, as_json=as_json, text="\n\n".join(map(_text, made)))
+    return 0
+
+
+def _command(name: str, out: Path, values: dict[str, Any]) -> str:
+    """The command line that makes this study again."""
+    defaults = {param.name: param.default for param in command.params}
+    words = ["latentdiff", "reproduce", name, "--budget", values["budget"]]
+    for key, value in values.items():
+        if key != "budget" and value is not None and value != defaults[key]:
+            words += [f"--{key.replace('_', '-')}", str(value)]
+    return shlex.join(words if out == Path(OUT) / name else [*words, "--out", str(out)])
+
+
+def _facts(made: Made) -> dict[str, Any]:
+    return {
+        "study": made.study,
+        "page": str(made.page),
+        "results": str(made.results),
+        "seconds": round(made.seconds, 2),
+        "findings": list(made.findings),
+        "warnings": list(made.warnings),
+    }
+
+
+def _text(made: Made) -> str:
+    lines = [f"{STUDIES[made.study].title} ({made.seconds:.0f} s)", *(f"  - {text}" for text in made.findings)]
+    return "\n".join([*lines, str(made.page)])

@@ -1,0 +1,95 @@
+"""How good a model or a set of images is. Nothing here prints; results are frozen dataclasses with ``as_dict()``.
+
+Images are uint8 [N, C, H, W], labels int64 [N] or None. ``Resampling(count, level, seed)`` says how intervals are made
+(count 0: none). ``batch`` only bounds memory: networks see images in fixed chunks.
+
+>>> from latentdiff import evaluate
+>>> from latentdiff.features import feature_network
+>>> reference = evaluate.Reference.of(test_images, feature_network("mnist"), labels=test_labels, name="test")
+>>> scores = evaluate.score_images(samples, reference, labels=labels)
+>>> scores.fd.value, scores.fd.low, scores.fd.high, scores.fd.corrected
+"""
+
+from latentdiff.evaluate.bound import Bits, bits_per_dimension
+from latentdiff.evaluate.cache import FeatureCache, cache_folder
+from latentdiff.evaluate.classes import ClassScore
+from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
+from latentdiff.evaluate.images import SampleScores, few_images, score_features, score_images
+from latentdiff.evaluate.model import (
+    PARTS,
+    ModelScores,
+    SamplingScores,
+    evaluate_denoiser,
+    evaluate_model,
+    evaluate_reconstruction,
+    evaluate_samples,
+    evaluate_vae,
+    parts_of,
+    pictures,
+)
+from latentdiff.evaluate.neighbors import Neighbors, NeighborScores, find_neighbors, score_neighbors
+from latentdiff.evaluate.pairs import PairScores, as_pixels, score_pairs
+from latentdiff.evaluate.read import ImageSet, read_images, split_of
+from latentdiff.evaluate.reconstruct import (
+    Reconstruction,
+    ReconstructionScores,
+    reconstruct_from,
+    score_reconstruction,
+)
+from latentdiff.evaluate.reference import Reference, some
+from latentdiff.evaluate.request import Judge, Request
+from latentdiff.evaluate.sampling import draw_samples, labels_in_turn
+from latentdiff.evaluate.score import Resampling, Score
+from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
+
+__all__ = [
+    "PARTS",
+    "Bits",
+    "ClassScore",
+    "DenoiserScores",
+    "Encoded",
+    "FeatureCache",
+    "ImageSet",
+    "Judge",
+    "LevelLoss",
+    "ModelScores",
+    "NeighborScores",
+    "Neighbors",
+    "PairScores",
+    "Reconstruction",
+    "ReconstructionScores",
+    "Reference",
+    "Request",
+    "Resampling",
+    "SampleScores",
+    "SamplingScores",
+    "Score",
+    "VAEScores",
+    "as_pixels",
+    "bits_per_dimension",
+    "cache_folder",
+    "draw_samples",
+    "encode_all",
+    "evaluate_denoiser",
+    "evaluate_model",
+    "evaluate_reconstruction",
+    "evaluate_samples",
+    "evaluate_vae",
+    "few_images",
+    "find_neighbors",
+    "labels_in_turn",
+    "loss_by_level",
+    "parts_of",
+    "pictures",
+    "read_images",
+    "reconstruct_from",
+    "score_denoiser",
+    "score_features",
+    "score_images",
+    "score_neighbors",
+    "score_pairs",
+    "score_reconstruction",
+    "score_vae",
+    "some",
+    "split_of",
+]

@@ -1,0 +1,119 @@
+"""Features on disk, named by the hash of the images and of the network: computed once, checked whenever they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from latentdiff.errors import InputError
+from latentdiff.features import FeatureNetwork, Features
+from latentdiff.picture import write_whole
+
+FORMAT = 1  # raise it when what is stored, or how features are computed, changes
+DTYPES = {"values": torch.float64, "predictions": torch.int64, "confidence": torch.float64}
+
+Note = Callable[[str], None]
+
+
+def cache_folder() -> Path:
+    """$LATENTDIFF_CACHE, else ~/.cache/latentdiff/features."""
+    named = os.environ.get("LATENTDIFF_CACHE")
+    return Path(named or "~/.cache/latentdiff/features").expanduser()
+
+
+def image_hash(images: Tensor) -> str:
+    """SHA-256 (hex) of the shape and the pixels of images uint8 [N, C, H, W]."""
+    digest = hashlib.sha256(repr(tuple(images.shape)).encode())
+    digest.update(images.contiguous().cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def _ignore(message: str) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Two files for each set of images and network: NAME.safetensors and, with its SHA-256, NAME.json.
+
+    Whatever is missing, damaged or does not fit is as good as absent; ``note`` is told of it, and of what cannot be
+    written. Nothing here raises for the state of the folder.
+    """
+
+    folder: Path
+    note: Note = _ignore
+
+    def load(self, network: FeatureNetwork, images: Tensor) -> Features | None:
+        """The features of ``images`` stored before, or None."""
+        identity = _identity(network, images)
+        tensors, facts = self._places(identity)
+        if not facts.is_file():
+            return None
+        try:
+            return _checked(json.loads(facts.read_bytes()), tensors.read_bytes(), identity)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:120]
+            self.note(f"{tensors}: the cached features are damaged ({reason}); computing them again")
+            return None
+
+    def save(self, network: FeatureNetwork, images: Tensor, features: Features) -> None:
+        """Store the features of ``images``."""
+        identity = _identity(network, images)
+        tensors, facts = self._places(identity)
+        found = {name: getattr(features, name) for name in DTYPES if getattr(features, name) is not None}
+        content = safetensors.torch.save({name: value.contiguous() for name, value in found.items()})
+        about = identity | {"sha256": hashlib.sha256(content).hexdigest()}
+        try:
+            write_whole(tensors, lambda path: path.write_bytes(content))
+            write_whole(facts, lambda path: path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
+        except InputError as error:
+            self.note(f"the features are not cached: {error}")
+
+    def _places(self, identity: dict[str, Any]) -> tuple[Path, Path]:
+        name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+        return self.folder / f"{name}.safetensors", self.folder / f"{name}.json"
+
+
+def _identity(network: FeatureNetwork, images: Tensor) -> dict[str, Any]:
+    """What features depend on."""
+    return {
+        "format": FORMAT,
+        "network": network.name,
+        "network_sha256": network.sha256,
+        "images_sha256": image_hash(images),
+        "images": len(images),
+        "dim": network.dim,
+    }
+
+
+def _checked(about: Any, content: bytes, identity: dict[str, Any]) -> Features:
+    """The features in ``content``; ValueError unless they are, to the bit, what was stored for ``identity``."""
+    if not isinstance(about, dict) or {key: about.get(key) for key in identity} != identity:
+        raise ValueError("its description is of other images or another network")
+    if hashlib.sha256(content).hexdigest() != about.get("sha256"):
+        raise ValueError("its SHA-256 is another one")
+    tensors = safetensors.torch.load(content)
+    n, dim = identity["images"], identity["dim"]
+    if not {"values"} <= tensors.keys() <= DTYPES.keys():
+        raise ValueError(f"it holds {', '.join(sorted(tensors)) or 'nothing'}")
+    for name, value in tensors.items():
+        shape = (n, dim) if name == "values" else (n,)
+        if value.shape != shape or value.dtype != DTYPES[name]:
+            raise ValueError(f"{name} should be {DTYPES[name]} {list(shape)}, found {value.dtype} {list(value.shape)}")
+    return Features(
+        identity["network"],
+        identity["network_sha256"],
+        tensors["values"],
+        tensors.get("predictions"),
+        tensors.get("confidence"),
+    )

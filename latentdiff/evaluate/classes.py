@@ -1,0 +1,64 @@
+"""What a feature network that classifies sees in images: class by class, and all in all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff.errors import InputError
+from latentdiff.evaluate.reference import Reference
+from latentdiff.evaluate.score import Resampling, Score, frechet_score, share_score
+from latentdiff.features import Features
+
+HISTOGRAM_CLASSES = 100  # networks of more classes, as ImageNet's, get no histogram
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """The ``n`` images of one class: the share taken for it, and the Frechet distance to the ``real`` ones of that class.
+
+    ``fd`` is None where either side has fewer images than a covariance of these features needs (their dimension + 1).
+    """
+
+    label: int
+    n: int
+    real: int
+    accuracy: Score
+    fd: Score | None
+
+    def as_dict(self) -> dict[str, Any]:
+        fd = None if self.fd is None else self.fd.as_dict()
+        return {"label": self.label, "n": self.n, "real": self.real, "accuracy": self.accuracy.as_dict(), "fd": fd}
+
+
+def class_table(
+    features: Features, labels: Tensor | None, reference: Reference, resampling: Resampling
+) -> tuple[ClassScore, ...]:
+    """One line for each class among ``labels`` int64 [N]; () without labels or for a network that does not classify."""
+    if labels is None or features.predictions is None:
+        return ()
+    if int(labels.min()) < 0 or int(labels.max()) >= reference.network.classes:
+        found = f"{int(labels.min())}..{int(labels.max())}"
+        raise InputError(
+            f"expected labels in 0..{reference.network.classes - 1}, the classes of the network, got {found}"
+        )
+    table = []
+    for label in labels.unique().tolist():
+        mine = labels == label
+        real = None if reference.labels is None else reference.features.values[reference.labels == label]
+        values, count = features.values[mine], 0 if real is None else len(real)
+        enough = real is not None and min(len(values), count) > reference.network.dim
+        fd = frechet_score(values, real, resampling) if enough and real is not None else None
+        accuracy = share_score(features.predictions[mine] == label, resampling)
+        table.append(ClassScore(label, len(values), count, accuracy, fd))
+    return tuple(table)
+
+
+def histogram_of(predictions: Tensor, classes: int) -> tuple[int, ...] | None:
+    """How many images the network takes for each of its classes; None where it has too many to show."""
+    if classes > HISTOGRAM_CLASSES:
+        return None
+    return tuple(torch.bincount(predictions, minlength=classes).tolist())

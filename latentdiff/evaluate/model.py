@@ -1,0 +1,251 @@
+"""A trained model, part by part: what `latentdiff evaluate` measures of a run, and the figures it leaves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff.codec import VAECodec
+from latentdiff.config.sampling import Sampling
+from latentdiff.data import Dataset
+from latentdiff.errors import InputError
+from latentdiff.evaluate import figures
+from latentdiff.evaluate.denoiser import DenoiserScores, score_denoiser
+from latentdiff.evaluate.images import NEIGHBORS, SampleScores, score_features
+from latentdiff.evaluate.neighbors import NeighborScores, find_neighbors, score_neighbors
+from latentdiff.evaluate.read import split_of
+from latentdiff.evaluate.reconstruct import (
+    ReconstructionScores,
+    default_levels,
+    reconstruct_from,
+    score_reconstruction,
+)
+from latentdiff.evaluate.reference import Reference, rows, some
+from latentdiff.evaluate.request import Judge, Request
+from latentdiff.evaluate.sampling import draw_samples, labels_in_turn
+from latentdiff.evaluate.vae import VAEScores, encode_all, score_vae
+from latentdiff.features import Features, extract
+from latentdiff.nn import VAE
+from latentdiff.pipeline import Pipeline
+
+PARTS = ("vae", "samples", "denoiser", "reconstruction")
+
+
+@dataclass(frozen=True)
+class SamplingScores:
+    """Samples against the reference, as many real images against the same (the floor), and whether samples are copies."""
+
+    samples: SampleScores
+    floor: SampleScores | None
+    neighbors: NeighborScores | None
+    settings: Sampling
+    seed: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.samples.as_dict(),
+            "floor": None if self.floor is None else self.floor.as_dict(),
+            "neighbors": None if self.neighbors is None else self.neighbors.as_dict(),
+            "settings": self.settings.model_dump(),
+            "seed": self.seed,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """The parts that were measured; the others are None."""
+
+    vae: VAEScores | None = None
+    samples: SamplingScores | None = None
+    denoiser: DenoiserScores | None = None
+    reconstruction: tuple[ReconstructionScores, ...] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        steps = None if self.reconstruction is None else [each.as_dict() for each in self.reconstruction]
+        parts = {name: getattr(self, name) for name in ("vae", "samples", "denoiser")}
+        return {
+            **{name: None if part is None else part.as_dict() for name, part in parts.items()},
+            "reconstruction": steps,
+        }
+
+
+def parts_of(model: Pipeline | VAE) -> tuple[str, ...]:
+    """What there is to measure of a model."""
+    if isinstance(model, VAE):
+        return PARTS[:1]
+    return PARTS if isinstance(model.codec, VAECodec) else PARTS[1:]
+
+
+def evaluate_model(
+    model: Pipeline | VAE, data: Dataset, judge: Judge, request: Request, *, parts: Sequence[str] = PARTS
+) -> ModelScores:
+    """Measure those of the ``parts`` that the model has, on ``data``; the figures go to the request's folder."""
+    wanted = set(parts) & set(parts_of(model))
+    vae = model if isinstance(model, VAE) else getattr(model.codec, "vae", None)
+    found: dict[str, Any] = {}
+    if "vae" in wanted and vae is not None:
+        found["vae"] = evaluate_vae(vae, data, judge, request)
+    if isinstance(model, Pipeline):
+        if "samples" in wanted:
+            found["samples"] = evaluate_samples(model, data, judge, request)
+        if "denoiser" in wanted:
+            found["denoiser"] = evaluate_denoiser(model, data, request)
+        if "reconstruction" in wanted:
+            found["reconstruction"] = evaluate_reconstruction(model, data, request)
+    return ModelScores(**found)
+
+
+def pictures(scores: ModelScores) -> tuple[str, ...]:
+    """The names of the figures that were left."""
+    found = [] if scores.vae is None else ["vae.png"]
+    if scores.samples is not None:
+        sides = scores.samples.samples, scores.samples.floor
+        found.append("samples.png")
+        found += ["classes.png"] if all(side is not None and side.histogram for side in sides) else []
+        found += [] if scores.samples.neighbors is None else ["neighbors.png"]
+    found += [] if scores.denoiser is None else ["denoiser.png"]
+    return (*found, *([] if scores.reconstruction is None else ["reconstruction.png"]))
+
+
+def evaluate_vae(vae: VAE, data: Dataset, judge: Judge, request: Request) -> VAEScores:
+    """The VAE over a whole split; leaves vae.png."""
+    images = split_of(data, request.split)
+    with request.stage("reconstructions") as bar:
+        made = encode_all(vae, images.images, progress=bar.update)
+    figures.save_vae_figure(images.images, made, request.out / "vae.png")
+    reference = judge.reference(images, request)
+    return score_vae(
+        vae,
+        images.images,
+        encoded=made,
+        reference=reference,
+        perceptual=judge.perceptual,
+        resampling=request.resampling,
+        batch=request.batch,
+    )
+
+
+def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: Request) -> SamplingScores:
+    """Samples against a split, their floor and their neighbors; leaves samples.png, neighbors.png and classes.png."""
+    _check_shape(pipeline, data)
+    reference = judge.reference(split_of(data, request.split), request)
+    asked = len(pipeline.classes) if request.settings.guidance else 0
+    labels = labels_in_turn(request.n, asked) if asked else None
+    started = time.perf_counter()
+    with request.stage("samples") as bar:
+        images = draw_samples(
+            pipeline, request.settings, request.n, labels=labels, seed=request.seed, progress=bar.update
+        )
+    seconds = time.perf_counter() - started
+    figures.save_sample_grid(images, request.out / "samples.png", classes=asked)
+    with request.stage("features of the samples") as bar:
+        features = extract(judge.network, images, batch=request.batch, progress=bar.update)
+    known = labels if judge.knows(pipeline.classes) else None
+    with request.stage("distances"):
+        scores = score_features(features, reference, labels=known, resampling=request.resampling)
+        real = _real_images(data, judge, request)
+        floor = _floor(real, reference, judge, data, request)
+        neighbors = _neighbors(images, features, real, reference, request)
+    if scores.histogram and floor is not None and floor.histogram:
+        seen = {"samples": scores.histogram, "real images": floor.histogram}
+        numbers = tuple(map(str, range(len(scores.histogram))))
+        names = data.classes if data.classes and judge.knows(data.classes) else numbers
+        figures.save_histogram(seen, names, request.out / "classes.png")
+    return SamplingScores(scores, floor, neighbors, pipeline.resolved(request.settings), request.seed, seconds)
+
+
+def _real_images(data: Dataset, judge: Judge, request: Request) -> Reference:
+    """Training images (test images where those are the reference): all if neighbors are looked up, else as many as samples."""
+    other = split_of(data, "test" if request.split == "train" else "train")
+    if request.neighbors or len(other.images) <= request.n:
+        return judge.reference(other, request)
+    chosen = some(len(other.images), request.n, seed=request.seed)
+    labels = None if other.labels is None else other.labels[chosen]
+    return judge.reference(replace(other, images=other.images[chosen], labels=labels), request)
+
+
+def _floor(real: Reference, reference: Reference, judge: Judge, data: Dataset, request: Request) -> SampleScores | None:
+    """The scores of as many real images as there are samples: what perfect samples would get. None for too few."""
+    part = real.take(some(len(real), request.n, seed=request.seed))
+    if len(part) <= NEIGHBORS:
+        return None
+    labels = part.labels if judge.knows(data.classes or ()) else None
+    return score_features(part.features, reference, labels=labels, resampling=request.resampling)
+
+
+def _neighbors(
+    images: Tensor, features: Features, train: Reference, reference: Reference, request: Request
+) -> NeighborScores | None:
+    """Whether samples are copies of training images, by the reference's images; None where these are the training images."""
+    if not request.neighbors or request.split == "train":
+        return None
+    sides = []
+    for mine, theirs in ((images, features), (reference.images, reference.features)):
+        first = torch.arange(min(request.neighbors, len(mine)))
+        sides.append(find_neighbors(mine[first], rows(theirs, first), train))
+    figures.save_neighbor_figure(images, sides[0], train.images, request.out / "neighbors.png")
+    return score_neighbors(*sides, resampling=request.resampling)
+
+
+def evaluate_denoiser(pipeline: Pipeline, data: Dataset, request: Request) -> DenoiserScores:
+    """The denoiser's losses on some images of a split; leaves denoiser.png."""
+    images, labels = _some_of(pipeline, data, request)
+    with request.stage("denoiser") as bar:
+        scores = score_denoiser(
+            pipeline,
+            images,
+            labels=labels,
+            weighting=request.weighting,
+            seed=request.seed,
+            resampling=request.resampling,
+            progress=bar.update,
+        )
+    figures.save_level_figure(scores.by_level, request.out / "denoiser.png", prediction=pipeline.diffusion.prediction)
+    return scores
+
+
+def evaluate_reconstruction(pipeline: Pipeline, data: Dataset, request: Request) -> tuple[ReconstructionScores, ...]:
+    """Some images of a split noised to T/10, T/4 and T/2 and brought back; leaves reconstruction.png."""
+    images, labels = _some_of(pipeline, data, request)
+    made = []
+    for t in default_levels(pipeline.schedule.T):
+        with request.stage(f"reconstruction from t = {t}") as bar:
+            made.append(
+                reconstruct_from(
+                    pipeline,
+                    images,
+                    t,
+                    labels=labels,
+                    settings=request.settings,
+                    seed=request.seed,
+                    progress=bar.update,
+                )
+            )
+    figures.save_reconstruction_figure(images, made, request.out / "reconstruction.png")
+    return tuple(score_reconstruction(images, each, resampling=request.resampling) for each in made)
+
+
+def _some_of(pipeline: Pipeline, data: Dataset, request: Request) -> tuple[Tensor, Tensor | None]:
+    """Some images of the split with their labels, the same for the same seed."""
+    _check_shape(pipeline, data)
+    split = split_of(data, request.split)
+    chosen = some(len(split.images), request.images, seed=request.seed)
+    if pipeline.classes and split.labels is not None and int(split.labels.max()) >= len(pipeline.classes):
+        known, found = len(pipeline.classes), int(split.labels.max()) + 1
+        raise InputError(f"{data.name}: the model knows {known} classes, the data has {found}")
+    return split.images[chosen], None if split.labels is None else split.labels[chosen]
+
+
+def _check_shape(pipeline: Pipeline, data: Dataset) -> None:
+    wanted, found = list(pipeline.codec.image_shape), [data.channels, data.height, data.width]
+    if wanted != found:
+        raise InputError(
+            f"{data.name}: expected images {wanted} (channels, height, width), as the model makes, found {found}"
+        )

@@ -1,0 +1,109 @@
+"""Are samples copies? Their distances to the nearest training image, with test images as the yardstick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from latentdiff.errors import InputError
+from latentdiff.evaluate.reference import Reference
+from latentdiff.evaluate.score import Resampling, Score, share_score
+from latentdiff.features import Features
+from latentdiff.metrics import nearest
+
+QUANTILE = 0.01  # of the test images' distances: what lies closer than it is suspiciously close
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """Distances to the nearest training image: medians, and the share of samples closer than the test images' 1% quantile.
+
+    For images that are as new as the test images the share is about 1%.
+    """
+
+    median: float
+    test_median: float
+    test_quantile: float
+    closer: Score
+
+    def as_dict(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in ("median", "test_median", "test_quantile")}
+        return {**values, "share_closer_than_test_quantile": self.closer.as_dict()}
+
+
+@dataclass(frozen=True)
+class NeighborScores:
+    """``n`` samples and ``test_n`` test images against ``train_n`` training images.
+
+    ``features``: Euclidean distances in the features of ``network``; ``pixels``: root mean squared differences of pixels
+    in [0, 1]. ``identical`` counts samples whose pixels are those of a training image.
+    """
+
+    n: int
+    test_n: int
+    train_n: int
+    network: str
+    features: Closeness
+    pixels: Closeness
+    identical: int
+
+    def as_dict(self) -> dict[str, Any]:
+        numbers = {name: getattr(self, name) for name in ("n", "test_n", "train_n", "identical")} | {
+            "quantile": QUANTILE
+        }
+        spaces = {"features": self.features.as_dict() | {"network": self.network}, "pixels": self.pixels.as_dict()}
+        return numbers | spaces
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbors:
+    """For n images: distances float64 [n] to, and indices int64 [n] of, their nearest training images in both spaces."""
+
+    network: str
+    train_n: int
+    feature_distance: Tensor
+    feature_index: Tensor
+    pixel_distance: Tensor
+    pixel_index: Tensor
+
+
+def find_neighbors(images: Tensor, features: Features, train: Reference) -> Neighbors:
+    """The nearest training image of each of the images uint8 [n, C, H, W]. InputError for training images of another shape."""
+    if images.shape[1:] != train.images.shape[1:]:
+        found = f"{list(images.shape[1:])} and {list(train.images.shape[1:])}"
+        raise InputError(f"neighbors are looked up among images of one shape, got {found}")
+    by_feature, feature_index = nearest(features.values, train.features.values)
+    by_pixel, pixel_index = nearest(_pixels(images), _pixels(train.images))
+    rms = by_pixel[:, 0] / images[0].numel() ** 0.5
+    return Neighbors(features.network, len(train), by_feature[:, 0], feature_index[:, 0], rms, pixel_index[:, 0])
+
+
+def score_neighbors(mine: Neighbors, test: Neighbors, *, resampling: Resampling | None = None) -> NeighborScores:
+    """What the neighbors of samples say beside those of test images."""
+    chosen = resampling or Resampling()
+    return NeighborScores(
+        n=len(mine.pixel_distance),
+        test_n=len(test.pixel_distance),
+        train_n=mine.train_n,
+        network=mine.network,
+        features=_closeness(mine.feature_distance, test.feature_distance, chosen),
+        pixels=_closeness(mine.pixel_distance, test.pixel_distance, chosen),
+        identical=int((mine.pixel_distance == 0).sum()),
+    )
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """Pixels in [0, 1] as vectors float32 [N, C H W]: a distance is measured in float64 by whoever looks it up."""
+    return images.flatten(1).float() / 255
+
+
+def _closeness(mine: Tensor, test: Tensor, resampling: Resampling) -> Closeness:
+    quantile = float(test.quantile(QUANTILE))
+    return Closeness(
+        median=float(mine.median()),
+        test_median=float(test.median()),
+        test_quantile=quantile,
+        closer=share_score(mine < quantile, resampling),
+    )

@@ -1,0 +1,93 @@
+"""Images to be scored, from wherever they are: a data set by name, an npz, a folder; all of them, in a fixed order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latentdiff.data import Dataset, load_dataset
+from latentdiff.data.fit import Fit, fit_part
+from latentdiff.data.folder import read_folder
+from latentdiff.data.idx import has_idx
+from latentdiff.data.npz import load_npz
+from latentdiff.data.part import Part, number_labels
+from latentdiff.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images uint8 [N, C, H, W] called ``name``; labels int64 [N] and the class names where known; what was converted."""
+
+    name: str
+    images: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def split_of(data: Dataset, split: str) -> ImageSet:
+    """One split of a data set; InputError where it is empty."""
+    part = {"train": data.train, "val": data.val, "test": data.test}[split]
+    if not len(part):
+        raise InputError(f"{data.name}: the {split} split is empty")
+    return ImageSet(f"{data.name} {split}", part.images, part.labels, data.classes or (), data.notes)
+
+
+def read_images(source: str, *, split: str = "test", fit: Fit | None = None, root: Path | None = None) -> ImageSet:
+    """All images of ``source``, brought to the size and channels of ``fit``.
+
+    A folder: every image below it by the sorted order of their paths, or those of ``split`` where its top folders are
+    train and so on; an .npz: x or images whole, else ``split`` of x_train, x_val, x_test; idx files and the names of data
+    sets: ``split``. InputError, one line, for what cannot be used.
+    """
+    wanted = fit or Fit()
+    path = Path(source).expanduser()
+    if path.is_dir() and not has_idx(path):
+        return _of_folder(path, split, wanted)
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return _of_npz(path, split, wanted)
+    data = load_dataset(source, size=wanted.size, channels=wanted.channels, resize=wanted.resize, root=root)
+    return split_of(data, split)
+
+
+def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:
+    found = read_folder(path, fit)
+    part, name = found.images, str(path)
+    if found.splits is not None:
+        rows = np.array([place == split for place in found.splits])
+        part, name = part.take(np.flatnonzero(rows)), f"{path} {split}"
+    return _image_set(name, part, fit, classes=found.classes, notes=found.notes)
+
+
+def _of_npz(path: Path, split: str, fit: Fit) -> ImageSet:
+    parts = load_npz(path)
+    if parts.pooled:
+        return _image_set(str(path), parts.train, fit, notes=parts.notes)
+    part = {"train": parts.train, "val": parts.val, "test": parts.test}[split]
+    if part is None:
+        there = ", ".join(name for name in SPLITS if getattr(parts, name) is not None)
+        raise InputError(f"{path}: expected x_{split}, found only {there}; --split chooses")
+    return _image_set(f"{path} {split}", part, fit, notes=parts.notes)
+
+
+def _image_set(
+    name: str, part: Part, fit: Fit, *, classes: tuple[str, ...] | None = None, notes: tuple[str, ...] = ()
+) -> ImageSet:
+    """The tensors of a part; its labels numbered where the reader has not done so."""
+    if not len(part):
+        raise InputError(f"{name}: expected at least one image, found none")
+    fitted = fit_part(part, fit)
+    found, numbered = number_labels([fitted.labels], source=name)
+    images = torch.from_numpy(np.array(fitted.images.transpose(0, 3, 1, 2), order="C", copy=True))
+    return ImageSet(name, images, _tensor(found[0]), classes or numbered or (), notes)
+
+
+def _tensor(labels: NDArray[np.int64] | None) -> Tensor | None:
+    return None if labels is None else torch.from_numpy(labels)

@@ -1,0 +1,102 @@
+"""Test images noised to a level and brought back, in one step and by the sampler; each is compared with itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff.config.sampling import Sampling
+from latentdiff.errors import InputError
+from latentdiff.evaluate.chunks import Progress
+from latentdiff.evaluate.levels import clean_chunks
+from latentdiff.evaluate.pairs import PairScores, as_unit, score_pairs
+from latentdiff.evaluate.score import Resampling
+from latentdiff.pipeline import Pipeline
+from latentdiff.sample import run
+
+FRACTIONS = (10, 4, 2)  # T/10, T/4, T/2
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """Images [N, C, H, W] in [0, 1]: noised to level ``t``, denoised by one step, and by the sampler in ``steps`` moves.
+
+    ``signal`` is alpha-bar at that level. Of a latent model ``noised`` is what its VAE decodes the noised latents to.
+    """
+
+    t: int
+    signal: float
+    steps: int
+    noised: Tensor
+    one_step: Tensor
+    iterative: Tensor
+
+
+def reconstruct_from(
+    pipeline: Pipeline,
+    images: Tensor,
+    t: int,
+    *,
+    labels: Tensor | None = None,
+    settings: Sampling | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Reconstruction:
+    """Noise images uint8 [N, C, H, W] to level ``t`` (image k with the noise of seed + k) and bring them back.
+
+    The sampler of ``settings`` makes the moves of its plan that lie below t, starting at t. A conditional model is told
+    the ``labels`` int64 [N]. InputError for a level that the model does not have.
+    """
+    chosen = settings or Sampling.model_validate({})
+    if not 1 <= t <= pipeline.schedule.T:
+        raise InputError(f"expected a level in 1..{pipeline.schedule.T}, the levels of this model, got {t}")
+    step, plan = pipeline.plan(chosen)
+    levels = [t, *(s for s in plan if s < t)]
+    alpha, sigma = pipeline.schedule.at(t)
+    kept: list[tuple[Tensor, ...]] = []
+    for rows, x0, known, key in clean_chunks(pipeline, images, labels if chosen.guidance else None, seed=seed):
+        x_t = (alpha * x0.double() + sigma * key.at("train", t).normal(x0.shape[1:]).double()).float()
+        denoise = pipeline.denoiser(known, guidance=chosen.guidance, interval=chosen.interval)
+        with torch.no_grad():
+            one = denoise(x_t, t).x0()
+        ends = (x_t, one, run(denoise, x_t, levels, step, key))
+        kept.append(tuple(as_unit(pipeline.decode(latents)) for latents in ends))
+        if progress is not None:
+            progress(rows.start + len(x0), len(images))
+    noised, one_step, iterative = (torch.cat(column) for column in zip(*kept, strict=True))
+    return Reconstruction(t, alpha**2, len(levels) - 1, noised, one_step, iterative)
+
+
+@dataclass(frozen=True)
+class ReconstructionScores:
+    """Each image against its own reconstruction from level ``t``; ``signal`` is alpha-bar there."""
+
+    t: int
+    steps: int
+    signal: float
+    one_step: PairScores
+    iterative: PairScores
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "t": self.t,
+            "alpha_bar": self.signal,
+            "one_step": self.one_step.as_dict(),
+            "iterative": {"steps": self.steps, **self.iterative.as_dict()},
+        }
+
+
+def default_levels(T: int) -> tuple[int, ...]:
+    """T/10, T/4 and T/2, at least 1."""
+    return tuple(sorted({max(1, T // share) for share in FRACTIONS}))
+
+
+def score_reconstruction(
+    images: Tensor, made: Reconstruction, *, resampling: Resampling | None = None
+) -> ReconstructionScores:
+    """Images uint8 [N, C, H, W], each against its own reconstruction. InputError where these are of other images."""
+    one, many = (score_pairs(images, copies, resampling=resampling) for copies in (made.one_step, made.iterative))
+    return ReconstructionScores(made.t, made.steps, made.signal, one, many)

@@ -1,0 +1,77 @@
+"""The images that others are measured against, with their features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from latentdiff.evaluate.cache import FeatureCache
+from latentdiff.evaluate.chunks import Progress
+from latentdiff.features import FeatureNetwork, Features, extract
+from latentdiff.metrics import Moments, moments
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Images uint8 [N, C, H, W] called ``name``, their labels int64 [N] if known, and their features by ``network``."""
+
+    name: str
+    images: Tensor
+    labels: Tensor | None
+    features: Features
+    network: FeatureNetwork
+
+    @classmethod
+    def of(
+        cls,
+        images: Tensor,
+        network: FeatureNetwork,
+        *,
+        labels: Tensor | None = None,
+        name: str = "",
+        batch: int = 500,
+        cache: FeatureCache | None = None,
+        progress: Progress | None = None,
+    ) -> Reference:
+        """Extract the features of ``images``, or take them from the ``cache``, which keeps them for the next time."""
+        found = None if cache is None else cache.load(network, images)
+        if found is None:
+            found = extract(network, images, batch=batch, progress=progress)
+            if cache is not None:
+                cache.save(network, images, found)
+        return cls(name, images, labels, found, network)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and covariance of the features."""
+        return moments(self.features.values)
+
+    def take(self, indices: Tensor) -> Reference:
+        """The images at ``indices`` int64 [K] (or where a mask [N] is true), in that order."""
+        labels = None if self.labels is None else self.labels[indices]
+        return Reference(self.name, self.images[indices], labels, rows(self.features, indices), self.network)
+
+
+def rows(features: Features, indices: Tensor) -> Features:
+    """The features at ``indices`` int64 [K] (or where a mask [N] is true)."""
+    predictions, confidence = features.predictions, features.confidence
+    return Features(
+        features.network,
+        features.sha256,
+        features.values[indices],
+        None if predictions is None else predictions[indices],
+        None if confidence is None else confidence[indices],
+    )
+
+
+def some(n: int, most: int, *, seed: int) -> Tensor:
+    """``most`` of n indices, or all of them, int64 in ascending order; the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    return torch.randperm(n, generator=generator)[:most].sort().values

@@ -1,0 +1,94 @@
+"""What an evaluation of a model is asked for, by which networks it judges, and who watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from latentdiff.config.sampling import Sampling
+from latentdiff.evaluate.cache import FeatureCache
+from latentdiff.evaluate.read import ImageSet
+from latentdiff.evaluate.reference import Reference
+from latentdiff.evaluate.score import Resampling
+from latentdiff.features import FeatureNetwork, PerceptualNetwork
+from latentdiff.loss import Weighting
+
+
+class Bar(Protocol):
+    """What shows how far a stage is."""
+
+    def update(self, done: int, total: int) -> None: ...
+
+
+Stage = Callable[[str], AbstractContextManager[Bar]]
+"""Called with the name of a stage; the context ends with it."""
+
+
+class _Silent:
+    def update(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def silent(title: str) -> Iterator[Bar]:
+    """A stage that nobody watches."""
+    yield _Silent()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is measured: ``n`` samples by ``settings`` from ``seed`` on, ``neighbors`` of them looked up, and ``images`` of
+    the ``split`` for what is slow (the denoiser and its reconstructions); ``out``: where the figures go.
+    """
+
+    out: Path
+    n: int = 10_000
+    settings: Sampling = field(default_factory=lambda: Sampling.model_validate({}))
+    split: str = "test"
+    images: int = 500
+    neighbors: int = 1000
+    weighting: Weighting = "uniform"
+    seed: int = 0
+    resampling: Resampling = field(default_factory=Resampling)
+    batch: int = 500
+    stage: Stage = silent
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """By what: networks (loaded when a part asks for them), and where the features of real images are kept."""
+
+    load: Callable[[], FeatureNetwork]
+    load_perceptual: Callable[[], PerceptualNetwork | None] = lambda: None
+    cache: FeatureCache | None = None
+
+    @cached_property
+    def network(self) -> FeatureNetwork:
+        """The network whose features distances compare."""
+        return self.load()
+
+    @cached_property
+    def perceptual(self) -> PerceptualNetwork | None:
+        """The network of the perceptual distance, if there is to be one."""
+        return self.load_perceptual()
+
+    def reference(self, images: ImageSet, request: Request) -> Reference:
+        """The images with their features, out of the cache where they are there."""
+        with request.stage(f"features of {images.name}") as bar:
+            return Reference.of(
+                images.images,
+                self.network,
+                labels=images.labels,
+                name=images.name,
+                batch=request.batch,
+                cache=self.cache,
+                progress=bar.update,
+            )
+
+    def knows(self, classes: tuple[str, ...]) -> bool:
+        """Whether the network tells apart as many classes as these, so that its word on them counts."""
+        return 1 < len(classes) == self.network.classes

@@ -1,0 +1,49 @@
+"""Samples for an evaluation: many, in fixed chunks, as uint8."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentdiff.config.sampling import Sampling
+from latentdiff.data import to_uint8
+from latentdiff.errors import InputError
+from latentdiff.evaluate.chunks import Progress, chunks
+from latentdiff.pipeline import Pipeline
+from latentdiff.random import Key
+from latentdiff.sample import start
+
+
+def draw_samples(
+    pipeline: Pipeline,
+    settings: Sampling,
+    n: int,
+    *,
+    labels: Tensor | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Tensor:
+    """``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k; ``labels`` int64 [n] for a conditional model.
+
+    The network sees them in chunks that the image shape alone decides, so that the samples are the same to the bit on
+    every machine memory. Settings as in `latentdiff sample`.
+    """
+    if n < 1:
+        raise InputError(f"expected a number of images of 1 or more, got {n}")
+    if labels is not None and len(labels) != n:
+        raise InputError(f"expected one label for each of {n} images, got {len(labels)}")
+    key, shape = Key.of(seed, n, device=pipeline.device), pipeline.codec.latent_shape
+    drawn = torch.empty(n, *pipeline.codec.image_shape, dtype=torch.uint8)
+    for part in chunks(n, pipeline.codec.image_shape):
+        mine = key[part]
+        label = None if labels is None else labels[part].tolist()
+        images = pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine))
+        drawn[part] = to_uint8(images)
+        if progress is not None:
+            progress(min(part.stop, n), n)
+    return drawn
+
+
+def labels_in_turn(n: int, classes: int) -> Tensor:
+    """0, 1, ..., classes - 1, 0, 1, ...: int64 [n]."""
+    return torch.arange(n, dtype=torch.int64) % classes

@@ -1,0 +1,105 @@
+"""How well a VAE reconstructs images, and how much of its latent it uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff.data import to_float
+from latentdiff.errors import InputError
+from latentdiff.evaluate.chunks import Progress, chunks
+from latentdiff.evaluate.pairs import PairScores, as_pixels, as_unit, score_pairs
+from latentdiff.evaluate.reference import Reference
+from latentdiff.evaluate.score import Resampling, Score, mean_score, paired_frechet_score
+from latentdiff.features import PerceptualNetwork, extract
+from latentdiff.nn import VAE
+from latentdiff.train.vae import ACTIVE
+
+
+@dataclass(frozen=True)
+class VAEScores:
+    """Each image against its own reconstruction (of the posterior's mode), and the latent.
+
+    ``fd``: Frechet distance between the reconstructions and the same originals by ``features``; ``kl``: of the posterior
+    from the prior, nats an image; a unit is active if its posterior mean varies by more than 0.01 over the images
+    (Burda et al. 2016, section 5).
+    """
+
+    pairs: PairScores
+    fd: Score | None
+    features: str | None
+    kl: Score
+    active_units: int
+    latent_units: int
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the latent says nothing about the image."""
+        return self.active_units == 0
+
+    def as_dict(self) -> dict[str, Any]:
+        fd = None if self.fd is None else {**self.fd.as_dict(), "features": self.features}
+        latent = {"active_units": self.active_units, "latent_units": self.latent_units, "collapsed": self.collapsed}
+        return {**self.pairs.as_dict(), "fd": fd, "kl_nats": self.kl.as_dict(), **latent}
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What a VAE makes of images: reconstructions float32 [N, C, H, W] in [0, 1], modes [N, units], KL float64 [N]."""
+
+    copies: Tensor
+    modes: Tensor
+    kl: Tensor
+
+
+@torch.no_grad()
+def encode_all(vae: VAE, images: Tensor, *, progress: Progress | None = None) -> Encoded:
+    """Pass images uint8 [N, C, H, W] through ``vae`` on its device, in fixed chunks. InputError for another shape."""
+    if tuple(images.shape[1:]) != vae.config.image:
+        raise InputError(f"the VAE is for images {list(vae.config.image)}, the data has {list(images.shape[1:])}")
+    device = next(vae.parameters()).device
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for part in chunks(len(images), images.shape[1:]):
+        posterior = vae.encode(to_float(images[part].to(device)))
+        copies = as_unit(vae.decode(posterior.mode()))
+        found.append((copies.cpu(), posterior.mean.flatten(1).cpu(), posterior.kl().double().cpu()))
+        if progress is not None:
+            progress(min(part.stop, len(images)), len(images))
+    return Encoded(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+
+def score_vae(
+    vae: VAE,
+    images: Tensor,
+    *,
+    encoded: Encoded | None = None,
+    reference: Reference | None = None,
+    perceptual: PerceptualNetwork | None = None,
+    resampling: Resampling | None = None,
+    batch: int = 500,
+    progress: Progress | None = None,
+) -> VAEScores:
+    """The scores of ``vae`` on images uint8 [N, C, H, W]; ``encoded``: what :func:`encode_all` made of them before.
+
+    ``reference``: the same images with their features, for the Frechet distance (left out where it is None or N < 4).
+    """
+    if not len(images):
+        raise InputError("a VAE is scored on at least one image, got none")
+    chosen = resampling or Resampling()
+    made = encoded or encode_all(vae, images, progress=progress)
+    fd = None
+    if reference is not None and len(images) > 3:
+        features = extract(reference.network, as_pixels(made.copies), batch=batch)
+        fd = paired_frechet_score(reference.features.values, features.values, chosen)
+    variance = made.modes.double().var(0, correction=0)
+    return VAEScores(
+        pairs=score_pairs(images, made.copies, perceptual=perceptual, resampling=chosen, batch=batch),
+        fd=fd,
+        features=None if reference is None else reference.network.name,
+        kl=mean_score(made.kl, chosen),
+        active_units=int((variance > ACTIVE).sum()),
+        latent_units=variance.numel(),
+    )

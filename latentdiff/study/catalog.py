@@ -1,0 +1,65 @@
+"""Which studies there are, in the order to read them; imports no torch, so that listing them is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Budget = Literal["quick", "full"]
+BUDGETS: tuple[Budget, ...] = ("quick", "full")
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """A line of `latentdiff reproduce --list`: the module below latentdiff.study, the title and what is asked."""
+
+    module: str
+    title: str
+    question: str
+    trains: bool
+
+
+STUDIES = {
+    "schedules": StudyInfo(
+        "schedules",
+        "Noise schedules",
+        "How fast do linear, scaled-linear, cosine and constant schedules add noise?",
+        False,
+    ),
+    "forward-process": StudyInfo(
+        "forward_process",
+        "The forward process",
+        "How far is a noised image from its original, and does theory say so?",
+        False,
+    ),
+    "latent-size": StudyInfo(
+        "latent_size",
+        "Latents of 8 and of 32 numbers",
+        "What does a larger latent, or a heavier KL term, buy and cost?",
+        True,
+    ),
+    "denoiser-training": StudyInfo(
+        "denoiser_training", "Training a denoiser", "How do the loss and the samples change from epoch to epoch?", True
+    ),
+    "ddpm-ddim": StudyInfo(
+        "ddpm_ddim", "DDPM and DDIM, eps and v", "Does it matter how one samples, and what the network predicts?", True
+    ),
+    "ddim-steps": StudyInfo(
+        "ddim_steps",
+        "Steps and noise of DDIM",
+        "How many steps are enough, and is noise on the way worth having?",
+        True,
+    ),
+    "noise-schedule-study": StudyInfo(
+        "noise_schedule_study",
+        "A small network under four noise schedules",
+        "Does a low test loss mean good samples, and must alpha-bar reach zero?",
+        True,
+    ),
+    "class-guidance": StudyInfo(
+        "class_guidance",
+        "Classes and guidance",
+        "What do guidance scale and interval do to accuracy, quality and diversity?",
+        True,
+    ),
+}

@@ -1,0 +1,208 @@
+"""Make a study: its folder, its data, the run of its module, results.json and report.html."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from latentdiff.data import Dataset, load_dataset
+from latentdiff.errors import InputError
+from latentdiff.picture import write_whole
+from latentdiff.study import facts
+from latentdiff.study.catalog import STUDIES, Budget
+from latentdiff.study.html import page
+from latentdiff.study.lab import CPU, Lab
+from latentdiff.study.report import Report, plain
+from latentdiff.train.loop import Reporter
+
+N = TypeVar("N")
+SCHEMA = 1  # of results.json; grows when a field changes its meaning
+MODULES = {name: f"latentdiff.study.{info.module}" for name, info in STUDIES.items()}
+COLOUR = "openmoji"  # taken where it is installed
+
+
+@dataclass(frozen=True)
+class Study(Generic[N]):
+    """What a module below latentdiff.study offers: its budgets as numbers, and how they become a report.
+
+    ``colour``: it looks at colour images too, where there are some.
+    """
+
+    quick: N
+    full: N
+    run: Callable[[Lab, N], Report]
+    colour: bool = False
+
+    def numbers(self, budget: Budget) -> N:
+        return self.quick if budget == "quick" else self.full
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; ``command`` is how."""
+
+    study: str
+    budget: Budget
+    out: Path
+    command: str
+    data: str = "mnist5k"
+    data_root: Path | None = None
+    data_colour: str | None = None
+    seed: int = 0
+    device: torch.device = CPU
+    features: str | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """Where a study lies and what it found."""
+
+    study: str
+    out: Path
+    seconds: float
+    findings: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def page(self) -> Path:
+        return self.out / "report.html"
+
+    @property
+    def results(self) -> Path:
+        return self.out / "results.json"
+
+
+def find(name: str) -> Study[Any]:
+    """The study of that name; InputError names the known ones."""
+    if name not in STUDIES:
+        raise InputError(f"unknown study {name!r:.60}, expected one of {', '.join(STUDIES)}")
+    study = import_module(MODULES[name]).STUDY
+    assert isinstance(study, Study)
+    return study
+
+
+def make(
+    request: Request,
+    *,
+    reporter: Callable[[int], Reporter],
+    note: Callable[[str], None],
+    numbers: Any = None,
+) -> Made:
+    """Run a study and write its folder; ``numbers`` stand in for those of the budget. InputError for bad input."""
+    study, info = find(request.study), STUDIES[request.study]
+    chosen = study.numbers(request.budget) if numbers is None else numbers
+    begun, started = time.perf_counter(), datetime.datetime.now(datetime.UTC)
+
+    def load(size: int | None) -> Dataset:
+        return _loaded(request, size)
+
+    data = load(None)
+    colour, missing = _colour(request) if study.colour else (None, "")
+    _claim(request.out)
+    lab = Lab(
+        out=request.out,
+        load=load,
+        data=data,
+        seed=request.seed,
+        reporter=reporter,
+        note=note,
+        device=request.device,
+        features=request.features,
+        colour=colour,
+        colour_missing=missing,
+    )
+    report = study.run(lab, chosen)
+    seconds = time.perf_counter() - begun
+    results = {
+        "schema": SCHEMA,
+        "study": request.study,
+        "title": info.title,
+        "question": info.question,
+        "command": request.command,
+        "budget": request.budget,
+        "numbers": asdict(chosen),
+        "seed": request.seed,
+        "data": facts.described(data),
+        "data_colour": None if colour is None else facts.described(colour),
+        "date": started.isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "seconds_by_part": lab.parts,
+        "hardware": facts.hardware(request.device),
+        "versions": facts.versions(),
+        "runs": lab.runs,
+        **report.as_dict(),
+    }
+    text = json.dumps(plain(results), indent=1, allow_nan=False) + "\n"
+    html = page(info.title, info.question, report, _about(results, lab), folder=request.out)
+    made = Made(request.study, request.out, seconds, tuple(results["findings"]), tuple(results["warnings"]))
+    write_whole(made.results, lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(made.page, lambda path: path.write_text(html, encoding="utf-8"))
+    return made
+
+
+def _loaded(request: Request, size: int | None) -> Dataset:
+    data = load_dataset(request.data, size=size, root=request.data_root)
+    for name, split in (("training", data.train), ("validation", data.val), ("test", data.test)):
+        if not len(split):
+            raise InputError(f"{request.data}: expected {name} images, found none")
+    return data
+
+
+def _colour(request: Request) -> tuple[Dataset | None, str]:
+    """The colour images named, or the emoji where they are installed, or why there are none."""
+    if request.data_colour is not None:
+        data = load_dataset(request.data_colour, size=32, channels=3, root=request.data_root)
+        return data, ""
+    try:
+        return load_dataset(COLOUR, size=32, channels=3, root=request.data_root), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _claim(out: Path) -> None:
+    """InputError unless ``out`` can hold a study: a new or empty folder, or one that holds this or another study."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder for the study, found a file")
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ("results.json", "runs")):
+        raise InputError(f"{out}: holds something else than a study; choose a new or empty folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "runs").mkdir(exist_ok=True)  # says what the folder is, before there are results
+
+
+def _about(results: dict[str, Any], lab: Lab) -> dict[str, str]:
+    """The facts at the foot of the page."""
+    data, machine = results["data"], results["hardware"]
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in lab.parts.items())
+    again = [name for name, run in lab.runs.items() if run["reused"]]
+    about = {
+        "command": results["command"],
+        "budget": f"{results['budget']}: {_flat(results['numbers'])}",
+        "seed": str(results["seed"]),
+        "data": f"{data['name']}: {data['train']:,} training, {data['val']:,} validation and {data['test']:,} test images",
+        "time": f"{results['seconds']:.0f} s" + (f" ({parts})" if parts else ""),
+        "hardware": f"{machine['gpu'] or machine['cpu']}, {machine['threads']} threads, device {machine['device']}",
+        "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
+        "date": results["date"],
+    }
+    if again:
+        about["used again"] = f"{', '.join(again)}: trained by an earlier call with the same options"
+    return about | {"numbers": "all of them are in results.json beside this page"}
+
+
+def _flat(numbers: dict[str, Any]) -> str:
+    """The numbers of a budget in words."""
+    return ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in numbers.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({_flat(value)})"
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,28 @@
+"""Which images a study shows: the first of each class, so that a row shows all of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentdiff.data import Split
+
+
+def one_of_each_class(split: Split, n: int) -> Tensor:
+    """``n`` images uint8 [n, C, H, W]: the first of each class in turn, then the second of each, and so on.
+
+    The first images where there are no labels; fewer than ``n`` where the split has no more.
+    """
+    return split.images[indices_by_class(split, n)]
+
+
+def indices_by_class(split: Split, n: int) -> Tensor:
+    """Their places in the split, int64 [n]."""
+    if split.labels is None:
+        return torch.arange(min(n, len(split)))
+    rank = torch.zeros_like(split.labels)
+    for label in split.labels.unique():
+        here = split.labels == label
+        rank[here] = torch.arange(int(here.sum()))
+    order = rank * (int(split.labels.max()) + 1) + split.labels
+    return order.argsort()[:n]

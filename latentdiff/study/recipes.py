@@ -1,0 +1,64 @@
+"""The latent models that several studies train: their numbers, and the options made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from latentdiff.config.training import TrainDenoiser, TrainVAE
+from latentdiff.data import Dataset
+from latentdiff.study.lab import Lab
+from latentdiff.study.training import Trained, train_denoiser, train_vae
+
+
+@dataclass(frozen=True)
+class VAENumbers:
+    """A VAE: its latent, optimizer steps and images a step."""
+
+    latent: str = "32"
+    steps: int = 500
+    batch: int = 128
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class MLPNumbers:
+    """A residual MLP on vector latents."""
+
+    width: int = 256
+    depth: int = 3
+    steps: int = 1500
+    batch: int = 256
+    lr: float = 1e-3
+
+
+def vae(lab: Lab, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
+    """Train a VAE; ``changed`` are options that differ from the defaults."""
+    values = {
+        "data": (data or lab.data).name,
+        "latent": numbers.latent,
+        "steps": numbers.steps,
+        "batch": numbers.batch,
+        "width": numbers.width,
+        "seed": lab.seed,
+        "device": str(lab.device),
+    }
+    return train_vae(lab, name, TrainVAE.model_validate(values | changed), data=data)
+
+
+def mlp(
+    lab: Lab, name: str, encoder: Trained, numbers: MLPNumbers, *, data: Dataset | None = None, **changed: Any
+) -> Trained:
+    """Train a denoiser on the vectors of a VAE."""
+    values = {
+        "data": (data or lab.data).name,
+        "width": numbers.width,
+        "depth": numbers.depth,
+        "steps": numbers.steps,
+        "batch": numbers.batch,
+        "lr": numbers.lr,
+        "seed": lab.seed,
+        "device": str(lab.device),
+    }
+    options = TrainDenoiser.model_validate(values | changed)
+    return train_denoiser(lab, name, options, vae=encoder, marks=(numbers.steps,), data=data)

@@ -1,0 +1,135 @@
+"""What a study hands back: words, tables and figures, each with every number that is behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure with the interval that resampling gives it, where it was resampled."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+Cell = str | int | float | bool | Measured | None
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph; a ``finding`` is a statement computed from the numbers, a ``warning`` says what not to conclude."""
+
+    text: str
+    kind: Literal["text", "finding", "warning"] = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns; a number is shown with ``digits`` significant digits and stored in full."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str
+    digits: int = 3
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table {self.name}: expected {len(self.columns)} cells in a row, found {len(row)}")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG in the study's folder, what it shows, and the numbers (or the origin of the images) that it was drawn from."""
+
+    file: str
+    caption: str
+    numbers: Mapping[str, Any]
+
+
+Block = Words | Table | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """``findings`` open the page; ``values`` are numbers of the study that stand in no table or figure."""
+
+    findings: tuple[str, ...]
+    sections: tuple[Section, ...]
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def blocks(self) -> Iterator[Block]:
+        for section in self.sections:
+            yield from section.blocks
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every number of the report for results.json."""
+        blocks = list(self.blocks())
+        words = {
+            kind: [b.text for b in blocks if isinstance(b, Words) and b.kind == kind] for kind in ("finding", "warning")
+        }
+        tables = {
+            b.name: {"caption": b.caption, "rows": [dict(zip(b.columns, row, strict=True)) for row in b.rows]}
+            for b in blocks
+            if isinstance(b, Table)
+        }
+        figures = {b.file: {"caption": b.caption, **b.numbers} for b in blocks if isinstance(b, Picture)}
+        return {
+            "findings": [*self.findings, *words["finding"]],
+            "warnings": words["warning"],
+            "tables": tables,
+            "figures": figures,
+            "values": dict(self.values),
+        }
+
+
+def plain(value: Any) -> Any:
+    """``value`` for strict JSON: tuples as lists, numbers that are not finite as null, keys as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, Measured):
+        return {"value": plain(value.value), "low": plain(value.low), "high": plain(value.high)}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str | int | bool) or value is None:
+        return value
+    if isinstance(value, Sequence):
+        return [plain(entry) for entry in value]
+    return str(value)
+
+
+def shown(value: Cell, digits: int = 3) -> str:
+    """A cell as text: numbers with ``digits`` significant digits, without an exponent where that can be read."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Measured):
+        if value.low is None or value.high is None:
+            return shown(value.value, digits)
+        return f"{shown(value.value, digits)} ({shown(value.low, digits)} to {shown(value.high, digits)})"
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "−∞" if value < 0 else "undefined"
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.{digits - 1}e}")
+    if not 1e-4 <= abs(rounded) < 1e6:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    places = max(0, digits - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{value:,.{places}f}".replace("-", "−")

@@ -1,0 +1,271 @@
+"""`latentdiff evaluate`: of runs and of images; complete JSON, the same figures for any batch, one line for bad input."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from latentdiff.data import load_dataset
+from latentdiff.picture import save_npz
+
+SHARED = "--features mnist --resamples 20 --test-images 8 --threads 1 -n 12 --neighbors 6 --steps 3 --json"
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("LATENTDIFF_CACHE", str(folder))
+    return folder
+
+
+def evaluated(cli: Callable, folder: Path, out: Path, options: str) -> dict[str, Any]:
+    code, text, err = cli(f"evaluate {options} --out {out}", cwd=folder)
+    assert code == 0, err
+    return json.loads(text)
+
+
+def leaves(values: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from leaves(value, f"{path}/{key}")
+    elif isinstance(values, list):
+        for k, value in enumerate(values):
+            yield from leaves(value, f"{path}/{k}")
+    else:
+        yield path, values
+
+
+def test_a_denoiser_run_has_every_part(
+    cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path, cache: Path
+) -> None:
+    found = evaluated(cli, tiny_folder, tmp_path / "out", f"--run {tiny_denoiser_run} {SHARED}")
+    assert found["parts"] == ["vae", "samples", "denoiser", "reconstruction"]
+    assert found["data"] == "tiny.npz" and found["split"] == "test" and found["resampling"]["resamples"] == 20
+    vae, samples, denoiser = found["vae"], found["samples"], found["denoiser"]
+    for name in ("psnr", "ssim", "rmse", "perceptual", "fd", "kl_nats"):
+        assert vae[name]["low"] < vae[name]["value"] < vae[name]["high"]
+    assert vae["n"] == 12 and vae["latent_units"] == 4 and vae["perceptual"]["network"] == "mnist"
+    for side in (samples, samples["floor"]):
+        for name in ("fd", "kd", "precision", "recall", "density", "coverage", "confident"):
+            assert side[name]["low"] <= side[name]["value"] <= side[name]["high"]
+        assert side["n"] == 12 and side["reference"] == {"name": "tiny.npz test", "n": 12}
+        assert side["features"]["name"] == "mnist" and len(side["features"]["sha256"]) == 64
+        assert sum(side["histogram"]) == 12 and side["accuracy"] is None  # three classes, and a network of ten
+    assert samples["settings"]["steps"] == 3 and samples["settings"]["guidance"] == 1
+    assert samples["neighbors"]["n"] == 6 and samples["neighbors"]["train_n"] == 43
+    assert len(denoiser["by_level"]["levels"]) == 20 and denoiser["bits_per_dimension"] is None
+    assert denoiser["loss"]["low"] < denoiser["loss"]["value"] < denoiser["loss"]["high"]
+    assert [each["t"] for each in found["reconstruction"]] == [2, 5, 10]
+    assert all(each[kind]["n"] == 8 for each in found["reconstruction"] for kind in ("one_step", "iterative"))
+    assert any("fewer than 5000" in line for line in found["warnings"])
+    names = [
+        "evaluation.json",
+        "vae.png",
+        "samples.png",
+        "classes.png",
+        "neighbors.png",
+        "denoiser.png",
+        "reconstruction.png",
+    ]
+    assert found["wrote"] == [str(tmp_path / "out" / name) for name in names]
+    for path in found["wrote"][1:]:
+        with Image.open(path) as picture:
+            assert min(picture.size) > 100
+    assert json.loads((tmp_path / "out/evaluation.json").read_text()) == found
+    assert len(list(cache.glob("*.safetensors"))) == 2  # test and train
+
+
+def test_a_vae_run_and_a_pixel_run_have_their_parts(
+    cli: Callable, tiny_folder: Path, tiny_vae_run: Path, tiny_pixel_run: Path, tmp_path: Path
+) -> None:
+    vae = evaluated(cli, tiny_folder, tmp_path / "vae", f"--run {tiny_vae_run} {SHARED}")
+    assert vae["parts"] == ["vae"] and vae["samples"] is None and (tmp_path / "vae/vae.png").is_file()
+    pixel = evaluated(
+        cli, tiny_folder, tmp_path / "pixel", f"--run {tiny_pixel_run} {SHARED} --what denoiser,reconstruction"
+    )
+    assert pixel["parts"] == ["denoiser", "reconstruction"] and pixel["samples"] is None
+    bits = pixel["denoiser"]["bits_per_dimension"]
+    assert bits["T"] == bits["strata"] == 20 and bits["n"] == 8 and bits["standard_error"] > 0
+    assert bits["total"]["value"] == pytest.approx(bits["prior"] + bits["terms"] + bits["decoder"])
+    assert bits["total"]["value"] > 1
+
+
+@pytest.mark.parametrize("run", ["tiny_denoiser_run", "tiny_pixel_run"])
+def test_no_figure_depends_on_the_batch(
+    cli: Callable, tiny_folder: Path, run: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """The law of the issue: the same to 1e-9 for 1, 7 and 500."""
+    folder = request.getfixturevalue(run)
+    found = {
+        batch: evaluated(cli, tiny_folder, tmp_path / "out", f"--run {folder} {SHARED} --batch {batch} --no-cache")
+        for batch in (1, 7, 500)
+    }
+    figures = {batch: dict(leaves(values)) for batch, values in found.items()}
+    assert figures[1].keys() == figures[7].keys() == figures[500].keys()
+    numbers = [key for key, value in figures[500].items() if isinstance(value, float) and not key.endswith("/seconds")]
+    assert len(numbers) > 150
+    for key in numbers:
+        for batch in (1, 7):
+            assert figures[batch][key] == pytest.approx(figures[500][key], rel=1e-9, abs=1e-9), key
+
+
+def test_the_cache_is_used_and_a_damaged_one_is_told(
+    cli: Callable, tiny_folder: Path, tiny_vae_run: Path, tmp_path: Path, cache: Path
+) -> None:
+    options = f"evaluate --run {tiny_vae_run} {SHARED} --out {tmp_path / 'out'}"
+    first = json.loads(cli(options, cwd=tiny_folder).out)
+    (path,) = cache.glob("*.safetensors")
+    path.write_bytes(path.read_bytes()[:-1])
+    code, out, err = cli(options, cwd=tiny_folder)
+    assert code == 0 and "damaged" in err and json.loads(out)["vae"] == first["vae"]
+    code, out, err = cli(options, cwd=tiny_folder)
+    assert code == 0 and "damaged" not in err and json.loads(out)["vae"] == first["vae"]
+
+
+def digits(folder: Path, n: int = 60) -> None:
+    """ours.npz and theirs.npz: test digits of the embedded set with their labels, and others."""
+    test = load_dataset("mnist5k").test
+    labels = None if test.labels is None else test.labels[:n].tolist()
+    save_npz(test.images[:n], folder / "ours.npz", labels=labels)
+    noisy = (test.images[:n].int() + 20).clamp(0, 255).to(test.images.dtype)
+    save_npz(noisy, folder / "theirs.npz", labels=labels)
+
+
+def test_images_are_scored_against_a_data_set(cli: Callable, tmp_path: Path) -> None:
+    digits(tmp_path)
+    found = evaluated(cli, tmp_path, tmp_path / "out", "--images ours.npz --reference mnist5k --resamples 20 --json")
+    assert found["images"] == "ours.npz" and found["reference"] == {"name": "mnist5k test", "n": 500}
+    assert found["n"] == 60 and found["precision"]["value"] == 1  # they are among the reference
+    assert found["accuracy"]["value"] > 0.9 and len(found["per_class"]) == 10 and found["pairs"] is None
+    assert (tmp_path / "out/images.png").is_file()
+
+
+def test_pairs_are_compared_one_by_one(cli: Callable, tmp_path: Path) -> None:
+    digits(tmp_path)
+    found = evaluated(
+        cli, tmp_path, tmp_path / "out", "--images ours.npz --reference theirs.npz --paired --resamples 20 --json"
+    )
+    a, b = (np.load(tmp_path / name)["images"] / 255 for name in ("ours.npz", "theirs.npz"))
+    rmse = np.sqrt(((a - b) ** 2).mean((1, 2)))
+    assert found["pairs"]["rmse"]["value"] == pytest.approx(rmse.mean(), rel=1e-9)
+    assert found["pairs"]["psnr"]["value"] == pytest.approx((-20 * np.log10(rmse)).mean(), rel=1e-9)
+    assert found["pairs"]["perceptual"]["value"] > 0 and found["pairs"]["perceptual"]["network"] == "mnist"
+
+
+def test_people_read_tables_that_name_the_network(
+    cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path
+) -> None:
+    options = SHARED.replace("--json", "")
+    code, out, err = cli(f"evaluate --run {tiny_denoiser_run} {options} --out {tmp_path}", cwd=tiny_folder)
+    assert code == 0, err
+    for text in (
+        "FD (mnist)",
+        "KD (mnist) x 1000",
+        "precision (mnist)",
+        "PSNR in dB",
+        "perceptual distance (mnist)",
+        "real images",
+    ):
+        assert text in out
+    assert "warning: 12 images against 12: with fewer than 5000" in err
+    digits(tmp_path)
+    code, out, err = cli(
+        f"evaluate --images ours.npz --reference theirs.npz --resamples 0 --out {tmp_path}/o", cwd=tmp_path
+    )
+    assert code == 0 and "28x28 grey images are taken for digits" in err and " to " not in out.split("by class")[0]
+
+
+def test_a_guidance_of_zero_samples_without_classes(
+    cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path
+) -> None:
+    options = f"--run {tiny_denoiser_run} {SHARED} --what samples --guidance 0 --neighbors 0"
+    found = evaluated(cli, tiny_folder, tmp_path / "out", options)
+    assert found["samples"]["settings"]["guidance"] == 0 and found["samples"]["neighbors"] is None
+    assert not (tmp_path / "out/neighbors.png").exists() and found["samples"]["floor"]["n"] == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--what vae,magic", "--what: expected vae, samples, denoiser, reconstruction, got 'magic'"),
+        ("--reference mnist5k", "needs --images"),
+        ("--paired", "needs --images"),
+        ("--images a.npz", "compared with --reference"),
+        ("--images a.npz --reference mnist5k --what vae", "--what is about a run"),
+        ("--images a.npz --reference mnist5k -n 7", "-n is about a run"),
+        ("--images a.npz --reference mnist5k --guidance 2", "--guidance is about a run"),
+        ("--resamples 5", "expected 0 (no intervals) or 20 and more, got 5"),
+        ("--level nan", "not a number"),
+        ("--level 1", "0.5<=x<=0.999"),
+        ("-n 3", "4<=x<=1000000"),
+        ("--features vgg", "'vgg' is not one of"),
+        ("--weights x.safetensors", "--weights goes with --features inception, got --features None"),
+        ("--features mnist --weights x.safetensors", "--weights goes with --features inception, got --features mnist"),
+        ("--device tpu", "--device: expected auto, cpu"),
+        ("--sampler dpm++ --eta 0.5", "eta is an option of the ddim sampler"),
+        ("--batch 0", "1<=x<=65536"),
+    ],
+)
+def test_wrong_usage_exits_with_2(cli: Callable, tmp_path: Path, options: str, message: str) -> None:
+    code, out, err = cli(f"evaluate {options}", cwd=tmp_path)
+    assert code == 2 and not out and message in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("", "no runs in runs/"),
+        ("--run nowhere", "nowhere: no such run"),
+        ("--images nowhere --reference mnist5k", "no such file or folder"),
+        ("--images ours.npz --reference text.npz", "expected a readable .npz file"),
+        ("--images ours.npz --reference few.npz --paired", "--paired needs as many images of one shape on both sides"),
+        ("--images few.npz --reference ours.npz", "more than 3 images on each side, got 3 and 60"),
+        ("--images ours.npz --reference theirs.npz --features inception", "needs its weights"),
+        ("--images ours.npz --reference theirs.npz --features inception --weights text.npz", "text.npz"),
+        ("--images ours.npz --reference theirs.npz --split val --size 0", "size"),
+        ("--images ours.npz --reference theirs.npz --out text.npz/out", "text.npz"),
+    ],
+)
+def test_bad_input_is_one_line(cli: Callable, tmp_path: Path, options: str, message: str) -> None:
+    digits(tmp_path)
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "few.npz", x=np.zeros((3, 28, 28), dtype=np.uint8))
+    code, out, err = cli(f"evaluate {options}", cwd=tmp_path)
+    last = err.strip().splitlines()[-1]
+    assert code in (1, 2) and not out and message in last and last.startswith("error: ") and "Traceback" not in err
+
+
+def test_a_run_without_the_part_and_data_of_another_shape(
+    cli: Callable, tiny_folder: Path, tiny_vae_run: Path, tiny_pixel_run: Path, tmp_path: Path
+) -> None:
+    code, _, err = cli(f"evaluate --run {tiny_vae_run} --what samples", cwd=tiny_folder)
+    assert code == 1 and "has no samples to evaluate, only vae" in err
+    for run in (tiny_vae_run, tiny_pixel_run):
+        code, _, err = cli(f"evaluate --run {run} --data mnist5k --out {tmp_path} --features mnist", cwd=tiny_folder)
+        assert code == 1 and "[1, 8, 8]" in err and "[1, 28, 28]" in err
+    code, _, err = cli(f"evaluate --run {tiny_pixel_run} --guidance 2", cwd=tiny_folder)
+    assert code == 1 and "unconditional" in err
+
+
+def test_a_run_whose_files_changed_is_refused(
+    cli: Callable, tiny_folder: Path, tiny_vae_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_vae_run, tmp_path / "run")
+    weights = next((tmp_path / "run").glob("checkpoint-*/vae/*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-2])
+    code, out, err = cli(f"evaluate --run {tmp_path / 'run'} --out {tmp_path / 'o'}", cwd=tiny_folder)
+    assert code == 1 and not out and str(weights) in err
+
+
+def test_the_newest_run_of_any_kind_is_taken(
+    cli: Callable, tiny_folder: Path, tiny_vae_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_vae_run, tmp_path / "runs" / "only")
+    found = evaluated(cli, tiny_folder, tmp_path / "o", f"--runs {tmp_path / 'runs'} {SHARED}")
+    assert "only" in found["run"] and not math.isnan(found["vae"]["psnr"]["value"])
