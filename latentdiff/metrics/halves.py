@@ -24,8 +24,10 @@ the sets are closer than independent draws of one distribution would be, as copi
 ``reference`` says what y is: "drawn", a sample of its own; "fixed", the population itself; "paired", row by row what was
 made of x (reconstructions against their originals), whose halves are then the same rows, so that errors in common cancel.
 
-Intervals of 95% over 200 repeats of known Gaussians cover COVERAGE
-(tests/test_metrics_coverage.py).
+Measured on Gaussians of known distance (tests/test_metrics_coverage.py: D = 2, 16, 64, n = 300 to 5000, equal to far apart, 200
+repeats each): intervals of 95% cover the Frechet distance in 93 to 97.5% and the kernel distance in 92 to 97.5%; 95.3% with 40
+resamples (1000 repeats). Exceptions: 98% where theta, bias and noise are alike (too wide by a sixth); 87% for the kernel
+distance of 300 draws far apart in 2 dimensions, whose variance is a moment of sixth order.
 """
 
 from __future__ import annotations

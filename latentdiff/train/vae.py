@@ -86,10 +86,18 @@ class VAETask:
         loss = (reconstruction + beta * kl) / x[0].numel()
         parts = {"reconstruction": reconstruction, "kl": kl}
         if self._perceptual is not None:
-            with autocast(self.options, self.device):
-                distance = perceptual_loss(self._perceptual.network, torch.tanh(logits.float() / 2), x).mean()
+            distance = self._distance(self._perceptual.network, positions, logits.float(), x)
             loss, parts["perceptual"] = loss + self._perceptual.weight * distance, distance
         return loss, parts
+
+    def _distance(self, network: PerceptualNetwork, positions: Tensor, logits: Tensor, x: Tensor) -> Tensor:
+        """The mean perceptual distance, estimated from the images at even positions: half the cost, the same on average."""
+        chosen = (positions % 2 == 0).to(self.device)
+        if not bool(chosen.any()):
+            return x.new_zeros(())
+        with autocast(self.options, self.device):
+            distance = perceptual_loss(network, torch.tanh(logits[chosen] / 2), x[chosen])
+        return 2 * distance.sum() / len(x)
 
     def _reconstruction(self, logits: Tensor, x: Tensor) -> Tensor:
         """The error of each image, summed over pixels, [B]."""
