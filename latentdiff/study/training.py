@@ -17,13 +17,14 @@ from latentdiff.codec import Codec, IdentityCodec
 from latentdiff.components import load_codec, load_vae
 from latentdiff.config.training import LoopOptions, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
-from latentdiff.nn import VAE, build, network_config, parse_latent, vae_config
+from latentdiff.nn import VAE, build
 from latentdiff.pipeline import Pipeline, from_checkpoint
 from latentdiff.runs import Run
 from latentdiff.study.lab import Lab
 from latentdiff.train.denoiser import DenoiserTask
 from latentdiff.train.journal import read_log
 from latentdiff.train.loop import Trainer
+from latentdiff.train.setup import denoiser_config_of, vae_config_of
 from latentdiff.train.state import load_progress
 from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask
@@ -85,13 +86,7 @@ def epochs_in_steps(epochs: float, *, size: int, batch: int) -> int:
 def train_vae(lab: Lab, name: str, options: TrainVAE, *, data: Dataset | None = None) -> Trained:
     """A VAE trained for ``options.steps``."""
     data = data or lab.data
-    config = vae_config(
-        options.preset,
-        (data.channels, data.height, data.width),
-        latent=parse_latent(options.latent),
-        width=options.width,
-        depth=options.depth,
-    )
+    config = vae_config_of(options, data)
 
     def task() -> Task:
         return VAETask(options, data, build(config, seed=options.seed), lab.device)
@@ -115,16 +110,7 @@ def train_denoiser(
         codec: Codec = IdentityCodec((data.channels, data.height, data.width), options.pixel_scale)
     else:
         codec = load_codec(vae.checkpoint(), vae.checkpoint().json(INDEX))
-    network = network_config(
-        None if options.network == "auto" else options.network,
-        options.preset,
-        codec.latent_shape,
-        levels=options.T,
-        num_classes=data.num_classes if options.labels else 0,
-        out_factor=2 if options.variance == "learned" else 1,
-        width=options.width,
-        depth=options.depth,
-    )
+    network = denoiser_config_of(options, data, codec)
 
     def task() -> Task:
         return DenoiserTask(options, data, codec, build(network, seed=options.seed), lab.device)
