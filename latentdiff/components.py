@@ -5,9 +5,7 @@ Class names in files select from fixed tables; weights are checked against the c
 
 from __future__ import annotations
 
-import operator
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -60,13 +58,16 @@ def model_index(*, vae: bool, denoiser: str | None) -> dict[str, Any]:
 
 
 class Model(NamedTuple):
-    """What a checkpoint of a trained denoiser holds; ``data`` is the name of what it was trained on."""
+    """What a checkpoint of a trained denoiser holds; ``data`` is the name of what it was trained on, ``class_counts`` how
+    many images of each class that had (() where it is not known).
+    """
 
     network: nn.Module
     diffusion: DiffusionConfig
     codec: Codec
     classes: tuple[str, ...]
     data: str
+    class_counts: tuple[int, ...] = ()
 
 
 def save_model(writer: Writer, model: Model) -> None:
@@ -77,7 +78,9 @@ def save_model(writer: Writer, model: Model) -> None:
     save_network(writer, "denoiser", model.network)
     save_diffusion(writer, model.diffusion)
     index = model_index(vae=isinstance(codec, VAECodec), denoiser=class_name(model.network))
-    about = {"classes": list(model.classes), "image": list(codec.image_shape), "data": model.data}
+    about: dict[str, Any] = {"classes": list(model.classes), "image": list(codec.image_shape), "data": model.data}
+    if model.class_counts:
+        about["class_counts"] = list(model.class_counts)
     scale = {"pixel_scale": codec.scale} if isinstance(codec, IdentityCodec) and codec.scale != 1 else {}
     writer.json(INDEX, {**index, **about, **scale})
 
@@ -95,7 +98,9 @@ def load_model(checkpoint: Checkpoint) -> Model:
     if shape != codec.latent_shape:
         found = f"the denoiser works on {list(shape)}, the codec gives {list(codec.latent_shape)}"
         raise InputError(f"{checkpoint.folder}: {found}; expected one shape")
-    return Model(network, diffusion, codec, load_classes(checkpoint, index, network), str(index.get("data", "")))
+    classes = load_classes(checkpoint, index, network)
+    counts = load_class_counts(checkpoint, index, len(classes))
+    return Model(network, diffusion, codec, classes, str(index.get("data", "")), counts)
 
 
 def save_network(writer: Writer, folder: str, module: nn.Module, *, extra: Mapping[str, Any] | None = None) -> None:
@@ -224,15 +229,17 @@ def load_classes(checkpoint: Checkpoint, index: dict[str, Any], network: nn.Modu
     return tuple(str(name) for name in names)
 
 
-def class_index(classes: Sequence[str], label: int | str) -> int:
-    """The index of a class given by its name or, where none is called so, its index; InputError if it is unknown."""
-    if not classes:
-        raise InputError(f"label {label}: this model is unconditional, it knows no classes")
-    if isinstance(label, str) and label in classes:
-        return classes.index(label)
-    if isinstance(label, str) and not re.fullmatch("-?[0-9]{1,9}", label):
-        raise InputError(f"unknown class {label!r:.60}; this model knows {', '.join(classes[:20])}")
-    index = int(label) if isinstance(label, str) else operator.index(label)
-    if not 0 <= index < len(classes):
-        raise InputError(f"label must lie in 0..{len(classes) - 1}, got {label}")
-    return index
+def load_class_counts(checkpoint: Checkpoint, index: dict[str, Any], classes: int) -> tuple[int, ...]:
+    """How many training images each class had; () of a checkpoint that does not say."""
+    counts = index.get("class_counts")
+    if counts is None:
+        return ()
+    if (
+        not isinstance(counts, list)
+        or len(counts) != classes
+        or not all(type(count) is int and 0 <= count < 2**53 for count in counts)
+        or not any(counts)
+    ):
+        what = f"class_counts as {classes} whole numbers of 0 or more, not all 0"
+        raise InputError(f"{checkpoint.folder}/{INDEX}: expected {what}, found {counts!r:.80}")
+    return tuple(counts)

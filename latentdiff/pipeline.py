@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from latentdiff.batching import batch_that_fits, even_parts, parts
 from latentdiff.checkpoint import Checkpoint, Writer, writing
+from latentdiff.classes import ClassBalance, balanced_labels, class_indices
 from latentdiff.codec import Codec
 from latentdiff.compiled import CapturedLoop, compiled_network
-from latentdiff.components import Model, class_index, load_model, save_model
+from latentdiff.components import Model, load_model, save_model
 from latentdiff.config.base import explain
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.sampling import Sampling
@@ -56,6 +57,7 @@ class Pipeline:
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
     data: str = ""  # name of the data it was trained on
+    class_counts: tuple[int, ...] = ()  # images of each class there, () if unknown
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -252,12 +254,14 @@ class Pipeline:
 
     def labels(self, label: Labels, n: int) -> Tensor | None:
         """Class indices int64 [n] of a label or of one for each image; InputError names the known classes."""
-        if label is None:
-            return None
-        many = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * n
-        if len(many) != n:
-            raise InputError(f"expected one label or {n} of them, got {len(many)}")
-        return torch.tensor([class_index(self.classes, value) for value in many], dtype=torch.int64, device=self.device)
+        return None if label is None else class_indices(self.classes, label, n).to(self.device)
+
+    def class_labels(self, n: int, balance: ClassBalance = "equal") -> Tensor | None:
+        """Labels int64 [n] on the CPU: all classes in turn, or as often as in the training data; None if unconditional.
+
+        Label i does not depend on n. InputError for the balance of data whose class counts this model does not record.
+        """
+        return balanced_labels(n, len(self.classes), self.class_counts, balance) if self.classes else None
 
     def to(self, device: torch.device, *, dtype: torch.dtype | None = None) -> Pipeline:
         """This model on another device (its weights move, as Module.to does), or computing in another dtype (autocast)."""
@@ -275,7 +279,7 @@ class Pipeline:
 
     def write(self, writer: Writer) -> None:
         """The components and the model index of this model."""
-        save_model(writer, Model(self.network, self.diffusion, self.codec, self.classes, self.data))
+        save_model(writer, Model(self.network, self.diffusion, self.codec, self.classes, self.data, self.class_counts))
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Pipeline:
@@ -285,8 +289,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Pipeline:
 
 def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
     """The model of an opened checkpoint, on the CPU."""
-    model = load_model(checkpoint)
-    return Pipeline(model.network, model.diffusion, model.codec, classes=model.classes, data=model.data)
+    network, diffusion, codec, classes, data, counts = load_model(checkpoint)
+    return Pipeline(network, diffusion, codec, classes, data=data, class_counts=counts)
 
 
 def _settings(values: dict[str, Any]) -> Sampling:

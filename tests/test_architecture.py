@@ -16,7 +16,7 @@ MAX_LINES = 300
 # direction. The package's own __init__ (a lazy front) and __main__ stand above all.
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors",),
-    1: ("config", "nn", "device", "draw", "constant"),
+    1: ("config", "nn", "device", "draw", "constant", "classes"),
     2: ("ops", "random", "data", "metrics", "features"),
     3: ("schedule", "predict"),
     4: ("denoise", "loss", "ema"),
@@ -39,6 +39,7 @@ KNOWS_ONLY = {  # tighter than the layers
     "data": {"errors", "draw"},
     "config": {"errors", "nn"},
     "constant": set(),
+    "classes": {"errors"},
     "metrics": {"errors"},
     "features": {"errors"},
     "schedule": {"config"},

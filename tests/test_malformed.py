@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import reseal
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -59,17 +60,6 @@ class Case:
     expected: tuple[str, ...]
     code: int = 1
     make: Make = field(default=lambda place: None)
-
-
-def reseal(checkpoint: Path) -> None:
-    """Make the manifest right again, as one who edits a checkpoint on purpose would."""
-    path = checkpoint / "manifest.json"
-    files = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name in json.loads(path.read_text())["files"]
-        if (data := (checkpoint / name).read_bytes()) is not None
-    }
-    path.write_text(json.dumps({"files": files}))
 
 
 def edited(run: str, name: str, **values: object) -> Make:

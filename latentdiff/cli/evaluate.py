@@ -67,6 +67,12 @@ PARTS = ("vae", "samples", "denoiser", "reconstruction")  # as latentdiff.evalua
     help="Sample k is the image of seed + k; also seeds noise and resampling.",
 )
 @click.option(
+    "--class-balance",
+    type=click.Choice(["equal", "data"]),
+    default=None,
+    help="How often samples are of each class: all in turn, or as often as in the training data (default: data where the model records it).",
+)
+@click.option(
     "--test-images",
     type=click.IntRange(2, 1_000_000),
     default=500,
@@ -159,7 +165,18 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         return evaluate_run(ctx, values, settings, as_json=as_json)
 
 
-OF_A_RUN = ("run", "runs", "what", "data", "n", "seed", "test_images", "neighbors", *Sampling.model_fields)
+OF_A_RUN = (
+    "run",
+    "runs",
+    "what",
+    "data",
+    "n",
+    "class_balance",
+    "seed",
+    "test_images",
+    "neighbors",
+    *Sampling.model_fields,
+)
 
 
 def _check(ctx: click.Context, values: dict[str, Any]) -> None:

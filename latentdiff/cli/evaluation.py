@@ -12,6 +12,7 @@ from rich.table import Table
 
 from latentdiff import __version__, evaluate
 from latentdiff.checkpoint import INDEX, Checkpoint
+from latentdiff.classes import ClassBalance
 from latentdiff.cli.model import trained_on
 from latentdiff.cli.options import build
 from latentdiff.cli.report import SamplingBar, note, result
@@ -42,11 +43,12 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
     model = _model(checkpoint, device)
     parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
     if isinstance(model, Pipeline):
-        _check_settings(model, settings)
+        _check_settings(model, settings, values["class_balance"])
     data = read_data(build(DataOptions, values | trained_on(ctx, checkpoint)))
     request = evaluate.Request(
         out=values["out"],
         n=values["n"],
+        class_balance=values["class_balance"],
         settings=settings,
         split=values["split"],
         images=values["test_images"],
@@ -165,12 +167,15 @@ def _parts(text: str | None, has: tuple[str, ...], where: str) -> tuple[str, ...
     return tuple(part for part in has if part in asked)
 
 
-def _check_settings(pipeline: Pipeline, settings: Sampling) -> None:
+def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalance | None) -> None:
     """InputError for settings that the model cannot follow: asked before the work."""
     if not pipeline.classes and settings.guidance != 1:
         raise InputError(
             f"--guidance {settings.guidance:g}: this model is unconditional, guidance needs one with classes"
         )
+    if balance is not None and not (pipeline.classes and settings.guidance):
+        raise InputError(f"--class-balance {balance}: classes take no part in these samples")
+    pipeline.class_labels(1, balance or "equal")
     pipeline.plan(settings)
 
 

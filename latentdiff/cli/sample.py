@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     help="Class to draw, by name or index; several as 3,5,8 are taken in turn (default: all classes in turn).",
 )
 @click.option(
+    "--class-balance",
+    type=click.Choice(["equal", "data"]),
+    default="equal",
+    show_default=True,
+    help="How often each class comes where --label names none: all in turn, or as often as in the training data.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(0, 2**62),
     default=0,
@@ -125,7 +132,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     checkpoint = find_denoiser(values["run"], values["runs"])
     pipeline = load_checked(checkpoint, prediction=values["prediction"], device=values["device"], dtype=values["dtype"])
-    labels = _labels(values["label"], pipeline, settings[0], values["n"], one=interpolate is not None)
+    labels = _labels(values, pipeline, settings[0], one=interpolate is not None)
     for place in (out, trajectory, None if values["files"] is None else values["files"] / "000000.png"):
         if place is not None:
             check_place(place)
@@ -188,16 +195,22 @@ def _check_combination(values: dict[str, Any], counts: int) -> None:
         raise click.UsageError(f"--steps with several numbers draws one figure, it does not go with {with_}")
     if values["interpolate"] is not None and values["trajectory"] is not None:
         raise click.UsageError("--trajectory shows the samples of --seed, it does not go with --interpolate")
+    for name in ("label", "interpolate"):
+        if values["class_balance"] != "equal" and values[name] is not None:
+            raise click.UsageError(f"--class-balance says how often each class is drawn, it does not go with --{name}")
     if values["frames"] is not None and values["trajectory"] is None:
         raise click.UsageError("--frames is the length of a trajectory, it needs --trajectory FILE")
 
 
-def _labels(text: str | None, pipeline: Pipeline, settings: Sampling, n: int, *, one: bool) -> list[int] | None:
+def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, one: bool) -> list[int] | None:
     """The class of each image: those asked for in turn, else all (or ``one``, the first), else none."""
+    from latentdiff.classes import class_index
     from latentdiff.cli.report import note
-    from latentdiff.components import class_index
 
+    text, n, balance = values["label"], values["n"], values["class_balance"]
     if not pipeline.classes:
+        if balance != "equal":
+            raise InputError(f"--class-balance {balance}: this model is unconditional, it knows no classes")
         if text is not None:
             raise InputError(f"--label {text}: this model is unconditional, it knows no classes")
         if settings.guidance != 1:
@@ -209,10 +222,14 @@ def _labels(text: str | None, pipeline: Pipeline, settings: Sampling, n: int, *,
         if text is not None:
             note(f"--guidance 0 ignores the class, --label {text} has no effect")
         return None
+    if text is None and balance == "data":
+        drawn = pipeline.class_labels(n, balance)
+        note("drawing classes as often as in the training data")
+        return None if drawn is None else drawn.tolist()
     if text is None:
         asked = [0] if one else list(range(len(pipeline.classes)))
-        drawn = f"class {pipeline.classes[0]}" if one else f"all {len(asked)} classes in turn"
-        note(f"drawing {drawn}; --label chooses, --guidance 0 ignores them")
+        which = f"class {pipeline.classes[0]}" if one else f"all {len(asked)} classes in turn"
+        note(f"drawing {which}; --label chooses, --guidance 0 ignores them")
     else:
         asked = [class_index(pipeline.classes, part.strip()) for part in text.split(",")]
     if one and len(asked) > 1:

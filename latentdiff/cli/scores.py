@@ -140,6 +140,8 @@ def _set_rows(scores: SampleScores) -> list[tuple[str, str]]:
 def _samples(scores: SamplingScores, classes: Sequence[str]) -> list[Table]:
     mine, floor, settings = scores.samples, scores.floor, scores.settings
     guided = f", guidance {settings.guidance:g}" if classes else ""
+    balance = {"equal": ", classes in turn", "data": ", classes as in the training data"}
+    guided += balance[scores.class_balance] if scores.class_balance else ""
     how = f"{settings.sampler}, {settings.steps} steps{guided}, {1000 * scores.seconds / mine.n:.3g} ms each"
     title = f"{mine.n} samples ({how}) against {mine.reference_n} of {mine.reference}"
     table = _table(title, "samples", *([] if floor is None else [f"{floor.n} real images"]))

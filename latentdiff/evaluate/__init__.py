@@ -38,7 +38,7 @@ from latentdiff.evaluate.reconstruct import (
 )
 from latentdiff.evaluate.reference import Reference, some
 from latentdiff.evaluate.request import Judge, Request
-from latentdiff.evaluate.sampling import draw_samples, labels_in_turn
+from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.score import Resampling, Score
 from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
 
@@ -77,7 +77,6 @@ __all__ = [
     "evaluate_vae",
     "few_images",
     "find_neighbors",
-    "labels_in_turn",
     "loss_by_level",
     "parts_of",
     "pictures",

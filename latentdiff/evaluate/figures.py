@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from latentdiff.evaluate.denoiser import LevelLoss
@@ -57,10 +58,15 @@ def save_vae_figure(images: Tensor, made: Encoded, path: Path) -> None:
     )
 
 
-def save_sample_grid(images: Tensor, path: Path, *, classes: int = 0) -> None:
-    """The first 100 samples uint8, classes in turn as columns."""
-    shown = images[:GRID]
-    save_image(image_grid(shown, columns=class_columns(len(shown), classes)), path)
+def save_sample_grid(images: Tensor, path: Path, *, labels: Tensor | None = None) -> None:
+    """Some 100 of the first samples uint8; with ``labels`` int64 [N] as many of each class, one class a column."""
+    if labels is None:
+        save_image(image_grid(images[:GRID]), path)
+        return
+    found = [torch.nonzero(labels == k)[:, 0] for k in labels.unique().tolist()][:GRID]
+    each = max(1, min(GRID // len(found), *map(len, found)))
+    chosen = torch.stack([places[:each] for places in found], 1).flatten()
+    save_image(image_grid(images[chosen], columns=class_columns(len(chosen), len(found))), path)
 
 
 def save_neighbor_figure(samples: Tensor, found: Neighbors, train: Tensor, path: Path) -> None:

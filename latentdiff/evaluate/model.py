@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentdiff.classes import ClassBalance
 from latentdiff.codec import VAECodec
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
@@ -27,7 +28,7 @@ from latentdiff.evaluate.reconstruct import (
 )
 from latentdiff.evaluate.reference import Reference, rows, some
 from latentdiff.evaluate.request import Judge, Request
-from latentdiff.evaluate.sampling import draw_samples, labels_in_turn
+from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.vae import VAEScores, encode_all, score_vae
 from latentdiff.features import Features, extract
 from latentdiff.nn import VAE
@@ -44,6 +45,7 @@ class SamplingScores:
     floor: SampleScores | None
     neighbors: NeighborScores | None
     settings: Sampling
+    class_balance: ClassBalance | None
     seed: int
     seconds: float
 
@@ -53,6 +55,7 @@ class SamplingScores:
             "floor": None if self.floor is None else self.floor.as_dict(),
             "neighbors": None if self.neighbors is None else self.neighbors.as_dict(),
             "settings": self.settings.model_dump(),
+            "class_balance": self.class_balance,
             "seed": self.seed,
             "seconds": self.seconds,
         }
@@ -137,14 +140,15 @@ def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: R
     _check_shape(pipeline, data)
     reference = judge.reference(split_of(data, request.split), request)
     asked = len(pipeline.classes) if request.settings.guidance else 0
-    labels = labels_in_turn(request.n, asked) if asked else None
+    balance: ClassBalance = request.class_balance or ("data" if pipeline.class_counts else "equal")
+    labels = pipeline.class_labels(request.n, balance) if asked else None
     started = time.perf_counter()
     with request.stage("samples") as bar:
         images = draw_samples(
             pipeline, request.settings, request.n, labels=labels, seed=request.seed, progress=bar.update
         )
     seconds = time.perf_counter() - started
-    figures.save_sample_grid(images, request.out / "samples.png", classes=asked)
+    figures.save_sample_grid(images, request.out / "samples.png", labels=labels)
     with request.stage("features of the samples") as bar:
         features = extract(judge.network, images, batch=request.batch, progress=bar.update)
     known = labels if judge.knows(pipeline.classes) else None
@@ -158,7 +162,15 @@ def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: R
         numbers = tuple(map(str, range(len(scores.histogram))))
         names = data.classes if data.classes and judge.knows(data.classes) else numbers
         figures.save_histogram(seen, names, request.out / "classes.png")
-    return SamplingScores(scores, floor, neighbors, pipeline.resolved(request.settings), request.seed, seconds)
+    return SamplingScores(
+        scores,
+        floor,
+        neighbors,
+        settings=pipeline.resolved(request.settings),
+        class_balance=balance if asked else None,
+        seed=request.seed,
+        seconds=seconds,
+    )
 
 
 def _real_images(data: Dataset, judge: Judge, request: Request) -> Reference:

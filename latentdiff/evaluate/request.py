@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from latentdiff.classes import ClassBalance
 from latentdiff.config.sampling import Sampling
 from latentdiff.evaluate.cache import FeatureCache
 from latentdiff.evaluate.read import ImageSet
@@ -42,11 +43,13 @@ def silent(title: str) -> Iterator[Bar]:
 @dataclass(frozen=True)
 class Request:
     """What is measured: ``n`` samples by ``settings`` from ``seed`` on, ``neighbors`` of them looked up, and ``images`` of
-    the ``split`` for what is slow (the denoiser and its reconstructions); ``out``: where the figures go.
+    the ``split`` for what is slow (the denoiser and its reconstructions); ``class_balance`` of the samples (None: that of
+    the training data where the model records it, else equal); ``out``: where the figures go.
     """
 
     out: Path
     n: int = 10_000
+    class_balance: ClassBalance | None = None
     settings: Sampling = field(default_factory=lambda: Sampling.model_validate({}))
     split: str = "test"
     images: int = 500

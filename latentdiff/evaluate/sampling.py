@@ -42,8 +42,3 @@ def draw_samples(
         if progress is not None:
             progress(min(part.stop, n), n)
     return drawn
-
-
-def labels_in_turn(n: int, classes: int) -> Tensor:
-    """0, 1, ..., classes - 1, 0, 1, ...: int64 [n]."""
-    return torch.arange(n, dtype=torch.int64) % classes

@@ -17,7 +17,6 @@ from latentdiff.evaluate import (
     score_features,
     some,
 )
-from latentdiff.evaluate import labels_in_turn as in_turn
 from latentdiff.evaluate.score import Score
 from latentdiff.features import FeatureNetwork, Features, default_features, extract, feature_network
 from latentdiff.pipeline import Pipeline
@@ -122,13 +121,13 @@ def distance(fd: Score | None) -> tuple[Cell, Cell]:
 def drawn(pipeline: Pipeline, n: int, *, seed: int, settings: Sampling, labels: Tensor | None = None) -> Tensor:
     """``n`` samples uint8; of a conditional model all classes in turn unless labels are given."""
     if labels is None and pipeline.classes and settings.guidance:
-        labels = in_turn(n, len(pipeline.classes))
+        labels = pipeline.class_labels(n)
     return draw_samples(pipeline, settings, n, labels=labels, seed=seed)
 
 
 def labels_of(pipeline: Pipeline, n: int) -> Tensor | None:
     """All classes of a conditional model in turn, int64 [n]; None of an unconditional one."""
-    return in_turn(n, len(pipeline.classes)) if pipeline.classes else None
+    return pipeline.class_labels(n)
 
 
 def class_grid(classes: int, *, rows: int = 6) -> tuple[int, int]:

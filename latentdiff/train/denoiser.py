@@ -55,6 +55,7 @@ class DenoiserTask:
         self.size = len(data.train)
         self.num_classes = denoiser_config(network).num_classes
         self.data, self.classes = data.name, (data.classes or ()) if self.num_classes else ()
+        self.class_counts = _counts(data.train, len(self.classes))
         self._coefficients, self._weights, self._recover = (table.to(device) for table in self._tables())
         bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
         self._bound = bound if options.variance == "learned" else None
@@ -153,7 +154,10 @@ class DenoiserTask:
 
     def pipeline(self, network: nn.Module) -> Pipeline:
         """What the checkpoint will be used as."""
-        return Pipeline(network, self.diffusion, self.codec, classes=self.classes, device=self.device, data=self.data)
+        names, counts = self.classes, self.class_counts
+        return Pipeline(
+            network, self.diffusion, self.codec, names, device=self.device, data=self.data, class_counts=counts
+        )
 
     def picture(self, network: nn.Module, path: Path) -> None:
         """64 samples (DDIM, 25 steps); of a conditional model eight for each of the first eight classes or so."""
@@ -168,3 +172,10 @@ class DenoiserTask:
 
     def save(self, writer: Writer, network: nn.Module) -> None:
         self.pipeline(network).write(writer)
+
+
+def _counts(split: Split, classes: int) -> tuple[int, ...]:
+    """How many images of each class a split has; () without labels."""
+    if not classes or split.labels is None:
+        return ()
+    return tuple(torch.bincount(split.labels, minlength=classes).tolist())

@@ -1,0 +1,62 @@
+"""Which class each image is to be of: a class by name or index, classes in turn, or as often as in some data."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from latentdiff.errors import InputError
+
+ClassBalance = Literal["equal", "data"]
+"""How often samples are of each class: equally often (in turn), or as often as the training data."""
+
+
+def class_index(classes: Sequence[str], label: int | str) -> int:
+    """The index of a class given by its name or, where none is called so, its index; InputError if it is unknown."""
+    if not classes:
+        raise InputError(f"label {label}: this model is unconditional, it knows no classes")
+    if isinstance(label, str) and label in classes:
+        return classes.index(label)
+    if isinstance(label, str) and not re.fullmatch("-?[0-9]{1,9}", label):
+        raise InputError(f"unknown class {label!r:.60}; this model knows {', '.join(classes[:20])}")
+    index = int(label) if isinstance(label, str) else operator.index(label)
+    if not 0 <= index < len(classes):
+        raise InputError(f"label must lie in 0..{len(classes) - 1}, got {label}")
+    return index
+
+
+def class_indices(classes: Sequence[str], label: int | str | Sequence[int | str], n: int) -> Tensor:
+    """Indices int64 [n] of a class or of one for each image; InputError if one is unknown or their number is wrong."""
+    many = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * n
+    if len(many) != n:
+        raise InputError(f"expected one label or {n} of them, got {len(many)}")
+    return torch.tensor([class_index(classes, value) for value in many], dtype=torch.int64)
+
+
+def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassBalance) -> Tensor:
+    """Labels int64 [n]: all ``classes`` in turn, or as often as ``counts`` says; InputError if it does not say."""
+    if balance == "data" and not counts:
+        raise InputError("class balance data: this model does not record how often its data had each class")
+    return labels_in_proportion(n, counts if balance == "data" else [1] * classes)
+
+
+def labels_in_proportion(n: int, counts: Sequence[int]) -> Tensor:
+    """Labels int64 [n] in which class k comes as often as ``counts[k]`` asks, to one image, in every beginning of the row.
+
+    The j-th image of class k stands at (j + 1/2) / counts[k]; label i does not depend on n, and equal counts give the
+    classes in turn. ValueError unless a count is positive and none is negative.
+    """
+    if not counts or min(counts) < 0 or not any(counts):
+        raise ValueError(f"expected counts of 0 or more that are not all 0, got {list(counts)}")
+    total, places, labels = sum(counts), [], []
+    for k, count in enumerate(counts):
+        many = -(-n * count // total) + 1 if count else 0
+        places.append((torch.arange(many, dtype=torch.float64) + 0.5) / max(count, 1))
+        labels.append(torch.full((many,), k, dtype=torch.int64))
+    order = torch.sort(torch.cat(places), stable=True).indices
+    return torch.cat(labels)[order[:n]]

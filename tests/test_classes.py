@@ -1,0 +1,101 @@
+"""Which class each image is of: in turn, in proportion; what a checkpoint records of its data."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Cli, reseal
+
+import latentdiff as ld
+from latentdiff.classes import labels_in_proportion
+
+
+@pytest.mark.parametrize("counts", [[3, 1], [5923, 6742, 5421, 1], [1, 0, 7], [10**12, 3, 10**6], [0, 2]])
+def test_every_beginning_is_in_proportion(counts: list[int]) -> None:
+    n = 500
+    labels = labels_in_proportion(n, counts)
+    assert labels.dtype == torch.int64 and len(labels) == n
+    drawn = torch.nn.functional.one_hot(labels, len(counts)).cumsum(0).double()
+    share = torch.tensor(counts, dtype=torch.float64) / sum(counts)
+    wanted = torch.arange(1, n + 1, dtype=torch.float64)[:, None] * share
+    # half an image for where each one stands, and as many halves again as classes may pass at once
+    assert float((drawn - wanted).abs().max()) <= (len(counts) + 1) / 2
+    for k, count in enumerate(counts):
+        assert bool((labels == k).any()) == (count > 0) or count / sum(counts) < 1 / n
+    for shorter in (1, 7, 499):
+        assert torch.equal(labels_in_proportion(shorter, counts), labels[:shorter])
+
+
+def test_equal_counts_come_in_turn() -> None:
+    assert labels_in_proportion(7, [5, 5, 5]).tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert labels_in_proportion(1000, [1] * 10).tolist() == [k % 10 for k in range(1000)]
+    assert labels_in_proportion(8, [3, 1]).tolist() == [0, 0, 1, 0, 0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("counts", [[], [0, 0], [1, -1]])
+def test_counts_that_say_nothing_are_refused(counts: list[int]) -> None:
+    with pytest.raises(ValueError, match="counts"):
+        labels_in_proportion(3, counts)
+
+
+def test_a_training_records_how_often_its_data_had_each_class(tiny_denoiser_run: Path, tiny_folder: Path) -> None:
+    data = ld.load_dataset(str(tiny_folder / "tiny.npz"))
+    assert data.train.labels is not None
+    pipe = ld.load(tiny_denoiser_run)
+    assert pipe.class_counts == tuple(int((data.train.labels == k).sum()) for k in range(3))
+    labels = pipe.class_labels(30, "data")
+    assert labels is not None and torch.equal(labels, labels_in_proportion(30, pipe.class_counts))
+    equal = pipe.class_labels(4)
+    assert equal is not None and equal.tolist() == [0, 1, 2, 0]
+
+
+def _with(run: Path, folder: Path, **index: object) -> Path:
+    """A copy of the last checkpoint of a run with another model index (None: without the entry), under a right manifest."""
+    shutil.copytree(max(run.glob("checkpoint-*")), folder)
+    path = folder / "model_index.json"
+    content = json.loads(path.read_text()) | index
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    reseal(folder)
+    return folder
+
+
+def test_class_counts_survive_a_save_and_older_checkpoints_have_none(
+    tiny_denoiser_run: Path, tmp_path: Path, cli: Cli
+) -> None:
+    pipe = ld.load(tiny_denoiser_run)
+    pipe.save(tmp_path / "saved")
+    assert ld.load(tmp_path / "saved").class_counts == pipe.class_counts
+    older = _with(tiny_denoiser_run, tmp_path / "older", class_counts=None)
+    assert ld.load(older).class_counts == ()
+    with pytest.raises(ld.InputError, match="does not record"):
+        ld.load(older).class_labels(3, "data")
+    result = cli(f"sample --run {older} -n 3 --steps 2 --class-balance data", cwd=tmp_path)
+    assert result.code == 1 and "does not record" in result.err and result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("bad", [[1, 2], "many", [0, 0, 0], [1, -1, 3], [1.5, 1, 1], [True, 1, 1], [2**60, 1, 1]])
+def test_damaged_class_counts_are_named(tiny_denoiser_run: Path, tmp_path: Path, bad: object) -> None:
+    damaged = _with(tiny_denoiser_run, tmp_path / "damaged", class_counts=bad)
+    with pytest.raises(ld.InputError, match="class_counts as 3 whole numbers"):
+        ld.load(damaged)
+
+
+def test_samples_follow_the_data(tiny_denoiser_run: Path, tmp_path: Path, cli: Cli) -> None:
+    command = f"sample --run {tiny_denoiser_run} -n 20 --steps 2 --out a.npz"
+    assert cli(f"{command} --class-balance data", cwd=tmp_path).code == 0
+    drawn = np.load(tmp_path / "a.npz", allow_pickle=False)["labels"]
+    assert drawn.tolist() == labels_in_proportion(20, ld.load(tiny_denoiser_run).class_counts).tolist()
+    for other in ("--label 1", "--interpolate 3"):
+        result = cli(f"{command} --class-balance data {other}", cwd=tmp_path)
+        assert result.code == 2 and "--class-balance" in result.err
+
+
+def test_an_unconditional_model_has_no_balance(tiny_pixel_run: Path, tiny_folder: Path, cli: Cli) -> None:
+    assert ld.load(tiny_pixel_run).class_counts == () and ld.load(tiny_pixel_run).class_labels(3) is None
+    result = cli(f"sample --run {tiny_pixel_run} -n 2 --class-balance data", cwd=tiny_folder)
+    assert result.code == 1 and "unconditional" in result.err
+    result = cli(f"evaluate --run {tiny_pixel_run} -n 20 --class-balance data --what samples", cwd=tiny_folder)
+    assert result.code == 1 and "--class-balance" in result.err
