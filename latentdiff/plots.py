@@ -12,6 +12,7 @@ from latentdiff.picture import Pixels, write_whole
 from latentdiff.schedule import Schedule
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 INK, SECOND, FAINT = "#1f4e79", "#c8553d", "#9a9a9a"
@@ -26,6 +27,17 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def readable_log(axis: Axis) -> None:
+    """Plain numbers at 1, 2 and 5 on a log axis that spans less than two decades, where powers of ten alone say little."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    if axis.get_scale() == "log" and high < 100 * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -48,6 +60,7 @@ def save_loss_curve(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
     values = np.array([value for _, value in train + val])
     if len(values) and values.min() > 0 and values.max() / values.min() > 5:
         axes.set_yscale("log")
+        readable_log(axes.yaxis)
     axes.set(xlabel="step", ylabel="loss")
     axes.grid(alpha=0.25, which="both")
     if train or val:

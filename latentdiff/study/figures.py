@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentdiff.data import to_uint8
 from latentdiff.picture import Pixels
-from latentdiff.plots import COLORS, FAINT, new_figure
+from latentdiff.plots import COLORS, FAINT, new_figure, readable_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,6 +95,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
         xscale="log" if panel.log_x else "linear",
         yscale="log" if panel.log_y else "linear",
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        readable_log(axis)
     axes.set_title(panel.title, fontsize=11)
     axes.grid(alpha=0.25)
     for side in ("top", "right"):

@@ -33,13 +33,17 @@ class MLPNumbers:
 
 
 def vae(lab: Lab, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
-    """Train a VAE; ``changed`` are options that differ from the defaults."""
+    """Train a VAE; ``changed`` are options that differ from the defaults.
+
+    Without a perceptual term: the network of it judges the study, and must not have taken part in what it judges.
+    """
     values = {
         "data": (data or lab.data).name,
         "latent": numbers.latent,
         "steps": numbers.steps,
         "batch": numbers.batch,
         "width": numbers.width,
+        "perceptual": 0.0,
         "seed": lab.seed,
         "device": str(lab.device),
     }
