@@ -155,7 +155,7 @@ def test_digits_get_a_perceptual_term_and_it_is_weighted_as_told() -> None:
     plain, without = parts_of_loss(perceptual=0)
     assert "perceptual" not in without
     assert plain == pytest.approx((without["reconstruction"] + 0.5 * without["kl"]) / 784, rel=1e-6)
-    for weight, options in ((0.2, {}), (3.0, {"perceptual": 3.0, "perceptual_network": "mnist"})):
+    for weight, options in ((1.3, {}), (3.0, {"perceptual": 3.0, "perceptual_network": "mnist"})):
         loss, parts = parts_of_loss(**options)
         assert parts["perceptual"] > 0.01
         assert loss == pytest.approx(plain + weight * parts["perceptual"], rel=1e-5)

@@ -133,7 +133,7 @@ class TrainVAE(DataOptions, LoopOptions):
         None,
         ge=0,
         le=1000,
-        description="weight of the perceptual distance, against the reconstruction loss of a pixel (default: 0.2 for 28x28 "
+        description="weight of the perceptual distance, against the reconstruction loss of a pixel (default: 1.3 for 28x28 "
         "grey digits, else 0)",
     )
     perceptual_network: Literal["auto", "mnist", "efficientnet-lite0", "lpips-alex", "lpips-vgg"] = Field(
@@ -149,7 +149,7 @@ class TrainVAE(DataOptions, LoopOptions):
         chosen = self.perceptual_network != "auto" or self.perceptual_weights is not None
         if chosen and not self.perceptual:
             raise ValueError(
-                f"--perceptual-network and --perceptual-weights need a weight: --perceptual 0.2, got {self.perceptual or 'none'}"
+                f"--perceptual-network and --perceptual-weights need a weight: --perceptual 1.3, got {self.perceptual or 'none'}"
             )
         return self
 

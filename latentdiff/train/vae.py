@@ -26,7 +26,7 @@ ACTIVE = 0.01  # a latent unit is active if its posterior mean varies more than 
 SHOWN = 32  # validation images in the picture
 
 
-PERCEPTUAL = 0.2  # what docs/quality.md found for digits
+PERCEPTUAL = 1.3  # what docs/quality.md found for digits
 
 
 class Perceptual(NamedTuple):
