@@ -246,7 +246,7 @@ class Pipeline:
 
     def resolved(self, settings: Sampling) -> Sampling:
         """The settings with the defaults of this model filled in."""
-        return resolved(settings, self.diffusion)
+        return resolved(settings, self.diffusion, self.schedule)
 
     def plan(self, settings: Sampling) -> tuple[Step, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""

@@ -8,21 +8,37 @@ from latentdiff.errors import InputError
 from latentdiff.schedule import Schedule
 from latentdiff.step import Step, ddim, ddpm, dpmpp2m
 
+SIGNAL = 1 / 32
+"""The least alpha from which x_0 is read out of eps or the score, unless it is clipped."""
 
-def resolved(settings: Sampling, diffusion: DiffusionConfig) -> Sampling:
-    """The settings with the defaults of a model's process filled in."""
+
+def top_level(diffusion: DiffusionConfig, schedule: Schedule) -> int:
+    """The level that sampling starts from: T, or the highest with alpha >= SIGNAL where the network says eps or the score.
+
+    Above it x_0 = (x_t - sigma eps) / alpha multiplies the network's errors by more than 1 / SIGNAL, 20,000 at level T of the
+    cosine schedule, and deterministic samplers carry that along, while x_t is noise there but for a thousandth of its variance.
+    """
+    if diffusion.prediction not in ("eps", "score") or diffusion.clip is not None:
+        return schedule.T
+    return max(1, int((schedule.alpha[1:] >= SIGNAL).sum()))
+
+
+def resolved(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> Sampling:
+    """The settings with the defaults of a model's process filled in, and no more steps than it has levels to start from."""
     learned = "learned" if diffusion.variance == "learned" else "small"
     variance = (settings.variance or learned) if settings.sampler == "ddpm" else None
-    return settings.model_copy(update={"steps": settings.count(diffusion.schedule.T), "variance": variance})
+    count = settings.count(schedule.T)
+    steps = min(count, top_level(diffusion, schedule)) if count <= schedule.T else count
+    return settings.model_copy(update={"steps": steps, "variance": variance})
 
 
 def plan(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> tuple[Step, list[int]]:
     """The step and the descending levels of a sampler; InputError where the model cannot follow."""
-    settings = resolved(settings, diffusion)
+    settings = resolved(settings, diffusion, schedule)
     count = settings.count(schedule.T)
     if count > schedule.T:
         raise InputError(f"steps must be at most {schedule.T}, the levels of this model, got {count}")
-    levels = schedule.levels(count, settings.spacing)
+    levels = schedule.levels(count, settings.spacing, top=top_level(diffusion, schedule))
     if settings.variance == "learned" and diffusion.variance != "learned":
         raise InputError(
             "variance 'learned' needs a model trained with --variance learned; this one has fixed variance"

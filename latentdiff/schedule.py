@@ -57,14 +57,16 @@ class Schedule:
             return math.inf
         return math.log(alpha / sigma) if alpha > 0 else -math.inf
 
-    def levels(self, steps: int | None = None, spacing: Spacing = "trailing") -> list[int]:
+    def levels(self, steps: int | None = None, spacing: Spacing = "trailing", *, top: int | None = None) -> list[int]:
         """The descending levels a sampler visits with ``steps`` moves, the last one 0; all T of them for None.
+
+        ``top`` stands for T where a sampler starts lower.
 
         The spacings are those of Lin et al. 2024, table 2 (trailing, leading, linspace) and of Song et al. 2021,
         appendix D.2 (quadratic, here from level T on so that sampling starts from noise). ValueError unless
         1 <= steps <= T.
         """
-        T = self.T
+        T = self.T if top is None else top
         n = T if steps is None else steps
         if not 1 <= n <= T:
             raise ValueError(f"steps must lie in 1..{T} (the levels of the schedule), got {n}")
