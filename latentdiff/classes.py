@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,17 +47,26 @@ def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassB
 
 
 def labels_in_proportion(n: int, counts: Sequence[int]) -> Tensor:
-    """Labels int64 [n] in which class k comes as often as ``counts[k]`` asks, to one image, in every beginning of the row.
+    """Labels int64 [n] in which class k comes as often as ``counts[k]`` asks: every beginning of the row is right to one image.
 
-    The j-th image of class k stands at (j + 1/2) / counts[k]; label i does not depend on n, and equal counts give the
-    classes in turn. ValueError unless a count is positive and none is negative.
+    Label i does not depend on n, and equal counts give the classes in turn. Of the classes that are far enough behind their
+    share the one that would be late first is next (Tijdeman 1980, The chairman assignment problem). ValueError unless a
+    count is positive and none is negative.
     """
     if not counts or min(counts) < 0 or not any(counts):
         raise ValueError(f"expected counts of 0 or more that are not all 0, got {list(counts)}")
-    total, places, labels = sum(counts), [], []
-    for k, count in enumerate(counts):
-        many = -(-n * count // total) + 1 if count else 0
-        places.append((torch.arange(many, dtype=torch.float64) + 0.5) / max(count, 1))
-        labels.append(torch.full((many,), k, dtype=torch.int64))
-    order = torch.sort(torch.cat(places), stable=True).indices
-    return torch.cat(labels)[order[:n]]
+    classes = np.flatnonzero(counts)
+    share = np.array([counts[k] for k in classes.tolist()], dtype=np.float64) / sum(counts)
+    if len(classes) == 1:
+        return torch.full((n,), int(classes[0]), dtype=torch.int64)
+    least = 1 / (2 * len(classes) - 2)
+    late = (1 - least) / share  # the step at which a class has to come once more
+    behind, labels = np.zeros_like(share), np.empty(n, dtype=np.int64)
+    for i in range(n):
+        behind += share
+        ready = np.flatnonzero(behind >= least - 1e-9)  # rounding must not empty it
+        chosen = ready[np.argmin(np.round(late[ready], 6))]
+        labels[i] = chosen
+        behind[chosen] -= 1
+        late[chosen] += 1 / share[chosen]
+    return torch.from_numpy(classes[labels])

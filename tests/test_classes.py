@@ -11,27 +11,31 @@ from conftest import Cli, reseal
 
 import latentdiff as ld
 from latentdiff.classes import labels_in_proportion
+from latentdiff.evaluate import model
+
+TAIL = [99] + [1] * 99
 
 
-@pytest.mark.parametrize("counts", [[3, 1], [5923, 6742, 5421, 1], [1, 0, 7], [10**12, 3, 10**6], [0, 2]])
-def test_every_beginning_is_in_proportion(counts: list[int]) -> None:
-    n = 500
+@pytest.mark.parametrize(
+    "counts", [[3, 1], [5923, 6742, 5421, 1], [1, 0, 7], [10**12, 3, 10**6], [0, 2], TAIL, [2, 3, 5] * 20, [7]]
+)
+def test_every_beginning_is_right_to_one_image(counts: list[int]) -> None:
+    n = 400
     labels = labels_in_proportion(n, counts)
     assert labels.dtype == torch.int64 and len(labels) == n
     drawn = torch.nn.functional.one_hot(labels, len(counts)).cumsum(0).double()
     share = torch.tensor(counts, dtype=torch.float64) / sum(counts)
     wanted = torch.arange(1, n + 1, dtype=torch.float64)[:, None] * share
-    # half an image for where each one stands, and as many halves again as classes may pass at once
-    assert float((drawn - wanted).abs().max()) <= (len(counts) + 1) / 2
-    for k, count in enumerate(counts):
-        assert bool((labels == k).any()) == (count > 0) or count / sum(counts) < 1 / n
-    for shorter in (1, 7, 499):
+    assert float((drawn - wanted).abs().max()) < 1
+    assert not drawn[-1][share == 0].any()
+    for shorter in (0, 1, 7, 49, 399):
         assert torch.equal(labels_in_proportion(shorter, counts), labels[:shorter])
 
 
 def test_equal_counts_come_in_turn() -> None:
     assert labels_in_proportion(7, [5, 5, 5]).tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert labels_in_proportion(1000, [1] * 10).tolist() == [k % 10 for k in range(1000)]
+    for classes in (2, 10, 37):
+        assert labels_in_proportion(500, [3] * classes).tolist() == [k % classes for k in range(500)]
     assert labels_in_proportion(8, [3, 1]).tolist() == [0, 0, 1, 0, 0, 0, 1, 0]
 
 
@@ -99,3 +103,26 @@ def test_an_unconditional_model_has_no_balance(tiny_pixel_run: Path, tiny_folder
     assert result.code == 1 and "unconditional" in result.err
     result = cli(f"evaluate --run {tiny_pixel_run} -n 20 --class-balance data --what samples", cwd=tiny_folder)
     assert result.code == 1 and "--class-balance" in result.err
+
+
+def test_an_evaluation_draws_classes_as_the_data_had_them(
+    tiny_denoiser_run: Path, tiny_folder: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = model.draw_samples
+
+    def watched(*args: object, **named: object) -> torch.Tensor:
+        seen.append(named["labels"])
+        return real(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(model, "draw_samples", watched)
+    counts = ld.load(tiny_denoiser_run).class_counts
+    common = f"evaluate --run {tiny_denoiser_run} --features mnist --what samples --resamples 0 --neighbors 0 -n 20 --steps 2"
+    for options, balance, labels in (
+        ("", "data", labels_in_proportion(20, counts)),
+        ("--class-balance equal", "equal", torch.arange(20) % 3),
+    ):
+        result = cli(f"{common} {options} --no-cache --json --out {tmp_path / 'out'}", cwd=tiny_folder)
+        assert result.code == 0, result.err
+        assert json.loads(result.out)["samples"]["class_balance"] == balance
+        assert torch.equal(seen.pop(), labels)  # type: ignore[arg-type]

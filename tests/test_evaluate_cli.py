@@ -103,7 +103,9 @@ def test_no_figure_depends_on_the_batch(
     """The law of the issue: the same to 1e-9 for 1, 7 and 500."""
     folder = request.getfixturevalue(run)
     found = {
-        batch: evaluated(cli, tiny_folder, tmp_path / "out", f"--run {folder} {SHARED} --batch {batch} --no-cache")
+        batch: evaluated(
+            cli, tiny_folder, tmp_path / "out", f"--run {folder} {SHARED} -n 120 --batch {batch} --no-cache"
+        )
         for batch in (1, 7, 500)
     }
     figures = {batch: dict(leaves(values)) for batch, values in found.items()}
@@ -144,6 +146,33 @@ def test_images_are_scored_against_a_data_set(cli: Callable, tmp_path: Path) -> 
     assert found["n"] == 60 and found["precision"]["value"] == 1  # they are among the reference
     assert found["accuracy"]["value"] > 0.9 and len(found["per_class"]) == 10 and found["pairs"] is None
     assert (tmp_path / "out/images.png").is_file()
+
+
+def test_folders_that_hold_some_digits_are_told_by_name(cli: Callable, tmp_path: Path) -> None:
+    """Classes of a folder are numbered by what it has: 3 and 7 would be 0 and 1."""
+    test = load_dataset("mnist5k").test
+    assert test.labels is not None
+    for name in ("3", "7"):
+        (tmp_path / "some" / name).mkdir(parents=True)
+        (tmp_path / "animals" / f"animal {name}").mkdir(parents=True)
+        for k, image in enumerate(test.images[test.labels == int(name)][:20]):
+            for folder in (tmp_path / "some" / name, tmp_path / "animals" / f"animal {name}"):
+                Image.fromarray(image[0].numpy()).save(folder / f"{k:02d}.png")
+    found = evaluated(cli, tmp_path, tmp_path / "out", "--images some --reference mnist5k --resamples 0 --json")
+    assert found["accuracy"]["value"] > 0.9
+    assert [(each["label"], each["n"]) for each in found["per_class"]] == [(3, 20), (7, 20)]
+    assert all(each["real"] == int((test.labels == each["label"]).sum()) for each in found["per_class"])
+    code, text, err = cli(
+        f"evaluate --images animals --reference mnist5k --resamples 0 --json --out {tmp_path / 'b'}", cwd=tmp_path
+    )
+    assert code == 0 and json.loads(text)["accuracy"] is None and "does not tell the classes" in err
+
+
+def test_options_of_the_run_hold_where_others_are_given(
+    cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path
+) -> None:
+    options = f"--run {tiny_denoiser_run} --what denoiser {SHARED} --data-root {tmp_path}"
+    assert evaluated(cli, tiny_folder, tmp_path / "out", options)["data"] == "tiny.npz"
 
 
 def test_pairs_are_compared_one_by_one(cli: Callable, tmp_path: Path) -> None:

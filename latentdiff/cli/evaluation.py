@@ -34,6 +34,10 @@ from latentdiff.runs import locate, newest
 from latentdiff.train.state import STATE, load_progress
 
 RESULT = "evaluation.json"
+FLATTERED = (
+    "VAEs of digits learn through the network mnist unless --perceptual 0 said otherwise, which flatters the distances it "
+    "measures here; --features efficientnet-lite0 is another judge"
+)
 
 
 def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling, *, as_json: bool) -> int:
@@ -64,9 +68,15 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
     scores = evaluate.evaluate_model(model, data, judge, request, parts=parts)
     answer = {"run": str(checkpoint.folder), "data": data.name, "split": request.split, "parts": parts}
     names = model.classes if isinstance(model, Pipeline) else ()
+    if scores.samples is not None:  # the classes in the tables are numbered as the network's
+        names = judge.network.class_names or names
     title = f"{checkpoint.folder} on the {request.split} split of {data.name}"
     told = Told(
-        title, answer | scores.as_dict(), model_tables(scores, names), _warnings(scores), evaluate.pictures(scores)
+        title,
+        answer | scores.as_dict(),
+        model_tables(scores, names),
+        _warnings(scores, latent="vae" in evaluate.parts_of(model)),
+        evaluate.pictures(scores),
     )
     return _tell(values, told, as_json=as_json)
 
@@ -85,13 +95,16 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     if values["paired"] and mine.images.shape != other.images.shape:
         found = f"{list(mine.images.shape)} and {list(other.images.shape)}"
         raise InputError(f"--paired needs as many images of one shape on both sides, got {found}")
-    device, classes = resolve_device(values["device"]), max(mine.classes, other.classes, key=len)
+    device = resolve_device(values["device"])
+    classes = other.classes or mine.classes
     judge = _judge(values, tuple(mine.images.shape[1:]), classes, device)
     check_place(values["out"] / RESULT)
     resampling = _resampling(values)
     request = evaluate.Request(out=values["out"], batch=values["batch"], stage=SamplingBar)
     reference = judge.reference(other, request)
-    labels = mine.labels if judge.knows(classes) else None
+    labels = judge.known(mine.labels, mine.classes)
+    if mine.labels is not None and labels is None:
+        note(f"no class accuracy: {judge.network.name} does not tell the classes of {mine.name} apart")
     with SamplingBar("features of the images") as bar:
         scores = evaluate.score_images(
             mine.images, reference, labels=labels, resampling=resampling, batch=request.batch, progress=bar.update
@@ -212,9 +225,13 @@ def _judge(
     return evaluate.Judge(load, load_perceptual, cache)
 
 
-def _warnings(scores: evaluate.ModelScores) -> tuple[str, ...]:
+def _warnings(scores: evaluate.ModelScores, *, latent: bool) -> tuple[str, ...]:
     """What a reader must know before the figures."""
     found = () if scores.samples is None else evaluate.few_images(scores.samples.samples)
+    networks = {part.samples.features for part in (scores.samples,) if part is not None}
+    networks |= {part.features for part in (scores.vae,) if part is not None and part.features is not None}
+    if latent and "mnist" in networks:
+        found += (FLATTERED,)
     if scores.vae is not None and scores.vae.collapsed:
         found += ("the VAE has collapsed: no unit of its latent says anything about the image",)
     return found

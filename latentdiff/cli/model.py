@@ -49,12 +49,16 @@ def load_checked(checkpoint: Checkpoint, *, prediction: str | None, device: str,
 
 
 def trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
-    """The data options that the run was trained with, where this command was given none."""
+    """The data options that the run was trained with, each where this command was not given it.
+
+    Where the data are others than those of the run, so is the place where they are looked for.
+    """
     from latentdiff.train.state import STATE, load_progress
 
     names = [name for name in DataOptions.model_fields if name in ctx.params]
-    given = [name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT]
-    if given or STATE not in checkpoint:
+    if STATE not in checkpoint:
         return {}
+    given = {name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT}
+    given |= {"data_root"} if "data" in given else set()
     saved = load_progress(checkpoint).options
-    return {name: saved[name] for name in names if name in saved}
+    return {name: saved[name] for name in names if name in saved and name not in given}

@@ -219,8 +219,9 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
             )
         return None
     if settings.guidance == 0:
-        if text is not None:
-            note(f"--guidance 0 ignores the class, --label {text} has no effect")
+        for option, given in (("--label", text), ("--class-balance", None if balance == "equal" else balance)):
+            if given is not None:
+                note(f"--guidance 0 ignores the class, {option} {given} has no effect")
         return None
     if text is None and balance == "data":
         drawn = pipeline.class_labels(n, balance)

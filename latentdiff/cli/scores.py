@@ -193,7 +193,7 @@ def _neighbors(scores: NeighborScores) -> Table:
 def _denoiser(scores: DenoiserScores) -> list[Table]:
     curve = scores.by_level
     table = _table(f"denoiser: test loss over {curve.n} images", "mean")
-    table.add_row(f"loss as trained ({scores.weighting} weights, {scores.strata} strata of levels)", text(scores.loss))
+    table.add_row(f"loss ({scores.weighting} weights, levels evenly in {scores.strata} strata)", text(scores.loss))
     if scores.bits is not None:
         bits = scores.bits
         how = "every level" if bits.strata == bits.T else f"{bits.strata} of {bits.T} levels an image"

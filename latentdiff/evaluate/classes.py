@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from latentdiff.errors import InputError
 from latentdiff.evaluate.reference import Reference
 from latentdiff.evaluate.score import Resampling, Score, frechet_score, share_score
-from latentdiff.features import Features
+from latentdiff.features import FeatureNetwork, Features
 
 HISTOGRAM_CLASSES = 100  # networks of more classes, as ImageNet's, get no histogram
 
@@ -32,6 +33,21 @@ class ClassScore:
     def as_dict(self) -> dict[str, Any]:
         fd = None if self.fd is None else self.fd.as_dict()
         return {"label": self.label, "n": self.n, "real": self.real, "accuracy": self.accuracy.as_dict(), "fd": fd}
+
+
+def labels_as_seen(network: FeatureNetwork, labels: Tensor | None, names: Sequence[str]) -> Tensor | None:
+    """Labels int64 [N] of the classes ``names`` in the numbering of a network; None where it does not tell these apart.
+
+    By name where the network's classes have names, so that folders 3 and 7 are digits 3 and 7; else numbers are as they are
+    where there are as many classes.
+    """
+    if labels is None or len(names) < 1:
+        return None
+    if not network.class_names:
+        return labels if len(names) == network.classes > 1 else None
+    if not set(names) <= set(network.class_names):
+        return None
+    return torch.tensor([network.class_names.index(name) for name in names], dtype=torch.int64)[labels]
 
 
 def class_table(

@@ -1,4 +1,4 @@
-"""How well a denoiser denoises test images: its error at each noise level, its loss as trained, its variational bound."""
+"""How well a denoiser denoises test images: its error at each noise level, its loss over all levels, its variational bound."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from latentdiff.evaluate.neighbors import Neighbors
 from latentdiff.evaluate.pairs import as_pixels
 from latentdiff.evaluate.reconstruct import Reconstruction
 from latentdiff.evaluate.vae import Encoded
+from latentdiff.metrics import mse
 from latentdiff.picture import class_columns, image_grid, save_image
 from latentdiff.plots import COLORS, FAINT, INK, SECOND, new_figure, save_figure
 
@@ -50,7 +51,7 @@ def save_strips(groups: Sequence[tuple[str, Sequence[Strip]]], path: Path) -> No
 def save_vae_figure(images: Tensor, made: Encoded, path: Path) -> None:
     """The first images and those with the largest errors, each above its reconstruction."""
     copies = as_pixels(made.copies)
-    error = (images.double() - copies.double()).square().flatten(1).mean(1)
+    error = mse(images, copies)
     first, worst = slice(0, ACROSS), error.argsort(descending=True, stable=True)[:ACROSS]
     groups: list[tuple[str, slice | Tensor]] = [("the first images", first), ("the worst reconstructions", worst)]
     save_strips(
@@ -59,14 +60,16 @@ def save_vae_figure(images: Tensor, made: Encoded, path: Path) -> None:
 
 
 def save_sample_grid(images: Tensor, path: Path, *, labels: Tensor | None = None) -> None:
-    """Some 100 of the first samples uint8; with ``labels`` int64 [N] as many of each class, one class a column."""
-    if labels is None:
-        save_image(image_grid(images[:GRID]), path)
-        return
-    found = [torch.nonzero(labels == k)[:, 0] for k in labels.unique().tolist()][:GRID]
-    each = max(1, min(GRID // len(found), *map(len, found)))
-    chosen = torch.stack([places[:each] for places in found], 1).flatten()
-    save_image(image_grid(images[chosen], columns=class_columns(len(chosen), len(found))), path)
+    """The first 100 samples uint8, or with ``labels`` int64 [N] of few classes the first of each, one class a column."""
+    chosen, columns = torch.arange(min(GRID, len(images))), None
+    if labels is not None and (columns := class_columns(len(chosen), len(labels.unique()))):
+        found = [torch.nonzero(labels == k)[:, 0] for k in labels.unique().tolist()]
+        each = min(GRID // len(found), *map(len, found))
+        if each < min(GRID, len(labels)) // len(found) // 2:  # a rare class would leave next to nothing to see
+            columns = None
+        else:
+            chosen = torch.stack([places[:each] for places in found], 1).flatten()
+    save_image(image_grid(images[chosen], columns=columns), path)
 
 
 def save_neighbor_figure(samples: Tensor, found: Neighbors, train: Tensor, path: Path) -> None:

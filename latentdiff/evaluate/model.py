@@ -91,6 +91,8 @@ def evaluate_model(
 ) -> ModelScores:
     """Measure those of the ``parts`` that the model has, on ``data``; the figures go to the request's folder."""
     wanted = set(parts) & set(parts_of(model))
+    if isinstance(model, Pipeline) and "reconstruction" in wanted:
+        _check_guidance(model, data, request)
     vae = model if isinstance(model, VAE) else getattr(model.codec, "vae", None)
     found: dict[str, Any] = {}
     if "vae" in wanted and vae is not None:
@@ -151,16 +153,15 @@ def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: R
     figures.save_sample_grid(images, request.out / "samples.png", labels=labels)
     with request.stage("features of the samples") as bar:
         features = extract(judge.network, images, batch=request.batch, progress=bar.update)
-    known = labels if judge.knows(pipeline.classes) else None
+    known = judge.known(labels, pipeline.classes)
     with request.stage("distances"):
         scores = score_features(features, reference, labels=known, resampling=request.resampling)
         real = _real_images(data, judge, request)
-        floor = _floor(real, reference, judge, data, request)
+        floor = _floor(real, reference, request)
         neighbors = _neighbors(images, features, real, reference, request)
     if scores.histogram and floor is not None and floor.histogram:
         seen = {"samples": scores.histogram, "real images": floor.histogram}
-        numbers = tuple(map(str, range(len(scores.histogram))))
-        names = data.classes if data.classes and judge.knows(data.classes) else numbers
+        names = judge.network.class_names or tuple(map(str, range(len(scores.histogram))))
         figures.save_histogram(seen, names, request.out / "classes.png")
     return SamplingScores(
         scores,
@@ -183,13 +184,12 @@ def _real_images(data: Dataset, judge: Judge, request: Request) -> Reference:
     return judge.reference(replace(other, images=other.images[chosen], labels=labels), request)
 
 
-def _floor(real: Reference, reference: Reference, judge: Judge, data: Dataset, request: Request) -> SampleScores | None:
+def _floor(real: Reference, reference: Reference, request: Request) -> SampleScores | None:
     """The scores of as many real images as there are samples: what perfect samples would get. None for too few."""
     part = real.take(some(len(real), request.n, seed=request.seed))
     if len(part) <= NEIGHBORS:
         return None
-    labels = part.labels if judge.knows(data.classes or ()) else None
-    return score_features(part.features, reference, labels=labels, resampling=request.resampling)
+    return score_features(part.features, reference, labels=part.labels, resampling=request.resampling)
 
 
 def _neighbors(
@@ -199,9 +199,10 @@ def _neighbors(
     if not request.neighbors or request.split == "train":
         return None
     sides = []
-    for mine, theirs in ((images, features), (reference.images, reference.features)):
-        first = torch.arange(min(request.neighbors, len(mine)))
-        sides.append(find_neighbors(mine[first], rows(theirs, first), train))
+    first = torch.arange(min(request.neighbors, len(images)))
+    spread = some(len(reference), request.neighbors, seed=request.seed)  # data may be sorted by class
+    for mine, theirs, chosen in ((images, features, first), (reference.images, reference.features, spread)):
+        sides.append(find_neighbors(mine[chosen], rows(theirs, chosen), train))
     figures.save_neighbor_figure(images, sides[0], train.images, request.out / "neighbors.png")
     return score_neighbors(*sides, resampling=request.resampling)
 
@@ -260,4 +261,14 @@ def _check_shape(pipeline: Pipeline, data: Dataset) -> None:
     if wanted != found:
         raise InputError(
             f"{data.name}: expected images {wanted} (channels, height, width), as the model makes, found {found}"
+        )
+
+
+def _check_guidance(pipeline: Pipeline, data: Dataset, request: Request) -> None:
+    """InputError where reconstructions would be guided by labels that the data have not: said before the work."""
+    guidance = request.settings.guidance
+    if guidance not in (0, 1) and pipeline.classes and split_of(data, request.split).labels is None:
+        raise InputError(
+            f"{data.name}: guidance {guidance:g} needs labels for the reconstructions, these images have none; "
+            "expected --what without reconstruction, or --guidance 1"
         )

@@ -75,8 +75,8 @@ def find_neighbors(images: Tensor, features: Features, train: Reference) -> Neig
         found = f"{list(images.shape[1:])} and {list(train.images.shape[1:])}"
         raise InputError(f"neighbors are looked up among images of one shape, got {found}")
     by_feature, feature_index = nearest(features.values, train.features.values)
-    by_pixel, pixel_index = nearest(_pixels(images), _pixels(train.images))
-    rms = by_pixel[:, 0] / images[0].numel() ** 0.5
+    by_pixel, pixel_index = nearest(images.flatten(1), train.images.flatten(1))  # uint8, widened block by block
+    rms = by_pixel[:, 0] / 255 / images[0].numel() ** 0.5
     return Neighbors(features.network, len(train), by_feature[:, 0], feature_index[:, 0], rms, pixel_index[:, 0])
 
 
@@ -92,11 +92,6 @@ def score_neighbors(mine: Neighbors, test: Neighbors, *, resampling: Resampling 
         pixels=_closeness(mine.pixel_distance, test.pixel_distance, chosen),
         identical=int((mine.pixel_distance == 0).sum()),
     )
-
-
-def _pixels(images: Tensor) -> Tensor:
-    """Pixels in [0, 1] as vectors float32 [N, C H W]: a distance is measured in float64 by whoever looks it up."""
-    return images.flatten(1).float() / 255
 
 
 def _closeness(mine: Tensor, test: Tensor, resampling: Resampling) -> Closeness:

@@ -9,9 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+from torch import Tensor
+
 from latentdiff.classes import ClassBalance
 from latentdiff.config.sampling import Sampling
 from latentdiff.evaluate.cache import FeatureCache
+from latentdiff.evaluate.classes import labels_as_seen
 from latentdiff.evaluate.read import ImageSet
 from latentdiff.evaluate.reference import Reference
 from latentdiff.evaluate.score import Resampling
@@ -85,13 +88,13 @@ class Judge:
             return Reference.of(
                 images.images,
                 self.network,
-                labels=images.labels,
+                labels=labels_as_seen(self.network, images.labels, images.classes),
                 name=images.name,
                 batch=request.batch,
                 cache=self.cache,
                 progress=bar.update,
             )
 
-    def knows(self, classes: tuple[str, ...]) -> bool:
-        """Whether the network tells apart as many classes as these, so that its word on them counts."""
-        return 1 < len(classes) == self.network.classes
+    def known(self, labels: Tensor | None, classes: tuple[str, ...]) -> Tensor | None:
+        """Labels int64 [N] of ``classes`` in the numbering of the network; None where it does not tell these apart."""
+        return labels_as_seen(self.network, labels, classes)

@@ -104,7 +104,7 @@ def load_mnist(device: torch.device) -> FeatureNetwork:
         features, logits = network(_prepared(images))
         return features, logits
 
-    return FeatureNetwork("mnist", sha256, DIM, CLASSES, device, run)
+    return FeatureNetwork("mnist", sha256, DIM, CLASSES, device, run, class_names=tuple("0123456789"))
 
 
 def load_mnist_maps(device: torch.device) -> PerceptualNetwork:

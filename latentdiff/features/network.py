@@ -19,7 +19,8 @@ class FeatureNetwork:
     ``name``: as reports show it (weights that could not be verified are part of it); ``sha256``: of the weights file;
     ``dim``: features of an image; ``classes`` it tells apart; ``device``: where it is; ``run``: uint8 images
     [N, C, H, W] on that device -> (features [N, dim], logits [N, classes]), float32, prepared as the network's authors do;
-    ``chunk``: images it always sees at once.
+    ``chunk``: images it always sees at once; ``class_names``: of its classes, () where those of a data set are taken to be
+    the same if they are as many.
     """
 
     name: str
@@ -29,6 +30,7 @@ class FeatureNetwork:
     device: torch.device
     run: Callable[[Tensor], tuple[Tensor, Tensor]]
     chunk: int = CHUNK
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,9 +133,10 @@ class Eye:
         assert labels is not None
         images = drawn(pipeline, self.n, seed=self.seed, settings=settings, labels=labels)
         features: Features = extract(self.judge.network, images)
-        return Scored(
-            images, self.judge.score_features(features, labels), within_classes(features.values, labels) / self._real
-        )
+        if not settings.guidance:  # nobody asked for classes: there is nothing to be right about or alike within
+            return Scored(images, self.judge.score_features(features, None), float("nan"))
+        diversity = within_classes(features.values, labels) / self._real
+        return Scored(images, self.judge.score_features(features, labels), diversity)
 
 
 def within_classes(values: Tensor, labels: Tensor, *, most: int = 500) -> float:
@@ -199,6 +200,7 @@ def _through(
     common = {
         "data": lab.data.name,
         "decay": "constant",
+        "time_sampling": "stratified",  # as in validation, so that the two losses are means over the same levels
         "validate_every": epochs_in_steps(1, size=size, batch=batch),
         "seed": lab.seed,
         "device": str(lab.device),

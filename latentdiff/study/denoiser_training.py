@@ -90,6 +90,7 @@ def _train(lab: Lab, numbers: Numbers, encoder: Trained) -> tuple[Trained, dict[
             "batch": numbers.batch,
             "lr": numbers.lr,
             "decay": "constant",
+            "time_sampling": "stratified",  # as in validation, so that the two losses are means over the same levels
             "validate_every": max(1, epochs_in_steps(1, size=size, batch=numbers.batch)),
             "seed": lab.seed,
             "device": str(lab.device),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,8 @@ INTERVALS = (
 
 
 def _numbers(scored: Scored) -> tuple[Cell, ...]:
-    return (measured(scored.scores.accuracy), scored.diversity, *row(scored.scores))
+    diversity = None if math.isnan(scored.diversity) else scored.diversity
+    return (measured(scored.scores.accuracy), diversity, *row(scored.scores))
 
 
 def _real(found: Found, *empty: None) -> tuple[Cell, ...]:
@@ -225,26 +227,30 @@ def _interval_table(found: Found) -> Table:
     return Table("intervals", ("guided at", *COLUMNS), tuple(rows), "Guidance limited to an interval of noise levels.")
 
 
-def _accuracy(scored: Scored) -> float:
-    return float("nan") if scored.scores.accuracy is None else scored.scores.accuracy.value
+def _accuracy(scored: Scored) -> str:
+    """In words, empty where the judge does not tell the classes apart."""
+    return "" if scored.scores.accuracy is None else f"; class accuracy {scored.scores.accuracy.value:.1%}"
 
 
 def _findings(numbers: Numbers, found: Found) -> Iterator[str]:
     for name, epochs in (("The UNet", found.unet), ("The course's recipe", found.course.epochs)):
-        first, last = min(epochs.found), max(epochs.found)
+        first, last = (epochs.found[epoch] for epoch in (min(epochs.found), max(epochs.found)))
         yield (
-            f"{name}: from epoch {first} to {last} class accuracy goes from {_accuracy(epochs.found[first]):.1%} to {_accuracy(epochs.found[last]):.1%} "
-            f"and FD from {epochs.found[first].scores.fd.value:.3g} to {epochs.found[last].scores.fd.value:.3g}, without guidance."
+            f"{name}, without guidance: FD {first.scores.fd.value:.3g}{_accuracy(first)} after epoch {min(epochs.found)}, "
+            f"FD {last.scores.fd.value:.3g}{_accuracy(last)} after epoch {max(epochs.found)}."
         )
-    scales = found.scales
+    scales, top = found.scales, max(found.scales)
     best = min(scales, key=lambda w: scales[w].scores.fd.value)
-    surest = max(scales, key=lambda w: _accuracy(scales[w]))
-    top = max(scales)
-    yield (
-        f"FD is best at w = {best:g} ({scales[best].scores.fd.value:.3g}; accuracy {_accuracy(scales[best]):.1%}), accuracy at w = {surest:g} "
-        f"({_accuracy(scales[surest]):.1%}; FD {scales[surest].scores.fd.value:.3g}). At w = {top:g} diversity within a class is "
-        f"{scales[top].diversity:.2f} of that of real images and recall {scales[top].scores.recall.value:.2f}."
-    )
+    yield f"FD is best at w = {best:g} ({scales[best].scores.fd.value:.3g}{_accuracy(scales[best])})."
+    seen = {w: scored.scores.accuracy.value for w, scored in scales.items() if scored.scores.accuracy is not None}
+    if seen:
+        surest = max(seen, key=lambda w: seen[w])
+        yield f"Accuracy is best at w = {surest:g} ({seen[surest]:.1%}; FD {scales[surest].scores.fd.value:.3g})."
+    if top > 0:
+        yield (
+            f"At w = {top:g} diversity within a class is {scales[top].diversity:.2f} of that of real images and recall "
+            f"{scales[top].scores.recall.value:.2f}."
+        )
     every = found.intervals[0.0, 1.0]
     part = min(
         (ends for ends in found.intervals if ends != (0.0, 1.0)),
@@ -255,6 +261,6 @@ def _findings(numbers: Numbers, found: Found) -> Iterator[str]:
         chosen = found.intervals[part]
         better = "better" if chosen.scores.fd.value < every.scores.fd.value else "no better"
         yield (
-            f"Limiting w = {numbers.limited:g} to {_interval(part)} is {better}: FD {chosen.scores.fd.value:.3g} against {every.scores.fd.value:.3g} over "
-            f"all levels, accuracy {_accuracy(chosen):.1%} against {_accuracy(every):.1%}, diversity {chosen.diversity:.2f} against {every.diversity:.2f}."
+            f"Limiting w = {numbers.limited:g} to {_interval(part)} is {better}: FD {chosen.scores.fd.value:.3g}{_accuracy(chosen)}; "
+            f"diversity {chosen.diversity:.2f}, against FD {every.scores.fd.value:.3g}{_accuracy(every)}; diversity {every.diversity:.2f} over all levels."
         )

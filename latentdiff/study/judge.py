@@ -35,7 +35,7 @@ class Judge:
     reference: Reference
     real: Split
     resampling: Resampling
-    num_classes: int
+    classes: tuple[str, ...]
 
     @classmethod
     def of(cls, lab: Lab, *, data: Dataset | None = None, resamples: int) -> Judge:
@@ -46,7 +46,7 @@ class Judge:
         network = feature_network(lab.features or name, device=lab.device)
         train = few(data.train, MOST, seed=lab.seed)
         reference = Reference.of(train.images, network, labels=train.labels, name=f"{data.name} training images")
-        return cls(reference, _held_out(data), Resampling(resamples, seed=lab.seed), data.num_classes)
+        return cls(reference, _held_out(data), Resampling(resamples, seed=lab.seed), data.classes or ())
 
     @property
     def network(self) -> FeatureNetwork:
@@ -58,13 +58,22 @@ class Judge:
 
     def score_features(self, features: Features, labels: Tensor | None = None) -> SampleScores:
         """The same for features extracted before by the network of the judge."""
-        known = labels if self.network.classes == self.num_classes else None
+        told_apart = self.network.class_names or self.classes
+        known = labels if self.classes == told_apart and len(self.classes) == self.network.classes else None
         return score_features(features, self.reference, labels=known, resampling=self.resampling)
 
     def floor(self, n: int) -> SampleScores:
         """What ``n`` real images (fewer where there are fewer) score that are not in the reference."""
         chosen = few(self.real, n, seed=self.resampling.seed)
         return self.score(chosen.images, chosen.labels)
+
+    def _uneven(self) -> bool:
+        """Whether a class is more than a tenth more frequent in the reference than another."""
+        labels = self.reference.labels
+        if labels is None or len(self.classes) < 2:
+            return False
+        counts = torch.bincount(labels, minlength=len(self.classes))
+        return int(counts.max()) > 1.1 * int(counts.min())
 
     def words(self, n: int) -> Words:
         """How the figures were made and what not to read from them."""
@@ -74,6 +83,11 @@ class Judge:
             f"features of the network “{self.network.name}”; precision and recall use the 3 nearest neighbours there. The row “real "
             f"images” holds the same figures for {real:,} images that no training saw: better than that cannot be measured here. "
         )
+        if self._uneven():
+            text += (
+                "Samples of a conditional model are equally many of each class, real images are not: that alone is a distance, and "
+                "the same for all rows of samples. "
+            )
         if min(n, real) < FEW:
             text += (
                 f"With fewer than {FEW:,} images an FD is biased upwards, so compare rows of one table with each other and never "

@@ -40,7 +40,8 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Numbers:
-    """``variants`` are (latent, KL weight, whether a denoiser is trained); paths have ``points`` between ``pairs`` of images."""
+    """``variants`` are (latent, KL weight, whether a denoiser is trained); paths have ``points`` between ``pairs`` of images,
+    fewer where there are fewer test images."""
 
     variants: tuple[tuple[str, float, bool], ...] = (("8", 0.5, True), ("32", 0.5, True), ("32", 5.0, False))
     vae: VAENumbers = field(default_factory=lambda: VAENumbers(steps=400))
@@ -97,7 +98,10 @@ def _vae(lab: Lab, numbers: Numbers, variant: Variant, judge: Judge, test: Refer
     encoded = encode_all(vae, images)
     eye = perceptual_network(judge.network.name) if judge.network.name in PERCEPTUAL else None
     scores = score_vae(vae, images, encoded=encoded, reference=test, perceptual=eye, resampling=judge.resampling)
-    a, b = (to_float(images[places]) for places in pairs_of(len(images), numbers.pairs, seed=lab.seed))
+    a, b = (
+        to_float(images[places])
+        for places in pairs_of(len(images), min(numbers.pairs, len(images) // 2), seed=lab.seed)
+    )
     paths = measure_paths(vae, a, b, points=numbers.points)
     return Found(trained, vae, scores, encoded.copies, paths)
 
