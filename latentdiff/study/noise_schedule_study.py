@@ -58,7 +58,7 @@ class Numbers:
     """``side``: images are resized to it (None: as they are). ``steps``: of DDPM (None: every level)."""
 
     side: int | None = 14
-    epochs: tuple[int, ...] = (1, 3, 8)
+    epochs: tuple[int, ...] = (1, 3, 6)
     batch: int = 32
     lr: float = 1e-3
     width: int | None = None
