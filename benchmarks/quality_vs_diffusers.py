@@ -9,7 +9,8 @@ in turn, with 50 DDIM steps and no guidance. latentdiff: configs/mnist-latent32.
 shared between VAE and denoiser as there. diffusers: `UNet2DModel` of the usual course size (28x28, channels 32, 64, 64, two
 layers a block, attention in the lower two resolutions), DDPMScheduler, batch 128. Both are scored against the test images
 by `latentdiff evaluate`'s figures in the features of --features. The VAE of the recipe learned through `mnist`, which so
-flatters our side; FOLDER keeps the images as .npz for any judge of your own, a picture of both and results.json. Left out of the time of both: reading data and drawing samples, which are reported apart.
+flatters our side; FOLDER keeps the images as .npz for any judge of your own, a picture of both and results.json. Left
+out of the time of both: reading data and drawing samples, which are reported apart.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from latentdiff.config.base import Config
 from latentdiff.data import Dataset, load_dataset, to_float, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.evaluate import Reference, Resampling, score_images, some
+from latentdiff.evaluate.classes import labels_as_seen
 from latentdiff.features import feature_network
 from latentdiff.features.names import NAMES, NEEDS_WEIGHTS
 from latentdiff.picture import class_columns, image_grid, save_npz
@@ -157,8 +159,8 @@ def _draw(network: nn.Module, sampler: Any, indices: Tensor, data: Dataset) -> T
 
 def scored(entry: Entry, data: Dataset, reference: Reference) -> dict[str, Any]:
     """The figures of one side."""
-    known = reference.network.classes == data.num_classes
-    labels = torch.arange(len(entry.images)) % data.num_classes if known else None
+    asked = torch.arange(len(entry.images)) % data.num_classes
+    labels = labels_as_seen(reference.network, asked, data.classes or ())
     scores = score_images(entry.images, reference, labels=labels, resampling=Resampling(count=0))
     seconds = {"training_seconds": entry.training_seconds, "sampling_seconds": entry.sampling_seconds}
     return {"steps": entry.steps, **seconds, **scores.as_dict()}
@@ -188,7 +190,8 @@ def main(data: str, minutes: float, samples: int, threads: int, features: str, s
     out.mkdir(parents=True, exist_ok=True)
     if (out / "runs").exists():
         raise click.ClickException(f"{out}/runs exists already: name another --out")
-    reference = Reference.of(images.test.images, network, labels=images.test.labels, name=data)
+    real = labels_as_seen(network, images.test.labels, images.classes or ())
+    reference = Reference.of(images.test.images, network, labels=real, name=data)
     results: dict[str, Any] = {"budget": budget.model_dump(), "machine": machine(CPU, cpu=cpu_model())}
     panels = []
     for make in (lambda: latentdiff(budget, out), lambda: diffusers(budget, images)):
@@ -202,8 +205,8 @@ def main(data: str, minutes: float, samples: int, threads: int, features: str, s
             + ("" if accuracy is None else f"class accuracy {accuracy:.1%}, ")
             + f"{1000 * entry.sampling_seconds / samples:.1f} ms an image"
         )
-    real = images.train.images[some(len(images.train), samples, seed=seed)]
-    floor = score_images(real, reference, resampling=Resampling(count=0))
+    chosen = images.train.images[some(len(images.train), samples, seed=seed)]
+    floor = score_images(chosen, reference, resampling=Resampling(count=0))
     results["real"] = floor.as_dict()
     click.echo(f"{'real':>10}: FD {floor.fd.value:.3f} of {samples} training images (features: {network.name})")
     if network.name == "mnist":

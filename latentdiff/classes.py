@@ -43,7 +43,7 @@ def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassB
     """Labels int64 [n]: all ``classes`` in turn, or as often as ``counts`` says; InputError if it does not say."""
     if balance == "data" and not counts:
         raise InputError("class balance data: this model does not record how often its data had each class")
-    return labels_in_proportion(n, counts if balance == "data" else [1] * classes)
+    return labels_in_proportion(n, counts) if balance == "data" else torch.arange(n, dtype=torch.int64) % classes
 
 
 def labels_in_proportion(n: int, counts: Sequence[int]) -> Tensor:

@@ -11,6 +11,7 @@ from conftest import Cli, reseal
 
 import latentdiff as ld
 from latentdiff.classes import labels_in_proportion
+from latentdiff.cli import drawing
 from latentdiff.evaluate import model
 
 TAIL = [99] + [1] * 99
@@ -126,3 +127,13 @@ def test_an_evaluation_draws_classes_as_the_data_had_them(
         assert result.code == 0, result.err
         assert json.loads(result.out)["samples"]["class_balance"] == balance
         assert torch.equal(seen.pop(), labels)  # type: ignore[arg-type]
+
+
+def test_fewer_images_than_classes_leave_no_empty_columns(tiny_denoiser_run: Path) -> None:
+    pipe = ld.load(tiny_denoiser_run)
+
+    def columns(labels: list[int]) -> int | None:
+        return drawing.columns(pipe, drawing.Request(len(labels), labels, 0, Path("a.png"), None, None, None))
+
+    assert columns([0, 1, 2, 0, 1, 2]) == 3
+    assert columns([0, 1]) is None and columns([0, 0, 1, 2]) is None

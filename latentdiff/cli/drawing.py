@@ -33,9 +33,9 @@ class Request:
 
 def columns(pipeline: Pipeline, request: Request) -> int | None:
     """The columns asked for, or one a class where all classes are drawn in turn."""
-    labels = request.labels or []
-    in_turn = labels and labels == [k % len(pipeline.classes) for k in range(len(labels))]
-    return request.columns or (class_columns(request.n, len(pipeline.classes)) if in_turn else None)
+    labels, classes = request.labels or [], len(pipeline.classes)
+    in_turn = len(labels) >= classes > 0 and labels == [k % classes for k in range(len(labels))]
+    return request.columns or (class_columns(request.n, classes) if in_turn else None)
 
 
 def plain(pipeline: Pipeline, request: Request, settings: Sampling) -> Tensor:
