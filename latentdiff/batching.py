@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.components import denoiser_config
-from latentdiff.nn import CNNConfig, DenoiserConfig, MLPConfig
+from latentdiff.nn import CNNConfig, DenoiserConfig, MLPConfig, UNetConfig
 
 CPU_BUDGET = 2**28  # bytes of activations: larger batches are not faster on a CPU, they only leave its caches
 SHARE = 0.5  # of the free memory of a GPU
@@ -36,7 +36,9 @@ def even_parts(n: int, most: int, *, device: torch.device) -> list[Tensor]:
 
 def _bytes_per_sample(network: nn.Module, shape: Sequence[int]) -> int:
     """Activations alive at once for one sample of a guided pair: the widest layer a dozen times over, in float32."""
-    return 2 * 4 * 12 * _widest(denoiser_config(network)) * math.prod(shape[1:])
+    config = denoiser_config(network)
+    places = math.prod(config.grid if isinstance(config, UNetConfig) else shape[1:])
+    return 2 * 4 * 12 * _widest(config) * places
 
 
 def _widest(config: DenoiserConfig) -> int:

@@ -98,6 +98,15 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         (lambda: unet_config("small", (1, 28, 28), attention=(3,)), "resolutions 0 to 2, got 3"),
         (lambda: unet_config("small", (1, 28, 28), heads=5), "divisor of the .* channels .*got 5"),
         (lambda: unet_config("small", (1, 28, 28), groups=7), "divisor of width .*got 7"),
+        (lambda: unet_config("small", (1, 28, 28), patch=3), "patch: expected a divisor of 28x28 pixels, got 3"),
+        (
+            lambda: unet_config("small", (1, 28, 28), patch=14),
+            "mult: 1x2x2 is too small for 3 resolutions, expected at most 2",
+        ),
+        (
+            lambda: network_config("cnn", "small", (1, 28, 28), levels=9, patch=2),
+            "patch: expected none for a cnn, got 2",
+        ),
         (lambda: unet_config("small", (1, 28, 28), mult=()), "mult: .*at least 1 item"),
         (lambda: cnn_config("small", (32,)), "shape"),
         (lambda: cnn_config("small", (1, 28, 28), kernels=(3, 3)), "expected 5 for 4 inner widths, got 2"),

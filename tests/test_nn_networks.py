@@ -32,6 +32,7 @@ SPATIAL = vae_config("small", (3, 16, 8), latent=(2, 4, 2), width=8, depth=1)
 MLP = mlp_config("small", (6,), num_classes=5, width=16, depth=2, time_dim=16)
 UNET = unet_config("small", (2, 7, 5), num_classes=5, width=8, groups=4, depth=1)
 PIXELS = unet_config("small", (1, 18, 20), num_classes=5, width=8, groups=4)
+PATCHED = unet_config("small", (3, 18, 20), num_classes=5, width=8, groups=4, patch=2)
 CNN = cnn_config("small", (2, 9, 6), num_classes=5, width=8, kernels=(7, 5, 3, 3, 3), time_dim=16)
 COURSE = course_unet_config("small", (2, 12, 8), levels=300, num_classes=5, width=16)
 ALL = [VECTOR, SPATIAL, MLP, UNET, CNN, COURSE]
@@ -77,6 +78,27 @@ def test_unet_shapes(shape, out_factor):
 
 
 @pytest.mark.parametrize("out_factor", [1, 2])
+@pytest.mark.parametrize(("shape", "patch"), [((1, 28, 28), 4), ((3, 20, 12), 2)], ids=str)
+def test_patches_leave_the_shape_as_it_is(shape, patch, out_factor):
+    net = build(
+        unet_config("small", shape, out_factor=out_factor, width=8, groups=4, mult=(1, 2), attention=(), patch=patch)
+    )
+    out = net(normal(2, *shape), torch.tensor([0.0, 999.0]))
+    assert out.shape == (2, shape[0] * out_factor, *shape[1:])
+
+
+def test_a_patch_is_a_square_of_pixels():
+    """A network of one 1x1 place each sees what it says: moving by a patch moves the output by a patch, away from the edges."""
+    net = shaken(build(unet_config("small", (1, 48, 48), width=8, groups=1, mult=(1,), attention=(), patch=4)))
+    x = torch.zeros(2, 1, 48, 48)
+    x[0, 0, 16:20, 16:20], x[1, 0, 16:20, 20:24] = 1.0, 1.0
+    with torch.no_grad():
+        left, right = net(x, torch.tensor([5.0, 5.0])) - net(torch.zeros_like(x), torch.tensor([5.0, 5.0]))
+    strongest = [side.abs().amax((0, 1)).view(12, 4).sum(1).argmax() for side in (left, right)]
+    assert strongest[1] - strongest[0] == 1
+
+
+@pytest.mark.parametrize("out_factor", [1, 2])
 @pytest.mark.parametrize("shape", [(1, 4, 4), (4, 8, 12), (1, 28, 28), (3, 32, 32)], ids=str)
 def test_plain_networks_take_other_shapes(shape, out_factor):
     cnn = build(cnn_config("small", shape, out_factor=out_factor))
@@ -103,7 +125,7 @@ def test_gradient_reaches_every_parameter_of_the_autoencoder(config):
 
 
 @pytest.mark.parametrize(
-    "config", [MLP, UNET, PIXELS, CNN, COURSE], ids=["mlp", "unet_latent", "unet", "cnn", "course"]
+    "config", [MLP, UNET, PIXELS, PATCHED, CNN, COURSE], ids=["mlp", "unet_latent", "unet", "patched", "cnn", "course"]
 )
 def test_gradient_reaches_every_parameter_of_the_denoisers(config):
     net = shaken(build(config))
@@ -160,7 +182,7 @@ def test_autoencoder_refuses_shapes_that_do_not_fit():
 
 
 @pytest.mark.parametrize(
-    "config", [MLP, UNET, PIXELS, CNN, COURSE], ids=["mlp", "unet_latent", "unet", "cnn", "course"]
+    "config", [MLP, UNET, PIXELS, PATCHED, CNN, COURSE], ids=["mlp", "unet_latent", "unet", "patched", "cnn", "course"]
 )
 def test_a_denoised_sample_does_not_depend_on_its_batch(config):
     net = shaken(build(config))

@@ -184,6 +184,9 @@ class TrainDenoiser(DataOptions, LoopOptions):
         le=64,
         description="blocks of the MLP (default: by preset, 4, 6 or 8) or residual blocks a level of the UNet (1 to 3)",
     )
+    patch: int | None = Field(
+        None, ge=1, le=16, description="UNet: squares of this many pixels a side become channels (default: by preset)"
+    )
     labels: bool = Field(True, description="condition on the data's class labels, where it has any")
     label_dropout: float = Field(
         0.1, ge=0, le=1, description="share of labels replaced by the null class, for guidance"

@@ -112,7 +112,8 @@ class UNetConfig(_Config):
 
     kind: Literal["unet"] = "unet"
     shape: GridShape
-    width: Width = Field(default=24, description="channels at the full resolution")
+    patch: int = Field(default=1, ge=1, le=16, description="pixels a side that become channels of one, before all else")
+    width: Width = Field(default=24, description="channels at the full resolution, after the patches")
     mult: Annotated[
         tuple[Annotated[int, Field(ge=1, le=16)], ...],
         Field(strict=False, min_length=1, max_length=7, description="channels of each resolution, in widths"),
@@ -130,8 +131,10 @@ class UNetConfig(_Config):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         levels = len(self.mult)
-        if 2 ** (levels - 1) > min(self.shape[1:]):
-            most, size = min(self.shape[1:]).bit_length(), _cross(*self.shape)
+        if any(side % self.patch for side in self.shape[1:]):
+            raise ValueError(f"patch: expected a divisor of {_cross(*self.shape[1:])} pixels, got {self.patch}")
+        if 2 ** (levels - 1) > min(self.grid):
+            most, size = min(self.grid).bit_length(), _cross(self.shape[0], *self.grid)
             raise ValueError(f"mult: {size} is too small for {levels} resolutions, expected at most {most}")
         if any(level >= levels for level in self.attention):
             raise ValueError(f"attention: expected resolutions 0 to {levels - 1}, got {max(self.attention)}")
@@ -144,6 +147,11 @@ class UNetConfig(_Config):
                     f" {level}, got {self.heads}"
                 )
         return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width after the patches."""
+        return self.shape[1] // self.patch, self.shape[2] // self.patch
 
 
 class CNNConfig(_Config):

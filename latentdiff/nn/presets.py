@@ -94,6 +94,7 @@ def unet_config(
     *,
     num_classes: int = 0,
     out_factor: int = 1,
+    patch: int | None = None,
     width: int | None = None,
     mult: tuple[int, ...] | None = None,
     depth: int | None = None,
@@ -112,6 +113,7 @@ def unet_config(
         shape=shape,
         num_classes=num_classes,
         out_factor=out_factor,
+        patch=patch,
         width=width,
         mult=mult,
         depth=depth,
@@ -181,6 +183,7 @@ def network_config(
     out_factor: int = 1,
     width: int | None = None,
     depth: int | None = None,
+    patch: int | None = None,
 ) -> DenoiserConfig:
     """Denoiser of a kind for what has ``shape``; None: an MLP for vectors, a UNet for grids. InputError if it cannot be."""
     vector = len(shape) == 1
@@ -191,10 +194,14 @@ def network_config(
         raise InputError(f"network: expected {able} for {found} of {'x'.join(map(str, shape))}, got {kind}")
     if depth is not None and kind in ("cnn", "course-unet"):
         raise InputError(f"depth: expected none for a {kind}, whose layers are fixed, got {depth}")
+    if patch is not None and kind != "unet":
+        raise InputError(f"patch: expected none for a {kind}, got {patch}")
     if kind == "mlp":
         return mlp_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width, depth=depth)
     if kind == "unet":
-        return unet_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width, depth=depth)
+        return unet_config(
+            preset, shape, num_classes=num_classes, out_factor=out_factor, patch=patch, width=width, depth=depth
+        )
     if kind == "cnn":
         return cnn_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width)
     return course_unet_config(preset, shape, levels=levels, num_classes=num_classes, out_factor=out_factor, width=width)

@@ -14,7 +14,8 @@ class UNetDenoiser(nn.Module):
 
     Residual blocks with scale and shift after the group norm (Dhariwal and Nichol 2021, "adaptive group norm"),
     attention at the chosen resolutions and in the middle. A resolution halves to ceil(n / 2), and the way up
-    takes the size of the skip connection, so that odd sides work.
+    takes the size of the skip connection, so that odd sides work. Squares of ``patch`` pixels a side are channels inside, which on a CPU is several times
+    as fast as the full resolution.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -23,7 +24,8 @@ class UNetDenoiser(nn.Module):
         channels = [config.width * m for m in config.mult]
         e, last = 4 * config.width, len(channels) - 1
         self.condition = Conditioning(e, config.num_classes)
-        self.stem = nn.Conv2d(config.shape[0], channels[0], 3, padding=1)
+        patched = config.shape[0] * config.patch**2
+        self.stem = nn.Conv2d(patched, channels[0], 3, padding=1)
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         c = channels[0]
@@ -42,7 +44,7 @@ class UNetDenoiser(nn.Module):
                 self.up.append(_Stage(c + width, width, e, config=config, attend=attend))
                 c = width
         self.norm = GroupNorm(config.groups, c)
-        self.head = ZeroConv2d(c, config.out_factor * config.shape[0], 3, padding=1)
+        self.head = ZeroConv2d(c, config.out_factor * patched, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError."""
@@ -52,7 +54,7 @@ class UNetDenoiser(nn.Module):
                 f" got {list(x.shape)} and {list(t.shape)}"
             )
         e = self.condition(t, labels)
-        h = self.stem(x.to(self.stem.weight.dtype))
+        h = self.stem(F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch))
         skips = []
         for stage in self.down:
             h = stage(h, e)
@@ -65,7 +67,7 @@ class UNetDenoiser(nn.Module):
                 h = F.interpolate(h, size=skip.shape[2:], mode="nearest")
             h = stage(torch.cat([h, skip], dim=1), e)
         out: Tensor = self.head(F.silu(self.norm(h)))
-        return out.float()
+        return F.pixel_shuffle(out.float(), self.config.patch)
 
 
 class _Stage(nn.Module):

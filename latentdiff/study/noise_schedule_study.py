@@ -55,12 +55,13 @@ PROCESSES = (
 
 @dataclass(frozen=True)
 class Numbers:
-    """``side``: images are resized to it (None: as they are). ``steps``: of DDPM (None: every level)."""
+    """``side``: images are resized to it (None: as they are). ``ema``: decay of the weights' average (0: off). ``steps``: of DDPM (None: every level)."""
 
     side: int | None = 14
     epochs: tuple[int, ...] = (1, 3, 6)
     batch: int = 32
-    lr: float = 1e-3
+    lr: float = 5e-3  # few steps want large ones
+    ema: float = 0.99
     width: int | None = None
     samples: int = 500
     steps: int | None = 100
@@ -118,7 +119,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
             trained, marks = _train(lab, numbers, process, data)
         with lab.part("samples, reconstructions and losses"):
             found.append(_look(lab, numbers, process, trained, marks, data, judge))
-    return schedule_pages.report(lab, found, judge, data, lr=numbers.lr)
+    return schedule_pages.report(lab, found, judge, data, lr=numbers.lr, ema=numbers.ema)
 
 
 def _train(lab: Lab, numbers: Numbers, process: Process, data: Dataset) -> tuple[Trained, dict[int, int]]:
@@ -144,7 +145,7 @@ def _train(lab: Lab, numbers: Numbers, process: Process, data: Dataset) -> tuple
             "warmup": 0,
             "decay": "constant",
             "clip_grad": 1e6,
-            "ema": 0.0,
+            "ema": numbers.ema,
             "validate_every": a_epoch,
             "seed": lab.seed,
             "device": str(lab.device),
@@ -199,6 +200,7 @@ FULL = Numbers(
     epochs=(5, 15, 30, 45),
     batch=128,
     lr=2e-4,
+    ema=0.0,
     samples=5000,
     steps=None,
     tested=1000,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 GRID = 64
 
 
-def report(lab: Lab, found: Sequence[Found], judge: Judge, data: Dataset, *, lr: float) -> Report:
+def report(lab: Lab, found: Sequence[Found], judge: Judge, data: Dataset, *, lr: float, ema: float) -> Report:
     power = float(to_float(data.train.images[:1000]).mul(0.5).square().mean())
     n = len(found[0].samples)
     floor = judge.floor(n)
@@ -31,7 +31,16 @@ def report(lab: Lab, found: Sequence[Found], judge: Judge, data: Dataset, *, lr:
         Section(
             "The four schedules",
             (
-                Words(SETTING.format(train=len(data.train), test=len(data.test), h=data.height, w=data.width, lr=lr)),
+                Words(
+                    SETTING.format(
+                        train=len(data.train),
+                        test=len(data.test),
+                        h=data.height,
+                        w=data.width,
+                        lr=lr,
+                        ema=AVERAGED.format(ema=ema) if ema else "",
+                    )
+                ),
                 _alphas(lab, found),
             ),
         ),
@@ -47,8 +56,9 @@ def report(lab: Lab, found: Sequence[Found], judge: Judge, data: Dataset, *, lr:
     return Report(tuple(_findings(found, floor, power)), sections, {"data_power": power, "floor": floor.as_dict()})
 
 
+AVERAGED = " (validated and sampled with a moving average of the weights, decay {ema:g})"
 SETTING = (
-    "A CNN of five convolutions (1-16-32-32-16-1 channels) that is told the time by sines and cosines, trained to predict ε by Adam with a learning rate of {lr:g}; "
+    "A CNN of five convolutions (1-16-32-32-16-1 channels) that is told the time by sines and cosines, trained to predict ε by Adam with a learning rate of {lr:g}{ema}; "
     "all images pooled and cut 80:20 ({train:,} for training, {test:,} held out, {h} × {w} pixels), pixels in [−0.5, 0.5]. Only the "
     "schedule differs: constant β = 0.001 over 2000 levels, constant β = 0.1 over 200, and the usual linear and cosine ones."
 )

@@ -30,4 +30,5 @@ def denoiser_config_of(options: TrainDenoiser, data: Dataset, codec: Codec) -> D
         out_factor=2 if options.variance == "learned" else 1,
         width=options.width,
         depth=options.depth,
+        patch=options.patch,
     )
