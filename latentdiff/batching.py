@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +15,10 @@ CPU_BUDGET = 2**28  # bytes of activations: larger batches are not faster on a C
 SHARE = 0.5  # of the free memory of a GPU
 
 
-def batch_that_fits(network: nn.Module, shape: Sequence[int], device: torch.device) -> int:
-    """A batch size for sampling with ``network`` on inputs [B, *shape]; at least 1, at most 1024."""
+def batch_that_fits(network: nn.Module, device: torch.device) -> int:
+    """A batch size for sampling with ``network``; at least 1, at most 1024."""
     budget = _free_bytes(device)
-    return max(1, min(1024, int(budget // max(1, _bytes_per_sample(network, shape)))))
+    return max(1, min(1024, int(budget // max(1, _bytes_per_sample(network)))))
 
 
 def parts(n: int, most: int) -> list[slice]:
@@ -34,11 +33,17 @@ def even_parts(n: int, most: int, *, device: torch.device) -> list[Tensor]:
     return list(torch.arange(count * size, device=device).clamp(max=n - 1).split(size))
 
 
-def _bytes_per_sample(network: nn.Module, shape: Sequence[int]) -> int:
+def _bytes_per_sample(network: nn.Module) -> int:
     """Activations alive at once for one sample of a guided pair: the widest layer a dozen times over, in float32."""
     config = denoiser_config(network)
-    places = math.prod(config.grid if isinstance(config, UNetConfig) else shape[1:])
-    return 2 * 4 * 12 * _widest(config) * places
+    return 2 * 4 * 12 * _widest(config) * _places(config)
+
+
+def _places(config: DenoiserConfig) -> int:
+    """Pixels of the largest feature map; 1 of an MLP, which has none."""
+    if isinstance(config, MLPConfig):
+        return 1
+    return math.prod(config.grid if isinstance(config, UNetConfig) else config.shape[1:])
 
 
 def _widest(config: DenoiserConfig) -> int:

@@ -155,7 +155,7 @@ class Pipeline:
         return CapturedLoop(denoise, levels, step, start(key, self.codec.latent_shape, dtype=dtype), key, labels=labels)
 
     def _fitting(self) -> int:
-        return batch_that_fits(self.network, self.codec.latent_shape, self.device)
+        return batch_that_fits(self.network, self.device)
 
     @cached_property
     def _fits(self) -> int:

@@ -146,9 +146,11 @@ def test_the_null_class_is_the_zero_vector(config: DenoiserConfig, name: str) ->
         CNNConfig(shape=(3, 32, 32), channels=(8, 96, 8), kernels=(3, 3, 3, 3)),
         CourseUNetConfig(shape=(3, 32, 32), width=24),
         unet_config("small", (1, 28, 28)),
+        unet_config("small", (1, 28, 28), patch=2),
         mlp_config("small", (32,)),
+        mlp_config("small", (4, 7, 7)),
     ],
-    ids=["cnn", "wide_cnn", "course", "unet", "mlp"],
+    ids=["cnn", "wide_cnn", "course", "unet", "patched", "mlp", "grid"],
 )
 def test_the_memory_estimate_covers_the_widest_layer(config: DenoiserConfig) -> None:
     net, sizes = build(config), []
@@ -161,9 +163,9 @@ def test_the_memory_estimate_covers_the_widest_layer(config: DenoiserConfig) -> 
             layer.register_forward_hook(note)
     with torch.no_grad():
         net(torch.zeros(2, *config.shape), torch.zeros(2))  # a guided pair
-    estimate = batching._bytes_per_sample(net, config.shape)
+    estimate = batching._bytes_per_sample(net)
     assert max(sizes) <= estimate < 60 * max(sizes)
-    assert 1 <= batching.batch_that_fits(net, config.shape, torch.device("cpu")) <= 1024
+    assert 1 <= batching.batch_that_fits(net, torch.device("cpu")) <= 1024
 
 
 @pytest.mark.parametrize("network", ["cnn", "course-unet"])
@@ -192,7 +194,6 @@ def test_a_network_that_cannot_take_the_shape_is_one_line(
 ) -> None:
     data = f"--data {tiny_folder / 'tiny.npz'}"
     for options, words in (
-        (f"{data} --pixel --network mlp", "network: expected unet, cnn or course-unet for a grid of 1x8x8, got mlp"),
         (f"{data} --vae {tiny_vae_run} --network cnn", "network: expected mlp for a vector of 4, got cnn"),
         (f"{data} --pixel --size 10 --network course-unet", "expected sides divisible by 4, at most 256, got 10x10"),
     ):

@@ -32,6 +32,7 @@ SPATIAL = vae_config("small", (3, 16, 8), latent=(2, 4, 2), width=8, depth=1)
 MLP = mlp_config("small", (6,), num_classes=5, width=16, depth=2, time_dim=16)
 UNET = unet_config("small", (2, 7, 5), num_classes=5, width=8, groups=4, depth=1)
 PIXELS = unet_config("small", (1, 18, 20), num_classes=5, width=8, groups=4)
+GRID = mlp_config("small", (2, 4, 3), num_classes=5, width=16, depth=2, time_dim=16)
 PATCHED = unet_config("small", (3, 18, 20), num_classes=5, width=8, groups=4, patch=2)
 CNN = cnn_config("small", (2, 9, 6), num_classes=5, width=8, kernels=(7, 5, 3, 3, 3), time_dim=16)
 COURSE = course_unet_config("small", (2, 12, 8), levels=300, num_classes=5, width=16)
@@ -112,6 +113,15 @@ def test_plain_networks_take_other_shapes(shape, out_factor):
 def test_mlp_shapes(out_factor):
     net = build(mlp_config("small", (7,), out_factor=out_factor, width=16, depth=1))
     assert net(normal(3, 7), torch.tensor([0.0, 0.5, 999.0])).shape == (3, 7 * out_factor)
+    grid = build(mlp_config("small", (2, 4, 3), out_factor=out_factor, width=16, depth=1))
+    assert grid(normal(3, 2, 4, 3), torch.tensor([0.0, 0.5, 999.0])).shape == (3, 2 * out_factor, 4, 3)
+
+
+def test_an_mlp_sees_a_grid_as_the_vector_of_its_numbers():
+    grid, line = (shaken(build(mlp_config("small", shape, width=16, depth=1))) for shape in ((2, 4, 3), (24,)))
+    x, t = normal(3, 2, 4, 3), torch.tensor([0.0, 0.5, 999.0])
+    with torch.no_grad():
+        assert torch.equal(grid(x, t).flatten(1), line(x.flatten(1), t))
 
 
 @pytest.mark.parametrize("config", [VECTOR, SPATIAL], ids=["vector", "spatial"])
@@ -125,7 +135,9 @@ def test_gradient_reaches_every_parameter_of_the_autoencoder(config):
 
 
 @pytest.mark.parametrize(
-    "config", [MLP, UNET, PIXELS, PATCHED, CNN, COURSE], ids=["mlp", "unet_latent", "unet", "patched", "cnn", "course"]
+    "config",
+    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE],
+    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course"],
 )
 def test_gradient_reaches_every_parameter_of_the_denoisers(config):
     net = shaken(build(config))
@@ -182,7 +194,9 @@ def test_autoencoder_refuses_shapes_that_do_not_fit():
 
 
 @pytest.mark.parametrize(
-    "config", [MLP, UNET, PIXELS, PATCHED, CNN, COURSE], ids=["mlp", "unet_latent", "unet", "patched", "cnn", "course"]
+    "config",
+    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE],
+    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course"],
 )
 def test_a_denoised_sample_does_not_depend_on_its_batch(config):
     net = shaken(build(config))

@@ -167,7 +167,7 @@ class TrainDenoiser(DataOptions, LoopOptions):
     )
     network: Literal["auto", NetworkKind] = Field(
         "auto",
-        description="mlp for vector latents; unet, cnn (five plain convolutions) or course-unet (one-hot class and fully "
+        description="mlp for vector latents, or grids seen as one vector; unet, cnn (five plain convolutions) or course-unet (one-hot class and fully "
         "connected time blocks) for spatial latents and pixels; auto: mlp or unet",
     )
     width: int | None = Field(

@@ -1,5 +1,6 @@
 """Configurations of the networks: every number with its range, named presets. Imports no torch."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,6 +20,7 @@ GridShape = Annotated[
 ]
 NetworkKind = Literal["mlp", "unet", "cnn", "course-unet"]
 
+MLP_MAX = 65_536  # numbers that an MLP sees at once
 COURSE_MAX_SIDE = 256  # its bottleneck has a weight for each pixel of the lowest resolution
 VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this many pixels a side
 
@@ -93,11 +95,12 @@ class VAEConfig(_Config):
 
 
 class MLPConfig(_Config):
-    """Residual MLP denoiser for vector latents [L]."""
+    """Residual MLP denoiser for vector latents [L], and for grids [C, H, W] that it sees as one vector."""
 
     kind: Literal["mlp"] = "mlp"
     shape: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=65_536)]], Field(strict=False, description="size of the vector: L")
+        tuple[Annotated[int, Field(ge=1, le=65_536)], ...],
+        Field(strict=False, min_length=1, max_length=3, description="size of the vector: L, or C, H and W of a grid"),
     ]
     width: LineWidth = Field(default=512, description="units of the residual stream")
     depth: int = Field(default=4, ge=1, le=64, description="residual blocks")
@@ -105,6 +108,12 @@ class MLPConfig(_Config):
     time_dim: Width = Field(default=128, description="size of the time and label embedding")
     num_classes: Classes = 0
     out_factor: OutFactor = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.shape) == 2 or math.prod(self.shape) > MLP_MAX:
+            raise ValueError(f"shape: expected L or C x H x W, at most {MLP_MAX} numbers, got {_cross(*self.shape)}")
+        return self
 
 
 class UNetConfig(_Config):

@@ -1,4 +1,6 @@
-"""Residual MLP denoiser for vector latents, modulated by adaptive layer norm."""
+"""Residual MLP denoiser for vector latents and small grids, modulated by adaptive layer norm."""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from latentdiff.nn.layers import ZeroLinear
 
 
 class MLPDenoiser(nn.Module):
-    """x_t [B, L], t [B], labels [B] or None -> [B, out_factor L]; zero at the start of training.
+    """x_t [B, L] or [B, C, H, W], t [B], labels [B] or None -> [B, out_factor L] or [B, out_factor C, H, W]; zero at first.
 
     Blocks with adaLN-zero: scale, shift and gate come from the embedding and start at zero
     (Peebles and Xie 2023, section 3.2).
@@ -19,28 +21,31 @@ class MLPDenoiser(nn.Module):
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config = config
-        width = config.width
+        width, size = config.width, math.prod(config.shape)
         self.condition = Conditioning(config.time_dim, config.num_classes)
-        self.stem = nn.Linear(config.shape[0], width)
+        self.stem = nn.Linear(size, width)
         # one matrix product gives scale, shift and gate of every block and scale and shift of the head
         self.modulation = ZeroLinear(config.time_dim, (3 * config.depth + 2) * width)
         self.blocks = nn.ModuleList(_Block(width, config.expand * width) for _ in range(config.depth))
-        self.head = ZeroLinear(width, config.out_factor * config.shape[0])
+        self.head = ZeroLinear(width, config.out_factor * size)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError."""
-        if x.ndim != 2 or x.shape[1:] != self.config.shape or len(t) != len(x):
+        if x.shape[1:] != self.config.shape or t.shape != x.shape[:1]:
             raise ValueError(
-                f"expected x of shape [B, {self.config.shape[0]}] and t of shape [B],"
+                f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
                 f" got {list(x.shape)} and {list(t.shape)}"
             )
         parts = self.modulation(self.condition(t, labels)).float().chunk(3 * self.config.depth + 2, dim=1)
-        h = self.stem(x.to(self.stem.weight.dtype)).float()  # the residual stream stays float32 under autocast
+        h = self.stem(
+            x.flatten(1).to(self.stem.weight.dtype)
+        ).float()  # the residual stream stays float32 under autocast
         for i, block in enumerate(self.blocks):
             h = block(h, *parts[3 * i : 3 * i + 3])
         h = _modulate(h, *parts[-2:])
         out: Tensor = self.head(h.to(self.head.weight.dtype))
-        return out.float()
+        channels, *rest = self.config.shape
+        return out.float().view(-1, self.config.out_factor * channels, *rest)
 
 
 class _Block(nn.Module):

@@ -74,7 +74,7 @@ def mlp_config(
     expand: int | None = None,
     time_dim: int | None = None,
 ) -> MLPConfig:
-    """MLP denoiser of a named preset for shape (L,); numbers given override it. InputError if invalid."""
+    """MLP denoiser of a named preset for shape (L,) or (C, H, W); numbers given override it. InputError if invalid."""
     return _make(
         MLPConfig,
         _preset("mlp", preset),
@@ -188,10 +188,8 @@ def network_config(
     """Denoiser of a kind for what has ``shape``; None: an MLP for vectors, a UNet for grids. InputError if it cannot be."""
     vector = len(shape) == 1
     kind = kind or ("mlp" if vector else "unet")
-    if vector != (kind == "mlp"):
-        found = "a vector" if vector else "a grid"
-        able = "mlp" if vector else "unet, cnn or course-unet"
-        raise InputError(f"network: expected {able} for {found} of {'x'.join(map(str, shape))}, got {kind}")
+    if vector and kind != "mlp":
+        raise InputError(f"network: expected mlp for a vector of {shape[0]}, got {kind}")
     if depth is not None and kind in ("cnn", "course-unet"):
         raise InputError(f"depth: expected none for a {kind}, whose layers are fixed, got {depth}")
     if patch is not None and kind != "unet":

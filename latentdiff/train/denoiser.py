@@ -19,7 +19,7 @@ from latentdiff.data import Dataset, Split
 from latentdiff.denoise import timestep
 from latentdiff.draw import integers
 from latentdiff.loss import VariationalBound, level_weights
-from latentdiff.nn import Posterior
+from latentdiff.nn import MLPConfig, Posterior
 from latentdiff.picture import class_columns, image_grid, save_image
 from latentdiff.pipeline import Pipeline
 from latentdiff.predict import target, to_x0
@@ -42,11 +42,11 @@ class DenoiserTask:
     def __init__(
         self, options: TrainDenoiser, data: Dataset, codec: Codec, network: nn.Module, device: torch.device
     ) -> None:
-        vector = len(codec.latent_shape) == 1
-        self.default_steps = 6000 if vector else 3000
+        mlp = isinstance(denoiser_config(network), MLPConfig)
+        self.default_steps = 6000 if mlp else 3000
         self.betas = (0.9, 0.999)
-        self.batch = options.batch or (512 if vector else 128)
-        self.peak_lr = options.lr or (2e-3 if vector else 5e-4)
+        self.batch = options.batch or (512 if mlp else 128)
+        self.peak_lr = options.lr or (2e-3 if mlp else 5e-4)
         self.options, self.network, self.codec, self.device = options, network, codec.to(device), device
         self.diffusion = options.diffusion()
         self.schedule = make_schedule(self.diffusion.schedule)
