@@ -78,7 +78,10 @@ class LoopOptions(Config):
     )
     accumulate: int = Field(1, ge=1, le=1024, description="split each batch into this many parts to save memory")
     lr: float | None = Field(
-        None, gt=0, le=1, description="peak learning rate of AdamW (default: VAE 0.002, MLP 0.002, others 0.0005)"
+        None,
+        gt=0,
+        le=1,
+        description="peak learning rate of AdamW (default: VAE and MLP 0.002, others by preset 0.002, 0.001 or 0.0005)",
     )
     warmup: int = Field(100, ge=0, le=10**6, description="steps of linear warm-up")
     decay: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")

@@ -36,7 +36,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "large": {"width": 128, "mult": (1, 2, 2, 4), "depth": 2, "attention": (2, 3), "heads": 8, "groups": 32},
     },
     "unet_latent": {
-        "small": {"width": 64, "mult": (1, 2), "depth": 1, "attention": (1,), "heads": 4, "groups": 16},
+        "small": {"width": 48, "mult": (1, 2), "depth": 1, "attention": (1,), "heads": 4, "groups": 16},
         "base": {"width": 128, "mult": (1, 2), "depth": 2, "attention": (0, 1), "heads": 4, "groups": 32},
         "large": {"width": 256, "mult": (1, 2), "depth": 3, "attention": (0, 1), "heads": 8, "groups": 32},
     },

@@ -32,6 +32,11 @@ from latentdiff.train.precision import autocast
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
 DROP_RESOLUTION = 2**20
+GRID_LR = {
+    "small": 2e-3,
+    "base": 1e-3,
+    "large": 5e-4,
+}  # of UNets and CNNs; small ones want large steps (docs/quality.md)
 
 
 class DenoiserTask:
@@ -46,7 +51,7 @@ class DenoiserTask:
         self.default_steps = 6000 if mlp else 3000
         self.betas = (0.9, 0.999)
         self.batch = options.batch or (512 if mlp else 128)
-        self.peak_lr = options.lr or (2e-3 if mlp else 5e-4)
+        self.peak_lr = options.lr or (2e-3 if mlp else GRID_LR[options.preset])
         self.options, self.network, self.codec, self.device = options, network, codec.to(device), device
         self.diffusion = options.diffusion()
         self.schedule = make_schedule(self.diffusion.schedule)
