@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.components import denoiser_config
-from latentdiff.nn import CNNConfig, DenoiserConfig, MLPConfig, UNetConfig
+from latentdiff.nn import CNNConfig, ConvNeXtConfig, DenoiserConfig, MLPConfig, UNetConfig
 
 CPU_BUDGET = 2**28  # bytes of activations: larger batches are not faster on a CPU, they only leave its caches
 SHARE = 0.5  # of the free memory of a GPU
@@ -43,7 +43,7 @@ def _places(config: DenoiserConfig) -> int:
     """Pixels of the largest feature map; 1 of an MLP, which has none."""
     if isinstance(config, MLPConfig):
         return 1
-    return math.prod(config.grid if isinstance(config, UNetConfig) else config.shape[1:])
+    return math.prod(config.grid if isinstance(config, UNetConfig | ConvNeXtConfig) else config.shape[1:])
 
 
 def _widest(config: DenoiserConfig) -> int:

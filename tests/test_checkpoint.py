@@ -61,7 +61,7 @@ def make_pipeline(kind: str) -> Pipeline:
         vae = build(VAEConfig(image=(1, 8, 8), latent=latent, width=8, depth=0, hidden=16)).eval()
         statistics = LatentStatistics(torch.full(latent[:1], 1 / 3), torch.full(latent[:1], 0.7))
         codec = VAECodec(vae, statistics)
-    form: NetworkKind | None = kind if kind in ("cnn", "course-unet") else None
+    form: NetworkKind | None = kind if kind in ("cnn", "course-unet", "convnext") else None
     depth = None if form else 1
     config = network_config(form, "small", codec.latent_shape, levels=1000, num_classes=2, width=16, depth=depth)
     network = build(config, seed=1).eval()
@@ -72,7 +72,7 @@ def make_pipeline(kind: str) -> Pipeline:
 # equal content, equal bytes
 
 
-@pytest.mark.parametrize("kind", ["vector", "spatial", "pixel", "scaled", "cnn", "course-unet"])
+@pytest.mark.parametrize("kind", ["vector", "spatial", "pixel", "scaled", "cnn", "course-unet", "convnext"])
 def test_a_model_saved_loaded_and_saved_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
     make_pipeline(kind).save(tmp_path / "first")
     load(tmp_path / "first").save(tmp_path / "second")

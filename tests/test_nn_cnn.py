@@ -168,7 +168,7 @@ def test_the_memory_estimate_covers_the_widest_layer(config: DenoiserConfig) -> 
     assert 1 <= batching.batch_that_fits(net, torch.device("cpu")) <= 1024
 
 
-@pytest.mark.parametrize("network", ["cnn", "course-unet"])
+@pytest.mark.parametrize("network", ["cnn", "course-unet", "convnext"])
 def test_a_network_by_name_trains_resumes_and_samples(
     cli: Cli, tiny_folder: Path, tmp_path: Path, network: str
 ) -> None:

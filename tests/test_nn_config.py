@@ -143,6 +143,7 @@ def test_bad_configurations_give_one_line(make, words):
         ("unet", (1, 28, 28), "UNetDenoiser"),
         ("cnn", (1, 28, 28), "CNNDenoiser"),
         ("course-unet", (1, 28, 28), "CourseUNetDenoiser"),
+        ("convnext", (1, 28, 28), "ConvNeXtDenoiser"),
     ],
 )
 def test_a_kind_of_network_and_what_is_denoised_give_its_configuration(kind, shape, name):

@@ -11,12 +11,14 @@ from latentdiff.nn import (
     CONFIGS,
     VAE,
     CNNDenoiser,
+    ConvNeXtDenoiser,
     CourseUNetDenoiser,
     MLPDenoiser,
     UNetDenoiser,
     build,
     class_name,
     cnn_config,
+    convnext_config,
     course_unet_config,
     mlp_config,
     read_config,
@@ -36,8 +38,9 @@ GRID = mlp_config("small", (2, 4, 3), num_classes=5, width=16, depth=2, time_dim
 PATCHED = unet_config("small", (3, 18, 20), num_classes=5, width=8, groups=4, patch=2)
 CNN = cnn_config("small", (2, 9, 6), num_classes=5, width=8, kernels=(7, 5, 3, 3, 3), time_dim=16)
 COURSE = course_unet_config("small", (2, 12, 8), levels=300, num_classes=5, width=16)
-ALL = [VECTOR, SPATIAL, MLP, UNET, CNN, COURSE]
-NAMES = ["vae", "vae_spatial", "mlp", "unet", "cnn", "course"]
+NEXT = convnext_config("small", (2, 7, 6), num_classes=5, width=16)
+ALL = [VECTOR, SPATIAL, MLP, UNET, CNN, COURSE, NEXT]
+NAMES = ["vae", "vae_spatial", "mlp", "unet", "cnn", "course", "next"]
 
 
 def normal(*shape, seed=0):
@@ -136,8 +139,8 @@ def test_gradient_reaches_every_parameter_of_the_autoencoder(config):
 
 @pytest.mark.parametrize(
     "config",
-    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE],
-    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course"],
+    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE, NEXT],
+    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course", "next"],
 )
 def test_gradient_reaches_every_parameter_of_the_denoisers(config):
     net = shaken(build(config))
@@ -145,12 +148,12 @@ def test_gradient_reaches_every_parameter_of_the_denoisers(config):
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
 def test_denoisers_start_at_zero(config):
     assert not build(config)(*denoiser_input(config)).any()
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
 def test_labels_none_is_the_null_class_and_classes_differ(config):
     net = shaken(build(config))
     x, t, labels = denoiser_input(config)
@@ -161,7 +164,7 @@ def test_labels_none_is_the_null_class_and_classes_differ(config):
         assert (net(x, t, labels) - net(x, t + 0.5, labels)).abs().flatten(1).amax(1).min() > 1e-6
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
 def test_labels_that_do_not_fit_are_refused(config):
     net = build(config)
     x, t, labels = denoiser_input(config)
@@ -174,7 +177,7 @@ def test_labels_that_do_not_fit_are_refused(config):
     assert unconditional(x, t).shape == x.shape
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
 def test_shapes_that_do_not_fit_are_refused(config):
     net = build(config)
     x, t, _ = denoiser_input(config)
@@ -195,8 +198,8 @@ def test_autoencoder_refuses_shapes_that_do_not_fit():
 
 @pytest.mark.parametrize(
     "config",
-    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE],
-    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course"],
+    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE, NEXT],
+    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course", "next"],
 )
 def test_a_denoised_sample_does_not_depend_on_its_batch(config):
     net = shaken(build(config))
@@ -309,7 +312,7 @@ def test_build_refuses_other_configurations():
 
 def test_tables_name_the_same_classes():
     assert {name: config for name, (config, _) in CLASSES.items()} == CONFIGS
-    networks = (VAE, VAE, MLPDenoiser, UNetDenoiser, CNNDenoiser, CourseUNetDenoiser)
+    networks = (VAE, VAE, MLPDenoiser, UNetDenoiser, CNNDenoiser, CourseUNetDenoiser, ConvNeXtDenoiser)
     for config, cls in zip(ALL, networks, strict=True):
         assert type(build(config)) is cls is CLASSES[class_name(config)][1]
 
@@ -396,7 +399,7 @@ def test_autoencoder_learns_an_image():
     assert loss < 0.2  # 1 without learning
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE], ids=["mlp", "unet", "cnn", "course"])
+@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
 def test_denoisers_learn_what_depends_on_time_and_label(config):
     net = build(config)
     x, t, labels = denoiser_input(config, batch=5)

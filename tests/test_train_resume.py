@@ -82,7 +82,7 @@ def make_task(kind: str, options: Mapping[str, Any]) -> VAETask | DenoiserTask:
     if kind == "vector":
         network = build(mlp_config("small", (4,), num_classes=2, out_factor=factor, width=16, depth=1, time_dim=8))
         return DenoiserTask(settings, DATA, codec, network, CPU)
-    form: NetworkKind = kind if kind in ("cnn", "course-unet") else "unet"
+    form: NetworkKind = kind if kind in ("cnn", "course-unet", "convnext") else "unet"
     depth = 1 if form == "unet" else None
     numbers = {"num_classes": 2, "out_factor": factor, "width": 16, "depth": depth}
     grid = build(network_config(form, "small", codec.latent_shape, levels=4, **numbers))

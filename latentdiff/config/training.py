@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from latentdiff.config.base import Config, device_name
+from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig, ScheduleKind, Variance
 from latentdiff.nn.config import NetworkKind, parse_latent
 
@@ -170,8 +171,8 @@ class TrainDenoiser(DataOptions, LoopOptions):
     )
     network: Literal["auto", NetworkKind] = Field(
         "auto",
-        description="mlp for vector latents, or grids seen as one vector; unet, cnn (five plain convolutions) or course-unet (one-hot class and fully "
-        "connected time blocks) for spatial latents and pixels; auto: mlp or unet",
+        description="mlp for vector latents, or grids seen as one vector; unet, cnn (five plain convolutions), course-unet (one-hot class and fully "
+        "connected time blocks) or convnext (a UNet of ConvNeXt blocks) for spatial latents and pixels; auto: mlp or unet",
     )
     width: int | None = Field(
         None,
@@ -179,16 +180,16 @@ class TrainDenoiser(DataOptions, LoopOptions):
         le=8192,
         multiple_of=8,
         description="units of the MLP (default: by preset, 320, 1024 or 2048), base channels of the UNet (24 to 256), the "
-        "CNN (16 to 64) or the course UNet (64 to 256)",
+        "CNN (16 to 64), the course UNet (64 to 256) or the ConvNeXt UNet (32 to 128)",
     )
     depth: int | None = Field(
         None,
         ge=1,
         le=64,
-        description="blocks of the MLP (default: by preset, 4, 6 or 8) or residual blocks a level of the UNet (1 to 3)",
+        description="blocks of the MLP (default: by preset, 4, 6 or 8) or residual blocks a level of a UNet (1 to 3)",
     )
     patch: int | None = Field(
-        None, ge=1, le=16, description="UNet: squares of this many pixels a side become channels (default: by preset)"
+        None, ge=1, le=16, description="UNets: squares of this many pixels a side become channels (default: by preset)"
     )
     labels: bool = Field(True, description="condition on the data's class labels, where it has any")
     label_dropout: float = Field(
@@ -249,6 +250,30 @@ class TrainDenoiser(DataOptions, LoopOptions):
             variance=self.variance,
             clip=self.pixel_scale if self.pixel else None,
         )
+
+
+class TrainCold(DataOptions, DegradationConfig, LoopOptions):
+    """Everything that defines the training of a cold diffusion model."""
+
+    preset: Literal["small", "base", "large"] = Field(
+        "small", description="size of the network: small trains in minutes on a CPU, large wants a GPU"
+    )
+    width: int | None = Field(
+        None,
+        ge=8,
+        le=1024,
+        multiple_of=8,
+        description="base channels of the ConvNeXt UNet (default: by preset, 32 to 128)",
+    )
+    depth: int | None = Field(None, ge=1, le=8, description="blocks a level (default: by preset, 1 or 2)")
+    patch: int | None = Field(
+        None, ge=1, le=16, description="squares of this many pixels a side become channels (default: 1)"
+    )
+    loss: Literal["l1", "mse"] = Field("l1", description="distance of the restored image and the clean one")
+
+    def degradation_config(self) -> DegradationConfig:
+        """The degradation that the network learns to undo."""
+        return DegradationConfig.model_validate({name: getattr(self, name) for name in DegradationConfig.model_fields})
 
 
 class RunOptions(Config):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from latentdiff.nn.config import (
     CONFIGS,
     CNNConfig,
+    ConvNeXtConfig,
     CourseUNetConfig,
     DenoiserConfig,
     MLPConfig,
@@ -24,6 +25,7 @@ from latentdiff.nn.config import (
 from latentdiff.nn.presets import (
     PRESETS,
     cnn_config,
+    convnext_config,
     course_unet_config,
     mlp_config,
     network_config,
@@ -34,6 +36,7 @@ from latentdiff.nn.presets import (
 if TYPE_CHECKING:
     from latentdiff.nn.autoencoder import VAE, Posterior
     from latentdiff.nn.cnn import CNNDenoiser
+    from latentdiff.nn.convnext import ConvNeXtDenoiser
     from latentdiff.nn.course_unet import CourseUNetDenoiser
     from latentdiff.nn.embed import Conditioning, timestep_embedding
     from latentdiff.nn.factory import CLASSES, build, tensor_shapes
@@ -48,6 +51,8 @@ __all__ = [
     "CNNConfig",
     "CNNDenoiser",
     "Conditioning",
+    "ConvNeXtConfig",
+    "ConvNeXtDenoiser",
     "CourseUNetConfig",
     "CourseUNetDenoiser",
     "DenoiserConfig",
@@ -62,6 +67,7 @@ __all__ = [
     "build",
     "class_name",
     "cnn_config",
+    "convnext_config",
     "course_unet_config",
     "mlp_config",
     "network_config",
@@ -77,6 +83,7 @@ _LAZY = {
     "VAE": "latentdiff.nn.autoencoder",
     "Posterior": "latentdiff.nn.autoencoder",
     "CNNDenoiser": "latentdiff.nn.cnn",
+    "ConvNeXtDenoiser": "latentdiff.nn.convnext",
     "CourseUNetDenoiser": "latentdiff.nn.course_unet",
     "Conditioning": "latentdiff.nn.embed",
     "timestep_embedding": "latentdiff.nn.embed",

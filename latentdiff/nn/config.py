@@ -18,7 +18,11 @@ GridShape = Annotated[
     tuple[Annotated[int, Field(ge=1, le=4096)], GridSide, GridSide],
     Field(strict=False, description="channels, height and width of what is denoised, sides 4 to 1024"),
 ]
-NetworkKind = Literal["mlp", "unet", "cnn", "course-unet"]
+Multipliers = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=16)], ...],
+    Field(strict=False, min_length=1, max_length=7, description="channels of each resolution, in widths"),
+]
+NetworkKind = Literal["mlp", "unet", "cnn", "course-unet", "convnext"]
 
 MLP_MAX = 65_536  # numbers that an MLP sees at once
 COURSE_MAX_SIDE = 256  # its bottleneck has a weight for each pixel of the lowest resolution
@@ -116,17 +120,34 @@ class MLPConfig(_Config):
         return self
 
 
-class UNetConfig(_Config):
+class _Pyramid(_Config):
+    """What networks of several resolutions share: squares of ``patch`` pixels as channels, then a halving for each of ``mult``."""
+
+    shape: GridShape
+    patch: int = Field(default=1, ge=1, le=16, description="pixels a side that become channels of one, before all else")
+    mult: Multipliers = (1, 2, 4)
+
+    @model_validator(mode="after")
+    def _halves(self) -> Self:
+        levels = len(self.mult)
+        if any(side % self.patch for side in self.shape[1:]):
+            raise ValueError(f"patch: expected a divisor of {_cross(*self.shape[1:])} pixels, got {self.patch}")
+        if 2 ** (levels - 1) > min(self.grid):
+            most, size = min(self.grid).bit_length(), _cross(self.shape[0], *self.grid)
+            raise ValueError(f"mult: {size} is too small for {levels} resolutions, expected at most {most}")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width after the patches."""
+        return self.shape[1] // self.patch, self.shape[2] // self.patch
+
+
+class UNetConfig(_Pyramid):
     """UNet denoiser for spatial latents and pixels [C, H, W]."""
 
     kind: Literal["unet"] = "unet"
-    shape: GridShape
-    patch: int = Field(default=1, ge=1, le=16, description="pixels a side that become channels of one, before all else")
     width: Width = Field(default=24, description="channels at the full resolution, after the patches")
-    mult: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=16)], ...],
-        Field(strict=False, min_length=1, max_length=7, description="channels of each resolution, in widths"),
-    ] = (1, 2, 4)
     depth: int = Field(default=1, ge=1, le=8, description="residual blocks at each resolution, down and up")
     attention: Annotated[
         tuple[Annotated[int, Field(ge=0, le=6)], ...],
@@ -140,11 +161,6 @@ class UNetConfig(_Config):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         levels = len(self.mult)
-        if any(side % self.patch for side in self.shape[1:]):
-            raise ValueError(f"patch: expected a divisor of {_cross(*self.shape[1:])} pixels, got {self.patch}")
-        if 2 ** (levels - 1) > min(self.grid):
-            most, size = min(self.grid).bit_length(), _cross(self.shape[0], *self.grid)
-            raise ValueError(f"mult: {size} is too small for {levels} resolutions, expected at most {most}")
         if any(level >= levels for level in self.attention):
             raise ValueError(f"attention: expected resolutions 0 to {levels - 1}, got {max(self.attention)}")
         if self.width % self.groups:
@@ -156,11 +172,6 @@ class UNetConfig(_Config):
                     f" {level}, got {self.heads}"
                 )
         return self
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Height and width after the patches."""
-        return self.shape[1] // self.patch, self.shape[2] // self.patch
 
 
 class CNNConfig(_Config):
@@ -216,7 +227,18 @@ class CourseUNetConfig(_Config):
         return self.shape[1] // 4, self.shape[2] // 4
 
 
-DenoiserConfig = MLPConfig | UNetConfig | CNNConfig | CourseUNetConfig
+class ConvNeXtConfig(_Pyramid):
+    """UNet of ConvNeXt blocks for pixels and spatial latents [C, H, W]."""
+
+    kind: Literal["convnext"] = "convnext"
+    width: Width = Field(default=32, description="channels at the full resolution, after the patches")
+    depth: int = Field(default=1, ge=1, le=8, description="blocks at each resolution, down and up")
+    expand: int = Field(default=2, ge=1, le=8, description="channels inside a block, in those of its output")
+    num_classes: Classes = 0
+    out_factor: OutFactor = 1
+
+
+DenoiserConfig = MLPConfig | UNetConfig | CNNConfig | CourseUNetConfig | ConvNeXtConfig
 NetConfig = VAEConfig | DenoiserConfig
 
 CONFIGS: dict[str, type[NetConfig]] = {
@@ -225,6 +247,7 @@ CONFIGS: dict[str, type[NetConfig]] = {
     "UNetDenoiser": UNetConfig,
     "CNNDenoiser": CNNConfig,
     "CourseUNetDenoiser": CourseUNetConfig,
+    "ConvNeXtDenoiser": ConvNeXtConfig,
 }
 
 

@@ -9,7 +9,16 @@ from torch.overrides import TorchFunctionMode
 
 from latentdiff.nn.autoencoder import VAE
 from latentdiff.nn.cnn import CNNDenoiser
-from latentdiff.nn.config import CNNConfig, CourseUNetConfig, MLPConfig, NetConfig, UNetConfig, VAEConfig
+from latentdiff.nn.config import (
+    CNNConfig,
+    ConvNeXtConfig,
+    CourseUNetConfig,
+    MLPConfig,
+    NetConfig,
+    UNetConfig,
+    VAEConfig,
+)
+from latentdiff.nn.convnext import ConvNeXtDenoiser
 from latentdiff.nn.course_unet import CourseUNetDenoiser
 from latentdiff.nn.layers import ZeroConv2d, ZeroLinear
 from latentdiff.nn.mlp import MLPDenoiser
@@ -21,6 +30,7 @@ CLASSES: dict[str, tuple[type[NetConfig], type[nn.Module]]] = {
     "UNetDenoiser": (UNetConfig, UNetDenoiser),
     "CNNDenoiser": (CNNConfig, CNNDenoiser),
     "CourseUNetDenoiser": (CourseUNetConfig, CourseUNetDenoiser),
+    "ConvNeXtDenoiser": (ConvNeXtConfig, ConvNeXtDenoiser),
 }
 CONFIG_NAMES = [config.__name__ for config, _ in CLASSES.values()]
 LABEL_STD = 0.5  # about the size of the time embedding at the start
@@ -36,6 +46,8 @@ def build(config: UNetConfig, seed: int = 0) -> UNetDenoiser: ...
 def build(config: CNNConfig, seed: int = 0) -> CNNDenoiser: ...
 @overload
 def build(config: CourseUNetConfig, seed: int = 0) -> CourseUNetDenoiser: ...
+@overload
+def build(config: ConvNeXtConfig, seed: int = 0) -> ConvNeXtDenoiser: ...
 def build(config: NetConfig, seed: int = 0) -> nn.Module:
     """The network of a configuration, float32 on the CPU; its weights depend on the seed and on nothing else.
 
@@ -87,6 +99,8 @@ def _construct(config: NetConfig) -> nn.Module:
             return CNNDenoiser(config)
         case CourseUNetConfig():
             return CourseUNetDenoiser(config)
+        case ConvNeXtConfig():
+            return ConvNeXtDenoiser(config)
     raise TypeError(f"config: expected one of {', '.join(CONFIG_NAMES)}, got {type(config).__name__}")
 
 

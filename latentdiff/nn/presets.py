@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from latentdiff.errors import InputError
 from latentdiff.nn.config import (
     CNNConfig,
+    ConvNeXtConfig,
     CourseUNetConfig,
     DenoiserConfig,
     MLPConfig,
@@ -16,7 +17,7 @@ from latentdiff.nn.config import (
     one_line_of,
 )
 
-_C = TypeVar("_C", VAEConfig, MLPConfig, UNetConfig, CNNConfig, CourseUNetConfig)
+_C = TypeVar("_C", VAEConfig, MLPConfig, UNetConfig, CNNConfig, CourseUNetConfig, ConvNeXtConfig)
 
 # "unet" is for images, "unet_latent" for small grids (GRID_LIMIT pixels a side at most), where width costs little
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -44,6 +45,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "small": {"channels": (16, 32, 32, 16), "kernels": (7, 7, 7, 3, 3), "time_dim": 64},
         "base": {"channels": (32, 64, 64, 32), "kernels": (7, 7, 7, 3, 3), "time_dim": 128},
         "large": {"channels": (64, 128, 128, 64), "kernels": (7, 7, 7, 3, 3), "time_dim": 256},
+    },
+    "convnext": {
+        "small": {"width": 32, "mult": (1, 2, 4), "depth": 1, "expand": 2},
+        "base": {"width": 64, "mult": (1, 2, 4), "depth": 2, "expand": 2},
+        "large": {"width": 128, "mult": (1, 2, 4), "depth": 2, "expand": 4},
     },
     "course-unet": {"small": {"width": 64}, "base": {"width": 128}, "large": {"width": 256}},
 }
@@ -173,6 +179,33 @@ def course_unet_config(
     )
 
 
+def convnext_config(
+    preset: str,
+    shape: tuple[int, ...],
+    *,
+    num_classes: int = 0,
+    out_factor: int = 1,
+    patch: int | None = None,
+    width: int | None = None,
+    mult: tuple[int, ...] | None = None,
+    depth: int | None = None,
+    expand: int | None = None,
+) -> ConvNeXtConfig:
+    """ConvNeXt UNet of a named preset for shape (C, H, W); numbers given override it. InputError if invalid."""
+    return _make(
+        ConvNeXtConfig,
+        _preset("convnext", preset),
+        shape=shape,
+        num_classes=num_classes,
+        out_factor=out_factor,
+        patch=patch,
+        width=width,
+        mult=mult,
+        depth=depth,
+        expand=expand,
+    )
+
+
 def network_config(
     kind: NetworkKind | None,
     preset: str,
@@ -192,12 +225,16 @@ def network_config(
         raise InputError(f"network: expected mlp for a vector of {shape[0]}, got {kind}")
     if depth is not None and kind in ("cnn", "course-unet"):
         raise InputError(f"depth: expected none for a {kind}, whose layers are fixed, got {depth}")
-    if patch is not None and kind != "unet":
+    if patch is not None and kind not in ("unet", "convnext"):
         raise InputError(f"patch: expected none for a {kind}, got {patch}")
     if kind == "mlp":
         return mlp_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width, depth=depth)
     if kind == "unet":
         return unet_config(
+            preset, shape, num_classes=num_classes, out_factor=out_factor, patch=patch, width=width, depth=depth
+        )
+    if kind == "convnext":
+        return convnext_config(
             preset, shape, num_classes=num_classes, out_factor=out_factor, patch=patch, width=width, depth=depth
         )
     if kind == "cnn":

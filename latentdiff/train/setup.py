@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from latentdiff.codec import Codec
-from latentdiff.config.training import TrainDenoiser, TrainVAE
+from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
-from latentdiff.nn import DenoiserConfig, VAEConfig, network_config, parse_latent, vae_config
+from latentdiff.nn import (
+    ConvNeXtConfig,
+    DenoiserConfig,
+    VAEConfig,
+    convnext_config,
+    network_config,
+    parse_latent,
+    vae_config,
+)
 
 
 def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
@@ -32,3 +40,9 @@ def denoiser_config_of(options: TrainDenoiser, data: Dataset, codec: Codec) -> D
         depth=options.depth,
         patch=options.patch,
     )
+
+
+def cold_config_of(options: TrainCold, data: Dataset) -> ConvNeXtConfig:
+    """The network that the options ask for to undo degradations of the data; InputError where they do not fit."""
+    shape = (data.channels, data.height, data.width)
+    return convnext_config(options.preset, shape, patch=options.patch, width=options.width, depth=options.depth)
