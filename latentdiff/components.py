@@ -57,6 +57,11 @@ def model_index(*, vae: bool, denoiser: str | None) -> dict[str, Any]:
     return index
 
 
+def holds_vae_alone(index: Mapping[str, Any]) -> bool:
+    """Whether a model index is that of a trained VAE without a denoiser on it."""
+    return "denoiser" not in index and index.get("vae") not in (None, [None, None])
+
+
 class Model(NamedTuple):
     """What a checkpoint of a trained denoiser holds; ``data`` is the name of what it was trained on, ``class_counts`` how
     many images of each class that had (() where it is not known).

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -24,6 +24,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Condition, Denoiser, Network, denoiser
 from latentdiff.device import resolve_device
 from latentdiff.errors import InputError
+from latentdiff.frames import Frame, Progress, watched
 from latentdiff.plan import plan, resolved
 from latentdiff.random import Key
 from latentdiff.runs import locate
@@ -34,16 +35,6 @@ from latentdiff.step import Step
 CPU = torch.device("cpu")
 LOOPS = 4  # captured ones a pipeline keeps
 Labels = int | str | Sequence[int | str] | None
-Progress = Callable[[int, int], None]
-"""Called with (network evaluations done, evaluations in all)."""
-
-
-class Frame(NamedTuple):
-    """A moment of the reverse process: x_t and the estimate of x_0 there, both decoded to images [n, C, H, W]."""
-
-    t: int
-    noisy: Tensor
-    estimate: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,18 +158,9 @@ class Pipeline:
         """The reverse process at about ``frames`` evenly spaced moments from noise to image, all samples in one batch."""
         x = start(key, self.codec.latent_shape)
         step, levels = self.plan(settings)
-        moves = len(levels) - 1
-        shown = {round(i * (moves - 1) / max(1, frames - 2)) for i in range(frames - 1)}
-        kept: list[Frame] = []
         denoise = self.denoiser(self.labels(label, len(x)), guidance=settings.guidance, interval=settings.interval)
-        for i, state in enumerate(sample(denoise, x, levels, step, key)):
-            if i in shown:
-                kept.append(Frame(levels[i], self.decode(x), self.decode(state.estimate.x0())))
-            x = state.x
-            if progress is not None:
-                progress(i + 1, moves)
-        image = self.decode(x)
-        return [*kept, Frame(0, image, image)]
+        states = sample(denoise, x, levels, step, key)
+        return watched(states, x, levels, decode=self.decode, frames=frames, progress=progress)[1]
 
     def interpolate(
         self,

@@ -63,6 +63,10 @@ class Key:
             raise ValueError(f"expected a visit in 0..2^24-1, got {visit}")
         return replace(self, stream=PURPOSES[purpose] << 56 | visit << 32 | level)
 
+    def beside(self, purpose: str) -> "Key":
+        """Return the key of another purpose at the same level and visit; ValueError for an unknown purpose."""
+        return self.at(purpose, self.stream & 0xFFFFFFFF, self.stream >> 32 & 0xFFFFFF)
+
     def __len__(self) -> int:
         return self.seeds.shape[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from latentdiff.denoise import Denoiser, Estimate
 from latentdiff.random import Key
+from latentdiff.schedule import Schedule
 from latentdiff.step import Step
 
 
@@ -28,16 +30,29 @@ def start(key: Key, shape: Sequence[int], *, dtype: torch.dtype = torch.float32)
     return key.at("init").normal(shape, dtype=dtype)
 
 
+def noised(x0: Tensor, t: int, schedule: Schedule, key: Key) -> Tensor:
+    """x_t = alpha_t x_0 + sigma_t eps: where SDEdit starts from (Meng et al. 2022, algorithm 2); at t = 0 the very ``x0``.
+
+    The noise is that of :func:`start`: at full strength, where alpha_T = 0, the loop is plain sampling.
+    """
+    alpha, sigma = schedule.at(t)
+    if sigma == 0:
+        return x0
+    return alpha * x0 + sigma * start(key, x0.shape[1:], dtype=x0.dtype)
+
+
 @torch.no_grad()
 def sample(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: Step, key: Key) -> Iterator[State]:
-    """Move ``x`` [B, *shape] through the descending ``levels``; a generator, so the caller decides what to keep.
+    """Move ``x`` [B, *shape] through ``levels``; a generator, so the caller decides what to keep.
 
-    Every move draws from its own noise stream (purpose "step", level t), so that a sample depends on its seed and not
-    on the batch that it is in.
+    Levels descend, but for steps that also go up (RePaint, inversion). Every move draws from its own noise stream (purpose "step",
+    level t, the how-manieth visit there), so that a sample depends on its seed and not on the batch that it is in.
     """
     estimate: Estimate | None = None
+    visits: Counter[int] = Counter()
     for t, s in pairwise(levels):
-        x, estimate = step(denoise, x, t, s, key.at("step", t), estimate)
+        x, estimate = step(denoise, x, t, s, key.at("step", t, visits[t]), estimate)
+        visits[t] += 1
         yield State(s, x, estimate)
 
 

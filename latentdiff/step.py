@@ -125,6 +125,24 @@ def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> Step:
     return step
 
 
+def renoising(schedule: Schedule, *, share: float = 0.0) -> Step:
+    """DDIM whose noise is ``share`` (0 to 1) of the variance of x_s at every level: c^2 = share sigma_s^2, k = sqrt(1 - share) sigma_s / sigma_t.
+
+    0 is DDIM; 1 forgets x_t but for its estimate. Zhu et al. 2023 (DiffPIR), eq. 15, with zeta = share.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must lie in [0, 1], got {share}")
+
+    def step(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
+        estimate, k = denoise(x, t), math.sqrt(1 - share) * sigma_s / sigma_t
+        return advance(estimate, Move(k, alpha_s - k * alpha_t, math.sqrt(share) * sigma_s), key=key), estimate
+
+    return step
+
+
 def dpmpp2m(schedule: Schedule) -> Step:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from an x_0 extrapolated through the previous one.
 

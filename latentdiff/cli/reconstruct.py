@@ -53,13 +53,13 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.cli.model import trained_on
     from latentdiff.cli.report import note, result
     from latentdiff.cli.training import read_data
-    from latentdiff.components import has_vae, load_vae
+    from latentdiff.components import has_vae, holds_vae_alone, load_vae
     from latentdiff.data import to_float
     from latentdiff.picture import pair_grid, save_image
     from latentdiff.runs import locate, newest
 
     if values["run"] is None:
-        checkpoint = newest(Path(values["runs"]), wanted=lambda index: "denoiser" not in index)
+        checkpoint = newest(Path(values["runs"]), wanted=holds_vae_alone)
         if checkpoint is None:
             raise InputError(f"no VAE run in {values['runs']}/; make one with `latentdiff train-vae`")
         note(f"using {checkpoint.folder}")

@@ -68,7 +68,7 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
     from latentdiff.checkpoint import INDEX
     from latentdiff.cli.report import note
     from latentdiff.codec import IdentityCodec
-    from latentdiff.components import load_codec
+    from latentdiff.components import holds_vae_alone, load_codec
     from latentdiff.runs import locate, newest
 
     image = (data.channels, data.height, data.width)
@@ -79,7 +79,7 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
     elif options.vae is not None:
         checkpoint = locate(Path(options.vae))
     else:
-        checkpoint = newest(Path(place.runs), wanted=lambda index: "denoiser" not in index)
+        checkpoint = newest(Path(place.runs), wanted=holds_vae_alone)
         if checkpoint is not None:
             note(f"using the VAE of {checkpoint.folder}")
     if checkpoint is None:

@@ -1,0 +1,187 @@
+"""A trained cold diffusion model: a network that undoes a degradation, and what it needs to generate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff.checkpoint import INDEX, Checkpoint, Writer
+from latentdiff.components import denoiser_config, load_network, save_network
+from latentdiff.config.base import parse
+from latentdiff.config.cold import DegradationConfig
+from latentdiff.degrade import Degradation, make_degradation
+from latentdiff.denoise import Denoiser
+from latentdiff.device import resolve_device
+from latentdiff.errors import InputError
+from latentdiff.frames import Frame, Progress, watched
+from latentdiff.random import Key
+from latentdiff.runs import locate
+from latentdiff.sample import sample
+from latentdiff.solve import cold, restorer
+
+DEGRADATION = "degradation/degradation_config.json"
+CPU = torch.device("cpu")
+FLOAT_MAX = torch.finfo(torch.float32).max
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Mean [C] and covariance [C, C] (nested tuples) of the channels' mean intensities over the training images, in [-1, 1].
+
+    A blur that goes far enough leaves nothing else of an image, so to generate is to draw these and to restore.
+    """
+
+    mean: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def of(cls, images: Tensor) -> Intensities:
+        """Of images [N, C, H, W] in [-1, 1]."""
+        means = images.double().mean((2, 3))
+        centred = means - means.mean(0)
+        covariance = centred.T @ centred / len(means)
+        return cls(tuple(means.mean(0).tolist()), tuple(map(tuple, covariance.tolist())))
+
+    def draw(self, key: Key) -> Tensor:
+        """Channel means [n, C], normal with this mean and covariance."""
+        covariance = torch.tensor(self.covariance, dtype=torch.float64)
+        values, vectors = torch.linalg.eigh(covariance)
+        root = vectors * values.clamp_min(0).sqrt()
+        noise = key.at("init").normal((len(self.mean),), dtype=torch.float64)
+        mean = torch.tensor(self.mean, dtype=torch.float64, device=noise.device)
+        return torch.addmm(mean, noise, root.T.to(noise)).float()
+
+
+@dataclass(frozen=True, eq=False)
+class ColdModel:
+    """Restores degraded images step by step, and generates from drawn intensities."""
+
+    network: nn.Module
+    config: DegradationConfig
+    intensities: Intensities
+    device: torch.device = CPU
+    data: str = ""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return denoiser_config(self.network).shape  # type: ignore[return-value]
+
+    @property
+    def degradation(self) -> Degradation:
+        return make_degradation(self.config, self.image_shape).to(self.device)
+
+    def denoiser(self) -> Denoiser:
+        """R(x_t, t) as a Denoiser, for a loop of one's own."""
+        return restorer(self.network)
+
+    def levels(self, t: int, steps: int | None = None) -> list[int]:
+        """The levels visited from ``t`` down to 0: all of them, or ``steps`` moves spread evenly. InputError."""
+        if not 1 <= t <= self.config.T:
+            raise InputError(f"level must lie in 1..{self.config.T}, got {t}")
+        count = t if steps is None else steps
+        if not 1 <= count <= t:
+            raise InputError(f"steps must lie in 1..{t}, got {steps}")
+        return [round(t - i * t / count) for i in range(count)] + [0]
+
+    @torch.no_grad()
+    def restore(
+        self,
+        degraded: Tensor,
+        t: int,
+        *,
+        steps: int | None = None,
+        improved: bool = True,
+        frames: int = 0,
+        progress: Progress | None = None,
+    ) -> tuple[Tensor, list[Frame]]:
+        """Images [n, C, H, W] in [-1, 1] of what was degraded to level ``t``, and moments on the way. InputError for levels it does not know."""
+        x, levels = degraded.to(self.device), self.levels(t, steps)
+        degrade = self.degradation
+        key = Key.of(0, len(x), device=self.device)
+        states = sample(self.denoiser(), x, levels, cold(degrade, improved=improved), key)
+        end, kept = watched(states, x, levels, decode=_decoded, frames=frames, progress=progress)
+        return _decoded(end), kept
+
+    @torch.no_grad()
+    def one_step(self, degraded: Tensor, t: int) -> Tensor:
+        """The network's direct restoration R(x_t, t), images on the CPU."""
+        return _decoded(self.denoiser()(degraded.to(self.device), t).x0())
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        noise: float = 0.002,
+        steps: int | None = None,
+        improved: bool = True,
+        frames: int = 0,
+        progress: Progress | None = None,
+    ) -> tuple[Tensor, list[Frame]]:
+        """``n`` new images: drawn intensities, degraded to level T, a little ``noise`` (standard deviation) to break the symmetry, restored.
+
+        Image k comes from seed + k. Bansal et al. 2022, section 5.3.
+        """
+        if n < 1 or noise < 0:
+            raise InputError(f"expected 1 image or more and a noise of 0 or more, got {n} and {noise:g}")
+        key = Key.of(seed, n, device=self.device)
+        flat = self.intensities.draw(key)[:, :, None, None].expand(n, *self.image_shape)
+        x = self.degradation(flat.contiguous(), self.config.T)
+        x = x + noise * key.at("degrade").normal(self.image_shape)
+        return self.restore(x, self.config.T, steps=steps, improved=improved, frames=frames, progress=progress)
+
+    def to(self, device: torch.device) -> ColdModel:
+        return replace(self, network=self.network.to(device), device=device)
+
+    def write(self, writer: Writer) -> None:
+        """The components and the model index of a checkpoint."""
+        save_network(writer, "restorer", self.network)
+        writer.json(DEGRADATION, self.config.model_dump(mode="json"))
+        index = {"_class_name": "ColdDiffusion", "restorer": ["latentdiff", type(self.network).__name__]}
+        mean, covariance = list(self.intensities.mean), [list(row) for row in self.intensities.covariance]
+        writer.json(INDEX, {**index, "data": self.data, "intensities": {"mean": mean, "covariance": covariance}})
+
+
+def load_cold(path: str | Path, *, device: str | torch.device = "cpu") -> ColdModel:
+    """The cold diffusion model in a run or checkpoint folder; InputError says what is missing or damaged."""
+    return cold_from(locate(Path(path))).to(resolve_device(str(device)))
+
+
+def cold_from(checkpoint: Checkpoint) -> ColdModel:
+    """The model of an opened checkpoint, on the CPU."""
+    index = checkpoint.json(INDEX)
+    if "restorer" not in index:
+        raise InputError(f"{checkpoint.folder}: expected a cold diffusion model; `latentdiff train-cold` makes one")
+    network, _ = load_network(checkpoint, "restorer")
+    config = parse(DegradationConfig, checkpoint.json(DEGRADATION), f"{checkpoint.folder}/{DEGRADATION}")
+    shape = denoiser_config(network).shape
+    if len(shape) != 3:
+        raise InputError(f"{checkpoint.folder}: expected a network on images, found one on {list(shape)}")
+    return ColdModel(network, config, _intensities(checkpoint, index, shape[0]), data=str(index.get("data", "")))
+
+
+def _intensities(checkpoint: Checkpoint, index: dict[str, Any], channels: int) -> Intensities:
+    found = index.get("intensities")
+    where = f"{checkpoint.folder}/{INDEX}"
+    if isinstance(found, dict):
+        rows = [found.get("mean"), *(covariance if isinstance(covariance := found.get("covariance"), list) else [])]
+        if len(rows) == channels + 1 and all(_row(row, channels) for row in rows):
+            mean, *rest = (tuple(map(float, row)) for row in rows)
+            return Intensities(mean, tuple(rest))
+    raise InputError(f"{where}: expected intensities with mean [{channels}] and covariance, found {found!r:.80}")
+
+
+def _row(values: Any, n: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == n
+        and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= FLOAT_MAX for v in values)
+    )
+
+
+def _decoded(x: Tensor) -> Tensor:
+    return x.float().clamp(-1, 1).cpu()

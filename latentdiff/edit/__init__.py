@@ -1,0 +1,30 @@
+"""Edits and restorations of images with a trained model: SDEdit, inversion, restoration, anagrams, hybrids, denoising."""
+
+from latentdiff.edit.denoise import blurred, iterated, noisy, one_step
+from latentdiff.edit.drawing import Drawn, Watch
+from latentdiff.edit.illusion import anagram, codec_error, hybrid
+from latentdiff.edit.inversion import from_noise, invert, relative_error
+from latentdiff.edit.restore import backprojection, latent_mask, measured, restore
+from latentdiff.edit.sdedit import level_at, level_of, sdedit
+
+__all__ = [
+    "Drawn",
+    "Watch",
+    "anagram",
+    "backprojection",
+    "blurred",
+    "codec_error",
+    "from_noise",
+    "hybrid",
+    "invert",
+    "iterated",
+    "latent_mask",
+    "level_at",
+    "level_of",
+    "measured",
+    "noisy",
+    "one_step",
+    "relative_error",
+    "restore",
+    "sdedit",
+]

@@ -1,0 +1,63 @@
+"""An image with noise added, denoised three ways: by blur, in one step, and step by step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentdiff.config.sampling import Sampling
+from latentdiff.edit.drawing import SILENT, Drawn, Watch, denoiser_of, drawn, encoded, key_of
+from latentdiff.errors import InputError
+from latentdiff.operators import gaussian_blur
+from latentdiff.pipeline import Labels, Pipeline
+from latentdiff.plan import plan
+from latentdiff.sample import noised
+
+
+@torch.no_grad()
+def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tensor:
+    """x_t [n, *latent_shape] of images [n, C, H, W] in [-1, 1]; image k draws from seed + k. InputError for levels outside 0..T."""
+    if not 0 <= t <= pipeline.schedule.T:
+        raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
+    return noised(encoded(pipeline, images), t, pipeline.schedule, key_of(pipeline, seed, len(images)))
+
+
+def blurred(
+    pipeline: Pipeline, x: Tensor, t: int, *, sigma: float = 1.0, size: int | None = None, times: int = 1
+) -> Tensor:
+    """What classical denoising makes of x_t: images of x_t / alpha_t, blurred ``times`` times by a Gaussian of ``sigma`` pixels."""
+    alpha = pipeline.schedule.at(t)[0]
+    blur = gaussian_blur(tuple(pipeline.codec.image_shape), sigma=sigma, size=size)  # type: ignore[arg-type]
+    images = pipeline.codec.decode(x / alpha)
+    for _ in range(times):
+        images = blur(images)
+    return images.float().clamp(-1, 1).cpu()
+
+
+@torch.no_grad()
+def one_step(
+    pipeline: Pipeline, x: Tensor, t: int, *, settings: Sampling | None = None, label: Labels = None
+) -> Tensor:
+    """The estimate of x_0 at x_t, decoded: the mean of all images that x_t could have been. At level 0 the image itself."""
+    if t == 0:
+        return pipeline.decode(x)
+    denoise = denoiser_of(pipeline, settings or Sampling(), label, len(x))
+    return pipeline.decode(denoise(x, t).x0())
+
+
+def iterated(
+    pipeline: Pipeline,
+    x: Tensor,
+    t: int,
+    *,
+    settings: Sampling | None = None,
+    label: Labels = None,
+    seed: int = 0,
+    watch: Watch = SILENT,
+) -> Drawn:
+    """The reverse process from x_t on: over the settings' levels below ``t``."""
+    settings = settings or Sampling()
+    step, every = plan(settings, pipeline.diffusion, pipeline.schedule)
+    levels = [t, *(level for level in every if level < t)]
+    denoise = denoiser_of(pipeline, settings, label, len(x))
+    return drawn(pipeline, denoise, x, levels, step, key_of(pipeline, seed, len(x)), watch)

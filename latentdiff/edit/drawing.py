@@ -1,0 +1,75 @@
+"""What every edit comes down to: the one loop, from some start, with a denoiser or a step that was wrapped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentdiff.config.sampling import Sampling
+from latentdiff.denoise import Denoiser
+from latentdiff.errors import InputError
+from latentdiff.frames import Frame, Progress, watched
+from latentdiff.pipeline import Labels, Pipeline
+from latentdiff.random import Key
+from latentdiff.sample import sample
+from latentdiff.step import Step
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Images float32 [n, C, H, W] in [-1, 1] on the CPU, and moments of how they came about (as many as were asked for)."""
+
+    images: Tensor
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Watch:
+    """How many ``frames`` to keep, and who is told of the progress."""
+
+    frames: int = 0
+    progress: Progress | None = None
+
+
+SILENT = Watch()
+
+
+def drawn(
+    pipeline: Pipeline,
+    denoise: Denoiser,
+    x: Tensor,
+    levels: Sequence[int],
+    step: Step,
+    key: Key,
+    watch: Watch = SILENT,
+) -> Drawn:
+    """The loop from ``x`` [n, *latent_shape] at levels[0], decoded."""
+    states = sample(denoise, x, levels, step, key)
+    end, frames = watched(states, x, levels, decode=pipeline.decode, frames=watch.frames, progress=watch.progress)
+    return Drawn(pipeline.decode(end), tuple(frames))
+
+
+def denoiser_of(pipeline: Pipeline, settings: Sampling, label: Labels, n: int) -> Denoiser:
+    """The model's denoiser for the labels and the guidance that are asked for."""
+    return pipeline.denoiser(pipeline.labels(label, n), guidance=settings.guidance, interval=settings.interval)
+
+
+def key_of(pipeline: Pipeline, seed: int, n: int) -> Key:
+    """Image k draws from seed + k, as in :meth:`Pipeline.sample`."""
+    return Key.of(seed, n, device=pipeline.device)
+
+
+@torch.no_grad()
+def encoded(pipeline: Pipeline, images: Tensor) -> Tensor:
+    """Latents of images [n, C, H, W] in [-1, 1], on the model's device. InputError for another shape or values outside."""
+    wanted = pipeline.codec.image_shape
+    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(wanted):
+        raise InputError(f"expected images {['n', *wanted]}, got {list(images.shape)}")
+    if not bool(torch.isfinite(images).all()) or float(images.abs().max()) > 1 + 1e-6:
+        raise InputError(
+            f"expected images with values in [-1, 1], got {float(images.min()):g} to {float(images.max()):g}"
+        )
+    return torch.cat([pipeline.codec.encode(part.to(pipeline.device)) for part in images.float().split(250)])

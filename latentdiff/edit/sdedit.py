@@ -1,0 +1,58 @@
+"""SDEdit: an image, noised to a level, and denoised again."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from latentdiff.config.sampling import Sampling
+from latentdiff.edit.drawing import SILENT, Drawn, Watch, denoiser_of, drawn, encoded, key_of
+from latentdiff.errors import InputError
+from latentdiff.pipeline import Labels, Pipeline
+from latentdiff.plan import plan, top_level
+from latentdiff.sample import noised
+
+
+def level_of(pipeline: Pipeline, strength: float) -> int:
+    """The level of a strength from 0 (the image itself) to 1 (plain sampling); InputError outside."""
+    if not 0 <= strength <= 1:
+        raise InputError(f"strength must lie in [0, 1], got {strength:g}")
+    return round(strength * top_level(pipeline.diffusion, pipeline.schedule))
+
+
+def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
+    """The level at a place in the strided levels of the settings, from 0 (the noisiest); InputError beyond them."""
+    levels = pipeline.plan(settings)[1]
+    if not 0 <= index < len(levels):
+        raise InputError(
+            f"start index must lie in 0..{len(levels) - 1}, the levels of {len(levels) - 1} steps, got {index}"
+        )
+    return levels[index]
+
+
+def sdedit(
+    pipeline: Pipeline,
+    images: Tensor,
+    t: int,
+    *,
+    settings: Sampling | None = None,
+    label: Labels = None,
+    seed: int = 0,
+    exact: bool = False,
+    watch: Watch = SILENT,
+) -> Drawn:
+    """Images [n, C, H, W] in [-1, 1], noised to level ``t`` and denoised (Meng et al. 2022, algorithm 2).
+
+    The settings' levels up to ``t`` are visited; ``exact``: as many levels below ``t`` as the settings have steps. Level 0 returns what the codec makes of the
+    images; at the highest level, where no signal is left, they have no influence. InputError for levels outside 0..T.
+    """
+    settings = settings or Sampling()
+    if not 0 <= t <= pipeline.schedule.T:
+        raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
+    key, x0 = key_of(pipeline, seed, len(images)), encoded(pipeline, images)
+    step, every = plan(settings, pipeline.diffusion, pipeline.schedule)
+    if exact and t:
+        levels = pipeline.schedule.levels(min(t, len(every) - 1), settings.spacing, top=t)
+    else:
+        levels = [t, *(level for level in every if level < t)]
+    denoise = denoiser_of(pipeline, settings, label, len(images))
+    return drawn(pipeline, denoise, noised(x0, t, pipeline.schedule, key), levels, step, key, watch)

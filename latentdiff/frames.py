@@ -1,0 +1,49 @@
+"""Moments of a running loop, decoded: what a trajectory shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from latentdiff.sample import State
+
+Progress = Callable[[int, int], None]
+"""Called with (network evaluations done, evaluations in all)."""
+
+
+class Frame(NamedTuple):
+    """A moment of the reverse process: x_t and the estimate of x_0 there, both decoded to images [n, C, H, W]."""
+
+    t: int
+    noisy: Tensor
+    estimate: Tensor
+
+
+def watched(
+    states: Iterable[State],
+    x: Tensor,
+    levels: Sequence[int],
+    *,
+    decode: Callable[[Tensor], Tensor],
+    frames: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Tensor, list[Frame]]:
+    """Run a loop that starts from ``x`` at levels[0] to its end: x there, and about ``frames`` moments evenly spread (0: none).
+
+    The last frame is the result. Frames before it show x_t before a move and the estimate that the move was made with.
+    """
+    moves = len(levels) - 1
+    shown = {round(i * (moves - 1) / max(1, frames - 2)) for i in range(frames - 1)}
+    kept: list[Frame] = []
+    for i, state in enumerate(states):
+        if i in shown:
+            kept.append(Frame(levels[i], decode(x), decode(state.estimate.x0())))
+        x = state.x
+        if progress is not None:
+            progress(i + 1, moves)
+    if frames:
+        image = decode(x)
+        kept.append(Frame(levels[-1], image, image))
+    return x, kept

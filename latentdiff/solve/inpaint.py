@@ -1,0 +1,66 @@
+"""Inpainting by replacement: the known part of x_s is the known image, noised to level s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from latentdiff.denoise import Denoiser, Estimate
+from latentdiff.random import Key
+from latentdiff.schedule import Schedule
+from latentdiff.step import Step, forward_std
+
+
+def inpaint(step: Step, known: Tensor, mask: Tensor, schedule: Schedule) -> Step:
+    """``step``, then the pixels where ``mask`` is 1 are replaced by alpha_s known + sigma_s z; at level 0 by the known ones exactly.
+
+    known: [B, *shape]; mask: 0 and 1, broadcast to it. Lugmayr et al. 2022 (RePaint), eq. 8.
+    """
+    here = mask.to(torch.bool)
+
+    def replaced(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
+        moved, estimate = step(denoise, x, t, s, key, previous)
+        alpha, sigma = schedule.at(s)
+        wanted = known if sigma == 0 else alpha * known + sigma * key.beside("known").normal(x.shape[1:], dtype=x.dtype)
+        return torch.where(here, wanted, moved), estimate
+
+    return replaced
+
+
+def with_jumps(levels: Sequence[int], *, length: int = 10, times: int = 10) -> list[int]:
+    """Descending levels with RePaint's way back: after every ``length`` moves down, up again by as many, ``times`` - 1 times.
+
+    The last stretch of less than ``length`` moves has no way back, as published (Lugmayr et al. 2022, appendix B). ValueError for numbers below 1.
+    """
+    if length < 1 or times < 1:
+        raise ValueError(f"jumps: expected a length and a number of 1 or more, got {length} and {times}")
+    path = [levels[0]]
+    for begin in range(0, len(levels) - 1, length):
+        down = list(levels[begin + 1 : begin + length + 1])
+        path += down
+        if len(down) == length and begin + length < len(levels) - 1:
+            path += [*reversed(levels[begin : begin + length]), *down] * (times - 1)
+    return path
+
+
+def both_ways(step: Step, schedule: Schedule) -> Step:
+    """``step`` for moves down; moves up add the noise that lies between: (alpha_s/alpha_t) x_t + sqrt(1 - (alpha_s/alpha_t)^2) z.
+
+    Lugmayr et al. 2022, algorithm 1, line 9. ValueError for a move up from a level without signal.
+    """
+
+    def move(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
+        if s < t:
+            return step(denoise, x, t, s, key, previous)
+        ratio = schedule.at(s)[0] / schedule.at(t)[0]
+        noised = ratio * x + forward_std(schedule, s, t) * key.normal(x.shape[1:], dtype=x.dtype)
+        return noised, replace(previous, t=t) if previous is not None else Estimate.known(x, t, x0=x)
+
+    return move

@@ -1,0 +1,87 @@
+"""The task of training a cold diffusion: predict x_0 from its degraded self."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff.checkpoint import Writer
+from latentdiff.cold import ColdModel, Intensities
+from latentdiff.config.training import TrainCold
+from latentdiff.data import Dataset, to_float
+from latentdiff.degrade import make_degradation
+from latentdiff.denoise import timestep
+from latentdiff.picture import image_grid, save_image
+from latentdiff.train.images import CHUNK, Images
+from latentdiff.train.levels import draw_levels
+from latentdiff.train.precision import autocast
+
+SHOWN = 16  # images a row in the picture
+
+
+class ColdTask:
+    """Trains ``network`` to undo the degradation of the options; see :class:`latentdiff.train.task.Task`."""
+
+    kind = "cold"
+    betas = (0.9, 0.999)
+    default_steps = 3000
+
+    def __init__(self, options: TrainCold, data: Dataset, network: nn.Module, device: torch.device) -> None:
+        self.options, self.network, self.device = options, network, device
+        self.batch = options.batch or 64
+        self.peak_lr = options.lr or 1e-3
+        self.images = Images.of(data.train, options, options, device)
+        self.val, self.size, self.data = data.val, len(data.train), data.name
+        self.config = options.degradation_config()
+        self.degradation = make_degradation(self.config, (data.channels, data.height, data.width)).to(device)
+        self._intensities: Intensities | None = None
+
+    def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Distance of R(D(x_0, t), t) and x_0 at one level for each image."""
+        x0 = self.images.batch(positions, indices)
+        t = draw_levels("stratified", positions, batch=self.batch, seed=self.options.seed, T=self.config.T)
+        with autocast(self.options, self.device):
+            return self._errors(self.network, x0, t.to(self.device)).mean(), {}
+
+    def _errors(self, network: nn.Module, x0: Tensor, t: Tensor) -> Tensor:
+        """The mean error of each image, [B]."""
+        x = self.degradation(x0, t)
+        out: Tensor = x + network(x, timestep(t).float(), None).float()
+        error = (out - x0).abs() if self.options.loss == "l1" else (out - x0).square()
+        return error.flatten(1).mean(1)
+
+    @torch.no_grad()
+    def validate(self, network: nn.Module) -> dict[str, float]:
+        """The loss on the validation split, levels spread evenly over 1..T."""
+        total = 0.0
+        for first in range(0, len(self.val), CHUNK):
+            images = self.val.images[first : first + CHUNK]
+            t = 1 + torch.arange(first, first + len(images)) * self.config.T // len(self.val)
+            total += float(self._errors(network, self.images.place(images), t.to(self.device)).double().sum())
+        return {"val_loss": total / len(self.val)}
+
+    def model(self, network: nn.Module) -> ColdModel:
+        """What the checkpoint will be used as."""
+        if self._intensities is None:
+            self._intensities = Intensities.of(to_float(self.images.split.images))
+        return ColdModel(network, self.config, self._intensities, self.device, self.data)
+
+    @torch.no_grad()
+    def picture(self, network: nn.Module, path: Path) -> None:
+        """Rows: validation images, degraded to level T, restored in one step and step by step; then generated ones."""
+        model, x0 = self.model(network), self.images.place(self.val.images[:SHOWN])
+        degraded = self.degradation(x0, self.config.T)
+        restored, _ = model.restore(degraded, self.config.T)
+        made, _ = model.sample(len(x0), seed=0)
+        rows = [x0.cpu(), degraded.cpu(), model.one_step(degraded, self.config.T), restored, made]
+        save_image(image_grid(torch.cat(rows).clamp(-1, 1), columns=len(x0)), path)
+
+    def finish(self, network: nn.Module) -> dict[str, Any]:
+        return {}
+
+    def save(self, writer: Writer, network: nn.Module) -> None:
+        self.model(network).write(writer)

@@ -1,0 +1,166 @@
+"""Views undo themselves and keep lengths; bands add up to the image; mixes of equal parts are plain."""
+
+import pytest
+import torch
+
+from latentdiff.bands import brightness_and_colour, frequencies
+from latentdiff.config.diffusion import ScheduleConfig
+from latentdiff.denoise import Denoiser, Estimate
+from latentdiff.errors import InputError
+from latentdiff.mix import anagram, hybrid
+from latentdiff.random import Key
+from latentdiff.sample import run, start
+from latentdiff.schedule import make_schedule
+from latentdiff.step import ddim
+from latentdiff.views import NAMES, View, check_orthogonal, patches, view
+
+SHAPE = (3, 8, 8)
+IMAGES = Key.of(3, 2).normal(SHAPE)
+SCHEDULE = make_schedule(ScheduleConfig(kind="cosine", T=50))
+
+
+def network(shift: float, *, clip: float | None = None) -> Denoiser:
+    """A denoiser whose estimates depend on position, so that views matter."""
+    place = torch.linspace(-1, 1, 64).view(8, 8)
+
+    def denoise(x: torch.Tensor, t: int) -> Estimate:
+        alpha, sigma = SCHEDULE.at(t)
+        return Estimate(x, t, 1 / alpha, (torch.tanh(x + shift * place),), (-sigma / alpha,), clip=clip)
+
+    return denoise
+
+
+def drawn(denoise: Denoiser, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
+    key = Key.of(0, 2)
+    return run(denoise, start(key, shape), SCHEDULE.levels(10), ddim(SCHEDULE), key)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_view_is_orthogonal_and_back_undoes_it(name: str) -> None:
+    seen = view(name)
+    check_orthogonal(seen, SHAPE)
+    assert torch.equal(seen.back(seen(IMAGES)), IMAGES)
+    assert (name == "identity") == torch.equal(seen(IMAGES), IMAGES)
+
+
+def test_where_the_pixels_go() -> None:
+    image = torch.arange(4.0).view(1, 1, 2, 2)
+    expected = {
+        "flip": [2, 3, 0, 1],
+        "mirror": [1, 0, 3, 2],
+        "rotate180": [3, 2, 1, 0],
+        "rotate90": [1, 3, 0, 2],  # counter-clockwise
+        "rotate270": [2, 0, 3, 1],
+        "negative": [0, -1, -2, -3],
+    }
+    for name, pixels in expected.items():
+        assert view(name)(image).flatten().tolist() == pixels, name
+
+
+def test_patches_move_whole() -> None:
+    moved = patches(4, seed=1)(IMAGES)
+    blocks = {tuple(IMAGES[0, 0, y : y + 4, x : x + 4].flatten().tolist()) for y in (0, 4) for x in (0, 4)}
+    assert {tuple(moved[0, 0, y : y + 4, x : x + 4].flatten().tolist()) for y in (0, 4) for x in (0, 4)} == blocks
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        View("brighter", lambda x: 1.1 * x, lambda x: x / 1.1),
+        View("blur", lambda x: (x + x.roll(1, -1)) / 2, lambda x: x),
+        View("lost", lambda x: x.flip(-1), lambda x: x),
+        View("smaller", lambda x: x[..., ::2], lambda x: x),
+    ],
+)
+def test_other_maps_are_refused(bad: View) -> None:
+    with pytest.raises(InputError, match=f"view {bad.name}: expected"):
+        check_orthogonal(bad, SHAPE)
+
+
+def test_what_a_view_cannot_do() -> None:
+    with pytest.raises(InputError, match="square image, got 8x6"):
+        view("rotate90")(torch.zeros(1, 1, 8, 6))
+    with pytest.raises(InputError, match="a side that divides 8 and 8 pixels, got 3"):
+        patches(3)(IMAGES)
+    with pytest.raises(InputError, match="orthogonal maps only"):
+        view("zoom")
+
+
+@pytest.mark.parametrize("sigmas", [(2.0,), (3.0, 1.0), (4.0, 2.0, 0.5)])
+def test_bands_add_up_to_the_image(sigmas: tuple[float, ...]) -> None:
+    bands = frequencies(SHAPE, sigmas)
+    assert len(bands) == len(sigmas) + 1
+    torch.testing.assert_close(sum(band(IMAGES) for band in bands), IMAGES, rtol=0, atol=1e-6)
+    rough = [float((band(IMAGES).diff(dim=-1)).square().mean() / band(IMAGES).square().mean()) for band in bands]
+    assert rough == sorted(rough), "from low to high"
+
+
+def test_colour_and_brightness_add_up() -> None:
+    grey, colour = brightness_and_colour(SHAPE)
+    torch.testing.assert_close(grey(IMAGES) + colour(IMAGES), IMAGES)
+    assert colour(IMAGES).mean(1).abs().max() < 1e-6
+    with pytest.raises(InputError, match="3 channels, got 1"):
+        brightness_and_colour((1, 8, 8))
+    for sigmas in ((), (0.0,), (1.0, 2.0)):
+        with pytest.raises(InputError, match="falling sigmas"):
+            frequencies(SHAPE, sigmas)
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_an_anagram_of_identity_views_is_plain_sampling_bit_for_bit(clip: float | None) -> None:
+    denoise = network(0.7, clip=clip)
+    plain = drawn(denoise)
+    for parts in (1, 2, 3):
+        assert torch.equal(drawn(anagram([(denoise, view("identity"))] * parts)), plain)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_anagram_of_one_view_is_plain_sampling_of_the_view(name: str) -> None:
+    """Noise seen through a view is noise: V^-1 of the sample that starts from V x_T."""
+    seen, denoise, key = view(name), network(0.7, clip=1.0), Key.of(0, 2)
+    x = start(key, SHAPE)
+    ours = run(anagram([(denoise, seen)]), x, SCHEDULE.levels(10), ddim(SCHEDULE), key)
+    plain = run(denoise, seen(x), SCHEDULE.levels(10), ddim(SCHEDULE), key)
+    torch.testing.assert_close(seen(ours), plain, rtol=1e-5, atol=1e-5)
+
+
+def test_an_anagram_is_the_weighted_mean_of_the_estimates() -> None:
+    a, b, flip = network(0.5), network(-1.0), view("flip")
+    x = start(Key.of(0, 2), SHAPE)
+    mixed = anagram([(a, view("identity")), (b, flip)], weights=[3, 1])(x, 20).x0()
+    torch.testing.assert_close(
+        mixed, 0.75 * a(x, 20).x0() + 0.25 * flip.back(b(flip(x), 20).x0()), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_hybrid_of_one_denoiser_is_plain_sampling() -> None:
+    for clip in (None, 1.0):
+        denoise = network(0.4, clip=clip)
+        for bands in (frequencies(SHAPE, (2.0,)), frequencies(SHAPE, (3.0, 1.0)), brightness_and_colour(SHAPE)):
+            mixed = hybrid([(denoise, band) for band in bands])
+            x = start(Key.of(0, 2), SHAPE)
+            one = denoise(x, 20).x0()
+            torch.testing.assert_close(mixed(x, 20).x0(), one, rtol=0, atol=1e-6 * float(one.abs().max()))
+            plain = drawn(denoise)
+            torch.testing.assert_close(drawn(mixed), plain, rtol=0, atol=5e-6 * float(plain.abs().max()))
+
+
+def test_a_hybrid_takes_its_bands_from_its_parts() -> None:
+    a, b = network(0.5), network(-1.0)
+    low, high = frequencies(SHAPE, (2.0,))
+    x = start(Key.of(0, 2), SHAPE)
+    mixed = hybrid([(a, low), (b, high)])(x, 20).x0()
+    torch.testing.assert_close(mixed, low(a(x, 20).x0()) + high(b(x, 20).x0()), rtol=1e-5, atol=1e-5)
+
+
+def test_mixes_refuse_what_does_not_fit() -> None:
+    one = (network(0.1), view("identity"))
+    for weights in ([1.0, 2.0], [-1.0], [0.0], [float("nan")]):
+        with pytest.raises(ValueError, match="weights"):
+            anagram([one], weights=weights)
+    with pytest.raises(ValueError, match="one or more"):
+        anagram([])
+    with pytest.raises(ValueError, match="one part or more"):
+        hybrid([])
+    with pytest.raises(ValueError, match="one process"):
+        anagram([one, (network(0.1, clip=1.0), view("flip"))])(IMAGES, 5)
