@@ -154,3 +154,23 @@ def tiny_pixel_run(tiny_folder: Path) -> Path:
     """A finished unconditional eps-prediction UNet on pixels, T = 20."""
     options = "--pixel --no-labels --prediction eps --width 16 --depth 1 --T 20 --steps 4"
     return _trained(f"train-denoiser {options}", tiny_folder, "pixel")
+
+
+@pytest.fixture(scope="session")
+def tiny_class_run(tiny_folder: Path) -> Path:
+    """A finished class-conditional v-prediction UNet on pixels, T = 20."""
+    return _trained("train-denoiser --pixel --width 16 --depth 1 --T 20 --steps 8", tiny_folder, "classes")
+
+
+@pytest.fixture(scope="session")
+def tiny_spatial_run(tiny_folder: Path) -> Path:
+    """A finished class-conditional v-prediction UNet on the latents 2x4x4 of a VAE, T = 20."""
+    vae = _trained("train-vae --latent 2x4x4 --width 8 --beta 0.01 --steps 30", tiny_folder, "spatial-vae")
+    options = f"--vae {vae} --width 16 --depth 1 --T 20 --steps 8"
+    return _trained(f"train-denoiser {options}", tiny_folder, "spatial")
+
+
+@pytest.fixture(scope="session")
+def tiny_cold_run(tiny_folder: Path) -> Path:
+    """A finished cold diffusion model that undoes blur, T = 6."""
+    return _trained("train-cold --width 16 --T 6 --kernel 5 --steps 30", tiny_folder, "cold")

@@ -59,7 +59,7 @@ def test_help_tells_an_option_with_its_default_and_range(
     is_plain_flag = option.is_flag and not option.secondary_opts
     if is_plain_flag or OFF_UNLESS_GIVEN & {option.opts[0], f"{name} {option.opts[0]}"}:
         assert "[default" not in text
-    elif option.default is None:
+    elif option.default is None or option.multiple:
         assert "default" in text or option.opts[0] in BUDGETS
     else:
         default = option.default if not option.is_flag else f"{'' if option.default else 'no-'}{option.opts[0][2:]}"

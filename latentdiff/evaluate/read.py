@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data import Dataset, load_dataset
+from latentdiff.data.decode import SUFFIXES, Refused, decode_file
 from latentdiff.data.fit import Fit, fit_part
 from latentdiff.data.folder import read_folder
 from latentdiff.data.idx import has_idx
@@ -43,7 +44,7 @@ def split_of(data: Dataset, split: str) -> ImageSet:
 def read_images(source: str, *, split: str = "test", fit: Fit | None = None, root: Path | None = None) -> ImageSet:
     """All images of ``source``, brought to the size and channels of ``fit``.
 
-    A folder: every image below it by the sorted order of their paths, or those of ``split`` where its top folders are
+    A PNG, JPEG or WEBP file: that image. A folder: every image below it by the sorted order of their paths, or those of ``split`` where its top folders are
     train and so on; an .npz: x or images whole, else ``split`` of x_train, x_val, x_test; idx files and the names of data
     sets: ``split``. InputError, one line, for what cannot be used.
     """
@@ -53,8 +54,17 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
         return _of_folder(path, split, wanted)
     if path.is_file() and path.suffix.lower() == ".npz":
         return _of_npz(path, split, wanted)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return _of_file(path, wanted)
     data = load_dataset(source, size=wanted.size, channels=wanted.channels, resize=wanted.resize, root=root)
     return split_of(data, split)
+
+
+def _of_file(path: Path, fit: Fit) -> ImageSet:
+    found = decode_file(path)
+    if isinstance(found, Refused):
+        raise InputError(f"{path}: {found.reason}")
+    return _image_set(str(path), Part(found.pixels[None]), fit)
 
 
 def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:

@@ -18,11 +18,15 @@ def one_of_each_class(split: Split, n: int) -> Tensor:
 
 def indices_by_class(split: Split, n: int) -> Tensor:
     """Their places in the split, int64 [n]."""
-    if split.labels is None:
-        return torch.arange(min(n, len(split)))
-    rank = torch.zeros_like(split.labels)
-    for label in split.labels.unique():
-        here = split.labels == label
+    return order_by_class(split.labels, len(split))[:n]
+
+
+def order_by_class(labels: Tensor | None, n: int) -> Tensor:
+    """The places of ``n`` images with these labels [n], the first of each class before the second of any; int64 [n]."""
+    if labels is None:
+        return torch.arange(n)
+    rank = torch.zeros_like(labels)
+    for label in labels.unique():
+        here = labels == label
         rank[here] = torch.arange(int(here.sum()))
-    order = rank * (int(split.labels.max()) + 1) + split.labels
-    return order.argsort()[:n]
+    return (rank * (int(labels.max()) + 1) + labels).argsort()

@@ -1,0 +1,96 @@
+"""`latentdiff anagram`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from latentdiff.cli.illusions import classes_of, illusion_options
+from latentdiff.cli.options import build
+from latentdiff.config.sampling import Sampling
+
+VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
+
+
+@click.command(name="anagram")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    required=True,
+    help="A class, once for each view: --label 3 --label 5 (no default).",
+)
+@click.option(
+    "--view",
+    "views",
+    type=click.Choice(VIEWS),
+    multiple=True,
+    help="The view through which each class is seen (default: identity and flip).",
+)
+@click.option("--weights", default=None, help="How much each view counts, as 0.6,0.4 (default: equally).")
+@click.option(
+    "--patch", type=click.IntRange(1, 1024), default=None, help="Side of --view patches in pixels (default: a quarter)."
+)
+@illusion_options("anagram.png")
+def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], **values: Any) -> int:
+    """Draw images that show another class when turned.
+
+    Visual anagrams. For models of pixels, and for spatial latents and views that their decoder commutes with.
+    """
+    seen_as = views or ("identity", "flip")
+    if len(seen_as) != len(labels):
+        raise click.UsageError(f"expected as many --label as --view, got {len(labels)} and {len(seen_as)}")
+    weights = _weights(values["weights"], len(labels))
+    settings = build(Sampling, values)
+
+    from latentdiff.cli import editing
+    from latentdiff.cli.model import find_denoiser, load_checked
+    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.edit import Watch, anagram
+    from latentdiff.views import view
+
+    editing.check_out(values)
+    checkpoint = find_denoiser(values["run"], values["runs"])
+    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
+    classes = classes_of(pipeline, labels)
+    parts = [(label, view(name, patch=values["patch"])) for label, name in zip(classes, seen_as, strict=True)]
+    with SamplingBar("anagram") as bar:
+        made = anagram(
+            pipeline,
+            parts,
+            values["n"],
+            weights=weights,
+            settings=settings,
+            seed=values["seed"],
+            watch=Watch(progress=bar.update),
+        )
+    rows = [
+        (f"{name}: {pipeline.classes[label]}", seen(made.images))
+        for name, (label, seen) in zip(seen_as, parts, strict=True)
+    ]
+    written = editing.save_rows(rows, values, made.images)
+    answer = {
+        "run": str(checkpoint.folder),
+        "n": values["n"],
+        "seed": values["seed"],
+        "views": list(seen_as),
+        "labels": [pipeline.classes[label] for label in classes],
+        "weights": weights,
+        "settings": pipeline.resolved(settings).model_dump(),
+        "wrote": written,
+    }
+    result(answer, as_json=as_json, text=f"{values['n']} anagrams: {', '.join(written)}")
+    return 0
+
+
+def _weights(text: str | None, n: int) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        weights = [float(part) for part in str(text).split(",")]
+    except ValueError:
+        weights = []
+    if len(weights) != n or not all(0 <= w < 1e6 for w in weights) or sum(weights) <= 0:
+        raise click.UsageError(f"--weights: expected {n} numbers of 0 or more such as 0.6,0.4, got {text!r}")
+    return weights

@@ -1,0 +1,108 @@
+"""`latentdiff denoise`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+
+
+@click.command(name="denoise")
+@model_options
+@image_options
+@sampling_options
+@click.option(
+    "--level",
+    default=None,
+    help="Noise levels to start from, as 250,500,750 (default: a quarter, half and three quarters of the model's T).",
+)
+@click.option(
+    "--blur-sigma", type=click.FloatRange(0.1, 100), default=1.0, show_default=True, help="Sigma of the blur in pixels."
+)
+@click.option(
+    "--blur-kernel",
+    type=click.IntRange(3, 255),
+    default=None,
+    help="Odd side of the blur's window in pixels (default: 3 sigma to each side).",
+)
+@click.option(
+    "--blur-times", type=click.IntRange(1, 100), default=1, show_default=True, help="How often the blur is applied."
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(2, 20),
+    default=6,
+    show_default=True,
+    help="Moments of the step-by-step denoising from the highest level in the figure.",
+)
+@output_options("denoised.png")
+def command(*, as_json: bool, **values: Any) -> int:
+    """Add noise to images and take it away again.
+
+    By a blur, in one step, and step by step. One step gives the mean of all images that the noisy one could have been, which is blurred; step by step gives one of them.
+    """
+    levels = _levels(values["level"])
+    if values["blur_kernel"] is not None and values["blur_kernel"] % 2 == 0:
+        raise click.UsageError(f"--blur-kernel: expected an odd number of pixels, got {values['blur_kernel']}")
+
+    from latentdiff.cli import editing
+    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.edit import Watch, blurred, iterated, noisy, one_step
+
+    editing.check_out(values)
+    work = editing.bench(values)
+    labels = editing.labels_of(values, work)
+    T = work.pipeline.schedule.T
+    rows, found = [("original", work.images)], []
+    lines = []
+    blur = {"sigma": values["blur_sigma"], "size": values["blur_kernel"], "times": values["blur_times"]}
+    asked = levels or [round(T * share) for share in (0.25, 0.5, 0.75)]
+    for t in asked:
+        x = noisy(work.pipeline, work.images, t, seed=values["seed"])
+        with SamplingBar(f"t = {t}") as bar:
+            slow = iterated(
+                work.pipeline,
+                x,
+                t,
+                settings=work.settings,
+                label=labels,
+                seed=values["seed"],
+                watch=Watch(frames=values["frames"] if t == max(asked) else 0, progress=bar.update),
+            )
+        ways = {
+            "noisy": work.pipeline.decode(x),
+            "blur": blurred(work.pipeline, x, t, **blur),
+            "one step": one_step(work.pipeline, x, t, settings=work.settings, label=labels),
+            "step by step": slow.images,
+        }
+        rows += [(f"t = {t}: {name}", images) for name, images in ways.items()]
+        scores = {name: editing.scores_of(images, work.images, work.pipeline.classes) for name, images in ways.items()}
+        found.append({"level": t, **{name.replace(" ", "_"): each.as_dict() for name, each in scores.items()}})
+        lines += [f"  t = {t}, {name}: {editing.as_text(each)}" for name, each in scores.items()]
+        if t == max(asked):
+            rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in slow.frames[:-1]]
+    written = editing.save_rows(rows, values, slow.images)
+    answer = {
+        "run": str(work.checkpoint.folder),
+        "input": work.source,
+        "n": len(work.images),
+        "seed": values["seed"],
+        "blur": blur,
+        "settings": work.pipeline.resolved(work.settings).model_dump(),
+        "levels": found,
+        "wrote": written,
+    }
+    result(answer, as_json=as_json, text="\n".join([", ".join(written), *lines]))
+    return 0
+
+
+def _levels(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    parts = [part.strip() for part in str(text).split(",")]
+    if not all(re.fullmatch("[0-9]{1,6}", part) and int(part) > 0 for part in parts):
+        raise click.UsageError(f"--level: expected levels of 1 or more, separated by commas, got {text!r}")
+    return [int(part) for part in parts]

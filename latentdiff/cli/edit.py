@@ -1,0 +1,102 @@
+"""`latentdiff edit`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+
+
+@click.command(name="edit")
+@model_options
+@image_options
+@sampling_options
+@click.option(
+    "--strength",
+    default=None,
+    help="How far images are noised, from 0 (not at all) to 1 (plain sampling); several as 0.3,0.5,0.7 (default: 0.3,0.5,0.7).",
+)
+@click.option(
+    "--level",
+    default=None,
+    help="Instead of --strength: noise levels, from 0 to the model's T; several as 100,500 (default: none).",
+)
+@click.option(
+    "--start-index",
+    default=None,
+    help="Instead of --strength: places in the sampler's levels, 0 the noisiest; several as 1,3,5,7,10,20 (default: none).",
+)
+@click.option(
+    "--exact-steps",
+    is_flag=True,
+    help="Make --steps moves from the start level on, instead of visiting the sampler's levels below it.",
+)
+@output_options("edit.png")
+def command(*, as_json: bool, **values: Any) -> int:
+    """Edit images by noising and denoising them (SDEdit).
+
+    The more noise, the further an image may move from the original towards what the model knows; --label moves it towards a
+    class. Several strengths, levels or start indices become rows of one figure, from the same noise.
+    """
+    starts = _starts(values)
+
+    from latentdiff.cli import editing
+    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.edit import Watch, level_at, level_of, sdedit
+
+    editing.check_out(values)
+    work = editing.bench(values)
+    labels = editing.labels_of(values, work)
+    find = {
+        "strength": lambda value: level_of(work.pipeline, value),
+        "level": lambda value: int(value),
+        "start index": lambda value: level_at(work.pipeline, work.settings, int(value)),
+    }
+    rows, scores = [("input", work.images)], []
+    for name, value in starts:
+        t = find[name](value)
+        with SamplingBar(f"{name} {value:g}") as bar:
+            made = sdedit(
+                work.pipeline,
+                work.images,
+                t,
+                settings=work.settings,
+                label=labels,
+                seed=values["seed"],
+                exact=values["exact_steps"],
+                watch=Watch(progress=bar.update),
+            )
+        rows.append((f"{name} {value:g}", made.images))
+        found = editing.scores_of(made.images, work.images, work.pipeline.classes)
+        scores.append({name.replace(" ", "_"): value, "level": t, **found.as_dict()})
+    written = editing.save_rows(rows, values, rows[-1][1])
+    answer = {
+        "run": str(work.checkpoint.folder),
+        "input": work.source,
+        "n": len(work.images),
+        "seed": values["seed"],
+        "labels": None if labels is None else [work.pipeline.classes[label] for label in labels],
+        "settings": work.pipeline.resolved(work.settings).model_dump(),
+        "edits": scores,
+        "wrote": written,
+    }
+    result(answer, as_json=as_json, text=f"{len(work.images)} images from {work.source}: {', '.join(written)}")
+    return 0
+
+
+def _starts(values: dict[str, Any]) -> list[tuple[str, float]]:
+    """What the user gave of --strength, --level and --start-index, as (which, value)."""
+    given = [name for name in ("strength", "level", "start_index") if values[name] is not None]
+    if len(given) > 1:
+        raise click.UsageError(f"give one of {', '.join('--' + name.replace('_', '-') for name in given)}")
+    name = given[0] if given else "strength"
+    option, text = f"--{name.replace('_', '-')}", values[name] or "0.3,0.5,0.7"
+    parts = [part.strip() for part in str(text).split(",")]
+    pattern = r"[0-9]*\.?[0-9]+" if name == "strength" else "[0-9]{1,6}"
+    if not all(re.fullmatch(pattern, part) for part in parts) or (name == "strength" and max(map(float, parts)) > 1):
+        wanted = "numbers from 0 to 1" if name == "strength" else "whole numbers of 0 or more"
+        raise click.UsageError(f"{option}: expected {wanted}, separated by commas, got {text!r}")
+    return [(name.replace("_", " "), float(part)) for part in parts]

@@ -1,0 +1,238 @@
+"""What the commands that work on images share: the model, the images, the classes, and the figure with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.config.sampling import Sampling
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentdiff.checkpoint import Checkpoint
+    from latentdiff.evaluate.pairs import PairScores
+    from latentdiff.evaluate.read import ImageSet
+    from latentdiff.pipeline import Pipeline
+
+F = TypeVar("F", bound=Callable[..., Any])
+ACROSS = 10  # images side by side in a figure
+
+
+def model_options(function: F) -> F:
+    """--run, --runs, --device and --seed."""
+    options = [
+        click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser)."),
+        click.option("--runs", default="runs", show_default=True, help="Folder of all runs."),
+        click.option(
+            "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**62),
+            default=0,
+            show_default=True,
+            help="Image k draws its noise from seed + k, whatever the batch.",
+        ),
+    ]
+    return _all(function, options)
+
+
+def image_options(function: F) -> F:
+    """--input, --split and -n: which images."""
+    options = [
+        click.option(
+            "--input",
+            "source",
+            default=None,
+            help="Images to work on: a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set (default: the data of the run).",
+        ),
+        click.option(
+            "--split",
+            type=click.Choice(["train", "val", "test"]),
+            default="test",
+            show_default=True,
+            help="Which images of a data set.",
+        ),
+        click.option(
+            "--resize",
+            type=click.Choice(["crop", "stretch", "pad"]),
+            default="crop",
+            show_default=True,
+            help="How images of another aspect ratio are brought to the model's.",
+        ),
+        click.option(
+            "-n",
+            "--number",
+            "n",
+            type=click.IntRange(1, 10_000),
+            default=8,
+            show_default=True,
+            help="Number of images; of labelled data one of each class in turn.",
+        ),
+    ]
+    return _all(function, options)
+
+
+def sampling_options(function: F) -> F:
+    """The sampler's options and --label."""
+    label = click.option(
+        "--label",
+        default=None,
+        help="Class by name or index, or one for each image as 3,5,8; `own` takes the label of each image (default: no class).",
+    )
+    return options_of(Sampling, skip=("compile",))(label(function))
+
+
+def output_options(out: str) -> Callable[[F], F]:
+    """--out, --files, --features, --config and --json."""
+
+    def decorate(function: F) -> F:
+        options = [
+            click.option(
+                "--out",
+                type=click.Path(path_type=Path),
+                default=Path(out),
+                show_default=True,
+                help="Where the figure goes (.png).",
+            ),
+            click.option(
+                "--files",
+                type=click.Path(path_type=Path),
+                default=None,
+                help="Also write each result as a PNG into this folder.",
+            ),
+        ]
+        return _all(config_option(json_option(function)), options)
+
+    return decorate
+
+
+def _all(function: F, options: Sequence[Callable[[F], F]]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What a command works with: the model, ``images`` float32 [n, C, H, W] in [-1, 1] where it takes some, and their classes."""
+
+    checkpoint: Checkpoint
+    pipeline: Pipeline
+    settings: Sampling
+    images: Tensor
+    source: str
+    own: list[int] | None
+
+
+def bench(values: dict[str, Any]) -> Bench:
+    """The model of --run and the images of --input, brought to its size. InputError, UsageError."""
+    from latentdiff.cli.model import find_denoiser, load_checked
+    from latentdiff.data import to_float
+    from latentdiff.study.pick import order_by_class
+
+    settings = build(Sampling, values)
+    checkpoint = find_denoiser(values["run"], values["runs"])
+    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
+    found = read_input(checkpoint, pipeline.codec.image_shape, values)
+    chosen = order_by_class(found.labels, len(found.images))[: values["n"]]
+    labels = None
+    if found.labels is not None and pipeline.classes and tuple(found.classes) == tuple(pipeline.classes):
+        labels = found.labels[chosen].tolist()
+    return Bench(checkpoint, pipeline, settings, to_float(found.images[chosen]), found.name, labels)
+
+
+def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any]) -> ImageSet:
+    """The images of --input, or of the data that the run was trained on, in the shape of the model's."""
+    from latentdiff.cli.report import note
+    from latentdiff.data.fit import Fit
+    from latentdiff.evaluate.read import read_images
+    from latentdiff.train.state import STATE, load_progress
+
+    source, root = values["source"], None
+    if source is None:
+        if STATE not in checkpoint:
+            raise InputError(f"{checkpoint.folder}: does not say which data it was trained on; expected --input")
+        saved = load_progress(checkpoint).options
+        source, root = str(saved["data"]), saved.get("data_root")
+    channels, height, width = shape
+    fit = Fit((height, width), channels, values["resize"])
+    found = read_images(source, split=values["split"], fit=fit, root=None if root is None else Path(root))
+    for line in found.notes:
+        note(f"data: {line}")
+    return found
+
+
+def labels_of(values: dict[str, Any], work: Bench) -> list[int] | None:
+    """--label as one class for each image; None: no class."""
+    from latentdiff.classes import class_index
+
+    text, n = values["label"], len(work.images)
+    if text is None:
+        if work.settings.guidance != 1:
+            raise click.UsageError(f"--guidance {work.settings.guidance:g} needs a --label to exaggerate")
+        return None
+    if text == "own":
+        if work.own is None:
+            raise InputError(f"--label own: {work.source} has no labels of this model's classes")
+        return work.own
+    asked = [class_index(work.pipeline.classes, part.strip()) for part in text.split(",")]
+    return [asked[k % len(asked)] for k in range(n)]
+
+
+def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:
+    """PSNR, SSIM, RMSE and, where its network is installed, the perceptual distance of results from the originals, pair by pair."""
+    from latentdiff.data import to_uint8
+    from latentdiff.evaluate.pairs import score_pairs
+    from latentdiff.evaluate.score import Resampling
+    from latentdiff.features import default_features, perceptual_network
+
+    try:
+        eye = perceptual_network(default_features(wanted.shape[1:], classes))
+    except InputError:
+        eye = None
+    return score_pairs(to_uint8(wanted), to_uint8(found), perceptual=eye, resampling=Resampling(count=0))
+
+
+def as_text(scores: PairScores) -> str:
+    """The scores in one line."""
+    from latentdiff.features.names import perceptual_name
+
+    parts = [f"PSNR {scores.psnr.value:.2f} dB", f"SSIM {scores.ssim.value:.3f}", f"RMSE {scores.rmse.value:.3f}"]
+    if scores.perceptual is not None and scores.perceptual_network is not None:
+        parts.append(f"{perceptual_name(scores.perceptual_network)} {scores.perceptual.value:.4f}")
+    return ", ".join(parts)
+
+
+def save_rows(rows: Sequence[tuple[str, Tensor]], values: dict[str, Any], results: Tensor) -> list[str]:
+    """The figure with the first images of each row side by side, and the results as files; what was written."""
+    from latentdiff.data import to_uint8
+    from latentdiff.picture import save_image
+    from latentdiff.plots import save_figure
+    from latentdiff.study.figures import draw_rows
+
+    save_figure(draw_rows([(name, images[:ACROSS]) for name, images in rows]), values["out"])
+    written = [str(values["out"])]
+    if values["files"] is not None:
+        for k, image in enumerate(to_uint8(results)):
+            save_image(image.permute(1, 2, 0).squeeze(2).numpy(), values["files"] / f"{k:06d}.png")
+        written.append(str(values["files"]))
+    return written
+
+
+def check_out(values: dict[str, Any]) -> None:
+    """Before any work: a figure is a .png, and it can be written."""
+    from latentdiff.picture import check_place
+
+    if values["out"].suffix.lower() != ".png":
+        raise click.UsageError(f"--out: expected a name that ends in .png, got {values['out'].name!r}")
+    check_place(values["out"])
+    if values["files"] is not None:
+        check_place(values["files"] / "000000.png")

@@ -1,0 +1,92 @@
+"""`latentdiff hybrid`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from latentdiff.cli.illusions import classes_of, illusion_options
+from latentdiff.cli.options import build
+from latentdiff.config.sampling import Sampling
+
+
+@click.command(name="hybrid")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    required=True,
+    help="A class, once for each band from the lowest to the highest: --label 3 --label 5; three make a triple hybrid (no default).",
+)
+@click.option(
+    "--sigma",
+    default=None,
+    help="Blurs in pixels that cut the bands, falling, as 2 or 3,1 (default: 2 for two bands, 3,1 for three).",
+)
+@click.option(
+    "--colour", is_flag=True, help="Brightness from the first class, colour from the second (models of RGB images)."
+)
+@illusion_options("hybrid.png")
+def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
+    """Draw hybrid images: one class from afar, another close up.
+
+    Low frequencies are drawn as the first class, high ones as the last. For models of pixels.
+    """
+    settings, sigmas = build(Sampling, values), _sigmas(values, len(labels))
+
+    from latentdiff.bands import brightness_and_colour, frequencies
+    from latentdiff.cli import editing
+    from latentdiff.cli.model import find_denoiser, load_checked
+    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.edit import Watch, hybrid
+
+    editing.check_out(values)
+    checkpoint = find_denoiser(values["run"], values["runs"])
+    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
+    classes, shape = classes_of(pipeline, labels), tuple(pipeline.codec.image_shape)
+    bands = brightness_and_colour(shape) if values["colour"] else frequencies(shape, sigmas)  # type: ignore[arg-type]
+    with SamplingBar("hybrid") as bar:
+        made = hybrid(
+            pipeline,
+            list(zip(classes, bands, strict=True)),
+            values["n"],
+            settings=settings,
+            seed=values["seed"],
+            watch=Watch(progress=bar.update),
+        )
+    rows = [("hybrid", made.images)]
+    rows += [
+        (f"{band.name}: {pipeline.classes[label]}", band(made.images).clamp(-1, 1))
+        for label, band in zip(classes, bands, strict=True)
+    ]
+    written = editing.save_rows(rows, values, made.images)
+    answer = {
+        "run": str(checkpoint.folder),
+        "n": values["n"],
+        "seed": values["seed"],
+        "bands": [band.name for band in bands],
+        "sigmas": None if values["colour"] else sigmas,
+        "labels": [pipeline.classes[label] for label in classes],
+        "settings": pipeline.resolved(settings).model_dump(),
+        "wrote": written,
+    }
+    result(answer, as_json=as_json, text=f"{values['n']} hybrids: {', '.join(written)}")
+    return 0
+
+
+def _sigmas(values: dict[str, Any], n: int) -> list[float]:
+    if values["colour"]:
+        if n != 2 or values["sigma"] is not None:
+            raise click.UsageError("--colour takes two classes and no --sigma")
+        return []
+    if n < 2:
+        raise click.UsageError(f"expected --label twice or more, got {n}")
+    text = values["sigma"] or ",".join(f"{3 / 3**k if n > 2 else 2:g}" for k in range(n - 1))
+    try:
+        sigmas = [float(part) for part in str(text).split(",")]
+    except ValueError:
+        sigmas = []
+    if len(sigmas) != n - 1 or not all(0 < s < 1000 for s in sigmas) or sigmas != sorted(set(sigmas), reverse=True):
+        raise click.UsageError(f"--sigma: expected {n - 1} falling numbers above 0 for {n} classes, got {text!r}")
+    return sigmas

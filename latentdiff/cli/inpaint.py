@@ -1,0 +1,79 @@
+"""`latentdiff inpaint`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.operators import mask_of, mask_options
+from latentdiff.cli.options import build, options_of
+from latentdiff.config.restoration import Restoration
+
+
+@click.command(name="inpaint")
+@model_options
+@image_options
+@mask_options
+@options_of(Restoration)
+@sampling_options
+@click.option(
+    "--draws",
+    type=click.IntRange(1, 20),
+    default=3,
+    show_default=True,
+    help="Different fillings of each image, one row each.",
+)
+@output_options("inpainted.png")
+def command(*, as_json: bool, **values: Any) -> int:
+    """Fill in missing parts of images.
+
+    The known pixels are kept exactly. --mask says what is missing; several --draws show what else could stand there. Models
+    of pixels and of spatial latents take every solver, models of vector latents diffpir, dps and psld.
+    """
+    how = build(Restoration, values)
+
+    from latentdiff.cli import editing
+    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.edit import Watch, restore
+    from latentdiff.operators import masked
+
+    editing.check_out(values)
+    work = editing.bench(values)
+    labels = editing.labels_of(values, work)
+    mask = mask_of(values, work.pipeline.codec.image_shape)
+    operator = masked(tuple(work.pipeline.codec.image_shape), mask)  # type: ignore[arg-type]
+    y = operator(work.images)
+    rows, scores = [("original", work.images), ("known", y)], []
+    for draw in range(values["draws"]):
+        with SamplingBar(f"{how.solver} {draw + 1} of {values['draws']}") as bar:
+            made = restore(
+                work.pipeline,
+                operator,
+                y,
+                how=how,
+                settings=work.settings,
+                mask=mask,
+                label=labels,
+                seed=values["seed"] + draw * len(y),
+                watch=Watch(progress=bar.update),
+            )
+        rows.append((f"filled in, {draw + 1}", made.images))
+        scores.append(editing.scores_of(made.images, work.images, work.pipeline.classes))
+    written = editing.save_rows(rows, values, made.images)
+    answer = {
+        "run": str(work.checkpoint.folder),
+        "input": work.source,
+        "n": len(work.images),
+        "seed": values["seed"],
+        "missing": float((mask == 0).float().mean()),
+        "labels": None if labels is None else [work.pipeline.classes[label] for label in labels],
+        "restoration": how.model_dump(),
+        "settings": work.pipeline.resolved(work.settings).model_dump(),
+        "draws": [score.as_dict() for score in scores],
+        "wrote": written,
+    }
+    text = "\n".join([f"{how.solver}: {', '.join(written)}", *(f"  {editing.as_text(score)}" for score in scores)])
+    result(answer, as_json=as_json, text=text)
+    return 0

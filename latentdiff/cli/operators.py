@@ -1,0 +1,174 @@
+"""The options that name an operator or a mask, and what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentdiff.operators import Operator
+
+F = TypeVar("F", bound=Callable[..., Any])
+MASKS = ("box", "half", "random")
+OPERATORS = ("blur", "motion", "downsample", "mask", "noise")
+
+
+def mask_options(function: F) -> F:
+    """--mask and its numbers."""
+    options = [
+        click.option(
+            "--mask",
+            default="box",
+            show_default=True,
+            help="What is missing: box, half, random, or an image file that is white where pixels are known and black where not.",
+        ),
+        click.option(
+            "--box",
+            "box_size",
+            default=None,
+            metavar="HxW[+Y+X]",
+            help="Size of the missing box in pixels, and its corner (default: half of each side, in the middle).",
+        ),
+        click.option(
+            "--half",
+            "side",
+            type=click.Choice(["top", "bottom", "left", "right"]),
+            default="bottom",
+            show_default=True,
+            help="Which half is missing.",
+        ),
+        click.option(
+            "--missing",
+            type=click.FloatRange(0, 1),
+            default=0.5,
+            show_default=True,
+            help="Share of pixels that a random mask hides.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def mask_of(values: dict[str, Any], shape: Sequence[int]) -> Tensor:
+    """The mask [H, W] of the options for images [C, H, W]: 1 known, 0 missing. UsageError, InputError."""
+    from latentdiff import operators
+
+    _, height, width = shape
+    kind = values["mask"]
+    try:
+        if kind == "box":
+            size, corner = _box(values["box_size"])
+            return operators.box(height, width, size=size, corner=corner)
+        if kind == "half":
+            return operators.half(height, width, values["side"])
+        if kind == "random":
+            return operators.scattered(height, width, missing=values["missing"], seed=values["seed"])
+    except ValueError as error:
+        raise click.UsageError(f"--mask {kind}: {error}") from None
+    return mask_from_file(Path(kind), height, width)
+
+
+def mask_from_file(path: Path, height: int, width: int) -> Tensor:
+    """A mask from an image of the model's size: light pixels are known. InputError for other sizes or files."""
+    import torch
+
+    from latentdiff.data.decode import Refused, decode_file
+    from latentdiff.data.fit import set_channels
+
+    if not path.exists():
+        raise click.UsageError(f"--mask: expected {', '.join(MASKS)} or an image file, got {str(path)!r}")
+    found = decode_file(path)
+    if isinstance(found, Refused):
+        raise InputError(f"--mask {path}: {found.reason}")
+    if found.pixels.shape[:2] != (height, width):
+        got = "x".join(map(str, found.pixels.shape[:2]))
+        raise InputError(f"--mask {path}: expected {height}x{width} pixels (height x width), found {got}")
+    return (torch.from_numpy(set_channels(found.pixels, 1)[..., 0].copy()) >= 128).float()
+
+
+def _box(text: str | None) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """ "12x10" or "12x10+3+4" as ((12, 10), (3, 4))."""
+    import re
+
+    if text is None:
+        return None, None
+    match = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})(?:\+([0-9]{1,4})\+([0-9]{1,4}))?", text)
+    if match is None:
+        raise click.UsageError(f"--box: expected a size such as 12x10, or with a corner 12x10+3+4, got {text!r}")
+    h, w, y, x = match.groups()
+    return (int(h), int(w)), None if y is None else (int(y), int(x))
+
+
+def operator_options(function: F) -> F:
+    """--operator and its numbers."""
+    options = [
+        click.option(
+            "--operator",
+            default="blur",
+            show_default=True,
+            help=f"What degraded the images: {', '.join(OPERATORS)}; several as blur,downsample act one after the other.",
+        ),
+        click.option(
+            "--noise",
+            "sigma",
+            type=click.FloatRange(0, 10),
+            default=0.0,
+            show_default=True,
+            help="Standard deviation of the noise on what is measured, pixels lie in [-1, 1].",
+        ),
+        click.option(
+            "--blur-sigma", type=click.FloatRange(0.1, 100), default=1.5, show_default=True, help="Blur, in pixels."
+        ),
+        click.option(
+            "--motion-length", type=click.FloatRange(1, 200), default=7.0, show_default=True, help="Motion, in pixels."
+        ),
+        click.option(
+            "--motion-angle",
+            type=click.FloatRange(-360, 360),
+            default=45.0,
+            show_default=True,
+            help="Direction of the motion, in degrees.",
+        ),
+        click.option(
+            "--factor", type=click.IntRange(1, 64), default=2, show_default=True, help="Downsampling along each side."
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return mask_options(function)
+
+
+def operator_of(values: dict[str, Any], shape: Sequence[int]) -> tuple[Operator, Tensor | None]:
+    """The operator of the options on images [C, H, W], and its mask if it is one and nothing else. UsageError, InputError."""
+    from latentdiff import operators
+
+    names = [name.strip() for name in values["operator"].split(",")]
+    if unknown := [name for name in names if name not in OPERATORS]:
+        raise click.UsageError(f"--operator: expected {', '.join(OPERATORS)}, got {unknown[0]!r}")
+    total, mask = operators.identity(tuple(shape)), None
+    for name in names:
+        here = total.measured_shape
+        try:
+            if name == "mask":
+                mask = mask_of(values, here)
+                part = operators.masked(here, mask)  # type: ignore[arg-type]
+            elif name == "blur":
+                part = operators.gaussian_blur(here, sigma=values["blur_sigma"])  # type: ignore[arg-type]
+            elif name == "motion":
+                part = operators.motion_blur(here, length=values["motion_length"], angle=values["motion_angle"])  # type: ignore[arg-type]
+            elif name == "downsample":
+                part = operators.downsample(here, values["factor"])  # type: ignore[arg-type]
+            else:
+                part = operators.identity(here)
+        except ValueError as error:
+            raise click.UsageError(f"--operator {name}: {error}") from None
+        total = part.after(total)
+    return total, mask if names == ["mask"] else None

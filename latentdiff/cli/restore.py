@@ -1,0 +1,85 @@
+"""`latentdiff restore`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.operators import operator_of, operator_options
+from latentdiff.cli.options import build, options_of
+from latentdiff.config.restoration import Restoration
+
+
+@click.command(name="restore")
+@model_options
+@image_options
+@operator_options
+@options_of(Restoration)
+@sampling_options
+@click.option(
+    "--degraded",
+    is_flag=True,
+    help="The images of --input are degraded already: restore them as they are (without figures against an original).",
+)
+@output_options("restored.png")
+def command(*, as_json: bool, **values: Any) -> int:
+    """Restore degraded images: deblur, fill in, enlarge, denoise.
+
+    Images are degraded by --operator and --noise, restored by --solver, and compared with the originals. dps wants many
+    steps (--steps 250 or more), diffpir few.
+    """
+    how = build(Restoration, values)
+
+    from latentdiff.cli import editing
+    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.edit import Watch, backprojection, measured, restore
+
+    editing.check_out(values)
+    work = editing.bench(values)
+    labels = editing.labels_of(values, work)
+    operator, mask = operator_of(values, work.pipeline.codec.image_shape)
+    if values["degraded"]:
+        if operator.measured_shape != operator.image_shape:
+            raise click.UsageError(
+                "--degraded: is for operators that keep the size of an image, got a downsampling one"
+            )
+        y = work.images
+    else:
+        y = measured(operator, work.images, sigma=values["sigma"], seed=values["seed"])
+    with SamplingBar(how.solver) as bar:
+        made = restore(
+            work.pipeline,
+            operator,
+            y,
+            how=how,
+            settings=work.settings,
+            sigma=values["sigma"],
+            mask=mask,
+            label=labels,
+            seed=values["seed"],
+            watch=Watch(frames=6, progress=bar.update),
+        )
+    seen = backprojection(operator, y).clamp(-1, 1)
+    original = [] if values["degraded"] else [("original", work.images)]
+    estimates = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[1:-1]]
+    rows = [*original, ("degraded", seen), *estimates, ("restored", made.images)]
+    written = editing.save_rows(rows, values, made.images)
+    answer: dict[str, Any] = {
+        "run": str(work.checkpoint.folder),
+        "input": work.source,
+        "n": len(work.images),
+        "seed": values["seed"],
+        "operator": operator.name,
+        "noise": values["sigma"],
+        "restoration": how.model_dump(),
+        "settings": work.pipeline.resolved(work.settings).model_dump(),
+    }
+    text = f"{how.solver}: {', '.join(written)}"
+    if not values["degraded"]:
+        before, after = (editing.scores_of(x, work.images, work.pipeline.classes) for x in (seen, made.images))
+        answer |= {"degraded": before.as_dict(), "restored": after.as_dict()}
+        text += f"\n  degraded: {editing.as_text(before)}\n  restored: {editing.as_text(after)}"
+    result({**answer, "wrote": written}, as_json=as_json, text=text)
+    return 0

@@ -1,0 +1,62 @@
+"""`latentdiff train-cold`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentdiff.cli.options import build, command_line_wins, config_option, json_option, options_of
+from latentdiff.config.training import BUDGETS, RunOptions, TrainCold
+
+
+@click.command(name="train-cold")
+@options_of(TrainCold, RunOptions)
+@click.option(
+    "--dry-run", is_flag=True, help="Read the data, build the network, print what would be done, write nothing."
+)
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
+    """Train a model that undoes blur instead of noise.
+
+    Or pixelation, or fading: cold diffusion. The network (a UNet of ConvNeXt blocks) learns to restore images from every level of the degradation. The result is a run
+    folder (runs/DATE-cold) that `latentdiff sample-cold` restores and generates with.
+    """
+    command_line_wins(ctx, values, BUDGETS)
+    options, place = build(TrainCold, values), build(RunOptions, values)
+
+    from latentdiff.cli import training
+    from latentdiff.cold import cold_from
+    from latentdiff.components import config_of
+    from latentdiff.device import resolve_device
+    from latentdiff.errors import InputError
+    from latentdiff.nn import build as build_network
+    from latentdiff.runs import locate
+    from latentdiff.train.cold import ColdTask
+    from latentdiff.train.setup import cold_config_of
+
+    options, resume = training.resumed("cold", options, place, training.given_options(ctx, options))
+    training.prepare(options)
+    device = resolve_device(options.device)
+    data = training.read_data(options)
+    config = cold_config_of(options, data)
+    network = build_network(config, seed=options.seed)
+    if place.init_from is not None:
+        first = cold_from(locate(Path(place.init_from))).network
+        if config_of(first) != config:
+            raise InputError(f"--init-from {place.init_from}: its network is {config_of(first)}, expected {config}")
+        network.load_state_dict(first.state_dict())
+    task = ColdTask(options, data, network, device)
+    if dry_run:
+        click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
+        return 0
+    run = training.new_run("cold", place, resume)
+    outcome = training.train(task, options, run, data, device, resume)
+    lines = {"validation": f"{options.loss} {outcome.diagnosis['val_loss']:.4f}"} if outcome.diagnosis else {}
+    lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
+    lines["next"] = f"latentdiff sample-cold --run {outcome.run}"
+    return training.close(outcome, lines, as_json=as_json)

@@ -1,0 +1,175 @@
+"""The commands that edit, restore and invert images or draw illusions: what they write and say, and what they refuse."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+MODEL = "--run runs/classes --steps 4"
+
+
+@pytest.fixture
+def work(
+    tmp_path: Path, tiny_folder: Path, tiny_class_run: Path, tiny_denoiser_run: Path, tiny_pixel_run: Path
+) -> Path:
+    """A folder with tiny.npz and copies of the pixel run with classes, the one without and the vector latent's."""
+    for run in (tiny_class_run, tiny_denoiser_run, tiny_pixel_run):
+        shutil.copytree(run, tmp_path / "runs" / run.name)
+    shutil.copy(tiny_folder / "tiny.npz", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def answer(work: Path, cli: Callable) -> Callable[[str], dict]:
+    """`answer("edit ...")`: the JSON of a command that must succeed."""
+
+    def ask(command: str) -> dict:
+        done = cli(f"{command} --json", cwd=work)
+        assert done.code == 0, done.err
+        return json.loads(done.out)
+
+    return ask
+
+
+def picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_edit(work: Path, answer: Callable) -> None:
+    found = answer(f"edit {MODEL} -n 3 --strength 0,0.4,1 --label own --files out")
+    assert [edit["level"] for edit in found["edits"]] == [0, 8, 20]
+    assert found["edits"][0]["rmse"]["value"] < 1e-6 < found["edits"][1]["rmse"]["value"]
+    assert found["labels"] == ["left", "middle", "right"] or len(set(found["labels"])) == 3
+    assert picture(work / "edit.png").ndim == 3 and len(list((work / "out").glob("*.png"))) == 3
+    by_index = answer(f"edit {MODEL} -n 2 --start-index 1,3 --label 0 --guidance 2")
+    assert [edit["level"] for edit in by_index["edits"]] == [15, 5]
+    assert answer(f"edit {MODEL} -n 2 --level 7 --exact-steps")["edits"][0]["level"] == 7
+
+
+def test_edit_of_one_file_of_another_size(work: Path, answer: Callable) -> None:
+    photo = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(photo).save(work / "photo.png")
+    found = answer(f"edit {MODEL} --input photo.png --strength 0.5")
+    assert found["n"] == 1 and found["input"] == "photo.png"
+
+
+def test_inpaint(work: Path, answer: Callable) -> None:
+    found = answer(
+        f"inpaint {MODEL} -n 2 --mask half --half left --draws 2 --solver repaint --jump-length 2 --jumps 2 --files out"
+    )
+    assert found["missing"] == 0.5 and len(found["draws"]) == 2
+    with np.load(work / "tiny.npz") as arrays:
+        originals = arrays["x_test"]
+    made = [picture(path) for path in sorted((work / "out").glob("*.png"))]
+    for image in made:
+        assert any((image[:, 4:] == original[:, 4:]).all() for original in originals), "known pixels are kept"
+
+
+def test_inpaint_with_a_mask_from_a_file(work: Path, answer: Callable) -> None:
+    mask = np.full((8, 8), 255, np.uint8)
+    mask[2:4, 5:8] = 0
+    Image.fromarray(mask).save(work / "mask.png")
+    assert answer(f"inpaint {MODEL} -n 2 --mask mask.png --draws 1")["missing"] == pytest.approx(6 / 64)
+    box = answer(f"inpaint {MODEL} -n 2 --mask box --box 2x3+2+5 --draws 1")
+    assert box["missing"] == pytest.approx(6 / 64)
+    assert answer(f"inpaint {MODEL} -n 2 --mask random --missing 0.25 --draws 1")["missing"] == 0.25
+
+
+@pytest.mark.parametrize("solver", ["dps", "diffpir", "ald", "sdedit"])
+def test_restore(work: Path, answer: Callable, solver: str) -> None:
+    found = answer(f"restore {MODEL} -n 2 --operator blur,downsample --noise 0.05 --solver {solver}")
+    assert found["operator"] == "identity + blur + downsample" or found["operator"] == "blur + downsample"
+    assert found["restored"]["psnr"]["value"] > 0 and found["degraded"]["n"] == 2
+    assert picture(work / "restored.png").ndim == 3
+
+
+def test_restore_what_is_degraded_already(work: Path, answer: Callable) -> None:
+    Image.fromarray(np.full((8, 8), 100, np.uint8)).save(work / "grey.png")
+    found = answer(f"restore {MODEL} --operator motion --motion-length 3 --degraded --input grey.png")
+    assert "restored" not in found and found["n"] == 1
+
+
+def test_denoise(work: Path, answer: Callable) -> None:
+    found = answer(f"denoise {MODEL} -n 2 --level 5,15 --blur-sigma 0.8 --blur-kernel 3 --blur-times 2")
+    assert [entry["level"] for entry in found["levels"]] == [5, 15]
+    assert set(found["levels"][0]) == {"level", "noisy", "blur", "one_step", "step_by_step"}
+    assert found["levels"][0]["noisy"]["psnr"]["value"] > found["levels"][1]["noisy"]["psnr"]["value"]
+
+
+def test_invert(work: Path, answer: Callable) -> None:
+    few, many = (answer(f"invert --run runs/denoiser --steps {n} -n 4 --label own") for n in (4, 20))
+    assert many["round_trip_error"] < few["round_trip_error"]
+    assert answer("invert --run runs/denoiser --steps 4 -n 2 --label 0 --to cat")["to"] == "cat"
+
+
+def test_illusions(work: Path, answer: Callable) -> None:
+    flipped = answer(f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3")
+    assert flipped["views"] == ["identity", "rotate180"] and picture(work / "anagram.png").ndim == 3
+    mixed = answer(f"hybrid {MODEL} -n 2 --label 0 --label 2")
+    assert mixed["bands"] == ["low", "high"] and mixed["sigmas"] == [2.0]
+    triple = answer(f"hybrid {MODEL} -n 2 --label 0 --label 2 --label 1 --sigma 2,0.8")
+    assert len(triple["bands"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "code"),
+    [
+        ("edit --strength 1.2", ("--strength", "0 to 1"), 2),
+        ("edit --strength 0.5 --level 3", ("--strength, --level",), 2),
+        ("edit --level 21", ("level must lie in 0..20", "21"), 1),
+        ("edit --start-index 9 --steps 4", ("start index", "0..4"), 1),
+        ("edit --guidance 3", ("--guidance", "--label"), 2),
+        ("edit --label 7", ("label must lie in 0..2", "7"), 1),
+        ("edit --out edit.jpg", ("--out", ".png"), 2),
+        ("edit --input nowhere.png", ("nowhere.png",), 1),
+        ("inpaint --mask nowhere.png", ("--mask", "nowhere.png"), 2),
+        ("inpaint --mask tiny.npz", ("tiny.npz",), 1),
+        ("inpaint --box 9x9", ("--mask box", "8x8"), 2),
+        ("inpaint --box 3", ("--box", "12x10"), 2),
+        ("inpaint --solver psld", ("psld", "pixels"), 1),
+        ("inpaint --solver dps --jumps 3", ("jumps", "repaint"), 2),
+        ("restore --operator melt", ("--operator", "'melt'"), 2),
+        ("restore --operator downsample --factor 3", ("factor", "divisor"), 2),
+        ("restore --operator blur --solver repaint", ("repaint", "mask"), 1),
+        ("restore --operator downsample --degraded --input tiny.npz", ("--degraded",), 2),
+        ("denoise --level 0", ("--level", "1 or more"), 2),
+        ("denoise --level 30", ("level must lie in 0..20", "30"), 1),
+        ("denoise --blur-kernel 4", ("--blur-kernel", "odd"), 2),
+        ("invert --eta 0.5", ("--eta", "ddim"), 2),
+        ("invert --sampler ddpm", ("ddpm", "ddim"), 2),
+        ("anagram --label 0 --label 1 --view flip", ("--label", "--view", "2 and 1"), 2),
+        ("anagram --label 0 --label 1 --weights 1", ("--weights", "2 numbers"), 2),
+        ("anagram --label 0 --label 1 --view identity --view zoom", ("--view", "zoom"), 2),
+        ("anagram --label 0 --label 1 --view identity --view patches --patch 3", ("a side that divides 8",), 1),
+        ("hybrid --label 0", ("--label twice",), 2),
+        ("hybrid --label 0 --label 1 --sigma 1,2", ("--sigma", "1 falling"), 2),
+        ("hybrid --label 0 --label 1 --colour", ("3 channels", "got 1"), 1),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    work: Path, cli: Callable, command: str, words: tuple[str, ...], code: int
+) -> None:
+    name, _, rest = command.partition(" ")
+    done = cli(f"{name} --run runs/classes {rest}", cwd=work)
+    lines = [line for line in done.err.splitlines() if line.startswith("error:")]
+    assert (done.code, len(lines)) == (code, 1), done.err
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_models_that_cannot(work: Path, cli: Callable) -> None:
+    for command, words in (
+        ("anagram --run runs/pixel --label 0 --label 1", "unconditional"),
+        ("hybrid --run runs/denoiser --label 0 --label 1", "bands of latents"),
+        ("anagram --run runs/denoiser --label 0 --label 1", "vector latent"),
+        ("inpaint --run runs/denoiser --solver replacement", "vector latent"),
+        ("edit --run runs/pixel --label own", "no labels"),
+    ):
+        done = cli(command, cwd=work)
+        assert done.code == 1 and words in done.err, (command, done.err)
