@@ -15,21 +15,30 @@ from PIL import Image
 from latentdiff.data import load_dataset
 from latentdiff.errors import InputError
 from latentdiff.study import (
+    anagrams,
     class_guidance,
+    cold_diffusion,
     ddim_steps,
     ddpm_ddim,
     denoiser_training,
+    denoising,
     forward_process,
+    hybrids,
+    inpainting,
     latent_size,
     noise_schedule_study,
+    one_step_unet,
+    restoration,
     schedules,
+    sdedit,
 )
 from latentdiff.study.catalog import STUDIES
 from latentdiff.study.make import Made, Request, make
-from latentdiff.study.recipes import MLPNumbers, VAENumbers
+from latentdiff.study.recipes import MLPNumbers, PixelNumbers, VAENumbers
 
 VAE = VAENumbers("4", steps=12, batch=16, width=8)
 MLP = MLPNumbers(width=16, depth=1, steps=6, batch=16)
+PIXELS = PixelNumbers(width=16, patch=2, steps=6, batch=16, T=40)
 
 MICRO: dict[str, Any] = {
     "schedules": schedules.Numbers(T=50, images=1),
@@ -74,6 +83,27 @@ MICRO: dict[str, Any] = {
         steps=3,
         resamples=0,
     ),
+    "denoising": denoising.Numbers(
+        pixels=PIXELS, levels=(3, 10, 30), figure=(10,), top=30, marks=(30, 10), stride=4, tested=10
+    ),
+    "one-step-unet": one_step_unet.Numbers(pixels=replace(PIXELS, steps=6), sigmas=(0.0, 0.5, 1.0), tested=10),
+    "sdedit": sdedit.Numbers(pixels=PIXELS, indices=(4, 2), steps=6, tested=10, trips=(4, 8)),
+    "restoration": restoration.Numbers(pixels=PIXELS, tested=4, seeds=2, steps=6, fast=3, chains=200, analytic=(5, 10)),
+    "inpainting": inpainting.Numbers(pixels=PIXELS, tested=4, draws=2, steps=6, jumps=2, length=2),
+    "cold-diffusion": cold_diffusion.Numbers(
+        epochs=(1, 2),
+        batch=32,
+        width=16,
+        T=6,
+        noise_levels=20,
+        noise_level=10,
+        steps=4,
+        samples=12,
+        tested=12,
+        resamples=0,
+    ),
+    "anagrams": anagrams.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3),
+    "hybrids": hybrids.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.0, 2.0)),
 }
 
 

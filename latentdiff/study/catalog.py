@@ -62,4 +62,28 @@ STUDIES = {
         "What do guidance scale and interval do to accuracy, quality and diversity?",
         True,
     ),
+    "denoising": StudyInfo(
+        "denoising", "Taking noise away", "What do a blur, one step and many steps make of a noisy image?", True
+    ),
+    "one-step-unet": StudyInfo(
+        "one_step_unet",
+        "A network for one amount of noise",
+        "What does a denoiser do with noise and images that it has not met?",
+        True,
+    ),
+    "sdedit": StudyInfo("sdedit", "Editing by noise", "How much of an image survives being noised and denoised?", True),
+    "restoration": StudyInfo(
+        "restoration",
+        "Restoring degraded images",
+        "Which solver is right on a known posterior, and which is best on digits?",
+        True,
+    ),
+    "inpainting": StudyInfo("inpainting", "Filling in", "What stands in a hole, and how well does it fit?", True),
+    "cold-diffusion": StudyInfo(
+        "cold_diffusion", "Diffusion without noise", "Can images be made out of blur as they are out of noise?", True
+    ),
+    "anagrams": StudyInfo(
+        "anagrams", "Visual anagrams", "Which digits can be other digits when they are turned?", True
+    ),
+    "hybrids": StudyInfo("hybrids", "Hybrid images", "Which digits can be one from afar and another close up?", True),
 }

@@ -32,6 +32,18 @@ class MLPNumbers:
     lr: float = 1e-3
 
 
+@dataclass(frozen=True)
+class PixelNumbers:
+    """A class-conditional UNet of patches on pixels that predicts x_0."""
+
+    width: int = 48
+    patch: int = 4
+    steps: int = 700
+    batch: int = 128
+    lr: float = 2e-3
+    T: int = 1000
+
+
 def vae(lab: Lab, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
     """Train a VAE; ``changed`` are options that differ from the defaults.
 
@@ -66,3 +78,27 @@ def mlp(
     }
     options = TrainDenoiser.model_validate(values | changed)
     return train_denoiser(lab, name, options, vae=encoder, marks=(numbers.steps,), data=data)
+
+
+def pixels(lab: Lab, name: str, numbers: PixelNumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
+    """Train a denoiser on pixels; ``changed`` are options that differ. Patches that do not fit the images are halved."""
+    data = data or lab.data
+    patch = numbers.patch
+    while any(side % patch or side // patch < 4 for side in (data.height, data.width)) and patch > 1:
+        patch //= 2
+    values = {
+        "data": data.name,
+        "pixel": True,
+        "prediction": "x0",
+        "width": numbers.width,
+        "patch": patch,
+        "T": numbers.T,
+        "steps": numbers.steps,
+        "batch": numbers.batch,
+        "lr": numbers.lr,
+        "seed": lab.seed,
+        "device": str(lab.device),
+    }
+    options = TrainDenoiser.model_validate(values | changed)
+    assert options.steps is not None
+    return train_denoiser(lab, name, options, vae=None, marks=(options.steps,), data=data)

@@ -14,17 +14,19 @@ from typing import Any
 from latentdiff import __version__
 from latentdiff.checkpoint import INDEX, Checkpoint, open_checkpoint
 from latentdiff.codec import Codec, IdentityCodec
+from latentdiff.cold import ColdModel, cold_from
 from latentdiff.components import load_codec, load_vae
-from latentdiff.config.training import LoopOptions, TrainDenoiser, TrainVAE
+from latentdiff.config.training import LoopOptions, TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
 from latentdiff.nn import VAE, build
 from latentdiff.pipeline import Pipeline, from_checkpoint
 from latentdiff.runs import Run
 from latentdiff.study.lab import Lab
+from latentdiff.train.cold import ColdTask
 from latentdiff.train.denoiser import DenoiserTask
 from latentdiff.train.journal import read_log
 from latentdiff.train.loop import Trainer
-from latentdiff.train.setup import denoiser_config_of, vae_config_of
+from latentdiff.train.setup import cold_config_of, denoiser_config_of, vae_config_of
 from latentdiff.train.state import load_progress
 from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask
@@ -117,6 +119,24 @@ def train_denoiser(
 
     needs = () if vae is None else (_digest(vae.checkpoint()),)
     return _train(lab, name, task, options, data, tuple(marks), needs=needs)
+
+
+def train_cold(
+    lab: Lab, name: str, options: TrainCold, *, marks: Sequence[int], data: Dataset | None = None
+) -> Trained:
+    """A cold diffusion model; a checkpoint is kept at each of ``marks``."""
+    data = data or lab.data
+    config = cold_config_of(options, data)
+
+    def task() -> Task:
+        return ColdTask(options, data, build(config, seed=options.seed), lab.device)
+
+    return _train(lab, name, task, options, data, tuple(marks), needs=())
+
+
+def cold_of(lab: Lab, trained: Trained, mark: int | None = None) -> ColdModel:
+    """The trained cold diffusion model at a mark."""
+    return cold_from(trained.checkpoint(mark)).to(lab.device)
 
 
 def pipeline_of(lab: Lab, trained: Trained, mark: int | None = None) -> Pipeline:

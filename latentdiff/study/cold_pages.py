@@ -1,0 +1,158 @@
+"""The tables, figures and words of study `cold-diffusion`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from latentdiff.config.cold import DegradationConfig
+from latentdiff.degrade import make_degradation
+from latentdiff.evaluate import SampleScores
+from latentdiff.study.figures import Curve, Panel
+from latentdiff.study.judge import distance
+from latentdiff.study.lab import Lab
+from latentdiff.study.pairs import Eye
+from latentdiff.study.report import Cell, Measured, Picture, Report, Section, Table, Words
+
+if TYPE_CHECKING:
+    from latentdiff.study.cold_diffusion import Kind, Look, Numbers, Way
+
+SHOWN = 10
+
+
+def report(lab: Lab, numbers: Numbers, look: Look, kinds: list[Kind]) -> Report:
+    floor = look.judge.floor(numbers.samples)
+    return Report(
+        tuple(_findings(kinds)),
+        (
+            Section(
+                "How images are lost",
+                (Words(ABOUT.format(T=numbers.T, w=numbers.width)), _degraded(lab, numbers, look.images)),
+            ),
+            Section("Losses", (_losses(lab, kinds, numbers),)),
+            Section("Restored test images", tuple(_restored(lab, look, kinds))),
+            Section(
+                "New images", (Words(NEW), *(_through(lab, kind) for kind in kinds), look.judge.words(numbers.samples))
+            ),
+            Section("Compared", (_table(look.eye, kinds, floor),)),
+        ),
+    )
+
+
+ABOUT = (
+    "Cold diffusion (Bansal et al. 2022) puts a deterministic degradation in the place of noise: here repeated Gaussian blur with a kernel of 11 pixels, its variance growing over {T} levels. A network (a UNet of "
+    "ConvNeXt blocks, {w} channels, told the level in every block) learns to give the clean image back in one step. Naive sampling degrades its estimate to the next level, "
+    "x_s = D(x_0, s); the improved one goes on from where it is, x_s = x_t − D(x_0, t) + D(x_0, s). The same network on noise (cosine schedule, T = 1000) stands beside it."
+)
+NEW = (
+    "Blur leaves little more than the mean intensity of an image. So new images start from a mean that is drawn from the training images' (a fitted normal distribution), with a little noise (σ = 0.002) "
+    "that breaks the symmetry of a flat image."
+)
+
+
+def _degraded(lab: Lab, numbers: Numbers, images: Tensor) -> Picture:
+    shape, rows = (lab.data.channels, lab.data.height, lab.data.width), []
+    levels = [round(numbers.T * share) for share in (0, 0.1, 0.25, 0.5, 0.75, 1)]
+    for name, config in (
+        ("blur", DegradationConfig(T=numbers.T, variance=numbers.variance)),
+        ("longer blur", DegradationConfig(T=numbers.T, variance=numbers.long)),
+        ("pixelate", DegradationConfig(degradation="pixelate", T=numbers.T)),
+        ("fade", DegradationConfig(degradation="fade", T=numbers.T)),
+    ):
+        degrade = make_degradation(config, shape)
+        rows.append((name, torch.cat([degrade(images[3:4], level) for level in levels])))
+    return lab.rows(
+        "degradations",
+        rows,
+        "The degradations of this package, from level 0 to T.",
+        columns=[f"t = {level}" for level in levels],
+    )
+
+
+def _losses(lab: Lab, kinds: list[Kind], numbers: Numbers) -> Picture:
+    panels = []
+    for kind in kinds:
+        a_step = max(kind.marks) / kind.trained.marks[-1]
+        curves = []
+        for name, label, style in (("loss", "training", "thin"), ("val_loss", "validation", "marked")):
+            steps, values = kind.trained.curve(name)
+            curves.append(Curve(label, [step * a_step for step in steps], values, style))  # type: ignore[arg-type]
+        what = "mean squared error of x_0" if kind.name == "noise" else "mean absolute error of x_0"
+        panels.append(Panel(kind.name, "epoch", what, curves, log_y=True))
+    return lab.plot(
+        "losses",
+        panels,
+        "Errors of the restored image over the epochs; blur and noise are measured differently, do not compare their sizes.",
+    )
+
+
+def _restored(lab: Lab, look: Look, kinds: list[Kind]) -> Iterator[Picture]:
+    for kind in kinds:
+        rows = [("original", look.images[:SHOWN]), ("degraded", kind.degraded[:SHOWN].clamp(-1, 1))]
+        rows += [(way.name, way.images[:SHOWN]) for way in kind.ways]
+        yield lab.rows(
+            f"restored-{kind.name.replace(' ', '-')}", rows, f"Restored from {kind.name}.", about={"seed": lab.seed}
+        )
+
+
+def _through(lab: Lab, kind: Kind) -> Picture:
+    rows = [(f"epoch {epoch}", images[:SHOWN]) for epoch, images in kind.made.items()]
+    return lab.rows(
+        f"new-{kind.name.replace(' ', '-')}",
+        rows,
+        f"New images out of {kind.name}, after each of these epochs.",
+        about={"seed": lab.seed},
+    )
+
+
+def _table(eye: Eye, kinds: list[Kind], floor: SampleScores) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for kind in kinds:
+        for way in kind.ways:
+            kept = None if way.kept is None else Measured(way.kept)
+            rows.append(
+                (f"{kind.name}: {way.name}", kind.loss, *eye.cells([way.pairs]), *distance(way.scores.fd), kept)
+            )
+        rows.append(
+            (f"{kind.name}: new images", kind.loss, *[None] * len(eye.columns), *distance(kind.scores.fd), None)
+        )
+    rows.append((f"real images ({floor.n:,})", None, *[None] * len(eye.columns), *distance(floor.fd), None))
+    columns = ("", "test loss", *eye.columns, "FD", "FD, bias removed", "class kept")
+    return Table(
+        "compared",
+        columns,
+        tuple(rows),
+        "Restored test images against their originals and as a set, and new images as a set.",
+    )
+
+
+def _findings(kinds: list[Kind]) -> Iterator[str]:
+    blur = {way.name: way for way in kinds[0].ways}
+    one, naive, improved = blur["one step"], blur["naive sampling"], blur["improved sampling"]
+
+    def fd(way: Way) -> float:
+        assert way.scores.fd is not None
+        return way.scores.fd.value
+
+    yield (
+        f"Out of blur, improved sampling has an FD of {fd(improved):.3g}, naive of {fd(naive):.3g}: the improved one {'is better' if fd(improved) < fd(naive) else 'is not better here'}."
+    )
+    wins = fd(improved) < fd(one)
+    loses = improved.pairs.rmse > one.pairs.rmse
+    yield (
+        f"Against the restoration in one step, sampling has FD {fd(improved):.3g} to {fd(one):.3g} and RMSE {improved.pairs.rmse:.3g} to {one.pairs.rmse:.3g}: it "
+        + (
+            "looks more like digits and is farther from the original, as published."
+            if wins and loses
+            else "does not follow the published pattern (better FD, worse RMSE) here."
+        )
+    )
+    assert all(kind.scores.fd is not None for kind in kinds)
+    yield (
+        "New images: FD "
+        + ", ".join(f"{kind.scores.fd.value:.3g} out of {kind.name}" for kind in kinds if kind.scores.fd is not None)
+        + "."
+    )

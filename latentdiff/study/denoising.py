@@ -1,0 +1,202 @@
+"""Study `denoising`: blur, one step and many steps against noise, and one reverse process in three notations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from latentdiff.config.sampling import Sampling
+from latentdiff.data import to_float
+from latentdiff.denoise import Denoiser, Estimate
+from latentdiff.edit import Watch, blurred, iterated, noisy, one_step
+from latentdiff.pipeline import Pipeline
+from latentdiff.random import Key
+from latentdiff.sample import run, start
+from latentdiff.schedule import Schedule
+from latentdiff.step import Step, ddpm
+from latentdiff.study import recipes
+from latentdiff.study.figures import Curve, Panel
+from latentdiff.study.lab import Lab
+from latentdiff.study.make import Study
+from latentdiff.study.pairs import Eye, Pairs
+from latentdiff.study.pick import one_of_each_class
+from latentdiff.study.recipes import PixelNumbers
+from latentdiff.study.report import Picture, Report, Section, Table, Words
+from latentdiff.study.training import pipeline_of
+
+SHOWN = 10
+NOTATIONS = ("noise", "score", "x_0")
+WAYS = ("noisy", "blur", "blur, five times", "one step", "step by step")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """``levels``: noise that is taken away, ``figure``: those of them that are shown; ``marks``: of the step-by-step process, from ``top`` on."""
+
+    pixels: PixelNumbers = field(default_factory=PixelNumbers)
+    levels: tuple[int, ...] = (30, 100, 250, 300, 500, 750)
+    figure: tuple[int, ...] = (250, 500, 750)
+    top: int = 690
+    marks: tuple[int, ...] = (690, 540, 390, 240, 90)
+    stride: int = 30
+    tested: int = 50
+    sigma: float = 1.0
+
+
+def study(lab: Lab, numbers: Numbers) -> Report:
+    with lab.part("model of pixels"):
+        pipeline = pipeline_of(lab, recipes.pixels(lab, "pixels", numbers.pixels))
+    images = to_float(one_of_each_class(lab.data.test, numbers.tested))
+    eye, found, figures = Eye.of(lab), {}, []
+    with lab.part("denoising"):
+        for t in _levels(numbers, pipeline):
+            made = _ways(lab, numbers, pipeline, images, t)
+            found[t] = {name: eye.pairs(x, images) for name, x in made.items()}
+            if t in numbers.figure:
+                rows = [("original", images[:SHOWN]), *((name, x[:SHOWN]) for name, x in made.items())]
+                figures.append(
+                    lab.rows(
+                        f"level-{t}", rows, f"Noise of level t = {t} and what takes it away.", about={"seed": lab.seed}
+                    )
+                )
+    with lab.part("trajectory"):
+        trajectory = _trajectory(lab, numbers, pipeline, images[:SHOWN])
+    with lab.part("three notations"):
+        apart, notations = _notations(lab, pipeline)
+    return Report(
+        tuple(_findings(found, apart)),
+        (
+            Section(
+                "Three ways to denoise",
+                (
+                    Words(ABOUT.format(n=len(images), sigma=numbers.sigma)),
+                    *figures,
+                    _table(found, eye),
+                    _curves(lab, found),
+                ),
+            ),
+            Section("Step by step", (Words(STEPS.format(stride=numbers.stride)), trajectory)),
+            Section("One process in three notations", (Words(SAME), notations)),
+        ),
+        {"notations_apart": apart},
+    )
+
+
+ABOUT = (
+    "{n} test images with the noise of a level on them. Blur: a Gaussian of {sigma:g} pixels over x_t / α_t, once and five times. One step: the network's estimate of x_0, which is the mean of all "
+    "images that the noisy one could have been; the best there is in squared error, and blurred where there are several. Step by step: the reverse process from that level on, which ends in one of them."
+)
+STEPS = "The reverse process visits every {stride}th level. Above x_t, below what the network takes the clean image to be at that moment."
+SAME = (
+    "The ancestral step can be written with the noise (Ho et al. 2020, eq. 11), with the score (Song et al. 2021, s = −ε/σ_t) or with x_0 (the posterior mean, eq. 7). They are one "
+    "step: the same network, the same noise, three formulas in float64 give samples that differ by rounding only. In the score's form the score is added: x_s = (x_t + β s)/√(1 − β) + …; "
+    "a minus in front of it is an error that is copied from text to text."
+)
+
+
+def _levels(numbers: Numbers, pipeline: Pipeline) -> list[int]:
+    return [t for t in numbers.levels if t <= pipeline.schedule.T]
+
+
+def _ways(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor, t: int) -> dict[str, Tensor]:
+    x = noisy(pipeline, images, t, seed=lab.seed)
+    settings = Sampling(steps=max(1, pipeline.schedule.T // numbers.stride), eta=1.0)
+    made = (
+        pipeline.decode(x),
+        blurred(pipeline, x, t, sigma=numbers.sigma),
+        blurred(pipeline, x, t, sigma=numbers.sigma, times=5),
+        one_step(pipeline, x, t),
+        iterated(pipeline, x, t, settings=settings, seed=lab.seed).images,
+    )
+    return dict(zip(WAYS, made, strict=True))
+
+
+def _trajectory(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> Picture:
+    T = pipeline.schedule.T
+    top = min(numbers.top, T)
+    x = noisy(pipeline, images, top, seed=lab.seed)
+    settings = Sampling(steps=max(1, T // numbers.stride), eta=1.0)
+    made = iterated(pipeline, x, top, settings=settings, seed=lab.seed, watch=Watch(frames=T))
+    rows = [("original", images)]
+    for mark in numbers.marks:
+        frame = min(made.frames, key=lambda f: abs(f.t - mark))
+        rows += [(f"x_t, t = {frame.t}", frame.noisy), ("estimate of x_0", frame.estimate)]
+    rows.append(("result", made.images))
+    return lab.rows("trajectory", rows, f"From level {top} on.", about={"seed": lab.seed})
+
+
+@torch.no_grad()
+def _notations(lab: Lab, pipeline: Pipeline) -> tuple[dict[str, float], Table]:
+    """The ancestral process over every level written three ways by hand, beside the package's own, in float64."""
+    schedule = pipeline.schedule
+    levels = schedule.levels(min(50, schedule.T))
+    key, shape = Key.of(lab.seed, 4, device=pipeline.device), pipeline.codec.latent_shape
+    denoise = pipeline.denoiser()
+    x_T = start(key, shape, dtype=torch.float64)
+    ours = run(denoise, x_T, levels, ddpm(schedule), key)
+    apart = {
+        name: float((run(denoise, x_T, levels, _written(name, schedule), key) - ours).abs().max()) for name in NOTATIONS
+    }
+    rows = tuple((name, difference) for name, difference in apart.items())
+    table = Table(
+        "notations",
+        ("written with", "largest difference of a pixel"),
+        rows,
+        "Four samples by each formula against the package's step.",
+    )
+    return apart, table
+
+
+def _written(name: str, schedule: Schedule) -> Step:
+    """The ancestral step t -> s by hand, from the noise, the score or x_0."""
+
+    def step(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
+        (alpha, sigma), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
+        estimate, a = denoise(x, t), alpha / alpha_s  # a: sqrt(1 - beta) of the merged step
+        beta, x0 = 1 - a**2, estimate.x0()
+        eps = (x - alpha * x0) / sigma
+        if name == "noise":
+            mean = (x - beta / sigma * eps) / a
+        elif name == "score":
+            mean = (x + beta * (-eps / sigma)) / a
+        else:
+            mean = alpha_s * beta / sigma**2 * x0 + a * sigma_s**2 / sigma**2 * x
+        z = key.normal(x.shape[1:], dtype=x.dtype)
+        return torch.add(mean, z, alpha=sigma_s / sigma * beta**0.5), estimate
+
+    return step
+
+
+def _table(found: Mapping[int, Mapping[str, Pairs]], eye: Eye) -> Table:
+    rows = tuple((t, name, *eye.cells([pairs])) for t, ways in found.items() for name, pairs in ways.items())
+    return Table("denoised", ("t", "", *eye.columns), rows, "Denoised images against the originals.")
+
+
+def _curves(lab: Lab, found: Mapping[int, Mapping[str, Pairs]]) -> Picture:
+    levels = list(found)
+    psnr = [Curve(name, levels, [found[t][name].psnr for t in levels], "marked") for name in WAYS]
+    distance = [Curve(name, levels, [found[t][name].distance for t in levels], "marked") for name in WAYS]
+    panels = [Panel("PSNR", "level t", "dB", psnr), Panel("distance", "level t", "perceptual distance", distance)]
+    return lab.plot(
+        "curves",
+        panels,
+        "The same as curves: in squared error one step wins, in perceptual distance the step-by-step process.",
+    )
+
+
+def _findings(found: Mapping[int, Mapping[str, Pairs]], apart: Mapping[str, float]) -> Iterator[str]:
+    for t in (min(found), max(found)):
+        ways = found[t]
+        best = max(WAYS[1:], key=lambda name: ways[name].psnr)
+        close = min(WAYS[1:], key=lambda name: ways[name].distance)
+        yield f"At t = {t} the best PSNR is that of “{best}” ({ways[best].psnr:.3g} dB, noisy {ways['noisy'].psnr:.3g} dB), the smallest perceptual distance that of “{close}” ({ways[close].distance:.2g})."
+    yield f"The noise, score and x_0 forms of the reverse process give the same samples to {max(apart.values()):.1g}."
+
+
+FULL = Numbers(pixels=PixelNumbers(steps=8000), tested=500)
+STUDY = Study(quick=Numbers(), full=FULL, run=study)

@@ -1,0 +1,153 @@
+"""Study `hybrids`: one digit from afar, another from close up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from latentdiff.bands import frequencies
+from latentdiff.config.sampling import Sampling
+from latentdiff.edit import hybrid
+from latentdiff.errors import InputError
+from latentdiff.pipeline import Pipeline
+from latentdiff.study import recipes
+from latentdiff.study.anagrams import PAIRS, Pair
+from latentdiff.study.figures import Curve, Panel
+from latentdiff.study.lab import Lab
+from latentdiff.study.make import Study
+from latentdiff.study.reading import Reader, matrix, mean
+from latentdiff.study.recipes import PixelNumbers
+from latentdiff.study.report import Picture, Report, Section, Words
+from latentdiff.study.training import pipeline_of
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """``sigma``: the blur in pixels that cuts the bands; ``sigmas``: others that are tried on the ten pairs."""
+
+    pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=1000))
+    sigma: float = 2.0
+    sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5, 3.0)
+    seeds: int = 20
+    shown: int = 6
+    steps: int = 30
+    guidance: float = 2.0
+
+
+def study(lab: Lab, numbers: Numbers) -> Report:
+    if not lab.data.classes or len(lab.data.classes) < 10:
+        raise InputError(f"{lab.data.name}: hybrids is a study of ten classes, found {lab.data.num_classes}")
+    with lab.part("model of pixels"):
+        pipeline = pipeline_of(lab, recipes.pixels(lab, "pixels", numbers.pixels))
+    reader, classes = Reader.of(lab), lab.data.classes
+    if reader is None:
+        raise InputError(f"{lab.data.name}: hybrids needs a feature network that knows its classes")
+    shape = (lab.data.channels, lab.data.height, lab.data.width)
+    drawn: dict[Pair, Tensor] = {}
+    with lab.part("all pairs"):
+        for far in range(len(classes)):
+            for near in range(len(classes)):
+                if far != near:
+                    drawn[far, near] = _drawn(lab, numbers, pipeline, (far, near), numbers.sigma)
+        shares = {pair: _both(reader, images, pair, numbers.sigma, shape) for pair, images in drawn.items()}
+    with lab.part("other bands"):
+        curve = {
+            sigma: mean(
+                [_both(reader, _drawn(lab, numbers, pipeline, pair, sigma), pair, sigma, shape) for pair in PAIRS]
+            )
+            for sigma in numbers.sigmas
+        }
+    low = frequencies(shape, (numbers.sigma,))[0]
+    panel = Panel(
+        "both digits read",
+        "sigma of the blur (pixels)",
+        "share of seeds",
+        [Curve("ten pairs", list(curve), list(curve.values()), "marked")],
+    )
+    caption = f"How many of {numbers.seeds} seeds a classifier reads as both: the row's digit in the image blurred by {numbers.sigma:g} pixels, the column's in the image itself."
+    return Report(
+        tuple(_findings(shares, curve)),
+        (
+            Section(
+                "Ten pairs",
+                (
+                    Words(ABOUT.format(sigma=numbers.sigma, w=numbers.guidance)),
+                    _picture(lab, numbers, classes, {pair: drawn[pair] for pair in PAIRS}, low),
+                    lab.plot("sigmas", [panel], "Where the bands are cut."),
+                ),
+            ),
+            Section("All pairs", (matrix("pairs", classes, shares, caption, corner="from afar, close up"),)),
+            Section("Three in one", (_triple(lab, numbers, pipeline),)),
+        ),
+        {"pairs": [list(pair) for pair in PAIRS]},
+    )
+
+
+ABOUT = (
+    "At every step the low frequencies of the estimate (the image blurred by {sigma:g} pixels) are taken from one digit and the rest from another (Geng et al. 2024, Factorized Diffusion). "
+    "From afar, or small, one sees the first, close up the second. The ten pairs are those of the anagrams, fixed before anything was drawn; guidance {w:g}."
+)
+
+
+def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, pair: Pair, sigma: float) -> Tensor:
+    bands = frequencies((lab.data.channels, lab.data.height, lab.data.width), (sigma,))
+    settings = Sampling(steps=numbers.steps, guidance=numbers.guidance)
+    return hybrid(pipeline, list(zip(pair, bands, strict=True)), numbers.seeds, settings=settings, seed=lab.seed).images
+
+
+def _both(reader: Reader, images: Tensor, pair: Pair, sigma: float, shape: Shape) -> float:
+    """The share of images whose blurred self is read as the first class and they themselves as the second."""
+    far = frequencies(shape, (sigma,))[0](images)
+    return float(((reader.classes(stretched(far)) == pair[0]) & (reader.classes(images) == pair[1])).float().mean())
+
+
+def stretched(images: Tensor) -> Tensor:
+    """Each image [n, C, H, W] stretched to the range [-1, 1], as an eye adapts: a blurred stroke is grey."""
+    low, high = (x.view(-1, 1, 1, 1) for x in (images.flatten(1).amin(1), images.flatten(1).amax(1)))
+    return ((images - low) / (high - low).clamp_min(1e-6) * 2 - 1).clamp(-1, 1)
+
+
+def _picture(
+    lab: Lab, numbers: Numbers, classes: tuple[str, ...], drawn: Mapping[Pair, Tensor], low: object
+) -> Picture:
+    assert callable(low)
+    rows = []
+    for (far, near), images in drawn.items():
+        first = images[: numbers.shown]
+        rows.append((f"{classes[far]} | {classes[near]}", torch.cat([stretched(low(first)), first])))
+    return lab.rows(
+        "pairs",
+        rows,
+        f"The first {numbers.shown} seeds of each pair: blurred (what one sees from afar), and as they are.",
+        columns=[*["afar"] * numbers.shown, *["near"] * numbers.shown],
+        about={"seed": lab.seed},
+    )
+
+
+def _triple(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> Picture:
+    shape = (lab.data.channels, lab.data.height, lab.data.width)
+    sigmas, classes = (3.0, 1.0), (0, 7, 4)
+    bands = frequencies(shape, sigmas)
+    settings = Sampling(steps=numbers.steps, guidance=numbers.guidance)
+    images = hybrid(pipeline, list(zip(classes, bands, strict=True)), 10, settings=settings, seed=lab.seed).images
+    far, middle = (stretched(frequencies(shape, (sigma,))[0](images)) for sigma in sigmas)
+    rows = [(f"blurred by {sigmas[0]:g}: 0", far), (f"blurred by {sigmas[1]:g}: 7", middle), ("as it is: 4", images)]
+    return lab.rows("triple", rows, "Three bands of three digits.", about={"seed": lab.seed})
+
+
+def _findings(shares: Mapping[Pair, float], curve: Mapping[float, float]) -> Iterator[str]:
+    ten = {pair: shares[pair] for pair in PAIRS}
+    yield f"Both digits are read in {mean(list(ten.values())):.0%} of the seeds over the ten pairs fixed in advance, and in {mean(list(shares.values())):.0%} over all ordered pairs."
+    best, worst = max(ten, key=ten.__getitem__), min(ten, key=ten.__getitem__)
+    yield f"The easiest of the ten is {best[0]} from afar with {best[1]} ({ten[best]:.0%}), the hardest {worst[0]} with {worst[1]} ({ten[worst]:.0%})."
+    sigma = max(curve, key=curve.__getitem__)
+    yield f"Of the blurs tried, {sigma:g} pixels hides both best: {curve[sigma]:.0%} over the ten pairs."
+
+
+FULL = Numbers(pixels=PixelNumbers(width=64, steps=10_000), seeds=100, steps=50)
+STUDY = Study(quick=Numbers(), full=FULL, run=study)
