@@ -32,9 +32,9 @@ OTHERS = ("rotate90", "flip", "negative", "patches")
 class Numbers:
     """``seeds`` anagrams of every pair of classes, ``shown`` in the figures."""
 
-    pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=1000))
+    pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=700))
     view: str = "rotate180"
-    seeds: int = 20
+    seeds: int = 10
     shown: int = 6
     steps: int = 30
     guidance: float = 2.0

@@ -30,10 +30,10 @@ Shape = tuple[int, int, int]
 class Numbers:
     """``sigma``: the blur in pixels that cuts the bands; ``sigmas``: others that are tried on the ten pairs."""
 
-    pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=1000))
+    pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=700))
     sigma: float = 2.0
     sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5, 3.0)
-    seeds: int = 20
+    seeds: int = 10
     shown: int = 6
     steps: int = 30
     guidance: float = 2.0
