@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class ColdModel:
     def image_shape(self) -> tuple[int, int, int]:
         return denoiser_config(self.network).shape  # type: ignore[return-value]
 
-    @property
+    @cached_property
     def degradation(self) -> Degradation:
         return make_degradation(self.config, self.image_shape).to(self.device)
 

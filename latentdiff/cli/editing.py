@@ -71,7 +71,7 @@ def image_options(function: F) -> F:
             "-n",
             "--number",
             "n",
-            type=click.IntRange(1, 10_000),
+            type=click.IntRange(1, 1000),
             default=8,
             show_default=True,
             help="Number of images; of labelled data one of each class in turn.",
@@ -91,7 +91,7 @@ def sampling_options(function: F) -> F:
 
 
 def output_options(out: str) -> Callable[[F], F]:
-    """--out, --files, --features, --config and --json."""
+    """--out, --files, --config and --json."""
 
     def decorate(function: F) -> F:
         options = [

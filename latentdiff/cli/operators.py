@@ -153,9 +153,10 @@ def operator_of(values: dict[str, Any], shape: Sequence[int]) -> tuple[Operator,
     names = [name.strip() for name in values["operator"].split(",")]
     if unknown := [name for name in names if name not in OPERATORS]:
         raise click.UsageError(f"--operator: expected {', '.join(OPERATORS)}, got {unknown[0]!r}")
-    total, mask = operators.identity(tuple(shape)), None
+    total: Operator | None = None
+    mask: Tensor | None = None
     for name in names:
-        here = total.measured_shape
+        here = tuple(shape) if total is None else total.measured_shape
         try:
             if name == "mask":
                 mask = mask_of(values, here)
@@ -170,5 +171,6 @@ def operator_of(values: dict[str, Any], shape: Sequence[int]) -> tuple[Operator,
                 part = operators.identity(here)
         except ValueError as error:
             raise click.UsageError(f"--operator {name}: {error}") from None
-        total = part.after(total)
+        total = part if total is None else part.after(total)
+    assert total is not None  # splitting a text gives one name or more
     return total, mask if names == ["mask"] else None

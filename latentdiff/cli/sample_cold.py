@@ -67,9 +67,10 @@ def command(*, as_json: bool, **values: Any) -> int:
     answer: dict[str, Any] = {"run": str(checkpoint.folder), "degradation": model.config.model_dump(), **way}
     if values["restoring"]:
         t = values["level"] or model.config.T
+        model.levels(t, values["steps"])  # refuses a level that the model does not know before any work
         found = editing.read_input(checkpoint, model.image_shape, values)
         x0 = to_float(found.images[order_by_class(found.labels, len(found.images))[: values["n"]]])
-        degraded = model.degradation(x0.to(model.device), t) if t <= model.config.T else x0
+        degraded = model.degradation(x0.to(model.device), t)
         with SamplingBar("restoring") as bar:
             images, frames = model.restore(degraded, t, progress=bar.update, **way)
         direct = model.one_step(degraded, t)

@@ -43,7 +43,8 @@ def study(lab: Lab, numbers: Numbers) -> Report:
         changed: dict[str, Any] = {"T": 1, "schedule": "constant", "beta_start": beta, "labels": False}
         pipeline = pipeline_of(lab, recipes.pixels(lab, "denoiser", numbers.pixels, **changed))
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
-    others, name = _others(lab, pipeline)
+    shape, name = pipeline.codec.image_shape, "drawings that are no digits"
+    others = torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()])
     eye = Eye.of(lab)
     with lab.part("out of distribution"):
         made = {sigma: _denoised(lab, pipeline, images, sigma) for sigma in numbers.sigmas}
@@ -84,12 +85,6 @@ ABOUT = (
     "A UNet learned to give back the digit from the digit with noise of σ = {sigma:g}, in one step and told nothing of the noise. Here it meets less and more of it. Where there is less it still takes "
     "away what it is used to, where there is more it leaves some and takes noise for strokes: a diffusion model is told how much there is."
 )
-
-
-def _others(lab: Lab, pipeline: Pipeline) -> tuple[Tensor, str]:
-    """Images of another kind: the colour data of the study in the shape of its images, else drawings by hand."""
-    shape = pipeline.codec.image_shape
-    return torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()]), "drawings that are no digits"
 
 
 @torch.no_grad()
