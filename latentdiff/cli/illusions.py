@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.cli.editing import model_options
-from latentdiff.cli.options import config_option, json_option, options_of
+from latentdiff.cli.editing import model_options, output_options
+from latentdiff.cli.options import options_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
@@ -23,34 +22,11 @@ def illusion_options(out: str) -> Callable[[F], F]:
     """The model, the number of images, the sampler and where the figure goes."""
 
     def decorate(function: F) -> F:
-        function = config_option(json_option(function))
-        for option in (
-            click.option(
-                "--files",
-                type=click.Path(path_type=Path),
-                default=None,
-                help="Also write each image as a PNG into this folder.",
-            ),
-            click.option(
-                "--out",
-                type=click.Path(path_type=Path),
-                default=Path(out),
-                show_default=True,
-                help="Where the figure goes (.png).",
-            ),
-            options_of(Sampling, skip=("compile",)),
-            click.option(
-                "-n",
-                "--number",
-                "n",
-                type=click.IntRange(1, 1000),
-                default=8,
-                show_default=True,
-                help="Number of images.",
-            ),
-        ):
-            function = option(function)
-        return model_options(function)
+        function = options_of(Sampling, skip=("compile",))(output_options(out)(function))
+        number = click.option(
+            "-n", "--number", "n", type=click.IntRange(1, 1000), default=8, show_default=True, help="Number of images."
+        )
+        return model_options(number(function))
 
     return decorate
 
