@@ -87,12 +87,31 @@ def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
     )
 
 
+def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
+    """Guidance without overexposure: the guided output brought ``phi`` of the way to the conditional one's deviation.
+
+    Both are estimates of the same x; deviations are those of an image over all its values. Lin et al. 2024, eq. 15 and 16.
+    """
+
+    def output(
+        estimate: Estimate,
+    ) -> Tensor:  # what the network would have said: outs weighted as for one of its outputs
+        return torch.stack([q / cond.q[0] * out for q, out in zip(estimate.q, estimate.outs, strict=True)]).sum(0)
+
+    def deviation(out: Tensor) -> Tensor:
+        return out.flatten(1).std(1).view(-1, *[1] * (out.ndim - 1))
+
+    out = output(guided)
+    ratio = deviation(output(cond)) / deviation(out).clamp_min(torch.finfo(out.dtype).tiny)
+    return replace(guided, outs=(out * (phi * ratio + (1 - phi)),), q=cond.q[:1])
+
+
 @dataclass(frozen=True)
 class Condition:
     """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the null label.
 
     Guidance acts at the levels with ``low`` <= t / T <= ``high`` (Kynkäänniemi et al. 2024, "limited interval"); at the
-    others the network is plainly conditional, for half the work.
+    others the network is plainly conditional, for half the work. ``rescale``: see :func:`rescaled`.
     """
 
     labels: Tensor
@@ -100,6 +119,7 @@ class Condition:
     w: float = 1.0
     low: float = 0.0
     high: float = 1.0
+    rescale: float = 0.0
 
     def scale(self, t: int, T: int) -> float:
         """The guidance scale at level t of T."""
@@ -141,6 +161,7 @@ def denoiser(
         pair = torch.cat([x, x])
         both = network(pair, time(pair, t), labels)
         cond, uncond = (estimate(x, t, half) for half in both.chunk(2))
-        return guided(cond, uncond, w)
+        mixed = guided(cond, uncond, w)
+        return rescaled(cond, mixed, condition.rescale) if condition.rescale else mixed
 
     return denoise

@@ -64,6 +64,7 @@ class Pipeline:
         guidance: float = 1.0,
         guidance_low: float = 0.0,
         guidance_high: float = 1.0,
+        guidance_rescale: float = 0.0,
         seed: int = 0,
         eta: float = 0.0,
         spacing: str = "trailing",
@@ -80,7 +81,8 @@ class Pipeline:
         """
         values = {"sampler": sampler, "steps": steps, "spacing": spacing, "eta": eta}
         values |= {"guidance": guidance, "guidance_low": guidance_low, "guidance_high": guidance_high}
-        settings = _settings(values | {"variance": variance, "compile": compile})
+        values |= {"guidance_rescale": guidance_rescale, "variance": variance, "compile": compile}
+        settings = _settings(values)
         if n < 1:
             raise InputError(f"expected a number of images of 1 or more, got {n}")
         key = Key.of(seed, n, device=self.device)
@@ -120,7 +122,7 @@ class Pipeline:
             yield loop(x, Key(key.seeds), labels=labels), len(levels) - 1
             return
         network = self._compiled if settings.compile else self.network
-        denoise = self.denoiser(labels, guidance=settings.guidance, interval=settings.interval, network=network)
+        denoise = self.guided(settings, labels, network=network)
         for state in sample(denoise, x, levels, step, key):
             yield state.x, 1
 
@@ -141,7 +143,7 @@ class Pipeline:
     def _captured(self, settings: Sampling, n: int, dtype: torch.dtype, labeled: bool) -> CapturedLoop:
         key = Key.of(0, n, device=self.device)
         labels = torch.zeros_like(key.seeds) if labeled else None
-        denoise = self.denoiser(labels, guidance=settings.guidance, interval=settings.interval)
+        denoise = self.guided(settings, labels)
         step, levels = self.plan(settings)
         return CapturedLoop(denoise, levels, step, start(key, self.codec.latent_shape, dtype=dtype), key, labels=labels)
 
@@ -158,7 +160,7 @@ class Pipeline:
         """The reverse process at about ``frames`` evenly spaced moments from noise to image, all samples in one batch."""
         x = start(key, self.codec.latent_shape)
         step, levels = self.plan(settings)
-        denoise = self.denoiser(self.labels(label, len(x)), guidance=settings.guidance, interval=settings.interval)
+        denoise = self.guided(settings, self.labels(label, len(x)))
         states = sample(denoise, x, levels, step, key)
         return watched(states, x, levels, decode=self.decode, frames=frames, progress=progress)[1]
 
@@ -199,17 +201,18 @@ class Pipeline:
         *,
         guidance: float = 1.0,
         interval: tuple[float, float] = (0.0, 1.0),
+        rescale: float = 0.0,
         network: Network | None = None,
     ) -> Denoiser:
         """The Denoiser of this model for labels int64 [B] (None: no class), to use in a loop of one's own.
 
-        Guidance acts where t / T lies in ``interval``. ``network`` stands in for the model's own, e.g. compiled. InputError for a guidance other than 0 or 1 without
-        labels: it has nothing to exaggerate.
+        Guidance acts where t / T lies in ``interval``; ``rescale`` in [0, 1] keeps it from overexposing (Lin et al. 2024). ``network`` stands in
+        for the model's own, e.g. compiled. InputError for a guidance other than 0 or 1 without labels: it has nothing to exaggerate.
         """
         if labels is None and guidance not in (0, 1):
             raise InputError(f"guidance {guidance:g} needs a label, got none")
         low, high = interval
-        condition = None if labels is None else Condition(labels, len(self.classes), guidance, low, high)
+        condition = None if labels is None else Condition(labels, len(self.classes), guidance, low, high, rescale)
         return denoiser(
             self._calling(network or self.network),
             self.schedule,
@@ -218,6 +221,11 @@ class Pipeline:
             clip=self.diffusion.clip,
             learned_variance=self.diffusion.variance == "learned",
         )
+
+    def guided(self, settings: Sampling, labels: Tensor | None, *, network: Network | None = None) -> Denoiser:
+        """The Denoiser for labels int64 [B] (None: no class) with the guidance of ``settings``."""
+        guidance, rescale = settings.guidance, settings.guidance_rescale
+        return self.denoiser(labels, guidance=guidance, interval=settings.interval, rescale=rescale, network=network)
 
     def _calling(self, network: Network) -> Network:
         def call(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:

@@ -115,6 +115,14 @@ def test_guidance_zero_ignores_and_more_exaggerates_the_label(draw: Callable) ->
     assert same(none, draw(f"{DRAW} -n 3 --guidance 0 --label cat"))
 
 
+def test_guidance_is_rescaled_if_asked_and_only_where_there_is_any(work: Path, draw: Callable, cli: Callable) -> None:
+    strong = draw(f"{DRAW} -n 3 --guidance 9")
+    assert not same(strong, draw(f"{DRAW} -n 3 --guidance 9 --guidance-rescale 0.7"))
+    assert same(strong, draw(f"{DRAW} -n 3 --guidance 9 --guidance-rescale 0"))
+    result = cli(f"{DRAW} -n 3 --guidance-rescale 0.7", cwd=work)
+    assert result.code == 2 and "guidance other than 0 and 1, got guidance 1" in result.err
+
+
 def test_interpolation_ends_in_the_samples_of_both_seeds(draw: Callable) -> None:
     way = draw(f"{DRAW} -n 5 --seed 2 --interpolate 9 --label ant")
     for k, seed in ((0, 2), (4, 9)):

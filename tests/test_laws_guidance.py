@@ -151,3 +151,38 @@ def test_an_interval_guides_inside_and_is_plainly_conditional_outside(t: int) ->
 def test_the_whole_interval_is_plain_guidance_and_an_empty_one_is_none() -> None:
     assert torch.equal(end(limited(3.0, 0.0, 1.0), "ddim"), end(conditional(3.0), "ddim"))
     assert torch.equal(end(limited(3.0, 0.0001, 0.0002), "ddim"), end(conditional(1.0), "ddim"))
+
+
+def varied(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+    """An output whose deviation depends on the class."""
+    factor = 1.0 if labels is None else 1 + labels.to(x.dtype).square().view(-1, 1) / 4
+    return factor * torch.tanh(x)
+
+
+def rescaling(w: float, phi: float, prediction: Prediction, labels: Tensor = LABELS) -> Denoiser:
+    return denoiser(varied, SCHEDULE, prediction=prediction, condition=Condition(labels, NULL, w, rescale=phi))
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0", "score"])
+@pytest.mark.parametrize("phi", [0.25, 1.0])
+def test_rescaled_guidance_is_that_of_diffusers(prediction: Prediction, phi: float) -> None:
+    from diffusers.guiders.guider_utils import rescale_noise_cfg
+
+    x, w = start(KEY, (5,), dtype=torch.float64), 4.0
+    cond, null = varied(x, x, LABELS), varied(x, x, torch.full_like(LABELS, NULL))
+    expected = rescale_noise_cfg(null + w * (cond - null), cond, phi)
+    found = rescaling(w, phi, prediction)(x, 300)
+    known = denoiser(lambda x, t, _: expected, SCHEDULE, prediction=prediction)(x, 300)
+    torch.testing.assert_close(found.x0(), known.x0(), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(found.x0(), rescaling(w, 0.0, prediction)(x, 300).x0(), atol=1e-3)
+
+
+def test_rescaling_is_off_at_zero_and_of_each_image_alone() -> None:
+    x = start(KEY, (5,), dtype=torch.float64)
+    plain = denoiser(varied, SCHEDULE, prediction="v", condition=Condition(LABELS, NULL, 4.0))(x, 300)
+    assert torch.equal(rescaling(4.0, 0.0, "v")(x, 300).x0(), plain.x0())
+    alone = torch.cat([rescaling(4.0, 0.7, "v", LABELS[k : k + 1])(x[k : k + 1], 300).x0() for k in range(4)])
+    torch.testing.assert_close(rescaling(4.0, 0.7, "v")(x, 300).x0(), alone, rtol=1e-12, atol=1e-12)
+    outside = Condition(LABELS, NULL, 4.0, 0.5, 1.0, rescale=0.7)  # level 300 of 1000 is below: plainly conditional
+    found = denoiser(varied, SCHEDULE, prediction="v", condition=outside)(x, 300)
+    assert torch.equal(found.x0(), rescaling(1.0, 0.0, "v")(x, 300).x0())

@@ -39,6 +39,12 @@ class Sampling(Config):
     guidance_high: float = Field(
         1.0, ge=0, le=1, description="guide only at levels t with t/T of this or less; above, plain conditional"
     )
+    guidance_rescale: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="against the overexposure of much guidance: 1 keeps the deviation of the plain conditional output",
+    )
     compile: bool = Field(
         False,
         description="draw faster after 10 seconds to 2 minutes of compiling (CPU; it needs a C++ compiler) or seconds of "
@@ -57,6 +63,8 @@ class Sampling(Config):
             )
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (0, 1):
             raise ValueError("guidance_low and guidance_high limit a guidance other than 1, got guidance 1")
+        if self.guidance in (0, 1) and self.guidance_rescale:
+            raise ValueError(f"guidance_rescale corrects a guidance other than 0 and 1, got guidance {self.guidance:g}")
         return self
 
     @property

@@ -54,7 +54,7 @@ def drawn(
 
 def denoiser_of(pipeline: Pipeline, settings: Sampling, label: Labels, n: int) -> Denoiser:
     """The model's denoiser for the labels and the guidance that are asked for."""
-    return pipeline.denoiser(pipeline.labels(label, n), guidance=settings.guidance, interval=settings.interval)
+    return pipeline.guided(settings, pipeline.labels(label, n))
 
 
 def key_of(pipeline: Pipeline, seed: int, n: int) -> Key:

@@ -59,7 +59,7 @@ def reconstruct_from(
     kept: list[tuple[Tensor, ...]] = []
     for rows, x0, known, key in clean_chunks(pipeline, images, labels if chosen.guidance else None, seed=seed):
         x_t = (alpha * x0.double() + sigma * key.at("train", t).normal(x0.shape[1:]).double()).float()
-        denoise = pipeline.denoiser(known, guidance=chosen.guidance, interval=chosen.interval)
+        denoise = pipeline.guided(chosen, known)
         with torch.no_grad():
             one = denoise(x_t, t).x0()
         ends = (x_t, one, run(denoise, x_t, levels, step, key))
