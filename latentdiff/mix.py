@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from latentdiff.bands import Band
@@ -23,7 +24,7 @@ def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] 
     shares: dict[
         tuple[Denoiser, View], float
     ] = {}  # a part that comes twice is asked once, and alone it is plain sampling
-    for part, share in zip(parts, _shares(len(parts), weights), strict=True):
+    for part, share in zip(parts, _shares("anagram", len(parts), weights), strict=True):
         shares[part] = shares.get(part, 0.0) + share
 
     def denoise(x: Tensor, t: int) -> Estimate:
@@ -34,19 +35,24 @@ def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] 
     return denoise
 
 
-def hybrid(parts: Sequence[tuple[Denoiser, Band]]) -> Denoiser:
-    """One image whose bands come from several denoisers: x_0 = sum_i B_i x_0^(i), where the bands sum to the identity.
+def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] | None = None) -> Denoiser:
+    """One image whose bands come from several denoisers: x_0 = sum_i g_i B_i x_0^(i), where the bands sum to the identity.
 
-    The outputs are mixed before any clip; a learned variance is left out. Geng et al. 2024 (Factorized Diffusion), eq. 4. ValueError without
-    parts or for denoisers of different processes.
+    The gains g_i are n times the ``weights`` divided by their sum: all 1 by default, which keeps the identity; others raise one band's
+    contrast against the rest. The outputs are mixed before any clip; a learned variance is left out. Geng et al. 2024 (Factorized
+    Diffusion), eq. 4. ValueError without parts, for weights that do not fit or denoisers of different processes.
     """
-    if not parts:
-        raise ValueError("hybrid: expected one part or more, got none")
+    gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
 
     def denoise(x: Tensor, t: int) -> Estimate:
         estimates = [denoiser(x, t) for denoiser, _ in parts]
         outs = [band(out) for estimate, (_, band) in zip(estimates, parts, strict=True) for out in estimate.outs]
-        return _mixed(x, estimates, outs, [1.0] * len(parts))
+        mixed = _mixed(x, estimates, outs, gains)
+        raised = [(gain - 1, band) for gain, (_, band) in zip(gains, parts, strict=True) if gain != 1]
+        if not raised:  # the bands of x itself add up to x
+            return mixed
+        rest = torch.stack([more * band(x) for more, band in raised]).sum(0)
+        return replace(mixed, outs=(*mixed.outs, rest), q=(*mixed.q, mixed.p))
 
     return denoise
 
@@ -60,8 +66,8 @@ def _mixed(x: Tensor, estimates: Sequence[Estimate], outs: Sequence[Tensor], sha
     return replace(first, x=x, outs=tuple(outs), q=q, spread=None)
 
 
-def _shares(n: int, weights: Sequence[float] | None) -> list[float]:
+def _shares(what: str, n: int, weights: Sequence[float] | None) -> list[float]:
     given = [1.0] * n if weights is None else list(weights)
     if n == 0 or len(given) != n or not all(math.isfinite(w) and w >= 0 for w in given) or sum(given) <= 0:
-        raise ValueError(f"anagram: expected {n or 'one or more'} weights of 0 or more, one above 0, got {given}")
+        raise ValueError(f"{what}: expected {n or 'one or more'} weights of 0 or more, one above 0, got {given}")
     return [w / sum(given) for w in given]

@@ -146,7 +146,7 @@ def renoising(schedule: Schedule, *, share: float = 0.0) -> Step:
 def dpmpp2m(schedule: Schedule) -> Step:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from an x_0 extrapolated through the previous one.
 
-    The first move, the last one (to level 0) and moves from levels without signal are of first order.
+    The first move, the last one (to level 0), moves from levels without signal and those after a way back up are of first order.
     """
 
     def step(
@@ -154,7 +154,7 @@ def dpmpp2m(schedule: Schedule) -> Step:
     ) -> tuple[Tensor, Estimate]:
         x0 = denoise(x, t).x0()
         known, move = Estimate.known(x, t, x0=x0), reverse_move(schedule, t, s)
-        if previous is None or s == 0 or math.isinf(before := schedule.log_snr(previous.t)):
+        if previous is None or previous.t <= t or s == 0 or math.isinf(before := schedule.log_snr(previous.t)):
             return advance(known, move), known
         here = schedule.log_snr(t)
         r = (here - before) / (schedule.log_snr(s) - here)

@@ -117,6 +117,12 @@ def test_the_views_of_the_command_are_those_that_there_are() -> None:
 def test_illusions(work: Path, answer: Callable) -> None:
     flipped = answer(f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3")
     assert flipped["views"] == ["identity", "rotate180"] and picture(work / "anagram.png").ndim == 3
+    assert flipped["weights"] == [0.7, 0.3] and flipped["refine"] == 0
+    once = picture(work / "anagram.png")
+    again = answer(
+        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3 --refine 2"
+    )
+    assert again["refine"] == 2 and (picture(work / "anagram.png") != once).any()
     mixed = answer(f"hybrid {MODEL} -n 2 --label 0 --label 2")
     assert mixed["bands"] == ["low", "high"] and mixed["sigmas"] == [2.0]
     triple = answer(f"hybrid {MODEL} -n 2 --label 0 --label 2 --label 1 --sigma 2,0.8")
@@ -154,6 +160,8 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("anagram --label 0 --label 1 --view identity --view zoom", ("--view", "zoom"), 2),
         ("anagram --label 0 --label 1 --view identity --view patches --patch 3", ("a side that divides 8",), 1),
         ("hybrid --label 0", ("--label twice",), 2),
+        ("hybrid --label 0 --label 1 --weights 1,-1", ("--weights", "2 numbers"), 2),
+        ("anagram --label 0 --label 1 --refine -1", ("--refine", "-1"), 2),
         ("hybrid --label 0 --label 1 --sigma 1,2", ("--sigma", "1 falling"), 2),
         ("hybrid --label 0 --label 1 --colour", ("3 channels", "got 1"), 1),
     ],

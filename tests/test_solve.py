@@ -27,7 +27,7 @@ from latentdiff.solve import (
     psld,
     with_jumps,
 )
-from latentdiff.step import Step, ddim, ddpm, renoising
+from latentdiff.step import Step, ddim, ddpm, dpmpp2m, renoising
 
 DOUBLE = torch.float64
 MEAN = torch.tensor([0.5, -0.3, 0.2, 0.1], dtype=DOUBLE)
@@ -279,6 +279,18 @@ def test_noise_on_the_way_up_is_that_of_the_forward_process() -> None:
     up, _ = both_ways(ddim(schedule), schedule)(exact(schedule), x, 100, 400, key.at("step", 100), None)
     alpha, sigma = schedule.at(400)
     assert abs(float(up.mean()) - 1.5 * alpha) < 0.02 and abs(float(up.std()) - sigma) < 0.02
+
+
+def test_a_multistep_sampler_starts_anew_after_a_way_up() -> None:
+    schedule = cosine()
+    x, step = start(KEY, (4,), dtype=DOUBLE), both_ways(dpmpp2m(schedule), schedule)
+    _, before = step(exact(schedule), x, 300, 200, KEY.at("step", 300), None)
+    again, _ = step(exact(schedule), x, 300, 200, KEY.at("step", 300), before)
+    fresh, _ = step(exact(schedule), x, 300, 200, KEY.at("step", 300), None)
+    assert torch.equal(again, fresh)
+    up, carried = step(exact(schedule), x, 200, 300, KEY.at("step", 200), before)
+    after, _ = step(exact(schedule), up, 300, 200, KEY.at("step", 300, 1), carried)
+    assert torch.equal(after, step(exact(schedule), up, 300, 200, KEY.at("step", 300, 1), None)[0])
 
 
 def test_the_error_of_a_round_trip_falls_as_one_over_the_steps() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from latentdiff.bands import brightness_and_colour, frequencies
 from latentdiff.config.diffusion import ScheduleConfig
@@ -11,6 +12,7 @@ from latentdiff.mix import anagram, hybrid
 from latentdiff.random import Key
 from latentdiff.sample import run, start
 from latentdiff.schedule import make_schedule
+from latentdiff.solve import both_ways, with_jumps
 from latentdiff.step import ddim
 from latentdiff.views import NAMES, View, check_orthogonal, patches, view
 
@@ -133,6 +135,30 @@ def test_an_anagram_is_the_weighted_mean_of_the_estimates() -> None:
     )
 
 
+def test_refinement_leads_to_the_product_of_the_parts() -> None:
+    """Two Gaussians whose scores are averaged: the geometric mean has their mean precision. Plain sampling misses it, going back up and down finds it."""
+    schedule, n = make_schedule(ScheduleConfig(kind="cosine", T=200)), 2000
+    variance, mean = torch.tensor([1.0, 0.1], dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
+
+    def exact(x: Tensor, t: int) -> Estimate:
+        alpha, sigma = schedule.at(t)
+        gain = alpha * variance / (alpha**2 * variance + sigma**2)
+        return Estimate.known(x, t, x0=mean + gain * (x - alpha * mean))
+
+    swap = View("swap", lambda x: x.flip(-1), lambda x: x.flip(-1))
+    mixed, key = anagram([(exact, view("identity")), (exact, swap)]), Key.of(0, n)
+    precision = (1 / variance + 1 / variance.flip(0)) / 2
+    wanted = (mean / variance + (mean / variance).flip(0)) / 2 / precision
+    off = []
+    for times in (1, 4, 11):
+        levels = with_jumps(schedule.levels(50), length=1, times=times)
+        end = run(mixed, start(key, (2,), dtype=torch.float64), levels, both_ways(ddim(schedule), schedule), key)
+        off.append((float((end.mean(0) - wanted).norm()), float((end.var(0) - 1 / precision).norm())))
+    means, variances = zip(*off, strict=True)
+    assert means[0] > 2 * means[1] > 2 * means[2] and means[2] < 0.06
+    assert variances[0] > 2 * variances[1] and variances[2] < variances[1] < 0.1
+
+
 def test_a_hybrid_of_one_denoiser_is_plain_sampling() -> None:
     for clip in (None, 1.0):
         denoise = network(0.4, clip=clip)
@@ -153,14 +179,26 @@ def test_a_hybrid_takes_its_bands_from_its_parts() -> None:
     torch.testing.assert_close(mixed, low(a(x, 20).x0()) + high(b(x, 20).x0()), rtol=1e-5, atol=1e-5)
 
 
+def test_weights_of_a_hybrid_are_gains_of_its_bands() -> None:
+    a, b = network(0.5), network(-1.0)
+    low, high = frequencies(SHAPE, (2.0,))
+    x = start(Key.of(0, 2), SHAPE)
+    parts = [(a, low), (b, high)]
+    mixed = hybrid(parts, weights=[3, 1])(x, 20).x0()
+    torch.testing.assert_close(mixed, 1.5 * low(a(x, 20).x0()) + 0.5 * high(b(x, 20).x0()), rtol=1e-5, atol=1e-5)
+    assert torch.equal(hybrid(parts, weights=[2, 2])(x, 20).x0(), hybrid(parts)(x, 20).x0())
+
+
 def test_mixes_refuse_what_does_not_fit() -> None:
     one = (network(0.1), view("identity"))
     for weights in ([1.0, 2.0], [-1.0], [0.0], [float("nan")]):
         with pytest.raises(ValueError, match="weights"):
             anagram([one], weights=weights)
+        with pytest.raises(ValueError, match="hybrid: expected 1 weights"):
+            hybrid([(one[0], frequencies(SHAPE, (2.0,))[0])], weights=weights)
     with pytest.raises(ValueError, match="one or more"):
         anagram([])
-    with pytest.raises(ValueError, match="one part or more"):
+    with pytest.raises(ValueError, match="hybrid: expected one or more"):
         hybrid([])
     with pytest.raises(ValueError, match="one process"):
         anagram([one, (network(0.1, clip=1.0), view("flip"))])(IMAGES, 5)

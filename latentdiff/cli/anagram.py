@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.illusions import classes_of, illusion_options
+from latentdiff.cli.illusions import classes_of, illusion_options, weights_of
 from latentdiff.cli.options import build
 from latentdiff.config.sampling import Sampling
 
@@ -28,7 +28,6 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
     multiple=True,
     help="The view through which each class is seen (default: identity and flip).",
 )
-@click.option("--weights", default=None, help="How much each view counts, as 0.6,0.4 (default: equally).")
 @click.option(
     "--patch", type=click.IntRange(1, 1024), default=None, help="Side of --view patches in pixels (default: a quarter)."
 )
@@ -41,7 +40,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], *
     seen_as = views or ("identity", "flip")
     if len(seen_as) != len(labels):
         raise click.UsageError(f"expected as many --label as --view, got {len(labels)} and {len(seen_as)}")
-    weights = _weights(values["weights"], len(labels))
+    weights = weights_of(values["weights"], len(labels))
     settings = build(Sampling, values)
 
     from latentdiff.cli import editing
@@ -61,6 +60,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], *
             parts,
             values["n"],
             weights=weights,
+            refine=values["refine"],
             settings=settings,
             seed=values["seed"],
             watch=Watch(progress=bar.update),
@@ -77,20 +77,9 @@ def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], *
         "views": list(seen_as),
         "labels": [pipeline.classes[label] for label in classes],
         "weights": weights,
+        "refine": values["refine"],
         "settings": pipeline.resolved(settings).model_dump(),
         "wrote": written,
     }
     result(answer, as_json=as_json, text=f"{values['n']} anagrams: {', '.join(written)}")
     return 0
-
-
-def _weights(text: str | None, n: int) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        weights = [float(part) for part in str(text).split(",")]
-    except ValueError:
-        weights = []
-    if len(weights) != n or not all(0 <= w < 1e6 for w in weights) or sum(weights) <= 0:
-        raise click.UsageError(f"--weights: expected {n} numbers of 0 or more such as 0.6,0.4, got {text!r}")
-    return weights

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.illusions import classes_of, illusion_options
+from latentdiff.cli.illusions import classes_of, illusion_options, weights_of
 from latentdiff.cli.options import build
 from latentdiff.config.sampling import Sampling
 
@@ -34,6 +34,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
     Low frequencies are drawn as the first class, high ones as the last. For models of pixels.
     """
     settings, sigmas = build(Sampling, values), _sigmas(values, len(labels))
+    weights = weights_of(values["weights"], len(labels))
 
     from latentdiff.bands import brightness_and_colour, frequencies
     from latentdiff.cli import editing
@@ -51,6 +52,8 @@ def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
             pipeline,
             list(zip(classes, bands, strict=True)),
             values["n"],
+            weights=weights,
+            refine=values["refine"],
             settings=settings,
             seed=values["seed"],
             watch=Watch(progress=bar.update),
@@ -67,6 +70,8 @@ def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
         "seed": values["seed"],
         "bands": [band.name for band in bands],
         "sigmas": None if values["colour"] else sigmas,
+        "weights": weights,
+        "refine": values["refine"],
         "labels": [pipeline.classes[label] for label in classes],
         "settings": pipeline.resolved(settings).model_dump(),
         "wrote": written,

@@ -26,9 +26,32 @@ def illusion_options(out: str) -> Callable[[F], F]:
         number = click.option(
             "-n", "--number", "n", type=click.IntRange(1, 1000), default=8, show_default=True, help="Number of images."
         )
-        return model_options(number(function))
+        weights = click.option(
+            "--weights", default=None, help="How much each class counts, as 0.6,0.4 (default: equally)."
+        )
+        refine = click.option(
+            "--refine",
+            type=click.IntRange(0, 100),
+            default=0,
+            show_default=True,
+            help="Make every move again so many times, noised back up in between: the classes agree better, for more work.",
+        )
+        return model_options(number(weights(refine(function))))
 
     return decorate
+
+
+def weights_of(text: str | None, n: int) -> list[float] | None:
+    """The numbers of --weights for ``n`` classes; a usage error for others."""
+    if text is None:
+        return None
+    try:
+        weights = [float(part) for part in str(text).split(",")]
+    except ValueError:
+        weights = []
+    if len(weights) != n or not all(0 <= w < 1e6 for w in weights) or sum(weights) <= 0:
+        raise click.UsageError(f"--weights: expected {n} numbers of 0 or more such as 0.6,0.4, got {text!r}")
+    return weights
 
 
 def classes_of(pipeline: Pipeline, labels: Sequence[str]) -> list[int]:

@@ -17,6 +17,7 @@ from latentdiff.mix import hybrid as hybrid_of
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import start
+from latentdiff.solve import both_ways, with_jumps
 from latentdiff.views import View, check_orthogonal
 
 COMMUTES = 0.05  # relative error up to which a view of latents is taken for a view of images
@@ -28,13 +29,15 @@ def anagram(
     n: int = 16,
     *,
     weights: Sequence[float] | None = None,
+    refine: int = 0,
     settings: Sampling | None = None,
     seed: int = 0,
     watch: Watch = SILENT,
 ) -> Drawn:
     """``n`` images, each of them of the class of every part when seen through its view (Geng et al. 2024, Visual Anagrams).
 
-    ``weights`` say how much each part counts. InputError for views that are not orthogonal, and in latent spaces for those that the decoder does not commute
+    ``weights`` say how much each part counts; every move is made 1 + ``refine`` times, noised back up in between, which lets the parts
+    agree (the composed scores are not those of any noised distribution: Du et al. 2023, section 4). InputError for views that are not orthogonal, and in latent spaces for those that the decoder does not commute
     with (see :func:`codec_error`).
     """
     for _, view in parts:
@@ -47,7 +50,7 @@ def anagram(
     seen = [
         (denoiser, view) for denoiser, (_, view) in zip(_denoisers(pipeline, parts, settings, n), parts, strict=True)
     ]
-    return _drawn(pipeline, anagram_of(seen, weights=weights), n, settings, seed, watch)
+    return _drawn(pipeline, anagram_of(seen, weights=weights), n, refine, settings, seed, watch)
 
 
 def hybrid(
@@ -55,20 +58,23 @@ def hybrid(
     parts: Sequence[tuple[int | str | None, Band]],
     n: int = 16,
     *,
+    weights: Sequence[float] | None = None,
+    refine: int = 0,
     settings: Sampling | None = None,
     seed: int = 0,
     watch: Watch = SILENT,
 ) -> Drawn:
     """``n`` images whose bands are each of the class of its part (Geng et al. 2024, Factorized Diffusion). InputError for latent models.
 
-    The bands have to sum to the identity, see :mod:`latentdiff.bands`.
+    The bands have to sum to the identity, see :mod:`latentdiff.bands`; unequal ``weights`` raise one band's contrast against the others; ``refine`` as
+    for :func:`anagram`.
     """
     if not isinstance(pipeline.codec, IdentityCodec):
         raise InputError("hybrid: bands of latents are not bands of the image; expected a model of pixels")
     mixed = [
         (denoiser, band) for denoiser, (_, band) in zip(_denoisers(pipeline, parts, settings, n), parts, strict=True)
     ]
-    return _drawn(pipeline, hybrid_of(mixed), n, settings, seed, watch)
+    return _drawn(pipeline, hybrid_of(mixed, weights=weights), n, refine, settings, seed, watch)
 
 
 @torch.no_grad()
@@ -100,7 +106,17 @@ def _denoisers(
     return [made[label] for label, _ in parts]
 
 
-def _drawn(pipeline: Pipeline, denoise: Denoiser, n: int, settings: Sampling | None, seed: int, watch: Watch) -> Drawn:
+def _drawn(
+    pipeline: Pipeline,
+    denoise: Denoiser,
+    n: int,
+    refine: int,
+    settings: Sampling | None,
+    seed: int,
+    watch: Watch,
+) -> Drawn:
     key = key_of(pipeline, seed, n)
     step, levels = pipeline.plan(settings or Sampling())
+    if refine:
+        step, levels = both_ways(step, pipeline.schedule), with_jumps(levels, length=1, times=1 + refine)
     return drawn(pipeline, denoise, start(key, pipeline.codec.latent_shape), levels, step, key, watch)
