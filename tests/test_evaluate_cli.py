@@ -48,11 +48,13 @@ def test_a_denoiser_run_has_every_part(
     assert found["parts"] == ["vae", "samples", "denoiser", "reconstruction"]
     assert found["data"] == "tiny.npz" and found["split"] == "test" and found["resampling"]["resamples"] == 20
     vae, samples, denoiser = found["vae"], found["samples"], found["denoiser"]
-    for name in ("psnr", "ssim", "rmse", "perceptual", "fd", "kl_nats"):
+    for name in ("psnr", "ssim", "rmse", "perceptual", "kl_nats"):
         assert vae[name]["low"] < vae[name]["value"] < vae[name]["high"]
+    for fd in (vae["fd"], samples["fd"]):  # of 12 images with 96 features each
+        assert fd["value"] > 0 and fd["low"] is None and fd["corrected"] is None and fd["resamples"] is None
     assert vae["n"] == 12 and vae["latent_units"] == 4 and vae["perceptual"]["network"] == "mnist"
     for side in (samples, samples["floor"]):
-        for name in ("fd", "kd", "precision", "recall", "density", "coverage", "confident"):
+        for name in ("kd", "precision", "recall", "density", "coverage", "confident"):
             assert side[name]["low"] <= side[name]["value"] <= side[name]["high"]
         assert side["n"] == 12 and side["reference"] == {"name": "tiny.npz test", "n": 12}
         assert side["features"]["name"] == "mnist" and len(side["features"]["sha256"]) == 64
@@ -63,7 +65,7 @@ def test_a_denoiser_run_has_every_part(
     assert denoiser["loss"]["low"] < denoiser["loss"]["value"] < denoiser["loss"]["high"]
     assert [each["t"] for each in found["reconstruction"]] == [2, 5, 10]
     assert all(each[kind]["n"] == 8 for each in found["reconstruction"] for kind in ("one_step", "iterative"))
-    assert any("fewer than 5000" in line for line in found["warnings"])
+    assert sum("no interval below 432 on a side" in line for line in found["warnings"]) == 2, "samples, and the VAE"
     names = [
         "evaluation.json",
         "vae.png",
@@ -187,6 +189,59 @@ def test_pairs_are_compared_one_by_one(cli: Callable, tmp_path: Path) -> None:
     assert found["pairs"]["perceptual"]["value"] > 0 and found["pairs"]["perceptual"]["network"] == "mnist"
 
 
+def folder(place: Path, images: np.ndarray, names: list[str]) -> None:
+    place.mkdir(parents=True)
+    for image, name in zip(images, names, strict=True):
+        Image.fromarray(image).save(place / name)
+
+
+def test_pairs_of_folders_are_those_of_their_names(cli: Callable, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    names = [f"{k}.png" for k in range(6)]
+    folder(tmp_path / "a", images, names)
+    folder(tmp_path / "same", images, names)
+    command = "evaluate --images a --reference {} --paired --resamples 0 --features mnist --json --out {}"
+    found = cli(command.format("same", tmp_path / "o"), cwd=tmp_path)
+    assert found.code == 0 and json.loads(found.out)["pairs"]["identical"] == 6
+    assert json.loads(found.out)["pairs"]["psnr"]["value"] is None, "infinite"
+    folder(tmp_path / "other", images[1:], names[1:])
+    (tmp_path / "a" / "5.png").unlink()
+    found = cli(command.format("other", tmp_path / "o"), cwd=tmp_path)
+    assert (
+        found.code == 1
+        and "the same file names in both folders, found 2 without a partner, the first 0 in a" in found.err
+    )
+
+
+def test_identical_pairs_do_not_hide_the_psnr_of_the_others(cli: Callable, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    other = images.copy()
+    other[2:] = 255 - other[2:]
+    np.savez(tmp_path / "a.npz", x=images)
+    np.savez(tmp_path / "b.npz", x=other)
+    options = "--images a.npz --reference b.npz --paired --resamples 0 --features mnist"
+    found = evaluated(cli, tmp_path, tmp_path / "o", f"{options} --json")["pairs"]
+    mse = ((images[2:] / 255.0 - other[2:] / 255.0) ** 2).mean((1, 2))
+    assert found["identical"] == 2 and found["psnr"]["value"] == pytest.approx((-10 * np.log10(mse)).mean())
+    out = cli(f"evaluate {options} --out {tmp_path / 'o'}", cwd=tmp_path).out
+    assert "2 identical pairs left out" in out
+
+
+def test_classes_of_image_sets_are_named_as_the_network_numbers_them(cli: Callable, tmp_path: Path) -> None:
+    data = load_dataset("mnist5k")
+    assert data.test.labels is not None
+    for digit in (1, 3, 7):
+        chosen = data.test.images[data.test.labels == digit][:5, 0].numpy()
+        for side in ("a", "b"):
+            folder(tmp_path / side / str(digit), chosen, [f"{k}.png" for k in range(5)])
+    found = cli(
+        f"evaluate --images a --reference b --resamples 0 --features mnist --out {tmp_path / 'o'}", cwd=tmp_path
+    )
+    table = found.out.split("by class")[1]
+    rows = [line.split()[1] for line in table.splitlines() if line.split()[1:2] and line.split()[1].isdigit()]
+    assert found.code == 0 and rows == ["1", "3", "7"], found.out
+
+
 def test_people_read_tables_that_name_the_network(
     cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path
 ) -> None:
@@ -202,7 +257,9 @@ def test_people_read_tables_that_name_the_network(
         "real images",
     ):
         assert text in out
-    assert "warning: 12 images against 12: with fewer than 5000" in err
+    assert (
+        "warning: 12 images against 12: a Frechet distance of the 96 features of mnist has no interval below 432" in err
+    )
     digits(tmp_path)
     code, out, err = cli(
         f"evaluate --images ours.npz --reference theirs.npz --resamples 0 --out {tmp_path}/o", cwd=tmp_path
@@ -227,6 +284,7 @@ def test_a_guidance_of_zero_samples_without_classes(
         ("--paired", "needs --images"),
         ("--images a.npz", "compared with --reference"),
         ("--images a.npz --reference mnist5k --what vae", "--what is about a run"),
+        ("--images a.npz --reference mnist5k --perceptual mnist", "--perceptual is for pairs of images"),
         ("--images a.npz --reference mnist5k -n 7", "-n is about a run"),
         ("--images a.npz --reference mnist5k --guidance 2", "--guidance is about a run"),
         ("--resamples 5", "expected 0 (no intervals) or 20 and more, got 5"),

@@ -118,6 +118,16 @@ def test_features_of_another_network_are_never_compared() -> None:
         evaluate.score_features(features, reference)
 
 
+def test_a_distance_of_too_few_images_has_no_interval() -> None:
+    """Of four features: 18 images are enough (docs/evaluation.md), 17 are not."""
+    x, y = (torch.randn(18, 4, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (1, 2))
+    for score in (frechet_score, paired_frechet_score):
+        enough, few = score(x, y, QUICK), score(x[:17], y[:17], QUICK)
+        assert enough.low is not None and enough.corrected is not None and enough.resamples == 40
+        assert few.low is None and few.high is None and few.corrected is None
+        assert few.value == pytest.approx(frechet(moments(x[:17]), moments(y[:17])))
+
+
 @pytest.mark.parametrize(("mine", "real", "count"), [(4999, 5000, 1), (5000, 4999, 1), (5000, 5000, 0)])
 def test_fewer_than_5000_images_are_warned_of(mine: int, real: int, count: int) -> None:
     reference = Reference.of(noise(10, seed=1), network())

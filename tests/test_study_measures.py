@@ -17,7 +17,7 @@ from latentdiff.study.class_guidance import within_classes
 from latentdiff.study.forward_process import Numbers as ForwardNumbers
 from latentdiff.study.forward_process import _theory, _walks
 from latentdiff.study.judge import few
-from latentdiff.study.noise_measures import at_equal_noise, idle_share, linear_guess, log_snr
+from latentdiff.study.noise_measures import at_equal_noise, common_span, idle_share, linear_guess, log_snr
 from latentdiff.study.noise_schedule_study import PROCESSES
 from latentdiff.study.paths import measure_frames, pairs_of
 from latentdiff.study.pick import indices_by_class
@@ -79,13 +79,16 @@ def test_levels_that_show_nothing_are_counted() -> None:
 
 
 def test_equal_errors_at_equal_noise_compare_as_equal() -> None:
-    for process in PROCESSES:
-        schedule = make_schedule(ScheduleConfig(kind=process.kind, T=process.T, beta_start=process.beta))
-        levels = list(range(1, schedule.T + 1))
-        errors = [1 / (1 + math.exp(-value)) for value in log_snr(schedule, 0.2).tolist()]
-        if process.T != 200:  # whose few levels leave gaps
-            assert at_equal_noise(schedule, 0.2, levels, errors) == pytest.approx(0.5, abs=0.02)
-    assert at_equal_noise(schedule, 0.2, [3, 900, 500], [2.0, 2.0, 2.0]) == pytest.approx(2.0)
+    """Whatever levels a process has: errors that depend on the noise alone average to the same."""
+    schedules = [make_schedule(ScheduleConfig(kind=p.kind, T=p.T, beta_start=p.beta)) for p in PROCESSES]
+    at = [log_snr(schedule, 0.2).tolist() for schedule in schedules]
+    span = common_span(at)
+    assert -4 < span[0] < -3 and 0 < span[1] < 1, "constant 0.001 ends early, constant 0.1 starts late"
+    found = [at_equal_noise(mine, [1 / (1 + math.exp(-value)) for value in mine], span) for mine in at]
+    assert found == pytest.approx([found[0]] * 4, rel=0.01)
+    assert at_equal_noise([-4.0, 1.0, 0.0], [2.0, 2.0, 2.0], span) == pytest.approx(2.0)
+    with pytest.raises(ValueError, match="within the measured"):
+        at_equal_noise([-1.0, 1.0], [2.0, 2.0], span)
 
 
 def test_a_straight_path_has_no_detour_and_a_bent_one_its_length() -> None:

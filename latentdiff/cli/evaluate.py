@@ -39,7 +39,7 @@ PARTS = ("vae", "samples", "denoiser", "reconstruction")  # as latentdiff.evalua
 @click.option(
     "--paired",
     is_flag=True,
-    help="Also compare image k of --images with image k of --reference (folders: in the order of their paths).",
+    help="Also compare image k of --images with image k of --reference (folders: by their file names).",
 )
 @options_of(DataOptions, skip=("flip", "crop"))
 @click.option(
@@ -198,6 +198,12 @@ def _check(ctx: click.Context, values: dict[str, Any]) -> None:
             if name in given and name != "seed":
                 flag = "-n" if name == "n" else f"--{name.replace('_', '-')}"
                 raise click.UsageError(f"{flag} is about a run, it does not go with --images")
+    if values["images"] is not None and not values["paired"]:
+        for name in ("perceptual", "perceptual_weights"):
+            if name in given:
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} is for pairs of images, with --images it needs --paired"
+                )
     if 0 < values["resamples"] < LEAST_RESAMPLES:
         raise click.UsageError(
             f"--resamples: expected 0 (no intervals) or {LEAST_RESAMPLES} and more, got {values['resamples']}"

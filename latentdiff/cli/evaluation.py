@@ -18,7 +18,7 @@ from latentdiff.cli.options import build
 from latentdiff.cli.report import SamplingBar, note, result
 from latentdiff.cli.scores import model_tables, sets_tables, show
 from latentdiff.cli.training import read_data
-from latentdiff.components import load_vae
+from latentdiff.components import holds_vae_alone, load_vae
 from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import DataOptions
 from latentdiff.data.fit import Fit
@@ -43,7 +43,7 @@ FLATTERED = (
 def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling, *, as_json: bool) -> int:
     """Measure a run or checkpoint."""
     checkpoint = _find(values["run"], values["runs"])
-    device = resolve_device(values["device"])
+    device = _device(values["device"])
     model = _model(checkpoint, device)
     parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
     if isinstance(model, Pipeline):
@@ -92,10 +92,9 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
         for line in sides[-1].notes:
             note(f"{name}: {line}")
     mine, other = sides
-    if values["paired"] and mine.images.shape != other.images.shape:
-        found = f"{list(mine.images.shape)} and {list(other.images.shape)}"
-        raise InputError(f"--paired needs as many images of one shape on both sides, got {found}")
-    device = resolve_device(values["device"])
+    if values["paired"]:
+        evaluate.check_pairs(mine, other)
+    device = _device(values["device"])
     classes = other.classes or mine.classes
     judge = _judge(values, tuple(mine.images.shape[1:]), classes, device)
     check_place(values["out"] / RESULT)
@@ -118,7 +117,8 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     save_sets_figure((mine.images, other.images), names, request.out / "images.png", paired=values["paired"])
     answer = {"images": mine.name, "split": values["split"], **scores.as_dict()}
     answer["pairs"] = None if pairs is None else pairs.as_dict()
-    tables, warnings = sets_tables(scores, pairs, classes), evaluate.few_images(scores)
+    numbered = judge.network.class_names or classes  # the classes in the tables are numbered as the network's
+    tables, warnings = sets_tables(scores, pairs, numbered), evaluate.few_images(scores)
     told = Told(f"{mine.name} against {other.name}", answer, tables, warnings, ("images.png",))
     return _tell(values, told, as_json=as_json)
 
@@ -154,10 +154,19 @@ def _tell(values: dict[str, Any], told: Told, *, as_json: bool) -> int:
     return 0
 
 
+def _device(name: str) -> torch.device:
+    """The device that is asked for, or the CPU in place of one without the float64 that statistics are computed in."""
+    device = resolve_device(name)
+    if device.type != "mps":
+        return device
+    note("mps has no float64, which the figures are computed in: measuring on the CPU")
+    return torch.device("cpu")
+
+
 def _find(run: str | None, runs: str) -> Checkpoint:
     if run is not None:
         return locate(Path(run))
-    checkpoint = newest(Path(runs), wanted=lambda index: True)
+    checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index or holds_vae_alone(index))
     if checkpoint is None:
         raise InputError(f"no runs in {runs}/; make one with `latentdiff train-vae`, or give --images and --reference")
     note(f"using {checkpoint.folder}")
@@ -166,7 +175,12 @@ def _find(run: str | None, runs: str) -> Checkpoint:
 
 def _model(checkpoint: Checkpoint, device: torch.device) -> Pipeline | VAE:
     """The denoiser of a checkpoint with all that goes with it, or its VAE where it holds nothing else."""
-    if "denoiser" in checkpoint.json(INDEX):
+    index = checkpoint.json(INDEX)
+    if "restorer" in index:
+        raise InputError(
+            f"{checkpoint.folder}: is of cold diffusion, which `latentdiff evaluate` does not measure; score what `sample-cold` draws with --images"
+        )
+    if "denoiser" in index:
         return from_checkpoint(checkpoint).to(device)
     return load_vae(checkpoint)[0].to(device)
 
@@ -228,6 +242,9 @@ def _judge(
 def _warnings(scores: evaluate.ModelScores, *, latent: bool) -> tuple[str, ...]:
     """What a reader must know before the figures."""
     found = () if scores.samples is None else evaluate.few_images(scores.samples.samples)
+    if scores.vae is not None and scores.vae.features is not None and scores.vae.dim is not None:
+        n = scores.vae.pairs.n
+        found += evaluate.few(n, n, scores.vae.features, scores.vae.dim)
     networks = {part.samples.features for part in (scores.samples,) if part is not None}
     networks |= {part.features for part in (scores.vae,) if part is not None and part.features is not None}
     if latent and "mnist" in networks:

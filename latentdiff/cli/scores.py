@@ -37,7 +37,9 @@ def show(title: str, tables: Sequence[Table], out: str, *, intervals: Mapping[st
     for table in tables:
         console.print(table)
     if intervals["resamples"]:
-        click.echo(f"in brackets: {intervals['level']:.4g} intervals, {intervals['resamples']} resamples")
+        click.echo(
+            f"in brackets: {intervals['level']:.4g} intervals, {intervals['resamples']} resamples or fewer (evaluation.json)"
+        )
     click.echo(f"figures and evaluation.json: {out}")
 
 
@@ -100,8 +102,9 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _pair_rows(pairs: PairScores) -> list[tuple[str, Score]]:
+    same = f" ({pairs.identical} identical pairs left out)" if 0 < pairs.identical < pairs.n else ""
     rows = [
-        ("PSNR in dB, higher is better", pairs.psnr),
+        (f"PSNR in dB, higher is better{same}", pairs.psnr),
         ("SSIM, at most 1", pairs.ssim),
         ("RMSE of pixels in 0..1", pairs.rmse),
     ]

@@ -14,7 +14,7 @@ from latentdiff.evaluate.bound import Bits, bits_per_dimension
 from latentdiff.evaluate.cache import FeatureCache, cache_folder
 from latentdiff.evaluate.classes import ClassScore
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
-from latentdiff.evaluate.images import SampleScores, few_images, score_features, score_images
+from latentdiff.evaluate.images import SampleScores, few, few_images, score_features, score_images
 from latentdiff.evaluate.model import (
     PARTS,
     ModelScores,
@@ -29,7 +29,7 @@ from latentdiff.evaluate.model import (
 )
 from latentdiff.evaluate.neighbors import Neighbors, NeighborScores, find_neighbors, score_neighbors
 from latentdiff.evaluate.pairs import PairScores, as_pixels, score_pairs
-from latentdiff.evaluate.read import ImageSet, read_images, split_of
+from latentdiff.evaluate.read import ImageSet, check_pairs, read_images, split_of
 from latentdiff.evaluate.reconstruct import (
     Reconstruction,
     ReconstructionScores,
@@ -68,6 +68,7 @@ __all__ = [
     "as_pixels",
     "bits_per_dimension",
     "cache_folder",
+    "check_pairs",
     "draw_samples",
     "encode_all",
     "evaluate_denoiser",
@@ -75,6 +76,7 @@ __all__ = [
     "evaluate_reconstruction",
     "evaluate_samples",
     "evaluate_vae",
+    "few",
     "few_images",
     "find_neighbors",
     "loss_by_level",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,10 @@ from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.classes import ClassScore, class_table, histogram_of
 from latentdiff.evaluate.reference import Reference
 from latentdiff.evaluate.score import (
+    ROOM,
     Resampling,
     Score,
+    cramped,
     frechet_score,
     kernel_score,
     mean_score,
@@ -43,6 +46,7 @@ class SampleScores:
     reference: str
     features: str
     features_sha256: str
+    dim: int
     fd: Score
     kd: Score
     precision: Score
@@ -60,7 +64,7 @@ class SampleScores:
         return {
             "n": self.n,
             "reference": {"name": self.reference, "n": self.reference_n},
-            "features": {"name": self.features, "sha256": self.features_sha256},
+            "features": {"name": self.features, "sha256": self.features_sha256, "dim": self.dim},
             **{name: None if score is None else score.as_dict() for name, score in scores.items()},
             "histogram": self.histogram,
             "per_class": [each.as_dict() for each in self.per_class],
@@ -103,6 +107,7 @@ def score_features(
         reference=reference.name,
         features=features.network,
         features_sha256=features.sha256,
+        dim=features.values.shape[1],
         fd=frechet_score(features.values, base.values, chosen),
         kd=kernel_score(features.values, base.values, chosen),
         precision=proportion_score(manifold.precision, n, chosen),
@@ -118,9 +123,19 @@ def score_features(
 
 def few_images(scores: SampleScores) -> tuple[str, ...]:
     """A warning where either side is so small that the Frechet distance is mostly the bias of its size; else ()."""
-    if min(scores.n, scores.reference_n) >= FEW:
+    return few(scores.n, scores.reference_n, scores.features, scores.dim)
+
+
+def few(n: int, reference_n: int, features: str, dim: int) -> tuple[str, ...]:
+    """As :func:`few_images`, of the numbers alone."""
+    counts = f"{n} images against {reference_n}"
+    if cramped(n, reference_n, dim):
+        least = math.ceil(ROOM * dim)
+        return (
+            f"{counts}: a Frechet distance of the {dim} features of {features} has no interval below {least} on a side, and is mostly bias; compare only equal numbers",
+        )
+    if min(n, reference_n) >= FEW:
         return ()
-    counts = f"{scores.n} images against {scores.reference_n}"
     return (
         f"{counts}: with fewer than {FEW} on a side the Frechet distance is mostly bias; compare only equal numbers",
     )

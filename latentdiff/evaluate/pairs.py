@@ -16,17 +16,21 @@ from latentdiff.metrics import psnr, rmse, ssim
 
 @dataclass(frozen=True)
 class PairScores:
-    """Means over ``n`` pairs: ``psnr`` in dB, ``ssim``, ``rmse`` of pixels in [0, 1], ``perceptual`` by the named network."""
+    """Means over ``n`` pairs: ``psnr`` in dB, ``ssim``, ``rmse`` of pixels in [0, 1], ``perceptual`` by the named network.
+
+    ``identical`` pairs have an infinite PSNR: its mean is that of the others, where there are any.
+    """
 
     n: int
     psnr: Score
     ssim: Score
     rmse: Score
+    identical: int = 0
     perceptual: Score | None = None
     perceptual_network: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        values: dict[str, Any] = {"n": self.n}
+        values: dict[str, Any] = {"n": self.n, "identical": self.identical}
         values |= {name: getattr(self, name).as_dict() for name in ("psnr", "ssim", "rmse")}
         if self.perceptual is not None:
             values["perceptual"] = {**self.perceptual.as_dict(), "network": self.perceptual_network}
@@ -59,8 +63,10 @@ def score_pairs(
     if not len(a):
         raise InputError("pairs need at least one image on each side, got none")
     chosen = resampling or Resampling()
-    mean_psnr, mean_ssim, mean_rmse = (mean_score(measure(a, b), chosen) for measure in (psnr, ssim, rmse))
-    scores = PairScores(len(a), mean_psnr, mean_ssim, mean_rmse)
+    decibels, same = psnr(a, b), (a == b).flatten(1).all(1)
+    apart = decibels if bool(same.all()) else decibels[~same]
+    of_psnr, of_ssim, of_rmse = (mean_score(each, chosen) for each in (apart, ssim(a, b), rmse(a, b)))
+    scores = PairScores(len(a), of_psnr, of_ssim, of_rmse, identical=int(same.sum()))
     if perceptual is None:
         return scores
     distance = perceptual_distance(perceptual, as_pixels(a), as_pixels(b), batch=batch)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from latentdiff.data.folder import read_folder
 from latentdiff.data.idx import has_idx
 from latentdiff.data.npz import load_npz
 from latentdiff.data.part import Part, number_labels
+from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -24,13 +25,30 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images uint8 [N, C, H, W] called ``name``; labels int64 [N] and the class names where known; what was converted."""
+    """Images uint8 [N, C, H, W] called ``name``; labels int64 [N] and the class names where known; what was converted.
+
+    ``paths``: those of a folder's images, relative to it and without their suffix.
+    """
 
     name: str
     images: Tensor
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    paths: tuple[str, ...] | None = None
+
+
+def check_pairs(mine: ImageSet, other: ImageSet) -> None:
+    """InputError unless image k of one set is the partner of image k of the other: as many, of one shape, folders with the same names."""
+    if mine.paths is not None and other.paths is not None and mine.paths != other.paths:
+        alone = sorted(set(mine.paths) ^ set(other.paths))
+        where = mine.name if alone and alone[0] in mine.paths else other.name
+        raise InputError(
+            f"--paired needs the same file names in both folders, found {len(alone)} without a partner, the first {shown(alone[0])} in {where}"
+        )
+    if mine.images.shape != other.images.shape:
+        found = f"{list(mine.images.shape)} and {list(other.images.shape)}"
+        raise InputError(f"--paired needs as many images of one shape on both sides, got {found}")
 
 
 def split_of(data: Dataset, split: str) -> ImageSet:
@@ -69,11 +87,12 @@ def _of_file(path: Path, fit: Fit) -> ImageSet:
 
 def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:
     found = read_folder(path, fit)
-    part, name = found.images, str(path)
+    part, name, paths = found.images, str(path), found.paths
     if found.splits is not None:
-        rows = np.array([place == split for place in found.splits])
-        part, name = part.take(np.flatnonzero(rows)), f"{path} {split}"
-    return _image_set(name, part, fit, classes=found.classes, notes=found.notes)
+        rows = np.flatnonzero(np.array([place == split for place in found.splits]))
+        part, name, paths = part.take(rows), f"{path} {split}", tuple(found.paths[row] for row in rows)
+    stems = tuple(path[: path.rindex(".")] for path in paths)
+    return replace(_image_set(name, part, fit, classes=found.classes, notes=found.notes), paths=stems)
 
 
 def _of_npz(path: Path, split: str, fit: Fit) -> ImageSet:

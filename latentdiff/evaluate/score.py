@@ -22,6 +22,8 @@ from latentdiff.metrics import (
 from latentdiff.metrics.halves import Halves, distance_interval, random_half
 from latentdiff.metrics.halves_frechet import LARGE_DIMENSION, LARGE_RESAMPLES
 
+ROOM = 4.5  # images a side for each dimension of the features that an interval of a Frechet distance needs (docs/evaluation.md)
+
 
 @dataclass(frozen=True)
 class Resampling:
@@ -40,27 +42,32 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Score:
-    """A figure as it was measured; without resampling ``low``, ``high`` and ``corrected`` (for bias) are None."""
+    """A figure as it was measured; ``low``, ``high`` and ``corrected`` (for bias) are None without resampling and for Frechet distances of too few images.
+
+    ``resamples``: how many made the interval (0: it has a closed form).
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
     corrected: float | None = None
+    resamples: int | None = None
 
     @classmethod
     def of(cls, interval: Interval) -> Score:
         """The score of a bootstrap interval."""
-        return cls(interval.estimate, interval.low, interval.high, interval.corrected)
+        return cls(interval.estimate, interval.low, interval.high, interval.corrected, interval.resamples)
 
     def times(self, factor: float) -> Score:
         """The figure in other units."""
         low, high, corrected = (None if v is None else factor * v for v in (self.low, self.high, self.corrected))
-        return Score(factor * self.value, low, high, corrected)
+        return Score(factor * self.value, low, high, corrected, self.resamples)
 
-    def as_dict(self) -> dict[str, float | None]:
+    def as_dict(self) -> dict[str, float | int | None]:
         """For JSON: what is infinite (the PSNR of an identical pair) is None, since JSON knows no infinity."""
         values = {"value": self.value, "low": self.low, "high": self.high, "corrected": self.corrected}
-        return {key: value if value is None or math.isfinite(value) else None for key, value in values.items()}
+        known = {key: value if value is None or math.isfinite(value) else None for key, value in values.items()}
+        return {**known, "resamples": self.resamples}
 
 
 def mean_score(values: Tensor, resampling: Resampling) -> Score:
@@ -82,9 +89,14 @@ def proportion_score(share: float, n: int, resampling: Resampling) -> Score:
     return share_score(torch.arange(n) < round(share * n), resampling)
 
 
+def cramped(n: int, m: int, dim: int) -> bool:
+    """Whether so few images have ``dim`` features each that the bias of a Frechet distance can be neither measured nor removed."""
+    return min(n, m) < ROOM * dim
+
+
 def frechet_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
-    """The Frechet distance of features float64 [N, D] and [M, D]."""
-    if not resampling.count:
+    """The Frechet distance of features float64 [N, D] and [M, D], with an interval where that many images allow one."""
+    if not resampling.count or cramped(len(x), len(y), x.shape[1]):
         return Score(frechet(moments(x), moments(y)))
     return Score.of(bootstrap_frechet(x, y, **resampling.options()))
 
@@ -102,8 +114,8 @@ def paired_frechet_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
     Pairs are resampled as pairs: what chance put into the images it put into the copies too, so that the distance has
     neither the bias nor the spread of two independent sets.
     """
-    if not resampling.count:
-        return frechet_score(x, y, resampling)
+    if not resampling.count or cramped(len(x), len(y), x.shape[1]):
+        return Score(frechet(moments(x), moments(y)))
     generator = torch.Generator().manual_seed(resampling.seed)
     count = min(resampling.count, LARGE_RESAMPLES) if x.shape[1] >= LARGE_DIMENSION else resampling.count
     estimate = frechet(moments(x), moments(y))

@@ -34,6 +34,7 @@ class VAEScores:
     kl: Score
     active_units: int
     latent_units: int
+    dim: int | None = None  # of the features
 
     @property
     def collapsed(self) -> bool:
@@ -102,4 +103,5 @@ def score_vae(
         kl=mean_score(made.kl, chosen),
         active_units=int((variance > ACTIVE).sum()),
         latent_units=variance.numel(),
+        dim=None if reference is None else reference.network.dim,
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from latentdiff.schedule import Schedule
 
 IDLE = -4.0  # log-SNR below which an image cannot be told from noise
-SPAN = (-4.0, 4.0)  # of log-SNR: where losses at equal noise are compared
 
 
 def log_snr(schedule: Schedule, power: float) -> Tensor:
@@ -33,9 +31,16 @@ def linear_guess(schedule: Schedule, power: float) -> float:
     return float((signal / (signal + schedule.sigma[1:].square())).mean())
 
 
-def at_equal_noise(schedule: Schedule, power: float, levels: Sequence[int], errors: Sequence[float]) -> float:
-    """Errors measured at ``levels``, averaged evenly over log-SNR in SPAN; linear between the levels, constant beyond them."""
-    at = log_snr(schedule, power)[torch.tensor(levels) - 1].numpy()
+def at_equal_noise(at: Sequence[float], errors: Sequence[float], span: tuple[float, float]) -> float:
+    """Errors measured at the log-SNRs ``at``, averaged evenly over a ``span`` of log-SNR that they cover; linear in between. ValueError beyond them."""
+    low, high = span
+    if not min(at) <= low < high <= max(at):
+        raise ValueError(f"expected a span within the measured {min(at):g} to {max(at):g}, got {low:g} to {high:g}")
     order = np.argsort(at)
-    grid = np.linspace(*SPAN, 81)
-    return float(np.interp(grid, at[order], np.array(errors)[order]).mean())
+    grid = np.linspace(low, high, 81)
+    return float(np.interp(grid, np.array(at)[order], np.array(errors)[order]).mean())
+
+
+def common_span(measured: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The log-SNRs that all of several processes have, each given by those it was measured at: nothing is guessed beyond them."""
+    return max(min(at) for at in measured), min(max(at) for at in measured)

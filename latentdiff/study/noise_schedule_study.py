@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from latentdiff.config.diffusion import ScheduleKind
@@ -26,7 +27,7 @@ from latentdiff.study import schedule_pages
 from latentdiff.study.judge import Judge, drawn, sampling
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
-from latentdiff.study.noise_measures import at_equal_noise
+from latentdiff.study.noise_measures import at_equal_noise, log_snr
 from latentdiff.study.pool import pooled
 from latentdiff.study.report import Report
 from latentdiff.study.training import Trained, epochs_in_steps, pipeline_of, train_denoiser
@@ -105,9 +106,14 @@ class Found:
         """alpha-bar at the last level."""
         return float(self.pipeline.schedule.alpha[-1] ** 2)
 
-    def at_equal_noise(self, power: float) -> float:
+    def measured_at(self, power: float) -> list[float]:
+        """The log-SNRs of the levels at which the test error was measured."""
+        at: list[float] = log_snr(self.pipeline.schedule, power)[torch.tensor(self.by_level.levels) - 1].tolist()
+        return at
+
+    def at_equal_noise(self, power: float, span: tuple[float, float]) -> float:
         """The test error of eps over noise levels that are the same for every process."""
-        return at_equal_noise(self.pipeline.schedule, power, self.by_level.levels, self.by_level.eps)
+        return at_equal_noise(self.measured_at(power), self.by_level.eps, span)
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:

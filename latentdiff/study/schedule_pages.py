@@ -13,7 +13,7 @@ from latentdiff.evaluate import SampleScores
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.judge import Judge, distance, measured
 from latentdiff.study.lab import Lab
-from latentdiff.study.noise_measures import IDLE, SPAN, idle_share, linear_guess, log_snr
+from latentdiff.study.noise_measures import IDLE, common_span, idle_share, linear_guess, log_snr
 from latentdiff.study.report import Block, Cell, Picture, Report, Section, Table, Words
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def _grids(lab: Lab, found: Sequence[Found]) -> Picture:
 
 
 def _scores(found: Sequence[Found], floor: SampleScores, power: float) -> Table:
+    span = _span(found, power)
     rows: list[tuple[Cell, ...]] = [
         (
             each.process.name,
@@ -97,7 +98,7 @@ def _scores(found: Sequence[Found], floor: SampleScores, power: float) -> Table:
             *distance(each.scores.fd),
             each.test_loss,
             each.train_loss,
-            each.at_equal_noise(power),
+            each.at_equal_noise(power, span),
             *(
                 measured(score)
                 for score in (each.back[1].iterative.rmse, each.back[1].iterative.ssim, each.back[1].iterative.psnr)
@@ -120,7 +121,7 @@ def _scores(found: Sequence[Found], floor: SampleScores, power: float) -> Table:
     )
     caption = (
         "FD of samples; losses of ε at the end; RMSE, SSIM and PSNR of held-out images noised to T/4 and brought back, each with its own "
-        f"original. “At equal noise”: averaged evenly over log-SNR from {SPAN[0]:g} to {SPAN[1]:g} instead of over the levels of the process."
+        f"original. “At equal noise”: averaged evenly over the log-SNRs that all processes have, {span[0]:.2g} to {span[1]:.2g}, instead of over the levels of each."
     )
     return Table("scores", columns, tuple(rows), caption)
 
@@ -169,8 +170,7 @@ def _explained(lab: Lab, found: Sequence[Found], power: float) -> Picture:
     by_noise, spread, guess = [], [], []
     for k, each in enumerate(found):
         at = log_snr(each.pipeline.schedule, power)
-        mine = at[torch.tensor(each.by_level.levels) - 1].tolist()
-        by_noise.append(Curve(each.process.name, mine, each.by_level.eps, "marked", color=k))
+        by_noise.append(Curve(each.process.name, each.measured_at(power), each.by_level.eps, "marked", color=k))
         order = torch.linspace(0, len(at) - 1, min(len(at), 400)).round().long()
         spread.append(Curve(each.process.name, at[order].tolist(), ((order + 1) / len(at)).tolist(), color=k))
         levels = torch.tensor(each.by_level.levels)
@@ -202,12 +202,17 @@ def _explained(lab: Lab, found: Sequence[Found], power: float) -> Picture:
     )
 
 
+def _span(found: Sequence[Found], power: float) -> tuple[float, float]:
+    return common_span([each.measured_at(power) for each in found])
+
+
 def _reasons(found: Sequence[Found], power: float) -> Iterator[Words]:
+    span = _span(found, power)
     for each in found:
         yield Words(
             f"{each.process.name}: {idle_share(each.pipeline.schedule, power):.0%} of the levels lie below a log-SNR of {IDLE:g}, where nothing of the image can be "
             f"seen. The best linear guess alone has a loss of {linear_guess(each.pipeline.schedule, power):.3g}; the network's is {each.test_loss:.3g}, and "
-            f"{each.at_equal_noise(power):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
+            f"{each.at_equal_noise(power, span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
             "finding",
         )
 
@@ -276,9 +281,10 @@ def _findings(found: Sequence[Found], floor: SampleScores, power: float) -> Iter
         f"With {low.process.name} {idle_share(low.pipeline.schedule, power):.0%} of the levels show nothing but noise, where handing back the input is nearly right: the "
         f"best linear guess alone reaches {linear_guess(low.pipeline.schedule, power):.3g}. With {good.process.name} it is {idle_share(good.pipeline.schedule, power):.0%} and {linear_guess(good.pipeline.schedule, power):.3g}."
     )
-    equal = {each.process.name: each.at_equal_noise(power) for each in found}
+    span = _span(found, power)
+    equal = {each.process.name: each.at_equal_noise(power, span) for each in found}
     yield (
-        "At equal noise the test losses are "
+        f"At equal noise (log-SNR {span[0]:.2g} to {span[1]:.2g}, which all processes have) the test losses are "
         + ", ".join(f"{value:.3g} ({name})" for name, value in equal.items())
         + "."
     )
