@@ -1,6 +1,7 @@
 """The VAE's training loss, its validation figures and the closing diagnosis."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.config.training import TrainVAE
-from latentdiff.data import Dataset, Split, to_float
+from latentdiff.data import Dataset, Split, load_dataset, to_float
 from latentdiff.nn import VAE, VAEConfig, build, vae_config
 from latentdiff.random import Key
 from latentdiff.train.vae import VAETask
@@ -138,9 +139,13 @@ def test_the_statistics_are_those_of_the_whole_training_set(latent: tuple[int, .
 
 
 def digits(shape: tuple[int, int] = (28, 28)) -> Dataset:
-    """Grey noise in the shape of digits, ten classes named after them."""
+    """Twenty digits, the ten classes named after them; noise where another shape is asked for."""
     g = torch.Generator().manual_seed(0)
     part = Split(torch.randint(0, 256, (20, 1, *shape), generator=g, dtype=torch.uint8), torch.arange(20) % 10)
+    if shape == (28, 28):
+        whole = load_dataset("mnist5k").train
+        assert whole.labels is not None
+        part = Split(whole.images[:20], whole.labels[:20])
     return Dataset("d", part, part, part, classes=tuple("0123456789"))
 
 
@@ -166,6 +171,15 @@ def test_other_images_get_none_unless_asked_for() -> None:
     assert "perceptual" not in task.loss(0, torch.arange(4), torch.arange(4))[1]
     asked = make_task(make_vae(), perceptual=0.1, perceptual_network="mnist")
     assert "perceptual" in asked.loss(0, torch.arange(4), torch.arange(4))[1]
+
+
+def test_ten_classes_that_are_no_digits_get_no_term_for_digits() -> None:
+    data = digits()
+    assert data.train.labels is not None
+    shifted = replace(data, train=Split(data.train.images, (data.train.labels + 1) % 10))
+    network = build(vae_config("small", (1, 28, 28), latent=(UNITS,), width=8), seed=1)
+    for images, expected in ((data, "mnist"), (shifted, None)):
+        assert VAETask(TrainVAE(bf16="off"), images, network, CPU).judge == expected
 
 
 def test_the_validation_loss_holds_the_perceptual_term() -> None:

@@ -80,11 +80,23 @@ def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> i
         raise click.UsageError(f"name a study: {', '.join(STUDIES)} or {ALL}")
     if study not in (*STUDIES, ALL):
         raise click.UsageError(f"STUDY: expected one of {', '.join(STUDIES)} or {ALL}, got {study!r:.60}")
+    _check(study, values)
     out = values.pop("out")
     places = {study: out or Path(OUT) / study}
     if study == ALL:
         places = {name: (out or Path(OUT)) / name for name in STUDIES}
     return _run(places, as_json=as_json, **values)
+
+
+def _check(study: str, values: dict[str, Any]) -> None:
+    """A usage error for an option that the study has no use for."""
+    if study == ALL:
+        return
+    if values["data_colour"] is not None and not STUDIES[study].colour:
+        names = ", ".join(name for name, info in STUDIES.items() if info.colour)
+        raise click.UsageError(f"--data-colour is for {names}, {study} looks at no other images")
+    if values["features"] is not None and not STUDIES[study].trains:
+        raise click.UsageError(f"--features judges images of models, {study} trains none")
 
 
 def _list(*, as_json: bool) -> int:

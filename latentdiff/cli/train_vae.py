@@ -31,6 +31,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, place = build(TrainVAE, values), build(RunOptions, values)
 
     from latentdiff.cli import training
+    from latentdiff.cli.report import note
     from latentdiff.components import load_vae
     from latentdiff.device import resolve_device
     from latentdiff.errors import InputError
@@ -53,6 +54,10 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
             raise InputError(f"--init-from {source.folder}: its VAE is {_differences(first.config, config)}")
         network.load_state_dict(first.state_dict())
     task = VAETask(options, data, network, device)
+    if options.perceptual is None and task.judge is not None:
+        note(
+            f"perceptual term by the network {task.judge}: 28x28 grey images are taken for digits; --perceptual 0 leaves it out"
+        )
     if dry_run:
         click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
         return 0

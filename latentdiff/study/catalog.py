@@ -11,12 +11,16 @@ BUDGETS: tuple[Budget, ...] = ("quick", "full")
 
 @dataclass(frozen=True)
 class StudyInfo:
-    """A line of `latentdiff reproduce --list`: the module below latentdiff.study, the title and what is asked."""
+    """A line of `latentdiff reproduce --list`: the module below latentdiff.study, the title and what is asked.
+
+    ``trains`` models, whose images a feature network judges; ``colour``: looks at colour images too, where there are some.
+    """
 
     module: str
     title: str
     question: str
     trains: bool
+    colour: bool = False
 
 
 STUDIES = {
@@ -49,6 +53,7 @@ STUDIES = {
         "Steps and noise of DDIM",
         "How many steps are enough, and is noise on the way worth having?",
         True,
+        colour=True,
     ),
     "noise-schedule-study": StudyInfo(
         "noise_schedule_study",

@@ -12,7 +12,7 @@ from latentdiff.config.cold import DegradationConfig
 from latentdiff.degrade import make_degradation
 from latentdiff.evaluate import SampleScores
 from latentdiff.study.figures import Curve, Panel
-from latentdiff.study.judge import distance
+from latentdiff.study.judge import distance, distances
 from latentdiff.study.lab import Lab
 from latentdiff.study.pairs import Eye
 from latentdiff.study.report import Cell, Measured, Picture, Report, Section, Table, Words
@@ -120,7 +120,7 @@ def _table(eye: Eye, kinds: list[Kind], floor: SampleScores) -> Table:
             (f"{kind.name}: new images", kind.loss, *[None] * len(eye.columns), *distance(kind.scores.fd), None)
         )
     rows.append((f"real images ({floor.n:,})", None, *[None] * len(eye.columns), *distance(floor.fd), None))
-    columns = ("", "test loss", *eye.columns, "FD", "FD, bias removed", "class kept")
+    columns = ("", "test loss", *eye.columns, *distances(floor), "class kept")
     return Table(
         "compared",
         columns,

@@ -12,10 +12,11 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
 from latentdiff.evaluate import SampleScores
+from latentdiff.features.names import frechet_name
 from latentdiff.pipeline import Pipeline
 from latentdiff.study import recipes
 from latentdiff.study.figures import Curve, Panel
-from latentdiff.study.judge import SCORES, Judge, drawn, labels_of, row, sampling
+from latentdiff.study.judge import Judge, columns, drawn, labels_of, row, sampling
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
 from latentdiff.study.recipes import MLPNumbers, VAENumbers
@@ -67,11 +68,14 @@ class Drawn(NamedTuple):
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
+    judge = Judge.of(lab, resamples=numbers.resamples)
+    colour_judge = None
+    if lab.colour is not None and numbers.colour_samples:
+        colour_judge = Judge.of(lab, data=lab.colour, resamples=numbers.resamples)
     with lab.part("VAE"):
         encoder = recipes.vae(lab, "vae", numbers.vae)
     with lab.part("denoiser"):
         denoiser = recipes.mlp(lab, "denoiser", encoder, numbers.denoiser)
-    judge = Judge.of(lab, resamples=numbers.resamples)
     with lab.part("samples"):
         ways = [Way("ddim", eta, steps) for eta in numbers.etas for steps in numbers.steps]
         ways += [Way("dpm++", 0.0, steps) for steps in numbers.solver_steps]
@@ -79,7 +83,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
         floor = judge.floor(numbers.samples)
     blocks: list[Block] = [Words(SAME_NOISE), *_pictures(lab, "digits", found), judge.words(numbers.samples)]
     blocks += [_table("digits", found, floor), _curves(lab, found, floor)]
-    sections = [Section("Digits", tuple(blocks)), Section("Colour images", tuple(_colour(lab, numbers)))]
+    sections = [Section("Digits", tuple(blocks)), Section("Colour images", tuple(_colour(lab, numbers, colour_judge)))]
     return Report(tuple(_findings(found, floor)), tuple(sections), {"floor": floor.as_dict()})
 
 
@@ -130,8 +134,7 @@ def _pictures(lab: Lab, name: str, found: Mapping[Way, Drawn]) -> Iterator[Pictu
 
 def _table(name: str, found: Mapping[Way, Drawn], floor: SampleScores | None) -> Table:
     exact = max((way for way in found if way.sampler == "ddim" and way.eta == 0), key=lambda way: way.steps)
-    columns = ("sampler", "steps", "ms an image", f"RMSE to DDIM-{exact.steps}")
-    scored = floor is not None
+    heads = ("sampler", "steps", "ms an image", f"RMSE to DDIM-{exact.steps}")
     rows = []
     for way, made in found.items():
         scores = row(made.scores) if made.scores is not None else ()
@@ -142,7 +145,7 @@ def _table(name: str, found: Mapping[Way, Drawn], floor: SampleScores | None) ->
         f"{len(next(iter(found.values())).images):,} samples a row. Time is wall time of sampling and decoding; RMSE is the distance of "
         f"each image (pixels in [0, 1]) to the one that deterministic DDIM with {exact.steps} steps makes of the same noise."
     )
-    return Table(name, (*columns, *(SCORES if scored else ())), tuple(rows), caption)
+    return Table(name, (*heads, *(() if floor is None else columns(floor))), tuple(rows), caption)
 
 
 def _curves(lab: Lab, found: Mapping[Way, Drawn], floor: SampleScores) -> Picture:
@@ -156,8 +159,17 @@ def _curves(lab: Lab, found: Mapping[Way, Drawn], floor: SampleScores) -> Pictur
         moved.append(Curve(family, steps, [found[way].moved for way in ways], "marked"))
     real = (("real images", floor.fd.value),)
     panels = [
-        Panel("quality by steps", "steps", "FD", quality, log_x=True, log_y=True, levels=real),
-        Panel("quality by time", "ms an image", "FD", speed, log_x=True, log_y=True, legend=False, levels=real),
+        Panel("quality by steps", "steps", frechet_name(floor.features), quality, log_x=True, log_y=True, levels=real),
+        Panel(
+            "quality by time",
+            "ms an image",
+            frechet_name(floor.features),
+            speed,
+            log_x=True,
+            log_y=True,
+            legend=False,
+            levels=real,
+        ),
         Panel("how far a sample moves", "steps", "RMSE to the most steps, η = 0", moved, log_x=True, legend=False),
     ]
     return lab.plot(
@@ -167,7 +179,7 @@ def _curves(lab: Lab, found: Mapping[Way, Drawn], floor: SampleScores) -> Pictur
     )
 
 
-def _colour(lab: Lab, numbers: Numbers) -> Iterator[Block]:
+def _colour(lab: Lab, numbers: Numbers, judge: Judge | None) -> Iterator[Block]:
     if lab.colour is None:
         yield Words(
             f"Colour images were left out: {lab.colour_missing}. Colour images of your own: --data-colour NAME_OR_PATH.",
@@ -179,14 +191,12 @@ def _colour(lab: Lab, numbers: Numbers) -> Iterator[Block]:
         # whatever the classes are: these models are shown, so one kind of sample is enough
         denoiser = recipes.mlp(lab, "colour-denoiser", encoder, numbers.colour_denoiser, data=lab.colour, labels=False)
     with lab.part("colour: samples"):
-        yield from _coloured(lab, numbers, lab.colour, pipeline_of(lab, denoiser))
+        yield from _coloured(lab, numbers, lab.colour, pipeline_of(lab, denoiser), judge)
 
 
-def _coloured(lab: Lab, numbers: Numbers, data: Dataset, pipeline: Pipeline) -> Iterator[Block]:
+def _coloured(lab: Lab, numbers: Numbers, data: Dataset, pipeline: Pipeline, judge: Judge | None) -> Iterator[Block]:
     ways = [Way("ddim", eta, steps) for eta in numbers.etas for steps in numbers.colour_steps]
     ways += [Way("dpm++", 0.0, steps) for steps in numbers.solver_steps if steps <= max(numbers.colour_steps)]
-    scored = numbers.colour_samples > 0
-    judge = Judge.of(lab, data=data, resamples=numbers.resamples) if scored else None
     found = _draw_all(pipeline, ways, numbers.colour_samples or 4 * SHOWN, lab.seed, judge)
     yield Words(
         f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an unconditional model."
@@ -235,4 +245,4 @@ FULL = Numbers(
     colour_steps=(10, 20, 50, 100, 1000),
     colour_samples=1000,
 )
-STUDY = Study(quick=QUICK, full=FULL, run=study, colour=True)
+STUDY = Study(quick=QUICK, full=FULL, run=study)

@@ -14,7 +14,7 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.study import recipes
 from latentdiff.study.figures import Curve, Panel
-from latentdiff.study.judge import SCORES, Judge, class_grid, drawn, few, labels_of, measured, row, sampling
+from latentdiff.study.judge import Judge, class_grid, columns, drawn, few, labels_of, measured, row, sampling
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
 from latentdiff.study.recipes import MLPNumbers, VAENumbers
@@ -40,6 +40,7 @@ class Numbers:
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
+    judge = Judge.of(lab, resamples=numbers.resamples)
     with lab.part("VAE"):
         encoder = recipes.vae(lab, "vae", numbers.vae)
     models: dict[str, Pipeline] = {}
@@ -47,7 +48,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
         with lab.part(f"denoiser that predicts {prediction}"):
             trained = recipes.mlp(lab, prediction, encoder, numbers.denoiser, prediction=prediction)
             models[prediction] = pipeline_of(lab, trained)
-    judge, ways = Judge.of(lab, resamples=numbers.resamples), _ways(numbers)
+    ways = _ways(numbers)
     images: dict[tuple[str, str], Tensor] = {}
     scores: dict[tuple[str, str], SampleScores] = {}
     with lab.part("samples"):
@@ -154,8 +155,8 @@ def _trajectory(lab: Lab, pipeline: Pipeline, numbers: Numbers) -> Picture:
 def _table(scores: Mapping[tuple[str, str], SampleScores], floor: SampleScores) -> Table:
     rows = [(name, prediction, measured(found.accuracy), *row(found)) for (name, prediction), found in scores.items()]
     rows.append((f"real images ({floor.n:,})", None, measured(floor.accuracy), *row(floor)))
-    columns = ("sampler", "prediction", "class accuracy", *SCORES)
-    return Table("scores", columns, tuple(rows), "Samples of both networks by each sampler.")
+    heads = ("sampler", "prediction", "class accuracy", *columns(floor))
+    return Table("scores", heads, tuple(rows), "Samples of both networks by each sampler.")
 
 
 def _curves(lab: Lab, losses: Mapping[str, LevelLoss], clear: Mapping[str, Sequence[tuple[int, float]]]) -> Picture:

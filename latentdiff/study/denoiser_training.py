@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.evaluate import SampleScores
+from latentdiff.features.names import frechet_name
 from latentdiff.study import recipes
 from latentdiff.study.figures import Curve, Panel
-from latentdiff.study.judge import SCORES, Judge, drawn, labels_of, measured, row, sampling
+from latentdiff.study.judge import Judge, columns, drawn, labels_of, measured, row, sampling
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
 from latentdiff.study.recipes import VAENumbers
@@ -35,11 +36,11 @@ class Numbers:
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
+    judge = Judge.of(lab, resamples=numbers.resamples)
     with lab.part("VAE"):
         encoder = recipes.vae(lab, "vae", numbers.vae)
     with lab.part("denoiser"):
         trained, marks = _train(lab, numbers, encoder)
-    judge = Judge.of(lab, resamples=numbers.resamples)
     rows, scores = [], {}
     with lab.part("samples"):
         for epoch, mark in marks.items():
@@ -112,7 +113,13 @@ def _curves(
     panels = [
         Panel("loss", "epoch", "mean squared error of v", curves, log_y=True),
         Panel(
-            "quality of samples", "epoch", "FD", [fd], log_x=True, log_y=True, levels=(("real images", floor.fd.value),)
+            "quality of samples",
+            "epoch",
+            frechet_name(floor.features),
+            [fd],
+            log_x=True,
+            log_y=True,
+            levels=(("real images", floor.fd.value),),
         ),
     ]
     return lab.plot(
@@ -135,10 +142,10 @@ def _table(
         for epoch, found in scores.items()
     ]
     rows.append((f"real images ({floor.n:,})", None, None, None, measured(floor.accuracy), *row(floor)))
-    columns = ("", "optimizer steps", "training loss", "validation loss", "class accuracy", *SCORES)
+    heads = ("", "optimizer steps", "training loss", "validation loss", "class accuracy", *columns(floor))
     return Table(
         "epochs",
-        columns,
+        heads,
         tuple(rows),
         "Losses and scores of the samples after each of the epochs. Accuracy: how often the network sees the class that was asked for.",
     )

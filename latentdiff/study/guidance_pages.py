@@ -6,15 +6,14 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from latentdiff.features.names import frechet_name
 from latentdiff.study.figures import Curve, Panel
-from latentdiff.study.judge import SCORES, Judge, measured, row
+from latentdiff.study.judge import Judge, columns, measured, row
 from latentdiff.study.lab import Lab
 from latentdiff.study.report import Cell, Picture, Report, Section, Table, Words
 
 if TYPE_CHECKING:
     from latentdiff.study.class_guidance import Epochs, Found, Numbers, Scored
-
-COLUMNS = ("class accuracy", "diversity", *SCORES)
 
 
 def report(lab: Lab, numbers: Numbers, found: Found, judge: Judge) -> Report:
@@ -107,7 +106,7 @@ def _epochs(name: str, epochs: Epochs, found: Found, more: Mapping[str, Scored])
     rows += [(title, None, None, *_numbers(scored)) for title, scored in more.items()]
     rows.append(_real(found, None, None))
     caption = f"Samples after each epoch; training took {epochs.trained.seconds:.0f} s in all."
-    return Table(f"{name}-epochs", ("", "optimizer steps", "validation loss", *COLUMNS), tuple(rows), caption)
+    return Table(f"{name}-epochs", ("", "optimizer steps", "validation loss", *_columns(found)), tuple(rows), caption)
 
 
 def _losses(lab: Lab, found: Found) -> Picture:
@@ -164,7 +163,7 @@ def _scale_curves(lab: Lab, found: Found) -> Picture:
         Panel(
             "quality",
             "guidance scale w",
-            "FD",
+            frechet_name(found.floor.features),
             [Curve("samples", scales, [each.scores.fd.value for each in scored], "marked")],
             log_y=True,
             levels=_level(found.floor.fd),
@@ -192,12 +191,16 @@ def _level(score: object) -> tuple[tuple[str, float], ...]:
     return () if value is None else (("real images", float(value)),)
 
 
+def _columns(found: Found) -> tuple[str, ...]:
+    return ("class accuracy", "diversity", *columns(found.floor))
+
+
 def _scale_table(found: Found) -> Table:
     rows: list[tuple[Cell, ...]] = [(f"w = {w:g}", *_numbers(scored)) for w, scored in found.scales.items()]
     rows.append(_real(found))
     return Table(
         "scales",
-        ("guidance", *COLUMNS),
+        ("guidance", *_columns(found)),
         tuple(rows),
         "The UNet of this package after its last epoch, with rising guidance over all levels.",
     )
@@ -224,7 +227,9 @@ def _interval_table(found: Found) -> Table:
     if 1.0 in found.scales:
         rows.append(("none (w = 1)", *_numbers(found.scales[1.0])))
     rows.append(_real(found))
-    return Table("intervals", ("guided at", *COLUMNS), tuple(rows), "Guidance limited to an interval of noise levels.")
+    return Table(
+        "intervals", ("guided at", *_columns(found)), tuple(rows), "Guidance limited to an interval of noise levels."
+    )
 
 
 def _accuracy(scored: Scored) -> str:

@@ -19,12 +19,12 @@ from latentdiff.evaluate import (
 )
 from latentdiff.evaluate.score import Score
 from latentdiff.features import FeatureNetwork, Features, default_features, extract, feature_network
+from latentdiff.features.names import frechet_name, kernel_name
 from latentdiff.pipeline import Pipeline
 from latentdiff.study.lab import Lab
 from latentdiff.study.report import Cell, Measured, Words
 
 MOST = 10_000  # real images to compare with
-SCORES = ("FD", "FD, bias removed", "KD × 1000", "precision", "recall")  # columns of `row`
 FEW = 5000
 
 
@@ -41,9 +41,10 @@ class Judge:
     def of(cls, lab: Lab, *, data: Dataset | None = None, resamples: int) -> Judge:
         """The judge of samples like the images of ``data`` (default: the data of the study)."""
         data = data or lab.data
-        like = lab.data if data.channels == lab.data.channels else data  # resized digits are still digits
+        own = data.channels == lab.data.channels  # resized digits are still digits
+        like = lab.data if own else data
         name = default_features((like.channels, like.height, like.width), like.classes)
-        network = feature_network(lab.features or name, device=lab.device)
+        network = feature_network((lab.features if own else None) or name, device=lab.device)
         train = few(data.train, MOST, seed=lab.seed)
         reference = Reference.of(train.images, network, labels=train.labels, name=f"{data.name} training images")
         return cls(reference, _held_out(data), Resampling(resamples, seed=lab.seed), data.classes or ())
@@ -119,8 +120,19 @@ def measured(score: Score | None, *, times: float = 1.0) -> Measured | None:
     return Measured(score.value * times, low, high)
 
 
+def columns(scores: SampleScores) -> tuple[str, ...]:
+    """The heads of the cells of :func:`row`."""
+    return (*distances(scores), f"{kernel_name(scores.features)} × 1000", "precision", "recall")
+
+
+def distances(scores: SampleScores) -> tuple[str, str]:
+    """The heads of the cells of :func:`distance`."""
+    fd = frechet_name(scores.features)
+    return fd, f"{fd}, bias removed"
+
+
 def row(scores: SampleScores) -> tuple[Cell, ...]:
-    """The cells of the columns SCORES."""
+    """The cells of the columns :func:`columns`."""
     rest = (measured(scores.precision), measured(scores.recall))
     return (*distance(scores.fd), measured(scores.kd, times=1000), *rest)
 

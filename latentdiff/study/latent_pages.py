@@ -11,7 +11,7 @@ from latentdiff.data import to_float
 from latentdiff.evaluate import SampleScores
 from latentdiff.evaluate.score import mean_score
 from latentdiff.study.figures import Curve, Panel
-from latentdiff.study.judge import SCORES, Judge, class_grid, distance, measured, row
+from latentdiff.study.judge import Judge, class_grid, columns, distance, measured, row
 from latentdiff.study.lab import Lab
 from latentdiff.study.paths import Paths, interpolated
 from latentdiff.study.pick import indices_by_class, one_of_each_class
@@ -79,7 +79,7 @@ def _reconstructions(lab: Lab, found: Mapping[Variant, Found]) -> Picture:
 
 def _quality(found: Mapping[Variant, Found], n: int) -> Table:
     first = next(iter(found.values())).scores
-    columns = [
+    heads = [
         "latent",
         "KL weight",
         "PSNR (dB)",
@@ -91,7 +91,7 @@ def _quality(found: Mapping[Variant, Found], n: int) -> Table:
         "active units",
     ]
     if first.pairs.perceptual is not None:
-        columns.insert(5, f"perceptual distance ({first.pairs.perceptual_network})")
+        heads.insert(5, f"perceptual distance ({first.pairs.perceptual_network})")
     rows = []
     for variant, made in found.items():
         pairs, scores = made.scores.pairs, made.scores
@@ -105,7 +105,7 @@ def _quality(found: Mapping[Variant, Found], n: int) -> Table:
         f"{n:,} test images, each against its own reconstruction; FD between the reconstructions and the same originals. "
         "Means with bootstrap intervals."
     )
-    return Table("reconstruction", tuple(columns), tuple(rows), caption)
+    return Table("reconstruction", tuple(heads), tuple(rows), caption)
 
 
 def _ways(lab: Lab, found: Mapping[Variant, Found]) -> Iterator[Picture]:
@@ -121,9 +121,9 @@ def _ways(lab: Lab, found: Mapping[Variant, Found]) -> Iterator[Picture]:
 def _lengths(found: Mapping[Variant, Found], judge: Judge, points: int) -> Table:
     rows = [(variant.latent, variant.beta, *_smoothness(made.paths, judge)) for variant, made in found.items()]
     pairs = len(next(iter(found.values())).paths.length)
-    columns = ("latent", "KL weight", "length of the path", "length / straight distance", "largest step / mean step")
+    heads = ("latent", "KL weight", "length of the path", "length / straight distance", "largest step / mean step")
     caption = f"Means over {pairs} pairs of test images, {points} frames a path, with bootstrap intervals."
-    return Table("continuity", columns, tuple(rows), caption)
+    return Table("continuity", heads, tuple(rows), caption)
 
 
 def _smoothness(paths: Paths, judge: Judge) -> tuple[Measured | None, ...]:
@@ -167,9 +167,9 @@ def _diffusion(sampled: Mapping[Variant, Sampled], floor: SampleScores) -> Table
         for variant, made in sampled.items()
     ]
     rows.append((f"real images ({floor.n:,})", None, None, measured(floor.accuracy), *row(floor)))
-    columns = ("latent", "KL weight", "validation loss", "class accuracy", *SCORES)
+    heads = ("latent", "KL weight", "validation loss", "class accuracy", *columns(floor))
     return Table(
-        "diffusion", columns, tuple(rows), "Denoisers of one size and training on each latent, and their samples."
+        "diffusion", heads, tuple(rows), "Denoisers of one size and training on each latent, and their samples."
     )
 
 
@@ -185,10 +185,11 @@ def _losses(lab: Lab, sampled: Mapping[Variant, Sampled]) -> Picture:
 def _findings(found: Mapping[Variant, Found], sampled: Mapping[Variant, Sampled], floor: SampleScores) -> Iterator[str]:
     psnr = {variant: made.scores.pairs.psnr.value for variant, made in found.items()}
     best, worst = max(psnr, key=lambda v: psnr[v]), min(psnr, key=lambda v: psnr[v])
-    fd = {variant: made.scores.fd.value for variant, made in found.items() if made.scores.fd is not None}
+    fd = {variant: made.scores.fd for variant, made in found.items()}
+    also = {variant: "" if score is None else f", FD {score.value:.3g}" for variant, score in fd.items()}
     yield (
-        f"Reconstructions are best with {best.name} (PSNR {psnr[best]:.1f} dB, FD {fd[best]:.3g}) and worst with {worst.name} "
-        f"({psnr[worst]:.1f} dB, FD {fd[worst]:.3g})."
+        f"Reconstructions are best with {best.name} (PSNR {psnr[best]:.1f} dB{also[best]}) and worst with {worst.name} "
+        f"({psnr[worst]:.1f} dB{also[worst]})."
     )
     yield (
         "Active units: "

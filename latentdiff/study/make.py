@@ -31,15 +31,11 @@ COLOUR = "openmoji"  # taken where it is installed
 
 @dataclass(frozen=True)
 class Study(Generic[N]):
-    """What a module below latentdiff.study offers: its budgets as numbers, and how they become a report.
-
-    ``colour``: it looks at colour images too, where there are some.
-    """
+    """What a module below latentdiff.study offers: its budgets as numbers, and how they become a report."""
 
     quick: N
     full: N
     run: Callable[[Lab, N], Report]
-    colour: bool = False
 
     def numbers(self, budget: Budget) -> N:
         return self.quick if budget == "quick" else self.full
@@ -105,7 +101,7 @@ def make(
         return _loaded(request, size)
 
     data = load(None)
-    colour, missing = _colour(request) if study.colour else (None, "")
+    colour, missing = _colour(request) if info.colour else (None, "")
     _claim(request.out)
     lab = Lab(
         out=request.out,

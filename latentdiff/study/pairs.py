@@ -38,7 +38,9 @@ class Eye:
     def of(cls, lab: Lab) -> Eye:
         """The network that fits the images of the study."""
         try:
-            name = default_features((lab.data.channels, lab.data.height, lab.data.width), lab.data.classes)
+            name = lab.features or default_features(
+                (lab.data.channels, lab.data.height, lab.data.width), lab.data.classes
+            )
             return cls(perceptual_network(name, device=lab.device))
         except InputError:
             return cls(None)

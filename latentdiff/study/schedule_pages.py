@@ -10,8 +10,9 @@ import torch
 
 from latentdiff.data import Dataset, to_float
 from latentdiff.evaluate import SampleScores
+from latentdiff.features.names import frechet_name
 from latentdiff.study.figures import Curve, Panel
-from latentdiff.study.judge import Judge, distance, measured
+from latentdiff.study.judge import Judge, distance, distances, measured
 from latentdiff.study.lab import Lab
 from latentdiff.study.noise_measures import IDLE, common_span, idle_share, linear_guess, log_snr
 from latentdiff.study.report import Block, Cell, Picture, Report, Section, Table, Words
@@ -79,7 +80,10 @@ BACK = (
 
 
 def _grids(lab: Lab, found: Sequence[Found]) -> Picture:
-    grids = [(f"{each.process.name} (FD {each.scores.fd.value:.3g})", each.samples[:GRID]) for each in found]
+    grids = [
+        (f"{each.process.name} ({frechet_name(each.scores.features)} {each.scores.fd.value:.3g})", each.samples[:GRID])
+        for each in found
+    ]
     return lab.grids(
         "grids",
         grids,
@@ -110,8 +114,7 @@ def _scores(found: Sequence[Found], floor: SampleScores, power: float) -> Table:
     columns = (
         "schedule",
         "ᾱ_T",
-        "FD",
-        "FD, bias removed",
+        *distances(floor),
         "test loss",
         "training loss",
         "test loss at equal noise",

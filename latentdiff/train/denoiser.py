@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,6 @@ class DenoiserTask:
         self._coefficients, self._weights, self._recover = (table.to(device) for table in self._tables())
         bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
         self._bound = bound if options.variance == "learned" else None
-        self._cached = self._cache()
 
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
         """By level: (alpha, sigma, a, b) of noising, the loss weight, and (p, q) that give x_0; level 0 is never trained."""
@@ -75,9 +75,13 @@ class DenoiserTask:
         weights = level_weights(self.schedule, self.diffusion.prediction, self.options.weighting)
         return torch.cat([pad, noising]).float(), weights.float(), torch.cat([pad[:, :2], recover]).float()
 
+    @cached_property
     @torch.no_grad()
-    def _cache(self) -> Posterior | None:
-        """The posteriors of all training images, encoded once, unless they change (augmentation) or are too large."""
+    def _cached(self) -> Posterior | None:
+        """The posteriors of all training images, encoded once, unless they change (augmentation) or are too large.
+
+        The first step pays for it, so that a budget of minutes holds it too.
+        """
         if not isinstance(self.codec, VAECodec) or self.images.augmented:
             return None
         if 8 * self.size * math.prod(self.codec.latent_shape) > CACHE_BYTES:

@@ -15,7 +15,14 @@ from latentdiff.codec import LatentStatistics, StatisticsAccumulator
 from latentdiff.components import model_index, save_vae
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import Dataset, Split
-from latentdiff.features import PerceptualNetwork, default_features, perceptual_loss, perceptual_network
+from latentdiff.features import (
+    PerceptualNetwork,
+    default_features,
+    extract,
+    feature_network,
+    perceptual_loss,
+    perceptual_network,
+)
 from latentdiff.nn import VAE, Posterior
 from latentdiff.picture import pair_grid, save_image
 from latentdiff.random import Key
@@ -27,6 +34,7 @@ SHOWN = 32  # validation images in the picture
 
 
 PERCEPTUAL = 1.3  # what docs/quality.md found for digits
+LOOKED_AT = 200  # training images that decide whether ten classes are digits
 
 
 class Perceptual(NamedTuple):
@@ -39,12 +47,24 @@ class Perceptual(NamedTuple):
 def _perceptual(options: TrainVAE, data: Dataset, device: torch.device) -> Perceptual | None:
     """The term that the options ask for; by default one for digits, whose network is small and in the package."""
     fitting = default_features((data.channels, data.height, data.width), data.classes)
-    weight = options.perceptual if options.perceptual is not None else PERCEPTUAL * (fitting == "mnist")
+    weight = options.perceptual
+    if weight is None:
+        weight = PERCEPTUAL if fitting == "mnist" and _digits(data.train) else 0.0
     if not weight:
         return None
     name = fitting if options.perceptual_network == "auto" else options.perceptual_network
     weights = None if options.perceptual_weights is None else Path(options.perceptual_weights)
     return Perceptual(weight, perceptual_network(name, weights=weights, device=device))
+
+
+def _digits(split: Split) -> bool:
+    """Whether the network for digits reads what the labels say; images of that size without labels are taken for digits."""
+    if split.labels is None:
+        return True
+    chosen = torch.linspace(0, len(split) - 1, min(len(split), LOOKED_AT)).long()
+    seen = extract(feature_network("mnist"), split.images[chosen]).predictions
+    assert seen is not None
+    return bool((seen == split.labels[chosen]).double().mean() > 0.5)
 
 
 class VAETask:
@@ -66,6 +86,11 @@ class VAETask:
         self.index = {"data": data.name, "classes": list(data.classes) if data.classes else None}
         self._statistics: LatentStatistics | None = None
         self._perceptual = _perceptual(options, data, device)
+
+    @property
+    def judge(self) -> str | None:
+        """The network of the perceptual term; None without one."""
+        return None if self._perceptual is None else self._perceptual.network.name
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """(reconstruction + beta KL) / pixels + weight x perceptual distance, so that sizes of images compare.
