@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from latentdiff.batching import batch_that_fits, parts
 from latentdiff.checkpoint import INDEX, Checkpoint, Writer
 from latentdiff.components import denoiser_config, load_network, save_network
 from latentdiff.config.base import parse
@@ -18,7 +20,7 @@ from latentdiff.degrade import Degradation, make_degradation
 from latentdiff.denoise import Denoiser
 from latentdiff.device import resolve_device
 from latentdiff.errors import InputError
-from latentdiff.frames import Frame, Progress, watched
+from latentdiff.frames import Frame, Progress, joined, watched
 from latentdiff.random import Key
 from latentdiff.runs import locate
 from latentdiff.sample import sample
@@ -100,17 +102,26 @@ class ColdModel:
         progress: Progress | None = None,
     ) -> tuple[Tensor, list[Frame]]:
         """Images [n, C, H, W] in [-1, 1] of what was degraded to level ``t``, and moments on the way. InputError for levels it does not know."""
-        x, levels = degraded.to(self.device), self.levels(t, steps)
-        degrade = self.degradation
-        key = Key.of(0, len(x), device=self.device)
-        states = sample(self.denoiser(), x, levels, cold(degrade, improved=improved), key)
-        end, kept = watched(states, x, levels, decode=_decoded, frames=frames, progress=progress)
-        return _decoded(end), kept
+        levels, step = self.levels(t, steps), cold(self.degradation, improved=improved)
+        split, moves = self._parts(len(degraded)), len(self.levels(t, steps)) - 1
+        ends, moments = [], []
+        for k, rows in enumerate(split):
+            x = degraded[rows].to(self.device)
+            states = sample(self.denoiser(), x, levels, step, Key.of(0, len(x), device=self.device))
+            tell = None if progress is None else partial(_share, progress, k * moves, len(split) * moves)
+            end, kept = watched(states, x, levels, decode=_decoded, frames=frames, progress=tell)
+            ends.append(_decoded(end))
+            moments.append(kept)
+        return torch.cat(ends), joined(moments)
 
     @torch.no_grad()
     def one_step(self, degraded: Tensor, t: int) -> Tensor:
         """The network's direct restoration R(x_t, t), images on the CPU."""
-        return _decoded(self.denoiser()(degraded.to(self.device), t).x0())
+        parts = (degraded[rows].to(self.device) for rows in self._parts(len(degraded)))
+        return torch.cat([_decoded(self.denoiser()(x, t).x0()) for x in parts])
+
+    def _parts(self, n: int) -> list[slice]:
+        return parts(n, batch_that_fits(self.network, self.device))
 
     def sample(
         self,
@@ -127,7 +138,7 @@ class ColdModel:
 
         Image k comes from seed + k. Bansal et al. 2022, section 5.3.
         """
-        if n < 1 or noise < 0:
+        if n < 1 or not 0 <= noise < math.inf:
             raise InputError(f"expected 1 image or more and a noise of 0 or more, got {n} and {noise:g}")
         key = Key.of(seed, n, device=self.device)
         flat = self.intensities.draw(key)[:, :, None, None].expand(n, *self.image_shape)
@@ -182,6 +193,10 @@ def _row(values: Any, n: int) -> bool:
         and len(values) == n
         and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= FLOAT_MAX for v in values)
     )
+
+
+def _share(progress: Progress, before: int, total: int, done: int, _: int) -> None:
+    progress(before + done, total)
 
 
 def _decoded(x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from latentdiff.sample import State
@@ -19,6 +20,14 @@ class Frame(NamedTuple):
     t: int
     noisy: Tensor
     estimate: Tensor
+
+
+def joined(parts: Sequence[Sequence[Frame]]) -> list[Frame]:
+    """The frames of several parts of one batch, moment by moment."""
+    return [
+        Frame(same[0].t, torch.cat([frame.noisy for frame in same]), torch.cat([frame.estimate for frame in same]))
+        for same in zip(*parts, strict=True)
+    ]
 
 
 def watched(

@@ -9,17 +9,21 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import reseal
-from torch import Tensor
+from torch import Tensor, nn
 
-from latentdiff.cold import Intensities, load_cold
+from latentdiff.cold import ColdModel, Intensities, load_cold
 from latentdiff.config.cold import DegradationConfig
+from latentdiff.config.training import TrainCold
+from latentdiff.data import Dataset, Split
 from latentdiff.degrade import Degradation, make_degradation
 from latentdiff.denoise import Denoiser, Estimate
 from latentdiff.errors import InputError
+from latentdiff.nn import build, convnext_config
 from latentdiff.operators import gaussian_blur
 from latentdiff.random import Key
 from latentdiff.sample import run
 from latentdiff.solve import cold
+from latentdiff.train.cold import ColdTask
 
 SHAPE = (3, 12, 10)
 IMAGES = Key.of(0, 4).normal(SHAPE)
@@ -168,6 +172,9 @@ def test_the_commands(tiny_folder: Path, tiny_cold_run: Path, tmp_path: Path, cl
         (f"sample-cold {run_} --restore --level 7", 1),
         (f"sample-cold {run_} --input tiny.npz", 2),
         (f"sample-cold {run_} --steps 9", 1),
+        (f"sample-cold {run_} --split train", 2),
+        (f"sample-cold {run_} --restore --noise 0.1", 2),
+        (f"sample-cold {run_} --noise nan", 2),
         ("train-cold --data tiny.npz --kernel 4", 2),
         ("sample-cold --runs nowhere", 1),
     ):
@@ -184,3 +191,39 @@ def test_other_commands_do_not_take_a_cold_model(
     assert "no VAE run" in cli("train-denoiser --data tiny.npz", cwd=tmp_path).err
     assert "no VAE run" in cli("reconstruct", cwd=tmp_path).err
     assert cli("inspect runs/cold", cwd=tmp_path).code == 0
+
+
+def test_memory_bounds_the_batch_and_changes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build(convnext_config("small", (1, 8, 8), patch=None, width=8, depth=1), seed=0)
+    model = ColdModel(network.eval(), DegradationConfig(T=5), Intensities((0.1,), ((0.01,),)))
+    whole, _ = model.sample(5, seed=3)
+    monkeypatch.setattr("latentdiff.cold.batch_that_fits", lambda *_: 2)
+    told: list[tuple[int, int]] = []
+    split, frames = model.sample(5, seed=3, frames=3, progress=lambda done, total: told.append((done, total)))
+    torch.testing.assert_close(split, whole, rtol=0, atol=1e-5)
+    assert model.one_step(whole, 2).shape == whole.shape
+    assert frames[0].noisy.shape == whole.shape and told[-1] == (15, 15)
+    assert [done for done, _ in told] == list(range(1, 16))
+
+
+def test_a_degradation_is_computed_in_full_precision_under_autocast() -> None:
+    """What a deep blur leaves of an image is less than the rounding of bfloat16."""
+    seen: list[Tensor] = []
+
+    class Spy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+            seen.append(x)
+            return torch.zeros_like(x) * self.weight
+
+    part = Split((IMAGES.clamp(-1, 1) * 127 + 128).to(torch.uint8))
+    data = Dataset("d", part, part, part)
+    options = TrainCold(bf16="on", T=5)
+    task = ColdTask(options, data, Spy(), torch.device("cpu"))
+    loss, _ = task.loss(0, torch.arange(len(part)), torch.arange(len(part)))
+    assert seen[0].dtype == torch.float32 and loss.dtype == torch.float32
+    exact = task.degradation(task.images.batch(torch.arange(len(part)), torch.arange(len(part))), 5)
+    assert float((exact - exact.bfloat16().float()).abs().max()) > 1e-4

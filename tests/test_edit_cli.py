@@ -108,6 +108,25 @@ def test_invert(work: Path, answer: Callable) -> None:
     few, many = (answer(f"invert --run runs/denoiser --steps {n} -n 4 --label own") for n in (4, 20))
     assert many["round_trip_error"] < few["round_trip_error"]
     assert answer("invert --run runs/denoiser --steps 4 -n 2 --label 0 --to cat")["to"] == "cat"
+    plain, guided = (
+        answer(f"invert --run runs/classes --steps 4 -n 2 --to 1 --guidance {w} --files out{w}") for w in (1, 9)
+    )
+    assert plain["noise_std"] == guided["noise_std"], "the inversion has no guidance"
+    assert plain["rmse"]["value"] != guided["rmse"]["value"], "the drawing has it"
+
+
+def test_what_lies_in_a_hole_of_a_degraded_image_is_no_measurement(work: Path, answer: Callable) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8), dtype=np.uint8)
+    other = images.copy()
+    other[:, 2:6, 2:6] = 255 - other[:, 2:6, 2:6]  # the box that is missing
+    for name, pixels in (("seen", images), ("filled", other)):
+        np.savez(work / f"{name}.npz", x=pixels)
+    option = "--operator mask --degraded --solver dps --steps 4 -n 2"
+    found = []
+    for name in ("seen", "filled"):
+        answer(f"restore {MODEL} {option} --input {name}.npz --files {name}")
+        found.append(picture(work / name / "000000.png"))
+    assert (found[0] == found[1]).all()
 
 
 def test_the_views_of_the_command_are_those_that_there_are() -> None:
@@ -118,6 +137,7 @@ def test_illusions(work: Path, answer: Callable) -> None:
     flipped = answer(f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3")
     assert flipped["views"] == ["identity", "rotate180"] and picture(work / "anagram.png").ndim == 3
     assert flipped["weights"] == [0.7, 0.3] and flipped["refine"] == 0
+    assert flipped["read"] is None, "no network knows the classes of this model"
     once = picture(work / "anagram.png")
     again = answer(
         f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3 --refine 2"
@@ -146,6 +166,18 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("inpaint --box 3", ("--box", "12x10"), 2),
         ("inpaint --solver psld", ("psld", "pixels"), 1),
         ("inpaint --solver dps --jumps 3", ("jumps", "repaint"), 2),
+        ("inpaint --solver repaint --steps 5", ("jumps of 10", "got 5"), 1),
+        ("inpaint --solver diffpir --eta 0.5", ("--eta", "diffpir"), 2),
+        ("restore --sampler ddpm", ("--sampler ddpm", "diffpir"), 2),
+        ("inpaint --mask half --missing 0.3", ("--missing", "random"), 2),
+        ("inpaint --mask box --half left", ("--half", "--mask half"), 2),
+        ("restore --operator blur --factor 3", ("--factor", "downsample"), 2),
+        ("restore --operator downsample --box 2x2", ("--box", "--operator mask"), 2),
+        ("restore --operator motion --motion-angle nan", ("nan",), 2),
+        ("restore --noise nan", ("nan",), 2),
+        ("denoise --blur-sigma nan", ("nan",), 2),
+        ("invert --seed 3", ("--seed",), 2),
+        ("anagram --label 0 --label 1 --view identity --view flip --patch 4", ("--patch", "patches"), 2),
         ("restore --operator melt", ("--operator", "'melt'"), 2),
         ("restore --operator downsample --factor 3", ("factor", "divisor"), 2),
         ("restore --operator blur --solver repaint", ("repaint", "mask"), 1),

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentdiff import operators as op
+from latentdiff.edit import measured
 from latentdiff.operators import Operator
 from latentdiff.random import Key
 
@@ -180,3 +181,11 @@ def test_masks_miss_what_they_say() -> None:
 def test_what_cannot_be_is_refused(make: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match=r"expected|must be|takes"):
         make()
+
+
+def test_what_a_random_mask_hides_says_nothing_of_the_noise() -> None:
+    """One seed for the mask and for the measurement: the noise of the known pixels is that of all."""
+    mask = op.scattered(28, 28, missing=0.7, seed=0)
+    operator = op.masked((1, 28, 28), mask)
+    noise = measured(operator, torch.zeros(4, 1, 28, 28), sigma=1.0, seed=0)[:, 0][:, mask.bool()]
+    assert float(noise.mean(1).abs().max()) < 0.2 and float((noise.std(1) - 1).abs().max()) < 0.2

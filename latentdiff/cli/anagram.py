@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.illusions import classes_of, illusion_options, weights_of
-from latentdiff.cli.options import build
+from latentdiff.cli.illusions import WAY, as_text, classes_of, illusion_options, read_back, weights_of
+from latentdiff.cli.options import build, only_with
 from latentdiff.config.sampling import Sampling
 
 VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
@@ -40,6 +40,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], *
     seen_as = views or ("identity", "flip")
     if len(seen_as) != len(labels):
         raise click.UsageError(f"expected as many --label as --view, got {len(labels)} and {len(seen_as)}")
+    only_with("view", "patches", seen_as, {"patch": "--patch"})
     weights = weights_of(values["weights"], len(labels))
     settings = build(Sampling, values)
 
@@ -63,13 +64,15 @@ def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], *
             refine=values["refine"],
             settings=settings,
             seed=values["seed"],
-            watch=Watch(progress=bar.update),
+            watch=Watch(frames=WAY, progress=bar.update),
         )
+    way = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[:-1]]
+    read = read_back(pipeline, [seen(made.images) for _, seen in parts], classes)
     rows = [
         (f"{name}: {pipeline.classes[label]}", seen(made.images))
         for name, (label, seen) in zip(seen_as, parts, strict=True)
     ]
-    written = editing.save_rows(rows, values, made.images)
+    written = editing.save_rows([*way, *rows], values, made.images)
     answer = {
         "run": str(checkpoint.folder),
         "n": values["n"],
@@ -78,8 +81,9 @@ def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], *
         "labels": [pipeline.classes[label] for label in classes],
         "weights": weights,
         "refine": values["refine"],
+        "read": read,
         "settings": pipeline.resolved(settings).model_dump(),
         "wrote": written,
     }
-    result(answer, as_json=as_json, text=f"{values['n']} anagrams: {', '.join(written)}")
+    result(answer, as_json=as_json, text=f"{values['n']} anagrams: {', '.join(written)}{as_text(read)}")
     return 0

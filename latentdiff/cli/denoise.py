@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.targets import Finite
 
 
 @click.command(name="denoise")
@@ -20,7 +21,7 @@ from latentdiff.cli.editing import image_options, model_options, output_options,
     help="Noise levels to start from, as 250,500,750 (default: a quarter, half and three quarters of the model's T).",
 )
 @click.option(
-    "--blur-sigma", type=click.FloatRange(0.1, 100), default=1.0, show_default=True, help="Sigma of the blur in pixels."
+    "--blur-sigma", type=Finite(0.1, 100), default=1.0, show_default=True, help="Sigma of the blur in pixels."
 )
 @click.option(
     "--blur-kernel",

@@ -9,6 +9,8 @@ import click
 
 from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
 
+WAY = 5  # moments of the last edit in the figure
+
 
 @click.command(name="edit")
 @model_options
@@ -67,8 +69,9 @@ def command(*, as_json: bool, **values: Any) -> int:
                 label=labels,
                 seed=values["seed"],
                 exact=values["exact_steps"],
-                watch=Watch(progress=bar.update),
+                watch=Watch(frames=WAY if (name, value) == starts[-1] else 0, progress=bar.update),
             )
+        rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
         rows.append((f"{name} {value:g}", made.images))
         found = editing.scores_of(made.images, work.images, work.pipeline.classes)
         scores.append({name.replace(" ", "_"): value, "level": t, **found.as_dict()})

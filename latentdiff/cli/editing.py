@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.options import build, config_option, given, json_option, options_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from latentdiff.checkpoint import Checkpoint
+    from latentdiff.config.restoration import Restoration
     from latentdiff.evaluate.pairs import PairScores
     from latentdiff.evaluate.read import ImageSet
     from latentdiff.pipeline import Pipeline
@@ -25,23 +26,28 @@ F = TypeVar("F", bound=Callable[..., Any])
 ACROSS = 10  # images side by side in a figure
 
 
-def model_options(function: F) -> F:
-    """--run, --runs, --device and --seed."""
+def run_options(function: F) -> F:
+    """--run, --runs and --device."""
     options = [
         click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser)."),
         click.option("--runs", default="runs", show_default=True, help="Folder of all runs."),
         click.option(
             "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
         ),
-        click.option(
-            "--seed",
-            type=click.IntRange(0, 2**62),
-            default=0,
-            show_default=True,
-            help="Image k draws its noise from seed + k, whatever the batch.",
-        ),
     ]
     return _all(function, options)
+
+
+def model_options(function: F) -> F:
+    """--run, --runs, --device and --seed."""
+    seed = click.option(
+        "--seed",
+        type=click.IntRange(0, 2**62),
+        default=0,
+        show_default=True,
+        help="Image k draws its noise from seed + k, whatever the batch.",
+    )
+    return run_options(seed(function))
 
 
 def image_options(function: F) -> F:
@@ -88,6 +94,17 @@ def sampling_options(function: F) -> F:
         help="Class by name or index, or one for each image as 3,5,8; `own` takes the label of each image (default: no class).",
     )
     return options_of(Sampling, skip=("compile",))(label(function))
+
+
+def check_moves(how: Restoration, values: dict[str, Any]) -> None:
+    """A usage error for sampler options that a solver with moves of its own has no use for."""
+    if how.solver == "diffpir":
+        for name in given(("eta", "variance")):
+            raise click.UsageError(
+                f"--{name} is of a sampler's moves, diffpir makes its own (--share says how much noise they have)"
+            )
+        if values["sampler"] != "ddim":
+            raise click.UsageError(f"--sampler {values['sampler']}: diffpir makes moves of its own; leave it out")
 
 
 def output_options(out: str) -> Callable[[F], F]:
@@ -176,7 +193,7 @@ def labels_of(values: dict[str, Any], work: Bench) -> list[int] | None:
 
     text, n = values["label"], len(work.images)
     if text is None:
-        if work.settings.guidance != 1:
+        if work.settings.guidance != 1 and values.get("guided", True):
             raise click.UsageError(f"--guidance {work.settings.guidance:g} needs a --label to exaggerate")
         return None
     if text == "own":

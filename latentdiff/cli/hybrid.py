@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.illusions import classes_of, illusion_options, weights_of
+from latentdiff.cli.illusions import WAY, as_text, classes_of, illusion_options, read_back, weights_of
 from latentdiff.cli.options import build
 from latentdiff.config.sampling import Sampling
 
@@ -36,6 +36,8 @@ def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
     settings, sigmas = build(Sampling, values), _sigmas(values, len(labels))
     weights = weights_of(values["weights"], len(labels))
 
+    import torch
+
     from latentdiff.bands import brightness_and_colour, frequencies
     from latentdiff.cli import editing
     from latentdiff.cli.model import find_denoiser, load_checked
@@ -56,9 +58,18 @@ def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
             refine=values["refine"],
             settings=settings,
             seed=values["seed"],
-            watch=Watch(progress=bar.update),
+            watch=Watch(frames=WAY, progress=bar.update),
         )
-    rows = [("hybrid", made.images)]
+    rows = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[:-1]]
+    rows.append(("hybrid", made.images))
+    read = None
+    if not values[
+        "colour"
+    ]:  # the last class is that of the image itself, the others are seen through the low bands up to theirs
+        low = [
+            torch.stack([band(made.images) for band in bands[: k + 1]]).sum(0).clamp(-1, 1) for k in range(len(bands))
+        ]
+        read = read_back(pipeline, low, classes)
     rows += [
         (f"{band.name}: {pipeline.classes[label]}", band(made.images).clamp(-1, 1))
         for label, band in zip(classes, bands, strict=True)
@@ -72,11 +83,12 @@ def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
         "sigmas": None if values["colour"] else sigmas,
         "weights": weights,
         "refine": values["refine"],
+        "read": read,
         "labels": [pipeline.classes[label] for label in classes],
         "settings": pipeline.resolved(settings).model_dump(),
         "wrote": written,
     }
-    result(answer, as_json=as_json, text=f"{values['n']} hybrids: {', '.join(written)}")
+    result(answer, as_json=as_json, text=f"{values['n']} hybrids: {', '.join(written)}{as_text(read)}")
     return 0
 
 

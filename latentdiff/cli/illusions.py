@@ -13,8 +13,11 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from latentdiff.pipeline import Pipeline
 
+WAY = 5  # moments of the drawing in the figure
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -39,6 +42,39 @@ def illusion_options(out: str) -> Callable[[F], F]:
         return model_options(number(weights(refine(function))))
 
     return decorate
+
+
+def read_back(pipeline: Pipeline, seen: Sequence[Tensor], labels: Sequence[int]) -> dict[str, Any] | None:
+    """How many images a classifier reads as what each part should be, and as all of them; None where none knows the classes.
+
+    seen[i]: the images as they should look like class labels[i].
+    """
+    import torch
+
+    from latentdiff.data import to_uint8
+    from latentdiff.features import default_features, extract, feature_network
+
+    try:
+        network = feature_network(default_features(pipeline.codec.image_shape, pipeline.classes))
+    except InputError:
+        return None
+    if network.class_names != pipeline.classes:
+        return None
+    hits = []
+    for images, label in zip(seen, labels, strict=True):
+        found = extract(network, to_uint8(images)).predictions
+        assert found is not None
+        hits.append(found == label)
+    shares = [float(hit.double().mean()) for hit in hits]
+    return {"network": network.name, "each": shares, "all": float(torch.stack(hits).all(0).double().mean())}
+
+
+def as_text(read: dict[str, Any] | None) -> str:
+    """The line of a result."""
+    if read is None:
+        return ""
+    each = ", ".join(f"{share:.0%}" for share in read["each"])
+    return f"\n  read by the network {read['network']} as asked: {each}; as all at once: {read['all']:.0%}"
 
 
 def weights_of(text: str | None, n: int) -> list[float] | None:

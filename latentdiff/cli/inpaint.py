@@ -6,10 +6,12 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.editing import check_moves, image_options, model_options, output_options, sampling_options
 from latentdiff.cli.operators import mask_of, mask_options
 from latentdiff.cli.options import build, options_of
 from latentdiff.config.restoration import Restoration
+
+WAY = 5  # moments of the first draw in the figure
 
 
 @click.command(name="inpaint")
@@ -33,6 +35,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     of pixels and of spatial latents take every solver, models of vector latents diffpir, dps and psld.
     """
     how = build(Restoration, values)
+    check_moves(how, values)
 
     from latentdiff.cli import editing
     from latentdiff.cli.report import SamplingBar, result
@@ -57,8 +60,9 @@ def command(*, as_json: bool, **values: Any) -> int:
                 mask=mask,
                 label=labels,
                 seed=values["seed"] + draw * len(y),
-                watch=Watch(progress=bar.update),
+                watch=Watch(frames=0 if draw else WAY, progress=bar.update),
             )
+        rows += [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[1:-1]]
         rows.append((f"filled in, {draw + 1}", made.images))
         scores.append(editing.scores_of(made.images, work.images, work.pipeline.classes))
     written = editing.save_rows(rows, values, made.images)

@@ -6,11 +6,14 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.editing import image_options, output_options, run_options, sampling_options
+from latentdiff.config.sampling import Sampling
+
+WAY = 5  # moments of the drawing in the figure
 
 
 @click.command(name="invert")
-@model_options
+@run_options
 @image_options
 @sampling_options
 @click.option(
@@ -23,6 +26,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     """Find the noise that DDIM would draw images from.
 
     Then draw them again from it. The error of the round trip falls with --steps. With --to the same noise is drawn as another class.
+    --guidance is of the drawing: the inversion has none.
     """
     if values["sampler"] != "ddim" or values["eta"]:
         given = f"--eta {values['eta']:g}" if values["eta"] else f"--sampler {values['sampler']}"
@@ -35,19 +39,20 @@ def command(*, as_json: bool, **values: Any) -> int:
 
     editing.check_out(values)
     work = editing.bench(values)
-    labels = editing.labels_of(values, work)
-    other = labels if values["to"] is None else [class_index(work.pipeline.classes, values["to"])] * len(work.images)
+    plain = Sampling(steps=work.settings.steps, spacing=work.settings.spacing)  # guided inversions drift
+    to = None if values["to"] is None else [class_index(work.pipeline.classes, values["to"])] * len(work.images)
+    labels = editing.labels_of(values | {"guided": to is None}, work)
     with SamplingBar("inversion") as bar:
-        noise = invert(
-            work.pipeline, work.images, settings=work.settings, label=labels, watch=Watch(progress=bar.update)
-        )
+        noise = invert(work.pipeline, work.images, settings=plain, label=labels, watch=Watch(progress=bar.update))
     with SamplingBar("drawing again") as bar:
-        made = from_noise(work.pipeline, noise, settings=work.settings, label=other, watch=Watch(progress=bar.update))
+        watch = Watch(frames=WAY, progress=bar.update)
+        made = from_noise(work.pipeline, noise, settings=work.settings, label=to or labels, watch=watch)
     best = work.pipeline.reconstruct(work.images)
     scores = editing.scores_of(made.images, work.images, work.pipeline.classes)
     error = float(relative_error(made.images, best).mean())
     shown = noise.cpu() if noise.ndim == 4 and noise.shape[1] in (1, 3) else None
     rows = [("input", work.images), *([("noise", shown.clamp(-3, 3) / 3)] if shown is not None else [])]
+    rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in made.frames[1:-1]]
     rows.append(("drawn again" if values["to"] is None else f"as {values['to']}", made.images))
     written = editing.save_rows(rows, values, made.images)
     answer = {

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from latentdiff.cli.options import only_with
+from latentdiff.cli.targets import Finite
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def mask_options(function: F) -> F:
         ),
         click.option(
             "--missing",
-            type=click.FloatRange(0, 1),
+            type=Finite(0, 1),
             default=0.5,
             show_default=True,
             help="Share of pixels that a random mask hides.",
@@ -57,9 +59,22 @@ def mask_options(function: F) -> F:
     return function
 
 
+OF_MASK = {"box": {"box_size": "--box"}, "half": {"side": "--half"}, "random": {"missing": "--missing"}}
+OF_OPERATOR = {
+    "blur": {"blur_sigma": "--blur-sigma"},
+    "motion": {"motion_length": "--motion-length", "motion_angle": "--motion-angle"},
+    "downsample": {"factor": "--factor"},
+    "mask": {"mask": "--mask", "box_size": "--box", "side": "--half", "missing": "--missing"},
+}
+"""Options that mean something with one kind of mask or operator only."""
+
+
 def mask_of(values: dict[str, Any], shape: Sequence[int]) -> Tensor:
     """The mask [H, W] of the options for images [C, H, W]: 1 known, 0 missing. UsageError, InputError."""
     from latentdiff import operators
+
+    for known, flags in OF_MASK.items():
+        only_with("mask", known, [values["mask"]], flags)
 
     _, height, width = shape
     kind = values["mask"]
@@ -119,20 +134,16 @@ def operator_options(function: F) -> F:
         click.option(
             "--noise",
             "sigma",
-            type=click.FloatRange(0, 10),
+            type=Finite(0, 10),
             default=0.0,
             show_default=True,
             help="Standard deviation of the noise on what is measured, pixels lie in [-1, 1].",
         ),
-        click.option(
-            "--blur-sigma", type=click.FloatRange(0.1, 100), default=1.5, show_default=True, help="Blur, in pixels."
-        ),
-        click.option(
-            "--motion-length", type=click.FloatRange(1, 200), default=7.0, show_default=True, help="Motion, in pixels."
-        ),
+        click.option("--blur-sigma", type=Finite(0.1, 100), default=1.5, show_default=True, help="Blur, in pixels."),
+        click.option("--motion-length", type=Finite(1, 200), default=7.0, show_default=True, help="Motion, in pixels."),
         click.option(
             "--motion-angle",
-            type=click.FloatRange(-360, 360),
+            type=Finite(-360, 360),
             default=45.0,
             show_default=True,
             help="Direction of the motion, in degrees.",
@@ -153,6 +164,8 @@ def operator_of(values: dict[str, Any], shape: Sequence[int]) -> tuple[Operator,
     names = [name.strip() for name in values["operator"].split(",")]
     if unknown := [name for name in names if name not in OPERATORS]:
         raise click.UsageError(f"--operator: expected {', '.join(OPERATORS)}, got {unknown[0]!r}")
+    for known, flags in OF_OPERATOR.items():
+        only_with("operator", known, names, flags)
     total: Operator | None = None
     mask: Tensor | None = None
     for name in names:

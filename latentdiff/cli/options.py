@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -83,6 +83,21 @@ def _range(field: FieldInfo) -> str:
             multiple = f"a multiple of {bound.multiple_of}"
     bounds = ", ".join(part for part in (low, high, multiple) if part)
     return f" ({bounds})" if bounds else ""
+
+
+def given(names: Iterable[str]) -> list[str]:
+    """Those of the options that the user gave, on the command line or in a file."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return [name for name in names if context.get_parameter_source(name) not in (default, None)]
+
+
+def only_with(name: str, value: str, chosen: Iterable[str], flags: Mapping[str, str]) -> None:
+    """A usage error for options (parameter -> flag) that are given although ``--name`` does not hold ``value``."""
+    if value in chosen:
+        return
+    for flag in (flags[option] for option in given(flags)):
+        raise click.UsageError(f"{flag} is for --{name} {value}, got --{name} {','.join(chosen)}")
 
 
 def build(model: type[C], values: Mapping[str, Any]) -> C:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.editing import check_moves, image_options, model_options, output_options, sampling_options
 from latentdiff.cli.operators import operator_of, operator_options
 from latentdiff.cli.options import build, options_of
 from latentdiff.config.restoration import Restoration
@@ -31,6 +31,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     steps (--steps 250 or more), diffpir few.
     """
     how = build(Restoration, values)
+    check_moves(how, values)
 
     from latentdiff.cli import editing
     from latentdiff.cli.report import SamplingBar, result
@@ -45,7 +46,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             raise click.UsageError(
                 "--degraded: is for operators that keep the size of an image, got a downsampling one"
             )
-        y = work.images
+        y = work.images if mask is None else operator(work.images)  # what lies in a hole is no measurement
     else:
         y = measured(operator, work.images, sigma=values["sigma"], seed=values["seed"])
     with SamplingBar(how.solver) as bar:

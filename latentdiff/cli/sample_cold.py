@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from latentdiff.cli.editing import image_options, model_options, output_options
+from latentdiff.cli.options import given
+from latentdiff.cli.targets import Finite
 from latentdiff.errors import InputError
 
 
@@ -35,7 +37,7 @@ from latentdiff.errors import InputError
 )
 @click.option(
     "--noise",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=0.002,
     show_default=True,
     help="Without --restore: noise that breaks the symmetry of the start.",
@@ -46,6 +48,14 @@ def command(*, as_json: bool, **values: Any) -> int:
 
     Restored images are compared with the network's restoration in one step, which is closer on average, and blurrier.
     """
+    for option in given(("noise", "seed") if values["restoring"] else ("source", "level", "split", "resize")):
+        flag = {"source": "input"}.get(option, option)
+        raise click.UsageError(
+            f"--{flag} is for new images, --restore draws no noise"
+            if values["restoring"]
+            else f"--{flag} is for --restore; new images are generated from drawn intensities"
+        )
+
     from latentdiff.cli import editing
     from latentdiff.cli.report import SamplingBar, note, result
     from latentdiff.cold import cold_from
@@ -80,10 +90,6 @@ def command(*, as_json: bool, **values: Any) -> int:
         answer |= {"level": t, "input": found.name, **{name: score.as_dict() for name, score in both.items()}}
         text = "\n".join(f"  {name.replace('_', ' ')}: {editing.as_text(score)}" for name, score in both.items())
     else:
-        for option in ("source", "level"):
-            if values[option] is not None:
-                name = {"source": "input"}.get(option, option)
-                raise click.UsageError(f"--{name} is for --restore; new images are generated from drawn intensities")
         with SamplingBar("generating") as bar:
             images, frames = model.sample(
                 values["n"], seed=values["seed"], noise=values["noise"], progress=bar.update, **way

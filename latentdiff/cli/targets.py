@@ -1,4 +1,4 @@
-"""Types of the benchmarks' options: what would fail after minutes of measuring fails at once."""
+"""Types of options: what would fail after minutes of work fails at once."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ OF: dict[str, tuple[Solver, ...]] = {  # which solvers an option belongs to
     "strength": ("sdedit",),
     "jump_length": ("repaint",),
     "jumps": ("repaint",),
-    "gamma": ("ald",),
+    "anneal": ("ald",),
     "zeta": ("dps", "psld"),
     "step_size": ("dps",),
     "glue": ("psld",),
@@ -33,8 +33,11 @@ class Restoration(Config):
     strength: float = Field(0.5, ge=0, le=1, description="sdedit: how far the input is noised")
     jump_length: int = Field(10, ge=1, le=1000, description="repaint: moves of a jump back")
     jumps: int = Field(5, ge=1, le=100, description="repaint: passes over each stretch")
-    gamma: float | None = Field(
-        None, ge=0, le=1000, description="ald: annealing of the likelihood at every level (default: sigma_t / alpha_t)"
+    anneal: float = Field(
+        0.5,
+        ge=0,
+        le=1000,
+        description="ald: gamma_t as a share of sigma_t / alpha_t; smaller follows the measurement more closely",
     )
     zeta: float = Field(1.0, ge=0, le=1000, description="dps, psld: size of the step along the gradient")
     step_size: Literal["residual", "gradient"] = Field(

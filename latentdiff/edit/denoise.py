@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
-from latentdiff.edit.drawing import SILENT, Drawn, Watch, denoiser_of, drawn, encoded, key_of
+from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
+from latentdiff.edit.sdedit import check_level
 from latentdiff.errors import InputError
 from latentdiff.operators import gaussian_blur
 from latentdiff.pipeline import Labels, Pipeline
@@ -25,10 +26,10 @@ def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tenso
 def blurred(
     pipeline: Pipeline, x: Tensor, t: int, *, sigma: float = 1.0, size: int | None = None, times: int = 1
 ) -> Tensor:
-    """What classical denoising makes of x_t: images of x_t / alpha_t, blurred ``times`` times by a Gaussian of ``sigma`` pixels."""
+    """What classical denoising makes of x_t: images of x_t / alpha_t (of x_t where alpha_t is 0), blurred ``times`` times by a Gaussian of ``sigma`` pixels."""
     alpha = pipeline.schedule.at(t)[0]
     blur = gaussian_blur(tuple(pipeline.codec.image_shape), sigma=sigma, size=size)  # type: ignore[arg-type]
-    images = pipeline.codec.decode(x / alpha)
+    images = pipeline.codec.decode(x / alpha if alpha else x)
     for _ in range(times):
         images = blur(images)
     return images.float().clamp(-1, 1).cpu()
@@ -38,11 +39,18 @@ def blurred(
 def one_step(
     pipeline: Pipeline, x: Tensor, t: int, *, settings: Sampling | None = None, label: Labels = None
 ) -> Tensor:
-    """The estimate of x_0 at x_t, decoded: the mean of all images that x_t could have been. At level 0 the image itself."""
+    """The estimate of x_0 at x_t, decoded: the mean of all images that x_t could have been. At level 0 the image itself. InputError for levels that say nothing."""
+    check_level(pipeline, t)
     if t == 0:
         return pipeline.decode(x)
-    denoise = denoiser_of(pipeline, settings or Sampling(), label, len(x))
-    return pipeline.decode(denoise(x, t).x0())
+
+    def estimated(part: Part) -> Drawn:
+        mine = x[part.rows]
+        return Drawn(
+            pipeline.decode(denoiser_of(pipeline, settings or Sampling(), part.label, len(mine))(mine, t).x0())
+        )
+
+    return by_parts(pipeline, len(x), estimated, label=label, seed=0, watch=SILENT).images
 
 
 def iterated(
@@ -55,9 +63,15 @@ def iterated(
     seed: int = 0,
     watch: Watch = SILENT,
 ) -> Drawn:
-    """The reverse process from x_t on: over the settings' levels below ``t``."""
-    settings = settings or Sampling()
-    step, every = plan(settings, pipeline.diffusion, pipeline.schedule)
+    """The reverse process from x_t on: over the settings' levels below ``t``. InputError for levels that say nothing."""
+    check_level(pipeline, t)
+    chosen = settings or Sampling()
+    step, every = plan(chosen, pipeline.diffusion, pipeline.schedule)
     levels = [t, *(level for level in every if level < t)]
-    denoise = denoiser_of(pipeline, settings, label, len(x))
-    return drawn(pipeline, denoise, x, levels, step, key_of(pipeline, seed, len(x)), watch)
+
+    def made(part: Part) -> Drawn:
+        mine = x[part.rows]
+        denoise, key = denoiser_of(pipeline, chosen, part.label, len(mine)), key_of(pipeline, part.seed, len(mine))
+        return drawn(pipeline, denoise, mine, levels, step, key, part.watch)
+
+    return by_parts(pipeline, len(x), made, label=label, seed=seed, watch=watch)

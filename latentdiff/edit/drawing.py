@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from latentdiff.batching import batch_that_fits, parts
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser
 from latentdiff.errors import InputError
-from latentdiff.frames import Frame, Progress, watched
+from latentdiff.frames import Frame, Progress, joined, watched
 from latentdiff.pipeline import Labels, Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import sample
@@ -35,6 +37,47 @@ class Watch:
 
 
 SILENT = Watch()
+BACKWARD = 4  # so many times the memory of a forward pass
+
+
+class Part(NamedTuple):
+    """Some of the images asked for: their places, classes (None: none) and first seed, and who watches."""
+
+    rows: slice
+    label: list[int] | None
+    seed: int
+    watch: Watch
+
+
+def by_parts(
+    pipeline: Pipeline,
+    n: int,
+    make: Callable[[Part], Drawn],
+    *,
+    label: Labels,
+    seed: int,
+    watch: Watch,
+    gradients: bool = False,
+) -> Drawn:
+    """What ``make`` draws, as many of ``n`` images at once as memory holds (fewer with ``gradients``); image k has the seed + k in any part."""
+    labels = pipeline.labels(label, n)
+    size = max(1, batch_that_fits(pipeline.network, pipeline.device) // (BACKWARD if gradients else 1))
+    split = parts(n, size)
+    made = []
+    for k, rows in enumerate(split):
+        mine = None if labels is None else labels[rows].tolist()
+        made.append(make(Part(rows, mine, seed + rows.start, _of_part(watch, k, len(split)))))
+    if len(made) == 1:
+        return made[0]
+    return Drawn(torch.cat([each.images for each in made]), tuple(joined([each.frames for each in made])))
+
+
+def _of_part(watch: Watch, k: int, count: int) -> Watch:
+    """The watch of part k of ``count``: its progress is a share of the whole."""
+    tell = watch.progress
+    if tell is None:
+        return watch
+    return Watch(frames=watch.frames, progress=lambda done, total: tell(k * total + done, count * total))
 
 
 def drawn(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -10,7 +10,7 @@ from latentdiff.bands import Band
 from latentdiff.codec import IdentityCodec
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser
-from latentdiff.edit.drawing import SILENT, Drawn, Watch, denoiser_of, drawn, key_of
+from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, key_of
 from latentdiff.errors import InputError
 from latentdiff.mix import anagram as anagram_of
 from latentdiff.mix import hybrid as hybrid_of
@@ -47,10 +47,12 @@ def anagram(
             raise InputError(
                 f"view {view.name}: this model's decoder does not commute with it, a view of the latents differs from that of the image by {error:.0%}; expected a model of pixels"
             )
-    seen = [
-        (denoiser, view) for denoiser, (_, view) in zip(_denoisers(pipeline, parts, settings, n), parts, strict=True)
-    ]
-    return _drawn(pipeline, anagram_of(seen, weights=weights), n, refine, settings, seed, watch)
+
+    def mixed(count: int) -> Denoiser:
+        seen = zip(_denoisers(pipeline, parts, settings, count), [view for _, view in parts], strict=True)
+        return anagram_of(list(seen), weights=weights)
+
+    return _drawn(pipeline, mixed, n, refine, settings, seed, watch)
 
 
 def hybrid(
@@ -71,10 +73,12 @@ def hybrid(
     """
     if not isinstance(pipeline.codec, IdentityCodec):
         raise InputError("hybrid: bands of latents are not bands of the image; expected a model of pixels")
-    mixed = [
-        (denoiser, band) for denoiser, (_, band) in zip(_denoisers(pipeline, parts, settings, n), parts, strict=True)
-    ]
-    return _drawn(pipeline, hybrid_of(mixed, weights=weights), n, refine, settings, seed, watch)
+
+    def mixed(count: int) -> Denoiser:
+        heard = zip(_denoisers(pipeline, parts, settings, count), [band for _, band in parts], strict=True)
+        return hybrid_of(list(heard), weights=weights)
+
+    return _drawn(pipeline, mixed, n, refine, settings, seed, watch)
 
 
 @torch.no_grad()
@@ -108,15 +112,22 @@ def _denoisers(
 
 def _drawn(
     pipeline: Pipeline,
-    denoise: Denoiser,
+    mixed: Callable[[int], Denoiser],
     n: int,
     refine: int,
     settings: Sampling | None,
     seed: int,
     watch: Watch,
 ) -> Drawn:
-    key = key_of(pipeline, seed, n)
+    """The loop with the denoiser that ``mixed`` makes for a number of images."""
     step, levels = pipeline.plan(settings or Sampling())
     if refine:
         step, levels = both_ways(step, pipeline.schedule), with_jumps(levels, length=1, times=1 + refine)
-    return drawn(pipeline, denoise, start(key, pipeline.codec.latent_shape), levels, step, key, watch)
+
+    def made(part: Part) -> Drawn:
+        count = len(range(n)[part.rows])
+        key = key_of(pipeline, part.seed, count)
+        x = start(key, pipeline.codec.latent_shape)
+        return drawn(pipeline, mixed(count), x, levels, step, key, part.watch)
+
+    return by_parts(pipeline, n, made, label=None, seed=seed, watch=watch)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
-from latentdiff.edit.drawing import SILENT, Drawn, Watch, denoiser_of, drawn, encoded, key_of
+from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
 from latentdiff.frames import watched
 from latentdiff.operators import norms
 from latentdiff.pipeline import Labels, Pipeline
@@ -27,12 +27,19 @@ def invert(
     Guidance is the settings'; an inversion with guidance drifts, so that 1 is the better choice. Song et al. 2021, section 4.3. InputError for images of
     another shape.
     """
-    settings = settings or Sampling()
-    x0 = encoded(pipeline, images)
-    levels = pipeline.plan(settings)[1][::-1]
-    key = key_of(pipeline, 0, len(images))
-    states = sample(denoiser_of(pipeline, settings, label, len(images)), x0, levels, inversion(pipeline.schedule), key)
-    return watched(states, x0, levels, decode=pipeline.decode, progress=watch.progress)[0]
+    chosen = settings or Sampling()
+    levels = pipeline.plan(chosen)[1][::-1]
+    found = []
+
+    def noise_of(part: Part) -> Drawn:
+        x0 = encoded(pipeline, images[part.rows])
+        denoise, key = denoiser_of(pipeline, chosen, part.label, len(x0)), key_of(pipeline, 0, len(x0))
+        states = sample(denoise, x0, levels, inversion(pipeline.schedule), key)
+        found.append(watched(states, x0, levels, decode=pipeline.decode, progress=part.watch.progress)[0])
+        return Drawn(images[part.rows])
+
+    by_parts(pipeline, len(images), noise_of, label=label, seed=0, watch=watch)
+    return torch.cat(found)
 
 
 def from_noise(
@@ -45,10 +52,15 @@ def from_noise(
     watch: Watch = SILENT,
 ) -> Drawn:
     """Images from given x_T [n, *latent_shape]; another label than that of the inversion is an edit."""
-    settings = settings or Sampling()
-    step, levels = pipeline.plan(settings)
-    denoise = denoiser_of(pipeline, settings, label, len(noise))
-    return drawn(pipeline, denoise, noise.to(pipeline.device), levels, step, key_of(pipeline, seed, len(noise)), watch)
+    chosen = settings or Sampling()
+    step, levels = pipeline.plan(chosen)
+
+    def made(part: Part) -> Drawn:
+        x = noise[part.rows].to(pipeline.device)
+        denoise, key = denoiser_of(pipeline, chosen, part.label, len(x)), key_of(pipeline, part.seed, len(x))
+        return drawn(pipeline, denoise, x, levels, step, key, part.watch)
+
+    return by_parts(pipeline, len(noise), made, label=label, seed=seed, watch=watch)
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:

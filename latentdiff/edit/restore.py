@@ -9,7 +9,7 @@ from latentdiff.codec import IdentityCodec
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser
-from latentdiff.edit.drawing import SILENT, Drawn, Watch, denoiser_of, drawn, encoded, key_of
+from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
 from latentdiff.edit.sdedit import level_of, sdedit
 from latentdiff.errors import InputError
 from latentdiff.operators import Operator
@@ -20,6 +20,7 @@ from latentdiff.solve import ald, both_ways, corrected, dps, half_quadratic, inp
 from latentdiff.step import Step, renoising
 
 BY_MASK = ("replacement", "repaint")
+BY_GRADIENT = ("ald", "dps", "psld")
 
 
 def measured(operator: Operator, images: Tensor, *, sigma: float = 0.0, seed: int = 0) -> Tensor:
@@ -38,6 +39,13 @@ def backprojection(operator: Operator, y: Tensor) -> Tensor:
         return y
     weight = operator.adjoint(operator(y.new_ones(1, *operator.image_shape)))
     return torch.where(weight > 0, operator.adjoint(y) / weight.clamp_min(1e-6), 0.0)
+
+
+def own_moves(settings: Sampling) -> str:
+    """What the settings say of moves that a solver with moves of its own does not make; "" if nothing."""
+    if settings.sampler != "ddim":
+        return f"sampler {settings.sampler}"
+    return f"eta {settings.eta:g}" if settings.eta else ""
 
 
 def restore(
@@ -60,6 +68,10 @@ def restore(
     InputError for a solver that does not fit the model or the operator.
     """
     how, settings = how or Restoration(), settings or Sampling()
+    if how.solver == "diffpir" and own_moves(settings):
+        raise InputError(
+            f"solver diffpir: makes moves of its own, expected the ddim sampler without eta, got {own_moves(settings)}"
+        )
     if tuple(operator.image_shape) != tuple(pipeline.codec.image_shape):
         raise InputError(
             f"expected an operator on {list(pipeline.codec.image_shape)}, got one on {list(operator.image_shape)}"
@@ -72,11 +84,20 @@ def restore(
         t = level_of(pipeline, how.strength)
         found = sdedit(pipeline, seen, t, settings=settings, label=label, seed=seed, watch=watch)
     else:
-        key = key_of(pipeline, seed, len(y))
-        denoise = denoiser_of(pipeline, settings, label, len(y))
-        denoise, step, levels = _wrapped(pipeline, operator, y, denoise, how, settings, sigma, mask)
-        x = start(key, pipeline.codec.latent_shape)
-        found = drawn(pipeline, denoise, x, levels, step, key, watch)
+
+        def solved(part: Part) -> Drawn:
+            mine = y[part.rows]
+            key, denoise = (
+                key_of(pipeline, part.seed, len(mine)),
+                denoiser_of(pipeline, settings, part.label, len(mine)),
+            )
+            denoise, step, levels = _wrapped(pipeline, operator, mine, denoise, how, settings, sigma, mask)
+            x = start(key, pipeline.codec.latent_shape)
+            return drawn(pipeline, denoise, x, levels, step, key, part.watch)
+
+        found = by_parts(
+            pipeline, len(y), solved, label=label, seed=seed, watch=watch, gradients=how.solver in BY_GRADIENT
+        )
     if mask is None or sigma > 0:
         return found
     return Drawn(torch.where(mask.bool().expand_as(found.images), y.cpu(), found.images), found.frames)
@@ -107,8 +128,7 @@ def _wrapped(
         glued = psld(step, operator, y, decode=codec.decode, encode=codec.encode, eta=how.zeta, gamma=how.glue)
         return denoise, glued, levels
     if how.solver == "ald":
-        gamma = None if how.gamma is None else (lambda t: how.gamma or 0.0)
-        return ald(denoise, measure, y, schedule, sigma=max(sigma, 1e-3), gamma=gamma), step, levels
+        return denoise, ald(step, measure, y, schedule, sigma=max(sigma, 1e-3), anneal=how.anneal), levels
     if how.solver == "diffpir":
         correct = half_quadratic(operator, y, schedule, sigma=sigma, strength=how.trust)
         through = corrected(denoise, lambda x0, t: codec.encode(correct(codec.decode(x0), t)))
@@ -117,6 +137,10 @@ def _wrapped(
         raise InputError(f"solver {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator")
     known, here = encoded(pipeline, y.clamp(-1, 1)), latent_mask(pipeline, mask)
     if how.solver == "repaint":
+        if how.jumps > 1 and how.jump_length >= len(levels) - 1:
+            raise InputError(
+                f"solver repaint: jumps of {how.jump_length} moves need more moves than that, got {len(levels) - 1}; expected a smaller jump length or more steps"
+            )
         step, levels = both_ways(step, schedule), with_jumps(levels, length=how.jump_length, times=how.jumps)
     return denoise, inpaint(step, known, here, schedule), levels
 

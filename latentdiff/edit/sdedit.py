@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
-from latentdiff.edit.drawing import SILENT, Drawn, Watch, denoiser_of, drawn, encoded, key_of
+from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
 from latentdiff.errors import InputError
 from latentdiff.pipeline import Labels, Pipeline
 from latentdiff.plan import plan, top_level
@@ -29,6 +29,17 @@ def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
     return levels[index]
 
 
+def check_level(pipeline: Pipeline, t: int) -> None:
+    """InputError for levels outside 0..T, and for those so high that the network's answer says nothing of x_0 (see :func:`latentdiff.plan.top_level`)."""
+    if not 0 <= t <= pipeline.schedule.T:
+        raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
+    top, prediction = top_level(pipeline.diffusion, pipeline.schedule), pipeline.diffusion.prediction
+    if t > top:
+        raise InputError(
+            f"level must lie in 0..{top}, above it x_0 cannot be read out of the {prediction} of this model, got {t}"
+        )
+
+
 def sdedit(
     pipeline: Pipeline,
     images: Tensor,
@@ -45,14 +56,17 @@ def sdedit(
     The settings' levels up to ``t`` are visited; ``exact``: as many levels below ``t`` as the settings have steps. Level 0 returns what the codec makes of the
     images; at the highest level, where no signal is left, they have no influence. InputError for levels outside 0..T.
     """
-    settings = settings or Sampling()
-    if not 0 <= t <= pipeline.schedule.T:
-        raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
-    key, x0 = key_of(pipeline, seed, len(images)), encoded(pipeline, images)
-    step, every = plan(settings, pipeline.diffusion, pipeline.schedule)
+    chosen = settings or Sampling()
+    check_level(pipeline, t)
+    step, every = plan(chosen, pipeline.diffusion, pipeline.schedule)
     if exact and t:
-        levels = pipeline.schedule.levels(min(t, len(every) - 1), settings.spacing, top=t)
+        levels = pipeline.schedule.levels(min(t, len(every) - 1), chosen.spacing, top=t)
     else:
         levels = [t, *(level for level in every if level < t)]
-    denoise = denoiser_of(pipeline, settings, label, len(images))
-    return drawn(pipeline, denoise, noised(x0, t, pipeline.schedule, key), levels, step, key, watch)
+
+    def edited(part: Part) -> Drawn:
+        x0 = encoded(pipeline, images[part.rows])
+        key, denoise = key_of(pipeline, part.seed, len(x0)), denoiser_of(pipeline, chosen, part.label, len(x0))
+        return drawn(pipeline, denoise, noised(x0, t, pipeline.schedule, key), levels, step, key, part.watch)
+
+    return by_parts(pipeline, len(images), edited, label=label, seed=seed, watch=watch)

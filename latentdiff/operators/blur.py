@@ -47,6 +47,8 @@ def motion_kernel(length: float, angle: float) -> Tensor:
     """
     if not (math.isfinite(length) and length >= 1):
         raise ValueError(f"length: expected 1 pixel or more, got {length}")
+    if not math.isfinite(angle):
+        raise ValueError(f"angle: expected a number of degrees, got {angle}")
     reach = math.ceil((length - 1) / 2)
     kernel = torch.zeros(2 * reach + 3, 2 * reach + 3, dtype=torch.float64)
     count = max(2, 16 * math.ceil(length))

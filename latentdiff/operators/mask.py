@@ -54,7 +54,7 @@ def scattered(height: int, width: int, *, missing: float = 0.5, seed: int = 0) -
     """Exactly round(missing H W) pixels missing, drawn at random, [H, W]; ValueError outside [0, 1]."""
     if not 0 <= missing <= 1:
         raise ValueError(f"missing: expected a share from 0 to 1, got {missing}")
-    noise = Key.of(seed, 1).at("degrade").normal((height * width,))[0]
+    noise = Key.of(seed, 1).at("degrade", 3).normal((height * width,))[0]  # not the noise of a measurement
     mask = torch.ones(height * width)
     mask[noise.argsort()[: round(missing * height * width)]] = 0
     return mask.view(height, width)

@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from latentdiff.denoise import Denoiser, Estimate
+from latentdiff.random import Key
 from latentdiff.schedule import Schedule
 from latentdiff.solve.descend import Measure
+from latentdiff.step import Step
 
 
 def ald(
-    denoise: Denoiser,
+    step: Step,
     measure: Measure,
     y: Tensor,
     schedule: Schedule,
     *,
     sigma: float,
-    gamma: Callable[[int], float] | None = None,
-) -> Denoiser:
-    """The denoiser of the score s(x_t) + grad log N(y; A(x_t / alpha_t), sigma^2 + gamma_t^2) (Jalal et al. 2021, eq. 4).
+    anneal: float = 0.5,
+) -> Step:
+    """``step`` with the score s(x_t) + grad log N(y; A(x_t / alpha_t), sigma^2 + gamma_t^2) (Jalal et al. 2021, eq. 4).
 
-    ``gamma`` (default sigma_t / alpha_t, the noise of x_t / alpha_t) anneals the trust in the measurement. The score of x_t and the estimate of x_0 are one thing,
+    gamma_t = ``anneal`` sigma_t / alpha_t, a share of the noise of x_t / alpha_t, anneals the trust in the measurement: smaller shares follow it more closely. The score of x_t and the estimate of x_0 are one thing,
     x_0 = (x_t + sigma_t^2 s) / alpha_t, so the gradient enters the estimate and any step can follow; with the ancestral step this
     is the published algorithm in one pass over the levels. The division by alpha_t is needed in a process that shrinks the image; listings that compare y with x_t alone are for
     processes that do not. At levels without signal the measurement says nothing.
+
+    The published chain makes many small moves at each level, this one a single move from t to s in which alpha grows by r: what was measured is
+    moved r - 1 times as far as the gradient says. Moves that would overshoot the measurement are shortened to it, by the factor
+    (sigma^2 + gamma_t^2) alpha_t^2 / ((r - 1) sigma_t^2): near pure noise, where r is in the hundreds, they diverge otherwise.
     """
 
-    def likely(x: Tensor, t: int) -> Estimate:
+    def move(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
         alpha, spread = schedule.at(t)
-        estimate = denoise(x, t)
         if alpha == 0:
-            return estimate
-        blur = spread / alpha if gamma is None else gamma(t)
+            return step(denoise, x, t, s, key, previous)
+        noise = (spread / alpha) ** 2
+        weight = noise / (sigma**2 + anneal**2 * noise)  # sigma^2 / alpha of Tweedie, 1 / alpha of the inner derivative
+        growth = schedule.at(s)[0] / alpha - 1
+        weight = min(weight, 1 / growth) if growth > 0 else weight
         with torch.enable_grad():
             image = (x.detach() / alpha).requires_grad_()
-            misfit = (y - measure(image)).square().sum() / (2 * (sigma**2 + blur**2))
-            (gradient,) = torch.autograd.grad(misfit, image)
-        weight = (spread / alpha) ** 2  # sigma^2 / alpha of Tweedie, 1 / alpha of the inner derivative
-        return replace(estimate, outs=(*estimate.outs, gradient), q=(*estimate.q, -weight))
+            (gradient,) = torch.autograd.grad((y - measure(image)).square().sum() / 2, image)
 
-    return likely
+        def likely(x: Tensor, t: int) -> Estimate:
+            estimate = denoise(x, t)
+            return replace(estimate, outs=(*estimate.outs, gradient), q=(*estimate.q, -weight))
+
+        return step(likely, x, t, s, key, previous)
+
+    return move

@@ -33,18 +33,23 @@ def inpaint(step: Step, known: Tensor, mask: Tensor, schedule: Schedule) -> Step
 
 
 def with_jumps(levels: Sequence[int], *, length: int = 10, times: int = 10) -> list[int]:
-    """Descending levels with RePaint's way back: after every ``length`` moves down, up again by as many, ``times`` - 1 times.
+    """Descending levels with RePaint's way back: ``length`` moves up again, ``times`` - 1 times, from every ``length``-th level.
 
-    The last stretch of less than ``length`` moves has no way back, as published (Lugmayr et al. 2022, appendix B). ValueError for numbers below 1.
+    Counted from the lowest noisy level up, as published (Lugmayr et al. 2022, appendix B): the last stretch is gone over, of the first what is left.
+    As many moves as ``length`` or fewer have no way back. ValueError for numbers below 1.
     """
     if length < 1 or times < 1:
         raise ValueError(f"jumps: expected a length and a number of 1 or more, got {length} and {times}")
-    path = [levels[0]]
-    for begin in range(0, len(levels) - 1, length):
-        down = list(levels[begin + 1 : begin + length + 1])
-        path += down
-        if len(down) == length and begin + length < len(levels) - 1:
-            path += [*reversed(levels[begin : begin + length]), *down] * (times - 1)
+    moves = len(levels) - 1
+    left = {moves - 1 - j: times - 1 for j in range(0, moves - length, length)}
+    path, i = [levels[0]], 0
+    while i < moves:
+        i += 1
+        path.append(levels[i])
+        if left.get(i):
+            left[i] -= 1
+            path += reversed(levels[i - length : i])
+            i -= length
     return path
 
 

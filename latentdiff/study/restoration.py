@@ -163,7 +163,7 @@ def _solver(
     if name == "DPS":
         return denoise, dps(ddpm(schedule), operator, y, zeta=0.1)
     if name == "ScoreALD":
-        return ald(denoise, operator, y, schedule, sigma=sigma), ddpm(schedule)
+        return denoise, ald(ddpm(schedule), operator, y, schedule, sigma=sigma)
     return corrected(denoise, half_quadratic(operator, y, schedule, sigma=sigma)), renoising(schedule, share=0.3)
 
 

@@ -285,11 +285,9 @@ def _findings(found: Sequence[Found], floor: SampleScores, power: float) -> Iter
         f"best linear guess alone reaches {linear_guess(low.pipeline.schedule, power):.3g}. With {good.process.name} it is {idle_share(good.pipeline.schedule, power):.0%} and {linear_guess(good.pipeline.schedule, power):.3g}."
     )
     span = _span(found, power)
-    equal = {each.process.name: each.at_equal_noise(power, span) for each in found}
     yield (
         f"At equal noise (log-SNR {span[0]:.2g} to {span[1]:.2g}, which all processes have) the test losses are "
-        + ", ".join(f"{value:.3g} ({name})" for name, value in equal.items())
-        + "."
+        + f"{', '.join(f'{each.at_equal_noise(power, span):.3g} ({each.process.name})' for each in found)}."
     )
     most = max(found, key=lambda each: each.signal)
     yield (
