@@ -90,7 +90,10 @@ ABOUT = (
     "At every step the model estimates the clean image twice, upright as one digit and seen through the view ({view}) as another, and goes on with the mean of both "
     "(Geng et al. 2024). That works for views that turn noise into noise: orthogonal ones. The ten pairs were fixed before anything was drawn; guidance {w:g}."
 )
-CAPTION = "How many of {seeds} seeds a classifier reads as both: the row's digit upright and the column's through the view {view}."
+CAPTION = (
+    "How many of {seeds} seeds a classifier reads as both: the row's digit upright and the column's through the view {view}. The other half of the table is "
+    "that of the same images, turned."
+)
 
 
 def _weights(lab: Lab, numbers: Numbers, pipeline: Pipeline, reader: Reader) -> Picture:

@@ -75,6 +75,7 @@ STUDIES = {
         "A network for one amount of noise",
         "What does a denoiser do with noise and images that it has not met?",
         True,
+        colour=True,
     ),
     "sdedit": StudyInfo("sdedit", "Editing by noise", "How much of an image survives being noised and denoised?", True),
     "restoration": StudyInfo(

@@ -35,7 +35,12 @@ def report(lab: Lab, numbers: Numbers, look: Look, kinds: list[Kind]) -> Report:
             Section("Losses", (_losses(lab, kinds, numbers),)),
             Section("Restored test images", tuple(_restored(lab, look, kinds))),
             Section(
-                "New images", (Words(NEW), *(_through(lab, kind) for kind in kinds), look.judge.words(numbers.samples))
+                "New images",
+                (
+                    Words(NEW.format(left=_left(kinds))),
+                    *(_through(lab, kind) for kind in kinds),
+                    look.judge.words(numbers.samples),
+                ),
             ),
             Section("Compared", (_table(look.eye, kinds, floor),)),
         ),
@@ -48,9 +53,15 @@ ABOUT = (
     "x_s = D(x_0, s); the improved one goes on from where it is, x_s = x_t − D(x_0, t) + D(x_0, s). The same network on noise (cosine schedule, T = 1000) stands beside it."
 )
 NEW = (
-    "Blur leaves little more than the mean intensity of an image. So new images start from a mean that is drawn from the training images' (a fitted normal distribution), with a little noise (σ = 0.002) "
-    "that breaks the symmetry of a flat image."
+    "New images start from a flat image, blurred to level T: its mean intensity is drawn from the training images' (a fitted normal distribution), and a little noise (σ = 0.002) breaks its symmetry. "
+    "What test images keep around their mean at level T, in the standard deviation of a pixel: {left}. The less is left, the more a flat start is like what the network learned from."
 )
+
+
+def _left(kinds: list[Kind]) -> str:
+    """The mean deviation within degraded images, for the kinds without noise."""
+    found = {kind.name: float(kind.degraded.flatten(1).std(1).mean()) for kind in kinds if kind.name != "noise"}
+    return ", ".join(f"{value:.2g} ({name})" for name, value in found.items())
 
 
 def _degraded(lab: Lab, numbers: Numbers, images: Tensor) -> Picture:
@@ -120,12 +131,12 @@ def _table(eye: Eye, kinds: list[Kind], floor: SampleScores) -> Table:
             (f"{kind.name}: new images", kind.loss, *[None] * len(eye.columns), *distance(kind.scores.fd), None)
         )
     rows.append((f"real images ({floor.n:,})", None, *[None] * len(eye.columns), *distance(floor.fd), None))
-    columns = ("", "test loss", *eye.columns, *distances(floor), "class kept")
+    columns = ("", "validation loss", *eye.columns, *distances(floor), "class kept")
     return Table(
         "compared",
         columns,
         tuple(rows),
-        "Restored test images against their originals and as a set, and new images as a set.",
+        "Restored test images against their originals and as a set, and new images as a set. Losses are of different distances (L1 of x_0 out of blur, squared error of the noise's network) and do not compare across kinds.",
     )
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
 from latentdiff.denoise import Denoiser, Estimate
-from latentdiff.edit import Watch, blurred, iterated, noisy, one_step
+from latentdiff.edit import Drawn, Watch, blurred, noisy, one_step
+from latentdiff.edit.drawing import drawn, key_of
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import run, start
@@ -67,7 +67,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     with lab.part("three notations"):
         apart, notations = _notations(lab, pipeline)
     return Report(
-        tuple(_findings(found, apart)),
+        tuple(_findings(found, apart, eye)),
         (
             Section(
                 "Three ways to denoise",
@@ -75,7 +75,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
                     Words(ABOUT.format(n=len(images), sigma=numbers.sigma)),
                     *figures,
                     _table(found, eye),
-                    _curves(lab, found),
+                    _curves(lab, found, eye),
                 ),
             ),
             Section("Step by step", (Words(STEPS.format(stride=numbers.stride)), trajectory)),
@@ -103,29 +103,35 @@ def _levels(numbers: Numbers, pipeline: Pipeline) -> list[int]:
 
 def _ways(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor, t: int) -> dict[str, Tensor]:
     x = noisy(pipeline, images, t, seed=lab.seed)
-    settings = Sampling(steps=max(1, pipeline.schedule.T // numbers.stride), eta=1.0)
     made = (
         pipeline.decode(x),
         blurred(pipeline, x, t, sigma=numbers.sigma),
         blurred(pipeline, x, t, sigma=numbers.sigma, times=5),
         one_step(pipeline, x, t),
-        iterated(pipeline, x, t, settings=settings, seed=lab.seed).images,
+        _strided(lab, numbers, pipeline, x, t).images,
     )
     return dict(zip(WAYS, made, strict=True))
 
 
+def _strided(lab: Lab, numbers: Numbers, pipeline: Pipeline, x: Tensor, t: int, *, frames: int = 0) -> Drawn:
+    """The ancestral process from x_t over every ``stride``-th level below t."""
+    levels = [*range(t, 0, -numbers.stride), 0]
+    key = key_of(pipeline, lab.seed, len(x))
+    return drawn(pipeline, pipeline.denoiser(), x, levels, ddpm(pipeline.schedule), key, Watch(frames=frames))
+
+
 def _trajectory(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> Picture:
-    T = pipeline.schedule.T
-    top = min(numbers.top, T)
+    top = min(numbers.top, pipeline.schedule.T)
     x = noisy(pipeline, images, top, seed=lab.seed)
-    settings = Sampling(steps=max(1, T // numbers.stride), eta=1.0)
-    made = iterated(pipeline, x, top, settings=settings, seed=lab.seed, watch=Watch(frames=T))
+    made = _strided(lab, numbers, pipeline, x, top, frames=top)
     rows = [("original", images)]
     for mark in numbers.marks:
         frame = min(made.frames, key=lambda f: abs(f.t - mark))
         rows += [(f"x_t, t = {frame.t}", frame.noisy), ("estimate of x_0", frame.estimate)]
     rows.append(("result", made.images))
-    return lab.rows("trajectory", rows, f"From level {top} on.", about={"seed": lab.seed})
+    return lab.rows(
+        "trajectory", rows, f"From level {top} on, every {numbers.stride}th level.", about={"seed": lab.seed}
+    )
 
 
 @torch.no_grad()
@@ -177,24 +183,20 @@ def _table(found: Mapping[int, Mapping[str, Pairs]], eye: Eye) -> Table:
     return Table("denoised", ("t", "", *eye.columns), rows, "Denoised images against the originals.")
 
 
-def _curves(lab: Lab, found: Mapping[int, Mapping[str, Pairs]]) -> Picture:
+def _curves(lab: Lab, found: Mapping[int, Mapping[str, Pairs]], eye: Eye) -> Picture:
     levels = list(found)
     psnr = [Curve(name, levels, [found[t][name].psnr for t in levels], "marked") for name in WAYS]
     distance = [Curve(name, levels, [found[t][name].distance for t in levels], "marked") for name in WAYS]
-    panels = [Panel("PSNR", "level t", "dB", psnr), Panel("distance", "level t", "perceptual distance", distance)]
-    return lab.plot(
-        "curves",
-        panels,
-        "The same as curves: in squared error one step wins, in perceptual distance the step-by-step process.",
-    )
+    panels = [Panel("PSNR", "level t", "dB", psnr), Panel("distance", "level t", eye.distance, distance)]
+    return lab.plot("curves", panels, "The same as curves.")
 
 
-def _findings(found: Mapping[int, Mapping[str, Pairs]], apart: Mapping[str, float]) -> Iterator[str]:
+def _findings(found: Mapping[int, Mapping[str, Pairs]], apart: Mapping[str, float], eye: Eye) -> Iterator[str]:
     for t in (min(found), max(found)):
         ways = found[t]
         best = max(WAYS[1:], key=lambda name: ways[name].psnr)
         close = min(WAYS[1:], key=lambda name: ways[name].distance)
-        yield f"At t = {t} the best PSNR is that of “{best}” ({ways[best].psnr:.3g} dB, noisy {ways['noisy'].psnr:.3g} dB), the smallest perceptual distance that of “{close}” ({ways[close].distance:.2g})."
+        yield f"At t = {t} the best PSNR is that of “{best}” ({ways[best].psnr:.3g} dB, noisy {ways['noisy'].psnr:.3g} dB), the smallest {eye.distance} that of “{close}” ({ways[close].distance:.2g})."
     yield f"The noise, score and x_0 forms of the reverse process give the same samples to {max(apart.values()):.1g}."
 
 

@@ -60,7 +60,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
         sections.append(_shares(lab, numbers, pipeline, images, eye))
     about = Words(
         ABOUT.format(
-            n=len(images), steps=numbers.steps, draws=numbers.draws, jumps=numbers.jumps, length=numbers.length
+            n=len(images), steps=numbers.steps, draws=numbers.draws, back=numbers.jumps - 1, length=numbers.length
         )
     )
     sections[0] = Section(sections[0].title, (about, *sections[0].blocks))
@@ -69,7 +69,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
 
 ABOUT = (
     "{n} test images, {draws} fillings of each, {steps} ancestral steps. Replacement overwrites the known pixels of every x_t with the noised original; RePaint "
-    "also goes back {length} steps and forth again, {jumps} times over, so that the two parts get to know each other; DPS follows the gradient of the known pixels' error; DiffPIR "
+    "also goes back {length} steps and forth again, {back} times, so that the two parts get to know each other; DPS follows the gradient of the known pixels' error; DiffPIR "
     "moves every estimate towards them. Known pixels are the original's exactly in all of them."
 )
 
@@ -119,7 +119,7 @@ def _shares(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor, eye:
             made = restore(pipeline, operator, operator(images), how=how, settings=settings, mask=mask, seed=lab.seed)
             found[name].append(eye.pairs(made.images, images).distance)
     curves = [Curve(name, list(numbers.shares), values, "marked") for name, values in found.items()]
-    panel = Panel("pixels missing at random", "share missing", "perceptual distance", curves)
+    panel = Panel("pixels missing at random", "share missing", eye.distance, curves)
     return Section(
         "How much may be missing",
         (lab.plot("shares", [panel], "Distance from the originals by the share of pixels that are missing."),),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from latentdiff.data import to_float
 from latentdiff.pipeline import Pipeline
@@ -43,8 +44,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
         changed: dict[str, Any] = {"T": 1, "schedule": "constant", "beta_start": beta, "labels": False}
         pipeline = pipeline_of(lab, recipes.pixels(lab, "denoiser", numbers.pixels, **changed))
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
-    shape, name = pipeline.codec.image_shape, "drawings that are no digits"
-    others = torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()])
+    others, name = _others(lab, pipeline.codec.image_shape, numbers.tested)
     eye = Eye.of(lab)
     with lab.part("out of distribution"):
         made = {sigma: _denoised(lab, pipeline, images, sigma) for sigma in numbers.sigmas}
@@ -103,6 +103,17 @@ def _rows(lab: Lab, name: str, images: Tensor, made: Mapping[float, tuple[Tensor
     return lab.rows(name, rows, caption, about={"seed": lab.seed})
 
 
+def _others(lab: Lab, shape: Sequence[int], n: int) -> tuple[Tensor, str]:
+    """Images [n, C, H, W] in [-1, 1] of another data set in the shape of the digits; drawings where there is none."""
+    if lab.colour is None:
+        return torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()]), "drawings that are no digits"
+    images = to_float(lab.colour.test.images[:n])
+    if shape[0] == 1:
+        images = images.mean(1, keepdim=True)
+    resized = F.interpolate(images, size=list(shape[1:]), mode="bilinear", antialias=True, align_corners=False)
+    return resized.clamp(-1, 1), f"{lab.colour.name}{' in grey' * (shape[0] == 1)}"
+
+
 Found = Mapping[float, tuple[Pairs, Pairs]]
 
 
@@ -128,7 +139,7 @@ def _findings(numbers: Numbers, found: Found, other: Found, name: str) -> Iterat
     best = max(found, key=lambda sigma: found[sigma][1].psnr - found[sigma][0].psnr)
     yield f"Where it learned, at σ = {numbers.sigma:g}, it takes digits from {found[numbers.sigma][0].psnr:.3g} to {found[numbers.sigma][1].psnr:.3g} dB; it gains most at σ = {best:g}."
     most = max(found)
-    yield f"At σ = {most:g} it reaches {found[most][1].psnr:.3g} dB on digits; on {name} {other[numbers.sigma][1].psnr:.3g} dB at σ = {numbers.sigma:g}: it makes them more like digits."
+    yield f"At σ = {most:g} it reaches {found[most][1].psnr:.3g} dB on digits; on {name} {other[numbers.sigma][1].psnr:.3g} dB at σ = {numbers.sigma:g}."
 
 
 FULL = Numbers(pixels=PixelNumbers(steps=6000, patch=1, width=32), tested=2000)

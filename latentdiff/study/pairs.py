@@ -46,8 +46,13 @@ class Eye:
             return cls(None)
 
     @property
+    def distance(self) -> str:
+        """What ``Pairs.distance`` is called."""
+        return "RMSE" if self.network is None else perceptual_name(self.network.name)
+
+    @property
     def columns(self) -> tuple[str, ...]:
-        last = () if self.network is None else (perceptual_name(self.network.name),)
+        last = () if self.network is None else (self.distance,)
         return ("PSNR (dB)", "SSIM", "RMSE", *last)
 
     def pairs(self, found: Tensor, wanted: Tensor) -> Pairs:

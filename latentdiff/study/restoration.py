@@ -248,6 +248,32 @@ def _findings(rows: tuple[Row, ...], found: Mapping[str, Mapping[str, list[Pairs
             f"{task[0].upper()}{task[1:]}: from the closest to the farthest, {', '.join(f'{name} ({mean[name]:.2g})' for name in order)}; as measured {mean['as measured']:.2g}"
             + (f", which {' and '.join(worse)} did not better." if worse else ".")
         )
+    yield from _ranking(found)
+
+
+RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the best, as in Chung et al. 2023
+
+
+def _ranking(found: Mapping[str, Mapping[str, list[Pairs]]]) -> Iterator[str]:
+    """Whether the literature's order holds, and where squared error prefers what was measured."""
+
+    def means(scores: Mapping[str, list[Pairs]], what: str) -> dict[str, float]:
+        return {name: sum(getattr(p, what) for p in pairs) / len(pairs) for name, pairs in scores.items()}
+
+    distances = {task: means(scores, "distance") for task, scores in found.items()}
+    orders = {task: sorted(RANKING, key=mean.__getitem__) for task, mean in distances.items()}
+    same = [task for task, order in orders.items() if order == list(RANKING)]
+    text = f"The order of the literature ({', '.join(RANKING)}, from the best) holds for {len(same)} of {len(orders)} degradations"
+    others = [f"{task} ({', '.join(order)})" for task, order in orders.items() if task not in same]
+    yield text + (f"; not for {'; '.join(others)}." if others else ".")
+    noisy = []
+    for task, scores in found.items():
+        psnr = means(scores, "psnr")
+        noisy += [f"{name} on {task}" for name in psnr if psnr[name] < psnr["as measured"]]
+    yield (
+        f"{len(noisy)} of {sum(len(scores) - 1 for scores in found.values())} restorations have a lower PSNR than what was measured"
+        + (f": {', '.join(noisy)}." if noisy else ".")
+    )
 
 
 FULL = Numbers(

@@ -287,7 +287,7 @@ def _findings(found: Sequence[Found], floor: SampleScores, power: float) -> Iter
     span = _span(found, power)
     yield (
         f"At equal noise (log-SNR {span[0]:.2g} to {span[1]:.2g}, which all processes have) the test losses are "
-        + f"{', '.join(f'{each.at_equal_noise(power, span):.3g} ({each.process.name})' for each in found)}."
+        f"{', '.join(f'{each.at_equal_noise(power, span):.3g} ({each.process.name})' for each in found)}."
     )
     most = max(found, key=lambda each: each.signal)
     yield (

@@ -74,7 +74,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
                 lab,
                 "drawings",
                 {"drawn": drawings} | _named(pipeline, settings, of_drawings),
-                "Drawings that are no digits become digits.",
+                "Drawings that are no digits, edited.",
             )
         )
     sections = [Section("From little to much", (Words(ABOUT), *blocks, _table(pipeline, settings, scores, kept, eye)))]
