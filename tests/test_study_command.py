@@ -95,7 +95,11 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
         ("schedules --device cuda:99", 1, "device cuda:99 is not available"),
         ("schedules --seed -1", 2, "-1 is not in the range"),
         ("ddim-steps --data-colour nowhere", 1, "data 'nowhere': expected .*, found no such file"),
-        ("sdedit --data-colour nowhere", 2, "--data-colour is for ddim-steps.*, one-step-unet, sdedit looks at no other images"),
+        (
+            "sdedit --data-colour nowhere",
+            2,
+            "--data-colour is for ddim-steps, one-step-unet, restoration, hybrids, sdedit looks at no other images",
+        ),
         ("schedules --features mnist", 2, "--features judges images of models, schedules trains none"),
         ("schedules --out taken", 1, "taken: holds something else than a study"),
         ("schedules --out file", 1, "file: expected a folder for the study, found a file"),

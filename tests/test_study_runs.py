@@ -88,7 +88,17 @@ MICRO: dict[str, Any] = {
     ),
     "one-step-unet": one_step_unet.Numbers(pixels=replace(PIXELS, steps=6), sigmas=(0.0, 0.5, 1.0), tested=10),
     "sdedit": sdedit.Numbers(pixels=PIXELS, indices=(4, 2), steps=6, tested=10, trips=(4, 8)),
-    "restoration": restoration.Numbers(pixels=PIXELS, tested=4, seeds=2, steps=6, fast=3, chains=200, analytic=(5, 10)),
+    "restoration": restoration.Numbers(
+        pixels=PIXELS,
+        tested=4,
+        seeds=2,
+        steps=6,
+        fast=3,
+        chains=200,
+        analytic=(5, 10),
+        colour=PIXELS,
+        colour_tested=2,
+    ),
     "inpainting": inpainting.Numbers(pixels=PIXELS, tested=4, draws=2, steps=6, jumps=2, length=2),
     "cold-diffusion": cold_diffusion.Numbers(
         epochs=(1, 2),
@@ -103,7 +113,7 @@ MICRO: dict[str, Any] = {
         resamples=0,
     ),
     "anagrams": anagrams.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3),
-    "hybrids": hybrids.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.0, 2.0)),
+    "hybrids": hybrids.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.0, 2.0), colour=PIXELS),
 }
 
 
@@ -130,10 +140,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random colour images: 40 for training, 8 for testing."""
+    """Random colour images of three classes: 40 for training, 8 for testing."""
     path = tmp_path_factory.mktemp("colours") / "colours.npz"
     images = np.random.default_rng(0).integers(0, 255, (48, 32, 32, 3), dtype=np.uint8)
-    np.savez(path, x_train=images[:40], x_test=images[40:])
+    labels = np.arange(48) % 3
+    np.savez(path, x_train=images[:40], y_train=labels[:40], x_test=images[40:], y_test=labels[40:])
     return path
 
 

@@ -83,6 +83,7 @@ STUDIES = {
         "Restoring degraded images",
         "Which solver is right on a known posterior, and which is best on digits?",
         True,
+        colour=True,
     ),
     "inpainting": StudyInfo("inpainting", "Filling in", "What stands in a hole, and how well does it fit?", True),
     "cold-diffusion": StudyInfo(
@@ -91,5 +92,7 @@ STUDIES = {
     "anagrams": StudyInfo(
         "anagrams", "Visual anagrams", "Which digits can be other digits when they are turned?", True
     ),
-    "hybrids": StudyInfo("hybrids", "Hybrid images", "Which digits can be one from afar and another close up?", True),
+    "hybrids": StudyInfo(
+        "hybrids", "Hybrid images", "Which digits can be one from afar and another close up?", True, colour=True
+    ),
 }

@@ -17,7 +17,7 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.study import recipes
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.judge import Judge, columns, drawn, labels_of, row, sampling
-from latentdiff.study.lab import Lab
+from latentdiff.study.lab import Lab, colour_missing
 from latentdiff.study.make import Study
 from latentdiff.study.recipes import MLPNumbers, VAENumbers
 from latentdiff.study.report import Block, Picture, Report, Section, Table, Words
@@ -181,10 +181,7 @@ def _curves(lab: Lab, found: Mapping[Way, Drawn], floor: SampleScores) -> Pictur
 
 def _colour(lab: Lab, numbers: Numbers, judge: Judge | None) -> Iterator[Block]:
     if lab.colour is None:
-        yield Words(
-            f"Colour images were left out: {lab.colour_missing}. Colour images of your own: --data-colour NAME_OR_PATH.",
-            "warning",
-        )
+        yield colour_missing(lab)
         return
     with lab.part("colour: VAE and denoiser"):
         encoder = recipes.vae(lab, "colour-vae", numbers.colour_vae, data=lab.colour)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from latentdiff.bands import frequencies
+from latentdiff.bands import brightness_and_colour, frequencies
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit import hybrid
 from latentdiff.errors import InputError
@@ -16,11 +16,11 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.study import recipes
 from latentdiff.study.anagrams import PAIRS, Pair
 from latentdiff.study.figures import Curve, Panel
-from latentdiff.study.lab import Lab
+from latentdiff.study.lab import Lab, colour_missing
 from latentdiff.study.make import Study
 from latentdiff.study.reading import Reader, matrix, mean
 from latentdiff.study.recipes import PixelNumbers
-from latentdiff.study.report import Picture, Report, Section, Words
+from latentdiff.study.report import Block, Picture, Report, Section, Words
 from latentdiff.study.training import pipeline_of
 
 Shape = tuple[int, int, int]
@@ -38,6 +38,7 @@ class Numbers:
     shown: int = 6
     steps: int = 30
     guidance: float = 2.0
+    colour: PixelNumbers = field(default_factory=lambda: PixelNumbers(width=64, steps=300, batch=64))
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
@@ -88,6 +89,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
             ),
             Section("All pairs", (matrix("pairs", classes, shares, caption, corner="from afar, close up"),)),
             Section("Three in one", (_triple(lab, numbers, pipeline),)),
+            Section("Brightness and colour", _colour(lab, numbers)),
         ),
         {"pairs": [list(pair) for pair in PAIRS]},
     )
@@ -145,6 +147,37 @@ def _triple(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> Picture:
     return lab.rows("triple", rows, "Three bands of three digits.", about={"seed": lab.seed})
 
 
+def _colour(lab: Lab, numbers: Numbers) -> tuple[Block, ...]:
+    """Hybrids whose brightness is of one class and whose colour is of another, by a model of colour images with classes."""
+    data = lab.colour
+    if data is None:
+        return (colour_missing(lab),)
+    if not data.classes or len(data.classes) < 2 or data.train.labels is None:
+        return (
+            Words(
+                f"{data.name} has no classes to take the brightness of one and the colour of another from.", "warning"
+            ),
+        )
+    with lab.part("colour: model of pixels"):
+        pipeline = pipeline_of(lab, recipes.pixels(lab, "colour-pixels", numbers.colour, data=data))
+    bands = brightness_and_colour((data.channels, data.height, data.width))
+    counts = torch.bincount(data.train.labels, minlength=len(data.classes))
+    first, second = counts.argsort(descending=True)[:2].tolist()
+    settings, rows = Sampling(steps=numbers.steps, guidance=numbers.guidance), []
+    with lab.part("colour: hybrids"):
+        for grey, colour in ((first, second), (second, first)):
+            parts = list(zip((grey, colour), bands, strict=True))
+            images = hybrid(pipeline, parts, numbers.shown, settings=settings, seed=lab.seed).images
+            rows.append((f"brightness of {data.classes[grey]}, colour of {data.classes[colour]}", images))
+            rows.append(("its brightness alone", bands[0](images)))
+    about = {"seed": lab.seed, "data": data.name}
+    return (
+        lab.rows(
+            "colour", rows, "What one sees in grey is of the first class, the colours are of the second.", about=about
+        ),
+    )
+
+
 def _findings(shares: Mapping[Pair, float], curve: Mapping[float, float], seen: Mapping[Pair, float]) -> Iterator[str]:
     ten = {pair: shares[pair] for pair in PAIRS}
     yield f"Both digits are read in {mean(list(ten.values())):.0%} of the seeds over the ten pairs fixed in advance, and in {mean(list(shares.values())):.0%} over all ordered pairs; with the contrast of the blurred image stretched in {mean(list(seen.values())):.0%} of the ten."
@@ -154,5 +187,10 @@ def _findings(shares: Mapping[Pair, float], curve: Mapping[float, float], seen: 
     yield f"Of the blurs tried, {sigma:g} pixels hides both best: {curve[sigma]:.0%} over the ten pairs."
 
 
-FULL = Numbers(pixels=PixelNumbers(width=64, steps=10_000), seeds=100, steps=50)
+FULL = Numbers(
+    pixels=PixelNumbers(width=64, steps=10_000),
+    seeds=100,
+    steps=50,
+    colour=PixelNumbers(width=96, steps=20_000, patch=2),
+)
 STUDY = Study(quick=Numbers(), full=FULL, run=study)

@@ -16,7 +16,7 @@ from latentdiff.data import Dataset
 from latentdiff.picture import image_grid
 from latentdiff.plots import save_figure, save_panels
 from latentdiff.study.figures import Panel, draw_panels, draw_rows, origin
-from latentdiff.study.report import Picture
+from latentdiff.study.report import Picture, Words
 from latentdiff.train.loop import Reporter
 
 CPU = torch.device("cpu")
@@ -88,3 +88,11 @@ class Lab:
         pictures = [(title, image_grid(images, columns=across)) for title, images in grids]
         save_panels(pictures, self.out / f"{name}.png", columns=columns)
         return Picture(f"{name}.png", caption, origin(grids, (), about or {}))
+
+
+def colour_missing(lab: Lab) -> Words:
+    """Why a study shows no colour images."""
+    return Words(
+        f"Colour images were left out: {lab.colour_missing}. Colour images of your own: --data-colour NAME_OR_PATH.",
+        "warning",
+    )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from latentdiff.data import to_uint8
+from latentdiff.data import Dataset, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.evaluate.pairs import score_pairs
 from latentdiff.evaluate.score import Resampling
@@ -35,12 +35,11 @@ class Eye:
     network: PerceptualNetwork | None
 
     @classmethod
-    def of(cls, lab: Lab) -> Eye:
-        """The network that fits the images of the study."""
+    def of(cls, lab: Lab, *, data: Dataset | None = None) -> Eye:
+        """The network that fits the images of ``data`` (default: the data of the study, and the network that was asked for)."""
+        like, asked = data or lab.data, lab.features if data is None else None
         try:
-            name = lab.features or default_features(
-                (lab.data.channels, lab.data.height, lab.data.width), lab.data.classes
-            )
+            name = asked or default_features((like.channels, like.height, like.width), like.classes)
             return cls(perceptual_network(name, device=lab.device))
         except InputError:
             return cls(None)

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from latentdiff import operators as op
-from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import to_float
-from latentdiff.denoise import Denoiser
+from latentdiff.data import Dataset, to_float
 from latentdiff.edit import backprojection, measured, restore
 from latentdiff.operators import Operator
 from latentdiff.pipeline import Pipeline
-from latentdiff.random import Key
-from latentdiff.sample import run, start
-from latentdiff.schedule import Schedule, make_schedule
-from latentdiff.solve import ald, corrected, dps, gaussian_update, half_quadratic
-from latentdiff.step import Step, ddim, ddpm, renoising
-from latentdiff.study import recipes
-from latentdiff.study.analytic import Gaussian
-from latentdiff.study.figures import Curve, Panel
-from latentdiff.study.lab import Lab
+from latentdiff.study import posterior, recipes
+from latentdiff.study.lab import Lab, colour_missing
 from latentdiff.study.make import Study
 from latentdiff.study.pairs import Eye, Pairs
 from latentdiff.study.pick import one_of_each_class
 from latentdiff.study.recipes import PixelNumbers
-from latentdiff.study.report import Picture, Report, Section, Table, Words
+from latentdiff.study.report import Block, Picture, Report, Section, Table, Words
 from latentdiff.study.training import pipeline_of
 
 SHOWN = 10
@@ -58,6 +48,8 @@ class Numbers:
     fast: int = 20
     chains: int = 4000
     analytic: tuple[int, ...] = (20, 100, 500)
+    colour: PixelNumbers = field(default_factory=lambda: PixelNumbers(width=64, steps=300, batch=64))
+    colour_tested: int = 8
     zeta: float = 0.5
 
 
@@ -95,105 +87,63 @@ def tasks(shape: tuple[int, int, int]) -> tuple[Task, ...]:
 
 def study(lab: Lab, numbers: Numbers) -> Report:
     with lab.part("known posterior"):
-        rows = tuple(_analytic(numbers))
+        truth = posterior.Truth.make()
+        known = list(posterior.rows(truth, numbers.analytic, numbers.chains))
     with lab.part("model of pixels"):
         pipeline = pipeline_of(lab, recipes.pixels(lab, "pixels", numbers.pixels))
     shape = (lab.data.channels, lab.data.height, lab.data.width)
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
-    eye, found, pictures = Eye.of(lab), {}, []
-    for task in tasks(shape):
-        with lab.part(task.name):
-            found[task.name], picture = _restored(lab, numbers, pipeline, task, images, eye)
-            pictures.append(picture)
-    tables = [_table(name, scores, eye) for name, scores in found.items()]
-    blocks = tuple(block for pair in zip(pictures, tables, strict=True) for block in pair)
-    about = Words(
-        ABOUT.format(steps=numbers.steps, fast=numbers.fast, noise=numbers.noise, n=len(images), seeds=numbers.seeds)
-    )
-    return Report(
-        tuple(_findings(rows, found)),
-        (
-            Section("Against a known posterior", (Words(KNOWN), _analytic_curves(lab, rows), _analytic_table(rows))),
-            Section("On digits", (about, *blocks)),
-        ),
-    )
+    found, blocks = _compared(lab, numbers, pipeline, tasks(shape), images, Eye.of(lab))
+    about = Words(_about(numbers, len(images)))
+    sections = [posterior.section(lab, truth, known), Section("On digits", (about, *blocks))]
+    in_colour: dict[str, dict[str, list[Pairs]]] = {}
+    if lab.colour is None:
+        sections.append(Section("On colour images", (colour_missing(lab),)))
+    else:
+        in_colour, section = _colour(lab, numbers, lab.colour)
+        sections.append(section)
+    return Report(tuple(_findings(known, found, in_colour)), tuple(sections))
 
 
-KNOWN = (
-    "A curve of 16 points with a Gaussian distribution, of which a blurred third is measured with noise: what is left of it is known in closed form, and so is the exact "
-    "denoiser. The table says how far the samples of each solver are from that posterior: its mean in standard deviations, its covariance relative to its "
-    "size. “Exact” uses the full covariance of x_0 given x_t, which no network tells: its error is that of the steps and of counting. The others have a bias of their own."
-)
+def _compared(
+    lab: Lab, numbers: Numbers, pipeline: Pipeline, tasks: Sequence[Task], images: Tensor, eye: Eye, prefix: str = ""
+) -> tuple[dict[str, dict[str, list[Pairs]]], list[Block]]:
+    """The scores of every method on every task, with a figure and a table for each."""
+    found: dict[str, dict[str, list[Pairs]]] = {}
+    blocks: list[Block] = []
+    for task in tasks:
+        with lab.part(f"{prefix}{task.name}"):
+            found[task.name], picture = _restored(lab, numbers, pipeline, task, images, eye, prefix)
+        blocks += [picture, _table(f"{prefix}{task.name}", found[task.name], eye)]
+    return found, blocks
+
+
+def _colour(lab: Lab, numbers: Numbers, data: Dataset) -> tuple[dict[str, dict[str, list[Pairs]]], Section]:
+    """Filling in and deblurring of colour images, by an unconditional model of them."""
+    with lab.part("colour: model of pixels"):
+        trained = recipes.pixels(lab, "colour-pixels", numbers.colour, data=data, labels=False)
+    shape = (data.channels, data.height, data.width)
+    images = to_float(data.test.images[: numbers.colour_tested])
+    chosen = [task for task in tasks(shape) if task.name in ("a box missing", "Gaussian blur, 1.5 pixels")]
+    found, blocks = _compared(
+        lab, numbers, pipeline_of(lab, trained), chosen, images, Eye.of(lab, data=data), prefix="colour: "
+    )
+    words = Words(f"{data.name}, {len(data.train):,} training images. {_about(numbers, len(images))}")
+    return found, Section("On colour images", (words, *blocks))
+
+
+def _about(numbers: Numbers, n: int) -> str:
+    return ABOUT.format(steps=numbers.steps, fast=numbers.fast, noise=numbers.noise, n=n, seeds=numbers.seeds)
+
+
 ABOUT = (
     "{n} test images, one class after the other, measured with noise of {noise:g} (pixels lie in [-1, 1]); means over {seeds} seeds each. SDEdit, ScoreALD and DPS take {steps} ancestral "
     "steps, DiffPIR {fast}. SDEdit starts from what was measured and knows nothing of the operator."
 )
 
 
-class Row(NamedTuple):
-    """A line of the table of the known posterior."""
-
-    solver: str
-    steps: int
-    mean: float
-    covariance: float
-
-
-def _analytic(numbers: Numbers) -> Iterator[Row]:
-    prior, n = Gaussian.smooth(16), numbers.chains
-    a = op.blur_matrix(op.gaussian_taps(1.0), 16)[::3]
-    sigma = 0.1
-    y = a @ prior.draw(1, seed=3)[0] + sigma * Key.of(4, 1).at("degrade").normal((len(a),), dtype=torch.float64)[0]
-    truth = prior.posterior(a, y, sigma)
-    schedule = make_schedule(ScheduleConfig(kind="cosine"))
-    for name in ("exact", "DPS", "ScoreALD", "DiffPIR"):
-        denoise, step = _solver(name, prior, a, y, sigma, schedule)
-        for steps in numbers.analytic:
-            key = Key.of(0, n)
-            x = start(key, (16,), dtype=torch.float64)
-            yield Row(name, steps, *truth.apart(run(denoise, x, schedule.levels(steps), step, key)))
-
-
-def _solver(
-    name: str, prior: Gaussian, a: Tensor, y: Tensor, sigma: float, schedule: Schedule
-) -> tuple[Denoiser, Step]:
-    denoise, operator = prior.denoiser(schedule), op.matrix(a)
-    if name == "exact":
-        return corrected(denoise, gaussian_update(a, y, lambda t: prior.left(schedule, t), sigma=sigma)), ddim(schedule)
-    if name == "DPS":
-        return denoise, dps(ddpm(schedule), operator, y, zeta=0.1)
-    if name == "ScoreALD":
-        return denoise, ald(ddpm(schedule), operator, y, schedule, sigma=sigma)
-    return corrected(denoise, half_quadratic(operator, y, schedule, sigma=sigma)), renoising(schedule, share=0.3)
-
-
-def _analytic_curves(lab: Lab, rows: tuple[Row, ...]) -> Picture:
-    panels = []
-    for title, what in (("mean", "standard deviations"), ("covariance", "share of its size")):
-        curves = [
-            Curve(
-                name,
-                [row.steps for row in rows if row.solver == name],
-                [getattr(row, title) for row in rows if row.solver == name],
-                "marked",
-            )
-            for name in dict.fromkeys(row.solver for row in rows)
-        ]
-        panels.append(Panel(f"error of the {title}", "steps", what, curves, log_x=True, log_y=True))
-    return lab.plot("posterior", panels, "Distance of the samples from the known posterior by number of steps.")
-
-
-def _analytic_table(rows: tuple[Row, ...]) -> Table:
-    return Table(
-        "posterior",
-        ("solver", "steps", "error of the mean", "error of the covariance"),
-        tuple(tuple(row) for row in rows),
-        "Samples of each solver against the posterior in closed form.",
-    )
-
-
 def _restored(
-    lab: Lab, numbers: Numbers, pipeline: Pipeline, task: Task, images: Tensor, eye: Eye
+    lab: Lab, numbers: Numbers, pipeline: Pipeline, task: Task, images: Tensor, eye: Eye, prefix: str
 ) -> tuple[dict[str, list[Pairs]], Picture]:
     """The scores of every method by seed, and the first images of the first seed."""
     y = measured(task.operator, images, sigma=numbers.noise, seed=lab.seed)
@@ -213,7 +163,7 @@ def _restored(
             scores.setdefault(method.name, []).append(eye.pairs(made, images))
             if seed == 0:
                 rows.append((method.name, made))
-    name = "".join(letter if letter.isalnum() else "-" for letter in task.name)
+    name = "".join(letter if letter.isalnum() else "-" for letter in prefix + task.name)
     picture = lab.rows(
         name,
         [(title, x[:SHOWN]) for title, x in rows],
@@ -232,15 +182,14 @@ def _table(name: str, scores: Mapping[str, list[Pairs]], eye: Eye) -> Table:
     )
 
 
-def _findings(rows: tuple[Row, ...], found: Mapping[str, Mapping[str, list[Pairs]]]) -> Iterator[str]:
-    most = max(row.steps for row in rows)
-    last = {row.solver: row for row in rows if row.steps == most}
-    yield (
-        f"On the known posterior, {most} steps: with the exact likelihood the mean is off by {last['exact'].mean:.2g} standard deviations, with "
-        + ", ".join(f"{name} by {last[name].mean:.2g}" for name in ("DPS", "ScoreALD", "DiffPIR"))
-        + "."
-    )
-    for task, scores in found.items():
+def _findings(
+    known: Sequence[posterior.Row],
+    found: Mapping[str, Mapping[str, list[Pairs]]],
+    in_colour: Mapping[str, Mapping[str, list[Pairs]]],
+) -> Iterator[str]:
+    yield posterior.finding(known)
+    every = {**found, **{f"in colour, {task}": scores for task, scores in in_colour.items()}}
+    for task, scores in every.items():
         mean = {name: sum(p.distance for p in pairs) / len(pairs) for name, pairs in scores.items()}
         order = sorted((name for name in mean if name != "as measured"), key=mean.__getitem__)
         worse = [name for name in order if mean[name] > mean["as measured"]]
@@ -248,7 +197,7 @@ def _findings(rows: tuple[Row, ...], found: Mapping[str, Mapping[str, list[Pairs
             f"{task[0].upper()}{task[1:]}: from the closest to the farthest, {', '.join(f'{name} ({mean[name]:.2g})' for name in order)}; as measured {mean['as measured']:.2g}"
             + (f", which {' and '.join(worse)} did not better." if worse else ".")
         )
-    yield from _ranking(found)
+    yield from _ranking(every)
 
 
 RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the best, as in Chung et al. 2023
@@ -284,5 +233,7 @@ FULL = Numbers(
     fast=50,
     chains=20_000,
     analytic=(20, 100, 500, 1000),
+    colour=PixelNumbers(width=96, steps=20_000, patch=2),
+    colour_tested=50,
 )
 STUDY = Study(quick=Numbers(), full=FULL, run=study)
