@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,3 +222,20 @@ def test_models_that_cannot(work: Path, cli: Callable) -> None:
     ):
         done = cli(command, cwd=work)
         assert done.code == 1 and words in done.err, (command, done.err)
+
+
+def test_the_benchmark_beside_deepinv_says_whether_it_is_there(work: Path) -> None:
+    root = Path(__file__).parent.parent
+    words = f"--run {work / 'runs' / 'classes'} --data {work / 'tiny.npz'} -n 2 --steps 4 --threads 1 --json {work / 'r.json'}"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.restoration_vs_deepinv", *words.split()],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((work / "r.json").read_text())
+    assert "deepinv cannot be imported here" in done.stdout or found["settings"]["deepinv"].startswith("deepinv ")
+    ours = [row for row in found["rows"] if row["side"] == "latentdiff"]
+    assert len(ours) == 8 and all(row["psnr"] > 0 and row["seconds_an_image"] > 0 for row in ours)
