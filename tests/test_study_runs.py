@@ -112,7 +112,7 @@ MICRO: dict[str, Any] = {
         tested=12,
         resamples=0,
     ),
-    "anagrams": anagrams.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3),
+    "anagrams": anagrams.Numbers(pixels=PIXELS, seeds=2, tried=2, every=1, shown=2, steps=3),
     "hybrids": hybrids.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.0, 2.0), colour=PIXELS),
 }
 

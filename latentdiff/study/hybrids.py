@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from latentdiff.bands import brightness_and_colour, frequencies
 from latentdiff.config.sampling import Sampling
+from latentdiff.data import to_float
 from latentdiff.edit import hybrid
 from latentdiff.errors import InputError
 from latentdiff.pipeline import Pipeline
@@ -18,11 +20,13 @@ from latentdiff.study.anagrams import PAIRS, Pair
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.lab import Lab, colour_missing
 from latentdiff.study.make import Study
+from latentdiff.study.pick import indices_by_class
 from latentdiff.study.reading import Reader, matrix, mean
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Block, Picture, Report, Section, Words
 from latentdiff.study.training import pipeline_of
 
+REAL = 500  # test digits that say how much room there is
 Shape = tuple[int, int, int]
 Map = Callable[[Tensor], Tensor]
 
@@ -32,12 +36,12 @@ class Numbers:
     """``sigma``: the blur in pixels that cuts the bands; ``sigmas``: others that are tried on the ten pairs."""
 
     pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=700))
-    sigma: float = 2.0
-    sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 2.5, 3.0)
-    seeds: int = 10
-    shown: int = 6
-    steps: int = 30
-    guidance: float = 2.0
+    sigma: float = 1.5
+    sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    seeds: int = 5
+    shown: int = 5
+    steps: int = 20
+    guidance: float = 4.0
     colour: PixelNumbers = field(default_factory=lambda: PixelNumbers(width=64, steps=300, batch=64))
 
 
@@ -69,22 +73,37 @@ def study(lab: Lab, numbers: Numbers) -> Report:
             )
             for sigma in numbers.sigmas
         }
+    with lab.part("real digits"):
+        real = _real(lab, reader, shape, numbers.sigmas)
     panel = Panel(
         "both digits read",
         "sigma of the blur (pixels)",
         "share of seeds",
-        [Curve("ten pairs", list(curve), list(curve.values()), "marked")],
+        [
+            Curve("hybrids, ten pairs", list(curve), list(curve.values()), "marked"),
+            Curve(
+                "real digits put together by the same bands",
+                list(curve),
+                [each.both for each in real.values()],
+                "marked",
+            ),
+            Curve("real digits blurred, read at all", list(curve), [each.blurred for each in real.values()], "dashed"),
+        ],
     )
     caption = f"How many of {numbers.seeds} seeds a classifier reads as both: the row's digit in the image blurred by {numbers.sigma:g} pixels, the column's in the image itself."
     return Report(
-        tuple(_findings(shares, curve, seen)),
+        tuple(_findings(shares, curve, seen, real)),
         (
             Section(
                 "Ten pairs",
                 (
                     Words(ABOUT.format(sigma=numbers.sigma, w=numbers.guidance)),
                     _picture(lab, numbers, classes, {pair: drawn[pair] for pair in PAIRS}, low),
-                    lab.plot("sigmas", [panel], "Where the bands are cut."),
+                    lab.plot(
+                        "sigmas",
+                        [panel],
+                        "Where the bands are cut, and what a classifier can read of real digits there.",
+                    ),
                 ),
             ),
             Section("All pairs", (matrix("pairs", classes, shares, caption, corner="from afar, close up"),)),
@@ -111,6 +130,29 @@ def _both(reader: Reader, images: Tensor, pair: Pair, afar: Map) -> float:
     """The share of images that are read as the first class from afar and themselves as the second."""
     far = reader.classes(afar(images).clamp(-1, 1))
     return float(((far == pair[0]) & (reader.classes(images) == pair[1])).float().mean())
+
+
+class Real(NamedTuple):
+    """What is read of real digits at a cut: blurred ones, and pairs whose bands were put together, as both."""
+
+    blurred: float
+    both: float
+
+
+def _real(lab: Lab, reader: Reader, shape: Shape, sigmas: Sequence[float]) -> dict[float, Real]:
+    """Test images against those of the next class in turn."""
+    labels = lab.data.test.labels
+    assert labels is not None
+    places = indices_by_class(lab.data.test, REAL)
+    images, classes = to_float(lab.data.test.images[places]), labels[places]
+    other, others = images.roll(-1, 0), classes.roll(-1)
+    differ, found = classes != others, {}
+    for sigma in sigmas:
+        low, high = frequencies(shape, (sigma,))
+        mixed = (low(images) + high(other)).clamp(-1, 1)
+        both = (reader.classes(low(mixed)) == classes) & (reader.classes(mixed) == others)
+        found[sigma] = Real(reader.share(low(images), classes), float(both[differ].double().mean()))
+    return found
 
 
 def stretched(images: Tensor) -> Tensor:
@@ -178,13 +220,21 @@ def _colour(lab: Lab, numbers: Numbers) -> tuple[Block, ...]:
     )
 
 
-def _findings(shares: Mapping[Pair, float], curve: Mapping[float, float], seen: Mapping[Pair, float]) -> Iterator[str]:
+def _findings(
+    shares: Mapping[Pair, float], curve: Mapping[float, float], seen: Mapping[Pair, float], real: Mapping[float, Real]
+) -> Iterator[str]:
     ten = {pair: shares[pair] for pair in PAIRS}
     yield f"Both digits are read in {mean(list(ten.values())):.0%} of the seeds over the ten pairs fixed in advance, and in {mean(list(shares.values())):.0%} over all ordered pairs; with the contrast of the blurred image stretched in {mean(list(seen.values())):.0%} of the ten."
     best, worst = max(ten, key=ten.__getitem__), min(ten, key=ten.__getitem__)
     yield f"The easiest of the ten is {best[0]} from afar with {best[1]} ({ten[best]:.0%}), the hardest {worst[0]} with {worst[1]} ({ten[worst]:.0%})."
     sigma = max(curve, key=curve.__getitem__)
     yield f"Of the blurs tried, {sigma:g} pixels hides both best: {curve[sigma]:.0%} over the ten pairs."
+    best_real = max(real, key=lambda cut: real[cut].both)
+    yield (
+        "How much room there is: of real test digits the classifier reads "
+        + ", ".join(f"{each.blurred:.0%} blurred by {cut:g} pixels" for cut, each in real.items())
+        + f"; of two real digits put together by the same bands it reads both in {real[best_real].both:.0%} at the best cut ({best_real:g} pixels)."
+    )
 
 
 FULL = Numbers(
