@@ -193,6 +193,20 @@ def test_posteriors_are_cached_only_where_images_never_change(monkeypatch: pytes
     assert make_task("vector", Fixed(make_config("vector")), flip=True)._cached is None
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_latents_are_samples_of_the_posterior_or_its_mean(cached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CACHE_BYTES", module.CACHE_BYTES if cached else 0)
+    positions, indices = positions_and_indices()
+    key = module.data_key(positions, seed=0, device=CPU)
+    found = {}
+    for kind in ("sample", "mean"):
+        task = make_task("vector", Fixed(make_config("vector")), labels=False, latents=kind)
+        found[kind] = task._latents(positions, indices, key)
+    modes = task.codec.encode(task.images.batch(positions, indices))
+    torch.testing.assert_close(found["mean"], modes, rtol=1e-5, atol=1e-6)
+    assert float((found["sample"] - modes).abs().max()) > 1e-3
+
+
 # labels
 
 

@@ -92,10 +92,10 @@ class DenoiserTask:
 
     @torch.no_grad()
     def _latents(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
-        """Normalised latents of training images, sampled from their posteriors."""
+        """Normalised latents of training images: samples of their posteriors, or the means."""
         if not isinstance(self.codec, VAECodec):
             return self.codec.encode(self.images.batch(positions, indices))
-        noise = key.at("posterior").normal(self.codec.latent_shape)
+        noise = None if self.options.latents == "mean" else key.at("posterior").normal(self.codec.latent_shape)
         if self._cached is None:
             return self.codec.encode(self.images.batch(positions, indices), noise=noise)
         here = indices.to(self.device)
