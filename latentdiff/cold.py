@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from latentdiff.degrade import Degradation, make_degradation
 from latentdiff.denoise import Denoiser
 from latentdiff.device import resolve_device
 from latentdiff.errors import InputError
-from latentdiff.frames import Frame, Progress, joined, watched
+from latentdiff.frames import Frame, Progress, joined, of_part, watched
 from latentdiff.random import Key
 from latentdiff.runs import locate
 from latentdiff.sample import sample
@@ -103,12 +103,11 @@ class ColdModel:
     ) -> tuple[Tensor, list[Frame]]:
         """Images [n, C, H, W] in [-1, 1] of what was degraded to level ``t``, and moments on the way. InputError for levels it does not know."""
         levels, step = self.levels(t, steps), cold(self.degradation, improved=improved)
-        split, moves = self._parts(len(degraded)), len(self.levels(t, steps)) - 1
-        ends, moments = [], []
+        split, ends, moments = self._parts(len(degraded)), [], []
         for k, rows in enumerate(split):
             x = degraded[rows].to(self.device)
             states = sample(self.denoiser(), x, levels, step, Key.of(0, len(x), device=self.device))
-            tell = None if progress is None else partial(_share, progress, k * moves, len(split) * moves)
+            tell = of_part(progress, k, len(split))
             end, kept = watched(states, x, levels, decode=_decoded, frames=frames, progress=tell)
             ends.append(_decoded(end))
             moments.append(kept)
@@ -193,10 +192,6 @@ def _row(values: Any, n: int) -> bool:
         and len(values) == n
         and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= FLOAT_MAX for v in values)
     )
-
-
-def _share(progress: Progress, before: int, total: int, done: int, _: int) -> None:
-    progress(before + done, total)
 
 
 def _decoded(x: Tensor) -> Tensor:

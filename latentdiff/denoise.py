@@ -93,9 +93,8 @@ def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
     Both are estimates of the same x; deviations are those of an image over all its values. Lin et al. 2024, eq. 15 and 16.
     """
 
-    def output(
-        estimate: Estimate,
-    ) -> Tensor:  # what the network would have said: outs weighted as for one of its outputs
+    def output(estimate: Estimate) -> Tensor:
+        """What the network would have said: outs weighted as for one of its outputs."""
         return torch.stack([q / cond.q[0] * out for q, out in zip(estimate.q, estimate.outs, strict=True)]).sum(0)
 
     def deviation(out: Tensor) -> Tensor:

@@ -22,6 +22,14 @@ class Frame(NamedTuple):
     estimate: Tensor
 
 
+def of_part(progress: Progress | None, k: int, count: int) -> Progress | None:
+    """The progress of part ``k`` of ``count`` equally long ones as a share of the whole."""
+    if progress is None:
+        return None
+    tell = progress
+    return lambda done, total: tell(k * total + done, count * total)
+
+
 def joined(parts: Sequence[Sequence[Frame]]) -> list[Frame]:
     """The frames of several parts of one batch, moment by moment."""
     return [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.cli.options import build, config_option, given, json_option, options_of
+from latentdiff.cli.options import build, config_option, json_option, options_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
@@ -98,13 +98,8 @@ def sampling_options(function: F) -> F:
 
 def check_moves(how: Restoration, values: dict[str, Any]) -> None:
     """A usage error for sampler options that a solver with moves of its own has no use for."""
-    if how.solver == "diffpir":
-        for name in given(("eta", "variance")):
-            raise click.UsageError(
-                f"--{name} is of a sampler's moves, diffpir makes its own (--share says how much noise they have)"
-            )
-        if values["sampler"] != "ddim":
-            raise click.UsageError(f"--sampler {values['sampler']}: diffpir makes moves of its own; leave it out")
+    if unused := how.unused(build(Sampling, values)):
+        raise click.UsageError(f"--{unused}: {how.solver} makes moves of its own; leave it out")
 
 
 def output_options(out: str) -> Callable[[F], F]:

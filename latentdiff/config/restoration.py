@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from latentdiff.config.base import Config
+from latentdiff.config.sampling import Sampling
 
 Solver = Literal["sdedit", "replacement", "repaint", "ald", "dps", "psld", "diffpir"]
 OF: dict[str, tuple[Solver, ...]] = {  # which solvers an option belongs to
@@ -46,6 +47,14 @@ class Restoration(Config):
     glue: float = Field(0.1, ge=0, le=1000, description="psld: weight of the term that keeps latents codes of images")
     trust: float = Field(7.0, gt=0, le=1e6, description="diffpir: lambda, trust in the model against the measurement")
     share: float = Field(0.3, ge=0, le=1, description="diffpir: zeta, the share of fresh noise in every step")
+
+    def unused(self, settings: Sampling) -> str:
+        """What the settings say of moves although the solver makes its own; "" if nothing."""
+        if self.solver != "diffpir":
+            return ""
+        if settings.sampler != "ddim":
+            return f"sampler {settings.sampler}"
+        return f"eta {settings.eta:g}" if settings.eta else ""
 
     @model_validator(mode="after")
     def _applies(self) -> Self:

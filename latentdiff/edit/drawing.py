@@ -13,7 +13,7 @@ from latentdiff.batching import batch_that_fits, parts
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser
 from latentdiff.errors import InputError
-from latentdiff.frames import Frame, Progress, joined, watched
+from latentdiff.frames import Frame, Progress, joined, of_part, watched
 from latentdiff.pipeline import Labels, Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import sample
@@ -66,18 +66,11 @@ def by_parts(
     made = []
     for k, rows in enumerate(split):
         mine = None if labels is None else labels[rows].tolist()
-        made.append(make(Part(rows, mine, seed + rows.start, _of_part(watch, k, len(split)))))
+        told = Watch(frames=watch.frames, progress=of_part(watch.progress, k, len(split)))
+        made.append(make(Part(rows, mine, seed + rows.start, told)))
     if len(made) == 1:
         return made[0]
     return Drawn(torch.cat([each.images for each in made]), tuple(joined([each.frames for each in made])))
-
-
-def _of_part(watch: Watch, k: int, count: int) -> Watch:
-    """The watch of part k of ``count``: its progress is a share of the whole."""
-    tell = watch.progress
-    if tell is None:
-        return watch
-    return Watch(frames=watch.frames, progress=lambda done, total: tell(k * total + done, count * total))
 
 
 def drawn(

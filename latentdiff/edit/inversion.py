@@ -29,17 +29,14 @@ def invert(
     """
     chosen = settings or Sampling()
     levels = pipeline.plan(chosen)[1][::-1]
-    found = []
 
     def noise_of(part: Part) -> Drawn:
         x0 = encoded(pipeline, images[part.rows])
         denoise, key = denoiser_of(pipeline, chosen, part.label, len(x0)), key_of(pipeline, 0, len(x0))
         states = sample(denoise, x0, levels, inversion(pipeline.schedule), key)
-        found.append(watched(states, x0, levels, decode=pipeline.decode, progress=part.watch.progress)[0])
-        return Drawn(images[part.rows])
+        return Drawn(watched(states, x0, levels, decode=pipeline.decode, progress=part.watch.progress)[0])
 
-    by_parts(pipeline, len(images), noise_of, label=label, seed=0, watch=watch)
-    return torch.cat(found)
+    return by_parts(pipeline, len(images), noise_of, label=label, seed=0, watch=watch).images
 
 
 def from_noise(

@@ -41,13 +41,6 @@ def backprojection(operator: Operator, y: Tensor) -> Tensor:
     return torch.where(weight > 0, operator.adjoint(y) / weight.clamp_min(1e-6), 0.0)
 
 
-def own_moves(settings: Sampling) -> str:
-    """What the settings say of moves that a solver with moves of its own does not make; "" if nothing."""
-    if settings.sampler != "ddim":
-        return f"sampler {settings.sampler}"
-    return f"eta {settings.eta:g}" if settings.eta else ""
-
-
 def restore(
     pipeline: Pipeline,
     operator: Operator,
@@ -68,9 +61,9 @@ def restore(
     InputError for a solver that does not fit the model or the operator.
     """
     how, settings = how or Restoration(), settings or Sampling()
-    if how.solver == "diffpir" and own_moves(settings):
+    if unused := how.unused(settings):
         raise InputError(
-            f"solver diffpir: makes moves of its own, expected the ddim sampler without eta, got {own_moves(settings)}"
+            f"solver {how.solver}: makes moves of its own, expected the ddim sampler without eta, got {unused}"
         )
     if tuple(operator.image_shape) != tuple(pipeline.codec.image_shape):
         raise InputError(
