@@ -28,7 +28,7 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     type=click.Choice(BUDGETS),
     default="quick",
     show_default=True,
-    help="How much to compute: quick (under 5 minutes on 2 CPU cores) or full (a real study; hours on a CPU).",
+    help="How much to compute: quick (about 5 minutes on 2 CPU cores) or full (a real study; hours on a CPU).",
 )
 @click.option("--data", default="mnist5k", show_default=True, help="Data set name or path (see `latentdiff datasets`).")
 @click.option(
