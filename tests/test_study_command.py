@@ -137,6 +137,7 @@ def test_a_study_from_the_command_line(cli: Cli, tmp_path: Path, monkeypatch: py
     assert "--out there" in json.loads((tmp_path / "there" / "results.json").read_text())["command"]
 
 
+@pytest.mark.slow  # every study has its own tests; this is about the word `all`
 def test_all_makes_every_study_in_a_folder_of_its_own(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
