@@ -69,6 +69,7 @@ class Fixed(nn.Module):
 
 def make_task(kind: str, network: nn.Module, **options: Any) -> DenoiserTask:
     plain = {"pixel": kind == "pixel", "seed": SEED, "bf16": "off", "T": 50, "time_sampling": "uniform"}
+    plain |= {} if kind == "pixel" else {"latents": "sample"}
     settings = TrainDenoiser(**plain | options)
     return DenoiserTask(settings, DATA, make_codec(kind), network, CPU)
 
@@ -205,6 +206,19 @@ def test_latents_are_samples_of_the_posterior_or_its_mean(cached: bool, monkeypa
     modes = task.codec.encode(task.images.batch(positions, indices))
     torch.testing.assert_close(found["mean"], modes, rtol=1e-5, atol=1e-6)
     assert float((found["sample"] - modes).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize(("kind", "same"), [("vector", "sample"), ("spatial", "mean")])
+def test_latents_are_samples_on_vectors_and_means_on_grids_by_default(kind: str, same: str) -> None:
+    positions, indices = positions_and_indices()
+    key = module.data_key(positions, seed=0, device=CPU)
+    found = {
+        latents: make_task(kind, Fixed(make_config(kind)), labels=False, latents=latents)._latents(
+            positions, indices, key
+        )
+        for latents in ("auto", "sample", "mean")
+    }
+    assert [name for name in ("sample", "mean") if torch.equal(found[name], found["auto"])] == [same]
 
 
 # labels

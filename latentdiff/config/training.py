@@ -205,9 +205,10 @@ class TrainDenoiser(DataOptions, LoopOptions):
         description="noise levels of a batch: uniform (independent), stratified (spread evenly over all), logit-normal "
         "(spread, more in the middle); auto: logit-normal on latents, stratified on pixels and with a learned variance",
     )
-    latents: Literal["sample", "mean"] = Field(
-        "sample",
-        description="what is learned of an image: a sample of the VAE's posterior, or its mean (better on grids, docs/quality.md)",
+    latents: Literal["auto", "sample", "mean"] = Field(
+        "auto",
+        description="what is learned of an image: a sample of the VAE's posterior, or its mean; auto: means on grids, samples "
+        "on vectors (docs/quality.md)",
     )
     schedule: ScheduleKind = Field("cosine", description="noise schedule")
     T: int = Field(1000, ge=1, le=100_000, description="number of noise levels")
@@ -226,7 +227,7 @@ class TrainDenoiser(DataOptions, LoopOptions):
             raise ValueError(
                 "--variance learned needs all levels alike: --time-sampling uniform or stratified, got logit-normal"
             )
-        if self.pixel and self.latents != "sample":
+        if self.pixel and self.latents != "auto":
             raise ValueError(f"--latents is for models of a VAE's latents, got {self.latents} with --pixel")
         if self.pixel_scale != 1 and not self.pixel:
             raise ValueError(f"--pixel-scale is for models of pixels (--pixel), got {self.pixel_scale:g} without it")

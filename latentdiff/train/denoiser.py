@@ -56,6 +56,9 @@ class DenoiserTask:
         self.options, self.network, self.codec, self.device = options, network, codec.to(device), device
         self.diffusion = options.diffusion()
         self.schedule = make_schedule(self.diffusion.schedule)
+        # a number of a grid holds little and is mostly the posterior's noise: not worth learning (docs/quality.md)
+        grid = len(codec.latent_shape) > 1
+        self._means = grid if options.latents == "auto" else options.latents == "mean"
         self.images = Images.of(data.train, options, options, device)
         self.val = data.val
         self.size = len(data.train)
@@ -95,7 +98,7 @@ class DenoiserTask:
         """Normalised latents of training images: samples of their posteriors, or the means."""
         if not isinstance(self.codec, VAECodec):
             return self.codec.encode(self.images.batch(positions, indices))
-        noise = None if self.options.latents == "mean" else key.at("posterior").normal(self.codec.latent_shape)
+        noise = None if self._means else key.at("posterior").normal(self.codec.latent_shape)
         if self._cached is None:
             return self.codec.encode(self.images.batch(positions, indices), noise=noise)
         here = indices.to(self.device)
