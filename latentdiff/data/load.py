@@ -16,11 +16,12 @@ from latentdiff.data.mnist import load_mnist
 from latentdiff.data.npz import load_npz
 from latentdiff.data.openmoji import load_openmoji
 from latentdiff.data.part import Part, Parts, number_labels
+from latentdiff.data.scene_images import load_scenes
 from latentdiff.data.split import complete
 from latentdiff.data.types import Dataset, Split
 from latentdiff.errors import InputError
 
-_EXPECTED = "mnist5k, mnist, openmoji, a .npz file, a folder of idx files or a folder of images"
+_EXPECTED = "mnist5k, mnist, openmoji, scenes, scenes-mnist, a .npz file, a folder of idx files or a folder of images"
 
 
 def _as_split(part: Part, labels: NDArray[np.int64] | None) -> Split:
@@ -76,7 +77,7 @@ def load_dataset(
     root: Path | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Load a data set by name ("mnist5k", "mnist", "openmoji") or a path: .npz, folder of idx files, folder of images.
+    """Load a data set by its name in `latentdiff datasets` or by a path: .npz, folder of idx files, folder of images.
 
     size: one side or (height, width) in pixels, None for the images' own; channels: 1 (grey) or 3 (RGB), None for the
     images' own; resize: "crop" (shorter side to size, then the center), "stretch" or "pad"; root: where "mnist" is
@@ -93,6 +94,8 @@ def load_dataset(
         parts = load_mnist(data_root(root))
     elif data == "openmoji":
         parts = load_openmoji(fit, seed=seed)
+    elif data in ("scenes", "scenes-mnist"):
+        parts = load_scenes(seed=seed, mnist=data_root(root) if data == "scenes-mnist" else None)
     else:
         parts = _read_path(str(data), fit, seed=seed)
     return _assemble(str(data), parts, fit, seed=seed)

@@ -1,0 +1,179 @@
+"""`scenes`: coloured pictures of real digits with exact captions, drawn from the digits in the package or the full MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latentdiff.data.embedded import load_mnist5k
+from latentdiff.data.mnist import load_mnist
+from latentdiff.data.part import Part, Parts
+from latentdiff.data.scenes import (
+    COLOURS,
+    CORNERS,
+    RELATIONS,
+    SEEN,
+    SIDE,
+    SIZES,
+    UNSEEN,
+    Scene,
+    Thing,
+    caption,
+    contrasting,
+)
+from latentdiff.data.split import complete
+from latentdiff.draw import integers
+
+COUNTS = (40_000, 2_000, 2_000)  # train, val, test
+PAIRS = 0.4  # of the scenes, that show two things
+JITTER = 10  # largest deviation of a colour's channel
+INK = 0.1  # what belongs to a digit's box
+SPAN = {
+    "large": 34,
+    "small": 20,
+    None: 20,
+}  # pixels a side that the 28 x 28 of a digit become: 24 or 14 for the digit itself
+_SLOTS = 32  # random integers for each scene
+_RESOLUTION = 2**24
+
+
+class _Draws:
+    """The random integers of one scene, one slot for each decision."""
+
+    def __init__(self, words: NDArray[np.int64]) -> None:
+        self._words = iter(words.tolist())
+
+    def below(self, n: int) -> int:
+        """An integer in 0..n-1."""
+        return int(next(self._words)) * n // _RESOLUTION
+
+    def of(self, choices: Sequence[str]) -> str:
+        return choices[self.below(len(choices))]
+
+    def chance(self, p: float) -> bool:
+        return self.below(_RESOLUTION) < p * _RESOLUTION
+
+
+def load_scenes(*, seed: int, mnist: Path | None = None) -> Parts:
+    """Scenes of 32 x 32 pixels, uint8 RGB: 40,000 to train, 2,000 to validate, 2,000 to test; no labels.
+
+    A function of the seed and the digits, which are those of the split: the package's 5,000, or all of MNIST if
+    ``mnist`` says where it is (see :func:`load_mnist`). Training and validation show no digit in its held-out colour (scenes.held_out), half of the test set does.
+    Captions name the digit by a word or by a numeral and leave out size or background now and then.
+    """
+    digits = load_mnist5k() if mnist is None else load_mnist(mnist)
+    train, val, test = complete(digits, seed=0)
+    n, m = COUNTS[0], COUNTS[0] + COUNTS[1]
+    return Parts(
+        _drawn(train, COUNTS[0], 0, seed=seed, test=False),
+        _drawn(val, COUNTS[1], n, seed=seed, test=False),
+        _drawn(test, COUNTS[2], m, seed=seed, test=True),
+    )
+
+
+def _drawn(digits: Part, count: int, first: int, *, seed: int, test: bool) -> Part:
+    """``count`` scenes from these digits, the random integers of scene k those of position ``first + k``."""
+    slots = torch.arange(first * _SLOTS, (first + count) * _SLOTS)
+    words = integers("scene", slots, seed=seed, choices=_RESOLUTION).view(count, _SLOTS).numpy()
+    assert digits.labels is not None
+    labels = digits.labels.astype(np.int64)
+    images = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    captions = []
+    for k in range(count):
+        draws = _Draws(words[k])
+        chosen = [draws.below(len(labels)) for _ in range(2)]
+        scene, spoken, numerals = _scene([int(labels[i]) for i in chosen], draws, unseen=test and k % 2 == 1)
+        images[k] = draw(scene, [digits.images[i, ..., 0] for i in chosen], draws)
+        captions.append(caption(spoken, numerals=numerals))
+    return Part(images, None, tuple(captions))
+
+
+def _scene(digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Scene, bool]:
+    """(what is drawn, what the caption says of it, whether by numerals); of two ``digits``, one may be left out."""
+    colours = UNSEEN if unseen else SEEN
+    first = draws.of(colours[digits[0]])
+    pair, numerals, silent = draws.chance(PAIRS), draws.chance(0.3), draws.chance(0.2)
+    if pair:
+        second = draws.of([c for c in SEEN[digits[1]] if c in contrasting(first)])
+        grounds = [c for c in contrasting(first) if c in contrasting(second)]
+        things: tuple[Thing, ...] = (Thing(digits[0], first), Thing(digits[1], second))
+        scene = Scene(things, draws.of(RELATIONS), draws.of(grounds))
+    else:
+        size = draws.of(SIZES)
+        things = (Thing(digits[0], first, size, draws.of(CORNERS) if size == "small" else None),)
+        scene = Scene(things, None, draws.of(contrasting(first)))
+    spoken = scene
+    if silent:
+        spoken = replace(spoken, background=None)
+    if draws.chance(0.2):
+        spoken = replace(spoken, things=tuple(replace(thing, size=None) for thing in things))
+    return scene, spoken, numerals
+
+
+def draw(scene: Scene, glyphs: Sequence[NDArray[np.uint8]], draws: _Draws) -> NDArray[np.uint8]:
+    """The picture uint8 [32, 32, 3] of a scene that says everything, from one digit [28, 28] for each thing."""
+    assert scene.background is not None
+    canvas = np.full((SIDE, SIDE, 3), _colour(scene.background, draws))
+    for k, (thing, glyph) in enumerate(zip(scene.things, glyphs, strict=False)):
+        alpha = _placed(glyph, thing, _centre(scene, k, draws), half=_half(scene, k))[..., None]
+        canvas += alpha * (_colour(thing.colour, draws) - canvas)
+    picture: NDArray[np.uint8] = np.rint(canvas).astype(np.uint8)
+    return picture
+
+
+def _colour(name: str, draws: _Draws) -> NDArray[np.float64]:
+    """The colour within ``JITTER`` of its channels (the palette keeps that far from 0 and 255, but for the brightest)."""
+    return np.array([min(255, c + draws.below(2 * JITTER + 1) - JITTER) for c in COLOURS[name]], np.float64)
+
+
+def _centre(scene: Scene, k: int, draws: _Draws) -> tuple[int, int]:
+    """(row, column) where the middle of thing ``k`` goes."""
+    corner = scene.things[k].corner
+    near, far, middle = SIDE // 4, 3 * SIDE // 4, SIDE // 2
+    if scene.relation is not None:
+        along, across = (near, far)[k] + draws.below(3) - 1, middle + draws.below(9) - 4
+        return (along, across) if scene.relation == "above" else (across, along)
+    if corner is not None:
+        row, column = (near if "top" in corner else far), (near if "left" in corner else far)
+        return row + draws.below(5) - 2, column + draws.below(5) - 2
+    return middle + draws.below(5) - 2, middle + draws.below(5) - 2
+
+
+def _half(scene: Scene, k: int) -> tuple[slice, slice]:
+    """Rows and columns that thing ``k`` may fill."""
+    whole, part = slice(0, SIDE), slice(k * SIDE // 2, (k + 1) * SIDE // 2)
+    if scene.relation is None:
+        return whole, whole
+    return (part, whole) if scene.relation == "above" else (whole, part)
+
+
+def _placed(
+    glyph: NDArray[np.uint8], thing: Thing, centre: tuple[int, int], *, half: tuple[slice, slice]
+) -> NDArray[np.float64]:
+    """The digit's coverage [32, 32] in 0..1: scaled, its box as near to ``centre`` as it fits into ``half``."""
+    scale = _resampling(glyph.shape[0], SPAN[thing.size])
+    scaled = scale @ (glyph / 255.0) @ scale.T
+    rows, columns = (np.flatnonzero((scaled > INK).any(axis)) for axis in (1, 0))
+    box = scaled[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    placed = np.zeros((SIDE, SIDE))
+    starts = []
+    for length, middle, room in zip(box.shape, centre, half, strict=True):
+        starts.append(min(max(middle - length // 2, room.start), room.stop - length))
+    placed[starts[0] : starts[0] + box.shape[0], starts[1] : starts[1] + box.shape[1]] = box
+    return placed
+
+
+@cache
+def _resampling(n: int, m: int) -> NDArray[np.float64]:
+    """The matrix [m, n] that scales n samples to m: a triangle filter, as wide as it takes not to alias."""
+    width = max(1.0, n / m)
+    centres = (np.arange(m) + 0.5) * n / m - 0.5
+    weights = np.clip(1 - np.abs(centres[:, None] - np.arange(n)) / width, 0, None)
+    matrix: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
+    return matrix
