@@ -20,7 +20,8 @@ import click
 import torch
 
 from latentdiff.codec import IdentityCodec, LatentStatistics, VAECodec
-from latentdiff.config.training import LoopOptions, TrainDenoiser, TrainVAE
+from latentdiff.config.loop import LoopOptions
+from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, batch_indices, load_dataset
 from latentdiff.nn import build, mlp_config, unet_config, vae_config
 from latentdiff.train.denoiser import DenoiserTask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -29,14 +29,6 @@ def class_index(classes: Sequence[str], label: int | str) -> int:
     if not 0 <= index < len(classes):
         raise InputError(f"label must lie in 0..{len(classes) - 1}, got {label}")
     return index
-
-
-def class_indices(classes: Sequence[str], label: int | str | Sequence[int | str], n: int) -> Tensor:
-    """Indices int64 [n] of a class or of one for each image; InputError if one is unknown or their number is wrong."""
-    many = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * n
-    if len(many) != n:
-        raise InputError(f"expected one label or {n} of them, got {len(many)}")
-    return torch.tensor([class_index(classes, value) for value in many], dtype=torch.int64)
 
 
 def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassBalance) -> Tensor:

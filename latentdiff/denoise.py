@@ -15,7 +15,10 @@ from latentdiff.predict import to_x0
 from latentdiff.schedule import Schedule
 
 Network = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
-"""(x [B, *shape], timesteps [B], labels int64 [B] or None) -> out [B, *shape] (twice the channels for learned variance)."""
+"""(x [B, *shape], timesteps [B], what is asked for) -> out [B, *shape] (twice the channels for learned variance).
+
+What is asked for are labels int64 [B] or encoded texts [B, L, D], or None: nothing in particular.
+"""
 
 MAX_OUTS = 4  # what one fused step takes; more are mixed first
 
@@ -107,14 +110,15 @@ def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the null label.
+    """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the ``null`` label.
 
-    Guidance acts at the levels with ``low`` <= t / T <= ``high`` (Kynkäänniemi et al. 2024, "limited interval"); at the
+    Of a network that listens to texts, ``labels`` are the encoded texts [B, L, D] and ``null`` what guidance leads away
+    from, [1, L, D] or [B, L, D]: the empty text, or a negative prompt. Guidance acts at the levels with ``low`` <= t / T <= ``high`` (Kynkäänniemi et al. 2024, "limited interval"); at the
     others the network is plainly conditional, for half the work. ``rescale``: see :func:`rescaled`.
     """
 
     labels: Tensor
-    null: int
+    null: int | Tensor
     w: float = 1.0
     low: float = 0.0
     high: float = 1.0
@@ -123,6 +127,26 @@ class Condition:
     def scale(self, t: int, T: int) -> float:
         """The guidance scale at level t of T."""
         return self.w if self.low <= t / T <= self.high else 1.0
+
+    def nothing(self) -> Tensor:
+        """The null condition for every sample, shaped like ``labels``."""
+        if isinstance(self.null, int):
+            return torch.full_like(self.labels, self.null)
+        return self.null.expand_as(self.labels)
+
+    def pair(self) -> Tensor:
+        """What is asked for, then the null condition: made anew, as a captured loop writes other labels in place."""
+        return torch.cat([self.labels, self.nothing()])
+
+
+def in_dtype(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
+    """The network computing in ``dtype`` (autocast), with float32 outputs."""
+
+    def call(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return network(x, t, labels).float()
+
+    return call
 
 
 def denoiser(
@@ -152,13 +176,12 @@ def denoiser(
 
     def denoise(x: Tensor, t: int) -> Estimate:
         w = 0.0 if condition is None else condition.scale(t, schedule.T)
-        if condition is None or w == 0:
+        if condition is None:
             return estimate(x, t, network(x, time(x, t), None))
-        if w == 1:
-            return estimate(x, t, network(x, time(x, t), condition.labels))
-        labels = torch.cat([condition.labels, torch.full_like(condition.labels, condition.null)])
+        if w in (0, 1):
+            return estimate(x, t, network(x, time(x, t), condition.labels if w else condition.nothing()))
         pair = torch.cat([x, x])
-        both = network(pair, time(pair, t), labels)
+        both = network(pair, time(pair, t), condition.pair())
         cond, uncond = (estimate(x, t, half) for half in both.chunk(2))
         mixed = guided(cond, uncond, w)
         return rescaled(cond, mixed, condition.rescale) if condition.rescale else mixed

@@ -72,15 +72,20 @@ def save_gif(frames: Sequence[Pixels], path: str | Path, *, milliseconds: int = 
     )
 
 
-def save_npz(images: Tensor, path: str | Path, *, labels: Sequence[int] | None = None) -> None:
-    """Write uint8 images [N, C, H, W] as the array ``images`` [N, H, W] or [N, H, W, 3], and int64 ``labels`` [N] if given."""
+def save_npz(images: Tensor, path: str | Path, *, asked: Sequence[int] | Sequence[str] | None = None) -> None:
+    """Write uint8 images [N, C, H, W] as the array ``images`` [N, H, W] or [N, H, W, 3], and what was asked for, if anything.
+
+    That is int64 ``labels`` [N], or texts ``captions`` [N].
+    """
     arrays: dict[str, NDArray[Any]] = {
         "images": images.permute(0, 2, 3, 1).squeeze(3).numpy()
         if images.shape[1] == 1
         else images.permute(0, 2, 3, 1).numpy()
     }
-    if labels is not None:
-        arrays["labels"] = np.array(labels, dtype=np.int64)
+    if asked is not None and len(asked) and isinstance(asked[0], str):
+        arrays["captions"] = np.array(asked, dtype=np.str_)
+    elif asked is not None:
+        arrays["labels"] = np.array(asked, dtype=np.int64)
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:

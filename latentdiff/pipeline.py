@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
+from latentdiff.ask import Asking, Labels
 from latentdiff.batching import batch_that_fits, even_parts, parts
 from latentdiff.checkpoint import Checkpoint, Writer, writing
-from latentdiff.classes import ClassBalance, balanced_labels, class_indices
+from latentdiff.classes import ClassBalance, balanced_labels
 from latentdiff.codec import Codec
 from latentdiff.compiled import CapturedLoop, compiled_network
 from latentdiff.components import Model, load_model, save_model
-from latentdiff.config.base import explain
+from latentdiff.config.base import parse
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.sampling import Sampling
-from latentdiff.denoise import Condition, Denoiser, Network, denoiser
+from latentdiff.denoise import Condition, Denoiser, Network, denoiser, in_dtype
 from latentdiff.device import resolve_device
 from latentdiff.errors import InputError
 from latentdiff.frames import Frame, Progress, watched
@@ -31,15 +30,18 @@ from latentdiff.runs import locate
 from latentdiff.sample import sample, slerp, start
 from latentdiff.schedule import Schedule, make_schedule
 from latentdiff.step import Step
+from latentdiff.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
 LOOPS = 4  # captured ones a pipeline keeps
-Labels = int | str | Sequence[int | str] | None
 
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A denoiser with its diffusion process and codec; ``classes`` are the names of the labels, () if unconditional."""
+    """A denoiser with its diffusion process and codec.
+
+    ``classes`` are the names of the labels, () if it knows none; with a ``tokenizer`` it listens to texts instead.
+    """
 
     network: nn.Module
     diffusion: DiffusionConfig
@@ -49,6 +51,12 @@ class Pipeline:
     dtype: torch.dtype = torch.float32
     data: str = ""  # name of the data it was trained on
     class_counts: tuple[int, ...] = ()  # images of each class there, () if unknown
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def asking(self) -> Asking:
+        """From classes or texts to what the network is given."""
+        return Asking(self.network, self.classes, self.tokenizer, self.device)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -61,6 +69,7 @@ class Pipeline:
         sampler: str = "ddim",
         steps: int | None = None,
         label: Labels = None,
+        negative_prompt: str = "",
         guidance: float = 1.0,
         guidance_low: float = 0.0,
         guidance_high: float = 1.0,
@@ -75,14 +84,15 @@ class Pipeline:
     ) -> Tensor:
         """``n`` images, float32 [n, C, H, W] in [-1, 1] on the CPU.
 
-        Image k comes from seed + k alone, whatever the batch it is in. ``label``: an index or a name, or one for each
-        image; None samples all classes together. InputError for settings that the model cannot follow. ``compile``
+        Image k comes from seed + k alone, whatever the batch it is in. ``label``: a class by index or name, or a text for a
+        model that listens to texts, or one for each image; None asks for nothing in particular. InputError for settings that the model cannot follow. ``compile``
         takes seconds to minutes once for a batch size, then draws faster: the same images to 1e-4.
         """
         values = {"sampler": sampler, "steps": steps, "spacing": spacing, "eta": eta}
         values |= {"guidance": guidance, "guidance_low": guidance_low, "guidance_high": guidance_high}
         values |= {"guidance_rescale": guidance_rescale, "variance": variance, "compile": compile}
-        settings = _settings(values)
+        values |= {"negative_prompt": negative_prompt}
+        settings = parse(Sampling, values)
         if n < 1:
             raise InputError(f"expected a number of images of 1 or more, got {n}")
         key = Key.of(seed, n, device=self.device)
@@ -142,7 +152,7 @@ class Pipeline:
 
     def _captured(self, settings: Sampling, n: int, dtype: torch.dtype, labeled: bool) -> CapturedLoop:
         key = Key.of(0, n, device=self.device)
-        labels = torch.zeros_like(key.seeds) if labeled else None
+        labels = self.labels("" if self.tokenizer else 0, n) if labeled else None
         denoise = self.guided(settings, labels)
         step, levels = self.plan(settings)
         return CapturedLoop(denoise, levels, step, start(key, self.codec.latent_shape, dtype=dtype), key, labels=labels)
@@ -202,19 +212,21 @@ class Pipeline:
         guidance: float = 1.0,
         interval: tuple[float, float] = (0.0, 1.0),
         rescale: float = 0.0,
+        negative: str = "",
         network: Network | None = None,
     ) -> Denoiser:
-        """The Denoiser of this model for labels int64 [B] (None: no class), to use in a loop of one's own.
+        """The Denoiser of this model for what :meth:`labels` gives (None: nothing), to use in a loop of one's own.
 
-        Guidance acts where t / T lies in ``interval``; ``rescale`` in [0, 1] keeps it from overexposing (Lin et al. 2024). ``network`` stands in
-        for the model's own, e.g. compiled. InputError for a guidance other than 0 or 1 without labels: it has nothing to exaggerate.
+        Guidance acts where t / T lies in ``interval``; ``rescale`` in [0, 1] keeps it from overexposing (Lin et al. 2024); it leads away
+        from the text ``negative``. ``network`` stands in for the model's own, e.g. compiled. InputError for a guidance other than 0 or 1 without labels: it has nothing to exaggerate.
         """
         if labels is None and guidance not in (0, 1):
             raise InputError(f"guidance {guidance:g} needs a label, got none")
         low, high = interval
-        condition = None if labels is None else Condition(labels, len(self.classes), guidance, low, high, rescale)
+        null = self.asking.null(negative)
+        condition = None if labels is None else Condition(labels, null, guidance, low, high, rescale)
         return denoiser(
-            self._calling(network or self.network),
+            in_dtype(network or self.network, self.device, self.dtype),
             self.schedule,
             prediction=self.diffusion.prediction,
             condition=condition,
@@ -223,16 +235,15 @@ class Pipeline:
         )
 
     def guided(self, settings: Sampling, labels: Tensor | None, *, network: Network | None = None) -> Denoiser:
-        """The Denoiser for labels int64 [B] (None: no class) with the guidance of ``settings``."""
-        guidance, rescale = settings.guidance, settings.guidance_rescale
-        return self.denoiser(labels, guidance=guidance, interval=settings.interval, rescale=rescale, network=network)
-
-    def _calling(self, network: Network) -> Network:
-        def call(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                return network(x, t, labels).float()
-
-        return call
+        """The Denoiser for what :meth:`labels` gives (None: nothing) with the guidance of ``settings``."""
+        return self.denoiser(
+            labels,
+            guidance=settings.guidance,
+            interval=settings.interval,
+            rescale=settings.guidance_rescale,
+            negative=settings.negative_prompt,
+            network=network,
+        )
 
     def resolved(self, settings: Sampling) -> Sampling:
         """The settings with the defaults of this model filled in."""
@@ -243,8 +254,11 @@ class Pipeline:
         return plan(settings, self.diffusion, self.schedule)
 
     def labels(self, label: Labels, n: int) -> Tensor | None:
-        """Class indices int64 [n] of a label or of one for each image; InputError names the known classes."""
-        return None if label is None else class_indices(self.classes, label, n).to(self.device)
+        """What the network is given for a label or one for each image: class indices int64 [n], or encoded texts [n, L, D].
+
+        InputError names the known classes.
+        """
+        return self.asking.tensor(label, n)
 
     def class_labels(self, n: int, balance: ClassBalance = "equal") -> Tensor | None:
         """Labels int64 [n] on the CPU: all classes in turn, or as often as in the training data; None if unconditional.
@@ -269,7 +283,10 @@ class Pipeline:
 
     def write(self, writer: Writer) -> None:
         """The components and the model index of this model."""
-        save_model(writer, Model(self.network, self.diffusion, self.codec, self.classes, self.data, self.class_counts))
+        model = Model(
+            self.network, self.diffusion, self.codec, self.classes, self.data, self.class_counts, self.tokenizer
+        )
+        save_model(writer, model)
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Pipeline:
@@ -279,12 +296,5 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Pipeline:
 
 def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
     """The model of an opened checkpoint, on the CPU."""
-    network, diffusion, codec, classes, data, counts = load_model(checkpoint)
-    return Pipeline(network, diffusion, codec, classes, data=data, class_counts=counts)
-
-
-def _settings(values: dict[str, Any]) -> Sampling:
-    try:
-        return Sampling.model_validate(values)
-    except ValidationError as error:
-        raise InputError(explain(error)) from None
+    network, diffusion, codec, classes, data, counts, tokenizer = load_model(checkpoint)
+    return Pipeline(network, diffusion, codec, classes, data=data, class_counts=counts, tokenizer=tokenizer)

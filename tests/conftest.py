@@ -110,6 +110,12 @@ def reseal(checkpoint: Path) -> None:
     path.write_text(json.dumps({"files": files}))
 
 
+@pytest.fixture(scope="session")
+def reseal_run() -> Callable[[Path], None]:
+    """`reseal` as a fixture."""
+    return reseal
+
+
 def _write_tiny(path: Path) -> None:
     """Noisy discs, 8x8 grey, whose place tells the class: 48 for training, 12 for testing."""
     rng = np.random.default_rng(0)

@@ -87,7 +87,7 @@ def test_the_guided_pair_is_one_call_of_the_network() -> None:
     x = start(KEY, (5,), dtype=torch.float64)
     for w in (0.0, 1.0, 2.0):
         denoiser(counting, SCHEDULE, prediction="eps", condition=Condition(LABELS, NULL, w))(x, 300)
-    assert calls == [(4, None), (4, [0, 1, 2, 0]), (8, [0, 1, 2, 0, 3, 3, 3, 3])]
+    assert calls == [(4, [3, 3, 3, 3]), (4, [0, 1, 2, 0]), (8, [0, 1, 2, 0, 3, 3, 3, 3])]
 
 
 def test_the_clip_applies_to_the_guided_estimate() -> None:

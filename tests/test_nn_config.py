@@ -10,6 +10,7 @@ from latentdiff.errors import InputError
 from latentdiff.nn import (
     CONFIGS,
     PRESETS,
+    TextConfig,
     UNetConfig,
     VAEConfig,
     class_name,
@@ -197,11 +198,11 @@ def test_lists_stand_for_tuples_but_numbers_stay_strict():
 
 
 def test_every_field_says_what_it_is_and_has_a_range():
-    for cls in CONFIGS.values():
+    for cls in (*CONFIGS.values(), TextConfig):
         schema = cls.model_json_schema()
         for name, field in schema["properties"].items():
             if name == "kind":
                 continue
             assert "description" in field, (cls, name)
-            if field["type"] == "integer":
+            if field.get("type") == "integer":
                 assert {"minimum", "maximum"} <= field.keys(), (cls, name)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from latentdiff.checkpoint import open_checkpoint
 from latentdiff.components import load_vae
-from latentdiff.config.training import LoopOptions, TrainVAE
+from latentdiff.config.loop import LoopOptions
+from latentdiff.config.training import TrainVAE
 from latentdiff.data import Dataset, Split
 from latentdiff.errors import InputError
 from latentdiff.nn import VAEConfig, build

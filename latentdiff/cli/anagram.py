@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.illusions import WAY, as_text, classes_of, illusion_options, read_back, weights_of
+from latentdiff.cli.illusions import WAY, as_text, asked_of, illusion_options, parts_asked, read_back, weights_of
 from latentdiff.cli.options import build, only_with
+from latentdiff.cli.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
 
 VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
@@ -18,8 +19,13 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
     "--label",
     "labels",
     multiple=True,
-    required=True,
     help="A class, once for each view: --label 3 --label 5 (no default).",
+)
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    help="Instead of --label, for a model that listens to texts: a text, once for each view (default: none).",
 )
 @click.option(
     "--view",
@@ -32,16 +38,20 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
     "--patch", type=click.IntRange(1, 1024), default=None, help="Side of --view patches in pixels (default: a quarter)."
 )
 @illusion_options("anagram.png")
-def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], **values: Any) -> int:
+def command(
+    *, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...], views: tuple[str, ...], **values: Any
+) -> int:
     """Draw images that show another class when turned.
 
     Visual anagrams. For models of pixels, and for spatial latents and views that their decoder commutes with.
     """
     seen_as = views or ("identity", "flip")
-    if len(seen_as) != len(labels):
-        raise click.UsageError(f"expected as many --label as --view, got {len(labels)} and {len(seen_as)}")
+    n = parts_asked(labels, prompts)
+    if len(seen_as) != n:
+        option = "--label" if labels else "--prompt"
+        raise click.UsageError(f"expected as many {option} as --view, got {n} and {len(seen_as)}")
     only_with("view", "patches", seen_as, {"patch": "--patch"})
-    weights = weights_of(values["weights"], len(labels))
+    weights = weights_of(values["weights"], n)
     settings = build(Sampling, values)
 
     from latentdiff.cli import editing
@@ -53,8 +63,8 @@ def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], *
     editing.check_out(values)
     checkpoint = find_denoiser(values["run"], values["runs"])
     pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
-    classes = classes_of(pipeline, labels)
-    parts = [(label, view(name, patch=values["patch"])) for label, name in zip(classes, seen_as, strict=True)]
+    asked = asked_of(pipeline, labels, prompts)
+    parts = [(label, view(name, patch=values["patch"])) for label, name in zip(asked, seen_as, strict=True)]
     with SamplingBar("anagram") as bar:
         made = anagram(
             pipeline,
@@ -67,9 +77,9 @@ def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], *
             watch=Watch(frames=WAY, progress=bar.update),
         )
     way = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[:-1]]
-    read = read_back(pipeline, [seen(made.images) for _, seen in parts], classes)
+    read = read_back(pipeline, [seen(made.images) for _, seen in parts], asked)
     rows = [
-        (f"{name}: {pipeline.classes[label]}", seen(made.images))
+        (f"{name}: {name_of(pipeline, label)}", seen(made.images))
         for name, (label, seen) in zip(seen_as, parts, strict=True)
     ]
     written = editing.save_rows([*way, *rows], values, made.images)
@@ -78,7 +88,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], views: tuple[str, ...], *
         "n": values["n"],
         "seed": values["seed"],
         "views": list(seen_as),
-        "labels": [pipeline.classes[label] for label in classes],
+        "labels": names_of(pipeline, asked),
         "weights": weights,
         "refine": values["refine"],
         "read": read,

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.prompts import names_of
 from latentdiff.cli.targets import Finite
 
 
@@ -91,6 +92,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "input": work.source,
         "n": len(work.images),
         "seed": values["seed"],
+        "labels": names_of(work.pipeline, labels),
         "blur": blur,
         "settings": work.pipeline.resolved(work.settings).model_dump(),
         "levels": found,

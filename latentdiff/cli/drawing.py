@@ -23,7 +23,7 @@ class Request:
     """What is to be drawn and where it goes."""
 
     n: int
-    labels: list[int] | None
+    labels: list[int] | list[str] | None  # classes or texts
     seed: int
     out: Path
     files: Path | None
@@ -80,7 +80,7 @@ def write(images: Tensor, request: Request, *, columns: int | None) -> None:
     if request.out.suffix.lower() == ".png":
         save_image(image_grid(pixels, columns=columns), request.out)
     else:
-        save_npz(pixels, request.out, labels=request.labels)
+        save_npz(pixels, request.out, asked=request.labels)
     if request.files is not None:
         for k, image in enumerate(pixels):
             save_image(image.permute(1, 2, 0).squeeze(2).numpy(), request.files / f"{k:06d}.png")

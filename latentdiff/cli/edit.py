@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.prompts import names_of
 
 WAY = 5  # moments of the last edit in the figure
 
@@ -81,7 +82,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "input": work.source,
         "n": len(work.images),
         "seed": values["seed"],
-        "labels": None if labels is None else [work.pipeline.classes[label] for label in labels],
+        "labels": names_of(work.pipeline, labels),
         "settings": work.pipeline.resolved(work.settings).model_dump(),
         "edits": scores,
         "wrote": written,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.prompts import check_asked, prompt_options, prompts_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
@@ -87,13 +88,13 @@ def image_options(function: F) -> F:
 
 
 def sampling_options(function: F) -> F:
-    """The sampler's options and --label."""
+    """The sampler's options, --label and --prompt."""
     label = click.option(
         "--label",
         default=None,
         help="Class by name or index, or one for each image as 3,5,8; `own` takes the label of each image (default: no class).",
     )
-    return options_of(Sampling, skip=("compile",))(label(function))
+    return options_of(Sampling, skip=("compile",))(label(prompt_options(function)))
 
 
 def check_moves(how: Restoration, values: dict[str, Any]) -> None:
@@ -182,14 +183,18 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
     return found
 
 
-def labels_of(values: dict[str, Any], work: Bench) -> list[int] | None:
-    """--label as one class for each image; None: no class."""
+def labels_of(values: dict[str, Any], work: Bench) -> list[int] | list[str] | None:
+    """--label as one class for each image, or --prompt as one text; None: nothing in particular."""
     from latentdiff.classes import class_index
 
-    text, n = values["label"], len(work.images)
+    text, n, prompts = values["label"], len(work.images), prompts_of(values)
+    check_asked(work.pipeline, texts=prompts, label=text)
+    if prompts:
+        return [prompts[k % len(prompts)] for k in range(n)]
     if text is None:
         if work.settings.guidance != 1 and values.get("guided", True):
-            raise click.UsageError(f"--guidance {work.settings.guidance:g} needs a --label to exaggerate")
+            option = "--label" if work.pipeline.tokenizer is None else "--prompt"
+            raise click.UsageError(f"--guidance {work.settings.guidance:g} needs a {option} to exaggerate")
         return None
     if text == "own":
         if work.own is None:

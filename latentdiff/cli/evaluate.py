@@ -10,8 +10,8 @@ import click
 from latentdiff.cli.options import build, config_option, json_option, options_of
 from latentdiff.cli.targets import Finite, Target
 from latentdiff.config.base import device_name
+from latentdiff.config.loop import DataOptions
 from latentdiff.config.sampling import Sampling
-from latentdiff.config.training import DataOptions
 from latentdiff.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
 
 LEAST_RESAMPLES = 20  # that make an interval

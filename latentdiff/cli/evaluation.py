@@ -19,8 +19,8 @@ from latentdiff.cli.report import SamplingBar, note, result
 from latentdiff.cli.scores import model_tables, sets_tables, show
 from latentdiff.cli.training import read_data
 from latentdiff.components import holds_vae_alone, load_vae
+from latentdiff.config.loop import DataOptions
 from latentdiff.config.sampling import Sampling
-from latentdiff.config.training import DataOptions
 from latentdiff.data.fit import Fit
 from latentdiff.device import resolve_device
 from latentdiff.errors import InputError

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.illusions import WAY, as_text, classes_of, illusion_options, read_back, weights_of
+from latentdiff.cli.illusions import WAY, as_text, asked_of, illusion_options, parts_asked, read_back, weights_of
 from latentdiff.cli.options import build
+from latentdiff.cli.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
 
 
@@ -16,8 +17,13 @@ from latentdiff.config.sampling import Sampling
     "--label",
     "labels",
     multiple=True,
-    required=True,
     help="A class, once for each band from the lowest to the highest: --label 3 --label 5; three make a triple hybrid (no default).",
+)
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    help="Instead of --label, for a model that listens to texts: a text, once for each band (default: none).",
 )
 @click.option(
     "--sigma",
@@ -28,13 +34,14 @@ from latentdiff.config.sampling import Sampling
     "--colour", is_flag=True, help="Brightness from the first class, colour from the second (models of RGB images)."
 )
 @illusion_options("hybrid.png")
-def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
+def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...], **values: Any) -> int:
     """Draw hybrid images: one class from afar, another close up.
 
     Low frequencies are drawn as the first class, high ones as the last. For models of pixels.
     """
-    settings, sigmas = build(Sampling, values), _sigmas(values, len(labels))
-    weights = weights_of(values["weights"], len(labels))
+    n = parts_asked(labels, prompts)
+    settings, sigmas = build(Sampling, values), _sigmas(values, n)
+    weights = weights_of(values["weights"], n)
 
     import torch
 
@@ -47,12 +54,12 @@ def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
     editing.check_out(values)
     checkpoint = find_denoiser(values["run"], values["runs"])
     pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
-    classes, shape = classes_of(pipeline, labels), tuple(pipeline.codec.image_shape)
+    asked, shape = asked_of(pipeline, labels, prompts), tuple(pipeline.codec.image_shape)
     bands = brightness_and_colour(shape) if values["colour"] else frequencies(shape, sigmas)  # type: ignore[arg-type]
     with SamplingBar("hybrid") as bar:
         made = hybrid(
             pipeline,
-            list(zip(classes, bands, strict=True)),
+            list(zip(asked, bands, strict=True)),
             values["n"],
             weights=weights,
             refine=values["refine"],
@@ -69,10 +76,10 @@ def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
         low = [
             torch.stack([band(made.images) for band in bands[: k + 1]]).sum(0).clamp(-1, 1) for k in range(len(bands))
         ]
-        read = read_back(pipeline, low, classes)
+        read = read_back(pipeline, low, asked)
     rows += [
-        (f"{band.name}: {pipeline.classes[label]}", band(made.images).clamp(-1, 1))
-        for label, band in zip(classes, bands, strict=True)
+        (f"{band.name}: {name_of(pipeline, label)}", band(made.images).clamp(-1, 1))
+        for label, band in zip(asked, bands, strict=True)
     ]
     written = editing.save_rows(rows, values, made.images)
     answer = {
@@ -84,7 +91,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], **values: Any) -> int:
         "weights": weights,
         "refine": values["refine"],
         "read": read,
-        "labels": [pipeline.classes[label] for label in classes],
+        "labels": names_of(pipeline, asked),
         "settings": pipeline.resolved(settings).model_dump(),
         "wrote": written,
     }
@@ -98,7 +105,7 @@ def _sigmas(values: dict[str, Any], n: int) -> list[float]:
             raise click.UsageError("--colour takes two classes and no --sigma")
         return []
     if n < 2:
-        raise click.UsageError(f"expected --label twice or more, got {n}")
+        raise click.UsageError(f"expected --label (or --prompt) twice or more, got {n}")
     text = values["sigma"] or ",".join(f"{3 / 3**k if n > 2 else 2:g}" for k in range(n - 1))
     try:
         sigmas = [float(part) for part in str(text).split(",")]

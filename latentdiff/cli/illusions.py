@@ -1,4 +1,4 @@
-"""What `latentdiff anagram` and `latentdiff hybrid` share: the model of pixels, the classes, the figure."""
+"""What `latentdiff anagram` and `latentdiff hybrid` share: the model of pixels, the classes or texts, the figure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from latentdiff.cli.editing import model_options, output_options
 from latentdiff.cli.options import options_of
+from latentdiff.cli.prompts import check_asked
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
@@ -44,7 +45,7 @@ def illusion_options(out: str) -> Callable[[F], F]:
     return decorate
 
 
-def read_back(pipeline: Pipeline, seen: Sequence[Tensor], labels: Sequence[int]) -> dict[str, Any] | None:
+def read_back(pipeline: Pipeline, seen: Sequence[Tensor], labels: Sequence[int | str]) -> dict[str, Any] | None:
     """How many images a classifier reads as what each part should be, and as all of them; None where none knows the classes.
 
     seen[i]: the images as they should look like class labels[i].
@@ -58,13 +59,13 @@ def read_back(pipeline: Pipeline, seen: Sequence[Tensor], labels: Sequence[int])
         network = feature_network(default_features(pipeline.codec.image_shape, pipeline.classes))
     except InputError:
         return None
-    if network.class_names != pipeline.classes:
+    if not pipeline.classes or network.class_names != pipeline.classes:
         return None
     hits = []
     for images, label in zip(seen, labels, strict=True):
         found = extract(network, to_uint8(images)).predictions
         assert found is not None
-        hits.append(found == label)
+        hits.append(found == int(label))
     shares = [float(hit.double().mean()) for hit in hits]
     return {"network": network.name, "each": shares, "all": float(torch.stack(hits).all(0).double().mean())}
 
@@ -90,10 +91,21 @@ def weights_of(text: str | None, n: int) -> list[float] | None:
     return weights
 
 
-def classes_of(pipeline: Pipeline, labels: Sequence[str]) -> list[int]:
-    """The classes asked for; InputError where the model knows none of them."""
+def asked_of(pipeline: Pipeline, labels: Sequence[str], prompts: Sequence[str]) -> list[int | str]:
+    """The classes or the texts asked for; InputError where the model knows none of them."""
     from latentdiff.classes import class_index
 
+    check_asked(pipeline, texts=prompts, label=labels[0] if labels else None)
+    if prompts:
+        return list(prompts)
     if not pipeline.classes:
-        raise InputError(f"label {labels[0]}: this model is unconditional, illusions need one with classes")
+        raise InputError(f"label {labels[0]}: this model is unconditional, illusions need one with classes or texts")
     return [class_index(pipeline.classes, label) for label in labels]
+
+
+def parts_asked(labels: Sequence[str], prompts: Sequence[str]) -> int:
+    """How many parts were asked for, by --label or by --prompt; a usage error unless by one of them."""
+    if bool(labels) == bool(prompts):
+        found = "both" if labels else "none"
+        raise click.UsageError(f"expected --label or, for models that listen to texts, --prompt, got {found}")
+    return len(labels) or len(prompts)

@@ -9,6 +9,7 @@ import click
 from latentdiff.cli.editing import check_moves, image_options, model_options, output_options, sampling_options
 from latentdiff.cli.operators import mask_of, mask_options
 from latentdiff.cli.options import build, options_of
+from latentdiff.cli.prompts import names_of
 from latentdiff.config.restoration import Restoration
 
 WAY = 5  # moments of the first draw in the figure
@@ -72,7 +73,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "n": len(work.images),
         "seed": values["seed"],
         "missing": float((mask == 0).float().mean()),
-        "labels": None if labels is None else [work.pipeline.classes[label] for label in labels],
+        "labels": names_of(work.pipeline, labels),
         "restoration": how.model_dump(),
         "settings": work.pipeline.resolved(work.settings).model_dump(),
         "draws": [score.as_dict() for score in scores],

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from latentdiff.cli.editing import image_options, output_options, run_options, sampling_options
+from latentdiff.cli.prompts import names_of
 from latentdiff.config.sampling import Sampling
 
 WAY = 5  # moments of the drawing in the figure
@@ -59,7 +60,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "run": str(work.checkpoint.folder),
         "input": work.source,
         "n": len(work.images),
-        "labels": None if labels is None else [work.pipeline.classes[label] for label in labels],
+        "labels": names_of(work.pipeline, labels),
         "to": values["to"],
         "settings": work.pipeline.resolved(work.settings).model_dump(),
         "noise_mean": float(noise.mean()),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.config.training import DataOptions
+from latentdiff.config.loop import DataOptions
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:

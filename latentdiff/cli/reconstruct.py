@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from latentdiff.cli.options import build, config_option, json_option, options_of
-from latentdiff.config.training import DataOptions
+from latentdiff.config.loop import DataOptions
 from latentdiff.errors import InputError
 
 

@@ -9,6 +9,7 @@ import click
 from latentdiff.cli.editing import check_moves, image_options, model_options, output_options, sampling_options
 from latentdiff.cli.operators import operator_of, operator_options
 from latentdiff.cli.options import build, options_of
+from latentdiff.cli.prompts import names_of
 from latentdiff.config.restoration import Restoration
 
 
@@ -72,6 +73,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "input": work.source,
         "n": len(work.images),
         "seed": values["seed"],
+        "labels": names_of(work.pipeline, labels),
         "operator": operator.name,
         "noise": values["sigma"],
         "restoration": how.model_dump(),

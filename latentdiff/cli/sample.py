@@ -10,6 +10,7 @@ import click
 
 from latentdiff.cli.options import build, config_option, json_option, options_of
 from latentdiff.cli.prediction import merge_v_pred, v_pred_option
+from latentdiff.cli.prompts import check_asked, names_of, prompt_options, prompts_of
 from latentdiff.config.base import device_name
 from latentdiff.config.diffusion import Prediction
 from latentdiff.config.sampling import Sampling
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     default=None,
     help="Class to draw, by name or index; several as 3,5,8 are taken in turn (default: all classes in turn).",
 )
+@prompt_options
 @click.option(
     "--class-balance",
     type=click.Choice(["equal", "data"]),
@@ -114,8 +116,8 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Draw images from a trained model.
 
-    Takes the newest run, or --run. A conditional model draws all its classes in turn unless --label names one;
-    --guidance 0 ignores the classes. The same seed gives the same image in any batch.
+    Takes the newest run, or --run. A conditional model draws all its classes in turn unless --label names one, a model
+    that listens to texts draws --prompt; --guidance 0 ignores either. The same seed gives the same image in any batch.
     """
     merge_v_pred(ctx, values)
     counts = _counts(values.pop("steps"))
@@ -124,6 +126,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     _check_suffix("--out", out, (".png", ".npz"))
     _check_suffix("--trajectory", trajectory, (".png", ".gif"))
     _check_combination(values, len(counts))
+    prompts = prompts_of(values)
 
     from latentdiff.cli import drawing
     from latentdiff.cli.model import find_denoiser, load_checked
@@ -132,7 +135,13 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     checkpoint = find_denoiser(values["run"], values["runs"])
     pipeline = load_checked(checkpoint, prediction=values["prediction"], device=values["device"], dtype=values["dtype"])
-    labels = _labels(values, pipeline, settings[0], one=interpolate is not None)
+    check_asked(pipeline, texts=prompts, label=values["label"])
+    one = interpolate is not None
+    labels = (
+        _texts(values, prompts, settings[0], one=one)
+        if pipeline.tokenizer
+        else _labels(values, pipeline, settings[0], one=one)
+    )
     for place in (out, trajectory, None if values["files"] is None else values["files"] / "000000.png"):
         if place is not None:
             check_place(place)
@@ -159,7 +168,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         "run": str(checkpoint.folder),
         "n": len(images),
         "seed": request.seed,
-        "labels": None if labels is None else [pipeline.classes[label] for label in labels],
+        "labels": names_of(pipeline, labels),
         "wrote": written,
         "interpolated_to": interpolate,
         "settings": [pipeline.resolved(each).model_dump() for each in settings],
@@ -200,6 +209,27 @@ def _check_combination(values: dict[str, Any], counts: int) -> None:
             raise click.UsageError(f"--class-balance says how often each class is drawn, it does not go with --{name}")
     if values["frames"] is not None and values["trajectory"] is None:
         raise click.UsageError("--frames is the length of a trajectory, it needs --trajectory FILE")
+
+
+def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, one: bool) -> list[str] | None:
+    """The text of each image: those asked for in turn, or none."""
+    from latentdiff.cli.report import note
+
+    n = values["n"]
+    if values["class_balance"] != "equal":
+        raise InputError(f"--class-balance {values['class_balance']}: this model listens to texts, it knows no classes")
+    if settings.guidance == 0:
+        if prompts:
+            note("--guidance 0 ignores the text, --prompt has no effect")
+        return None
+    if not prompts:
+        if settings.guidance != 1:
+            raise click.UsageError(f"--guidance {settings.guidance:g} needs a --prompt to exaggerate")
+        note("drawing whatever comes; --prompt asks for something")
+        return None
+    if one and len(prompts) > 1:
+        raise click.UsageError(f"--interpolate draws one text along the way, got {len(prompts)}")
+    return [prompts[k % len(prompts)] for k in range(n)]
 
 
 def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, one: bool) -> list[int] | None:

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from latentdiff.cli.options import build, command_line_wins, config_option, json_option, options_of
-from latentdiff.config.training import BUDGETS, RunOptions, TrainCold
+from latentdiff.config.loop import BUDGETS, RunOptions
+from latentdiff.config.training import TrainCold
 
 
 @click.command(name="train-cold")

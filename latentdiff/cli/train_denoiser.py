@@ -10,7 +10,8 @@ import click
 
 from latentdiff.cli.options import build, command_line_wins, config_option, json_option, options_of
 from latentdiff.cli.prediction import merge_v_pred, v_pred_option
-from latentdiff.config.training import BUDGETS, RunOptions, TrainDenoiser
+from latentdiff.config.loop import BUDGETS, RunOptions
+from latentdiff.config.training import TrainDenoiser
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from latentdiff.checkpoint import Checkpoint
     from latentdiff.codec import Codec
     from latentdiff.data import Dataset
+    from latentdiff.tokenizer import Tokenizer
 
 
 @click.command(name="train-denoiser")
@@ -50,8 +52,9 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     device = resolve_device(options.device)
     data = training.read_data(options)
     codec = _codec(options, place, data, resume)
-    network = _network(options, place, data, codec)
-    task = DenoiserTask(options, data, codec, network, device)
+    tokenizer = _tokenizer(options, place, data, resume)
+    network = _network(options, place, data, codec, tokenizer)
+    task = DenoiserTask(options, data, codec, network, device, tokenizer)
     if dry_run:
         click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
         return 0
@@ -96,13 +99,28 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
     return codec
 
 
-def _network(options: TrainDenoiser, place: RunOptions, data: Dataset, codec: Codec) -> nn.Module:
+def _tokenizer(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Checkpoint | None) -> Tokenizer | None:
+    """The tokenizer of the run that is resumed or started from, else one learned from the captions; None without --text."""
+    from latentdiff.components import load_network, load_tokenizer
+    from latentdiff.runs import locate
+    from latentdiff.train.setup import tokenizer_of
+
+    learned = tokenizer_of(options, data)
+    source = resume or (None if place.init_from is None else locate(Path(place.init_from)))
+    if learned is None or source is None:
+        return learned
+    return load_tokenizer(source, load_network(source, "denoiser")[0]) or learned
+
+
+def _network(
+    options: TrainDenoiser, place: RunOptions, data: Dataset, codec: Codec, tokenizer: Tokenizer | None
+) -> nn.Module:
     from latentdiff.components import config_of, load_network
     from latentdiff.nn import build as build_network
     from latentdiff.runs import locate
     from latentdiff.train.setup import denoiser_config_of
 
-    config = denoiser_config_of(options, data, codec)
+    config = denoiser_config_of(options, data, codec, tokenizer)
     network = build_network(config, seed=options.seed)
     if place.init_from is None:
         return network

@@ -16,7 +16,7 @@ from latentdiff.checkpoint import Checkpoint
 from latentdiff.cli.report import TrainingBar, note, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
-from latentdiff.config.training import BUDGETS, DataOptions, LoopOptions, RunOptions
+from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
 from latentdiff.runs import Run, locate

@@ -43,9 +43,9 @@ def explain(error: ValidationError) -> str:
     return f"{key}: {message[:1].lower()}{message[1:]}, got {found}"
 
 
-def parse(model: type[M], values: Any, where: str) -> M:
+def parse(model: type[M], values: Any, where: str = "") -> M:
     """``values`` (from a file called ``where``) as ``model``; InputError names the file and the first problem."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {explain(error)}") from None
+        raise InputError(f"{where}: {explain(error)}" if where else explain(error)) from None

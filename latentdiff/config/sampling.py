@@ -33,6 +33,9 @@ class Sampling(Config):
         le=100,
         description="classifier-free guidance: 0 ignores the label, 1 is plain conditional, more exaggerates it",
     )
+    negative_prompt: str = Field(
+        "", max_length=2000, description="text that guidance leads away from (default: the empty text)"
+    )
     guidance_low: float = Field(
         0.0, ge=0, le=1, description="guide only at levels t with t/T of this or more; below, plain conditional"
     )
@@ -63,6 +66,8 @@ class Sampling(Config):
             )
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (0, 1):
             raise ValueError("guidance_low and guidance_high limit a guidance other than 1, got guidance 1")
+        if self.guidance == 1 and self.negative_prompt:
+            raise ValueError("negative_prompt is what a guidance other than 1 leads away from, got guidance 1")
         if self.guidance in (0, 1) and self.guidance_rescale:
             raise ValueError(f"guidance_rescale corrects a guidance other than 0 and 1, got guidance {self.guidance:g}")
         return self

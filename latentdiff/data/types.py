@@ -74,9 +74,11 @@ class Dataset:
         return 0 if self.classes is None else len(self.classes)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the training images' shape and pixels and of the training labels."""
+        """SHA-256 (hex) of the training images' shape and pixels, and of the training labels and captions."""
         digest = hashlib.sha256(repr(tuple(self.train.images.shape)).encode())
         digest.update(self.train.images.contiguous().cpu().numpy().data)
         if self.train.labels is not None:
             digest.update(self.train.labels.contiguous().cpu().numpy().astype("<i8").data)
+        if self.train.captions is not None:
+            digest.update("\0".join(self.train.captions).encode(errors="surrogatepass"))
         return digest.hexdigest()

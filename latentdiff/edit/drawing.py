@@ -9,12 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentdiff.ask import Labels
 from latentdiff.batching import batch_that_fits, parts
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser
 from latentdiff.errors import InputError
 from latentdiff.frames import Frame, Progress, joined, of_part, watched
-from latentdiff.pipeline import Labels, Pipeline
+from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import sample
 from latentdiff.step import Step
@@ -41,10 +42,10 @@ BACKWARD = 4  # so many times the memory of a forward pass
 
 
 class Part(NamedTuple):
-    """Some of the images asked for: their places, classes (None: none) and first seed, and who watches."""
+    """Some of the images asked for: their places, classes or texts (None: none) and first seed, and who watches."""
 
     rows: slice
-    label: list[int] | None
+    label: list[int] | list[str] | None
     seed: int
     watch: Watch
 
@@ -60,12 +61,12 @@ def by_parts(
     gradients: bool = False,
 ) -> Drawn:
     """What ``make`` draws, as many of ``n`` images at once as memory holds (fewer with ``gradients``); image k has the seed + k in any part."""
-    labels = pipeline.labels(label, n)
+    labels = pipeline.asking.each(label, n)
     size = max(1, batch_that_fits(pipeline.network, pipeline.device) // (BACKWARD if gradients else 1))
     split = parts(n, size)
     made = []
     for k, rows in enumerate(split):
-        mine = None if labels is None else labels[rows].tolist()
+        mine = None if labels is None else labels[rows]
         told = Watch(frames=watch.frames, progress=of_part(watch.progress, k, len(split)))
         made.append(make(Part(rows, mine, seed + rows.start, told)))
     if len(made) == 1:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentdiff.ask import Labels
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
 from latentdiff.frames import watched
 from latentdiff.operators import norms
-from latentdiff.pipeline import Labels, Pipeline
+from latentdiff.pipeline import Pipeline
 from latentdiff.sample import sample
 from latentdiff.solve import inversion
 

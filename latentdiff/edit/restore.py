@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentdiff.ask import Labels
 from latentdiff.codec import IdentityCodec
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
@@ -13,7 +14,7 @@ from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denois
 from latentdiff.edit.sdedit import level_of, sdedit
 from latentdiff.errors import InputError
 from latentdiff.operators import Operator
-from latentdiff.pipeline import Labels, Pipeline
+from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import start
 from latentdiff.solve import ald, both_ways, corrected, dps, half_quadratic, inpaint, psld, with_jumps

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from latentdiff.ask import Labels
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
 from latentdiff.errors import InputError
-from latentdiff.pipeline import Labels, Pipeline
+from latentdiff.pipeline import Pipeline
 from latentdiff.plan import plan, top_level
 from latentdiff.sample import noised
 

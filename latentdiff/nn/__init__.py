@@ -32,8 +32,10 @@ from latentdiff.nn.presets import (
     unet_config,
     vae_config,
 )
+from latentdiff.nn.text_config import TextConfig
 
 if TYPE_CHECKING:
+    from latentdiff.nn.attention import Attend, Place
     from latentdiff.nn.autoencoder import VAE, Posterior
     from latentdiff.nn.cnn import CNNDenoiser
     from latentdiff.nn.convnext import ConvNeXtDenoiser
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from latentdiff.nn.embed import Conditioning, timestep_embedding
     from latentdiff.nn.factory import CLASSES, build, tensor_shapes
     from latentdiff.nn.mlp import MLPDenoiser
+    from latentdiff.nn.text import TextEncoder
     from latentdiff.nn.unet import UNetDenoiser
 
 __all__ = [
@@ -48,6 +51,7 @@ __all__ = [
     "CONFIGS",
     "PRESETS",
     "VAE",
+    "Attend",
     "CNNConfig",
     "CNNDenoiser",
     "Conditioning",
@@ -60,7 +64,10 @@ __all__ = [
     "MLPDenoiser",
     "NetConfig",
     "NetworkKind",
+    "Place",
     "Posterior",
+    "TextConfig",
+    "TextEncoder",
     "UNetConfig",
     "UNetDenoiser",
     "VAEConfig",
@@ -80,6 +87,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Attend": "latentdiff.nn.attention",
+    "Place": "latentdiff.nn.attention",
     "VAE": "latentdiff.nn.autoencoder",
     "Posterior": "latentdiff.nn.autoencoder",
     "CNNDenoiser": "latentdiff.nn.cnn",
@@ -91,6 +100,7 @@ _LAZY = {
     "build": "latentdiff.nn.factory",
     "tensor_shapes": "latentdiff.nn.factory",
     "MLPDenoiser": "latentdiff.nn.mlp",
+    "TextEncoder": "latentdiff.nn.text",
     "UNetDenoiser": "latentdiff.nn.unet",
 }
 

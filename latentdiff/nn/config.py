@@ -3,25 +3,12 @@
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from latentdiff.errors import InputError
+from latentdiff.nn.fields import Classes, GridShape, LineWidth, Multipliers, Numbers, OutFactor, Side, Width
+from latentdiff.nn.text_config import TextConfig
 
-Width = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
-LineWidth = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
-Classes = Annotated[int, Field(ge=0, le=100_000, description="number of class labels; 0 is unconditional")]
-OutFactor = Annotated[int, Field(ge=1, le=2, description="1, or 2 when the network also learns the variance")]
-Side = Annotated[int, Field(ge=8, le=1024)]
-GridSide = Annotated[int, Field(ge=4, le=1024)]
-# strict=False on tuples admits the lists of JSON and YAML; their numbers stay strict
-GridShape = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=4096)], GridSide, GridSide],
-    Field(strict=False, description="channels, height and width of what is denoised, sides 4 to 1024"),
-]
-Multipliers = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=16)], ...],
-    Field(strict=False, min_length=1, max_length=7, description="channels of each resolution, in widths"),
-]
 NetworkKind = Literal["mlp", "unet", "cnn", "course-unet", "convnext"]
 
 MLP_MAX = 65_536  # numbers that an MLP sees at once
@@ -29,11 +16,7 @@ COURSE_MAX_SIDE = 256  # its bottleneck has a weight for each pixel of the lowes
 VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this many pixels a side
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class VAEConfig(_Config):
+class VAEConfig(Numbers):
     """Autoencoder between images [C, H, W] and a vector latent [L] or a spatial latent [c, h, w]."""
 
     image: Annotated[
@@ -98,7 +81,7 @@ class VAEConfig(_Config):
         return self.image[1] // self.factor, self.image[2] // self.factor
 
 
-class MLPConfig(_Config):
+class MLPConfig(Numbers):
     """Residual MLP denoiser for vector latents [L], and for grids [C, H, W] that it sees as one vector."""
 
     kind: Literal["mlp"] = "mlp"
@@ -120,7 +103,7 @@ class MLPConfig(_Config):
         return self
 
 
-class _Pyramid(_Config):
+class _Pyramid(Numbers):
     """What networks of several resolutions share: squares of ``patch`` pixels as channels, then a halving for each of ``mult``."""
 
     shape: GridShape
@@ -156,11 +139,14 @@ class UNetConfig(_Pyramid):
     heads: int = Field(default=4, ge=1, le=64, description="attention heads")
     groups: int = Field(default=8, ge=1, le=64, description="groups of the group normalization")
     num_classes: Classes = 0
+    text: TextConfig | None = Field(default=None, description="what it listens to instead of classes")
     out_factor: OutFactor = 1
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         levels = len(self.mult)
+        if self.text is not None and self.num_classes:
+            raise ValueError(f"num_classes: expected 0 for a network that listens to texts, got {self.num_classes}")
         if any(level >= levels for level in self.attention):
             raise ValueError(f"attention: expected resolutions 0 to {levels - 1}, got {max(self.attention)}")
         if self.width % self.groups:
@@ -174,7 +160,7 @@ class UNetConfig(_Pyramid):
         return self
 
 
-class CNNConfig(_Config):
+class CNNConfig(Numbers):
     """Plain convolutional denoiser for pixels and spatial latents [C, H, W]: one resolution, no skips."""
 
     kind: Literal["cnn"] = "cnn"
@@ -203,7 +189,7 @@ class CNNConfig(_Config):
         return self
 
 
-class CourseUNetConfig(_Config):
+class CourseUNetConfig(Numbers):
     """Textbook UNet of three resolutions for images like 28 x 28, told time and class by fully connected blocks."""
 
     kind: Literal["course-unet"] = "course-unet"

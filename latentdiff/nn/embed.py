@@ -25,24 +25,27 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
 class Conditioning(nn.Module):
     """Timesteps t [B] and labels [B] -> one embedding [B, dim], ready for the layers that modulate a network.
 
-    Label `num_classes` is the null class (Ho and Salimans 2022: trained by dropping labels): a row of its own in the
+    With ``text``, the size of a text's embedding [B, text], that is added too. Label `num_classes` is the null class (Ho and Salimans 2022: trained by dropping labels): a row of its own in the
     label table or, with ``one_hot``, the zero vector in front of a linear layer.
     """
 
-    def __init__(self, dim: int, num_classes: int, *, one_hot: bool = False) -> None:
+    def __init__(self, dim: int, num_classes: int, *, one_hot: bool = False, text: int = 0) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.time1 = nn.Linear(2 * FREQUENCIES, dim)
         self.time2 = nn.Linear(dim, dim)
         table = OneHotLinear(num_classes, dim) if one_hot else nn.Embedding(num_classes + 1, dim)
         self.label = table if num_classes else None
+        self.text = nn.Linear(text, dim) if text else None
 
-    def forward(self, t: Tensor, labels: Tensor | None) -> Tensor:
+    def forward(self, t: Tensor, labels: Tensor | None, text: Tensor | None = None) -> Tensor:
         """Embed; labels None means the null class for every sample. ValueError for shapes that do not agree."""
         if t.ndim != 1:
             raise ValueError(f"t: expected shape [B], got {list(t.shape)}")
         sinusoids = timestep_embedding(t, 2 * FREQUENCIES).to(self.time1.weight.dtype)
         e: Tensor = self.time2(F.silu(self.time1(sinusoids)))
+        if self.text is not None and text is not None:
+            e = e + self.text(text.to(e.dtype))
         known = checked_labels(labels, t, num_classes=self.num_classes)
         return F.silu(e) if self.label is None else F.silu(e + self.label(known))
 

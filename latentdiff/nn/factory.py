@@ -116,7 +116,7 @@ def _initialize(part: nn.Module, generator: torch.Generator) -> None:
                 part.bias.zero_()
         case nn.Embedding():
             _uniform(part.weight, LABEL_STD, generator)
-        case nn.GroupNorm():
+        case nn.GroupNorm() | nn.LayerNorm():
             part.weight.fill_(1)
             part.bias.zero_()
         case _ if next(part.parameters(recurse=False), None) is not None:

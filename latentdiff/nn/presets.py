@@ -16,6 +16,7 @@ from latentdiff.nn.config import (
     VAEConfig,
     one_line_of,
 )
+from latentdiff.nn.text_config import TextConfig
 
 _C = TypeVar("_C", VAEConfig, MLPConfig, UNetConfig, CNNConfig, CourseUNetConfig, ConvNeXtConfig)
 
@@ -107,12 +108,17 @@ def unet_config(
     attention: tuple[int, ...] | None = None,
     heads: int | None = None,
     groups: int | None = None,
+    text: TextConfig | None = None,
 ) -> UNetConfig:
     """UNet denoiser of a named preset for shape (C, H, W); numbers given override it. InputError if invalid.
 
-    Grids of at most 16 pixels a side take their numbers from PRESETS["unet_latent"], larger ones from "unet".
+    With ``text`` it listens to texts at every resolution of a grid of at most 16 pixels a side. Grids of at most 16 pixels a side take their numbers from PRESETS["unet_latent"], larger ones from "unet".
     """
     family = "unet_latent" if len(shape) == 3 and max(shape[1:]) <= GRID_LIMIT else "unet"
+    if text is not None and attention is None:
+        levels = range(len(mult or _preset(family, preset)["mult"]))
+        sides = [max(shape[1:], default=1) // (patch or 1) / 2**level for level in levels]
+        attention = tuple(level for level in levels if sides[level] <= GRID_LIMIT)
     return _make(
         UNetConfig,
         _preset(family, preset),
@@ -126,6 +132,7 @@ def unet_config(
         attention=attention,
         heads=heads,
         groups=groups,
+        text=text,
     )
 
 
@@ -217,21 +224,34 @@ def network_config(
     width: int | None = None,
     depth: int | None = None,
     patch: int | None = None,
+    text: TextConfig | None = None,
 ) -> DenoiserConfig:
-    """Denoiser of a kind for what has ``shape``; None: an MLP for vectors, a UNet for grids. InputError if it cannot be."""
+    """Denoiser of a kind for what has ``shape``; None: an MLP for vectors, a UNet for grids. InputError if it cannot be.
+
+    Only UNets listen to ``text``.
+    """
     vector = len(shape) == 1
     kind = kind or ("mlp" if vector else "unet")
     if vector and kind != "mlp":
         raise InputError(f"network: expected mlp for a vector of {shape[0]}, got {kind}")
     if depth is not None and kind in ("cnn", "course-unet"):
         raise InputError(f"depth: expected none for a {kind}, whose layers are fixed, got {depth}")
+    if text is not None and kind != "unet":
+        raise InputError(f"text: expected a UNet, which needs a spatial latent or pixels, got a {kind}")
     if patch is not None and kind not in ("unet", "convnext"):
         raise InputError(f"patch: expected none for a {kind}, got {patch}")
     if kind == "mlp":
         return mlp_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width, depth=depth)
     if kind == "unet":
         return unet_config(
-            preset, shape, num_classes=num_classes, out_factor=out_factor, patch=patch, width=width, depth=depth
+            preset,
+            shape,
+            num_classes=num_classes,
+            out_factor=out_factor,
+            patch=patch,
+            width=width,
+            depth=depth,
+            text=text,
         )
     if kind == "convnext":
         return convnext_config(

@@ -4,18 +4,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentdiff.nn.attention import Attend, CrossAttention, SelfAttention
 from latentdiff.nn.config import UNetConfig
 from latentdiff.nn.embed import Conditioning
-from latentdiff.nn.layers import GroupNorm, ZeroConv2d, ZeroLinear
+from latentdiff.nn.layers import GroupNorm, ZeroConv2d
+from latentdiff.nn.text import TextEncoder
 
 
 class UNetDenoiser(nn.Module):
     """x_t [B, C, H, W], t [B], labels [B] or None -> [B, out_factor C, H, W]; zero at the start of training.
 
     Residual blocks with scale and shift after the group norm (Dhariwal and Nichol 2021, "adaptive group norm"),
-    attention at the chosen resolutions and in the middle. A resolution halves to ceil(n / 2), and the way up
-    takes the size of the skip connection, so that odd sides work. Squares of ``patch`` pixels a side are channels inside, which on a CPU is several times
-    as fast as the full resolution.
+    attention at the chosen resolutions and in the middle, where it also reads the text it may listen to (Rombach et al.
+    2022). A resolution halves to ceil(n / 2), and the way up
+    takes the size of the skip connection, so that odd sides work. Squares of ``patch`` pixels a side are channels inside,
+    which on a CPU is several times as fast as the full resolution.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -23,7 +26,8 @@ class UNetDenoiser(nn.Module):
         self.config = config
         channels = [config.width * m for m in config.mult]
         e, last = 4 * config.width, len(channels) - 1
-        self.condition = Conditioning(e, config.num_classes)
+        self.text = None if config.text is None else TextEncoder(config.text)
+        self.condition = Conditioning(e, config.num_classes, text=config.text.width if config.text else 0)
         patched = config.shape[0] * config.patch**2
         self.stem = nn.Conv2d(patched, channels[0], 3, padding=1)
         self.down = nn.ModuleList()
@@ -45,33 +49,54 @@ class UNetDenoiser(nn.Module):
                 c = width
         self.norm = GroupNorm(config.groups, c)
         self.head = ZeroConv2d(c, config.out_factor * patched, 3, padding=1)
+        for kind in (SelfAttention, CrossAttention):
+            for index, layer in enumerate(part for part in self.modules() if isinstance(part, kind)):
+                layer.index = index
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError."""
+    def encode(self, texts: Tensor | None, n: int) -> Tensor:
+        """The context [n, L, D] of ``n`` texts: of word pieces int64 [n, L], or as it is; None: the empty text."""
+        if self.text is None:
+            raise ValueError("encode: expected a network that listens to texts, got one that does not")
+        if texts is None:
+            empty: Tensor = self.text(self.text.empty(self.stem.weight.device))
+            return empty.expand(n, -1, -1)
+        context: Tensor = texts if texts.is_floating_point() else self.text(texts)
+        expected = [n, self.text.config.length, self.text.config.width]
+        if list(context.shape) != expected:
+            raise ValueError(f"context: expected shape {expected}, got {list(context.shape)}")
+        return context
+
+    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, attend: Attend | None = None) -> Tensor:
+        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError.
+
+        A network that listens to texts takes them as ``labels``: word pieces int64 [B, L], or what :meth:`encode` made of
+        them. ``attend`` is shown the probabilities of every attention and may change them.
+        """
         if x.ndim != 4 or x.shape[1:] != self.config.shape or len(t) != len(x):
             raise ValueError(
                 f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
                 f" got {list(x.shape)} and {list(t.shape)}"
             )
-        e = self.condition(t, labels)
+        context = None if self.text is None else self.encode(labels, len(x))
+        e = self.condition(t, labels) if context is None else self.condition(t, None, context[:, 0])
         h = self.stem(F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch))
         skips = []
         for stage in self.down:
-            h = stage(h, e)
+            h = stage(h, e, context, attend)
             if isinstance(stage, _Stage):
                 skips.append(h)
-        h = self.after(self.middle(h, e), e)
+        h = self.after(self.middle(h, e, context, attend), e, context, attend)
         for stage in self.up:
             skip = skips.pop()
             if h.shape[2:] != skip.shape[2:]:
                 h = F.interpolate(h, size=skip.shape[2:], mode="nearest")
-            h = stage(torch.cat([h, skip], dim=1), e)
+            h = stage(torch.cat([h, skip], dim=1), e, context, attend)
         out: Tensor = self.head(F.silu(self.norm(h)))
         return F.pixel_shuffle(out.float(), self.config.patch)
 
 
 class _Stage(nn.Module):
-    """Residual block [B, c_in, H, W] -> [B, c_out, H, W], then attention where asked for."""
+    """Residual block [B, c_in, H, W] -> [B, c_out, H, W], then attention where asked for, to the pixels and to the text."""
 
     def __init__(self, c_in: int, c_out: int, e: int, *, config: UNetConfig, attend: bool) -> None:
         super().__init__()
@@ -81,42 +106,29 @@ class _Stage(nn.Module):
         self.norm2 = GroupNorm(config.groups, c_out)
         self.conv2 = ZeroConv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Conv2d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
-        self.attention = _Attention(c_out, config) if attend else nn.Identity()
+        shared = {"heads": config.heads, "groups": config.groups}
+        self.attention = SelfAttention(c_out, **shared) if attend else None
+        self.cross = CrossAttention(c_out, config.text.width, **shared) if attend and config.text else None
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+    def forward(self, x: Tensor, e: Tensor, context: Tensor | None, attend: Attend | None) -> Tensor:
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
         h = self.conv2(F.silu(torch.addcmul(shift, h, 1 + scale)))
-        out: Tensor = self.attention(self.skip(x) + h)
-        return out
-
-
-class _Attention(nn.Module):
-    """Self-attention over the pixels of a feature map, added to it."""
-
-    def __init__(self, channels: int, config: UNetConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.norm = GroupNorm(config.groups, channels)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.out = ZeroLinear(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, height, width = x.shape
-        tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]: no copy in channels_last
-        q, k, v = self.qkv(tokens).view(b, -1, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, -1, c)
-        out: Tensor = x + self.out(mixed).transpose(1, 2).reshape(b, c, height, width)
+        out: Tensor = self.skip(x) + h
+        if self.attention is not None:
+            out = self.attention(out, attend)
+        if self.cross is not None and context is not None:
+            out = self.cross(out, context, attend)
         return out
 
 
 class _Down(nn.Module):
-    """Half resolution, rounded up, by a strided convolution; takes the embedding only to look like a stage."""
+    """Half resolution, rounded up, by a strided convolution; takes what a stage takes only to look like one."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+    def forward(self, x: Tensor, e: Tensor, context: Tensor | None, attend: Attend | None) -> Tensor:
         out: Tensor = self.conv(x)
         return out

@@ -16,7 +16,8 @@ from latentdiff.checkpoint import INDEX, Checkpoint, open_checkpoint
 from latentdiff.codec import Codec, IdentityCodec
 from latentdiff.cold import ColdModel, cold_from
 from latentdiff.components import load_codec, load_vae
-from latentdiff.config.training import LoopOptions, TrainCold, TrainDenoiser, TrainVAE
+from latentdiff.config.loop import LoopOptions
+from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
 from latentdiff.nn import VAE, build
 from latentdiff.pipeline import Pipeline, from_checkpoint

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from fractions import Fraction
 
-from latentdiff.config.training import LoopOptions
+from latentdiff.config.loop import LoopOptions
 
 
 @dataclass(frozen=True)

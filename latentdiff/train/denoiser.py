@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff import ops
+from latentdiff.ask import Labels
 from latentdiff.checkpoint import Writer
 from latentdiff.codec import Codec, VAECodec
 from latentdiff.components import denoiser_config
@@ -26,6 +27,7 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.predict import target, to_x0
 from latentdiff.random import Key
 from latentdiff.schedule import make_schedule
+from latentdiff.tokenizer import Tokenizer
 from latentdiff.train.images import CHUNK, Images, data_key
 from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
@@ -46,7 +48,13 @@ class DenoiserTask:
     kind = "denoiser"
 
     def __init__(
-        self, options: TrainDenoiser, data: Dataset, codec: Codec, network: nn.Module, device: torch.device
+        self,
+        options: TrainDenoiser,
+        data: Dataset,
+        codec: Codec,
+        network: nn.Module,
+        device: torch.device,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         mlp = isinstance(denoiser_config(network), MLPConfig)
         self.default_steps = 6000 if mlp else 3000
@@ -65,6 +73,8 @@ class DenoiserTask:
         self.num_classes = denoiser_config(network).num_classes
         self.data, self.classes = data.name, (data.classes or ()) if self.num_classes else ()
         self.class_counts = _counts(data.train, len(self.classes))
+        self.tokenizer = tokenizer
+        self._told = {id(split): _told(split, self.num_classes, tokenizer) for split in (data.train, data.val)}
         self._coefficients, self._weights, self._recover = (table.to(device) for table in self._tables())
         bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
         self._bound = bound if options.variance == "learned" else None
@@ -105,14 +115,20 @@ class DenoiserTask:
         return self.codec.normalized(Posterior(self._cached.mean[here], self._cached.logvar[here]), noise=noise)
 
     def _labels(self, split: Split, indices: Tensor, positions: Tensor | None) -> Tensor | None:
-        """Class labels, dropped to the null class for the positions that draw it; None for an unconditional network."""
-        if not self.num_classes or split.labels is None:
+        """Class labels [B] or word pieces [B, L]; None for a network that is told nothing.
+
+        For the positions that draw it, they are replaced by the null class or the empty text.
+        """
+        told = self._told[id(split)]
+        if told is None:
             return None
-        labels = split.labels[indices]
+        rows, null = told
+        asked = rows[indices]
         if positions is not None:
             draws = integers("drop_label", positions, seed=self.options.seed, choices=DROP_RESOLUTION)
-            labels = torch.where(draws < self.options.label_dropout * DROP_RESOLUTION, self.num_classes, labels)
-        return labels.to(self.device)
+            dropped = draws < self.options.label_dropout * DROP_RESOLUTION
+            asked = torch.where(dropped.view(-1, *[1] * (asked.ndim - 1)), null, asked)
+        return asked.to(self.device)
 
     def _levels(self, positions: Tensor) -> Tensor:
         """The level of each position, int64 [B] in 1..T."""
@@ -168,13 +184,22 @@ class DenoiserTask:
         """What the checkpoint will be used as."""
         names, counts = self.classes, self.class_counts
         return Pipeline(
-            network, self.diffusion, self.codec, names, device=self.device, data=self.data, class_counts=counts
+            network,
+            self.diffusion,
+            self.codec,
+            names,
+            device=self.device,
+            data=self.data,
+            class_counts=counts,
+            tokenizer=self.tokenizer,
         )
 
     def picture(self, network: nn.Module, path: Path) -> None:
-        """64 samples (DDIM, 25 steps); of a conditional model eight for each of the first eight classes or so."""
+        """64 samples (DDIM, 25 steps): of the classes in turn, or of the first captions of the validation images."""
         pipeline = self.pipeline(network)
-        labels = [k % self.num_classes for k in range(64)] if self.num_classes else None
+        labels: Labels = [k % self.num_classes for k in range(64)] if self.num_classes else None
+        if self.tokenizer is not None and self.val.captions:
+            labels = [self.val.captions[k % len(self.val)] for k in range(64)]
         steps = min(25, self.schedule.T)
         images = pipeline.sample(64, sampler="ddim", steps=steps, label=labels, seed=0)
         save_image(image_grid(images, columns=class_columns(64, self.num_classes)), path)
@@ -184,6 +209,15 @@ class DenoiserTask:
 
     def save(self, writer: Writer, network: nn.Module) -> None:
         self.pipeline(network).write(writer)
+
+
+def _told(split: Split, num_classes: int, tokenizer: Tokenizer | None) -> tuple[Tensor, Tensor] | None:
+    """What a network may be told of each image, [N] or [N, L], and what stands for nothing; None where it is told nothing."""
+    if tokenizer is not None and split.captions is not None:
+        return tokenizer.encode(split.captions), tokenizer.encode([""])
+    if not num_classes or split.labels is None:
+        return None
+    return split.labels, torch.tensor(num_classes)
 
 
 def _counts(split: Split, classes: int) -> tuple[int, ...]:

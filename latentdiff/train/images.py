@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdiff.config.training import DataOptions, LoopOptions
+from latentdiff.config.loop import DataOptions, LoopOptions
 from latentdiff.data import Augment, Split, to_float
 from latentdiff.random import Key
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from latentdiff.checkpoint import Checkpoint, remove_temporaries, writing
-from latentdiff.config.training import LoopOptions
+from latentdiff.config.loop import LoopOptions
 from latentdiff.data import batch_indices
 from latentdiff.ema import EMA
 from latentdiff.errors import InputError

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from latentdiff.config.training import LoopOptions
+from latentdiff.config.loop import LoopOptions
 from latentdiff.device import bf16_native
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from latentdiff.codec import Codec
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
+from latentdiff.errors import InputError
 from latentdiff.nn import (
     ConvNeXtConfig,
     DenoiserConfig,
+    TextConfig,
     VAEConfig,
     convnext_config,
     network_config,
     parse_latent,
     vae_config,
 )
+from latentdiff.tokenizer import Tokenizer, train_tokenizer
 
 
 def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
@@ -27,18 +30,39 @@ def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
     )
 
 
-def denoiser_config_of(options: TrainDenoiser, data: Dataset, codec: Codec) -> DenoiserConfig:
-    """The denoiser that the options ask for on the latents of ``codec``; InputError where they do not fit."""
+def tokenizer_of(options: TrainDenoiser, data: Dataset) -> Tokenizer | None:
+    """The tokenizer of a model that listens to the captions of the data, learned from them; None for other models.
+
+    InputError where fewer than half of the training images have a caption.
+    """
+    if not options.text:
+        return None
+    captions = data.train.captions or ()
+    found = sum(bool(caption.strip()) for caption in captions)
+    if 2 * found < len(data.train) or data.val.captions is None:
+        raise InputError(f"--text needs captions, found some for {found} of {len(data.train)} training images")
+    return train_tokenizer(captions, vocabulary=options.vocabulary, length=options.text_length)
+
+
+def denoiser_config_of(
+    options: TrainDenoiser, data: Dataset, codec: Codec, tokenizer: Tokenizer | None = None
+) -> DenoiserConfig:
+    """The denoiser that the options ask for on the latents of ``codec``; InputError where they do not fit.
+
+    With a tokenizer it listens to texts, otherwise to the labels of the data.
+    """
+    text = None if tokenizer is None else TextConfig(vocabulary=len(tokenizer), length=tokenizer.length)
     return network_config(
         None if options.network == "auto" else options.network,
         options.preset,
         codec.latent_shape,
         levels=options.T,
-        num_classes=data.num_classes if options.labels else 0,
+        num_classes=data.num_classes if options.labels and text is None else 0,
         out_factor=2 if options.variance == "learned" else 1,
         width=options.width,
         depth=options.depth,
         patch=options.patch,
+        text=text,
     )
 
 

@@ -1,0 +1,67 @@
+"""What a model is asked for, image by image: a class, or a text where its network listens to texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff.classes import class_index
+from latentdiff.errors import InputError
+from latentdiff.nn import UNetDenoiser
+from latentdiff.tokenizer import Tokenizer
+
+Labels = int | str | Sequence[int | str] | None
+"""A class by name or index, or a text; or one for each image; None: nothing in particular."""
+ENCODED = 256  # texts encoded at once
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """From words to what a network takes: ``classes`` by name, or texts through its ``tokenizer`` and its encoder."""
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    tokenizer: Tokenizer | None
+    device: torch.device
+
+    def each(self, label: Labels, n: int) -> list[int] | list[str] | None:
+        """One class index or one text for each of ``n`` images; InputError for unknown classes or another number."""
+        if label is None:
+            return None
+        many = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * n
+        if len(many) != n:
+            raise InputError(f"expected one label or {n} of them, got {len(many)}")
+        if self.tokenizer is None:
+            return [class_index(self.classes, value) for value in many]
+        return [str(value) for value in many]
+
+    def tensor(self, label: Labels, n: int) -> Tensor | None:
+        """What the network is given: class indices int64 [n], or encoded texts float32 [n, L, D]."""
+        each = self.each(label, n)
+        if each is None:
+            return None
+        if self.tokenizer is None:
+            return torch.tensor(each, dtype=torch.int64, device=self.device)
+        texts = sorted({str(text) for text in each})  # each text once
+        place = {text: k for k, text in enumerate(texts)}
+        return self._encoded(texts)[torch.tensor([place[str(text)] for text in each], device=self.device)]
+
+    def null(self, negative: str = "") -> int | Tensor:
+        """What guidance leads away from: the null class, or the encoded empty (or ``negative``) text [1, L, D].
+
+        InputError for a negative text where the model listens to none.
+        """
+        if self.tokenizer is not None:
+            return self._encoded([negative])
+        if negative:
+            raise InputError(f"negative prompt {negative!r:.60}: this model does not listen to texts")
+        return len(self.classes)
+
+    @torch.no_grad()
+    def _encoded(self, texts: Sequence[str]) -> Tensor:
+        assert self.tokenizer is not None and isinstance(self.network, UNetDenoiser)
+        tokens = self.tokenizer.encode(texts).to(self.device)
+        return torch.cat([self.network.encode(part, len(part)).float() for part in tokens.split(ENCODED)])

@@ -1,0 +1,62 @@
+"""A small transformer that reads a text's word pieces, trained together with the denoiser that listens to it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latentdiff.nn.text_config import TextConfig
+
+START, END = 2, 3  # what an empty text consists of, before its padding (latentdiff.tokenizer)
+
+
+class TextEncoder(nn.Module):
+    """Word pieces int64 [B, L] -> context [B, L, D]; the first token, [start], stands for the whole text.
+
+    Pre-norm transformer layers that see the text in both directions. Padding is a token like any other, as in the text
+    encoders of published latent diffusion models: what it says is learned.
+    """
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Embedding(config.vocabulary, config.width)
+        self.positions = nn.Embedding(config.length, config.width)
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Encode. ValueError for another length or type; IndexError for pieces beyond the vocabulary."""
+        if tokens.ndim != 2 or tokens.shape[1] != self.config.length or tokens.dtype != torch.int64:
+            raise ValueError(
+                f"tokens: expected int64 of shape {['B', self.config.length]}, got {tokens.dtype} of shape {list(tokens.shape)}"
+            )
+        x = self.tokens(tokens) + self.positions.weight
+        for layer in self.layers:
+            x = layer(x)
+        out: Tensor = self.norm(x)
+        return out
+
+    def empty(self, device: torch.device) -> Tensor:
+        """The pieces of the empty text, [1, L]: the null condition."""
+        tokens = torch.zeros(1, self.config.length, dtype=torch.int64, device=device)
+        tokens[:, 0], tokens[:, 1] = START, END
+        return tokens
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
+        out: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return out

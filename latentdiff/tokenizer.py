@@ -1,0 +1,184 @@
+"""Word pieces: texts as numbers for a text encoder, learned from captions, and which numbers stand for which word."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latentdiff.errors import InputError
+
+SPECIAL = ("[pad]", "[unk]", "[start]", "[end]")
+PAD, UNKNOWN, START, END = range(len(SPECIAL))
+MAX_VOCABULARY, MAX_WORD = 65_536, 64
+_WORD = re.compile(r"\w+|[^\w\s]")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case; every punctuation mark is a word of its own."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """``pieces``: the vocabulary, number by number, the four of SPECIAL first; pieces inside a word begin with ##.
+
+    A text is [start], its words' pieces, [end], then [pad] up to ``length``. A word is split into the longest pieces that
+    fit from the left, and is [unk] where none fits (Wu et al. 2016, section 4.1, as BERT does it).
+    """
+
+    pieces: tuple[str, ...]
+    length: int
+
+    def __post_init__(self) -> None:
+        if self.pieces[: len(SPECIAL)] != SPECIAL or len(set(self.pieces)) != len(self.pieces):
+            raise InputError(f"tokenizer: expected distinct pieces that begin with {', '.join(SPECIAL)}")
+        if not 3 <= self.length <= 1024 or len(self.pieces) > MAX_VOCABULARY:
+            raise InputError(
+                f"tokenizer: expected a length of 3 to 1024 and at most {MAX_VOCABULARY} pieces, "
+                f"found {self.length} and {len(self.pieces)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {piece: number for number, piece in enumerate(self.pieces)}
+
+    def split(self, word: str) -> list[int]:
+        """The numbers of one word's pieces."""
+        found: list[int] = []
+        first = 0
+        while first < len(word) <= MAX_WORD:
+            prefix = "##" if first else ""
+            for last in range(len(word), first, -1):
+                number = self._numbers.get(prefix + word[first:last])
+                if number is not None:
+                    break
+            else:
+                return [UNKNOWN]
+            found.append(number)
+            first = last
+        return found or [UNKNOWN]
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Texts as int64 [N, length]. A text that is too long keeps its beginning."""
+        known: dict[str, list[int]] = {}
+        rows = torch.full((len(texts), self.length), PAD, dtype=torch.int64)
+        for row, text in zip(rows, texts, strict=True):
+            if text not in known:
+                inner = [number for word in words(text) for number in self.split(word)]
+                known[text] = [START, *inner[: self.length - 2], END]
+            row[: len(known[text])] = torch.tensor(known[text])
+        return rows
+
+    def places(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
+        """Each word of a text with the positions of its pieces in a row of :meth:`encode`; words beyond the end have none."""
+        found, at = [], 1
+        for word in words(text):
+            n = len(self.split(word))
+            found.append((word, tuple(i for i in range(at, at + n) if i < self.length - 1)))
+            at += n
+        return found
+
+    def truncates(self, text: str) -> bool:
+        """Whether a text is longer than a row."""
+        return sum(len(self.split(word)) for word in words(text)) > self.length - 2
+
+    def dump(self) -> dict[str, Any]:
+        """As JSON; :meth:`parse` reads it."""
+        return {"length": self.length, "pieces": list(self.pieces)}
+
+    @classmethod
+    def parse(cls, values: object, where: str) -> Tokenizer:
+        """From the JSON of :meth:`dump`; InputError naming ``where`` for anything else."""
+        pieces = values.get("pieces") if isinstance(values, dict) else None
+        length = values.get("length") if isinstance(values, dict) else None
+        if (
+            not isinstance(pieces, list)
+            or not all(isinstance(piece, str) for piece in pieces)
+            or type(length) is not int
+        ):
+            raise InputError(f"{where}: expected a length and a list of pieces, found {values!r:.80}")
+        try:
+            return cls(tuple(pieces), length)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+
+
+def train_tokenizer(texts: Iterable[str], *, vocabulary: int = 1024, length: int = 32) -> Tokenizer:
+    """A tokenizer for texts like these: all their letters, then the most frequent pairs of neighbours merged one by one.
+
+    Byte-pair merges (Sennrich et al. 2016), ties by the alphabet; whole words that are frequent become one piece.
+    Letters beyond ``vocabulary`` are left out, the rarest first.
+    """
+    counts = Counter(word for text in texts for word in words(text) if len(word) <= MAX_WORD)
+    merging = _Merging(counts)
+    letters: Counter[str] = Counter()
+    for word, parts in merging.spelled.items():
+        for letter in parts:
+            letters[letter] += counts[word]
+    room = max(0, vocabulary - len(SPECIAL))
+    pieces = [letter for letter, _ in sorted(letters.items(), key=lambda item: (-item[1], item[0]))[:room]]
+    known = set(pieces)
+    while len(pieces) < room and (pair := merging.best()) is not None:
+        merged = merging.merge(pair)
+        if merged not in known:
+            known.add(merged)
+            pieces.append(merged)
+    return Tokenizer((*SPECIAL, *pieces), length)
+
+
+Pair = tuple[str, str]
+
+
+class _Merging:
+    """Words spelled in pieces, and how often each pair of neighbours comes in them."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+        self.spelled = {word: [letter if i == 0 else f"##{letter}" for i, letter in enumerate(word)] for word in counts}
+        self._pairs: Counter[Pair] = Counter()
+        self._words: dict[Pair, set[str]] = {}
+        for word in self.spelled:
+            self._count(word, 1)
+
+    def _count(self, word: str, sign: int) -> None:
+        parts = self.spelled[word]
+        for pair in pairwise(parts):
+            self._pairs[pair] += sign * self._counts[word]
+            self._words.setdefault(pair, set()).add(word)
+
+    def best(self) -> Pair | None:
+        """The pair that comes most often, at least twice; None if there is none."""
+        pair, count = min(self._pairs.items(), key=lambda item: (-item[1], item[0]), default=(("", ""), 0))
+        return pair if count >= 2 else None
+
+    def merge(self, pair: Pair) -> str:
+        """Make one piece of the pair wherever it comes; returns the piece."""
+        merged = pair[0] + pair[1].removeprefix("##")
+        for word in self._words.pop(pair):
+            self._count(word, -1)
+            self.spelled[word] = _joined(self.spelled[word], pair, merged)
+            self._count(word, 1)
+        del self._pairs[pair]
+        return merged
+
+
+def _joined(parts: Sequence[str], pair: Pair, merged: str) -> list[str]:
+    out: list[str] = []
+    for part in parts:
+        if out and (out[-1], part) == pair:
+            out[-1] = merged
+        else:
+            out.append(part)
+    return out
