@@ -180,3 +180,19 @@ def tiny_spatial_run(tiny_folder: Path) -> Path:
 def tiny_cold_run(tiny_folder: Path) -> Path:
     """A finished cold diffusion model that undoes blur, T = 6."""
     return _trained("train-cold --width 16 --T 6 --kernel 5 --steps 30", tiny_folder, "cold")
+
+
+@pytest.fixture(scope="session")
+def text_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with captioned.npz (the tiny discs) and a finished text-conditional UNet on pixels, T = 20, in runs/text."""
+    folder = tmp_path_factory.mktemp("text")
+    with np.load(tiny_folder / "tiny.npz") as tiny:
+        arrays = {name: tiny[name] for name in ("x_train", "x_test")}
+    for part, n in (("train", 48), ("test", 12)):
+        arrays[f"caption_{part}"] = np.array([f"a disc on the {('left', 'middle', 'right')[k % 3]}" for k in range(n)])
+    np.savez(folder / "captioned.npz", **arrays)
+    options = "--batch 16 --warmup 0 --ema 0 --bf16 off --log-every 1 --steps 8 --name text"
+    model = "--pixel --text --width 16 --depth 1 --T 20 --text-length 12"
+    result = run_cli(f"train-denoiser --data captioned.npz {model} {options}", cwd=folder)
+    assert result.code == 0, result.err
+    return folder

@@ -16,7 +16,7 @@ MAX_LINES = 300
 # direction. The package's own __init__ (a lazy front) and __main__ stand above all.
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors",),
-    1: ("config", "nn", "device", "draw", "constant", "classes"),
+    1: ("config", "nn", "device", "draw", "constant", "classes", "tokenizer"),
     2: ("ops", "random", "data", "metrics", "features"),
     3: ("schedule", "predict", "operators", "views"),
     4: ("denoise", "loss", "ema", "bands", "degrade"),
@@ -24,7 +24,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     6: ("sample", "plan", "codec", "solve"),
     7: ("checkpoint", "runs", "compiled", "frames"),
     8: ("components",),
-    9: ("picture", "plots", "batching"),
+    9: ("ask", "picture", "plots", "batching"),
     10: ("pipeline", "cold"),
     11: ("train", "bench", "edit"),
     12: ("evaluate",),
@@ -40,6 +40,8 @@ KNOWS_ONLY = {  # tighter than the layers
     "config": {"errors", "nn"},
     "constant": set(),
     "classes": {"errors"},
+    "tokenizer": {"errors"},
+    "ask": {"classes", "errors", "nn", "tokenizer"},
     "metrics": {"errors"},
     "features": {"errors"},
     "schedule": {"config"},

@@ -63,6 +63,7 @@ def test_the_commands_of_the_readme_are_usage_that_the_command_line_accepts(
     nowhere = " --data photos" if "--config" in line or (line.startswith("reproduce") and "--list" not in line) else ""
     dry = " --dry-run" if line.startswith("train") else ""
     line = line.strip().replace("configs/", f"{CONFIGS}/")
+    (tmp_path / "prompts.txt").write_text("a red seven\n")
     code, _, err = cli(line + dry + nowhere, cwd=tmp_path)
     assert code in (0, 1), err
     assert code == 0 or re.search(

@@ -12,9 +12,11 @@ from torch import Tensor
 
 import latentdiff as ld
 from latentdiff.codec import IdentityCodec
+from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split
 from latentdiff.errors import InputError
+from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.nn import build
 from latentdiff.tokenizer import END, PAD, START
 from latentdiff.train.denoiser import DenoiserTask
@@ -24,20 +26,6 @@ DRAW = "sample --run runs/text --steps 3 -n 4"
 OPTIONS = "--batch 16 --warmup 0 --ema 0 --bf16 off --log-every 1"
 TRAIN = f"train-denoiser --pixel --text --data captioned.npz --width 16 --depth 1 --T 20 --text-length 12 {OPTIONS}"
 PLACES = ("left", "middle", "right")
-
-
-@pytest.fixture(scope="session")
-def text_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, cli: Callable) -> Path:
-    """A folder with captioned.npz (the tiny discs) and a finished text-conditional UNet on pixels, T = 20, in runs/text."""
-    folder = tmp_path_factory.mktemp("text")
-    with np.load(tiny_folder / "tiny.npz") as tiny:
-        arrays = {name: tiny[name] for name in ("x_train", "x_test")}
-    for part, n in (("train", 48), ("test", 12)):
-        arrays[f"caption_{part}"] = np.array([f"a disc on the {PLACES[k % 3]}" for k in range(n)])
-    np.savez(folder / "captioned.npz", **arrays)
-    result = cli(f"{TRAIN} --steps 8 --name text", cwd=folder)
-    assert result.code == 0, result.err
-    return folder
 
 
 @pytest.fixture
@@ -273,3 +261,25 @@ def test_every_edit_takes_a_prompt(command: str, work: Path, cli: Callable) -> N
     nothing = cli(f"{command.replace('left', 'far side')} --run runs/text --json --out other.png", cwd=work)
     assert nothing.code == 0
     assert (work / "figure.png").read_bytes() != (work / "other.png").read_bytes()
+
+
+def test_evaluation_asks_for_the_captions_of_the_split(
+    work: Path, cli: Callable, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LATENTDIFF_CACHE", str(tmp_path_factory.mktemp("cache")))
+    shared = "--features mnist --resamples 0 --test-images 6 -n 12 --neighbors 0 --steps 3 --json"
+    found = {}
+    for guidance in (0, 1, 3):
+        result = cli(f"evaluate --run runs/text {shared} --guidance {guidance} --out out{guidance}", cwd=work)
+        assert result.code == 0, result.err
+        found[guidance] = json.loads(result.out)
+    assert found[1]["parts"] == ["samples", "denoiser", "reconstruction"]
+    assert len({each["samples"]["fd"]["value"] for each in found.values()}) == 3
+    pipe = ld.load(work / "runs" / "text")
+    texts = [f"a disc on the {PLACES[k % 3]}" for k in range(12)]
+    drawn = draw_samples(pipe, Sampling(steps=3), 12, texts=texts)
+    torch.testing.assert_close(drawn.float() / 127.5 - 1, pipe.sample(12, label=texts, steps=3), rtol=0, atol=0.01)
+    with np.load(work / "captioned.npz") as arrays:
+        np.savez(work / "silent.npz", x_train=arrays["x_train"], x_test=arrays["x_test"])
+    result = cli(f"evaluate --run runs/text --data silent.npz {shared} --what samples --out out", cwd=work)
+    assert result.code == 1 and "has no captions to ask this model for" in result.err

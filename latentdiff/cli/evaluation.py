@@ -196,7 +196,7 @@ def _parts(text: str | None, has: tuple[str, ...], where: str) -> tuple[str, ...
 
 def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalance | None) -> None:
     """InputError for settings that the model cannot follow: asked before the work."""
-    if not pipeline.classes and settings.guidance != 1:
+    if not (pipeline.classes or pipeline.tokenizer) and settings.guidance != 1:
         raise InputError(
             f"--guidance {settings.guidance:g}: this model is unconditional, guidance needs one with classes"
         )

@@ -20,20 +20,20 @@ WAY = 5  # moments of the drawing in the figure
 @click.option(
     "--to",
     default=None,
-    help="Draw images of this class from the noise that was found: an edit (default: those of --label, a reconstruction).",
+    help="Draw images of this class or text from the noise that was found: an edit (default: those of --label or --prompt, a reconstruction).",
 )
 @output_options("inverted.png")
 def command(*, as_json: bool, **values: Any) -> int:
     """Find the noise that DDIM would draw images from.
 
-    Then draw them again from it. The error of the round trip falls with --steps. With --to the same noise is drawn as another class.
+    Then draw them again from it. The error of the round trip falls with --steps. With --to the same noise is drawn as another class
+    or text.
     --guidance is of the drawing: the inversion has none.
     """
     if values["sampler"] != "ddim" or values["eta"]:
         given = f"--eta {values['eta']:g}" if values["eta"] else f"--sampler {values['sampler']}"
         raise click.UsageError(f"inversion is of the deterministic ddim sampler, got {given}")
 
-    from latentdiff.classes import class_index
     from latentdiff.cli import editing
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, from_noise, invert, relative_error
@@ -41,7 +41,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     editing.check_out(values)
     work = editing.bench(values)
     plain = Sampling(steps=work.settings.steps, spacing=work.settings.spacing)  # guided inversions drift
-    to = None if values["to"] is None else [class_index(work.pipeline.classes, values["to"])] * len(work.images)
+    to = work.pipeline.asking.each(values["to"], len(work.images))
     labels = editing.labels_of(values | {"guided": to is None}, work)
     with SamplingBar("inversion") as bar:
         noise = invert(work.pipeline, work.images, settings=plain, label=labels, watch=Watch(progress=bar.update))

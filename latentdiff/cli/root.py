@@ -17,6 +17,7 @@ COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares 
     "train-denoiser": ("train_denoiser", "Train a denoiser in a VAE's latent space, or on pixels."),
     "sample": ("sample", "Draw images from a trained model."),
     "edit": ("edit", "Edit images by noising and denoising them (SDEdit)."),
+    "p2p": ("p2p", "Edit pictures by editing their text (prompt-to-prompt)."),
     "inpaint": ("inpaint", "Fill in missing parts of images."),
     "restore": ("restore", "Restore degraded images: deblur, fill in, enlarge, denoise."),
     "denoise": ("denoise", "Add noise to images and take it away again."),

@@ -1,14 +1,17 @@
-"""Edits and restorations of images with a trained model: SDEdit, inversion, restoration, anagrams, hybrids, denoising."""
+"""Edits and restorations of images with a trained model: SDEdit, prompt-to-prompt, inversion, restoration, anagrams, hybrids, denoising."""
 
 from latentdiff.edit.denoise import blurred, iterated, noisy, one_step
 from latentdiff.edit.drawing import Drawn, Watch
 from latentdiff.edit.illusion import anagram, codec_error, hybrid
 from latentdiff.edit.inversion import from_noise, invert, relative_error
+from latentdiff.edit.p2p import Edit, Edited, prompt_to_prompt
 from latentdiff.edit.restore import backprojection, latent_mask, measured, restore
 from latentdiff.edit.sdedit import level_at, level_of, sdedit
 
 __all__ = [
     "Drawn",
+    "Edit",
+    "Edited",
     "Watch",
     "anagram",
     "backprojection",
@@ -24,6 +27,7 @@ __all__ = [
     "measured",
     "noisy",
     "one_step",
+    "prompt_to_prompt",
     "relative_error",
     "restore",
     "sdedit",

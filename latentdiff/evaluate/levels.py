@@ -85,7 +85,8 @@ class Clean(NamedTuple):
 def clean_chunks(pipeline: Pipeline, images: Tensor, labels: Tensor | None, *, seed: int) -> Iterator[Clean]:
     """The latents of images uint8 [N, C, H, W] in fixed chunks; image k has the noise of seed + k."""
     key = Key.of(seed, len(images), device=pipeline.device)
-    known = None if labels is None or not pipeline.classes else labels.to(pipeline.device)
+    hears = pipeline.classes or pipeline.tokenizer
+    known = None if labels is None or not hears else labels.to(pipeline.device)
     for rows in chunks(len(images), images.shape[1:]):
         x0 = pipeline.codec.encode(to_float(images[rows].to(pipeline.device)))
         yield Clean(rows, x0, None if known is None else known[rows], key[rows])

@@ -147,7 +147,13 @@ def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: R
     started = time.perf_counter()
     with request.stage("samples") as bar:
         images = draw_samples(
-            pipeline, request.settings, request.n, labels=labels, seed=request.seed, progress=bar.update
+            pipeline,
+            request.settings,
+            request.n,
+            labels=labels,
+            texts=_texts(pipeline, data, request),
+            seed=request.seed,
+            progress=bar.update,
         )
     seconds = time.perf_counter() - started
     figures.save_sample_grid(images, request.out / "samples.png", labels=labels)
@@ -245,14 +251,26 @@ def evaluate_reconstruction(pipeline: Pipeline, data: Dataset, request: Request)
     return tuple(score_reconstruction(images, each, resampling=request.resampling) for each in made)
 
 
+def _texts(pipeline: Pipeline, data: Dataset, request: Request) -> Sequence[str] | None:
+    """What a model that listens to texts is asked for: the captions of the split; None for other models, or unguided by any."""
+    if pipeline.tokenizer is None or not request.settings.guidance:
+        return None
+    captions = split_of(data, request.split).captions
+    if captions is None:
+        raise InputError(f"{data.name}: has no captions to ask this model for; expected --guidance 0, or other --data")
+    return captions
+
+
 def _some_of(pipeline: Pipeline, data: Dataset, request: Request) -> tuple[Tensor, Tensor | None]:
-    """Some images of the split with their labels, the same for the same seed."""
+    """Some images of the split with what the network is told of each, the same for the same seed."""
     _check_shape(pipeline, data)
     split = split_of(data, request.split)
     chosen = some(len(split.images), request.images, seed=request.seed)
     if pipeline.classes and split.labels is not None and int(split.labels.max()) >= len(pipeline.classes):
         known, found = len(pipeline.classes), int(split.labels.max()) + 1
         raise InputError(f"{data.name}: the model knows {known} classes, the data has {found}")
+    if texts := _texts(pipeline, data, request):
+        return split.images[chosen], pipeline.labels([texts[k] for k in chosen.tolist()], len(chosen))
     return split.images[chosen], None if split.labels is None else split.labels[chosen]
 
 

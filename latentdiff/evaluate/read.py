@@ -27,7 +27,7 @@ SPLITS = ("train", "val", "test")
 class ImageSet:
     """Images uint8 [N, C, H, W] called ``name``; labels int64 [N] and the class names where known; what was converted.
 
-    ``paths``: those of a folder's images, relative to it and without their suffix.
+    ``captions``: N texts, where the set has some. ``paths``: those of a folder's images, relative to it and without their suffix.
     """
 
     name: str
@@ -36,6 +36,7 @@ class ImageSet:
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     paths: tuple[str, ...] | None = None
+    captions: tuple[str, ...] | None = None
 
 
 def check_pairs(mine: ImageSet, other: ImageSet) -> None:
@@ -56,7 +57,8 @@ def split_of(data: Dataset, split: str) -> ImageSet:
     part = {"train": data.train, "val": data.val, "test": data.test}[split]
     if not len(part):
         raise InputError(f"{data.name}: the {split} split is empty")
-    return ImageSet(f"{data.name} {split}", part.images, part.labels, data.classes or (), data.notes)
+    name = f"{data.name} {split}"
+    return ImageSet(name, part.images, part.labels, data.classes or (), data.notes, captions=part.captions)
 
 
 def read_images(source: str, *, split: str = "test", fit: Fit | None = None, root: Path | None = None) -> ImageSet:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from latentdiff.ask import Labels
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
@@ -20,10 +23,13 @@ def draw_samples(
     n: int,
     *,
     labels: Tensor | None = None,
+    texts: Sequence[str] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k; ``labels`` int64 [n] for a conditional model.
+    """``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k.
+
+    ``labels`` int64 [n] for a conditional model, ``texts`` for one that listens to texts, which are taken in turn.
 
     The network sees them in chunks that the image shape alone decides, so that the samples are the same to the bit on
     every machine memory. Settings as in `latentdiff sample`.
@@ -36,7 +42,9 @@ def draw_samples(
     drawn = torch.empty(n, *pipeline.codec.image_shape, dtype=torch.uint8)
     for part in chunks(n, pipeline.codec.image_shape):
         mine = key[part]
-        label = None if labels is None else labels[part].tolist()
+        label: Labels = None if labels is None else labels[part].tolist()
+        if texts:
+            label = [texts[k % len(texts)] for k in range(n)[part]]
         images = pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine))
         drawn[part] = to_uint8(images)
         if progress is not None:

@@ -1,0 +1,86 @@
+"""Attention that is copied, exchanged, weighted and read: pure functions of the probabilities of one call of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentdiff.edit.words import Alignment
+from latentdiff.nn import Place
+
+SELF_LIMIT = 32 * 32  # pixels of a map up to which attention among them is copied
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What one edited text does to the attention of the source.
+
+    cross, self_share: the shares of the way from noise to image on which the source's attention to words, and among pixels,
+    holds; weights [L]: factors of the attention to the edited text's positions, all the way.
+    """
+
+    alignment: Alignment
+    weights: Tensor
+    cross: float = 0.8
+    self_share: float = 0.4
+
+
+@dataclass(eq=False)
+class Heard:
+    """The attention to texts in one call of a network: maps [B, N, L], the mean over heads, with their grids."""
+
+    maps: list[tuple[tuple[int, int], Tensor]] = field(default_factory=list)
+
+    def map(self, size: tuple[int, int]) -> Tensor:
+        """Attention [B, L, H, W] at one size, the mean over all places that attend to a text. ValueError if there are none."""
+        if not self.maps:
+            raise ValueError("expected a network that attends to a text")
+        scaled = []
+        for grid, probabilities in self.maps:
+            picture = probabilities.transpose(1, 2).unflatten(2, grid)
+            scaled.append(F.interpolate(picture, size=size, mode="bilinear", align_corners=False))
+        return torch.stack(scaled).mean(0)
+
+
+class Attending:
+    """The ``attend`` of one call of a network on a batch of n sources, then n for each of ``changes``.
+
+    A guided call has the null condition for all of them behind: that half is left as it is. ``done``: the share of the way from noise
+    to image. What the texts get is kept in ``heard``.
+    """
+
+    def __init__(self, changes: Sequence[Change], n: int, done: float) -> None:
+        self._changes, self._n, self._done = changes, n, done
+        self.heard = Heard()
+
+    def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
+        """The probabilities to use."""
+        asked = self._n * (1 + len(self._changes))
+        source, *edited = probabilities[:asked].split(self._n)
+        change = self._cross if place.kind == "cross" else self._self
+        parts = [source, *(change(source, own, how) for own, how in zip(edited, self._changes, strict=True))]
+        told = torch.cat(parts)
+        if place.kind == "cross":
+            self.heard.maps.append((place.grid, told.mean(1)))
+        return torch.cat([told, probabilities[asked:]])
+
+    def _cross(self, source: Tensor, own: Tensor, how: Change) -> Tensor:
+        mixed = how.alignment(source, own) if self._done < how.cross else own
+        return mixed * how.weights.to(mixed)
+
+    def _self(self, source: Tensor, own: Tensor, how: Change) -> Tensor:
+        return source if self._done < how.self_share and own.shape[-1] <= SELF_LIMIT else own
+
+
+def blend_mask(maps: Sequence[Tensor], *, threshold: float) -> Tensor:
+    """Where an edit may change the picture, [B, 1, H, W] of 0 and 1: where one of the maps [B, H, W] is above ``threshold`` of its maximum.
+
+    Widened by one pixel (Hertz et al. 2023, section 3.2, "local editing").
+    """
+    wide = [F.max_pool2d(each[:, None], 3, stride=1, padding=1) for each in maps]
+    chosen = [each > threshold * each.amax((2, 3), keepdim=True) for each in wide]
+    return torch.stack(chosen).any(0).float()

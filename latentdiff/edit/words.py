@@ -1,0 +1,93 @@
+"""How the words of an edited text hang together with those of the original: for prompt-to-prompt, on texts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import torch
+from torch import Tensor
+
+from latentdiff.errors import InputError
+from latentdiff.tokenizer import PAD, Tokenizer, words
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """From the attention that a source text gets to that of an edited one, by position.
+
+    mapping [L, L]: where the attention of source position i goes, to position j of the edited text; own [L]: 1 where the edited
+    text keeps its own attention, because nothing in the source stands for that word.
+    """
+
+    mapping: Tensor
+    own: Tensor
+
+    def __call__(self, source: Tensor, edited: Tensor) -> Tensor:
+        """Attention [..., L] of the edited text: the source's where words correspond, its own elsewhere (Hertz et al. 2023, eq. 3 to 5)."""
+        mapping, own = self.mapping.to(source), self.own.to(source)
+        return source @ mapping * (1 - own) + edited * own
+
+
+def align(tokenizer: Tokenizer, source: str, edited: str) -> Alignment:
+    """Words that stay correspond to themselves, exchanged ones to what stands in their place, added ones to nothing.
+
+    The attention of an exchanged word is shared evenly by the pieces of what it becomes. Start, end and padding correspond
+    to one another in their order.
+    """
+    length = tokenizer.length
+    mapping, own = torch.zeros(length, length), torch.ones(length)
+    theirs, ours = tokenizer.places(source), tokenizer.places(edited)
+    matcher = SequenceMatcher(None, [word for word, _ in theirs], [word for word, _ in ours], autojunk=False)
+    pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    for what, a, b, c, d in matcher.get_opcodes():
+        before, after = [places for _, places in theirs[a:b]], [places for _, places in ours[c:d]]
+        if what == "equal":  # piece by piece
+            pairs += [
+                ((i,), (j,)) for one, two in zip(before, after, strict=True) for i, j in zip(one, two, strict=False)
+            ]
+        elif what == "replace" and len(before) == len(after):  # word by word
+            pairs += list(zip(before, after, strict=True))
+        elif what == "replace":
+            pairs.append((sum(before, ()), sum(after, ())))
+    pairs += _rest(tokenizer, source, edited)
+    for one, two in pairs:
+        for j in two:
+            own[j] = 0 if one else 1
+            for i in one:
+                mapping[i, j] += 1 / len(two)
+    return Alignment(mapping, own)
+
+
+def _rest(tokenizer: Tokenizer, source: str, edited: str) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The start, the end and the padding; of more source padding than there is room for, the last place takes the rest."""
+    rows = tokenizer.encode([source, edited])
+    ends = [int((row != PAD).sum()) - 1 for row in rows]
+    pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((0,), (0,)), ((ends[0],), (ends[1],))]
+    last = tokenizer.length - 1
+    theirs, ours = range(ends[0] + 1, last + 1), range(ends[1] + 1, last + 1)
+    for k, j in enumerate(ours):
+        more = theirs[k:] if j == last else theirs[k : k + 1]
+        pairs.append((tuple(more), (j,)))
+    return pairs
+
+
+def positions(tokenizer: Tokenizer, text: str, wanted: Sequence[str]) -> tuple[int, ...]:
+    """The positions of words in an encoded text, wherever they come; InputError for one that is not in it."""
+    found: list[int] = []
+    for word in wanted:
+        asked = words(word)
+        here = [places for known, places in tokenizer.places(text) if known in asked]
+        if not here:
+            raise InputError(f"word {word!r:.40}: expected a word of {text!r:.80}")
+        found += [place for places in here for place in places]
+    return tuple(sorted(set(found)))
+
+
+def weights(tokenizer: Tokenizer, text: str, factors: Mapping[str, float]) -> Tensor:
+    """What the attention to each position is multiplied with, [L]: 1, or the factor of its word. InputError for unknown words."""
+    row = torch.ones(tokenizer.length)
+    for word, factor in factors.items():
+        row[list(positions(tokenizer, text, [word]))] = factor
+    return row
