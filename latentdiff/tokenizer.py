@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import heappop, heappush
 from itertools import pairwise
 from typing import Any
 
@@ -19,11 +20,15 @@ from latentdiff.errors import InputError
 SPECIAL = ("[pad]", "[unk]", "[start]", "[end]")
 PAD, UNKNOWN, START, END = range(len(SPECIAL))
 MAX_VOCABULARY, MAX_WORD = 65_536, 64
-_WORD = re.compile(r"\w+|[^\w\s]")
+LEAST = 2  # times that a pair has to come to become one piece
+_IDEOGRAPH = (
+    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"  # words without spaces between
+)
+_WORD = re.compile(rf"{_IDEOGRAPH}|(?:(?!{_IDEOGRAPH})\w)+|[^\w\s]")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case; every punctuation mark is a word of its own."""
+    """The words of a text in lower case; every punctuation mark, and every Chinese or Japanese sign, is a word of its own."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
@@ -149,8 +154,10 @@ class _Merging:
         self.spelled = {word: [letter if i == 0 else f"##{letter}" for i, letter in enumerate(word)] for word in counts}
         self._pairs: Counter[Pair] = Counter()
         self._words: dict[Pair, set[str]] = {}
+        self._heap: list[tuple[int, Pair]] = []  # (-count, pair), with counts of before that are passed over
         for word in self.spelled:
             self._count(word, 1)
+        self._push(self._pairs)
 
     def _count(self, word: str, sign: int) -> None:
         parts = self.spelled[word]
@@ -158,19 +165,28 @@ class _Merging:
             self._pairs[pair] += sign * self._counts[word]
             self._words.setdefault(pair, set()).add(word)
 
+    def _push(self, pairs: Iterable[Pair]) -> None:
+        for pair in pairs:
+            if self._pairs[pair] >= LEAST:
+                heappush(self._heap, (-self._pairs[pair], pair))
+
     def best(self) -> Pair | None:
-        """The pair that comes most often, at least twice; None if there is none."""
-        pair, count = min(self._pairs.items(), key=lambda item: (-item[1], item[0]), default=(("", ""), 0))
-        return pair if count >= 2 else None
+        """The pair that comes most often, at least twice, the first by the alphabet of several; None if there is none."""
+        while self._heap and -self._heap[0][0] != self._pairs[self._heap[0][1]]:
+            heappop(self._heap)
+        return self._heap[0][1] if self._heap else None
 
     def merge(self, pair: Pair) -> str:
         """Make one piece of the pair wherever it comes; returns the piece."""
         merged = pair[0] + pair[1].removeprefix("##")
+        changed: set[Pair] = set()
         for word in self._words.pop(pair):
+            changed |= set(pairwise(self.spelled[word]))
             self._count(word, -1)
             self.spelled[word] = _joined(self.spelled[word], pair, merged)
             self._count(word, 1)
-        del self._pairs[pair]
+            changed |= set(pairwise(self.spelled[word]))
+        self._push(changed)
         return merged
 
 

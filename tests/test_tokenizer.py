@@ -21,6 +21,7 @@ TOKENIZER = train_tokenizer(TEXTS * 3, vocabulary=120, length=24)
 def test_words_are_lower_case_and_marks_stand_alone() -> None:
     assert words("A Red 7, left-of  a CAFÉ!") == ["a", "red", "7", ",", "left", "-", "of", "a", "café", "!"]
     assert words("ﬁne") == ["fine"] and words("  ") == []
+    assert words("赤い7、left") == ["赤", "い", "7", "、", "left"] and words("👍🏽 ok") == ["👍", "🏽", "ok"]
 
 
 def test_the_special_pieces_come_first_and_none_comes_twice() -> None:
@@ -130,7 +131,7 @@ def naive(texts: list[str], vocabulary: int) -> list[str]:
 
 @pytest.mark.parametrize("vocabulary", [60, 100, 400])
 def test_counting_only_what_changed_gives_what_counting_everything_gives(vocabulary: int) -> None:
-    texts = [*TEXTS * 2, "banana bandana ananas aaaa aaaaa aa", "abababab bababa"] * 2
+    texts = [*TEXTS * 2, "banana bandana ananas aaaa aaaaa aa", "abababab bababa", "aaaaaaa abaabaab xaxaxax"] * 2
     assert list(train_tokenizer(texts, vocabulary=vocabulary).pieces[4:]) == naive(texts, vocabulary)
 
 
