@@ -15,7 +15,13 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
 
 LEAST_RESAMPLES = 20  # that make an interval
-PARTS = ("vae", "samples", "denoiser", "reconstruction")  # as latentdiff.evaluate.model has them, without torch
+PARTS = (
+    "vae",
+    "samples",
+    "denoiser",
+    "reconstruction",
+    "scenes",
+)  # as latentdiff.evaluate.model has them, without torch
 
 
 @click.command(name="evaluate")
@@ -24,7 +30,7 @@ PARTS = ("vae", "samples", "denoiser", "reconstruction")  # as latentdiff.evalua
 @click.option(
     "--what",
     default=None,
-    help="Parts of a run as samples,denoiser (default: all that it has): vae, samples, denoiser, reconstruction.",
+    help="Parts of a run as samples,denoiser (default: all that it has): vae, samples, denoiser, reconstruction, and of text models of `scenes` also scenes.",
 )
 @click.option(
     "--images",

@@ -14,6 +14,7 @@ from latentdiff.features.names import frechet_name, kernel_name, perceptual_name
 if TYPE_CHECKING:
     from latentdiff.evaluate import (
         DenoiserScores,
+        ListScore,
         ModelScores,
         NeighborScores,
         PairScores,
@@ -54,6 +55,8 @@ def model_tables(scores: ModelScores, classes: Sequence[str]) -> list[Table]:
         tables += _denoiser(scores.denoiser)
     if scores.reconstruction is not None:
         tables.append(_reconstruction(scores.reconstruction))
+    if scores.scenes is not None:
+        tables.append(_scenes(scores.scenes))
     return tables
 
 
@@ -224,3 +227,22 @@ def _reconstruction(scores: Sequence[ReconstructionScores]) -> Table:
             numbers = (text(pairs.psnr), text(pairs.ssim), text(pairs.rmse))
             table.add_row(f"t = {each.t}, {label}", f"{each.signal:.3g}", *numbers)
     return table
+
+
+def _scenes(scores: Sequence[ListScore]) -> Table:
+    """Attributes as rows, lists of captions as columns."""
+    heads = [each.name.replace(", ", "\n") + f"\n{each.n}" for each in scores]
+    table = _table("what of a text its picture shows", *heads)
+    for name in dict.fromkeys(name for each in scores for name in each.attributes):
+        table.add_row(name, *(_percent(each.attributes.get(name)) for each in scores))
+    table.add_row("all attributes", *(_percent(each.mean) for each in scores))
+    table.add_row("whole pictures", *(_percent(each.whole) for each in scores))
+    return table
+
+
+def _percent(score: Score | None) -> str:
+    """A share with its interval: 97.3% (95 to 99)."""
+    if score is None:
+        return ""
+    inside = "" if score.low is None or score.high is None else f" ({100 * score.low:.0f} to {100 * score.high:.0f})"
+    return f"{100 * score.value:.3g}%{inside}"

@@ -10,6 +10,7 @@ Images are uint8 [N, C, H, W], labels int64 [N] or None. ``Resampling(count, lev
 >>> scores.fd.value, scores.fd.low, scores.fd.high, scores.fd.corrected
 """
 
+from latentdiff.evaluate.alignment import ListScore
 from latentdiff.evaluate.bound import Bits, bits_per_dimension
 from latentdiff.evaluate.cache import FeatureCache, cache_folder
 from latentdiff.evaluate.classes import ClassScore
@@ -52,6 +53,7 @@ __all__ = [
     "ImageSet",
     "Judge",
     "LevelLoss",
+    "ListScore",
     "ModelScores",
     "NeighborScores",
     "Neighbors",

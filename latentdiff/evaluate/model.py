@@ -16,6 +16,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
 from latentdiff.errors import InputError
 from latentdiff.evaluate import figures
+from latentdiff.evaluate.alignment import FIGURE, ListScore, can_be_read, evaluate_alignment
 from latentdiff.evaluate.denoiser import DenoiserScores, score_denoiser
 from latentdiff.evaluate.images import NEIGHBORS, SampleScores, score_features
 from latentdiff.evaluate.neighbors import NeighborScores, find_neighbors, score_neighbors
@@ -34,7 +35,7 @@ from latentdiff.features import Features, extract
 from latentdiff.nn import VAE
 from latentdiff.pipeline import Pipeline
 
-PARTS = ("vae", "samples", "denoiser", "reconstruction")
+PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,22 @@ class ModelScores:
     samples: SamplingScores | None = None
     denoiser: DenoiserScores | None = None
     reconstruction: tuple[ReconstructionScores, ...] | None = None
+    scenes: tuple[ListScore, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        steps = None if self.reconstruction is None else [each.as_dict() for each in self.reconstruction]
-        parts = {name: getattr(self, name) for name in ("vae", "samples", "denoiser")}
-        return {
-            **{name: None if part is None else part.as_dict() for name, part in parts.items()},
-            "reconstruction": steps,
-        }
+        found: dict[str, Any] = {}
+        for name in PARTS:
+            part = getattr(self, name)
+            found[name] = [each.as_dict() for each in part] if isinstance(part, tuple) else part and part.as_dict()
+        return found
 
 
 def parts_of(model: Pipeline | VAE) -> tuple[str, ...]:
     """What there is to measure of a model."""
     if isinstance(model, VAE):
         return PARTS[:1]
-    return PARTS if isinstance(model.codec, VAECodec) else PARTS[1:]
+    parts = PARTS if can_be_read(model) else PARTS[:-1]
+    return parts if isinstance(model.codec, VAECodec) else parts[1:]
 
 
 def evaluate_model(
@@ -104,6 +106,8 @@ def evaluate_model(
             found["denoiser"] = evaluate_denoiser(model, data, request)
         if "reconstruction" in wanted:
             found["reconstruction"] = evaluate_reconstruction(model, data, request)
+        if "scenes" in wanted:
+            found["scenes"] = evaluate_alignment(model, data, request)
     return ModelScores(**found)
 
 
@@ -116,7 +120,8 @@ def pictures(scores: ModelScores) -> tuple[str, ...]:
         found += ["classes.png"] if all(side is not None and side.histogram for side in sides) else []
         found += [] if scores.samples.neighbors is None else ["neighbors.png"]
     found += [] if scores.denoiser is None else ["denoiser.png"]
-    return (*found, *([] if scores.reconstruction is None else ["reconstruction.png"]))
+    found += [] if scores.reconstruction is None else ["reconstruction.png"]
+    return (*found, *([] if scores.scenes is None else [FIGURE]))
 
 
 def evaluate_vae(vae: VAE, data: Dataset, judge: Judge, request: Request) -> VAEScores:

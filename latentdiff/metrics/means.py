@@ -53,7 +53,8 @@ def proportion_interval(hits: Tensor, *, level: float = 0.95) -> Interval:
     n, p = len(hits), float(hits.double().mean())
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Interval(p, p, max(0.0, centre - reach), min(1.0, centre + reach), level, 0)
+    low, high = (min(max(end, 0.0), 1.0) for end in (centre - reach, centre + reach))
+    return Interval(p, p, min(low, p), max(high, p), level, 0)  # at 0 and 1 the ends are p but for their rounding
 
 
 def _resampled_means(x: Tensor, resamples: int, generator: torch.Generator) -> Tensor:
