@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.classes import class_index
+from latentdiff.encoder import FrozenEncoder
 from latentdiff.errors import InputError
 from latentdiff.nn import UNetDenoiser
-from latentdiff.tokenizer import Tokenizer
+from latentdiff.tokenizer import Listener, Tokenizer
 
 Labels = int | str | Sequence[int | str] | None
 """A class by name or index, or a text; or one for each image; None: nothing in particular."""
@@ -20,11 +21,11 @@ ENCODED = 256  # texts encoded at once
 
 @dataclass(frozen=True, eq=False)
 class Asking:
-    """From words to what a network takes: ``classes`` by name, or texts through its ``tokenizer`` and its encoder."""
+    """From words to what a network takes: ``classes`` by name, or texts through its ``tokenizer`` and an encoder, its own or a frozen one."""
 
     network: nn.Module
     classes: tuple[str, ...]
-    tokenizer: Tokenizer | None
+    tokenizer: Listener | None
     device: torch.device
 
     def each(self, label: Labels, n: int) -> list[int] | list[str] | None:
@@ -62,6 +63,9 @@ class Asking:
 
     @torch.no_grad()
     def _encoded(self, texts: Sequence[str]) -> Tensor:
-        assert self.tokenizer is not None and isinstance(self.network, UNetDenoiser)
+        if isinstance(self.tokenizer, FrozenEncoder):
+            parts = [texts[first : first + ENCODED] for first in range(0, len(texts), ENCODED)]
+            return torch.cat([self.tokenizer.contexts(part, self.device) for part in parts])
+        assert isinstance(self.tokenizer, Tokenizer) and isinstance(self.network, UNetDenoiser)
         tokens = self.tokenizer.encode(texts).to(self.device)
         return torch.cat([self.network.encode(part, len(part)).float() for part in tokens.split(ENCODED)])

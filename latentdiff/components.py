@@ -16,6 +16,7 @@ from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.config.base import parse as parse_config
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
+from latentdiff.listener import load_listener, save_listener
 from latentdiff.nn import (
     CLASSES,
     CONFIGS,
@@ -27,12 +28,11 @@ from latentdiff.nn import (
     build,
     tensor_shapes,
 )
-from latentdiff.tokenizer import Tokenizer
+from latentdiff.tokenizer import Listener
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEDULER = "scheduler/scheduler_config.json"
 SCHEDULER_CLASS = "Schedule"
-TOKENIZER = "tokenizer/tokenizer.json"
 FLOAT_MAX = torch.finfo(torch.float32).max
 
 
@@ -85,7 +85,7 @@ class Model(NamedTuple):
     classes: tuple[str, ...]
     data: str
     class_counts: tuple[int, ...] = ()
-    tokenizer: Tokenizer | None = None  # of a network that listens to texts
+    tokenizer: Listener | None = None  # of a network that listens to texts
 
 
 def save_model(writer: Writer, model: Model) -> None:
@@ -95,7 +95,7 @@ def save_model(writer: Writer, model: Model) -> None:
         save_vae(writer, codec.vae, codec.statistics)
     save_network(writer, "denoiser", model.network)
     if model.tokenizer is not None:
-        writer.json(TOKENIZER, model.tokenizer.dump())
+        save_listener(writer, model.tokenizer)
     save_diffusion(writer, model.diffusion)
     index = model_index(vae=isinstance(codec, VAECodec), denoiser=class_name(model.network))
     about: dict[str, Any] = {"classes": list(model.classes), "image": list(codec.image_shape), "data": model.data}
@@ -120,7 +120,8 @@ def load_model(checkpoint: Checkpoint) -> Model:
         raise InputError(f"{checkpoint.folder}: {found}; expected one shape")
     classes = load_classes(checkpoint, index, network)
     counts = load_class_counts(checkpoint, index, len(classes))
-    tokenizer = load_tokenizer(checkpoint, network)
+    config = denoiser_config(network)
+    tokenizer = load_listener(checkpoint, config.text if isinstance(config, UNetConfig) else None)
     return Model(network, diffusion, codec, classes, str(index.get("data", "")), counts, tokenizer)
 
 
@@ -240,22 +241,6 @@ def load_codec(checkpoint: Checkpoint, index: dict[str, Any]) -> Codec:
             f"when its training ends; finish it with `latentdiff train-vae --resume {checkpoint.folder.parent}`"
         )
     return VAECodec(vae, statistics)
-
-
-def load_tokenizer(checkpoint: Checkpoint, network: nn.Module) -> Tokenizer | None:
-    """The tokenizer of a denoiser that listens to texts, None of another; InputError where it does not fit."""
-    config = denoiser_config(network)
-    text = config.text if isinstance(config, UNetConfig) else None
-    if text is None:
-        return None
-    where = f"{checkpoint.folder}/{TOKENIZER}"
-    tokenizer = Tokenizer.parse(checkpoint.json(TOKENIZER), where)
-    if (len(tokenizer), tokenizer.length) != (text.vocabulary, text.length):
-        raise InputError(
-            f"{where}: expected {text.vocabulary} pieces and a length of {text.length}, as the denoiser has, "
-            f"found {len(tokenizer)} and {tokenizer.length}"
-        )
-    return tokenizer
 
 
 def load_classes(checkpoint: Checkpoint, index: dict[str, Any], network: nn.Module) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from latentdiff.runs import locate
 from latentdiff.sample import sample, slerp, start
 from latentdiff.schedule import Schedule, make_schedule
 from latentdiff.step import Step
-from latentdiff.tokenizer import Tokenizer
+from latentdiff.tokenizer import Listener
 
 CPU = torch.device("cpu")
 LOOPS = 4  # captured ones a pipeline keeps
@@ -38,10 +38,7 @@ LOOPS = 4  # captured ones a pipeline keeps
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A denoiser with its diffusion process and codec.
-
-    ``classes`` are the names of the labels, () if it knows none; with a ``tokenizer`` it listens to texts instead.
-    """
+    """A denoiser, its process, its codec; ``classes`` are the names of its labels, with a ``tokenizer`` it listens to texts."""
 
     network: nn.Module
     diffusion: DiffusionConfig
@@ -51,7 +48,7 @@ class Pipeline:
     dtype: torch.dtype = torch.float32
     data: str = ""  # name of the data it was trained on
     class_counts: tuple[int, ...] = ()  # images of each class there, () if unknown
-    tokenizer: Tokenizer | None = None
+    tokenizer: Listener | None = None
 
     @property
     def asking(self) -> Asking:
@@ -90,8 +87,8 @@ class Pipeline:
         """
         values = {"sampler": sampler, "steps": steps, "spacing": spacing, "eta": eta}
         values |= {"guidance": guidance, "guidance_low": guidance_low, "guidance_high": guidance_high}
-        values |= {"guidance_rescale": guidance_rescale, "variance": variance, "compile": compile}
-        values |= {"negative_prompt": negative_prompt}
+        values |= {"guidance_rescale": guidance_rescale, "negative_prompt": negative_prompt}
+        values |= {"variance": variance, "compile": compile}
         settings = parse(Sampling, values)
         if n < 1:
             raise InputError(f"expected a number of images of 1 or more, got {n}")
@@ -112,7 +109,7 @@ class Pipeline:
         if batch is not None and batch < 1:
             raise InputError(f"expected a batch of 1 or more, got {batch}")
         n, labels = len(x), self.labels(label, len(x))
-        size = batch or (self._fits if settings.compile else self._fitting())
+        size = batch or (self._fits if settings.compile else batch_that_fits(self.network, self.device))
         split = even_parts(n, size, device=x.device) if settings.compile else parts(n, size)
         images, total, done = [], len(split) * (len(self.plan(settings)[1]) - 1), 0
         for part in split:
@@ -157,12 +154,11 @@ class Pipeline:
         step, levels = self.plan(settings)
         return CapturedLoop(denoise, levels, step, start(key, self.codec.latent_shape, dtype=dtype), key, labels=labels)
 
-    def _fitting(self) -> int:
-        return batch_that_fits(self.network, self.device)
-
     @cached_property
     def _fits(self) -> int:
-        return self._fitting()  # once: later its own graphs hold memory, and other batches would be captured anew
+        return batch_that_fits(
+            self.network, self.device
+        )  # once: later its own graphs hold memory, and other batches would be captured anew
 
     def trajectory(
         self, settings: Sampling, key: Key, *, label: Labels = None, frames: int = 10, progress: Progress | None = None
@@ -225,6 +221,8 @@ class Pipeline:
         low, high = interval
         null = self.asking.null(negative)
         condition = None if labels is None else Condition(labels, null, guidance, low, high, rescale)
+        if labels is None and isinstance(null, Tensor):  # a network that listens is always told something
+            condition = Condition(null, null)
         return denoiser(
             in_dtype(network or self.network, self.device, self.dtype),
             self.schedule,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -32,6 +32,24 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
+class Listener(Protocol):
+    """What turns texts into positions of a context: word pieces learned from captions, or a frozen encoder's tokens."""
+
+    @property
+    def length(self) -> int:
+        """Positions of a context."""
+
+    @property
+    def lead(self) -> int:
+        """Positions before the first word."""
+
+    def places(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
+        """Each word of a text with the positions that stand for it; words beyond the end have none."""
+
+    def truncates(self, text: str) -> bool:
+        """Whether a text is longer than a context."""
+
+
 @dataclass(frozen=True)
 class Tokenizer:
     """``pieces``: the vocabulary, number by number, the four of SPECIAL first; pieces inside a word begin with ##.
@@ -42,6 +60,7 @@ class Tokenizer:
 
     pieces: tuple[str, ...]
     length: int
+    lead: ClassVar[int] = 1  # [start]
 
     def __post_init__(self) -> None:
         if self.pieces[: len(SPECIAL)] != SPECIAL or len(set(self.pieces)) != len(self.pieces):
@@ -88,7 +107,7 @@ class Tokenizer:
 
     def places(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
         """Each word of a text with the positions of its pieces in a row of :meth:`encode`; words beyond the end have none."""
-        found, at = [], 1
+        found, at = [], self.lead
         for word in words(text):
             n = len(self.split(word))
             found.append((word, tuple(i for i in range(at, at + n) if i < self.length - 1)))

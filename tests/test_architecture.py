@@ -17,12 +17,12 @@ MAX_LINES = 300
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ("errors",),
     1: ("config", "nn", "device", "draw", "constant", "classes", "tokenizer"),
-    2: ("ops", "random", "data", "metrics", "features"),
+    2: ("ops", "random", "data", "metrics", "features", "encoder"),
     3: ("schedule", "predict", "operators", "views"),
     4: ("denoise", "loss", "ema", "bands", "degrade"),
     5: ("step", "mix"),
     6: ("sample", "plan", "codec", "solve"),
-    7: ("checkpoint", "runs", "compiled", "frames"),
+    7: ("checkpoint", "listener", "runs", "compiled", "frames"),
     8: ("components",),
     9: ("ask", "picture", "plots", "batching"),
     10: ("pipeline", "cold"),
@@ -41,7 +41,8 @@ KNOWS_ONLY = {  # tighter than the layers
     "constant": set(),
     "classes": {"errors"},
     "tokenizer": {"errors"},
-    "ask": {"classes", "errors", "nn", "tokenizer"},
+    "encoder": {"errors", "tokenizer"},
+    "ask": {"classes", "encoder", "errors", "nn", "tokenizer"},
     "metrics": {"errors"},
     "features": {"errors"},
     "schedule": {"config"},
@@ -57,7 +58,7 @@ KNOWS_ONLY = {  # tighter than the layers
 }
 NO_ROOMS = {"__version__", "_C"}  # a constant, and the kernels where they were built
 LOOKS_BEFORE_IT_LOADS = "ops/native.py"  # at the extension's file, which may be cut off
-DOES_IO = {"data", "checkpoint", "runs", "picture", "plots", "train", "features", "evaluate", "study", "cli"}
+DOES_IO = {"data", "encoder", "checkpoint", "runs", "picture", "plots", "train", "features", "evaluate", "study", "cli"}
 
 
 def names(files: list[Path]) -> list[str]:

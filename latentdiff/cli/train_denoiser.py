@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from latentdiff.checkpoint import Checkpoint
     from latentdiff.codec import Codec
     from latentdiff.data import Dataset
-    from latentdiff.tokenizer import Tokenizer
+    from latentdiff.tokenizer import Listener
 
 
 @click.command(name="train-denoiser")
@@ -99,9 +99,11 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
     return codec
 
 
-def _tokenizer(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Checkpoint | None) -> Tokenizer | None:
+def _tokenizer(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Checkpoint | None) -> Listener | None:
     """The tokenizer of the run that is resumed or started from, else one learned from the captions; None without --text."""
-    from latentdiff.components import load_network, load_tokenizer
+    from latentdiff.components import denoiser_config, load_network
+    from latentdiff.listener import load_listener
+    from latentdiff.nn import UNetConfig
     from latentdiff.runs import locate
     from latentdiff.train.setup import tokenizer_of
 
@@ -109,11 +111,12 @@ def _tokenizer(options: TrainDenoiser, place: RunOptions, data: Dataset, resume:
     source = resume or (None if place.init_from is None else locate(Path(place.init_from)))
     if learned is None or source is None:
         return learned
-    return load_tokenizer(source, load_network(source, "denoiser")[0]) or learned
+    config = denoiser_config(load_network(source, "denoiser")[0])
+    return load_listener(source, config.text if isinstance(config, UNetConfig) else None) or learned
 
 
 def _network(
-    options: TrainDenoiser, place: RunOptions, data: Dataset, codec: Codec, tokenizer: Tokenizer | None
+    options: TrainDenoiser, place: RunOptions, data: Dataset, codec: Codec, tokenizer: Listener | None
 ) -> nn.Module:
     from latentdiff.components import config_of, load_network
     from latentdiff.nn import build as build_network

@@ -99,6 +99,12 @@ class TrainDenoiser(DataOptions, LoopOptions):
         description="share of labels replaced by the null class (of captions: by the empty text), for guidance",
     )
     text: bool = Field(False, description="listen to the captions of the data instead of its labels; needs a UNet")
+    text_encoder: str = Field(
+        "own",
+        min_length=1,
+        description="what reads the captions of --text: own (a small transformer that is trained along), minilm (the frozen sentence "
+        "encoder of the extra [text]) or the folder of a Hugging Face text encoder",
+    )
     vocabulary: int = Field(
         1024, ge=64, le=65_536, description="word pieces of the tokenizer that --text learns from the captions"
     )
@@ -141,10 +147,12 @@ class TrainDenoiser(DataOptions, LoopOptions):
             raise ValueError(f"--pixel-scale is for models of pixels (--pixel), got {self.pixel_scale:g} without it")
         if self.text and self.network not in ("auto", "unet"):
             raise ValueError(f"--text needs a network that listens to texts: --network unet, got {self.network}")
-        if not self.text and (self.vocabulary, self.text_length) != (1024, 32):
+        if not self.text and (self.text_encoder, self.vocabulary, self.text_length) != ("own", 1024, 32):
             raise ValueError(
-                "--vocabulary and --text-length are of models that listen to texts, got them without --text"
+                "--text-encoder, --vocabulary and --text-length are of models that listen to texts, got them without --text"
             )
+        if self.text_encoder != "own" and self.vocabulary != 1024:
+            raise ValueError(f"--vocabulary is of --text-encoder own, got it with {self.text_encoder}")
         if self.depth is not None and self.network in ("cnn", "course-unet"):
             raise ValueError(f"--depth does not apply to --network {self.network}, got {self.depth}")
         return self

@@ -22,7 +22,7 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import sample, start
 from latentdiff.solve import inversion
-from latentdiff.tokenizer import Tokenizer
+from latentdiff.tokenizer import Listener
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ def _as_it_is(probabilities: Tensor, place: object) -> Tensor:
     return probabilities
 
 
-def _tokenizer(pipeline: Pipeline) -> Tokenizer:
+def _tokenizer(pipeline: Pipeline) -> Listener:
     if pipeline.tokenizer is None:
         raise InputError("prompt-to-prompt: expected a model that listens to texts, got one of classes or of none")
     return pipeline.tokenizer
 
 
-def _places(tokenizer: Tokenizer, source: str, edit: Edit) -> _Text | None:
+def _places(tokenizer: Listener, source: str, edit: Edit) -> _Text | None:
     """Where the words of --blend stand in either text; each has to be in one of them."""
     if not edit.blend:
         return None

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.tokenizer import PAD, Tokenizer, words
+from latentdiff.tokenizer import Listener, words
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Alignment:
         return source @ mapping * (1 - own) + edited * own
 
 
-def align(tokenizer: Tokenizer, source: str, edited: str) -> Alignment:
+def align(tokenizer: Listener, source: str, edited: str) -> Alignment:
     """Words that stay correspond to themselves, exchanged ones to what stands in their place, added ones to nothing.
 
     The attention of an exchanged word is shared evenly by the pieces of what it becomes. Start, end and padding correspond
@@ -60,20 +60,24 @@ def align(tokenizer: Tokenizer, source: str, edited: str) -> Alignment:
     return Alignment(mapping, own)
 
 
-def _rest(tokenizer: Tokenizer, source: str, edited: str) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _rest(tokenizer: Listener, source: str, edited: str) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The start, the end and the padding; of more source padding than there is room for, the last place takes the rest."""
-    rows = tokenizer.encode([source, edited])
-    ends = [int((row != PAD).sum()) - 1 for row in rows]
-    pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((0,), (0,)), ((ends[0],), (ends[1],))]
-    last = tokenizer.length - 1
-    theirs, ours = range(ends[0] + 1, last + 1), range(ends[1] + 1, last + 1)
-    for k, j in enumerate(ours):
-        more = theirs[k:] if j == last else theirs[k : k + 1]
+    lead = tokenizer.lead
+    theirs, ours = (_free(tokenizer, text) for text in (source, edited))
+    pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((i,), (i,)) for i in range(lead)]
+    for k, j in enumerate(ours[lead:], lead):
+        more = theirs[k:] if k == len(ours) - 1 else theirs[k : k + 1]
         pairs.append((tuple(more), (j,)))
     return pairs
 
 
-def positions(tokenizer: Tokenizer, text: str, wanted: Sequence[str]) -> tuple[int, ...]:
+def _free(tokenizer: Listener, text: str) -> list[int]:
+    """The positions that belong to no word."""
+    taken = {place for _, places in tokenizer.places(text) for place in places}
+    return [place for place in range(tokenizer.length) if place not in taken]
+
+
+def positions(tokenizer: Listener, text: str, wanted: Sequence[str]) -> tuple[int, ...]:
     """The positions of words in an encoded text, wherever they come; InputError for one that is not in it."""
     found: list[int] = []
     for word in wanted:
@@ -85,7 +89,7 @@ def positions(tokenizer: Tokenizer, text: str, wanted: Sequence[str]) -> tuple[i
     return tuple(sorted(set(found)))
 
 
-def weights(tokenizer: Tokenizer, text: str, factors: Mapping[str, float]) -> Tensor:
+def weights(tokenizer: Listener, text: str, factors: Mapping[str, float]) -> Tensor:
     """What the attention to each position is multiplied with, [L]: 1, or the factor of its word. InputError for unknown words."""
     row = torch.ones(tokenizer.length)
     for word, factor in factors.items():

@@ -45,6 +45,20 @@ class TextEncoder(nn.Module):
         return tokens
 
 
+class GivenTexts(nn.Module):
+    """Contexts [B, L, D] that a frozen encoder made, normalised token by token."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """The context as the network hears it."""
+        out: Tensor = self.norm(context)
+        return out
+
+
 class _Layer(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()

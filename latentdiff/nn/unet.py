@@ -8,7 +8,7 @@ from latentdiff.nn.attention import Attend, CrossAttention, SelfAttention
 from latentdiff.nn.config import UNetConfig
 from latentdiff.nn.embed import Conditioning
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
-from latentdiff.nn.text import TextEncoder
+from latentdiff.nn.text import GivenTexts, TextEncoder
 
 
 class UNetDenoiser(nn.Module):
@@ -26,7 +26,8 @@ class UNetDenoiser(nn.Module):
         self.config = config
         channels = [config.width * m for m in config.mult]
         e, last = 4 * config.width, len(channels) - 1
-        self.text = None if config.text is None else TextEncoder(config.text)
+        reader = None if config.text is None else TextEncoder if config.text.vocabulary else GivenTexts
+        self.text = None if config.text is None or reader is None else reader(config.text)
         self.condition = Conditioning(e, config.num_classes, text=config.text.width if config.text else 0)
         patched = config.shape[0] * config.patch**2
         self.stem = nn.Conv2d(patched, channels[0], 3, padding=1)
@@ -54,17 +55,21 @@ class UNetDenoiser(nn.Module):
                 layer.index = index
 
     def encode(self, texts: Tensor | None, n: int) -> Tensor:
-        """The context [n, L, D] of ``n`` texts: of word pieces int64 [n, L], or as it is; None: the empty text."""
+        """The context [n, L, D] of ``n`` texts (or of one for all): of word pieces int64 [n, L], or as it is; None: the empty text.
+
+        A network that listens to a frozen encoder takes that one's contexts alone. ValueError.
+        """
         if self.text is None:
             raise ValueError("encode: expected a network that listens to texts, got one that does not")
-        if texts is None:
-            empty: Tensor = self.text(self.text.empty(self.stem.weight.device))
-            return empty.expand(n, -1, -1)
+        if isinstance(self.text, TextEncoder) and texts is None:
+            texts = self.text.empty(self.stem.weight.device)
+        if texts is None or (isinstance(self.text, GivenTexts) and not texts.is_floating_point()):
+            raise ValueError("encode: expected the contexts of a frozen encoder, got none")
         context: Tensor = texts if texts.is_floating_point() else self.text(texts)
         expected = [n, self.text.config.length, self.text.config.width]
-        if list(context.shape) != expected:
+        if context.ndim != 3 or list(context.shape[1:]) != expected[1:] or len(context) not in (1, n):
             raise ValueError(f"context: expected shape {expected}, got {list(context.shape)}")
-        return context
+        return context.expand(n, -1, -1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, attend: Attend | None = None) -> Tensor:
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError.
@@ -78,6 +83,8 @@ class UNetDenoiser(nn.Module):
                 f" got {list(x.shape)} and {list(t.shape)}"
             )
         context = None if self.text is None else self.encode(labels, len(x))
+        if isinstance(self.text, GivenTexts):
+            context = self.text(context)
         e = self.condition(t, labels) if context is None else self.condition(t, None, context[:, 0])
         h = self.stem(F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch))
         skips = []

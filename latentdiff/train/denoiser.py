@@ -27,10 +27,11 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.predict import target, to_x0
 from latentdiff.random import Key
 from latentdiff.schedule import make_schedule
-from latentdiff.tokenizer import Tokenizer
+from latentdiff.tokenizer import Listener
 from latentdiff.train.images import CHUNK, Images, data_key
 from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
+from latentdiff.train.told import told
 
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
@@ -54,7 +55,7 @@ class DenoiserTask:
         codec: Codec,
         network: nn.Module,
         device: torch.device,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Listener | None = None,
     ) -> None:
         mlp = isinstance(denoiser_config(network), MLPConfig)
         self.default_steps = 6000 if mlp else 3000
@@ -74,7 +75,7 @@ class DenoiserTask:
         self.data, self.classes = data.name, (data.classes or ()) if self.num_classes else ()
         self.class_counts = _counts(data.train, len(self.classes))
         self.tokenizer = tokenizer
-        self._told = {id(split): _told(split, self.num_classes, tokenizer) for split in (data.train, data.val)}
+        self._told = {id(split): told(split, self.num_classes, tokenizer, device) for split in (data.train, data.val)}
         self._coefficients, self._weights, self._recover = (table.to(device) for table in self._tables())
         bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
         self._bound = bound if options.variance == "learned" else None
@@ -115,19 +116,18 @@ class DenoiserTask:
         return self.codec.normalized(Posterior(self._cached.mean[here], self._cached.logvar[here]), noise=noise)
 
     def _labels(self, split: Split, indices: Tensor, positions: Tensor | None) -> Tensor | None:
-        """Class labels [B] or word pieces [B, L]; None for a network that is told nothing.
+        """Class labels [B], word pieces [B, L] or contexts [B, L, D]; None for a network that is told nothing.
 
         For the positions that draw it, they are replaced by the null class or the empty text.
         """
-        told = self._told[id(split)]
-        if told is None:
+        rows = self._told[id(split)]
+        if rows is None:
             return None
-        rows, null = told
         asked = rows[indices]
         if positions is not None:
             draws = integers("drop_label", positions, seed=self.options.seed, choices=DROP_RESOLUTION)
             dropped = draws < self.options.label_dropout * DROP_RESOLUTION
-            asked = torch.where(dropped.view(-1, *[1] * (asked.ndim - 1)), null, asked)
+            asked = torch.where(dropped.view(-1, *[1] * (asked.ndim - 1)), rows.null, asked)
         return asked.to(self.device)
 
     def _levels(self, positions: Tensor) -> Tensor:
@@ -209,15 +209,6 @@ class DenoiserTask:
 
     def save(self, writer: Writer, network: nn.Module) -> None:
         self.pipeline(network).write(writer)
-
-
-def _told(split: Split, num_classes: int, tokenizer: Tokenizer | None) -> tuple[Tensor, Tensor] | None:
-    """What a network may be told of each image, [N] or [N, L], and what stands for nothing; None where it is told nothing."""
-    if tokenizer is not None and split.captions is not None:
-        return tokenizer.encode(split.captions), tokenizer.encode([""])
-    if not num_classes or split.labels is None:
-        return None
-    return split.labels, torch.tensor(num_classes)
 
 
 def _counts(split: Split, classes: int) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from latentdiff.codec import Codec
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
+from latentdiff.encoder import FrozenEncoder, load_encoder
 from latentdiff.errors import InputError
 from latentdiff.nn import (
     ConvNeXtConfig,
@@ -16,7 +17,7 @@ from latentdiff.nn import (
     parse_latent,
     vae_config,
 )
-from latentdiff.tokenizer import Tokenizer, train_tokenizer
+from latentdiff.tokenizer import Listener, Tokenizer, train_tokenizer
 
 
 def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
@@ -30,8 +31,8 @@ def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
     )
 
 
-def tokenizer_of(options: TrainDenoiser, data: Dataset) -> Tokenizer | None:
-    """The tokenizer of a model that listens to the captions of the data, learned from them; None for other models.
+def tokenizer_of(options: TrainDenoiser, data: Dataset) -> Listener | None:
+    """What reads the captions of the data: a tokenizer learned from them or a frozen encoder; None for models without texts.
 
     InputError where fewer than half of the training images have a caption.
     """
@@ -41,17 +42,19 @@ def tokenizer_of(options: TrainDenoiser, data: Dataset) -> Tokenizer | None:
     found = sum(bool(caption.strip()) for caption in captions)
     if 2 * found < len(data.train) or data.val.captions is None:
         raise InputError(f"--text needs captions, found some for {found} of {len(data.train)} training images")
+    if options.text_encoder != "own":
+        return load_encoder(options.text_encoder, length=options.text_length)
     return train_tokenizer(captions, vocabulary=options.vocabulary, length=options.text_length)
 
 
 def denoiser_config_of(
-    options: TrainDenoiser, data: Dataset, codec: Codec, tokenizer: Tokenizer | None = None
+    options: TrainDenoiser, data: Dataset, codec: Codec, tokenizer: Listener | None = None
 ) -> DenoiserConfig:
     """The denoiser that the options ask for on the latents of ``codec``; InputError where they do not fit.
 
     With a tokenizer it listens to texts, otherwise to the labels of the data.
     """
-    text = None if tokenizer is None else TextConfig(vocabulary=len(tokenizer), length=tokenizer.length)
+    text = None if tokenizer is None else _text_config(tokenizer)
     return network_config(
         None if options.network == "auto" else options.network,
         options.preset,
@@ -64,6 +67,13 @@ def denoiser_config_of(
         patch=options.patch,
         text=text,
     )
+
+
+def _text_config(listener: Listener) -> TextConfig:
+    if isinstance(listener, FrozenEncoder):
+        return TextConfig(vocabulary=0, length=listener.length, width=listener.width)
+    assert isinstance(listener, Tokenizer)
+    return TextConfig(vocabulary=len(listener), length=listener.length)
 
 
 def cold_config_of(options: TrainCold, data: Dataset) -> ConvNeXtConfig:

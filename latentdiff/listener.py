@@ -1,0 +1,54 @@
+"""What a model listens with, as files and back: its tokenizer, or the name and the hash of a frozen text encoder."""
+
+from __future__ import annotations
+
+from latentdiff.checkpoint import Checkpoint, Writer
+from latentdiff.encoder import FrozenEncoder, load_encoder
+from latentdiff.errors import InputError
+from latentdiff.nn import TextConfig
+from latentdiff.tokenizer import Listener, Tokenizer
+
+TOKENIZER = "tokenizer/tokenizer.json"
+ENCODER = "text_encoder/source.json"
+
+
+def save_listener(writer: Writer, listener: Listener) -> None:
+    """Write a tokenizer whole; of a frozen encoder what it takes to find the very same one again."""
+    if isinstance(listener, FrozenEncoder):
+        writer.json(ENCODER, listener.facts)
+    elif isinstance(listener, Tokenizer):
+        writer.json(TOKENIZER, listener.dump())
+    else:
+        raise TypeError(f"expected a Tokenizer or a FrozenEncoder, got {type(listener).__name__}")
+
+
+def load_listener(checkpoint: Checkpoint, text: TextConfig | None) -> Listener | None:
+    """The tokenizer or the frozen encoder of a denoiser with this ``text``, None of one without; InputError where it does not fit."""
+    if text is None:
+        return None
+    if not text.vocabulary:
+        return _encoder(checkpoint, text)
+    where = f"{checkpoint.folder}/{TOKENIZER}"
+    tokenizer = Tokenizer.parse(checkpoint.json(TOKENIZER), where)
+    if (len(tokenizer), tokenizer.length) != (text.vocabulary, text.length):
+        raise InputError(
+            f"{where}: expected {text.vocabulary} pieces and a length of {text.length}, as the denoiser has, "
+            f"found {len(tokenizer)} and {tokenizer.length}"
+        )
+    return tokenizer
+
+
+def _encoder(checkpoint: Checkpoint, text: TextConfig) -> FrozenEncoder:
+    where, values = f"{checkpoint.folder}/{ENCODER}", checkpoint.json(ENCODER)
+    name, sha256 = values.get("name"), values.get("sha256")
+    if not isinstance(name, str) or not isinstance(sha256, str):
+        raise InputError(f"{where}: expected the name and the sha256 of a text encoder, found {values!r:.80}")
+    try:
+        encoder = load_encoder(name, length=text.length, sha256=sha256)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    if encoder.width != text.width:
+        raise InputError(
+            f"{where}: expected tokens of {text.width} numbers, as the denoiser has, found {encoder.width}"
+        )
+    return encoder
