@@ -11,7 +11,7 @@ from torch import Tensor
 
 import latentdiff as ld
 from latentdiff.config.sampling import Sampling
-from latentdiff.edit import Edit, prompt_to_prompt
+from latentdiff.edit import Edit, p2p, prompt_to_prompt
 from latentdiff.edit.attention import Attending, Change, blend_mask
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
@@ -246,6 +246,31 @@ def test_edits_do_not_depend_on_their_company(pipe: ld.Pipeline) -> None:
     for k, edit in enumerate(edits):
         alone = prompt_to_prompt(pipe, LEFT, [edit], 1, settings=SETTINGS, seed=8)
         torch.testing.assert_close(alone.edits[0], together.edits[k][1:2], rtol=0, atol=1e-4)
+
+
+def test_many_pictures_are_drawn_in_parts(pipe: ld.Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = pipe.sample(5, label=RIGHT, steps=4, seed=9)
+    whole = prompt_to_prompt(pipe, LEFT, [Edit(RIGHT)], 5, settings=SETTINGS, seed=3)
+    edited = prompt_to_prompt(pipe, LEFT, [Edit(RIGHT)], images=images, settings=SETTINGS)
+    monkeypatch.setattr(p2p, "batch_that_fits", lambda network, device: 2 * p2p.OPEN * 2)
+    told: list[tuple[int, int]] = []
+    parts = prompt_to_prompt(
+        pipe, LEFT, [Edit(RIGHT)], 5, settings=SETTINGS, seed=3, progress=lambda *at: told.append(at)
+    )
+    assert told[-1] == (12, 12) and len(told) == 12  # three parts of four moves
+    for one, other in zip(
+        (whole.source, *whole.edits, whole.maps), (parts.source, *parts.edits, parts.maps), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+    again = prompt_to_prompt(pipe, LEFT, [Edit(RIGHT)], images=images, settings=SETTINGS)
+    torch.testing.assert_close(again.edits[0], edited.edits[0], rtol=0, atol=1e-4)
+
+
+def test_words_that_were_cut_off_cannot_be_edited(pipe: ld.Pipeline) -> None:
+    far = "a disc on the left " * 3 + "cat"
+    for edit in (Edit(far, factors={"cat": 2.0}), Edit(far, blend=("cat",))):
+        with pytest.raises(InputError, match="word 'cat': is beyond the 12 positions that the model hears"):
+            prompt_to_prompt(pipe, LEFT, [edit], 1, settings=SETTINGS)
 
 
 def test_samplers_that_draw_noise_draw_the_same_for_all(pipe: ld.Pipeline) -> None:

@@ -101,6 +101,7 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
             "--data-colour is for ddim-steps, one-step-unet, restoration, hybrids, sdedit looks at no other images",
         ),
         ("schedules --features mnist", 2, "--features judges images of models, schedules trains none"),
+        ("text-to-image --features mnist", 2, "--features has no part in text-to-image"),
         ("schedules --out taken", 1, "taken: holds something else than a study"),
         ("schedules --out file", 1, "file: expected a folder for the study, found a file"),
     ],

@@ -31,13 +31,15 @@ from latentdiff.study import (
     restoration,
     schedules,
     sdedit,
+    text_to_image,
 )
 from latentdiff.study.catalog import STUDIES
 from latentdiff.study.make import Made, Request, make
-from latentdiff.study.recipes import MLPNumbers, PixelNumbers, VAENumbers
+from latentdiff.study.recipes import MLPNumbers, PixelNumbers, TextNumbers, VAENumbers
 
 VAE = VAENumbers("4", steps=12, batch=16, width=8)
 MLP = MLPNumbers(width=16, depth=1, steps=6, batch=16)
+TEXTS = TextNumbers(vae=VAENumbers("2x8x8", steps=6, batch=16, width=8), width=16, steps=4, batch=16)
 PIXELS = PixelNumbers(width=16, patch=2, steps=6, batch=16, T=40)
 
 MICRO: dict[str, Any] = {
@@ -114,6 +116,9 @@ MICRO: dict[str, Any] = {
     ),
     "anagrams": anagrams.Numbers(pixels=PIXELS, seeds=2, tried=2, every=1, shown=2, steps=3),
     "hybrids": hybrids.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.0, 2.0), colour=PIXELS),
+    "text-to-image": text_to_image.Numbers(
+        counts=(64, 16, 60), text=TEXTS, scales=(1.0, 2.0), drawn=6, shown=2, steps=3, emoji=TEXTS
+    ),
 }
 
 
@@ -144,7 +149,10 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("colours") / "colours.npz"
     images = np.random.default_rng(0).integers(0, 255, (48, 32, 32, 3), dtype=np.uint8)
     labels = np.arange(48) % 3
-    np.savez(path, x_train=images[:40], y_train=labels[:40], x_test=images[40:], y_test=labels[40:])
+    captions = np.array([f"colours number {k}" for k in range(48)])
+    arrays = {"x": images, "y": labels, "caption": captions}
+    train = {f"{name}_train": array[:40] for name, array in arrays.items()}
+    np.savez(path, **train, **{f"{name}_test": array[40:] for name, array in arrays.items()})
     return path
 
 

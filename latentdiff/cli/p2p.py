@@ -96,6 +96,7 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Edit, prompt_to_prompt
     from latentdiff.picture import check_place
+    from latentdiff.study.figures import folded
 
     editing.check_out(values)
     if values["maps"] is not None:
@@ -122,7 +123,7 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
             progress=bar.update,
         )
     rows = [] if images is None else [("input", images)]
-    rows += [(_folded(prompt), made.source), *((_folded(text), of) for text, of in zip(texts, made.edits, strict=True))]
+    rows += [(folded(text), of) for text, of in zip((prompt, *texts), (made.source, *made.edits), strict=True)]
     written = editing.save_rows(rows, values, made.edits[-1])
     if values["maps"] is not None:
         _save_maps(pipeline, prompt, made.source, made.maps, values["maps"])
@@ -162,13 +163,6 @@ def _factors(texts: tuple[str, ...]) -> dict[str, float]:
             raise click.UsageError(f"--word-weight: expected WORD=FACTOR with a factor from -100 to 100, got {text!r}")
         found[word] = float(factor)
     return found
-
-
-def _folded(text: str) -> str:
-    """A text in lines that fit beside a row of images."""
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, 28)) or "(no text)"
 
 
 def _save_maps(pipeline: Pipeline, prompt: str, images: Tensor, maps: Tensor, path: Path) -> None:

@@ -97,6 +97,8 @@ def _check(study: str, values: dict[str, Any]) -> None:
         raise click.UsageError(f"--data-colour is for {names}, {study} looks at no other images")
     if values["features"] is not None and not STUDIES[study].trains:
         raise click.UsageError(f"--features judges images of models, {study} trains none")
+    if values["features"] is not None and not STUDIES[study].judged:
+        raise click.UsageError(f"--features has no part in {study}, whose pictures are read by other means")
 
 
 def _list(*, as_json: bool) -> int:

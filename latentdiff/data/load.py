@@ -68,6 +68,11 @@ def _read_path(data: str, fit: Fit, *, seed: int) -> Parts:
     raise InputError(f"data {data!r}: expected {_EXPECTED}, found {found}")
 
 
+def scenes_of(counts: tuple[int, int, int], *, seed: int = 0) -> Dataset:
+    """As many scenes to train, to validate and to test; the first ones of the data set "scenes" are the same."""
+    return _assemble("scenes", load_scenes(seed=seed, counts=counts), Fit(None, None, "crop"), seed=seed)
+
+
 def load_dataset(
     data: str = "mnist5k",
     *,

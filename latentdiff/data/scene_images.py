@@ -60,8 +60,8 @@ class _Draws:
         return self.below(_RESOLUTION) < p * _RESOLUTION
 
 
-def load_scenes(*, seed: int, mnist: Path | None = None) -> Parts:
-    """Scenes of 32 x 32 pixels, uint8 RGB: 40,000 to train, 2,000 to validate, 2,000 to test; no labels.
+def load_scenes(*, seed: int, mnist: Path | None = None, counts: tuple[int, int, int] | None = None) -> Parts:
+    """Scenes of 32 x 32 pixels, uint8 RGB: ``counts`` (40,000) to train, (2,000) to validate and (2,000) to test; no labels.
 
     A function of the seed and the digits, which are those of the split: the package's 5,000, or all of MNIST if
     ``mnist`` says where it is (see :func:`load_mnist`). Training and validation show no digit in its held-out colour (scenes.held_out), half of the test set does.
@@ -69,11 +69,11 @@ def load_scenes(*, seed: int, mnist: Path | None = None) -> Parts:
     """
     digits = load_mnist5k() if mnist is None else load_mnist(mnist)
     train, val, test = complete(digits, seed=0)
-    n, m = COUNTS[0], COUNTS[0] + COUNTS[1]
+    a, b, c = counts or COUNTS
     return Parts(
-        _drawn(train, COUNTS[0], 0, seed=seed, test=False),
-        _drawn(val, COUNTS[1], n, seed=seed, test=False),
-        _drawn(test, COUNTS[2], m, seed=seed, test=True),
+        _drawn(train, a, 0, seed=seed, test=False),
+        _drawn(val, b, a, seed=seed, test=False),
+        _drawn(test, c, a + b, seed=seed, test=True),
     )
 
 

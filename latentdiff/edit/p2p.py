@@ -10,19 +10,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from latentdiff.batching import batch_that_fits, parts
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser, Estimate
 from latentdiff.edit.attention import Attending, Change, blend_mask
 from latentdiff.edit.drawing import encoded, key_of
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
-from latentdiff.frames import Progress
+from latentdiff.frames import Progress, of_part, watched
 from latentdiff.nn import Attend
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import sample, start
 from latentdiff.solve import inversion
 from latentdiff.tokenizer import Listener
+
+OPEN = 4  # a guided pair, and as much again for probabilities that are computed in the open
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Edited(NamedTuple):
     maps: Tensor
 
 
-class _Text(NamedTuple):
+class _Places(NamedTuple):
     """Where an edit may change the picture: positions in the source and in the edited text."""
 
     source: tuple[int, ...]
@@ -75,80 +78,101 @@ def prompt_to_prompt(
     and the source keeps to them exactly (Ju et al. 2024, "Direct Inversion"), so that it is what the codec makes of the images.
     InputError for models that do not listen to texts, words that are not there, and samplers that draw noise on the way of an image.
     """
-    tokenizer, chosen = _tokenizer(pipeline), settings or Sampling(guidance=3.0)
-    step, levels = pipeline.plan(chosen)
-    n = n if images is None else len(images)
-    key = key_of(pipeline, seed, n)
-    way = None if images is None else _way(pipeline, source, images, chosen, levels)
-    x = start(key, pipeline.codec.latent_shape) if way is None else way[levels[0]]
-    texts = [text for text in (source, *(edit.text for edit in edits)) for _ in range(n)]
-    labels = pipeline.labels(texts, len(texts))
+    n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
+    script = _Script.of(pipeline, source, edits)
+    split = parts(n, max(1, batch_that_fits(pipeline.network, pipeline.device) // (OPEN * (1 + len(edits)))))
+    made = []
+    for k, rows in enumerate(split):
+        mine = None if images is None else images[rows]
+        key = key_of(pipeline, seed + rows.start, len(range(n)[rows]))
+        made.append(_drawn(pipeline, script, key, mine, chosen, of_part(progress, k, len(split))))
+    every = [torch.cat([part.edits[k] for part in made]) for k in range(len(edits))]
+    return Edited(torch.cat([part.source for part in made]), tuple(every), torch.cat([part.maps for part in made]))
 
-    def denoise_with(attend: Attend) -> Denoiser:
-        return pipeline.guided(chosen, labels, network=partial(pipeline.network, attend=attend))
 
-    changes = [
-        Change(
-            align(tokenizer, source, edit.text),
-            weights(tokenizer, edit.text, edit.factors or {}),
-            edit.cross,
-            edit.self_share,
+@dataclass(frozen=True, eq=False)
+class _Script:
+    """The texts, what each edit does to attention, and where it may change the picture (None: everywhere)."""
+
+    source: str
+    edits: tuple[Edit, ...]
+    changes: tuple[Change, ...]
+    places: tuple[_Places | None, ...]
+
+    @classmethod
+    def of(cls, pipeline: Pipeline, source: str, edits: Sequence[Edit]) -> _Script:
+        listener = pipeline.tokenizer
+        if listener is None:
+            raise InputError("prompt-to-prompt: expected a model that listens to texts, got one of classes or of none")
+        changes = tuple(
+            Change(
+                align(listener, source, edit.text),
+                weights(listener, edit.text, edit.factors or {}),
+                edit.cross,
+                edit.self_share,
+            )
+            for edit in edits
         )
-        for edit in edits
-    ]
-    places = [_places(tokenizer, source, edit) for edit in edits]
+        return cls(source, tuple(edits), changes, tuple(_places(listener, source, edit) for edit in edits))
+
+
+def _drawn(
+    pipeline: Pipeline,
+    script: _Script,
+    key: Key,
+    images: Tensor | None,
+    settings: Sampling,
+    progress: Progress | None,
+) -> Edited:
+    """One batch: the sources, then each edit of them."""
+    step, levels = pipeline.plan(settings)
+    n, group = len(key), 1 + len(script.edits)
+    way = None if images is None else _way(pipeline, script.source, images, settings, levels)
+    x = start(key, pipeline.codec.latent_shape) if way is None else way[levels[0]]
+    texts = [text for text in (script.source, *(edit.text for edit in script.edits)) for _ in range(n)]
+    labels = pipeline.labels(texts, len(texts))
     maps: list[Tensor] = []
 
+    def denoise_with(attend: Attend) -> Denoiser:
+        return pipeline.guided(settings, labels, network=partial(pipeline.network, attend=attend))
+
     def move(_: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> tuple[Tensor, Estimate]:
-        attending = Attending(changes, n, 1 - t / levels[0])
+        attending = Attending(script.changes, n, 1 - t / levels[0])
         moved, estimate = step(denoise_with(attending), x, t, s, key, previous)
         if way is not None:
             moved = torch.cat([way[s], moved[n:]])
         heard = attending.heard.map(moved.shape[2:])  # type: ignore[arg-type]
         maps.append(heard[:n])
-        return _blended(moved, heard, places, edits, n), estimate
+        return _blended(moved, heard, script, n), estimate
 
-    group = 1 + len(edits)
-    states = sample(denoise_with(_as_it_is), x.repeat(group, 1, 1, 1), levels, move, key.repeat(group))
-    for k, state in enumerate(states, 1):
-        x = state.x
-        if progress is not None:
-            progress(k, len(levels) - 1)
+    states = sample(pipeline.guided(settings, labels), x.repeat(group, 1, 1, 1), levels, move, key.repeat(group))
+    x, _ = watched(states, x, levels, decode=pipeline.decode, progress=progress)
     first, *others = pipeline.decode(x).split(n)
     return Edited(first, tuple(others), torch.stack(maps).mean(0).cpu())
 
 
-def _as_it_is(probabilities: Tensor, place: object) -> Tensor:
-    return probabilities
-
-
-def _tokenizer(pipeline: Pipeline) -> Listener:
-    if pipeline.tokenizer is None:
-        raise InputError("prompt-to-prompt: expected a model that listens to texts, got one of classes or of none")
-    return pipeline.tokenizer
-
-
-def _places(tokenizer: Listener, source: str, edit: Edit) -> _Text | None:
-    """Where the words of --blend stand in either text; each has to be in one of them."""
+def _places(listener: Listener, source: str, edit: Edit) -> _Places | None:
+    """Where the words of a blend stand in either text; InputError for one that is in neither."""
     if not edit.blend:
         return None
-    found: list[tuple[int, ...]] = []
-    for text in (source, edit.text):
-        here = [word for word in edit.blend if word.lower() in dict(tokenizer.places(text))]
-        found.append(positions(tokenizer, text, here))
-    known = dict(tokenizer.places(source)) | dict(tokenizer.places(edit.text))
+    texts = (source, edit.text)
+    known = [{word for word, _ in listener.places(text)} for text in texts]
     for word in edit.blend:
-        if word.lower() not in known:
+        if not any(word.lower() in each for each in known):
             raise InputError(f"word {word!r:.40}: expected a word of {source!r:.80} or of {edit.text!r:.80}")
-    return _Text(*found)
+    mine, theirs = (
+        positions(listener, text, [word for word in edit.blend if word.lower() in each])
+        for text, each in zip(texts, known, strict=True)
+    )
+    return _Places(mine, theirs)
 
 
-def _blended(x: Tensor, heard: Tensor, places: Sequence[_Text | None], edits: Sequence[Edit], n: int) -> Tensor:
+def _blended(x: Tensor, heard: Tensor, script: _Script, n: int) -> Tensor:
     """The latents of each edit where its words are, the source's elsewhere."""
     source, *others = x.split(n)
     maps, *theirs = heard.split(n)
     out = [source]
-    for own, mine, place, edit in zip(others, theirs, places, edits, strict=True):
+    for own, mine, place, edit in zip(others, theirs, script.places, script.edits, strict=True):
         if place is None:
             out.append(own)
             continue

@@ -78,13 +78,15 @@ def _free(tokenizer: Listener, text: str) -> list[int]:
 
 
 def positions(tokenizer: Listener, text: str, wanted: Sequence[str]) -> tuple[int, ...]:
-    """The positions of words in an encoded text, wherever they come; InputError for one that is not in it."""
+    """The positions of words in an encoded text, wherever they come; InputError for one that is not in it, or was cut off."""
     found: list[int] = []
     for word in wanted:
         asked = words(word)
         here = [places for known, places in tokenizer.places(text) if known in asked]
         if not here:
             raise InputError(f"word {word!r:.40}: expected a word of {text!r:.80}")
+        if not any(here):
+            raise InputError(f"word {word!r:.40}: is beyond the {tokenizer.length} positions that the model hears")
         found += [place for places in here for place in places]
     return tuple(sorted(set(found)))
 

@@ -87,7 +87,7 @@ def evaluate_alignment(pipeline: Pipeline, data: Dataset, request: Request) -> t
     pictures = []
     for name, scenes in lists().items():
         n = min(MOST, request.n)
-        asked = _in_turn(scenes, n)
+        asked = in_turn(scenes, n)
         with request.stage(name) as bar:
             texts = [caption(scene) for scene in asked]
             images = draw_samples(pipeline, request.settings, n, texts=texts, seed=request.seed, progress=bar.update)
@@ -97,7 +97,7 @@ def evaluate_alignment(pipeline: Pipeline, data: Dataset, request: Request) -> t
     return tuple(scores)
 
 
-def _in_turn(scenes: Sequence[Scene], n: int) -> list[Scene]:
+def in_turn(scenes: Sequence[Scene], n: int) -> list[Scene]:
     """``n`` scenes spread over the list, again from its beginning where there are more."""
     stride = max(1, len(scenes) // n)
     return [scenes[k * stride % len(scenes)] if n < len(scenes) else scenes[k % len(scenes)] for k in range(n)]

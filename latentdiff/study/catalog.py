@@ -13,7 +13,7 @@ BUDGETS: tuple[Budget, ...] = ("quick", "full")
 class StudyInfo:
     """A line of `latentdiff reproduce --list`: the module below latentdiff.study, the title and what is asked.
 
-    ``trains`` models, whose images a feature network judges; ``colour``: looks at colour images too, where there are some.
+    ``trains`` models; ``judged``: by a feature network that one may choose; ``colour``: looks at colour images too, where there are some.
     """
 
     module: str
@@ -21,6 +21,7 @@ class StudyInfo:
     question: str
     trains: bool
     colour: bool = False
+    judged: bool = True
 
 
 STUDIES = {
@@ -94,5 +95,13 @@ STUDIES = {
     ),
     "hybrids": StudyInfo(
         "hybrids", "Hybrid images", "Which digits can be one from afar and another close up?", True, colour=True
+    ),
+    "text-to-image": StudyInfo(
+        "text_to_image",
+        "Pictures for texts",
+        "How much of what a text says does its picture show?",
+        True,
+        colour=True,
+        judged=False,
     ),
 }

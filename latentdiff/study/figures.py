@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -135,6 +136,11 @@ def _canvas(rows: Sequence[Tensor], most: int) -> tuple[Pixels, int, int]:
         for x, image in enumerate(pixels.cpu().permute(0, 2, 3, 1).numpy()):
             canvas[y * height + 1 : (y + 1) * height - 1, x * width + 1 : (x + 1) * width - 1] = image
     return canvas.repeat(ENLARGED, 0).repeat(ENLARGED, 1), height * ENLARGED, width * ENLARGED
+
+
+def folded(text: str, width: int = 28) -> str:
+    """A text in lines that fit beside a row of images."""
+    return "\n".join(textwrap.wrap(text, width)) or "(no text)"
 
 
 def origin(rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], about: Mapping[str, Any]) -> dict[str, Any]:

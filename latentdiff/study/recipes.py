@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from latentdiff.config.training import TrainDenoiser, TrainVAE
@@ -102,3 +102,33 @@ def pixels(lab: Lab, name: str, numbers: PixelNumbers, *, data: Dataset | None =
     options = TrainDenoiser.model_validate(values | changed)
     assert options.steps is not None
     return train_denoiser(lab, name, options, vae=None, marks=(options.steps,), data=data)
+
+
+@dataclass(frozen=True)
+class TextNumbers:
+    """A UNet on a spatial latent that listens to captions."""
+
+    vae: VAENumbers = field(default_factory=lambda: VAENumbers(latent="4x8x8", steps=600))
+    prediction: str = "x0"
+    width: int = 48
+    steps: int = 800
+    batch: int = 128
+    lr: float = 3e-3
+
+
+def texts(lab: Lab, name: str, numbers: TextNumbers, *, data: Dataset, **changed: Any) -> Trained:
+    """Train a VAE on captioned images, and a denoiser that listens to their captions; ``changed`` are options that differ."""
+    encoder = vae(lab, f"{name}-vae", numbers.vae, data=data)
+    values = {
+        "data": data.name,
+        "text": True,
+        "prediction": numbers.prediction,
+        "width": numbers.width,
+        "steps": numbers.steps,
+        "batch": numbers.batch,
+        "lr": numbers.lr,
+        "seed": lab.seed,
+        "device": str(lab.device),
+    }
+    options = TrainDenoiser.model_validate(values | changed)
+    return train_denoiser(lab, name, options, vae=encoder, marks=(numbers.steps,), data=data)

@@ -27,7 +27,7 @@ from latentdiff.train.cold import ColdTask
 from latentdiff.train.denoiser import DenoiserTask
 from latentdiff.train.journal import read_log
 from latentdiff.train.loop import Trainer
-from latentdiff.train.setup import cold_config_of, denoiser_config_of, vae_config_of
+from latentdiff.train.setup import cold_config_of, denoiser_config_of, tokenizer_of, vae_config_of
 from latentdiff.train.state import load_progress
 from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask
@@ -113,10 +113,11 @@ def train_denoiser(
         codec: Codec = IdentityCodec((data.channels, data.height, data.width), options.pixel_scale)
     else:
         codec = load_codec(vae.checkpoint(), vae.checkpoint().json(INDEX))
-    network = denoiser_config_of(options, data, codec)
+    tokenizer = tokenizer_of(options, data)
+    network = denoiser_config_of(options, data, codec, tokenizer)
 
     def task() -> Task:
-        return DenoiserTask(options, data, codec, build(network, seed=options.seed), lab.device)
+        return DenoiserTask(options, data, codec, build(network, seed=options.seed), lab.device, tokenizer)
 
     needs = () if vae is None else (_digest(vae.checkpoint()),)
     return _train(lab, name, task, options, data, tuple(marks), needs=needs)

@@ -1,0 +1,63 @@
+"""The emoji of study `text-to-image`: pictures for texts, each above the training image that is most like it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentdiff.data import Dataset, to_float
+from latentdiff.study import recipes
+from latentdiff.study.figures import folded
+from latentdiff.study.lab import Lab
+from latentdiff.study.recipes import TextNumbers
+from latentdiff.study.report import Section, Table, Words
+from latentdiff.study.training import pipeline_of
+
+TEXTS = (
+    "grinning face with smiling eyes",
+    "cat face",
+    "purple heart",
+    "flag DE",
+    "person running",
+    "red car",
+)
+"""Some of them name an emoji of the training set, others put its words together anew."""
+GUIDANCE = 3.0
+
+
+def emoji_section(lab: Lab, numbers: TextNumbers, data: Dataset, *, steps: int, shown: int) -> Section:
+    """A model of the captioned ``data``, its pictures for TEXTS and their nearest training images."""
+    if data.train.captions is None:
+        return Section("Emoji", (Words(f"{data.name} has no captions: nothing to draw.", "warning"),))
+    with lab.part("emoji"):
+        pipeline = pipeline_of(lab, recipes.texts(lab, "emoji", numbers, data=data))
+    train, rows, distances = to_float(data.train.images), [], []
+    for text in TEXTS:
+        images = pipeline.sample(shown, label=text, steps=steps, guidance=GUIDANCE, seed=lab.seed)
+        near, distance = nearest(images, train)
+        rows += [(folded(text), images), ("most like them", train[near])]
+        distances.append((text, float(distance.mean()), data.train.captions[int(near[distance.argmin()])]))
+    picture = lab.rows(
+        "emoji",
+        rows,
+        f"Guidance {GUIDANCE:g}; below each row the training images with the least squared distance.",
+        about={"seed": lab.seed},
+    )
+    table = Table(
+        "copies",
+        ("text", "mean RMS distance to the nearest training image", "caption of the nearest of all"),
+        tuple(distances),
+        "Pixels in [-1, 1]. A picture that is a copy has a distance near that of the VAE's reconstructions.",
+    )
+    words = Words(
+        "Drawings with names, from a few thousand captions. What is drawn well has usually been seen, which the rows below the pictures show: look at both."
+    )
+    return Section("Emoji", (words, picture, table))
+
+
+def nearest(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """For each image [n, C, H, W] the place of the nearest of ``train`` [N, C, H, W], int64 [n], and their RMS distance [n]."""
+    a, b = images.flatten(1).double(), train.flatten(1).double()
+    square = (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
+    least, place = square.min(1)
+    return place, torch.sqrt(least / a.shape[1])
