@@ -28,6 +28,7 @@ from latentdiff.study import (
     latent_size,
     noise_schedule_study,
     one_step_unet,
+    prompt_to_prompt,
     restoration,
     schedules,
     sdedit,
@@ -118,6 +119,9 @@ MICRO: dict[str, Any] = {
     "hybrids": hybrids.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.0, 2.0), colour=PIXELS),
     "text-to-image": text_to_image.Numbers(
         counts=(64, 16, 60), text=TEXTS, scales=(1.0, 2.0), drawn=6, shown=2, steps=3, emoji=TEXTS
+    ),
+    "prompt-to-prompt": prompt_to_prompt.Numbers(
+        counts=(64, 16, 60), text=TEXTS, edits=2, shares=((0.8, 0.4), (1.0, 1.0)), strengths=(0.5,), steps=3, shown=2
     ),
 }
 

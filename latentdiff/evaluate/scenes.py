@@ -97,6 +97,28 @@ def _matches(scene: Scene, things: tuple[Seen | None, ...]) -> int:
     return sum((thing.digit == seen.digit) + (thing.colour == seen.colour) for thing, seen in pairs)
 
 
+def covers(images: Tensor) -> Tensor:
+    """How much of each pixel belongs to the digits of uint8 images [N, 3, H, W]: float [N, H, W] in 0..1, by the colours alone."""
+    found = []
+    for picture in images.permute(0, 2, 3, 1).cpu().numpy().astype(np.float64):
+        ground = _ground(picture)
+        away = np.linalg.norm(picture - ground, axis=-1)
+        found.append(_cover(picture, ground, away) if away.max() >= BLANK else np.zeros(away.shape))
+    return torch.from_numpy(np.stack(found)).float()
+
+
+def _cover(picture: NDArray[np.float64], ground: NDArray[np.float64], away: NDArray[np.float64]) -> NDArray[np.float64]:
+    direction = _foreground(picture, away) - ground
+    cover: NDArray[np.float64] = np.clip((picture - ground) @ direction / (direction @ direction), 0, 1)
+    return cover
+
+
+def _foreground(picture: NDArray[np.float64], away: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The digit's colour: the middle value of the pixels that are farthest from the background."""
+    colour: NDArray[np.float64] = np.median(picture[away >= FIRM * away.max()], axis=0)
+    return colour
+
+
 @dataclass(frozen=True, eq=False)
 class _Part:
     """A digit cut out of a picture: its coverage and colour, its box's middle and longer side."""
@@ -128,14 +150,11 @@ def _part(picture: NDArray[np.float64], ground: NDArray[np.float64], offset: tup
     away = np.linalg.norm(picture - ground, axis=-1)
     if away.max() < BLANK:
         return None
-    # the digit's colour: the middle value of the pixels that are farthest from the background
-    colour = np.median(picture[away >= FIRM * away.max()], axis=0)
-    direction = colour - ground
-    cover = np.clip((picture - ground) @ direction / (direction @ direction), 0, 1)
+    cover = _cover(picture, ground, away)
     rows, columns = (np.flatnonzero((cover > FAINT).any(axis)) for axis in (1, 0))
     box = cover[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     middle = offset[0] + (rows[0] + rows[-1] + 1) / 2, offset[1] + (columns[0] + columns[-1] + 1) / 2
-    return _Part(box, colour, middle, max(box.shape))
+    return _Part(box, _foreground(picture, away), middle, max(box.shape))
 
 
 def _nearest(colour: NDArray[np.float64]) -> str:

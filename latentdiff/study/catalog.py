@@ -104,4 +104,11 @@ STUDIES = {
         colour=True,
         judged=False,
     ),
+    "prompt-to-prompt": StudyInfo(
+        "prompt_to_prompt",
+        "Editing pictures by their texts",
+        "Does an edited text change what it should, and nothing else?",
+        True,
+        judged=False,
+    ),
 }

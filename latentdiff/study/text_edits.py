@@ -1,0 +1,108 @@
+"""Edits of texts of one digit, and what of a picture they changed that they should, and should not, have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latentdiff.data import to_uint8
+from latentdiff.data.scenes import SEEN, Scene, contrasting, single_scenes
+from latentdiff.evaluate.alignment import in_turn
+from latentdiff.evaluate.scenes import attributes, covers, read
+
+SWAPS = ("colour", "background", "digit")
+INSIDE = 0.5  # coverage of a digit's own pixels
+
+
+@dataclass(frozen=True)
+class Task:
+    """A text, the same with one attribute exchanged, and which."""
+
+    source: Scene
+    edited: Scene
+    what: str
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Shares and means over edits: the attribute is the new one; all others are still those of the source; the pixels that the edit is not
+    about (PSNR in dB); the shape of the digit (overlap of its pixels, where it should stay the same).
+    """
+
+    success: float
+    others: float
+    psnr: float
+    overlap: float | None
+
+    def cells(self) -> tuple[float | None, ...]:
+        return (100 * self.success, 100 * self.others, self.psnr, self.overlap)
+
+
+def tasks(n: int) -> list[Task]:
+    """``n`` edits of each kind, always the same, of kinds that training shows before and after."""
+    found = []
+    for what in SWAPS:
+        scenes = in_turn(single_scenes(held=False), 7 * n)[::7][:n]
+        found += [Task(scene, exchanged(scene, what, k), what) for k, scene in enumerate(scenes)]
+    return found
+
+
+def exchanged(scene: Scene, what: str, k: int) -> Scene:
+    (thing,) = scene.things
+    assert scene.background is not None
+    if what == "background":
+        others = [name for name in contrasting(thing.colour) if name != scene.background]
+        return replace(scene, background=others[k % len(others)])
+    if what == "colour":
+        names = [c for c in SEEN[thing.digit] if c != thing.colour and scene.background in contrasting(c)]
+        return replace(scene, things=(replace(thing, colour=names[k % len(names)]),))
+    digits = [d for d in range(10) if d != thing.digit and thing.colour in SEEN[d]]
+    return replace(scene, things=(replace(thing, digit=digits[k % len(digits)]),))
+
+
+def score(wanted: Sequence[Task], source: Tensor, edited: Tensor, what: str) -> Scores:
+    rows = [k for k, task in enumerate(wanted) if task.what == what]
+    before, after = to_uint8(source[rows]), to_uint8(edited[rows])
+    chosen = [wanted[k] for k in rows]
+    seen = read(before, [task.source for task in chosen])
+    now = read(after, [task.edited for task in chosen])
+    success, others = [], []
+    for task, first, second in zip(chosen, seen, now, strict=True):
+        right = attributes(task.edited, second)
+        success.append(right[what])
+        thing, other = first.things[0], second.things[0]
+        same = {
+            "background": first.background == second.background,
+            "colour": thing is not None and other is not None and thing.colour == other.colour,
+            "digit": thing is not None and other is not None and thing.digit == other.digit,
+            "size": thing is not None and other is not None and abs(thing.side - other.side) <= 4,
+        }
+        others.append(all(kept for name, kept in same.items() if name != what))
+    inside = [covers(images) > INSIDE for images in (before, after)]
+    overlap = None
+    if what != "digit":
+        both, either = (inside[0] & inside[1]).sum((1, 2)).double(), (inside[0] | inside[1]).sum((1, 2)).double()
+        overlap = float((both / either.clamp_min(1)).mean())
+    # what the edit is not about: the ground, or the digit where the ground is exchanged
+    about = inside[0] & inside[1] if what == "background" else ~(_wide(inside[0]) | _wide(inside[1]))
+    return Scores(_share(success), _share(others), _psnr(source[rows], edited[rows], about), overlap)
+
+
+def _share(hits: Sequence[bool]) -> float:
+    return sum(hits) / len(hits)
+
+
+def _wide(inside: Tensor) -> Tensor:
+    """One pixel wider, for what antialiasing mixes."""
+    return F.max_pool2d(inside[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0
+
+
+def _psnr(a: Tensor, b: Tensor, where: Tensor) -> float:
+    """PSNR in dB over the pixels ``where`` [n, H, W], the mean error over all images; pixels in [-1, 1]."""
+    error = (a - b).square().mean(1).double()
+    mean = float((error * where).sum() / where.sum().clamp_min(1))
+    return float(10 * torch.log10(torch.tensor(4.0) / max(mean, 1e-12)))
