@@ -242,6 +242,7 @@ def test_another_encoder_is_refused(
         ld.load(tmp_path / "c")
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_bits_of_one_go(work: Path, cli: Callable) -> None:
     frozen = f"{TRAIN} --text-encoder bert --decay constant"
     assert cli(f"{frozen} --steps 4 --name whole", cwd=work).code == 0

@@ -186,6 +186,7 @@ def test_a_negative_prompt_is_led_away_from(pipe: ld.Pipeline) -> None:
         pipe.sample(2, label="a disc", negative_prompt="a disc on the right")
 
 
+@pytest.mark.slow
 def test_compiling_draws_the_same(pipe: ld.Pipeline) -> None:
     plain = pipe.sample(2, label="a disc on the left", steps=3, guidance=2)
     compiled = pipe.sample(2, label="a disc on the left", steps=3, guidance=2, compile=True)

@@ -29,9 +29,10 @@ class UNetNumbers:
     """The UNet of this package: on the latents of ``vae``, or on pixels where it is None."""
 
     vae: VAENumbers | None = field(default_factory=lambda: VAENumbers("4x7x7", steps=300))
+    prediction: str = "x0"
     width: int = 32
     batch: int = 64
-    lr: float = 1e-3
+    lr: float = 2e-3
     epochs: tuple[int, ...] = (1, 5, 10, 15)
 
 
@@ -43,7 +44,7 @@ class CourseNumbers:
     width: int = 16
     batch: int = 64
     lr: float = 1e-3
-    epochs: tuple[int, ...] = (1, 3, 6)
+    epochs: tuple[int, ...] = (1, 3)
     guidance: float = 5.0
     steps: int | None = 25
 
@@ -155,7 +156,8 @@ def _unet(lab: Lab, numbers: Numbers, eye: Eye) -> Epochs:
     if plan.vae is not None:
         with lab.part("VAE"):
             encoder = recipes.vae(lab, "vae", plan.vae)
-    values = {"width": plan.width, "batch": plan.batch, "lr": plan.lr, "pixel": encoder is None}
+    values: dict[str, object] = {"width": plan.width, "batch": plan.batch, "lr": plan.lr}
+    values |= {"prediction": plan.prediction, "pixel": encoder is None}
     return _through(lab, "unet", values, plan.epochs, encoder, eye, sampling(steps=numbers.steps))
 
 
@@ -214,7 +216,7 @@ def _through(
 
 
 FULL = Numbers(
-    unet=UNetNumbers(vae=None, width=64, batch=128, lr=5e-4),
+    unet=UNetNumbers(vae=None, prediction="v", width=64, batch=128, lr=5e-4),
     course=CourseNumbers(width=64, batch=128, epochs=(1, 5, 10, 15), steps=None),
     intervals=((0.0, 0.25), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.75, 1.0)),
     scales=(0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0),

@@ -45,7 +45,7 @@ class Numbers:
 
     variants: tuple[tuple[str, float, bool], ...] = (("8", 0.5, True), ("32", 0.5, True), ("32", 5.0, False))
     vae: VAENumbers = field(default_factory=lambda: VAENumbers(steps=400))
-    denoiser: MLPNumbers = field(default_factory=MLPNumbers)
+    denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1000))
     pairs: int = 100
     points: int = 32
     samples: int = 500
