@@ -44,7 +44,7 @@ class CourseNumbers:
     width: int = 16
     batch: int = 64
     lr: float = 1e-3
-    epochs: tuple[int, ...] = (1, 3)
+    epochs: tuple[int, ...] = (1, 3, 6)
     guidance: float = 5.0
     steps: int | None = 25
 
