@@ -30,7 +30,7 @@ class Numbers:
     """Both networks have the numbers of ``denoiser``; ``samples`` of each way are scored, ``frames`` show the way there."""
 
     vae: VAENumbers = field(default_factory=VAENumbers)
-    denoiser: MLPNumbers = field(default_factory=MLPNumbers)
+    denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1100))
     ddim_steps: tuple[int, ...] = (10, 50)
     samples: int = 500
     frames: int = 12

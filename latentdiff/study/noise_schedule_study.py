@@ -65,7 +65,7 @@ class Numbers:
     ema: float = 0.99
     width: int | None = None
     samples: int = 500
-    steps: int | None = 100
+    steps: int | None = 64
     tested: int = 250
     levels: int = 40
     resamples: int = 100
