@@ -30,15 +30,15 @@ SHOWN = 10  # images in a row
 class Numbers:
     """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M); ``samples`` are scored for each."""
 
-    vae: VAENumbers = field(default_factory=VAENumbers)
-    denoiser: MLPNumbers = field(default_factory=MLPNumbers)
+    vae: VAENumbers = field(default_factory=lambda: VAENumbers(steps=400))
+    denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1000))
     steps: tuple[int, ...] = (10, 20, 50, 100, 1000)
     etas: tuple[float, ...] = (0.0, 0.5, 1.0)
     solver_steps: tuple[int, ...] = (10, 20, 50, 100)
-    samples: int = 500
+    samples: int = 450
     resamples: int = 100
-    colour_vae: VAENumbers = field(default_factory=lambda: VAENumbers("64", steps=400, batch=64))
-    colour_denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1000))
+    colour_vae: VAENumbers = field(default_factory=lambda: VAENumbers("64", steps=300, batch=64))
+    colour_denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=800))
     colour_steps: tuple[int, ...] = (10, 20, 50, 100)
     colour_samples: int = 0  # scored; 0: pictures and times only
 
