@@ -75,7 +75,7 @@ def test_the_list_shows_every_study_without_torch(cli: Cli, tmp_path: Path) -> N
     assert code == 0 and all(f"{name} " in out for name in catalog.STUDIES)
     code, out, _ = cli("reproduce --list --json", cwd=tmp_path)
     assert code == 0 and [entry["name"] for entry in json.loads(out)["studies"]] == list(catalog.STUDIES)
-    assert len(catalog.STUDIES) == 16 and "reproduce" in COMMANDS
+    assert len(catalog.STUDIES) == 18 and "reproduce" in COMMANDS
 
 
 @pytest.mark.parametrize("name", list(catalog.STUDIES))
@@ -88,7 +88,7 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("nonsense", 2, "expected one of schedules, .*, hybrids or all, got 'nonsense'"),
+        ("nonsense", 2, "expected one of schedules, .*, prompt-to-prompt or all, got 'nonsense'"),
         ("", 2, "name a study: schedules, .* or all"),
         ("schedules --budget huge", 2, "'huge' is not one of 'quick', 'full'"),
         ("schedules --data nowhere.npz", 1, "data 'nowhere.npz': expected .*, found no such file"),
@@ -98,7 +98,7 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
         (
             "sdedit --data-colour nowhere",
             2,
-            "--data-colour is for ddim-steps, one-step-unet, restoration, hybrids, sdedit looks at no other images",
+            "--data-colour is for ddim-steps, one-step-unet, restoration, hybrids, text-to-image, sdedit looks at no other images",
         ),
         ("schedules --features mnist", 2, "--features judges images of models, schedules trains none"),
         ("text-to-image --features mnist", 2, "--features has no part in text-to-image"),
