@@ -279,7 +279,7 @@ def test_a_guidance_of_zero_samples_without_classes(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--what vae,magic", "--what: expected vae, samples, denoiser, reconstruction, got 'magic'"),
+        ("--what vae,magic", "--what: expected vae, samples, denoiser, reconstruction, scenes, got 'magic'"),
         ("--reference mnist5k", "needs --images"),
         ("--paired", "needs --images"),
         ("--images a.npz", "compared with --reference"),

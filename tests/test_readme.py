@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from latentdiff.data import scene_images
+
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,12 +59,13 @@ COMMANDS = re.findall(r"^latentdiff (?!COMMAND)([^#\n]*)", README, flags=re.MULT
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_commands_of_the_readme_are_usage_that_the_command_line_accepts(
-    cli: Callable, tmp_path: Path, line: str
+    cli: Callable, tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In an empty folder they find no run and no photos (exit code 1), but nothing is wrong with how they are written (2)."""
     nowhere = " --data photos" if "--config" in line or (line.startswith("reproduce") and "--list" not in line) else ""
     dry = " --dry-run" if line.startswith("train") else ""
     line = line.strip().replace("configs/", f"{CONFIGS}/")
+    monkeypatch.setattr(scene_images, "COUNTS", (64, 16, 16))
     (tmp_path / "prompts.txt").write_text("a red seven\n")
     code, _, err = cli(line + dry + nowhere, cwd=tmp_path)
     assert code in (0, 1), err

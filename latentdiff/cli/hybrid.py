@@ -105,7 +105,7 @@ def _sigmas(values: dict[str, Any], n: int) -> list[float]:
             raise click.UsageError("--colour takes two classes and no --sigma")
         return []
     if n < 2:
-        raise click.UsageError(f"expected --label (or --prompt) twice or more, got {n}")
+        raise click.UsageError(f"expected --label twice or more (or --prompt), got {n}")
     text = values["sigma"] or ",".join(f"{3 / 3**k if n > 2 else 2:g}" for k in range(n - 1))
     try:
         sigmas = [float(part) for part in str(text).split(",")]
