@@ -134,17 +134,24 @@ def save_network(writer: Writer, folder: str, module: nn.Module, *, extra: Mappi
     writer.tensors(f"{folder}/{WEIGHTS}", module.state_dict())
 
 
-def load_network(
+def load_config(
     checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in ``folder`` and the ``extra`` keys of its configuration; InputError names what does not fit."""
+) -> tuple[NetConfig, dict[str, Any]]:
+    """The configuration of the network in ``folder`` and its ``extra`` keys; InputError names what does not fit."""
     where = f"{checkpoint.folder / folder}/config.json"
     values = checkpoint.json(f"{folder}/config.json")
     name = values.pop("_class_name", None)
     if not isinstance(name, str) or name not in CLASSES:
         raise InputError(f"{where}: unknown class {name!r}, expected one of {', '.join(CLASSES)}")
     kept = {key: values.pop(key) for key in extra if key in values}
-    config = parse_config(CLASSES[name][0], values, where)
+    return parse_config(CLASSES[name][0], values, where), kept
+
+
+def load_network(
+    checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network in ``folder`` and the ``extra`` keys of its configuration; InputError names what does not fit."""
+    config, kept = load_config(checkpoint, folder, extra=extra)
     tensors = checkpoint.tensors(f"{folder}/{WEIGHTS}")
     where = f"{checkpoint.folder / folder}/{WEIGHTS}"
     check_tensors(tensors, tensor_shapes(config), where)  # before a hostile configuration takes memory

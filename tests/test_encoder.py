@@ -258,6 +258,15 @@ def test_resuming_gives_the_bits_of_one_go(work: Path, cli: Callable) -> None:
     assert weights[0] == weights[1]
 
 
+def test_fine_tuning_does_not_change_what_reads_the_text(work: Path, cli: Callable, text_folder: Path) -> None:
+    result = cli(f"{TRAIN} --text-encoder bert --steps 1 --init-from runs/frozen --name tuned", cwd=work)
+    assert result.code == 0, result.err
+    own = text_folder / "runs" / "text"
+    for options in (f"--text-encoder bert --init-from {own}", "--init-from runs/frozen"):
+        result = cli(f"{TRAIN} {options} --steps 1", cwd=work)
+        assert result.code == 1 and "expected" in result.err and result.err.count("error") == 1, result.err
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [

@@ -15,13 +15,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
 
 LEAST_RESAMPLES = 20  # that make an interval
-PARTS = (
-    "vae",
-    "samples",
-    "denoiser",
-    "reconstruction",
-    "scenes",
-)  # as latentdiff.evaluate.model has them, without torch
+PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")  # as in latentdiff.evaluate.model, without torch
 
 
 @click.command(name="evaluate")

@@ -101,18 +101,21 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
 
 def _tokenizer(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Checkpoint | None) -> Listener | None:
     """The tokenizer of the run that is resumed or started from, else one learned from the captions; None without --text."""
-    from latentdiff.components import denoiser_config, load_network
+    from latentdiff.components import load_config
     from latentdiff.listener import load_listener
     from latentdiff.nn import UNetConfig
     from latentdiff.runs import locate
-    from latentdiff.train.setup import tokenizer_of
+    from latentdiff.train.setup import check_captions, tokenizer_of
 
-    learned = tokenizer_of(options, data)
     source = resume or (None if place.init_from is None else locate(Path(place.init_from)))
-    if learned is None or source is None:
-        return learned
-    config = denoiser_config(load_network(source, "denoiser")[0])
-    return load_listener(source, config.text if isinstance(config, UNetConfig) else None) or learned
+    if options.text and source is not None:
+        check_captions(data)
+        config, _ = load_config(source, "denoiser")
+        text = config.text if isinstance(config, UNetConfig) else None
+        own = options.text_encoder == "own" and text is not None and text.vocabulary > 0
+        if resume is not None or own:  # fine-tuning hears with the encoder that is asked for
+            return load_listener(source, text)
+    return tokenizer_of(options, data)
 
 
 def _network(

@@ -141,7 +141,7 @@ def _drawn(
         moved, estimate = step(denoise_with(attending), x, t, s, key, previous)
         if way is not None:
             moved = torch.cat([way[s], moved[n:]])
-        heard = attending.heard.map(moved.shape[2:])  # type: ignore[arg-type]
+        heard = attending.heard.map((moved.shape[2], moved.shape[3]))
         maps.append(heard[:n])
         return _blended(moved, heard, script, n), estimate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,18 @@ class PixelNumbers:
     T: int = 1000
 
 
+@dataclass(frozen=True)
+class TextNumbers:
+    """A UNet on a spatial latent that listens to captions."""
+
+    vae: VAENumbers = field(default_factory=lambda: VAENumbers(latent="4x8x8", steps=600))
+    prediction: str = "x0"
+    width: int = 48
+    steps: int = 800
+    batch: int = 128
+    lr: float = 3e-3
+
+
 def vae(lab: Lab, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
     """Train a VAE; ``changed`` are options that differ from the defaults.
 
@@ -66,18 +79,7 @@ def mlp(
     lab: Lab, name: str, encoder: Trained, numbers: MLPNumbers, *, data: Dataset | None = None, **changed: Any
 ) -> Trained:
     """Train a denoiser on the vectors of a VAE."""
-    values = {
-        "data": (data or lab.data).name,
-        "width": numbers.width,
-        "depth": numbers.depth,
-        "steps": numbers.steps,
-        "batch": numbers.batch,
-        "lr": numbers.lr,
-        "seed": lab.seed,
-        "device": str(lab.device),
-    }
-    options = TrainDenoiser.model_validate(values | changed)
-    return train_denoiser(lab, name, options, vae=encoder, marks=(numbers.steps,), data=data)
+    return _denoiser(lab, name, numbers, data or lab.data, {"depth": numbers.depth} | changed, vae=encoder)
 
 
 def pixels(lab: Lab, name: str, numbers: PixelNumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
@@ -86,43 +88,28 @@ def pixels(lab: Lab, name: str, numbers: PixelNumbers, *, data: Dataset | None =
     patch = numbers.patch
     while any(side % patch or side // patch < 4 for side in (data.height, data.width)) and patch > 1:
         patch //= 2
-    values = {
-        "data": data.name,
-        "pixel": True,
-        "prediction": "x0",
-        "width": numbers.width,
-        "patch": patch,
-        "T": numbers.T,
-        "steps": numbers.steps,
-        "batch": numbers.batch,
-        "lr": numbers.lr,
-        "seed": lab.seed,
-        "device": str(lab.device),
-    }
-    options = TrainDenoiser.model_validate(values | changed)
-    assert options.steps is not None
-    return train_denoiser(lab, name, options, vae=None, marks=(options.steps,), data=data)
+    own = {"pixel": True, "prediction": "x0", "patch": patch, "T": numbers.T}
+    return _denoiser(lab, name, numbers, data, own | changed, vae=None)
 
 
-@dataclass(frozen=True)
-class TextNumbers:
-    """A UNet on a spatial latent that listens to captions."""
-
-    vae: VAENumbers = field(default_factory=lambda: VAENumbers(latent="4x8x8", steps=600))
-    prediction: str = "x0"
-    width: int = 48
-    steps: int = 800
-    batch: int = 128
-    lr: float = 3e-3
-
-
-def texts(lab: Lab, name: str, numbers: TextNumbers, *, data: Dataset, **changed: Any) -> Trained:
-    """Train a VAE on captioned images, and a denoiser that listens to their captions; ``changed`` are options that differ."""
+def texts(lab: Lab, name: str, numbers: TextNumbers, *, data: Dataset) -> Trained:
+    """Train a VAE on captioned images, and a denoiser that listens to their captions."""
     encoder = vae(lab, f"{name}-vae", numbers.vae, data=data)
+    return _denoiser(lab, name, numbers, data, {"text": True, "prediction": numbers.prediction}, vae=encoder)
+
+
+def _denoiser(
+    lab: Lab,
+    name: str,
+    numbers: MLPNumbers | PixelNumbers | TextNumbers,
+    data: Dataset,
+    own: Mapping[str, Any],
+    *,
+    vae: Trained | None,
+) -> Trained:
+    """What all denoisers have, and the options that are a kind's ``own``."""
     values = {
         "data": data.name,
-        "text": True,
-        "prediction": numbers.prediction,
         "width": numbers.width,
         "steps": numbers.steps,
         "batch": numbers.batch,
@@ -130,5 +117,6 @@ def texts(lab: Lab, name: str, numbers: TextNumbers, *, data: Dataset, **changed
         "seed": lab.seed,
         "device": str(lab.device),
     }
-    options = TrainDenoiser.model_validate(values | changed)
-    return train_denoiser(lab, name, options, vae=encoder, marks=(numbers.steps,), data=data)
+    options = TrainDenoiser.model_validate(values | dict(own))
+    assert options.steps is not None
+    return train_denoiser(lab, name, options, vae=vae, marks=(options.steps,), data=data)

@@ -31,20 +31,24 @@ def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
     )
 
 
+def check_captions(data: Dataset) -> None:
+    """InputError where fewer than half of the training images have a caption."""
+    found = sum(bool(caption.strip()) for caption in data.train.captions or ())
+    if 2 * found < len(data.train) or data.val.captions is None:
+        raise InputError(f"--text needs captions, found some for {found} of {len(data.train)} training images")
+
+
 def tokenizer_of(options: TrainDenoiser, data: Dataset) -> Listener | None:
     """What reads the captions of the data: a tokenizer learned from them or a frozen encoder; None for models without texts.
 
-    InputError where fewer than half of the training images have a caption.
+    InputError as :func:`check_captions`.
     """
     if not options.text:
         return None
-    captions = data.train.captions or ()
-    found = sum(bool(caption.strip()) for caption in captions)
-    if 2 * found < len(data.train) or data.val.captions is None:
-        raise InputError(f"--text needs captions, found some for {found} of {len(data.train)} training images")
+    check_captions(data)
     if options.text_encoder != "own":
         return load_encoder(options.text_encoder, length=options.text_length)
-    return train_tokenizer(captions, vocabulary=options.vocabulary, length=options.text_length)
+    return train_tokenizer(data.train.captions or (), vocabulary=options.vocabulary, length=options.text_length)
 
 
 def denoiser_config_of(
