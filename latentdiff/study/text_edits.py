@@ -16,6 +16,7 @@ from latentdiff.evaluate.scenes import attributes, covers, read
 
 SWAPS = ("colour", "background", "digit")
 INSIDE = 0.5  # coverage of a digit's own pixels
+PURE = 0.98  # and of those that hold nothing of the ground
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,15 @@ def score(wanted: Sequence[Task], source: Tensor, edited: Tensor, what: str) -> 
             "size": thing is not None and other is not None and abs(thing.side - other.side) <= 4,
         }
         others.append(all(kept for name, kept in same.items() if name != what))
-    inside = [covers(images) > INSIDE for images in (before, after)]
+    cover = [covers(images) for images in (before, after)]
+    inside = [each > INSIDE for each in cover]
     overlap = None
     if what != "digit":
         both, either = (inside[0] & inside[1]).sum((1, 2)).double(), (inside[0] | inside[1]).sum((1, 2)).double()
         overlap = float((both / either.clamp_min(1)).mean())
     # what the edit is not about: the ground, or the digit where the ground is exchanged
-    about = inside[0] & inside[1] if what == "background" else ~(_wide(inside[0]) | _wide(inside[1]))
+    pure = (cover[0] > PURE) & (cover[1] > PURE)
+    about = pure if what == "background" else ~(_wide(inside[0]) | _wide(inside[1]))
     return Scores(_share(success), _share(others), _psnr(source[rows], edited[rows], about), overlap)
 
 
