@@ -207,6 +207,18 @@ def test_findings_hold_no_canned_claim(made: Made) -> None:
         assert any(letter.isdigit() for letter in finding) and "nan" not in finding.lower(), finding
 
 
+SOON = (
+    "schedules",
+    "latent-size",
+    "ddim-steps",
+    "sdedit",
+    "text-to-image",
+)  # the others do the same, for a minute more
+
+
+@pytest.mark.parametrize(
+    "made", [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in STUDIES], indirect=True
+)
 def test_a_study_called_again_trains_nothing_and_finds_the_same(made: Made, digits: Path, colours: Path) -> None:
     before, notes = results(made), []
     states = {path: path.stat().st_mtime_ns for path in (made.out / "runs").rglob("*") if path.is_file()}
