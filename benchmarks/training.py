@@ -1,4 +1,4 @@
-"""Training throughput with and without bfloat16, channels-last layout and the fused optimizer.
+"""Training throughput with and without bfloat16, channels-last layout, the fused optimizer and workers that share a batch.
 
 python -m benchmarks.training [--rounds 5] [--seconds 2] [--threads 2] [--json]
 
@@ -24,17 +24,20 @@ from latentdiff.config.loop import LoopOptions
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, batch_indices, load_dataset
 from latentdiff.nn import build, mlp_config, unet_config, vae_config
+from latentdiff.train.backward import backward
 from latentdiff.train.denoiser import DenoiserTask
+from latentdiff.train.loop import workers_of
 from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask
 
-VARIANTS = {
-    "plain": {"bf16": "off", "channels_last": False, "fused": False},
-    "fused AdamW": {"bf16": "off", "channels_last": False, "fused": True},
-    "channels_last": {"bf16": "off", "channels_last": True, "fused": False},
-    "both": {"bf16": "off", "channels_last": True, "fused": True},
-    "both + bf16": {"bf16": "on", "channels_last": True, "fused": True},
+VARIANTS: dict[str, dict[str, object]] = {
+    "plain": {"bf16": "off", "channels_last": False, "fused": False, "workers": 1},
+    "fused AdamW": {"bf16": "off", "channels_last": False, "fused": True, "workers": 1},
+    "channels_last": {"bf16": "off", "channels_last": True, "fused": False, "workers": 1},
+    "both": {"bf16": "off", "channels_last": True, "fused": True, "workers": 1},
+    "both + bf16": {"bf16": "on", "channels_last": True, "fused": True, "workers": 1},
+    "both + workers": {"bf16": "off", "channels_last": True, "fused": True, "workers": None},
 }
 CPU = torch.device("cpu")
 
@@ -60,14 +63,14 @@ def stepper(task: Task, options: LoopOptions) -> Callable[[], None]:
     if options.channels_last:
         task.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = make_optimizer(task.network, betas=task.betas, weight_decay=0.01, fused=options.fused)
-    steps = count()
+    steps, workers = count(), workers_of(task, options, CPU)
 
     def step() -> None:
         i = next(steps)
         positions = torch.arange(i * task.batch, (i + 1) * task.batch)
+        indices = batch_indices(task.size, batch=task.batch, step=i, seed=0)
         optimizer.zero_grad(set_to_none=True)
-        loss, _ = task.loss(i, positions, batch_indices(task.size, batch=task.batch, step=i, seed=0))
-        loss.backward()  # type: ignore[no-untyped-call]
+        backward(task.network, lambda part: {"loss": task.loss(i, *part)[0]}, (positions, indices), workers)
         torch.nn.utils.clip_grad_norm_(task.network.parameters(), 1.0)
         optimizer.step()
 
@@ -89,7 +92,7 @@ def rate(step: Callable[[], None], batch: int, seconds: float) -> float:
 @click.option("--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads (default: torch's choice).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def main(rounds: int, seconds: float, threads: int | None, as_json: bool) -> None:
-    """Training throughput with and without bfloat16, channels-last layout and the fused optimizer."""
+    """Training throughput with and without bfloat16, channels-last layout, the fused optimizer and workers."""
     if threads is not None:
         torch.set_num_threads(threads)
     data = load_dataset("mnist5k")

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from latentdiff.components import denoiser_config
+from latentdiff.errors import InputError
+from latentdiff.frames import Progress, of_parts
 from latentdiff.nn import CNNConfig, ConvNeXtConfig, DenoiserConfig, MLPConfig, UNetConfig
+from latentdiff.workers import Workers
 
 CPU_BUDGET = 2**28  # bytes of activations: larger batches are not faster on a CPU, they only leave its caches
+Out = TypeVar("Out")
 SHARE = 0.5  # of the free memory of a GPU
 
 
@@ -24,6 +30,48 @@ def batch_that_fits(network: nn.Module, device: torch.device) -> int:
 def parts(n: int, most: int) -> list[slice]:
     """n samples in parts of ``most``; the last one may be smaller."""
     return [slice(first, first + most) for first in range(0, n, most)]
+
+
+def in_parts(
+    n: int,
+    most: int,
+    make: Callable[[slice, Progress | None], Out],
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+    each: int = 1,
+) -> list[Out]:
+    """What ``make`` draws of every part of n samples, in their order: ``most`` of them at once, by workers where that is faster.
+
+    A sample is ``each`` images of the network's batch. InputError unless ``most`` is at least 1.
+    """
+    at_once = min(n, _batch(most))
+    with Workers.suited(at_once * each, device) as workers:
+        split = parts(n, math.ceil(at_once / workers.count))
+        told = of_parts(progress, len(split))
+        return workers.map(lambda part: make(*part), zip(split, told, strict=True))
+
+
+def in_even_parts(
+    n: int,
+    most: int,
+    make: Callable[[Tensor, Progress | None], Out],
+    *,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> list[Out]:
+    """What ``make`` draws of the indices of n samples in parts of one size, one after another; the last repeats its last to be full.
+
+    InputError unless ``most`` is at least 1.
+    """
+    split = even_parts(n, _batch(most), device=device)
+    return [make(part, tell) for part, tell in zip(split, of_parts(progress, len(split)), strict=True)]
+
+
+def _batch(most: int) -> int:
+    if most < 1:
+        raise InputError(f"expected a batch of 1 or more, got {most}")
+    return most
 
 
 def even_parts(n: int, most: int, *, device: torch.device) -> list[Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentdiff.batching import batch_that_fits, parts
+from latentdiff.batching import batch_that_fits, in_parts
 from latentdiff.checkpoint import INDEX, Checkpoint, Writer
 from latentdiff.components import denoiser_config, load_network, save_network
 from latentdiff.config.base import parse
@@ -20,7 +20,7 @@ from latentdiff.degrade import Degradation, make_degradation
 from latentdiff.denoise import Denoiser
 from latentdiff.device import resolve_device
 from latentdiff.errors import InputError
-from latentdiff.frames import Frame, Progress, joined, of_part, watched
+from latentdiff.frames import Frame, Progress, joined, watched
 from latentdiff.random import Key
 from latentdiff.runs import locate
 from latentdiff.sample import sample
@@ -103,24 +103,29 @@ class ColdModel:
     ) -> tuple[Tensor, list[Frame]]:
         """Images [n, C, H, W] in [-1, 1] of what was degraded to level ``t``, and moments on the way. InputError for levels it does not know."""
         levels, step = self.levels(t, steps), cold(self.degradation, improved=improved)
-        split, ends, moments = self._parts(len(degraded)), [], []
-        for k, rows in enumerate(split):
+
+        def part(rows: slice, progress: Progress | None) -> tuple[Tensor, list[Frame]]:
             x = degraded[rows].to(self.device)
             states = sample(self.denoiser(), x, levels, step, Key.of(0, len(x), device=self.device))
-            tell = of_part(progress, k, len(split))
-            end, kept = watched(states, x, levels, decode=_decoded, frames=frames, progress=tell)
-            ends.append(_decoded(end))
-            moments.append(kept)
+            end, kept = watched(states, x, levels, decode=_decoded, frames=frames, progress=progress)
+            return _decoded(end), kept
+
+        made = in_parts(len(degraded), self._fits, part, device=self.device, progress=progress)
+        ends, moments = zip(*made, strict=True)
         return torch.cat(ends), joined(moments)
 
     @torch.no_grad()
     def one_step(self, degraded: Tensor, t: int) -> Tensor:
         """The network's direct restoration R(x_t, t), images on the CPU."""
-        parts = (degraded[rows].to(self.device) for rows in self._parts(len(degraded)))
-        return torch.cat([_decoded(self.denoiser()(x, t).x0()) for x in parts])
 
-    def _parts(self, n: int) -> list[slice]:
-        return parts(n, batch_that_fits(self.network, self.device))
+        def part(rows: slice, _: Progress | None) -> Tensor:
+            return _decoded(self.denoiser()(degraded[rows].to(self.device), t).x0())
+
+        return torch.cat(in_parts(len(degraded), self._fits, part, device=self.device))
+
+    @property
+    def _fits(self) -> int:
+        return batch_that_fits(self.network, self.device)
 
     def sample(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -22,12 +23,21 @@ class Frame(NamedTuple):
     estimate: Tensor
 
 
-def of_part(progress: Progress | None, k: int, count: int) -> Progress | None:
-    """The progress of part ``k`` of ``count`` equally long ones as a share of the whole."""
+def of_parts(progress: Progress | None, count: int) -> list[Progress | None]:
+    """The progress of each of ``count`` equally long parts of a whole, which hears of their sum; they may run at the same time."""
     if progress is None:
-        return None
-    tell = progress
-    return lambda done, total: tell(k * total + done, count * total)
+        return [None] * count
+    tell, lock, done = progress, Lock(), [0] * count
+
+    def of_part(k: int) -> Progress:
+        def told(now: int, total: int) -> None:
+            with lock:
+                done[k] = now
+                tell(sum(done), count * total)
+
+        return told
+
+    return [of_part(k) for k in range(count)]
 
 
 def joined(parts: Sequence[Sequence[Frame]]) -> list[Frame]:

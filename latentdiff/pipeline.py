@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.ask import Asking, Labels
-from latentdiff.batching import batch_that_fits, even_parts, parts
+from latentdiff.batching import batch_that_fits, in_even_parts, in_parts
 from latentdiff.checkpoint import Checkpoint, Writer, writing
 from latentdiff.classes import ClassBalance, balanced_labels
 from latentdiff.codec import Codec
@@ -106,20 +106,23 @@ class Pipeline:
         progress: Progress | None = None,
     ) -> Tensor:
         """Images from given starting noise ``x`` [n, *latent_shape]; in parts of ``batch``, or as many as memory holds."""
-        if batch is not None and batch < 1:
-            raise InputError(f"expected a batch of 1 or more, got {batch}")
         n, labels = len(x), self.labels(label, len(x))
-        size = batch or (self._fits if settings.compile else batch_that_fits(self.network, self.device))
-        split = even_parts(n, size, device=x.device) if settings.compile else parts(n, size)
-        images, total, done = [], len(split) * (len(self.plan(settings)[1]) - 1), 0
-        for part in split:
-            mine = x[part], key[part], None if labels is None else labels[part]
+        moves = len(self.plan(settings)[1]) - 1
+
+        def part(rows: slice | Tensor, tell: Progress | None) -> Tensor:
+            done, mine = 0, (x[rows], key[rows], None if labels is None else labels[rows])
             for latents, made in self._moves(settings, *mine):  # noqa: B007  the last ones are decoded
                 done += made
-                if progress is not None:
-                    progress(done, total)
-            images.append(self.decode(latents))
-        return torch.cat(images)[:n]
+                if tell is not None:
+                    tell(done, moves)
+            return self.decode(latents)
+
+        if settings.compile:  # one graph for all parts, which are of one size
+            made = in_even_parts(n, self._fits if batch is None else batch, part, device=self.device, progress=progress)
+        else:
+            most = batch_that_fits(self.network, self.device) if batch is None else batch
+            made = in_parts(n, most, part, device=self.device, progress=progress)
+        return torch.cat(made)[:n]
 
     def _moves(self, settings: Sampling, x: Tensor, key: Key, labels: Tensor | None) -> Iterator[tuple[Tensor, int]]:
         """The loop: (x after some moves, how many); a captured loop makes all of them at once."""
@@ -156,9 +159,8 @@ class Pipeline:
 
     @cached_property
     def _fits(self) -> int:
-        return batch_that_fits(
-            self.network, self.device
-        )  # once: later its own graphs hold memory, and other batches would be captured anew
+        # once: later its own graphs hold memory, and other batches would be captured anew
+        return batch_that_fits(self.network, self.device)
 
     def trajectory(
         self, settings: Sampling, key: Key, *, label: Labels = None, frames: int = 10, progress: Progress | None = None

@@ -149,6 +149,7 @@ DEATH, SIGINT, SIGTERM = None, signal.SIGINT, signal.SIGTERM
         ("vector", {"accumulate": 2, "ema": 0.0, "bf16": "on", "variance": "learned"}),
         ("vector", {"flip": True, "prediction": "eps", "decay": "linear"}),
         ("spatial", {"accumulate": 4, "bf16": "on"}),
+        ("spatial", {"workers": 2}),
         ("pixel", {"ema": 0.0, "crop": 1}),
         ("cnn", {"variance": "learned", "pixel_scale": 0.5}),
         ("course-unet", {"accumulate": 2, "prediction": "eps"}),

@@ -92,6 +92,13 @@ class LoopOptions(Config):
         "auto", description="where to compute: auto, cpu, cuda, cuda:N or mps"
     )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads (default: torch's choice)")
+    workers: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="pieces of a batch that are computed at the same time, with a share of the threads each (default: on a CPU "
+        "one for every 32 images, at most one for each thread; else 1)",
+    )
     log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
     validate_every: int = Field(200, ge=1, description="steps between validations")
     sample_every: int = Field(1000, ge=1, description="steps between sample grids and loss curves; also at the end")

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from latentdiff.ask import Labels
-from latentdiff.batching import batch_that_fits, parts
+from latentdiff.batching import batch_that_fits, in_parts
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser
 from latentdiff.errors import InputError
-from latentdiff.frames import Frame, Progress, joined, of_part, watched
+from latentdiff.frames import Frame, Progress, joined, watched
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import sample
@@ -62,13 +62,13 @@ def by_parts(
 ) -> Drawn:
     """What ``make`` draws, as many of ``n`` images at once as memory holds (fewer with ``gradients``); image k has the seed + k in any part."""
     labels = pipeline.asking.each(label, n)
-    size = max(1, batch_that_fits(pipeline.network, pipeline.device) // (BACKWARD if gradients else 1))
-    split = parts(n, size)
-    made = []
-    for k, rows in enumerate(split):
+    most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (BACKWARD if gradients else 1))
+
+    def part(rows: slice, progress: Progress | None) -> Drawn:
         mine = None if labels is None else labels[rows]
-        told = Watch(frames=watch.frames, progress=of_part(watch.progress, k, len(split)))
-        made.append(make(Part(rows, mine, seed + rows.start, told)))
+        return make(Part(rows, mine, seed + rows.start, Watch(frames=watch.frames, progress=progress)))
+
+    made = in_parts(n, most, part, device=pipeline.device, progress=watch.progress)
     if len(made) == 1:
         return made[0]
     return Drawn(torch.cat([each.images for each in made]), tuple(joined([each.frames for each in made])))

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentdiff.batching import batch_that_fits, parts
+from latentdiff.batching import batch_that_fits, in_parts
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser, Estimate
 from latentdiff.edit.attention import Attending, Change, blend_mask
 from latentdiff.edit.drawing import encoded, key_of
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
-from latentdiff.frames import Progress, of_part, watched
+from latentdiff.frames import Progress, watched
 from latentdiff.nn import Attend
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
@@ -80,12 +80,15 @@ def prompt_to_prompt(
     """
     n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
     script = _Script.of(pipeline, source, edits)
-    split = parts(n, max(1, batch_that_fits(pipeline.network, pipeline.device) // (OPEN * (1 + len(edits)))))
-    made = []
-    for k, rows in enumerate(split):
+    group = 1 + len(edits)
+    most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (OPEN * group))
+
+    def part(rows: slice, progress: Progress | None) -> Edited:
         mine = None if images is None else images[rows]
         key = key_of(pipeline, seed + rows.start, len(range(n)[rows]))
-        made.append(_drawn(pipeline, script, key, mine, chosen, of_part(progress, k, len(split))))
+        return _drawn(pipeline, script, key, mine, chosen, progress)
+
+    made = in_parts(n, most, part, device=pipeline.device, progress=progress, each=group)
     every = [torch.cat([part.edits[k] for part in made]) for k in range(len(edits))]
     return Edited(torch.cat([part.source for part in made]), tuple(every), torch.cat([part.maps for part in made]))
 

@@ -39,6 +39,7 @@ LOGGED = 40  # lines of the log, at least
 INCIDENTAL = (
     "device",
     "threads",
+    "workers",
     "data_root",
     "tensorboard",
     "log_every",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -67,6 +68,7 @@ class DenoiserTask:
         self.schedule = make_schedule(self.diffusion.schedule)
         # a number of a grid holds little and is mostly the posterior's noise: not worth learning (docs/quality.md)
         grid = len(codec.latent_shape) > 1
+        self._encoding = Lock()
         self._means = grid if options.latents == "auto" else options.latents == "mean"
         self.images = Images.of(data.train, options, options, device)
         self.val = data.val
@@ -89,13 +91,18 @@ class DenoiserTask:
         weights = level_weights(self.schedule, self.diffusion.prediction, self.options.weighting)
         return torch.cat([pad, noising]).float(), weights.float(), torch.cat([pad[:, :2], recover]).float()
 
-    @cached_property
-    @torch.no_grad()
+    @property
     def _cached(self) -> Posterior | None:
         """The posteriors of all training images, encoded once, unless they change (augmentation) or are too large.
 
-        The first step pays for it, so that a budget of minutes holds it too.
+        The first step pays for it, so that a budget of minutes holds it too; several workers wait for one of them.
         """
+        with self._encoding:
+            return self._posteriors
+
+    @cached_property
+    @torch.no_grad()
+    def _posteriors(self) -> Posterior | None:
         if not isinstance(self.codec, VAECodec) or self.images.augmented:
             return None
         if 8 * self.size * math.prod(self.codec.latent_shape) > CACHE_BYTES:
@@ -110,10 +117,11 @@ class DenoiserTask:
         if not isinstance(self.codec, VAECodec):
             return self.codec.encode(self.images.batch(positions, indices))
         noise = None if self._means else key.at("posterior").normal(self.codec.latent_shape)
-        if self._cached is None:
+        every = self._cached
+        if every is None:
             return self.codec.encode(self.images.batch(positions, indices), noise=noise)
         here = indices.to(self.device)
-        return self.codec.normalized(Posterior(self._cached.mean[here], self._cached.logvar[here]), noise=noise)
+        return self.codec.normalized(Posterior(every.mean[here], every.logvar[here]), noise=noise)
 
     def _labels(self, split: Split, indices: Tensor, positions: Tensor | None) -> Tensor | None:
         """Class labels [B], word pieces [B, L] or contexts [B, L, D]; None for a network that is told nothing.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from latentdiff.checkpoint import Checkpoint, remove_temporaries, writing
 from latentdiff.config.loop import LoopOptions
@@ -17,12 +18,14 @@ from latentdiff.ema import EMA
 from latentdiff.errors import InputError
 from latentdiff.plots import save_loss_curve
 from latentdiff.runs import Run
+from latentdiff.train.backward import Part, backward
 from latentdiff.train.budget import Budget, Stopwatch, learning_rate
 from latentdiff.train.interrupt import Interrupt
 from latentdiff.train.journal import Journal
 from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.state import Progress, load_progress, load_state, save_state
 from latentdiff.train.task import Task
+from latentdiff.workers import Workers
 
 
 class Diverged(InputError):
@@ -85,6 +88,7 @@ class Trainer:
         if resume is not None:
             self._restore(resume)
         self.budget = Budget.of(options, size=task.size, batch=task.batch, default_steps=task.default_steps)
+        self.workers = workers_of(task, options, device)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written; InputError if it saw other images."""
@@ -134,6 +138,7 @@ class Trainer:
                     save_loss_curve(journal.entries, self.run.folder / "loss.png")
         finally:
             self.reporter.stop()
+            self.workers.close()
             journal.close()
         rate = (self.step - self._first) * task.batch / max(seconds, 1e-9)
         return Outcome(self.run.folder, checkpoint, self.step, watch.elapsed, rate, interrupt.signum, diagnosis)
@@ -160,15 +165,18 @@ class Trainer:
 
     def _backward(self) -> dict[str, float]:
         """Gradients of the batch, part by part; returns the mean of every logged value."""
-        task, parts = self.task, self.options.accumulate
+        task = self.task
         positions = torch.arange(self.step * task.batch, (self.step + 1) * task.batch)
         indices = batch_indices(task.size, batch=task.batch, step=self.step, seed=self.options.seed)
-        sums: dict[str, float] = {}
-        for part_positions, part_indices in zip(positions.chunk(parts), indices.chunk(parts), strict=True):
-            loss, extra = task.loss(self.step, part_positions, part_indices)
-            (loss / parts).backward()
-            for name, value in {"loss": loss, **extra}.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / parts
+
+        def loss(part: Part) -> dict[str, Tensor]:
+            mean, extra = task.loss(self.step, *part)
+            return {"loss": mean, **extra}
+
+        parts, sums = self.options.accumulate, dict[str, float]()
+        for part in zip(positions.chunk(parts), indices.chunk(parts), strict=True):
+            for name, value in backward(task.network, loss, part, self.workers, share=1 / parts).items():
+                sums[name] = sums.get(name, 0.0) + value / parts
         return sums
 
     def _log(self, journal: Journal, values: Mapping[str, float], rate: float, watch: Stopwatch) -> None:
@@ -222,6 +230,16 @@ def check_batch(task: Task, options: LoopOptions) -> None:
     """InputError unless the batch (which may be the network's default) splits into --accumulate parts."""
     if task.batch % options.accumulate:
         raise InputError(f"batch must be a multiple of accumulate, got {task.batch} and {options.accumulate}")
+
+
+def workers_of(task: Task, options: LoopOptions, device: torch.device) -> Workers:
+    """Who computes a part of a batch; InputError for more workers than it has images."""
+    part = task.batch // options.accumulate
+    if options.workers is None:
+        return Workers.suited(part, device)
+    if options.workers > part:
+        raise InputError(f"workers must be at most the {part} images that are computed at once, got {options.workers}")
+    return Workers(options.workers)
 
 
 def _check_newest(resume: Checkpoint, run: Run) -> None:

@@ -1,0 +1,52 @@
+"""The gradient of a part of a batch, computed at once or in pieces by several workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff.workers import Workers
+
+Part = tuple[Tensor, Tensor]
+"""Data positions and indices of training images, int64 [b] each."""
+Loss = Callable[[Part], Mapping[str, Tensor]]
+"""The mean loss of some images, by the name "loss", and other means worth logging."""
+
+
+def backward(network: nn.Module, loss: Loss, part: Part, workers: Workers, *, share: float = 1.0) -> dict[str, float]:
+    """Add ``share`` times the gradient of the mean loss of ``part`` to that of the parameters; returns the means.
+
+    Several workers take a piece each. Their gradients are added in the order of the pieces, so that the result is
+    the same to the bit at every run.
+    """
+    if workers.count == 1:
+        values = loss(part)
+        (share * values["loss"]).backward()
+        return {name: float(value.detach()) for name, value in values.items()}
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+    def piece(images: Part) -> _Piece:
+        # not .backward(): several at a time would add to .grad in any order
+        weight, values = len(images[0]) / len(part[0]), loss(images)
+        gradients = torch.autograd.grad(share * weight * values["loss"], parameters, allow_unused=True)
+        return _Piece({name: weight * float(value.detach()) for name, value in values.items()}, gradients)
+
+    pieces = workers.map(piece, zip(*(all_of.tensor_split(workers.count) for all_of in part), strict=True))
+    means: dict[str, float] = {}
+    for found in pieces:
+        for name, value in found.means.items():
+            means[name] = means.get(name, 0.0) + value
+        for parameter, gradient in zip(parameters, found.gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+    return means
+
+
+class _Piece(NamedTuple):
+    """What a worker found: its share of the means, and of the gradient of each parameter (None: it has no part in the loss)."""
+
+    means: dict[str, float]
+    gradients: tuple[Tensor | None, ...]

@@ -1,0 +1,72 @@
+"""Parts of a batch computed at the same time, each on CPU threads of its own.
+
+A small network's operations are too short to be worth sharing among threads; its batch is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from types import TracebackType
+from typing import Self, TypeVar
+
+import torch
+
+LEAST = 32  # images that are worth a worker
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Workers:
+    """``count`` of them share torch's CPU threads; one alone computes in the caller, with all of its threads."""
+
+    def __init__(self, count: int) -> None:
+        if count < 1:
+            raise ValueError(f"expected 1 worker or more, got {count}")
+        self.count = count
+        self._pool: ThreadPoolExecutor | None = None
+
+    @classmethod
+    def suited(cls, n: int, device: torch.device) -> Workers:
+        """As many as a batch of ``n`` images is worth: one on a GPU, on a CPU one for LEAST images, at most one a thread."""
+        return cls(max(1, min(torch.get_num_threads(), n // LEAST)) if device.type == "cpu" else 1)
+
+    def map(self, function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
+        """The results in the order of the items; the first exception is raised here, when all that has begun has ended."""
+        if self.count == 1:
+            return [function(item) for item in items]
+        if self._pool is None:
+            self._pool = self._started()
+        gradients = torch.is_grad_enabled()  # a thread has a mode of its own
+
+        def called(item: In) -> Out:
+            with torch.set_grad_enabled(gradients):
+                return function(item)
+
+        return list(self._pool.map(called, items))
+
+    def _started(self) -> ThreadPoolExecutor:
+        every, all_up = torch.get_num_threads(), Barrier(self.count)
+
+        def begin(_: int) -> None:
+            torch.get_num_threads()  # takes the number of all threads at the first call, over one that was set before
+            torch.set_num_threads(max(1, every // self.count))
+            all_up.wait()
+
+        pool = ThreadPoolExecutor(self.count, "worker")
+        list(pool.map(begin, range(self.count)))
+        torch.set_num_threads(every)  # a worker's number would be that of all threads to come
+        return pool
+
+    def close(self) -> None:
+        """End the threads; workers that are asked again start new ones."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
