@@ -31,8 +31,8 @@ TEMPORARY = ".tmp-"  # folders so called were being written when their process d
 class Writer:
     """Files of a checkpoint in the making, below a temporary folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, half: bool = False) -> None:
+        self._folder, self._half = folder, half
         self._hashes: dict[str, dict[str, object]] = {}
 
     def json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -42,8 +42,11 @@ class Writer:
 
     def tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Write tensors as safetensors; equal tensors are equal bytes."""
-        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        plain = {key: self._rounded(value.detach()).cpu().contiguous() for key, value in tensors.items()}
         self._write(name, lambda path: safetensors.torch.save_file(plain, path, metadata={"format": "pt"}))
+
+    def _rounded(self, tensor: Tensor) -> Tensor:
+        return tensor.half() if self._half and tensor.is_floating_point() else tensor
 
     def _write(self, name: str, write: Callable[[Path], object]) -> None:
         path = self._folder / name
@@ -63,10 +66,10 @@ class Writer:
 
 
 @contextmanager
-def writing(folder: Path) -> Iterator[Writer]:
+def writing(folder: Path, *, half: bool = False) -> Iterator[Writer]:
     """Write a checkpoint: everything goes to a temporary folder that takes its name only once it is complete and synced.
 
-    A process killed at any moment leaves either no folder of that name or a whole one. An existing checkpoint is
+    ``half``: tensors of real numbers as float16, in half the space. A process killed at any moment leaves either no folder of that name or a whole one. An existing checkpoint is
     replaced; InputError where something else has the name.
     """
     if folder.exists() and not ((folder / MANIFEST).is_file() or (folder.is_dir() and not any(folder.iterdir()))):
@@ -76,7 +79,7 @@ def writing(folder: Path) -> Iterator[Writer]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        writer = Writer(temporary)
+        writer = Writer(temporary, half=half)
         yield writer
         writer.finish()
         if folder.exists():  # rename does not replace a folder that is not empty

@@ -273,12 +273,12 @@ class Pipeline:
             self, network=self.network.to(device), codec=self.codec.to(device), device=device, dtype=dtype or self.dtype
         )
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, half: bool = False) -> None:
         """Write the model as a checkpoint folder that :func:`load` reads; saving what was loaded gives the same bytes.
 
-        An existing checkpoint is replaced; InputError for a folder that holds anything else.
+        ``half``: weights as float16. An existing checkpoint is replaced; InputError for a folder that holds anything else.
         """
-        with writing(Path(folder)) as writer:
+        with writing(Path(folder), half=half) as writer:
             self.write(writer)
 
     def write(self, writer: Writer) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from latentdiff.checkpoint import INDEX, MANIFEST, TEMPORARY, Checkpoint, open_checkpoint
 from latentdiff.errors import InputError
+from latentdiff.shipped import shipped_folder
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -46,11 +47,16 @@ class Run:
 
 
 def locate(path: Path) -> Checkpoint:
-    """The checkpoint that a path means: a checkpoint folder itself, or a run's newest. InputError where there is none."""
+    """The checkpoint that a path means: a checkpoint folder itself, a run's newest, or else a model that ships with the package.
+
+    InputError where there is none.
+    """
     if (path / MANIFEST).is_file():
         return open_checkpoint(path)
     if not path.exists():
-        raise InputError(f"{path}: no such run or checkpoint folder")
+        if (folder := shipped_folder(str(path))) is not None:
+            return open_checkpoint(folder)
+        raise InputError(f"{path}: no such run or checkpoint folder, and no model of `latentdiff models`")
     checkpoints = Run(path).checkpoints()
     if not checkpoints:
         raise InputError(f"{path}: not a run, expected a checkpoint-* folder or {MANIFEST} in it")

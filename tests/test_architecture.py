@@ -22,7 +22,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: ("denoise", "loss", "ema", "bands", "degrade"),
     5: ("step", "mix"),
     6: ("sample", "plan", "codec", "solve"),
-    7: ("checkpoint", "listener", "runs", "compiled", "frames"),
+    7: ("checkpoint", "listener", "shipped", "runs", "compiled", "frames"),
     8: ("components",),
     9: ("ask", "picture", "plots", "batching"),
     10: ("pipeline", "cold"),
@@ -59,7 +59,20 @@ KNOWS_ONLY = {  # tighter than the layers
 }
 NO_ROOMS = {"__version__", "_C"}  # a constant, and the kernels where they were built
 LOOKS_BEFORE_IT_LOADS = "ops/native.py"  # at the extension's file, which may be cut off
-DOES_IO = {"data", "encoder", "checkpoint", "runs", "picture", "plots", "train", "features", "evaluate", "study", "cli"}
+DOES_IO = {
+    "data",
+    "encoder",
+    "checkpoint",
+    "shipped",
+    "runs",
+    "picture",
+    "plots",
+    "train",
+    "features",
+    "evaluate",
+    "study",
+    "cli",
+}
 
 
 def names(files: list[Path]) -> list[str]:

@@ -75,7 +75,7 @@ def test_the_list_shows_every_study_without_torch(cli: Cli, tmp_path: Path) -> N
     assert code == 0 and all(f"{name} " in out for name in catalog.STUDIES)
     code, out, _ = cli("reproduce --list --json", cwd=tmp_path)
     assert code == 0 and [entry["name"] for entry in json.loads(out)["studies"]] == list(catalog.STUDIES)
-    assert len(catalog.STUDIES) == 18 and "reproduce" in COMMANDS
+    assert len(catalog.STUDIES) == 21 and "reproduce" in COMMANDS
 
 
 @pytest.mark.parametrize("name", list(catalog.STUDIES))
@@ -88,7 +88,7 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("nonsense", 2, "expected one of schedules, .*, prompt-to-prompt or all, got 'nonsense'"),
+        ("nonsense", 2, "expected one of schedules, .*, text-hybrids or all, got 'nonsense'"),
         ("", 2, "name a study: schedules, .* or all"),
         ("schedules --budget huge", 2, "'huge' is not one of 'quick', 'full'"),
         ("schedules --data nowhere.npz", 1, "data 'nowhere.npz': expected .*, found no such file"),

@@ -32,6 +32,9 @@ from latentdiff.study import (
     restoration,
     schedules,
     sdedit,
+    text_anagrams,
+    text_hybrids,
+    text_sdedit,
     text_to_image,
 )
 from latentdiff.study.catalog import STUDIES
@@ -122,6 +125,15 @@ MICRO: dict[str, Any] = {
     ),
     "prompt-to-prompt": prompt_to_prompt.Numbers(
         counts=(64, 16, 60), text=TEXTS, edits=2, shares=((0.8, 0.4), (1.0, 1.0)), strengths=(0.5,), steps=3, shown=2
+    ),
+    "text-sdedit": text_sdedit.Numbers(
+        counts=(64, 16, 60), text=TEXTS, edits=2, strengths=(0.5, 1.0), scales=(1.0, 2.0), steps=3, shown=2
+    ),
+    "text-anagrams": text_anagrams.Numbers(
+        counts=(64, 16, 30), text=PIXELS, seeds=2, shown=2, steps=3, scales=(1.0, 2.0), pairs=text_anagrams.PAIRS[4:7]
+    ),
+    "text-hybrids": text_hybrids.Numbers(
+        counts=(64, 16, 30), text=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.5, 2.0)
     ),
 }
 

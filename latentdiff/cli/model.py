@@ -17,18 +17,27 @@ if TYPE_CHECKING:
 HOW_TO = "make one with `latentdiff train-vae` and then `latentdiff train-denoiser`"
 
 
-def find_denoiser(run: str | None, runs: str) -> Checkpoint:
-    """The checkpoint of --run, or of the newest run with a denoiser, which is named on stderr."""
+def find_denoiser(run: str | None, runs: str, *, texts: bool = False) -> Checkpoint:
+    """The checkpoint of --run, or of the newest run with a denoiser, which is named on stderr.
+
+    Where nothing has been trained: of a model in the package, one for ``texts`` if they are given.
+    """
+    from latentdiff.checkpoint import open_checkpoint
     from latentdiff.cli.report import note
     from latentdiff.runs import locate, newest
+    from latentdiff.shipped import shipped_for
 
     if run is not None:
         return locate(Path(run))
     checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index)
-    if checkpoint is None:
+    if checkpoint is not None:
+        note(f"using {checkpoint.folder}")
+        return checkpoint
+    model = shipped_for("text" if texts else "classes")
+    if model is None:
         raise InputError(f"no trained model in {runs}/; {HOW_TO}")
-    note(f"using {checkpoint.folder}")
-    return checkpoint
+    note(f"nothing trained in {runs}/: using {model.name} of the package ({model.about['title']}); {HOW_TO}")
+    return open_checkpoint(model.folder)
 
 
 def load_checked(checkpoint: Checkpoint, *, prediction: str | None, device: str, dtype: str) -> Pipeline:

@@ -151,7 +151,7 @@ def _work(values: dict[str, Any]) -> tuple[Any, Pipeline, Tensor | None]:
     if values["source"] is not None:
         work = editing.bench(values)
         return work.checkpoint, work.pipeline, work.images
-    checkpoint = find_denoiser(values["run"], values["runs"])
+    checkpoint = find_denoiser(values["run"], values["runs"], texts=True)
     return checkpoint, load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32"), None
 
 

@@ -133,7 +133,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.cli.report import note, result
     from latentdiff.picture import check_place
 
-    checkpoint = find_denoiser(values["run"], values["runs"])
+    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts))
     pipeline = load_checked(checkpoint, prediction=values["prediction"], device=values["device"], dtype=values["dtype"])
     check_asked(pipeline, texts=prompts, label=values["label"])
     one = interpolate is not None

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
-from latentdiff.data.load import scenes_of
 from latentdiff.data.scenes import Scene, caption, parse
 from latentdiff.edit import Edit, level_of, prompt_to_prompt, sdedit
-from latentdiff.evaluate.alignment import SETS
 from latentdiff.pipeline import Pipeline
-from latentdiff.study import recipes
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.lab import Lab
+from latentdiff.study.listening import model_of_latents, scenes_to_read
 from latentdiff.study.make import Study
-from latentdiff.study.recipes import TextNumbers
+from latentdiff.study.recipes import FULL_TEXTS, TextNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
 from latentdiff.study.text_edits import SWAPS, Scores, Task, exchanged, score, tasks
-from latentdiff.study.training import pipeline_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +28,8 @@ class Numbers:
     pictures; SDEdit from each of the ``strengths``; ``shown`` pictures in a row.
     """
 
-    counts: tuple[int, int, int] = (20_000, 500, 500)
-    text: TextNumbers = field(default_factory=TextNumbers)
+    counts: tuple[int, int, int] = (200, 200, 500)
+    text: TextNumbers | None = None
     edits: int = 20
     strengths: tuple[float, ...] = (0.4, 0.6, 0.8)
     steps: int = 25
@@ -42,9 +39,8 @@ class Numbers:
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
-    data = lab.data if lab.data.name in SETS else scenes_of(numbers.counts, seed=0)
-    with lab.part("model"):
-        pipeline = pipeline_of(lab, recipes.texts(lab, "scenes", numbers.text, data=data))
+    data = scenes_to_read(lab, numbers.counts)
+    pipeline, where = model_of_latents(lab, numbers.text, data)
     wanted = tasks(numbers.edits)
     with lab.part("prompt-to-prompt"):
         made: dict[str, Tensor] = {}
@@ -57,7 +53,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
             made[f"SDEdit, strength {strength:g}"] = _sdedit(lab, numbers, pipeline, wanted, source, strength)
     scores = {name: {what: score(wanted, source, images, what) for what in SWAPS} for name, images in made.items()}
     pictures = _pictures(lab, numbers, wanted, source, {name: made[name] for name in _few(numbers, made)})
-    sections = [Section("Words exchanged", (Words(ABOUT), *pictures, _table(scores), _balance(lab, scores)))]
+    sections = [Section("Words exchanged", (Words(ABOUT), where, *pictures, _table(scores), _balance(lab, scores)))]
     with lab.part("added and weighted"):
         sections.append(_other_edits(lab, numbers, pipeline))
     with lab.part("real pictures"):
@@ -233,7 +229,7 @@ def _findings(scores: Mapping[str, Mapping[str, Scores]]) -> Iterator[str]:
 
 FULL = Numbers(
     counts=(40_000, 2_000, 2_000),
-    text=replace(TextNumbers(), vae=replace(TextNumbers().vae, steps=3000), steps=40_000, lr=2e-3),
+    text=FULL_TEXTS,
     edits=167,
     strengths=(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     steps=50,

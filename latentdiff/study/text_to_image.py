@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
-from latentdiff.data.load import scenes_of
 from latentdiff.data.scenes import Scene, caption, parse
-from latentdiff.evaluate.alignment import SETS, in_turn, lists, score_list
+from latentdiff.evaluate.alignment import in_turn, lists, score_list
 from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.score import Resampling, Score
 from latentdiff.pipeline import Pipeline
-from latentdiff.study import recipes
 from latentdiff.study.emoji_texts import emoji_section
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.lab import Lab, colour_missing
+from latentdiff.study.listening import model_of_latents, scenes_to_read
 from latentdiff.study.make import Study
-from latentdiff.study.recipes import TextNumbers, VAENumbers
+from latentdiff.study.recipes import FULL_TEXTS, TextNumbers, VAENumbers
 from latentdiff.study.report import Cell, Measured, Picture, Report, Section, Table, Words
-from latentdiff.study.training import pipeline_of
 
 PROMPTS = (
     "a large red seven on a blue background",
@@ -38,8 +36,8 @@ PROMPTS = (
 class Numbers:
     """``counts`` of scenes to train, validate and test; ``drawn`` pictures for each list of captions at each of the ``scales``."""
 
-    counts: tuple[int, int, int] = (20_000, 500, 500)
-    text: TextNumbers = field(default_factory=TextNumbers)
+    counts: tuple[int, int, int] = (200, 200, 500)
+    text: TextNumbers | None = None
     scales: tuple[float, ...] = (1.0, 2.0, 4.0)
     drawn: int = 124
     shown: int = 8
@@ -48,10 +46,9 @@ class Numbers:
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
-    data = lab.data if lab.data.name in SETS else scenes_of(numbers.counts, seed=0)
+    data = scenes_to_read(lab, numbers.counts)
     real = _real(data)
-    with lab.part("model"):
-        pipeline = pipeline_of(lab, recipes.texts(lab, "scenes", numbers.text, data=data))
+    pipeline, where = model_of_latents(lab, numbers.text, data)
     with lab.part("pictures"):
         shown = _shown(lab, numbers, pipeline)
     with lab.part("reading them"):
@@ -59,7 +56,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     best = max(found, key=lambda w: sum(score["all attributes"].value for score in found[w].values()))
     sections = [
         Section("Reading real pictures", (Words(READING), _table("reading", real, "Real pictures of the test set."))),
-        Section("Pictures for texts", (Words(ABOUT), shown)),
+        Section("Pictures for texts", (Words(ABOUT), where, shown)),
         Section(
             "What the pictures show",
             (
@@ -170,7 +167,7 @@ def _findings(real: Mapping[str, Shares], found: Mapping[float, Mapping[str, Sha
 
 FULL = Numbers(
     counts=(40_000, 2_000, 2_000),
-    text=TextNumbers(vae=VAENumbers(latent="4x8x8", steps=3000), steps=40_000, lr=2e-3),
+    text=FULL_TEXTS,
     scales=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
     drawn=496,
     steps=50,

@@ -1,0 +1,48 @@
+"""Trained models that ship with the package, so that there is something to draw with before anything is trained.
+
+Each is a checkpoint folder in ``models/``, with a JSON file of its name beside it that says how it was made.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentdiff.checkpoint import MANIFEST
+
+FOLDER = Path(__file__).with_name("models")
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """``about``: what it draws (title), what it listens to (classes or text), the commands and the hardware that made it, its measured figures."""
+
+    name: str
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def bytes(self) -> int:
+        """The size of its files."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+def shipped_models() -> tuple[Shipped, ...]:
+    """All of them, by name."""
+    files = sorted(FOLDER.glob("*.json"))
+    return tuple(
+        Shipped(file.stem, file.with_suffix(""), json.loads(file.read_text(encoding="utf-8"))) for file in files
+    )
+
+
+def shipped_for(listens: str) -> Shipped | None:
+    """The first that listens to classes or to text."""
+    return next((model for model in shipped_models() if model.about["listens"] == listens), None)
+
+
+def shipped_folder(name: str) -> Path | None:
+    """The checkpoint folder of the model of that name; None where no such model ships with the package."""
+    folder = FOLDER / name
+    return folder if folder.parent == FOLDER and (folder / MANIFEST).is_file() else None

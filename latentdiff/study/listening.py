@@ -1,0 +1,52 @@
+"""The model of a study about texts: the one that ships with the package, or one that the study trains."""
+
+from __future__ import annotations
+
+from latentdiff.data import Dataset
+from latentdiff.data.load import scenes_of
+from latentdiff.errors import InputError
+from latentdiff.evaluate.alignment import SETS
+from latentdiff.pipeline import Pipeline, load
+from latentdiff.shipped import shipped_models
+from latentdiff.study import recipes
+from latentdiff.study.lab import Lab
+from latentdiff.study.recipes import PixelNumbers, TextNumbers
+from latentdiff.study.report import Words
+from latentdiff.study.training import pipeline_of
+
+LATENTS, PIXELS = "scenes", "scenes-pixels"  # of the models in the package
+
+
+def scenes_to_read(lab: Lab, counts: tuple[int, int, int]) -> Dataset:
+    """The data of the study where their captions can be read back, else ``counts`` of scenes."""
+    return lab.data if lab.data.name in SETS else scenes_of(counts, seed=0)
+
+
+def model_of_latents(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
+    """A model that listens to texts, trained by ``numbers`` or (None) of the package, and where it comes from."""
+    if numbers is None:
+        return _shipped(lab, LATENTS)
+    with lab.part("model"):
+        pipeline = pipeline_of(lab, recipes.texts(lab, "scenes", numbers, data=data))
+    return pipeline, _trained(numbers.steps, numbers.batch)
+
+
+def model_of_pixels(lab: Lab, numbers: PixelNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
+    """The same for a model of pixels, which turns and splits as its pictures do."""
+    if numbers is None:
+        return _shipped(lab, PIXELS)
+    with lab.part("model of pixels"):
+        pipeline = pipeline_of(lab, recipes.pixels(lab, "scenes-pixels", numbers, data=data, text=True))
+    return pipeline, _trained(numbers.steps, numbers.batch)
+
+
+def _trained(steps: int, batch: int) -> Words:
+    return Words(f"The model was trained for this page: {steps:,} steps of {batch} pictures.")
+
+
+def _shipped(lab: Lab, name: str) -> tuple[Pipeline, Words]:
+    model = next((each for each in shipped_models() if each.name == name), None)
+    if model is None:
+        raise InputError(f"the model {name} is missing from the package; --budget full trains one")
+    how, where = "; ".join(model.about["commands"]), model.about["hardware"]
+    return load(model.folder).to(lab.device), Words(f"The model is {name} of the package, made by `{how}` ({where}).")
