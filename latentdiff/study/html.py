@@ -32,7 +32,12 @@ figure img { display: block; max-width: 100%; height: auto; }
 figcaption, caption { color: #57606a; font-size: .9rem; line-height: 1.45; text-align: left; max-width: 46rem; }
 figcaption { margin-top: .5rem; }
 caption { caption-side: bottom; padding-top: .5rem; }
-.scroll { overflow-x: auto; }
+/* wide tables reach into the margin; a shadow says that there are columns beyond the edge */
+.scroll { overflow-x: auto; margin-right: min(0px, calc(31rem - 50vw));
+  background: linear-gradient(90deg, #fff 2rem, #fff0) 0 0, linear-gradient(-90deg, #fff 2rem, #fff0) 100% 0,
+    linear-gradient(90deg, #0002, #0000) 0 0, linear-gradient(-90deg, #0002, #0000) 100% 0;
+  background-repeat: no-repeat; background-size: 3rem 100%, 3rem 100%, .75rem 100%, .75rem 100%;
+  background-attachment: local, local, scroll, scroll; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; margin: 1.25rem 0; }
 th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 thead th { border-bottom: 2px solid var(--ink); vertical-align: bottom; white-space: normal; }
