@@ -116,7 +116,11 @@ class Tokenizer:
 
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than a row."""
-        return sum(len(self.split(word)) for word in words(text)) > self.length - 2
+        return self.needs(text) > self.length
+
+    def needs(self, text: str) -> int:
+        """The length of a row that holds a whole text, with its start and its end."""
+        return 2 + sum(len(self.split(word)) for word in words(text))
 
     def dump(self) -> dict[str, Any]:
         """As JSON; :meth:`parse` reads it."""

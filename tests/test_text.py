@@ -17,7 +17,7 @@ from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split
 from latentdiff.errors import InputError
 from latentdiff.evaluate.sampling import draw_samples
-from latentdiff.nn import build
+from latentdiff.nn import UNetConfig, build
 from latentdiff.tokenizer import END, PAD, START
 from latentdiff.train.denoiser import DenoiserTask
 from latentdiff.train.setup import denoiser_config_of, tokenizer_of
@@ -55,6 +55,23 @@ def task_of(captions: tuple[str, ...], **options: object) -> DenoiserTask:
     codec, tokenizer = IdentityCodec((1, 8, 8)), tokenizer_of(settings, data)
     network = build(denoiser_config_of(settings, data, codec, tokenizer))
     return DenoiserTask(settings, data, codec, network, torch.device("cpu"), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("captions", "length"),
+    [
+        (("a disc",) * 12, 8),  # the least
+        ((*["a disc"] * 11, "one two three four five six seven eight nine"), 11),  # what the longest needs
+        ((*["a disc"] * 11, " ".join(["disc"] * 50)), 32),  # the most
+    ],
+)
+def test_a_text_is_as_long_as_the_longest_caption_needs(captions: tuple[str, ...], length: int) -> None:
+    captions = captions * 3  # words that come more often than once become one piece
+    task = task_of(captions, text_length=None)
+    assert task.tokenizer is not None and task.tokenizer.length == length
+    assert task_of(captions, text_length=9).tokenizer.length == 9  # type: ignore[union-attr]
+    config = task.network.config
+    assert isinstance(config, UNetConfig) and config.text is not None and config.text.length == length
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])

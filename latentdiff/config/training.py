@@ -108,7 +108,13 @@ class TrainDenoiser(DataOptions, LoopOptions):
     vocabulary: int = Field(
         1024, ge=64, le=65_536, description="word pieces of the tokenizer that --text learns from the captions"
     )
-    text_length: int = Field(32, ge=4, le=1024, description="word pieces of a text, the rest is cut off; with --text")
+    text_length: int | None = Field(
+        None,
+        ge=4,
+        le=1024,
+        description="word pieces of a text, the rest is cut off; with --text (default: what the longest caption needs, from 8 to "
+        "32; 32 of a frozen encoder)",
+    )
     prediction: Prediction = Field("v", description="what the network predicts")
     variance: Variance = Field(
         "fixed", description="learned: also learn the reverse variance (hybrid loss of Nichol & Dhariwal)"
@@ -147,7 +153,7 @@ class TrainDenoiser(DataOptions, LoopOptions):
             raise ValueError(f"--pixel-scale is for models of pixels (--pixel), got {self.pixel_scale:g} without it")
         if self.text and self.network not in ("auto", "unet"):
             raise ValueError(f"--text needs a network that listens to texts: --network unet, got {self.network}")
-        if not self.text and (self.text_encoder, self.vocabulary, self.text_length) != ("own", 1024, 32):
+        if not self.text and (self.text_encoder, self.vocabulary, self.text_length) != ("own", 1024, None):
             raise ValueError(
                 "--text-encoder, --vocabulary and --text-length are of models that listen to texts, got them without --text"
             )

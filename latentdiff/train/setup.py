@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from latentdiff.codec import Codec
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
@@ -18,6 +20,8 @@ from latentdiff.nn import (
     vae_config,
 )
 from latentdiff.tokenizer import Listener, Tokenizer, train_tokenizer
+
+TEXT_LENGTHS = (8, 32)  # word pieces of a text: at least and at most, unless told otherwise
 
 
 def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
@@ -47,8 +51,12 @@ def tokenizer_of(options: TrainDenoiser, data: Dataset) -> Listener | None:
         return None
     check_captions(data)
     if options.text_encoder != "own":
-        return load_encoder(options.text_encoder, length=options.text_length)
-    return train_tokenizer(data.train.captions or (), vocabulary=options.vocabulary, length=options.text_length)
+        return load_encoder(options.text_encoder, length=options.text_length or TEXT_LENGTHS[1])
+    captions = data.train.captions or ()
+    tokenizer = train_tokenizer(captions, vocabulary=options.vocabulary)
+    low, high = TEXT_LENGTHS
+    fitting = max(low, min(high, max(tokenizer.needs(caption) for caption in set(captions))))
+    return replace(tokenizer, length=options.text_length or fitting)
 
 
 def denoiser_config_of(
