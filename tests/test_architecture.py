@@ -26,7 +26,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     8: ("components",),
     9: ("ask", "picture", "plots", "batching"),
     10: ("pipeline", "cold"),
-    11: ("train", "bench", "edit"),
+    11: ("train", "bench", "edit", "compat"),
     12: ("evaluate",),
     13: ("study",),
     14: ("cli",),
@@ -55,6 +55,7 @@ KNOWS_ONLY = {  # tighter than the layers
     "step": {"ops", "denoise", "random", "schedule"},
     "mix": {"bands", "denoise", "views"},
     "sample": {"denoise", "random", "schedule", "step"},
+    "compat": {"ops"},
     "solve": {"degrade", "denoise", "operators", "random", "schedule", "step"},
 }
 NO_ROOMS = {"__version__", "_C"}  # a constant, and the kernels where they were built

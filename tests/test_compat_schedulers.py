@@ -1,0 +1,321 @@
+"""FusedDDIMScheduler and FusedDDPMScheduler against the stock classes of diffusers, over the whole grid of their options."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+diffusers = pytest.importorskip("diffusers")
+
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel  # noqa: E402
+
+from latentdiff import ops  # noqa: E402
+from latentdiff.compat.diffusers import FusedDDIMScheduler, FusedDDPMScheduler  # noqa: E402
+
+SHAPE = (2, 3, 4, 4)
+# Largest difference, as a share of the largest number. diffusers computes its coefficients in float32: 1 - alpha-bar loses digits, 1 / alpha reaches 157, and
+# what is left for the direction with eta = 1 near T is the root of a difference (1e-4; elsewhere within 3e-5, mostly 1e-6). The stock class rounds
+# half-precision at every operation: it is compared in float64 with ours, which rounds once.
+CLOSE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
+HALF = (torch.bfloat16, torch.float16)
+KINDS = ("epsilon", "sample", "v_prediction")
+SPACINGS = ("leading", "trailing", "linspace")
+SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
+CLIPS: tuple[dict[str, Any], ...] = (
+    {"clip_sample": False},
+    {"clip_sample": True, "clip_sample_range": 0.7},
+    {"clip_sample": False, "thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 2.0},
+)
+
+
+def normal(seed: int, dtype: torch.dtype, *, channels: int = SHAPE[1]) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn((SHAPE[0], channels, *SHAPE[2:]), generator=generator, dtype=torch.float64).to(dtype)
+
+
+def assert_same(found: Tensor, wanted: Tensor, dtype: torch.dtype, what: object) -> None:
+    """Equal but for rounding, wherever the stock class gives a number (it takes the root of what rounding made negative)."""
+    assert found.dtype == dtype and found.shape == wanted.shape, what
+    a, b = found.double(), wanted.double()
+    finite = b.abs() <= torch.finfo(dtype).max  # not NaN either
+    if finite.any():
+        scale = max(1.0, float(b[finite].abs().max()))
+        assert float((a - b)[finite].abs().max()) <= CLOSE[dtype] * scale, what
+
+
+def places(timesteps: Tensor) -> list[Tensor]:
+    """The first, one in the middle and the last."""
+    return [timesteps[k] for k in sorted({0, len(timesteps) // 2, len(timesteps) - 1})]
+
+
+class Counted:
+    """Counts calls of a function."""
+
+    def __init__(self, function: Any) -> None:
+        self.function, self.calls = function, 0
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self.calls += 1
+        return self.function(*arguments, **named)
+
+
+@pytest.fixture
+def same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same normals whatever the type: those that generators give differ with it."""
+
+    def drawn(shape: Any, dtype: torch.dtype, **_: Any) -> Tensor:
+        return normal(99, torch.bfloat16).to(dtype)
+
+    for module in ("diffusers.schedulers.scheduling_dd{}m", "latentdiff.compat.diffusers.dd{}m"):
+        for letter in "ip":
+            monkeypatch.setattr(module.format(letter) + ".randn_tensor", drawn)
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
+    """How often the fused step was used."""
+    counted = Counted(ops.step_x0)
+    monkeypatch.setattr(ops, "step_x0", counted)
+    yield counted
+
+
+def compared(stock: Any, fused: Any, dtype: torch.dtype, options: dict[str, Any], *, channels: int = SHAPE[1]) -> int:
+    """Steps of both from the same samples, outputs and generators; returns how many tensors were compared."""
+    done = 0
+    for k, t in enumerate(places(stock.timesteps)):
+        x, out = normal(k, dtype), normal(10 + k, dtype, channels=channels)
+        wide = torch.float64 if dtype in HALF else dtype
+        if dtype in HALF and stock.alphas_cumprod[t] == 0 and stock.config.prediction_type == "epsilon":
+            continue  # left to the stock class
+        answers = [stock.step(out.to(wide), t, x.to(wide), **options), fused.step(out, t, x, **options)]
+        for name in ("prev_sample", "pred_original_sample"):
+            assert_same(getattr(answers[1], name), getattr(answers[0], name), dtype, (stock.config, options, t, name))
+            done += 1
+    return done
+
+
+DTYPES = [
+    pytest.param(dtype, marks=() if dtype == torch.float32 else pytest.mark.slow, id=str(dtype)) for dtype in CLOSE
+]
+
+
+@pytest.mark.usefixtures("same_noise")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_ddim_is_that_of_diffusers(kind: str, dtype: torch.dtype, kernels: Counted) -> None:
+    compared_in_all = 0
+    for spacing, schedule, zero_snr, clip, steps, one in itertools.product(
+        SPACINGS, SCHEDULES, (False, True), CLIPS, (1, 7, 50), (True, False)
+    ):
+        values = {"prediction_type": kind, "timestep_spacing": spacing, "beta_schedule": schedule}
+        values |= {"rescale_betas_zero_snr": zero_snr, "set_alpha_to_one": one, **clip}
+        if spacing == "leading":
+            values["steps_offset"] = int(one)
+        stock, fused = DDIMScheduler(**values), FusedDDIMScheduler(**values)
+        stock.set_timesteps(steps)
+        fused.set_timesteps(steps)
+        for eta, clipped in ((0.0, False), (0.0, True), (0.6, False), (1.0, True)):
+            options = {"eta": eta, "use_clipped_model_output": clipped}
+            compared_in_all += compared(stock, fused, dtype, options)
+    assert compared_in_all >= 5000
+    # a level without signal read through epsilon is left to the stock class, all else is not
+    assert kernels.calls >= (0.6 if kind == "epsilon" else 1) * compared_in_all / 2
+
+
+@pytest.mark.usefixtures("same_noise")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "variance",
+    [
+        "fixed_small",
+        "learned_range",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("fixed_small_log", "fixed_large", "fixed_large_log", "learned")
+        ),
+    ],
+)
+def test_ddpm_is_that_of_diffusers(variance: str, kind: str, dtype: torch.dtype, kernels: Counted) -> None:
+    compared_in_all, learned = 0, variance.startswith("learned")
+    if variance == "fixed_large_log" and dtype in HALF:
+        pytest.skip("left to the stock class")
+    for spacing, schedule, zero_snr, clip, steps in itertools.product(
+        SPACINGS, (*SCHEDULES, "sigmoid"), (False, True), CLIPS, (None, 1, 7, 50)
+    ):
+        values = {"prediction_type": kind, "timestep_spacing": spacing, "beta_schedule": schedule}
+        values |= {"rescale_betas_zero_snr": zero_snr, "variance_type": variance, **clip}
+        stock, fused = DDPMScheduler(**values), FusedDDPMScheduler(**values)
+        if steps is not None:
+            stock.set_timesteps(steps)
+            fused.set_timesteps(steps)
+        compared_in_all += compared(stock, fused, dtype, {}, channels=6 if learned else 3)
+    assert compared_in_all >= 1200
+    if variance == "fixed_large_log":
+        assert kernels.calls == 0  # NaN in the stock class
+    else:
+        assert kernels.calls >= (0.6 if kind == "epsilon" else 1) * compared_in_all / 2
+
+
+@pytest.mark.usefixtures("same_noise")
+def test_custom_timesteps_are_followed() -> None:
+    stock, fused = DDPMScheduler(), FusedDDPMScheduler()
+    for scheduler in (stock, fused):
+        scheduler.set_timesteps(timesteps=[900, 500, 499, 3])
+    assert compared(stock, fused, torch.float32, {}) == 6
+    fused.set_timesteps(10)  # what was kept for the old timesteps is not used for the new ones
+    stock.set_timesteps(10)
+    assert compared(stock, fused, torch.float32, {}) == 6
+
+
+@pytest.mark.usefixtures("same_noise")
+def test_the_step_before_depends_on_the_number_of_steps() -> None:
+    stock, fused = DDIMScheduler(), FusedDDIMScheduler()
+    for steps in (10, 20, 10, 50):
+        stock.set_timesteps(steps)
+        fused.set_timesteps(steps)
+        assert compared(stock, fused, torch.float32, {"eta": 1.0}) == 6
+
+
+@pytest.mark.parametrize("pair", [(DDIMScheduler, FusedDDIMScheduler), (DDPMScheduler, FusedDDPMScheduler)])
+@pytest.mark.parametrize("dtype", CLOSE, ids=str)
+def test_noising_is_that_of_diffusers(pair: tuple[Any, Any], dtype: torch.dtype) -> None:
+    for schedule, zero_snr in itertools.product(SCHEDULES, (False, True)):
+        stock, fused = (each(beta_schedule=schedule, rescale_betas_zero_snr=zero_snr) for each in pair)
+        x, z = normal(1, dtype), normal(2, dtype)
+        for timesteps in (torch.tensor([0, 999]), torch.tensor([500, 20]), torch.tensor([7]), torch.tensor(30)):
+            for name in ("add_noise", "get_velocity"):
+                wide = torch.float64 if dtype in HALF else dtype
+                found = getattr(fused, name)(x, z, timesteps)
+                wanted = getattr(stock, name)(x.to(wide), z.to(wide), timesteps)
+                assert_same(found, wanted, dtype, (schedule, zero_snr, timesteps, name))
+
+
+def test_given_noise_is_used_and_generators_are_drawn_from_as_in_the_stock_class() -> None:
+    stock, fused = DDIMScheduler(), FusedDDIMScheduler()
+    stock.set_timesteps(5)
+    fused.set_timesteps(5)
+    x, out, z = (normal(seed, torch.float32) for seed in range(3))
+    answers = [each.step(out, 600, x, eta=1.0, variance_noise=z).prev_sample for each in (stock, fused)]
+    assert_same(answers[1], answers[0], torch.float32, "noise")
+    with pytest.raises(ValueError, match="Cannot pass both generator and variance_noise"):
+        fused.step(out, 600, x, eta=1.0, variance_noise=z, generator=torch.Generator())
+    for classes, options in (
+        ((DDIMScheduler, FusedDDIMScheduler), {"eta": 0.5}),
+        ((DDPMScheduler, FusedDDPMScheduler), {}),
+    ):
+        states = []
+        for cls in classes:
+            scheduler, generator = cls(), torch.Generator().manual_seed(0)
+            scheduler.set_timesteps(5)
+            for t in scheduler.timesteps:
+                scheduler.step(out, t, x, generator=generator, **options)
+            states.append(generator.get_state())
+        assert torch.equal(*states)
+
+
+def test_what_is_wrong_gets_the_error_of_the_stock_class() -> None:
+    x = normal(0, torch.float32)
+    with pytest.raises(ValueError, match="Number of inference steps is 'None'"):
+        FusedDDIMScheduler().step(x, 5, x)
+    for cls in (FusedDDIMScheduler, FusedDDPMScheduler):
+        scheduler = cls(prediction_type="velocity")
+        scheduler.set_timesteps(5)
+        with pytest.raises(ValueError, match="prediction_type given as velocity must be one of"):
+            scheduler.step(x, 0, x)
+
+
+def test_tensors_that_the_kernels_do_not_take_go_to_the_stock_class(kernels: Counted) -> None:
+    stock, fused = DDIMScheduler(), FusedDDIMScheduler()
+    stock.set_timesteps(5)
+    fused.set_timesteps(5)
+    x, out = normal(0, torch.float32), normal(1, torch.float16)
+    a, b = (each.step(out, 600, x).prev_sample for each in (stock, fused))
+    assert a.dtype == b.dtype and torch.equal(a, b) and kernels.calls == 0
+
+
+def test_gradients_flow_as_in_the_stock_class() -> None:
+    found = []
+    for cls in (DDIMScheduler, FusedDDIMScheduler):
+        scheduler = cls(prediction_type="v_prediction")
+        scheduler.set_timesteps(5)
+        x, out = normal(0, torch.float32).requires_grad_(), normal(1, torch.float32).requires_grad_()
+        answer = scheduler.step(out, 600, x)
+        (answer.prev_sample.square().sum() + answer.pred_original_sample.sum()).backward()
+        assert x.grad is not None and out.grad is not None
+        found.append((x.grad, out.grad))
+    for ours, theirs in zip(found[1], found[0], strict=True):
+        assert_same(ours, theirs, torch.float32, "gradient")
+
+
+def tiny_unet() -> Any:
+    torch.manual_seed(0)
+    return UNet2DModel(
+        sample_size=8,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "pair"),
+    [(DDIMPipeline, (DDIMScheduler, FusedDDIMScheduler)), (DDPMPipeline, (DDPMScheduler, FusedDDPMScheduler))],
+)
+def test_a_pipeline_draws_the_same_images_with_them(pipeline: Any, pair: tuple[Any, Any], kernels: Counted) -> None:
+    """DDIMPipeline replaces the scheduler that it is given by a stock one: it is set afterwards, and the kernels did run."""
+    unet, images, calls = tiny_unet(), [], []
+    for cls in pair:
+        pipe = pipeline(unet=unet, scheduler=pair[0]())
+        pipe.scheduler = cls.from_config(pipe.scheduler.config)
+        pipe.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(0)
+        images.append(pipe(batch_size=2, num_inference_steps=8, generator=generator, output_type="np").images)
+        calls.append(kernels.calls)
+    assert calls == [0, 8]
+    assert abs(images[0] - images[1]).max() < 2e-5 and images[0].std() > 0.05
+
+
+@pytest.mark.parametrize("cls", [FusedDDIMScheduler, FusedDDPMScheduler])
+def test_they_are_saved_loaded_copied_and_exchanged(cls: Any, tmp_path: Path) -> None:
+    scheduler = cls(beta_schedule="scaled_linear", prediction_type="v_prediction", timestep_spacing="trailing")
+    scheduler.save_pretrained(tmp_path)
+    again = cls.from_pretrained(tmp_path)
+    assert type(again) is cls
+    assert {k: v for k, v in again.config.items() if k[0] != "_"} == {
+        k: v for k, v in scheduler.config.items() if k[0] != "_"
+    }
+    stock = cls.__mro__[2]
+    assert stock in (DDIMScheduler, DDPMScheduler)
+    other = stock.from_pretrained(tmp_path)  # who has no latentdiff reads it, too
+    assert other.config.timestep_spacing == "trailing"
+    assert set(scheduler.compatibles) >= set(other.compatibles) - {stock}
+    assert type(diffusers.EulerDiscreteScheduler.from_config(scheduler.config)).__name__ == "EulerDiscreteScheduler"
+    x = normal(0, torch.float32)
+    scheduler.set_timesteps(5)
+    wanted = scheduler.step(x, scheduler.timesteps[1], x, generator=torch.Generator().manual_seed(0)).prev_sample
+    for copied in (copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))):
+        found = copied.step(x, copied.timesteps[1], x, generator=torch.Generator().manual_seed(0)).prev_sample
+        assert torch.equal(found, wanted)
+
+
+def test_a_saved_pipeline_finds_the_scheduler_again(tmp_path: Path, kernels: Counted) -> None:
+    pipe = DDPMPipeline(unet=tiny_unet(), scheduler=FusedDDPMScheduler())
+    pipe.save_pretrained(tmp_path)
+    again = DDPMPipeline.from_pretrained(tmp_path)
+    assert type(again.scheduler) is FusedDDPMScheduler
+    again.set_progress_bar_config(disable=True)
+    again(batch_size=1, num_inference_steps=3, output_type="np")
+    assert kernels.calls == 3
