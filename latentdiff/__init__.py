@@ -79,18 +79,15 @@ _HOME = {
     "start": "sample",
     "to_float": "data",
     "to_uint8": "data",
+    # no public names, as diffusers is an extra: its pipelines look here for the first two, and for what they are a kind of
+    "FusedDDIMScheduler": "compat.diffusers",
+    "FusedDDPMScheduler": "compat.diffusers",
+    "SchedulerMixin": "compat.diffusers",
 }
-
-
-# Pipelines that older diffusers saved with the first two look for them here, and for what they are a kind of; not public
-# names, as diffusers is an extra.
-_FOR_DIFFUSERS = ("FusedDDIMScheduler", "FusedDDPMScheduler", "SchedulerMixin")
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module on first use; AttributeError for any other name."""
-    if name in _FOR_DIFFUSERS:
-        return getattr(import_module(f"{__name__}.compat.diffusers"), name)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
