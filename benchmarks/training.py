@@ -25,8 +25,8 @@ from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, batch_indices, load_dataset
 from latentdiff.nn import build, mlp_config, unet_config, vae_config
 from latentdiff.train.backward import backward
+from latentdiff.train.batches import workers_of
 from latentdiff.train.denoiser import DenoiserTask
-from latentdiff.train.loop import workers_of
 from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask

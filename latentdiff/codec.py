@@ -6,6 +6,7 @@ The identity codec makes the same tools do pixel-space diffusion.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -124,6 +125,19 @@ class StatisticsAccumulator:
     def __init__(self, channels: int) -> None:
         self._count = 0
         self._sum, self._square, self._variance = (torch.zeros(channels, dtype=torch.float64) for _ in range(3))
+
+    @property
+    def values(self) -> list[float]:
+        """Everything counted: the values of several processes add up to those of one that saw all."""
+        return [self._count, *torch.cat([self._sum, self._square, self._variance]).tolist()]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> StatisticsAccumulator:
+        """From :attr:`values`."""
+        found = cls((len(values) - 1) // 3)
+        found._count = int(values[0])
+        found._sum, found._square, found._variance = torch.tensor(values[1:], dtype=torch.float64).chunk(3)
+        return found
 
     def add(self, posterior: Posterior) -> None:
         mean = posterior.mean.double().cpu().transpose(0, 1).flatten(1)  # [C, B * positions]

@@ -15,7 +15,7 @@ MAX_LINES = 300
 # docs/design.md shows the same list. A module imports from lower layers; rooms of one layer may use each other in one
 # direction. The package's own __init__ (a lazy front) and __main__ stand above all.
 LAYERS: dict[int, tuple[str, ...]] = {
-    0: ("errors", "workers"),
+    0: ("errors", "workers", "ranks"),
     1: ("config", "nn", "device", "draw", "constant", "classes", "tokenizer"),
     2: ("ops", "random", "data", "metrics", "features", "encoder"),
     3: ("schedule", "predict", "operators", "views"),
@@ -35,6 +35,7 @@ LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 KNOWS_ONLY = {  # tighter than the layers
     "errors": set(),
     "workers": set(),
+    "ranks": set(),
     "nn": {"errors"},
     "ops": {"errors"},
     "data": {"errors", "draw"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -16,14 +17,20 @@ from latentdiff.train.budget import Budget
 PLAIN_SECONDS = 10.0  # between plain lines
 
 
+# Of several processes that torchrun started one speaks; errors are told by whoever has one.
+SILENT = "WORLD_SIZE" in os.environ and os.environ.get("RANK", "0") != "0"
+
+
 def note(message: str) -> None:
     """One line on stderr."""
-    click.echo(message, err=True)
+    if not SILENT:
+        click.echo(message, err=True)
 
 
 def result(values: Mapping[str, Any], *, as_json: bool, text: str) -> None:
     """The result of a command on stdout: ``values`` as one JSON object, or ``text`` for people."""
-    click.echo(json.dumps(values, default=str) if as_json else text)
+    if not SILENT:
+        click.echo(json.dumps(values, default=str) if as_json else text)
 
 
 class TrainingBar:
@@ -38,7 +45,7 @@ class TrainingBar:
     def start(self, budget: Budget, step: int) -> None:
         self._first, self._begun, self._said = step, time.monotonic(), time.monotonic()
         note(f"training for {budget}" + (f", from step {step}" if step else ""))
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not SILENT:
             self._bar, self._task = _rich_bar("training", "{task.fields[values]}")
 
     def step(self, step: int, progress: float, values: Mapping[str, float]) -> None:
@@ -67,7 +74,7 @@ class SamplingBar:
         self._task: Any = None
 
     def __enter__(self) -> SamplingBar:
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not SILENT:
             self._bar, self._task = _rich_bar(self._title, "")
         return self
 

@@ -49,7 +49,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
 
     options, resume = training.resumed("denoiser", options, place, training.given_options(ctx, options))
     training.prepare(options)
-    device = resolve_device(options.device)
+    ranks, device = training.together(resolve_device(options.device))
     data = training.read_data(options)
     codec = _codec(options, place, data, resume)
     tokenizer = _tokenizer(options, place, data, resume)
@@ -58,8 +58,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     if dry_run:
         click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
         return 0
-    run = training.new_run("denoiser", place, resume)
-    outcome = training.train(task, options, run, data, device, resume)
+    run = training.new_run("denoiser", place, resume, ranks)
+    outcome = training.train(task, options, run, data, device, resume, ranks)
     lines = {"validation": f"loss {outcome.diagnosis['val_loss']:.4f}"} if outcome.diagnosis else {}
     lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
     lines["next"] = f"latentdiff sample --run {outcome.run}"

@@ -44,7 +44,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
 
     options, resume = training.resumed("vae", options, place, training.given_options(ctx, options))
     training.prepare(options)
-    device = resolve_device(options.device)
+    ranks, device = training.together(resolve_device(options.device))
     data = training.read_data(options)
     config = vae_config_of(options, data)
     network: VAE = build_network(config, seed=options.seed)
@@ -62,8 +62,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     if dry_run:
         click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
         return 0
-    run = training.new_run("vae", place, resume)
-    outcome = training.train(task, options, run, data, device, resume)
+    run = training.new_run("vae", place, resume, ranks)
+    outcome = training.train(task, options, run, data, device, resume, ranks)
     diagnosis, lines = outcome.diagnosis, {}
     if diagnosis:
         lines = {

@@ -19,8 +19,10 @@ from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
+from latentdiff.ranks import Ranks, joined
 from latentdiff.runs import Run, locate
-from latentdiff.train.loop import Outcome, Trainer, check_batch
+from latentdiff.train.batches import check_batch
+from latentdiff.train.loop import Outcome, Trainer
 from latentdiff.train.state import load_progress
 from latentdiff.train.task import Task
 
@@ -40,6 +42,7 @@ FREE_ON_RESUME = {  # what may differ when a run is resumed, because it does not
     "data_root",
     "device",
     "threads",
+    "workers",
 }
 
 
@@ -80,10 +83,22 @@ def given_options(ctx: click.Context, options: LoopOptions) -> set[str]:
     return {name for name in type(options).model_fields if ctx.get_parameter_source(name) not in (default, None)}
 
 
-def new_run(kind: str, place: RunOptions, resume: Checkpoint | None) -> Run:
-    """The folder of this training; a new run must not have the name of an old one."""
+def together(device: torch.device) -> tuple[Ranks, torch.device]:
+    """The processes of this command, until it ends, and what this one computes on."""
+    ranks = click.get_current_context().with_resource(joined(device))
+    if ranks.count > 1:
+        note(f"{ranks.count} processes share every batch")
+    return ranks, device if ranks.count == 1 else ranks.device
+
+
+def new_run(kind: str, place: RunOptions, resume: Checkpoint | None, ranks: Ranks) -> Run:
+    """The folder of this training; a new run must not have the name of an old one. The first process chooses for all."""
     if resume is not None:
         return Run(resume.folder.parent)
+    return Run(Path(ranks.text_of_first(str(_folder(kind, place)) if ranks.first else "")))
+
+
+def _folder(kind: str, place: RunOptions) -> Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = Path(place.runs) / (place.name or f"{stamp}-{kind}")
     if Run(folder).checkpoints():
@@ -92,7 +107,7 @@ def new_run(kind: str, place: RunOptions, resume: Checkpoint | None) -> Run:
         folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file()
     ):
         raise InputError(f"{folder}: exists already and is not a run; choose another --name")
-    return Run(folder)  # a run that died before its first checkpoint starts anew under its name
+    return folder  # a run that died before its first checkpoint starts anew under its name
 
 
 def read_data(options: DataOptions) -> Dataset:
@@ -144,12 +159,17 @@ def parameters(network: nn.Module) -> int:
 
 
 def train(
-    task: Task, options: LoopOptions, run: Run, data: Dataset, device: torch.device, resume: Checkpoint | None
+    task: Task,
+    options: LoopOptions,
+    run: Run,
+    data: Dataset,
+    device: torch.device,
+    resume: Checkpoint | None,
+    ranks: Ranks,
 ) -> Outcome:
     """Train with a progress bar; the options are kept readable in config.yaml."""
-    trainer = Trainer(
-        task, options, run, data=data.fingerprint(), device=device, reporter=TrainingBar(task.batch), resume=resume
-    )
+    bar, known = TrainingBar(task.batch), data.fingerprint()
+    trainer = Trainer(task, options, run, data=known, device=device, reporter=bar, resume=resume, ranks=ranks)
     if resume is not None and trainer.finished:
         note(f"{run.folder} is finished already, at step {trainer.step}; a larger budget continues it")
         return Outcome(run.folder, resume.folder, trainer.step, 0.0, 0.0, None)
@@ -157,7 +177,8 @@ def train(
     text = yaml.safe_dump(
         {command: {k: v for k, v in options.model_dump(mode="json").items() if v is not None}}, sort_keys=False
     )
-    (run.folder / CONFIG).write_text(text, encoding="utf-8")
+    if ranks.first:
+        (run.folder / CONFIG).write_text(text, encoding="utf-8")
     return trainer.train()
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from latentdiff.ranks import Ranks
 from latentdiff.workers import Workers
 
 Part = tuple[Tensor, Tensor]
@@ -43,6 +46,36 @@ def backward(network: nn.Module, loss: Loss, part: Part, workers: Workers, *, sh
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
     return means
+
+
+class Together:
+    """The loss of a network that several processes train, each on its share: gradients are averaged over all of them on the way back.
+
+    torch's DistributedDataParallel around the loss instead of the network, so that a task may call any part of that.
+    """
+
+    def __init__(
+        self, network: nn.Module, loss: Callable[[int, Tensor, Tensor], Mapping[str, Tensor]], ranks: Ranks
+    ) -> None:
+        devices = [ranks.device] if ranks.device.type == "cuda" else None
+        self._module = DistributedDataParallel(_Loss(network, loss), device_ids=devices)
+
+    def __call__(self, step: int, part: Part, *, last: bool) -> Mapping[str, Tensor]:
+        """The loss of a part; gradients are exchanged with the ``last`` part of a batch."""
+        with nullcontext() if last else self._module.no_sync():
+            found: Mapping[str, Tensor] = self._module(step, *part)
+            return found
+
+
+class _Loss(nn.Module):
+    """A task's loss as a module whose parameters are the network's."""
+
+    def __init__(self, network: nn.Module, loss: Callable[[int, Tensor, Tensor], Mapping[str, Tensor]]) -> None:
+        super().__init__()
+        self.network, self._loss = network, loss
+
+    def forward(self, step: int, positions: Tensor, indices: Tensor) -> Mapping[str, Tensor]:
+        return self._loss(step, positions, indices)
 
 
 class _Piece(NamedTuple):

@@ -17,6 +17,7 @@ from latentdiff.data import Dataset, to_float
 from latentdiff.degrade import make_degradation
 from latentdiff.denoise import timestep
 from latentdiff.picture import image_grid, save_image
+from latentdiff.ranks import ALONE, Ranks
 from latentdiff.train.images import CHUNK, Images
 from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
@@ -82,7 +83,7 @@ class ColdTask:
         rows = [x0.cpu(), degraded.cpu(), model.one_step(degraded, self.config.T), restored, made]
         save_image(image_grid(torch.cat(rows).clamp(-1, 1), columns=len(x0)), path)
 
-    def finish(self, network: nn.Module) -> dict[str, Any]:
+    def finish(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         return {}
 
     def save(self, writer: Writer, network: nn.Module) -> None:

@@ -27,6 +27,7 @@ from latentdiff.picture import class_columns, image_grid, save_image
 from latentdiff.pipeline import Pipeline
 from latentdiff.predict import target, to_x0
 from latentdiff.random import Key
+from latentdiff.ranks import ALONE, Ranks
 from latentdiff.schedule import make_schedule
 from latentdiff.tokenizer import Listener
 from latentdiff.train.images import CHUNK, Images, data_key
@@ -212,7 +213,7 @@ class DenoiserTask:
         images = pipeline.sample(64, sampler="ddim", steps=steps, label=labels, seed=0)
         save_image(image_grid(images, columns=class_columns(64, self.num_classes)), path)
 
-    def finish(self, network: nn.Module) -> dict[str, Any]:
+    def finish(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         return {}
 
     def save(self, writer: Writer, network: nn.Module) -> None:

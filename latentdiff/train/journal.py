@@ -14,7 +14,11 @@ from latentdiff.errors import InputError
 class Journal:
     """Appends one JSON object a line; a resumed run first cuts what was written after its checkpoint."""
 
-    def __init__(self, path: Path, *, keep_to: int | None = None, tensorboard: bool = False) -> None:
+    def __init__(self, path: Path | None, *, keep_to: int | None = None, tensorboard: bool = False) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self._file, self._board = None, None
+        if path is None:  # for nobody to read
+            return
         self._board = _summary_writer(path.parent / "tensorboard", keep_to) if tensorboard else None
         entries = read_log(path) if keep_to is not None else []
         self.entries = [entry for entry in entries if entry["step"] <= (keep_to or 0)]
@@ -27,14 +31,16 @@ class Journal:
         """Record ``values`` at ``step`` and flush."""
         entry = {"step": step, **values}
         self.entries.append(entry)
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        if self._file is not None:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,15 +18,17 @@ from latentdiff.data import batch_indices
 from latentdiff.ema import EMA
 from latentdiff.errors import InputError
 from latentdiff.plots import save_loss_curve
+from latentdiff.ranks import ALONE, Ranks
 from latentdiff.runs import Run
-from latentdiff.train.backward import Part, backward
+from latentdiff.train.backward import Part, Together, backward
+from latentdiff.train.batches import check_batch, workers_of
 from latentdiff.train.budget import Budget, Stopwatch, learning_rate
+from latentdiff.train.consensus import Agreed, agree, lost
 from latentdiff.train.interrupt import Interrupt
 from latentdiff.train.journal import Journal
 from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.state import Progress, load_progress, load_state, save_state
 from latentdiff.train.task import Task
-from latentdiff.workers import Workers
 
 
 class Diverged(InputError):
@@ -66,10 +69,11 @@ class Trainer:
         device: torch.device,
         reporter: Reporter,
         resume: Checkpoint | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.task, self.options, self.run, self.device, self.reporter = task, options, run, device, reporter
-        self._data = data
-        check_batch(task, options)
+        self._data, self.ranks = data, ranks
+        check_batch(task, options, ranks)
         if resume is not None:
             _check_newest(resume, run)
         task.network.to(device)
@@ -82,13 +86,15 @@ class Trainer:
         self.step, self._first, self._elapsed_before = 0, 0, 0.0
         self._window: dict[str, float] = {}  # sums over the steps since the last line of the log
         self._window_steps = 0
-        run.folder.mkdir(parents=True, exist_ok=True)
-        remove_temporaries(run.folder)
+        if ranks.first:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(run.folder)
         self._resumed_from, self._finished = resume, False
         if resume is not None:
             self._restore(resume)
         self.budget = Budget.of(options, size=task.size, batch=task.batch, default_steps=task.default_steps)
-        self.workers = workers_of(task, options, device)
+        self.workers = workers_of(task, options, device, ranks)
+        self._together = Together(task.network, self._losses, ranks) if ranks.count > 1 else None
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written; InputError if it saw other images."""
@@ -113,45 +119,67 @@ class Trainer:
 
         A signal leaves no time for samples: only a training that ends by its budget draws them last.
         """
-        task, options = self.task, self.options
-        journal = Journal(
-            self.run.log, keep_to=self.step if self._resumed_from else None, tensorboard=options.tensorboard
-        )
+        task = self.task
+        journal = self._journal()
         watch = Stopwatch(self._elapsed_before)
         self.reporter.start(self.budget, self.step)
         try:
             with Interrupt() as interrupt:
-                while interrupt.signum is None and self.budget.progress(self.step, watch.elapsed) < 1:
-                    self._update(journal, watch)
-                    if self.step % options.validate_every == 0:
-                        journal.write(self.step, task.validate(self.ema.module))
-                    if self.step % options.sample_every == 0:
-                        self._pictures(journal)
-                    if self.step % options.save_every == 0:
-                        self._save(watch)
+                agreed = Agreed(watch.elapsed, interrupt.signum)
+                while agreed.signum is None and self.budget.progress(self.step, agreed.elapsed) < 1:
+                    agreed = self._update(journal, watch, interrupt, agreed)
+                    self._regular(journal, watch)
+                    if self.ranks.count == 1:  # one alone need not wait for the next step to know
+                        agreed = Agreed(watch.elapsed, interrupt.signum)
                 seconds = watch.elapsed - self._elapsed_before
-                diagnosis = {} if interrupt.signum is not None else self._finish(journal)
-                checkpoint = self._save(watch, finished=interrupt.signum is None)
-                if interrupt.signum is None:
+                signum = agreed.signum
+                diagnosis = {} if signum is not None else self._finish(journal)
+                checkpoint = self._save(watch, finished=signum is None)
+                if signum is None:
                     self._pictures(journal)
-                else:
+                elif self.ranks.first:
                     save_loss_curve(journal.entries, self.run.folder / "loss.png")
         finally:
             self.reporter.stop()
             self.workers.close()
             journal.close()
         rate = (self.step - self._first) * task.batch / max(seconds, 1e-9)
-        return Outcome(self.run.folder, checkpoint, self.step, watch.elapsed, rate, interrupt.signum, diagnosis)
+        return Outcome(self.run.folder, checkpoint, self.step, watch.elapsed, rate, signum, diagnosis)
 
-    def _update(self, journal: Journal, watch: Stopwatch) -> None:
-        """One optimizer step on the batch that (seed, step) names."""
+    def _journal(self) -> Journal:
+        """The log; processes other than the first keep theirs to themselves."""
+        if not self.ranks.first:
+            return Journal(None)
+        keep_to = self.step if self._resumed_from else None
+        return Journal(self.run.log, keep_to=keep_to, tensorboard=self.options.tensorboard)
+
+    def _regular(self, journal: Journal, watch: Stopwatch) -> None:
+        """What is due every so many steps; the first process does it, the others wait for it at the next step."""
+        if not self.ranks.first:
+            return
+        if self.step % self.options.validate_every == 0:
+            journal.write(self.step, self.task.validate(self.ema.module))
+        if self.step % self.options.sample_every == 0:
+            self._pictures(journal)
+        if self.step % self.options.save_every == 0:
+            self._save(watch)
+
+    def _update(self, journal: Journal, watch: Stopwatch, interrupt: Interrupt, agreed: Agreed) -> Agreed:
+        """One optimizer step on the batch that (seed, step) names; returns what all processes hold for true after it."""
         task, options = self.task, self.options
-        progress = self.budget.progress(self.step, watch.elapsed)
+        progress = self.budget.progress(self.step, agreed.elapsed)
         rate = learning_rate(options, task.peak_lr, self.step, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        values = self._backward()
+        try:
+            values, agreed = agree(self.ranks, self._backward(), Agreed(watch.elapsed, interrupt.signum))
+        except RuntimeError as error:
+            if self.ranks.count == 1:
+                raise
+            if self.ranks.first and self.step > self._first:
+                self._save(watch)  # the weights are those of the last step that all have made
+            raise lost(error, self.ranks, self.run, self.step) from None
         norm = torch.nn.utils.clip_grad_norm_(task.network.parameters(), options.clip_grad)
         values["grad_norm"] = float(norm)
         for name, value in values.items():
@@ -161,7 +189,8 @@ class Trainer:
         self.ema.update(task.network)
         self.step += 1
         self._log(journal, values, rate, watch)
-        self.reporter.step(self.step, self.budget.progress(self.step, watch.elapsed), values)
+        self.reporter.step(self.step, self.budget.progress(self.step, agreed.elapsed), values)
+        return agreed
 
     def _backward(self) -> dict[str, float]:
         """Gradients of the batch, part by part; returns the mean of every logged value."""
@@ -169,15 +198,22 @@ class Trainer:
         positions = torch.arange(self.step * task.batch, (self.step + 1) * task.batch)
         indices = batch_indices(task.size, batch=task.batch, step=self.step, seed=self.options.seed)
 
-        def loss(part: Part) -> dict[str, Tensor]:
-            mean, extra = task.loss(self.step, *part)
-            return {"loss": mean, **extra}
-
         parts, sums = self.options.accumulate, dict[str, float]()
-        for part in zip(positions.chunk(parts), indices.chunk(parts), strict=True):
-            for name, value in backward(task.network, loss, part, self.workers, share=1 / parts).items():
+        for k, part in enumerate(zip(positions.chunk(parts), indices.chunk(parts), strict=True)):
+            mine = self.ranks.share(len(part[0]))
+            loss = partial(self._loss, last=k == parts - 1)
+            own = part[0][mine], part[1][mine]
+            for name, value in backward(task.network, loss, own, self.workers, share=1 / parts).items():
                 sums[name] = sums.get(name, 0.0) + value / parts
         return sums
+
+    def _loss(self, part: Part, *, last: bool) -> Mapping[str, Tensor]:
+        """The loss of a part of this process's batch; with the ``last`` one the gradients of all processes are averaged."""
+        return self._losses(self.step, *part) if self._together is None else self._together(self.step, part, last=last)
+
+    def _losses(self, step: int, positions: Tensor, indices: Tensor) -> Mapping[str, Tensor]:
+        mean, extra = self.task.loss(step, positions, indices)
+        return {"loss": mean, **extra}
 
     def _log(self, journal: Journal, values: Mapping[str, float], rate: float, watch: Stopwatch) -> None:
         for name, value in values.items():
@@ -197,13 +233,18 @@ class Trainer:
 
     def _finish(self, journal: Journal) -> dict[str, Any]:
         """Close with a validation and the task's diagnosis."""
+        if not self.ranks.first:
+            self.task.finish(self.ema.module, self.ranks)
+            return {}
         values = self.task.validate(self.ema.module)
         if not any(entry["step"] == self.step and "val_loss" in entry for entry in journal.entries):
             journal.write(self.step, values)
-        return {**values, **self.task.finish(self.ema.module)}
+        return {**values, **self.task.finish(self.ema.module, self.ranks)}
 
     def _save(self, watch: Stopwatch, *, finished: bool = False) -> Path:
         folder = self.run.checkpoint_folder(self.step)
+        if not self.ranks.first:
+            return folder
         progress = Progress(
             kind=self.task.kind,
             step=self.step,
@@ -222,24 +263,10 @@ class Trainer:
         return folder
 
     def _pictures(self, journal: Journal) -> None:
+        if not self.ranks.first:
+            return
         save_loss_curve(journal.entries, self.run.folder / "loss.png")
         self.task.picture(self.ema.module, self.run.folder / f"samples-{self.step:08d}.png")
-
-
-def check_batch(task: Task, options: LoopOptions) -> None:
-    """InputError unless the batch (which may be the network's default) splits into --accumulate parts."""
-    if task.batch % options.accumulate:
-        raise InputError(f"batch must be a multiple of accumulate, got {task.batch} and {options.accumulate}")
-
-
-def workers_of(task: Task, options: LoopOptions, device: torch.device) -> Workers:
-    """Who computes a part of a batch; InputError for more workers than it has images."""
-    part = task.batch // options.accumulate
-    if options.workers is None:
-        return Workers.suited(part, device)
-    if options.workers > part:
-        raise InputError(f"workers must be at most the {part} images that are computed at once, got {options.workers}")
-    return Workers(options.workers)
 
 
 def _check_newest(resume: Checkpoint, run: Run) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from latentdiff.checkpoint import Writer
+from latentdiff.ranks import ALONE, Ranks
 
 
 class Task(Protocol):
@@ -34,8 +35,8 @@ class Task(Protocol):
         """Save a grid that shows how well ``network`` does."""
         ...
 
-    def finish(self, network: nn.Module) -> dict[str, Any]:
-        """Called once when the budget is spent, before the last checkpoint; returns the closing diagnosis."""
+    def finish(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
+        """Called once in every process when the budget is spent, before the last checkpoint; returns the closing diagnosis."""
         ...
 
     def save(self, writer: Writer, network: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from latentdiff.features import (
 from latentdiff.nn import VAE, Posterior
 from latentdiff.picture import pair_grid, save_image
 from latentdiff.random import Key
+from latentdiff.ranks import ALONE, Ranks
 from latentdiff.train.images import CHUNK, Images, data_key
 from latentdiff.train.precision import autocast
 
@@ -152,9 +154,9 @@ class VAETask:
             total["val_psnr"] += float((-10 * torch.log10(mse.clamp_min(1e-10))).double().sum())
         return {name: value / len(self.val) for name, value in total.items()}
 
-    def _posteriors(self, network: VAE, split: Split) -> Iterator[tuple[int, Tensor, Posterior]]:
-        """(index of the first, images, posterior) in chunks over a split, without augmentation."""
-        for first in range(0, len(split), CHUNK):
+    def _posteriors(self, network: VAE, split: Split, ranks: Ranks = ALONE) -> Iterator[tuple[int, Tensor, Posterior]]:
+        """(index of the first, images, posterior) in chunks over a split, without augmentation; each process sees its own."""
+        for first in range(CHUNK * ranks.rank, len(split), CHUNK * ranks.count):
             x = self.images.place(split.images[first : first + CHUNK])
             yield first, x, network.encode(x)
 
@@ -167,18 +169,20 @@ class VAETask:
         save_image(pair_grid(x.cpu(), copies.cpu()), path)
 
     @torch.no_grad()
-    def finish(self, network: nn.Module) -> dict[str, Any]:
+    def finish(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         """Measure the latent statistics and the units' activity over the training set; diagnose collapse."""
         assert isinstance(network, VAE)
-        channels = network.config.latent[0]
-        accumulator = StatisticsAccumulator(channels)
-        means = []
-        for _, _, posterior in self._posteriors(network, self.images.split):
+        accumulator, units = StatisticsAccumulator(network.config.latent[0]), math.prod(network.config.latent)
+        sums = torch.zeros(2, units, dtype=torch.float64)  # of every unit's mean and its square
+        for _, _, posterior in self._posteriors(network, self.images.split, ranks):
             accumulator.add(posterior)
-            means.append(posterior.mean.flatten(1).cpu())
-        self._statistics = accumulator.result()
-        variance = torch.cat(means).double().var(0, correction=0)
-        active, units = int((variance > ACTIVE).sum()), variance.numel()
+            means = posterior.mean.flatten(1).double().cpu()
+            sums += torch.stack([means.sum(0), means.square().sum(0)])
+        every = torch.tensor(ranks.sums([*accumulator.values, *sums.flatten().tolist()]), dtype=torch.float64)
+        of_channels, of_units = every.split([len(accumulator.values), 2 * units])
+        self._statistics = StatisticsAccumulator.of(of_channels.tolist()).result()
+        mean, square = of_units.view(2, units) / self.size
+        active = int((square - mean.square() > ACTIVE).sum())
         return {
             "active_units": active,
             "latent_units": units,

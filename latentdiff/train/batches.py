@@ -1,0 +1,35 @@
+"""Who computes which part of a batch: processes, and workers in one of them."""
+
+from __future__ import annotations
+
+import torch
+
+from latentdiff.config.loop import LoopOptions
+from latentdiff.errors import InputError
+from latentdiff.ranks import ALONE, Ranks
+from latentdiff.train.task import Task
+from latentdiff.workers import Workers
+
+
+def check_batch(task: Task, options: LoopOptions, ranks: Ranks = ALONE) -> None:
+    """InputError unless the batch (which may be the network's default) splits into --accumulate parts, and these evenly among processes."""
+    if task.batch % options.accumulate:
+        raise InputError(f"batch must be a multiple of accumulate, got {task.batch} and {options.accumulate}")
+    if task.batch // options.accumulate % ranks.count:
+        raise InputError(
+            f"batch / accumulate must be a multiple of the {ranks.count} processes, got {task.batch} / {options.accumulate}"
+        )
+
+
+def workers_of(task: Task, options: LoopOptions, device: torch.device, ranks: Ranks = ALONE) -> Workers:
+    """Who computes a part of a batch; InputError for more workers than it has images, or beside other processes."""
+    part = task.batch // options.accumulate
+    if ranks.count > 1:
+        if options.workers not in (None, 1):
+            raise InputError(f"workers are for one process, got {options.workers} in each of {ranks.count}")
+        return Workers(1)
+    if options.workers is None:
+        return Workers.suited(part, device)
+    if options.workers > part:
+        raise InputError(f"workers must be at most the {part} images that are computed at once, got {options.workers}")
+    return Workers(options.workers)

@@ -1,0 +1,40 @@
+"""What the processes of a training tell each other at every step, and what happens when one of them is gone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from latentdiff.errors import InputError
+from latentdiff.ranks import Ranks
+from latentdiff.runs import Run
+
+
+class Agreed(NamedTuple):
+    """What all processes of a training hold for true: the seconds of training, and the signal that ends it."""
+
+    elapsed: float
+    signum: int | None
+
+
+class Lost(InputError):
+    """Another process of the training is gone."""
+
+
+def agree(ranks: Ranks, values: Mapping[str, float], own: Agreed) -> tuple[dict[str, float], Agreed]:
+    """The means over all processes, the clock of the first one, and a signal that any of them got."""
+    if ranks.count == 1:
+        return dict(values), own
+    clock = own.elapsed if ranks.first else 0.0
+    *sums, elapsed, signum = ranks.sums([*values.values(), clock, max(0, own.signum or 0)])
+    means = {name: total / ranks.count for name, total in zip(values, sums, strict=True)}
+    return means, Agreed(elapsed, own.signum or (signal.SIGTERM if signum else None))
+
+
+def lost(error: RuntimeError, ranks: Ranks, run: Run, step: int) -> Lost:
+    """What to raise for an error of the exchange."""
+    kept = run.checkpoints()
+    where = f"--resume {run.folder} goes on from {kept[-1].name}" if kept else "no checkpoint had been written yet"
+    reason = " ".join(str(error).split())[:160]
+    return Lost(f"lost another process of {ranks.count} after step {step} ({reason}); {where}")

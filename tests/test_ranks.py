@@ -1,0 +1,191 @@
+"""Several processes train one model: the same data, the same losses and weights as one process, and a clear end when one is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import run_cli
+
+from latentdiff.codec import StatisticsAccumulator
+from latentdiff.errors import InputError
+from latentdiff.nn import Posterior
+from latentdiff.ranks import ALONE, Ranks
+from latentdiff.runs import locate
+
+ROOT = Path(__file__).parents[1]
+COMMON = "--data tiny.npz --batch 16 --bf16 off --threads 1 --log-every 1 --runs runs"
+VAE = f"train-vae --latent 4 --width 8 --depth 0 --warmup 2 {COMMON}"
+DENOISER = f"train-denoiser --vae runs/vae --width 16 --depth 1 --T 20 --warmup 2 {COMMON}"
+PIXELS = f"train-denoiser --pixel --width 16 --depth 1 --T 20 --warmup 2 {COMMON}"
+
+
+def torchrun(command: str, cwd: Path, *, processes: int = 2) -> subprocess.Popen[str]:
+    """`torchrun --nproc-per-node N -m latentdiff COMMAND`, on a free port of this machine."""
+    words = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--rdzv-backend",
+        "c10d",
+    ]
+    words += ["--rdzv-endpoint", "localhost:0", "-m", "latentdiff", *command.split()]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return subprocess.Popen(
+        words,
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finished(process: subprocess.Popen[str], seconds: float = 200) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def losses(run: Path) -> list[float]:
+    return [entry["loss"] for entry in log(run) if "loss" in entry]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
+    """A folder with tiny.npz and the trainings of one process."""
+    path = tmp_path_factory.mktemp("ranks")
+    (path / "tiny.npz").write_bytes((tiny_folder / "tiny.npz").read_bytes())
+    for command, name in ((VAE, "vae"), (DENOISER, "denoiser"), (PIXELS, "pixels")):
+        code, _, err = run_cli(f"{command} --steps 10 --name {name}", cwd=path)
+        assert code == 0, err
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "more"),
+    [
+        (VAE, "vae", ""),
+        pytest.param(DENOISER, "denoiser", "--accumulate 2", marks=pytest.mark.slow),
+        pytest.param(PIXELS, "pixels", "", marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_learn_what_one_learns(folder: Path, command: str, name: str, more: str) -> None:
+    code, out, err = finished(torchrun(f"{command} {more} --steps 10 --name {name}-two --json", folder))
+    assert code == 0, err
+    answer = json.loads(out)  # one process speaks
+    assert answer["run"] == f"runs/{name}-two" and answer["steps"] == 10
+    assert "2 processes share every batch" in err and err.count("training for 10 steps") == 1
+    one, two = losses(folder / "runs" / name), losses(folder / "runs" / f"{name}-two")
+    assert len(one) == len(two) == 10
+    assert two == pytest.approx(one, rel=1e-5, abs=1e-6)
+    entries = [entry for entry in log(folder / "runs" / f"{name}-two") if "grad_norm" in entry]
+    assert [entry["grad_norm"] for entry in entries] == pytest.approx(
+        [entry["grad_norm"] for entry in log(folder / "runs" / name) if "grad_norm" in entry], rel=1e-3
+    )
+    locate(folder / "runs" / f"{name}-two").verify()
+    code, _, err = run_cli(f"inspect runs/{name}-two", cwd=folder)
+    assert code == 0, err
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_where_two_stopped(folder: Path) -> None:
+    code, _, err = finished(torchrun(f"{DENOISER} --steps 6 --decay constant --name half", folder))
+    assert code == 0, err
+    code, _, err = run_cli("train-denoiser --resume runs/half --steps 10", cwd=folder)
+    assert code == 0, err
+    code, _, err = run_cli(f"{DENOISER} --steps 10 --decay constant --name whole", cwd=folder)
+    assert code == 0, err
+    assert losses(folder / "runs" / "half") == pytest.approx(losses(folder / "runs" / "whole"), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_batch_that_does_not_divide_is_refused(folder: Path) -> None:
+    code, _, err = finished(torchrun(f"{VAE.replace('--batch 16', '--batch 15')} --steps 2 --name odd", folder))
+    assert code != 0 and "batch / accumulate must be a multiple of the 2 processes, got 15 / 1" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_losing_a_process_ends_the_others_with_a_message_and_a_checkpoint(folder: Path, killed: int) -> None:
+    name = f"lost-{killed}"
+    process = torchrun(f"{VAE} --steps 1000000 --save-every 5 --name {name}", folder)
+    run, deadline = folder / "runs" / name, time.monotonic() + 120
+    while not list(run.glob("checkpoint-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    pids = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    victim = next(pid for pid in pids if f"RANK={killed}\0" in Path(f"/proc/{pid}/environ").read_text())
+    os.kill(victim, signal.SIGKILL)
+    code, _, err = finished(process)
+    assert code != 0
+    assert "lost another process of 2 after step" in err and f"--resume runs/{name} goes on from checkpoint-" in err
+    assert "Traceback (most recent call last)" not in err.split("error: lost")[0].split("training for")[1]
+    locate(run).verify()
+    step = int(locate(run).folder.name.split("-")[1])
+    code, _, err = run_cli(f"train-vae --resume runs/{name} --steps {step + 3}", cwd=folder)
+    assert code == 0, err
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_saves_and_ends(folder: Path) -> None:
+    process = torchrun(f"{VAE} --steps 1000000 --save-every 5 --name stopped", folder)
+    run, deadline = folder / "runs" / "stopped", time.monotonic() + 120
+    while not list(run.glob("checkpoint-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGTERM)
+    code, _, _ = finished(process)
+    assert code != 0
+    locate(run).verify()
+
+
+# one process
+
+
+def test_shares_are_whole_and_even() -> None:
+    for n, count in ((16, 2), (7, 3), (2, 5), (0, 2)):
+        parts = [list(range(n)[Ranks(rank, count).share(n)]) for rank in range(count)]
+        assert sum(parts, []) == list(range(n))  # noqa: RUF017
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_one_process_agrees_with_itself() -> None:
+    assert ALONE.first and ALONE.sums([1.5, 2]) == [1.5, 2] and ALONE.text_of_first("a") == "a"
+    assert ALONE.gathered(torch.ones(2))[0].tolist() == [1, 1]
+
+
+def test_statistics_of_parts_add_up() -> None:
+    torch.manual_seed(0)
+    posteriors = [Posterior(torch.randn(n, 3, 2, 2), torch.randn(n, 3, 2, 2)) for n in (4, 7)]
+    every, parts = StatisticsAccumulator(3), []
+    for posterior in posteriors:
+        every.add(posterior)
+        part = StatisticsAccumulator(3)
+        part.add(posterior)
+        parts.append(part.values)
+    together = StatisticsAccumulator.of([sum(pair) for pair in zip(*parts, strict=True)]).result()
+    assert torch.equal(together.mean, every.result().mean) and torch.equal(together.std, every.result().std)
+
+
+def test_workers_and_processes_do_not_mix() -> None:
+    from test_train_loop import make_task
+
+    from latentdiff.train.batches import check_batch, workers_of
+
+    task = make_task(batch=8, workers=2)
+    with pytest.raises(InputError, match="workers are for one process, got 2 in each of 2"):
+        workers_of(task, task.options, torch.device("cpu"), Ranks(0, 2))
+    check_batch(task, task.options, Ranks(0, 4))
