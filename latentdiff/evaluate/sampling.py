@@ -12,9 +12,11 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
+from latentdiff.frames import of_parts
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import start
+from latentdiff.workers import Workers
 
 
 def draw_samples(
@@ -31,22 +33,27 @@ def draw_samples(
 
     ``labels`` int64 [n] for a conditional model, ``texts`` for one that listens to texts, which are taken in turn.
 
-    The network sees them in chunks that the image shape alone decides, so that the samples are the same to the bit on
-    every machine memory. Settings as in `latentdiff sample`.
+    The network sees them in chunks that the image shape alone decides, each by one worker, so that the samples are the same to
+    the bit whatever the memory. Settings as in `latentdiff sample`.
     """
     if n < 1:
         raise InputError(f"expected a number of images of 1 or more, got {n}")
     if labels is not None and len(labels) != n:
         raise InputError(f"expected one label for each of {n} images, got {len(labels)}")
     key, shape = Key.of(seed, n, device=pipeline.device), pipeline.codec.latent_shape
-    drawn = torch.empty(n, *pipeline.codec.image_shape, dtype=torch.uint8)
-    for part in chunks(n, pipeline.codec.image_shape):
+    parts = list(chunks(n, pipeline.codec.image_shape))
+    told = of_parts(progress, len(parts))
+
+    def drawn(k: int) -> Tensor:
+        part = parts[k]
         mine = key[part]
         label: Labels = None if labels is None else labels[part].tolist()
         if texts:
             label = [texts[k % len(texts)] for k in range(n)[part]]
         images = pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine))
-        drawn[part] = to_uint8(images)
-        if progress is not None:
-            progress(min(part.stop, n), n)
-    return drawn
+        if (tell := told[k]) is not None:
+            tell(1, 1)
+        return to_uint8(images)
+
+    with Workers.suited(n, pipeline.device) as workers:
+        return torch.cat(workers.map(drawn, range(len(parts))))
