@@ -242,6 +242,57 @@ def test_tensors_that_the_kernels_do_not_take_go_to_the_stock_class(kernels: Cou
     assert a.dtype == b.dtype and torch.equal(a, b) and kernels.calls == 0
 
 
+@pytest.mark.parametrize("pair", [(DDIMScheduler, FusedDDIMScheduler), (DDPMScheduler, FusedDDPMScheduler)])
+@pytest.mark.parametrize("betas", [(0.1, 2.0), (0.5, 1.5), (0.0, 0.02)])
+def test_betas_that_make_no_sense_give_what_the_stock_class_gives(
+    pair: tuple[Any, Any], betas: tuple[float, float]
+) -> None:
+    x, out, found = normal(0, torch.float32), normal(1, torch.float32), []
+    for cls in pair:
+        scheduler = cls(beta_start=betas[0], beta_end=betas[1], num_train_timesteps=20)
+        scheduler.set_timesteps(4)
+        generators = [torch.Generator().manual_seed(0) for _ in scheduler.timesteps]
+        found.append(
+            [
+                scheduler.step(out, t, x, generator=g).prev_sample
+                for t, g in zip(scheduler.timesteps, generators, strict=True)
+            ]
+        )
+    for stock, fused in zip(*found, strict=True):
+        assert_same(fused, stock, torch.float32, betas)
+
+
+# Loops of diffusers' own tests, by the numbers that stand there (tests/schedulers/test_scheduler_ddim.py and test_scheduler_ddpm.py)
+DDIM_SUMS = (
+    ({}, 172.0067),
+    ({"prediction_type": "v_prediction"}, 52.5302),
+    ({"set_alpha_to_one": True, "beta_start": 0.01}, 149.8295),
+    ({"set_alpha_to_one": False, "beta_start": 0.01}, 149.0784),
+)
+
+
+def ramp() -> Tensor:
+    """Numbers from 0 to 1 in a batch of four."""
+    return (torch.arange(768).reshape(3, 8, 8, 4) / 768).permute(3, 0, 1, 2)
+
+
+@pytest.mark.parametrize(("options", "total"), DDIM_SUMS)
+def test_a_loop_of_ddim_ends_at_the_sum_that_diffusers_expects(options: dict[str, Any], total: float) -> None:
+    scheduler, x = FusedDDIMScheduler(**options), ramp()
+    scheduler.set_timesteps(10)
+    for t in scheduler.timesteps:
+        x = scheduler.step(x * t / (t + 1), t, x, 0.0).prev_sample
+    assert float(x.abs().sum()) == pytest.approx(total, abs=1e-2)
+
+
+@pytest.mark.parametrize(("kind", "total"), [("epsilon", 258.9606), ("v_prediction", 202.0296)])
+def test_a_loop_of_ddpm_ends_at_the_sum_that_diffusers_expects(kind: str, total: float) -> None:
+    scheduler, x, generator = FusedDDPMScheduler(prediction_type=kind), ramp(), torch.manual_seed(0)
+    for t in reversed(range(1000)):
+        x = scheduler.step(x * t / (t + 1), t, x, generator=generator).prev_sample
+    assert float(x.abs().sum()) == pytest.approx(total, abs=1e-2)
+
+
 def test_gradients_flow_as_in_the_stock_class() -> None:
     found = []
     for cls in (DDIMScheduler, FusedDDIMScheduler):

@@ -48,7 +48,7 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
             )
         t = self._index(timestep)
         here, there = self._levels_of(t)
-        if not self._known(here):
+        if not self._known(here, there):
             return self._stock(
                 model_output, t, sample, eta, use_clipped_model_output, generator, variance_noise, return_dict
             )
@@ -82,12 +82,12 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
         alphas = self._on_host("alphas_cumprod")
         return Level.of(alphas[t]), Level.of(alphas[before] if before >= 0 else float(self.final_alpha_cumprod))
 
-    def _known(self, here: Level) -> bool:
+    def _known(self, here: Level, there: Level) -> bool:
         """Whether x_0 and eps can be read out of the model's output at a level."""
         kind = self.config.prediction_type
         if kind not in ("epsilon", "sample", "v_prediction"):
             return False  # the stock class says so
-        return here.sigma > 0 and (here.alpha > 0 or kind != "epsilon")
+        return here.sigma > 0 and there.alpha > 0 and (here.alpha > 0 or (here.alpha == 0 and kind != "epsilon"))
 
     def _row(self, here: Level, there: Level, eta: float, clipped: bool) -> list[float]:
         """(k, m, c, p, q.., r..) of the move; with thresholding the first of two outputs is x_0 itself."""

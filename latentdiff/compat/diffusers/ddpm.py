@@ -83,8 +83,8 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
             return False  # the stock class says so
         if (self.custom_timesteps or self.num_inference_steps) and t not in self._on_host("timesteps"):
             return False
-        alpha_bar = self._on_host("alphas_cumprod")[t]
-        return alpha_bar < 1 and (alpha_bar > 0 or kind != "epsilon")
+        here, there = self._levels_of(t)
+        return here.sigma > 0 and there.alpha > 0 and (here.alpha > 0 or (here.alpha == 0 and kind != "epsilon"))
 
     def _deviation(self, t: int, spread: Tensor) -> Tensor:
         """The standard deviation that the network has learned (Nichol and Dhariwal 2021, eq. 15)."""

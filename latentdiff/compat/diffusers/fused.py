@@ -26,8 +26,10 @@ class Level:
 
     @classmethod
     def of(cls, alpha_bar: float) -> Level:
-        """From the cumulative product of alphas."""
-        return cls(math.sqrt(alpha_bar), math.sqrt(max(0.0, 1 - alpha_bar)))
+        """From the cumulative product of alphas; NaN where that is no share of a variance (betas above 1)."""
+        if not 0 <= alpha_bar <= 1:
+            return cls(math.nan, math.nan)
+        return cls(math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar))
 
 
 def to_x0(prediction: str, t: Level) -> tuple[float, float]:
