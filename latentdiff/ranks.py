@@ -47,6 +47,17 @@ class Ranks:
         distributed.all_gather(found, tensor.to(self.device).contiguous())
         return found
 
+    def rows(self, own: Tensor, n: int) -> Tensor:
+        """The rows of all processes, [n, ...] on the CPU, from those of each one's :meth:`share` of n."""
+        if self.count == 1:
+            return own
+        most = -(-n // self.count)
+        padded = torch.zeros(most, *own.shape[1:], dtype=own.dtype)
+        padded[: len(own)] = own
+        parts = self.gathered(padded)
+        lengths = [len(range(n)[Ranks(rank, self.count).share(n)]) for rank in range(self.count)]
+        return torch.cat([part[:length].cpu() for part, length in zip(parts, lengths, strict=True)])
+
     def text_of_first(self, text: str) -> str:
         """What the first process has, for all."""
         if self.count == 1:

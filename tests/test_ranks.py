@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import run_cli
@@ -29,7 +30,7 @@ PIXELS = f"train-denoiser --pixel --width 16 --depth 1 --T 20 --warmup 2 {COMMON
 
 
 def torchrun(command: str, cwd: Path, *, processes: int = 2) -> subprocess.Popen[str]:
-    """`torchrun --nproc-per-node N -m latentdiff COMMAND`, on a free port of this machine."""
+    """`torchrun --nproc-per-node N -m latentdiff -- COMMAND`, on a free port of this machine; torchrun has a --run-path of its own."""
     words = [
         sys.executable,
         "-m",
@@ -39,7 +40,7 @@ def torchrun(command: str, cwd: Path, *, processes: int = 2) -> subprocess.Popen
         "--rdzv-backend",
         "c10d",
     ]
-    words += ["--rdzv-endpoint", "localhost:0", "-m", "latentdiff", *command.split()]
+    words += ["--rdzv-endpoint", "localhost:0", "-m", "latentdiff", "--", *command.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen(
         words,
@@ -189,3 +190,19 @@ def test_workers_and_processes_do_not_mix() -> None:
     with pytest.raises(InputError, match="workers are for one process, got 2 in each of 2"):
         workers_of(task, task.options, torch.device("cpu"), Ranks(0, 2))
     check_batch(task, task.options, Ranks(0, 4))
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_images_of_one(folder: Path) -> None:
+    draw = "sample --run runs/denoiser -n 11 --steps 5 --eta 1 --seed 4 --label 1"
+    code, _, err = run_cli(f"{draw} --out one.npz", cwd=folder)
+    assert code == 0, err
+    code, out, err = finished(torchrun(f"{draw} --out two.npz --json", folder))
+    assert code == 0, err
+    assert json.loads(out)["n"] == 11 and "2 processes share the images" in err
+    with np.load(folder / "one.npz") as one, np.load(folder / "two.npz") as two:
+        assert one["images"].std() > 1
+        assert np.abs(one["images"].astype(int) - two["images"].astype(int)).max() <= 1  # a rounding of 1e-5
+        assert np.array_equal(one["labels"], two["labels"])
+    code, _, err = finished(torchrun(f"{draw} --interpolate 9 --out no.png", folder))
+    assert code != 0 and "2 processes share plain samples" in err

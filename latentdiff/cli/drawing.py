@@ -14,6 +14,7 @@ from latentdiff.picture import class_columns, image_grid, save_gif, save_image, 
 from latentdiff.pipeline import Pipeline
 from latentdiff.plots import save_panels, save_trajectory
 from latentdiff.random import Key
+from latentdiff.ranks import ALONE, Ranks
 
 SHOWN = 64  # images in a trajectory, at most
 
@@ -38,17 +39,20 @@ def columns(pipeline: Pipeline, request: Request) -> int | None:
     return request.columns or (class_columns(request.n, classes) if in_turn else None)
 
 
-def plain(pipeline: Pipeline, request: Request, settings: Sampling) -> Tensor:
-    """Image k from seed + k."""
+def plain(pipeline: Pipeline, request: Request, settings: Sampling, ranks: Ranks = ALONE) -> Tensor:
+    """Image k from seed + k; each process draws its share, and all get all of them."""
+    mine = ranks.share(request.n)
+    rows = range(request.n)[mine]
     with SamplingBar(settings.sampler) as bar:
-        return pipeline.sample(
-            request.n,
+        images = pipeline.sample(
+            len(rows),
             **settings.model_dump(),
-            label=request.labels,
-            seed=request.seed,
+            label=None if request.labels is None else request.labels[mine],
+            seed=request.seed + rows.start,
             batch=request.batch,
             progress=bar.update,
         )
+    return ranks.rows(images, request.n)
 
 
 def interpolated(pipeline: Pipeline, request: Request, settings: Sampling, other: int) -> Tensor:

@@ -130,11 +130,20 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     from latentdiff.cli import drawing
     from latentdiff.cli.model import find_denoiser, load_checked
+    from latentdiff.cli.processes import together
     from latentdiff.cli.report import note, result
+    from latentdiff.device import resolve_device
     from latentdiff.picture import check_place
 
+    ranks, device = together(resolve_device(values["device"]), "the images")
+    if ranks.count > min(
+        values["n"], 1 if len(counts) > 1 or interpolate is not None or trajectory is not None else values["n"]
+    ):
+        raise InputError(
+            f"{ranks.count} processes share plain samples: expected as many images and neither several --steps, --interpolate nor --trajectory"
+        )
     checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts))
-    pipeline = load_checked(checkpoint, prediction=values["prediction"], device=values["device"], dtype=values["dtype"])
+    pipeline = load_checked(checkpoint, prediction=values["prediction"], device=str(device), dtype=values["dtype"])
     check_asked(pipeline, texts=prompts, label=values["label"])
     one = interpolate is not None
     labels = (
@@ -157,7 +166,9 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         images = drawing.interpolated(pipeline, request, settings[0], interpolate)
         drawing.write(images, request, columns=request.columns or min(request.n, 16))
     else:
-        images = drawing.plain(pipeline, request, settings[0])
+        images = drawing.plain(pipeline, request, settings[0], ranks)
+        if not ranks.first:
+            return 0
         drawing.write(images, request, columns=drawing.columns(pipeline, request))
     if trajectory is not None:
         drawing.trajectory(pipeline, request, settings[0], trajectory, values["frames"])

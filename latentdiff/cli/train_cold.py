@@ -31,6 +31,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, place = build(TrainCold, values), build(RunOptions, values)
 
     from latentdiff.cli import training
+    from latentdiff.cli.processes import together
     from latentdiff.cold import cold_from
     from latentdiff.components import config_of
     from latentdiff.device import resolve_device
@@ -42,7 +43,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
 
     options, resume = training.resumed("cold", options, place, training.given_options(ctx, options))
     training.prepare(options)
-    ranks, device = training.together(resolve_device(options.device))
+    ranks, device = together(resolve_device(options.device), "every batch")
     data = training.read_data(options)
     config = cold_config_of(options, data)
     network = build_network(config, seed=options.seed)

@@ -44,12 +44,13 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, place = build(TrainDenoiser, values), build(RunOptions, values)
 
     from latentdiff.cli import training
+    from latentdiff.cli.processes import together
     from latentdiff.device import resolve_device
     from latentdiff.train.denoiser import DenoiserTask
 
     options, resume = training.resumed("denoiser", options, place, training.given_options(ctx, options))
     training.prepare(options)
-    ranks, device = training.together(resolve_device(options.device))
+    ranks, device = together(resolve_device(options.device), "every batch")
     data = training.read_data(options)
     codec = _codec(options, place, data, resume)
     tokenizer = _tokenizer(options, place, data, resume)

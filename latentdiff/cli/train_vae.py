@@ -32,6 +32,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, place = build(TrainVAE, values), build(RunOptions, values)
 
     from latentdiff.cli import training
+    from latentdiff.cli.processes import together
     from latentdiff.cli.report import note
     from latentdiff.components import load_vae
     from latentdiff.device import resolve_device
@@ -44,7 +45,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
 
     options, resume = training.resumed("vae", options, place, training.given_options(ctx, options))
     training.prepare(options)
-    ranks, device = training.together(resolve_device(options.device))
+    ranks, device = together(resolve_device(options.device), "every batch")
     data = training.read_data(options)
     config = vae_config_of(options, data)
     network: VAE = build_network(config, seed=options.seed)

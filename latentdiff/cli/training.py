@@ -19,7 +19,7 @@ from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
-from latentdiff.ranks import Ranks, joined
+from latentdiff.ranks import Ranks
 from latentdiff.runs import Run, locate
 from latentdiff.train.batches import check_batch
 from latentdiff.train.loop import Outcome, Trainer
@@ -81,14 +81,6 @@ def given_options(ctx: click.Context, options: LoopOptions) -> set[str]:
     """Names of the options that the user set, on the command line or in a --config file."""
     default = click.core.ParameterSource.DEFAULT
     return {name for name in type(options).model_fields if ctx.get_parameter_source(name) not in (default, None)}
-
-
-def together(device: torch.device) -> tuple[Ranks, torch.device]:
-    """The processes of this command, until it ends, and what this one computes on."""
-    ranks = click.get_current_context().with_resource(joined(device))
-    if ranks.count > 1:
-        note(f"{ranks.count} processes share every batch")
-    return ranks, device if ranks.count == 1 else ranks.device
 
 
 def new_run(kind: str, place: RunOptions, resume: Checkpoint | None, ranks: Ranks) -> Run:
