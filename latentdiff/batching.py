@@ -17,8 +17,12 @@ from latentdiff.nn import CNNConfig, ConvNeXtConfig, DenoiserConfig, MLPConfig, 
 from latentdiff.workers import Workers
 
 CPU_BUDGET = 2**28  # bytes of activations: larger batches are not faster on a CPU, they only leave its caches
-Out = TypeVar("Out")
 SHARE = 0.5  # of the free memory of a GPU
+Out = TypeVar("Out")
+
+
+class Stopped(Exception):
+    """Another part has failed, or the user has had enough: this one need not go on."""
 
 
 def batch_that_fits(network: nn.Module, device: torch.device) -> int:
@@ -49,7 +53,17 @@ def in_parts(
     with Workers.suited(at_once * each, device) as workers:
         split = parts(n, math.ceil(at_once / workers.count))
         told = of_parts(progress, len(split))
-        return workers.map(lambda part: make(*part), zip(split, told, strict=True))
+
+        def made(k: int) -> Out:
+            def tell(done: int, total: int) -> None:
+                if workers.stopped.is_set():
+                    raise Stopped
+                if (hears := told[k]) is not None:
+                    hears(done, total)
+
+            return make(split[k], tell)
+
+        return workers.map(made, range(len(split)))
 
 
 def in_even_parts(

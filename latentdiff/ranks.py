@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,12 +11,14 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
-PATIENCE = timedelta(minutes=30)  # how long a process waits for the others: one of them may write a checkpoint
+from latentdiff.errors import InputError
+
+PATIENCE = timedelta(days=7)  # how long a process waits for the others; one that is gone is noticed at once by gloo
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process is number ``rank`` of ``count``; ``device`` is what it computes on and speaks through."""
+    """This process is number ``rank`` of ``count`` and computes on ``device``; they speak to each other on their CPUs."""
 
     rank: int = 0
     count: int = 1
@@ -35,39 +37,43 @@ class Ranks:
         """The sums over all processes, in float64."""
         if self.count == 1:
             return list(values)
-        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
+        tensor = torch.tensor(values, dtype=torch.float64)
         distributed.all_reduce(tensor)
         return [float(value) for value in tensor.tolist()]
 
-    def gathered(self, tensor: Tensor) -> list[Tensor]:
-        """The tensors of all processes, of one shape and type, in their order; on this one's device."""
-        if self.count == 1:
-            return [tensor]
-        found = [torch.empty_like(tensor, device=self.device) for _ in range(self.count)]
-        distributed.all_gather(found, tensor.to(self.device).contiguous())
-        return found
-
     def rows(self, own: Tensor, n: int) -> Tensor:
-        """The rows of all processes, [n, ...] on the CPU, from those of each one's :meth:`share` of n."""
+        """For the first process the rows of all, [n, ...] on the CPU, from those of each one's :meth:`share` of n; for others their own."""
         if self.count == 1:
             return own
         most = -(-n // self.count)
         padded = torch.zeros(most, *own.shape[1:], dtype=own.dtype)
         padded[: len(own)] = own
-        parts = self.gathered(padded)
+        parts = [torch.empty_like(padded) for _ in range(self.count)] if self.first else None
+        distributed.gather(padded, parts)
+        if parts is None:
+            return own
         lengths = [len(range(n)[Ranks(rank, self.count).share(n)]) for rank in range(self.count)]
-        return torch.cat([part[:length].cpu() for part, length in zip(parts, lengths, strict=True)])
+        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
-    def text_of_first(self, text: str) -> str:
-        """What the first process has, for all."""
+    def text_of_first(self, make: Callable[[], str]) -> str:
+        """What ``make`` gives in the first process, for all; an InputError there is one everywhere."""
         if self.count == 1:
-            return text
+            return make()
+        text = ""
+        if self.first:
+            try:
+                text = f"+{make()}"
+            except InputError as error:
+                text = f"-{error}"
         own = torch.tensor(list(text.encode()), dtype=torch.uint8)
-        length = torch.tensor([len(own)], device=self.device)
+        length = torch.tensor([len(own)])
         distributed.broadcast(length, 0)
-        content = own.to(self.device) if self.first else torch.empty(int(length), dtype=torch.uint8, device=self.device)
+        content = own if self.first else torch.empty(int(length), dtype=torch.uint8)
         distributed.broadcast(content, 0)
-        return bytes(content.tolist()).decode()
+        text = bytes(content.tolist()).decode()
+        if text.startswith("-"):
+            raise InputError(text[1:])
+        return text[1:]
 
 
 ALONE = Ranks()
@@ -83,7 +89,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
     finally:

@@ -35,7 +35,7 @@ LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 KNOWS_ONLY = {  # tighter than the layers
     "errors": set(),
     "workers": set(),
-    "ranks": set(),
+    "ranks": {"errors"},
     "nn": {"errors"},
     "ops": {"errors"},
     "data": {"errors", "draw"},

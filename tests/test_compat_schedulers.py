@@ -242,6 +242,21 @@ def test_tensors_that_the_kernels_do_not_take_go_to_the_stock_class(kernels: Cou
     assert a.dtype == b.dtype and torch.equal(a, b) and kernels.calls == 0
 
 
+@pytest.mark.usefixtures("same_noise")
+@pytest.mark.parametrize("pair", [(DDIMScheduler, FusedDDIMScheduler), (DDPMScheduler, FusedDDPMScheduler)])
+def test_a_changed_scheduler_computes_anew(pair: tuple[Any, Any]) -> None:
+    stock, fused = (cls() for cls in pair)
+    for scheduler in (stock, fused):
+        scheduler.set_timesteps(5)
+    assert compared(stock, fused, torch.float32, {}) == 6
+    for scheduler in (stock, fused):
+        scheduler.register_to_config(prediction_type="v_prediction")
+    assert compared(stock, fused, torch.float32, {}) == 6
+    for scheduler in (stock, fused):
+        scheduler.alphas_cumprod = scheduler.alphas_cumprod * 0.9
+    assert compared(stock, fused, torch.float32, {}) == 6
+
+
 @pytest.mark.parametrize("pair", [(DDIMScheduler, FusedDDIMScheduler), (DDPMScheduler, FusedDDPMScheduler)])
 @pytest.mark.parametrize("betas", [(0.1, 2.0), (0.5, 1.5), (0.0, 0.02)])
 def test_betas_that_make_no_sense_give_what_the_stock_class_gives(

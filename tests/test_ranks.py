@@ -21,6 +21,7 @@ from latentdiff.errors import InputError
 from latentdiff.nn import Posterior
 from latentdiff.ranks import ALONE, Ranks
 from latentdiff.runs import locate
+from latentdiff.train.interrupt import Interrupt
 
 ROOT = Path(__file__).parents[1]
 COMMON = "--data tiny.npz --batch 16 --bf16 off --threads 1 --log-every 1 --runs runs"
@@ -143,9 +144,9 @@ def test_losing_a_process_ends_the_others_with_a_message_and_a_checkpoint(folder
 
 @pytest.mark.slow
 def test_a_signal_to_all_saves_and_ends(folder: Path) -> None:
-    process = torchrun(f"{VAE} --steps 1000000 --save-every 5 --name stopped", folder)
+    process = torchrun(f"{VAE} --steps 1000000 --save-every 1000000 --name stopped", folder)
     run, deadline = folder / "runs" / "stopped", time.monotonic() + 120
-    while not list(run.glob("checkpoint-*")) and time.monotonic() < deadline:
+    while not ((run / "log.jsonl").is_file() and log(run)) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGTERM)
     code, _, _ = finished(process)
@@ -164,8 +165,8 @@ def test_shares_are_whole_and_even() -> None:
 
 
 def test_one_process_agrees_with_itself() -> None:
-    assert ALONE.first and ALONE.sums([1.5, 2]) == [1.5, 2] and ALONE.text_of_first("a") == "a"
-    assert ALONE.gathered(torch.ones(2))[0].tolist() == [1, 1]
+    assert ALONE.first and ALONE.sums([1.5, 2]) == [1.5, 2] and ALONE.text_of_first(lambda: "a") == "a"
+    assert ALONE.rows(torch.ones(2), 2).tolist() == [1, 1]
 
 
 def test_statistics_of_parts_add_up() -> None:
@@ -181,15 +182,43 @@ def test_statistics_of_parts_add_up() -> None:
     assert torch.equal(together.mean, every.result().mean) and torch.equal(together.std, every.result().std)
 
 
-def test_workers_and_processes_do_not_mix() -> None:
+def test_each_of_several_processes_is_one_worker() -> None:
     from test_train_loop import make_task
 
     from latentdiff.train.batches import check_batch, workers_of
 
     task = make_task(batch=8, workers=2)
-    with pytest.raises(InputError, match="workers are for one process, got 2 in each of 2"):
-        workers_of(task, task.options, torch.device("cpu"), Ranks(0, 2))
+    assert workers_of(task, task.options, torch.device("cpu"), Ranks(0, 2)).count == 1
     check_batch(task, task.options, Ranks(0, 4))
+    with pytest.raises(InputError, match="must be a multiple of the 3 processes, got 8 / 1"):
+        check_batch(task, task.options, Ranks(0, 3))
+
+
+def test_only_errors_of_the_exchange_mean_that_a_process_is_lost() -> None:
+    from latentdiff.train.consensus import of_exchange
+
+    assert of_exchange(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer"))
+    assert not of_exchange(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not of_exchange(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+def test_a_patient_process_is_told_once() -> None:
+    with Interrupt(patient=True) as interrupt:
+        for signum in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), signum)
+    assert interrupt.signum == signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_a_name_that_is_taken_gets_one_line_from_every_process(folder: Path) -> None:
+    code, _, err = finished(torchrun(f"{VAE} --steps 2 --name vae", folder))
+    assert code != 0 and "runs/vae: exists already" in err and "Traceback" not in err.split("torch.distributed")[0]
+
+
+@pytest.mark.slow
+def test_workers_are_refused_beside_other_processes(folder: Path) -> None:
+    code, _, err = finished(torchrun(f"{VAE} --steps 2 --workers 2 --name no", folder))
+    assert code != 0 and "--workers is for one process, found 2" in err
 
 
 @pytest.mark.slow

@@ -62,6 +62,11 @@ def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> 
     assert images.shape == (2, *pipeline.codec.image_shape) and float(images.std()) > 0.1
 
 
+def test_a_listing_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    assert "no trained models ship with this version" in called("models").out
+
+
 def test_half_precision_takes_half_the_space_and_draws_nearly_the_same(tmp_path: Path) -> None:
     pipeline = tiny()
     pipeline.save(tmp_path / "full")

@@ -1,5 +1,8 @@
 """Workers: pieces of a batch at the same time give what the batch gives at once."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Barrier, Thread, current_thread
@@ -71,6 +74,48 @@ def test_workers_share_the_threads_and_leave_those_of_others_alone() -> None:
         assert later == [4]
     with Workers(9) as workers:
         assert workers.map(lambda _: torch.get_num_threads(), range(9)) == [1] * 9
+
+
+def test_a_worker_has_no_workers_of_its_own() -> None:
+    with Workers(2) as workers:
+        assert workers.map(lambda _: Workers.suited(10**6, CPU).count, range(4)) == [1] * 4
+
+
+def test_a_thread_that_cannot_be_started_is_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    started, begin = [], Thread.start
+
+    def start(thread: Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        begin(thread)
+
+    monkeypatch.setattr(Thread, "start", start)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Workers(3).map(str, range(3))
+    for thread in started:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+
+
+def test_parts_stop_at_the_next_step_when_one_is_interrupted(two_threads: None) -> None:
+    """As by Ctrl-C: the caller is interrupted while the parts run."""
+    steps, both = [0, 0], Barrier(2, timeout=60)
+
+    def part(rows: slice, tell: Any) -> int:
+        k = int(rows.start > 0)
+        both.wait()
+        while steps[k] < 10**6:
+            steps[k] += 1
+            if k == 0 and steps[k] == 5:
+                os.kill(os.getpid(), signal.SIGINT)  # runs in the main thread, which waits for the parts
+            time.sleep(0.001)
+            tell(steps[k], 10**6)
+        return k
+
+    with pytest.raises(KeyboardInterrupt):
+        in_parts(2 * LEAST, 2 * LEAST, part, device=CPU)
+    assert max(steps) < 10**5
 
 
 def test_workers_compute_gradients_where_the_caller_does() -> None:

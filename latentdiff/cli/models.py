@@ -31,5 +31,8 @@ def command(as_json: bool) -> int:
         for key, value in model.about.items():
             if key != "title":
                 click.echo(f"    {key}: {'; '.join(value) if isinstance(value, list) else value}")
-    click.echo("Every --run takes these names; `latentdiff inspect NAME` describes the networks.")
+    if found:
+        click.echo("Every --run takes these names; `latentdiff inspect NAME` describes the networks.")
+    else:
+        click.echo("no trained models ship with this version")
     return 0

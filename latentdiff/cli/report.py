@@ -18,7 +18,7 @@ PLAIN_SECONDS = 10.0  # between plain lines
 
 
 # Of several processes that torchrun started one speaks; errors are told by whoever has one.
-SILENT = "WORLD_SIZE" in os.environ and os.environ.get("RANK", "0") != "0"
+SILENT = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
 
 
 def note(message: str) -> None:

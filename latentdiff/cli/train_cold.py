@@ -32,6 +32,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
 
     from latentdiff.cli import training
     from latentdiff.cli.processes import together
+    from latentdiff.cli.report import result
     from latentdiff.cold import cold_from
     from latentdiff.components import config_of
     from latentdiff.device import resolve_device
@@ -54,7 +55,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
         network.load_state_dict(first.state_dict())
     task = ColdTask(options, data, network, device)
     if dry_run:
-        click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
+        plan = training.describe(task, options, data, device, ranks)
+        result(plan, as_json=as_json, text=json.dumps(plan, indent=2))
         return 0
     run = training.new_run("cold", place, resume, ranks)
     outcome = training.train(task, options, run, data, device, resume, ranks)

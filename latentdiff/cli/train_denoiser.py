@@ -45,6 +45,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
 
     from latentdiff.cli import training
     from latentdiff.cli.processes import together
+    from latentdiff.cli.report import result
     from latentdiff.device import resolve_device
     from latentdiff.train.denoiser import DenoiserTask
 
@@ -57,7 +58,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     network = _network(options, place, data, codec, tokenizer)
     task = DenoiserTask(options, data, codec, network, device, tokenizer)
     if dry_run:
-        click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
+        plan = training.describe(task, options, data, device, ranks)
+        result(plan, as_json=as_json, text=json.dumps(plan, indent=2))
         return 0
     run = training.new_run("denoiser", place, resume, ranks)
     outcome = training.train(task, options, run, data, device, resume, ranks)

@@ -33,7 +33,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
 
     from latentdiff.cli import training
     from latentdiff.cli.processes import together
-    from latentdiff.cli.report import note
+    from latentdiff.cli.report import note, result
     from latentdiff.components import load_vae
     from latentdiff.device import resolve_device
     from latentdiff.errors import InputError
@@ -61,7 +61,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
             f"perceptual term by the network {task.judge}: 28x28 grey images are taken for digits; --perceptual 0 leaves it out"
         )
     if dry_run:
-        click.echo(json.dumps(training.describe(task, options, data, device), indent=None if as_json else 2))
+        plan = training.describe(task, options, data, device, ranks)
+        result(plan, as_json=as_json, text=json.dumps(plan, indent=2))
         return 0
     run = training.new_run("vae", place, resume, ranks)
     outcome = training.train(task, options, run, data, device, resume, ranks)

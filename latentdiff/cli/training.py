@@ -13,6 +13,7 @@ import yaml
 from torch import nn
 
 from latentdiff.checkpoint import Checkpoint
+from latentdiff.cli.options import given
 from latentdiff.cli.report import TrainingBar, note, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
@@ -87,7 +88,7 @@ def new_run(kind: str, place: RunOptions, resume: Checkpoint | None, ranks: Rank
     """The folder of this training; a new run must not have the name of an old one. The first process chooses for all."""
     if resume is not None:
         return Run(resume.folder.parent)
-    return Run(Path(ranks.text_of_first(str(_folder(kind, place)) if ranks.first else "")))
+    return Run(Path(ranks.text_of_first(lambda: str(_folder(kind, place)))))
 
 
 def _folder(kind: str, place: RunOptions) -> Path:
@@ -120,9 +121,9 @@ def read_data(options: DataOptions) -> Dataset:
     return data
 
 
-def describe(task: Task, options: LoopOptions, data: Dataset, device: torch.device) -> dict[str, Any]:
+def describe(task: Task, options: LoopOptions, data: Dataset, device: torch.device, ranks: Ranks) -> dict[str, Any]:
     """What a training would do: the answer of --dry-run."""
-    check_batch(task, options)
+    check_batch(task, options, ranks)
     return {
         "kind": task.kind,
         "data": {
@@ -160,6 +161,8 @@ def train(
     ranks: Ranks,
 ) -> Outcome:
     """Train with a progress bar; the options are kept readable in config.yaml."""
+    if ranks.count > 1 and given(["workers"]):
+        raise click.UsageError(f"--workers is for one process, found {ranks.count}")
     bar, known = TrainingBar(task.batch), data.fingerprint()
     trainer = Trainer(task, options, run, data=known, device=device, reporter=bar, resume=resume, ranks=ranks)
     if resume is not None and trainer.finished:

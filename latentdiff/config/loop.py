@@ -97,7 +97,7 @@ class LoopOptions(Config):
         ge=1,
         le=1024,
         description="pieces of a batch that are computed at the same time, with a share of the threads each (default: on a CPU "
-        "one for every 32 images, at most one for each thread; else 1)",
+        "one for every 32 images, at most one for each thread; else, and in each of several processes, 1)",
     )
     log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
     validate_every: int = Field(200, ge=1, description="steps between validations")

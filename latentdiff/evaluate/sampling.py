@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.ask import Labels
+from latentdiff.batching import Stopped
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
@@ -45,15 +46,19 @@ def draw_samples(
     told = of_parts(progress, len(parts))
 
     def drawn(k: int) -> Tensor:
+        def stop(done: int, total: int) -> None:
+            if workers.stopped.is_set():
+                raise Stopped
+
         part = parts[k]
         mine = key[part]
         label: Labels = None if labels is None else labels[part].tolist()
         if texts:
             label = [texts[k % len(texts)] for k in range(n)[part]]
-        images = pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine))
+        images = pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine), progress=stop)
         if (tell := told[k]) is not None:
             tell(1, 1)
         return to_uint8(images)
 
-    with Workers.suited(n, pipeline.device) as workers:
+    with Workers(min(Workers.suited(n, pipeline.device).count, len(parts))) as workers:
         return torch.cat(workers.map(drawn, range(len(parts))))

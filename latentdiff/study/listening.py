@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from latentdiff.data import Dataset
 from latentdiff.data.load import scenes_of
-from latentdiff.errors import InputError
 from latentdiff.evaluate.alignment import SETS
 from latentdiff.pipeline import Pipeline, load
 from latentdiff.shipped import shipped_models
@@ -23,9 +22,10 @@ def scenes_to_read(lab: Lab, counts: tuple[int, int, int]) -> Dataset:
 
 
 def model_of_latents(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
-    """A model that listens to texts, trained by ``numbers`` or (None) of the package, and where it comes from."""
-    if numbers is None:
-        return _shipped(lab, LATENTS)
+    """A model that listens to texts, trained by ``numbers`` or (None) of the package if it has one, and where it comes from."""
+    if numbers is None and (found := _shipped(lab, LATENTS)) is not None:
+        return found
+    numbers = numbers or TextNumbers()
     with lab.part("model"):
         pipeline = pipeline_of(lab, recipes.texts(lab, "scenes", numbers, data=data))
     return pipeline, _trained(numbers.steps, numbers.batch)
@@ -33,8 +33,9 @@ def model_of_latents(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tu
 
 def model_of_pixels(lab: Lab, numbers: PixelNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
     """The same for a model of pixels, which turns and splits as its pictures do."""
-    if numbers is None:
-        return _shipped(lab, PIXELS)
+    if numbers is None and (found := _shipped(lab, PIXELS)) is not None:
+        return found
+    numbers = numbers or PixelNumbers(steps=450)
     with lab.part("model of pixels"):
         pipeline = pipeline_of(lab, recipes.pixels(lab, "scenes-pixels", numbers, data=data, text=True))
     return pipeline, _trained(numbers.steps, numbers.batch)
@@ -44,9 +45,9 @@ def _trained(steps: int, batch: int) -> Words:
     return Words(f"The model was trained for this page: {steps:,} steps of {batch} pictures.")
 
 
-def _shipped(lab: Lab, name: str) -> tuple[Pipeline, Words]:
+def _shipped(lab: Lab, name: str) -> tuple[Pipeline, Words] | None:
     model = next((each for each in shipped_models() if each.name == name), None)
     if model is None:
-        raise InputError(f"the model {name} is missing from the package; --budget full trains one")
+        return None
     how, where = "; ".join(model.about["commands"]), model.about["hardware"]
     return load(model.folder).to(lab.device), Words(f"The model is {name} of the package, made by `{how}` ({where}).")

@@ -28,7 +28,7 @@ class Numbers:
     pictures; SDEdit from each of the ``strengths``; ``shown`` pictures in a row.
     """
 
-    counts: tuple[int, int, int] = (200, 200, 500)
+    counts: tuple[int, int, int] = (20_000, 500, 500)
     text: TextNumbers | None = None
     edits: int = 20
     strengths: tuple[float, ...] = (0.4, 0.6, 0.8)

@@ -49,10 +49,10 @@ class PixelNumbers:
 class TextNumbers:
     """A UNet on a spatial latent that listens to captions."""
 
-    vae: VAENumbers = field(default_factory=lambda: VAENumbers(latent="4x8x8", steps=600))
+    vae: VAENumbers = field(default_factory=lambda: VAENumbers(latent="4x8x8", steps=400))
     prediction: str = "x0"
     width: int = 48
-    steps: int = 800
+    steps: int = 450
     batch: int = 128
     lr: float = 3e-3
 

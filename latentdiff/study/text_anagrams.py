@@ -62,7 +62,7 @@ PAIRS = (
 class Numbers:
     """``seeds`` anagrams of every pair, ``shown`` of them in the figures; ``scales`` of guidance, the middle one in the tables."""
 
-    counts: tuple[int, int, int] = (200, 200, 200)
+    counts: tuple[int, int, int] = (20_000, 500, 500)
     text: PixelNumbers | None = None
     seeds: int = 20
     shown: int = 8

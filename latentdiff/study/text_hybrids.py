@@ -58,7 +58,7 @@ THREE = (
 class Numbers:
     """``sigma``: the blur in pixels that cuts near from far in the pictures; ``sigmas``: all that are tried; ``seeds`` pictures of a pair."""
 
-    counts: tuple[int, int, int] = (200, 200, 200)
+    counts: tuple[int, int, int] = (20_000, 500, 500)
     text: PixelNumbers | None = None
     sigma: float = 1.5
     sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)

@@ -27,7 +27,7 @@ from latentdiff.study.text_edits import SWAPS, Scores, Task, exchanged, score
 class Numbers:
     """``edits`` of each kind, from each of the ``strengths`` with each of the ``scales`` of guidance; the second of these is in the pictures."""
 
-    counts: tuple[int, int, int] = (200, 200, 1000)
+    counts: tuple[int, int, int] = (20_000, 500, 1000)
     text: TextNumbers | None = None
     edits: int = 24
     strengths: tuple[float, ...] = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

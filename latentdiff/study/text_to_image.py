@@ -36,7 +36,7 @@ PROMPTS = (
 class Numbers:
     """``counts`` of scenes to train, validate and test; ``drawn`` pictures for each list of captions at each of the ``scales``."""
 
-    counts: tuple[int, int, int] = (200, 200, 500)
+    counts: tuple[int, int, int] = (20_000, 500, 500)
     text: TextNumbers | None = None
     scales: tuple[float, ...] = (1.0, 2.0, 4.0)
     drawn: int = 124

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from latentdiff.ranks import Ranks
 from latentdiff.workers import Workers
 
 Part = tuple[Tensor, Tensor]
@@ -54,11 +53,9 @@ class Together:
     torch's DistributedDataParallel around the loss instead of the network, so that a task may call any part of that.
     """
 
-    def __init__(
-        self, network: nn.Module, loss: Callable[[int, Tensor, Tensor], Mapping[str, Tensor]], ranks: Ranks
-    ) -> None:
-        devices = [ranks.device] if ranks.device.type == "cuda" else None
-        self._module = DistributedDataParallel(_Loss(network, loss), device_ids=devices)
+    def __init__(self, network: nn.Module, loss: Callable[[int, Tensor, Tensor], Mapping[str, Tensor]]) -> None:
+        # no device_ids: positions and indices, which the loss is called with, stay on the CPU
+        self._module = DistributedDataParallel(_Loss(network, loss))
 
     def __call__(self, step: int, part: Part, *, last: bool) -> Mapping[str, Tensor]:
         """The loss of a part; gradients are exchanged with the ``last`` part of a batch."""

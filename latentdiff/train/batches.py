@@ -22,11 +22,9 @@ def check_batch(task: Task, options: LoopOptions, ranks: Ranks = ALONE) -> None:
 
 
 def workers_of(task: Task, options: LoopOptions, device: torch.device, ranks: Ranks = ALONE) -> Workers:
-    """Who computes a part of a batch; InputError for more workers than it has images, or beside other processes."""
+    """Who computes a part of a batch: one in each of several processes. InputError for more workers than it has images."""
     part = task.batch // options.accumulate
     if ranks.count > 1:
-        if options.workers not in (None, 1):
-            raise InputError(f"workers are for one process, got {options.workers} in each of {ranks.count}")
         return Workers(1)
     if options.workers is None:
         return Workers.suited(part, device)

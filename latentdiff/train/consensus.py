@@ -6,6 +6,9 @@ import signal
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
+from torch import distributed
+
 from latentdiff.errors import InputError
 from latentdiff.ranks import Ranks
 from latentdiff.runs import Run
@@ -30,6 +33,17 @@ def agree(ranks: Ranks, values: Mapping[str, float], own: Agreed) -> tuple[dict[
     *sums, elapsed, signum = ranks.sums([*values.values(), clock, max(0, own.signum or 0)])
     means = {name: total / ranks.count for name, total in zip(values, sums, strict=True)}
     return means, Agreed(elapsed, own.signum or (signal.SIGTERM if signum else None))
+
+
+EXCHANGE = ("gloo", "nccl", "connection", "socket", "tcpstore", "distributed")  # in the texts of errors of the exchange
+
+
+def of_exchange(error: RuntimeError) -> bool:
+    """Whether an error is of the exchange between processes, not of what one of them computes."""
+    text = str(error).lower()
+    return isinstance(error, distributed.DistError) or (
+        not isinstance(error, torch.OutOfMemoryError) and any(word in text for word in EXCHANGE)
+    )
 
 
 def lost(error: RuntimeError, ranks: Ranks, run: Run, step: int) -> Lost:

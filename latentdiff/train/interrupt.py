@@ -9,10 +9,14 @@ from typing import Any
 
 
 class Interrupt:
-    """While entered, remembers the first SIGINT or SIGTERM in ``signum``; a second one acts at once, as usual."""
+    """While entered, remembers the first SIGINT or SIGTERM in ``signum``; a second one acts at once, as usual.
 
-    def __init__(self) -> None:
+    ``patient``: later ones change nothing, as a process among several is told by the system and by torchrun alike.
+    """
+
+    def __init__(self, *, patient: bool = False) -> None:
         self.signum: int | None = None
+        self._patient = patient
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -22,8 +26,10 @@ class Interrupt:
         return self
 
     def _remember(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = signum
-        self._restore()
+        if self.signum is None:
+            self.signum = signum
+        if not self._patient:
+            self._restore()
 
     def _restore(self) -> None:
         while self._old:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from latentdiff.runs import Run
 from latentdiff.train.backward import Part, Together, backward
 from latentdiff.train.batches import check_batch, workers_of
 from latentdiff.train.budget import Budget, Stopwatch, learning_rate
-from latentdiff.train.consensus import Agreed, agree, lost
+from latentdiff.train.consensus import Agreed, agree, lost, of_exchange
 from latentdiff.train.interrupt import Interrupt
 from latentdiff.train.journal import Journal
 from latentdiff.train.optimizer import make_optimizer
@@ -94,7 +95,7 @@ class Trainer:
             self._restore(resume)
         self.budget = Budget.of(options, size=task.size, batch=task.batch, default_steps=task.default_steps)
         self.workers = workers_of(task, options, device, ranks)
-        self._together = Together(task.network, self._losses, ranks) if ranks.count > 1 else None
+        self._together = Together(task.network, self._losses) if ranks.count > 1 else None
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written; InputError if it saw other images."""
@@ -124,8 +125,8 @@ class Trainer:
         watch = Stopwatch(self._elapsed_before)
         self.reporter.start(self.budget, self.step)
         try:
-            with Interrupt() as interrupt:
-                agreed = Agreed(watch.elapsed, interrupt.signum)
+            with Interrupt(patient=self.ranks.count > 1) as interrupt:
+                agreed = Agreed(self._elapsed_before, None)
                 while agreed.signum is None and self.budget.progress(self.step, agreed.elapsed) < 1:
                     agreed = self._update(journal, watch, interrupt, agreed)
                     self._regular(journal, watch)
@@ -133,7 +134,8 @@ class Trainer:
                         agreed = Agreed(watch.elapsed, interrupt.signum)
                 seconds = watch.elapsed - self._elapsed_before
                 signum = agreed.signum
-                diagnosis = {} if signum is not None else self._finish(journal)
+                with self._exchanging(watch):
+                    diagnosis = {} if signum is not None else self._finish(journal)
                 checkpoint = self._save(watch, finished=signum is None)
                 if signum is None:
                     self._pictures(journal)
@@ -172,14 +174,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        try:
+        with self._exchanging(watch):
             values, agreed = agree(self.ranks, self._backward(), Agreed(watch.elapsed, interrupt.signum))
-        except RuntimeError as error:
-            if self.ranks.count == 1:
-                raise
-            if self.ranks.first and self.step > self._first:
-                self._save(watch)  # the weights are those of the last step that all have made
-            raise lost(error, self.ranks, self.run, self.step) from None
         norm = torch.nn.utils.clip_grad_norm_(task.network.parameters(), options.clip_grad)
         values["grad_norm"] = float(norm)
         for name, value in values.items():
@@ -191,6 +187,18 @@ class Trainer:
         self._log(journal, values, rate, watch)
         self.reporter.step(self.step, self.budget.progress(self.step, agreed.elapsed), values)
         return agreed
+
+    @contextmanager
+    def _exchanging(self, watch: Stopwatch) -> Iterator[None]:
+        """What the processes do together: where one is gone, the first saves the last step that all have made."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.ranks.count == 1 or not of_exchange(error):
+                raise
+            if self.ranks.first and self.step > self._first:
+                self._save(watch)
+            raise lost(error, self.ranks, self.run, self.step) from error
 
     def _backward(self) -> dict[str, float]:
         """Gradients of the batch, part by part; returns the mean of every logged value."""

@@ -63,7 +63,8 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
                 noise = randn_tensor(
                     model_output.shape, generator=generator, device=model_output.device, dtype=model_output.dtype
                 )
-        key = (t, self.num_inference_steps, eta, use_clipped_model_output)
+        about = (self.config.prediction_type, self.config.thresholding)
+        key = (here, there, eta, use_clipped_model_output, *about)
         outs, clip = [model_output], None
         if self.config.thresholding:
             outs = [self._thresholded(here, sample, model_output), model_output]

@@ -59,7 +59,7 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
             outs = [self._thresholded(here, sample, out)]
         elif self.config.clip_sample:
             clip = self.config.clip_sample_range
-        key = (t, self._before(t))
+        key = (here, there, t == 0, self.variance_type, self.config.prediction_type, self.config.thresholding)
         coef = self._rows.get(key, lambda: self._row(here, there, t), sample)
         x, x0 = ops.step_x0(sample, outs, coef, clip=clip, noise=noise)
         return DDPMSchedulerOutput(prev_sample=x, pred_original_sample=x0) if return_dict else (x, x0)
