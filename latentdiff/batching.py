@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -50,19 +50,30 @@ def in_parts(
     A sample is ``each`` images of the network's batch. InputError unless ``most`` is at least 1.
     """
     at_once = min(n, _batch(most))
-    with Workers.suited(at_once * each, device) as workers:
-        split = parts(n, math.ceil(at_once / workers.count))
-        told = of_parts(progress, len(split))
+    workers = Workers.suited(at_once * each, device)
+    return by_workers(workers, parts(n, math.ceil(at_once / workers.count)), make, progress=progress)
 
-        def made(k: int) -> Out:
-            def tell(done: int, total: int) -> None:
-                if workers.stopped.is_set():
-                    raise Stopped
-                if (hears := told[k]) is not None:
-                    hears(done, total)
 
-            return make(split[k], tell)
+def by_workers(
+    workers: Workers,
+    split: Sequence[slice],
+    make: Callable[[slice, Progress | None], Out],
+    *,
+    progress: Progress | None,
+) -> list[Out]:
+    """What ``make`` draws of every part; all stop at their next step, where they tell of their progress, once one has failed or the user has had enough."""
+    told = of_parts(progress, len(split))
 
+    def made(k: int) -> Out:
+        def tell(done: int, total: int) -> None:
+            if workers.stopped.is_set():
+                raise Stopped
+            if (hears := told[k]) is not None:
+                hears(done, total)
+
+        return make(split[k], tell)
+
+    with workers:
         return workers.map(made, range(len(split)))
 
 

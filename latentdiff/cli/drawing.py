@@ -40,7 +40,7 @@ def columns(pipeline: Pipeline, request: Request) -> int | None:
 
 
 def plain(pipeline: Pipeline, request: Request, settings: Sampling, ranks: Ranks = ALONE) -> Tensor:
-    """Image k from seed + k; each process draws its share, and all get all of them."""
+    """Image k from seed + k; each process draws its share, the first one gets all of them."""
     mine = ranks.share(request.n)
     rows = range(request.n)[mine]
     with SamplingBar(settings.sampler) as bar:

@@ -36,7 +36,7 @@ def find_denoiser(run: str | None, runs: str, *, texts: bool = False) -> Checkpo
     model = shipped_for("text" if texts else "classes")
     if model is None:
         raise InputError(f"no trained model in {runs}/; {HOW_TO}")
-    note(f"nothing trained in {runs}/: using {model.name} of the package ({model.about['title']}); {HOW_TO}")
+    note(f"no denoiser in {runs}/: using {model.name} of the package ({model.about['title']}); {HOW_TO}")
     return open_checkpoint(model.folder)
 
 

@@ -136,12 +136,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.picture import check_place
 
     ranks, device = together(resolve_device(values["device"]), "the images")
-    if ranks.count > min(
-        values["n"], 1 if len(counts) > 1 or interpolate is not None or trajectory is not None else values["n"]
-    ):
-        raise InputError(
-            f"{ranks.count} processes share plain samples: expected as many images and neither several --steps, --interpolate nor --trajectory"
-        )
+    _check_shared(values, ranks.count, len(counts))
     checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts))
     pipeline = load_checked(checkpoint, prediction=values["prediction"], device=str(device), dtype=values["dtype"])
     check_asked(pipeline, texts=prompts, label=values["label"])
@@ -220,6 +215,17 @@ def _check_combination(values: dict[str, Any], counts: int) -> None:
             raise click.UsageError(f"--class-balance says how often each class is drawn, it does not go with --{name}")
     if values["frames"] is not None and values["trajectory"] is None:
         raise click.UsageError("--frames is the length of a trajectory, it needs --trajectory FILE")
+
+
+def _check_shared(values: dict[str, Any], processes: int, counts: int) -> None:
+    """InputError for what several processes cannot draw together."""
+    whole = counts > 1 or values["interpolate"] is not None or values["trajectory"] is not None
+    if processes > 1 and whole:
+        raise InputError(
+            f"{processes} processes share plain samples: expected neither several --steps, --interpolate nor --trajectory"
+        )
+    if processes > values["n"]:
+        raise InputError(f"{processes} processes share the images: expected as many or more, got -n {values['n']}")
 
 
 def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, one: bool) -> list[str] | None:

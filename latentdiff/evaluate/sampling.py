@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from latentdiff.ask import Labels
-from latentdiff.batching import Stopped
+from latentdiff.batching import by_workers
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
-from latentdiff.frames import of_parts
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import start
@@ -42,23 +41,14 @@ def draw_samples(
     if labels is not None and len(labels) != n:
         raise InputError(f"expected one label for each of {n} images, got {len(labels)}")
     key, shape = Key.of(seed, n, device=pipeline.device), pipeline.codec.latent_shape
-    parts = list(chunks(n, pipeline.codec.image_shape))
-    told = of_parts(progress, len(parts))
+    parts = chunks(n, pipeline.codec.image_shape)
 
-    def drawn(k: int) -> Tensor:
-        def stop(done: int, total: int) -> None:
-            if workers.stopped.is_set():
-                raise Stopped
-
-        part = parts[k]
+    def drawn(part: slice, tell: Progress | None) -> Tensor:
         mine = key[part]
         label: Labels = None if labels is None else labels[part].tolist()
         if texts:
             label = [texts[k % len(texts)] for k in range(n)[part]]
-        images = pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine), progress=stop)
-        if (tell := told[k]) is not None:
-            tell(1, 1)
-        return to_uint8(images)
+        return to_uint8(pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine), progress=tell))
 
-    with Workers(min(Workers.suited(n, pipeline.device).count, len(parts))) as workers:
-        return torch.cat(workers.map(drawn, range(len(parts))))
+    workers = Workers(min(Workers.suited(n, pipeline.device).count, len(parts)))
+    return torch.cat(by_workers(workers, parts, drawn, progress=progress))
