@@ -125,6 +125,11 @@ class Checkpoint:
     def __contains__(self, name: str) -> bool:
         return name in self.files
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the hashes of all files."""
+        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+
     def json(self, name: str) -> dict[str, Any]:
         """The JSON object in ``name``; InputError where it is missing, changed or no object."""
         return _object(self._verified(name).decode("utf-8", "replace"), str(self.folder / name))
@@ -138,22 +143,40 @@ class Checkpoint:
                 raise
             raise InputError(f"{self.folder / name}: not a readable safetensors file ({_line(error)})") from None
 
+    def mapped(self, name: str) -> dict[str, Tensor]:
+        """As :meth:`tensors`, but they stay on disk and are read where they are used: for more than memory holds."""
+        path, expected = self._listed(name)
+        try:
+            found: tuple[int, str] = path.stat().st_size, _sha256(path)
+            if found != (expected.get("bytes"), expected.get("sha256")):
+                raise InputError(f"{path}: damaged, its size or its SHA-256 differs from the manifest's")
+            return safetensors.torch.load_file(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        except (SafetensorError, ValueError, KeyError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: not a readable safetensors file ({_line(error)})") from None
+
     def verify(self) -> None:
         """Check every file against the manifest; InputError names the first that is missing or changed."""
         for name in sorted(self.files):
             self._verified(name)
 
-    def _verified(self, name: str) -> bytes:
+    def _listed(self, name: str) -> tuple[Path, Mapping[str, Any]]:
+        """Where a file is, and what the manifest says of it."""
         if name not in self.files:
             raise InputError(
                 f"{self.folder}: the checkpoint has no {name} (its manifest lists {', '.join(sorted(self.files))})"
             )
-        path = self.folder / name
+        return self.folder / name, self.files[name]
+
+    def _verified(self, name: str) -> bytes:
+        path, expected = self._listed(name)
         try:
             data = path.read_bytes()
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        expected = self.files[name]
         if len(data) != expected.get("bytes"):
             raise InputError(f"{path}: damaged, the manifest says {expected.get('bytes')} bytes, found {len(data)}")
         if hashlib.sha256(data).hexdigest() != expected.get("sha256"):

@@ -24,7 +24,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     6: ("sample", "plan", "codec", "solve"),
     7: ("checkpoint", "listener", "shipped", "runs", "compiled", "frames"),
     8: ("components",),
-    9: ("ask", "picture", "plots", "batching"),
+    9: ("ask", "picture", "plots", "batching", "encoded"),
     10: ("pipeline", "cold"),
     11: ("train", "bench", "edit", "compat"),
     12: ("evaluate",),

@@ -16,6 +16,7 @@ from latentdiff.nn import MLPConfig, UNetConfig, VAEConfig, build, mlp_config, u
 from latentdiff.random import Key
 from latentdiff.schedule import make_schedule
 from latentdiff.train import denoiser as module
+from latentdiff.train import latents as sources
 from latentdiff.train.denoiser import DenoiserTask
 
 CPU = torch.device("cpu")
@@ -184,26 +185,26 @@ def test_what_happens_to_an_image_depends_on_seed_and_position_alone(kind: str, 
 
 def test_posteriors_are_cached_only_where_images_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = []
-    for limit in (module.CACHE_BYTES, 0):
-        monkeypatch.setattr(module, "CACHE_BYTES", limit)
+    for limit in (sources.CACHE_BYTES, 0):
+        monkeypatch.setattr(sources, "CACHE_BYTES", limit)
         task = make_task("vector", Fixed(make_config("vector")), labels=False)
-        assert (task._cached is None) == (limit == 0)
+        assert (task.latents._cached is None) == (limit == 0)
         losses.append(float(task.loss(0, *positions_and_indices())[0]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     monkeypatch.undo()
-    assert make_task("vector", Fixed(make_config("vector")), flip=True)._cached is None
+    assert make_task("vector", Fixed(make_config("vector")), flip=True).latents._cached is None
 
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_latents_are_samples_of_the_posterior_or_its_mean(cached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CACHE_BYTES", module.CACHE_BYTES if cached else 0)
+    monkeypatch.setattr(sources, "CACHE_BYTES", sources.CACHE_BYTES if cached else 0)
     positions, indices = positions_and_indices()
     key = module.data_key(positions, seed=0, device=CPU)
     found = {}
     for kind in ("sample", "mean"):
         task = make_task("vector", Fixed(make_config("vector")), labels=False, latents=kind)
-        found[kind] = task._latents(positions, indices, key)
-    modes = task.codec.encode(task.images.batch(positions, indices))
+        found[kind] = task.latents.drawn(positions, indices, key)
+    modes = task.codec.encode(task.latents._images.batch(positions, indices))
     torch.testing.assert_close(found["mean"], modes, rtol=1e-5, atol=1e-6)
     assert float((found["sample"] - modes).abs().max()) > 1e-3
 
@@ -213,7 +214,7 @@ def test_latents_are_samples_on_vectors_and_means_on_grids_by_default(kind: str,
     positions, indices = positions_and_indices()
     key = module.data_key(positions, seed=0, device=CPU)
     found = {
-        latents: make_task(kind, Fixed(make_config(kind)), labels=False, latents=latents)._latents(
+        latents: make_task(kind, Fixed(make_config(kind)), labels=False, latents=latents).latents.drawn(
             positions, indices, key
         )
         for latents in ("auto", "sample", "mean")

@@ -63,7 +63,7 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
         batch=values["batch"],
         stage=SamplingBar,
     )
-    judge = _judge(values, (data.channels, data.height, data.width), data.classes or (), device)
+    judge = _judge(values, data.shape, data.classes or (), device)
     check_place(values["out"] / RESULT)
     scores = evaluate.evaluate_model(model, data, judge, request, parts=parts)
     answer = {"run": str(checkpoint.folder), "data": data.name, "split": request.split, "parts": parts}

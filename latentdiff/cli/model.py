@@ -40,6 +40,25 @@ def find_denoiser(run: str | None, runs: str, *, texts: bool = False) -> Checkpo
     return open_checkpoint(model.folder)
 
 
+def find_vae(run: str | None, runs: str) -> Checkpoint:
+    """The checkpoint of --run, which holds a VAE, or that of the newest VAE run, which is named on stderr."""
+    from latentdiff.checkpoint import INDEX
+    from latentdiff.cli.report import note
+    from latentdiff.components import has_vae, holds_vae_alone
+    from latentdiff.runs import locate, newest
+
+    if run is not None:
+        checkpoint = locate(Path(run))
+        if not has_vae(checkpoint, checkpoint.json(INDEX)):
+            raise InputError(f"{checkpoint.folder}: is a pixel model, it has no VAE")
+        return checkpoint
+    newest_vae = newest(Path(runs), wanted=holds_vae_alone)
+    if newest_vae is None:
+        raise InputError(f"no VAE run in {runs}/; make one with `latentdiff train-vae`")
+    note(f"using {newest_vae.folder}")
+    return newest_vae
+
+
 def load_checked(checkpoint: Checkpoint, *, prediction: str | None, device: str, dtype: str) -> Pipeline:
     """The model on its device; a --prediction that differs from the checkpoint's is an error, never a silent search."""
     import torch

@@ -49,30 +49,20 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     import torch
 
-    from latentdiff.checkpoint import INDEX
-    from latentdiff.cli.model import trained_on
-    from latentdiff.cli.report import note, result
+    from latentdiff.cli.model import find_vae, trained_on
+    from latentdiff.cli.report import result
     from latentdiff.cli.training import read_data
-    from latentdiff.components import has_vae, holds_vae_alone, load_vae
+    from latentdiff.components import load_vae
     from latentdiff.data import to_float
     from latentdiff.picture import pair_grid, save_image
-    from latentdiff.runs import locate, newest
 
-    if values["run"] is None:
-        checkpoint = newest(Path(values["runs"]), wanted=holds_vae_alone)
-        if checkpoint is None:
-            raise InputError(f"no VAE run in {values['runs']}/; make one with `latentdiff train-vae`")
-        note(f"using {checkpoint.folder}")
-    else:
-        checkpoint = locate(Path(values["run"]))
-    if not has_vae(checkpoint, checkpoint.json(INDEX)):
-        raise InputError(f"{checkpoint.folder}: is a pixel model, it has no VAE to reconstruct with")
+    checkpoint = find_vae(values["run"], values["runs"])
     vae, _ = load_vae(checkpoint)
     options = build(DataOptions, values | trained_on(ctx, checkpoint))
     data = read_data(options)
-    if vae.config.image != (data.channels, data.height, data.width):
+    if vae.config.image != data.shape:
         raise InputError(
-            f"{checkpoint.folder}: its VAE is for images {list(vae.config.image)}, the data has {[data.channels, data.height, data.width]} (channels, height, width)"
+            f"{checkpoint.folder}: its VAE is for images {list(vae.config.image)}, the data has {list(data.shape)} (channels, height, width)"
         )
     images = to_float({"train": data.train, "val": data.val, "test": data.test}[values["split"]].images)
     if len(images) == 0:

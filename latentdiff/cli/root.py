@@ -14,6 +14,7 @@ from latentdiff.errors import InputError
 
 COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares the texts with the commands' own
     "train-vae": ("train_vae", "Train a VAE that maps images to a small latent space."),
+    "encode": ("encode", "Encode a data set once, to train denoisers on its latents."),
     "train-denoiser": ("train_denoiser", "Train a denoiser in a VAE's latent space, or on pixels."),
     "sample": ("sample", "Draw images from a trained model."),
     "edit": ("edit", "Edit images by noising and denoising them (SDEdit)."),

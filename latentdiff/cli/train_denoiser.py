@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from latentdiff.checkpoint import Checkpoint
     from latentdiff.codec import Codec
     from latentdiff.data import Dataset
+    from latentdiff.encoded import EncodedData
     from latentdiff.tokenizer import Listener
 
 
@@ -52,7 +53,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, resume = training.resumed("denoiser", options, place, training.given_options(ctx, options))
     training.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
-    data = training.read_data(options)
+    data = training.read_encoded(options) or training.read_data(options)
     codec = _codec(options, place, data, resume)
     tokenizer = _tokenizer(options, place, data, resume)
     network = _network(options, place, data, codec, tokenizer)
@@ -69,15 +70,20 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     return training.close(outcome, lines, as_json=as_json)
 
 
-def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Checkpoint | None) -> Codec:
-    """The codec to train on: pixels, the resumed run's own, the one named, or that of the newest VAE run."""
+def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset | EncodedData, resume: Checkpoint | None) -> Codec:
+    """The codec to train on: pixels, that of encoded data, the resumed run's own, the one named, or that of the newest VAE run."""
     from latentdiff.checkpoint import INDEX
     from latentdiff.cli.report import note
     from latentdiff.codec import IdentityCodec
     from latentdiff.components import holds_vae_alone, load_codec
+    from latentdiff.encoded import EncodedData
     from latentdiff.runs import locate, newest
 
-    image = (data.channels, data.height, data.width)
+    image = data.shape
+    if isinstance(data, EncodedData):
+        if options.pixel or options.vae is not None:
+            raise InputError(f"{options.data}: holds latents and their VAE, expected neither --pixel nor --vae")
+        return data.codec
     if options.pixel:
         return IdentityCodec(image, options.pixel_scale)
     if resume is not None:
@@ -102,7 +108,9 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
     return codec
 
 
-def _tokenizer(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Checkpoint | None) -> Listener | None:
+def _tokenizer(
+    options: TrainDenoiser, place: RunOptions, data: Dataset | EncodedData, resume: Checkpoint | None
+) -> Listener | None:
     """The tokenizer of the run that is resumed or started from, else one learned from the captions; None without --text."""
     from latentdiff.components import load_config
     from latentdiff.listener import load_listener
@@ -122,7 +130,7 @@ def _tokenizer(options: TrainDenoiser, place: RunOptions, data: Dataset, resume:
 
 
 def _network(
-    options: TrainDenoiser, place: RunOptions, data: Dataset, codec: Codec, tokenizer: Listener | None
+    options: TrainDenoiser, place: RunOptions, data: Dataset | EncodedData, codec: Codec, tokenizer: Listener | None
 ) -> nn.Module:
     from latentdiff.components import config_of, load_network
     from latentdiff.nn import build as build_network

@@ -19,6 +19,7 @@ from latentdiff.components import config_of
 from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions
 from latentdiff.data import Dataset, load_dataset
+from latentdiff.encoded import EncodedData, is_encoded, load_encoded
 from latentdiff.errors import InputError
 from latentdiff.ranks import Ranks
 from latentdiff.runs import Run, locate
@@ -103,8 +104,24 @@ def _folder(kind: str, place: RunOptions) -> Path:
     return folder  # a run that died before its first checkpoint starts anew under its name
 
 
+def read_encoded(options: DataOptions) -> EncodedData | None:
+    """The latents in the folder that the options name; None where they name images."""
+    folder = Path(options.data)
+    if not is_encoded(folder):
+        return None
+    fixed = options.model_dump(include=set(DataOptions.model_fields))
+    plain = DataOptions(data=options.data, data_root=options.data_root)
+    if changed := [name for name, value in fixed.items() if value != getattr(plain, name)]:
+        raise InputError(f"{folder}: its images were encoded before, --{changed[0].replace('_', '-')} comes too late")
+    data = load_encoded(folder)
+    note(f"data: {len(data.train)} training images as latents {list(data.codec.latent_shape)}, of {data.name}")
+    return data
+
+
 def read_data(options: DataOptions) -> Dataset:
     """The data set of the options; what was converted or refused is told on stderr."""
+    if is_encoded(Path(options.data)):
+        raise InputError(f"{options.data}: expected images, found latents; name the images with --data")
     root = None if options.data_root is None else Path(options.data_root)
     data = load_dataset(options.data, size=options.sides(), channels=options.channels, resize=options.resize, root=root)
     for line in data.notes:
@@ -121,17 +138,17 @@ def read_data(options: DataOptions) -> Dataset:
     return data
 
 
-def describe(task: Task, options: LoopOptions, data: Dataset, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+def describe(
+    task: Task, options: LoopOptions, data: Dataset | EncodedData, device: torch.device, ranks: Ranks
+) -> dict[str, Any]:
     """What a training would do: the answer of --dry-run."""
     check_batch(task, options, ranks)
     return {
         "kind": task.kind,
         "data": {
             "name": data.name,
-            "train": len(data.train),
-            "val": len(data.val),
-            "test": len(data.test),
-            "image": [data.channels, data.height, data.width],
+            **data.sizes,
+            "image": list(data.shape),
             "classes": data.num_classes,
         },
         "network": {
@@ -155,7 +172,7 @@ def train(
     task: Task,
     options: LoopOptions,
     run: Run,
-    data: Dataset,
+    data: Dataset | EncodedData,
     device: torch.device,
     resume: Checkpoint | None,
     ranks: Ranks,

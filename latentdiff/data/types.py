@@ -69,6 +69,16 @@ class Dataset:
         return int(self.train.images.shape[3])
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """[channels, height, width] of the images."""
+        return self.channels, self.height, self.width
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images by split."""
+        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+
+    @property
     def num_classes(self) -> int:
         """Number of classes; 0 if the data has no labels."""
         return 0 if self.classes is None else len(self.classes)

@@ -280,7 +280,7 @@ def _some_of(pipeline: Pipeline, data: Dataset, request: Request) -> tuple[Tenso
 
 
 def _check_shape(pipeline: Pipeline, data: Dataset) -> None:
-    wanted, found = list(pipeline.codec.image_shape), [data.channels, data.height, data.width]
+    wanted, found = list(pipeline.codec.image_shape), list(data.shape)
     if wanted != found:
         raise InputError(
             f"{data.name}: expected images {wanted} (channels, height, width), as the model makes, found {found}"

@@ -59,7 +59,7 @@ def described(data: Dataset) -> dict[str, Any]:
         "train": len(data.train),
         "val": len(data.val),
         "test": len(data.test),
-        "image": [data.channels, data.height, data.width],
+        "image": list(data.shape),
         "classes": data.num_classes,
         "fingerprint": data.fingerprint(),
     }

@@ -202,7 +202,7 @@ def _colour(lab: Lab, numbers: Numbers) -> tuple[Block, ...]:
         )
     with lab.part("colour: model of pixels"):
         pipeline = pipeline_of(lab, recipes.pixels(lab, "colour-pixels", numbers.colour, data=data))
-    bands = brightness_and_colour((data.channels, data.height, data.width))
+    bands = brightness_and_colour(data.shape)
     counts = torch.bincount(data.train.labels, minlength=len(data.classes))
     first, second = counts.argsort(descending=True)[:2].tolist()
     settings, rows = Sampling(steps=numbers.steps, guidance=numbers.guidance), []

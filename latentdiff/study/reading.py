@@ -25,7 +25,7 @@ class Reader:
     def of(cls, lab: Lab) -> Reader | None:
         """The network for the data of the study; None where there is none that knows its classes."""
         data = lab.data
-        name = lab.features or default_features((data.channels, data.height, data.width), data.classes)
+        name = lab.features or default_features(data.shape, data.classes)
         try:
             network = feature_network(name, device=lab.device)
         except InputError:

@@ -122,7 +122,7 @@ def _colour(lab: Lab, numbers: Numbers, data: Dataset) -> tuple[dict[str, dict[s
     """Filling in and deblurring of colour images, by an unconditional model of them."""
     with lab.part("colour: model of pixels"):
         trained = recipes.pixels(lab, "colour-pixels", numbers.colour, data=data, labels=False)
-    shape = (data.channels, data.height, data.width)
+    shape = data.shape
     images = to_float(data.test.images[: numbers.colour_tested])
     chosen = [task for task in tasks(shape) if task.name in ("a box missing", "Gaussian blur, 1.5 pixels")]
     found, blocks = _compared(

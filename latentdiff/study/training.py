@@ -111,7 +111,7 @@ def train_denoiser(
     """A denoiser on the latents of ``vae``, or on pixels; a checkpoint is kept at each of ``marks``."""
     data = data or lab.data
     if vae is None:
-        codec: Codec = IdentityCodec((data.channels, data.height, data.width), options.pixel_scale)
+        codec: Codec = IdentityCodec(data.shape, options.pixel_scale)
     else:
         codec = load_codec(vae.checkpoint(), vae.checkpoint().json(INDEX))
     tokenizer = tokenizer_of(options, data)

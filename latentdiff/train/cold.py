@@ -39,7 +39,7 @@ class ColdTask:
         self.images = Images.of(data.train, options, options, device)
         self.val, self.size, self.data = data.val, len(data.train), data.name
         self.config = options.degradation_config()
-        self.degradation = make_degradation(self.config, (data.channels, data.height, data.width)).to(device)
+        self.degradation = make_degradation(self.config, data.shape).to(device)
         self._intensities: Intensities | None = None
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import torch
@@ -15,14 +12,15 @@ from torch import Tensor, nn
 from latentdiff import ops
 from latentdiff.ask import Labels
 from latentdiff.checkpoint import Writer
-from latentdiff.codec import Codec, VAECodec
+from latentdiff.codec import Codec
 from latentdiff.components import denoiser_config
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split
 from latentdiff.denoise import timestep
 from latentdiff.draw import integers
+from latentdiff.encoded import EncodedData, EncodedSplit
 from latentdiff.loss import VariationalBound, level_weights
-from latentdiff.nn import MLPConfig, Posterior
+from latentdiff.nn import MLPConfig
 from latentdiff.picture import class_columns, image_grid, save_image
 from latentdiff.pipeline import Pipeline
 from latentdiff.predict import target, to_x0
@@ -30,13 +28,13 @@ from latentdiff.random import Key
 from latentdiff.ranks import ALONE, Ranks
 from latentdiff.schedule import make_schedule
 from latentdiff.tokenizer import Listener
-from latentdiff.train.images import CHUNK, Images, data_key
+from latentdiff.train.images import CHUNK, data_key
+from latentdiff.train.latents import latents_of
 from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
 from latentdiff.train.told import told
 
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels
-CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
 DROP_RESOLUTION = 2**20
 GRID_LR = {
     "small": 2e-3,
@@ -53,7 +51,7 @@ class DenoiserTask:
     def __init__(
         self,
         options: TrainDenoiser,
-        data: Dataset,
+        data: Dataset | EncodedData,
         codec: Codec,
         network: nn.Module,
         device: torch.device,
@@ -67,12 +65,8 @@ class DenoiserTask:
         self.options, self.network, self.codec, self.device = options, network, codec.to(device), device
         self.diffusion = options.diffusion()
         self.schedule = make_schedule(self.diffusion.schedule)
-        # a number of a grid holds little and is mostly the posterior's noise: not worth learning (docs/quality.md)
-        grid = len(codec.latent_shape) > 1
-        self._encoding = Lock()
-        self._means = grid if options.latents == "auto" else options.latents == "mean"
-        self.images = Images.of(data.train, options, options, device)
-        self.val = data.val
+        self.latents = latents_of(options, data, self.codec, device)
+        self.train, self.val = data.train, data.val
         self.size = len(data.train)
         self.num_classes = denoiser_config(network).num_classes
         self.data, self.classes = data.name, (data.classes or ()) if self.num_classes else ()
@@ -92,39 +86,7 @@ class DenoiserTask:
         weights = level_weights(self.schedule, self.diffusion.prediction, self.options.weighting)
         return torch.cat([pad, noising]).float(), weights.float(), torch.cat([pad[:, :2], recover]).float()
 
-    @property
-    def _cached(self) -> Posterior | None:
-        """The posteriors of all training images, encoded once, unless they change (augmentation) or are too large.
-
-        The first step pays for it, so that a budget of minutes holds it too; several workers wait for one of them.
-        """
-        with self._encoding:
-            return self._posteriors
-
-    @cached_property
-    @torch.no_grad()
-    def _posteriors(self) -> Posterior | None:
-        if not isinstance(self.codec, VAECodec) or self.images.augmented:
-            return None
-        if 8 * self.size * math.prod(self.codec.latent_shape) > CACHE_BYTES:
-            return None
-        images = self.images.split.images
-        parts = [self.codec.vae.encode(self.images.place(chunk)) for chunk in images.split(CHUNK)]
-        return Posterior(torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts]))
-
-    @torch.no_grad()
-    def _latents(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
-        """Normalised latents of training images: samples of their posteriors, or the means."""
-        if not isinstance(self.codec, VAECodec):
-            return self.codec.encode(self.images.batch(positions, indices))
-        noise = None if self._means else key.at("posterior").normal(self.codec.latent_shape)
-        every = self._cached
-        if every is None:
-            return self.codec.encode(self.images.batch(positions, indices), noise=noise)
-        here = indices.to(self.device)
-        return self.codec.normalized(Posterior(every.mean[here], every.logvar[here]), noise=noise)
-
-    def _labels(self, split: Split, indices: Tensor, positions: Tensor | None) -> Tensor | None:
+    def _labels(self, split: Split | EncodedSplit, indices: Tensor, positions: Tensor | None) -> Tensor | None:
         """Class labels [B], word pieces [B, L] or contexts [B, L, D]; None for a network that is told nothing.
 
         For the positions that draw it, they are replaced by the null class or the empty text.
@@ -148,11 +110,11 @@ class DenoiserTask:
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Weighted squared error of the prediction at one random level for each image."""
         key = data_key(positions, seed=self.options.seed, device=self.device)
-        x0 = self._latents(positions, indices, key)
+        x0 = self.latents.drawn(positions, indices, key)
         t = self._levels(positions).to(self.device)
         with autocast(self.options, self.device):
             error, bound = self._errors(
-                self.network, x0, t, self._labels(self.images.split, indices, positions), key.at("train")
+                self.network, x0, t, self._labels(self.train, indices, positions), key.at("train")
             )
         loss = (self._weights[t] * error).mean()
         if bound is None:
@@ -180,11 +142,10 @@ class DenoiserTask:
         """The loss on the validation split: the modes' latents, fixed noise and levels spread evenly over 1..T."""
         total = 0.0
         for first in range(0, len(self.val), CHUNK):
-            images = self.val.images[first : first + CHUNK]
-            rows = torch.arange(first, first + len(images))
-            x0 = self.codec.encode(self.images.place(images))
+            rows = torch.arange(first, min(first + CHUNK, len(self.val)))
+            x0 = self.latents.modes(rows)
             t = 1 + (rows * self.schedule.T // len(self.val)).to(self.device)
-            key = Key.of(first, len(images), device=self.device).at("train")
+            key = Key.of(first, len(rows), device=self.device).at("train")
             error, _ = self._errors(network, x0, t, self._labels(self.val, rows, None), key)
             total += float((self._weights[t] * error).double().sum())
         return {"val_loss": total / len(self.val)}
@@ -220,7 +181,7 @@ class DenoiserTask:
         self.pipeline(network).write(writer)
 
 
-def _counts(split: Split, classes: int) -> tuple[int, ...]:
+def _counts(split: Split | EncodedSplit, classes: int) -> tuple[int, ...]:
     """How many images of each class a split has; () without labels."""
     if not classes or split.labels is None:
         return ()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from latentdiff.codec import Codec
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
+from latentdiff.encoded import EncodedData
 from latentdiff.encoder import FrozenEncoder, load_encoder
 from latentdiff.errors import InputError
 from latentdiff.nn import (
@@ -28,21 +29,21 @@ def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
     """The VAE that the options ask for on images of the data's shape; InputError where they do not fit."""
     return vae_config(
         options.preset,
-        (data.channels, data.height, data.width),
+        data.shape,
         latent=parse_latent(options.latent),
         width=options.width,
         depth=options.depth,
     )
 
 
-def check_captions(data: Dataset) -> None:
+def check_captions(data: Dataset | EncodedData) -> None:
     """InputError where fewer than half of the training images have a caption."""
     found = sum(bool(caption.strip()) for caption in data.train.captions or ())
     if 2 * found < len(data.train) or data.val.captions is None:
         raise InputError(f"--text needs captions, found some for {found} of {len(data.train)} training images")
 
 
-def tokenizer_of(options: TrainDenoiser, data: Dataset) -> Listener | None:
+def tokenizer_of(options: TrainDenoiser, data: Dataset | EncodedData) -> Listener | None:
     """What reads the captions of the data: a tokenizer learned from them or a frozen encoder; None for models without texts.
 
     InputError as :func:`check_captions`.
@@ -60,7 +61,7 @@ def tokenizer_of(options: TrainDenoiser, data: Dataset) -> Listener | None:
 
 
 def denoiser_config_of(
-    options: TrainDenoiser, data: Dataset, codec: Codec, tokenizer: Listener | None = None
+    options: TrainDenoiser, data: Dataset | EncodedData, codec: Codec, tokenizer: Listener | None = None
 ) -> DenoiserConfig:
     """The denoiser that the options ask for on the latents of ``codec``; InputError where they do not fit.
 
@@ -90,5 +91,5 @@ def _text_config(listener: Listener) -> TextConfig:
 
 def cold_config_of(options: TrainCold, data: Dataset) -> ConvNeXtConfig:
     """The network that the options ask for to undo degradations of the data; InputError where they do not fit."""
-    shape = (data.channels, data.height, data.width)
+    shape = data.shape
     return convnext_config(options.preset, shape, patch=options.patch, width=options.width, depth=options.depth)

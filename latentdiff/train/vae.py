@@ -48,7 +48,7 @@ class Perceptual(NamedTuple):
 
 def _perceptual(options: TrainVAE, data: Dataset, device: torch.device) -> Perceptual | None:
     """The term that the options ask for; by default one for digits, whose network is small and in the package."""
-    fitting = default_features((data.channels, data.height, data.width), data.classes)
+    fitting = default_features(data.shape, data.classes)
     weight = options.perceptual
     if weight is None:
         weight = PERCEPTUAL if fitting == "mnist" and _digits(data.train) else 0.0

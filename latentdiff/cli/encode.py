@@ -1,0 +1,60 @@
+"""`latentdiff encode`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.config.loop import DataOptions
+from latentdiff.errors import InputError
+
+
+@click.command(name="encode")
+@click.option("--run", default=None, help="Run or checkpoint with a VAE (default: the newest VAE run).")
+@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
+@options_of(DataOptions, skip=("flip", "crop"))
+@click.option("--half", is_flag=True, help="Store latents as float16, in half the space.")
+@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("latents"),
+    show_default=True,
+    help="Folder of the encoded data set.",
+)
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+    """Encode a data set once, to train denoisers on its latents.
+
+    Writes the posteriors of the training and validation images as shards of safetensors, with labels, captions and the VAE:
+    all that `latentdiff train-denoiser --data FOLDER` needs. The images are those that the VAE was trained on unless
+    --data names others.
+    """
+    from latentdiff.checkpoint import INDEX
+    from latentdiff.cli.model import find_vae, trained_on
+    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.cli.training import read_data
+    from latentdiff.codec import VAECodec
+    from latentdiff.components import load_codec
+    from latentdiff.device import resolve_device
+    from latentdiff.encoded import write_encoded
+
+    device, out = resolve_device(values["device"]), values["out"]
+    checkpoint = find_vae(values["run"], values["runs"])
+    codec = load_codec(checkpoint, checkpoint.json(INDEX))
+    if not isinstance(codec, VAECodec):
+        raise InputError(f"{checkpoint.folder}: expected a VAE, found a model of pixels")
+    data = read_data(build(DataOptions, values | trained_on(ctx, checkpoint)))
+    with SamplingBar("encoding") as bar:
+        write_encoded(out, data, codec, device=device, half=values["half"], progress=bar.update)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    answer = {"run": str(checkpoint.folder), "wrote": str(out), "bytes": size, "latent": list(codec.latent_shape)}
+    answer |= {name: data.sizes[name] for name in ("train", "val")}
+    text = f"{out}: latents {list(codec.latent_shape)} of {answer['train']} training and {answer['val']} validation images, {size / 2**20:.1f} MiB"
+    result(answer, as_json=as_json, text=f"{text}\n  next: latentdiff train-denoiser --data {out}")
+    return 0
