@@ -18,7 +18,7 @@ from torch import Tensor
 from latentdiff.checkpoint import INDEX, MANIFEST, Checkpoint, Writer, open_checkpoint, writing
 from latentdiff.codec import VAECodec
 from latentdiff.components import load_codec, model_index, save_vae
-from latentdiff.data import Dataset, Split, to_float
+from latentdiff.data import Split, StreamedSplit, TrainingImages, to_float
 from latentdiff.errors import InputError
 from latentdiff.nn import Posterior
 
@@ -93,7 +93,7 @@ class EncodedData:
 
 def write_encoded(
     folder: Path,
-    data: Dataset,
+    data: TrainingImages,
     codec: VAECodec,
     *,
     device: torch.device,
@@ -136,9 +136,18 @@ def _shards(n: int, each: int) -> Iterator[slice]:
 
 @torch.no_grad()
 def _write_shard(
-    writer: Writer, name: str, split: Split, rows: slice, codec: VAECodec, *, device: torch.device, half: bool
+    writer: Writer,
+    name: str,
+    split: Split | StreamedSplit,
+    rows: slice,
+    codec: VAECodec,
+    *,
+    device: torch.device,
+    half: bool,
 ) -> None:
-    found = [codec.vae.encode(_placed(chunk, device)) for chunk in split.images[rows].split(CHUNK)]
+    firsts = range(rows.start, rows.stop, CHUNK)
+    images = (split.images[first : min(first + CHUNK, rows.stop)] for first in firsts)
+    found = [codec.vae.encode(_placed(chunk, device)) for chunk in images]
     tensors = {"mean": torch.cat([p.mean for p in found]), "logvar": torch.cat([p.logvar for p in found])}
     for key, values in tensors.items():
         tensors[key] = values.half() if half else values.float()

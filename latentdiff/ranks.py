@@ -43,16 +43,18 @@ class Ranks:
 
     def rows(self, own: Tensor, n: int) -> Tensor:
         """For the first process the rows of all, [n, ...] on the CPU, from those of each one's :meth:`share` of n; for others their own."""
+        return self.collected(own, [len(range(n)[Ranks(rank, self.count).share(n)]) for rank in range(self.count)])
+
+    def collected(self, own: Tensor, lengths: Sequence[int]) -> Tensor:
+        """As :meth:`rows`, where process k has ``lengths[k]`` of them."""
         if self.count == 1:
             return own
-        most = -(-n // self.count)
-        padded = torch.zeros(most, *own.shape[1:], dtype=own.dtype)
+        padded = torch.zeros(max(lengths), *own.shape[1:], dtype=own.dtype)
         padded[: len(own)] = own
         parts = [torch.empty_like(padded) for _ in range(self.count)] if self.first else None
         distributed.gather(padded, parts)
         if parts is None:
             return own
-        lengths = [len(range(n)[Ranks(rank, self.count).share(n)]) for rank in range(self.count)]
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def text_of_first(self, make: Callable[[], str]) -> str:

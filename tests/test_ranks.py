@@ -235,3 +235,37 @@ def test_two_processes_draw_the_images_of_one(folder: Path) -> None:
         assert np.array_equal(one["labels"], two["labels"])
     code, _, err = finished(torchrun(f"{draw} --interpolate 9 --out no.png", folder))
     assert code != 0 and "2 processes share plain samples" in err
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_measures(folder: Path) -> None:
+    shared = (
+        "--run runs/denoiser --features mnist --resamples 20 --neighbors 20 --steps 3 --no-cache --threads 1 --json"
+    )
+    code, out, err = run_cli(f"evaluate {shared} --what samples -n 310 --out one", cwd=folder)
+    assert code == 0, err
+    one = json.loads(out)
+    code, out, err = finished(torchrun(f"evaluate {shared} --what samples,denoiser -n 310 --out two", folder))
+    assert code == 0, err
+    two = json.loads(out)  # one process speaks
+    assert two["denoiser"] is not None and "2 processes share the samples" in err
+    for part in (one, two):
+        part["samples"].pop("seconds")
+    assert two["samples"] == one["samples"]
+    assert (folder / "two" / "samples.png").read_bytes() == (folder / "one" / "samples.png").read_bytes()
+    for words, expected in (("--what denoiser", "--what denoiser draws none"), ("-n 200", "expected a chunk for each")):
+        code, _, err = finished(torchrun(f"evaluate {shared} {words} --out no", folder))
+        assert code != 0 and expected in err
+    code, _, err = finished(torchrun("evaluate --images tiny.npz --reference tiny.npz --features mnist", folder))
+    assert code != 0 and "--images are measured by one" in err
+
+
+def test_processes_share_whole_chunks() -> None:
+    from latentdiff.evaluate.sampling import shares
+
+    for n, processes in ((1000, 1), (1000, 3), (760, 2), (1001, 5)):
+        found = shares(n, (1, 8, 8), processes)
+        assert [k for share in found for k in range(n)[share]] == list(range(n))
+        assert all(share.start % 250 == 0 for share in found)
+    with pytest.raises(InputError, match="3 processes share 500 samples in 2 chunks"):
+        shares(500, (1, 8, 8), 3)

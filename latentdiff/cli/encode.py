@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from latentdiff.cli.options import build, config_option, json_option, options_of
-from latentdiff.config.loop import DataOptions
+from latentdiff.config.loop import DataOptions, StreamOptions
 from latentdiff.errors import InputError
 
 
 @click.command(name="encode")
 @click.option("--run", default=None, help="Run or checkpoint with a VAE (default: the newest VAE run).")
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
-@options_of(DataOptions, skip=("flip", "crop"))
+@options_of(DataOptions, StreamOptions, skip=("flip", "crop"))
 @click.option("--half", is_flag=True, help="Store latents as float16, in half the space.")
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
 @click.option(
@@ -38,7 +38,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.checkpoint import INDEX
     from latentdiff.cli.model import find_vae, trained_on
     from latentdiff.cli.report import SamplingBar, result
-    from latentdiff.cli.training import read_data
+    from latentdiff.cli.training import read_images
     from latentdiff.codec import VAECodec
     from latentdiff.components import load_codec
     from latentdiff.device import resolve_device
@@ -49,7 +49,8 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     codec = load_codec(checkpoint, checkpoint.json(INDEX))
     if not isinstance(codec, VAECodec):
         raise InputError(f"{checkpoint.folder}: expected a VAE, found a model of pixels")
-    data = read_data(build(DataOptions, values | trained_on(ctx, checkpoint)))
+    chosen = values | trained_on(ctx, checkpoint)
+    data = read_images(build(DataOptions, chosen), stream=chosen["stream"])
     with SamplingBar("encoding") as bar:
         write_encoded(out, data, codec, device=device, half=values["half"], progress=bar.update)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

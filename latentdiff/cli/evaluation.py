@@ -15,6 +15,7 @@ from latentdiff.checkpoint import INDEX, Checkpoint
 from latentdiff.classes import ClassBalance
 from latentdiff.cli.model import trained_on
 from latentdiff.cli.options import build
+from latentdiff.cli.processes import together
 from latentdiff.cli.report import SamplingBar, note, result
 from latentdiff.cli.scores import model_tables, sets_tables, show
 from latentdiff.cli.training import read_data
@@ -43,7 +44,7 @@ FLATTERED = (
 def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling, *, as_json: bool) -> int:
     """Measure a run or checkpoint."""
     checkpoint = _find(values["run"], values["runs"])
-    device = _device(values["device"])
+    ranks, device = together(_device(values["device"]), "the samples")
     model = _model(checkpoint, device)
     parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
     if isinstance(model, Pipeline):
@@ -62,10 +63,17 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
         resampling=_resampling(values),
         batch=values["batch"],
         stage=SamplingBar,
+        ranks=ranks,
     )
     judge = _judge(values, data.shape, data.classes or (), device)
     check_place(values["out"] / RESULT)
+    if ranks.count > 1 and "samples" not in parts:
+        raise InputError(
+            f"{ranks.count} processes share the samples of an evaluation, --what {','.join(parts)} draws none"
+        )
     scores = evaluate.evaluate_model(model, data, judge, request, parts=parts)
+    if not ranks.first:
+        return 0
     answer = {"run": str(checkpoint.folder), "data": data.name, "split": request.split, "parts": parts}
     names = model.classes if isinstance(model, Pipeline) else ()
     if scores.samples is not None:  # the classes in the tables are numbered as the network's
@@ -94,7 +102,9 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     mine, other = sides
     if values["paired"]:
         evaluate.check_pairs(mine, other)
-    device = _device(values["device"])
+    ranks, device = together(_device(values["device"]), "the samples of a run")
+    if ranks.count > 1:
+        raise InputError(f"{ranks.count} processes share the samples of a run; --images are measured by one")
     classes = other.classes or mine.classes
     judge = _judge(values, tuple(mine.images.shape[1:]), classes, device)
     check_place(values["out"] / RESULT)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.config.loop import DataOptions
+from latentdiff.config.loop import DataOptions, StreamOptions
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
     """
     from latentdiff.train.state import STATE, load_progress
 
-    names = [name for name in DataOptions.model_fields if name in ctx.params]
+    names = [name for name in (*DataOptions.model_fields, *StreamOptions.model_fields) if name in ctx.params]
     if STATE not in checkpoint:
         return {}
     given = {name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from latentdiff.checkpoint import Checkpoint
     from latentdiff.codec import Codec
-    from latentdiff.data import Dataset
+    from latentdiff.data import TrainingImages
     from latentdiff.encoded import EncodedData
     from latentdiff.tokenizer import Listener
 
@@ -53,7 +53,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, resume = training.resumed("denoiser", options, place, training.given_options(ctx, options))
     training.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
-    data = training.read_encoded(options) or training.read_data(options)
+    data = training.read_encoded(options) or training.read_images(options, stream=options.stream)
     codec = _codec(options, place, data, resume)
     tokenizer = _tokenizer(options, place, data, resume)
     network = _network(options, place, data, codec, tokenizer)
@@ -70,7 +70,9 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     return training.close(outcome, lines, as_json=as_json)
 
 
-def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset | EncodedData, resume: Checkpoint | None) -> Codec:
+def _codec(
+    options: TrainDenoiser, place: RunOptions, data: TrainingImages | EncodedData, resume: Checkpoint | None
+) -> Codec:
     """The codec to train on: pixels, that of encoded data, the resumed run's own, the one named, or that of the newest VAE run."""
     from latentdiff.checkpoint import INDEX
     from latentdiff.cli.report import note
@@ -109,7 +111,7 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset | EncodedDat
 
 
 def _tokenizer(
-    options: TrainDenoiser, place: RunOptions, data: Dataset | EncodedData, resume: Checkpoint | None
+    options: TrainDenoiser, place: RunOptions, data: TrainingImages | EncodedData, resume: Checkpoint | None
 ) -> Listener | None:
     """The tokenizer of the run that is resumed or started from, else one learned from the captions; None without --text."""
     from latentdiff.components import load_config
@@ -130,7 +132,11 @@ def _tokenizer(
 
 
 def _network(
-    options: TrainDenoiser, place: RunOptions, data: Dataset | EncodedData, codec: Codec, tokenizer: Listener | None
+    options: TrainDenoiser,
+    place: RunOptions,
+    data: TrainingImages | EncodedData,
+    codec: Codec,
+    tokenizer: Listener | None,
 ) -> nn.Module:
     from latentdiff.components import config_of, load_network
     from latentdiff.nn import build as build_network

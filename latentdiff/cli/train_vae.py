@@ -46,7 +46,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, resume = training.resumed("vae", options, place, training.given_options(ctx, options))
     training.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
-    data = training.read_data(options)
+    data = training.read_images(options, stream=options.stream)
     config = vae_config_of(options, data)
     network: VAE = build_network(config, seed=options.seed)
     if place.init_from is not None:

@@ -18,7 +18,7 @@ from latentdiff.cli.report import TrainingBar, note, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions
-from latentdiff.data import Dataset, load_dataset
+from latentdiff.data import Dataset, TrainingImages, is_shards, load_dataset, stream_dataset
 from latentdiff.encoded import EncodedData, is_encoded, load_encoded
 from latentdiff.errors import InputError
 from latentdiff.ranks import Ranks
@@ -118,12 +118,33 @@ def read_encoded(options: DataOptions) -> EncodedData | None:
     return data
 
 
+def read_images(options: DataOptions, *, stream: bool) -> TrainingImages:
+    """The images to train on; ``stream``, and tar shards: those that stay on the disk."""
+    if not (stream or is_shards(options.data)):
+        return read_data(options)
+    data = stream_dataset(options.data, size=options.sides(), channels=options.channels, resize=options.resize)
+    told = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
+    note(f"data: images stay on the disk ({told})")
+    _check_read(data, options)
+    return data
+
+
 def read_data(options: DataOptions) -> Dataset:
     """The data set of the options; what was converted or refused is told on stderr."""
+    if is_shards(options.data):
+        raise InputError(
+            f"{options.data}: tar shards are read by train-vae, train-denoiser and encode; name other images"
+        )
     if is_encoded(Path(options.data)):
         raise InputError(f"{options.data}: expected images, found latents; name the images with --data")
     root = None if options.data_root is None else Path(options.data_root)
     data = load_dataset(options.data, size=options.sides(), channels=options.channels, resize=options.resize, root=root)
+    _check_read(data, options)
+    return data
+
+
+def _check_read(data: TrainingImages, options: DataOptions) -> None:
+    """InputError for data that cannot be trained on; notes on the others."""
     for line in data.notes:
         note(f"data: {line}")
     if data.train.captions is not None:
@@ -135,11 +156,10 @@ def read_data(options: DataOptions) -> Dataset:
         )
     if options.crop >= min(data.height, data.width):
         raise InputError(f"--crop must be below the image side {min(data.height, data.width)}, got {options.crop}")
-    return data
 
 
 def describe(
-    task: Task, options: LoopOptions, data: Dataset | EncodedData, device: torch.device, ranks: Ranks
+    task: Task, options: LoopOptions, data: TrainingImages | EncodedData, device: torch.device, ranks: Ranks
 ) -> dict[str, Any]:
     """What a training would do: the answer of --dry-run."""
     check_batch(task, options, ranks)
@@ -172,7 +192,7 @@ def train(
     task: Task,
     options: LoopOptions,
     run: Run,
-    data: Dataset | EncodedData,
+    data: TrainingImages | EncodedData,
     device: torch.device,
     resume: Checkpoint | None,
     ranks: Ranks,

@@ -50,6 +50,16 @@ class DataOptions(Config):
         return parts[0], parts[-1]
 
 
+class StreamOptions(Config):
+    """Where the pixels stay."""
+
+    stream: bool = Field(
+        False,
+        description="read images from the disk as they are needed instead of all into memory: for folders of images, with --size "
+        "(tar shards always are)",
+    )
+
+
 BUDGETS = ("steps", "epochs", "minutes")  # of these at most one is given
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig, ScheduleKind, Variance
-from latentdiff.config.loop import DataOptions, LoopOptions
+from latentdiff.config.loop import DataOptions, LoopOptions, StreamOptions
 from latentdiff.nn.config import NetworkKind, parse_latent
 
 
@@ -17,7 +17,7 @@ def _latent(text: str) -> str:
     return text
 
 
-class TrainVAE(DataOptions, LoopOptions):
+class TrainVAE(DataOptions, StreamOptions, LoopOptions):
     """Everything that defines the training of a VAE."""
 
     latent: Annotated[str, AfterValidator(_latent)] = Field(
@@ -58,7 +58,7 @@ class TrainVAE(DataOptions, LoopOptions):
         return self
 
 
-class TrainDenoiser(DataOptions, LoopOptions):
+class TrainDenoiser(DataOptions, StreamOptions, LoopOptions):
     """Everything that defines the training of a denoiser."""
 
     pixel: bool = Field(False, description="work on pixels, without a VAE")

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from latentdiff.data.augment import Augment
     from latentdiff.data.catalog import DatasetInfo, data_root, list_datasets
     from latentdiff.data.convert import to_float, to_uint8
+    from latentdiff.data.lazy import Unreadable
     from latentdiff.data.load import load_dataset
     from latentdiff.data.order import batch_indices, permutation
+    from latentdiff.data.stream import StreamedData, StreamedSplit, TrainingImages, is_shards, stream_dataset
     from latentdiff.data.types import Dataset, Split
 
 __all__ = [
@@ -19,11 +21,17 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "Split",
+    "StreamedData",
+    "StreamedSplit",
+    "TrainingImages",
+    "Unreadable",
     "batch_indices",
     "data_root",
+    "is_shards",
     "list_datasets",
     "load_dataset",
     "permutation",
+    "stream_dataset",
     "to_float",
     "to_uint8",
 ]
@@ -33,11 +41,17 @@ _HOME = {
     "Dataset": "types",
     "DatasetInfo": "catalog",
     "Split": "types",
+    "StreamedData": "stream",
+    "StreamedSplit": "stream",
+    "TrainingImages": "stream",
+    "Unreadable": "lazy",
     "batch_indices": "order",
     "data_root": "catalog",
+    "is_shards": "stream",
     "list_datasets": "catalog",
     "load_dataset": "load",
     "permutation": "order",
+    "stream_dataset": "stream",
     "to_float": "convert",
     "to_uint8": "convert",
 }

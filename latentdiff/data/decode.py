@@ -1,5 +1,6 @@
 """One image file to uint8 pixels, or the reason why not. The file is not trusted: header and limits come first."""
 
+import io
 import stat
 import struct
 import warnings
@@ -122,6 +123,15 @@ def _decode(file: BinaryIO, suffix: str) -> Decoded | Refused:
     if pixels.shape[:2] == (1, 1):
         conversions.append("1x1")
     return Decoded(_oriented(pixels, orientation), tuple(conversions))
+
+
+def decode_bytes(data: bytes, suffix: str) -> Decoded | Refused:
+    """Decode the content of a PNG, JPEG or WEBP file as :func:`decode_file` does; for threads, which share no warning filters."""
+    if not data:
+        return Refused("empty")
+    if len(data) > MAX_FILE_BYTES:
+        return Refused("too large")
+    return _decode(io.BytesIO(data), suffix)
 
 
 def decode_file(path: Path) -> Decoded | Refused:

@@ -14,7 +14,7 @@ from latentdiff.data.fit import Fit, resized, set_channels
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.part import Part, Parts, number_labels
 from latentdiff.data.split import by_path
-from latentdiff.data.walk import shown, walk
+from latentdiff.data.walk import Tree, shown, walk
 from latentdiff.errors import InputError
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -131,13 +131,35 @@ class Folder:
     notes: tuple[str, ...]
 
 
-def read_folder(root: Path, fit: Fit) -> Folder:
-    """Read all PNG, JPEG and WEBP files below `root`; what :func:`load_folder` splits.
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The files below a folder that look like images (``paths``), before any is decoded."""
 
-    Top folders train, val (valid, validation) and test are the splits if there is a train. Labels come from
-    metadata.jsonl, else from class folders if there are two and every image is in one. InputError if nothing (or less
-    than half) is usable, sizes differ and none was asked for, or annotations are wrong.
-    """
+    tree: Tree
+    paths: tuple[str, ...]
+    has_splits: bool
+    notes: tuple[str, ...]
+
+    def splits(self, paths: Sequence[str]) -> tuple[str | None, ...] | None:
+        """train, val or test of each; None where the folder defines none."""
+        return tuple(_split_of(path) for path in paths) if self.has_splits else None
+
+    def told(
+        self, root: Path, paths: Sequence[str]
+    ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None, tuple[str, ...] | None, tuple[str, ...]]:
+        """Labels [N], class names and captions of ``paths``, and notes."""
+        found = read_annotations(root, files=self.tree.files, images=self.paths)
+        notes = (
+            (f"ignored {found.unmatched} captions or labels of files that are not there",) if found.unmatched else ()
+        )
+        places = [path.partition("/")[2] for path in paths] if self.has_splits else list(paths)
+        labels, classes = _labels(root, paths, places, found)
+        captions = tuple(found.captions.get(path, "") for path in paths)
+        return labels, classes, captions if any(captions) else None, notes
+
+
+def list_folder(root: Path) -> Listing:
+    """What :func:`read_folder` will decode. InputError if there is nothing."""
     suffixes = (*SUFFIXES, *_OTHER_SUFFIXES)
     tree = walk(root, suffixes=suffixes)
     candidates = [path for path in tree.files if path.lower().endswith(suffixes)]
@@ -149,29 +171,41 @@ def read_folder(root: Path, fit: Fit) -> Folder:
         notes = (f"ignored {len(outside)} images outside train, val and test",) if outside else ()
     if not candidates and not tree.refused:
         raise InputError(f"{root}: expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files")
-    read = _decode_all(root, candidates, tree.refused, fit)
+    return Listing(tree, tuple(candidates), has_splits, notes)
+
+
+def read_folder(root: Path, fit: Fit) -> Folder:
+    """Read all PNG, JPEG and WEBP files below `root`; what :func:`load_folder` splits.
+
+    Top folders train, val (valid, validation) and test are the splits if there is a train. Labels come from
+    metadata.jsonl, else from class folders if there are two and every image is in one. InputError if nothing (or less
+    than half) is usable, sizes differ and none was asked for, or annotations are wrong.
+    """
+    listing = list_folder(root)
+    read = _decode_all(root, listing.paths, listing.tree.refused, fit)
     if not read.paths:
         raise InputError(f"{root}: expected PNG, JPEG or WEBP images, found none that can be used")
-    found = read_annotations(root, files=tree.files, images=candidates)
-    if found.unmatched:
-        notes += (f"ignored {found.unmatched} captions or labels of files that are not there",)
+    labels, classes, captions, notes = listing.told(root, read.paths)
     images = _stacked(root, read, fit.channels)
-    places = [path.partition("/")[2] for path in read.paths] if has_splits else list(read.paths)
-    labels, classes = _labels(root, read.paths, places, found)
-    captions = tuple(found.captions.get(path, "") for path in read.paths)
-    everything = Part(images, labels, captions if any(captions) else None)
-    splits = tuple(_split_of(path) for path in read.paths) if has_splits else None
-    return Folder(read.paths, everything, classes, splits, (*read.notes, *notes))
+    everything = Part(images, labels, captions)
+    return Folder(read.paths, everything, classes, listing.splits(read.paths), (*read.notes, *listing.notes, *notes))
+
+
+def rows_of_splits(
+    paths: Sequence[str], splits: Sequence[str | None] | None, *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of train, val and test: as named, else 90/5/5 by a hash of (seed, path)."""
+    if splits is None:
+        return by_path(paths, seed=seed)
+    named = np.array(splits)
+    train, val, test = (np.flatnonzero(named == name) for name in ("train", "val", "test"))
+    return train, val, test
 
 
 def load_folder(root: Path, fit: Fit, *, seed: int) -> Parts:
     """The images of :func:`read_folder` split by their top folders, else 90/5/5 by a hash of (seed, path)."""
     found = read_folder(root, fit)
-    if found.splits is None:
-        rows = list(by_path(found.paths, seed=seed))
-    else:
-        splits = np.array(found.splits)
-        rows = [np.flatnonzero(splits == name) for name in ("train", "val", "test")]
+    rows = rows_of_splits(found.paths, found.splits, seed=seed)
     train, val, test = (found.images.take(row) if len(row) else None for row in rows)
     if train is None:
         raise InputError(f"{root}: expected usable images in train, found none")

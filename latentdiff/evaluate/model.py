@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,9 +28,9 @@ from latentdiff.evaluate.reconstruct import (
 )
 from latentdiff.evaluate.reference import Reference, rows, some
 from latentdiff.evaluate.request import Judge, Request
-from latentdiff.evaluate.sampling import draw_samples
+from latentdiff.evaluate.sampling import draw_features
 from latentdiff.evaluate.vae import VAEScores, encode_all, score_vae
-from latentdiff.features import Features, extract
+from latentdiff.features import Features
 from latentdiff.nn import VAE
 from latentdiff.pipeline import Pipeline
 
@@ -91,8 +90,13 @@ def parts_of(model: Pipeline | VAE) -> tuple[str, ...]:
 def evaluate_model(
     model: Pipeline | VAE, data: Dataset, judge: Judge, request: Request, *, parts: Sequence[str] = PARTS
 ) -> ModelScores:
-    """Measure those of the ``parts`` that the model has, on ``data``; the figures go to the request's folder."""
+    """Measure those of the ``parts`` that the model has, on ``data``; the figures go to the request's folder.
+
+    Of several processes the first measures; the others draw their share of its samples.
+    """
     wanted = set(parts) & set(parts_of(model))
+    if not request.ranks.first:
+        wanted &= {"samples"}
     if isinstance(model, Pipeline) and "reconstruction" in wanted:
         _check_guidance(model, data, request)
     vae = model if isinstance(model, VAE) else getattr(model.codec, "vae", None)
@@ -142,28 +146,22 @@ def evaluate_vae(vae: VAE, data: Dataset, judge: Judge, request: Request) -> VAE
     )
 
 
-def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: Request) -> SamplingScores:
-    """Samples against a split, their floor and their neighbors; leaves samples.png, neighbors.png and classes.png."""
+def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: Request) -> SamplingScores | None:
+    """Samples against a split, their floor and their neighbors; leaves samples.png, neighbors.png and classes.png.
+
+    Several processes share the drawing; all but the first have nothing to tell.
+    """
     _check_shape(pipeline, data)
-    reference = judge.reference(split_of(data, request.split), request)
+    split = split_of(data, request.split)
     asked = len(pipeline.classes) if request.settings.guidance else 0
     balance: ClassBalance = request.class_balance or ("data" if pipeline.class_counts else "equal")
     labels = pipeline.class_labels(request.n, balance) if asked else None
-    started = time.perf_counter()
-    with request.stage("samples") as bar:
-        images = draw_samples(
-            pipeline,
-            request.settings,
-            request.n,
-            labels=labels,
-            texts=_texts(pipeline, data, request),
-            seed=request.seed,
-            progress=bar.update,
-        )
-    seconds = time.perf_counter() - started
+    texts = _texts(pipeline, data, request)
+    images, features, seconds = draw_features(pipeline, judge.network, request, labels=labels, texts=texts)
+    if not request.ranks.first:
+        return None
+    reference = judge.reference(split, request)
     figures.save_sample_grid(images, request.out / "samples.png", labels=labels)
-    with request.stage("features of the samples") as bar:
-        features = extract(judge.network, images, batch=request.batch, progress=bar.update)
     known = judge.known(labels, pipeline.classes)
     with request.stage("distances"):
         scores = score_features(features, reference, labels=known, resampling=request.resampling)

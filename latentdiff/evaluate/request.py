@@ -20,6 +20,7 @@ from latentdiff.evaluate.reference import Reference
 from latentdiff.evaluate.score import Resampling
 from latentdiff.features import FeatureNetwork, PerceptualNetwork
 from latentdiff.loss import Weighting
+from latentdiff.ranks import ALONE, Ranks
 
 
 class Bar(Protocol):
@@ -47,7 +48,8 @@ def silent(title: str) -> Iterator[Bar]:
 class Request:
     """What is measured: ``n`` samples by ``settings`` from ``seed`` on, ``neighbors`` of them looked up, and ``images`` of
     the ``split`` for what is slow (the denoiser and its reconstructions); ``class_balance`` of the samples (None: that of
-    the training data where the model records it, else equal); ``out``: where the figures go.
+    the training data where the model records it, else equal); ``out``: where the figures go; ``ranks``: the processes that
+    share the samples, of which the first measures.
     """
 
     out: Path
@@ -62,6 +64,7 @@ class Request:
     resampling: Resampling = field(default_factory=Resampling)
     batch: int = 500
     stage: Stage = silent
+    ranks: Ranks = ALONE
 
 
 @dataclass(frozen=True, eq=False)

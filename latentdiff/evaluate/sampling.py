@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +15,11 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
+from latentdiff.evaluate.request import Request
+from latentdiff.features import FeatureNetwork, Features, extract
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
+from latentdiff.ranks import Ranks
 from latentdiff.sample import start
 from latentdiff.workers import Workers
 
@@ -27,9 +32,10 @@ def draw_samples(
     labels: Tensor | None = None,
     texts: Sequence[str] | None = None,
     seed: int = 0,
+    share: slice | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k.
+    """``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k; of the ``share`` of several processes only those.
 
     ``labels`` int64 [n] for a conditional model, ``texts`` for one that listens to texts, which are taken in turn.
 
@@ -41,7 +47,7 @@ def draw_samples(
     if labels is not None and len(labels) != n:
         raise InputError(f"expected one label for each of {n} images, got {len(labels)}")
     key, shape = Key.of(seed, n, device=pipeline.device), pipeline.codec.latent_shape
-    parts = chunks(n, pipeline.codec.image_shape)
+    parts = [part for part in chunks(n, pipeline.codec.image_shape) if share is None or part.start in range(n)[share]]
 
     def drawn(part: slice, tell: Progress | None) -> Tensor:
         mine = key[part]
@@ -52,3 +58,65 @@ def draw_samples(
 
     workers = Workers(min(Workers.suited(n, pipeline.device).count, len(parts)))
     return torch.cat(by_workers(workers, parts, drawn, progress=progress))
+
+
+class Drawn(NamedTuple):
+    """Samples uint8 [n, C, H, W] with their features, and the ``seconds`` that this process drew its share in."""
+
+    images: Tensor
+    features: Features
+    seconds: float
+
+
+def draw_features(
+    pipeline: Pipeline,
+    network: FeatureNetwork,
+    request: Request,
+    *,
+    labels: Tensor | None = None,
+    texts: Sequence[str] | None = None,
+) -> Drawn:
+    """The samples of a request with their features; each process draws its share, the first one gets all of them.
+
+    InputError for more processes than chunks of samples.
+    """
+    ranks, started = request.ranks, time.perf_counter()
+    every = shares(request.n, pipeline.codec.image_shape, ranks.count)
+    with request.stage("samples") as bar:
+        images = draw_samples(
+            pipeline,
+            request.settings,
+            request.n,
+            labels=labels,
+            texts=texts,
+            seed=request.seed,
+            share=every[ranks.rank],
+            progress=bar.update,
+        )
+    seconds = time.perf_counter() - started
+    with request.stage("features of the samples") as bar:
+        features = extract(network, images, batch=request.batch, progress=bar.update)
+    lengths = [len(range(request.n)[share]) for share in every]
+    return Drawn(ranks.collected(images, lengths), _collected(features, ranks, lengths), seconds)
+
+
+def shares(n: int, shape: Sequence[int], processes: int) -> list[slice]:
+    """Which of ``n`` images [C, H, W] each process draws: whole chunks, so that all see what one process would. InputError."""
+    parts = chunks(n, shape)
+    if len(parts) < processes:
+        raise InputError(
+            f"{processes} processes share {n} samples in {len(parts)} chunks: expected a chunk for each, or more"
+        )
+    own = [parts[Ranks(rank, processes).share(len(parts))] for rank in range(processes)]
+    return [slice(each[0].start, each[-1].stop) for each in own]
+
+
+def _collected(features: Features, ranks: Ranks, lengths: Sequence[int]) -> Features:
+    predictions, confidence = features.predictions, features.confidence
+    return Features(
+        features.network,
+        features.sha256,
+        ranks.collected(features.values, lengths),
+        None if predictions is None else ranks.collected(predictions, lengths),
+        None if confidence is None else ranks.collected(confidence, lengths),
+    )

@@ -37,10 +37,13 @@ class ColdTask:
         self.batch = options.batch or 64
         self.peak_lr = options.lr or 1e-3
         self.images = Images.of(data.train, options, options, device)
-        self.val, self.size, self.data = data.val, len(data.train), data.name
+        self._train, self.val, self.size, self.data = data.train, data.val, len(data.train), data.name
         self.config = options.degradation_config()
         self.degradation = make_degradation(self.config, data.shape).to(device)
         self._intensities: Intensities | None = None
+
+    def announce(self, indices: Tensor) -> None:
+        self.images.announce(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Distance of R(D(x_0, t), t) and x_0 at one level for each image."""
@@ -70,7 +73,7 @@ class ColdTask:
     def model(self, network: nn.Module) -> ColdModel:
         """What the checkpoint will be used as."""
         if self._intensities is None:
-            self._intensities = Intensities.of(to_float(self.images.split.images))
+            self._intensities = Intensities.of(to_float(self._train.images))
         return ColdModel(network, self.config, self._intensities, self.device, self.data)
 
     @torch.no_grad()

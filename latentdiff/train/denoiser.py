@@ -15,7 +15,7 @@ from latentdiff.checkpoint import Writer
 from latentdiff.codec import Codec
 from latentdiff.components import denoiser_config
 from latentdiff.config.training import TrainDenoiser
-from latentdiff.data import Dataset, Split
+from latentdiff.data import Split, StreamedSplit, TrainingImages
 from latentdiff.denoise import timestep
 from latentdiff.draw import integers
 from latentdiff.encoded import EncodedData, EncodedSplit
@@ -51,7 +51,7 @@ class DenoiserTask:
     def __init__(
         self,
         options: TrainDenoiser,
-        data: Dataset | EncodedData,
+        data: TrainingImages | EncodedData,
         codec: Codec,
         network: nn.Module,
         device: torch.device,
@@ -86,7 +86,12 @@ class DenoiserTask:
         weights = level_weights(self.schedule, self.diffusion.prediction, self.options.weighting)
         return torch.cat([pad, noising]).float(), weights.float(), torch.cat([pad[:, :2], recover]).float()
 
-    def _labels(self, split: Split | EncodedSplit, indices: Tensor, positions: Tensor | None) -> Tensor | None:
+    def announce(self, indices: Tensor) -> None:
+        self.latents.announce(indices)
+
+    def _labels(
+        self, split: Split | StreamedSplit | EncodedSplit, indices: Tensor, positions: Tensor | None
+    ) -> Tensor | None:
         """Class labels [B], word pieces [B, L] or contexts [B, L, D]; None for a network that is told nothing.
 
         For the positions that draw it, they are replaced by the null class or the empty text.
@@ -181,7 +186,7 @@ class DenoiserTask:
         self.pipeline(network).write(writer)
 
 
-def _counts(split: Split | EncodedSplit, classes: int) -> tuple[int, ...]:
+def _counts(split: Split | StreamedSplit | EncodedSplit, classes: int) -> tuple[int, ...]:
     """How many images of each class a split has; () without labels."""
     if not classes or split.labels is None:
         return ()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.loop import DataOptions, LoopOptions
-from latentdiff.data import Augment, Split, to_float
+from latentdiff.data import Augment, Split, StreamedSplit, to_float
 from latentdiff.random import Key
 
 CHUNK = 250  # images that are encoded or validated at once; fixed, so that results do not depend on the batch size
@@ -18,14 +18,14 @@ CHUNK = 250  # images that are encoded or validated at once; fixed, so that resu
 class Images:
     """A split on the way to a device: augmented uint8 in, float32 [B, C, H, W] in [-1, 1] out."""
 
-    split: Split
+    split: Split | StreamedSplit
     augment: Augment
     seed: int
     device: torch.device
     channels_last: bool
 
     @classmethod
-    def of(cls, split: Split, data: DataOptions, loop: LoopOptions, device: torch.device) -> Images:
+    def of(cls, split: Split | StreamedSplit, data: DataOptions, loop: LoopOptions, device: torch.device) -> Images:
         return cls(split, Augment(flip=data.flip, crop=data.crop), loop.seed, device, loop.channels_last)
 
     @property
@@ -35,6 +35,11 @@ class Images:
     def batch(self, positions: Tensor, indices: Tensor) -> Tensor:
         """The images ``indices`` augmented as their data positions decide."""
         return self.place(self.augment(self.split.images[indices], positions, self.seed))
+
+    def announce(self, indices: Tensor) -> None:
+        """These will be asked for next: where they stay on the disk, they are read meanwhile."""
+        if isinstance(self.split, StreamedSplit):
+            self.split.images.announce(indices.tolist())
 
     def place(self, images: Tensor) -> Tensor:
         """uint8 images as float32 on the device in the layout asked for."""

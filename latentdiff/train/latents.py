@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentdiff.codec import Codec, VAECodec
 from latentdiff.config.training import TrainDenoiser
-from latentdiff.data import Dataset, Split
+from latentdiff.data import Split, StreamedSplit, TrainingImages
 from latentdiff.encoded import EncodedData
 from latentdiff.nn import Posterior
 from latentdiff.random import Key
@@ -32,15 +32,22 @@ class Latents(Protocol):
         """Of the validation images ``rows`` int64 [B]: their posteriors' modes."""
         ...
 
+    def announce(self, indices: Tensor) -> None:
+        """The training images that will be drawn next."""
+        ...
+
 
 class PixelLatents:
     """The images themselves."""
 
-    def __init__(self, codec: Codec, images: Images, val: Split) -> None:
+    def __init__(self, codec: Codec, images: Images, val: Split | StreamedSplit) -> None:
         self._codec, self._images, self._val = codec, images, val
 
     def drawn(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
         return self._codec.encode(self._images.batch(positions, indices))
+
+    def announce(self, indices: Tensor) -> None:
+        self._images.announce(indices)
 
     def modes(self, rows: Tensor) -> Tensor:
         return self._codec.encode(self._images.place(self._val.images[rows]))
@@ -49,7 +56,7 @@ class PixelLatents:
 class ImageLatents:
     """Images through a VAE: samples of their posteriors, or the ``means``."""
 
-    def __init__(self, codec: VAECodec, images: Images, val: Split, *, means: bool) -> None:
+    def __init__(self, codec: VAECodec, images: Images, val: Split | StreamedSplit, *, means: bool) -> None:
         self._codec, self._images, self._val, self._means = codec, images, val, means
         self._encoding = Lock()
 
@@ -65,6 +72,10 @@ class ImageLatents:
     @torch.no_grad()
     def modes(self, rows: Tensor) -> Tensor:
         return self._codec.encode(self._images.place(self._val.images[rows]))
+
+    def announce(self, indices: Tensor) -> None:
+        if self._cached is None:
+            self._images.announce(indices)
 
     @property
     def _cached(self) -> Posterior | None:
@@ -97,11 +108,16 @@ class EncodedLatents:
     def modes(self, rows: Tensor) -> Tensor:
         return self._codec.normalized(self._placed(self._data.val.posteriors[rows]))
 
+    def announce(self, indices: Tensor) -> None:
+        """They are on the disk as they are used: the system reads ahead."""
+
     def _placed(self, posterior: Posterior) -> Posterior:
         return Posterior(posterior.mean.to(self._device), posterior.logvar.to(self._device))
 
 
-def latents_of(options: TrainDenoiser, data: Dataset | EncodedData, codec: Codec, device: torch.device) -> Latents:
+def latents_of(
+    options: TrainDenoiser, data: TrainingImages | EncodedData, codec: Codec, device: torch.device
+) -> Latents:
     """The latents that the options ask for, of images or of what was encoded before.
 
     A number of a grid holds little and is mostly the posterior's noise: by default not learned (docs/quality.md).

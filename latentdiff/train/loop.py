@@ -15,7 +15,7 @@ from torch import Tensor
 
 from latentdiff.checkpoint import Checkpoint, remove_temporaries, writing
 from latentdiff.config.loop import LoopOptions
-from latentdiff.data import batch_indices
+from latentdiff.data import Unreadable, batch_indices
 from latentdiff.ema import EMA
 from latentdiff.errors import InputError
 from latentdiff.plots import save_loss_curve
@@ -190,9 +190,15 @@ class Trainer:
 
     @contextmanager
     def _exchanging(self, watch: Stopwatch) -> Iterator[None]:
-        """What the processes do together: where one is gone, the first saves the last step that all have made."""
+        """What the processes do together: where one is gone, or an image cannot be read, the first saves the last step that all have made."""
         try:
             yield
+        except Unreadable as error:
+            if not self.ranks.first or self.step == self._first:
+                raise
+            raise Unreadable(
+                f"{error}; stopped after step {self.step}, --resume goes on from {self._save(watch)}"
+            ) from error
         except RuntimeError as error:
             if self.ranks.count == 1 or not of_exchange(error):
                 raise
@@ -204,7 +210,8 @@ class Trainer:
         """Gradients of the batch, part by part; returns the mean of every logged value."""
         task = self.task
         positions = torch.arange(self.step * task.batch, (self.step + 1) * task.batch)
-        indices = batch_indices(task.size, batch=task.batch, step=self.step, seed=self.options.seed)
+        indices = self._indices(self.step)
+        self._announce(self.step + 1)
 
         parts, sums = self.options.accumulate, dict[str, float]()
         for k, part in enumerate(zip(positions.chunk(parts), indices.chunk(parts), strict=True)):
@@ -214,6 +221,14 @@ class Trainer:
             for name, value in backward(task.network, loss, own, self.workers, share=1 / parts).items():
                 sums[name] = sums.get(name, 0.0) + value / parts
         return sums
+
+    def _indices(self, step: int) -> Tensor:
+        return batch_indices(self.task.size, batch=self.task.batch, step=step, seed=self.options.seed)
+
+    def _announce(self, step: int) -> None:
+        """What this process will need next may be read meanwhile."""
+        parts = self._indices(step).chunk(self.options.accumulate)
+        self.task.announce(torch.cat([part[self.ranks.share(len(part))] for part in parts]))
 
     def _loss(self, part: Part, *, last: bool) -> Mapping[str, Tensor]:
         """The loss of a part of this process's batch; with the ``last`` one the gradients of all processes are averaged."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from latentdiff.codec import Codec
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
-from latentdiff.data import Dataset
+from latentdiff.data import Dataset, TrainingImages
 from latentdiff.encoded import EncodedData
 from latentdiff.encoder import FrozenEncoder, load_encoder
 from latentdiff.errors import InputError
@@ -25,7 +25,7 @@ from latentdiff.tokenizer import Listener, Tokenizer, train_tokenizer
 TEXT_LENGTHS = (8, 32)  # word pieces of a text: at least and at most, unless told otherwise
 
 
-def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
+def vae_config_of(options: TrainVAE, data: TrainingImages) -> VAEConfig:
     """The VAE that the options ask for on images of the data's shape; InputError where they do not fit."""
     return vae_config(
         options.preset,
@@ -36,14 +36,14 @@ def vae_config_of(options: TrainVAE, data: Dataset) -> VAEConfig:
     )
 
 
-def check_captions(data: Dataset | EncodedData) -> None:
+def check_captions(data: TrainingImages | EncodedData) -> None:
     """InputError where fewer than half of the training images have a caption."""
     found = sum(bool(caption.strip()) for caption in data.train.captions or ())
     if 2 * found < len(data.train) or data.val.captions is None:
         raise InputError(f"--text needs captions, found some for {found} of {len(data.train)} training images")
 
 
-def tokenizer_of(options: TrainDenoiser, data: Dataset | EncodedData) -> Listener | None:
+def tokenizer_of(options: TrainDenoiser, data: TrainingImages | EncodedData) -> Listener | None:
     """What reads the captions of the data: a tokenizer learned from them or a frozen encoder; None for models without texts.
 
     InputError as :func:`check_captions`.
@@ -61,7 +61,7 @@ def tokenizer_of(options: TrainDenoiser, data: Dataset | EncodedData) -> Listene
 
 
 def denoiser_config_of(
-    options: TrainDenoiser, data: Dataset | EncodedData, codec: Codec, tokenizer: Listener | None = None
+    options: TrainDenoiser, data: TrainingImages | EncodedData, codec: Codec, tokenizer: Listener | None = None
 ) -> DenoiserConfig:
     """The denoiser that the options ask for on the latents of ``codec``; InputError where they do not fit.
 

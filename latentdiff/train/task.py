@@ -23,6 +23,10 @@ class Task(Protocol):
     betas: tuple[float, float]
     default_steps: int
 
+    def announce(self, indices: Tensor) -> None:
+        """The training images that the next step will ask for; nothing has to be done about it."""
+        ...
+
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean loss of the training images ``indices`` (int64 [b]) at the data ``positions``, and parts worth logging."""
         ...

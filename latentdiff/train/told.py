@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from latentdiff.data import Split
+from latentdiff.data import Split, StreamedSplit
 from latentdiff.encoded import EncodedSplit
 from latentdiff.encoder import FrozenEncoder
 from latentdiff.tokenizer import Listener, Tokenizer
@@ -56,7 +56,9 @@ class Contexts:
         return self._encoder.contexts([self._texts[k] for k in which.tolist()], self._device).half().float().cpu()
 
 
-def told(split: Split | EncodedSplit, num_classes: int, listener: Listener | None, device: torch.device) -> Told | None:
+def told(
+    split: Split | StreamedSplit | EncodedSplit, num_classes: int, listener: Listener | None, device: torch.device
+) -> Told | None:
     """Of a network with classes, or with a listener to texts; None for one that is told nothing."""
     if listener is not None and split.captions is not None:
         if isinstance(listener, FrozenEncoder):

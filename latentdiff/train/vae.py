@@ -15,7 +15,7 @@ from latentdiff.checkpoint import INDEX, Writer
 from latentdiff.codec import LatentStatistics, StatisticsAccumulator
 from latentdiff.components import model_index, save_vae
 from latentdiff.config.training import TrainVAE
-from latentdiff.data import Dataset, Split
+from latentdiff.data import Split, StreamedSplit, TrainingImages
 from latentdiff.features import (
     PerceptualNetwork,
     default_features,
@@ -46,7 +46,7 @@ class Perceptual(NamedTuple):
     network: PerceptualNetwork
 
 
-def _perceptual(options: TrainVAE, data: Dataset, device: torch.device) -> Perceptual | None:
+def _perceptual(options: TrainVAE, data: TrainingImages, device: torch.device) -> Perceptual | None:
     """The term that the options ask for; by default one for digits, whose network is small and in the package."""
     fitting = default_features(data.shape, data.classes)
     weight = options.perceptual
@@ -59,7 +59,7 @@ def _perceptual(options: TrainVAE, data: Dataset, device: torch.device) -> Perce
     return Perceptual(weight, perceptual_network(name, weights=weights, device=device))
 
 
-def _digits(split: Split) -> bool:
+def _digits(split: Split | StreamedSplit) -> bool:
     """Whether the network for digits reads what the labels say; images of that size without labels are taken for digits."""
     if split.labels is None:
         return True
@@ -78,7 +78,7 @@ class VAETask:
 
     network: nn.Module
 
-    def __init__(self, options: TrainVAE, data: Dataset, network: VAE, device: torch.device) -> None:
+    def __init__(self, options: TrainVAE, data: TrainingImages, network: VAE, device: torch.device) -> None:
         self.options, self.network, self.vae, self.device = options, network, network, device
         self.batch = options.batch or self.batch_default
         self.peak_lr = options.lr or self.lr_default
@@ -93,6 +93,9 @@ class VAETask:
     def judge(self) -> str | None:
         """The network of the perceptual term; None without one."""
         return None if self._perceptual is None else self._perceptual.network.name
+
+    def announce(self, indices: Tensor) -> None:
+        self.images.announce(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """(reconstruction + beta KL) / pixels + weight x perceptual distance, so that sizes of images compare.
@@ -154,7 +157,9 @@ class VAETask:
             total["val_psnr"] += float((-10 * torch.log10(mse.clamp_min(1e-10))).double().sum())
         return {name: value / len(self.val) for name, value in total.items()}
 
-    def _posteriors(self, network: VAE, split: Split, ranks: Ranks = ALONE) -> Iterator[tuple[int, Tensor, Posterior]]:
+    def _posteriors(
+        self, network: VAE, split: Split | StreamedSplit, ranks: Ranks = ALONE
+    ) -> Iterator[tuple[int, Tensor, Posterior]]:
         """(index of the first, images, posterior) in chunks over a split, without augmentation; each process sees its own."""
         for first in range(CHUNK * ranks.rank, len(split), CHUNK * ranks.count):
             x = self.images.place(split.images[first : first + CHUNK])

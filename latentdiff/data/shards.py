@@ -1,0 +1,114 @@
+"""Tar shards as webdataset writes them: files of one name before the first dot are one sample. Headers are read, pixels are not."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentdiff.data.decode import MAX_FILE_BYTES, SUFFIXES
+from latentdiff.data.lazy import Place
+from latentdiff.data.walk import shown
+from latentdiff.errors import InputError
+
+MAX_TEXT = 2**20  # bytes of a caption, a label or a JSON file
+_SPLIT = re.compile(r"(train|val|valid|validation|test)(?![a-z])", re.IGNORECASE)
+_NAMES = {"valid": "val", "validation": "val"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a shard with what stands beside it; ``split`` by the shard's name, ``path``: shard/key."""
+
+    place: Place
+    path: str
+    split: str | None
+    label: int | str | None = None
+    caption: str = ""
+
+
+def shards_of(path: Path) -> list[Path]:
+    """The shards that ``path`` names: one .tar file, or those in a folder without images or folders of its own; else []."""
+    if path.suffix.lower() == ".tar" and path.is_file():
+        return [path]
+    entries = sorted(path.iterdir()) if path.is_dir() else []
+    if any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in entries if not entry.name.startswith(".")):
+        return []
+    return [entry for entry in entries if entry.suffix.lower() == ".tar" and entry.is_file()]
+
+
+def read_samples(shards: list[Path]) -> list[Sample]:
+    """Index all images of the shards, in their order. InputError for a shard that is no plain tar file, or has no image."""
+    return [sample for shard in shards for sample in _samples(shard)]
+
+
+def _samples(shard: Path) -> Iterator[Sample]:
+    match = _SPLIT.match(shard.name)
+    split = None if match is None else _NAMES.get(match[1].lower(), match[1].lower())
+    images: dict[str, Place] = {}
+    beside: dict[str, dict[str, bytes]] = {}
+    try:
+        end = shard.stat().st_size
+        with tarfile.open(shard, "r:") as archive:
+            for member in archive:
+                if not member.isreg() or member.issparse():
+                    continue
+                folder, _, name = member.name.rpartition("/")
+                key, dot, suffix = name.partition(".")
+                key, suffix = f"{folder}/{key}", f"{dot}{suffix}".lower()
+                if member.offset_data + member.size > end:
+                    raise InputError(f"{shard}: truncated, {shown(member.name)} ends beyond the file")
+                if suffix in SUFFIXES:
+                    if member.size > MAX_FILE_BYTES:
+                        raise InputError(
+                            f"{shard}: {shown(member.name)} has {member.size} bytes, expected at most {MAX_FILE_BYTES}"
+                        )
+                    where = f"{shard}/{member.name}"
+                    images.setdefault(key, Place(shard, where, member.offset_data, member.size))
+                elif suffix in (".txt", ".cls", ".json"):
+                    if member.size > MAX_TEXT:
+                        raise InputError(
+                            f"{shard}: {shown(member.name)} has {member.size} bytes, expected at most {MAX_TEXT}"
+                        )
+                    file = archive.extractfile(member)
+                    beside.setdefault(key, {})[suffix] = b"" if file is None else file.read()
+    except tarfile.TarError as error:
+        raise InputError(f"{shard}: expected an uncompressed tar file, found: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise InputError(f"{shard}: cannot be read ({error.strerror})") from None
+    if not images:
+        raise InputError(f"{shard}: expected PNG, JPEG or WEBP images, found none")
+    for key, place in images.items():
+        label, caption = _told(beside.get(key, {}), place.name)
+        yield Sample(place, f"{shard.name}/{key}", split, label, caption)
+
+
+def _told(files: dict[str, bytes], where: str) -> tuple[int | str | None, str]:
+    """Label and caption: of NAME.json, else of NAME.cls and NAME.txt."""
+    label: object = None
+    caption: object = ""
+    if ".json" in files:
+        try:
+            entry = json.loads(files[".json"])
+        except (ValueError, RecursionError):
+            entry = None
+        if not isinstance(entry, dict):
+            raise InputError(f"{shown(where)}: expected a JSON object beside it, found something else")
+        label, caption = entry.get("label", entry.get("cls")), entry.get("text", entry.get("caption", "")) or ""
+    if label is None and ".cls" in files:
+        text = _text(files[".cls"], where)
+        label = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
+    caption = caption or _text(files.get(".txt", b""), where)
+    if isinstance(label, bool) or not isinstance(label, int | str | None) or not isinstance(caption, str):
+        raise InputError(f"{shown(where)}: expected an integer or a string as label, and a string as caption")
+    return label, " ".join(caption.split())
+
+
+def _text(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown(where)}: expected UTF-8 text beside it, found {error.reason}") from None

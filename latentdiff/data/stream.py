@@ -1,0 +1,182 @@
+"""Data sets that are larger than memory: folders of images and tar shards whose pixels stay on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latentdiff.data.fit import Fit, parse_size
+from latentdiff.data.folder import list_folder, rows_of_splits
+from latentdiff.data.lazy import LazyImages, Place
+from latentdiff.data.part import Part, Parts, number_labels
+from latentdiff.data.shards import read_samples, shards_of
+from latentdiff.data.split import complete
+from latentdiff.data.types import Dataset
+from latentdiff.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedSplit:
+    """As :class:`latentdiff.data.Split`, with images that are read as they are needed."""
+
+    images: LazyImages
+    labels: Tensor | None = None
+    captions: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedData:
+    """As :class:`latentdiff.data.Dataset`; ``identity`` tells it from others."""
+
+    name: str
+    train: StreamedSplit
+    val: StreamedSplit
+    test: StreamedSplit
+    classes: tuple[str, ...] | None
+    identity: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[channels, height, width] of the images."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images by split."""
+        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.shape[2]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 if the data has no labels."""
+        return 0 if self.classes is None else len(self.classes)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the images' shape and of the paths, labels and captions of the training images."""
+        return self.identity
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    places: Sequence[Place]
+    paths: Sequence[str]
+    splits: Sequence[str | None] | None
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...] | None
+    captions: tuple[str, ...] | None
+    notes: tuple[str, ...] = ()
+
+
+def stream_dataset(
+    data: str, *, size: int | tuple[int, int] | None, channels: int | None, resize: str = "crop", seed: int = 0
+) -> StreamedData:
+    """Index a folder of images or of tar shards (webdataset), or one shard, without decoding anything.
+
+    Splits, labels and captions are those that :func:`latentdiff.data.load_dataset` finds in a folder; shards whose names begin with
+    train, val or test are those splits. InputError, one line, if there is nothing to read or --size is missing.
+    """
+    path, fit = Path(data).expanduser(), Fit(parse_size(size), channels or 3, resize)
+    if fit.size is None:
+        raise InputError(f"{data}: images that are read as they are needed must all get one --size, found none")
+    shards = shards_of(path)
+    if not shards and not path.is_dir():
+        raise InputError(f"{data}: expected a folder of images, a .tar shard or a folder of them, found none")
+    listed = _of_shards(shards, data) if shards else _of_folder(path)
+    rows = _rows(listed, seed=seed)
+    train, val, test = (_split(listed, row, fit) for row in rows)
+    return StreamedData(str(data), train, val, test, listed.classes, _identity(listed, rows[0], fit), listed.notes)
+
+
+def _rows(listed: _Listed, *, seed: int) -> list[NDArray[np.int64]]:
+    """The rows of train, val and test, as the same images in memory would be split."""
+    parts = [
+        Part(row, None if listed.labels is None else listed.labels[row]) if len(row) else None  # type: ignore[arg-type]
+        for row in rows_of_splits(listed.paths, listed.splits, seed=seed)
+    ]
+    assert parts[0] is not None
+    whole = complete(Parts(parts[0], parts[1], parts[2]), seed=seed)
+    return [part.images.astype(np.int64) for part in whole]
+
+
+TrainingImages = Dataset | StreamedData
+"""What a training can read."""
+
+
+def is_shards(data: str) -> bool:
+    """Whether --data names tar shards, which are always streamed."""
+    try:
+        return bool(shards_of(Path(data).expanduser()))
+    except (OSError, RuntimeError, ValueError):
+        return False
+
+
+def _of_folder(root: Path) -> _Listed:
+    listing = list_folder(root)
+    labels, classes, captions, notes = listing.told(root, listing.paths)
+    places = [Place(root / path, path) for path in listing.paths]
+    return _Listed(
+        places, listing.paths, listing.splits(listing.paths), labels, classes, captions, (*listing.notes, *notes)
+    )
+
+
+def _of_shards(shards: list[Path], source: str) -> _Listed:
+    samples = read_samples(shards)
+    found = [sample.label for sample in samples]
+    labels, classes = None, None
+    if any(label is not None for label in found):
+        missing = [sample.path for sample in samples if sample.label is None]
+        if missing:
+            raise InputError(f"{source}: expected a label for every image or for none, found none for {missing[0]}")
+        if len({type(label) for label in found}) > 1:
+            raise InputError(f"{source}: expected labels that are all integers or all strings, found both")
+        (labels,), classes = number_labels([np.array(found)], source=source)
+    captions = tuple(sample.caption for sample in samples)
+    named = any(sample.split == "train" for sample in samples)
+    return _Listed(
+        [sample.place for sample in samples],
+        [sample.path for sample in samples],
+        [sample.split for sample in samples] if named else None,
+        labels,
+        classes,
+        captions if any(captions) else None,
+    )
+
+
+def _split(listed: _Listed, rows: NDArray[np.int64], fit: Fit) -> StreamedSplit:
+    at = rows.tolist()
+    return StreamedSplit(
+        LazyImages([listed.places[k] for k in at], fit),
+        None if listed.labels is None else torch.from_numpy(listed.labels[rows]),
+        None if listed.captions is None else tuple(listed.captions[k] for k in at),
+    )
+
+
+def _identity(listed: _Listed, rows: NDArray[np.int64], fit: Fit) -> str:
+    """A file may be replaced by a sound one: what is in it is not part of this."""
+    digest = hashlib.sha256(repr((fit.size, fit.channels, fit.resize)).encode())
+    for k in rows.tolist():
+        label = None if listed.labels is None else int(listed.labels[k])
+        told = (listed.paths[k], label, None if listed.captions is None else listed.captions[k])
+        digest.update(repr(told).encode(errors="surrogatepass"))
+    return digest.hexdigest()

@@ -1,0 +1,246 @@
+"""Images that stay on the disk: the same pixels, labels, captions and weights as in memory; what is damaged is named."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Cli
+from PIL import Image
+from safetensors.torch import load_file
+
+from latentdiff.data import Unreadable, is_shards, lazy, load_dataset, stream_dataset
+from latentdiff.data.fit import Fit
+from latentdiff.data.lazy import LazyImages, Place
+from latentdiff.errors import InputError
+
+TRAIN = "--batch 16 --warmup 0 --bf16 off --log-every 1 --size 8 --channels 1"
+VAE = f"train-vae --latent 4 --width 8 --depth 0 --steps 5 {TRAIN}"
+
+
+def pixels(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 8, 8), dtype=np.uint8)
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_folder(root: Path, n: int = 60) -> Path:
+    """n grey images in two class folders, with captions."""
+    for k, image in enumerate(pixels(n)):
+        folder = root / ("even", "odd")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{k:03d}.png").write_bytes(png(image))
+        (folder / f"{k:03d}.txt").write_text(f"number {k}")
+    return root
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def sample(k: int, image: np.ndarray) -> dict[str, bytes]:
+    key = f"{k:03d}"
+    return {f"{key}.png": png(image), f"{key}.cls": b"%d" % (k % 3), f"{key}.txt": f"number {k}".encode()}
+
+
+def write_shards(root: Path, n: int = 60) -> Path:
+    for shard, (name, rows) in enumerate(
+        {"train-0": range(25), "train-1": range(25, 50), "val-0": range(50, n)}.items()
+    ):
+        files: dict[str, bytes] = {}
+        for k in rows:
+            files |= sample(k, pixels(n)[k])
+        write_tar(root / f"{name}.tar", files | {"readme.md": b"%d" % shard})
+    return root
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    newest = sorted(run.glob("checkpoint-*"))[-1]
+    return load_file(newest / "vae" / "diffusion_pytorch_model.safetensors")
+
+
+def test_a_streamed_folder_is_the_folder(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "images")
+    whole = load_dataset(str(root), size=8, channels=1)
+    stream = stream_dataset(str(root), size=8, channels=1)
+    assert stream.shape == whole.shape and stream.sizes == whole.sizes and stream.classes == whole.classes
+    for mine, theirs in ((stream.train, whole.train), (stream.val, whole.val), (stream.test, whole.test)):
+        assert torch.equal(mine.images[:], theirs.images)
+        assert mine.labels is not None and theirs.labels is not None and torch.equal(mine.labels, theirs.labels)
+        assert mine.captions == theirs.captions
+    moved = min(root.rglob("*.png"))
+    moved.rename(moved.with_name("renamed.png"))
+    other = stream_dataset(str(root), size=8, channels=1)
+    assert other.fingerprint() != stream.fingerprint()
+    moved.with_name("renamed.png").rename(moved)
+    assert stream_dataset(str(root), size=8, channels=1).fingerprint() == stream.fingerprint()
+    chosen = torch.tensor([5, 0, 5, 2])
+    stream.train.images.announce([5, 2, 7])
+    assert torch.equal(stream.train.images[chosen], whole.train.images[chosen])
+    assert torch.equal(torch.cat(list(stream.train.images.split(7))), whole.train.images)
+    assert stream.train.images[torch.tensor([], dtype=torch.int64)].shape == (0, 1, 8, 8)
+
+
+@pytest.mark.parametrize("splits", [("train", "val", "test"), ("train", "test"), ("train",)])
+def test_what_a_folder_leaves_out_is_split_as_in_memory(splits: tuple[str, ...], tmp_path: Path) -> None:
+    for split in splits:
+        write_folder(tmp_path / "images" / split, 40)
+    whole, stream = (find(str(tmp_path / "images"), size=8, channels=1) for find in (load_dataset, stream_dataset))
+    assert stream.sizes == whole.sizes
+    for mine, theirs in ((stream.train, whole.train), (stream.val, whole.val), (stream.test, whole.test)):
+        assert torch.equal(mine.images[:], theirs.images[:]) and mine.captions == theirs.captions
+
+
+def test_sizes_and_channels_are_brought_to_what_is_asked(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "images")
+    for size, channels, resize in ((16, 3, "crop"), ((8, 12), 1, "pad")):
+        whole = load_dataset(str(root), size=size, channels=channels, resize=resize)
+        stream = stream_dataset(str(root), size=size, channels=channels, resize=resize)
+        assert torch.equal(stream.train.images[:], whole.train.images)
+
+
+def test_shards_give_images_with_labels_captions_and_splits(tmp_path: Path) -> None:
+    data = stream_dataset(str(write_shards(tmp_path / "shards")), size=8, channels=1)
+    assert data.sizes == {"train": 45, "val": 10, "test": 5} and data.classes == ("0", "1", "2")
+    expected = torch.from_numpy(pixels(60))[:, None]
+    assert torch.equal(data.val.images[:], expected[50:])
+    assert data.train.captions is not None and data.train.labels is not None
+    numbers = [int(caption.split()[1]) for caption in data.train.captions]  # a tenth of them became the test split
+    assert numbers == sorted(set(numbers)) and set(numbers) < set(range(50))
+    assert torch.equal(data.train.images[:], expected[numbers])
+    assert data.train.labels.tolist() == [k % 3 for k in numbers]
+    one = stream_dataset(str(tmp_path / "shards" / "train-0.tar"), size=8, channels=1)
+    assert sum(one.sizes.values()) == 25 and all(one.sizes.values())  # a shard alone is split by its keys
+    assert is_shards(str(tmp_path / "shards")) and not is_shards(str(write_folder(tmp_path / "images")))
+    described = {"a.png": png(pixels(1)[0]), "a.json": json.dumps({"caption": "a  b", "label": "cat"}).encode()}
+    many = {f"{k}{name[1:]}": data for k in range(4) for name, data in described.items()}
+    told = stream_dataset(str(write_tar(tmp_path / "told.tar", many)), size=8, channels=1)
+    assert told.classes == ("cat",) and told.train.captions == ("a b",) * len(told.train)
+
+
+def test_training_on_streams_is_training_in_memory(tmp_path: Path, cli: Cli) -> None:
+    write_folder(tmp_path / "images")
+    for name, more in (("whole", ""), ("stream", "--stream")):
+        assert (found := cli(f"{VAE} --data images --name {name} {more}", cwd=tmp_path)).code == 0, found.err
+    one, two = (weights(tmp_path / "runs" / name) for name in ("whole", "stream"))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+    assert "images stay on the disk" in found.err
+    assert cli("encode --run runs/stream", cwd=tmp_path).code == 0
+    assert cli("encode --run runs/whole --out other", cwd=tmp_path).code == 0
+    shards = [load_file(tmp_path / folder / "train" / "00000.safetensors") for folder in ("latents", "other")]
+    assert all(torch.equal(value, shards[1][key]) for key, value in shards[0].items())
+    denoiser = f"train-denoiser --vae runs/whole --data images --stream --T 20 --width 16 --depth 1 --steps 3 {TRAIN}"
+    for more in ("", "--flip"):
+        assert (found := cli(f"{denoiser} {more}", cwd=tmp_path)).code == 0, found.err
+
+
+def test_training_on_shards(tmp_path: Path, cli: Cli) -> None:
+    write_shards(tmp_path / "shards")
+    assert (found := cli(f"{VAE} --data shards --name vae", cwd=tmp_path)).code == 0, found.err
+    for words, expected in (
+        ("evaluate --run runs/vae", "tar shards are read by train-vae"),
+        ("train-cold --data shards", "tar shards are read by train-vae"),
+        ("train-vae --data shards", "must all get one --size"),
+        ("train-vae --data mnist5k --stream --size 28", "expected a folder of images, a .tar shard"),
+    ):
+        bad = cli(words, cwd=tmp_path)
+        assert bad.code == 1 and bad.err.count("error:") == 1 and expected in bad.err, bad.err
+
+
+def test_a_damaged_image_stops_the_training_and_nothing_is_lost(tmp_path: Path, cli: Cli) -> None:
+    root = write_folder(tmp_path / "images")
+    victim = sorted(path for path in root.rglob("*.png"))
+    rows = stream_dataset(str(root), size=8, channels=1).train.images._places
+    name = rows[int(first_of_step(3, len(rows)))].name
+    sound = (root / name).read_bytes()
+    (root / name).write_bytes(sound[:50])
+    bad = cli(f"{VAE} --data images --stream --name vae", cwd=tmp_path)
+    assert bad.code == 1 and bad.err.count("error:") == 1
+    assert f"{name}: expected a PNG, JPEG or WEBP image, found: truncated or damaged" in bad.err
+    assert "--resume goes on from runs/vae/checkpoint-" in bad.err and len(victim) == 60
+    (root / name).write_bytes(sound)
+    assert (found := cli("train-vae --resume runs/vae", cwd=tmp_path)).code == 0, found.err
+    assert cli(f"{VAE} --data images --name whole", cwd=tmp_path).code == 0
+    one, two = (weights(tmp_path / "runs" / run) for run in ("whole", "vae"))
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
+
+
+def first_of_step(step: int, size: int) -> torch.Tensor:
+    """An index that step ``step`` sees and no earlier one does."""
+    from latentdiff.data import batch_indices
+
+    seen = [set(batch_indices(size, batch=16, step=k, seed=0).tolist()) for k in range(step + 1)]
+    return torch.tensor(sorted(seen[step] - set.union(*seen[:step]))[0])
+
+
+def test_shards_that_are_damaged_or_hostile_get_one_line(tmp_path: Path) -> None:
+    image = png(pixels(1)[0])
+    good = {f"{k}.png": image for k in range(4)}
+    link = tmp_path / "link.tar"
+    with tarfile.open(link, "w") as archive:
+        member = tarfile.TarInfo("0.png")
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(member)
+    cut = write_tar(tmp_path / "cut.tar", {**good, "9.png": image * 99})
+    cut.write_bytes(cut.read_bytes()[: 1024 * 6])
+    with tarfile.open(tmp_path / "gz.tar", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("0.png"))
+    (tmp_path / "noise.tar").write_bytes(b"noise" * 500)
+    (tmp_path / "empty.tar").write_bytes(b"")
+    bad = {
+        link: "expected PNG, JPEG or WEBP images, found none",
+        cut: "truncated",
+        tmp_path / "gz.tar": "expected an uncompressed tar file",
+        tmp_path / "noise.tar": "expected an uncompressed tar file",
+        tmp_path / "empty.tar": "expected an uncompressed tar file",
+        write_tar(tmp_path / "few.tar", {"0.png": image}): "at least 3 images",
+        write_tar(tmp_path / "some.tar", {**good, "0.cls": b"1"}): "expected a label for every image or for none",
+        write_tar(
+            tmp_path / "mixed.tar", {**good, **{f"{k}.cls": (b"1", b"cat")[k % 2] for k in range(4)}}
+        ): "found both",
+        write_tar(tmp_path / "minus.tar", {**good, **{f"{k}.cls": b"-1" for k in range(4)}}): "expected integer labels",
+        write_tar(tmp_path / "json.tar", {**good, "0.json": b"[" * 99999}): "expected a JSON object beside it",
+        write_tar(
+            tmp_path / "odd.tar", {**good, "0.json": b'{"label": [1]}'}
+        ): "expected an integer or a string as label",
+        write_tar(tmp_path / "text.tar", {**good, "0.txt": b"\xff\xfe"}): "expected UTF-8 text",
+        write_tar(tmp_path / "long.tar", {**good, "0.txt": b"a" * (2**20 + 1)}): "expected at most 1048576",
+    }
+    for path, expected in bad.items():
+        with pytest.raises(InputError) as error:
+            stream_dataset(str(path), size=8, channels=1)
+        assert expected in str(error.value) and "\n" not in str(error.value), path
+
+
+def test_what_is_announced_is_decoded_once_and_kept_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = []
+    for k, image in enumerate(pixels(20)):
+        (tmp_path / f"{k}.png").write_bytes(png(image))
+        places.append(Place(tmp_path / f"{k}.png", f"{k}.png"))
+    images, decoded = LazyImages(places, Fit((8, 8), 1)), list[int]()
+    image_of = images._image
+    monkeypatch.setattr(images, "_image", lambda k: (decoded.append(k), image_of(k))[1])
+    monkeypatch.setattr(lazy, "AHEAD", 4)
+    images.announce([3, 4, 3])
+    assert torch.equal(images[torch.tensor([3, 4])], torch.from_numpy(pixels(20)[[3, 4]])[:, None])
+    assert sorted(decoded) == [3, 4] and not images._ahead
+    images.announce(range(20))
+    assert len(images._ahead) == 4
+    (tmp_path / "11.png").unlink()
+    with pytest.raises(Unreadable, match=r"11\.png: expected a PNG, JPEG or WEBP image, found: unreadable"):
+        images[torch.tensor([11])]
