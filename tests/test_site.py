@@ -168,7 +168,9 @@ def test_a_transcript_runs_the_blocks_and_writes_their_minutes(tmp_path: Path) -
 
     assert run("copy").returncode == 0
     written = page.read_text()
-    assert "| One | 0.0 | `first` |" in written and "| Two | 0.0 | `second` |" in written and "| all | 0.0 | |" in written
+    assert (
+        "| One | 0.0 | `first` |" in written and "| Two | 0.0 | `second` |" in written and "| all | 0.0 | |" in written
+    )
     assert "Not measured" not in written and written.endswith("<!-- transcript: end -->\nThe end.\n")
     assert "first" in (tmp_path / "copy" / "transcript.log").read_text()
     page.write_text(text.replace("echo second", "false"))
@@ -203,7 +205,7 @@ def test_the_tutorials_images_train_a_model_that_draws_them(shapes: Path, cli: C
     text = (DOCS / "tutorial.md").read_text(encoding="utf-8")
     commands = re.findall(r"^latentdiff (.*)$", text, re.MULTILINE)
     for line in commands:
-        quick = re.sub(r"--minutes \S+", "--steps 2 --batch 4 --width 8 --workers 1 --bf16 off", line)
+        quick = re.sub(r"--minutes \S+", "--steps 2 --batch 4 --width 16 --workers 1 --bf16 off", line)
         if quick.startswith(("sample", "edit")):
             quick += " --steps 2"
         result = cli(quick, cwd=shapes.parent)

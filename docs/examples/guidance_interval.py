@@ -29,7 +29,11 @@ def guided_by(w):
 
 
 key, means = ld.Key.of(seed=0, n=4000), {}
-weights = {"w = 1": lambda u: 1.0, "w = 4": lambda u: 4.0, "w = 4 in the middle": lambda u: 4.0 if 0.2 < u < 0.6 else 1.0}
+weights = {
+    "w = 1": lambda u: 1.0,
+    "w = 4": lambda u: 4.0,
+    "w = 4 in the middle": lambda u: 4.0 if 0.2 < u < 0.6 else 1.0,
+}
 for name, w in weights.items():
     x = ld.run(guided_by(w), ld.start(key, (1,)), schedule.levels(50), ld.ddim(schedule), key)
     means[name] = float(x.mean())

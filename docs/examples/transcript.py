@@ -59,7 +59,9 @@ def table(timed: list[Timed]) -> str:
     total = sum(part.minutes for part in timed)
     machine = f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}"
     head = ["| part | minutes | it ended with |", "| --- | --- | --- |"]
-    return "\n".join([*head, *rows, f"| all | {total:.1f} | |", "", f"*{machine}; {datetime.date.today():%d.%m.%Y}.*", ""])
+    return "\n".join(
+        [*head, *rows, f"| all | {total:.1f} | |", "", f"*{machine}; {datetime.date.today():%d.%m.%Y}.*", ""]
+    )
 
 
 def _processor() -> str:

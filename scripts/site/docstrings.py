@@ -37,4 +37,6 @@ def _plain(line: str) -> str:
     if TABLE.match(line):
         return line
     parts = re.split(r"(``[^`]+``|`[^`]+`)", ROLE.sub("", line))
-    return "".join(part if part.startswith("`") else "".join(SPECIAL.get(sign, sign) for sign in part) for part in parts)
+    return "".join(
+        part if part.startswith("`") else "".join(SPECIAL.get(sign, sign) for sign in part) for part in parts
+    )

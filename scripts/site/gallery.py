@@ -36,7 +36,9 @@ def entry(folder: Path) -> str:
     picture = Image.open(folder / name).convert("RGB")
     picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
     (DOCS / "images" / "gallery").mkdir(parents=True, exist_ok=True)
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(DOCS / "images" / "gallery" / f"{study}.png", optimize=True)
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(
+        DOCS / "images" / "gallery" / f"{study}.png", optimize=True
+    )
     command = re.sub(r" --(out|threads) \S+", "", found["command"])
     machine, seconds = found["hardware"], found["seconds"]
     took = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
@@ -61,7 +63,9 @@ def entry(folder: Path) -> str:
 
 def main(folders: list[Path]) -> None:
     order = list(STUDIES)
-    ordered = sorted((each for each in folders if (each / "results.json").exists()), key=lambda each: order.index(each.name))
+    ordered = sorted(
+        (each for each in folders if (each / "results.json").exists()), key=lambda each: order.index(each.name)
+    )
     page = DOCS / "gallery.md"
     text = PLACE.sub(lambda _: "\n" + "\n".join(entry(folder) for folder in ordered), page.read_text(encoding="utf-8"))
     page.write_text(text, encoding="utf-8")

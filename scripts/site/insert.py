@@ -20,9 +20,14 @@ from latentdiff.cli.root import root
 ROOT = Path(__file__).parents[2]
 MARK = re.compile(r"^<!-- (options|code|section): (.+?) -->$", re.MULTILINE)
 MEASURED = "benchmarks/results/cpu-epyc-zen3/kernels.png"
-LINKS = {"docs/": "", MEASURED: "images/kernels.png", "benchmarks/README.md": "#the-benchmarks"}  # of sections, as the site has them
+LINKS = {  # of sections, as they are in the repository and on the site
+    "docs/": "",
+    MEASURED: "images/kernels.png",
+    "benchmarks/README.md": "#the-benchmarks",
+}
 SPECIAL = "<>|*_$[]~"  # signs that Markdown would take for its own
-EXTRA = re.compile(r"\s\s\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]$")  # click's "[default: 16; x>=1]" at the end of a help text
+# click's "[default: 16; x>=1]" at the end of a help text
+EXTRA = re.compile(r"\s\s\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]$")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
