@@ -21,16 +21,16 @@ class PlainDocstrings(griffe.Extension):
 
 
 def as_markdown(text: str) -> str:
-    """A docstring's text: code in backticks and tables stay, sessions (`>>>`) become blocks, everything else is literal."""
+    """A docstring's text: code in backticks and tables stay, consoles (`>>>`) become blocks, everything else is literal."""
     lines: list[str] = []
-    session = False
+    console = False
     for line in text.splitlines():
         begins = line.lstrip().startswith((">>>", "... "))
-        if begins != session:
+        if begins != console:
             lines.append("```python" if begins else "```")
-            session = begins
+            console = begins
         lines.append(line.lstrip().removeprefix(">>> ").removeprefix("... ") if begins else _plain(line))
-    return "\n".join([*lines, "```"] if session else lines)
+    return "\n".join([*lines, "```"] if console else lines)
 
 
 def _plain(line: str) -> str:
