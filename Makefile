@@ -40,9 +40,9 @@ test-slow: $(TOOLS)
 test-fallback: $(TOOLS)
 	LATENTDIFF_OPS=fallback $(BIN)/python -m pytest -m "not slow" tests/test_ops*.py tests/test_step.py tests/test_random.py
 
-# Strict: a link that leads nowhere, or a formula that does not become one, ends it. To look at: python -m http.server -d site
+# Strict: a link that leads nowhere, or a formula that does not become one, ends it (but not with --quiet, which counts no warnings). To look at: python -m http.server -d site
 docs: $(TOOLS)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "the site is in site/"
 
 lint: $(TOOLS)
