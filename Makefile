@@ -1,4 +1,4 @@
-# make demo: the main job on real digits, with pictures. make test: the tests. Both set everything up themselves.
+# make demo: the main job on real digits, with pictures. make test: the tests. make docs: the site. They set everything up themselves.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 TOOLS  := $(VENV)/.tools
 DEMO   ?= demo
 
-.PHONY: demo test test-slow test-fallback lint format clean
+.PHONY: demo test test-slow test-fallback docs lint format clean
 
 SOURCES := $(shell find csrc -type f)
 
@@ -40,6 +40,11 @@ test-slow: $(TOOLS)
 test-fallback: $(TOOLS)
 	LATENTDIFF_OPS=fallback $(BIN)/python -m pytest -m "not slow" tests/test_ops*.py tests/test_step.py tests/test_random.py
 
+# Strict: a link that leads nowhere, or a formula that does not become one, ends it (but not with --quiet, which counts no warnings). To look at: python -m http.server -d site
+docs: $(TOOLS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "the site is in site/"
+
 lint: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,4 +57,4 @@ format: $(TOOLS)
 	$(BIN)/clang-format -i $(SOURCES)
 
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info latentdiff/_C*.so .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) build dist site *.egg-info latentdiff/_C*.so .pytest_cache .mypy_cache .ruff_cache

@@ -58,6 +58,7 @@ class Estimate:
 
 
 Denoiser = Callable[[Tensor, int], Estimate]
+"""(x_t [B, *shape], level t in 1..T) -> the estimate of x_0 there."""
 
 
 def coefficients(row: list[float], like: Tensor) -> Tensor:

@@ -1,13 +1,11 @@
 """Prediction types as two numbers: what the network returns (``out``) is linear in x_0, eps and x_t.
 
-===========  =======================  =================  ==============
-prediction   out                      x_0 = p x_t + q out  target = a x_0 + b eps
-===========  =======================  =================  ==============
-eps          eps                      1/alpha, -sigma/alpha       0, 1
-v            alpha eps - sigma x_0    alpha, -sigma               -sigma, alpha
-x0           x_0                      0, 1                        1, 0
-score        -eps/sigma               1/alpha, sigma^2/alpha      0, -1/sigma
-===========  =======================  =================  ==============
+| prediction | out | x_0 = p x_t + q out: p, q | target = a x_0 + b eps: a, b |
+| --- | --- | --- | --- |
+| eps | eps | 1/alpha, -sigma/alpha | 0, 1 |
+| v | alpha eps - sigma x_0 | alpha, -sigma | -sigma, alpha |
+| x0 | x_0 | 0, 1 | 1, 0 |
+| score | -eps/sigma | 1/alpha, sigma^2/alpha | 0, -1/sigma |
 """
 
 from __future__ import annotations

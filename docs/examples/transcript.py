@@ -1,0 +1,83 @@
+"""Run the tutorial as a newcomer would, and write down how long each part took.
+
+python docs/examples/transcript.py FOLDER [PAGE]
+
+The repository's committed files are copied into FOLDER, which must not exist; every ```bash block of docs/tutorial.md (or PAGE) runs
+there. The minutes go into the page, between its transcript marks, everything that was said into FOLDER/transcript.log. The first
+command that fails ends it, and the page stays as it was. Nothing else should run on the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PART = re.compile(r"^## (.+?)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PLACE = re.compile(r"(?<=<!-- transcript: begin -->\n).*?(?=<!-- transcript: end -->)", re.DOTALL)
+ACTIVATE = "if [ -f .venv/bin/activate ]; then source .venv/bin/activate; fi\n"  # a shell of its own for each part
+
+
+class Timed(NamedTuple):
+    """A part of the tutorial, how long it took, and the last line it said."""
+
+    title: str
+    minutes: float
+    said: str
+
+
+def parts(page: str) -> list[tuple[str, str]]:
+    """(title, commands) of every section that has commands."""
+    found = [(part[1], "".join(BLOCK.findall(part[2]))) for part in PART.finditer(page)]
+    return [(title, commands) for title, commands in found if commands]
+
+
+def run(title: str, commands: str, folder: Path) -> Timed:
+    """Run the commands of a part; SystemExit with the part's name where one fails."""
+    begun = time.perf_counter()
+    done = subprocess.run(["bash", "-ec", ACTIVATE + commands], cwd=folder, capture_output=True, text=True, check=False)
+    minutes = (time.perf_counter() - begun) / 60
+    with (folder / "transcript.log").open("a", encoding="utf-8") as log:
+        log.write(f"## {title} ({minutes:.1f} minutes)\n{commands}\n{done.stdout}{done.stderr}\n")
+    if done.returncode:
+        raise SystemExit(f"{title}: exit code {done.returncode}; see {folder}/transcript.log")
+    print(f"{title}: {minutes:.1f} minutes", flush=True)
+    return Timed(title, minutes, (done.stdout.strip().splitlines() or [""])[-1].strip())
+
+
+def table(timed: list[Timed]) -> str:
+    """The minutes of each part and of all, and the machine they were measured on."""
+    rows = [f"| {part.title} | {part.minutes:.1f} | `{part.said}` |" for part in timed]
+    total = sum(part.minutes for part in timed)
+    machine = f"{os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}"
+    head = ["| part | minutes | it ended with |", "| --- | --- | --- |"]
+    return "\n".join(
+        [*head, *rows, f"| all | {total:.1f} | |", "", f"*{machine}; {datetime.date.today():%d.%m.%Y}.*", ""]
+    )
+
+
+def _processor() -> str:
+    names = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", names.read_text()) if names.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def main(folder: Path, page: Path = ROOT / "docs" / "tutorial.md") -> None:
+    folder.mkdir(parents=True)
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+    subprocess.run(["tar", "-x"], cwd=folder, input=archive, check=True)
+    text = page.read_text(encoding="utf-8")
+    timed = [run(title, commands, folder) for title, commands in parts(text)]
+    page.write_text(PLACE.sub(lambda _: table(timed), text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*(Path(argument).resolve() for argument in sys.argv[1:3]))

@@ -1,0 +1,75 @@
+"""Fill the gallery of the site from studies that `latentdiff reproduce` made: a figure, what was found, and how.
+
+python scripts/site/gallery.py studies/*        writes docs/images/gallery/*.png and the middle of docs/gallery.md
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from latentdiff.study.catalog import STUDIES
+
+DOCS = Path(__file__).parents[2] / "docs"
+PLACE = re.compile(r"(?<=<!-- gallery: begin -->\n).*?(?=<!-- gallery: end -->)", re.DOTALL)
+FIGURES = {  # that say more than the first of their study
+    "latent-size": "reconstructions.png",
+    "denoiser-training": "samples.png",
+    "ddpm-ddim": "trajectory.png",
+    "noise-schedule-study": "grids.png",
+    "class-guidance": "scales.png",
+    "anagrams": "pairs.png",
+    "hybrids": "pairs.png",
+}
+WIDTH, COLOURS = 1400, 64  # of a picture on the page
+
+
+def entry(folder: Path) -> str:
+    """The part of the page about one study; its figure is written smaller."""
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    study, figures = found["study"], found["figures"]
+    name = FIGURES.get(study, next(iter(figures)))
+    picture = Image.open(folder / name).convert("RGB")
+    picture.thumbnail((WIDTH, 10 * WIDTH), Image.Resampling.LANCZOS)
+    (DOCS / "images" / "gallery").mkdir(parents=True, exist_ok=True)
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(
+        DOCS / "images" / "gallery" / f"{study}.png", optimize=True
+    )
+    command = re.sub(r" --(out|threads) \S+", "", found["command"])
+    machine, seconds = found["hardware"], found["seconds"]
+    took = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+    how = f"`{command}`, seed {found['seed']}, {machine['threads']} threads of an {machine['cpu']}, {took}, {found['date'][:10]}"
+    return "\n".join(
+        [
+            f"## {found['title']}",
+            "",
+            f"*{found['question']}*",
+            "",
+            f"![{figures[name]['caption']}](images/gallery/{study}.png)",
+            "",
+            figures[name]["caption"],
+            "",
+            *(f"- {finding}" for finding in found["findings"][:3]),
+            "",
+            how + ".",
+            "",
+        ]
+    )
+
+
+def main(folders: list[Path]) -> None:
+    order = list(STUDIES)
+    ordered = sorted(
+        (each for each in folders if (each / "results.json").exists()), key=lambda each: order.index(each.name)
+    )
+    page = DOCS / "gallery.md"
+    text = PLACE.sub(lambda _: "\n" + "\n".join(entry(folder) for folder in ordered), page.read_text(encoding="utf-8"))
+    page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main([Path(name) for name in sys.argv[1:]])
