@@ -53,8 +53,9 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.cli.model import trained_on
     from latentdiff.cli.report import note, result
     from latentdiff.cli.training import read_data
-    from latentdiff.components import has_vae, holds_vae_alone, load_vae
+    from latentdiff.components import load_autoencoder
     from latentdiff.data import to_float
+    from latentdiff.index import has_vae, holds_vae_alone
     from latentdiff.picture import pair_grid, save_image
     from latentdiff.runs import locate, newest
 
@@ -65,14 +66,16 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         note(f"using {checkpoint.folder}")
     else:
         checkpoint = locate(Path(values["run"]))
-    if not has_vae(checkpoint, checkpoint.json(INDEX)):
+    index = checkpoint.json(INDEX)
+    if not has_vae(checkpoint, index):
         raise InputError(f"{checkpoint.folder}: is a pixel model, it has no VAE to reconstruct with")
-    vae, _ = load_vae(checkpoint)
     options = build(DataOptions, values | trained_on(ctx, checkpoint))
     data = read_data(options)
-    if vae.config.image != (data.channels, data.height, data.width):
+    shape = (data.channels, data.height, data.width)
+    vae, _ = load_autoencoder(checkpoint, index, shape)
+    if vae.config.image != shape:
         raise InputError(
-            f"{checkpoint.folder}: its VAE is for images {list(vae.config.image)}, the data has {[data.channels, data.height, data.width]} (channels, height, width)"
+            f"{checkpoint.folder}: its VAE is for images {list(vae.config.image)}, the data has {list(shape)} (channels, height, width)"
         )
     images = to_float({"train": data.train, "val": data.val, "test": data.test}[values["split"]].images)
     if len(images) == 0:

@@ -74,7 +74,8 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
     from latentdiff.checkpoint import INDEX
     from latentdiff.cli.report import note
     from latentdiff.codec import IdentityCodec
-    from latentdiff.components import holds_vae_alone, load_codec
+    from latentdiff.components import load_codec
+    from latentdiff.index import holds_vae_alone
     from latentdiff.runs import locate, newest
 
     image = (data.channels, data.height, data.width)
@@ -92,7 +93,7 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: Dataset, resume: Che
         raise InputError(
             f"no VAE run in {place.runs}; make one with `latentdiff train-vae`, or work on pixels with --pixel"
         )
-    codec = load_codec(checkpoint, checkpoint.json(INDEX))
+    codec = load_codec(checkpoint, checkpoint.json(INDEX), image=image)
     if isinstance(codec, IdentityCodec):
         raise InputError(f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae")
     if codec.image_shape != image:
