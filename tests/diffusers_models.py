@@ -52,7 +52,7 @@ def tiny_autoencoder(**options: Any) -> AutoencoderTiny:
 
 
 def saved(folder: Path, scheduler: Any = None, *, network: UNet2DModel | None = None) -> Path:
-    """The folder of a pipeline."""
+    """The folder of a pipeline. A scheduler's options come by name: diffusers forgets those given by position."""
     scheduler = scheduler or DDIMScheduler(num_train_timesteps=T)
     kind = DDIMPipeline if isinstance(scheduler, DDIMScheduler) else DDPMPipeline
     kind(network or unet(), scheduler).save_pretrained(folder)

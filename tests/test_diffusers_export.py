@@ -73,7 +73,7 @@ def test_the_score_is_not_exported(tmp_path: Path) -> None:
 def test_an_imported_pipeline_goes_back_and_draws_the_same(
     sampler: str, cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = saved(tmp_path / "theirs", DDPMScheduler(T, variance_type="fixed_large"))
+    folder = saved(tmp_path / "theirs", DDPMScheduler(num_train_timesteps=T, variance_type="fixed_large"))
     code, _, err = cli(f"export --run theirs --sampler {sampler} --out back", cwd=tmp_path)
     assert code == 0, err
     assert not (tmp_path / "back" / "manifest.json").exists()
@@ -137,6 +137,8 @@ def test_a_model_that_is_no_pixel_pipeline_is_refused(
 ) -> None:
     code, _, err = cli(f"export --run {tiny_pixel_run} --what vae --out x", cwd=tmp_path)
     assert code == 1 and "is a pixel model, it has no VAE to export" in err
+    code, _, err = cli(f"export --run {tiny_pixel_run} --what unet --sampler ddpm --out x", cwd=tmp_path)
+    assert code == 2 and "--sampler ddpm: a unet by itself has none" in err
     code, _, err = cli(f"export --run {tiny_vae_run} --out x", cwd=tmp_path)
     assert code == 1 and "holds no denoiser; --what vae exports its VAE" in err
     model = ld.load(saved(tmp_path / "theirs"))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import latentdiff as ld
 from latentdiff.checkpoint import INDEX
+from latentdiff.compat.diffusers import FusedDDIMScheduler
 from latentdiff.components import load_autoencoder, load_codec
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
@@ -42,7 +43,7 @@ def test_ddim_draws_what_the_pipeline_of_diffusers_draws(
     prediction: str, clip: float | None, steps: int, spacing: Any, eta: float, tmp_path: Path, monkeypatch: Any
 ) -> None:
     options = {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0, "timestep_spacing": spacing}
-    folder = saved(tmp_path, DDIMScheduler(T, prediction_type=prediction, **options))
+    folder = saved(tmp_path, DDIMScheduler(num_train_timesteps=T, prediction_type=prediction, **options))
     mine = ld.load(folder)
     assert mine.diffusion.prediction == PREDICTIONS[prediction] and mine.diffusion.clip == clip
     x = start(KEY, SHAPE)
@@ -58,7 +59,7 @@ def test_ddim_draws_what_the_pipeline_of_diffusers_draws(
 def test_ddpm_draws_what_the_pipeline_of_diffusers_draws(
     kind: str, variance: str, steps: int | None, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    folder = saved(tmp_path, DDPMScheduler(T, beta_schedule=kind, variance_type=variance))
+    folder = saved(tmp_path, DDPMScheduler(num_train_timesteps=T, beta_schedule=kind, variance_type=variance))
     mine, x = ld.load(folder), start(KEY, SHAPE)
     settings = Sampling(sampler="ddpm", steps=steps, spacing="leading")
     assert mine.resolved(settings).variance == variance.removeprefix("fixed_")
@@ -70,7 +71,7 @@ def test_ddpm_draws_what_the_pipeline_of_diffusers_draws(
 
 def test_a_model_without_a_clip_starts_at_the_top_as_diffusers_does(tmp_path: Path, monkeypatch: Any) -> None:
     """Ours of eps start lower, where alpha is not yet so small; T = 1000 of diffusers' own betas ends at alpha = 0.006."""
-    folder = saved(tmp_path, DDIMScheduler(1000, clip_sample=False, timestep_spacing="trailing"))
+    folder = saved(tmp_path, DDIMScheduler(num_train_timesteps=1000, clip_sample=False, timestep_spacing="trailing"))
     mine, x = ld.load(folder), start(KEY, SHAPE)
     assert mine.plan(Sampling(steps=4))[1][0] == 1000
     given_noise(monkeypatch, iter([x]))
@@ -93,7 +94,7 @@ def test_a_model_without_a_clip_starts_at_the_top_as_diffusers_does(tmp_path: Pa
     ids=lambda options: "-".join(map(str, options)),
 )
 def test_every_schedule_is_taken_as_it_is(options: dict[str, Any], tmp_path: Path) -> None:
-    theirs = DDPMScheduler(T, **options)
+    theirs = DDPMScheduler(num_train_timesteps=T, **options)
     mine = ld.load(saved(tmp_path, theirs))
     found = mine.schedule.alpha[1:].square()
     torch.testing.assert_close(found, theirs.alphas_cumprod.double(), rtol=2e-5, atol=1e-7)
@@ -101,16 +102,25 @@ def test_every_schedule_is_taken_as_it_is(options: dict[str, Any], tmp_path: Pat
     assert torch.equal(ld.load(tmp_path / "again").schedule.alpha, mine.schedule.alpha)
 
 
+def test_a_pipeline_that_was_saved_with_our_scheduler_comes_back(tmp_path: Path) -> None:
+    pipeline = DDIMPipeline(unet(), DDIMScheduler(num_train_timesteps=T))
+    pipeline.scheduler = FusedDDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.save_pretrained(tmp_path / "fused")
+    assert json.loads((tmp_path / "fused" / INDEX).read_text())["scheduler"][0].startswith("latentdiff.compat")
+    mine = ld.load(tmp_path / "fused").sample(2, steps=3)
+    assert torch.equal(mine, ld.load(saved(tmp_path / "stock")).sample(2, steps=3))
+
+
 @pytest.fixture(scope="module")
 def class_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A class-conditional DDPM pipeline, which diffusers' own call cannot draw from."""
-    return saved(tmp_path_factory.mktemp("classes"), DDPMScheduler(T), network=unet(classes=3))
+    return saved(tmp_path_factory.mktemp("classes"), DDPMScheduler(num_train_timesteps=T), network=unet(classes=3))
 
 
 def test_classes_are_told_to_the_network(class_folder: Path) -> None:
     mine, x = ld.load(class_folder), start(KEY, SHAPE)
     assert mine.classes == ("0", "1", "2")
-    network, scheduler = UNet2DModel.from_pretrained(class_folder / "unet"), DDIMScheduler(T)
+    network, scheduler = UNet2DModel.from_pretrained(class_folder / "unet"), DDIMScheduler(num_train_timesteps=T)
     scheduler.set_timesteps(5)
     theirs, labels = x, torch.tensor([2, 0, 1])
     with torch.no_grad():
@@ -219,7 +229,6 @@ def test_a_run_on_an_autoencoder_of_diffusers_is_resumed(cli: Callable, latent_r
         "inpaint -n 2 --input DATA --steps 4",
         "restore -n 2 --input DATA --steps 4",
         "invert -n 2 --input DATA --steps 4",
-        "denoise -n 2 --input DATA",
         "inspect",
     ],
 )
@@ -245,7 +254,7 @@ def test_inspect_does_not_say_that_it_verified_what_has_no_manifest(
 
 def test_evaluate_and_reconstruct_measure_models_of_diffusers(cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:
     folder, data = saved(tmp_path / "pipeline"), f"--data {tiny_folder}/tiny.npz"
-    measured = "--what denoiser --resamples 10 --test-images 6"
+    measured = "--what denoiser --resamples 0 --test-images 6"
     code, out, err = cli(f"evaluate --run {folder} {data} {measured} --json", cwd=tmp_path)
     assert code == 0 and json.loads(out)["denoiser"]["loss"]["value"] > 0, err
     tiny_autoencoder().save_pretrained(tmp_path / "tiny")

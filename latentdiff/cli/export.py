@@ -39,12 +39,25 @@ if TYPE_CHECKING:
 )
 @config_option
 @json_option
-def command(run: str | None, runs: str, what: str, sampler: Literal["ddim", "ddpm"], out: Path, as_json: bool) -> int:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    run: str | None,
+    runs: str,
+    what: str,
+    sampler: Literal["ddim", "ddpm"],
+    out: Path,
+    as_json: bool,
+) -> int:
     """Write a model as a folder that diffusers loads.
 
     Every process can be exported but score-prediction, and networks that came from diffusers, such as an autoencoder that
     a denoiser was trained on. Those of this package are built otherwise: what differs first is said.
     """
+    given = ctx.get_parameter_source("sampler") != click.core.ParameterSource.DEFAULT
+    if given and what in ("unet", "vae"):
+        raise click.UsageError(f"--sampler {sampler}: a {what} by itself has none; leave it out")
+
     from latentdiff.checkpoint import writing
     from latentdiff.cli.model import find_denoiser
     from latentdiff.cli.report import result

@@ -19,6 +19,8 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 PIPELINES = ("DDPMPipeline", "DDIMPipeline")
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "FusedDDPMScheduler", "FusedDDIMScheduler")
+LIBRARIES = (LIBRARY, "latentdiff", *(f"latentdiff.compat.diffusers.{kind}" for kind in ("ddim", "ddpm")))
+"""Where an index says that a scheduler comes from."""
 UNET = [LIBRARY, "UNet2DModel"]
 MAX_JSON = 2**24  # bytes; a table of betas is a hundredth of it
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -76,8 +78,7 @@ def _pipeline(folder: Path, index: Mapping[str, Any]) -> Folder:
     if index.get("unet") != UNET:
         raise InputError(f"{where}: expected unet as {UNET}, found {index.get('unet')!r:.80}")
     scheduler = index.get("scheduler")
-    known = [[library, name] for name in SCHEDULERS for library in (LIBRARY, "latentdiff")]
-    if scheduler not in known:
+    if scheduler not in [[library, name] for library in LIBRARIES for name in SCHEDULERS]:
         raise InputError(f"{where}: expected a scheduler of {', '.join(SCHEDULERS[:2])}, found {scheduler!r:.80}")
     facts = parse(UNetFacts, _small_json(folder / "unet" / CONFIG), str(folder / "unet" / CONFIG))
     places = {

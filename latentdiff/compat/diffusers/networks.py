@@ -103,10 +103,9 @@ def read_autoencoder(
     blank = _blank(values, where)
     config = parse(ForeignVAEConfig, {"image": shape, "latent": _latent(blank, facts, shape, where)}, where)
     inner = _filled(checkpoint, folder, values, blank)
-    ones = (1.0,) * facts.latent_channels
-    mean = facts.latents_mean or tuple((facts.shift_factor or 0.0) * one for one in ones)
-    std = tuple(value / facts.scaling_factor for value in facts.latents_std or ones)
-    statistics = LatentStatistics(torch.tensor(mean), torch.tensor(std))
+    mean = facts.latents_mean or (facts.shift_factor or 0.0,) * facts.latent_channels
+    std = facts.latents_std or (1.0,) * facts.latent_channels
+    statistics = LatentStatistics(torch.tensor(mean), torch.tensor(std) / facts.scaling_factor)
     return DiffusersAutoencoder(inner, _origin(values), config).eval(), statistics
 
 
