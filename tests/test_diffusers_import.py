@@ -51,7 +51,8 @@ def test_ddim_draws_what_the_pipeline_of_diffusers_draws(
     noises = [x, *(KEY.at("step", t).normal(SHAPE) for t in mine.plan(settings)[1][:-1])]
     given_noise(monkeypatch, iter(noises))
     theirs = drawn(quiet(DDIMPipeline.from_pretrained(folder)), num_inference_steps=steps, eta=eta)
-    torch.testing.assert_close(mine.run(settings, KEY, x), theirs, rtol=0, atol=2e-5)
+    # their tables are float32, where 1 - alpha-bar of the lowest levels has lost digits
+    torch.testing.assert_close(mine.run(settings, KEY, x), theirs, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "variance"), [("linear", "fixed_small"), ("squaredcos_cap_v2", "fixed_large")])
