@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from latentdiff.classes import class_index
 from latentdiff.encoder import FrozenEncoder
 from latentdiff.errors import InputError
-from latentdiff.nn import UNetDenoiser
+from latentdiff.nn import Foreign, UNetDenoiser
 from latentdiff.tokenizer import Listener, Tokenizer
 
 Labels = int | str | Sequence[int | str] | None
@@ -49,6 +49,16 @@ class Asking:
         texts = sorted({str(text) for text in each})  # each text once
         place = {text: k for k, text in enumerate(texts)}
         return self._encoded(texts)[torch.tensor([place[str(text)] for text in each], device=self.device)]
+
+    def check(self, labels: Tensor | None, guidance: float) -> None:
+        """InputError for a guidance that has nothing to exaggerate, and for networks of diffusers, which know no null class, where they would need one."""
+        if labels is None and guidance not in (0, 1):
+            raise InputError(f"guidance {guidance:g} needs a label, got none")
+        if self.classes and isinstance(self.network, Foreign) and (labels is None or guidance != 1):
+            found = "none" if labels is None else f"guidance {guidance:g}"
+            raise InputError(
+                f"this model of diffusers is always told a class and knows no null class: expected a label and guidance 1, got {found}"
+            )
 
     def null(self, negative: str = "") -> int | Tensor:
         """What guidance leads away from: the null class, or the encoded empty (or ``negative``) text [1, L, D].

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from latentdiff.components import denoiser_config
 from latentdiff.errors import InputError
 from latentdiff.frames import Progress, of_parts
-from latentdiff.nn import CNNConfig, ConvNeXtConfig, DenoiserConfig, MLPConfig, UNetConfig
+from latentdiff.nn import CNNConfig, ConvNeXtConfig, DenoiserConfig, ForeignConfig, MLPConfig, UNetConfig
 from latentdiff.workers import Workers
 
 CPU_BUDGET = 2**28  # bytes of activations: larger batches are not faster on a CPU, they only leave its caches
@@ -112,14 +112,14 @@ def _bytes_per_sample(network: nn.Module) -> int:
     return 2 * 4 * 12 * _widest(config) * _places(config)
 
 
-def _places(config: DenoiserConfig) -> int:
+def _places(config: DenoiserConfig | ForeignConfig) -> int:
     """Pixels of the largest feature map; 1 of an MLP, which has none."""
     if isinstance(config, MLPConfig):
         return 1
     return math.prod(config.grid if isinstance(config, UNetConfig | ConvNeXtConfig) else config.shape[1:])
 
 
-def _widest(config: DenoiserConfig) -> int:
+def _widest(config: DenoiserConfig | ForeignConfig) -> int:
     """Channels of the widest layer at the full resolution, or units of an MLP's hidden layers."""
     if isinstance(config, MLPConfig):
         return 4 * config.width

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -55,25 +56,27 @@ class Writer:
         _sync(path)
         self._hashes[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
-    def finish(self) -> None:
-        """Write the manifest, last of all."""
-        hashes = self._hashes
-        self._write(
-            MANIFEST, lambda path: path.write_text(json.dumps({"files": hashes}, indent=2, sort_keys=True) + "\n")
-        )
+    def finish(self, *, sealed: bool = True) -> None:
+        """Write the manifest, last of all, if the folder is to be ``sealed``."""
+        text = json.dumps({"files": self._hashes}, indent=2, sort_keys=True) + "\n"
+        if sealed:
+            self._write(MANIFEST, lambda path: path.write_text(text))
         for folder in [self._folder, *(path for path in self._folder.rglob("*") if path.is_dir())]:
             _sync(folder)
 
 
 @contextmanager
-def writing(folder: Path, *, half: bool = False) -> Iterator[Writer]:
+def writing(folder: Path, *, half: bool = False, sealed: bool = True) -> Iterator[Writer]:
     """Write a checkpoint: everything goes to a temporary folder that takes its name only once it is complete and synced.
 
     ``half``: tensors of real numbers as float16, in half the space. A process killed at any moment leaves either no folder of that name or a whole one. An existing checkpoint is
-    replaced; InputError where something else has the name.
+    replaced; InputError where something else has the name. A folder that is not ``sealed`` is for another library: it has no
+    manifest, and replaces nothing.
     """
-    if folder.exists() and not ((folder / MANIFEST).is_file() or (folder.is_dir() and not any(folder.iterdir()))):
-        raise InputError(f"{folder}: exists and is no checkpoint, expected a new, empty or checkpoint folder")
+    ours = sealed and (folder / MANIFEST).is_file()
+    if folder.exists() and not (ours or (folder.is_dir() and not any(folder.iterdir()))):
+        expected = "new, empty or checkpoint" if sealed else "new or empty"
+        raise InputError(f"{folder}: exists{' and is no checkpoint' if sealed else ''}, expected a {expected} folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -81,7 +84,7 @@ def writing(folder: Path, *, half: bool = False) -> Iterator[Writer]:
     try:
         writer = Writer(temporary, half=half)
         yield writer
-        writer.finish()
+        writer.finish(sealed=sealed)
         if folder.exists():  # rename does not replace a folder that is not empty
             _swap(temporary, folder)
             shutil.rmtree(temporary)
@@ -121,6 +124,11 @@ class Checkpoint:
 
     folder: Path
     files: Mapping[str, Mapping[str, Any]]
+    sealed: ClassVar[bool] = True  # by a manifest
+
+    def path(self, name: str) -> Path:
+        """Where a file of that name lies."""
+        return self.folder / name
 
     def __contains__(self, name: str) -> bool:
         return name in self.files
@@ -132,7 +140,7 @@ class Checkpoint:
 
     def json(self, name: str) -> dict[str, Any]:
         """The JSON object in ``name``; InputError where it is missing, changed or no object."""
-        return _object(self._verified(name).decode("utf-8", "replace"), str(self.folder / name))
+        return _object(self._verified(name).decode("utf-8", "replace"), str(self.path(name)))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors in ``name`` on the CPU; InputError where the file is missing, changed or malformed."""
@@ -141,7 +149,7 @@ class Checkpoint:
         except (SafetensorError, ValueError, KeyError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{self.folder / name}: not a readable safetensors file ({_line(error)})") from None
+            raise InputError(f"{self.path(name)}: not a readable safetensors file ({_line(error)})") from None
 
     def mapped(self, name: str) -> dict[str, Tensor]:
         """As :meth:`tensors`, but they stay on disk and are read where they are used: for more than memory holds."""
@@ -169,14 +177,11 @@ class Checkpoint:
             raise InputError(
                 f"{self.folder}: the checkpoint has no {name} (its manifest lists {', '.join(sorted(self.files))})"
             )
-        return self.folder / name, self.files[name]
+        return self.path(name), self.files[name]
 
     def _verified(self, name: str) -> bytes:
         path, expected = self._listed(name)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        data = read(path)
         if len(data) != expected.get("bytes"):
             raise InputError(f"{path}: damaged, the manifest says {expected.get('bytes')} bytes, found {len(data)}")
         if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
@@ -191,10 +196,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise InputError(f"{folder}: no such folder; expected a checkpoint or a run")
     if not path.is_file():
         raise InputError(f"{folder}: not a checkpoint, expected {MANIFEST} in it")
-    try:
-        manifest = _object(path.read_text(encoding="utf-8", errors="replace"), str(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    manifest = read_json(path)
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise InputError(f"{path}: damaged, expected an object 'files' of file names with bytes and sha256")
@@ -202,6 +204,32 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         if not name.isprintable() or Path(name).is_absolute() or ".." in Path(name).parts:
             raise InputError(f"{path}: names a file that cannot be in the checkpoint: {name!a}")
     return Checkpoint(folder, files)
+
+
+def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], where: str) -> None:
+    """InputError unless the tensors have exactly the expected names and shapes and finite values."""
+    missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or unknown:
+        what = f"lacks tensor {missing[0]!r}" if missing else f"has an unexpected tensor {unknown[0]!r}"
+        raise InputError(f"{where}: {what} ({len(expected)} expected, {len(tensors)} found)")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise InputError(f"{where}: {name} should have shape {list(shape)}, found {list(tensors[name].shape)}")
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise InputError(f"{where}: {name} holds values that are not finite")
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file; InputError where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; InputError where it is none."""
+    return _object(read(path).decode("utf-8", "replace"), str(path))
 
 
 def _object(text: str, where: str) -> dict[str, Any]:

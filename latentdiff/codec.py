@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.nn.autoencoder import VAE, Posterior
+from latentdiff.nn.autoencoder import Autoencoder, Posterior
 
 
 class Codec(Protocol):
@@ -90,9 +90,9 @@ class LatentStatistics:
 
 @dataclass(frozen=True, eq=False)
 class VAECodec:
-    """A trained VAE with the statistics that normalise its latents to mean 0 and variance 1 a channel."""
+    """A trained autoencoder with the statistics that normalise its latents to mean 0 and variance 1 a channel."""
 
-    vae: VAE
+    vae: Autoencoder
     statistics: LatentStatistics
 
     @property

@@ -6,22 +6,27 @@ Class names in files select from fixed tables; weights are checked against the c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from latentdiff.checkpoint import INDEX, Checkpoint, Writer
+from latentdiff.checkpoint import INDEX, Checkpoint, Writer, check_tensors
 from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.config.base import parse as parse_config
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
+from latentdiff.index import class_counts, class_names, has_vae, image_shape, model_index, of_diffusers
 from latentdiff.listener import load_listener, save_listener
 from latentdiff.nn import (
     CLASSES,
     CONFIGS,
     VAE,
+    Autoencoder,
     DenoiserConfig,
+    Foreign,
+    ForeignConfig,
     NetConfig,
     UNetConfig,
     VAEConfig,
@@ -38,6 +43,8 @@ FLOAT_MAX = torch.finfo(torch.float32).max
 
 def class_name(module: nn.Module) -> str:
     """The name under which a network's class is stored."""
+    if isinstance(module, Foreign):
+        return module.origin.name
     return next(name for name, (_, cls) in CLASSES.items() if type(module) is cls)
 
 
@@ -50,28 +57,14 @@ def config_of(module: nn.Module) -> NetConfig:
     return config
 
 
-def denoiser_config(module: nn.Module) -> DenoiserConfig:
+def denoiser_config(module: nn.Module) -> DenoiserConfig | ForeignConfig:
     """The configuration of a denoiser; TypeError for other modules."""
+    if isinstance(module, Foreign) and isinstance(module.config, ForeignConfig):
+        return module.config
     config = config_of(module)
     if isinstance(config, VAEConfig):
         raise TypeError("expected a denoiser, got a VAE")
     return config
-
-
-def model_index(*, vae: bool, denoiser: str | None) -> dict[str, Any]:
-    """The component table of model_index.json, in the form Hugging Face users know."""
-    index: dict[str, Any] = {
-        "_class_name": "AutoencoderPipeline" if denoiser is None else "DiffusionPipeline",
-        "vae": ["latentdiff", "AutoencoderKL"] if vae else [None, None],
-    }
-    if denoiser is not None:
-        index |= {"denoiser": ["latentdiff", denoiser], "scheduler": ["latentdiff", "Schedule"]}
-    return index
-
-
-def holds_vae_alone(index: Mapping[str, Any]) -> bool:
-    """Whether a model index is that of a trained VAE without a denoiser on it."""
-    return "denoiser" not in index and index.get("vae") not in (None, [None, None])
 
 
 class Model(NamedTuple):
@@ -97,12 +90,21 @@ def save_model(writer: Writer, model: Model) -> None:
     if model.tokenizer is not None:
         save_listener(writer, model.tokenizer)
     save_diffusion(writer, model.diffusion)
-    index = model_index(vae=isinstance(codec, VAECodec), denoiser=class_name(model.network))
+    index = index_of(codec.vae if isinstance(codec, VAECodec) else None, model.network)
     about: dict[str, Any] = {"classes": list(model.classes), "image": list(codec.image_shape), "data": model.data}
     if model.class_counts:
         about["class_counts"] = list(model.class_counts)
     scale = {"pixel_scale": codec.scale} if isinstance(codec, IdentityCodec) and codec.scale != 1 else {}
     writer.json(INDEX, {**index, **about, **scale})
+
+
+def index_of(vae: Autoencoder | None, denoiser: nn.Module | None) -> dict[str, Any]:
+    """The component table of networks, of this package or of another library."""
+    index = model_index(vae=vae is not None, denoiser=None if denoiser is None else class_name(denoiser))
+    for component, part in (("vae", vae), ("denoiser", denoiser)):
+        if isinstance(part, Foreign):
+            index[component] = [part.origin.library, part.origin.name]
+    return index
 
 
 def load_model(checkpoint: Checkpoint) -> Model:
@@ -112,21 +114,25 @@ def load_model(checkpoint: Checkpoint) -> Model:
         raise InputError(
             f"{checkpoint.folder}: holds a VAE but no denoiser; `latentdiff train-denoiser` trains one on it"
         )
-    network, _ = load_network(checkpoint, "denoiser")
-    diffusion, codec = load_diffusion(checkpoint), load_codec(checkpoint, index)
+    network = load_denoiser(checkpoint, index)
+    diffusion, codec = load_diffusion(checkpoint, index), load_codec(checkpoint, index)
     shape = denoiser_config(network).shape
     if shape != codec.latent_shape:
         found = f"the denoiser works on {list(shape)}, the codec gives {list(codec.latent_shape)}"
         raise InputError(f"{checkpoint.folder}: {found}; expected one shape")
-    classes = load_classes(checkpoint, index, network)
-    counts = load_class_counts(checkpoint, index, len(classes))
     config = denoiser_config(network)
+    classes = class_names(checkpoint, index, config.num_classes)
+    counts = class_counts(checkpoint, index, len(classes))
     tokenizer = load_listener(checkpoint, config.text if isinstance(config, UNetConfig) else None)
     return Model(network, diffusion, codec, classes, str(index.get("data", "")), counts, tokenizer)
 
 
 def save_network(writer: Writer, folder: str, module: nn.Module, *, extra: Mapping[str, Any] | None = None) -> None:
     """Write ``folder``/config.json and its weights; ``extra`` adds to the configuration."""
+    if isinstance(module, Foreign):  # as its own library writes it
+        writer.json(f"{folder}/config.json", module.origin.values)
+        writer.tensors(f"{folder}/{WEIGHTS}", module.inner.state_dict())
+        return
     config = config_of(module)
     writer.json(
         f"{folder}/config.json", {"_class_name": class_name(module), **config.model_dump(mode="json"), **(extra or {})}
@@ -160,29 +166,37 @@ def load_network(
     return module.eval(), kept
 
 
-def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], where: str) -> None:
-    """InputError unless the tensors have exactly the expected names and shapes and finite values."""
-    missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
-    if missing or unknown:
-        what = f"lacks tensor {missing[0]!r}" if missing else f"has an unexpected tensor {unknown[0]!r}"
-        raise InputError(f"{where}: {what} ({len(expected)} expected, {len(tensors)} found)")
-    for name, shape in expected.items():
-        if tensors[name].shape != shape:
-            raise InputError(f"{where}: {name} should have shape {list(shape)}, found {list(tensors[name].shape)}")
-        if not bool(torch.isfinite(tensors[name]).all()):
-            raise InputError(f"{where}: {name} holds values that are not finite")
+def load_denoiser(checkpoint: Checkpoint, index: Mapping[str, Any]) -> nn.Module:
+    """The denoiser of a model, of this package or of diffusers."""
+    if of_diffusers(index, "denoiser"):
+        network: nn.Module = diffusers_for(checkpoint).read_unet(checkpoint, "denoiser")
+        return network
+    return load_network(checkpoint, "denoiser")[0]
 
 
-def save_vae(writer: Writer, vae: VAE, statistics: LatentStatistics | None) -> None:
+def diffusers_for(checkpoint: Checkpoint) -> ModuleType:
+    """What reads and writes the models of diffusers for a checkpoint; InputError where that is not installed."""
+    try:
+        from latentdiff.compat import diffusers
+    except ModuleNotFoundError as error:
+        if error.name != "diffusers":
+            raise
+        raise InputError(
+            f"{checkpoint.folder}: this needs diffusers, which is not installed; pip install latentdiff[diffusers]"
+        ) from None
+    return diffusers
+
+
+def save_vae(writer: Writer, vae: Autoencoder, statistics: LatentStatistics | None) -> None:
     """Write ``vae/``; without statistics (training not finished) no denoiser can be trained on it."""
-    extra = (
+    extra: dict[str, Any] = (
         {} if statistics is None else {"latents_mean": statistics.mean.tolist(), "latents_std": statistics.std.tolist()}
     )
     save_network(writer, "vae", vae, extra=extra)
 
 
 def load_vae(checkpoint: Checkpoint) -> tuple[VAE, LatentStatistics | None]:
-    """The VAE in ``vae/`` and its latent statistics, if they were measured."""
+    """The VAE of this package in ``vae/`` and its latent statistics, if they were measured."""
     module, extra = load_network(checkpoint, "vae", extra=("latents_mean", "latents_std"))
     where = f"{checkpoint.folder}/vae/config.json"
     if not isinstance(module, VAE):
@@ -203,12 +217,29 @@ def load_vae(checkpoint: Checkpoint) -> tuple[VAE, LatentStatistics | None]:
     return module, LatentStatistics(*tables)
 
 
+def load_autoencoder(
+    checkpoint: Checkpoint, index: Mapping[str, Any], image: tuple[int, ...] | None = None
+) -> tuple[Autoencoder, LatentStatistics | None]:
+    """The autoencoder in ``vae/``, of this package or of diffusers, and its latent statistics.
+
+    One of diffusers is for the images of the model; alone it is for ``image`` [C, H, W], or those it says.
+    """
+    if not of_diffusers(index, "vae"):
+        return load_vae(checkpoint)
+    known = image_shape(checkpoint, index) if "image" in index else image
+    found: tuple[Autoencoder, LatentStatistics] = diffusers_for(checkpoint).read_autoencoder(checkpoint, "vae", known)
+    return found
+
+
 def save_diffusion(writer: Writer, diffusion: DiffusionConfig) -> None:
     writer.json(SCHEDULER, {"_class_name": SCHEDULER_CLASS, **diffusion.model_dump(mode="json")})
 
 
-def load_diffusion(checkpoint: Checkpoint) -> DiffusionConfig:
+def load_diffusion(checkpoint: Checkpoint, index: Mapping[str, Any]) -> DiffusionConfig:
     """The diffusion process of a checkpoint."""
+    if of_diffusers(index, "scheduler"):
+        process: DiffusionConfig = diffusers_for(checkpoint).read_process(checkpoint)
+        return process
     where = f"{checkpoint.folder}/{SCHEDULER}"
     values = checkpoint.json(SCHEDULER)
     name = values.pop("_class_name", None)
@@ -217,58 +248,18 @@ def load_diffusion(checkpoint: Checkpoint) -> DiffusionConfig:
     return parse_config(DiffusionConfig, values, where)
 
 
-def has_vae(checkpoint: Checkpoint, index: dict[str, Any]) -> bool:
-    """Whether a model works in a VAE's latent space; InputError where its index does not say."""
-    entry = index.get("vae")
-    if not isinstance(entry, list) or len(entry) != 2:
-        raise InputError(
-            f"{checkpoint.folder}/{INDEX}: expected vae as [library, class] or [null, null], found {entry!r:.60}"
-        )
-    return entry != [None, None]
-
-
-def load_codec(checkpoint: Checkpoint, index: dict[str, Any]) -> Codec:
-    """The codec of a checkpoint: its VAE with statistics, or the identity where it has none."""
+def load_codec(checkpoint: Checkpoint, index: dict[str, Any], *, image: tuple[int, ...] | None = None) -> Codec:
+    """The codec of a checkpoint: its VAE with statistics, or the identity where it has none; ``image`` as in :func:`load_autoencoder`."""
     if not has_vae(checkpoint, index):
-        image = index.get("image")
-        if (
-            not isinstance(image, list)
-            or len(image) != 3
-            or not all(isinstance(side, int) and side > 0 for side in image)
-        ):
-            raise InputError(f"{checkpoint.folder}/{INDEX}: image must be [channels, height, width], found {image!r}")
+        shape = image_shape(checkpoint, index)
         scale = index.get("pixel_scale", 1.0)
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= FLOAT_MAX:
             raise InputError(f"{checkpoint.folder}/{INDEX}: pixel_scale must be a positive number, found {scale!r:.60}")
-        return IdentityCodec(tuple(image), float(scale))
-    vae, statistics = load_vae(checkpoint)
+        return IdentityCodec(shape, float(scale))
+    vae, statistics = load_autoencoder(checkpoint, index, image)
     if statistics is None:
         raise InputError(
             f"{checkpoint.folder}: this VAE has no latent statistics (latents_mean, latents_std), which are measured "
             f"when its training ends; finish it with `latentdiff train-vae --resume {checkpoint.folder.parent}`"
         )
     return VAECodec(vae, statistics)
-
-
-def load_classes(checkpoint: Checkpoint, index: dict[str, Any], network: nn.Module) -> tuple[str, ...]:
-    """The class names of a checkpoint's model index, one for each label that its denoiser knows."""
-    names, expected = index.get("classes") or [], denoiser_config(network).num_classes
-    if not isinstance(names, list) or len(names) != expected:
-        raise InputError(f"{checkpoint.folder}/{INDEX}: expected the names of {expected} classes, found {names!r:.80}")
-    return tuple(str(name) for name in names)
-
-
-def load_class_counts(checkpoint: Checkpoint, index: dict[str, Any], classes: int) -> tuple[int, ...]:
-    """How many training images each class had; () of a checkpoint that does not say."""
-    counts = index.get("class_counts")
-    if counts is None:
-        return ()
-    if (
-        not isinstance(counts, list)
-        or len(counts) != classes
-        or not all(type(count) is int and 0 <= count < 2**53 for count in counts)
-        or not any(counts)
-    ):
-        what = f"class_counts as {classes} whole numbers of 0 or more, not all 0"
-        raise InputError(f"{checkpoint.folder}/{INDEX}: expected {what}, found {counts!r:.80}")
-    return tuple(counts)

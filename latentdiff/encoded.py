@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latentdiff.checkpoint import INDEX, MANIFEST, Checkpoint, Writer, open_checkpoint, writing
 from latentdiff.codec import VAECodec
-from latentdiff.components import load_codec, model_index, save_vae
+from latentdiff.components import index_of, load_codec, save_vae
 from latentdiff.data import Split, StreamedSplit, TrainingImages, to_float
 from latentdiff.errors import InputError
 from latentdiff.nn import Posterior
@@ -119,7 +119,7 @@ def write_encoded(
         save_vae(writer, codec.vae, codec.statistics)
         about = {"data": data.name, "classes": list(data.classes or ()), "half": half, "shard": each}
         told = {"labels": data.train.labels is not None, "captions": data.train.captions is not None}
-        index = model_index(vae=True, denoiser=None) | {"_class_name": KIND, **about, **told}
+        index = index_of(codec.vae, None) | {"_class_name": KIND, "image": list(image), **about, **told}
         writer.json(
             INDEX, index | {name: len(split) for name, split in zip(SPLITS, (data.train, data.val), strict=True)}
         )

@@ -218,8 +218,7 @@ class Pipeline:
         Guidance acts where t / T lies in ``interval``; ``rescale`` in [0, 1] keeps it from overexposing (Lin et al. 2024); it leads away
         from the text ``negative``. ``network`` stands in for the model's own, e.g. compiled. InputError for a guidance other than 0 or 1 without labels: it has nothing to exaggerate.
         """
-        if labels is None and guidance not in (0, 1):
-            raise InputError(f"guidance {guidance:g} needs a label, got none")
+        self.asking.check(labels, guidance)
         low, high = interval
         null = self.asking.null(negative)
         condition = None if labels is None else Condition(labels, null, guidance, low, high, rescale)

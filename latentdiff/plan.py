@@ -6,7 +6,7 @@ from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 from latentdiff.schedule import Schedule
-from latentdiff.step import Step, ddim, ddpm, dpmpp2m
+from latentdiff.step import Direction, Step, ddim, ddpm, dpmpp2m
 
 SIGNAL = 1 / 32
 """The least alpha from which x_0 is read out of eps or the score, unless it is clipped."""
@@ -17,16 +17,17 @@ def top_level(diffusion: DiffusionConfig, schedule: Schedule) -> int:
 
     Above it x_0 = (x_t - sigma eps) / alpha multiplies the network's errors by more than 1 / SIGNAL, 20,000 at level T of the
     cosine schedule, and deterministic samplers carry that along, while x_t is noise there but for a thousandth of its variance.
+    diffusers starts at T all the same, and so do its models here.
     """
-    if diffusion.prediction not in ("eps", "score") or diffusion.clip is not None:
+    if diffusion.prediction not in ("eps", "score") or diffusion.clip is not None or diffusion.rules == "diffusers":
         return schedule.T
     return max(1, int((schedule.alpha[1:] >= SIGNAL).sum()))
 
 
 def resolved(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> Sampling:
     """The settings with the defaults of a model's process filled in, and no more steps than it has levels to start from."""
-    learned = "learned" if diffusion.variance == "learned" else "small"
-    variance = (settings.variance or learned) if settings.sampler == "ddpm" else None
+    usual = "learned" if diffusion.variance == "learned" else diffusion.noise
+    variance = (settings.variance or usual) if settings.sampler == "ddpm" else None
     count = settings.count(schedule.T)
     steps = min(count, top_level(diffusion, schedule)) if count <= schedule.T else count
     return settings.model_copy(update={"steps": steps, "variance": variance})
@@ -44,7 +45,8 @@ def plan(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> 
             "variance 'learned' needs a model trained with --variance learned; this one has fixed variance"
         )
     if settings.sampler == "ddim":
-        return ddim(schedule, eta=settings.eta), levels
+        direction: Direction = "unclipped" if diffusion.rules == "diffusers" else "clipped"
+        return ddim(schedule, eta=settings.eta, direction=direction), levels
     if settings.sampler == "dpm++":
         return dpmpp2m(schedule), levels
     return ddpm(schedule, variance=settings.variance or "small"), levels

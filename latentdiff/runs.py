@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff.checkpoint import INDEX, MANIFEST, TEMPORARY, Checkpoint, open_checkpoint
+from latentdiff.compat.folder import open_folder
 from latentdiff.errors import InputError
 from latentdiff.shipped import shipped_folder
 
@@ -47,19 +48,23 @@ class Run:
 
 
 def locate(path: Path) -> Checkpoint:
-    """The checkpoint that a path means: a checkpoint folder itself, a run's newest, or else a model that ships with the package.
+    """The checkpoint that a path means: a checkpoint folder itself, a folder of diffusers, a run's newest, or else a model that ships with the package.
 
     InputError where there is none.
     """
     if (path / MANIFEST).is_file():
         return open_checkpoint(path)
+    if path.is_dir() and (foreign := open_folder(path)) is not None:
+        return foreign
     if not path.exists():
         if (folder := shipped_folder(str(path))) is not None:
             return open_checkpoint(folder)
         raise InputError(f"{path}: no such run or checkpoint folder, and no model of `latentdiff models`")
     checkpoints = Run(path).checkpoints()
     if not checkpoints:
-        raise InputError(f"{path}: not a run, expected a checkpoint-* folder or {MANIFEST} in it")
+        raise InputError(
+            f"{path}: not a run, expected a checkpoint-* folder or {MANIFEST} in it, or the files of a diffusers model"
+        )
     return open_checkpoint(checkpoints[-1])
 
 

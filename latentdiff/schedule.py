@@ -88,7 +88,7 @@ class Schedule:
 def make_schedule(config: ScheduleConfig | ScheduleKind = "cosine", *, T: int = 1000) -> Schedule:
     """The schedule of a configuration, or of a kind by name with its default betas and ``T`` levels."""
     spec = config if isinstance(config, ScheduleConfig) else parse(ScheduleConfig, {"kind": config, "T": T}, "schedule")
-    alpha_bar = _cumulative(_betas(spec))
+    alpha_bar = _cumulative(betas_of(spec))
     alpha = alpha_bar.sqrt()
     if spec.zero_terminal_snr:
         alpha = _zero_terminal(alpha)
@@ -109,13 +109,15 @@ def _cumulative(betas: Tensor) -> Tensor:
     return torch.cat([betas.new_ones(1), torch.cumprod(1 - betas, 0)])
 
 
-def _betas(spec: ScheduleConfig) -> Tensor:
-    """beta_1..beta_T, float64 [T]."""
+def betas_of(spec: ScheduleConfig) -> Tensor:
+    """beta_1..beta_T of a configuration, float64 [T], before they are rescaled for zero terminal SNR."""
     T = spec.T
+    if spec.betas is not None:
+        return torch.tensor(spec.betas, dtype=torch.float64)
     if spec.kind == "cosine":
-        return _betas_of(lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2, T)  # Nichol & Dhariwal, eq. 17
+        return _betas_along(lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2, T)  # Nichol & Dhariwal, eq. 17
     if spec.kind == "sigmoid":
-        return _betas_of(_sigmoid_alpha_bar, T)
+        return _betas_along(_sigmoid_alpha_bar, T)
     # Fewer levels need larger steps to reach the same noise: the default betas scale with 1000 / T.
     first, last = (min(beta * 1000 / T, BETA_MAX) for beta in BETAS[spec.kind])
     first = first if spec.beta_start is None else spec.beta_start
@@ -129,7 +131,7 @@ def _betas(spec: ScheduleConfig) -> Tensor:
     return torch.linspace(math.sqrt(first), math.sqrt(last), T, dtype=torch.float64).square()
 
 
-def _betas_of(alpha_bar: Callable[[float], float], T: int) -> Tensor:
+def _betas_along(alpha_bar: Callable[[float], float], T: int) -> Tensor:
     """Betas whose product follows the continuous ``alpha_bar(u)``, u in [0, 1], with each step capped."""
     curve = [alpha_bar(i / T) for i in range(T + 1)]
     steps = [min(1 - after / before, BETA_MAX) for before, after in pairwise(curve)]

@@ -22,11 +22,11 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: ("denoise", "loss", "ema", "bands", "degrade"),
     5: ("step", "mix"),
     6: ("sample", "plan", "codec", "solve"),
-    7: ("checkpoint", "listener", "shipped", "runs", "compiled", "frames"),
+    7: ("checkpoint", "compat", "index", "listener", "shipped", "runs", "compiled", "frames"),
     8: ("components",),
     9: ("ask", "picture", "plots", "batching", "encoded"),
     10: ("pipeline", "cold"),
-    11: ("train", "bench", "edit", "compat"),
+    11: ("train", "bench", "edit"),
     12: ("evaluate",),
     13: ("study",),
     14: ("cli",),
@@ -56,7 +56,8 @@ KNOWS_ONLY = {  # tighter than the layers
     "step": {"ops", "denoise", "random", "schedule"},
     "mix": {"bands", "denoise", "views"},
     "sample": {"denoise", "random", "schedule", "step"},
-    "compat": {"ops"},
+    "compat": {"checkpoint", "codec", "config", "errors", "nn", "ops", "schedule"},
+    "index": {"checkpoint", "errors"},
     "solve": {"degrade", "denoise", "operators", "random", "schedule", "step"},
 }
 NO_ROOMS = {"__version__", "_C"}  # a constant, and the kernels where they were built

@@ -25,9 +25,10 @@ from latentdiff.checkpoint import (
     writing,
 )
 from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
-from latentdiff.components import load_vae, model_index, save_vae
+from latentdiff.components import load_vae, save_vae
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
+from latentdiff.index import model_index
 from latentdiff.nn import NetworkKind, VAEConfig, build, network_config
 from latentdiff.pipeline import Pipeline, load
 from latentdiff.runs import Run, locate

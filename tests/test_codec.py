@@ -9,8 +9,9 @@ from torch import Tensor
 
 from latentdiff.checkpoint import INDEX, open_checkpoint, writing
 from latentdiff.codec import IdentityCodec, LatentStatistics, StatisticsAccumulator, VAECodec
-from latentdiff.components import load_codec, load_vae, model_index, save_vae
+from latentdiff.components import load_codec, load_vae, save_vae
 from latentdiff.errors import InputError
+from latentdiff.index import model_index
 from latentdiff.nn import VAE, Posterior, VAEConfig, build
 from latentdiff.random import Key
 

@@ -46,11 +46,11 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     device, out = resolve_device(values["device"]), values["out"]
     checkpoint = find_vae(values["run"], values["runs"])
-    codec = load_codec(checkpoint, checkpoint.json(INDEX))
-    if not isinstance(codec, VAECodec):
-        raise InputError(f"{checkpoint.folder}: expected a VAE, found a model of pixels")
     chosen = values | trained_on(ctx, checkpoint)
     data = read_images(build(DataOptions, chosen), stream=chosen["stream"])
+    codec = load_codec(checkpoint, checkpoint.json(INDEX), image=data.shape)
+    if not isinstance(codec, VAECodec):
+        raise InputError(f"{checkpoint.folder}: expected a VAE, found a model of pixels")
     with SamplingBar("encoding") as bar:
         write_encoded(out, data, codec, device=device, half=values["half"], progress=bar.update)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

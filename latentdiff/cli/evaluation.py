@@ -19,16 +19,18 @@ from latentdiff.cli.processes import together
 from latentdiff.cli.report import SamplingBar, note, result
 from latentdiff.cli.scores import model_tables, sets_tables, show
 from latentdiff.cli.training import read_data
-from latentdiff.components import holds_vae_alone, load_vae
+from latentdiff.components import load_autoencoder
 from latentdiff.config.loop import DataOptions
 from latentdiff.config.sampling import Sampling
+from latentdiff.data import Dataset
 from latentdiff.data.fit import Fit
 from latentdiff.device import resolve_device
 from latentdiff.errors import InputError
 from latentdiff.evaluate.figures import save_sets_figure
 from latentdiff.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
 from latentdiff.features.names import PERCEPTUAL_NAMES, default_features
-from latentdiff.nn import VAE
+from latentdiff.index import holds_vae_alone
+from latentdiff.nn import Autoencoder
 from latentdiff.picture import check_place, write_whole
 from latentdiff.pipeline import Pipeline, from_checkpoint
 from latentdiff.runs import locate, newest
@@ -45,11 +47,11 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
     """Measure a run or checkpoint."""
     checkpoint = _find(values["run"], values["runs"])
     ranks, device = together(_device(values["device"]), "the samples")
-    model = _model(checkpoint, device)
+    data = read_data(build(DataOptions, values | trained_on(ctx, checkpoint)))
+    model = _model(checkpoint, device, data)
     parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
     if isinstance(model, Pipeline):
         _check_settings(model, settings, values["class_balance"])
-    data = read_data(build(DataOptions, values | trained_on(ctx, checkpoint)))
     request = evaluate.Request(
         out=values["out"],
         n=values["n"],
@@ -183,8 +185,8 @@ def _find(run: str | None, runs: str) -> Checkpoint:
     return checkpoint
 
 
-def _model(checkpoint: Checkpoint, device: torch.device) -> Pipeline | VAE:
-    """The denoiser of a checkpoint with all that goes with it, or its VAE where it holds nothing else."""
+def _model(checkpoint: Checkpoint, device: torch.device, data: Dataset) -> Pipeline | Autoencoder:
+    """The denoiser of a checkpoint with all that goes with it, or its autoencoder where it holds nothing else."""
     index = checkpoint.json(INDEX)
     if "restorer" in index:
         raise InputError(
@@ -192,7 +194,7 @@ def _model(checkpoint: Checkpoint, device: torch.device) -> Pipeline | VAE:
         )
     if "denoiser" in index:
         return from_checkpoint(checkpoint).to(device)
-    return load_vae(checkpoint)[0].to(device)
+    return load_autoencoder(checkpoint, index, data.shape)[0].to(device)
 
 
 def _parts(text: str | None, has: tuple[str, ...], where: str) -> tuple[str, ...]:

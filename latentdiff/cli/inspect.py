@@ -18,7 +18,8 @@ from latentdiff.cli.options import config_option, json_option
 def command(path: Path | None, runs: str, as_json: bool) -> int:
     """Describe a run or checkpoint and verify its files.
 
-    PATH is a run or checkpoint folder (default: the newest run). Every file is checked against the SHA-256 manifest.
+    PATH is a run or checkpoint folder (default: the newest run), or one of diffusers. Every file is checked against the
+    SHA-256 manifest; folders of diffusers have none, theirs are only read (verified: false).
     """
     import yaml
 
@@ -51,7 +52,7 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
         state = checkpoint.json("training/state.json")
         values["training"] = {key: state.get(key) for key in ("kind", "step", "elapsed", "finished")}
     values["bytes"] = sum(entry["bytes"] for entry in checkpoint.files.values())
-    values["verified"] = True
+    values["verified"] = checkpoint.sealed
     result(
         values,
         as_json=as_json,

@@ -44,7 +44,7 @@ def find_vae(run: str | None, runs: str) -> Checkpoint:
     """The checkpoint of --run, which holds a VAE, or that of the newest VAE run, which is named on stderr."""
     from latentdiff.checkpoint import INDEX
     from latentdiff.cli.report import note
-    from latentdiff.components import has_vae, holds_vae_alone
+    from latentdiff.index import has_vae, holds_vae_alone
     from latentdiff.runs import locate, newest
 
     if run is not None:

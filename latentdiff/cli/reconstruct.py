@@ -49,17 +49,18 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     import torch
 
+    from latentdiff.checkpoint import INDEX
     from latentdiff.cli.model import find_vae, trained_on
     from latentdiff.cli.report import result
     from latentdiff.cli.training import read_data
-    from latentdiff.components import load_vae
+    from latentdiff.components import load_autoencoder
     from latentdiff.data import to_float
     from latentdiff.picture import pair_grid, save_image
 
     checkpoint = find_vae(values["run"], values["runs"])
-    vae, _ = load_vae(checkpoint)
     options = build(DataOptions, values | trained_on(ctx, checkpoint))
     data = read_data(options)
+    vae, _ = load_autoencoder(checkpoint, checkpoint.json(INDEX), data.shape)
     if vae.config.image != data.shape:
         raise InputError(
             f"{checkpoint.folder}: its VAE is for images {list(vae.config.image)}, the data has {list(data.shape)} (channels, height, width)"

@@ -32,6 +32,7 @@ COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares 
     "reproduce": ("reproduce", "Regenerate a study: figures, numbers and a page to read."),
     "plot-schedule": ("plot_schedule", "Draw noise schedules as a figure."),
     "inspect": ("inspect", "Describe a run or checkpoint and verify its files."),
+    "export": ("export", "Write a model as a folder that diffusers loads."),
     "models": ("models", "List the trained models that ship with the package."),
     "datasets": ("datasets", "List the data sets and where to put them."),
     "bench": ("bench", "Measure the fused operations against plain PyTorch."),

@@ -77,8 +77,9 @@ def _codec(
     from latentdiff.checkpoint import INDEX
     from latentdiff.cli.report import note
     from latentdiff.codec import IdentityCodec
-    from latentdiff.components import holds_vae_alone, load_codec
+    from latentdiff.components import load_codec
     from latentdiff.encoded import EncodedData
+    from latentdiff.index import holds_vae_alone
     from latentdiff.runs import locate, newest
 
     image = data.shape
@@ -100,7 +101,7 @@ def _codec(
         raise InputError(
             f"no VAE run in {place.runs}; make one with `latentdiff train-vae`, or work on pixels with --pixel"
         )
-    codec = load_codec(checkpoint, checkpoint.json(INDEX))
+    codec = load_codec(checkpoint, checkpoint.json(INDEX), image=image)
     if isinstance(codec, IdentityCodec):
         raise InputError(f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae")
     if codec.image_shape != image:

@@ -31,12 +31,14 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     command_line_wins(ctx, values, BUDGETS)
     options, place = build(TrainVAE, values), build(RunOptions, values)
 
+    from latentdiff.checkpoint import INDEX
     from latentdiff.cli import training
     from latentdiff.cli.processes import together
     from latentdiff.cli.report import note, result
     from latentdiff.components import load_vae
     from latentdiff.device import resolve_device
     from latentdiff.errors import InputError
+    from latentdiff.index import of_diffusers
     from latentdiff.nn import VAE
     from latentdiff.nn import build as build_network
     from latentdiff.runs import locate
@@ -51,6 +53,10 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     network: VAE = build_network(config, seed=options.seed)
     if place.init_from is not None:
         source = locate(Path(place.init_from))
+        if of_diffusers(source.json(INDEX), "vae"):
+            raise InputError(
+                f"--init-from {source.folder}: its autoencoder is of diffusers, expected one of this package"
+            )
         first, _ = load_vae(source)
         if first.config != config:
             raise InputError(f"--init-from {source.folder}: its VAE is {_differences(first.config, config)}")

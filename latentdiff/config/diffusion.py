@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from latentdiff.config.base import Config
 
@@ -16,10 +16,27 @@ Spacing = Literal["trailing", "leading", "linspace", "quadratic"]
 NEEDS_SIGNAL = ("eps", "score")  # predictions from which x_0 cannot be read where alpha = 0
 
 
-class ScheduleConfig(Config):
+class _Sparse(Config):
+    """A configuration that leaves out of its file what it has no use for."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = written(self)
+        unused = {name for name in self._rare if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in values.items() if name not in unused}
+
+    @property
+    def _rare(self) -> tuple[str, ...]:
+        """Fields that are written only where they differ from their default."""
+        raise NotImplementedError
+
+
+class ScheduleConfig(_Sparse):
     """A discrete variance-preserving schedule of levels 0 (clean) to T (noise)."""
 
-    kind: ScheduleKind = Field("cosine", description="shape of the noise schedule")
+    kind: ScheduleKind | Literal["betas"] = Field(
+        "cosine", description="shape of the noise schedule; betas: those given"
+    )
     T: int = Field(1000, ge=1, le=100_000, description="number of noise levels")
     beta_start: float | None = Field(
         None, gt=0, lt=1, description="first beta of linear and scaled_linear, the beta of constant (default: by kind)"
@@ -27,13 +44,24 @@ class ScheduleConfig(Config):
     beta_end: float | None = Field(
         None, gt=0, lt=1, description="last beta of linear and scaled_linear (default: by kind)"
     )
+    betas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
+        None, description="beta_1 to beta_T of a model that comes from elsewhere with a table of its own"
+    )
     zero_terminal_snr: bool = Field(False, description="rescale so that level T is pure noise (Lin et al. 2024)")
+
+    @property
+    def _rare(self) -> tuple[str, ...]:
+        return ("betas",)
 
     @model_validator(mode="after")
     def _betas_fit_the_kind(self) -> Self:
-        if self.beta_start is not None and self.kind in ("cosine", "sigmoid"):
+        if (self.kind == "betas") != (self.betas is not None):
+            raise ValueError(f"betas belong to the kind betas and to no other, got kind {self.kind}")
+        if self.betas is not None and len(self.betas) != self.T:
+            raise ValueError(f"betas must be as many as the levels, {self.T}, got {len(self.betas)}")
+        if self.beta_start is not None and self.kind in ("cosine", "sigmoid", "betas"):
             raise ValueError(f"beta_start is not used by the {self.kind} schedule")
-        if self.beta_end is not None and self.kind in ("cosine", "sigmoid", "constant"):
+        if self.beta_end is not None and self.kind in ("cosine", "sigmoid", "betas", "constant"):
             raise ValueError(f"beta_end is not used by the {self.kind} schedule")
         if self.beta_start is not None and self.beta_end is not None and self.beta_start > self.beta_end:
             raise ValueError(f"beta_start must not exceed beta_end, got {self.beta_start} > {self.beta_end}")
@@ -42,13 +70,23 @@ class ScheduleConfig(Config):
         return self
 
 
-class DiffusionConfig(Config):
+class DiffusionConfig(_Sparse):
     """What a trained denoiser means: stored as ``scheduler/scheduler_config.json`` beside its weights."""
 
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     prediction: Prediction = Field("v", description="what the network returns")
     variance: Variance = Field("fixed", description="learned: the network also returns the range of Nichol & Dhariwal")
     clip: float | None = Field(None, gt=0, description="x_0 estimates are clipped to [-clip, clip]; pixel models only")
+    noise: Literal["small", "large"] = Field("small", description="size of ddpm's noise unless another is asked for")
+    rules: Literal["own", "diffusers"] = Field(
+        "own",
+        description="whose rules hold in sampling; diffusers': ddim keeps the network's direction where x_0 is clipped, and "
+        "all start at level T",
+    )
+
+    @property
+    def _rare(self) -> tuple[str, ...]:
+        return ("noise", "rules")
 
     @model_validator(mode="after")
     def _has_a_signal(self) -> Self:

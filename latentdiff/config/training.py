@@ -65,7 +65,10 @@ class TrainDenoiser(DataOptions, StreamOptions, LoopOptions):
     pixel_scale: float = Field(
         1.0, ge=0.01, le=100, description="pixels lie in [-scale, scale], e.g. 0.5; with --pixel only"
     )
-    vae: str | None = Field(None, description="run or checkpoint of the VAE (default: the newest VAE run)")
+    vae: str | None = Field(
+        None,
+        description="run or checkpoint of the VAE, or a folder of diffusers' AutoencoderKL or AutoencoderTiny (default: the newest VAE run)",
+    )
     preset: Literal["small", "base", "large"] = Field(
         "small", description="size of the network: small trains in minutes on a CPU, large wants a GPU"
     )

@@ -31,7 +31,7 @@ from latentdiff.evaluate.request import Judge, Request
 from latentdiff.evaluate.sampling import draw_features
 from latentdiff.evaluate.vae import VAEScores, encode_all, score_vae
 from latentdiff.features import Features
-from latentdiff.nn import VAE
+from latentdiff.nn import Autoencoder
 from latentdiff.pipeline import Pipeline
 
 PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")
@@ -79,16 +79,16 @@ class ModelScores:
         return found
 
 
-def parts_of(model: Pipeline | VAE) -> tuple[str, ...]:
+def parts_of(model: Pipeline | Autoencoder) -> tuple[str, ...]:
     """What there is to measure of a model."""
-    if isinstance(model, VAE):
+    if isinstance(model, Autoencoder):
         return PARTS[:1]
     parts = PARTS if can_be_read(model) else PARTS[:-1]
     return parts if isinstance(model.codec, VAECodec) else parts[1:]
 
 
 def evaluate_model(
-    model: Pipeline | VAE, data: Dataset, judge: Judge, request: Request, *, parts: Sequence[str] = PARTS
+    model: Pipeline | Autoencoder, data: Dataset, judge: Judge, request: Request, *, parts: Sequence[str] = PARTS
 ) -> ModelScores:
     """Measure those of the ``parts`` that the model has, on ``data``; the figures go to the request's folder.
 
@@ -99,7 +99,7 @@ def evaluate_model(
         wanted &= {"samples"}
     if isinstance(model, Pipeline) and "reconstruction" in wanted:
         _check_guidance(model, data, request)
-    vae = model if isinstance(model, VAE) else getattr(model.codec, "vae", None)
+    vae = model if isinstance(model, Autoencoder) else getattr(model.codec, "vae", None)
     found: dict[str, Any] = {}
     if "vae" in wanted and vae is not None:
         found["vae"] = evaluate_vae(vae, data, judge, request)
@@ -128,7 +128,7 @@ def pictures(scores: ModelScores) -> tuple[str, ...]:
     return (*found, *([] if scores.scenes is None else [FIGURE]))
 
 
-def evaluate_vae(vae: VAE, data: Dataset, judge: Judge, request: Request) -> VAEScores:
+def evaluate_vae(vae: Autoencoder, data: Dataset, judge: Judge, request: Request) -> VAEScores:
     """The VAE over a whole split; leaves vae.png."""
     images = split_of(data, request.split)
     with request.stage("reconstructions") as bar:

@@ -15,7 +15,7 @@ from latentdiff.evaluate.pairs import PairScores, as_pixels, as_unit, score_pair
 from latentdiff.evaluate.reference import Reference
 from latentdiff.evaluate.score import Resampling, Score, mean_score, paired_frechet_score
 from latentdiff.features import PerceptualNetwork, extract
-from latentdiff.nn import VAE
+from latentdiff.nn import Autoencoder
 from latentdiff.train.vae import ACTIVE
 
 
@@ -57,7 +57,7 @@ class Encoded:
 
 
 @torch.no_grad()
-def encode_all(vae: VAE, images: Tensor, *, progress: Progress | None = None) -> Encoded:
+def encode_all(vae: Autoencoder, images: Tensor, *, progress: Progress | None = None) -> Encoded:
     """Pass images uint8 [N, C, H, W] through ``vae`` on its device, in fixed chunks. InputError for another shape."""
     if tuple(images.shape[1:]) != vae.config.image:
         raise InputError(f"the VAE is for images {list(vae.config.image)}, the data has {list(images.shape[1:])}")
@@ -73,7 +73,7 @@ def encode_all(vae: VAE, images: Tensor, *, progress: Progress | None = None) ->
 
 
 def score_vae(
-    vae: VAE,
+    vae: Autoencoder,
     images: Tensor,
     *,
     encoded: Encoded | None = None,

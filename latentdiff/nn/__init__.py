@@ -13,6 +13,8 @@ from latentdiff.nn.config import (
     ConvNeXtConfig,
     CourseUNetConfig,
     DenoiserConfig,
+    ForeignConfig,
+    ForeignVAEConfig,
     MLPConfig,
     NetConfig,
     NetworkKind,
@@ -36,12 +38,13 @@ from latentdiff.nn.text_config import TextConfig
 
 if TYPE_CHECKING:
     from latentdiff.nn.attention import Attend, Place
-    from latentdiff.nn.autoencoder import VAE, Posterior
+    from latentdiff.nn.autoencoder import VAE, Autoencoder, Posterior
     from latentdiff.nn.cnn import CNNDenoiser
     from latentdiff.nn.convnext import ConvNeXtDenoiser
     from latentdiff.nn.course_unet import CourseUNetDenoiser
     from latentdiff.nn.embed import Conditioning, timestep_embedding
     from latentdiff.nn.factory import CLASSES, build, tensor_shapes
+    from latentdiff.nn.foreign import Foreign, Origin
     from latentdiff.nn.mlp import MLPDenoiser
     from latentdiff.nn.text import TextEncoder
     from latentdiff.nn.unet import UNetDenoiser
@@ -52,6 +55,7 @@ __all__ = [
     "PRESETS",
     "VAE",
     "Attend",
+    "Autoencoder",
     "CNNConfig",
     "CNNDenoiser",
     "Conditioning",
@@ -60,10 +64,14 @@ __all__ = [
     "CourseUNetConfig",
     "CourseUNetDenoiser",
     "DenoiserConfig",
+    "Foreign",
+    "ForeignConfig",
+    "ForeignVAEConfig",
     "MLPConfig",
     "MLPDenoiser",
     "NetConfig",
     "NetworkKind",
+    "Origin",
     "Place",
     "Posterior",
     "TextConfig",
@@ -89,6 +97,7 @@ __all__ = [
 _LAZY = {
     "Attend": "latentdiff.nn.attention",
     "Place": "latentdiff.nn.attention",
+    "Autoencoder": "latentdiff.nn.autoencoder",
     "VAE": "latentdiff.nn.autoencoder",
     "Posterior": "latentdiff.nn.autoencoder",
     "CNNDenoiser": "latentdiff.nn.cnn",
@@ -99,6 +108,8 @@ _LAZY = {
     "CLASSES": "latentdiff.nn.factory",
     "build": "latentdiff.nn.factory",
     "tensor_shapes": "latentdiff.nn.factory",
+    "Foreign": "latentdiff.nn.foreign",
+    "Origin": "latentdiff.nn.foreign",
     "MLPDenoiser": "latentdiff.nn.mlp",
     "TextEncoder": "latentdiff.nn.text",
     "UNetDenoiser": "latentdiff.nn.unet",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.config import VAEConfig
+from latentdiff.nn.config import ForeignVAEConfig, VAEConfig
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
 
 LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0  # standard deviations from 4.5e-5 to 148: no overflow in exp, no zero variance
@@ -39,12 +39,28 @@ class Posterior:
         return 0.5 * (mean.square() + torch.expm1(logvar) - logvar).flatten(1).sum(dim=1)
 
 
-class VAE(nn.Module):
+class Autoencoder(nn.Module):
+    """Images [B, *image] in [-1, 1] <-> latents [B, *latent], the shapes of its ``config``: what a codec needs of a network."""
+
+    config: VAEConfig | ForeignVAEConfig
+
+    def encode(self, x: Tensor) -> Posterior:
+        """The posterior of images."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images in [-1, 1], float32, of latents."""
+        raise NotImplementedError
+
+
+class VAE(Autoencoder):
     """Images [B, C, H, W] in [-1, 1] <-> latents [B, *latent].
 
     The stem is strided and the head is a pixel shuffle, so that nothing runs at the full resolution; the residual
     blocks stand below half of it (at it, where the latent's grid is that large). It draws no noise.
     """
+
+    config: VAEConfig
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()

@@ -224,6 +224,21 @@ class ConvNeXtConfig(_Pyramid):
     out_factor: OutFactor = 1
 
 
+class ForeignConfig(Numbers):
+    """What must be known of a denoiser of another library; how it is built lies in that library's own configuration."""
+
+    shape: GridShape
+    width: int = Field(ge=1, description="channels at the full resolution")
+    num_classes: Classes = 0
+
+
+class ForeignVAEConfig(Numbers):
+    """The images and the latents of another library's autoencoder, both [C, H, W]."""
+
+    image: GridShape
+    latent: tuple[int, int, int]
+
+
 DenoiserConfig = MLPConfig | UNetConfig | CNNConfig | CourseUNetConfig | ConvNeXtConfig
 NetConfig = VAEConfig | DenoiserConfig
 

@@ -9,8 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import Checkpoint, Writer
-from latentdiff.components import check_tensors
+from latentdiff.checkpoint import Checkpoint, Writer, check_tensors
 from latentdiff.config.base import Config, parse
 from latentdiff.ema import EMA
 from latentdiff.train.optimizer import load_optimizer, optimizer_tensors

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from latentdiff.checkpoint import INDEX, Writer
 from latentdiff.codec import LatentStatistics, StatisticsAccumulator
-from latentdiff.components import model_index, save_vae
+from latentdiff.components import save_vae
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import Split, StreamedSplit, TrainingImages
 from latentdiff.features import (
@@ -24,6 +24,7 @@ from latentdiff.features import (
     perceptual_loss,
     perceptual_network,
 )
+from latentdiff.index import model_index
 from latentdiff.nn import VAE, Posterior
 from latentdiff.picture import pair_grid, save_image
 from latentdiff.random import Key

@@ -1,8 +1,21 @@
-"""diffusers, both ways: its schedulers on the fused kernels (``pip install latentdiff[diffusers]``)."""
+"""diffusers, both ways: its models here, ours there, and its schedulers on the fused kernels (``pip install latentdiff[diffusers]``)."""
 
 from diffusers import SchedulerMixin
 
 from latentdiff.compat.diffusers.ddim import FusedDDIMScheduler
 from latentdiff.compat.diffusers.ddpm import FusedDDPMScheduler
+from latentdiff.compat.diffusers.export import export_network, export_pipeline, export_scheduler
+from latentdiff.compat.diffusers.networks import read_autoencoder, read_unet
+from latentdiff.compat.diffusers.processes import read_process
 
-__all__ = ["FusedDDIMScheduler", "FusedDDPMScheduler", "SchedulerMixin"]
+__all__ = [
+    "FusedDDIMScheduler",
+    "FusedDDPMScheduler",
+    "SchedulerMixin",
+    "export_network",
+    "export_pipeline",
+    "export_scheduler",
+    "read_autoencoder",
+    "read_process",
+    "read_unet",
+]
