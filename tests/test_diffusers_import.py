@@ -215,6 +215,19 @@ def test_a_denoiser_trained_on_an_autoencoder_of_diffusers_holds_it(cli: Callabl
     assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in first.state_dict().items())
 
 
+def test_a_data_set_is_encoded_by_an_autoencoder_of_diffusers(cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:
+    autoencoder().save_pretrained(tmp_path / "kl")
+    data = f"--data {tiny_folder}/tiny.npz"
+    code, _, err = cli(f"encode --run kl {data}", cwd=tmp_path)
+    assert code == 0, err
+    shutil.rmtree(tmp_path / "kl")
+    training = "--batch 16 --warmup 0 --ema 0 --bf16 off --width 16 --depth 1 --T 20 --steps 3"
+    code, _, err = cli(f"train-denoiser --data latents {training} --name run", cwd=tmp_path)
+    assert code == 0, err
+    code, _, err = cli("sample --run runs/run -n 4 --steps 3", cwd=tmp_path)
+    assert code == 0, err
+
+
 def test_a_run_on_an_autoencoder_of_diffusers_is_resumed(cli: Callable, latent_run: Path, tiny_folder: Path) -> None:
     copy = latent_run.with_name("copy")
     shutil.copytree(latent_run, copy)
