@@ -125,6 +125,12 @@ class Checkpoint:
     def __contains__(self, name: str) -> bool:
         return name in self.files
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what the model is: the manifest's hashes of all its files, without those of its training."""
+        model = [(name, entry.get("sha256")) for name, entry in self.files.items() if not name.startswith("training/")]
+        return hashlib.sha256(json.dumps(sorted(model, key=str)).encode()).hexdigest()
+
     def json(self, name: str) -> dict[str, Any]:
         """The JSON object in ``name``; InputError where it is missing, changed or no object."""
         return _object(self._verified(name).decode("utf-8", "replace"), str(self.folder / name))

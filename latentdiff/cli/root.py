@@ -30,7 +30,7 @@ COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares 
     "evaluate": ("evaluate", "Measure how good a model, or a set of images, is."),
     "reproduce": ("reproduce", "Regenerate a study: figures, numbers and a page to read."),
     "plot-schedule": ("plot_schedule", "Draw noise schedules as a figure."),
-    "inspect": ("inspect", "Describe a run or checkpoint and verify its files."),
+    "inspect": ("inspect", "Describe a run, a checkpoint or a picture's settings."),
     "models": ("models", "List the trained models that ship with the package."),
     "datasets": ("datasets", "List the data sets and where to put them."),
     "bench": ("bench", "Measure the fused operations against plain PyTorch."),
