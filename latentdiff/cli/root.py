@@ -27,6 +27,7 @@ COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares 
     "train-cold": ("train_cold", "Train a model that undoes blur instead of noise."),
     "sample-cold": ("sample_cold", "Generate or restore images with a cold diffusion model."),
     "reconstruct": ("reconstruct", "Pass images through a trained VAE and show both sides."),
+    "ui": ("ui", "Draw, watch, compare and edit on a page in the browser."),
     "evaluate": ("evaluate", "Measure how good a model, or a set of images, is."),
     "reproduce": ("reproduce", "Regenerate a study: figures, numbers and a page to read."),
     "plot-schedule": ("plot_schedule", "Draw noise schedules as a figure."),
