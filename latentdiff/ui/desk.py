@@ -62,13 +62,13 @@ def controls(which: str, *, sampler: str = "ddim") -> Controls:
 
 def fitted(model: Model) -> list[Any]:
     """Updates of a group of controls that suit a model: what it does not listen to is hidden."""
-    classes, listens = model.pipeline.classes, model.listens
+    classes, listens, T = model.pipeline.classes, model.listens, model.pipeline.schedule.T
     names = [("all in turn", EVERY), *((name, name) for name in classes)]
     return [
         gr.update(choices=names, value=EVERY, visible=bool(classes)),
         gr.update(visible=listens),
         SKIP,
-        gr.update(maximum=min(STEPS, model.pipeline.schedule.T)),
+        gr.update(maximum=min(STEPS, T), **({"value": T} if usual_steps("ddim") > T else {})),
         gr.update(value=2 if classes else 1, visible=bool(classes) or listens),
     ]
 
