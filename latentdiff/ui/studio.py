@@ -12,7 +12,6 @@ from itertools import count
 from pathlib import Path
 from threading import Event
 
-import torch
 from torch import Tensor
 
 from latentdiff.ask import Labels
@@ -164,7 +163,6 @@ class Studio:
 
     def _views(self, job: Job, stop: Event | None) -> Iterator[View]:
         begun, shape = time.monotonic(), (job.ask.n, *_shape(job.model))
-        noisy = estimate = image_grid(torch.zeros(shape), columns=job.columns)
         for found in live(job.draw, shape, stop=stop):
             if isinstance(found, Moment):
                 noisy, estimate = (image_grid(each, columns=job.columns) for each in (found.noisy, found.estimate))
@@ -172,7 +170,8 @@ class Studio:
             else:
                 grid, shots = self._saved(job, found.images)
                 took = f"{job.ask.n} {'image' if job.ask.n == 1 else 'images'} in {time.monotonic() - begun:.1f} s"
-                yield View(took, noisy, estimate, grid, shots)
+                image = image_grid(found.images, columns=job.columns)  # known pixels are put back after the last move
+                yield View(took, image, image, grid, shots)
 
     def _saved(self, job: Job, images: Tensor) -> tuple[Path, tuple[tuple[Path, str], ...]]:
         """The files of a drawing; those of long ago make room."""
