@@ -79,5 +79,6 @@ def _sized(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint
     factor = pixels.shape[0] // height
     if factor and pixels.shape[:2] == (factor * height, factor * width):
         blocks = pixels.reshape(height, factor, width, factor, -1).mean((1, 3))
-        return np.rint(blocks).astype(np.uint8)
+        means: NDArray[np.uint8] = np.rint(blocks).astype(np.uint8)
+        return means
     return resized(pixels, (height, width), "crop")

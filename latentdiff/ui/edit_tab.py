@@ -27,7 +27,7 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
             for text, name in (("Black canvas", "black"), ("White canvas", "white"), ("Take a sample", "taken"))
         )
     editor = gr.ImageEditor(
-        label="Upload an image, or paint one",
+        label="Image",
         type="numpy",
         image_mode="RGBA",
         format="png",
@@ -36,7 +36,7 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
         brush=_brush(EDIT),
         layers=gr.LayerOptions(disabled=True),
         buttons=[],
-        height=540,
+        height=460,
         elem_id="editor",
         elem_classes="pixels",
     )
@@ -46,7 +46,7 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
     solver = gr.Dropdown([], label="Solver", visible=False, elem_id="solver")
     draw = buttons("Draw", "edit", desk)
     said = gr.Markdown(BEGIN, elem_id="said-edit")
-    pictures = pair("edit", "x_t: what the sampler holds", "x_0: what the model makes of it")
+    pictures = pair("edit", "x_t", "Estimate of x_0")
     file = download("edit")
 
     def drawn(

@@ -15,7 +15,7 @@ def sample_tab(desk: Desk) -> None:
     """Its layout, and what its buttons do."""
     draw = buttons("Draw", "sample", desk)
     said = gr.Markdown(BEGIN, elem_id="said-sample")
-    pictures = pair("sample", "x_t: what the sampler holds", "x_0: what the model makes of it")
+    pictures = pair("sample", "x_t", "Estimate of x_0")
     file = download("sample")
 
     def drawn(request: gr.Request, history: list[Any], run: str, *values: Any) -> Iterator[list[Any]]:
