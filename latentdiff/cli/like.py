@@ -30,6 +30,7 @@ def like_option(function: F) -> F:
     return click.option(
         "--like",
         type=click.Path(path_type=Path),
+        default=None,
         callback=_read,
         is_eager=True,
         expose_value=False,
