@@ -135,8 +135,9 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the hashes of all files."""
-        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of what the model is: the manifest's hashes of all its files, without those of its training."""
+        model = [(name, entry.get("sha256")) for name, entry in self.files.items() if not name.startswith("training/")]
+        return hashlib.sha256(json.dumps(sorted(model, key=str)).encode()).hexdigest()
 
     def json(self, name: str) -> dict[str, Any]:
         """The JSON object in ``name``; InputError where it is missing, changed or no object."""

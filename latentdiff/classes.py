@@ -31,6 +31,13 @@ def class_index(classes: Sequence[str], label: int | str) -> int:
     return index
 
 
+def word_for(classes: Sequence[str], index: int) -> str:
+    """What :func:`class_index` finds a class by, also among others that commas separate: its name, or its index where the name would be cut."""
+    name = classes[index]
+    plain = "," not in name and name == name.strip() != "" and classes.index(name) == index
+    return name if plain or str(index) in classes else str(index)
+
+
 def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassBalance) -> Tensor:
     """Labels int64 [n]: all ``classes`` in turn, or as often as ``counts`` says; InputError if it does not say."""
     if balance == "data" and not counts:

@@ -56,21 +56,29 @@ def watched(
     decode: Callable[[Tensor], Tensor],
     frames: int = 0,
     progress: Progress | None = None,
+    show: Callable[[Frame], None] | None = None,
 ) -> tuple[Tensor, list[Frame]]:
     """Run a loop that starts from ``x`` at levels[0] to its end: x there, and about ``frames`` moments evenly spread (0: none).
 
-    The last frame is the result. Frames before it show x_t before a move and the estimate that the move was made with.
+    The last frame is the result. Frames before it show x_t before a move and the estimate that the move was made with; each goes to
+    ``show`` as soon as it is there.
     """
     moves = len(levels) - 1
     shown = {round(i * (moves - 1) / max(1, frames - 2)) for i in range(frames - 1)}
     kept: list[Frame] = []
+
+    def keep(frame: Frame) -> None:
+        kept.append(frame)
+        if show is not None:
+            show(frame)
+
     for i, state in enumerate(states):
         if i in shown:
-            kept.append(Frame(levels[i], decode(x), decode(state.estimate.x0())))
+            keep(Frame(levels[i], decode(x), decode(state.estimate.x0())))
         x = state.x
         if progress is not None:
             progress(i + 1, moves)
     if frames:
         image = decode(x)
-        kept.append(Frame(levels[-1], image, image))
+        keep(Frame(levels[-1], image, image))
     return x, kept

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
+import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from latentdiff.config.recipe import Recipe, recipe_from
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
 
 Pixels = NDArray[np.uint8]
 PAD = 2  # pixels between images, before enlargement
 GROUND = 128  # grey: neither the ground of digits nor that of photographs
+KEYWORD = "latentdiff"  # of the text chunk that holds a recipe
 LEGIBLE = 640  # small grids are enlarged by a whole factor up to about this many pixels
 
 
@@ -55,9 +61,38 @@ def pair_grid(originals: Tensor, copies: Tensor, *, columns: int = 8) -> Pixels:
     return image_grid(torch.cat([row for pair in zip(*sides, strict=True) for row in pair]), columns=columns)
 
 
-def save_image(pixels: Pixels, path: str | Path) -> None:
-    """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all. InputError where the place cannot be written."""
-    write_whole(path, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG"))
+def save_image(pixels: Pixels, path: str | Path, *, recipe: Recipe | None = None) -> None:
+    """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all, with the recipe that :func:`read_recipe` reads.
+
+    InputError where the place cannot be written.
+    """
+    about = PngInfo()
+    for key, value in recipe_chunk(recipe).items():
+        about.add_text(key, value)
+    write_whole(path, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=about))
+
+
+def recipe_chunk(recipe: Recipe | None) -> dict[str, str]:
+    """The text chunk of a PNG that holds a recipe, by its keyword; none where there is no recipe or it is too long."""
+    text = "" if recipe is None else recipe.text()
+    return {KEYWORD: text} if text else {}
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """What the PNG at ``path`` was made with. The file is not trusted: InputError, one line, for what holds no valid recipe."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("PNG",)) as image:
+            text = image.info.get(KEYWORD)  # chunks before the pixels, which are not decoded
+    except OSError as error:
+        reason = "not a PNG" if isinstance(error, UnidentifiedImageError) else error.strerror or "damaged"
+        raise InputError(f"{path}: cannot be read ({reason})") from None
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: cannot be read (too large)") from None
+    except (ValueError, SyntaxError, struct.error, zlib.error):
+        raise InputError(f"{path}: cannot be read (damaged)") from None
+    if not isinstance(text, str):
+        raise InputError(f"{path}: holds no settings, expected a picture of `latentdiff sample` or of `latentdiff ui`")
+    return recipe_from(text, str(path))
 
 
 def save_gif(frames: Sequence[Pixels], path: str | Path, *, milliseconds: int = 120) -> None:

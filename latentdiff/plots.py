@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latentdiff.picture import Pixels, write_whole
+from latentdiff.config.recipe import Recipe
+from latentdiff.picture import Pixels, recipe_chunk, write_whole
 from latentdiff.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ def readable_log(axis: Axis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write as PNG, whole or not at all. InputError where the place cannot be written."""
-    write_whole(path, lambda temporary: figure.savefig(temporary, format="png"))
+def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> None:
+    """Write as PNG, whole or not at all, with what it was made with. InputError where the place cannot be written."""
+    about = recipe_chunk(recipe)
+    write_whole(path, lambda temporary: figure.savefig(temporary, format="png", metadata=about))
 
 
 def save_loss_curve(entries: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -100,9 +102,14 @@ def save_schedule_figure(schedules: Mapping[str, Schedule], path: Path) -> None:
 
 
 def save_panels(
-    pictures: Sequence[tuple[str, Pixels]], path: Path, *, columns: int | None = None, title: str = ""
+    pictures: Sequence[tuple[str, Pixels]],
+    path: Path,
+    *,
+    columns: int | None = None,
+    title: str = "",
+    recipe: Recipe | None = None,
 ) -> None:
-    """Pictures side by side with a caption above each."""
+    """Pictures side by side with a caption above each; ``recipe``: what they were made with."""
     columns = min(len(pictures), columns or len(pictures))
     rows = -(-len(pictures) // columns)
     height, width = pictures[0][1].shape[:2]
@@ -115,7 +122,7 @@ def save_panels(
         axes.set_title(caption, fontsize=10)
     if title:
         figure.suptitle(title, fontsize=12)
-    save_figure(figure, path)
+    save_figure(figure, path, recipe=recipe)
 
 
 def save_trajectory(frames: Sequence[tuple[int, Pixels, Pixels]], path: Path) -> None:

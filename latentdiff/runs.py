@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from latentdiff import __version__
 from latentdiff.checkpoint import INDEX, MANIFEST, TEMPORARY, Checkpoint, open_checkpoint
 from latentdiff.compat.folder import open_folder
+from latentdiff.config.recipe import Recipe
 from latentdiff.errors import InputError
-from latentdiff.shipped import shipped_folder
+from latentdiff.shipped import shipped_folder, shipped_models
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -66,6 +68,32 @@ def locate(path: Path) -> Checkpoint:
             f"{path}: not a run, expected a checkpoint-* folder or {MANIFEST} in it, or the files of a diffusers model"
         )
     return open_checkpoint(checkpoints[-1])
+
+
+def all_checkpoints(runs: Path) -> list[Path]:
+    """The checkpoint folders of all runs below ``runs``, those of the newest run first, and of a run the newest first; then the models in the package."""
+    runs_of = [Run(folder).checkpoints()[::-1] for folder in (runs.iterdir() if runs.is_dir() else ())]
+    dated = [((found[0] / MANIFEST).stat().st_mtime, found) for found in runs_of if found]
+    found = [path for _, checkpoints in sorted(dated, reverse=True) for path in checkpoints]
+    return found + [model.folder for model in shipped_models()]
+
+
+def with_fingerprint(runs: Path, fingerprint: str) -> Checkpoint | None:
+    """The checkpoint of exactly those files among :func:`all_checkpoints`; None where there is none."""
+    for path in all_checkpoints(runs):
+        try:
+            checkpoint = open_checkpoint(path)
+        except InputError:  # a damaged one is not the one
+            continue
+        if checkpoint.fingerprint == fingerprint:
+            return checkpoint
+    return None
+
+
+def recipe_of(checkpoint: Checkpoint, **options: Any) -> Recipe:
+    """The recipe of pictures that a checkpoint draws with the ``options``. It is called by its run, without the folders above."""
+    name = "/".join(checkpoint.folder.absolute().parts[-2:])
+    return Recipe(latentdiff=__version__, run=name[-300:], weights=checkpoint.fingerprint, **options)
 
 
 def newest(runs: Path, *, wanted: Callable[[dict[str, Any]], bool]) -> Checkpoint | None:

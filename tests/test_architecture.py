@@ -27,7 +27,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     9: ("ask", "picture", "plots", "batching", "encoded"),
     10: ("pipeline", "cold"),
     11: ("train", "bench", "edit"),
-    12: ("evaluate",),
+    12: ("evaluate", "ui"),
     13: ("study",),
     14: ("cli",),
 }
@@ -74,6 +74,7 @@ DOES_IO = {
     "features",
     "evaluate",
     "study",
+    "ui",
     "cli",
 }
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from latentdiff.checkpoint import Checkpoint
+from latentdiff.classes import word_for
 from latentdiff.cli.report import SamplingBar
+from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.picture import class_columns, image_grid, save_gif, save_image, save_npz, side_by_side
@@ -15,6 +20,7 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.plots import save_panels, save_trajectory
 from latentdiff.random import Key
 from latentdiff.ranks import ALONE, Ranks
+from latentdiff.runs import recipe_of
 
 SHOWN = 64  # images in a trajectory, at most
 
@@ -30,6 +36,24 @@ class Request:
     files: Path | None
     batch: int | None
     columns: int | None
+    recipe: Recipe | None = None  # what goes into the pictures
+
+
+def recipe(
+    checkpoint: Checkpoint, pipeline: Pipeline, values: Mapping[str, Any], prompts: list[str], settings: list[Sampling]
+) -> Recipe:
+    """What repeats the pictures of the option ``values``: the model's defaults are filled in."""
+    options = ("n", "seed", "label", "class_balance", "interpolate", "dtype", "batch", "columns")
+    resolved = [pipeline.resolved(each) for each in settings]
+    return recipe_of(checkpoint, settings=resolved, prompts=prompts, **{name: values[name] for name in options})
+
+
+def alone(request: Request, k: int, classes: Sequence[str]) -> Recipe | None:
+    """The recipe of image ``k``, drawn alone; None where it lies between two seeds, or the request has none."""
+    if request.recipe is None or request.recipe.interpolate is not None:
+        return None
+    label = None if request.labels is None else request.labels[k]
+    return request.recipe.of_one(k, label if isinstance(label, str | None) else word_for(classes, label))
 
 
 def columns(pipeline: Pipeline, request: Request) -> int | None:
@@ -74,20 +98,22 @@ def compare(pipeline: Pipeline, request: Request, settings: list[Sampling]) -> T
     for each in settings:
         images = plain(pipeline, request, each)
         panels.append((f"{each.steps} steps", image_grid(images, columns=columns(pipeline, request))))
-    save_panels(panels, request.out, title=f"{settings[0].sampler}, the same starting noise")
+    title = f"{settings[0].sampler}, the same starting noise"
+    save_panels(panels, request.out, title=title, recipe=request.recipe)
     return images
 
 
-def write(images: Tensor, request: Request, *, columns: int | None) -> None:
+def write(images: Tensor, request: Request, classes: Sequence[str], *, columns: int | None) -> None:
     """The grid or npz, and the separate files."""
     pixels = to_uint8(images)
     if request.out.suffix.lower() == ".png":
-        save_image(image_grid(pixels, columns=columns), request.out)
+        save_image(image_grid(pixels, columns=columns), request.out, recipe=request.recipe)
     else:
         save_npz(pixels, request.out, asked=request.labels)
     if request.files is not None:
         for k, image in enumerate(pixels):
-            save_image(image.permute(1, 2, 0).squeeze(2).numpy(), request.files / f"{k:06d}.png")
+            path = request.files / f"{k:06d}.png"
+            save_image(image.permute(1, 2, 0).squeeze(2).numpy(), path, recipe=alone(request, k, classes))
 
 
 def trajectory(pipeline: Pipeline, request: Request, settings: Sampling, path: Path, frames: int | None) -> None:

@@ -16,19 +16,20 @@ from latentdiff.cli.options import config_option, json_option
 @config_option
 @json_option
 def command(path: Path | None, runs: str, as_json: bool) -> int:
-    """Describe a run or checkpoint and verify its files.
+    """Describe a run, a checkpoint or a picture's settings.
 
     PATH is a run or checkpoint folder (default: the newest run), or one of diffusers. Every file is checked against the
-    SHA-256 manifest; folders of diffusers have none, theirs are only read (verified: false).
+    SHA-256 manifest; folders of diffusers have none, theirs are only read (verified: false). Or it is a PNG of `latentdiff
+    sample` or `latentdiff ui`, which holds the settings that it was made with.
     """
-    import yaml
-
     from latentdiff.checkpoint import INDEX, Checkpoint
     from latentdiff.cli.report import note, result
     from latentdiff.errors import InputError
     from latentdiff.runs import locate, newest
 
     checkpoint: Checkpoint | None
+    if path is not None and path.is_file():
+        return _picture(path, Path(runs), as_json=as_json)
     if path is None:
         checkpoint = newest(Path(runs), wanted=lambda index: True)
         if checkpoint is None:
@@ -53,9 +54,27 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
         values["training"] = {key: state.get(key) for key in ("kind", "step", "elapsed", "finished")}
     values["bytes"] = sum(entry["bytes"] for entry in checkpoint.files.values())
     values["verified"] = checkpoint.sealed
-    result(
-        values,
-        as_json=as_json,
-        text=yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110).rstrip(),
-    )
+    result(values, as_json=as_json, text=_lines(values))
     return 0
+
+
+def _picture(path: Path, runs: Path, *, as_json: bool) -> int:
+    """What a picture was made with, and the checkpoint that could make it again, if it is below ``runs``."""
+    from latentdiff.cli.report import result
+    from latentdiff.picture import read_recipe
+    from latentdiff.runs import with_fingerprint
+
+    recipe = read_recipe(path)
+    found = with_fingerprint(runs, recipe.weights)
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    values |= {"picture": str(path), "checkpoint": None if found is None else str(found.folder)}
+    result(values, as_json=as_json, text=_lines(values))
+    return 0
+
+
+def _lines(values: dict[str, Any]) -> str:
+    """For people: YAML, short lists in one line."""
+    import yaml
+
+    text: str = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return text.rstrip()

@@ -157,7 +157,10 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
     ) as error:  # ValueError: bad encodings and explicitly typed values
         raise click.UsageError(f"--config {path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
     section = _section({} if content is None else content, ctx.command.name or "", path)
-    ctx.default_map = _values(section, _names(ctx.command), path)
+    ctx.default_map = {
+        **_values(section, _names(ctx.command), path),
+        **(ctx.default_map or {}),
+    }  # below those of --like
 
 
 class _Loader(yaml.SafeLoader):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from latentdiff.cli.like import find_like, like_option, recipe_of
 from latentdiff.cli.options import build, config_option, json_option, options_of
 from latentdiff.cli.prediction import merge_v_pred, v_pred_option
 from latentdiff.cli.prompts import check_asked, names_of, prompt_options, prompts_of
@@ -110,6 +112,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What the network computes in.",
 )
+@like_option
 @config_option
 @json_option
 @click.pass_context
@@ -117,9 +120,11 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Draw images from a trained model.
 
     Takes the newest run, or --run. A conditional model draws all its classes in turn unless --label names one, a model
-    that listens to texts draws --prompt; --guidance 0 ignores either. The same seed gives the same image in any batch.
+    that listens to texts draws --prompt; --guidance 0 ignores either. The same seed gives the same image in any batch. A
+    PNG carries its settings, which `latentdiff inspect` reads and --like repeats.
     """
     merge_v_pred(ctx, values)
+    like = recipe_of(ctx, values)
     counts = _counts(values.pop("steps"))
     settings = [build(Sampling, values | {"steps": count}) for count in counts]
     out, trajectory, interpolate = values["out"], values["trajectory"], values["interpolate"]
@@ -137,7 +142,10 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     ranks, device = together(resolve_device(values["device"]), "the images")
     _check_shared(values, ranks.count, len(counts))
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts))
+    if like is None:
+        checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts))
+    else:
+        checkpoint = find_like(ctx, like, values["run"], values["runs"])
     pipeline = load_checked(checkpoint, prediction=values["prediction"], device=str(device), dtype=values["dtype"])
     check_asked(pipeline, texts=prompts, label=values["label"])
     one = interpolate is not None
@@ -152,6 +160,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     request = drawing.Request(
         values["n"], labels, values["seed"], out, values["files"], values["batch"], values["columns"]
     )
+    request = replace(request, recipe=drawing.recipe(checkpoint, pipeline, values, prompts, settings))
     if settings[0].compile:
         note("compiling for this batch size first: seconds on a GPU, 10 seconds to 2 minutes on a CPU")
     written = [str(out)]
@@ -159,12 +168,12 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         images = drawing.compare(pipeline, request, settings)
     elif interpolate is not None:
         images = drawing.interpolated(pipeline, request, settings[0], interpolate)
-        drawing.write(images, request, columns=request.columns or min(request.n, 16))
+        drawing.write(images, request, pipeline.classes, columns=request.columns or min(request.n, 16))
     else:
         images = drawing.plain(pipeline, request, settings[0], ranks)
         if not ranks.first:
             return 0
-        drawing.write(images, request, columns=drawing.columns(pipeline, request))
+        drawing.write(images, request, pipeline.classes, columns=drawing.columns(pipeline, request))
     if trajectory is not None:
         drawing.trajectory(pipeline, request, settings[0], trajectory, values["frames"])
         written.append(str(trajectory))

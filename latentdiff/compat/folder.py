@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,12 @@ class Folder(Checkpoint):
 
     def path(self, name: str) -> Path:
         return self.folder if name == INDEX else self.places.get(name, self.folder / name)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the files themselves, as nothing else says what they are."""
+        hashes = [(name, hashlib.sha256(read(self.path(name))).hexdigest()) for name in sorted(self.places)]
+        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
     def json(self, name: str) -> dict[str, Any]:
         return dict(self.index) if name == INDEX else super().json(name)

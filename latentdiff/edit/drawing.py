@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -31,10 +32,11 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Watch:
-    """How many ``frames`` to keep, and who is told of the progress."""
+    """How many ``frames`` to keep, who is told of the progress, and who is shown each frame (of the images in a slice) while the loop runs."""
 
     frames: int = 0
     progress: Progress | None = None
+    show: Callable[[slice, Frame], None] | None = None
 
 
 SILENT = Watch()
@@ -66,12 +68,18 @@ def by_parts(
 
     def part(rows: slice, progress: Progress | None) -> Drawn:
         mine = None if labels is None else labels[rows]
-        return make(Part(rows, mine, seed + rows.start, Watch(frames=watch.frames, progress=progress)))
+        show = None if watch.show is None else partial(_elsewhere, watch.show, rows)
+        return make(Part(rows, mine, seed + rows.start, Watch(frames=watch.frames, progress=progress, show=show)))
 
     made = in_parts(n, most, part, device=pipeline.device, progress=watch.progress)
     if len(made) == 1:
         return made[0]
     return Drawn(torch.cat([each.images for each in made]), tuple(joined([each.frames for each in made])))
+
+
+def _elsewhere(show: Callable[[slice, Frame], None], rows: slice, inside: slice, frame: Frame) -> None:
+    """What a part shows of all its images, in the place that these have in the whole."""
+    show(rows, frame)
 
 
 def drawn(
@@ -85,7 +93,10 @@ def drawn(
 ) -> Drawn:
     """The loop from ``x`` [n, *latent_shape] at levels[0], decoded."""
     states = sample(denoise, x, levels, step, key)
-    end, frames = watched(states, x, levels, decode=pipeline.decode, frames=watch.frames, progress=watch.progress)
+    show = None if watch.show is None else partial(watch.show, slice(0, len(x)))
+    end, frames = watched(
+        states, x, levels, decode=pipeline.decode, frames=watch.frames, progress=watch.progress, show=show
+    )
     return Drawn(pipeline.decode(end), tuple(frames))
 
 

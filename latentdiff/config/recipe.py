@@ -1,0 +1,72 @@
+"""What a picture was made with: the settings that travel inside its PNG file."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from latentdiff.config.base import Config, explain
+from latentdiff.config.restoration import Restoration
+from latentdiff.config.sampling import Sampling
+from latentdiff.errors import InputError
+
+MAX_CHARACTERS = 2**18  # of a recipe's JSON; Pillow reads 2^20 of a text chunk
+
+Name = Annotated[str, StringConstraints(max_length=300)]
+
+
+class Recipe(Config):
+    """The options of one `latentdiff sample` (or of an edit of the page), and the weights that followed them.
+
+    ``run`` is a name for people; ``weights`` is what a run is known by. An edit does not hold the image that it began with.
+    """
+
+    version: Literal[1] = 1
+    made_by: Literal["sample", "edit", "inpaint"] = "sample"
+    latentdiff: Name = Field("", description="version of the package")
+    run: Name = Field("", description="run and checkpoint, as it was called")
+    weights: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the model's files")
+    n: int = Field(1, ge=1, le=1_000_000)
+    seed: int = Field(0, ge=0, le=2**62)
+    label: str | None = Field(None, description="classes, by name or index, taken in turn")
+    prompts: tuple[str, ...] = Field((), description="texts, taken in turn")
+    class_balance: Literal["equal", "data"] = "equal"
+    interpolate: int | None = Field(None, ge=0, le=2**62)
+    settings: tuple[Sampling, ...] = Field(min_length=1, description="several differ in their steps alone")
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch: int | None = Field(None, ge=1, le=65536)
+    columns: int | None = Field(None, ge=1, le=1000)
+    strength: float | None = Field(None, ge=0, le=1, description="of an edit")
+    restoration: Restoration | None = Field(None, description="of an inpainting")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len({each.model_copy(update={"steps": None}) for each in self.settings}) > 1:
+            raise ValueError("settings differ in more than their steps")
+        return self
+
+    def of_one(self, k: int, asked: str | None) -> Recipe:
+        """Image ``k`` alone, whose class or text is ``asked``: the same to a grey level, as matrix products depend on the batch in their last bits."""
+        prompts = (asked,) if self.prompts and asked is not None else ()
+        label = None if prompts else asked
+        one = {"n": 1, "seed": self.seed + k, "label": label, "prompts": prompts, "class_balance": "equal"}
+        return self.model_copy(update={**one, "batch": None, "columns": None})
+
+    def text(self) -> str:
+        """As JSON in ASCII, what is left at its default left out; "" where it is too long for a picture."""
+        found = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
+        return found if len(found) <= MAX_CHARACTERS else ""
+
+
+def recipe_from(text: str, where: str) -> Recipe:
+    """The recipe of :meth:`Recipe.text`; InputError, one line that begins with ``where``, for anything else."""
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(
+            f"{where}: its settings are too long, expected at most {MAX_CHARACTERS} characters, found {len(text)}"
+        )
+    try:
+        return Recipe.model_validate_json(text)
+    except ValidationError as error:
+        raise InputError(f"{where}: its settings cannot be read ({explain(error)})") from None

@@ -1,0 +1,26 @@
+"""The tab that draws from noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from latentdiff.ui.desk import BEGIN, DRAWS, Desk, buttons, download, one_line, pair, shown
+from latentdiff.ui.visit import asked
+
+
+def sample_tab(desk: Desk) -> None:
+    """Its layout, and what its buttons do."""
+    draw = buttons("Draw", "sample", desk)
+    said = gr.Markdown(BEGIN, elem_id="said-sample")
+    pictures = pair("sample", "x_t", "Estimate of x_0")
+    file = download("sample")
+
+    def drawn(request: gr.Request, history: list[Any], run: str, *values: Any) -> Iterator[list[Any]]:
+        with one_line():
+            ask, stop = asked(*values), desk.visits.begin(str(request.session_hash))
+            yield from shown(desk.studio.sample(run, ask, stop=stop), history)
+
+    draw.click(drawn, [desk.history, *desk.given], [said, *pictures, file, desk.history, desk.gallery], **DRAWS)

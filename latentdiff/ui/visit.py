@@ -1,0 +1,70 @@
+"""Between the browser and the studio: values of controls become requests, errors one friendly line."""
+
+from __future__ import annotations
+
+import html
+from collections import OrderedDict
+from collections.abc import Iterator
+from threading import Event, Lock
+from typing import Any, TypeVar
+
+from latentdiff.batching import Stopped
+from latentdiff.config.base import parse
+from latentdiff.errors import InputError
+from latentdiff.ui.ask import Ask
+
+T = TypeVar("T")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+VISITORS = 1000  # whose stop buttons are remembered
+
+
+class Visits:
+    """The stop buttons of those who visit the page, by the name of their session."""
+
+    def __init__(self) -> None:
+        self._stops: OrderedDict[str, Event] = OrderedDict()
+        self._lock = Lock()
+
+    def begin(self, session: str) -> Event:
+        """The stop of a drawing that begins; one that still runs in this session is stopped."""
+        self.stop(session)
+        with self._lock:
+            self._stops[session] = Event()
+            while len(self._stops) > VISITORS:
+                self._stops.popitem(last=False)
+            return self._stops[session]
+
+    def stop(self, session: str) -> None:
+        """End what is drawn in a session at its next step."""
+        with self._lock:
+            if session in self._stops:
+                self._stops.pop(session).set()
+
+
+def asked(label: Any, prompt: Any, sampler: Any, steps: Any, guidance: Any, seed: Any, n: Any) -> Ask:
+    """The controls' values, checked. InputError names the first that does not fit."""
+    values = {"label": label or "", "prompt": (prompt or "").strip(), "sampler": sampler, "guidance": guidance}
+    for name, value in (("steps", steps), ("seed", seed), ("n", n)):
+        if value is None or value != int(value):
+            raise InputError(f"{name}: expected a whole number, got {'nothing' if value is None else f'{value:g}'}")
+        values[name] = int(value)
+    return parse(Ask, values)
+
+
+def friendly(error: BaseException) -> str:
+    """What went wrong in one line of HTML without marks of its own; re-raises what is no fault of the visitor or of the memory."""
+    if isinstance(error, InputError):
+        text = str(error)
+    elif isinstance(error, MemoryError | RuntimeError) and any(part in str(error).lower() for part in OUT_OF_MEMORY):
+        text = "out of memory; fewer images need less"
+    else:
+        raise error
+    return html.escape(" ".join(text.split())[:500])
+
+
+def until_stopped(views: Iterator[T]) -> Iterator[T]:
+    """The views, which simply end where the visitor pressed stop."""
+    try:
+        yield from views
+    except Stopped:
+        return
