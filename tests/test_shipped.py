@@ -13,7 +13,9 @@ from latentdiff import shipped
 from latentdiff.checkpoint import open_checkpoint
 from latentdiff.codec import IdentityCodec
 from latentdiff.config.diffusion import DiffusionConfig
+from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
+from latentdiff.features import extract, feature_network
 from latentdiff.nn import MLPConfig, build
 from latentdiff.pipeline import Pipeline
 from latentdiff.runs import locate
@@ -60,6 +62,13 @@ def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> 
     assert bool(pipeline.classes) == (model.about["listens"] == "classes")
     images = pipeline.sample(2, steps=2)
     assert images.shape == (2, *pipeline.codec.image_shape) and float(images.std()) > 0.1
+
+
+def test_the_digits_of_the_package_are_those_that_are_asked_for() -> None:
+    images = latentdiff.load("digits").sample(60, sampler="ddim", steps=20, label=[k % 10 for k in range(60)])
+    seen = extract(feature_network("mnist"), to_uint8(images)).predictions
+    assert seen is not None
+    assert float((seen == torch.arange(60) % 10).double().mean()) >= 0.9
 
 
 def test_a_listing_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +129,7 @@ def test_sampling_without_a_training_takes_a_model_of_the_package_and_says_so() 
     assert "no denoiser in runs/: using shapes of the package (rings and bars)" in err
     assert json.loads(out)["labels"] == ["ring", "bar"] * 2
     assert Path("samples.png").is_file()
-    code, _, err = called("sample --prompt 'a ring'")
+    code, _, err = called("sample --prompt 'a ring'")  # a model of classes is none for texts
     assert code == 1 and "no trained model in runs/" in err
 
 

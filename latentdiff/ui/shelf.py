@@ -69,7 +69,7 @@ class Shelf:
         folder = self._known[name]
         with self._lock:
             if folder not in self._loaded:
-                checkpoint = open_checkpoint(folder)
+                checkpoint = locate(folder)
                 self._loaded[folder] = Model(name, checkpoint, from_checkpoint(checkpoint).to(self._device))
             self._loaded.move_to_end(folder)
             while len(self._loaded) > MODELS:
@@ -79,7 +79,7 @@ class Shelf:
     def of_weights(self, weights: str) -> str | None:
         """The name of the model whose files have that fingerprint, which may be an older checkpoint of a run; None where there is none."""
         for name, folder in self._known.items():
-            if folder.is_dir() and open_checkpoint(folder).fingerprint == weights:
+            if folder.is_dir() and locate(folder).fingerprint == weights:
                 return name
         checkpoint = with_fingerprint(self._runs, weights)
         if checkpoint is None:
