@@ -12,7 +12,7 @@ from conftest import Cli, reseal
 import latentdiff as ld
 from latentdiff.classes import labels_in_proportion
 from latentdiff.cli import drawing
-from latentdiff.evaluate import model
+from latentdiff.evaluate import sampling
 
 TAIL = [99] + [1] * 99
 
@@ -110,13 +110,13 @@ def test_an_evaluation_draws_classes_as_the_data_had_them(
     tiny_denoiser_run: Path, tiny_folder: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    real = model.draw_samples
+    real = sampling.draw_samples
 
     def watched(*args: object, **named: object) -> torch.Tensor:
         seen.append(named["labels"])
         return real(*args, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(model, "draw_samples", watched)
+    monkeypatch.setattr(sampling, "draw_samples", watched)
     counts = ld.load(tiny_denoiser_run).class_counts
     common = f"evaluate --run {tiny_denoiser_run} --features mnist --what samples --resamples 0 --neighbors 0 -n 20 --steps 2"
     for options, balance, labels in (
