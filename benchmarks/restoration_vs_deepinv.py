@@ -4,7 +4,7 @@ python -m benchmarks.restoration_vs_deepinv --run RUN [--data mnist5k] [-n 20] [
 
 RUN is a run of `latentdiff train-denoiser --pixel` (e.g. configs/mnist-pixel.yaml). DPS and DiffPIR of `latentdiff.edit.restore` are
 set beside `deepinv.sampling.DPS` and `.DiffPIR`, which see our denoiser as theirs (sigma for the nearest level) and our operators
-as their `LinearPhysics`, in their range [0, 1]. Each side has its own defaults (lambda 7 for both DiffPIRs; zeta 0.3 and 0.1; DPS
+as their `LinearPhysics`, in their range [0, 1]. Each side has its own defaults (lambda 0.5 and theirs 7 for DiffPIR; zeta 0.3 and 0.1; DPS
 with the published step), the same number of network calls, and is scored on the same test images: PSNR, a perceptual distance and
 the seconds of an image. deepinv needs torchvision: where it cannot be imported, the reason is printed and our half is measured alone.
 """

@@ -17,7 +17,9 @@ FOLDER = Path(__file__).with_name("models")
 
 @dataclass(frozen=True)
 class Shipped:
-    """``about``: what it draws (title), what it listens to (classes or text), the commands and the hardware that made it, its measured figures."""
+    """``about``: what it draws (title), what it listens to (classes or text), whether it works_on latents or pixels, the images to
+    try it on, which are always there, the data, commands and hardware that made it, its measured figures.
+    """
 
     name: str
     folder: Path
@@ -37,9 +39,15 @@ def shipped_models() -> tuple[Shipped, ...]:
     )
 
 
-def shipped_for(listens: str) -> Shipped | None:
-    """The first that listens to classes or to text."""
-    return next((model for model in shipped_models() if model.about["listens"] == listens), None)
+def shipped_for(listens: str, *, pixels: bool = False) -> Shipped | None:
+    """The first that listens to classes or to text; of those that work on ``pixels``."""
+    fitting = (model for model in shipped_models() if model.about["listens"] == listens)
+    return next((model for model in fitting if not pixels or model.about["works_on"] == "pixels"), None)
+
+
+def images_for(folder: Path) -> str | None:
+    """The name of the data set to try the model in ``folder`` on; None for one that does not ship with the package."""
+    return next((str(model.about["images"]) for model in shipped_models() if model.folder == folder), None)
 
 
 def shipped_folder(name: str) -> Path | None:

@@ -96,6 +96,9 @@ def test_a_vae_run_and_a_pixel_run_have_their_parts(
     assert bits["T"] == bits["strata"] == 20 and bits["n"] == 8 and bits["standard_error"] > 0
     assert bits["total"]["value"] == pytest.approx(bits["prior"] + bits["terms"] + bits["decoder"])
     assert bits["total"]["value"] > 1
+    assert any("bits per dimension, more than the 8" in line for line in pixel["warnings"]) == (
+        bits["total"]["value"] > 8
+    )
 
 
 @pytest.mark.parametrize("run", ["tiny_denoiser_run", "tiny_pixel_run"])
@@ -148,6 +151,18 @@ def test_images_are_scored_against_a_data_set(cli: Callable, tmp_path: Path) -> 
     assert found["n"] == 60 and found["precision"]["value"] == 1  # they are among the reference
     assert found["accuracy"]["value"] > 0.9 and len(found["per_class"]) == 10 and found["pairs"] is None
     assert (tmp_path / "out/images.png").is_file()
+    assert any("60 of 60 images stand in mnist5k test too" in line for line in found["warnings"])
+
+
+def test_sets_of_another_kind_are_compared_with_a_warning(cli: Callable, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name, shape in (("a", (12, 28, 28)), ("b", (12, 28, 28)), ("c", (12, 32, 32))):
+        np.savez(tmp_path / f"{name}.npz", images=generator.integers(0, 256, shape, dtype=np.uint8))
+    common = "--features mnist --resamples 0 --json"
+    found = evaluated(cli, tmp_path, tmp_path / "out", f"--images a.npz --reference b.npz {common}")
+    assert not any("stand in" in line or "difference of kind" in line for line in found["warnings"])
+    found = evaluated(cli, tmp_path, tmp_path / "out", f"--images a.npz --reference c.npz {common}")
+    assert any("images [1, 28, 28] against [1, 32, 32]" in line for line in found["warnings"])
 
 
 def test_folders_that_hold_some_digits_are_told_by_name(cli: Callable, tmp_path: Path) -> None:

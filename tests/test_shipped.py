@@ -13,7 +13,7 @@ from latentdiff import shipped
 from latentdiff.checkpoint import open_checkpoint
 from latentdiff.codec import IdentityCodec
 from latentdiff.config.diffusion import DiffusionConfig
-from latentdiff.data import to_uint8
+from latentdiff.data import load_dataset, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.features import extract, feature_network
 from latentdiff.nn import MLPConfig, build
@@ -43,7 +43,13 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package with one model, "shapes", and a working folder in which nothing has been trained."""
     folder = tmp_path / "package"
     tiny().save(folder / "shapes", half=True)
-    about = {"title": "rings and bars", "listens": "classes", "commands": ["latentdiff train-denoiser --pixel"]}
+    about = {
+        "title": "rings and bars",
+        "listens": "classes",
+        "works_on": "pixels",
+        "images": "mnist5k",
+        "commands": ["latentdiff train-denoiser --pixel"],
+    }
     (folder / "shapes.json").write_text(json.dumps(about))
     monkeypatch.setattr(shipped, "FOLDER", folder)
     (tmp_path / "work").mkdir()
@@ -55,11 +61,14 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> None:
     open_checkpoint(model.folder).verify()
     assert model.bytes <= MOST
-    assert {"title", "listens", "data", "commands", "hardware", "figures"} <= model.about.keys()
+    assert {"title", "listens", "works_on", "images", "data", "commands", "hardware", "figures"} <= model.about.keys()
     assert all(command.startswith("latentdiff ") for command in model.about["commands"])
     pipeline = latentdiff.load(model.name)
     assert (pipeline.tokenizer is not None) == (model.about["listens"] == "text")
     assert bool(pipeline.classes) == (model.about["listens"] == "classes")
+    assert isinstance(pipeline.codec, IdentityCodec) == (model.about["works_on"] == "pixels")
+    data = load_dataset(model.about["images"])
+    assert data.shape == pipeline.codec.image_shape and (data.classes or ()) == tuple(pipeline.classes)
     images = pipeline.sample(2, steps=2)
     assert images.shape == (2, *pipeline.codec.image_shape) and float(images.std()) > 0.1
 
@@ -138,3 +147,20 @@ def test_a_trained_run_comes_first(packed: Path) -> None:
     tiny(seed=1).save("runs/mine/checkpoint-00000001")
     assert answer("sample -n 2 --steps 2")["run"] == "runs/mine/checkpoint-00000001"
     assert answer("sample -n 2 --steps 2 --run shapes")["run"] == str(packed / "shapes")
+
+
+def test_commands_find_a_model_that_can_do_what_they_do(tmp_path: Path) -> None:
+    restored = run_cli("restore --operator blur -n 2 --steps 3 --json", cwd=tmp_path)
+    assert restored.code == 0, restored.err
+    assert "using digits of the package" in restored.err and (tmp_path / "restored.png").is_file()
+    for words in ("anagram --label 3 --label 5 --view identity --view rotate180", "hybrid --label 3 --label 5"):
+        bad = run_cli(words, cwd=tmp_path)  # digits works on a vector, which has neither views nor bands
+        assert bad.code == 1 and "no trained model in runs/" in bad.err and "using digits" not in bad.err
+
+
+def test_of_several_the_first_of_pixels_is_taken_where_pixels_are_needed(packed: Path) -> None:
+    tiny().save(packed / "early", half=True)
+    about = json.loads((packed / "shapes.json").read_text()) | {"works_on": "latents"}
+    (packed / "early.json").write_text(json.dumps(about))
+    every, pixels = shipped_for("classes"), shipped_for("classes", pixels=True)
+    assert every is not None and every.name == "early" and pixels is not None and pixels.name == "shapes"

@@ -222,3 +222,15 @@ def test_a_run_without_its_early_checkpoint_is_trained_anew(lab: Callable[..., L
     shutil.rmtree(first.checkpoint(2).folder)
     again = train_denoiser(lab(), "d", pixel_options(), vae=None, marks=(2, 4))
     assert not again.reused and same(before, weights(again))
+
+
+def test_a_study_does_not_take_the_folder_of_another(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "st").mkdir()
+    held = tmp_path / "st" / "results.json"
+    held.write_text('{"study": "forward-process"}')
+    result = cli("reproduce schedules --out st", cwd=tmp_path)
+    assert result.code == 1 and "st: holds the study forward-process, expected schedules" in result.err
+    assert held.read_text() == '{"study": "forward-process"}'
+    held.write_text("[")  # a study that was cut off may be made again
+    assert cli("reproduce schedules --out st", cwd=tmp_path).code == 0
+    assert '"schedules"' in held.read_text()

@@ -61,7 +61,7 @@ def command(
     from latentdiff.views import view
 
     editing.check_out(values)
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts))
+    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=True)
     pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
     asked = asked_of(pipeline, labels, prompts)
     parts = [(label, view(name, patch=values["patch"])) for label, name in zip(asked, seen_as, strict=True)]

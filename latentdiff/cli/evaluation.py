@@ -130,9 +130,24 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     answer = {"images": mine.name, "split": values["split"], **scores.as_dict()}
     answer["pairs"] = None if pairs is None else pairs.as_dict()
     numbered = judge.network.class_names or classes  # the classes in the tables are numbered as the network's
-    tables, warnings = sets_tables(scores, pairs, numbered), evaluate.few_images(scores)
+    tables, warnings = (
+        sets_tables(scores, pairs, numbered),
+        evaluate.few_images(scores) + _kinds(mine, other, paired=values["paired"]),
+    )
     told = Told(f"{mine.name} against {other.name}", answer, tables, warnings, ("images.png",))
     return _tell(values, told, as_json=as_json)
+
+
+def _kinds(mine: evaluate.ImageSet, other: evaluate.ImageSet, *, paired: bool) -> tuple[str, ...]:
+    """What makes a comparison of two sets another one than it seems."""
+    here, there = (list(each.images.shape[1:]) for each in (mine, other))
+    if here != there:
+        return (
+            f"images {here} against {there} (channels, height, width): the difference of kind is part of every distance",
+        )
+    if not paired and (both := evaluate.shared(mine.images, other.images)) > 0:
+        return (f"{both} of {len(mine.images)} images stand in {other.name} too: intervals assume independent sets",)
+    return ()
 
 
 class Told(NamedTuple):
@@ -180,7 +195,9 @@ def _find(run: str | None, runs: str) -> Checkpoint:
         return locate(Path(run))
     checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index or holds_vae_alone(index))
     if checkpoint is None:
-        raise InputError(f"no runs in {runs}/; make one with `latentdiff train-vae`, or give --images and --reference")
+        raise InputError(
+            f"no runs in {runs}/; make one with `latentdiff train-vae`, name a model of the package (`latentdiff models`) with --run, or give --images and --reference"
+        )
     note(f"using {checkpoint.folder}")
     return checkpoint
 
@@ -261,6 +278,10 @@ def _warnings(scores: evaluate.ModelScores, *, latent: bool) -> tuple[str, ...]:
     networks |= {part.features for part in (scores.vae,) if part is not None and part.features is not None}
     if latent and "mnist" in networks:
         found += (FLATTERED,)
+    if scores.denoiser is not None and scores.denoiser.bits is not None and scores.denoiser.bits.total.value > 8:
+        found += (
+            f"{scores.denoiser.bits.total.value:.3g} bits per dimension, more than the 8 of uncompressed pixels: this model says nothing about likelihoods",
+        )
     if scores.vae is not None and scores.vae.collapsed:
         found += ("the VAE has collapsed: no unit of its latent says anything about the image",)
     return found

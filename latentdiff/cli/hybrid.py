@@ -52,7 +52,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
     from latentdiff.edit import Watch, hybrid
 
     editing.check_out(values)
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts))
+    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=True)
     pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
     asked, shape = asked_of(pipeline, labels, prompts), tuple(pipeline.codec.image_shape)
     bands = brightness_and_colour(shape) if values["colour"] else frequencies(shape, sigmas)  # type: ignore[arg-type]

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 HOW_TO = "make one with `latentdiff train-vae` and then `latentdiff train-denoiser`"
 
 
-def find_denoiser(run: str | None, runs: str, *, texts: bool = False) -> Checkpoint:
+def find_denoiser(run: str | None, runs: str, *, texts: bool = False, pixels: bool = False) -> Checkpoint:
     """The checkpoint of --run, or of the newest run with a denoiser, which is named on stderr.
 
-    Where nothing has been trained: of a model in the package, one for ``texts`` if they are given.
+    Where nothing has been trained: of a model in the package, one for ``texts`` if they are given, and one of ``pixels``
+    where a command needs that.
     """
     from latentdiff.checkpoint import open_checkpoint
     from latentdiff.cli.report import note
@@ -33,7 +34,7 @@ def find_denoiser(run: str | None, runs: str, *, texts: bool = False) -> Checkpo
     if checkpoint is not None:
         note(f"using {checkpoint.folder}")
         return checkpoint
-    model = shipped_for("text" if texts else "classes")
+    model = shipped_for("text" if texts else "classes", pixels=pixels)
     if model is None:
         raise InputError(f"no trained model in {runs}/; {HOW_TO}")
     note(f"no denoiser in {runs}/: using {model.name} of the package ({model.about['title']}); {HOW_TO}")

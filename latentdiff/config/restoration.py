@@ -45,7 +45,7 @@ class Restoration(Config):
         "residual", description="dps: divide the gradient by the norm of the residual (as published) or by its own"
     )
     glue: float = Field(0.1, ge=0, le=1000, description="psld: weight of the term that keeps latents codes of images")
-    trust: float = Field(7.0, gt=0, le=1e6, description="diffpir: lambda, trust in the model against the measurement")
+    trust: float = Field(0.5, gt=0, le=1e6, description="diffpir: lambda, trust in the model against the measurement")
     share: float = Field(0.3, ge=0, le=1, description="diffpir: zeta, the share of fresh noise in every step")
 
     def unused(self, settings: Sampling) -> str:

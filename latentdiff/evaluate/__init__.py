@@ -30,7 +30,7 @@ from latentdiff.evaluate.model import (
 )
 from latentdiff.evaluate.neighbors import Neighbors, NeighborScores, find_neighbors, score_neighbors
 from latentdiff.evaluate.pairs import PairScores, as_pixels, score_pairs
-from latentdiff.evaluate.read import ImageSet, check_pairs, read_images, split_of
+from latentdiff.evaluate.read import ImageSet, check_pairs, read_images, shared, split_of
 from latentdiff.evaluate.reconstruct import (
     Reconstruction,
     ReconstructionScores,
@@ -93,6 +93,7 @@ __all__ = [
     "score_pairs",
     "score_reconstruction",
     "score_vae",
+    "shared",
     "some",
     "split_of",
 ]

@@ -102,7 +102,7 @@ def make(
 
     data = load(None)
     colour, missing = _colour(request) if info.colour else (None, "")
-    _claim(request.out)
+    _claim(request.out, request.study)
     lab = Lab(
         out=request.out,
         load=load,
@@ -163,14 +163,25 @@ def _colour(request: Request) -> tuple[Dataset | None, str]:
         return None, str(error)
 
 
-def _claim(out: Path) -> None:
-    """InputError unless ``out`` can hold a study: a new or empty folder, or one that holds this or another study."""
+def _claim(out: Path, study: str) -> None:
+    """InputError unless ``out`` can hold this study: a new or empty folder, or one that holds it already."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for the study, found a file")
     if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ("results.json", "runs")):
         raise InputError(f"{out}: holds something else than a study; choose a new or empty folder with --out")
+    if (other := _held(out)) not in (None, study):
+        raise InputError(f"{out}: holds the study {other}, expected {study} or a new folder; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / "runs").mkdir(exist_ok=True)  # says what the folder is, before there are results
+
+
+def _held(out: Path) -> str | None:
+    """The study whose results lie in a folder; None where there are none that can be read."""
+    try:
+        held = json.loads((out / "results.json").read_text(encoding="utf-8"))["study"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return str(held)
 
 
 def _about(results: dict[str, Any], lab: Lab) -> dict[str, str]:
