@@ -18,7 +18,7 @@ from torch import Tensor
 from latentdiff.checkpoint import INDEX, MANIFEST, Checkpoint, Writer, open_checkpoint, writing
 from latentdiff.codec import VAECodec
 from latentdiff.components import index_of, load_codec, save_vae
-from latentdiff.data import Split, StreamedSplit, TrainingImages, to_float
+from latentdiff.data import Described, Split, StreamedSplit, TrainingImages, to_float
 from latentdiff.errors import InputError
 from latentdiff.nn import Posterior
 
@@ -61,7 +61,7 @@ class EncodedSplit:
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedData:
+class EncodedData(Described):
     """Training and validation images as latents of ``codec``; ``name`` and ``classes`` are those of the images' data set."""
 
     name: str
@@ -70,11 +70,6 @@ class EncodedData:
     val: EncodedSplit
     classes: tuple[str, ...] | None
     _fingerprint: str
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; 0 if the data has no labels."""
-        return 0 if self.classes is None else len(self.classes)
 
     @property
     def shape(self) -> tuple[int, ...]:

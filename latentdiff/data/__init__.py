@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from latentdiff.data.load import load_dataset
     from latentdiff.data.order import batch_indices, permutation
     from latentdiff.data.stream import StreamedData, StreamedSplit, TrainingImages, is_shards, stream_dataset
-    from latentdiff.data.types import Dataset, Split
+    from latentdiff.data.types import Dataset, Described, Split
 
 __all__ = [
     "Augment",
     "Dataset",
     "DatasetInfo",
+    "Described",
     "Split",
     "StreamedData",
     "StreamedSplit",
@@ -40,6 +41,7 @@ _HOME = {
     "Augment": "augment",
     "Dataset": "types",
     "DatasetInfo": "catalog",
+    "Described": "types",
     "Split": "types",
     "StreamedData": "stream",
     "StreamedSplit": "stream",

@@ -18,7 +18,7 @@ from latentdiff.data.lazy import LazyImages, Place
 from latentdiff.data.part import Part, Parts, number_labels
 from latentdiff.data.shards import read_samples, shards_of
 from latentdiff.data.split import complete
-from latentdiff.data.types import Dataset
+from latentdiff.data.types import Dataset, Described
 from latentdiff.errors import InputError
 
 
@@ -35,7 +35,7 @@ class StreamedSplit:
 
 
 @dataclass(frozen=True, eq=False)
-class StreamedData:
+class StreamedData(Described):
     """As :class:`latentdiff.data.Dataset`; ``identity`` tells it from others."""
 
     name: str
@@ -56,21 +56,6 @@ class StreamedData:
     def sizes(self) -> dict[str, int]:
         """Images by split."""
         return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
-
-    @property
-    def height(self) -> int:
-        """Height in pixels."""
-        return self.shape[1]
-
-    @property
-    def width(self) -> int:
-        """Width in pixels."""
-        return self.shape[2]
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; 0 if the data has no labels."""
-        return 0 if self.classes is None else len(self.classes)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the images' shape and of the paths, labels and captions of the training images."""

@@ -34,8 +34,39 @@ class Split:
         return int(self.images.shape[0])
 
 
+class Described:
+    """What follows from the shape of a data set's images and from its class names, wherever its pixels are."""
+
+    classes: tuple[str, ...] | None  # index = label; None without labels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[channels, height, width] of the images."""
+        raise NotImplementedError
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (RGB)."""
+        return self.shape[0]
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.shape[2]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 if the data has no labels."""
+        return 0 if self.classes is None else len(self.classes)
+
+
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(Described):
     """Three splits of one shape, the class names (index = label) and what was converted or refused on the way.
 
     classes: None if unlabeled; notes: one sentence each, for the user. ValueError if the splits disagree in shape.
@@ -54,34 +85,15 @@ class Dataset:
             raise ValueError(f"expected one image shape in train, val and test, found {sorted(shapes)}")
 
     @property
-    def channels(self) -> int:
-        """1 (grey) or 3 (RGB)."""
-        return int(self.train.images.shape[1])
-
-    @property
-    def height(self) -> int:
-        """Height in pixels."""
-        return int(self.train.images.shape[2])
-
-    @property
-    def width(self) -> int:
-        """Width in pixels."""
-        return int(self.train.images.shape[3])
-
-    @property
     def shape(self) -> tuple[int, int, int]:
         """[channels, height, width] of the images."""
-        return self.channels, self.height, self.width
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
 
     @property
     def sizes(self) -> dict[str, int]:
         """Images by split."""
         return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes; 0 if the data has no labels."""
-        return 0 if self.classes is None else len(self.classes)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the training images' shape and pixels, and of the training labels and captions."""
