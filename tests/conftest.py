@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import shlex
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from latentdiff.cli.root import run
 from latentdiff.ops import fallback
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as jobs in the background are started: tests send it to themselves
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MODULE = ops.NATIVE.module
 CPU_SETS = () if MODULE is None else tuple(MODULE.cpu_capabilities())
