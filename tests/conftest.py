@@ -19,7 +19,7 @@ from latentdiff.cli.root import run
 from latentdiff.ops import fallback
 
 torch.set_num_threads(1)
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as jobs in the background are started: tests send it to themselves
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a background job; tests send it to themselves
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MODULE = ops.NATIVE.module

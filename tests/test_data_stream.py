@@ -143,7 +143,7 @@ def test_training_on_streams_is_training_in_memory(tmp_path: Path, cli: Cli) -> 
     shards = [load_file(tmp_path / folder / "train" / "00000.safetensors") for folder in ("latents", "other")]
     assert all(torch.equal(value, shards[1][key]) for key, value in shards[0].items())
     denoiser = f"train-denoiser --vae runs/whole --data images --stream --T 20 --width 16 --depth 1 --steps 3 {TRAIN}"
-    for more in ("", "--flip"):
+    for more in ("--name plain", "--name flipped --flip"):
         assert (found := cli(f"{denoiser} {more}", cwd=tmp_path)).code == 0, found.err
 
 
