@@ -176,7 +176,11 @@ def scored(entry: Entry, data: Dataset, reference: Reference) -> dict[str, Any]:
 @click.option("--samples", type=click.IntRange(100, 50_000), default=2000, show_default=True, help="Images drawn.")
 @click.option("--threads", type=click.IntRange(1, 1024), default=2, show_default=True, help="CPU threads.")
 @click.option(
-    "--features", type=click.Choice(JUDGES), default="mnist", show_default=True, help="Network of the figures."
+    "--features",
+    type=click.Choice(JUDGES),
+    default="mnist",
+    show_default=True,
+    help="Network of the figures; mnist flatters our side, whose VAE learned through it.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of both sides.")
 @click.option(

@@ -345,6 +345,7 @@ def test_bad_input_is_one_line(cli: Callable, tmp_path: Path, options: str, mess
     code, out, err = cli(f"evaluate {options}", cwd=tmp_path)
     last = err.strip().splitlines()[-1]
     assert code == exit_code and not out and message in last and last.startswith("error: ") and "Traceback" not in err
+    assert not (tmp_path / "evaluation").exists()  # nothing is left of what measured nothing
 
 
 def test_a_run_without_the_part_and_data_of_another_shape(

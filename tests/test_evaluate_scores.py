@@ -135,6 +135,14 @@ def test_fewer_than_5000_images_are_warned_of(mine: int, real: int, count: int) 
     assert len(evaluate.few_images(replace(scores, n=mine, reference_n=real))) == count
 
 
+@pytest.mark.parametrize(("mine", "real", "warned"), [(5000, 7500, False), (5000, 7501, True), (9000, 5000, True)])
+def test_manifolds_of_unequal_sets_are_warned_of(mine: int, real: int, warned: bool) -> None:
+    reference = Reference.of(noise(10, seed=1), network())
+    scores = evaluate.score_images(noise(10, seed=2), reference, resampling=Resampling(0))
+    found = evaluate.few_images(replace(scores, n=mine, reference_n=real))
+    assert len(found) == warned and all("precision" in line for line in found)
+
+
 def test_pairs_agree_with_scikit_image_and_stay_pairs() -> None:
     a, b = noise(6, seed=1, side=20), noise(6, seed=2, low=100, side=20)
     found = evaluate.score_pairs(a, b, resampling=QUICK)

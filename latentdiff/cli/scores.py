@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from latentdiff.evaluate.images import FEW
 from latentdiff.features.names import frechet_name, kernel_name, perceptual_name
 
 if TYPE_CHECKING:
@@ -165,7 +166,9 @@ def _samples(scores: SamplingScores, classes: Sequence[str]) -> list[Table]:
 def _per_class(scores: SampleScores, classes: Sequence[str]) -> list[Table]:
     if not scores.per_class:
         return []
-    table = _table("by class", "images", "real images", f"accuracy ({scores.features})", frechet_name(scores.features))
+    small = any(each.fd is not None and min(each.n, each.real) < FEW for each in scores.per_class)
+    title = f"by class; distances of fewer than {FEW} images are mostly bias" if small else "by class"
+    table = _table(title, "images", "real images", f"accuracy ({scores.features})", frechet_name(scores.features))
     for each in scores.per_class:
         name = classes[each.label] if each.label < len(classes) else str(each.label)
         fd = biased(each.fd) if each.fd is not None else "too few images"

@@ -34,10 +34,22 @@ class Target(click.Path):
         if self._suffix is not None and path.suffix.lower() != self._suffix:
             self.fail(f"{str(path)!r}: expected a name that ends in {self._suffix}.", param, ctx)
         folder = path if self._folder else path.parent
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self.fail(f"{str(folder)!r}: {error.strerror or error}.", param, ctx)
         if not os.access(folder, os.W_OK):
             self.fail(f"{str(folder)!r}: expected a folder that can be written to.", param, ctx)
+        if ctx is not None and missing:
+            ctx.call_on_close(lambda: _remove_empty(missing))
         return path
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Take back folders, the innermost first, in which a command that failed has left nothing."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return

@@ -28,6 +28,7 @@ from latentdiff.metrics import precision_recall
 
 FEW = 5_000  # images below which Frechet distances are mostly bias
 CONFIDENT = 0.8  # probability of the class above which an image counts as confident
+UNEQUAL = 1.5  # times as many images on one side as on the other, above which manifolds are warned about
 NEIGHBORS = 3  # of the manifolds of precision and recall
 
 
@@ -122,8 +123,15 @@ def score_features(
 
 
 def few_images(scores: SampleScores) -> tuple[str, ...]:
-    """A warning where either side is so small that the Frechet distance is mostly the bias of its size; else ()."""
-    return few(scores.n, scores.reference_n, scores.features, scores.dim)
+    """Warnings where either side is so small that the Frechet distance is mostly the bias of its size, and where the sides are so
+    unequal that precision and recall tell of the sizes; else ()."""
+    found = few(scores.n, scores.reference_n, scores.features, scores.dim)
+    small, large = sorted((scores.n, scores.reference_n))
+    if large > UNEQUAL * small:
+        found += (
+            f"{scores.n} images against {scores.reference_n}: balls around fewer images are larger, so that precision, recall and coverage lean; compare only equal numbers",
+        )
+    return found
 
 
 def few(n: int, reference_n: int, features: str, dim: int) -> tuple[str, ...]:
