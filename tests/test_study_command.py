@@ -102,6 +102,13 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
         ),
         ("schedules --features mnist", 2, "--features judges images of models, schedules trains none"),
         ("text-to-image --features mnist", 2, "--features has no part in text-to-image"),
+        ("latent-size --run x", 2, "--run is for studies of one model: denoising, .*; got latent-size"),
+        ("all --run x", 2, "--run is for studies of one model: .*; got all"),
+        (
+            "sdedit --run-colour x",
+            2,
+            "--run-colour is for studies of one model: restoration, hybrids, text-to-image; got sdedit",
+        ),
         ("schedules --out taken", 1, "taken: holds something else than a study"),
         ("schedules --out file", 1, "file: expected a folder for the study, found a file"),
     ],

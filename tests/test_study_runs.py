@@ -282,3 +282,34 @@ def test_a_seed_decides_everything(digits: Path, tmp_path: Path) -> None:
     )
     assert one["tables"] == same["tables"] and one["figures"] == same["figures"]
     assert one["tables"] != other["tables"]
+
+
+def test_a_model_that_is_given_is_looked_at_and_none_is_trained(digits: Path, colours: Path, tmp_path: Path) -> None:
+    first = run("sdedit", tmp_path / "first", digits)
+    (trained,) = results(first)["runs"].values()
+    given = tmp_path / "first" / trained["folder"]
+    again = run("sdedit", tmp_path / "again", digits, run=given)
+    assert results(again)["tables"] == results(first)["tables"]  # the very same model
+    assert not list((tmp_path / "again" / "runs").iterdir())
+    (entry,) = results(again)["runs"].values()
+    assert given.name in entry["folder"] and entry["step"] == MICRO["sdedit"].pixels.steps and not entry["reused"]
+    assert "given, not trained for this page" in again.page.read_text(encoding="utf-8")
+    assert "given, not trained" not in first.page.read_text(encoding="utf-8")
+    with np.load(digits, allow_pickle=False) as arrays:
+        np.savez(tmp_path / "two.npz", **{k: v % 2 if k[0] == "y" else v for k, v in arrays.items()})
+    for study, other, message in (
+        ("sdedit", colours, r"expected a model of images \[3, 32, 32\], as .*colours\.npz has, got \[1, 12, 12\]"),
+        ("prompt-to-prompt", digits, r"expected a model of images \[3, 32, 32\], as scenes has, got \[1, 12, 12\]"),
+        ("sdedit", tmp_path / "two.npz", r"expected the classes of .*two\.npz, 0, 1, got 0, 1, 2 and 7 more"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(study, tmp_path / "refused", other, run=given)
+
+
+def test_models_of_latents_are_looked_at_where_that_makes_sense(digits: Path, tmp_path: Path) -> None:
+    first = run("ddpm-ddim", tmp_path / "first", digits)
+    given = next((first.out / "runs").glob("*eps*"), None) or sorted((first.out / "runs").iterdir())[0]
+    made = run("sdedit", tmp_path / "again", digits, run=given)
+    assert results(made)["tables"]
+    with pytest.raises(InputError, match="expected a model of pixels, whose noise turns and splits"):
+        run("anagrams", tmp_path / "refused", digits, run=given)

@@ -43,6 +43,18 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     help="Colour images for the study that looks at some: a data set name or path (default: openmoji, if installed).",
 )
 @click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Run or checkpoint folder of the model to look at, for studies that look at one (default: the study trains it).",
+)
+@click.option(
+    "--run-colour",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The same for the part of a study that looks at colour images (default: the study trains it).",
+)
+@click.option(
     "--features",
     type=click.Choice(FEATURES),
     default=None,
@@ -90,6 +102,10 @@ def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> i
 
 def _check(study: str, values: dict[str, Any]) -> None:
     """A usage error for an option that the study has no use for."""
+    for name, has in (("run", "looks"), ("run_colour", "looks_colour")):
+        if values[name] is not None and not (study in STUDIES and getattr(STUDIES[study], has)):
+            names = ", ".join(each for each, info in STUDIES.items() if getattr(info, has))
+            raise click.UsageError(f"--{name.replace('_', '-')} is for studies of one model: {names}; got {study}")
     if study == ALL:
         return
     if values["data_colour"] is not None and not STUDIES[study].colour:

@@ -12,14 +12,13 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.edit import anagram
 from latentdiff.errors import InputError
 from latentdiff.pipeline import Pipeline
-from latentdiff.study import recipes
 from latentdiff.study.figures import Curve, Panel
+from latentdiff.study.given import pixels_to_look_at
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
 from latentdiff.study.reading import Reader, matrix, mean
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Cell, Picture, Report, Section, Table, Words
-from latentdiff.study.training import pipeline_of
 from latentdiff.views import view
 
 Pair = tuple[int, int]
@@ -86,8 +85,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     reader = Reader.of(lab)
     if reader is None:
         raise InputError(f"{lab.data.name}: anagrams needs a feature network that knows its classes")
-    with lab.part("model of pixels"):
-        pipeline = pipeline_of(lab, recipes.pixels(lab, "pixels", numbers.pixels))
+    pipeline = pixels_to_look_at(lab, numbers.pixels)
     artist = Artist(lab, numbers, pipeline, reader)
     with lab.part("which view"):
         shares, pictures = _tried(lab, artist, classes)

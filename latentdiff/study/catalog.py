@@ -13,7 +13,8 @@ BUDGETS: tuple[Budget, ...] = ("quick", "full")
 class StudyInfo:
     """A line of `latentdiff reproduce --list`: the module below latentdiff.study, the title and what is asked.
 
-    ``trains`` models; ``judged``: by a feature network that one may choose; ``colour``: looks at colour images too, where there are some.
+    ``trains`` models; ``judged``: by a feature network that one may choose; ``colour``: looks at colour images too, where there are some;
+    ``looks``: at one model, which may be given (``looks_colour``: at one of colour images).
     """
 
     module: str
@@ -22,6 +23,8 @@ class StudyInfo:
     trains: bool
     colour: bool = False
     judged: bool = True
+    looks: bool = False
+    looks_colour: bool = False
 
 
 STUDIES = {
@@ -69,7 +72,11 @@ STUDIES = {
         True,
     ),
     "denoising": StudyInfo(
-        "denoising", "Taking noise away", "What do a blur, one step and many steps make of a noisy image?", True
+        "denoising",
+        "Taking noise away",
+        "What do a blur, one step and many steps make of a noisy image?",
+        True,
+        looks=True,
     ),
     "one-step-unet": StudyInfo(
         "one_step_unet",
@@ -78,23 +85,42 @@ STUDIES = {
         True,
         colour=True,
     ),
-    "sdedit": StudyInfo("sdedit", "Editing by noise", "How much of an image survives being noised and denoised?", True),
+    "sdedit": StudyInfo(
+        "sdedit", "Editing by noise", "How much of an image survives being noised and denoised?", True, looks=True
+    ),
     "restoration": StudyInfo(
         "restoration",
         "Restoring degraded images",
         "Which solver is right on a known posterior, and which is best on digits?",
         True,
         colour=True,
+        looks=True,
+        looks_colour=True,
     ),
-    "inpainting": StudyInfo("inpainting", "Filling in", "What stands in a hole, and how well does it fit?", True),
+    "inpainting": StudyInfo(
+        "inpainting", "Filling in", "What stands in a hole, and how well does it fit?", True, looks=True
+    ),
     "cold-diffusion": StudyInfo(
-        "cold_diffusion", "Diffusion without noise", "Can images be made out of blur as they are out of noise?", True
+        "cold_diffusion",
+        "Diffusion without noise",
+        "Can images be made out of blur as they are out of noise?",
+        True,
     ),
     "anagrams": StudyInfo(
-        "anagrams", "Visual anagrams", "Which digits can be other digits when they are turned?", True
+        "anagrams",
+        "Visual anagrams",
+        "Which digits can be other digits when they are turned?",
+        True,
+        looks=True,
     ),
     "hybrids": StudyInfo(
-        "hybrids", "Hybrid images", "Which digits can be one from afar and another close up?", True, colour=True
+        "hybrids",
+        "Hybrid images",
+        "Which digits can be one from afar and another close up?",
+        True,
+        colour=True,
+        looks=True,
+        looks_colour=True,
     ),
     "text-to-image": StudyInfo(
         "text_to_image",
@@ -103,6 +129,8 @@ STUDIES = {
         True,
         colour=True,
         judged=False,
+        looks=True,
+        looks_colour=True,
     ),
     "text-sdedit": StudyInfo(
         "text_sdedit",
@@ -110,6 +138,7 @@ STUDIES = {
         "How much noise does a text need to change a picture, and what is left of it?",
         True,
         judged=False,
+        looks=True,
     ),
     "prompt-to-prompt": StudyInfo(
         "prompt_to_prompt",
@@ -117,6 +146,7 @@ STUDIES = {
         "Does an edited text change what it should, and nothing else?",
         True,
         judged=False,
+        looks=True,
     ),
     "text-anagrams": StudyInfo(
         "text_anagrams",
@@ -124,6 +154,7 @@ STUDIES = {
         "Can a picture be of one text upright and of another when it is turned?",
         True,
         judged=False,
+        looks=True,
     ),
     "text-hybrids": StudyInfo(
         "text_hybrids",
@@ -131,5 +162,6 @@ STUDIES = {
         "Can a picture be of one text from afar, or in grey, and of another close up, or in colour?",
         True,
         judged=False,
+        looks=True,
     ),
 }

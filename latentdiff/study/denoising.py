@@ -17,15 +17,14 @@ from latentdiff.random import Key
 from latentdiff.sample import run, start
 from latentdiff.schedule import Schedule
 from latentdiff.step import Step, ddpm
-from latentdiff.study import recipes
 from latentdiff.study.figures import Curve, Panel
+from latentdiff.study.given import pixels_to_look_at
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
 from latentdiff.study.pairs import Eye, Pairs
 from latentdiff.study.pick import one_of_each_class
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
-from latentdiff.study.training import pipeline_of
 
 SHOWN = 10
 NOTATIONS = ("noise", "score", "x_0")
@@ -47,8 +46,7 @@ class Numbers:
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
-    with lab.part("model of pixels"):
-        pipeline = pipeline_of(lab, recipes.pixels(lab, "pixels", numbers.pixels))
+    pipeline = pixels_to_look_at(lab, numbers.pixels)
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
     eye, found, figures = Eye.of(lab), {}, []
     with lab.part("denoising"):

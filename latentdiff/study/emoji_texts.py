@@ -8,7 +8,8 @@ from torch import Tensor
 from latentdiff.data import Dataset, to_float
 from latentdiff.study import recipes
 from latentdiff.study.figures import folded
-from latentdiff.study.lab import Lab
+from latentdiff.study.given import model_of
+from latentdiff.study.lab import GIVEN, Lab
 from latentdiff.study.recipes import TextNumbers
 from latentdiff.study.report import Section, Table, Words
 from latentdiff.study.training import pipeline_of
@@ -30,7 +31,10 @@ def emoji_section(lab: Lab, numbers: TextNumbers, data: Dataset, *, steps: int, 
     if data.train.captions is None:
         return Section("Emoji", (Words(f"{data.name} has no captions: nothing to draw.", "warning"),))
     with lab.part("emoji"):
-        pipeline = pipeline_of(lab, recipes.texts(lab, "emoji", numbers, data=data))
+        if lab.run_colour is not None:
+            pipeline = model_of(lab, lab.run_colour, data, name=GIVEN[1], texts=True)
+        else:
+            pipeline = pipeline_of(lab, recipes.texts(lab, "emoji", numbers, data=data))
     train, rows, distances = to_float(data.train.images), [], []
     for text in TEXTS:
         images = pipeline.sample(shown, label=text, steps=steps, guidance=GUIDANCE, seed=lab.seed)

@@ -15,16 +15,15 @@ from latentdiff.data import to_float
 from latentdiff.edit import hybrid
 from latentdiff.errors import InputError
 from latentdiff.pipeline import Pipeline
-from latentdiff.study import recipes
 from latentdiff.study.anagrams import PAIRS, Pair
 from latentdiff.study.figures import Curve, Panel
+from latentdiff.study.given import colours_to_look_at, pixels_to_look_at
 from latentdiff.study.lab import Lab, colour_missing
 from latentdiff.study.make import Study
 from latentdiff.study.pick import indices_by_class
 from latentdiff.study.reading import Reader, matrix, mean
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Block, Picture, Report, Section, Words
-from latentdiff.study.training import pipeline_of
 
 REAL = 500  # test digits that say how much room there is
 Shape = tuple[int, int, int]
@@ -48,8 +47,7 @@ class Numbers:
 def study(lab: Lab, numbers: Numbers) -> Report:
     if not lab.data.classes or len(lab.data.classes) < 10:
         raise InputError(f"{lab.data.name}: hybrids is a study of ten classes, found {lab.data.num_classes}")
-    with lab.part("model of pixels"):
-        pipeline = pipeline_of(lab, recipes.pixels(lab, "pixels", numbers.pixels))
+    pipeline = pixels_to_look_at(lab, numbers.pixels)
     reader, classes = Reader.of(lab), lab.data.classes
     if reader is None:
         raise InputError(f"{lab.data.name}: hybrids needs a feature network that knows its classes")
@@ -200,8 +198,7 @@ def _colour(lab: Lab, numbers: Numbers) -> tuple[Block, ...]:
                 f"{data.name} has no classes to take the brightness of one and the colour of another from.", "warning"
             ),
         )
-    with lab.part("colour: model of pixels"):
-        pipeline = pipeline_of(lab, recipes.pixels(lab, "colour-pixels", numbers.colour, data=data))
+    pipeline = colours_to_look_at(lab, numbers.colour, data)
     bands = brightness_and_colour(data.shape)
     counts = torch.bincount(data.train.labels, minlength=len(data.classes))
     first, second = counts.argsort(descending=True)[:2].tolist()

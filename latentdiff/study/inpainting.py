@@ -14,15 +14,14 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
 from latentdiff.edit import restore
 from latentdiff.pipeline import Pipeline
-from latentdiff.study import recipes
 from latentdiff.study.figures import Curve, Panel
+from latentdiff.study.given import pixels_to_look_at
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
 from latentdiff.study.pairs import Eye, Pairs
 from latentdiff.study.pick import one_of_each_class
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
-from latentdiff.study.training import pipeline_of
 
 SHOWN = 10
 
@@ -42,8 +41,7 @@ class Numbers:
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
-    with lab.part("model of pixels"):
-        pipeline = pipeline_of(lab, recipes.pixels(lab, "pixels", numbers.pixels))
+    pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
     height, width = lab.data.height, lab.data.width
     masks = {

@@ -21,6 +21,7 @@ from latentdiff.train.loop import Reporter
 
 CPU = torch.device("cpu")
 GRID_COLUMNS = 8
+GIVEN = ("given", "colour")  # names among the runs of models that were not trained by the study
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,7 +30,7 @@ class Lab:
 
     ``load`` reads the images at another size (pixels a side; None: as they are). ``note`` and ``reporter`` tell the user
     what goes on. ``features`` names the network that judges samples (None: by the data). ``colour`` is the second data
-    set of studies that also look at colour images, ``colour_missing`` says why there is none. ``parts`` collects seconds
+    set of studies that also look at colour images, ``colour_missing`` says why there is none. ``run`` and ``run_colour`` hold models to look at instead of training some. ``parts`` collects seconds
     and ``runs`` what was trained.
     """
 
@@ -43,6 +44,8 @@ class Lab:
     features: str | None = None
     colour: Dataset | None = None
     colour_missing: str = ""
+    run: Path | None = None
+    run_colour: Path | None = None
     parts: dict[str, float] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
 

@@ -1,6 +1,8 @@
-"""The model of a study about texts: the one that ships with the package, or one that the study trains."""
+"""The model of a study about texts: one that the user named, the one that ships with the package, or one that the study trains."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from latentdiff.data import Dataset
 from latentdiff.data.load import scenes_of
@@ -8,6 +10,7 @@ from latentdiff.evaluate.alignment import SETS
 from latentdiff.pipeline import Pipeline, load
 from latentdiff.shipped import shipped_models
 from latentdiff.study import recipes
+from latentdiff.study.given import model_of
 from latentdiff.study.lab import Lab
 from latentdiff.study.recipes import PixelNumbers, TextNumbers
 from latentdiff.study.report import Words
@@ -23,6 +26,8 @@ def scenes_to_read(lab: Lab, counts: tuple[int, int, int]) -> Dataset:
 
 def model_of_latents(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
     """A model that listens to texts, trained by ``numbers`` or (None) of the package if it has one, and where it comes from."""
+    if lab.run is not None:
+        return _given(lab, lab.run, data)
     if numbers is None and (found := _shipped(lab, LATENTS)) is not None:
         return found
     numbers = numbers or TextNumbers()
@@ -33,12 +38,20 @@ def model_of_latents(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tu
 
 def model_of_pixels(lab: Lab, numbers: PixelNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
     """The same for a model of pixels, which turns and splits as its pictures do."""
+    if lab.run is not None:
+        return _given(lab, lab.run, data, pixels=True)
     if numbers is None and (found := _shipped(lab, PIXELS)) is not None:
         return found
     numbers = numbers or PixelNumbers(steps=450)
     with lab.part("model of pixels"):
         pipeline = pipeline_of(lab, recipes.pixels(lab, "scenes-pixels", numbers, data=data, text=True))
     return pipeline, _trained(numbers.steps, numbers.batch)
+
+
+def _given(lab: Lab, run: Path, data: Dataset, *, pixels: bool = False) -> tuple[Pipeline, Words]:
+    with lab.part("model"):
+        pipeline = model_of(lab, run, data, pixels=pixels, texts=True)
+    return pipeline, Words(f"The model is {run}, which was given and not trained for this page.")
 
 
 def _trained(steps: int, batch: int) -> Words:

@@ -19,7 +19,7 @@ from latentdiff.picture import write_whole
 from latentdiff.study import facts
 from latentdiff.study.catalog import STUDIES, Budget
 from latentdiff.study.html import page
-from latentdiff.study.lab import CPU, Lab
+from latentdiff.study.lab import CPU, GIVEN, Lab
 from latentdiff.study.report import Report, plain
 from latentdiff.train.loop import Reporter
 
@@ -55,6 +55,8 @@ class Request:
     seed: int = 0
     device: torch.device = CPU
     features: str | None = None
+    run: Path | None = None
+    run_colour: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,8 @@ def make(
         features=request.features,
         colour=colour,
         colour_missing=missing,
+        run=request.run,
+        run_colour=request.run_colour,
     )
     report = study.run(lab, chosen)
     seconds = time.perf_counter() - begun
@@ -199,6 +203,9 @@ def _about(results: dict[str, Any], lab: Lab) -> dict[str, str]:
         "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
         "date": results["date"],
     }
+    given = [run["folder"] for name, run in lab.runs.items() if name in GIVEN]
+    if given:
+        about["model"] = f"{', '.join(given)}: given, not trained for this page"
     if again:
         about["used again"] = f"{', '.join(again)}: trained by an earlier call with the same options"
     return about | {"numbers": "all of them are in results.json beside this page"}

@@ -15,14 +15,14 @@ from latentdiff.data import Dataset, to_float
 from latentdiff.edit import backprojection, measured, restore
 from latentdiff.operators import Operator
 from latentdiff.pipeline import Pipeline
-from latentdiff.study import posterior, recipes
+from latentdiff.study import posterior
+from latentdiff.study.given import colours_to_look_at, pixels_to_look_at
 from latentdiff.study.lab import Lab, colour_missing
 from latentdiff.study.make import Study
 from latentdiff.study.pairs import Eye, Pairs
 from latentdiff.study.pick import one_of_each_class
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Block, Picture, Report, Section, Table, Words
-from latentdiff.study.training import pipeline_of
 
 SHOWN = 10
 
@@ -89,8 +89,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     with lab.part("known posterior"):
         truth = posterior.Truth.make()
         known = list(posterior.rows(truth, numbers.analytic, numbers.chains))
-    with lab.part("model of pixels"):
-        pipeline = pipeline_of(lab, recipes.pixels(lab, "pixels", numbers.pixels))
+    pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
     shape = (lab.data.channels, lab.data.height, lab.data.width)
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
     found, blocks = _compared(lab, numbers, pipeline, tasks(shape), images, Eye.of(lab))
@@ -120,14 +119,11 @@ def _compared(
 
 def _colour(lab: Lab, numbers: Numbers, data: Dataset) -> tuple[dict[str, dict[str, list[Pairs]]], Section]:
     """Filling in and deblurring of colour images, by an unconditional model of them."""
-    with lab.part("colour: model of pixels"):
-        trained = recipes.pixels(lab, "colour-pixels", numbers.colour, data=data, labels=False)
+    pipeline = colours_to_look_at(lab, numbers.colour, data, labels=False)
     shape = data.shape
     images = to_float(data.test.images[: numbers.colour_tested])
     chosen = [task for task in tasks(shape) if task.name in ("a box missing", "Gaussian blur, 1.5 pixels")]
-    found, blocks = _compared(
-        lab, numbers, pipeline_of(lab, trained), chosen, images, Eye.of(lab, data=data), prefix="colour: "
-    )
+    found, blocks = _compared(lab, numbers, pipeline, chosen, images, Eye.of(lab, data=data), prefix="colour: ")
     words = Words(f"{data.name}, {len(data.train):,} training images. {_about(numbers, len(images))}")
     return found, Section("On colour images", (words, *blocks))
 

@@ -14,8 +14,8 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
 from latentdiff.edit import from_noise, invert, level_at, relative_error, sdedit
 from latentdiff.pipeline import Pipeline
-from latentdiff.study import recipes
 from latentdiff.study.figures import Curve, Panel
+from latentdiff.study.given import pixels_to_look_at
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
 from latentdiff.study.pairs import Eye, Pairs
@@ -23,7 +23,6 @@ from latentdiff.study.pick import indices_by_class
 from latentdiff.study.reading import Reader
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
-from latentdiff.study.training import pipeline_of
 
 SHOWN = 10
 Stroke = tuple[tuple[float, float], ...]
@@ -49,8 +48,7 @@ class Numbers:
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
-    with lab.part("model of pixels"):
-        pipeline = pipeline_of(lab, recipes.pixels(lab, "pixels", numbers.pixels))
+    pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
     settings, places = Sampling(steps=numbers.steps), indices_by_class(lab.data.test, numbers.tested)
     images = to_float(lab.data.test.images[places])
     eye, blocks = Eye.of(lab), []

@@ -65,11 +65,13 @@ def study(lab: Lab, numbers: Numbers) -> Report:
             ),
         ),
     ]
-    if numbers.emoji is not None:
+    if numbers.emoji is not None or lab.run_colour is not None:
         sections.append(
             Section("Emoji", (colour_missing(lab),))
             if lab.colour is None
-            else emoji_section(lab, numbers.emoji, lab.colour, steps=numbers.steps, shown=numbers.shown)
+            else emoji_section(
+                lab, numbers.emoji or TextNumbers(), lab.colour, steps=numbers.steps, shown=numbers.shown
+            )
         )
     return Report(tuple(_findings(real, found, best)), tuple(sections), {"prompts": list(PROMPTS)})
 

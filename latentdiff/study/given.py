@@ -1,0 +1,73 @@
+"""The model that a study looks at: one that the user named, or one that the study trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from latentdiff.checkpoint import Checkpoint
+from latentdiff.codec import IdentityCodec
+from latentdiff.data import Dataset
+from latentdiff.errors import InputError
+from latentdiff.pipeline import Pipeline, from_checkpoint
+from latentdiff.runs import locate
+from latentdiff.study import recipes
+from latentdiff.study.lab import GIVEN, Lab
+from latentdiff.study.recipes import PixelNumbers
+from latentdiff.study.training import pipeline_of
+from latentdiff.train.state import STATE, load_progress
+
+
+def pixels_to_look_at(lab: Lab, numbers: PixelNumbers, *, latents: bool = False) -> Pipeline:
+    """The class-conditional model of pixels of a study: that of --run, which may also be one of ``latents`` where these do, or trained by ``numbers``."""
+    with lab.part("model" if latents else "model of pixels"):
+        if lab.run is not None:
+            return model_of(lab, lab.run, lab.data, pixels=not latents)
+        return pipeline_of(lab, recipes.pixels(lab, "pixels", numbers))
+
+
+def colours_to_look_at(lab: Lab, numbers: PixelNumbers, data: Dataset, **changed: Any) -> Pipeline:
+    """The model of colour images: that of --run-colour, or trained by ``numbers``."""
+    with lab.part("colour: model"):
+        if lab.run_colour is not None:
+            return model_of(lab, lab.run_colour, data, name=GIVEN[1])
+        return pipeline_of(lab, recipes.pixels(lab, "colour-pixels", numbers, data=data, **changed))
+
+
+def model_of(
+    lab: Lab, run: Path, data: Dataset, *, name: str = GIVEN[0], pixels: bool = False, texts: bool = False
+) -> Pipeline:
+    """The model in a run folder, noted in the results. InputError for one that does not draw such images, or not in this way."""
+    checkpoint = locate(run)
+    pipeline = from_checkpoint(checkpoint).to(lab.device)
+    shape = tuple(pipeline.codec.image_shape)
+    if shape != tuple(data.shape):
+        raise InputError(f"{run}: expected a model of images {list(data.shape)}, as {data.name} has, got {list(shape)}")
+    if pixels and not isinstance(pipeline.codec, IdentityCodec):
+        raise InputError(
+            f"{run}: expected a model of pixels, whose noise turns and splits as its images do, got one of latents"
+        )
+    if texts and pipeline.tokenizer is None:
+        raise InputError(
+            f"{run}: expected a model that listens to texts (`train-denoiser --text`), got one that does not"
+        )
+    if not texts and pipeline.classes and pipeline.classes != data.classes:
+        raise InputError(
+            f"{run}: expected the classes of {data.name}, {_few(data.classes)}, got {_few(pipeline.classes)}"
+        )
+    lab.runs[name] = {"folder": str(checkpoint.folder), "reused": False, **_trained(checkpoint)}
+    return pipeline
+
+
+def _few(names: tuple[str, ...] | None) -> str:
+    """Some names, and how many more there are."""
+    names = names or ()
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
+
+
+def _trained(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Steps, seconds and options of its training, where the checkpoint knows them."""
+    if STATE not in checkpoint:
+        return {}
+    progress = load_progress(checkpoint)
+    return {"step": progress.step, "seconds": progress.elapsed, "options": progress.options}
