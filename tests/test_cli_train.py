@@ -5,10 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from PIL import Image
 from safetensors.torch import load_file
+
+from latentdiff.cli import train
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 VAE = "train-vae --data tiny.npz --latent 4 --width 8 --depth 0 --batch 16"
@@ -131,3 +134,79 @@ def test_fine_tuning_starts_from_the_weights_of_a_run(work: Path, cli: Callable)
     assert result.code == 0, result.err
     old, new = (load_file(next((work / f"runs/{name}").glob("check*")) / f"vae/{WEIGHTS}") for name in ("vae", "fine"))
     assert all((old[name] - new[name]).abs().max() < 1e-6 for name in old)
+
+
+BOTH = """
+train-vae: {latent: 4, width: 8, depth: 0, batch: 16, steps: 4}
+train-denoiser: {width: 16, depth: 1, batch: 16, steps: 6, prediction: eps}
+"""
+
+
+def test_both_trainings_in_one_command_go_on_by_name(
+    work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "both.yaml").write_text(BOTH)
+    command = "train --config both.yaml --data tiny.npz --seed 3 --prediction v --name mine --json"
+    result = cli(command, cwd=work)
+    assert result.code == 0, result.err
+    answers = json.loads(result.out)
+    assert [(kind, found["steps"]) for kind, found in answers.items()] == [("vae", 4), ("denoiser", 6)]
+    saved = {kind: yaml.safe_load((work / f"runs/mine-{kind}/config.yaml").read_text()) for kind in answers}
+    options = saved["denoiser"]["train-denoiser"]
+    assert options["vae"] == "runs/mine-vae" and options["prediction"] == "v" and options["width"] == 16
+    assert saved["vae"]["train-vae"]["latent"] == "4"
+    assert {options["seed"], saved["vae"]["train-vae"]["seed"]} == {3}
+    again = cli(command, cwd=work)
+    assert again.code == 0 and again.err.count("is finished already") == 2
+    assert cli("sample --run runs/mine-denoiser -n 2 --steps 2", cwd=work).code == 0
+
+
+def test_minutes_are_shared_and_replace_those_of_a_file(
+    work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "both.yaml").write_text(BOTH)
+    called: list[tuple[str, float | None]] = []
+
+    def noted(part: click.Context, *, as_json: bool) -> tuple[int, None]:
+        called.append((str(part.command.name), part.params["minutes"]))
+        return 0, None
+
+    monkeypatch.setattr(train, "_called", noted)
+    for given, expected in (
+        ("--minutes 8 --config both.yaml", (2, 6)),
+        ("", (3.75, 11.25)),
+        ("--config both.yaml", (None, None)),
+    ):
+        called.clear()
+        assert cli(f"train --data tiny.npz {given}", cwd=work).code == 0
+        assert called == [("train-vae", expected[0]), ("train-denoiser", expected[1])]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("--data nowhere.npz", 1, "data 'nowhere.npz': expected"),
+        ("--minutes 0", 2, "0"),
+        ("--latent 4y4", 2, "latent"),
+        ("--config nothing.yaml", 2, "nothing.yaml: cannot be read"),
+        ("--name a/b", 2, "name"),
+        ("--data tiny.npz --text", 2, "--text needs a spatial latent such as --latent 4x8x8, got 32"),
+        ("--data tiny.npz --text --latent 4x4x4", 1, "captions"),
+        ("--config pixels.yaml", 2, "a model of pixels needs no VAE"),
+    ],
+)
+def test_bad_input_to_both_is_one_line(work: Path, cli: Callable, words: str, code: int, message: str) -> None:
+    (work / "pixels.yaml").write_text("train-vae: {}\ntrain-denoiser: {pixel: true}")
+    before = paths(work)
+    result = cli(f"train {words}", cwd=work)
+    assert paths(work) == before
+    last = result.err.strip().splitlines()[-1]
+    assert result.code == code and last.startswith("error: ") and message in last and "Traceback" not in result.err
+
+
+def test_a_training_that_is_stopped_stops_both(work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(train, "_called", lambda part, *, as_json: (called.append(part.command.name), (130, None))[1])
+    result = cli("train --data tiny.npz --name mine", cwd=work)
+    assert result.code == 130 and called == ["train-vae"]
+    assert "the same command with --name mine goes on from here" in result.err

@@ -13,6 +13,7 @@ from latentdiff import __version__
 from latentdiff.errors import InputError
 
 COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares the texts with the commands' own
+    "train": ("train", "Train a VAE, and a denoiser on its latents."),
     "train-vae": ("train_vae", "Train a VAE that maps images to a small latent space."),
     "encode": ("encode", "Encode a data set once, to train denoisers on its latents."),
     "train-denoiser": ("train_denoiser", "Train a denoiser in a VAE's latent space, or on pixels."),
