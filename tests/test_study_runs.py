@@ -293,8 +293,8 @@ def test_a_model_that_is_given_is_looked_at_and_none_is_trained(digits: Path, co
     assert not list((tmp_path / "again" / "runs").iterdir())
     (entry,) = results(again)["runs"].values()
     assert given.name in entry["folder"] and entry["step"] == MICRO["sdedit"].pixels.steps and not entry["reused"]
-    assert "given, not trained for this page" in again.page.read_text(encoding="utf-8")
-    assert "given, not trained" not in first.page.read_text(encoding="utf-8")
+    assert ", not trained for this page" in again.page.read_text(encoding="utf-8")
+    assert ", not trained for this page" not in first.page.read_text(encoding="utf-8")
     with np.load(digits, allow_pickle=False) as arrays:
         np.savez(tmp_path / "two.npz", **{k: v % 2 if k[0] == "y" else v for k, v in arrays.items()})
     for study, other, message in (
@@ -313,3 +313,12 @@ def test_models_of_latents_are_looked_at_where_that_makes_sense(digits: Path, tm
     assert results(made)["tables"]
     with pytest.raises(InputError, match="expected a model of pixels, whose noise turns and splits"):
         run("anagrams", tmp_path / "refused", digits, run=given)
+
+
+def test_digits_are_looked_at_with_the_model_of_the_package(tmp_path: Path) -> None:
+    numbers = replace(MICRO["denoising"], pixels=None, levels=(300,), figure=(300,), top=300, marks=(300,), stride=100)
+    made = run("denoising", tmp_path, Path("mnist5k"), numbers=numbers)
+    (entry,) = results(made)["runs"].values()
+    assert entry["folder"].endswith("models/digits-pixels") and not list((tmp_path / "runs").iterdir())
+    psnr = {row[""]: row["PSNR (dB)"] for row in results(made)["tables"]["denoised"]["rows"]}
+    assert psnr["one step"]["value"] > psnr["noisy"]["value"] + 3

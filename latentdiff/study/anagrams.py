@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ TRIED = 10**6  # the seeds that choose a view are those of the study and this, t
 class Numbers:
     """``seeds`` anagrams of every one of the ten pairs, ``tried`` others choose its view, ``every`` are drawn of all pairs; ``shown`` in the figures."""
 
-    pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=700))
+    pixels: PixelNumbers | None = None
     view: str = "rotate180"
     seeds: int = 10
     tried: int = 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ WAYS = ("noisy", "blur", "blur, five times", "one step", "step by step")
 class Numbers:
     """``levels``: noise that is taken away, ``figure``: those of them that are shown; ``marks``: of the step-by-step process, from ``top`` on."""
 
-    pixels: PixelNumbers = field(default_factory=PixelNumbers)
+    pixels: PixelNumbers | None = None
     levels: tuple[int, ...] = (30, 100, 250, 300, 500, 750)
     figure: tuple[int, ...] = (250, 500, 750)
     top: int = 690

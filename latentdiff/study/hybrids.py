@@ -34,7 +34,7 @@ Map = Callable[[Tensor], Tensor]
 class Numbers:
     """``sigma``: the blur in pixels that cuts the bands; ``sigmas``: others that are tried on the ten pairs."""
 
-    pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=700))
+    pixels: PixelNumbers | None = None
     sigma: float = 1.5
     sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     seeds: int = 5

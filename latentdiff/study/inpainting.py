@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ SHOWN = 10
 class Numbers:
     """``tested`` images, ``draws`` fillings of each; RePaint goes back ``jumps`` - 1 times over every ``length`` moves."""
 
-    pixels: PixelNumbers = field(default_factory=PixelNumbers)
+    pixels: PixelNumbers | None = None
     tested: int = 20
     draws: int = 3
     steps: int = 50

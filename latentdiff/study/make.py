@@ -205,7 +205,7 @@ def _about(results: dict[str, Any], lab: Lab) -> dict[str, str]:
     }
     given = [run["folder"] for name, run in lab.runs.items() if name in GIVEN]
     if given:
-        about["model"] = f"{', '.join(given)}: given, not trained for this page"
+        about["model"] = f"{', '.join(given)}, not trained for this page"
     if again:
         about["used again"] = f"{', '.join(again)}: trained by an earlier call with the same options"
     return about | {"numbers": "all of them are in results.json beside this page"}

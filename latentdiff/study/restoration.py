@@ -40,7 +40,7 @@ class Method:
 class Numbers:
     """``tested`` images are restored with ``seeds`` seeds each; ``noise``: of the measurements; ``chains``: samples of the Gaussian part."""
 
-    pixels: PixelNumbers = field(default_factory=PixelNumbers)
+    pixels: PixelNumbers | None = None
     tested: int = 20
     seeds: int = 2
     noise: float = 0.05

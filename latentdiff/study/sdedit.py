@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ DRAWINGS: dict[str, tuple[Stroke, ...]] = {  # by hand, in units of the side
 class Numbers:
     """``indices``: places in the levels of ``steps`` steps where the way back starts; ``tested`` images in the table; ``trips``: steps of the inversions."""
 
-    pixels: PixelNumbers = field(default_factory=PixelNumbers)
+    pixels: PixelNumbers | None = None
     indices: tuple[int, ...] = (20, 10, 7, 5, 3, 1)
     steps: int = 30
     tested: int = 100
