@@ -154,8 +154,17 @@ def test_commands_find_a_model_that_can_do_what_they_do(tmp_path: Path) -> None:
     assert restored.code == 0, restored.err
     assert "using digits of the package" in restored.err and (tmp_path / "restored.png").is_file()
     for words in ("anagram --label 3 --label 5 --view identity --view rotate180", "hybrid --label 3 --label 5"):
-        bad = run_cli(words, cwd=tmp_path)  # digits works on a vector, which has neither views nor bands
-        assert bad.code == 1 and "no trained model in runs/" in bad.err and "using digits" not in bad.err
+        drawn = run_cli(
+            f"{words} -n 1 --steps 2", cwd=tmp_path
+        )  # digits works on a vector, which has neither views nor bands
+        assert drawn.code == 0 and "using digits-pixels of the package" in drawn.err, drawn.err
+
+
+def test_pixels_that_no_model_of_the_package_works_on_are_said_to_be_missing(packed: Path, tmp_path: Path) -> None:
+    about = json.loads((packed / "shapes.json").read_text()) | {"works_on": "latents"}
+    (packed / "shapes.json").write_text(json.dumps(about))
+    bad = called("hybrid --label ring --label bar")
+    assert bad.code == 1 and "no trained model in runs/" in bad.err and "using shapes" not in bad.err
 
 
 def test_of_several_the_first_of_pixels_is_taken_where_pixels_are_needed(packed: Path) -> None:
