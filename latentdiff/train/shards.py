@@ -76,8 +76,11 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of which each process may hold a share, in full; shares become tensors on the CPU. All processes have to call it."""
-    return {name: in_full(value).cpu() if _is_share(value) else value for name, value in tensors.items()}
+    """Tensors of which each process may hold a share, in full; shares become tensors on the CPU. All processes have to call it.
+
+    In the order of their names: dictionaries that were read from safetensors have another order in every process.
+    """
+    return {name: in_full(value).cpu() if _is_share(value) else value for name, value in sorted(tensors.items())}
 
 
 def in_full(tensor: Tensor) -> Tensor:
