@@ -55,6 +55,9 @@ PROCESSES = [
 ]
 SPACINGS = ("trailing", "leading", "linspace")
 STEPS = (1, 2, 7)
+ETAS = (0.0, 0.4, 1.0)
+VARIANCES = ("small", "large", "learned")
+DDIM_COMPARED, DDPM_COMPARED = 60, 20  # tensors in each test: states and estimates for 3 clips, states for 2
 
 
 @cache
@@ -144,7 +147,7 @@ def their_ddim(
         yield x, result.pred_original_sample
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("eta", ETAS)
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize(("kind", "zero", "prediction"), PROCESSES)
 def test_ddim_states_agree(
@@ -154,6 +157,7 @@ def test_ddim_states_agree(
     schedule = schedule_of(kind, zero)
     eta = 0.999 if zero and eta == 1 else eta
     x = start(KEY, SHAPE, dtype=torch.float64)
+    compared = 0
     choices: tuple[tuple[float | None, Direction], ...] = ((None, "clipped"), (0.9, "clipped"), (0.9, "unclipped"))
     for clip, direction in choices:
         options = {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0}
@@ -166,6 +170,8 @@ def test_ddim_states_agree(
             for state, (wanted, wanted_x0) in zip(states, reference, strict=True):
                 assert deviation(state.x, wanted) < 1e-9, (clip, direction, n, state.t)
                 assert deviation(state.estimate.x0(), wanted_x0) < 1e-9, (clip, direction, n, state.t)
+                compared += 2
+    assert compared == DDIM_COMPARED
 
 
 def their_ddpm(
@@ -180,7 +186,7 @@ def their_ddpm(
         yield x
 
 
-@pytest.mark.parametrize("variance", ["small", "large", "learned"])
+@pytest.mark.parametrize("variance", VARIANCES)
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize(("kind", "zero", "prediction"), PROCESSES)
 def test_ddpm_states_agree(
@@ -194,7 +200,7 @@ def test_ddpm_states_agree(
     """Every state of 3 step counts, with and without a clip: 1e-9 in float64."""
     schedule = schedule_of(kind, zero)
     x = start(KEY, SHAPE, dtype=torch.float64)
-    learned = variance == "learned"
+    learned, compared = variance == "learned", 0
     name = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}[variance]
     for clip in (None, 0.9):
         options = {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0, "variance_type": name}
@@ -206,6 +212,14 @@ def test_ddpm_states_agree(
             reference = their_ddpm(scheduler, x, levels, monkeypatch, learned=learned)
             for state, wanted in zip(states, reference, strict=True):
                 assert deviation(state.x, wanted) < 1e-9, (clip, n, state.t)
+                compared += 1
+    assert compared == DDPM_COMPARED
+
+
+def test_the_grid_is_of_ten_thousand_comparisons() -> None:
+    """10,800: each of the two tests above says how many of them it makes."""
+    places = len(PROCESSES) * len(SPACINGS)
+    assert places * (len(ETAS) * DDIM_COMPARED + len(VARIANCES) * DDPM_COMPARED) >= 10_000
 
 
 @pytest.mark.parametrize("zero", [False, True])

@@ -30,6 +30,11 @@ DENOISER = f"train-denoiser --vae runs/vae --width 16 --depth 1 --T 20 --warmup 
 PIXELS = f"train-denoiser --pixel --width 16 --depth 1 --T 20 --warmup 2 {COMMON}"
 
 
+def environment() -> dict[str, str]:
+    """What processes of torchrun need on one machine."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+
+
 def torchrun(command: str, cwd: Path, *, processes: int = 2) -> subprocess.Popen[str]:
     """`torchrun --nproc-per-node N -m latentdiff -- COMMAND`, on a free port of this machine; torchrun has a --run-path of its own."""
     words = [
@@ -42,11 +47,10 @@ def torchrun(command: str, cwd: Path, *, processes: int = 2) -> subprocess.Popen
         "c10d",
     ]
     words += ["--rdzv-endpoint", "localhost:0", "-m", "latentdiff", "--", *command.split()]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.Popen(
         words,
         cwd=cwd,
-        env=environment,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

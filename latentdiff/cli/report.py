@@ -34,7 +34,7 @@ def result(values: Mapping[str, Any], *, as_json: bool, text: str) -> None:
 
 
 class TrainingBar:
-    """Reports a training; see :class:`latentdiff.train.loop.Reporter`."""
+    """Reports a training; see :class:`latentdiff.train.outcome.Reporter`."""
 
     def __init__(self, batch: int) -> None:
         self._batch = batch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.cli.options import build, command_line_wins, config_option, json_option, options_of
+from latentdiff.cli.options import build, command_line_wins, config_option, given, json_option, options_of
 from latentdiff.cli.prediction import merge_v_pred, v_pred_option
 from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainDenoiser
@@ -53,6 +53,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, resume = training.resumed("denoiser", options, place, training.given_options(ctx, options))
     training.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
+    if ranks.count == 1 and "shard" in given(["shard"]) and options.shard:
+        raise click.UsageError("--shard splits the network among the processes of torchrun, found one process")
     data = training.read_encoded(options) or training.read_images(options, stream=options.stream)
     codec = _codec(options, place, data, resume)
     tokenizer = _tokenizer(options, place, data, resume)
@@ -63,7 +65,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
         result(plan, as_json=as_json, text=json.dumps(plan, indent=2))
         return 0
     run = training.new_run("denoiser", place, resume, ranks)
-    outcome = training.train(task, options, run, data, device, resume, ranks)
+    shard = options.shard and ranks.count > 1  # one process resumes what several have trained
+    outcome = training.train(task, options, run, data, device, resume, ranks, shard=shard)
     lines = {"validation": f"loss {outcome.diagnosis['val_loss']:.4f}"} if outcome.diagnosis else {}
     lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
     lines["next"] = f"latentdiff sample --run {outcome.run}"

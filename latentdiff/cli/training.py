@@ -24,7 +24,8 @@ from latentdiff.errors import InputError
 from latentdiff.ranks import Ranks
 from latentdiff.runs import Run, locate
 from latentdiff.train.batches import check_batch
-from latentdiff.train.loop import Outcome, Trainer
+from latentdiff.train.loop import Trainer
+from latentdiff.train.outcome import Outcome
 from latentdiff.train.state import load_progress
 from latentdiff.train.task import Task
 
@@ -42,6 +43,7 @@ FREE_ON_RESUME = {  # what may differ when a run is resumed, because it does not
     "checkpoints_total_limit",
     "tensorboard",
     "data_root",
+    "shard",
     "device",
     "threads",
     "workers",
@@ -196,12 +198,16 @@ def train(
     device: torch.device,
     resume: Checkpoint | None,
     ranks: Ranks,
+    *,
+    shard: bool = False,
 ) -> Outcome:
-    """Train with a progress bar; the options are kept readable in config.yaml."""
+    """Train with a progress bar; the options are kept readable in config.yaml. Several processes may ``shard`` the network."""
     if ranks.count > 1 and given(["workers"]):
         raise click.UsageError(f"--workers is for one process, found {ranks.count}")
     bar, known = TrainingBar(task.batch), data.fingerprint()
-    trainer = Trainer(task, options, run, data=known, device=device, reporter=bar, resume=resume, ranks=ranks)
+    trainer = Trainer(
+        task, options, run, data=known, device=device, reporter=bar, resume=resume, ranks=ranks, shard=shard
+    )
     if resume is not None and trainer.finished:
         note(f"{run.folder} is finished already, at step {trainer.step}; a larger budget continues it")
         return Outcome(run.folder, resume.folder, trainer.step, 0.0, 0.0, None)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from latentdiff.config.base import Config
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig, ScheduleKind, Variance
 from latentdiff.config.loop import DataOptions, LoopOptions, StreamOptions
@@ -58,7 +59,17 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
         return self
 
 
-class TrainDenoiser(DataOptions, StreamOptions, LoopOptions):
+class ShardOptions(Config):
+    """Who holds the network."""
+
+    shard: bool = Field(
+        False,
+        description="split weights, gradients, optimizer state and average among the processes of torchrun (FSDP2) instead of "
+        "a copy in each: for networks that are too large for one device",
+    )
+
+
+class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
     """Everything that defines the training of a denoiser."""
 
     pixel: bool = Field(False, description="work on pixels, without a VAE")

@@ -17,7 +17,7 @@ from latentdiff.picture import image_grid
 from latentdiff.plots import save_figure, save_panels
 from latentdiff.study.figures import Panel, draw_panels, draw_rows, origin
 from latentdiff.study.report import Picture, Words
-from latentdiff.train.loop import Reporter
+from latentdiff.train.outcome import Reporter
 
 CPU = torch.device("cpu")
 GRID_COLUMNS = 8

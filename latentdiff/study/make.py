@@ -21,7 +21,7 @@ from latentdiff.study.catalog import STUDIES, Budget
 from latentdiff.study.html import page
 from latentdiff.study.lab import CPU, GIVEN, Lab
 from latentdiff.study.report import Report, plain
-from latentdiff.train.loop import Reporter
+from latentdiff.train.outcome import Reporter
 
 N = TypeVar("N")
 SCHEMA = 1  # of results.json; grows when a field changes its meaning

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latentdiff.checkpoint import Checkpoint, remove_temporaries, writing
 from latentdiff.config.loop import LoopOptions
@@ -28,7 +27,9 @@ from latentdiff.train.consensus import Agreed, agree, lost, of_exchange
 from latentdiff.train.interrupt import Interrupt
 from latentdiff.train.journal import Journal
 from latentdiff.train.optimizer import make_optimizer
-from latentdiff.train.state import Progress, load_progress, load_state, save_state
+from latentdiff.train.outcome import Outcome, Reporter
+from latentdiff.train.shards import Shards, in_full
+from latentdiff.train.state import Progress, load_progress, load_state, save_state, state_tensors
 from latentdiff.train.task import Task
 
 
@@ -36,29 +37,12 @@ class Diverged(InputError):
     """The loss or the gradient is not finite; the weights were not updated with it."""
 
 
-class Reporter(Protocol):
-    """Who is told how the training goes; the command line draws bars or prints lines."""
-
-    def start(self, budget: Budget, step: int) -> None: ...
-    def step(self, step: int, progress: float, values: Mapping[str, float]) -> None: ...
-    def stop(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a training ended; ``signum`` is the signal that ended it early, ``diagnosis`` what the task says at the end."""
-
-    run: Path
-    checkpoint: Path
-    step: int
-    seconds: float
-    images_per_second: float
-    signum: int | None
-    diagnosis: dict[str, Any] = field(default_factory=dict)
-
-
 class Trainer:
-    """Trains a task in a run folder. ``options`` is the whole configuration of the task, kept for resuming."""
+    """Trains a task in a run folder. ``options`` is the whole configuration of the task, kept for resuming.
+
+    Several processes hold the network each in full, or a ``shard`` of it each; the first then has no copy of it to save when another
+    is lost. Shards are in rows, without the channels-last layout.
+    """
 
     def __init__(
         self,
@@ -71,16 +55,19 @@ class Trainer:
         reporter: Reporter,
         resume: Checkpoint | None = None,
         ranks: Ranks = ALONE,
+        shard: bool = False,
     ) -> None:
         self.task, self.options, self.run, self.device, self.reporter = task, options, run, device, reporter
         self._data, self.ranks = data, ranks
         check_batch(task, options, ranks)
         if resume is not None:
             _check_newest(resume, run)
-        task.network.to(device)
-        if options.channels_last:
-            task.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if not shard:
+            task.network.to(device)
+            if options.channels_last:
+                task.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(task.network, options.ema)
+        self._shards = Shards(task.network, self.ema.module, self._losses, ranks, device) if shard else None
         self.optimizer = make_optimizer(
             task.network, betas=task.betas, weight_decay=options.weight_decay, fused=options.fused
         )
@@ -95,7 +82,7 @@ class Trainer:
             self._restore(resume)
         self.budget = Budget.of(options, size=task.size, batch=task.batch, default_steps=task.default_steps)
         self.workers = workers_of(task, options, device, ranks)
-        self._together = Together(task.network, self._losses) if ranks.count > 1 else None
+        self._together = self._shards or (Together(task.network, self._losses) if ranks.count > 1 else None)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written; InputError if it saw other images."""
@@ -135,10 +122,11 @@ class Trainer:
                 seconds = watch.elapsed - self._elapsed_before
                 signum = agreed.signum
                 with self._exchanging(watch):
-                    diagnosis = {} if signum is not None else self._finish(journal)
-                checkpoint = self._save(watch, finished=signum is None)
+                    average = self._average()
+                    diagnosis = {} if signum is not None else self._finish(journal, average)
+                    checkpoint = self._save(watch, finished=signum is None)
                 if signum is None:
-                    self._pictures(journal)
+                    self._pictures(journal, average)
                 elif self.ranks.first:
                     save_loss_curve(journal.entries, self.run.folder / "loss.png")
         finally:
@@ -157,14 +145,20 @@ class Trainer:
 
     def _regular(self, journal: Journal, watch: Stopwatch) -> None:
         """What is due every so many steps; the first process does it, the others wait for it at the next step."""
-        if not self.ranks.first:
-            return
-        if self.step % self.options.validate_every == 0:
-            journal.write(self.step, self.task.validate(self.ema.module))
-        if self.step % self.options.sample_every == 0:
-            self._pictures(journal)
-        if self.step % self.options.save_every == 0:
-            self._save(watch)
+        options = self.options
+        with self._exchanging(watch):
+            if self.step % options.validate_every == 0:
+                average = self._average()
+                if self.ranks.first:
+                    journal.write(self.step, self.task.validate(average))
+            if self.step % options.sample_every == 0:
+                self._pictures(journal, self._average())
+            if self.step % options.save_every == 0:
+                self._save(watch)
+
+    def _average(self) -> nn.Module:
+        """The averaged network, in full in the first process; all have to ask for it."""
+        return self.ema.module if self._shards is None else self._shards.whole(self.ema.module)
 
     def _update(self, journal: Journal, watch: Stopwatch, interrupt: Interrupt, agreed: Agreed) -> Agreed:
         """One optimizer step on the batch that (seed, step) names; returns what all processes hold for true after it."""
@@ -176,8 +170,8 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         with self._exchanging(watch):
             values, agreed = agree(self.ranks, self._backward(), Agreed(watch.elapsed, interrupt.signum))
-        norm = torch.nn.utils.clip_grad_norm_(task.network.parameters(), options.clip_grad)
-        values["grad_norm"] = float(norm)
+            norm = nn.utils.clip_grad_norm_(task.network.parameters(), options.clip_grad)
+            values["grad_norm"] = float(in_full(norm))
         for name, value in values.items():
             if not math.isfinite(value):
                 raise Diverged(self._divergence(name, value))
@@ -190,11 +184,11 @@ class Trainer:
 
     @contextmanager
     def _exchanging(self, watch: Stopwatch) -> Iterator[None]:
-        """What the processes do together: where one is gone, or an image cannot be read, the first saves the last step that all have made."""
+        """What the processes do together: where one is gone, or an image cannot be read, the first saves the last step that all have made, if it has all of it."""
         try:
             yield
         except Unreadable as error:
-            if not self.ranks.first or self.step == self._first:
+            if not self.ranks.first or self.step == self._first or self._shards is not None:
                 raise
             raise Unreadable(
                 f"{error}; stopped after step {self.step}, --resume goes on from {self._save(watch)}"
@@ -202,7 +196,7 @@ class Trainer:
         except RuntimeError as error:
             if self.ranks.count == 1 or not of_exchange(error):
                 raise
-            if self.ranks.first and self.step > self._first:
+            if self.ranks.first and self.step > self._first and self._shards is None:
                 self._save(watch)
             raise lost(error, self.ranks, self.run, self.step) from error
 
@@ -254,18 +248,19 @@ class Trainer:
             f"{name} is {value} at step {self.step + 1}, expected a finite number; stopped before the update, {where}"
         )
 
-    def _finish(self, journal: Journal) -> dict[str, Any]:
+    def _finish(self, journal: Journal, average: nn.Module) -> dict[str, Any]:
         """Close with a validation and the task's diagnosis."""
         if not self.ranks.first:
-            self.task.finish(self.ema.module, self.ranks)
+            self.task.finish(average, self.ranks)
             return {}
-        values = self.task.validate(self.ema.module)
+        values = self.task.validate(average)
         if not any(entry["step"] == self.step and "val_loss" in entry for entry in journal.entries):
             journal.write(self.step, values)
-        return {**values, **self.task.finish(self.ema.module, self.ranks)}
+        return {**values, **self.task.finish(average, self.ranks)}
 
     def _save(self, watch: Stopwatch, *, finished: bool = False) -> Path:
         folder = self.run.checkpoint_folder(self.step)
+        average, tensors = self._average(), state_tensors(self.task.network, self.ema, self.optimizer)
         if not self.ranks.first:
             return folder
         progress = Progress(
@@ -280,16 +275,16 @@ class Trainer:
             options=self.options.model_dump(mode="json"),
         )
         with writing(folder) as writer:
-            self.task.save(writer, self.ema.module)
-            save_state(writer, progress, self.task.network, self.ema, self.optimizer)
+            self.task.save(writer, average)
+            save_state(writer, progress, tensors)
         self.run.prune(self.options.checkpoints_total_limit)
         return folder
 
-    def _pictures(self, journal: Journal) -> None:
+    def _pictures(self, journal: Journal, average: nn.Module) -> None:
         if not self.ranks.first:
             return
         save_loss_curve(journal.entries, self.run.folder / "loss.png")
-        self.task.picture(self.ema.module, self.run.folder / f"samples-{self.step:08d}.png")
+        self.task.picture(average, self.run.folder / f"samples-{self.step:08d}.png")
 
 
 def _check_newest(resume: Checkpoint, run: Run) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from latentdiff.train.shards import split_like
+
 
 def make_optimizer(
     network: nn.Module, *, betas: tuple[float, float], weight_decay: float, fused: bool
@@ -34,5 +36,5 @@ def load_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors
         parameter = parameters[name]
         on_device = value if key == "step" and not optimizer.defaults["fused"] else value.to(parameter.device)
         if key != "step":  # keep the layout of the parameter, so that resumed sums run in the same order
-            on_device = torch.empty_like(parameter).copy_(on_device)
+            on_device = torch.empty_like(parameter).copy_(split_like(on_device, parameter))
         optimizer.state[parameter][key] = on_device

@@ -13,6 +13,7 @@ from latentdiff.checkpoint import Checkpoint, Writer, check_tensors
 from latentdiff.config.base import Config, parse
 from latentdiff.ema import EMA
 from latentdiff.train.optimizer import load_optimizer, optimizer_tensors
+from latentdiff.train.shards import gathered, split_like
 
 STATE = "training/state.json"
 TENSORS = "training/state.safetensors"
@@ -32,13 +33,15 @@ class Progress(Config):
     options: dict[str, Any]  # the configuration, to continue with the same
 
 
-def save_state(
-    writer: Writer, progress: Progress, network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer
-) -> None:
-    """Write ``training/``: raw weights, moving average and optimizer moments, and the progress as JSON."""
+def state_tensors(network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Raw weights, moving average and optimizer moments in full; what processes hold in parts, all of them have to ask for."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.module.state_dict().items()}
-    tensors |= {f"adam.{name}": value for name, value in optimizer_tensors(optimizer, network).items()}
+    return gathered(tensors | {f"adam.{name}": value for name, value in optimizer_tensors(optimizer, network).items()})
+
+
+def save_state(writer: Writer, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
+    """Write ``training/``: the tensors of :func:`state_tensors`, and the progress as JSON."""
     writer.json(STATE, progress.model_dump(mode="json"))
     writer.tensors(TENSORS, tensors)
 
@@ -55,7 +58,8 @@ def load_state(checkpoint: Checkpoint, network: nn.Module, ema: EMA, optimizer: 
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = value
-    shapes: Mapping[str, torch.Size] = {name: value.shape for name, value in network.state_dict().items()}
+    mine = network.state_dict()
+    shapes: Mapping[str, torch.Size] = {name: value.shape for name, value in mine.items()}
     check_tensors(parts["network"], shapes, where)
     check_tensors(parts["ema"], shapes, where)
     if progress.step:
@@ -63,7 +67,7 @@ def load_state(checkpoint: Checkpoint, network: nn.Module, ema: EMA, optimizer: 
         check_tensors(
             parts["adam"], moments | {f"{n}.step": torch.Size() for n, _ in network.named_parameters()}, where
         )
-    network.load_state_dict(parts["network"])
-    ema.module.load_state_dict(parts["ema"])
+    for module, part in ((network, "network"), (ema.module, "ema")):
+        module.load_state_dict({name: split_like(value, mine[name]) for name, value in parts[part].items()})
     ema.updates = progress.ema_updates
     load_optimizer(optimizer, network, parts["adam"])

@@ -59,7 +59,8 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
             outs = [self._thresholded(here, sample, out)]
         elif self.config.clip_sample:
             clip = self.config.clip_sample_range
-        key = (here, there, t == 0, self.variance_type, self.config.prediction_type, self.config.thresholding)
+        about = (self.variance_type, self.config.prediction_type, self.config.thresholding)
+        key = (here, there, t == 0, self.alphas_cumprod.dtype, *about)
         coef = self._rows.get(key, lambda: self._row(here, there, t), sample)
         x, x0 = ops.step_x0(sample, outs, coef, clip=clip, noise=noise)
         return DDPMSchedulerOutput(prev_sample=x, pred_original_sample=x0) if return_dict else (x, x0)
@@ -94,7 +95,7 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
     def _row(self, here: Level, there: Level, t: int) -> list[float]:
         """(k, m, c, p, q) of the move; a learned deviation is in the noise already."""
         p, q = (0.0, 1.0) if self.config.thresholding else to_x0(self.config.prediction_type, here)
-        kept = (here.alpha / there.alpha) ** 2
+        kept = self._as_in_tables((here.alpha / there.alpha) ** 2)
         large = 1 - kept
         small = max((there.sigma / here.sigma) ** 2 * large, SMALLEST)
         c = (

@@ -125,6 +125,14 @@ class Fused:
             return int(self._on_host("timesteps")[timestep.storage_offset()])
         return int(timestep)
 
+    def _as_in_tables(self, number: float) -> float:
+        """A number rounded to the type of the scheduler's tables.
+
+        The stock class takes 1 - (alpha_t / alpha_s)^2 of a rounded quotient, which moves it by up to 3e-4 of itself where betas are
+        small. Its own tests hold a loop's result to that.
+        """
+        return float(torch.tensor(number, dtype=self.alphas_cumprod.dtype))
+
     def _on_host(self, name: str) -> list[float]:
         """The numbers of the scheduler's tensor of that name, fetched once for each tensor that it has been."""
         tensor = getattr(self, name)
