@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from latentdiff import shipped
 from latentdiff.data import scene_images
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +67,7 @@ def test_the_commands_of_the_readme_are_usage_that_the_command_line_accepts(
     dry = " --dry-run" if line.startswith("train") else ""
     line = line.strip().replace("configs/", f"{CONFIGS}/")
     monkeypatch.setattr(scene_images, "COUNTS", (64, 16, 16))
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "none")  # whose models would do all of it, for minutes
     (tmp_path / "prompts.txt").write_text("a red seven\n")
     code, _, err = cli(line + dry + nowhere, cwd=tmp_path)
     assert code in (0, 1), err
