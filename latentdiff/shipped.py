@@ -33,7 +33,7 @@ class Shipped:
 
 def shipped_models() -> tuple[Shipped, ...]:
     """All of them, by name."""
-    files = sorted(FOLDER.glob("*.json"))
+    files = sorted(FOLDER.glob("*.json"), key=lambda file: file.stem)
     return tuple(
         Shipped(file.stem, file.with_suffix(""), json.loads(file.read_text(encoding="utf-8"))) for file in files
     )

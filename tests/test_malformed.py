@@ -407,7 +407,7 @@ CHECKPOINTS = [
     Case("picture in a file", f"{SAMPLE} --out tiny.npz/a.png", ("tiny.npz is a file",), 1, runs("denoiser")),
     Case(
         "no runs to sample",
-        "sample --prompt x",
+        "hybrid --prompt x --prompt y",
         ("no trained model in runs/", "`latentdiff train-vae` and then `latentdiff train-d"),
     ),
     Case("no runs to train on", "train-denoiser --data tiny.npz", ("no VAE run in runs", "train-vae", "--pixel")),

@@ -152,11 +152,11 @@ def test_a_trained_run_comes_first(packed: Path) -> None:
 def test_commands_find_a_model_that_can_do_what_they_do(tmp_path: Path) -> None:
     restored = run_cli("restore --operator blur -n 2 --steps 3 --json", cwd=tmp_path)
     assert restored.code == 0, restored.err
-    assert "using digits of the package" in restored.err and (tmp_path / "restored.png").is_file()
+    assert "using digits-pixels of the package" in restored.err and (tmp_path / "restored.png").is_file()
+    assert "using digits of the package" in run_cli("sample -n 1 --steps 2", cwd=tmp_path).err
+    assert "using scenes of the package" in run_cli("sample -n 1 --steps 2 --prompt 'a red one'", cwd=tmp_path).err
     for words in ("anagram --label 3 --label 5 --view identity --view rotate180", "hybrid --label 3 --label 5"):
-        drawn = run_cli(
-            f"{words} -n 1 --steps 2", cwd=tmp_path
-        )  # digits works on a vector, which has neither views nor bands
+        drawn = run_cli(f"{words} -n 1 --steps 2", cwd=tmp_path)
         assert drawn.code == 0 and "using digits-pixels of the package" in drawn.err, drawn.err
 
 

@@ -152,9 +152,8 @@ def bench(values: dict[str, Any]) -> Bench:
     from latentdiff.study.pick import order_by_class
 
     settings = build(Sampling, values)
-    checkpoint = find_denoiser(
-        values["run"], values["runs"], texts=bool(values.get("prompts") or values.get("prompt_file"))
-    )
+    texts = bool(values.get("prompts") or values.get("prompt_file"))
+    checkpoint = find_denoiser(values["run"], values["runs"], texts=texts, pixels=not texts)
     pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
     found = read_input(checkpoint, pipeline.codec.image_shape, values)
     chosen = order_by_class(found.labels, len(found.images))[: values["n"]]

@@ -21,7 +21,7 @@ def find_denoiser(run: str | None, runs: str, *, texts: bool = False, pixels: bo
     """The checkpoint of --run, or of the newest run with a denoiser, which is named on stderr.
 
     Where nothing has been trained: of a model in the package, one for ``texts`` if they are given, and one of ``pixels``
-    where a command needs that.
+    where a command works best, or only, with that.
     """
     from latentdiff.checkpoint import open_checkpoint
     from latentdiff.cli.report import note

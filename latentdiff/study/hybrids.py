@@ -223,9 +223,14 @@ def _findings(
     ten = {pair: shares[pair] for pair in PAIRS}
     yield f"Both digits are read in {mean(list(ten.values())):.0%} of the seeds over the ten pairs fixed in advance, and in {mean(list(shares.values())):.0%} over all ordered pairs; with the contrast of the blurred image stretched in {mean(list(seen.values())):.0%} of the ten."
     best, worst = max(ten, key=ten.__getitem__), min(ten, key=ten.__getitem__)
-    yield f"The easiest of the ten is {best[0]} from afar with {best[1]} ({ten[best]:.0%}), the hardest {worst[0]} with {worst[1]} ({ten[worst]:.0%})."
+    if ten[best] > ten[worst]:
+        yield f"The easiest of the ten is {best[0]} from afar with {best[1]} ({ten[best]:.0%}), the hardest {worst[0]} with {worst[1]} ({ten[worst]:.0%})."
     sigma = max(curve, key=curve.__getitem__)
-    yield f"Of the blurs tried, {sigma:g} pixels hides both best: {curve[sigma]:.0%} over the ten pairs."
+    yield (
+        f"Of the blurs tried, {sigma:g} pixels hides both best: {curve[sigma]:.0%} over the ten pairs."
+        if curve[sigma]
+        else f"None of the blurs tried ({', '.join(f'{each:g}' for each in curve)} pixels) hides both digits of any of the ten pairs."
+    )
     best_real = max(real, key=lambda cut: real[cut].both)
     yield (
         "How much room there is: of real test digits the classifier reads "

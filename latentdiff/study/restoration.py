@@ -41,15 +41,15 @@ class Numbers:
     """``tested`` images are restored with ``seeds`` seeds each; ``noise``: of the measurements; ``chains``: samples of the Gaussian part."""
 
     pixels: PixelNumbers | None = None
-    tested: int = 20
+    tested: int = 16
     seeds: int = 2
     noise: float = 0.05
     steps: int = 100
     fast: int = 20
     chains: int = 4000
     analytic: tuple[int, ...] = (20, 100, 500)
-    colour: PixelNumbers = field(default_factory=lambda: PixelNumbers(width=64, steps=300, batch=64))
-    colour_tested: int = 8
+    colour: PixelNumbers = field(default_factory=lambda: PixelNumbers(width=64, steps=150, batch=64))
+    colour_tested: int = 6
     zeta: float = 0.5
 
 
