@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,53 +21,29 @@ from latentdiff.denoise import Denoiser
 from latentdiff.device import resolve_device
 from latentdiff.errors import InputError
 from latentdiff.frames import Frame, Progress, joined, watched
+from latentdiff.intensities import Intensities
 from latentdiff.random import Key
 from latentdiff.runs import locate
 from latentdiff.sample import sample
 from latentdiff.solve import cold, restorer
 
 DEGRADATION = "degradation/degradation_config.json"
+CELLS = "degradation/cells.safetensors"
+Start = Literal["cells", "flat"]
 CPU = torch.device("cpu")
 FLOAT_MAX = torch.finfo(torch.float32).max
 
 
-@dataclass(frozen=True)
-class Intensities:
-    """Mean [C] and covariance [C, C] (nested tuples) of the channels' mean intensities over the training images, in [-1, 1].
-
-    A blur that goes far enough leaves nothing else of an image, so to generate is to draw these and to restore.
-    """
-
-    mean: tuple[float, ...]
-    covariance: tuple[tuple[float, ...], ...]
-
-    @classmethod
-    def of(cls, images: Tensor) -> Intensities:
-        """Of images [N, C, H, W] in [-1, 1]."""
-        means = images.double().mean((2, 3))
-        centred = means - means.mean(0)
-        covariance = centred.T @ centred / len(means)
-        return cls(tuple(means.mean(0).tolist()), tuple(map(tuple, covariance.tolist())))
-
-    def draw(self, key: Key) -> Tensor:
-        """Channel means [n, C], normal with this mean and covariance."""
-        covariance = torch.tensor(self.covariance, dtype=torch.float64)
-        values, vectors = torch.linalg.eigh(covariance)
-        root = vectors * values.clamp_min(0).sqrt()
-        noise = key.at("init").normal((len(self.mean),), dtype=torch.float64)
-        mean = torch.tensor(self.mean, dtype=torch.float64, device=noise.device)
-        return torch.addmm(mean, noise, root.T.to(noise)).float()
-
-
 @dataclass(frozen=True, eq=False)
 class ColdModel:
-    """Restores degraded images step by step, and generates from drawn intensities."""
+    """Restores degraded images step by step, and generates from drawn intensities: of whole images, and of ``cells`` where it has them."""
 
     network: nn.Module
     config: DegradationConfig
     intensities: Intensities
     device: torch.device = CPU
     data: str = ""
+    cells: Intensities | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -133,6 +109,7 @@ class ColdModel:
         *,
         seed: int = 0,
         noise: float = 0.002,
+        start: Start | None = None,
         steps: int | None = None,
         improved: bool = True,
         frames: int = 0,
@@ -140,13 +117,16 @@ class ColdModel:
     ) -> tuple[Tensor, list[Frame]]:
         """``n`` new images: drawn intensities, degraded to level T, a little ``noise`` (standard deviation) to break the symmetry, restored.
 
-        Image k comes from seed + k. Bansal et al. 2022, section 5.3.
+        Image k comes from seed + k. ``start``: "flat" draws the mean intensity of an image, as published (Bansal et al. 2022, section 5.3), "cells"
+        those of a grid of cells, so that starts are as degraded images are (default: where the model has them). InputError.
         """
         if n < 1 or not 0 <= noise < math.inf:
             raise InputError(f"expected 1 image or more and a noise of 0 or more, got {n} and {noise:g}")
         key = Key.of(seed, n, device=self.device)
-        flat = self.intensities.draw(key)[:, :, None, None].expand(n, *self.image_shape)
-        x = self.degradation(flat.contiguous(), self.config.T)
+        if start == "cells" and self.cells is None:
+            raise InputError("start cells: this model was trained before intensities of cells were kept, expected flat")
+        intensities = self.intensities if self.cells is None or start == "flat" else self.cells
+        x = self.degradation(intensities.images(key, self.image_shape), self.config.T)
         x = x + noise * key.at("degrade").normal(self.image_shape)
         return self.restore(x, self.config.T, steps=steps, improved=improved, frames=frames, progress=progress)
 
@@ -157,6 +137,8 @@ class ColdModel:
         """The components and the model index of a checkpoint."""
         save_network(writer, "restorer", self.network)
         writer.json(DEGRADATION, self.config.model_dump(mode="json"))
+        if self.cells is not None:
+            writer.tensors(CELLS, self.cells.tensors())
         index = {"_class_name": "ColdDiffusion", "restorer": ["latentdiff", type(self.network).__name__]}
         mean, covariance = list(self.intensities.mean), [list(row) for row in self.intensities.covariance]
         writer.json(INDEX, {**index, "data": self.data, "intensities": {"mean": mean, "covariance": covariance}})
@@ -177,7 +159,11 @@ def cold_from(checkpoint: Checkpoint) -> ColdModel:
     shape = denoiser_config(network).shape
     if len(shape) != 3:
         raise InputError(f"{checkpoint.folder}: expected a network on images, found one on {list(shape)}")
-    return ColdModel(network, config, _intensities(checkpoint, index, shape[0]), data=str(index.get("data", "")))
+    cells = None
+    if CELLS in checkpoint:
+        cells = Intensities.stored(checkpoint.tensors(CELLS), shape[0], f"{checkpoint.folder}/{CELLS}")
+    whole = _intensities(checkpoint, index, shape[0])
+    return ColdModel(network, config, whole, data=str(index.get("data", "")), cells=cells)
 
 
 def _intensities(checkpoint: Checkpoint, index: dict[str, Any], channels: int) -> Intensities:

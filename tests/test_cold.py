@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,14 @@ import torch
 from conftest import reseal
 from torch import Tensor, nn
 
-from latentdiff.cold import ColdModel, Intensities, load_cold
+from latentdiff.cold import ColdModel, load_cold
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.training import TrainCold
 from latentdiff.data import Dataset, Split
 from latentdiff.degrade import Degradation, make_degradation
 from latentdiff.denoise import Denoiser, Estimate
 from latentdiff.errors import InputError
+from latentdiff.intensities import Intensities
 from latentdiff.nn import build, convnext_config
 from latentdiff.operators import gaussian_blur
 from latentdiff.random import Key
@@ -105,6 +107,52 @@ def test_intensities_are_fitted_and_drawn() -> None:
     torch.testing.assert_close(fitted.draw(Key.of(10, 5)), drawn[1:6])
 
 
+def test_intensities_of_cells_are_fitted_drawn_and_laid_out_as_images() -> None:
+    cells = torch.tensor([[0.5, 0.1], [0.3, -0.7]])
+    images = cells.repeat_interleave(3, 0).repeat_interleave(3, 1).expand(4, 1, 6, 6)
+    fitted = Intensities.of(images * torch.tensor([1.0, 1.0, 0.8, 0.8]).view(4, 1, 1, 1), 2)
+    assert fitted.side == 2
+    torch.testing.assert_close(torch.tensor(fitted.mean), 0.9 * cells.flatten())
+    drawn = fitted.images(Key.of(0, 4000), (1, 6, 6))
+    assert drawn.shape == (4000, 1, 6, 6)
+    corners = drawn[:, 0, ::5, ::5]  # where interpolation leaves the cells as they are
+    torch.testing.assert_close(corners.mean(0), 0.9 * cells, rtol=0, atol=0.01)
+    ratio = corners.flatten(1) / cells.flatten()
+    torch.testing.assert_close(ratio, ratio[:, :1].expand(-1, 4), rtol=1e-3, atol=1e-3)  # they vary together
+    again = Intensities.stored(fitted.tensors(), 1, "file")
+    torch.testing.assert_close(again.images(Key.of(0, 5), (1, 6, 6)), drawn[:5])
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {},
+        {"mean": torch.zeros(4)},
+        {"mean": torch.zeros(5), "covariance": torch.zeros(5, 5)},
+        {"mean": torch.zeros(4), "covariance": torch.zeros(4, 3)},
+        {"mean": torch.zeros(0), "covariance": torch.zeros(0, 0)},
+        {"mean": torch.full((4,), float("nan")), "covariance": torch.zeros(4, 4)},
+    ],
+)
+def test_cells_that_cannot_be_are_refused(tensors: dict[str, Tensor]) -> None:
+    with pytest.raises(InputError, match="file: expected a finite mean and covariance of square grids of cells"):
+        Intensities.stored(tensors, 1, "file")
+
+
+def test_new_images_start_from_cells_or_flat(tiny_cold_run: Path) -> None:
+    model = load_cold(tiny_cold_run)
+    assert model.cells is not None and model.cells.side == 7
+    default, _ = model.sample(3, seed=1)
+    cells, frames = model.sample(3, seed=1, start="cells", noise=0, frames=3)
+    flat, level = model.sample(3, seed=1, start="flat", noise=0, frames=3)
+    assert torch.equal(model.sample(3, seed=1, start="cells")[0], default) and not torch.equal(cells, flat)
+    assert float(level[0].noisy.flatten(1).std(1).max()) < 1e-5 < float(frames[0].noisy.flatten(1).std(1).min())
+    old = replace(model, cells=None)
+    assert torch.equal(old.sample(3, seed=1, noise=0)[0], flat)
+    with pytest.raises(InputError, match="start cells: this model was trained before"):
+        old.sample(3, start="cells")
+
+
 def test_a_trained_model_comes_back_from_its_files(tiny_cold_run: Path, tmp_path: Path) -> None:
     model = load_cold(tiny_cold_run)
     assert (model.config.T, model.config.kernel, model.image_shape) == (6, 5, (1, 8, 8))
@@ -187,7 +235,7 @@ def test_other_commands_do_not_take_a_cold_model(
 ) -> None:
     shutil.copytree(tiny_cold_run, tmp_path / "runs" / "cold")
     shutil.copy(tiny_folder / "tiny.npz", tmp_path)
-    assert "no trained model" in cli("sample --prompt x", cwd=tmp_path).err
+    assert "using scenes of the package" in cli("sample --prompt x -n 1 --steps 1", cwd=tmp_path).err
     assert "no VAE run" in cli("train-denoiser --data tiny.npz", cwd=tmp_path).err
     assert "no VAE run" in cli("reconstruct", cwd=tmp_path).err
     assert cli("inspect runs/cold", cwd=tmp_path).code == 0

@@ -42,13 +42,19 @@ from latentdiff.errors import InputError
     show_default=True,
     help="Without --restore: noise that breaks the symmetry of the start.",
 )
+@click.option(
+    "--start",
+    type=click.Choice(["cells", "flat"]),
+    default=None,
+    help="Without --restore: drawn intensities of a grid of cells, or of the whole image, as published (default: cells, where the run has them).",
+)
 @output_options("cold.png")
 def command(*, as_json: bool, **values: Any) -> int:
     """Generate or restore images with a cold diffusion model.
 
     Restored images are compared with the network's restoration in one step, which is closer on average, and blurrier.
     """
-    for option in given(("noise", "seed") if values["restoring"] else ("source", "level", "split", "resize")):
+    for option in given(("noise", "seed", "start") if values["restoring"] else ("source", "level", "split", "resize")):
         flag = {"source": "input"}.get(option, option)
         raise click.UsageError(
             f"--{flag} is for new images, --restore draws no noise"
@@ -92,10 +98,15 @@ def command(*, as_json: bool, **values: Any) -> int:
     else:
         with SamplingBar("generating") as bar:
             images, frames = model.sample(
-                values["n"], seed=values["seed"], noise=values["noise"], progress=bar.update, **way
+                values["n"],
+                seed=values["seed"],
+                noise=values["noise"],
+                start=values["start"],
+                progress=bar.update,
+                **way,
             )
         rows = [(f"t = {frame.t}", frame.noisy) for frame in frames[:-1]] + [("result", images)]
-        answer |= {"seed": values["seed"], "noise": values["noise"]}
+        answer |= {"seed": values["seed"], "noise": values["noise"], "start": values["start"]}
         text = f"  {len(images)} images from seed {values['seed']}"
     written = editing.save_rows(rows, values, images)
     answer |= {"n": len(images), "wrote": written}

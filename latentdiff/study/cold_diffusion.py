@@ -57,7 +57,7 @@ class Way(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A trained model: its log and marks, what it restores, and what it generates by epoch."""
+    """A trained model: its log and marks, what it restores, and what it generates by epoch, and from ``flat`` starts at the end."""
 
     name: str
     trained: Trained
@@ -67,6 +67,7 @@ class Kind(NamedTuple):
     scores: SampleScores
     degraded: Tensor
     loss: float
+    flat: tuple[Tensor, SampleScores] | None = None
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
@@ -120,6 +121,7 @@ class Look:
             for epoch, mark in self.marks.items():
                 n = numbers.samples if epoch == max(self.marks) else SHOWN
                 made[epoch] = cold_of(lab, trained, mark).sample(n, seed=lab.seed)[0]
+            flat = model.sample(numbers.samples, seed=lab.seed, start="flat")[0]
         scores = self.judge.score(to_uint8(made[max(made)]))
         return Kind(
             name,
@@ -130,6 +132,7 @@ class Look:
             scores,
             degraded.cpu(),
             trained.at("val_loss", max(self.marks.values())),
+            (flat, self.judge.score(to_uint8(flat))),
         )
 
     def noise(self) -> Kind:

@@ -53,8 +53,8 @@ ABOUT = (
     "x_s = D(x_0, s); the improved one goes on from where it is, x_s = x_t − D(x_0, t) + D(x_0, s). The same network on noise (cosine schedule, T = 1000) stands beside it."
 )
 NEW = (
-    "New images start from a flat image, blurred to level T: its mean intensity is drawn from the training images' (a fitted normal distribution), and a little noise (σ = 0.002) breaks its symmetry. "
-    "What test images keep around their mean at level T, in the standard deviation of a pixel: {left}. The less is left, the more a flat start is like what the network learned from."
+    "New images start from intensities of 7 x 7 cells, drawn from a normal distribution that was fitted to the training images and blurred to level T; a little noise (σ = 0.002) breaks their symmetry. Published is a "
+    "flat start, of the mean intensity of a whole image (the last row). What test images keep around their mean at level T, in the standard deviation of a pixel: {left}. The less is left, the more a flat start is like what the network learned from; where more is left, cells have it too."
 )
 
 
@@ -111,6 +111,8 @@ def _restored(lab: Lab, look: Look, kinds: list[Kind]) -> Iterator[Picture]:
 
 def _through(lab: Lab, kind: Kind) -> Picture:
     rows = [(f"epoch {epoch}", images[:SHOWN]) for epoch, images in kind.made.items()]
+    if kind.flat is not None:
+        rows.append(("flat start", kind.flat[0][:SHOWN]))
     return lab.rows(
         f"new-{kind.name.replace(' ', '-')}",
         rows,
@@ -130,6 +132,9 @@ def _table(eye: Eye, kinds: list[Kind], floor: SampleScores) -> Table:
         rows.append(
             (f"{kind.name}: new images", kind.loss, *[None] * len(eye.columns), *distance(kind.scores.fd), None)
         )
+        if kind.flat is not None:
+            fd = distance(kind.flat[1].fd)
+            rows.append((f"{kind.name}: new images, flat start", kind.loss, *[None] * len(eye.columns), *fd, None))
     rows.append((f"real images ({floor.n:,})", None, *[None] * len(eye.columns), *distance(floor.fd), None))
     columns = ("", "validation loss", *eye.columns, *distances(floor), "class kept")
     return Table(
@@ -166,4 +171,9 @@ def _findings(kinds: list[Kind]) -> Iterator[str]:
         "New images: FD "
         + ", ".join(f"{kind.scores.fd.value:.3g} out of {kind.name}" for kind in kinds if kind.scores.fd is not None)
         + "."
+    )
+    yield from (
+        f"Out of {kind.name}, a start of cells has FD {kind.scores.fd.value:.3g}, a flat one {kind.flat[1].fd.value:.3g}."
+        for kind in kinds
+        if kind.flat is not None
     )

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.checkpoint import Writer
-from latentdiff.cold import ColdModel, Intensities
+from latentdiff.cold import ColdModel
 from latentdiff.config.training import TrainCold
 from latentdiff.data import Dataset, to_float
 from latentdiff.degrade import make_degradation
 from latentdiff.denoise import timestep
+from latentdiff.intensities import Intensities
 from latentdiff.picture import image_grid, save_image
 from latentdiff.ranks import ALONE, Ranks
 from latentdiff.train.images import CHUNK, Images
@@ -23,6 +24,7 @@ from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
 
 SHOWN = 16  # images a row in the picture
+CELLS = 7  # a side, of the intensities that new images start from; what a blur leaves of an image is coarser
 
 
 class ColdTask:
@@ -40,7 +42,7 @@ class ColdTask:
         self._train, self.val, self.size, self.data = data.train, data.val, len(data.train), data.name
         self.config = options.degradation_config()
         self.degradation = make_degradation(self.config, data.shape).to(device)
-        self._intensities: Intensities | None = None
+        self._intensities: tuple[Intensities, Intensities] | None = None
 
     def announce(self, indices: Tensor) -> None:
         self.images.announce(indices)
@@ -73,8 +75,11 @@ class ColdTask:
     def model(self, network: nn.Module) -> ColdModel:
         """What the checkpoint will be used as."""
         if self._intensities is None:
-            self._intensities = Intensities.of(to_float(self._train.images))
-        return ColdModel(network, self.config, self._intensities, self.device, self.data)
+            images = to_float(self._train.images)
+            side = min(CELLS, *images.shape[2:])
+            self._intensities = Intensities.of(images), Intensities.of(images, side)
+        whole, cells = self._intensities
+        return ColdModel(network, self.config, whole, self.device, self.data, cells)
 
     @torch.no_grad()
     def picture(self, network: nn.Module, path: Path) -> None:
