@@ -31,7 +31,7 @@ SHOWN = 10
 class Numbers:
     """``sigma``: the noise that is learned, pixels in [-1, 1]; ``sigmas``: those that are tried."""
 
-    pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=800, patch=2, width=32))
+    pixels: PixelNumbers = field(default_factory=lambda: PixelNumbers(steps=400, patch=2, width=32))
     sigma: float = 0.5
     sigmas: tuple[float, ...] = (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)
     tested: int = 200
