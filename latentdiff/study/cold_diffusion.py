@@ -30,11 +30,11 @@ SHOWN = 10
 class Numbers:
     """Both networks are ConvNeXt UNets of ``width`` channels on patches; ``long`` is the variance of level 1 of the longer blur."""
 
-    epochs: tuple[int, ...] = (1, 3, 6)
+    epochs: tuple[int, ...] = (1, 3, 8)
     batch: int = 64
     lr: float = 2e-3
     width: int = 32
-    patch: int = 2
+    patch: int = 4
     T: int = 100
     variance: float = 0.3
     long: float = 1.0

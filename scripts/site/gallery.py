@@ -22,6 +22,11 @@ FIGURES = {  # that say more than the first of their study
     "ddpm-ddim": "trajectory.png",
     "noise-schedule-study": "grids.png",
     "class-guidance": "scales.png",
+    "denoising": "level-500.png",
+    "sdedit": "digits.png",
+    "restoration": "Gaussian-blur--1-5-pixels.png",
+    "inpainting": "a-box-in-the-middle.png",
+    "cold-diffusion": "new-blur.png",
     "anagrams": "pairs.png",
     "hybrids": "pairs.png",
 }
