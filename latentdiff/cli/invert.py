@@ -11,6 +11,7 @@ from latentdiff.cli.prompts import names_of
 from latentdiff.config.sampling import Sampling
 
 WAY = 5  # moments of the drawing in the figure
+LIKELY = (0.7, 1.4)  # deviations of noise that a model knows
 
 
 @click.command(name="invert")
@@ -35,7 +36,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         raise click.UsageError(f"inversion is of the deterministic ddim sampler, got {given}")
 
     from latentdiff.cli import editing
-    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.cli.report import SamplingBar, note, result
     from latentdiff.edit import Watch, from_noise, invert, relative_error
 
     editing.check_out(values)
@@ -48,6 +49,10 @@ def command(*, as_json: bool, **values: Any) -> int:
     with SamplingBar("drawing again") as bar:
         watch = Watch(frames=WAY, progress=bar.update)
         made = from_noise(work.pipeline, noise, settings=work.settings, label=to or labels, watch=watch)
+    if not LIKELY[0] < (deviation := float(noise.std())) < LIKELY[1]:
+        note(
+            f"warning: the noise has a deviation of {deviation:.3g}, not about 1: the network's estimates near level 0 are off by more than the noise there, and another class will change little"
+        )
     best = work.pipeline.reconstruct(work.images)
     scores = editing.scores_of(made.images, work.images, work.pipeline.classes)
     error = float(relative_error(made.images, best).mean())
@@ -69,6 +74,11 @@ def command(*, as_json: bool, **values: Any) -> int:
         **scores.as_dict(),
         "wrote": written,
     }
-    text = f"{', '.join(written)}: {editing.as_text(scores)}; {error:.1%} from what the codec alone gives back"
+    far = (
+        "from what the codec alone gives back"
+        if work.pipeline.codec.image_shape != work.pipeline.codec.latent_shape
+        else "from the input"
+    )
+    text = f"{', '.join(written)}: {editing.as_text(scores)}; {error:.1%} {far}"
     result(answer, as_json=as_json, text=text)
     return 0
