@@ -20,6 +20,7 @@ from latentdiff.study.make import Study
 from latentdiff.study.pairs import Eye, Pairs
 from latentdiff.study.pick import indices_by_class
 from latentdiff.study.reading import Reader
+from latentdiff.study.recipes import fitting
 from latentdiff.study.report import Report
 from latentdiff.study.training import Trained, cold_of, epochs_in_steps, pipeline_of, train_cold, train_denoiser
 
@@ -95,7 +96,7 @@ class Look:
         numbers, lab = self.numbers, self.lab
         values = {
             "width": numbers.width,
-            "patch": numbers.patch,
+            "patch": fitting(numbers.patch, lab.data),
             "batch": numbers.batch,
             "lr": numbers.lr,
             "decay": "constant",

@@ -89,11 +89,16 @@ def mlp(
 def pixels(lab: Lab, name: str, numbers: PixelNumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
     """Train a denoiser on pixels; ``changed`` are options that differ. Patches that do not fit the images are halved."""
     data = data or lab.data
-    patch = numbers.patch
-    while any(side % patch or side // patch < 4 for side in (data.height, data.width)) and patch > 1:
-        patch //= 2
+    patch = fitting(numbers.patch, data)
     own = {"pixel": True, "prediction": "x0", "patch": patch, "T": numbers.T}
     return _denoiser(lab, name, numbers, data, own | changed, vae=None)
+
+
+def fitting(patch: int, data: Dataset) -> int:
+    """A patch that divides the images into 4 x 4 or more, halved until it does."""
+    while any(side % patch or side // patch < 4 for side in (data.height, data.width)) and patch > 1:
+        patch //= 2
+    return patch
 
 
 def texts(lab: Lab, name: str, numbers: TextNumbers, *, data: Dataset) -> Trained:
