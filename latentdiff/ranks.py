@@ -83,7 +83,10 @@ ALONE = Ranks()
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """The processes that torchrun started this one among (gloo on CPUs, NCCL on GPUs); alone without torchrun."""
+    """The processes that torchrun started this one among (gloo on CPUs, NCCL on GPUs); alone without torchrun.
+
+    Within another such context they stay joined until that one ends: processes can meet only once.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield ALONE
@@ -91,6 +94,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
+    if distributed.is_initialized():
+        yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
+        return
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)

@@ -264,6 +264,18 @@ def test_two_processes_measure_what_one_measures(folder: Path) -> None:
     assert code != 0 and "--images are measured by one" in err
 
 
+@pytest.mark.slow
+def test_two_processes_train_both_models_of_one_command(folder: Path) -> None:
+    (folder / "both.yaml").write_text(
+        "train-vae: {latent: 4, width: 8, depth: 0, batch: 16, steps: 4}\ntrain-denoiser: {width: 16, depth: 1, batch: 16, steps: 6}"
+    )
+    code, out, err = finished(torchrun("train --config both.yaml --data tiny.npz --name both --json", folder))
+    assert code == 0, err
+    assert [answer["steps"] for answer in json.loads(out).values()] == [4, 6]  # one process speaks
+    code, _, err = finished(torchrun("train --config both.yaml --data tiny.npz", folder))
+    assert code != 0 and "give --name" in err
+
+
 def test_processes_share_whole_chunks() -> None:
     from latentdiff.evaluate.sampling import shares
 

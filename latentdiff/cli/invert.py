@@ -37,6 +37,7 @@ def command(*, as_json: bool, **values: Any) -> int:
 
     from latentdiff.cli import editing
     from latentdiff.cli.report import SamplingBar, note, result
+    from latentdiff.codec import IdentityCodec
     from latentdiff.edit import Watch, from_noise, invert, relative_error
 
     editing.check_out(values)
@@ -74,11 +75,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         **scores.as_dict(),
         "wrote": written,
     }
-    far = (
-        "from what the codec alone gives back"
-        if work.pipeline.codec.image_shape != work.pipeline.codec.latent_shape
-        else "from the input"
-    )
+    far = "from the input" if isinstance(work.pipeline.codec, IdentityCodec) else "from what the codec alone gives back"
     text = f"{', '.join(written)}: {editing.as_text(scores)}; {error:.1%} {far}"
     result(answer, as_json=as_json, text=text)
     return 0

@@ -41,9 +41,8 @@ class Target(click.Path):
             self.fail(f"{str(folder)!r}: {error.strerror or error}.", param, ctx)
         if not os.access(folder, os.W_OK):
             self.fail(f"{str(folder)!r}: expected a folder that can be written to.", param, ctx)
-        if (
-            ctx is not None and missing and os.environ.get("RANK", "0") == "0"
-        ):  # of several processes the first one writes
+        writes = os.environ.get("RANK", "0") == "0"  # of several processes the first one
+        if ctx is not None and missing and writes:
             ctx.call_on_close(lambda: _remove_empty(missing))
         return path
 

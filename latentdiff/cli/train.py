@@ -50,6 +50,8 @@ def command(ctx: click.Context, /, as_json: bool, name: str | None, config: Path
     them here too. Stopped by a signal, the same command with its --name goes on where it was.
     """
     from latentdiff.cli.report import note
+    from latentdiff.device import resolve_device
+    from latentdiff.ranks import joined
 
     if name is None:
         if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -64,13 +66,14 @@ def command(ctx: click.Context, /, as_json: bool, name: str | None, config: Path
         words = shared + _flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in given})
         parts[kind] = _prepared(kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share)
     _check(*(part.params for part in parts.values()))
+    ranks = ctx.with_resource(joined(resolve_device(values["device"])))  # several processes meet once, for both
     answers, code = {}, 0
     for kind, part in parts.items():
         code, answers[kind] = _called(part, as_json=as_json)
         if code:
             note(f"the same command with --name {name} goes on from here")
             break
-    if as_json:
+    if as_json and ranks.first:
         click.echo(json.dumps(answers, indent=2))
     return code
 
