@@ -14,6 +14,9 @@ from latentdiff.sample import State
 Progress = Callable[[int, int], None]
 """Called with (network evaluations done, evaluations in all)."""
 
+Moments = int | tuple[int, ...]
+"""Which moments of a loop to keep: about so many, evenly spread (0: none), or those at the visited levels nearest to the given ones."""
+
 
 class Frame(NamedTuple):
     """A moment of the reverse process: x_t and the estimate of x_0 there, both decoded to images [n, C, H, W]."""
@@ -54,17 +57,16 @@ def watched(
     levels: Sequence[int],
     *,
     decode: Callable[[Tensor], Tensor],
-    frames: int = 0,
+    frames: Moments = 0,
     progress: Progress | None = None,
     show: Callable[[Frame], None] | None = None,
 ) -> tuple[Tensor, list[Frame]]:
-    """Run a loop that starts from ``x`` at levels[0] to its end: x there, and about ``frames`` moments evenly spread (0: none).
+    """Run a loop that starts from ``x`` at levels[0] to its end: x there, and the moments that ``frames`` asks for.
 
     The last frame is the result. Frames before it show x_t before a move and the estimate that the move was made with; each goes to
     ``show`` as soon as it is there.
     """
-    moves = len(levels) - 1
-    shown = {round(i * (moves - 1) / max(1, frames - 2)) for i in range(frames - 1)}
+    moves, shown = len(levels) - 1, _shown(levels, frames)
     kept: list[Frame] = []
 
     def keep(frame: Frame) -> None:
@@ -82,3 +84,11 @@ def watched(
         image = decode(x)
         keep(Frame(levels[-1], image, image))
     return x, kept
+
+
+def _shown(levels: Sequence[int], frames: Moments) -> set[int]:
+    """The moves before which a frame is kept."""
+    moves = len(levels) - 1
+    if isinstance(frames, int):
+        return {round(i * (moves - 1) / max(1, frames - 2)) for i in range(frames - 1)}
+    return {min(range(moves), key=lambda i: abs(levels[i] - level)) for level in frames} if moves else set()

@@ -18,9 +18,7 @@ from latentdiff.edit import (
     backprojection,
     blurred,
     codec_error,
-    from_noise,
     hybrid,
-    invert,
     iterated,
     latent_mask,
     level_at,
@@ -28,7 +26,6 @@ from latentdiff.edit import (
     measured,
     noisy,
     one_step,
-    relative_error,
     restore,
     sdedit,
 )
@@ -241,27 +238,6 @@ def test_the_backprojection_shows_a_measurement_as_an_image() -> None:
     assert shown[0, 0, :4, :4].unique().numel() == 1
     blur = op.gaussian_blur(SHAPE, sigma=1.0)
     assert torch.equal(backprojection(blur, IMAGES), IMAGES)
-
-
-def test_inversion_and_back(pixels: Pipeline, vector: Pipeline) -> None:
-    for pipeline in (pixels, vector):
-        few, many = Sampling(steps=5), Sampling(steps=20)
-        best = pipeline.reconstruct(IMAGES)
-        errors = [
-            float(
-                relative_error(
-                    from_noise(pipeline, invert(pipeline, IMAGES, settings=s), settings=s).images, best
-                ).mean()
-            )
-            for s in (few, many)
-        ]
-        assert errors[1] < errors[0]
-
-
-def test_an_inversion_drawn_as_another_class_is_an_edit(vector: Pipeline) -> None:
-    noise = invert(vector, IMAGES, settings=FEW, label=0)
-    same, other = (from_noise(vector, noise, settings=FEW, label=label).images for label in (0, 2))
-    assert float((same - other).abs().max()) > 0.01
 
 
 def test_three_ways_to_denoise(pixels: Pipeline) -> None:

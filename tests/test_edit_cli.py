@@ -103,6 +103,7 @@ def test_denoise(work: Path, answer: Callable) -> None:
     found = answer(f"denoise {MODEL} -n 2 --level 5,15 --blur-sigma 0.8 --blur-kernel 3 --blur-times 2")
     assert [entry["level"] for entry in found["levels"]] == [5, 15]
     assert set(found["levels"][0]) == {"level", "noisy", "blur", "one_step", "step_by_step"}
+    assert set(found["levels"][0]["noisy"]["psnr"]) == {"value"}, "no fields of intervals that were not made"
     assert found["levels"][0]["noisy"]["psnr"]["value"] > found["levels"][1]["noisy"]["psnr"]["value"]
 
 
@@ -178,7 +179,9 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("restore --operator motion --motion-angle nan", ("nan",), 2),
         ("restore --noise nan", ("nan",), 2),
         ("denoise --blur-sigma nan", ("nan",), 2),
-        ("invert --seed 3", ("--seed",), 2),
+        ("invert --start-level -1", ("--start-level", "-1"), 2),
+        ("invert --start-level 20", ("0..19", "20"), 1),
+        ("denoise --show 4,x", ("--show", "4,x"), 2),
         ("anagram --label 0 --label 1 --view identity --view flip --patch 4", ("--patch", "patches"), 2),
         ("restore --operator melt", ("--operator", "'melt'"), 2),
         ("restore --operator downsample --factor 3", ("factor", "divisor"), 2),

@@ -233,6 +233,20 @@ def test_images_of_ones_own_come_back_as_they_are(pipe: ld.Pipeline) -> None:
         prompt_to_prompt(pipe, RIGHT, [Edit(LEFT)], images=images, settings=Sampling(sampler="ddpm", guidance=2))
 
 
+def test_images_are_followed_from_the_level_that_suits_the_network(
+    pipe: ld.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = pipe.sample(3, label=RIGHT, steps=4, seed=9)
+    plain = prompt_to_prompt(pipe, RIGHT, [Edit(LEFT)], images=images, settings=SETTINGS)
+    monkeypatch.setattr(p2p, "first_level", lambda *of, **how: 3)
+    first, other = (
+        prompt_to_prompt(pipe, RIGHT, [Edit(LEFT)], images=images, settings=SETTINGS, seed=seed) for seed in (0, 1)
+    )
+    torch.testing.assert_close(first.source, images, rtol=0, atol=1e-6)
+    assert float((first.edits[0] - plain.edits[0]).abs().max()) > 1e-3
+    assert float((first.edits[0] - other.edits[0]).abs().max()) > 1e-4, "the images were noised by another seed"
+
+
 def test_editing_twice_gives_the_same_bits(pipe: ld.Pipeline) -> None:
     edits = [Edit(RIGHT, factors={"right": 2.0}, blend=("left",)), Edit("a large disc on the left")]
     first, again = (prompt_to_prompt(pipe, LEFT, edits, 2, settings=SETTINGS) for _ in range(2))

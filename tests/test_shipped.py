@@ -135,7 +135,7 @@ def test_models_are_listed(packed: Path) -> None:
 def test_sampling_without_a_training_takes_a_model_of_the_package_and_says_so() -> None:
     code, out, err = called("sample -n 4 --steps 2 --json")
     assert code == 0
-    assert "no denoiser in runs/: using shapes of the package (rings and bars)" in err
+    assert "no denoiser in runs/: using shapes of the package (see `latentdiff models`)" in err
     assert json.loads(out)["labels"] == ["ring", "bar"] * 2
     assert Path("samples.png").is_file()
     code, _, err = called("sample --prompt 'a ring'")  # a model of classes is none for texts

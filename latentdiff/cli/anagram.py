@@ -11,6 +11,7 @@ from latentdiff.cli.options import build, only_with
 from latentdiff.cli.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
 
+HINT = "not every pair of classes has a shape in common: try another --view, other seeds, or --refine 2 (docs/editing.md has shares)"
 VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
 
 
@@ -95,5 +96,5 @@ def command(
         "settings": pipeline.resolved(settings).model_dump(),
         "wrote": written,
     }
-    result(answer, as_json=as_json, text=f"{values['n']} anagrams: {', '.join(written)}{as_text(read)}")
+    result(answer, as_json=as_json, text=f"{values['n']} anagrams: {', '.join(written)}{as_text(read, HINT)}")
     return 0

@@ -40,13 +40,18 @@ from latentdiff.cli.targets import Finite
     show_default=True,
     help="Moments of the step-by-step denoising from the highest level in the figure.",
 )
+@click.option(
+    "--show",
+    default=None,
+    help="Instead of --frames: the levels on the way to show, as 690,540,390,240,90; the nearest that are visited (default: none).",
+)
 @output_options("denoised.png")
 def command(*, as_json: bool, **values: Any) -> int:
     """Add noise to images and take it away again.
 
     By a blur, in one step, and step by step. One step gives the mean of all images that the noisy one could have been, which is blurred; step by step gives one of them.
     """
-    levels = _levels(values["level"])
+    levels, shown = _levels("level", values["level"]), _levels("show", values["show"])
     if values["blur_kernel"] is not None and values["blur_kernel"] % 2 == 0:
         raise click.UsageError(f"--blur-kernel: expected an odd number of pixels, got {values['blur_kernel']}")
 
@@ -62,6 +67,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     lines = []
     blur = {"sigma": values["blur_sigma"], "size": values["blur_kernel"], "times": values["blur_times"]}
     asked = levels or [round(T * share) for share in (0.25, 0.5, 0.75)]
+    moments = values["frames"] if shown is None else tuple(shown)
     for t in asked:
         x = noisy(work.pipeline, work.images, t, seed=values["seed"])
         with SamplingBar(f"t = {t}") as bar:
@@ -72,7 +78,7 @@ def command(*, as_json: bool, **values: Any) -> int:
                 settings=work.settings,
                 label=labels,
                 seed=values["seed"],
-                watch=Watch(frames=values["frames"] if t == max(asked) else 0, progress=bar.update),
+                watch=Watch(frames=moments if t == max(asked) else 0, progress=bar.update),
             )
         ways = {
             "noisy": work.pipeline.decode(x),
@@ -82,7 +88,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         }
         rows += [(f"t = {t}: {name}", images) for name, images in ways.items()]
         scores = {name: editing.scores_of(images, work.images, work.pipeline.classes) for name, images in ways.items()}
-        found.append({"level": t, **{name.replace(" ", "_"): each.as_dict() for name, each in scores.items()}})
+        found.append({"level": t, **{name.replace(" ", "_"): editing.as_json(each) for name, each in scores.items()}})
         lines += [f"  t = {t}, {name}: {editing.as_text(each)}" for name, each in scores.items()]
         if t == max(asked):
             rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in slow.frames[:-1]]
@@ -102,10 +108,10 @@ def command(*, as_json: bool, **values: Any) -> int:
     return 0
 
 
-def _levels(text: str | None) -> list[int] | None:
+def _levels(option: str, text: str | None) -> list[int] | None:
     if text is None:
         return None
     parts = [part.strip() for part in str(text).split(",")]
     if not all(re.fullmatch("[0-9]{1,6}", part) and int(part) > 0 for part in parts):
-        raise click.UsageError(f"--level: expected levels of 1 or more, separated by commas, got {text!r}")
+        raise click.UsageError(f"--{option}: expected levels of 1 or more, separated by commas, got {text!r}")
     return [int(part) for part in parts]

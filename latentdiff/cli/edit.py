@@ -58,7 +58,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "level": lambda value: int(value),
         "start index": lambda value: level_at(work.pipeline, work.settings, int(value)),
     }
-    rows, scores = [("input", work.images)], []
+    rows, way, scores, lines = [("input", work.images)], [], [], []
     for name, value in starts:
         t = find[name](value)
         with SamplingBar(f"{name} {value:g}") as bar:
@@ -72,11 +72,12 @@ def command(*, as_json: bool, **values: Any) -> int:
                 exact=values["exact_steps"],
                 watch=Watch(frames=WAY if (name, value) == starts[-1] else 0, progress=bar.update),
             )
-        rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
+        way += [(f"{name} {value:g}: t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
         rows.append((f"{name} {value:g}", made.images))
         found = editing.scores_of(made.images, work.images, work.pipeline.classes)
-        scores.append({name.replace(" ", "_"): value, "level": t, **found.as_dict()})
-    written = editing.save_rows(rows, values, rows[-1][1])
+        scores.append({name.replace(" ", "_"): value, "level": t, **editing.as_json(found)})
+        lines.append(f"  {name} {value:g} (t = {t}), against the input: {editing.as_text(found)}")
+    written = editing.save_rows([*rows, *way], values, rows[-1][1])
     answer = {
         "run": str(work.checkpoint.folder),
         "input": work.source,
@@ -87,7 +88,8 @@ def command(*, as_json: bool, **values: Any) -> int:
         "edits": scores,
         "wrote": written,
     }
-    result(answer, as_json=as_json, text=f"{len(work.images)} images from {work.source}: {', '.join(written)}")
+    text = "\n".join([f"{len(work.images)} images from {work.source}: {', '.join(written)}", *lines])
+    result(answer, as_json=as_json, text=text)
     return 0
 
 

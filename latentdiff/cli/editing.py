@@ -222,6 +222,16 @@ def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScor
     return score_pairs(to_uint8(wanted), to_uint8(found), perceptual=eye, resampling=Resampling(count=0))
 
 
+def as_json(scores: PairScores) -> dict[str, Any]:
+    """The scores for --json: without the intervals, which so few images have not."""
+    parts = scores.as_dict().items()
+    return {name: _known(part) if isinstance(part, dict) else part for name, part in parts}
+
+
+def _known(score: dict[str, Any]) -> dict[str, Any]:
+    return {key: found for key, found in score.items() if key == "value" or found is not None}
+
+
 def as_text(scores: PairScores) -> str:
     """The scores in one line."""
     from latentdiff.features.names import perceptual_name

@@ -11,6 +11,8 @@ from latentdiff.cli.options import build
 from latentdiff.cli.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
 
+HINT = "small images have little room for two bands: try another --sigma, --weights, or --refine 2 (docs/editing.md has shares)"
+
 
 @click.command(name="hybrid")
 @click.option(
@@ -78,7 +80,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
         ]
         read = read_back(pipeline, low, asked)
     rows += [
-        (f"{band.name}: {name_of(pipeline, label)}", band(made.images).clamp(-1, 1))
+        (f"{band.name}, drawn as {name_of(pipeline, label)}", band(made.images).clamp(-1, 1))
         for label, band in zip(asked, bands, strict=True)
     ]
     written = editing.save_rows(rows, values, made.images)
@@ -95,7 +97,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
         "settings": pipeline.resolved(settings).model_dump(),
         "wrote": written,
     }
-    result(answer, as_json=as_json, text=f"{values['n']} hybrids: {', '.join(written)}{as_text(read)}")
+    result(answer, as_json=as_json, text=f"{values['n']} hybrids: {', '.join(written)}{as_text(read, HINT)}")
     return 0
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from latentdiff.pipeline import Pipeline
 
 WAY = 5  # moments of the drawing in the figure
+FEW = 0.5  # share of the images that are read as all that they should be
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -70,12 +71,13 @@ def read_back(pipeline: Pipeline, seen: Sequence[Tensor], labels: Sequence[int |
     return {"network": network.name, "each": shares, "all": float(torch.stack(hits).all(0).double().mean())}
 
 
-def as_text(read: dict[str, Any] | None) -> str:
-    """The line of a result."""
+def as_text(read: dict[str, Any] | None, hint: str) -> str:
+    """The line of a result; with a ``hint`` at what may help where few are read as all of them."""
     if read is None:
         return ""
     each = ", ".join(f"{share:.0%}" for share in read["each"])
-    return f"\n  read by the network {read['network']} as asked: {each}; as all at once: {read['all']:.0%}"
+    text = f"\n  read by the network {read['network']} as asked: {each}; as all at once: {read['all']:.0%}"
+    return text if read["all"] >= FEW else f"{text}\n  {hint}"
 
 
 def weights_of(text: str | None, n: int) -> list[float] | None:

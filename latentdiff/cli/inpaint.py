@@ -10,7 +10,7 @@ from latentdiff.cli.editing import check_moves, image_options, model_options, ou
 from latentdiff.cli.operators import mask_of, mask_options
 from latentdiff.cli.options import build, options_of
 from latentdiff.cli.prompts import names_of
-from latentdiff.config.restoration import Restoration
+from latentdiff.config.restoration import Inpainting
 
 WAY = 5  # moments of the first draw in the figure
 
@@ -19,7 +19,7 @@ WAY = 5  # moments of the first draw in the figure
 @model_options
 @image_options
 @mask_options
-@options_of(Restoration)
+@options_of(Inpainting)
 @sampling_options
 @click.option(
     "--draws",
@@ -35,7 +35,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     The known pixels are kept exactly. --mask says what is missing; several --draws show what else could stand there. Models
     of pixels and of spatial latents take every solver, models of vector latents diffpir, dps and psld.
     """
-    how = build(Restoration, values)
+    how = build(Inpainting, values)
     check_moves(how, values)
 
     from latentdiff.cli import editing
@@ -49,6 +49,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     mask = mask_of(values, work.pipeline.codec.image_shape)
     operator = masked(tuple(work.pipeline.codec.image_shape), mask)  # type: ignore[arg-type]
     y = operator(work.images)
+    before = editing.scores_of(y, work.images, work.pipeline.classes)
     rows, scores = [("original", work.images), ("known", y)], []
     for draw in range(values["draws"]):
         with SamplingBar(f"{how.solver} {draw + 1} of {values['draws']}") as bar:
@@ -76,9 +77,12 @@ def command(*, as_json: bool, **values: Any) -> int:
         "labels": names_of(work.pipeline, labels),
         "restoration": how.model_dump(),
         "settings": work.pipeline.resolved(work.settings).model_dump(),
-        "draws": [score.as_dict() for score in scores],
+        "masked": editing.as_json(before),
+        "draws": [editing.as_json(score) for score in scores],
         "wrote": written,
     }
-    text = "\n".join([f"{how.solver}: {', '.join(written)}", *(f"  {editing.as_text(score)}" for score in scores)])
+    lines = [f"  as masked: {editing.as_text(before)}"]
+    lines += [f"  filled in, {k + 1}: {editing.as_text(score)}" for k, score in enumerate(scores)]
+    text = "\n".join([f"{how.solver}: {', '.join(written)}", *lines])
     result(answer, as_json=as_json, text=text)
     return 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.editing import image_options, output_options, run_options, sampling_options
+from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
 from latentdiff.cli.prompts import names_of
 from latentdiff.config.sampling import Sampling
 
@@ -15,13 +15,19 @@ LIKELY = (0.7, 1.4)  # deviations of noise that a model knows
 
 
 @click.command(name="invert")
-@run_options
+@model_options
 @image_options
 @sampling_options
 @click.option(
     "--to",
     default=None,
     help="Draw images of this class or text from the noise that was found: an edit (default: those of --label or --prompt, a reconstruction).",
+)
+@click.option(
+    "--start-level",
+    type=click.IntRange(0, 100_000),
+    default=None,
+    help="Noise level that images are brought to before they are followed; 0: as they are (default: the lowest at which the network sees no more noise than there is).",
 )
 @output_options("inverted.png")
 def command(*, as_json: bool, **values: Any) -> int:
@@ -38,21 +44,33 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.cli import editing
     from latentdiff.cli.report import SamplingBar, note, result
     from latentdiff.codec import IdentityCodec
-    from latentdiff.edit import Watch, from_noise, invert, relative_error
+    from latentdiff.edit import Watch, first_level, from_noise, invert, relative_error
 
     editing.check_out(values)
     work = editing.bench(values)
     plain = Sampling(steps=work.settings.steps, spacing=work.settings.spacing)  # guided inversions drift
     to = work.pipeline.asking.each(values["to"], len(work.images))
     labels = editing.labels_of(values | {"guided": to is None}, work)
+    asked: dict[str, Any] = {"label": labels, "seed": values["seed"]}
+    if (first := values["start_level"]) is None:
+        first = first_level(work.pipeline, work.images, settings=plain, **asked)
     with SamplingBar("inversion") as bar:
-        noise = invert(work.pipeline, work.images, settings=plain, label=labels, watch=Watch(progress=bar.update))
+        watch = Watch(progress=bar.update)
+        noise = invert(work.pipeline, work.images, start=first, settings=plain, **asked, watch=watch)
     with SamplingBar("drawing again") as bar:
         watch = Watch(frames=WAY, progress=bar.update)
-        made = from_noise(work.pipeline, noise, settings=work.settings, label=to or labels, watch=watch)
+        made = from_noise(
+            work.pipeline,
+            noise,
+            start=first,
+            settings=work.settings,
+            label=to or labels,
+            seed=values["seed"],
+            watch=watch,
+        )
     if not LIKELY[0] < (deviation := float(noise.std())) < LIKELY[1]:
         note(
-            f"warning: the noise has a deviation of {deviation:.3g}, not about 1: the network's estimates near level 0 are off by more than the noise there, and another class will change little"
+            f"warning: the noise has a deviation of {deviation:.3g}, not about 1: another class will change little (see --start-level)"
         )
     best = work.pipeline.reconstruct(work.images)
     scores = editing.scores_of(made.images, work.images, work.pipeline.classes)
@@ -66,16 +84,18 @@ def command(*, as_json: bool, **values: Any) -> int:
         "run": str(work.checkpoint.folder),
         "input": work.source,
         "n": len(work.images),
+        "seed": values["seed"],
+        "start_level": first,
         "labels": names_of(work.pipeline, labels),
         "to": values["to"],
         "settings": work.pipeline.resolved(work.settings).model_dump(),
         "noise_mean": float(noise.mean()),
         "noise_std": float(noise.std()),
         "round_trip_error": error,
-        **scores.as_dict(),
+        **editing.as_json(scores),
         "wrote": written,
     }
     far = "from the input" if isinstance(work.pipeline.codec, IdentityCodec) else "from what the codec alone gives back"
-    text = f"{', '.join(written)}: {editing.as_text(scores)}; {error:.1%} {far}"
+    text = f"{', '.join(written)}: {editing.as_text(scores)}; {error:.1%} {far}; inverted from level {first}"
     result(answer, as_json=as_json, text=text)
     return 0

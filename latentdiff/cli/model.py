@@ -37,7 +37,7 @@ def find_denoiser(run: str | None, runs: str, *, texts: bool = False, pixels: bo
     model = shipped_for("text" if texts else "classes", pixels=pixels)
     if model is None:
         raise InputError(f"no trained model in {runs}/; {HOW_TO}")
-    note(f"no denoiser in {runs}/: using {model.name} of the package ({model.about['title']}); {HOW_TO}")
+    note(f"no denoiser in {runs}/: using {model.name} of the package (see `latentdiff models`)")
     return open_checkpoint(model.folder)
 
 

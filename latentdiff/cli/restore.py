@@ -29,7 +29,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     """Restore degraded images: deblur, fill in, enlarge, denoise.
 
     Images are degraded by --operator and --noise, restored by --solver, and compared with the originals. dps wants many
-    steps (--steps 250 or more), diffpir few.
+    steps (--steps 100 or more), diffpir few.
     """
     how = build(Restoration, values)
     check_moves(how, values)
@@ -82,7 +82,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     text = f"{how.solver}: {', '.join(written)}"
     if not values["degraded"]:
         before, after = (editing.scores_of(x, work.images, work.pipeline.classes) for x in (seen, made.images))
-        answer |= {"degraded": before.as_dict(), "restored": after.as_dict()}
+        answer |= {"degraded": editing.as_json(before), "restored": editing.as_json(after)}
         text += f"\n  degraded: {editing.as_text(before)}\n  restored: {editing.as_text(after)}"
     result({**answer, "wrote": written}, as_json=as_json, text=text)
     return 0

@@ -63,3 +63,12 @@ class Restoration(Config):
             if value != default and self.solver not in solvers:
                 raise ValueError(f"{name} is an option of {' and '.join(solvers)}, got {value} with {self.solver}")
         return self
+
+
+class Inpainting(Restoration):
+    """Restoration of what a mask hides, where DPS is ahead of DiffPIR (docs/editing.md)."""
+
+    solver: Solver = Field(
+        "dps",
+        description="sdedit (noise the input and denoise), replacement, repaint, ald (ScoreALD), dps, psld (for latents) or diffpir (fast)",
+    )

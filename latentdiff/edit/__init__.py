@@ -3,7 +3,7 @@
 from latentdiff.edit.denoise import blurred, iterated, noisy, one_step
 from latentdiff.edit.drawing import Drawn, Watch
 from latentdiff.edit.illusion import anagram, codec_error, hybrid
-from latentdiff.edit.inversion import from_noise, invert, relative_error
+from latentdiff.edit.inversion import first_level, from_noise, invert, relative_error
 from latentdiff.edit.p2p import Edit, Edited, prompt_to_prompt
 from latentdiff.edit.restore import backprojection, latent_mask, measured, restore
 from latentdiff.edit.sdedit import level_at, level_of, sdedit
@@ -17,6 +17,7 @@ __all__ = [
     "backprojection",
     "blurred",
     "codec_error",
+    "first_level",
     "from_noise",
     "hybrid",
     "invert",

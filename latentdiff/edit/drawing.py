@@ -15,7 +15,7 @@ from latentdiff.batching import batch_that_fits, in_parts
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser
 from latentdiff.errors import InputError
-from latentdiff.frames import Frame, Progress, joined, watched
+from latentdiff.frames import Frame, Moments, Progress, joined, watched
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import sample
@@ -32,9 +32,9 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Watch:
-    """How many ``frames`` to keep, who is told of the progress, and who is shown each frame (of the images in a slice) while the loop runs."""
+    """Which ``frames`` to keep, who is told of the progress, and who is shown each frame (of the images in a slice) while the loop runs."""
 
-    frames: int = 0
+    frames: Moments = 0
     progress: Progress | None = None
     show: Callable[[slice, Frame], None] | None = None
 

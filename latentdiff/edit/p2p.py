@@ -15,13 +15,14 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser, Estimate
 from latentdiff.edit.attention import Attending, Change, blend_mask
 from latentdiff.edit.drawing import encoded, key_of
+from latentdiff.edit.inversion import drawing_levels, first_level
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
 from latentdiff.frames import Progress, watched
 from latentdiff.nn import Attend
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
-from latentdiff.sample import sample, start
+from latentdiff.sample import noised, sample, start
 from latentdiff.solve import inversion
 from latentdiff.tokenizer import Listener
 
@@ -81,12 +82,13 @@ def prompt_to_prompt(
     n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
     script = _Script.of(pipeline, source, edits)
     group = 1 + len(edits)
+    first = 0 if images is None else first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
     most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (OPEN * group))
 
     def part(rows: slice, progress: Progress | None) -> Edited:
         mine = None if images is None else images[rows]
         key = key_of(pipeline, seed + rows.start, len(range(n)[rows]))
-        return _drawn(pipeline, script, key, mine, chosen, progress)
+        return _drawn(pipeline, script, key, mine, chosen, first, progress)
 
     made = in_parts(n, most, part, device=pipeline.device, progress=progress, each=group)
     every = [torch.cat([part.edits[k] for part in made]) for k in range(len(edits))]
@@ -125,13 +127,15 @@ def _drawn(
     key: Key,
     images: Tensor | None,
     settings: Sampling,
+    first: int,
     progress: Progress | None,
 ) -> Edited:
     """One batch: the sources, then each edit of them."""
     step, levels = pipeline.plan(settings)
     n, group = len(key), 1 + len(script.edits)
-    way = None if images is None else _way(pipeline, script.source, images, settings, levels)
+    way = None if images is None else _way(pipeline, script.source, images, settings, key, first)
     x = start(key, pipeline.codec.latent_shape) if way is None else way[levels[0]]
+    levels = drawing_levels(levels, first)
     texts = [text for text in (script.source, *(edit.text for edit in script.edits)) for _ in range(n)]
     labels = pipeline.labels(texts, len(texts))
     maps: list[Tensor] = []
@@ -150,8 +154,8 @@ def _drawn(
 
     states = sample(pipeline.guided(settings, labels), x.repeat(group, 1, 1, 1), levels, move, key.repeat(group))
     x, _ = watched(states, x, levels, decode=pipeline.decode, progress=progress)
-    first, *others = pipeline.decode(x).split(n)
-    return Edited(first, tuple(others), torch.stack(maps).mean(0).cpu())
+    kept, *others = pipeline.decode(x).split(n)
+    return Edited(kept, tuple(others), torch.stack(maps).mean(0).cpu())
 
 
 def _places(listener: Listener, source: str, edit: Edit) -> _Places | None:
@@ -185,15 +189,22 @@ def _blended(x: Tensor, heard: Tensor, script: _Script, n: int) -> Tensor:
 
 
 def _way(
-    pipeline: Pipeline, source: str, images: Tensor, settings: Sampling, levels: Sequence[int]
+    pipeline: Pipeline, source: str, images: Tensor, settings: Sampling, key: Key, first: int
 ) -> dict[int, Tensor]:
-    """The latents of images at each level, by DDIM inversion under the source text without guidance."""
-    if settings.sampler != "ddim" or settings.eta:
-        raise InputError(f"edits of images need a sampler without noise: ddim with eta 0, got {settings.sampler}")
+    """The latents of images at each level, by DDIM inversion from level ``first`` under the source text without guidance."""
     x0 = encoded(pipeline, images)
-    plain = Sampling(steps=settings.steps, spacing=settings.spacing)  # guided inversions drift
-    denoise = pipeline.guided(plain, pipeline.labels(source, len(x0)))
-    found = {levels[-1]: x0}
-    for state in sample(denoise, x0, levels[::-1], inversion(pipeline.schedule), key_of(pipeline, 0, len(x0))):
+    denoise = pipeline.guided(_plain(settings), pipeline.labels(source, len(x0)))
+    levels = drawing_levels(pipeline.plan(settings)[1], first)[::-1]
+    levels = levels[1:] if first else levels
+    x = noised(x0, first, pipeline.schedule, key)
+    found = {0: x0, first: x}
+    for state in sample(denoise, x, levels, inversion(pipeline.schedule), key):
         found[state.t] = state.x
     return found
+
+
+def _plain(settings: Sampling) -> Sampling:
+    """The settings of an inversion: the same levels, and no guidance, with which it drifts. InputError for samplers that draw noise."""
+    if settings.sampler != "ddim" or settings.eta:
+        raise InputError(f"edits of images need a sampler without noise: ddim with eta 0, got {settings.sampler}")
+    return Sampling(steps=settings.steps, spacing=settings.spacing)
