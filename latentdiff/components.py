@@ -110,6 +110,8 @@ def index_of(vae: Autoencoder | None, denoiser: nn.Module | None) -> dict[str, A
 def load_model(checkpoint: Checkpoint) -> Model:
     """The model of an opened checkpoint, on the CPU; InputError says what is missing or does not fit."""
     index = checkpoint.json(INDEX)
+    if "restorer" in index:
+        raise InputError(f"{checkpoint.folder}: is a cold diffusion model; `latentdiff sample-cold` works with it")
     if "denoiser" not in index:
         raise InputError(
             f"{checkpoint.folder}: holds a VAE but no denoiser; `latentdiff train-denoiser` trains one on it"

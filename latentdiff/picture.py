@@ -141,7 +141,10 @@ def check_place(path: str | Path) -> None:
     if path.is_dir():
         raise InputError(f"{path}: cannot be written (it is a folder)")
     probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
-    write_whole(probe, lambda temporary: temporary.touch())
+    try:
+        write_whole(probe, lambda temporary: temporary.touch())
+    except InputError as error:
+        raise InputError(str(error).replace(str(probe), str(path), 1)) from None
     probe.unlink()
 
 

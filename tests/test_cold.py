@@ -224,6 +224,7 @@ def test_the_commands(tiny_folder: Path, tiny_cold_run: Path, tmp_path: Path, cl
         (f"sample-cold {run_} --restore --noise 0.1", 2),
         (f"sample-cold {run_} --noise nan", 2),
         ("train-cold --data tiny.npz --kernel 4", 2),
+        ("train-cold --data tiny.npz --degradation fade --kernel 5 --dry-run", 2),
         ("sample-cold --runs nowhere", 1),
     ):
         bad = cli(words, cwd=tiny_folder)
@@ -239,6 +240,8 @@ def test_other_commands_do_not_take_a_cold_model(
     assert "no VAE run" in cli("train-denoiser --data tiny.npz", cwd=tmp_path).err
     assert "no VAE run" in cli("reconstruct", cwd=tmp_path).err
     assert cli("inspect runs/cold", cwd=tmp_path).code == 0
+    refused = cli("sample --run runs/cold", cwd=tmp_path)
+    assert refused.code == 1 and "is a cold diffusion model; `latentdiff sample-cold`" in refused.err
 
 
 def test_memory_bounds_the_batch_and_changes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ from latentdiff.data.scenes import (
     parse,
     single_scenes,
 )
+from latentdiff.evaluate import read_images
 from latentdiff.evaluate.scenes import attributes, read
 
 
@@ -114,6 +115,9 @@ def test_scenes_are_a_function_of_the_seed(data: Dataset, monkeypatch: pytest.Mo
     again, other = load_dataset("scenes"), load_dataset("scenes", seed=1)
     assert torch.equal(again.train.images, data.train.images) and again.test.captions == data.test.captions
     assert not torch.equal(other.train.images, data.train.images)
+    for split in ("train", "val", "test"):  # the same without drawing the others
+        alone, whole = read_images("scenes", split=split), getattr(data, split)
+        assert torch.equal(alone.images, whole.images) and alone.captions == whole.captions
     # a scene does not depend on how many there are
     monkeypatch.setattr(scene_images, "COUNTS", (50, 10, 10))
     few = load_dataset("scenes")

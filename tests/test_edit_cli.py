@@ -85,6 +85,29 @@ def test_inpaint_with_a_mask_from_a_file(work: Path, answer: Callable) -> None:
     assert answer(f"inpaint {MODEL} -n 2 --mask random --missing 0.25 --draws 1")["missing"] == 0.25
 
 
+def test_a_mask_of_the_size_of_the_photo_is_fitted_like_the_photo(work: Path, cli: Callable) -> None:
+    wide = np.full((16, 32), 255, np.uint8)
+    wide[4:12, 12:20] = 0
+    Image.fromarray(wide).save(work / "wide.png")
+    Image.fromarray(np.full((16, 32), 90, np.uint8)).save(work / "photo.png")
+    found = []
+    for mask in ("--mask wide.png", "--mask box --box 4x4+2+2"):
+        folder = mask.split()[1]
+        done = cli(f"inpaint {MODEL} --input photo.png {mask} --draws 1 --files to-{folder} --json", cwd=work)
+        assert done.code == 0, done.err
+        assert ("mask: wide.png has 16x32 pixels" in done.err) == (folder == "wide.png")
+        found.append((json.loads(done.out)["missing"], picture(work / f"to-{folder}" / "000000.png").tolist()))
+    assert found[0] == found[1] and found[0][0] == 0.25
+
+
+def test_a_mask_that_hides_nothing_is_refused(work: Path, cli: Callable) -> None:
+    rgba = np.full((8, 8, 4), 255, np.uint8)
+    rgba[2:6, 2:6] = 0  # rubbed out: transparent, which is white
+    Image.fromarray(rgba).save(work / "rubbed.png")
+    done = cli(f"inpaint {MODEL} --mask rubbed.png", cwd=work)
+    assert done.code == 1 and "rubbed.png: expected dark pixels" in done.err
+
+
 @pytest.mark.parametrize("solver", ["dps", "diffpir", "ald", "sdedit"])
 def test_restore(work: Path, answer: Callable, solver: str) -> None:
     found = answer(f"restore {MODEL} -n 2 --operator blur,downsample --noise 0.05 --solver {solver}")
@@ -97,6 +120,15 @@ def test_restore_what_is_degraded_already(work: Path, answer: Callable) -> None:
     Image.fromarray(np.full((8, 8), 100, np.uint8)).save(work / "grey.png")
     found = answer(f"restore {MODEL} --operator motion --motion-length 3 --degraded --input grey.png")
     assert "restored" not in found and found["n"] == 1
+
+
+def test_restore_a_small_picture_of_ones_own(work: Path, answer: Callable) -> None:
+    small = np.random.default_rng(0).integers(60, 200, (4, 4), dtype=np.uint8)
+    Image.fromarray(small).save(work / "small.png")
+    answer(f"restore {MODEL} --operator downsample --degraded --input small.png --files large")
+    large = picture(work / "large" / "000000.png").astype(float)
+    assert large.shape == (8, 8)
+    assert np.abs(large.reshape(4, 2, 4, 2).mean((1, 3)) - small).mean() < 3, "it does not explain the picture"
 
 
 def test_denoise(work: Path, answer: Callable) -> None:
@@ -186,7 +218,12 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("restore --operator melt", ("--operator", "'melt'"), 2),
         ("restore --operator downsample --factor 3", ("factor", "divisor"), 2),
         ("restore --operator blur --solver repaint", ("repaint", "mask"), 1),
-        ("restore --operator downsample --degraded --input tiny.npz", ("--degraded",), 2),
+        ("restore --operator blur --degraded", ("--degraded", "--input"), 2),
+        ("restore --operator noise", ("--operator noise", "--noise above 0"), 2),
+        ("restore --zeta 2", ("error: --zeta is an option of dps and psld",), 2),
+        ("inpaint --jump-length 3", ("error: --jump-length is an option of repaint",), 2),
+        ("edit --label 7 --input nowhere.png", ("label must lie in 0..2",), 1),
+        ("edit --out tiny.npz/new/a.png", ("error: tiny.npz/new/a.png: cannot be written",), 1),
         ("denoise --level 0", ("--level", "1 or more"), 2),
         ("denoise --level 30", ("level must lie in 0..20", "30"), 1),
         ("denoise --blur-kernel 4", ("--blur-kernel", "odd"), 2),

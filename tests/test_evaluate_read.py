@@ -39,6 +39,12 @@ def test_splits_of_an_npz(tmp_path: Path) -> None:
         read_images(str(tmp_path / "x.npz"), split="val")
 
 
+def test_what_was_converted_of_a_file_is_said(tmp_path: Path) -> None:
+    save(tmp_path / "drawn.png", np.zeros((6, 6, 4), np.uint8))
+    found = read_images(str(tmp_path / "drawn.png"))
+    assert found.notes == ("converted alpha",) and (found.images == 255).all()
+
+
 def save(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)

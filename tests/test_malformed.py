@@ -197,7 +197,7 @@ FLAGS = [
     Case("depth of a CNN", "train-denoiser --network cnn --depth 2", ("--depth", "--network cnn", "got 2"), 2),
     Case("unknown network", "train-denoiser --network resnet", ("--network", "'resnet'", "course-unet"), 2),
     Case("unknown schedule", "plot-schedule --schedule cosin", ("--schedule: expected linear", "got 'cosin'"), 2),
-    Case("beta of a cosine", "plot-schedule --schedule cosine --beta-end 0.1", ("beta_end is not used", "cosine"), 2),
+    Case("beta of a cosine", "plot-schedule --schedule cosine --beta-end 0.1", ("--beta-end is not used", "cosine"), 2),
 ]
 CONFIGS = [
     Case("no YAML", FROM_CONFIG, ("bad.yaml: not valid YAML",), 2, config("steps: [1, 2")),
@@ -408,7 +408,7 @@ CHECKPOINTS = [
     Case(
         "no runs to sample",
         "hybrid --prompt x --prompt y",
-        ("no trained model in runs/", "`latentdiff train-vae` and then `latentdiff train-d"),
+        ("no trained model in runs/", "`latentdiff train-denoiser --pixel --text`"),
     ),
     Case("no runs to train on", "train-denoiser --data tiny.npz", ("no VAE run in runs", "train-vae", "--pixel")),
     Case("no runs to reconstruct", "reconstruct", ("no VAE run in runs/", "`latentdiff train-vae`")),

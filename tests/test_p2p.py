@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -326,6 +327,12 @@ def test_the_command_edits_images(work: Path, cli: Callable) -> None:
         f"p2p --run runs/text --prompt '{LEFT}' --edit '{RIGHT}' --input captioned.npz -n 2 --steps 3", cwd=work
     )
     assert result.code == 0, result.err
+
+
+def test_images_are_edited_by_the_model_of_the_package_where_nothing_was_trained(tmp_path: Path, cli: Callable) -> None:
+    np.savez(tmp_path / "mine.npz", x=np.full((1, 32, 32, 3), 90, np.uint8))
+    result = cli("p2p --prompt 'a red seven' --edit 'a blue seven' --input mine.npz --steps 2", cwd=tmp_path)
+    assert result.code == 0 and "using scenes of the package" in result.err, result.err
 
 
 @pytest.mark.parametrize(

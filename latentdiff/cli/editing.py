@@ -134,33 +134,48 @@ def _all(function: F, options: Sequence[Callable[[F], F]]) -> F:
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
-    """What a command works with: the model, ``images`` float32 [n, C, H, W] in [-1, 1] where it takes some, and their classes."""
+class Model:
+    """The model that a command works with, and how it is sampled."""
 
     checkpoint: Checkpoint
     pipeline: Pipeline
     settings: Sampling
+
+
+@dataclass(frozen=True, eq=False)
+class Bench(Model):
+    """What a command works with: the model, ``images`` float32 [n, C, H, W] in [-1, 1], and their classes."""
+
     images: Tensor
     source: str
     own: list[int] | None
 
 
-def bench(values: dict[str, Any]) -> Bench:
-    """The model of --run and the images of --input, brought to its size. InputError, UsageError."""
+def model_of(values: dict[str, Any]) -> Model:
+    """The model of --run; InputError where it does not know what --label or --prompt ask for."""
     from latentdiff.cli.model import find_denoiser, load_checked
+
+    settings, prompts = build(Sampling, values), prompts_of(values)
+    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=not prompts)
+    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
+    check_asked(pipeline, texts=prompts, label=values.get("label"))
+    classes_asked(pipeline, values.get("label"))
+    return Model(checkpoint, pipeline, settings)
+
+
+def bench(values: dict[str, Any], model: Model | None = None, *, shape: Sequence[int] | None = None) -> Bench:
+    """The model of --run, unless it is at hand, and the images of --input, brought to its size or to ``shape`` [C, H, W]. InputError, UsageError."""
     from latentdiff.data import to_float
     from latentdiff.study.pick import order_by_class
 
-    settings = build(Sampling, values)
-    texts = bool(values.get("prompts") or values.get("prompt_file"))
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=texts, pixels=not texts)
-    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
-    found = read_input(checkpoint, pipeline.codec.image_shape, values)
+    model = model or model_of(values)
+    checkpoint, pipeline = model.checkpoint, model.pipeline
+    found = read_input(checkpoint, shape or pipeline.codec.image_shape, values)
     chosen = order_by_class(found.labels, len(found.images))[: values["n"]]
     labels = None
     if found.labels is not None and pipeline.classes and tuple(found.classes) == tuple(pipeline.classes):
         labels = found.labels[chosen].tolist()
-    return Bench(checkpoint, pipeline, settings, to_float(found.images[chosen]), found.name, labels)
+    return Bench(checkpoint, pipeline, model.settings, to_float(found.images[chosen]), found.name, labels)
 
 
 def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any]) -> ImageSet:
@@ -189,10 +204,7 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
 
 def labels_of(values: dict[str, Any], work: Bench) -> list[int] | list[str] | None:
     """--label as one class for each image, or --prompt as one text; None: nothing in particular."""
-    from latentdiff.classes import class_index
-
     text, n, prompts = values["label"], len(work.images), prompts_of(values)
-    check_asked(work.pipeline, texts=prompts, label=text)
     if prompts:
         return [prompts[k % len(prompts)] for k in range(n)]
     if text is None:
@@ -204,8 +216,16 @@ def labels_of(values: dict[str, Any], work: Bench) -> list[int] | list[str] | No
         if work.own is None:
             raise InputError(f"--label own: {work.source} has no labels of this model's classes")
         return work.own
-    asked = [class_index(work.pipeline.classes, part.strip()) for part in text.split(",")]
+    asked = classes_asked(work.pipeline, text)
     return [asked[k % len(asked)] for k in range(n)]
+
+
+def classes_asked(pipeline: Pipeline, text: str | None) -> list[int]:
+    """The classes that --label names, none where it is not given or `own`. InputError for others than the model's."""
+    from latentdiff.classes import class_index
+
+    named = [] if text in (None, "own") else str(text).split(",")
+    return [class_index(pipeline.classes, part.strip()) for part in named]
 
 
 def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:

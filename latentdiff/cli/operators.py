@@ -88,15 +88,19 @@ def mask_of(values: dict[str, Any], shape: Sequence[int]) -> Tensor:
             return operators.scattered(height, width, missing=values["missing"], seed=values["seed"])
     except ValueError as error:
         raise click.UsageError(f"--mask {kind}: {error}") from None
-    return mask_from_file(Path(kind), height, width)
+    return mask_from_file(Path(kind), height, width, values["resize"])
 
 
-def mask_from_file(path: Path, height: int, width: int) -> Tensor:
-    """A mask from an image of the model's size: light pixels are known. InputError for other sizes or files."""
+def mask_from_file(path: Path, height: int, width: int, resize: str = "crop") -> Tensor:
+    """A mask [height, width] from an image: light pixels are known. One of another size is brought to this one as the images are.
+
+    InputError for what is no image, or hides nothing.
+    """
     import torch
 
+    from latentdiff.cli.report import note
     from latentdiff.data.decode import Refused, decode_file
-    from latentdiff.data.fit import set_channels
+    from latentdiff.data.fit import resized, set_channels
 
     if not path.exists():
         raise click.UsageError(f"--mask: expected {', '.join(MASKS)} or an image file, got {str(path)!r}")
@@ -105,8 +109,14 @@ def mask_from_file(path: Path, height: int, width: int) -> Tensor:
         raise InputError(f"--mask {path}: {found.reason}")
     if found.pixels.shape[:2] != (height, width):
         got = "x".join(map(str, found.pixels.shape[:2]))
-        raise InputError(f"--mask {path}: expected {height}x{width} pixels (height x width), found {got}")
-    return (torch.from_numpy(set_channels(found.pixels, 1)[..., 0].copy()) >= 128).float()
+        note(f"mask: {path} has {got} pixels (height x width), brought to {height}x{width} by --resize {resize}")
+    light = set_channels(resized(found.pixels, (height, width), resize), 1)[..., 0]
+    mask = (torch.from_numpy(light.copy()) >= 128).float()
+    if mask.all():
+        raise InputError(
+            f"--mask {path}: expected dark pixels where something is missing, found none (what is transparent counts as white)"
+        )
+    return mask
 
 
 def _box(text: str | None) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
@@ -166,13 +176,15 @@ def operator_of(values: dict[str, Any], shape: Sequence[int]) -> tuple[Operator,
         raise click.UsageError(f"--operator: expected {', '.join(OPERATORS)}, got {unknown[0]!r}")
     for known, flags in OF_OPERATOR.items():
         only_with("operator", known, names, flags)
+    if set(names) == {"noise"} and not values["sigma"]:
+        raise click.UsageError("--operator noise: expected a --noise above 0, got none; there is nothing to restore")
     total: Operator | None = None
     mask: Tensor | None = None
     for name in names:
         here = tuple(shape) if total is None else total.measured_shape
+        mask = mask_of(values, here) if name == "mask" else mask
         try:
-            if name == "mask":
-                mask = mask_of(values, here)
+            if mask is not None and name == "mask":
                 part = operators.masked(here, mask)  # type: ignore[arg-type]
             elif name == "blur":
                 part = operators.gaussian_blur(here, sigma=values["blur_sigma"])  # type: ignore[arg-type]

@@ -113,7 +113,7 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
         return model.model_validate(chosen)
     except ValidationError as error:
         message = explain(error)
-        name = str(next(iter(error.errors()[0]["loc"]), ""))
+        name = str(next(iter(error.errors()[0]["loc"]), message.split(" ")[0]))
         raise click.UsageError(
             f"--{message.replace(name, name.replace('_', '-'), 1)}" if name in fields else message
         ) from None

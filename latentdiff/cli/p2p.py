@@ -148,11 +148,12 @@ def _work(values: dict[str, Any]) -> tuple[Any, Pipeline, Tensor | None]:
     from latentdiff.cli import editing
     from latentdiff.cli.model import find_denoiser, load_checked
 
-    if values["source"] is not None:
-        work = editing.bench(values)
-        return work.checkpoint, work.pipeline, work.images
     checkpoint = find_denoiser(values["run"], values["runs"], texts=True)
-    return checkpoint, load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32"), None
+    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
+    if values["source"] is None:
+        return checkpoint, pipeline, None
+    model = editing.Model(checkpoint, pipeline, build(Sampling, values))
+    return checkpoint, pipeline, editing.bench(values, model).images
 
 
 def _factors(texts: tuple[str, ...]) -> dict[str, float]:

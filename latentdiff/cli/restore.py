@@ -33,20 +33,19 @@ def command(*, as_json: bool, **values: Any) -> int:
     """
     how = build(Restoration, values)
     check_moves(how, values)
+    if values["degraded"] and values["source"] is None:
+        raise click.UsageError("--degraded: says that the images of --input are degraded already, expected --input")
 
     from latentdiff.cli import editing
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, backprojection, measured, restore
 
     editing.check_out(values)
-    work = editing.bench(values)
+    model = editing.model_of(values)
+    operator, mask = operator_of(values, model.pipeline.codec.image_shape)
+    work = editing.bench(values, model, shape=operator.measured_shape if values["degraded"] else None)
     labels = editing.labels_of(values, work)
-    operator, mask = operator_of(values, work.pipeline.codec.image_shape)
     if values["degraded"]:
-        if operator.measured_shape != operator.image_shape:
-            raise click.UsageError(
-                "--degraded: is for operators that keep the size of an image, got a downsampling one"
-            )
         y = work.images if mask is None else operator(work.images)  # what lies in a hole is no measurement
     else:
         y = measured(operator, work.images, sigma=values["sigma"], seed=values["seed"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.options import build, command_line_wins, config_option, json_option, options_of
+from latentdiff.cli.options import build, command_line_wins, config_option, json_option, only_with, options_of
 from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainCold
 
@@ -29,6 +29,9 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     """
     command_line_wins(ctx, values, BUDGETS)
     options, place = build(TrainCold, values), build(RunOptions, values)
+    if place.resume is None:
+        blurring = {name: f"--{name}" for name in ("kernel", "variance", "growth")}
+        only_with("degradation", "blur", [options.degradation], blurring)
 
     from latentdiff.cli import training
     from latentdiff.cli.processes import together

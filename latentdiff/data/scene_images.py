@@ -67,14 +67,23 @@ def load_scenes(*, seed: int, mnist: Path | None = None, counts: tuple[int, int,
     ``mnist`` says where it is (see :func:`load_mnist`). Training and validation show no digit in its held-out colour (scenes.held_out), half of the test set does.
     Captions name the digit by a word or by a numeral and leave out size or background now and then.
     """
-    digits = load_mnist5k() if mnist is None else load_mnist(mnist)
-    train, val, test = complete(digits, seed=0)
-    a, b, c = counts or COUNTS
-    return Parts(
-        _drawn(train, a, 0, seed=seed, test=False),
-        _drawn(val, b, a, seed=seed, test=False),
-        _drawn(test, c, a + b, seed=seed, test=True),
-    )
+    digits = _digits(mnist)
+    train, val, test = (_split(digits, k, counts or COUNTS, seed=seed) for k in range(3))
+    return Parts(train, val, test)
+
+
+def load_scenes_of(split: str, *, seed: int, mnist: Path | None = None) -> Part:
+    """One split ("train", "val" or "test") of :func:`load_scenes`, without the time that drawing the others takes."""
+    return _split(_digits(mnist), ("train", "val", "test").index(split), COUNTS, seed=seed)
+
+
+def _digits(mnist: Path | None) -> tuple[Part, Part, Part]:
+    return complete(load_mnist5k() if mnist is None else load_mnist(mnist), seed=0)
+
+
+def _split(digits: tuple[Part, Part, Part], k: int, counts: tuple[int, int, int], *, seed: int) -> Part:
+    """Split ``k``: its random integers follow those of the splits before it."""
+    return _drawn(digits[k], counts[k], sum(counts[:k]), seed=seed, test=k == 2)
 
 
 def _drawn(digits: Part, count: int, first: int, *, seed: int, test: bool) -> Part:

@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data import Dataset, load_dataset
+from latentdiff.data.catalog import data_root
 from latentdiff.data.decode import SUFFIXES, Refused, decode_file
 from latentdiff.data.fit import Fit, fit_part
 from latentdiff.data.folder import read_folder
 from latentdiff.data.idx import has_idx
 from latentdiff.data.npz import load_npz
 from latentdiff.data.part import Part, number_labels
+from latentdiff.data.scene_images import load_scenes_of
 from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 
 SPLITS = ("train", "val", "test")
+SCENES = ("scenes", "scenes-mnist")  # drawn as they are read: tens of thousands to train
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,9 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
         return _of_npz(path, split, wanted)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return _of_file(path, wanted)
+    if source in SCENES:
+        part = load_scenes_of(split, seed=0, mnist=data_root(root) if source == "scenes-mnist" else None)
+        return replace(_image_set(f"{source} {split}", part, wanted), captions=part.captions)
     data = load_dataset(source, size=wanted.size, channels=wanted.channels, resize=wanted.resize, root=root)
     return split_of(data, split)
 
@@ -91,7 +97,8 @@ def _of_file(path: Path, fit: Fit) -> ImageSet:
     found = decode_file(path)
     if isinstance(found, Refused):
         raise InputError(f"{path}: {found.reason}")
-    return _image_set(str(path), Part(found.pixels[None]), fit)
+    notes = (f"converted {', '.join(found.conversions)}",) if found.conversions else ()
+    return _image_set(str(path), Part(found.pixels[None]), fit, notes=notes)
 
 
 def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:
