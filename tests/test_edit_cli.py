@@ -13,6 +13,7 @@ from PIL import Image
 
 from latentdiff import views
 from latentdiff.cli import anagram
+from latentdiff.cli.operators import INEXACT
 
 MODEL = "--run runs/classes --steps 4"
 
@@ -150,16 +151,18 @@ def test_invert(work: Path, answer: Callable) -> None:
     assert plain["rmse"]["value"] != guided["rmse"]["value"], "the drawing has it"
 
 
-def test_what_lies_in_a_hole_of_a_degraded_image_is_no_measurement(work: Path, answer: Callable) -> None:
+@pytest.mark.parametrize("operator", ["mask", "blur,mask"])
+def test_what_lies_in_a_hole_of_a_degraded_image_is_no_measurement(work: Path, answer: Callable, operator: str) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8), dtype=np.uint8)
     other = images.copy()
     other[:, 2:6, 2:6] = 255 - other[:, 2:6, 2:6]  # the box that is missing
     for name, pixels in (("seen", images), ("filled", other)):
         np.savez(work / f"{name}.npz", x=pixels)
-    option = "--operator mask --degraded --solver dps --steps 4 -n 2"
+    option = f"--operator {operator} --degraded --solver dps --steps 4 -n 2"
     found = []
     for name in ("seen", "filled"):
-        answer(f"restore {MODEL} {option} --input {name}.npz --files {name}")
+        made = answer(f"restore {MODEL} {option} --input {name}.npz --files {name}")
+        assert made["noise"] == INEXACT, "no operator fits an image of one's own exactly"
         found.append(picture(work / name / "000000.png"))
     assert (found[0] == found[1]).all()
 
@@ -215,6 +218,8 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("invert --start-level 20", ("0..19", "20"), 1),
         ("denoise --show 4,x", ("--show", "4,x"), 2),
         ("anagram --label 0 --label 1 --view identity --view flip --patch 4", ("--patch", "patches"), 2),
+        ("inpaint --mask random --missing 0", ("--missing", "above 0"), 2),
+        ("edit --input gone.gif", ("gone.gif", ".png", ".npz", "no such file"), 1),
         ("restore --operator melt", ("--operator", "'melt'"), 2),
         ("restore --operator downsample --factor 3", ("factor", "divisor"), 2),
         ("restore --operator blur --solver repaint", ("repaint", "mask"), 1),

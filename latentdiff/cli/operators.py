@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 MASKS = ("box", "half", "random")
+INEXACT = 0.05  # noise that stands for how far an operator is from what happened to an image
 OPERATORS = ("blur", "motion", "downsample", "mask", "noise")
 
 
@@ -85,6 +86,8 @@ def mask_of(values: dict[str, Any], shape: Sequence[int]) -> Tensor:
         if kind == "half":
             return operators.half(height, width, values["side"])
         if kind == "random":
+            if not values["missing"]:
+                raise click.UsageError("--missing: expected a share above 0, got 0; there is nothing to fill in")
             return operators.scattered(height, width, missing=values["missing"], seed=values["seed"])
     except ValueError as error:
         raise click.UsageError(f"--mask {kind}: {error}") from None
@@ -145,9 +148,8 @@ def operator_options(function: F) -> F:
             "--noise",
             "sigma",
             type=Finite(0, 10),
-            default=0.0,
-            show_default=True,
-            help="Standard deviation of the noise on what is measured, pixels lie in [-1, 1].",
+            default=None,
+            help=f"Standard deviation of the noise on what is measured, pixels lie in [-1, 1] (default: 0; {INEXACT:g} with --degraded, as no operator fits such images exactly).",
         ),
         click.option("--blur-sigma", type=Finite(0.1, 100), default=1.5, show_default=True, help="Blur, in pixels."),
         click.option("--motion-length", type=Finite(1, 200), default=7.0, show_default=True, help="Motion, in pixels."),
@@ -167,8 +169,16 @@ def operator_options(function: F) -> F:
     return mask_options(function)
 
 
-def operator_of(values: dict[str, Any], shape: Sequence[int]) -> tuple[Operator, Tensor | None]:
-    """The operator of the options on images [C, H, W], and its mask if it is one and nothing else. UsageError, InputError."""
+class Measuring(NamedTuple):
+    """An operator; its ``mask`` where it is one and nothing else; ``seen``: the mask that acts last, if one does."""
+
+    operator: Operator
+    mask: Tensor | None
+    seen: Tensor | None
+
+
+def operator_of(values: dict[str, Any], shape: Sequence[int]) -> Measuring:
+    """The operator of the options on images [C, H, W]. UsageError, InputError."""
     from latentdiff import operators
 
     names = [name.strip() for name in values["operator"].split(",")]
@@ -198,4 +208,5 @@ def operator_of(values: dict[str, Any], shape: Sequence[int]) -> tuple[Operator,
             raise click.UsageError(f"--operator {name}: {error}") from None
         total = part if total is None else part.after(total)
     assert total is not None  # splitting a text gives one name or more
-    return total, mask if names == ["mask"] else None
+    seen = mask if names[-1] == "mask" else None
+    return Measuring(total, seen if len(names) == 1 else None, seen)

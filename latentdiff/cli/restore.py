@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from latentdiff.cli.editing import check_moves, image_options, model_options, output_options, sampling_options
-from latentdiff.cli.operators import operator_of, operator_options
+from latentdiff.cli.operators import INEXACT, operator_of, operator_options
 from latentdiff.cli.options import build, options_of
 from latentdiff.cli.prompts import names_of
 from latentdiff.config.restoration import Restoration
@@ -42,13 +42,14 @@ def command(*, as_json: bool, **values: Any) -> int:
 
     editing.check_out(values)
     model = editing.model_of(values)
-    operator, mask = operator_of(values, model.pipeline.codec.image_shape)
+    operator, mask, pixels = operator_of(values, model.pipeline.codec.image_shape)
+    sigma = values["sigma"] if values["sigma"] is not None else INEXACT if values["degraded"] else 0.0
     work = editing.bench(values, model, shape=operator.measured_shape if values["degraded"] else None)
     labels = editing.labels_of(values, work)
     if values["degraded"]:
-        y = work.images if mask is None else operator(work.images)  # what lies in a hole is no measurement
+        y = work.images if pixels is None else work.images * pixels  # what lies in a hole is no measurement
     else:
-        y = measured(operator, work.images, sigma=values["sigma"], seed=values["seed"])
+        y = measured(operator, work.images, sigma=sigma, seed=values["seed"])
     with SamplingBar(how.solver) as bar:
         made = restore(
             work.pipeline,
@@ -56,7 +57,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             y,
             how=how,
             settings=work.settings,
-            sigma=values["sigma"],
+            sigma=sigma,
             mask=mask,
             label=labels,
             seed=values["seed"],
@@ -74,7 +75,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "seed": values["seed"],
         "labels": names_of(work.pipeline, labels),
         "operator": operator.name,
-        "noise": values["sigma"],
+        "noise": sigma,
         "restoration": how.model_dump(),
         "settings": work.pipeline.resolved(work.settings).model_dump(),
     }

@@ -79,8 +79,8 @@ def command(*, as_json: bool, **values: Any) -> int:
     else:
         checkpoint = locate(Path(values["run"]))
     model = cold_from(checkpoint).to(resolve_device(values["device"]))
-    way = {"steps": values["steps"], "improved": values["improved"], "frames": 8}
-    answer: dict[str, Any] = {"run": str(checkpoint.folder), "degradation": model.config.model_dump(), **way}
+    how = {"steps": values["steps"], "improved": values["improved"]}
+    way, answer = how | {"frames": 8}, {"run": str(checkpoint.folder), "degradation": model.config.model_dump(), **how}
     if values["restoring"]:
         t = values["level"] or model.config.T
         model.levels(t, values["steps"])  # refuses a level that the model does not know before any work
@@ -93,7 +93,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         rows = [("original", x0), (f"degraded, t = {t}", degraded.cpu()), ("one step", direct)]
         rows += [(f"t = {frame.t}", frame.noisy) for frame in frames[1:-1]] + [("step by step", images)]
         both = {name: editing.scores_of(x, x0, ()) for name, x in (("one_step", direct), ("step_by_step", images))}
-        answer |= {"level": t, "input": found.name, **{name: score.as_dict() for name, score in both.items()}}
+        answer |= {"level": t, "input": found.name, **{name: editing.as_json(score) for name, score in both.items()}}
         text = "\n".join(f"  {name.replace('_', ' ')}: {editing.as_text(score)}" for name, score in both.items())
     else:
         with SamplingBar("generating") as bar:

@@ -89,6 +89,15 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
     if source in SCENES:
         part = load_scenes_of(split, seed=0, mnist=data_root(root) if source == "scenes-mnist" else None)
         return replace(_image_set(f"{source} {split}", part, wanted), captions=part.captions)
+    if not path.is_dir() and path.suffix.lower() not in ("", ".npz"):
+        wanted_suffixes = ", ".join(sorted(SUFFIXES))
+        if path.exists():
+            raise InputError(
+                f"{source}: expected an image ({wanted_suffixes}), an .npz or a folder, found a {path.suffix} file"
+            )
+        raise InputError(
+            f"{source}: expected an image ({wanted_suffixes}), an .npz, a folder or the name of a data set, found no such file"
+        )
     data = load_dataset(source, size=wanted.size, channels=wanted.channels, resize=wanted.resize, root=root)
     return split_of(data, split)
 
