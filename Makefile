@@ -50,7 +50,7 @@ docs: $(TOOLS)
 WHEEL := $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-cache-dir --wheel-dir dist
 dist: $(READY)
 	rm -rf dist
-	LATENTDIFF_BUILD=off $(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist")'
+	LATENTDIFF_BUILD=off $(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist")' > /dev/null
 	LATENTDIFF_BUILD=off $(WHEEL) dist/*.tar.gz
 	LATENTDIFF_REQUIRE_EXTENSION=1 $(WHEEL) dist/*.tar.gz
 	@ls dist

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 STEM = f"latentdiff-{__version__}"
+BUILT = {".venv", "__pycache__", "build", "dist", "latentdiff.egg-info", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 NOT_IN_SDISTS = {".ci", ".github", ".gitignore", ".pre-commit-config.yaml"}  # of those who work in the repository
 MADE = {"PKG-INFO", "setup.cfg"}  # by setuptools
 LITTER = (
@@ -36,7 +37,8 @@ LITTER = (
 )
 
 needs_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "c++")) is None, reason="no C++ compiler: the platform wheel cannot be built"
+    shutil.which(os.environ.get("CXX", "c++").split()[0]) is None,
+    reason="no C++ compiler: the platform wheel cannot be built",
 )
 
 
@@ -49,7 +51,7 @@ def sources() -> list[str]:
         linked = [f"{link}/{file.name}" for link in links for file in (ROOT / link).iterdir()]
         return sorted({name for name in [*names, *linked] if (ROOT / name).is_file()})
     files = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
-    return sorted(str(path) for path in files if not {".venv", "__pycache__", "latentdiff.egg-info"} & set(path.parts))
+    return sorted(str(path) for path in files if not BUILT & set(path.parts) and path.suffix != ".so")
 
 
 def call(line: Sequence[str | Path], folder: Path, **environment: str) -> str:
