@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 TOOLS  := $(VENV)/.tools
 DEMO   ?= demo
 
-.PHONY: demo test test-slow test-fallback docs lint format clean
+.PHONY: demo test test-slow test-fallback docs dist licences lint format clean
 
 SOURCES := $(shell find csrc -type f)
 
@@ -44,6 +44,21 @@ test-fallback: $(TOOLS)
 docs: $(TOOLS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "the site is in site/"
+
+# A source distribution, and from it a wheel for any machine (the fallback) and one for this Python and torch (the kernels).
+# Without the cache: pip would take the first wheel for the second.
+WHEEL := $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-cache-dir --wheel-dir dist
+dist: $(READY)
+	rm -rf dist
+	LATENTDIFF_BUILD=off $(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist")' > /dev/null
+	LATENTDIFF_BUILD=off $(WHEEL) dist/*.tar.gz
+	LATENTDIFF_REQUIRE_EXTENSION=1 $(WHEEL) dist/*.tar.gz
+	@ls dist
+
+# docs/licences.md, after a change of dependencies
+licences: $(TOOLS)
+	LATENTDIFF_BUILD=off $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev,text,ui]'
+	$(BIN)/python scripts/licences.py
 
 lint: $(TOOLS)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from latentdiff.cli.recipes import ConfigFile, hint
 from latentdiff.config.base import Config, explain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -127,14 +128,15 @@ def command_line_wins(ctx: click.Context, values: dict[str, Any], names: tuple[s
 
 
 def config_option(function: F) -> F:
-    """--config FILE.yaml: values for the options of this command, below what the command line says."""
+    """--config FILE: values for the options of this command, below what the command line says."""
     return click.option(
         "--config",
-        type=click.Path(path_type=Path),
+        type=ConfigFile(),
         callback=_read_config,
         is_eager=True,
         expose_value=False,
-        help="YAML file with options: either `option: value` lines or one section for each command. The command line wins.",
+        help="YAML file with options, either `option: value` lines or one section for each command; or the name of a recipe (demo, scenes, ...). "
+        "The command line wins.",
     )(function)
 
 
@@ -145,7 +147,7 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
         with path.open("rb") as file:
             text = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
-        raise click.UsageError(f"--config {path}: cannot be read ({error.strerror})") from None
+        raise click.UsageError(f"--config {path}: cannot be read ({error.strerror}){hint(path)}") from None
     if len(text) > MAX_CONFIG_BYTES:
         raise click.UsageError(f"--config {path}: expected at most {MAX_CONFIG_BYTES} bytes, found more")
     try:

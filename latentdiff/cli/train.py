@@ -37,13 +37,13 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
 @click.option("--name", default=None, help="Name of the runs, NAME-vae and NAME-denoiser (default: the date).")
 @click.option(
     "--config",
-    type=click.Path(path_type=Path),
+    type=click.Path(),
     default=None,
-    help="YAML file with sections train-vae and train-denoiser, for all their options. The command line wins.",
+    help="YAML file with sections train-vae and train-denoiser, for all their options; or the name of a recipe (demo, scenes, ...). The command line wins.",
 )
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, as_json: bool, name: str | None, config: Path | None, **values: Any) -> int:
+def command(ctx: click.Context, /, as_json: bool, name: str | None, config: str | None, **values: Any) -> int:
     """Train a VAE, and a denoiser on its latents.
 
     The same as `latentdiff train-vae` and then `latentdiff train-denoiser --vae` on its run, which have all the options; a --config file can give
@@ -60,7 +60,7 @@ def command(ctx: click.Context, /, as_json: bool, name: str | None, config: Path
     build(RunOptions, {"name": name, "runs": values["runs"]})
     given = {key for key in values if ctx.get_parameter_source(key) != click.core.ParameterSource.DEFAULT}
     minutes = values["minutes"] or (None if config is not None else MINUTES)
-    shared = [] if config is None else ["--config", str(config)]
+    shared = [] if config is None else ["--config", config]
     parts = {}
     for kind, share in SHARES.items():
         words = shared + _flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in given})
