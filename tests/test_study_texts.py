@@ -9,13 +9,16 @@ from torch import Tensor
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.load import scenes_of
 from latentdiff.data.scenes import COLOURS, DIGITS, contrasting, is_held_out, parse
-from latentdiff.study import text_anagrams, text_hybrids, text_sdedit
+from latentdiff.study import text_anagrams, text_failures, text_hybrids, text_sdedit
 from latentdiff.views import view
 
 TEXTS = [
     *(text for pair in text_anagrams.PAIRS for text in pair[:2]),
     *(text for pair in (*text_hybrids.BY_DISTANCE, *text_hybrids.BY_COLOUR) for text in pair),
     *text_hybrids.THREE,
+    text_failures.TWO,
+    text_failures.ONE,
+    *text_failures.EDITS.values(),
     *(text for *_, text in text_sdedit.PAINTED),
 ]
 
@@ -100,3 +103,14 @@ def test_a_drawing_is_painted_in_two_colours() -> None:
         wanted = torch.tensor(COLOURS[name]) / 127.5 - 1
         torch.testing.assert_close(painted[0, :, 0, column], wanted)
     assert view("negative")(painted).shape == (1, 3, 4, 4)
+
+
+def test_what_was_exchanged_is_told_from_the_rest(data: Dataset) -> None:
+    """A real picture of two things is all its text says; of a text with one word exchanged it is all but that."""
+    k, scene = next((k, parse(text)) for k, text in enumerate(data.test.captions or ()) if len(parse(text).things) == 2)
+    image, text = to_float(data.test.images[k : k + 1]), (data.test.captions or ())[k]
+    assert text_failures.shares(image, text) == (1, 1)
+    other = DIGITS[(scene.things[0].digit + 1) % 10]
+    wrong = text.replace(DIGITS[scene.things[0].digit], other, 1)
+    assert text_failures.shares(image, wrong, "digit 1") == (0, 0)
+    assert text_failures.shares(image, wrong, "colour 1") == (1, 0)

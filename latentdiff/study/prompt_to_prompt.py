@@ -20,6 +20,7 @@ from latentdiff.study.make import Study
 from latentdiff.study.recipes import FULL_TEXTS, TextNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
 from latentdiff.study.text_edits import SWAPS, Scores, Task, exchanged, score, tasks
+from latentdiff.study.text_failures import failures
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ def study(lab: Lab, numbers: Numbers) -> Report:
         sections.append(_other_edits(lab, numbers, pipeline))
     with lab.part("real pictures"):
         sections.append(_real(lab, numbers, pipeline, data))
+    with lab.part("where it fails"):
+        settings, n = _settings(numbers), max(numbers.shown, numbers.edits)
+        sections.append(failures(lab, pipeline, settings=settings, n=n, shown=numbers.shown))
     return Report(tuple(_findings(scores)), tuple(sections), {"edits": [_words(task) for task in wanted]})
 
 
