@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TOOLS  := $(VENV)/.tools
 DEMO   ?= demo
+JOBS   ?= 2
 
 .PHONY: demo test test-slow test-fallback docs dist licences lint format clean
 
@@ -31,8 +32,9 @@ demo: $(READY)
 	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample -n 16 --guidance 2 --trajectory steps.gif --out guided.png
 	@echo "pictures are in $(DEMO)/: samples.png, guided.png, steps.png, steps.gif, reconstructions.png"
 
+# A file goes to one of JOBS processes; threads that wait for one another do not spin, as they would take the cores of the others.
 test: $(TOOLS)
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile
 
 test-slow: $(TOOLS)
 	$(BIN)/python -m pytest -m slow
