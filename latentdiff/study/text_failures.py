@@ -75,7 +75,7 @@ def failures(lab: Lab, pipeline: Pipeline, *, settings: Sampling, n: int, shown:
     ]
     words = Words(
         "A text about two things says which colour belongs to which digit; a model that mixes them up in what it draws mixes up edits, too, and where the two stand is settled early on the way, in the attention that edits "
-        "take over. A word that no training caption had is spelled by pieces that stood in others: whatever it changes, it does not mean it."
+        "take over. A word that no training caption had is spelled by pieces that stood in others or, where there are none, is the one sign for all that is unknown, which no training has seen: whatever it changes, it does not mean it."
     )
     table = Table(
         "two things",
