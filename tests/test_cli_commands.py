@@ -1,6 +1,7 @@
 """reconstruct, plot-schedule, inspect, datasets and info."""
 
 import json
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,7 +53,10 @@ def test_reconstruct_measures_the_psnr_of_the_split(
 def test_reconstruct_takes_the_newest_vae_run(
     cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path
 ) -> None:
-    result = cli(f"reconstruct --data tiny.npz --out {tmp_path}/r.png", cwd=tiny_folder)
+    for name in ("runs/vae", "runs/denoiser"):  # others share the folder, and may have left later runs there
+        shutil.copytree(tiny_folder / name, tmp_path / name)
+    shutil.copyfile(tiny_folder / "tiny.npz", tmp_path / "tiny.npz")
+    result = cli("reconstruct --data tiny.npz --out r.png", cwd=tmp_path)
     assert result.code == 0 and result.err == "using runs/vae/checkpoint-00000040\n"
     assert "PSNR" in result.out
 
