@@ -17,6 +17,7 @@ import torch
 from latentdiff import ops
 from latentdiff.cli.root import run
 from latentdiff.ops import fallback
+from latentdiff.pipeline import Pipeline, load
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a background job; tests send it to themselves
@@ -169,6 +170,18 @@ def tiny_pixel_run(tiny_folder: Path) -> Path:
 def tiny_class_run(tiny_folder: Path) -> Path:
     """A finished class-conditional v-prediction UNet on pixels, T = 20."""
     return _trained("train-denoiser --pixel --width 16 --depth 1 --T 20 --steps 8", tiny_folder, "classes")
+
+
+@pytest.fixture(scope="session")
+def pixels(tiny_class_run: Path) -> Pipeline:
+    """The model of that run, of pixels and with classes."""
+    return load(tiny_class_run)
+
+
+@pytest.fixture(scope="session")
+def vector(tiny_denoiser_run: Path) -> Pipeline:
+    """A model of vector latents with classes."""
+    return load(tiny_denoiser_run)
 
 
 @pytest.fixture(scope="session")

@@ -47,16 +47,6 @@ def solver(name: str) -> Restoration:
 
 
 @pytest.fixture(scope="module")
-def pixels(tiny_class_run: Path) -> Pipeline:
-    return ld.load(tiny_class_run)
-
-
-@pytest.fixture(scope="module")
-def vector(tiny_denoiser_run: Path) -> Pipeline:
-    return ld.load(tiny_denoiser_run)
-
-
-@pytest.fixture(scope="module")
 def spatial(tiny_spatial_run: Path) -> Pipeline:
     return ld.load(tiny_spatial_run)
 

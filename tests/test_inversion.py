@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-import latentdiff as ld
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit import drawing, first_level, from_noise, inversion, invert, noisy, one_step, relative_error
 from latentdiff.errors import InputError
@@ -18,16 +16,6 @@ from latentdiff.random import Key
 SHAPE = (1, 8, 8)
 FEW = Sampling(steps=5)
 IMAGES = Key.of(1, 3).normal(SHAPE).clamp(-2, 2) / 2
-
-
-@pytest.fixture(scope="module")
-def pixels(tiny_class_run: Path) -> Pipeline:
-    return ld.load(tiny_class_run)
-
-
-@pytest.fixture(scope="module")
-def vector(tiny_denoiser_run: Path) -> Pipeline:
-    return ld.load(tiny_denoiser_run)
 
 
 class Off(torch.nn.Module):

@@ -17,6 +17,7 @@ from latentdiff.data.npz import load_npz
 from latentdiff.data.openmoji import load_openmoji
 from latentdiff.data.part import Part, Parts, number_labels
 from latentdiff.data.scene_images import load_scenes
+from latentdiff.data.scenes import SETS
 from latentdiff.data.split import complete
 from latentdiff.data.types import Dataset, Split
 from latentdiff.errors import InputError
@@ -99,7 +100,7 @@ def load_dataset(
         parts = load_mnist(data_root(root))
     elif data == "openmoji":
         parts = load_openmoji(fit, seed=seed)
-    elif data in ("scenes", "scenes-mnist"):
+    elif data in SETS:
         parts = load_scenes(seed=seed, mnist=data_root(root) if data == "scenes-mnist" else None)
     else:
         parts = _read_path(str(data), fit, seed=seed)

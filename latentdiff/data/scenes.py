@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
+SETS = ("scenes", "scenes-mnist")  # the data sets that are drawn so, and whose captions can be read back
 SIDE = 32  # pixels a side of a picture
 COLOURS = {
     "red": (220, 40, 40),

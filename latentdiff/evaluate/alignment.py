@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.data import Dataset
-from latentdiff.data.scenes import SIDE, Scene, caption, paired_scenes, parse, single_scenes
+from latentdiff.data.scenes import SETS, SIDE, Scene, caption, paired_scenes, parse, single_scenes
 from latentdiff.evaluate.read import split_of
 from latentdiff.evaluate.request import Request
 from latentdiff.evaluate.sampling import draw_samples
@@ -19,7 +19,6 @@ from latentdiff.evaluate.score import Resampling, Score, share_score
 from latentdiff.picture import image_grid, save_image
 from latentdiff.pipeline import Pipeline
 
-SETS = ("scenes", "scenes-mnist")  # the data whose captions can be read back
 MOST = 500  # pictures for each list of captions, at most
 FIGURE = "scenes.png"
 SHOWN = 12  # pictures of each list in the figure, a row

@@ -20,11 +20,11 @@ from latentdiff.data.idx import has_idx
 from latentdiff.data.npz import load_npz
 from latentdiff.data.part import Part, number_labels
 from latentdiff.data.scene_images import load_scenes_of
+from latentdiff.data.scenes import SETS
 from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 
 SPLITS = ("train", "val", "test")
-SCENES = ("scenes", "scenes-mnist")  # drawn as they are read: tens of thousands to train
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
         return _of_npz(path, split, wanted)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return _of_file(path, wanted)
-    if source in SCENES:
+    if source in SETS:  # drawn as they are read, tens of thousands to train: no other split than the one asked for
         part = load_scenes_of(split, seed=0, mnist=data_root(root) if source == "scenes-mnist" else None)
         return replace(_image_set(f"{source} {split}", part, wanted), captions=part.captions)
     if not path.is_dir() and path.suffix.lower() not in ("", ".npz"):

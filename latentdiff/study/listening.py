@@ -6,7 +6,7 @@ from pathlib import Path
 
 from latentdiff.data import Dataset
 from latentdiff.data.load import scenes_of
-from latentdiff.evaluate.alignment import SETS
+from latentdiff.data.scenes import SETS
 from latentdiff.pipeline import Pipeline, load
 from latentdiff.shipped import shipped_models
 from latentdiff.study import recipes
