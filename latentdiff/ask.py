@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from latentdiff.classes import class_index
 from latentdiff.encoder import FrozenEncoder
 from latentdiff.errors import InputError
-from latentdiff.nn import Foreign, UNetDenoiser
+from latentdiff.nn import Foreign, Listening
 from latentdiff.tokenizer import Listener, Tokenizer
 
 Labels = int | str | Sequence[int | str] | None
@@ -76,6 +76,6 @@ class Asking:
         if isinstance(self.tokenizer, FrozenEncoder):
             parts = [texts[first : first + ENCODED] for first in range(0, len(texts), ENCODED)]
             return torch.cat([self.tokenizer.contexts(part, self.device) for part in parts])
-        assert isinstance(self.tokenizer, Tokenizer) and isinstance(self.network, UNetDenoiser)
+        assert isinstance(self.tokenizer, Tokenizer) and isinstance(self.network, Listening)
         tokens = self.tokenizer.encode(texts).to(self.device)
         return torch.cat([self.network.encode(part, len(part)).float() for part in tokens.split(ENCODED)])

@@ -28,10 +28,10 @@ from latentdiff.nn import (
     Foreign,
     ForeignConfig,
     NetConfig,
-    UNetConfig,
     VAEConfig,
     build,
     tensor_shapes,
+    text_of,
 )
 from latentdiff.tokenizer import Listener
 
@@ -125,7 +125,7 @@ def load_model(checkpoint: Checkpoint) -> Model:
     config = denoiser_config(network)
     classes = class_names(checkpoint, index, config.num_classes)
     counts = class_counts(checkpoint, index, len(classes))
-    tokenizer = load_listener(checkpoint, config.text if isinstance(config, UNetConfig) else None)
+    tokenizer = load_listener(checkpoint, text_of(config))
     return Model(network, diffusion, codec, classes, str(index.get("data", "")), counts, tokenizer)
 
 

@@ -190,7 +190,7 @@ def test_minutes_are_shared_and_replace_those_of_a_file(
         ("--latent 4y4", 2, "latent"),
         ("--config nothing.yaml", 2, "nothing.yaml: cannot be read"),
         ("--name a/b", 2, "name"),
-        ("--data tiny.npz --text", 2, "--text needs a spatial latent such as --latent 4x8x8, got 32"),
+        ("--data tiny.npz --text", 1, "captions"),
         ("--data tiny.npz --text --latent 4x4x4", 1, "captions"),
         ("--config pixels.yaml", 2, "a model of pixels needs no VAE"),
     ],

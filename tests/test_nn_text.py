@@ -7,7 +7,7 @@ from torch import Tensor
 from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.denoise import Condition, denoiser
 from latentdiff.errors import InputError
-from latentdiff.nn import Place, TextConfig, TextEncoder, UNetDenoiser, build, network_config, unet_config
+from latentdiff.nn import Place, TextConfig, TextEncoder, UNetDenoiser, build, mlp_config, network_config, unet_config
 from latentdiff.schedule import make_schedule
 from latentdiff.tokenizer import train_tokenizer
 
@@ -41,7 +41,7 @@ def test_the_encoder_reads_the_order_of_words() -> None:
     context = encoder(TOKENIZER.encode(["a red seven on a blue", "a blue seven on a red", "a red seven on a blue"]))
     assert context.shape == (3, 12, 16)
     torch.testing.assert_close(context[0], context[2])
-    assert float((context[0, 0] - context[1, 0]).abs().max()) > 1e-3
+    assert float((context[0, 0] - context[1, 0]).detach().abs().max()) > 1e-3
     assert torch.equal(encoder.empty(torch.device("cpu")), TOKENIZER.encode([""]))
 
 
@@ -76,8 +76,8 @@ def test_wrong_contexts_are_refused(network: UNetDenoiser) -> None:
         plain.encode(None, 3)
     with pytest.raises(InputError, match="expected 0 for a network that listens to texts"):
         unet_config("small", (2, 8, 8), num_classes=3, text=TEXT)
-    with pytest.raises(InputError, match="text: expected a UNet"):
-        network_config(None, "small", (32,), levels=10, text=TEXT)
+    with pytest.raises(InputError, match="text: expected a UNet or an MLP, got a cnn"):
+        network_config("cnn", "small", (2, 8, 8), levels=10, text=TEXT)
 
 
 def test_every_part_of_a_text_network_learns(network: UNetDenoiser) -> None:
@@ -102,6 +102,43 @@ def test_a_text_is_listened_to_at_every_small_resolution() -> None:
 
     assert crossings((2, 8, 8)) == {(8, 8), (4, 4)}
     assert crossings((3, 32, 32)) == {(16, 16), (8, 8)}
+
+
+# an MLP, which is told the text as a whole
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 8, 8)])
+def test_an_mlp_hears_the_whole_of_a_text(shape: tuple[int, ...]) -> None:
+    config = network_config("mlp", "small", shape, levels=10, width=16, depth=1, text=TEXT)
+    network = build(config, seed=3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05)
+    generator = torch.Generator().manual_seed(1)
+    x, t, tokens = torch.randn(3, *shape, generator=generator), torch.arange(3) * 100.0, TOKENIZER.encode(TEXTS)
+    told, context = network(x, t, tokens), network.encode(tokens, 3)
+    torch.testing.assert_close(network(x, t, context), told, rtol=0, atol=1e-6)
+    whole = torch.cat([context[:, :1], torch.zeros_like(context[:, 1:])], 1)
+    torch.testing.assert_close(network(x, t, whole), told, rtol=0, atol=1e-6)
+    nothing = network(x, t, None)
+    torch.testing.assert_close(nothing[2], told[2], rtol=0, atol=1e-5)  # the third text is empty
+    assert float((nothing[:2] - told[:2]).detach().abs().flatten(1).amax(1).min()) > 1e-3
+    told.square().mean().backward()
+    assert not [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+    with pytest.raises(InputError, match="expected 0 for a network that listens to texts"):
+        mlp_config("small", shape, num_classes=3, text=TEXT)
+
+
+def test_an_mlp_hears_a_frozen_encoder() -> None:
+    given = TextConfig(vocabulary=0, length=5, width=16)
+    network = build(network_config("mlp", "small", (6,), levels=10, width=16, depth=1, text=given), seed=3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05)
+    x, t, context = torch.randn(2, 6), torch.zeros(2), torch.randn(2, 5, 16)
+    assert float((network(x, t, context) - network(x, t, context.flip(0))).detach().abs().max()) > 1e-3
+    with pytest.raises(ValueError, match="expected the contexts of a frozen encoder"):
+        network(x, t, None)
 
 
 # guidance

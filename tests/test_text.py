@@ -106,7 +106,7 @@ def test_captions_are_needed(work: Path, cli: Callable, tiny_folder: Path) -> No
     [
         ("--vocabulary 100", "without --text"),
         ("--text-length 9", "without --text"),
-        ("--text --network mlp", "--network unet, got mlp"),
+        ("--text --network cnn", "--network unet or mlp, got cnn"),
         ("--text --text-length 3", "text-length"),
     ],
 )
@@ -115,9 +115,24 @@ def test_options_that_make_no_sense_are_refused(options: str, message: str, work
     assert result.code == 2 and message in result.err
 
 
-def test_a_vector_latent_cannot_listen(work: Path, cli: Callable, tiny_vae_run: Path) -> None:
-    result = cli(f"train-denoiser --text --data captioned.npz --vae {tiny_vae_run} --steps 1", cwd=work)
-    assert result.code == 1 and "text: expected a UNet" in result.err and result.err.count("error") == 1
+def test_a_vector_latent_listens_by_an_mlp(work: Path, cli: Callable, tiny_vae_run: Path) -> None:
+    result = cli(
+        f"train-denoiser --text --data captioned.npz --vae {tiny_vae_run} --steps 30 --lr 1e-2 --name vector {OPTIONS}",
+        cwd=work,
+    )
+    assert result.code == 0, result.err
+    drawn = cli('sample --run runs/vector --prompt "a disc" -n 2 --steps 2 --guidance 2 --out a.npz', cwd=work)
+    assert drawn.code == 0, drawn.err
+    other = cli('sample --run runs/vector --prompt "a square" -n 2 --steps 2 --guidance 2 --out b.npz', cwd=work)
+    assert other.code == 0, other.err
+    with np.load(work / "a.npz") as a, np.load(work / "b.npz") as b:
+        assert not np.array_equal(a["images"], b["images"])
+    refused = cli('p2p --run runs/vector --prompt "a disc" --edit "a square" --steps 2', cwd=work)
+    assert (
+        refused.code == 1
+        and "expected a network that attends to words" in refused.err
+        and refused.err.count("error") == 1
+    )
 
 
 def test_other_captions_are_other_data(work: Path, cli: Callable) -> None:

@@ -98,8 +98,6 @@ def _check(vae: dict[str, Any], denoiser: dict[str, Any]) -> None:
         raise click.UsageError("a model of pixels needs no VAE: use `latentdiff train-denoiser --pixel`")
     if not denoiser["text"]:
         return
-    if "x" not in vae["latent"].lower():
-        raise click.UsageError(f"--text needs a spatial latent such as --latent 4x8x8, got {vae['latent']}")
     if not denoiser["stream"]:
         from latentdiff.data import load_dataset
         from latentdiff.train.setup import check_captions

@@ -120,7 +120,7 @@ def _tokenizer(
     """The tokenizer of the run that is resumed or started from, else one learned from the captions; None without --text."""
     from latentdiff.components import load_config
     from latentdiff.listener import load_listener
-    from latentdiff.nn import UNetConfig
+    from latentdiff.nn import text_of
     from latentdiff.runs import locate
     from latentdiff.train.setup import check_captions, tokenizer_of
 
@@ -128,7 +128,7 @@ def _tokenizer(
     if options.text and source is not None:
         check_captions(data)
         config, _ = load_config(source, "denoiser")
-        text = config.text if isinstance(config, UNetConfig) else None
+        text = text_of(config)
         own = options.text_encoder == "own" and text is not None and text.vocabulary > 0
         if resume is not None or own:  # fine-tuning hears with the encoder that is asked for
             return load_listener(source, text)

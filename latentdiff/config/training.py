@@ -165,8 +165,8 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
             raise ValueError(f"--latents is for models of a VAE's latents, got {self.latents} with --pixel")
         if self.pixel_scale != 1 and not self.pixel:
             raise ValueError(f"--pixel-scale is for models of pixels (--pixel), got {self.pixel_scale:g} without it")
-        if self.text and self.network not in ("auto", "unet"):
-            raise ValueError(f"--text needs a network that listens to texts: --network unet, got {self.network}")
+        if self.text and self.network not in ("auto", "unet", "mlp"):
+            raise ValueError(f"--text needs a network that listens to texts: --network unet or mlp, got {self.network}")
         if not self.text and (self.text_encoder, self.vocabulary, self.text_length) != ("own", 1024, None):
             raise ValueError(
                 "--text-encoder, --vocabulary and --text-length are of models that listen to texts, got them without --text"

@@ -19,7 +19,7 @@ from latentdiff.edit.inversion import drawing_levels, first_level
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
 from latentdiff.frames import Progress, watched
-from latentdiff.nn import Attend
+from latentdiff.nn import Attend, UNetDenoiser
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
 from latentdiff.sample import noised, sample, start
@@ -77,7 +77,7 @@ def prompt_to_prompt(
 
     With ``images`` [n, C, H, W] in [-1, 1] these are the source, whatever it says of them: DDIM finds the latents on their way to noise,
     and the source keeps to them exactly (Ju et al. 2024, "Direct Inversion"), so that it is what the codec makes of the images.
-    InputError for models that do not listen to texts, words that are not there, and samplers that draw noise on the way of an image.
+    InputError for models that do not attend to texts, words that are not there, and samplers that draw noise on the way of an image.
     """
     n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
     script = _Script.of(pipeline, source, edits)
@@ -109,6 +109,10 @@ class _Script:
         listener = pipeline.tokenizer
         if listener is None:
             raise InputError("prompt-to-prompt: expected a model that listens to texts, got one of classes or of none")
+        if not isinstance(pipeline.network, UNetDenoiser):
+            raise InputError(
+                "prompt-to-prompt: expected a network that attends to words (a UNet), got one that is told the text as a whole"
+            )
         changes = tuple(
             Change(
                 align(listener, source, edit.text),

@@ -23,6 +23,7 @@ from latentdiff.nn.config import (
     class_name,
     parse_latent,
     read_config,
+    text_of,
 )
 from latentdiff.nn.presets import (
     PRESETS,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from latentdiff.nn.factory import CLASSES, build, tensor_shapes
     from latentdiff.nn.foreign import Foreign, Origin
     from latentdiff.nn.mlp import MLPDenoiser
-    from latentdiff.nn.text import TextEncoder
+    from latentdiff.nn.text import Listening, TextEncoder
     from latentdiff.nn.unet import UNetDenoiser
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "Foreign",
     "ForeignConfig",
     "ForeignVAEConfig",
+    "Listening",
     "MLPConfig",
     "MLPDenoiser",
     "NetConfig",
@@ -89,6 +91,7 @@ __all__ = [
     "parse_latent",
     "read_config",
     "tensor_shapes",
+    "text_of",
     "timestep_embedding",
     "unet_config",
     "vae_config",
@@ -111,6 +114,7 @@ _LAZY = {
     "Foreign": "latentdiff.nn.foreign",
     "Origin": "latentdiff.nn.foreign",
     "MLPDenoiser": "latentdiff.nn.mlp",
+    "Listening": "latentdiff.nn.text",
     "TextEncoder": "latentdiff.nn.text",
     "UNetDenoiser": "latentdiff.nn.unet",
 }

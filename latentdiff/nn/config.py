@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from latentdiff.errors import InputError
 from latentdiff.nn.fields import Classes, GridShape, LineWidth, Multipliers, Numbers, OutFactor, Side, Width
-from latentdiff.nn.text_config import TextConfig
+from latentdiff.nn.text_config import Listening, TextConfig, check_told
 
 NetworkKind = Literal["mlp", "unet", "cnn", "course-unet", "convnext"]
 
@@ -94,10 +94,12 @@ class MLPConfig(Numbers):
     expand: int = Field(default=2, ge=1, le=8, description="hidden units of a block, in widths")
     time_dim: Width = Field(default=128, description="size of the time and label embedding")
     num_classes: Classes = 0
+    text: Listening = None
     out_factor: OutFactor = 1
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        check_told(self.text, self.num_classes)
         if len(self.shape) == 2 or math.prod(self.shape) > MLP_MAX:
             raise ValueError(f"shape: expected L or C x H x W, at most {MLP_MAX} numbers, got {_cross(*self.shape)}")
         return self
@@ -139,14 +141,13 @@ class UNetConfig(_Pyramid):
     heads: int = Field(default=4, ge=1, le=64, description="attention heads")
     groups: int = Field(default=8, ge=1, le=64, description="groups of the group normalization")
     num_classes: Classes = 0
-    text: TextConfig | None = Field(default=None, description="what it listens to instead of classes")
+    text: Listening = None
     out_factor: OutFactor = 1
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        check_told(self.text, self.num_classes)
         levels = len(self.mult)
-        if self.text is not None and self.num_classes:
-            raise ValueError(f"num_classes: expected 0 for a network that listens to texts, got {self.num_classes}")
         if any(level >= levels for level in self.attention):
             raise ValueError(f"attention: expected resolutions 0 to {levels - 1}, got {max(self.attention)}")
         if self.width % self.groups:
@@ -250,6 +251,11 @@ CONFIGS: dict[str, type[NetConfig]] = {
     "CourseUNetDenoiser": CourseUNetConfig,
     "ConvNeXtDenoiser": ConvNeXtConfig,
 }
+
+
+def text_of(config: NetConfig | ForeignConfig) -> TextConfig | None:
+    """What a network listens to; None for one of classes or of none."""
+    return config.text if isinstance(config, UNetConfig | MLPConfig) else None
 
 
 def parse_latent(text: str) -> tuple[int, ...]:

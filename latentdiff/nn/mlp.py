@@ -9,20 +9,22 @@ from torch.nn import functional as F
 from latentdiff.nn.config import MLPConfig
 from latentdiff.nn.embed import Conditioning
 from latentdiff.nn.layers import ZeroLinear
+from latentdiff.nn.text import Listening
 
 
-class MLPDenoiser(nn.Module):
+class MLPDenoiser(Listening):
     """x_t [B, L] or [B, C, H, W], t [B], labels [B] or None -> [B, out_factor L] or [B, out_factor C, H, W]; zero at first.
 
     Blocks with adaLN-zero: scale, shift and gate come from the embedding and start at zero
-    (Peebles and Xie 2023, section 3.2).
+    (Peebles and Xie 2023, section 3.2). Of a text it may listen to, it is told the embedding of the whole.
     """
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config = config
         width, size = config.width, math.prod(config.shape)
-        self.condition = Conditioning(config.time_dim, config.num_classes)
+        self.listen(config.text)
+        self.condition = Conditioning(config.time_dim, config.num_classes, text=config.text.width if config.text else 0)
         self.stem = nn.Linear(size, width)
         # one matrix product gives scale, shift and gate of every block and scale and shift of the head
         self.modulation = ZeroLinear(config.time_dim, (3 * config.depth + 2) * width)
@@ -30,13 +32,18 @@ class MLPDenoiser(nn.Module):
         self.head = ZeroLinear(width, config.out_factor * size)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError."""
+        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError.
+
+        A network that listens to texts takes them as ``labels``: word pieces int64 [B, L], or what :meth:`encode` made of them.
+        """
         if x.shape[1:] != self.config.shape or t.shape != x.shape[:1]:
             raise ValueError(
                 f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
                 f" got {list(x.shape)} and {list(t.shape)}"
             )
-        parts = self.modulation(self.condition(t, labels)).float().chunk(3 * self.config.depth + 2, dim=1)
+        labels, context = self.heard(labels, len(x))
+        e = self.condition(t, labels, None if context is None else context[:, 0])
+        parts = self.modulation(e).float().chunk(3 * self.config.depth + 2, dim=1)
         h = self.stem(
             x.flatten(1).to(self.stem.weight.dtype)
         ).float()  # the residual stream stays float32 under autocast

@@ -80,6 +80,7 @@ def mlp_config(
     depth: int | None = None,
     expand: int | None = None,
     time_dim: int | None = None,
+    text: TextConfig | None = None,
 ) -> MLPConfig:
     """MLP denoiser of a named preset for shape (L,) or (C, H, W); numbers given override it. InputError if invalid."""
     return _make(
@@ -92,6 +93,7 @@ def mlp_config(
         depth=depth,
         expand=expand,
         time_dim=time_dim,
+        text=text,
     )
 
 
@@ -228,7 +230,7 @@ def network_config(
 ) -> DenoiserConfig:
     """Denoiser of a kind for what has ``shape``; None: an MLP for vectors, a UNet for grids. InputError if it cannot be.
 
-    Only UNets listen to ``text``.
+    UNets listen to ``text`` word by word, MLPs to it as a whole, others not.
     """
     vector = len(shape) == 1
     kind = kind or ("mlp" if vector else "unet")
@@ -236,12 +238,14 @@ def network_config(
         raise InputError(f"network: expected mlp for a vector of {shape[0]}, got {kind}")
     if depth is not None and kind in ("cnn", "course-unet"):
         raise InputError(f"depth: expected none for a {kind}, whose layers are fixed, got {depth}")
-    if text is not None and kind != "unet":
-        raise InputError(f"text: expected a UNet, which needs a spatial latent or pixels, got a {kind}")
+    if text is not None and kind not in ("unet", "mlp"):
+        raise InputError(f"text: expected a UNet or an MLP, got a {kind}")
     if patch is not None and kind not in ("unet", "convnext"):
         raise InputError(f"patch: expected none for a {kind}, got {patch}")
     if kind == "mlp":
-        return mlp_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width, depth=depth)
+        return mlp_config(
+            preset, shape, num_classes=num_classes, out_factor=out_factor, width=width, depth=depth, text=text
+        )
     if kind == "unet":
         return unet_config(
             preset,

@@ -1,4 +1,4 @@
-"""A small transformer that reads a text's word pieces, trained together with the denoiser that listens to it."""
+"""How a network hears texts: a small transformer over word pieces that is trained along, or what a frozen encoder made of them."""
 
 from __future__ import annotations
 
@@ -57,6 +57,40 @@ class GivenTexts(nn.Module):
         """The context as the network hears it."""
         out: Tensor = self.norm(context)
         return out
+
+
+class Listening(nn.Module):
+    """A denoiser that may listen to texts: by ``text`` it reads them."""
+
+    text: TextEncoder | GivenTexts | None
+
+    def listen(self, config: TextConfig | None) -> None:
+        """Get what reads the texts of ``config``; None for a network of classes or of none."""
+        self.text = None if config is None else TextEncoder(config) if config.vocabulary else GivenTexts(config)
+
+    def encode(self, texts: Tensor | None, n: int) -> Tensor:
+        """The context [n, L, D] of ``n`` texts (or of one for all): of word pieces int64 [n, L], or as it is; None: the empty text.
+
+        A network that listens to a frozen encoder takes that one's contexts alone. ValueError.
+        """
+        if self.text is None:
+            raise ValueError("encode: expected a network that listens to texts, got one that does not")
+        if isinstance(self.text, TextEncoder) and texts is None:
+            texts = self.text.empty(self.text.tokens.weight.device)
+        if texts is None or (isinstance(self.text, GivenTexts) and not texts.is_floating_point()):
+            raise ValueError("encode: expected the contexts of a frozen encoder, got none")
+        context: Tensor = texts if texts.is_floating_point() else self.text(texts)
+        expected = [n, self.text.config.length, self.text.config.width]
+        if context.ndim != 3 or list(context.shape[1:]) != expected[1:] or len(context) not in (1, n):
+            raise ValueError(f"context: expected shape {expected}, got {list(context.shape)}")
+        return context.expand(n, -1, -1)
+
+    def heard(self, labels: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
+        """What the network is told, for n samples: class labels [n] or None, and the context [n, L, D] of a text or None. ValueError."""
+        if self.text is None:
+            return labels, None
+        context = self.encode(labels, n)
+        return None, self.text(context) if isinstance(self.text, GivenTexts) else context
 
 
 class _Layer(nn.Module):

@@ -1,6 +1,6 @@
 """Configuration of a text encoder. Imports no torch."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -8,7 +8,7 @@ from latentdiff.nn.fields import LineWidth, Numbers
 
 
 class TextConfig(Numbers):
-    """Transformer over word pieces, which a UNet listens to; without a vocabulary, texts come encoded from elsewhere."""
+    """Transformer over word pieces, which a denoiser listens to; without a vocabulary, texts come encoded from elsewhere."""
 
     vocabulary: int = Field(ge=0, le=65_536, description="number of word pieces; 0: a frozen encoder reads the texts")
     length: int = Field(default=32, ge=3, le=1024, description="pieces of a text, with its start and its end")
@@ -23,3 +23,12 @@ class TextConfig(Numbers):
         if self.width % self.heads:
             raise ValueError(f"heads: expected a divisor of width {self.width}, got {self.heads}")
         return self
+
+
+Listening = Annotated[TextConfig | None, Field(description="what it listens to instead of classes")]
+
+
+def check_told(text: TextConfig | None, num_classes: int) -> None:
+    """ValueError for a network of both classes and texts."""
+    if text is not None and num_classes:
+        raise ValueError(f"num_classes: expected 0 for a network that listens to texts, got {num_classes}")

@@ -8,10 +8,10 @@ from latentdiff.nn.attention import Attend, CrossAttention, SelfAttention
 from latentdiff.nn.config import UNetConfig
 from latentdiff.nn.embed import Conditioning
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
-from latentdiff.nn.text import GivenTexts, TextEncoder
+from latentdiff.nn.text import Listening
 
 
-class UNetDenoiser(nn.Module):
+class UNetDenoiser(Listening):
     """x_t [B, C, H, W], t [B], labels [B] or None -> [B, out_factor C, H, W]; zero at the start of training.
 
     Residual blocks with scale and shift after the group norm (Dhariwal and Nichol 2021, "adaptive group norm"),
@@ -26,8 +26,7 @@ class UNetDenoiser(nn.Module):
         self.config = config
         channels = [config.width * m for m in config.mult]
         e, last = 4 * config.width, len(channels) - 1
-        reader = None if config.text is None else TextEncoder if config.text.vocabulary else GivenTexts
-        self.text = None if config.text is None or reader is None else reader(config.text)
+        self.listen(config.text)
         self.condition = Conditioning(e, config.num_classes, text=config.text.width if config.text else 0)
         patched = config.shape[0] * config.patch**2
         self.stem = nn.Conv2d(patched, channels[0], 3, padding=1)
@@ -54,23 +53,6 @@ class UNetDenoiser(nn.Module):
             for index, layer in enumerate(part for part in self.modules() if isinstance(part, kind)):
                 layer.index = index
 
-    def encode(self, texts: Tensor | None, n: int) -> Tensor:
-        """The context [n, L, D] of ``n`` texts (or of one for all): of word pieces int64 [n, L], or as it is; None: the empty text.
-
-        A network that listens to a frozen encoder takes that one's contexts alone. ValueError.
-        """
-        if self.text is None:
-            raise ValueError("encode: expected a network that listens to texts, got one that does not")
-        if isinstance(self.text, TextEncoder) and texts is None:
-            texts = self.text.empty(self.stem.weight.device)
-        if texts is None or (isinstance(self.text, GivenTexts) and not texts.is_floating_point()):
-            raise ValueError("encode: expected the contexts of a frozen encoder, got none")
-        context: Tensor = texts if texts.is_floating_point() else self.text(texts)
-        expected = [n, self.text.config.length, self.text.config.width]
-        if context.ndim != 3 or list(context.shape[1:]) != expected[1:] or len(context) not in (1, n):
-            raise ValueError(f"context: expected shape {expected}, got {list(context.shape)}")
-        return context.expand(n, -1, -1)
-
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, attend: Attend | None = None) -> Tensor:
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError.
 
@@ -82,10 +64,8 @@ class UNetDenoiser(nn.Module):
                 f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
                 f" got {list(x.shape)} and {list(t.shape)}"
             )
-        context = None if self.text is None else self.encode(labels, len(x))
-        if isinstance(self.text, GivenTexts):
-            context = self.text(context)
-        e = self.condition(t, labels) if context is None else self.condition(t, None, context[:, 0])
+        labels, context = self.heard(labels, len(x))
+        e = self.condition(t, labels, None if context is None else context[:, 0])
         h = self.stem(F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch))
         skips = []
         for stage in self.down:

@@ -17,11 +17,12 @@ from latentdiff.study.report import Words
 from latentdiff.study.training import pipeline_of
 
 LATENTS, PIXELS = "scenes", "scenes-pixels"  # of the models in the package
+LARGE = "scenes-large"  # what a small model of pixels can learn
 
 
-def scenes_to_read(lab: Lab, counts: tuple[int, int, int]) -> Dataset:
-    """The data of the study where their captions can be read back, else ``counts`` of scenes."""
-    return lab.data if lab.data.name in SETS else scenes_of(counts, seed=0)
+def scenes_to_read(lab: Lab, counts: tuple[int, int, int], *, name: str = "scenes") -> Dataset:
+    """The data of the study where their captions can be read back, else ``counts`` of the scenes ``name``."""
+    return lab.data if lab.data.name in SETS else scenes_of(counts, name=name, seed=0)
 
 
 def model_of_latents(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:

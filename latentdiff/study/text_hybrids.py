@@ -19,7 +19,7 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.hybrids import stretched
 from latentdiff.study.lab import Lab
-from latentdiff.study.listening import model_of_pixels, scenes_to_read
+from latentdiff.study.listening import LARGE, model_of_pixels, scenes_to_read
 from latentdiff.study.make import Study
 from latentdiff.study.reading import mean
 from latentdiff.study.recipes import FULL_TEXT_PIXELS, PixelNumbers
@@ -77,7 +77,7 @@ class Seen(NamedTuple):
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
-    pipeline, where = model_of_pixels(lab, numbers.text, scenes_to_read(lab, numbers.counts))
+    pipeline, where = model_of_pixels(lab, numbers.text, scenes_to_read(lab, numbers.counts, name=LARGE))
     shape = _shape(pipeline)
     with lab.part("near and far"):
         drawn = {

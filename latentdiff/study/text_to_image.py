@@ -9,7 +9,7 @@ import torch
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
-from latentdiff.data.scenes import Scene, caption, parse
+from latentdiff.data.scenes import SETS, Kind, Scene, caption, parse
 from latentdiff.evaluate.alignment import in_turn, lists, score_list
 from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.score import Resampling, Score
@@ -52,7 +52,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     with lab.part("pictures"):
         shown = _shown(lab, numbers, pipeline)
     with lab.part("reading them"):
-        found = {w: _drawn(lab, numbers, pipeline, w) for w in numbers.scales}
+        found = {w: _drawn(lab, numbers, pipeline, SETS[data.name], w) for w in numbers.scales}
     best = max(found, key=lambda w: sum(score["all attributes"].value for score in found[w].values()))
     sections = [
         Section("Reading real pictures", (Words(READING), _table("reading", real, "Real pictures of the test set."))),
@@ -99,14 +99,15 @@ def _real(data: Dataset) -> dict[str, Shares]:
     found = {}
     for name, count in (("one digit", 1), ("two digits", 2)):
         rows = [k for k, scene in enumerate(known) if len(scene.things) == count]
-        found[name] = _shares(data.test.images[rows], [known[k] for k in rows])
+        if rows:
+            found[name] = _shares(data.test.images[rows], [known[k] for k in rows])
     return found
 
 
-def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, w: float) -> dict[str, Shares]:
+def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, kind: Kind, w: float) -> dict[str, Shares]:
     """By list of captions, at one guidance scale."""
     settings, found = Sampling(steps=numbers.steps, guidance=w), {}
-    for name, scenes in lists().items():
+    for name, scenes in lists(kind).items():
         asked = in_turn(scenes, numbers.drawn)
         texts = [caption(scene) for scene in asked]
         images = draw_samples(pipeline, settings, len(asked), texts=texts, seed=lab.seed)
