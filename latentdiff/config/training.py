@@ -112,7 +112,10 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         le=1,
         description="share of labels replaced by the null class (of captions: by the empty text), for guidance",
     )
-    text: bool = Field(False, description="listen to the captions of the data instead of its labels; needs a UNet")
+    text: bool = Field(
+        False,
+        description="listen to the captions of the data instead of its labels: a UNet word by word, an MLP to the whole",
+    )
     text_encoder: str = Field(
         "own",
         min_length=1,

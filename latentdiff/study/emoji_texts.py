@@ -16,14 +16,16 @@ from latentdiff.study.training import pipeline_of
 
 TEXTS = (
     "grinning face with smiling eyes",
-    "cat face",
-    "purple heart",
-    "flag DE",
-    "person running",
-    "red car",
+    "tiger face",
+    "red apple",
+    "birthday cake",
+    "green heart",
+    "large red circle",
+    "pouting cat face",
+    "smiling face with heart-shaped eyes",
 )
-"""Some of them name an emoji of the training set, others put its words together anew."""
-GUIDANCE = 3.0
+"""Four of them name an emoji of the training set; four, of the other splits, put its words together anew."""
+GUIDANCE = 2.0
 
 
 def emoji_section(lab: Lab, numbers: TextNumbers, data: Dataset, *, steps: int, shown: int) -> Section:
@@ -36,25 +38,27 @@ def emoji_section(lab: Lab, numbers: TextNumbers, data: Dataset, *, steps: int, 
         else:
             pipeline = pipeline_of(lab, recipes.texts(lab, "emoji", numbers, data=data))
     train, rows, distances = to_float(data.train.images), [], []
+    known = set(data.train.captions)
     for text in TEXTS:
         images = pipeline.sample(shown, label=text, steps=steps, guidance=GUIDANCE, seed=lab.seed)
         near, distance = nearest(images, train)
-        rows += [(folded(text), images), ("most like them", train[near])]
-        distances.append((text, float(distance.mean()), data.train.captions[int(near[distance.argmin()])]))
+        seen = "seen" if text in known else "new"
+        rows += [(folded(f"{text} ({seen})"), images), ("most like them", train[near])]
+        distances.append((text, seen, float(distance.mean()), data.train.captions[int(near[distance.argmin()])]))
     picture = lab.rows(
         "emoji",
         rows,
-        f"Guidance {GUIDANCE:g}; below each row the training images with the least squared distance.",
+        f"Guidance {GUIDANCE:g}; texts that name a training image (seen) and texts that do not (new); below each row the training images with the least squared distance.",
         about={"seed": lab.seed},
     )
     table = Table(
         "copies",
-        ("text", "mean RMS distance to the nearest training image", "caption of the nearest of all"),
+        ("text", "in training", "mean RMS distance to the nearest training image", "caption of the nearest of all"),
         tuple(distances),
         "Pixels in [-1, 1]. A picture that is a copy has a distance near that of the VAE's reconstructions.",
     )
     words = Words(
-        "Drawings with names, from a few thousand captions. What is drawn well has usually been seen, which the rows below the pictures show: look at both."
+        "Drawings with names, from a few thousand captions. What is drawn well has usually been seen, which the rows below the pictures show: look at both. New texts are of words that training knows in other company."
     )
     return Section("Emoji", (words, picture, table))
 

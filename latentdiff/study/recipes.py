@@ -47,9 +47,10 @@ class PixelNumbers:
 
 @dataclass(frozen=True)
 class TextNumbers:
-    """A UNet on a spatial latent that listens to captions."""
+    """A network on a spatial latent that listens to captions."""
 
     vae: VAENumbers = field(default_factory=lambda: VAENumbers(latent="4x8x8", steps=400))
+    network: str = "unet"
     prediction: str = "x0"
     width: int = 48
     steps: int = 450
@@ -104,7 +105,8 @@ def fitting(patch: int, data: Dataset) -> int:
 def texts(lab: Lab, name: str, numbers: TextNumbers, *, data: Dataset) -> Trained:
     """Train a VAE on captioned images, and a denoiser that listens to their captions."""
     encoder = vae(lab, f"{name}-vae", numbers.vae, data=data)
-    return _denoiser(lab, name, numbers, data, {"text": True, "prediction": numbers.prediction}, vae=encoder)
+    own = {"text": True, "network": numbers.network, "prediction": numbers.prediction}
+    return _denoiser(lab, name, numbers, data, own, vae=encoder)
 
 
 def _denoiser(

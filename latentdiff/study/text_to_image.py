@@ -174,6 +174,6 @@ FULL = Numbers(
     scales=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
     drawn=496,
     steps=50,
-    emoji=TextNumbers(vae=VAENumbers(latent="4x8x8", steps=5000), steps=20_000, lr=2e-3),
+    emoji=TextNumbers(vae=VAENumbers(latent="4x8x8", steps=5000), network="mlp", width=512, steps=5000, batch=512),
 )
 STUDY = Study(quick=Numbers(), full=FULL, run=study)
