@@ -10,7 +10,8 @@ from latentdiff.config.base import Config
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig, ScheduleKind, Variance
 from latentdiff.config.loop import DataOptions, LoopOptions, StreamOptions
-from latentdiff.nn.config import NetworkKind, parse_latent
+from latentdiff.nn.config import NetworkKind
+from latentdiff.nn.vae_config import parse_latent
 
 
 def _latent(text: str) -> str:

@@ -14,14 +14,11 @@ from latentdiff.nn.config import (
     CourseUNetConfig,
     DenoiserConfig,
     ForeignConfig,
-    ForeignVAEConfig,
     MLPConfig,
     NetConfig,
     NetworkKind,
     UNetConfig,
-    VAEConfig,
     class_name,
-    parse_latent,
     read_config,
     text_of,
 )
@@ -36,6 +33,7 @@ from latentdiff.nn.presets import (
     vae_config,
 )
 from latentdiff.nn.text_config import TextConfig
+from latentdiff.nn.vae_config import ForeignVAEConfig, VAEConfig, parse_latent
 
 if TYPE_CHECKING:
     from latentdiff.nn.attention import Attend, Place

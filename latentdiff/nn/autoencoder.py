@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.config import ForeignVAEConfig, VAEConfig
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
+from latentdiff.nn.vae_config import ForeignVAEConfig, VAEConfig
 
 LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0  # standard deviations from 4.5e-5 to 148: no overflow in exp, no zero variance
 NORM_GROUPS = 8

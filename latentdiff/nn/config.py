@@ -1,4 +1,4 @@
-"""Configurations of the networks: every number with its range, named presets. Imports no torch."""
+"""Configurations of the denoisers: every number with its range; and how those of all networks are read from files. Imports no torch."""
 
 import math
 from typing import Annotated, Literal, Self
@@ -6,79 +6,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from latentdiff.errors import InputError
-from latentdiff.nn.fields import Classes, GridShape, LineWidth, Multipliers, Numbers, OutFactor, Side, Width
+from latentdiff.nn.fields import Classes, GridShape, LineWidth, Multipliers, Numbers, OutFactor, Width, cross
 from latentdiff.nn.text_config import Listening, TextConfig, check_told
+from latentdiff.nn.vae_config import VAEConfig
 
 NetworkKind = Literal["mlp", "unet", "cnn", "course-unet", "convnext"]
 
 MLP_MAX = 65_536  # numbers that an MLP sees at once
 COURSE_MAX_SIDE = 256  # its bottleneck has a weight for each pixel of the lowest resolution
-VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this many pixels a side
-
-
-class VAEConfig(Numbers):
-    """Autoencoder between images [C, H, W] and a vector latent [L] or a spatial latent [c, h, w]."""
-
-    image: Annotated[
-        tuple[Literal[1, 3], Side, Side],
-        Field(strict=False, description="channels (1 or 3), height and width of the images, sides 8 to 1024 pixels"),
-    ]
-    latent: Annotated[
-        tuple[Annotated[int, Field(ge=1, le=4096)], ...],
-        Field(strict=False, description="latent size: L for a vector, c x h x w for a spatial latent"),
-    ]
-    width: Width = Field(
-        default=32,
-        description="channels at half of the image's resolution, doubled at a quarter and again at an eighth",
-    )
-    depth: int = Field(
-        default=0, ge=0, le=8, description="residual blocks at each resolution below half of the image's"
-    )
-    hidden: int = Field(default=256, ge=16, le=8192, description="units between feature map and vector latent")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if len(self.latent) not in (1, 3):
-            raise ValueError(f"latent: expected L or c x h x w, got {len(self.latent)} numbers")
-        (self._check_vector if len(self.latent) == 1 else self._check_spatial)()
-        return self
-
-    def _check_vector(self) -> None:
-        factor, sides = self.factor, self.image[1:]
-        if any(side % factor for side in sides):
-            near = " or ".join(
-                _cross(*(max(1, side // factor + up) * factor if side % factor else side for side in sides))
-                for up in (0, 1)
-            )
-            raise ValueError(
-                f"image: a vector latent for {_cross(*sides)} pixels needs sides divisible by {factor};"
-                f" the next valid sizes are {near}"
-            )
-
-    def _check_spatial(self) -> None:
-        (_, height, width), (channels, h, w) = self.image, self.latent
-        factors = [f for f in (2**i for i in range(11)) if height % f == 0 and width % f == 0]
-        if (h, w) not in [(height // f, width // f) for f in factors]:
-            allowed = ", ".join(_cross(channels, height // f, width // f) for f in reversed(factors))
-            raise ValueError(
-                f"latent: {_cross(*self.latent)} does not fit images of {_cross(*self.image)}: both sides must be the"
-                f" image's divided by one power of two; allowed with {channels} channels: {allowed}"
-            )
-
-    @property
-    def factor(self) -> int:
-        """Pixels of the image, along a side, for each pixel of the smallest feature map: a power of two."""
-        if len(self.latent) == 3:
-            return self.image[1] // self.latent[1]
-        factor = 1
-        while max(self.image[1:]) > VECTOR_GRID * factor:
-            factor *= 2
-        return factor
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Height and width of the smallest feature map."""
-        return self.image[1] // self.factor, self.image[2] // self.factor
 
 
 class MLPConfig(Numbers):
@@ -101,7 +36,7 @@ class MLPConfig(Numbers):
     def _fits(self) -> Self:
         check_told(self.text, self.num_classes)
         if len(self.shape) == 2 or math.prod(self.shape) > MLP_MAX:
-            raise ValueError(f"shape: expected L or C x H x W, at most {MLP_MAX} numbers, got {_cross(*self.shape)}")
+            raise ValueError(f"shape: expected L or C x H x W, at most {MLP_MAX} numbers, got {cross(*self.shape)}")
         return self
 
 
@@ -116,9 +51,9 @@ class _Pyramid(Numbers):
     def _halves(self) -> Self:
         levels = len(self.mult)
         if any(side % self.patch for side in self.shape[1:]):
-            raise ValueError(f"patch: expected a divisor of {_cross(*self.shape[1:])} pixels, got {self.patch}")
+            raise ValueError(f"patch: expected a divisor of {cross(*self.shape[1:])} pixels, got {self.patch}")
         if 2 ** (levels - 1) > min(self.grid):
-            most, size = min(self.grid).bit_length(), _cross(self.shape[0], *self.grid)
+            most, size = min(self.grid).bit_length(), cross(self.shape[0], *self.grid)
             raise ValueError(f"mult: {size} is too small for {levels} resolutions, expected at most {most}")
         return self
 
@@ -126,6 +61,12 @@ class _Pyramid(Numbers):
     def grid(self) -> tuple[int, int]:
         """Height and width after the patches."""
         return self.shape[1] // self.patch, self.shape[2] // self.patch
+
+    @property
+    def grids(self) -> list[tuple[int, int]]:
+        """Height and width of every resolution, each half of the one before, rounded up."""
+        (height, width), levels = self.grid, range(len(self.mult))
+        return [(-(-height // 2**level), -(-width // 2**level)) for level in levels]
 
 
 class UNetConfig(_Pyramid):
@@ -139,6 +80,7 @@ class UNetConfig(_Pyramid):
         Field(strict=False, description="resolutions with attention, 0 is the full one; the middle always has it"),
     ] = (2,)
     heads: int = Field(default=4, ge=1, le=64, description="attention heads")
+    positions: bool = Field(default=False, description="an embedding of each place, learned")
     groups: int = Field(default=8, ge=1, le=64, description="groups of the group normalization")
     num_classes: Classes = 0
     text: Listening = None
@@ -204,7 +146,7 @@ class CourseUNetConfig(Numbers):
     def _fits(self) -> Self:
         if any(side % 4 or side > COURSE_MAX_SIDE for side in self.shape[1:]):
             raise ValueError(
-                f"shape: expected sides divisible by 4, at most {COURSE_MAX_SIDE}, got {_cross(*self.shape[1:])}"
+                f"shape: expected sides divisible by 4, at most {COURSE_MAX_SIDE}, got {cross(*self.shape[1:])}"
             )
         return self
 
@@ -233,13 +175,6 @@ class ForeignConfig(Numbers):
     num_classes: Classes = 0
 
 
-class ForeignVAEConfig(Numbers):
-    """The images and the latents of another library's autoencoder, both [C, H, W]."""
-
-    image: GridShape
-    latent: tuple[int, int, int]
-
-
 DenoiserConfig = MLPConfig | UNetConfig | CNNConfig | CourseUNetConfig | ConvNeXtConfig
 NetConfig = VAEConfig | DenoiserConfig
 
@@ -258,14 +193,6 @@ def text_of(config: NetConfig | ForeignConfig) -> TextConfig | None:
     return config.text if isinstance(config, UNetConfig | MLPConfig) else None
 
 
-def parse_latent(text: str) -> tuple[int, ...]:
-    """Latent size from text: "32" -> (32,), "4x7x7" -> (4, 7, 7). InputError for anything else."""
-    parts = text.strip().lower().split("x")
-    if len(parts) not in (1, 3) or not all(p.isascii() and p.isdigit() and 0 < len(p) < 6 and int(p) for p in parts):
-        raise InputError(f"latent: expected a size such as 32 or channels x height x width such as 4x7x7, got {text!r}")
-    return tuple(int(p) for p in parts)
-
-
 def read_config(name: str, text: str | bytes) -> NetConfig:
     """Configuration of the class that a file names (a key of CONFIGS) from its JSON. InputError, one line."""
     if name not in CONFIGS:
@@ -279,10 +206,6 @@ def read_config(name: str, text: str | bytes) -> NetConfig:
 def class_name(config: NetConfig) -> str:
     """The name in CONFIGS that stands for a configuration in files."""
     return next(name for name, cls in CONFIGS.items() if type(config) is cls)
-
-
-def _cross(*sizes: int) -> str:
-    return "x".join(map(str, sizes))
 
 
 def one_line_of(error: ValidationError) -> str:

@@ -16,13 +16,13 @@ from latentdiff.nn.config import (
     MLPConfig,
     NetConfig,
     UNetConfig,
-    VAEConfig,
 )
 from latentdiff.nn.convnext import ConvNeXtDenoiser
 from latentdiff.nn.course_unet import CourseUNetDenoiser
 from latentdiff.nn.layers import ZeroConv2d, ZeroLinear
 from latentdiff.nn.mlp import MLPDenoiser
 from latentdiff.nn.unet import UNetDenoiser
+from latentdiff.nn.vae_config import VAEConfig
 
 CLASSES: dict[str, tuple[type[NetConfig], type[nn.Module]]] = {
     "AutoencoderKL": (VAEConfig, VAE),

@@ -25,3 +25,8 @@ class Numbers(BaseModel):
     """Frozen and closed; numbers are taken as they are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def cross(*sizes: int) -> str:
+    """Sizes as they are written: "4x7x7"."""
+    return "x".join(map(str, sizes))

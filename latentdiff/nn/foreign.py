@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from latentdiff.nn.config import ForeignConfig, ForeignVAEConfig
+from latentdiff.nn.config import ForeignConfig
+from latentdiff.nn.vae_config import ForeignVAEConfig
 
 
 @dataclass(frozen=True)

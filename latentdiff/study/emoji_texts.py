@@ -25,7 +25,7 @@ TEXTS = (
     "smiling face with heart-shaped eyes",
 )
 """Four of them name an emoji of the training set; four, of the other splits, put its words together anew."""
-GUIDANCE = 2.0
+GUIDANCE = 1.0
 
 
 def emoji_section(lab: Lab, numbers: TextNumbers, data: Dataset, *, steps: int, shown: int) -> Section:

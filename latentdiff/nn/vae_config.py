@@ -1,0 +1,90 @@
+"""Configuration of an autoencoder, and latent sizes as text. Imports no torch."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from latentdiff.errors import InputError
+from latentdiff.nn.fields import GridShape, Numbers, Side, Width, cross
+
+VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this many pixels a side
+
+
+class VAEConfig(Numbers):
+    """Autoencoder between images [C, H, W] and a vector latent [L] or a spatial latent [c, h, w]."""
+
+    image: Annotated[
+        tuple[Literal[1, 3], Side, Side],
+        Field(strict=False, description="channels (1 or 3), height and width of the images, sides 8 to 1024 pixels"),
+    ]
+    latent: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=4096)], ...],
+        Field(strict=False, description="latent size: L for a vector, c x h x w for a spatial latent"),
+    ]
+    width: Width = Field(
+        default=32,
+        description="channels at half of the image's resolution, doubled at a quarter and again at an eighth",
+    )
+    depth: int = Field(
+        default=0, ge=0, le=8, description="residual blocks at each resolution below half of the image's"
+    )
+    hidden: int = Field(default=256, ge=16, le=8192, description="units between feature map and vector latent")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.latent) not in (1, 3):
+            raise ValueError(f"latent: expected L or c x h x w, got {len(self.latent)} numbers")
+        (self._check_vector if len(self.latent) == 1 else self._check_spatial)()
+        return self
+
+    def _check_vector(self) -> None:
+        factor, sides = self.factor, self.image[1:]
+        if any(side % factor for side in sides):
+            near = " or ".join(
+                cross(*(max(1, side // factor + up) * factor if side % factor else side for side in sides))
+                for up in (0, 1)
+            )
+            raise ValueError(
+                f"image: a vector latent for {cross(*sides)} pixels needs sides divisible by {factor};"
+                f" the next valid sizes are {near}"
+            )
+
+    def _check_spatial(self) -> None:
+        (_, height, width), (channels, h, w) = self.image, self.latent
+        factors = [f for f in (2**i for i in range(11)) if height % f == 0 and width % f == 0]
+        if (h, w) not in [(height // f, width // f) for f in factors]:
+            allowed = ", ".join(cross(channels, height // f, width // f) for f in reversed(factors))
+            raise ValueError(
+                f"latent: {cross(*self.latent)} does not fit images of {cross(*self.image)}: both sides must be the"
+                f" image's divided by one power of two; allowed with {channels} channels: {allowed}"
+            )
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the image, along a side, for each pixel of the smallest feature map: a power of two."""
+        if len(self.latent) == 3:
+            return self.image[1] // self.latent[1]
+        factor = 1
+        while max(self.image[1:]) > VECTOR_GRID * factor:
+            factor *= 2
+        return factor
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the smallest feature map."""
+        return self.image[1] // self.factor, self.image[2] // self.factor
+
+
+class ForeignVAEConfig(Numbers):
+    """The images and the latents of another library's autoencoder, both [C, H, W]."""
+
+    image: GridShape
+    latent: tuple[int, int, int]
+
+
+def parse_latent(text: str) -> tuple[int, ...]:
+    """Latent size from text: "32" -> (32,), "4x7x7" -> (4, 7, 7). InputError for anything else."""
+    parts = text.strip().lower().split("x")
+    if len(parts) not in (1, 3) or not all(p.isascii() and p.isdigit() and 0 < len(p) < 6 and int(p) for p in parts):
+        raise InputError(f"latent: expected a size such as 32 or channels x height x width such as 4x7x7, got {text!r}")
+    return tuple(int(p) for p in parts)
