@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,6 +55,85 @@ def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] |
         return replace(mixed, outs=(*mixed.outs, rest), q=(*mixed.q, mixed.p))
 
     return denoise
+
+
+@dataclass(frozen=True, eq=False)
+class Synchronized:
+    """A denoiser of latents [k B, *shape]: k versions of each of B pictures, one for every part, that are kept versions of one picture.
+
+    Views and bands are of images, and a decoder commutes with few of them. So every part estimates its own clean latents; their images,
+    put ``together``, are the picture, and each estimate moves by what the picture, as that part has ``seen`` it, differs from its own image once both
+    are encoded. ``agreed``: the picture of versions that are one already. ``noises``: which of the noises each part's latents start from. Kim et al. 2024 (SyncTweedies), case 2, with the
+    difference of two encodings in the place of one, so that the autoencoder's own error is not learned in.
+    """
+
+    denoisers: tuple[Denoiser, ...]
+    together: Callable[[Sequence[Tensor]], Tensor]
+    agreed: Callable[[Sequence[Tensor]], Tensor]
+    seen: tuple[Callable[[Tensor], Tensor], ...]
+    noises: tuple[int, ...]
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor, t: int) -> Estimate:
+        own = [denoiser(part, t).x0() for denoiser, part in zip(self.denoisers, self._parts(x), strict=True)]
+        images = [self.decode(latents) for latents in own]
+        picture = self.together(images)
+        moved = [
+            latents + (self.encode(see(picture)) - self.encode(image))
+            for latents, image, see in zip(own, images, self.seen, strict=True)
+        ]
+        return Estimate.known(x, t, x0=torch.cat(moved))
+
+    def picture(self, x: Tensor) -> Tensor:
+        """The pictures [B, C, H, W] that latents [k B, *shape] are versions of."""
+        return self.agreed([self.decode(part) for part in self._parts(x)])
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(x.split(len(x) // len(self.denoisers)))
+
+
+def anagram_of_latents(
+    parts: Sequence[tuple[Denoiser, View]],
+    *,
+    encode: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
+    weights: Sequence[float] | None = None,
+) -> Synchronized:
+    """:func:`anagram` where the views are of the images that ``decode`` makes of latents: sum_i w_i V_i^-1 D(x_0^(i)) is the picture."""
+    shares, views = _shares("anagram", len(parts), weights), [view for _, view in parts]
+
+    def together(images: Sequence[Tensor]) -> Tensor:
+        return _sum([share * view.back(image) for share, view, image in zip(shares, views, images, strict=True)])
+
+    denoisers = tuple(denoiser for denoiser, _ in parts)
+    noises = tuple(views.index(view) for view in views)  # two parts that see the same start from the same
+    return Synchronized(denoisers, together, together, tuple(views), noises, encode, decode)
+
+
+def hybrid_of_latents(
+    parts: Sequence[tuple[Denoiser, Band]],
+    *,
+    encode: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
+    weights: Sequence[float] | None = None,
+) -> Synchronized:
+    """:func:`hybrid` where the bands are of the images that ``decode`` makes of latents: sum_i g_i B_i D(x_0^(i)) is the picture."""
+    gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
+
+    def together(images: Sequence[Tensor]) -> Tensor:
+        return _sum([gain * band(image) for gain, (_, band), image in zip(gains, parts, images, strict=True)])
+
+    def agreed(images: Sequence[Tensor]) -> Tensor:  # the gains are in them
+        return _sum([band(image) for (_, band), image in zip(parts, images, strict=True)])
+
+    denoisers = tuple(denoiser for denoiser, _ in parts)
+    same = (lambda picture: picture,) * len(parts)
+    return Synchronized(denoisers, together, agreed, same, (0,) * len(parts), encode, decode)
+
+
+def _sum(terms: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum(0)
 
 
 def _mixed(x: Tensor, estimates: Sequence[Estimate], outs: Sequence[Tensor], shares: Sequence[float]) -> Estimate:

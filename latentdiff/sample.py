@@ -25,9 +25,9 @@ class State(NamedTuple):
     estimate: Estimate
 
 
-def start(key: Key, shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """x_T, [B, *shape]: standard normal noise, one seed for each sample."""
-    return key.at("init").normal(shape, dtype=dtype)
+def start(key: Key, shape: Sequence[int], *, visit: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    """x_T, [B, *shape]: standard normal noise, one seed for each sample; another one for every ``visit``."""
+    return key.at("init", visit=visit).normal(shape, dtype=dtype)
 
 
 def noised(x0: Tensor, t: int, schedule: Schedule, key: Key) -> Tensor:

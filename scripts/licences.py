@@ -62,7 +62,6 @@ DATA = (
     ),
     Thing("`mnist`", "yours, or downloaded when it is asked for", "CC BY-SA 3.0", "MNIST, Y. LeCun and C. Cortes"),
     Thing("`scenes`", "drawn from `mnist5k`", "CC BY-SA 3.0", "as the digits in it"),
-    Thing("`scenes-large`", "drawn from `mnist5k`", "CC BY-SA 3.0", "as the digits in it"),
     Thing("`scenes-mnist`", "drawn from `mnist`", "CC BY-SA 3.0", "as the digits in it"),
     Thing(
         "`openmoji`",

@@ -192,7 +192,6 @@ def test_catalog_lists_without_torch_and_numpy(tmp_path: Path) -> None:
         ("openmoji", openmoji),
         ("scenes", True),
         ("scenes-mnist", False),
-        ("scenes-large", True),
     ]
     assert result.stdout.split("\n")[:2] == [repr(listed), "[]"]
 

@@ -141,21 +141,6 @@ def test_the_full_mnist_draws_other_digits(data: Dataset, tmp_path: Path, monkey
     assert not torch.equal(found.train.images, data.train.images[:40])
 
 
-def test_scenes_of_large_digits_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene_images, "COUNTS", (60, 20, 40))
-    found = load_dataset("scenes-large")
-    scenes = [parse(text) for part in (found.train, found.val, found.test) for text in part.captions or ()]
-    assert len(scenes) == 120 and all(len(scene.things) == 1 for scene in scenes)
-    assert {scene.things[0].size for scene in scenes} == {"large", None}
-    known = [parse(text) for text in found.test.captions or ()]
-    right = [
-        all(attributes(scene, reading).values())
-        for scene, reading in zip(known, read(found.test.images, known), strict=True)
-    ]
-    assert sum(right) >= 38
-    assert torch.equal(read_images("scenes-large", split="val").images, found.val.images)
-
-
 def test_what_is_drawn_is_read_back(data: Dataset) -> None:
     scenes = [parse(text) for text in data.test.captions or ()]
     right, asked = Counter[str](), Counter[str]()

@@ -11,7 +11,7 @@ import torch
 
 import latentdiff as ld
 from latentdiff.data import scene_images
-from latentdiff.data.scenes import SETS, Scene, Thing, parse
+from latentdiff.data.scenes import Scene, Thing, parse
 from latentdiff.evaluate.alignment import can_be_read, lists, score_list
 from latentdiff.evaluate.score import Resampling
 from latentdiff.metrics.means import proportion_interval
@@ -72,7 +72,7 @@ def test_the_command_scores_every_list(run: Path, cli: Callable, tmp_path: Path)
     answer = json.loads(result.out)
     assert answer["parts"] == ["scenes"]
     names = [each["list"] for each in answer["scenes"]]
-    assert names == ["real pictures, one digit", "real pictures, two digits", *lists(SETS["scenes"])]
+    assert names == ["real pictures, one digit", "real pictures, two digits", *lists()]
     real, drawn = answer["scenes"][:2], answer["scenes"][2:]
     assert all(each["mean"]["value"] > 0.97 for each in real) and all(each["mean"]["value"] < 0.7 for each in drawn)
     assert [each["n"] for each in drawn] == [20, 20, 20]
@@ -89,8 +89,7 @@ def test_only_texts_that_can_be_read_are_scored(run: Path, text_folder: Path, cl
 
 
 def test_the_lists_are_fixed_whole_sentences() -> None:
-    found = lists(SETS["scenes"])
-    assert list(lists(SETS["scenes-large"])) == list(found)[:2]
+    found = lists()
     assert [len(scenes) for scenes in found.values()] == [438, 62, 100]
     assert all(scene.background for scenes in found.values() for scene in scenes)
     assert torch.tensor([len(scene.things) for scene in found["two digits"]]).eq(2).all()

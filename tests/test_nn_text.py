@@ -113,28 +113,6 @@ def test_a_text_is_listened_to_at_every_small_resolution() -> None:
     assert crossings((3, 32, 32)) == {(16, 16), (8, 8)}
 
 
-def test_every_place_of_every_resolution_is_known_to_networks_that_listen() -> None:
-    shape = (2, 44, 36)
-    config = unet_config("small", shape, width=16, groups=4, patch=4, mult=(1, 2), text=TEXT)
-    assert config.positions and config.grids == [(11, 9), (6, 5)]
-    network = build(config, seed=3)
-    tables = {name: p for name, p in network.named_parameters() if name.endswith("place.table.weight")}
-    assert [tuple(table.shape) for table in tables.values()] == [(99, 16), (30, 16)]
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05)
-        x, t = torch.randn(1, *shape, generator=torch.Generator().manual_seed(1)), torch.zeros(1)
-        before = network(x, t)
-        for table in tables.values():
-            table[0] += 1  # the place in the upper left corner
-            after = network(x, t)
-            change = (after - before).abs().mean((0, 1))
-            assert float(change[:8, :8].mean()) > 2 * float(change[-8:, -8:].mean()), "the corner opposite changes more"
-            before = after
-    plain = build(unet_config("small", shape, width=16, groups=4, patch=4, mult=(1, 2), attention=(1,)))
-    assert not [name for name, _ in plain.named_parameters() if "place" in name]
-
-
 # an MLP, which is told the text as a whole
 
 

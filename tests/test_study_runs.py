@@ -130,11 +130,9 @@ MICRO: dict[str, Any] = {
         counts=(64, 16, 60), text=TEXTS, edits=2, strengths=(0.5, 1.0), scales=(1.0, 2.0), steps=3, shown=2
     ),
     "text-anagrams": text_anagrams.Numbers(
-        counts=(64, 16, 30), text=PIXELS, seeds=2, shown=2, steps=3, scales=(1.0, 2.0), pairs=text_anagrams.PAIRS[4:7]
+        counts=(64, 16, 30), text=TEXTS, seeds=2, shown=2, steps=3, scales=(1.0, 2.0), pairs=text_anagrams.PAIRS[4:7]
     ),
-    "text-hybrids": text_hybrids.Numbers(
-        counts=(64, 16, 30), text=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.5, 2.0)
-    ),
+    "text-hybrids": text_hybrids.Numbers(counts=(64, 16, 30), text=TEXTS, seeds=2, shown=2, steps=3, sigmas=(1.5, 2.0)),
 }
 
 

@@ -62,6 +62,8 @@ def test_a_negative_is_read_as_the_other_text(data: Dataset) -> None:
 
 def test_views_of_the_pairs_move_what_the_texts_say(data: Dataset) -> None:
     """A small digit in a corner is in the opposite one when the picture is turned."""
+    upright, seen = (text.split("corner")[0].split("in the ")[1] for text in text_anagrams.PAIRS[-1][:2])
+    assert (upright.strip(), seen.strip()) == ("top left", "bottom right")
     for k, text in enumerate(data.test.captions or ()):
         scene = parse(text)
         if scene.things[0].corner == "top left" and scene.background and not is_held_out(scene):

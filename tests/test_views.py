@@ -1,5 +1,7 @@
 """Views undo themselves and keep lengths; bands add up to the image; mixes of equal parts are plain."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from latentdiff.bands import brightness_and_colour, frequencies
 from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.denoise import Denoiser, Estimate
 from latentdiff.errors import InputError
-from latentdiff.mix import anagram, hybrid
+from latentdiff.mix import anagram, anagram_of_latents, hybrid, hybrid_of_latents
 from latentdiff.random import Key
 from latentdiff.sample import run, start
 from latentdiff.schedule import make_schedule
@@ -187,6 +189,63 @@ def test_weights_of_a_hybrid_are_gains_of_its_bands() -> None:
     mixed = hybrid(parts, weights=[3, 1])(x, 20).x0()
     torch.testing.assert_close(mixed, 1.5 * low(a(x, 20).x0()) + 0.5 * high(b(x, 20).x0()), rtol=1e-5, atol=1e-5)
     assert torch.equal(hybrid(parts, weights=[2, 2])(x, 20).x0(), hybrid(parts)(x, 20).x0())
+
+
+# latents, whose images are what views and bands are of
+
+
+def test_latents_that_are_the_image_make_the_same_anagram_and_hybrid() -> None:
+    """The twin: with a codec that does nothing, and noise that each part sees through its view."""
+    a, b, key, flip = network(0.5), network(-1.0), Key.of(0, 2), view("flip")
+    parts = [(a, view("identity")), (b, flip)]
+    x = start(key, SHAPE)
+    ours = anagram_of_latents(parts, encode=same, decode=same, weights=[3, 1])
+    assert ours.noises == (0, 1)
+    plain = run(anagram(parts, weights=[3, 1]), x, SCHEDULE.levels(10), ddim(SCHEDULE), key)
+    ends = run(ours, torch.cat([x, flip(x)]), SCHEDULE.levels(10), ddim(SCHEDULE), key.repeat(2))
+    torch.testing.assert_close(ours.picture(ends), plain, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ends, torch.cat([plain, flip(plain)]), rtol=1e-4, atol=1e-4)
+
+    bands = list(zip((a, b), frequencies(SHAPE, (2.0,)), strict=True))
+    ours = hybrid_of_latents(bands, encode=same, decode=same, weights=[3, 1])
+    assert ours.noises == (0, 0)
+    plain = run(hybrid(bands, weights=[3, 1]), x, SCHEDULE.levels(10), ddim(SCHEDULE), key)
+    ends = run(ours, x.repeat(2, 1, 1, 1), SCHEDULE.levels(10), ddim(SCHEDULE), key.repeat(2))
+    torch.testing.assert_close(ends.split(2)[0], ends.split(2)[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.picture(ends), plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))
+
+
+def test_parts_of_other_noise_end_as_one_picture() -> None:
+    """An orthogonal codec, which commutes with no view: whatever the parts start from, their images end as views of one picture."""
+    size = math.prod(SHAPE)
+    turn = torch.linalg.qr(Key.of(7, size).normal((size,), dtype=torch.float64)).Q.float()
+
+    def decode(latents: torch.Tensor) -> torch.Tensor:
+        return (latents.flatten(1) @ turn).view(-1, *SHAPE)
+
+    def encode(images: torch.Tensor) -> torch.Tensor:
+        return (images.flatten(1) @ turn.T).view(-1, *SHAPE)
+
+    quarter, key = view("rotate90"), Key.of(0, 2)
+    parts = [(network(0.5), view("identity")), (network(-1.0), quarter)]
+    ours = anagram_of_latents(parts, encode=encode, decode=decode)
+    x = torch.cat([start(key, SHAPE, visit=noise) for noise in ours.noises])
+    assert not torch.equal(*x.split(2))
+    ends = run(ours, x, SCHEDULE.levels(10), ddim(SCHEDULE), key.repeat(2))
+    upright, turned = (decode(part) for part in ends.split(2))
+    torch.testing.assert_close(turned, quarter(upright), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.picture(ends), upright, rtol=1e-3, atol=1e-3)
+
+
+def test_an_autoencoders_own_error_is_not_learned_in() -> None:
+    """One part alone is plain sampling to the bit, however bad its codec is."""
+    denoise = network(0.7)
+    ours = anagram_of_latents([(denoise, view("identity"))], encode=lambda x: 3 * x + 1, decode=torch.tanh)
+    assert torch.equal(drawn(ours), drawn(denoise))
+
+
+def same(x: torch.Tensor) -> torch.Tensor:
+    return x
 
 
 def test_mixes_refuse_what_does_not_fit() -> None:

@@ -44,7 +44,7 @@ def command(
 ) -> int:
     """Draw images that show another class when turned.
 
-    Visual anagrams. For models of pixels, and for spatial latents and views that their decoder commutes with.
+    Visual anagrams. Of latents, every view has its own, which are kept versions of one picture.
     """
     seen_as = views or ("identity", "flip")
     n = parts_asked(labels, prompts)
@@ -62,7 +62,7 @@ def command(
     from latentdiff.views import view
 
     editing.check_out(values)
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=True)
+    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=not prompts)
     pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
     asked = asked_of(pipeline, labels, prompts)
     parts = [(label, view(name, patch=values["patch"])) for label, name in zip(asked, seen_as, strict=True)]

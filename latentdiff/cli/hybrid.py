@@ -39,7 +39,7 @@ HINT = "small images have little room for two bands: try another --sigma, --weig
 def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...], **values: Any) -> int:
     """Draw hybrid images: one class from afar, another close up.
 
-    Low frequencies are drawn as the first class, high ones as the last. For models of pixels.
+    Low frequencies are drawn as the first class, high ones as the last. Of latents, every band has its own, which are kept versions of one picture.
     """
     n = parts_asked(labels, prompts)
     settings, sigmas = build(Sampling, values), _sigmas(values, n)
@@ -54,7 +54,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
     from latentdiff.edit import Watch, hybrid
 
     editing.check_out(values)
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=True)
+    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=not prompts)
     pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
     asked, shape = asked_of(pipeline, labels, prompts), tuple(pipeline.codec.image_shape)
     bands = brightness_and_colour(shape) if values["colour"] else frequencies(shape, sigmas)  # type: ignore[arg-type]

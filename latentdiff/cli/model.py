@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from latentdiff.pipeline import Pipeline
 
 HOW_TO = "make one with `latentdiff train-vae` and then `latentdiff train-denoiser`"
-PIXELS_WITH_TEXTS = "this wants one of pixels that listens to texts; make one with `latentdiff train-denoiser --pixel --text` (--data scenes)"
 
 
 def find_denoiser(run: str | None, runs: str, *, texts: bool = False, pixels: bool = False) -> Checkpoint:
@@ -37,8 +36,7 @@ def find_denoiser(run: str | None, runs: str, *, texts: bool = False, pixels: bo
         return checkpoint
     model = shipped_for("text" if texts else "classes", pixels=pixels)
     if model is None:
-        how = PIXELS_WITH_TEXTS if texts and pixels else HOW_TO
-        raise InputError(f"no trained model in {runs}/; {how}")
+        raise InputError(f"no trained model in {runs}/; {HOW_TO}")
     note(f"no denoiser in {runs}/: using {model.name} of the package (see `latentdiff models`)")
     return open_checkpoint(model.folder)
 

@@ -100,12 +100,4 @@ def list_datasets(root: Path | None = None) -> list[DatasetInfo]:
             available=mnist is not None,
             source=where,
         ),
-        DatasetInfo(
-            name="scenes-large",
-            description="the same with one large digit in every picture, which small models of pixels learn soonest",
-            size="32x32 RGB; train 40,000, val 2,000, test 2,000; drawn in seconds",
-            license="CC BY-SA 3.0",
-            available=True,
-            source="drawn from mnist5k",
-        ),
     ]

@@ -22,7 +22,7 @@ from latentdiff.data.split import complete
 from latentdiff.data.types import Dataset, Split
 from latentdiff.errors import InputError
 
-_EXPECTED = "mnist5k, mnist, openmoji, scenes, scenes-mnist, scenes-large, a .npz file, a folder of idx files or a folder of images"
+_EXPECTED = "mnist5k, mnist, openmoji, scenes, scenes-mnist, a .npz file, a folder of idx files or a folder of images"
 
 
 def _as_split(part: Part, labels: NDArray[np.int64] | None) -> Split:
@@ -69,9 +69,9 @@ def _read_path(data: str, fit: Fit, *, seed: int) -> Parts:
     raise InputError(f"data {data!r}: expected {_EXPECTED}, found {found}")
 
 
-def scenes_of(counts: tuple[int, int, int], *, name: str = "scenes", seed: int = 0) -> Dataset:
-    """As many scenes to train, to validate and to test; the first ones of the data set ``name`` are the same."""
-    return _assemble(name, load_scenes(SETS[name], seed=seed, counts=counts), Fit(None, None, "crop"), seed=seed)
+def scenes_of(counts: tuple[int, int, int], *, seed: int = 0) -> Dataset:
+    """As many scenes to train, to validate and to test; the first ones of the data set "scenes" are the same."""
+    return _assemble("scenes", load_scenes(seed=seed, counts=counts), Fit(None, None, "crop"), seed=seed)
 
 
 def load_dataset(
@@ -101,7 +101,7 @@ def load_dataset(
     elif data == "openmoji":
         parts = load_openmoji(fit, seed=seed)
     elif data in SETS:
-        parts = load_scenes(SETS[data], seed=seed, root=root)
+        parts = load_scenes(seed=seed, mnist=data_root(root) if data == "scenes-mnist" else None)
     else:
         parts = _read_path(str(data), fit, seed=seed)
     return _assemble(str(data), parts, fit, seed=seed)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latentdiff.data.catalog import data_root
 from latentdiff.data.embedded import load_mnist5k
 from latentdiff.data.mnist import load_mnist
 from latentdiff.data.part import Part, Parts
@@ -21,8 +20,8 @@ from latentdiff.data.scenes import (
     RELATIONS,
     SEEN,
     SIDE,
+    SIZES,
     UNSEEN,
-    Kind,
     Scene,
     Thing,
     caption,
@@ -32,6 +31,7 @@ from latentdiff.data.split import complete
 from latentdiff.draw import integers
 
 COUNTS = (40_000, 2_000, 2_000)  # train, val, test
+PAIRS = 0.4  # of the scenes, that show two things
 JITTER = 10  # largest deviation of a colour's channel
 INK = 0.1  # what belongs to a digit's box
 SPAN = {
@@ -60,35 +60,33 @@ class _Draws:
         return self.below(_RESOLUTION) < p * _RESOLUTION
 
 
-def load_scenes(
-    kind: Kind, *, seed: int, root: Path | None = None, counts: tuple[int, int, int] | None = None
-) -> Parts:
+def load_scenes(*, seed: int, mnist: Path | None = None, counts: tuple[int, int, int] | None = None) -> Parts:
     """Scenes of 32 x 32 pixels, uint8 RGB: ``counts`` (40,000) to train, (2,000) to validate and (2,000) to test; no labels.
 
-    A function of the seed, the kind and the digits, which are those of the split: the package's 5,000, or all of MNIST, from where
-    ``root`` says (see :func:`load_mnist`). Training and validation show no digit in its held-out colour (scenes.held_out), half of the test set does.
+    A function of the seed and the digits, which are those of the split: the package's 5,000, or all of MNIST if
+    ``mnist`` says where it is (see :func:`load_mnist`). Training and validation show no digit in its held-out colour (scenes.held_out), half of the test set does.
     Captions name the digit by a word or by a numeral and leave out size or background now and then.
     """
-    digits = _digits(kind, root)
-    train, val, test = (_split(kind, digits, k, counts or COUNTS, seed=seed) for k in range(3))
+    digits = _digits(mnist)
+    train, val, test = (_split(digits, k, counts or COUNTS, seed=seed) for k in range(3))
     return Parts(train, val, test)
 
 
-def load_scenes_of(split: str, kind: Kind, *, seed: int, root: Path | None = None) -> Part:
+def load_scenes_of(split: str, *, seed: int, mnist: Path | None = None) -> Part:
     """One split ("train", "val" or "test") of :func:`load_scenes`, without the time that drawing the others takes."""
-    return _split(kind, _digits(kind, root), ("train", "val", "test").index(split), COUNTS, seed=seed)
+    return _split(_digits(mnist), ("train", "val", "test").index(split), COUNTS, seed=seed)
 
 
-def _digits(kind: Kind, root: Path | None) -> tuple[Part, Part, Part]:
-    return complete(load_mnist(data_root(root)) if kind.mnist else load_mnist5k(), seed=0)
+def _digits(mnist: Path | None) -> tuple[Part, Part, Part]:
+    return complete(load_mnist5k() if mnist is None else load_mnist(mnist), seed=0)
 
 
-def _split(kind: Kind, digits: tuple[Part, Part, Part], k: int, counts: tuple[int, int, int], *, seed: int) -> Part:
+def _split(digits: tuple[Part, Part, Part], k: int, counts: tuple[int, int, int], *, seed: int) -> Part:
     """Split ``k``: its random integers follow those of the splits before it."""
-    return _drawn(kind, digits[k], counts[k], sum(counts[:k]), seed=seed, test=k == 2)
+    return _drawn(digits[k], counts[k], sum(counts[:k]), seed=seed, test=k == 2)
 
 
-def _drawn(kind: Kind, digits: Part, count: int, first: int, *, seed: int, test: bool) -> Part:
+def _drawn(digits: Part, count: int, first: int, *, seed: int, test: bool) -> Part:
     """``count`` scenes from these digits, the random integers of scene k those of position ``first + k``."""
     slots = torch.arange(first * _SLOTS, (first + count) * _SLOTS)
     words = integers("scene", slots, seed=seed, choices=_RESOLUTION).view(count, _SLOTS).numpy()
@@ -99,24 +97,24 @@ def _drawn(kind: Kind, digits: Part, count: int, first: int, *, seed: int, test:
     for k in range(count):
         draws = _Draws(words[k])
         chosen = [draws.below(len(labels)) for _ in range(2)]
-        scene, spoken, numerals = _scene(kind, [int(labels[i]) for i in chosen], draws, unseen=test and k % 2 == 1)
+        scene, spoken, numerals = _scene([int(labels[i]) for i in chosen], draws, unseen=test and k % 2 == 1)
         images[k] = draw(scene, [digits.images[i, ..., 0] for i in chosen], draws)
         captions.append(caption(spoken, numerals=numerals))
     return Part(images, None, tuple(captions))
 
 
-def _scene(kind: Kind, digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Scene, bool]:
+def _scene(digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Scene, bool]:
     """(what is drawn, what the caption says of it, whether by numerals); of two ``digits``, one may be left out."""
     colours = UNSEEN if unseen else SEEN
     first = draws.of(colours[digits[0]])
-    pair, numerals, silent = draws.chance(kind.pairs), draws.chance(0.3), draws.chance(0.2)
+    pair, numerals, silent = draws.chance(PAIRS), draws.chance(0.3), draws.chance(0.2)
     if pair:
         second = draws.of([c for c in SEEN[digits[1]] if c in contrasting(first)])
         grounds = [c for c in contrasting(first) if c in contrasting(second)]
         things: tuple[Thing, ...] = (Thing(digits[0], first), Thing(digits[1], second))
         scene = Scene(things, draws.of(RELATIONS), draws.of(grounds))
     else:
-        size = draws.of(kind.sizes)
+        size = draws.of(SIZES)
         things = (Thing(digits[0], first, size, draws.of(CORNERS) if size == "small" else None),)
         scene = Scene(things, None, draws.of(contrasting(first)))
     spoken = scene

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
+SETS = ("scenes", "scenes-mnist")  # the data sets that are drawn so, and whose captions can be read back
 SIDE = 32  # pixels a side of a picture
 COLOURS = {
     "red": (220, 40, 40),
@@ -23,19 +24,6 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 SIZES = ("large", "small")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 RELATIONS = ("left of", "above")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What the scenes of a set show: digits of all of ``mnist`` or of the package, the share of two things, the sizes of single ones."""
-
-    mnist: bool = False
-    pairs: float = 0.4
-    sizes: tuple[str, ...] = SIZES
-
-
-SETS = {"scenes": Kind(), "scenes-mnist": Kind(mnist=True), "scenes-large": Kind(pairs=0.0, sizes=("large",))}
-"""The data sets that are drawn so, and whose captions can be read back."""
 _CONTRAST = 120  # least distance of two RGB colours that may touch
 
 

@@ -61,17 +61,21 @@ def by_parts(
     seed: int,
     watch: Watch,
     gradients: bool = False,
+    each: int = 1,
 ) -> Drawn:
-    """What ``make`` draws, as many of ``n`` images at once as memory holds (fewer with ``gradients``); image k has the seed + k in any part."""
+    """What ``make`` draws, as many of ``n`` images at once as memory holds (fewer with ``gradients``); image k has the seed + k in any part.
+
+    An image is ``each`` samples of the network.
+    """
     labels = pipeline.asking.each(label, n)
-    most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (BACKWARD if gradients else 1))
+    most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (each * (BACKWARD if gradients else 1)))
 
     def part(rows: slice, progress: Progress | None) -> Drawn:
         mine = None if labels is None else labels[rows]
         show = None if watch.show is None else partial(_elsewhere, watch.show, rows)
         return make(Part(rows, mine, seed + rows.start, Watch(frames=watch.frames, progress=progress, show=show)))
 
-    made = in_parts(n, most, part, device=pipeline.device, progress=watch.progress)
+    made = in_parts(n, most, part, device=pipeline.device, progress=watch.progress, each=each)
     if len(made) == 1:
         return made[0]
     return Drawn(torch.cat([each.images for each in made]), tuple(joined([each.frames for each in made])))
@@ -90,14 +94,16 @@ def drawn(
     step: Step,
     key: Key,
     watch: Watch = SILENT,
+    *,
+    decode: Callable[[Tensor], Tensor] | None = None,
+    each: int = 1,
 ) -> Drawn:
-    """The loop from ``x`` [n, *latent_shape] at levels[0], decoded."""
+    """The loop from ``x`` [n, *latent_shape] at levels[0], decoded: by the model, or by a ``decode`` that makes one image of ``each`` latents."""
+    decode = decode or pipeline.decode
     states = sample(denoise, x, levels, step, key)
-    show = None if watch.show is None else partial(watch.show, slice(0, len(x)))
-    end, frames = watched(
-        states, x, levels, decode=pipeline.decode, frames=watch.frames, progress=watch.progress, show=show
-    )
-    return Drawn(pipeline.decode(end), tuple(frames))
+    show = None if watch.show is None else partial(watch.show, slice(0, len(x) // each))
+    end, frames = watched(states, x, levels, decode=decode, frames=watch.frames, progress=watch.progress, show=show)
+    return Drawn(decode(end), tuple(frames))
 
 
 def denoiser_of(pipeline: Pipeline, settings: Sampling, label: Labels, n: int) -> Denoiser:

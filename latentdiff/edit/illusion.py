@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from latentdiff.bands import Band
 from latentdiff.codec import IdentityCodec
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser
 from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, key_of
-from latentdiff.errors import InputError
+from latentdiff.mix import Synchronized, anagram_of_latents, hybrid_of_latents
 from latentdiff.mix import anagram as anagram_of
 from latentdiff.mix import hybrid as hybrid_of
 from latentdiff.pipeline import Pipeline
@@ -37,22 +40,22 @@ def anagram(
     """``n`` images, each of them of the class of every part when seen through its view (Geng et al. 2024, Visual Anagrams).
 
     ``weights`` say how much each part counts; every move is made 1 + ``refine`` times, noised back up in between, which lets the parts
-    agree (the composed scores are not those of any noised distribution: Du et al. 2023, section 4). InputError for views that are not orthogonal, and in latent spaces for those that the decoder does not commute
-    with (see :func:`codec_error`).
+    agree (the composed scores are not those of any noised distribution: Du et al. 2023, section 4). Where the decoder does not commute with a view (see
+    :func:`codec_error`), every part has latents of its own (:class:`latentdiff.mix.Synchronized`). InputError for views that are not orthogonal.
     """
+    commutes = all(codec_error(pipeline, view) <= COMMUTES for _, view in parts)
     for _, view in parts:
-        error = codec_error(pipeline, view)
-        check_orthogonal(view, pipeline.codec.latent_shape)
-        if error > COMMUTES:
-            raise InputError(
-                f"view {view.name}: this model's decoder does not commute with it, a view of the latents differs from that of the image by {error:.0%}; expected a model of pixels"
-            )
+        check_orthogonal(view, pipeline.codec.latent_shape if commutes else pipeline.codec.image_shape)
+    codec = pipeline.codec
 
     def mixed(count: int) -> Denoiser:
-        seen = zip(_denoisers(pipeline, parts, settings, count), [view for _, view in parts], strict=True)
-        return anagram_of(list(seen), weights=weights)
+        views = [view for _, view in parts]
+        seen = list(zip(_denoisers(pipeline, parts, settings, count), views, strict=True))
+        if commutes:
+            return anagram_of(seen, weights=weights)
+        return anagram_of_latents(seen, encode=codec.encode, decode=codec.decode, weights=weights)
 
-    return _drawn(pipeline, mixed, n, refine, settings, seed, watch)
+    return _drawn(pipeline, mixed, 1 if commutes else len(parts), n, refine, settings, seed, watch)
 
 
 def hybrid(
@@ -66,34 +69,36 @@ def hybrid(
     seed: int = 0,
     watch: Watch = SILENT,
 ) -> Drawn:
-    """``n`` images whose bands are each of the class of its part (Geng et al. 2024, Factorized Diffusion). InputError for latent models.
+    """``n`` images whose bands are each of the class of its part (Geng et al. 2024, Factorized Diffusion).
 
-    The bands have to sum to the identity, see :mod:`latentdiff.bands`; unequal ``weights`` raise one band's contrast against the others; ``refine`` as
-    for :func:`anagram`.
+    The bands have to sum to the identity, see :mod:`latentdiff.bands`; unequal ``weights`` raise one band's contrast against the others; ``refine`` and
+    latents as for :func:`anagram`.
     """
-    if not isinstance(pipeline.codec, IdentityCodec):
-        raise InputError("hybrid: bands of latents are not bands of the image; expected a model of pixels")
+    codec = pipeline.codec
+    pixels = isinstance(codec, IdentityCodec)
 
     def mixed(count: int) -> Denoiser:
-        heard = zip(_denoisers(pipeline, parts, settings, count), [band for _, band in parts], strict=True)
-        return hybrid_of(list(heard), weights=weights)
+        bands = [band for _, band in parts]
+        heard = list(zip(_denoisers(pipeline, parts, settings, count), bands, strict=True))
+        if pixels:
+            return hybrid_of(heard, weights=weights)
+        return hybrid_of_latents(heard, encode=codec.encode, decode=codec.decode, weights=weights)
 
-    return _drawn(pipeline, mixed, n, refine, settings, seed, watch)
+    return _drawn(pipeline, mixed, 1 if pixels else len(parts), n, refine, settings, seed, watch)
 
 
 @torch.no_grad()
 def codec_error(pipeline: Pipeline, view: View, *, n: int = 32) -> float:
-    """How far D(V z) is from V D(z) over random latents: the difference as a share of the images' deviation from their mean; 0 for pixels."""
+    """How far D(V z) is from V D(z) over random latents: the difference as a share of the images' deviation from their mean; 0 for pixels, without bound for vectors."""
     codec = pipeline.codec
     if isinstance(codec, IdentityCodec):
         return 0.0
-    latents = Key.of(0, n, device=pipeline.device).normal(codec.latent_shape)
-    if view(latents) is latents:
+    image = torch.zeros(1, *codec.image_shape)
+    if view(image) is image:
         return 0.0
-    if latents.ndim != 4:
-        raise InputError(
-            "views: a vector latent has no pixels to turn; expected a model of pixels or of a spatial latent"
-        )
+    if len(codec.latent_shape) != 3:
+        return math.inf
+    latents = Key.of(0, n, device=pipeline.device).normal(codec.latent_shape)
     images, turned = view(codec.decode(latents)), codec.decode(view(latents))
     spread = (images - images.mean(0)).norm()
     return float((turned - images).norm() / spread.clamp_min(1e-12))
@@ -113,21 +118,32 @@ def _denoisers(
 def _drawn(
     pipeline: Pipeline,
     mixed: Callable[[int], Denoiser],
+    each: int,
     n: int,
     refine: int,
     settings: Sampling | None,
     seed: int,
     watch: Watch,
 ) -> Drawn:
-    """The loop with the denoiser that ``mixed`` makes for a number of images."""
+    """The loop with the denoiser that ``mixed`` makes for a number of images, of ``each`` latents."""
     step, levels = pipeline.plan(settings or Sampling())
+    shape = pipeline.codec.latent_shape
     if refine:
         step, levels = both_ways(step, pipeline.schedule), with_jumps(levels, length=1, times=1 + refine)
 
     def made(part: Part) -> Drawn:
         count = len(range(n)[part.rows])
-        key = key_of(pipeline, part.seed, count)
-        x = start(key, pipeline.codec.latent_shape)
-        return drawn(pipeline, mixed(count), x, levels, step, key, part.watch)
+        key, denoise = key_of(pipeline, part.seed, count), mixed(count)
+        if not isinstance(denoise, Synchronized):
+            return drawn(pipeline, denoise, start(key, shape), levels, step, key, part.watch)
+        x = torch.cat([start(key, shape, visit=noise) for noise in denoise.noises])
+        picture = partial(_picture, denoise)
+        return drawn(pipeline, denoise, x, levels, step, key.repeat(each), part.watch, decode=picture, each=each)
 
-    return by_parts(pipeline, n, made, label=None, seed=seed, watch=watch)
+    return by_parts(pipeline, n, made, label=None, seed=seed, watch=watch, each=each)
+
+
+@torch.no_grad()
+def _picture(denoise: Synchronized, x: Tensor) -> Tensor:
+    """The pictures of latents as the pipeline gives images."""
+    return denoise.picture(x).float().clamp(-1, 1).cpu()

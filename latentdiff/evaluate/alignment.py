@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.data import Dataset
-from latentdiff.data.scenes import SETS, SIDE, Kind, Scene, caption, paired_scenes, parse, single_scenes
+from latentdiff.data.scenes import SETS, SIDE, Scene, caption, paired_scenes, parse, single_scenes
 from latentdiff.evaluate.read import split_of
 from latentdiff.evaluate.request import Request
 from latentdiff.evaluate.sampling import draw_samples
@@ -50,10 +50,13 @@ def can_be_read(pipeline: Pipeline) -> bool:
     return pipeline.tokenizer is not None and pipeline.data in SETS and pipeline.codec.image_shape == (3, SIDE, SIDE)
 
 
-def lists(kind: Kind) -> dict[str, tuple[Scene, ...]]:
-    """The captions that are asked for: fixed, whole sentences; of two digits where the scenes of this kind have them."""
-    alone = {"one digit, as in training": single_scenes(held=False), "one digit, held out": single_scenes(held=True)}
-    return alone | ({"two digits": paired_scenes()} if kind.pairs else {})
+def lists() -> dict[str, tuple[Scene, ...]]:
+    """The captions that are asked for: fixed, whole sentences."""
+    return {
+        "one digit, as in training": single_scenes(held=False),
+        "one digit, held out": single_scenes(held=True),
+        "two digits": paired_scenes(),
+    }
 
 
 def score_list(name: str, images: Tensor, scenes: Sequence[Scene], resampling: Resampling) -> ListScore:
@@ -81,7 +84,7 @@ def evaluate_alignment(pipeline: Pipeline, data: Dataset, request: Request) -> t
         if rows:
             scores.append(score_list(name, real.images[rows], [known[k] for k in rows], request.resampling))
     pictures = []
-    for name, scenes in lists(SETS[pipeline.data]).items():
+    for name, scenes in lists().items():
         n = min(MOST, request.n)
         asked = in_turn(scenes, n)
         with request.stage(name) as bar:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data import Dataset, load_dataset
+from latentdiff.data.catalog import data_root
 from latentdiff.data.decode import SUFFIXES, Refused, decode_file
 from latentdiff.data.fit import Fit, fit_part
 from latentdiff.data.folder import read_folder
@@ -86,7 +87,7 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return _of_file(path, wanted)
     if source in SETS:  # drawn as they are read, tens of thousands to train: no other split than the one asked for
-        part = load_scenes_of(split, SETS[source], seed=0, root=root)
+        part = load_scenes_of(split, seed=0, mnist=data_root(root) if source == "scenes-mnist" else None)
         return replace(_image_set(f"{source} {split}", part, wanted), captions=part.captions)
     if not path.is_dir() and path.suffix.lower() not in ("", ".npz"):
         wanted_suffixes = ", ".join(sorted(SUFFIXES))

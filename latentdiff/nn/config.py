@@ -62,12 +62,6 @@ class _Pyramid(Numbers):
         """Height and width after the patches."""
         return self.shape[1] // self.patch, self.shape[2] // self.patch
 
-    @property
-    def grids(self) -> list[tuple[int, int]]:
-        """Height and width of every resolution, each half of the one before, rounded up."""
-        (height, width), levels = self.grid, range(len(self.mult))
-        return [(-(-height // 2**level), -(-width // 2**level)) for level in levels]
-
 
 class UNetConfig(_Pyramid):
     """UNet denoiser for spatial latents and pixels [C, H, W]."""
@@ -80,7 +74,6 @@ class UNetConfig(_Pyramid):
         Field(strict=False, description="resolutions with attention, 0 is the full one; the middle always has it"),
     ] = (2,)
     heads: int = Field(default=4, ge=1, le=64, description="attention heads")
-    positions: bool = Field(default=False, description="an embedding of each place, learned")
     groups: int = Field(default=8, ge=1, le=64, description="groups of the group normalization")
     num_classes: Classes = 0
     text: Listening = None

@@ -110,12 +110,11 @@ def unet_config(
     attention: tuple[int, ...] | None = None,
     heads: int | None = None,
     groups: int | None = None,
-    positions: bool | None = None,
     text: TextConfig | None = None,
 ) -> UNetConfig:
     """UNet denoiser of a named preset for shape (C, H, W); numbers given override it. InputError if invalid.
 
-    With ``text`` it has ``positions`` unless told otherwise, and listens to texts at every resolution of a grid of at most 16 pixels a side. Grids of at most 16 pixels a side take their numbers from PRESETS["unet_latent"], larger ones from "unet".
+    With ``text`` it listens to texts at every resolution of a grid of at most 16 pixels a side. Grids of at most 16 pixels a side take their numbers from PRESETS["unet_latent"], larger ones from "unet".
     """
     family = "unet_latent" if len(shape) == 3 and max(shape[1:]) <= GRID_LIMIT else "unet"
     if text is not None and attention is None:
@@ -135,7 +134,6 @@ def unet_config(
         attention=attention,
         heads=heads,
         groups=groups,
-        positions=text is not None if positions is None else positions,
         text=text,
     )
 

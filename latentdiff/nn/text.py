@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,8 +15,7 @@ class TextEncoder(nn.Module):
     """Word pieces int64 [B, L] -> context [B, L, D]; the first token, [start], stands for the whole text.
 
     Pre-norm transformer layers that see the text in both directions. Padding is a token like any other, as in the text
-    encoders of published latent diffusion models: what it says is learned. With ``bag`` the first token begins as the sum of all, by
-    the root of their number: a word that attention has not found yet is heard from the first step on.
+    encoders of published latent diffusion models: what it says is learned.
     """
 
     def __init__(self, config: TextConfig) -> None:
@@ -35,10 +32,7 @@ class TextEncoder(nn.Module):
             raise ValueError(
                 f"tokens: expected int64 of shape {['B', self.config.length]}, got {tokens.dtype} of shape {list(tokens.shape)}"
             )
-        words = self.tokens(tokens)
-        x = words + self.positions.weight
-        if self.config.bag:
-            x = torch.cat([x[:, :1] + words.sum(1, keepdim=True) / math.sqrt(self.config.length), x[:, 1:]], dim=1)
+        x = self.tokens(tokens) + self.positions.weight
         for layer in self.layers:
             x = layer(x)
         out: Tensor = self.norm(x)

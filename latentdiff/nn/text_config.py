@@ -15,7 +15,6 @@ class TextConfig(Numbers):
     width: LineWidth = Field(default=128, description="size of a token of the encoded text")
     depth: int = Field(default=2, ge=1, le=24, description="layers")
     heads: int = Field(default=4, ge=1, le=64, description="attention heads")
-    bag: bool = Field(default=False, description="the token of the whole text begins as the sum of all its words")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -1,7 +1,5 @@
 """UNet denoiser for spatial latents and pixels."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,8 +18,7 @@ class UNetDenoiser(Listening):
     attention at the chosen resolutions and in the middle, where it also reads the text it may listen to (Rombach et al.
     2022). A resolution halves to ceil(n / 2), and the way up
     takes the size of the skip connection, so that odd sides work. Squares of ``patch`` pixels a side are channels inside,
-    which on a CPU is several times as fast as the full resolution. With ``positions``, every place of every resolution has an
-    embedding of its own: what is told to all places alike (a time, a text) can then say what belongs where.
+    which on a CPU is several times as fast as the full resolution.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -33,8 +30,6 @@ class UNetDenoiser(Listening):
         self.condition = Conditioning(e, config.num_classes, text=config.text.width if config.text else 0)
         patched = config.shape[0] * config.patch**2
         self.stem = nn.Conv2d(patched, channels[0], 3, padding=1)
-        grids = config.grids if config.positions else [None] * len(channels)
-        self.place = None if grids[0] is None else _Places(channels[0], grids[0])
         self.down = nn.ModuleList()
         self.up = nn.ModuleList()
         c = channels[0]
@@ -44,7 +39,7 @@ class UNetDenoiser(Listening):
                 self.down.append(_Stage(c, width, e, config=config, attend=attend))
                 c = width
             if level < last:
-                self.down.append(_Down(c, grids[level + 1]))
+                self.down.append(_Down(c))
         self.middle = _Stage(c, c, e, config=config, attend=True)
         self.after = _Stage(c, c, e, config=config, attend=False)
         for level, width in reversed(list(enumerate(channels))):
@@ -72,7 +67,6 @@ class UNetDenoiser(Listening):
         labels, context = self.heard(labels, len(x))
         e = self.condition(t, labels, None if context is None else context[:, 0])
         h = self.stem(F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch))
-        h = h if self.place is None else self.place(h)
         skips = []
         for stage in self.down:
             h = stage(h, e, context, attend)
@@ -118,24 +112,10 @@ class _Stage(nn.Module):
 class _Down(nn.Module):
     """Half resolution, rounded up, by a strided convolution; takes what a stage takes only to look like one."""
 
-    def __init__(self, channels: int, grid: tuple[int, int] | None) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-        self.place = None if grid is None else _Places(channels, grid)
 
     def forward(self, x: Tensor, e: Tensor, context: Tensor | None, attend: Attend | None) -> Tensor:
         out: Tensor = self.conv(x)
-        return out if self.place is None else self.place(out)
-
-
-class _Places(nn.Module):
-    """Adds a learned embedding of each place to [B, C, *grid]."""
-
-    def __init__(self, channels: int, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.grid = grid
-        self.table = nn.Embedding(math.prod(grid), channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.table.weight.t().unflatten(1, self.grid).to(x.dtype)
         return out

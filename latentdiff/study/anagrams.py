@@ -85,7 +85,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     reader = Reader.of(lab)
     if reader is None:
         raise InputError(f"{lab.data.name}: anagrams needs a feature network that knows its classes")
-    pipeline = pixels_to_look_at(lab, numbers.pixels)
+    pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
     artist = Artist(lab, numbers, pipeline, reader)
     with lab.part("which view"):
         shares, pictures = _tried(lab, artist, classes)

@@ -47,7 +47,7 @@ class Numbers:
 def study(lab: Lab, numbers: Numbers) -> Report:
     if not lab.data.classes or len(lab.data.classes) < 10:
         raise InputError(f"{lab.data.name}: hybrids is a study of ten classes, found {lab.data.num_classes}")
-    pipeline = pixels_to_look_at(lab, numbers.pixels)
+    pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
     reader, classes = Reader.of(lab), lab.data.classes
     if reader is None:
         raise InputError(f"{lab.data.name}: hybrids needs a feature network that knows its classes")

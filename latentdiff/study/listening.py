@@ -12,24 +12,23 @@ from latentdiff.shipped import shipped_models
 from latentdiff.study import recipes
 from latentdiff.study.given import model_of
 from latentdiff.study.lab import Lab
-from latentdiff.study.recipes import PixelNumbers, TextNumbers
+from latentdiff.study.recipes import TextNumbers
 from latentdiff.study.report import Words
 from latentdiff.study.training import pipeline_of
 
-LATENTS, PIXELS = "scenes", "scenes-pixels"  # of the models in the package
-LARGE = "scenes-large"  # what a small model of pixels can learn
+SHIPPED = "scenes"  # of the models in the package
 
 
-def scenes_to_read(lab: Lab, counts: tuple[int, int, int], *, name: str = "scenes") -> Dataset:
-    """The data of the study where their captions can be read back, else ``counts`` of the scenes ``name``."""
-    return lab.data if lab.data.name in SETS else scenes_of(counts, name=name, seed=0)
+def scenes_to_read(lab: Lab, counts: tuple[int, int, int]) -> Dataset:
+    """The data of the study where their captions can be read back, else ``counts`` of scenes."""
+    return lab.data if lab.data.name in SETS else scenes_of(counts, seed=0)
 
 
-def model_of_latents(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
+def model_of_texts(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
     """A model that listens to texts, trained by ``numbers`` or (None) of the package if it has one, and where it comes from."""
     if lab.run is not None:
         return _given(lab, lab.run, data)
-    if numbers is None and (found := _shipped(lab, LATENTS)) is not None:
+    if numbers is None and (found := _shipped(lab, SHIPPED)) is not None:
         return found
     numbers = numbers or TextNumbers()
     with lab.part("model"):
@@ -37,21 +36,9 @@ def model_of_latents(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tu
     return pipeline, _trained(numbers.steps, numbers.batch)
 
 
-def model_of_pixels(lab: Lab, numbers: PixelNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
-    """The same for a model of pixels, which turns and splits as its pictures do."""
-    if lab.run is not None:
-        return _given(lab, lab.run, data, pixels=True)
-    if numbers is None and (found := _shipped(lab, PIXELS)) is not None:
-        return found
-    numbers = numbers or PixelNumbers(steps=450)
-    with lab.part("model of pixels"):
-        pipeline = pipeline_of(lab, recipes.pixels(lab, "scenes-pixels", numbers, data=data, text=True))
-    return pipeline, _trained(numbers.steps, numbers.batch)
-
-
-def _given(lab: Lab, run: Path, data: Dataset, *, pixels: bool = False) -> tuple[Pipeline, Words]:
+def _given(lab: Lab, run: Path, data: Dataset) -> tuple[Pipeline, Words]:
     with lab.part("model"):
-        pipeline = model_of(lab, run, data, pixels=pixels, texts=True)
+        pipeline = model_of(lab, run, data, texts=True)
     return pipeline, Words(f"The model is {run}, which was given and not trained for this page.")
 
 

@@ -15,7 +15,7 @@ from latentdiff.edit import Edit, level_of, prompt_to_prompt, sdedit
 from latentdiff.pipeline import Pipeline
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.lab import Lab
-from latentdiff.study.listening import model_of_latents, scenes_to_read
+from latentdiff.study.listening import model_of_texts, scenes_to_read
 from latentdiff.study.make import Study
 from latentdiff.study.recipes import FULL_TEXTS, TextNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
@@ -41,7 +41,7 @@ class Numbers:
 
 def study(lab: Lab, numbers: Numbers) -> Report:
     data = scenes_to_read(lab, numbers.counts)
-    pipeline, where = model_of_latents(lab, numbers.text, data)
+    pipeline, where = model_of_texts(lab, numbers.text, data)
     wanted = tasks(numbers.edits)
     with lab.part("prompt-to-prompt"):
         made: dict[str, Tensor] = {}

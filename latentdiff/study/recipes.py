@@ -59,7 +59,6 @@ class TextNumbers:
 
 
 FULL_TEXTS = TextNumbers(vae=VAENumbers(latent="4x8x8", steps=3000), steps=40_000, lr=2e-3)
-FULL_TEXT_PIXELS = PixelNumbers(width=64, patch=4, steps=40_000)
 
 
 def vae(lab: Lab, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:

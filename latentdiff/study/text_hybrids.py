@@ -19,10 +19,10 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.hybrids import stretched
 from latentdiff.study.lab import Lab
-from latentdiff.study.listening import LARGE, model_of_pixels, scenes_to_read
+from latentdiff.study.listening import model_of_texts, scenes_to_read
 from latentdiff.study.make import Study
 from latentdiff.study.reading import mean
-from latentdiff.study.recipes import FULL_TEXT_PIXELS, PixelNumbers
+from latentdiff.study.recipes import FULL_TEXTS, TextNumbers
 from latentdiff.study.report import Cell, Picture, Report, Section, Table, Words
 
 
@@ -59,7 +59,7 @@ class Numbers:
     """``sigma``: the blur in pixels that cuts near from far in the pictures; ``sigmas``: all that are tried; ``seeds`` pictures of a pair."""
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
-    text: PixelNumbers | None = None
+    text: TextNumbers | None = None
     sigma: float = 1.5
     sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     seeds: int = 20
@@ -77,7 +77,7 @@ class Seen(NamedTuple):
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
-    pipeline, where = model_of_pixels(lab, numbers.text, scenes_to_read(lab, numbers.counts, name=LARGE))
+    pipeline, where = model_of_texts(lab, numbers.text, scenes_to_read(lab, numbers.counts))
     shape = _shape(pipeline)
     with lab.part("near and far"):
         drawn = {
@@ -122,7 +122,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "At every step the low frequencies of the estimate (the picture blurred by {sigma:g} pixels) are taken from one text and the rest from another (Geng et al. 2024, Factorized Diffusion), guidance {w:g}. From afar, or small, one sees the "
+    "At every step the low frequencies of the estimate (the picture blurred by {sigma:g} pixels) are taken from one text and the rest from another (Geng et al. 2024, Factorized Diffusion), guidance {w:g}; of latents, each text has its own, which are led back to that one picture. From afar, or small, one sees the "
     "first, close up the second."
 )
 COLOUR = "The same with another split: the mean of the three channels from one text, what is left from another. A black-and-white print shows the first, the colours alone show the second."
@@ -229,5 +229,5 @@ def _findings(numbers: Numbers, far: Mapping[float, Mapping[Pair, Seen]], grey: 
     yield f"Split by colour, the digit in grey is read in {first:.0%}, the one in the colours in {second:.0%}, both in {both:.0%}."
 
 
-FULL = Numbers(counts=(40_000, 2_000, 2_000), text=FULL_TEXT_PIXELS, seeds=100, steps=50)
+FULL = Numbers(counts=(40_000, 2_000, 2_000), text=FULL_TEXTS, seeds=100, steps=50)
 STUDY = Study(quick=Numbers(), full=FULL, run=study)

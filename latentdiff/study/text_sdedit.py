@@ -15,7 +15,7 @@ from latentdiff.edit import level_of, sdedit
 from latentdiff.pipeline import Pipeline
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.lab import Lab
-from latentdiff.study.listening import model_of_latents, scenes_to_read
+from latentdiff.study.listening import model_of_texts, scenes_to_read
 from latentdiff.study.make import Study
 from latentdiff.study.recipes import FULL_TEXTS, TextNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
@@ -41,7 +41,7 @@ Found = Mapping[float, Mapping[float, Tensor]]  # by scale and strength
 
 def study(lab: Lab, numbers: Numbers) -> Report:
     data = scenes_to_read(lab, numbers.counts)
-    pipeline, where = model_of_latents(lab, numbers.text, data)
+    pipeline, where = model_of_texts(lab, numbers.text, data)
     wanted, images = _tasks(data, numbers.edits)
     with lab.part("edits"):
         made = {

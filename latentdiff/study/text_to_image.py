@@ -9,7 +9,7 @@ import torch
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
-from latentdiff.data.scenes import SETS, Kind, Scene, caption, parse
+from latentdiff.data.scenes import Scene, caption, parse
 from latentdiff.evaluate.alignment import in_turn, lists, score_list
 from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.score import Resampling, Score
@@ -17,7 +17,7 @@ from latentdiff.pipeline import Pipeline
 from latentdiff.study.emoji_texts import emoji_section
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.lab import Lab, colour_missing
-from latentdiff.study.listening import model_of_latents, scenes_to_read
+from latentdiff.study.listening import model_of_texts, scenes_to_read
 from latentdiff.study.make import Study
 from latentdiff.study.recipes import FULL_TEXTS, TextNumbers, VAENumbers
 from latentdiff.study.report import Cell, Measured, Picture, Report, Section, Table, Words
@@ -48,11 +48,11 @@ class Numbers:
 def study(lab: Lab, numbers: Numbers) -> Report:
     data = scenes_to_read(lab, numbers.counts)
     real = _real(data)
-    pipeline, where = model_of_latents(lab, numbers.text, data)
+    pipeline, where = model_of_texts(lab, numbers.text, data)
     with lab.part("pictures"):
         shown = _shown(lab, numbers, pipeline)
     with lab.part("reading them"):
-        found = {w: _drawn(lab, numbers, pipeline, SETS[data.name], w) for w in numbers.scales}
+        found = {w: _drawn(lab, numbers, pipeline, w) for w in numbers.scales}
     best = max(found, key=lambda w: sum(score["all attributes"].value for score in found[w].values()))
     sections = [
         Section("Reading real pictures", (Words(READING), _table("reading", real, "Real pictures of the test set."))),
@@ -99,15 +99,14 @@ def _real(data: Dataset) -> dict[str, Shares]:
     found = {}
     for name, count in (("one digit", 1), ("two digits", 2)):
         rows = [k for k, scene in enumerate(known) if len(scene.things) == count]
-        if rows:
-            found[name] = _shares(data.test.images[rows], [known[k] for k in rows])
+        found[name] = _shares(data.test.images[rows], [known[k] for k in rows])
     return found
 
 
-def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, kind: Kind, w: float) -> dict[str, Shares]:
+def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, w: float) -> dict[str, Shares]:
     """By list of captions, at one guidance scale."""
     settings, found = Sampling(steps=numbers.steps, guidance=w), {}
-    for name, scenes in lists(kind).items():
+    for name, scenes in lists().items():
         asked = in_turn(scenes, numbers.drawn)
         texts = [caption(scene) for scene in asked]
         images = draw_samples(pipeline, settings, len(asked), texts=texts, seed=lab.seed)

@@ -86,7 +86,7 @@ def _text_config(listener: Listener) -> TextConfig:
     if isinstance(listener, FrozenEncoder):
         return TextConfig(vocabulary=0, length=listener.length, width=listener.width)
     assert isinstance(listener, Tokenizer)
-    return TextConfig(vocabulary=len(listener), length=listener.length, bag=True)
+    return TextConfig(vocabulary=len(listener), length=listener.length)
 
 
 def cold_config_of(options: TrainCold, data: Dataset) -> ConvNeXtConfig:
