@@ -99,6 +99,7 @@ def write_encoded(
 
     InputError where the folder is something else, or the images are not those of the codec.
     """
+    check_replaceable(folder)
     image = data.shape
     if image != codec.image_shape:
         raise InputError(f"{data.name}: has images {list(image)}, the VAE is for {list(codec.image_shape)}")
@@ -157,6 +158,12 @@ def _write_shard(
 
 def _placed(images: Tensor, device: torch.device) -> Tensor:
     return to_float(images.to(device)).contiguous(memory_format=torch.channels_last)
+
+
+def check_replaceable(folder: Path) -> None:
+    """InputError for a folder that holds something else than a data set encoded before: a run's checkpoint, above all."""
+    if (folder / MANIFEST).is_file() and not is_encoded(folder):
+        raise InputError(f"{folder}: holds a checkpoint, expected a new folder or one that was encoded before")
 
 
 def is_encoded(folder: Path) -> bool:

@@ -81,14 +81,18 @@ class Ranks:
 ALONE = Ranks()
 
 
+def processes() -> int:
+    """How many processes torchrun started for this command; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
     """The processes that torchrun started this one among (gloo on CPUs, NCCL on GPUs); alone without torchrun.
 
     Within another such context they stay joined until that one ends: processes can meet only once.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
+    if processes() == 1:
         yield ALONE
         return
     if device.type == "cuda":
@@ -97,7 +101,12 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if distributed.is_initialized():
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
         return
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    except RuntimeError as error:  # another process has ended, or cannot be reached
+        raise InputError(
+            f"process {os.environ.get('RANK', '?')} of {processes()} did not meet the others; what they say tells why"
+        ) from error
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
     finally:

@@ -153,7 +153,7 @@ def test_training_on_shards(tmp_path: Path, cli: Cli) -> None:
     for words, expected in (
         ("evaluate --run runs/vae", "tar shards are read by train-vae"),
         ("train-cold --data shards", "tar shards are read by train-vae"),
-        ("train-vae --data shards", "must all get one --size"),
+        ("train-vae --data shards", "tar shards, and images with --stream, need one --size"),
         ("train-vae --data mnist5k --stream --size 28", "expected a folder of images, a .tar shard"),
     ):
         bad = cli(words, cwd=tmp_path)

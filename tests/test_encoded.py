@@ -84,6 +84,16 @@ def test_what_latents_cannot_do_is_said(folder: Path, tmp_path: Path, cli: Cli) 
         assert bad.code in (1, 2) and bad.err.count("error:") == 1 and expected.lower() in bad.err.lower(), bad.err
 
 
+def test_a_checkpoint_is_not_replaced_by_latents(folder: Path, tmp_path: Path, cli: Cli, tiny_vae_run: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(tiny_vae_run, tmp_path / "runs" / "vae")
+    (checkpoint,) = (tmp_path / "runs" / "vae").glob("checkpoint-*")
+    before = sorted(path.name for path in checkpoint.rglob("*"))
+    bad = cli(f"encode --run runs/vae --data tiny.npz --out {checkpoint}", cwd=tmp_path)
+    assert bad.code == 1 and "holds a checkpoint, expected a new folder" in bad.err and bad.err.count("error:") == 1
+    assert sorted(path.name for path in checkpoint.rglob("*")) == before
+
+
 def data_of(n: int, *, captions: bool = False, labels: bool = True) -> Dataset:
     generator = torch.Generator().manual_seed(n)
     splits = [

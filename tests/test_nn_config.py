@@ -119,6 +119,10 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         (lambda: course_unet_config("small", (1, 28, 28), levels=0), "levels: .*greater than or equal to 1, got 0"),
         (lambda: network_config("cnn", "small", (32,), levels=9), "expected mlp for a vector of 32, got cnn"),
         (
+            lambda: network_config("unet", "small", (4, 2, 2), levels=9),
+            "a unet needs sides of 4 or more, got 4x2x2; mlp takes any",
+        ),
+        (
             lambda: network_config("cnn", "small", (1, 8, 8), levels=9, depth=2),
             "depth: expected none for a cnn.* got 2",
         ),
@@ -133,6 +137,11 @@ def test_bad_configurations_give_one_line(make, words):
     with pytest.raises(InputError, match=words) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+def test_grids_too_small_for_convolutions_get_an_mlp() -> None:
+    assert network_config(None, "small", (4, 2, 2), levels=9).kind == "mlp"
+    assert network_config(None, "small", (4, 4, 4), levels=9).kind == "unet"
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,13 @@ import pytest
 import torch
 from conftest import run_cli
 
+from latentdiff import ranks
 from latentdiff.codec import StatisticsAccumulator
 from latentdiff.errors import InputError
 from latentdiff.nn import Posterior
 from latentdiff.ranks import ALONE, Ranks
-from latentdiff.runs import locate
+from latentdiff.runs import Run, locate
+from latentdiff.train.consensus import lost
 from latentdiff.train.interrupt import Interrupt
 
 ROOT = Path(__file__).parents[1]
@@ -122,7 +124,7 @@ def test_one_process_goes_on_where_two_stopped(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_batch_that_does_not_divide_is_refused(folder: Path) -> None:
     code, _, err = finished(torchrun(f"{VAE.replace('--batch 16', '--batch 15')} --steps 2 --name odd", folder))
-    assert code != 0 and "batch / accumulate must be a multiple of the 2 processes, got 15 / 1" in err
+    assert code != 0 and "--batch 15: 2 processes share it evenly, expected a multiple of 2" in err
 
 
 @pytest.mark.slow
@@ -156,6 +158,46 @@ def test_a_signal_to_all_saves_and_ends(folder: Path) -> None:
     code, _, _ = finished(process)
     assert code != 0
     locate(run).verify()
+
+
+# before the processes meet
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("encode", 2, "encode runs in one process, torchrun is for train, train-vae"),
+        ("models", 2, "models runs in one process"),
+        ("sample --run digits -n 1 --steps 2", 1, "2 processes share the images: expected as many or more, got -n 1"),
+    ],
+)
+def test_what_is_not_shared_is_refused_before_anyone_waits(
+    command: str, code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ranks.distributed, "init_process_group", lambda *_, **__: pytest.fail("waits for the others"))
+    bad = run_cli(command, cwd=tmp_path)
+    assert bad.code == code and message in bad.err and bad.err.count("error:") == 1
+
+
+def test_processes_that_do_not_meet_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise RuntimeError("Gloo connectFullMesh failed with [pair.cc:144] no error")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(ranks.distributed, "init_process_group", unreachable)
+    bad = run_cli("sample --run digits -n 4 --steps 2", cwd=tmp_path)
+    assert bad.code == 1 and "process 1 of 2 did not meet the others" in bad.err and bad.err.count("error:") == 1
+
+
+def test_the_reason_of_a_loss_is_a_whole_sentence(tmp_path: Path) -> None:
+    said = "[/a/pytorch/pair.cc:537] Read error [127.0.0.1]:52653: Connection reset by peer. This is typically caused by a rem"
+    text = str(lost(RuntimeError(said), Ranks(0, 2), Run(tmp_path), 7))
+    assert text.startswith(
+        "lost another process of 2 after step 7 (Read error [127.0.0.1]:52653: Connection reset by peer); no checkpoint"
+    )
 
 
 # one process
@@ -194,7 +236,7 @@ def test_each_of_several_processes_is_one_worker() -> None:
     task = make_task(batch=8, workers=2)
     assert workers_of(task, task.options, torch.device("cpu"), Ranks(0, 2)).count == 1
     check_batch(task, task.options, Ranks(0, 4))
-    with pytest.raises(InputError, match="must be a multiple of the 3 processes, got 8 / 1"):
+    with pytest.raises(InputError, match="--batch 8: 3 processes share it evenly, expected a multiple of 3"):
         check_batch(task, task.options, Ranks(0, 3))
 
 

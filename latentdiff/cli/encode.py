@@ -42,9 +42,10 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.codec import VAECodec
     from latentdiff.components import load_codec
     from latentdiff.device import resolve_device
-    from latentdiff.encoded import write_encoded
+    from latentdiff.encoded import check_replaceable, write_encoded
 
     device, out = resolve_device(values["device"]), values["out"]
+    check_replaceable(out)
     checkpoint = find_vae(values["run"], values["runs"])
     chosen = values | trained_on(ctx, checkpoint)
     data = read_images(build(DataOptions, chosen), stream=chosen["stream"])

@@ -91,6 +91,8 @@ def find_like(ctx: click.Context, recipe: Recipe, run: str | None, runs: str) ->
         return checkpoint
     found = with_fingerprint(Path(runs), recipe.weights)
     if found is None:
-        raise InputError(f"{path}: was drawn by {known_as}, found no such checkpoint in {runs}/; --run takes another")
+        raise InputError(
+            f"{path}: was drawn by {known_as}, found no such checkpoint in {runs}/; --run names where it is, or another"
+        )
     note(f"using {found.folder}")
     return found

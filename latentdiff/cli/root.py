@@ -41,6 +41,7 @@ COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares 
     "info": ("info", "Show versions, devices and which kernels are in use."),
 }
 
+SHARED = ("train", "train-vae", "train-denoiser", "train-cold", "sample", "evaluate")  # among processes of torchrun
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in torch's RuntimeErrors, on a GPU and on the CPU
 
 
@@ -53,6 +54,9 @@ class Root(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if os.environ.get("WORLD_SIZE", "1") != "1" and cmd_name not in SHARED:
+            shared = ", ".join(SHARED)
+            raise click.UsageError(f"{cmd_name} runs in one process, torchrun is for {shared}")
         command = import_module(f"latentdiff.cli.{COMMANDS[cmd_name][0]}").command
         assert isinstance(command, click.Command)
         return command

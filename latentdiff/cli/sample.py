@@ -139,9 +139,10 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.cli.report import note, result
     from latentdiff.device import resolve_device
     from latentdiff.picture import check_place
+    from latentdiff.ranks import processes
 
+    _check_shared(values, processes(), len(counts))
     ranks, device = together(resolve_device(values["device"]), "the images")
-    _check_shared(values, ranks.count, len(counts))
     if like is None:
         checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts))
     else:

@@ -138,7 +138,7 @@ def read_data(options: DataOptions) -> Dataset:
             f"{options.data}: tar shards are read by train-vae, train-denoiser and encode; name other images"
         )
     if is_encoded(Path(options.data)):
-        raise InputError(f"{options.data}: expected images, found latents; name the images with --data")
+        raise InputError(f"{options.data}: expected images, found latents; these are for `train-denoiser`")
     root = None if options.data_root is None else Path(options.data_root)
     data = load_dataset(options.data, size=options.sides(), channels=options.channels, resize=options.resize, root=root)
     _check_read(data, options)

@@ -83,7 +83,7 @@ def stream_dataset(
     """
     path, fit = Path(data).expanduser(), Fit(parse_size(size), channels or 3, resize)
     if fit.size is None:
-        raise InputError(f"{data}: images that are read as they are needed must all get one --size, found none")
+        raise InputError(f"{data}: tar shards, and images with --stream, need one --size for all, found none")
     shards = shards_of(path)
     if not shards and not path.is_dir():
         raise InputError(f"{data}: expected a folder of images, a .tar shard or a folder of them, found none")

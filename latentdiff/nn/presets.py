@@ -15,6 +15,7 @@ from latentdiff.nn.config import (
     UNetConfig,
     one_line_of,
 )
+from latentdiff.nn.fields import cross
 from latentdiff.nn.text_config import TextConfig
 from latentdiff.nn.vae_config import VAEConfig
 
@@ -55,6 +56,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "course-unet": {"small": {"width": 64}, "base": {"width": 128}, "large": {"width": 256}},
 }
 GRID_LIMIT = 16
+LEAST_SIDE = 4  # of a grid, for convolutions
 
 
 def vae_config(
@@ -228,12 +230,15 @@ def network_config(
     patch: int | None = None,
     text: TextConfig | None = None,
 ) -> DenoiserConfig:
-    """Denoiser of a kind for what has ``shape``; None: an MLP for vectors, a UNet for grids. InputError if it cannot be.
+    """Denoiser of a kind for what has ``shape``; None: an MLP for vectors and grids too small for convolutions, a UNet for others. InputError if it cannot be.
 
     UNets listen to ``text`` word by word, MLPs to it as a whole, others not.
     """
     vector = len(shape) == 1
-    kind = kind or ("mlp" if vector else "unet")
+    small = not vector and min(shape[1:]) < LEAST_SIDE
+    kind = kind or ("mlp" if vector or small else "unet")
+    if small and kind != "mlp":
+        raise InputError(f"network: a {kind} needs sides of {LEAST_SIDE} or more, got {cross(*shape)}; mlp takes any")
     if vector and kind != "mlp":
         raise InputError(f"network: expected mlp for a vector of {shape[0]}, got {kind}")
     if depth is not None and kind in ("cnn", "course-unet"):

@@ -17,7 +17,7 @@ def check_batch(task: Task, options: LoopOptions, ranks: Ranks = ALONE) -> None:
         raise InputError(f"batch must be a multiple of accumulate, got {task.batch} and {options.accumulate}")
     if task.batch // options.accumulate % ranks.count:
         raise InputError(
-            f"batch / accumulate must be a multiple of the {ranks.count} processes, got {task.batch} / {options.accumulate}"
+            f"--batch {task.batch}: {ranks.count} processes share it evenly, expected a multiple of {ranks.count * options.accumulate}"
         )
 
 

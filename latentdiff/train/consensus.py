@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -50,5 +51,6 @@ def lost(error: RuntimeError, ranks: Ranks, run: Run, step: int) -> Lost:
     """What to raise for an error of the exchange."""
     kept = run.checkpoints()
     where = f"--resume {run.folder} goes on from {kept[-1].name}" if kept else "no checkpoint had been written yet"
-    reason = " ".join(str(error).split())[:160]
+    reason = re.sub(r"\[/[^\]]*\]\s*", "", " ".join(str(error).split()))  # where in torch it was found
+    reason = re.split(r"\. |: This ", reason)[0][:160].rstrip(" .")
     return Lost(f"lost another process of {ranks.count} after step {step} ({reason}); {where}")
