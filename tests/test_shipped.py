@@ -158,6 +158,10 @@ def test_commands_find_a_model_that_can_do_what_they_do(tmp_path: Path) -> None:
     for words in ("anagram --label 3 --label 5 --view identity --view rotate180", "hybrid --label 3 --label 5"):
         drawn = run_cli(f"{words} -n 1 --steps 2", cwd=tmp_path)
         assert drawn.code == 0 and "using digits-pixels of the package" in drawn.err, drawn.err
+    texts = "--prompt 'a red six' --prompt 'a red nine'"
+    for words in (f"anagram {texts} --view identity --view rotate180", f"hybrid {texts} --colour"):
+        drawn = run_cli(f"{words} -n 1 --steps 2", cwd=tmp_path)
+        assert drawn.code == 0 and "using scenes of the package" in drawn.err, drawn.err
 
 
 def test_pixels_that_no_model_of_the_package_works_on_are_said_to_be_missing(packed: Path, tmp_path: Path) -> None:

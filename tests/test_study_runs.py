@@ -307,10 +307,10 @@ def test_a_model_that_is_given_is_looked_at_and_none_is_trained(digits: Path, co
 def test_models_of_latents_are_looked_at_where_that_makes_sense(digits: Path, tmp_path: Path) -> None:
     first = run("ddpm-ddim", tmp_path / "first", digits)
     given = next((first.out / "runs").glob("*eps*"), None) or sorted((first.out / "runs").iterdir())[0]
-    made = run("sdedit", tmp_path / "again", digits, run=given)
-    assert results(made)["tables"]
+    for study in ("sdedit", "anagrams"):
+        assert results(run(study, tmp_path / study, digits, run=given))["tables"]
     with pytest.raises(InputError, match="expected a model of pixels, whose noise turns and splits"):
-        run("anagrams", tmp_path / "refused", digits, run=given)
+        run("denoising", tmp_path / "refused", digits, run=given)
 
 
 def test_digits_are_looked_at_with_the_model_of_the_package(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ FIGURES = {  # that say more than the first of their study
     "cold-diffusion": "new-blur.png",
     "anagrams": "pairs.png",
     "hybrids": "pairs.png",
+    "text-to-image": "prompts.png",
+    "text-anagrams": "pairs-1.png",
+    "text-hybrids": "colour.png",
 }
 WIDTH, COLOURS = 1400, 64  # of a picture on the page
 
