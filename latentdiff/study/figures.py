@@ -115,12 +115,15 @@ def draw_rows(rows: Sequence[tuple[str, Tensor]], *, columns: Sequence[str] = ()
     picture, step_y, step_x = _canvas([images for _, images in rows], most)
     side = min(CELL, 11.0 / most)
     margin = 0.1 * max(len(line) for name, _ in rows for line in name.split("\n")) + 0.25
-    height = len(rows) * side * step_y / step_x + (0.35 if columns else 0.1)
+    heads = [line for name in columns for line in name.split("\n")]
+    letters = max(9.0 * min(1.0, side / (0.075 * max(map(len, heads), default=1))), 5.0)  # neighbours must not touch
+    lines = max((name.count("\n") + 1 for name in columns), default=0)
+    height = len(rows) * side * step_y / step_x + (0.15 + 0.2 * lines * letters / 9 if columns else 0.1)
     figure = new_figure(margin + side * most, height)
     axes = figure.subplots()
     axes.imshow(picture)
     axes.set_yticks([step_y * (k + 0.5) for k in range(len(rows))], [name for name, _ in rows], fontsize=9)
-    axes.set_xticks([step_x * (k + 0.5) for k in range(len(columns))], list(columns), fontsize=9)
+    axes.set_xticks([step_x * (k + 0.5) for k in range(len(columns))], list(columns), fontsize=letters)
     axes.tick_params(length=0, top=False, labeltop=bool(columns), bottom=False, labelbottom=False)
     for edge in axes.spines.values():
         edge.set_visible(False)

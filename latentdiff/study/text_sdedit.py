@@ -110,7 +110,7 @@ def _pictures(lab: Lab, numbers: Numbers, wanted: Sequence[Task], images: Tensor
     w, found = numbers.scales[-1], []
     for what in SWAPS:
         rows = [k for k, task in enumerate(wanted) if task.what == what][: numbers.shown]
-        columns = [folded(caption(wanted[k].edited), 12) for k in rows]
+        columns = [folded(caption(wanted[k].edited), 10) for k in rows]
         grid = [("picture", images[rows]), *((f"strength {s:g}", x[rows]) for s, x in made[w].items())]
         text = f"{what.capitalize()} exchanged, guidance {w:g}; each column is told the text above it."
         found.append(lab.rows(what, grid, text, columns=columns, about={"seed": lab.seed}))
@@ -173,7 +173,7 @@ def _drawings(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> tuple[Picture, 
     texts, w = [text for *_, text in PAINTED], numbers.scales[-1]
     rows = [("drawn", painted)]
     rows += [(f"strength {s:g}", _edited(lab, numbers, pipeline, painted, texts, s, w)) for s in numbers.strengths]
-    columns = [folded(text, 12) for text in texts]
+    columns = [folded(text, 10) for text in texts]
     picture = lab.rows(
         "drawings", rows, f"Drawings and what they become, guidance {w:g}.", columns=columns, about={"seed": lab.seed}
     )

@@ -30,6 +30,7 @@ FIGURES = {  # that say more than the first of their study
     "anagrams": "pairs.png",
     "hybrids": "pairs.png",
     "text-to-image": "prompts.png",
+    "text-sdedit": "drawings.png",
     "text-anagrams": "pairs-1.png",
     "text-hybrids": "colour.png",
 }
