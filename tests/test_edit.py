@@ -287,6 +287,16 @@ def test_illusions_of_latents_depend_on_their_seeds_and_not_on_the_batch(
             assert not torch.equal(together.images, make(pipeline, parts[:1] * 2, 3, settings=settings, seed=4).images)  # type: ignore[operator]
 
 
+def test_illusions_of_nothing_are_refused(vector: Pipeline, pixels: Pipeline) -> None:
+    for pipeline in (vector, pixels):
+        for make in (anagram, hybrid):
+            with pytest.raises(InputError, match="expected one part or more"):
+                make(pipeline, [], 2)  # type: ignore[operator]
+        for n in (0, -1):
+            with pytest.raises(InputError, match="expected one image or more"):
+                anagram(pipeline, [(0, view("identity"))], n)
+
+
 def test_a_hybrid_of_one_class_of_latents_is_a_sample(vector: Pipeline) -> None:
     plain = vector.sample(3, steps=5, label=1, seed=2)
     made = hybrid(vector, [(1, band) for band in frequencies(SHAPE, (2.0,))], 3, settings=FEW, seed=2)

@@ -260,13 +260,19 @@ def test_bad_input_is_one_clear_line(
 def test_models_that_cannot(work: Path, cli: Callable) -> None:
     for command, words in (
         ("anagram --run runs/pixel --label 0 --label 1", "unconditional"),
-        ("hybrid --run runs/denoiser --label 0 --label 1", "bands of latents"),
-        ("anagram --run runs/denoiser --label 0 --label 1", "vector latent"),
         ("inpaint --run runs/denoiser --solver replacement", "vector latent"),
         ("edit --run runs/pixel --label own", "no labels"),
     ):
         done = cli(command, cwd=work)
         assert done.code == 1 and words in done.err, (command, done.err)
+
+
+def test_models_of_vectors_make_illusions(work: Path, cli: Callable) -> None:
+    for command in ("hybrid", "anagram --view identity --view negative"):
+        files = command.split()[0]
+        done = cli(f"{command} --run runs/denoiser --label 0 --label 1 -n 2 --steps 3 --files {files} --json", cwd=work)
+        assert done.code == 0, done.err
+        assert len(list((work / files).iterdir())) == 2
 
 
 def test_the_benchmark_beside_deepinv_says_whether_it_is_there(work: Path) -> None:

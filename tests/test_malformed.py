@@ -407,8 +407,8 @@ CHECKPOINTS = [
     Case("picture in a file", f"{SAMPLE} --out tiny.npz/a.png", ("tiny.npz is a file",), 1, runs("denoiser")),
     Case(
         "no runs to sample",
-        "hybrid --prompt x --prompt y",
-        ("no trained model in runs/", "`latentdiff train-denoiser --pixel --text`"),
+        "sample-cold",
+        ("no cold diffusion model in runs/", "`latentdiff train-cold`"),
     ),
     Case("no runs to train on", "train-denoiser --data tiny.npz", ("no VAE run in runs", "train-vae", "--pixel")),
     Case("no runs to reconstruct", "reconstruct", ("no VAE run in runs/", "`latentdiff train-vae`")),

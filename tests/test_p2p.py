@@ -158,6 +158,7 @@ def test_a_mask_holds_the_places_of_words_and_their_neighbours() -> None:
     mask = blend_mask([seen], threshold=0.3)
     assert mask.shape == (2, 1, 8, 8)
     assert mask[0, 0, 1:4, 2:5].all() and mask[0].sum() == 9 and mask[1, 0, :2, :2].all() and mask[1].sum() == 4
+    assert torch.equal(blend_mask([seen + 1], threshold=0.3), mask), "attention that is everywhere says nothing"
     assert torch.equal(blend_mask([seen, torch.ones(2, 8, 8)], threshold=0.3), torch.ones(2, 1, 8, 8))
 
 
@@ -318,7 +319,7 @@ def test_the_command_draws_edits_and_maps(work: Path, cli: Callable) -> None:
     assert [edit["text"] for edit in answer["edits"]] == [RIGHT, "a large disc"] and answer["n"] == 3
     assert answer["word_weights"] == {"disc": 2.0} and all("psnr" in str(edit) for edit in answer["edits"])
     assert (
-        (work / "p2p.png").is_file() and (work / "maps.png").is_file() and len(list((work / "edited").iterdir())) == 3
+        (work / "p2p.png").is_file() and (work / "maps.png").is_file() and len(list((work / "edited").iterdir())) == 6
     )
 
 
@@ -343,7 +344,9 @@ def test_images_are_edited_by_the_model_of_the_package_where_nothing_was_trained
         ("--word-weight left=nan", 2, "WORD=FACTOR"),
         ("--word-weight left=1000", 2, "from -100 to 100"),
         ("--word-weight dog=2", 1, "expected a word of"),
-        ("--edit x --threshold 0.5", 2, "--blend"),
+        ("--edit x --threshold 0.4", 2, "--blend"),
+        (f"--edit {'x' * 2001}", 2, "at most 2000 characters"),
+        ("--edit 'a\x01b'", 2, "without control characters"),
         ("--edit x --blend dog", 1, "expected a word of"),
         ("--edit x --maps maps.gif", 2, "ends in .png"),
         ("--edit x --cross 2", 2, "cross"),

@@ -267,9 +267,10 @@ def save_rows(rows: Sequence[tuple[str, Tensor]], values: dict[str, Any], result
     from latentdiff.data import to_uint8
     from latentdiff.picture import save_image
     from latentdiff.plots import save_figure
-    from latentdiff.study.figures import draw_rows
+    from latentdiff.study.figures import draw_rows, folded
 
-    save_figure(draw_rows([(name, images[:ACROSS]) for name, images in rows]), values["out"])
+    named = [(name if "\n" in name else folded(name), images[:ACROSS]) for name, images in rows]
+    save_figure(draw_rows(named), values["out"])
     written = [str(values["out"])]
     if values["files"] is not None:
         for k, image in enumerate(to_uint8(results)):

@@ -10,7 +10,7 @@ import click
 
 from latentdiff.cli.editing import image_options, model_options, output_options
 from latentdiff.cli.options import build, options_of
-from latentdiff.cli.prompts import check_asked
+from latentdiff.cli.prompts import check_asked, check_texts
 from latentdiff.config.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ ACROSS = 8  # pictures in the figure of attention
 @click.option(
     "--threshold",
     type=SHARE,
-    default=0.3,
+    default=0.5,
     show_default=True,
-    help="How much of a word's largest attention still is its place; with --blend.",
+    help="How far from a word's least to its largest attention its place begins; with --blend.",
 )
 @image_options
 @click.option(
@@ -87,10 +87,13 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     added or weighted, the composition stays. With --input images of your own are edited; --prompt then says what is on them.
     """
     settings, factors = build(Sampling, values), _factors(values["factors"])
-    if values["threshold"] != 0.3 and not values["blend"]:
+    check_texts([prompt, *edits])
+    if values["threshold"] != 0.5 and not values["blend"]:
         raise click.UsageError("--threshold says where the words of --blend are, got none")
     if not edits and not factors:
         raise click.UsageError("expected --edit TEXT or --word-weight WORD=FACTOR, got neither")
+
+    import torch
 
     from latentdiff.cli import editing
     from latentdiff.cli.report import SamplingBar, result
@@ -124,7 +127,7 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
         )
     rows = [] if images is None else [("input", images)]
     rows += [(folded(text), of) for text, of in zip((prompt, *texts), (made.source, *made.edits), strict=True)]
-    written = editing.save_rows(rows, values, made.edits[-1])
+    written = editing.save_rows(rows, values, torch.cat(made.edits))
     if values["maps"] is not None:
         _save_maps(pipeline, prompt, made.source, made.maps, values["maps"])
         written.append(str(values["maps"]))

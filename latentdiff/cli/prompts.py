@@ -43,12 +43,19 @@ def prompts_of(values: dict[str, Any]) -> list[str]:
         texts += [line for line in lines if line]
         if not any(lines):
             raise click.UsageError(f"--prompt-file {path}: expected a text on each line, found none")
-    for text in texts:
-        if len(text) > MAX_PROMPT:
-            raise click.UsageError(f"--prompt: expected at most {MAX_PROMPT} characters, found {len(text)}")
+    check_texts(texts)
     if texts and values.get("label") is not None:
         raise click.UsageError("--prompt is for models that listen to texts, --label for models of classes; give one")
     return texts
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """UsageError for texts that are too long, or that hold what cannot be written in a figure."""
+    for text in texts:
+        if len(text) > MAX_PROMPT:
+            raise click.UsageError(f"--prompt: expected at most {MAX_PROMPT} characters, found {len(text)}")
+        if not text.replace("\n", " ").replace("\t", " ").isprintable():
+            raise click.UsageError(f"--prompt: expected a text without control characters, found {text!r:.60}")
 
 
 def _read(path: Path) -> str:

@@ -77,10 +77,13 @@ class Attending:
 
 
 def blend_mask(maps: Sequence[Tensor], *, threshold: float) -> Tensor:
-    """Where an edit may change the picture, [B, 1, H, W] of 0 and 1: where one of the maps [B, H, W] is above ``threshold`` of its maximum.
+    """Where an edit may change the picture, [B, 1, H, W] of 0 and 1: where one of the maps [B, H, W] is ``threshold`` of the way from its least to its largest value.
 
-    Widened by one pixel (Hertz et al. 2023, section 3.2, "local editing").
+    Widened by one pixel (Hertz et al. 2023, section 3.2, "local editing", who measure from 0: a small network attends a little everywhere, and
+    its mask would be the whole picture).
     """
-    wide = [F.max_pool2d(each[:, None], 3, stride=1, padding=1) for each in maps]
-    chosen = [each > threshold * each.amax((2, 3), keepdim=True) for each in wide]
-    return torch.stack(chosen).any(0).float()
+    chosen = []
+    for each in maps:
+        low, high = each.amin((1, 2), keepdim=True), each.amax((1, 2), keepdim=True)
+        chosen.append(F.max_pool2d((each >= low + threshold * (high - low))[:, None].float(), 3, stride=1, padding=1))
+    return torch.stack(chosen).amax(0)

@@ -67,6 +67,8 @@ def by_parts(
 
     An image is ``each`` samples of the network.
     """
+    if n < 1:
+        raise InputError(f"expected one image or more, got {n}")
     labels = pipeline.asking.each(label, n)
     most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (each * (BACKWARD if gradients else 1)))
 

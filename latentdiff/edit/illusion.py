@@ -14,6 +14,7 @@ from latentdiff.codec import IdentityCodec
 from latentdiff.config.sampling import Sampling
 from latentdiff.denoise import Denoiser
 from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, key_of
+from latentdiff.errors import InputError
 from latentdiff.mix import Synchronized, anagram_of_latents, hybrid_of_latents
 from latentdiff.mix import anagram as anagram_of
 from latentdiff.mix import hybrid as hybrid_of
@@ -84,7 +85,7 @@ def hybrid(
             return hybrid_of(heard, weights=weights)
         return hybrid_of_latents(heard, encode=codec.encode, decode=codec.decode, weights=weights)
 
-    return _drawn(pipeline, mixed, 1 if pixels else len(parts), n, refine, settings, seed, watch)
+    return _drawn(pipeline, mixed, 1 if pixels else max(1, len(parts)), n, refine, settings, seed, watch)
 
 
 @torch.no_grad()
@@ -108,6 +109,8 @@ def _denoisers(
     pipeline: Pipeline, parts: Sequence[tuple[int | str | None, object]], settings: Sampling | None, n: int
 ) -> list[Denoiser]:
     """One denoiser for each part, the same object for the same class."""
+    if not parts:
+        raise InputError("expected one part or more, got none")
     made: dict[int | str | None, Denoiser] = {}
     for label, _ in parts:
         if label not in made:
@@ -137,6 +140,7 @@ def _drawn(
         if not isinstance(denoise, Synchronized):
             return drawn(pipeline, denoise, start(key, shape), levels, step, key, part.watch)
         x = torch.cat([start(key, shape, visit=noise) for noise in denoise.noises])
+        # steps that draw noise give all parts the same: each part's latents are as likely as by themselves
         picture = partial(_picture, denoise)
         return drawn(pipeline, denoise, x, levels, step, key.repeat(each), part.watch, decode=picture, each=each)
 

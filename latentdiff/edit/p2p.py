@@ -35,8 +35,8 @@ class Edit:
 
     cross, self_share: shares of the way (from noise) on which the source's attention to the words that stay, and among pixels, is taken
     over; factors: of the attention to words of ``text``, negative ones drive a word out; blend: words (of either text) outside
-    whose place nothing changes, () to let everything change; threshold: how much of a word's largest attention still belongs to
-    its place.
+    whose place nothing changes, () to let everything change; threshold: how far from a word's least to its largest attention its
+    place begins.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Edit:
     self_share: float = 0.4
     factors: Mapping[str, float] | None = None
     blend: tuple[str, ...] = ()
-    threshold: float = 0.3
+    threshold: float = 0.5
 
 
 class Edited(NamedTuple):

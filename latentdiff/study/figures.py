@@ -122,6 +122,7 @@ def draw_rows(rows: Sequence[tuple[str, Tensor]], *, columns: Sequence[str] = ()
     figure = new_figure(margin + side * most, height)
     axes = figure.subplots()
     axes.imshow(picture)
+    axes.set_anchor("E")  # what is left over goes to the labels
     axes.set_yticks([step_y * (k + 0.5) for k in range(len(rows))], [name for name, _ in rows], fontsize=9)
     axes.set_xticks([step_x * (k + 0.5) for k in range(len(columns))], list(columns), fontsize=letters)
     axes.tick_params(length=0, top=False, labeltop=bool(columns), bottom=False, labelbottom=False)

@@ -67,6 +67,9 @@ class Numbers:
         return self.scales[len(self.scales) // 2]
 
 
+SELDOM = 0.25  # a share of plain pictures up to which a pair counts as an illusion
+
+
 class Seen(NamedTuple):
     """Of some pictures: the shares of the attributes that are right upright and through the view, and of pictures with all right in both."""
 
@@ -160,7 +163,7 @@ def _table(found: Mapping[Pair, Seen], plain: Mapping[Pair, Seen], w: float) -> 
         "pairs",
         columns,
         tuple(rows),
-        f"Shares of the attributes (digits, colours, ground, size, place) that are right, guidance {w:g}.",
+        f"Shares of the attributes (digits, colours, ground, size, place) that are right, guidance {w:g}, and of pictures in which all of both is; the last column: of pictures of the first text alone, which for some pairs show both anyway.",
     )
 
 
@@ -194,6 +197,9 @@ def _findings(
         f"With guidance {numbers.guidance:g}, {upright:.0%} of what the texts say is right upright and {through:.0%} through the view; all of both in {both:.0%} of the pictures, "
         f"against {mean([seen.both for seen in plain.values()]):.0%} of plain pictures of the first text."
     )
+    hidden = [pair for pair in every if plain[pair].both <= SELDOM]
+    if hidden:
+        yield f"Of the {len(hidden)} pairs that plain pictures show in at most {SELDOM:.0%} ({mean([plain[pair].both for pair in hidden]):.0%} on average), {mean([every[pair].both for pair in hidden]):.0%}."
     best, worst = (pick(every, key=lambda pair: every[pair].both) for pick in (max, min))
     yield f"Easiest is “{best.upright}” with “{best.seen}” by {best.view} ({every[best].both:.0%} of the seeds), hardest “{worst.upright}” with “{worst.seen}” by {worst.view} ({every[worst].both:.0%})."
 
