@@ -229,7 +229,7 @@ def _findings(numbers: Numbers, far: Mapping[float, Mapping[Pair, Seen]], grey: 
     best = max(shares, key=shares.__getitem__)
     yield f"One digit is read from afar and another close up in {shares[best]:.0%} of the pictures where that works best, cut at {best:g} pixels ({shares[numbers.sigma]:.0%} at the {numbers.sigma:g} of the pictures)."
     if shares[best] < RARE:
-        yield "So digits are too small for near and far: where the blurred one can still be read, the other cannot yet."
+        yield f"That is below {RARE:.0%}: digits are too small for near and far, where the blurred one can still be read, the other cannot yet."
     first, second, both = (mean([seen[k] for seen in grey.values()]) for k in range(3))
     yield f"Split by colour, the digit in grey is read in {first:.0%}, the one in the colours in {second:.0%}, both in {both:.0%}."
 
