@@ -10,7 +10,7 @@ import click
 
 from latentdiff.cli.editing import image_options, model_options, output_options
 from latentdiff.cli.options import build, options_of
-from latentdiff.cli.prompts import check_asked, check_texts
+from latentdiff.cli.prompts import check_asked
 from latentdiff.config.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     added or weighted, the composition stays. With --input images of your own are edited; --prompt then says what is on them.
     """
     settings, factors = build(Sampling, values), _factors(values["factors"])
-    check_texts([prompt, *edits])
     if values["threshold"] != 0.5 and not values["blend"]:
         raise click.UsageError("--threshold says where the words of --blend are, got none")
     if not edits and not factors:

@@ -75,6 +75,7 @@ def check_asked(pipeline: Pipeline, *, texts: Sequence[str], label: str | None) 
     """InputError where texts are given to a model of classes or a label to one that listens to texts; notes long texts."""
     from latentdiff.cli.report import note
 
+    check_texts(texts)
     if pipeline.tokenizer is None:
         if texts:
             raise InputError(f"--prompt {texts[0]!r:.60}: this model does not listen to texts; --label names a class")

@@ -51,7 +51,7 @@ def entry(folder: Path) -> str:
     command = re.sub(r" --(out|threads) \S+", "", found["command"])
     machine, seconds = found["hardware"], found["seconds"]
     took = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
-    how = f"`{command}`, seed {found['seed']}, {machine['threads']} threads of an {machine['cpu']}, {took}, {found['date'][:10]}"
+    how = f"`{command}`, seed {found['seed']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''} of an {machine['cpu']}, {took}, {found['date'][:10]}"
     return "\n".join(
         [
             f"## {found['title']}",
