@@ -167,11 +167,13 @@ def check_replaceable(folder: Path) -> None:
 
 
 def is_encoded(folder: Path) -> bool:
-    """Whether a folder is a data set that was encoded: cheap, and False for whatever cannot be read."""
+    """Whether a folder is a data set that was encoded. InputError for a checkpoint, of whatever, that is damaged."""
     try:
-        return (folder / MANIFEST).is_file() and open_checkpoint(folder).json(INDEX).get("_class_name") == KIND
-    except (InputError, OSError):
+        if not ((folder / MANIFEST).is_file() and (folder / INDEX).is_file()):
+            return False  # folders of images may have a manifest of their own
+    except OSError:
         return False
+    return open_checkpoint(folder).json(INDEX).get("_class_name") == KIND
 
 
 def load_encoded(folder: Path) -> EncodedData:

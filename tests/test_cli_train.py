@@ -124,6 +124,8 @@ def test_resume_goes_on_to_the_bits_of_an_uninterrupted_training(work: Path, cli
     assert cli(f"{VAE} --steps 5 --name whole {options}", cwd=work).code == 0
     assert cli(f"{VAE} --steps 2 --name parts {options}", cwd=work).code == 0
     assert cli("train-vae --resume runs/parts --steps 5", cwd=work).code == 0
+    again = cli("train-vae --resume runs/parts --steps 5", cwd=work)
+    assert again.code == 0 and "parts: 5 steps were made before, nothing was left to do" in again.out
     whole, parts = (load_file(work / f"runs/{name}/checkpoint-00000005/vae/{WEIGHTS}") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     assert all((whole[name] == parts[name]).all() for name in whole)

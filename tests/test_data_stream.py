@@ -12,10 +12,11 @@ from conftest import Cli
 from PIL import Image
 from safetensors.torch import load_file
 
-from latentdiff.data import Unreadable, is_shards, lazy, load_dataset, stream_dataset
+from latentdiff.data import Unreadable, is_shards, lazy, load_dataset, stream, stream_dataset
 from latentdiff.data.fit import Fit
 from latentdiff.data.lazy import LazyImages, Place
 from latentdiff.errors import InputError
+from latentdiff.evaluate.read import read_images
 
 TRAIN = "--batch 16 --warmup 0 --bf16 off --log-every 1 --size 8 --channels 1"
 VAE = f"train-vae --latent 4 --width 8 --depth 0 --steps 5 {TRAIN}"
@@ -151,13 +152,39 @@ def test_training_on_shards(tmp_path: Path, cli: Cli) -> None:
     write_shards(tmp_path / "shards")
     assert (found := cli(f"{VAE} --data shards --name vae", cwd=tmp_path)).code == 0, found.err
     for words, expected in (
-        ("evaluate --run runs/vae", "tar shards are read by train-vae"),
-        ("train-cold --data shards", "tar shards are read by train-vae"),
+        ("train-cold --data shards", "tar shards, and images with --stream, need one --size"),
         ("train-vae --data shards", "tar shards, and images with --stream, need one --size"),
         ("train-vae --data mnist5k --stream --size 28", "expected a folder of images, a .tar shard"),
     ):
         bad = cli(words, cwd=tmp_path)
         assert bad.code == 1 and bad.err.count("error:") == 1 and expected in bad.err, bad.err
+
+
+def test_shards_serve_where_images_are_held_in_memory(
+    tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = str(write_shards(tmp_path / "shards"))
+    streamed = stream_dataset(shards, size=8, channels=1)
+    whole = load_dataset(shards, size=8, channels=1)
+    assert whole.sizes == streamed.sizes and whole.classes == streamed.classes
+    for mine, other in ((whole.train, streamed.train), (whole.val, streamed.val), (whole.test, streamed.test)):
+        assert torch.equal(mine.images, other.images[:]) and mine.captions == other.captions
+        assert mine.labels is not None and other.labels is not None and torch.equal(mine.labels, other.labels)
+    read = read_images(shards, split="val", fit=Fit((8, 8), 1))
+    assert torch.equal(read.images, whole.val.images) and read.captions == whole.val.captions
+
+    assert (found := cli(f"{VAE} --data shards --name vae", cwd=tmp_path)).code == 0, found.err
+    for words in (
+        "evaluate --run runs/vae --features mnist -n 4",
+        "reconstruct --run runs/vae -n 4",
+        "train-cold --data shards --size 8 --channels 1 --steps 2 --batch 8 --name cold",
+        "evaluate --images shards --reference shards --size 8 --channels 1 --split val --features mnist",
+    ):
+        assert (found := cli(words, cwd=tmp_path)).code == 0, found.err
+
+    monkeypatch.setattr(stream, "MAX_BYTES", 100)
+    with pytest.raises(InputError, match="expected at most 100 bytes of pixels, found"):
+        load_dataset(shards, size=8, channels=1)
 
 
 def test_a_damaged_image_stops_the_training_and_nothing_is_lost(tmp_path: Path, cli: Cli) -> None:

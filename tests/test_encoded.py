@@ -182,7 +182,10 @@ def test_damage_is_named(tmp_path: Path) -> None:
         "pixels", lambda bad: index(bad, vae=[None, None], image=[1, 8, 8])
     )
     (tmp_path / "z" / manifest).write_text("{")
-    assert not is_encoded(tmp_path / "z")
+    with pytest.raises(InputError, match=r"manifest.json: not valid JSON"):
+        is_encoded(tmp_path / "z")
+    (tmp_path / "z" / "model_index.json").unlink()
+    assert not is_encoded(tmp_path / "z")  # images may lie beside a manifest of something else
 
 
 def test_a_failed_encoding_leaves_nothing(tmp_path: Path) -> None:

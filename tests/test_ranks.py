@@ -299,7 +299,7 @@ def test_two_processes_measure_what_one_measures(folder: Path) -> None:
         part["samples"].pop("seconds")
     assert two["samples"] == one["samples"]
     assert (folder / "two" / "samples.png").read_bytes() == (folder / "one" / "samples.png").read_bytes()
-    for words, expected in (("--what denoiser", "--what denoiser draws none"), ("-n 200", "expected a chunk for each")):
+    for words, expected in (("--what denoiser", "--what denoiser draws none"), ("-n 200", "drawn 250 at once")):
         code, _, err = finished(torchrun(f"evaluate {shared} {words} --out no", folder))
         assert code != 0 and expected in err
     code, _, err = finished(torchrun("evaluate --images tiny.npz --reference tiny.npz --features mnist", folder))
@@ -325,5 +325,5 @@ def test_processes_share_whole_chunks() -> None:
         found = shares(n, (1, 8, 8), processes)
         assert [k for share in found for k in range(n)[share]] == list(range(n))
         assert all(share.start % 250 == 0 for share in found)
-    with pytest.raises(InputError, match="3 processes share 500 samples in 2 chunks"):
+    with pytest.raises(InputError, match="3 processes share 500 samples, which are drawn 250 at once: expected at least 501"):
         shares(500, (1, 8, 8), 3)

@@ -33,5 +33,7 @@ def command(data_root: Path | None, as_json: bool) -> int:
         for key, value in asdict(entry).items():
             if key not in ("name", "description"):
                 click.echo(f"    {key}: {value}")
-    click.echo("Besides these, --data takes a path: an .npz file, a folder of idx files, or a folder of images.")
+    click.echo(
+        "Besides these, --data takes a path: an .npz file, a folder of idx files, a folder of images, or tar shards."
+    )
     return 0

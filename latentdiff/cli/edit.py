@@ -47,7 +47,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     starts = _starts(values)
 
     from latentdiff.cli import editing
-    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.cli.report import SamplingBar, counted, result
     from latentdiff.edit import Watch, level_at, level_of, sdedit
 
     editing.check_out(values)
@@ -88,7 +88,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "edits": scores,
         "wrote": written,
     }
-    text = "\n".join([f"{len(work.images)} images from {work.source}: {', '.join(written)}", *lines])
+    text = "\n".join([f"{counted(len(work.images), 'image')} from {work.source}: {', '.join(written)}", *lines])
     result(answer, as_json=as_json, text=text)
     return 0
 

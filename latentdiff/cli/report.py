@@ -27,6 +27,11 @@ def note(message: str) -> None:
         click.echo(message, err=True)
 
 
+def counted(n: int, noun: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def result(values: Mapping[str, Any], *, as_json: bool, text: str) -> None:
     """The result of a command on stdout: ``values`` as one JSON object, or ``text`` for people."""
     if not SILENT:

@@ -136,7 +136,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.cli import drawing
     from latentdiff.cli.model import find_denoiser, load_checked
     from latentdiff.cli.processes import together
-    from latentdiff.cli.report import note, result
+    from latentdiff.cli.report import counted, note, result
     from latentdiff.device import resolve_device
     from latentdiff.picture import check_place
     from latentdiff.ranks import processes
@@ -189,7 +189,9 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         "interpolated_to": interpolate,
         "settings": [pipeline.resolved(each).model_dump() for each in settings],
     }
-    result(answer, as_json=as_json, text=f"{len(images)} images from {checkpoint.folder}: {', '.join(written)}")
+    result(
+        answer, as_json=as_json, text=f"{counted(len(images), 'image')} from {checkpoint.folder}: {', '.join(written)}"
+    )
     return 0
 
 

@@ -63,7 +63,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         )
 
     from latentdiff.cli import editing
-    from latentdiff.cli.report import SamplingBar, note, result
+    from latentdiff.cli.report import SamplingBar, counted, note, result
     from latentdiff.cold import cold_from
     from latentdiff.data import to_float
     from latentdiff.device import resolve_device
@@ -107,7 +107,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             )
         rows = [(f"t = {frame.t}", frame.noisy) for frame in frames[:-1]] + [("result", images)]
         answer |= {"seed": values["seed"], "noise": values["noise"], "start": values["start"]}
-        text = f"  {len(images)} images from seed {values['seed']}"
+        text = f"  {counted(len(images), 'image')} from seed {values['seed']}"
     written = editing.save_rows(rows, values, images)
     answer |= {"n": len(images), "wrote": written}
     result(answer, as_json=as_json, text=f"{', '.join(written)}\n{text}")

@@ -14,7 +14,7 @@ from torch import nn
 
 from latentdiff.checkpoint import Checkpoint
 from latentdiff.cli.options import given
-from latentdiff.cli.report import TrainingBar, note, result
+from latentdiff.cli.report import TrainingBar, counted, note, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions
@@ -133,10 +133,6 @@ def read_images(options: DataOptions, *, stream: bool) -> TrainingImages:
 
 def read_data(options: DataOptions) -> Dataset:
     """The data set of the options; what was converted or refused is told on stderr."""
-    if is_shards(options.data):
-        raise InputError(
-            f"{options.data}: tar shards are read by train-vae, train-denoiser and encode; name other images"
-        )
     if is_encoded(Path(options.data)):
         raise InputError(f"{options.data}: expected images, found latents; these are for `train-denoiser`")
     root = None if options.data_root is None else Path(options.data_root)
@@ -234,9 +230,10 @@ def close(outcome: Outcome, lines: Mapping[str, str], *, as_json: bool) -> int:
     if outcome.signum is not None:
         lines = {}
         note(f"stopped by a signal after step {outcome.step}; continue with --resume {outcome.run}")
-    text = [
-        f"{outcome.run}: {outcome.step} steps in {outcome.seconds:.0f} s ({outcome.images_per_second:.0f} images/s)"
-    ]
+    made = f"in {outcome.seconds:.0f} s ({outcome.images_per_second:.0f} images/s)"
+    if not outcome.images_per_second:
+        made = "were made before, nothing was left to do"
+    text = [f"{outcome.run}: {counted(outcome.step, 'step')} {made}"]
     text += [f"  {name}: {line}" for name, line in lines.items()]
     result(values, as_json=as_json, text="\n".join(text))
     return 0 if outcome.signum is None else 128 + outcome.signum

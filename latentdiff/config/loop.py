@@ -29,7 +29,7 @@ class DataOptions(Config):
     data: str = Field(
         "mnist5k",
         min_length=1,
-        description="data set name (see `latentdiff datasets`) or a path: .npz file, idx folder, image folder; VAEs and denoisers also learn from tar shards, denoisers from encoded latents",
+        description="data set name (see `latentdiff datasets`) or a path: .npz file, idx folder, image folder, tar shards; denoisers also learn from encoded latents",
     )
     data_root: str | None = Field(
         None, description="folder with downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data)"

@@ -170,8 +170,16 @@ def list_folder(root: Path) -> Listing:
         candidates = [path for path in candidates if _split_of(path) is not None]
         notes = (f"ignored {len(outside)} images outside train, val and test",) if outside else ()
     if not candidates and not tree.refused:
-        raise InputError(f"{root}: expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files")
+        raise InputError(
+            f"{root}: expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files{_packed(tree)}"
+        )
     return Listing(tree, tuple(candidates), has_splits, notes)
+
+
+def _packed(tree: Tree) -> str:
+    """What to do about the first archive of a folder, if there is one."""
+    packed = [path for path in tree.files if path.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".zip"))]
+    return f"; {shown(packed[0])}: unpack it, tar shards are read without compression" if packed else ""
 
 
 def read_folder(root: Path, fit: Fit) -> Folder:

@@ -19,10 +19,11 @@ from latentdiff.data.part import Part, Parts, number_labels
 from latentdiff.data.scene_images import load_scenes
 from latentdiff.data.scenes import SETS
 from latentdiff.data.split import complete
+from latentdiff.data.stream import is_shards, stream_dataset
 from latentdiff.data.types import Dataset, Split
 from latentdiff.errors import InputError
 
-_EXPECTED = "mnist5k, mnist, openmoji, scenes, scenes-mnist, a .npz file, a folder of idx files or a folder of images"
+_EXPECTED = "mnist5k, mnist, openmoji, scenes, scenes-mnist, a .npz file, a folder of idx files, a folder of images or tar shards"
 
 
 def _as_split(part: Part, labels: NDArray[np.int64] | None) -> Split:
@@ -83,7 +84,7 @@ def load_dataset(
     root: Path | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Load a data set by its name in `latentdiff datasets` or by a path: .npz, folder of idx files, folder of images.
+    """Load a data set by its name in `latentdiff datasets` or by a path: .npz, folder of idx files, folder of images, tar shards.
 
     size: one side or (height, width) in pixels, None for the images' own; channels: 1 (grey) or 3 (RGB), None for the
     images' own; resize: "crop" (shorter side to size, then the center), "stretch" or "pad"; root: where "mnist" is
@@ -102,6 +103,8 @@ def load_dataset(
         parts = load_openmoji(fit, seed=seed)
     elif data in SETS:
         parts = load_scenes(seed=seed, mnist=data_root(root) if data == "scenes-mnist" else None)
+    elif is_shards(str(data)):
+        return stream_dataset(str(data), size=size, channels=channels, resize=resize, seed=seed).read()
     else:
         parts = _read_path(str(data), fit, seed=seed)
     return _assemble(str(data), parts, fit, seed=seed)

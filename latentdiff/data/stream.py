@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ from torch import Tensor
 from latentdiff.data.fit import Fit, parse_size
 from latentdiff.data.folder import list_folder, rows_of_splits
 from latentdiff.data.lazy import LazyImages, Place
+from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.part import Part, Parts, number_labels
 from latentdiff.data.shards import read_samples, shards_of
 from latentdiff.data.split import complete
-from latentdiff.data.types import Dataset, Described
+from latentdiff.data.types import Dataset, Described, Split
 from latentdiff.errors import InputError
 
 
@@ -32,6 +34,14 @@ class StreamedSplit:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def read(self, source: str) -> Split:
+        """All of it in memory; InputError, which names ``source``, where it has more bytes of pixels than other data may have."""
+        if (size := math.prod(self.images.shape)) > MAX_BYTES:
+            raise InputError(
+                f"{source}: expected at most {MAX_BYTES} bytes of pixels, found {size}; give a smaller --size"
+            )
+        return Split(self.images[:], self.labels, self.captions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +70,11 @@ class StreamedData(Described):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the images' shape and of the paths, labels and captions of the training images."""
         return self.identity
+
+    def read(self) -> Dataset:
+        """The same with all its pixels in memory. InputError."""
+        train, val, test = (part.read(self.name) for part in (self.train, self.val, self.test))
+        return Dataset(self.name, train, val, test, self.classes, self.notes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdiff.data import Dataset, load_dataset
+from latentdiff.data import Dataset, StreamedSplit, is_shards, load_dataset, stream_dataset
 from latentdiff.data.catalog import data_root
 from latentdiff.data.decode import SUFFIXES, Refused, decode_file
 from latentdiff.data.fit import Fit, fit_part
@@ -75,11 +75,12 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
     """All images of ``source``, brought to the size and channels of ``fit``.
 
     A PNG, JPEG or WEBP file: that image. A folder: every image below it by the sorted order of their paths, or those of ``split`` where its top folders are
-    train and so on; an .npz: x or images whole, else ``split`` of x_train, x_val, x_test; idx files and the names of data
-    sets: ``split``. InputError, one line, for what cannot be used.
+    train and so on; tar shards, idx files and the names of data sets: ``split``; an .npz: x or images whole, else ``split`` of x_train, x_val, x_test. InputError, one line, for what cannot be used.
     """
     wanted = fit or Fit()
     path = Path(source).expanduser()
+    if is_shards(source):
+        return _of_shards(source, split, wanted)
     if path.is_dir() and not has_idx(path):
         return _of_folder(path, split, wanted)
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -118,6 +119,17 @@ def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:
         part, name, paths = part.take(rows), f"{path} {split}", tuple(found.paths[row] for row in rows)
     stems = tuple(path[: path.rindex(".")] for path in paths)
     return replace(_image_set(name, part, fit, classes=found.classes, notes=found.notes), paths=stems)
+
+
+def _of_shards(source: str, split: str, fit: Fit) -> ImageSet:
+    data = stream_dataset(source, size=fit.size, channels=fit.channels, resize=fit.resize)
+    part: StreamedSplit = {"train": data.train, "val": data.val, "test": data.test}[split]
+    if not len(part):
+        raise InputError(f"{source}: the {split} split is empty")
+    found = part.read(source)
+    return ImageSet(
+        f"{source} {split}", found.images, found.labels, data.classes or (), data.notes, captions=found.captions
+    )
 
 
 def _of_npz(path: Path, split: str, fit: Fit) -> ImageSet:

@@ -105,7 +105,7 @@ def shares(n: int, shape: Sequence[int], processes: int) -> list[slice]:
     parts = chunks(n, shape)
     if len(parts) < processes:
         raise InputError(
-            f"{processes} processes share {n} samples in {len(parts)} chunks: expected a chunk for each, or more"
+            f"{processes} processes share {n} samples, which are drawn {parts[0].stop} at once: expected at least {(processes - 1) * parts[0].stop + 1}"
         )
     own = [parts[Ranks(rank, processes).share(len(parts))] for rank in range(processes)]
     return [slice(each[0].start, each[-1].stop) for each in own]
