@@ -212,10 +212,10 @@ def test_mostly_unusable_folder_is_refused_with_the_first_name(tmp_path: Path) -
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match="expected PNG, JPEG or WEBP images, found none in 1 files$"):
+    with pytest.raises(InputError, match=r"expected PNG, JPEG or WEBP images, found none in 1 files$"):
         load_dataset(str(tmp_path))
     (tmp_path / "a.tar.gz").write_text("x")
-    with pytest.raises(InputError, match="found none in 2 files; a.tar.gz: unpack it, tar shards are read without"):
+    with pytest.raises(InputError, match=r"found none in 2 files; a\.tar\.gz: unpack it, tar shards are read without"):
         load_dataset(str(tmp_path))
 
 
