@@ -1,4 +1,12 @@
-"""The one error a user can cause."""
+"""The one error a user can cause, and what a failed validation says in one line."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class InputError(ValueError):
@@ -7,3 +15,27 @@ class InputError(ValueError):
     The message is one line that names what was expected and what was found. The command line prints it as
     ``error: ...`` and exits with 1; a wrong flag is a usage error there and exits with 2.
     """
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a failed validation in one line: the key, what was expected and what was found."""
+    first = error.errors(include_url=False)[0]
+    key, kind = ".".join(str(part) for part in first["loc"]), first["type"]
+    if kind == "extra_forbidden":
+        return f"unknown key '{key}'"
+    if kind == "missing":
+        return f"missing key '{key}'"
+    if kind in ("too_short", "too_long"):
+        bound = "at least {min_length}" if kind == "too_short" else "at most {max_length}"
+        return f"{key}: expected {bound.format(**first['ctx'])} of them, got {first['ctx']['actual_length']}"
+    message = re.sub(
+        r"^Input should be (?=greater|less)", "expected a number ", first["msg"].removeprefix("Value error, ")
+    )
+    message = re.sub(r"^Input should be ", "expected ", message)
+    found = repr(first["input"])
+    found = found if len(found) <= 60 else found[:57] + "..."
+    if not key:
+        return message
+    if kind == "value_error":  # a validator's own message says what was found
+        return f"{key}: {message.removeprefix(f'{key}: ')}"
+    return f"{key}: {message[:1].lower()}{message[1:]}, got {found}"

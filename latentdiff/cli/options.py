@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from latentdiff.cli.recipes import ConfigFile, hint
-from latentdiff.config.base import Config, explain
+from latentdiff.config.base import Config
+from latentdiff.errors import explain
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=Config)

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from latentdiff.config.base import Config, explain
+from latentdiff.config.base import Config
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, explain
 
 MAX_CHARACTERS = 2**18  # of a recipe's JSON; Pillow reads 2^20 of a text chunk
 

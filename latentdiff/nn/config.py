@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, explain
 from latentdiff.nn.fields import Classes, GridShape, LineWidth, Multipliers, Numbers, OutFactor, Width, cross
 from latentdiff.nn.text_config import Listening, TextConfig, check_told
 from latentdiff.nn.vae_config import VAEConfig
@@ -193,19 +193,9 @@ def read_config(name: str, text: str | bytes) -> NetConfig:
     try:
         return CONFIGS[name].model_validate_json(text)
     except ValidationError as error:
-        raise InputError(f"{name}: {one_line_of(error)}") from error
+        raise InputError(f"{name}: {explain(error)}") from error
 
 
 def class_name(config: NetConfig) -> str:
     """The name in CONFIGS that stands for a configuration in files."""
     return next(name for name, cls in CONFIGS.items() if type(config) is cls)
-
-
-def one_line_of(error: ValidationError) -> str:
-    """A failed validation in one line: the field, what was expected and what was found."""
-    parts = []
-    for item in error.errors(include_url=False):
-        message, where = item["msg"].removeprefix("Value error, "), ".".join(map(str, item["loc"]))
-        # a validator's own message names the field and what was found
-        parts.append(f"{where}: {message[0].lower()}{message[1:]}, got {item['input']!r:.80}" if where else message)
-    return "; ".join(parts)

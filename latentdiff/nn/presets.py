@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, explain
 from latentdiff.nn.config import (
     CNNConfig,
     ConvNeXtConfig,
@@ -13,7 +13,6 @@ from latentdiff.nn.config import (
     MLPConfig,
     NetworkKind,
     UNetConfig,
-    one_line_of,
 )
 from latentdiff.nn.fields import cross
 from latentdiff.nn.text_config import TextConfig
@@ -281,4 +280,4 @@ def _make(cls: type[_C], preset: dict[str, Any], **given: object) -> _C:
     try:
         return cls.model_validate(preset | {key: value for key, value in given.items() if value is not None})
     except ValidationError as error:
-        raise InputError(one_line_of(error)) from error
+        raise InputError(explain(error)) from error
