@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,44 @@ def first_of_step(step: int, size: int) -> torch.Tensor:
 
     seen = [set(batch_indices(size, batch=16, step=k, seed=0).tolist()) for k in range(step + 1)]
     return torch.tensor(sorted(seen[step] - set.union(*seen[:step]))[0])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda data, at: data[: at + 100], "truncated"),
+        (lambda data, at: data[:at], "truncated"),
+        (lambda data, at: data[:at] + b"noise" * 100 + bytes(12) + data[at + 512 :], "damaged, expected the name"),
+        (lambda data, at: data[:at] + bytes(512) + data[at + 512 :], "expected nothing after its end"),
+        (lambda data, at: data[:at] + b"x" + data[at + 1 :], "damaged, expected the name"),
+        (lambda data, at: data + data, "several in one"),
+        (lambda data, at: data[:at] + backwards() + data[at:], "says that it has -5000 bytes"),
+        (
+            lambda data, at: data[:at] + data[: data.index(b"1.png")] + data[at:],
+            "expected one image called 0, found two",
+        ),
+    ],
+    ids=["in a header", "between images", "noise", "zeros", "checksum", "twice", "backwards", "one name"],
+)
+def test_no_image_of_a_damaged_shard_is_lost_in_silence(tmp_path: Path, spoil: Callable, expected: str) -> None:
+    """Python's tarfile takes all of these for the end of the archive, or never ends."""
+    image = png(pixels(1)[0])
+    shard = write_tar(tmp_path / "a.tar", {f"{k}.png": image for k in range(9)})
+    data = shard.read_bytes()
+    shard.write_bytes(spoil(data, data.index(b"5.png")))
+    with pytest.raises(InputError, match=expected) as error:
+        stream_dataset(str(shard), size=8, channels=1)
+    assert "a.tar: " in str(error.value) and "\n" not in str(error.value)
+
+
+def backwards() -> bytes:
+    """A member whose extended header says that it has -5000 bytes."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        member = tarfile.TarInfo("back.png")
+        member.pax_headers = {"size": "-5000"}
+        archive.addfile(member)
+    return file.getvalue().rstrip(b"\0").ljust(3 * 512, b"\0")
 
 
 def test_shards_that_are_damaged_or_hostile_get_one_line(tmp_path: Path) -> None:

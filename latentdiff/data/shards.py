@@ -53,7 +53,7 @@ def _samples(shard: Path) -> Iterator[Sample]:
     try:
         end = shard.stat().st_size
         with tarfile.open(shard, "r:") as archive:
-            for member in archive:
+            for member in _members(archive, shard):
                 if not member.isreg() or member.issparse():
                     continue
                 folder, _, name = member.name.rpartition("/")
@@ -67,7 +67,11 @@ def _samples(shard: Path) -> Iterator[Sample]:
                             f"{shard}: {shown(member.name)} has {member.size} bytes, expected at most {MAX_FILE_BYTES}"
                         )
                     where = f"{shard}/{member.name}"
-                    images.setdefault(key, Place(shard, where, member.offset_data, member.size))
+                    if key in images:
+                        raise InputError(
+                            f"{shard}: expected one image called {shown(key.removeprefix('/'))}, found two"
+                        )
+                    images[key] = Place(shard, where, member.offset_data, member.size)
                 elif suffix in (".txt", ".cls", ".json"):
                     if member.size > MAX_TEXT:
                         raise InputError(
@@ -84,6 +88,27 @@ def _samples(shard: Path) -> Iterator[Sample]:
     for key, place in images.items():
         label, caption = _told(beside.get(key, {}), place.name)
         yield Sample(place, f"{shard.name}/{key}", split, label, caption)
+
+
+def _members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]:
+    """All of an archive. InputError where it is damaged: tarfile ends there without a word, or goes round in circles."""
+    position = -1
+    for member in archive:
+        if member.size < 0 or member.offset_data <= position:
+            raise InputError(f"{shard}: damaged, {shown(member.name)} says that it has {member.size} bytes")
+        position = member.offset_data
+        yield member
+    with shard.open("rb") as file:
+        file.seek(archive.offset)
+        if len(end := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+            raise InputError(f"{shard}: truncated, expected the mark of a tar file's end at byte {archive.offset}")
+        if any(end):
+            raise InputError(f"{shard}: damaged, expected the name of a file at byte {archive.offset}")
+        while rest := file.read(2**20):
+            if any(rest):
+                raise InputError(
+                    f"{shard}: damaged or several in one, expected nothing after its end at {archive.offset}"
+                )
 
 
 def _told(files: dict[str, bytes], where: str) -> tuple[int | str | None, str]:
