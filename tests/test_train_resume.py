@@ -252,3 +252,15 @@ def test_resume_starts_by_clearing_what_a_death_left(tmp_path: Path, whole_vecto
     trainer("vector", tmp_path, {}, resume=locate(tmp_path)).train()
     assert not leftover.exists()
     assert_same(content(tmp_path), whole_vector)
+
+
+def test_a_death_while_drawing_loses_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dying = trainer("vector", tmp_path, {"save_every": 5, "sample_every": 5})
+
+    def die(*arguments: object) -> None:
+        raise Stop
+
+    monkeypatch.setattr(dying.task, "picture", die)
+    with pytest.raises(Stop):
+        dying.train()
+    assert locate(tmp_path).folder.name == "checkpoint-00000005"

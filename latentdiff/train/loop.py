@@ -151,10 +151,10 @@ class Trainer:
                 average = self._average()
                 if self.ranks.first:
                     journal.write(self.step, self.task.validate(average))
+            if self.step % options.save_every == 0:
+                self._save(watch)  # before the pictures: whoever dies drawing has lost nothing
             if self.step % options.sample_every == 0:
                 self._pictures(journal, self._average())
-            if self.step % options.save_every == 0:
-                self._save(watch)
 
     def _average(self) -> nn.Module:
         """The averaged network, in full in the first process; all have to ask for it."""
