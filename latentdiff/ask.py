@@ -55,7 +55,7 @@ class Asking:
         if labels is None and guidance not in (0, 1):
             raise InputError(f"guidance {guidance:g} needs a label, got none")
         if self.classes and isinstance(self.network, Foreign) and (labels is None or guidance != 1):
-            found = "none" if labels is None else f"guidance {guidance:g}"
+            found = f"guidance {guidance:g}" if guidance != 1 else "no label"
             raise InputError(
                 f"this model of diffusers is always told a class and knows no null class: expected a label and guidance 1, got {found}"
             )

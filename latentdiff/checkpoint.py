@@ -25,6 +25,7 @@ from torch import Tensor
 from latentdiff.errors import InputError
 
 INDEX = "model_index.json"
+REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"  # folders so called were being written when their process died
 
@@ -216,6 +217,8 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Si
     for name, shape in expected.items():
         if tensors[name].shape != shape:
             raise InputError(f"{where}: {name} should have shape {list(shape)}, found {list(tensors[name].shape)}")
+        if tensors[name].dtype not in REAL:
+            raise InputError(f"{where}: {name} should hold real numbers of 16 to 64 bits, found {tensors[name].dtype}")
         if not bool(torch.isfinite(tensors[name]).all()):
             raise InputError(f"{where}: {name} holds values that are not finite")
 

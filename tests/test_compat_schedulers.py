@@ -308,6 +308,46 @@ def test_a_loop_of_ddpm_ends_at_the_sum_that_diffusers_expects(kind: str, total:
     assert float(x.abs().sum()) == pytest.approx(total, abs=1e-2)
 
 
+def test_a_loop_of_ddpm_from_noise_ends_at_the_sum_that_diffusers_expects() -> None:
+    """Its quotients are rounded to float32: without that the sum is 387.9677."""
+    scheduler, generator = FusedDDPMScheduler(), torch.manual_seed(0)
+    noise = (torch.arange(768).flip(-1).reshape(3, 8, 8, 4) / 768).permute(3, 0, 1, 2)
+    x = scheduler.add_noise(ramp(), noise, torch.tensor([1]))
+    for t in (1, 0):
+        x = scheduler.step(x * t / (t + 1), t, x, generator=generator).prev_sample
+    assert float(x.abs().sum()) == pytest.approx(387.9466, abs=1e-2)
+
+
+def test_tables_that_are_changed_in_place_are_read_again() -> None:
+    x, out, found = normal(0, torch.float32), normal(1, torch.float32), []
+    for cls in (DDIMScheduler, FusedDDIMScheduler):
+        scheduler = cls()
+        scheduler.set_timesteps(4)
+        scheduler.step(out, 500, x)
+        scheduler.alphas_cumprod[:] *= 0.9
+        found.append(scheduler.step(out, 500, x).prev_sample)
+    assert_same(found[1], found[0], torch.float32, "changed")
+
+
+@pytest.mark.parametrize("eta", [1.5, float("nan"), float("inf")])
+def test_an_eta_that_makes_no_sense_gives_what_the_stock_class_gives(eta: float) -> None:
+    x, out, found = normal(0, torch.float32), normal(1, torch.float32), []
+    for cls in (DDIMScheduler, FusedDDIMScheduler):
+        scheduler = cls()
+        scheduler.set_timesteps(4)
+        found.append(scheduler.step(out, 500, x, eta=eta, generator=torch.manual_seed(0)).prev_sample)
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("timestep", [3.7, "5", torch.tensor(5.0), 1000])
+@pytest.mark.parametrize("cls", [FusedDDIMScheduler, FusedDDPMScheduler])
+def test_timesteps_that_are_none_are_refused(cls: Any, timestep: Any) -> None:
+    scheduler = cls()
+    scheduler.set_timesteps(10)
+    with pytest.raises((IndexError, TypeError)):
+        scheduler.step(normal(1, torch.float32), timestep, normal(0, torch.float32))
+
+
 def test_gradients_flow_as_in_the_stock_class() -> None:
     found = []
     for cls in (DDIMScheduler, FusedDDIMScheduler):

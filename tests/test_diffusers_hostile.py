@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from diffusers import DDPMScheduler
 from diffusers_models import autoencoder, saved, tiny_autoencoder, unet
 from safetensors.torch import load_file, save_file
@@ -62,6 +63,17 @@ def not_finite(folder: Path) -> None:
     save_file(tensors, folder / "unet" / WEIGHTS)
 
 
+def in_eight_bits(folder: Path, dtype: torch.dtype = torch.float8_e4m3fn) -> None:
+    tensors = load_file(folder / "unet" / WEIGHTS)
+    tensors["conv_in.bias"] = tensors["conv_in.bias"].to(dtype)
+    save_file(tensors, folder / "unet" / WEIGHTS)
+
+
+def folder_of_weights(folder: Path) -> None:
+    (folder / "unet" / WEIGHTS).unlink()
+    (folder / "unet" / WEIGHTS).mkdir()
+
+
 def with_vae(folder: Path) -> None:
     edited(INDEX, _class_name="StableDiffusionPipeline")(folder)
     (folder / "vae").mkdir()
@@ -108,6 +120,11 @@ PIPELINES = [
     Case("endless layers", edited(UNET, layers_per_block=10**9), (UNET, "layers_per_block", "got 1000000000")),
     Case("endless blocks", edited(UNET, block_out_channels=[8] * 1000), (UNET, "block_out_channels", "at most 16 of them, got 1000")),
     Case("huge side", edited(UNET, sample_size=10**6), (UNET, "sample_size", "got 1000000")),
+    Case("odd side", edited(UNET, sample_size=15), (UNET, "cannot use this configuration")),
+    Case("padding", edited(UNET, downsample_padding=5), (UNET, "cannot use this configuration")),
+    Case("small numbers", in_eight_bits, (WEIGHTS, "conv_in.bias should hold real numbers of 16 to 64 bits", "float8_e4m3fn")),
+    Case("whole numbers", lambda folder: in_eight_bits(folder, torch.int64), (WEIGHTS, "real numbers", "int64")),
+    Case("folder of weights", folder_of_weights, (WEIGHTS, "expected a file of weights, found something else")),
     Case("no side", edited(UNET, sample_size=None), (UNET, "sample_size")),
     Case("unknown block", edited(UNET, down_block_types=["DownBlock2D", "EvilBlock"]), (UNET, "cannot use this configuration", "EvilBlock")),
     Case("division by zero", edited(UNET, norm_num_groups=0), (UNET, "cannot use this configuration")),
@@ -158,7 +175,8 @@ def test_a_last_step_that_ends_elsewhere_is_refused(cli: Callable, tmp_path: Pat
 
 AUTOENCODERS = [
     Case("other autoencoder", edited("config.json", _class_name="VQModel"), ("AutoencoderKL or AutoencoderTiny", "'VQModel'")),
-    Case("no number", edited("config.json", scaling_factor=0), ("scaling_factor", "greater than 0")),
+    Case("no number", edited("config.json", scaling_factor=0), ("scaling_factor", "greater than or equal to 0.000001")),
+    Case("huge number", edited("config.json", scaling_factor=1e300), ("config.json", "scaling_factor", "less than or equal to 1000000")),
     Case("one statistic", edited("config.json", latents_mean=[0, 0]), ("both or neither",)),
     Case("other statistics", edited("config.json", latents_mean=[0], latents_std=[1]), ("expected 2 numbers, got 1",)),
     Case("other output", edited("config.json", out_channels=3), ("out_channels: expected 1",)),

@@ -133,7 +133,9 @@ def test_classes_are_told_to_the_network(class_folder: Path) -> None:
     assert not torch.allclose(other[0], found[0], atol=1e-3) and torch.equal(other[1:], found[1:])
 
 
-@pytest.mark.parametrize(("options", "found"), [({"label": 1, "guidance": 2.0}, "got guidance 2"), ({}, "got none")])
+@pytest.mark.parametrize(
+    ("options", "found"), [({"label": 1, "guidance": 2.0}, "got guidance 2"), ({}, "got no label")]
+)
 def test_a_network_without_a_null_class_refuses_to_do_without(
     class_folder: Path, options: dict[str, Any], found: str
 ) -> None:

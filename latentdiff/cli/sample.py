@@ -265,6 +265,7 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
     """The class of each image: those asked for in turn, else all (or ``one``, the first), else none."""
     from latentdiff.classes import class_index
     from latentdiff.cli.report import note
+    from latentdiff.nn import Foreign
 
     text, n, balance = values["label"], values["n"], values["class_balance"]
     if not pipeline.classes:
@@ -289,7 +290,8 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
     if text is None:
         asked = [0] if one else list(range(len(pipeline.classes)))
         which = f"class {pipeline.classes[0]}" if one else f"all {len(asked)} classes in turn"
-        note(f"drawing {which}; --label chooses, --guidance 0 ignores them")
+        null = "" if isinstance(pipeline.network, Foreign) else ", --guidance 0 ignores them"
+        note(f"drawing {which}; --label chooses{null}")
     else:
         asked = [class_index(pipeline.classes, part.strip()) for part in text.split(",")]
     if one and len(asked) > 1:

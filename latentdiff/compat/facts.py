@@ -16,6 +16,7 @@ from latentdiff.nn.fields import Classes, Side
 PictureChannels = Literal[1, 3]
 Count = Annotated[int, Field(ge=0, le=64)]  # of layers: a file must not make us build forever
 Channels = Annotated[int, Field(ge=1, le=65_536)]
+Scale = Annotated[float, Field(ge=1e-6, le=1e6)]  # of latents: beyond it float32 holds no images any more
 Sizes = Annotated[tuple[Channels, ...], Field(min_length=1, max_length=16)]
 Counts = Annotated[tuple[Count, ...], Field(min_length=1, max_length=16)]
 Names = Annotated[tuple[str, ...], Field(min_length=1, max_length=16)]
@@ -76,10 +77,10 @@ class VAEFacts(Facts):
     decoder_block_out_channels: Sizes = (64,) * 4
     num_encoder_blocks: Counts = (1, 3, 3, 3)
     num_decoder_blocks: Counts = (3, 3, 3, 1)
-    scaling_factor: float = Field(1.0, gt=0)
+    scaling_factor: Scale = 1.0
     shift_factor: float | None = None
     latents_mean: tuple[float, ...] | None = None
-    latents_std: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    latents_std: tuple[Scale, ...] | None = None
 
     @model_validator(mode="after")
     def _gives_back_what_it_takes(self) -> Self:
@@ -101,7 +102,7 @@ class VAEFacts(Facts):
 class KLFacts(VAEFacts):
     """Of an AutoencoderKL, which has a scale by default."""
 
-    scaling_factor: float = Field(0.18215, gt=0)
+    scaling_factor: Scale = 0.18215
 
 
 class SchedulerFacts(Facts):

@@ -120,6 +120,8 @@ def _weights(folder: Path) -> Path:
     path = folder / WEIGHTS
     if path.is_file():
         return path
+    if path.is_symlink() or path.exists():
+        raise InputError(f"{path}: expected a file of weights, found something else")
     names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
     pickled = [name for name in names if name.endswith(PICKLES)]
     if pickled:

@@ -42,7 +42,7 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
     ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
         """One move to the previous timestep (Song et al. 2021, eq. 12 and 16); arguments, result and errors of the stock class."""
         given = [] if variance_noise is None or eta <= 0 else [variance_noise]
-        if self.num_inference_steps is None or not fusable(sample, model_output, *given):
+        if self.num_inference_steps is None or not 0 <= eta <= 1 or not fusable(sample, model_output, *given):
             return self._stock(
                 model_output, timestep, sample, eta, use_clipped_model_output, generator, variance_noise, return_dict
             )

@@ -11,7 +11,7 @@ from latentdiff.compat.diffusers.processes import Sampler, scheduler_file
 from latentdiff.compat.folder import CONFIG, LIBRARY, SCHEDULER_CONFIG, WEIGHTS
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
-from latentdiff.nn import Foreign
+from latentdiff.nn import Autoencoder, Foreign
 
 DIFFERENCES = {  # what first tells a network of this package from the nearest one of diffusers
     "VAE": "its decoder ends in tanh(l / 2), that of AutoencoderKL in a convolution",
@@ -55,7 +55,8 @@ def _foreign(network: nn.Module) -> Foreign:
     if isinstance(network, Foreign):
         return network
     name = type(network).__name__
-    raise InputError(f"the {name} cannot be exported: {DIFFERENCES[name]}; --what scheduler exports the process alone")
+    hint = "" if isinstance(network, Autoencoder) else "; --what scheduler exports the process alone"
+    raise InputError(f"the {name} cannot be exported: {DIFFERENCES[name]}{hint}")
 
 
 def _write(writer: Writer, folder: str, network: Foreign) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,15 +116,13 @@ class Fused:
 
     def _index(self, timestep: int | Tensor) -> int:
         """A timestep as a number, without waiting for the GPU where it is an element of ``self.timesteps``."""
-        if not isinstance(timestep, Tensor):
-            return int(timestep)
-        if timestep.device.type == "cpu":
-            return int(timestep)
+        if not isinstance(timestep, Tensor) or timestep.device.type == "cpu":
+            return operator.index(timestep)  # fractions index no table of the stock class either
         own = self.timesteps
         here = timestep.untyped_storage().data_ptr() == own.untyped_storage().data_ptr() and own.storage_offset() == 0
         if here and timestep.ndim == 0 and own.ndim == 1 and own.stride(0) == 1:
             return int(self._on_host("timesteps")[timestep.storage_offset()])
-        return int(timestep)
+        return operator.index(timestep)
 
     def _as_in_tables(self, number: float) -> float:
         """A number rounded to the type of the scheduler's tables.
@@ -134,11 +133,13 @@ class Fused:
         return float(torch.tensor(number, dtype=self.alphas_cumprod.dtype))
 
     def _on_host(self, name: str) -> list[float]:
-        """The numbers of the scheduler's tensor of that name, fetched once for each tensor that it has been."""
+        """The numbers of the scheduler's tensor of that name, fetched once for each tensor, and each change in place, that it has been."""
         tensor = getattr(self, name)
-        if self._hosted.get(name, (None,))[0] is not tensor:
-            self._hosted[name] = (tensor, tensor.tolist())
-        found: list[float] = self._hosted[name][1]
+        version = None if tensor.is_inference() else tensor._version
+        kept = self._hosted.get(name)
+        if kept is None or kept[0] is not tensor or kept[1] != version:
+            kept = self._hosted[name] = (tensor, version, tensor.tolist())
+        found: list[float] = kept[2]
         return found
 
     @cached_property

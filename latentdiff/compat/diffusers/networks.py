@@ -80,7 +80,9 @@ def read_unet(checkpoint: Checkpoint, folder: str) -> DiffusersUNet:
     """The UNet2DModel in ``folder`` of a checkpoint; InputError names what does not fit."""
     values, where = _values(checkpoint, folder, UNET[1:])
     facts = parse(UNetFacts, values, where)
-    inner = _filled(checkpoint, folder, values, _blank(values, where))
+    blank = _blank(values, where)
+    _check_answer(blank, facts, where)
+    inner = _filled(checkpoint, folder, values, blank)
     return DiffusersUNet(inner, _origin(values), facts).eval()
 
 
@@ -156,6 +158,16 @@ def attempted(make: Callable[[], Out], where: str) -> Out:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{where}: diffusers cannot use this configuration ({reason})") from None
+
+
+def _check_answer(blank: Any, facts: UNetFacts, where: str) -> None:
+    """InputError unless the network, which has no weights yet, answers a picture with one of its shape."""
+    x, t, y = torch.zeros(1, *facts.shape, device="meta"), torch.zeros(1, device="meta"), None
+    if facts.num_class_embeds:
+        y = torch.zeros(1, dtype=torch.int64, device="meta")
+    found = attempted(lambda: list(blank(x, t, class_labels=y, return_dict=False)[0].shape[1:]), where)
+    if found != list(facts.shape):
+        raise InputError(f"{where}: expected answers {list(facts.shape)} to pictures of that shape, found {found}")
 
 
 def _latent(blank: Any, facts: VAEFacts, image: tuple[int, ...], where: str) -> tuple[int, ...]:
