@@ -168,6 +168,13 @@ class Checkpoint:
                 raise
             raise InputError(f"{path}: not a readable safetensors file ({_line(error)})") from None
 
+    def whole(self) -> bool:
+        """Whether every file is there with as many bytes as the manifest says: at once, where :meth:`verify` reads all."""
+        try:
+            return all(self.path(name).stat().st_size == entry.get("bytes") for name, entry in self.files.items())
+        except OSError:
+            return False
+
     def verify(self) -> None:
         """Check every file against the manifest; InputError names the first that is missing or changed."""
         for name in sorted(self.files):

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).with_name("models")
 
 @dataclass(frozen=True)
 class Shipped:
-    """``about``: what it draws (title), what it listens to (classes or text), whether it works_on latents or pixels, the images to
+    """``about``: what it draws (title), what it listens to (classes or text) with an example of a text, whether it works_on latents or pixels, the images to
     try it on, which are always there, the data, commands and hardware that made it, its measured figures.
     """
 
@@ -45,9 +45,9 @@ def shipped_for(listens: str, *, pixels: bool = False) -> Shipped | None:
     return next((model for model in fitting if not pixels or model.about["works_on"] == "pixels"), None)
 
 
-def images_for(folder: Path) -> str | None:
-    """The name of the data set to try the model in ``folder`` on; None for one that does not ship with the package."""
-    return next((str(model.about["images"]) for model in shipped_models() if model.folder == folder), None)
+def about(folder: Path) -> dict[str, Any]:
+    """What is known of the model in ``folder``; nothing of one that does not ship with the package."""
+    return next((model.about for model in shipped_models() if model.folder == folder), {})
 
 
 def shipped_folder(name: str) -> Path | None:

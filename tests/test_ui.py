@@ -1,14 +1,18 @@
 """What the page does, without a browser: limits, drawings as they happen, canvases, files with settings, errors in a line."""
 
+import shutil
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from threading import Event
+from queue import Queue
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from latentdiff.batching import Stopped
 from latentdiff.config.recipe import Recipe
@@ -18,7 +22,8 @@ from latentdiff.errors import InputError
 from latentdiff.picture import image_grid, read_recipe, save_image
 from latentdiff.ui import limits, serve, studio
 from latentdiff.ui.ask import Ask, asked_by, usual_steps
-from latentdiff.ui.canvas import SHOWN, blank, canvas, image_of, painted
+from latentdiff.ui.canvas import SHOWN, blank, canvas, image_of, opened, painted, seen
+from latentdiff.ui.line import Line
 from latentdiff.ui.live import Moment, live
 from latentdiff.ui.shelf import Shelf
 from latentdiff.ui.studio import Studio, View
@@ -68,7 +73,7 @@ def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: Studio)
     assert not (views[0].noisy == views[0].estimate).all() and not (views[0].estimate == views[-2].estimate).all()
     wanted = page.shelf.model(name).pipeline.sample(6, steps=5, guidance=2, seed=3, label=[0, 1, 2, 0, 1, 2])
     assert (views[-1].estimate == image_grid(wanted, columns=3)).all()
-    assert [caption for _, caption in views[-1].shots][:2] == ["ant · seed 3", "bee · seed 4"]
+    assert [caption for _, caption in views[-1].shots][:2] == ["seed 3 · ant", "seed 4 · bee"]
 
 
 def test_a_picture_of_the_page_is_repeated_by_the_command_line(
@@ -164,6 +169,65 @@ def test_stop_ends_a_drawing_at_its_next_step(page: Studio) -> None:
     assert list(until_stopped(views())) == [1]  # type: ignore[arg-type]
 
 
+def test_those_who_wait_see_how_many_are_before_them_and_may_leave() -> None:
+    line, told, stops = Line(), Queue[object](), [Event() for _ in range(3)]
+    go_on = Event()
+
+    def wait(k: int) -> None:
+        with line.place(stops[k]) as place:
+            try:
+                for before in place:
+                    told.put((k, before))
+            except Stopped:
+                told.put((k, "stopped"))
+                return
+            told.put((k, "draws"))
+            go_on.wait(30)
+
+    threads = []
+    for k, first in enumerate([(0, "draws"), (1, 1), (2, 2)]):
+        threads.append(Thread(target=wait, args=(k,), daemon=True))
+        threads[-1].start()
+        assert told.get(timeout=30) == first
+    stops[1].set()
+    assert sorted(told.get(timeout=30) for _ in range(2)) == [(1, "stopped"), (2, 1)]  # type: ignore[type-var]
+    go_on.set()
+    assert told.get(timeout=30) == (2, "draws")
+    for thread in threads:
+        thread.join(30)
+
+    with ExitStack() as places:
+        for _ in range(limits.WAITING + 1):
+            places.enter_context(line.place(Event()))
+        with pytest.raises(InputError, match=f"{limits.WAITING} drawings wait already"), line.place(Event()):
+            pass
+    with line.place(Event()) as place:
+        assert list(place) == []
+
+
+def test_an_editor_shows_its_background_until_something_is_painted() -> None:
+    image, painted_on = np.zeros((8, 8, 4), np.uint8), np.ones((8, 8, 4), np.uint8)
+    assert seen(None) is None and seen({"background": None, "layers": [], "composite": None}) is None
+    assert seen({"background": image, "layers": [], "composite": None}) is image
+    assert seen({"background": image, "layers": [], "composite": painted_on}) is painted_on
+
+
+def test_uploads_are_read_as_images_of_a_data_set(tmp_path: Path) -> None:
+    Image.new("RGBA", (9, 5), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert opened(str(tmp_path / "clear.png")).shape == (5, 9, 1) and opened(str(tmp_path / "clear.png")).min() == 255
+    (tmp_path / "text.png").write_text("x")
+    with pytest.raises(InputError, match=r"text.png: expected a PNG, JPEG or WEBP image, found: "):
+        opened(str(tmp_path / "text.png"))
+
+
+def test_a_damaged_checkpoint_is_not_offered(tmp_path: Path, tiny_pixel_run: Path) -> None:
+    shutil.copytree(tiny_pixel_run, tmp_path / "runs" / "pixel")
+    assert any(name.startswith("pixel,") for name in Shelf(tmp_path / "runs", device=CPU).names())
+    (weights,) = (tmp_path / "runs").glob("*/checkpoint-*/denoiser/*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:500])
+    assert not any(name.startswith("pixel,") for name in Shelf(tmp_path / "runs", device=CPU).names())
+
+
 def test_a_drawing_that_nobody_watches_any_more_ends() -> None:
     ended = Event()
 
@@ -196,6 +260,8 @@ def test_old_pictures_make_room(page: Studio, monkeypatch: pytest.MonkeyPatch) -
         ({"steps": limits.STEPS + 1}, "steps: "),
         ({"steps": None}, "expected a whole number, got nothing"),
         ({"steps": 2.5}, "got 2.5"),
+        ({"steps": float("nan")}, "got nan"),
+        ({"seed": "abc"}, "got 'abc'"),
         ({"guidance": limits.GUIDANCE + 1}, "guidance: "),
         ({"prompt": "x" * (limits.PROMPT + 1)}, "prompt: "),
         ({"seed": -1}, "seed: "),

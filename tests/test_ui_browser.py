@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from latentdiff.picture import read_recipe
 from latentdiff.ui.serve import serve
 from latentdiff.ui.shelf import Shelf
-from latentdiff.ui.studio import Studio
+from latentdiff.ui.studio import Studio, View
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -99,13 +100,22 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
     tab.get_by_role("tab", name="Edit").click()
     tab.click("#draw-edit")
     tab.get_by_text("expected an image").wait_for()
+    for name in ("cut.png", "photo.png"):
+        tab.set_input_files("input[data-testid$=-upload-button]", upload(tmp_path, name))
+        if name == "cut.png":
+            tab.get_by_text("cut.png: expected a PNG, JPEG or WEBP image, found").wait_for()
+    tab.wait_for_timeout(3000)
+    tab.click("#draw-edit")  # of the whole image, with nothing painted on it
+    says(tab, "edit", "4 images in")
+    assert read_recipe(downloaded(tab, "edit", tmp_path / "edited.png")).made_by == "edit"
     tab.click("#white")
     tab.wait_for_timeout(3000)
     tab.get_by_label("Fill in").check()
     tab.wait_for_selector("#solver", state="visible")
     brush(tab)
+    set_number(tab, "n", 2)
     tab.click("#draw-edit")
-    says(tab, "edit", "4 images in")
+    says(tab, "edit", "2 images in")
     recipe = read_recipe(downloaded(tab, "edit", tmp_path / "filled.png"))
     assert recipe.made_by == "inpaint" and recipe.restoration is not None
     with Image.open(tmp_path / "filled.png") as image:
@@ -120,6 +130,46 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
     tab.click("#draw-sample")
     says(tab, "sample", "3 images in")
     assert downloaded(tab, "sample", tmp_path / "c.png").read_bytes() == (tiny_folder / "b.png").read_bytes()
+
+
+def test_who_waits_may_leave(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second visitor waits for the first one's drawing, stops waiting at once, and comes back."""
+    go_on, draw = Event(), Studio.sample
+
+    def held(self: Studio, name: str, ask: Any, *, stop: Event) -> Iterator[View]:
+        for view in draw(self, name, ask, stop=stop):
+            yield view
+            while not go_on.wait(0.05) and not stop.is_set():
+                pass
+
+    monkeypatch.setattr(Studio, "sample", held)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        first, second = (browser.new_page() for _ in range(2))
+        for page in (first, second):
+            page.set_default_timeout(WAIT)
+            page.goto(url)
+            page.wait_for_selector("#label-a", state="visible")
+        first.click("#draw-sample")
+        says(first, "sample", "t = ")
+        second.click("#draw-sample")
+        says(second, "sample", "Waiting for 1 other drawing to end")
+        second.click("#stop-sample")
+        says(second, "sample", "Stopped")
+        second.click("#draw-sample")
+        says(second, "sample", "Waiting for 1 other drawing to end")
+        go_on.set()
+        says(first, "sample", "4 images in")
+        says(second, "sample", "4 images in")
+        browser.close()
+
+
+def upload(folder: Path, name: str) -> Path:
+    """A picture to be uploaded; the one that is called cut.png is."""
+    Image.fromarray(np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)).save(folder / name)
+    if name == "cut.png":
+        (folder / name).write_bytes((folder / name).read_bytes()[:200])
+    return folder / name
 
 
 def set_number(page: Any, control: str, value: int) -> None:

@@ -183,12 +183,12 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
     from latentdiff.cli.report import note
     from latentdiff.data.fit import Fit
     from latentdiff.evaluate.read import read_images
-    from latentdiff.shipped import images_for
+    from latentdiff.shipped import about
     from latentdiff.train.state import STATE, load_progress
 
     source, root = values["source"], None
     if source is None:
-        source = images_for(checkpoint.folder)
+        source = about(checkpoint.folder).get("images")
     if source is None:
         if STATE not in checkpoint:
             raise InputError(f"{checkpoint.folder}: does not say which data it was trained on; expected --input")

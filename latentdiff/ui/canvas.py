@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data import to_float
+from latentdiff.data.decode import Refused, decode_file
 from latentdiff.data.fit import flatten_alpha, resized, set_channels
 from latentdiff.errors import InputError
 from latentdiff.picture import Pixels
@@ -58,6 +60,20 @@ def painted(layers: list[Pixels], shape: tuple[int, ...]) -> Tensor:
 def parts(editor: Mapping[str, Any] | None, name: str) -> Any:
     """One entry of what an editor holds (background, layers or composite); None where there is none."""
     return None if editor is None else editor.get(name)
+
+
+def seen(editor: Mapping[str, Any] | None) -> Any:
+    """The image as an editor shows it. Browsers put it together once something is painted; before it is the background alone."""
+    composite = parts(editor, "composite")
+    return parts(editor, "background") if composite is None else composite
+
+
+def opened(path: str) -> Pixels:
+    """The image in an uploaded file, as those of a data set are read. InputError for what is none."""
+    found = decode_file(Path(path))
+    if isinstance(found, Refused):
+        raise InputError(f"{Path(path).name}: expected a PNG, JPEG or WEBP image, found: {found.reason}")
+    return found.pixels
 
 
 def _check(image: NDArray[np.uint8]) -> None:

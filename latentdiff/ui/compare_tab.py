@@ -18,11 +18,12 @@ from latentdiff.ui.desk import (
     controls,
     download,
     file_update,
+    in_turn,
     one_line,
     pair,
 )
 from latentdiff.ui.studio import View
-from latentdiff.ui.visit import asked, until_stopped
+from latentdiff.ui.visit import asked
 
 
 def compare_tab(desk: Desk) -> Controls:
@@ -39,15 +40,10 @@ def compare_tab(desk: Desk) -> Controls:
     def drawn(request: gr.Request, history: list[Any], run: str, *values: Any) -> Iterator[list[Any]]:
         with one_line():
             first, same, second = values[:5], values[5:7], values[7:]
-            asks, stop = (asked(*first, *same), asked(*second, *same)), desk.visits.begin(str(request.session_hash))
-            words = "Stopped"
-            for left, right in until_stopped(desk.studio.compare(run, asks, stop=stop)):
-                words = _words(left, right)
-                finished = right if right else left
-                pictured = [SKIP if side is None else side.estimate for side in (left, right)]
-                gallery = added(history, finished)
-                history = history if gallery[0] is SKIP else gallery[0]
-                yield [words, *pictured, file_update(left), file_update(right), *gallery]
+            asks = asked(*first, *same), asked(*second, *same)
+            with desk.drawing(request) as place:
+                sides = desk.studio.compare(run, asks, stop=place.stop)
+                yield from in_turn(place, _shown(sides, history), others=6)
 
     draw.click(
         drawn,
@@ -56,6 +52,16 @@ def compare_tab(desk: Desk) -> Controls:
         **DRAWS,
     )
     return others
+
+
+def _shown(sides: Iterator[tuple[View | None, View | None]], history: list[Any]) -> Iterator[list[Any]]:
+    """Updates of the words, both pictures, both downloads, the history and the gallery."""
+    for left, right in sides:
+        finished = right if right else left
+        pictured = [SKIP if side is None else side.estimate for side in (left, right)]
+        gallery = added(history, finished)
+        history = history if gallery[0] is SKIP else gallery[0]
+        yield [_words(left, right), *pictured, file_update(left), file_update(right), *gallery]
 
 
 def _words(left: View | None, right: View | None) -> str:

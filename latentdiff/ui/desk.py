@@ -9,15 +9,17 @@ from typing import Any, get_args
 
 import gradio as gr
 
+from latentdiff.batching import Stopped
 from latentdiff.config.sampling import Sampler
 from latentdiff.ui.ask import EVERY, usual_steps
 from latentdiff.ui.limits import GUIDANCE, HISTORY, PROMPT, STEPS
+from latentdiff.ui.line import Line, Place
 from latentdiff.ui.shelf import Model
 from latentdiff.ui.studio import Studio, View
-from latentdiff.ui.visit import Visits, friendly, until_stopped
+from latentdiff.ui.visit import Visits, friendly
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-DRAWS: dict[str, Any] = {**QUIET, "concurrency_id": "drawing", "concurrency_limit": 1}  # one at a time, in all tabs
+DRAWS: dict[str, Any] = {**QUIET, "concurrency_limit": None}  # they stand in a line of our own, which one can leave
 BEGIN = "Nothing drawn yet."
 SKIP = gr.skip()
 
@@ -66,10 +68,10 @@ def fitted(model: Model) -> list[Any]:
     names = [("all in turn", EVERY), *((name, name) for name in classes)]
     return [
         gr.update(choices=names, value=EVERY, visible=bool(classes)),
-        gr.update(visible=listens),
+        gr.update(visible=listens, placeholder=model.example and f"such as: {model.example}"),
         SKIP,
         gr.update(maximum=min(STEPS, T), **({"value": T} if usual_steps("ddim") > T else {})),
-        gr.update(value=2 if classes else 1, visible=bool(classes) or listens),
+        gr.update(value=4 if listens else 2 if classes else 1, visible=bool(classes) or listens),
     ]
 
 
@@ -79,6 +81,7 @@ class Desk:
 
     studio: Studio
     visits: Visits
+    line: Line
     run: gr.Dropdown
     controls: Controls
     seed: gr.Number
@@ -90,6 +93,12 @@ class Desk:
     def given(self) -> list[Any]:
         """The model, and what :func:`latentdiff.ui.visit.asked` takes."""
         return [self.run, *self.controls.all, self.seed, self.n]
+
+    @contextmanager
+    def drawing(self, request: gr.Request) -> Iterator[Place]:
+        """The place in the line of a drawing that begins, with its stop; an earlier one of this visitor ends."""
+        with self.line.place(self.visits.begin(str(request.session_hash))) as place:
+            yield place
 
     def stop(self, request: gr.Request) -> None:
         """End what this visitor has drawn."""
@@ -142,8 +151,18 @@ def added(history: list[Any], view: View | None) -> list[Any]:
 
 def shown(views: Iterator[View], history: list[Any]) -> Iterator[list[Any]]:
     """Updates of the words, both pictures, the download, the history and the gallery, as a drawing goes on."""
-    last: View | None = None
-    for last in until_stopped(views):
-        yield [last.said, last.noisy, last.estimate, file_update(last), *added(history, last)]
-    if last is None or last.grid is None:
-        yield [f"Stopped at {last.said}" if last else "Stopped", *[SKIP] * 5]
+    for view in views:
+        yield [view.said, view.noisy, view.estimate, file_update(view), *added(history, view)]
+
+
+def in_turn(place: Place, updates: Iterator[list[Any]], *, others: int) -> Iterator[list[Any]]:
+    """The updates (of the words and of ``others``) of a drawing when its turn has come; before, how many are before it, and at last where it was stopped."""
+    said = ""
+    try:
+        for before in place:
+            yield [f"Waiting for {before} other {'drawing' if before == 1 else 'drawings'} to end", *[SKIP] * others]
+        for update in updates:
+            said = update[0]
+            yield update
+    except Stopped:
+        yield [f"Stopped at {said}" if said else "Stopped", *[SKIP] * others]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
+from latentdiff.batching import Stopped
 from latentdiff.picture import Pixels
-from latentdiff.ui.canvas import blank, canvas, parts
-from latentdiff.ui.desk import BEGIN, DRAWS, QUIET, SKIP, Desk, buttons, download, one_line, pair, shown
+from latentdiff.ui.canvas import blank, canvas, opened, parts, seen
+from latentdiff.ui.desk import BEGIN, DRAWS, QUIET, SKIP, Desk, buttons, download, in_turn, one_line, pair, shown
 from latentdiff.ui.shelf import Model
 from latentdiff.ui.visit import asked
 
@@ -22,16 +24,17 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
     """Its layout, and what its buttons do; the solvers, which depend on the model."""
     what = gr.Radio([EDIT, FILL], value=EDIT, label="What to do", elem_id="what")
     with gr.Row():
-        black, white, taken = (
-            gr.Button(text, size="sm", min_width=90, elem_id=name)
-            for text, name in (("Black canvas", "black"), ("White canvas", "white"), ("Take a sample", "taken"))
+        upload = gr.UploadButton("Upload an image", file_types=["image"], size="sm", min_width=120, elem_id="image")
+        taken, black, white = (
+            gr.Button(text, size="sm", min_width=120, elem_id=name)
+            for text, name in (("Take a sample", "taken"), ("Black canvas", "black"), ("White canvas", "white"))
         )
     editor = gr.ImageEditor(
         label="Image",
         type="numpy",
         image_mode="RGBA",
         format="png",
-        sources=["upload", "clipboard"],
+        sources=["clipboard"],
         transforms=[],
         brush=_brush(EDIT),
         layers=gr.LayerOptions(disabled=True),
@@ -60,24 +63,34 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
         *values: Any,
     ) -> Iterator[list[Any]]:
         with one_line():
-            ask, stop = asked(*values), desk.visits.begin(str(request.session_hash))
-            if purpose == EDIT:
-                views = desk.studio.edit(run, ask, parts(edited, "composite"), share, stop=stop)
-            else:
-                image, layers = parts(edited, "background"), parts(edited, "layers") or []
-                views = desk.studio.inpaint(run, ask, image, layers, by, stop=stop)
-            yield from shown(views, history)
+            ask = asked(*values)
+            with desk.drawing(request) as place:
+                if purpose == EDIT:
+                    views = desk.studio.edit(run, ask, seen(edited), share, stop=place.stop)
+                else:
+                    image, layers = parts(edited, "background"), parts(edited, "layers") or []
+                    views = desk.studio.inpaint(run, ask, image, layers, by, stop=place.stop)
+                yield from in_turn(place, shown(views, history), others=5)
 
     def sampled(request: gr.Request, run: str, *values: Any) -> Any:
         with one_line():
-            image = desk.studio.one(run, asked(*values), stop=desk.visits.begin(str(request.session_hash)))
-            return SKIP if image is None else _filled(image)
+            ask = asked(*values)
+            with desk.drawing(request) as place, suppress(Stopped):
+                for _ in place:
+                    pass
+                image = desk.studio.one(run, ask, stop=place.stop)
+                return SKIP if image is None else _filled(image)
+            return SKIP
 
     def emptied(run: str, value: int) -> Any:
         with one_line():
             return _filled(blank(desk.shape(run), value))
 
-    def uploaded(run: str, edited: dict[str, Any] | None) -> Any:
+    def uploaded(run: str, path: str) -> Any:
+        with one_line():
+            return _filled(canvas(opened(path), desk.shape(run)))
+
+    def pasted(run: str, edited: dict[str, Any] | None) -> Any:
         with one_line():
             image = parts(edited, "background")
             return SKIP if image is None else _filled(canvas(image, desk.shape(run)))
@@ -85,7 +98,8 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
     black.click(lambda run: emptied(run, 0), desk.run, editor, **QUIET)
     white.click(lambda run: emptied(run, 255), desk.run, editor, **QUIET)
     taken.click(sampled, desk.given, editor, **DRAWS)
-    editor.upload(uploaded, [desk.run, editor], editor, **QUIET)
+    editor.upload(pasted, [desk.run, editor], editor, **QUIET)
+    upload.upload(uploaded, [desk.run, upload], editor, **QUIET)
     what.change(_for_purpose, what, [strength, solver, editor], **QUIET)
     draw.click(
         drawn,

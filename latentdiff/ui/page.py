@@ -10,6 +10,7 @@ from latentdiff.ui.compare_tab import compare_tab
 from latentdiff.ui.desk import QUIET, Desk, controls, fitted, one_line
 from latentdiff.ui.edit_tab import edit_tab, solvers
 from latentdiff.ui.limits import IMAGES, told
+from latentdiff.ui.line import Line
 from latentdiff.ui.repeat_tab import repeat_tab
 from latentdiff.ui.sample_tab import sample_tab
 from latentdiff.ui.studio import Studio
@@ -68,4 +69,4 @@ def _desk(studio: Studio, names: list[str]) -> Desk:
         elem_id="gallery",
         elem_classes="pixels",
     )
-    return Desk(studio, Visits(), run, group, seed, n, gr.State([]), gallery)
+    return Desk(studio, Visits(), Line(), run, group, seed, n, gr.State([]), gallery)

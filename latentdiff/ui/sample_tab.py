@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from latentdiff.ui.desk import BEGIN, DRAWS, Desk, buttons, download, one_line, pair, shown
+from latentdiff.ui.desk import BEGIN, DRAWS, Desk, buttons, download, in_turn, one_line, pair, shown
 from latentdiff.ui.visit import asked
 
 
@@ -20,7 +20,9 @@ def sample_tab(desk: Desk) -> None:
 
     def drawn(request: gr.Request, history: list[Any], run: str, *values: Any) -> Iterator[list[Any]]:
         with one_line():
-            ask, stop = asked(*values), desk.visits.begin(str(request.session_hash))
-            yield from shown(desk.studio.sample(run, ask, stop=stop), history)
+            ask = asked(*values)
+            with desk.drawing(request) as place:
+                views = desk.studio.sample(run, ask, stop=place.stop)
+                yield from in_turn(place, shown(views, history), others=5)
 
     draw.click(drawn, [desk.history, *desk.given], [said, *pictures, file, desk.history, desk.gallery], **DRAWS)

@@ -16,7 +16,7 @@ from latentdiff.config.restoration import Solver
 from latentdiff.errors import InputError
 from latentdiff.pipeline import Pipeline, from_checkpoint
 from latentdiff.runs import all_checkpoints, locate, with_fingerprint
-from latentdiff.shipped import FOLDER
+from latentdiff.shipped import FOLDER, about
 from latentdiff.ui.limits import MODELS
 
 
@@ -32,6 +32,11 @@ class Model:
     def listens(self) -> bool:
         """Whether it takes texts."""
         return self.pipeline.tokenizer is not None
+
+    @property
+    def example(self) -> str:
+        """A text that it understands, where one is known."""
+        return str(about(self.checkpoint.folder).get("example", ""))
 
     @property
     def solvers(self) -> tuple[Solver, ...]:
@@ -64,7 +69,7 @@ class Shelf:
 
     def model(self, name: str) -> Model:
         """The model of that name; InputError where there is none."""
-        if name not in self._known:
+        if not isinstance(name, str) or name not in self._known:
             raise InputError(f"model {name!r:.80}: expected one of {', '.join(self.names()) or 'none'}")
         folder = self._known[name]
         with self._lock:
@@ -98,7 +103,9 @@ class Shelf:
 
 
 def _draws(folder: Path) -> bool:
+    """Whether it has a denoiser, and files of the right sizes; what is in them is looked at when it is loaded."""
     try:
-        return "denoiser" in open_checkpoint(folder).json(INDEX)
+        checkpoint = open_checkpoint(folder)
+        return "denoiser" in checkpoint.json(INDEX) and checkpoint.whole()
     except InputError:  # a damaged one
         return False

@@ -186,7 +186,7 @@ class Studio:
             word = job.word(k)
             path = folder / f"{name}-{k:02d}.png"
             save_image(image.permute(1, 2, 0).squeeze(2).numpy(), path, recipe=job.recipe.of_one(k, word))
-            shots.append((path, (f"{word[:40]} · " if word else "") + f"seed {job.ask.seed + k}"))
+            shots.append((path, f"seed {job.ask.seed + k}" + (f" · {word[:40]}" if word else "")))
         shutil.rmtree(self._folder / f"{number - KEPT:06d}", ignore_errors=True)
         return grid, tuple(shots)
 

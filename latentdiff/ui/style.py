@@ -8,5 +8,5 @@ CSS = """
 .pair .image-container { padding-top: 2rem; }
 .quiet p { font-size: var(--text-sm); opacity: 0.8; }
 #gallery .grid-wrap { min-height: 0; max-height: none; }
-#gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(84px, 1fr)) !important; }
+#gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(92px, 1fr)) !important; }
 """

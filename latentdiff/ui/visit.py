@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from threading import Event, Lock
@@ -45,8 +46,8 @@ def asked(label: Any, prompt: Any, sampler: Any, steps: Any, guidance: Any, seed
     """The controls' values, checked. InputError names the first that does not fit."""
     values = {"label": label or "", "prompt": (prompt or "").strip(), "sampler": sampler, "guidance": guidance}
     for name, value in (("steps", steps), ("seed", seed), ("n", n)):
-        if value is None or value != int(value):
-            raise InputError(f"{name}: expected a whole number, got {'nothing' if value is None else f'{value:g}'}")
+        if not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+            raise InputError(f"{name}: expected a whole number, got {'nothing' if value is None else f'{value!r:.60}'}")
         values[name] = int(value)
     return parse(Ask, values)
 
