@@ -18,7 +18,7 @@ from torch import Tensor
 from latentdiff.checkpoint import INDEX, MANIFEST, Checkpoint, Writer, open_checkpoint, writing
 from latentdiff.codec import VAECodec
 from latentdiff.components import index_of, load_codec, save_vae
-from latentdiff.data import Described, Split, StreamedSplit, TrainingImages, to_float
+from latentdiff.data import Described, Split, StreamedSplit, TrainingImages, Unreadable, to_float
 from latentdiff.errors import InputError
 from latentdiff.nn import Posterior
 
@@ -29,14 +29,25 @@ SPLITS = ("train", "val")
 
 
 class Posteriors:
-    """Means and log variances of a split, in shards of equal length but for the last."""
+    """Means and log variances of a split, in shards of equal length but for the last; ``files``: where these lie, and their bytes."""
 
-    def __init__(self, means: Sequence[Tensor], logvars: Sequence[Tensor]) -> None:
-        self._means, self._logvars, self._length = means, logvars, len(means[0])
+    def __init__(self, means: Sequence[Tensor], logvars: Sequence[Tensor], files: Mapping[Path, int]) -> None:
+        self._means, self._logvars, self._length, self._files = means, logvars, len(means[0]), list(files.items())
 
     def __getitem__(self, indices: Tensor) -> Posterior:
-        """Of the images ``indices`` int64 [B], in float32, each exactly as it was stored."""
+        """Of the images ``indices`` int64 [B], in float32, each exactly as it was stored. Unreadable where a file is not what it was."""
+        for k in (indices // self._length).unique().tolist():
+            self._check(*self._files[k])
         return Posterior(self._rows(self._means, indices), self._rows(self._logvars, indices))
+
+    def _check(self, file: Path, size: int) -> None:
+        """A process that reads beyond the end of a file that it has mapped is killed."""
+        try:
+            found = file.stat().st_size
+        except OSError as error:
+            raise Unreadable(f"{file}: cannot be read any more ({error.strerror})") from None
+        if found != size:
+            raise Unreadable(f"{file}: has changed, expected {size} bytes, found {found}")
 
     def _rows(self, shards: Sequence[Tensor], indices: Tensor) -> Tensor:
         which, rows = indices // self._length, indices % self._length
@@ -194,9 +205,11 @@ def _read_split(
 ) -> EncodedSplit:
     n, each = (_count(checkpoint, index, key) for key in (name, "shard"))
     means, logvars, labels, captions = list[Tensor](), list[Tensor](), list[Tensor](), list[str]()
+    files: dict[Path, int] = {}
     for k, rows in enumerate(_shards(n, each)):
         file, count = f"{name}/{k:05d}.safetensors", len(range(n)[rows])
         tensors = checkpoint.mapped(file)
+        files[checkpoint.path(file)] = int(checkpoint.files[file]["bytes"])
         for key, found in (("mean", means), ("logvar", logvars)):
             found.append(_checked(tensors.get(key), [count, *codec.latent_shape], f"{checkpoint.folder}/{file}: {key}"))
         if index.get("labels"):
@@ -205,7 +218,7 @@ def _read_split(
             captions += _captions(checkpoint, f"{name}/{k:05d}.json", count)
     return EncodedSplit(
         n,
-        Posteriors(means, logvars),
+        Posteriors(means, logvars, files),
         torch.cat(labels) if labels else None,
         tuple(captions) if index.get("captions") else None,
     )

@@ -122,7 +122,7 @@ WEIGHTS_HEAD = "\n## Weights\n\n| weights | where they are | licence | whose the
 DIRECT_HEAD = """
 ## Dependencies
 
-Those that `core` wants come with `pip install latentdiff`, the others with its [extras](index.md#extras). "BSD" stands where a package does not say which. Nothing of them is copied into latentdiff.
+Those that `core` wants come with `pip install latentdiff`, the others with its [extras](index.md#extras). "BSD" stands where a package does not say which. Nothing of them is copied into latentdiff, but for the site's `docs/javascripts/iframe-worker.js` (iframe-worker 1.0.4, MIT, Martin Donath).
 
 | package | version | licence | wanted by |
 | --- | --- | --- | --- |
@@ -137,12 +137,18 @@ On Linux, with the torch that computes on CPUs. The usual torch of Linux also br
 """
 
 
+def groups() -> dict[str, list[Requirement]]:
+    """What pyproject.toml names: for "core" and for the extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = {"core": project["dependencies"], **project["optional-dependencies"]}
+    return {name: [Requirement(line) for line in group] for name, group in lines.items()}
+
+
 def wanted() -> dict[str, list[str]]:
     """Every package that pyproject.toml names, and who wants it: "core" or extras."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found: dict[str, list[str]] = {}
-    for group, lines in {"core": project["dependencies"], **project["optional-dependencies"]}.items():
-        for name in (Requirement(line).name for line in lines):
+    for group, asked in groups().items():
+        for name in (each.name for each in asked):
             if name != SELF:
                 found.setdefault(name, []).append(group)
     return found
@@ -184,7 +190,8 @@ def page() -> str:
     """docs/licences.md as it should be with what is installed."""
     direct = wanted()
     try:
-        along = sorted(brought(direct) - {canonicalize_name(name) for name in direct})
+        asked = [str(each) for group in groups().values() for each in group if each.name != SELF]
+        along = sorted(brought(asked) - {canonicalize_name(name) for name in direct})
         rows = [row(name, metadata.version(name), licence(name), ", ".join(who)) for name, who in direct.items()]
         more = [row(name, metadata.version(name), licence(name)) for name in along]
     except metadata.PackageNotFoundError as error:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from latentdiff import encoded
 from latentdiff.codec import LatentStatistics, VAECodec
-from latentdiff.data import Dataset, Split
+from latentdiff.data import Dataset, Split, Unreadable
 from latentdiff.encoded import is_encoded, load_encoded, write_encoded
 from latentdiff.errors import InputError
 from latentdiff.nn import VAEConfig, build
@@ -195,3 +195,19 @@ def test_a_failed_encoding_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not finite"):
         write_encoded(tmp_path / "z", data_of(10), codec, device=CPU)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_that_is_cut_off_meanwhile_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a mapped file beyond its end would kill the process."""
+    monkeypatch.setattr(encoded, "CHUNK", 5)
+    monkeypatch.setattr(encoded, "SHARD", 0)
+    write_encoded(tmp_path / "z", data_of(10), codec_of((4,)), device=CPU)
+    train, shard = load_encoded(tmp_path / "z").train, tmp_path / "z" / "train" / "00001.safetensors"
+    assert len(train.posteriors[torch.arange(10)].mean) == 10
+    shard.write_bytes(b"")
+    assert len(train.posteriors[torch.arange(5)].mean) == 5
+    with pytest.raises(Unreadable, match=r"00001.safetensors: has changed, expected \d+ bytes, found 0"):
+        train.posteriors[torch.arange(4, 6)]
+    shard.unlink()
+    with pytest.raises(Unreadable, match="cannot be read any more"):
+        train.posteriors[torch.arange(4, 6)]

@@ -104,7 +104,7 @@ def test_metadata_are_read(
 
 
 def test_what_cannot_be_told_ends_the_script_with_a_line(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(script, "wanted", lambda: {"no-such-package": ["core"]})
+    monkeypatch.setattr(script, "groups", lambda: {"core": [script.Requirement("no-such-package")]})
     with pytest.raises(SystemExit, match="every dependency to be installed, found no no-such-package"):
         script.page()
     monkeypatch.setattr(script.metadata, "metadata", lambda name: _Facts({"License": "UNKNOWN"}))

@@ -213,6 +213,14 @@ def test_the_tutorials_images_train_a_model_that_draws_them(shapes: Path, cli: C
             quick += " --steps 2"
         result = cli(quick, cwd=shapes.parent)
         assert result.code == 0, f"{quick}: {result.err}"
-    for picture in ("reconstructions", "mine", "circles", "eight", "edited"):
+    for picture in ("reconstructions", "mine", "one-class", "eight", "edited"):
         assert (shapes.parent / f"{picture}.png").exists()
     assert (shapes.parent / "steps.gif").exists()
+
+
+@needs_tools
+def test_the_search_works_from_a_folder(site: Path) -> None:
+    """Browsers start no workers from files: the index is a script, and so is the worker."""
+    assert (site / "search" / "search_index.js").read_text(encoding="utf-8").startswith("var __index = {")
+    assert "window.IFrameWorker" in (site / "javascripts" / "iframe-worker.js").read_text(encoding="utf-8")
+    assert 'src="../javascripts/iframe-worker.js"' in (site / "commands" / "sample.html").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ import torch
 from latentdiff.errors import InputError
 
 _CHOICES = ("auto", "native", "fallback")
-REINSTALL = "in the source folder, pip install --no-build-isolation --no-deps --force-reinstall . builds it"
+REINSTALL = "where the sources are, pip install --no-build-isolation --no-deps --force-reinstall . builds it"
 
 
 @dataclass(frozen=True)
