@@ -25,9 +25,9 @@ from torch import Tensor
 from latentdiff.errors import InputError
 
 INDEX = "model_index.json"
-REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"  # folders so called were being written when their process died
+REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what weights may be made of
 
 
 class Writer:

@@ -27,7 +27,7 @@ from latentdiff.ui.line import Line
 from latentdiff.ui.live import Moment, live
 from latentdiff.ui.shelf import Shelf
 from latentdiff.ui.studio import Studio, View
-from latentdiff.ui.visit import Visits, asked, friendly, until_stopped
+from latentdiff.ui.visit import Visits, asked, friendly
 
 CPU = torch.device("cpu")
 GREY, COLOUR = (1, 8, 8), (3, 8, 8)
@@ -161,12 +161,6 @@ def test_stop_ends_a_drawing_at_its_next_step(page: Studio) -> None:
     visits.stop("a")
     visits.stop("nobody")
     assert not second.is_set()
-
-    def views() -> object:
-        yield 1
-        raise Stopped
-
-    assert list(until_stopped(views())) == [1]  # type: ignore[arg-type]
 
 
 def test_those_who_wait_see_how_many_are_before_them_and_may_leave() -> None:

@@ -133,7 +133,7 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
 
 
 def test_who_waits_may_leave(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second visitor waits for the first one's drawing, stops waiting at once, and comes back."""
+    """A second visitor waits for the first one's drawing, stops waiting at once, and comes back; those who go make room."""
     go_on, draw = Event(), Studio.sample
 
     def held(self: Studio, name: str, ask: Any, *, stop: Event) -> Iterator[View]:
@@ -145,8 +145,8 @@ def test_who_waits_may_leave(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Studio, "sample", held)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        first, second = (browser.new_page() for _ in range(2))
-        for page in (first, second):
+        first, second, third = (browser.new_page() for _ in range(3))
+        for page in (first, second, third):
             page.set_default_timeout(WAIT)
             page.goto(url)
             page.wait_for_selector("#label-a", state="visible")
@@ -158,9 +158,14 @@ def test_who_waits_may_leave(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         says(second, "sample", "Stopped")
         second.click("#draw-sample")
         says(second, "sample", "Waiting for 1 other drawing to end")
+        third.click("#draw-sample")
+        says(third, "sample", "Waiting for 2 other drawings to end")
+        second.close()
+        says(third, "sample", "Waiting for 1 other drawing to end")
+        first.close()
+        says(third, "sample", "t = ")
         go_on.set()
-        says(first, "sample", "4 images in")
-        says(second, "sample", "4 images in")
+        says(third, "sample", "4 images in")
         browser.close()
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import html
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
 from threading import Event, Lock
-from typing import Any, TypeVar
+from typing import Any
 
-from latentdiff.batching import Stopped
 from latentdiff.config.base import parse
 from latentdiff.errors import InputError
 from latentdiff.ui.ask import Ask
 
-T = TypeVar("T")
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 VISITORS = 1000  # whose stop buttons are remembered
 
@@ -61,11 +58,3 @@ def friendly(error: BaseException) -> str:
     else:
         raise error
     return html.escape(" ".join(text.split())[:500])
-
-
-def until_stopped(views: Iterator[T]) -> Iterator[T]:
-    """The views, which simply end where the visitor pressed stop."""
-    try:
-        yield from views
-    except Stopped:
-        return
