@@ -88,27 +88,30 @@ def norms(residual: Tensor) -> Tensor:
 def proximal(operator: Operator, y: Tensor, x: Tensor, rho: float, *, iterations: int = 100) -> Tensor:
     """argmin_z |A z - y|^2 + rho |z - x|^2 for each sample, [B, *image_shape], by conjugate gradients.
 
-    (A^T A + rho) z = A^T y + rho x, started from x, until the residual has fallen by 1e-6 (float64: 1e-12) in every sample. ValueError unless
-    rho > 0. Zhu et al. 2023 (DiffPIR), eq. 13.
+    (A^T A + rho) z = A^T y + rho x, started from x, each sample until its own residual has fallen by 1e-6 (float64: 1e-12), so that
+    it does not depend on the others. Computed in float64 where the device has it: with a small rho the number of iterations
+    shows in z, and rounding must not decide it. ValueError unless rho > 0. Zhu et al. 2023 (DiffPIR), eq. 13.
     """
     if not rho > 0:
         raise ValueError(f"rho must be positive, got {rho}")
     tolerance = 1e-12 if x.dtype == torch.float64 else 1e-6
-    place = (-1, *[1] * (x.ndim - 1))
-    z, r = x, operator.adjoint(y - operator(x))
+    place, wide = (-1, *[1] * (x.ndim - 1)), x.dtype if x.device.type == "mps" else torch.float64
+    z, y = x.to(wide), y.to(wide)
+    r = operator.adjoint(y - operator(z))
     p, square = r, r.flatten(1).square().sum(1)
     goal = square * tolerance**2
     for _ in range(iterations):
-        if bool((square <= goal).all()):
+        going = square > goal
+        if not bool(going.any()):
             break
         image = operator.adjoint(operator(p)) + rho * p
         along = (p * image).flatten(1).sum(1)
-        step = torch.where(along > 0, square / along, 0.0).view(place)
+        step = torch.where(going & (along > 0), square / along, 0.0).view(place)
         z, r = z + step * p, r - step * image
         after = r.flatten(1).square().sum(1)
         p = r + torch.where(square > 0, after / square, 0.0).view(place) * p
         square = after
-    return z
+    return z.to(x.dtype)
 
 
 def _check(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
