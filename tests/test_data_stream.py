@@ -242,6 +242,28 @@ def test_no_image_of_a_damaged_shard_is_lost_in_silence(tmp_path: Path, spoil: C
     assert "a.tar: " in str(error.value) and "\n" not in str(error.value)
 
 
+def test_texts_without_an_image_are_counted_and_long_names_kept(tmp_path: Path) -> None:
+    name, image = "n" * 120, png(pixels(1)[0])
+    files = {f"{name}{k}.png": image for k in range(4)} | {f"{name}{k}.txt": b"text" for k in range(4)}
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        shard = tmp_path / f"{form}.tar"
+        with tarfile.open(shard, "w", format=form) as archive:
+            for key, data in files.items():
+                member = tarfile.TarInfo(key)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        whole = stream_dataset(str(shard), size=8, channels=1)
+        assert sum(whole.sizes.values()) == 4 and not whole.notes
+        data, at = shard.read_bytes(), shard.read_bytes().index(f"{name}1.png".encode())
+        shard.write_bytes(data[:at] + b"m" * 110 + data[at + 110 :])
+        (note,) = stream_dataset(str(shard), size=8, channels=1).notes
+        assert note.startswith("ignored 1 labels or captions without an image (first: ") and f"{name}1.txt" in note
+        if form == tarfile.GNU_FORMAT:
+            shard.write_bytes(data[:at] + bytes(len(name) + 5) + data[at + len(name) + 5 :])
+            with pytest.raises(InputError, match="damaged, expected a name for the file at byte"):
+                stream_dataset(str(shard), size=8, channels=1)
+
+
 def backwards() -> bytes:
     """A member whose extended header says that it has -5000 bytes."""
     file = io.BytesIO()
@@ -267,7 +289,7 @@ def test_shards_that_are_damaged_or_hostile_get_one_line(tmp_path: Path) -> None
     (tmp_path / "noise.tar").write_bytes(b"noise" * 500)
     (tmp_path / "empty.tar").write_bytes(b"")
     bad = {
-        link: "expected PNG, JPEG or WEBP images, found none",
+        link: "0.png is a link or has holes, expected a file",
         cut: "truncated",
         tmp_path / "gz.tar": "expected an uncompressed tar file",
         tmp_path / "noise.tar": "expected an uncompressed tar file",

@@ -96,8 +96,8 @@ def test_a_model_that_listens_draws_its_prompt(text_folder: Path, tmp_path: Path
     view = last(page.sample(name, Ask(prompt="a disc on the left", guidance=3, steps=3, n=2)))
     assert view.grid is not None and read_recipe(view.grid).prompts == ("a disc on the left",)
     assert page.repeat(view.shots[1][0])[1].prompt == "a disc on the left"
-    with pytest.raises(InputError, match="needs a prompt"):
-        last(page.sample(name, Ask(guidance=3, steps=3)))
+    nothing = last(page.sample(name, Ask(guidance=3, steps=3)))  # nothing that guidance could exaggerate
+    assert nothing.grid is not None and read_recipe(nothing.grid).settings[0].guidance == 1
 
 
 def test_two_settings_start_from_one_noise(page: Studio) -> None:
@@ -109,7 +109,7 @@ def test_two_settings_start_from_one_noise(page: Studio) -> None:
     *_, (left, right) = page.compare(name_of(page, "denoiser"), (asks[0], Ask(steps=4, label="cat")))
     assert not (left.estimate == right.estimate).all()
     with pytest.raises(InputError, match="needs a model that knows classes"):
-        next(page.compare(name_of(page, "pixel"), (Ask(steps=2), Ask(steps=2, guidance=3))))
+        page.compare(name_of(page, "pixel"), (Ask(steps=2), Ask(steps=2, guidance=3)))  # before it waits or draws
 
 
 def test_an_edit_is_sdedit_and_strength_0_keeps_the_image(page: Studio) -> None:
@@ -154,21 +154,23 @@ def test_stop_ends_a_drawing_at_its_next_step(page: Studio) -> None:
             seen.append(view)
             stop.set()
     assert len(seen) < 16
-    visits = Visits()
-    first = visits.begin("a")
-    assert visits.begin("a") is not first and first.is_set()
-    second = visits.begin("b")
+    visits, stops = Visits(), [Event() for _ in range(3)]
+    visits.begin("a", stops[0])
+    visits.begin("a", stops[1])
+    assert stops[0].is_set() and not stops[1].is_set()
+    visits.begin("b", stops[2])
     visits.stop("a")
     visits.stop("nobody")
-    assert not second.is_set()
+    assert stops[1].is_set() and not stops[2].is_set()
 
 
 def test_those_who_wait_see_how_many_are_before_them_and_may_leave() -> None:
-    line, told, stops = Line(), Queue[object](), [Event() for _ in range(3)]
+    line, told, stops = Line(), Queue[object](), dict[int, Event]()
     go_on = Event()
 
     def wait(k: int) -> None:
-        with line.place(stops[k]) as place:
+        with line.place() as place:
+            stops[k] = place.stop
             try:
                 for before in place:
                     told.put((k, before))
@@ -192,10 +194,10 @@ def test_those_who_wait_see_how_many_are_before_them_and_may_leave() -> None:
 
     with ExitStack() as places:
         for _ in range(limits.WAITING + 1):
-            places.enter_context(line.place(Event()))
-        with pytest.raises(InputError, match=f"{limits.WAITING} drawings wait already"), line.place(Event()):
+            places.enter_context(line.place())
+        with pytest.raises(InputError, match=f"{limits.WAITING} drawings wait already"), line.place():
             pass
-    with line.place(Event()) as place:
+    with line.place() as place:
         assert list(place) == []
 
 

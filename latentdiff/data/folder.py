@@ -177,7 +177,9 @@ def list_folder(root: Path) -> Listing:
 
 
 def _packed(tree: Tree) -> str:
-    """What to do about the first archive of a folder, if there is one."""
+    """What to do about a folder of archives or of latents, if it is one."""
+    if any(path.lower().endswith(".safetensors") for path in tree.files):
+        return "; latents that were encoded need their manifest.json and model_index.json"
     packed = [path for path in tree.files if path.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".zip"))]
     return f"; {shown(packed[0])}: unpack it, tar shards are read without compression" if packed else ""
 

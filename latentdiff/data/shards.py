@@ -14,6 +14,7 @@ from latentdiff.data.lazy import Place
 from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 
+BESIDE = frozenset({".txt", ".cls", ".json"})  # an image, of its name
 MAX_TEXT = 2**20  # bytes of a caption, a label or a JSON file
 _SPLIT = re.compile(r"(train|val|valid|validation|test)(?![a-z])", re.IGNORECASE)
 _NAMES = {"valid": "val", "validation": "val"}
@@ -40,54 +41,62 @@ def shards_of(path: Path) -> list[Path]:
     return [entry for entry in entries if entry.suffix.lower() == ".tar" and entry.is_file()]
 
 
-def read_samples(shards: list[Path]) -> list[Sample]:
-    """Index all images of the shards, in their order. InputError for a shard that is no plain tar file, or has no image."""
-    return [sample for shard in shards for sample in _samples(shard)]
+def read_samples(shards: list[Path]) -> tuple[list[Sample], list[str]]:
+    """All images of the shards, in their order, and the names of labels and captions without an image.
+
+    InputError for a shard that is no plain tar file, is damaged, or has no image.
+    """
+    found, alone = list[Sample](), list[str]()
+    for shard in shards:
+        match = _SPLIT.match(shard.name)
+        split = None if match is None else _NAMES.get(match[1].lower(), match[1].lower())
+        images, beside = _scanned(shard)
+        for key, place in images.items():
+            label, caption = _told(beside.pop(key, {}), place.name)
+            found.append(Sample(place, f"{shard.name}/{key}", split, label, caption))
+        alone += [f"{shard.name}/{key.removeprefix('/')}{suffix}" for key, files in beside.items() for suffix in files]
+    return found, alone
 
 
-def _samples(shard: Path) -> Iterator[Sample]:
-    match = _SPLIT.match(shard.name)
-    split = None if match is None else _NAMES.get(match[1].lower(), match[1].lower())
+def _scanned(shard: Path) -> tuple[dict[str, Place], dict[str, dict[str, bytes]]]:
+    """Where the images of a shard are, and the small files beside them by their suffixes; both by keys. InputError."""
     images: dict[str, Place] = {}
     beside: dict[str, dict[str, bytes]] = {}
     try:
-        end = shard.stat().st_size
         with tarfile.open(shard, "r:") as archive:
             for member in _members(archive, shard):
-                if not member.isreg() or member.issparse():
-                    continue
                 folder, _, name = member.name.rpartition("/")
-                key, dot, suffix = name.partition(".")
-                key, suffix = f"{folder}/{key}", f"{dot}{suffix}".lower()
-                if member.offset_data + member.size > end:
-                    raise InputError(f"{shard}: truncated, {shown(member.name)} ends beyond the file")
-                if suffix in SUFFIXES:
-                    if member.size > MAX_FILE_BYTES:
-                        raise InputError(
-                            f"{shard}: {shown(member.name)} has {member.size} bytes, expected at most {MAX_FILE_BYTES}"
-                        )
-                    where = f"{shard}/{member.name}"
-                    if key in images:
-                        raise InputError(
-                            f"{shard}: expected one image called {shown(key.removeprefix('/'))}, found two"
-                        )
-                    images[key] = Place(shard, where, member.offset_data, member.size)
-                elif suffix in (".txt", ".cls", ".json"):
-                    if member.size > MAX_TEXT:
-                        raise InputError(
-                            f"{shard}: {shown(member.name)} has {member.size} bytes, expected at most {MAX_TEXT}"
-                        )
+                stem, dot, suffix = name.partition(".")
+                key, suffix = f"{folder}/{stem}", f"{dot}{suffix}".lower()
+                if member.isdir() or suffix not in BESIDE.union(SUFFIXES):
+                    continue
+                _check(member, MAX_TEXT if suffix in BESIDE else MAX_FILE_BYTES, shard)
+                if suffix in BESIDE:
                     file = archive.extractfile(member)
                     beside.setdefault(key, {})[suffix] = b"" if file is None else file.read()
+                    continue
+                if key in images:
+                    raise InputError(f"{shard}: expected one image called {shown(key.removeprefix('/'))}, found two")
+                images[key] = Place(shard, f"{shard}/{member.name}", member.offset_data, member.size)
     except tarfile.TarError as error:
         raise InputError(f"{shard}: expected an uncompressed tar file, found: {' '.join(str(error).split())}") from None
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({error.strerror})") from None
     if not images:
         raise InputError(f"{shard}: expected PNG, JPEG or WEBP images, found none")
-    for key, place in images.items():
-        label, caption = _told(beside.get(key, {}), place.name)
-        yield Sample(place, f"{shard.name}/{key}", split, label, caption)
+    return images, beside
+
+
+def _check(member: tarfile.TarInfo, most: int, shard: Path) -> None:
+    """InputError unless it is a plain file of a sensible size that is there as a whole."""
+    if not member.isreg() or member.issparse():
+        raise InputError(
+            f"{shard}: {shown(member.name)} is a link or has holes, expected a file (tar --dereference --hard-dereference)"
+        )
+    if member.offset_data + member.size > shard.stat().st_size:
+        raise InputError(f"{shard}: truncated, {shown(member.name)} ends beyond the file")
+    if member.size > most:
+        raise InputError(f"{shard}: {shown(member.name)} has {member.size} bytes, expected at most {most}")
 
 
 def _members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]:
@@ -96,6 +105,8 @@ def _members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]
     for member in archive:
         if member.size < 0 or member.offset_data <= position:
             raise InputError(f"{shard}: damaged, {shown(member.name)} says that it has {member.size} bytes")
+        if not member.name:
+            raise InputError(f"{shard}: damaged, expected a name for the file at byte {member.offset_data}")
         position = member.offset_data
         yield member
     with shard.open("rb") as file:

@@ -21,6 +21,7 @@ from latentdiff.data.part import Part, Parts, number_labels
 from latentdiff.data.shards import read_samples, shards_of
 from latentdiff.data.split import complete
 from latentdiff.data.types import Dataset, Described, Split
+from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 
 
@@ -141,7 +142,7 @@ def _of_folder(root: Path) -> _Listed:
 
 
 def _of_shards(shards: list[Path], source: str) -> _Listed:
-    samples = read_samples(shards)
+    samples, alone = read_samples(shards)
     found = [sample.label for sample in samples]
     labels, classes = None, None
     if any(label is not None for label in found):
@@ -160,6 +161,7 @@ def _of_shards(shards: list[Path], source: str) -> _Listed:
         labels,
         classes,
         captions if any(captions) else None,
+        (f"ignored {len(alone)} labels or captions without an image (first: {shown(alone[0])})",) if alone else (),
     )
 
 

@@ -97,7 +97,8 @@ class Desk:
     @contextmanager
     def drawing(self, request: gr.Request) -> Iterator[Place]:
         """The place in the line of a drawing that begins, with its stop; an earlier one of this visitor ends."""
-        with self.line.place(self.visits.begin(str(request.session_hash))) as place:
+        with self.line.place() as place:  # first of all: who finds no place loses nothing
+            self.visits.begin(str(request.session_hash), place.stop)
             yield place
 
     def stop(self, request: gr.Request) -> None:

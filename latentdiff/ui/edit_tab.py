@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
-from latentdiff.batching import Stopped
 from latentdiff.picture import Pixels
 from latentdiff.ui.canvas import blank, canvas, opened, parts, seen
 from latentdiff.ui.desk import BEGIN, DRAWS, QUIET, SKIP, Desk, buttons, download, in_turn, one_line, pair, shown
@@ -25,7 +23,7 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
     what = gr.Radio([EDIT, FILL], value=EDIT, label="What to do", elem_id="what")
     with gr.Row():
         upload = gr.UploadButton("Upload an image", file_types=["image"], size="sm", min_width=120, elem_id="image")
-        taken, black, white = (
+        take, black, white = (
             gr.Button(text, size="sm", min_width=120, elem_id=name)
             for text, name in (("Take a sample", "taken"), ("Black canvas", "black"), ("White canvas", "white"))
         )
@@ -72,15 +70,16 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
                     views = desk.studio.inpaint(run, ask, image, layers, by, stop=place.stop)
                 yield from in_turn(place, shown(views, history), others=5)
 
-    def sampled(request: gr.Request, run: str, *values: Any) -> Any:
+    def sampled(request: gr.Request, run: str, *values: Any) -> Iterator[list[Any]]:
         with one_line():
             ask = asked(*values)
-            with desk.drawing(request) as place, suppress(Stopped):
-                for _ in place:
-                    pass
+
+            def taken() -> Iterator[list[Any]]:
                 image = desk.studio.one(run, ask, stop=place.stop)
-                return SKIP if image is None else _filled(image)
-            return SKIP
+                yield [f"Taken: seed {ask.seed}", _filled(image)]
+
+            with desk.drawing(request) as place:
+                yield from in_turn(place, taken(), others=1)
 
     def emptied(run: str, value: int) -> Any:
         with one_line():
@@ -97,7 +96,7 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
 
     black.click(lambda run: emptied(run, 0), desk.run, editor, **QUIET)
     white.click(lambda run: emptied(run, 255), desk.run, editor, **QUIET)
-    taken.click(sampled, desk.given, editor, **DRAWS)
+    take.click(sampled, desk.given, [said, editor], **DRAWS)
     editor.upload(pasted, [desk.run, editor], editor, **QUIET)
     upload.upload(uploaded, [desk.run, upload], editor, **QUIET)
     what.change(_for_purpose, what, [strength, solver, editor], **QUIET)

@@ -16,11 +16,11 @@ LOOK = 0.2  # seconds between looks at the stop of one who waits
 class Place:
     """A place in the line; iterating over it waits: it gives the number of those before, whenever that has changed, until there is none.
 
-    Stopped once ``stop`` is set.
+    Stopped once its ``stop`` is set.
     """
 
-    def __init__(self, line: Line, stop: Event) -> None:
-        self._line, self.stop = line, stop
+    def __init__(self, line: Line) -> None:
+        self._line, self.stop = line, Event()
 
     def __iter__(self) -> Iterator[int]:
         last = 0
@@ -40,12 +40,12 @@ class Line:
         self._moved = Condition()
 
     @contextmanager
-    def place(self, stop: Event) -> Iterator[Place]:
+    def place(self) -> Iterator[Place]:
         """A place at the end, given up on leaving. InputError where too many wait already."""
         with self._moved:
             if len(self._places) > WAITING:
                 raise InputError(f"{WAITING} drawings wait already; try again in a moment")
-            own = Place(self, stop)
+            own = Place(self)
             self._places.append(own)
         try:
             yield own

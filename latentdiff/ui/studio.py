@@ -6,7 +6,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -15,7 +14,6 @@ from threading import Event
 from torch import Tensor
 
 from latentdiff.ask import Labels
-from latentdiff.batching import Stopped
 from latentdiff.classes import word_for
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.restoration import Restoration, Solver
@@ -85,11 +83,7 @@ class Studio:
         """Two settings from the same noise, that of the first: the first one's views, then beside its last those of the second."""
         first, second = asks[0], asks[1].model_copy(update={"seed": asks[0].seed, "n": asks[0].n})
         jobs = self._sampling(name, first), self._sampling(name, second)  # both are checked before either is drawn
-        left: View | None = None
-        for left in self._views(jobs[0], stop):
-            yield left, None
-        for right in self._views(jobs[1], stop):
-            yield left, right
+        return self._compared(jobs, stop)
 
     def edit(
         self, name: str, ask: Ask, image: Pixels | None, strength: float, *, stop: Event | None = None
@@ -132,14 +126,12 @@ class Studio:
 
         return self._views(Job(model, ask, recipe, label, draw), stop)
 
-    def one(self, name: str, ask: Ask, *, stop: Event | None = None) -> Pixels | None:
-        """The first image of the controls on a canvas; None once ``stop`` is set."""
+    def one(self, name: str, ask: Ask, *, stop: Event | None = None) -> Pixels:
+        """The first image of the controls on a canvas; Stopped once ``stop`` is set."""
         job = self._sampling(name, ask.model_copy(update={"n": 1}))
-        with suppress(Stopped):
-            *_, found = live(job.draw, (1, *_shape(job.model)), stop=stop)
-            assert isinstance(found, Drawn)
-            return canvas(to_uint8(found.images)[0].permute(1, 2, 0).numpy(), _shape(job.model))
-        return None
+        *_, found = live(job.draw, (1, *_shape(job.model)), stop=stop)
+        assert isinstance(found, Drawn)
+        return canvas(to_uint8(found.images)[0].permute(1, 2, 0).numpy(), _shape(job.model))
 
     def repeat(self, path: str | Path) -> tuple[str | None, Ask, Recipe]:
         """The model (None: its weights are not here) and the controls of a picture's settings. InputError for a file without, or beyond the page's limits."""
@@ -148,6 +140,7 @@ class Studio:
 
     def _sampling(self, name: str, ask: Ask) -> Job:
         model = self.shelf.model(name)
+        ask = ask.of_one_thing(model) if model.listens else ask
         pipeline, settings, labels = model.pipeline, ask.settings(model), ask.labels(model)
         x = start(Key.of(ask.seed, ask.n, device=pipeline.device), pipeline.codec.latent_shape)
 
@@ -156,6 +149,13 @@ class Studio:
 
         pipeline.plan(settings)  # more steps than levels are refused here
         return Job(model, ask, ask.recipe(model), labels, draw)
+
+    def _compared(self, jobs: tuple[Job, Job], stop: Event | None) -> Iterator[tuple[View | None, View | None]]:
+        left: View | None = None
+        for left in self._views(jobs[0], stop):
+            yield left, None
+        for right in self._views(jobs[1], stop):
+            yield left, right
 
     def _copies(self, image: Pixels | None, model: Model, n: int) -> Tensor:
         return image_of(image, _shape(model)).expand(n, -1, -1, -1)

@@ -23,14 +23,13 @@ class Visits:
         self._stops: OrderedDict[str, Event] = OrderedDict()
         self._lock = Lock()
 
-    def begin(self, session: str) -> Event:
-        """The stop of a drawing that begins; one that still runs in this session is stopped."""
+    def begin(self, session: str, stop: Event) -> None:
+        """Remember the stop of a drawing that begins; one that still runs in this session is stopped."""
         self.stop(session)
         with self._lock:
-            self._stops[session] = Event()
+            self._stops[session] = stop
             while len(self._stops) > VISITORS:
                 self._stops.popitem(last=False)
-            return self._stops[session]
 
     def stop(self, session: str) -> None:
         """End what is drawn in a session at its next step."""
