@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdiff.data import Dataset, StreamedSplit, is_shards, load_dataset, stream_dataset
+from latentdiff.data import Split, StreamedSplit, TrainingImages, is_shards, load_dataset, stream_dataset
 from latentdiff.data.catalog import data_root
 from latentdiff.data.decode import SUFFIXES, Refused, decode_file
 from latentdiff.data.fit import Fit, fit_part
@@ -62,11 +62,13 @@ def shared(mine: Tensor, other: Tensor) -> int:
     return sum(hashlib.sha256(image.numpy().tobytes()).digest() in known for image in mine.contiguous())
 
 
-def split_of(data: Dataset, split: str) -> ImageSet:
-    """One split of a data set; InputError where it is empty."""
-    part = {"train": data.train, "val": data.val, "test": data.test}[split]
+def split_of(data: TrainingImages, split: str) -> ImageSet:
+    """One split of a data set, in memory; InputError where it is empty."""
+    part: Split | StreamedSplit = {"train": data.train, "val": data.val, "test": data.test}[split]
     if not len(part):
         raise InputError(f"{data.name}: the {split} split is empty")
+    if isinstance(part, StreamedSplit):
+        part = part.read(data.name)
     name = f"{data.name} {split}"
     return ImageSet(name, part.images, part.labels, data.classes or (), data.notes, captions=part.captions)
 
@@ -80,7 +82,8 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
     wanted = fit or Fit()
     path = Path(source).expanduser()
     if is_shards(source):
-        return _of_shards(source, split, wanted)
+        streamed = stream_dataset(source, size=wanted.size, channels=wanted.channels, resize=wanted.resize)
+        return split_of(streamed, split)  # of the other splits no image is decoded
     if path.is_dir() and not has_idx(path):
         return _of_folder(path, split, wanted)
     if path.is_file() and path.suffix.lower() == ".npz":
@@ -119,17 +122,6 @@ def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:
         part, name, paths = part.take(rows), f"{path} {split}", tuple(found.paths[row] for row in rows)
     stems = tuple(path[: path.rindex(".")] for path in paths)
     return replace(_image_set(name, part, fit, classes=found.classes, notes=found.notes), paths=stems)
-
-
-def _of_shards(source: str, split: str, fit: Fit) -> ImageSet:
-    data = stream_dataset(source, size=fit.size, channels=fit.channels, resize=fit.resize)
-    part: StreamedSplit = {"train": data.train, "val": data.val, "test": data.test}[split]
-    if not len(part):
-        raise InputError(f"{source}: the {split} split is empty")
-    found = part.read(source)
-    return ImageSet(
-        f"{source} {split}", found.images, found.labels, data.classes or (), data.notes, captions=found.captions
-    )
 
 
 def _of_npz(path: Path, split: str, fit: Fit) -> ImageSet:
