@@ -155,17 +155,19 @@ def denoiser(
     schedule: Schedule,
     *,
     prediction: Prediction,
+    sigma_data: float = 0.0,
     condition: Condition | None = None,
     clip: float | None = None,
     learned_variance: bool = False,
 ) -> Denoiser:
     """A Denoiser from a network: one call of the network for each level, batched over the guided pair.
 
-    Without a condition the network gets no labels (a conditional one answers with its null class).
+    ``sigma_data`` is that of :mod:`latentdiff.predict`. Without a condition the network gets no labels (a conditional
+    one answers with its null class).
     """
 
     def estimate(x: Tensor, t: int, outs: Tensor) -> Estimate:
-        p, q = to_x0(prediction, *schedule.at(t))
+        p, q = to_x0(prediction, *schedule.at(t), sigma_data=sigma_data)
         spread = None
         if learned_variance:
             outs, spread = outs.chunk(2, 1)

@@ -11,17 +11,21 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.diffusion import Prediction
+from latentdiff.predict import to_x0
 from latentdiff.schedule import Schedule
 
 Weighting = Literal["uniform", "min-snr"]
 MIN_SNR_GAMMA = 5.0  # Hang et al. 2023
 
 
-def level_weights(schedule: Schedule, prediction: Prediction, weighting: Weighting) -> Tensor:
+def level_weights(
+    schedule: Schedule, prediction: Prediction, weighting: Weighting, *, sigma_data: float = 0.0
+) -> Tensor:
     """The weight of the squared error at each level, float64 [T + 1] (level 0 is never trained: weight 0).
 
-    uniform weighs the error of the prediction itself, except that a score is weighted by sigma^2 (Song et al. 2021,
-    eq. 7), which makes it the error of eps. min-snr (Hang et al. 2023, eq. 6) caps the weight of the x_0 error at
+    uniform weighs the error of the network's output, except that a score is weighted by sigma^2 (Song et al. 2021,
+    eq. 7), which makes it the error of eps; of a preconditioned x_0 that is the weight 1 / c_out^2 of the x_0 error, as
+    in EDM. min-snr (Hang et al. 2023, eq. 6) caps the weight of the x_0 error at
     gamma = 5, expressed for each prediction.
     """
     alpha, sigma = schedule.alpha[1:], schedule.sigma[1:]
@@ -31,7 +35,8 @@ def level_weights(schedule: Schedule, prediction: Prediction, weighting: Weighti
     else:
         capped = snr.clamp_max(MIN_SNR_GAMMA)  # the weight of the x_0 error
         if prediction == "x0":
-            weights = capped
+            _, c_out = to_x0("x0", alpha, sigma, sigma_data=sigma_data)
+            weights = capped * c_out.square()  # |x_0 error|^2 = c_out^2 |error of the output|^2
         elif prediction == "v":
             weights = capped / (snr + 1)  # |v error|^2 = (snr + 1) |x_0 error|^2
         else:

@@ -228,6 +228,7 @@ class Pipeline:
             in_dtype(network or self.network, self.device, self.dtype),
             self.schedule,
             prediction=self.diffusion.prediction,
+            sigma_data=self.diffusion.sigma_data,
             condition=condition,
             clip=self.diffusion.clip,
             learned_variance=self.diffusion.variance == "learned",

@@ -63,9 +63,16 @@ def test_predictions_have_other_names_there(ours: Any, theirs: str, tmp_path: Pa
     assert values["variance_type"] == "learned_range"
 
 
-def test_the_score_is_not_exported(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="predicts score"), writing(tmp_path / "s", sealed=False) as writer:
-        export_scheduler(writer, DiffusionConfig(prediction="score"), sampler="ddim")
+@pytest.mark.parametrize(
+    ("process", "message"),
+    [
+        (DiffusionConfig(prediction="score"), "predicts score"),
+        (DiffusionConfig(prediction="x0", sigma_data=0.2), r"preconditioned \(sigma_data 0.2\).*--sigma-data 0"),
+    ],
+)
+def test_what_diffusers_cannot_read_is_not_exported(process: DiffusionConfig, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message), writing(tmp_path / "s", sealed=False) as writer:
+        export_scheduler(writer, process, sampler="ddim")
     assert not list(tmp_path.iterdir())
 
 

@@ -132,10 +132,17 @@ def test_restore_a_small_picture_of_ones_own(work: Path, answer: Callable) -> No
     assert np.abs(large.reshape(4, 2, 4, 2).mean((1, 3)) - small).mean() < 3, "it does not explain the picture"
 
 
-def test_denoise(work: Path, answer: Callable) -> None:
+def test_denoise(work: Path, answer: Callable, cli: Callable) -> None:
     found = answer(f"denoise {MODEL} -n 2 --level 5,15 --blur-sigma 0.8 --blur-kernel 3 --blur-times 2")
     assert [entry["level"] for entry in found["levels"]] == [5, 15]
-    assert set(found["levels"][0]) == {"level", "noisy", "blur", "one_step", "step_by_step"}
+    ways = {"noisy", "blur", "one_step", "step_by_step"}
+    assert set(found["levels"][0]) == {"level", "worse_than_noisy", *ways}
+    for entry in found["levels"]:
+        off = {name: entry[name]["rmse"]["value"] for name in ways}
+        assert set(entry["worse_than_noisy"]) == {name for name in ways if off[name] > off["noisy"]}
+    lines = cli(f"denoise {MODEL} -n 2 --level 1 --out a.png", cwd=work).out.splitlines()
+    harmed = [line for line in lines if line.endswith("(farther from the original than the noisy image)")]
+    assert any(line.strip().startswith("t = 1, blur:") for line in harmed), "a blur where there is hardly any noise"
     assert set(found["levels"][0]["noisy"]["psnr"]) == {"value"}, "no fields of intervals that were not made"
     assert found["levels"][0]["noisy"]["psnr"]["value"] > found["levels"][1]["noisy"]["psnr"]["value"]
 

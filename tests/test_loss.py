@@ -22,35 +22,37 @@ def draw(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def squared_error(prediction: Prediction, schedule: Schedule, t: int, x0: Tensor, x0_hat: Tensor, eps: Tensor) -> float:
+def squared_error(
+    prediction: Prediction, schedule: Schedule, t: int, x0: Tensor, x0_hat: Tensor, eps: Tensor, sigma_data: float = 0.0
+) -> float:
     """|out - target|^2 of the network output that stands for the estimate x0_hat at x_t."""
     alpha, sigma = schedule.at(t)
     x_t = alpha * x0 + sigma * eps
-    p, q = to_x0(prediction, alpha, sigma)
-    a, b = target(prediction, alpha, sigma)
+    p, q = to_x0(prediction, alpha, sigma, sigma_data=sigma_data)
+    a, b = target(prediction, alpha, sigma, sigma_data=sigma_data)
     out = (x0_hat - p * x_t) / q
     return float((out - (a * x0 + b * eps)).square().sum())
 
 
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_min_snr_is_one_loss_whatever_the_network_predicts(prediction: Prediction) -> None:
+@pytest.mark.parametrize(("prediction", "sigma_data"), [*((each, 0.0) for each in PREDICTIONS), ("x0", 0.2)])
+def test_min_snr_is_one_loss_whatever_the_network_predicts(prediction: Prediction, sigma_data: float) -> None:
     """weight |out - target|^2 = min(snr, 5) |x_0 - x0_hat|^2 for the same estimate (Hang et al. 2023, eq. 6)."""
     schedule = make_schedule("cosine")
-    weights = level_weights(schedule, prediction, "min-snr")
+    weights = level_weights(schedule, prediction, "min-snr", sigma_data=sigma_data)
     assert weights.dtype == torch.float64
     assert weights.shape == (1001,)
     x0, x0_hat, eps = (draw(6, seed=i) for i in range(3))
     for t in (1, 5, 200, 400, 900, 1000):
         alpha, sigma = schedule.at(t)
         wanted = min((alpha / sigma) ** 2, 5.0) * float((x0 - x0_hat).square().sum())
-        found = float(weights[t]) * squared_error(prediction, schedule, t, x0, x0_hat, eps)
+        found = float(weights[t]) * squared_error(prediction, schedule, t, x0, x0_hat, eps, sigma_data)
         assert found == pytest.approx(wanted, rel=1e-6)
     assert MIN_SNR_GAMMA == 5.0
 
 
-@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
-def test_uniform_weighs_the_error_of_the_prediction(prediction: Prediction) -> None:
-    weights = level_weights(SCHEDULE, prediction, "uniform")
+@pytest.mark.parametrize(("prediction", "sigma_data"), [("eps", 0.0), ("v", 0.0), ("x0", 0.0), ("x0", 0.2)])
+def test_uniform_weighs_the_error_of_the_prediction(prediction: Prediction, sigma_data: float) -> None:
+    weights = level_weights(SCHEDULE, prediction, "uniform", sigma_data=sigma_data)
     assert weights[1:].tolist() == [1.0] * 40
 
 

@@ -180,6 +180,12 @@ FLAGS = [
     Case("guidance infinite", "sample --guidance inf", ("--guidance", "finite number", "got inf"), 2),
     Case("zero SNR with eps", "train-denoiser --zero-snr --prediction eps", ("'eps'", "alpha is 0", "use v or x0"), 2),
     Case("zero SNR with score", "train-denoiser --zero-snr --prediction score", ("'score'", "use v or x0"), 2),
+    Case(
+        "a skip for v",
+        "train-denoiser --sigma-data 0.2",
+        ("belongs to the prediction x0", "0.2 with v", "--sigma-data"),
+        2,
+    ),
     Case("width off the raster", "train-vae --width 12", ("--width", "multiple of 8", "got 12"), 2),
     Case("unknown device", "sample --device tpu", ("--device: expected auto, cpu", "got 'tpu'"), 2),
     Case("unknown device in training", "train-vae --device tpu", ("--device: expected auto, cpu", "got 'tpu'"), 2),

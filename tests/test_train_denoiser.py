@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.config.training import TrainDenoiser
-from latentdiff.data import Dataset, Split
+from latentdiff.data import Dataset, Split, to_float
 from latentdiff.draw import integers
+from latentdiff.evaluate.levels import Tables, ask
 from latentdiff.nn import MLPConfig, UNetConfig, VAEConfig, build, mlp_config, unet_config
 from latentdiff.random import Key
 from latentdiff.schedule import make_schedule
@@ -22,7 +23,17 @@ from latentdiff.train.denoiser import DenoiserTask
 CPU = torch.device("cpu")
 SIZE, BATCH, SEED = 60, 24, 3
 KINDS = ["vector", "spatial", "pixel"]
-PREDICTIONS = ["eps", "v", "x0", "score"]
+PREDICTIONS = ["eps", "v", "x0", "skip", "score"]
+SKIP = 0.3  # sigma_data of an x_0 prediction that is preconditioned, called skip here
+
+
+def predicting(name: str) -> dict[str, Any]:
+    """The options of a prediction."""
+    return (
+        {"prediction": "x0", "sigma_data": SKIP if name == "skip" else 0.0}
+        if name in ("x0", "skip")
+        else {"prediction": name}
+    )
 
 
 def make_data() -> Dataset:
@@ -100,7 +111,8 @@ def truth(task: DenoiserTask, kind: str, positions: Tensor, indices: Tensor) -> 
 
 
 def wanted(prediction: str, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-    return {"eps": eps, "v": alpha * eps - sigma * x0, "x0": x0, "score": -eps / sigma}[prediction]
+    skip = (sigma * x0 - SKIP**2 * alpha * eps) / (SKIP**2 * alpha**2 + sigma**2).sqrt()
+    return {"eps": eps, "v": alpha * eps - sigma * x0, "x0": x0, "skip": skip, "score": -eps / sigma}[prediction]
 
 
 def weight(prediction: str, weighting: str, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -108,7 +120,8 @@ def weight(prediction: str, weighting: str, alpha: Tensor, sigma: Tensor) -> Ten
     snr = (alpha / sigma) ** 2
     if weighting == "uniform":
         return sigma**2 if prediction == "score" else torch.ones_like(sigma)
-    x0_error = {"eps": sigma / alpha, "v": sigma, "x0": torch.ones_like(sigma), "score": sigma**2 / alpha}[prediction]
+    errors = {"eps": sigma / alpha, "v": sigma, "x0": torch.ones_like(sigma), "score": sigma**2 / alpha}
+    x0_error = (errors | {"skip": sigma / (SKIP**2 * alpha**2 + sigma**2).sqrt()})[prediction]
     return snr.clamp_max(5) * x0_error**2
 
 
@@ -117,7 +130,7 @@ def weight(prediction: str, weighting: str, alpha: Tensor, sigma: Tensor) -> Ten
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_equals_its_closed_form(kind: str, prediction: Any, weighting: Any) -> None:
     network = Fixed(make_config(kind))
-    task = make_task(kind, network, prediction=prediction, weighting=weighting, labels=False)
+    task = make_task(kind, network, weighting=weighting, labels=False, **predicting(prediction))
     positions, indices = positions_and_indices()
     x0, eps, alpha, sigma = truth(task, kind, positions, indices)
     target = wanted(prediction, x0, eps, alpha, sigma)
@@ -276,7 +289,7 @@ def _gradients(value: Tensor, network: Halves) -> list[Tensor | None]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_learned_variance_trains_the_spread_through_the_bound_alone(kind: str, prediction: Any) -> None:
     network = Halves(make_config(kind, out_factor=2))
-    task = make_task(kind, network, prediction=prediction, variance="learned", labels=False)
+    task = make_task(kind, network, **predicting(prediction), variance="learned", labels=False)
     positions, indices = positions_and_indices()
     loss, parts = task.loss(0, positions, indices)
     assert loss.item() == pytest.approx(parts["simple"].item() + 1e-3 * 50 * parts["bound"].item(), rel=1e-5)
@@ -293,14 +306,14 @@ def test_a_learned_variance_trains_the_spread_through_the_bound_alone(kind: str,
     plain = Fixed(make_config(kind))
     plain.answer = 0.3
     fixed: Mapping[str, Tensor]
-    simple, fixed = make_task(kind, plain, prediction=prediction, labels=False).loss(0, positions, indices)
+    simple, fixed = make_task(kind, plain, **predicting(prediction), labels=False).loss(0, positions, indices)
     assert parts["simple"].item() == pytest.approx(simple.item(), rel=1e-5) and fixed == {}
 
 
 def test_the_bound_of_a_perfect_network_is_lowest_at_the_true_variance() -> None:
     """With the true x_0 the reverse move has exactly the small variance: the bound's gradient pushes the range there."""
     network = Fixed(make_config("vector", out_factor=2))
-    task = make_task("vector", network, prediction="x0", variance="learned", labels=False)
+    task = make_task("vector", network, **predicting("x0"), variance="learned", labels=False)
     positions, indices = positions_and_indices()
     above_1 = integers("level", positions, seed=SEED, choices=50) > 0  # level 1 has no variance to find
     positions, indices = positions[above_1], indices[above_1]
@@ -311,6 +324,24 @@ def test_the_bound_of_a_perfect_network_is_lowest_at_the_true_variance() -> None
         bounds.append(float(task.loss(0, positions, indices)[1]["bound"]))
     assert bounds[0] == pytest.approx(0, abs=1e-5)
     assert bounds == sorted(bounds) and bounds[1] > 1e-5
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_pipeline_reads_what_was_trained(prediction: str) -> None:
+    """A network that returns its target gives the clean image at every level, in sampling and in evaluation."""
+    network = Fixed(make_config("pixel"))
+    pipeline = make_task("pixel", network, labels=False, **predicting(prediction)).pipeline(network)
+    tables = Tables.of(pipeline)
+    x0 = to_float(DATA.train.images[:3])
+    eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
+    for t in (1, 20, 50):
+        alpha, sigma = (torch.tensor(each) for each in pipeline.schedule.at(t))
+        network.answer = wanted(prediction, x0, eps, alpha, sigma).float()
+        found = pipeline.denoiser()((alpha * x0 + sigma * eps).float(), t).x0()
+        torch.testing.assert_close(found, x0, atol=2e-3, rtol=0)
+        answer = ask(pipeline, tables, x0, torch.full((3,), t), None, noise=eps)
+        torch.testing.assert_close(answer.x0_hat, x0.double(), atol=2e-3, rtol=0)
+        assert float(answer.error().max()) < 1e-8
 
 
 def test_zero_terminal_snr_trains_with_finite_losses() -> None:

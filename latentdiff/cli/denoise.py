@@ -11,6 +11,8 @@ from latentdiff.cli.editing import image_options, model_options, output_options,
 from latentdiff.cli.prompts import names_of
 from latentdiff.cli.targets import Finite
 
+HARM = " (farther from the original than the noisy image)"
+
 
 @click.command(name="denoise")
 @model_options
@@ -49,7 +51,9 @@ from latentdiff.cli.targets import Finite
 def command(*, as_json: bool, **values: Any) -> int:
     """Add noise to images and take it away again.
 
-    By a blur, in one step, and step by step. One step gives the mean of all images that the noisy one could have been, which is blurred; step by step gives one of them.
+    By a blur, in one step, and step by step, each compared with the original beside the noisy image itself. One
+    step aims at the mean of all images that the noisy one could have been, which is blurred; step by step ends in
+    one of them. Where there is little noise, the network's own error can be larger than the noise.
     """
     levels, shown = _levels("level", values["level"]), _levels("show", values["show"])
     if values["blur_kernel"] is not None and values["blur_kernel"] % 2 == 0:
@@ -88,8 +92,12 @@ def command(*, as_json: bool, **values: Any) -> int:
         }
         rows += [(f"t = {t}: {name}", images) for name, images in ways.items()]
         scores = {name: editing.scores_of(images, work.images, work.pipeline.classes) for name, images in ways.items()}
-        found.append({"level": t, **{name.replace(" ", "_"): editing.as_json(each) for name, each in scores.items()}})
-        lines += [f"  t = {t}, {name}: {editing.as_text(each)}" for name, each in scores.items()]
+        worse = [name for name, each in scores.items() if each.rmse.value > scores["noisy"].rmse.value]
+        measured = {name.replace(" ", "_"): editing.as_json(each) for name, each in scores.items()}
+        found.append({"level": t, **measured, "worse_than_noisy": [name.replace(" ", "_") for name in worse]})
+        lines += [
+            f"  t = {t}, {name}: {editing.as_text(each)}{HARM * (name in worse)}" for name, each in scores.items()
+        ]
         if t == max(asked):
             rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in slow.frames[:-1]]
     written = editing.save_rows(rows, values, slow.images)

@@ -51,8 +51,9 @@ def command(
 ) -> int:
     """Write a model as a folder that diffusers loads.
 
-    Every process can be exported but score-prediction, and networks that came from diffusers, such as an autoencoder that
-    a denoiser was trained on. Those of this package are built otherwise: what differs first is said.
+    Every process can be exported but score-prediction and x_0 with --sigma-data, and networks that came from
+    diffusers, such as an autoencoder that a denoiser was trained on. Those of this package are built otherwise:
+    what differs first is said.
     """
     given = ctx.get_parameter_source("sampler") != click.core.ParameterSource.DEFAULT
     if given and what in ("unet", "vae"):

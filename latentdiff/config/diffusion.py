@@ -75,6 +75,13 @@ class DiffusionConfig(_Sparse):
 
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     prediction: Prediction = Field("v", description="what the network returns")
+    sigma_data: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="of x0 networks: x_0 = c_skip x_t + c_out out with EDM's coefficients for data of this deviation; "
+        "0: the network returns x_0 itself",
+    )
     variance: Variance = Field("fixed", description="learned: the network also returns the range of Nichol & Dhariwal")
     clip: float | None = Field(None, gt=0, description="x_0 estimates are clipped to [-clip, clip]; pixel models only")
     noise: Literal["small", "large"] = Field("small", description="size of ddpm's noise unless another is asked for")
@@ -86,7 +93,15 @@ class DiffusionConfig(_Sparse):
 
     @property
     def _rare(self) -> tuple[str, ...]:
-        return ("noise", "rules")
+        return ("sigma_data", "noise", "rules")
+
+    @model_validator(mode="after")
+    def _is_preconditioned_x0(self) -> Self:
+        if self.sigma_data and self.prediction != "x0":
+            raise ValueError(
+                f"sigma_data belongs to the prediction x0, got {self.sigma_data:g} with {self.prediction} (--sigma-data)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_a_signal(self) -> Self:

@@ -134,6 +134,13 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         "32; 32 of a frozen encoder)",
     )
     prediction: Prediction = Field("v", description="what the network predicts")
+    sigma_data: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="of --prediction x0: the input passes through where its noise is far below this deviation, so that denoising "
+        "does no harm there, at a cost in samples (EDM's c_skip; docs/quality.md); 0: the network returns x_0 itself",
+    )
     variance: Variance = Field(
         "fixed", description="learned: also learn the reverse variance (hybrid loss of Nichol & Dhariwal)"
     )
@@ -200,6 +207,7 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         return DiffusionConfig(
             schedule=schedule,
             prediction=self.prediction,
+            sigma_data=self.sigma_data,
             variance=self.variance,
             clip=self.pixel_scale if self.pixel else None,
         )

@@ -31,8 +31,9 @@ class Tables:
     @classmethod
     def of(cls, pipeline: Pipeline) -> Tables:
         alpha, sigma = pipeline.schedule.alpha, pipeline.schedule.sigma
-        prediction = pipeline.diffusion.prediction
-        pairs = (*target(prediction, alpha[1:], sigma[1:]), *to_x0(prediction, alpha[1:], sigma[1:]))
+        diffusion = pipeline.diffusion
+        at = (diffusion.prediction, alpha[1:], sigma[1:])
+        pairs = (*target(*at, sigma_data=diffusion.sigma_data), *to_x0(*at, sigma_data=diffusion.sigma_data))
         tables = (alpha, sigma, *(torch.cat([column.new_zeros(1), column]) for column in pairs))
         return cls(*(table.to(pipeline.device) for table in tables))
 

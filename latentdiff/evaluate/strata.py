@@ -59,7 +59,9 @@ def stratified(
     ``variance`` is the reverse process's (default: learned where the model learned it, else small).
     """
     tables, schedule, n = Tables.of(pipeline), pipeline.schedule, len(images)
-    weights = level_weights(schedule, pipeline.diffusion.prediction, weighting).to(pipeline.device)
+    weights = level_weights(
+        schedule, pipeline.diffusion.prediction, weighting, sigma_data=pipeline.diffusion.sigma_data
+    ).to(pipeline.device)
     pixels = isinstance(pipeline.codec, IdentityCodec)
     bound = _Bound(pipeline, variance or ("learned" if pipeline.diffusion.variance == "learned" else "small"))
     edges = strata_edges(schedule.T, count)

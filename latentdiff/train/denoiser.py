@@ -80,10 +80,11 @@ class DenoiserTask:
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
         """By level: (alpha, sigma, a, b) of noising, the loss weight, and (p, q) that give x_0; level 0 is never trained."""
         alpha, sigma = self.schedule.alpha[1:], self.schedule.sigma[1:]
-        noising = torch.stack([alpha, sigma, *target(self.diffusion.prediction, alpha, sigma)], 1)
-        recover = torch.stack(to_x0(self.diffusion.prediction, alpha, sigma), 1)
+        prediction, sigma_data = self.diffusion.prediction, self.diffusion.sigma_data
+        noising = torch.stack([alpha, sigma, *target(prediction, alpha, sigma, sigma_data=sigma_data)], 1)
+        recover = torch.stack(to_x0(prediction, alpha, sigma, sigma_data=sigma_data), 1)
         pad = noising.new_zeros(1, 4)
-        weights = level_weights(self.schedule, self.diffusion.prediction, self.options.weighting)
+        weights = level_weights(self.schedule, prediction, self.options.weighting, sigma_data=sigma_data)
         return torch.cat([pad, noising]).float(), weights.float(), torch.cat([pad[:, :2], recover]).float()
 
     def announce(self, indices: Tensor) -> None:

@@ -60,6 +60,11 @@ def scheduler_values(process: DiffusionConfig, sampler: Sampler) -> dict[str, An
             f"the process cannot be exported: it predicts {process.prediction}, the schedulers of diffusers read "
             f"{', '.join(PREDICTIONS.values())}"
         )
+    if process.sigma_data:
+        raise InputError(
+            f"the process cannot be exported: its network is preconditioned (sigma_data {process.sigma_data:g}), the schedulers of "
+            "diffusers read x_0 itself; train with --sigma-data 0, or with --prediction v, to export"
+        )
     values: dict[str, Any] = {
         "num_train_timesteps": process.schedule.T,
         "prediction_type": next(name for name, ours in PREDICTIONS.items() if ours == process.prediction),
