@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from latentdiff.study.catalog import STUDIES
 from latentdiff.study.make import Made, Request, make
 from latentdiff.study.recipes import MLPNumbers, PixelNumbers, TextNumbers, VAENumbers
 
+PRAISE = re.compile(r"\b(best|better|worst|worse|easiest|easier|hardest|closest|larger than|smaller than)\b", re.I)
 VAE = VAENumbers("4", steps=12, batch=16, width=8)
 MLP = MLPNumbers(width=16, depth=1, steps=6, batch=16)
 TEXTS = TextNumbers(vae=VAENumbers("2x8x8", steps=6, batch=16, width=8), width=16, steps=4, batch=16)
@@ -215,6 +217,7 @@ def test_every_curve_and_table_is_in_the_results(made: Made) -> None:
 def test_findings_hold_no_canned_claim(made: Made) -> None:
     for finding in made.findings:
         assert any(letter.isdigit() for letter in finding) and "nan" not in finding.lower(), finding
+        assert not PRAISE.search(finding) or "95% interval" in finding, finding
 
 
 SOON = (

@@ -12,6 +12,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.edit import anagram
 from latentdiff.errors import InputError
 from latentdiff.pipeline import Pipeline
+from latentdiff.study import compare
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.given import pixels_to_look_at
 from latentdiff.study.lab import Lab
@@ -103,7 +104,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     caption = CAPTION.format(view=numbers.view, seeds=numbers.every)
     table = matrix("pairs", classes, every, caption, corner="upright, turned")
     return Report(
-        tuple(_findings(numbers, drawn, every, shares, _known(lab, reader))),
+        tuple(_findings(numbers, drawn, every, shares, _known(lab, reader), len(classes))),
         (
             Section("Ten pairs", (about, _picture(lab, numbers, classes, drawn), _table(classes, drawn))),
             Section("Which view suits which pair", (_views(numbers, classes, shares), *pictures)),
@@ -225,6 +226,7 @@ def _findings(
     every: Mapping[Pair, float],
     shares: Mapping[str, Mapping[Pair, float]],
     known: float,
+    classes: int,
 ) -> Iterator[str]:
     both = {pair: made.both for pair, made in drawn.items()}
     one = shares[numbers.view]
@@ -232,10 +234,14 @@ def _findings(
         f"Each through the view that suits it, both digits are read in {mean(list(both.values())):.0%} of the seeds over the ten pairs fixed in advance; all through {numbers.view}, "
         f"in {mean(list(one.values())):.0%}, and in {mean(list(every.values())):.0%} over all pairs. The classifier reads {known:.1%} of real test images."
     )
-    best, worst = max(PAIRS, key=both.__getitem__), min(PAIRS, key=both.__getitem__)
-    yield (
-        f"The easiest of the ten is {best[0]} with {best[1]} ({drawn[best].view}, {both[best]:.0%}), the hardest {worst[0]} with {worst[1]} ({drawn[worst].view}, {both[worst]:.0%})."
-    )
+    yield f"By chance a classifier that guessed would read both in {1 / classes**2:.0%}."
+    found = compare.extremes({pair: compare.share(both[pair], numbers.seeds) for pair in PAIRS})
+    if found is not None:
+        worst, best = found
+        yield (
+            f"Beyond the {compare.WITHIN} of their difference {best[0]} with {best[1]} ({drawn[best].view}, {both[best]:.0%}) is easier than "
+            f"{worst[0]} with {worst[1]} ({drawn[worst].view}, {both[worst]:.0%})."
+        )
 
 
 FULL = Numbers(pixels=PixelNumbers(width=64, steps=10_000), seeds=100, tried=30, every=30, steps=50)

@@ -91,7 +91,7 @@ STUDIES = {
     "restoration": StudyInfo(
         "restoration",
         "Restoring degraded images",
-        "Which solver is right on a known posterior, and which is best on digits?",
+        "Which solver is right on a known posterior, and what do solvers make of digits?",
         True,
         colour=True,
         looks=True,

@@ -58,7 +58,10 @@ class Way(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A trained model: its log and marks, what it restores, and what it generates by epoch, and from ``flat`` starts at the end."""
+    """A trained model: its log and marks, what it restores from the ``input``, and what it generates by epoch.
+
+    ``flat``: what it generates at the end from flat starts.
+    """
 
     name: str
     trained: Trained
@@ -67,6 +70,7 @@ class Kind(NamedTuple):
     made: Mapping[int, Tensor]
     scores: SampleScores
     degraded: Tensor
+    input: Pairs
     loss: float
     flat: tuple[Tensor, SampleScores] | None = None
 
@@ -132,6 +136,7 @@ class Look:
             made,
             scores,
             degraded.cpu(),
+            self.eye.pairs(degraded.cpu().clamp(-1, 1), self.images),
             trained.at("val_loss", max(self.marks.values())),
             (flat, self.judge.score(to_uint8(flat))),
         )
@@ -170,6 +175,7 @@ class Look:
             made,
             scores,
             pipeline.decode(x),
+            self.eye.pairs(pipeline.decode(x), self.images),
             trained.at("val_loss", max(self.marks.values())),
         )
 

@@ -11,14 +11,15 @@ from torch import Tensor
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.degrade import make_degradation
 from latentdiff.evaluate import SampleScores
+from latentdiff.study import compare
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.judge import distance, distances
 from latentdiff.study.lab import Lab
-from latentdiff.study.pairs import Eye
+from latentdiff.study.pairs import Eye, against_input, difference
 from latentdiff.study.report import Cell, Measured, Picture, Report, Section, Table, Words
 
 if TYPE_CHECKING:
-    from latentdiff.study.cold_diffusion import Kind, Look, Numbers, Way
+    from latentdiff.study.cold_diffusion import Kind, Look, Numbers
 
 SHOWN = 10
 
@@ -26,7 +27,7 @@ SHOWN = 10
 def report(lab: Lab, numbers: Numbers, look: Look, kinds: list[Kind]) -> Report:
     floor = look.judge.floor(numbers.samples)
     return Report(
-        tuple(_findings(kinds)),
+        tuple(_findings(kinds, look.eye.distance)),
         (
             Section(
                 "How images are lost",
@@ -124,6 +125,7 @@ def _through(lab: Lab, kind: Kind) -> Picture:
 def _table(eye: Eye, kinds: list[Kind], floor: SampleScores) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for kind in kinds:
+        rows.append((f"{kind.name}: degraded", None, *eye.cells([kind.input]), None, None, None))
         for way in kind.ways:
             kept = None if way.kept is None else Measured(way.kept)
             rows.append(
@@ -145,35 +147,30 @@ def _table(eye: Eye, kinds: list[Kind], floor: SampleScores) -> Table:
     )
 
 
-def _findings(kinds: list[Kind]) -> Iterator[str]:
+def _findings(kinds: list[Kind], distance: str) -> Iterator[str]:
+    for kind in kinds:
+        scores = {"degraded": [kind.input], **{way.name: [way.pairs] for way in kind.ways}}
+        yield against_input(f"Restored from {kind.name}", scores, "degraded", "psnr", "PSNR", unit=" dB")
+        yield against_input(f"Restored from {kind.name}", scores, "degraded", "distance", distance)
+        fd = {way.name: way.scores.fd for way in kind.ways if way.scores.fd is not None}
+        yield compare.ordered(f"FD of what is restored from {kind.name}", fd)
     blur = {way.name: way for way in kinds[0].ways}
-    one, naive, improved = blur["one step"], blur["naive sampling"], blur["improved sampling"]
-
-    def fd(way: Way) -> float:
-        assert way.scores.fd is not None
-        return way.scores.fd.value
-
+    one, improved = blur["one step"], blur["improved sampling"]
+    off = difference([improved.pairs], [one.pairs], "rmse")
     yield (
-        f"Out of blur, improved sampling has an FD of {fd(improved):.3g}, naive of {fd(naive):.3g}: the improved one {'is better' if fd(improved) < fd(naive) else 'is not better here'}."
+        f"Out of blur, improved sampling against one step: FD {_apart(improved.scores, one.scores)}, RMSE {off.text()}. Published is a "
+        "smaller FD with a larger error."
     )
-    wins = fd(improved) < fd(one)
-    loses = improved.pairs.rmse > one.pairs.rmse
-    yield (
-        f"Against the restoration in one step, sampling has FD {fd(improved):.3g} to {fd(one):.3g} and RMSE {improved.pairs.rmse:.3g} to {one.pairs.rmse:.3g}: it "
-        + (
-            "looks more like digits and is farther from the original, as published."
-            if wins and loses
-            else "does not follow the published pattern (better FD, worse RMSE) here."
-        )
-    )
-    assert all(kind.scores.fd is not None for kind in kinds)
-    yield (
-        "New images: FD "
-        + ", ".join(f"{kind.scores.fd.value:.3g} out of {kind.name}" for kind in kinds if kind.scores.fd is not None)
-        + "."
-    )
+    made = {f"out of {kind.name}": kind.scores.fd for kind in kinds if kind.scores.fd is not None}
+    yield compare.ordered("FD of new images", made)
     yield from (
-        f"Out of {kind.name}, a start of cells has FD {kind.scores.fd.value:.3g}, a flat one {kind.flat[1].fd.value:.3g}."
+        f"Out of {kind.name}, a flat start against one of cells: FD {_apart(kind.flat[1], kind.scores)}."
         for kind in kinds
         if kind.flat is not None
     )
+
+
+def _apart(a: SampleScores, b: SampleScores) -> str:
+    """How much larger the Fréchet distance of a is."""
+    assert a.fd is not None and b.fd is not None
+    return compare.unpaired(a.fd, b.fd).text()

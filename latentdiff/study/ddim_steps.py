@@ -14,7 +14,7 @@ from latentdiff.data import Dataset
 from latentdiff.evaluate import SampleScores
 from latentdiff.features.names import frechet_name
 from latentdiff.pipeline import Pipeline
-from latentdiff.study import recipes
+from latentdiff.study import compare, recipes
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.judge import Judge, columns, drawn, labels_of, row, sampling
 from latentdiff.study.lab import Lab, colour_missing
@@ -211,24 +211,19 @@ def _coloured(lab: Lab, numbers: Numbers, data: Dataset, pipeline: Pipeline, jud
 
 
 def _findings(found: Mapping[Way, Drawn], floor: SampleScores) -> Iterator[str]:
-    fd = {way: made.scores.fd.value for way, made in found.items() if made.scores is not None}
-    best = min(fd, key=lambda way: fd[way])
-    yield (
-        f"The best FD is {fd[best]:.3g}, of {best.family} with {best.steps} steps; real images score {floor.fd.value:.3g} at the same number."
-    )
+    fd = {way: made.scores.fd for way, made in found.items() if made.scores is not None}
     plain = sorted((way for way in fd if way.sampler == "ddim" and way.eta == 0), key=lambda way: way.steps)
-    most = plain[-1]
-    enough = next(way for way in plain if fd[way] <= 1.1 * fd[most])
-    yield (
-        f"Without noise on the way (η = 0) {enough.steps} steps are within 10% of the FD of {most.steps} steps "
-        f"({fd[enough]:.3g} and {fd[most]:.3g}) in {found[enough].seconds / found[most].seconds:.1%} of the time."
+    few, most = plain[0], plain[-1]
+    yield compare.ordered(
+        "FD without noise on the way (η = 0) by number of steps", {f"{way.steps}:": fd[way] for way in plain}
     )
-    few = plain[0].steps
-    at_few = {way.family: fd[way] for way in fd if way.steps == few}
-    best_few, worst_few = min(at_few, key=lambda k: at_few[k]), max(at_few, key=lambda k: at_few[k])
-    yield f"With {few} steps {best_few} is best (FD {at_few[best_few]:.3g}) and {worst_few} worst ({at_few[worst_few]:.3g})."
-    many = {way.family: fd[way] for way in fd if way.steps == most.steps}
-    yield f"With {most.steps} steps: " + ", ".join(f"{family} {value:.3g}" for family, value in many.items()) + "."
+    for steps in dict.fromkeys((few.steps, most.steps)):
+        same = {way.family: score for way, score in fd.items() if way.steps == steps}
+        yield compare.ordered(f"FD with {steps} steps", same)
+    yield (
+        f"Real images score {floor.fd.value:.3g} at the same number; with η = 0 {few.steps} steps take "
+        f"{found[few].seconds / found[most].seconds:.1%} of the time of {most.steps}."
+    )
 
 
 QUICK = Numbers()

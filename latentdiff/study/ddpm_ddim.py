@@ -12,7 +12,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.evaluate import LevelLoss, SampleScores, loss_by_level
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
-from latentdiff.study import recipes
+from latentdiff.study import compare, recipes
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.judge import Judge, class_grid, columns, drawn, few, labels_of, measured, row, sampling
 from latentdiff.study.lab import Lab
@@ -188,15 +188,7 @@ def _findings(
         f"{floor.fd.value:.3g}."
     )
     for name in ways:
-        eps, v = fd[name, "eps"], fd[name, "v"]
-        better, worse = ("v", "eps") if v.value < eps.value else ("eps", "v")
-        apart = None not in (eps.low, eps.high, v.low, v.high) and (
-            max(eps.low or 0, v.low or 0) > min(eps.high or 0, v.high or 0)
-        )
-        yield (
-            f"{name}: {better} is better than {worse} (FD {fd[name, better].value:.3g} against {fd[name, worse].value:.3g}); the intervals "
-            + ("do not overlap." if apart else "overlap, so the difference may be chance.")
-        )
+        yield compare.ordered(f"FD with {name}", {kind: fd[name, kind] for kind in PREDICTIONS})
     ratios = [(t, eps_error / v_error) for (t, eps_error), (_, v_error) in zip(clear["eps"], clear["v"], strict=True)]
     (low, at_low), (high, at_high) = ratios[0], ratios[-1]
     yield (

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.evaluate import SampleScores
 from latentdiff.features.names import frechet_name
-from latentdiff.study import recipes
+from latentdiff.study import compare, recipes
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.judge import Judge, columns, drawn, labels_of, measured, row, sampling
 from latentdiff.study.lab import Lab
@@ -156,27 +156,21 @@ def _findings(
 ) -> Iterator[str]:
     first, last = min(marks), max(marks)
     loss = {epoch: trained.at("val_loss", mark) for epoch, mark in marks.items()}
-    fd = {epoch: found.fd.value for epoch, found in scores.items()}
+    fd = {epoch: found.fd for epoch, found in scores.items()}
     yield (
-        f"From epoch {first} to {last} the validation loss went from {loss[first]:.3g} to {loss[last]:.3g}, a factor of "
-        f"{loss[first] / loss[last]:.2g}, and the FD of the samples from {fd[first]:.3g} to {fd[last]:.3g}, a factor of {fd[first] / fd[last]:.2g}."
+        f"From epoch {first} to {last} the validation loss went from {loss[first]:.3g} to {loss[last]:.3g}, and the FD of the samples "
+        f"from {fd[first].value:.3g} to {fd[last].value:.3g}, by {compare.unpaired(fd[last], fd[first]).text()}."
     )
     middle = sorted(marks)[-2] if len(marks) > 1 else first
     yield (
         f"Between the last two looks (epochs {middle} and {last}) the loss changed by {loss[last] / loss[middle] - 1:+.0%} and the FD by "
-        f"{fd[last] / fd[middle] - 1:+.0%}; real images score {floor.fd.value:.3g}."
+        f"{compare.unpaired(fd[last], fd[middle]).text()}; real images score {floor.fd.value:.3g}."
     )
     gap = loss[last] - trained.at("loss", marks[last])
     _, values = trained.curve("val_loss")
-    best = min(values)
     yield (
         f"At the end validation lies {abs(gap):.2g} {'above' if gap > 0 else 'below'} training ({loss[last]:.3g} against "
-        f"{trained.at('loss', marks[last]):.3g}); its lowest value on the way was {best:.3g}, so it "
-        + (
-            "was still falling or flat at the end."
-            if loss[last] <= 1.02 * best
-            else "has begun to rise: the network overfits."
-        )
+        f"{trained.at('loss', marks[last]):.3g}); its lowest value on the way was {min(values):.3g}."
     )
 
 

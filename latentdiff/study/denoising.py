@@ -21,7 +21,7 @@ from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.given import pixels_to_look_at
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
-from latentdiff.study.pairs import Eye, Pairs
+from latentdiff.study.pairs import Eye, Pairs, against_input
 from latentdiff.study.pick import one_of_each_class
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
@@ -33,7 +33,11 @@ WAYS = ("noisy", "blur", "blur, five times", "one step", "step by step")
 
 @dataclass(frozen=True)
 class Numbers:
-    """``levels``: noise that is taken away, ``figure``: those of them that are shown; ``marks``: of the step-by-step process, from ``top`` on."""
+    """``levels``: noise that is taken away, ``figure``: those that are shown; ``marks``: of the step-by-step process.
+
+    That process starts at ``top``. A model that the study trains is preconditioned for data of deviation
+    ``sigma_data``, so that it does no harm at low levels.
+    """
 
     pixels: PixelNumbers | None = None
     levels: tuple[int, ...] = (30, 100, 250, 300, 500, 750)
@@ -43,10 +47,11 @@ class Numbers:
     stride: int = 30
     tested: int = 50
     sigma: float = 1.0
+    sigma_data: float = 0.2
 
 
 def study(lab: Lab, numbers: Numbers) -> Report:
-    pipeline = pixels_to_look_at(lab, numbers.pixels)
+    pipeline = pixels_to_look_at(lab, numbers.pixels, sigma_data=numbers.sigma_data)
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
     eye, found, figures = Eye.of(lab), {}, []
     with lab.part("denoising"):
@@ -84,8 +89,11 @@ def study(lab: Lab, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "{n} test images with the noise of a level on them. Blur: a Gaussian of {sigma:g} pixels over x_t / α_t, once and five times. One step: the network's estimate of x_0, which is the mean of all "
-    "images that the noisy one could have been; the best there is in squared error, and blurred where there are several. Step by step: the reverse process from that level on, which ends in one of them."
+    "{n} test images with the noise of a level on them. Blur: a Gaussian of {sigma:g} pixels over x_t / α_t, once and five times. "
+    "One step: the network's estimate of x_0. It aims at the mean of all images that the noisy one could have been, which would have "
+    "the smallest squared error there can be and is blurred where there are several; what the network itself is off by comes on top, "
+    "and where there is little noise it can be more than the noise. Step by step: the reverse process from that level on, which ends "
+    "in one of these images."
 )
 STEPS = "The reverse process visits every {stride}th level. Above x_t, below what the network takes the clean image to be at that moment."
 SAME = (
@@ -190,11 +198,10 @@ def _curves(lab: Lab, found: Mapping[int, Mapping[str, Pairs]], eye: Eye) -> Pic
 
 
 def _findings(found: Mapping[int, Mapping[str, Pairs]], apart: Mapping[str, float], eye: Eye) -> Iterator[str]:
-    for t in (min(found), max(found)):
-        ways = found[t]
-        best = max(WAYS[1:], key=lambda name: ways[name].psnr)
-        close = min(WAYS[1:], key=lambda name: ways[name].distance)
-        yield f"At t = {t} the best PSNR is that of “{best}” ({ways[best].psnr:.3g} dB, noisy {ways['noisy'].psnr:.3g} dB), the smallest {eye.distance} that of “{close}” ({ways[close].distance:.2g})."
+    for t in sorted({min(found), max(found)}):
+        ways = {name: [pairs] for name, pairs in found[t].items()}
+        yield against_input(f"At t = {t}", ways, "noisy", "psnr", "PSNR", unit=" dB")
+        yield against_input(f"At t = {t}", ways, "noisy", "distance", eye.distance)
     yield f"The noise, score and x_0 forms of the reverse process give the same samples to {max(apart.values()):.1g}."
 
 

@@ -22,16 +22,19 @@ PIXELS = "digits-pixels"  # of the models in the package
 LEARNED = ("mnist5k", "mnist")  # data whose test images it has not seen
 
 
-def pixels_to_look_at(lab: Lab, numbers: PixelNumbers | None, *, latents: bool = False) -> Pipeline:
-    """The class-conditional model of pixels of a study: that of --run, which may also be one of ``latents`` where these do; trained by ``numbers``; or
-    (None) that of the package for digits, and a small one for other images."""
+def pixels_to_look_at(lab: Lab, numbers: PixelNumbers | None, *, latents: bool = False, **changed: Any) -> Pipeline:
+    """The class-conditional model of pixels of a study: that of --run, which may also be one of ``latents`` where these do.
+
+    Else trained by ``numbers`` with the options ``changed``, or (None) that of the package for digits, and a small
+    one for other images.
+    """
     with lab.part("model" if latents else "model of pixels"):
         if lab.run is not None:
             return model_of(lab, lab.run, lab.data, pixels=not latents)
         folder = shipped_folder(PIXELS) if numbers is None and lab.data.name in LEARNED else None
         if folder is not None:
             return model_of(lab, folder, lab.data, pixels=True)
-        return pipeline_of(lab, recipes.pixels(lab, "pixels", numbers or PixelNumbers()))
+        return pipeline_of(lab, recipes.pixels(lab, "pixels", numbers or PixelNumbers(), **changed))
 
 
 def colours_to_look_at(lab: Lab, numbers: PixelNumbers, data: Dataset, **changed: Any) -> Pipeline:

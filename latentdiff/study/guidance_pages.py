@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from latentdiff.features.names import frechet_name
+from latentdiff.study import compare
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.judge import Judge, columns, measured, row
 from latentdiff.study.lab import Lab
@@ -245,27 +246,22 @@ def _findings(numbers: Numbers, found: Found) -> Iterator[str]:
             f"FD {last.scores.fd.value:.3g}{_accuracy(last)} after epoch {max(epochs.found)}."
         )
     scales, top = found.scales, max(found.scales)
-    best = min(scales, key=lambda w: scales[w].scores.fd.value)
-    yield f"FD is best at w = {best:g} ({scales[best].scores.fd.value:.3g}{_accuracy(scales[best])})."
-    seen = {w: scored.scores.accuracy.value for w, scored in scales.items() if scored.scores.accuracy is not None}
+    yield compare.ordered("FD by guidance scale", {f"w = {w:g}": scored.scores.fd for w, scored in scales.items()})
+    seen = {f"w = {w:g}": scored.scores.accuracy for w, scored in scales.items() if w and scored.scores.accuracy}
     if seen:
-        surest = max(seen, key=lambda w: seen[w])
-        yield f"Accuracy is best at w = {surest:g} ({seen[surest]:.1%}; FD {scales[surest].scores.fd.value:.3g})."
+        known = {name: score for name, score in seen.items() if score is not None}
+        yield compare.ordered("Class accuracy by guidance scale", known, smaller=False, times=100, unit="%")
     if top > 0:
         yield (
             f"At w = {top:g} diversity within a class is {scales[top].diversity:.2f} of that of real images and recall "
             f"{scales[top].scores.recall.value:.2f}."
         )
     every = found.intervals[0.0, 1.0]
-    part = min(
-        (ends for ends in found.intervals if ends != (0.0, 1.0)),
-        key=lambda ends: found.intervals[ends].scores.fd.value,
-        default=None,
-    )
-    if part is not None:
-        chosen = found.intervals[part]
-        better = "better" if chosen.scores.fd.value < every.scores.fd.value else "no better"
-        yield (
-            f"Limiting w = {numbers.limited:g} to {_interval(part)} is {better}: FD {chosen.scores.fd.value:.3g}{_accuracy(chosen)}; "
-            f"diversity {chosen.diversity:.2f}, against FD {every.scores.fd.value:.3g}{_accuracy(every)}; diversity {every.diversity:.2f} over all levels."
-        )
+    parts = {ends: scored for ends, scored in found.intervals.items() if ends != (0.0, 1.0)}
+    if parts:
+        fd = {
+            _interval(ends): compare.unpaired(scored.scores.fd, every.scores.fd, comparisons=len(parts))
+            for ends, scored in parts.items()
+        }
+        base = f"all levels (FD {every.scores.fd.value:.3g}{_accuracy(every)}; diversity {every.diversity:.2f})"
+        yield compare.against(f"FD with w = {numbers.limited:g} in an interval only", base, fd)

@@ -15,6 +15,7 @@ from latentdiff.data import to_float
 from latentdiff.edit import hybrid
 from latentdiff.errors import InputError
 from latentdiff.pipeline import Pipeline
+from latentdiff.study import compare
 from latentdiff.study.anagrams import PAIRS, Pair
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.given import colours_to_look_at, pixels_to_look_at
@@ -90,7 +91,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     )
     caption = f"How many of {numbers.seeds} seeds a classifier reads as both: the row's digit in the image blurred by {numbers.sigma:g} pixels, the column's in the image itself."
     return Report(
-        tuple(_findings(shares, curve, seen, real)),
+        tuple(_findings(numbers, shares, curve, seen, real)),
         (
             Section(
                 "Ten pairs",
@@ -218,24 +219,29 @@ def _colour(lab: Lab, numbers: Numbers) -> tuple[Block, ...]:
 
 
 def _findings(
-    shares: Mapping[Pair, float], curve: Mapping[float, float], seen: Mapping[Pair, float], real: Mapping[float, Real]
+    numbers: Numbers,
+    shares: Mapping[Pair, float],
+    curve: Mapping[float, float],
+    seen: Mapping[Pair, float],
+    real: Mapping[float, Real],
 ) -> Iterator[str]:
     ten = {pair: shares[pair] for pair in PAIRS}
     yield f"Both digits are read in {mean(list(ten.values())):.0%} of the seeds over the ten pairs fixed in advance, and in {mean(list(shares.values())):.0%} over all ordered pairs; with the contrast of the blurred image stretched in {mean(list(seen.values())):.0%} of the ten."
-    best, worst = max(ten, key=ten.__getitem__), min(ten, key=ten.__getitem__)
-    if ten[best] > ten[worst]:
-        yield f"The easiest of the ten is {best[0]} from afar with {best[1]} ({ten[best]:.0%}), the hardest {worst[0]} with {worst[1]} ({ten[worst]:.0%})."
-    sigma = max(curve, key=curve.__getitem__)
+    found = compare.extremes({pair: compare.share(share, numbers.seeds) for pair, share in ten.items()})
+    if found is not None:
+        worst, best = found
+        yield (
+            f"Beyond the {compare.WITHIN} of their difference {best[0]} from afar with {best[1]} ({ten[best]:.0%}) is easier than "
+            f"{worst[0]} with {worst[1]} ({ten[worst]:.0%})."
+        )
+    cuts = {f"{sigma:g} pixels:": compare.share(share, numbers.seeds * len(PAIRS)) for sigma, share in curve.items()}
+    yield compare.ordered("Both digits read of the ten pairs, by blur", cuts, smaller=False, times=100, unit="%")
     yield (
-        f"Of the blurs tried, {sigma:g} pixels hides both best: {curve[sigma]:.0%} over the ten pairs."
-        if curve[sigma]
-        else f"None of the blurs tried ({', '.join(f'{each:g}' for each in curve)} pixels) hides both digits of any of the ten pairs."
-    )
-    best_real = max(real, key=lambda cut: real[cut].both)
-    yield (
-        "How much room there is: of real test digits the classifier reads "
+        "Of real test digits the classifier reads "
         + ", ".join(f"{each.blurred:.0%} blurred by {cut:g} pixels" for cut, each in real.items())
-        + f"; of two real digits put together by the same bands it reads both in {real[best_real].both:.0%} at the best cut ({best_real:g} pixels)."
+        + "; of two real digits put together by the same bands it reads both in "
+        + ", ".join(f"{each.both:.0%} ({cut:g} pixels)" for cut, each in real.items())
+        + "."
     )
 
 

@@ -18,7 +18,7 @@ from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.given import pixels_to_look_at
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
-from latentdiff.study.pairs import Eye, Pairs
+from latentdiff.study.pairs import Eye, Pairs, against_input
 from latentdiff.study.pick import one_of_each_class
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
@@ -62,12 +62,12 @@ def study(lab: Lab, numbers: Numbers) -> Report:
         )
     )
     sections[0] = Section(sections[0].title, (about, *sections[0].blocks))
-    return Report(tuple(_findings(found)), tuple(sections))
+    return Report(tuple(_findings(found, eye.distance)), tuple(sections))
 
 
 ABOUT = (
     "{n} test images, {draws} fillings of each, {steps} ancestral steps. Replacement overwrites the known pixels of every x_t with the noised original; RePaint "
-    "also goes back {length} steps and forth again, {back} times, so that the two parts get to know each other; DPS follows the gradient of the known pixels' error; DiffPIR "
+    "also goes back {length} steps and forth again, {back} times, so that the two parts fit each other; DPS follows the gradient of the known pixels' error; DiffPIR "
     "moves every estimate towards them. Known pixels are the original's exactly in all of them."
 )
 
@@ -131,11 +131,9 @@ def _table(name: str, scores: Mapping[str, list[Pairs]], eye: Eye) -> Table:
     )
 
 
-def _findings(found: Mapping[str, Mapping[str, list[Pairs]]]) -> Iterator[str]:
+def _findings(found: Mapping[str, Mapping[str, list[Pairs]]], distance: str) -> Iterator[str]:
     for name, scores in found.items():
-        mean = {method: sum(p.distance for p in pairs) / len(pairs) for method, pairs in scores.items()}
-        order = sorted((method for method in mean if method != "nothing filled in"), key=mean.__getitem__)
-        yield f"Missing {name}: from the closest to the farthest, {', '.join(f'{m} ({mean[m]:.2g})' for m in order)}; nothing filled in {mean['nothing filled in']:.2g}."
+        yield against_input(f"Missing {name}", scores, "nothing filled in", "distance", distance)
 
 
 FULL = Numbers(pixels=PixelNumbers(steps=8000), tested=100, draws=5, steps=250, jumps=10, length=10)

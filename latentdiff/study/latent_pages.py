@@ -9,7 +9,8 @@ import torch
 
 from latentdiff.data import to_float
 from latentdiff.evaluate import SampleScores
-from latentdiff.evaluate.score import mean_score
+from latentdiff.evaluate.score import Resampling, mean_score
+from latentdiff.study import compare
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.judge import Judge, class_grid, columns, distance, measured, row
 from latentdiff.study.lab import Lab
@@ -183,14 +184,11 @@ def _losses(lab: Lab, sampled: Mapping[Variant, Sampled]) -> Picture:
 
 
 def _findings(found: Mapping[Variant, Found], sampled: Mapping[Variant, Sampled], floor: SampleScores) -> Iterator[str]:
-    psnr = {variant: made.scores.pairs.psnr.value for variant, made in found.items()}
-    best, worst = max(psnr, key=lambda v: psnr[v]), min(psnr, key=lambda v: psnr[v])
-    fd = {variant: made.scores.fd for variant, made in found.items()}
-    also = {variant: "" if score is None else f", FD {score.value:.3g}" for variant, score in fd.items()}
-    yield (
-        f"Reconstructions are best with {best.name} (PSNR {psnr[best]:.1f} dB{also[best]}) and worst with {worst.name} "
-        f"({psnr[worst]:.1f} dB{also[worst]})."
-    )
+    psnr = {variant.name: made.scores.pairs.psnr for variant, made in found.items()}
+    yield compare.ordered("PSNR of the reconstructions", psnr, smaller=False, unit=" dB")
+    copies = {variant.name: made.scores.fd for variant, made in found.items() if made.scores.fd is not None}
+    if copies:
+        yield compare.ordered("FD of the reconstructions", copies)
     yield (
         "Active units: "
         + ", ".join(
@@ -203,21 +201,14 @@ def _findings(found: Mapping[Variant, Found], sampled: Mapping[Variant, Sampled]
             else "; a model has collapsed."
         )
     )
-    detour = {variant: float(made.paths.detour.mean()) for variant, made in found.items()}
-    smooth, rough = min(detour, key=lambda v: detour[v]), max(detour, key=lambda v: detour[v])
-    yield (
-        f"The decoded path from one test image to another is {detour[smooth]:.2f} times as long as the straight distance with {smooth.name}, "
-        f"and {detour[rough]:.2f} times with {rough.name} (a plain cross-fade: 1)."
-    )
-    scored = {variant: made.scores.fd.value for variant, made in sampled.items()}
+    detours = {variant.name: mean_score(made.paths.detour, Resampling()) for variant, made in found.items()}
+    what = "Length of the decoded path from one test image to another, in straight distances (a plain cross-fade: 1)"
+    yield compare.ordered(what, detours)
+    scored = {variant.name: made.scores.fd for variant, made in sampled.items()}
     if len(scored) > 1:
-        first, last = min(scored, key=lambda v: scored[v]), max(scored, key=lambda v: scored[v])
+        losses = {variant.name: made.loss for variant, made in sampled.items()}
+        yield f"{compare.ordered('FD of the samples', scored)} Real images score {floor.fd.value:.3g}."
         yield (
-            f"Samples are better with {first.name} (FD {scored[first]:.3g}, validation loss {sampled[first].loss:.3g}) than with {last.name} "
-            f"({scored[last]:.3g}, loss {sampled[last].loss:.3g}); real images score {floor.fd.value:.3g}. "
-            + (
-                "The lower loss does not go with the better samples here."
-                if sampled[first].loss > sampled[last].loss
-                else "The lower loss goes with the better samples here."
-            )
+            f"Validation losses: {', '.join(f'{name} {loss:.3g}' for name, loss in losses.items())}. "
+            f"{compare.disagreements(losses, scored)}"
         )

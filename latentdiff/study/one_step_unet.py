@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from latentdiff.data import to_float
 from latentdiff.pipeline import Pipeline
 from latentdiff.random import Key
-from latentdiff.study import recipes
+from latentdiff.study import compare, recipes
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.lab import Lab
 from latentdiff.study.make import Study
-from latentdiff.study.pairs import Eye, Pairs
+from latentdiff.study.pairs import Eye, Pairs, difference
 from latentdiff.study.pick import one_of_each_class
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Picture, Report, Section, Table, Words
@@ -136,10 +136,15 @@ def _table(name: str, found: Found, eye: Eye, caption: str) -> Table:
 
 
 def _findings(numbers: Numbers, found: Found, other: Found, name: str) -> Iterator[str]:
-    best = max(found, key=lambda sigma: found[sigma][1].psnr - found[sigma][0].psnr)
-    yield f"Where it learned, at σ = {numbers.sigma:g}, it takes digits from {found[numbers.sigma][0].psnr:.3g} to {found[numbers.sigma][1].psnr:.3g} dB; it gains most at σ = {best:g}."
-    most = max(found)
-    yield f"At σ = {most:g} it reaches {found[most][1].psnr:.3g} dB on digits; on {name} {other[numbers.sigma][1].psnr:.3g} dB at σ = {numbers.sigma:g}."
+    for images, scores in (("digits", found), (name, other)):
+        differences = {
+            f"σ = {sigma:g}": difference([back], [noisy], "psnr", comparisons=len(scores))
+            for sigma, (noisy, back) in scores.items()
+        }
+        learned = f"trained at σ = {numbers.sigma:g}"
+        yield compare.against(
+            f"PSNR of denoised {images}, {learned}", "the noisy ones", differences, smaller=False, unit=" dB"
+        )
 
 
 FULL = Numbers(pixels=PixelNumbers(steps=6000, patch=1, width=32), tested=2000)

@@ -3,29 +3,73 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from latentdiff.data import Dataset, to_uint8
 from latentdiff.errors import InputError
-from latentdiff.evaluate.pairs import score_pairs
-from latentdiff.evaluate.score import Resampling
-from latentdiff.features import PerceptualNetwork, default_features, perceptual_network
+from latentdiff.features import PerceptualNetwork, default_features, perceptual_distance, perceptual_network
 from latentdiff.features.names import perceptual_name
+from latentdiff.metrics import psnr, rmse, ssim
+from latentdiff.study import compare
+from latentdiff.study.compare import Difference
 from latentdiff.study.lab import Lab
 from latentdiff.study.report import Cell, Measured
 
+What = Literal["psnr", "ssim", "rmse", "distance"]
+WHATS: tuple[What, ...] = ("psnr", "ssim", "rmse", "distance")
 
-class Pairs(NamedTuple):
-    """Means over pairs of images: dB, 1, pixels in [0, 1], and the perceptual distance (RMSE where there is no network for it)."""
 
-    psnr: float
-    ssim: float
-    rmse: float
-    distance: float
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Of each pair of images, float64 [n]: PSNR in dB, SSIM, RMSE of pixels in [0, 1], and the perceptual distance.
+
+    Equal images have an infinite PSNR; the distance is the RMSE where there is no network for another one.
+    """
+
+    of: Mapping[What, Tensor]
+
+    def mean(self, what: What) -> float:
+        """The mean over the pairs; of the PSNR over those that differ, where there are some."""
+        values = self.of[what]
+        finite = values[values.isfinite()]
+        return float((finite if len(finite) else values).mean())
+
+    @property
+    def psnr(self) -> float:
+        return self.mean("psnr")
+
+    @property
+    def rmse(self) -> float:
+        return self.mean("rmse")
+
+    @property
+    def distance(self) -> float:
+        return self.mean("distance")
+
+
+def difference(a: Sequence[Pairs], b: Sequence[Pairs], what: What, *, comparisons: int = 1) -> Difference:
+    """By how much ``what`` of a is larger than that of b, image by image; each is several draws of the same images."""
+    mine, other = (torch.stack([pairs.of[what] for pairs in draws]).mean(0) for draws in (a, b))
+    return compare.paired(mine, other, comparisons=comparisons)
+
+
+def against_input(
+    name: str, scores: Mapping[str, Sequence[Pairs]], base: str, what: What, title: str, *, unit: str = ""
+) -> str:
+    """A finding: ``what``, in words ``title``, of all that was made of some images against ``base``, their input.
+
+    ``base`` is a key of ``scores`` like the others.
+    """
+    others = [each for each in scores if each != base]
+    found = {each: difference(scores[each], scores[base], what, comparisons=len(others)) for each in others}
+    smaller = what in ("rmse", "distance")
+    mean = sum(pairs.mean(what) for pairs in scores[base]) / len(scores[base])
+    return compare.against(f"{name}: {title}", f"{base} ({mean:.3g}{unit})", found, smaller=smaller, unit=unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +90,7 @@ class Eye:
 
     @property
     def distance(self) -> str:
-        """What ``Pairs.distance`` is called."""
+        """What the distance of :class:`Pairs` is called."""
         return "RMSE" if self.network is None else perceptual_name(self.network.name)
 
     @property
@@ -56,14 +100,15 @@ class Eye:
 
     def pairs(self, found: Tensor, wanted: Tensor) -> Pairs:
         """found[k] against wanted[k], [n, C, H, W] in [-1, 1]."""
-        scores = score_pairs(to_uint8(wanted), to_uint8(found), perceptual=self.network, resampling=Resampling(count=0))
-        distance = scores.rmse if scores.perceptual is None else scores.perceptual
-        return Pairs(scores.psnr.value, scores.ssim.value, scores.rmse.value, distance.value)
+        a, b = to_uint8(wanted), to_uint8(found)
+        off = rmse(a, b)
+        distance = off if self.network is None else perceptual_distance(self.network, a, b)
+        return Pairs({"psnr": psnr(a, b), "ssim": ssim(a, b), "rmse": off, "distance": distance})
 
     def cells(self, pairs: Sequence[Pairs]) -> tuple[Cell, ...]:
         """The mean over several scores (of seeds) and their spread as cells of a table."""
-        columns = list(zip(*pairs, strict=True))[: len(self.columns)]
-        return tuple(_spread(column) for column in columns)
+        whats = WHATS[: len(self.columns)]
+        return tuple(_spread([each.mean(what) for each in pairs]) for what in whats)
 
 
 def _spread(values: Sequence[float]) -> Measured:

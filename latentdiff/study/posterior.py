@@ -137,9 +137,12 @@ def _correlation(_: Tensor, covariance: Tensor) -> Tensor:
     return covariance[SIZE // 2] / (deviation * deviation[SIZE // 2])
 
 
-def finding(found: Sequence[Row]) -> str:
-    """What the most steps come to."""
+def finding(found: Sequence[Row], chains: int) -> str:
+    """What the most steps come to, beside what counting so many chains is off by."""
     most = max(row.steps for row in found)
     last = {row.solver: row for row in found if row.steps == most}
     others = ", ".join(f"{name} by {last[name].off_mean:.2g}" for name in SOLVERS[1:])
-    return f"On the known posterior, {most} steps: with the exact likelihood the mean is off by {last['exact'].off_mean:.2g} standard deviations, with {others}."
+    return (
+        f"On the known posterior, {most} steps: with the exact likelihood the mean is off by {last['exact'].off_mean:.2g} standard deviations, with {others}; "
+        f"the mean of {chains:,} exact draws would be off by about {chains**-0.5:.2g}."
+    )

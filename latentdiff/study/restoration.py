@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from torch import Tensor
@@ -15,11 +16,11 @@ from latentdiff.data import Dataset, to_float
 from latentdiff.edit import backprojection, measured, restore
 from latentdiff.operators import Operator
 from latentdiff.pipeline import Pipeline
-from latentdiff.study import posterior
+from latentdiff.study import compare, posterior
 from latentdiff.study.given import colours_to_look_at, pixels_to_look_at
 from latentdiff.study.lab import Lab, colour_missing
 from latentdiff.study.make import Study
-from latentdiff.study.pairs import Eye, Pairs
+from latentdiff.study.pairs import Eye, Pairs, against_input, difference
 from latentdiff.study.pick import one_of_each_class
 from latentdiff.study.recipes import PixelNumbers
 from latentdiff.study.report import Block, Picture, Report, Section, Table, Words
@@ -101,7 +102,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     else:
         in_colour, section = _colour(lab, numbers, lab.colour)
         sections.append(section)
-    return Report(tuple(_findings(known, found, in_colour)), tuple(sections))
+    return Report(tuple(_findings(numbers, known, found, in_colour)), tuple(sections))
 
 
 def _compared(
@@ -179,45 +180,36 @@ def _table(name: str, scores: Mapping[str, list[Pairs]], eye: Eye) -> Table:
 
 
 def _findings(
+    numbers: Numbers,
     known: Sequence[posterior.Row],
     found: Mapping[str, Mapping[str, list[Pairs]]],
     in_colour: Mapping[str, Mapping[str, list[Pairs]]],
 ) -> Iterator[str]:
-    yield posterior.finding(known)
+    yield posterior.finding(known, numbers.chains)
     every = {**found, **{f"in colour, {task}": scores for task, scores in in_colour.items()}}
     for task, scores in every.items():
-        mean = {name: sum(p.distance for p in pairs) / len(pairs) for name, pairs in scores.items()}
-        order = sorted((name for name in mean if name != "as measured"), key=mean.__getitem__)
-        worse = [name for name in order if mean[name] > mean["as measured"]]
-        yield (
-            f"{task[0].upper()}{task[1:]}: from the closest to the farthest, {', '.join(f'{name} ({mean[name]:.2g})' for name in order)}; as measured {mean['as measured']:.2g}"
-            + (f", which {' and '.join(worse)} did not better." if worse else ".")
-        )
-    yield from _ranking(every)
+        name = f"{task[0].upper()}{task[1:]}"
+        yield against_input(name, scores, "as measured", "distance", "distance")
+        yield against_input(name, scores, "as measured", "psnr", "PSNR", unit=" dB")
+    if every:
+        yield _ranking(every)
 
 
-RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the best, as in Chung et al. 2023
+RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the closest, as in Chung et al. 2023
 
 
-def _ranking(found: Mapping[str, Mapping[str, list[Pairs]]]) -> Iterator[str]:
-    """Whether the literature's order holds, and where squared error prefers what was measured."""
-
-    def means(scores: Mapping[str, list[Pairs]], what: str) -> dict[str, float]:
-        return {name: sum(getattr(p, what) for p in pairs) / len(pairs) for name, pairs in scores.items()}
-
-    distances = {task: means(scores, "distance") for task, scores in found.items()}
-    orders = {task: sorted(RANKING, key=mean.__getitem__) for task, mean in distances.items()}
-    same = [task for task, order in orders.items() if order == list(RANKING)]
-    text = f"The order of the literature ({', '.join(RANKING)}, from the best) holds for {len(same)} of {len(orders)} degradations"
-    others = [f"{task} ({', '.join(order)})" for task, order in orders.items() if task not in same]
-    yield text + (f"; not for {'; '.join(others)}." if others else ".")
-    noisy = []
-    for task, scores in found.items():
-        psnr = means(scores, "psnr")
-        noisy += [f"{name} on {task}" for name in psnr if psnr[name] < psnr["as measured"]]
-    yield (
-        f"{len(noisy)} of {sum(len(scores) - 1 for scores in found.values())} restorations have a lower PSNR than what was measured"
-        + (f": {', '.join(noisy)}." if noisy else ".")
+def _ranking(found: Mapping[str, Mapping[str, list[Pairs]]]) -> str:
+    """In how many degradations the literature's order holds, and in how many its opposite, for neighbours in it."""
+    counts = []
+    for near, far in pairwise(RANKING):
+        comparisons = len(found) * (len(RANKING) - 1)
+        signs = [
+            difference(scores[far], scores[near], "distance", comparisons=comparisons).sign for scores in found.values()
+        ]
+        counts.append(f"{near} is closer than {far} in {signs.count(1)}, farther in {signs.count(-1)}")
+    return (
+        f"The order of the literature ({', '.join(RANKING)}), beyond the {compare.WITHIN} of the difference: {'; '.join(counts)} of "
+        f"{len(found)} degradations."
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from latentdiff.data import Dataset, to_float
 from latentdiff.evaluate import SampleScores
 from latentdiff.features.names import frechet_name
+from latentdiff.study import compare
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.judge import Judge, distance, distances, measured
 from latentdiff.study.lab import Lab
@@ -214,7 +215,7 @@ def _reasons(found: Sequence[Found], power: float) -> Iterator[Words]:
     for each in found:
         yield Words(
             f"{each.process.name}: {idle_share(each.pipeline.schedule, power):.0%} of the levels lie below a log-SNR of {IDLE:g}, where nothing of the image can be "
-            f"seen. The best linear guess alone has a loss of {linear_guess(each.pipeline.schedule, power):.3g}; the network's is {each.test_loss:.3g}, and "
+            f"seen. A multiple of the input alone (the dashed line of the figure) has a loss of {linear_guess(each.pipeline.schedule, power):.3g}; the network's is {each.test_loss:.3g}, and "
             f"{each.at_equal_noise(power, span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
             "finding",
         )
@@ -266,24 +267,11 @@ def _pairs(found: Sequence[Found]) -> Table:
 
 
 def _findings(found: Sequence[Found], floor: SampleScores, power: float) -> Iterator[str]:
-    by_loss = sorted(found, key=lambda each: each.test_loss)
-    by_fd = sorted(found, key=lambda each: each.scores.fd.value)
-    low, good = by_loss[0], by_fd[0]
-    if low is good:
-        yield (
-            f"{low.process.name} has both the lowest test loss ({low.test_loss:.3g}) and the best FD ({good.scores.fd.value:.3g}) here; the order of "
-            f"the losses is {_order(by_loss)}, that of the FDs {_order(by_fd)}."
-        )
-    else:
-        yield (
-            f"The lowest test loss, {low.test_loss:.3g}, belongs to {low.process.name}, whose samples are number {by_fd.index(low) + 1} of "
-            f"{len(found)} by FD ({low.scores.fd.value:.3g}); the best samples, of {good.process.name} (FD {good.scores.fd.value:.3g}), come with "
-            f"a test loss of {good.test_loss:.3g}, number {by_loss.index(good) + 1}."
-        )
-    yield (
-        f"With {low.process.name} {idle_share(low.pipeline.schedule, power):.0%} of the levels show nothing but noise, where handing back the input is nearly right: the "
-        f"best linear guess alone reaches {linear_guess(low.pipeline.schedule, power):.3g}. With {good.process.name} it is {idle_share(good.pipeline.schedule, power):.0%} and {linear_guess(good.pipeline.schedule, power):.3g}."
-    )
+    fd = {each.process.name: each.scores.fd for each in found}
+    losses = {each.process.name: each.test_loss for each in found}
+    yield compare.ordered("FD of the samples", fd)
+    yield f"Test losses, each over the levels of its own process: {', '.join(f'{name} {loss:.3g}' for name, loss in losses.items())}."
+    yield compare.disagreements(losses, fd)
     span = _span(found, power)
     yield (
         f"At equal noise (log-SNR {span[0]:.2g} to {span[1]:.2g}, which all processes have) the test losses are "
@@ -291,10 +279,6 @@ def _findings(found: Sequence[Found], floor: SampleScores, power: float) -> Iter
     )
     most = max(found, key=lambda each: each.signal)
     yield (
-        f"ᾱ_T is {most.signal:.3g} with {most.process.name}: sampling starts from noise that the network never saw exactly like this. Its FD is "
-        f"{most.scores.fd.value:.3g}, number {by_fd.index(most) + 1} of {len(found)}; real images score {floor.fd.value:.3g}."
+        f"ᾱ_T is {most.signal:.3g} with {most.process.name}, the largest of the four: there sampling starts from noise that the network "
+        f"never saw exactly like this. Its FD is {most.scores.fd.value:.3g}; real images score {floor.fd.value:.3g}."
     )
-
-
-def _order(found: Sequence[Found]) -> str:
-    return ", ".join(each.process.name for each in found)

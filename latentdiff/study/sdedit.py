@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
 from latentdiff.edit import from_noise, invert, level_at, relative_error, sdedit
 from latentdiff.pipeline import Pipeline
+from latentdiff.study import compare
+from latentdiff.study.compare import Difference
 from latentdiff.study.figures import Curve, Panel
 from latentdiff.study.given import pixels_to_look_at
 from latentdiff.study.lab import Lab
@@ -151,28 +154,30 @@ def _towards(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> 
     return Section("Towards a class", (words, _rows(lab, "classes", rows, "Each image told to become the next class.")))
 
 
-def _inverted(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> tuple[dict[int, float], Section]:
-    """Round trips through DDIM inversion: the mean relative error by number of steps."""
+def _inverted(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> tuple[dict[int, Tensor], Section]:
+    """Round trips through DDIM inversion: the relative error of each image by number of steps."""
     first, errors, rows = images[:SHOWN], {}, {"input": images[:SHOWN]}
     best = pipeline.reconstruct(first)
     for steps in numbers.trips:
         settings = Sampling(steps=steps)
         back = from_noise(pipeline, invert(pipeline, first, settings=settings), settings=settings).images
-        errors[steps] = float(relative_error(back, best).mean())
+        errors[steps] = relative_error(back, best).double()
         rows[f"{steps} steps"] = back
-    curve = Curve("round trips", list(errors), list(errors.values()), "marked")
-    law = [next(iter(errors.values())) * next(iter(errors)) / steps for steps in errors]
+    means = {steps: float(error.mean()) for steps, error in errors.items()}
+    curve = Curve("round trips", list(means), list(means.values()), "marked")
+    law = [next(iter(means.values())) * next(iter(means)) / steps for steps in means]
     panel = Panel(
         "error of a round trip",
         "steps",
         "relative error",
-        [curve, Curve("one over the steps", list(errors), law, "dashed")],
+        [curve, Curve("one over the steps", list(means), law, "dashed")],
         log_x=True,
         log_y=True,
     )
     words = Words(
         "DDIM can be run backwards: from an image to the noise that it would be drawn from. Each step of the inversion takes its estimate where the step back takes it one level on, which is "
-        "the error of the round trip; it falls as one over the number of steps for a smooth denoiser."
+        "the error of the round trip. Of a denoiser that is smooth in x and t it would fall as one over the number of steps (dashed); what "
+        "these images show is fitted in the findings above."
     )
     picture = _rows(lab, "inversion", rows, "Inverted and drawn again.")
     return errors, Section(
@@ -180,16 +185,34 @@ def _inverted(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) ->
     )
 
 
+def exponent(trips: Mapping[int, Tensor]) -> Difference:
+    """The power of the number of steps that errors float64 [n] go with, and its interval over the images.
+
+    It is the slope of the errors' logarithms, fitted to each image.
+    """
+    steps = torch.tensor([math.log(count) for count in trips], dtype=torch.float64)
+    logs = torch.stack([error.clamp_min(1e-300).log() for error in trips.values()])  # [steps, images]
+    away = steps - steps.mean()
+    slopes = away @ logs / away.square().sum()
+    return compare.paired(slopes, torch.zeros_like(slopes))
+
+
 def _findings(
-    numbers: Numbers, scores: Mapping[int, Pairs], kept: Mapping[int, float], trips: Mapping[int, float]
+    numbers: Numbers, scores: Mapping[int, Pairs], kept: Mapping[int, float], trips: Mapping[int, Tensor]
 ) -> Iterator[str]:
     little, much = max(scores), min(scores)
     yield (
-        f"From start index {little} to {much} the PSNR against the input falls from {scores[little].psnr:.3g} to {scores[much].psnr:.3g} dB"
+        f"From start index {little} to {much} the PSNR against the input goes from {scores[little].psnr:.3g} to {scores[much].psnr:.3g} dB"
         + (f", and the share that keeps its class from {kept[little]:.0%} to {kept[much]:.0%}." if kept else ".")
     )
     few, many = min(trips), max(trips)
-    yield f"A round trip of inversion has a relative error of {trips[few]:.2g} with {few} steps and of {trips[many]:.2g} with {many}: {trips[few] / trips[many]:.2g} times less for {many / few:.2g} times the steps."
+    yield (
+        f"A round trip of inversion has a relative error of {float(trips[few].mean()):.2g} with {few} steps and of "
+        f"{float(trips[many].mean()):.2g} with {many}."
+    )
+    if len(trips) > 1:
+        power = exponent(trips)
+        yield f"Fitted to all of these, the error goes as the number of steps to the power of {power.text()}."
 
 
 FULL = Numbers(pixels=PixelNumbers(steps=8000), tested=1000, trips=(10, 20, 40, 80, 160, 320))

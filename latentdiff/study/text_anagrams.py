@@ -14,6 +14,7 @@ from latentdiff.data.scenes import parse
 from latentdiff.edit import anagram
 from latentdiff.evaluate.scenes import attributes, read
 from latentdiff.pipeline import Pipeline
+from latentdiff.study import compare
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.lab import Lab
 from latentdiff.study.listening import model_of_texts, scenes_to_read
@@ -200,8 +201,18 @@ def _findings(
     hidden = [pair for pair in every if plain[pair].both <= SELDOM]
     if hidden:
         yield f"Of the {len(hidden)} pairs that plain pictures show in at most {SELDOM:.0%} ({mean([plain[pair].both for pair in hidden]):.0%} on average), {mean([every[pair].both for pair in hidden]):.0%}."
-    best, worst = (pick(every, key=lambda pair: every[pair].both) for pick in (max, min))
-    yield f"Easiest is “{best.upright}” with “{best.seen}” by {best.view} ({every[best].both:.0%} of the seeds), hardest “{worst.upright}” with “{worst.seen}” by {worst.view} ({every[worst].both:.0%})."
+    found_both, plain_both = (
+        compare.share(mean([seen.both for seen in side.values()]), numbers.seeds * len(side)) for side in (every, plain)
+    )
+    apart = compare.unpaired(found_both, plain_both)
+    yield f"All of both against plain pictures of the first text: {apart.text(' points', times=100)}."
+    extremes = compare.extremes({pair: compare.share(seen.both, numbers.seeds) for pair, seen in every.items()})
+    if extremes is not None:
+        worst, best = extremes
+        yield (
+            f"Beyond the {compare.WITHIN} of their difference “{best.upright}” with “{best.seen}” by {best.view} ({every[best].both:.0%} of the "
+            f"seeds) is easier than “{worst.upright}” with “{worst.seen}” by {worst.view} ({every[worst].both:.0%})."
+        )
 
 
 FULL = Numbers(

@@ -16,6 +16,7 @@ from latentdiff.data.scenes import parse
 from latentdiff.edit import hybrid
 from latentdiff.evaluate.scenes import read
 from latentdiff.pipeline import Pipeline
+from latentdiff.study import compare
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.hybrids import stretched
 from latentdiff.study.lab import Lab
@@ -66,9 +67,6 @@ class Numbers:
     shown: int = 6
     steps: int = 25
     guidance: float = 5.0
-
-
-RARE = 0.25  # a share of pictures below which the page says that it does not work
 
 
 class Seen(NamedTuple):
@@ -226,10 +224,11 @@ def _cuts(lab: Lab, found: Mapping[float, Mapping[Pair, Seen]]) -> Picture:
 
 def _findings(numbers: Numbers, far: Mapping[float, Mapping[Pair, Seen]], grey: Mapping[Pair, Seen]) -> Iterator[str]:
     shares = {s: mean([seen.both for seen in every.values()]) for s, every in far.items()}
-    best = max(shares, key=shares.__getitem__)
-    yield f"One digit is read from afar and another close up in {shares[best]:.0%} of the pictures where that works best, cut at {best:g} pixels ({shares[numbers.sigma]:.0%} at the {numbers.sigma:g} of the pictures)."
-    if shares[best] < RARE:
-        yield f"That is below {RARE:.0%}: digits are too small for near and far, where the blurred one can still be read, the other cannot yet."
+    n = numbers.seeds * len(far[numbers.sigma])
+    cuts = {f"{s:g} pixels:": compare.share(share, n) for s, share in shares.items()}
+    yield compare.ordered(
+        "One digit read from afar and another close up, by blur", cuts, smaller=False, times=100, unit="%"
+    )
     first, second, both = (mean([seen[k] for seen in grey.values()]) for k in range(3))
     yield f"Split by colour, the digit in grey is read in {first:.0%}, the one in the colours in {second:.0%}, both in {both:.0%}."
 

@@ -190,11 +190,15 @@ def _painted(strokes: Tensor, ink: str, ground: str) -> Tensor:
 def _findings(numbers: Numbers, scores: Mapping[tuple[float, float], Mapping[str, Scores]]) -> Iterator[str]:
     w = numbers.scales[-1]
     for what in SWAPS:
-        best = max(numbers.strengths, key=lambda s: (scores[w, s][what].success * scores[w, s][what].others, -s))
-        each = scores[w, best][what]
+        told = ", ".join(
+            f"{s:g}: {scores[w, s][what].success:.0%}, {scores[w, s][what].others:.0%} and {scores[w, s][what].psnr:.1f} dB"
+            for s in dict.fromkeys(
+                (min(numbers.strengths), numbers.strengths[len(numbers.strengths) // 2], max(numbers.strengths))
+            )
+        )
         yield (
-            f"{what.capitalize()}: with guidance {w:g} most edits do both at strength {best:g}: the new word is right in {each.success:.0%}, all else is kept in "
-            f"{each.others:.0%}, the rest of the picture at {each.psnr:.1f} dB."
+            f"{what.capitalize()}, guidance {w:g}: how often the new word is right, how often all else is kept, and the PSNR of the rest, by "
+            f"strength: {told}."
         )
     little, much = (scores[w, s] for s in (min(numbers.strengths), max(numbers.strengths)))
     success = [sum(kinds[what].success for what in SWAPS) / len(SWAPS) for kinds in (little, much)]

@@ -14,6 +14,7 @@ from latentdiff.evaluate.alignment import in_turn, lists, score_list
 from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.score import Resampling, Score
 from latentdiff.pipeline import Pipeline
+from latentdiff.study import compare
 from latentdiff.study.emoji_texts import emoji_section
 from latentdiff.study.figures import Curve, Panel, folded
 from latentdiff.study.lab import Lab, colour_missing
@@ -161,10 +162,9 @@ def _findings(real: Mapping[str, Shares], found: Mapping[float, Mapping[str, Sha
         f"held out, and {pairs['all attributes'].value:.0%} of what texts about two digits say."
     )
     for name, shares in found[best].items():
-        worst = min(
-            (each for each in shares if each not in ("all attributes", "whole pictures")), key=lambda a: shares[a].value
-        )
-        yield f"{name}: hardest is {worst}, right in {shares[worst].value:.0%}; everything is right in {shares['whole pictures'].value:.0%} of the pictures."
+        single = {each: shares[each] for each in shares if each not in ("all attributes", "whole pictures")}
+        yield compare.ordered(f"{name}: right by attribute", single, smaller=False, times=100, unit="%")
+        yield f"{name}: everything is right in {shares['whole pictures'].value:.0%} of the pictures."
 
 
 FULL = Numbers(
