@@ -173,17 +173,17 @@ LD_FN void step_element(const StepArguments& a, const Place& at, int i, const ty
   using M = Lane<T>;
   const Row<F> row{a.coef, at.row};
   const F x = load_element<T>(a.shape, a.x, at, i);
-  F x0 = M::mul(row(3), x), x_s = M::mul(row(0), x);
+  F x0 = times<M>(row(3), x), x_s = times<M>(row(0), x);
   LD_NO_UNROLL
   for (int j = 0; j < a.n; ++j) {
     const F out = load_element<T>(a.shape, a.outs[j], at, i);
-    x0 = M::fma(row(4 + j), out, x0);
-    if (a.direct) x_s = M::fma(row(4 + a.n + j), out, x_s);
+    x0 = times_plus<M>(row(4 + j), out, x0);
+    if (a.direct) x_s = times_plus<M>(row(4 + a.n + j), out, x_s);
   }
   if (a.clipped) x0 = M::clamp(x0, static_cast<F>(a.bound));
-  x_s = M::fma(row(1), x0, x_s);
-  if (drawn != nullptr) x_s = M::fma(row(2), *drawn, x_s);
-  if (a.noise.data != nullptr) x_s = M::fma(row(2), load_element<T>(a.shape, a.noise, at, i), x_s);
+  x_s = times_plus<M>(row(1), x0, x_s);
+  if (drawn != nullptr) x_s = times_plus<M>(row(2), *drawn, x_s);
+  if (a.noise.data != nullptr) x_s = times_plus<M>(row(2), load_element<T>(a.shape, a.noise, at, i), x_s);
   store_element<T>(x_s, a.shape, a.x_s, at, i);
   if (a.x0.data != nullptr) store_element<T>(x0, a.shape, a.x0, at, i);
 }

@@ -94,6 +94,10 @@ struct Scalar<float> {
   static LD_FN F flip(U q, F a) { return from_bits(bits(a) ^ ((q & 2u) << 30)); }
   // NaN stays NaN.
   static LD_FN F clamp(F a, F bound) { return a < -bound ? -bound : (a > bound ? bound : a); }
+  // a, or a zero of its sign where the coefficient is 0.
+  static LD_FN F keep(F coefficient, F a) {
+    return from_bits(bits(a) & (0x80000000u | (0u - static_cast<U>(coefficient != 0))));  // a choice takes registers
+  }
 };
 
 // float64 samples: plain products and sums (two roundings), as PyTorch computes them on every device.
@@ -105,9 +109,11 @@ struct Scalar<double> {
 #if defined(__CUDA_ARCH__)
   static LD_FN F mul(F a, F b) { return __dmul_rn(a, b); }
   static LD_FN F fma(F a, F b, F c) { return __dadd_rn(__dmul_rn(a, b), c); }
+  static LD_FN F keep(F coefficient, F a) { return coefficient == 0 ? copysign(0.0, a) : a; }
 #else
   static LD_FN F mul(F a, F b) { return a * b; }
   static LD_FN F fma(F a, F b, F c) { return a * b + c; }  // never contracted: -ffp-contract=off
+  static LD_FN F keep(F coefficient, F a) { return coefficient == 0 ? __builtin_copysign(0.0, a) : a; }
 #endif
   static LD_FN F clamp(F a, F bound) { return a < -bound ? -bound : (a > bound ? bound : a); }
 };

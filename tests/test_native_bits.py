@@ -226,7 +226,9 @@ def fallback_results(case: dict[str, str]) -> Sequence[Tensor]:
         return [fallback.normal(seeds, stream, (inner,), FORMATS[case["dtype"]][0])]
     columns = 4 if case["op"] == "add_noise" else 4 + n * (2 if direct else 1)
     index = np.arange((1 if uniform else rows) * columns).reshape(-1, columns)
-    coef = numbers("float64" if case["wide"] == "1" else "float32", words(seed, COEF, index), wild=False)
+    chosen = words(seed, COEF, index)
+    coef = numbers("float64" if case["wide"] == "1" else "float32", chosen, wild=False)
+    coef = coef * torch.from_numpy(chosen >> np.uint64(61) != 0)  # one in eight is 0, of either sign
     noise = samples(NOISE) if case["noise"] == "given" else None
     keys = (seeds, stream) if case["noise"] == "drawn" else (None, None)
     if case["op"] == "add_noise":

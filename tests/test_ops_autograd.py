@@ -90,6 +90,24 @@ def test_gradient_of_the_clip_is_its_mask_bounds_included_and_nan_excluded() -> 
     assert out.grad.tolist() == [[0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]]
 
 
+def test_a_coefficient_of_zero_lets_no_gradient_through() -> None:
+    """Nor does an infinite input that is clipped away turn the others' gradients into NaN."""
+    x, out, noise = (leaf(torch.tensor([[float("inf"), 0.5]], dtype=torch.float64)) for _ in range(3))
+    coef = torch.tensor([[0.0, 0.9, 0.0, 2.0, 0.0, 0.0]], dtype=torch.float64)  # x0 = 2 x, x_s = 0.9 x0
+    x_s = ops.step(x, [out], coef, clip=1.0, noise=noise)
+    assert x_s.tolist() == [[0.9, 0.9]]
+    (x_s * torch.tensor([[float("inf"), 1.0]])).sum().backward()
+    assert [tensor.grad.tolist() for tensor in (x, out, noise) if tensor.grad is not None] == [
+        [[0.0, 1.8]],
+        [[0.0, 0.0]],
+        [[0.0, 0.0]],
+    ]
+    x0 = leaf(torch.ones(1, 1))
+    x_t, target = ops.add_noise(x0, torch.tensor([[0.5, 0.5, 0.0, 1.0]]), noise=torch.ones(1, 1))
+    (x_t + target * float("inf")).sum().backward()
+    assert x0.grad is not None and x0.grad.item() == 0.5
+
+
 def test_the_mask_of_sixteen_bits_looks_before_the_rounding() -> None:
     x = leaf(torch.ones(1, 1, dtype=torch.bfloat16))
     coef = torch.tensor([[0.0, 1.0, 0.0, 1.001, 0.0]])  # 1.001 rounds to 1 in bfloat16, yet it was clipped

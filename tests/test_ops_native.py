@@ -216,7 +216,14 @@ def test_extreme_values(device: torch.device, dtype: torch.dtype) -> None:
         t.to(device, dtype) for t in torch.meshgrid(*[torch.tensor(values, dtype=torch.float64)] * 2, indexing="ij")
     )
     x, out = a.reshape(4, -1).contiguous(), b.reshape(4, -1).contiguous()
-    for row in ([1.0, 0.5, 0.3, 1.0, -1.0], [0.0, 1.0, 0.0, 1e30, 1e30], [1e39, 1.0, -0.0, 1e-40, 1.0]):
+    for row in (
+        [1.0, 0.5, 0.3, 1.0, -1.0],
+        [0.0, 1.0, 0.0, 1e30, 1e30],
+        [1e39, 1.0, -0.0, 1e-40, 1.0],
+        [0.0, 0.9, 0.5, 1.2, -0.7, 0.4],  # DDIM
+        [-0.0, -0.0, 0.5, 0.0, 0.0, -0.4],
+        [0.9, 0.0, 0.0, -0.0, 1e-50, 0.0],  # the last but one is 0 in float32
+    ):
         coef = torch.tensor([row], dtype=torch.float64, device=device)
         for clip in (None, 1.0, 1e-45, inf):
             compare_step(x, [out], coef, clip=clip)

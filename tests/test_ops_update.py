@@ -1,6 +1,7 @@
 """Noising and the reverse step: values, roundings, layouts and refusals."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -159,6 +160,37 @@ def test_clip_keeps_nan_and_bounds_infinity() -> None:
     for result in ops.step_x0(torch.zeros(1, 5), [out], coef, clip=0.5):
         assert result[0, 0].isnan()
         assert result[0, 1:].tolist() == [0.5, -0.5, 0.25, -0.5]
+
+
+SPOILED = torch.tensor([math.inf, -math.inf, math.nan, 0.5, -3.0])
+PLAIN = torch.tensor([0.25, -0.75, 1.5, 0.5, -3.0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 5), (3, 45), (2, 4, 5, 1)], ids=str)
+def test_a_term_whose_coefficient_is_zero_is_left_out(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """Not 0 inf = NaN: an infinity that a sum does not read has no part in it; with the same bits for finite numbers."""
+    plain, spoiled = (values.repeat(math.prod(shape) // 5).reshape(shape).to(dtype) for values in (PLAIN, SPOILED))
+    coef = torch.linspace(0.3, 1.1, 8, dtype=torch.float64).repeat(shape[0], 1)
+    columns = {"x": (0, 3), "first": (4, 6), "second": (5, 7), "noise": (2,)}
+    for name, zero in itertools.product(columns, (0.0, -0.0)):
+        row = coef.clone()
+        row[:, columns[name]] = zero
+        given = dict.fromkeys(columns, plain)
+        expected = ops.step_x0(given["x"], [given["first"], given["second"]], row, clip=0.9, noise=given["noise"])
+        given[name] = spoiled
+        found = ops.step_x0(given["x"], [given["first"], given["second"]], row, clip=0.9, noise=given["noise"])
+        assert all(map(torch.equal, found, expected)), name
+    row = coef.clone()
+    row[:, 1] = 0.0  # an estimate that is NaN or infinite and not used
+    expected = ops.step(plain, [plain, plain], row)
+    row[:, 3:6] = math.nan
+    assert torch.equal(ops.step(plain, [plain, plain], row), expected)
+    noising = coef[:, :4].clone()
+    noising[:, 2] = 0.0  # target = b z
+    assert torch.equal(*(ops.add_noise(x0, noising, noise=plain)[1] for x0 in (plain, spoiled)))
+    noising[:, 1] = 0.0  # x_t = alpha x0
+    assert torch.equal(*(ops.add_noise(plain, noising, noise=z)[0] for z in (plain, spoiled)))
 
 
 def layouts() -> dict[str, Callable[[Tensor], Tensor]]:

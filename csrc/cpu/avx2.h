@@ -65,6 +65,11 @@ struct Avx2 {
     const F low = _mm256_xor_ps(bound, set(-0.0f));
     return _mm256_min_ps(bound, _mm256_max_ps(low, a));
   }
+  // The mask belongs to the coefficient: a compiler makes it once, outside the loop over elements.
+  static LD_FN F keep(F coefficient, F a) {
+    const F nonzero = _mm256_cmp_ps(coefficient, set(0.0f), _CMP_NEQ_UQ);
+    return _mm256_and_ps(a, _mm256_or_ps(nonzero, set(-0.0f)));
+  }
 
   static LD_FN F read(const float* from) { return _mm256_loadu_ps(from); }
   static LD_FN F read(const Half* from) {

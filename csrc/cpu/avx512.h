@@ -63,6 +63,10 @@ struct Avx512 {
     const F low = from_bits(_mm512_xor_si512(bits(bound), set_bits(0x80000000u)));
     return _mm512_min_ps(bound, _mm512_max_ps(low, a));
   }
+  static LD_FN F keep(F coefficient, F a) {
+    const __mmask16 zero = _mm512_cmp_ps_mask(coefficient, set(0.0f), _CMP_EQ_OQ);
+    return from_bits(_mm512_mask_and_epi32(bits(a), zero, bits(a), set_bits(0x80000000u)));
+  }
 
   static LD_FN F read(const float* from) { return _mm512_loadu_ps(from); }
   static LD_FN F read(const Half* from) {

@@ -61,6 +61,7 @@ def add_noise(
 
     ``x0``: [B, ...]; ``coef``: float32 or float64 [1 or B, 4] with columns (alpha, sigma, a, b). z is ``noise``, shaped
     and typed as x0, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; exactly one of the two is required.
+    A term whose coefficient is 0 is left out, even where its tensor is infinite or NaN.
     ``out`` = (x_t, target) are written instead of new tensors; one of them may be x0 itself or the noise (in place).
     Raises ValueError or TypeError with what was expected and found.
     """
@@ -88,7 +89,7 @@ def step(
     ``x``: [B, ...]; ``outs``: one to four network outputs like x; ``coef``: float32 or float64 [1 or B, K] with columns
     (k, m, c, p, q_1..q_n) or (k, m, c, p, q_1..q_n, r_1..r_n). x0 is clipped to [-clip, clip]; NaN stays NaN. z is
     ``noise``, shaped and typed as x, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; with neither the
-    term c z is left out. ``out`` is written instead of a new tensor; it may be x (in place), one of outs or the noise. Coefficients and keys get no gradient.
+    term c z is left out; so is every term whose coefficient is 0, even where its tensor is infinite or NaN. ``out`` is written instead of a new tensor; it may be x (in place), one of outs or the noise. Coefficients and keys get no gradient.
     Raises ValueError or TypeError with what was expected and found.
     """
     if out is not None:

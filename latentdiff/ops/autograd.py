@@ -1,7 +1,8 @@
 """Gradients of ``add_noise``, ``step`` and ``step_x0``, written in differentiable operations (so twice differentiable).
 
 Gradients reach the samples, the network outputs and a given noise; coefficients and keys get none. The gradient of the
-clip is 1 where ``|p x + sum q_i out_i| <= clip`` and 0 elsewhere, NaN included, as for ``torch.clamp``.
+clip is 1 where ``|p x + sum q_i out_i| <= clip`` and 0 elsewhere, NaN included, as for ``torch.clamp``. A coefficient of 0
+lets no gradient through, not even an infinite one: its term is left out of the sums.
 """
 
 import functools
@@ -30,7 +31,7 @@ def _sum(*grads: Grad) -> Grad:
 
 
 def _times(coefficient: Tensor, grad: Grad) -> Grad:
-    return None if grad is None else coefficient * grad
+    return None if grad is None else torch.where(coefficient == 0, 0.0, coefficient * grad)
 
 
 def _to(grad: Grad, dtype: torch.dtype) -> Grad:

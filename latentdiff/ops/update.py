@@ -11,7 +11,10 @@ from latentdiff.ops import exact
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Held values in float64: rounded to float32 after every operation (``single``), or plain float64."""
+    """Held values in float64: rounded to float32 after every operation (``single``), or plain float64.
+
+    A term whose coefficient is 0 is left out: an infinity or NaN that it would have met does not make it NaN.
+    """
 
     single: bool
 
@@ -33,12 +36,19 @@ class Arithmetic:
         return self.load(coef).view(*coef.shape, *[1] * (ndim - 1)).unbind(1)
 
     def mul(self, a: Tensor, b: Tensor) -> Tensor:
-        """a b."""
+        """a b for a coefficient a."""
+        b = _kept(a, b)
         return exact.rounded(a * b) if self.single else a * b
 
     def fma(self, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        """a b + c: one rounding in float32, plain product and sum in float64."""
+        """a b + c for a coefficient a: one rounding in float32, plain product and sum in float64."""
+        b = _kept(a, b)
         return exact.fma(a, b, c) if self.single else a * b + c
+
+
+def _kept(a: Tensor, b: Tensor) -> Tensor:
+    """b, and a zero of its sign where the coefficient a is 0: the product of finite numbers keeps its bits."""
+    return torch.where(a == 0, torch.copysign(b.new_zeros(()), b), b)
 
 
 def noised(x0: Tensor, coef: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

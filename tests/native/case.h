@@ -150,8 +150,9 @@ struct Coefficients {
   Coefficients(const Case& c, int columns) : rows(c.uniform ? 1 : c.rows), columns(columns) {
     for (int64_t i = 0; i < rows * columns; ++i) {  // [rows, columns], stored by columns
       const uint64_t w = word(c.seed, list_coef, i % rows * columns + i / rows);
-      narrow.push_back(number<float>(w, false));
-      wide.push_back(number<double>(w, false));
+      const bool zero = w >> 61 == 0;  // one in eight, of either sign
+      narrow.push_back(number<float>(w, false) * (zero ? 0.0f : 1.0f));
+      wide.push_back(number<double>(w, false) * (zero ? 0.0 : 1.0));
     }
   }
   Table table(const Case& c) const {
