@@ -52,8 +52,13 @@ def _ordinary(device: torch.device) -> bool:
         not torch.compiler.is_compiling()
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._functorch.peek_interpreter_stack() is None
-        and (device.type != "cuda" or _HELD.get() is not None or not torch.cuda.is_current_stream_capturing())
+        and (_HELD.get() is not None or not _captured(device))
     )
+
+
+def _captured(device: torch.device) -> bool:
+    """Whether a CUDA graph records what is done now."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _stream(device: torch.device) -> int:
@@ -88,4 +93,9 @@ def _kept_filled(value: int, shape: tuple[int, ...], dtype: torch.dtype, device:
 
 
 def _row(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if _captured(device):  # a graph would copy from where the host's numbers were: fills carry their number with them
+        made = torch.empty((1, len(values)), dtype=torch.float64, device=device)
+        for place, value in zip(made.unbind(1), values, strict=True):
+            place.fill_(value)
+        return made.to(dtype)
     return torch.tensor([values], dtype=torch.float64).to(dtype).to(device, non_blocking=True)

@@ -5,11 +5,13 @@ import math
 import struct
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from latentdiff import constant
 from latentdiff.denoise import coefficients, denoiser
@@ -131,6 +133,33 @@ def test_held_constants_are_those_of_the_holder_alone() -> None:
     assert row(1.0) is shared
     with constant.held_in(constants):
         assert row(1.0) is held
+
+
+class Names(TorchDispatchMode):
+    """Notes the names of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(function.overloadpacket))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_made_in_a_capture_copies_nothing_from_the_host(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """A graph would repeat the copy from memory that is the host's again; what it records is not kept either."""
+    values = [0.1, -0.0, 1e39, -2.5e-41, math.nan]
+    expected = row(*values, dtype=dtype)
+    monkeypatch.setattr(constant, "_captured", lambda device: True)
+    with Names() as recorded:
+        made = row(*values, dtype=dtype)
+    assert bits(made) == bits(expected)
+    assert recorded.names <= {f"aten.{name}" for name in ("empty", "unbind", "fill_", "_to_copy")}
+    assert row(*values, dtype=dtype) is not row(*values, dtype=dtype)
 
 
 def test_a_network_may_scale_its_times_in_place() -> None:
