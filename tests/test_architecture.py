@@ -57,7 +57,7 @@ KNOWS_ONLY = {  # tighter than the layers
     "step": {"ops", "denoise", "random", "schedule"},
     "mix": {"bands", "denoise", "views"},
     "sample": {"denoise", "random", "schedule", "step"},
-    "compat": {"checkpoint", "codec", "config", "errors", "nn", "ops", "schedule"},
+    "compat": {"checkpoint", "codec", "config", "constant", "errors", "nn", "ops", "schedule"},
     "index": {"checkpoint", "errors"},
     "solve": {"degrade", "denoise", "operators", "random", "schedule", "step"},
 }

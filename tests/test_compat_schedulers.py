@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import pickle
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 diffusers = pytest.importorskip("diffusers")
 
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel  # noqa: E402
 
-from latentdiff import ops  # noqa: E402
+from latentdiff import constant, ops  # noqa: E402
 from latentdiff.compat.diffusers import FusedDDIMScheduler, FusedDDPMScheduler  # noqa: E402
 
 SHAPE = (2, 3, 4, 4)
@@ -27,6 +33,10 @@ SHAPE = (2, 3, 4, 4)
 CLOSE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 HALF = (torch.bfloat16, torch.float16)
 KINDS = ("epsilon", "sample", "v_prediction")
+PAIRS = [
+    pytest.param((DDIMScheduler, FusedDDIMScheduler), id="ddim"),
+    pytest.param((DDPMScheduler, FusedDDPMScheduler), id="ddpm"),
+]
 SPACINGS = ("leading", "trailing", "linspace")
 SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 CLIPS: tuple[dict[str, Any], ...] = (
@@ -185,7 +195,7 @@ def test_the_step_before_depends_on_the_number_of_steps() -> None:
         assert compared(stock, fused, torch.float32, {"eta": 1.0}) == 6
 
 
-@pytest.mark.parametrize("pair", [(DDIMScheduler, FusedDDIMScheduler), (DDPMScheduler, FusedDDPMScheduler)])
+@pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("dtype", CLOSE, ids=str)
 def test_noising_is_that_of_diffusers(pair: tuple[Any, Any], dtype: torch.dtype) -> None:
     for schedule, zero_snr in itertools.product(SCHEDULES, (False, True)):
@@ -243,7 +253,7 @@ def test_tensors_that_the_kernels_do_not_take_go_to_the_stock_class(kernels: Cou
 
 
 @pytest.mark.usefixtures("same_noise")
-@pytest.mark.parametrize("pair", [(DDIMScheduler, FusedDDIMScheduler), (DDPMScheduler, FusedDDPMScheduler)])
+@pytest.mark.parametrize("pair", PAIRS)
 def test_a_changed_scheduler_computes_anew(pair: tuple[Any, Any]) -> None:
     stock, fused = (cls() for cls in pair)
     for scheduler in (stock, fused):
@@ -257,7 +267,7 @@ def test_a_changed_scheduler_computes_anew(pair: tuple[Any, Any]) -> None:
     assert compared(stock, fused, torch.float32, {}) == 6
 
 
-@pytest.mark.parametrize("pair", [(DDIMScheduler, FusedDDIMScheduler), (DDPMScheduler, FusedDDPMScheduler)])
+@pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("betas", [(0.1, 2.0), (0.5, 1.5), (0.0, 0.02)])
 def test_betas_that_make_no_sense_give_what_the_stock_class_gives(
     pair: tuple[Any, Any], betas: tuple[float, float]
@@ -359,13 +369,230 @@ def test_an_eta_that_makes_no_sense_gives_what_the_stock_class_gives(eta: float)
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("timestep", [3.7, "5", torch.tensor(5.0), 1000])
-@pytest.mark.parametrize("cls", [FusedDDIMScheduler, FusedDDPMScheduler])
-def test_timesteps_that_are_none_are_refused(cls: Any, timestep: Any) -> None:
-    scheduler = cls()
+def outcome(call: Callable[[], Any]) -> Any:
+    """What a call returns, or what it raises, to be compared with another one's."""
+    try:
+        found = call()
+    except Exception as error:
+        return type(error).__name__, str(error)
+    return found if isinstance(found, Tensor) else found.prev_sample
+
+
+def assert_same_outcome(pair: tuple[Any, Any], call: Callable[[Any], Any], what: object, **options: Any) -> None:
+    """A call of schedulers of both classes ends alike, errors included."""
+    found = []
+    for cls in pair:
+        scheduler = cls(**options)
+        scheduler.set_timesteps(10)
+        torch.manual_seed(0)
+        found.append(outcome(partial(call, scheduler)))
+    if isinstance(found[0], Tensor):
+        torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5, equal_nan=True, msg=str(what))
+    else:
+        assert found[0] == found[1], what
+
+
+TIMESTEPS = [
+    *(500, 500.0, 3.7, "5", True, 1000, -1, -1001),
+    *(np.int64(500), np.int32(500), np.uint8(50), np.float64(500)),
+    *(torch.tensor([500]), torch.tensor([500, 500]), torch.tensor(True)),
+    *(torch.tensor(50).to(dtype) for dtype in (torch.uint8, torch.int8, torch.int32, torch.int64, torch.float32)),
+]
+
+
+@pytest.mark.parametrize("timestep", TIMESTEPS, ids=repr)
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.filterwarnings("ignore")
+def test_timesteps_of_any_type_end_as_in_the_stock_class(pair: tuple[Any, Any], timestep: Any) -> None:
+    x, out = normal(0, torch.float32), normal(1, torch.float32)
+    assert_same_outcome(pair, lambda scheduler: scheduler.step(out, timestep, x), timestep)
+    levels = timestep if isinstance(timestep, str) else torch.as_tensor(timestep)
+    several = levels if isinstance(timestep, str) else torch.stack([levels, levels])
+    assert_same_outcome(pair, lambda scheduler: scheduler.add_noise(x, out, levels), levels)
+    assert_same_outcome(pair, lambda scheduler: scheduler.get_velocity(x, out, several), several)
+
+
+@pytest.mark.parametrize("bound", [0, -0.5, float("nan"), float("inf"), 0.3, 2, True, None, "1"], ids=repr)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_any_range_of_clipping_does_what_it_does_in_the_stock_class(pair: tuple[Any, Any], bound: Any) -> None:
+    x, out = normal(0, torch.float32), normal(1, torch.float32)
+    for thresholding in (False, True):
+        options = {"clip_sample_range": bound, "thresholding": thresholding}
+        assert_same_outcome(pair, lambda scheduler: scheduler.step(out, 500, x), bound, **options)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_infinities_end_as_in_the_stock_class(pair: tuple[Any, Any], kind: str) -> None:
+    """What the stock class clips away is clipped away, and what it does not read makes nothing NaN, gradients included."""
+    wild = torch.tensor([float("inf"), -float("inf"), float("nan"), 1e38, 0.5], dtype=torch.float64)
+    a, b = (each.reshape(1, 1, 5, 5) for each in torch.meshgrid(wild, wild, indexing="ij"))
+    for clip, index in itertools.product(CLIPS, (0, 4, 9)):
+        runs = ({"eta": 0.0}, {"eta": 1.0}, {"use_clipped_model_output": True}) if pair[0] is DDIMScheduler else ({},)
+        for options in runs:
+            found = []
+            for cls in pair:
+                scheduler = cls(prediction_type=kind, **clip)
+                scheduler.set_timesteps(10)
+                x, out = a.clone().requires_grad_(), b.clone().requires_grad_()
+                generator = torch.Generator().manual_seed(0)
+                moved = scheduler.step(out, scheduler.timesteps[index], x, generator=generator, **options)
+                grads = torch.autograd.grad(moved.prev_sample.sum() + moved.pred_original_sample.sum(), (x, out), materialize_grads=True)  # fmt: skip
+                found.append((moved.prev_sample, moved.pred_original_sample, *grads))
+            for stock, fused in zip(*found, strict=True):
+                told = ~stock.isnan()  # the stock class has more of them: it multiplies by computed zeros
+                torch.testing.assert_close(
+                    fused[told], stock[told], rtol=1e-4, atol=1e-4, msg=f"{clip} {index} {options}"
+                )
+    for name in ("add_noise", "get_velocity"):
+        stock, fused = (getattr(cls(rescale_betas_zero_snr=True), name)(a, b, torch.tensor([500])) for cls in pair)
+        torch.testing.assert_close(fused, stock, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+
+ETAS = (0.3, 0.8, 1.0, 0.3, 0.0, 0.8)
+
+
+@pytest.mark.usefixtures("same_noise")
+def test_every_eta_has_its_own_move() -> None:
+    """Also a tensor that is changed in place."""
+    stock, fused, changing = DDIMScheduler(), FusedDDIMScheduler(), torch.zeros(())
+    for scheduler in (stock, fused):
+        scheduler.set_timesteps(10)
+    for eta in ETAS:
+        for given in (eta, changing.fill_(eta), np.float32(eta)):
+            assert compared(stock, fused, torch.float32, {"eta": given}) == 6
+    slope = torch.tensor(0.5, requires_grad=True)
+    x = normal(0, torch.float32)
+    found = [torch.autograd.grad(each.step(x, 500, x, eta=slope).prev_sample.sum(), slope) for each in (stock, fused)]
+    torch.testing.assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_sample_may_have_a_generator_of_its_own(pair: tuple[Any, Any]) -> None:
+    x, out = normal(0, torch.float32), normal(1, torch.float32)
+    options = {"eta": 1.0} if pair[0] is DDIMScheduler else {}
+    found = []
+    for cls in pair:
+        scheduler, generators = cls(), [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+        scheduler.set_timesteps(5)
+        moved = [scheduler.step(out, t, x, generator=generators, **options).prev_sample for t in scheduler.timesteps]
+        found.append((moved, [generator.get_state() for generator in generators]))
+    for stock, fused in zip(found[0][0], found[1][0], strict=True):
+        assert_same(fused, stock, torch.float32, "generators")
+    assert all(map(torch.equal, found[0][1], found[1][1]))
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_a_copy_reads_tables_that_were_changed(pair: tuple[Any, Any], copied: Callable[[Any], Any]) -> None:
+    """A change in place counts up a tensor's version, and a copy's begins anew: at a number that was read before."""
+    x, out = normal(0, torch.float32), normal(1, torch.float32)
+    for changes in range(4):
+        found = []
+        for cls in pair:
+            scheduler = cls()
+            scheduler.set_timesteps(10)
+            for _ in range(changes):
+                scheduler.alphas_cumprod.mul_(1.0)
+                scheduler.timesteps.mul_(1)
+            scheduler.step(out, 500, x, generator=torch.manual_seed(0))
+            scheduler.alphas_cumprod.mul_(0.9)
+            scheduler.timesteps[5:] = torch.tensor([390, 300, 200, 100, 1])
+            found.append(copied(scheduler).step(out, 500, x, generator=torch.manual_seed(0)).prev_sample)
+        assert_same(found[1], found[0], torch.float32, changes)
+
+
+def test_tables_of_inference_mode_are_read_anew() -> None:
+    """They count no changes in place."""
+    x, found = normal(0, torch.float32), []
+    for cls in (DDPMScheduler, FusedDDPMScheduler):
+        with torch.inference_mode():
+            scheduler = cls()
+            scheduler.set_timesteps(10)
+            scheduler.step(x, 500, x, generator=torch.manual_seed(0))
+            scheduler.alphas_cumprod.mul_(0.9)
+            found.append(scheduler.step(x, 500, x, generator=torch.manual_seed(0)).prev_sample)
+    assert_same(found[1], found[0], torch.float32, "inference")
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_coefficients_are_kept_where_constants_are(pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each stream by itself, never those of a tracer, and of no inference mode, after which gradients would fail."""
+    used: list[Tensor] = []
+    monkeypatch.setattr(ops, "step_x0", lambda *given, step_x0=ops.step_x0, **to: used.append(given[2]) or step_x0(*given, **to))  # fmt: skip
+    x, scheduler = normal(0, torch.float32), pair[1]()
     scheduler.set_timesteps(10)
-    with pytest.raises((IndexError, TypeError)):
-        scheduler.step(normal(1, torch.float32), timestep, normal(0, torch.float32))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        scheduler.step(x, 0, x)
+    torch.func.grad(lambda x: scheduler.step(x, 0, x).prev_sample.sum())(x)
+    with torch.inference_mode():
+        scheduler.step(x, 0, x)
+    (grad,) = torch.autograd.grad(scheduler.step(x.requires_grad_(), 0, x).prev_sample.sum(), x)
+    assert grad.isfinite().all() and used[-1] is used[-2] and not used[-1].is_inference()
+    monkeypatch.setattr(constant, "_stream", lambda device: 77)
+    scheduler.step(x, 0, x)
+    assert used[-1] is not used[-2] and torch.equal(used[-1], used[-2])
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_table_that_moves_with_the_samples_is_not_read_back(pair: tuple[Any, Any]) -> None:
+    """From a GPU that would wait, and end a capture; tensors without data cannot be read back at all."""
+    scheduler, x = pair[1](), normal(0, torch.float32).to("meta")
+    scheduler.set_timesteps(10)
+    scheduler.add_noise(x, x, torch.tensor([5]))
+    assert scheduler.alphas_cumprod.device.type == "meta"
+    assert scheduler.step(x, 0, x).prev_sample.shape == SHAPE
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_step_compiles_as_that_of_the_stock_class(pair: tuple[Any, Any]) -> None:
+    x, out, found = normal(0, torch.float32), normal(1, torch.float32), []
+    for cls in pair:
+        scheduler = cls()
+        if pair[0] is DDIMScheduler:
+            scheduler.set_timesteps(10)
+
+        def both(x: Tensor, out: Tensor, scheduler: Any = scheduler) -> tuple[Tensor, ...]:
+            moved = scheduler.step(out, 500, x, return_dict=False)
+            return (
+                *moved,
+                scheduler.add_noise(x, out, torch.tensor([7])),
+                scheduler.get_velocity(x, out, torch.tensor([7])),
+            )
+
+        torch.manual_seed(0)
+        found.append(torch.compile(both, fullgraph=True, backend="eager")(x, out))
+    for stock, fused in zip(*found, strict=True):
+        assert_same(fused, stock, torch.float32, "compiled")
+
+
+LEVEL = torch.tensor([500])
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_derivatives_of_every_mode_are_those_of_the_stock_class(pair: tuple[Any, Any]) -> None:
+    x, out, v = (normal(seed, torch.float64) for seed in range(3))
+    found: list[list[Tensor]] = [[], []]
+    for cls, results in zip(pair, found, strict=True):
+        scheduler = cls(prediction_type="v_prediction")
+        scheduler.set_timesteps(10)
+
+        def of(x: Tensor, out: Tensor, scheduler: Any = scheduler) -> Tensor:
+            moved = scheduler.step(out, 0, x)
+            noised = scheduler.add_noise(x * out, x, LEVEL) + scheduler.get_velocity(out, x, LEVEL)
+            return moved.prev_sample * x + moved.pred_original_sample * out + noised
+
+        results += torch.func.jvp(of, (x, out), (v, x))
+        results += torch.func.vjp(of, x, out)[1](v)
+        results.append(torch.func.jacrev(of)(x, out))
+        results.append(torch.func.jvp(torch.func.vmap(of), (x[None], out[None]), (v[None], x[None]))[1])
+        results.append(torch.func.vmap(of)(torch.stack([x, v]), torch.stack([out, x])))
+        results.append(torch.func.jvp(torch.func.grad(lambda x: of(x, out).square().sum()), (x,), (v,))[1])
+        with torch.autograd.forward_ad.dual_level():
+            dual = of(torch.autograd.forward_ad.make_dual(x, v), out)
+            results.append(torch.autograd.forward_ad.unpack_dual(dual).tangent)
+    for stock, fused in zip(*found, strict=True):
+        assert_same(fused, stock, torch.float64, "derivative")
 
 
 def test_gradients_flow_as_in_the_stock_class() -> None:
@@ -437,11 +664,68 @@ def test_they_are_saved_loaded_copied_and_exchanged(cls: Any, tmp_path: Path) ->
         assert torch.equal(found, wanted)
 
 
-def test_a_saved_pipeline_finds_the_scheduler_again(tmp_path: Path, kernels: Counted) -> None:
-    pipe = DDPMPipeline(unet=tiny_unet(), scheduler=FusedDDPMScheduler())
-    pipe.save_pretrained(tmp_path)
-    again = DDPMPipeline.from_pretrained(tmp_path)
-    assert type(again.scheduler) is FusedDDPMScheduler
-    again.set_progress_bar_config(disable=True)
-    again(batch_size=1, num_inference_steps=3, output_type="np")
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Pipelines that were saved with ours."""
+    for pipeline, cls in ((DDIMPipeline, FusedDDIMScheduler), (DDPMPipeline, FusedDDPMScheduler)):
+        pipe = pipeline(unet=tiny_unet(), scheduler=cls())
+        pipe.scheduler = cls(prediction_type="v_prediction", clip_sample_range=2.0)
+        pipe.save_pretrained(tmp_path / pipeline.__name__)
+    return tmp_path
+
+
+def test_files_name_the_stock_class_and_ours_reads_them(saved: Path, kernels: Counted) -> None:
+    for name, cls in (("DDIM", FusedDDIMScheduler), ("DDPM", FusedDDPMScheduler)):
+        folder = saved / f"{name}Pipeline"
+        assert json.loads((folder / "model_index.json").read_text())["scheduler"] == ["diffusers", f"{name}Scheduler"]
+        texts = [path.read_text() for path in folder.rglob("*.json")]
+        assert len(texts) == 3 and not any(word in text for word in ("latentdiff", "Fused") for text in texts)
+        again = cls.from_pretrained(folder, subfolder="scheduler")
+        assert type(again) is cls and repr(again).startswith(cls.__qualname__) and again.config.clip_sample_range == 2
+    pipe = DDPMPipeline.from_pretrained(folder)
+    assert type(pipe.scheduler) is DDPMScheduler and pipe.scheduler.config.prediction_type == "v_prediction"
+    pipe = DDPMPipeline.from_pretrained(folder, scheduler=again)
+    assert pipe.scheduler is again
+    pipe.set_progress_bar_config(disable=True)
+    pipe(batch_size=1, num_inference_steps=3, output_type="np")
     assert kernels.calls == 3
+
+
+def test_a_subclass_is_saved_by_its_own_name() -> None:
+    class Mine(FusedDDPMScheduler):
+        """A scheduler of somebody else."""
+
+    scheduler = Mine()
+    assert json.loads(scheduler.to_json_string())["_class_name"] == "Mine" and scheduler.__module__ == __name__
+
+
+def test_pipelines_that_name_our_classes_still_load(saved: Path) -> None:
+    """As they were written before files named the stock class."""
+    folder = saved / "DDPMPipeline"
+    for path, old in (
+        (folder / "model_index.json", {"scheduler": ["latentdiff.compat.diffusers.ddpm", "FusedDDPMScheduler"]}),
+        (folder / "scheduler" / "scheduler_config.json", {"_class_name": "FusedDDPMScheduler"}),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | old))
+    assert type(DDPMPipeline.from_pretrained(folder).scheduler) is FusedDDPMScheduler
+    assert type(DDPMScheduler.from_pretrained(folder, subfolder="scheduler")) is DDPMScheduler
+
+
+@pytest.mark.slow
+def test_whoever_has_no_latentdiff_loads_a_saved_pipeline(saved: Path) -> None:
+    code = f"""
+import sys
+sys.modules["latentdiff"] = None
+import diffusers
+for name in ("DDIM", "DDPM"):
+    folder = {str(saved)!r} + "/" + name + "Pipeline"
+    stock = getattr(diffusers, name + "Scheduler")
+    kind = diffusers.DiffusionPipeline if name == "DDPM" else diffusers.DDIMPipeline
+    for options in ({{}}, {{"scheduler": stock(clip_sample_range=2.0, prediction_type="v_prediction")}}):
+        pipe = kind.from_pretrained(folder, **options)
+        assert type(pipe.scheduler) is stock and pipe.scheduler.config.clip_sample_range == 2
+        pipe(batch_size=1, num_inference_steps=2, output_type="np")
+print("drawn")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["drawn"], done.stderr[-3000:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from diffusers import DDPMScheduler, SchedulerMixin
@@ -10,8 +11,8 @@ from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from latentdiff import ops
-from latentdiff.compat.diffusers.fused import Fused, Level, fusable, to_x0
+from latentdiff import constant, ops
+from latentdiff.compat.diffusers.fused import ROWS, Fused, Level, saved_as_stock, to_x0
 
 LEARNED = ("learned", "learned_range")
 FIXED = ("fixed_small", "fixed_small_log", "fixed_large")
@@ -21,15 +22,18 @@ SMALLEST = 1e-20  # of a variance, as in the stock class
 __all__ = [
     "FusedDDPMScheduler",
     "SchedulerMixin",
-]  # a pipeline that is loaded looks here for what kind of thing the first is
+]  # a pipeline whose files name the first (older ones do) looks here for what kind of thing it is
 
 
+@saved_as_stock
 class FusedDDPMScheduler(Fused, DDPMScheduler):
     """A drop-in for :class:`diffusers.DDPMScheduler`: same options, same results within float32's rounding, a kernel a step.
 
-    Half-precision samples compute in float32 and are rounded once. What the kernels do not take goes to the stock class.
+    Half-precision samples compute in float32 and are rounded once. What the kernels do not take goes to the stock class,
+    whose name saved files bear.
     """
 
+    stock = DDPMScheduler
     variance_type: str
     custom_timesteps: bool
 
@@ -45,24 +49,23 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
         kind, spread, out = self.variance_type, None, model_output
         if kind in LEARNED and model_output.ndim == sample.ndim and model_output.shape[1] == 2 * sample.shape[1]:
             out, spread = model_output.split(sample.shape[1], dim=1)
-        t = self._index(timestep)
-        if not (fusable(sample, out) and self._known(t) and (kind in FIXED or spread is not None)):
+        fuses = (kind in FIXED or spread is not None) and self._fuses(sample, out)
+        t = self._index(timestep) if fuses else None
+        if t is None or not self._known(t):
             return super().step(model_output, timestep, sample, generator, return_dict)
-        noise, clip, outs = None, None, [out]
+        noise = None
         if t > 0:
             noise = randn_tensor(out.shape, generator=generator, device=out.device, dtype=out.dtype)
             if spread is not None:
                 wide = torch.promote_types(out.dtype, torch.float32)  # exp of a rounded logarithm would be far off
                 noise = (self._deviation(t, spread.to(wide)) * noise.to(wide)).to(out.dtype)
         here, there = self._levels_of(t)
-        if self.config.thresholding:
-            outs = [self._thresholded(here, sample, out)]
-        elif self.config.clip_sample:
-            clip = self.config.clip_sample_range
-        about = (self.variance_type, self.config.prediction_type, self.config.thresholding)
-        key = (here, there, t == 0, self.alphas_cumprod.dtype, *about)
-        coef = self._rows.get(key, lambda: self._row(here, there, t), sample)
-        x, x0 = ops.step_x0(sample, outs, coef, clip=clip, noise=noise)
+        thresholding = self.config.thresholding
+        outs = [self._thresholded(here, sample, out)] if thresholding else [out]
+        about = (self.config.prediction_type, self.variance_type, self.alphas_cumprod.dtype)
+        row = move(*about, here, there, t == 0, bool(thresholding))
+        coef = constant.row(row, dtype=torch.float64, device=sample.device)
+        x, x0 = ops.step_x0(sample, outs, coef, clip=self._clip(), noise=noise)
         return DDPMSchedulerOutput(prev_sample=x, pred_original_sample=x0) if return_dict else (x, x0)
 
     def _before(self, t: int) -> int:
@@ -92,17 +95,20 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
         variance = self._get_variance(t, predicted_variance=spread)
         return torch.exp(0.5 * variance) if self.variance_type == "learned_range" else variance**0.5
 
-    def _row(self, here: Level, there: Level, t: int) -> list[float]:
-        """(k, m, c, p, q) of the move; a learned deviation is in the noise already."""
-        p, q = (0.0, 1.0) if self.config.thresholding else to_x0(self.config.prediction_type, here)
-        kept = self._as_in_tables((here.alpha / there.alpha) ** 2)
-        large = 1 - kept
-        small = max((there.sigma / here.sigma) ** 2 * large, SMALLEST)
-        c = (
-            0.0
-            if t == 0
-            else 1.0
-            if self.variance_type in LEARNED
-            else math.sqrt(large if self.variance_type == "fixed_large" else small)
-        )
-        return [math.sqrt(kept) * (there.sigma / here.sigma) ** 2, there.alpha * large / here.sigma**2, c, p, q]
+
+@lru_cache(ROWS)
+def move(
+    kind: str, variance: str, tables: torch.dtype, here: Level, there: Level, last: bool, thresholded: bool
+) -> tuple[float, ...]:
+    """(k, m, c, p, q) of the move; a learned deviation is in the noise already.
+
+    The stock class takes 1 - (alpha_t / alpha_s)^2 of a quotient rounded to the type of its ``tables``, which moves it by
+    up to 3e-4 of itself where betas are small. Its own tests hold a loop's result to that.
+    """
+    p, q = (0.0, 1.0) if thresholded else to_x0(kind, here)
+    kept = float(torch.tensor((here.alpha / there.alpha) ** 2, dtype=tables))
+    large = 1 - kept
+    small = max((there.sigma / here.sigma) ** 2 * large, SMALLEST)
+    c = 1.0 if variance in LEARNED else math.sqrt(large if variance == "fixed_large" else small)
+    share = (there.sigma / here.sigma) ** 2
+    return (math.sqrt(kept) * share, there.alpha * large / here.sigma**2, 0.0 if last else c, p, q)

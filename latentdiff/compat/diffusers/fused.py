@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from latentdiff import ops
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-ROWS = 4096  # coefficients kept on their device, at most
+INTEGERS = (torch.int32, torch.int64)
+ROWS = 4096  # rows of coefficients that are remembered
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,14 @@ def to_eps(prediction: str, t: Level) -> tuple[float, float]:
 
 
 def fusable(*tensors: Tensor) -> bool:
-    """Whether the kernels take these tensors together: of one floating-point type, shape and device."""
+    """Whether the kernels take these tensors together: of one floating-point type, shape and device.
+
+    Not where torch.compile traces, which fuses the operations of the stock class by itself, nor in transforms of
+    torch.func and forward-mode differentiation, for which the kernels have no formulas.
+    """
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    if torch.compiler.is_compiling() or transformed:
+        return False
     first = tensors[0]
     return first.ndim > 0 and all(
         x.dtype in FLOATS and x.dtype == first.dtype and x.shape == first.shape and x.device == first.device
@@ -56,33 +65,27 @@ def fusable(*tensors: Tensor) -> bool:
     )
 
 
-class Rows:
-    """Rows of coefficients, float64 [1, K], made once for what they stand for and kept on their device.
-
-    A tensor made anew at every step would have to cross to the GPU every time.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[Any, ...], Tensor] = {}
-
-    def get(self, key: tuple[Any, ...], make: Callable[[], Sequence[float]], like: Tensor) -> Tensor:
-        """The row of ``key`` on the device of ``like``."""
-        found = self._kept.get((*key, like.device))
-        if found is None:
-            if len(self._kept) >= ROWS:
-                self._kept.clear()
-            found = torch.tensor([list(make())], dtype=torch.float64).to(like.device)
-            self._kept[(*key, like.device)] = found
-        return found
-
-
 class Fused:
     """What is mixed into one of diffusers' schedulers; ``add_noise`` and ``get_velocity`` as one operation each."""
 
     config: Any
+    stock: type  # the class of diffusers
     alphas_cumprod: Tensor
     timesteps: Tensor
     num_inference_steps: int | None
+
+    def __new__(cls, *_: Any, **__: Any) -> Fused:
+        made = super().__new__(cls)
+        if "stock" in vars(cls):  # see saved_as_stock
+            made.__module__ = cls.stock.__module__
+        return made
+
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__} {self.to_json_string()}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: without the numbers read from the tables, which a copy reads from its own."""
+        return {name: value for name, value in vars(self).items() if name != "_hosted"}
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t = alpha x_0 + sigma eps, as the scheduler of diffusers does it, computed in float32 or float64."""
@@ -98,57 +101,101 @@ class Fused:
         alpha, sigma = self._levels(timesteps, sample)
         return _weighted(sample, noise, -sigma, alpha)
 
+    def _fuses(self, *tensors: Tensor) -> bool:
+        """Whether the kernels take a step of these tensors under the scheduler's options."""
+        clip = self.config.clip_sample_range
+        clips = self.config.clip_sample and not self.config.thresholding
+        return fusable(*tensors) and (not clips or (isinstance(clip, (int, float)) and clip > 0))
+
+    def _clip(self) -> float | None:
+        """The range that the kernels clip x_0 to."""
+        return self.config.clip_sample_range if self.config.clip_sample and not self.config.thresholding else None
+
     def _thresholded(self, here: Level, x: Tensor, out: Tensor) -> Tensor:
         """The estimate of x_0, thresholded as the stock class does it, without rounding on the way."""
         p, q = to_x0(self.config.prediction_type, here)
         wide = torch.promote_types(x.dtype, torch.float32)
-        estimate: Tensor = self._threshold_sample(p * x.to(wide) + q * out.to(wide))
+        read = q * out.to(wide)
+        estimate: Tensor = self._threshold_sample(read if p == 0 else p * x.to(wide) + read)  # 0 inf is NaN
         return estimate.to(x.dtype)
 
     def _noised_at_once(self, x: Tensor, noise: Tensor, timesteps: Tensor) -> bool:
-        return fusable(x, noise) and timesteps.ndim <= 1 and timesteps.numel() in (1, len(x))
+        return (
+            fusable(x, noise)
+            and isinstance(timesteps, Tensor)
+            and timesteps.dtype in INTEGERS
+            and timesteps.ndim <= 1
+            and timesteps.numel() in (1, len(x))
+        )
 
     def _levels(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma [1 or B] in float64 on the device of the samples."""
-        self.alphas_cumprod = self.alphas_cumprod.to(like.device)
+        """alpha and sigma [1 or B] in float64 on the device of the samples, to which the table moves as in the stock class."""
+        if self.alphas_cumprod.device != like.device:
+            numbers = self._on_host("alphas_cumprod")  # to read them later would wait for the GPU
+            self.alphas_cumprod = self.alphas_cumprod.to(like.device)
+            self._remember("alphas_cumprod", numbers)
         alpha_bar = self.alphas_cumprod[timesteps.to(like.device)].flatten().double()
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
-    def _index(self, timestep: int | Tensor) -> int:
-        """A timestep as a number, without waiting for the GPU where it is an element of ``self.timesteps``."""
-        if not isinstance(timestep, Tensor) or timestep.device.type == "cpu":
-            return operator.index(timestep)  # fractions index no table of the stock class either
+    def _index(self, timestep: Any) -> int | None:
+        """A timestep as a number, without waiting for the GPU where it is an element of ``self.timesteps``.
+
+        None for all that the stock class refuses, takes for a mask, or lets overflow: fractions, bytes, truth values,
+        numbers beyond the table.
+        """
+        if isinstance(timestep, Tensor):
+            number = self._number(timestep) if timestep.dtype in INTEGERS and timestep.numel() == 1 else None
+        else:
+            integer = isinstance(timestep, (int, np.int32, np.int64)) and not isinstance(timestep, bool)
+            number = operator.index(timestep) if integer else None
+        size = len(self.alphas_cumprod)
+        return number if number is not None and -size <= number < size else None
+
+    def _number(self, timestep: Tensor) -> int:
+        if timestep.device.type == "cpu":
+            return operator.index(timestep)
         own = self.timesteps
         here = timestep.untyped_storage().data_ptr() == own.untyped_storage().data_ptr() and own.storage_offset() == 0
         if here and timestep.ndim == 0 and own.ndim == 1 and own.stride(0) == 1:
             return int(self._on_host("timesteps")[timestep.storage_offset()])
         return operator.index(timestep)
 
-    def _as_in_tables(self, number: float) -> float:
-        """A number rounded to the type of the scheduler's tables.
+    def _on_host(self, name: str) -> Any:
+        """The numbers of the scheduler's tensor of that name, as ``tolist`` gives them.
 
-        The stock class takes 1 - (alpha_t / alpha_s)^2 of a rounded quotient, which moves it by up to 3e-4 of itself where betas are
-        small. Its own tests hold a loop's result to that.
+        Fetched once for each tensor, and each change in place, that it has been; tensors of inference mode, which count
+        no changes, every time.
         """
-        return float(torch.tensor(number, dtype=self.alphas_cumprod.dtype))
-
-    def _on_host(self, name: str) -> list[float]:
-        """The numbers of the scheduler's tensor of that name, fetched once for each tensor, and each change in place, that it has been."""
         tensor = getattr(self, name)
-        version = None if tensor.is_inference() else tensor._version
+        if tensor.is_inference():
+            return tensor.tolist()
         kept = self._hosted.get(name)
-        if kept is None or kept[0] is not tensor or kept[1] != version:
-            kept = self._hosted[name] = (tensor, version, tensor.tolist())
-        found: list[float] = kept[2]
-        return found
+        if kept is None or kept[0] is not tensor or kept[1] != tensor._version:
+            return self._remember(name, tensor.tolist())
+        return kept[2]
+
+    def _remember(self, name: str, numbers: Any) -> Any:
+        tensor = getattr(self, name)
+        if not tensor.is_inference():
+            self._hosted[name] = (tensor, tensor._version, numbers)
+        return numbers
 
     @cached_property
-    def _hosted(self) -> dict[str, tuple[Any, ...]]:
+    def _hosted(self) -> dict[str, tuple[Tensor, int, Any]]:
         return {}
 
-    @cached_property
-    def _rows(self) -> Rows:
-        return Rows()
+
+Scheduler = TypeVar("Scheduler", bound=type[Fused])
+
+
+def saved_as_stock(cls: Scheduler) -> Scheduler:
+    """Let files name ``cls.stock`` in place of a class, so that anyone loads them.
+
+    diffusers writes the ``__name__`` of a scheduler's class into its configuration, and with it the ``__module__`` of the
+    scheduler itself into ``model_index.json``; pickle finds the class by its ``__qualname__`` and ``__module__``, which stay.
+    """
+    cls.__name__ = cls.stock.__name__
+    return cls
 
 
 def _weighted(x: Tensor, noise: Tensor, a: Tensor, b: Tensor) -> Tensor:
