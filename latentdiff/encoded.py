@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from latentdiff.checkpoint import INDEX, MANIFEST, Checkpoint, Writer, open_checkpoint, writing
 from latentdiff.codec import VAECodec
 from latentdiff.components import index_of, load_codec, save_vae
-from latentdiff.data import Described, Split, StreamedSplit, TrainingImages, Unreadable, to_float
+from latentdiff.data import Described, ReadReport, Split, StreamedSplit, TrainingImages, Unreadable, to_float
 from latentdiff.errors import InputError
 from latentdiff.nn import Posterior
 
@@ -81,6 +81,7 @@ class EncodedData(Described):
     val: EncodedSplit
     classes: tuple[str, ...] | None
     _fingerprint: str
+    report: ReadReport = field(default_factory=ReadReport)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -197,7 +198,14 @@ def load_encoded(folder: Path) -> EncodedData:
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise InputError(f"{where}: expected classes as a list of names, found {classes!r:.60}")
     train, val = (_read_split(checkpoint, index, name, codec, len(classes)) for name in SPLITS)
-    return EncodedData(str(index.get("data", "")), codec, train, val, tuple(classes) or None, checkpoint.fingerprint)
+    report = ReadReport()
+    report.used = len(train) + len(val)
+    for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
+        if (name := path.relative_to(folder).as_posix()) not in (MANIFEST, *checkpoint.files):
+            report.leave_out(name, "not in the manifest")
+    return EncodedData(
+        str(index.get("data", "")), codec, train, val, tuple(classes) or None, checkpoint.fingerprint, report
+    )
 
 
 def _read_split(

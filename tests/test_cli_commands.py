@@ -1,7 +1,9 @@
 """reconstruct, plot-schedule, inspect, datasets and info."""
 
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,6 +109,61 @@ def test_datasets_says_what_is_there(answer: Callable, cli: Callable, tmp_path: 
     (tmp_path / "mnist.npz").touch()
     assert available() == {"mnist5k": True, "mnist": True, "scenes-mnist": True} | drawn
     assert str(tmp_path / "mnist.npz") in cli(f"datasets --data-root {tmp_path}", cwd=tmp_path).out
+
+
+def write_classes(folder: Path) -> None:
+    """12 cats and 8 dogs of odd sizes, with captions, one of them damaged; a stray image and a text beside them."""
+    for k in range(20):
+        place = folder / ("cats" if k < 12 else "dogs")
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8 + k), k, dtype=np.uint8)).save(place / f"{k}.png")
+        (place / f"{k}.txt").write_text(f"number {k}")
+    (folder / "dogs" / "bad.png").write_bytes(b"")
+    Image.fromarray(np.zeros((40, 30, 3), dtype=np.uint8)).save(folder / "sheet.png")
+    (folder / "readme.md").write_text("x")
+
+
+def test_datasets_counts_what_is_in_a_folder(answer: Callable, cli: Callable, tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets")
+    found = answer(f"datasets {tmp_path / 'pets'} --class-folders only")
+    assert {name: sum(counts.values()) for name, counts in found["classes"].items()} == {"cats": 12, "dogs": 8}
+    assert sum(found["images"].values()) == sum(found["captions"].values()) == found["report"]["used"] == 20
+    assert found["smallest"] == [8, 8] and found["largest"] == [8, 27] and found["channels"] == 1
+    assert found["report"]["refused"] == {"empty": {"count": 1, "first": "dogs/bad.png"}}
+    told = cli("datasets pets --class-folders only --size 8", cwd=tmp_path)
+    assert told.out.startswith("pets: 20 images (train ") and ", 8x8 to 27x8 grey\n" in told.out
+    assert "    classes: 2\n        cats: 12 images (train " in told.out and "captions: 20 images (" in told.out
+    for part in ("refused 1 of 21: ", "outside class folders (sheet.png)", "readme.md", "cropped to less than half"):
+        assert part in told.err
+    told = cli("datasets pets", cwd=tmp_path)
+    assert "classes: none" in told.out and "no labels: of 21 images 1 is in no class folder (sheet.png)" in told.err
+    loaded = ld.load_dataset(str(tmp_path / "pets"), size=8, class_folders="only")
+    assert found["images"] == loaded.sizes  # as a training splits them
+    labels = loaded.train.labels
+    assert (
+        labels is not None and [counts["train"] for counts in found["classes"].values()] == labels.bincount().tolist()
+    )
+
+
+def test_datasets_counts_what_is_in_other_places(answer: Callable, cli: Callable, tmp_path: Path) -> None:
+    found = answer("datasets tiny.npz")
+    assert found["images"] == {"train": 43, "val": 5, "test": 12} and set(found["classes"]) == {"ant", "bee", "cat"}
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for k in range(6):
+            (tmp_path / "x").write_bytes(b"" if k == 5 else png(k))
+            archive.add(tmp_path / "x", f"v1.{k}.png")
+    found = answer(f"datasets {tmp_path / 'a.tar'}")
+    assert found["report"]["used"] == 5 and found["report"]["refused"]["empty"]["count"] == 1
+    usage = cli("datasets --size 8", cwd=tmp_path)
+    assert usage.code == 2 and "--size is about one data set" in usage.err
+    missing = cli("datasets nowhere", cwd=tmp_path)
+    assert missing.code == 1 and missing.err.count("error:") == 1 and "no such file or folder" in missing.err
+
+
+def png(value: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((8, 8), value, dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
 
 
 def test_info_tells_versions_and_kernels(answer: Callable, cli: Callable, tmp_path: Path) -> None:

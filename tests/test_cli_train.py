@@ -47,6 +47,40 @@ def test_dry_run_describes_and_writes_nothing(command: str, work: Path, cli: Cal
     assert paths(work) == before
 
 
+def test_class_folders_are_part_of_a_run(tmp_path: Path, cli: Callable) -> None:
+    """An image beside the class folders: the option that leaves it out holds for all that reads the run's data."""
+    for k in range(24):
+        folder = tmp_path / "pets" / ("cats", "dogs")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 10 * k).save(folder / f"{k}.png")
+    Image.new("L", (8, 8), 250).save(tmp_path / "pets" / "sheet.png")
+    small = "--data pets --class-folders only --batch 4 --steps 2 --warmup 0"
+    planned = cli(f"train-vae {small} --latent 4 --dry-run", cwd=tmp_path)
+    plan = json.loads(planned.out)
+    assert plan["data"]["report"]["left_out"] == {"outside class folders": {"count": 1, "first": "sheet.png"}}
+    assert set(plan["data"]["class_counts"]) == {"cats", "dogs"}
+    assert sum(plan["data"]["class_counts"].values()) == plan["data"]["train"]
+    left_out = "data: left out 1: 1 outside class folders (sheet.png)\n"
+    for words in (
+        f"train-vae {small} --latent 4 --width 8 --depth 0 --name vae",
+        "train-vae --resume runs/vae --steps 3",
+        f"train-denoiser {small} --vae runs/vae --width 16 --depth 1 --T 20 --name denoiser",
+        "reconstruct --run runs/vae -n 2",
+        "encode --run runs/vae",
+        "edit --run runs/denoiser -n 2 --steps 2 --label own",
+        "edit --run runs/denoiser --input pets --class-folders only -n 2 --steps 2 --label own",
+        f"train-cold {small} --width 8 --depth 1 --T 4 --name cold",
+        "sample-cold --run runs/cold --restore -n 2",
+        "evaluate --images pets --reference pets --class-folders only --features mnist --resamples 0 --no-cache",
+    ):
+        done = cli(words, cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert left_out.removeprefix("data: ") in done.err, words
+    assert yaml.safe_load((tmp_path / "runs/vae/config.yaml").read_text())["train-vae"]["class_folders"] == "only"
+    changed = cli("train-vae --resume runs/vae --class-folders auto --steps 4", cwd=tmp_path)
+    assert changed.code == 2 and "--class-folders: the resumed run has only, got auto" in changed.err
+
+
 def test_a_run_folder_holds_log_pictures_and_one_checkpoint(tiny_vae_run: Path, tiny_denoiser_run: Path) -> None:
     for run in (tiny_vae_run, tiny_denoiser_run):
         assert {path.name for path in run.iterdir()} == {

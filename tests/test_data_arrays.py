@@ -157,7 +157,10 @@ def changed(value: float) -> np.ndarray:
         ({"x_train": IMAGES[..., :2]}, r"expected x_train as \[N, H, W\]"),
         ({"x_train": IMAGES[:0]}, "expected at least one image"),
         ({"x_train": np.uint8(3)}, "expected x_train as|expected at least one"),
-        ({"pictures": IMAGES}, "expected the arrays x_train, y_train, x_test, y_test, or x, or images, found pictures"),
+        (
+            {"pictures": IMAGES},
+            "expected the arrays x_train, y_train, x_test, y_test, or x, images or arr_0, found pictures",
+        ),
         ({}, "expected the arrays .* found nothing"),
         ({"x_train": IMAGES, "y_train": LABELS[:-1]}, r"expected y_train \[60\], .* found \[59\]"),
         ({"x_train": IMAGES, "y_train": np.eye(60)}, r"expected y_train \[60\]"),
@@ -297,3 +300,35 @@ def test_wrong_idx_files_are_refused(tmp_path: Path, files: dict[str, bytes], me
     with pytest.raises(InputError, match=message) as caught:
         load_dataset(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_arrays_without_names_are_images_and_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", IMAGES, LABELS)
+    data = load_dataset(str(tmp_path / "d.npz"))
+    named = load_npz(tmp_path, images=IMAGES, labels=LABELS)
+    assert data.fingerprint() == named.fingerprint() and data.num_classes == 3 and data.notes == ()
+    np.savez(tmp_path / "d.npz", IMAGES, LABELS / 7, mu=np.zeros(3))  # arr_1 is something else
+    odd = load_dataset(str(tmp_path / "d.npz"))
+    assert odd.classes is None
+    assert odd.notes == ("left out 2: 2 neither images nor their labels or captions (first: arr_1)",)
+
+
+def test_arrays_and_files_that_are_not_used_are_counted(tmp_path: Path) -> None:
+    data = load_npz(tmp_path, x_train=IMAGES, y_train=LABELS, y_val=LABELS, x=IMAGES)
+    assert data.notes == ("left out 2: 2 neither images nor their labels or captions (first: x)",)
+    folder = tmp_path / "idx"
+    folder.mkdir()
+    images = struct.pack(">4B3I", 0, 0, 8, 3, 60, 6, 5) + IMAGES[..., 0].tobytes()
+    (folder / "train-images-idx3-ubyte").write_bytes(images)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    (folder / "t10k-labels-idx1-ubyte").write_bytes(b"x")
+    (folder / ".DS_Store").touch()
+    (note,) = load_dataset(str(folder)).notes
+    assert note == (
+        "left out 3: 2 not an idx file of a split (first: t10k-labels-idx1-ubyte), 1 hidden or system (.DS_Store)"
+    )
+
+
+def test_enlarged_arrays_are_counted(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=IMAGES)
+    assert load_dataset(str(tmp_path / "d.npz"), size=8).notes == ("resized with side effects: 60 enlarged",)

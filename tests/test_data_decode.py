@@ -1,5 +1,6 @@
 """One image file to pixels, sizes and channels: odd files converted, hostile files refused."""
 
+import io
 import os
 import struct
 import zlib
@@ -7,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
-from latentdiff.data.decode import Decoded, Refused, decode_file
-from latentdiff.data.fit import resized, set_channels
+from latentdiff.data.decode import FORMATS, HEAD_BYTES, OTHER_FORMATS, Decoded, Refused, decode_file, format_of
+from latentdiff.data.fit import resize_effects, resized, set_channels
 
 RGB = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 RGBA = np.dstack([RGB, np.random.default_rng(2).integers(0, 256, (6, 8), dtype=np.uint8)])
@@ -180,3 +181,137 @@ def test_every_mode_gives_the_size_and_keeps_constants(mode: str, size: tuple[in
         result = resized(np.full(shape, 77, dtype=np.uint8), size, mode)
         assert result.shape == (*size, shape[2])
         assert (result == 77).all()
+
+
+D50_SRGB = {"rXYZ": (0.4360, 0.2225, 0.0139), "gXYZ": (0.3851, 0.7169, 0.0971), "bXYZ": (0.1431, 0.0606, 0.7141)}
+D50_P3 = {"rXYZ": (0.5151, 0.2412, -0.0011), "gXYZ": (0.2919, 0.6922, 0.0419), "bXYZ": (0.1572, 0.0666, 0.7841)}
+
+
+def icc(space: bytes, gamma: float, primaries: dict[str, tuple[float, float, float]]) -> bytes:
+    """A minimal ICC profile (ICC.1:2001-04) of matrix and gamma, or of gamma alone for grey."""
+
+    def xyz(values: tuple[float, ...]) -> bytes:
+        return b"XYZ " + bytes(4) + b"".join(struct.pack(">i", round(65536 * value)) for value in values)
+
+    curve = b"curv" + bytes(4) + struct.pack(">IHxx", 1, round(256 * gamma))
+    tags = {"wtpt": xyz((0.9642, 1.0, 0.8249)), **{name: xyz(values) for name, values in primaries.items()}}
+    tags |= {
+        "desc": b"desc" + bytes(4) + struct.pack(">I", 2) + b"x\0" + bytes(79),
+        "cprt": b"text" + bytes(4) + b"x\0\0\0",
+    }
+    tags |= dict.fromkeys(("kTRC",) if space == b"GRAY" else ("rTRC", "gTRC", "bTRC"), curve)
+    table, body, at = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, data in tags.items():
+        data += bytes(-len(data) % 4)
+        table += name.encode() + struct.pack(">II", at + len(body), len(data))
+        body += data
+    header = struct.pack(">I4xI", 128 + len(table) + len(body), 0x02400000) + b"mntr" + space + b"XYZ " + bytes(12)
+    header = (header + b"acsp").ljust(68, b"\0") + b"".join(
+        struct.pack(">i", round(65536 * v)) for v in (0.9642, 1, 0.8249)
+    )
+    return header.ljust(128, b"\0") + table + body
+
+
+def encoded(light: np.ndarray) -> np.ndarray:
+    """Linear light in [0, 1] as sRGB levels (IEC 61966-2-1)."""
+    return 255 * np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
+RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("L", "png"), ("LA", "png"), ("RGB", "png"), ("RGBA", "png"), ("P", "png"), ("RGB", "webp")],
+)
+def test_a_linear_profile_is_converted_to_srgb(tmp_path: Path, mode: str, suffix: str) -> None:
+    image = Image.fromarray(RAMP)
+    image = image.quantize(256) if mode == "P" else image.convert(mode)
+    before = np.asarray(image.convert("L"))
+    profile = icc(b"GRAY", 1.0, {}) if mode in ("L", "LA") else icc(b"RGB ", 1.0, D50_SRGB)
+    image.save(tmp_path / f"a.{suffix}", icc_profile=profile, lossless=True)
+    result = decoded(tmp_path / f"a.{suffix}")
+    assert "color profile to sRGB" in result.conversions
+    assert result.pixels.shape == (16, 16, 1)  # grey stays grey
+    assert np.abs(result.pixels[..., 0] - encoded(before / 255)).max() <= 1.5
+    assert int(result.pixels.reshape(-1)[64]) - 64 > 60 or mode == "P"  # it was read 60 levels too dark
+
+
+def test_a_wide_gamut_profile_is_converted_and_transparency_kept(tmp_path: Path) -> None:
+    colour = np.full((4, 4, 4), (200, 100, 50, 255), dtype=np.uint8)
+    colour[0, 0, 3] = 0
+    Image.fromarray(colour).save(tmp_path / "a.png", icc_profile=icc(b"RGB ", 2.2, D50_P3))
+    result = decoded(tmp_path / "a.png")
+    light = np.linalg.solve(np.transpose(list(D50_SRGB.values())), np.transpose(list(D50_P3.values())))
+    expected = encoded(np.clip(light @ (np.array([200, 100, 50]) / 255) ** 2.2, 0, 1))
+    assert result.conversions == ("color profile to sRGB", "alpha")
+    assert np.abs(result.pixels[1, 1] - expected).max() <= 2 and result.pixels[0, 0].tolist() == [255] * 3
+
+
+@pytest.mark.parametrize("kind", ["sRGB of LittleCMS", "damaged", "of another space", "none"])
+def test_pixels_of_srgb_and_unusable_profiles_are_left_alone(tmp_path: Path, kind: str) -> None:
+    profile = {
+        "sRGB of LittleCMS": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        "damaged": b"noise" * 50,
+        "of another space": icc(b"GRAY", 1.0, {}),
+        "none": None,
+    }[kind]
+    Image.fromarray(RGB).save(tmp_path / "a.png", icc_profile=profile)
+    result = decoded(tmp_path / "a.png")
+    assert np.array_equal(result.pixels, RGB)
+    ignored = ("unusable color profile (ignored)",)
+    assert result.conversions == (ignored if kind in ("damaged", "of another space") else ())
+
+
+@pytest.mark.parametrize(
+    ("gamma", "space", "converted"), [(100000, False, True), (45455, False, False), (100000, True, False)]
+)
+def test_the_gamma_of_a_png_is_followed(tmp_path: Path, gamma: int, space: bool, converted: bool) -> None:
+    save(tmp_path / "a.png", RAMP)
+    data = (tmp_path / "a.png").read_bytes()
+    chunks = b""
+    for name, content in ((b"gAMA", struct.pack(">I", gamma)), *([(b"sRGB", b"\0")] if space else [])):
+        chunks += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    (tmp_path / "a.png").write_bytes(data[:33] + chunks + data[33:])
+    result = decoded(tmp_path / "a.png")
+    expected = encoded(RAMP / 255) if converted else RAMP
+    assert np.abs(result.pixels[..., 0] - expected).max() <= 0.5
+    assert result.conversions == (("gamma to sRGB",) if converted else ())
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "effects"),
+    [
+        ((64, 64), (32, 32), {"crop": (), "stretch": (), "pad": ()}),
+        ((20, 40), (32, 32), {"crop": ("enlarged",), "stretch": ("enlarged",), "pad": ()}),
+        ((16, 16), (32, 32), dict.fromkeys(("crop", "stretch", "pad"), ("enlarged",))),
+        (
+            (64, 129),
+            (32, 32),
+            {
+                "crop": ("cropped to less than half",),
+                "stretch": ("stretched to more than twice the aspect ratio",),
+                "pad": ("padded to more than twice the area",),
+            },
+        ),
+        ((64, 128), (32, 32), {"crop": (), "stretch": (), "pad": ()}),
+        ((8, 8), (8, 8), {"crop": (), "stretch": (), "pad": ()}),
+    ],
+)
+def test_side_effects_of_resizing_are_named(
+    shape: tuple[int, int], size: tuple[int, int], effects: dict[str, tuple[str, ...]]
+) -> None:
+    assert {mode: resize_effects(shape, size, mode) for mode in effects} == effects
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, *OTHER_FORMATS])
+def test_formats_are_known_by_their_first_bytes(tmp_path: Path, kind: str) -> None:
+    file = io.BytesIO()
+    try:
+        Image.fromarray(RGB).save(file, kind)
+    except (OSError, KeyError):
+        pytest.skip(f"this Pillow does not write {kind}")
+    assert format_of(file.getvalue()[:HEAD_BYTES]) == kind
+    assert format_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "HEIF"
+    for other in (b"", b"plain text", b"P", b"II*", b"\0" * 64):
+        assert format_of(other) is None

@@ -2,14 +2,16 @@
 
 import json
 import os
+import unicodedata
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from latentdiff.data import Dataset, load_dataset
+from latentdiff.data import Dataset, load_dataset, stream_dataset
 from latentdiff.errors import InputError
 
 RGB = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -78,7 +80,7 @@ def test_split_folders_are_respected(tmp_path: Path) -> None:
     assert data.classes == ("a", "b")
     assert data.test.labels is not None
     assert data.test.labels.tolist() == [1] * 5
-    assert data.notes == ("ignored 5 images outside train, val and test",)
+    assert data.notes == ("left out 5: 5 outside train, val and test (first: extra/030.png)",)
 
 
 def test_train_folder_alone_gives_the_other_parts(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_metadata_gives_captions_and_labels(tmp_path: Path) -> None:
         assert split.captions == tuple("" if n == 3 else f"number {n}" for n in shown)
         assert split.labels is not None and split.labels.tolist() == [n % 2 for n in shown]
     assert data.classes == ("0", "1")
-    assert data.notes == ("ignored 1 captions or labels of files that are not there",)
+    assert data.notes == ("left out 1: 1 named by a caption or label but not there (../outside.png)",)
 
 
 def test_string_labels_of_metadata_become_sorted_classes(tmp_path: Path) -> None:
@@ -171,12 +173,23 @@ def test_refused_and_converted_files_are_counted_in_the_notes(tmp_path: Path) ->
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "folder-loop").symlink_to(".")
     os.mkfifo(tmp_path / "pipe.jpg")
-    for ignored in ("readme.md", ".hidden.png", "Thumbs.db"):
-        (tmp_path / ignored).write_text("x")
+    for other in ("readme.md", ".hidden.png", "Thumbs.db", "notes.txt", "table.csv", "more.zip", "unknown", "x.xyz"):
+        (tmp_path / other).write_text("x")
     data = load_dataset(str(tmp_path))
     assert (len(data.train) + len(data.val) + len(data.test), data.channels) == (13, 3)
-    converted, refused = data.notes
-    assert converted == "converted 1 alpha"
+    converted, refused, left_out = data.notes
+    assert converted == "converted 1 alpha (alpha.png)"
+    assert left_out.startswith("left out 8: 2 hidden or system (first: .hidden.png), ")
+    for part in (
+        "1 not an image (.md) (readme.md)",
+        "1 not a caption (.txt) (notes.txt)",
+        "1 without captions or labels of images (.csv) (table.csv)",
+        "1 not unpacked (archive) (more.zip)",
+        "1 not an image (without a suffix) (unknown)",
+        "1 not an image (.xyz) (x.xyz)",
+    ):
+        assert part in left_out
+    assert data.report.used == 13 and data.report.as_dict()["refused"]["empty"] == {"count": 2, "first": "empty.png"}
     assert refused.startswith("refused 7 of 20: ")
     for part in (
         "2 empty (first: empty.png)",
@@ -234,3 +247,163 @@ def test_channels_follow_the_content(tmp_path: Path) -> None:
     assert load_dataset(str(tmp_path), channels=3).channels == 3
     save(tmp_path / "color.png", RGB[:4, :4])
     assert load_dataset(str(tmp_path)).channels == 3
+
+
+def everything(data: Dataset) -> dict[int, tuple[int | None, str]]:
+    """Label and caption of each image of :func:`numbered`, over all splits."""
+    found = {}
+    for split, shown in zip((data.train, data.val, data.test), numbers(data), strict=True):
+        labels = [None] * len(split) if split.labels is None else split.labels.tolist()
+        found |= dict(zip(shown, zip(labels, split.captions or ("",) * len(split), strict=True), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_images_are_known_by_their_content_whatever_they_are_called(tmp_path: Path, stream: bool) -> None:
+    names = ("a.png", "b.jfif", "c.jpe", "d.apng", "e", "f.HEIC", "g.v1.7", "h.gif", "i.jpg", "j.tiff")
+    for name in names:
+        kind = "JPEG" if name in ("b.jfif", "c.jpe", "f.HEIC", "i.jpg") else "PNG"
+        Image.fromarray(RGB).save(tmp_path / name, kind)
+    Image.fromarray(RGB).save(tmp_path / "true.gif", "GIF")
+    Image.fromarray(RGB).save(tmp_path / "picture", "GIF")
+    (tmp_path / "true.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    read = stream_dataset if stream else load_dataset
+    data = read(str(tmp_path), size=(6, 8), channels=3)
+    assert sum(data.sizes.values()) == data.report.used == len(names)
+    assert all(len(split.images[:]) == len(split) for split in (data.train, data.val, data.test))
+    notes = " ".join(data.notes)
+    assert "converted 4 wrong suffix (first: " in notes and "1 without a suffix (e)" in notes
+    assert "refused 3 of 13: " in notes
+    for part in ("1 unsupported format GIF (picture)", ".gif (true.gif)", ".heic (true.heic)"):
+        assert part in notes
+
+
+def test_a_stray_image_drops_the_labels_with_a_note_and_an_option(tmp_path: Path) -> None:
+    numbered(tmp_path / "cats", 12)
+    numbered(tmp_path / "dogs", 12, start=12)
+    numbered(tmp_path, 1, start=99)
+    dropped = load_dataset(str(tmp_path))
+    assert dropped.classes is None and len(everything(dropped)) == 25
+    (note,) = dropped.notes
+    assert note.startswith("no labels: of 25 images 1 is in no class folder (099.png); --class-folders only ")
+    assert "the 2 folders (cats, dogs)" in note
+    only = load_dataset(str(tmp_path), class_folders="only")
+    assert only.classes == ("cats", "dogs") and only.notes == ("left out 1: 1 outside class folders (099.png)",)
+    assert {n: label for n, (label, _) in everything(only).items()} == {n: int(n >= 12) for n in range(24)}
+    stream = stream_dataset(str(tmp_path), size=4, channels=1, class_folders="only")
+    assert stream.classes == only.classes and torch.equal(stream.train.images[:], only.train.images)
+    assert stream.notes == only.notes and stream.sizes == only.sizes
+    ignored = load_dataset(str(tmp_path), class_folders="ignore")
+    assert ignored.classes is None and ignored.notes == () and ignored.fingerprint() == dropped.fingerprint()
+    (tmp_path / "099.png").unlink()
+    assert load_dataset(str(tmp_path)).fingerprint() == only.fingerprint()
+    with pytest.raises(InputError, match=r"--class-folders only: expected images in class folders, found 12 in none"):
+        load_dataset(str(tmp_path / "cats"), class_folders="only")
+    with pytest.raises(InputError, match="expected class_folders to be one of auto, only, ignore, found 'some'"):
+        load_dataset(str(tmp_path), class_folders="some")
+
+
+@pytest.mark.parametrize("top", ["all", "deep/down", "train"])
+def test_class_folders_below_a_common_folder_are_found(tmp_path: Path, top: str) -> None:
+    numbered(tmp_path / top / "a", 8)
+    numbered(tmp_path / top / "b", 8, start=8)
+    data = load_dataset(str(tmp_path))
+    assert data.classes == ("a", "b")
+    assert {n: label for n, (label, _) in everything(data).items()} == {n: int(n >= 8) for n in range(16)}
+    assert data.notes == (() if top == "train" else (f"class folders are those in {top}/, which holds all images",))
+    assert load_dataset(str(tmp_path), class_folders="ignore").classes is None
+    (tmp_path / top / "b").rename(tmp_path / "b")
+    numbered(tmp_path, 1, start=20)
+    if top != "train":
+        assert load_dataset(str(tmp_path)).classes is None  # a/ has another depth, 020.png lies beside
+
+
+def test_split_folders_below_a_common_folder_are_found(tmp_path: Path) -> None:
+    for start, name in ((0, "train/a"), (10, "train/b"), (20, "val/a"), (30, "test/b")):
+        numbered(tmp_path / "photos" / "images" / name, 5, start=start)
+    inner, outer = load_dataset(str(tmp_path / "photos" / "images")), load_dataset(str(tmp_path))
+    assert numbers(outer) == numbers(inner) and outer.classes == inner.classes == ("a", "b")
+    assert outer.notes == ("train, val and test are those in photos/images/, which holds all images",)
+    assert inner.notes == ()
+
+
+def test_a_stray_image_above_a_common_folder_is_told_of(tmp_path: Path) -> None:
+    numbered(tmp_path / "set" / "a", 4)
+    numbered(tmp_path / "set" / "b", 4, start=4)
+    numbered(tmp_path, 1, start=9)
+    (note,) = load_dataset(str(tmp_path)).notes
+    assert "1 is in no class folder (009.png), the class folders (a, b) are below set/; give that folder" in note
+
+
+def test_class_folders_in_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
+    for start, form, split in ((0, "NFC", "train"), (10, "NFD", "val"), (20, "NFD", "test")):
+        numbered(tmp_path / split / unicodedata.normalize(form, "café"), 5, start=start)
+        numbered(tmp_path / split / "tea", 5, start=start + 5)
+    data = load_dataset(str(tmp_path))
+    assert set(data.classes or ()) == {unicodedata.normalize("NFC", "café"), "tea"}
+    assert {data.train.labels.bincount().tolist()[0], data.test.labels.bincount().tolist()[0]} == {5}  # type: ignore[union-attr]
+
+
+NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "content"),
+    [
+        ("0.png", "metadata.csv", 'file_name,text\n0.png,"a dog, ""Rex"""\n'),
+        ("sub/0.png", "metadata.csv", '\ufefffile_name,caption,more\r\nsub\\0.png,"a dog, ""Rex""",1\r\n'),
+        ("sub/0.png", "sub/metadata.jsonl", '{"file_name": ".\\\\0.png", "text": "a dog, \\"Rex\\""}'),
+        (f"{NFD}.png", "metadata.jsonl", f'{{"file_name": "{NFC}.png", "text": "a dog, \\"Rex\\""}}'),
+        (f"{NFC}/0.png", "captions.txt", f'{NFD}/0.png,a dog, "Rex"'),
+        (f"{NFD}.png", f"{NFC}.txt", 'a dog, "Rex"'),
+        ("0.png", "captions.txt", 'image,caption\n0.png,"a dog, ""Rex"""\n0.png,second\n'),
+        ("a,b.png", "captions.txt", '"a,b.png", "a dog, ""Rex"""'),
+        ("0.png", "captions.txt", '0.png\ta dog, "Rex"'),
+        ("0.png", "0.caption", 'a dog,\n"Rex"\n'),
+        ("0.jfif", "0.txt", 'a dog, "Rex"'),
+    ],
+)
+def test_captions_of_other_tools_are_read(tmp_path: Path, image: str, name: str, content: str) -> None:
+    numbered(tmp_path, 4, start=1)
+    (tmp_path / image).parent.mkdir(exist_ok=True)
+    Image.fromarray(np.zeros((4, 4), dtype=np.uint8)).save(tmp_path / image, "PNG")
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    data = load_dataset(str(tmp_path))
+    assert everything(data)[0] == (None, 'a dog, "Rex"')
+    assert not [note for note in data.notes if "left out" in note]
+    assert ("the first of several captions in captions.txt is kept for 1 images" in data.notes) == ("second" in content)
+
+
+def test_labels_of_metadata_csv_and_what_it_does_not_say(tmp_path: Path) -> None:
+    numbered(tmp_path, 6)
+    rows = "".join(f"{n:03}.png,,{n % 2}\n" for n in range(6))
+    (tmp_path / "metadata.csv").write_text(f"file_name,text,label\n{rows}gone.png,x,1\n")
+    data = load_dataset(str(tmp_path))
+    assert data.classes == ("0", "1") and data.train.captions is None
+    assert {n: label for n, (label, _) in everything(data).items()} == {n: n % 2 for n in range(6)}
+    assert data.notes == ("left out 1: 1 named by a caption or label but not there (gone.png)",)
+    (tmp_path / "metadata.csv").write_text(f"file_name,text,label\n{rows}005.png,x,one\n")
+    assert load_dataset(str(tmp_path)).classes == ("0", "1")  # the first label of an image; texts, as one is none
+    (tmp_path / "metadata.csv").write_text("a,b\n1,2\n")
+    other = load_dataset(str(tmp_path))
+    assert other.notes == ("left out 1: 1 without captions or labels of images (.csv) (metadata.csv)",)
+    (tmp_path / "metadata.csv").write_text('file_name,text\n000.png,"open\n')
+    with pytest.raises(InputError, match=r"metadata\.csv line [12]: expected comma-separated values"):
+        load_dataset(str(tmp_path))
+    (tmp_path / "metadata.csv").write_text("file_name,text\nno.png,x\n")
+    with pytest.raises(InputError, match=r"metadata\.csv: expected file names of images, found none in 1 lines"):
+        load_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_resizing_that_costs_much_is_counted(tmp_path: Path, stream: bool) -> None:
+    numbered(tmp_path, 6)
+    save(tmp_path / "wide.png", np.zeros((20, 60), dtype=np.uint8))
+    read = stream_dataset if stream else load_dataset
+    data = read(str(tmp_path), size=8, channels=1)
+    assert sum(len(split.images[:]) for split in (data.train, data.val, data.test)) == 7
+    (note,) = data.notes
+    assert note.startswith("resized with side effects: 6 enlarged (first: 0")
+    assert note.endswith(", 1 cropped to less than half (wide.png)")
+    _ = [split.images[:] for split in (data.train, data.val, data.test)]
+    assert data.notes == (note,)  # an image that is read again is not counted again

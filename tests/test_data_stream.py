@@ -96,6 +96,14 @@ def test_a_streamed_folder_is_the_folder(tmp_path: Path) -> None:
     assert stream.train.images[torch.tensor([], dtype=torch.int64)].shape == (0, 1, 8, 8)
 
 
+def test_ordinary_folders_and_shards_are_read_as_they_always_were(tmp_path: Path) -> None:
+    """Images, labels, captions and their order, as version 0.9 found them: old runs resume on the same data."""
+    folder, shards = str(write_folder(tmp_path / "images")), str(write_shards(tmp_path / "shards"))
+    assert load_dataset(folder, size=8, channels=1).fingerprint().startswith("612a9a3298ffb54b")
+    assert stream_dataset(folder, size=8, channels=1).fingerprint().startswith("4d969cac671f9718")
+    assert stream_dataset(shards, size=8, channels=1).fingerprint().startswith("df3a32893ef87916")
+
+
 @pytest.mark.parametrize("splits", [("train", "val", "test"), ("train", "test"), ("train",)])
 def test_what_a_folder_leaves_out_is_split_as_in_memory(splits: tuple[str, ...], tmp_path: Path) -> None:
     for split in splits:
@@ -257,7 +265,7 @@ def test_texts_without_an_image_are_counted_and_long_names_kept(tmp_path: Path) 
         data, at = shard.read_bytes(), shard.read_bytes().index(f"{name}1.png".encode())
         shard.write_bytes(data[:at] + b"m" * 110 + data[at + 110 :])
         (note,) = stream_dataset(str(shard), size=8, channels=1).notes
-        assert note.startswith("ignored 1 labels or captions without an image (first: ") and f"{name}1.txt" in note
+        assert note.startswith("left out 1: 1 without an image of their name (") and f"{name}1.txt" in note
         if form == tarfile.GNU_FORMAT:
             shard.write_bytes(data[:at] + bytes(len(name) + 5) + data[at + len(name) + 5 :])
             with pytest.raises(InputError, match="damaged, expected a name for the file at byte"):
@@ -332,3 +340,52 @@ def test_what_is_announced_is_decoded_once_and_kept_within_bounds(
     (tmp_path / "11.png").unlink()
     with pytest.raises(Unreadable, match=r"11\.png: expected a PNG, JPEG or WEBP image, found: unreadable"):
         images[torch.tensor([11])]
+
+
+@pytest.mark.parametrize("key", ["img_v1.{}", "a.b/c.{}"])
+def test_names_with_several_dots_are_images_with_their_texts(tmp_path: Path, key: str) -> None:
+    files: dict[str, bytes] = {}
+    for k, image in enumerate(pixels(12)):
+        name = key.format(k) if k % 2 else f"{k:03d}"
+        files |= {f"{name}.png": png(image), f"{name}.txt": f"number {k}".encode(), f"{name}.cls": b"%d" % (k % 2)}
+    data = load_dataset(str(write_tar(tmp_path / "train-0.tar", files)), size=8, channels=1)
+    assert sum(data.sizes.values()) == data.report.used == 12 and data.notes == () and data.num_classes == 2
+    for split in (data.train, data.val, data.test):
+        assert split.captions is not None and split.labels is not None
+        rows = [int(caption.split()[1]) for caption in split.captions]
+        assert torch.equal(split.images[:, 0], torch.from_numpy(pixels(12)[rows]))
+        assert split.labels.tolist() == [row % 2 for row in rows]
+
+
+def test_members_of_shards_that_are_not_used_are_counted(tmp_path: Path) -> None:
+    image = png(pixels(1)[0])
+    files = {f"{k}.png": image for k in range(4)} | {"picture": image, "old.HEIC": image, "x.jfif": image}
+    files |= {"0.seg.png": image, "1.npy": b"x", "readme.md": b"x", "y.gif": b"GIF89a", "._0.png": b"x", "9.txt": b"x"}
+    write_tar(tmp_path / "shards" / "train-0.tar", files)
+    write_tar(tmp_path / "shards" / "other-0.tar", {"a.png": image, "b.png": image})
+    for name in ("index.json", ".DS_Store"):
+        (tmp_path / "shards" / name).write_text("x")
+    data = stream_dataset(str(tmp_path / "shards"), size=8, channels=1)
+    assert sum(data.sizes.values()) == data.report.used == 7
+    (note,) = data.notes
+    for part in (
+        "left out 10: ",
+        "2 hidden or system (first: .DS_Store)",
+        "2 in shards not called train, val or test (first: other-0.tar/a)",
+        "2 beside the image of their sample (first: train-0.tar/0.seg.png)",
+        "1 not a tar shard (index.json)",
+        "1 not an image (.md) (train-0.tar/readme.md)",
+        "1 unsupported format GIF (train-0.tar/y.gif)",
+        "1 without an image of their name (train-0.tar/9.txt)",
+    ):
+        assert part in note or part.replace("a)", "/a)") in note, (part, note)
+
+
+def test_what_a_streamed_training_converted_is_told_at_its_end(tmp_path: Path, cli: Cli) -> None:
+    root = write_folder(tmp_path / "images", 20)
+    for k in range(20, 30):
+        Image.fromarray(np.zeros((8, 8, 4), dtype=np.uint8)).save(root / "odd" / f"{k}.png")
+    for words in (f"{VAE} --name vae --data images --stream", "encode --run runs/vae"):
+        found = cli(words, cwd=tmp_path)
+        assert found.code == 0, found.err
+        assert found.err.count("data: converted ") == 1 and " alpha (first: odd/2" in found.err, found.err

@@ -67,6 +67,20 @@ def test_training_on_latents_resumes_and_knows_its_data(folder: Path, tmp_path: 
     assert cli(f"{TRAIN} --data latents --name half", cwd=tmp_path).code == 0
 
 
+def test_files_beside_latents_are_counted(folder: Path, tmp_path: Path, cli: Cli) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "latents" / "train" / "00001.safetensors").write_bytes(b"left behind")
+    (tmp_path / "latents" / ".DS_Store").touch()
+    found = cli("datasets latents --json", cwd=tmp_path)
+    assert found.code == 0 and "data: left out 2: 2 not in the manifest (first: .DS_Store)\n" in found.err
+    answer = json.loads(found.out)
+    assert answer["images"] == {"train": 43, "val": 5} and sum(answer["classes"]["bee"].values()) > 0
+    plan = cli(f"{TRAIN} --data latents --dry-run --json", cwd=tmp_path)
+    assert "not in the manifest" in plan.err and json.loads(plan.out)["data"]["class_counts"]["bee"] > 0
+    chosen = cli(f"{TRAIN} --data latents --class-folders only", cwd=tmp_path)
+    assert "--class-folders comes too late" in chosen.err
+
+
 def test_what_latents_cannot_do_is_said(folder: Path, tmp_path: Path, cli: Cli) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     for words, expected in (

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from latentdiff.data import load_dataset
 from latentdiff.data.fit import Fit
 from latentdiff.errors import InputError
 from latentdiff.evaluate import read_images
@@ -42,7 +43,7 @@ def test_splits_of_an_npz(tmp_path: Path) -> None:
 def test_what_was_converted_of_a_file_is_said(tmp_path: Path) -> None:
     save(tmp_path / "drawn.png", np.zeros((6, 6, 4), np.uint8))
     found = read_images(str(tmp_path / "drawn.png"))
-    assert found.notes == ("converted alpha",) and (found.images == 255).all()
+    assert found.notes == ("converted 1 alpha (drawn.png)",) and (found.images == 255).all()
 
 
 def save(path: Path, pixels: np.ndarray) -> None:
@@ -91,3 +92,32 @@ def test_what_holds_no_images_is_refused_in_one_line(tmp_path: Path, source: str
     with pytest.raises(InputError) as caught:
         read_images(str(tmp_path / source))
     assert "\n" not in str(caught.value) and source in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["drawn.jfif", "drawn", "drawn.HEIC", "drawn.v2"])
+def test_a_file_is_read_by_its_content(tmp_path: Path, name: str) -> None:
+    Image.fromarray(COLOR[0]).save(tmp_path / name, "PNG")
+    found = read_images(str(tmp_path / name))
+    assert torch.equal(found.images[0], torch.from_numpy(COLOR[0]).permute(2, 0, 1))
+    (tmp_path / name).write_text("text")
+    with pytest.raises(InputError, match=r"expected a PNG, JPEG or WEBP image, .* found: not a PNG"):
+        read_images(str(tmp_path / name))
+
+
+def test_a_folder_has_the_same_report_as_for_a_training(tmp_path: Path) -> None:
+    for k in range(10):
+        Image.fromarray(COLOR[k]).save(tmp_path / f"{k}", "PNG")
+    (tmp_path / "notes.md").write_text("x")
+    for k in range(10):
+        save(tmp_path / ("cat" if k < 4 else "dog") / f"{k}.png", COLOR[k])
+    found = read_images(str(tmp_path))
+    assert len(found.images) == 20 and found.labels is None and found.paths is not None and "0" in found.paths
+    assert found.notes == load_dataset(str(tmp_path)).notes and len(found.notes) == 3
+    only = read_images(str(tmp_path), fit=Fit(class_folders="only"))
+    assert only.classes == ("cat", "dog") and len(only.images) == 10
+
+
+def test_a_name_wins_over_a_file_or_folder_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "mnist5k" / "a.png", GREY[0])
+    assert len(read_images("mnist5k").images) == 500 and len(read_images("./mnist5k").images) == 1

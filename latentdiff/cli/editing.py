@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.options import build, class_folders_option, config_option, json_option, options_of
 from latentdiff.cli.prompts import check_asked, prompt_options, prompts_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
@@ -74,6 +74,7 @@ def image_options(function: F) -> F:
             show_default=True,
             help="How images of another aspect ratio are brought to the model's.",
         ),
+        class_folders_option("that of the run for its own data, else auto"),
         click.option(
             "-n",
             "--number",
@@ -180,13 +181,13 @@ def bench(values: dict[str, Any], model: Model | None = None, *, shape: Sequence
 
 def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any]) -> ImageSet:
     """The images of --input, or of the data that the run was trained on, in the shape of the model's."""
-    from latentdiff.cli.report import note
+    from latentdiff.cli.report import print_report
     from latentdiff.data.fit import Fit
     from latentdiff.evaluate.read import read_images
     from latentdiff.shipped import about
     from latentdiff.train.state import STATE, load_progress
 
-    source, root = values["source"], None
+    source, root, class_folders = values["source"], None, values["class_folders"]
     if source is None:
         source = about(checkpoint.folder).get("images")
     if source is None:
@@ -194,11 +195,11 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
             raise InputError(f"{checkpoint.folder}: does not say which data it was trained on; expected --input")
         saved = load_progress(checkpoint).options
         source, root = str(saved["data"]), saved.get("data_root")
+        class_folders = class_folders or saved.get("class_folders")
     channels, height, width = shape
-    fit = Fit((height, width), channels, values["resize"])
+    fit = Fit((height, width), channels, values["resize"], class_folders or "auto")
     found = read_images(source, split=values["split"], fit=fit, root=None if root is None else Path(root))
-    for line in found.notes:
-        note(f"data: {line}")
+    print_report(found.report)
     return found
 
 

@@ -37,7 +37,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """
     from latentdiff.checkpoint import INDEX
     from latentdiff.cli.model import find_vae, trained_on
-    from latentdiff.cli.report import SamplingBar, result
+    from latentdiff.cli.report import SamplingBar, print_report, result
     from latentdiff.cli.training import read_images
     from latentdiff.codec import VAECodec
     from latentdiff.components import load_codec
@@ -52,8 +52,10 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     codec = load_codec(checkpoint, checkpoint.json(INDEX), image=data.shape)
     if not isinstance(codec, VAECodec):
         raise InputError(f"{checkpoint.folder}: expected a VAE, found a model of pixels")
+    known = data.notes
     with SamplingBar("encoding") as bar:
         write_encoded(out, data, codec, device=device, half=values["half"], progress=bar.update)
+    print_report(data.report, since=known)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     answer = {"run": str(checkpoint.folder), "wrote": str(out), "bytes": size, "latent": list(codec.latent_shape)}
     answer |= {name: data.sizes[name] for name in ("train", "val")}

@@ -16,7 +16,7 @@ from latentdiff.classes import ClassBalance
 from latentdiff.cli.model import trained_on
 from latentdiff.cli.options import build
 from latentdiff.cli.processes import together
-from latentdiff.cli.report import SamplingBar, note, result
+from latentdiff.cli.report import SamplingBar, note, print_report, result
 from latentdiff.cli.scores import model_tables, sets_tables, show
 from latentdiff.cli.training import read_data
 from latentdiff.components import load_autoencoder
@@ -94,13 +94,12 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
 def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     """Compare two sets of images."""
     options = build(DataOptions, values)
-    fit = Fit(options.sides(), options.channels, options.resize)
+    fit = Fit(**options.reading())
     root = None if options.data_root is None else Path(options.data_root)
     sides = []
     for name in ("images", "reference"):
         sides.append(evaluate.read_images(values[name], split=values["split"], fit=fit, root=root))
-        for line in sides[-1].notes:
-            note(f"{name}: {line}")
+        print_report(sides[-1].report, name)
     mine, other = sides
     if values["paired"]:
         evaluate.check_pairs(mine, other)

@@ -223,6 +223,17 @@ def _values(section: Mapping[Any, Any], known: Mapping[str, str], path: Path) ->
     return values
 
 
+def class_folders_option(default: str) -> Callable[[F], F]:
+    """--class-folders, None where it is not given; ``default`` says what that means."""
+    return click.option(
+        "--class-folders",
+        type=click.Choice(["auto", "only", "ignore"]),
+        default=None,
+        help="Labels from the class folders of an image folder: auto (where every image is in one), only (leave out "
+        f"images that are in none) or ignore (default: {default}).",
+    )
+
+
 def json_option(function: F) -> F:
     """--json: machine-readable results on stdout."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(function)

@@ -6,13 +6,16 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from latentdiff.train.budget import Budget
+
+if TYPE_CHECKING:
+    from latentdiff.data.report import ReadReport
 
 PLAIN_SECONDS = 10.0  # between plain lines
 
@@ -25,6 +28,13 @@ def note(message: str) -> None:
     """One line on stderr."""
     if not SILENT:
         click.echo(message, err=True)
+
+
+def print_report(read: ReadReport, what: str = "data", *, since: Sequence[str] = ()) -> None:
+    """What a reader converted, refused and left out, a line each on stderr; ``since``: lines that were printed before."""
+    for line in read.lines():
+        if line not in since:
+            note(f"{what}: {line}")
 
 
 def counted(n: int, noun: str) -> str:

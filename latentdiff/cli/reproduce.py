@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.cli.options import config_option, json_option
+from latentdiff.cli.options import class_folders_option, config_option, json_option
 from latentdiff.features.names import NAMES, NEEDS_WEIGHTS
 from latentdiff.study.catalog import BUDGETS, STUDIES
 
@@ -37,6 +37,7 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     default=None,
     help="Folder with downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data).",
 )
+@class_folders_option("auto")
 @click.option(
     "--data-colour",
     default=None,

@@ -54,8 +54,10 @@ def command(*, as_json: bool, **values: Any) -> int:
 
     Restored images are compared with the network's restoration in one step, which is closer on average, and blurrier.
     """
-    for option in given(("noise", "seed", "start") if values["restoring"] else ("source", "level", "split", "resize")):
-        flag = {"source": "input"}.get(option, option)
+    for option in given(
+        ("noise", "seed", "start") if values["restoring"] else ("source", "level", "split", "resize", "class_folders")
+    ):
+        flag = {"source": "input"}.get(option, option).replace("_", "-")
         raise click.UsageError(
             f"--{flag} is for new images, --restore draws no noise"
             if values["restoring"]

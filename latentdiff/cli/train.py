@@ -104,8 +104,7 @@ def _check(vae: dict[str, Any], denoiser: dict[str, Any]) -> None:
 
         options = build(DataOptions, denoiser)
         root = None if options.data_root is None else Path(options.data_root)
-        size, channels, resize = options.sides(), options.channels, options.resize
-        check_captions(load_dataset(options.data, size=size, channels=channels, resize=resize, root=root))
+        check_captions(load_dataset(options.data, **options.reading(), root=root))
 
 
 def _flags(values: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from latentdiff.checkpoint import Checkpoint
 from latentdiff.cli.options import given
-from latentdiff.cli.report import TrainingBar, counted, note, result
+from latentdiff.cli.report import TrainingBar, counted, note, print_report, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions
@@ -67,7 +67,7 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
     saved = parse(type(options), progress.options, f"{checkpoint.folder}/training/state.json")
     for name in sorted(given):
         old, new = getattr(saved, name), getattr(options, name)
-        if old != new and name not in FREE_ON_RESUME:
+        if old != new and name not in FREE_ON_RESUME and name in progress.options:  # older runs do not record all
             raise click.UsageError(
                 f"--{name.replace('_', '-')}: the resumed run has {old}, got {new}; resume continues the same training"
             )
@@ -117,6 +117,7 @@ def read_encoded(options: DataOptions) -> EncodedData | None:
         raise InputError(f"{folder}: its images were encoded before, --{changed[0].replace('_', '-')} comes too late")
     data = load_encoded(folder)
     note(f"data: {len(data.train)} training images as latents {list(data.codec.latent_shape)}, of {data.name}")
+    print_report(data.report)
     return data
 
 
@@ -124,9 +125,9 @@ def read_images(options: DataOptions, *, stream: bool) -> TrainingImages:
     """The images to train on; ``stream``, and tar shards: those that stay on the disk."""
     if not (stream or is_shards(options.data)):
         return read_data(options)
-    data = stream_dataset(options.data, size=options.sides(), channels=options.channels, resize=options.resize)
-    told = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
-    note(f"data: images stay on the disk ({told})")
+    data = stream_dataset(options.data, **options.reading())
+    sizes = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
+    note(f"data: images stay on the disk ({sizes})")
     _check_read(data, options)
     return data
 
@@ -136,15 +137,14 @@ def read_data(options: DataOptions) -> Dataset:
     if is_encoded(Path(options.data)):
         raise InputError(f"{options.data}: expected images, found latents; these are for `train-denoiser`")
     root = None if options.data_root is None else Path(options.data_root)
-    data = load_dataset(options.data, size=options.sides(), channels=options.channels, resize=options.resize, root=root)
+    data = load_dataset(options.data, **options.reading(), root=root)
     _check_read(data, options)
     return data
 
 
 def _check_read(data: TrainingImages, options: DataOptions) -> None:
     """InputError for data that cannot be trained on; notes on the others."""
-    for line in data.notes:
-        note(f"data: {line}")
+    print_report(data.report)
     if data.train.captions is not None:
         found = sum(bool(caption) for caption in data.train.captions)
         note(f"data: {found} of {len(data.train)} training images have captions")
@@ -168,6 +168,8 @@ def describe(
             **data.sizes,
             "image": list(data.shape),
             "classes": data.num_classes,
+            "class_counts": class_counts(data.train.labels, data.classes),
+            "report": data.report.as_dict(),
         },
         "network": {
             "class": type(task.network).__name__,
@@ -180,6 +182,13 @@ def describe(
         "device": str(device),
         "options": options.model_dump(mode="json"),
     }
+
+
+def class_counts(labels: torch.Tensor | None, classes: Sequence[str] | None) -> dict[str, int] | None:
+    """Images by class name, of labels int64 [N]; None without classes."""
+    if labels is None or classes is None:
+        return None
+    return dict(zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
 def parameters(network: nn.Module) -> int:
@@ -213,7 +222,10 @@ def train(
     )
     if ranks.first:
         (run.folder / CONFIG).write_text(text, encoding="utf-8")
-    return trainer.train()
+    known_lines = data.notes
+    outcome = trainer.train()
+    print_report(data.report, since=known_lines)  # of images on the disk, what was found as they were decoded
+    return outcome
 
 
 def close(outcome: Outcome, lines: Mapping[str, str], *, as_json: bool) -> int:

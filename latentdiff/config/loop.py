@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -39,8 +39,18 @@ class DataOptions(Config):
     )
     channels: Literal[1, 3] | None = Field(None, description="1 for grey, 3 for RGB (default: as the images are)")
     resize: Literal["crop", "stretch", "pad"] = Field("crop", description="how --size treats another aspect ratio")
+    class_folders: Literal["auto", "only", "ignore"] = Field(
+        "auto",
+        description="labels from the class folders of an image folder: auto (where every image is in one), only (leave out images "
+        "that are in none) or ignore",
+    )
     flip: bool = Field(False, description="mirror training images at random")
     crop: int = Field(0, ge=0, le=64, description="shift training images at random by up to this many pixels")
+
+    def reading(self) -> dict[str, Any]:
+        """The arguments of a reader of images: size, channels, resize and class_folders."""
+        rest = {name: getattr(self, name) for name in ("channels", "resize", "class_folders")}
+        return {"size": self.sides(), **rest}
 
     def sides(self) -> tuple[int, int] | None:
         """--size as (height, width)."""

@@ -10,17 +10,21 @@ if TYPE_CHECKING:
     from latentdiff.data.augment import Augment
     from latentdiff.data.catalog import DatasetInfo, data_root, list_datasets
     from latentdiff.data.convert import to_float, to_uint8
+    from latentdiff.data.describe import DataDescription, describe_data, describe_loaded
     from latentdiff.data.lazy import Unreadable
     from latentdiff.data.load import load_dataset
     from latentdiff.data.order import batch_indices, permutation
+    from latentdiff.data.report import ReadReport
     from latentdiff.data.stream import StreamedData, StreamedSplit, TrainingImages, is_shards, stream_dataset
     from latentdiff.data.types import Dataset, Described, Split
 
 __all__ = [
     "Augment",
+    "DataDescription",
     "Dataset",
     "DatasetInfo",
     "Described",
+    "ReadReport",
     "Split",
     "StreamedData",
     "StreamedSplit",
@@ -28,6 +32,8 @@ __all__ = [
     "Unreadable",
     "batch_indices",
     "data_root",
+    "describe_data",
+    "describe_loaded",
     "is_shards",
     "list_datasets",
     "load_dataset",
@@ -39,9 +45,11 @@ __all__ = [
 
 _HOME = {
     "Augment": "augment",
+    "DataDescription": "describe",
     "Dataset": "types",
     "DatasetInfo": "catalog",
     "Described": "types",
+    "ReadReport": "report",
     "Split": "types",
     "StreamedData": "stream",
     "StreamedSplit": "stream",
@@ -49,6 +57,8 @@ _HOME = {
     "Unreadable": "lazy",
     "batch_indices": "order",
     "data_root": "catalog",
+    "describe_data": "describe",
+    "describe_loaded": "describe",
     "is_shards": "stream",
     "list_datasets": "catalog",
     "load_dataset": "load",

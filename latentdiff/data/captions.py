@@ -1,102 +1,195 @@
-"""Captions and labels beside images: metadata.jsonl, captions.txt, and NAME.txt next to NAME.png."""
+"""Captions and labels beside images: metadata.jsonl or .csv, captions.txt, NAME.txt or NAME.caption next to NAME.png."""
 
+import csv
+import io
 import json
 import posixpath
+import re
+import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from latentdiff.data.report import ReadReport
 from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 
-METADATA, CAPTIONS = "metadata.jsonl", "captions.txt"
+METADATA, METADATA_CSV, CAPTIONS = "metadata.jsonl", "metadata.csv", "captions.txt"
+SIDECARS = (".txt", ".caption")
 MAX_TEXT_BYTES = 2**28
+_HEADER = re.compile(r"(image|file|path|name)(_?(name|path|file))?s?", re.IGNORECASE)
+"""The first column's title in a captions.txt."""
+
+Row = tuple[str, str, str | None, int | str | None]
+"""Where it stands, file name, caption and label."""
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """Captions and labels by the image's relative path; `unmatched` counts lines that name no image."""
+    """Captions and labels by the image's relative path; ``used``: the text files that they are from."""
 
     captions: dict[str, str] = field(default_factory=dict)
     labels: dict[str, int | str] = field(default_factory=dict)
-    unmatched: int = 0
+    used: set[str] = field(default_factory=set)
 
 
-def _lines(root: Path, path: str) -> Iterator[tuple[str, str]]:
-    """(where, line) of each line of a UTF-8 text file that is not blank; InputError if it is not such a file."""
+def nfc(name: str) -> str:
+    """`name` with composed characters: some systems store é as e and an accent, and texts written elsewhere do not."""
+    return unicodedata.normalize("NFC", name)
+
+
+class _Names:
+    """Finds a file by the name that a text gives it: as it is, else with / for \\, in whichever Unicode form."""
+
+    def __init__(self, paths: Collection[str]) -> None:
+        self._exact = set(paths)
+        self._composed = {nfc(path): path for path in sorted(paths, reverse=True)}
+
+    def find(self, folder: str, name: str) -> str | None:
+        """The path of `name` as seen from `folder`; None if there is no such file."""
+        for variant in (name, name.replace("\\", "/")):
+            path = posixpath.normpath(posixpath.join(folder, variant))
+            if path in self._exact:
+                return path
+            if (found := self._composed.get(nfc(path))) is not None:
+                return found
+        return None
+
+
+def _text(root: Path, path: str) -> str:
+    """The content of a UTF-8 text file; InputError if it is not one."""
     source = shown(str(root / path))
     try:
         if (root / path).stat().st_size > MAX_TEXT_BYTES:
             raise InputError(f"{source}: expected at most {MAX_TEXT_BYTES} bytes of text")
-        text = (root / path).read_text(encoding="utf-8-sig")
+        return (root / path).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{source}: expected a readable text file, found: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{source}: expected UTF-8 text, found {error.reason} at byte {error.start}") from error
-    for number, line in enumerate(text.split("\n"), start=1):
+
+
+def _lines(root: Path, path: str) -> Iterator[tuple[str, str]]:
+    """(where, line) of each line that is not blank; InputError as :func:`_text`."""
+    for number, line in enumerate(_text(root, path).split("\n"), start=1):
         if line.strip():
-            yield f"{source} line {number}", line.strip()
+            yield f"{shown(str(root / path))} line {number}", line.strip()
 
 
-def _parse_metadata(where: str, line: str) -> tuple[str, str | None, int | str | None]:
-    """file_name, caption and label of one line of metadata.jsonl (the layout of Hugging Face's imagefolder)."""
+def _jsonl_rows(root: Path, path: str) -> Iterator[Row]:
+    """The lines of metadata.jsonl (the layout of Hugging Face's imagefolder)."""
+    for where, line in _lines(root, path):
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: expected a JSON object, found: {' '.join(str(error).split())}") from error
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        if not isinstance(name, str):
+            raise InputError(f'{where}: expected a JSON object with a string "file_name"')
+        text = entry.get("text", entry.get("caption"))
+        if text is not None and not isinstance(text, str):
+            raise InputError(f"{where}: expected a string as text or caption, found {type(text).__name__}")
+        label = entry.get("label")
+        if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
+            raise InputError(f"{where}: expected an integer or a string as label, found {type(label).__name__}")
+        yield where, name, text, label
+
+
+def _csv_rows(root: Path, path: str) -> Iterator[Row]:
+    """The rows of metadata.csv: columns file_name, text or caption, label, each where it is there.
+
+    Labels are integers if all of them are, else strings.
+    """
+    source = shown(str(root / path))
+    reader = csv.DictReader(io.StringIO(_text(root, path), newline=""), skipinitialspace=True, strict=True)
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: expected a JSON object, found: {' '.join(str(error).split())}") from error
-    name = entry.get("file_name") if isinstance(entry, dict) else None
-    if not isinstance(name, str):
-        raise InputError(f'{where}: expected a JSON object with a string "file_name"')
-    text = entry.get("text", entry.get("caption"))
-    if text is not None and not isinstance(text, str):
-        raise InputError(f"{where}: expected a string as text or caption, found {type(text).__name__}")
-    label = entry.get("label")
-    if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
-        raise InputError(f"{where}: expected an integer or a string as label, found {type(label).__name__}")
-    return name, text, label
+        if "file_name" not in (reader.fieldnames or ()):
+            return  # a table of something else
+        rows = [(f"{source} line {reader.line_num}", row) for row in reader]
+    except csv.Error as error:
+        raise InputError(f"{source} line {reader.line_num}: expected comma-separated values, found: {error}") from None
+    labels = [row.get("label") or None for _, row in rows]
+    are_numbers = all(label is None or re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
+    for (where, row), label in zip(rows, labels, strict=True):
+        if not (name := row["file_name"]):
+            raise InputError(f"{where}: expected a file_name, found none")
+        text = row.get("text") if row.get("text") is not None else row.get("caption")
+        yield where, name, text or None, int(label) if label is not None and are_numbers else label
 
 
-def _parse_caption(where: str, line: str) -> tuple[str, str]:
-    """File name and caption of one line of captions.txt: separated by the first tab, else the first comma."""
-    name, separator, text = line.partition("\t" if "\t" in line else ",")
-    if not separator:
-        raise InputError(f"{where}: expected FILE<tab>CAPTION or FILE,CAPTION, found no tab and no comma")
-    return name.strip(), text.strip()
+def _caption_rows(root: Path, path: str) -> Iterator[Row]:
+    """The lines of captions.txt: a file name and a caption, separated by the first tab, else the first comma.
+
+    With commas, either may be quoted as in CSV; a line that is not proper CSV is taken as it stands. A first line with
+    the titles of the columns is skipped.
+    """
+    for number, (where, line) in enumerate(_lines(root, path)):
+        name, separator, text = line.partition("\t" if "\t" in line else ",")
+        if not separator:
+            raise InputError(f"{where}: expected FILE<tab>CAPTION or FILE,CAPTION, found no tab and no comma")
+        if separator == "," and (line.startswith('"') or text.lstrip().startswith('"')):
+            try:
+                fields = next(csv.reader([line], skipinitialspace=True, strict=True))
+            except csv.Error:
+                fields = []
+            if len(fields) > 1:
+                name, text = fields[0], ",".join(fields[1:])
+        if number == 0 and _HEADER.fullmatch(name.strip()):
+            continue
+        yield where, name.strip(), text.strip(), None
 
 
-def read_annotations(root: Path, *, files: Collection[str], images: Collection[str]) -> Annotations:
+_READERS = {METADATA: _jsonl_rows, METADATA_CSV: _csv_rows, CAPTIONS: _caption_rows}
+"""By file name; the former go before the latter."""
+
+
+def read_annotations(root: Path, report: ReadReport, *, files: Collection[str], images: Collection[str]) -> Annotations:
     """Collect captions and labels of `images` (relative paths) from the text `files` below `root`.
 
-    File names are relative to the folder of the metadata.jsonl or captions.txt that holds them. metadata.jsonl goes
-    before captions.txt, that before NAME.txt; the first of several captions in captions.txt is kept. InputError if a
-    file is malformed or none of its lines names an image.
+    File names are relative to the folder of the text that holds them. metadata.jsonl goes before metadata.csv, that
+    before captions.txt, that before NAME.txt and NAME.caption; the first of several captions is kept. The report
+    counts texts of files that are not there. InputError if a file is malformed or none of its lines names a file.
     """
-    captions: dict[str, str] = {}
-    labels: dict[str, int | str] = {}
-    unmatched = 0
-    known = set(images)
-    listed = sorted(f for f in files if posixpath.basename(f) == METADATA)
-    listed += sorted(f for f in files if posixpath.basename(f) == CAPTIONS)
-    for path in listed:
-        found = total = 0
-        for where, line in _lines(root, path):
-            is_metadata = posixpath.basename(path) == METADATA
-            name, text, label = _parse_metadata(where, line) if is_metadata else (*_parse_caption(where, line), None)
-            image = posixpath.normpath(posixpath.join(posixpath.dirname(path), name))
-            total += 1
-            if image not in known:
-                continue
-            found += 1
-            if text is not None:
-                captions.setdefault(image, " ".join(text.split()))
-            if label is not None:
-                labels.setdefault(image, label)
-        if total and not found:
-            raise InputError(f"{shown(str(root / path))}: expected file names of images, found none in {total} lines")
-        unmatched += total - found
-    texts = set(files)
+    found = Annotations()
+    known, others = _Names(images), _Names(files)
+    for kind, reader in _READERS.items():
+        for path in sorted(f for f in files if posixpath.basename(f) == kind):
+            _add_rows(found, root, path, list(reader(root, path)), known, others, report)
+    _add_sidecars(found, root, set(files) - found.used, images)
+    return found
+
+
+def _add_rows(
+    found: Annotations, root: Path, path: str, rows: list[Row], known: _Names, others: _Names, report: ReadReport
+) -> None:
+    """Enter the rows of one file."""
+    folder, missing, captioned, repeated = posixpath.dirname(path), 0, set[str](), set[str]()
+    for _, name, text, label in rows:
+        image = known.find(folder, name)
+        if image is None:
+            if others.find(folder, name) is None:
+                report.leave_out(name, "named by a caption or label but not there")
+                missing += 1
+            continue
+        if text is not None:
+            (repeated if image in captioned else captioned).add(image)
+            found.captions.setdefault(image, " ".join(text.split()))
+        if label is not None:
+            found.labels.setdefault(image, label)
+        if text is not None or label is not None:
+            found.used.add(path)
+    if rows and missing == len(rows):
+        raise InputError(f"{shown(str(root / path))}: expected file names of images, found none in {len(rows)} lines")
+    if repeated:
+        report.remark(f"the first of several captions in {shown(path)} is kept for {len(repeated)} images")
+
+
+def _add_sidecars(found: Annotations, root: Path, texts: set[str], images: Collection[str]) -> None:
+    """Enter the captions of NAME.txt or NAME.caption beside images that have none yet."""
+    names = _Names([text for text in texts if text.lower().endswith(SIDECARS) and posixpath.basename(text) != CAPTIONS])
     for image in images:
-        sidecar = posixpath.splitext(image)[0] + ".txt"
-        if image not in captions and sidecar in texts and posixpath.basename(sidecar) != CAPTIONS:
-            captions[image] = " ".join(" ".join(line for _, line in _lines(root, sidecar)).split())
-    return Annotations(captions, labels, unmatched)
+        stem = posixpath.splitext(image)[0]
+        paths = [path for suffix in SIDECARS if (path := names.find("", stem + suffix)) is not None]
+        if paths and image not in found.captions:
+            found.captions[image] = " ".join(" ".join(line for _, line in _lines(root, paths[0])).split())
+            found.used.add(paths[0])

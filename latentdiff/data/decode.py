@@ -13,10 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from latentdiff.data.color import to_srgb
 from latentdiff.data.fit import flatten_alpha
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+SUFFIXES = {
+    ".png": "PNG",
+    ".apng": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".webp": "WEBP",
+}
+OTHER_FORMATS = ("GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
+"""Formats that are named where a file of one is refused."""
+HEAD_BYTES = 64  # of a file, that tell its format
 MAX_PIXELS = 2**26
 MAX_FILE_BYTES = 2**28
 _ORIENTATION = 0x0112
@@ -37,6 +49,16 @@ class Refused:
     """Why a file is not used, in a few words."""
 
     reason: str
+
+
+def format_of(head: bytes) -> str | None:
+    """PNG, JPEG or WEBP, else one of OTHER_FORMATS or HEIF, by the first bytes of a file; None for anything else."""
+    Image.init()
+    for name in (*FORMATS, *OTHER_FORMATS):
+        accept = Image.OPEN[name][1] if name in Image.OPEN else None
+        if accept is not None and accept(head) is True:
+            return name
+    return "HEIF" if head[4:8] == b"ftyp" and head[8:11] in (b"hei", b"hev", b"mif", b"msf") else None
 
 
 def _is_16_bit(file: BinaryIO) -> bool:
@@ -69,23 +91,30 @@ def _orientation(image: Image.Image) -> int:
 def _pixels(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[str]]:
     """Grey or RGB pixels [H, W, C] of a loaded image and the conversions.
 
-    16-bit: the high byte (a transparent color is ignored there); CMYK and palette: to RGB; alpha: composited on white.
+    16-bit: the high byte (a transparent color is ignored there); CMYK and palette: to RGB; other colour spaces: to
+    sRGB; alpha: composited on white.
     """
     conversions = ["16-bit"] if deep else []
     if deep:
         image.info.pop("transparency", None)
     if image.mode.startswith("I"):
         high = np.clip(np.asarray(image).astype(np.int64), 0, 65535) >> 8
-        return high.astype(np.uint8)[..., None], conversions
+        info, image = image.info, Image.fromarray(high.astype(np.uint8))
+        image.info = info
     if image.mode == "CMYK":
         conversions.append("CMYK")
     if image.mode in ("P", "PA"):
         conversions.append("palette")
-    if image.has_transparency_data:
+    has_alpha, is_grey = image.has_transparency_data, image.mode in ("1", "L", "LA")
+    if image.mode != "CMYK":
+        image = image.convert(("L" if is_grey else "RGB") + ("A" if has_alpha else ""))
+    image, converted = to_srgb(image)
+    conversions += [converted] if converted else []
+    if has_alpha:
         conversions.append("alpha")
         rgb = flatten_alpha(np.asarray(image.convert("RGBA")))
-    elif image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))[..., None], conversions
+    elif is_grey:
+        return np.asarray(image)[..., None], conversions
     else:
         rgb = np.asarray(image.convert("RGB"))
     grey = bool((rgb[..., :1] == rgb[..., 1:]).all())
@@ -117,7 +146,7 @@ def _decode(file: BinaryIO, suffix: str) -> Decoded | Refused:
     if animated:
         conversions.append("animated (first frame)")
     if kind != SUFFIXES.get(suffix):
-        conversions.append("wrong suffix")
+        conversions.append("wrong suffix" if suffix else "without a suffix")
     if orientation != 1:
         conversions.append("EXIF-rotated")
     if pixels.shape[:2] == (1, 1):

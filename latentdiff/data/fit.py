@@ -1,5 +1,6 @@
 """Sizes and channels: one image or a batch to the shape that was asked for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,26 +8,38 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentdiff.data.part import Part
+from latentdiff.data.report import ReadReport
 from latentdiff.errors import InputError
 
 RESIZE_MODES = ("crop", "stretch", "pad")
+CLASS_FOLDERS = ("auto", "only", "ignore")
+MOST_CHANGED = 2.0  # an aspect ratio that changes by more is counted
 MAX_SIDE = 4096
+_HEAVY = {
+    "crop": "cropped to less than half",
+    "stretch": "stretched to more than twice the aspect ratio",
+    "pad": "padded to more than twice the area",
+}
 _RESAMPLE = Image.Resampling.BICUBIC
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What the user asked for: size (height, width) and channels, None for the images' own, and how to resize."""
+    """What the user asked for: size (height, width) and channels, None for the images' own, how to resize, what folders mean."""
 
     size: tuple[int, int] | None = None
     channels: int | None = None
     resize: str = "crop"
+    class_folders: str = "auto"
 
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
             raise InputError(f"expected channels 1 (grey) or 3 (RGB), found {self.channels!r}")
         if self.resize not in RESIZE_MODES:
             raise InputError(f"expected resize to be one of {', '.join(RESIZE_MODES)}, found {self.resize!r}")
+        if self.class_folders not in CLASS_FOLDERS:
+            modes = ", ".join(CLASS_FOLDERS)
+            raise InputError(f"expected class_folders to be one of {modes}, found {self.class_folders!r}")
 
 
 def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -80,10 +93,25 @@ def resized(image: NDArray[np.uint8], size: tuple[int, int], mode: str) -> NDArr
     return np.pad(pixels, ((y // 2, y - y // 2), (x // 2, x - x // 2), (0, 0)), mode="edge")
 
 
-def fit_part(part: Part, fit: Fit) -> Part:
-    """`part` with its images in the size and channels of `fit`."""
+def resize_effects(shape: Sequence[int], size: tuple[int, int], mode: str) -> tuple[str, ...]:
+    """What :func:`resized` does to an image [H, W, ...] beyond making it smaller, in words; () in most cases."""
+    (height, width), (h, w) = shape[:2], size
+    if (height, width) == (h, w):
+        return ()
+    effects = []
+    scales = (h / height, w / width)
+    if (max(scales) if mode != "pad" else min(scales)) > 1:
+        effects.append("enlarged")
+    if max(scales) > MOST_CHANGED * min(scales):
+        effects.append(_HEAVY[mode])
+    return tuple(effects)
+
+
+def fit_part(part: Part, fit: Fit, report: ReadReport) -> Part:
+    """`part` with its images in the size and channels of `fit`; the report counts what that does to them."""
     images = part.images
     if fit.size is not None and images.shape[1:3] != fit.size:
+        report.resize("", resize_effects(images.shape[1:3], fit.size, fit.resize), len(images))
         images = np.stack([resized(image, fit.size, fit.resize) for image in images])
     if fit.channels is not None:
         images = set_channels(images, fit.channels)

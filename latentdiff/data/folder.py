@@ -1,123 +1,238 @@
 """A folder of images: class subfolders, train/val/test subfolders, captions; odd files converted or refused."""
 
+import posixpath
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentdiff.data.captions import Annotations, read_annotations
-from latentdiff.data.decode import SUFFIXES, Decoded, decode_file
-from latentdiff.data.fit import Fit, resized, set_channels
+from latentdiff.data.captions import SIDECARS, Annotations, read_annotations
+from latentdiff.data.class_folders import OPTION, below, class_of, common_folder, folder_labels, split_of
+from latentdiff.data.decode import FORMATS, HEAD_BYTES, SUFFIXES, Decoded, decode_file, format_of
+from latentdiff.data.fit import Fit, resize_effects, resized, set_channels
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.part import Part, Parts, number_labels
+from latentdiff.data.report import ReadReport, total
 from latentdiff.data.split import by_path
 from latentdiff.data.walk import Tree, shown, walk
 from latentdiff.errors import InputError
 
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_OTHER_SUFFIXES = (".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jp2", ".ppm", ".pgm", ".svg", ".ico")
+_OTHER_SUFFIXES = (
+    ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".svg", ".ico", ".psd"
+)  # fmt: skip
 """Image formats that are refused by name, so that the user learns why the picture is missing."""
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xml", ".yaml", ".yml")
+_NO_IMAGES = (*SIDECARS, *_ARCHIVES, *_TABLES, ".md", ".html", ".htm", ".pdf", ".py", ".ipynb", ".log", ".npz", ".npy",
+              ".safetensors", ".sqlite", ".db", ".url", ".mp4", ".webm", ".mov")  # fmt: skip
+"""Files that are taken for what their suffix says; any other is looked into."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """The images that could be decoded: relative paths and pixels, in the same order."""
+@dataclass(frozen=True)
+class Listing:
+    """The images below a folder (``paths``), before any is decoded, and the ``others`` that are no images.
 
+    ``base`` is the deepest folder that holds all images, "" or "a/b/": there splits and classes are looked for.
+    """
+
+    root: Path
+    tree: Tree
+    base: str
     paths: tuple[str, ...]
-    images: tuple[NDArray[np.uint8], ...]
-    notes: tuple[str, ...]
+    others: tuple[str, ...]
+    has_splits: bool
+    class_folders: str
+    report: ReadReport
+
+    def splits(self, paths: Sequence[str]) -> tuple[str | None, ...] | None:
+        """train, val or test of each; None where the folder defines none."""
+        return tuple(split_of(path) for path in below(paths, self.base)) if self.has_splits else None
+
+    def annotations(
+        self, paths: Sequence[str]
+    ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None, tuple[str, ...] | None]:
+        """Labels [N], class names and captions of ``paths``; the report counts the files that gave none."""
+        found = read_annotations(self.root, self.report, files=self.tree.files, images=self.paths)
+        _count_others(self.others, found.used, self.report)
+        labels, classes = _metadata_labels(self.root, paths, found)
+        if not found.labels:
+            places = _places(below(paths, self.base), has_splits=self.has_splits)
+            base = None if self.has_splits else self.base
+            labels, classes = folder_labels(
+                places, paths, self.class_folders, self.report, source=str(self.root), base=base
+            )
+        captions = tuple(found.captions.get(path, "") for path in paths)
+        return labels, classes, captions if any(captions) else None
 
 
-def _counted(reasons: Sequence[tuple[str, str]]) -> str:
-    """ "2 truncated or damaged (first: a.png), 1 empty (b.png)" from (path, reason) pairs."""
-    counts = Counter(reason for _, reason in reasons)
-    first = {reason: path for path, reason in reversed(reasons)}
-    return ", ".join(
-        f"{count} {reason} ({'first: ' if count > 1 else ''}{shown(first[reason])})"
-        for reason, count in counts.most_common()
-    )
+def _places(paths: Sequence[str], *, has_splits: bool) -> list[str]:
+    """Paths below their split folders."""
+    return [path.partition("/")[2] for path in paths] if has_splits else list(paths)
 
 
-def _split_of(path: str) -> str | None:
-    """train, val or test by the top folder of a relative path; None for other places."""
-    top, slash, _ = path.partition("/")
-    return _SPLITS.get(top.lower()) if slash else None
-
-
-def _decode_all(root: Path, candidates: Sequence[str], refused_before: Sequence[tuple[str, str]], fit: Fit) -> _Read:
-    """Decode (and resize) the candidates in order; InputError if more than half of all files are refused."""
-    paths: list[str] = []
-    images: list[NDArray[np.uint8]] = []
-    refused, converted, size = list(refused_before), Counter[str](), 0
-    for path in candidates:
-        if path.lower().endswith(_OTHER_SUFFIXES):
-            refused.append((path, f"unsupported format {path[path.rindex('.') :].lower()}"))
+def list_folder(root: Path, class_folders: str = "auto") -> Listing:
+    """What :func:`read_folder` will decode, with a report of the rest. InputError if there is nothing."""
+    report, candidates, others = ReadReport(), list[str](), list[str]()
+    tree = walk(root, suffixes=(*SUFFIXES, *_OTHER_SUFFIXES))
+    for path, reason in tree.refused:
+        report.refuse(path, reason)
+    for path, reason in tree.left_out:
+        report.leave_out(path, reason)
+    for path in tree.files:
+        try:
+            kind = _format_of(root, path)
+        except OSError as error:
+            report.refuse(path, f"unreadable ({error.strerror or 'error'})")
             continue
-        result = decode_file(root / path)
-        if not isinstance(result, Decoded):
-            refused.append((path, result.reason))
+        if kind in FORMATS:
+            candidates.append(path)
+        elif kind:
+            report.refuse(path, f"unsupported format {kind}")
+        else:
+            others.append(path)
+    if not candidates and not report.refused:
+        raise InputError(
+            f"{root}: expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files{_packed(tree)}"
+        )
+    base = common_folder(candidates)
+    has_splits = any(split_of(path) == "train" for path in below(candidates, base))
+    if has_splits:
+        if base:
+            report.remark(f"train, val and test are those in {shown(base)}, which holds all images")
+        outside = {path for path in candidates if split_of(path[len(base) :]) is None}
+        for path in sorted(outside):
+            report.leave_out(path, "outside train, val and test")
+        candidates = [path for path in candidates if path not in outside]
+    if class_folders == "only":
+        places = _places(below(candidates, base), has_splits=has_splits)
+        start = common_folder(places)
+        inside = [bool(class_of(place[len(start) :])) for place in places]
+        for path in (path for path, is_inside in zip(candidates, inside, strict=True) if not is_inside):
+            report.leave_out(path, "outside class folders")
+        if not any(inside):
+            raise InputError(f"{root}: {OPTION} only: expected images in class folders, found {len(inside)} in none")
+        candidates = [path for path, is_inside in zip(candidates, inside, strict=True) if is_inside]
+    return Listing(root, tree, base, tuple(candidates), tuple(others), has_splits, class_folders, report)
+
+
+def _format_of(root: Path, path: str) -> str | None:
+    """The image format of a file, by its suffix where that is an image's, else by its content; None for no image. OSError."""
+    name = path.lower()
+    suffix = posixpath.splitext(name)[1]
+    if suffix in SUFFIXES:
+        return SUFFIXES[suffix]  # what it is indeed is found when it is decoded
+    if name.endswith(_NO_IMAGES):
+        return None
+    with (root / path).open("rb") as file:
+        found = format_of(file.read(HEAD_BYTES))
+    return found if found in FORMATS or suffix not in _OTHER_SUFFIXES else suffix
+
+
+def _count_others(others: Sequence[str], used: set[str], report: ReadReport) -> None:
+    """Enter into the report what is neither an image nor a text that was read."""
+    for path in others:
+        name = path.lower()
+        suffix = posixpath.splitext(name)[1]
+        if path in used:
             continue
-        converted.update(result.conversions)
-        images.append(resized(result.pixels, fit.size, fit.resize) if fit.size else result.pixels)
+        if name.endswith(_ARCHIVES):
+            reason = "not unpacked (archive)"
+        elif suffix in SIDECARS:
+            reason = f"not a caption ({suffix})"
+        elif suffix in _TABLES:
+            reason = f"without captions or labels of images ({suffix})"
+        else:
+            reason = f"not an image ({suffix or 'without a suffix'})"
+        report.leave_out(path, reason)
+
+
+def _packed(tree: Tree) -> str:
+    """What to do about a folder of archives or of latents, if it is one."""
+    if any(path.lower().endswith(".safetensors") for path in tree.files):
+        return "; latents that were encoded need their manifest.json and model_index.json"
+    packed = [path for path in tree.files if path.lower().endswith(_ARCHIVES)]
+    return f"; {shown(packed[0])}: unpack it, tar shards are read without compression" if packed else ""
+
+
+def decoded(listing: Listing) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Paths and pixels of the images that can be decoded, in order; the others go into the report.
+
+    InputError at the end if more than half of all image files are refused.
+    """
+    report = listing.report
+    for path in listing.paths:
+        result = decode_file(listing.root / path)
+        if isinstance(result, Decoded):
+            report.used += 1
+            report.convert(path, result.conversions)
+            yield path, result.pixels
+        else:
+            report.refuse(path, result.reason)
+    refused = total(report.refused)
+    if refused > report.used:
+        name, reason = report.first_refused()
+        raise InputError(
+            f"{listing.root}: expected mostly usable images, found {refused} of {refused + report.used} refused, "
+            f"the first {name}: {reason}"
+        )
+    if not report.used:
+        raise InputError(f"{listing.root}: expected PNG, JPEG or WEBP images, found none that can be used")
+
+
+def _fitted(listing: Listing, fit: Fit) -> tuple[list[str], list[NDArray[np.uint8]]]:
+    """Paths and pixels of all usable images, resized; InputError if they do not fit into memory."""
+    paths, images, size = list[str](), list[NDArray[np.uint8]](), 0
+    for path, pixels in decoded(listing):
+        if fit.size:
+            listing.report.resize(path, resize_effects(pixels.shape, fit.size, fit.resize))
+        images.append(resized(pixels, fit.size, fit.resize) if fit.size else pixels)
         paths.append(path)
         size += images[-1].nbytes
         if size > MAX_BYTES:
-            raise InputError(f"{root}: expected at most {MAX_BYTES} bytes of pixels, found more; give a smaller --size")
-    if 2 * len(refused) > len(refused) + len(paths):
-        name, reason = refused[0]
-        raise InputError(
-            f"{root}: expected mostly usable images, found {len(refused)} of {len(refused) + len(paths)} refused, "
-            f"the first {shown(name)}: {reason}"
-        )
-    notes = []
-    if converted:
-        notes.append("converted " + ", ".join(f"{count} {what}" for what, count in converted.most_common()))
-    if refused:
-        notes.append(f"refused {len(refused)} of {len(refused) + len(paths)}: {_counted(refused)}")
-    return _Read(tuple(paths), tuple(images), tuple(notes))
+            raise InputError(
+                f"{listing.root}: expected at most {MAX_BYTES} bytes of pixels, found more; give a smaller --size"
+            )
+    return paths, images
 
 
-def _stacked(root: Path, read: _Read, channels: int | None) -> NDArray[np.uint8]:
+def _stacked(
+    root: Path, paths: Sequence[str], images: Sequence[NDArray[np.uint8]], channels: int | None
+) -> NDArray[np.uint8]:
     """uint8 [N, H, W, C]; C is `channels`, else 1 if all images are grey, else 3. InputError if sizes differ."""
-    sizes = Counter(image.shape[:2] for image in read.images)
+    sizes = Counter(image.shape[:2] for image in images)
     if len(sizes) > 1:
         (common, count), (other, _) = sizes.most_common(2)
-        example = next(p for p, image in zip(read.paths, read.images, strict=True) if image.shape[:2] == other)
+        example = next(path for path, image in zip(paths, images, strict=True) if image.shape[:2] == other)
         raise InputError(
             f"{root}: expected images of one size, found {len(sizes)} sizes: {common[1]}x{common[0]} in {count} of "
-            f"{len(read.images)}, but {other[1]}x{other[0]} in {shown(example)}; give --size"
+            f"{len(images)}, but {other[1]}x{other[0]} in {shown(example)}; give --size"
         )
-    channels = channels or max(image.shape[2] for image in read.images)
-    return np.stack([set_channels(image, channels) for image in read.images])
+    channels = channels or max(image.shape[2] for image in images)
+    return np.stack([set_channels(image, channels) for image in images])
 
 
-def _labels(
-    root: Path, paths: Sequence[str], places: Sequence[str], found: Annotations
+def _metadata_labels(
+    root: Path, paths: Sequence[str], found: Annotations
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
-    """Labels [N] and class names: from metadata.jsonl, else the class folders (the top one of each of `places`)."""
-    if found.labels:
-        values = [found.labels.get(path) for path in paths]
-        missing = [path for path, value in zip(paths, values, strict=True) if value is None]
-        if missing:
-            raise InputError(
-                f"{root}: expected a label for every image or for none, found none for {len(missing)} of "
-                f"{len(paths)}, the first {shown(missing[0])}"
-            )
-        if len({type(value) for value in values}) > 1:
-            raise InputError(f"{root}: expected labels that are all integers or all strings, found both")
-        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
-            raise InputError(f"{root}: expected integer labels that are class numbers, found one beyond 64 bits")
-        (labels,), classes = number_labels([np.array(values)], source=str(root))
-        return labels, classes
-    tops = [place.partition("/")[0] if "/" in place else "" for place in places]
-    names = sorted(set(tops))
-    if "" in names or len(names) < 2:
+    """Labels [N] and class names from metadata, None, None without; InputError if some image has none."""
+    if not found.labels:
         return None, None
-    number = {name: i for i, name in enumerate(names)}
-    return np.array([number[top] for top in tops], dtype=np.int64), tuple(shown(name) for name in names)
+    values = [found.labels.get(path) for path in paths]
+    missing = [path for path, value in zip(paths, values, strict=True) if value is None]
+    if missing:
+        raise InputError(
+            f"{root}: expected a label for every image or for none, found none for {len(missing)} of "
+            f"{len(paths)}, the first {shown(missing[0])}"
+        )
+    if len({type(value) for value in values}) > 1:
+        raise InputError(f"{root}: expected labels that are all integers or all strings, found both")
+    if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
+        raise InputError(f"{root}: expected integer labels that are class numbers, found one beyond 64 bits")
+    (labels,), classes = number_labels([np.array(values)], source=str(root))
+    return labels, classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,77 +243,22 @@ class Folder:
     images: Part
     classes: tuple[str, ...] | None
     splits: tuple[str | None, ...] | None
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Listing:
-    """The files below a folder that look like images (``paths``), before any is decoded."""
-
-    tree: Tree
-    paths: tuple[str, ...]
-    has_splits: bool
-    notes: tuple[str, ...]
-
-    def splits(self, paths: Sequence[str]) -> tuple[str | None, ...] | None:
-        """train, val or test of each; None where the folder defines none."""
-        return tuple(_split_of(path) for path in paths) if self.has_splits else None
-
-    def told(
-        self, root: Path, paths: Sequence[str]
-    ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None, tuple[str, ...] | None, tuple[str, ...]]:
-        """Labels [N], class names and captions of ``paths``, and notes."""
-        found = read_annotations(root, files=self.tree.files, images=self.paths)
-        notes = (
-            (f"ignored {found.unmatched} captions or labels of files that are not there",) if found.unmatched else ()
-        )
-        places = [path.partition("/")[2] for path in paths] if self.has_splits else list(paths)
-        labels, classes = _labels(root, paths, places, found)
-        captions = tuple(found.captions.get(path, "") for path in paths)
-        return labels, classes, captions if any(captions) else None, notes
-
-
-def list_folder(root: Path) -> Listing:
-    """What :func:`read_folder` will decode. InputError if there is nothing."""
-    suffixes = (*SUFFIXES, *_OTHER_SUFFIXES)
-    tree = walk(root, suffixes=suffixes)
-    candidates = [path for path in tree.files if path.lower().endswith(suffixes)]
-    notes: tuple[str, ...] = ()
-    has_splits = any(_split_of(path) == "train" for path in candidates)
-    if has_splits:
-        outside = [path for path in candidates if _split_of(path) is None]
-        candidates = [path for path in candidates if _split_of(path) is not None]
-        notes = (f"ignored {len(outside)} images outside train, val and test",) if outside else ()
-    if not candidates and not tree.refused:
-        raise InputError(
-            f"{root}: expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files{_packed(tree)}"
-        )
-    return Listing(tree, tuple(candidates), has_splits, notes)
-
-
-def _packed(tree: Tree) -> str:
-    """What to do about a folder of archives or of latents, if it is one."""
-    if any(path.lower().endswith(".safetensors") for path in tree.files):
-        return "; latents that were encoded need their manifest.json and model_index.json"
-    packed = [path for path in tree.files if path.lower().endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".zip"))]
-    return f"; {shown(packed[0])}: unpack it, tar shards are read without compression" if packed else ""
+    report: ReadReport
 
 
 def read_folder(root: Path, fit: Fit) -> Folder:
-    """Read all PNG, JPEG and WEBP files below `root`; what :func:`load_folder` splits.
+    """Read all PNG, JPEG and WEBP files below `root`, whatever they are called; what :func:`load_folder` splits.
 
     Top folders train, val (valid, validation) and test are the splits if there is a train. Labels come from
-    metadata.jsonl, else from class folders if there are two and every image is in one. InputError if nothing (or less
-    than half) is usable, sizes differ and none was asked for, or annotations are wrong.
+    metadata.jsonl or .csv, else from class folders as `fit.class_folders` says. A folder that holds all images is
+    entered first. InputError if nothing (or less than half) is usable, sizes differ and none was asked for, or
+    annotations are wrong.
     """
-    listing = list_folder(root)
-    read = _decode_all(root, listing.paths, listing.tree.refused, fit)
-    if not read.paths:
-        raise InputError(f"{root}: expected PNG, JPEG or WEBP images, found none that can be used")
-    labels, classes, captions, notes = listing.told(root, read.paths)
-    images = _stacked(root, read, fit.channels)
-    everything = Part(images, labels, captions)
-    return Folder(read.paths, everything, classes, listing.splits(read.paths), (*read.notes, *listing.notes, *notes))
+    listing = list_folder(root, fit.class_folders)
+    paths, images = _fitted(listing, fit)
+    labels, classes, captions = listing.annotations(paths)
+    everything = Part(_stacked(root, paths, images, fit.channels), labels, captions)
+    return Folder(tuple(paths), everything, classes, listing.splits(paths), listing.report)
 
 
 def rows_of_splits(
@@ -219,4 +279,4 @@ def load_folder(root: Path, fit: Fit, *, seed: int) -> Parts:
     train, val, test = (found.images.take(row) if len(row) else None for row in rows)
     if train is None:
         raise InputError(f"{root}: expected usable images in train, found none")
-    return Parts(train, val, test, classes=found.classes, notes=found.notes)
+    return Parts(train, val, test, classes=found.classes, report=found.report)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from latentdiff.data.npz import check_expansion
 from latentdiff.data.part import Part, Parts
+from latentdiff.data.report import ReadReport
+from latentdiff.data.walk import HIDDEN, is_hidden
 from latentdiff.errors import InputError
 
 _NAME = re.compile(r"(train|t10k|test|val)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", re.IGNORECASE)
@@ -69,13 +71,16 @@ def read_idx(path: Path, *, rank: int) -> NDArray[np.uint8]:
 def load_idx(folder: Path) -> Parts:
     """Read train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and the same for t10k (or test) and val.
 
-    Labels and all but the training images are optional. InputError for wrong headers, sizes or lengths.
+    Labels and all but the training images are optional; the report counts the folder's other files. InputError for wrong headers, sizes or lengths.
     """
-    files = _idx_files(folder)
+    files, report = _idx_files(folder), ReadReport()
     if ("train", "images") not in files:
         names = ", ".join(path.name for path in files.values())
         raise InputError(f"{folder}: expected train-images-idx3-ubyte or train-images-idx3-ubyte.gz, found {names}")
     parts: dict[str, Part] = {}
+    used = {path for (split, _), path in files.items() if (split, "images") in files}
+    for path in sorted(set(folder.iterdir()) - used):
+        report.leave_out(path.name, HIDDEN if is_hidden(path.name) else "not an idx file of a split")
     for split in ("train", "val", "test"):
         if (split, "images") not in files:
             continue
@@ -88,4 +93,4 @@ def load_idx(folder: Path) -> Parts:
             if len(labels) != len(images):
                 raise InputError(f"{folder}: expected a label for each of {len(images)} images, found {len(labels)}")
         parts[split] = Part(images[..., None], labels)
-    return Parts(parts["train"], parts.get("val"), parts.get("test"))
+    return Parts(parts["train"], parts.get("val"), parts.get("test"), report=report)

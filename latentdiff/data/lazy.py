@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data.decode import Decoded, Refused, decode_bytes
-from latentdiff.data.fit import Fit, resized, set_channels
+from latentdiff.data.fit import Fit, resize_effects, resized, set_channels
+from latentdiff.data.report import ReadReport
 from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 
@@ -36,6 +37,13 @@ class Place:
     offset: int = 0
     size: int | None = None
 
+    def decode(self) -> Decoded | Refused:
+        """The image, or why there is none."""
+        try:
+            return decode_bytes(self.read(), Path(self.name).suffix.lower())
+        except OSError as error:
+            return Refused(f"unreadable ({error.strerror or 'error'})")
+
     def read(self) -> bytes:
         """The bytes; fewer where the file has shrunk. OSError."""
         with self.file.open("rb") as file:
@@ -46,19 +54,22 @@ class Place:
 class LazyImages:
     """uint8 [N, C, H, W] that is never whole in memory; knows of a tensor what a training asks of its images.
 
-    Every image is brought to the size and the channels of ``fit``, which must name both (InputError). Unreadable for one that
-    cannot be read or decoded, where it is asked for.
+    Every image is brought to the size and the channels of ``fit``, which must name both (InputError). The ``report``
+    counts what was converted as images are decoded, each once. Unreadable for one that cannot be read or decoded,
+    where it is asked for.
     """
 
     dtype, ndim = torch.uint8, 4
 
-    def __init__(self, places: Sequence[Place], fit: Fit) -> None:
+    def __init__(self, places: Sequence[Place], fit: Fit, report: ReadReport | None = None) -> None:
         if fit.size is None or fit.channels is None:
             raise InputError("images that are read as they are needed: expected --size and --channels, found none")
         self._places, self._size, self._channels, self._fit = places, fit.size, fit.channels, fit
         self._pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="decode")
         self._ahead: dict[int, Future[NDArray[np.uint8]]] = {}
         self._lock = Lock()
+        self._report = ReadReport() if report is None else report
+        self._counted = bytearray(len(places))
 
     @property
     def shape(self) -> torch.Size:
@@ -94,10 +105,12 @@ class LazyImages:
     def _image(self, k: int) -> NDArray[np.uint8]:
         """Image k as uint8 [H, W, C]."""
         place = self._places[k]
-        try:
-            found: Decoded | Refused = decode_bytes(place.read(), Path(place.name).suffix.lower())
-        except OSError as error:
-            found = Refused(f"unreadable ({error.strerror or 'error'})")
+        found = place.decode()
         if isinstance(found, Refused):
             raise Unreadable(f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}")
+        with self._lock:
+            if not self._counted[k]:
+                self._counted[k] = 1
+                self._report.convert(place.name, found.conversions)
+                self._report.resize(place.name, resize_effects(found.pixels.shape, self._size, self._fit.resize))
         return set_channels(resized(found.pixels, self._size, self._fit.resize), self._channels)

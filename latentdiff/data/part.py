@@ -1,11 +1,12 @@
 """Part and Parts: what the loaders build in numpy, before anything becomes a tensor."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latentdiff.data.report import ReadReport
 from latentdiff.errors import InputError
 
 MAX_CLASSES = 100_000
@@ -39,7 +40,7 @@ class Parts:
     test: Part | None = None
     pooled: bool = False
     classes: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
+    report: ReadReport = field(default_factory=ReadReport)
 
 
 def number_labels(

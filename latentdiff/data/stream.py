@@ -18,10 +18,10 @@ from latentdiff.data.folder import list_folder, rows_of_splits
 from latentdiff.data.lazy import LazyImages, Place
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.part import Part, Parts, number_labels
-from latentdiff.data.shards import read_samples, shards_of
+from latentdiff.data.report import ReadReport
+from latentdiff.data.shards import count_others, read_samples, shards_of
 from latentdiff.data.split import complete
 from latentdiff.data.types import Dataset, Described, Split
-from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 
 
@@ -55,7 +55,7 @@ class StreamedData(Described):
     test: StreamedSplit
     classes: tuple[str, ...] | None
     identity: str
-    notes: tuple[str, ...] = ()
+    report: ReadReport
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -75,41 +75,50 @@ class StreamedData(Described):
     def read(self) -> Dataset:
         """The same with all its pixels in memory. InputError."""
         train, val, test = (part.read(self.name) for part in (self.train, self.val, self.test))
-        return Dataset(self.name, train, val, test, self.classes, self.notes)
+        return Dataset(self.name, train, val, test, self.classes, self.report)
 
 
 @dataclass(frozen=True, eq=False)
-class _Listed:
+class Listed:
+    """Images of a folder or of shards before any is decoded; all in one order, the report of what else was found."""
+
     places: Sequence[Place]
     paths: Sequence[str]
     splits: Sequence[str | None] | None
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...] | None
     captions: tuple[str, ...] | None
-    notes: tuple[str, ...] = ()
+    report: ReadReport
 
 
 def stream_dataset(
-    data: str, *, size: int | tuple[int, int] | None, channels: int | None, resize: str = "crop", seed: int = 0
+    data: str,
+    *,
+    size: int | tuple[int, int] | None,
+    channels: int | None,
+    resize: str = "crop",
+    class_folders: str = "auto",
+    seed: int = 0,
 ) -> StreamedData:
     """Index a folder of images or of tar shards (webdataset), or one shard, without decoding anything.
 
     Splits, labels and captions are those that :func:`latentdiff.data.load_dataset` finds in a folder; shards whose names begin with
     train, val or test are those splits. InputError, one line, if there is nothing to read or --size is missing.
     """
-    path, fit = Path(data).expanduser(), Fit(parse_size(size), channels or 3, resize)
+    path, fit = Path(data).expanduser(), Fit(parse_size(size), channels or 3, resize, class_folders)
     if fit.size is None:
         raise InputError(f"{data}: tar shards, and images with --stream, need one --size for all, found none")
     shards = shards_of(path)
     if not shards and not path.is_dir():
         raise InputError(f"{data}: expected a folder of images, a .tar shard or a folder of them, found none")
-    listed = _of_shards(shards, data) if shards else _of_folder(path)
-    rows = _rows(listed, seed=seed)
+    listed = list_shards(path, shards) if shards else _of_folder(path, class_folders)
+    rows = rows_of_parts(listed, seed=seed)
     train, val, test = (_split(listed, row, fit) for row in rows)
-    return StreamedData(str(data), train, val, test, listed.classes, _identity(listed, rows[0], fit), listed.notes)
+    listed.report.used = sum(map(len, rows))
+    return StreamedData(str(data), train, val, test, listed.classes, _identity(listed, rows[0], fit), listed.report)
 
 
-def _rows(listed: _Listed, *, seed: int) -> list[NDArray[np.int64]]:
+def rows_of_parts(listed: Listed, *, seed: int) -> list[NDArray[np.int64]]:
     """The rows of train, val and test, as the same images in memory would be split."""
     parts = [
         Part(row, None if listed.labels is None else listed.labels[row]) if len(row) else None  # type: ignore[arg-type]
@@ -132,17 +141,22 @@ def is_shards(data: str) -> bool:
         return False
 
 
-def _of_folder(root: Path) -> _Listed:
-    listing = list_folder(root)
-    labels, classes, captions, notes = listing.told(root, listing.paths)
+def _of_folder(root: Path, class_folders: str) -> Listed:
+    listing = list_folder(root, class_folders)
+    labels, classes, captions = listing.annotations(listing.paths)
     places = [Place(root / path, path) for path in listing.paths]
-    return _Listed(
-        places, listing.paths, listing.splits(listing.paths), labels, classes, captions, (*listing.notes, *notes)
-    )
+    return Listed(places, listing.paths, listing.splits(listing.paths), labels, classes, captions, listing.report)
 
 
-def _of_shards(shards: list[Path], source: str) -> _Listed:
-    samples, alone = read_samples(shards)
+def list_shards(path: Path, shards: list[Path]) -> Listed:
+    """The images of ``shards``, the tar files that ``path`` names. InputError."""
+    report, source = ReadReport(), str(path)
+    count_others(path, shards, report)
+    samples = read_samples(shards, report)
+    named = any(sample.split == "train" for sample in samples)
+    if named:
+        for sample in (sample for sample in samples if sample.split is None):
+            report.leave_out(sample.path, "in shards not called train, val or test")
     found = [sample.label for sample in samples]
     labels, classes = None, None
     if any(label is not None for label in found):
@@ -153,28 +167,27 @@ def _of_shards(shards: list[Path], source: str) -> _Listed:
             raise InputError(f"{source}: expected labels that are all integers or all strings, found both")
         (labels,), classes = number_labels([np.array(found)], source=source)
     captions = tuple(sample.caption for sample in samples)
-    named = any(sample.split == "train" for sample in samples)
-    return _Listed(
+    return Listed(
         [sample.place for sample in samples],
         [sample.path for sample in samples],
         [sample.split for sample in samples] if named else None,
         labels,
         classes,
         captions if any(captions) else None,
-        (f"ignored {len(alone)} labels or captions without an image (first: {shown(alone[0])})",) if alone else (),
+        report,
     )
 
 
-def _split(listed: _Listed, rows: NDArray[np.int64], fit: Fit) -> StreamedSplit:
+def _split(listed: Listed, rows: NDArray[np.int64], fit: Fit) -> StreamedSplit:
     at = rows.tolist()
     return StreamedSplit(
-        LazyImages([listed.places[k] for k in at], fit),
+        LazyImages([listed.places[k] for k in at], fit, listed.report),
         None if listed.labels is None else torch.from_numpy(listed.labels[rows]),
         None if listed.captions is None else tuple(listed.captions[k] for k in at),
     )
 
 
-def _identity(listed: _Listed, rows: NDArray[np.int64], fit: Fit) -> str:
+def _identity(listed: Listed, rows: NDArray[np.int64], fit: Fit) -> str:
     """A file may be replaced by a sound one: what is in it is not part of this."""
     digest = hashlib.sha256(repr((fit.size, fit.channels, fit.resize)).encode())
     for k in rows.tolist():

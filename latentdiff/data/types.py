@@ -1,10 +1,12 @@
 """Split and Dataset: what every loader returns and every trainer reads."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from latentdiff.data.report import ReadReport
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,12 @@ class Described:
     """What follows from the shape of a data set's images and from its class names, wherever its pixels are."""
 
     classes: tuple[str, ...] | None  # index = label; None without labels
+    report: ReadReport
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was converted, refused or left out on the way, one line each, for the user."""
+        return self.report.lines()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,9 +75,9 @@ class Described:
 
 @dataclass(frozen=True, eq=False)
 class Dataset(Described):
-    """Three splits of one shape, the class names (index = label) and what was converted or refused on the way.
+    """Three splits of one shape, the class names (index = label) and the report of what was read.
 
-    classes: None if unlabeled; notes: one sentence each, for the user. ValueError if the splits disagree in shape.
+    classes: None if unlabeled. ValueError if the splits disagree in shape.
     """
 
     name: str
@@ -77,7 +85,7 @@ class Dataset(Described):
     val: Split
     test: Split
     classes: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
+    report: ReadReport = field(default_factory=ReadReport)
 
     def __post_init__(self) -> None:
         shapes = {tuple(split.images.shape[1:]) for split in (self.train, self.val, self.test)}

@@ -11,12 +11,26 @@ from latentdiff.errors import InputError
 MAX_DEPTH = 64
 
 
+HIDDEN = "hidden or system"
+_SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin")
+"""What Windows and macOS put into folders (in lower case); their other files have names that start with a dot."""
+
+
 @dataclass(frozen=True)
 class Tree:
-    """Relative paths ("/" between the parts) of the regular files, sorted; (path, reason) of what was refused."""
+    """Relative paths ("/" between the parts) of the regular files, sorted; (path, reason) of what was refused.
+
+    ``left_out``: (path, reason) of what is none of the user's: hidden and system files and folders, pipes, devices.
+    """
 
     files: tuple[str, ...]
     refused: tuple[tuple[str, str], ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder called `name` is hidden, or one that an operating system keeps for itself."""
+    return name.startswith(".") or name.lower() in _SYSTEM
 
 
 def shown(path: str) -> str:
@@ -25,14 +39,15 @@ def shown(path: str) -> str:
 
 
 def walk(root: Path, *, suffixes: Sequence[str]) -> Tree:
-    """List the files below `root` without hidden ones (names that start with a dot).
+    """List the files below `root` without hidden ones (:func:`is_hidden`).
 
-    Refused: broken links and special files whose name ends in one of `suffixes`, folders that were entered already
+    Refused: broken links, special files whose name ends in one of `suffixes`, folders that were entered already
     (a link that makes a loop or a double), cannot be read or are nested more than 64 deep. InputError if `root` cannot
     be read.
     """
     files: list[str] = []
     refused: list[tuple[str, str]] = []
+    left_out: list[tuple[str, str]] = []
     try:
         start = root.stat()
         os.scandir(root).close()
@@ -48,15 +63,15 @@ def walk(root: Path, *, suffixes: Sequence[str]) -> Tree:
             refused.append((folder, f"unreadable folder ({error.strerror})"))
             continue
         for name in names:
-            if name.startswith("."):
-                continue
             path = f"{folder}/{name}" if folder else name
+            if is_hidden(name):
+                left_out.append((path, HIDDEN))
+                continue
             is_image = name.lower().endswith(tuple(suffixes))
             try:
                 facts = (root / path).stat()
             except OSError as error:
-                if is_image or (root / path).is_symlink():
-                    refused.append((path, f"broken link or unreadable ({error.strerror})"))
+                refused.append((path, f"broken link or unreadable ({error.strerror})"))
                 continue
             if stat.S_ISDIR(facts.st_mode):
                 if (facts.st_dev, facts.st_ino) in seen:
@@ -68,6 +83,6 @@ def walk(root: Path, *, suffixes: Sequence[str]) -> Tree:
                     pending.append(path)
             elif stat.S_ISREG(facts.st_mode):
                 files.append(path)
-            elif is_image:
-                refused.append((path, "not a regular file"))
-    return Tree(tuple(sorted(files)), tuple(sorted(refused)))
+            else:
+                (refused if is_image else left_out).append((path, "not a regular file"))
+    return Tree(tuple(sorted(files)), tuple(sorted(refused)), tuple(sorted(left_out)))

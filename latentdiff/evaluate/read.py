@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+import posixpath
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +15,14 @@ from torch import Tensor
 
 from latentdiff.data import Split, StreamedSplit, TrainingImages, is_shards, load_dataset, stream_dataset
 from latentdiff.data.catalog import data_root
-from latentdiff.data.decode import SUFFIXES, Refused, decode_file
+from latentdiff.data.decode import Refused, decode_file
 from latentdiff.data.fit import Fit, fit_part
 from latentdiff.data.folder import read_folder
 from latentdiff.data.idx import has_idx
+from latentdiff.data.load import BUILT_IN
 from latentdiff.data.npz import load_npz
 from latentdiff.data.part import Part, number_labels
+from latentdiff.data.report import ReadReport
 from latentdiff.data.scene_images import load_scenes_of
 from latentdiff.data.scenes import SETS
 from latentdiff.data.walk import shown
@@ -29,7 +33,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images uint8 [N, C, H, W] called ``name``; labels int64 [N] and the class names where known; what was converted.
+    """Images uint8 [N, C, H, W] called ``name``; labels int64 [N] and the class names where known; the report of what was read.
 
     ``captions``: N texts, where the set has some. ``paths``: those of a folder's images, relative to it and without their suffix.
     """
@@ -38,9 +42,14 @@ class ImageSet:
     images: Tensor
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    report: ReadReport = field(default_factory=ReadReport)
     paths: tuple[str, ...] | None = None
     captions: tuple[str, ...] | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was converted, refused or left out, one line each."""
+        return self.report.lines()
 
 
 def check_pairs(mine: ImageSet, other: ImageSet) -> None:
@@ -70,7 +79,7 @@ def split_of(data: TrainingImages, split: str) -> ImageSet:
     if isinstance(part, StreamedSplit):
         part = part.read(data.name)
     name = f"{data.name} {split}"
-    return ImageSet(name, part.images, part.labels, data.classes or (), data.notes, captions=part.captions)
+    return ImageSet(name, part.images, part.labels, data.classes or (), data.report, captions=part.captions)
 
 
 def read_images(source: str, *, split: str = "test", fit: Fit | None = None, root: Path | None = None) -> ImageSet:
@@ -81,37 +90,38 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
     """
     wanted = fit or Fit()
     path = Path(source).expanduser()
+    options: dict[str, Any] = asdict(wanted)
+    if source in SETS:  # drawn as they are read, tens of thousands to train: no other split than the one asked for
+        part = load_scenes_of(split, seed=0, mnist=data_root(root) if source == "scenes-mnist" else None)
+        return replace(_image_set(f"{source} {split}", part, wanted, ReadReport()), captions=part.captions)
+    if source in BUILT_IN:
+        return split_of(load_dataset(source, **options, root=root), split)
     if is_shards(source):
-        streamed = stream_dataset(source, size=wanted.size, channels=wanted.channels, resize=wanted.resize)
+        streamed = stream_dataset(source, **options)
         return split_of(streamed, split)  # of the other splits no image is decoded
     if path.is_dir() and not has_idx(path):
         return _of_folder(path, split, wanted)
     if path.is_file() and path.suffix.lower() == ".npz":
         return _of_npz(path, split, wanted)
-    if path.is_file() and path.suffix.lower() in SUFFIXES:
+    if path.is_file():
         return _of_file(path, wanted)
-    if source in SETS:  # drawn as they are read, tens of thousands to train: no other split than the one asked for
-        part = load_scenes_of(split, seed=0, mnist=data_root(root) if source == "scenes-mnist" else None)
-        return replace(_image_set(f"{source} {split}", part, wanted), captions=part.captions)
     if not path.is_dir() and path.suffix.lower() not in ("", ".npz"):
-        wanted_suffixes = ", ".join(sorted(SUFFIXES))
-        if path.exists():
-            raise InputError(
-                f"{source}: expected an image ({wanted_suffixes}), an .npz or a folder, found a {path.suffix} file"
-            )
         raise InputError(
-            f"{source}: expected an image ({wanted_suffixes}), an .npz, a folder or the name of a data set, found no such file"
+            f"{source}: expected an image, an .npz, a folder or the name of a data set, found no such file"
         )
-    data = load_dataset(source, size=wanted.size, channels=wanted.channels, resize=wanted.resize, root=root)
+    data = load_dataset(source, **options, root=root)
     return split_of(data, split)
 
 
 def _of_file(path: Path, fit: Fit) -> ImageSet:
     found = decode_file(path)
     if isinstance(found, Refused):
-        raise InputError(f"{path}: {found.reason}")
-    notes = (f"converted {', '.join(found.conversions)}",) if found.conversions else ()
-    return _image_set(str(path), Part(found.pixels[None]), fit, notes=notes)
+        raise InputError(
+            f"{path}: expected a PNG, JPEG or WEBP image, an .npz, a .tar shard or a folder, found: {found.reason}"
+        )
+    report = ReadReport()
+    report.convert(path.name, found.conversions)
+    return _image_set(str(path), Part(found.pixels[None]), fit, report)
 
 
 def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:
@@ -120,31 +130,32 @@ def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:
     if found.splits is not None:
         rows = np.flatnonzero(np.array([place == split for place in found.splits]))
         part, name, paths = part.take(rows), f"{path} {split}", tuple(found.paths[row] for row in rows)
-    stems = tuple(path[: path.rindex(".")] for path in paths)
-    return replace(_image_set(name, part, fit, classes=found.classes, notes=found.notes), paths=stems)
+    stems = tuple(posixpath.splitext(path)[0] for path in paths)
+    return replace(_image_set(name, part, fit, found.report, classes=found.classes), paths=stems)
 
 
 def _of_npz(path: Path, split: str, fit: Fit) -> ImageSet:
     parts = load_npz(path)
     if parts.pooled:
-        return _image_set(str(path), parts.train, fit, notes=parts.notes)
+        return _image_set(str(path), parts.train, fit, parts.report)
     part = {"train": parts.train, "val": parts.val, "test": parts.test}[split]
     if part is None:
         there = ", ".join(name for name in SPLITS if getattr(parts, name) is not None)
         raise InputError(f"{path}: expected x_{split}, found only {there}; --split chooses")
-    return _image_set(f"{path} {split}", part, fit, notes=parts.notes)
+    return _image_set(f"{path} {split}", part, fit, parts.report)
 
 
 def _image_set(
-    name: str, part: Part, fit: Fit, *, classes: tuple[str, ...] | None = None, notes: tuple[str, ...] = ()
+    name: str, part: Part, fit: Fit, report: ReadReport, *, classes: tuple[str, ...] | None = None
 ) -> ImageSet:
-    """The tensors of a part; its labels numbered where the reader has not done so."""
+    """The tensors of a part with their report; labels are numbered where the reader has not done so."""
     if not len(part):
         raise InputError(f"{name}: expected at least one image, found none")
-    fitted = fit_part(part, fit)
+    fitted = fit_part(part, fit, report)
+    report.used = report.used or len(part)
     found, numbered = number_labels([fitted.labels], source=name)
     images = torch.from_numpy(np.array(fitted.images.transpose(0, 3, 1, 2), order="C", copy=True))
-    return ImageSet(name, images, _tensor(found[0]), classes or numbered or (), notes)
+    return ImageSet(name, images, _tensor(found[0]), classes or numbered or (), report)
 
 
 def _tensor(labels: NDArray[np.int64] | None) -> Tensor | None:

@@ -51,6 +51,7 @@ class Request:
     command: str
     data: str = "mnist5k"
     data_root: Path | None = None
+    class_folders: str | None = None
     data_colour: str | None = None
     seed: int = 0
     device: torch.device = CPU
@@ -103,6 +104,8 @@ def make(
         return _loaded(request, size)
 
     data = load(None)
+    for line in data.notes:
+        note(f"data: {line}")
     colour, missing = _colour(request) if info.colour else (None, "")
     _claim(request.out, request.study)
     lab = Lab(
@@ -149,7 +152,7 @@ def make(
 
 
 def _loaded(request: Request, size: int | None) -> Dataset:
-    data = load_dataset(request.data, size=size, root=request.data_root)
+    data = load_dataset(request.data, size=size, class_folders=request.class_folders or "auto", root=request.data_root)
     for name, split in (("training", data.train), ("validation", data.val), ("test", data.test)):
         if not len(split):
             raise InputError(f"{request.data}: expected {name} images, found none")
@@ -159,7 +162,8 @@ def _loaded(request: Request, size: int | None) -> Dataset:
 def _colour(request: Request) -> tuple[Dataset | None, str]:
     """The colour images named, or the emoji where they are installed, or why there are none."""
     if request.data_colour is not None:
-        data = load_dataset(request.data_colour, size=32, channels=3, root=request.data_root)
+        folders = request.class_folders or "auto"
+        data = load_dataset(request.data_colour, size=32, channels=3, class_folders=folders, root=request.data_root)
         return data, ""
     try:
         return load_dataset(COLOUR, size=32, channels=3, root=request.data_root), ""
