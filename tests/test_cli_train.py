@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from conftest import reseal
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -79,6 +80,15 @@ def test_class_folders_are_part_of_a_run(tmp_path: Path, cli: Callable) -> None:
     assert yaml.safe_load((tmp_path / "runs/vae/config.yaml").read_text())["train-vae"]["class_folders"] == "only"
     changed = cli("train-vae --resume runs/vae --class-folders auto --steps 4", cwd=tmp_path)
     assert changed.code == 2 and "--class-folders: the resumed run has only, got auto" in changed.err
+    state = max((tmp_path / "runs/vae").glob("checkpoint-*")) / "training" / "state.json"
+    saved = json.loads(state.read_text())
+    del saved["options"]["class_folders"]  # as a version without the option wrote it
+    state.write_text(json.dumps(saved))
+    reseal(state.parents[1])
+    other = cli("train-vae --resume runs/vae --steps 4", cwd=tmp_path)
+    assert other.code == 1 and "was trained on other images" in other.err
+    found = cli("train-vae --resume runs/vae --class-folders only --steps 4", cwd=tmp_path)
+    assert found.code == 0, found.err
 
 
 def test_a_run_folder_holds_log_pictures_and_one_checkpoint(tiny_vae_run: Path, tiny_denoiser_run: Path) -> None:

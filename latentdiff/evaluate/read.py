@@ -107,7 +107,7 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
         return _of_file(path, wanted)
     if not path.is_dir() and path.suffix.lower() not in ("", ".npz"):
         raise InputError(
-            f"{source}: expected an image, an .npz, a folder or the name of a data set, found no such file"
+            f"{source}: expected an image (.png, .jpg, .webp), an .npz, a folder or the name of a data set, found no such file"
         )
     data = load_dataset(source, **options, root=root)
     return split_of(data, split)
