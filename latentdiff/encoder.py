@@ -83,6 +83,11 @@ class FrozenEncoder:
         """Whether a text is longer than a context."""
         return len(self.pieces(text, verbose=False)["input_ids"]) > self.length - 1
 
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that the encoder's tokenizer has no pieces for."""
+        unknown = self.pieces.unk_token_id
+        return [word for word in words(text) if word.isalnum() and unknown in self.pieces(word)["input_ids"]]
+
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What a checkpoint keeps of the encoder."""

@@ -120,3 +120,23 @@ def test_images_are_opened_by_pillow_and_paths_may_be_text(tmp_path: Path) -> No
     save_image(grid, str(tmp_path / "a.png"))
     save_gif([grid, grid // 2], str(tmp_path / "a.gif"))
     assert Image.open(tmp_path / "a.png").size == Image.open(tmp_path / "a.gif").size
+
+
+def test_a_trained_vae_names_the_command_that_follows_and_it_works(
+    cli: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny_folder / "tiny.npz", tmp_path / "my tiny.npz")
+    config = "train-vae: {latent: 4, width: 8, steps: 2, batch: 8}\ntrain-denoiser: {width: 16, depth: 1, steps: 2}"
+    (tmp_path / "both.yaml").write_text(config)
+    for words, expected in (
+        (
+            "--config both.yaml",
+            "latentdiff train-denoiser --config both.yaml --data 'my tiny.npz' --size 16 --vae runs/v0",
+        ),
+        ("--latent 4 --steps 2", "latentdiff train-denoiser --data 'my tiny.npz' --size 16 --vae runs/v1"),
+    ):
+        name = expected[-2:]
+        done = cli(f"train-vae {words} --data 'my tiny.npz' --size 16 --name {name}", cwd=tmp_path)
+        (following,) = (line.removeprefix("  next: ") for line in done.out.splitlines() if "next: " in line)
+        assert following == expected
+        assert cli(following.removeprefix("latentdiff ") + " --dry-run", cwd=tmp_path).code == 0

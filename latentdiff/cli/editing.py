@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from latentdiff.cli.options import build, config_option, json_option, options_of
-from latentdiff.cli.prompts import check_asked, prompt_options, prompts_of
+from latentdiff.cli.prompts import needs_of, note_texts, prompt_options, prompts_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from latentdiff.capabilities import Kind
     from latentdiff.checkpoint import Checkpoint
     from latentdiff.config.restoration import Restoration
     from latentdiff.evaluate.pairs import PairScores
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 ACROSS = 10  # images side by side in a figure
+SOLVER_NEEDS: dict[str, Kind] = {"replacement": "grid", "repaint": "grid", "psld": "latents"}  # the others take any
 
 
 def run_options(function: F) -> F:
@@ -152,13 +154,19 @@ class Bench(Model):
 
 
 def model_of(values: dict[str, Any]) -> Model:
-    """The model of --run; InputError where it does not know what --label or --prompt ask for."""
+    """The model of --run, or the newest that can do what the options ask for; InputError where it cannot."""
+    from latentdiff.capabilities import Need
     from latentdiff.cli.model import find_denoiser, load_checked
 
     settings, prompts = build(Sampling, values), prompts_of(values)
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=not prompts)
-    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
-    check_asked(pipeline, texts=prompts, label=values.get("label"))
+    needs = needs_of(values, prompts, settings)
+    if values.get("to") is not None:
+        needs.append(Need("condition", f"--to {values['to']}"))
+    if (kind := SOLVER_NEEDS.get(values.get("solver", ""))) is not None:
+        needs.append(Need(kind, f"--solver {values['solver']}", "--solver dps"))
+    checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
+    pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
+    note_texts(pipeline, [*prompts, settings.negative_prompt, *filter(None, [values.get("to")])])
     classes_asked(pipeline, values.get("label"))
     return Model(checkpoint, pipeline, settings)
 

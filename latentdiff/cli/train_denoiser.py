@@ -106,7 +106,9 @@ def _codec(
         )
     codec = load_codec(checkpoint, checkpoint.json(INDEX), image=image)
     if isinstance(codec, IdentityCodec):
-        raise InputError(f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae")
+        raise InputError(
+            f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae, or work on pixels with --pixel"
+        )
     if codec.image_shape != image:
         raise InputError(
             f"{checkpoint.folder}: its VAE is for images {list(codec.image_shape)}, the data has {list(image)} (channels, height, width)"

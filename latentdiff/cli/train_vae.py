@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,10 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
             "active latent units": f"{diagnosis['active_units']} of {diagnosis['latent_units']}",
             "posterior collapse": "yes: no unit carries information; lower --beta" if diagnosis["collapsed"] else "no",
         }
-    return training.close(
-        outcome, lines | {"pictures": f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"}, as_json=as_json
-    )
+    lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
+    if ctx.info_name == command.name:  # by `latentdiff train` the denoiser's training follows anyway
+        lines["next"] = training.then("train-denoiser", ctx, options) + f" --vae {shlex.quote(str(outcome.run))}"
+    return training.close(outcome, lines, as_json=as_json)
 
 
 def _differences(found: Any, expected: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from latentdiff.cli.options import given
 from latentdiff.cli.report import TrainingBar, counted, note, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
-from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions
+from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions, StreamOptions
 from latentdiff.data import Dataset, TrainingImages, is_shards, load_dataset, stream_dataset
 from latentdiff.encoded import EncodedData, is_encoded, load_encoded
 from latentdiff.errors import InputError
@@ -139,6 +140,24 @@ def read_data(options: DataOptions) -> Dataset:
     data = load_dataset(options.data, size=options.sides(), channels=options.channels, resize=options.resize, root=root)
     _check_read(data, options)
     return data
+
+
+def then(command: str, ctx: click.Context, options: DataOptions) -> str:
+    """The command line of the training that follows on the same data, by the same --config if that has a section for it."""
+    config, sections = ctx.meta.get("sections", ("", ()))
+    words = ["latentdiff", command, *([f"--config {shlex.quote(config)}"] if command in sections else [])]
+    plain = type(options)()
+    for name in (*DataOptions.model_fields, *StreamOptions.model_fields):
+        value = getattr(options, name, None)
+        if value is None or value == getattr(plain, name, None):
+            continue
+        flag = name.replace("_", "-")
+        words += (
+            [f"--{'' if value else 'no-'}{flag}"]
+            if isinstance(value, bool)
+            else [f"--{flag} {shlex.quote(str(value))}"]
+        )
+    return " ".join(words)
 
 
 def _check_read(data: TrainingImages, options: DataOptions) -> None:
