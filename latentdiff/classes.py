@@ -71,3 +71,24 @@ def labels_in_proportion(n: int, counts: Sequence[int]) -> Tensor:
         behind[chosen] -= 1
         late[chosen] += 1 / share[chosen]
     return torch.from_numpy(classes[labels])
+
+
+def order_by_class(labels: Tensor | None, n: int) -> Tensor:
+    """The places of ``n`` images with these labels [n], the first of each class before the second of any; int64 [n]."""
+    if labels is None:
+        return torch.arange(n)
+    rank = torch.zeros_like(labels)
+    for label in labels.unique():
+        here = labels == label
+        rank[here] = torch.arange(int(here.sum()))
+    return (rank * (int(labels.max()) + 1) + labels).argsort()
+
+
+def representative(labels: Tensor | None, n: int, count: int) -> Tensor:
+    """The places of at most ``count`` of ``n`` images for a picture, int64: all classes in turn, without labels evenly spread.
+
+    Data on the disk are often sorted by class, so that the first images are all of one.
+    """
+    if labels is None:
+        return torch.linspace(0, n - 1, min(n, count)).round().long()
+    return order_by_class(labels, n)[:count]

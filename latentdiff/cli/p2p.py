@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.cli.editing import image_options, model_options, output_options
+from latentdiff.cli.editing import model_options, output_options
+from latentdiff.cli.inputs import image_options
 from latentdiff.cli.options import build, options_of
 from latentdiff.cli.prompts import check_texts, note_texts
 from latentdiff.config.sampling import Sampling
@@ -89,6 +90,8 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     settings, factors = build(Sampling, values), _factors(values["factors"])
     if values["threshold"] != 0.5 and not values["blend"]:
         raise click.UsageError("--threshold says where the words of --blend are, got none")
+    if values["negate"] and values["source"] is None:
+        raise click.UsageError("--negate is for images of --input, got none")
     if not edits and not factors:
         raise click.UsageError("expected --edit TEXT or --word-weight WORD=FACTOR, got neither")
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-
 if TYPE_CHECKING:
     from latentdiff.capabilities import Need
     from latentdiff.config.sampling import Sampling

@@ -133,7 +133,7 @@ def evaluate_vae(vae: Autoencoder, data: Dataset, judge: Judge, request: Request
     images = split_of(data, request.split)
     with request.stage("reconstructions") as bar:
         made = encode_all(vae, images.images, progress=bar.update)
-    figures.save_vae_figure(images.images, made, request.out / "vae.png")
+    figures.save_vae_figure(images.images, made, request.out / "vae.png", labels=images.labels)
     reference = judge.reference(images, request)
     return score_vae(
         vae,
