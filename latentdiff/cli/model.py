@@ -92,9 +92,11 @@ def load_checked(
     """The model on its device, once it meets the ``needs``; a --prediction that differs from the checkpoint's is an error."""
     import torch
 
+    from latentdiff.cli.report import note_kernels
     from latentdiff.device import resolve_device
     from latentdiff.pipeline import from_checkpoint
 
+    note_kernels()
     check_meets(checkpoint, needs)
     pipeline = from_checkpoint(checkpoint)
     trained = pipeline.diffusion.prediction

@@ -15,7 +15,7 @@ from torch import nn
 
 from latentdiff.checkpoint import Checkpoint
 from latentdiff.cli.options import given
-from latentdiff.cli.report import TrainingBar, counted, note, result
+from latentdiff.cli.report import TrainingBar, counted, note, note_kernels, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions, StreamOptions
@@ -259,6 +259,7 @@ def close(outcome: Outcome, lines: Mapping[str, str], *, as_json: bool) -> int:
 
 
 def prepare(options: LoopOptions) -> None:
-    """Process-wide settings of a training."""
+    """Process-wide settings of a training; notes missing kernels."""
+    note_kernels()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
