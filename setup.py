@@ -1,7 +1,7 @@
 """Build script: metadata lives in pyproject.toml; this builds the extension ``latentdiff._C`` from ``csrc/``.
 
 Built against the torch of the environment (``pip install --no-build-isolation``). Where torch or a compiler is missing
-the package installs without it and runs on the PyTorch fallback; ``latentdiff info`` says so.
+the package installs without it and runs on the PyTorch fallback; ``latentdiff info`` and a note before trainings say so.
 
 LATENTDIFF_BUILD=auto (default: CUDA where torch and CUDA_HOME have it), cpu, cuda (required) or off.
 LATENTDIFF_REQUIRE_EXTENSION=1 makes a failed build an error. TORCH_CUDA_ARCH_LIST chooses architectures. MAX_JOBS

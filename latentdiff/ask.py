@@ -53,11 +53,11 @@ class Asking:
     def check(self, labels: Tensor | None, guidance: float) -> None:
         """InputError for a guidance that has nothing to exaggerate, and for networks of diffusers, which know no null class, where they would need one."""
         if labels is None and guidance not in (0, 1):
-            raise InputError(f"guidance {guidance:g} needs a label, got none")
+            raise InputError(f"guidance {guidance:g} needs a label or a prompt (--label, --prompt), got none")
         if self.classes and isinstance(self.network, Foreign) and (labels is None or guidance != 1):
             found = f"guidance {guidance:g}" if guidance != 1 else "no label"
             raise InputError(
-                f"this model of diffusers is always told a class and knows no null class: expected a label and guidance 1, got {found}"
+                f"this model of diffusers is always told a class and knows no null class: expected a label and guidance 1, got {found} (--label NAME --guidance 1)"
             )
 
     def null(self, negative: str = "") -> int | Tensor:
@@ -68,7 +68,9 @@ class Asking:
         if self.tokenizer is not None:
             return self._encoded([negative])
         if negative:
-            raise InputError(f"negative prompt {negative!r:.60}: this model does not listen to texts")
+            raise InputError(
+                f"negative prompt {negative!r:.60}: this model is not conditioned on text; leave it out, or take a text model"
+            )
         return len(self.classes)
 
     @torch.no_grad()

@@ -20,7 +20,7 @@ ClassBalance = Literal["equal", "data"]
 def class_index(classes: Sequence[str], label: int | str) -> int:
     """The index of a class given by its name or, where none is called so, its index; InputError if it is unknown."""
     if not classes:
-        raise InputError(f"label {label}: this model is unconditional, it knows no classes")
+        raise InputError(f"label {label}: this model is unconditional, it knows no classes; leave the label out")
     if isinstance(label, str) and label in classes:
         return classes.index(label)
     if isinstance(label, str) and not re.fullmatch("-?[0-9]{1,9}", label):
@@ -41,7 +41,9 @@ def word_for(classes: Sequence[str], index: int) -> str:
 def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassBalance) -> Tensor:
     """Labels int64 [n]: all ``classes`` in turn, or as often as ``counts`` says; InputError if it does not say."""
     if balance == "data" and not counts:
-        raise InputError("class balance data: this model does not record how often its data had each class")
+        raise InputError(
+            "class balance data: this model does not record how often its data had each class; expected equal (--class-balance equal)"
+        )
     return labels_in_proportion(n, counts) if balance == "data" else torch.arange(n, dtype=torch.int64) % classes
 
 
@@ -69,3 +71,24 @@ def labels_in_proportion(n: int, counts: Sequence[int]) -> Tensor:
         behind[chosen] -= 1
         late[chosen] += 1 / share[chosen]
     return torch.from_numpy(classes[labels])
+
+
+def order_by_class(labels: Tensor | None, n: int) -> Tensor:
+    """The places of ``n`` images with these labels [n], the first of each class before the second of any; int64 [n]."""
+    if labels is None:
+        return torch.arange(n)
+    rank = torch.zeros_like(labels)
+    for label in labels.unique():
+        here = labels == label
+        rank[here] = torch.arange(int(here.sum()))
+    return (rank * (int(labels.max()) + 1) + labels).argsort()
+
+
+def representative(labels: Tensor | None, n: int, count: int) -> Tensor:
+    """The places of at most ``count`` of ``n`` images for a picture, int64: all classes in turn, without labels evenly spread.
+
+    Data on the disk are often sorted by class, so that the first images are all of one.
+    """
+    if labels is None:
+        return torch.linspace(0, n - 1, min(n, count)).round().long()
+    return order_by_class(labels, n)[:count]

@@ -16,7 +16,7 @@ from latentdiff.checkpoint import INDEX, Checkpoint, Writer, check_tensors
 from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.config.base import parse as parse_config
 from latentdiff.config.diffusion import DiffusionConfig
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, pip_install
 from latentdiff.index import class_counts, class_names, has_vae, image_shape, model_index, of_diffusers
 from latentdiff.listener import load_listener, save_listener
 from latentdiff.nn import (
@@ -184,7 +184,7 @@ def diffusers_for(checkpoint: Checkpoint) -> ModuleType:
         if error.name != "diffusers":
             raise
         raise InputError(
-            f"{checkpoint.folder}: this needs diffusers, which is not installed; pip install latentdiff[diffusers]"
+            f"{checkpoint.folder}: this needs diffusers, which is not installed: {pip_install('diffusers')}"
         ) from None
     return diffusers
 

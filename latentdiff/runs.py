@@ -70,11 +70,19 @@ def locate(path: Path) -> Checkpoint:
     return open_checkpoint(checkpoints[-1])
 
 
+def checkpoints_by_run(runs: Path) -> list[list[Path]]:
+    """The checkpoint folders of each run below ``runs``, the newest first; the newest run first.
+
+    The date of a run is the time its newest checkpoint was completed.
+    """
+    found = [Run(folder).checkpoints()[::-1] for folder in (runs.iterdir() if runs.is_dir() else ())]
+    dated = [((folders[0] / MANIFEST).stat().st_mtime, folders) for folders in found if folders]
+    return [folders for _, folders in sorted(dated, reverse=True)]
+
+
 def all_checkpoints(runs: Path) -> list[Path]:
-    """The checkpoint folders of all runs below ``runs``, those of the newest run first, and of a run the newest first; then the models in the package."""
-    runs_of = [Run(folder).checkpoints()[::-1] for folder in (runs.iterdir() if runs.is_dir() else ())]
-    dated = [((found[0] / MANIFEST).stat().st_mtime, found) for found in runs_of if found]
-    found = [path for _, checkpoints in sorted(dated, reverse=True) for path in checkpoints]
+    """The checkpoint folders of all runs below ``runs``, as :func:`checkpoints_by_run` orders them; then the models in the package."""
+    found = [path for folders in checkpoints_by_run(runs) for path in folders]
     return found + [model.folder for model in shipped_models()]
 
 
@@ -97,18 +105,8 @@ def recipe_of(checkpoint: Checkpoint, **options: Any) -> Recipe:
 
 
 def newest(runs: Path, *, wanted: Callable[[dict[str, Any]], bool]) -> Checkpoint | None:
-    """The newest checkpoint of the newest run below ``runs`` whose model index is ``wanted``; None where there is none.
-
-    The date of a run is the time its newest checkpoint was completed.
-    """
-    candidates: list[tuple[float, Path]] = []
-    if not runs.is_dir():
-        return None
-    for folder in runs.iterdir():
-        checkpoints = Run(folder).checkpoints()
-        if checkpoints:
-            candidates.append(((checkpoints[-1] / MANIFEST).stat().st_mtime, checkpoints[-1]))
-    for _, path in sorted(candidates, reverse=True):
+    """The newest checkpoint of the newest run below ``runs`` whose model index is ``wanted``; None where there is none."""
+    for path, *_ in checkpoints_by_run(runs):
         checkpoint = open_checkpoint(path)
         if wanted(checkpoint.json(INDEX)):
             return checkpoint

@@ -21,6 +21,7 @@ SPECIAL = ("[pad]", "[unk]", "[start]", "[end]")
 PAD, UNKNOWN, START, END = range(len(SPECIAL))
 MAX_VOCABULARY, MAX_WORD = 65_536, 64
 LEAST = 2  # times that a pair has to come to become one piece
+USUAL = 1024  # pieces, where no other number is asked for
 _IDEOGRAPH = (
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"  # words without spaces between
 )
@@ -49,17 +50,22 @@ class Listener(Protocol):
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than a context."""
 
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that cannot mean anything to the model, as far as can be told."""
+
 
 @dataclass(frozen=True)
 class Tokenizer:
     """``pieces``: the vocabulary, number by number, the four of SPECIAL first; pieces inside a word begin with ##.
 
     A text is [start], its words' pieces, [end], then [pad] up to ``length``. A word is split into the longest pieces that
-    fit from the left, and is [unk] where none fits (Wu et al. 2016, section 4.1, as BERT does it).
+    fit from the left, and is [unk] where none fits (Wu et al. 2016, section 4.1, as BERT does it). ``learned``: the words of
+    the training captions, the most frequent first; None of a tokenizer that was stored without them.
     """
 
     pieces: tuple[str, ...]
     length: int
+    learned: tuple[str, ...] | None = None
     lead: ClassVar[int] = 1  # [start]
 
     def __post_init__(self) -> None:
@@ -77,6 +83,10 @@ class Tokenizer:
     @cached_property
     def _numbers(self) -> dict[str, int]:
         return {piece: number for number, piece in enumerate(self.pieces)}
+
+    @cached_property
+    def _learned(self) -> frozenset[str]:
+        return frozenset(self.learned or ())
 
     def split(self, word: str) -> list[int]:
         """The numbers of one word's pieces."""
@@ -118,32 +128,54 @@ class Tokenizer:
         """Whether a text is longer than a row."""
         return self.needs(text) > self.length
 
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that the training captions did not have; punctuation is not counted.
+
+        Where ``learned`` is None, words that are no piece of their own: of a vocabulary that was not full merges made one of
+        every word that came twice. Of a full one that says nothing, and only [unk] is unknown.
+        """
+        found = [word for word in words(text) if word.isalnum()]
+        if self.learned is not None:
+            return [word for word in found if word not in self._learned]
+        most = 1 if len(self) < USUAL else MAX_WORD
+        return [word for word in found if UNKNOWN in self.split(word) or len(self.split(word)) > most]
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The words of the training captions, by the alphabet; where ``learned`` is None, the pieces that may be words."""
+        if self.learned is not None:
+            return sorted(self.learned)
+        return sorted(word for word in self.pieces[len(SPECIAL) :] if len(word) > 2 and not word.startswith("##"))
+
     def needs(self, text: str) -> int:
         """The length of a row that holds a whole text, with its start and its end."""
         return 2 + sum(len(self.split(word)) for word in words(text))
 
     def dump(self) -> dict[str, Any]:
         """As JSON; :meth:`parse` reads it."""
-        return {"length": self.length, "pieces": list(self.pieces)}
+        learned = {} if self.learned is None else {"words": list(self.learned)}
+        return {"length": self.length, "pieces": list(self.pieces), **learned}
 
     @classmethod
     def parse(cls, values: object, where: str) -> Tokenizer:
         """From the JSON of :meth:`dump`; InputError naming ``where`` for anything else."""
         pieces = values.get("pieces") if isinstance(values, dict) else None
         length = values.get("length") if isinstance(values, dict) else None
+        learned = values.get("words") if isinstance(values, dict) else None
         if (
             not isinstance(pieces, list)
             or not all(isinstance(piece, str) for piece in pieces)
             or type(length) is not int
+            or not (learned is None or (isinstance(learned, list) and all(isinstance(word, str) for word in learned)))
         ):
             raise InputError(f"{where}: expected a length and a list of pieces, found {values!r:.80}")
         try:
-            return cls(tuple(pieces), length)
+            return cls(tuple(pieces), length, None if learned is None else tuple(learned))
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
 
 
-def train_tokenizer(texts: Iterable[str], *, vocabulary: int = 1024, length: int = 32) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], *, vocabulary: int = USUAL, length: int = 32) -> Tokenizer:
     """A tokenizer for texts like these: all their letters, then the most frequent pairs of neighbours merged one by one.
 
     Byte-pair merges (Sennrich et al. 2016), ties by the alphabet; whole words that are frequent become one piece.
@@ -163,7 +195,8 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int = 1024, length: int
         if merged not in known:
             known.add(merged)
             pieces.append(merged)
-    return Tokenizer((*SPECIAL, *pieces), length)
+    learned = sorted((word for word in counts if word.isalnum()), key=lambda word: (-counts[word], word))
+    return Tokenizer((*SPECIAL, *pieces), length, tuple(learned[:MAX_VOCABULARY]))
 
 
 Pair = tuple[str, str]

@@ -122,7 +122,7 @@ WEIGHTS_HEAD = "\n## Weights\n\n| weights | where they are | licence | whose the
 DIRECT_HEAD = """
 ## Dependencies
 
-Those that `core` wants come with `pip install latentdiff`, the others with its [extras](index.md#extras). "BSD" stands where a package does not say which. Nothing of them is copied into latentdiff, but for the site's `docs/javascripts/iframe-worker.js` (iframe-worker 1.0.4, MIT, Martin Donath).
+Those that `core` wants come with latentdiff, the others with its [extras](index.md#extras). "BSD" stands where a package does not say which. Nothing of them is copied into latentdiff, but for the site's `docs/javascripts/iframe-worker.js` (iframe-worker 1.0.4, MIT, Martin Donath).
 
 | package | version | licence | wanted by |
 | --- | --- | --- | --- |

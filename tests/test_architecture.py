@@ -22,7 +22,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     4: ("denoise", "loss", "ema", "bands", "degrade", "intensities"),
     5: ("step", "mix"),
     6: ("sample", "plan", "codec", "solve"),
-    7: ("checkpoint", "compat", "index", "listener", "shipped", "runs", "compiled", "frames"),
+    7: ("checkpoint", "compat", "index", "listener", "shipped", "capabilities", "runs", "compiled", "frames"),
     8: ("components",),
     9: ("ask", "picture", "plots", "batching", "encoded"),
     10: ("pipeline", "cold"),

@@ -1,5 +1,6 @@
 """Which class each image is of: in turn, in proportion; what a checkpoint records of its data."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import Cli, reseal
+from PIL import Image
 
 import latentdiff as ld
-from latentdiff.classes import labels_in_proportion
+from latentdiff.classes import labels_in_proportion, representative
 from latentdiff.cli import drawing
 from latentdiff.evaluate import sampling
 
@@ -137,3 +139,27 @@ def test_fewer_images_than_classes_leave_no_empty_columns(tiny_denoiser_run: Pat
 
     assert columns([0, 1, 2, 0, 1, 2]) == 3
     assert columns([0, 1]) is None and columns([0, 0, 1, 2]) is None
+
+
+def test_a_picture_of_sorted_images_shows_all_classes() -> None:
+    labels = torch.arange(5).repeat_interleave(100)
+    assert labels[representative(labels, 500, 12)].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
+    assert labels[representative(None, 500, 5)].tolist() == [0, 1, 2, 3, 4]
+    assert representative(None, 3, 12).tolist() == [0, 1, 2] and representative(None, 1, 4).tolist() == [0]
+
+
+def test_the_pictures_of_trainings_and_of_reconstructions_show_all_classes(
+    tiny_vae_run: Path, tmp_path: Path, cli: Cli
+) -> None:
+    """Images of class k are flat, of brightness 60 k, and sorted by class."""
+    for part, k in itertools.product(("train", "val"), range(4)):
+        folder = tmp_path / "flat" / part / f"c{k}"
+        folder.mkdir(parents=True)
+        for i in range(40):
+            Image.new("L", (8, 8), 60 * k).save(folder / f"{i}.png")
+    common = "--data flat --width 8 --steps 1 --batch 8"
+    for command in ("train-vae --latent 4 --beta-warmup 0", "train-cold --T 2 --degradation fade"):
+        assert (done := cli(f"{command} {common} --name {command[6:9]}", cwd=tmp_path)).code == 0, done.err
+    assert cli(f"reconstruct --run {tiny_vae_run} --data flat --split train -n 8", cwd=tmp_path).code == 0
+    for path in (*tmp_path.glob("runs/*/samples-*.png"), tmp_path / "reconstructions.png"):
+        assert {0, 60, 120, 180} <= set(np.unique(np.asarray(Image.open(path).convert("L")))), path

@@ -11,7 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
-from latentdiff.cli import evaluate
+from latentdiff.cli import evaluate, report
 from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.errors import InputError
@@ -120,3 +120,62 @@ def test_images_are_opened_by_pillow_and_paths_may_be_text(tmp_path: Path) -> No
     save_image(grid, str(tmp_path / "a.png"))
     save_gif([grid, grid // 2], str(tmp_path / "a.gif"))
     assert Image.open(tmp_path / "a.png").size == Image.open(tmp_path / "a.gif").size
+
+
+def test_a_trained_vae_names_the_command_that_follows_and_it_works(
+    cli: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny_folder / "tiny.npz", tmp_path / "my tiny.npz")
+    config = "train-vae: {latent: 4, width: 8, steps: 2, batch: 8}\ntrain-denoiser: {width: 16, depth: 1, steps: 2}"
+    (tmp_path / "both.yaml").write_text(config)
+    for words, expected in (
+        (
+            "--config both.yaml",
+            "latentdiff train-denoiser --config both.yaml --data 'my tiny.npz' --size 16 --vae runs/v0",
+        ),
+        ("--latent 4 --steps 2", "latentdiff train-denoiser --data 'my tiny.npz' --size 16 --vae runs/v1"),
+    ):
+        name = expected[-2:]
+        done = cli(f"train-vae {words} --data 'my tiny.npz' --size 16 --name {name}", cwd=tmp_path)
+        (following,) = (line.removeprefix("  next: ") for line in done.out.splitlines() if "next: " in line)
+        assert following == expected
+        assert cli(following.removeprefix("latentdiff ") + " --dry-run", cwd=tmp_path).code == 0
+
+
+def test_missing_kernels_are_said_before_a_computation(
+    cli: Callable, tiny_denoiser_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from latentdiff import ops
+
+    monkeypatch.delenv("LATENTDIFF_OPS", raising=False)
+    monkeypatch.setattr(ops, "NATIVE", ops.NATIVE.__class__("the extension was not built"))
+    draw = f"sample --run {tiny_denoiser_run} -n 1 --steps 2"
+    assert "without the compiled kernels" in cli(draw, cwd=tmp_path).err
+    assert "the extension was not built" in cli("info", cwd=tmp_path).out
+    monkeypatch.setenv("LATENTDIFF_OPS", "fallback")
+    assert "without the compiled kernels" not in cli(draw, cwd=tmp_path).err
+
+
+def test_a_long_stage_says_in_a_pipe_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(report, "PLAIN_SECONDS", 0.0)
+    with report.SamplingBar("distances") as bar:
+        for done in range(5):
+            bar.update(done, 4)
+    assert [line.split("  ")[:2] for line in capsys.readouterr().err.splitlines()] == [
+        [share, "distances"] for share in (" 25%", " 50%", " 75%")
+    ]
+
+
+def test_no_more_images_of_the_vae_are_measured_than_samples(
+    cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path
+) -> None:
+    command = (
+        f"evaluate --run {tiny_denoiser_run} --what vae --json --no-cache --resamples 0 --features efficientnet-lite0"
+    )
+    pytest.importorskip("efficientnet_lite_pytorch")
+    for n, measured in ((5, 5), (100, 12)):
+        done = cli(f"{command} -n {n} --out {tmp_path}", cwd=tiny_folder)
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["vae"]["n"] == measured

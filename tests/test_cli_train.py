@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import yaml
 from conftest import reseal
@@ -13,6 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from latentdiff.cli import train
+from latentdiff.cli.root import COMMANDS
+from latentdiff.nn import default_latent, vae_config
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 VAE = "train-vae --data tiny.npz --latent 4 --width 8 --depth 0 --batch 16"
@@ -256,3 +259,42 @@ def test_a_training_that_is_stopped_stops_both(work: Path, cli: Callable, monkey
     result = cli("train --data tiny.npz --name mine", cwd=work)
     assert result.code == 130 and called == ["train-vae"]
     assert "the same command with --name mine goes on from here" in result.err
+
+
+def test_a_dry_run_of_both_trainings_describes_both_and_writes_nothing(
+    cli: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny_folder / "tiny.npz", tmp_path)
+    done = cli("train --data tiny.npz --latent 2x4x4 --minutes 8 --dry-run", cwd=tmp_path)
+    assert done.code == 0, done.err
+    plans = json.loads(done.out)
+    assert [plans[kind]["kind"] for kind in ("vae", "denoiser")] == ["vae", "denoiser"]
+    assert plans["vae"]["network"]["latent"] == plans["denoiser"]["network"]["shape"] == [2, 4, 4]
+    assert [plans[kind]["options"]["minutes"] for kind in ("vae", "denoiser")] == [2.0, 6.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.npz"]
+    for name in (name for name in COMMANDS if name.startswith("train")):
+        assert "--dry-run" in cli(f"{name} --help", cwd=tmp_path).out, name
+
+
+@pytest.mark.parametrize(
+    ("image", "latent"),
+    [
+        ((1, 28, 28), (32,)),
+        ((1, 64, 64), (32,)),
+        ((3, 32, 32), (4, 8, 8)),
+        ((3, 32, 48), (4, 8, 12)),
+        ((3, 30, 30), (4, 15, 15)),
+    ],
+)
+def test_the_default_latent_suits_the_images(image: tuple[int, int, int], latent: tuple[int, ...]) -> None:
+    assert default_latent(image) == latent
+    assert vae_config("small", image, latent=latent).latent == latent
+
+
+def test_the_default_latent_of_colour_images_is_said(cli: Callable, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "colour.npz", x_train=images, x_test=images[:4])
+    done = cli("train-vae --data colour.npz --dry-run --json", cwd=tmp_path)
+    assert json.loads(done.out)["network"]["latent"] == [4, 4, 4] and "latent 4x4x4, the default for colour" in done.err
+    done = cli("train-vae --data colour.npz --latent 32 --dry-run --json", cwd=tmp_path)
+    assert json.loads(done.out)["network"]["latent"] == [32] and "the default" not in done.err

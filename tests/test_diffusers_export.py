@@ -143,7 +143,7 @@ def test_a_model_that_is_no_pixel_pipeline_is_refused(
     cli: Callable, tiny_pixel_run: Path, tiny_vae_run: Path, tmp_path: Path
 ) -> None:
     code, _, err = cli(f"export --run {tiny_pixel_run} --what vae --out x", cwd=tmp_path)
-    assert code == 1 and "is a pixel model, it has no VAE to export" in err
+    assert code == 1 and "is a pixel model, it has no VAE; leave --what out" in err
     code, _, err = cli(f"export --run {tiny_pixel_run} --what unet --sampler ddpm --out x", cwd=tmp_path)
     assert code == 2 and "--sampler ddpm: a unet by itself has none" in err
     code, _, err = cli(f"export --run {tiny_vae_run} --out x", cwd=tmp_path)

@@ -214,7 +214,7 @@ def test_an_uneven_autoencoder_is_refused(cli: Callable, tiny_folder: Path, tmp_
         ("train-denoiser --vae three --data DATA --steps 1", ("for images of 3 channels", "--channels 3")),
         ("edit --run pipeline -n 1", ("does not say which data it was trained on; expected --input",)),
         ("sample --run pipeline -n 1 --label 1", ("is unconditional",)),
-        ("restore --run pipeline --input DATA --solver psld -n 1", ("is for latent models",)),
+        ("restore --run pipeline --input DATA --solver psld -n 1", ("is a pixel model", "use --solver dps")),
     ],
 )
 def test_what_does_not_fit_a_command_is_said(

@@ -310,7 +310,7 @@ def test_without_diffusers_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "diffusers", None)
     for command in (f"sample --run {folder} -n 1", f"export --run {tiny_pixel_run} --out {tmp_path}/x"):
         code, _, err = cli(command, cwd=tmp_path)
-        assert (code, err.count("\n")) == (1, 1) and "pip install latentdiff[diffusers]" in err
+        assert (code, err.count("\n")) == (1, 1) and "pip install 'diffusers>=0.35'" in err
     assert cli(f"inspect {folder}", cwd=tmp_path).code == 0
     assert cli(f"sample --run {tiny_pixel_run} -n 1 --steps 1", cwd=tmp_path).code == 0
 

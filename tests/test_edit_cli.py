@@ -209,7 +209,7 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("inpaint --mask tiny.npz", ("tiny.npz",), 1),
         ("inpaint --box 9x9", ("--mask box", "8x8"), 2),
         ("inpaint --box 3", ("--box", "12x10"), 2),
-        ("inpaint --solver psld", ("psld", "pixels"), 1),
+        ("inpaint --solver psld", ("--solver psld", "pixel model", "use --solver dps"), 1),
         ("inpaint --solver dps --jumps 3", ("jumps", "repaint"), 2),
         ("inpaint --solver repaint --steps 5", ("jumps of 10", "got 5"), 1),
         ("inpaint --solver diffpir --eta 0.5", ("--eta", "diffpir"), 2),
@@ -267,8 +267,8 @@ def test_bad_input_is_one_clear_line(
 def test_models_that_cannot(work: Path, cli: Callable) -> None:
     for command, words in (
         ("anagram --run runs/pixel --label 0 --label 1", "unconditional"),
-        ("inpaint --run runs/denoiser --solver replacement", "vector latent"),
-        ("edit --run runs/pixel --label own", "no labels"),
+        ("inpaint --run runs/denoiser --solver replacement", "vector latents"),
+        ("edit --run runs/pixel --label own", "unconditional; leave --label out, take --run digits"),
     ):
         done = cli(command, cwd=work)
         assert done.code == 1 and words in done.err, (command, done.err)

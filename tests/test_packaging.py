@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from latentdiff import __version__, shipped
+from latentdiff import __version__, errors, shipped
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -217,3 +217,21 @@ def test_the_readme_explains_every_extra() -> None:
     )
     assert table is not None
     assert re.findall(r"^\| `(\w+)` \|", table[0], re.MULTILINE) == [name for name in EXTRAS if name != "features"]
+
+
+def test_no_word_of_the_program_or_the_docs_takes_latentdiff_from_an_index() -> None:
+    """It is in none; what the program says to install is what the extras bring."""
+    assert {name: list(packages) for name, packages in errors.EXTRAS.items()} == {
+        name: EXTRAS[name] for name in errors.EXTRAS
+    }
+    assert errors.pip_install("ui") == "pip install 'gradio>=6.31,<7'"
+    files = [path for where in ("latentdiff", "docs", "scripts", "configs") for path in (ROOT / where).rglob("*")]
+    texts = {path: path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".md", ".yaml")}
+    texts[ROOT / "README.md"] = (
+        (ROOT / "README.md").read_text(encoding="utf-8").replace("so that `pip install latentdiff` would", "")
+    )
+    for path, text in texts.items():
+        for command in re.findall(r"pip install[^`\n]*", text):
+            assert not re.search(r"[ '\"]latentdiff\b", command), (path, command)
+            assert not re.search(r"(?<!['\"])\.\[", command), (path, "unquoted", command)
+        assert "latentdiff[" not in text, path

@@ -23,9 +23,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 TOOLS = ("mkdocs", "material", "mkdocstrings", "griffe", "latex2mathml")
 MISSING = [name for name in TOOLS if util.find_spec(name) is None]
-needs_tools = pytest.mark.skipif(
-    bool(MISSING), reason=f"needs the extra: pip install latentdiff[docs] ({MISSING} missing)"
-)
+needs_tools = pytest.mark.skipif(bool(MISSING), reason=f"needs the extra docs ({MISSING} missing)")
 
 
 def hook(name: str) -> ModuleType:

@@ -335,7 +335,7 @@ def test_without_gradio_one_line_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(serve, "find_spec", lambda name: None)
     result = cli("ui", cwd=tmp_path)
-    assert result.code == 1 and "pip install latentdiff[ui]" in result.err and result.err.count("\n") == 1
+    assert result.code == 1 and "pip install 'gradio>=6.31,<7'" in result.err and result.err.count("\n") == 1
 
 
 def test_a_port_in_use_and_a_folder_without_models_are_told_in_a_line(

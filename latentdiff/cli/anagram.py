@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.illusions import WAY, as_text, asked_of, illusion_options, parts_asked, read_back, weights_of
+from latentdiff.cli.illusions import (
+    WAY,
+    as_text,
+    asked_of,
+    illusion_options,
+    model_for,
+    parts_asked,
+    read_back,
+    weights_of,
+)
 from latentdiff.cli.options import build, only_with
 from latentdiff.cli.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
@@ -56,14 +65,12 @@ def command(
     settings = build(Sampling, values)
 
     from latentdiff.cli import editing
-    from latentdiff.cli.model import find_denoiser, load_checked
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, anagram
     from latentdiff.views import view
 
     editing.check_out(values)
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=not prompts)
-    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
+    checkpoint, pipeline = model_for(values, settings, labels, prompts)
     asked = asked_of(pipeline, labels, prompts)
     parts = [(label, view(name, patch=values["patch"])) for label, name in zip(asked, seen_as, strict=True)]
     with SamplingBar("anagram") as bar:

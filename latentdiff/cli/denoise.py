@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.editing import model_options, output_options, sampling_options
+from latentdiff.cli.inputs import image_options
 from latentdiff.cli.prompts import names_of
 from latentdiff.cli.targets import Finite
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.editing import image_options, model_options, output_options, sampling_options
+from latentdiff.cli.editing import model_options, output_options, sampling_options
+from latentdiff.cli.inputs import image_options
 from latentdiff.cli.prompts import names_of
 
 WAY = 5  # moments of the last edit in the figure

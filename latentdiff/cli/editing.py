@@ -1,4 +1,4 @@
-"""What the commands that work on images share: the model, the images, the classes, and the figure with its numbers."""
+"""What the commands that work on images share: the model, the classes, and the figure with its numbers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.cli.options import build, class_folders_option, config_option, json_option, options_of
-from latentdiff.cli.prompts import check_asked, prompt_options, prompts_of
+from latentdiff.cli.inputs import read_input
+from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.prompts import needs_of, note_texts, prompt_options, prompts_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from latentdiff.capabilities import Kind
     from latentdiff.checkpoint import Checkpoint
     from latentdiff.config.restoration import Restoration
     from latentdiff.evaluate.pairs import PairScores
-    from latentdiff.evaluate.read import ImageSet
     from latentdiff.pipeline import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
 ACROSS = 10  # images side by side in a figure
+SOLVER_NEEDS: dict[str, Kind] = {"replacement": "grid", "repaint": "grid", "psld": "latents"}  # the others take any
 
 
 def run_options(function: F) -> F:
@@ -49,43 +51,6 @@ def model_options(function: F) -> F:
         help="Image k draws its noise from seed + k, whatever the batch.",
     )
     return run_options(seed(function))
-
-
-def image_options(function: F) -> F:
-    """--input, --split and -n: which images."""
-    options = [
-        click.option(
-            "--input",
-            "source",
-            default=None,
-            help="Images to work on: a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set (default: the data of the run).",
-        ),
-        click.option(
-            "--split",
-            type=click.Choice(["train", "val", "test"]),
-            default="test",
-            show_default=True,
-            help="Which images of a data set.",
-        ),
-        click.option(
-            "--resize",
-            type=click.Choice(["crop", "stretch", "pad"]),
-            default="crop",
-            show_default=True,
-            help="How images of another aspect ratio are brought to the model's.",
-        ),
-        class_folders_option("that of the run for its own data, else auto"),
-        click.option(
-            "-n",
-            "--number",
-            "n",
-            type=click.IntRange(1, 1000),
-            default=8,
-            show_default=True,
-            help="Number of images; of labelled data one of each class in turn.",
-        ),
-    ]
-    return _all(function, options)
 
 
 def sampling_options(function: F) -> F:
@@ -153,21 +118,27 @@ class Bench(Model):
 
 
 def model_of(values: dict[str, Any]) -> Model:
-    """The model of --run; InputError where it does not know what --label or --prompt ask for."""
+    """The model of --run, or the newest that can do what the options ask for; InputError where it cannot."""
+    from latentdiff.capabilities import Need
     from latentdiff.cli.model import find_denoiser, load_checked
 
     settings, prompts = build(Sampling, values), prompts_of(values)
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=not prompts)
-    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
-    check_asked(pipeline, texts=prompts, label=values.get("label"))
+    needs = needs_of(values, prompts, settings)
+    if values.get("to") is not None:
+        needs.append(Need("condition", f"--to {values['to']}"))
+    if (kind := SOLVER_NEEDS.get(values.get("solver", ""))) is not None:
+        needs.append(Need(kind, f"--solver {values['solver']}", "--solver dps"))
+    checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
+    pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
+    note_texts(pipeline, [*prompts, settings.negative_prompt, *filter(None, [values.get("to")])])
     classes_asked(pipeline, values.get("label"))
     return Model(checkpoint, pipeline, settings)
 
 
 def bench(values: dict[str, Any], model: Model | None = None, *, shape: Sequence[int] | None = None) -> Bench:
     """The model of --run, unless it is at hand, and the images of --input, brought to its size or to ``shape`` [C, H, W]. InputError, UsageError."""
+    from latentdiff.classes import order_by_class
     from latentdiff.data import to_float
-    from latentdiff.study.pick import order_by_class
 
     model = model or model_of(values)
     checkpoint, pipeline = model.checkpoint, model.pipeline
@@ -177,30 +148,6 @@ def bench(values: dict[str, Any], model: Model | None = None, *, shape: Sequence
     if found.labels is not None and pipeline.classes and tuple(found.classes) == tuple(pipeline.classes):
         labels = found.labels[chosen].tolist()
     return Bench(checkpoint, pipeline, model.settings, to_float(found.images[chosen]), found.name, labels)
-
-
-def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any]) -> ImageSet:
-    """The images of --input, or of the data that the run was trained on, in the shape of the model's."""
-    from latentdiff.cli.report import print_report
-    from latentdiff.data.fit import Fit
-    from latentdiff.evaluate.read import read_images
-    from latentdiff.shipped import about
-    from latentdiff.train.state import STATE, load_progress
-
-    source, root, class_folders = values["source"], None, values["class_folders"]
-    if source is None:
-        source = about(checkpoint.folder).get("images")
-    if source is None:
-        if STATE not in checkpoint:
-            raise InputError(f"{checkpoint.folder}: does not say which data it was trained on; expected --input")
-        saved = load_progress(checkpoint).options
-        source, root = str(saved["data"]), saved.get("data_root")
-        class_folders = class_folders or saved.get("class_folders")
-    channels, height, width = shape
-    fit = Fit((height, width), channels, values["resize"], class_folders or "auto")
-    found = read_images(source, split=values["split"], fit=fit, root=None if root is None else Path(root))
-    print_report(found.report)
-    return found
 
 
 def labels_of(values: dict[str, Any], work: Bench) -> list[int] | list[str] | None:

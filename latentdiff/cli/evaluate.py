@@ -56,7 +56,7 @@ PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")  # as in late
     type=click.IntRange(4, 1_000_000),
     default=10_000,
     show_default=True,
-    help="Number of samples.",
+    help="Number of samples, and of the images of the split that the VAE is measured on at most.",
 )
 @options_of(Sampling, skip=("compile",))
 @click.option(

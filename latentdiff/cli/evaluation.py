@@ -218,7 +218,9 @@ def _parts(text: str | None, has: tuple[str, ...], where: str) -> tuple[str, ...
     asked = has if text is None else tuple(part.strip() for part in text.split(","))
     for part in asked:
         if part not in has:
-            raise InputError(f"{where}: has no {part} to evaluate, only {', '.join(has)}")
+            raise InputError(
+                f"{where}: has no {part} to evaluate, only {', '.join(has)}; --what {','.join(has)} takes these"
+            )
     return tuple(part for part in has if part in asked)
 
 
@@ -226,10 +228,10 @@ def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalanc
     """InputError for settings that the model cannot follow: asked before the work."""
     if not (pipeline.classes or pipeline.tokenizer) and settings.guidance != 1:
         raise InputError(
-            f"--guidance {settings.guidance:g}: this model is unconditional, guidance needs one with classes"
+            f"--guidance {settings.guidance:g}: this model is unconditional; leave --guidance out, or --run NAME a conditional one"
         )
     if balance is not None and not (pipeline.classes and settings.guidance):
-        raise InputError(f"--class-balance {balance}: classes take no part in these samples")
+        raise InputError(f"--class-balance {balance}: classes take no part in these samples; leave --class-balance out")
     pipeline.class_labels(1, balance or "equal")
     pipeline.plan(settings)
 

@@ -59,11 +59,14 @@ def command(
     if given and what in ("unet", "vae"):
         raise click.UsageError(f"--sampler {sampler}: a {what} by itself has none; leave it out")
 
+    from latentdiff.capabilities import Need
     from latentdiff.checkpoint import writing
-    from latentdiff.cli.model import find_denoiser
+    from latentdiff.cli.model import check_meets, find_denoiser
     from latentdiff.cli.report import result
 
-    checkpoint = find_denoiser(run, runs)
+    needs = [Need("latents", "--what vae")] if what == "vae" else []
+    checkpoint = find_denoiser(run, runs, needs=needs)
+    check_meets(checkpoint, needs)
     with writing(out, sealed=False) as writer:
         _export(checkpoint, writer, what, sampler)
     result(

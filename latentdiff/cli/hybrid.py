@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.illusions import WAY, as_text, asked_of, illusion_options, parts_asked, read_back, weights_of
+from latentdiff.cli.illusions import (
+    WAY,
+    as_text,
+    asked_of,
+    illusion_options,
+    model_for,
+    parts_asked,
+    read_back,
+    weights_of,
+)
 from latentdiff.cli.options import build
 from latentdiff.cli.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
@@ -49,13 +58,11 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
 
     from latentdiff.bands import brightness_and_colour, frequencies
     from latentdiff.cli import editing
-    from latentdiff.cli.model import find_denoiser, load_checked
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, hybrid
 
     editing.check_out(values)
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=not prompts)
-    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
+    checkpoint, pipeline = model_for(values, settings, labels, prompts)
     asked, shape = asked_of(pipeline, labels, prompts), tuple(pipeline.codec.image_shape)
     bands = brightness_and_colour(shape) if values["colour"] else frequencies(shape, sigmas)  # type: ignore[arg-type]
     with SamplingBar("hybrid") as bar:

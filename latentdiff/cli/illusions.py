@@ -9,13 +9,14 @@ import click
 
 from latentdiff.cli.editing import model_options, output_options
 from latentdiff.cli.options import options_of
-from latentdiff.cli.prompts import check_asked
+from latentdiff.cli.prompts import check_texts, needs_of, note_texts
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from latentdiff.checkpoint import Checkpoint
     from latentdiff.pipeline import Pipeline
 
 WAY = 5  # moments of the drawing in the figure
@@ -94,15 +95,26 @@ def weights_of(text: str | None, n: int) -> list[float] | None:
 
 
 def asked_of(pipeline: Pipeline, labels: Sequence[str], prompts: Sequence[str]) -> list[int | str]:
-    """The classes or the texts asked for; InputError where the model knows none of them."""
+    """The classes or the texts asked for; InputError for a class that the model does not know."""
     from latentdiff.classes import class_index
 
-    check_asked(pipeline, texts=prompts, label=labels[0] if labels else None)
     if prompts:
         return list(prompts)
-    if not pipeline.classes:
-        raise InputError(f"label {labels[0]}: this model is unconditional, illusions need one with classes or texts")
     return [class_index(pipeline.classes, label) for label in labels]
+
+
+def model_for(
+    values: dict[str, Any], settings: Sampling, labels: Sequence[str], prompts: Sequence[str]
+) -> tuple[Checkpoint, Pipeline]:
+    """The model of --run, or the newest that is conditioned on what is asked for; InputError where it is not."""
+    from latentdiff.cli.model import find_denoiser, load_checked
+
+    check_texts(prompts)
+    needs = needs_of({"label": labels[0] if labels else None}, prompts, settings)
+    checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
+    pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
+    note_texts(pipeline, [*prompts, settings.negative_prompt])
+    return checkpoint, pipeline
 
 
 def parts_asked(labels: Sequence[str], prompts: Sequence[str]) -> int:

@@ -9,6 +9,8 @@ import click
 
 from latentdiff.cli.options import config_option, json_option
 
+MOST_WORDS = 500  # of a vocabulary, for people
+
 
 @click.command(name="inspect")
 @click.argument("path", type=click.Path(path_type=Path), required=False)
@@ -25,7 +27,9 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
     from latentdiff.checkpoint import INDEX, Checkpoint
     from latentdiff.cli.report import note, result
     from latentdiff.errors import InputError
+    from latentdiff.listener import TOKENIZER
     from latentdiff.runs import locate, newest
+    from latentdiff.tokenizer import Tokenizer
 
     checkpoint: Checkpoint | None
     if path is not None and path.is_file():
@@ -49,13 +53,23 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
         elif name.endswith(".safetensors") and not name.startswith("training/"):
             tensors = checkpoint.tensors(name)
             values[f"{name.split('/')[0]}_parameters"] = sum(tensor.numel() for tensor in tensors.values())
+    if TOKENIZER in checkpoint:
+        values["words"] = Tokenizer.parse(checkpoint.json(TOKENIZER), f"{checkpoint.folder}/{TOKENIZER}").vocabulary
     if "training/state.json" in checkpoint:
         state = checkpoint.json("training/state.json")
         values["training"] = {key: state.get(key) for key in ("kind", "step", "elapsed", "finished")}
     values["bytes"] = sum(entry["bytes"] for entry in checkpoint.files.values())
     values["verified"] = checkpoint.sealed
-    result(values, as_json=as_json, text=_lines(values))
+    result(values, as_json=as_json, text=_lines(_shortened(values)))
     return 0
+
+
+def _shortened(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the beginning of a long vocabulary."""
+    words = values.get("words", [])
+    if len(words) <= MOST_WORDS:
+        return values
+    return values | {"words": [*words[:MOST_WORDS], f"and {len(words) - MOST_WORDS} more (--json lists them)"]}
 
 
 def _picture(path: Path, runs: Path, *, as_json: bool) -> int:

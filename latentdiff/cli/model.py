@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,34 +12,56 @@ from latentdiff.config.loop import DataOptions, StreamOptions
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
+    from latentdiff.capabilities import Need
     from latentdiff.checkpoint import Checkpoint
     from latentdiff.pipeline import Pipeline
 
 HOW_TO = "make one with `latentdiff train-vae` and then `latentdiff train-denoiser`"
 
 
-def find_denoiser(run: str | None, runs: str, *, texts: bool = False, pixels: bool = False) -> Checkpoint:
-    """The checkpoint of --run, or of the newest run with a denoiser, which is named on stderr.
+def find_denoiser(run: str | None, runs: str, *, needs: Sequence[Need] = (), pixels: bool = False) -> Checkpoint:
+    """The checkpoint of --run, or of the newest run whose model meets the ``needs``, which is named on stderr.
 
-    Where nothing has been trained: of a model in the package, one for ``texts`` if they are given, and one of ``pixels``
-    where a command works best, or only, with that.
+    Where there is none: a model of the package, one of ``pixels`` where a command works best with that.
     """
+    from latentdiff.capabilities import capabilities_of, shipped_that
     from latentdiff.checkpoint import open_checkpoint
     from latentdiff.cli.report import note
-    from latentdiff.runs import locate, newest
-    from latentdiff.shipped import shipped_for
+    from latentdiff.runs import checkpoints_by_run, locate
 
     if run is not None:
         return locate(Path(run))
-    checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index)
-    if checkpoint is not None:
-        note(f"using {checkpoint.folder}")
-        return checkpoint
-    model = shipped_for("text" if texts else "classes", pixels=pixels)
+    passed = ""  # the newest run that lacks something, and what
+    for folder, *_ in checkpoints_by_run(Path(runs)):
+        checkpoint = open_checkpoint(folder)
+        if (has := capabilities_of(checkpoint)) is None:
+            continue
+        if (lacks := has.lacking(needs)) is None:
+            note(f"using {folder}" + (f": {passed}" if passed else ""))
+            return checkpoint
+        passed = passed or f"{folder.parent}, which is newer, {has.against(lacks.kind)}"
+    model = shipped_that(needs, pixels=pixels)
     if model is None:
-        raise InputError(f"no trained model in {runs}/; {HOW_TO}")
-    note(f"no denoiser in {runs}/: using {model.name} of the package (see `latentdiff models`)")
+        raise InputError(f"no trained model in {runs}/{_for(needs)}; {HOW_TO}")
+    passed = f"no denoiser in {runs}/" if not passed else f"no model in {runs}/{_for(needs)}"
+    note(f"{passed}: using {model.name} of the package (see `latentdiff models`)")
     return open_checkpoint(model.folder)
+
+
+def _for(needs: Sequence[Need]) -> str:
+    options = " and ".join(dict.fromkeys(need.option for need in needs))
+    return f" for {options}" if options else ""
+
+
+def check_meets(checkpoint: Checkpoint, needs: Sequence[Need]) -> None:
+    """InputError where the model of a checkpoint lacks what a command needs; it names the option and a way out."""
+    from latentdiff.capabilities import capabilities_of, way_out
+
+    has = capabilities_of(checkpoint)
+    if has is None or (lacks := has.lacking(needs)) is None:  # one without a denoiser is refused when it is loaded
+        return
+    found, instead = has.against(lacks.kind), has.instead(lacks)
+    raise InputError(f"{lacks.option}: {checkpoint.folder} {found}; {instead}{way_out(needs)}")
 
 
 def find_vae(run: str | None, runs: str) -> Checkpoint:
@@ -51,7 +74,10 @@ def find_vae(run: str | None, runs: str) -> Checkpoint:
     if run is not None:
         checkpoint = locate(Path(run))
         if not has_vae(checkpoint, checkpoint.json(INDEX)):
-            raise InputError(f"{checkpoint.folder}: is a pixel model, it has no VAE")
+            raise InputError(
+                f"{checkpoint.folder}: is a pixel model, it has no VAE; expected the --run of a VAE or of a latent model "
+                "(`latentdiff train-vae` makes one)"
+            )
         return checkpoint
     newest_vae = newest(Path(runs), wanted=holds_vae_alone)
     if newest_vae is None:
@@ -60,18 +86,24 @@ def find_vae(run: str | None, runs: str) -> Checkpoint:
     return newest_vae
 
 
-def load_checked(checkpoint: Checkpoint, *, prediction: str | None, device: str, dtype: str) -> Pipeline:
-    """The model on its device; a --prediction that differs from the checkpoint's is an error, never a silent search."""
+def load_checked(
+    checkpoint: Checkpoint, *, needs: Sequence[Need] = (), prediction: str | None, device: str, dtype: str
+) -> Pipeline:
+    """The model on its device, once it meets the ``needs``; a --prediction that differs from the checkpoint's is an error."""
     import torch
 
+    from latentdiff.cli.report import note_kernels
     from latentdiff.device import resolve_device
     from latentdiff.pipeline import from_checkpoint
 
+    note_kernels()
+    check_meets(checkpoint, needs)
     pipeline = from_checkpoint(checkpoint)
     trained = pipeline.diffusion.prediction
     if prediction is not None and prediction != trained:
         raise InputError(
-            f"{checkpoint.folder}: was trained with {trained}-prediction, but {prediction}-prediction was asked for"
+            f"{checkpoint.folder}: was trained with {trained}-prediction, but {prediction}-prediction was asked for; "
+            "leave out --prediction (--v-pred), or name another model with --run"
         )
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return pipeline.to(resolve_device(device), dtype=types[dtype])

@@ -29,7 +29,7 @@ def command(as_json: bool) -> int:
     for model in found:
         click.echo(f"{model.name}: {model.about['title']} ({model.bytes / 2**20:.1f} MiB)")
         for key, value in model.about.items():
-            if key != "title":
+            if key not in ("title", "brightness"):  # ranges that --input is compared with
                 click.echo(f"    {key}: {'; '.join(value) if isinstance(value, list) else value}")
     if found:
         click.echo("Every --run takes these names; `latentdiff inspect NAME` describes the networks.")

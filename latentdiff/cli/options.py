@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from latentdiff.cli.recipes import ConfigFile, hint
+from latentdiff.cli.recipes import ConfigFile, hint, named
 from latentdiff.config.base import Config
 from latentdiff.errors import explain
 
@@ -159,6 +159,8 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
         RecursionError,
     ) as error:  # ValueError: bad encodings and explicitly typed values
         raise click.UsageError(f"--config {path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
+    if isinstance(content, dict):
+        ctx.meta["sections"] = (named(path), tuple(content))
     section = _section({} if content is None else content, ctx.command.name or "", path)
     ctx.default_map = {
         **_values(section, _names(ctx.command), path),

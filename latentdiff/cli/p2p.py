@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.cli.editing import image_options, model_options, output_options
+from latentdiff.cli.editing import model_options, output_options
+from latentdiff.cli.inputs import image_options
 from latentdiff.cli.options import build, options_of
-from latentdiff.cli.prompts import check_asked
+from latentdiff.cli.prompts import check_texts, note_texts
 from latentdiff.config.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     settings, factors = build(Sampling, values), _factors(values["factors"])
     if values["threshold"] != 0.5 and not values["blend"]:
         raise click.UsageError("--threshold says where the words of --blend are, got none")
+    if values["negate"] and values["source"] is None:
+        raise click.UsageError("--negate is for images of --input, got none")
     if not edits and not factors:
         raise click.UsageError("expected --edit TEXT or --word-weight WORD=FACTOR, got neither")
 
@@ -105,10 +108,10 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
         if values["maps"].suffix.lower() != ".png":
             raise click.UsageError(f"--maps: expected a name that ends in .png, got {values['maps'].name!r}")
         check_place(values["maps"])
-    checkpoint, pipeline, images = _work(values)
     texts = edits or (prompt,)
-    if pipeline.tokenizer is not None:
-        check_asked(pipeline, texts=[prompt, *texts], label=None)
+    check_texts([prompt, *texts])
+    checkpoint, pipeline, images = _work(values, prompt)
+    note_texts(pipeline, [prompt, *texts])
     wanted = [
         Edit(text, values["cross"], values["self_share"], factors, tuple(values["blend"]), values["threshold"])
         for text in texts
@@ -145,13 +148,16 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     return 0
 
 
-def _work(values: dict[str, Any]) -> tuple[Any, Pipeline, Tensor | None]:
+def _work(values: dict[str, Any], prompt: str) -> tuple[Any, Pipeline, Tensor | None]:
     """The checkpoint, its model, and the images of --input, if any."""
+    from latentdiff.capabilities import Need
     from latentdiff.cli import editing
     from latentdiff.cli.model import find_denoiser, load_checked
 
-    checkpoint = find_denoiser(values["run"], values["runs"], texts=True)
-    pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
+    option = f"--prompt {prompt!r:.60}"
+    needs = [Need("text", option, None), Need("words", option, "`latentdiff sample --prompt`")]
+    checkpoint = find_denoiser(values["run"], values["runs"], needs=needs)
+    pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
     if values["source"] is None:
         return checkpoint, pipeline, None
     model = editing.Model(checkpoint, pipeline, build(Sampling, values))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.errors import InputError
-
 if TYPE_CHECKING:
+    from latentdiff.capabilities import Need
+    from latentdiff.config.sampling import Sampling
     from latentdiff.pipeline import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_FILE = 2**22  # bytes of a prompt file
 MAX_PROMPT = 2000  # characters
+SHOWN = 8  # unknown words in a warning
 
 
 def prompt_options(function: F) -> F:
@@ -71,20 +72,41 @@ def _read(path: Path) -> str:
         raise click.UsageError(f"--prompt-file {path}: expected UTF-8 text, found something else") from None
 
 
-def check_asked(pipeline: Pipeline, *, texts: Sequence[str], label: str | None) -> None:
-    """InputError where texts are given to a model of classes or a label to one that listens to texts; notes long texts."""
+def needs_of(values: Mapping[str, Any], prompts: Sequence[str], settings: Sampling | None = None) -> list[Need]:
+    """What --prompt, --label and the ``settings`` of a sampler need of the model's conditioning."""
+    from latentdiff.capabilities import Need
+
+    found, label = [], values.get("label")
+    if prompts:
+        found.append(Need("text", f"--prompt {prompts[0]!r:.60}"))
+    if label is not None:
+        found.append(Need("classes", f"--label {label}"))
+    if values.get("class_balance") == "data":
+        found.append(Need("classes", "--class-balance data"))
+    if settings is not None and settings.negative_prompt:
+        found.append(Need("text", f"--negative-prompt {settings.negative_prompt!r:.60}"))
+    if settings is not None and settings.guidance not in (0, 1):
+        found.append(Need("condition", f"--guidance {settings.guidance:g}"))
+    return found
+
+
+def note_texts(pipeline: Pipeline, texts: Sequence[str]) -> None:
+    """Notes what a model cuts off, and words that it was not trained on."""
     from latentdiff.cli.report import note
 
-    check_texts(texts)
     if pipeline.tokenizer is None:
-        if texts:
-            raise InputError(f"--prompt {texts[0]!r:.60}: this model does not listen to texts; --label names a class")
         return
-    if label is not None:
-        raise InputError(f"--label {label}: this model listens to texts; use --prompt")
     for text in texts:
         if pipeline.tokenizer.truncates(text):
-            note(f"the end of {text!r:.60} is cut off: the model hears {pipeline.tokenizer.length - 2} word pieces")
+            note(f"the end of {text!r:.60} is cut off: the model reads {pipeline.tokenizer.length - 2} word pieces")
+    if unknown := list(dict.fromkeys(word for text in texts for word in pipeline.tokenizer.unknown(text))):
+        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        named = ", ".join(f"{word:.40}" for word in unknown[:SHOWN])
+        verb = "is not among the words" if len(unknown) == 1 else "are not among the words"
+        note(
+            f"warning: {named}{more} {verb} that the model was trained on, expect little from "
+            f"{'it' if len(unknown) == 1 else 'them'}; `latentdiff inspect RUN` lists those that it knows"
+        )
 
 
 def name_of(pipeline: Pipeline, label: int | str) -> str:

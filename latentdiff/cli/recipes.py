@@ -33,6 +33,11 @@ class ConfigFile(click.Path):
         return named + super().shell_complete(ctx, param, incomplete)
 
 
+def named(path: Path) -> str:
+    """What --config takes to read this file: the name of a recipe, or the path."""
+    return path.stem if path.parent == FOLDER else str(path)
+
+
 def hint(path: Path) -> str:
     """What to say of a file that is not there, where its name could be meant for a recipe's; else nothing."""
     bare = path.parent == Path() and not path.suffix

@@ -50,6 +50,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     import torch
 
     from latentdiff.checkpoint import INDEX
+    from latentdiff.classes import representative
     from latentdiff.cli.model import find_vae, trained_on
     from latentdiff.cli.report import result
     from latentdiff.cli.training import read_data
@@ -65,15 +66,16 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         raise InputError(
             f"{checkpoint.folder}: its VAE is for images {list(vae.config.image)}, the data has {list(data.shape)} (channels, height, width)"
         )
-    images = to_float({"train": data.train, "val": data.val, "test": data.test}[values["split"]].images)
+    split = {"train": data.train, "val": data.val, "test": data.test}[values["split"]]
+    images = to_float(split.images)
     if len(images) == 0:
         raise InputError(f"{options.data}: the {values['split']} split is empty")
     with torch.no_grad():
         copies = torch.cat([vae.decode(vae.encode(part).mode()) for part in images.split(250)])
     mse = ((copies - images) / 2).double().square().flatten(1).mean(1)
     psnr = float((-10 * torch.log10(mse.clamp_min(1e-10))).mean())
-    shown = min(values["n"], len(images))
-    save_image(pair_grid(images[:shown], copies[:shown]), out)
+    shown = representative(split.labels, len(images), values["n"])
+    save_image(pair_grid(images[shown], copies[shown]), out)
     answer = {
         "run": str(checkpoint.folder),
         "split": values["split"],

@@ -37,6 +37,17 @@ def print_report(read: ReadReport, what: str = "data", *, since: Sequence[str] =
             note(f"{what}: {line}")
 
 
+def note_kernels() -> None:
+    """Note that the kernels are missing, unless LATENTDIFF_OPS asks for that."""
+    from latentdiff.ops import NATIVE
+
+    if NATIVE.module is None and "LATENTDIFF_OPS" not in os.environ:
+        note(
+            "without the compiled kernels: the same results, slower; `latentdiff info` says why and how to build them "
+            "(LATENTDIFF_OPS=fallback hides this note)"
+        )
+
+
 def counted(n: int, noun: str) -> str:
     """ "1 image", "2 images"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
@@ -81,10 +92,11 @@ class TrainingBar:
 
 
 class SamplingBar:
-    """A context whose ``update(done, total)`` draws a bar on a terminal and nothing in a pipe."""
+    """A context whose ``update(done, total)`` draws a bar on a terminal, and in a pipe a line now and then."""
 
     def __init__(self, title: str) -> None:
         self._title = title
+        self._begun = self._said = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
@@ -94,8 +106,12 @@ class SamplingBar:
         return self
 
     def update(self, done: int, total: int) -> None:
+        now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, completed=done / total)
+        elif now - self._said >= PLAIN_SECONDS and 0 < done < total:
+            self._said = now
+            note(f"{done / total:4.0%}  {self._title}  ETA {(now - self._begun) * (total - done) / done:.0f} s")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

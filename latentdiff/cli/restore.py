@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.editing import check_moves, image_options, model_options, output_options, sampling_options
+from latentdiff.cli.editing import check_moves, model_options, output_options, sampling_options
+from latentdiff.cli.inputs import image_options
 from latentdiff.cli.operators import INEXACT, operator_of, operator_options
 from latentdiff.cli.options import build, options_of
 from latentdiff.cli.prompts import names_of

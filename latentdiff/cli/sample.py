@@ -12,7 +12,7 @@ import click
 from latentdiff.cli.like import find_like, like_option, recipe_of
 from latentdiff.cli.options import build, config_option, json_option, options_of
 from latentdiff.cli.prediction import merge_v_pred, v_pred_option
-from latentdiff.cli.prompts import check_asked, names_of, prompt_options, prompts_of
+from latentdiff.cli.prompts import names_of, needs_of, note_texts, prompt_options, prompts_of
 from latentdiff.config.base import device_name
 from latentdiff.config.diffusion import Prediction
 from latentdiff.config.sampling import Sampling
@@ -143,12 +143,15 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     _check_shared(values, processes(), len(counts))
     ranks, device = together(resolve_device(values["device"]), "the images")
+    needs = needs_of(values, prompts, settings[0])
     if like is None:
-        checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts))
+        checkpoint = find_denoiser(values["run"], values["runs"], needs=needs)
     else:
         checkpoint = find_like(ctx, like, values["run"], values["runs"])
-    pipeline = load_checked(checkpoint, prediction=values["prediction"], device=str(device), dtype=values["dtype"])
-    check_asked(pipeline, texts=prompts, label=values["label"])
+    pipeline = load_checked(
+        checkpoint, needs=needs, prediction=values["prediction"], device=str(device), dtype=values["dtype"]
+    )
+    note_texts(pipeline, [*prompts, settings[0].negative_prompt])
     one = interpolate is not None
     labels = (
         _texts(values, prompts, settings[0], one=one)
@@ -245,8 +248,6 @@ def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, on
     from latentdiff.cli.report import note
 
     n = values["n"]
-    if values["class_balance"] != "equal":
-        raise InputError(f"--class-balance {values['class_balance']}: this model listens to texts, it knows no classes")
     if settings.guidance == 0:
         if prompts:
             note("--guidance 0 ignores the text, --prompt has no effect")
@@ -269,14 +270,8 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
 
     text, n, balance = values["label"], values["n"], values["class_balance"]
     if not pipeline.classes:
-        if balance != "equal":
-            raise InputError(f"--class-balance {balance}: this model is unconditional, it knows no classes")
-        if text is not None:
-            raise InputError(f"--label {text}: this model is unconditional, it knows no classes")
-        if settings.guidance != 1:
-            raise InputError(
-                f"--guidance {settings.guidance:g}: this model is unconditional, guidance needs one with classes"
-            )
+        if settings.guidance == 0:
+            note("--guidance 0 has no effect, this model is unconditional")
         return None
     if settings.guidance == 0:
         for option, given in (("--label", text), ("--class-balance", None if balance == "equal" else balance)):

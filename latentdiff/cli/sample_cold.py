@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.editing import image_options, model_options, output_options
+from latentdiff.cli.editing import model_options, output_options
+from latentdiff.cli.inputs import image_options, read_input
 from latentdiff.cli.options import given
 from latentdiff.cli.targets import Finite
 from latentdiff.errors import InputError
@@ -55,7 +56,9 @@ def command(*, as_json: bool, **values: Any) -> int:
     Restored images are compared with the network's restoration in one step, which is closer on average, and blurrier.
     """
     for option in given(
-        ("noise", "seed", "start") if values["restoring"] else ("source", "level", "split", "resize", "class_folders")
+        ("noise", "seed", "start")
+        if values["restoring"]
+        else ("source", "level", "split", "resize", "negate", "class_folders")
     ):
         flag = {"source": "input"}.get(option, option).replace("_", "-")
         raise click.UsageError(
@@ -64,13 +67,13 @@ def command(*, as_json: bool, **values: Any) -> int:
             else f"--{flag} is for --restore; new images are generated from drawn intensities"
         )
 
+    from latentdiff.classes import order_by_class
     from latentdiff.cli import editing
     from latentdiff.cli.report import SamplingBar, counted, note, result
     from latentdiff.cold import cold_from
     from latentdiff.data import to_float
     from latentdiff.device import resolve_device
     from latentdiff.runs import locate, newest
-    from latentdiff.study.pick import order_by_class
 
     editing.check_out(values)
     if values["run"] is None:
@@ -86,7 +89,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     if values["restoring"]:
         t = values["level"] or model.config.T
         model.levels(t, values["steps"])  # refuses a level that the model does not know before any work
-        found = editing.read_input(checkpoint, model.image_shape, values)
+        found = read_input(checkpoint, model.image_shape, values)
         x0 = to_float(found.images[order_by_class(found.labels, len(found.images))[: values["n"]]])
         degraded = model.degradation(x0.to(model.device), t)
         with SamplingBar("restoring") as bar:

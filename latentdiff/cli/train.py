@@ -41,9 +41,14 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
     default=None,
     help="YAML file with sections train-vae and train-denoiser, for all their options; or the name of a recipe (demo, scenes, ...). The command line wins.",
 )
+@click.option(
+    "--dry-run", is_flag=True, help="Read the data, build both networks, print what would be done, write nothing."
+)
 @json_option
 @click.pass_context
-def command(ctx: click.Context, /, as_json: bool, name: str | None, config: str | None, **values: Any) -> int:
+def command(
+    ctx: click.Context, /, dry_run: bool, as_json: bool, name: str | None, config: str | None, **values: Any
+) -> int:
     """Train a VAE, and a denoiser on its latents.
 
     The same as `latentdiff train-vae` and then `latentdiff train-denoiser --vae` on its run, which have all the options; a --config file can give
@@ -69,12 +74,15 @@ def command(ctx: click.Context, /, as_json: bool, name: str | None, config: str 
     ranks = ctx.with_resource(joined(resolve_device(values["device"])))  # several processes meet once, for both
     answers, code = {}, 0
     for kind, part in parts.items():
-        code, answers[kind] = _called(part, as_json=as_json)
-        if code:
+        part.params["dry_run"] = dry_run
+        code, answers[kind] = _called(part, as_json=as_json or dry_run)
+        if dry_run:
+            parts["denoiser"].meta.update(part.meta)
+        elif code:
             note(f"the same command with --name {name} goes on from here")
             break
         ranks.sums([0.0])  # nobody goes on before the first process has written what the next training reads
-    if as_json and ranks.first:
+    if (as_json or dry_run) and ranks.first:
         click.echo(json.dumps(answers, indent=2))
     return code
 

@@ -56,7 +56,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     if ranks.count == 1 and "shard" in given(["shard"]) and options.shard:
         raise click.UsageError("--shard splits the network among the processes of torchrun, found one process")
     data = training.read_encoded(options) or training.read_images(options, stream=options.stream)
-    codec = _codec(options, place, data, resume)
+    codec = _planned(ctx) or _codec(options, place, data, resume)
     tokenizer = _tokenizer(options, place, data, resume)
     network = _network(options, place, data, codec, tokenizer)
     task = DenoiserTask(options, data, codec, network, device, tokenizer)
@@ -71,6 +71,19 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
     lines["next"] = f"latentdiff sample --run {outcome.run}"
     return training.close(outcome, lines, as_json=as_json)
+
+
+def _planned(ctx: click.Context) -> Codec | None:
+    """The codec of a VAE that is not trained yet: what `latentdiff train --dry-run` describes the denoiser on."""
+    import torch
+
+    from latentdiff.cli.train_vae import PLANNED
+    from latentdiff.codec import LatentStatistics, VAECodec
+
+    if (vae := ctx.meta.get(PLANNED)) is None:
+        return None
+    channels = vae.config.latent[0]
+    return VAECodec(vae, LatentStatistics(torch.zeros(channels), torch.ones(channels)))
 
 
 def _codec(
@@ -106,7 +119,9 @@ def _codec(
         )
     codec = load_codec(checkpoint, checkpoint.json(INDEX), image=image)
     if isinstance(codec, IdentityCodec):
-        raise InputError(f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae")
+        raise InputError(
+            f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae, or work on pixels with --pixel"
+        )
     if codec.image_shape != image:
         raise InputError(
             f"{checkpoint.folder}: its VAE is for images {list(codec.image_shape)}, the data has {list(image)} (channels, height, width)"

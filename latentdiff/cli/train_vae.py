@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import click
 from latentdiff.cli.options import build, command_line_wins, config_option, json_option, options_of
 from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainVAE
+
+PLANNED = "latentdiff.vae"  # in the context: the VAE of a dry run, for the dry run of the denoiser that follows
 
 
 @click.command(name="train-vae")
@@ -41,6 +44,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     from latentdiff.index import of_diffusers
     from latentdiff.nn import VAE
     from latentdiff.nn import build as build_network
+    from latentdiff.nn.fields import cross
     from latentdiff.runs import locate
     from latentdiff.train.setup import vae_config_of
     from latentdiff.train.vae import VAETask
@@ -50,6 +54,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     ranks, device = together(resolve_device(options.device), "every batch")
     data = training.read_images(options, stream=options.stream)
     config = vae_config_of(options, data)
+    if options.latent is None and len(config.latent) == 3:
+        note(f"latent {cross(*config.latent)}, the default for colour images of this size; --latent chooses")
     network: VAE = build_network(config, seed=options.seed)
     if place.init_from is not None:
         source = locate(Path(place.init_from))
@@ -62,6 +68,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
             raise InputError(f"--init-from {source.folder}: its VAE is {_differences(first.config, config)}")
         network.load_state_dict(first.state_dict())
     task = VAETask(options, data, network, device)
+    ctx.meta[PLANNED] = network
     if options.perceptual is None and task.judge is not None:
         note(
             f"perceptual term by the network {task.judge}: 28x28 grey images are taken for digits; --perceptual 0 leaves it out"
@@ -79,9 +86,10 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
             "active latent units": f"{diagnosis['active_units']} of {diagnosis['latent_units']}",
             "posterior collapse": "yes: no unit carries information; lower --beta" if diagnosis["collapsed"] else "no",
         }
-    return training.close(
-        outcome, lines | {"pictures": f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"}, as_json=as_json
-    )
+    lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
+    if ctx.info_name == command.name:  # by `latentdiff train` the denoiser's training follows anyway
+        lines["next"] = training.then("train-denoiser", ctx, options) + f" --vae {shlex.quote(str(outcome.run))}"
+    return training.close(outcome, lines, as_json=as_json)
 
 
 def _differences(found: Any, expected: Any) -> str:

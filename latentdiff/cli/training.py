@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +15,10 @@ from torch import nn
 
 from latentdiff.checkpoint import Checkpoint
 from latentdiff.cli.options import given
-from latentdiff.cli.report import TrainingBar, counted, note, print_report, result
+from latentdiff.cli.report import TrainingBar, counted, note, note_kernels, print_report, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
-from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions
+from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions, StreamOptions
 from latentdiff.data import Dataset, TrainingImages, is_shards, load_dataset, stream_dataset
 from latentdiff.encoded import EncodedData, is_encoded, load_encoded
 from latentdiff.errors import InputError
@@ -142,6 +143,24 @@ def read_data(options: DataOptions) -> Dataset:
     return data
 
 
+def then(command: str, ctx: click.Context, options: DataOptions) -> str:
+    """The command line of the training that follows on the same data, by the same --config if that has a section for it."""
+    config, sections = ctx.meta.get("sections", ("", ()))
+    words = ["latentdiff", command, *([f"--config {shlex.quote(config)}"] if command in sections else [])]
+    plain = type(options)()
+    for name in (*DataOptions.model_fields, *StreamOptions.model_fields):
+        value = getattr(options, name, None)
+        if value is None or value == getattr(plain, name, None):
+            continue
+        flag = name.replace("_", "-")
+        words += (
+            [f"--{'' if value else 'no-'}{flag}"]
+            if isinstance(value, bool)
+            else [f"--{flag} {shlex.quote(str(value))}"]
+        )
+    return " ".join(words)
+
+
 def _check_read(data: TrainingImages, options: DataOptions) -> None:
     """InputError for data that cannot be trained on; notes on the others."""
     print_report(data.report)
@@ -252,6 +271,7 @@ def close(outcome: Outcome, lines: Mapping[str, str], *, as_json: bool) -> int:
 
 
 def prepare(options: LoopOptions) -> None:
-    """Process-wide settings of a training."""
+    """Process-wide settings of a training; notes missing kernels."""
+    note_kernels()
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -28,7 +28,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 def command(*, as_json: bool, **values: Any) -> int:
     """Draw, watch, compare and edit on a page in the browser.
 
-    Serves until Ctrl-C, to this machine alone unless --host says otherwise. Needs gradio: pip install latentdiff[ui]
+    Serves until Ctrl-C, to this machine alone unless --host says otherwise. Needs gradio: pip install "gradio>=6.31,<7"
     """
     import signal
     import tempfile

@@ -14,16 +14,19 @@ from latentdiff.nn.config import NetworkKind
 from latentdiff.nn.vae_config import parse_latent
 
 
-def _latent(text: str) -> str:
-    parse_latent(text)
+def _latent(text: str | None) -> str | None:
+    if text is not None:
+        parse_latent(text)
     return text
 
 
 class TrainVAE(DataOptions, StreamOptions, LoopOptions):
     """Everything that defines the training of a VAE."""
 
-    latent: Annotated[str, AfterValidator(_latent)] = Field(
-        "32", description="latent size: a vector (32) or CHANNELSxHEIGHTxWIDTH (4x7x7)"
+    latent: Annotated[str | None, AfterValidator(_latent)] = Field(
+        None,
+        description="latent size: a vector (32) or CHANNELSxHEIGHTxWIDTH (4x7x7) (default: 32 for grey images, 4 channels at a "
+        "quarter of each side for colour images)",
     )
     preset: Literal["small", "base", "large"] = Field(
         "small", description="size of the network: small trains in minutes on a CPU, large wants a GPU"

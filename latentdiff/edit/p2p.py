@@ -108,10 +108,10 @@ class _Script:
     def of(cls, pipeline: Pipeline, source: str, edits: Sequence[Edit]) -> _Script:
         listener = pipeline.tokenizer
         if listener is None:
-            raise InputError("prompt-to-prompt: expected a model that listens to texts, got one of classes or of none")
+            raise InputError("prompt-to-prompt: expected a model conditioned on text (--run scenes), got another")
         if not isinstance(pipeline.network, UNetDenoiser):
             raise InputError(
-                "prompt-to-prompt: expected a network that attends to words (a UNet), got one that is told the text as a whole"
+                "prompt-to-prompt: expected a network with attention to words (a UNet, as that of --run scenes), got one that takes the text as a whole"
             )
         changes = tuple(
             Change(

@@ -118,7 +118,7 @@ def _wrapped(
         return denoise, dps(step, measure, y, zeta=how.zeta, size=how.step_size), levels
     if how.solver == "psld":
         if isinstance(codec, IdentityCodec):
-            raise InputError("solver psld: is for latent models, this one works on pixels; expected dps")
+            raise InputError("solver psld: is for latent models, this one works on pixels; expected dps (--solver dps)")
         glued = psld(step, operator, y, decode=codec.decode, encode=codec.encode, eta=how.zeta, gamma=how.glue)
         return denoise, glued, levels
     if how.solver == "ald":
@@ -133,7 +133,7 @@ def _wrapped(
     if how.solver == "repaint":
         if how.jumps > 1 and how.jump_length >= len(levels) - 1:
             raise InputError(
-                f"solver repaint: jumps of {how.jump_length} moves need more moves than that, got {len(levels) - 1}; expected a smaller jump length or more steps"
+                f"solver repaint: jumps of {how.jump_length} moves need more moves than that, got {len(levels) - 1}; expected a smaller jump length or more steps (--jump-length, --steps)"
             )
         step, levels = both_ways(step, schedule), with_jumps(levels, length=how.jump_length, times=how.jumps)
     return denoise, inpaint(step, known, here, schedule), levels
@@ -146,7 +146,7 @@ def latent_mask(pipeline: Pipeline, mask: Tensor) -> Tensor:
         return mask.to(pipeline.device)
     if len(shape) != 3:
         raise InputError(
-            "solvers replacement and repaint: a vector latent has no places to replace; expected dps or diffpir"
+            "solvers replacement and repaint: a vector latent has no places to replace; expected dps or diffpir (--solver dps)"
         )
     known = mask.float().expand(codec.image_shape).amin(0)
     factor = codec.image_shape[1] // shape[1]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentdiff.classes import representative
 from latentdiff.evaluate.denoiser import LevelLoss
 from latentdiff.evaluate.neighbors import Neighbors
 from latentdiff.evaluate.pairs import as_pixels
@@ -48,12 +49,13 @@ def save_strips(groups: Sequence[tuple[str, Sequence[Strip]]], path: Path) -> No
     save_figure(figure, path)
 
 
-def save_vae_figure(images: Tensor, made: Encoded, path: Path) -> None:
-    """The first images and those with the largest errors, each above its reconstruction."""
+def save_vae_figure(images: Tensor, made: Encoded, path: Path, *, labels: Tensor | None = None) -> None:
+    """Some images of all classes and those with the largest errors, each above its reconstruction."""
     copies = as_pixels(made.copies)
     error = mse(images, copies)
-    first, worst = slice(0, ACROSS), error.argsort(descending=True, stable=True)[:ACROSS]
-    groups: list[tuple[str, slice | Tensor]] = [("the first images", first), ("the worst reconstructions", worst)]
+    some = representative(labels, len(images), ACROSS)
+    worst = error.argsort(descending=True, stable=True)[:ACROSS]
+    groups = [("some images", some), ("the worst reconstructions", worst)]
     save_strips(
         [(title, [("original", images[rows]), ("reconstruction", copies[rows])]) for title, rows in groups], path
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from latentdiff.evaluate.reconstruct import (
     reconstruct_from,
     score_reconstruction,
 )
-from latentdiff.evaluate.reference import Reference, rows, some
+from latentdiff.evaluate.reference import Reference, at_most, rows, some
 from latentdiff.evaluate.request import Judge, Request
 from latentdiff.evaluate.sampling import draw_features
 from latentdiff.evaluate.vae import VAEScores, encode_all, score_vae
@@ -129,21 +129,23 @@ def pictures(scores: ModelScores) -> tuple[str, ...]:
 
 
 def evaluate_vae(vae: Autoencoder, data: Dataset, judge: Judge, request: Request) -> VAEScores:
-    """The VAE over a whole split; leaves vae.png."""
-    images = split_of(data, request.split)
+    """The VAE over a split, of which at most as many images as there are samples are measured; leaves vae.png."""
+    images = at_most(split_of(data, request.split), request.n, seed=request.seed)
     with request.stage("reconstructions") as bar:
         made = encode_all(vae, images.images, progress=bar.update)
-    figures.save_vae_figure(images.images, made, request.out / "vae.png")
+    figures.save_vae_figure(images.images, made, request.out / "vae.png", labels=images.labels)
     reference = judge.reference(images, request)
-    return score_vae(
-        vae,
-        images.images,
-        encoded=made,
-        reference=reference,
-        perceptual=judge.perceptual,
-        resampling=request.resampling,
-        batch=request.batch,
-    )
+    with request.stage("distances of the reconstructions") as bar:
+        return score_vae(
+            vae,
+            images.images,
+            encoded=made,
+            reference=reference,
+            perceptual=judge.perceptual,
+            resampling=request.resampling,
+            batch=request.batch,
+            progress=bar.update,
+        )
 
 
 def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: Request) -> SamplingScores | None:
@@ -186,11 +188,9 @@ def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: R
 def _real_images(data: Dataset, judge: Judge, request: Request) -> Reference:
     """Training images (test images where those are the reference): all if neighbors are looked up, else as many as samples."""
     other = split_of(data, "test" if request.split == "train" else "train")
-    if request.neighbors or len(other.images) <= request.n:
+    if request.neighbors:
         return judge.reference(other, request)
-    chosen = some(len(other.images), request.n, seed=request.seed)
-    labels = None if other.labels is None else other.labels[chosen]
-    return judge.reference(replace(other, images=other.images[chosen], labels=labels), request)
+    return judge.reference(at_most(other, request.n, seed=request.seed), request)
 
 
 def _floor(real: Reference, reference: Reference, request: Request) -> SampleScores | None:

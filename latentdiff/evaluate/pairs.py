@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
+from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.score import Resampling, Score, mean_score
 from latentdiff.features import PerceptualNetwork, perceptual_distance
 from latentdiff.metrics import psnr, rmse, ssim
@@ -54,6 +55,7 @@ def score_pairs(
     perceptual: PerceptualNetwork | None = None,
     resampling: Resampling | None = None,
     batch: int = 500,
+    progress: Progress | None = None,
 ) -> PairScores:
     """Compare a[k] with b[k]: images [N, C, H, W], uint8 or float in [0, 1]. InputError where the shapes differ."""
     if a.shape != b.shape:
@@ -69,5 +71,5 @@ def score_pairs(
     scores = PairScores(len(a), of_psnr, of_ssim, of_rmse, identical=int(same.sum()))
     if perceptual is None:
         return scores
-    distance = perceptual_distance(perceptual, as_pixels(a), as_pixels(b), batch=batch)
+    distance = perceptual_distance(perceptual, as_pixels(a), as_pixels(b), batch=batch, progress=progress)
     return replace(scores, perceptual=mean_score(distance, chosen), perceptual_network=perceptual.name)

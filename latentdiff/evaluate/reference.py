@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latentdiff.evaluate.cache import FeatureCache
 from latentdiff.evaluate.chunks import Progress
+from latentdiff.evaluate.read import ImageSet
 from latentdiff.features import FeatureNetwork, Features, extract
 from latentdiff.metrics import Moments, moments
 
@@ -74,3 +75,12 @@ def some(n: int, most: int, *, seed: int) -> Tensor:
     """``most`` of n indices, or all of them, int64 in ascending order; the same for the same seed."""
     generator = torch.Generator().manual_seed(seed % 2**63)
     return torch.randperm(n, generator=generator)[:most].sort().values
+
+
+def at_most(images: ImageSet, n: int, *, seed: int) -> ImageSet:
+    """``n`` of the images as :func:`some` chooses them, or all of them."""
+    if len(images.images) <= n:
+        return images
+    chosen = some(len(images.images), n, seed=seed)
+    labels = None if images.labels is None else images.labels[chosen]
+    return replace(images, images=images.images[chosen], labels=labels)

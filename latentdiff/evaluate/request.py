@@ -46,7 +46,7 @@ def silent(title: str) -> Iterator[Bar]:
 
 @dataclass(frozen=True)
 class Request:
-    """What is measured: ``n`` samples by ``settings`` from ``seed`` on, ``neighbors`` of them looked up, and ``images`` of
+    """What is measured: ``n`` samples (and images of the VAE, at most) by ``settings`` from ``seed`` on, ``neighbors`` of them looked up, and ``images`` of
     the ``split`` for what is slow (the denoiser and its reconstructions); ``class_balance`` of the samples (None: that of
     the training data where the model records it, else equal); ``out``: where the figures go; ``ranks``: the processes that
     share the samples, of which the first measures.

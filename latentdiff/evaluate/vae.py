@@ -90,14 +90,14 @@ def score_vae(
     if not len(images):
         raise InputError("a VAE is scored on at least one image, got none")
     chosen = resampling or Resampling()
-    made = encoded or encode_all(vae, images, progress=progress)
+    made, after = (encoded, progress) if encoded else (encode_all(vae, images, progress=progress), None)
     fd = None
     if reference is not None and len(images) > 3:
-        features = extract(reference.network, as_pixels(made.copies), batch=batch)
+        features = extract(reference.network, as_pixels(made.copies), batch=batch, progress=after)
         fd = paired_frechet_score(reference.features.values, features.values, chosen)
     variance = made.modes.double().var(0, correction=0)
     return VAEScores(
-        pairs=score_pairs(images, made.copies, perceptual=perceptual, resampling=chosen, batch=batch),
+        pairs=score_pairs(images, made.copies, perceptual=perceptual, resampling=chosen, batch=batch, progress=after),
         fd=fd,
         features=None if reference is None else reference.network.name,
         kl=mean_score(made.kl, chosen),

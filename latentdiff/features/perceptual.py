@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.features.extraction import full_chunks, in_float64, reproducible
+from latentdiff.features.extraction import Progress, full_chunks, in_float64, reproducible
 from latentdiff.features.network import PerceptualNetwork
 from latentdiff.features.pixels import check_images
 
@@ -51,7 +51,9 @@ def _smooth_unit(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().sum(1, keepdim=True) + SMOOTH)
 
 
-def perceptual_distance(network: PerceptualNetwork, a: Tensor, b: Tensor, *, batch: int = 500) -> Tensor:
+def perceptual_distance(
+    network: PerceptualNetwork, a: Tensor, b: Tensor, *, batch: int = 500, progress: Progress | None = None
+) -> Tensor:
     """float64 [N]: how far each image of ``a`` is from its own of ``b``, uint8 [N, C, H, W]; 0 for equal images.
 
     Bit for bit the same for any ``batch``. `names.perceptual_name` says what the figure may be called. InputError
@@ -59,12 +61,15 @@ def perceptual_distance(network: PerceptualNetwork, a: Tensor, b: Tensor, *, bat
     """
     if check_images(a).shape != check_images(b).shape:
         raise InputError(f"expected pairs of images of one shape, found {list(a.shape)} and {list(b.shape)}")
-    found = []
+    found, done = [], 0
     with reproducible():
         chunks = (full_chunks(network, side, batch=batch) for side in (a, b))
         for (ours, count), (theirs, _) in zip(*chunks, strict=True):
             distance = maps_distance(network.maps(ours), network.maps(theirs), network.weights)
             found.append(distance[:count].cpu())
+            done += count
+            if progress is not None:
+                progress(done, len(a))
     distances = torch.cat(found)
     if not bool(torch.isfinite(distances).all()):
         raise InputError(f"{network.name}: expected finite distances, found NaN or infinity; are these its weights?")

@@ -33,7 +33,7 @@ from latentdiff.nn.presets import (
     vae_config,
 )
 from latentdiff.nn.text_config import TextConfig
-from latentdiff.nn.vae_config import ForeignVAEConfig, VAEConfig, parse_latent
+from latentdiff.nn.vae_config import ForeignVAEConfig, VAEConfig, default_latent, parse_latent
 
 if TYPE_CHECKING:
     from latentdiff.nn.attention import Attend, Place
@@ -84,6 +84,7 @@ __all__ = [
     "cnn_config",
     "convnext_config",
     "course_unet_config",
+    "default_latent",
     "mlp_config",
     "network_config",
     "parse_latent",

@@ -88,3 +88,13 @@ def parse_latent(text: str) -> tuple[int, ...]:
     if len(parts) not in (1, 3) or not all(p.isascii() and p.isdigit() and 0 < len(p) < 6 and int(p) for p in parts):
         raise InputError(f"latent: expected a size such as 32 or channels x height x width such as 4x7x7, got {text!r}")
     return tuple(int(p) for p in parts)
+
+
+def default_latent(image: tuple[int, ...]) -> tuple[int, ...]:
+    """The latent size for images [C, H, W] where none is given: 32 numbers, which are too few for colour images.
+
+    For those 4 channels at a quarter of both sides (Rombach et al. 2022), or at half where a quarter does not divide them.
+    """
+    channels, height, width = image
+    factor = next((f for f in (4, 2) if channels > 1 and height % f == 0 and width % f == 0), None)
+    return (32,) if factor is None else (4, height // factor, width // factor)

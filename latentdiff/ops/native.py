@@ -16,7 +16,10 @@ import torch
 from latentdiff.errors import InputError
 
 _CHOICES = ("auto", "native", "fallback")
-REINSTALL = "where the sources are, pip install --no-build-isolation --no-deps --force-reinstall . builds it"
+REINSTALL = (
+    "with g++, in the folder of the sources, `pip install setuptools wheel ninja` and then "
+    "`pip install --no-build-isolation --no-deps --force-reinstall .` builds it"
+)
 
 
 @dataclass(frozen=True)

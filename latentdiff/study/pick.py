@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from latentdiff.classes import order_by_class
 from latentdiff.data import Split
 
 
@@ -19,14 +19,3 @@ def one_of_each_class(split: Split, n: int) -> Tensor:
 def indices_by_class(split: Split, n: int) -> Tensor:
     """Their places in the split, int64 [n]."""
     return order_by_class(split.labels, len(split))[:n]
-
-
-def order_by_class(labels: Tensor | None, n: int) -> Tensor:
-    """The places of ``n`` images with these labels [n], the first of each class before the second of any; int64 [n]."""
-    if labels is None:
-        return torch.arange(n)
-    rank = torch.zeros_like(labels)
-    for label in labels.unique():
-        here = labels == label
-        rank[here] = torch.arange(int(here.sum()))
-    return (rank * (int(labels.max()) + 1) + labels).argsort()

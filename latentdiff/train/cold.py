@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.checkpoint import Writer
+from latentdiff.classes import representative
 from latentdiff.cold import ColdModel
 from latentdiff.config.training import TrainCold
 from latentdiff.data import Dataset, to_float
@@ -19,6 +20,7 @@ from latentdiff.denoise import timestep
 from latentdiff.intensities import Intensities
 from latentdiff.picture import image_grid, save_image
 from latentdiff.ranks import ALONE, Ranks
+from latentdiff.train.brightness import save_brightness
 from latentdiff.train.images import CHUNK, Images
 from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
@@ -83,8 +85,9 @@ class ColdTask:
 
     @torch.no_grad()
     def picture(self, network: nn.Module, path: Path) -> None:
-        """Rows: validation images, degraded to level T, restored in one step and step by step; then generated ones."""
-        model, x0 = self.model(network), self.images.place(self.val.images[:SHOWN])
+        """Rows: validation images of all classes, degraded to level T, restored in one step and step by step; then generated ones."""
+        shown = representative(self.val.labels, len(self.val), SHOWN)
+        model, x0 = self.model(network), self.images.place(self.val.images[shown])
         degraded = self.degradation(x0, self.config.T)
         restored, _ = model.restore(degraded, self.config.T)
         made, _ = model.sample(len(x0), seed=0)
@@ -96,3 +99,4 @@ class ColdTask:
 
     def save(self, writer: Writer, network: nn.Module) -> None:
         self.model(network).write(writer)
+        save_brightness(writer, self.images.split)

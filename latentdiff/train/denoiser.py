@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from latentdiff import ops
 from latentdiff.ask import Labels
 from latentdiff.checkpoint import Writer
+from latentdiff.classes import representative
 from latentdiff.codec import Codec
 from latentdiff.components import denoiser_config
 from latentdiff.config.training import TrainDenoiser
@@ -28,6 +29,7 @@ from latentdiff.random import Key
 from latentdiff.ranks import ALONE, Ranks
 from latentdiff.schedule import make_schedule
 from latentdiff.tokenizer import Listener
+from latentdiff.train.brightness import save_brightness
 from latentdiff.train.images import CHUNK, data_key
 from latentdiff.train.latents import latents_of
 from latentdiff.train.levels import draw_levels
@@ -171,11 +173,12 @@ class DenoiserTask:
         )
 
     def picture(self, network: nn.Module, path: Path) -> None:
-        """64 samples (DDIM, 25 steps): of the classes in turn, or of the first captions of the validation images."""
+        """64 samples (DDIM, 25 steps): of the classes in turn, or of captions of the validation images."""
         pipeline = self.pipeline(network)
         labels: Labels = [k % self.num_classes for k in range(64)] if self.num_classes else None
         if self.tokenizer is not None and self.val.captions:
-            labels = [self.val.captions[k % len(self.val)] for k in range(64)]
+            shown = representative(None, len(self.val), 64).tolist()
+            labels = [self.val.captions[shown[k % len(shown)]] for k in range(64)]
         steps = min(25, self.schedule.T)
         images = pipeline.sample(64, sampler="ddim", steps=steps, label=labels, seed=0)
         save_image(image_grid(images, columns=class_columns(64, self.num_classes)), path)
@@ -185,6 +188,7 @@ class DenoiserTask:
 
     def save(self, writer: Writer, network: nn.Module) -> None:
         self.pipeline(network).write(writer)
+        save_brightness(writer, self.train)
 
 
 def _counts(split: Split | StreamedSplit | EncodedSplit, classes: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, pip_install
 
 
 class Journal:
@@ -65,5 +65,5 @@ def _summary_writer(folder: Path, purge_step: int | None) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError("--tensorboard needs the package tensorboard: pip install 'latentdiff[tensorboard]'") from None
+        raise InputError(f"--tensorboard needs the package tensorboard: {pip_install('tensorboard')}") from None
     return SummaryWriter(folder, purge_step=None if purge_step is None else purge_step + 1)

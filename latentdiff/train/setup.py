@@ -16,6 +16,7 @@ from latentdiff.nn import (
     TextConfig,
     VAEConfig,
     convnext_config,
+    default_latent,
     network_config,
     parse_latent,
     vae_config,
@@ -30,7 +31,7 @@ def vae_config_of(options: TrainVAE, data: TrainingImages) -> VAEConfig:
     return vae_config(
         options.preset,
         data.shape,
-        latent=parse_latent(options.latent),
+        latent=default_latent(data.shape) if options.latent is None else parse_latent(options.latent),
         width=options.width,
         depth=options.depth,
     )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.checkpoint import INDEX, Writer
+from latentdiff.classes import representative
 from latentdiff.codec import LatentStatistics, StatisticsAccumulator
 from latentdiff.components import save_vae
 from latentdiff.config.training import TrainVAE
@@ -29,6 +30,7 @@ from latentdiff.nn import VAE, Posterior
 from latentdiff.picture import pair_grid, save_image
 from latentdiff.random import Key
 from latentdiff.ranks import ALONE, Ranks
+from latentdiff.train.brightness import save_brightness
 from latentdiff.train.images import CHUNK, Images, data_key
 from latentdiff.train.precision import autocast
 
@@ -168,9 +170,9 @@ class VAETask:
 
     @torch.no_grad()
     def picture(self, network: nn.Module, path: Path) -> None:
-        """Validation images and their reconstructions below them, in alternating rows."""
+        """Validation images of all classes and their reconstructions below them, in alternating rows."""
         assert isinstance(network, VAE)
-        x = self.images.place(self.val.images[:SHOWN])
+        x = self.images.place(self.val.images[representative(self.val.labels, len(self.val), SHOWN)])
         copies = network.decode(network.encode(x).mode())
         save_image(pair_grid(x.cpu(), copies.cpu()), path)
 
@@ -199,4 +201,5 @@ class VAETask:
     def save(self, writer: Writer, network: nn.Module) -> None:
         assert isinstance(network, VAE)
         save_vae(writer, network, self._statistics)
+        save_brightness(writer, self.images.split)
         writer.json(INDEX, {**model_index(vae=True, denoiser=None), **self.index, "image": list(network.config.image)})

@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, pip_install
 from latentdiff.ui.limits import UPLOAD, WAITING
 from latentdiff.ui.studio import Studio
 from latentdiff.ui.style import CSS, FONTS, MONO
@@ -17,7 +17,7 @@ from latentdiff.ui.style import CSS, FONTS, MONO
 def check_installed() -> None:
     """InputError where gradio is missing."""
     if find_spec("gradio") is None:
-        raise InputError("the page needs gradio, which is not installed; pip install latentdiff[ui]")
+        raise InputError(f"the page needs gradio, which is not installed: {pip_install('ui')}")
 
 
 def check_port(host: str, port: int) -> None:

@@ -1,0 +1,29 @@
+"""How bright the training images were, in the checkpoints of a training; of shipped models beside them."""
+
+from __future__ import annotations
+
+import torch
+
+from latentdiff.checkpoint import Checkpoint, Writer
+from latentdiff.data import Split, StreamedSplit
+from latentdiff.data.brightness import LOOKED_AT, Brightness
+from latentdiff.encoded import EncodedSplit
+from latentdiff.shipped import about
+
+BRIGHTNESS = "training/brightness.json"
+
+
+def save_brightness(writer: Writer, split: Split | StreamedSplit | EncodedSplit) -> None:
+    """Write the ranges of some training images; nothing where only their latents are at hand."""
+    if isinstance(split, EncodedSplit):
+        return
+    chosen = torch.linspace(0, len(split) - 1, min(len(split), LOOKED_AT)).long()
+    writer.json(BRIGHTNESS, Brightness.of(split.images[chosen]).dump())
+
+
+def brightness_of(checkpoint: Checkpoint) -> Brightness | None:
+    """How bright the images were that a model was trained on; None where nothing says."""
+    if BRIGHTNESS in checkpoint:
+        return Brightness.parse(checkpoint.json(BRIGHTNESS), f"{checkpoint.folder}/{BRIGHTNESS}")
+    known = about(checkpoint.folder).get("brightness")
+    return None if known is None else Brightness.parse(known, f"{checkpoint.folder}.json")
