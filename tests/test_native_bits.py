@@ -305,3 +305,12 @@ def test_a_part_of_the_cuda_kernels_on_the_host(build: Build, tmp_path: Path) ->
     assert len(part) > 100
     assert not [line for line in part if "BEYOND" in line]
     assert_fallback_agrees(part)
+
+
+def test_indices_are_taken_apart_without_divisions(tmp_path: Path) -> None:
+    program = tmp_path / "indices"
+    command = [tool("g++", "clang++"), "-std=c++17", "-O1", str(HARNESS / "indices.cpp"), "-o", str(program)]
+    subprocess.run(command, check=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert int(done.stdout) > 1_000_000
