@@ -307,7 +307,7 @@ def test_a_part_of_the_cuda_kernels_on_the_host(build: Build, tmp_path: Path) ->
     assert_fallback_agrees(part)
 
 
-def test_indices_are_taken_apart_without_divisions(tmp_path: Path) -> None:
+def test_indices_without_divisions_and_the_order_of_items(tmp_path: Path) -> None:
     program = tmp_path / "indices"
     command = [tool("g++", "clang++"), "-std=c++17", "-O1", str(HARNESS / "indices.cpp"), "-o", str(program)]
     subprocess.run(command, check=True)

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <initializer_list>
 
+#include "../../csrc/cuda/order.h"
 #include "../../csrc/item.h"
 #include "values.h"
 
@@ -74,10 +75,50 @@ bool offsets() {
   return true;
 }
 
+// Operands with dense rows whose dimensions lie in memory in any order: the items of a row go through it from its start
+// to its end.
+template <class T>
+bool orders() {
+  for (uint64_t seed = 0; seed < 500; ++seed) {
+    const auto choose = [&](uint64_t list, uint64_t options) {
+      return static_cast<int>(harness::word(3, seed, list) % options);
+    };
+    NormalArguments a{};
+    a.shape = {3, 1, 2 + choose(0, 3), {}, false, false};
+    const int last = a.shape.dims - 1;
+    int in_memory[max_dims];  // dimensions, the outermost first
+    for (int d = 0; d <= last; ++d) {
+      a.shape.sizes[d] = (1 + choose(10 + d, 5)) * (d == last ? item_size<T> : 1);
+      a.shape.inner *= a.shape.sizes[d];
+      const int before = choose(20 + d, d + 1);
+      for (int i = d; i > before; --i) in_memory[i] = in_memory[i - 1];
+      in_memory[before] = d;
+    }
+    int64_t stride = 1;
+    for (int i = last; i >= 0; stride *= a.shape.sizes[in_memory[i--]]) a.z.strides[in_memory[i]] = stride;
+    a.z.row_stride = a.shape.inner;
+    a.z.data = reinterpret_cast<void*>(8);  // not read; not a multiple of 16
+    const Items items = Items::prepare<T>(a);
+    const auto order = cuda::Order::of<T>(a.shape, items, a.z);
+    int64_t before = -1;
+    for (int64_t i = 0; i < order.total; ++i, ++count) {
+      const Place place = order.template place_of<T, false>(a.shape, i);
+      const int64_t at = place.row * a.z.row_stride + items.elements.offset(a.z.strides, place.first);
+      if (at <= before || place.first % item_size<T> != 0 || !place.full<T>()) {
+        std::printf("seed %llu, item %lld\n", static_cast<unsigned long long>(seed), static_cast<long long>(i));
+        return false;
+      }
+      before = at;
+    }
+    if (order.total * item_size<T> != a.shape.rows * a.shape.inner) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main() {
-  if (!sizes() || !offsets()) return 1;
+  if (!sizes() || !offsets() || !orders<float>() || !orders<Half>()) return 1;
   std::printf("%lld\n", static_cast<long long>(count));
   return 0;
 }
