@@ -95,19 +95,16 @@ def test_the_compiler_has_nothing_to_say(compiled: Compiled) -> None:
 
 
 def test_registers_and_spills(compiled: Compiled) -> None:
-    """64 registers are half of the threads that a multiprocessor holds: enough of them to hide the memory's latency.
-
-    What reads operands of any layout has more loads under way in each thread, and may take more.
+    """48 registers are five eighths of the threads that a multiprocessor holds, 80 three eighths: enough of them to hide
+    the memory's latency where each has several loads under way.
     """
     kernels = kernels_of(compiled.messages)
     forms = 4 * (1 + 2 + 4 * 2 * 2)  # dtypes; normal, noising with and without drawing, forms of step
     assert [kernel.whole for kernel in kernels].count(True) == len(kernels) - forms == forms
     assert [kernel for kernel in kernels if kernel.registers > 128] == []
     few = [kernel for kernel in kernels if kernel.n <= 2]
-    assert [
-        kernel for kernel in few if kernel.form != "double" and kernel.registers > (64 if kernel.whole else 80)
-    ] == []
     assert [kernel for kernel in few if kernel.form == "float" and kernel.whole and kernel.registers > 48] == []
+    assert [kernel for kernel in few if kernel.form != "double" and kernel.registers > 80] == []
     assert [kernel for kernel in few if kernel.spilled or kernel.stack] == []
     assert [kernel for kernel in kernels if kernel.spilled > 32] == []
 
