@@ -22,6 +22,7 @@ struct Operand {
   void* data;  // null: absent
   int64_t row_stride;
   int64_t strides[max_dims];
+  bool packed;  // every full item (item.h) is 16 aligned bytes: set by Items::prepare
 };
 
 // Coefficients [1 or rows, K] of float32 or float64.
@@ -92,6 +93,16 @@ LD_FN int64_t offset(const Shape& shape, const Operand& operand, int64_t e) {
     e = quotient;
   }
   return sum + e * operand.strides[0];
+}
+
+// Whether element e of a row lies at offset e.
+LD_FN bool is_flat(const Shape& shape, const Operand& operand) {
+  int64_t stride = 1;
+  for (int d = shape.dims - 1; d >= 0; --d) {
+    if (shape.sizes[d] != 1 && operand.strides[d] != stride) return false;
+    stride *= shape.sizes[d];
+  }
+  return true;
 }
 
 }  // namespace latentdiff

@@ -15,210 +15,244 @@ struct alignas(16) Pack {
   T values[item_size<T>];
 };
 
-// Whether every item of an operand that is not cut off by the end of a row is one aligned Pack.
-template <class T>
-LD_FN bool packs(const Operand& operand) {
-  if (operand.data == nullptr) return true;  // absent
-  return reinterpret_cast<uintptr_t>(operand.data) % 16 == 0 && operand.row_stride * sizeof(T) % 16 == 0;
-}
-template <class T>
-LD_FN bool packs(const NormalArguments& a) {
-  return a.shape.flat && packs<T>(a.z);
-}
-template <class T>
-LD_FN bool packs(const NoisingArguments& a) {
-  return a.shape.flat && packs<T>(a.x0) && packs<T>(a.noise) && packs<T>(a.x_t) && packs<T>(a.target);
-}
-template <class T>
-LD_FN bool packs(const StepArguments& a) {
-  bool all = a.shape.flat && packs<T>(a.x) && packs<T>(a.noise) && packs<T>(a.x_s) && packs<T>(a.x0);
-  for (int i = 0; i < a.n; ++i) all = all && packs<T>(a.outs[i]);
-  return all;
-}
+// A size to divide indices by. Where both are below 2^31, a multiplication and a shift are exact (Granlund and
+// Montgomery 1994): with 2^(s-1) < size <= 2^s and m = floor(2^(32+s) / size) + 1 = 2^32 + magic, m size exceeds
+// 2^(32+s) by at most size, so n m / 2^(32+s) exceeds n / size by less than 1 / size and rounds down to the same
+// integer.
+struct Divisor {
+  int64_t size;
+  uint32_t magic;
+  int shift;
 
-// Where an item lies: elements first .. first + count - 1 of a row. `whole`: flat, aligned and full, so one Pack.
-struct Place {
-  int64_t row, first;
-  int count;
-  bool whole;
+  static Divisor of(int64_t size) {
+    Divisor divisor{size, 0, 0};
+    if (size < 1 || size >> 31 != 0) return divisor;
+    while (int64_t{1} << divisor.shift < size) ++divisor.shift;
+    const uint64_t excess = (uint64_t{1} << divisor.shift) - static_cast<uint64_t>(size);
+    divisor.magic = static_cast<uint32_t>((excess << 32) / static_cast<uint64_t>(size)) + 1;
+    return divisor;
+  }
+
+  // index / size; `narrow`: both are below 2^31.
+  LD_FN int64_t quotient(int64_t index, bool narrow) const {
+    if (!narrow) return index / size;
+    const auto n = static_cast<uint32_t>(index);
+    uint32_t high, low;
+    Scalar<float>::multiply(n, magic, high, low);
+    return (high + n) >> shift;
+  }
 };
 
-template <class T>
-LD_FN Place place(const Shape& shape, bool packed, int64_t row, int64_t item) {
-  const int64_t first = item * item_size<T>, left = shape.inner - first;
-  const int count = left < item_size<T> ? static_cast<int>(left) : item_size<T>;
-  return {row, first, count, packed && count == item_size<T>};
+// Dimensions that a row-major index runs over, outermost first.
+struct Dimensions {
+  int count;
+  bool narrow;  // every index is below 2^31
+  Divisor sizes[max_dims];
+
+  // The sum of coordinate times stride.
+  LD_FN int64_t offset(const int64_t (&strides)[max_dims], int64_t index) const {
+    int64_t sum = 0;
+    LD_NO_UNROLL
+    for (int d = count - 1; d > 0; --d) {
+      const int64_t quotient = sizes[d].quotient(index, narrow);
+      sum += (index - quotient * sizes[d].size) * strides[d];
+      index = quotient;
+    }
+    return sum + index * strides[0];
+  }
+};
+
+// Calls f(operand) for the operands of a call, present or not.
+template <class Function>
+void each_operand(NormalArguments& a, const Function& f) {
+  f(a.z);
+}
+template <class Function>
+void each_operand(NoisingArguments& a, const Function& f) {
+  f(a.x_t), f(a.target), f(a.x0), f(a.noise);
+}
+template <class Function>
+void each_operand(StepArguments& a, const Function& f) {
+  f(a.x_s), f(a.x0), f(a.x), f(a.noise);
+  for (int i = 0; i < a.n; ++i) f(a.outs[i]);
+}
+
+// What the items of a call share; the host finds it once.
+struct Items {
+  Dimensions elements;  // of a row
+  bool whole;           // each is one Pack of every operand
+  bool even;            // none runs over an end of the last dimension
+
+  // Sets `packed` of every operand.
+  template <class T, class Arguments>
+  static Items prepare(Arguments& a) {
+    const Shape& shape = a.shape;
+    Items items{{shape.dims, shape.inner >> 31 == 0, {}}, shape.inner % item_size<T> == 0, true};
+    for (int d = 0; d < shape.dims; ++d) items.elements.sizes[d] = Divisor::of(shape.sizes[d]);
+    if (shape.dims > 1) items.even = shape.sizes[shape.dims - 1] % item_size<T> == 0;
+    each_operand(a, [&](Operand& operand) {
+      const bool aligned = reinterpret_cast<uintptr_t>(operand.data) % 16 == 0 &&
+                           (shape.rows == 1 || operand.row_stride * sizeof(T) % 16 == 0);
+      operand.packed = operand.data == nullptr || (aligned && is_flat(shape, operand));
+      items.whole = items.whole && operand.packed;
+    });
+    return items;
+  }
+};
+
+// Elements begin .. end - 1 of the item that starts at element `first` of a row.
+struct Place {
+  int64_t row, first;
+  int begin, end;
+
+  template <class T, bool whole>
+  static LD_FN Place of(const Shape& shape, int64_t row, int64_t first) {
+    const int64_t left = shape.inner - first;
+    return {row, first, 0, !whole && left < item_size<T> ? static_cast<int>(left) : item_size<T>};
+  }
+  template <class T>
+  LD_FN bool full() const {
+    return end - begin == item_size<T>;
+  }
+};
+
+// Calls f(place) for the parts of an item between the ends of the last dimension: elements in one lie one stride apart.
+template <bool whole, class Function>
+LD_FN void each_part(const Items& items, Place at, const Function& f) {
+  if constexpr (whole) return f(at);
+  const Divisor& last = items.elements.sizes[items.elements.count - 1];
+  const int end = at.end;
+  LD_NO_UNROLL
+  for (; at.begin < end; at.begin = at.end) {
+    at.end = end;
+    if (!items.even) {
+      const int64_t e = at.first + at.begin, left = (last.quotient(e, items.elements.narrow) + 1) * last.size - e;
+      if (left < end - at.begin) at.end = at.begin + static_cast<int>(left);
+    }
+    f(at);
+  }
 }
 
 template <class T>
-LD_FN const T* start(const Operand& operand, const Place& at) {
-  return static_cast<const T*>(operand.data) + at.row * operand.row_stride;
-}
-template <class T>
-LD_FN T* start_of_output(const Operand& operand, const Place& at) {
+LD_FN T* row_of(const Operand& operand, const Place& at) {
   return static_cast<T*>(operand.data) + at.row * operand.row_stride;
 }
 
-template <class T>
-LD_FN Pack<T> load_pack(const Operand& from, const Place& at) {
-  return *reinterpret_cast<const Pack<T>*>(start<T>(from, at) + at.first);
-}
-template <class T>
-LD_FN void store_pack(const Pack<T>& pack, const Operand& to, const Place& at) {
-  *reinterpret_cast<Pack<T>*>(start_of_output<T>(to, at) + at.first) = pack;
+template <class T, bool whole>
+LD_FN bool is_pack(const Operand& operand, const Place& at) {
+  return whole || (operand.packed && at.full<T>());
 }
 
-template <class T>
-LD_FN typename Compute<T>::type load_element(const Shape& shape, const Operand& from, const Place& at, int i) {
-  return load(start<T>(from, at)[offset(shape, from, at.first + i)]);
-}
-template <class T>
-LD_FN void store_element(typename Compute<T>::type value, const Shape& shape, const Operand& to, const Place& at,
-                         int i) {
-  store(value, start_of_output<T>(to, at)[offset(shape, to, at.first + i)]);
-}
-
-// The four normals of a Philox block: element e of a row is word e % 4 of block e / 4.
-struct Quad {
-  float values[4];
-
-  // Of the elements first .. first + 3 of a row.
-  static LD_FN Quad draw(const Keys& keys, int64_t row, int64_t first) {
-    Quad z;
-    normal_block(static_cast<uint64_t>(first) / 4, keys.stream_of(row), keys.seed(row), z.values);
-    return z;
+// Calls f(i, element) for the elements of a place.
+template <class T, class Function>
+LD_FN void each_element(const Items& items, const Operand& operand, const Place& at, const Function& f) {
+  T* first = row_of<T>(operand, at) + items.elements.offset(operand.strides, at.first + at.begin);
+  const int64_t stride = operand.strides[items.elements.count - 1];
+  LD_UNROLL
+  for (int i = 0; i < item_size<T>; ++i) {
+    if (at.begin <= i && i < at.end) f(i, first[(i - at.begin) * stride]);
   }
+}
 
-  // Value i where i is not known to the compiler: a choice, because an indexed array would leave the registers.
-  LD_FN float pick(int i) const {
-    const float low = i == 0 ? values[0] : values[1], high = i == 2 ? values[2] : values[3];
-    return i < 2 ? low : high;
+template <bool whole, class T>
+LD_FN void load_item(Pack<T>& pack, const Items& items, const Operand& from, const Place& at) {
+  if (is_pack<T, whole>(from, at)) {
+    pack = *reinterpret_cast<const Pack<T>*>(row_of<T>(from, at) + at.first);
+  } else {
+    each_element<T>(items, from, at, [&](int i, const T& element) { pack.values[i] = element; });
   }
-};
+}
 
-// Calls f(first element, z) for the blocks of an item that is a Pack; z is zero if nothing is drawn.
-template <class T, bool drawn, class Function>
+template <bool whole, class T>
+LD_FN void store_item(const Pack<T>& pack, const Items& items, const Operand& to, const Place& at) {
+  if (is_pack<T, whole>(to, at)) {
+    *reinterpret_cast<Pack<T>*>(row_of<T>(to, at) + at.first) = pack;
+  } else {
+    each_element<T>(items, to, at, [&](int i, T& element) { element = pack.values[i]; });
+  }
+}
+
+// Calls f(first element, z) for the Philox blocks of an item: element e of a row is word e % 4 of block e / 4. z is
+// zero if nothing is drawn.
+template <class T, bool whole, bool drawn, class Function>
 LD_FN void each_block(const Keys& keys, const Place& at, const Function& f) {
   LD_UNROLL
   for (int block = 0; block < item_size<T>; block += 4) {
-    Quad z{};
-    if constexpr (drawn) z = Quad::draw(keys, at.row, at.first + block);
-    f(block, z.values);
-  }
-}
-
-// Calls f(i, z) for the elements of an item that is none: cut off by the end of a row, unaligned or with gaps.
-template <class T, bool drawn, class Function>
-LD_FN void each_element(const Keys& keys, const Place& at, const Function& f) {
-  Quad z{};
-  LD_NO_UNROLL
-  for (int i = 0; i < at.count; ++i) {
+    if (!whole && (block + 4 <= at.begin || at.end <= block)) continue;
+    float z[4] = {};
     if constexpr (drawn) {
-      if (i % 4 == 0) z = Quad::draw(keys, at.row, at.first + i);
+      normal_block(static_cast<uint64_t>(at.first + block) / 4, keys.stream_of(at.row), keys.seed(at.row), z);
     }
-    f(i, z.pick(i % 4));
+    f(block, z);
   }
 }
 
-template <class T>
-LD_FN void normal_item(const NormalArguments& a, const Place& at) {
-  if (!at.whole) {
-    each_element<T, true>(a.keys, at, [&](int i, float z) { store_element<T>(z, a.shape, a.z, at, i); });
-    return;
-  }
-  Pack<T> pack;
-  each_block<T, true>(a.keys, at, [&](int block, const float (&z)[4]) {
-    LD_UNROLL
-    for (int i = 0; i < 4; ++i) store(z[i], pack.values[block + i]);
+template <class T, bool whole>
+LD_FN void normal_item(const NormalArguments& a, const Items& items, const Place& item) {
+  each_part<whole>(items, item, [&](const Place& at) {
+    Pack<T> pack{};
+    each_block<T, whole, true>(a.keys, at, [&](int block, const float (&z)[4]) {
+      LD_UNROLL
+      for (int i = 0; i < 4; ++i) store(z[i], pack.values[block + i]);
+    });
+    store_item<whole>(pack, items, a.z, at);
   });
-  store_pack(pack, a.z, at);
 }
 
 template <class T>
 using Lane = Scalar<typename Compute<T>::type>;
 
-template <class T, bool drawn>
-LD_FN void noising_item(const NoisingArguments& a, const Place& at) {
+template <class T, bool drawn, bool whole>
+LD_FN void noising_item(const NoisingArguments& a, const Items& items, const Place& item) {
   using F = typename Compute<T>::type;
-  const auto noising = Noising<Lane<T>>::read(Row<F>{a.coef, at.row});
-  if (!at.whole) {
-    each_element<T, drawn>(a.keys, at, [&](int i, float drawn_z) {
-      const F x = load_element<T>(a.shape, a.x0, at, i);
-      const F z = drawn ? static_cast<F>(drawn_z) : load_element<T>(a.shape, a.noise, at, i);
-      store_element<T>(noising.noisy(x, z), a.shape, a.x_t, at, i);
-      store_element<T>(noising.target(x, z), a.shape, a.target, at, i);
-    });
-    return;
-  }
-  const Pack<T> x0 = load_pack<T>(a.x0, at);
-  Pack<T> given{}, x_t, target;
-  if constexpr (!drawn) given = load_pack<T>(a.noise, at);
-  each_block<T, drawn>(a.keys, at, [&](int block, const float (&drawn_z)[4]) {
-    LD_UNROLL
-    for (int j = 0; j < 4; ++j) {
-      const int i = block + j;
-      const F x = load(x0.values[i]), z = drawn ? static_cast<F>(drawn_z[j]) : load(given.values[i]);
-      store(noising.noisy(x, z), x_t.values[i]);
-      store(noising.target(x, z), target.values[i]);
-    }
-  });
-  store_pack(x_t, a.x_t, at);
-  store_pack(target, a.target, at);
-}
-
-// One element where no Pack can be: any strides, and the form known at run time, so that this path stays small.
-template <class T>
-LD_FN void step_element(const StepArguments& a, const Place& at, int i, const typename Compute<T>::type* drawn) {
-  using F = typename Compute<T>::type;
-  using M = Lane<T>;
-  const Row<F> row{a.coef, at.row};
-  const F x = load_element<T>(a.shape, a.x, at, i);
-  F x0 = times<M>(row(3), x), x_s = times<M>(row(0), x);
-  LD_NO_UNROLL
-  for (int j = 0; j < a.n; ++j) {
-    const F out = load_element<T>(a.shape, a.outs[j], at, i);
-    x0 = times_plus<M>(row(4 + j), out, x0);
-    if (a.direct) x_s = times_plus<M>(row(4 + a.n + j), out, x_s);
-  }
-  if (a.clipped) x0 = M::clamp(x0, static_cast<F>(a.bound));
-  x_s = times_plus<M>(row(1), x0, x_s);
-  if (drawn != nullptr) x_s = times_plus<M>(row(2), *drawn, x_s);
-  if (a.noise.data != nullptr) x_s = times_plus<M>(row(2), load_element<T>(a.shape, a.noise, at, i), x_s);
-  store_element<T>(x_s, a.shape, a.x_s, at, i);
-  if (a.x0.data != nullptr) store_element<T>(x0, a.shape, a.x0, at, i);
-}
-
-template <class T, int n, bool direct, bool drawn>
-LD_FN void step_item(const StepArguments& a, const Place& at) {
-  using F = typename Compute<T>::type;
-  if (!at.whole) {
-    each_element<T, drawn>(a.keys, at, [&](int i, F z) { step_element<T>(a, at, i, drawn ? &z : nullptr); });
-    return;
-  }
-  const bool given = !drawn && a.noise.data != nullptr;
-  const auto move = Move<Lane<T>, n, direct>::read(Row<F>{a.coef, at.row}, a.clipped, a.bound);
-  const Pack<T> x = load_pack<T>(a.x, at);
-  Pack<T> outs[n], noise{}, x_s, x0;
-  LD_UNROLL
-  for (int j = 0; j < n; ++j) outs[j] = load_pack<T>(a.outs[j], at);
-  if (given) noise = load_pack<T>(a.noise, at);
-  each_block<T, drawn>(a.keys, at, [&](int block, const float (&z)[4]) {
-    LD_UNROLL
-    for (int e = 0; e < 4; ++e) {
-      const int i = block + e;
-      F out[n];
+  each_part<whole>(items, item, [&](const Place& at) {
+    Pack<T> x0{}, given{}, x_t{}, target{};
+    load_item<whole>(x0, items, a.x0, at);
+    if constexpr (!drawn) load_item<whole>(given, items, a.noise, at);
+    const auto noising = Noising<Lane<T>>::read(Row<F>{a.coef, at.row});
+    each_block<T, whole, drawn>(a.keys, at, [&](int block, const float (&drawn_z)[4]) {
       LD_UNROLL
-      for (int j = 0; j < n; ++j) out[j] = load(outs[j].values[i]);
-      const F from = load(x.values[i]), estimate = move.estimate(from, out);
-      F to = move.mean(from, out, estimate);
-      if constexpr (drawn) to = move.noised(to, static_cast<F>(z[e]));
-      if (given) to = move.noised(to, load(noise.values[i]));
-      store(to, x_s.values[i]);
-      store(estimate, x0.values[i]);
-    }
+      for (int j = 0; j < 4; ++j) {
+        const int i = block + j;
+        const F x = load(x0.values[i]), z = drawn ? static_cast<F>(drawn_z[j]) : load(given.values[i]);
+        store(noising.noisy(x, z), x_t.values[i]);
+        store(noising.target(x, z), target.values[i]);
+      }
+    });
+    store_item<whole>(x_t, items, a.x_t, at);
+    store_item<whole>(target, items, a.target, at);
   });
-  store_pack(x_s, a.x_s, at);
-  if (a.x0.data != nullptr) store_pack(x0, a.x0, at);
+}
+
+template <class T, int n, bool direct, bool drawn, bool whole>
+LD_FN void step_item(const StepArguments& a, const Items& items, const Place& item) {
+  using F = typename Compute<T>::type;
+  const bool given = !drawn && a.noise.data != nullptr;
+  each_part<whole>(items, item, [&](const Place& at) {
+    Pack<T> x{}, outs[n]{}, noise{}, x_s{}, x0{};
+    load_item<whole>(x, items, a.x, at);
+    LD_UNROLL
+    for (int j = 0; j < n; ++j) load_item<whole>(outs[j], items, a.outs[j], at);
+    if (given) load_item<whole>(noise, items, a.noise, at);
+    const auto move = Move<Lane<T>, n, direct>::read(Row<F>{a.coef, at.row}, a.clipped, a.bound);
+    each_block<T, whole, drawn>(a.keys, at, [&](int block, const float (&z)[4]) {
+      LD_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        const int i = block + e;
+        F out[n];
+        LD_UNROLL
+        for (int j = 0; j < n; ++j) out[j] = load(outs[j].values[i]);
+        const F from = load(x.values[i]), estimate = move.estimate(from, out);
+        F to = move.mean(from, out, estimate);
+        if constexpr (drawn) to = move.noised(to, static_cast<F>(z[e]));
+        if (given) to = move.noised(to, load(noise.values[i]));
+        store(to, x_s.values[i]);
+        store(estimate, x0.values[i]);
+      }
+    });
+    store_item<whole>(x_s, items, a.x_s, at);
+    if (a.x0.data != nullptr) store_item<whole>(x0, items, a.x0, at);
+  });
 }
 
 }  // namespace latentdiff

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,11 @@ COLORS = [INK, SECOND, "#3a7d44", "#8e5aa8", "#c99a2e"]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure (inches) of its own, without pyplot's global state."""
+    """A figure (inches) of its own, without pyplot's global state. Frees earlier figures that are no longer referenced."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    gc.collect()  # a figure is full of reference cycles: megabytes, which a collector that counts objects leaves for long
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -3,6 +3,8 @@
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -64,6 +66,56 @@ def test_alpha_and_palette_are_converted(tmp_path: Path) -> None:
     image.save(tmp_path / "t.png", transparency=image.getpixel((0, 0)))
     assert decoded(tmp_path / "t.png").conversions == ("palette", "alpha")
     assert decoded(tmp_path / "t.png").pixels[0, 0].tolist() == [255] * 3
+
+
+PEAKS = """
+import os, sys
+from pathlib import Path
+from latentdiff.data.decode import decode_file
+for name in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if name == "nothing" or decode_file(Path(name)).pixels.size else 1)
+    _, status, usage = os.wait4(child, 0)
+    print(status, usage.ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system tells no peak of a process")
+def test_a_large_image_is_held_twice_at_most(tmp_path: Path) -> None:
+    """Pillow keeps RGB in 4 bytes a pixel, an array takes 3: the pieces between them are small."""
+    exif, side = Image.Exif(), 4096
+    exif[0x0112] = 6
+    names = [tmp_path / f"{name}.png" for name in ("plain", "turned", "alpha", "palette", "grey")]
+    image = Image.new("RGB", (side, side), (10, 20, 30))
+    for name, picture in zip(
+        names, (image, image, image.convert("RGBA"), image.quantize(4), image.convert("L")), strict=True
+    ):
+        picture.save(name, compress_level=1, **({"exif": exif} if name.stem == "turned" else {}))
+    command = [sys.executable, "-c", PEAKS, "nothing", *map(str, names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (status, nothing), *measured = ([int(number) for number in line.split()] for line in done.stdout.splitlines())
+    assert {status, *(each for each, _ in measured)} == {0}
+    bytes_a_pixel = {
+        name.stem: 1024 * (peak - nothing) / side**2 for name, (_, peak) in zip(names, measured, strict=True)
+    }
+    assert max(bytes_a_pixel.values()) < 12, bytes_a_pixel  # in one piece 14, and 48 with alpha
+
+
+@pytest.mark.parametrize("colored_at", [None, (0, 0), (1, 1200), (699, 1499)])
+def test_large_images_are_decoded_in_parts_to_the_same_pixels(
+    tmp_path: Path, colored_at: tuple[int, int] | None
+) -> None:
+    pixels = np.repeat(np.random.default_rng(3).integers(0, 256, (1500, 700, 1), dtype=np.uint8), 3, axis=2)
+    if colored_at is not None:
+        pixels[colored_at[1], colored_at[0]] = (1, 2, 3)
+    expected = pixels[..., :1] if colored_at is None else pixels
+    assert np.array_equal(decoded(save(tmp_path / "a.png", pixels)).pixels, expected)
+    wide = np.broadcast_to(pixels[:, :1], (1500, 700, 3)).reshape(1, -1, 3)
+    assert np.array_equal(
+        decoded(save(tmp_path / "wide.png", wide)).pixels, wide[..., :1] if colored_at != (0, 0) else wide
+    )
 
 
 def test_cmyk_is_converted(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The C++ kernels give the same bits for every instruction set, compiler and processor, and the fallback's bits.
 
 ``native/harness.cpp`` runs them without torch over 17,000 cases of shapes, strides, dtypes and options, and prints a
-checksum for each. What the machine has no tools for is skipped.
+checksum for each. The CUDA kernels run there too, on the host and without a GPU: ``native/cuda`` is CUDA as standard C++, on
+a device that does one thread after another. What the machine has no tools for is skipped.
 """
 
 import ast
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -19,12 +21,14 @@ from torch import Tensor
 
 from latentdiff.ops import fallback
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
 CSRC = ROOT / "csrc" / "cpu"
 HARNESS = ROOT / "tests" / "native"
 X86 = platform.machine() == "x86_64"
 needs_x86 = pytest.mark.skipif(not X86, reason="the processor is no x86-64")
+CUDA = ROOT / "csrc" / "cuda"
+CUDA_FLAGS = ["-D__CUDACC__", "-D__CUDA_ARCH__=900", f"-I{CUDA}", "-include", "cuda_runtime_api.h"]
 SANITIZERS = ["-fsanitize=address,alignment", "-fno-sanitize-recover=all"]
 
 Words = NDArray[np.uint64]
@@ -66,17 +70,38 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
             objects[command] = target
         return objects[command]
 
-    def build(compiler: str, flags: Sequence[str], kernels: str, *, source: Path | None = None, link: str = "") -> Path:
+    def build(
+        compiler: str,
+        flags: Sequence[str],
+        kernels: str,
+        *,
+        source: Path | None = None,
+        define: str = "",
+        link: str = "",
+    ) -> Path:
         checked = [flag for flag in flags if "sanitize" in flag]
         guard = ["-DGUARD=0"] if checked else []
-        with_kernels = f"-DWITH_{'EMULATED_' if source else ''}{kernels.upper()}"
-        harness = compiled(compiler, ["-O1", *checked, *guard, with_kernels], HARNESS / "harness.cpp")
+        chosen = [f"-D{define or f'WITH_{kernels.upper()}'}", f"-I{HARNESS / 'cuda'}"]
+        flags = [*flags, *CUDA_FLAGS, f"-I{HARNESS / 'cuda'}"] if kernels == "cuda" else flags
+        harness = compiled(compiler, ["-O1", *checked, *guard, *chosen], HARNESS / "harness.cpp")
         part = compiled(compiler, flags, source or CSRC / f"{kernels}.cpp")
         program = folder / f"harness-{len(list(folder.glob('harness-*')))}"
         run(compiler, *checked, *([link] if link else []), str(harness), str(part), "-o", str(program))
         return program
 
     return build
+
+
+def cuda_for_the_host(folder: Path) -> Path:
+    """csrc/cuda/kernels.cu for a C++ compiler, in ``folder``: its launch, all that is no C++, as a call of native/cuda."""
+    launch = re.compile(r"(\w+)<<<(.+?)>>>\((.*?)\);", re.DOTALL)
+    text, launches = launch.subn(r"emulated::launch([&] { \1(\3); }, \2);", (CUDA / "kernels.cu").read_text())
+    assert launches == 1
+    assert "<<<" not in text
+    source = folder / "cuda" / "kernels.cpp"
+    source.parent.mkdir()
+    source.write_text(text)
+    return source
 
 
 def lines(program: Path, kernels: str, every: int = 1, *, runner: Sequence[str] = ()) -> list[str]:
@@ -100,17 +125,20 @@ def assert_same(found: list[str], reference: list[str], every: int = 1) -> None:
     assert not differing, f"{len(differing)} of {len(expected)} cases differ, first:\n" + "\n".join(differing[:5])
 
 
+@slow
 def test_the_reference_is_of_many_cases_and_writes_results_alone(reference: list[str]) -> None:
     assert len(reference) > 16_000
     assert not [line for line in reference if "BEYOND" in line]
     assert len({line.split("sum=")[1] for line in reference}) > 0.99 * len(reference)
 
 
+@slow
 @needs_x86
 def test_avx2(build: Build, reference: list[str]) -> None:
     assert_same(lines(build(tool("g++"), ["-O2"], "avx2"), "avx2"), reference)
 
 
+@slow
 @needs_x86
 def test_avx512(build: Build, reference: list[str], tmp_path: Path) -> None:
     """On the processor, or else in an emulation that runs on AVX2."""
@@ -124,10 +152,17 @@ def test_avx512(build: Build, reference: list[str], tmp_path: Path) -> None:
         source = tmp_path / "avx512.cpp"  # the same without its target, which the processor cannot run
         source.write_text("".join(line for line in text.splitlines(True) if "pragma GCC target" not in line))
         flags = ["-O1", "-mavx2", "-mfma", "-mf16c", f"-I{HARNESS / 'simde'}", f"-I{CSRC}"]
-        program = build(gcc, flags, "avx512", source=source)
+        program = build(gcc, flags, "avx512", source=source, define="WITH_EMULATED_AVX512")
     assert_same(lines(program, "avx512"), reference)
 
 
+@slow
+def test_cuda_on_the_host(build: Build, reference: list[str], tmp_path: Path) -> None:
+    program = build(tool("g++", "clang++"), ["-O0"], "cuda", source=cuda_for_the_host(tmp_path))
+    assert_same(lines(program, "cuda"), reference)
+
+
+@slow
 @needs_x86
 @pytest.mark.parametrize("name", ["avx2", "avx512"])
 def test_simd_files_share_no_function_with_other_code(name: str, tmp_path: Path) -> None:
@@ -141,6 +176,7 @@ def test_simd_files_share_no_function_with_other_code(name: str, tmp_path: Path)
     assert [symbol for kind, symbol in symbols if kind in "TWi"] == []
 
 
+@slow
 @pytest.mark.parametrize(
     ("compiler", "flags", "kernels"),
     [
@@ -155,16 +191,20 @@ def test_compilers_and_their_settings(
     assert_same(lines(build(tool(compiler), flags, kernels), kernels, 3), reference, 3)
 
 
+@slow
 def test_another_processor(build: Build, reference: list[str]) -> None:
     compiler, emulator = tool("aarch64-linux-gnu-g++"), tool("qemu-aarch64", "qemu-aarch64-static")
     program = build(compiler, ["-O1"], "portable", link="-static")
     assert_same(lines(program, "portable", 7, runner=[emulator]), reference, 7)
 
 
-@pytest.mark.parametrize("kernels", ["portable", pytest.param("avx2", marks=needs_x86)])
-def test_sanitizers_find_nothing(build: Build, reference: list[str], kernels: str) -> None:
-    """Buffers of the exact size: a read beyond a row's end is found as well as a write."""
-    assert_same(lines(build(tool("g++"), ["-O0", *SANITIZERS], kernels), kernels, 3), reference, 3)
+@slow
+@pytest.mark.parametrize("kernels", ["portable", pytest.param("avx2", marks=needs_x86), "cuda"])
+def test_sanitizers_find_nothing(build: Build, reference: list[str], kernels: str, tmp_path: Path) -> None:
+    """Buffers of the exact size: a read beyond a row's end is found as well as a write, and 16 bytes that are not aligned."""
+    source = cuda_for_the_host(tmp_path) if kernels == "cuda" else None
+    program = build(tool("g++"), ["-O0", *SANITIZERS], kernels, source=source)
+    assert_same(lines(program, kernels, 3), reference, 3)
 
 
 # The twin of native/values.h: the same numbers from the same integers.
@@ -238,12 +278,39 @@ def fallback_results(case: dict[str, str]) -> Sequence[Tensor]:
     return results if case["x0"] == "1" else results[:1]
 
 
-def test_the_fallback_gives_the_same_bits(reference: list[str]) -> None:
+def assert_fallback_agrees(found: Sequence[str]) -> None:
     differing = []
-    chosen = reference[::13]
-    for line in chosen:
+    for line in found:
         op, *fields = line.split()
         case = dict(field.split("=") for field in fields) | {"op": op}
         if checksum(case["dtype"], fallback_results(case)) != case["sum"]:
             differing.append(line)
-    assert not differing, f"{len(differing)} of {len(chosen)} cases differ, first:\n" + "\n".join(differing[:5])
+    assert not differing, f"{len(differing)} of {len(found)} cases differ, first:\n" + "\n".join(differing[:5])
+
+
+@slow
+def test_the_fallback_gives_the_same_bits(reference: list[str]) -> None:
+    assert_fallback_agrees(reference[::13])
+
+
+def test_a_part_of_the_cuda_kernels_on_the_host(build: Build, tmp_path: Path) -> None:
+    """Two element types and one network output, which compile in a second or two, against the fallback."""
+    source = cuda_for_the_host(tmp_path)
+    left_out = re.compile(r"    case (Dtype::float64|Dtype::bfloat16|[4-9]):\n.*\n")
+    form, cases = left_out.subn("", (ROOT / "csrc" / "form.h").read_text())
+    assert cases == 8
+    (tmp_path / "form.h").write_text(form.replace('"arguments.h"', '"../arguments.h"'))  # beside cuda/: found first
+    found = lines(build(tool("g++", "clang++"), ["-O0", "-w"], "cuda", source=source), "cuda", 17)
+    part = [line for line in found if re.search(r"dtype=float(32|16) .* n=[01] ", line)]
+    assert len(part) > 100
+    assert not [line for line in part if "BEYOND" in line]
+    assert_fallback_agrees(part)
+
+
+def test_indices_without_divisions_and_the_order_of_items(tmp_path: Path) -> None:
+    program = tmp_path / "indices"
+    command = [tool("g++", "clang++"), "-std=c++17", "-O1", str(HARNESS / "indices.cpp"), "-o", str(program)]
+    subprocess.run(command, check=True)
+    done = subprocess.run([str(program)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert int(done.stdout) > 1_000_000

@@ -1,8 +1,14 @@
-"""Figures with axes say their numbers in a form that people read."""
+"""Figures with axes: numbers that can be read, and memory that is given back."""
 
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from latentdiff.plots import new_figure, readable_log
+from latentdiff.plots import new_figure, readable_log, save_figure, save_loss_curve, save_panels
+from latentdiff.study.figures import Curve, Panel, draw_panels
 
 
 @pytest.mark.parametrize(
@@ -31,3 +37,26 @@ def test_a_long_log_axis_and_a_linear_one_are_left_alone() -> None:
         before = axes.yaxis.get_major_formatter()
         readable_log(axes.yaxis)
         assert axes.yaxis.get_major_formatter() is before
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: save_loss_curve([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "val_loss": 1.5}], path),
+        lambda path: save_panels([("a", np.zeros((4, 4, 3), dtype=np.uint8))], path),
+        lambda path: save_figure(draw_panels([Panel("a", "x", "y", [Curve("b", [0, 1], [0, 1])])]), path),
+    ],
+    ids=["loss curve", "pictures", "study"],
+)
+def test_figures_do_not_pile_up_in_memory(tmp_path: Path, draw: Callable[[Path], None]) -> None:
+    from matplotlib.figure import Figure
+
+    gc.collect()
+    before = sum(type(thing) is Figure for thing in gc.get_objects())
+    gc.disable()  # as if it did not come round: it counts objects, not their bytes
+    try:
+        for _ in range(3):
+            draw(tmp_path / "figure.png")
+        assert sum(type(thing) is Figure for thing in gc.get_objects()) <= before + 1
+    finally:
+        gc.enable()

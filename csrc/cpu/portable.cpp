@@ -7,25 +7,29 @@
 namespace latentdiff::cpu {
 namespace {
 
-// Calls f(place) for every item of the tiles.
+// Calls f(Truth<whole>, arguments, items, place) for every item of the tiles.
 template <class T, class Arguments, class Function>
-void each_item(const Arguments& a, int64_t first, int64_t last, const Function& f) {
-  const bool packed = packs<T>(a);
+void each_item(const Arguments& given, int64_t first, int64_t last, const Function& f) {
+  Arguments a = given;
+  const Items items = Items::prepare<T>(a);
   const Tiling tiling = Tiling::of(a.shape, needs_scratch(a));
-  for (int64_t index = first; index < last; ++index) {
-    const Tile tile = Tile::of(tiling, index);
-    const int64_t begin = tile.first / item_size<T>;
-    const int64_t end = (tile.first + tile.length + item_size<T> - 1) / item_size<T>;
-    for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
-      for (int64_t item = begin; item < end; ++item) f(place<T>(a.shape, packed, row, item));
+  with_truth(items.whole, [&](auto whole) {
+    for (int64_t index = first; index < last; ++index) {
+      const Tile tile = Tile::of(tiling, index);
+      for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
+        for (int64_t e = tile.first; e < tile.first + tile.length; e += item_size<T>) {
+          f(whole, a, items, Place::of<T, decltype(whole)::value>(a.shape, row, e));
+        }
+      }
     }
-  }
+  });
 }
 
 void normal(const NormalArguments& a, int64_t first, int64_t last) {
   with_type(a.dtype, [&](auto type) {
     using T = typename decltype(type)::type;
-    each_item<T>(a, first, last, [&](const Place& at) { normal_item<T>(a, at); });
+    each_item<T>(a, first, last,
+                 [](auto whole, const auto&... item) { normal_item<T, decltype(whole)::value>(item...); });
   });
 }
 
@@ -33,7 +37,9 @@ void add_noise(const NoisingArguments& a, int64_t first, int64_t last) {
   with_type(a.dtype, [&](auto type) {
     with_truth(a.keys.seeds != nullptr, [&](auto drawn) {
       using T = typename decltype(type)::type;
-      each_item<T>(a, first, last, [&](const Place& at) { noising_item<T, decltype(drawn)::value>(a, at); });
+      each_item<T>(a, first, last, [](auto whole, const auto&... item) {
+        noising_item<T, decltype(drawn)::value, decltype(whole)::value>(item...);
+      });
     });
   });
 }
@@ -44,8 +50,9 @@ void step(const StepArguments& a, int64_t first, int64_t last) {
       with_truth(a.keys.seeds != nullptr, [&](auto drawn) {
         using T = typename decltype(type)::type;
         using Form = decltype(form);
-        each_item<T>(a, first, last,
-                     [&](const Place& at) { step_item<T, Form::n, Form::direct, decltype(drawn)::value>(a, at); });
+        each_item<T>(a, first, last, [](auto whole, const auto&... item) {
+          step_item<T, Form::n, Form::direct, decltype(drawn)::value, decltype(whole)::value>(item...);
+        });
       });
     });
   });

@@ -112,7 +112,7 @@ struct Walk {
 template <class T>
 const T* gather(const Shape& shape, const Operand& operand, int64_t row, int64_t first, int64_t length, T* scratch) {
   const T* from = static_cast<const T*>(operand.data) + row * operand.row_stride;
-  if (shape.flat) return from + first;
+  if (is_flat(shape, operand)) return from + first;
   T* to = scratch;
   Walk(shape, operand, first).stretches(length, [&](int64_t at, int64_t stride, int64_t count) {
     for (int64_t i = 0; i < count; ++i) to[i] = from[at + i * stride];
@@ -123,12 +123,12 @@ const T* gather(const Shape& shape, const Operand& operand, int64_t row, int64_t
 
 template <class T>
 T* target_of(const Shape& shape, const Operand& operand, int64_t row, int64_t first, T* scratch) {
-  return shape.flat ? static_cast<T*>(operand.data) + row * operand.row_stride + first : scratch;
+  return is_flat(shape, operand) ? static_cast<T*>(operand.data) + row * operand.row_stride + first : scratch;
 }
 
 template <class T>
 void scatter(const Shape& shape, const Operand& operand, int64_t row, int64_t first, int64_t length, const T* from) {
-  if (shape.flat) return;  // already in place
+  if (is_flat(shape, operand)) return;  // already in place
   T* to = static_cast<T*>(operand.data) + row * operand.row_stride;
   Walk(shape, operand, first).stretches(length, [&](int64_t at, int64_t stride, int64_t count) {
     for (int64_t i = 0; i < count; ++i) to[at + i * stride] = from[i];

@@ -6,6 +6,7 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +32,7 @@ OTHER_FORMATS = ("GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
 HEAD_BYTES = 64  # of a file, that tell its format
 MAX_PIXELS = 2**26
 MAX_FILE_BYTES = 2**28
+_PART_PIXELS = 2**20
 _ORIENTATION = 0x0112
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, MemoryError)
 """What Pillow's three decoders raise on damaged content."""
@@ -121,6 +123,19 @@ def _pixels(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[
     return rgb[..., :1] if grey else rgb, conversions
 
 
+def _pixels_by_parts(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[str]]:
+    """:func:`_pixels` in parts of at most 2^20 pixels, as it makes copies: of the whole there are two, the image and its pixels."""
+    height = max(1, _PART_PIXELS // image.width)
+    out, conversions = np.empty((image.height, image.width, 1), dtype=np.uint8), list[str]()
+    for y, x in product(range(0, image.height, height), range(0, image.width, _PART_PIXELS)):
+        box = (x, y, min(x + _PART_PIXELS, image.width), min(y + height, image.height))
+        part, conversions = _pixels(image.crop(box), deep=deep)
+        if part.shape[2] > out.shape[2]:  # grey up to here
+            out = np.repeat(out, part.shape[2], axis=2)
+        out[box[1] : box[3], box[0] : box[2]] = part
+    return out, conversions
+
+
 def _decode(file: BinaryIO, suffix: str) -> Decoded | Refused:
     """Decode an open file; `suffix` as in SUFFIXES."""
     deep = _is_16_bit(file)
@@ -137,12 +152,13 @@ def _decode(file: BinaryIO, suffix: str) -> Decoded | Refused:
         animated = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
         try:
             image.load()
-            pixels, conversions = _pixels(image, deep=deep)
+            pixels, conversions = _pixels_by_parts(image, deep=deep)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             return Refused("too large")
         except _DAMAGED:
             return Refused("truncated or damaged")
         orientation = _orientation(image)
+        image.close()  # its memory, before another copy is made
     if animated:
         conversions.append("animated (first frame)")
     if kind != SUFFIXES.get(suffix):

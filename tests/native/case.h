@@ -80,7 +80,7 @@ class Buffer {
     shape.flat = shape.flat && dims == 1 && (strides[0] == 1 || c.inner == 1);
     shape.joined = shape.joined && shape.flat && (row == c.inner || c.rows == 1);
     operand.row_stride = row;
-    const int64_t front = c.layout == misaligned || c.layout == ragged ? 1 : 0;
+    const int64_t front = (c.layout == misaligned && kind % 2 == 0) || c.layout == ragged ? 1 : 0;
     size_ = (c.rows - 1) * row + extent + front + 2 * GUARD;
     memory_ = static_cast<T*>(::operator new(size_ * sizeof(T), std::align_val_t{64}));
     for (int64_t i = 0; i < size_; ++i) memory_[i] = number_of<T>(untouched);

@@ -1,8 +1,11 @@
-// Runs the CPU kernels without torch over a grid of cases and prints one line for each: what was run, and a checksum of
-// its results. Usage: harness KERNELS [EVERY], KERNELS one of portable, avx2, avx512; EVERY: run one case of so many.
+// Runs kernels without torch over a grid of cases and prints one line for each: what was run, and a checksum of its
+// results. Usage: harness KERNELS [EVERY], KERNELS one of portable, avx2, avx512, cuda; EVERY: run one case of so many.
 // Exits with 3 where it has no such kernels (WITH_PORTABLE and so on tell which) or the processor cannot run them.
+// `cuda` are the kernels of csrc/cuda on the emulated device of cuda/cuda_runtime_api.h.
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,39 +13,72 @@
 #include "../../csrc/cpu/tiling.h"
 #include "case.h"
 
+#if defined(WITH_CUDA)
+#include "../../csrc/cuda/kernels.h"
+#endif
+
 namespace harness {
 namespace {
 
+// Each does the whole of a call.
+struct Kernels {
+  std::function<void(const NormalArguments&)> normal;
+  std::function<void(const NoisingArguments&)> add_noise;
+  std::function<void(const StepArguments&)> step;
+};
+
 // The later tiles first, as if two threads shared them.
 template <class Arguments>
-void run(void (*kernel)(const Arguments&, int64_t, int64_t), const Arguments& a) {
-  const int64_t tiles = cpu::Tiling::of(a.shape, cpu::needs_scratch(a)).tiles(), half = tiles / 2;
-  kernel(a, half, tiles);
-  kernel(a, 0, half);
+std::function<void(const Arguments&)> tiled(void (*kernel)(const Arguments&, int64_t, int64_t)) {
+  return [kernel](const Arguments& a) {
+    const int64_t tiles = cpu::Tiling::of(a.shape, cpu::needs_scratch(a)).tiles(), half = tiles / 2;
+    kernel(a, half, tiles);
+    kernel(a, 0, half);
+  };
 }
 
+[[maybe_unused]] Kernels tiled(const cpu::Kernels& kernels) {
+  return {tiled(kernels.normal), tiled(kernels.add_noise), tiled(kernels.step)};
+}
+
+#if defined(WITH_CUDA)
+// One launch, on a device and with a grid that change from call to call.
+template <class Arguments>
+void launch(const Arguments& a) {
+  static unsigned calls = 0;
+  constexpr unsigned unlimited = ~0u, blocks[] = {unlimited, 1, 3}, threads[] = {unlimited, 1, 7, 32};
+  emulated::device = {1 + static_cast<int>(calls % 2), blocks[calls % 3], threads[calls / 3 % 4]};
+  ++calls;
+  if (const cudaError_t error = cuda::launch(a, nullptr); error != cudaSuccess) {
+    std::fprintf(stderr, "the launch failed with error %d\n", error);
+    std::exit(1);
+  }
+}
+#endif
+
 void print(const Case& c, const Checksum& sum, bool intact) {
-  std::printf("%s dtype=%s rows=%lld inner=%lld layout=%s noise=%s n=%d direct=%d clip=%d x0=%d wide=%d uniform=%d "
-              "wild=%d alias=%s period=%lld seed=%llu sum=%016llx%s\n",
-              c.op.c_str(), dtypes[c.dtype], static_cast<long long>(c.rows), static_cast<long long>(c.inner),
-              layouts[c.layout], noises[c.noise], c.n, c.direct, c.clip, c.x0, c.wide, c.uniform, c.wild,
-              aliases[c.alias], static_cast<long long>(c.period), static_cast<unsigned long long>(c.seed),
-              static_cast<unsigned long long>(sum.sum), intact ? "" : " WROTE BEYOND ITS RESULTS");
+  std::printf(
+      "%s dtype=%s rows=%lld inner=%lld layout=%s noise=%s n=%d direct=%d clip=%d x0=%d wide=%d uniform=%d "
+      "wild=%d alias=%s period=%lld seed=%llu sum=%016llx%s\n",
+      c.op.c_str(), dtypes[c.dtype], static_cast<long long>(c.rows), static_cast<long long>(c.inner), layouts[c.layout],
+      noises[c.noise], c.n, c.direct, c.clip, c.x0, c.wide, c.uniform, c.wild, aliases[c.alias],
+      static_cast<long long>(c.period), static_cast<unsigned long long>(c.seed),
+      static_cast<unsigned long long>(sum.sum), intact ? "" : " WROTE BEYOND ITS RESULTS");
 }
 
 template <class T>
-void normal(const cpu::Kernels& kernels, const Case& c, NormalArguments& a, const KeyTable& keys) {
+void normal(const Kernels& kernels, const Case& c, NormalArguments& a, const KeyTable& keys) {
   Buffer<T> z(c, a.shape, 0);
   a.keys = keys.keys(c);
   a.z = z.operand;
-  run(kernels.normal, a);
+  kernels.normal(a);
   Checksum sum;
   z.take(c, a.shape, sum);
   print(c, sum, z.intact());
 }
 
 template <class T>
-void add_noise(const cpu::Kernels& kernels, const Case& c, NoisingArguments& a, const KeyTable& keys) {
+void add_noise(const Kernels& kernels, const Case& c, NoisingArguments& a, const KeyTable& keys) {
   const Coefficients coefficients(c, 4);
   Buffer<T> x0(c, a.shape, 0, c.period > 0), noise(c, a.shape, 1), x_t(c, a.shape, 0), target(c, a.shape, 1);
   x0.fill(c, a.shape, list_x, c.period);
@@ -55,7 +91,7 @@ void add_noise(const cpu::Kernels& kernels, const Case& c, NoisingArguments& a, 
   if (c.noise == given) a.noise = noise.operand;
   a.x_t = written.operand;
   a.target = written_target.operand;
-  run(kernels.add_noise, a);
+  kernels.add_noise(a);
   Checksum sum;
   written.take(c, a.shape, sum);
   written_target.take(c, a.shape, sum);
@@ -63,7 +99,7 @@ void add_noise(const cpu::Kernels& kernels, const Case& c, NoisingArguments& a, 
 }
 
 template <class T>
-void step(const cpu::Kernels& kernels, const Case& c, StepArguments& a, const KeyTable& keys) {
+void step(const Kernels& kernels, const Case& c, StepArguments& a, const KeyTable& keys) {
   const Coefficients coefficients(c, 4 + c.n + (c.direct ? c.n : 0));
   Buffer<T> x(c, a.shape, 0), noise(c, a.shape, 1), x_s(c, a.shape, 0), x0(c, a.shape, 1);
   x.fill(c, a.shape, list_x);
@@ -86,7 +122,7 @@ void step(const cpu::Kernels& kernels, const Case& c, StepArguments& a, const Ke
   if (c.noise == given) a.noise = noise.operand;
   a.x_s = written.operand;
   if (c.x0) a.x0 = x0.operand;
-  run(kernels.step, a);
+  kernels.step(a);
   Checksum sum;
   written.take(c, a.shape, sum);
   if (c.x0) x0.take(c, a.shape, sum);
@@ -96,7 +132,7 @@ void step(const cpu::Kernels& kernels, const Case& c, StepArguments& a, const Ke
 }
 
 template <class T>
-void run_case(const cpu::Kernels& kernels, const Case& c) {
+void run_case(const Kernels& kernels, const Case& c) {
   const KeyTable keys(c);
   const Shape shape{c.rows, c.inner, 1, {}, true, true};
   const auto dtype = static_cast<Dtype>(c.dtype);
@@ -166,20 +202,23 @@ void each_case(const Function& f) {
   }
 }
 
-// Null: not linked, or this processor cannot run it.
-const cpu::Kernels* find(const std::string& name) {
+// None: not linked, or this processor cannot run them.
+std::optional<Kernels> find(const std::string& name) {
 #if defined(WITH_PORTABLE)
-  if (name == "portable") return &cpu::portable;
+  if (name == "portable") return tiled(cpu::portable);
 #endif
 #if defined(WITH_AVX2)
-  if (name == "avx2" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &cpu::avx2;
+  if (name == "avx2" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return tiled(cpu::avx2);
 #endif
 #if defined(WITH_AVX512)
-  if (name == "avx512" && __builtin_cpu_supports("avx512f")) return &cpu::avx512;
+  if (name == "avx512" && __builtin_cpu_supports("avx512f")) return tiled(cpu::avx512);
 #elif defined(WITH_EMULATED_AVX512)  // compiled for avx2
-  if (name == "avx512" && __builtin_cpu_supports("avx2")) return &cpu::avx512;
+  if (name == "avx512" && __builtin_cpu_supports("avx2")) return tiled(cpu::avx512);
 #endif
-  return nullptr;
+#if defined(WITH_CUDA)
+  if (name == "cuda") return Kernels{launch<NormalArguments>, launch<NoisingArguments>, launch<StepArguments>};
+#endif
+  return std::nullopt;
 }
 
 }  // namespace
@@ -187,9 +226,10 @@ const cpu::Kernels* find(const std::string& name) {
 
 int main(int count, char** words) {
   using namespace harness;
-  const cpu::Kernels* kernels = count > 1 ? find(words[1]) : nullptr;
-  if (kernels == nullptr) {
-    std::fprintf(stderr, "expected kernels that are linked and that this processor runs: portable, avx2 or avx512\n");
+  const std::optional<Kernels> kernels = count > 1 ? find(words[1]) : std::nullopt;
+  if (!kernels) {
+    std::fprintf(stderr,
+                 "expected kernels that are linked and that this processor runs: portable, avx2, avx512 or cuda\n");
     return 3;
   }
   const uint64_t every = count > 2 ? std::strtoull(words[2], nullptr, 10) : 1;
