@@ -6,7 +6,16 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.illusions import WAY, as_text, asked_of, illusion_options, parts_asked, read_back, weights_of
+from latentdiff.cli.illusions import (
+    WAY,
+    as_text,
+    asked_of,
+    each_label,
+    illusion_options,
+    parts_asked,
+    read_back,
+    weights_of,
+)
 from latentdiff.cli.options import build, only_with
 from latentdiff.cli.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
@@ -20,7 +29,8 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
     "--label",
     "labels",
     multiple=True,
-    help="A class, once for each view: --label 3 --label 5 (no default).",
+    callback=each_label,
+    help="A class, once for each view: --label 3 --label 5, or 3,5 (no default).",
 )
 @click.option(
     "--prompt",
@@ -55,13 +65,13 @@ def command(
     weights = weights_of(values["weights"], n)
     settings = build(Sampling, values)
 
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.model import find_denoiser, load_checked
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, anagram
     from latentdiff.views import view
 
-    editing.check_out(values)
+    outputs.settle(values)
     checkpoint = find_denoiser(values["run"], values["runs"], texts=bool(prompts), pixels=not prompts)
     pipeline = load_checked(checkpoint, prediction=None, device=values["device"], dtype="float32")
     asked = asked_of(pipeline, labels, prompts)
