@@ -28,11 +28,11 @@ $(TOOLS): $(READY)
 demo: $(READY)
 	rm -rf $(DEMO)/runs && mkdir -p $(DEMO)
 	cd $(DEMO) && $(abspath $(BIN))/latentdiff train-vae --config $(abspath configs/demo.yaml)
-	cd $(DEMO) && $(abspath $(BIN))/latentdiff reconstruct
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff reconstruct --overwrite
 	cd $(DEMO) && $(abspath $(BIN))/latentdiff train-denoiser --config $(abspath configs/demo.yaml)
-	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample --config $(abspath configs/demo.yaml)
-	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample -n 16 --guidance 2 --trajectory steps.png --out guided.png
-	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample -n 16 --guidance 2 --trajectory steps.gif --out guided.png
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample --overwrite --config $(abspath configs/demo.yaml)
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample -n 16 --guidance 2 --trajectory steps.png --out guided.png --overwrite
+	cd $(DEMO) && $(abspath $(BIN))/latentdiff sample -n 16 --guidance 2 --trajectory steps.gif --out guided.png --overwrite
 	@echo "pictures are in $(DEMO)/: samples.png, guided.png, steps.png, steps.gif, reconstructions.png"
 
 # A file goes to one of JOBS processes; threads that wait for one another do not spin, as they would take the cores of the others.

@@ -67,14 +67,14 @@ class Writer:
 
 
 @contextmanager
-def writing(folder: Path, *, half: bool = False, sealed: bool = True) -> Iterator[Writer]:
+def writing(folder: Path, *, half: bool = False, sealed: bool = True, replace: bool = False) -> Iterator[Writer]:
     """Write a checkpoint: everything goes to a temporary folder that takes its name only once it is complete and synced.
 
     ``half``: tensors of real numbers as float16, in half the space. A process killed at any moment leaves either no folder of that name or a whole one. An existing checkpoint is
     replaced; InputError where something else has the name. A folder that is not ``sealed`` is for another library: it has no
-    manifest, and replaces nothing.
+    manifest, and replaces what is there only with ``replace``.
     """
-    ours = sealed and (folder / MANIFEST).is_file()
+    ours = (folder / MANIFEST).is_file() if sealed else replace and folder.is_dir()
     if folder.exists() and not (ours or (folder.is_dir() and not any(folder.iterdir()))):
         expected = "new, empty or checkpoint" if sealed else "new or empty"
         raise InputError(f"{folder}: exists{' and is no checkpoint' if sealed else ''}, expected a {expected} folder")

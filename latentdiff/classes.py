@@ -13,29 +13,65 @@ from torch import Tensor
 
 from latentdiff.errors import InputError
 
+SHOWN = 20  # class names in an error
+_NUMBER = re.compile("-?[0-9]{1,9}")
+
 ClassBalance = Literal["equal", "data"]
 """How often samples are of each class: equally often (in turn), or as often as the training data."""
 
 
 def class_index(classes: Sequence[str], label: int | str) -> int:
-    """The index of a class given by its name or, where none is called so, its index; InputError if it is unknown."""
+    """The index of a class: ``label`` itself if it is an int, else the class of that name, else the index it spells.
+
+    A text that is a number also finds a name that is the same number ("1" finds "01"), and never the class at that
+    index where it is called by another number. InputError for an unknown class.
+    """
     if not classes:
         raise InputError(f"label {label}: this model is unconditional, it knows no classes; leave the label out")
-    if isinstance(label, str) and label in classes:
+    if not isinstance(label, str):
+        return _in_range(classes, operator.index(label))
+    if label in classes:
         return classes.index(label)
-    if isinstance(label, str) and not re.fullmatch("-?[0-9]{1,9}", label):
-        raise InputError(f"unknown class {label!r:.60}; this model knows {', '.join(classes[:20])}")
-    index = int(label) if isinstance(label, str) else operator.index(label)
-    if not 0 <= index < len(classes):
-        raise InputError(f"label must lie in 0..{len(classes) - 1}, got {label}")
+    if not _NUMBER.fullmatch(label):
+        raise InputError(_unknown(classes, label))
+    number = int(label)
+    same = [k for k, name in enumerate(classes) if _NUMBER.fullmatch(name) and int(name) == number]
+    if len(same) == 1:
+        return same[0]
+    if same or all(map(_NUMBER.fullmatch, classes)):
+        raise InputError(_unknown(classes, label))
+    index = _in_range(classes, number)
+    if _NUMBER.fullmatch(classes[index]):
+        raise InputError(_unknown(classes, label))
     return index
 
 
+def class_indices(classes: Sequence[str], text: str) -> list[int]:
+    """The classes that ``text`` names: one whose whole name it is, else several that commas separate. InputError."""
+    parts = [text] if text in classes else [part.strip() for part in text.split(",")]
+    return [class_index(classes, part) for part in parts]
+
+
+def _in_range(classes: Sequence[str], index: int) -> int:
+    if not 0 <= index < len(classes):
+        raise InputError(f"label must lie in 0..{len(classes) - 1}, got {index}")
+    return index
+
+
+def _unknown(classes: Sequence[str], label: str) -> str:
+    more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
+    return f"unknown class {label!r:.60}; this model knows {', '.join(classes[:SHOWN])}{more}"
+
+
 def word_for(classes: Sequence[str], index: int) -> str:
-    """What :func:`class_index` finds a class by, also among others that commas separate: its name, or its index where the name would be cut."""
+    """What :func:`class_indices` finds a class by, also among others that commas separate: its name, or its index where the name would be cut."""
     name = classes[index]
-    plain = "," not in name and name == name.strip() != "" and classes.index(name) == index
-    return name if plain or str(index) in classes else str(index)
+    if "," not in name and name == name.strip() != "" and classes.index(name) == index:
+        return name
+    try:
+        return str(index) if class_index(classes, str(index)) == index else name
+    except InputError:  # the index is the name of another class
+        return name
 
 
 def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassBalance) -> Tensor:

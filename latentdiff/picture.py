@@ -25,6 +25,7 @@ Pixels = NDArray[np.uint8]
 PAD = 2  # pixels between images, before enlargement
 GROUND = 128  # grey: neither the ground of digits nor that of photographs
 KEYWORD = "latentdiff"  # of the text chunk that holds a recipe
+SOFTWARE = "latentdiff"  # the PNG keyword "Software" of every picture
 LEGIBLE = 640  # small grids are enlarged by a whole factor up to about this many pixels
 
 
@@ -67,15 +68,15 @@ def save_image(pixels: Pixels, path: str | Path, *, recipe: Recipe | None = None
     InputError where the place cannot be written.
     """
     about = PngInfo()
-    for key, value in recipe_chunk(recipe).items():
+    for key, value in text_chunks(recipe).items():
         about.add_text(key, value)
     write_whole(path, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=about))
 
 
-def recipe_chunk(recipe: Recipe | None) -> dict[str, str]:
-    """The text chunk of a PNG that holds a recipe, by its keyword; none where there is no recipe or it is too long."""
+def text_chunks(recipe: Recipe | None) -> dict[str, str]:
+    """The text chunks of a PNG by keyword: what wrote it, and its recipe where there is one that is not too long."""
     text = "" if recipe is None else recipe.text()
-    return {KEYWORD: text} if text else {}
+    return {"Software": SOFTWARE} | ({KEYWORD: text} if text else {})
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -138,9 +139,9 @@ def side_by_side(left: Pixels, right: Pixels) -> Pixels:
 def check_place(path: str | Path) -> None:
     """InputError unless a file could be written there: asked before the work that makes its content."""
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for names that are too long
         raise InputError(f"{path}: cannot be written (it is a folder)")
-    probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
+    probe = path.with_name(f".probe-{os.getpid()}".ljust(len(os.fsencode(path.name)), "-"))  # as long a name
     try:
         write_whole(probe, lambda temporary: temporary.touch())
     except InputError as error:
@@ -149,15 +150,19 @@ def check_place(path: str | Path) -> None:
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a temporary file that then becomes ``path``; InputError where it cannot be written."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    """Let ``write`` make a temporary file that then becomes ``path``, or what ``path`` links to.
+
+    InputError where it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".tmp-{os.getpid()}-{zlib.crc32(os.fsencode(target.name)):08x}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
-        if path.parent.is_dir():
+        if target.parent.is_dir():
             temporary.unlink(missing_ok=True)
-        reason = f"{path.parent} is a file" if path.parent.is_file() else error.strerror or str(error)
+        parent = Path(path).parent
+        reason = f"{parent} is a file" if parent.is_file() else error.strerror or str(error)
         raise InputError(f"{path}: cannot be written ({reason})") from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latentdiff.config.recipe import Recipe
-from latentdiff.picture import Pixels, recipe_chunk, write_whole
+from latentdiff.picture import Pixels, text_chunks, write_whole
 from latentdiff.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def readable_log(axis: Axis) -> None:
 
 def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> None:
     """Write as PNG, whole or not at all, with what it was made with. InputError where the place cannot be written."""
-    about = recipe_chunk(recipe)
+    about = text_chunks(recipe)
     write_whole(path, lambda temporary: figure.savefig(temporary, format="png", metadata=about))
 
 

@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -12,8 +14,10 @@ from conftest import Cli, reseal
 from PIL import Image
 
 import latentdiff as ld
-from latentdiff.classes import labels_in_proportion, representative
+from latentdiff.classes import class_index, class_indices, labels_in_proportion, representative
 from latentdiff.cli import drawing
+from latentdiff.cli.root import COMMANDS, root
+from latentdiff.errors import InputError
 from latentdiff.evaluate import sampling
 
 TAIL = [99] + [1] * 99
@@ -163,3 +167,74 @@ def test_the_pictures_of_trainings_and_of_reconstructions_show_all_classes(
     assert cli(f"reconstruct --run {tiny_vae_run} --data flat --split train -n 8", cwd=tmp_path).code == 0
     for path in (*tmp_path.glob("runs/*/samples-*.png"), tmp_path / "reconstructions.png"):
         assert {0, 60, 120, 180} <= set(np.unique(np.asarray(Image.open(path).convert("L")))), path
+
+
+NUMBERED = ("00", "01", "10", "2")
+
+
+@pytest.mark.parametrize(
+    ("classes", "label", "index"),
+    [
+        (NUMBERED, "01", 1),
+        (NUMBERED, "1", 1),  # the number, not the class at that index
+        (NUMBERED, "2", 3),
+        (NUMBERED, "10", 2),
+        (NUMBERED, 2, 2),  # a Python int is an index
+        (("1", "2", "3", "other"), "3", 2),
+        (("ant", "bee"), "1", 1),
+        (("a, b", "c"), "0", 0),
+    ],
+)
+def test_a_class_is_known_by_its_name_and_then_by_its_index(
+    classes: tuple[str, ...], label: int | str, index: int
+) -> None:
+    assert class_index(classes, label) == index
+
+
+@pytest.mark.parametrize(
+    ("classes", "label"), [(NUMBERED, "3"), (NUMBERED, "-1"), (("1", "2", "other"), "0"), (("1", "01"), "001")]
+)
+def test_a_number_is_no_index_where_classes_are_called_by_numbers(classes: tuple[str, ...], label: str) -> None:
+    with pytest.raises(InputError, match=f"unknown class '{label}'; this model knows {', '.join(classes)}"):
+        class_index(classes, label)
+
+
+def test_several_classes_are_separated_by_commas_unless_one_is_called_so() -> None:
+    assert class_indices(("a, b", "a", "b"), "a, b") == [0]
+    assert class_indices(("a, b", "a", "b"), "b,a, 0") == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("options", "drawn", "said"),
+    [
+        ("-n 4 --label cat --label 0", ["cat", "ant", "cat", "ant"], ""),
+        ("-n 4 --label cat,0", ["cat", "ant", "cat", "ant"], ""),
+        ("-n 2 --label cat,0,bee", ["cat", "ant"], "2 images: of the 3 given with --label the first 2 are used"),
+        ("-n 2", ["ant", "bee"], "drawing the first 2 of 3 classes (ant, bee); --label chooses"),
+        ("-n 1", ["ant"], "drawing class ant; --label chooses"),
+        ("-n 3", ["ant", "bee", "cat"], "drawing all 3 classes in turn; --label chooses"),
+        ("-n 1 --config labels.yaml", ["bee"], "1 image: of the 2 given with --label the first 1 are used"),
+    ],
+)
+def test_what_is_drawn_is_what_was_given_and_said(
+    cli: Cli, tmp_path: Path, tiny_class_run: Path, options: str, drawn: list[str], said: str
+) -> None:
+    (tmp_path / "labels.yaml").write_text("label: [bee, cat]\n")
+    done = cli(f"sample --run {tiny_class_run} --steps 1 --json {options}", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["labels"] == drawn
+    assert said in done.err and (said or not done.err)
+
+
+def test_every_option_of_several_values_may_be_repeated() -> None:
+    """Of an option that takes one text the last would silently win."""
+    found = set()
+    for name in COMMANDS:
+        command = root.get_command(click.Context(root), name)
+        assert command is not None
+        for param in command.params:
+            words = getattr(param, "help", None) or ""
+            if re.search(r"several,? as|[a-z0-9.]+,[a-z0-9.]+ \(default|separated by commas|, as \w+,\w+", words):
+                assert param.multiple, f"{name} {param.opts[0]}"  # type: ignore[attr-defined]
+                found.add(param.opts[0])
+    assert found >= {"--label", "--steps", "--strength", "--level", "--show", "--what", "--schedule", "--operator"}

@@ -30,7 +30,7 @@ def draw(work: Path, cli: Callable) -> Callable[[str], np.ndarray]:
     """`draw("sample ...")`: the images as int16 [N, H, W]."""
 
     def images(command: str) -> np.ndarray:
-        result = cli(f"{command} --out drawn.npz", cwd=work)
+        result = cli(f"{command} --out drawn.npz --overwrite", cwd=work)
         assert result.code == 0, result.err
         with np.load(work / "drawn.npz", allow_pickle=False) as arrays:
             return arrays["images"].astype(np.int16)
@@ -162,7 +162,7 @@ def test_several_step_counts_make_one_figure(work: Path, cli: Callable) -> None:
     assert [settings["steps"] for settings in answer["settings"]] == [2, 4] and answer["wrote"] == ["samples.png"]
     widths = []
     for steps in ("2,4", "2,4,8"):
-        assert cli(f"sample --run runs/denoiser -n 3 --steps {steps}", cwd=work).code == 0
+        assert cli(f"sample --run runs/denoiser -n 3 --steps {steps} --overwrite", cwd=work).code == 0
         with Image.open(work / "samples.png") as image:
             widths.append(image.width)
     assert widths == [1008, 1080]

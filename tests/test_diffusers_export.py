@@ -134,8 +134,9 @@ def test_every_network_of_the_package_has_its_difference() -> None:
 def test_what_is_there_is_never_replaced(cli: Callable, tiny_pixel_run: Path, tmp_path: Path) -> None:
     (checkpoint,) = tiny_pixel_run.glob("checkpoint-*")
     before = sorted(checkpoint.rglob("*"))
-    code, _, err = cli(f"export --run {tiny_pixel_run} --what scheduler --out {checkpoint}", cwd=tmp_path)
-    assert (code, err.count("\n")) == (1, 1) and "expected a new or empty folder" in err
+    command = f"export --run {tiny_pixel_run} --what scheduler --overwrite --out {checkpoint}"
+    code, _, err = cli(command, cwd=tmp_path)
+    assert (code, err.count("\n")) == (1, 1) and "--overwrite replaces only what this command wrote" in err
     assert sorted(checkpoint.rglob("*")) == before
 
 

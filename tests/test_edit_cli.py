@@ -51,7 +51,14 @@ def test_edit(work: Path, answer: Callable) -> None:
     assert [edit["level"] for edit in found["edits"]] == [0, 8, 20]
     assert found["edits"][0]["rmse"]["value"] < 1e-6 < found["edits"][1]["rmse"]["value"]
     assert found["labels"] == ["ant", "bee", "cat"]
-    assert picture(work / "edit.png").ndim == 3 and len(list((work / "out").glob("*.png"))) == 3
+    assert picture(work / "edit.png").ndim == 3
+    folders = {f"strength={value}": sorted((work / "out" / f"strength={value}").iterdir()) for value in (0.0, 0.4, 1.0)}
+    assert all([path.name for path in files] == [f"{k:06d}.png" for k in range(3)] for files in folders.values())
+    kept, changed = ([picture(path) for path in folders[f"strength={value}"]] for value in (0.0, 1.0))
+    with np.load(work / "tiny.npz") as arrays:
+        inputs = arrays["x_test"]
+    assert all(any((image == original).all() for original in inputs) for image in kept)
+    assert all((one != other).any() for one, other in zip(kept, changed, strict=True))
     by_index = answer(f"edit {MODEL} -n 2 --start-index 1,3 --label 0 --guidance 2")
     assert [edit["level"] for edit in by_index["edits"]] == [15, 5]
     assert answer(f"edit {MODEL} -n 2 --level 7 --exact-steps")["edits"][0]["level"] == 7
@@ -71,7 +78,8 @@ def test_inpaint(work: Path, answer: Callable) -> None:
     assert found["missing"] == 0.5 and len(found["draws"]) == 2
     with np.load(work / "tiny.npz") as arrays:
         originals = arrays["x_test"]
-    made = [picture(path) for path in sorted((work / "out").glob("*.png"))]
+    made = [picture(work / "out" / f"draw={draw}" / f"{k:06d}.png") for draw in (1, 2) for k in range(2)]
+    assert (made[0] != made[2]).any(), "draws differ"
     for image in made:
         assert any((image[:, 4:] == original[:, 4:]).all() for original in originals), "known pixels are kept"
 
@@ -101,12 +109,55 @@ def test_a_mask_of_the_size_of_the_photo_is_fitted_like_the_photo(work: Path, cl
     assert found[0] == found[1] and found[0][0] == 0.25
 
 
-def test_a_mask_that_hides_nothing_is_refused(work: Path, cli: Callable) -> None:
-    rgba = np.full((8, 8, 4), 255, np.uint8)
-    rgba[2:6, 2:6] = 0  # rubbed out: transparent, which is white
-    Image.fromarray(rgba).save(work / "rubbed.png")
-    done = cli(f"inpaint {MODEL} --mask rubbed.png", cwd=work)
-    assert done.code == 1 and "rubbed.png: expected dark pixels" in done.err
+def saved_masks(work: Path) -> None:
+    """Masks of a 4 x 4 hole as the colours white and black and as transparency, and some that hide nothing or all."""
+    hole = np.full((8, 8), 255, np.uint8)
+    hole[2:6, 2:6] = 0
+    white = np.full((8, 8, 4), 255, np.uint8)
+    rubbed, strokes, opaque = white.copy(), np.zeros_like(white), white
+    rubbed[2:6, 2:6] = 0
+    strokes[2:6, 2:6, 3] = 255  # black on a transparent ground
+    tiny = np.zeros((8, 8), np.uint8)
+    tiny[:2, :3] = 255
+    masks = {"black": hole, "white": 255 - hole, "rubbed": rubbed, "strokes": strokes, "opaque": opaque, "tiny": tiny}
+    for name, pixels in (masks | {"grey": np.full((8, 8), 100, np.uint8)}).items():
+        Image.fromarray(pixels).save(work / f"{name}.png")
+
+
+HERE = "black is filled in and white is kept"
+TURNED = "white is filled in and black is kept"
+
+
+@pytest.mark.parametrize(
+    ("mask", "missing", "said"),
+    [
+        ("black.png", 0.25, HERE),
+        ("white.png", 0.75, HERE),
+        ("white.png --invert-mask", 0.25, TURNED),
+        ("rubbed.png", 0.25, "transparent ones count as black"),
+        ("strokes.png", 0.25, HERE),
+        ("tiny.png", 58 / 64, f"warning: mask tiny.png: hides 90.6% of the pixels; {HERE}, with --invert-mask"),
+        ("tiny.png --invert-mask", 6 / 64, f"{TURNED}, without --invert-mask"),
+        ("grey.png", 1.0, "warning: mask grey.png: hides 100.0%"),
+        ("box --box 2x4 --invert-mask", 56 / 64, ""),
+        ("box --box 8x8", 1.0, "warning: mask box: hides every pixel"),
+    ],
+)
+def test_a_mask_says_what_it_hides(work: Path, cli: Callable, mask: str, missing: float, said: str) -> None:
+    saved_masks(work)
+    done = cli(f"inpaint {MODEL} -n 1 --draws 1 --solver diffpir --mask {mask} --json", cwd=work)
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["missing"] == pytest.approx(missing) and said in done.err
+    if "warning" not in said:
+        assert "warning" not in done.err
+
+
+@pytest.mark.parametrize("mask", ["opaque.png", "grey.png --invert-mask", "box --box 8x8 --invert-mask"])
+def test_a_mask_that_hides_nothing_is_refused(work: Path, cli: Callable, mask: str) -> None:
+    saved_masks(work)
+    done = cli(f"inpaint {MODEL} --mask {mask}", cwd=work)
+    assert done.code == 1 and "hides no pixel, there is nothing to fill in" in done.err
+    assert "it is the other way round" in done.err
 
 
 @pytest.mark.parametrize("solver", ["dps", "diffpir", "ald", "sdedit"])
@@ -185,7 +236,7 @@ def test_illusions(work: Path, answer: Callable) -> None:
     assert flipped["read"] is None, "no network knows the classes of this model"
     once = picture(work / "anagram.png")
     again = answer(
-        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3 --refine 2"
+        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3 --refine 2 --overwrite"
     )
     assert again["refine"] == 2 and (picture(work / "anagram.png") != once).any()
     mixed = answer(f"hybrid {MODEL} -n 2 --label 0 --label 2")

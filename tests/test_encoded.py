@@ -61,7 +61,7 @@ def test_training_on_latents_resumes_and_knows_its_data(folder: Path, tmp_path: 
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     assert cli(f"{TRAIN} --data latents --name run", cwd=tmp_path).code == 0
     assert cli("train-denoiser --resume runs/run --steps 8", cwd=tmp_path).code == 0
-    assert cli("encode --run latents --data tiny.npz --half --out latents", cwd=tmp_path).code == 0
+    assert cli("encode --run latents --data tiny.npz --half --out latents --overwrite", cwd=tmp_path).code == 0
     changed = cli("train-denoiser --resume runs/run --steps 10", cwd=tmp_path)
     assert changed.code == 1 and "other images" in changed.err
     assert cli(f"{TRAIN} --data latents --name half", cwd=tmp_path).code == 0
@@ -103,8 +103,8 @@ def test_a_checkpoint_is_not_replaced_by_latents(folder: Path, tmp_path: Path, c
     shutil.copytree(tiny_vae_run, tmp_path / "runs" / "vae")
     (checkpoint,) = (tmp_path / "runs" / "vae").glob("checkpoint-*")
     before = sorted(path.name for path in checkpoint.rglob("*"))
-    bad = cli(f"encode --run runs/vae --data tiny.npz --out {checkpoint}", cwd=tmp_path)
-    assert bad.code == 1 and "holds a checkpoint, expected a new folder" in bad.err and bad.err.count("error:") == 1
+    bad = cli(f"encode --run runs/vae --data tiny.npz --out {checkpoint} --overwrite", cwd=tmp_path)
+    assert bad.code == 1 and "holds something else than an encoded data set" in bad.err and bad.err.count("error:") == 1
     assert sorted(path.name for path in checkpoint.rglob("*")) == before
 
 

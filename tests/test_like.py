@@ -63,7 +63,7 @@ def test_each_file_of_a_batch_is_repeated_alone(work: Path, cli: Callable) -> No
     draw = "sample --run runs/denoiser -n 4 --seed 5 --steps 4 --guidance 2 --files many"
     assert cli(draw, cwd=work).code == 0
     for k in range(4):
-        result = cli(f"sample --like many/{k:06d}.png --files one", cwd=work)
+        result = cli(f"sample --like many/{k:06d}.png --files one --overwrite", cwd=work)
         assert result.code == 0, result.err
         assert np.abs(pixels(work / f"many/{k:06d}.png") - pixels(work / "one/000000.png")).max() <= 1
     assert read_recipe(work / "many/000002.png").label == "cat"
@@ -73,10 +73,10 @@ def test_each_file_of_a_batch_is_repeated_alone(work: Path, cli: Callable) -> No
 def test_the_command_line_wins_over_the_picture_and_the_picture_over_a_file(work: Path, cli: Callable) -> None:
     draw = "--run runs/denoiser -n 3 --label bee --sampler ddpm --variance large --steps 6 --seed 4"
     assert cli(f"sample {draw} --out a.png", cwd=work).code == 0
-    (work / "c.yaml").write_text("{steps: 2, seed: 9, files: out}")
+    (work / "c.yaml").write_text("{steps: 2, seed: 9, files: out, overwrite: true}")
 
     def answer(options: str) -> dict:
-        result = cli(f"sample --like a.png --json --out b.png {options}", cwd=work)
+        result = cli(f"sample --like a.png --json --overwrite --out b.png {options}", cwd=work)
         assert result.code == 0, result.err
         return json.loads(result.out)
 

@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-NOTES = ("using ", "drawing all ", "data: ", "training for ")
+NOTES = ("using ", "drawing all ", "drawing the first ", "data: ", "training for ")
 
 
 @dataclass(frozen=True)

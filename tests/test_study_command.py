@@ -109,7 +109,7 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
             2,
             "--run-colour is for studies of one model: restoration, hybrids, text-to-image; got sdedit",
         ),
-        ("schedules --out taken", 1, "taken: holds something else than a study"),
+        ("schedules --out taken --overwrite", 1, "taken: holds something else than a study"),
         ("schedules --out file", 1, "file: expected a folder for the study, found a file"),
     ],
 )
@@ -235,7 +235,7 @@ def test_a_study_does_not_take_the_folder_of_another(cli: Cli, tmp_path: Path) -
     (tmp_path / "st").mkdir()
     held = tmp_path / "st" / "results.json"
     held.write_text('{"study": "forward-process"}')
-    result = cli("reproduce schedules --out st", cwd=tmp_path)
+    result = cli("reproduce schedules --out st --overwrite", cwd=tmp_path)
     assert result.code == 1 and "st: holds the study forward-process, expected schedules" in result.err
     assert held.read_text() == '{"study": "forward-process"}'
     held.write_text("[")  # a study that was cut off may be made again

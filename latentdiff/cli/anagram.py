@@ -10,6 +10,7 @@ from latentdiff.cli.illusions import (
     WAY,
     as_text,
     asked_of,
+    each_label,
     illusion_options,
     model_for,
     parts_asked,
@@ -29,7 +30,8 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
     "--label",
     "labels",
     multiple=True,
-    help="A class, once for each view: --label 3 --label 5 (no default).",
+    callback=each_label,
+    help="A class, once for each view: --label 3 --label 5, or 3,5 (no default).",
 )
 @click.option(
     "--prompt",
@@ -64,12 +66,12 @@ def command(
     weights = weights_of(values["weights"], n)
     settings = build(Sampling, values)
 
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, anagram
     from latentdiff.views import view
 
-    editing.check_out(values)
+    outputs.settle(values)
     checkpoint, pipeline = model_for(values, settings, labels, prompts)
     asked = asked_of(pipeline, labels, prompts)
     parts = [(label, view(name, patch=values["patch"])) for label, name in zip(asked, seen_as, strict=True)]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from latentdiff.cli.editing import model_options, output_options, sampling_options
 from latentdiff.cli.inputs import image_options
+from latentdiff.cli.options import Several
 from latentdiff.cli.prompts import names_of
 from latentdiff.cli.targets import Finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 HARM = " (farther from the original than the noisy image)"
 
@@ -21,6 +25,7 @@ HARM = " (farther from the original than the noisy image)"
 @sampling_options
 @click.option(
     "--level",
+    cls=Several,
     default=None,
     help="Noise levels to start from, as 250,500,750 (default: a quarter, half and three quarters of the model's T).",
 )
@@ -45,6 +50,7 @@ HARM = " (farther from the original than the noisy image)"
 )
 @click.option(
     "--show",
+    cls=Several,
     default=None,
     help="Instead of --frames: the levels on the way to show, as 690,540,390,240,90; the nearest that are visited (default: none).",
 )
@@ -60,11 +66,12 @@ def command(*, as_json: bool, **values: Any) -> int:
     if values["blur_kernel"] is not None and values["blur_kernel"] % 2 == 0:
         raise click.UsageError(f"--blur-kernel: expected an odd number of pixels, got {values['blur_kernel']}")
 
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, blurred, iterated, noisy, one_step
+    from latentdiff.image_folder import aligned, variant
 
-    editing.check_out(values)
+    outputs.settle(values)
     work = editing.bench(values)
     labels = editing.labels_of(values, work)
     T = work.pipeline.schedule.T
@@ -73,7 +80,8 @@ def command(*, as_json: bool, **values: Any) -> int:
     blur = {"sigma": values["blur_sigma"], "size": values["blur_kernel"], "times": values["blur_times"]}
     asked = levels or [round(T * share) for share in (0.25, 0.5, 0.75)]
     moments = values["frames"] if shown is None else tuple(shown)
-    for t in asked:
+    results: dict[str, Tensor] = {}
+    for t, text in zip(asked, aligned(asked), strict=True):
         x = noisy(work.pipeline, work.images, t, seed=values["seed"])
         with SamplingBar(f"t = {t}") as bar:
             slow = iterated(
@@ -92,6 +100,11 @@ def command(*, as_json: bool, **values: Any) -> int:
             "step by step": slow.images,
         }
         rows += [(f"t = {t}: {name}", images) for name, images in ways.items()]
+        results |= {
+            variant(level=text, method=name.replace(" ", "-")): images
+            for name, images in ways.items()
+            if name != "noisy"
+        }
         scores = {name: editing.scores_of(images, work.images, work.pipeline.classes) for name, images in ways.items()}
         worse = [name for name, each in scores.items() if each.rmse.value > scores["noisy"].rmse.value]
         measured = {name.replace(" ", "_"): editing.as_json(each) for name, each in scores.items()}
@@ -101,7 +114,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         ]
         if t == max(asked):
             rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in slow.frames[:-1]]
-    written = editing.save_rows(rows, values, slow.images)
+    written = editing.save_rows(rows, values, results)
     answer = {
         "run": str(work.checkpoint.folder),
         "input": work.source,

@@ -15,6 +15,7 @@ from latentdiff.cli.report import SamplingBar
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
+from latentdiff.image_folder import save_images
 from latentdiff.picture import class_columns, image_grid, save_gif, save_image, save_npz, side_by_side
 from latentdiff.pipeline import Pipeline
 from latentdiff.plots import save_panels, save_trajectory
@@ -111,9 +112,7 @@ def write(images: Tensor, request: Request, classes: Sequence[str], *, columns: 
     else:
         save_npz(pixels, request.out, asked=request.labels)
     if request.files is not None:
-        for k, image in enumerate(pixels):
-            path = request.files / f"{k:06d}.png"
-            save_image(image.permute(1, 2, 0).squeeze(2).numpy(), path, recipe=alone(request, k, classes))
+        save_images(request.files, {"": pixels}, recipe=lambda k: alone(request, k, classes))
 
 
 def trajectory(pipeline: Pipeline, request: Request, settings: Sampling, path: Path, frames: int | None) -> None:

@@ -9,6 +9,7 @@ import click
 
 from latentdiff.cli.editing import model_options, output_options, sampling_options
 from latentdiff.cli.inputs import image_options
+from latentdiff.cli.options import Several
 from latentdiff.cli.prompts import names_of
 
 WAY = 5  # moments of the last edit in the figure
@@ -20,16 +21,19 @@ WAY = 5  # moments of the last edit in the figure
 @sampling_options
 @click.option(
     "--strength",
+    cls=Several,
     default=None,
     help="How far images are noised, from 0 (not at all) to 1 (plain sampling); several as 0.3,0.5,0.7 (default: 0.3,0.5,0.7).",
 )
 @click.option(
     "--level",
+    cls=Several,
     default=None,
     help="Instead of --strength: noise levels, from 0 to the model's T; several as 100,500 (default: none).",
 )
 @click.option(
     "--start-index",
+    cls=Several,
     default=None,
     help="Instead of --strength: places in the sampler's levels, 0 the noisiest; several as 1,3,5,7,10,20 (default: none).",
 )
@@ -47,11 +51,12 @@ def command(*, as_json: bool, **values: Any) -> int:
     """
     starts = _starts(values)
 
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.report import SamplingBar, counted, result
     from latentdiff.edit import Watch, level_at, level_of, sdedit
+    from latentdiff.image_folder import aligned, variant
 
-    editing.check_out(values)
+    outputs.settle(values)
     work = editing.bench(values)
     labels = editing.labels_of(values, work)
     find = {
@@ -60,7 +65,8 @@ def command(*, as_json: bool, **values: Any) -> int:
         "start index": lambda value: level_at(work.pipeline, work.settings, int(value)),
     }
     rows, way, scores, lines = [("input", work.images)], [], [], []
-    for name, value in starts:
+    results = {}
+    for (name, value), text in zip(starts, aligned([value for _, value in starts]), strict=True):
         t = find[name](value)
         with SamplingBar(f"{name} {value:g}") as bar:
             made = sdedit(
@@ -75,10 +81,11 @@ def command(*, as_json: bool, **values: Any) -> int:
             )
         way += [(f"{name} {value:g}: t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
         rows.append((f"{name} {value:g}", made.images))
+        results[variant(**{name.replace(" ", "_"): text})] = made.images
         found = editing.scores_of(made.images, work.images, work.pipeline.classes)
         scores.append({name.replace(" ", "_"): value, "level": t, **editing.as_json(found)})
         lines.append(f"  {name} {value:g} (t = {t}), against the input: {editing.as_text(found)}")
-    written = editing.save_rows([*rows, *way], values, rows[-1][1])
+    written = editing.save_rows([*rows, *way], values, results)
     answer = {
         "run": str(work.checkpoint.folder),
         "input": work.source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from latentdiff.cli.inputs import read_input
-from latentdiff.cli.options import build, config_option, json_option, options_of
-from latentdiff.cli.prompts import needs_of, note_texts, prompt_options, prompts_of
+from latentdiff.cli.options import Several, build, config_option, json_option, options_of
+from latentdiff.cli.outputs import IMAGE_FOLDER, Output, overwrite_option
+from latentdiff.cli.prompts import in_turn, needs_of, note_texts, prompt_options, prompts_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
@@ -57,8 +58,9 @@ def sampling_options(function: F) -> F:
     """The sampler's options, --label and --prompt."""
     label = click.option(
         "--label",
+        cls=Several,
         default=None,
-        help="Class by name or index, or one for each image as 3,5,8; `own` takes the label of each image (default: no class).",
+        help="Class by name or index; several, as 3,5,8 or by repeating the option, go to the images in turn; `own` takes the label of each image (default: no class).",
     )
     return options_of(Sampling, skip=("compile",))(label(prompt_options(function)))
 
@@ -70,23 +72,24 @@ def check_moves(how: Restoration, values: dict[str, Any]) -> None:
 
 
 def output_options(out: str) -> Callable[[F], F]:
-    """--out, --files, --config and --json."""
+    """--out, --files, --overwrite, --config and --json."""
 
     def decorate(function: F) -> F:
         options = [
             click.option(
                 "--out",
-                type=click.Path(path_type=Path),
+                type=Output(".png"),
                 default=Path(out),
                 show_default=True,
                 help="Where the figure goes (.png).",
             ),
             click.option(
                 "--files",
-                type=click.Path(path_type=Path),
+                type=IMAGE_FOLDER,
                 default=None,
-                help="Also write each result as a PNG into this folder.",
+                help="Also write each result as a PNG into this folder; where there are several results of each image, into one folder for each, as strength=0.3.",
             ),
+            overwrite_option,
         ]
         return _all(config_option(json_option(function)), options)
 
@@ -154,7 +157,7 @@ def labels_of(values: dict[str, Any], work: Bench) -> list[int] | list[str] | No
     """--label as one class for each image, or --prompt as one text; None: nothing in particular."""
     text, n, prompts = values["label"], len(work.images), prompts_of(values)
     if prompts:
-        return [prompts[k % len(prompts)] for k in range(n)]
+        return in_turn(prompts, n, "--prompt")
     if text is None:
         if work.settings.guidance != 1 and values.get("guided", True):
             option = "--label" if work.pipeline.tokenizer is None else "--prompt"
@@ -164,16 +167,14 @@ def labels_of(values: dict[str, Any], work: Bench) -> list[int] | list[str] | No
         if work.own is None:
             raise InputError(f"--label own: {work.source} has no labels of this model's classes")
         return work.own
-    asked = classes_asked(work.pipeline, text)
-    return [asked[k % len(asked)] for k in range(n)]
+    return in_turn(classes_asked(work.pipeline, text), n, "--label")
 
 
 def classes_asked(pipeline: Pipeline, text: str | None) -> list[int]:
     """The classes that --label names, none where it is not given or `own`. InputError for others than the model's."""
-    from latentdiff.classes import class_index
+    from latentdiff.classes import class_indices
 
-    named = [] if text in (None, "own") else str(text).split(",")
-    return [class_index(pipeline.classes, part.strip()) for part in named]
+    return [] if text is None or text == "own" else class_indices(pipeline.classes, text)
 
 
 def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:
@@ -210,10 +211,14 @@ def as_text(scores: PairScores) -> str:
     return ", ".join(parts)
 
 
-def save_rows(rows: Sequence[tuple[str, Tensor]], values: dict[str, Any], results: Tensor) -> list[str]:
-    """The figure with the first images of each row side by side, and the results as files; what was written."""
-    from latentdiff.data import to_uint8
-    from latentdiff.picture import save_image
+def save_rows(
+    rows: Sequence[tuple[str, Tensor]], values: dict[str, Any], results: Tensor | Mapping[str, Tensor]
+) -> list[str]:
+    """The figure with the first images of each row side by side, and the results as files; what was written.
+
+    ``results``: images [n, C, H, W], or several of each image by variant (:func:`latentdiff.image_folder.variant`).
+    """
+    from latentdiff.image_folder import save_images
     from latentdiff.plots import save_figure
     from latentdiff.study.figures import draw_rows, folded
 
@@ -221,18 +226,7 @@ def save_rows(rows: Sequence[tuple[str, Tensor]], values: dict[str, Any], result
     save_figure(draw_rows(named), values["out"])
     written = [str(values["out"])]
     if values["files"] is not None:
-        for k, image in enumerate(to_uint8(results)):
-            save_image(image.permute(1, 2, 0).squeeze(2).numpy(), values["files"] / f"{k:06d}.png")
+        by_variant = results if isinstance(results, Mapping) else {"": results}
+        save_images(values["files"], by_variant if len(by_variant) > 1 else {"": next(iter(by_variant.values()))})
         written.append(str(values["files"]))
     return written
-
-
-def check_out(values: dict[str, Any]) -> None:
-    """Before any work: a figure is a .png, and it can be written."""
-    from latentdiff.picture import check_place
-
-    if values["out"].suffix.lower() != ".png":
-        raise click.UsageError(f"--out: expected a name that ends in .png, got {values['out'].name!r}")
-    check_place(values["out"])
-    if values["files"] is not None:
-        check_place(values["files"] / "000000.png")

@@ -8,8 +8,16 @@ from typing import Any
 import click
 
 from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.outputs import Output, overwrite_option
 from latentdiff.config.loop import DataOptions, StreamOptions
 from latentdiff.errors import InputError
+
+
+def _check_encoded(folder: Path) -> None:
+    from latentdiff.encoded import is_encoded
+
+    if not is_encoded(folder):
+        raise InputError(f"{folder}: holds something else than an encoded data set; choose another folder")
 
 
 @click.command(name="encode")
@@ -20,11 +28,12 @@ from latentdiff.errors import InputError
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Output(check=_check_encoded),
     default=Path("latents"),
     show_default=True,
     help="Folder of the encoded data set.",
 )
+@overwrite_option
 @config_option
 @json_option
 @click.pass_context
@@ -36,16 +45,18 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     --data names others.
     """
     from latentdiff.checkpoint import INDEX
+    from latentdiff.cli import outputs
     from latentdiff.cli.model import find_vae, trained_on
     from latentdiff.cli.report import SamplingBar, print_report, result
     from latentdiff.cli.training import read_images
     from latentdiff.codec import VAECodec
     from latentdiff.components import load_codec
     from latentdiff.device import resolve_device
-    from latentdiff.encoded import check_replaceable, write_encoded
+    from latentdiff.encoded import write_encoded
 
-    device, out = resolve_device(values["device"]), values["out"]
-    check_replaceable(out)
+    device = resolve_device(values["device"])
+    outputs.settle(values)
+    out = values["out"]
     checkpoint = find_vae(values["run"], values["runs"])
     chosen = values | trained_on(ctx, checkpoint)
     data = read_images(build(DataOptions, chosen), stream=chosen["stream"])

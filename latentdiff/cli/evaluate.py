@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from latentdiff.cli.options import build, config_option, json_option, options_of
-from latentdiff.cli.targets import Finite, Target
+from latentdiff.cli.options import Several, build, config_option, json_option, options_of
+from latentdiff.cli.outputs import Output, overwrite_option, refuse_foreign
+from latentdiff.cli.targets import Finite
 from latentdiff.config.base import device_name
 from latentdiff.config.loop import DataOptions
 from latentdiff.config.sampling import Sampling
@@ -18,11 +19,19 @@ LEAST_RESAMPLES = 20  # that make an interval
 PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")  # as in latentdiff.evaluate.model, without torch
 
 
+def _check_evaluation(folder: Path) -> None:
+    from latentdiff.cli.evaluation import earlier
+    from latentdiff.image_folder import foreign_in
+
+    refuse_foreign(folder, foreign_in(folder, written=earlier(folder)))
+
+
 @click.command(name="evaluate")
 @click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run).")
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
 @click.option(
     "--what",
+    cls=Several,
     default=None,
     help="Parts of a run as samples,denoiser (default: all that it has): vae, samples, denoiser, reconstruction, and of text models of `scenes` also scenes.",
 )
@@ -137,11 +146,12 @@ PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")  # as in late
 )
 @click.option(
     "--out",
-    type=Target(folder=True),
+    type=Output(check=_check_evaluation),
     default=Path("evaluation"),
     show_default=True,
     help="Folder for the figures and evaluation.json.",
 )
+@overwrite_option
 @config_option
 @json_option
 @click.pass_context
@@ -157,8 +167,10 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     import torch
 
     from latentdiff.bench.timing import threads
+    from latentdiff.cli import outputs
     from latentdiff.cli.evaluation import evaluate_run, evaluate_sets
 
+    outputs.settle(values)
     with threads(values["threads"] or torch.get_num_threads()):
         if values["images"] is not None:
             return evaluate_sets(values, as_json=as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import torch
 from rich.table import Table
 
 from latentdiff import __version__, evaluate
-from latentdiff.checkpoint import INDEX, Checkpoint
+from latentdiff.checkpoint import INDEX, Checkpoint, read_json
 from latentdiff.classes import ClassBalance
 from latentdiff.cli.model import trained_on
 from latentdiff.cli.options import build
@@ -29,9 +30,10 @@ from latentdiff.errors import InputError
 from latentdiff.evaluate.figures import save_sets_figure
 from latentdiff.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
 from latentdiff.features.names import PERCEPTUAL_NAMES, default_features
+from latentdiff.image_folder import remove_written
 from latentdiff.index import holds_vae_alone
 from latentdiff.nn import Autoencoder
-from latentdiff.picture import check_place, write_whole
+from latentdiff.picture import write_whole
 from latentdiff.pipeline import Pipeline, from_checkpoint
 from latentdiff.runs import locate, newest
 from latentdiff.train.state import STATE, load_progress
@@ -68,7 +70,6 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
         ranks=ranks,
     )
     judge = _judge(values, data.shape, data.classes or (), device)
-    check_place(values["out"] / RESULT)
     if ranks.count > 1 and "samples" not in parts:
         raise InputError(
             f"{ranks.count} processes share the samples of an evaluation, --what {','.join(parts)} draws none"
@@ -108,7 +109,6 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
         raise InputError(f"{ranks.count} processes share the samples of a run; --images are measured by one")
     classes = other.classes or mine.classes
     judge = _judge(values, tuple(mine.images.shape[1:]), classes, device)
-    check_place(values["out"] / RESULT)
     resampling = _resampling(values)
     request = evaluate.Request(out=values["out"], batch=values["batch"], stage=SamplingBar)
     reference = judge.reference(other, request)
@@ -159,6 +159,16 @@ class Told(NamedTuple):
     pictures: tuple[str, ...]
 
 
+def earlier(out: Path) -> Callable[[Path], bool]:
+    """Whether a file is one of the evaluation that lies in ``out``; none is where none lies there."""
+    try:
+        listed = read_json(out / RESULT).get("wrote")
+    except InputError:
+        listed = None
+    names = {Path(str(name)).name for name in listed} if isinstance(listed, list) else set()
+    return lambda path: path.parent == out and path.name in names
+
+
 def _tell(values: dict[str, Any], told: Told, *, as_json: bool) -> int:
     """Write evaluation.json, and print the result."""
     out: Path = values["out"]
@@ -170,6 +180,7 @@ def _tell(values: dict[str, Any], told: Told, *, as_json: bool) -> int:
         "wrote": [str(out / name) for name in (RESULT, *told.pictures)],
     }
     text = json.dumps(told.answer | about, indent=2, allow_nan=False, default=str) + "\n"
+    remove_written(out, earlier(out), keep=[out / name for name in told.pictures])
     write_whole(out / RESULT, lambda path: path.write_text(text, encoding="utf-8"))
     for line in told.warnings:
         note(f"warning: {line}")

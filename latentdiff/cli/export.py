@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from latentdiff.cli.options import config_option, json_option
+from latentdiff.cli.outputs import Output, overwrite_option, refuse_foreign
 
 if TYPE_CHECKING:
     from latentdiff.checkpoint import Checkpoint, Writer
+
+
+def _check_exported(folder: Path) -> None:
+    from latentdiff.checkpoint import MANIFEST
+    from latentdiff.image_folder import foreign_in
+
+    found = foreign_in(folder, written=lambda path: path.name != MANIFEST and path.suffix in (".json", ".safetensors"))
+    refuse_foreign(folder, found)
 
 
 @click.command(name="export")
@@ -32,42 +41,38 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Output(check=_check_exported),
     default=Path("exported"),
     show_default=True,
-    help="Where the folder goes; it must be new or empty.",
+    help="Where the folder goes.",
 )
+@overwrite_option
 @config_option
 @json_option
 @click.pass_context
-def command(
-    ctx: click.Context,
-    run: str | None,
-    runs: str,
-    what: str,
-    sampler: Literal["ddim", "ddpm"],
-    out: Path,
-    as_json: bool,
-) -> int:
+def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Write a model as a folder that diffusers loads.
 
     Every process can be exported but score-prediction and x_0 with --sigma-data, and networks that came from
     diffusers, such as an autoencoder that a denoiser was trained on. Those of this package are built otherwise:
     what differs first is said.
     """
+    what, sampler = values["what"], values["sampler"]
     given = ctx.get_parameter_source("sampler") != click.core.ParameterSource.DEFAULT
     if given and what in ("unet", "vae"):
         raise click.UsageError(f"--sampler {sampler}: a {what} by itself has none; leave it out")
 
     from latentdiff.capabilities import Need
     from latentdiff.checkpoint import writing
+    from latentdiff.cli import outputs
     from latentdiff.cli.model import check_meets, find_denoiser
     from latentdiff.cli.report import result
 
+    outputs.settle(values)
     needs = [Need("latents", "--what vae")] if what == "vae" else []
-    checkpoint = find_denoiser(run, runs, needs=needs)
+    checkpoint, out = find_denoiser(values["run"], values["runs"], needs=needs), values["out"]
     check_meets(checkpoint, needs)
-    with writing(out, sealed=False) as writer:
+    with writing(out, sealed=False, replace=values["overwrite"]) as writer:
         _export(checkpoint, writer, what, sampler)
     result(
         {"run": str(checkpoint.folder), "what": what, "wrote": str(out)},

@@ -10,13 +10,14 @@ from latentdiff.cli.illusions import (
     WAY,
     as_text,
     asked_of,
+    each_label,
     illusion_options,
     model_for,
     parts_asked,
     read_back,
     weights_of,
 )
-from latentdiff.cli.options import build
+from latentdiff.cli.options import Several, build
 from latentdiff.cli.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
 
@@ -28,7 +29,8 @@ HINT = "small images have little room for two bands: try another --sigma, --weig
     "--label",
     "labels",
     multiple=True,
-    help="A class, once for each band from the lowest to the highest: --label 3 --label 5; three make a triple hybrid (no default).",
+    callback=each_label,
+    help="A class, once for each band from the lowest to the highest: --label 3 --label 5, or 3,5; three make a triple hybrid (no default).",
 )
 @click.option(
     "--prompt",
@@ -38,6 +40,7 @@ HINT = "small images have little room for two bands: try another --sigma, --weig
 )
 @click.option(
     "--sigma",
+    cls=Several,
     default=None,
     help="Blurs in pixels that cut the bands, falling, as 2 or 3,1 (default: 2 for two bands, 3,1 for three).",
 )
@@ -57,11 +60,11 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
     import torch
 
     from latentdiff.bands import brightness_and_colour, frequencies
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, hybrid
 
-    editing.check_out(values)
+    outputs.settle(values)
     checkpoint, pipeline = model_for(values, settings, labels, prompts)
     asked, shape = asked_of(pipeline, labels, prompts), tuple(pipeline.codec.image_shape)
     bands = brightness_and_colour(shape) if values["colour"] else frequencies(shape, sigmas)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from latentdiff.cli.editing import model_options, output_options
-from latentdiff.cli.options import options_of
+from latentdiff.cli.options import Several, options_of
 from latentdiff.cli.prompts import check_texts, needs_of, note_texts
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
@@ -24,6 +24,11 @@ FEW = 0.5  # share of the images that are read as all that they should be
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def each_label(ctx: click.Context, parameter: click.Parameter, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes of a repeated --label; of a single one those that commas separate."""
+    return tuple(part.strip() for part in labels[0].split(",")) if len(labels) == 1 else labels
+
+
 def illusion_options(out: str) -> Callable[[F], F]:
     """The model, the number of images, the sampler and where the figure goes."""
 
@@ -33,7 +38,7 @@ def illusion_options(out: str) -> Callable[[F], F]:
             "-n", "--number", "n", type=click.IntRange(1, 1000), default=8, show_default=True, help="Number of images."
         )
         weights = click.option(
-            "--weights", default=None, help="How much each class counts, as 0.6,0.4 (default: equally)."
+            "--weights", cls=Several, default=None, help="How much each class counts, as 0.6,0.4 (default: equally)."
         )
         refine = click.option(
             "--refine",

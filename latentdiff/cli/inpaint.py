@@ -39,20 +39,21 @@ def command(*, as_json: bool, **values: Any) -> int:
     how = build(Inpainting, values)
     check_moves(how, values)
 
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, restore
+    from latentdiff.image_folder import aligned, variant
     from latentdiff.operators import masked
 
-    editing.check_out(values)
+    outputs.settle(values)
     work = editing.bench(values)
     labels = editing.labels_of(values, work)
     mask = mask_of(values, work.pipeline.codec.image_shape)
     operator = masked(tuple(work.pipeline.codec.image_shape), mask)  # type: ignore[arg-type]
     y = operator(work.images)
     before = editing.scores_of(y, work.images, work.pipeline.classes)
-    rows, scores = [("original", work.images), ("known", y)], []
-    for draw in range(values["draws"]):
+    rows, scores, results = [("original", work.images), ("known", y)], [], {}
+    for draw, text in enumerate(aligned(range(1, values["draws"] + 1))):
         with SamplingBar(f"{how.solver} {draw + 1} of {values['draws']}") as bar:
             made = restore(
                 work.pipeline,
@@ -67,8 +68,9 @@ def command(*, as_json: bool, **values: Any) -> int:
             )
         rows += [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[1:-1]]
         rows.append((f"filled in, {draw + 1}", made.images))
+        results[variant(draw=text)] = made.images
         scores.append(editing.scores_of(made.images, work.images, work.pipeline.classes))
-    written = editing.save_rows(rows, values, made.images)
+    written = editing.save_rows(rows, values, results)
     answer = {
         "run": str(work.checkpoint.folder),
         "input": work.source,

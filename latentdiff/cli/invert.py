@@ -42,12 +42,12 @@ def command(*, as_json: bool, **values: Any) -> int:
         given = f"--eta {values['eta']:g}" if values["eta"] else f"--sampler {values['sampler']}"
         raise click.UsageError(f"inversion is of the deterministic ddim sampler, got {given}")
 
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.report import SamplingBar, note, result
     from latentdiff.codec import IdentityCodec
     from latentdiff.edit import Watch, first_level, from_noise, invert, relative_error
 
-    editing.check_out(values)
+    outputs.settle(values)
     work = editing.bench(values)
     plain = Sampling(steps=work.settings.steps, spacing=work.settings.spacing)  # guided inversions drift
     to = work.pipeline.asking.each(values["to"], len(work.images))

@@ -70,7 +70,7 @@ def recipe_of(ctx: click.Context, values: dict[str, Any]) -> Recipe | None:
     for name in (name for name in GIVES_WAY if sources[name] == ParameterSource.COMMANDLINE):
         for other in (other for other in GIVES_WAY[name] if sources[other] == ParameterSource.DEFAULT_MAP):
             parameter = next(each for each in ctx.command.params if each.name == other)
-            values[other] = () if parameter.multiple else parameter.default
+            values[other] = parameter.process_value(ctx, None if parameter.multiple else parameter.default)
     recipe: Recipe = ctx.meta["like"][1]
     return recipe
 

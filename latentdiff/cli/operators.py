@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from latentdiff.cli.options import only_with
+from latentdiff.cli.options import Several, only_with
 from latentdiff.cli.targets import Finite
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from latentdiff.operators import Operator
 
 F = TypeVar("F", bound=Callable[..., Any])
 MASKS = ("box", "half", "random")
+FEW, MANY = 0.005, 0.9  # shares that a mask hides, outside of which it is likely the wrong way round
+LIGHT = 128  # grey level from which on a pixel is white
 INEXACT = 0.05  # noise that stands for how far an operator is from what happened to an image
 OPERATORS = ("blur", "motion", "downsample", "mask", "noise")
 
@@ -30,7 +34,13 @@ def mask_options(function: F) -> F:
             "--mask",
             default="box",
             show_default=True,
-            help="What is missing: box, half, random, or an image file that is white where pixels are known and black where not.",
+            help="What is missing: box, half, random, or an image file: white is known and kept, black is filled in "
+            "(diffusers and AUTOMATIC1111 fill in white: add --invert-mask).",
+        ),
+        click.option(
+            "--invert-mask",
+            is_flag=True,
+            help="Exchange what is known and what is missing: a file whose white is filled in, or all but a box.",
         ),
         click.option(
             "--box",
@@ -65,40 +75,74 @@ OF_OPERATOR = {
     "blur": {"blur_sigma": "--blur-sigma"},
     "motion": {"motion_length": "--motion-length", "motion_angle": "--motion-angle"},
     "downsample": {"factor": "--factor"},
-    "mask": {"mask": "--mask", "box_size": "--box", "side": "--half", "missing": "--missing"},
+    "mask": {
+        "mask": "--mask",
+        "box_size": "--box",
+        "side": "--half",
+        "missing": "--missing",
+        "invert_mask": "--invert-mask",
+    },
 }
 """Options that mean something with one kind of mask or operator only."""
 
 
 def mask_of(values: dict[str, Any], shape: Sequence[int]) -> Tensor:
     """The mask [H, W] of the options for images [C, H, W]: 1 known, 0 missing. UsageError, InputError."""
-    from latentdiff import operators
-
     for known, flags in OF_MASK.items():
         only_with("mask", known, [values["mask"]], flags)
 
+    kind, invert, (_, height, width) = values["mask"], values["invert_mask"], shape
+    if kind in MASKS:
+        light = _drawn(kind, values, shape)
+    else:
+        light = mask_from_file(Path(kind), height, width, values["resize"])
+    mask = 1 - light if invert else light
+    _check_mask(kind, mask, invert=invert)
+    return mask
+
+
+def _check_mask(kind: str, mask: Tensor, *, invert: bool) -> None:
+    """InputError for a mask without a missing pixel; says what a file means, and warns where it hides nearly all or nothing."""
+    from latentdiff.cli.report import note
+
+    missing = float((mask == 0).float().mean())
+    kept, filled = ("black", "white") if invert else ("white", "black")
+    convention = f"{filled} is filled in and {kept} is kept"
+    turn = "without --invert-mask" if invert else "with --invert-mask (as in diffusers and AUTOMATIC1111)"
+    way_out = f"{turn} it is the other way round"
+    if not missing:
+        raise InputError(f"--mask {kind}: hides no pixel, there is nothing to fill in; {convention}, {way_out}")
+    if kind not in MASKS:
+        odd = not FEW < missing < MANY
+        note(f"{'warning: ' if odd else ''}mask {kind}: hides {missing:.1%} of the pixels; {convention}, {way_out}")
+    elif missing == 1:
+        note(f"warning: mask {kind}: hides every pixel; nothing of the image is known")
+
+
+def _drawn(kind: str, values: dict[str, Any], shape: Sequence[int]) -> Tensor:
+    """A mask of a known kind; UsageError where its numbers do not fit."""
+    from latentdiff import operators
+
     _, height, width = shape
-    kind = values["mask"]
     try:
         if kind == "box":
             size, corner = _box(values["box_size"])
             return operators.box(height, width, size=size, corner=corner)
         if kind == "half":
             return operators.half(height, width, values["side"])
-        if kind == "random":
-            if not values["missing"]:
-                raise click.UsageError("--missing: expected a share above 0, got 0; there is nothing to fill in")
-            return operators.scattered(height, width, missing=values["missing"], seed=values["seed"])
+        if not values["missing"]:
+            raise click.UsageError("--missing: expected a share above 0, got 0; there is nothing to fill in")
+        return operators.scattered(height, width, missing=values["missing"], seed=values["seed"])
     except ValueError as error:
         raise click.UsageError(f"--mask {kind}: {error}") from None
-    return mask_from_file(Path(kind), height, width, values["resize"])
 
 
 def mask_from_file(path: Path, height: int, width: int, resize: str = "crop") -> Tensor:
-    """A mask [height, width] from an image: light pixels are known. One of another size is brought to this one as the images are.
+    """A mask [height, width] from an image: light pixels are 1, dark ones 0. One of another size is brought to this one as the images are.
 
-    InputError for what is no image, or hides nothing.
+    Transparent pixels count as white, unless all others are: then they are the hole. InputError for what is no image.
     """
+    import numpy as np
     import torch
 
     from latentdiff.cli.report import note
@@ -110,16 +154,24 @@ def mask_from_file(path: Path, height: int, width: int, resize: str = "crop") ->
     found = decode_file(path)
     if isinstance(found, Refused):
         raise InputError(f"--mask {path}: {found.reason}")
-    if found.pixels.shape[:2] != (height, width):
-        got = "x".join(map(str, found.pixels.shape[:2]))
+    pixels = found.pixels
+    if "alpha" in found.conversions and int(set_channels(pixels, 1).min()) >= LIGHT:
+        pixels = _opacity(path)
+        note(f"mask {path}: its pixels are white or transparent, transparent ones count as black")
+    if pixels.shape[:2] != (height, width):
+        got = "x".join(map(str, pixels.shape[:2]))
         note(f"mask: {path} has {got} pixels (height x width), brought to {height}x{width} by --resize {resize}")
-    light = set_channels(resized(found.pixels, (height, width), resize), 1)[..., 0]
-    mask = (torch.from_numpy(light.copy()) >= 128).float()
-    if mask.all():
-        raise InputError(
-            f"--mask {path}: expected dark pixels where something is missing, found none (what is transparent counts as white)"
-        )
-    return mask
+    light = set_channels(resized(pixels, (height, width), resize), 1)[..., 0]
+    return torch.from_numpy((light >= LIGHT).astype(np.float32))
+
+
+def _opacity(path: Path) -> NDArray[np.uint8]:
+    """The alpha channel uint8 [H, W, 1] of an image that was decoded without a complaint."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGBA").getchannel("A"))[..., None]
 
 
 def _box(text: str | None) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
@@ -140,6 +192,7 @@ def operator_options(function: F) -> F:
     options = [
         click.option(
             "--operator",
+            cls=Several,
             default="blur",
             show_default=True,
             help=f"What degraded the images: {', '.join(OPERATORS)}; several as blur,downsample act one after the other.",

@@ -87,6 +87,23 @@ def _range(field: FieldInfo) -> str:
     return f" ({bounds})" if bounds else ""
 
 
+class Several(click.Option):
+    """An option of values that commas separate; those of a repeated option are joined: ``--label 3 --label 5`` is ``--label 3,5``.
+
+    Its parameter is one text, or None where it is not given.
+    """
+
+    def __init__(self, *args: Any, default: str | None = None, **attributes: Any) -> None:
+        attributes.setdefault("metavar", "TEXT")
+        values = None if default is None else [default]
+        super().__init__(*args, **{**attributes, "multiple": True, "default": values})
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> str | None:
+        """The texts as one; ``--like`` brings a single one."""
+        texts = super().type_cast_value(ctx, [value] if isinstance(value, str) else value)
+        return ",".join(texts) if texts else None
+
+
 def given(names: Iterable[str]) -> list[str]:
     """Those of the options that the user gave, on the command line or in a file."""
     context = click.get_current_context()
@@ -162,8 +179,9 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
     if isinstance(content, dict):
         ctx.meta["sections"] = (named(path), tuple(content))
     section = _section({} if content is None else content, ctx.command.name or "", path)
+    several = {str(param.name) for param in ctx.command.params if getattr(param, "multiple", False)}
     ctx.default_map = {
-        **_values(section, _names(ctx.command), path),
+        **_values(section, _names(ctx.command), several, path),
         **(ctx.default_map or {}),
     }  # below those of --like
 
@@ -208,14 +226,22 @@ def _section(content: Any, command: str, path: Path) -> dict[str, Any]:
     return content
 
 
-def _values(section: Mapping[Any, Any], known: Mapping[str, str], path: Path) -> dict[str, str]:
-    values = {}
+def _values(
+    section: Mapping[Any, Any], known: Mapping[str, str], several: set[str], path: Path
+) -> dict[str, str | tuple[str, ...]]:
+    """The values of a section by parameter; tuples of texts for those that take ``several``."""
+    values: dict[str, str | tuple[str, ...]] = {}
     for key, value in section.items():
         name = str(key).replace("-", "_")
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ", expected the options of this command"
             raise click.UsageError(f"--config {path}: unknown option {str(key)!r}{hint}")
+        if known[name] in several and value is not None:
+            entries = value if isinstance(value, list) else [value]
+            if all(isinstance(entry, str) for entry in entries):
+                values[known[name]] = tuple(entries)
+                continue
         if value is not None and not isinstance(value, str):
             raise click.UsageError(
                 f"--config {path}: {key}: expected a single value, found a {type(value).__name__} (write several as 10,25)"

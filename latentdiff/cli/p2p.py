@@ -11,6 +11,7 @@ import click
 from latentdiff.cli.editing import model_options, output_options
 from latentdiff.cli.inputs import image_options
 from latentdiff.cli.options import build, options_of
+from latentdiff.cli.outputs import Output
 from latentdiff.cli.prompts import check_texts, note_texts
 from latentdiff.config.sampling import Sampling
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SHARE = click.FloatRange(0, 1)
 ACROSS = 8  # pictures in the figure of attention
+SLUG = 40  # characters of a text in a file name
 
 
 @click.command(name="p2p")
@@ -76,7 +78,7 @@ ACROSS = 8  # pictures in the figure of attention
 @options_of(Sampling, skip=("compile", "guidance"))
 @click.option(
     "--maps",
-    type=click.Path(path_type=Path),
+    type=Output(".png"),
     default=None,
     help="Also write where each word of --prompt is attended to, the mean over the way, as a .png (default: not written).",
 )
@@ -95,19 +97,13 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     if not edits and not factors:
         raise click.UsageError("expected --edit TEXT or --word-weight WORD=FACTOR, got neither")
 
-    import torch
-
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Edit, prompt_to_prompt
-    from latentdiff.picture import check_place
+    from latentdiff.image_folder import aligned, variant
     from latentdiff.study.figures import folded
 
-    editing.check_out(values)
-    if values["maps"] is not None:
-        if values["maps"].suffix.lower() != ".png":
-            raise click.UsageError(f"--maps: expected a name that ends in .png, got {values['maps'].name!r}")
-        check_place(values["maps"])
+    outputs.settle(values)
     texts = edits or (prompt,)
     check_texts([prompt, *texts])
     checkpoint, pipeline, images = _work(values, prompt)
@@ -129,7 +125,9 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
         )
     rows = [] if images is None else [("input", images)]
     rows += [(folded(text), of) for text, of in zip((prompt, *texts), (made.source, *made.edits), strict=True)]
-    written = editing.save_rows(rows, values, torch.cat(made.edits))
+    numbers = aligned(range(1, len(texts) + 1))
+    results = {variant(edit=k + _slug(text)): of for k, text, of in zip(numbers, texts, made.edits, strict=True)}
+    written = editing.save_rows(rows, values, results)
     if values["maps"] is not None:
         _save_maps(pipeline, prompt, made.source, made.maps, values["maps"])
         written.append(str(values["maps"]))
@@ -146,6 +144,12 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     }
     result(answer, as_json=as_json, text=f"{len(made.source)} pictures and their edits: {', '.join(written)}")
     return 0
+
+
+def _slug(text: str) -> str:
+    """The words of a text for a file name, after a hyphen."""
+    words = "-".join(re.findall(r"\w+", text))[:SLUG].rstrip("-")
+    return f"-{words}" if words else ""
 
 
 def _work(values: dict[str, Any], prompt: str) -> tuple[Any, Pipeline, Tensor | None]:

@@ -7,14 +7,17 @@ from typing import Any, get_args
 
 import click
 
-from latentdiff.cli.options import build, config_option, json_option
+from latentdiff.cli.options import Several, build, config_option, json_option
+from latentdiff.cli.outputs import Output, overwrite_option
 from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind
 
 KINDS = ",".join(get_args(ScheduleKind))
 
 
 @click.command(name="plot-schedule")
-@click.option("--schedule", default=KINDS, show_default=True, help="One schedule or several, separated by commas.")
+@click.option(
+    "--schedule", cls=Several, default=KINDS, show_default=True, help="One schedule or several, separated by commas."
+)
 @click.option(
     "--T", "T", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Number of noise levels."
 )
@@ -35,34 +38,34 @@ KINDS = ",".join(get_args(ScheduleKind))
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Output(".png"),
     default=Path("schedules.png"),
     show_default=True,
     help="Where the figure goes (.png).",
 )
+@overwrite_option
 @config_option
 @json_option
-def command(
-    schedule: str, T: int, beta_start: float | None, beta_end: float | None, zero_snr: bool, out: Path, as_json: bool
-) -> int:
+def command(*, as_json: bool, **values: Any) -> int:
     """Draw noise schedules as a figure.
 
     Three panels over t/T: beta_t (noise added by a step), alpha-bar_t (signal left) and the log signal-to-noise ratio.
     Also prints alpha-bar at a few levels.
     """
-    names = [name.strip() for name in schedule.split(",")]
+    names = [name.strip() for name in values["schedule"].split(",")]
     for name in names:
         if name not in get_args(ScheduleKind):
             raise click.UsageError(f"--schedule: expected {', '.join(get_args(ScheduleKind))}, got {name!r}")
-    if out.suffix.lower() != ".png":
-        raise click.UsageError(f"--out: expected a name that ends in .png, got {out.name!r}")
-    values: dict[str, Any] = {"T": T, "beta_start": beta_start, "beta_end": beta_end, "zero_terminal_snr": zero_snr}
-    configs = {name: build(ScheduleConfig, values | {"kind": name}) for name in names}
+    given = values | {"zero_terminal_snr": values["zero_snr"]}
+    configs = {name: build(ScheduleConfig, given | {"kind": name}) for name in names}
 
+    from latentdiff.cli import outputs
     from latentdiff.cli.report import result
     from latentdiff.plots import save_schedule_figure
     from latentdiff.schedule import make_schedule
 
+    outputs.settle(values)
+    T, out = values["T"], values["out"]
     schedules = {name: make_schedule(config) for name, config in configs.items()}
     save_schedule_figure(schedules, out)
     shown = sorted({0, T // 4, T // 2, 3 * T // 4, T})

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from latentdiff.pipeline import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+MENTIONED = 10  # class names in a note
 MAX_FILE = 2**22  # bytes of a prompt file
 MAX_PROMPT = 2000  # characters
 SHOWN = 8  # unknown words in a warning
@@ -48,6 +50,17 @@ def prompts_of(values: dict[str, Any]) -> list[str]:
     if texts and values.get("label") is not None:
         raise click.UsageError("--prompt is for models that listen to texts, --label for models of classes; give one")
     return texts
+
+
+def in_turn(items: Sequence[T], n: int, option: str) -> list[T]:
+    """One item for each of ``n`` images, the items again and again; a note where some are left out."""
+    from latentdiff.cli.report import counted, note
+
+    if n < len(items):
+        note(
+            f"{counted(n, 'image')}: of the {len(items)} given with {option} the first {n} are used, the others are not"
+        )
+    return [items[k % len(items)] for k in range(n)]
 
 
 def check_texts(texts: Sequence[str]) -> None:
@@ -117,3 +130,13 @@ def name_of(pipeline: Pipeline, label: int | str) -> str:
 def names_of(pipeline: Pipeline, labels: Sequence[int | str] | None) -> list[str] | None:
     """The classes or texts asked for, as words."""
     return None if labels is None else [name_of(pipeline, label) for label in labels]
+
+
+def first_classes(classes: Sequence[str], drawn: int) -> str:
+    """The first ``drawn`` of the classes in words."""
+    if drawn == len(classes):
+        return f"all {drawn} classes in turn"
+    if drawn == 1:
+        return f"class {classes[0]}"
+    names = ", ".join(classes[:drawn][:MENTIONED]) + (", ..." if drawn > MENTIONED else "")
+    return f"the first {drawn} of {len(classes)} classes ({names})"

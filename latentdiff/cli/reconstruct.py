@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.outputs import Output, overwrite_option
 from latentdiff.config.loop import DataOptions
 from latentdiff.errors import InputError
 
@@ -30,11 +31,12 @@ from latentdiff.errors import InputError
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Output(".png"),
     default=Path("reconstructions.png"),
     show_default=True,
     help="Where the figure goes (.png).",
 )
+@overwrite_option
 @config_option
 @json_option
 @click.pass_context
@@ -43,14 +45,11 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     Rows alternate: originals, and below them their reconstructions (from the mode of the posterior). Prints the mean PSNR.
     """
-    out: Path = values["out"]
-    if out.suffix.lower() != ".png":
-        raise click.UsageError(f"--out: expected a name that ends in .png, got {out.name!r}")
-
     import torch
 
     from latentdiff.checkpoint import INDEX
     from latentdiff.classes import representative
+    from latentdiff.cli import outputs
     from latentdiff.cli.model import find_vae, trained_on
     from latentdiff.cli.report import result
     from latentdiff.cli.training import read_data
@@ -58,6 +57,8 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.data import to_float
     from latentdiff.picture import pair_grid, save_image
 
+    outputs.settle(values)
+    out: Path = values["out"]
     checkpoint = find_vae(values["run"], values["runs"])
     options = build(DataOptions, values | trained_on(ctx, checkpoint))
     data = read_data(options)

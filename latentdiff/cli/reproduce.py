@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentdiff.cli.options import class_folders_option, config_option, json_option
+from latentdiff.cli.outputs import overwrite_option
 from latentdiff.features.names import NAMES, NEEDS_WEIGHTS
 from latentdiff.study.catalog import BUDGETS, STUDIES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from latentdiff.study.make import Made
 
 ALL = "all"
@@ -64,6 +67,7 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
 @click.option(
     "--out", type=click.Path(path_type=Path), default=None, help="Folder of the study (default: studies/STUDY)."
 )
+@overwrite_option
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
@@ -85,7 +89,8 @@ def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> i
 
     STUDY is one of those that --list shows, or `all`. Leaves report.html (one file, nothing else needed), results.json
     with every number, the figures as PNG, and the trained models in runs/. A study that was interrupted goes on where
-    it stopped; models that an earlier call trained with the same options are used again.
+    it stopped, and one that the same command made is made again in its folder; another command's goes beside it, unless
+    --overwrite. Models that an earlier call trained there with the same options are used again.
     """
     if listing:
         return _list(as_json=as_json)
@@ -128,7 +133,9 @@ def _list(*, as_json: bool) -> int:
     return 0
 
 
-def _run(places: dict[str, Path], *, threads: int | None, device: str, as_json: bool, **values: Any) -> int:
+def _run(
+    places: dict[str, Path], *, threads: int | None, device: str, overwrite: bool, as_json: bool, **values: Any
+) -> int:
     """Make the studies one after the other; a signal ends them all, and the same command goes on."""
     import torch
 
@@ -145,8 +152,13 @@ def _run(places: dict[str, Path], *, threads: int | None, device: str, as_json: 
     def tell(text: str) -> None:
         note(f"{name}: {text}")
 
+    def command_of(name: str, out: Path) -> str:
+        return _command(name, out, values | {"threads": threads, "device": device})
+
+    if not overwrite:
+        places = {name: _settled(name, out, command_of) for name, out in places.items()}
     for name, out in places.items():
-        command = _command(name, out, values | {"threads": threads, "device": device})
+        command = command_of(name, out)
         request = Request(study=name, out=out, command=command, device=where, **values)
         try:
             made.append(make(request, reporter=TrainingBar, note=tell))
@@ -155,6 +167,16 @@ def _run(places: dict[str, Path], *, threads: int | None, device: str, as_json: 
             return 128 + stopped.signum
     result({"studies": [_facts(each) for each in made]}, as_json=as_json, text="\n\n".join(map(_text, made)))
     return 0
+
+
+def _settled(name: str, out: Path, command_of: Callable[[str, Path], str]) -> Path:
+    """Where a study goes: ``out``, or beside it where that holds something else than this study by the same command."""
+    from latentdiff.cli import outputs
+    from latentdiff.study.make import goes_on
+
+    if out.exists() and not out.is_dir():
+        return out  # which is refused
+    return outputs.free(out, lambda path: goes_on(path, name, command_of(name, path)), folder=True)
 
 
 def _command(name: str, out: Path, values: dict[str, Any]) -> str:

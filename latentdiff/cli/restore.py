@@ -37,11 +37,11 @@ def command(*, as_json: bool, **values: Any) -> int:
     if values["degraded"] and values["source"] is None:
         raise click.UsageError("--degraded: says that the images of --input are degraded already, expected --input")
 
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.report import SamplingBar, result
     from latentdiff.edit import Watch, backprojection, measured, restore
 
-    editing.check_out(values)
+    outputs.settle(values)
     model = editing.model_of(values)
     operator, mask, pixels = operator_of(values, model.pipeline.codec.image_shape)
     sigma = values["sigma"] if values["sigma"] is not None else INEXACT if values["degraded"] else 0.0

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from latentdiff.cli.like import find_like, like_option, recipe_of
-from latentdiff.cli.options import build, config_option, json_option, options_of
+from latentdiff.cli.options import Several, build, config_option, json_option, options_of
+from latentdiff.cli.outputs import IMAGE_FOLDER, Output, overwrite_option
 from latentdiff.cli.prediction import merge_v_pred, v_pred_option
-from latentdiff.cli.prompts import names_of, needs_of, note_texts, prompt_options, prompts_of
+from latentdiff.cli.prompts import first_classes, in_turn, names_of, needs_of, note_texts, prompt_options, prompts_of
 from latentdiff.config.base import device_name
 from latentdiff.config.diffusion import Prediction
 from latentdiff.config.sampling import Sampling
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--label",
+    cls=Several,
     default=None,
-    help="Class to draw, by name or index; several as 3,5,8 are taken in turn (default: all classes in turn).",
+    help="Class to draw, by name or index; several, as 3,5,8 or by repeating the option, are taken in turn (default: all classes in turn).",
 )
 @prompt_options
 @click.option(
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 @options_of(Sampling, skip=("steps",))
 @click.option(
     "--steps",
+    cls=Several,
     default=None,
     help="Number of steps, 1 or more (default: ddim 50, dpm++ 20, ddpm every level); several as 10,25,50 give a side-by-side figure from the same noise.",
 )
@@ -70,20 +73,19 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=Output(".png", ".npz"),
     default=Path("samples.png"),
     show_default=True,
     help="Where the images go: .png (a grid) or .npz (uint8 array images [N, H, W(, 3)], int64 labels [N]).",
 )
-@click.option(
-    "--files", type=click.Path(path_type=Path), default=None, help="Also write each image as a PNG into this folder."
-)
+@click.option("--files", type=IMAGE_FOLDER, default=None, help="Also write each image as a PNG into this folder.")
 @click.option(
     "--trajectory",
-    type=click.Path(path_type=Path),
+    type=Output(".png", ".gif"),
     default=None,
     help="Also write the reverse process: .gif (animation) or .png (strip); rows x_t and x_0 estimate.",
 )
+@overwrite_option
 @click.option(
     "--frames",
     type=click.IntRange(2, 1000),
@@ -127,18 +129,15 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     like = recipe_of(ctx, values)
     counts = _counts(values.pop("steps"))
     settings = [build(Sampling, values | {"steps": count}) for count in counts]
-    out, trajectory, interpolate = values["out"], values["trajectory"], values["interpolate"]
-    _check_suffix("--out", out, (".png", ".npz"))
-    _check_suffix("--trajectory", trajectory, (".png", ".gif"))
+    interpolate = values["interpolate"]
     _check_combination(values, len(counts))
     prompts = prompts_of(values)
 
-    from latentdiff.cli import drawing
+    from latentdiff.cli import drawing, outputs
     from latentdiff.cli.model import find_denoiser, load_checked
     from latentdiff.cli.processes import together
     from latentdiff.cli.report import counted, note, result
     from latentdiff.device import resolve_device
-    from latentdiff.picture import check_place
     from latentdiff.ranks import processes
 
     _check_shared(values, processes(), len(counts))
@@ -158,9 +157,8 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         if pipeline.tokenizer
         else _labels(values, pipeline, settings[0], one=one)
     )
-    for place in (out, trajectory, None if values["files"] is None else values["files"] / "000000.png"):
-        if place is not None:
-            check_place(place)
+    outputs.settle(values)
+    out, trajectory = values["out"], values["trajectory"]
     request = drawing.Request(
         values["n"], labels, values["seed"], out, values["files"], values["batch"], values["columns"]
     )
@@ -206,11 +204,6 @@ def _counts(text: str | None) -> list[int | None]:
     if not all(re.fullmatch("[0-9]{1,6}", part.strip()) and int(part) > 0 for part in parts):
         raise click.UsageError(f"--steps: expected a number of 1 or more, or several such as 10,25,50, got {text!r}")
     return [int(part) for part in parts]
-
-
-def _check_suffix(option: str, path: Path | None, allowed: tuple[str, ...]) -> None:
-    if path is not None and path.suffix.lower() not in allowed:
-        raise click.UsageError(f"{option}: expected a name that ends in {' or '.join(allowed)}, got {path.name!r}")
 
 
 def _check_combination(values: dict[str, Any], counts: int) -> None:
@@ -259,12 +252,12 @@ def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, on
         return None
     if one and len(prompts) > 1:
         raise click.UsageError(f"--interpolate draws one text along the way, got {len(prompts)}")
-    return [prompts[k % len(prompts)] for k in range(n)]
+    return in_turn(prompts, n, "--prompt")
 
 
 def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, one: bool) -> list[int] | None:
     """The class of each image: those asked for in turn, else all (or ``one``, the first), else none."""
-    from latentdiff.classes import class_index
+    from latentdiff.classes import class_indices
     from latentdiff.cli.report import note
     from latentdiff.nn import Foreign
 
@@ -283,12 +276,11 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
         note("drawing classes as often as in the training data")
         return None if drawn is None else drawn.tolist()
     if text is None:
-        asked = [0] if one else list(range(len(pipeline.classes)))
-        which = f"class {pipeline.classes[0]}" if one else f"all {len(asked)} classes in turn"
+        asked = list(range(1 if one else len(pipeline.classes)))[:n]
         null = "" if isinstance(pipeline.network, Foreign) else ", --guidance 0 ignores them"
-        note(f"drawing {which}; --label chooses{null}")
+        note(f"drawing {first_classes(pipeline.classes, len(asked))}; --label chooses{null}")
     else:
-        asked = [class_index(pipeline.classes, part.strip()) for part in text.split(",")]
+        asked = class_indices(pipeline.classes, text)
     if one and len(asked) > 1:
         raise click.UsageError(f"--interpolate draws one class along the way, got --label {text}")
-    return [asked[k % len(asked)] for k in range(n)]
+    return in_turn(asked, n, "--label")

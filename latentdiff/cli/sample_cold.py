@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,9 @@ from latentdiff.cli.inputs import image_options, read_input
 from latentdiff.cli.options import given
 from latentdiff.cli.targets import Finite
 from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @click.command(name="sample-cold")
@@ -68,14 +71,15 @@ def command(*, as_json: bool, **values: Any) -> int:
         )
 
     from latentdiff.classes import order_by_class
-    from latentdiff.cli import editing
+    from latentdiff.cli import editing, outputs
     from latentdiff.cli.report import SamplingBar, counted, note, result
     from latentdiff.cold import cold_from
     from latentdiff.data import to_float
     from latentdiff.device import resolve_device
+    from latentdiff.image_folder import variant
     from latentdiff.runs import locate, newest
 
-    editing.check_out(values)
+    outputs.settle(values)
     if values["run"] is None:
         checkpoint = newest(Path(values["runs"]), wanted=lambda index: "restorer" in index)
         if checkpoint is None:
@@ -85,6 +89,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         checkpoint = locate(Path(values["run"]))
     model = cold_from(checkpoint).to(resolve_device(values["device"]))
     how = {"steps": values["steps"], "improved": values["improved"]}
+    results: dict[str, Tensor] = {}
     way, answer = how | {"frames": 8}, {"run": str(checkpoint.folder), "degradation": model.config.model_dump(), **how}
     if values["restoring"]:
         t = values["level"] or model.config.T
@@ -98,6 +103,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         rows = [("original", x0), (f"degraded, t = {t}", degraded.cpu()), ("one step", direct)]
         rows += [(f"t = {frame.t}", frame.noisy) for frame in frames[1:-1]] + [("step by step", images)]
         both = {name: editing.scores_of(x, x0, ()) for name, x in (("one_step", direct), ("step_by_step", images))}
+        results = {variant(method="one-step"): direct, variant(method="step-by-step"): images}
         answer |= {"level": t, "input": found.name, **{name: editing.as_json(score) for name, score in both.items()}}
         text = "\n".join(f"  {name.replace('_', ' ')}: {editing.as_text(score)}" for name, score in both.items())
     else:
@@ -113,7 +119,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         rows = [(f"t = {frame.t}", frame.noisy) for frame in frames[:-1]] + [("result", images)]
         answer |= {"seed": values["seed"], "noise": values["noise"], "start": values["start"]}
         text = f"  {counted(len(images), 'image')} from seed {values['seed']}"
-    written = editing.save_rows(rows, values, images)
+    written = editing.save_rows(rows, values, results or images)
     answer |= {"n": len(images), "wrote": written}
     result(answer, as_json=as_json, text=f"{', '.join(written)}\n{text}")
     return 0

@@ -43,11 +43,11 @@ class Target(click.Path):
             self.fail(f"{str(folder)!r}: expected a folder that can be written to.", param, ctx)
         writes = os.environ.get("RANK", "0") == "0"  # of several processes the first one
         if ctx is not None and missing and writes:
-            ctx.call_on_close(lambda: _remove_empty(missing))
+            ctx.call_on_close(lambda: remove_empty(missing))
         return path
 
 
-def _remove_empty(folders: list[Path]) -> None:
+def remove_empty(folders: list[Path]) -> None:
     """Take back folders, the innermost first, in which a command that failed has left nothing."""
     for folder in folders:
         try:

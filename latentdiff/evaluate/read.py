@@ -27,6 +27,7 @@ from latentdiff.data.scene_images import load_scenes_of
 from latentdiff.data.scenes import SETS
 from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
+from latentdiff.image_folder import variants_in
 
 SPLITS = ("train", "val", "test")
 
@@ -125,6 +126,11 @@ def _of_file(path: Path, fit: Fit) -> ImageSet:
 
 
 def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:
+    if several := variants_in(path):
+        raise InputError(
+            f"{path}: holds {len(several)} results of each image, as {several[0]} and {several[-1]}; "
+            f"expected one of them, as {path / several[0]}"
+        )
     found = read_folder(path, fit)
     part, name, paths = found.images, str(path), found.paths
     if found.splits is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -183,10 +184,19 @@ def _claim(out: Path, study: str) -> None:
     (out / "runs").mkdir(exist_ok=True)  # says what the folder is, before there are results
 
 
-def _held(out: Path) -> str | None:
-    """The study whose results lie in a folder; None where there are none that can be read."""
+def goes_on(out: Path, study: str, command: str) -> bool:
+    """Whether ``command`` may write its study to ``out``: it is free, or holds this study unfinished or by this command."""
+    if not out.is_dir():
+        return not os.path.lexists(out)
+    if _held(out) is not None:
+        return _held(out) == study and _held(out, "command") == command
+    return not any(out.iterdir()) or any((out / name).exists() for name in ("results.json", "runs"))
+
+
+def _held(out: Path, key: str = "study") -> str | None:
+    """The study whose results lie in a folder, or another entry of them; None where there are none that can be read."""
     try:
-        held = json.loads((out / "results.json").read_text(encoding="utf-8"))["study"]
+        held = json.loads((out / "results.json").read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return str(held)
