@@ -20,6 +20,7 @@ from torch import Tensor
 from latentdiff.config.recipe import Recipe, recipe_from
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
+from latentdiff.paths import temporary_beside
 
 Pixels = NDArray[np.uint8]
 PAD = 2  # pixels between images, before enlargement
@@ -151,7 +152,7 @@ def check_place(path: str | Path) -> None:
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a temporary file that then becomes ``path``; InputError where it cannot be written."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)

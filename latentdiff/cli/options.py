@@ -219,8 +219,21 @@ def _values(section: Mapping[Any, Any], known: Mapping[str, str], path: Path) ->
                 f"--config {path}: {key}: expected a single value, found a {type(value).__name__} (write several as 10,25)"
             )
         if value is not None:
-            values[known[name]] = value
+            values[known[name]] = _plain_text(value, str(key), path)
     return values
+
+
+def _plain_text(value: str, key: str, path: Path) -> str:
+    """``value``, if a command line could hold it: NUL and surrogates of no byte come from escapes in the file alone."""
+    try:
+        value.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        found = value[error.start]
+    else:
+        found = "\0" if "\0" in value else ""
+    if found:
+        raise click.UsageError(f"--config {path}: {key}: expected text, found the character {found!a}")
+    return value
 
 
 def json_option(function: F) -> F:
