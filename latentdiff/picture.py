@@ -139,9 +139,12 @@ def side_by_side(left: Pixels, right: Pixels) -> Pixels:
 def check_place(path: str | Path) -> None:
     """InputError unless a file could be written there: asked before the work that makes its content."""
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: cannot be written (it is a folder)")
-    probe = path.with_name(f".{path.name}.probe-{os.getpid()}")
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: cannot be written (it is a folder)")
+    except OSError as error:  # a name that is too long
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    probe = temporary_beside(path)
     try:
         write_whole(probe, lambda temporary: temporary.touch())
     except InputError as error:

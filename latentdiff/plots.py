@@ -61,9 +61,14 @@ def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> 
 
     Labels are drawn as they stand (names of folders, prompts) unless they are :class:`Math`.
     """
+    from matplotlib.axis import Axis
     from matplotlib.text import Text
+    from matplotlib.ticker import FixedLocator, FuncFormatter
 
     about = recipe_chunk(recipe)
+    for axis in figure.findobj(Axis):
+        if isinstance(axis.get_major_locator(), FixedLocator) and isinstance(axis.get_major_formatter(), FuncFormatter):
+            axis.set_ticklabels([drawable(label.get_text()) for label in axis.get_majorticklabels()])
     for label in figure.findobj(Text):  # numbers of axes have no text yet; matplotlib may write them as formulas
         text = label.get_text()
         if text and not isinstance(text, Math):

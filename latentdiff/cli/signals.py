@@ -8,7 +8,7 @@ import time
 from types import FrameType
 from typing import NoReturn
 
-NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+NAMES: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 IMPORTS = "<frozen importlib._bootstrap>"  # the file of the frames below which modules are imported
 ONE_REQUEST = 1.0  # seconds within which another signal is part of the first one's request
 
@@ -46,7 +46,7 @@ def _importing(frame: FrameType | None) -> bool:
 def _leave(signum: int) -> NoReturn:
     """End the process without anything that could fail on the way."""
     try:
-        os.write(2, f"error: {NAMES[signal.Signals(signum)]}\n".encode())
+        os.write(2, f"error: {NAMES[signum]}\n".encode())
     finally:
         os._exit(128 + signum)
 
