@@ -94,14 +94,16 @@ def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> Non
     assert set_to == [signal.SIGTERM]
 
 
-def test_what_an_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "\u8d64"), ("utf-8", "\u8d64"), ("latin-1", r"\u8d64")])
+def test_what_an_encoding_lacks_is_escaped(encoding: str, shown: str, tmp_path: Path) -> None:
     body = (
         "from rich.table import Table; from latentdiff.cli.report import result, show_tables; "
-        "result({}, as_json=False, text='\\u00e9 \\u8d64 \\udce9'); show_tables([Table('a' * 30, title='\\u8d64 [/b] :cat:')], width=40)"
+        r"result({}, as_json=False, text='\u8d64 \udce9'); "
+        r"show_tables([Table('a' * 30, title='\u8d64 [/b] \udce9 :cat:')], width=40)"
     )
-    done = probed(body, tmp_path, PYTHONIOENCODING="ascii")
+    done = probed(body, tmp_path, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, "")
-    assert r"\xe9 \u8d64 \udce9" in done.stdout and r"\u8d64 [/b] :cat:" in done.stdout
+    assert rf"{shown} \udce9" in done.stdout and rf"{shown} [/b] \udce9 :cat:" in done.stdout
 
 
 @pytest.mark.parametrize(

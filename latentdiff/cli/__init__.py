@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -12,6 +14,13 @@ def main() -> None:
     signals.install()  # before anything that takes long to import
     from latentdiff.cli.root import run
 
-    if sys.stdout is not None:  # what its encoding lacks is escaped, as on stderr
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            _never_fail(stream)
     sys.exit(run(sys.argv[1:]))
+
+
+def _never_fail(stream: TextIOWrapper) -> None:
+    """Escape what the encoding of a stream lacks; ASCII becomes UTF-8, as click takes it for a locale that was not set."""
+    unset = codecs.lookup(stream.encoding).name == "ascii"
+    stream.reconfigure(encoding="utf-8" if unset else None, errors="backslashreplace")
