@@ -22,19 +22,20 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from latentdiff import tensor_files
 from latentdiff.errors import InputError
+from latentdiff.paths import TEMPORARY, temporary_beside
 
 INDEX = "model_index.json"
 MANIFEST = "manifest.json"
-TEMPORARY = ".tmp-"  # folders so called were being written when their process died
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what weights may be made of
 
 
 class Writer:
-    """Files of a checkpoint in the making, below a temporary folder."""
+    """Files of a checkpoint in the making, below a temporary folder that will be called ``target``."""
 
-    def __init__(self, folder: Path, *, half: bool = False) -> None:
-        self._folder, self._half = folder, half
+    def __init__(self, folder: Path, *, target: Path | None = None, half: bool = False) -> None:
+        self._folder, self._target, self._half = folder, target or folder, half
         self._hashes: dict[str, dict[str, object]] = {}
 
     def json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -45,16 +46,22 @@ class Writer:
     def tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Write tensors as safetensors; equal tensors are equal bytes."""
         plain = {key: self._rounded(value.detach()).cpu().contiguous() for key, value in tensors.items()}
-        self._write(name, lambda path: safetensors.torch.save_file(plain, path, metadata={"format": "pt"}))
+        self._write(name, lambda path: tensor_files.save(plain, path))
 
     def _rounded(self, tensor: Tensor) -> Tensor:
         return tensor.half() if self._half and tensor.is_floating_point() else tensor
 
     def _write(self, name: str, write: Callable[[Path], object]) -> None:
         path = self._folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(path)
-        _sync(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path)
+            _sync(path)
+        except OSError as error:
+            reason = f"{name}: {error.strerror or error}"
+            raise InputError(
+                f"{self._target}: cannot be written ({reason}); what was there before is unchanged"
+            ) from None
         self._hashes[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
     def finish(self, *, sealed: bool = True) -> None:
@@ -79,11 +86,10 @@ def writing(folder: Path, *, half: bool = False, sealed: bool = True, replace: b
         expected = "new, empty or checkpoint" if sealed else "new or empty"
         raise InputError(f"{folder}: exists{' and is no checkpoint' if sealed else ''}, expected a {expected} folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_beside(folder)
     temporary.mkdir()
     try:
-        writer = Writer(temporary, half=half)
+        writer = Writer(temporary, target=folder, half=half)
         yield writer
         writer.finish(sealed=sealed)
         if folder.exists():  # rename does not replace a folder that is not empty
@@ -147,7 +153,7 @@ class Checkpoint:
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors in ``name`` on the CPU; InputError where the file is missing, changed or malformed."""
         try:
-            return safetensors.torch.load(self._verified(name))
+            return tensor_files.loads(self._verified(name))
         except (SafetensorError, ValueError, KeyError) as error:
             if isinstance(error, InputError):
                 raise

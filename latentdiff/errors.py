@@ -54,6 +54,8 @@ def explain(error: ValidationError) -> str:
     message = re.sub(r"^Input should be ", "expected ", message)
     found = repr(first["input"])
     found = found if len(found) <= 60 else found[:57] + "..."
+    if kind == "string_unicode":
+        return f"{key}: expected text in UTF-8, got {found}; rename files and folders whose names are not"
     if not key:
         return message
     if kind == "value_error":  # a validator's own message says what was found

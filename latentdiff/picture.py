@@ -20,6 +20,7 @@ from torch import Tensor
 from latentdiff.config.recipe import Recipe, recipe_from
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
+from latentdiff.paths import temporary_beside
 
 Pixels = NDArray[np.uint8]
 PAD = 2  # pixels between images, before enlargement
@@ -155,7 +156,7 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     InputError where it cannot be written.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".tmp-{os.getpid()}-{zlib.crc32(os.fsencode(target.name)):08x}")
+    temporary = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)

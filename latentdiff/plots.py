@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,15 @@ INK, SECOND, FAINT = "#1f4e79", "#c8553d", "#9a9a9a"
 COLORS = [INK, SECOND, "#3a7d44", "#8e5aa8", "#c99a2e"]
 
 
+class Math(str):
+    """A label with formulas between dollar signs; in every other label a dollar sign is a dollar sign."""
+
+    __slots__ = ()
+
+    def __str__(self) -> Math:  # matplotlib keeps str(label)
+        return self
+
+
 def new_figure(width: float, height: float) -> Figure:
     """A figure (inches) of its own, without pyplot's global state. Frees earlier figures that are no longer referenced."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -30,6 +40,11 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def drawable(text: str) -> str:
+    """The text with what no font can draw escaped: control characters, and bytes of names that are not UTF-8."""
+    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
 
 
 def readable_log(axis: Axis) -> None:
@@ -44,8 +59,23 @@ def readable_log(axis: Axis) -> None:
 
 
 def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> None:
-    """Write as PNG, whole or not at all, with what it was made with. InputError where the place cannot be written."""
+    """Write as PNG, whole or not at all, with what it was made with. InputError where the place cannot be written.
+
+    Labels are drawn as they stand (names of folders, prompts) unless they are :class:`Math`.
+    """
+    from matplotlib.axis import Axis
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
     about = text_chunks(recipe)
+    for axis in figure.findobj(Axis):
+        if isinstance(axis.get_major_locator(), FixedLocator) and isinstance(axis.get_major_formatter(), FuncFormatter):
+            axis.set_ticklabels([drawable(label.get_text()) for label in axis.get_majorticklabels()])
+    for label in figure.findobj(Text):  # numbers of axes have no text yet; matplotlib may write them as formulas
+        text = label.get_text()
+        if text and not isinstance(text, Math):
+            label.set_parse_math(False)
+            label.set_text(drawable(text))
     write_whole(path, lambda temporary: figure.savefig(temporary, format="png", metadata=about))
 
 
@@ -93,9 +123,9 @@ def save_schedule_figure(schedules: Mapping[str, Schedule], path: Path) -> None:
         panels[1].plot(np.arange(schedule.T + 1) / schedule.T, alpha_bar, color=color, label=name)
         snr = schedule.snr()[1:].numpy()
         panels[2].plot(t[snr > 0], np.log(snr[snr > 0]), color=color, label=name)
-    panels[0].set(ylabel=r"$\beta_t$", yscale="log", title="noise added by a step")
-    panels[1].set(ylabel=r"$\bar\alpha_t$", title="signal left")
-    panels[2].set(ylabel=r"$\log\,\mathrm{SNR}_t$", title="signal-to-noise ratio")
+    panels[0].set(ylabel=Math(r"$\beta_t$"), yscale="log", title="noise added by a step")
+    panels[1].set(ylabel=Math(r"$\bar\alpha_t$"), title="signal left")
+    panels[2].set(ylabel=Math(r"$\log\,\mathrm{SNR}_t$"), title="signal-to-noise ratio")
     for axes in panels:
         axes.set_xlabel("t / T")
         axes.grid(alpha=0.25)
@@ -135,7 +165,7 @@ def save_trajectory(frames: Sequence[tuple[int, Pixels, Pixels]], path: Path) ->
         panels[0][column].imshow(noisy, interpolation="nearest")
         panels[1][column].imshow(estimate, interpolation="nearest")
         panels[0][column].set_title(f"t = {t}", fontsize=9)
-    for row, name in enumerate((r"$x_t$", r"$\hat x_0$")):
+    for row, name in enumerate((Math(r"$x_t$"), Math(r"$\hat x_0$"))):
         panels[row][0].set_ylabel(name, fontsize=12)
     for axes in panels.flat:
         axes.set(xticks=[], yticks=[])

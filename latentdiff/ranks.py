@@ -67,12 +67,12 @@ class Ranks:
                 text = f"+{make()}"
             except InputError as error:
                 text = f"-{error}"
-        own = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        own = torch.tensor(list(text.encode(errors="surrogatepass")), dtype=torch.uint8)
         length = torch.tensor([len(own)])
         distributed.broadcast(length, 0)
         content = own if self.first else torch.empty(int(length), dtype=torch.uint8)
         distributed.broadcast(content, 0)
-        text = bytes(content.tolist()).decode()
+        text = bytes(content.tolist()).decode(errors="surrogatepass")
         if text.startswith("-"):
             raise InputError(text[1:])
         return text[1:]

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff import __version__
-from latentdiff.checkpoint import INDEX, MANIFEST, TEMPORARY, Checkpoint, open_checkpoint
+from latentdiff.checkpoint import INDEX, MANIFEST, Checkpoint, open_checkpoint
 from latentdiff.compat.folder import open_folder
 from latentdiff.config.recipe import Recipe
 from latentdiff.errors import InputError
+from latentdiff.paths import temporary_beside
 from latentdiff.shipped import shipped_folder, shipped_models
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -42,7 +43,7 @@ class Run:
     def prune(self, limit: int) -> None:
         """Delete all but the newest ``limit`` checkpoints."""
         for path in self.checkpoints()[:-limit]:
-            shutil.rmtree(path.rename(path.with_name(TEMPORARY + path.name)))  # never half a checkpoint under its name
+            shutil.rmtree(path.rename(temporary_beside(path)))  # never half a checkpoint under its name
 
     @property
     def log(self) -> Path:

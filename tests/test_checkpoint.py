@@ -3,9 +3,12 @@
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -30,6 +33,7 @@ from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
 from latentdiff.index import model_index
 from latentdiff.nn import NetworkKind, VAEConfig, build, network_config
+from latentdiff.picture import check_place, write_whole
 from latentdiff.pipeline import Pipeline, load
 from latentdiff.runs import Run, locate
 
@@ -140,7 +144,7 @@ def test_a_full_disk_leaves_a_whole_checkpoint(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "fsync", fsync)
     # three files, their two folders, and the folder above: six calls
     if call < 6:
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises((InputError, OSError), match="No space left"):
             write_small(folder, 2)
     else:
         write_small(folder, 2)
@@ -210,6 +214,63 @@ def test_where_folders_cannot_be_exchanged_they_are_renamed(tmp_path: Path, monk
         write_small(folder, 3)
     assert read_small(folder) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file may grow beyond 4 KiB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("what", ["tensors", "json"])
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(tmp_path: Path, what: str, sealed: bool) -> None:
+    folder = tmp_path / "checkpoint"
+    if sealed:
+        write_small(folder, 1)
+    with (
+        pytest.raises(
+            InputError, match=r"/checkpoint: cannot be written \(big: File too large\); what was .* unchanged$"
+        ),
+        writing(folder, sealed=sealed) as writer,
+    ):
+        writer.tensors("big", {"a": torch.zeros(5000)}) if what == "tensors" else writer.json("big", {"a": "a" * 5000})
+    assert [path.name for path in tmp_path.iterdir()] == (["checkpoint"] if sealed else [])
+    assert not sealed or read_small(folder) == 1
+
+
+def test_memory_that_runs_out_in_safetensors_is_a_memory_error(tmp_path: Path) -> None:
+    program = """
+import resource, torch
+from latentdiff import tensor_files
+content, tensors = tensor_files.dumps({"a": torch.zeros(2**24)}), {"a": torch.zeros(2**24)}
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, -1))
+for function, argument in ((tensor_files.loads, content), (tensor_files.dumps, tensors)):
+    try:
+        function(argument)
+    except MemoryError:
+        print("MemoryError")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "MemoryError\n" * 2, "")
+
+
+def test_names_as_long_as_the_file_system_takes_them(tmp_path: Path) -> None:
+    folder, file = tmp_path / ("c" * 255), tmp_path / f"{'f' * 251}.png"
+    for value in (1, 2):
+        write_small(folder, value)
+    check_place(file)
+    write_whole(file, lambda path: path.touch())
+    assert read_small(folder) == 2 and {path.name for path in tmp_path.iterdir()} == {folder.name, file.name}
+    with pytest.raises(InputError, match=r"g\.png: cannot be written \(File name too long\)$"):
+        write_whole(tmp_path / f"{'g' * 252}.png", lambda path: path.touch())
+    with pytest.raises(InputError, match=r"g\.png: cannot be written \(File name too long\)$"):
+        check_place(tmp_path / f"{'g' * 252}.png")
 
 
 def test_only_checkpoints_and_empty_folders_are_replaced(tmp_path: Path) -> None:

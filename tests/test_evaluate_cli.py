@@ -228,6 +228,25 @@ def test_pairs_of_folders_are_those_of_their_names(cli: Callable, tmp_path: Path
     )
 
 
+def test_pairs_do_not_depend_on_the_order_of_suffixes_and_names_are_printed_as_they_stand(
+    cli: Callable, tmp_path: Path
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28), dtype=np.uint8)
+    names = ["a.png", "a-b.png", "a.b.png", "c.png"]
+    for place in ("b", "x[/b] $_"):
+        folder(tmp_path / place, images, names)
+    (tmp_path / "b" / "a.png").rename(tmp_path / "b" / "a.JPG")  # sorted before a.b.png, unlike a.png
+    command = "evaluate --images 'x[/b] $_' --reference b --paired --resamples 0 --features mnist --out o"
+    found = cli(command, cwd=tmp_path)
+    assert found.code == 0 and found.out.startswith("x[/b] $_ against b\n4 images against 4 of b"), found
+    assert json.loads((tmp_path / "o" / "evaluation.json").read_text())["pairs"]["identical"] == 4
+    found = cli(command.replace("'x[/b] $_'", "b").replace("reference b", "reference 'x[/b] $_'"), cwd=tmp_path)
+    assert found.code == 0 and "4 images against 4 of x[/b] $_" in found.out, found
+    folder(tmp_path / "twice", images, ["a.png", "a.webp", "a.b.png", "c.png"])
+    found = cli(command.replace("reference b", "reference twice"), cwd=tmp_path)
+    assert found.code == 1 and found.err.endswith("differ without their suffixes, found a twice in twice\n"), found.err
+
+
 def test_identical_pairs_do_not_hide_the_psnr_of_the_others(cli: Callable, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
     other = images.copy()

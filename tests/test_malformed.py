@@ -217,6 +217,12 @@ CONFIGS = [
     Case("list for a value", FROM_CONFIG, ("steps: expected a single value, found a list",), 2, config("steps: [5]")),
     Case("missing section", FROM_CONFIG, ("no section 'train-vae'", "found sample"), 2, config("sample: {n: 4}")),
     Case("key beside sections", FROM_CONFIG, ("'steps' stands beside",), 2, config("train-vae: {}\nsteps: 5")),
+    Case(
+        "NUL", FROM_CONFIG, ("bad.yaml: data: expected text, found the character '\\x00'",), 2, config(r'data: "a\0b"')
+    ),
+    Case(
+        "surrogate", FROM_CONFIG, ("data: expected text, found the character '\\ud800'",), 2, config(r'data: "\uD800"')
+    ),
     Case("missing config", FROM_CONFIG, ("bad.yaml: cannot be read (No such file",), 2),
     Case("alias bomb", FROM_CONFIG, ("not valid YAML", "found an alias"), 2, config(LAUGHS)),
     Case("merge bomb", FROM_CONFIG, ("not valid YAML", "found an alias"), 2, config(MERGES)),

@@ -1,4 +1,4 @@
-"""Figures with axes: numbers that can be read, and memory that is given back."""
+"""Figures with axes: numbers that can be read, names as they stand, formulas as formulas, memory given back."""
 
 import gc
 from collections.abc import Callable
@@ -6,9 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from matplotlib.backends.backend_agg import RendererAgg
 
-from latentdiff.plots import new_figure, readable_log, save_figure, save_loss_curve, save_panels
-from latentdiff.study.figures import Curve, Panel, draw_panels
+from latentdiff.evaluate.figures import save_histogram, save_reconstruction_figure, save_sets_figure
+from latentdiff.evaluate.reconstruct import Reconstruction
+from latentdiff.plots import (
+    new_figure,
+    readable_log,
+    save_figure,
+    save_loss_curve,
+    save_panels,
+    save_schedule_figure,
+    save_trajectory,
+)
+from latentdiff.schedule import make_schedule
+from latentdiff.study.figures import Curve, Panel, draw_panels, draw_rows
+
+IMAGES = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+PIXELS = np.zeros((4, 4, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +76,61 @@ def test_figures_do_not_pile_up_in_memory(tmp_path: Path, draw: Callable[[Path],
         assert sum(type(thing) is Figure for thing in gc.get_objects()) <= before + 1
     finally:
         gc.enable()
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
+    """The formulas and the plain lines of text that are drawn."""
+    formulas, plain = list[str](), list[str]()
+    text = RendererAgg.draw_text
+
+    def spied(
+        self: RendererAgg, gc: object, x: float, y: float, s: str, *rest: object, ismath: object = False, **more: object
+    ) -> None:
+        (formulas if ismath else plain).append(s)
+        text(self, gc, x, y, s, *rest, ismath=ismath, **more)
+
+    monkeypatch.setattr(RendererAgg, "draw_text", spied)
+    return formulas, plain
+
+
+@pytest.mark.parametrize("name", ["cash_$_and_$", r"$\frac$", r"\$5", "$$", "a\x07\udce9"])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda name, path: save_panels([(name, PIXELS), (name, PIXELS)], path, title=name),
+        lambda name, path: save_figure(draw_rows([(name, IMAGES)] * 2, columns=[name, name]), path),
+        lambda name, path: save_sets_figure((IMAGES, IMAGES), (name, name), path, paired=True),
+        lambda name, path: save_sets_figure((IMAGES, IMAGES), (name, name), path, paired=False),
+        lambda name, path: save_histogram({name: [1, 2]}, [name, name], path),
+        lambda name, path: save_schedule_figure({name: make_schedule("cosine")}, path),
+        lambda name, path: save_figure(
+            draw_panels([Panel(name, name, name, [Curve(name, [1, 2], [1, 2]), Curve("b", [1, 2], [1, 2])])]), path
+        ),
+    ],
+    ids=["panels", "rows", "pairs", "sets", "histogram", "schedules", "curves"],
+)
+def test_names_are_drawn_as_they_stand(
+    draw: Callable[[str, Path], None], name: str, tmp_path: Path, drawn: tuple[list[str], list[str]]
+) -> None:
+    draw(name, tmp_path / "a.png")
+    formulas, plain = drawn
+    assert name.replace("\x07", r"\x07").replace("\udce9", r"\udce9") in plain
+    assert not any(name in formula for formula in formulas)
+
+
+def test_formulas_and_powers_of_ten_are_drawn_as_such(tmp_path: Path, drawn: tuple[list[str], list[str]]) -> None:
+    save_schedule_figure({"cosine": make_schedule("cosine")}, tmp_path / "a.png")
+    save_trajectory([(1, PIXELS, PIXELS)], tmp_path / "b.png")
+    whole = torch.zeros(2, 1, 4, 4)
+    save_reconstruction_figure(IMAGES, [Reconstruction(5, 0.25, 1, whole, whole, whole)], tmp_path / "c.png")
+    formulas = set(drawn[0])
+    assert formulas >= {
+        r"$\beta_t$",
+        r"$\bar\alpha_t$",
+        r"$x_t$",
+        r"$\hat x_0$",
+        r"from t = 5 ($\bar\alpha_t$ = 0.250)",
+    }
+    assert r"$\mathdefault{10^{-2}}$" in formulas
+    assert not any("$" in text for text in drawn[1])

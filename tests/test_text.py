@@ -5,12 +5,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import latentdiff as ld
+from latentdiff.cli.prompts import check_texts
 from latentdiff.codec import IdentityCodec
 from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainDenoiser
@@ -219,6 +221,27 @@ def test_compiling_draws_the_same(pipe: ld.Pipeline) -> None:
     plain = pipe.sample(2, label="a disc on the left", steps=3, guidance=2)
     compiled = pipe.sample(2, label="a disc on the left", steps=3, guidance=2, compile=True)
     torch.testing.assert_close(compiled, plain, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u8d64\u3000\u4e03",
+        "rouge\u00a0!",
+        "\u0645\u06cc\u200c\u062e",
+        "\U0001f468\u200d\U0001f469",
+        "a\nb\tc",
+        "\u200fa",
+    ],
+)
+def test_a_prompt_may_hold_what_a_caption_may(text: str) -> None:
+    check_texts([text])
+
+
+@pytest.mark.parametrize("text", ["a\x00", "a\x1b[1m", "a\x7f", "a\x9b", "a\ud800", "a\udce9"])
+def test_a_prompt_without_control_characters(text: str) -> None:
+    with pytest.raises(click.UsageError, match="expected a text without control characters"):
+        check_texts([text])
 
 
 def test_prompts_are_taken_in_turn(work: Path, cli: Callable) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from latentdiff.errors import InputError
 from latentdiff.nn import VAEConfig, build
 from latentdiff.runs import Run, locate
 from latentdiff.train import budget as budget_module
+from latentdiff.train import interrupt as interrupt_module
 from latentdiff.train import loop
 from latentdiff.train.budget import Budget, learning_rate
 from latentdiff.train.journal import Journal, read_log
@@ -295,6 +297,34 @@ def test_a_signal_saves_after_the_step_and_handlers_are_put_back(tmp_path: Path,
 def test_a_second_interrupt_acts_at_once(tmp_path: Path) -> None:
     def interrupt(step: int) -> None:
         signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(make_task(steps=1000), tmp_path, Reporter(interrupt)).train()
+
+
+@pytest.mark.parametrize("signums", [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)])
+def test_both_signals_at_one_instant_are_one_request(
+    tmp_path: Path, signums: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+
+    def interrupt(step: int) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signums)
+        for signum in signums:
+            os.kill(os.getpid(), signum)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signums)
+
+    outcome = make_trainer(make_task(steps=1000), tmp_path, Reporter(interrupt)).train()
+    assert (outcome.signum, outcome.step, unraisable) == (signal.SIGINT, 1, [])  # handlers run by number
+    assert load_progress(open_checkpoint(outcome.checkpoint)).step == 1
+
+
+def test_the_other_signal_later_acts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(step: int) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        monkeypatch.setattr(interrupt_module, "ONE_REQUEST", 0.0)
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
-
-from latentdiff.cli.root import run
+from io import TextIOWrapper
 
 
 def main() -> None:
     """Entry point of the `latentdiff` command."""
+    from latentdiff.cli import signals
+
+    signals.install()  # before anything that takes long to import
+    from latentdiff.cli.root import run
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            _never_fail(stream)
     sys.exit(run(sys.argv[1:]))
+
+
+def _never_fail(stream: TextIOWrapper) -> None:
+    """Escape what the encoding of a stream lacks; ASCII becomes UTF-8, as click takes it for a locale that was not set."""
+    unset = codecs.lookup(stream.encoding).name == "ascii"
+    stream.reconfigure(encoding="utf-8" if unset else None, errors="backslashreplace")

@@ -116,22 +116,18 @@ def cpu_model() -> str:
 
 def show(grid: Grid, rows: Sequence[Row], where: dict[str, Any]) -> None:
     """Print the machine, the table, what was left out and the verdicts."""
-    from rich.console import Console
-
     from latentdiff import ops
     from latentdiff.bench.contenders import served_by_fallback
     from latentdiff.bench.measure import gaps
     from latentdiff.bench.report import machine_line, table, verdicts
+    from latentdiff.cli.report import show_tables
 
     click.echo(machine_line(where))
     if served_by_fallback(grid.device):
         click.echo(
             f'"fused" is served by the PyTorch fallback here: {ops.NATIVE.reason or "no kernels for this device"}'
         )
-    console = Console()
-    if not console.is_terminal:
-        console.width = TABLE_WIDTH
-    console.print(table(rows))
+    show_tables([table(rows)], width=TABLE_WIDTH)
     for name, reason in gaps(rows):
         click.echo(f"without {name} in places: {reason}")
     for verdict in verdicts(rows, grid.device):

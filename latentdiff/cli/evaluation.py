@@ -103,7 +103,7 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
         print_report(sides[-1].report, name)
     mine, other = sides
     if values["paired"]:
-        evaluate.check_pairs(mine, other)
+        other = evaluate.aligned(mine, other)
     ranks, device = together(_device(values["device"]), "the samples of a run")
     if ranks.count > 1:
         raise InputError(f"{ranks.count} processes share the samples of a run; --images are measured by one")
@@ -276,7 +276,12 @@ def _judge(
             return None
         return perceptual_network(other, weights=values["perceptual_weights"], device=device)
 
-    cache = evaluate.FeatureCache(evaluate.cache_folder(), note) if values["cache"] else None
+    cache = None
+    if values["cache"]:
+        try:
+            cache = evaluate.FeatureCache(evaluate.cache_folder(), note)
+        except InputError as error:
+            note(f"the features are not cached: {error}")
     return evaluate.Judge(load, load_perceptual, cache)
 
 

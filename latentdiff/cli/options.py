@@ -247,7 +247,7 @@ def _values(
                 f"--config {path}: {key}: expected a single value, found a {type(value).__name__} (write several as 10,25)"
             )
         if value is not None:
-            values[known[name]] = value
+            values[known[name]] = _plain_text(value, str(key), path)
     return values
 
 
@@ -260,6 +260,19 @@ def class_folders_option(default: str) -> Callable[[F], F]:
         help="Labels from the class folders of an image folder: auto (where every image is in one), only (leave out "
         f"images that are in none) or ignore (default: {default}).",
     )
+
+
+def _plain_text(value: str, key: str, path: Path) -> str:
+    """``value``, if a command line could hold it: NUL and surrogates of no byte come from escapes in the file alone."""
+    try:
+        value.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        found = value[error.start]
+    else:
+        found = "\0" if "\0" in value else ""
+    if found:
+        raise click.UsageError(f"--config {path}: {key}: expected text, found the character {found!a}")
+    return value
 
 
 def json_option(function: F) -> F:

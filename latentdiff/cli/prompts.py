@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,7 +69,7 @@ def check_texts(texts: Sequence[str]) -> None:
     for text in texts:
         if len(text) > MAX_PROMPT:
             raise click.UsageError(f"--prompt: expected at most {MAX_PROMPT} characters, found {len(text)}")
-        if not text.replace("\n", " ").replace("\t", " ").isprintable():
+        if any(unicodedata.category(char) in ("Cc", "Cs") for char in text if char not in "\n\t"):
             raise click.UsageError(f"--prompt: expected a text without control characters, found {text!r:.60}")
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ import click
 from latentdiff.train.budget import Budget
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from latentdiff.data.report import ReadReport
 
 PLAIN_SECONDS = 10.0  # between plain lines
@@ -57,6 +59,17 @@ def result(values: Mapping[str, Any], *, as_json: bool, text: str) -> None:
     """The result of a command on stdout: ``values`` as one JSON object, or ``text`` for people."""
     if not SILENT:
         click.echo(json.dumps(values, default=str) if as_json else text)
+
+
+def show_tables(tables: Iterable[Table], *, width: int) -> None:
+    """Rich tables on stdout, ``width`` characters wide where that is no terminal. Brackets in names are no markup."""
+    from rich.console import Console
+
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = width
+    for table in tables:
+        console.print(table)
 
 
 class TrainingBar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -11,6 +12,7 @@ from importlib import import_module
 import click
 
 from latentdiff import __version__
+from latentdiff.cli import signals
 from latentdiff.errors import InputError
 
 COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares the texts with the commands' own
@@ -43,6 +45,8 @@ COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares 
 }
 
 SHARED = ("train", "train-vae", "train-denoiser", "train-cold", "sample", "evaluate")  # among processes of torchrun
+NO_MEMORY = "out of memory; a smaller --batch or network needs less"
+RUST = "pyo3_runtime"  # its panics are no Exceptions
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in torch's RuntimeErrors, on a GPU and on the CPU
 
 
@@ -75,6 +79,12 @@ class Root(click.Group):
         hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(COMMANDS)}"
         raise click.UsageError(f"no such command {name!r:.60}; {hint}", ctx)
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # click would print an empty line
+            raise click.Abort from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -100,26 +110,52 @@ def run(arguments: Sequence[str]) -> int:
     Bad input becomes one line on stderr.
     """
     try:
+        _check_place()
         code = root.main(args=list(arguments) or ["--help"], prog_name="latentdiff", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx is not None else "latentdiff"
-        return _fail(f"{error.format_message()} (see `{where} --help`)", 2)
-    except click.ClickException as error:
-        return _fail(error.format_message(), error.exit_code)
-    except InputError as error:
-        return _fail(str(error), 1)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output is gone, as in `latentdiff datasets | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:  # a full disk, a folder that cannot be made
-        return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(text in str(error) for text in OUT_OF_MEMORY):
+    except BaseException as error:
+        code = _explained(error)
+        if code is None:
             raise
-        return _fail("out of memory; a smaller --batch or network needs less", 1)
+        return code
+
+
+def _check_place() -> None:
+    """InputError where the working folder was deleted: libraries end the process without a word that helps."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(f"the working folder: {error.strerror}; change to a folder that exists") from None
+
+
+def _explained(error: BaseException) -> int | None:
+    """Say in one line what ended a command; returns its exit code, None for a fault of the program."""
+    if (signum := signals.cause(error)) is not None:
+        return _fail(signals.NAMES[signum], 128 + signum)
+    match error:
+        case click.Abort():
+            return _fail(signals.NAMES[signal.SIGINT], 128 + signal.SIGINT)
+        case click.UsageError():
+            where = error.ctx.command_path if error.ctx is not None else "latentdiff"
+            return _fail(f"{error.format_message()} (see `{where} --help`)", 2)
+        case click.ClickException():
+            return _fail(error.format_message(), error.exit_code)
+        case InputError():
+            return _fail(str(error), 1)
+        case BrokenPipeError():  # the reader of our output is gone, as in `latentdiff datasets | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        case OSError():  # a full disk, a folder that cannot be made
+            return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+        case UnicodeEncodeError():  # a name for files that the system's encoding lacks
+            return _fail(f"{error.object!a:.60}: cannot be written in the encoding {error.encoding}", 1)
+        case MemoryError():
+            return _fail(NO_MEMORY, 1)
+        case RuntimeError() if any(text in str(error) for text in OUT_OF_MEMORY):
+            return _fail(NO_MEMORY, 1)
+        case _ if type(error).__module__ == RUST:
+            return _fail(f"safetensors failed ({error}), as it does when memory runs out", 1)
+    return None
 
 
 def _fail(message: str, code: int) -> int:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from latentdiff.cli.report import show_tables
 from latentdiff.evaluate.images import FEW
 from latentdiff.features.names import frechet_name, kernel_name, perceptual_name
 
@@ -32,12 +32,8 @@ SHOWN_LEVELS = 8  # of the loss curve
 
 def show(title: str, tables: Sequence[Table], out: str, *, intervals: Mapping[str, float]) -> None:
     """Print the tables, how their intervals were made and where the figures are."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
     click.echo(title)
-    for table in tables:
-        console.print(table)
+    show_tables(tables, width=WIDTH)
     if intervals["resamples"]:
         click.echo(
             f"in brackets: {intervals['level']:.4g} intervals, {intervals['resamples']} resamples or fewer (evaluation.json)"

@@ -1,11 +1,11 @@
 """Which data sets there are and where they come from; imports neither torch nor numpy, so that listing is instant."""
 
-import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from latentdiff.errors import pip_install
+from latentdiff.errors import InputError, pip_install
+from latentdiff.paths import cache_folder, expanded
 
 MNIST_IDX = (
     "train-images-idx3-ubyte",
@@ -30,11 +30,11 @@ class DatasetInfo:
 
 
 def data_root(root: Path | None = None) -> Path:
-    """The folder for data: `root`, else the environment's LATENTDIFF_DATA, else ~/.cache/latentdiff/data."""
-    if root is not None:
-        return Path(root).expanduser()
-    named = os.environ.get("LATENTDIFF_DATA")
-    return Path(named).expanduser() if named else Path("~/.cache/latentdiff/data").expanduser()
+    """The folder for data: `root`, else the environment's LATENTDIFF_DATA, else ~/.cache/latentdiff/data.
+
+    InputError where it is none of them, for want of a home folder.
+    """
+    return cache_folder("LATENTDIFF_DATA", "data") if root is None else expanded(root)
 
 
 def find_mnist(root: Path) -> Path | None:
@@ -57,9 +57,12 @@ def find_openmoji() -> Path | None:
 
 def list_datasets(root: Path | None = None) -> list[DatasetInfo]:
     """The built-in data sets; `root` as in `data_root`. Reads no images and does not touch the network."""
-    folder = data_root(root)
-    mnist = find_mnist(folder)
-    where = str(mnist) if mnist else f"downloaded on first use to {folder / 'mnist'} (or put mnist.npz there)"
+    try:
+        folder = data_root(root)
+        mnist = find_mnist(folder)
+        where = str(mnist) if mnist else f"downloaded on first use to {folder / 'mnist'} (or put mnist.npz there)"
+    except InputError as error:
+        mnist, where = None, str(error)
     openmoji = find_openmoji()
     return [
         DatasetInfo(

@@ -22,6 +22,7 @@ from latentdiff.data.split import complete
 from latentdiff.data.stream import is_shards, stream_dataset
 from latentdiff.data.types import Dataset, Split
 from latentdiff.errors import InputError
+from latentdiff.paths import expanded
 
 BUILT_IN = ("mnist5k", "mnist", "openmoji", *SETS)
 _EXPECTED = "mnist5k, mnist, openmoji, scenes, scenes-mnist, a .npz file, a folder of idx files, a folder of images or tar shards"
@@ -58,7 +59,7 @@ def _assemble(name: str, parts: Parts, fit: Fit, *, seed: int) -> Dataset:
 def _read_path(data: str, fit: Fit, *, seed: int) -> Parts:
     """The parts found at a path."""
     try:
-        path = Path(data).expanduser()
+        path = expanded(data)
         is_folder, is_file = path.is_dir(), path.is_file()
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"data {data!r}: expected {_EXPECTED}, found an unusable path: {error}") from error

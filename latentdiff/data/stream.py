@@ -23,6 +23,7 @@ from latentdiff.data.shards import count_others, read_samples, shards_of
 from latentdiff.data.split import complete
 from latentdiff.data.types import Dataset, Described, Split
 from latentdiff.errors import InputError
+from latentdiff.paths import expanded
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,7 @@ def stream_dataset(
     Splits, labels and captions are those that :func:`latentdiff.data.load_dataset` finds in a folder; shards whose names begin with
     train, val or test are those splits. InputError, one line, if there is nothing to read or --size is missing.
     """
-    path, fit = Path(data).expanduser(), Fit(parse_size(size), channels or 3, resize, class_folders)
+    path, fit = expanded(data), Fit(parse_size(size), channels or 3, resize, class_folders)
     if fit.size is None:
         raise InputError(f"{data}: tar shards, and images with --stream, need one --size for all, found none")
     shards = shards_of(path)
@@ -136,7 +137,7 @@ TrainingImages = Dataset | StreamedData
 def is_shards(data: str) -> bool:
     """Whether --data names tar shards, which are always streamed."""
     try:
-        return bool(shards_of(Path(data).expanduser()))
+        return bool(shards_of(expanded(data)))
     except (OSError, RuntimeError, ValueError):
         return False
 

@@ -30,7 +30,7 @@ from latentdiff.evaluate.model import (
 )
 from latentdiff.evaluate.neighbors import Neighbors, NeighborScores, find_neighbors, score_neighbors
 from latentdiff.evaluate.pairs import PairScores, as_pixels, score_pairs
-from latentdiff.evaluate.read import ImageSet, check_pairs, read_images, shared, split_of
+from latentdiff.evaluate.read import ImageSet, aligned, read_images, shared, split_of
 from latentdiff.evaluate.reconstruct import (
     Reconstruction,
     ReconstructionScores,
@@ -67,10 +67,10 @@ __all__ = [
     "SamplingScores",
     "Score",
     "VAEScores",
+    "aligned",
     "as_pixels",
     "bits_per_dimension",
     "cache_folder",
-    "check_pairs",
     "draw_samples",
     "encode_all",
     "evaluate_denoiser",

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from latentdiff import paths, tensor_files
 from latentdiff.errors import InputError
 from latentdiff.features import FeatureNetwork, Features
 from latentdiff.picture import write_whole
@@ -26,9 +25,8 @@ Note = Callable[[str], None]
 
 
 def cache_folder() -> Path:
-    """$LATENTDIFF_CACHE, else ~/.cache/latentdiff/features."""
-    named = os.environ.get("LATENTDIFF_CACHE")
-    return Path(named or "~/.cache/latentdiff/features").expanduser()
+    """$LATENTDIFF_CACHE, else ~/.cache/latentdiff/features; InputError without a home folder."""
+    return paths.cache_folder("LATENTDIFF_CACHE", "features")
 
 
 def image_hash(images: Tensor) -> str:
@@ -71,7 +69,7 @@ class FeatureCache:
         identity = _identity(network, images)
         tensors, facts = self._places(identity)
         found = {name: getattr(features, name) for name in DTYPES if getattr(features, name) is not None}
-        content = safetensors.torch.save({name: value.contiguous() for name, value in found.items()})
+        content = tensor_files.dumps({name: value.contiguous() for name, value in found.items()})
         about = identity | {"sha256": hashlib.sha256(content).hexdigest()}
         try:
             write_whole(tensors, lambda path: path.write_bytes(content))
@@ -102,7 +100,7 @@ def _checked(about: Any, content: bytes, identity: dict[str, Any]) -> Features:
         raise ValueError("its description is of other images or another network")
     if hashlib.sha256(content).hexdigest() != about.get("sha256"):
         raise ValueError("its SHA-256 is another one")
-    tensors = safetensors.torch.load(content)
+    tensors = tensor_files.loads(content)
     n, dim = identity["images"], identity["dim"]
     if not {"values"} <= tensors.keys() <= DTYPES.keys():
         raise ValueError(f"it holds {', '.join(sorted(tensors)) or 'nothing'}")

@@ -17,12 +17,12 @@ from latentdiff.evaluate.reconstruct import Reconstruction
 from latentdiff.evaluate.vae import Encoded
 from latentdiff.metrics import mse
 from latentdiff.picture import class_columns, image_grid, save_image
-from latentdiff.plots import COLORS, FAINT, INK, SECOND, new_figure, save_figure
+from latentdiff.plots import COLORS, FAINT, INK, SECOND, Math, new_figure, save_figure
 
 ACROSS = 12  # images in a strip
 GRID = 100  # samples in the grid
 FLOOR = 1e-4  # of the prediction's largest error: what is below it is not shown
-SYMBOLS = {"x0": r"of $x_0$", "eps": r"of $\epsilon$"}
+SYMBOLS = {"x0": Math(r"of $x_0$"), "eps": Math(r"of $\epsilon$")}
 
 Strip = tuple[str, Tensor]
 """A label and images uint8 [n, C, H, W] that stand side by side."""
@@ -104,7 +104,7 @@ def save_reconstruction_figure(images: Tensor, made: Sequence[Reconstruction], p
     for each in made:
         rows = [("original", images), ("noised", as_pixels(each.noised)), ("estimate", as_pixels(each.one_step))]
         rows.append((f"{each.steps} step{'s' * (each.steps > 1)}", as_pixels(each.iterative)))
-        title = rf"from t = {each.t} ($\bar\alpha_t$ = {each.signal:.3f})"
+        title = Math(rf"from t = {each.t} ($\bar\alpha_t$ = {each.signal:.3f})")
         groups.append((title, [(label, strip[:ACROSS]) for label, strip in rows]))
     save_strips(groups, path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from latentdiff.data.scenes import SETS
 from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 from latentdiff.image_folder import variants_in
+from latentdiff.paths import expanded
 
 SPLITS = ("train", "val", "test")
 
@@ -53,17 +55,41 @@ class ImageSet:
         return self.report.lines()
 
 
-def check_pairs(mine: ImageSet, other: ImageSet) -> None:
-    """InputError unless image k of one set is the partner of image k of the other: as many, of one shape, folders with the same names."""
-    if mine.paths is not None and other.paths is not None and mine.paths != other.paths:
-        alone = sorted(set(mine.paths) ^ set(other.paths))
-        where = mine.name if alone and alone[0] in mine.paths else other.name
-        raise InputError(
-            f"--paired needs the same file names in both folders, found {len(alone)} without a partner, the first {shown(alone[0])} in {where}"
-        )
+def aligned(mine: ImageSet, other: ImageSet) -> ImageSet:
+    """``other`` in the order of ``mine``: image k is the partner of image k, in folders the one of the same name without suffix.
+
+    InputError unless every image has one partner, and all have one shape.
+    """
+    if mine.paths is not None and other.paths is not None:
+        other = _of_the_same_names(mine, mine.paths, other, other.paths)
     if mine.images.shape != other.images.shape:
         found = f"{list(mine.images.shape)} and {list(other.images.shape)}"
         raise InputError(f"--paired needs as many images of one shape on both sides, got {found}")
+    return other
+
+
+def _of_the_same_names(
+    mine: ImageSet, names: tuple[str, ...], other: ImageSet, other_names: tuple[str, ...]
+) -> ImageSet:
+    for folder, found in ((mine.name, names), (other.name, other_names)):
+        if twice := [name for name, count in Counter(found).items() if count > 1]:
+            raise InputError(
+                f"--paired needs names that differ without their suffixes, found {shown(min(twice))} twice in {folder}"
+            )
+    if alone := sorted(set(names) ^ set(other_names)):
+        where = mine.name if alone[0] in names else other.name
+        raise InputError(
+            f"--paired needs the same file names in both folders, found {len(alone)} without a partner, the first {shown(alone[0])} in {where}"
+        )
+    row_of = {name: row for row, name in enumerate(other_names)}
+    rows = [row_of[name] for name in names]  # suffixes may sort them otherwise
+    return replace(
+        other,
+        images=other.images[rows],
+        labels=None if other.labels is None else other.labels[rows],
+        captions=None if other.captions is None else tuple(other.captions[row] for row in rows),
+        paths=names,
+    )
 
 
 def shared(mine: Tensor, other: Tensor) -> int:
@@ -90,7 +116,7 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
     train and so on; tar shards, idx files and the names of data sets: ``split``; an .npz: x or images whole, else ``split`` of x_train, x_val, x_test. InputError, one line, for what cannot be used.
     """
     wanted = fit or Fit()
-    path = Path(source).expanduser()
+    path = expanded(source)
     options: dict[str, Any] = asdict(wanted)
     if source in SETS:  # drawn as they are read, tens of thousands to train: no other split than the one asked for
         part = load_scenes_of(split, seed=0, mnist=data_root(root) if source == "scenes-mnist" else None)

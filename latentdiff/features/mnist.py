@@ -6,13 +6,13 @@ import hashlib
 import json
 from importlib.resources import files
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from latentdiff.errors import InputError
 from latentdiff.features.network import FeatureNetwork, PerceptualNetwork, uniform_weights
 from latentdiff.features.pixels import grey, resized
+from latentdiff.tensor_files import loads
 
 SIDE, DIM, CLASSES = 28, 96, 10
 CHANNELS = (24, 32, 56, 56, 56)  # of the blocks' outputs
@@ -85,7 +85,7 @@ def _pretrained(device: torch.device) -> tuple[DigitNetwork, str]:
     if found != expected:
         raise InputError(f"mnist in the package: expected SHA-256 {expected}, found {found}; install latentdiff again")
     network = DigitNetwork()
-    network.load_state_dict(safetensors.torch.load(content))
+    network.load_state_dict(loads(content))
     return network.eval().requires_grad_(requires_grad=False).to(device), found
 
 

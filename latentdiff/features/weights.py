@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from latentdiff.errors import InputError
+from latentdiff.tensor_files import loads
 
 PUBLISHED = {
     "inception": ("6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",),
@@ -68,7 +68,7 @@ def read_weights(path: Path, shapes: Mapping[str, torch.Size], network: str) -> 
     """
     content = _read(path, limit=SPARE + sum(8 * shape.numel() for shape in shapes.values()), network=network)
     try:
-        stored = safetensors.torch.load(content)
+        stored = loads(content)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected a safetensors file, found {' '.join(str(error).split())[:120]}") from None
     tensors = {name: value for name, value in stored.items() if not name.endswith("num_batches_tracked")}

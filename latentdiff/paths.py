@@ -1,0 +1,30 @@
+"""Paths that users write, and the folder for what can be made again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from latentdiff.errors import InputError
+
+TEMPORARY = ".tmp-"  # begins the names of files and folders that were being written when their process died
+
+
+def expanded(path: str | Path) -> Path:
+    """The path with a leading ``~`` or ``~name`` as that home folder; unchanged where there is none, as in a shell."""
+    return Path(os.path.expanduser(path))
+
+
+def cache_folder(variable: str, name: str) -> Path:
+    """The folder named by the environment ``variable``, else ~/.cache/latentdiff/``name``; InputError without a home."""
+    if named := os.environ.get(variable):
+        return expanded(named)
+    folder = expanded(f"~/.cache/latentdiff/{name}")
+    if not folder.is_absolute():
+        raise InputError(f"no home folder for ~/.cache/latentdiff/{name}; set ${variable} to a folder")
+    return folder
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the folder of ``path`` for what is being written; no longer than a short name itself."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")
