@@ -191,7 +191,7 @@ def _device(name: str) -> torch.device:
 
 def _find(run: str | None, runs: str) -> Checkpoint:
     if run is not None:
-        return locate(Path(run))
+        return locate(Path(run), Path(runs))
     checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index or holds_vae_alone(index))
     if checkpoint is None:
         raise InputError(

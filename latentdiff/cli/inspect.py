@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
             raise InputError(f"no runs in {runs}/; make one with `latentdiff train-vae`")
         note(f"using {checkpoint.folder}")
     else:
-        checkpoint = locate(path)
+        checkpoint = locate(path, Path(runs))
     checkpoint.verify()
     values: dict[str, Any] = {
         "checkpoint": str(checkpoint.folder),
@@ -47,8 +48,8 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
         if name.endswith("config.json"):
             values[name.split("/")[0]] = checkpoint.json(name)
         elif name.endswith(".safetensors") and not name.startswith("training/"):
-            tensors = checkpoint.tensors(name)
-            values[f"{name.split('/')[0]}_parameters"] = sum(tensor.numel() for tensor in tensors.values())
+            shapes = checkpoint.shapes(name).values()
+            values[f"{name.split('/')[0]}_parameters"] = sum(math.prod(shape) for shape in shapes)
     if "training/state.json" in checkpoint:
         state = checkpoint.json("training/state.json")
         values["training"] = {key: state.get(key) for key in ("kind", "step", "elapsed", "finished")}

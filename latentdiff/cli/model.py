@@ -29,7 +29,7 @@ def find_denoiser(run: str | None, runs: str, *, texts: bool = False, pixels: bo
     from latentdiff.shipped import shipped_for
 
     if run is not None:
-        return locate(Path(run))
+        return locate(Path(run), Path(runs))
     checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index)
     if checkpoint is not None:
         note(f"using {checkpoint.folder}")
@@ -49,7 +49,7 @@ def find_vae(run: str | None, runs: str) -> Checkpoint:
     from latentdiff.runs import locate, newest
 
     if run is not None:
-        checkpoint = locate(Path(run))
+        checkpoint = locate(Path(run), Path(runs))
         if not has_vae(checkpoint, checkpoint.json(INDEX)):
             raise InputError(f"{checkpoint.folder}: is a pixel model, it has no VAE")
         return checkpoint
@@ -82,6 +82,7 @@ def trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
 
     Where the data are others than those of the run, so is the place where they are looked for.
     """
+    from latentdiff.runs import data_of
     from latentdiff.train.state import STATE, load_progress
 
     names = [name for name in (*DataOptions.model_fields, *StreamOptions.model_fields) if name in ctx.params]
@@ -90,4 +91,6 @@ def trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
     given = {name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT}
     given |= {"data_root"} if "data" in given else set()
     saved = load_progress(checkpoint).options
+    if isinstance(data := saved.get("data"), str):
+        saved = saved | {"data": data_of(checkpoint.folder, data) or data}
     return {name: saved[name] for name in names if name in saved and name not in given}

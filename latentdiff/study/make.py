@@ -15,6 +15,7 @@ import torch
 
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
+from latentdiff.files import read_json
 from latentdiff.picture import write_whole
 from latentdiff.study import facts
 from latentdiff.study.catalog import STUDIES, Budget
@@ -186,8 +187,8 @@ def _claim(out: Path, study: str) -> None:
 def _held(out: Path) -> str | None:
     """The study whose results lie in a folder; None where there are none that can be read."""
     try:
-        held = json.loads((out / "results.json").read_text(encoding="utf-8"))["study"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        held = read_json(out / "results.json")["study"]
+    except (InputError, KeyError):
         return None
     return str(held)
 
