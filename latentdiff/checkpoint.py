@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,10 +24,13 @@ from torch import Tensor
 
 from latentdiff import tensor_files
 from latentdiff.errors import InputError
+from latentdiff.files import MAX_ENTRIES, MAX_JSON, SPARE, RegularFile, parse_object, tensor_shapes, tensors_header
 from latentdiff.paths import TEMPORARY, temporary_beside
 
 INDEX = "model_index.json"
 MANIFEST = "manifest.json"
+MAX_FILES = 2**15  # of a checkpoint: data sets are encoded into shards
+MAX_HELD = 64  # files of a checkpoint that are held open
 REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # what weights may be made of
 
 
@@ -52,6 +55,8 @@ class Writer:
         return tensor.half() if self._half and tensor.is_floating_point() else tensor
 
     def _write(self, name: str, write: Callable[[Path], object]) -> None:
+        if len(self._hashes) > MAX_FILES:
+            raise InputError(f"{name}: a checkpoint holds at most {MAX_FILES} files; encode fewer images at a time")
         path = self._folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +67,7 @@ class Writer:
             raise InputError(
                 f"{self._target}: cannot be written ({reason}); what was there before is unchanged"
             ) from None
-        self._hashes[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        self._hashes[name] = {"bytes": path.stat().st_size, "sha256": RegularFile(path).sha256()}
 
     def finish(self, *, sealed: bool = True) -> None:
         """Write the manifest, last of all, if the folder is to be ``sealed``."""
@@ -127,10 +132,15 @@ def remove_temporaries(parent: Path) -> None:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint folder to read; every file is checked against the manifest when it is read."""
+    """A checkpoint folder to read; every file is checked against the manifest when it is read.
+
+    ``opened``: files that are open already, by name, and are read from there; ``instead``: what to do about damage.
+    """
 
     folder: Path
     files: Mapping[str, Mapping[str, Any]]
+    opened: Mapping[str, RegularFile] = field(default_factory=dict, kw_only=True, repr=False, compare=False)
+    instead: str = field(default="", kw_only=True, repr=False, compare=False)
     sealed: ClassVar[bool] = True  # by a manifest
 
     def path(self, name: str) -> Path:
@@ -146,33 +156,46 @@ class Checkpoint:
         model = [(name, entry.get("sha256")) for name, entry in self.files.items() if not name.startswith("training/")]
         return hashlib.sha256(json.dumps(sorted(model, key=str)).encode()).hexdigest()
 
-    def json(self, name: str) -> dict[str, Any]:
-        """The JSON object in ``name``; InputError where it is missing, changed or no object."""
-        return _object(self._verified(name).decode("utf-8", "replace"), str(self.path(name)))
+    def held(self) -> Checkpoint:
+        """The same with its files open, which can be read after a training has deleted or replaced them.
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """The tensors in ``name`` on the CPU; InputError where the file is missing, changed or malformed."""
+        A file that cannot be opened is missed when it is read. Data sets in many shards are left as they are.
+        """
+        opened = dict(self.opened)
+        for name in self.files if len(self.files) <= MAX_HELD else ():
+            with suppress(InputError):
+                opened[name] = RegularFile(self.path(name))
+        return replace(self, opened=opened)
+
+    def stands(self) -> bool:
+        """Whether the folder still holds the manifest that was read: if not, it was deleted or replaced meanwhile."""
         try:
-            return tensor_files.loads(self._verified(name))
-        except (SafetensorError, ValueError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{self.path(name)}: not a readable safetensors file ({_line(error)})") from None
+            facts = self.path(MANIFEST).stat()
+        except OSError:
+            return False
+        return (facts.st_dev, facts.st_ino) == self.opened[MANIFEST].identity
+
+    def json(self, name: str, *, limit: int = MAX_JSON, entries: int = MAX_ENTRIES) -> dict[str, Any]:
+        """The JSON object in ``name``; InputError where it is missing, changed, too large or no object."""
+        return parse_object(self._verified(self._sound(name), name, limit), str(self.path(name)), entries=entries)
+
+    def tensors(self, name: str, *, limit: int | None = None) -> dict[str, Tensor]:
+        """The tensors in ``name`` on the CPU; InputError where the file is missing, changed, malformed or above ``limit`` bytes."""
+        file = self._sound(name)
+        self._header(file, name)
+        data = self._verified(file, name, file.size if limit is None else limit)
+        return _parsed(lambda: tensor_files.loads(data), self.path(name))
 
     def mapped(self, name: str) -> dict[str, Tensor]:
         """As :meth:`tensors`, but they stay on disk and are read where they are used: for more than memory holds."""
-        path, expected = self._listed(name)
-        try:
-            found: tuple[int, str] = path.stat().st_size, _sha256(path)
-            if found != (expected.get("bytes"), expected.get("sha256")):
-                raise InputError(f"{path}: damaged, its size or its SHA-256 differs from the manifest's")
-            return safetensors.torch.load_file(path)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-        except (SafetensorError, ValueError, KeyError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path}: not a readable safetensors file ({_line(error)})") from None
+        file = self._sound(name)
+        self._header(file, name)
+        self._check_sha256(name, file.sha256)
+        return _parsed(lambda: safetensors.torch.load_file(self.path(name)), self.path(name))
+
+    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
+        """The shapes of the tensors in ``name``, whose values are not read."""
+        return tensor_shapes(self._header(self._sound(name), name))
 
     def whole(self) -> bool:
         """Whether every file is there with as many bytes as the manifest says: at once, where :meth:`verify` reads all."""
@@ -182,26 +205,41 @@ class Checkpoint:
             return False
 
     def verify(self) -> None:
-        """Check every file against the manifest; InputError names the first that is missing or changed."""
+        """Check every file against the manifest, in constant memory; InputError names the first that is missing or changed."""
         for name in sorted(self.files):
-            self._verified(name)
+            self._check_sha256(name, self._sound(name).sha256)
 
-    def _listed(self, name: str) -> tuple[Path, Mapping[str, Any]]:
-        """Where a file is, and what the manifest says of it."""
+    def _sound(self, name: str) -> RegularFile:
+        """A file of the manifest's size."""
         if name not in self.files:
-            raise InputError(
-                f"{self.folder}: the checkpoint has no {name} (its manifest lists {', '.join(sorted(self.files))})"
-            )
-        return self.path(name), self.files[name]
+            listed = ", ".join(sorted(self.files)[:20]) + (", ..." if len(self.files) > 20 else "")
+            raise InputError(f"{self.folder}: the checkpoint has no {name} (its manifest lists {listed})")
+        try:
+            file = self.opened[name] if name in self.opened else RegularFile(self.path(name))
+        except InputError as error:
+            raise InputError(f"{error}{self.instead}") from None
+        if (found := file.size) != (expected := self.files[name].get("bytes")):
+            raise self._damaged(name, f"the manifest says {expected} bytes, found {found}")
+        return file
 
-    def _verified(self, name: str) -> bytes:
-        path, expected = self._listed(name)
-        data = read(path)
-        if len(data) != expected.get("bytes"):
-            raise InputError(f"{path}: damaged, the manifest says {expected.get('bytes')} bytes, found {len(data)}")
-        if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
-            raise InputError(f"{path}: damaged, its SHA-256 differs from the manifest's")
+    def _header(self, file: RegularFile, name: str) -> dict[str, Any]:
+        try:
+            return tensors_header(file)
+        except InputError:
+            self._check_sha256(name, file.sha256)  # damaged rather than malformed
+            raise
+
+    def _verified(self, file: RegularFile, name: str, limit: int) -> bytes:
+        data = file.read(limit)
+        self._check_sha256(name, hashlib.sha256(data).hexdigest)
         return data
+
+    def _check_sha256(self, name: str, found: Callable[[], str]) -> None:
+        if found() != self.files[name].get("sha256"):
+            raise self._damaged(name, "its SHA-256 differs from the manifest's")
+
+    def _damaged(self, name: str, how: str) -> InputError:
+        return InputError(f"{self.path(name)}: damaged, {how}{self.instead}")
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
@@ -211,14 +249,34 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         raise InputError(f"{folder}: no such folder; expected a checkpoint or a run")
     if not path.is_file():
         raise InputError(f"{folder}: not a checkpoint, expected {MANIFEST} in it")
-    manifest = read_json(path)
-    files = manifest.get("files")
+    file = RegularFile(path)
+    files = parse_object(file.read(MAX_JSON), str(path)).get("files")
     if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
         raise InputError(f"{path}: damaged, expected an object 'files' of file names with bytes and sha256")
-    for name in files:
+    if len(files) > MAX_FILES:
+        raise InputError(f"{path}: damaged, expected at most {MAX_FILES} files, found {len(files)}")
+    for name, entry in files.items():
         if not name.isprintable() or Path(name).is_absolute() or ".." in Path(name).parts:
-            raise InputError(f"{path}: names a file that cannot be in the checkpoint: {name!a}")
-    return Checkpoint(folder, files)
+            raise InputError(f"{path}: names a file that cannot be in the checkpoint: {name!a:.200}")
+        if type(entry.get("bytes")) is not int or type(entry.get("sha256")) is not str:
+            raise InputError(f"{path}: damaged, expected bytes and sha256 of {name!a:.200}, found {entry!a:.80}")
+    return Checkpoint(folder, files, opened={MANIFEST: file})
+
+
+def _parsed(load: Callable[[], dict[str, Tensor]], path: Path) -> dict[str, Tensor]:
+    """What safetensors makes of a file; InputError where that is nothing."""
+    try:
+        return load()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (SafetensorError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not a readable safetensors file ({reason})") from None
+
+
+def bytes_of(shapes: Iterable[torch.Size]) -> int:
+    """The largest file of real numbers of these shapes, with its header."""
+    return SPARE + sum(8 * shape.numel() + 1024 for shape in shapes)
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size], where: str) -> None:
@@ -234,38 +292,6 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Si
             raise InputError(f"{where}: {name} should hold real numbers of 16 to 64 bits, found {tensors[name].dtype}")
         if not bool(torch.isfinite(tensors[name]).all()):
             raise InputError(f"{where}: {name} holds values that are not finite")
-
-
-def read(path: Path) -> bytes:
-    """The bytes of a file; InputError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; InputError where it is none."""
-    return _object(read(path).decode("utf-8", "replace"), str(path))
-
-
-def _object(text: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not valid JSON ({_line(error)})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

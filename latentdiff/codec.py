@@ -103,6 +103,16 @@ class VAECodec:
     def latent_shape(self) -> tuple[int, ...]:
         return self.vae.config.latent
 
+    def same_as(self, other: Codec) -> bool:
+        """Whether another codec has the same weights and statistics, to the bit."""
+        if not isinstance(other, VAECodec):
+            return False
+        mine, theirs = (
+            {**codec.vae.state_dict(), "mean": codec.statistics.mean, "std": codec.statistics.std}
+            for codec in (self, other)
+        )
+        return mine.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in mine.items())
+
     def encode(self, images: Tensor, *, noise: Tensor | None = None) -> Tensor:
         """Normalised latents [B, *latent_shape]: the posterior's mode, or a sample of it with the given normal ``noise``."""
         return self.normalized(self.vae.encode(images), noise=noise)

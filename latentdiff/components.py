@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from latentdiff.checkpoint import INDEX, Checkpoint, Writer, check_tensors
+from latentdiff.checkpoint import INDEX, Checkpoint, Writer, bytes_of, check_tensors
 from latentdiff.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.config.base import parse as parse_config
 from latentdiff.config.diffusion import DiffusionConfig
@@ -160,9 +160,9 @@ def load_network(
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network in ``folder`` and the ``extra`` keys of its configuration; InputError names what does not fit."""
     config, kept = load_config(checkpoint, folder, extra=extra)
-    tensors = checkpoint.tensors(f"{folder}/{WEIGHTS}")
-    where = f"{checkpoint.folder / folder}/{WEIGHTS}"
-    check_tensors(tensors, tensor_shapes(config), where)  # before a hostile configuration takes memory
+    shapes, where = tensor_shapes(config), f"{checkpoint.folder / folder}/{WEIGHTS}"
+    tensors = checkpoint.tensors(f"{folder}/{WEIGHTS}", limit=bytes_of(shapes.values()))
+    check_tensors(tensors, shapes, where)  # before a hostile configuration takes memory
     module = build(config)
     module.load_state_dict(tensors)
     return module.eval(), kept

@@ -20,11 +20,15 @@ from latentdiff.codec import VAECodec
 from latentdiff.components import index_of, load_codec, save_vae
 from latentdiff.data import Described, ReadReport, Split, StreamedSplit, TrainingImages, Unreadable, to_float
 from latentdiff.errors import InputError
+from latentdiff.files import MAX_ENTRIES
+from latentdiff.lock import locked
 from latentdiff.nn import Posterior
+from latentdiff.runs import LOOKS
 
 KIND = "EncodedData"  # the class name in the index of such a folder
 CHUNK = 250  # images that are encoded at once; fixed, so that latents do not depend on anything else
 SHARD = 64 * 2**20  # bytes of a file of latents, about
+MAX_TEXT = 2**28  # bytes of the captions of a shard
 SPLITS = ("train", "val")
 
 
@@ -109,9 +113,22 @@ def write_encoded(
 ) -> None:
     """Encode the training and validation images of ``data`` into ``folder``; ``half``: latents as float16.
 
-    InputError where the folder is something else, or the images are not those of the codec.
+    InputError where the folder is something else or is being written by another process, or the images are not those of the codec.
     """
     check_replaceable(folder)
+    with locked(folder.with_name(f".{folder.name}.lock"), lambda holder: f"{folder}: is being written by {holder}"):
+        _write(folder, data, codec, device=device, half=half, progress=progress)
+
+
+def _write(
+    folder: Path,
+    data: TrainingImages,
+    codec: VAECodec,
+    *,
+    device: torch.device,
+    half: bool,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     image = data.shape
     if image != codec.image_shape:
         raise InputError(f"{data.name}: has images {list(image)}, the VAE is for {list(codec.image_shape)}")
@@ -190,8 +207,18 @@ def is_encoded(folder: Path) -> bool:
 
 def load_encoded(folder: Path) -> EncodedData:
     """Open such a folder; every file is checked against the manifest. InputError names what is missing or does not fit."""
-    checkpoint = open_checkpoint(folder)
-    index = checkpoint.json(INDEX)
+    for _ in range(LOOKS):
+        checkpoint = open_checkpoint(folder)
+        try:
+            return _read(checkpoint)
+        except InputError:
+            if checkpoint.stands():
+                raise
+    raise InputError(f"{folder}: is replaced faster than it can be read; try again")
+
+
+def _read(checkpoint: Checkpoint) -> EncodedData:
+    folder, index = checkpoint.folder, checkpoint.json(INDEX)
     codec, where, classes = load_codec(checkpoint, index), f"{folder}/{INDEX}", index.get("classes")
     if not isinstance(codec, VAECodec):
         raise InputError(f"{where}: expected a data set that was encoded by a VAE, found none")
@@ -255,7 +282,7 @@ def _labels(tensor: Tensor | None, count: int, classes: int, where: str) -> Tens
 
 
 def _captions(checkpoint: Checkpoint, file: str, count: int) -> list[str]:
-    found = checkpoint.json(file).get("captions")
+    found = checkpoint.json(file, limit=MAX_TEXT, entries=MAX_ENTRIES + count).get("captions")
     if not isinstance(found, list) or len(found) != count or not all(isinstance(text, str) for text in found):
         raise InputError(f"{checkpoint.folder}/{file}: expected {count} captions")
     return found

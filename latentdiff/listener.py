@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from latentdiff.checkpoint import Checkpoint, Writer
-from latentdiff.encoder import FrozenEncoder, load_encoder
+from latentdiff.encoder import MINILM, FrozenEncoder, load_encoder
 from latentdiff.errors import InputError
 from latentdiff.nn import TextConfig
+from latentdiff.runs import found_from
 from latentdiff.tokenizer import Listener, Tokenizer
 
 TOKENIZER = "tokenizer/tokenizer.json"
@@ -22,12 +25,15 @@ def save_listener(writer: Writer, listener: Listener) -> None:
         raise TypeError(f"expected a Tokenizer or a FrozenEncoder, got {type(listener).__name__}")
 
 
-def load_listener(checkpoint: Checkpoint, text: TextConfig | None) -> Listener | None:
-    """The tokenizer or the frozen encoder of a denoiser with this ``text``, None of one without; InputError where it does not fit."""
+def load_listener(checkpoint: Checkpoint, text: TextConfig | None, *, moved: str | None = None) -> Listener | None:
+    """The tokenizer or the frozen encoder of a denoiser with this ``text``, None of one without; ``moved``: where the encoder is now.
+
+    InputError where it does not fit.
+    """
     if text is None:
         return None
     if not text.vocabulary:
-        return _encoder(checkpoint, text)
+        return _encoder(checkpoint, text, moved)
     where = f"{checkpoint.folder}/{TOKENIZER}"
     tokenizer = Tokenizer.parse(checkpoint.json(TOKENIZER), where)
     if (len(tokenizer), tokenizer.length) != (text.vocabulary, text.length):
@@ -38,13 +44,14 @@ def load_listener(checkpoint: Checkpoint, text: TextConfig | None) -> Listener |
     return tokenizer
 
 
-def _encoder(checkpoint: Checkpoint, text: TextConfig) -> FrozenEncoder:
+def _encoder(checkpoint: Checkpoint, text: TextConfig, moved: str | None) -> FrozenEncoder:
     where, values = f"{checkpoint.folder}/{ENCODER}", checkpoint.json(ENCODER)
     name, sha256 = values.get("name"), values.get("sha256")
     if not isinstance(name, str) or not isinstance(sha256, str):
         raise InputError(f"{where}: expected the name and the sha256 of a text encoder, found {values!r:.80}")
     try:
-        encoder = load_encoder(name, length=text.length, sha256=sha256)
+        place = moved or (name if name == MINILM else found_from(checkpoint.folder, name) or name)
+        encoder = replace(load_encoder(place, length=text.length, sha256=sha256), name=moved or name)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     if encoder.width != text.width:

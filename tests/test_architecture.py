@@ -15,7 +15,7 @@ MAX_LINES = 300
 # docs/design.md shows the same list. A module imports from lower layers; rooms of one layer may use each other in one
 # direction. The package's own __init__ (a lazy front) and __main__ stand above all.
 LAYERS: dict[int, tuple[str, ...]] = {
-    0: ("errors", "workers", "ranks", "paths", "tensor_files"),
+    0: ("errors", "files", "lock", "workers", "ranks", "paths", "tensor_files"),
     1: ("config", "nn", "device", "draw", "constant", "classes", "tokenizer"),
     2: ("ops", "random", "data", "metrics", "features", "encoder"),
     3: ("schedule", "predict", "operators", "views"),
@@ -34,6 +34,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
 LAYER_OF = {room: layer for layer, rooms in LAYERS.items() for room in rooms}
 KNOWS_ONLY = {  # tighter than the layers
     "errors": set(),
+    "files": {"errors"},
+    "lock": {"errors", "files"},
     "workers": set(),
     "ranks": {"errors"},
     "paths": {"errors"},
@@ -45,10 +47,10 @@ KNOWS_ONLY = {  # tighter than the layers
     "constant": set(),
     "classes": {"errors"},
     "tokenizer": {"errors"},
-    "encoder": {"errors", "paths", "tokenizer"},
+    "encoder": {"errors", "files", "paths", "tokenizer"},
     "ask": {"classes", "encoder", "errors", "nn", "tokenizer"},
     "metrics": {"errors"},
-    "features": {"errors", "tensor_files"},
+    "features": {"errors", "files", "tensor_files"},
     "schedule": {"config"},
     "predict": {"config"},
     "operators": {"random"},
@@ -59,7 +61,7 @@ KNOWS_ONLY = {  # tighter than the layers
     "step": {"ops", "denoise", "random", "schedule"},
     "mix": {"bands", "denoise", "views"},
     "sample": {"denoise", "random", "schedule", "step"},
-    "compat": {"checkpoint", "codec", "config", "constant", "errors", "nn", "ops", "schedule"},
+    "compat": {"checkpoint", "codec", "config", "constant", "errors", "files", "nn", "ops", "schedule"},
     "index": {"checkpoint", "errors"},
     "solve": {"degrade", "denoise", "operators", "random", "schedule", "step"},
 }
@@ -68,6 +70,8 @@ LOOKS_BEFORE_IT_LOADS = "ops/native.py"  # at the extension's file, which may be
 DOES_IO = {
     "data",
     "encoder",
+    "files",
+    "lock",
     "checkpoint",
     "tensor_files",
     "shipped",
@@ -200,6 +204,29 @@ def touches_files(name: str) -> bool:
     return bool(WRITES.search(name)) or name.startswith(("os.remove", "os.replace", "shutil."))
 
 
+READS = re.compile(r"(^|\.)(read_text|read_bytes|load_file|safe_open)$")
+READS_BY_ITSELF = {  # all others go through latentdiff.files, which trusts no file
+    "checkpoint.py",  # maps what it has checked
+    "cli/bench.py",  # /proc/cpuinfo, as study/facts.py
+    "data/captions.py",  # the regular files that walk.py lists
+    "data/embedded.py",  # a file of the package, as the next three
+    "features/efficientnet.py",
+    "features/mnist.py",
+    "shipped.py",
+    "study/facts.py",
+    "study/html.py",  # pictures that were just drawn
+}
+
+
+def reads(module: ast.Module) -> list[str]:
+    own = {"read_bytes"}  # of latentdiff.files
+    return [name for name, _ in calls(module) if READS.search(name) and name not in own]
+
+
+def test_files_are_read_by_the_reader_that_trusts_none() -> None:
+    assert {str(file.relative_to(PACKAGE)) for file in FILES if reads(tree(file))} <= READS_BY_ITSELF
+
+
 def speaks(name: str) -> bool:
     return name in ("print", "input") or name.startswith(("click.echo", "click.secho", "sys.stdout", "sys.stderr"))
 
@@ -301,6 +328,8 @@ def test_modules_are_imported_by_name_only_from_fixed_tables() -> None:
         (loops_over_moves, "for t, s in pairwise(levels):\n    pass"),
         (loops_over_moves, "x = [t for t, s in itertools.pairwise(levels)]"),
         (lambda m: [n for n, _ in calls(m) if speaks(n)], "click.echo('x')"),
+        (reads, "Path('x').read_text()"),
+        (reads, "safetensors.torch.load_file('x')"),
         (lambda m: [n for n, _ in calls(m) if touches_files(n)], "Path('x').open()"),
         (lambda m: [n for n, _ in calls(m) if touches_files(n)], "open('x')"),
         (lambda m: [n for n, c in calls(m) if draws_globally(n, c)], "torch.manual_seed(0)"),

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace
@@ -35,7 +37,7 @@ from latentdiff.index import model_index
 from latentdiff.nn import NetworkKind, VAEConfig, build, network_config
 from latentdiff.picture import check_place, write_whole
 from latentdiff.pipeline import Pipeline, load
-from latentdiff.runs import Run, locate
+from latentdiff.runs import Run, locate, newest, with_fingerprint
 
 
 def write_small(folder: Path, value: int) -> None:
@@ -440,3 +442,65 @@ def test_locate_takes_a_run_or_a_checkpoint(tmp_path: Path) -> None:
         locate(tmp_path)
     (run.checkpoint_folder(10) / MANIFEST).unlink()  # not whole: does not count
     assert locate(run.folder).folder == run.checkpoint_folder(2)
+
+
+def test_a_name_is_found_below_the_folder_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_small(Path("runs/a/checkpoint-00000003"), 3)
+    write_small(Path("else/b/checkpoint-00000004"), 4)
+    assert locate(Path("a")).json(INDEX) == locate(Path("a/checkpoint-00000003")).json(INDEX) == {"value": 3}
+    assert locate(Path("b"), Path("else")).json(INDEX) == {"value": 4}
+    write_small(Path("a/checkpoint-00000005"), 5)
+    assert locate(Path("a")).json(INDEX) == {"value": 5}  # what lies here comes first
+    shutil.rmtree("a")
+    Path("a").mkdir()
+    assert locate(Path("a")).json(INDEX) == {"value": 3}  # unless it is no model
+    write_small(Path("runs/digits/checkpoint-00000006"), 6)
+    assert locate(Path("digits")).json(INDEX) == {"value": 6}  # before a model of the package
+    with pytest.raises(InputError, match=r"^b: no such run or checkpoint folder here or in runs/, and no model"):
+        locate(Path("b"))
+
+
+READS = 300
+
+
+@pytest.mark.parametrize("rewrites", [False, True])
+def test_readers_survive_a_training_that_deletes_and_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rewrites: bool
+) -> None:
+    """A thread saves and deletes, or saves the same step again, all the time; what is read is one checkpoint, whole."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    run, over, saves = Run(tmp_path / "runs" / "run"), threading.Event(), 0
+    write_small(run.checkpoint_folder(1), 1)
+
+    def save() -> None:
+        nonlocal saves
+        while not over.is_set():
+            saves += 1
+            write_small(run.checkpoint_folder(1 if rewrites else saves), saves)
+            run.prune(1)
+
+    thread = threading.Thread(target=save)
+    thread.start()
+    try:
+        seen = set()
+        for k in range(READS):
+            if k % 3 == 0:
+                found = locate(run.folder)
+            elif k % 3 == 1:
+                newest_run = newest(tmp_path / "runs", wanted=lambda index: "value" in index)
+                assert newest_run is not None
+                found = newest_run
+            else:
+                found = locate(Path("run"), tmp_path / "runs")
+                with_fingerprint(tmp_path / "runs", "0")
+            if k % 10 == 0:
+                time.sleep(0.002)  # the checkpoint is gone by now
+            found.verify()
+            value = found.json(INDEX)["value"]
+            assert found.json("part/config.json") == {"value": value}
+            seen.add(value)
+    finally:
+        over.set()
+        thread.join()
+    assert saves > READS / 4 and len(seen) > READS / 10

@@ -298,3 +298,58 @@ def test_the_default_latent_of_colour_images_is_said(cli: Callable, tmp_path: Pa
     assert json.loads(done.out)["network"]["latent"] == [4, 4, 4] and "latent 4x4x4, the default for colour" in done.err
     done = cli("train-vae --data colour.npz --latent 32 --dry-run --json", cwd=tmp_path)
     assert json.loads(done.out)["network"]["latent"] == [32] and "the default" not in done.err
+
+
+# data, runs and checkpoints that are elsewhere or damaged
+
+
+def test_a_run_goes_on_wherever_its_data_is_now(work: Path, cli: Callable) -> None:
+    made = cli(f"{VAE} --steps 2 --name mine", cwd=work)
+    assert made.code == 0, made.err
+    (work / "deep" / "er").mkdir(parents=True)
+    state = work / "runs" / "mine"
+    for steps, command, cwd in (
+        (3, "--resume mine", work),  # the name of a run
+        (4, f"--resume {state}", work / "deep" / "er"),  # another working directory
+        (5, "--resume ../../runs/mine --data ../../tiny.npz", work / "deep" / "er"),
+        (6, f"--resume runs/mine --data {work}/tiny.npz", work),
+    ):
+        result = cli(f"train-vae {command} --steps {steps}", cwd=cwd)
+        assert result.code == 0 and ("data: tiny.npz is" in result.err) == (steps == 4), result.err
+    (work / "tiny.npz").rename(work / "moved.npz")
+    lost = cli("train-vae --resume mine --steps 9", cwd=work)
+    assert lost.code == 1 and "tiny.npz: not found" in lost.err and "--data names where it is now" in lost.err
+    found = cli("train-vae --resume mine --steps 9 --data moved.npz", cwd=work)
+    assert found.code == 0, found.err
+    options = json.loads((state / "checkpoint-00000009" / "training" / "state.json").read_text())["options"]
+    assert options["data"] == "moved.npz"
+    assert cli("reconstruct --run mine -n 4", cwd=work / "deep").code == 1  # there is no runs/ here
+    assert cli("reconstruct --run ../runs/mine -n 4", cwd=work / "deep").code == 0
+
+
+def test_a_vae_that_is_named_again_must_be_the_same(work: Path, cli: Callable) -> None:
+    command = "train-denoiser --data tiny.npz --width 16 --depth 1 --T 4 --batch 16"
+    assert cli(f"{command} --vae runs/vae --steps 2 --name mine", cwd=work).code == 0
+    assert cli(f"{VAE} --steps 2 --seed 5 --name other", cwd=work).code == 0
+    (work / "runs" / "vae").rename(work / "runs" / "renamed")
+    assert cli("train-denoiser --resume mine --steps 3", cwd=work).code == 0
+    assert cli("train-denoiser --resume mine --steps 4 --vae renamed", cwd=work).code == 0
+    other = cli("train-denoiser --resume mine --steps 5 --vae other", cwd=work)
+    assert other.code == 1 and "--vae other: holds another VAE" in other.err
+    pixel = cli("train-denoiser --data tiny.npz --pixel --width 16 --depth 1 --T 4 --steps 1 --name pixel", cwd=work)
+    assert pixel.code == 0, pixel.err
+    assert cli("train-denoiser --resume pixel --steps 2 --vae renamed", cwd=work).code == 2
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(work: Path, cli: Callable) -> None:
+    saves = "--steps 4 --save-every 2 --name mine"
+    assert cli(f"{VAE} {saves}", cwd=work).code == 0
+    weights = work / "runs" / "mine" / "checkpoint-00000004" / "vae" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    older = "runs/mine/checkpoint-00000002"
+    refused = cli("reconstruct --run mine -n 4", cwd=work)
+    assert refused.code == 1 and "damaged" in refused.err and f"an older one is {older}" in refused.err
+    resumed = cli("train-vae --resume mine --steps 4", cwd=work)
+    assert resumed.code == 0, resumed.err
+    assert f"going on from {older}" in resumed.err and "kept as runs/mine/damaged-checkpoint-00000004" in resumed.err
+    assert cli("inspect mine", cwd=work).code == 0

@@ -225,3 +225,34 @@ def test_a_shard_that_is_cut_off_meanwhile_is_named(tmp_path: Path, monkeypatch:
     shard.unlink()
     with pytest.raises(Unreadable, match="cannot be read any more"):
         train.posteriors[torch.arange(4, 6)]
+
+
+def test_a_folder_is_encoded_by_one_process_and_read_whole_while_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoded, "CHUNK", 5)
+    monkeypatch.setattr(encoded, "SHARD", 0)
+    data, codec, refused = data_of(20), codec_of((4,)), list[str]()
+
+    def meddle(done: int, total: int) -> None:
+        if done == total:
+            with pytest.raises(InputError, match="is being written by process") as error:
+                write_encoded(tmp_path / "z", data, codec, device=CPU)
+            refused.append(str(error.value))
+
+    write_encoded(tmp_path / "z", data, codec, device=CPU, progress=meddle)
+    assert len(refused) == 1 and [path.name for path in tmp_path.iterdir()] == ["z"]
+    plain, replaced = encoded.load_codec, 0
+
+    def late(*arguments: object, **named: object) -> object:
+        nonlocal replaced
+        replaced += 1
+        if replaced <= 2:  # after the manifest was read
+            write_encoded(tmp_path / "z", data, codec_of((2,) if replaced == 1 else (4,)), device=CPU)
+        return plain(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(encoded, "load_codec", late)
+    found = load_encoded(tmp_path / "z")
+    assert (
+        replaced == 3 and found.codec.latent_shape == (4,) and len(found.train.posteriors[torch.arange(20)].mean) == 20
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import latentdiff as ld
 from latentdiff import encoder as module
@@ -139,8 +140,8 @@ def test_folders_that_are_no_encoders_are_refused(folder: Path, tmp_path: Path) 
     values |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil"}}
     (coded / "config.json").write_text(json.dumps(values))
     (coded / "evil.py").write_text("raise SystemExit('ran')")
-    for where in (torn, coded):
-        with pytest.raises(InputError, match="cannot be read by transformers") as error:
+    for where, what in ((torn, "not a readable safetensors file"), (coded, "cannot be read by transformers")):
+        with pytest.raises(InputError, match=what) as error:
             load_encoder(str(where), length=12)
         assert "\n" not in str(error.value)
 
@@ -241,6 +242,26 @@ def test_another_encoder_is_refused(
     reseal_run(tmp_path / "c")
     with pytest.raises(InputError, match=message):
         ld.load(tmp_path / "c")
+
+
+def test_an_encoder_is_found_from_another_folder_and_may_have_moved(
+    work: Path, tmp_path: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(work, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    assert ld.load(tmp_path / "runs" / "frozen").sample(1, label="a disc", steps=2).shape == (1, 1, 8, 8)
+    (tmp_path / "bert").rename(tmp_path / "renamed")
+    with pytest.raises(InputError, match="found none in bert"):
+        ld.load(tmp_path / "runs" / "frozen")
+    resumed = cli("train-denoiser --resume frozen --steps 10 --text --text-encoder renamed", cwd=tmp_path)
+    assert resumed.code == 0, resumed.err
+    weights = load_file(tmp_path / "renamed" / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, tmp_path / "renamed" / "model.safetensors")
+    other = cli("train-denoiser --resume frozen --steps 12 --text --text-encoder renamed", cwd=tmp_path)
+    assert other.code == 1 and "expected weights with SHA-256" in other.err
+    own = cli("train-denoiser --resume frozen --steps 12 --text --text-encoder own", cwd=tmp_path)
+    assert own.code == 2 and "resume continues the same training" in own.err
 
 
 @pytest.mark.slow

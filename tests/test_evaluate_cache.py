@@ -1,6 +1,7 @@
 """Cached features: the same bits back, and nothing damaged is ever trusted or fatal."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from latentdiff.evaluate import FeatureCache, Reference, cache_folder
 from latentdiff.features import FeatureNetwork
+from latentdiff.lock import locked
 
 
 class Counting:
@@ -76,6 +78,10 @@ DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "a flipped bit of the header": lambda tensors, facts: flip(tensors, 0),
     "cut off": lambda tensors, facts: tensors.write_bytes(tensors.read_bytes()[:-9]),
     "empty": lambda tensors, facts: tensors.write_bytes(b""),
+    "endless": lambda tensors, facts: (tensors.unlink(), tensors.symlink_to("/dev/zero")),
+    "a FIFO": lambda tensors, facts: (tensors.unlink(), os.mkfifo(tensors)),
+    "of two sparse gigabytes": lambda tensors, facts: os.truncate(tensors, 2**31),
+    "facts of two sparse gigabytes": lambda tensors, facts: os.truncate(facts, 2**31),
     "gone": lambda tensors, facts: tensors.unlink(),
     "a folder": lambda tensors, facts: (tensors.unlink(), tensors.mkdir()),
     "facts empty": lambda tensors, facts: facts.write_bytes(b""),
@@ -137,3 +143,14 @@ def test_the_place_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, 
     assert cache_folder() == tmp_path
     monkeypatch.delenv("LATENTDIFF_CACHE")
     assert cache_folder() == Path("~/.cache/latentdiff/features").expanduser()
+
+
+def test_two_processes_write_one_after_the_other(tmp_path: Path) -> None:
+    tensors, _ = filled(tmp_path)
+    assert not list(tmp_path.glob(".*"))
+    notes, made = list[str](), Reference.of(images(), Counting().network).features
+    with locked(tmp_path / f".{tensors.stem}.lock", str):
+        cache = FeatureCache(tmp_path, notes.append, patience=0.05)
+        cache.save(Counting().network, images(), made)
+    assert len(notes) == 1 and "is writing them" in notes[0]
+    assert FeatureCache(tmp_path, pytest.fail).load(Counting().network, images()) is not None

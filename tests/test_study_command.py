@@ -34,6 +34,7 @@ class Silent:
     def __init__(self, at: int | None = None) -> None:
         self.at = at
 
+    def note(self, message: str) -> None: ...
     def start(self, budget: object, step: int) -> None: ...
     def step(self, step: int, progress: float, values: object) -> None:
         if step == self.at:

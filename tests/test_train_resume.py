@@ -1,8 +1,9 @@
 """A training that was stopped and resumed ends with the same bits as one that was not."""
 
 import json
+import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, Split
 from latentdiff.errors import InputError
 from latentdiff.nn import NetworkKind, VAEConfig, build, mlp_config, network_config
-from latentdiff.runs import Run, locate
+from latentdiff.runs import LOCK, Run, locate, resumable
 from latentdiff.train import loop
 from latentdiff.train.budget import Budget
 from latentdiff.train.denoiser import DenoiserTask
@@ -42,9 +43,12 @@ class Hook:
 
     def __init__(self, at: int | None = None, signum: int | None = None) -> None:
         self.at, self.signum = at, signum
+        self.notes: list[str] = []
 
     def start(self, budget: Budget, step: int) -> None: ...
-    def note(self, message: str) -> None: ...
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
     def stop(self) -> None: ...
     def step(self, step: int, progress: float, values: Mapping[str, float]) -> None:
         if step == self.at and self.signum is None:
@@ -264,3 +268,119 @@ def test_a_death_while_drawing_loses_no_step(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(Stop):
         dying.train()
     assert locate(tmp_path).folder.name == "checkpoint-00000005"
+
+
+def test_resume_asks_for_the_same_perceptual_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_judge(name: str | None, steps: int) -> None:
+        monkeypatch.setattr(DenoiserTask, "judge", name)
+        resume = locate(tmp_path) if Run(tmp_path).has_any() else None
+        trainer("vector", tmp_path, {"steps": steps}, resume=resume).train()
+
+    with_judge(None, 2)  # as of checkpoints that do not say
+    with_judge("lpips-vgg (weights 1)", 4)
+    with_judge("lpips-vgg (weights 1)", 6)
+    with pytest.raises(InputError, match=r"perceptual network lpips-vgg \(weights 1\), found lpips-vgg \(weights 2\)"):
+        with_judge("lpips-vgg (weights 2)", 8)
+
+
+# one process at a time
+
+
+def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path, whole_vector: dict[str, Any]) -> None:
+    refused: list[str] = []
+
+    def meddle(*attempts: Callable[[], object]) -> None:
+        for attempt in attempts:
+            with pytest.raises(InputError, match="is being trained by process") as error:
+                attempt()
+            refused.append(str(error.value))
+
+    class Meddler(Hook):
+        def step(self, step: int, progress: float, values: Mapping[str, float]) -> None:
+            if step == 2:  # before the first checkpoint
+                meddle(trainer("vector", tmp_path, {}).train)
+            elif step == 7:
+                newest = locate(tmp_path)
+                meddle(trainer("vector", tmp_path, {}, resume=newest).train, lambda: resumable(tmp_path))
+                meddle(lambda: resumable(newest.folder))
+
+    trainer("vector", tmp_path, {}, hook=Meddler()).train()
+    assert len(refused) == 4
+    assert_same(content(tmp_path), whole_vector)
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_training_that_waited_too_long_does_not_overwrite_another(tmp_path: Path) -> None:
+    trainer("vector", tmp_path, {"steps": 4}).train()
+    late = trainer("vector", tmp_path, {"steps": 8}, resume=locate(tmp_path))
+    anew = trainer("vector", tmp_path, {})
+    trainer("vector", tmp_path, {"steps": 6}, resume=locate(tmp_path)).train()
+    expected = content(tmp_path)
+    with pytest.raises(InputError, match="expected the newest checkpoint of a run"):
+        late.train()
+    with pytest.raises(InputError, match="exists already; choose another --name"):
+        anew.train()
+    assert_same(content(tmp_path), expected)
+
+
+# damaged checkpoints
+
+
+def _flip(folder: Path) -> None:
+    path = folder / "training" / "state.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def _to_a_file(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("was a folder")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a flipped bit": _flip,
+    "a file cut off": lambda folder: (folder / "training" / "state.json").write_text("{"),
+    "a file gone": lambda folder: (folder / "training" / "state.json").unlink(),
+    "a manifest gone": lambda folder: (folder / "manifest.json").unlink(),
+    "a manifest damaged": lambda folder: (folder / "manifest.json").write_text("{}"),
+    "nothing left": lambda folder: (shutil.rmtree(folder), folder.mkdir()),
+    "a file in its place": _to_a_file,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_resume_passes_over_damaged_checkpoints_and_keeps_them(
+    tmp_path: Path, whole_vector: dict[str, Any], damage: str
+) -> None:
+    """The steps of the damaged one are made again: the training ends with the same bits, and what was damaged is still there."""
+    with pytest.raises(Stop):
+        trainer("vector", tmp_path, {"checkpoints_total_limit": 9}, hook=Hook(8)).train()
+    run = Run(tmp_path)
+    DAMAGES[damage](run.checkpoint_folder(6))
+    left = sorted(path.name for path in run.checkpoint_folder(6).rglob("*"))
+    resume, wrong = resumable(tmp_path)
+    assert resume.folder == run.checkpoint_folder(3) and len(wrong) == 1 and "checkpoint-00000006" in wrong[0]
+    (tmp_path / "damaged-checkpoint-00000006").mkdir()  # of an earlier accident
+    hook = Hook()
+    trainer("vector", tmp_path, {}, hook=hook, resume=resume).train()
+    aside = tmp_path / "damaged-checkpoint-00000006-2"
+    assert hook.notes == [f"{wrong[0]}; kept as {aside}"]
+    assert sorted(path.name for path in aside.rglob("*")) == left and aside.exists()
+    assert_same(content(tmp_path), whole_vector)
+    DAMAGES[damage](run.checkpoint_folder(STEPS))
+    with pytest.raises(InputError, match=rf"--resume {tmp_path} continues from its newest whole checkpoint"):
+        resumable(run.checkpoint_folder(STEPS))
+    assert resumable(run.checkpoint_folder(9))[0].folder == resumable(tmp_path)[0].folder == run.checkpoint_folder(9)
+    DAMAGES[damage](run.checkpoint_folder(9))
+    with pytest.raises(InputError, match="is whole, start anew under another --name"):
+        resumable(tmp_path)
+
+
+def test_a_new_training_is_not_ended_by_what_has_the_name_of_a_checkpoint(
+    tmp_path: Path, whole_vector: dict[str, Any]
+) -> None:
+    (tmp_path / "checkpoint-00000003" / "vae").mkdir(parents=True)
+    trainer("vector", tmp_path, {}).train()
+    assert (tmp_path / "damaged-checkpoint-00000003" / "vae").is_dir()
+    assert_same(content(tmp_path), whole_vector)

@@ -12,7 +12,7 @@ import torch
 from rich.table import Table
 
 from latentdiff import __version__, evaluate
-from latentdiff.checkpoint import INDEX, Checkpoint, read_json
+from latentdiff.checkpoint import INDEX, Checkpoint
 from latentdiff.classes import ClassBalance
 from latentdiff.cli.model import trained_on
 from latentdiff.cli.options import build
@@ -30,6 +30,7 @@ from latentdiff.errors import InputError
 from latentdiff.evaluate.figures import save_sets_figure
 from latentdiff.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
 from latentdiff.features.names import PERCEPTUAL_NAMES, default_features
+from latentdiff.files import read_json
 from latentdiff.image_folder import remove_written
 from latentdiff.index import holds_vae_alone
 from latentdiff.nn import Autoencoder
@@ -202,7 +203,7 @@ def _device(name: str) -> torch.device:
 
 def _find(run: str | None, runs: str) -> Checkpoint:
     if run is not None:
-        return locate(Path(run))
+        return locate(Path(run), Path(runs))
     checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index or holds_vae_alone(index))
     if checkpoint is None:
         raise InputError(

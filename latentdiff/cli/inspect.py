@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
             raise InputError(f"no runs in {runs}/; make one with `latentdiff train-vae`")
         note(f"using {checkpoint.folder}")
     else:
-        checkpoint = locate(path)
+        checkpoint = locate(path, Path(runs))
     checkpoint.verify()
     values: dict[str, Any] = {
         "checkpoint": str(checkpoint.folder),
@@ -51,8 +52,8 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
         if name.endswith("config.json"):
             values[name.split("/")[0]] = checkpoint.json(name)
         elif name.endswith(".safetensors") and not name.startswith("training/"):
-            tensors = checkpoint.tensors(name)
-            values[f"{name.split('/')[0]}_parameters"] = sum(tensor.numel() for tensor in tensors.values())
+            shapes = checkpoint.shapes(name).values()
+            values[f"{name.split('/')[0]}_parameters"] = sum(math.prod(shape) for shape in shapes)
     if TOKENIZER in checkpoint:
         values["words"] = Tokenizer.parse(checkpoint.json(TOKENIZER), f"{checkpoint.folder}/{TOKENIZER}").vocabulary
     if "training/state.json" in checkpoint:

@@ -85,7 +85,7 @@ def find_like(ctx: click.Context, recipe: Recipe, run: str | None, runs: str) ->
 
     path, known_as = ctx.meta["like"][0], f"{recipe.run!r:.80} with the weights {recipe.weights[:12]}"
     if run is not None:
-        checkpoint = locate(Path(run))
+        checkpoint = locate(Path(run), Path(runs))
         if checkpoint.fingerprint != recipe.weights:
             note(f"{path} was drawn by {known_as}, {checkpoint.folder} has others: this will be another picture")
         return checkpoint

@@ -27,19 +27,19 @@ def find_denoiser(run: str | None, runs: str, *, needs: Sequence[Need] = (), pix
     from latentdiff.capabilities import capabilities_of, shipped_that
     from latentdiff.checkpoint import open_checkpoint
     from latentdiff.cli.report import note
-    from latentdiff.runs import checkpoints_by_run, locate
+    from latentdiff.runs import locate, runs_by_date
 
     if run is not None:
-        return locate(Path(run))
+        return locate(Path(run), Path(runs))
     passed = ""  # the newest run that lacks something, and what
-    for folder, *_ in checkpoints_by_run(Path(runs)):
-        checkpoint = open_checkpoint(folder)
-        if (has := capabilities_of(checkpoint)) is None:
+    for found in runs_by_date(Path(runs)):
+        checkpoint = found.newest()
+        if checkpoint is None or (has := capabilities_of(checkpoint)) is None:
             continue
         if (lacks := has.lacking(needs)) is None:
-            note(f"using {folder}" + (f": {passed}" if passed else ""))
+            note(f"using {checkpoint.folder}" + (f": {passed}" if passed else ""))
             return checkpoint
-        passed = passed or f"{folder.parent}, which is newer, {has.against(lacks.kind)}"
+        passed = passed or f"{found.folder}, which is newer, {has.against(lacks.kind)}"
     model = shipped_that(needs, pixels=pixels)
     if model is None:
         raise InputError(f"no trained model in {runs}/{_for(needs)}; {HOW_TO}")
@@ -72,7 +72,7 @@ def find_vae(run: str | None, runs: str) -> Checkpoint:
     from latentdiff.runs import locate, newest
 
     if run is not None:
-        checkpoint = locate(Path(run))
+        checkpoint = locate(Path(run), Path(runs))
         if not has_vae(checkpoint, checkpoint.json(INDEX)):
             raise InputError(
                 f"{checkpoint.folder}: is a pixel model, it has no VAE; expected the --run of a VAE or of a latent model "
@@ -114,6 +114,7 @@ def trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
 
     Where the data are others than those of the run, so is the place where they are looked for.
     """
+    from latentdiff.runs import data_of
     from latentdiff.train.state import STATE, load_progress
 
     names = [name for name in (*DataOptions.model_fields, *StreamOptions.model_fields) if name in ctx.params]
@@ -122,4 +123,6 @@ def trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
     given = {name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT}
     given |= {"data_root"} if "data" in given else set()
     saved = load_progress(checkpoint).options
+    if isinstance(data := saved.get("data"), str):
+        saved = saved | {"data": data_of(checkpoint.folder, data) or data}
     return {name: saved[name] for name in names if name in saved and name not in given}

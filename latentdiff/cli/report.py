@@ -81,6 +81,9 @@ class TrainingBar:
         self._task: Any = None
         self._first, self._begun, self._said = 0, 0.0, 0.0
 
+    def note(self, message: str) -> None:
+        note(message)
+
     def start(self, budget: Budget, step: int) -> None:
         self._first, self._begun, self._said = step, time.monotonic(), time.monotonic()
         note(f"training for {budget}" + (f", from step {step}" if step else ""))

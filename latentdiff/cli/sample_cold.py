@@ -86,7 +86,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             raise InputError(f"no cold diffusion model in {values['runs']}/; make one with `latentdiff train-cold`")
         note(f"using {checkpoint.folder}")
     else:
-        checkpoint = locate(Path(values["run"]))
+        checkpoint = locate(Path(values["run"]), Path(values["runs"]))
     model = cold_from(checkpoint).to(resolve_device(values["device"]))
     how = {"steps": values["steps"], "improved": values["improved"]}
     results: dict[str, Tensor] = {}

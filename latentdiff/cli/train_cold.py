@@ -48,11 +48,11 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, resume = training.resumed("cold", options, place, training.given_options(ctx, options))
     training.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
-    data = training.read_data(options)
+    data = training.read_data(options, resume)
     config = cold_config_of(options, data)
     network = build_network(config, seed=options.seed)
     if place.init_from is not None:
-        first = cold_from(locate(Path(place.init_from))).network
+        first = cold_from(locate(Path(place.init_from), Path(place.runs))).network
         if config_of(first) != config:
             raise InputError(f"--init-from {place.init_from}: its network is {config_of(first)}, expected {config}")
         network.load_state_dict(first.state_dict())

@@ -55,7 +55,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     ranks, device = together(resolve_device(options.device), "every batch")
     if ranks.count == 1 and "shard" in given(["shard"]) and options.shard:
         raise click.UsageError("--shard splits the network among the processes of torchrun, found one process")
-    data = training.read_encoded(options) or training.read_images(options, stream=options.stream)
+    data = training.read_encoded(options, resume) or training.read_images(options, stream=options.stream, resume=resume)
     codec = _planned(ctx) or _codec(options, place, data, resume)
     tokenizer = _tokenizer(options, place, data, resume)
     network = _network(options, place, data, codec, tokenizer)
@@ -92,7 +92,7 @@ def _codec(
     """The codec to train on: pixels, that of encoded data, the resumed run's own, the one named, or that of the newest VAE run."""
     from latentdiff.checkpoint import INDEX
     from latentdiff.cli.report import note
-    from latentdiff.codec import IdentityCodec
+    from latentdiff.codec import IdentityCodec, VAECodec
     from latentdiff.components import load_codec
     from latentdiff.encoded import EncodedData
     from latentdiff.index import holds_vae_alone
@@ -108,7 +108,7 @@ def _codec(
     if resume is not None:
         checkpoint: Checkpoint | None = resume
     elif options.vae is not None:
-        checkpoint = locate(Path(options.vae))
+        checkpoint = locate(Path(options.vae), Path(place.runs))
     else:
         checkpoint = newest(Path(place.runs), wanted=holds_vae_alone)
         if checkpoint is not None:
@@ -122,6 +122,12 @@ def _codec(
         raise InputError(
             f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae, or work on pixels with --pixel"
         )
+    if resume is not None and options.vae is not None and given(["vae"]):
+        named = locate(Path(options.vae), Path(place.runs))
+        if not (isinstance(codec, VAECodec) and codec.same_as(load_codec(named, named.json(INDEX), image=image))):
+            raise InputError(
+                f"--vae {options.vae}: holds another VAE than {checkpoint.folder}; resume continues the same training"
+            )
     if codec.image_shape != image:
         raise InputError(
             f"{checkpoint.folder}: its VAE is for images {list(codec.image_shape)}, the data has {list(image)} (channels, height, width)"
@@ -139,14 +145,15 @@ def _tokenizer(
     from latentdiff.runs import locate
     from latentdiff.train.setup import check_captions, tokenizer_of
 
-    source = resume or (None if place.init_from is None else locate(Path(place.init_from)))
+    source = resume or (None if place.init_from is None else locate(Path(place.init_from), Path(place.runs)))
     if options.text and source is not None:
         check_captions(data)
         config, _ = load_config(source, "denoiser")
         text = text_of(config)
         own = options.text_encoder == "own" and text is not None and text.vocabulary > 0
         if resume is not None or own:  # fine-tuning hears with the encoder that is asked for
-            return load_listener(source, text)
+            moved = options.text_encoder if resume is not None and given(["text_encoder"]) else None
+            return load_listener(source, text, moved=None if moved == "own" else moved)
     return tokenizer_of(options, data)
 
 
@@ -166,7 +173,7 @@ def _network(
     network = build_network(config, seed=options.seed)
     if place.init_from is None:
         return network
-    source = locate(Path(place.init_from))
+    source = locate(Path(place.init_from), Path(place.runs))
     first, _ = load_network(source, "denoiser")
     if config_of(first) != config:
         found, wanted = config_of(first).model_dump(), config.model_dump()

@@ -52,13 +52,13 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, resume = training.resumed("vae", options, place, training.given_options(ctx, options))
     training.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
-    data = training.read_images(options, stream=options.stream)
+    data = training.read_images(options, stream=options.stream, resume=resume)
     config = vae_config_of(options, data)
     if options.latent is None and len(config.latent) == 3:
         note(f"latent {cross(*config.latent)}, the default for colour images of this size; --latent chooses")
     network: VAE = build_network(config, seed=options.seed)
     if place.init_from is not None:
-        source = locate(Path(place.init_from))
+        source = locate(Path(place.init_from), Path(place.runs))
         if of_diffusers(source.json(INDEX), "vae"):
             raise InputError(
                 f"--init-from {source.folder}: its autoencoder is of diffusers, expected one of this package"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import yaml
 from torch import nn
 
 from latentdiff.checkpoint import Checkpoint
-from latentdiff.cli.options import given
+from latentdiff.cli.options import build, given
 from latentdiff.cli.report import TrainingBar, counted, note, note_kernels, print_report, result
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
@@ -23,7 +24,7 @@ from latentdiff.data import Dataset, TrainingImages, is_shards, load_dataset, st
 from latentdiff.encoded import EncodedData, is_encoded, load_encoded
 from latentdiff.errors import InputError
 from latentdiff.ranks import Ranks
-from latentdiff.runs import Run, locate
+from latentdiff.runs import LOCK, Run, data_of, exists_already, resumable
 from latentdiff.train.batches import check_batch
 from latentdiff.train.loop import Trainer
 from latentdiff.train.outcome import Outcome
@@ -32,8 +33,8 @@ from latentdiff.train.task import Task
 
 O = TypeVar("O", bound=LoopOptions)  # noqa: E741
 
-CONFIG = "config.yaml"  # the options of a run, for people
-
+# Paths, which may have changed when a run is resumed: what they hold is compared
+PLACES = {"data", "vae", "text_encoder", "perceptual_weights"}
 FREE_ON_RESUME = {  # what may differ when a run is resumed, because it does not change what is learned
     "steps",
     "epochs",
@@ -59,7 +60,9 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
         raise click.UsageError(
             "--resume continues a run under its own name and weights: give neither --name nor --init-from"
         )
-    checkpoint = locate(Path(place.resume))
+    checkpoint, damage = resumable(Path(place.resume), Path(place.runs))
+    for line in damage:
+        note(f"{line}; going on from {checkpoint.folder}")
     progress = load_progress(checkpoint)
     if progress.kind != kind:
         raise InputError(
@@ -68,7 +71,9 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
     saved = parse(type(options), progress.options, f"{checkpoint.folder}/training/state.json")
     for name in sorted(given):
         old, new = getattr(saved, name), getattr(options, name)
-        if old != new and name not in FREE_ON_RESUME and name in progress.options:  # older runs do not record all
+        recorded = name in progress.options  # older runs do not record all
+        fixed = name not in FREE_ON_RESUME and (name not in PLACES or "own" in (old, new))
+        if old != new and recorded and fixed:
             raise click.UsageError(
                 f"--{name.replace('_', '-')}: the resumed run has {old}, got {new}; resume continues the same training"
             )
@@ -79,7 +84,14 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
         raise click.UsageError(
             f"--steps: the resumed run has made {progress.step} steps already, got {update['steps']}"
         )
-    return saved.model_copy(update=update), checkpoint
+    options = build(type(saved), saved.model_dump() | update)
+    data = options.model_dump()["data"]
+    found = data_of(checkpoint.folder, data)
+    if found is None:
+        raise InputError(f"{data}: not found, {checkpoint.folder} was trained on it; --data names where it is now")
+    if found != data:
+        note(f"data: {data} is {found}")
+    return options, checkpoint
 
 
 def given_options(ctx: click.Context, options: LoopOptions) -> set[str]:
@@ -98,18 +110,19 @@ def new_run(kind: str, place: RunOptions, resume: Checkpoint | None, ranks: Rank
 def _folder(kind: str, place: RunOptions) -> Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = Path(place.runs) / (place.name or f"{stamp}-{kind}")
-    if Run(folder).checkpoints():
-        raise InputError(f"{folder}: exists already; choose another --name, or continue it with --resume {folder}")
-    if (folder.exists() and not folder.is_dir()) or (
-        folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file()
-    ):
+    run = Run(folder)
+    run.check_unlocked()
+    if run.checkpoints():
+        raise InputError(exists_already(folder))
+    others = [path for path in folder.iterdir() if path.name != LOCK] if folder.is_dir() else []
+    if (folder.exists() and not folder.is_dir()) or (others and not run.config.is_file()):
         raise InputError(f"{folder}: exists already and is not a run; choose another --name")
     return folder  # a run that died before its first checkpoint starts anew under its name
 
 
-def read_encoded(options: DataOptions) -> EncodedData | None:
+def read_encoded(options: DataOptions, resume: Checkpoint | None) -> EncodedData | None:
     """The latents in the folder that the options name; None where they name images."""
-    folder = Path(options.data)
+    folder = Path(_place_of(options, resume))
     if not is_encoded(folder):
         return None
     fixed = options.model_dump(include=set(DataOptions.model_fields))
@@ -122,25 +135,32 @@ def read_encoded(options: DataOptions) -> EncodedData | None:
     return data
 
 
-def read_images(options: DataOptions, *, stream: bool) -> TrainingImages:
+def read_images(options: DataOptions, *, stream: bool, resume: Checkpoint | None = None) -> TrainingImages:
     """The images to train on; ``stream``, and tar shards: those that stay on the disk."""
-    if not (stream or is_shards(options.data)):
-        return read_data(options)
-    data = stream_dataset(options.data, **options.reading())
+    place = _place_of(options, resume)
+    if not (stream or is_shards(place)):
+        return read_data(options, resume)
+    data = stream_dataset(place, **options.reading())
     sizes = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
     note(f"data: images stay on the disk ({sizes})")
     _check_read(data, options)
-    return data
+    return replace(data, name=options.data)
 
 
-def read_data(options: DataOptions) -> Dataset:
+def read_data(options: DataOptions, resume: Checkpoint | None = None) -> Dataset:
     """The data set of the options; what was converted or refused is told on stderr."""
-    if is_encoded(Path(options.data)):
-        raise InputError(f"{options.data}: expected images, found latents; these are for `train-denoiser`")
+    place = _place_of(options, resume)
+    if is_encoded(Path(place)):
+        raise InputError(f"{place}: expected images, found latents; these are for `train-denoiser`")
     root = None if options.data_root is None else Path(options.data_root)
-    data = load_dataset(options.data, **options.reading(), root=root)
+    data = load_dataset(place, **options.reading(), root=root)
     _check_read(data, options)
-    return data
+    return replace(data, name=options.data)
+
+
+def _place_of(options: DataOptions, resume: Checkpoint | None) -> str:
+    """Where the data is; that of a run to resume may have been named from another folder."""
+    return (None if resume is None else data_of(resume.folder, options.data)) or options.data
 
 
 def then(command: str, ctx: click.Context, options: DataOptions) -> str:
@@ -228,19 +248,22 @@ def train(
     """Train with a progress bar; the options are kept readable in config.yaml. Several processes may ``shard`` the network."""
     if ranks.count > 1 and given(["workers"]):
         raise click.UsageError(f"--workers is for one process, found {ranks.count}")
-    bar, known = TrainingBar(task.batch), data.fingerprint()
+    chosen = {name: value for name, value in options.model_dump(mode="json").items() if value is not None}
     trainer = Trainer(
-        task, options, run, data=known, device=device, reporter=bar, resume=resume, ranks=ranks, shard=shard
+        task,
+        options,
+        run,
+        data=data.fingerprint(),
+        device=device,
+        reporter=TrainingBar(task.batch),
+        resume=resume,
+        ranks=ranks,
+        shard=shard,
+        about=yaml.safe_dump({f"train-{task.kind}": chosen}, sort_keys=False),
     )
     if resume is not None and trainer.finished:
         note(f"{run.folder} is finished already, at step {trainer.step}; a larger budget continues it")
         return Outcome(run.folder, resume.folder, trainer.step, 0.0, 0.0, None)
-    command = f"train-{task.kind}"
-    text = yaml.safe_dump(
-        {command: {k: v for k, v in options.model_dump(mode="json").items() if v is not None}}, sort_keys=False
-    )
-    if ranks.first:
-        (run.folder / CONFIG).write_text(text, encoding="utf-8")
     known_lines = data.notes
     outcome = trainer.train()
     print_report(data.report, since=known_lines)  # of images on the disk, what was found as they were decoded

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from latentdiff.checkpoint import INDEX, Checkpoint, read, read_json
+from latentdiff.checkpoint import INDEX, Checkpoint
 from latentdiff.compat.facts import UNetFacts
 from latentdiff.config.base import parse
 from latentdiff.errors import InputError
+from latentdiff.files import RegularFile, read_json
 
 LIBRARY = "diffusers"
 CONFIG = "config.json"
@@ -24,7 +25,6 @@ SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "FusedDDPMScheduler", "FusedDDIM
 LIBRARIES = (LIBRARY, "latentdiff", *(f"latentdiff.compat.diffusers.{kind}" for kind in ("ddim", "ddpm")))
 """Where an index says that a scheduler comes from."""
 UNET = [LIBRARY, "UNet2DModel"]
-MAX_JSON = 2**24  # bytes; a table of betas is a hundredth of it
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -45,16 +45,19 @@ class Folder(Checkpoint):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the files themselves, as nothing else says what they are."""
-        hashes = [(name, hashlib.sha256(read(self.path(name))).hexdigest()) for name in sorted(self.places)]
+        hashes = [(name, RegularFile(self.path(name)).sha256()) for name in sorted(self.places)]
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
-    def json(self, name: str) -> dict[str, Any]:
-        return dict(self.index) if name == INDEX else super().json(name)
+    def json(self, name: str, **limits: int) -> dict[str, Any]:
+        return dict(self.index) if name == INDEX else super().json(name, **limits)
 
-    def _verified(self, name: str) -> bytes:
+    def _sound(self, name: str) -> RegularFile:
         if name not in self.files:
             raise InputError(f"{self.folder}: a folder of diffusers has no {name}")
-        return read(self.places[name])
+        return RegularFile(self.places[name])
+
+    def _check_sha256(self, name: str, found: Callable[[], str]) -> None:
+        """Nothing says what it should be."""
 
 
 def open_folder(folder: Path) -> Folder | None:
@@ -63,10 +66,10 @@ def open_folder(folder: Path) -> Folder | None:
     InputError, one line, where it is one that has no counterpart here or lacks a file. Weights are not read yet.
     """
     if (folder / INDEX).is_file():
-        index = _small_json(folder / INDEX)
+        index = _settings(folder / INDEX)
         ours = any(isinstance(entry, list) and entry[:1] == ["latentdiff"] for entry in _parts(index).values())
         return None if ours else _pipeline(folder, index)
-    if (folder / CONFIG).is_file() and isinstance(name := _small_json(folder / CONFIG).get("_class_name"), str):
+    if (folder / CONFIG).is_file() and isinstance(name := _settings(folder / CONFIG).get("_class_name"), str):
         return _alone(folder, name)
     return None
 
@@ -88,7 +91,7 @@ def _pipeline(folder: Path, index: Mapping[str, Any]) -> Folder:
     scheduler = index.get("scheduler")
     if scheduler not in [[library, name] for library in LIBRARIES for name in SCHEDULERS]:
         raise InputError(f"{where}: expected a scheduler of {', '.join(SCHEDULERS[:2])}, found {scheduler!r:.80}")
-    facts = parse(UNetFacts, _small_json(folder / "unet" / CONFIG), str(folder / "unet" / CONFIG))
+    facts = parse(UNetFacts, _settings(folder / "unet" / CONFIG), str(folder / "unet" / CONFIG))
     places = {
         f"denoiser/{CONFIG}": folder / "unet" / CONFIG,
         f"denoiser/{WEIGHTS}": _weights(folder / "unet"),
@@ -140,7 +143,5 @@ def _present(path: Path) -> Path:
     return path
 
 
-def _small_json(path: Path) -> dict[str, Any]:
-    if _present(path).stat().st_size > MAX_JSON:
-        raise InputError(f"{path}: expected a configuration of at most {MAX_JSON} bytes, found {path.stat().st_size}")
-    return read_json(path)
+def _settings(path: Path) -> dict[str, Any]:
+    return read_json(_present(path))

@@ -20,6 +20,7 @@ from latentdiff.data.report import ReadReport
 from latentdiff.data.shards import shards_of
 from latentdiff.data.stream import Listed, list_shards, rows_of_parts
 from latentdiff.data.types import Described
+from latentdiff.paths import expanded
 
 SPLITS = ("train", "val", "test")
 Pixels = NDArray[np.uint8]
@@ -55,10 +56,10 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
     image of a shard that cannot be decoded, which would stop a training, is counted as refused. InputError as there.
     """
     try:
-        path = Path(source).expanduser()
+        path = expanded(source)
         shards = [] if source in BUILT_IN else shards_of(path)
         by_image = bool(shards) or (source not in BUILT_IN and path.is_dir() and not has_idx(path))
-    except (OSError, RuntimeError, ValueError):  # no usable path, which load_dataset says in one line
+    except (OSError, ValueError):  # no usable path, which load_dataset says in one line
         by_image = False
     if not by_image:
         return describe_loaded(load_dataset(source, **asdict(fit), root=root))

@@ -16,6 +16,8 @@ from torch import Tensor
 from latentdiff import paths, tensor_files
 from latentdiff.errors import InputError
 from latentdiff.features import FeatureNetwork, Features
+from latentdiff.files import SPARE, read_bytes, read_json
+from latentdiff.lock import locked
 from latentdiff.picture import write_whole
 
 FORMAT = 1  # raise it when what is stored, or how features are computed, changes
@@ -50,6 +52,7 @@ class FeatureCache:
 
     folder: Path
     note: Note = _ignore
+    patience: float = 60.0  # seconds to wait for another process that writes the same features
 
     def load(self, network: FeatureNetwork, images: Tensor) -> Features | None:
         """The features of ``images`` stored before, or None."""
@@ -58,8 +61,8 @@ class FeatureCache:
         if not facts.is_file():
             return None
         try:
-            return _checked(json.loads(facts.read_bytes()), tensors.read_bytes(), identity)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+            return _checked(read_json(facts), read_bytes(tensors, limit=_limit(identity)), identity)
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:120]
             self.note(f"{tensors}: the cached features are damaged ({reason}); computing them again")
             return None
@@ -72,9 +75,11 @@ class FeatureCache:
         content = tensor_files.dumps({name: value.contiguous() for name, value in found.items()})
         about = identity | {"sha256": hashlib.sha256(content).hexdigest()}
         try:
-            write_whole(tensors, lambda path: path.write_bytes(content))
-            write_whole(facts, lambda path: path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
-        except InputError as error:
+            lock = self.folder / f".{tensors.stem}.lock"
+            with locked(lock, _busy, patience=self.patience):  # one writer of both files
+                write_whole(tensors, lambda path: path.write_bytes(content))
+                write_whole(facts, lambda path: path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
+        except (InputError, OSError) as error:
             self.note(f"the features are not cached: {error}")
 
     def _places(self, identity: dict[str, Any]) -> tuple[Path, Path]:
@@ -92,6 +97,15 @@ def _identity(network: FeatureNetwork, images: Tensor) -> dict[str, Any]:
         "images": len(images),
         "dim": network.dim,
     }
+
+
+def _limit(identity: dict[str, Any]) -> int:
+    """Bytes of the features of so many images, at most."""
+    return SPARE + 8 * int(identity["images"]) * (int(identity["dim"]) + len(DTYPES))
+
+
+def _busy(holder: str) -> str:
+    return f"{holder} is writing them"
 
 
 def _checked(about: Any, content: bytes, identity: dict[str, Any]) -> Features:

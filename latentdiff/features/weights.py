@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from latentdiff.errors import InputError
+from latentdiff.files import SPARE, RegularFile, tensors_header
 from latentdiff.tensor_files import loads
 
 PUBLISHED = {
@@ -30,7 +31,6 @@ PUBLISHED = {
 
 SOURCES, CONTENT = "sources_sha256", "tensors_sha256"  # keys of the stamp that a conversion leaves in the metadata
 PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle"}
-SPARE = 2**20  # bytes of a header and of counters beyond the tensors themselves
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +84,13 @@ def _read(path: Path, *, limit: int, network: str) -> bytes:
             f"{path}: expected a safetensors file, found {path.suffix}, which could run code; convert it once: "
             f"python scripts/convert_feature_weights.py {network} FILES --out OUT.safetensors (docs/features.md)"
         )
+    file = RegularFile(path)
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise InputError(f"{path}: expected the weights of {network}, at most {limit} bytes, found {size}")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{str(path)!r}: expected the weights of {network}, cannot be read ({reason})") from None
+        content = file.read(limit)
+        tensors_header(file)
+    except InputError as error:
+        raise InputError(f"{error}; expected a safetensors file with the weights of {network}") from None
+    return content
 
 
 def _check(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], problem: str) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
+from latentdiff.files import read_json
 from latentdiff.picture import write_whole
 from latentdiff.study import facts
 from latentdiff.study.catalog import STUDIES, Budget
@@ -196,8 +197,8 @@ def goes_on(out: Path, study: str, command: str) -> bool:
 def _held(out: Path, key: str = "study") -> str | None:
     """The study whose results lie in a folder, or another entry of them; None where there are none that can be read."""
     try:
-        held = json.loads((out / "results.json").read_text(encoding="utf-8"))[key]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        held = read_json(out / "results.json")[key]
+    except (InputError, KeyError):
         return None
     return str(held)
 

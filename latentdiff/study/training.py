@@ -19,6 +19,7 @@ from latentdiff.components import load_codec, load_vae
 from latentdiff.config.loop import LoopOptions
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
+from latentdiff.errors import InputError
 from latentdiff.nn import VAE, build
 from latentdiff.pipeline import Pipeline, from_checkpoint
 from latentdiff.runs import Run
@@ -170,13 +171,14 @@ def _train(
     left = [mark for mark in marks if not _done(run.checkpoint_folder(mark))]
     if left and any(path > run.checkpoint_folder(left[0]) for path in run.checkpoints()):
         lab.note(f"{run.folder}: a checkpoint is missing; it is trained anew")
+        run.check_unlocked()
         shutil.rmtree(run.folder)
         left = list(marks)
     for mark in left:
         _leg(lab, run, make_task(), options, mark, last=marks[-1], fingerprint=fingerprint)
         for path in run.checkpoints():  # those that were only saved in case of a kill
             if path.name not in {run.checkpoint_folder(other).name for other in marks}:
-                shutil.rmtree(path)
+                run.remove(path)
     if not left:
         lab.note(f"{run.folder} is finished already; it is used again")
     seconds = load_progress(open_checkpoint(run.checkpoint_folder(marks[-1]))).elapsed
@@ -200,8 +202,8 @@ def _leg(lab: Lab, run: Run, task: Task, options: LoopOptions, mark: int, *, las
         "sample_every": NEVER,
         "checkpoints_total_limit": NEVER,
     }
-    kept, leg = run.checkpoints(), options.model_copy(update=changed)
-    resume = open_checkpoint(kept[-1]) if kept else None
+    leg = options.model_copy(update=changed)
+    resume, _ = run.newest_whole()  # the trainer says what is wrong with others
     reporter = lab.reporter(task.batch)
     trainer = Trainer(task, leg, run, data=fingerprint, device=lab.device, reporter=reporter, resume=resume)
     outcome = trainer.train()
@@ -210,8 +212,13 @@ def _leg(lab: Lab, run: Run, task: Task, options: LoopOptions, mark: int, *, las
 
 
 def _done(folder: Path) -> bool:
-    """Whether a leg ended there by its budget; a checkpoint on the way says otherwise."""
-    return folder.is_dir() and load_progress(open_checkpoint(folder)).finished
+    """Whether a leg ended there by its budget; a checkpoint on the way, or one that is damaged, says otherwise."""
+    try:
+        checkpoint = open_checkpoint(folder)
+        checkpoint.verify()
+        return load_progress(checkpoint).finished
+    except InputError:
+        return False
 
 
 def _key(options: LoopOptions, fingerprint: str, marks: tuple[int, ...], needs: tuple[str, ...]) -> str:

@@ -49,6 +49,7 @@ class DenoiserTask:
     """Trains ``network`` on the latents that ``codec`` makes of the images of ``data``."""
 
     kind = "denoiser"
+    judge = None
 
     def __init__(
         self,

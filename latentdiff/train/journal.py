@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff.errors import InputError, pip_install
+from latentdiff.files import RegularFile
+
+MAX_LINE = 2**16  # bytes of an entry
 
 
 class Journal:
@@ -50,10 +53,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in RegularFile(path).lines(MAX_LINE):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if not isinstance(entry, dict) or not isinstance(entry.get("step"), int):
             break

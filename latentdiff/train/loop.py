@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import Checkpoint, remove_temporaries, writing
+from latentdiff.checkpoint import Checkpoint, writing
 from latentdiff.config.loop import LoopOptions
 from latentdiff.data import Unreadable, batch_indices
 from latentdiff.ema import EMA
@@ -29,7 +29,7 @@ from latentdiff.train.journal import Journal
 from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.outcome import Outcome, Reporter
 from latentdiff.train.shards import Shards, in_full
-from latentdiff.train.state import Progress, load_progress, load_state, save_state, state_tensors
+from latentdiff.train.state import Progress, check_perceptual, load_progress, load_state, save_state, state_tensors
 from latentdiff.train.task import Task
 
 
@@ -41,7 +41,7 @@ class Trainer:
     """Trains a task in a run folder. ``options`` is the whole configuration of the task, kept for resuming.
 
     Several processes hold the network each in full, or a ``shard`` of it each; the first then has no copy of it to save when another
-    is lost. Shards are in rows, without the channels-last layout.
+    is lost. Shards are in rows, without the channels-last layout. ``about`` is written to config.yaml of the run.
     """
 
     def __init__(
@@ -56,12 +56,13 @@ class Trainer:
         resume: Checkpoint | None = None,
         ranks: Ranks = ALONE,
         shard: bool = False,
+        about: str | None = None,
     ) -> None:
         self.task, self.options, self.run, self.device, self.reporter = task, options, run, device, reporter
-        self._data, self.ranks = data, ranks
+        self._data, self._about, self.ranks = data, about, ranks
         check_batch(task, options, ranks)
         if resume is not None:
-            _check_newest(resume, run)
+            run.damaged_after(resume)  # InputError unless it is the newest that is whole
         if not shard:
             task.network.to(device)
             if options.channels_last:
@@ -74,9 +75,6 @@ class Trainer:
         self.step, self._first, self._elapsed_before = 0, 0, 0.0
         self._window: dict[str, float] = {}  # sums over the steps since the last line of the log
         self._window_steps = 0
-        if ranks.first:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            remove_temporaries(run.folder)
         self._resumed_from, self._finished = resume, False
         if resume is not None:
             self._restore(resume)
@@ -89,8 +87,10 @@ class Trainer:
         progress = load_progress(checkpoint)
         if progress.data != self._data:
             raise InputError(
-                f"{checkpoint.folder}: was trained on other images than the data given now; resume needs the same"
+                f"{checkpoint.folder}: was trained on other images than the data given now; resume needs the same, "
+                "--data names where they are"
             )
+        check_perceptual(progress, self.task.judge, checkpoint)
         load_state(checkpoint, self.task.network, self.ema, self.optimizer)
         self.step = self._first = progress.step
         self._window, self._window_steps = dict(progress.window), progress.window_steps
@@ -105,8 +105,17 @@ class Trainer:
     def train(self) -> Outcome:
         """Run until the budget is spent or a signal comes; leaves a checkpoint, the log and the loss curve in any case.
 
-        A signal leaves no time for samples: only a training that ends by its budget draws them last.
+        A signal leaves no time for samples: only a training that ends by its budget draws them last. InputError where another
+        process trains in the run, or has trained in it since the checkpoint to resume was opened.
         """
+        with ExitStack() as held:
+            claim = self.run.training_from(self._resumed_from, self.reporter.note)
+            self.ranks.text_of_first(lambda: str(held.enter_context(claim)))
+            if self.ranks.first and self._about is not None:
+                self.run.config.write_text(self._about, encoding="utf-8")
+            return self._train()
+
+    def _train(self) -> Outcome:
         task = self.task
         journal = self._journal()
         watch = Stopwatch(self._elapsed_before)
@@ -272,6 +281,7 @@ class Trainer:
             window_steps=self._window_steps,
             data=self._data,
             finished=finished,
+            perceptual=self.task.judge,
             options=self.options.model_dump(mode="json"),
         )
         with writing(folder) as writer:
@@ -285,11 +295,3 @@ class Trainer:
             return
         save_loss_curve(journal.entries, self.run.folder / "loss.png")
         self.task.picture(average, self.run.folder / f"samples-{self.step:08d}.png")
-
-
-def _check_newest(resume: Checkpoint, run: Run) -> None:
-    """InputError unless ``resume`` is the run's newest checkpoint: later ones would be taken for its sequel."""
-    kept = run.checkpoints()
-    if not kept or kept[-1].resolve() != resume.folder.resolve():
-        found = f"the newest in {run.folder} is {kept[-1].name}" if kept else f"{run.folder} has no checkpoints"
-        raise InputError(f"{resume.folder}: expected the newest checkpoint of a run, {found}; --init-from takes any")

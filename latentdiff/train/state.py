@@ -9,9 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import Checkpoint, Writer, check_tensors
+from latentdiff.checkpoint import Checkpoint, Writer, bytes_of, check_tensors
 from latentdiff.config.base import Config, parse
 from latentdiff.ema import EMA
+from latentdiff.errors import InputError
 from latentdiff.train.optimizer import load_optimizer, optimizer_tensors
 from latentdiff.train.shards import gathered, split_like
 
@@ -30,6 +31,9 @@ class Progress(Config):
     window_steps: int = Field(ge=0)
     data: str  # fingerprint of the training split
     finished: bool
+    perceptual: str | None = (
+        None  # network of a perceptual term, with the hash of weights that are not the published ones
+    )
     options: dict[str, Any]  # the configuration, to continue with the same
 
 
@@ -51,22 +55,30 @@ def load_progress(checkpoint: Checkpoint) -> Progress:
     return parse(Progress, checkpoint.json(STATE), f"{checkpoint.folder}/{STATE}")
 
 
+def check_perceptual(progress: Progress, found: str | None, checkpoint: Checkpoint) -> None:
+    """InputError unless a training has the perceptual network that it began with, as far as its checkpoint knows."""
+    if progress.perceptual not in (None, found):
+        raise InputError(
+            f"{checkpoint.folder}: was trained with the perceptual network {progress.perceptual}, found {found}; resume "
+            "needs the same, --perceptual-weights names where its weights are"
+        )
+
+
 def load_state(checkpoint: Checkpoint, network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> None:
     """Put the saved tensors back in place; InputError where one is missing or of another shape."""
-    progress, tensors, where = load_progress(checkpoint), checkpoint.tensors(TENSORS), f"{checkpoint.folder}/{TENSORS}"
+    progress, where, mine = load_progress(checkpoint), f"{checkpoint.folder}/{TENSORS}", network.state_dict()
+    shapes: Mapping[str, torch.Size] = {name: value.shape for name, value in mine.items()}
+    moments = {f"{n}.{key}": p.shape for n, p in network.named_parameters() for key in ("exp_avg", "exp_avg_sq")}
+    moments |= {f"{n}.step": torch.Size() for n, _ in network.named_parameters()}
+    tensors = checkpoint.tensors(TENSORS, limit=bytes_of([*shapes.values(), *shapes.values(), *moments.values()]))
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "adam": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
         parts.setdefault(part, {})[rest] = value
-    mine = network.state_dict()
-    shapes: Mapping[str, torch.Size] = {name: value.shape for name, value in mine.items()}
     check_tensors(parts["network"], shapes, where)
     check_tensors(parts["ema"], shapes, where)
     if progress.step:
-        moments = {f"{n}.{key}": p.shape for n, p in network.named_parameters() for key in ("exp_avg", "exp_avg_sq")}
-        check_tensors(
-            parts["adam"], moments | {f"{n}.step": torch.Size() for n, _ in network.named_parameters()}, where
-        )
+        check_tensors(parts["adam"], moments, where)
     for module, part in ((network, "network"), (ema.module, "ema")):
         module.load_state_dict({name: split_like(value, mine[name]) for name, value in parts[part].items()})
     ema.updates = progress.ema_updates

@@ -23,6 +23,11 @@ class Task(Protocol):
     betas: tuple[float, float]
     default_steps: int
 
+    @property
+    def judge(self) -> str | None:
+        """The network of a perceptual term of the loss, with the hash of weights that are not the published ones; None without one."""
+        ...
+
     def announce(self, indices: Tensor) -> None:
         """The training images that the next step will ask for; nothing has to be done about it."""
         ...

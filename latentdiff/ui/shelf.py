@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -55,7 +56,7 @@ class Shelf:
         self._runs, self._device, self._lock = runs, device, Lock()
         self._known: dict[str, Path] = {}
         self._loaded: OrderedDict[Path, Model] = OrderedDict()
-        self._first = [] if run is None else [self._put(locate(Path(run)).folder)]
+        self._first = [] if run is None else [self._put(locate(Path(run), runs).folder)]
         for name in self._first:  # one that was asked for is refused at once, not on the page
             self.model(name)
 
@@ -74,6 +75,8 @@ class Shelf:
         folder = self._known[name]
         with self._lock:
             if folder not in self._loaded:
+                if not folder.exists():
+                    raise InputError(f"model {name!r:.80}: its training has deleted it; reload the page for newer ones")
                 checkpoint = locate(folder)
                 self._loaded[folder] = Model(name, checkpoint, from_checkpoint(checkpoint).to(self._device))
             self._loaded.move_to_end(folder)
@@ -84,8 +87,9 @@ class Shelf:
     def of_weights(self, weights: str) -> str | None:
         """The name of the model whose files have that fingerprint, which may be an older checkpoint of a run; None where there is none."""
         for name, folder in self._known.items():
-            if folder.is_dir() and locate(folder).fingerprint == weights:
-                return name
+            with suppress(InputError):  # a training has deleted it
+                if locate(folder).fingerprint == weights:
+                    return name
         checkpoint = with_fingerprint(self._runs, weights)
         if checkpoint is None:
             return None

@@ -14,7 +14,7 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import Checkpoint, check_tensors
+from latentdiff.checkpoint import Checkpoint, bytes_of, check_tensors
 from latentdiff.codec import LatentStatistics
 from latentdiff.compat.facts import KLFacts, UNetFacts, VAEFacts
 from latentdiff.compat.folder import AUTOENCODERS, CONFIG, LIBRARY, UNET, WEIGHTS
@@ -143,8 +143,9 @@ def _constructed(values: Mapping[str, Any]) -> Any:
 def _filled(checkpoint: Checkpoint, folder: str, values: Mapping[str, Any], blank: Any) -> Any:
     """The network with its weights, float32 on the CPU; the global generator is left as it was."""
     name = f"{folder}/{WEIGHTS}"
-    tensors = checkpoint.tensors(name)
-    check_tensors(tensors, {key: value.shape for key, value in blank.state_dict().items()}, str(checkpoint.path(name)))
+    shapes = {key: value.shape for key, value in blank.state_dict().items()}
+    tensors = checkpoint.tensors(name, limit=bytes_of(shapes.values()))
+    check_tensors(tensors, shapes, str(checkpoint.path(name)))
     with torch.random.fork_rng(devices=[]):
         network = _constructed(values)
     network.load_state_dict(tensors)
