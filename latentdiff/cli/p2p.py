@@ -24,7 +24,7 @@ ACROSS = 8  # pictures in the figure of attention
 
 @click.command(name="p2p")
 @model_options
-@click.option("--prompt", default=None, required=True, help="The text of the original (no default).")
+@click.option("--prompt", required=True, help="The text of the original (no default).")
 @click.option(
     "--edit",
     "edits",
