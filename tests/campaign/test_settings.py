@@ -66,7 +66,7 @@ def value(field: FieldInfo, dice: random.Random) -> str:
     if kind is bool:
         return dice.choice(["true", "false"])
     if kind is int:
-        return str(dice.choice([0, 1, 2, 3, 8, 16, 100]))
+        return str(dice.choice([0, 1, 2, 3, 8, 16]))
     if kind is float:
         return str(dice.choice([0, 0.1, 0.5, 0.9, 1, 2.5]))
     return dice.choice(["4", "2x4x4", "8", "0.5", "a", "cosine"])
@@ -78,7 +78,7 @@ def test_random_settings(
 ) -> None:
     """One to four settings of a file, drawn at random; trainings of two steps really run."""
     model, given = MODELS[command]
-    dice, trials, ran = random.Random(command), times(250), 0
+    dice, trials, ran = random.Random(command), times(150), 0
     names = sorted(
         set(model.model_fields)
         - {"data", "data_root", "runs", "name", "device", "resume", "steps", "epochs", "minutes"}
