@@ -8,8 +8,9 @@ DEMO   ?= demo
 JOBS   ?= 2
 # Where torch comes from: https://download.pytorch.org/whl/cpu has it without CUDA, 200 MB instead of 5.6 GB.
 TORCH_INDEX ?=
+CAMPAIGN ?= 1
 
-.PHONY: demo test test-slow test-fallback docs dist licences lint format clean
+.PHONY: demo test test-slow campaign test-fallback docs dist licences lint format clean
 
 SOURCES := $(shell find csrc -type f)
 
@@ -41,6 +42,10 @@ test: $(TOOLS)
 
 test-slow: $(TOOLS)
 	$(BIN)/python -m pytest -m slow
+
+# The reliability campaign as a whole (docs/reliability.md); `make test-slow` runs a tenth of it.
+campaign: $(TOOLS)
+	CAMPAIGN=$(CAMPAIGN) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow tests/campaign -n $(JOBS)
 
 test-fallback: $(TOOLS)
 	LATENTDIFF_OPS=fallback $(BIN)/python -m pytest -m "not slow" tests/test_ops*.py tests/test_step.py tests/test_random.py

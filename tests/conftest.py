@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -212,3 +213,16 @@ def text_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     result = run_cli(f"train-denoiser --data captioned.npz {model} {options}", cwd=folder)
     assert result.code == 0, result.err
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests counted with `record_property("count:WHAT", n)`, as the reliability campaign does."""
+    counts: Counter[str] = Counter()
+    for report in (each for found in terminalreporter.stats.values() for each in found):
+        for name, value in getattr(report, "user_properties", ()):
+            if name.startswith("count:") and getattr(report, "when", "") == "call":
+                counts[name.removeprefix("count:")] += value
+    if counts:
+        terminalreporter.section("counts")
+        for name, count in sorted(counts.items()):
+            terminalreporter.write_line(f"{count:6d} {name}")

@@ -102,3 +102,12 @@ def test_version_is_told(cli: Callable, tmp_path: Path) -> None:
     from latentdiff import __version__
 
     assert cli("--version", cwd=tmp_path) == (0, f"latentdiff {__version__}\n", "")
+
+
+def test_required_options_are_missed(cli: Callable, tmp_path: Path) -> None:
+    """click takes an explicit `default=None` for a value, so that an option with it is never required."""
+    required = [(name, option) for name, option in options() if option.required]
+    assert ("p2p", "--prompt") in [(name, option.opts[0]) for name, option in required]
+    for name, option in required:
+        result = cli(name, cwd=tmp_path)
+        assert result.code == 2 and f"Missing option '{option.opts[0]}'" in result.err, (name, option.opts)

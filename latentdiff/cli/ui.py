@@ -9,8 +9,6 @@ import click
 
 from latentdiff.cli.options import config_option, json_option
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
-
 
 @click.command(name="ui")
 @click.option(
@@ -20,6 +18,13 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets other machines in."
 )
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Another host name under which browsers may reach the page, such as that of a proxy; repeatable (default: none).",
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port to listen on.")
 @click.option("--open/--no-open", "browser", default=False, show_default=True, help="Open the page in a browser.")
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
@@ -28,7 +33,8 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 def command(*, as_json: bool, **values: Any) -> int:
     """Draw, watch, compare and edit on a page in the browser.
 
-    Serves until Ctrl-C, to this machine alone unless --host says otherwise. Needs gradio: pip install "gradio>=6.31,<7"
+    Serves until Ctrl-C, to this machine alone unless --host says otherwise; it answers to IP addresses, to this machine's
+    name and to --allow-host. Needs gradio: pip install "gradio>=6.31,<7"
     """
     import signal
     import tempfile
@@ -38,6 +44,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.cli.report import note, result
     from latentdiff.device import resolve_device
     from latentdiff.errors import InputError
+    from latentdiff.ui.guard import LOCAL
     from latentdiff.ui.serve import check_installed, check_port, serve
     from latentdiff.ui.shelf import Shelf
     from latentdiff.ui.studio import Studio
@@ -58,12 +65,15 @@ def command(*, as_json: bool, **values: Any) -> int:
             port=values["port"],
             folder=folder,
             browser=values["browser"],
+            names=values["names"],
         )
         url = f"http://{values['host']}:{values['port']}"
         result({"url": url, "models": shelf.names()}, as_json=as_json, text=f"{url} (Ctrl-C ends it)")
+        code = 128 + signal.SIGTERM
         try:
             ended.wait()
         except KeyboardInterrupt:
-            note("ended")
+            code = 128 + signal.SIGINT
         blocks.close(verbose=False)
-    return 0
+        note("ended")
+    return code

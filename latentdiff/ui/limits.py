@@ -8,6 +8,7 @@ GUIDANCE = 20.0
 PROMPT = 500  # characters
 SIDE = 4096  # pixels of an uploaded image
 UPLOAD = 8 * 2**20  # bytes of a file
+BODY = 2**20  # bytes of any other request
 WAITING = 8  # drawings in the queue; one is drawn at a time
 FRAMES = 16  # moments shown of a drawing
 HISTORY = 64  # pictures in a visitor's gallery

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
 from latentdiff.errors import InputError, pip_install
+from latentdiff.ui.guard import Guard, host_names
 from latentdiff.ui.limits import UPLOAD, WAITING
 from latentdiff.ui.studio import Studio
 from latentdiff.ui.style import CSS, FONTS, MONO
@@ -36,16 +38,24 @@ def check_port(host: str, port: int) -> None:
         ) from None
 
 
-def serve(studio: Studio, *, host: str, port: int, folder: str, browser: bool = False) -> Any:
-    """Start the page and return it, running; ``folder`` takes its temporary files. InputError where the port is taken."""
+def serve(
+    studio: Studio, *, host: str, port: int, folder: str, browser: bool = False, names: Iterable[str] = ()
+) -> Any:
+    """Start the page and return it, running; ``folder`` takes its temporary files.
+
+    ``names``: host names under which it answers, beside those of this machine. InputError where the port is taken.
+    """
     check_installed()
     check_port(host, port)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
     os.environ["GRADIO_TEMP_DIR"] = folder
     import gradio as gr
+    from gradio.route_utils import FnIndexInferError
+    from starlette.middleware import Middleware
 
     from latentdiff.ui.page import page
 
+    guard = Middleware(Guard, names=host_names(host, names), lookup_errors=(LookupError, FnIndexInferError))
     blocks = page(studio).queue(max_size=WAITING, default_concurrency_limit=4)
     blocks.launch(
         server_name=host,
@@ -54,7 +64,8 @@ def serve(studio: Studio, *, host: str, port: int, folder: str, browser: bool = 
         prevent_thread_lock=True,
         share=False,
         quiet=True,
-        show_error=True,
+        show_error=False,  # gr.Error is shown in any case; other errors hold paths of this machine
+        app_kwargs={"middleware": [guard]},
         max_file_size=UPLOAD,
         footer_links=[],
         run_history=False,

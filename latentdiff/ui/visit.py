@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections import OrderedDict
+from pathlib import Path
+from tempfile import gettempdir
 from threading import Event, Lock
 from typing import Any
 
@@ -56,4 +59,11 @@ def friendly(error: BaseException) -> str:
         text = "out of memory; fewer images need less"
     else:
         raise error
-    return html.escape(" ".join(text.split())[:500])
+    return html.escape(" ".join(without_folders(text).split())[:500])
+
+
+def without_folders(text: str) -> str:
+    """``text`` without the folders of absolute paths: visitors need not know where things lie on this machine."""
+    for folder in (Path.cwd(), Path(gettempdir())):
+        text = text.replace(f"{folder}/", "")
+    return re.sub(r"(?<![\w./])/(?:[^\s/]+/)+", "…/", text)
