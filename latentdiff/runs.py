@@ -48,8 +48,16 @@ class Run:
         return self.folder / f"checkpoint-{step:08d}"
 
     def checkpoints(self) -> list[Path]:
-        """Complete checkpoint folders, the newest (of the highest step) last."""
-        return [path for _, path in self._numbered() if (path / MANIFEST).is_file()]
+        """Complete checkpoint folders, the newest (of the highest step) last.
+
+        Looks again where all that were listed are gone: a training has deleted them and written another one meanwhile.
+        """
+        for _ in range(LOOKS):
+            listed = [path for _, path in self._numbered()]
+            whole = [path for path in listed if (path / MANIFEST).is_file()]
+            if whole or any(path.exists() for path in listed) or not (listed or (self.folder / LOCK).exists()):
+                return whole
+        return []
 
     def _numbered(self) -> list[tuple[int, Path]]:
         """What has the name of a checkpoint, whole or not, by its step."""

@@ -57,7 +57,9 @@ def test_help_tells_an_option_with_its_default_and_range(
     assert joined(flags) in shown and joined(text) in shown
     assert option.help and option.help.endswith(".") and option.help[0] == option.help[0].upper()
     is_plain_flag = option.is_flag and not option.secondary_opts
-    if is_plain_flag or OFF_UNLESS_GIVEN & {option.opts[0], f"{name} {option.opts[0]}"}:
+    if option.required:
+        assert "required" in text
+    elif is_plain_flag or OFF_UNLESS_GIVEN & {option.opts[0], f"{name} {option.opts[0]}"}:
         assert "[default" not in text
     elif option.default is None or option.multiple:
         assert "default" in text or option.opts[0] in BUDGETS

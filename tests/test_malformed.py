@@ -158,7 +158,7 @@ FROM_CONFIG = "train-vae --config bad.yaml --dry-run"
 
 FLAGS = [
     Case("unknown flag", "sample --stpes 5", ("No such option", "--stpes"), 2),
-    Case("unknown command", "trian-vae", ("No such command", "trian-vae"), 2),
+    Case("unknown command", "trian-vae", ("no such command 'trian-vae'", "did you mean 'train-vae'"), 2),
     Case("wrong choice", "sample --sampler euler", ("'euler' is not one of", "'ddim', 'ddpm', 'dpm++'"), 2),
     Case("number out of range", "sample -n 0", ("'--number'", "0 is not in the range 1<=x<=1000000"), 2),
     Case("rate out of range", "train-vae --lr 2", ("--lr", "less than or equal to 1", "got 2.0"), 2),

@@ -317,7 +317,7 @@ def test_both_signals_at_one_instant_are_one_request(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signums)
 
     outcome = make_trainer(make_task(steps=1000), tmp_path, Reporter(interrupt)).train()
-    assert (outcome.signum, outcome.step, unraisable) == (signal.SIGINT, 1, [])  # handlers run by number
+    assert outcome.signum in signums and (outcome.step, unraisable) == (1, [])  # whichever came first
     assert load_progress(open_checkpoint(outcome.checkpoint)).step == 1
 
 

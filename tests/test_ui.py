@@ -81,7 +81,7 @@ def test_a_picture_of_the_page_is_repeated_by_the_command_line(
 ) -> None:
     for ask in (Ask(steps=4, guidance=2, n=7), Ask(label="bee", steps=3, sampler="dpm++", n=2, seed=9)):
         view = last(page.sample(name_of(page, "denoiser"), ask))
-        result = cli(f"sample --like {view.grid} --out {tmp_path}/again.png", cwd=tiny_folder)
+        result = cli(f"sample --like {view.grid} --out {tmp_path}/again.png --overwrite", cwd=tiny_folder)
         assert result.code == 0, result.err
         assert view.grid is not None and view.grid.read_bytes() == (tmp_path / "again.png").read_bytes()
         name, back, recipe = page.repeat(view.grid)

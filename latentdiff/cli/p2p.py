@@ -27,7 +27,7 @@ SLUG = 40  # characters of a text in a file name
 
 @click.command(name="p2p")
 @model_options
-@click.option("--prompt", required=True, help="The text of the original (no default).")
+@click.option("--prompt", required=True, help="The text of the original.")
 @click.option(
     "--edit",
     "edits",

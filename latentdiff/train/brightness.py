@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import lru_cache
+
 import torch
 
 from latentdiff.checkpoint import Checkpoint, Writer
-from latentdiff.data import Split, StreamedSplit
+from latentdiff.data import Split, StreamedSplit, Unreadable
 from latentdiff.data.brightness import LOOKED_AT, Brightness
 from latentdiff.encoded import EncodedSplit
 from latentdiff.shipped import about
@@ -17,8 +20,14 @@ def save_brightness(writer: Writer, split: Split | StreamedSplit | EncodedSplit)
     """Write the ranges of some training images; nothing where only their latents are at hand."""
     if isinstance(split, EncodedSplit):
         return
+    with suppress(Unreadable):  # the training itself names the image; its checkpoint is saved all the same
+        writer.json(BRIGHTNESS, _measured(split).dump())
+
+
+@lru_cache(maxsize=2)  # of a split: every checkpoint of a training holds the same
+def _measured(split: Split | StreamedSplit) -> Brightness:
     chosen = torch.linspace(0, len(split) - 1, min(len(split), LOOKED_AT)).long()
-    writer.json(BRIGHTNESS, Brightness.of(split.images[chosen]).dump())
+    return Brightness.of(split.images[chosen])
 
 
 def brightness_of(checkpoint: Checkpoint) -> Brightness | None:
