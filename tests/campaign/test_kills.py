@@ -11,7 +11,6 @@ from campaign_tools import TINY, Command, latentdiff, times, until
 
 from latentdiff.checkpoint import TEMPORARY, open_checkpoint
 from latentdiff.data.decode import Decoded, decode_file
-from latentdiff.encoded import MANIFEST as ENCODED
 from latentdiff.runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -73,7 +72,6 @@ def test_kills_of_commands_that_write(
         for picture in [*tmp_path.glob(f"pictures{kill}/*.png"), *tmp_path.glob(f"grid{kill}.png")]:
             assert isinstance(decode_file(picture), Decoded), picture
         encoded = tmp_path / f"latents{kill}"
-        if encoded.exists():
-            assert (encoded / ENCODED).is_file()
+        if encoded.exists() and any(encoded.iterdir()):  # an empty folder only shows that it can be written
             open_checkpoint(encoded).verify()
     record_property("count:kills of commands that write", kills)

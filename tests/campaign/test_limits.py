@@ -68,13 +68,6 @@ def test_full_disks(
     record_property("count:of these, failed in one line", failed)
 
 
-FILL = """
-import os, sys
-from latentdiff.cli.root import run
-sys.exit(run(sys.argv[1:]))
-"""
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_file_system_without_space(tiny_folder: Path, tmp_path: Path, record_property: Callable) -> None:
     """The true ENOSPC: on a small tmpfs, the checkpoint of before stays."""
@@ -84,7 +77,7 @@ def test_a_file_system_without_space(tiny_folder: Path, tmp_path: Path, record_p
     train = f"{sys.executable} -m latentdiff train-denoiser --data {tiny_folder}/tiny.npz --pixel --network cnn --batch 8 --steps 200 --save-every 1"
     trials = max(2, times(6))
     for trial in range(trials):
-        script = f"""mount -t tmpfs -o size={1200 + 300 * trial}k none {tmp_path}
+        script = f"""mount -t tmpfs -o size={4500 + 700 * trial}k none {tmp_path}
         {train} --checkpoints-total-limit 100 --runs {tmp_path} --name b --threads 1; echo rc=$?
         {sys.executable} -m latentdiff inspect {tmp_path}/b > /dev/null; echo inspect=$?"""
         found = subprocess.run([*mounted, script], capture_output=True, text=True)
