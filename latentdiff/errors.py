@@ -18,6 +18,21 @@ class InputError(ValueError):
     """
 
 
+OUT_OF_MEMORY = (
+    "out of memory",  # CUDA
+    "can't allocate memory",  # torch on the CPU
+    "could not create a primitive",  # oneDNN's convolutions
+    "failed to map segment",  # a library that is imported late
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python, torch or an import says that memory has run out."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError | ImportError) and any(text in str(error).lower() for text in OUT_OF_MEMORY)
+
+
 EXTRAS = {  # the packages behind the extras that a program may miss, as pyproject.toml names them (a test compares)
     "diffusers": ("diffusers>=0.35",),
     "tensorboard": ("tensorboard>=2.16",),

@@ -115,6 +115,10 @@ def test_what_an_encoding_lacks_is_escaped(encoding: str, shown: str, tmp_path: 
             "safetensors failed (a)",
         ),
         ("raise MemoryError", "out of memory; a smaller --batch or network needs less"),
+        (
+            "raise RuntimeError('could not create a primitive')",
+            "out of memory; a smaller --batch or network needs less",
+        ),
     ],
 )
 def test_what_is_no_exception_of_ours_is_one_line_too(body: str, line: str, tmp_path: Path) -> None:

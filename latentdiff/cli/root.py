@@ -13,7 +13,7 @@ import click
 
 from latentdiff import __version__
 from latentdiff.cli import signals
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, is_out_of_memory
 
 COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares the texts with the commands' own
     "train": ("train", "Train a VAE, and a denoiser on its latents."),
@@ -47,7 +47,6 @@ COMMANDS = {  # name: (module in latentdiff.cli, what it does); a test compares 
 SHARED = ("train", "train-vae", "train-denoiser", "train-cold", "sample", "evaluate")  # among processes of torchrun
 NO_MEMORY = "out of memory; a smaller --batch or network needs less"
 RUST = "pyo3_runtime"  # its panics are no Exceptions
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # in torch's RuntimeErrors, on a GPU and on the CPU
 
 
 class Root(click.Group):
@@ -149,9 +148,7 @@ def _explained(error: BaseException) -> int | None:
             return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
         case UnicodeEncodeError():  # a name for files that the system's encoding lacks
             return _fail(f"{error.object!a:.60}: cannot be written in the encoding {error.encoding}", 1)
-        case MemoryError():
-            return _fail(NO_MEMORY, 1)
-        case RuntimeError() if any(text in str(error) for text in OUT_OF_MEMORY):
+        case _ if is_out_of_memory(error):
             return _fail(NO_MEMORY, 1)
         case _ if type(error).__module__ == RUST:
             return _fail(f"safetensors failed ({error}), as it does when memory runs out", 1)

@@ -12,10 +12,9 @@ from threading import Event, Lock
 from typing import Any
 
 from latentdiff.config.base import parse
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, is_out_of_memory
 from latentdiff.ui.ask import Ask
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 VISITORS = 1000  # whose stop buttons are remembered
 
 
@@ -55,7 +54,7 @@ def friendly(error: BaseException) -> str:
     """What went wrong in one line of HTML without marks of its own; re-raises what is no fault of the visitor or of the memory."""
     if isinstance(error, InputError):
         text = str(error)
-    elif isinstance(error, MemoryError | RuntimeError) and any(part in str(error).lower() for part in OUT_OF_MEMORY):
+    elif is_out_of_memory(error):
         text = "out of memory; fewer images need less"
     else:
         raise error

@@ -22,7 +22,7 @@ TINY = "--width 8 --batch 4 --threads 1 --warmup 0 --log-every 50"
 
 _processes = multiprocessing.get_context("forkserver")  # torch is imported once; a command starts in milliseconds
 PRELOADED = (  # all that the commands import late, so that a limit on memory meets their work and not their imports
-    "campaign_tools", "matplotlib.backends.backend_agg", "matplotlib.figure", "numpy.random", "torch.fx.experimental.symbolic_shapes",
+    "campaign_tools", "latentdiff.compat.diffusers", "matplotlib.backends.backend_agg", "matplotlib.figure", "numpy.random", "torch.fx.experimental.symbolic_shapes",
     "latentdiff.cli.root", "latentdiff.cli.report", "latentdiff.edit", "latentdiff.encoded", "latentdiff.evaluate", "latentdiff.features",
     "latentdiff.picture", "latentdiff.pipeline", "latentdiff.plots", "latentdiff.train.denoiser", "latentdiff.train.vae",
 )  # fmt: skip

@@ -251,7 +251,7 @@ def test_pickles(
         ((name, option, path) for name, option in options() for path in payloads_of(tmp_path)),
         key=lambda trial: str(trial),
     )
-    trials = random.Random(0).sample(every, times(len(every)))
+    trials = random.Random(0).sample(every, times(1000))
     for name, option, path in trials:
         data = ["--data", "tiny.npz"] if name.startswith("train") and option != "--data" else []
         words = [name, *QUICK.get(name, "").split(), *data, *([] if option is None else [option]), str(path)]
