@@ -82,6 +82,8 @@ def text_chunks(recipe: Recipe | None) -> dict[str, str]:
 
 def read_recipe(path: str | Path) -> Recipe:
     """What the PNG at ``path`` was made with. The file is not trusted: InputError, one line, for what holds no valid recipe."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would be waited for
+        raise InputError(f"{path}: cannot be read (expected a PNG file, found something else)")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("PNG",)) as image:
             text = image.info.get(KEYWORD)  # chunks before the pixels, which are not decoded
@@ -142,6 +144,8 @@ def check_place(path: str | Path) -> None:
     path = Path(path)
     if os.path.isdir(path):  # Path.is_dir raises for names that are too long
         raise InputError(f"{path}: cannot be written (it is a folder)")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path}: cannot be written (expected a file or nothing there, found something special)")
     probe = path.with_name(f".probe-{os.getpid()}".ljust(len(os.fsencode(path.name)), "-"))  # as long a name
     try:
         write_whole(probe, lambda temporary: temporary.touch())
@@ -153,9 +157,11 @@ def check_place(path: str | Path) -> None:
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a temporary file that then becomes ``path``, or what ``path`` links to.
 
-    InputError where it cannot be written.
+    InputError where it cannot be written, and for a device, a FIFO or a socket: those would be replaced by a file.
     """
     target = Path(os.path.realpath(path))
+    if os.path.lexists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
+        raise InputError(f"{path}: cannot be written (expected a file or nothing there, found something special)")
     temporary = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

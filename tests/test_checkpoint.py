@@ -504,3 +504,16 @@ def test_readers_survive_a_training_that_deletes_and_replaces(
         over.set()
         thread.join()
     assert saves > READS / 4 and len(seen) > READS / 10
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, linked: bool) -> None:
+    """A device, a FIFO or a socket under the name of an output, or behind a link of that name, stays what it is."""
+    special, path = tmp_path / "fifo", tmp_path / ("link.png" if linked else "fifo")
+    os.mkfifo(special)
+    if linked:
+        path.symlink_to(special)
+    for refused in (lambda: check_place(path), lambda: write_whole(path, lambda temporary: temporary.touch())):
+        with pytest.raises(InputError, match="expected a file or nothing there"):
+            refused()
+    assert special.is_fifo() and sorted(each.name for each in tmp_path.iterdir()) == sorted({"fifo", path.name})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import make_endless
 from torch import Tensor
 
 from latentdiff.evaluate import FeatureCache, Reference, cache_folder
@@ -78,7 +79,7 @@ DAMAGES: dict[str, Callable[[Path, Path], object]] = {
     "a flipped bit of the header": lambda tensors, facts: flip(tensors, 0),
     "cut off": lambda tensors, facts: tensors.write_bytes(tensors.read_bytes()[:-9]),
     "empty": lambda tensors, facts: tensors.write_bytes(b""),
-    "endless": lambda tensors, facts: (tensors.unlink(), tensors.symlink_to("/dev/zero")),
+    "endless": lambda tensors, facts: (tensors.unlink(), make_endless(tensors)),
     "a FIFO": lambda tensors, facts: (tensors.unlink(), os.mkfifo(tensors)),
     "of two sparse gigabytes": lambda tensors, facts: os.truncate(tensors, 2**31),
     "facts of two sparse gigabytes": lambda tensors, facts: os.truncate(facts, 2**31),
@@ -154,3 +155,13 @@ def test_two_processes_write_one_after_the_other(tmp_path: Path) -> None:
         cache.save(Counting().network, images(), made)
     assert len(notes) == 1 and "is writing them" in notes[0]
     assert FeatureCache(tmp_path, pytest.fail).load(Counting().network, images()) is not None
+
+
+def test_a_link_in_the_cache_is_replaced_and_what_it_leads_to_is_left_alone(tmp_path: Path) -> None:
+    tensors, _ = filled(tmp_path / "cache")
+    other = tmp_path / "other"
+    other.write_text("mine")
+    tensors.unlink()
+    tensors.symlink_to(other)
+    filled(tmp_path / "cache")
+    assert other.read_text() == "mine" and tensors.is_file() and not tensors.is_symlink()

@@ -12,6 +12,7 @@ from types import FrameType
 
 import pytest
 import torch
+from conftest import make_endless
 from safetensors.torch import save_file
 
 import latentdiff.compat.diffusers  # noqa: F401  whose imports take memory
@@ -46,7 +47,7 @@ def _socket(path: Path) -> None:
 
 HOSTILE: dict[str, Callable[[Path], object]] = {
     "FIFO": os.mkfifo,
-    "endless device": lambda path: path.symlink_to("/dev/zero"),
+    "endless device": make_endless,
     "folder": Path.mkdir,
     "socket": _socket,
     "link to itself": lambda path: path.symlink_to(path.name),

@@ -77,6 +77,9 @@ class FeatureCache:
         try:
             lock = self.folder / f".{tensors.stem}.lock"
             with locked(lock, _busy, patience=self.patience):  # one writer of both files
+                for place in (tensors, facts):
+                    if place.is_symlink() or not (place.is_file() or place.is_dir()):
+                        place.unlink(missing_ok=True)  # what a link leads to is left alone
                 write_whole(tensors, lambda path: path.write_bytes(content))
                 write_whole(facts, lambda path: path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
         except (InputError, OSError) as error:

@@ -16,7 +16,7 @@ import click
 import numpy as np
 import pytest
 from campaign_tools import latentdiff, times
-from conftest import reseal
+from conftest import make_endless, reseal
 
 from latentdiff.cli.root import COMMANDS, root, run
 from latentdiff.errors import InputError
@@ -133,8 +133,9 @@ def special(name: str, path: Path) -> None:
     path.unlink()
     if name == "FIFO":
         os.mkfifo(path)
-    elif name == "link to /dev/zero":
-        path.symlink_to("/dev/zero")
+    elif name == "link to an endless device":
+        make_endless(path.with_name("endless"))
+        path.symlink_to("endless")
     elif name == "sparse file of 64 GiB":
         with path.open("wb") as file:
             file.write(content)
@@ -152,7 +153,7 @@ def special(name: str, path: Path) -> None:
 
 SPECIAL = (
     "FIFO",
-    "link to /dev/zero",
+    "link to an endless device",
     "sparse file of 64 GiB",
     "folder",
     "link to itself",
