@@ -133,7 +133,7 @@ def test_a_mistyped_command_is_guessed(asked: str, close: str, cli: Callable, tm
 
 def test_words_that_a_model_was_not_trained_on_are_named(work: Path, cli: Callable) -> None:
     done = cli("sample --run scenes -n 1 --steps 2 --prompt 'ein rotes Pferd'", cwd=work)
-    assert done.code == 0 and "warning: ein, rotes, pferd are not among the words" in done.err
+    assert done.code == 0 and "warning: 'ein', 'rotes', 'pferd' are not among the words" in done.err
     for command in (
         "sample --run all/text -n 1 --steps 2 --guidance 2 --prompt 'a disc' --negative-prompt 'a horse'",
         "edit --run all/text --input tiny.npz -n 1 --steps 2 --prompt 'a horse'",
@@ -141,7 +141,7 @@ def test_words_that_a_model_was_not_trained_on_are_named(work: Path, cli: Callab
         "p2p --run all/text -n 1 --steps 2 --prompt 'a disc' --edit 'a horse'",
         "anagram --run all/text -n 1 --steps 2 --prompt 'a horse' --prompt 'a disc'",
     ):
-        assert "warning: horse is not among the words" in cli(command, cwd=work).err, command
+        assert "warning: 'horse' is not among the words" in cli(command, cwd=work).err, command
     fine = cli("sample --run all/text -n 1 --steps 2 --prompt 'A disc, on the left!'", cwd=work)
     assert fine.code == 0 and "warning" not in fine.err
     assert "disc, left, middle" in cli("inspect all/text", cwd=work).out.replace("\n ", "")

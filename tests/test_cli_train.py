@@ -353,3 +353,26 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(work: Path, cli: Callabl
     assert resumed.code == 0, resumed.err
     assert f"going on from {older}" in resumed.err and "kept as runs/mine/damaged-checkpoint-00000004" in resumed.err
     assert cli("inspect mine", cwd=work).code == 0
+
+
+def test_the_newest_vae_that_fits_the_images_is_taken(work: Path, cli: Callable) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
+    np.savez(work / "colour.npz", x_train=images, x_test=images[:4])
+    made = cli("train-vae --data colour.npz --latent 4x4x4 --width 8 --batch 4 --steps 1 --name colour", cwd=work)
+    assert made.code == 0, made.err
+    done = cli("train-denoiser --data tiny.npz --width 16 --depth 1 --T 4 --steps 1 --dry-run", cwd=work)
+    assert done.code == 0, done.err
+    assert "runs/vae/checkpoint-" in done.err and "that of runs/colour, which is newer, is for other images" in done.err
+    np.savez(work / "other.npz", x_train=images[:, :8, :8], x_test=images[:4, :8, :8])
+    none = cli("train-denoiser --data other.npz --T 4 --steps 1 --dry-run", cwd=work)
+    assert none.code == 1 and "name a fitting one with --vae" in none.err
+
+
+def test_a_width_that_is_no_multiple_of_the_groups_is_named(work: Path, cli: Callable) -> None:
+    refused = cli("train-denoiser --data tiny.npz --pixel --network unet --width 8 --steps 1 --dry-run", cwd=work)
+    assert refused.code in (1, 2) and "width: expected a multiple of 16" in refused.err
+
+
+def test_a_recipe_is_named_where_its_file_is_not(work: Path, cli: Callable) -> None:
+    refused = cli("train-vae --config configs/scenes.yaml", cwd=work)
+    assert refused.code == 2 and "--config scenes is the recipe of that name" in refused.err

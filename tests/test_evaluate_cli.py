@@ -395,3 +395,13 @@ def test_the_newest_run_of_any_kind_is_taken(
     shutil.copytree(tiny_vae_run, tmp_path / "runs" / "only")
     found = evaluated(cli, tiny_folder, tmp_path / "o", f"--runs {tmp_path / 'runs'} {SHARED}")
     assert "only" in found["run"] and not math.isnan(found["vae"]["psnr"]["value"])
+
+
+def test_too_few_images_to_compare_with_are_refused_before_any_work(
+    cli: Callable, tiny_folder: Path, tiny_pixel_run: Path, tmp_path: Path
+) -> None:
+    with np.load(tiny_folder / "tiny.npz") as tiny:
+        np.savez(tmp_path / "few.npz", x_train=tiny["x_train"], x_test=tiny["x_test"][:3])
+    refused = cli(f"evaluate --run {tiny_pixel_run} --data few.npz -n 8 --no-cache --out ev", cwd=tmp_path)
+    assert refused.code == 1 and "more than 3 images in the test split" in refused.err and "found 3" in refused.err
+    assert "--what denoiser" in refused.err and not list((tmp_path / "ev").glob("*.png"))

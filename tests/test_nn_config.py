@@ -99,7 +99,7 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         (lambda: unet_config("small", (4, 4, 4), mult=(1, 1, 1, 1)), "too small for 4 resolutions, expected at most 3"),
         (lambda: unet_config("small", (1, 28, 28), attention=(3,)), "resolutions 0 to 2, got 3"),
         (lambda: unet_config("small", (1, 28, 28), heads=5), "divisor of the .* channels .*got 5"),
-        (lambda: unet_config("small", (1, 28, 28), groups=7), "divisor of width .*got 7"),
+        (lambda: unet_config("small", (1, 28, 28), groups=7), "width: expected a multiple of 7"),
         (lambda: unet_config("small", (1, 28, 28), patch=3), "patch: expected a divisor of 28x28 pixels, got 3"),
         (
             lambda: unet_config("small", (1, 28, 28), patch=14),

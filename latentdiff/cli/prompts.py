@@ -115,7 +115,7 @@ def note_texts(pipeline: Pipeline, texts: Sequence[str]) -> None:
             note(f"the end of {text!r:.60} is cut off: the model reads {pipeline.tokenizer.length - 2} word pieces")
     if unknown := list(dict.fromkeys(word for text in texts for word in pipeline.tokenizer.unknown(text))):
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        named = ", ".join(f"{word:.40}" for word in unknown[:SHOWN])
+        named = ", ".join(f"{word!r:.40}" for word in unknown[:SHOWN])
         verb = "is not among the words" if len(unknown) == 1 else "are not among the words"
         note(
             f"warning: {named}{more} {verb} that the model was trained on, expect little from "

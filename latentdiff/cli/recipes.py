@@ -40,5 +40,7 @@ def named(path: Path) -> str:
 
 def hint(path: Path) -> str:
     """What to say of a file that is not there, where its name could be meant for a recipe's; else nothing."""
+    if path.stem in recipes():
+        return f"; --config {path.stem} is the recipe of that name"
     bare = path.parent == Path() and not path.suffix
     return f"; the recipes are {', '.join(recipes())}" if bare else ""

@@ -91,12 +91,10 @@ def _codec(
 ) -> Codec:
     """The codec to train on: pixels, that of encoded data, the resumed run's own, the one named, or that of the newest VAE run."""
     from latentdiff.checkpoint import INDEX
-    from latentdiff.cli.report import note
     from latentdiff.codec import IdentityCodec, VAECodec
     from latentdiff.components import load_codec
     from latentdiff.encoded import EncodedData
-    from latentdiff.index import holds_vae_alone
-    from latentdiff.runs import locate, newest
+    from latentdiff.runs import locate
 
     image = data.shape
     if isinstance(data, EncodedData):
@@ -110,9 +108,7 @@ def _codec(
     elif options.vae is not None:
         checkpoint = locate(Path(options.vae), Path(place.runs))
     else:
-        checkpoint = newest(Path(place.runs), wanted=holds_vae_alone)
-        if checkpoint is not None:
-            note(f"using the VAE of {checkpoint.folder}")
+        checkpoint = _newest_vae(Path(place.runs), image)
     if checkpoint is None:
         raise InputError(
             f"no VAE run in {place.runs}; make one with `latentdiff train-vae`, or work on pixels with --pixel"
@@ -130,9 +126,30 @@ def _codec(
             )
     if codec.image_shape != image:
         raise InputError(
-            f"{checkpoint.folder}: its VAE is for images {list(codec.image_shape)}, the data has {list(image)} (channels, height, width)"
+            f"{checkpoint.folder}: its VAE is for images {list(codec.image_shape)}, the data has {list(image)} (channels, height, "
+            "width); name a fitting one with --vae, other images with --data, or make one with `latentdiff train-vae`"
         )
     return codec
+
+
+def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
+    """The newest VAE run whose images have the shape ``image``, named on stderr; else the newest of all; None without any."""
+    from latentdiff.checkpoint import INDEX
+    from latentdiff.cli.report import note
+    from latentdiff.index import holds_vae_alone
+    from latentdiff.runs import runs_by_date
+
+    newest: Checkpoint | None = None
+    for run in runs_by_date(runs):
+        checkpoint = run.newest()
+        if checkpoint is None or not holds_vae_alone(checkpoint.json(INDEX)):
+            continue
+        if checkpoint.json("vae/config.json").get("image") == list(image):
+            passed = "" if newest is None else f": that of {newest.folder.parent}, which is newer, is for other images"
+            note(f"using the VAE of {checkpoint.folder}{passed}")
+            return checkpoint
+        newest = newest or checkpoint
+    return newest
 
 
 def _tokenizer(

@@ -95,6 +95,7 @@ def evaluate_model(
     Of several processes the first measures; the others draw their share of its samples.
     """
     wanted = set(parts) & set(parts_of(model))
+    _check_numbers(wanted, data, request)
     if not request.ranks.first:
         wanted &= {"samples"}
     if isinstance(model, Pipeline) and "reconstruction" in wanted:
@@ -113,6 +114,17 @@ def evaluate_model(
         if "scenes" in wanted:
             found["scenes"] = evaluate_alignment(model, data, request)
     return ModelScores(**found)
+
+
+def _check_numbers(parts: set[str], data: Dataset, request: Request) -> None:
+    """InputError, before any work, where there are too few images to compare samples with."""
+    found = len(getattr(data, request.split))
+    if "samples" in parts and found <= NEIGHBORS:
+        others = ", ".join(sorted(parts - {"samples"}))
+        raise InputError(
+            f"{data.name}: expected more than {NEIGHBORS} images in the {request.split} split to compare samples with, found "
+            f"{found}; --split train has {len(data.train)}" + (f", --what {others} needs none" if others else "")
+        )
 
 
 def pictures(scores: ModelScores) -> tuple[str, ...]:

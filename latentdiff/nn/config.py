@@ -86,7 +86,9 @@ class UNetConfig(_Pyramid):
         if any(level >= levels for level in self.attention):
             raise ValueError(f"attention: expected resolutions 0 to {levels - 1}, got {max(self.attention)}")
         if self.width % self.groups:
-            raise ValueError(f"groups: expected a divisor of width {self.width}, got {self.groups}")
+            raise ValueError(
+                f"width: expected a multiple of {self.groups}, the groups of the normalisation, got {self.width}"
+            )
         for level in {*self.attention, levels - 1}:
             if (self.width * self.mult[level]) % self.heads:
                 raise ValueError(
