@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdiff.data import Dataset, load_dataset, stream_dataset
+from latentdiff.data import Dataset, describe_data, load_dataset, stream_dataset
+from latentdiff.data.fit import Fit
 from latentdiff.errors import InputError
 
 RGB = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -68,8 +69,17 @@ def test_small_folders_still_have_three_parts(tmp_path: Path) -> None:
     numbered(tmp_path, 3)
     assert [len(part) for part in numbers(load_dataset(str(tmp_path)))] == [1, 1, 1]
     (tmp_path / "000.png").unlink()
-    with pytest.raises(InputError, match=r"at least 3 images .* found 2"):
-        load_dataset(str(tmp_path))
+    (tmp_path / "leaflet.pdf").write_text("x")
+    Image.fromarray(RGB).save(tmp_path / "0.gif")
+    message = (
+        rf"^{tmp_path}: expected at least 3 images to split into train, validation and test, found 2; "
+        r"refused 1 of 3: 1 unsupported format \.gif \(0\.gif\); left out 1: .*\(leaflet\.pdf\)$"
+    )
+    for read in (load_dataset, lambda data: stream_dataset(data, size=4, channels=1)):
+        with pytest.raises(InputError, match=message):
+            read(str(tmp_path))
+    with pytest.raises(InputError, match=message):
+        describe_data(str(tmp_path), Fit())
 
 
 def test_split_folders_are_respected(tmp_path: Path) -> None:
@@ -80,7 +90,13 @@ def test_split_folders_are_respected(tmp_path: Path) -> None:
     assert data.classes == ("a", "b")
     assert data.test.labels is not None
     assert data.test.labels.tolist() == [1] * 5
-    assert data.notes == ("left out 5: 5 outside train, val and test (first: extra/030.png)",)
+    assert data.notes == (
+        "left out 5: 5 outside train, val and test (first: extra/030.png)",
+        (
+            "train is taken for a split, so the folders beside it (extra) are left out and give no labels; to use their "
+            "images, move them into folders called train, val and test"
+        ),
+    )
 
 
 def test_train_folder_alone_gives_the_other_parts(tmp_path: Path) -> None:
@@ -138,10 +154,18 @@ def test_captions_txt_and_sidecars(tmp_path: Path) -> None:
         ("metadata.jsonl", b'{"file_name": "000.png", "text": 3}', "expected a string as text or caption, found int"),
         ("metadata.jsonl", b'{"file_name": "000.png", "label": 0.5}', "an integer or a string as label, found float"),
         ("metadata.jsonl", b'{"file_name": "000.png", "label": true}', "as label, found bool"),
-        ("metadata.jsonl", b'{"file_name": "000.png", "label": 1}', "a label for every image or for none"),
-        ("metadata.jsonl", b'{"file_name": "no.png"}', "file names of images, found none in 1 lines"),
+        (
+            "metadata.jsonl",
+            b'{"file_name": "000.png", "label": 1}',
+            r"found none in metadata\.jsonl for 3 of 4, the first 001.png; correct .*, or rename or remove metadata\.jsonl",
+        ),
+        (
+            "metadata.jsonl",
+            b'{"file_name": "no.png"}',
+            r"found none in 1 lines, the first no\.png is not there; rename or",
+        ),
         ("metadata.jsonl", b'{"file_name": "\xff"}', "expected UTF-8 text"),
-        ("captions.txt", b"just words", "expected FILE<tab>CAPTION"),
+        ("captions.txt", b"just words", "expected FILE<tab>CAPTION.*; rename or remove this file to read the images"),
         ("captions.txt", b"a,b", "found none in 1 lines"),
         ("000.txt", b"\xff\xfe\x00", "expected UTF-8 text"),
     ],
@@ -225,7 +249,8 @@ def test_mostly_unusable_folder_is_refused_with_the_first_name(tmp_path: Path) -
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match=r"expected PNG, JPEG or WEBP images, found none in 1 files$"):
+    message = r"none in 1 files; left out 1: 1 not a caption \(\.txt\) \(notes\.txt\)$"
+    with pytest.raises(InputError, match=rf"expected PNG, JPEG or WEBP images, found {message}"):
         load_dataset(str(tmp_path))
     (tmp_path / "a.tar.gz").write_text("x")
     with pytest.raises(InputError, match=r"found none in 2 files; a\.tar\.gz: unpack it, tar shards are read without"):
@@ -407,3 +432,131 @@ def test_resizing_that_costs_much_is_counted(tmp_path: Path, stream: bool) -> No
     assert note.endswith(", 1 cropped to less than half (wide.png)")
     _ = [split.images[:] for split in (data.train, data.val, data.test)]
     assert data.notes == (note,)  # an image that is read again is not counted again
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "caption", "note"),
+    [
+        ("file_name,text", "000.png,a red cat, sitting,on a mat", "a red cat, sitting, on a mat", "is read as part of the caption"),
+        ("file_name,text", "000.png,a red cat,,", "a red cat", None),
+        ("text,file_name", "a cat,000.png,more", "a cat", "is not used"),
+    ],
+)  # fmt: skip
+def test_fields_beyond_the_titles_of_metadata_csv_are_not_lost_in_silence(
+    tmp_path: Path, header: str, row: str, caption: str, note: str | None
+) -> None:
+    numbered(tmp_path, 4)
+    (tmp_path / "metadata.csv").write_text(f"{header}\n{row}\n")
+    data = load_dataset(str(tmp_path))
+    assert everything(data)[0] == (None, caption)
+    assert [n for n in data.notes if "metadata.csv" in n] == list(data.notes) and bool(data.notes) == bool(note)
+    assert note is None or (
+        data.notes[0].startswith("1 rows of metadata.csv have more fields") and note in data.notes[0]
+    )
+
+
+def test_a_second_label_of_an_image_is_counted_where_it_differs(tmp_path: Path) -> None:
+    numbered(tmp_path, 4)
+    rows = [{"file_name": f"{n:03}.png", "label": n % 2} for n in (0, 1, 2, 3, 0, 1, 1)]
+    rows[5]["label"] = 0
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = load_dataset(str(tmp_path))
+    assert {n: label for n, (label, _) in everything(data).items()} == {n: n % 2 for n in range(4)}
+    assert "the first of several labels in metadata.jsonl is kept for 1 images" in data.notes
+
+
+def test_a_class_called_train_is_told_of_and_can_be_read(tmp_path: Path) -> None:
+    for start, name in ((0, "bus"), (10, "car"), (20, "train")):
+        numbered(tmp_path / "all" / name, 10, start=start)
+    split = load_dataset(str(tmp_path))
+    assert sorted(everything(split)) == list(range(20, 30)) and split.classes is None
+    (note,) = (note for note in split.notes if note.startswith("train is taken for a split"))
+    assert "(bus, car) are left out and give no labels; --class-folders only reads all 3 folders as classes" in note
+    only = load_dataset(str(tmp_path), class_folders="only")
+    assert only.classes == ("bus", "car", "train") and not any("split" in note for note in only.notes)
+    assert {n: label for n, (label, _) in everything(only).items()} == {n: n // 10 for n in range(30)}
+    for start, name in ((30, "a"), (40, "b")):  # train/ has class folders of its own: it is a split
+        numbered(tmp_path / "all" / "train" / name, 4, start=start)
+    only = load_dataset(str(tmp_path), class_folders="only")
+    assert only.classes == ("a", "b") and sorted(everything(only)) == [*range(30, 34), *range(40, 44)]
+    assert any("to use their images, move them" in note for note in only.notes)
+
+
+@pytest.mark.parametrize(
+    ("folders", "alike"),
+    [
+        (("val", "test"), "test, val"),
+        (("Training", "testing"), "Training, testing"),
+        (("a/train", "a/test", "b/train", "b/test"), "a/test, a/train, b/test, b/train"),
+        (("cats", "dogs"), None),
+        (("train/eval", "train/dev", "val/eval"), None),
+    ],
+)
+def test_folders_named_like_splits_that_are_none_are_told_of(
+    tmp_path: Path, folders: tuple[str, ...], alike: str | None
+) -> None:
+    for k, folder in enumerate(folders):
+        numbered(tmp_path / folder, 6, start=6 * k)
+    for mode in ("auto", "ignore"):
+        notes = load_dataset(str(tmp_path), class_folders=mode).notes
+        if alike is None:
+            assert notes == ()
+        else:
+            assert notes[0].startswith(
+                f"folders named like splits ({alike}) are read as any other folder, not as splits"
+            )
+
+
+@pytest.mark.parametrize("top", ["", "photos", "train"])
+@pytest.mark.parametrize("broken", [b"", b"GIF89a"])
+def test_classes_that_have_no_usable_image_are_told_of(tmp_path: Path, top: str, broken: bytes) -> None:
+    numbered(tmp_path / top / "cats", 12)
+    (tmp_path / top / "dogs").mkdir()
+    prefix = "" if top == "train" or not top else f"{top}/"
+    line = "no labels: all images are in {0}cats/, folders without a usable image are no classes: {0}{1}"
+    assert line.format(prefix, "dogs") in load_dataset(str(tmp_path)).notes
+    for k in range(3):
+        (tmp_path / top / "dogs" / f"{k}.{'gif' if broken else 'png'}").write_bytes(broken)
+    (tmp_path / top / "texts").mkdir()
+    (tmp_path / top / "texts" / "readme.md").write_text("x")  # a folder of other files is no class
+    assert line.format(prefix, "dogs") in (data := load_dataset(str(tmp_path))).notes and data.classes is None
+    numbered(tmp_path / top / "birds", 4, start=20)
+    data = load_dataset(str(tmp_path))
+    assert data.classes == ("birds", "cats")
+    assert any(note.startswith("folders without a usable image are no classes: ") for note in data.notes)
+
+
+def test_classes_without_training_images_are_told_of(tmp_path: Path) -> None:
+    numbered(tmp_path, 20)
+    rows = "".join(f"{n:03}.png,{1 + n % 2 * 2}\n" for n in range(20))
+    (tmp_path / "metadata.csv").write_text(f"file_name,label\n{rows}")
+    line = "classes 0, 2 of 4 have no training images; integer labels are class numbers from 0"
+    assert load_dataset(str(tmp_path)).notes == (line,)
+    assert stream_dataset(str(tmp_path), size=4, channels=1).notes == (line,)
+    assert describe_data(str(tmp_path), Fit()).report.lines() == (line,)
+    np.savez(tmp_path / "x.npz", x=np.zeros((20, 4, 4), dtype=np.uint8), y=np.arange(20) % 2 + 1)
+    data = load_dataset(str(tmp_path / "x.npz"), class_folders="only")
+    assert any(note.startswith("class 0 of 3 has no training images") for note in data.notes)
+    assert any(note.startswith("--class-folders only changes nothing") for note in data.notes)
+
+
+def test_a_split_without_a_usable_training_image_is_one_line(tmp_path: Path) -> None:
+    numbered(tmp_path / "val", 6)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "0.png").write_bytes(b"")
+    for read in (load_dataset, lambda data: describe_data(data, Fit())):
+        with pytest.raises(InputError, match=r": expected usable images in train, found none; refused 1 of 7: 1 empty"):
+            read(str(tmp_path))
+
+
+def test_a_tar_that_is_not_read_as_a_shard_is_named_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "a.tar").write_bytes(bytes(1024))
+    message = r"a\.tar: tar shards are read from a folder without images and folders of its own, or one by itself"
+    with pytest.raises(InputError, match=message):
+        load_dataset(str(tmp_path))
+    numbered(tmp_path, 4)
+    (note,) = load_dataset(str(tmp_path)).notes
+    assert (
+        "1 in a tar file (shards are read by themselves or from a folder without images" in note and "(a.tar)" in note
+    )

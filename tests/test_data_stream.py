@@ -205,7 +205,10 @@ def test_a_damaged_image_stops_the_training_and_nothing_is_lost(tmp_path: Path, 
     (root / name).write_bytes(sound[:50])
     bad = cli(f"{VAE} --data images --stream --name vae", cwd=tmp_path)
     assert bad.code == 1 and bad.err.count("error:") == 1
-    assert f"{name}: expected a PNG, JPEG or WEBP image, found: truncated or damaged" in bad.err
+    expected = (
+        f"{name}: expected a PNG, JPEG or WEBP image, found: truncated or damaged; put a sound image of the same name"
+    )
+    assert expected in bad.err and "none is decoded yet" in bad.err
     assert "--resume goes on from runs/vae/checkpoint-" in bad.err and len(victim) == 60
     (root / name).write_bytes(sound)
     assert (found := cli("train-vae --resume runs/vae", cwd=tmp_path)).code == 0, found.err
@@ -361,6 +364,7 @@ def test_members_of_shards_that_are_not_used_are_counted(tmp_path: Path) -> None
     image = png(pixels(1)[0])
     files = {f"{k}.png": image for k in range(4)} | {"picture": image, "old.HEIC": image, "x.jfif": image}
     files |= {"0.seg.png": image, "1.npy": b"x", "readme.md": b"x", "y.gif": b"GIF89a", "._0.png": b"x", "9.txt": b"x"}
+    files |= {"__MACOSX/z.png": image, "./a/.cache/y.png": image, "a/.b.jpg": image}
     write_tar(tmp_path / "shards" / "train-0.tar", files)
     write_tar(tmp_path / "shards" / "other-0.tar", {"a.png": image, "b.png": image})
     for name in ("index.json", ".DS_Store"):
@@ -369,8 +373,8 @@ def test_members_of_shards_that_are_not_used_are_counted(tmp_path: Path) -> None
     assert sum(data.sizes.values()) == data.report.used == 7
     (note,) = data.notes
     for part in (
-        "left out 10: ",
-        "2 hidden or system (first: .DS_Store)",
+        "left out 13: ",
+        "5 hidden or system (first: .DS_Store)",
         "2 in shards not called train, val or test (first: other-0.tar/a)",
         "2 beside the image of their sample (first: train-0.tar/0.seg.png)",
         "1 not a tar shard (index.json)",
@@ -389,3 +393,32 @@ def test_what_a_streamed_training_converted_is_told_at_its_end(tmp_path: Path, c
         found = cli(words, cwd=tmp_path)
         assert found.code == 0, found.err
         assert found.err.count("data: converted ") == 1 and " alpha (first: odd/2" in found.err, found.err
+
+
+def test_class_folders_inside_shards_and_the_option_for_them_are_told_of(tmp_path: Path) -> None:
+    image = png(pixels(1)[0])
+    files = {f"./{k % 3}/{k}.png": image for k in range(12)}
+    shard = write_tar(tmp_path / "cls.tar", files)
+    (note,) = stream_dataset(str(shard), size=8, channels=1).notes
+    assert note.startswith("no labels: folders inside shards (0, 1, 2) are no class folders") and "KEY.cls" in note
+    for read in (stream_dataset, load_dataset):
+        first, second = read(str(shard), size=8, channels=1, class_folders="only").notes
+        assert first.startswith("--class-folders only changes nothing: it is for folders of images, labels of shards")
+        assert second == note
+    labels = {f"{name.removesuffix('.png')}.cls": b"%d" % (k % 3) for k, name in enumerate(files)}
+    assert stream_dataset(str(write_tar(shard, files | labels)), size=8, channels=1).notes == ()
+
+
+def test_shards_named_like_splits_that_are_none_are_told_of(tmp_path: Path) -> None:
+    image = png(pixels(1)[0])
+    for name in ("training-0", "test-0", "data"):
+        write_tar(tmp_path / f"{name}.tar", {f"{k}.png": image for k in range(4)})
+    (note,) = stream_dataset(str(tmp_path), size=8, channels=1).notes
+    assert note.startswith("shards named like splits (test-0.tar, training-0.tar) are read as any other shard")
+
+
+def test_the_report_says_whether_images_were_decoded(tmp_path: Path, cli: Cli) -> None:
+    write_folder(tmp_path / "images", 20)
+    for more, decoded in (("", True), ("--stream", False)):
+        found = cli(f"{VAE} --data images --dry-run {more} --json", cwd=tmp_path)
+        assert json.loads(found.out)["data"]["report"]["decoded"] is decoded

@@ -142,7 +142,7 @@ def read_images(options: DataOptions, *, stream: bool, resume: Checkpoint | None
         return read_data(options, resume)
     data = stream_dataset(place, **options.reading())
     sizes = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
-    note(f"data: images stay on the disk ({sizes})")
+    note(f"data: images stay on the disk ({sizes}); none is decoded yet, a damaged one is found when it is read")
     _check_read(data, options)
     return replace(data, name=options.data)
 

@@ -26,11 +26,13 @@ Row = tuple[str, str, str | None, int | str | None]
 
 @dataclass(frozen=True)
 class Annotations:
-    """Captions and labels by the image's relative path; ``used``: the text files that they are from."""
+    """Captions and labels by the image's relative path; ``used``: the text files that they are from, ``labelled_by``:
+    those with labels."""
 
     captions: dict[str, str] = field(default_factory=dict)
     labels: dict[str, int | str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    labelled_by: set[str] = field(default_factory=set)
 
 
 def nfc(name: str) -> str:
@@ -76,7 +78,7 @@ def _lines(root: Path, path: str) -> Iterator[tuple[str, str]]:
             yield f"{shown(str(root / path))} line {number}", line.strip()
 
 
-def _jsonl_rows(root: Path, path: str) -> Iterator[Row]:
+def _jsonl_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
     """The lines of metadata.jsonl (the layout of Hugging Face's imagefolder)."""
     for where, line in _lines(root, path):
         try:
@@ -95,19 +97,32 @@ def _jsonl_rows(root: Path, path: str) -> Iterator[Row]:
         yield where, name, text, label
 
 
-def _csv_rows(root: Path, path: str) -> Iterator[Row]:
+def _csv_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
     """The rows of metadata.csv: columns file_name, text or caption, label, each where it is there.
 
-    Labels are integers if all of them are, else strings.
+    Labels are integers if all of them are, else strings. Fields beyond the titles of the columns belong to the caption
+    (its commas are not quoted) where its column is the last; the report counts such rows, and those where it is not.
     """
     source = shown(str(root / path))
     reader = csv.DictReader(io.StringIO(_text(root, path), newline=""), skipinitialspace=True, strict=True)
+    reader.restkey = _REST
     try:
         if "file_name" not in (reader.fieldnames or ()):
             return  # a table of something else
         rows = [(f"{source} line {reader.line_num}", row) for row in reader]
     except csv.Error as error:
         raise InputError(f"{source} line {reader.line_num}: expected comma-separated values, found: {error}") from None
+    longer = [(where, row) for where, row in rows if any(field.strip() for field in row.get(_REST) or ())]
+    last = (reader.fieldnames or ("",))[-1]
+    if longer and last in _CAPTION_COLUMNS:
+        for _, row in longer:
+            row[last] = ", ".join((row[last], *row[_REST]))
+    if longer:
+        end = "the rest is read as part of the caption" if last in _CAPTION_COLUMNS else "the rest is not used"
+        report.remark(
+            f"{len(longer)} rows of {shown(path)} have more fields than the first row has titles, {end} "
+            f'(first: {longer[0][0]}); put a field with commas in double quotes ("a, b")'
+        )
     labels = [row.get("label") or None for _, row in rows]
     are_numbers = all(label is None or re.fullmatch(r"-?[0-9]{1,18}", label) for label in labels)
     for (where, row), label in zip(rows, labels, strict=True):
@@ -117,7 +132,7 @@ def _csv_rows(root: Path, path: str) -> Iterator[Row]:
         yield where, name, text or None, int(label) if label is not None and are_numbers else label
 
 
-def _caption_rows(root: Path, path: str) -> Iterator[Row]:
+def _caption_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
     """The lines of captions.txt: a file name and a caption, separated by the first tab, else the first comma.
 
     With commas, either may be quoted as in CSV; a line that is not proper CSV is taken as it stands. A first line with
@@ -139,6 +154,9 @@ def _caption_rows(root: Path, path: str) -> Iterator[Row]:
         yield where, name.strip(), text.strip(), None
 
 
+_CAPTION_COLUMNS = ("text", "caption")
+_REST = "\0"
+"""The key of what a row has beyond the titles; no title is called so."""
 _READERS = {METADATA: _jsonl_rows, METADATA_CSV: _csv_rows, CAPTIONS: _caption_rows}
 """By file name; the former go before the latter."""
 
@@ -152,10 +170,13 @@ def read_annotations(root: Path, report: ReadReport, *, files: Collection[str], 
     """
     found = Annotations()
     known, others = _Names(images), _Names(files)
-    for kind, reader in _READERS.items():
-        for path in sorted(f for f in files if posixpath.basename(f) == kind):
-            _add_rows(found, root, path, list(reader(root, path)), known, others, report)
-    _add_sidecars(found, root, set(files) - found.used, images)
+    try:
+        for kind, reader in _READERS.items():
+            for path in sorted(f for f in files if posixpath.basename(f) == kind):
+                _add_rows(found, root, path, list(reader(root, path, report)), known, others, report)
+        _add_sidecars(found, root, set(files) - found.used, images)
+    except InputError as error:
+        raise InputError(f"{error}; rename or remove this file to read the images without it") from error
     return found
 
 
@@ -164,6 +185,7 @@ def _add_rows(
 ) -> None:
     """Enter the rows of one file."""
     folder, missing, captioned, repeated = posixpath.dirname(path), 0, set[str](), set[str]()
+    labelled, relabelled = dict[str, int | str](), set[str]()
     for _, name, text, label in rows:
         image = known.find(folder, name)
         if image is None:
@@ -176,12 +198,19 @@ def _add_rows(
             found.captions.setdefault(image, " ".join(text.split()))
         if label is not None:
             found.labels.setdefault(image, label)
+            found.labelled_by.add(path)
+            if labelled.setdefault(image, label) != label:
+                relabelled.add(image)
         if text is not None or label is not None:
             found.used.add(path)
     if rows and missing == len(rows):
-        raise InputError(f"{shown(str(root / path))}: expected file names of images, found none in {len(rows)} lines")
-    if repeated:
-        report.remark(f"the first of several captions in {shown(path)} is kept for {len(repeated)} images")
+        raise InputError(
+            f"{shown(str(root / path))}: expected file names of images, found none in {len(rows)} lines, "
+            f"the first {shown(rows[0][1])} is not there"
+        )
+    for what, images in (("captions", repeated), ("labels", relabelled)):
+        if images:
+            report.remark(f"the first of several {what} in {shown(path)} is kept for {len(images)} images")
 
 
 def _add_sidecars(found: Annotations, root: Path, texts: set[str], images: Collection[str]) -> None:

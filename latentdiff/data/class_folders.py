@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentdiff.data.captions import nfc
-from latentdiff.data.report import ReadReport
+from latentdiff.data.report import ReadReport, named
 from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
 
 OPTION = "--class-folders"
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_NAMED = 5  # classes that a line names
+
+_LIKE_SPLITS = {*_SPLITS, "training", "trn", "validate", "dev", "eval", "evaluation", "testing", "tst"}
+
+
+def is_like_split(name: str) -> bool:
+    """Whether a folder or file called `name` is probably meant to be a split: by its first word, without digits."""
+    first = re.match("[a-z]*", name.lower())
+    return first is not None and first[0] in _LIKE_SPLITS
+
+
+def folders_like_splits(paths: Sequence[str]) -> list[str]:
+    """The folders on the way to `paths` whose names are like those of splits, the first of each path, sorted."""
+    found = set[str]()
+    for folders in {path.rpartition("/")[0] for path in paths}:
+        parts = folders.split("/")
+        found |= {
+            "/".join(parts[: k + 1]) for k in [k for k, part in enumerate(parts) if part.lower() in _LIKE_SPLITS][:1]
+        }
+    return sorted(found)
+
+
+def folders_beside_splits(places: Sequence[str]) -> list[str]:
+    """The top folders that are no splits, sorted."""
+    return sorted({class_of(place) for place in places if split_of(place) is None} - {""})
+
+
+def may_be_classes(places: Sequence[str]) -> bool:
+    """Whether a top folder called train may be a class: beside others, without val and test, without folders of its own."""
+    inside = [place.partition("/")[2] for place in places if split_of(place) is not None]
+    is_train_alone = {split_of(place) for place in places} == {"train", None}
+    return is_train_alone and bool(folders_beside_splits(places)) and not any(map(class_of, inside))
 
 
 def split_of(path: str) -> str | None:
@@ -71,14 +102,14 @@ def folder_labels(
         classes = sorted({top for place in below(inner, deeper) if (top := class_of(place))})
         if stray and len(classes) > 1:
             report.remark(
-                f"no labels: of {len(paths)} images {_in_none(stray)}, the class folders ({_named(classes)}) are below "
+                f"no labels: of {len(paths)} images {_in_none(stray)}, the class folders ({named(classes)}) are below "
                 f"{shown((base or '') + deeper)}" + ("" if base is None else "; give that folder itself to have labels")
             )
         return None, None
     if stray:
         report.remark(
             f"no labels: of {len(paths)} images {_in_none(stray)}; {OPTION} only leaves such images out and takes "
-            f"the {len(numbers)} folders ({_named(list(numbers))}) as classes, {OPTION} ignore means no labels"
+            f"the {len(numbers)} folders ({named(list(numbers))}) as classes, {OPTION} ignore means no labels"
         )
         return None, None
     if entered := (base or "") + start:
@@ -86,11 +117,58 @@ def folder_labels(
     return np.array([numbers[nfc(top)] for top in tops], dtype=np.int64), tuple(shown(name) for name in numbers)
 
 
+def note_unused_folders(
+    folders: Collection[str],
+    files: Collection[str],
+    *,
+    used: Collection[str],
+    images: Collection[str],
+    report: ReadReport,
+) -> None:
+    """Say in a remark which folders beside those of `used` images may be meant as classes but have no image that is used.
+
+    They are empty, or hold some of the `images` that could not be used. All are places (see :func:`class_of`); a folder
+    of other `files` is none.
+    """
+    if not used:
+        return
+    start = common_folder(list(used))
+    tops = {class_of(place) for place in below(list(used), start)}
+    is_one = tops == {""}
+    if is_one:  # all in one class folder: others stand beside it, or beside a folder around it
+        parts = start.split("/")[:-1]
+        levels = {"".join(f"{part}/" for part in parts[:k]) for k in range(len(parts))}
+    else:
+        levels = {start} if "" not in tops else set()
+    occupied, others, refused = _ancestors(used), _ancestors(files), _ancestors(images)
+    unused = [
+        folder
+        for folder in sorted(folders)
+        if folder.rpartition("/")[0] in {level.rstrip("/") for level in levels}
+        and folder not in occupied
+        and (folder in refused or folder not in others)
+    ]
+    if unused:
+        what = f"no labels: all images are in {shown(start)}, " if is_one else ""
+        report.remark(f"{what}folders without a usable image are no classes: {named(unused)}")
+
+
+def _ancestors(paths: Collection[str]) -> set[str]:
+    """All folders on the way to `paths`."""
+    found = set[str]()
+    for folder in {path.rpartition("/")[0] for path in paths}:
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
+
+
+def note_unused_option(mode: str, what: str, report: ReadReport) -> None:
+    """Say in a remark that :data:`OPTION`, where it is not auto, changes nothing for data of another kind."""
+    if mode != "auto":
+        report.remark(f"{OPTION} {mode} changes nothing: it is for folders of images, {what}")
+
+
 def _in_none(stray: Sequence[str]) -> str:
     first = f"first: {shown(stray[0])}" if len(stray) > 1 else shown(stray[0])
     return f"{len(stray)} {'is' if len(stray) == 1 else 'are'} in no class folder ({first})"
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(shown(name) for name in names[:_NAMED]) + more

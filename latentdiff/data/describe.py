@@ -16,6 +16,7 @@ from latentdiff.data.fit import Fit, resize_effects
 from latentdiff.data.folder import decoded, list_folder
 from latentdiff.data.idx import has_idx
 from latentdiff.data.load import BUILT_IN, load_dataset
+from latentdiff.data.part import note_empty_classes
 from latentdiff.data.report import ReadReport
 from latentdiff.data.shards import shards_of
 from latentdiff.data.stream import Listed, list_shards, rows_of_parts
@@ -65,7 +66,7 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
         return describe_loaded(load_dataset(source, **asdict(fit), root=root))
     sizes, channels = list[tuple[int, int]](), 1
     if shards:
-        listed = list_shards(path, shards)
+        listed = list_shards(path, shards, fit.class_folders)
         found = _decoded_places(listed)
     else:
         listing = list_folder(path, fit.class_folders)
@@ -81,9 +82,11 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
         labels, classes, captions = listing.annotations(paths)
         listed = Listed((), paths, listing.splits(paths), labels, classes, captions, report)
     report.used = len(paths)
-    rows = dict(zip(SPLITS, rows_of_parts(listed, seed=0), strict=True))
+    with report.explaining(source):
+        rows = dict(zip(SPLITS, rows_of_parts(listed, seed=0), strict=True))
     counts = {split: np.zeros(0, dtype=np.int64) for split in SPLITS}
     if listed.labels is not None:
+        note_empty_classes(listed.labels[rows["train"]], listed.classes, report)
         counts = {
             split: np.bincount(listed.labels[row], minlength=len(listed.classes or ())) for split, row in rows.items()
         }

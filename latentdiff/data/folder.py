@@ -10,12 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentdiff.data.captions import SIDECARS, Annotations, read_annotations
-from latentdiff.data.class_folders import OPTION, below, class_of, common_folder, folder_labels, split_of
+from latentdiff.data.class_folders import (
+    OPTION,
+    below,
+    class_of,
+    common_folder,
+    folder_labels,
+    folders_beside_splits,
+    folders_like_splits,
+    may_be_classes,
+    note_unused_folders,
+    split_of,
+)
 from latentdiff.data.decode import FORMATS, HEAD_BYTES, SUFFIXES, Decoded, decode_file, format_of
 from latentdiff.data.fit import Fit, resize_effects, resized, set_channels
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.part import Part, Parts, number_labels
-from latentdiff.data.report import ReadReport, total
+from latentdiff.data.report import ReadReport, named, total
 from latentdiff.data.split import by_path
 from latentdiff.data.walk import Tree, shown, walk
 from latentdiff.errors import InputError
@@ -25,6 +36,7 @@ _OTHER_SUFFIXES = (
 )  # fmt: skip
 """Image formats that are refused by name, so that the user learns why the picture is missing."""
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
+_TAR_BESIDE = "in a tar file (shards are read by themselves or from a folder without images and folders of its own)"
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xml", ".yaml", ".yml")
 _NO_IMAGES = (*SIDECARS, *_ARCHIVES, *_TABLES, ".md", ".html", ".htm", ".pdf", ".py", ".ipynb", ".log", ".npz", ".npy",
               ".safetensors", ".sqlite", ".db", ".url", ".mp4", ".webm", ".mov")  # fmt: skip
@@ -36,6 +48,7 @@ class Listing:
     """The images below a folder (``paths``), before any is decoded, and the ``others`` that are no images.
 
     ``base`` is the deepest folder that holds all images, "" or "a/b/": there splits and classes are looked for.
+    ``image_files``: ``paths``, and the images that are refused or left out before any is decoded.
     """
 
     root: Path
@@ -43,6 +56,7 @@ class Listing:
     base: str
     paths: tuple[str, ...]
     others: tuple[str, ...]
+    image_files: tuple[str, ...]
     has_splits: bool
     class_folders: str
     report: ReadReport
@@ -61,11 +75,31 @@ class Listing:
         if not found.labels:
             places = _places(below(paths, self.base), has_splits=self.has_splits)
             base = None if self.has_splits else self.base
-            labels, classes = folder_labels(
-                places, paths, self.class_folders, self.report, source=str(self.root), base=base
-            )
+            with self.report.explaining(str(self.root)):
+                labels, classes = folder_labels(
+                    places, paths, self.class_folders, self.report, source=str(self.root), base=base
+                )
+            if self.class_folders != "ignore":
+                self._note_unused_folders(paths)
         captions = tuple(found.captions.get(path, "") for path in paths)
         return labels, classes, captions if any(captions) else None
+
+    def _note_unused_folders(self, paths: Sequence[str]) -> None:
+        """Say which folders would be classes if they had a usable image; ``paths`` are those that have one."""
+
+        def places(found: Sequence[str]) -> list[str]:
+            if not self.has_splits:
+                return list(found)
+            inside = [path[len(self.base) :] for path in found if path.startswith(self.base)]
+            return _places([path for path in inside if split_of(path) is not None], has_splits=True)
+
+        note_unused_folders(
+            places(self.tree.folders),
+            places(self.tree.files),
+            used=places(paths),
+            images=places(self.image_files),
+            report=self.report,
+        )
 
 
 def _places(paths: Sequence[str], *, has_splits: bool) -> list[str]:
@@ -75,7 +109,7 @@ def _places(paths: Sequence[str], *, has_splits: bool) -> list[str]:
 
 def list_folder(root: Path, class_folders: str = "auto") -> Listing:
     """What :func:`read_folder` will decode, with a report of the rest. InputError if there is nothing."""
-    report, candidates, others = ReadReport(), list[str](), list[str]()
+    report, candidates, others, image_files = ReadReport(), list[str](), list[str](), list[str]()
     tree = walk(root, suffixes=(*SUFFIXES, *_OTHER_SUFFIXES))
     for path, reason in tree.refused:
         report.refuse(path, reason)
@@ -87,18 +121,20 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
         except OSError as error:
             report.refuse(path, f"unreadable ({error.strerror or 'error'})")
             continue
+        (image_files if kind else others).append(path)
         if kind in FORMATS:
             candidates.append(path)
         elif kind:
             report.refuse(path, f"unsupported format {kind}")
-        else:
-            others.append(path)
     if not candidates and not report.refused:
-        raise InputError(
-            f"{root}: expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files{_packed(tree)}"
-        )
+        _count_others(others, set(), report)
+        with report.explaining(str(root)):
+            raise InputError(f"expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files{_packed(tree)}")
     base = common_folder(candidates)
-    has_splits = any(split_of(path) == "train" for path in below(candidates, base))
+    inner = below(candidates, base)
+    has_splits = any(split_of(path) == "train" for path in inner)
+    has_splits = has_splits and not (class_folders == "only" and may_be_classes(inner))
+    _note_doubtful_splits(inner, report, has_splits=has_splits)
     if has_splits:
         if base:
             report.remark(f"train, val and test are those in {shown(base)}, which holds all images")
@@ -115,7 +151,25 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
         if not any(inside):
             raise InputError(f"{root}: {OPTION} only: expected images in class folders, found {len(inside)} in none")
         candidates = [path for path, is_inside in zip(candidates, inside, strict=True) if is_inside]
-    return Listing(root, tree, base, tuple(candidates), tuple(others), has_splits, class_folders, report)
+    files = tuple(image_files)
+    return Listing(root, tree, base, tuple(candidates), tuple(others), files, has_splits, class_folders, report)
+
+
+def _note_doubtful_splits(places: Sequence[str], report: ReadReport, *, has_splits: bool) -> None:
+    """Say in a remark where a folder called train may be a class, and which folders may be meant as splits but are none."""
+    if has_splits and (beside := folders_beside_splits(places)):
+        way_out = "to use their images, move them into folders called train, val and test"
+        if may_be_classes(places):
+            way_out = f"{OPTION} only reads all {len(beside) + 1} folders as classes"
+        report.remark(
+            f"train is taken for a split, so the folders beside it ({named(beside)}) are left out and give no labels; "
+            f"{way_out}"
+        )
+    if not has_splits and not may_be_classes(places) and (alike := folders_like_splits(places)):
+        report.remark(
+            f"folders named like splits ({named(alike)}) are read as any other folder, not as splits: those are called "
+            "train, val and test, train is one of them, and all images are in them"
+        )
 
 
 def _format_of(root: Path, path: str) -> str | None:
@@ -139,7 +193,7 @@ def _count_others(others: Sequence[str], used: set[str], report: ReadReport) -> 
         if path in used:
             continue
         if name.endswith(_ARCHIVES):
-            reason = "not unpacked (archive)"
+            reason = _TAR_BESIDE if suffix == ".tar" else "not unpacked (archive)"
         elif suffix in SIDECARS:
             reason = f"not a caption ({suffix})"
         elif suffix in _TABLES:
@@ -154,6 +208,12 @@ def _packed(tree: Tree) -> str:
     if any(path.lower().endswith(".safetensors") for path in tree.files):
         return "; latents that were encoded need their manifest.json and model_index.json"
     packed = [path for path in tree.files if path.lower().endswith(_ARCHIVES)]
+    shards = [path for path in packed if path.lower().endswith(".tar")]
+    if shards:
+        return (
+            f"; {shown(shards[0])}: tar shards are read from a folder without images and folders of its own, or one by "
+            "itself; name the shard or such a folder"
+        )
     return f"; {shown(packed[0])}: unpack it, tar shards are read without compression" if packed else ""
 
 
@@ -174,12 +234,14 @@ def decoded(listing: Listing) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     refused = total(report.refused)
     if refused > report.used:
         name, reason = report.first_refused()
-        raise InputError(
-            f"{listing.root}: expected mostly usable images, found {refused} of {refused + report.used} refused, "
-            f"the first {name}: {reason}"
-        )
+        with report.explaining(str(listing.root)):
+            raise InputError(
+                f"expected mostly usable images, found {refused} of {refused + report.used} refused, "
+                f"the first {name}: {reason}"
+            )
     if not report.used:
-        raise InputError(f"{listing.root}: expected PNG, JPEG or WEBP images, found none that can be used")
+        with report.explaining(str(listing.root)):
+            raise InputError("expected PNG, JPEG or WEBP images, found none that can be used")
 
 
 def _fitted(listing: Listing, fit: Fit) -> tuple[list[str], list[NDArray[np.uint8]]]:
@@ -221,17 +283,22 @@ def _metadata_labels(
     if not found.labels:
         return None, None
     values = [found.labels.get(path) for path in paths]
+    files = named(sorted(found.labelled_by))
     missing = [path for path, value in zip(paths, values, strict=True) if value is None]
-    if missing:
-        raise InputError(
-            f"{root}: expected a label for every image or for none, found none for {len(missing)} of "
-            f"{len(paths)}, the first {shown(missing[0])}"
-        )
-    if len({type(value) for value in values}) > 1:
-        raise InputError(f"{root}: expected labels that are all integers or all strings, found both")
-    if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
-        raise InputError(f"{root}: expected integer labels that are class numbers, found one beyond 64 bits")
-    (labels,), classes = number_labels([np.array(values)], source=str(root))
+    try:
+        if missing:
+            raise InputError(
+                f"{root}: expected a label for every image or for none, found none in {files} for {len(missing)} of "
+                f"{len(paths)}, the first {shown(missing[0])}"
+            )
+        if len({type(value) for value in values}) > 1:
+            raise InputError(f"{root}: expected labels that are all integers or all strings, found both")
+        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
+            raise InputError(f"{root}: expected integer labels that are class numbers, found one beyond 64 bits")
+        (labels,), classes = number_labels([np.array(values)], source=str(root))
+    except InputError as error:
+        way_out = f"rename or remove {files} to read the images without these labels"
+        raise InputError(f"{error}; correct the labels, or {way_out}") from error
     return labels, classes
 
 
@@ -264,19 +331,20 @@ def read_folder(root: Path, fit: Fit) -> Folder:
 def rows_of_splits(
     paths: Sequence[str], splits: Sequence[str | None] | None, *, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of train, val and test: as named, else 90/5/5 by a hash of (seed, path)."""
+    """Rows of train, val and test: as named, else 90/5/5 by a hash of (seed, path). InputError if train has none."""
     if splits is None:
         return by_path(paths, seed=seed)
-    named = np.array(splits)
-    train, val, test = (np.flatnonzero(named == name) for name in ("train", "val", "test"))
+    names = np.array(splits)
+    train, val, test = (np.flatnonzero(names == name) for name in ("train", "val", "test"))
+    if not len(train):
+        raise InputError("expected usable images in train, found none")
     return train, val, test
 
 
 def load_folder(root: Path, fit: Fit, *, seed: int) -> Parts:
     """The images of :func:`read_folder` split by their top folders, else 90/5/5 by a hash of (seed, path)."""
     found = read_folder(root, fit)
-    rows = rows_of_splits(found.paths, found.splits, seed=seed)
-    train, val, test = (found.images.take(row) if len(row) else None for row in rows)
-    if train is None:
-        raise InputError(f"{root}: expected usable images in train, found none")
-    return Parts(train, val, test, classes=found.classes, report=found.report)
+    with found.report.explaining(str(root)):
+        train, *rest = rows_of_splits(found.paths, found.splits, seed=seed)
+    val, test = (found.images.take(row) if len(row) else None for row in rest)
+    return Parts(found.images.take(train), val, test, classes=found.classes, report=found.report)

@@ -107,7 +107,10 @@ class LazyImages:
         place = self._places[k]
         found = place.decode()
         if isinstance(found, Refused):
-            raise Unreadable(f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}")
+            raise Unreadable(
+                f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}; put a sound image of the "
+                "same name in its place"
+            )
         with self._lock:
             if not self._counted[k]:
                 self._counted[k] = 1

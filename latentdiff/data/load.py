@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from latentdiff.data.catalog import data_root
+from latentdiff.data.class_folders import note_unused_option
 from latentdiff.data.embedded import load_mnist5k
 from latentdiff.data.fit import Fit, fit_part, parse_size
 from latentdiff.data.folder import load_folder
@@ -15,7 +16,7 @@ from latentdiff.data.idx import has_idx, load_idx
 from latentdiff.data.mnist import load_mnist
 from latentdiff.data.npz import load_npz
 from latentdiff.data.openmoji import load_openmoji
-from latentdiff.data.part import Part, Parts, number_labels
+from latentdiff.data.part import Part, Parts, note_empty_classes, number_labels
 from latentdiff.data.scene_images import load_scenes
 from latentdiff.data.scenes import SETS
 from latentdiff.data.split import complete
@@ -43,7 +44,9 @@ def _same_captions(parts: Sequence[Part]) -> list[Part]:
 
 def _assemble(name: str, parts: Parts, fit: Fit, *, seed: int) -> Dataset:
     """Split, resize, number the classes and turn into tensors."""
-    splits = [fit_part(part, fit, parts.report) for part in complete(parts, seed=seed)]
+    with parts.report.explaining(name):
+        whole = complete(parts, seed=seed)
+    splits = [fit_part(part, fit, parts.report) for part in whole]
     parts.report.used = sum(map(len, splits))
     shapes = [list(part.images.shape[1:]) for part in splits]
     if any(shape != shapes[0] for shape in shapes):
@@ -53,7 +56,9 @@ def _assemble(name: str, parts: Parts, fit: Fit, *, seed: int) -> Dataset:
         )
     labels, classes = number_labels([part.labels for part in splits], source=name)
     train, val, test = (_as_split(part, own) for part, own in zip(_same_captions(splits), labels, strict=True))
-    return Dataset(name, train, val, test, parts.classes or classes, parts.report)
+    classes = parts.classes or classes
+    note_empty_classes(labels[0], classes, parts.report)
+    return Dataset(name, train, val, test, classes, parts.report)
 
 
 def _read_path(data: str, fit: Fit, *, seed: int) -> Parts:
@@ -64,13 +69,19 @@ def _read_path(data: str, fit: Fit, *, seed: int) -> Parts:
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(f"data {data!r}: expected {_EXPECTED}, found an unusable path: {error}") from error
     if is_folder and has_idx(path):
-        return load_idx(path)
+        return _with_own_labels(load_idx(path), fit)
     if is_folder:
         return load_folder(path, fit, seed=seed)
     if is_file and path.suffix.lower() == ".npz":
-        return load_npz(path)
+        return _with_own_labels(load_npz(path), fit)
     found = f"a {path.suffix or 'plain'} file" if is_file else "no such file or folder"
     raise InputError(f"data {data!r}: expected {_EXPECTED}, found {found}")
+
+
+def _with_own_labels(parts: Parts, fit: Fit) -> Parts:
+    """`parts` of data without class folders."""
+    note_unused_option(fit.class_folders, "this data has labels of its own, or none", parts.report)
+    return parts
 
 
 def scenes_of(counts: tuple[int, int, int], *, seed: int = 0) -> Dataset:
@@ -109,7 +120,11 @@ def load_dataset(
     elif data in SETS:
         parts = load_scenes(seed=seed, mnist=data_root(root) if data == "scenes-mnist" else None)
     elif is_shards(str(data)):
-        return stream_dataset(str(data), size=size, channels=channels, resize=resize, seed=seed).read()
+        return stream_dataset(
+            str(data), size=size, channels=channels, resize=resize, class_folders=class_folders, seed=seed
+        ).read()
     else:
         parts = _read_path(str(data), fit, seed=seed)
+    if data in BUILT_IN:
+        parts = _with_own_labels(parts, fit)
     return _assemble(str(data), parts, fit, seed=seed)

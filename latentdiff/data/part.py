@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentdiff.data.report import ReadReport
+from latentdiff.data.report import ReadReport, named
 from latentdiff.errors import InputError
 
 MAX_CLASSES = 100_000
@@ -41,6 +42,22 @@ class Parts:
     pooled: bool = False
     classes: tuple[str, ...] | None = None
     report: ReadReport = field(default_factory=ReadReport)
+
+
+def note_empty_classes(
+    labels: NDArray[np.integer[Any]] | None, classes: Sequence[str] | None, report: ReadReport
+) -> None:
+    """Say in a remark which `classes` have none of the training images, whose labels are int64 [N]."""
+    if labels is None or classes is None:
+        return
+    empty = np.flatnonzero(np.bincount(labels, minlength=len(classes)) == 0).tolist()
+    if empty:
+        one = len(empty) == 1
+        hint = "; integer labels are class numbers from 0" if classes[0] == "0" else ""
+        report.remark(
+            f"{'class' if one else 'classes'} {named([classes[k] for k in empty])} of {len(classes)} "
+            f"{'has' if one else 'have'} no training images{hint}"
+        )
 
 
 def number_labels(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from latentdiff.data.walk import shown
+from latentdiff.errors import InputError
 
 MOST_REASONS = 8  # in one line
+MOST_NAMES = 5
 
 
 class ReadReport:
@@ -17,10 +20,12 @@ class ReadReport:
 
     ``used``: number of images. The rest is counted by reason: ``converted`` and ``resized`` images are used,
     ``refused`` ones are images that cannot be, ``left_out`` is everything else that was found and is not used.
+    ``decoded``: whether images were decoded; where not, damaged ones are still among those that are used.
     """
 
     def __init__(self) -> None:
         self.used = 0
+        self.decoded = True
         self.converted: dict[str, Count] = {}
         self.resized: dict[str, Count] = {}
         self.refused: dict[str, Count] = {}
@@ -55,23 +60,36 @@ class ReadReport:
         reason, count = next(iter(self.refused.items()))
         return count.first, reason
 
-    def lines(self) -> tuple[str, ...]:
-        """One line for each kind of entry, for the user."""
+    @contextmanager
+    def explaining(self, source: str) -> Iterator[None]:
+        """Add to an InputError raised inside which data it is about, and what was refused and left out there."""
+        try:
+            yield
+        except InputError as error:
+            text = str(error) if str(error).startswith(f"{source}: ") else f"{source}: {error}"
+            raise InputError("; ".join((text, *self._unused_lines()))) from error
+
+    def _unused_lines(self) -> tuple[str, ...]:
+        """The lines of what is not used."""
         refused, left_out = total(self.refused), total(self.left_out)
         parts = {
-            "converted ": self.converted,
-            "resized with side effects: ": self.resized,
             f"refused {refused} of {refused + self.used}: ": self.refused,
             f"left out {left_out}: ": self.left_out,
         }
-        return (*(begin + _listed(counts) for begin, counts in parts.items() if counts), *self._remarks)
+        return tuple(begin + _listed(counts) for begin, counts in parts.items() if counts)
+
+    def lines(self) -> tuple[str, ...]:
+        """One line for each kind of entry, for the user."""
+        parts = {"converted ": self.converted, "resized with side effects: ": self.resized}
+        changed = (begin + _listed(counts) for begin, counts in parts.items() if counts)
+        return (*changed, *self._unused_lines(), *self._remarks)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON: {"used": n, "refused": {reason: {"count": n, "first": name}}, ...}."""
+        """The same for JSON: {"used": n, "decoded": true, "refused": {reason: {"count": n, "first": name}}, ...}."""
         kinds = ("converted", "resized", "refused", "left_out")
         counts: dict[str, dict[str, Count]] = {kind: dict(getattr(self, kind)) for kind in kinds}
         plain = {kind: {why: count.as_dict() for why, count in found.items()} for kind, found in counts.items()}
-        return {"used": self.used, **plain, "remarks": list(self._remarks)}
+        return {"used": self.used, "decoded": self.decoded, **plain, "remarks": list(self._remarks)}
 
 
 class Count:
@@ -87,6 +105,12 @@ class Count:
 def total(counts: dict[str, Count]) -> int:
     """The sum over all reasons."""
     return sum(count.number for count in list(counts.values()))
+
+
+def named(names: Sequence[str]) -> str:
+    """The first names, and how many more there are, for one line."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(shown(name) for name in names[:MOST_NAMES]) + more
 
 
 def _add(counts: dict[str, Count], reason: str, name: str, count: int = 1) -> None:

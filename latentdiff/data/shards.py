@@ -87,6 +87,9 @@ def _scanned(shard: Path, report: ReadReport) -> tuple[dict[str, Place], Members
             for member in _members(archive, shard):
                 if member.isdir():
                     continue
+                if any(is_hidden(part) for part in member.name.split("/") if part not in (".", "..")):
+                    report.leave_out(f"{shard.name}/{member.name}", HIDDEN)
+                    continue
                 key, suffix = _first_dot(member.name)
                 if suffix in KNOWN:
                     _enter(archive, member, key, suffix, shard, images, beside)
@@ -127,8 +130,6 @@ def _reason(archive: tarfile.TarFile, member: tarfile.TarInfo, *, is_part: bool)
     ``is_part``: it belongs to a sample with an image (000.seg.png beside 000.jpg).
     """
     base = posixpath.basename(member.name)
-    if is_hidden(base):
-        return HIDDEN
     if is_part:
         return "beside the image of their sample"
     suffix = posixpath.splitext(base)[1].lower()

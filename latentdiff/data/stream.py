@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentdiff.data.class_folders import below, class_of, common_folder, is_like_split, note_unused_option
 from latentdiff.data.fit import Fit, parse_size
 from latentdiff.data.folder import list_folder, rows_of_splits
 from latentdiff.data.lazy import LazyImages, Place
 from latentdiff.data.npz import MAX_BYTES
-from latentdiff.data.part import Part, Parts, number_labels
-from latentdiff.data.report import ReadReport
+from latentdiff.data.part import Part, Parts, note_empty_classes, number_labels
+from latentdiff.data.report import ReadReport, named
 from latentdiff.data.shards import count_others, read_samples, shards_of
 from latentdiff.data.split import complete
 from latentdiff.data.types import Dataset, Described, Split
@@ -76,6 +77,7 @@ class StreamedData(Described):
     def read(self) -> Dataset:
         """The same with all its pixels in memory. InputError."""
         train, val, test = (part.read(self.name) for part in (self.train, self.val, self.test))
+        self.report.decoded = True
         return Dataset(self.name, train, val, test, self.classes, self.report)
 
 
@@ -112,8 +114,12 @@ def stream_dataset(
     shards = shards_of(path)
     if not shards and not path.is_dir():
         raise InputError(f"{data}: expected a folder of images, a .tar shard or a folder of them, found none")
-    listed = list_shards(path, shards) if shards else _of_folder(path, class_folders)
-    rows = rows_of_parts(listed, seed=seed)
+    listed = list_shards(path, shards, class_folders) if shards else _of_folder(path, class_folders)
+    listed.report.used = len(listed.paths)
+    with listed.report.explaining(str(data)):
+        rows = rows_of_parts(listed, seed=seed)
+    listed.report.decoded = False
+    note_empty_classes(None if listed.labels is None else listed.labels[rows[0]], listed.classes, listed.report)
     train, val, test = (_split(listed, row, fit) for row in rows)
     listed.report.used = sum(map(len, rows))
     return StreamedData(str(data), train, val, test, listed.classes, _identity(listed, rows[0], fit), listed.report)
@@ -149,13 +155,19 @@ def _of_folder(root: Path, class_folders: str) -> Listed:
     return Listed(places, listing.paths, listing.splits(listing.paths), labels, classes, captions, listing.report)
 
 
-def list_shards(path: Path, shards: list[Path]) -> Listed:
-    """The images of ``shards``, the tar files that ``path`` names. InputError."""
+def list_shards(path: Path, shards: list[Path], class_folders: str = "auto") -> Listed:
+    """The images of ``shards``, the tar files that ``path`` names; ``class_folders`` other than auto is noted. InputError."""
     report, source = ReadReport(), str(path)
+    note_unused_option(class_folders, "labels of shards come from their KEY.cls and KEY.json", report)
     count_others(path, shards, report)
     samples = read_samples(shards, report)
-    named = any(sample.split == "train" for sample in samples)
-    if named:
+    has_splits = any(sample.split == "train" for sample in samples)
+    if not has_splits and len(shards) > 1 and (alike := [s.name for s in shards if is_like_split(s.name)]):
+        report.remark(
+            f"shards named like splits ({named(alike)}) are read as any other shard, not as splits: the names of those "
+            "begin with train, val or test, and train is one of them"
+        )
+    if has_splits:
         for sample in (sample for sample in samples if sample.split is None):
             report.leave_out(sample.path, "in shards not called train, val or test")
     found = [sample.label for sample in samples]
@@ -167,11 +179,19 @@ def list_shards(path: Path, shards: list[Path]) -> Listed:
         if len({type(label) for label in found}) > 1:
             raise InputError(f"{source}: expected labels that are all integers or all strings, found both")
         (labels,), classes = number_labels([np.array(found)], source=source)
+    else:
+        places = [sample.path.partition("/")[2].removeprefix("/") for sample in samples]
+        folders = sorted({class_of(place) for place in below(places, common_folder(places))})
+        if len(folders) > 1 and all(folders):
+            report.remark(
+                f"no labels: folders inside shards ({named(folders)}) are no class folders, labels of shards come from "
+                "KEY.cls and KEY.json beside KEY.png; unpack the shards to have the folders as classes"
+            )
     captions = tuple(sample.caption for sample in samples)
     return Listed(
         [sample.place for sample in samples],
         [sample.path for sample in samples],
-        [sample.split for sample in samples] if named else None,
+        [sample.split for sample in samples] if has_splits else None,
         labels,
         classes,
         captions if any(captions) else None,

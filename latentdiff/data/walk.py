@@ -20,12 +20,14 @@ _SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$re
 class Tree:
     """Relative paths ("/" between the parts) of the regular files, sorted; (path, reason) of what was refused.
 
-    ``left_out``: (path, reason) of what is none of the user's: hidden and system files and folders, pipes, devices.
+    ``left_out``: (path, reason) of what is none of the user's: hidden and system files and folders, pipes, devices;
+    ``folders``: the folders that were entered, `root` apart.
     """
 
     files: tuple[str, ...]
     refused: tuple[tuple[str, str], ...]
     left_out: tuple[tuple[str, str], ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 def is_hidden(name: str) -> bool:
@@ -54,7 +56,7 @@ def walk(root: Path, *, suffixes: Sequence[str]) -> Tree:
     except OSError as error:
         raise InputError(f"{root}: expected a readable folder, found: {error.strerror}") from error
     seen = {(start.st_dev, start.st_ino)}
-    pending = [""]
+    pending, folders = [""], list[str]()
     while pending:
         folder = pending.pop()
         try:
@@ -81,8 +83,9 @@ def walk(root: Path, *, suffixes: Sequence[str]) -> Tree:
                 else:
                     seen.add((facts.st_dev, facts.st_ino))
                     pending.append(path)
+                    folders.append(path)
             elif stat.S_ISREG(facts.st_mode):
                 files.append(path)
             else:
                 (refused if is_image else left_out).append((path, "not a regular file"))
-    return Tree(tuple(sorted(files)), tuple(sorted(refused)), tuple(sorted(left_out)))
+    return Tree(tuple(sorted(files)), tuple(sorted(refused)), tuple(sorted(left_out)), tuple(sorted(folders)))
