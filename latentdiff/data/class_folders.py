@@ -30,9 +30,8 @@ def folders_like_splits(paths: Sequence[str]) -> list[str]:
     found = set[str]()
     for folders in {path.rpartition("/")[0] for path in paths}:
         parts = folders.split("/")
-        found |= {
-            "/".join(parts[: k + 1]) for k in [k for k, part in enumerate(parts) if part.lower() in _LIKE_SPLITS][:1]
-        }
+        alike = [k for k, part in enumerate(parts) if part.lower() in _LIKE_SPLITS]
+        found |= {"/".join(parts[: k + 1]) for k in alike[:1]}
     return sorted(found)
 
 
