@@ -21,6 +21,7 @@ from latentdiff.components import index_of, load_codec, save_vae
 from latentdiff.data import Described, ReadReport, Split, StreamedSplit, TrainingImages, Unreadable, to_float
 from latentdiff.errors import InputError
 from latentdiff.files import MAX_ENTRIES
+from latentdiff.image_folder import foreign_in
 from latentdiff.lock import locked
 from latentdiff.nn import Posterior
 from latentdiff.runs import LOOKS
@@ -190,9 +191,18 @@ def _placed(images: Tensor, device: torch.device) -> Tensor:
 
 
 def check_replaceable(folder: Path) -> None:
-    """InputError for a folder that holds something else than a data set encoded before: a run's checkpoint, above all."""
-    if (folder / MANIFEST).is_file() and not is_encoded(folder):
+    """InputError for a folder that holds something else than a data set encoded before: a run's checkpoint, other files."""
+    if not (folder / MANIFEST).is_file():
+        return  # new or empty, or `writing` refuses it
+    if not is_encoded(folder):
         raise InputError(f"{folder}: holds a checkpoint, expected a new folder or one that was encoded before")
+    listed = {MANIFEST, *open_checkpoint(folder).files}
+    found = foreign_in(folder, lambda path: path.relative_to(folder).as_posix() in listed, hidden=True)
+    if found is not None:
+        raise InputError(
+            f"{folder}: holds {found.relative_to(folder)}, which is not of the encoded data set and would be lost; "
+            "move it away or choose another folder"
+        )
 
 
 def is_encoded(folder: Path) -> bool:

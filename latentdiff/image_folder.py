@@ -39,8 +39,12 @@ def aligned(values: Sequence[float]) -> list[str]:
 
 
 def variants_in(folder: Path) -> list[str]:
-    """The variants that a folder holds, sorted; none where it is a folder of another kind."""
+    """The variants that a folder holds, sorted; none where it is a folder of another kind.
+
+    A variant is named as one and holds images of :func:`save_images` alone: a class may be called ``a=b``.
+    """
     top = sorted(path for path in folder.iterdir() if path.is_dir() and _VARIANT.fullmatch(path.name))
+    top = [path for path in top if any(path.rglob("*.png")) and foreign_in(path) is None]
     return [name for path in top for name in ([f"{path.name}/{inner}" for inner in variants_in(path)] or [path.name])]
 
 
@@ -49,8 +53,9 @@ def save_images(
     images: Mapping[str, Tensor],
     *,
     recipe: Callable[[int], Recipe | None] = lambda k: None,
+    command: str = "",
 ) -> None:
-    """Write images [N, C, H, W] by variant ("" for the only one) into ``folder``, in place of those written there before.
+    """Write images [N, C, H, W] by variant ("" for the only one) into ``folder``, in place of those of ``command`` there.
 
     ``recipe(k)``: what made image k. All of them are written before the first takes its name and an earlier one goes;
     what else is in the folder stays. InputError where they cannot be written.
@@ -61,8 +66,8 @@ def save_images(
             pixels = found if found.dtype == torch.uint8 else to_uint8(found)
             for k, image in enumerate(pixels.cpu().permute(0, 2, 3, 1).numpy()):
                 single = image[..., 0] if image.shape[2] == 1 else image
-                save_image(single, temporary / name / f"{k:06d}.png", recipe=recipe(k))
-        remove_written(folder)
+                save_image(single, temporary / name / f"{k:06d}.png", recipe=recipe(k), command=command)
+        remove_written(folder, lambda path: written_by(path) == command)
         for path in sorted(temporary.rglob("*.png")):
             target = folder / path.relative_to(temporary)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,24 +78,33 @@ def save_images(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def is_written(path: Path) -> bool:
-    """Whether a file is one of :func:`save_images`: by its name, and by what is written in it."""
+def written_by(path: Path) -> str | None:
+    """The command that wrote a file of :func:`save_images`, "" where the file does not say; None for any other file."""
     if not _NUMBERED.fullmatch(path.name):
-        return False
+        return None
     try:
         with path.open("rb") as file, Image.open(file, formats=("PNG",)) as image:
-            return KEYWORD in image.info or image.info.get("Software") == SOFTWARE
+            software, _, command = str(image.info.get("Software", "")).partition(" ")
+            return command if software == SOFTWARE else "" if KEYWORD in image.info else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return False
+        return None
 
 
-def foreign_in(folder: Path, written: Callable[[Path], bool] = is_written) -> Path | None:
-    """The first file below ``folder`` that is not ``written`` by an earlier call, hidden ones apart; None where there is none."""
+def is_written(path: Path) -> bool:
+    """Whether a file is one of :func:`save_images`, by whatever command."""
+    return written_by(path) is not None
+
+
+def foreign_in(folder: Path, written: Callable[[Path], bool] = is_written, *, hidden: bool = False) -> Path | None:
+    """The first file below ``folder`` that is not ``written`` by an earlier call; None where there is none.
+
+    ``hidden``: files whose names begin with a dot count too.
+    """
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
-            found = foreign_in(path, written)
+            found = foreign_in(path, written, hidden=hidden)
         else:
-            found = None if path.name.startswith(".") or written(path) else path
+            found = None if (path.name.startswith(".") and not hidden) or written(path) else path
         if found is not None:
             return found
     return None

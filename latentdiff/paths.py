@@ -8,6 +8,7 @@ from pathlib import Path
 from latentdiff.errors import InputError
 
 TEMPORARY = ".tmp-"  # begins the names of files and folders that were being written when their process died
+RESERVED = ".reserved-"  # begins the names of lock files beside what a running command is to write
 
 
 def expanded(path: str | Path) -> Path:

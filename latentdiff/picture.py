@@ -26,7 +26,7 @@ Pixels = NDArray[np.uint8]
 PAD = 2  # pixels between images, before enlargement
 GROUND = 128  # grey: neither the ground of digits nor that of photographs
 KEYWORD = "latentdiff"  # of the text chunk that holds a recipe
-SOFTWARE = "latentdiff"  # the PNG keyword "Software" of every picture
+SOFTWARE = "latentdiff"  # begins the PNG keyword "Software" of every picture, before the command where it is known
 LEGIBLE = 640  # small grids are enlarged by a whole factor up to about this many pixels
 
 
@@ -63,21 +63,21 @@ def pair_grid(originals: Tensor, copies: Tensor, *, columns: int = 8) -> Pixels:
     return image_grid(torch.cat([row for pair in zip(*sides, strict=True) for row in pair]), columns=columns)
 
 
-def save_image(pixels: Pixels, path: str | Path, *, recipe: Recipe | None = None) -> None:
+def save_image(pixels: Pixels, path: str | Path, *, recipe: Recipe | None = None, command: str = "") -> None:
     """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all, with the recipe that :func:`read_recipe` reads.
 
-    InputError where the place cannot be written.
+    ``command``: the name of the command that writes it. InputError where the place cannot be written.
     """
     about = PngInfo()
-    for key, value in text_chunks(recipe).items():
+    for key, value in text_chunks(recipe, command).items():
         about.add_text(key, value)
     write_whole(path, lambda temporary: Image.fromarray(pixels).save(temporary, format="PNG", pnginfo=about))
 
 
-def text_chunks(recipe: Recipe | None) -> dict[str, str]:
+def text_chunks(recipe: Recipe | None, command: str = "") -> dict[str, str]:
     """The text chunks of a PNG by keyword: what wrote it, and its recipe where there is one that is not too long."""
     text = "" if recipe is None else recipe.text()
-    return {"Software": SOFTWARE} | ({KEYWORD: text} if text else {})
+    return {"Software": f"{SOFTWARE} {command}".rstrip()} | ({KEYWORD: text} if text else {})
 
 
 def read_recipe(path: str | Path) -> Recipe:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latentdiff.cli.outputs import Output
+from latentdiff.cli.outputs import Output, settle
 from latentdiff.cli.root import COMMANDS, root
-from latentdiff.image_folder import aligned, save_images, variant
+from latentdiff.errors import InputError
+from latentdiff.image_folder import aligned, save_images, variant, variants_in
 from latentdiff.picture import save_image
 
 FAST = "--run runs/classes --steps 2 -n 2"
@@ -131,6 +132,14 @@ def test_a_study_goes_on_by_its_own_command_alone(work: Path, cli: Callable) -> 
     ("options", "words"),
     [
         ("sample --out x.png --trajectory x.png", "--out x.png and --trajectory x.png name the same place"),
+        (
+            "edit --input photos --out photos/cat.png --overwrite",
+            "--out photos/cat.png is in photos, which the command",
+        ),
+        (
+            "edit --input photos/cat.png --files photos --overwrite",
+            "--files photos holds photos/cat.png, which the comm",
+        ),
         ("sample --out x.png --trajectory sub/../x.png", "name the same place"),
         ("sample --trajectory samples.png", "--out samples.png and --trajectory samples.png name the same place"),
         ("sample --out out/x.png --files out", "--out out/x.png lies in the folder of --files"),
@@ -178,11 +187,67 @@ def test_fewer_images_leave_none_of_those_before(work: Path, cli: Callable) -> N
     for n in (5, 2):
         assert cli(f"{draw} -n {n}", cwd=work).code == 0
     assert sorted(os.listdir(work / "out")) == ["000000.png", "000001.png"]
-    edit = "edit --run runs/classes --steps 2 -n 2 --overwrite --files out"
+    edit = "edit --run runs/classes --steps 2 -n 2 --overwrite --files edits"
     assert cli(f"{edit} --strength 0.2,1", cwd=work).code == 0
-    assert sorted(os.listdir(work / "out")) == ["strength=0.2", "strength=1.0"]
+    assert sorted(os.listdir(work / "edits")) == ["strength=0.2", "strength=1.0"]
     assert cli(f"{edit} --strength 0.2", cwd=work).code == 0
-    assert sorted(os.listdir(work / "out")) == ["000000.png", "000001.png"]
+    assert sorted(os.listdir(work / "edits")) == ["000000.png", "000001.png"]
+
+
+def test_images_that_are_read_or_of_another_command_are_not_replaced(work: Path, cli: Callable) -> None:
+    assert cli(f"sample {FAST} --files out", cwd=work).code == 0
+    before = files_of(work)
+    for command, words in (
+        ("sample --like out/000000.png --files out", "--files out holds out/000000.png, which the command reads"),
+        (
+            f"edit {FAST} --input out/000001.png --files out",
+            "--files out holds out/000001.png, which the command reads",
+        ),
+        (f"edit {FAST} --input out --out out/000001.png", "--out out/000001.png is in out, which the command reads"),
+        (f"edit {FAST} --files out", "out: holds 000000.png, and --overwrite replaces only what this command wrote"),
+    ):
+        done = cli(f"{command} --overwrite", cwd=work)
+        assert done.code in (1, 2) and words in done.err and files_of(work) == before, done.err
+    assert cli(f"edit {FAST} --input out --out out/edit.png --overwrite", cwd=work).code == 0, "nothing is there"
+
+
+@pytest.mark.parametrize("where", ["", "new/"])
+def test_a_name_is_taken_while_another_command_is_to_write_it(work: Path, where: str) -> None:
+    command = root.get_command(click.Context(root), "sample")
+    assert command is not None
+
+    def settled(*, overwrite: bool = False) -> tuple[Path, Path]:
+        found = {
+            "out": work / f"{where}p.png",
+            "files": work / f"{where}pf",
+            "trajectory": None,
+            "overwrite": overwrite,
+        }
+        settle(found)
+        return found["out"], found["files"]
+
+    def expected(suffix: str) -> tuple[Path, Path]:
+        return work / f"{where}p{suffix}.png", work / f"{where}pf{suffix}"
+
+    for killed in (False, True):
+        with click.Context(command):
+            assert settled() == expected("")
+            with click.Context(command):
+                assert settled() == expected("-2")
+                with click.Context(command), pytest.raises(InputError, match=r"p\.png: is being written by process"):
+                    settled(overwrite=True)
+                left_by_a_killed_command = {path: path.read_bytes() for path in work.glob(f"{where}.reserved-*")}
+                assert len(left_by_a_killed_command) == 4
+        assert files_of(work).keys() == {"tiny.npz"} and (work / "new").exists() == (killed and where == "new/")
+        for path, content in left_by_a_killed_command.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+
+
+def test_a_command_that_is_refused_does_not_say_what_it_writes(work: Path, cli: Callable) -> None:
+    (work / "edit.png").touch()
+    refused = cli(f"edit {FAST} --input none.png", cwd=work)
+    assert refused.code == 1 and refused.err.count("\n") == 1 and refused.err.startswith("error: "), refused.err
 
 
 def test_a_later_evaluation_leaves_no_figure_of_the_one_before(work: Path, cli: Callable) -> None:
@@ -232,6 +297,18 @@ def test_only_numbered_pictures_of_this_package_are_taken_for_results(tmp_path: 
     save_images(tmp_path, {"a=1": torch.zeros(3, 1, 4, 4), "a=2": torch.zeros(3, 1, 4, 4)})
     save_images(tmp_path, {"": torch.zeros(2, 3, 4, 4)})
     assert sorted(os.listdir(tmp_path)) == ["000000.png", "000001.png", "000007.png", "figure.png"]
+
+
+def test_variants_are_known_by_what_wrote_them(tmp_path: Path) -> None:
+    import torch
+
+    for label in ("a=b", "a=c"):
+        (tmp_path / label).mkdir()
+        Image.new("L", (4, 4)).save(tmp_path / label / "000000.png")
+    assert variants_in(tmp_path) == []
+    images = torch.zeros(1, 1, 4, 4)
+    save_images(tmp_path, {"level=5/method=blur": images, "level=9/method=blur": images}, command="denoise")
+    assert variants_in(tmp_path) == ["level=5/method=blur", "level=9/method=blur"]
 
 
 def test_numbers_in_names_sort_as_numbers() -> None:

@@ -98,6 +98,16 @@ def test_what_latents_cannot_do_is_said(folder: Path, tmp_path: Path, cli: Cli) 
         assert bad.code in (1, 2) and bad.err.count("error:") == 1 and expected.lower() in bad.err.lower(), bad.err
 
 
+@pytest.mark.parametrize("name", ["precious.png", "train/mine.txt", ".git/config"])
+def test_files_beside_latents_are_not_lost(name: str, folder: Path, tmp_path: Path, cli: Cli) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "latents" / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "latents" / name).write_text("mine")
+    bad = cli("encode --run latents --data tiny.npz --out latents --overwrite", cwd=tmp_path)
+    assert bad.code == 1 and bad.err.startswith(f"error: latents: holds {name}, ") and bad.err.count("\n") == 1, bad.err
+    assert (tmp_path / "latents" / name).read_text() == "mine" and is_encoded(tmp_path / "latents")
+
+
 def test_a_checkpoint_is_not_replaced_by_latents(folder: Path, tmp_path: Path, cli: Cli, tiny_vae_run: Path) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     shutil.copytree(tiny_vae_run, tmp_path / "runs" / "vae")

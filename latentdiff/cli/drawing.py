@@ -11,6 +11,7 @@ from torch import Tensor
 
 from latentdiff.checkpoint import Checkpoint
 from latentdiff.classes import word_for
+from latentdiff.cli.outputs import running
 from latentdiff.cli.report import SamplingBar
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
@@ -112,7 +113,7 @@ def write(images: Tensor, request: Request, classes: Sequence[str], *, columns: 
     else:
         save_npz(pixels, request.out, asked=request.labels)
     if request.files is not None:
-        save_images(request.files, {"": pixels}, recipe=lambda k: alone(request, k, classes))
+        save_images(request.files, {"": pixels}, recipe=lambda k: alone(request, k, classes), command=running())
 
 
 def trajectory(pipeline: Pipeline, request: Request, settings: Sampling, path: Path, frames: int | None) -> None:

@@ -11,7 +11,7 @@ import click
 
 from latentdiff.cli.inputs import read_input
 from latentdiff.cli.options import Several, build, config_option, json_option, options_of
-from latentdiff.cli.outputs import IMAGE_FOLDER, Output, overwrite_option
+from latentdiff.cli.outputs import IMAGE_FOLDER, Output, overwrite_option, running
 from latentdiff.cli.prompts import in_turn, needs_of, note_texts, prompt_options, prompts_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
@@ -227,6 +227,7 @@ def save_rows(
     written = [str(values["out"])]
     if values["files"] is not None:
         by_variant = results if isinstance(results, Mapping) else {"": results}
-        save_images(values["files"], by_variant if len(by_variant) > 1 else {"": next(iter(by_variant.values()))})
+        images = by_variant if len(by_variant) > 1 else {"": next(iter(by_variant.values()))}
+        save_images(values["files"], images, command=running())
         written.append(str(values["files"]))
     return written

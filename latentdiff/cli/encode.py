@@ -14,10 +14,11 @@ from latentdiff.errors import InputError
 
 
 def _check_encoded(folder: Path) -> None:
-    from latentdiff.encoded import is_encoded
+    from latentdiff.encoded import check_replaceable, is_encoded
 
     if not is_encoded(folder):
         raise InputError(f"{folder}: holds something else than an encoded data set; choose another folder")
+    check_replaceable(folder)
 
 
 @click.command(name="encode")

@@ -18,8 +18,14 @@ def _check_exported(folder: Path) -> None:
     from latentdiff.checkpoint import MANIFEST
     from latentdiff.image_folder import foreign_in
 
-    found = foreign_in(folder, written=lambda path: path.name != MANIFEST and path.suffix in (".json", ".safetensors"))
-    refuse_foreign(folder, found)
+    refuse_foreign(
+        folder,
+        foreign_in(
+            folder,
+            written=lambda path: path.name != MANIFEST and path.suffix in (".json", ".safetensors"),
+            hidden=True,
+        ),
+    )
 
 
 @click.command(name="export")

@@ -1,14 +1,17 @@
 """What a command writes, by one rule for all of them, applied before any work.
 
 What is there stays. A file or folder whose name is taken goes beside it under the next free number, as `samples-2.png`,
-and stderr says so; with ``--overwrite`` it takes the place of what is there. An empty folder is not taken. Refused are two
-options of one command that name one file, and with ``--overwrite`` a folder that holds what the command did not write.
+and stderr says so; with ``--overwrite`` it takes the place of what is there. An empty folder is not taken; a name that
+another running command is to write is. Refused are two options of one command that name one file, and with
+``--overwrite`` what the command reads and a folder that holds what the command did not write.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import combinations, count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,7 +22,8 @@ from latentdiff.cli.targets import remove_empty
 from latentdiff.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
-READ = ("source", "mask", "images", "reference", "data")  # parameters whose files --overwrite never replaces
+# parameters whose files --overwrite never replaces
+READ = ("source", "mask", "images", "reference", "data", "prompt_file", "weights", "perceptual_weights")
 
 
 class Output(click.Path):
@@ -47,9 +51,15 @@ class Output(click.Path):
 
 
 def _check_images(folder: Path) -> None:
-    from latentdiff.image_folder import foreign_in
+    from latentdiff.image_folder import foreign_in, written_by
 
-    refuse_foreign(folder, foreign_in(folder))
+    command = running()
+    refuse_foreign(folder, foreign_in(folder, lambda path: written_by(path) == command))
+
+
+def running() -> str:
+    """The name of the running command, which its single images carry."""
+    return str(click.get_current_context().command.name)
 
 
 def refuse_foreign(folder: Path, found: Path | None) -> None:
@@ -101,7 +111,7 @@ def settle(values: dict[str, Any]) -> None:
     settled: list[Path] = []
     for each in chosen:
         if values["overwrite"]:
-            _check_not_read(each, values)
+            _check_not_read(each, values, context)
         path = place(each.path, each.kind, overwrite=values["overwrite"], besides=settled)
         settled.append(path)
         values[each.parameter] = path
@@ -112,21 +122,56 @@ def place(path: Path, kind: Output, *, overwrite: bool, besides: list[Path] | No
 
     Folders are made, and removed again if the command leaves them empty. ``besides``: what is spoken for already. InputError.
     """
+    from latentdiff.cli.report import note_at_work
+
     if kind.folder and os.path.exists(path) and not os.path.isdir(path):
         raise InputError(f"{path}: expected a folder, found a file")
     if overwrite:
         if kind.folder and kind.check is not None and not _is_free(path, kind):
             kind.check(path)
+        _reserve(path)
     else:
-        path = free(path, lambda other: _is_free(other, kind) and other not in (besides or []), folder=kind.folder)
+
+        def is_free(other: Path) -> bool:
+            return other not in (besides or []) and _is_free(other, kind) and _reserved(other) and _is_free(other, kind)
+
+        path = free(path, is_free, folder=kind.folder, say=note_at_work)
     _check_writable(path, kind)
     return path
 
 
-def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool) -> Path:
-    """``path`` where it is free, else the first free one of NAME-2, NAME-3 and so on, which stderr says. InputError."""
-    from latentdiff.cli.report import note
+def _reserve(path: Path) -> None:
+    """Keep a name for the running command until it ends, however it ends. InputError where another command has it.
 
+    It is a lock on a hidden file beside it; where that cannot be made, nothing is reserved.
+    """
+    from latentdiff.lock import locked
+    from latentdiff.paths import RESERVED
+
+    context = click.get_current_context()
+    target = Path(os.path.realpath(path))
+    lock = target.parent / f"{RESERVED}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}"
+    missing = [each for each in lock.parents if not os.path.lexists(each)]
+    context.call_on_close(lambda: remove_empty(missing))
+
+    def busy(holder: str) -> str:
+        return f"{path}: is being written by {holder}; wait for it or give another name"
+
+    with suppress(OSError):
+        context.with_resource(locked(lock, busy, patience=0))
+
+
+def _reserved(path: Path) -> bool:
+    """Whether :func:`_reserve` could reserve it."""
+    try:
+        _reserve(path)
+    except InputError:
+        return False
+    return True
+
+
+def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool, say: Callable[[str], None]) -> Path:
+    """``path`` where it is free, else the first free one of NAME-2, NAME-3 and so on, which ``say`` says. InputError."""
     if is_free(path):
         return path
     if path.name in ("", ".."):
@@ -134,7 +179,8 @@ def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool) -> Path:
     stem, suffix = (path.name, "") if folder else (path.stem, path.suffix)
     numbered = (path.with_name(f"{stem}-{k}{suffix}") for k in count(2))
     found = next(other for other in numbered if is_free(other))
-    note(f"{path} exists: writing {found} (--overwrite replaces it)")
+    there = os.path.lexists(path)
+    say(f"{path} {'exists' if there else 'is taken'}: writing {found}{' (--overwrite replaces it)' if there else ''}")
     return found
 
 
@@ -178,13 +224,20 @@ def _check_apart(first: _Chosen, second: _Chosen) -> None:
             )
 
 
-def _check_not_read(each: _Chosen, values: dict[str, Any]) -> None:
-    """UsageError where --overwrite would replace what the command reads."""
-    for name in READ:
-        found = values.get(name)
-        if (
-            isinstance(found, str | Path)
-            and os.path.exists(found)
-            and os.path.realpath(found) == os.path.realpath(each.path)
-        ):
+def _check_not_read(each: _Chosen, values: dict[str, Any], context: click.Context) -> None:
+    """UsageError where --overwrite would replace what the command reads, or a part of it."""
+    target = Path(os.path.realpath(each.path))
+    for found in [values.get(name) for name in READ] + [context.meta.get("like", (None,))[0]]:
+        if not isinstance(found, str | Path) or not os.path.exists(found) or not os.path.lexists(each.path):
+            continue
+        read = Path(os.path.realpath(found))
+        if read == target:
             raise click.UsageError(f"{each.option} {each.path} is what the command reads; give it another name")
+        if target in read.parents:
+            raise click.UsageError(
+                f"{each.option} {each.path} holds {found}, which the command reads; give it another name"
+            )
+        if read in target.parents and not _is_free(each.path, each.kind):
+            raise click.UsageError(
+                f"{each.option} {each.path} is in {found}, which the command reads; give it another place"
+            )

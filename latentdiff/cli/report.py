@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from latentdiff.data.report import ReadReport
 
 PLAIN_SECONDS = 10.0  # between plain lines
+_WAITING = "latentdiff.notes"  # in a click context: lines that are not printed yet
 
 
 # Of several processes that torchrun started one speaks; errors are told by whoever has one.
@@ -30,6 +31,17 @@ def note(message: str) -> None:
     """One line on stderr."""
     if not SILENT:
         click.echo(message, err=True)
+
+
+def note_at_work(message: str) -> None:
+    """One line on stderr as soon as the running command gets to its work; none where it is refused before."""
+    click.get_current_context().meta.setdefault(_WAITING, []).append(message)
+
+
+def _note_waiting() -> None:
+    context = click.get_current_context(silent=True)
+    for message in [] if context is None else context.meta.pop(_WAITING, []):
+        note(message)
 
 
 def print_report(read: ReadReport, what: str = "data", *, since: Sequence[str] = ()) -> None:
@@ -57,6 +69,7 @@ def counted(n: int, noun: str) -> str:
 
 def result(values: Mapping[str, Any], *, as_json: bool, text: str) -> None:
     """The result of a command on stdout: ``values`` as one JSON object, or ``text`` for people."""
+    _note_waiting()
     if not SILENT:
         click.echo(json.dumps(values, default=str) if as_json else text)
 
@@ -65,6 +78,7 @@ def show_tables(tables: Iterable[Table], *, width: int) -> None:
     """Rich tables on stdout, ``width`` characters wide where that is no terminal. Brackets in names are no markup."""
     from rich.console import Console
 
+    _note_waiting()
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = width
@@ -117,6 +131,7 @@ class SamplingBar:
         self._task: Any = None
 
     def __enter__(self) -> SamplingBar:
+        _note_waiting()
         if sys.stderr.isatty() and not SILENT:
             self._bar, self._task = _rich_bar(self._title, "")
         return self

@@ -172,11 +172,12 @@ def _run(
 def _settled(name: str, out: Path, command_of: Callable[[str, Path], str]) -> Path:
     """Where a study goes: ``out``, or beside it where that holds something else than this study by the same command."""
     from latentdiff.cli import outputs
+    from latentdiff.cli.report import note
     from latentdiff.study.make import goes_on
 
     if out.exists() and not out.is_dir():
         return out  # which is refused
-    return outputs.free(out, lambda path: goes_on(path, name, command_of(name, path)), folder=True)
+    return outputs.free(out, lambda path: goes_on(path, name, command_of(name, path)), folder=True, say=note)
 
 
 def _command(name: str, out: Path, values: dict[str, Any]) -> str:

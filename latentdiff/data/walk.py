@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentdiff.errors import InputError
+from latentdiff.paths import RESERVED
 
 MAX_DEPTH = 64
 
@@ -65,6 +66,8 @@ def walk(root: Path, *, suffixes: Sequence[str]) -> Tree:
             refused.append((folder, f"unreadable folder ({error.strerror})"))
             continue
         for name in names:
+            if name.startswith(RESERVED):
+                continue
             path = f"{folder}/{name}" if folder else name
             if is_hidden(name):
                 left_out.append((path, HIDDEN))
