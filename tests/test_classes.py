@@ -251,3 +251,11 @@ def test_every_option_of_several_values_may_be_repeated() -> None:
                 assert param.multiple, f"{name} {param.opts[0]}"  # type: ignore[attr-defined]
                 found.add(param.opts[0])
     assert found >= {"--label", "--steps", "--strength", "--level", "--show", "--what", "--schedule", "--operator"}
+
+
+@pytest.mark.parametrize("name", ["sample", "edit"])
+def test_a_repeated_label_keeps_its_values_apart(name: str) -> None:
+    command = root.get_command(click.Context(root), name)
+    assert command is not None
+    with command.make_context(name, ["--label", "dog, big", "--label", "cat"]) as context:
+        assert context.params["label"] == ("dog, big", "cat")
