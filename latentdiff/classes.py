@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
@@ -30,8 +31,8 @@ def class_index(classes: Sequence[str], label: int | str) -> int:
         raise InputError(f"label {label}: this model is unconditional, it knows no classes; leave the label out")
     if not isinstance(label, str):
         return _in_range(classes, operator.index(label))
-    if label in classes:
-        return classes.index(label)
+    if (found := _named(classes, label)) is not None:
+        return found
     if not _NUMBER.fullmatch(label):
         raise InputError(_unknown(classes, label))
     number = int(label)
@@ -46,10 +47,22 @@ def class_index(classes: Sequence[str], label: int | str) -> int:
     return index
 
 
-def class_indices(classes: Sequence[str], text: str) -> list[int]:
-    """The classes that ``text`` names: one whose whole name it is, else several that commas separate. InputError."""
-    parts = [text] if text in classes else [part.strip() for part in text.split(",")]
-    return [class_index(classes, part) for part in parts]
+def class_indices(classes: Sequence[str], texts: Sequence[str]) -> list[int]:
+    """The classes that ``texts`` name: each one whose whole name it is, else several that commas separate. InputError."""
+    found = list[int]()
+    for text in texts:
+        parts = [text] if _named(classes, text) is not None else [part.strip() for part in text.split(",")]
+        found += [class_index(classes, part) for part in parts]
+    return found
+
+
+def _named(classes: Sequence[str], text: str) -> int | None:
+    """The class of that name, or the only one whose name is the same text in NFC: file systems decompose accents."""
+    if text in classes:
+        return classes.index(text)
+    wanted = unicodedata.normalize("NFC", text)
+    same = [k for k, name in enumerate(classes) if unicodedata.normalize("NFC", name) == wanted]
+    return same[0] if len(same) == 1 else None
 
 
 def _in_range(classes: Sequence[str], index: int) -> int:
@@ -60,7 +73,16 @@ def _in_range(classes: Sequence[str], index: int) -> int:
 
 def _unknown(classes: Sequence[str], label: str) -> str:
     more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
-    return f"unknown class {label!r:.60}; this model knows {', '.join(classes[:SHOWN])}{more}"
+    names = ", ".join(_shown(classes, k) for k in range(min(SHOWN, len(classes))))
+    return f"unknown class {label!r:.60}; this model knows {names}{more}"
+
+
+def _shown(classes: Sequence[str], index: int) -> str:
+    """A class in a list: its name, in quotes and with its index where a comma or spaces would hide where it ends."""
+    name, word = classes[index], word_for(classes, index)
+    if "," not in name and name == name.strip() != "":
+        return name
+    return repr(name) if word == name else f"{name!r} (index {word})"
 
 
 def word_for(classes: Sequence[str], index: int) -> str:
@@ -72,6 +94,14 @@ def word_for(classes: Sequence[str], index: int) -> str:
         return str(index) if class_index(classes, str(index)) == index else name
     except InputError:  # the index is the name of another class
         return name
+
+
+def joined(classes: Sequence[str], texts: Sequence[str]) -> str:
+    """One text that :func:`class_indices` takes for ``texts``: of several, a name that would be cut is its index."""
+    if len(texts) == 1:
+        return texts[0]
+    named = [(text, _named(classes, text)) for text in texts]
+    return ",".join(text if index is None else word_for(classes, index) for text, index in named)
 
 
 def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassBalance) -> Tensor:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from latentdiff.checkpoint import Checkpoint, Writer
 from latentdiff.encoder import MINILM, FrozenEncoder, load_encoder
 from latentdiff.errors import InputError
 from latentdiff.nn import TextConfig
-from latentdiff.runs import found_from
+from latentdiff.runs import places_of
 from latentdiff.tokenizer import Listener, Tokenizer
 
 TOKENIZER = "tokenizer/tokenizer.json"
@@ -50,8 +51,11 @@ def _encoder(checkpoint: Checkpoint, text: TextConfig, moved: str | None) -> Fro
     if not isinstance(name, str) or not isinstance(sha256, str):
         raise InputError(f"{where}: expected the name and the sha256 of a text encoder, found {values!r:.80}")
     try:
-        place = moved or (name if name == MINILM else found_from(checkpoint.folder, name) or name)
-        encoder = replace(load_encoder(place, length=text.length, sha256=sha256), name=moved or name)
+        if moved is not None or name == MINILM:
+            places = [moved or name]
+        else:
+            places = places_of(checkpoint.folder, name) or [name]
+        encoder = replace(_first_right(places, length=text.length, sha256=sha256), name=moved or name)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     if encoder.width != text.width:
@@ -59,3 +63,14 @@ def _encoder(checkpoint: Checkpoint, text: TextConfig, moved: str | None) -> Fro
             f"{where}: expected tokens of {text.width} numbers, as the denoiser has, found {encoder.width}"
         )
     return encoder
+
+
+def _first_right(places: Sequence[str], *, length: int, sha256: str) -> FrozenEncoder:
+    """The encoder at the first of the places whose weights have the hash. InputError, that of the first, where none has."""
+    errors = list[InputError]()
+    for place in places:
+        try:
+            return load_encoder(place, length=length, sha256=sha256)
+        except InputError as error:
+            errors.append(error)
+    raise errors[0]

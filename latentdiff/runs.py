@@ -17,7 +17,6 @@ from latentdiff import __version__
 from latentdiff.checkpoint import INDEX, MANIFEST, Checkpoint, open_checkpoint, remove_temporaries
 from latentdiff.compat.folder import open_folder
 from latentdiff.config.recipe import Recipe
-from latentdiff.data import list_datasets
 from latentdiff.errors import InputError
 from latentdiff.lock import check_unlocked, locked
 from latentdiff.paths import expanded, temporary_beside
@@ -242,22 +241,19 @@ def _places(path: Path, runs: Path) -> list[Path]:
     return list(dict.fromkeys((path, runs / path)))
 
 
-def data_of(run: Path, data: str) -> str | None:
-    """As :func:`found_from`, for the --data of a training: names of built-in data sets stay what they are."""
-    return data if data in {known.name for known in list_datasets()} else found_from(run, data)
+def places_of(run: Path, path: str) -> list[str]:
+    """Where something may be now that a run or a checkpoint names by a path, each place once; [] where it is nowhere.
 
-
-def found_from(run: Path, path: str) -> str | None:
-    """Where something is now that a run or a checkpoint names by a path: there, or as seen from a folder above the run, if the path is
-    relative to where the training began; None where it is not. What it holds is for the reader to check.
+    A path that is relative to where the training began is first looked for in the folders above the run, the nearest that
+    has it, and then from here. What the places hold is for the reader to check.
     """
     given = expanded(path)
-    if given.exists():
-        return path
-    if given.is_absolute():
-        return None
     above = (folder for place in (Path(os.path.abspath(run)), run.resolve()) for folder in place.parents)
-    return next((str(folder / given) for folder in above if (folder / given).exists()), None)
+    seen = (
+        None if given.is_absolute() else next((folder / given for folder in above if (folder / given).exists()), None)
+    )
+    places = {} if seen is None else {seen.resolve(): str(seen)}
+    return list((places | ({given.resolve(): path} if given.exists() else {})).values())
 
 
 def all_checkpoints(runs: Path) -> list[Path]:

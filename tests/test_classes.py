@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shutil
+import unicodedata
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from conftest import Cli, reseal
 from PIL import Image
 
 import latentdiff as ld
-from latentdiff.classes import class_index, class_indices, labels_in_proportion, representative
+from latentdiff.classes import class_index, class_indices, joined, labels_in_proportion, representative
 from latentdiff.cli import drawing
 from latentdiff.cli.root import COMMANDS, root
 from latentdiff.errors import InputError
@@ -200,8 +201,20 @@ def test_a_number_is_no_index_where_classes_are_called_by_numbers(classes: tuple
 
 
 def test_several_classes_are_separated_by_commas_unless_one_is_called_so() -> None:
-    assert class_indices(("a, b", "a", "b"), "a, b") == [0]
-    assert class_indices(("a, b", "a", "b"), "b,a, 0") == [2, 1, 0]
+    classes = ("a, b", "a", "b")
+    assert class_indices(classes, ["a, b"]) == [0]
+    assert class_indices(classes, ["b,a, 0"]) == [2, 1, 0]
+    assert class_indices(classes, ["a, b", "b", "0,a"]) == [0, 2, 0, 1]  # a repeated option keeps its values apart
+    assert class_indices(classes, [joined(classes, ["a, b", "b", "0,a"])]) == [0, 2, 0, 1]
+    with pytest.raises(InputError, match=r"unknown class 'c'; this model knows 'a, b' \(index 0\), a, b$"):
+        class_indices(classes, ["c"])
+
+
+def test_a_name_is_found_however_its_accents_are_composed() -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Ünï, çödé") for form in ("NFC", "NFD"))
+    for name, text in ((composed, decomposed), (decomposed, composed)):
+        assert class_index(("a", name), text) == 1 and class_indices(("a", name), [text]) == [1]
+    assert [class_index((composed, decomposed), name) for name in (composed, decomposed)] == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -238,3 +251,11 @@ def test_every_option_of_several_values_may_be_repeated() -> None:
                 assert param.multiple, f"{name} {param.opts[0]}"  # type: ignore[attr-defined]
                 found.add(param.opts[0])
     assert found >= {"--label", "--steps", "--strength", "--level", "--show", "--what", "--schedule", "--operator"}
+
+
+@pytest.mark.parametrize("name", ["sample", "edit"])
+def test_a_repeated_label_keeps_its_values_apart(name: str) -> None:
+    command = root.get_command(click.Context(root), name)
+    assert command is not None
+    with command.make_context(name, ["--label", "dog, big", "--label", "cat"]) as context:
+        assert context.params["label"] == ("dog, big", "cat")

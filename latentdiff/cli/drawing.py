@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from latentdiff.checkpoint import Checkpoint
-from latentdiff.classes import word_for
+from latentdiff.classes import joined, word_for
 from latentdiff.cli.outputs import running
 from latentdiff.cli.report import SamplingBar
 from latentdiff.config.recipe import Recipe
@@ -45,9 +45,11 @@ def recipe(
     checkpoint: Checkpoint, pipeline: Pipeline, values: Mapping[str, Any], prompts: list[str], settings: list[Sampling]
 ) -> Recipe:
     """What repeats the pictures of the option ``values``: the model's defaults are filled in."""
-    options = ("n", "seed", "label", "class_balance", "interpolate", "dtype", "batch", "columns")
+    options = ("n", "seed", "class_balance", "interpolate", "dtype", "batch", "columns")
     resolved = [pipeline.resolved(each) for each in settings]
-    return recipe_of(checkpoint, settings=resolved, prompts=prompts, **{name: values[name] for name in options})
+    given = {name: values[name] for name in options}
+    label = None if values["label"] is None else joined(pipeline.classes, values["label"])
+    return recipe_of(checkpoint, settings=resolved, prompts=prompts, label=label, **given)
 
 
 def alone(request: Request, k: int, classes: Sequence[str]) -> Recipe | None:

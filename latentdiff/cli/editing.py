@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.cli.inputs import read_input
-from latentdiff.cli.options import Several, build, config_option, json_option, options_of
+from latentdiff.cli.inputs import read_input, settle_resize
+from latentdiff.cli.options import Texts, build, config_option, json_option, options_of
 from latentdiff.cli.outputs import IMAGE_FOLDER, Output, overwrite_option, running
 from latentdiff.cli.prompts import in_turn, needs_of, note_texts, prompt_options, prompts_of
 from latentdiff.config.sampling import Sampling
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from latentdiff.pipeline import Pipeline
 
 F = TypeVar("F", bound=Callable[..., Any])
+OWN = ("own",)  # --label own: the label of each image
 ACROSS = 10  # images side by side in a figure
 SOLVER_NEEDS: dict[str, Kind] = {"replacement": "grid", "repaint": "grid", "psld": "latents"}  # the others take any
 
@@ -58,7 +59,7 @@ def sampling_options(function: F) -> F:
     """The sampler's options, --label and --prompt."""
     label = click.option(
         "--label",
-        cls=Several,
+        cls=Texts,
         default=None,
         help="Class by name or index; several, as 3,5,8 or by repeating the option, go to the images in turn; `own` takes the label of each image (default: no class).",
     )
@@ -135,6 +136,8 @@ def model_of(values: dict[str, Any]) -> Model:
     pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
     note_texts(pipeline, [*prompts, settings.negative_prompt, *filter(None, [values.get("to")])])
     classes_asked(pipeline, values.get("label"))
+    if "resize" in values:
+        settle_resize(checkpoint, values)
     return Model(checkpoint, pipeline, settings)
 
 
@@ -155,26 +158,26 @@ def bench(values: dict[str, Any], model: Model | None = None, *, shape: Sequence
 
 def labels_of(values: dict[str, Any], work: Bench) -> list[int] | list[str] | None:
     """--label as one class for each image, or --prompt as one text; None: nothing in particular."""
-    text, n, prompts = values["label"], len(work.images), prompts_of(values)
+    label, n, prompts = values["label"], len(work.images), prompts_of(values)
     if prompts:
         return in_turn(prompts, n, "--prompt")
-    if text is None:
+    if label is None:
         if work.settings.guidance != 1 and values.get("guided", True):
             option = "--label" if work.pipeline.tokenizer is None else "--prompt"
             raise click.UsageError(f"--guidance {work.settings.guidance:g} needs a {option} to exaggerate")
         return None
-    if text == "own":
+    if label == OWN:
         if work.own is None:
             raise InputError(f"--label own: {work.source} has no labels of this model's classes")
         return work.own
-    return in_turn(classes_asked(work.pipeline, text), n, "--label")
+    return in_turn(classes_asked(work.pipeline, label), n, "--label")
 
 
-def classes_asked(pipeline: Pipeline, text: str | None) -> list[int]:
+def classes_asked(pipeline: Pipeline, label: tuple[str, ...] | None) -> list[int]:
     """The classes that --label names, none where it is not given or `own`. InputError for others than the model's."""
     from latentdiff.classes import class_indices
 
-    return [] if text is None or text == "own" else class_indices(pipeline.classes, text)
+    return [] if label is None or label == OWN else class_indices(pipeline.classes, label)
 
 
 def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:

@@ -24,7 +24,7 @@ def _check_encoded(folder: Path) -> None:
 @click.command(name="encode")
 @click.option("--run", default=None, help="Run or checkpoint with a VAE (default: the newest VAE run).")
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
-@options_of(DataOptions, StreamOptions, skip=("flip", "crop"))
+@options_of(DataOptions, StreamOptions, skip=("flip", "crop"), of_run=True)
 @click.option("--half", is_flag=True, help="Store latents as float16, in half the space.")
 @click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
 @click.option(
@@ -60,7 +60,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     out = values["out"]
     checkpoint = find_vae(values["run"], values["runs"])
     chosen = values | trained_on(ctx, checkpoint)
-    data = read_images(build(DataOptions, chosen), stream=chosen["stream"])
+    data = read_images(build(DataOptions, chosen), stream=bool(chosen["stream"]))
     codec = load_codec(checkpoint, checkpoint.json(INDEX), image=data.shape)
     if not isinstance(codec, VAECodec):
         raise InputError(f"{checkpoint.folder}: expected a VAE, found a model of pixels")

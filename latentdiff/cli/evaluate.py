@@ -50,7 +50,7 @@ def _check_evaluation(folder: Path) -> None:
     is_flag=True,
     help="Also compare image k of --images with image k of --reference (folders: by their file names).",
 )
-@options_of(DataOptions, skip=("flip", "crop"))
+@options_of(DataOptions, skip=("flip", "crop"), of_run=True)
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test"]),

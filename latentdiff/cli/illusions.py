@@ -115,7 +115,7 @@ def model_for(
     from latentdiff.cli.model import find_denoiser, load_checked
 
     check_texts(prompts)
-    needs = needs_of({"label": labels[0] if labels else None}, prompts, settings)
+    needs = needs_of({"label": labels[:1] or None}, prompts, settings)
     checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
     pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
     note_texts(pipeline, [*prompts, settings.negative_prompt])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from latentdiff.cli.options import class_folders_option
+from latentdiff.cli.run_data import saved_images, saved_options
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,9 +43,8 @@ def image_options(function: F) -> F:
         click.option(
             "--resize",
             type=click.Choice(["crop", "stretch", "pad"]),
-            default="crop",
-            show_default=True,
-            help="How images of another aspect ratio are brought to the model's.",
+            default=None,
+            help="How images of another aspect ratio are brought to the model's (default: that of the run, else crop).",
         ),
         click.option(
             "--negate",
@@ -75,19 +75,18 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
     from latentdiff.evaluate.read import read_images
     from latentdiff.shipped import about
     from latentdiff.train.brightness import brightness_of
-    from latentdiff.train.state import STATE, load_progress
 
     source, root, class_folders = values["source"], None, values["class_folders"]
     if source is None:
         source = about(checkpoint.folder).get("images")
     if source is None:
-        if STATE not in checkpoint:
+        if not saved_options(checkpoint):
             raise InputError(f"{checkpoint.folder}: does not say which data it was trained on; expected --input")
-        saved = load_progress(checkpoint).options
+        saved = saved_images(checkpoint, "--input")
         source, root = str(saved["data"]), saved.get("data_root")
         class_folders = class_folders or saved.get("class_folders")
     channels, height, width = shape
-    fit = Fit((height, width), channels, values["resize"], class_folders or "auto")
+    fit = Fit((height, width), channels, settle_resize(checkpoint, values), class_folders or "auto")
     found = read_images(source, split=values["split"], fit=fit, root=None if root is None else Path(root))
     print_report(found.report)
     if values["negate"]:
@@ -98,6 +97,12 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
             for line in distance(known, found.images, margin=DEGRADED if degraded else MARGIN):
                 note(line)
     return found
+
+
+def settle_resize(checkpoint: Checkpoint, values: dict[str, Any]) -> str:
+    """--resize, by default that of the run: into ``values``, for images and masks alike."""
+    values["resize"] = values["resize"] or saved_options(checkpoint).get("resize") or "crop"
+    return str(values["resize"])
 
 
 def distance(known: Brightness, images: Tensor, *, margin: float) -> list[str]:

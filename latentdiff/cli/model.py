@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latentdiff.cli.run_data import saved_images, saved_options
 from latentdiff.config.loop import DataOptions, StreamOptions
 from latentdiff.errors import InputError
 
@@ -114,15 +115,8 @@ def trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
 
     Where the data are others than those of the run, so is the place where they are looked for.
     """
-    from latentdiff.runs import data_of
-    from latentdiff.train.state import STATE, load_progress
-
     names = [name for name in (*DataOptions.model_fields, *StreamOptions.model_fields) if name in ctx.params]
-    if STATE not in checkpoint:
-        return {}
     given = {name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT}
     given |= {"data_root"} if "data" in given else set()
-    saved = load_progress(checkpoint).options
-    if isinstance(data := saved.get("data"), str):
-        saved = saved | {"data": data_of(checkpoint.folder, data) or data}
+    saved = saved_options(checkpoint) if "data" in given else saved_images(checkpoint, "--data")
     return {name: saved[name] for name in names if name in saved and name not in given}

@@ -26,8 +26,11 @@ MAX_CONFIG_BYTES = 2**20
 ENDLESS = 1e5  # bounds from here on only guard against nonsense and are not worth a word of help
 
 
-def options_of(*models: type[Config], skip: tuple[str, ...] = ()) -> Callable[[F], F]:
-    """A decorator that adds an option for each field of the models; a model's own fields come before inherited ones."""
+def options_of(*models: type[Config], skip: tuple[str, ...] = (), of_run: bool = False) -> Callable[[F], F]:
+    """A decorator that adds an option for each field of the models; a model's own fields come before inherited ones.
+
+    ``of_run``: options that are by default those of a run, and None here; :func:`build` fills in the model's defaults.
+    """
 
     def decorate(function: F) -> F:
         fields: dict[str, FieldInfo] = {}
@@ -37,21 +40,29 @@ def options_of(*models: type[Config], skip: tuple[str, ...] = ()) -> Callable[[F
                     name: model.model_fields[name] for name in base.__annotations__ if name in model.model_fields
                 }
         for name in reversed([name for name in fields if name not in skip]):
-            function = _option(name, fields[name])(function)
+            function = _option(name, fields[name], of_run=of_run)(function)
         return function
 
     return decorate
 
 
-def _option(name: str, field: FieldInfo) -> Callable[[F], F]:
+def _option(name: str, field: FieldInfo, *, of_run: bool) -> Callable[[F], F]:
     flag = "--" + name.replace("_", "-") if len(name) > 1 else f"--{name}"
     kind = _plain(field.annotation)
-    text = f"{field.description or name}{_range(field)}."
+    text, default = f"{field.description or name}{_range(field)}.", field.default
+    if of_run:
+        text, default = _of_run(text, f"no-{flag[2:]}" if default is False else default), None
     text = text[0].upper() + text[1:]
-    show: Any = field.default is not None
+    show: Any = default is not None
     if kind is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", name, default=field.default, help=text, show_default=show)
-    return click.option(flag, name, type=_click_type(kind), default=field.default, help=text, show_default=show)
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=default, help=text, show_default=show)
+    return click.option(flag, name, type=_click_type(kind), default=default, help=text, show_default=show)
+
+
+def _of_run(text: str, default: Any) -> str:
+    """The help of an option that takes the value of the run, and its ``default``, or that in the text, without a run."""
+    before, mark, own = text.removesuffix(".").partition(" (default: ")
+    return f"{before} (default: that of the run, else {own.removesuffix(')') if mark else default})."
 
 
 def _plain(annotation: Any) -> Any:
@@ -104,6 +115,14 @@ class Several(click.Option):
         return ",".join(texts) if texts else None
 
 
+class Texts(Several):
+    """As :class:`Several` for texts that may hold commas themselves: its parameter is a tuple of them, or None."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[str, ...] | None:  # type: ignore[override]
+        """The texts, each as it was given."""
+        return tuple(click.Option.type_cast_value(self, ctx, [value] if isinstance(value, str) else value)) or None
+
+
 def given(names: Iterable[str]) -> list[str]:
     """Those of the options that the user gave, on the command line or in a file."""
     context = click.get_current_context()
@@ -123,6 +142,7 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
     """The configuration of the given option values; a value out of range is a usage error that names the option."""
     fields = model.model_fields
     chosen = {name: value for name, value in values.items() if name in fields}
+    chosen = {name: value for name, value in chosen.items() if value is not None or fields[name].default is None}
     for name, value in chosen.items():
         if get_origin(_plain(fields[name].annotation)) is Literal and isinstance(
             get_args(_plain(fields[name].annotation))[0], int

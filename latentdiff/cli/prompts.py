@@ -94,7 +94,7 @@ def needs_of(values: Mapping[str, Any], prompts: Sequence[str], settings: Sampli
     if prompts:
         found.append(Need("text", f"--prompt {prompts[0]!r:.60}"))
     if label is not None:
-        found.append(Need("classes", f"--label {label}"))
+        found.append(Need("classes", f"--label {','.join(label)}"))
     if values.get("class_balance") == "data":
         found.append(Need("classes", "--class-balance data"))
     if settings is not None and settings.negative_prompt:

@@ -16,7 +16,7 @@ from latentdiff.errors import InputError
 @click.command(name="reconstruct")
 @click.option("--run", default=None, help="Run or checkpoint with a VAE (default: the newest VAE run).")
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
-@options_of(DataOptions, skip=("flip", "crop"))
+@options_of(DataOptions, skip=("flip", "crop"), of_run=True)
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Which images."
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from latentdiff.cli.like import find_like, like_option, recipe_of
-from latentdiff.cli.options import Several, build, config_option, json_option, options_of
+from latentdiff.cli.options import Several, Texts, build, config_option, json_option, options_of
 from latentdiff.cli.outputs import IMAGE_FOLDER, Output, overwrite_option
 from latentdiff.cli.prediction import merge_v_pred, v_pred_option
 from latentdiff.cli.prompts import first_classes, in_turn, names_of, needs_of, note_texts, prompt_options, prompts_of
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--label",
-    cls=Several,
+    cls=Texts,
     default=None,
     help="Class to draw, by name or index; several, as 3,5,8 or by repeating the option, are taken in turn (default: all classes in turn).",
 )
@@ -261,7 +261,8 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
     from latentdiff.cli.report import note
     from latentdiff.nn import Foreign
 
-    text, n, balance = values["label"], values["n"], values["class_balance"]
+    label, n, balance = values["label"], values["n"], values["class_balance"]
+    text = None if label is None else ",".join(label)
     if not pipeline.classes:
         if settings.guidance == 0:
             note("--guidance 0 has no effect, this model is unconditional")
@@ -271,16 +272,16 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
             if given is not None:
                 note(f"--guidance 0 ignores the class, {option} {given} has no effect")
         return None
-    if text is None and balance == "data":
+    if label is None and balance == "data":
         drawn = pipeline.class_labels(n, balance)
         note("drawing classes as often as in the training data")
         return None if drawn is None else drawn.tolist()
-    if text is None:
+    if label is None:
         asked = list(range(1 if one else len(pipeline.classes)))[:n]
         null = "" if isinstance(pipeline.network, Foreign) else ", --guidance 0 ignores them"
         note(f"drawing {first_classes(pipeline.classes, len(asked))}; --label chooses{null}")
     else:
-        asked = class_indices(pipeline.classes, text)
+        asked = class_indices(pipeline.classes, label)
     if one and len(asked) > 1:
         raise click.UsageError(f"--interpolate draws one class along the way, got --label {text}")
     return in_turn(asked, n, "--label")

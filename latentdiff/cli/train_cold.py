@@ -45,10 +45,10 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     from latentdiff.train.cold import ColdTask
     from latentdiff.train.setup import cold_config_of
 
-    options, resume = training.resumed("cold", options, place, training.given_options(ctx, options))
+    options, resume, data_place = training.resumed("cold", options, place, training.given_options(ctx, options))
     training.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
-    data = training.read_data(options, resume)
+    data = training.read_data(options, data_place)
     config = cold_config_of(options, data)
     network = build_network(config, seed=options.seed)
     if place.init_from is not None:

@@ -50,12 +50,14 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     from latentdiff.device import resolve_device
     from latentdiff.train.denoiser import DenoiserTask
 
-    options, resume = training.resumed("denoiser", options, place, training.given_options(ctx, options))
+    options, resume, data_place = training.resumed("denoiser", options, place, training.given_options(ctx, options))
     training.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
     if ranks.count == 1 and "shard" in given(["shard"]) and options.shard:
         raise click.UsageError("--shard splits the network among the processes of torchrun, found one process")
-    data = training.read_encoded(options, resume) or training.read_images(options, stream=options.stream, resume=resume)
+    data = training.read_encoded(options, data_place) or training.read_images(
+        options, data_place, stream=options.stream
+    )
     codec = _planned(ctx) or _codec(options, place, data, resume)
     tokenizer = _tokenizer(options, place, data, resume)
     network = _network(options, place, data, codec, tokenizer)

@@ -49,10 +49,10 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     from latentdiff.train.setup import vae_config_of
     from latentdiff.train.vae import VAETask
 
-    options, resume = training.resumed("vae", options, place, training.given_options(ctx, options))
+    options, resume, data_place = training.resumed("vae", options, place, training.given_options(ctx, options))
     training.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
-    data = training.read_images(options, stream=options.stream, resume=resume)
+    data = training.read_images(options, data_place, stream=options.stream)
     config = vae_config_of(options, data)
     if options.latent is None and len(config.latent) == 3:
         note(f"latent {cross(*config.latent)}, the default for colour images of this size; --latent chooses")

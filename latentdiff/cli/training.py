@@ -17,14 +17,16 @@ from torch import nn
 from latentdiff.checkpoint import Checkpoint
 from latentdiff.cli.options import build, given
 from latentdiff.cli.report import TrainingBar, counted, note, note_kernels, print_report, result
+from latentdiff.cli.run_data import place_of
 from latentdiff.components import config_of
 from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions, StreamOptions
 from latentdiff.data import Dataset, TrainingImages, is_shards, load_dataset, stream_dataset
 from latentdiff.encoded import EncodedData, is_encoded, load_encoded
 from latentdiff.errors import InputError
+from latentdiff.paths import expanded
 from latentdiff.ranks import Ranks
-from latentdiff.runs import LOCK, Run, data_of, exists_already, resumable
+from latentdiff.runs import LOCK, Run, exists_already, resumable
 from latentdiff.train.batches import check_batch
 from latentdiff.train.loop import Trainer
 from latentdiff.train.outcome import Outcome
@@ -52,10 +54,13 @@ FREE_ON_RESUME = {  # what may differ when a run is resumed, because it does not
 }
 
 
-def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[O, Checkpoint | None]:
-    """The options to train with: those of the run to resume (with what was given anew), or ``options`` themselves."""
+def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[O, Checkpoint | None, str]:
+    """The options to train with: those of the run to resume (with what was given anew), or ``options`` themselves.
+
+    Beside them the checkpoint to resume, and where the data is: that of a run may be named from another folder.
+    """
     if place.resume is None:
-        return options, None
+        return options, None, _data(options)
     if place.name is not None or place.init_from is not None:
         raise click.UsageError(
             "--resume continues a run under its own name and weights: give neither --name nor --init-from"
@@ -85,13 +90,13 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
             f"--steps: the resumed run has made {progress.step} steps already, got {update['steps']}"
         )
     options = build(type(saved), saved.model_dump() | update)
-    data = options.model_dump()["data"]
-    found = data_of(checkpoint.folder, data)
-    if found is None:
-        raise InputError(f"{data}: not found, {checkpoint.folder} was trained on it; --data names where it is now")
-    if found != data:
-        note(f"data: {data} is {found}")
-    return options, checkpoint
+    data = _data(options)
+    here = "data" in given and expanded(data).exists()
+    return options, checkpoint, data if here else place_of(checkpoint, data, "--data")
+
+
+def _data(options: LoopOptions) -> str:
+    return str(options.model_dump()["data"])
 
 
 def given_options(ctx: click.Context, options: LoopOptions) -> set[str]:
@@ -120,9 +125,9 @@ def _folder(kind: str, place: RunOptions) -> Path:
     return folder  # a run that died before its first checkpoint starts anew under its name
 
 
-def read_encoded(options: DataOptions, resume: Checkpoint | None) -> EncodedData | None:
-    """The latents in the folder that the options name; None where they name images."""
-    folder = Path(_place_of(options, resume))
+def read_encoded(options: DataOptions, place: str) -> EncodedData | None:
+    """The latents in the folder ``place``; None where it holds images."""
+    folder = expanded(place)
     if not is_encoded(folder):
         return None
     fixed = options.model_dump(include=set(DataOptions.model_fields))
@@ -135,11 +140,11 @@ def read_encoded(options: DataOptions, resume: Checkpoint | None) -> EncodedData
     return data
 
 
-def read_images(options: DataOptions, *, stream: bool, resume: Checkpoint | None = None) -> TrainingImages:
-    """The images to train on; ``stream``, and tar shards: those that stay on the disk."""
-    place = _place_of(options, resume)
+def read_images(options: DataOptions, place: str | None = None, *, stream: bool) -> TrainingImages:
+    """The images to train on, at ``place`` instead of that of the options; ``stream``, and tar shards: those that stay on the disk."""
+    place = place or options.data
     if not (stream or is_shards(place)):
-        return read_data(options, resume)
+        return read_data(options, place)
     data = stream_dataset(place, **options.reading())
     sizes = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
     note(f"data: images stay on the disk ({sizes}); none is decoded yet, a damaged one is found when it is read")
@@ -147,20 +152,15 @@ def read_images(options: DataOptions, *, stream: bool, resume: Checkpoint | None
     return replace(data, name=options.data)
 
 
-def read_data(options: DataOptions, resume: Checkpoint | None = None) -> Dataset:
-    """The data set of the options; what was converted or refused is told on stderr."""
-    place = _place_of(options, resume)
-    if is_encoded(Path(place)):
+def read_data(options: DataOptions, place: str | None = None) -> Dataset:
+    """The data set of the options, at ``place`` instead of theirs; what was converted or refused is told on stderr."""
+    place = place or options.data
+    if is_encoded(expanded(place)):
         raise InputError(f"{place}: expected images, found latents; these are for `train-denoiser`")
     root = None if options.data_root is None else Path(options.data_root)
     data = load_dataset(place, **options.reading(), root=root)
     _check_read(data, options)
     return replace(data, name=options.data)
-
-
-def _place_of(options: DataOptions, resume: Checkpoint | None) -> str:
-    """Where the data is; that of a run to resume may have been named from another folder."""
-    return (None if resume is None else data_of(resume.folder, options.data)) or options.data
 
 
 def then(command: str, ctx: click.Context, options: DataOptions) -> str:

@@ -206,7 +206,9 @@ def _count_others(others: Sequence[str], used: set[str], report: ReadReport) -> 
 def _packed(tree: Tree) -> str:
     """What to do about a folder of archives or of latents, if it is one."""
     if any(path.lower().endswith(".safetensors") for path in tree.files):
-        return "; latents that were encoded need their manifest.json and model_index.json"
+        whole = {"manifest.json", "model_index.json"} <= set(tree.files)
+        needs = "are for `latentdiff train-denoiser`" if whole else "need their manifest.json and model_index.json"
+        return f"; latents that were encoded {needs}"
     packed = [path for path in tree.files if path.lower().endswith(_ARCHIVES)]
     shards = [path for path in packed if path.lower().endswith(".tar")]
     if shards:
