@@ -89,7 +89,12 @@ def test_every_command_is_known_to_write_or_not() -> None:
         assert bool(named) == any(param.name == "overwrite" for param in command.params) == (name in WRITERS), name
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if name != "reproduce"])
+LONG = {"denoise", "evaluate"}  # they are tried all the same, with the slow tests
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in WRITERS if n != "reproduce"]
+)
 def test_nothing_that_is_there_is_replaced_without_overwrite(work: Path, cli: Callable, name: str) -> None:
     command = f"{name} {WRITERS[name]}"
     untouched = files_of(work)
@@ -259,6 +264,7 @@ def test_a_later_evaluation_leaves_no_figure_of_the_one_before(work: Path, cli: 
         assert sorted(os.listdir(work / "evaluation")) == sorted(["evaluation.json", figure])
 
 
+@pytest.mark.slow
 def test_several_results_of_each_image_are_sets_of_their_own(work: Path, cli: Callable) -> None:
     for command, folders in (
         ("inpaint --draws 10 --solver diffpir", [f"draw={k:02d}" for k in range(1, 11)]),

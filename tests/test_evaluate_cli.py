@@ -101,6 +101,7 @@ def test_a_vae_run_and_a_pixel_run_have_their_parts(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["tiny_denoiser_run", "tiny_pixel_run"])
 def test_no_figure_depends_on_the_batch(
     cli: Callable, tiny_folder: Path, run: str, request: pytest.FixtureRequest, tmp_path: Path

@@ -186,7 +186,12 @@ def results(made: Made) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="session", params=list(STUDIES))
+LONG = {"restoration", "noise-schedule-study", "cold-diffusion", "anagrams", "hybrids"}
+
+
+@pytest.fixture(
+    scope="session", params=[pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in STUDIES]
+)
 def made(request: pytest.FixtureRequest, digits: Path, colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Each study, made once."""
     return run(request.param, tmp_path_factory.mktemp(request.param), digits, data_colour=str(colours))
@@ -308,6 +313,7 @@ def test_a_model_that_is_given_is_looked_at_and_none_is_trained(digits: Path, co
             run(study, tmp_path / "refused", other, run=given)
 
 
+@pytest.mark.slow
 def test_models_of_latents_are_looked_at_where_that_makes_sense(digits: Path, tmp_path: Path) -> None:
     first = run("ddpm-ddim", tmp_path / "first", digits)
     given = next((first.out / "runs").glob("*eps*"), None) or sorted((first.out / "runs").iterdir())[0]

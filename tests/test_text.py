@@ -323,6 +323,7 @@ def test_every_edit_takes_a_prompt(command: str, work: Path, cli: Callable) -> N
     assert (work / "figure.png").read_bytes() != (work / "other.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_evaluation_asks_for_the_captions_of_the_split(
     work: Path, cli: Callable, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
