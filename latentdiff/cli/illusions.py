@@ -100,7 +100,7 @@ def weights_of(text: str | None, n: int) -> list[float] | None:
 
 
 def asked_of(pipeline: Pipeline, labels: Sequence[str], prompts: Sequence[str]) -> list[int | str]:
-    """The classes or the texts asked for; InputError for a class that the model does not know."""
+    """The labels or prompts of the options; InputError for a class that the model does not know."""
     from latentdiff.classes import class_index
 
     if prompts:
@@ -111,7 +111,7 @@ def asked_of(pipeline: Pipeline, labels: Sequence[str], prompts: Sequence[str]) 
 def model_for(
     values: dict[str, Any], settings: Sampling, labels: Sequence[str], prompts: Sequence[str]
 ) -> tuple[Checkpoint, Pipeline]:
-    """The model of --run, or the newest that is conditioned on what is asked for; InputError where it is not."""
+    """The model of --run, or the newest that is conditioned on the labels or prompts; InputError where it is not."""
     from latentdiff.cli.model import find_denoiser, load_checked
 
     check_texts(prompts)

@@ -153,7 +153,7 @@ def read_images(options: DataOptions, place: str | None = None, *, stream: bool)
 
 
 def read_data(options: DataOptions, place: str | None = None) -> Dataset:
-    """The data set of the options, at ``place`` instead of theirs; what was converted or refused is told on stderr."""
+    """The data set of the options, at ``place`` instead of theirs; what was converted or refused goes to stderr."""
     place = place or options.data
     if is_encoded(expanded(place)):
         raise InputError(f"{place}: expected images, found latents; these are for `train-denoiser`")

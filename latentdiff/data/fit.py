@@ -25,7 +25,7 @@ _RESAMPLE = Image.Resampling.BICUBIC
 
 @dataclass(frozen=True)
 class Fit:
-    """What the user asked for: size (height, width) and channels, None for the images' own, how to resize, what folders mean."""
+    """The options of reading: size (height, width) and channels, None for the images' own, how to resize, what folders mean."""
 
     size: tuple[int, int] | None = None
     channels: int | None = None

@@ -320,7 +320,7 @@ def read_folder(root: Path, fit: Fit) -> Folder:
 
     Top folders train, val (valid, validation) and test are the splits if there is a train. Labels come from
     metadata.jsonl or .csv, else from class folders as `fit.class_folders` says. A folder that holds all images is
-    entered first. InputError if nothing (or less than half) is usable, sizes differ and none was asked for, or
+    entered first. InputError if nothing (or less than half) is usable, sizes differ without --size, or
     annotations are wrong.
     """
     listing = list_folder(root, fit.class_folders)

@@ -118,7 +118,7 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
     wanted = fit or Fit()
     path = expanded(source)
     options: dict[str, Any] = asdict(wanted)
-    if source in SETS:  # drawn as they are read, tens of thousands to train: no other split than the one asked for
+    if source in SETS:  # drawn as they are read, tens of thousands to train: no other split than the wanted one
         part = load_scenes_of(split, seed=0, mnist=data_root(root) if source == "scenes-mnist" else None)
         return replace(_image_set(f"{source} {split}", part, wanted, ReadReport()), captions=part.captions)
     if source in BUILT_IN:
