@@ -30,6 +30,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of Python, torch or an import says that memory has run out."""
     if isinstance(error, MemoryError):
         return True
+    if isinstance(error, ValueError):
+        return str(error) == "quantization error"  # Pillow's only word for it
     return isinstance(error, RuntimeError | ImportError) and any(text in str(error).lower() for text in OUT_OF_MEMORY)
 
 

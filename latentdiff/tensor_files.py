@@ -14,6 +14,8 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+BUFFER = 2**20  # bytes that the library takes to write a file
+
 
 def loads(content: bytes) -> dict[str, Tensor]:
     """The tensors of a safetensors file's ``content``; SafetensorError where it is none."""
@@ -29,6 +31,7 @@ def dumps(tensors: Mapping[str, Tensor]) -> bytes:
 
 def save(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write contiguous tensors on the CPU; equal tensors are equal bytes."""
+    _reserve(2 * BUFFER)
     try:
         safetensors.torch.save_file(dict(tensors), path, metadata={"format": "pt"})
     except SafetensorError as error:

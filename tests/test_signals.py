@@ -115,6 +115,7 @@ def test_what_an_encoding_lacks_is_escaped(encoding: str, shown: str, tmp_path: 
             "safetensors failed (a)",
         ),
         ("raise MemoryError", "out of memory; a smaller --batch or network needs less"),
+        ("raise ValueError('quantization error')", "out of memory; a smaller --batch or network needs less"),
         (
             "raise RuntimeError('could not create a primitive')",
             "out of memory; a smaller --batch or network needs less",
