@@ -16,14 +16,14 @@ from typing import Any
 import click
 import torch
 
-from latentdiff.bench.contenders import CONTENDERS, enter
-from latentdiff.bench.figure import save_kernels_figure
-from latentdiff.bench.measure import Grid, Row, measure
-from latentdiff.bench.problem import OPERATIONS, Operation, make_problem
-from latentdiff.bench.report import document, machine, machine_line, name_of
-from latentdiff.bench.timing import threads as computing_with
-from latentdiff.cli.bench import cpu_model, measurable, show
-from latentdiff.cli.targets import Finite, Target
+from latentdiff.apps.bench.baselines import CONTENDERS, enter
+from latentdiff.apps.bench.figure import save_kernels_figure
+from latentdiff.apps.bench.measure import Grid, Row, measure
+from latentdiff.apps.bench.report import document, machine, machine_line, name_of
+from latentdiff.apps.bench.timing import threads as computing_with
+from latentdiff.apps.bench.workload import OPERATIONS, Operation, make_problem
+from latentdiff.apps.cli.measure.bench import cpu_model, measurable, show
+from latentdiff.apps.cli.shared.types import Finite, Target
 from latentdiff.errors import InputError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}

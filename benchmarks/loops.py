@@ -10,15 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from latentdiff.bench.timing import Calls, Timing, interleaved, stopwatch_for
-from latentdiff.compiled import CapturedLoop, CudaGraph, compiled_network
-from latentdiff.denoise import Network, denoiser, timestep
+from latentdiff.apps.bench.timing import Calls, Timing, interleaved, stopwatch_for
+from latentdiff.diffusion.compile import CapturedLoop, CudaGraph, compiled_network
+from latentdiff.diffusion.denoiser import Network, denoiser, timestep
+from latentdiff.diffusion.loop import run, start
+from latentdiff.diffusion.samplers import ddim, ddpm
+from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
 from latentdiff.nn import build, mlp_config, unet_config
-from latentdiff.random import Key
-from latentdiff.sample import run, start
-from latentdiff.schedule import make_schedule
-from latentdiff.step import ddim, ddpm
+from latentdiff.ops.random import Key
 
 T = 1000
 DDIM_STEPS = 50

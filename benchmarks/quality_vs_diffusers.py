@@ -31,17 +31,17 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.bench.report import machine
-from latentdiff.cli.bench import cpu_model
+from latentdiff.apps.bench.report import machine
+from latentdiff.apps.cli.measure.bench import cpu_model
 from latentdiff.config.base import Config
 from latentdiff.data import Dataset, load_dataset, to_float, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.evaluate import Reference, Resampling, score_images, some
 from latentdiff.evaluate.classes import labels_as_seen
-from latentdiff.features import feature_network
-from latentdiff.features.names import NAMES, NEEDS_WEIGHTS
-from latentdiff.picture import class_columns, image_grid, save_npz
-from latentdiff.plots import save_panels
+from latentdiff.metrics.features import feature_network
+from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS
+from latentdiff.viz.figures import save_panels
+from latentdiff.viz.images import class_columns, image_grid, save_npz
 
 RECIPE = Path(__file__).parent.parent / "configs" / "mnist-latent32.yaml"
 STEPS, EMA, LR, WARMUP, DROP = 50, 0.999, 1e-3, 100, 0.1
@@ -93,7 +93,7 @@ def latentdiff(budget: Budget, out: Path) -> Entry:
         extra = ["--vae", "runs/vae"] if run == "denoiser" else []
         made = command(name, *common, "--minutes", minutes[name] * share, "--name", run, *extra, out=out)
         seconds, steps = seconds + made["seconds"], [*steps, f"{run} {made['steps']}"]
-    from latentdiff.pipeline import load
+    from latentdiff.pipeline.pipeline import load
 
     pipeline, start = load(out / "runs" / "denoiser"), time.perf_counter()
     labels = [k % len(pipeline.classes) for k in range(budget.samples)]

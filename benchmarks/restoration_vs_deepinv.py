@@ -22,20 +22,20 @@ import click
 import torch
 from torch import Tensor, nn
 
-from latentdiff import operators as op
-from latentdiff.bench.report import machine
-from latentdiff.cli.bench import cpu_model
-from latentdiff.codec import IdentityCodec
+from latentdiff.apps.bench.report import machine
+from latentdiff.apps.cli.measure.bench import cpu_model
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import load_dataset, to_float, to_uint8
+from latentdiff.diffusion import operators as op
+from latentdiff.diffusion.operators import Operator
 from latentdiff.edit import measured, restore
 from latentdiff.errors import InputError
+from latentdiff.evaluate.interval_score import Resampling
 from latentdiff.evaluate.pairs import score_pairs
-from latentdiff.evaluate.score import Resampling
-from latentdiff.features import default_features, perceptual_network
-from latentdiff.operators import Operator
-from latentdiff.pipeline import Pipeline, load
+from latentdiff.metrics.features import default_features, perceptual_network
+from latentdiff.pipeline.codec import IdentityCodec
+from latentdiff.pipeline.pipeline import Pipeline, load
 
 CPU = torch.device("cpu")
 SOLVERS = ("dps", "diffpir")

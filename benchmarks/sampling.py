@@ -30,14 +30,14 @@ from benchmarks.loops import (
     make_tasks,
     measure,
 )
-from latentdiff.bench.report import machine, machine_line, time_text
-from latentdiff.bench.timing import threads as computing_with
-from latentdiff.cli.bench import TABLE_WIDTH, cpu_model, measurable
-from latentdiff.cli.targets import Finite, Target
-from latentdiff.denoise import Network
+from latentdiff.apps.bench.report import machine, machine_line, time_text
+from latentdiff.apps.bench.timing import threads as computing_with
+from latentdiff.apps.cli.measure.bench import TABLE_WIDTH, cpu_model, measurable
+from latentdiff.apps.cli.shared.types import Finite, Target
+from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import InputError
 from latentdiff.nn import parse_latent, unet_config
-from latentdiff.plots import COLORS, FAINT, INK, new_figure, save_figure
+from latentdiff.viz.figures import COLORS, FAINT, INK, new_figure, save_figure
 
 
 def document(results: list[Loops], where: dict[str, Any]) -> dict[str, Any]:

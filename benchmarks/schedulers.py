@@ -19,12 +19,12 @@ import click
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
-from latentdiff.bench.report import machine, machine_line
-from latentdiff.bench.timing import Timing, interleaved, stopwatch_for
-from latentdiff.bench.timing import threads as computing_with
-from latentdiff.cli.bench import cpu_model
-from latentdiff.compat.diffusers import FusedDDIMScheduler, FusedDDPMScheduler
-from latentdiff.device import resolve_device
+from latentdiff.apps.bench.report import machine, machine_line
+from latentdiff.apps.bench.timing import Timing, interleaved, stopwatch_for
+from latentdiff.apps.bench.timing import threads as computing_with
+from latentdiff.apps.cli.measure.bench import cpu_model
+from latentdiff.parallel.device import resolve_device
+from latentdiff.pipeline.diffusers import FusedDDIMScheduler, FusedDDPMScheduler
 
 SHAPES = ((1, 4, 8, 8), (1, 4, 64, 64), (16, 4, 64, 64), (4, 3, 256, 256))
 STEPS = 50

@@ -19,14 +19,14 @@ from itertools import count
 import click
 import torch
 
-from latentdiff.codec import IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.config.loop import LoopOptions
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, batch_indices, load_dataset
 from latentdiff.nn import build, mlp_config, unet_config, vae_config
+from latentdiff.pipeline.codec import IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.train.backward import backward
-from latentdiff.train.batches import workers_of
 from latentdiff.train.denoiser import DenoiserTask
+from latentdiff.train.microbatch import workers_of
 from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask

@@ -11,19 +11,19 @@ The names below load on first use, so that importing the package (and `latentdif
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from latentdiff._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from latentdiff.codec import IdentityCodec, VAECodec
     from latentdiff.data import load_dataset, to_float, to_uint8
-    from latentdiff.denoise import Condition, Denoiser, Estimate, denoiser, guided
+    from latentdiff.diffusion.denoiser import Condition, Denoiser, Estimate, denoiser, guided
+    from latentdiff.diffusion.loop import run, start
+    from latentdiff.diffusion.samplers import Step, ddim, ddpm, dpmpp2m
+    from latentdiff.diffusion.schedule import Schedule, make_schedule
     from latentdiff.errors import InputError
-    from latentdiff.picture import image_grid, save_gif, save_image
-    from latentdiff.pipeline import Pipeline, load
-    from latentdiff.random import Key
-    from latentdiff.sample import run, start
-    from latentdiff.schedule import Schedule, make_schedule
-    from latentdiff.step import Step, ddim, ddpm, dpmpp2m
+    from latentdiff.ops.random import Key
+    from latentdiff.pipeline.codec import IdentityCodec, VAECodec
+    from latentdiff.pipeline.pipeline import Pipeline, load
+    from latentdiff.viz.images import image_grid, save_gif, save_image
 
 __all__ = [
     "Condition",
@@ -54,35 +54,35 @@ __all__ = [
 ]
 
 _HOME = {
-    "Condition": "denoise",
-    "Denoiser": "denoise",
-    "Estimate": "denoise",
-    "IdentityCodec": "codec",
+    "Condition": "diffusion.denoiser",
+    "Denoiser": "diffusion.denoiser",
+    "Estimate": "diffusion.denoiser",
+    "IdentityCodec": "pipeline.codec",
     "InputError": "errors",
-    "Key": "random",
-    "Pipeline": "pipeline",
-    "Schedule": "schedule",
-    "Step": "step",
-    "VAECodec": "codec",
-    "ddim": "step",
-    "ddpm": "step",
-    "denoiser": "denoise",
-    "dpmpp2m": "step",
-    "guided": "denoise",
-    "image_grid": "picture",
-    "load": "pipeline",
+    "Key": "ops.random",
+    "Pipeline": "pipeline.pipeline",
+    "Schedule": "diffusion.schedule",
+    "Step": "diffusion.samplers",
+    "VAECodec": "pipeline.codec",
+    "ddim": "diffusion.samplers",
+    "ddpm": "diffusion.samplers",
+    "denoiser": "diffusion.denoiser",
+    "dpmpp2m": "diffusion.samplers",
+    "guided": "diffusion.denoiser",
+    "image_grid": "viz.images",
+    "load": "pipeline.pipeline",
     "load_dataset": "data",
-    "make_schedule": "schedule",
-    "run": "sample",
-    "save_gif": "picture",
-    "save_image": "picture",
-    "start": "sample",
+    "make_schedule": "diffusion.schedule",
+    "run": "diffusion.loop",
+    "save_gif": "viz.images",
+    "save_image": "viz.images",
+    "start": "diffusion.loop",
     "to_float": "data",
     "to_uint8": "data",
     # no public names, as diffusers is an extra: its pipelines look here for the first two, and for what they are a kind of
-    "FusedDDIMScheduler": "compat.diffusers",
-    "FusedDDPMScheduler": "compat.diffusers",
-    "SchedulerMixin": "compat.diffusers",
+    "FusedDDIMScheduler": "pipeline.diffusers",
+    "FusedDDPMScheduler": "pipeline.diffusers",
+    "SchedulerMixin": "pipeline.diffusers",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m latentdiff` is the `latentdiff` command."""
 
-from latentdiff.cli import main
+from latentdiff.apps.cli import main
 
 main()

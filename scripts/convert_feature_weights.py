@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from latentdiff.features import inception, lpips
-from latentdiff.features.weights import PUBLISHED, stamp
+from latentdiff.metrics.features import inception, lpips
+from latentdiff.metrics.features.weights import PUBLISHED, stamp
 
 
 def verified(path: Path, sha256: str) -> dict[str, Tensor]:

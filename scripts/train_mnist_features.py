@@ -1,8 +1,8 @@
-"""Train the feature network `mnist`: latentdiff/features/mnist.safetensors and mnist.json.
+"""Train the feature network `mnist`: latentdiff/metrics/features/mnist.safetensors and mnist.json.
 
     python scripts/train_mnist_features.py --data mnist [--seed 0] [--epochs 14] [--out FOLDER]
 
-Recipe: the network of latentdiff/features/mnist.py; 55,000 training images, 5,000 more for validation (the split of
+Recipe: the network of latentdiff/metrics/features/mnist.py; 55,000 training images, 5,000 more for validation (the split of
 `latentdiff.data`); batches of 128; each image turned, scaled, sheared and shifted by a random affine map; cross-entropy
 with label smoothing 0.05, plus 4 times the mean squared error of a linear map from the features to the image at
 14 x 14 (dropped afterwards), which keeps in the features what the class does not say; AdamW with weight decay 0.02, one
@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
 from latentdiff.data import Split, load_dataset
-from latentdiff.features.mnist import CLASSES, DIM, SIDE, DigitNetwork
+from latentdiff.metrics.features.mnist import CLASSES, DIM, SIDE, DigitNetwork
 
-OUT = Path(__file__).resolve().parents[1] / "latentdiff" / "features"
+OUT = Path(__file__).resolve().parents[1] / "latentdiff" / "metrics" / "features"
 BATCH, LEARNING_RATE, WEIGHT_DECAY, SMOOTHING, AVERAGE = 128, 4e-3, 0.02, 0.05, 0.998
 IMAGE_WEIGHT = 4.0
 DEGREES, SCALE, SHEAR, SHIFT = 12.0, 0.12, 0.15, 2.0  # half ranges: turn, log scale, shear, pixels

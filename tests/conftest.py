@@ -1,53 +1,21 @@
-"""Tiny trained runs and the command line in process, shared by all tests."""
+"""Fixtures of all tests: tiny trained runs, the command line in process, each implementation of the operations."""
 
-import contextlib
-import hashlib
-import io
-import json
-import os
-import shlex
 import signal
-import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from helpers import CPU_SETS, Cli, Implementation, reseal, run_cli, served_by, write_tiny
 
-from latentdiff import ops
-from latentdiff.cli.root import run
 from latentdiff.ops import fallback
-from latentdiff.pipeline import Pipeline, load
+from latentdiff.pipeline.pipeline import Pipeline, load
 
 torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a background job; tests send it to themselves
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-MODULE = ops.NATIVE.module
-CPU_SETS = () if MODULE is None else tuple(MODULE.cpu_capabilities())
-
-CLASSES = ("ant", "bee", "cat")
-SIDE = 8
-
-
-@contextlib.contextmanager
-def served_by(kernels: str) -> Iterator[torch.device]:
-    """The device whose tensors are served by "cuda" or by an instruction set of the CPU."""
-    if kernels == "cuda":
-        if not torch.cuda.is_available() or not ops.implementation().endswith("native"):
-            pytest.skip("no CUDA device, or no CUDA kernels")
-        yield torch.device("cuda")
-        return
-    assert MODULE is not None
-    before = MODULE.cpu_capability()
-    MODULE.set_cpu_capability(kernels)
-    try:
-        yield torch.device("cpu")
-    finally:
-        MODULE.set_cpu_capability(before)
 
 
 @pytest.fixture(params=[*CPU_SETS, "cuda"])
@@ -55,15 +23,6 @@ def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The device to put tensors on, so that the native kernels under test serve them."""
     with served_by(request.param) as found:
         yield found
-
-
-class Implementation(NamedTuple):
-    """The operations as one implementation has them, for tensors on a device; arguments by position, as in the schema."""
-
-    device: torch.device
-    normal: Callable[..., torch.Tensor]
-    add_noise: Callable[..., tuple[torch.Tensor, torch.Tensor]]
-    step_x0: Callable[..., tuple[torch.Tensor, torch.Tensor]]
 
 
 @pytest.fixture(params=["fallback", "fallback on cuda", *CPU_SETS, "cuda"])
@@ -80,49 +39,10 @@ def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
         yield Implementation(device, op.normal, op.add_noise, op.step_x0)
 
 
-class Result(NamedTuple):
-    """What a command line gave."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Result]
-
-
-def run_cli(command: str | Sequence[str], *, cwd: Path) -> Result:
-    """Run `latentdiff COMMAND` in process in the folder `cwd`."""
-    out, err = io.StringIO(), io.StringIO()
-    words = shlex.split(command) if isinstance(command, str) else command
-    with contextlib.chdir(cwd), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = run(words)
-    return Result(code, out.getvalue(), err.getvalue())
-
-
 @pytest.fixture(scope="session")
 def cli() -> Cli:
     """`cli("sample -n 4", cwd=folder)` -> (code, out, err)."""
     return run_cli
-
-
-def make_endless(path: Path) -> None:
-    """A device that never ends, in the place of ``path``. For root it is a node of its own: a fault could replace it."""
-    if os.geteuid() == 0:
-        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 5))
-    else:
-        path.symlink_to("/dev/zero")
-
-
-def reseal(checkpoint: Path) -> None:
-    """Make the manifest right again, as one who edits a checkpoint on purpose would."""
-    path = checkpoint / "manifest.json"
-    files = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name in json.loads(path.read_text())["files"]
-        if (data := (checkpoint / name).read_bytes()) is not None
-    }
-    path.write_text(json.dumps({"files": files}))
 
 
 @pytest.fixture(scope="session")
@@ -131,22 +51,11 @@ def reseal_run() -> Callable[[Path], None]:
     return reseal
 
 
-def _write_tiny(path: Path) -> None:
-    """Noisy discs, 8x8 grey, whose place tells the class: 48 for training, 12 for testing."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(60) % len(CLASSES)
-    y, x = np.mgrid[:SIDE, :SIDE]
-    discs = [np.hypot(y - 3.5, x - 1.5 - 2 * label) < 1.5 + rng.random() for label in labels]
-    images = (200 * np.stack(discs) + rng.integers(0, 40, (60, SIDE, SIDE))).astype(np.uint8)
-    names = np.array(CLASSES)[labels]
-    np.savez(path, x_train=images[:48], y_train=names[:48], x_test=images[48:], y_test=names[48:])
-
-
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny.npz; the tiny runs are made in its runs/. Only to read: tests copy what they change."""
     folder = tmp_path_factory.mktemp("tiny")
-    _write_tiny(folder / "tiny.npz")
+    write_tiny(folder / "tiny.npz")
     return folder
 
 

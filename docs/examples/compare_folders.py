@@ -6,9 +6,9 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 import latentdiff as ld
+from latentdiff.diffusion.operators import gaussian_blur
 from latentdiff.evaluate import Reference, read_images, score_images
-from latentdiff.features import feature_network
-from latentdiff.operators import gaussian_blur
+from latentdiff.metrics.features import feature_network
 
 digits = ld.load_dataset("mnist5k")
 sets = {"others": digits.train.images[:500], "reference": digits.test.images}

@@ -4,8 +4,8 @@ import torch
 
 import latentdiff as ld
 from latentdiff import ops
-from latentdiff.predict import target, to_x0
-from latentdiff.step import reverse_move
+from latentdiff.diffusion.prediction import target, to_x0
+from latentdiff.diffusion.samplers import reverse_move
 
 schedule, t, s, w = ld.make_schedule("cosine", T=1000), 500, 480, 3.0
 alpha, sigma = schedule.at(t)

@@ -3,9 +3,9 @@
 import torch
 
 import latentdiff as ld
-from latentdiff.degrade import Degradation
-from latentdiff.solve import cold
-from latentdiff.study.analytic import Gaussian
+from latentdiff.apps.studies.process.analytic import Gaussian
+from latentdiff.diffusion.cold.degradation import Degradation
+from latentdiff.diffusion.cold.step import cold
 
 T = 14
 row = torch.arange(28)[None, :, None].expand(T + 1, 28, 28)

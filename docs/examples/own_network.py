@@ -5,7 +5,7 @@ from torch import nn
 
 import latentdiff as ld
 from latentdiff import ops
-from latentdiff.predict import target
+from latentdiff.diffusion.prediction import target
 
 schedule = ld.make_schedule("cosine", T=100)
 angles = torch.arange(4096) * 2.399963

@@ -5,11 +5,11 @@ import math
 import torch
 
 import latentdiff as ld
+from latentdiff.apps.studies.process.analytic import Gaussian
+from latentdiff.diffusion.operators import Operator
+from latentdiff.diffusion.samplers import renoising
+from latentdiff.diffusion.solvers import corrected, half_quadratic
 from latentdiff.edit import measured
-from latentdiff.operators import Operator
-from latentdiff.solve import corrected, half_quadratic
-from latentdiff.step import renoising
-from latentdiff.study.analytic import Gaussian
 
 digits = ld.load_dataset("mnist5k")
 train, test = (ld.to_float(part.images).flatten(1).double() for part in (digits.train, digits.test))

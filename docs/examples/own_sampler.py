@@ -5,7 +5,7 @@ import math
 import torch
 
 import latentdiff as ld
-from latentdiff.study.analytic import Gaussian
+from latentdiff.apps.studies.process.analytic import Gaussian
 
 schedule = ld.make_schedule("cosine", T=1000)
 curves = Gaussian.smooth(16)

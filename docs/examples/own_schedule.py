@@ -3,9 +3,9 @@
 import torch
 
 import latentdiff as ld
+from latentdiff.apps.studies.process.analytic import Gaussian
 from latentdiff.config.diffusion import ScheduleConfig
-from latentdiff.schedule import schedule_from_betas
-from latentdiff.study.analytic import Gaussian
+from latentdiff.diffusion.schedule import schedule_from_betas
 
 T = 200
 alpha_bar = torch.cat([torch.ones(1), torch.linspace(10, -10, T, dtype=torch.float64).sigmoid()])

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from latentdiff.data.convert import to_float, to_uint8
     from latentdiff.data.describe import DataDescription, describe_data, describe_loaded
     from latentdiff.data.lazy import Unreadable
-    from latentdiff.data.load import load_dataset
     from latentdiff.data.order import batch_indices, permutation
+    from latentdiff.data.readers import load_dataset
     from latentdiff.data.report import ReadReport
     from latentdiff.data.stream import StreamedData, StreamedSplit, TrainingImages, is_shards, stream_dataset
     from latentdiff.data.types import Dataset, Described, Split
@@ -61,7 +61,7 @@ _HOME = {
     "describe_loaded": "describe",
     "is_shards": "stream",
     "list_datasets": "catalog",
-    "load_dataset": "load",
+    "load_dataset": "readers",
     "permutation": "order",
     "stream_dataset": "stream",
     "to_float": "convert",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdiff.draw import integers
+from latentdiff.data.draws import integers
 
 
 def _reflected(start: Tensor, length: int) -> Tensor:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latentdiff.data.report import ReadReport
-from latentdiff.data.walk import shown
+from latentdiff.data.scan import shown
 from latentdiff.errors import InputError
 
 METADATA, METADATA_CSV, CAPTIONS = "metadata.jsonl", "metadata.csv", "captions.txt"

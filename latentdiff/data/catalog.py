@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from latentdiff.errors import InputError, pip_install
-from latentdiff.paths import cache_folder, expanded
+from latentdiff.files.paths import cache_folder, expanded
 
 MNIST_IDX = (
     "train-images-idx3-ubyte",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latentdiff.data.captions import nfc
 from latentdiff.data.report import ReadReport, named
-from latentdiff.data.walk import shown
+from latentdiff.data.scan import shown
 from latentdiff.errors import InputError
 
 OPTION = "--class-folders"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentdiff.data.color import to_srgb
-from latentdiff.data.fit import flatten_alpha
+from latentdiff.data.resize import flatten_alpha
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = {

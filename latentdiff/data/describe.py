@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data.decode import Decoded
-from latentdiff.data.fit import Fit, resize_effects
 from latentdiff.data.folder import decoded, list_folder
 from latentdiff.data.idx import has_idx
-from latentdiff.data.load import BUILT_IN, load_dataset
-from latentdiff.data.part import note_empty_classes
+from latentdiff.data.raw import note_empty_classes
+from latentdiff.data.readers import BUILT_IN, load_dataset
 from latentdiff.data.report import ReadReport
-from latentdiff.data.shards import shards_of
+from latentdiff.data.resize import Fit, resize_effects
 from latentdiff.data.stream import Listed, list_shards, rows_of_parts
+from latentdiff.data.tar import shards_of
 from latentdiff.data.types import Described
-from latentdiff.paths import expanded
+from latentdiff.files.paths import expanded
 
 SPLITS = ("train", "val", "test")
 Pixels = NDArray[np.uint8]

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from latentdiff.data.part import Part, Parts
+from latentdiff.data.raw import Part, Parts
 from latentdiff.errors import InputError
 
 FILE = "mnist5k.xz"

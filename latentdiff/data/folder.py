@@ -23,12 +23,12 @@ from latentdiff.data.class_folders import (
     split_of,
 )
 from latentdiff.data.decode import FORMATS, HEAD_BYTES, SUFFIXES, Decoded, decode_file, format_of
-from latentdiff.data.fit import Fit, resize_effects, resized, set_channels
 from latentdiff.data.npz import MAX_BYTES
-from latentdiff.data.part import Part, Parts, number_labels
+from latentdiff.data.raw import Part, Parts, number_labels
 from latentdiff.data.report import ReadReport, named, total
+from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
+from latentdiff.data.scan import Tree, shown, walk
 from latentdiff.data.split import by_path
-from latentdiff.data.walk import Tree, shown, walk
 from latentdiff.errors import InputError
 
 _OTHER_SUFFIXES = (

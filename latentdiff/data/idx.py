@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentdiff.data.npz import check_expansion
-from latentdiff.data.part import Part, Parts
+from latentdiff.data.raw import Part, Parts
 from latentdiff.data.report import ReadReport
-from latentdiff.data.walk import HIDDEN, is_hidden
+from latentdiff.data.scan import HIDDEN, is_hidden
 from latentdiff.errors import InputError
 
 _NAME = re.compile(r"(train|t10k|test|val)-(images|labels)[-.]idx[13]-ubyte(\.gz)?", re.IGNORECASE)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data.decode import Decoded, Refused, decode_bytes
-from latentdiff.data.fit import Fit, resize_effects, resized, set_channels
 from latentdiff.data.report import ReadReport
-from latentdiff.data.walk import shown
+from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
+from latentdiff.data.scan import shown
 from latentdiff.errors import InputError
 
 THREADS = 8  # that decode, at most

@@ -11,7 +11,7 @@ from pathlib import Path
 from latentdiff.data.catalog import find_mnist
 from latentdiff.data.idx import load_idx
 from latentdiff.data.npz import load_npz
-from latentdiff.data.part import Parts
+from latentdiff.data.raw import Parts
 from latentdiff.errors import InputError
 
 MIRRORS = (

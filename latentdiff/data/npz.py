@@ -10,9 +10,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from latentdiff.data.fit import flatten_alpha
-from latentdiff.data.part import Part, Parts
+from latentdiff.data.raw import Part, Parts
 from latentdiff.data.report import ReadReport
+from latentdiff.data.resize import flatten_alpha
 from latentdiff.errors import InputError
 
 MAX_BYTES = 8 * 2**30

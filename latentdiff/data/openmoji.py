@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
 from latentdiff.data.catalog import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
-from latentdiff.data.fit import Fit, resized
-from latentdiff.data.part import Part, Parts
+from latentdiff.data.raw import Part, Parts
 from latentdiff.data.report import ReadReport
+from latentdiff.data.resize import Fit, resized
 from latentdiff.data.split import by_path
 from latentdiff.errors import InputError
 

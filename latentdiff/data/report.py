@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from latentdiff.data.walk import shown
+from latentdiff.data.scan import shown
 from latentdiff.errors import InputError
 
 MOST_REASONS = 8  # in one line
@@ -38,7 +38,7 @@ class ReadReport:
             _add(self.converted, what, name)
 
     def resize(self, name: str, effects: Iterable[str], count: int = 1) -> None:
-        """Count images whose resizing has side effects (see :func:`latentdiff.data.fit.resize_effects`)."""
+        """Count images whose resizing has side effects (see :func:`latentdiff.data.resize.resize_effects`)."""
         for effect in effects:
             _add(self.resized, effect, name, count)
 

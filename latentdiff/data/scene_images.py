@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from latentdiff.data.draws import integers
 from latentdiff.data.embedded import load_mnist5k
 from latentdiff.data.mnist import load_mnist
-from latentdiff.data.part import Part, Parts
+from latentdiff.data.raw import Part, Parts
 from latentdiff.data.scenes import (
     COLOURS,
     CORNERS,
@@ -28,7 +29,6 @@ from latentdiff.data.scenes import (
     contrasting,
 )
 from latentdiff.data.split import complete
-from latentdiff.draw import integers
 
 COUNTS = (40_000, 2_000, 2_000)  # train, val, test
 PAIRS = 0.4  # of the scenes, that show two things

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentdiff.data.order import shuffled
-from latentdiff.data.part import Part, Parts
+from latentdiff.data.raw import Part, Parts
 from latentdiff.errors import InputError
 
 VAL_FRACTION, VAL_LIMIT = 0.1, 5_000

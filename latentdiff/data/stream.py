@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data.class_folders import below, class_of, common_folder, is_like_split, note_unused_option
-from latentdiff.data.fit import Fit, parse_size
 from latentdiff.data.folder import list_folder, rows_of_splits
 from latentdiff.data.lazy import LazyImages, Place
 from latentdiff.data.npz import MAX_BYTES
-from latentdiff.data.part import Part, Parts, note_empty_classes, number_labels
+from latentdiff.data.raw import Part, Parts, note_empty_classes, number_labels
 from latentdiff.data.report import ReadReport, named
-from latentdiff.data.shards import count_others, read_samples, shards_of
+from latentdiff.data.resize import Fit, parse_size
 from latentdiff.data.split import complete
+from latentdiff.data.tar import count_others, read_samples, shards_of
 from latentdiff.data.types import Dataset, Described, Split
 from latentdiff.errors import InputError
-from latentdiff.paths import expanded
+from latentdiff.files.paths import expanded
 
 
 @dataclass(frozen=True, eq=False)

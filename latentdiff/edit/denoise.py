@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentdiff.ask import Labels
 from latentdiff.config.sampling import Sampling
+from latentdiff.diffusion.loop import noised
+from latentdiff.diffusion.operators import gaussian_blur
+from latentdiff.diffusion.plan import plan
 from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
 from latentdiff.edit.sdedit import check_level
 from latentdiff.errors import InputError
-from latentdiff.operators import gaussian_blur
-from latentdiff.pipeline import Pipeline
-from latentdiff.plan import plan
-from latentdiff.sample import noised
+from latentdiff.pipeline.conditioner import Labels
+from latentdiff.pipeline.pipeline import Pipeline
 
 
 @torch.no_grad()

@@ -10,16 +10,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentdiff.ask import Labels
-from latentdiff.batching import batch_that_fits, in_parts
 from latentdiff.config.sampling import Sampling
-from latentdiff.denoise import Denoiser
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.loop import sample
+from latentdiff.diffusion.samplers import Step
+from latentdiff.diffusion.trajectory import Frame, Moments, Progress, joined, watched
 from latentdiff.errors import InputError
-from latentdiff.frames import Frame, Moments, Progress, joined, watched
-from latentdiff.pipeline import Pipeline
-from latentdiff.random import Key
-from latentdiff.sample import sample
-from latentdiff.step import Step
+from latentdiff.ops.random import Key
+from latentdiff.pipeline.batching import batch_that_fits, in_parts
+from latentdiff.pipeline.conditioner import Labels
+from latentdiff.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,20 +9,20 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from latentdiff.bands import Band
-from latentdiff.codec import IdentityCodec
 from latentdiff.config.sampling import Sampling
-from latentdiff.denoise import Denoiser
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.illusions.bands import Band
+from latentdiff.diffusion.illusions.compose import Synchronized, anagram_of_latents, hybrid_of_latents
+from latentdiff.diffusion.illusions.compose import anagram as anagram_of
+from latentdiff.diffusion.illusions.compose import hybrid as hybrid_of
+from latentdiff.diffusion.illusions.views import View, check_orthogonal
+from latentdiff.diffusion.loop import start
+from latentdiff.diffusion.solvers import both_ways, with_jumps
 from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, key_of
 from latentdiff.errors import InputError
-from latentdiff.mix import Synchronized, anagram_of_latents, hybrid_of_latents
-from latentdiff.mix import anagram as anagram_of
-from latentdiff.mix import hybrid as hybrid_of
-from latentdiff.pipeline import Pipeline
-from latentdiff.random import Key
-from latentdiff.sample import start
-from latentdiff.solve import both_ways, with_jumps
-from latentdiff.views import View, check_orthogonal
+from latentdiff.ops.random import Key
+from latentdiff.pipeline.codec import IdentityCodec
+from latentdiff.pipeline.pipeline import Pipeline
 
 COMMUTES = 0.05  # relative error up to which a view of latents is taken for a view of images
 
@@ -42,7 +42,7 @@ def anagram(
 
     ``weights`` say how much each part counts; every move is made 1 + ``refine`` times, noised back up in between, which lets the parts
     agree (the composed scores are not those of any noised distribution: Du et al. 2023, section 4). Where the decoder does not commute with a view (see
-    :func:`codec_error`), every part has latents of its own (:class:`latentdiff.mix.Synchronized`). InputError for views that are not orthogonal.
+    :func:`codec_error`), every part has latents of its own (:class:`latentdiff.diffusion.illusions.compose.Synchronized`). InputError for views that are not orthogonal.
     """
     commutes = all(codec_error(pipeline, view) <= COMMUTES for _, view in parts)
     for _, view in parts:
@@ -72,7 +72,7 @@ def hybrid(
 ) -> Drawn:
     """``n`` images whose bands are each of the class of its part (Geng et al. 2024, Factorized Diffusion).
 
-    The bands have to sum to the identity, see :mod:`latentdiff.bands`; unequal ``weights`` raise one band's contrast against the others; ``refine`` and
+    The bands have to sum to the identity, see :mod:`latentdiff.diffusion.illusions.bands`; unequal ``weights`` raise one band's contrast against the others; ``refine`` and
     latents as for :func:`anagram`.
     """
     codec = pipeline.codec

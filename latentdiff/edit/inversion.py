@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latentdiff.ask import Labels
 from latentdiff.config.sampling import Sampling
+from latentdiff.diffusion.loop import noised, sample
+from latentdiff.diffusion.operators import norms
+from latentdiff.diffusion.solvers import inversion
+from latentdiff.diffusion.trajectory import watched
 from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
 from latentdiff.errors import InputError
-from latentdiff.frames import watched
-from latentdiff.operators import norms
-from latentdiff.pipeline import Pipeline
-from latentdiff.sample import noised, sample
-from latentdiff.solve import inversion
+from latentdiff.pipeline.conditioner import Labels
+from latentdiff.pipeline.pipeline import Pipeline
 
 LOOK = 16  # images that a level is chosen by
 MORE = 1.1  # times the noise that is there

@@ -10,21 +10,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentdiff.batching import batch_that_fits, in_parts
 from latentdiff.config.sampling import Sampling
-from latentdiff.denoise import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.loop import noised, sample, start
+from latentdiff.diffusion.solvers import inversion
+from latentdiff.diffusion.trajectory import Progress, watched
 from latentdiff.edit.attention import Attending, Change, blend_mask
 from latentdiff.edit.drawing import encoded, key_of
 from latentdiff.edit.inversion import drawing_levels, first_level
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
-from latentdiff.frames import Progress, watched
 from latentdiff.nn import Attend, UNetDenoiser
-from latentdiff.pipeline import Pipeline
-from latentdiff.random import Key
-from latentdiff.sample import noised, sample, start
-from latentdiff.solve import inversion
-from latentdiff.tokenizer import Listener
+from latentdiff.ops.random import Key
+from latentdiff.pipeline.batching import batch_that_fits, in_parts
+from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.text.tokenizer import Listener
 
 OPEN = 4  # a guided pair, and as much again for probabilities that are computed in the open
 

@@ -1,24 +1,24 @@
-"""Restoration of degraded images, y = A x + noise, by the solvers of :mod:`latentdiff.solve`."""
+"""Restoration of degraded images, y = A x + noise, by the solvers of :mod:`latentdiff.diffusion.solvers`."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from latentdiff.ask import Labels
-from latentdiff.codec import IdentityCodec
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
-from latentdiff.denoise import Denoiser
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.loop import start
+from latentdiff.diffusion.operators import Operator
+from latentdiff.diffusion.samplers import Step, renoising
+from latentdiff.diffusion.solvers import ald, both_ways, corrected, dps, half_quadratic, inpaint, psld, with_jumps
 from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
 from latentdiff.edit.sdedit import level_of, sdedit
 from latentdiff.errors import InputError
-from latentdiff.operators import Operator
-from latentdiff.pipeline import Pipeline
-from latentdiff.random import Key
-from latentdiff.sample import start
-from latentdiff.solve import ald, both_ways, corrected, dps, half_quadratic, inpaint, psld, with_jumps
-from latentdiff.step import Step, renoising
+from latentdiff.ops.random import Key
+from latentdiff.pipeline.codec import IdentityCodec
+from latentdiff.pipeline.conditioner import Labels
+from latentdiff.pipeline.pipeline import Pipeline
 
 BY_MASK = ("replacement", "repaint")
 BY_GRADIENT = ("ald", "dps", "psld")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from latentdiff.ask import Labels
 from latentdiff.config.sampling import Sampling
+from latentdiff.diffusion.loop import noised
+from latentdiff.diffusion.plan import plan, top_level
 from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
 from latentdiff.errors import InputError
-from latentdiff.pipeline import Pipeline
-from latentdiff.plan import plan, top_level
-from latentdiff.sample import noised
+from latentdiff.pipeline.conditioner import Labels
+from latentdiff.pipeline.pipeline import Pipeline
 
 
 def level_of(pipeline: Pipeline, strength: float) -> int:
@@ -31,7 +31,7 @@ def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
 
 
 def check_level(pipeline: Pipeline, t: int) -> None:
-    """InputError for levels outside 0..T, and for those so high that the network's answer says nothing of x_0 (see :func:`latentdiff.plan.top_level`)."""
+    """InputError for levels outside 0..T, and for those so high that the network's answer says nothing of x_0 (see :func:`latentdiff.diffusion.plan.top_level`)."""
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
     top, prediction = top_level(pipeline.diffusion, pipeline.schedule), pipeline.diffusion.prediction

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.tokenizer import Listener, words
+from latentdiff.pipeline.text.tokenizer import Listener, words
 
 
 @dataclass(frozen=True, eq=False)

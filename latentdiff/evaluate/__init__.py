@@ -4,7 +4,7 @@ Images are uint8 [N, C, H, W], labels int64 [N] or None. ``Resampling(count, lev
 (count 0: none). ``batch`` only bounds memory: networks see images in fixed chunks.
 
 >>> from latentdiff import evaluate
->>> from latentdiff.features import feature_network
+>>> from latentdiff.metrics.features import feature_network
 >>> reference = evaluate.Reference.of(test_images, feature_network("mnist"), labels=test_labels, name="test")
 >>> scores = evaluate.score_images(samples, reference, labels=labels)
 >>> scores.fd.value, scores.fd.low, scores.fd.high, scores.fd.corrected
@@ -16,6 +16,7 @@ from latentdiff.evaluate.cache import FeatureCache, cache_folder
 from latentdiff.evaluate.classes import ClassScore
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
 from latentdiff.evaluate.images import SampleScores, few, few_images, score_features, score_images
+from latentdiff.evaluate.interval_score import Resampling, Score
 from latentdiff.evaluate.model import (
     PARTS,
     ModelScores,
@@ -38,9 +39,8 @@ from latentdiff.evaluate.reconstruct import (
     score_reconstruction,
 )
 from latentdiff.evaluate.reference import Reference, some
-from latentdiff.evaluate.request import Judge, Request
 from latentdiff.evaluate.sampling import draw_samples
-from latentdiff.evaluate.score import Resampling, Score
+from latentdiff.evaluate.settings import Judge, Request
 from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
 
 __all__ = [

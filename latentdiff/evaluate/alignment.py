@@ -11,13 +11,13 @@ from torch import Tensor
 
 from latentdiff.data import Dataset
 from latentdiff.data.scenes import SETS, SIDE, Scene, caption, paired_scenes, parse, single_scenes
+from latentdiff.evaluate.interval_score import Resampling, Score, share_score
 from latentdiff.evaluate.read import split_of
-from latentdiff.evaluate.request import Request
 from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.scenes import attributes, read
-from latentdiff.evaluate.score import Resampling, Score, share_score
-from latentdiff.picture import image_grid, save_image
-from latentdiff.pipeline import Pipeline
+from latentdiff.evaluate.settings import Request
+from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.viz.images import image_grid, save_image
 
 MOST = 500  # pictures for each list of captions, at most
 FIGURE = "scenes.png"

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from latentdiff.codec import IdentityCodec
+from latentdiff.diffusion.samplers import NoiseSize
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.score import Resampling, Score, mean_score
-from latentdiff.evaluate.strata import Strata, stratified
-from latentdiff.pipeline import Pipeline
-from latentdiff.step import NoiseSize
+from latentdiff.evaluate.interval_score import Resampling, Score, mean_score
+from latentdiff.evaluate.timesteps import Strata, stratified
+from latentdiff.pipeline.codec import IdentityCodec
+from latentdiff.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

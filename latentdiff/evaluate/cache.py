@@ -13,12 +13,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from latentdiff import paths, tensor_files
 from latentdiff.errors import InputError
-from latentdiff.features import FeatureNetwork, Features
-from latentdiff.files import SPARE, read_bytes, read_json
-from latentdiff.lock import locked
-from latentdiff.picture import write_whole
+from latentdiff.files import paths
+from latentdiff.files import tensors as tensor_files
+from latentdiff.files.lock import locked
+from latentdiff.files.untrusted import SPARE, read_bytes, read_json
+from latentdiff.metrics.features import FeatureNetwork, Features
+from latentdiff.viz.images import write_whole
 
 FORMAT = 1  # raise it when what is stored, or how features are computed, changes
 DTYPES = {"values": torch.float64, "predictions": torch.int64, "confidence": torch.float64}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from latentdiff.batching import parts
+from latentdiff.pipeline.batching import parts
 
 CHUNK = 250  # images in one call of a network, at most
 POSITIONS = 2**20  # pixels (of any number of channels) in one call, at most: 250 images of 64x64, 16 of 256x256

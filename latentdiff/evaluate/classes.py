@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
+from latentdiff.evaluate.interval_score import Resampling, Score, frechet_score, share_score
 from latentdiff.evaluate.reference import Reference
-from latentdiff.evaluate.score import Resampling, Score, frechet_score, share_score
-from latentdiff.features import FeatureNetwork, Features
+from latentdiff.metrics.features import FeatureNetwork, Features
 
 HISTOGRAM_CLASSES = 100  # networks of more classes, as ImageNet's, get no histogram
 

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.codec import IdentityCodec
+from latentdiff.diffusion.losses import Weighting
 from latentdiff.errors import InputError
 from latentdiff.evaluate.bound import Bits, bits_of
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.levels import Tables, ask, clean_chunks
-from latentdiff.evaluate.score import Resampling, Score, mean_score
-from latentdiff.evaluate.strata import Strata, stratified
-from latentdiff.loss import Weighting
-from latentdiff.pipeline import Pipeline
+from latentdiff.evaluate.interval_score import Resampling, Score, mean_score
+from latentdiff.evaluate.outputs import Tables, ask, clean_chunks
+from latentdiff.evaluate.timesteps import Strata, stratified
+from latentdiff.pipeline.codec import IdentityCodec
+from latentdiff.pipeline.pipeline import Pipeline
 
 LEVELS = 50
 

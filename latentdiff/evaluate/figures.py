@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentdiff.classes import representative
+from latentdiff.data.classes import representative
 from latentdiff.evaluate.denoiser import LevelLoss
 from latentdiff.evaluate.neighbors import Neighbors
 from latentdiff.evaluate.pairs import as_pixels
 from latentdiff.evaluate.reconstruct import Reconstruction
 from latentdiff.evaluate.vae import Encoded
 from latentdiff.metrics import mse
-from latentdiff.picture import class_columns, image_grid, save_image
-from latentdiff.plots import COLORS, FAINT, INK, SECOND, Math, new_figure, save_figure
+from latentdiff.viz.figures import COLORS, FAINT, INK, SECOND, Math, new_figure, save_figure
+from latentdiff.viz.images import class_columns, image_grid, save_image
 
 ACROSS = 12  # images in a strip
 GRID = 100  # samples in the grid

@@ -11,8 +11,7 @@ from torch import Tensor
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.classes import ClassScore, class_table, histogram_of
-from latentdiff.evaluate.reference import Reference
-from latentdiff.evaluate.score import (
+from latentdiff.evaluate.interval_score import (
     ROOM,
     Resampling,
     Score,
@@ -23,8 +22,9 @@ from latentdiff.evaluate.score import (
     proportion_score,
     share_score,
 )
-from latentdiff.features import Features, extract
+from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics import precision_recall
+from latentdiff.metrics.features import Features, extract
 
 FEW = 5_000  # images below which Frechet distances are mostly bias
 CONFIDENT = 0.8  # probability of the class above which an image counts as confident

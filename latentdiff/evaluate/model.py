@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.classes import ClassBalance
-from latentdiff.codec import VAECodec
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
+from latentdiff.data.classes import ClassBalance
 from latentdiff.errors import InputError
 from latentdiff.evaluate import figures
 from latentdiff.evaluate.alignment import FIGURE, ListScore, can_be_read, evaluate_alignment
@@ -27,12 +26,13 @@ from latentdiff.evaluate.reconstruct import (
     score_reconstruction,
 )
 from latentdiff.evaluate.reference import Reference, at_most, rows, some
-from latentdiff.evaluate.request import Judge, Request
 from latentdiff.evaluate.sampling import draw_features
+from latentdiff.evaluate.settings import Judge, Request
 from latentdiff.evaluate.vae import VAEScores, encode_all, score_vae
-from latentdiff.features import Features
+from latentdiff.metrics.features import Features
 from latentdiff.nn import Autoencoder
-from latentdiff.pipeline import Pipeline
+from latentdiff.pipeline.codec import VAECodec
+from latentdiff.pipeline.pipeline import Pipeline
 
 PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from latentdiff.errors import InputError
+from latentdiff.evaluate.interval_score import Resampling, Score, share_score
 from latentdiff.evaluate.reference import Reference
-from latentdiff.evaluate.score import Resampling, Score, share_score
-from latentdiff.features import Features
 from latentdiff.metrics import nearest
+from latentdiff.metrics.features import Features
 
 QUANTILE = 0.01  # of the test images' distances: what lies closer than it is suspiciously close
 

@@ -17,19 +17,19 @@ from torch import Tensor
 from latentdiff.data import Split, StreamedSplit, TrainingImages, is_shards, load_dataset, stream_dataset
 from latentdiff.data.catalog import data_root
 from latentdiff.data.decode import Refused, decode_file
-from latentdiff.data.fit import Fit, fit_part
 from latentdiff.data.folder import read_folder
 from latentdiff.data.idx import has_idx
-from latentdiff.data.load import BUILT_IN
 from latentdiff.data.npz import load_npz
-from latentdiff.data.part import Part, number_labels
+from latentdiff.data.raw import Part, number_labels
+from latentdiff.data.readers import BUILT_IN
 from latentdiff.data.report import ReadReport
+from latentdiff.data.resize import Fit, fit_part
+from latentdiff.data.scan import shown
 from latentdiff.data.scene_images import load_scenes_of
 from latentdiff.data.scenes import SETS
-from latentdiff.data.walk import shown
 from latentdiff.errors import InputError
-from latentdiff.image_folder import variants_in
-from latentdiff.paths import expanded
+from latentdiff.files.paths import expanded
+from latentdiff.viz.image_folder import variants_in
 
 SPLITS = ("train", "val", "test")
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
+from latentdiff.diffusion.loop import run
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.levels import clean_chunks
+from latentdiff.evaluate.interval_score import Resampling
+from latentdiff.evaluate.outputs import clean_chunks
 from latentdiff.evaluate.pairs import PairScores, as_unit, score_pairs
-from latentdiff.evaluate.score import Resampling
-from latentdiff.pipeline import Pipeline
-from latentdiff.sample import run
+from latentdiff.pipeline.pipeline import Pipeline
 
 FRACTIONS = (10, 4, 2)  # T/10, T/4, T/2
 

@@ -9,19 +9,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentdiff.ask import Labels
-from latentdiff.batching import by_workers
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
+from latentdiff.diffusion.loop import start
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
-from latentdiff.evaluate.request import Request
-from latentdiff.features import FeatureNetwork, Features, extract
-from latentdiff.pipeline import Pipeline
-from latentdiff.random import Key
-from latentdiff.ranks import Ranks
-from latentdiff.sample import start
-from latentdiff.workers import Workers
+from latentdiff.evaluate.settings import Request
+from latentdiff.metrics.features import FeatureNetwork, Features, extract
+from latentdiff.ops.random import Key
+from latentdiff.parallel.processes import Ranks
+from latentdiff.parallel.threads import Workers
+from latentdiff.pipeline.batching import by_workers
+from latentdiff.pipeline.conditioner import Labels
+from latentdiff.pipeline.pipeline import Pipeline
 
 
 def draw_samples(

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentdiff.data.scenes import COLOURS, SIDE, Scene
-from latentdiff.features import extract, feature_network
+from latentdiff.metrics.features import extract, feature_network
 
 BOX, FRAME = 20, 28  # a digit of MNIST fits into 20 pixels and lies by its centre of mass in 28
 LARGE = 19  # pixels a side from which a digit is large: halfway between the 14 and 24 of the set

@@ -11,12 +11,12 @@ from torch import Tensor
 from latentdiff.data import to_float
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
+from latentdiff.evaluate.interval_score import Resampling, Score, mean_score, paired_frechet_score
 from latentdiff.evaluate.pairs import PairScores, as_pixels, as_unit, score_pairs
 from latentdiff.evaluate.reference import Reference
-from latentdiff.evaluate.score import Resampling, Score, mean_score, paired_frechet_score
-from latentdiff.features import PerceptualNetwork, extract
+from latentdiff.metrics.features import PerceptualNetwork, extract
 from latentdiff.nn import Autoencoder
-from latentdiff.train.vae import ACTIVE
+from latentdiff.pipeline.codec import ACTIVE
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,15 @@ No figure depends on how its input was cut into batches. Features are [images, d
 [0, 1], [N, C, H, W].
 """
 
-from latentdiff.metrics.gaussian import Moments, frechet, moments
-from latentdiff.metrics.halves_frechet import bootstrap_frechet
-from latentdiff.metrics.halves_kernel import bootstrap_kernel
+from latentdiff.metrics.frechet import Moments, frechet, moments
+from latentdiff.metrics.half_samples_frechet import bootstrap_frechet
+from latentdiff.metrics.half_samples_kernel import bootstrap_kernel
 from latentdiff.metrics.interval import Interval
-from latentdiff.metrics.kernel import kernel_distance
-from latentdiff.metrics.manifold import Manifold, precision_recall
-from latentdiff.metrics.means import bootstrap_mean, proportion_interval
+from latentdiff.metrics.mean_interval import bootstrap_mean, proportion_interval
+from latentdiff.metrics.mmd import kernel_distance
 from latentdiff.metrics.neighbors import nearest
 from latentdiff.metrics.pairs import mse, psnr, rmse, ssim, ssim_window
+from latentdiff.metrics.precision_recall import Manifold, precision_recall
 
 __all__ = [
     "Interval",

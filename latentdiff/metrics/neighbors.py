@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.metrics.check import check_features
+from latentdiff.metrics.validate import check_features
 
 BLOCK = 2048  # rows and columns of a block of distances: 32 MiB whatever the sets
 SPARE = 4  # candidates beyond k, so that rounding in the search cannot push a true neighbour out

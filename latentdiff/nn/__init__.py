@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from latentdiff.nn.cnn import CNNDenoiser
     from latentdiff.nn.convnext import ConvNeXtDenoiser
     from latentdiff.nn.course_unet import CourseUNetDenoiser
-    from latentdiff.nn.embed import Conditioning, timestep_embedding
+    from latentdiff.nn.embeddings import Conditioning, timestep_embedding
+    from latentdiff.nn.external import Foreign, Origin
     from latentdiff.nn.factory import CLASSES, build, tensor_shapes
-    from latentdiff.nn.foreign import Foreign, Origin
     from latentdiff.nn.mlp import MLPDenoiser
     from latentdiff.nn.text import Listening, TextEncoder
     from latentdiff.nn.unet import UNetDenoiser
@@ -105,13 +105,13 @@ _LAZY = {
     "CNNDenoiser": "latentdiff.nn.cnn",
     "ConvNeXtDenoiser": "latentdiff.nn.convnext",
     "CourseUNetDenoiser": "latentdiff.nn.course_unet",
-    "Conditioning": "latentdiff.nn.embed",
-    "timestep_embedding": "latentdiff.nn.embed",
+    "Conditioning": "latentdiff.nn.embeddings",
+    "timestep_embedding": "latentdiff.nn.embeddings",
     "CLASSES": "latentdiff.nn.factory",
     "build": "latentdiff.nn.factory",
     "tensor_shapes": "latentdiff.nn.factory",
-    "Foreign": "latentdiff.nn.foreign",
-    "Origin": "latentdiff.nn.foreign",
+    "Foreign": "latentdiff.nn.external",
+    "Origin": "latentdiff.nn.external",
     "MLPDenoiser": "latentdiff.nn.mlp",
     "Listening": "latentdiff.nn.text",
     "TextEncoder": "latentdiff.nn.text",

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.config import CNNConfig
-from latentdiff.nn.embed import Conditioning
+from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import ZeroConv2d
 
 

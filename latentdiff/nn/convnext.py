@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.config import ConvNeXtConfig
-from latentdiff.nn.embed import Conditioning
+from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.config import CourseUNetConfig
-from latentdiff.nn.embed import checked_labels, one_hot
+from latentdiff.nn.embeddings import checked_labels, one_hot
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
 
 NORM_GROUPS = 8

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.config import MLPConfig
-from latentdiff.nn.embed import Conditioning
+from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import ZeroLinear
 from latentdiff.nn.text import Listening
 

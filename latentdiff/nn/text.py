@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from latentdiff.nn.text_config import TextConfig
 
-START, END = 2, 3  # what an empty text consists of, before its padding (latentdiff.tokenizer)
+START, END = 2, 3  # what an empty text consists of, before its padding (latentdiff.pipeline.text.tokenizer)
 
 
 class TextEncoder(nn.Module):

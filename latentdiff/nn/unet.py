@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from latentdiff.nn.attention import Attend, CrossAttention, SelfAttention
 from latentdiff.nn.config import UNetConfig
-from latentdiff.nn.embed import Conditioning
+from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
 from latentdiff.nn.text import Listening
 

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latentdiff.ops import autograd as _autograd  # noqa: F401  registers the operations and their gradients
-from latentdiff.ops import native as _native
-from latentdiff.ops import vmap as _vmap  # noqa: F401
+from latentdiff.ops import (
+    autograd,  # noqa: F401  registers the operations and their gradients
+    native,
+    vmap,  # noqa: F401
+)
 
 __all__ = ["NATIVE", "add_noise", "implementation", "normal", "step", "step_x0"]
 
-NATIVE = _native.load()
+NATIVE = native.load()
 # Looked up once: at small latents a call costs microseconds.
 _NORMAL, _ADD_NOISE, _STEP, _STEP_X0 = (
     getattr(torch.ops.latentdiff, name).default for name in ("normal", "add_noise", "step", "step_x0")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from latentdiff.workers import Workers
+from latentdiff.parallel.threads import Workers
 
 Part = tuple[Tensor, Tensor]
 """Data positions and indices of training images, int64 [b] each."""

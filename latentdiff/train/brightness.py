@@ -7,11 +7,11 @@ from functools import lru_cache
 
 import torch
 
-from latentdiff.checkpoint import Checkpoint, Writer
 from latentdiff.data import Split, StreamedSplit, Unreadable
 from latentdiff.data.brightness import LOOKED_AT, Brightness
-from latentdiff.encoded import EncodedSplit
-from latentdiff.shipped import about
+from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer
+from latentdiff.pipeline.checkpoint.pretrained import about
+from latentdiff.train.latent_dataset import EncodedSplit
 
 BRIGHTNESS = "training/brightness.json"
 

@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import Writer
-from latentdiff.classes import representative
-from latentdiff.cold import ColdModel
 from latentdiff.config.training import TrainCold
 from latentdiff.data import Dataset, to_float
-from latentdiff.degrade import make_degradation
-from latentdiff.denoise import timestep
-from latentdiff.intensities import Intensities
-from latentdiff.picture import image_grid, save_image
-from latentdiff.ranks import ALONE, Ranks
+from latentdiff.data.classes import representative
+from latentdiff.diffusion.cold.degradation import make_degradation
+from latentdiff.diffusion.cold.prior import Intensities
+from latentdiff.diffusion.denoiser import timestep
+from latentdiff.parallel.processes import ALONE, Ranks
+from latentdiff.pipeline.checkpoint.folder import Writer
+from latentdiff.pipeline.cold import ColdModel
 from latentdiff.train.brightness import save_brightness
 from latentdiff.train.images import CHUNK, Images
 from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
+from latentdiff.viz.images import image_grid, save_image
 
 SHOWN = 16  # images a row in the picture
 CELLS = 7  # a side, of the intensities that new images start from; what a blur leaves of an image is coarser

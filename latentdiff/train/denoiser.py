@@ -10,31 +10,31 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff import ops
-from latentdiff.ask import Labels
-from latentdiff.checkpoint import Writer
-from latentdiff.classes import representative
-from latentdiff.codec import Codec
-from latentdiff.components import denoiser_config
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Split, StreamedSplit, TrainingImages
-from latentdiff.denoise import timestep
-from latentdiff.draw import integers
-from latentdiff.encoded import EncodedData, EncodedSplit
-from latentdiff.loss import VariationalBound, level_weights
+from latentdiff.data.classes import representative
+from latentdiff.data.draws import integers
+from latentdiff.diffusion.denoiser import timestep
+from latentdiff.diffusion.losses import VariationalBound, level_weights
+from latentdiff.diffusion.prediction import target, to_x0
+from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.nn import MLPConfig
-from latentdiff.picture import class_columns, image_grid, save_image
-from latentdiff.pipeline import Pipeline
-from latentdiff.predict import target, to_x0
-from latentdiff.random import Key
-from latentdiff.ranks import ALONE, Ranks
-from latentdiff.schedule import make_schedule
-from latentdiff.tokenizer import Listener
+from latentdiff.ops.random import Key
+from latentdiff.parallel.processes import ALONE, Ranks
+from latentdiff.pipeline.checkpoint.folder import Writer
+from latentdiff.pipeline.codec import Codec
+from latentdiff.pipeline.components import denoiser_config
+from latentdiff.pipeline.conditioner import Labels
+from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.text.tokenizer import Listener
 from latentdiff.train.brightness import save_brightness
+from latentdiff.train.conditioning import told
 from latentdiff.train.images import CHUNK, data_key
+from latentdiff.train.latent_dataset import EncodedData, EncodedSplit
 from latentdiff.train.latents import latents_of
 from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
-from latentdiff.train.told import told
+from latentdiff.viz.images import class_columns, image_grid, save_image
 
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels
 DROP_RESOLUTION = 2**20

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentdiff.config.loop import DataOptions, LoopOptions
 from latentdiff.data import Augment, Split, StreamedSplit, to_float
-from latentdiff.random import Key
+from latentdiff.ops.random import Key
 
 CHUNK = 250  # images that are encoded or validated at once; fixed, so that results do not depend on the batch size
 

@@ -10,13 +10,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from latentdiff.codec import Codec, VAECodec
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Split, StreamedSplit, TrainingImages
-from latentdiff.encoded import EncodedData
 from latentdiff.nn import Posterior
-from latentdiff.random import Key
+from latentdiff.ops.random import Key
+from latentdiff.pipeline.codec import Codec, VAECodec
 from latentdiff.train.images import CHUNK, Images
+from latentdiff.train.latent_dataset import EncodedData
 
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latentdiff.draw import integers
+from latentdiff.data.draws import integers
 
 TimeSampling = Literal["uniform", "stratified", "logit-normal"]
 RESOLUTION = 2**24

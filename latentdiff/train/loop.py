@@ -12,25 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import Checkpoint, writing
 from latentdiff.config.loop import LoopOptions
 from latentdiff.data import Unreadable, batch_indices
-from latentdiff.ema import EMA
 from latentdiff.errors import InputError
-from latentdiff.plots import save_loss_curve
-from latentdiff.ranks import ALONE, Ranks
-from latentdiff.runs import Run
+from latentdiff.parallel.processes import ALONE, Ranks
+from latentdiff.pipeline.checkpoint.folder import Checkpoint, writing
+from latentdiff.pipeline.checkpoint.runs import Run
 from latentdiff.train.backward import Part, Together, backward
-from latentdiff.train.batches import check_batch, workers_of
 from latentdiff.train.budget import Budget, Stopwatch, learning_rate
-from latentdiff.train.consensus import Agreed, agree, lost, of_exchange
-from latentdiff.train.interrupt import Interrupt
-from latentdiff.train.journal import Journal
+from latentdiff.train.ema import EMA
+from latentdiff.train.fsdp import Shards, in_full
+from latentdiff.train.log import Journal
+from latentdiff.train.microbatch import check_batch, workers_of
 from latentdiff.train.optimizer import make_optimizer
-from latentdiff.train.outcome import Outcome, Reporter
-from latentdiff.train.shards import Shards, in_full
+from latentdiff.train.result import Outcome, Reporter
+from latentdiff.train.signals import Interrupt
 from latentdiff.train.state import Progress, check_perceptual, load_progress, load_state, save_state, state_tensors
+from latentdiff.train.sync import Agreed, agree, lost, of_exchange
 from latentdiff.train.task import Task
+from latentdiff.viz.figures import save_loss_curve
 
 
 class Diverged(InputError):

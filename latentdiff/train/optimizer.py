@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from latentdiff.train.shards import split_like
+from latentdiff.train.fsdp import split_like
 
 
 def make_optimizer(

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from latentdiff.config.loop import LoopOptions
-from latentdiff.device import bf16_native
+from latentdiff.parallel.device import bf16_native
 
 
 def autocast(options: LoopOptions, device: torch.device) -> AbstractContextManager[object]:

@@ -9,12 +9,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import Checkpoint, Writer, bytes_of, check_tensors
 from latentdiff.config.base import Config, parse
-from latentdiff.ema import EMA
 from latentdiff.errors import InputError
+from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer, bytes_of, check_tensors
+from latentdiff.train.ema import EMA
+from latentdiff.train.fsdp import gathered, split_like
 from latentdiff.train.optimizer import load_optimizer, optimizer_tensors
-from latentdiff.train.shards import gathered, split_like
 
 STATE = "training/state.json"
 TENSORS = "training/state.safetensors"

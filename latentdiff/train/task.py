@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from latentdiff.checkpoint import Writer
-from latentdiff.ranks import ALONE, Ranks
+from latentdiff.parallel.processes import ALONE, Ranks
+from latentdiff.pipeline.checkpoint.folder import Writer
 
 
 class Task(Protocol):

@@ -11,13 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.checkpoint import INDEX, Writer
-from latentdiff.classes import representative
-from latentdiff.codec import LatentStatistics, StatisticsAccumulator
-from latentdiff.components import save_vae
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import Split, StreamedSplit, TrainingImages
-from latentdiff.features import (
+from latentdiff.data.classes import representative
+from latentdiff.metrics.features import (
     PerceptualNetwork,
     default_features,
     extract,
@@ -25,16 +22,18 @@ from latentdiff.features import (
     perceptual_loss,
     perceptual_network,
 )
-from latentdiff.index import model_index
 from latentdiff.nn import VAE, Posterior
-from latentdiff.picture import pair_grid, save_image
-from latentdiff.random import Key
-from latentdiff.ranks import ALONE, Ranks
+from latentdiff.ops.random import Key
+from latentdiff.parallel.processes import ALONE, Ranks
+from latentdiff.pipeline.checkpoint.folder import INDEX, Writer
+from latentdiff.pipeline.checkpoint.index import model_index
+from latentdiff.pipeline.codec import ACTIVE, LatentStatistics, StatisticsAccumulator
+from latentdiff.pipeline.components import save_vae
 from latentdiff.train.brightness import save_brightness
 from latentdiff.train.images import CHUNK, Images, data_key
 from latentdiff.train.precision import autocast
+from latentdiff.viz.images import pair_grid, save_image
 
-ACTIVE = 0.01  # a latent unit is active if its posterior mean varies more than this over the data (Burda et al. 2016)
 SHOWN = 32  # validation images in the picture
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from latentdiff.study.catalog import STUDIES
+from latentdiff.apps.studies.catalog import STUDIES
 
 DOCS = Path(__file__).parents[2] / "docs"
 PLACE = re.compile(r"(?<=<!-- gallery: begin -->\n).*?(?=<!-- gallery: end -->)", re.DOTALL)

@@ -15,7 +15,7 @@ import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from latentdiff.cli.root import root
+from latentdiff.apps.cli.root import root
 
 ROOT = Path(__file__).parents[2]
 MARK = re.compile(r"^<!-- (options|code|section): (.+?) -->$", re.MULTILINE)

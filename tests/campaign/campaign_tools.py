@@ -22,9 +22,9 @@ TINY = "--width 8 --batch 4 --threads 1 --warmup 0 --log-every 50"
 
 _processes = multiprocessing.get_context("forkserver")  # torch is imported once; a command starts in milliseconds
 PRELOADED = (  # all that the commands import late, so that a limit on memory meets their work and not their imports
-    "campaign_tools", "latentdiff.compat.diffusers", "matplotlib.backends.backend_agg", "matplotlib.figure", "numpy.random", "torch.fx.experimental.symbolic_shapes",
-    "latentdiff.cli.root", "latentdiff.cli.report", "latentdiff.edit", "latentdiff.encoded", "latentdiff.evaluate", "latentdiff.features",
-    "latentdiff.picture", "latentdiff.pipeline", "latentdiff.plots", "latentdiff.train.denoiser", "latentdiff.train.vae",
+    "campaign_tools", "latentdiff.pipeline.diffusers", "matplotlib.backends.backend_agg", "matplotlib.figure", "numpy.random", "torch.fx.experimental.symbolic_shapes",
+    "latentdiff.apps.cli.root", "latentdiff.apps.cli.shared.progress", "latentdiff.edit", "latentdiff.train.latent_dataset", "latentdiff.evaluate", "latentdiff.metrics.features",
+    "latentdiff.viz.images", "latentdiff.pipeline.pipeline", "latentdiff.viz.figures", "latentdiff.train.denoiser", "latentdiff.train.vae",
 )  # fmt: skip
 _processes.set_forkserver_preload(list(PRELOADED))
 
@@ -128,7 +128,7 @@ def _run(arguments: list[str], folder: str, pipes: list[Connection], limits: dic
     """The command, in the child: its streams go to the pipes, its limits are set last."""
     import torch
 
-    from latentdiff.cli import main
+    from latentdiff.apps.cli import main
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from campaign_tools import times
 
-from latentdiff.checkpoint import open_checkpoint
 from latentdiff.errors import InputError
-from latentdiff.pipeline import load
+from latentdiff.pipeline.checkpoint.folder import open_checkpoint
+from latentdiff.pipeline.pipeline import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 

@@ -16,11 +16,11 @@ import click
 import numpy as np
 import pytest
 from campaign_tools import latentdiff, times
-from conftest import make_endless, reseal
+from helpers import make_endless, reseal
 
-from latentdiff.cli.root import COMMANDS, root, run
+from latentdiff.apps.cli.root import COMMANDS, root, run
 from latentdiff.errors import InputError
-from latentdiff.pipeline import load
+from latentdiff.pipeline.pipeline import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 WEIGHTS = "denoiser/diffusion_pytorch_model.safetensors"

@@ -13,8 +13,8 @@ import pytest
 from campaign_tools import TINY, times
 
 import latentdiff
-from latentdiff.checkpoint import open_checkpoint
-from latentdiff.runs import Run
+from latentdiff.pipeline.checkpoint.folder import open_checkpoint
+from latentdiff.pipeline.checkpoint.runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 PACKAGE = f"{Path(latentdiff.__file__).parent}{os.sep}"  # in the frames of a traceback that is ours

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from campaign_tools import TINY, Command, latentdiff, times, until
 
-from latentdiff.checkpoint import TEMPORARY, open_checkpoint
 from latentdiff.data.decode import Decoded, decode_file
-from latentdiff.runs import Run
+from latentdiff.pipeline.checkpoint.folder import TEMPORARY, open_checkpoint
+from latentdiff.pipeline.checkpoint.runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 TRAININGS = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from campaign_tools import TINY, latentdiff, times
 
-from latentdiff.checkpoint import TEMPORARY, open_checkpoint
-from latentdiff.runs import Run
+from latentdiff.pipeline.checkpoint.folder import TEMPORARY, open_checkpoint
+from latentdiff.pipeline.checkpoint.runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 SIZES = [0, 1, 100, 512, 1000, 2000, 4096, 8000, 16384, 30000, 65536, 120000, 2**18, 2**20]  # bytes

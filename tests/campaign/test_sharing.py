@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from campaign_tools import TINY, Command, latentdiff, times, until
 
-from latentdiff.pipeline import load
-from latentdiff.runs import Run, locate
+from latentdiff.pipeline.checkpoint.runs import Run, locate
+from latentdiff.pipeline.pipeline import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 FOREVER = f"train-denoiser --pixel --network cnn {TINY} --steps 1000000 --validate-every 1000000"

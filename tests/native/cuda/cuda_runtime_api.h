@@ -1,5 +1,5 @@
 // CUDA on the host, for tests without a GPU: its words as standard C++, and a device whose launches run every thread of
-// every block one after another. `<<<...>>>` alone is no C++: tests/test_native_bits.py writes emulated::launch for it.
+// every block one after another. `<<<...>>>` alone is no C++: tests/laws/test_native_bits.py writes emulated::launch for it.
 #pragma once
 
 #include <cmath>

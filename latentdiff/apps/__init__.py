@@ -1,0 +1,1 @@
+"""Applications: they may import every room, and no room imports them."""

@@ -1,0 +1,175 @@
+"""The grid: every operation, dtype and size, the contenders of each interleaved, within a budget of time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from latentdiff.apps.bench.baselines import CONTENDERS, Entry, enter
+from latentdiff.apps.bench.timing import Calls, Clock, Stopwatch, Timing, interleaved, stopwatch_for
+from latentdiff.apps.bench.workload import Operation, least_bytes, make_problem, sets_for, tensor_bytes
+
+SHAPES: tuple[tuple[int, ...], ...] = (  # 2 KiB, 8 KiB, 256 KiB, 4, 16, 64 and 256 MiB in float32
+    (64, 8),
+    (64, 32),
+    (64, 4, 16, 16),
+    (64, 4, 64, 64),
+    (64, 4, 128, 128),
+    (64, 4, 256, 256),
+    (64, 16, 256, 256),
+)
+SHORT_SHAPES = SHAPES[1:4]
+ALWAYS = ("fused", "fused out=", "eager", "copy")  # never left out for want of time
+FEWEST_ROUNDS = 3  # below, a median says nothing
+UNMEASURED = 3  # slices or slow calls of a contender beside its rounds: two warm it, one finds the repeats
+SHORT = 0.1  # seconds that never matter
+NO_TIME = "no time left in the budget for so large a tensor"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What to measure. ``seconds`` is a budget for all of it: rounds, and then slow contenders, are cut to keep it."""
+
+    device: torch.device
+    operations: Sequence[Operation]
+    dtypes: Sequence[torch.dtype]
+    shapes: Sequence[tuple[int, ...]] = SHAPES
+    contenders: Sequence[str] = CONTENDERS
+    min_bytes: int = 0  # of one tensor
+    max_bytes: int = 256 << 20
+    dynamic: bool = False
+    rounds: int = 9
+    slice_seconds: float = 0.002
+    seconds: float = math.inf
+
+    def cells(self) -> list[tuple[Operation, torch.dtype, tuple[int, ...]]]:
+        """What the grid holds, in the order in which it is measured: sizes grow within an operation and dtype."""
+        shapes = sorted(self.shapes, key=math.prod)
+        return [
+            (operation, dtype, shape)
+            for operation in self.operations
+            for dtype in self.dtypes
+            for shape in shapes
+            if self.min_bytes <= tensor_bytes(shape, dtype) <= self.max_bytes
+        ]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation at one size and dtype: the timing of each contender, or the reason why there is none."""
+
+    operation: Operation
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    sets: int
+    timings: dict[str, Timing] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def elements(self) -> int:
+        """Elements of one tensor."""
+        return math.prod(self.shape)
+
+    def ns_per_element(self, name: str) -> float:
+        """Median nanoseconds an element of one tensor."""
+        return self.timings[name].median / self.elements * 1e9
+
+    def gb_per_s(self, name: str) -> float:
+        """Achieved 1e9 bytes a second, from the bytes that have to be moved; a copy reads and writes one tensor."""
+        tensor = tensor_bytes(self.shape, self.dtype)
+        moved = 2 * tensor if name == "copy" else least_bytes(self.operation, self.shape, self.dtype)
+        return moved / self.timings[name].median / 1e9
+
+    def faster(self, name: str, other: str) -> float | None:
+        """How many times faster ``name`` is than ``other``; None where either was not timed."""
+        if name not in self.timings or other not in self.timings:
+            return None
+        return self.timings[other].median / self.timings[name].median
+
+    def of_copy(self, name: str) -> float | None:
+        """The achieved share of the copy bandwidth measured beside it; None where either was not timed."""
+        if name not in self.timings or "copy" not in self.timings:
+            return None
+        return self.gb_per_s(name) / self.gb_per_s("copy")
+
+
+def measure(
+    grid: Grid, *, clock: Clock = time.monotonic, stopwatch: Stopwatch | None = None, told: Callable[[Row], None]
+) -> list[Row]:
+    """Measure the grid; ``told`` hears each row when it is done. The global generator is left as it was."""
+    watch = stopwatch or stopwatch_for(grid.device)
+    cells, begun = grid.cells(), clock()
+    rows: list[Row] = []
+    smaller: Row | None = None
+    weights = [1 + math.prod(shape) / (1 << 18) for _, _, shape in cells]
+    devices = [grid.device] if grid.device.type == "cuda" else []
+    with torch.inference_mode(), torch.random.fork_rng(devices=devices):
+        for i, (operation, dtype, shape) in enumerate(cells):
+            left = grid.seconds - (clock() - begun)
+            share = left * weights[i] / sum(weights[i:]) if math.isfinite(left) else math.inf
+            if i == 0 or cells[i - 1][:2] != (operation, dtype):
+                torch.compiler.reset()  # torch.compile's limit of recompilations would be reached otherwise
+                smaller = None
+            row = _row(grid, operation, dtype, shape, _Share(share, smaller), watch)
+            told(row)
+            rows.append(row)
+            smaller = row
+    return rows
+
+
+@dataclass(frozen=True)
+class _Share:
+    """The seconds that one row may take, and the row of the next smaller size: it foretells what a call will take."""
+
+    seconds: float
+    smaller: Row | None
+
+    def affordable(self, name: str, elements: int) -> bool:
+        if name in ALWAYS or self.smaller is None:
+            return True
+        if name not in self.smaller.timings:
+            return not self.smaller.skipped.get(name, "").startswith(NO_TIME)
+        return (UNMEASURED + FEWEST_ROUNDS) * self.smaller.ns_per_element(name) * elements / 1e9 < max(
+            self.seconds, SHORT
+        )
+
+
+def _row(
+    grid: Grid, operation: Operation, dtype: torch.dtype, shape: tuple[int, ...], share: _Share, watch: Stopwatch
+) -> Row:
+    sets = sets_for(operation, shape, dtype, grid.device)
+    problems = [make_problem(operation, shape, dtype=dtype, device=grid.device, seed=i) for i in range(sets)]
+    names = [name for name in grid.contenders if share.affordable(name, math.prod(shape))]
+    entry = enter(operation, problems, names, dynamic=grid.dynamic)
+    entry.skipped.update({name: NO_TIME for name in grid.contenders if name not in names})
+    rounds = _fit(entry, grid, share.seconds, watch)
+    timings = interleaved(entry.calls, stopwatch=watch, rounds=rounds, slice_seconds=grid.slice_seconds)
+    return Row(operation, dtype, shape, sets, timings, entry.skipped)
+
+
+def _fit(entry: Entry, grid: Grid, seconds: float, watch: Stopwatch) -> int:
+    """Warm the contenders, leave out those that a row has no time for (slowest first); return the rounds that fit."""
+    slices = {name: max(_warm(calls, watch), grid.slice_seconds) for name, calls in entry.calls.items()}
+    if math.isinf(seconds):
+        return grid.rounds
+    for name in sorted(set(slices) - set(ALWAYS), key=lambda name: -slices[name]):
+        rivals = sum(took for rival, took in slices.items() if rival not in ALWAYS)
+        if (UNMEASURED + FEWEST_ROUNDS) * rivals > max(seconds, SHORT) and slices[name] > grid.slice_seconds:
+            entry.skipped[name] = NO_TIME
+            del entry.calls[name], slices[name]
+    return max(FEWEST_ROUNDS, min(grid.rounds, int(seconds / sum(slices.values())) - UNMEASURED))
+
+
+def _warm(calls: Calls, watch: Stopwatch) -> float:
+    """Seconds a call takes, after one call on every set; a slow first call is taken as it is."""
+    first = watch(calls, len(calls)) / len(calls)
+    return first if first > SHORT else watch(calls, len(calls)) / len(calls)
+
+
+def gaps(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """(contender, reason) for everything that was left out, each reason once."""
+    yield from dict.fromkeys((name, reason) for row in rows for name, reason in row.skipped.items())

@@ -1,0 +1,197 @@
+"""`latentdiff p2p`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentdiff.apps.cli.edit.common import model_options, output_options
+from latentdiff.apps.cli.shared.inputs import image_options
+from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.apps.cli.shared.outputs import Output
+from latentdiff.apps.cli.shared.prompts import check_texts, note_texts
+from latentdiff.config.sampling import Sampling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentdiff.pipeline.pipeline import Pipeline
+
+SHARE = click.FloatRange(0, 1)
+ACROSS = 8  # pictures in the figure of attention
+SLUG = 40  # characters of a text in a file name
+
+
+@click.command(name="p2p")
+@model_options
+@click.option("--prompt", required=True, help="The text of the original.")
+@click.option(
+    "--edit",
+    "edits",
+    multiple=True,
+    help="The edited text: words exchanged or added; several make one row each (default: the text itself, for --word-weight).",
+)
+@click.option(
+    "--word-weight",
+    "factors",
+    multiple=True,
+    help="Multiply the attention to a word of the edited text, as green=2 or background=-1, from -100 to 100 (default: none).",
+)
+@click.option(
+    "--cross",
+    type=SHARE,
+    default=0.8,
+    show_default=True,
+    help="Share of the way, from noise, on which the original's attention to the words that stay is kept.",
+)
+@click.option(
+    "--self",
+    "self_share",
+    type=SHARE,
+    default=0.4,
+    show_default=True,
+    help="Share of the way on which the original's attention among pixels is kept: more keeps more of its shape.",
+)
+@click.option(
+    "--blend",
+    multiple=True,
+    help="Words of either text: outside their place nothing changes (default: everything may).",
+)
+@click.option(
+    "--threshold",
+    type=SHARE,
+    default=0.5,
+    show_default=True,
+    help="How far from a word's least to its largest attention its place begins; with --blend.",
+)
+@image_options
+@click.option(
+    "--guidance",
+    type=click.FloatRange(0, 100),
+    default=3.0,
+    show_default=True,
+    help="Classifier-free guidance: 1 is plain conditional, more follows the texts more closely.",
+)
+@options_of(Sampling, skip=("compile", "guidance"))
+@click.option(
+    "--maps",
+    type=Output(".png"),
+    default=None,
+    help="Also write where each word of --prompt is attended to, the mean over the way, as a .png (default: not written).",
+)
+@output_options("p2p.png")
+def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any) -> int:
+    """Edit pictures by editing their text (prompt-to-prompt).
+
+    The original and its edits are drawn from the same noise, the edits with the original's attention: words may be exchanged,
+    added or weighted, the composition stays. With --input images of your own are edited; --prompt then says what is on them.
+    """
+    settings, factors = build(Sampling, values), _factors(values["factors"])
+    if values["threshold"] != 0.5 and not values["blend"]:
+        raise click.UsageError("--threshold says where the words of --blend are, got none")
+    if values["negate"] and values["source"] is None:
+        raise click.UsageError("--negate is for images of --input, got none")
+    if not edits and not factors:
+        raise click.UsageError("expected --edit TEXT or --word-weight WORD=FACTOR, got neither")
+
+    from latentdiff.apps.cli.edit import common
+    from latentdiff.apps.cli.shared import outputs
+    from latentdiff.apps.cli.shared.progress import SamplingBar, result
+    from latentdiff.edit import Edit, prompt_to_prompt
+    from latentdiff.viz.image_folder import aligned, variant
+    from latentdiff.viz.rows import folded
+
+    outputs.settle(values)
+    texts = edits or (prompt,)
+    check_texts([prompt, *texts])
+    checkpoint, pipeline, images = _work(values, prompt)
+    note_texts(pipeline, [prompt, *texts])
+    wanted = [
+        Edit(text, values["cross"], values["self_share"], factors, tuple(values["blend"]), values["threshold"])
+        for text in texts
+    ]
+    with SamplingBar("prompt-to-prompt") as bar:
+        made = prompt_to_prompt(
+            pipeline,
+            prompt,
+            wanted,
+            values["n"],
+            images=images,
+            settings=settings,
+            seed=values["seed"],
+            progress=bar.update,
+        )
+    rows = [] if images is None else [("input", images)]
+    rows += [(folded(text), of) for text, of in zip((prompt, *texts), (made.source, *made.edits), strict=True)]
+    numbers = aligned(range(1, len(texts) + 1))
+    results = {variant(edit=k + _slug(text)): of for k, text, of in zip(numbers, texts, made.edits, strict=True)}
+    written = common.save_rows(rows, values, results)
+    if values["maps"] is not None:
+        _save_maps(pipeline, prompt, made.source, made.maps, values["maps"])
+        written.append(str(values["maps"]))
+    kept = [common.scores_of(of, made.source, pipeline.classes).as_dict() for of in made.edits]
+    answer = {
+        "run": str(checkpoint.folder),
+        "n": len(made.source),
+        "seed": values["seed"],
+        "prompt": prompt,
+        "edits": [{"text": text, "beside_the_original": scores} for text, scores in zip(texts, kept, strict=True)],
+        "word_weights": factors,
+        "settings": pipeline.resolved(settings).model_dump(),
+        "wrote": written,
+    }
+    result(answer, as_json=as_json, text=f"{len(made.source)} pictures and their edits: {', '.join(written)}")
+    return 0
+
+
+def _slug(text: str) -> str:
+    """The words of a text for a file name, after a hyphen."""
+    words = "-".join(re.findall(r"\w+", text))[:SLUG].rstrip("-")
+    return f"-{words}" if words else ""
+
+
+def _work(values: dict[str, Any], prompt: str) -> tuple[Any, Pipeline, Tensor | None]:
+    """The checkpoint, its model, and the images of --input, if any."""
+    from latentdiff.apps.cli.edit import common
+    from latentdiff.apps.cli.shared.find import find_denoiser, load_checked
+    from latentdiff.pipeline.capabilities import Need
+
+    option = f"--prompt {prompt!r:.60}"
+    needs = [Need("text", option, None), Need("words", option, "`latentdiff sample --prompt`")]
+    checkpoint = find_denoiser(values["run"], values["runs"], needs=needs)
+    pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
+    if values["source"] is None:
+        return checkpoint, pipeline, None
+    model = common.Model(checkpoint, pipeline, build(Sampling, values))
+    return checkpoint, pipeline, common.bench(values, model).images
+
+
+def _factors(texts: tuple[str, ...]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        word, equals, factor = text.rpartition("=")
+        if not (word and equals and re.fullmatch(r"-?[0-9]*\.?[0-9]+", factor) and abs(float(factor)) <= 100):
+            raise click.UsageError(f"--word-weight: expected WORD=FACTOR with a factor from -100 to 100, got {text!r}")
+        found[word] = float(factor)
+    return found
+
+
+def _save_maps(pipeline: Pipeline, prompt: str, images: Tensor, maps: Tensor, path: Path) -> None:
+    """One row for each word: bright where the pictures attend to it."""
+    from torch.nn import functional as F
+
+    from latentdiff.viz.figures import save_figure
+    from latentdiff.viz.rows import draw_rows
+
+    assert pipeline.tokenizer is not None
+    rows = [("picture", images[:ACROSS])]
+    for word, places in pipeline.tokenizer.places(prompt):
+        if places:
+            seen = maps[:ACROSS, list(places)].sum(1, keepdim=True)
+            bright = 2 * seen / seen.amax((2, 3), keepdim=True).clamp_min(1e-12) - 1
+            large = F.interpolate(bright, size=images.shape[2:], mode="bilinear", align_corners=False)
+            rows.append((word, large.expand_as(images[:ACROSS])))
+    save_figure(draw_rows(rows), path)

@@ -1,0 +1,118 @@
+"""`latentdiff export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from latentdiff.apps.cli.shared.options import config_option, json_option
+from latentdiff.apps.cli.shared.outputs import Output, overwrite_option, refuse_foreign
+
+if TYPE_CHECKING:
+    from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer
+
+
+def _check_exported(folder: Path) -> None:
+    from latentdiff.pipeline.checkpoint.folder import MANIFEST
+    from latentdiff.viz.image_folder import foreign_in
+
+    refuse_foreign(
+        folder,
+        foreign_in(
+            folder,
+            written=lambda path: path.name != MANIFEST and path.suffix in (".json", ".safetensors"),
+            hidden=True,
+        ),
+    )
+
+
+@click.command(name="export")
+@click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser).")
+@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
+@click.option(
+    "--what",
+    type=click.Choice(["pipeline", "scheduler", "unet", "vae"]),
+    default="pipeline",
+    show_default=True,
+    help="The whole model, or one of its parts by itself.",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(["ddim", "ddpm"]),
+    default="ddim",
+    show_default=True,
+    help="Which of diffusers' pipelines and schedulers it becomes; unet and vae have none.",
+)
+@click.option(
+    "--out",
+    type=Output(check=_check_exported),
+    default=Path("exported"),
+    show_default=True,
+    help="Where the folder goes.",
+)
+@overwrite_option
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+    """Write a model as a folder that diffusers loads.
+
+    Every process can be exported but score-prediction and x_0 with --sigma-data, and networks that came from
+    diffusers, such as an autoencoder that a denoiser was trained on. Those of this package are built otherwise:
+    what differs first is said.
+    """
+    what, sampler = values["what"], values["sampler"]
+    given = ctx.get_parameter_source("sampler") != click.core.ParameterSource.DEFAULT
+    if given and what in ("unet", "vae"):
+        raise click.UsageError(f"--sampler {sampler}: a {what} by itself has none; leave it out")
+
+    from latentdiff.apps.cli.shared import outputs
+    from latentdiff.apps.cli.shared.find import check_meets, find_denoiser
+    from latentdiff.apps.cli.shared.progress import result
+    from latentdiff.pipeline.capabilities import Need
+    from latentdiff.pipeline.checkpoint.folder import writing
+
+    outputs.settle(values)
+    needs = [Need("latents", "--what vae")] if what == "vae" else []
+    checkpoint, out = find_denoiser(values["run"], values["runs"], needs=needs), values["out"]
+    check_meets(checkpoint, needs)
+    with writing(out, sealed=False, replace=values["overwrite"]) as writer:
+        _export(checkpoint, writer, what, sampler)
+    result(
+        {"run": str(checkpoint.folder), "what": what, "wrote": str(out)},
+        as_json=as_json,
+        text=f"{what} of {checkpoint.folder}: {out}",
+    )
+    return 0
+
+
+def _export(checkpoint: Checkpoint, writer: Writer, what: str, sampler: Literal["ddim", "ddpm"]) -> None:
+    """Write the part that is asked for, reading no other."""
+    from latentdiff.errors import InputError
+    from latentdiff.pipeline.checkpoint.folder import INDEX
+    from latentdiff.pipeline.checkpoint.index import has_vae
+    from latentdiff.pipeline.components import (
+        diffusers_for,
+        load_autoencoder,
+        load_denoiser,
+        load_diffusion,
+        load_model,
+    )
+
+    diffusers, index = diffusers_for(checkpoint), checkpoint.json(INDEX)
+    if what == "vae":
+        if not has_vae(checkpoint, index):
+            raise InputError(f"{checkpoint.folder}: is a pixel model, it has no VAE to export")
+        diffusers.export_network(writer, load_autoencoder(checkpoint, index)[0])
+        return
+    if "denoiser" not in index:
+        raise InputError(f"{checkpoint.folder}: holds no denoiser; --what vae exports its VAE")
+    if what == "unet":
+        diffusers.export_network(writer, load_denoiser(checkpoint, index))
+    elif what == "scheduler":
+        diffusers.export_scheduler(writer, load_diffusion(checkpoint, index), sampler=sampler)
+    else:
+        model = load_model(checkpoint)
+        diffusers.export_pipeline(writer, model.network, model.diffusion, model.codec, sampler=sampler)

@@ -1,0 +1,95 @@
+"""`latentdiff inspect`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentdiff.apps.cli.shared.options import config_option, json_option
+
+MOST_WORDS = 500  # of a vocabulary, for people
+
+
+@click.command(name="inspect")
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--runs", default="runs", show_default=True, help="Folder of all runs, used when no PATH is given.")
+@config_option
+@json_option
+def command(path: Path | None, runs: str, as_json: bool) -> int:
+    """Describe a run, a checkpoint or a picture's settings.
+
+    PATH is a run or checkpoint folder (default: the newest run), or one of diffusers. Every file is checked against the
+    SHA-256 manifest; folders of diffusers have none, theirs are only read (verified: false). Or it is a PNG of `latentdiff
+    sample` or `latentdiff ui`, which holds the settings that it was made with.
+    """
+    from latentdiff.apps.cli.shared.progress import note, result
+    from latentdiff.errors import InputError
+    from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
+    from latentdiff.pipeline.checkpoint.runs import locate, newest
+    from latentdiff.pipeline.text.files import TOKENIZER
+    from latentdiff.pipeline.text.tokenizer import Tokenizer
+
+    checkpoint: Checkpoint | None
+    if path is not None and path.is_file():
+        return _picture(path, Path(runs), as_json=as_json)
+    if path is None:
+        checkpoint = newest(Path(runs), wanted=lambda index: True)
+        if checkpoint is None:
+            raise InputError(f"no runs in {runs}/; make one with `latentdiff train-vae`")
+        note(f"using {checkpoint.folder}")
+    else:
+        checkpoint = locate(path, Path(runs))
+    checkpoint.verify()
+    values: dict[str, Any] = {
+        "checkpoint": str(checkpoint.folder),
+        "files": len(checkpoint.files),
+        "index": checkpoint.json(INDEX),
+    }
+    for name in sorted(checkpoint.files):
+        if name.endswith("config.json"):
+            values[name.split("/")[0]] = checkpoint.json(name)
+        elif name.endswith(".safetensors") and not name.startswith("training/"):
+            shapes = checkpoint.shapes(name).values()
+            values[f"{name.split('/')[0]}_parameters"] = sum(math.prod(shape) for shape in shapes)
+    if TOKENIZER in checkpoint:
+        values["words"] = Tokenizer.parse(checkpoint.json(TOKENIZER), f"{checkpoint.folder}/{TOKENIZER}").vocabulary
+    if "training/state.json" in checkpoint:
+        state = checkpoint.json("training/state.json")
+        values["training"] = {key: state.get(key) for key in ("kind", "step", "elapsed", "finished")}
+    values["bytes"] = sum(entry["bytes"] for entry in checkpoint.files.values())
+    values["verified"] = checkpoint.sealed
+    result(values, as_json=as_json, text=_lines(_shortened(values)))
+    return 0
+
+
+def _shortened(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the beginning of a long vocabulary."""
+    words = values.get("words", [])
+    if len(words) <= MOST_WORDS:
+        return values
+    return values | {"words": [*words[:MOST_WORDS], f"and {len(words) - MOST_WORDS} more (--json lists them)"]}
+
+
+def _picture(path: Path, runs: Path, *, as_json: bool) -> int:
+    """What a picture was made with, and the checkpoint that could make it again, if it is below ``runs``."""
+    from latentdiff.apps.cli.shared.progress import result
+    from latentdiff.pipeline.checkpoint.runs import with_fingerprint
+    from latentdiff.viz.images import read_recipe
+
+    recipe = read_recipe(path)
+    found = with_fingerprint(runs, recipe.weights)
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    values |= {"picture": str(path), "checkpoint": None if found is None else str(found.folder)}
+    result(values, as_json=as_json, text=_lines(values))
+    return 0
+
+
+def _lines(values: dict[str, Any]) -> str:
+    """For people: YAML, short lists in one line."""
+    import yaml
+
+    text: str = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return text.rstrip()

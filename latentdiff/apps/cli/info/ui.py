@@ -1,0 +1,79 @@
+"""`latentdiff ui`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentdiff.apps.cli.shared.options import config_option, json_option
+
+
+@click.command(name="ui")
+@click.option(
+    "--run", default=None, help="Run or checkpoint folder that stands first (default: the newest run with a denoiser)."
+)
+@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets other machines in."
+)
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Another host name under which browsers may reach the page, such as that of a proxy; repeatable (default: none).",
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port to listen on.")
+@click.option("--open/--no-open", "browser", default=False, show_default=True, help="Open the page in a browser.")
+@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+@config_option
+@json_option
+def command(*, as_json: bool, **values: Any) -> int:
+    """Draw, watch, compare and edit on a page in the browser.
+
+    Serves until Ctrl-C, to this machine alone unless --host says otherwise; it answers to IP addresses, to this machine's
+    name and to --allow-host. Needs gradio: pip install "gradio>=6.31,<7"
+    """
+    import signal
+    import tempfile
+    from threading import Event
+
+    from latentdiff.apps.cli.shared.find import HOW_TO
+    from latentdiff.apps.cli.shared.progress import note, result
+    from latentdiff.apps.ui.guard import LOCAL
+    from latentdiff.apps.ui.models import Shelf
+    from latentdiff.apps.ui.server import check_installed, check_port, serve
+    from latentdiff.apps.ui.service import Studio
+    from latentdiff.errors import InputError
+    from latentdiff.parallel.device import resolve_device
+
+    check_installed()
+    check_port(values["host"], values["port"])
+    shelf = Shelf(Path(values["runs"]), run=values["run"], device=resolve_device(values["device"]))
+    if not shelf.names():
+        raise InputError(f"no trained model in {values['runs']}/; {HOW_TO}")
+    if values["host"] not in LOCAL:
+        note(f"listening on {values['host']}: whoever reaches this machine can use the page")
+    ended = Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    with tempfile.TemporaryDirectory(prefix="latentdiff-ui-") as folder:
+        blocks = serve(
+            Studio(shelf, Path(folder)),
+            host=values["host"],
+            port=values["port"],
+            folder=folder,
+            browser=values["browser"],
+            names=values["names"],
+        )
+        url = f"http://{values['host']}:{values['port']}"
+        result({"url": url, "models": shelf.names()}, as_json=as_json, text=f"{url} (Ctrl-C ends it)")
+        code = 128 + signal.SIGTERM
+        try:
+            ended.wait()
+        except KeyboardInterrupt:
+            code = 128 + signal.SIGINT
+        blocks.close(verbose=False)
+        note("ended")
+    return code

@@ -1,0 +1,134 @@
+"""`latentdiff bench`."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentdiff.apps.cli.shared.options import config_option, json_option
+from latentdiff.apps.cli.shared.types import Finite
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from latentdiff.apps.bench.measure import Grid, Row
+
+TABLE_WIDTH = 200  # where the output is no terminal
+
+
+@click.command(name="bench")
+@config_option
+@click.option("--device", default="auto", show_default=True, help="Where to measure: auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="CPU threads, between 1 and 1024."
+)
+@click.option(
+    "--seconds",
+    type=Finite(1, 3600),
+    default=15.0,
+    show_default=True,
+    help="Budget of time, between 1 and 3600 seconds; slow contenders are left out to keep it.",
+)
+@click.option(
+    "--max-mib",
+    type=Finite(0.002, 1024),
+    default=4.0,
+    show_default=True,
+    help="Largest tensor in MiB, at least 0.002 and at most 1024.",
+)
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Also measure torch.compile, which takes a minute to compile."
+)
+@json_option
+def command(device: str, threads: int, seconds: float, max_mib: float, compiled: bool, as_json: bool) -> int:
+    """Measure the fused operations against plain PyTorch.
+
+    Times of one call, also of diffusers, and the share of the copy bandwidth, beside what the project promises.
+    benchmarks/ in the repository holds the full grids.
+    """
+    import torch
+
+    from latentdiff.apps.bench.baselines import CONTENDERS
+    from latentdiff.apps.bench.measure import SHAPES, Grid, measure
+    from latentdiff.apps.bench.report import document, machine
+    from latentdiff.apps.bench.timing import threads as computing_with
+    from latentdiff.apps.bench.workload import OPERATIONS
+    from latentdiff.apps.cli.shared.progress import SamplingBar, result
+
+    where = measurable(device)
+    grid = Grid(
+        device=where,
+        operations=OPERATIONS,
+        dtypes=(torch.float32, torch.bfloat16),
+        shapes=SHAPES[1:],
+        contenders=tuple(name for name in CONTENDERS if compiled or name != "compile"),
+        max_bytes=int(max_mib * (1 << 20)),
+        rounds=5,
+        seconds=seconds,
+    )
+    cells, done = len(grid.cells()), 0
+    with computing_with(threads), SamplingBar("measuring") as bar:
+
+        def told(row: Row) -> None:
+            nonlocal done
+            done += 1
+            bar.update(done, cells)
+
+        rows = measure(grid, told=told)
+        values = document(grid, rows, machine(where, cpu=cpu_model()))
+    if as_json:
+        result(values, as_json=True, text="")
+    else:
+        show(grid, rows, values["machine"])
+    return 0
+
+
+def measurable(name: str) -> torch.device:
+    """The device of a --device option, made the current one; InputError where there is none or no clock for it."""
+    import torch
+
+    from latentdiff.parallel.device import resolve_device
+
+    device = resolve_device(name)
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"benchmarks need --device cpu or cuda, got {name}")
+    if device.type == "cuda":
+        torch.cuda.set_device(device if device.index is not None else 0)
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
+
+
+def cpu_model() -> str:
+    """The name of the processor, from the kernel where it tells, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def show(grid: Grid, rows: Sequence[Row], where: dict[str, Any]) -> None:
+    """Print the machine, the table, what was left out and the verdicts."""
+    from latentdiff import ops
+    from latentdiff.apps.bench.baselines import served_by_fallback
+    from latentdiff.apps.bench.measure import gaps
+    from latentdiff.apps.bench.report import machine_line, table, verdicts
+    from latentdiff.apps.cli.shared.progress import show_tables
+
+    click.echo(machine_line(where))
+    if served_by_fallback(grid.device):
+        click.echo(
+            f'"fused" is served by the PyTorch fallback here: {ops.NATIVE.reason or "no kernels for this device"}'
+        )
+    show_tables([table(rows)], width=TABLE_WIDTH)
+    for name, reason in gaps(rows):
+        click.echo(f"without {name} in places: {reason}")
+    for verdict in verdicts(rows, grid.device):
+        click.echo(f"{'met    ' if verdict.met else 'NOT MET'} {verdict.what}: {verdict.found}; {verdict.promised}")

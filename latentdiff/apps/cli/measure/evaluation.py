@@ -1,0 +1,306 @@
+"""What `latentdiff evaluate` does once its options are checked: load, measure, write, tell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import torch
+from rich.table import Table
+
+from latentdiff import evaluate
+from latentdiff._version import __version__
+from latentdiff.apps.cli.measure.scores import model_tables, sets_tables, show
+from latentdiff.apps.cli.shared.find import trained_on
+from latentdiff.apps.cli.shared.options import build
+from latentdiff.apps.cli.shared.processes import together
+from latentdiff.apps.cli.shared.progress import SamplingBar, note, print_report, result
+from latentdiff.apps.cli.train.common import read_data
+from latentdiff.config.loop import DataOptions
+from latentdiff.config.sampling import Sampling
+from latentdiff.data import Dataset
+from latentdiff.data.classes import ClassBalance
+from latentdiff.data.resize import Fit
+from latentdiff.errors import InputError
+from latentdiff.evaluate.figures import save_sets_figure
+from latentdiff.files.untrusted import read_json
+from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
+from latentdiff.metrics.features.names import PERCEPTUAL_NAMES, default_features
+from latentdiff.nn import Autoencoder
+from latentdiff.parallel.device import resolve_device
+from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
+from latentdiff.pipeline.checkpoint.index import holds_vae_alone
+from latentdiff.pipeline.checkpoint.runs import locate, newest
+from latentdiff.pipeline.components import load_autoencoder
+from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
+from latentdiff.train.state import STATE, load_progress
+from latentdiff.viz.image_folder import remove_written
+from latentdiff.viz.images import write_whole
+
+RESULT = "evaluation.json"
+FLATTERED = (
+    "VAEs of digits learn through the network mnist unless --perceptual 0 said otherwise, which flatters the distances it "
+    "measures here; --features efficientnet-lite0 is another judge"
+)
+
+
+def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling, *, as_json: bool) -> int:
+    """Measure a run or checkpoint."""
+    checkpoint = _find(values["run"], values["runs"])
+    ranks, device = together(_device(values["device"]), "the samples")
+    data = read_data(build(DataOptions, values | trained_on(ctx, checkpoint)))
+    model = _model(checkpoint, device, data)
+    parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
+    if isinstance(model, Pipeline):
+        _check_settings(model, settings, values["class_balance"])
+    request = evaluate.Request(
+        out=values["out"],
+        n=values["n"],
+        class_balance=values["class_balance"],
+        settings=settings,
+        split=values["split"],
+        images=values["test_images"],
+        neighbors=values["neighbors"],
+        weighting=_weighting(checkpoint),
+        seed=values["seed"],
+        resampling=_resampling(values),
+        batch=values["batch"],
+        stage=SamplingBar,
+        ranks=ranks,
+    )
+    judge = _judge(values, data.shape, data.classes or (), device)
+    if ranks.count > 1 and "samples" not in parts:
+        raise InputError(
+            f"{ranks.count} processes share the samples of an evaluation, --what {','.join(parts)} draws none"
+        )
+    scores = evaluate.evaluate_model(model, data, judge, request, parts=parts)
+    if not ranks.first:
+        return 0
+    answer = {"run": str(checkpoint.folder), "data": data.name, "split": request.split, "parts": parts}
+    names = model.classes if isinstance(model, Pipeline) else ()
+    if scores.samples is not None:  # the classes in the tables are numbered as the network's
+        names = judge.network.class_names or names
+    title = f"{checkpoint.folder} on the {request.split} split of {data.name}"
+    told = Told(
+        title,
+        answer | scores.as_dict(),
+        model_tables(scores, names),
+        _warnings(scores, latent="vae" in evaluate.parts_of(model)),
+        evaluate.pictures(scores),
+    )
+    return _tell(values, told, as_json=as_json)
+
+
+def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
+    """Compare two sets of images."""
+    options = build(DataOptions, values)
+    fit = Fit(**options.reading())
+    root = None if options.data_root is None else Path(options.data_root)
+    sides = []
+    for name in ("images", "reference"):
+        sides.append(evaluate.read_images(values[name], split=values["split"], fit=fit, root=root))
+        print_report(sides[-1].report, name)
+    mine, other = sides
+    if values["paired"]:
+        other = evaluate.aligned(mine, other)
+    ranks, device = together(_device(values["device"]), "the samples of a run")
+    if ranks.count > 1:
+        raise InputError(f"{ranks.count} processes share the samples of a run; --images are measured by one")
+    classes = other.classes or mine.classes
+    judge = _judge(values, tuple(mine.images.shape[1:]), classes, device)
+    resampling = _resampling(values)
+    request = evaluate.Request(out=values["out"], batch=values["batch"], stage=SamplingBar)
+    reference = judge.reference(other, request)
+    labels = judge.known(mine.labels, mine.classes)
+    if mine.labels is not None and labels is None:
+        note(f"no class accuracy: {judge.network.name} does not tell the classes of {mine.name} apart")
+    with SamplingBar("features of the images") as bar:
+        scores = evaluate.score_images(
+            mine.images, reference, labels=labels, resampling=resampling, batch=request.batch, progress=bar.update
+        )
+    pairs = None
+    if values["paired"]:
+        pairs = evaluate.score_pairs(
+            mine.images, other.images, perceptual=judge.perceptual, resampling=resampling, batch=request.batch
+        )
+    names = (mine.name, other.name)
+    save_sets_figure((mine.images, other.images), names, request.out / "images.png", paired=values["paired"])
+    answer = {"images": mine.name, "split": values["split"], **scores.as_dict()}
+    answer["pairs"] = None if pairs is None else pairs.as_dict()
+    numbered = judge.network.class_names or classes  # the classes in the tables are numbered as the network's
+    tables, warnings = (
+        sets_tables(scores, pairs, numbered),
+        evaluate.few_images(scores) + _kinds(mine, other, paired=values["paired"]),
+    )
+    told = Told(f"{mine.name} against {other.name}", answer, tables, warnings, ("images.png",))
+    return _tell(values, told, as_json=as_json)
+
+
+def _kinds(mine: evaluate.ImageSet, other: evaluate.ImageSet, *, paired: bool) -> tuple[str, ...]:
+    """What makes a comparison of two sets another one than it seems."""
+    here, there = (list(each.images.shape[1:]) for each in (mine, other))
+    if here != there:
+        return (
+            f"images {here} against {there} (channels, height, width): the difference of kind is part of every distance",
+        )
+    if not paired and (both := evaluate.shared(mine.images, other.images)) > 0:
+        return (f"{both} of {len(mine.images)} images stand in {other.name} too: intervals assume independent sets",)
+    return ()
+
+
+class Told(NamedTuple):
+    """A result: for machines, and for people."""
+
+    title: str
+    answer: dict[str, Any]
+    tables: list[Table]
+    warnings: tuple[str, ...]
+    pictures: tuple[str, ...]
+
+
+def earlier(out: Path) -> Callable[[Path], bool]:
+    """Whether a file is one of the evaluation that lies in ``out``; none is where none lies there."""
+    try:
+        listed = read_json(out / RESULT).get("wrote")
+    except InputError:
+        listed = None
+    names = {Path(str(name)).name for name in listed} if isinstance(listed, list) else set()
+    return lambda path: path.parent == out and path.name in names
+
+
+def _tell(values: dict[str, Any], told: Told, *, as_json: bool) -> int:
+    """Write evaluation.json, and print the result."""
+    out: Path = values["out"]
+    about = {
+        "resampling": _resampling(values).as_dict(),
+        "seed": values["seed"],
+        "warnings": told.warnings,
+        "versions": {"latentdiff": __version__, "torch": str(torch.__version__)},
+        "wrote": [str(out / name) for name in (RESULT, *told.pictures)],
+    }
+    text = json.dumps(told.answer | about, indent=2, allow_nan=False, default=str) + "\n"
+    remove_written(out, earlier(out), keep=[out / name for name in told.pictures])
+    write_whole(out / RESULT, lambda path: path.write_text(text, encoding="utf-8"))
+    for line in told.warnings:
+        note(f"warning: {line}")
+    if as_json:
+        result(json.loads(text), as_json=True, text="")
+    else:
+        show(told.title, told.tables, str(out), intervals=_resampling(values).options())
+    return 0
+
+
+def _device(name: str) -> torch.device:
+    """The device that is asked for, or the CPU in place of one without the float64 that statistics are computed in."""
+    device = resolve_device(name)
+    if device.type != "mps":
+        return device
+    note("mps has no float64, which the figures are computed in: measuring on the CPU")
+    return torch.device("cpu")
+
+
+def _find(run: str | None, runs: str) -> Checkpoint:
+    if run is not None:
+        return locate(Path(run), Path(runs))
+    checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index or holds_vae_alone(index))
+    if checkpoint is None:
+        raise InputError(
+            f"no runs in {runs}/; make one with `latentdiff train-vae`, name a model of the package (`latentdiff models`) with --run, or give --images and --reference"
+        )
+    note(f"using {checkpoint.folder}")
+    return checkpoint
+
+
+def _model(checkpoint: Checkpoint, device: torch.device, data: Dataset) -> Pipeline | Autoencoder:
+    """The denoiser of a checkpoint with all that goes with it, or its autoencoder where it holds nothing else."""
+    index = checkpoint.json(INDEX)
+    if "restorer" in index:
+        raise InputError(
+            f"{checkpoint.folder}: is of cold diffusion, which `latentdiff evaluate` does not measure; score what `sample-cold` draws with --images"
+        )
+    if "denoiser" in index:
+        return from_checkpoint(checkpoint).to(device)
+    return load_autoencoder(checkpoint, index, data.shape)[0].to(device)
+
+
+def _parts(text: str | None, has: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """--what as parts; all that the run ``has`` by default. InputError for a part that it lacks."""
+    asked = has if text is None else tuple(part.strip() for part in text.split(","))
+    for part in asked:
+        if part not in has:
+            raise InputError(
+                f"{where}: has no {part} to evaluate, only {', '.join(has)}; --what {','.join(has)} takes these"
+            )
+    return tuple(part for part in has if part in asked)
+
+
+def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalance | None) -> None:
+    """InputError for settings that the model cannot follow: asked before the work."""
+    if not (pipeline.classes or pipeline.tokenizer) and settings.guidance != 1:
+        raise InputError(
+            f"--guidance {settings.guidance:g}: this model is unconditional; leave --guidance out, or --run NAME a conditional one"
+        )
+    if balance is not None and not (pipeline.classes and settings.guidance):
+        raise InputError(f"--class-balance {balance}: classes take no part in these samples; leave --class-balance out")
+    pipeline.class_labels(1, balance or "equal")
+    pipeline.plan(settings)
+
+
+def _weighting(checkpoint: Checkpoint) -> Any:
+    """The loss weighting that the run was trained with; uniform where nothing says."""
+    saved = load_progress(checkpoint).options.get("weighting") if STATE in checkpoint else None
+    return saved if saved in ("uniform", "min-snr") else "uniform"
+
+
+def _resampling(values: dict[str, Any]) -> evaluate.Resampling:
+    return evaluate.Resampling(values["resamples"], values["level"], values["seed"])
+
+
+def _judge(
+    values: dict[str, Any], shape: tuple[int, ...], classes: tuple[str, ...], device: torch.device
+) -> evaluate.Judge:
+    """The networks asked for, or those that suit the images, named on stderr where they were chosen here."""
+    name = values["features"] or default_features(shape, classes)
+    other = values["perceptual"] or (name if name in PERCEPTUAL_NAMES else None)
+
+    def load() -> FeatureNetwork:
+        if values["features"] is None:
+            why = "28x28 grey images are taken for digits" if name == "mnist" else "features of natural images"
+            note(f"feature network: {name} ({why}); --features chooses")
+        return feature_network(name, weights=values["weights"], device=device)
+
+    def load_perceptual() -> PerceptualNetwork | None:
+        if other is None:
+            note(f"no perceptual distance: {name} has none; --perceptual chooses a network")
+            return None
+        return perceptual_network(other, weights=values["perceptual_weights"], device=device)
+
+    cache = None
+    if values["cache"]:
+        try:
+            cache = evaluate.FeatureCache(evaluate.cache_folder(), note)
+        except InputError as error:
+            note(f"the features are not cached: {error}")
+    return evaluate.Judge(load, load_perceptual, cache)
+
+
+def _warnings(scores: evaluate.ModelScores, *, latent: bool) -> tuple[str, ...]:
+    """What a reader must know before the figures."""
+    found = () if scores.samples is None else evaluate.few_images(scores.samples.samples)
+    if scores.vae is not None and scores.vae.features is not None and scores.vae.dim is not None:
+        n = scores.vae.pairs.n
+        found += evaluate.few(n, n, scores.vae.features, scores.vae.dim)
+    networks = {part.samples.features for part in (scores.samples,) if part is not None}
+    networks |= {part.features for part in (scores.vae,) if part is not None and part.features is not None}
+    if latent and "mnist" in networks:
+        found += (FLATTERED,)
+    if scores.denoiser is not None and scores.denoiser.bits is not None and scores.denoiser.bits.total.value > 8:
+        found += (
+            f"{scores.denoiser.bits.total.value:.3g} bits per dimension, more than the 8 of uncompressed pixels: this model says nothing about likelihoods",
+        )
+    if scores.vae is not None and scores.vae.collapsed:
+        found += ("the VAE has collapsed: no unit of its latent says anything about the image",)
+    return found

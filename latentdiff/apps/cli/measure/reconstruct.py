@@ -1,0 +1,88 @@
+"""`latentdiff reconstruct`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentdiff.apps.cli.shared.options import build, config_option, json_option, options_of
+from latentdiff.apps.cli.shared.outputs import Output, overwrite_option
+from latentdiff.config.loop import DataOptions
+from latentdiff.errors import InputError
+
+
+@click.command(name="reconstruct")
+@click.option("--run", default=None, help="Run or checkpoint with a VAE (default: the newest VAE run).")
+@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
+@options_of(DataOptions, skip=("flip", "crop"), of_run=True)
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Which images."
+)
+@click.option(
+    "-n",
+    "--number",
+    "n",
+    type=click.IntRange(1, 1024),
+    default=32,
+    show_default=True,
+    help="Images in the figure; the PSNR is over the whole split.",
+)
+@click.option(
+    "--out",
+    type=Output(".png"),
+    default=Path("reconstructions.png"),
+    show_default=True,
+    help="Where the figure goes (.png).",
+)
+@overwrite_option
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+    """Pass images through a trained VAE and show both sides.
+
+    Rows alternate: originals, and below them their reconstructions (from the mode of the posterior). Prints the mean PSNR.
+    """
+    import torch
+
+    from latentdiff.apps.cli.shared import outputs
+    from latentdiff.apps.cli.shared.find import find_vae, trained_on
+    from latentdiff.apps.cli.shared.progress import result
+    from latentdiff.apps.cli.train.common import read_data
+    from latentdiff.data import to_float
+    from latentdiff.data.classes import representative
+    from latentdiff.pipeline.checkpoint.folder import INDEX
+    from latentdiff.pipeline.components import load_autoencoder
+    from latentdiff.viz.images import pair_grid, save_image
+
+    outputs.settle(values)
+    out: Path = values["out"]
+    checkpoint = find_vae(values["run"], values["runs"])
+    options = build(DataOptions, values | trained_on(ctx, checkpoint))
+    data = read_data(options)
+    vae, _ = load_autoencoder(checkpoint, checkpoint.json(INDEX), data.shape)
+    if vae.config.image != data.shape:
+        raise InputError(
+            f"{checkpoint.folder}: its VAE is for images {list(vae.config.image)}, the data has {list(data.shape)} (channels, height, width)"
+        )
+    split = {"train": data.train, "val": data.val, "test": data.test}[values["split"]]
+    images = to_float(split.images)
+    if len(images) == 0:
+        raise InputError(f"{options.data}: the {values['split']} split is empty")
+    with torch.no_grad():
+        copies = torch.cat([vae.decode(vae.encode(part).mode()) for part in images.split(250)])
+    mse = ((copies - images) / 2).double().square().flatten(1).mean(1)
+    psnr = float((-10 * torch.log10(mse.clamp_min(1e-10))).mean())
+    shown = representative(split.labels, len(images), values["n"])
+    save_image(pair_grid(images[shown], copies[shown]), out)
+    answer = {
+        "run": str(checkpoint.folder),
+        "split": values["split"],
+        "images": len(images),
+        "psnr_db": psnr,
+        "wrote": str(out),
+    }
+    result(answer, as_json=as_json, text=f"{out}: PSNR {psnr:.2f} dB over {len(images)} {values['split']} images")
+    return 0

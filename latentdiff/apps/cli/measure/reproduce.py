@@ -1,0 +1,206 @@
+"""`latentdiff reproduce`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentdiff.apps.cli.shared.options import class_folders_option, config_option, json_option
+from latentdiff.apps.cli.shared.outputs import overwrite_option
+from latentdiff.apps.studies.catalog import BUDGETS, STUDIES
+from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from latentdiff.apps.studies.runner import Made
+
+ALL = "all"
+OUT = "studies"
+FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
+
+
+@click.command(name="reproduce")
+@click.argument("study", required=False)
+@click.option("--list", "listing", is_flag=True, help="List the studies and what each asks.")
+@click.option(
+    "--budget",
+    type=click.Choice(BUDGETS),
+    default="quick",
+    show_default=True,
+    help="How much to compute: quick (about 5 minutes on 2 CPU cores) or full (a real study; hours on a CPU).",
+)
+@click.option("--data", default="mnist5k", show_default=True, help="Data set name or path (see `latentdiff datasets`).")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder with downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data).",
+)
+@class_folders_option("auto")
+@click.option(
+    "--data-colour",
+    default=None,
+    help="Colour images for the study that looks at some: a data set name or path (default: openmoji, if installed).",
+)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Run or checkpoint folder of the model to look at, for studies that look at one (default: the study trains it).",
+)
+@click.option(
+    "--run-colour",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The same for the part of a study that looks at colour images (default: the study trains it).",
+)
+@click.option(
+    "--features",
+    type=click.Choice(FEATURES),
+    default=None,
+    help="Network whose features judge samples (default: mnist for digits, else efficientnet-lite0).",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=None, help="Folder of the study (default: studies/STUDY)."
+)
+@overwrite_option
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of weights, data order, noise and resampling.",
+)
+@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    default=None,
+    help="CPU threads, between 1 and 1024 (default: torch's choice).",
+)
+@config_option
+@json_option
+def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> int:
+    """Regenerate a study: figures, numbers and a page to read.
+
+    STUDY is one of those that --list shows, or `all`. Leaves report.html (one file, nothing else needed), results.json
+    with every number, the figures as PNG, and the trained models in runs/. A study that was interrupted goes on where
+    it stopped, and one that the same command made is made again in its folder; another command's goes beside it, unless
+    --overwrite. Models that an earlier call trained there with the same options are used again.
+    """
+    if listing:
+        return _list(as_json=as_json)
+    if study is None:
+        raise click.UsageError(f"name a study: {', '.join(STUDIES)} or {ALL}")
+    if study not in (*STUDIES, ALL):
+        raise click.UsageError(f"STUDY: expected one of {', '.join(STUDIES)} or {ALL}, got {study!r:.60}")
+    _check(study, values)
+    out = values.pop("out")
+    places = {study: out or Path(OUT) / study}
+    if study == ALL:
+        places = {name: (out or Path(OUT)) / name for name in STUDIES}
+    return _run(places, as_json=as_json, **values)
+
+
+def _check(study: str, values: dict[str, Any]) -> None:
+    """A usage error for an option that the study has no use for."""
+    for name, has in (("run", "looks"), ("run_colour", "looks_colour")):
+        if values[name] is not None and not (study in STUDIES and getattr(STUDIES[study], has)):
+            names = ", ".join(each for each, info in STUDIES.items() if getattr(info, has))
+            raise click.UsageError(f"--{name.replace('_', '-')} is for studies of one model: {names}; got {study}")
+    if study == ALL:
+        return
+    if values["data_colour"] is not None and not STUDIES[study].colour:
+        names = ", ".join(name for name, info in STUDIES.items() if info.colour)
+        raise click.UsageError(f"--data-colour is for {names}, {study} looks at no other images")
+    if values["features"] is not None and not STUDIES[study].trains:
+        raise click.UsageError(f"--features judges images of models, {study} trains none")
+    if values["features"] is not None and not STUDIES[study].judged:
+        raise click.UsageError(f"--features has no part in {study}, whose pictures are read by other means")
+
+
+def _list(*, as_json: bool) -> int:
+    from latentdiff.apps.cli.shared.progress import result
+
+    found = [{"name": name, "title": study.title, "question": study.question} for name, study in STUDIES.items()]
+    width = max(map(len, STUDIES))
+    lines = [f"{entry['name']:{width}}  {entry['question']}" for entry in found]
+    result({"studies": found}, as_json=as_json, text="\n".join(lines))
+    return 0
+
+
+def _run(
+    places: dict[str, Path], *, threads: int | None, device: str, overwrite: bool, as_json: bool, **values: Any
+) -> int:
+    """Make the studies one after the other; a signal ends them all, and the same command goes on."""
+    import torch
+
+    from latentdiff.apps.cli.shared.progress import TrainingBar, note, result
+    from latentdiff.apps.studies.kit.training import Stopped
+    from latentdiff.apps.studies.runner import Request, make
+    from latentdiff.parallel.device import resolve_device
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    where = resolve_device(device)
+    made = []
+
+    def tell(text: str) -> None:
+        note(f"{name}: {text}")
+
+    def command_of(name: str, out: Path) -> str:
+        return _command(name, out, values | {"threads": threads, "device": device})
+
+    if not overwrite:
+        places = {name: _settled(name, out, command_of) for name, out in places.items()}
+    for name, out in places.items():
+        command = command_of(name, out)
+        request = Request(study=name, out=out, command=command, device=where, **values)
+        try:
+            made.append(make(request, reporter=TrainingBar, note=tell))
+        except Stopped as stopped:
+            note(f"{name}: stopped by a signal; the same command goes on from here")
+            return 128 + stopped.signum
+    result({"studies": [_facts(each) for each in made]}, as_json=as_json, text="\n\n".join(map(_text, made)))
+    return 0
+
+
+def _settled(name: str, out: Path, command_of: Callable[[str, Path], str]) -> Path:
+    """Where a study goes: ``out``, or beside it where that holds something else than this study by the same command."""
+    from latentdiff.apps.cli.shared import outputs
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.apps.studies.runner import goes_on
+
+    if out.exists() and not out.is_dir():
+        return out  # which is refused
+    return outputs.free(out, lambda path: goes_on(path, name, command_of(name, path)), folder=True, say=note)
+
+
+def _command(name: str, out: Path, values: dict[str, Any]) -> str:
+    """The command line that makes this study again."""
+    defaults = {param.name: param.default for param in command.params}
+    words = ["latentdiff", "reproduce", name, "--budget", values["budget"]]
+    for key, value in values.items():
+        if key != "budget" and value is not None and value != defaults[key]:
+            words += [f"--{key.replace('_', '-')}", str(value)]
+    return shlex.join(words if out == Path(OUT) / name else [*words, "--out", str(out)])
+
+
+def _facts(made: Made) -> dict[str, Any]:
+    return {
+        "study": made.study,
+        "page": str(made.page),
+        "results": str(made.results),
+        "seconds": round(made.seconds, 2),
+        "findings": list(made.findings),
+        "warnings": list(made.warnings),
+    }
+
+
+def _text(made: Made) -> str:
+    lines = [f"{STUDIES[made.study].title} ({made.seconds:.0f} s)", *(f"  - {text}" for text in made.findings)]
+    return "\n".join([*lines, str(made.page)])

@@ -1,0 +1,1 @@
+"""`latentdiff sample` and `sample-cold`, and the files they write."""

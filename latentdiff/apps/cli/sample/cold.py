@@ -1,0 +1,126 @@
+"""`latentdiff sample-cold`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentdiff.apps.cli.edit.common import model_options, output_options
+from latentdiff.apps.cli.shared.inputs import image_options, read_input
+from latentdiff.apps.cli.shared.options import given
+from latentdiff.apps.cli.shared.types import Finite
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@click.command(name="sample-cold")
+@model_options
+@image_options
+@click.option(
+    "--restore",
+    "restoring",
+    is_flag=True,
+    help="Degrade and restore images of --input instead of generating new ones from drawn intensities.",
+)
+@click.option(
+    "--level",
+    type=click.IntRange(1, 10_000),
+    default=None,
+    help="With --restore: the level of the degradation (default: T).",
+)
+@click.option("--steps", type=click.IntRange(1, 10_000), default=None, help="Number of steps (default: every level).")
+@click.option(
+    "--improved/--naive",
+    default=True,
+    show_default=True,
+    help="The improved sampling x - D(x0, t) + D(x0, s), or the naive D(x0, s).",
+)
+@click.option(
+    "--noise",
+    type=Finite(0, 1),
+    default=0.002,
+    show_default=True,
+    help="Without --restore: noise that breaks the symmetry of the start.",
+)
+@click.option(
+    "--start",
+    type=click.Choice(["cells", "flat"]),
+    default=None,
+    help="Without --restore: drawn intensities of a grid of cells, or of the whole image, as published (default: cells, where the run has them).",
+)
+@output_options("cold.png")
+def command(*, as_json: bool, **values: Any) -> int:
+    """Generate or restore images with a cold diffusion model.
+
+    Restored images are compared with the network's restoration in one step, which is closer on average, and blurrier.
+    """
+    for option in given(
+        ("noise", "seed", "start")
+        if values["restoring"]
+        else ("source", "level", "split", "resize", "negate", "class_folders")
+    ):
+        flag = {"source": "input"}.get(option, option).replace("_", "-")
+        raise click.UsageError(
+            f"--{flag} is for new images, --restore draws no noise"
+            if values["restoring"]
+            else f"--{flag} is for --restore; new images are generated from drawn intensities"
+        )
+
+    from latentdiff.apps.cli.edit import common
+    from latentdiff.apps.cli.shared import outputs
+    from latentdiff.apps.cli.shared.progress import SamplingBar, counted, note, result
+    from latentdiff.data import to_float
+    from latentdiff.data.classes import order_by_class
+    from latentdiff.parallel.device import resolve_device
+    from latentdiff.pipeline.checkpoint.runs import locate, newest
+    from latentdiff.pipeline.cold import cold_from
+    from latentdiff.viz.image_folder import variant
+
+    outputs.settle(values)
+    if values["run"] is None:
+        checkpoint = newest(Path(values["runs"]), wanted=lambda index: "restorer" in index)
+        if checkpoint is None:
+            raise InputError(f"no cold diffusion model in {values['runs']}/; make one with `latentdiff train-cold`")
+        note(f"using {checkpoint.folder}")
+    else:
+        checkpoint = locate(Path(values["run"]), Path(values["runs"]))
+    model = cold_from(checkpoint).to(resolve_device(values["device"]))
+    how = {"steps": values["steps"], "improved": values["improved"]}
+    results: dict[str, Tensor] = {}
+    way, answer = how | {"frames": 8}, {"run": str(checkpoint.folder), "degradation": model.config.model_dump(), **how}
+    if values["restoring"]:
+        t = values["level"] or model.config.T
+        model.levels(t, values["steps"])  # refuses a level that the model does not know before any work
+        found = read_input(checkpoint, model.image_shape, values)
+        x0 = to_float(found.images[order_by_class(found.labels, len(found.images))[: values["n"]]])
+        degraded = model.degradation(x0.to(model.device), t)
+        with SamplingBar("restoring") as bar:
+            images, frames = model.restore(degraded, t, progress=bar.update, **way)
+        direct = model.one_step(degraded, t)
+        rows = [("original", x0), (f"degraded, t = {t}", degraded.cpu()), ("one step", direct)]
+        rows += [(f"t = {frame.t}", frame.noisy) for frame in frames[1:-1]] + [("step by step", images)]
+        both = {name: common.scores_of(x, x0, ()) for name, x in (("one_step", direct), ("step_by_step", images))}
+        results = {variant(method="one-step"): direct, variant(method="step-by-step"): images}
+        answer |= {"level": t, "input": found.name, **{name: common.as_json(score) for name, score in both.items()}}
+        text = "\n".join(f"  {name.replace('_', ' ')}: {common.as_text(score)}" for name, score in both.items())
+    else:
+        with SamplingBar("generating") as bar:
+            images, frames = model.sample(
+                values["n"],
+                seed=values["seed"],
+                noise=values["noise"],
+                start=values["start"],
+                progress=bar.update,
+                **way,
+            )
+        rows = [(f"t = {frame.t}", frame.noisy) for frame in frames[:-1]] + [("result", images)]
+        answer |= {"seed": values["seed"], "noise": values["noise"], "start": values["start"]}
+        text = f"  {counted(len(images), 'image')} from seed {values['seed']}"
+    written = common.save_rows(rows, values, results or images)
+    answer |= {"n": len(images), "wrote": written}
+    result(answer, as_json=as_json, text=f"{', '.join(written)}\n{text}")
+    return 0

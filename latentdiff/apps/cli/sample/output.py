@@ -1,0 +1,135 @@
+"""What `latentdiff sample` draws, and the files it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from latentdiff.apps.cli.shared.outputs import running
+from latentdiff.apps.cli.shared.progress import SamplingBar
+from latentdiff.config.recipe import Recipe
+from latentdiff.config.sampling import Sampling
+from latentdiff.data import to_uint8
+from latentdiff.data.classes import joined, word_for
+from latentdiff.ops.random import Key
+from latentdiff.parallel.processes import ALONE, Ranks
+from latentdiff.pipeline.checkpoint.folder import Checkpoint
+from latentdiff.pipeline.checkpoint.runs import recipe_of
+from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.viz.figures import save_panels, save_trajectory
+from latentdiff.viz.image_folder import save_images
+from latentdiff.viz.images import class_columns, image_grid, save_gif, save_image, save_npz, side_by_side
+
+SHOWN = 64  # images in a trajectory, at most
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be drawn and where it goes."""
+
+    n: int
+    labels: list[int] | list[str] | None  # classes or texts
+    seed: int
+    out: Path
+    files: Path | None
+    batch: int | None
+    columns: int | None
+    recipe: Recipe | None = None  # what goes into the pictures
+
+
+def recipe(
+    checkpoint: Checkpoint, pipeline: Pipeline, values: Mapping[str, Any], prompts: list[str], settings: list[Sampling]
+) -> Recipe:
+    """What repeats the pictures of the option ``values``: the model's defaults are filled in."""
+    options = ("n", "seed", "class_balance", "interpolate", "dtype", "batch", "columns")
+    resolved = [pipeline.resolved(each) for each in settings]
+    given = {name: values[name] for name in options}
+    label = None if values["label"] is None else joined(pipeline.classes, values["label"])
+    return recipe_of(checkpoint, settings=resolved, prompts=prompts, label=label, **given)
+
+
+def alone(request: Request, k: int, classes: Sequence[str]) -> Recipe | None:
+    """The recipe of image ``k``, drawn alone; None where it lies between two seeds, or the request has none."""
+    if request.recipe is None or request.recipe.interpolate is not None:
+        return None
+    label = None if request.labels is None else request.labels[k]
+    return request.recipe.of_one(k, label if isinstance(label, str | None) else word_for(classes, label))
+
+
+def columns(pipeline: Pipeline, request: Request) -> int | None:
+    """The columns asked for, or one a class where all classes are drawn in turn."""
+    labels, classes = request.labels or [], len(pipeline.classes)
+    in_turn = len(labels) >= classes > 0 and labels == [k % classes for k in range(len(labels))]
+    return request.columns or (class_columns(request.n, classes) if in_turn else None)
+
+
+def plain(pipeline: Pipeline, request: Request, settings: Sampling, ranks: Ranks = ALONE) -> Tensor:
+    """Image k from seed + k; each process draws its share, the first one gets all of them."""
+    mine = ranks.share(request.n)
+    rows = range(request.n)[mine]
+    with SamplingBar(settings.sampler) as bar:
+        images = pipeline.sample(
+            len(rows),
+            **settings.model_dump(),
+            label=None if request.labels is None else request.labels[mine],
+            seed=request.seed + rows.start,
+            batch=request.batch,
+            progress=bar.update,
+        )
+    return ranks.rows(images, request.n)
+
+
+def interpolated(pipeline: Pipeline, request: Request, settings: Sampling, other: int) -> Tensor:
+    """The way from the seed of the request to ``other``."""
+    with SamplingBar("interpolation") as bar:
+        return pipeline.interpolate(
+            settings,
+            (request.seed, other),
+            count=request.n,
+            label=request.labels,
+            batch=request.batch,
+            progress=bar.update,
+        )
+
+
+def compare(pipeline: Pipeline, request: Request, settings: list[Sampling]) -> Tensor:
+    """One panel for each number of steps, all from the same starting noise."""
+    panels = []
+    for each in settings:
+        images = plain(pipeline, request, each)
+        panels.append((f"{each.steps} steps", image_grid(images, columns=columns(pipeline, request))))
+    title = f"{settings[0].sampler}, the same starting noise"
+    save_panels(panels, request.out, title=title, recipe=request.recipe)
+    return images
+
+
+def write(images: Tensor, request: Request, classes: Sequence[str], *, columns: int | None) -> None:
+    """The grid or npz, and the separate files."""
+    pixels = to_uint8(images)
+    if request.out.suffix.lower() == ".png":
+        save_image(image_grid(pixels, columns=columns), request.out, recipe=request.recipe)
+    else:
+        save_npz(pixels, request.out, asked=request.labels)
+    if request.files is not None:
+        save_images(request.files, {"": pixels}, recipe=lambda k: alone(request, k, classes), command=running())
+
+
+def trajectory(pipeline: Pipeline, request: Request, settings: Sampling, path: Path, frames: int | None) -> None:
+    """The reverse process of the first images, as an animation or a strip."""
+    gif = path.suffix.lower() == ".gif"
+    n = min(request.n, SHOWN if gif else 16)
+    key = Key.of(request.seed, n, device=pipeline.device)
+    labels = None if request.labels is None else request.labels[:n]
+    with SamplingBar("trajectory") as bar:
+        moments = pipeline.trajectory(
+            settings, key, label=labels, frames=frames or (40 if gif else 10), progress=bar.update
+        )
+    pictures = [(t, image_grid(noisy), image_grid(estimate)) for t, noisy, estimate in moments]
+    if gif:
+        save_gif([side_by_side(noisy, estimate) for _, noisy, estimate in pictures], path)
+    else:
+        save_trajectory(pictures, path)

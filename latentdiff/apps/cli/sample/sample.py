@@ -1,0 +1,296 @@
+"""`latentdiff sample`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from latentdiff.apps.cli.shared.options import Several, Texts, build, config_option, json_option, options_of
+from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_option
+from latentdiff.apps.cli.shared.prediction import merge_v_pred, v_pred_option
+from latentdiff.apps.cli.shared.prompts import (
+    first_classes,
+    in_turn,
+    names_of,
+    needs_of,
+    note_texts,
+    prompt_options,
+    prompts_of,
+)
+from latentdiff.apps.cli.shared.reuse import find_like, like_option, recipe_of
+from latentdiff.config.base import device_name
+from latentdiff.config.diffusion import Prediction
+from latentdiff.config.sampling import Sampling
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from latentdiff.pipeline.pipeline import Pipeline
+
+
+@click.command(name="sample")
+@click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser).")
+@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
+@click.option(
+    "-n", "--number", "n", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Number of images."
+)
+@click.option(
+    "--label",
+    cls=Texts,
+    default=None,
+    help="Class to draw, by name or index; several, as 3,5,8 or by repeating the option, are taken in turn (default: all classes in turn).",
+)
+@prompt_options
+@click.option(
+    "--class-balance",
+    type=click.Choice(["equal", "data"]),
+    default="equal",
+    show_default=True,
+    help="How often each class comes where --label names none: all in turn, or as often as in the training data.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**62),
+    default=0,
+    show_default=True,
+    help="Image k is the image of seed + k, whatever the batch.",
+)
+@options_of(Sampling, skip=("steps",))
+@click.option(
+    "--steps",
+    cls=Several,
+    default=None,
+    help="Number of steps, 1 or more (default: ddim 50, dpm++ 20, ddpm every level); several as 10,25,50 give a side-by-side figure from the same noise.",
+)
+@click.option(
+    "--prediction",
+    type=click.Choice(get_args(Prediction)),
+    default=None,
+    help="What the model must predict; an error if it was trained otherwise.",
+)
+@v_pred_option
+@click.option(
+    "--interpolate",
+    type=click.IntRange(0, 2**62),
+    default=None,
+    metavar="SEED",
+    help="Draw -n images on the way from --seed to this seed.",
+)
+@click.option(
+    "--out",
+    type=Output(".png", ".npz"),
+    default=Path("samples.png"),
+    show_default=True,
+    help="Where the images go: .png (a grid) or .npz (uint8 array images [N, H, W(, 3)], int64 labels [N]).",
+)
+@click.option("--files", type=IMAGE_FOLDER, default=None, help="Also write each image as a PNG into this folder.")
+@click.option(
+    "--trajectory",
+    type=Output(".png", ".gif"),
+    default=None,
+    help="Also write the reverse process: .gif (animation) or .png (strip); rows x_t and x_0 estimate.",
+)
+@overwrite_option
+@click.option(
+    "--frames",
+    type=click.IntRange(2, 1000),
+    default=None,
+    help="Moments in the trajectory (default: 10 in a strip, 40 in an animation).",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 65536),
+    default=None,
+    help="Images computed at once (default: as many as fit in memory).",
+)
+@click.option(
+    "--columns",
+    type=click.IntRange(1, 1000),
+    default=None,
+    help="Columns of the grid (default: about square, or one a class).",
+)
+@click.option(
+    "--device", type=str, default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="What the network computes in.",
+)
+@like_option
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+    """Draw images from a trained model.
+
+    Takes the newest run, or --run. A conditional model draws all its classes in turn unless --label names one, a model
+    that listens to texts draws --prompt; --guidance 0 ignores either. The same seed gives the same image in any batch. A
+    PNG carries its settings, which `latentdiff inspect` reads and --like repeats.
+    """
+    merge_v_pred(ctx, values)
+    like = recipe_of(ctx, values)
+    counts = _counts(values.pop("steps"))
+    settings = [build(Sampling, values | {"steps": count}) for count in counts]
+    interpolate = values["interpolate"]
+    _check_combination(values, len(counts))
+    prompts = prompts_of(values)
+
+    from latentdiff.apps.cli.sample import output
+    from latentdiff.apps.cli.shared import outputs
+    from latentdiff.apps.cli.shared.find import find_denoiser, load_checked
+    from latentdiff.apps.cli.shared.processes import together
+    from latentdiff.apps.cli.shared.progress import counted, note, result
+    from latentdiff.parallel.device import resolve_device
+    from latentdiff.parallel.processes import processes
+
+    _check_shared(values, processes(), len(counts))
+    ranks, device = together(resolve_device(values["device"]), "the images")
+    needs = needs_of(values, prompts, settings[0])
+    if like is None:
+        checkpoint = find_denoiser(values["run"], values["runs"], needs=needs)
+    else:
+        checkpoint = find_like(ctx, like, values["run"], values["runs"])
+    pipeline = load_checked(
+        checkpoint, needs=needs, prediction=values["prediction"], device=str(device), dtype=values["dtype"]
+    )
+    note_texts(pipeline, [*prompts, settings[0].negative_prompt])
+    one = interpolate is not None
+    labels = (
+        _texts(values, prompts, settings[0], one=one)
+        if pipeline.tokenizer
+        else _labels(values, pipeline, settings[0], one=one)
+    )
+    outputs.settle(values)
+    out, trajectory = values["out"], values["trajectory"]
+    request = output.Request(
+        values["n"], labels, values["seed"], out, values["files"], values["batch"], values["columns"]
+    )
+    request = replace(request, recipe=output.recipe(checkpoint, pipeline, values, prompts, settings))
+    if settings[0].compile:
+        note("compiling for this batch size first: seconds on a GPU, 10 seconds to 2 minutes on a CPU")
+    written = [str(out)]
+    if len(counts) > 1:
+        images = output.compare(pipeline, request, settings)
+    elif interpolate is not None:
+        images = output.interpolated(pipeline, request, settings[0], interpolate)
+        output.write(images, request, pipeline.classes, columns=request.columns or min(request.n, 16))
+    else:
+        images = output.plain(pipeline, request, settings[0], ranks)
+        if not ranks.first:
+            return 0
+        output.write(images, request, pipeline.classes, columns=output.columns(pipeline, request))
+    if trajectory is not None:
+        output.trajectory(pipeline, request, settings[0], trajectory, values["frames"])
+        written.append(str(trajectory))
+    if request.files is not None:
+        written.append(str(request.files))
+    answer = {
+        "run": str(checkpoint.folder),
+        "n": len(images),
+        "seed": request.seed,
+        "labels": names_of(pipeline, labels),
+        "wrote": written,
+        "interpolated_to": interpolate,
+        "settings": [pipeline.resolved(each).model_dump() for each in settings],
+    }
+    result(
+        answer, as_json=as_json, text=f"{counted(len(images), 'image')} from {checkpoint.folder}: {', '.join(written)}"
+    )
+    return 0
+
+
+def _counts(text: str | None) -> list[int | None]:
+    """--steps as numbers: "50" or "10,25,50"."""
+    if text is None:
+        return [None]
+    parts = str(text).split(",")
+    if not all(re.fullmatch("[0-9]{1,6}", part.strip()) and int(part) > 0 for part in parts):
+        raise click.UsageError(f"--steps: expected a number of 1 or more, or several such as 10,25,50, got {text!r}")
+    return [int(part) for part in parts]
+
+
+def _check_combination(values: dict[str, Any], counts: int) -> None:
+    """Usage errors for options that would have no effect together."""
+    try:
+        device_name(values["device"])
+    except ValueError as error:
+        raise click.UsageError(f"--device: {error}") from None
+    given = [name for name in ("interpolate", "trajectory", "files") if values[name] is not None]
+    if counts > 1 and (given or values["out"].suffix.lower() == ".npz"):
+        with_ = f"--{given[0]}" if given else f"an .npz ({values['out']})"
+        raise click.UsageError(f"--steps with several numbers draws one figure, it does not go with {with_}")
+    if values["interpolate"] is not None and values["trajectory"] is not None:
+        raise click.UsageError("--trajectory shows the samples of --seed, it does not go with --interpolate")
+    for name in ("label", "interpolate"):
+        if values["class_balance"] != "equal" and values[name] is not None:
+            raise click.UsageError(f"--class-balance says how often each class is drawn, it does not go with --{name}")
+    if values["frames"] is not None and values["trajectory"] is None:
+        raise click.UsageError("--frames is the length of a trajectory, it needs --trajectory FILE")
+
+
+def _check_shared(values: dict[str, Any], processes: int, counts: int) -> None:
+    """InputError for what several processes cannot draw together."""
+    whole = counts > 1 or values["interpolate"] is not None or values["trajectory"] is not None
+    if processes > 1 and whole:
+        raise InputError(
+            f"{processes} processes share plain samples: expected neither several --steps, --interpolate nor --trajectory"
+        )
+    if processes > values["n"]:
+        raise InputError(f"{processes} processes share the images: expected as many or more, got -n {values['n']}")
+
+
+def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, one: bool) -> list[str] | None:
+    """The text of each image: those asked for in turn, or none."""
+    from latentdiff.apps.cli.shared.progress import note
+
+    n = values["n"]
+    if settings.guidance == 0:
+        if prompts:
+            note("--guidance 0 ignores the text, --prompt has no effect")
+        return None
+    if not prompts:
+        if settings.guidance != 1:
+            raise click.UsageError(f"--guidance {settings.guidance:g} needs a --prompt to exaggerate")
+        note("drawing whatever comes; --prompt asks for something")
+        return None
+    if one and len(prompts) > 1:
+        raise click.UsageError(f"--interpolate draws one text along the way, got {len(prompts)}")
+    return in_turn(prompts, n, "--prompt")
+
+
+def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, one: bool) -> list[int] | None:
+    """The class of each image: those asked for in turn, else all (or ``one``, the first), else none."""
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.data.classes import class_indices
+    from latentdiff.nn import Foreign
+
+    label, n, balance = values["label"], values["n"], values["class_balance"]
+    text = None if label is None else ",".join(label)
+    if not pipeline.classes:
+        if settings.guidance == 0:
+            note("--guidance 0 has no effect, this model is unconditional")
+        return None
+    if settings.guidance == 0:
+        for option, given in (("--label", text), ("--class-balance", None if balance == "equal" else balance)):
+            if given is not None:
+                note(f"--guidance 0 ignores the class, {option} {given} has no effect")
+        return None
+    if label is None and balance == "data":
+        drawn = pipeline.class_labels(n, balance)
+        note("drawing classes as often as in the training data")
+        return None if drawn is None else drawn.tolist()
+    if label is None:
+        asked = list(range(1 if one else len(pipeline.classes)))[:n]
+        null = "" if isinstance(pipeline.network, Foreign) else ", --guidance 0 ignores them"
+        note(f"drawing {first_classes(pipeline.classes, len(asked))}; --label chooses{null}")
+    else:
+        asked = class_indices(pipeline.classes, label)
+    if one and len(asked) > 1:
+        raise click.UsageError(f"--interpolate draws one class along the way, got --label {text}")
+    return in_turn(asked, n, "--label")

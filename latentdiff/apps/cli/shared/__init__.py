@@ -1,0 +1,1 @@
+"""What commands share: options, inputs, outputs, progress, the choice of a model."""

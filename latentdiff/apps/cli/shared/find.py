@@ -1,0 +1,122 @@
+"""Finding the model that a command works with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentdiff.apps.cli.shared.run_data import saved_images, saved_options
+from latentdiff.config.loop import DataOptions, StreamOptions
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from latentdiff.pipeline.capabilities import Need
+    from latentdiff.pipeline.checkpoint.folder import Checkpoint
+    from latentdiff.pipeline.pipeline import Pipeline
+
+HOW_TO = "make one with `latentdiff train-vae` and then `latentdiff train-denoiser`"
+
+
+def find_denoiser(run: str | None, runs: str, *, needs: Sequence[Need] = (), pixels: bool = False) -> Checkpoint:
+    """The checkpoint of --run, or of the newest run whose model meets the ``needs``, which is named on stderr.
+
+    Where there is none: a model of the package, one of ``pixels`` where a command works best with that.
+    """
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.pipeline.capabilities import capabilities_of, shipped_that
+    from latentdiff.pipeline.checkpoint.folder import open_checkpoint
+    from latentdiff.pipeline.checkpoint.runs import locate, runs_by_date
+
+    if run is not None:
+        return locate(Path(run), Path(runs))
+    passed = ""  # the newest run that lacks something, and what
+    for found in runs_by_date(Path(runs)):
+        checkpoint = found.newest()
+        if checkpoint is None or (has := capabilities_of(checkpoint)) is None:
+            continue
+        if (lacks := has.lacking(needs)) is None:
+            note(f"using {checkpoint.folder}" + (f": {passed}" if passed else ""))
+            return checkpoint
+        passed = passed or f"{found.folder}, which is newer, {has.against(lacks.kind)}"
+    model = shipped_that(needs, pixels=pixels)
+    if model is None:
+        raise InputError(f"no trained model in {runs}/{_for(needs)}; {HOW_TO}")
+    passed = f"no denoiser in {runs}/" if not passed else f"no model in {runs}/{_for(needs)}"
+    note(f"{passed}: using {model.name} of the package (see `latentdiff models`)")
+    return open_checkpoint(model.folder)
+
+
+def _for(needs: Sequence[Need]) -> str:
+    options = " and ".join(dict.fromkeys(need.option for need in needs))
+    return f" for {options}" if options else ""
+
+
+def check_meets(checkpoint: Checkpoint, needs: Sequence[Need]) -> None:
+    """InputError where the model of a checkpoint lacks what a command needs; it names the option and a way out."""
+    from latentdiff.pipeline.capabilities import capabilities_of, way_out
+
+    has = capabilities_of(checkpoint)
+    if has is None or (lacks := has.lacking(needs)) is None:  # one without a denoiser is refused when it is loaded
+        return
+    found, instead = has.against(lacks.kind), has.instead(lacks)
+    raise InputError(f"{lacks.option}: {checkpoint.folder} {found}; {instead}{way_out(needs)}")
+
+
+def find_vae(run: str | None, runs: str) -> Checkpoint:
+    """The checkpoint of --run, which holds a VAE, or that of the newest VAE run, which is named on stderr."""
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.pipeline.checkpoint.folder import INDEX
+    from latentdiff.pipeline.checkpoint.index import has_vae, holds_vae_alone
+    from latentdiff.pipeline.checkpoint.runs import locate, newest
+
+    if run is not None:
+        checkpoint = locate(Path(run), Path(runs))
+        if not has_vae(checkpoint, checkpoint.json(INDEX)):
+            raise InputError(
+                f"{checkpoint.folder}: is a pixel model, it has no VAE; expected the --run of a VAE or of a latent model "
+                "(`latentdiff train-vae` makes one)"
+            )
+        return checkpoint
+    newest_vae = newest(Path(runs), wanted=holds_vae_alone)
+    if newest_vae is None:
+        raise InputError(f"no VAE run in {runs}/; make one with `latentdiff train-vae`")
+    note(f"using {newest_vae.folder}")
+    return newest_vae
+
+
+def load_checked(
+    checkpoint: Checkpoint, *, needs: Sequence[Need] = (), prediction: str | None, device: str, dtype: str
+) -> Pipeline:
+    """The model on its device, once it meets the ``needs``; a --prediction that differs from the checkpoint's is an error."""
+    import torch
+
+    from latentdiff.apps.cli.shared.progress import note_kernels
+    from latentdiff.parallel.device import resolve_device
+    from latentdiff.pipeline.pipeline import from_checkpoint
+
+    note_kernels()
+    check_meets(checkpoint, needs)
+    pipeline = from_checkpoint(checkpoint)
+    trained = pipeline.diffusion.prediction
+    if prediction is not None and prediction != trained:
+        raise InputError(
+            f"{checkpoint.folder}: was trained with {trained}-prediction, but {prediction}-prediction was asked for; "
+            "leave out --prediction (--v-pred), or name another model with --run"
+        )
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return pipeline.to(resolve_device(device), dtype=types[dtype])
+
+
+def trained_on(ctx: click.Context, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The data options that the run was trained with, each where this command was not given it.
+
+    Where the data are others than those of the run, so is the place where they are looked for.
+    """
+    names = [name for name in (*DataOptions.model_fields, *StreamOptions.model_fields) if name in ctx.params]
+    given = {name for name in names if ctx.get_parameter_source(name) != click.core.ParameterSource.DEFAULT}
+    given |= {"data_root"} if "data" in given else set()
+    saved = saved_options(checkpoint) if "data" in given else saved_images(checkpoint, "--data")
+    return {name: saved[name] for name in names if name in saved and name not in given}

@@ -1,0 +1,122 @@
+"""--input: the images that a command works on, and a warning where they are far from those of the model's training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from latentdiff.apps.cli.shared.options import class_folders_option
+from latentdiff.apps.cli.shared.run_data import saved_images, saved_options
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentdiff.data.brightness import Brightness
+    from latentdiff.evaluate.read import ImageSet
+    from latentdiff.pipeline.checkpoint.folder import Checkpoint
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEGRADED = 0.35  # margin of brightness for degraded images: noise alone moves the mean by a fifth
+
+
+def image_options(function: F) -> F:
+    """--input, --split, --resize, --negate, --class-folders and -n: which images."""
+    options = [
+        click.option(
+            "--input",
+            "source",
+            default=None,
+            help="Images to work on: a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set (default: the data of the run).",
+        ),
+        click.option(
+            "--split",
+            type=click.Choice(["train", "val", "test"]),
+            default="test",
+            show_default=True,
+            help="Which images of a data set.",
+        ),
+        click.option(
+            "--resize",
+            type=click.Choice(["crop", "stretch", "pad"]),
+            default=None,
+            help="How images of another aspect ratio are brought to the model's (default: that of the run, else crop).",
+        ),
+        click.option(
+            "--negate",
+            is_flag=True,
+            help="Take the negatives of the images: of dark drawings on white paper, for models of light ones on black.",
+        ),
+        class_folders_option("that of the run for its own data, else auto"),
+        click.option(
+            "-n",
+            "--number",
+            "n",
+            type=click.IntRange(1, 1000),
+            default=8,
+            show_default=True,
+            help="Number of images; of labelled data one of each class in turn.",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any]) -> ImageSet:
+    """The images of --input, or of the data that the run was trained on, in the shape of the model's."""
+    from latentdiff.apps.cli.shared.progress import note, print_report
+    from latentdiff.data.brightness import MARGIN
+    from latentdiff.data.resize import Fit
+    from latentdiff.evaluate.read import read_images
+    from latentdiff.pipeline.checkpoint.pretrained import about
+    from latentdiff.train.brightness import brightness_of
+
+    source, root, class_folders = values["source"], None, values["class_folders"]
+    if source is None:
+        source = about(checkpoint.folder).get("images")
+    if source is None:
+        if not saved_options(checkpoint):
+            raise InputError(f"{checkpoint.folder}: does not say which data it was trained on; expected --input")
+        saved = saved_images(checkpoint, "--input")
+        source, root = str(saved["data"]), saved.get("data_root")
+        class_folders = class_folders or saved.get("class_folders")
+    channels, height, width = shape
+    fit = Fit((height, width), channels, settle_resize(checkpoint, values), class_folders or "auto")
+    found = read_images(source, split=values["split"], fit=fit, root=None if root is None else Path(root))
+    print_report(found.report)
+    if values["negate"]:
+        found = replace(found, images=255 - found.images)
+    if values["source"] is not None and (known := brightness_of(checkpoint)) is not None:
+        degraded = values.get("degraded", False)
+        if not (degraded and "mask" in values["operator"]):  # what lies in holes says nothing
+            for line in distance(known, found.images, margin=DEGRADED if degraded else MARGIN):
+                note(line)
+    return found
+
+
+def settle_resize(checkpoint: Checkpoint, values: dict[str, Any]) -> str:
+    """--resize, by default that of the run: into ``values``, for images and masks alike."""
+    values["resize"] = values["resize"] or saved_options(checkpoint).get("resize") or "crop"
+    return str(values["resize"])
+
+
+def distance(known: Brightness, images: Tensor, *, margin: float) -> list[str]:
+    """A warning if most of the images uint8 [N, C, H, W] are far from those of the training, and what may help."""
+    from latentdiff.data.brightness import measured
+
+    if float(known.far(images, margin=margin).double().mean()) <= 0.5:
+        return []
+    mean, border = (float(each.median()) for each in measured(images))
+    told = (
+        f"warning: these images are far from those that the model was trained on: their brightness is {mean:.2f} and "
+        f"{border:.2f} at the border (0 black, 1 white), in training {known.mean[0]:.2f} to {known.mean[1]:.2f} and "
+        f"{known.border[0]:.2f} to {known.border[1]:.2f}"
+    )
+    if float(known.far(255 - images, margin=margin).double().mean()) <= 0.5:
+        return [f"{told}; their negatives are not: --negate takes those"]
+    return [f"{told}; expect little of the results"]

@@ -1,0 +1,243 @@
+"""What a command writes, by one rule for all of them, applied before any work.
+
+What is there stays. A file or folder whose name is taken goes beside it under the next free number, as `samples-2.png`,
+and stderr says so; with ``--overwrite`` it takes the place of what is there. An empty folder is not taken; a name that
+another running command is to write is. Refused are two options of one command that name one file, and with
+``--overwrite`` what the command reads and a folder that holds what the command did not write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import combinations, count
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from latentdiff.apps.cli.shared.types import remove_empty
+from latentdiff.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+# parameters whose files --overwrite never replaces
+READ = ("source", "mask", "images", "reference", "data", "prompt_file", "weights", "perceptual_weights")
+
+
+class Output(click.Path):
+    """The type of an option that names what a command writes: a file of one of the ``suffixes``, or a folder if there are none.
+
+    ``check(folder)`` raises InputError where ``--overwrite`` must not replace what a folder holds.
+    """
+
+    def __init__(self, *suffixes: str, check: Callable[[Path], None] | None = None) -> None:
+        super().__init__(path_type=Path, readable=False)
+        self.suffixes, self.check = suffixes, check
+
+    @property
+    def folder(self) -> bool:
+        """Whether it is a folder."""
+        return not self.suffixes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if self.suffixes and path.suffix.lower() not in self.suffixes:
+            option = param.opts[0] if param is not None else "the output"
+            expected = " or ".join(self.suffixes)
+            raise click.UsageError(f"{option}: expected a name that ends in {expected}, got {path.name!r}", ctx)
+        return path
+
+
+def _check_images(folder: Path) -> None:
+    from latentdiff.viz.image_folder import foreign_in, written_by
+
+    command = running()
+    refuse_foreign(folder, foreign_in(folder, lambda path: written_by(path) == command))
+
+
+def running() -> str:
+    """The name of the running command, which its single images carry."""
+    return str(click.get_current_context().command.name)
+
+
+def refuse_foreign(folder: Path, found: Path | None) -> None:
+    """InputError where a file was ``found`` in ``folder`` that the command did not write."""
+    if found is not None:
+        raise InputError(
+            f"{folder}: holds {found.relative_to(folder)}, and --overwrite replaces only what this command wrote; "
+            "choose another folder"
+        )
+
+
+IMAGE_FOLDER = Output(check=_check_images)
+"""A folder of single images, as of ``--files``."""
+
+
+def overwrite_option(function: F) -> F:
+    """--overwrite."""
+    return click.option(
+        "--overwrite",
+        is_flag=True,
+        help="Replace what is there under the names given (default: the next free number, as NAME-2, is taken).",
+    )(function)
+
+
+class _Chosen(NamedTuple):
+    """An output option that has a value."""
+
+    option: str
+    parameter: str
+    kind: Output
+    path: Path
+
+
+def settle(values: dict[str, Any]) -> None:
+    """Decide where the outputs of the running command go: replaces their paths in ``values`` by those to be written.
+
+    UsageError and InputError, before any work, for places that cannot be written or must not be replaced.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes the first one writes
+    context = click.get_current_context()
+    chosen = [
+        _Chosen(param.opts[0], str(param.name), param.type, values[str(param.name)])
+        for param in context.command.params
+        if isinstance(param.type, Output) and values.get(str(param.name)) is not None
+    ]
+    for first, second in combinations(chosen, 2):
+        _check_apart(first, second)
+    settled: list[Path] = []
+    for each in chosen:
+        if values["overwrite"]:
+            _check_not_read(each, values, context)
+        path = place(each.path, each.kind, overwrite=values["overwrite"], besides=settled)
+        settled.append(path)
+        values[each.parameter] = path
+
+
+def place(path: Path, kind: Output, *, overwrite: bool, besides: list[Path] | None = None) -> Path:
+    """Where an output named ``path`` goes, which can be written: there, or where that is taken under the next free number.
+
+    Folders are made, and removed again if the command leaves them empty. ``besides``: what is spoken for already. InputError.
+    """
+    from latentdiff.apps.cli.shared.progress import note_at_work
+
+    if kind.folder and os.path.exists(path) and not os.path.isdir(path):
+        raise InputError(f"{path}: expected a folder, found a file")
+    if overwrite:
+        if kind.folder and kind.check is not None and not _is_free(path, kind):
+            kind.check(path)
+        _reserve(path)
+    else:
+
+        def is_free(other: Path) -> bool:
+            return other not in (besides or []) and _is_free(other, kind) and _reserved(other) and _is_free(other, kind)
+
+        path = free(path, is_free, folder=kind.folder, say=note_at_work)
+    _check_writable(path, kind)
+    return path
+
+
+def _reserve(path: Path) -> None:
+    """Keep a name for the running command until it ends, however it ends. InputError where another command has it.
+
+    It is a lock on a hidden file beside it; where that cannot be made, nothing is reserved.
+    """
+    from latentdiff.files.lock import locked
+    from latentdiff.files.paths import RESERVED
+
+    context = click.get_current_context()
+    target = Path(os.path.realpath(path))
+    lock = target.parent / f"{RESERVED}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}"
+    missing = [each for each in lock.parents if not os.path.lexists(each)]
+    context.call_on_close(lambda: remove_empty(missing))
+
+    def busy(holder: str) -> str:
+        return f"{path}: is being written by {holder}; wait for it or give another name"
+
+    with suppress(OSError):
+        context.with_resource(locked(lock, busy, patience=0))
+
+
+def _reserved(path: Path) -> bool:
+    """Whether :func:`_reserve` could reserve it."""
+    try:
+        _reserve(path)
+    except InputError:
+        return False
+    return True
+
+
+def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool, say: Callable[[str], None]) -> Path:
+    """``path`` where it is free, else the first free one of NAME-2, NAME-3 and so on, which ``say`` says. InputError."""
+    if is_free(path):
+        return path
+    if path.name in ("", ".."):
+        raise InputError(f"{path}: holds files already, expected a new or empty folder")
+    stem, suffix = (path.name, "") if folder else (path.stem, path.suffix)
+    numbered = (path.with_name(f"{stem}-{k}{suffix}") for k in count(2))
+    found = next(other for other in numbered if is_free(other))
+    there = os.path.lexists(path)
+    say(f"{path} {'exists' if there else 'is taken'}: writing {found}{' (--overwrite replaces it)' if there else ''}")
+    return found
+
+
+def _is_free(path: Path, kind: Output) -> bool:
+    """Whether nothing is there; an empty folder is nothing, for a folder. InputError for a folder where a file is to go."""
+    if not os.path.lexists(path):
+        return True
+    if kind.folder:
+        return os.path.isdir(path) and all(name.startswith(".") for name in os.listdir(path))
+    if os.path.isdir(path):
+        raise InputError(f"{path}: cannot be written (it is a folder)")
+    return False
+
+
+def _check_writable(path: Path, kind: Output) -> None:
+    """InputError unless it can be written; folders that are missing on the way are made."""
+    from latentdiff.viz.images import check_place
+
+    folder = path if kind.folder else path.parent
+    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    context = click.get_current_context()
+    context.call_on_close(lambda: remove_empty(missing))
+    try:
+        check_place(path / "000000.png" if kind.folder else path)
+    except InputError as error:
+        raise InputError(str(error).replace(str(path / "000000.png"), str(path), 1)) from None
+
+
+def _check_apart(first: _Chosen, second: _Chosen) -> None:
+    """UsageError where two options name one file, or one names a file in the folder of the other."""
+    here, there = (Path(os.path.realpath(each.path)) for each in (first, second))
+    if here == there:
+        raise click.UsageError(
+            f"{first.option} {first.path} and {second.option} {second.path} name the same place; give each its own"
+        )
+    for inner, outer, path, folder in ((first, second, here, there), (second, first, there, here)):
+        if outer.kind.folder and folder in path.parents:
+            raise click.UsageError(
+                f"{inner.option} {inner.path} lies in the folder of {outer.option}, which is for single images alone; "
+                "give it another place"
+            )
+
+
+def _check_not_read(each: _Chosen, values: dict[str, Any], context: click.Context) -> None:
+    """UsageError where --overwrite would replace what the command reads, or a part of it."""
+    target = Path(os.path.realpath(each.path))
+    for found in [values.get(name) for name in READ] + [context.meta.get("like", (None,))[0]]:
+        if not isinstance(found, str | Path) or not os.path.exists(found) or not os.path.lexists(each.path):
+            continue
+        read = Path(os.path.realpath(found))
+        if read == target:
+            raise click.UsageError(f"{each.option} {each.path} is what the command reads; give it another name")
+        if target in read.parents:
+            raise click.UsageError(
+                f"{each.option} {each.path} holds {found}, which the command reads; give it another name"
+            )
+        if read in target.parents and not _is_free(each.path, each.kind):
+            raise click.UsageError(
+                f"{each.option} {each.path} is in {found}, which the command reads; give it another place"
+            )

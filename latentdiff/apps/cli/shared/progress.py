@@ -1,0 +1,162 @@
+"""Progress on stderr: rich bars on a terminal, plain lines in a pipe. Results go to stdout, as text or JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentdiff.train.budget import Budget
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from latentdiff.data.report import ReadReport
+
+PLAIN_SECONDS = 10.0  # between plain lines
+_WAITING = "latentdiff.notes"  # in a click context: lines that are not printed yet
+
+
+# Of several processes that torchrun started one speaks; errors are told by whoever has one.
+SILENT = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
+
+
+def note(message: str) -> None:
+    """One line on stderr."""
+    if not SILENT:
+        click.echo(message, err=True)
+
+
+def note_at_work(message: str) -> None:
+    """One line on stderr as soon as the running command gets to its work; none where it is refused before."""
+    click.get_current_context().meta.setdefault(_WAITING, []).append(message)
+
+
+def _note_waiting() -> None:
+    context = click.get_current_context(silent=True)
+    for message in [] if context is None else context.meta.pop(_WAITING, []):
+        note(message)
+
+
+def print_report(read: ReadReport, what: str = "data", *, since: Sequence[str] = ()) -> None:
+    """What a reader converted, refused and left out, a line each on stderr; ``since``: lines that were printed before."""
+    for line in read.lines():
+        if line not in since:
+            note(f"{what}: {line}")
+
+
+def note_kernels() -> None:
+    """Note that the kernels are missing, unless LATENTDIFF_OPS asks for that."""
+    from latentdiff.ops import NATIVE
+
+    if NATIVE.module is None and "LATENTDIFF_OPS" not in os.environ:
+        note(
+            "without the compiled kernels: the same results, slower; `latentdiff info` says why and how to build them "
+            "(LATENTDIFF_OPS=fallback hides this note)"
+        )
+
+
+def counted(n: int, noun: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def result(values: Mapping[str, Any], *, as_json: bool, text: str) -> None:
+    """The result of a command on stdout: ``values`` as one JSON object, or ``text`` for people."""
+    _note_waiting()
+    if not SILENT:
+        click.echo(json.dumps(values, default=str) if as_json else text)
+
+
+def show_tables(tables: Iterable[Table], *, width: int) -> None:
+    """Rich tables on stdout, ``width`` characters wide where that is no terminal. Brackets in names are no markup."""
+    from rich.console import Console
+
+    _note_waiting()
+    console = Console(markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = width
+    for table in tables:
+        console.print(table)
+
+
+class TrainingBar:
+    """Reports a training; see :class:`latentdiff.train.result.Reporter`."""
+
+    def __init__(self, batch: int) -> None:
+        self._batch = batch
+        self._bar: Any = None
+        self._task: Any = None
+        self._first, self._begun, self._said = 0, 0.0, 0.0
+
+    def note(self, message: str) -> None:
+        note(message)
+
+    def start(self, budget: Budget, step: int) -> None:
+        self._first, self._begun, self._said = step, time.monotonic(), time.monotonic()
+        note(f"training for {budget}" + (f", from step {step}" if step else ""))
+        if sys.stderr.isatty() and not SILENT:
+            self._bar, self._task = _rich_bar("training", "{task.fields[values]}")
+
+    def step(self, step: int, progress: float, values: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        rate = (step - self._first) * self._batch / max(now - self._begun, 1e-9)
+        text = f"step {step}  loss {values['loss']:.4f}  {rate:.0f} images/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=min(progress, 1.0), values=text)
+        elif now - self._said >= PLAIN_SECONDS or progress >= 1:
+            self._said = now
+            left = (now - self._begun) * (1 - progress) / progress if progress > 0 else 0.0
+            note(f"{min(progress, 1):4.0%}  {text}  ETA {max(left, 0):.0f} s")
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class SamplingBar:
+    """A context whose ``update(done, total)`` draws a bar on a terminal, and in a pipe a line now and then."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._begun = self._said = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> SamplingBar:
+        _note_waiting()
+        if sys.stderr.isatty() and not SILENT:
+            self._bar, self._task = _rich_bar(self._title, "")
+        return self
+
+    def update(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done / total)
+        elif now - self._said >= PLAIN_SECONDS and 0 < done < total:
+            self._said = now
+            note(f"{done / total:4.0%}  {self._title}  ETA {(now - self._begun) * (total - done) / done:.0f} s")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _rich_bar(title: str, fields: str) -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn(title), BarColumn(), TaskProgressColumn(), TextColumn(fields), TimeRemainingColumn()]
+    bar = Progress(*columns, console=Console(stderr=True), transient=False)
+    task = bar.add_task(title, total=1.0, values="")
+    bar.start()
+    return bar, task

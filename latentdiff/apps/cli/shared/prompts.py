@@ -1,0 +1,143 @@
+"""--prompt and --prompt-file: texts for models that listen to texts, beside --label for models of classes."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from latentdiff.config.sampling import Sampling
+    from latentdiff.pipeline.capabilities import Need
+    from latentdiff.pipeline.pipeline import Pipeline
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+MENTIONED = 10  # class names in a note
+MAX_FILE = 2**22  # bytes of a prompt file
+MAX_PROMPT = 2000  # characters
+SHOWN = 8  # unknown words in a warning
+
+
+def prompt_options(function: F) -> F:
+    """--prompt, which may come several times, and --prompt-file."""
+    prompt = click.option(
+        "--prompt",
+        "prompts",
+        multiple=True,
+        help="Text to draw, for a model that listens to texts; several are taken in turn (default: none).",
+    )
+    file = click.option(
+        "--prompt-file",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="Texts to draw, one a line; empty lines are left out (default: none).",
+    )
+    return prompt(file(function))
+
+
+def prompts_of(values: dict[str, Any]) -> list[str]:
+    """The texts of --prompt and then of --prompt-file; [] if neither is given. UsageError for what cannot be used."""
+    texts, path = list(values.get("prompts") or ()), values.get("prompt_file")
+    if path is not None:
+        lines = [line.strip() for line in _read(path).splitlines()]
+        texts += [line for line in lines if line]
+        if not any(lines):
+            raise click.UsageError(f"--prompt-file {path}: expected a text on each line, found none")
+    check_texts(texts)
+    if texts and values.get("label") is not None:
+        raise click.UsageError("--prompt is for models that listen to texts, --label for models of classes; give one")
+    return texts
+
+
+def in_turn(items: Sequence[T], n: int, option: str) -> list[T]:
+    """One item for each of ``n`` images, the items again and again; a note where some are left out."""
+    from latentdiff.apps.cli.shared.progress import counted, note
+
+    if n < len(items):
+        note(
+            f"{counted(n, 'image')}: of the {len(items)} given with {option} the first {n} are used, the others are not"
+        )
+    return [items[k % len(items)] for k in range(n)]
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """UsageError for texts that are too long, or that hold what cannot be written in a figure."""
+    for text in texts:
+        if len(text) > MAX_PROMPT:
+            raise click.UsageError(f"--prompt: expected at most {MAX_PROMPT} characters, found {len(text)}")
+        if any(unicodedata.category(char) in ("Cc", "Cs") for char in text if char not in "\n\t"):
+            raise click.UsageError(f"--prompt: expected a text without control characters, found {text!r:.60}")
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+        if len(content) > MAX_FILE:
+            raise click.UsageError(f"--prompt-file {path}: expected at most {MAX_FILE} bytes, found more")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise click.UsageError(f"--prompt-file {path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise click.UsageError(f"--prompt-file {path}: expected UTF-8 text, found something else") from None
+
+
+def needs_of(values: Mapping[str, Any], prompts: Sequence[str], settings: Sampling | None = None) -> list[Need]:
+    """What --prompt, --label and the ``settings`` of a sampler need of the model's conditioning."""
+    from latentdiff.pipeline.capabilities import Need
+
+    found, label = [], values.get("label")
+    if prompts:
+        found.append(Need("text", f"--prompt {prompts[0]!r:.60}"))
+    if label is not None:
+        found.append(Need("classes", f"--label {','.join(label)}"))
+    if values.get("class_balance") == "data":
+        found.append(Need("classes", "--class-balance data"))
+    if settings is not None and settings.negative_prompt:
+        found.append(Need("text", f"--negative-prompt {settings.negative_prompt!r:.60}"))
+    if settings is not None and settings.guidance not in (0, 1):
+        found.append(Need("condition", f"--guidance {settings.guidance:g}"))
+    return found
+
+
+def note_texts(pipeline: Pipeline, texts: Sequence[str]) -> None:
+    """Notes what a model cuts off, and words that it was not trained on."""
+    from latentdiff.apps.cli.shared.progress import note
+
+    if pipeline.tokenizer is None:
+        return
+    for text in texts:
+        if pipeline.tokenizer.truncates(text):
+            note(f"the end of {text!r:.60} is cut off: the model reads {pipeline.tokenizer.length - 2} word pieces")
+    if unknown := list(dict.fromkeys(word for text in texts for word in pipeline.tokenizer.unknown(text))):
+        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        named = ", ".join(f"{word!r:.40}" for word in unknown[:SHOWN])
+        verb = "is not among the words" if len(unknown) == 1 else "are not among the words"
+        note(
+            f"warning: {named}{more} {verb} that the model was trained on, expect little from "
+            f"{'it' if len(unknown) == 1 else 'them'}; `latentdiff inspect RUN` lists those that it knows"
+        )
+
+
+def name_of(pipeline: Pipeline, label: int | str) -> str:
+    """A class or a text asked for, as words."""
+    return label if isinstance(label, str) else pipeline.classes[label]
+
+
+def names_of(pipeline: Pipeline, labels: Sequence[int | str] | None) -> list[str] | None:
+    """The classes or texts asked for, as words."""
+    return None if labels is None else [name_of(pipeline, label) for label in labels]
+
+
+def first_classes(classes: Sequence[str], drawn: int) -> str:
+    """The first ``drawn`` of the classes in words."""
+    if drawn == len(classes):
+        return f"all {drawn} classes in turn"
+    if drawn == 1:
+        return f"class {classes[0]}"
+    names = ", ".join(classes[:drawn][:MENTIONED]) + (", ..." if drawn > MENTIONED else "")
+    return f"the first {drawn} of {len(classes)} classes ({names})"

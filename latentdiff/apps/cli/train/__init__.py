@@ -1,0 +1,1 @@
+"""Commands that train: train, train-vae, train-denoiser, train-cold, encode."""

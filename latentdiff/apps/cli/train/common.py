@@ -1,0 +1,300 @@
+"""What both training commands share: the run folder, resuming, the dry run and the closing lines."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import torch
+import yaml
+from torch import nn
+
+from latentdiff.apps.cli.shared.options import build, given
+from latentdiff.apps.cli.shared.progress import TrainingBar, counted, note, note_kernels, print_report, result
+from latentdiff.apps.cli.shared.run_data import place_of
+from latentdiff.config.base import parse
+from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions, StreamOptions
+from latentdiff.data import Dataset, TrainingImages, is_shards, load_dataset, stream_dataset
+from latentdiff.errors import InputError
+from latentdiff.files.paths import expanded
+from latentdiff.parallel.processes import Ranks
+from latentdiff.pipeline.checkpoint.folder import Checkpoint
+from latentdiff.pipeline.checkpoint.runs import LOCK, Run, exists_already, resumable
+from latentdiff.pipeline.components import config_of
+from latentdiff.train.latent_dataset import EncodedData, is_encoded, load_encoded
+from latentdiff.train.loop import Trainer
+from latentdiff.train.microbatch import check_batch
+from latentdiff.train.result import Outcome
+from latentdiff.train.state import load_progress
+from latentdiff.train.task import Task
+
+O = TypeVar("O", bound=LoopOptions)  # noqa: E741
+
+# Paths, which may have changed when a run is resumed: what they hold is compared
+PLACES = {"data", "vae", "text_encoder", "perceptual_weights"}
+FREE_ON_RESUME = {  # what may differ when a run is resumed, because it does not change what is learned
+    "steps",
+    "epochs",
+    "minutes",
+    "log_every",
+    "save_every",
+    "sample_every",
+    "checkpoints_total_limit",
+    "tensorboard",
+    "data_root",
+    "shard",
+    "device",
+    "threads",
+    "workers",
+}
+
+
+def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[O, Checkpoint | None, str]:
+    """The options to train with: those of the run to resume (with what was given anew), or ``options`` themselves.
+
+    Beside them the checkpoint to resume, and where the data is: that of a run may be named from another folder.
+    """
+    if place.resume is None:
+        return options, None, _data(options)
+    if place.name is not None or place.init_from is not None:
+        raise click.UsageError(
+            "--resume continues a run under its own name and weights: give neither --name nor --init-from"
+        )
+    checkpoint, damage = resumable(Path(place.resume), Path(place.runs))
+    for line in damage:
+        note(f"{line}; going on from {checkpoint.folder}")
+    progress = load_progress(checkpoint)
+    if progress.kind != kind:
+        raise InputError(
+            f"{checkpoint.folder}: is a {progress.kind} training, expected a {kind} training; use `latentdiff train-{progress.kind}`"
+        )
+    saved = parse(type(options), progress.options, f"{checkpoint.folder}/training/state.json")
+    for name in sorted(given):
+        old, new = getattr(saved, name), getattr(options, name)
+        recorded = name in progress.options  # older runs do not record all
+        fixed = name not in FREE_ON_RESUME and (name not in PLACES or "own" in (old, new))
+        if old != new and recorded and fixed:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')}: the resumed run has {old}, got {new}; resume continues the same training"
+            )
+    update: dict[str, Any] = {name: getattr(options, name) for name in given}
+    if any(update.get(name) is not None for name in BUDGETS):
+        update = {name: update.get(name) for name in BUDGETS} | update
+    if update.get("steps") is not None and update["steps"] < progress.step:
+        raise click.UsageError(
+            f"--steps: the resumed run has made {progress.step} steps already, got {update['steps']}"
+        )
+    options = build(type(saved), saved.model_dump() | update)
+    data = _data(options)
+    here = "data" in given and expanded(data).exists()
+    return options, checkpoint, data if here else place_of(checkpoint, data, "--data")
+
+
+def _data(options: LoopOptions) -> str:
+    return str(options.model_dump()["data"])
+
+
+def given_options(ctx: click.Context, options: LoopOptions) -> set[str]:
+    """Names of the options that the user set, on the command line or in a --config file."""
+    default = click.core.ParameterSource.DEFAULT
+    return {name for name in type(options).model_fields if ctx.get_parameter_source(name) not in (default, None)}
+
+
+def new_run(kind: str, place: RunOptions, resume: Checkpoint | None, ranks: Ranks) -> Run:
+    """The folder of this training; a new run must not have the name of an old one. The first process chooses for all."""
+    if resume is not None:
+        return Run(resume.folder.parent)
+    return Run(Path(ranks.text_of_first(lambda: str(_folder(kind, place)))))
+
+
+def _folder(kind: str, place: RunOptions) -> Path:
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = Path(place.runs) / (place.name or f"{stamp}-{kind}")
+    run = Run(folder)
+    run.check_unlocked()
+    if run.checkpoints():
+        raise InputError(exists_already(folder))
+    others = [path for path in folder.iterdir() if path.name != LOCK] if folder.is_dir() else []
+    if (folder.exists() and not folder.is_dir()) or (others and not run.config.is_file()):
+        raise InputError(f"{folder}: exists already and is not a run; choose another --name")
+    return folder  # a run that died before its first checkpoint starts anew under its name
+
+
+def read_encoded(options: DataOptions, place: str) -> EncodedData | None:
+    """The latents in the folder ``place``; None where it holds images."""
+    folder = expanded(place)
+    if not is_encoded(folder):
+        return None
+    fixed = options.model_dump(include=set(DataOptions.model_fields))
+    plain = DataOptions(data=options.data, data_root=options.data_root)
+    if changed := [name for name, value in fixed.items() if value != getattr(plain, name)]:
+        raise InputError(f"{folder}: its images were encoded before, --{changed[0].replace('_', '-')} comes too late")
+    data = load_encoded(folder)
+    note(f"data: {len(data.train)} training images as latents {list(data.codec.latent_shape)}, of {data.name}")
+    print_report(data.report)
+    return data
+
+
+def read_images(options: DataOptions, place: str | None = None, *, stream: bool) -> TrainingImages:
+    """The images to train on, at ``place`` instead of that of the options; ``stream``, and tar shards: those that stay on the disk."""
+    place = place or options.data
+    if not (stream or is_shards(place)):
+        return read_data(options, place)
+    data = stream_dataset(place, **options.reading())
+    sizes = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
+    note(f"data: images stay on the disk ({sizes}); none is decoded yet, a damaged one is found when it is read")
+    _check_read(data, options)
+    return replace(data, name=options.data)
+
+
+def read_data(options: DataOptions, place: str | None = None) -> Dataset:
+    """The data set of the options, at ``place`` instead of theirs; what was converted or refused goes to stderr."""
+    place = place or options.data
+    if is_encoded(expanded(place)):
+        raise InputError(f"{place}: expected images, found latents; these are for `train-denoiser`")
+    root = None if options.data_root is None else Path(options.data_root)
+    data = load_dataset(place, **options.reading(), root=root)
+    _check_read(data, options)
+    return replace(data, name=options.data)
+
+
+def then(command: str, ctx: click.Context, options: DataOptions) -> str:
+    """The command line of the training that follows on the same data, by the same --config if that has a section for it."""
+    config, sections = ctx.meta.get("sections", ("", ()))
+    words = ["latentdiff", command, *([f"--config {shlex.quote(config)}"] if command in sections else [])]
+    plain = type(options)()
+    for name in (*DataOptions.model_fields, *StreamOptions.model_fields):
+        value = getattr(options, name, None)
+        if value is None or value == getattr(plain, name, None):
+            continue
+        flag = name.replace("_", "-")
+        words += (
+            [f"--{'' if value else 'no-'}{flag}"]
+            if isinstance(value, bool)
+            else [f"--{flag} {shlex.quote(str(value))}"]
+        )
+    return " ".join(words)
+
+
+def _check_read(data: TrainingImages, options: DataOptions) -> None:
+    """InputError for data that cannot be trained on; notes on the others."""
+    print_report(data.report)
+    if data.train.captions is not None:
+        found = sum(bool(caption) for caption in data.train.captions)
+        note(f"data: {found} of {len(data.train)} training images have captions")
+    if len(data.train) == 0 or len(data.val) == 0:
+        raise InputError(
+            f"{options.data}: expected training and validation images, found {len(data.train)} and {len(data.val)}"
+        )
+    if options.crop >= min(data.height, data.width):
+        raise InputError(f"--crop must be below the image side {min(data.height, data.width)}, got {options.crop}")
+
+
+def describe(
+    task: Task, options: LoopOptions, data: TrainingImages | EncodedData, device: torch.device, ranks: Ranks
+) -> dict[str, Any]:
+    """What a training would do: the answer of --dry-run."""
+    check_batch(task, options, ranks)
+    return {
+        "kind": task.kind,
+        "data": {
+            "name": data.name,
+            **data.sizes,
+            "image": list(data.shape),
+            "classes": data.num_classes,
+            "class_counts": class_counts(data.train.labels, data.classes),
+            "report": data.report.as_dict(),
+        },
+        "network": {
+            "class": type(task.network).__name__,
+            "parameters": parameters(task.network),
+            **config_of(task.network).model_dump(mode="json"),
+        },
+        "batch": task.batch,
+        "peak_lr": task.peak_lr,
+        "steps_by_default": task.default_steps,
+        "device": str(device),
+        "options": options.model_dump(mode="json"),
+    }
+
+
+def class_counts(labels: torch.Tensor | None, classes: Sequence[str] | None) -> dict[str, int] | None:
+    """Images by class name, of labels int64 [N]; None without classes."""
+    if labels is None or classes is None:
+        return None
+    return dict(zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True))
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def train(
+    task: Task,
+    options: LoopOptions,
+    run: Run,
+    data: TrainingImages | EncodedData,
+    device: torch.device,
+    resume: Checkpoint | None,
+    ranks: Ranks,
+    *,
+    shard: bool = False,
+) -> Outcome:
+    """Train with a progress bar; the options are kept readable in config.yaml. Several processes may ``shard`` the network."""
+    if ranks.count > 1 and given(["workers"]):
+        raise click.UsageError(f"--workers is for one process, found {ranks.count}")
+    chosen = {name: value for name, value in options.model_dump(mode="json").items() if value is not None}
+    trainer = Trainer(
+        task,
+        options,
+        run,
+        data=data.fingerprint(),
+        device=device,
+        reporter=TrainingBar(task.batch),
+        resume=resume,
+        ranks=ranks,
+        shard=shard,
+        about=yaml.safe_dump({f"train-{task.kind}": chosen}, sort_keys=False),
+    )
+    if resume is not None and trainer.finished:
+        note(f"{run.folder} is finished already, at step {trainer.step}; a larger budget continues it")
+        return Outcome(run.folder, resume.folder, trainer.step, 0.0, 0.0, None)
+    known_lines = data.notes
+    outcome = trainer.train()
+    print_report(data.report, since=known_lines)  # of images on the disk, what was found as they were decoded
+    return outcome
+
+
+def close(outcome: Outcome, lines: Mapping[str, str], *, as_json: bool) -> int:
+    """Print how it ended; the exit code is 128 + signal for an interrupted training."""
+    values = {
+        "run": str(outcome.run),
+        "checkpoint": str(outcome.checkpoint),
+        "steps": outcome.step,
+        "seconds": round(outcome.seconds, 2),
+        "images_per_second": round(outcome.images_per_second, 1),
+        "interrupted": outcome.signum is not None,
+        **outcome.diagnosis,
+    }
+    if outcome.signum is not None:
+        lines = {}
+        note(f"stopped by a signal after step {outcome.step}; continue with --resume {outcome.run}")
+    made = f"in {outcome.seconds:.0f} s ({outcome.images_per_second:.0f} images/s)"
+    if not outcome.images_per_second:
+        made = "were made before, nothing was left to do"
+    text = [f"{outcome.run}: {counted(outcome.step, 'step')} {made}"]
+    text += [f"  {name}: {line}" for name, line in lines.items()]
+    result(values, as_json=as_json, text="\n".join(text))
+    return 0 if outcome.signum is None else 128 + outcome.signum
+
+
+def prepare(options: LoopOptions) -> None:
+    """Process-wide settings of a training; notes missing kernels."""
+    note_kernels()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)

@@ -1,0 +1,202 @@
+"""`latentdiff train-denoiser`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from latentdiff.apps.cli.shared.options import build, command_line_wins, config_option, given, json_option, options_of
+from latentdiff.apps.cli.shared.prediction import merge_v_pred, v_pred_option
+from latentdiff.config.loop import BUDGETS, RunOptions
+from latentdiff.config.training import TrainDenoiser
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from latentdiff.data import TrainingImages
+    from latentdiff.pipeline.checkpoint.folder import Checkpoint
+    from latentdiff.pipeline.codec import Codec
+    from latentdiff.pipeline.text.tokenizer import Listener
+    from latentdiff.train.latent_dataset import EncodedData
+
+
+@click.command(name="train-denoiser")
+@options_of(TrainDenoiser, RunOptions)
+@v_pred_option
+@click.option(
+    "--dry-run", is_flag=True, help="Read the data, build the network, print what would be done, write nothing."
+)
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
+    """Train a denoiser in a VAE's latent space, or on pixels.
+
+    Takes the newest VAE run unless --vae names one; --pixel needs none. Vector latents get a residual MLP, spatial
+    latents and pixels a UNet, or what --network names. The result is a run folder (runs/DATE-denoiser) that holds all
+    that `latentdiff sample` needs. Labels of the data are used, and dropped for 10% of the images so that guidance works.
+    """
+    merge_v_pred(ctx, values)
+    command_line_wins(ctx, values, BUDGETS)
+    options, place = build(TrainDenoiser, values), build(RunOptions, values)
+
+    from latentdiff.apps.cli.shared.processes import together
+    from latentdiff.apps.cli.shared.progress import result
+    from latentdiff.apps.cli.train import common
+    from latentdiff.parallel.device import resolve_device
+    from latentdiff.train.denoiser import DenoiserTask
+
+    options, resume, data_place = common.resumed("denoiser", options, place, common.given_options(ctx, options))
+    common.prepare(options)
+    ranks, device = together(resolve_device(options.device), "every batch")
+    if ranks.count == 1 and "shard" in given(["shard"]) and options.shard:
+        raise click.UsageError("--shard splits the network among the processes of torchrun, found one process")
+    data = common.read_encoded(options, data_place) or common.read_images(options, data_place, stream=options.stream)
+    codec = _planned(ctx) or _codec(options, place, data, resume)
+    tokenizer = _tokenizer(options, place, data, resume)
+    network = _network(options, place, data, codec, tokenizer)
+    task = DenoiserTask(options, data, codec, network, device, tokenizer)
+    if dry_run:
+        plan = common.describe(task, options, data, device, ranks)
+        result(plan, as_json=as_json, text=json.dumps(plan, indent=2))
+        return 0
+    run = common.new_run("denoiser", place, resume, ranks)
+    shard = options.shard and ranks.count > 1  # one process resumes what several have trained
+    outcome = common.train(task, options, run, data, device, resume, ranks, shard=shard)
+    lines = {"validation": f"loss {outcome.diagnosis['val_loss']:.4f}"} if outcome.diagnosis else {}
+    lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
+    lines["next"] = f"latentdiff sample --run {outcome.run}"
+    return common.close(outcome, lines, as_json=as_json)
+
+
+def _planned(ctx: click.Context) -> Codec | None:
+    """The codec of a VAE that is not trained yet: what `latentdiff train --dry-run` describes the denoiser on."""
+    import torch
+
+    from latentdiff.apps.cli.train.vae import PLANNED
+    from latentdiff.pipeline.codec import LatentStatistics, VAECodec
+
+    if (vae := ctx.meta.get(PLANNED)) is None:
+        return None
+    channels = vae.config.latent[0]
+    return VAECodec(vae, LatentStatistics(torch.zeros(channels), torch.ones(channels)))
+
+
+def _codec(
+    options: TrainDenoiser, place: RunOptions, data: TrainingImages | EncodedData, resume: Checkpoint | None
+) -> Codec:
+    """The codec to train on: pixels, that of encoded data, the resumed run's own, the one named, or that of the newest VAE run."""
+    from latentdiff.pipeline.checkpoint.folder import INDEX
+    from latentdiff.pipeline.checkpoint.runs import locate
+    from latentdiff.pipeline.codec import IdentityCodec, VAECodec
+    from latentdiff.pipeline.components import load_codec
+    from latentdiff.train.latent_dataset import EncodedData
+
+    image = data.shape
+    if isinstance(data, EncodedData):
+        if options.pixel or options.vae is not None:
+            raise InputError(f"{options.data}: holds latents and their VAE, expected neither --pixel nor --vae")
+        return data.codec
+    if options.pixel:
+        return IdentityCodec(image, options.pixel_scale)
+    if resume is not None:
+        checkpoint: Checkpoint | None = resume
+    elif options.vae is not None:
+        checkpoint = locate(Path(options.vae), Path(place.runs))
+    else:
+        checkpoint = _newest_vae(Path(place.runs), image)
+    if checkpoint is None:
+        raise InputError(
+            f"no VAE run in {place.runs}; make one with `latentdiff train-vae`, or work on pixels with --pixel"
+        )
+    codec = load_codec(checkpoint, checkpoint.json(INDEX), image=image)
+    if isinstance(codec, IdentityCodec):
+        raise InputError(
+            f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae, or work on pixels with --pixel"
+        )
+    if resume is not None and options.vae is not None and given(["vae"]):
+        named = locate(Path(options.vae), Path(place.runs))
+        if not (isinstance(codec, VAECodec) and codec.same_as(load_codec(named, named.json(INDEX), image=image))):
+            raise InputError(
+                f"--vae {options.vae}: holds another VAE than {checkpoint.folder}; resume continues the same training"
+            )
+    if codec.image_shape != image:
+        raise InputError(
+            f"{checkpoint.folder}: its VAE is for images {list(codec.image_shape)}, the data has {list(image)} (channels, height, "
+            "width); name a fitting one with --vae, other images with --data, or make one with `latentdiff train-vae`"
+        )
+    return codec
+
+
+def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
+    """The newest VAE run whose images have the shape ``image``, named on stderr; else the newest of all; None without any."""
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.pipeline.checkpoint.folder import INDEX
+    from latentdiff.pipeline.checkpoint.index import holds_vae_alone
+    from latentdiff.pipeline.checkpoint.runs import runs_by_date
+
+    newest: Checkpoint | None = None
+    for run in runs_by_date(runs):
+        checkpoint = run.newest()
+        if checkpoint is None or not holds_vae_alone(checkpoint.json(INDEX)):
+            continue
+        if checkpoint.json("vae/config.json").get("image") == list(image):
+            passed = "" if newest is None else f": that of {newest.folder.parent}, which is newer, is for other images"
+            note(f"using the VAE of {checkpoint.folder}{passed}")
+            return checkpoint
+        newest = newest or checkpoint
+    return newest
+
+
+def _tokenizer(
+    options: TrainDenoiser, place: RunOptions, data: TrainingImages | EncodedData, resume: Checkpoint | None
+) -> Listener | None:
+    """The tokenizer of the run that is resumed or started from, else one learned from the captions; None without --text."""
+    from latentdiff.nn import text_of
+    from latentdiff.pipeline.checkpoint.runs import locate
+    from latentdiff.pipeline.components import load_config
+    from latentdiff.pipeline.text.files import load_listener
+    from latentdiff.train.build import check_captions, tokenizer_of
+
+    source = resume or (None if place.init_from is None else locate(Path(place.init_from), Path(place.runs)))
+    if options.text and source is not None:
+        check_captions(data)
+        config, _ = load_config(source, "denoiser")
+        text = text_of(config)
+        own = options.text_encoder == "own" and text is not None and text.vocabulary > 0
+        if resume is not None or own:  # fine-tuning hears with the encoder that is asked for
+            moved = options.text_encoder if resume is not None and given(["text_encoder"]) else None
+            return load_listener(source, text, moved=None if moved == "own" else moved)
+    return tokenizer_of(options, data)
+
+
+def _network(
+    options: TrainDenoiser,
+    place: RunOptions,
+    data: TrainingImages | EncodedData,
+    codec: Codec,
+    tokenizer: Listener | None,
+) -> nn.Module:
+    from latentdiff.nn import build as build_network
+    from latentdiff.pipeline.checkpoint.runs import locate
+    from latentdiff.pipeline.components import config_of, load_network
+    from latentdiff.train.build import denoiser_config_of
+
+    config = denoiser_config_of(options, data, codec, tokenizer)
+    network = build_network(config, seed=options.seed)
+    if place.init_from is None:
+        return network
+    source = locate(Path(place.init_from), Path(place.runs))
+    first, _ = load_network(source, "denoiser")
+    if config_of(first) != config:
+        found, wanted = config_of(first).model_dump(), config.model_dump()
+        name = next((key for key in found if found[key] != wanted.get(key)), "kind")
+        raise InputError(
+            f"--init-from {source.folder}: its denoiser has {name} {found[name]}, expected {wanted.get(name)}"
+        )
+    network.load_state_dict(first.state_dict())
+    return network

@@ -1,0 +1,133 @@
+"""`latentdiff train`: both trainings, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from latentdiff.apps.cli.shared.options import build, json_option, options_of
+from latentdiff.config.loop import DataOptions, RunOptions, StreamOptions
+from latentdiff.config.training import TrainDenoiser, TrainVAE
+
+SHARES = {"vae": 0.25, "denoiser": 0.75}  # of the minutes
+MINUTES = 15.0
+COMMON = (*DataOptions.model_fields, *StreamOptions.model_fields, "seed", "device", "threads", "runs")
+OWN = {"vae": ("latent",), "denoiser": ("text", "prediction")}  # options that only one of the two has
+SKIPPED = tuple(set(TrainVAE.model_fields) - set(COMMON) - {"latent"})
+SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "prediction"})
+
+
+@click.command(name="train")
+@options_of(TrainVAE, skip=SKIPPED)
+@options_of(TrainDenoiser, skip=SKIPPED_OF_DENOISER)
+@options_of(RunOptions, skip=("init_from", "resume", "name"))
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, 10**6, min_open=True),
+    default=None,
+    help=f"Budget of both, a quarter of it for the VAE (default: what --config says, else {MINUTES:g}).",
+)
+@click.option("--name", default=None, help="Name of the runs, NAME-vae and NAME-denoiser (default: the date).")
+@click.option(
+    "--config",
+    type=click.Path(),
+    default=None,
+    help="YAML file with sections train-vae and train-denoiser, for all their options; or the name of a recipe (demo, scenes, ...). The command line wins.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Read the data, build both networks, print what would be done, write nothing."
+)
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context, /, dry_run: bool, as_json: bool, name: str | None, config: str | None, **values: Any
+) -> int:
+    """Train a VAE, and a denoiser on its latents.
+
+    The same as `latentdiff train-vae` and then `latentdiff train-denoiser --vae` on its run, which have all the options; a --config file can give
+    them here too. Stopped by a signal, the same command with its --name goes on where it was.
+    """
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.parallel.device import resolve_device
+    from latentdiff.parallel.processes import joined
+
+    if name is None:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise click.UsageError("several processes train runs of one name: give --name")
+        name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    build(RunOptions, {"name": name, "runs": values["runs"]})
+    given = {key for key in values if ctx.get_parameter_source(key) != click.core.ParameterSource.DEFAULT}
+    minutes = values["minutes"] or (None if config is not None else MINUTES)
+    shared = [] if config is None else ["--config", config]
+    parts = {}
+    for kind, share in SHARES.items():
+        words = shared + _flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in given})
+        parts[kind] = _prepared(kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share)
+    _check(*(part.params for part in parts.values()))
+    ranks = ctx.with_resource(joined(resolve_device(values["device"])))  # several processes meet once, for both
+    answers, code = {}, 0
+    for kind, part in parts.items():
+        part.params["dry_run"] = dry_run
+        code, answers[kind] = _called(part, as_json=as_json or dry_run)
+        if dry_run:
+            parts["denoiser"].meta.update(part.meta)
+        elif code:
+            note(f"the same command with --name {name} goes on from here")
+            break
+        ranks.sums([0.0])  # nobody goes on before the first process has written what the next training reads
+    if (as_json or dry_run) and ranks.first:
+        click.echo(json.dumps(answers, indent=2))
+    return code
+
+
+def _prepared(kind: str, place: Path, words: list[str], minutes: float | None) -> click.Context:
+    """The command line of one training, read but not run: what is written wrongly is told before either begins."""
+    from latentdiff.apps.cli.train import denoiser as train_denoiser
+    from latentdiff.apps.cli.train import vae as train_vae
+    from latentdiff.pipeline.checkpoint.runs import Run
+
+    called: click.Command = {"vae": train_vae, "denoiser": train_denoiser}[kind].command
+    folder = place.with_name(f"{place.name}-{kind}")
+    words = words + ([] if minutes is None else ["--minutes", f"{minutes:g}"])
+    words += ["--vae", str(place.with_name(f"{place.name}-vae"))] if kind == "denoiser" else []
+    words += ["--resume", str(folder)] if Run(folder).checkpoints() else ["--name", folder.name]
+    return called.make_context(f"latentdiff train-{kind}", words)
+
+
+def _check(vae: dict[str, Any], denoiser: dict[str, Any]) -> None:
+    """What the denoiser would refuse once the VAE is trained is refused before."""
+    if denoiser["pixel"]:
+        raise click.UsageError("a model of pixels needs no VAE: use `latentdiff train-denoiser --pixel`")
+    if not denoiser["text"]:
+        return
+    if not denoiser["stream"]:
+        from latentdiff.data import load_dataset
+        from latentdiff.train.build import check_captions
+
+        options = build(DataOptions, denoiser)
+        root = None if options.data_root is None else Path(options.data_root)
+        check_captions(load_dataset(options.data, **options.reading(), root=root))
+
+
+def _flags(values: dict[str, Any]) -> list[str]:
+    """Options as they stand on a command line."""
+    words = []
+    for key, value in values.items():
+        flag = key.replace("_", "-")
+        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return words
+
+
+def _called(part: click.Context, *, as_json: bool) -> tuple[int, Any]:
+    """The exit code of a prepared training, and its answer where it is asked for as JSON."""
+    part.params["as_json"] = as_json
+    with part, contextlib.redirect_stdout(io.StringIO()) if as_json else contextlib.nullcontext() as out:
+        code = int(part.command.invoke(part) or 0)
+    return code, json.loads(out.getvalue() or "null") if out is not None else None

@@ -1,0 +1,1 @@
+"""The studies of `latentdiff reproduce`: a catalog, a runner, and one folder a theme."""

@@ -1,0 +1,1 @@
+"""Study: class conditioning and guidance, a course network beside the UNet."""

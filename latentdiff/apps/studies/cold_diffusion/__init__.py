@@ -1,0 +1,1 @@
+"""Study: cold diffusion with blur, fewer pixels and masks."""

@@ -1,0 +1,1 @@
+"""Studies of visual anagrams and hybrid images, by classes and by prompts."""

@@ -1,0 +1,1 @@
+"""What studies share: their context, models, training presets, scores and comparisons."""

@@ -1,0 +1,120 @@
+"""Images against their originals in the tables of the studies: PSNR, SSIM and a perceptual distance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from latentdiff.apps.studies.kit import comparison
+from latentdiff.apps.studies.kit.comparison import Difference
+from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.report.blocks import Cell, Measured
+from latentdiff.data import Dataset, to_uint8
+from latentdiff.errors import InputError
+from latentdiff.metrics import psnr, rmse, ssim
+from latentdiff.metrics.features import PerceptualNetwork, default_features, perceptual_distance, perceptual_network
+from latentdiff.metrics.features.names import perceptual_name
+
+What = Literal["psnr", "ssim", "rmse", "distance"]
+WHATS: tuple[What, ...] = ("psnr", "ssim", "rmse", "distance")
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Of each pair of images, float64 [n]: PSNR in dB, SSIM, RMSE of pixels in [0, 1], and the perceptual distance.
+
+    Equal images have an infinite PSNR; the distance is the RMSE where there is no network for another one.
+    """
+
+    of: Mapping[What, Tensor]
+
+    def mean(self, what: What) -> float:
+        """The mean over the pairs; of the PSNR over those that differ, where there are some."""
+        values = self.of[what]
+        finite = values[values.isfinite()]
+        return float((finite if len(finite) else values).mean())
+
+    @property
+    def psnr(self) -> float:
+        return self.mean("psnr")
+
+    @property
+    def rmse(self) -> float:
+        return self.mean("rmse")
+
+    @property
+    def distance(self) -> float:
+        return self.mean("distance")
+
+
+def difference(a: Sequence[Pairs], b: Sequence[Pairs], what: What, *, comparisons: int = 1) -> Difference:
+    """By how much ``what`` of a is larger than that of b, image by image; each is several draws of the same images."""
+    mine, other = (torch.stack([pairs.of[what] for pairs in draws]).mean(0) for draws in (a, b))
+    return comparison.paired(mine, other, comparisons=comparisons)
+
+
+def against_input(
+    name: str, scores: Mapping[str, Sequence[Pairs]], base: str, what: What, title: str, *, unit: str = ""
+) -> str:
+    """A finding: ``what``, in words ``title``, of all that was made of some images against ``base``, their input.
+
+    ``base`` is a key of ``scores`` like the others.
+    """
+    others = [each for each in scores if each != base]
+    found = {each: difference(scores[each], scores[base], what, comparisons=len(others)) for each in others}
+    smaller = what in ("rmse", "distance")
+    mean = sum(pairs.mean(what) for pairs in scores[base]) / len(scores[base])
+    return comparison.against(f"{name}: {title}", f"{base} ({mean:.3g}{unit})", found, smaller=smaller, unit=unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Eye:
+    """Compares images with their originals; ``network`` is None where its package is not installed."""
+
+    network: PerceptualNetwork | None
+
+    @classmethod
+    def of(cls, lab: Lab, *, data: Dataset | None = None) -> Eye:
+        """The network that fits the images of ``data`` (default: the data of the study, and the network that was asked for)."""
+        like, asked = data or lab.data, lab.features if data is None else None
+        try:
+            name = asked or default_features((like.channels, like.height, like.width), like.classes)
+            return cls(perceptual_network(name, device=lab.device))
+        except InputError:
+            return cls(None)
+
+    @property
+    def distance(self) -> str:
+        """What the distance of :class:`Pairs` is called."""
+        return "RMSE" if self.network is None else perceptual_name(self.network.name)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        last = () if self.network is None else (self.distance,)
+        return ("PSNR (dB)", "SSIM", "RMSE", *last)
+
+    def pairs(self, found: Tensor, wanted: Tensor) -> Pairs:
+        """found[k] against wanted[k], [n, C, H, W] in [-1, 1]."""
+        a, b = to_uint8(wanted), to_uint8(found)
+        off = rmse(a, b)
+        distance = off if self.network is None else perceptual_distance(self.network, a, b)
+        return Pairs({"psnr": psnr(a, b), "ssim": ssim(a, b), "rmse": off, "distance": distance})
+
+    def cells(self, pairs: Sequence[Pairs]) -> tuple[Cell, ...]:
+        """The mean over several scores (of seeds) and their spread as cells of a table."""
+        whats = WHATS[: len(self.columns)]
+        return tuple(_spread([each.mean(what) for each in pairs]) for what in whats)
+
+
+def _spread(values: Sequence[float]) -> Measured:
+    """Mean, and mean plus and minus the standard deviation over the seeds."""
+    mean = sum(values) / len(values)
+    if len(values) < 2 or not math.isfinite(mean):
+        return Measured(mean)
+    std = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return Measured(mean, mean - std, mean + std)

@@ -1,0 +1,166 @@
+"""What judges samples in a study: a feature network, real images to compare with, and what real images score themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.report.blocks import Cell, Measured, Words
+from latentdiff.config.sampling import Sampling
+from latentdiff.data import Dataset, Split
+from latentdiff.evaluate import (
+    Reference,
+    Resampling,
+    SampleScores,
+    draw_samples,
+    score_features,
+    some,
+)
+from latentdiff.evaluate.interval_score import Score
+from latentdiff.metrics.features import FeatureNetwork, Features, default_features, extract, feature_network
+from latentdiff.metrics.features.names import frechet_name, kernel_name
+from latentdiff.pipeline.pipeline import Pipeline
+
+MOST = 10_000  # real images to compare with
+FEW = 5000
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """``reference``: training images; ``real``: images that no training saw, which say what perfect samples would score."""
+
+    reference: Reference
+    real: Split
+    resampling: Resampling
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, lab: Lab, *, data: Dataset | None = None, resamples: int) -> Judge:
+        """The judge of samples like the images of ``data`` (default: the data of the study)."""
+        data = data or lab.data
+        own = data.channels == lab.data.channels  # resized digits are still digits
+        like = lab.data if own else data
+        name = default_features((like.channels, like.height, like.width), like.classes)
+        network = feature_network((lab.features if own else None) or name, device=lab.device)
+        train = few(data.train, MOST, seed=lab.seed)
+        reference = Reference.of(train.images, network, labels=train.labels, name=f"{data.name} training images")
+        return cls(reference, _held_out(data), Resampling(resamples, seed=lab.seed), data.classes or ())
+
+    @property
+    def network(self) -> FeatureNetwork:
+        return self.reference.network
+
+    def score(self, images: Tensor, labels: Tensor | None = None) -> SampleScores:
+        """Scores of images uint8 [N, C, H, W]; ``labels`` are looked at where the network tells the same classes apart."""
+        return self.score_features(extract(self.network, images), labels)
+
+    def score_features(self, features: Features, labels: Tensor | None = None) -> SampleScores:
+        """The same for features extracted before by the network of the judge."""
+        told_apart = self.network.class_names or self.classes
+        known = labels if self.classes == told_apart and len(self.classes) == self.network.classes else None
+        return score_features(features, self.reference, labels=known, resampling=self.resampling)
+
+    def floor(self, n: int) -> SampleScores:
+        """What ``n`` real images (fewer where there are fewer) score that are not in the reference."""
+        chosen = few(self.real, n, seed=self.resampling.seed)
+        return self.score(chosen.images, chosen.labels)
+
+    def _uneven(self) -> bool:
+        """Whether a class is more than a tenth more frequent in the reference than another."""
+        labels = self.reference.labels
+        if labels is None or len(self.classes) < 2:
+            return False
+        counts = torch.bincount(labels, minlength=len(self.classes))
+        return int(counts.max()) > 1.1 * int(counts.min())
+
+    def words(self, n: int) -> Words:
+        """How the figures were made and what not to read from them."""
+        real = min(n, len(self.real))
+        text = (
+            f"Fréchet distance (FD) and kernel distance (KD) compare {n:,} samples with {len(self.reference):,} training images in the "
+            f"features of the network “{self.network.name}”; precision and recall use the 3 nearest neighbours there. The row “real "
+            f"images” holds the same figures for {real:,} images that no training saw: better than that cannot be measured here. "
+        )
+        if self._uneven():
+            text += (
+                "Samples of a conditional model are equally many of each class, real images are not: that alone is a distance, and "
+                "the same for all rows of samples. "
+            )
+        if min(n, real) < FEW:
+            text += (
+                f"With fewer than {FEW:,} images an FD is biased upwards, so compare rows of one table with each other and never "
+                "with figures from elsewhere; the bootstrap estimates the bias, and KD has none (both can fall below 0 by chance). "
+            )
+        return Words(text + f"Below figures, small: {self.resampling.level:.0%} bootstrap intervals.", "warning")
+
+
+def _held_out(data: Dataset) -> Split:
+    """Validation and test images together, where they are not the same."""
+    if data.val is data.test:
+        return data.test
+    splits = (data.val, data.test)
+    labels = [split.labels for split in splits if split.labels is not None]
+    return Split(torch.cat([split.images for split in splits]), torch.cat(labels) if len(labels) == 2 else None)
+
+
+def few(split: Split, n: int, *, seed: int) -> Split:
+    """``n`` images of a split, or all where it has no more, chosen at random: data may be sorted by class."""
+    chosen = some(len(split), n, seed=seed)
+    return Split(split.images[chosen], None if split.labels is None else split.labels[chosen])
+
+
+def measured(score: Score | None, *, times: float = 1.0) -> Measured | None:
+    """A score as a cell of a table."""
+    if score is None:
+        return None
+    low, high = (None if end is None else end * times for end in (score.low, score.high))
+    return Measured(score.value * times, low, high)
+
+
+def columns(scores: SampleScores) -> tuple[str, ...]:
+    """The heads of the cells of :func:`row`."""
+    return (*distances(scores), f"{kernel_name(scores.features)} × 1000", "precision", "recall")
+
+
+def distances(scores: SampleScores) -> tuple[str, str]:
+    """The heads of the cells of :func:`distance`."""
+    fd = frechet_name(scores.features)
+    return fd, f"{fd}, bias removed"
+
+
+def row(scores: SampleScores) -> tuple[Cell, ...]:
+    """The cells of the columns :func:`columns`."""
+    rest = (measured(scores.precision), measured(scores.recall))
+    return (*distance(scores.fd), measured(scores.kd, times=1000), *rest)
+
+
+def distance(fd: Score | None) -> tuple[Cell, Cell]:
+    """A Fréchet distance as it was measured, and without the bias of few images, which is what its interval is of."""
+    if fd is None:
+        return (None, None)
+    return (fd.value, None if fd.corrected is None else Measured(fd.corrected, fd.low, fd.high))
+
+
+def drawn(pipeline: Pipeline, n: int, *, seed: int, settings: Sampling, labels: Tensor | None = None) -> Tensor:
+    """``n`` samples uint8; of a conditional model all classes in turn unless labels are given."""
+    if labels is None and pipeline.classes and settings.guidance:
+        labels = pipeline.class_labels(n)
+    return draw_samples(pipeline, settings, n, labels=labels, seed=seed)
+
+
+def labels_of(pipeline: Pipeline, n: int) -> Tensor | None:
+    """All classes of a conditional model in turn, int64 [n]; None of an unconditional one."""
+    return pipeline.class_labels(n)
+
+
+def class_grid(classes: int, *, rows: int = 6) -> tuple[int, int]:
+    """(images, columns) of a grid of samples whose classes come in turn: whole classes in columns, else 8 times 8."""
+    return (rows * classes, classes) if 4 < classes <= 12 else (64, 8)
+
+
+def sampling(**values: object) -> Sampling:
+    """Settings of a sampler."""
+    return Sampling.model_validate(values)

@@ -1,0 +1,234 @@
+"""Trainings inside a study: run folders named after what was trained, so that a finished one is found again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentdiff._version import __version__
+from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.config.loop import LoopOptions
+from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
+from latentdiff.data import Dataset
+from latentdiff.errors import InputError
+from latentdiff.nn import VAE, build
+from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, open_checkpoint
+from latentdiff.pipeline.checkpoint.runs import Run
+from latentdiff.pipeline.codec import Codec, IdentityCodec
+from latentdiff.pipeline.cold import ColdModel, cold_from
+from latentdiff.pipeline.components import load_codec, load_vae
+from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
+from latentdiff.train.build import cold_config_of, denoiser_config_of, tokenizer_of, vae_config_of
+from latentdiff.train.cold import ColdTask
+from latentdiff.train.denoiser import DenoiserTask
+from latentdiff.train.log import read_log
+from latentdiff.train.loop import Trainer
+from latentdiff.train.state import load_progress
+from latentdiff.train.task import Task
+from latentdiff.train.vae import VAETask
+
+NEVER = 10**6
+SAVE_EVERY = 2000  # steps: what a kill may cost
+LOGGED = 40  # lines of the log, at least
+# Loop options that do not change what is learned, and so have no part in a run's name
+INCIDENTAL = (
+    "device",
+    "threads",
+    "workers",
+    "data_root",
+    "tensorboard",
+    "log_every",
+    "sample_every",
+    "save_every",
+    "checkpoints_total_limit",
+)
+
+
+class Stopped(Exception):
+    """A signal ended a training; it goes on when the study is called again."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by signal {signum}")
+        self.signum = signum
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training: a checkpoint for each of its ``marks`` (optimizer steps), its log and its seconds."""
+
+    folder: Path
+    marks: tuple[int, ...]
+    log: tuple[dict[str, Any], ...]
+    seconds: float
+    reused: bool
+
+    def checkpoint(self, mark: int | None = None) -> Checkpoint:
+        """The checkpoint at a mark, or the last one."""
+        return open_checkpoint(Run(self.folder).checkpoint_folder(self.marks[-1] if mark is None else mark))
+
+    def curve(self, name: str) -> tuple[list[int], list[float]]:
+        """Steps and values of an entry of the log, e.g. loss or val_loss."""
+        found = [(entry["step"], float(entry[name])) for entry in self.log if name in entry]
+        return [step for step, _ in found], [value for _, value in found]
+
+    def at(self, name: str, mark: int) -> float:
+        """The last value of an entry of the log at or before a mark; NaN where there is none."""
+        values = [float(entry[name]) for entry in self.log if name in entry and entry["step"] <= mark]
+        return values[-1] if values else math.nan
+
+
+def epochs_in_steps(epochs: float, *, size: int, batch: int) -> int:
+    """Optimizer steps of that many passes over ``size`` images."""
+    return math.ceil(epochs * size / batch)
+
+
+def train_vae(lab: Lab, name: str, options: TrainVAE, *, data: Dataset | None = None) -> Trained:
+    """A VAE trained for ``options.steps``."""
+    data = data or lab.data
+    config = vae_config_of(options, data)
+
+    def task() -> Task:
+        return VAETask(options, data, build(config, seed=options.seed), lab.device)
+
+    assert options.steps is not None
+    return _train(lab, name, task, options, data, (options.steps,), needs=())
+
+
+def train_denoiser(
+    lab: Lab,
+    name: str,
+    options: TrainDenoiser,
+    *,
+    vae: Trained | None,
+    marks: Sequence[int],
+    data: Dataset | None = None,
+) -> Trained:
+    """A denoiser on the latents of ``vae``, or on pixels; a checkpoint is kept at each of ``marks``."""
+    data = data or lab.data
+    if vae is None:
+        codec: Codec = IdentityCodec(data.shape, options.pixel_scale)
+    else:
+        codec = load_codec(vae.checkpoint(), vae.checkpoint().json(INDEX))
+    tokenizer = tokenizer_of(options, data)
+    network = denoiser_config_of(options, data, codec, tokenizer)
+
+    def task() -> Task:
+        return DenoiserTask(options, data, codec, build(network, seed=options.seed), lab.device, tokenizer)
+
+    needs = () if vae is None else (_digest(vae.checkpoint()),)
+    return _train(lab, name, task, options, data, tuple(marks), needs=needs)
+
+
+def train_cold(
+    lab: Lab, name: str, options: TrainCold, *, marks: Sequence[int], data: Dataset | None = None
+) -> Trained:
+    """A cold diffusion model; a checkpoint is kept at each of ``marks``."""
+    data = data or lab.data
+    config = cold_config_of(options, data)
+
+    def task() -> Task:
+        return ColdTask(options, data, build(config, seed=options.seed), lab.device)
+
+    return _train(lab, name, task, options, data, tuple(marks), needs=())
+
+
+def cold_of(lab: Lab, trained: Trained, mark: int | None = None) -> ColdModel:
+    """The trained cold diffusion model at a mark."""
+    return cold_from(trained.checkpoint(mark)).to(lab.device)
+
+
+def pipeline_of(lab: Lab, trained: Trained, mark: int | None = None) -> Pipeline:
+    """The trained denoiser (its averaged weights) at a mark, ready to sample."""
+    return from_checkpoint(trained.checkpoint(mark)).to(lab.device)
+
+
+def vae_of(lab: Lab, trained: Trained) -> VAE:
+    """The trained VAE on the device of the study."""
+    return load_vae(trained.checkpoint())[0].to(lab.device).eval()
+
+
+def _train(
+    lab: Lab,
+    name: str,
+    make_task: Callable[[], Task],
+    options: LoopOptions,
+    data: Dataset,
+    marks: tuple[int, ...],
+    *,
+    needs: tuple[str, ...],
+) -> Trained:
+    """Train from mark to mark, each leg resuming the one before to the bit, unless a run of this name has done it."""
+    if len(marks) > 1 and options.decay != "constant":
+        raise ValueError(f"several marks need a constant learning rate, got decay {options.decay}")
+    fingerprint = data.fingerprint()
+    run = Run(lab.out / "runs" / f"{name}-{_key(options, fingerprint, marks, needs)}")
+    left = [mark for mark in marks if not _done(run.checkpoint_folder(mark))]
+    if left and any(path > run.checkpoint_folder(left[0]) for path in run.checkpoints()):
+        lab.note(f"{run.folder}: a checkpoint is missing; it is trained anew")
+        run.check_unlocked()
+        shutil.rmtree(run.folder)
+        left = list(marks)
+    for mark in left:
+        _leg(lab, run, make_task(), options, mark, last=marks[-1], fingerprint=fingerprint)
+        for path in run.checkpoints():  # those that were only saved in case of a kill
+            if path.name not in {run.checkpoint_folder(other).name for other in marks}:
+                run.remove(path)
+    if not left:
+        lab.note(f"{run.folder} is finished already; it is used again")
+    seconds = load_progress(open_checkpoint(run.checkpoint_folder(marks[-1]))).elapsed
+    trained = Trained(run.folder, marks, tuple(read_log(run.log)), seconds, not left)
+    lab.runs[name] = {
+        "folder": str(run.folder.relative_to(lab.out)),
+        "seconds": seconds,
+        "reused": trained.reused,
+        "marks": list(marks),
+        "options": options.model_dump(mode="json"),
+    }
+    return trained
+
+
+def _leg(lab: Lab, run: Run, task: Task, options: LoopOptions, mark: int, *, last: int, fingerprint: str) -> None:
+    """Train up to a mark from the newest checkpoint, if there is one. Stopped if a signal ends it before."""
+    changed = {
+        "steps": mark,
+        "log_every": min(options.log_every, max(1, last // LOGGED)),
+        "save_every": SAVE_EVERY,
+        "sample_every": NEVER,
+        "checkpoints_total_limit": NEVER,
+    }
+    leg = options.model_copy(update=changed)
+    resume, _ = run.newest_whole()  # the trainer says what is wrong with others
+    reporter = lab.reporter(task.batch)
+    trainer = Trainer(task, leg, run, data=fingerprint, device=lab.device, reporter=reporter, resume=resume)
+    outcome = trainer.train()
+    if outcome.signum is not None:
+        raise Stopped(outcome.signum)
+
+
+def _done(folder: Path) -> bool:
+    """Whether a leg ended there by its budget; a checkpoint on the way, or one that is damaged, says otherwise."""
+    try:
+        checkpoint = open_checkpoint(folder)
+        checkpoint.verify()
+        return load_progress(checkpoint).finished
+    except InputError:
+        return False
+
+
+def _key(options: LoopOptions, fingerprint: str, marks: tuple[int, ...], needs: tuple[str, ...]) -> str:
+    """Eight digits of a hash of everything that decides what is learned."""
+    chosen = {key: value for key, value in options.model_dump(mode="json").items() if key not in INCIDENTAL}
+    about = [__version__, type(options).__name__, chosen, fingerprint, marks, needs]
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """The weights of a checkpoint, as its manifest names them (the state of the training holds a clock)."""
+    hashes = {name: entry["sha256"] for name, entry in checkpoint.files.items() if not name.startswith("training/")}
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Study: latent sizes and KL weights."""

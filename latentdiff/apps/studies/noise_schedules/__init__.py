@@ -1,0 +1,1 @@
+"""Study: noise schedules on a small CNN."""

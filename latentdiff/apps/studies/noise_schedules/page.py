@@ -1,0 +1,281 @@
+"""The tables, figures and words of study `noise-schedule-study`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from latentdiff.apps.studies.kit import comparison
+from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.scoring import Judge, distance, distances, measured
+from latentdiff.apps.studies.noise_schedules.results import Found
+from latentdiff.apps.studies.process.noise_measures import IDLE, common_span, idle_share, linear_guess, log_snr
+from latentdiff.apps.studies.report.blocks import Block, Cell, Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.data import Dataset, to_float
+from latentdiff.evaluate import SampleScores
+from latentdiff.metrics.features.names import frechet_name
+
+GRID = 64
+
+
+def report(lab: Lab, found: Sequence[Found], judge: Judge, data: Dataset, *, lr: float, ema: float) -> Report:
+    power = float(to_float(data.train.images[:1000]).mul(0.5).square().mean())
+    n = len(found[0].samples)
+    floor = judge.floor(n)
+    blocks: list[Block] = [_grids(lab, found), judge.words(n), _scores(found, floor, power)]
+    sections = (
+        Section(
+            "The four schedules",
+            (
+                Words(
+                    SETTING.format(
+                        train=len(data.train),
+                        test=len(data.test),
+                        h=data.height,
+                        w=data.width,
+                        lr=lr,
+                        ema=AVERAGED.format(ema=ema) if ema else "",
+                    )
+                ),
+                _alphas(lab, found),
+            ),
+        ),
+        Section("Losses", (Words(LOSSES), _losses(lab, found))),
+        Section("Samples and scores at the end", tuple(blocks)),
+        Section(
+            "Why a low test loss does not mean good samples",
+            (Words(WHY), _explained(lab, found, power), *_reasons(found, power)),
+        ),
+        Section("Samples through training", tuple(_through(lab, found))),
+        Section("Reconstructions", (Words(BACK), *_reconstructions(lab, found, data), _pairs(found))),
+    )
+    return Report(tuple(_findings(found, floor, power)), sections, {"data_power": power, "floor": floor.as_dict()})
+
+
+AVERAGED = " (validated and sampled with a moving average of the weights, decay {ema:g})"
+SETTING = (
+    "A CNN of five convolutions (1-16-32-32-16-1 channels) that is told the time by sines and cosines, trained to predict ε by Adam with a learning rate of {lr:g}{ema}; "
+    "all images pooled and cut 80:20 ({train:,} for training, {test:,} held out, {h} × {w} pixels), pixels in [−0.5, 0.5]. Only the "
+    "schedule differs: constant β = 0.001 over 2000 levels, constant β = 0.1 over 200, and the usual linear and cosine ones."
+)
+LOSSES = (
+    "Mean squared error of ε at uniformly drawn levels of each process. The held-out images only report it; nothing was chosen by them. "
+    "Because each process draws other levels, these curves must not be compared with each other: see below."
+)
+WHY = (
+    "At high noise x_t is nearly ε itself, and handing the input back is a nearly perfect answer that knows nothing about images. The "
+    "left figure shows the test error by log-SNR = log(ᾱ_t P / (1 − ᾱ_t)), with P the mean square of a pixel: at equal noise the "
+    "networks are much alike. The middle figure shows how the levels of each process are spread over log-SNR, and with them the weights "
+    "of its average. “Best linear guess” is the error of the best multiple of x_t, ᾱ_t P / (ᾱ_t P + 1 − ᾱ_t)."
+)
+BACK = (
+    "Held-out images are noised to T/10, T/4 and T/2 and brought back by the sampler from there. The same share of T is very different "
+    "noise in each process: ᾱ_t is given. RMSE, SSIM and PSNR pair every image with its own reconstruction."
+)
+
+
+def _grids(lab: Lab, found: Sequence[Found]) -> Picture:
+    grids = [
+        (f"{each.process.name} ({frechet_name(each.scores.features)} {each.scores.fd.value:.3g})", each.samples[:GRID])
+        for each in found
+    ]
+    return lab.grids(
+        "grids",
+        grids,
+        "64 samples of each, from the same seeds, after the last epoch.",
+        columns=2,
+        about={"seed": lab.seed},
+    )
+
+
+def _scores(found: Sequence[Found], floor: SampleScores, power: float) -> Table:
+    span = _span(found, power)
+    rows: list[tuple[Cell, ...]] = [
+        (
+            each.process.name,
+            each.signal,
+            *distance(each.scores.fd),
+            each.test_loss,
+            each.train_loss,
+            each.at_equal_noise(power, span),
+            *(
+                measured(score)
+                for score in (each.back[1].iterative.rmse, each.back[1].iterative.ssim, each.back[1].iterative.psnr)
+            ),
+        )
+        for each in found
+    ]
+    rows.append((f"real images ({floor.n:,})", None, *distance(floor.fd), *[None] * 6))
+    columns = (
+        "schedule",
+        "ᾱ_T",
+        *distances(floor),
+        "test loss",
+        "training loss",
+        "test loss at equal noise",
+        "RMSE",
+        "SSIM",
+        "PSNR (dB)",
+    )
+    caption = (
+        "FD of samples; losses of ε at the end; RMSE, SSIM and PSNR of held-out images noised to T/4 and brought back, each with its own "
+        f"original. “At equal noise”: averaged evenly over the log-SNRs that all processes have, {span[0]:.2g} to {span[1]:.2g}, instead of over the levels of each."
+    )
+    return Table("scores", columns, tuple(rows), caption)
+
+
+def _alphas(lab: Lab, found: Sequence[Found]) -> Picture:
+    curves = []
+    for each in found:
+        t = np.unique(np.linspace(0, each.process.T, 401).round().astype(int))
+        curves.append(
+            Curve(
+                f"{each.process.name}: ᾱ_T = {each.signal:.3g}",
+                (t / each.process.T).tolist(),
+                each.pipeline.schedule.alpha.square()[t].tolist(),
+            )
+        )
+    panel = Panel("signal that is left", "t / T", "ᾱ", curves)
+    return lab.plot(
+        "alpha-bar",
+        [panel],
+        "ᾱ_t of the four processes over their own levels. Sampling starts from pure noise, as if ᾱ_T were 0.",
+    )
+
+
+def _losses(lab: Lab, found: Sequence[Found]) -> Picture:
+    panels = []
+    for name, title in (("loss", "training"), ("val_loss", "held-out images")):
+        curves = []
+        for each in found:
+            steps, values = each.trained.curve(name)
+            an_epoch = each.trained.marks[-1] / max(each.marks)
+            curves.append(
+                Curve(
+                    each.process.name,
+                    [step / an_epoch for step in steps],
+                    values,
+                    "thin" if name == "loss" else "marked",
+                )
+            )
+        panels.append(Panel(title, "epoch", "mean squared error of ε", curves, log_y=True, legend=name == "val_loss"))
+    return lab.plot(
+        "losses", panels, "Loss on training images (means over a few steps) and on held-out images (after each epoch)."
+    )
+
+
+def _explained(lab: Lab, found: Sequence[Found], power: float) -> Picture:
+    by_noise, spread, guess = [], [], []
+    for k, each in enumerate(found):
+        at = log_snr(each.pipeline.schedule, power)
+        by_noise.append(Curve(each.process.name, each.measured_at(power), each.by_level.eps, "marked", color=k))
+        order = torch.linspace(0, len(at) - 1, min(len(at), 400)).round().long()
+        spread.append(Curve(each.process.name, at[order].tolist(), ((order + 1) / len(at)).tolist(), color=k))
+        levels = torch.tensor(each.by_level.levels)
+        guess.append(Curve(each.process.name, (levels / each.process.T).tolist(), each.by_level.eps, "line", color=k))
+    grid = np.linspace(-12, 8, 200)
+    by_noise.append(Curve("best linear guess", grid.tolist(), (1 / (1 + np.exp(-grid))).tolist(), "dashed"))
+    panels = [
+        Panel(
+            "error at equal noise",
+            "log-SNR (noise left, signal right)",
+            "mean squared error of ε",
+            by_noise,
+            log_y=True,
+        ),
+        Panel("where the levels are", "log-SNR", "share of the levels above", spread, legend=False),
+        Panel(
+            "error as the loss sees it",
+            "t / T (uniformly drawn)",
+            "mean squared error of ε",
+            guess,
+            log_y=True,
+            legend=False,
+        ),
+    ]
+    return lab.plot(
+        "why",
+        panels,
+        "Test error by noise, the spread of the levels, and the error over the levels, whose mean is the test loss.",
+    )
+
+
+def _span(found: Sequence[Found], power: float) -> tuple[float, float]:
+    return common_span([each.measured_at(power) for each in found])
+
+
+def _reasons(found: Sequence[Found], power: float) -> Iterator[Words]:
+    span = _span(found, power)
+    for each in found:
+        yield Words(
+            f"{each.process.name}: {idle_share(each.pipeline.schedule, power):.0%} of the levels lie below a log-SNR of {IDLE:g}, where nothing of the image can be "
+            f"seen. A multiple of the input alone (the dashed line of the figure) has a loss of {linear_guess(each.pipeline.schedule, power):.3g}; the network's is {each.test_loss:.3g}, and "
+            f"{each.at_equal_noise(power, span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
+            "finding",
+        )
+
+
+def _through(lab: Lab, found: Sequence[Found]) -> Iterator[Picture]:
+    for k, each in enumerate(found):
+        rows = [(f"epoch {epoch}", look.samples) for epoch, look in each.looks.items()]
+        yield lab.rows(
+            f"samples-{k + 1}",
+            rows,
+            f"{each.process.name}: the same seeds after each of these epochs.",
+            about={"seed": lab.seed},
+        )
+
+
+def _reconstructions(lab: Lab, found: Sequence[Found], data: Dataset) -> Iterator[Picture]:
+    for k, each in enumerate(found):
+        looks = each.looks
+        first = next(iter(looks.values()))
+        rows = [("original", data.test.images[: len(first.samples)])]
+        for place, made in enumerate(first.back):
+            rows.append((f"t = {made.t}, ᾱ = {made.signal:.2g}", 2 * made.noised - 1))
+            rows += [(f"back, epoch {epoch}", 2 * look.back[place].iterative - 1) for epoch, look in looks.items()]
+        yield lab.rows(
+            f"back-{k + 1}",
+            rows,
+            f"{each.process.name}: held-out images, noised to three levels t, and brought back after each of the epochs.",
+            about={"seed": lab.seed},
+        )
+
+
+def _pairs(found: Sequence[Found]) -> Table:
+    rows = [
+        (
+            each.process.name,
+            made.t,
+            made.signal,
+            *(measured(score) for score in (made.iterative.rmse, made.iterative.ssim, made.iterative.psnr)),
+        )
+        for each in found
+        for made in each.back
+    ]
+    columns = ("schedule", "from t", "ᾱ_t", "RMSE", "SSIM", "PSNR (dB)")
+    caption = (
+        f"{found[0].back[0].iterative.n:,} held-out images after the last epoch, each with its own reconstruction."
+    )
+    return Table("reconstructions", columns, tuple(rows), caption)
+
+
+def _findings(found: Sequence[Found], floor: SampleScores, power: float) -> Iterator[str]:
+    fd = {each.process.name: each.scores.fd for each in found}
+    losses = {each.process.name: each.test_loss for each in found}
+    yield comparison.ordered("FD of the samples", fd)
+    yield f"Test losses, each over the levels of its own process: {', '.join(f'{name} {loss:.3g}' for name, loss in losses.items())}."
+    yield comparison.disagreements(losses, fd)
+    span = _span(found, power)
+    yield (
+        f"At equal noise (log-SNR {span[0]:.2g} to {span[1]:.2g}, which all processes have) the test losses are "
+        f"{', '.join(f'{each.at_equal_noise(power, span):.3g} ({each.process.name})' for each in found)}."
+    )
+    most = max(found, key=lambda each: each.signal)
+    yield (
+        f"ᾱ_T is {most.signal:.3g} with {most.process.name}, the largest of the four: there sampling starts from noise that the network "
+        f"never saw exactly like this. Its FD is {most.scores.fd.value:.3g}; real images score {floor.fd.value:.3g}."
+    )

@@ -1,0 +1,1 @@
+"""Studies of the forward process and of schedules, without a network."""

@@ -1,0 +1,66 @@
+"""What a study ran on and with: versions, hardware, data, as results.json and the page tell it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentdiff import ops
+from latentdiff._version import __version__
+from latentdiff.data import Dataset
+
+LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "Pillow", "matplotlib")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of what it computes and draws with."""
+    return {"latentdiff": __version__, "python": platform.python_version()} | {
+        name: _version(name) for name in LIBRARIES
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """The processor (and GPU) that computed."""
+    return {
+        "cpu": _processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "kernels": ops.implementation(),
+        "platform": platform.platform(),
+    }
+
+
+def _processor() -> str:
+    """The name of the processor, from the kernel where it tells, else what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def described(data: Dataset) -> dict[str, Any]:
+    """A data set as numbers: sizes, shape, classes and the fingerprint of its training images."""
+    return {
+        "name": data.name,
+        "train": len(data.train),
+        "val": len(data.val),
+        "test": len(data.test),
+        "image": list(data.shape),
+        "classes": data.num_classes,
+        "fingerprint": data.fingerprint(),
+    }

@@ -1,0 +1,109 @@
+"""Figures of the studies in one look: curves with axes and units, rows of images with labels, grids side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from latentdiff.viz.figures import COLORS, FAINT, new_figure, readable_log
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Style = Literal["line", "dashed", "points", "thin", "marked"]
+STYLES: dict[str, dict[str, Any]] = {
+    "line": {"linewidth": 1.6},
+    "dashed": {"linewidth": 1.1, "linestyle": (0, (4, 2)), "color": "black"},
+    "points": {"linestyle": "none", "marker": "o", "markersize": 4},
+    "thin": {"linewidth": 0.8, "alpha": 0.7},
+    "marked": {"linewidth": 1.4, "marker": "o", "markersize": 4},
+}
+MOST_COLUMNS = 4  # panels beside each other
+
+
+@dataclass(frozen=True)
+class Curve:
+    """y over x; ``low`` and ``high`` draw an interval around it. ``color`` is a place in the list of colours; -1: faint."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    style: Style = "line"
+    color: int | None = None
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes with curves. Labels carry the units; a log axis leaves out what is not positive."""
+
+    title: str
+    x: str
+    y: str
+    curves: Sequence[Curve]
+    log_x: bool = False
+    log_y: bool = False
+    legend: bool = True
+    levels: Sequence[tuple[str, float]] = ()  # horizontal lines to compare with
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def draw_panels(panels: Sequence[Panel]) -> Figure:
+    """Panels beside each other, at most four a row."""
+    columns = len(panels) if len(panels) <= MOST_COLUMNS else -(-len(panels) // 2)
+    columns = 2 if len(panels) == MOST_COLUMNS else columns
+    rows = -(-len(panels) // columns)
+    figure = new_figure(4.3 * columns if columns > 1 else 6.4, 3.5 * rows if columns > 1 else 3.8)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _draw(axes, panel)
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    for place, curve in enumerate(panel.curves):
+        x, y = (np.array(values, dtype=float) for values in (curve.x, curve.y))
+        keep = np.isfinite(y) & ((y > 0) | (not panel.log_y)) & ((x > 0) | (not panel.log_x))
+        place = place if curve.color is None else curve.color
+        color = FAINT if place < 0 else COLORS[place % len(COLORS)]
+        style = {"color": color} | STYLES[curve.style]
+        axes.plot(x[keep], y[keep], label=curve.label or None, **style)
+        if curve.low is not None and curve.high is not None:
+            low, high = (np.array(values, dtype=float)[keep] for values in (curve.low, curve.high))
+            axes.fill_between(x[keep], low, high, color=style["color"], alpha=0.15, linewidth=0)
+    for name, value in panel.levels:
+        axes.axhline(value, color=FAINT, linewidth=1, linestyle=":", label=name)
+    axes.set(
+        xlabel=panel.x,
+        ylabel=panel.y,
+        xscale="log" if panel.log_x else "linear",
+        yscale="log" if panel.log_y else "linear",
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        readable_log(axis)
+    axes.set_title(panel.title, fontsize=11)
+    axes.grid(alpha=0.25)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if panel.legend and len({*(c.label for c in panel.curves), *(n for n, _ in panel.levels)} - {""}) > 1:
+        axes.legend(frameon=False, fontsize=8.5)
+
+
+def origin(rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], about: Mapping[str, Any]) -> dict[str, Any]:
+    """What results.json keeps of a figure of images."""
+    return {
+        "rows": [name for name, _ in rows],
+        "columns": list(columns),
+        "images": [len(images) for _, images in rows],
+        **about,
+    }

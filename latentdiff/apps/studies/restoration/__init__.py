@@ -1,0 +1,1 @@
+"""Studies of restoration, inpainting, denoising and SDEdit."""

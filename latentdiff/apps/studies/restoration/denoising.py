@@ -1,0 +1,209 @@
+"""Study `denoising`: blur, one step and many steps against noise, and one reverse process in three notations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.model import pixels_to_look_at
+from latentdiff.apps.studies.kit.paired import Eye, Pairs, against_input
+from latentdiff.apps.studies.kit.presets import PixelNumbers
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.runner import Study
+from latentdiff.data import to_float
+from latentdiff.data.select import one_of_each_class
+from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.loop import run, start
+from latentdiff.diffusion.samplers import Step, ddpm
+from latentdiff.diffusion.schedule import Schedule
+from latentdiff.edit import Drawn, Watch, blurred, noisy, one_step
+from latentdiff.edit.drawing import drawn, key_of
+from latentdiff.ops.random import Key
+from latentdiff.pipeline.pipeline import Pipeline
+
+SHOWN = 10
+NOTATIONS = ("noise", "score", "x_0")
+WAYS = ("noisy", "blur", "blur, five times", "one step", "step by step")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """``levels``: noise that is taken away, ``figure``: those that are shown; ``marks``: of the step-by-step process.
+
+    That process starts at ``top``. A model that the study trains is preconditioned for data of deviation
+    ``sigma_data``, so that it does no harm at low levels.
+    """
+
+    pixels: PixelNumbers | None = None
+    levels: tuple[int, ...] = (30, 100, 250, 300, 500, 750)
+    figure: tuple[int, ...] = (250, 500, 750)
+    top: int = 690
+    marks: tuple[int, ...] = (690, 540, 390, 240, 90)
+    stride: int = 30
+    tested: int = 50
+    sigma: float = 1.0
+    sigma_data: float = 0.2
+
+
+def study(lab: Lab, numbers: Numbers) -> Report:
+    pipeline = pixels_to_look_at(lab, numbers.pixels, sigma_data=numbers.sigma_data)
+    images = to_float(one_of_each_class(lab.data.test, numbers.tested))
+    eye, found, figures = Eye.of(lab), {}, []
+    with lab.part("denoising"):
+        for t in _levels(numbers, pipeline):
+            made = _ways(lab, numbers, pipeline, images, t)
+            found[t] = {name: eye.pairs(x, images) for name, x in made.items()}
+            if t in numbers.figure:
+                rows = [("original", images[:SHOWN]), *((name, x[:SHOWN]) for name, x in made.items())]
+                figures.append(
+                    lab.rows(
+                        f"level-{t}", rows, f"Noise of level t = {t} and what takes it away.", about={"seed": lab.seed}
+                    )
+                )
+    with lab.part("trajectory"):
+        trajectory = _trajectory(lab, numbers, pipeline, images[:SHOWN])
+    with lab.part("three notations"):
+        apart, notations = _notations(lab, pipeline)
+    return Report(
+        tuple(_findings(found, apart, eye)),
+        (
+            Section(
+                "Three ways to denoise",
+                (
+                    Words(ABOUT.format(n=len(images), sigma=numbers.sigma)),
+                    *figures,
+                    _table(found, eye),
+                    _curves(lab, found, eye),
+                ),
+            ),
+            Section("Step by step", (Words(STEPS.format(stride=numbers.stride)), trajectory)),
+            Section("One process in three notations", (Words(SAME), notations)),
+        ),
+        {"notations_apart": apart},
+    )
+
+
+ABOUT = (
+    "{n} test images with the noise of a level on them. Blur: a Gaussian of {sigma:g} pixels over x_t / α_t, once and five times. "
+    "One step: the network's estimate of x_0. It aims at the mean of all images that the noisy one could have been, which would have "
+    "the smallest squared error there can be and is blurred where there are several; what the network itself is off by comes on top, "
+    "and where there is little noise it can be more than the noise. Step by step: the reverse process from that level on, which ends "
+    "in one of these images."
+)
+STEPS = "The reverse process visits every {stride}th level. Above x_t, below what the network takes the clean image to be at that moment."
+SAME = (
+    "The ancestral step can be written with the noise (Ho et al. 2020, eq. 11), with the score (Song et al. 2021, s = −ε/σ_t) or with x_0 (the posterior mean, eq. 7). They are one "
+    "step: the same network, the same noise, three formulas in float64 give samples that differ by rounding only. In the score's form the score is added: x_s = (x_t + β s)/√(1 − β) + …; "
+    "a minus in front of it is an error that is copied from text to text."
+)
+
+
+def _levels(numbers: Numbers, pipeline: Pipeline) -> list[int]:
+    return [t for t in numbers.levels if t <= pipeline.schedule.T]
+
+
+def _ways(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor, t: int) -> dict[str, Tensor]:
+    x = noisy(pipeline, images, t, seed=lab.seed)
+    made = (
+        pipeline.decode(x),
+        blurred(pipeline, x, t, sigma=numbers.sigma),
+        blurred(pipeline, x, t, sigma=numbers.sigma, times=5),
+        one_step(pipeline, x, t),
+        _strided(lab, numbers, pipeline, x, t).images,
+    )
+    return dict(zip(WAYS, made, strict=True))
+
+
+def _strided(lab: Lab, numbers: Numbers, pipeline: Pipeline, x: Tensor, t: int, *, frames: int = 0) -> Drawn:
+    """The ancestral process from x_t over every ``stride``-th level below t."""
+    levels = [*range(t, 0, -numbers.stride), 0]
+    key = key_of(pipeline, lab.seed, len(x))
+    return drawn(pipeline, pipeline.denoiser(), x, levels, ddpm(pipeline.schedule), key, Watch(frames=frames))
+
+
+def _trajectory(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> Picture:
+    top = min(numbers.top, pipeline.schedule.T)
+    x = noisy(pipeline, images, top, seed=lab.seed)
+    made = _strided(lab, numbers, pipeline, x, top, frames=top)
+    rows = [("original", images)]
+    for mark in numbers.marks:
+        frame = min(made.frames, key=lambda f: abs(f.t - mark))
+        rows += [(f"x_t, t = {frame.t}", frame.noisy), ("estimate of x_0", frame.estimate)]
+    rows.append(("result", made.images))
+    return lab.rows(
+        "trajectory", rows, f"From level {top} on, every {numbers.stride}th level.", about={"seed": lab.seed}
+    )
+
+
+@torch.no_grad()
+def _notations(lab: Lab, pipeline: Pipeline) -> tuple[dict[str, float], Table]:
+    """The ancestral process over every level written three ways by hand, beside the package's own, in float64."""
+    schedule = pipeline.schedule
+    levels = schedule.levels(min(50, schedule.T))
+    key, shape = Key.of(lab.seed, 4, device=pipeline.device), pipeline.codec.latent_shape
+    denoise = pipeline.denoiser()
+    x_T = start(key, shape, dtype=torch.float64)
+    ours = run(denoise, x_T, levels, ddpm(schedule), key)
+    apart = {
+        name: float((run(denoise, x_T, levels, _written(name, schedule), key) - ours).abs().max()) for name in NOTATIONS
+    }
+    rows = tuple((name, difference) for name, difference in apart.items())
+    table = Table(
+        "notations",
+        ("written with", "largest difference of a pixel"),
+        rows,
+        "Four samples by each formula against the package's step.",
+    )
+    return apart, table
+
+
+def _written(name: str, schedule: Schedule) -> Step:
+    """The ancestral step t -> s by hand, from the noise, the score or x_0."""
+
+    def step(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
+        (alpha, sigma), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
+        estimate, a = denoise(x, t), alpha / alpha_s  # a: sqrt(1 - beta) of the merged step
+        beta, x0 = 1 - a**2, estimate.x0()
+        eps = (x - alpha * x0) / sigma
+        if name == "noise":
+            mean = (x - beta / sigma * eps) / a
+        elif name == "score":
+            mean = (x + beta * (-eps / sigma)) / a
+        else:
+            mean = alpha_s * beta / sigma**2 * x0 + a * sigma_s**2 / sigma**2 * x
+        z = key.normal(x.shape[1:], dtype=x.dtype)
+        return torch.add(mean, z, alpha=sigma_s / sigma * beta**0.5), estimate
+
+    return step
+
+
+def _table(found: Mapping[int, Mapping[str, Pairs]], eye: Eye) -> Table:
+    rows = tuple((t, name, *eye.cells([pairs])) for t, ways in found.items() for name, pairs in ways.items())
+    return Table("denoised", ("t", "", *eye.columns), rows, "Denoised images against the originals.")
+
+
+def _curves(lab: Lab, found: Mapping[int, Mapping[str, Pairs]], eye: Eye) -> Picture:
+    levels = list(found)
+    psnr = [Curve(name, levels, [found[t][name].psnr for t in levels], "marked") for name in WAYS]
+    distance = [Curve(name, levels, [found[t][name].distance for t in levels], "marked") for name in WAYS]
+    panels = [Panel("PSNR", "level t", "dB", psnr), Panel("distance", "level t", eye.distance, distance)]
+    return lab.plot("curves", panels, "The same as curves.")
+
+
+def _findings(found: Mapping[int, Mapping[str, Pairs]], apart: Mapping[str, float], eye: Eye) -> Iterator[str]:
+    for t in sorted({min(found), max(found)}):
+        ways = {name: [pairs] for name, pairs in found[t].items()}
+        yield against_input(f"At t = {t}", ways, "noisy", "psnr", "PSNR", unit=" dB")
+        yield against_input(f"At t = {t}", ways, "noisy", "distance", eye.distance)
+    yield f"The noise, score and x_0 forms of the reverse process give the same samples to {max(apart.values()):.1g}."
+
+
+FULL = Numbers(pixels=PixelNumbers(steps=8000), tested=500)
+STUDY = Study(quick=Numbers(), full=FULL, run=study)

@@ -1,0 +1,237 @@
+"""Make a study: its folder, its data, the run of its module, results.json and report.html."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from latentdiff.apps.studies.catalog import STUDIES, Budget
+from latentdiff.apps.studies.kit.context import CPU, GIVEN, Lab
+from latentdiff.apps.studies.report import environment
+from latentdiff.apps.studies.report.blocks import Report, plain
+from latentdiff.apps.studies.report.html import page
+from latentdiff.data import Dataset, load_dataset
+from latentdiff.errors import InputError
+from latentdiff.files.untrusted import read_json
+from latentdiff.train.result import Reporter
+from latentdiff.viz.images import write_whole
+
+N = TypeVar("N")
+SCHEMA = 1  # of results.json; grows when a field changes its meaning
+MODULES = {name: f"latentdiff.apps.studies.{info.module}" for name, info in STUDIES.items()}
+COLOUR = "openmoji"  # taken where it is installed
+
+
+@dataclass(frozen=True)
+class Study(Generic[N]):
+    """What a module below latentdiff.apps.studies offers: its budgets as numbers, and how they become a report."""
+
+    quick: N
+    full: N
+    run: Callable[[Lab, N], Report]
+
+    def numbers(self, budget: Budget) -> N:
+        return self.quick if budget == "quick" else self.full
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; ``command`` is how."""
+
+    study: str
+    budget: Budget
+    out: Path
+    command: str
+    data: str = "mnist5k"
+    data_root: Path | None = None
+    class_folders: str | None = None
+    data_colour: str | None = None
+    seed: int = 0
+    device: torch.device = CPU
+    features: str | None = None
+    run: Path | None = None
+    run_colour: Path | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """Where a study lies and what it found."""
+
+    study: str
+    out: Path
+    seconds: float
+    findings: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def page(self) -> Path:
+        return self.out / "report.html"
+
+    @property
+    def results(self) -> Path:
+        return self.out / "results.json"
+
+
+def find(name: str) -> Study[Any]:
+    """The study of that name; InputError names the known ones."""
+    if name not in STUDIES:
+        raise InputError(f"unknown study {name!r:.60}, expected one of {', '.join(STUDIES)}")
+    study = import_module(MODULES[name]).STUDY
+    assert isinstance(study, Study)
+    return study
+
+
+def make(
+    request: Request,
+    *,
+    reporter: Callable[[int], Reporter],
+    note: Callable[[str], None],
+    numbers: Any = None,
+) -> Made:
+    """Run a study and write its folder; ``numbers`` stand in for those of the budget. InputError for bad input."""
+    study, info = find(request.study), STUDIES[request.study]
+    chosen = study.numbers(request.budget) if numbers is None else numbers
+    begun, started = time.perf_counter(), datetime.datetime.now(datetime.UTC)
+
+    def load(size: int | None) -> Dataset:
+        return _loaded(request, size)
+
+    data = load(None)
+    for line in data.notes:
+        note(f"data: {line}")
+    colour, missing = _colour(request) if info.colour else (None, "")
+    _claim(request.out, request.study)
+    lab = Lab(
+        out=request.out,
+        load=load,
+        data=data,
+        seed=request.seed,
+        reporter=reporter,
+        note=note,
+        device=request.device,
+        features=request.features,
+        colour=colour,
+        colour_missing=missing,
+        run=request.run,
+        run_colour=request.run_colour,
+    )
+    report = study.run(lab, chosen)
+    seconds = time.perf_counter() - begun
+    results = {
+        "schema": SCHEMA,
+        "study": request.study,
+        "title": info.title,
+        "question": info.question,
+        "command": request.command,
+        "budget": request.budget,
+        "numbers": asdict(chosen),
+        "seed": request.seed,
+        "data": environment.described(data),
+        "data_colour": None if colour is None else environment.described(colour),
+        "date": started.isoformat(timespec="seconds"),
+        "seconds": seconds,
+        "seconds_by_part": lab.parts,
+        "hardware": environment.hardware(request.device),
+        "versions": environment.versions(),
+        "runs": lab.runs,
+        **report.as_dict(),
+    }
+    text = json.dumps(plain(results), indent=1, allow_nan=False) + "\n"
+    html = page(info.title, info.question, report, _about(results, lab), folder=request.out)
+    made = Made(request.study, request.out, seconds, tuple(results["findings"]), tuple(results["warnings"]))
+    write_whole(made.results, lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(made.page, lambda path: path.write_text(html, encoding="utf-8"))
+    return made
+
+
+def _loaded(request: Request, size: int | None) -> Dataset:
+    data = load_dataset(request.data, size=size, class_folders=request.class_folders or "auto", root=request.data_root)
+    for name, split in (("training", data.train), ("validation", data.val), ("test", data.test)):
+        if not len(split):
+            raise InputError(f"{request.data}: expected {name} images, found none")
+    return data
+
+
+def _colour(request: Request) -> tuple[Dataset | None, str]:
+    """The colour images named, or the emoji where they are installed, or why there are none."""
+    if request.data_colour is not None:
+        folders = request.class_folders or "auto"
+        data = load_dataset(request.data_colour, size=32, channels=3, class_folders=folders, root=request.data_root)
+        return data, ""
+    try:
+        return load_dataset(COLOUR, size=32, channels=3, root=request.data_root), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _claim(out: Path, study: str) -> None:
+    """InputError unless ``out`` can hold this study: a new or empty folder, or one that holds it already."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder for the study, found a file")
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ("results.json", "runs")):
+        raise InputError(f"{out}: holds something else than a study; choose a new or empty folder with --out")
+    if (other := _held(out)) not in (None, study):
+        raise InputError(f"{out}: holds the study {other}, expected {study} or a new folder; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "runs").mkdir(exist_ok=True)  # says what the folder is, before there are results
+
+
+def goes_on(out: Path, study: str, command: str) -> bool:
+    """Whether ``command`` may write its study to ``out``: it is free, or holds this study unfinished or by this command."""
+    if not out.is_dir():
+        return not os.path.lexists(out)
+    if _held(out) is not None:
+        return _held(out) == study and _held(out, "command") == command
+    return not any(out.iterdir()) or any((out / name).exists() for name in ("results.json", "runs"))
+
+
+def _held(out: Path, key: str = "study") -> str | None:
+    """The study whose results lie in a folder, or another entry of them; None where there are none that can be read."""
+    try:
+        held = read_json(out / "results.json")[key]
+    except (InputError, KeyError):
+        return None
+    return str(held)
+
+
+def _about(results: dict[str, Any], lab: Lab) -> dict[str, str]:
+    """The facts at the foot of the page."""
+    data, machine = results["data"], results["hardware"]
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in lab.parts.items())
+    again = [name for name, run in lab.runs.items() if run["reused"]]
+    about = {
+        "command": results["command"],
+        "budget": f"{results['budget']}: {_flat(results['numbers'])}",
+        "seed": str(results["seed"]),
+        "data": f"{data['name']}: {data['train']:,} training, {data['val']:,} validation and {data['test']:,} test images",
+        "time": f"{results['seconds']:.0f} s" + (f" ({parts})" if parts else ""),
+        "hardware": f"{machine['gpu'] or machine['cpu']}, {machine['threads']} threads, device {machine['device']}",
+        "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
+        "date": results["date"],
+    }
+    given = [run["folder"] for name, run in lab.runs.items() if name in GIVEN]
+    if given:
+        about["model"] = f"{', '.join(given)}, not trained for this page"
+    if again:
+        about["used again"] = f"{', '.join(again)}: trained by an earlier call with the same options"
+    return about | {"numbers": "all of them are in results.json beside this page"}
+
+
+def _flat(numbers: dict[str, Any]) -> str:
+    """The numbers of a budget in words."""
+    return ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in numbers.items() if value is not None)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({_flat(value)})"
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,1 @@
+"""Studies of samplers, numbers of steps and training time."""

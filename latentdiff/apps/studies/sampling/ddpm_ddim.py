@@ -1,0 +1,219 @@
+"""Study `ddpm-ddim`: two samplers, and networks that predict eps against v."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from latentdiff.apps.studies.kit import comparison, presets
+from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.presets import MLPNumbers, VAENumbers
+from latentdiff.apps.studies.kit.scoring import (
+    Judge,
+    class_grid,
+    columns,
+    drawn,
+    few,
+    labels_of,
+    measured,
+    row,
+    sampling,
+)
+from latentdiff.apps.studies.kit.training import pipeline_of
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.runner import Study
+from latentdiff.config.sampling import Sampling
+from latentdiff.evaluate import LevelLoss, SampleScores, loss_by_level
+from latentdiff.ops.random import Key
+from latentdiff.pipeline.pipeline import Pipeline
+
+PREDICTIONS = ("eps", "v")
+CLEAR = 0.01  # alpha-bar from which an error of x_0 is worth a look: below, it is that of eps blown up
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Both networks have the numbers of ``denoiser``; ``samples`` of each way are scored, ``frames`` show the way there."""
+
+    vae: VAENumbers = field(default_factory=VAENumbers)
+    denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1100))
+    ddim_steps: tuple[int, ...] = (10, 50)
+    samples: int = 500
+    frames: int = 12
+    levels: int = 25
+    tested: int = 500
+    resamples: int = 100
+
+
+def study(lab: Lab, numbers: Numbers) -> Report:
+    judge = Judge.of(lab, resamples=numbers.resamples)
+    with lab.part("VAE"):
+        encoder = presets.vae(lab, "vae", numbers.vae)
+    models: dict[str, Pipeline] = {}
+    for prediction in PREDICTIONS:
+        with lab.part(f"denoiser that predicts {prediction}"):
+            trained = presets.mlp(lab, prediction, encoder, numbers.denoiser, prediction=prediction)
+            models[prediction] = pipeline_of(lab, trained)
+    ways = _ways(numbers)
+    images: dict[tuple[str, str], Tensor] = {}
+    scores: dict[tuple[str, str], SampleScores] = {}
+    with lab.part("samples"):
+        for name, settings in ways.items():
+            for prediction, pipeline in models.items():
+                made = drawn(pipeline, numbers.samples, seed=lab.seed, settings=settings)
+                images[name, prediction] = made
+                scores[name, prediction] = judge.score(made, labels_of(pipeline, numbers.samples))
+        floor = judge.floor(numbers.samples)
+    with lab.part("errors by level"):
+        losses = {prediction: _losses(lab, pipeline, numbers) for prediction, pipeline in models.items()}
+    clear = {prediction: _clear(models[prediction], loss) for prediction, loss in losses.items()}
+    ddpm, ddim, against = _grids(lab, images, list(ways), len(models["v"].classes))
+    return Report(
+        tuple(_findings(scores, clear, floor, ways)),
+        (
+            Section("DDPM", (Words(DDPM), ddpm)),
+            Section("One sample, step by step", (Words(STEPS), _trajectory(lab, models["v"], numbers))),
+            Section("DDIM with v-prediction", (Words(DDIM), ddim)),
+            Section(
+                "eps against v",
+                (
+                    Words(EPS_V),
+                    against,
+                    judge.words(numbers.samples),
+                    _table(scores, floor),
+                    _curves(lab, losses, clear),
+                ),
+            ),
+        ),
+    )
+
+
+DDPM = (
+    "DDPM (Ho et al. 2020) walks back through all levels and draws noise at each. One sample costs as many calls of the network as there "
+    "are levels."
+)
+STEPS = (
+    "Above x_t as the VAE decodes it, below what the network takes the clean image to be at that moment. The coarse shape is decided "
+    "at high noise; the last levels only sharpen it."
+)
+DDIM = "DDIM (Song et al. 2021) draws no noise on the way, so it can take long steps: the same starting noise gives nearly the same image."
+EPS_V = (
+    "Both networks have the same size, steps, batches and noise; only the target differs: the noise ε, or v = α ε − σ x_0 (Salimans & "
+    "Ho 2022). Their errors are compared as errors of x_0 and of ε, since those of the raw outputs are of different things."
+)
+
+
+def _ways(numbers: Numbers) -> dict[str, Sampling]:
+    ways = {"DDPM, all levels": sampling(sampler="ddpm")}
+    return ways | {f"DDIM, {steps} steps": sampling(steps=steps) for steps in sorted(numbers.ddim_steps)}
+
+
+def _losses(lab: Lab, pipeline: Pipeline, numbers: Numbers) -> LevelLoss:
+    test = few(lab.data.test, numbers.tested, seed=lab.seed)
+    return loss_by_level(pipeline, test.images, labels=test.labels, levels=numbers.levels, seed=lab.seed)
+
+
+def _clear(pipeline: Pipeline, loss: LevelLoss) -> list[tuple[int, float]]:
+    """(level, error of x_0) where enough of the signal is left for that error to mean something."""
+    alpha = pipeline.schedule.alpha
+    return [(t, error) for t, error in zip(loss.levels, loss.x0, strict=True) if float(alpha[t] ** 2) >= CLEAR]
+
+
+def _grids(
+    lab: Lab, images: Mapping[tuple[str, str], Tensor], ways: Sequence[str], classes: int
+) -> tuple[Picture, Picture, Picture]:
+    """Samples of DDPM, of DDIM with the most steps, and of both networks by every sampler."""
+    shown, across = class_grid(classes)
+    about = {"seed": lab.seed}
+
+    def alone(file: str, way: str, caption: str) -> Picture:
+        return lab.grids(file, [(f"{way}, v", images[way, "v"][:shown])], caption, across=across, about=about)
+
+    pairs = [(f"{way}, {kind}", images[way, kind][:shown]) for way in ways for kind in PREDICTIONS]
+    caption = "The same starting noise through both networks, by every sampler."
+    return (
+        alone("ddpm", ways[0], f"{ways[0]}: every level is visited, with fresh noise at each."),
+        alone("ddim", ways[-1], f"{ways[-1]} with v-prediction, from the same starting noise."),
+        lab.grids("eps-v", pairs, caption, columns=2, across=across, about=about),
+    )
+
+
+def _trajectory(lab: Lab, pipeline: Pipeline, numbers: Numbers) -> Picture:
+    label = None if not pipeline.classes else len(pipeline.classes) - 1
+    frames = pipeline.trajectory(
+        sampling(sampler="ddpm"), Key.of(lab.seed, 1, device=pipeline.device), label=label, frames=numbers.frames
+    )
+    rows = [
+        ("x_t", torch.cat([frame.noisy for frame in frames])),
+        ("estimate of x_0", torch.cat([frame.estimate for frame in frames])),
+    ]
+    asked = "" if label is None else f" of class {pipeline.classes[label]}"
+    caption = f"The reverse process of one DDPM sample{asked}, from level t = {frames[0].t} to 0."
+    return lab.rows(
+        "trajectory",
+        rows,
+        caption,
+        columns=[f"t={frame.t}" for frame in frames],
+        about={"seed": lab.seed, "label": label},
+    )
+
+
+def _table(scores: Mapping[tuple[str, str], SampleScores], floor: SampleScores) -> Table:
+    rows = [(name, prediction, measured(found.accuracy), *row(found)) for (name, prediction), found in scores.items()]
+    rows.append((f"real images ({floor.n:,})", None, measured(floor.accuracy), *row(floor)))
+    heads = ("sampler", "prediction", "class accuracy", *columns(floor))
+    return Table("scores", heads, tuple(rows), "Samples of both networks by each sampler.")
+
+
+def _curves(lab: Lab, losses: Mapping[str, LevelLoss], clear: Mapping[str, Sequence[tuple[int, float]]]) -> Picture:
+    x0 = [
+        Curve(name, [t for t, _ in points], [error for _, error in points], "marked") for name, points in clear.items()
+    ]
+    eps = [Curve(name, loss.levels, loss.eps, "marked") for name, loss in losses.items()]
+    panels = [
+        Panel("error of x_0", "level t", "mean squared error", x0, log_y=True),
+        Panel("error of ε", "level t", "mean squared error", eps, log_y=True, legend=False),
+    ]
+    caption = (
+        "Errors of both networks on test images by noise level, expressed as errors of the clean latent (where ᾱ is at least "
+        f"{CLEAR:g}; beyond, eps-prediction divides by next to nothing) and of the noise."
+    )
+    return lab.plot("errors", panels, caption)
+
+
+def _findings(
+    scores: Mapping[tuple[str, str], SampleScores],
+    clear: Mapping[str, Sequence[tuple[int, float]]],
+    floor: SampleScores,
+    ways: Mapping[str, Sampling],
+) -> Iterator[str]:
+    fd = {key: found.fd for key, found in scores.items()}
+    first, last = next(iter(ways)), list(ways)[-1]
+    yield (
+        f"With v-prediction {first} reaches an FD of {fd[first, 'v'].value:.3g} and {last} {fd[last, 'v'].value:.3g}; real images score "
+        f"{floor.fd.value:.3g}."
+    )
+    for name in ways:
+        yield comparison.ordered(f"FD with {name}", {kind: fd[name, kind] for kind in PREDICTIONS})
+    ratios = [(t, eps_error / v_error) for (t, eps_error), (_, v_error) in zip(clear["eps"], clear["v"], strict=True)]
+    (low, at_low), (high, at_high) = ratios[0], ratios[-1]
+    yield (
+        f"The error of x_0 with eps-prediction is {at_low:.2g} times that with v at t = {low}, and {at_high:.2g} times at t = {high}, the "
+        f"highest level looked at where ᾱ is at least {CLEAR:g}."
+    )
+
+
+FULL = Numbers(
+    vae=VAENumbers(steps=6000),
+    denoiser=MLPNumbers(width=512, depth=4, steps=12_000, batch=512),
+    ddim_steps=(10, 20, 50, 100),
+    samples=10_000,
+    levels=50,
+    tested=5000,
+    resamples=200,
+)
+STUDY = Study(quick=Numbers(), full=FULL, run=study)

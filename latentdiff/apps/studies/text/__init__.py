@@ -1,0 +1,1 @@
+"""Studies of text conditioning and prompt-to-prompt."""

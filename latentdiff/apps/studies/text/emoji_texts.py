@@ -1,0 +1,71 @@
+"""The emoji of study `text-to-image`: pictures for texts, each above the training image that is most like it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from latentdiff.apps.studies.kit import presets
+from latentdiff.apps.studies.kit.context import GIVEN, Lab
+from latentdiff.apps.studies.kit.model import model_of
+from latentdiff.apps.studies.kit.presets import TextNumbers
+from latentdiff.apps.studies.kit.training import pipeline_of
+from latentdiff.apps.studies.report.blocks import Section, Table, Words
+from latentdiff.data import Dataset, to_float
+from latentdiff.viz.rows import folded
+
+TEXTS = (
+    "grinning face with smiling eyes",
+    "tiger face",
+    "red apple",
+    "birthday cake",
+    "green heart",
+    "large red circle",
+    "pouting cat face",
+    "smiling face with heart-shaped eyes",
+)
+"""Four of them name an emoji of the training set; four, of the other splits, put its words together anew."""
+GUIDANCE = 1.0
+
+
+def emoji_section(lab: Lab, numbers: TextNumbers, data: Dataset, *, steps: int, shown: int) -> Section:
+    """A model of the captioned ``data``, its pictures for TEXTS and their nearest training images."""
+    if data.train.captions is None:
+        return Section("Emoji", (Words(f"{data.name} has no captions: nothing to draw.", "warning"),))
+    with lab.part("emoji"):
+        if lab.run_colour is not None:
+            pipeline = model_of(lab, lab.run_colour, data, name=GIVEN[1], texts=True)
+        else:
+            pipeline = pipeline_of(lab, presets.texts(lab, "emoji", numbers, data=data))
+    train, rows, distances = to_float(data.train.images), [], []
+    known = set(data.train.captions)
+    for text in TEXTS:
+        images = pipeline.sample(shown, label=text, steps=steps, guidance=GUIDANCE, seed=lab.seed)
+        near, distance = nearest(images, train)
+        seen = "seen" if text in known else "new"
+        rows += [(folded(f"{text} ({seen})"), images), ("most like them", train[near])]
+        distances.append((text, seen, float(distance.mean()), data.train.captions[int(near[distance.argmin()])]))
+    picture = lab.rows(
+        "emoji",
+        rows,
+        f"Guidance {GUIDANCE:g}; texts that name a training image (seen) and texts that do not (new); below each row the training images with the least squared distance.",
+        about={"seed": lab.seed},
+    )
+    table = Table(
+        "copies",
+        ("text", "in training", "mean RMS distance to the nearest training image", "caption of the nearest of all"),
+        tuple(distances),
+        "Pixels in [-1, 1]. A picture that is a copy has a distance near that of the VAE's reconstructions.",
+    )
+    words = Words(
+        "Drawings with names, from a few thousand captions. What is drawn well has usually been seen, which the rows below the pictures show: look at both. New texts are of words that training knows in other company."
+    )
+    return Section("Emoji", (words, picture, table))
+
+
+def nearest(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """For each image [n, C, H, W] the place of the nearest of ``train`` [N, C, H, W], int64 [n], and their RMS distance [n]."""
+    a, b = images.flatten(1).double(), train.flatten(1).double()
+    square = (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
+    least, place = square.min(1)
+    return place, torch.sqrt(least / a.shape[1])

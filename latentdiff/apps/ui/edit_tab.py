@@ -1,0 +1,140 @@
+"""The tab that works on an image: one that is uploaded, painted or drawn, edited as a whole or filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from latentdiff.apps.ui.canvas import blank, canvas, opened, parts, seen
+from latentdiff.apps.ui.handlers import asked
+from latentdiff.apps.ui.models import Model
+from latentdiff.apps.ui.widgets import (
+    BEGIN,
+    DRAWS,
+    QUIET,
+    SKIP,
+    Desk,
+    buttons,
+    download,
+    in_turn,
+    one_line,
+    pair,
+    shown,
+)
+from latentdiff.viz.images import Pixels
+
+EDIT, FILL = "Edit: noise the image, then denoise it", "Fill in: brush over what is missing"
+COLORS = ["#ffffff", "#000000", "#d62728", "#ffdd33", "#2ca02c", "#1f77b4"]
+MASK = ["#ff2d95"]
+
+
+def edit_tab(desk: Desk) -> gr.Dropdown:
+    """Its layout, and what its buttons do; the solvers, which depend on the model."""
+    what = gr.Radio([EDIT, FILL], value=EDIT, label="What to do", elem_id="what")
+    with gr.Row():
+        upload = gr.UploadButton("Upload an image", file_types=["image"], size="sm", min_width=120, elem_id="image")
+        take, black, white = (
+            gr.Button(text, size="sm", min_width=120, elem_id=name)
+            for text, name in (("Take a sample", "taken"), ("Black canvas", "black"), ("White canvas", "white"))
+        )
+    editor = gr.ImageEditor(
+        label="Image",
+        type="numpy",
+        image_mode="RGBA",
+        format="png",
+        sources=["clipboard"],
+        transforms=[],
+        brush=_brush(EDIT),
+        layers=gr.LayerOptions(disabled=True),
+        buttons=[],
+        height=460,
+        elem_id="editor",
+        elem_classes="pixels",
+    )
+    strength = gr.Slider(
+        0, 1, value=0.6, step=0.01, label="Strength: 0 keeps the image, 1 forgets it", elem_id="strength"
+    )
+    solver = gr.Dropdown([], label="Solver", visible=False, elem_id="solver")
+    draw = buttons("Draw", "edit", desk)
+    said = gr.Markdown(BEGIN, elem_id="said-edit")
+    pictures = pair("edit", "x_t", "Estimate of x_0")
+    file = download("edit")
+
+    def drawn(
+        request: gr.Request,
+        history: list[Any],
+        purpose: str,
+        edited: dict[str, Any] | None,
+        share: float,
+        by: Any,
+        run: str,
+        *values: Any,
+    ) -> Iterator[list[Any]]:
+        with one_line():
+            ask = asked(*values)
+            with desk.drawing(request) as place:
+                if purpose == EDIT:
+                    views = desk.studio.edit(run, ask, seen(edited), share, stop=place.stop)
+                else:
+                    image, layers = parts(edited, "background"), parts(edited, "layers") or []
+                    views = desk.studio.inpaint(run, ask, image, layers, by, stop=place.stop)
+                yield from in_turn(place, shown(views, history), others=5)
+
+    def sampled(request: gr.Request, run: str, *values: Any) -> Iterator[list[Any]]:
+        with one_line():
+            ask = asked(*values)
+
+            def taken() -> Iterator[list[Any]]:
+                image = desk.studio.one(run, ask, stop=place.stop)
+                yield [f"Taken: seed {ask.seed}", _filled(image)]
+
+            with desk.drawing(request) as place:
+                yield from in_turn(place, taken(), others=1)
+
+    def emptied(run: str, value: int) -> Any:
+        with one_line():
+            return _filled(blank(desk.shape(run), value))
+
+    def uploaded(run: str, path: str) -> Any:
+        with one_line():
+            return _filled(canvas(opened(path), desk.shape(run)))
+
+    def pasted(run: str, edited: dict[str, Any] | None) -> Any:
+        with one_line():
+            image = parts(edited, "background")
+            return SKIP if image is None else _filled(canvas(image, desk.shape(run)))
+
+    black.click(lambda run: emptied(run, 0), desk.run, editor, **QUIET)
+    white.click(lambda run: emptied(run, 255), desk.run, editor, **QUIET)
+    take.click(sampled, desk.given, [said, editor], **DRAWS)
+    editor.upload(pasted, [desk.run, editor], editor, **QUIET)
+    upload.upload(uploaded, [desk.run, upload], editor, **QUIET)
+    what.change(_for_purpose, what, [strength, solver, editor], **QUIET)
+    draw.click(
+        drawn,
+        [desk.history, what, editor, strength, solver, *desk.given],
+        [said, *pictures, file, desk.history, desk.gallery],
+        **DRAWS,
+    )
+    return solver
+
+
+def solvers(model: Model) -> Any:
+    """The update of the solvers for a model."""
+    return gr.update(choices=list(model.solvers), value=model.solvers[0])
+
+
+def _filled(image: Pixels) -> dict[str, Any]:
+    """What an editor holds that shows an image with nothing painted on it."""
+    return {"background": image, "layers": [], "composite": None}
+
+
+def _brush(what: str) -> gr.Brush:
+    colors, mode = (COLORS, "defaults") if what == EDIT else (MASK, "fixed")
+    return gr.Brush(default_size=30, colors=colors, default_color=colors[0], color_mode=mode)
+
+
+def _for_purpose(what: str) -> list[Any]:
+    return [gr.update(visible=what == EDIT), gr.update(visible=what == FILL), gr.update(brush=_brush(what))]

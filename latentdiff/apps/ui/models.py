@@ -1,0 +1,115 @@
+"""The models that the page offers: the newest checkpoint of each run with a denoiser, and those in the package."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import torch
+
+from latentdiff.apps.ui.limits import MODELS
+from latentdiff.config.restoration import Solver
+from latentdiff.errors import InputError
+from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, open_checkpoint
+from latentdiff.pipeline.checkpoint.pretrained import FOLDER, about
+from latentdiff.pipeline.checkpoint.runs import all_checkpoints, locate, with_fingerprint
+from latentdiff.pipeline.codec import IdentityCodec
+from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model with the checkpoint that it came from."""
+
+    name: str
+    checkpoint: Checkpoint
+    pipeline: Pipeline
+
+    @property
+    def listens(self) -> bool:
+        """Whether it takes texts."""
+        return self.pipeline.tokenizer is not None
+
+    @property
+    def example(self) -> str:
+        """A text that it understands, where one is known."""
+        return str(about(self.checkpoint.folder).get("example", ""))
+
+    @property
+    def solvers(self) -> tuple[Solver, ...]:
+        """What fills in masked parts with it, the best guess first."""
+        if isinstance(self.pipeline.codec, IdentityCodec):
+            return ("repaint", "replacement", "diffpir", "dps")
+        if len(self.pipeline.codec.latent_shape) == 3:
+            return ("diffpir", "replacement", "repaint", "psld")
+        return ("diffpir", "psld", "dps")
+
+
+class Shelf:
+    """Models by name; a few stay in memory. ``run``: one that stands first, from anywhere."""
+
+    def __init__(self, runs: Path, *, run: str | None = None, device: torch.device) -> None:
+        self._runs, self._device, self._lock = runs, device, Lock()
+        self._known: dict[str, Path] = {}
+        self._loaded: OrderedDict[Path, Model] = OrderedDict()
+        self._first = [] if run is None else [self._put(locate(Path(run), runs).folder)]
+        for name in self._first:  # one that was asked for is refused at once, not on the page
+            self.model(name)
+
+    def names(self, *, also: str | None = None) -> list[str]:
+        """All of them, as they are found now, the newest first; ``also`` one that was found by its weights."""
+        newest: dict[Path, Path] = {}
+        for folder in all_checkpoints(self._runs):
+            newest.setdefault(folder if folder.parent == FOLDER else folder.parent, folder)
+        found = [self._put(folder) for folder in newest.values() if _draws(folder)]
+        return list(dict.fromkeys([*self._first, *found, *([] if also is None else [also])]))
+
+    def model(self, name: str) -> Model:
+        """The model of that name; InputError where there is none."""
+        if not isinstance(name, str) or name not in self._known:
+            raise InputError(f"model {name!r:.80}: expected one of {', '.join(self.names()) or 'none'}")
+        folder = self._known[name]
+        with self._lock:
+            if folder not in self._loaded:
+                if not folder.exists():
+                    raise InputError(f"model {name!r:.80}: its training has deleted it; reload the page for newer ones")
+                checkpoint = locate(folder)
+                self._loaded[folder] = Model(name, checkpoint, from_checkpoint(checkpoint).to(self._device))
+            self._loaded.move_to_end(folder)
+            while len(self._loaded) > MODELS:
+                self._loaded.popitem(last=False)
+            return self._loaded[folder]
+
+    def of_weights(self, weights: str) -> str | None:
+        """The name of the model whose files have that fingerprint, which may be an older checkpoint of a run; None where there is none."""
+        for name, folder in self._known.items():
+            with suppress(InputError):  # a training has deleted it
+                if locate(folder).fingerprint == weights:
+                    return name
+        checkpoint = with_fingerprint(self._runs, weights)
+        if checkpoint is None:
+            return None
+        return self._put(checkpoint.folder)
+
+    def _put(self, folder: Path) -> str:
+        """Know a folder by a name for people."""
+        run, last = folder.absolute().parts[-2:]
+        step = re.fullmatch(r"checkpoint-0*(\d+)", last)
+        name = f"{run}, step {step[1]}" if step else last
+        if self._known.setdefault(name, folder) != folder:  # two folders of one name
+            name = str(folder)
+            self._known[name] = folder
+        return name
+
+
+def _draws(folder: Path) -> bool:
+    """Whether it has a denoiser, and files of the right sizes; what is in them is looked at when it is loaded."""
+    try:
+        checkpoint = open_checkpoint(folder)
+        return "denoiser" in checkpoint.json(INDEX) and checkpoint.whole()
+    except InputError:  # a damaged one
+        return False

@@ -1,0 +1,1 @@
+"""Cold diffusion: degradations, the prior of the start, the sampling step."""

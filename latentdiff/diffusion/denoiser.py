@@ -1,0 +1,193 @@
+"""Denoisers: a function of (x_t, t) that estimates x_0, made from a network, a schedule and a prediction type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from latentdiff import ops
+from latentdiff.config.diffusion import Prediction
+from latentdiff.diffusion.prediction import to_x0
+from latentdiff.diffusion.schedule import Schedule
+from latentdiff.ops import constants
+
+Network = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
+"""(x [B, *shape], timesteps [B], what is asked for) -> out [B, *shape] (twice the channels for learned variance).
+
+What is asked for are labels int64 [B] or encoded texts [B, L, D], or None: nothing in particular.
+"""
+
+MAX_OUTS = 4  # what one fused step takes; more are mixed first
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """x_0 in unevaluated linear form, clip(p x + sum_i q_i out_i), so that a step fuses it with its update.
+
+    ``x`` and every one of ``outs`` have the shape [B, *shape] and one dtype; ``t`` is the level that x is at.
+    ``spread`` holds the learned-range output of Nichol & Dhariwal 2021 in about [-1, 1], shaped like x.
+    """
+
+    x: Tensor
+    t: int
+    p: float
+    outs: tuple[Tensor, ...]
+    q: tuple[float, ...]
+    clip: float | None = None
+    spread: Tensor | None = None
+
+    @classmethod
+    def known(cls, x: Tensor, t: int, *, x0: Tensor) -> Estimate:
+        """The estimate ``x0`` itself, as a denoiser without a network gives it."""
+        return cls(x, t, 0.0, (x0,), (1.0,))
+
+    def x0(self) -> Tensor:
+        """The estimate itself, [B, *shape]; differentiable."""
+        few = self if len(self.outs) <= MAX_OUTS else self.mixed()
+        return ops.step(few.x, few.outs, coefficients([0.0, 1.0, 0.0, few.p, *few.q], few.x), clip=few.clip)
+
+    def mixed(self) -> Estimate:
+        """The same estimate with one output (x_0 before clipping): how more outputs than one step takes are handed on."""
+        x0 = self.p * self.x
+        for q, out in zip(self.q, self.outs, strict=True):
+            x0 = x0 + q * out
+        return replace(self, p=0.0, outs=(x0,), q=(1.0,))
+
+
+Denoiser = Callable[[Tensor, int], Estimate]
+"""(x_t [B, *shape], level t in 1..T) -> the estimate of x_0 there."""
+
+
+def coefficients(row: list[float], like: Tensor) -> Tensor:
+    """One row of coefficients [1, K] beside ``like``, computed in float64 and cast once to what the step computes in.
+
+    The tensor is kept for the next loop with this row (:mod:`latentdiff.ops.constants`): never write to it.
+    """
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return constants.row(row, dtype=dtype, device=like.device)
+
+
+Level = TypeVar("Level", int, Tensor)
+
+
+def timestep(t: Level) -> Level:
+    """What the network sees of level t in 1..T: 0..T-1. The only place of this shift."""
+    return t - 1
+
+
+def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
+    """Classifier-free guidance w cond + (1 - w) uncond, still linear (Ho & Salimans 2022, eq. 6 with w there = w - 1).
+
+    w = 0 is unconditional, w = 1 conditional; both estimates are of the same x.
+    """
+    return replace(
+        cond,
+        outs=(*cond.outs, *uncond.outs),
+        q=(*(w * q for q in cond.q), *((1 - w) * q for q in uncond.q)),
+        p=w * cond.p + (1 - w) * uncond.p,
+    )
+
+
+def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
+    """Guidance without overexposure: the guided output brought ``phi`` of the way to the conditional one's deviation.
+
+    Both are estimates of the same x; deviations are those of an image over all its values. Lin et al. 2024, eq. 15 and 16.
+    """
+
+    def output(estimate: Estimate) -> Tensor:
+        """What the network would have said: outs weighted as for one of its outputs."""
+        return torch.stack([q / cond.q[0] * out for q, out in zip(estimate.q, estimate.outs, strict=True)]).sum(0)
+
+    def deviation(out: Tensor) -> Tensor:
+        return out.flatten(1).std(1).view(-1, *[1] * (out.ndim - 1))
+
+    out = output(guided)
+    ratio = deviation(output(cond)) / deviation(out).clamp_min(torch.finfo(out.dtype).tiny)
+    return replace(guided, outs=(out * (phi * ratio + (1 - phi)),), q=cond.q[:1])
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the ``null`` label.
+
+    Of a network that listens to texts, ``labels`` are the encoded texts [B, L, D] and ``null`` what guidance leads away
+    from, [1, L, D] or [B, L, D]: the empty text, or a negative prompt. Guidance acts at the levels with ``low`` <= t / T <= ``high`` (Kynkäänniemi et al. 2024, "limited interval"); at the
+    others the network is plainly conditional, for half the work. ``rescale``: see :func:`rescaled`.
+    """
+
+    labels: Tensor
+    null: int | Tensor
+    w: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
+    rescale: float = 0.0
+
+    def scale(self, t: int, T: int) -> float:
+        """The guidance scale at level t of T."""
+        return self.w if self.low <= t / T <= self.high else 1.0
+
+    def nothing(self) -> Tensor:
+        """The null condition for every sample, shaped like ``labels``."""
+        if isinstance(self.null, int):
+            return torch.full_like(self.labels, self.null)
+        return self.null.expand_as(self.labels)
+
+    def pair(self) -> Tensor:
+        """What is asked for, then the null condition: made anew, as a captured loop writes other labels in place."""
+        return torch.cat([self.labels, self.nothing()])
+
+
+def in_dtype(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
+    """The network computing in ``dtype`` (autocast), with float32 outputs."""
+
+    def call(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return network(x, t, labels).float()
+
+    return call
+
+
+def denoiser(
+    network: Network,
+    schedule: Schedule,
+    *,
+    prediction: Prediction,
+    sigma_data: float = 0.0,
+    condition: Condition | None = None,
+    clip: float | None = None,
+    learned_variance: bool = False,
+) -> Denoiser:
+    """A Denoiser from a network: one call of the network for each level, batched over the guided pair.
+
+    ``sigma_data`` is that of :mod:`latentdiff.diffusion.prediction`. Without a condition the network gets no labels (a conditional
+    one answers with its null class).
+    """
+
+    def estimate(x: Tensor, t: int, outs: Tensor) -> Estimate:
+        p, q = to_x0(prediction, *schedule.at(t), sigma_data=sigma_data)
+        spread = None
+        if learned_variance:
+            outs, spread = outs.chunk(2, 1)
+        return Estimate(x, t, p, (outs.to(x.dtype),), (q,), clip, None if spread is None else spread.to(x.dtype))
+
+    def time(x: Tensor, t: int) -> Tensor:
+        # a copy: networks may scale their times in place, and constants are shared
+        return constants.filled(timestep(t), (len(x),), dtype=torch.float32, device=x.device).clone()
+
+    def denoise(x: Tensor, t: int) -> Estimate:
+        w = 0.0 if condition is None else condition.scale(t, schedule.T)
+        if condition is None:
+            return estimate(x, t, network(x, time(x, t), None))
+        if w in (0, 1):
+            return estimate(x, t, network(x, time(x, t), condition.labels if w else condition.nothing()))
+        pair = torch.cat([x, x])
+        both = network(pair, time(pair, t), condition.pair())
+        cond, uncond = (estimate(x, t, half) for half in both.chunk(2))
+        mixed = guided(cond, uncond, w)
+        return rescaled(cond, mixed, condition.rescale) if condition.rescale else mixed
+
+    return denoise

@@ -1,0 +1,1 @@
+"""Denoisers composed of several: views of an image, frequency bands, their synchronization."""

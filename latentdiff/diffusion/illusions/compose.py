@@ -1,0 +1,152 @@
+"""Denoisers made of several: one picture seen through views, or put together from bands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.illusions.bands import Band
+from latentdiff.diffusion.illusions.views import View
+
+
+def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] | None = None) -> Denoiser:
+    """One image that each denoiser sees through its view: x_0 = sum_i w_i V_i^-1 x_0^(i)(V_i x), the w_i sum to 1.
+
+    ``weights`` default to equal ones and are divided by their sum. The outputs are mixed before any clip; a learned variance is left out.
+    The denoisers are of one process. Geng et al. 2024 (Visual Anagrams), eq. 4. ValueError without parts, for weights that do not fit
+    or denoisers of different processes.
+    """
+    shares: dict[
+        tuple[Denoiser, View], float
+    ] = {}  # a part that comes twice is asked once, and alone it is plain sampling
+    for part, share in zip(parts, _shares("anagram", len(parts), weights), strict=True):
+        shares[part] = shares.get(part, 0.0) + share
+
+    def denoise(x: Tensor, t: int) -> Estimate:
+        seen = [(denoiser(view(x), t), view, share) for (denoiser, view), share in shares.items()]
+        outs = [view.back(out) for estimate, view, _ in seen for out in estimate.outs]
+        return _mixed(x, [estimate for estimate, _, _ in seen], outs, [share for _, _, share in seen])
+
+    return denoise
+
+
+def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] | None = None) -> Denoiser:
+    """One image whose bands come from several denoisers: x_0 = sum_i g_i B_i x_0^(i), where the bands sum to the identity.
+
+    The gains g_i are n times the ``weights`` divided by their sum: all 1 by default, which keeps the identity; others raise one band's
+    contrast against the rest. The outputs are mixed before any clip; a learned variance is left out. Geng et al. 2024 (Factorized
+    Diffusion), eq. 4. ValueError without parts, for weights that do not fit or denoisers of different processes.
+    """
+    gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
+
+    def denoise(x: Tensor, t: int) -> Estimate:
+        estimates = [denoiser(x, t) for denoiser, _ in parts]
+        outs = [band(out) for estimate, (_, band) in zip(estimates, parts, strict=True) for out in estimate.outs]
+        mixed = _mixed(x, estimates, outs, gains)
+        raised = [(gain - 1, band) for gain, (_, band) in zip(gains, parts, strict=True) if gain != 1]
+        if not raised:  # the bands of x itself add up to x
+            return mixed
+        rest = torch.stack([more * band(x) for more, band in raised]).sum(0)
+        return replace(mixed, outs=(*mixed.outs, rest), q=(*mixed.q, mixed.p))
+
+    return denoise
+
+
+@dataclass(frozen=True, eq=False)
+class Synchronized:
+    """A denoiser of latents [k B, *shape]: k versions of each of B pictures, one for every part, that are kept versions of one picture.
+
+    Views and bands are of images, and a decoder commutes with few of them. So every part estimates its own clean latents; their images,
+    put ``together``, are the picture, and each estimate moves by what the picture, as that part has ``seen`` it, differs from its own image once both
+    are encoded. ``agreed``: the picture of versions that are one already. ``noises``: which of the noises each part's latents start from. Kim et al. 2024 (SyncTweedies), case 2, with the
+    difference of two encodings in the place of one, so that the autoencoder's own error is not learned in.
+    """
+
+    denoisers: tuple[Denoiser, ...]
+    together: Callable[[Sequence[Tensor]], Tensor]
+    agreed: Callable[[Sequence[Tensor]], Tensor]
+    seen: tuple[Callable[[Tensor], Tensor], ...]
+    noises: tuple[int, ...]
+    encode: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+
+    def __call__(self, x: Tensor, t: int) -> Estimate:
+        own = [denoiser(part, t).x0() for denoiser, part in zip(self.denoisers, self._parts(x), strict=True)]
+        images = [self.decode(latents) for latents in own]
+        picture = self.together(images)
+        moved = [
+            latents + (self.encode(see(picture)) - self.encode(image))
+            for latents, image, see in zip(own, images, self.seen, strict=True)
+        ]
+        return Estimate.known(x, t, x0=torch.cat(moved))
+
+    def picture(self, x: Tensor) -> Tensor:
+        """The pictures [B, C, H, W] that latents [k B, *shape] are versions of."""
+        return self.agreed([self.decode(part) for part in self._parts(x)])
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(x.split(len(x) // len(self.denoisers)))
+
+
+def anagram_of_latents(
+    parts: Sequence[tuple[Denoiser, View]],
+    *,
+    encode: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
+    weights: Sequence[float] | None = None,
+) -> Synchronized:
+    """:func:`anagram` where the views are of the images that ``decode`` makes of latents: sum_i w_i V_i^-1 D(x_0^(i)) is the picture."""
+    shares, views = _shares("anagram", len(parts), weights), [view for _, view in parts]
+
+    def together(images: Sequence[Tensor]) -> Tensor:
+        return _sum([share * view.back(image) for share, view, image in zip(shares, views, images, strict=True)])
+
+    denoisers = tuple(denoiser for denoiser, _ in parts)
+    noises = tuple(views.index(view) for view in views)  # two parts that see the same start from the same
+    return Synchronized(denoisers, together, together, tuple(views), noises, encode, decode)
+
+
+def hybrid_of_latents(
+    parts: Sequence[tuple[Denoiser, Band]],
+    *,
+    encode: Callable[[Tensor], Tensor],
+    decode: Callable[[Tensor], Tensor],
+    weights: Sequence[float] | None = None,
+) -> Synchronized:
+    """:func:`hybrid` where the bands are of the images that ``decode`` makes of latents: sum_i g_i B_i D(x_0^(i)) is the picture."""
+    gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
+
+    def together(images: Sequence[Tensor]) -> Tensor:
+        return _sum([gain * band(image) for gain, (_, band), image in zip(gains, parts, images, strict=True)])
+
+    def agreed(images: Sequence[Tensor]) -> Tensor:  # the gains are in them
+        return _sum([band(image) for (_, band), image in zip(parts, images, strict=True)])
+
+    denoisers = tuple(denoiser for denoiser, _ in parts)
+    same = (lambda picture: picture,) * len(parts)
+    return Synchronized(denoisers, together, agreed, same, (0,) * len(parts), encode, decode)
+
+
+def _sum(terms: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum(0)
+
+
+def _mixed(x: Tensor, estimates: Sequence[Estimate], outs: Sequence[Tensor], shares: Sequence[float]) -> Estimate:
+    """The estimate p x + sum_i share_i q_i out_i; all of them have the same p, which is what makes the mix linear."""
+    first = estimates[0]
+    if any((e.p, e.clip, e.t) != (first.p, first.clip, first.t) for e in estimates):
+        raise ValueError("expected denoisers of one process (prediction, schedule and clip), got different ones")
+    q = tuple(share * q for share, estimate in zip(shares, estimates, strict=True) for q in estimate.q)
+    return replace(first, x=x, outs=tuple(outs), q=q, spread=None)
+
+
+def _shares(what: str, n: int, weights: Sequence[float] | None) -> list[float]:
+    given = [1.0] * n if weights is None else list(weights)
+    if n == 0 or len(given) != n or not all(math.isfinite(w) and w >= 0 for w in given) or sum(given) <= 0:
+        raise ValueError(f"{what}: expected {n or 'one or more'} weights of 0 or more, one above 0, got {given}")
+    return [w / sum(given) for w in given]

@@ -1,0 +1,87 @@
+"""Views of a picture that are orthogonal maps, so that noise seen through them is noise still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from latentdiff.errors import InputError
+from latentdiff.ops.random import Key
+
+Map = Callable[[Tensor], Tensor]
+NAMES = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """An orthogonal map of images [B, C, H, W] and its inverse, which is its transpose (Geng et al. 2024, section 3.3)."""
+
+    name: str
+    see: Map
+    back: Map
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.see(x)
+
+
+@cache  # one object for one view, so that parts which are the same can be told
+def view(name: str, *, patch: int | None = None, seed: int = 0) -> View:
+    """A view by name; ``patch`` (default: a quarter of a side) and ``seed`` are for "patches". InputError for other names."""
+    if name not in NAMES:
+        raise InputError(f"view: expected one of {', '.join(NAMES)} (orthogonal maps only), got {name!r}")
+    if name == "patches":
+        return patches(patch, seed=seed)
+    simple: dict[str, tuple[Map, Map]] = {
+        "identity": (lambda x: x, lambda x: x),
+        "flip": (lambda x: x.flip(-2), lambda x: x.flip(-2)),
+        "mirror": (lambda x: x.flip(-1), lambda x: x.flip(-1)),
+        "rotate90": (lambda x: torch.rot90(_square(x), 1, (-2, -1)), lambda x: torch.rot90(x, -1, (-2, -1))),
+        "rotate180": (lambda x: torch.rot90(x, 2, (-2, -1)), lambda x: torch.rot90(x, 2, (-2, -1))),
+        "rotate270": (lambda x: torch.rot90(_square(x), -1, (-2, -1)), lambda x: torch.rot90(x, 1, (-2, -1))),
+        "negative": (torch.neg, torch.neg),
+    }
+    return View(name, *simple[name])
+
+
+def patches(side: int | None = None, *, seed: int = 0) -> View:
+    """Square patches of ``side`` pixels (default: a quarter of the image), put in another order that ``seed`` decides."""
+
+    def moved(x: Tensor, *, back: bool) -> Tensor:
+        size = side or max(1, x.shape[-1] // 4)
+        height, width = x.shape[-2:]
+        if height % size or width % size:
+            raise InputError(f"patches: expected a side that divides {height} and {width} pixels, got {size}")
+        tiles = x.unflatten(-2, (-1, size)).unflatten(-1, (-1, size)).transpose(-3, -2).flatten(-4, -3)
+        order = Key.of(seed, 1).at("degrade", 1).normal((tiles.shape[-3],))[0].argsort()
+        order = (order.argsort() if back else order).to(x.device)
+        rows = tiles.index_select(-3, order).unflatten(-3, (height // size, width // size))
+        image: Tensor = rows.transpose(-3, -2).flatten(-2).flatten(-3, -2)
+        return image
+
+    return View(f"patches{side or ''}", lambda x: moved(x, back=False), lambda x: moved(x, back=True))
+
+
+def check_orthogonal(view: View, shape: tuple[int, ...]) -> None:
+    """InputError unless the view keeps lengths and angles of images of ``shape`` and ``back`` undoes it.
+
+    Anything else would change the statistics of the noise that the network was trained on.
+    """
+    probes = Key.of(0, 4).at("degrade", 2).normal(shape, dtype=torch.float64)
+    seen = view(probes)
+    if seen.shape != probes.shape:
+        raise InputError(f"view {view.name}: expected images of {list(shape)}, got {list(seen.shape[1:])}")
+    before, after = (images.flatten(1) @ images.flatten(1).T for images in (probes, seen))
+    if not torch.allclose(before, after, rtol=0, atol=1e-6 * float(before.max())):
+        raise InputError(f"view {view.name}: expected an orthogonal map, found one that changes lengths or angles")
+    if not torch.allclose(view.back(seen), probes, rtol=0, atol=1e-6):
+        raise InputError(f"view {view.name}: expected `back` to undo it, found another image")
+
+
+def _square(x: Tensor) -> Tensor:
+    if x.shape[-1] != x.shape[-2]:
+        raise InputError(f"rotation by a quarter turn: expected a square image, got {x.shape[-2]}x{x.shape[-1]}")
+    return x

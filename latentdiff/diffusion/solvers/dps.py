@@ -1,0 +1,88 @@
+"""Steps that end in a descent along the gradient of how badly the estimate explains a measurement: DPS and PSLD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.operators import Operator, norms
+from latentdiff.diffusion.samplers import Step
+from latentdiff.ops.random import Key
+
+Measure = Callable[[Tensor], Tensor]
+"""What is measured of x_0 [B, *shape], linear (an Operator) or not (one after a decoder), differentiable."""
+Loss = Callable[[Tensor], Tensor]
+"""x_0 [B, *shape] -> a number for each sample [B], differentiable."""
+StepSize = Literal["residual", "gradient"]
+
+
+def descending(step: Step, loss: Loss, *, normalized: float | None = None) -> Step:
+    """``step``, then x_s - grad of ``loss`` of the estimate by x_t, through the network, each sample by its own.
+
+    ``normalized``: the length of the gradient of each sample instead of its own.
+    """
+
+    def descend(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
+        with torch.enable_grad():
+            here = x.detach().requires_grad_()
+            estimate = denoise(here, t)
+            (gradient,) = torch.autograd.grad(loss(estimate.x0()).sum(), here)
+        found = _detached(estimate)
+        moved, _ = step(lambda *_: found, x, t, s, key, previous)
+        if normalized is not None:
+            length = norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
+            gradient = gradient * (normalized / length).view(-1, *[1] * (x.ndim - 1))
+        return moved - gradient, found
+
+    return descend
+
+
+def dps(step: Step, measure: Measure, y: Tensor, *, zeta: float = 1.0, size: StepSize = "residual") -> Step:
+    """Diffusion posterior sampling (Chung et al. 2023, algorithm 1).
+
+    ``size``: "residual" divides the step by the norm of the residual, zeta_t = zeta / |y - A(x_0)| as published, so that the move is
+    zeta times the gradient of 2 |y - A(x_0)|; "gradient" makes every move ``zeta`` long.
+    """
+
+    def residual(x0: Tensor) -> Tensor:
+        return 2 * norms(y - measure(x0))
+
+    if size == "gradient":
+        return descending(step, residual, normalized=zeta)
+    return descending(step, lambda x0: zeta * residual(x0))
+
+
+def psld(
+    step: Step,
+    operator: Operator,
+    y: Tensor,
+    *,
+    decode: Callable[[Tensor], Tensor],
+    encode: Callable[[Tensor], Tensor],
+    eta: float = 1.0,
+    gamma: float = 0.1,
+) -> Step:
+    """Posterior sampling with latents (Rout et al. 2023, algorithm 2): DPS through the decoder and a term that glues latents to images.
+
+    The descent is along eta |y - A D(z)| + gamma |z - E(A^T y + D(z) - A^T A D(z))|: z has to be the code of the image that takes what was
+    measured from y and the rest from D(z). ``decode`` and ``encode`` are between latents and images.
+    """
+
+    def loss(z: Tensor) -> Tensor:
+        image = decode(z)
+        glued = operator.adjoint(y) + image - operator.adjoint(operator(image))
+        return eta * norms(y - operator(image)) + gamma * norms(z - encode(glued))
+
+    return descending(step, loss)
+
+
+def _detached(estimate: Estimate) -> Estimate:
+    spread = None if estimate.spread is None else estimate.spread.detach()
+    return replace(estimate, x=estimate.x.detach(), outs=tuple(out.detach() for out in estimate.outs), spread=spread)

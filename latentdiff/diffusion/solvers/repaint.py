@@ -1,0 +1,71 @@
+"""Inpainting by replacement: the known part of x_s is the known image, noised to level s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.samplers import Step, forward_std
+from latentdiff.diffusion.schedule import Schedule
+from latentdiff.ops.random import Key
+
+
+def inpaint(step: Step, known: Tensor, mask: Tensor, schedule: Schedule) -> Step:
+    """``step``, then the pixels where ``mask`` is 1 are replaced by alpha_s known + sigma_s z; at level 0 by the known ones exactly.
+
+    known: [B, *shape]; mask: 0 and 1, broadcast to it. Lugmayr et al. 2022 (RePaint), eq. 8.
+    """
+    here = mask.to(torch.bool)
+
+    def replaced(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
+        moved, estimate = step(denoise, x, t, s, key, previous)
+        alpha, sigma = schedule.at(s)
+        wanted = known if sigma == 0 else alpha * known + sigma * key.beside("known").normal(x.shape[1:], dtype=x.dtype)
+        return torch.where(here, wanted, moved), estimate
+
+    return replaced
+
+
+def with_jumps(levels: Sequence[int], *, length: int = 10, times: int = 10) -> list[int]:
+    """Descending levels with RePaint's way back: ``length`` moves up again, ``times`` - 1 times, from every ``length``-th level.
+
+    Counted from the lowest noisy level up, as published (Lugmayr et al. 2022, appendix B): the last stretch is gone over, of the first what is left.
+    As many moves as ``length`` or fewer have no way back. ValueError for numbers below 1.
+    """
+    if length < 1 or times < 1:
+        raise ValueError(f"jumps: expected a length and a number of 1 or more, got {length} and {times}")
+    moves = len(levels) - 1
+    left = {moves - 1 - j: times - 1 for j in range(0, moves - length, length)}
+    path, i = [levels[0]], 0
+    while i < moves:
+        i += 1
+        path.append(levels[i])
+        if left.get(i):
+            left[i] -= 1
+            path += reversed(levels[i - length : i])
+            i -= length
+    return path
+
+
+def both_ways(step: Step, schedule: Schedule) -> Step:
+    """``step`` for moves down; moves up add the noise that lies between: (alpha_s/alpha_t) x_t + sqrt(1 - (alpha_s/alpha_t)^2) z.
+
+    Lugmayr et al. 2022, algorithm 1, line 9. ValueError for a move up from a level without signal.
+    """
+
+    def move(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
+        if s < t:
+            return step(denoise, x, t, s, key, previous)
+        ratio = schedule.at(s)[0] / schedule.at(t)[0]
+        noised = ratio * x + forward_std(schedule, s, t) * key.normal(x.shape[1:], dtype=x.dtype)
+        return noised, replace(previous, t=t) if previous is not None else Estimate.known(x, t, x0=x)
+
+    return move

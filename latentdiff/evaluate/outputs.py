@@ -1,0 +1,93 @@
+"""What a network answers at given noise levels, in float64: the raw material of losses and bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentdiff.data import to_float
+from latentdiff.diffusion.denoiser import timestep
+from latentdiff.diffusion.prediction import target, to_x0
+from latentdiff.evaluate.chunks import chunks
+from latentdiff.ops.random import Key
+from latentdiff.pipeline.pipeline import Pipeline
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """alpha, sigma, the target's (a, b) and x_0's (p, q) by level: float64 [T + 1]; level 0 is never asked for."""
+
+    alpha: Tensor
+    sigma: Tensor
+    a: Tensor
+    b: Tensor
+    p: Tensor
+    q: Tensor
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> Tables:
+        alpha, sigma = pipeline.schedule.alpha, pipeline.schedule.sigma
+        diffusion = pipeline.diffusion
+        at = (diffusion.prediction, alpha[1:], sigma[1:])
+        pairs = (*target(*at, sigma_data=diffusion.sigma_data), *to_x0(*at, sigma_data=diffusion.sigma_data))
+        tables = (alpha, sigma, *(torch.cat([column.new_zeros(1), column]) for column in pairs))
+        return cls(*(table.to(pipeline.device) for table in tables))
+
+
+class Answer(NamedTuple):
+    """What the network said of x_t, all float64 [B, *shape]: ``out`` where ``wanted`` was right, and its x_0, clipped."""
+
+    x0: Tensor
+    x_t: Tensor
+    out: Tensor
+    wanted: Tensor
+    x0_hat: Tensor
+    spread: Tensor | None
+
+    def error(self) -> Tensor:
+        """The mean squared error of the prediction, [B]."""
+        return (self.out - self.wanted).square().flatten(1).mean(1)
+
+
+@torch.no_grad()
+def ask(pipeline: Pipeline, tables: Tables, x0: Tensor, t: Tensor, labels: Tensor | None, *, noise: Tensor) -> Answer:
+    """The network's answer for clean ``x0`` [B, *shape] at the levels ``t`` int64 [B], each image at its own."""
+    shape = (-1, *[1] * (x0.ndim - 1))
+    alpha, sigma, a, b, p, q = (
+        table[t].view(shape) for table in (tables.alpha, tables.sigma, tables.a, tables.b, tables.p, tables.q)
+    )
+    clean, z = x0.double(), noise.double()
+    seen = (alpha * clean + sigma * z).float()
+    out = pipeline.network(seen, timestep(t).float(), labels).double()
+    spread = None
+    if pipeline.diffusion.variance == "learned":
+        out, spread = out.chunk(2, 1)
+    x_t = seen.double()
+    x0_hat = p * x_t + q * out
+    if pipeline.diffusion.clip is not None:
+        x0_hat = x0_hat.clamp(-pipeline.diffusion.clip, pipeline.diffusion.clip)
+    return Answer(clean, x_t, out, a * clean + b * z, x0_hat, spread)
+
+
+class Clean(NamedTuple):
+    """A chunk of images on the way into the network: latents (the modes of their posteriors), labels and their key."""
+
+    rows: slice
+    x0: Tensor
+    labels: Tensor | None
+    key: Key
+
+
+@torch.no_grad()
+def clean_chunks(pipeline: Pipeline, images: Tensor, labels: Tensor | None, *, seed: int) -> Iterator[Clean]:
+    """The latents of images uint8 [N, C, H, W] in fixed chunks; image k has the noise of seed + k."""
+    key = Key.of(seed, len(images), device=pipeline.device)
+    hears = pipeline.classes or pipeline.tokenizer
+    known = None if labels is None or not hears else labels.to(pipeline.device)
+    for rows in chunks(len(images), images.shape[1:]):
+        x0 = pipeline.codec.encode(to_float(images[rows].to(pipeline.device)))
+        yield Clean(rows, x0, None if known is None else known[rows], key[rows])

@@ -1,0 +1,1 @@
+"""Files and paths: reading what is not trusted, locks, names while writing, safetensors."""

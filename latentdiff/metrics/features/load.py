@@ -1,0 +1,55 @@
+"""A network for its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from latentdiff.errors import InputError
+from latentdiff.metrics.features.efficientnet import load_efficientnet, load_efficientnet_maps
+from latentdiff.metrics.features.inception import load_inception
+from latentdiff.metrics.features.lpips import load_lpips
+from latentdiff.metrics.features.mnist import load_mnist, load_mnist_maps
+from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
+from latentdiff.metrics.features.network import FeatureNetwork, PerceptualNetwork
+
+
+def feature_network(name: str, *, weights: Path | None = None, device: torch.device | str = "cpu") -> FeatureNetwork:
+    """The feature network of that name (`names.NAMES`), for `extract`.
+
+    weights: a safetensors file, for `inception` alone; the others bring theirs. InputError for an unknown name, a
+    missing extra package, or weights that are missing, unwanted or not this network's.
+    """
+    path = _weights_for(name, weights, names=NAMES)
+    place = torch.device(device)
+    if path is not None:
+        return load_inception(path, place)
+    return load_mnist(place) if name == "mnist" else load_efficientnet(place)
+
+
+def perceptual_network(
+    name: str, *, weights: Path | None = None, device: torch.device | str = "cpu"
+) -> PerceptualNetwork:
+    """The network of that name (`names.PERCEPTUAL_NAMES`), for `perceptual_distance`.
+
+    weights: a safetensors file, for `lpips-alex` and `lpips-vgg`; the others bring theirs. Errors as in `feature_network`.
+    """
+    path = _weights_for(name, weights, names=PERCEPTUAL_NAMES)
+    place = torch.device(device)
+    if path is not None:
+        return load_lpips(name, path, place)
+    return load_mnist_maps(place) if name == "mnist" else load_efficientnet_maps(place)
+
+
+def _weights_for(name: str, weights: Path | None, *, names: tuple[str, ...]) -> Path | None:
+    """The weights file that a network needs; None for one that brings its own."""
+    if name not in names:
+        raise InputError(f"expected a feature network of {', '.join(names)}, found {name!r:.60}")
+    if name not in NEEDS_WEIGHTS:
+        if weights is not None:
+            raise InputError(f"{name} brings its own weights, expected no weights file, found {weights}")
+        return None
+    if weights is None:
+        raise InputError(f"{name}: needs its weights as a safetensors file; docs/features.md says where to get them")
+    return Path(weights)

@@ -1,0 +1,1 @@
+"""Where work runs: devices, threads that share a batch, processes."""

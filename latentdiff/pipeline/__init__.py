@@ -1,0 +1,1 @@
+"""A trained model: in memory, on disk, and as diffusers has it."""

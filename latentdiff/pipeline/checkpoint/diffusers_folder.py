@@ -1,0 +1,147 @@
+"""Folders of diffusers, seen as checkpoints: noticed, translated into the words of this package, read without diffusers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from latentdiff.config.base import parse
+from latentdiff.errors import InputError
+from latentdiff.files.untrusted import RegularFile, read_json
+from latentdiff.pipeline.checkpoint.diffusers_configs import UNetFacts
+from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
+
+LIBRARY = "diffusers"
+CONFIG = "config.json"
+SCHEDULER_CONFIG = "scheduler_config.json"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PIPELINES = ("DDPMPipeline", "DDIMPipeline")
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
+SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "FusedDDPMScheduler", "FusedDDIMScheduler")
+LIBRARIES = (LIBRARY, "latentdiff", *(f"latentdiff.pipeline.diffusers.{kind}" for kind in ("ddim", "ddpm")))
+"""Where an index says that a scheduler comes from."""
+UNET = [LIBRARY, "UNet2DModel"]
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+@dataclass(frozen=True)
+class Folder(Checkpoint):
+    """A folder without a manifest: ``files`` by the names they would have in a checkpoint, ``places`` where they lie.
+
+    Nothing says what the files must be, so they are taken as they are. ``index`` is the model index in the words of this package.
+    """
+
+    index: Mapping[str, Any]
+    places: Mapping[str, Path]
+    sealed: ClassVar[bool] = False
+
+    def path(self, name: str) -> Path:
+        return self.folder if name == INDEX else self.places.get(name, self.folder / name)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the files themselves, as nothing else says what they are."""
+        hashes = [(name, RegularFile(self.path(name)).sha256()) for name in sorted(self.places)]
+        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+    def json(self, name: str, **limits: int) -> dict[str, Any]:
+        return dict(self.index) if name == INDEX else super().json(name, **limits)
+
+    def _sound(self, name: str) -> RegularFile:
+        if name not in self.files:
+            raise InputError(f"{self.folder}: a folder of diffusers has no {name}")
+        return RegularFile(self.places[name])
+
+    def _check_sha256(self, name: str, found: Callable[[], str]) -> None:
+        """Nothing says what it should be."""
+
+
+def open_folder(folder: Path) -> Folder | None:
+    """The folder of a diffusers pipeline or autoencoder as a checkpoint; None where it is neither.
+
+    InputError, one line, where it is one that has no counterpart here or lacks a file. Weights are not read yet.
+    """
+    if (folder / INDEX).is_file():
+        index = _settings(folder / INDEX)
+        ours = any(isinstance(entry, list) and entry[:1] == ["latentdiff"] for entry in _parts(index).values())
+        return None if ours else _pipeline(folder, index)
+    if (folder / CONFIG).is_file() and isinstance(name := _settings(folder / CONFIG).get("_class_name"), str):
+        return _alone(folder, name)
+    return None
+
+
+def _parts(index: Mapping[str, Any]) -> dict[str, Any]:
+    """The components of an index that are networks; a scheduler of ours may serve a pipeline of diffusers."""
+    return {name: entry for name, entry in index.items() if name != "scheduler"}
+
+
+def _pipeline(folder: Path, index: Mapping[str, Any]) -> Folder:
+    """A DDPMPipeline or DDIMPipeline of a UNet2DModel."""
+    where, name = folder / INDEX, index.get("_class_name")
+    if name not in PIPELINES:
+        has_vae = (folder / "vae" / CONFIG).is_file()
+        hint = f"; for its autoencoder alone name {folder / 'vae'}" if has_vae else ""
+        raise InputError(f"{where}: expected {' or '.join(PIPELINES)} of diffusers, found {name!r:.60}{hint}")
+    if index.get("unet") != UNET:
+        raise InputError(f"{where}: expected unet as {UNET}, found {index.get('unet')!r:.80}")
+    scheduler = index.get("scheduler")
+    if scheduler not in [[library, name] for library in LIBRARIES for name in SCHEDULERS]:
+        raise InputError(f"{where}: expected a scheduler of {', '.join(SCHEDULERS[:2])}, found {scheduler!r:.80}")
+    facts = parse(UNetFacts, _settings(folder / "unet" / CONFIG), str(folder / "unet" / CONFIG))
+    places = {
+        f"denoiser/{CONFIG}": folder / "unet" / CONFIG,
+        f"denoiser/{WEIGHTS}": _weights(folder / "unet"),
+        f"scheduler/{SCHEDULER_CONFIG}": _present(folder / "scheduler" / SCHEDULER_CONFIG),
+    }
+    entries = {"denoiser": UNET, "scheduler": [LIBRARY, scheduler[1]], "vae": [None, None]}
+    about = {"classes": [str(k) for k in range(facts.num_class_embeds or 0)], "image": list(facts.shape), "data": ""}
+    return _view(folder, {"_class_name": name, **entries, **about}, places)
+
+
+def _alone(folder: Path, name: str) -> Folder:
+    """An autoencoder without a pipeline."""
+    if name == UNET[1]:
+        raise InputError(f"{folder}: a {name} without a scheduler; expected the folder of its pipeline, with {INDEX}")
+    if name not in AUTOENCODERS:
+        raise InputError(
+            f"{folder / CONFIG}: expected {' or '.join(AUTOENCODERS)} of diffusers, found class {name!r:.60}"
+        )
+    places = {f"vae/{CONFIG}": folder / CONFIG, f"vae/{WEIGHTS}": _weights(folder)}
+    return _view(folder, {"_class_name": name, "vae": [LIBRARY, name]}, places)
+
+
+def _view(folder: Path, index: Mapping[str, Any], places: Mapping[str, Path]) -> Folder:
+    return Folder(folder, {name: {"bytes": path.stat().st_size} for name, path in places.items()}, index, places)
+
+
+def _weights(folder: Path) -> Path:
+    """The weights in a folder; InputError where they are pickled, in parts or missing."""
+    path = folder / WEIGHTS
+    if path.is_file():
+        return path
+    if path.is_symlink() or path.exists():
+        raise InputError(f"{path}: expected a file of weights, found something else")
+    names = sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+    pickled = [name for name in names if name.endswith(PICKLES)]
+    if pickled:
+        raise InputError(
+            f"{folder / pickled[0]}: is a pickle, which could run anything and is never read; expected {WEIGHTS}, as "
+            "save_pretrained writes it"
+        )
+    others = [name for name in names if name.endswith((".safetensors", ".index.json"))]
+    found = f" (found {others[0]}: weights in parts or in variants are not read)" if others else ""
+    raise InputError(f"{folder}: expected {WEIGHTS} in it{found}")
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return path
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    return read_json(_present(path))

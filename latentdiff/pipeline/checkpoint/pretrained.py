@@ -1,0 +1,56 @@
+"""Trained models that ship with the package, so that there is something to draw with before anything is trained.
+
+Each is a checkpoint folder in ``models/``, with a JSON file of its name beside it that says how it was made.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latentdiff.pipeline.checkpoint.folder import MANIFEST
+
+FOLDER = Path(__file__).parents[2] / "assets" / "models"
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """``about``: what it draws (title), what it listens to (classes or text) with an example of a text, whether it works_on latents or pixels, the images to
+    try it on, which are always there, the data, commands and hardware that made it, its measured figures.
+    """
+
+    name: str
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def bytes(self) -> int:
+        """The size of its files."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+def shipped_models() -> tuple[Shipped, ...]:
+    """All of them, by name."""
+    files = sorted(FOLDER.glob("*.json"), key=lambda file: file.stem)
+    return tuple(
+        Shipped(file.stem, file.with_suffix(""), json.loads(file.read_text(encoding="utf-8"))) for file in files
+    )
+
+
+def shipped_for(listens: str, *, pixels: bool = False) -> Shipped | None:
+    """The first that listens to classes or to text; of those that work on ``pixels``."""
+    fitting = (model for model in shipped_models() if model.about["listens"] == listens)
+    return next((model for model in fitting if not pixels or model.about["works_on"] == "pixels"), None)
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What is known of the model in ``folder``; nothing of one that does not ship with the package."""
+    return next((model.about for model in shipped_models() if model.folder == folder), {})
+
+
+def shipped_folder(name: str) -> Path | None:
+    """The checkpoint folder of the model of that name; None where no such model ships with the package."""
+    folder = FOLDER / name
+    return folder if folder.parent == FOLDER and (folder / MANIFEST).is_file() else None

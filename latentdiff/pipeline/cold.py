@@ -1,0 +1,189 @@
+"""A trained cold diffusion model: a network that undoes a degradation, and what it needs to generate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff.config.base import parse
+from latentdiff.config.cold import DegradationConfig
+from latentdiff.diffusion.cold.degradation import Degradation, make_degradation
+from latentdiff.diffusion.cold.prior import Intensities
+from latentdiff.diffusion.cold.step import cold, restorer
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.loop import sample
+from latentdiff.diffusion.trajectory import Frame, Progress, joined, watched
+from latentdiff.errors import InputError
+from latentdiff.ops.random import Key
+from latentdiff.parallel.device import resolve_device
+from latentdiff.pipeline.batching import batch_that_fits, in_parts
+from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer
+from latentdiff.pipeline.checkpoint.runs import locate
+from latentdiff.pipeline.components import denoiser_config, load_network, save_network
+
+DEGRADATION = "degradation/degradation_config.json"
+CELLS = "degradation/cells.safetensors"
+Start = Literal["cells", "flat"]
+CPU = torch.device("cpu")
+FLOAT_MAX = torch.finfo(torch.float32).max
+
+
+@dataclass(frozen=True, eq=False)
+class ColdModel:
+    """Restores degraded images step by step, and generates from drawn intensities: of whole images, and of ``cells`` where it has them."""
+
+    network: nn.Module
+    config: DegradationConfig
+    intensities: Intensities
+    device: torch.device = CPU
+    data: str = ""
+    cells: Intensities | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return denoiser_config(self.network).shape  # type: ignore[return-value]
+
+    @cached_property
+    def degradation(self) -> Degradation:
+        return make_degradation(self.config, self.image_shape).to(self.device)
+
+    def denoiser(self) -> Denoiser:
+        """R(x_t, t) as a Denoiser, for a loop of one's own."""
+        return restorer(self.network)
+
+    def levels(self, t: int, steps: int | None = None) -> list[int]:
+        """The levels visited from ``t`` down to 0: all of them, or ``steps`` moves spread evenly. InputError."""
+        if not 1 <= t <= self.config.T:
+            raise InputError(f"level must lie in 1..{self.config.T}, got {t}")
+        count = t if steps is None else steps
+        if not 1 <= count <= t:
+            raise InputError(f"steps must lie in 1..{t}, got {steps}")
+        return [round(t - i * t / count) for i in range(count)] + [0]
+
+    @torch.no_grad()
+    def restore(
+        self,
+        degraded: Tensor,
+        t: int,
+        *,
+        steps: int | None = None,
+        improved: bool = True,
+        frames: int = 0,
+        progress: Progress | None = None,
+    ) -> tuple[Tensor, list[Frame]]:
+        """Images [n, C, H, W] in [-1, 1] of what was degraded to level ``t``, and moments on the way. InputError for levels it does not know."""
+        levels, step = self.levels(t, steps), cold(self.degradation, improved=improved)
+
+        def part(rows: slice, progress: Progress | None) -> tuple[Tensor, list[Frame]]:
+            x = degraded[rows].to(self.device)
+            states = sample(self.denoiser(), x, levels, step, Key.of(0, len(x), device=self.device))
+            end, kept = watched(states, x, levels, decode=_decoded, frames=frames, progress=progress)
+            return _decoded(end), kept
+
+        made = in_parts(len(degraded), self._fits, part, device=self.device, progress=progress)
+        ends, moments = zip(*made, strict=True)
+        return torch.cat(ends), joined(moments)
+
+    @torch.no_grad()
+    def one_step(self, degraded: Tensor, t: int) -> Tensor:
+        """The network's direct restoration R(x_t, t), images on the CPU."""
+
+        def part(rows: slice, _: Progress | None) -> Tensor:
+            return _decoded(self.denoiser()(degraded[rows].to(self.device), t).x0())
+
+        return torch.cat(in_parts(len(degraded), self._fits, part, device=self.device))
+
+    @property
+    def _fits(self) -> int:
+        return batch_that_fits(self.network, self.device)
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        noise: float = 0.002,
+        start: Start | None = None,
+        steps: int | None = None,
+        improved: bool = True,
+        frames: int = 0,
+        progress: Progress | None = None,
+    ) -> tuple[Tensor, list[Frame]]:
+        """``n`` new images: drawn intensities, degraded to level T, a little ``noise`` (standard deviation) to break the symmetry, restored.
+
+        Image k comes from seed + k. ``start``: "flat" draws the mean intensity of an image, as published (Bansal et al. 2022, section 5.3), "cells"
+        those of a grid of cells, so that starts are as degraded images are (default: where the model has them). InputError.
+        """
+        if n < 1 or not 0 <= noise < math.inf:
+            raise InputError(f"expected 1 image or more and a noise of 0 or more, got {n} and {noise:g}")
+        key = Key.of(seed, n, device=self.device)
+        if start == "cells" and self.cells is None:
+            raise InputError("start cells: this model was trained before intensities of cells were kept, expected flat")
+        intensities = self.intensities if self.cells is None or start == "flat" else self.cells
+        x = self.degradation(intensities.images(key, self.image_shape), self.config.T)
+        x = x + noise * key.at("degrade").normal(self.image_shape)
+        return self.restore(x, self.config.T, steps=steps, improved=improved, frames=frames, progress=progress)
+
+    def to(self, device: torch.device) -> ColdModel:
+        return replace(self, network=self.network.to(device), device=device)
+
+    def write(self, writer: Writer) -> None:
+        """The components and the model index of a checkpoint."""
+        save_network(writer, "restorer", self.network)
+        writer.json(DEGRADATION, self.config.model_dump(mode="json"))
+        if self.cells is not None:
+            writer.tensors(CELLS, self.cells.tensors())
+        index = {"_class_name": "ColdDiffusion", "restorer": ["latentdiff", type(self.network).__name__]}
+        mean, covariance = list(self.intensities.mean), [list(row) for row in self.intensities.covariance]
+        writer.json(INDEX, {**index, "data": self.data, "intensities": {"mean": mean, "covariance": covariance}})
+
+
+def load_cold(path: str | Path, *, device: str | torch.device = "cpu") -> ColdModel:
+    """The cold diffusion model in a run or checkpoint folder; InputError says what is missing or damaged."""
+    return cold_from(locate(Path(path))).to(resolve_device(str(device)))
+
+
+def cold_from(checkpoint: Checkpoint) -> ColdModel:
+    """The model of an opened checkpoint, on the CPU."""
+    index = checkpoint.json(INDEX)
+    if "restorer" not in index:
+        raise InputError(f"{checkpoint.folder}: expected a cold diffusion model; `latentdiff train-cold` makes one")
+    network, _ = load_network(checkpoint, "restorer")
+    config = parse(DegradationConfig, checkpoint.json(DEGRADATION), f"{checkpoint.folder}/{DEGRADATION}")
+    shape = denoiser_config(network).shape
+    if len(shape) != 3:
+        raise InputError(f"{checkpoint.folder}: expected a network on images, found one on {list(shape)}")
+    cells = None
+    if CELLS in checkpoint:
+        cells = Intensities.stored(checkpoint.tensors(CELLS), shape[0], f"{checkpoint.folder}/{CELLS}")
+    whole = _intensities(checkpoint, index, shape[0])
+    return ColdModel(network, config, whole, data=str(index.get("data", "")), cells=cells)
+
+
+def _intensities(checkpoint: Checkpoint, index: dict[str, Any], channels: int) -> Intensities:
+    found = index.get("intensities")
+    where = f"{checkpoint.folder}/{INDEX}"
+    if isinstance(found, dict):
+        rows = [found.get("mean"), *(covariance if isinstance(covariance := found.get("covariance"), list) else [])]
+        if len(rows) == channels + 1 and all(_row(row, channels) for row in rows):
+            mean, *rest = (tuple(map(float, row)) for row in rows)
+            return Intensities(mean, tuple(rest))
+    raise InputError(f"{where}: expected intensities with mean [{channels}] and covariance, found {found!r:.80}")
+
+
+def _row(values: Any, n: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == n
+        and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= FLOAT_MAX for v in values)
+    )
+
+
+def _decoded(x: Tensor) -> Tensor:
+    return x.float().clamp(-1, 1).cpu()

@@ -1,0 +1,274 @@
+"""The components of a checkpoint (VAE, denoiser, scheduler) as files, and back.
+
+Class names in files select from fixed tables; weights are checked against the configuration before they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from latentdiff.config.base import parse as parse_config
+from latentdiff.config.diffusion import DiffusionConfig
+from latentdiff.errors import InputError, pip_install
+from latentdiff.nn import (
+    CLASSES,
+    CONFIGS,
+    VAE,
+    Autoencoder,
+    DenoiserConfig,
+    Foreign,
+    ForeignConfig,
+    NetConfig,
+    VAEConfig,
+    build,
+    tensor_shapes,
+    text_of,
+)
+from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer, bytes_of, check_tensors
+from latentdiff.pipeline.checkpoint.index import (
+    class_counts,
+    class_names,
+    has_vae,
+    image_shape,
+    model_index,
+    of_diffusers,
+)
+from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
+from latentdiff.pipeline.text.files import load_listener, save_listener
+from latentdiff.pipeline.text.tokenizer import Listener
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SCHEDULER = "scheduler/scheduler_config.json"
+SCHEDULER_CLASS = "Schedule"
+FLOAT_MAX = torch.finfo(torch.float32).max
+
+
+def class_name(module: nn.Module) -> str:
+    """The name under which a network's class is stored."""
+    if isinstance(module, Foreign):
+        return module.origin.name
+    return next(name for name, (_, cls) in CLASSES.items() if type(module) is cls)
+
+
+def config_of(module: nn.Module) -> NetConfig:
+    """The configuration that a network of this package carries; TypeError for other modules."""
+    config = getattr(module, "config", None)
+    if not isinstance(config, NetConfig):
+        known = ", ".join(cls.__name__ for cls in CONFIGS.values())
+        raise TypeError(f"expected a network with one of {known}, got {type(module).__name__}")
+    return config
+
+
+def denoiser_config(module: nn.Module) -> DenoiserConfig | ForeignConfig:
+    """The configuration of a denoiser; TypeError for other modules."""
+    if isinstance(module, Foreign) and isinstance(module.config, ForeignConfig):
+        return module.config
+    config = config_of(module)
+    if isinstance(config, VAEConfig):
+        raise TypeError("expected a denoiser, got a VAE")
+    return config
+
+
+class Model(NamedTuple):
+    """What a checkpoint of a trained denoiser holds; ``data`` is the name of what it was trained on, ``class_counts`` how
+    many images of each class that had (() where it is not known).
+    """
+
+    network: nn.Module
+    diffusion: DiffusionConfig
+    codec: Codec
+    classes: tuple[str, ...]
+    data: str
+    class_counts: tuple[int, ...] = ()
+    tokenizer: Listener | None = None  # of a network that listens to texts
+
+
+def save_model(writer: Writer, model: Model) -> None:
+    """Write the components and the model index of a model."""
+    codec = model.codec
+    if isinstance(codec, VAECodec):
+        save_vae(writer, codec.vae, codec.statistics)
+    save_network(writer, "denoiser", model.network)
+    if model.tokenizer is not None:
+        save_listener(writer, model.tokenizer)
+    save_diffusion(writer, model.diffusion)
+    index = index_of(codec.vae if isinstance(codec, VAECodec) else None, model.network)
+    about: dict[str, Any] = {"classes": list(model.classes), "image": list(codec.image_shape), "data": model.data}
+    if model.class_counts:
+        about["class_counts"] = list(model.class_counts)
+    scale = {"pixel_scale": codec.scale} if isinstance(codec, IdentityCodec) and codec.scale != 1 else {}
+    writer.json(INDEX, {**index, **about, **scale})
+
+
+def index_of(vae: Autoencoder | None, denoiser: nn.Module | None) -> dict[str, Any]:
+    """The component table of networks, of this package or of another library."""
+    index = model_index(vae=vae is not None, denoiser=None if denoiser is None else class_name(denoiser))
+    for component, part in (("vae", vae), ("denoiser", denoiser)):
+        if isinstance(part, Foreign):
+            index[component] = [part.origin.library, part.origin.name]
+    return index
+
+
+def load_model(checkpoint: Checkpoint) -> Model:
+    """The model of an opened checkpoint, on the CPU; InputError says what is missing or does not fit."""
+    index = checkpoint.json(INDEX)
+    if "restorer" in index:
+        raise InputError(f"{checkpoint.folder}: is a cold diffusion model; `latentdiff sample-cold` works with it")
+    if "denoiser" not in index:
+        raise InputError(
+            f"{checkpoint.folder}: holds a VAE but no denoiser; `latentdiff train-denoiser` trains one on it"
+        )
+    network = load_denoiser(checkpoint, index)
+    diffusion, codec = load_diffusion(checkpoint, index), load_codec(checkpoint, index)
+    shape = denoiser_config(network).shape
+    if shape != codec.latent_shape:
+        found = f"the denoiser works on {list(shape)}, the codec gives {list(codec.latent_shape)}"
+        raise InputError(f"{checkpoint.folder}: {found}; expected one shape")
+    config = denoiser_config(network)
+    classes = class_names(checkpoint, index, config.num_classes)
+    counts = class_counts(checkpoint, index, len(classes))
+    tokenizer = load_listener(checkpoint, text_of(config))
+    return Model(network, diffusion, codec, classes, str(index.get("data", "")), counts, tokenizer)
+
+
+def save_network(writer: Writer, folder: str, module: nn.Module, *, extra: Mapping[str, Any] | None = None) -> None:
+    """Write ``folder``/config.json and its weights; ``extra`` adds to the configuration."""
+    if isinstance(module, Foreign):  # as its own library writes it
+        writer.json(f"{folder}/config.json", module.origin.values)
+        writer.tensors(f"{folder}/{WEIGHTS}", module.inner.state_dict())
+        return
+    config = config_of(module)
+    writer.json(
+        f"{folder}/config.json", {"_class_name": class_name(module), **config.model_dump(mode="json"), **(extra or {})}
+    )
+    writer.tensors(f"{folder}/{WEIGHTS}", module.state_dict())
+
+
+def load_config(
+    checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
+) -> tuple[NetConfig, dict[str, Any]]:
+    """The configuration of the network in ``folder`` and its ``extra`` keys; InputError names what does not fit."""
+    where = f"{checkpoint.folder / folder}/config.json"
+    values = checkpoint.json(f"{folder}/config.json")
+    name = values.pop("_class_name", None)
+    if not isinstance(name, str) or name not in CLASSES:
+        raise InputError(f"{where}: unknown class {name!r}, expected one of {', '.join(CLASSES)}")
+    kept = {key: values.pop(key) for key in extra if key in values}
+    return parse_config(CLASSES[name][0], values, where), kept
+
+
+def load_network(
+    checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network in ``folder`` and the ``extra`` keys of its configuration; InputError names what does not fit."""
+    config, kept = load_config(checkpoint, folder, extra=extra)
+    shapes, where = tensor_shapes(config), f"{checkpoint.folder / folder}/{WEIGHTS}"
+    tensors = checkpoint.tensors(f"{folder}/{WEIGHTS}", limit=bytes_of(shapes.values()))
+    check_tensors(tensors, shapes, where)  # before a hostile configuration takes memory
+    module = build(config)
+    module.load_state_dict(tensors)
+    return module.eval(), kept
+
+
+def load_denoiser(checkpoint: Checkpoint, index: Mapping[str, Any]) -> nn.Module:
+    """The denoiser of a model, of this package or of diffusers."""
+    if of_diffusers(index, "denoiser"):
+        network: nn.Module = diffusers_for(checkpoint).read_unet(checkpoint, "denoiser")
+        return network
+    return load_network(checkpoint, "denoiser")[0]
+
+
+def diffusers_for(checkpoint: Checkpoint) -> ModuleType:
+    """What reads and writes the models of diffusers for a checkpoint; InputError where that is not installed."""
+    try:
+        from latentdiff.pipeline import diffusers
+    except ModuleNotFoundError as error:
+        if error.name != "diffusers":
+            raise
+        raise InputError(
+            f"{checkpoint.folder}: this needs diffusers, which is not installed: {pip_install('diffusers')}"
+        ) from None
+    return diffusers
+
+
+def save_vae(writer: Writer, vae: Autoencoder, statistics: LatentStatistics | None) -> None:
+    """Write ``vae/``; without statistics (training not finished) no denoiser can be trained on it."""
+    extra: dict[str, Any] = (
+        {} if statistics is None else {"latents_mean": statistics.mean.tolist(), "latents_std": statistics.std.tolist()}
+    )
+    save_network(writer, "vae", vae, extra=extra)
+
+
+def load_vae(checkpoint: Checkpoint) -> tuple[VAE, LatentStatistics | None]:
+    """The VAE of this package in ``vae/`` and its latent statistics, if they were measured."""
+    module, extra = load_network(checkpoint, "vae", extra=("latents_mean", "latents_std"))
+    where = f"{checkpoint.folder}/vae/config.json"
+    if not isinstance(module, VAE):
+        raise InputError(f"{where}: expected an AutoencoderKL, found {class_name(module)}")
+    if not extra:
+        return module, None
+    channels = module.config.latent[0]
+    tables = []
+    for key in ("latents_mean", "latents_std"):
+        values = extra.get(key)
+        if (
+            not isinstance(values, list)
+            or len(values) != channels
+            or not all(isinstance(v, int | float) and abs(v) <= FLOAT_MAX for v in values)
+        ):
+            raise InputError(f"{where}: expected {key} as a list of {channels} finite numbers, found {values!r:.60}")
+        tables.append(torch.tensor(values, dtype=torch.float32))
+    return module, LatentStatistics(*tables)
+
+
+def load_autoencoder(
+    checkpoint: Checkpoint, index: Mapping[str, Any], image: tuple[int, ...] | None = None
+) -> tuple[Autoencoder, LatentStatistics | None]:
+    """The autoencoder in ``vae/``, of this package or of diffusers, and its latent statistics.
+
+    One of diffusers is for the images of the model; alone it is for ``image`` [C, H, W], or those it says.
+    """
+    if not of_diffusers(index, "vae"):
+        return load_vae(checkpoint)
+    known = image_shape(checkpoint, index) if "image" in index else image
+    found: tuple[Autoencoder, LatentStatistics] = diffusers_for(checkpoint).read_autoencoder(checkpoint, "vae", known)
+    return found
+
+
+def save_diffusion(writer: Writer, diffusion: DiffusionConfig) -> None:
+    writer.json(SCHEDULER, {"_class_name": SCHEDULER_CLASS, **diffusion.model_dump(mode="json")})
+
+
+def load_diffusion(checkpoint: Checkpoint, index: Mapping[str, Any]) -> DiffusionConfig:
+    """The diffusion process of a checkpoint."""
+    if of_diffusers(index, "scheduler"):
+        process: DiffusionConfig = diffusers_for(checkpoint).read_process(checkpoint)
+        return process
+    where = f"{checkpoint.folder}/{SCHEDULER}"
+    values = checkpoint.json(SCHEDULER)
+    name = values.pop("_class_name", None)
+    if name != SCHEDULER_CLASS:
+        raise InputError(f"{where}: unknown class {name!r}, expected {SCHEDULER_CLASS}")
+    return parse_config(DiffusionConfig, values, where)
+
+
+def load_codec(checkpoint: Checkpoint, index: dict[str, Any], *, image: tuple[int, ...] | None = None) -> Codec:
+    """The codec of a checkpoint: its VAE with statistics, or the identity where it has none; ``image`` as in :func:`load_autoencoder`."""
+    if not has_vae(checkpoint, index):
+        shape = image_shape(checkpoint, index)
+        scale = index.get("pixel_scale", 1.0)
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= FLOAT_MAX:
+            raise InputError(f"{checkpoint.folder}/{INDEX}: pixel_scale must be a positive number, found {scale!r:.60}")
+        return IdentityCodec(shape, float(scale))
+    vae, statistics = load_autoencoder(checkpoint, index, image)
+    if statistics is None:
+        raise InputError(
+            f"{checkpoint.folder}: this VAE has no latent statistics (latents_mean, latents_std), which are measured "
+            f"when its training ends; finish it with `latentdiff train-vae --resume {checkpoint.folder.parent}`"
+        )
+    return VAECodec(vae, statistics)

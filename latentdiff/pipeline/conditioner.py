@@ -1,0 +1,83 @@
+"""What a model is asked for, image by image: a class, or a text where its network listens to texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from latentdiff.data.classes import class_index
+from latentdiff.errors import InputError
+from latentdiff.nn import Foreign, Listening
+from latentdiff.pipeline.text.encoder import FrozenEncoder
+from latentdiff.pipeline.text.tokenizer import Listener, Tokenizer
+
+Labels = int | str | Sequence[int | str] | None
+"""A class by name or index, or a text; or one for each image; None: nothing in particular."""
+ENCODED = 256  # texts encoded at once
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """From words to what a network takes: ``classes`` by name, or texts through its ``tokenizer`` and an encoder, its own or a frozen one."""
+
+    network: nn.Module
+    classes: tuple[str, ...]
+    tokenizer: Listener | None
+    device: torch.device
+
+    def each(self, label: Labels, n: int) -> list[int] | list[str] | None:
+        """One class index or one text for each of ``n`` images; InputError for unknown classes or another number."""
+        if label is None:
+            return None
+        many = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * n
+        if len(many) != n:
+            raise InputError(f"expected one label or {n} of them, got {len(many)}")
+        if self.tokenizer is None:
+            return [class_index(self.classes, value) for value in many]
+        return [str(value) for value in many]
+
+    def tensor(self, label: Labels, n: int) -> Tensor | None:
+        """What the network is given: class indices int64 [n], or encoded texts float32 [n, L, D]."""
+        each = self.each(label, n)
+        if each is None:
+            return None
+        if self.tokenizer is None:
+            return torch.tensor(each, dtype=torch.int64, device=self.device)
+        texts = sorted({str(text) for text in each})  # each text once
+        place = {text: k for k, text in enumerate(texts)}
+        return self._encoded(texts)[torch.tensor([place[str(text)] for text in each], device=self.device)]
+
+    def check(self, labels: Tensor | None, guidance: float) -> None:
+        """InputError for a guidance that has nothing to exaggerate, and for networks of diffusers, which know no null class, where they would need one."""
+        if labels is None and guidance not in (0, 1):
+            raise InputError(f"guidance {guidance:g} needs a label or a prompt (--label, --prompt), got none")
+        if self.classes and isinstance(self.network, Foreign) and (labels is None or guidance != 1):
+            found = f"guidance {guidance:g}" if guidance != 1 else "no label"
+            raise InputError(
+                f"this model of diffusers is always told a class and knows no null class: expected a label and guidance 1, got {found} (--label NAME --guidance 1)"
+            )
+
+    def null(self, negative: str = "") -> int | Tensor:
+        """What guidance leads away from: the null class, or the encoded empty (or ``negative``) text [1, L, D].
+
+        InputError for a negative text where the model listens to none.
+        """
+        if self.tokenizer is not None:
+            return self._encoded([negative])
+        if negative:
+            raise InputError(
+                f"negative prompt {negative!r:.60}: this model is not conditioned on text; leave it out, or take a text model"
+            )
+        return len(self.classes)
+
+    @torch.no_grad()
+    def _encoded(self, texts: Sequence[str]) -> Tensor:
+        if isinstance(self.tokenizer, FrozenEncoder):
+            parts = [texts[first : first + ENCODED] for first in range(0, len(texts), ENCODED)]
+            return torch.cat([self.tokenizer.contexts(part, self.device) for part in parts])
+        assert isinstance(self.tokenizer, Tokenizer) and isinstance(self.network, Listening)
+        tokens = self.tokenizer.encode(texts).to(self.device)
+        return torch.cat([self.network.encode(part, len(part)).float() for part in tokens.split(ENCODED)])

@@ -1,0 +1,21 @@
+"""diffusers, both ways: its models here, ours there, and its schedulers on the fused kernels (the extra ``diffusers``)."""
+
+from diffusers import SchedulerMixin
+
+from latentdiff.pipeline.diffusers.ddim import FusedDDIMScheduler
+from latentdiff.pipeline.diffusers.ddpm import FusedDDPMScheduler
+from latentdiff.pipeline.diffusers.export import export_network, export_pipeline, export_scheduler
+from latentdiff.pipeline.diffusers.networks import read_autoencoder, read_unet
+from latentdiff.pipeline.diffusers.processes import read_process
+
+__all__ = [
+    "FusedDDIMScheduler",
+    "FusedDDPMScheduler",
+    "SchedulerMixin",
+    "export_network",
+    "export_pipeline",
+    "export_scheduler",
+    "read_autoencoder",
+    "read_process",
+    "read_unet",
+]

@@ -1,0 +1,1 @@
+"""Text conditioning: tokenizer, frozen encoder, and their files."""

@@ -1,0 +1,76 @@
+"""What a model listens with, as files and back: its tokenizer, or the name and the hash of a frozen text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from latentdiff.errors import InputError
+from latentdiff.nn import TextConfig
+from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer
+from latentdiff.pipeline.checkpoint.runs import places_of
+from latentdiff.pipeline.text.encoder import MINILM, FrozenEncoder, load_encoder
+from latentdiff.pipeline.text.tokenizer import Listener, Tokenizer
+
+TOKENIZER = "tokenizer/tokenizer.json"
+ENCODER = "text_encoder/source.json"
+
+
+def save_listener(writer: Writer, listener: Listener) -> None:
+    """Write a tokenizer whole; of a frozen encoder what it takes to find the very same one again."""
+    if isinstance(listener, FrozenEncoder):
+        writer.json(ENCODER, listener.facts)
+    elif isinstance(listener, Tokenizer):
+        writer.json(TOKENIZER, listener.dump())
+    else:
+        raise TypeError(f"expected a Tokenizer or a FrozenEncoder, got {type(listener).__name__}")
+
+
+def load_listener(checkpoint: Checkpoint, text: TextConfig | None, *, moved: str | None = None) -> Listener | None:
+    """The tokenizer or the frozen encoder of a denoiser with this ``text``, None of one without; ``moved``: where the encoder is now.
+
+    InputError where it does not fit.
+    """
+    if text is None:
+        return None
+    if not text.vocabulary:
+        return _encoder(checkpoint, text, moved)
+    where = f"{checkpoint.folder}/{TOKENIZER}"
+    tokenizer = Tokenizer.parse(checkpoint.json(TOKENIZER), where)
+    if (len(tokenizer), tokenizer.length) != (text.vocabulary, text.length):
+        raise InputError(
+            f"{where}: expected {text.vocabulary} pieces and a length of {text.length}, as the denoiser has, "
+            f"found {len(tokenizer)} and {tokenizer.length}"
+        )
+    return tokenizer
+
+
+def _encoder(checkpoint: Checkpoint, text: TextConfig, moved: str | None) -> FrozenEncoder:
+    where, values = f"{checkpoint.folder}/{ENCODER}", checkpoint.json(ENCODER)
+    name, sha256 = values.get("name"), values.get("sha256")
+    if not isinstance(name, str) or not isinstance(sha256, str):
+        raise InputError(f"{where}: expected the name and the sha256 of a text encoder, found {values!r:.80}")
+    try:
+        if moved is not None or name == MINILM:
+            places = [moved or name]
+        else:
+            places = places_of(checkpoint.folder, name) or [name]
+        encoder = replace(_first_right(places, length=text.length, sha256=sha256), name=moved or name)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    if encoder.width != text.width:
+        raise InputError(
+            f"{where}: expected tokens of {text.width} numbers, as the denoiser has, found {encoder.width}"
+        )
+    return encoder
+
+
+def _first_right(places: Sequence[str], *, length: int, sha256: str) -> FrozenEncoder:
+    """The encoder at the first of the places whose weights have the hash. InputError, that of the first, where none has."""
+    errors = list[InputError]()
+    for place in places:
+        try:
+            return load_encoder(place, length=length, sha256=sha256)
+        except InputError as error:
+            errors.append(error)
+    raise errors[0]

@@ -1,0 +1,1 @@
+"""Image grids and files, figures with axes, rows of labelled images."""

@@ -1,0 +1,123 @@
+"""Folders of single images: numbered PNGs, in one folder a variant where several results belong to each image.
+
+``out/000000.png`` where there is one result; ``out/strength=0.3/000000.png`` beside ``out/strength=0.9/000000.png`` where
+there are several: the files of one variant are a set of images of their own, named as those of any other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentdiff.config.recipe import Recipe
+from latentdiff.data import to_uint8
+from latentdiff.errors import InputError
+from latentdiff.viz.images import KEYWORD, SOFTWARE, save_image
+
+_VARIANT = re.compile(r"[a-z-]+=[^/]+")
+_NUMBERED = re.compile(r"[0-9]{6,}\.png")
+
+
+def variant(**values: float | str) -> str:
+    """The folder of a variant, as ``strength=0.3`` or, of two values, ``level=250/method=blur``."""
+    return "/".join(f"{name.replace('_', '-')}={value}" for name, value in values.items())
+
+
+def aligned(values: Sequence[float]) -> list[str]:
+    """Numbers of 0 or more as texts that sort as the numbers do: as many digits before and after the point."""
+    texts = [f"{value:.10f}".rstrip("0").rstrip(".") for value in values]
+    decimals = max(len(text.partition(".")[2]) for text in texts)
+    width = max(len(text.partition(".")[0]) for text in texts) + (decimals + 1 if decimals else 0)
+    return [f"{value:0{width}.{decimals}f}" for value in values]
+
+
+def variants_in(folder: Path) -> list[str]:
+    """The variants that a folder holds, sorted; none where it is a folder of another kind.
+
+    A variant is named as one and holds images of :func:`save_images` alone: a class may be called ``a=b``.
+    """
+    top = sorted(path for path in folder.iterdir() if path.is_dir() and _VARIANT.fullmatch(path.name))
+    top = [path for path in top if any(path.rglob("*.png")) and foreign_in(path) is None]
+    return [name for path in top for name in ([f"{path.name}/{inner}" for inner in variants_in(path)] or [path.name])]
+
+
+def save_images(
+    folder: Path,
+    images: Mapping[str, Tensor],
+    *,
+    recipe: Callable[[int], Recipe | None] = lambda k: None,
+    command: str = "",
+) -> None:
+    """Write images [N, C, H, W] by variant ("" for the only one) into ``folder``, in place of those of ``command`` there.
+
+    ``recipe(k)``: what made image k. All of them are written before the first takes its name and an earlier one goes;
+    what else is in the folder stays. InputError where they cannot be written.
+    """
+    temporary = folder / f".tmp-{os.getpid()}"
+    try:
+        for name, found in images.items():
+            pixels = found if found.dtype == torch.uint8 else to_uint8(found)
+            for k, image in enumerate(pixels.cpu().permute(0, 2, 3, 1).numpy()):
+                single = image[..., 0] if image.shape[2] == 1 else image
+                save_image(single, temporary / name / f"{k:06d}.png", recipe=recipe(k), command=command)
+        remove_written(folder, lambda path: written_by(path) == command)
+        for path in sorted(temporary.rglob("*.png")):
+            target = folder / path.relative_to(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(target)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def written_by(path: Path) -> str | None:
+    """The command that wrote a file of :func:`save_images`, "" where the file does not say; None for any other file."""
+    if not _NUMBERED.fullmatch(path.name):
+        return None
+    try:
+        with path.open("rb") as file, Image.open(file, formats=("PNG",)) as image:
+            software, _, command = str(image.info.get("Software", "")).partition(" ")
+            return command if software == SOFTWARE else "" if KEYWORD in image.info else None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def is_written(path: Path) -> bool:
+    """Whether a file is one of :func:`save_images`, by whatever command."""
+    return written_by(path) is not None
+
+
+def foreign_in(folder: Path, written: Callable[[Path], bool] = is_written, *, hidden: bool = False) -> Path | None:
+    """The first file below ``folder`` that is not ``written`` by an earlier call; None where there is none.
+
+    ``hidden``: files whose names begin with a dot count too.
+    """
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            found = foreign_in(path, written, hidden=hidden)
+        else:
+            found = None if (path.name.startswith(".") and not hidden) or written(path) else path
+        if found is not None:
+            return found
+    return None
+
+
+def remove_written(folder: Path, written: Callable[[Path], bool] = is_written, *, keep: Sequence[Path] = ()) -> None:
+    """Delete the files below ``folder`` that are ``written`` by an earlier call, but for ``keep``, and folders left empty."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            remove_written(path, written, keep=keep)
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path not in keep and written(path):
+            path.unlink()

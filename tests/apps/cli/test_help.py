@@ -1,0 +1,119 @@
+"""Help texts: quick, complete, and true to the commands."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from latentdiff.apps.cli.root import COMMANDS, root
+
+OFF_UNLESS_GIVEN = {  # options without a default, because nothing happens without them
+    "--config",
+    "--files",
+    "--init-from",
+    "--interpolate",
+    "--resume",
+    "--trajectory",
+    "sample --prediction",
+}
+BUDGETS = {"--epochs", "--minutes"}  # "budget instead of --steps"
+RANGE = re.compile(r"<=x|x<=|or more|at least|above|between|below")
+
+
+def command_of(name: str) -> click.Command:
+    command = root.get_command(click.Context(root), name)
+    assert command is not None
+    return command
+
+
+def options() -> Iterator[tuple[str, click.Option]]:
+    for name in COMMANDS:
+        for parameter in command_of(name).params:
+            if isinstance(parameter, click.Option):
+                yield name, parameter
+
+
+def joined(text: str) -> str:
+    """Text without the spaces and line breaks of its layout."""
+    return "".join(text.split())
+
+
+def record(name: str, option: click.Option) -> tuple[str, str]:
+    found = option.get_help_record(click.Context(command_of(name), info_name=name))
+    assert found is not None
+    return found
+
+
+def explained(name: str, option: click.Option) -> bool:
+    """Whether a help text is a sentence that says the default and the range of its option."""
+    text = record(name, option)[1]
+    if not (option.help and option.help.endswith(".") and option.help[0] == option.help[0].upper()):
+        return False
+    if isinstance(option.type, click.types.IntParamType | click.types.FloatParamType) and not RANGE.search(text):
+        return False
+    is_plain_flag = option.is_flag and not option.secondary_opts
+    if option.required:
+        return "required" in text
+    if is_plain_flag or OFF_UNLESS_GIVEN & {option.opts[0], f"{name} {option.opts[0]}"}:
+        return "[default" not in text
+    if option.default is None or option.multiple:
+        return "default" in text or option.opts[0] in BUDGETS
+    default = option.default if not option.is_flag else f"{'' if option.default else 'no-'}{option.opts[0][2:]}"
+    return f"default: {default}" in text
+
+
+def test_help_shows_every_option_with_its_default_and_range(cli: Callable, tmp_path: Path) -> None:
+    shown = {name: joined(cli(f"{name} --help", cwd=tmp_path).out) for name in COMMANDS}
+    every = [(name, option) for name, option in options()]
+    assert len(every) > 300
+    hidden = [(n, o.opts[0]) for n, o in every if not all(joined(part) in shown[n] for part in record(n, o))]
+    unexplained = [(n, o.opts[0]) for n, o in every if not explained(n, o)]
+    assert (hidden, unexplained) == ([], [])
+
+
+def test_table_of_commands_says_what_the_commands_say(cli: Callable, tmp_path: Path) -> None:
+    shown = cli("--help", cwd=tmp_path).out
+    for name, (_, text) in COMMANDS.items():
+        assert text == (command_of(name).help or "").splitlines()[0]
+        assert re.search(rf"^  {name} +{re.escape(text)}$", shown, re.MULTILINE)
+
+
+def test_no_arguments_show_the_help(cli: Callable, tmp_path: Path) -> None:
+    assert cli("", cwd=tmp_path) == cli("--help", cwd=tmp_path)
+    assert cli("", cwd=tmp_path).code == 0
+
+
+def test_every_command_has_json_and_config(cli: Callable) -> None:
+    for name in COMMANDS:
+        flags = {flag for parameter in command_of(name).params for flag in parameter.opts}
+        assert {"--json", "--config"} <= flags
+
+
+def test_help_imports_neither_torch_nor_numpy() -> None:
+    program = (
+        "import sys; from latentdiff.apps.cli.root import COMMANDS, run\n"
+        "assert run(['--help']) == 0 and 'latentdiff.nn' not in sys.modules\n"
+        "assert all(run([name, '--help']) == 0 for name in COMMANDS)\n"
+        "heavy = [name for name in ('torch', 'numpy', 'matplotlib', 'PIL', 'rich') if name in sys.modules]\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_version_is_told(cli: Callable, tmp_path: Path) -> None:
+    from latentdiff import __version__
+
+    assert cli("--version", cwd=tmp_path) == (0, f"latentdiff {__version__}\n", "")
+
+
+def test_required_options_are_missed(cli: Callable, tmp_path: Path) -> None:
+    """click takes an explicit `default=None` for a value, so that an option with it is never required."""
+    required = [(name, option) for name, option in options() if option.required]
+    assert ("p2p", "--prompt") in [(name, option.opts[0]) for name, option in required]
+    for name, option in required:
+        result = cli(name, cwd=tmp_path)
+        assert result.code == 2 and f"Missing option '{option.opts[0]}'" in result.err, (name, option.opts)

@@ -1,0 +1,378 @@
+"""The training commands: what they write, dry runs, configuration files, JSON, resuming and fine-tuning."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import yaml
+from helpers import reseal
+from PIL import Image
+from safetensors.torch import load_file
+
+from latentdiff.apps.cli.root import COMMANDS
+from latentdiff.apps.cli.train import train
+from latentdiff.nn import default_latent, vae_config
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+VAE = "train-vae --data tiny.npz --latent 4 --width 8 --depth 0 --batch 16"
+
+
+@pytest.fixture
+def work(tmp_path: Path, tiny_folder: Path, tiny_vae_run: Path) -> Path:
+    """A folder with tiny.npz and a copy of the tiny VAE run."""
+    shutil.copy(tiny_folder / "tiny.npz", tmp_path)
+    shutil.copytree(tiny_vae_run, tmp_path / "runs" / "vae")
+    return tmp_path
+
+
+def paths(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def planned(cli: Callable, command: str, cwd: Path) -> dict:
+    """The options that a dry run tells."""
+    result = cli(f"{command} --dry-run --json", cwd=cwd)
+    assert result.code == 0, result.err
+    return json.loads(result.out)["options"]
+
+
+@pytest.mark.parametrize("command", [VAE, "train-denoiser --data tiny.npz", "train-denoiser --data tiny.npz --pixel"])
+def test_dry_run_describes_and_writes_nothing(command: str, work: Path, cli: Callable) -> None:
+    before = paths(work)
+    result = cli(f"{command} --dry-run", cwd=work)
+    answer = json.loads(result.out)
+    assert result.code == 0
+    assert (answer["data"]["train"], answer["data"]["val"], answer["data"]["test"]) == (43, 5, 12)
+    assert answer["network"]["parameters"] > 0 and answer["options"]["data"] == "tiny.npz"
+    assert paths(work) == before
+
+
+def test_class_folders_are_part_of_a_run(tmp_path: Path, cli: Callable) -> None:
+    """An image beside the class folders: the option that leaves it out holds for all that reads the run's data."""
+    for k in range(24):
+        folder = tmp_path / "pets" / ("cats", "dogs")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 10 * k).save(folder / f"{k}.png")
+    Image.new("L", (8, 8), 250).save(tmp_path / "pets" / "sheet.png")
+    small = "--data pets --class-folders only --batch 4 --steps 2 --warmup 0"
+    planned = cli(f"train-vae {small} --latent 4 --dry-run", cwd=tmp_path)
+    plan = json.loads(planned.out)
+    assert plan["data"]["report"]["left_out"] == {"outside class folders": {"count": 1, "first": "sheet.png"}}
+    assert set(plan["data"]["class_counts"]) == {"cats", "dogs"}
+    assert sum(plan["data"]["class_counts"].values()) == plan["data"]["train"]
+    left_out = "data: left out 1: 1 outside class folders (sheet.png)\n"
+    for words in (
+        f"train-vae {small} --latent 4 --width 8 --depth 0 --name vae",
+        "train-vae --resume runs/vae --steps 3",
+        f"train-denoiser {small} --vae runs/vae --width 16 --depth 1 --T 20 --name denoiser",
+        "reconstruct --run runs/vae -n 2",
+        "encode --run runs/vae",
+        "edit --run runs/denoiser -n 2 --steps 2 --label own",
+        "edit --run runs/denoiser --input pets --class-folders only -n 2 --steps 2 --label own",
+        f"train-cold {small} --width 8 --depth 1 --T 4 --name cold",
+        "sample-cold --run runs/cold --restore -n 2",
+        "evaluate --images pets --reference pets --class-folders only --features mnist --resamples 0 --no-cache",
+    ):
+        done = cli(words, cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert left_out.removeprefix("data: ") in done.err, words
+    assert yaml.safe_load((tmp_path / "runs/vae/config.yaml").read_text())["train-vae"]["class_folders"] == "only"
+    changed = cli("train-vae --resume runs/vae --class-folders auto --steps 4", cwd=tmp_path)
+    assert changed.code == 2 and "--class-folders: the resumed run has only, got auto" in changed.err
+    state = max((tmp_path / "runs/vae").glob("checkpoint-*")) / "training" / "state.json"
+    saved = json.loads(state.read_text())
+    del saved["options"]["class_folders"]  # as a version without the option wrote it
+    state.write_text(json.dumps(saved))
+    reseal(state.parents[1])
+    other = cli("train-vae --resume runs/vae --steps 4", cwd=tmp_path)
+    assert other.code == 1 and "was trained on other images" in other.err
+    found = cli("train-vae --resume runs/vae --class-folders only --steps 4", cwd=tmp_path)
+    assert found.code == 0, found.err
+
+
+def test_a_run_folder_holds_log_pictures_and_one_checkpoint(tiny_vae_run: Path, tiny_denoiser_run: Path) -> None:
+    for run in (tiny_vae_run, tiny_denoiser_run):
+        assert {path.name for path in run.iterdir()} == {
+            "checkpoint-00000040",
+            "config.yaml",
+            "log.jsonl",
+            "loss.png",
+            "samples-00000040.png",
+        }
+        entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        assert [entry["step"] for entry in entries if "loss" in entry] == list(range(1, 41))
+        for name in ("loss.png", "samples-00000040.png"):
+            with Image.open(run / name) as image:
+                image.load()
+
+
+def test_the_config_of_a_run_repeats_it(tiny_denoiser_run: Path, cli: Callable, tiny_folder: Path) -> None:
+    saved = yaml.safe_load((tiny_denoiser_run / "config.yaml").read_text())["train-denoiser"]
+    again = planned(cli, f"train-denoiser --config {tiny_denoiser_run}/config.yaml", tiny_folder)
+    assert saved == {key: value for key, value in again.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    "text", ["batch: 8\nlr: 1e-3\nbf16: off\n", "sample: {n: 4}\ntrain-vae: {batch: 8, lr: 0.001, bf16: off}"]
+)
+def test_config_flat_or_in_sections_and_the_command_line_wins(text: str, work: Path, cli: Callable) -> None:
+    (work / "a.yaml").write_text(text)
+    found = planned(cli, "train-vae --data tiny.npz --config a.yaml", work)
+    assert (found["batch"], found["lr"], found["bf16"], found["ema"]) == (8, 1e-3, "off", 0.999)
+    found = planned(cli, "train-vae --data tiny.npz --batch 4 --config a.yaml --bf16 on", work)
+    assert (found["batch"], found["lr"], found["bf16"]) == (4, 1e-3, "on")
+
+
+def test_config_takes_options_as_they_are_called(work: Path, cli: Callable) -> None:
+    lines = "data: tiny.npz\nlabel-dropout: 0.25\nlog_every: 3\nflip: true\nno_such: null\n"
+    (work / "a.yaml").write_text(lines)
+    assert "no_such" in cli("train-denoiser --config a.yaml --dry-run", cwd=work).err
+    (work / "a.yaml").write_text(lines.replace("no_such: null", "minutes: null"))
+    found = planned(cli, "train-denoiser --config a.yaml", work)
+    assert (found["label_dropout"], found["log_every"], found["flip"], found["minutes"]) == (0.25, 3, True, None)
+    (work / "b.yaml").write_text("number: 4\nsteps: 2,5\njson: true\nrun: gone\n")
+    assert cli("sample --config b.yaml", cwd=work).err.startswith("error: gone: no such run or checkpoint folder")
+
+
+@pytest.mark.parametrize(
+    ("config", "flags", "expected"),
+    [
+        ("", "", "v"),
+        ("", "--v-pred", "v"),
+        ("prediction: eps", "", "eps"),
+        ("prediction: eps", "--v-pred", "v"),
+        ("v-pred: true", "--prediction eps", "eps"),
+        ("v-pred: true", "", "v"),
+    ],
+)
+def test_v_pred_is_prediction_v(config: str, flags: str, expected: str, work: Path, cli: Callable) -> None:
+    (work / "a.yaml").write_text(config)
+    command = f"train-denoiser --pixel --data tiny.npz --config a.yaml {flags}"
+    assert planned(cli, command, work)["prediction"] == expected
+
+
+def test_json_tells_the_end_of_a_training(work: Path, cli: Callable) -> None:
+    result = cli(f"{VAE} --steps 2 --json --name a --seed 1", cwd=work)
+    answer = json.loads(result.out)
+    assert (result.code, answer["run"], answer["steps"], answer["interrupted"]) == (0, "runs/a", 2, False)
+    assert answer["latent_units"] == 4 and 0 < answer["val_psnr"] < 60
+    result = cli("train-denoiser --data tiny.npz --width 8 --depth 1 --T 5 --batch 8 --steps 1 --json", cwd=work)
+    answer = json.loads(result.out)
+    assert result.code == 0 and answer["run"].endswith("-denoiser") and answer["val_loss"] > 0
+    assert "using the VAE of runs/a/checkpoint-00000002" in result.err
+
+
+def test_resume_goes_on_to_the_bits_of_an_uninterrupted_training(work: Path, cli: Callable) -> None:
+    options = "--decay constant --bf16 off"  # the cosine of another budget would be another training
+    assert cli(f"{VAE} --steps 5 --name whole {options}", cwd=work).code == 0
+    assert cli(f"{VAE} --steps 2 --name parts {options}", cwd=work).code == 0
+    assert cli("train-vae --resume runs/parts --steps 5", cwd=work).code == 0
+    again = cli("train-vae --resume runs/parts --steps 5", cwd=work)
+    assert again.code == 0 and "parts: 5 steps were made before, nothing was left to do" in again.out
+    whole, parts = (load_file(work / f"runs/{name}/checkpoint-00000005/vae/{WEIGHTS}") for name in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    assert all((whole[name] == parts[name]).all() for name in whole)
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_run(work: Path, cli: Callable) -> None:
+    result = cli(f"{VAE} --steps 1 --lr 1e-30 --init-from runs/vae --name fine", cwd=work)
+    assert result.code == 0, result.err
+    old, new = (load_file(next((work / f"runs/{name}").glob("check*")) / f"vae/{WEIGHTS}") for name in ("vae", "fine"))
+    assert all((old[name] - new[name]).abs().max() < 1e-6 for name in old)
+
+
+BOTH = """
+train-vae: {latent: 4, width: 8, depth: 0, batch: 16, steps: 4}
+train-denoiser: {width: 16, depth: 1, batch: 16, steps: 6, prediction: eps}
+"""
+
+
+def test_both_trainings_in_one_command_go_on_by_name(
+    work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "both.yaml").write_text(BOTH)
+    command = "train --config both.yaml --data tiny.npz --seed 3 --prediction v --name mine --json"
+    result = cli(command, cwd=work)
+    assert result.code == 0, result.err
+    answers = json.loads(result.out)
+    assert [(kind, found["steps"]) for kind, found in answers.items()] == [("vae", 4), ("denoiser", 6)]
+    saved = {kind: yaml.safe_load((work / f"runs/mine-{kind}/config.yaml").read_text()) for kind in answers}
+    options = saved["denoiser"]["train-denoiser"]
+    assert options["vae"] == "runs/mine-vae" and options["prediction"] == "v" and options["width"] == 16
+    assert saved["vae"]["train-vae"]["latent"] == "4"
+    assert {options["seed"], saved["vae"]["train-vae"]["seed"]} == {3}
+    again = cli(command, cwd=work)
+    assert again.code == 0 and again.err.count("is finished already") == 2
+    assert cli("sample --run runs/mine-denoiser -n 2 --steps 2", cwd=work).code == 0
+
+
+def test_minutes_are_shared_and_replace_those_of_a_file(
+    work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work / "both.yaml").write_text(BOTH)
+    called: list[tuple[str, float | None]] = []
+
+    def noted(part: click.Context, *, as_json: bool) -> tuple[int, None]:
+        called.append((str(part.command.name), part.params["minutes"]))
+        return 0, None
+
+    monkeypatch.setattr(train, "_called", noted)
+    for given, expected in (
+        ("--minutes 8 --config both.yaml", (2, 6)),
+        ("", (3.75, 11.25)),
+        ("--config both.yaml", (None, None)),
+    ):
+        called.clear()
+        assert cli(f"train --data tiny.npz {given}", cwd=work).code == 0
+        assert called == [("train-vae", expected[0]), ("train-denoiser", expected[1])]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("--data nowhere.npz", 1, "data 'nowhere.npz': expected"),
+        ("--minutes 0", 2, "0"),
+        ("--latent 4y4", 2, "latent"),
+        ("--config nothing.yaml", 2, "nothing.yaml: cannot be read"),
+        ("--name a/b", 2, "name"),
+        ("--data tiny.npz --text", 1, "captions"),
+        ("--data tiny.npz --text --latent 4x4x4", 1, "captions"),
+        ("--config pixels.yaml", 2, "a model of pixels needs no VAE"),
+    ],
+)
+def test_bad_input_to_both_is_one_line(work: Path, cli: Callable, words: str, code: int, message: str) -> None:
+    (work / "pixels.yaml").write_text("train-vae: {}\ntrain-denoiser: {pixel: true}")
+    before = paths(work)
+    result = cli(f"train {words}", cwd=work)
+    assert paths(work) == before
+    last = result.err.strip().splitlines()[-1]
+    assert result.code == code and last.startswith("error: ") and message in last and "Traceback" not in result.err
+
+
+def test_a_training_that_is_stopped_stops_both(work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    monkeypatch.setattr(train, "_called", lambda part, *, as_json: (called.append(part.command.name), (130, None))[1])
+    result = cli("train --data tiny.npz --name mine", cwd=work)
+    assert result.code == 130 and called == ["train-vae"]
+    assert "the same command with --name mine goes on from here" in result.err
+
+
+def test_a_dry_run_of_both_trainings_describes_both_and_writes_nothing(
+    cli: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny_folder / "tiny.npz", tmp_path)
+    done = cli("train --data tiny.npz --latent 2x4x4 --minutes 8 --dry-run", cwd=tmp_path)
+    assert done.code == 0, done.err
+    plans = json.loads(done.out)
+    assert [plans[kind]["kind"] for kind in ("vae", "denoiser")] == ["vae", "denoiser"]
+    assert plans["vae"]["network"]["latent"] == plans["denoiser"]["network"]["shape"] == [2, 4, 4]
+    assert [plans[kind]["options"]["minutes"] for kind in ("vae", "denoiser")] == [2.0, 6.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.npz"]
+    for name in (name for name in COMMANDS if name.startswith("train")):
+        assert "--dry-run" in cli(f"{name} --help", cwd=tmp_path).out, name
+
+
+@pytest.mark.parametrize(
+    ("image", "latent"),
+    [
+        ((1, 28, 28), (32,)),
+        ((1, 64, 64), (32,)),
+        ((3, 32, 32), (4, 8, 8)),
+        ((3, 32, 48), (4, 8, 12)),
+        ((3, 30, 30), (4, 15, 15)),
+    ],
+)
+def test_the_default_latent_suits_the_images(image: tuple[int, int, int], latent: tuple[int, ...]) -> None:
+    assert default_latent(image) == latent
+    assert vae_config("small", image, latent=latent).latent == latent
+
+
+def test_the_default_latent_of_colour_images_is_said(cli: Callable, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "colour.npz", x_train=images, x_test=images[:4])
+    done = cli("train-vae --data colour.npz --dry-run --json", cwd=tmp_path)
+    assert json.loads(done.out)["network"]["latent"] == [4, 4, 4] and "latent 4x4x4, the default for colour" in done.err
+    done = cli("train-vae --data colour.npz --latent 32 --dry-run --json", cwd=tmp_path)
+    assert json.loads(done.out)["network"]["latent"] == [32] and "the default" not in done.err
+
+
+# data, runs and checkpoints that are elsewhere or damaged
+
+
+def test_a_run_goes_on_wherever_its_data_is_now(work: Path, cli: Callable) -> None:
+    made = cli(f"{VAE} --steps 2 --name mine", cwd=work)
+    assert made.code == 0, made.err
+    (work / "deep" / "er").mkdir(parents=True)
+    state = work / "runs" / "mine"
+    for steps, command, cwd in (
+        (3, "--resume mine", work),  # the name of a run
+        (4, f"--resume {state}", work / "deep" / "er"),  # another working directory
+        (5, "--resume ../../runs/mine --data ../../tiny.npz", work / "deep" / "er"),
+        (6, f"--resume runs/mine --data {work}/tiny.npz", work),
+    ):
+        result = cli(f"train-vae {command} --steps {steps}", cwd=cwd)
+        assert result.code == 0 and ("data: tiny.npz is" in result.err) == (steps == 4), result.err
+    (work / "tiny.npz").rename(work / "moved.npz")
+    lost = cli("train-vae --resume mine --steps 9", cwd=work)
+    assert lost.code == 1 and "tiny.npz: not found" in lost.err and "--data names where it is now" in lost.err
+    found = cli("train-vae --resume mine --steps 9 --data moved.npz", cwd=work)
+    assert found.code == 0, found.err
+    options = json.loads((state / "checkpoint-00000009" / "training" / "state.json").read_text())["options"]
+    assert options["data"] == "moved.npz"
+    assert cli("reconstruct --run mine -n 4", cwd=work / "deep").code == 1  # there is no runs/ here
+    assert cli("reconstruct --run ../runs/mine -n 4", cwd=work / "deep").code == 0
+
+
+def test_a_vae_that_is_named_again_must_be_the_same(work: Path, cli: Callable) -> None:
+    command = "train-denoiser --data tiny.npz --width 16 --depth 1 --T 4 --batch 16"
+    assert cli(f"{command} --vae runs/vae --steps 2 --name mine", cwd=work).code == 0
+    assert cli(f"{VAE} --steps 2 --seed 5 --name other", cwd=work).code == 0
+    (work / "runs" / "vae").rename(work / "runs" / "renamed")
+    assert cli("train-denoiser --resume mine --steps 3", cwd=work).code == 0
+    assert cli("train-denoiser --resume mine --steps 4 --vae renamed", cwd=work).code == 0
+    other = cli("train-denoiser --resume mine --steps 5 --vae other", cwd=work)
+    assert other.code == 1 and "--vae other: holds another VAE" in other.err
+    pixel = cli("train-denoiser --data tiny.npz --pixel --width 16 --depth 1 --T 4 --steps 1 --name pixel", cwd=work)
+    assert pixel.code == 0, pixel.err
+    assert cli("train-denoiser --resume pixel --steps 2 --vae renamed", cwd=work).code == 2
+
+
+def test_a_damaged_checkpoint_is_named_with_the_way_out(work: Path, cli: Callable) -> None:
+    saves = "--steps 4 --save-every 2 --name mine"
+    assert cli(f"{VAE} {saves}", cwd=work).code == 0
+    weights = work / "runs" / "mine" / "checkpoint-00000004" / "vae" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    older = "runs/mine/checkpoint-00000002"
+    refused = cli("reconstruct --run mine -n 4", cwd=work)
+    assert refused.code == 1 and "damaged" in refused.err and f"an older one is {older}" in refused.err
+    resumed = cli("train-vae --resume mine --steps 4", cwd=work)
+    assert resumed.code == 0, resumed.err
+    assert f"going on from {older}" in resumed.err and "kept as runs/mine/damaged-checkpoint-00000004" in resumed.err
+    assert cli("inspect mine", cwd=work).code == 0
+
+
+def test_the_newest_vae_that_fits_the_images_is_taken(work: Path, cli: Callable) -> None:
+    images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
+    np.savez(work / "colour.npz", x_train=images, x_test=images[:4])
+    made = cli("train-vae --data colour.npz --latent 4x4x4 --width 8 --batch 4 --steps 1 --name colour", cwd=work)
+    assert made.code == 0, made.err
+    done = cli("train-denoiser --data tiny.npz --width 16 --depth 1 --T 4 --steps 1 --dry-run", cwd=work)
+    assert done.code == 0, done.err
+    assert "runs/vae/checkpoint-" in done.err and "that of runs/colour, which is newer, is for other images" in done.err
+    np.savez(work / "other.npz", x_train=images[:, :8, :8], x_test=images[:4, :8, :8])
+    none = cli("train-denoiser --data other.npz --T 4 --steps 1 --dry-run", cwd=work)
+    assert none.code == 1 and "name a fitting one with --vae" in none.err
+
+
+def test_a_width_that_is_no_multiple_of_the_groups_is_named(work: Path, cli: Callable) -> None:
+    refused = cli("train-denoiser --data tiny.npz --pixel --network unet --width 8 --steps 1 --dry-run", cwd=work)
+    assert refused.code in (1, 2) and "width: expected a multiple of 16" in refused.err
+
+
+def test_a_recipe_is_named_where_its_file_is_not(work: Path, cli: Callable) -> None:
+    refused = cli("train-vae --config configs/scenes.yaml", cwd=work)
+    assert refused.code == 2 and "--config scenes is the recipe of that name" in refused.err

@@ -1,0 +1,84 @@
+"""How edits of texts are scored: on pictures that were drawn as an edit should, and should not, come out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from latentdiff.apps.studies.text.text_edits import SWAPS, Task, score, tasks
+from latentdiff.data import scene_images, to_float
+from latentdiff.data.scenes import Scene, caption, is_held_out, parse
+
+TASKS = tasks(6)
+
+
+def drawn(scenes: list[Scene], *, glyph: int = 0) -> Tensor:
+    """Pictures [n, 3, 32, 32] in [-1, 1] of scenes of one digit, each of the ``glyph``-th test digit of its kind."""
+    part = scene_images.load_mnist5k().test
+    assert part is not None and part.labels is not None
+    pictures = []
+    for scene in scenes:
+        place = int(np.flatnonzero(part.labels == scene.things[0].digit)[glyph])
+        draws = scene_images._Draws(np.full(32, 2**23))
+        pictures.append(scene_images.draw(scene, [part.images[place, ..., 0]], draws))
+    return to_float(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
+
+
+SOURCE = drawn([task.source for task in TASKS])
+
+
+def other(task: Task, what: str) -> Scene:
+    """The edit with one attribute changed besides."""
+    scene = task.edited
+    if what == "digit":
+        return replace(scene, things=(replace(scene.things[0], digit=(scene.things[0].digit + 3) % 10),))
+    taken = {scene.background, scene.things[0].colour, task.source.background, task.source.things[0].colour}
+    colour = next(c for c in ("green", "white", "black", "red", "blue") if c not in taken)
+    if what == "background":
+        return replace(scene, background=colour)
+    return replace(scene, things=(replace(scene.things[0], colour=colour),))
+
+
+def test_each_task_exchanges_one_attribute_of_a_kind_that_training_shows() -> None:
+    assert [task.what for task in TASKS] == [what for what in SWAPS for _ in range(6)] and tasks(6) == TASKS
+    for task in TASKS:
+        one, two = (parse(caption(scene)) for scene in (task.source, task.edited))
+        assert not is_held_out(one) and not is_held_out(two)
+        changed = {
+            "background": one.background != two.background,
+            "colour": one.things[0].colour != two.things[0].colour,
+            "digit": one.things[0].digit != two.things[0].digit,
+        }
+        assert [what for what, is_other in changed.items() if is_other] == [task.what]
+
+
+@pytest.mark.parametrize("what", SWAPS)
+def test_a_perfect_edit_scores_perfectly(what: str) -> None:
+    found = score(TASKS, SOURCE, drawn([task.edited for task in TASKS]), what)
+    assert found.success == 1 and found.others == 1
+    assert found.psnr > 40
+    assert found.overlap is None if what == "digit" else found.overlap is not None and found.overlap > 0.95
+
+
+@pytest.mark.parametrize("what", SWAPS)
+def test_an_edit_that_changes_nothing_keeps_all_and_fails(what: str) -> None:
+    found = score(TASKS, SOURCE, SOURCE, what)
+    assert found.success == 0 and found.others == 1 and found.psnr > 100
+
+
+@pytest.mark.parametrize(("what", "besides"), [(a, b) for a in SWAPS for b in SWAPS if a != b])
+def test_what_else_an_edit_changes_is_noticed(what: str, besides: str) -> None:
+    wrong = [other(task, besides) if task.what == what else task.edited for task in TASKS]
+    found = score(TASKS, SOURCE, drawn(wrong), what)
+    assert found.success == 1 and found.others == 0
+    # the rest is the ground of a digit, or the colour of the digit on a ground: what besides changes these costs decibels
+    suffers = besides == "background" or (what, besides) == ("background", "colour")
+    assert found.psnr < 25 if suffers else found.psnr > 40
+
+
+@pytest.mark.parametrize("what", ["colour", "background"])
+def test_another_shape_overlaps_less(what: str) -> None:
+    same, shape = (score(TASKS, SOURCE, drawn([t.edited for t in TASKS], glyph=g), what).overlap for g in (0, 1))
+    assert same is not None and shape is not None and shape < 0.7 < same

@@ -1,0 +1,197 @@
+"""A walk over the page in a real browser, where gradio, playwright and Chromium are installed: sample, watch, compare, edit with a mask, download, repeat."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentdiff.apps.ui.models import Shelf
+from latentdiff.apps.ui.server import serve
+from latentdiff.apps.ui.service import Studio, View
+from latentdiff.viz.images import read_recipe
+
+pytest.importorskip("gradio")
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
+    pytest.mark.filterwarnings("default"),
+]
+WAIT = 120_000  # milliseconds; loaded machines are slow
+
+
+@pytest.fixture(scope="module")
+def url(tiny_folder: Path, tiny_denoiser_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page of the tiny runs."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    before, folder = dict(os.environ), tmp_path_factory.mktemp("page")
+    shelf = Shelf(tiny_folder / "runs", run=str(tiny_denoiser_run), device=torch.device("cpu"))
+    blocks = serve(Studio(shelf, folder), host="127.0.0.1", port=port, folder=str(folder))
+    yield f"http://127.0.0.1:{port}"
+    blocks.close(verbose=False)
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
+def tab(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
+    """The page, opened in a window of that width; nothing may be fetched from elsewhere, and nothing may be wider than the window."""
+    elsewhere = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": request.param, "height": 844}, accept_downloads=True)
+        page.set_default_timeout(WAIT)
+        page.on(
+            "request",
+            lambda asked: elsewhere.append(asked.url) if not asked.url.startswith((url, "data:", "blob:")) else None,
+        )
+        page.goto(url)
+        page.wait_for_selector("#label-a", state="visible")
+        yield page
+        assert page.evaluate("document.documentElement.scrollWidth") <= request.param
+        browser.close()
+    assert not elsewhere
+
+
+def says(page: Any, which: str, text: str) -> None:
+    """Wait until the line of a tab says so."""
+    page.wait_for_function(f"document.querySelector('#said-{which}').innerText.includes({text!r})", timeout=WAIT)
+
+
+def downloaded(page: Any, which: str, path: Path) -> Path:
+    with page.expect_download() as download:
+        page.click(f"#file-{which}")
+    download.value.save_as(path)
+    return path
+
+
+def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:
+    set_number(tab, "steps-a", 20)
+    tab.click("#draw-sample")
+    says(tab, "sample", "t = ")
+    says(tab, "sample", "4 images in")
+    grid = downloaded(tab, "sample", tmp_path / "grid.png")
+    assert read_recipe(grid).settings[0].steps == 20
+    result = cli(f"sample --like {grid} --out {tmp_path}/again.png", cwd=tiny_folder)
+    assert result.code == 0 and grid.read_bytes() == (tmp_path / "again.png").read_bytes()
+    tab.wait_for_selector("#gallery img")
+    assert tab.locator("#gallery button.thumbnail-item").count() == 4
+
+    tab.get_by_role("tab", name="Compare").click()
+    tab.click("#draw-compare")
+    says(tab, "compare", "right: 4 images in")
+    left, right = (downloaded(tab, side, tmp_path / f"{side}.png") for side in ("left", "right"))
+    assert (read_recipe(left).settings[0].sampler, read_recipe(right).settings[0].sampler) == ("ddim", "dpm++")
+    assert read_recipe(left).seed == read_recipe(right).seed
+
+    tab.get_by_role("tab", name="Edit").click()
+    tab.click("#draw-edit")
+    tab.get_by_text("expected an image").wait_for()
+    for name in ("cut.png", "photo.png"):
+        tab.set_input_files("input[data-testid$=-upload-button]", upload(tmp_path, name))
+        if name == "cut.png":
+            tab.get_by_text("cut.png: expected a PNG, JPEG or WEBP image, found").wait_for()
+    tab.wait_for_timeout(3000)
+    tab.click("#draw-edit")  # of the whole image, with nothing painted on it
+    says(tab, "edit", "4 images in")
+    assert read_recipe(downloaded(tab, "edit", tmp_path / "edited.png")).made_by == "edit"
+    tab.click("#white")
+    tab.wait_for_timeout(3000)
+    tab.get_by_label("Fill in").check()
+    tab.wait_for_selector("#solver", state="visible")
+    brush(tab)
+    set_number(tab, "n", 2)
+    tab.click("#draw-edit")
+    says(tab, "edit", "2 images in")
+    recipe = read_recipe(downloaded(tab, "edit", tmp_path / "filled.png"))
+    assert recipe.made_by == "inpaint" and recipe.restoration is not None
+    with Image.open(tmp_path / "filled.png") as image:
+        white = (np.asarray(image)[..., 0] == 255).mean()
+    assert 0.2 < white < 0.95  # what was not painted is still there
+
+    tab.get_by_role("tab", name="Repeat").click()
+    assert cli("sample --run runs/denoiser -n 3 --label bee --steps 7 --seed 11 --out b.png", cwd=tiny_folder).code == 0
+    tab.set_input_files("#upload input[type=file]", tiny_folder / "b.png")
+    says(tab, "repeat", "taken over")
+    tab.get_by_role("tab", name="Sample").click()
+    tab.click("#draw-sample")
+    says(tab, "sample", "3 images in")
+    assert downloaded(tab, "sample", tmp_path / "c.png").read_bytes() == (tiny_folder / "b.png").read_bytes()
+
+
+def test_who_waits_may_leave(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second visitor waits for the first one's drawing, stops waiting at once, and comes back; those who go make room."""
+    go_on, draw = Event(), Studio.sample
+
+    def held(self: Studio, name: str, ask: Any, *, stop: Event) -> Iterator[View]:
+        for view in draw(self, name, ask, stop=stop):
+            yield view
+            while not go_on.wait(0.05) and not stop.is_set():
+                pass
+
+    monkeypatch.setattr(Studio, "sample", held)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        first, second, third = (browser.new_page() for _ in range(3))
+        for page in (first, second, third):
+            page.set_default_timeout(WAIT)
+            page.goto(url)
+            page.wait_for_selector("#label-a", state="visible")
+        first.click("#draw-sample")
+        says(first, "sample", "t = ")
+        second.click("#draw-sample")
+        says(second, "sample", "Waiting for 1 other drawing to end")
+        second.click("#stop-sample")
+        says(second, "sample", "Stopped")
+        second.click("#draw-sample")
+        says(second, "sample", "Waiting for 1 other drawing to end")
+        third.click("#draw-sample")
+        says(third, "sample", "Waiting for 2 other drawings to end")
+        second.close()
+        says(third, "sample", "Waiting for 1 other drawing to end")
+        first.close()
+        says(third, "sample", "t = ")
+        go_on.set()
+        says(third, "sample", "4 images in")
+        browser.close()
+
+
+def upload(folder: Path, name: str) -> Path:
+    """A picture to be uploaded; the one that is called cut.png is."""
+    Image.fromarray(np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)).save(folder / name)
+    if name == "cut.png":
+        (folder / name).write_bytes((folder / name).read_bytes()[:200])
+    return folder / name
+
+
+def set_number(page: Any, control: str, value: int) -> None:
+    field = page.locator(f"#{control} input[type=number]")
+    field.fill(str(value))
+    field.press("Enter")
+
+
+def brush(page: Any) -> None:
+    """Paint over the middle of the canvas."""
+    canvas = page.locator("#editor canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 40, y)
+    page.mouse.down()
+    for k in range(9):
+        page.mouse.move(x - 40 + 10 * k, y + (15 if k % 2 else -15), steps=3)
+    page.mouse.up()
+    page.wait_for_timeout(1000)

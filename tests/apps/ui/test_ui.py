@@ -1,0 +1,362 @@
+"""What the page does, without a browser: limits, drawings as they happen, canvases, files with settings, errors in a line."""
+
+import shutil
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from queue import Queue
+from threading import Event, Thread
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentdiff.apps.ui import limits, server, service
+from latentdiff.apps.ui.canvas import SHOWN, blank, canvas, image_of, opened, painted, seen
+from latentdiff.apps.ui.handlers import Visits, asked, friendly
+from latentdiff.apps.ui.models import Shelf
+from latentdiff.apps.ui.queue import Line
+from latentdiff.apps.ui.request import Ask, asked_by, usual_steps
+from latentdiff.apps.ui.service import Studio, View
+from latentdiff.apps.ui.stream import Moment, live
+from latentdiff.config.recipe import Recipe
+from latentdiff.config.sampling import Sampling
+from latentdiff.edit import Drawn, sdedit
+from latentdiff.errors import InputError
+from latentdiff.pipeline.batching import Stopped
+from latentdiff.viz.images import image_grid, read_recipe, save_image
+
+CPU = torch.device("cpu")
+GREY, COLOUR = (1, 8, 8), (3, 8, 8)
+
+
+@pytest.fixture
+def page(tiny_folder: Path, tiny_denoiser_run: Path, tiny_pixel_run: Path, tmp_path: Path) -> Studio:
+    """A studio with the tiny runs."""
+    return Studio(Shelf(tiny_folder / "runs", device=CPU), tmp_path / "pictures")
+
+
+def name_of(page: Studio, run: str) -> str:
+    return next(name for name in page.shelf.names() if name.startswith(f"{run}, step "))
+
+
+def last(views: object) -> View:
+    *_, found = views  # type: ignore[misc]
+    return found
+
+
+def test_the_shelf_has_the_models_that_draw(page: Studio, tiny_folder: Path, tiny_vae_run: Path) -> None:
+    names = page.shelf.names()
+    assert not [name for name in names if name.startswith("vae")]
+    model = page.shelf.model(name_of(page, "denoiser"))
+    assert model.pipeline.classes == ("ant", "bee", "cat") and not model.listens
+    assert page.shelf.of_weights(model.checkpoint.fingerprint) == model.name
+    assert page.shelf.of_weights("0" * 64) is None
+    with pytest.raises(InputError, match="expected one of"):
+        page.shelf.model("../../etc")
+    first = Shelf(tiny_folder / "none", run=str(tiny_folder / "runs" / "pixel"), device=CPU)
+    assert first.names()[0].startswith("pixel,")
+    with pytest.raises(InputError, match="no such run"):
+        Shelf(tiny_folder / "runs", run="nowhere", device=CPU)
+
+
+def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: Studio) -> None:
+    name = name_of(page, "denoiser")
+    ask = Ask(steps=5, guidance=2, seed=3, n=6)
+    views = list(page.sample(name, ask))
+    assert len(views) == 5 + 2 and views[-1].said.startswith("6 images in ")
+    assert (views[0].said, views[-2].said) == ("t = 20: 0%", "t = 0: 100%")
+    assert all(view.grid is None and not view.shots for view in views[:-1])
+    assert not (views[0].noisy == views[0].estimate).all() and not (views[0].estimate == views[-2].estimate).all()
+    wanted = page.shelf.model(name).pipeline.sample(6, steps=5, guidance=2, seed=3, label=[0, 1, 2, 0, 1, 2])
+    assert (views[-1].estimate == image_grid(wanted, columns=3)).all()
+    assert [caption for _, caption in views[-1].shots][:2] == ["seed 3 · ant", "seed 4 · bee"]
+
+
+def test_a_picture_of_the_page_is_repeated_by_the_command_line(
+    page: Studio, cli: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
+    for ask in (Ask(steps=4, guidance=2, n=7), Ask(label="bee", steps=3, sampler="dpm++", n=2, seed=9)):
+        view = last(page.sample(name_of(page, "denoiser"), ask))
+        result = cli(f"sample --like {view.grid} --out {tmp_path}/again.png --overwrite", cwd=tiny_folder)
+        assert result.code == 0, result.err
+        assert view.grid is not None and view.grid.read_bytes() == (tmp_path / "again.png").read_bytes()
+        name, back, recipe = page.repeat(view.grid)
+        assert (name, back) == (name_of(page, "denoiser"), ask) and recipe.n == ask.n
+        one = page.repeat(view.shots[1][0])[1]
+        assert (one.n, one.seed, one.label) == (1, ask.seed + 1, "bee")
+
+
+def test_a_model_that_listens_draws_its_prompt(text_folder: Path, tmp_path: Path) -> None:
+    page = Studio(Shelf(text_folder / "runs", device=CPU), tmp_path)
+    name = page.shelf.names()[0]
+    view = last(page.sample(name, Ask(prompt="a disc on the left", guidance=3, steps=3, n=2)))
+    assert view.grid is not None and read_recipe(view.grid).prompts == ("a disc on the left",)
+    assert page.repeat(view.shots[1][0])[1].prompt == "a disc on the left"
+    nothing = last(page.sample(name, Ask(guidance=3, steps=3)))  # nothing that guidance could exaggerate
+    assert nothing.grid is not None and read_recipe(nothing.grid).settings[0].guidance == 1
+
+
+def test_two_settings_start_from_one_noise(page: Studio) -> None:
+    asks = Ask(steps=4, n=2, seed=1), Ask(steps=4, n=5, seed=8)
+    pairs = list(page.compare(name_of(page, "denoiser"), asks))
+    assert pairs[0][1] is None and pairs[-1][0] is not None and pairs[-1][1] is not None
+    left, right = pairs[-1]
+    assert left.grid is not None and (left.estimate == right.estimate).all()  # the same settings: the same images
+    *_, (left, right) = page.compare(name_of(page, "denoiser"), (asks[0], Ask(steps=4, label="cat")))
+    assert not (left.estimate == right.estimate).all()
+    with pytest.raises(InputError, match="needs a model that knows classes"):
+        page.compare(name_of(page, "pixel"), (Ask(steps=2), Ask(steps=2, guidance=3)))  # before it waits or draws
+
+
+def test_an_edit_is_sdedit_and_strength_0_keeps_the_image(page: Studio) -> None:
+    name = name_of(page, "pixel")
+    image = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
+    seen, model = canvas(image, GREY), page.shelf.model(name)
+    kept = last(page.edit(name, Ask(steps=3, n=2), seen, 0.0))
+    assert (kept.estimate == image_grid(image_of(image, GREY).expand(2, -1, -1, -1))).all()
+    view = last(page.edit(name, Ask(steps=5, n=2, seed=4), seen, 0.5))
+    wanted = sdedit(model.pipeline, image_of(image, GREY).expand(2, -1, -1, -1), 10, settings=Sampling(steps=5), seed=4)
+    assert (view.estimate == image_grid(wanted.images)).all()
+    recipe = read_recipe(view.shots[1][0])
+    assert (recipe.made_by, recipe.strength, recipe.seed, recipe.n) == ("edit", 0.5, 5, 1)
+    with pytest.raises(InputError, match="expected an image"):
+        page.edit(name, Ask(steps=3), None, 0.5)
+
+
+@pytest.mark.parametrize("run", ["pixel", "denoiser"])
+def test_only_the_painted_part_is_filled_in(page: Studio, run: str) -> None:
+    name = name_of(page, run)
+    image = canvas(np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8), GREY)
+    layer = np.zeros((*image.shape[:2], 4), dtype=np.uint8)
+    layer[SHOWN // 2 :] = 255
+    view = last(page.inpaint(name, Ask(steps=12, n=2), image, [layer], page.shelf.model(name).solvers[0]))
+    known, found = (
+        np.asarray(grid)[2:10, 2:10, 0] for grid in (_small(image_grid(image_of(image, GREY))), _small(view.estimate))
+    )
+    assert (known[:4] == found[:4]).all() and not (known[4:] == found[4:]).all()
+    assert view.grid is not None and read_recipe(view.grid).made_by == "inpaint"
+
+
+def _small(grid: np.ndarray) -> np.ndarray:
+    """A grid of 8x8 images before it was enlarged."""
+    factor = grid.shape[0] // (2 + 8 + 2)
+    return grid[::factor, ::factor]
+
+
+def test_stop_ends_a_drawing_at_its_next_step(page: Studio) -> None:
+    stop, seen = Event(), []
+    with pytest.raises(Stopped):
+        for view in page.sample(name_of(page, "pixel"), Ask(steps=20, n=1), stop=stop):
+            seen.append(view)
+            stop.set()
+    assert len(seen) < 16
+    visits, stops = Visits(), [Event() for _ in range(3)]
+    visits.begin("a", stops[0])
+    visits.begin("a", stops[1])
+    assert stops[0].is_set() and not stops[1].is_set()
+    visits.begin("b", stops[2])
+    visits.stop("a")
+    visits.stop("nobody")
+    assert stops[1].is_set() and not stops[2].is_set()
+
+
+def test_those_who_wait_see_how_many_are_before_them_and_may_leave() -> None:
+    line, told, stops = Line(), Queue[object](), dict[int, Event]()
+    go_on = Event()
+
+    def wait(k: int) -> None:
+        with line.place() as place:
+            stops[k] = place.stop
+            try:
+                for before in place:
+                    told.put((k, before))
+            except Stopped:
+                told.put((k, "stopped"))
+                return
+            told.put((k, "draws"))
+            go_on.wait(30)
+
+    threads = []
+    for k, first in enumerate([(0, "draws"), (1, 1), (2, 2)]):
+        threads.append(Thread(target=wait, args=(k,), daemon=True))
+        threads[-1].start()
+        assert told.get(timeout=30) == first
+    stops[1].set()
+    assert sorted(told.get(timeout=30) for _ in range(2)) == [(1, "stopped"), (2, 1)]  # type: ignore[type-var]
+    go_on.set()
+    assert told.get(timeout=30) == (2, "draws")
+    for thread in threads:
+        thread.join(30)
+
+    with ExitStack() as places:
+        for _ in range(limits.WAITING + 1):
+            places.enter_context(line.place())
+        with pytest.raises(InputError, match=f"{limits.WAITING} drawings wait already"), line.place():
+            pass
+    with line.place() as place:
+        assert list(place) == []
+
+
+def test_an_editor_shows_its_background_until_something_is_painted() -> None:
+    image, painted_on = np.zeros((8, 8, 4), np.uint8), np.ones((8, 8, 4), np.uint8)
+    assert seen(None) is None and seen({"background": None, "layers": [], "composite": None}) is None
+    assert seen({"background": image, "layers": [], "composite": None}) is image
+    assert seen({"background": image, "layers": [], "composite": painted_on}) is painted_on
+
+
+def test_uploads_are_read_as_images_of_a_data_set(tmp_path: Path) -> None:
+    Image.new("RGBA", (9, 5), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert opened(str(tmp_path / "clear.png")).shape == (5, 9, 1) and opened(str(tmp_path / "clear.png")).min() == 255
+    (tmp_path / "text.png").write_text("x")
+    with pytest.raises(InputError, match=r"text.png: expected a PNG, JPEG or WEBP image, found: "):
+        opened(str(tmp_path / "text.png"))
+
+
+def test_a_damaged_checkpoint_is_not_offered(tmp_path: Path, tiny_pixel_run: Path) -> None:
+    shutil.copytree(tiny_pixel_run, tmp_path / "runs" / "pixel")
+    assert any(name.startswith("pixel,") for name in Shelf(tmp_path / "runs", device=CPU).names())
+    (weights,) = (tmp_path / "runs").glob("*/checkpoint-*/denoiser/*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:500])
+    assert not any(name.startswith("pixel,") for name in Shelf(tmp_path / "runs", device=CPU).names())
+
+
+def test_a_drawing_that_nobody_watches_any_more_ends() -> None:
+    ended = Event()
+
+    def draw(watch: object) -> Drawn:
+        try:
+            for k in range(10**6):
+                watch.show(slice(0, 1), SimpleNamespace(t=k, noisy=torch.ones(1, *GREY), estimate=torch.ones(1, *GREY)))  # type: ignore[attr-defined]
+                watch.progress(k, 10**6)  # type: ignore[attr-defined]
+        finally:
+            ended.set()
+        raise AssertionError
+
+    moments = live(draw, (2, *GREY))
+    first = next(moments)
+    assert isinstance(first, Moment) and first.noisy[0].all() and not first.noisy[1].any()
+    moments.close()  # type: ignore[attr-defined]
+    assert ended.is_set()
+
+
+def test_old_pictures_make_room(page: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "KEPT", 2)
+    grids = [last(page.sample(name_of(page, "pixel"), Ask(steps=1, n=1))).grid for _ in range(4)]
+    assert [grid is not None and grid.exists() for grid in grids] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"n": limits.IMAGES + 1}, "n: "),
+        ({"steps": limits.STEPS + 1}, "steps: "),
+        ({"steps": None}, "expected a whole number, got nothing"),
+        ({"steps": 2.5}, "got 2.5"),
+        ({"steps": float("nan")}, "got nan"),
+        ({"seed": "abc"}, "got 'abc'"),
+        ({"guidance": limits.GUIDANCE + 1}, "guidance: "),
+        ({"prompt": "x" * (limits.PROMPT + 1)}, "prompt: "),
+        ({"seed": -1}, "seed: "),
+        ({"sampler": "euler"}, "sampler: "),
+    ],
+)
+def test_requests_beyond_the_limits_are_told_in_a_line(change: dict, said: str) -> None:
+    values = {"label": "", "prompt": "", "sampler": "ddim", "steps": 10, "guidance": 1, "seed": 0, "n": 4}
+    assert asked(**values) == Ask(steps=10)
+    with pytest.raises(InputError, match=said) as error:
+        asked(**values | change)
+    assert "\n" not in str(error.value)
+
+
+def test_the_page_states_its_limits() -> None:
+    for value in (limits.IMAGES, limits.STEPS, limits.PROMPT, limits.SIDE, limits.UPLOAD // 2**20, limits.WAITING):
+        assert str(value) in limits.told()
+    assert [usual_steps(name) for name in ("ddim", "dpm++", "ddpm")] == [50, 20, limits.STEPS]
+
+
+def test_errors_become_a_line_without_marks_of_their_own() -> None:
+    assert friendly(InputError("unknown class '<b>'\n now")) == "unknown class &#x27;&lt;b&gt;&#x27; now"
+    assert "fewer images" in friendly(RuntimeError("CUDA out of memory. Tried to"))
+    with pytest.raises(ZeroDivisionError):  # a fault of the program is not hidden
+        friendly(ZeroDivisionError())
+
+
+def test_settings_that_the_page_has_no_control_for_are_refused() -> None:
+    def recipe(**more: object) -> Recipe:
+        return Recipe(weights="0" * 64, **{"settings": (Sampling(steps=3),)} | more)  # type: ignore[arg-type]
+
+    assert asked_by(recipe(n=2, seed=5, label="bee")) == Ask(steps=3, n=2, seed=5, label="bee")
+    assert asked_by(recipe(settings=(Sampling(sampler="ddpm", steps=7, variance="small"),))).sampler == "ddpm"
+    for more, said in (
+        ({"settings": (Sampling(steps=3, eta=0.5),)}, "eta"),
+        ({"settings": (Sampling(steps=3), Sampling(steps=4))}, "several steps"),
+        ({"interpolate": 4}, "interpolation"),
+        ({"prompts": ("a", "b")}, "several prompts"),
+        ({"n": 64}, "64 images"),
+    ):
+        with pytest.raises(InputError, match=said):
+            asked_by(recipe(**more))
+
+
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+def test_a_canvas_comes_back_as_it_went(shape: tuple[int, int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (8, 8, shape[0]), dtype=np.uint8)
+    shown = canvas(image, shape)
+    assert shown.shape == (SHOWN, SHOWN, 3)
+    wanted = torch.from_numpy(image).permute(2, 0, 1)[None] / 127.5 - 1
+    torch.testing.assert_close(image_of(shown, shape), wanted)
+    opaque = np.dstack([shown, np.full(shown.shape[:2], 255, np.uint8)])
+    torch.testing.assert_close(image_of(opaque, shape), wanted)
+    assert float(image_of(blank(shape, 255), shape).min()) == 1
+    assert image_of(np.zeros((30, 50), np.uint8), shape).shape == (1, *shape)
+    with pytest.raises(InputError, match="at most 4096"):
+        image_of(np.zeros((4097, 8), np.uint8), shape)
+
+
+def test_a_mask_is_what_was_painted() -> None:
+    layer = np.zeros((SHOWN, SHOWN, 4), dtype=np.uint8)
+    with pytest.raises(InputError, match="brush over"):
+        painted([layer], GREY)
+    layer[:56, :30, 3] = 255  # over half of the first pixel's place
+    layer[56:112, 56:66, 3] = 255  # a sixth of another's
+    mask = painted([layer], GREY)
+    assert mask.shape == (8, 8) and mask[0, 0] == 0 and float(mask.sum()) == 63
+    layer[..., 3] = 255
+    with pytest.raises(InputError, match="everything"):
+        painted([layer], GREY)
+
+
+def test_without_gradio_one_line_says_what_to_install(
+    cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "find_spec", lambda name: None)
+    result = cli("ui", cwd=tmp_path)
+    assert result.code == 1 and "pip install 'gradio>=6.31,<7'" in result.err and result.err.count("\n") == 1
+
+
+def test_a_port_in_use_and_a_folder_without_models_are_told_in_a_line(
+    cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "find_spec", lambda name: object())
+    monkeypatch.setattr("latentdiff.pipeline.checkpoint.runs.shipped_models", tuple)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = cli(f"ui --port {port}", cwd=tmp_path)
+        assert result.code == 1 and "--port takes another" in result.err and result.err.count("\n") == 1
+    result = cli(f"ui --port {port}", cwd=tmp_path)
+    assert result.code == 1 and "no trained model in runs/" in result.err
+    assert "cannot be listened on" in cli("ui --host 203.0.113.1", cwd=tmp_path).err
+
+
+def test_a_hostile_picture_is_no_harm_to_the_page(page: Studio, tmp_path: Path) -> None:
+    save_image(np.zeros((4, 4), np.uint8), tmp_path / "plain.png")
+    (tmp_path / "text.png").write_text("<script>")
+    for name in ("plain", "text"):
+        with pytest.raises(InputError):
+            page.repeat(tmp_path / f"{name}.png")

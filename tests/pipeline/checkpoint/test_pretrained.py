@@ -1,0 +1,179 @@
+"""Models that ship with the package: whole, small, as good as they say, and there where nothing has been trained."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import Result, run_cli
+
+import latentdiff
+from latentdiff.config.diffusion import DiffusionConfig
+from latentdiff.data import load_dataset, to_uint8
+from latentdiff.errors import InputError
+from latentdiff.metrics.features import extract, feature_network
+from latentdiff.nn import MLPConfig, build
+from latentdiff.pipeline.checkpoint import pretrained
+from latentdiff.pipeline.checkpoint.folder import open_checkpoint
+from latentdiff.pipeline.checkpoint.pretrained import Shipped, shipped_for, shipped_models
+from latentdiff.pipeline.checkpoint.runs import locate
+from latentdiff.pipeline.codec import IdentityCodec
+from latentdiff.pipeline.pipeline import Pipeline
+
+MODELS = shipped_models()
+MOST = 8 * 2**20  # bytes
+
+
+def by_name(model: Shipped) -> str:
+    return model.name
+
+
+def tiny(seed: int = 0) -> Pipeline:
+    network = build(MLPConfig(shape=(1, 6, 6), width=16, depth=1, num_classes=2), seed=seed)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(std=0.2)
+    return Pipeline(network, DiffusionConfig(), IdentityCodec((1, 6, 6)), ("ring", "bar"), data="shapes")
+
+
+@pytest.fixture
+def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package with one model, "shapes", and a working folder in which nothing has been trained."""
+    folder = tmp_path / "package"
+    tiny().save(folder / "shapes", half=True)
+    about = {
+        "title": "rings and bars",
+        "listens": "classes",
+        "works_on": "pixels",
+        "images": "mnist5k",
+        "commands": ["latentdiff train-denoiser --pixel"],
+    }
+    (folder / "shapes.json").write_text(json.dumps(about))
+    monkeypatch.setattr(pretrained, "FOLDER", folder)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return folder
+
+
+@pytest.mark.parametrize("model", MODELS, ids=by_name)
+def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> None:
+    open_checkpoint(model.folder).verify()
+    assert model.bytes <= MOST
+    assert {"title", "listens", "works_on", "images", "data", "commands", "hardware", "figures"} <= model.about.keys()
+    assert all(command.startswith("latentdiff ") for command in model.about["commands"])
+    pipeline = latentdiff.load(model.name)
+    assert (pipeline.tokenizer is not None) == (model.about["listens"] == "text")
+    assert bool(pipeline.classes) == (model.about["listens"] == "classes")
+    assert isinstance(pipeline.codec, IdentityCodec) == (model.about["works_on"] == "pixels")
+    data = load_dataset(model.about["images"])
+    assert data.shape == pipeline.codec.image_shape and (data.classes or ()) == tuple(pipeline.classes)
+    images = pipeline.sample(2, steps=2)
+    assert images.shape == (2, *pipeline.codec.image_shape) and float(images.std()) > 0.1
+
+
+def test_the_digits_of_the_package_are_those_that_are_asked_for() -> None:
+    images = latentdiff.load("digits").sample(60, sampler="ddim", steps=20, label=[k % 10 for k in range(60)])
+    seen = extract(feature_network("mnist"), to_uint8(images)).predictions
+    assert seen is not None
+    assert float((seen == torch.arange(60) % 10).double().mean()) >= 0.9
+
+
+def test_a_listing_of_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    assert "no trained models ship with this version" in called("models").out
+
+
+def test_half_precision_takes_half_the_space_and_draws_nearly_the_same(tmp_path: Path) -> None:
+    pipeline = tiny()
+    pipeline.save(tmp_path / "full")
+    pipeline.save(tmp_path / "half", half=True)
+    sizes = [sum(path.stat().st_size for path in (tmp_path / name).rglob("*.safetensors")) for name in ("full", "half")]
+    assert sizes[1] < 0.7 * sizes[0]
+    full, half = (latentdiff.load(tmp_path / name) for name in ("full", "half"))
+    assert next(half.network.parameters()).dtype == torch.float32
+    a, b = (pipeline.sample(4, label="bar", steps=5) for pipeline in (full, half))
+    assert 0 < float((a - b).abs().max()) < 0.02
+
+
+def test_a_name_means_the_model_unless_there_is_such_a_folder(packed: Path) -> None:
+    assert locate(Path("shapes")).folder == packed / "shapes"
+    tiny(seed=1).save("shapes")
+    assert locate(Path("shapes")).folder == Path("shapes")
+    for name in ("other", "../package/shapes/..", ""):
+        with pytest.raises(InputError, match=r"no such run|not a run"):
+            locate(Path(name))
+
+
+def test_the_first_that_listens_is_the_default(packed: Path) -> None:
+    found = shipped_for("classes")
+    assert found is not None and found.name == "shapes"
+    assert shipped_for("text") is None
+
+
+def called(command: str) -> Result:
+    return run_cli(command, cwd=Path())
+
+
+def answer(command: str) -> dict[str, Any]:
+    code, out, err = called(f"{command} --json")
+    assert code == 0, err
+    values = json.loads(out)
+    assert isinstance(values, dict)
+    return values
+
+
+def test_models_are_listed(packed: Path) -> None:
+    (model,) = answer("models")["models"]
+    assert model["name"] == "shapes" and model["title"] == "rings and bars" and 0 < model["bytes"] < 2**20
+    shown = called("models").out
+    assert "shapes: rings and bars" in shown and "latentdiff train-denoiser --pixel" in shown
+
+
+@pytest.mark.usefixtures("packed")
+def test_sampling_without_a_training_takes_a_model_of_the_package_and_says_so() -> None:
+    code, out, err = called("sample -n 4 --steps 2 --json")
+    assert code == 0
+    assert "no denoiser in runs/: using shapes of the package (see `latentdiff models`)" in err
+    assert json.loads(out)["labels"] == ["ring", "bar"] * 2
+    assert Path("samples.png").is_file()
+    code, _, err = called("sample --prompt 'a ring'")  # a model of classes is none for texts
+    assert code == 1 and "no trained model in runs/" in err
+
+
+def test_a_trained_run_comes_first(packed: Path) -> None:
+    assert answer("sample -n 2 --steps 2")["run"] == str(packed / "shapes")
+    tiny(seed=1).save("runs/mine/checkpoint-00000001")
+    assert answer("sample -n 2 --steps 2")["run"] == "runs/mine/checkpoint-00000001"
+    assert answer("sample -n 2 --steps 2 --run shapes")["run"] == str(packed / "shapes")
+
+
+def test_commands_find_a_model_that_can_do_what_they_do(tmp_path: Path) -> None:
+    restored = run_cli("restore --operator blur -n 2 --steps 3 --json", cwd=tmp_path)
+    assert restored.code == 0, restored.err
+    assert "using digits-pixels of the package" in restored.err and (tmp_path / "restored.png").is_file()
+    assert "using digits of the package" in run_cli("sample -n 1 --steps 2", cwd=tmp_path).err
+    assert "using scenes of the package" in run_cli("sample -n 1 --steps 2 --prompt 'a red one'", cwd=tmp_path).err
+    for words in ("anagram --label 3 --label 5 --view identity --view rotate180", "hybrid --label 3 --label 5"):
+        drawn = run_cli(f"{words} -n 1 --steps 2", cwd=tmp_path)
+        assert drawn.code == 0 and "using digits-pixels of the package" in drawn.err, drawn.err
+    texts = "--prompt 'a red six' --prompt 'a red nine'"
+    for words in (f"anagram {texts} --view identity --view rotate180", f"hybrid {texts} --colour"):
+        drawn = run_cli(f"{words} -n 1 --steps 2", cwd=tmp_path)
+        assert drawn.code == 0 and "using scenes of the package" in drawn.err, drawn.err
+
+
+def test_pixels_that_no_model_of_the_package_works_on_are_said_to_be_missing(packed: Path, tmp_path: Path) -> None:
+    about = json.loads((packed / "shapes.json").read_text()) | {"works_on": "latents"}
+    (packed / "shapes.json").write_text(json.dumps(about))
+    bad = called("hybrid --label ring --label bar")
+    assert bad.code == 1 and "no trained model in runs/" in bad.err and "using shapes" not in bad.err
+
+
+def test_of_several_the_first_of_pixels_is_taken_where_pixels_are_needed(packed: Path) -> None:
+    tiny().save(packed / "early", half=True)
+    about = json.loads((packed / "shapes.json").read_text()) | {"works_on": "latents"}
+    (packed / "early.json").write_text(json.dumps(about))
+    every, pixels = shipped_for("classes"), shipped_for("classes", pixels=True)
+    assert every is not None and every.name == "early" and pixels is not None and pixels.name == "shapes"
