@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.apps.bench.timing import Calls, Timing, interleaved, stopwatch_for
-from latentdiff.diffusion.compile import CapturedLoop, CudaGraph, compiled_network
+from latentdiff.diffusion.compile import CudaGraph, CUDAGraphLoop, compiled_network
 from latentdiff.diffusion.denoiser import Network, denoiser, timestep
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import ddim, ddpm
@@ -110,7 +110,7 @@ def compiled(task: Task, ready: dict[str, Network]) -> Callable[[], Tensor] | st
     if task.x.device.type == "cuda":
         step = ddim(schedule) if task.sampler == "DDIM" else ddpm(schedule)
         denoise = denoiser(task.network, schedule, prediction="v")
-        captured = CapturedLoop(denoise, task.levels, step, task.x, task.key)
+        captured = CUDAGraphLoop(denoise, task.levels, step, task.x, task.key)
         return lambda: captured(task.x, task.key)
     try:
         if task.name not in ready:

@@ -36,7 +36,7 @@ from latentdiff.apps.cli.measure.bench import cpu_model
 from latentdiff.config.base import Config
 from latentdiff.data import Dataset, load_dataset, to_float, to_uint8
 from latentdiff.errors import InputError
-from latentdiff.evaluate import Reference, Resampling, score_images, some
+from latentdiff.evaluate import Reference, Resampling, random_subset, score_images
 from latentdiff.evaluate.classes import labels_as_seen
 from latentdiff.metrics.features import feature_network
 from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS
@@ -204,7 +204,7 @@ def main(
     if (out / "runs").exists():
         raise click.ClickException(f"{out}/runs exists already: name another --out")
     real = labels_as_seen(network, images.test.labels, images.classes or ())
-    reference = Reference.of(images.test.images, network, labels=real, name=data)
+    reference = Reference.from_images(images.test.images, network, labels=real, name=data)
     results: dict[str, Any] = {"budget": budget.model_dump(), "machine": machine(CPU, cpu=cpu_model())}
     panels = []
     for make in (lambda: latentdiff(budget, out), lambda: diffusers(budget, images)):
@@ -218,7 +218,7 @@ def main(
             + ("" if accuracy is None else f"class accuracy {accuracy:.1%}, ")
             + f"{1000 * entry.sampling_seconds / samples:.1f} ms an image"
         )
-    chosen = images.train.images[some(len(images.train), samples, seed=seed)]
+    chosen = images.train.images[random_subset(len(images.train), samples, seed=seed)]
     floor = score_images(chosen, reference, resampling=Resampling(count=0))
     results["real"] = floor.as_dict()
     click.echo(f"{'real':>10}: FD {floor.fd.value:.3f} of {samples} training images (features: {network.name})")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from latentdiff.data import load_dataset, to_float, to_uint8
     from latentdiff.diffusion.denoiser import Condition, Denoiser, Estimate, denoiser, guided
     from latentdiff.diffusion.loop import run, start
-    from latentdiff.diffusion.samplers import Step, ddim, ddpm, dpmpp2m
+    from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
     from latentdiff.diffusion.schedule import Schedule, make_schedule
     from latentdiff.errors import InputError
     from latentdiff.ops.random import Key
@@ -33,8 +33,8 @@ __all__ = [
     "InputError",
     "Key",
     "Pipeline",
+    "SamplerStep",
     "Schedule",
-    "Step",
     "VAECodec",
     "ddim",
     "ddpm",
@@ -62,7 +62,7 @@ _HOME = {
     "Key": "ops.random",
     "Pipeline": "pipeline.pipeline",
     "Schedule": "diffusion.schedule",
-    "Step": "diffusion.samplers",
+    "SamplerStep": "diffusion.samplers",
     "VAECodec": "pipeline.codec",
     "ddim": "diffusion.samplers",
     "ddpm": "diffusion.samplers",

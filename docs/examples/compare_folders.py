@@ -21,7 +21,7 @@ with TemporaryDirectory() as place:  # your folders instead
             Image.fromarray(image[0].numpy()).save(Path(place) / name / f"{i:03}.png")
     read = {name: read_images(f"{place}/{name}").images for name in sets}
 
-reference = Reference.of(read["reference"], feature_network("mnist"), name="reference")
+reference = Reference.from_images(read["reference"], feature_network("mnist"), name="reference")
 scores = {name: score_images(read[name], reference) for name in ("others", "blurred")}
 for name, score in scores.items():
     print(f"{name}: kernel distance x 1000 {1000 * score.kd.value:.1f}, precision {score.precision.value:.0%}")

@@ -15,13 +15,13 @@ def expected(x, t, centre):
 
 
 def conditional(x, t):
-    return ld.Estimate.known(x, t, x0=expected(x, t, 1.0))
+    return ld.Estimate.from_x0(x, t, x0=expected(x, t, 1.0))
 
 
 def unconditional(x, t):
     alpha, sigma = schedule.at(t)
     share = (-((x - alpha * centres) ** 2) / (alpha**2 * 0.25 + sigma**2) / 2).softmax(1)  # which class x_t came from
-    return ld.Estimate.known(x, t, x0=(share * expected(x, t, centres)).sum(1, keepdim=True))
+    return ld.Estimate.from_x0(x, t, x0=(share * expected(x, t, centres)).sum(1, keepdim=True))
 
 
 def guided_by(w):

@@ -5,7 +5,7 @@ import torch
 import latentdiff as ld
 from latentdiff import ops
 from latentdiff.diffusion.prediction import target, to_x0
-from latentdiff.diffusion.samplers import reverse_move
+from latentdiff.diffusion.samplers import ddim_coefficients
 
 schedule, t, s, w = ld.make_schedule("cosine", T=1000), 500, 480, 3.0
 alpha, sigma = schedule.at(t)
@@ -19,7 +19,7 @@ z = at.normal((4, 32, 32))
 torch.testing.assert_close(x_t, alpha * x0 + sigma * z)
 torch.testing.assert_close(v, alpha * z - sigma * x0)
 
-(p, q), move = to_x0("v", alpha, sigma), reverse_move(schedule, t, s)
+(p, q), move = to_x0("v", alpha, sigma), ddim_coefficients(schedule, t, s)
 row = torch.tensor([[move.k, move.m, move.c, p, w * q, (1 - w) * q]])
 x_s = ops.step(x_t, [cond, uncond], row, clip=1.0)  # guidance, prediction type, clip and update
 guess = (alpha * x_t - sigma * (w * cond + (1 - w) * uncond)).clamp(-1, 1)

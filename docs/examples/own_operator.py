@@ -7,7 +7,7 @@ import torch
 import latentdiff as ld
 from latentdiff.apps.studies.process.analytic import Gaussian
 from latentdiff.diffusion.operators import Operator
-from latentdiff.diffusion.samplers import renoising
+from latentdiff.diffusion.samplers import diffpir_step
 from latentdiff.diffusion.solvers import corrected, half_quadratic
 from latentdiff.edit import measured
 
@@ -23,7 +23,7 @@ torch.testing.assert_close((operator(x) * y).sum(), (x * operator.adjoint(y)).su
 schedule, key = ld.make_schedule("cosine", T=1000), ld.Key.of(seed=0, n=16)
 denoise = corrected(prior.denoiser(schedule), half_quadratic(operator, y, schedule, sigma=0.01))
 noise = ld.start(key, (784,), dtype=torch.float64)
-found = ld.run(denoise, noise, schedule.levels(20), renoising(schedule), key)
+found = ld.run(denoise, noise, schedule.levels(20), diffpir_step(schedule), key)
 
 
 def psnr(guess: torch.Tensor) -> float:

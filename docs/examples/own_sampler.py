@@ -11,7 +11,7 @@ schedule = ld.make_schedule("cosine", T=1000)
 curves = Gaussian.smooth(16)
 
 
-def with_langevin(step: ld.Step, share: float = 0.1) -> ld.Step:
+def with_langevin(step: ld.SamplerStep, share: float = 0.1) -> ld.SamplerStep:
     """x_s + h score + sqrt(2 h) z with h = share sigma_s^2: the corrector of Song et al. 2021 (score SDE), once a move."""
 
     def move(denoise, x, t, s, key, previous):
@@ -19,7 +19,7 @@ def with_langevin(step: ld.Step, share: float = 0.1) -> ld.Step:
         alpha, sigma = schedule.at(s)
         if s > 0:
             h, drift = share * sigma**2, alpha * denoise(x, s).x0() - x  # = sigma^2 score
-            x = x + share * drift + math.sqrt(2 * h) * key.beside("ald").normal(x.shape[1:], dtype=x.dtype)
+            x = x + share * drift + math.sqrt(2 * h) * key.with_purpose("ald").normal(x.shape[1:], dtype=x.dtype)
         return x, estimate
 
     return move

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from latentdiff.data.readers import load_dataset
     from latentdiff.data.report import ReadReport
     from latentdiff.data.stream import StreamedData, StreamedSplit, TrainingImages, is_shards, stream_dataset
-    from latentdiff.data.types import Dataset, Described, Split
+    from latentdiff.data.types import DataInfo, Dataset, Split
 
 __all__ = [
     "Augment",
     "DataDescription",
+    "DataInfo",
     "Dataset",
     "DatasetInfo",
-    "Described",
     "ReadReport",
     "Split",
     "StreamedData",
@@ -48,7 +48,7 @@ _HOME = {
     "DataDescription": "describe",
     "Dataset": "types",
     "DatasetInfo": "catalog",
-    "Described": "types",
+    "DataInfo": "types",
     "ReadReport": "report",
     "Split": "types",
     "StreamedData": "stream",

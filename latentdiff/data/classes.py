@@ -79,13 +79,13 @@ def _unknown(classes: Sequence[str], label: str) -> str:
 
 def _shown(classes: Sequence[str], index: int) -> str:
     """A class in a list: its name, in quotes and with its index where a comma or spaces would hide where it ends."""
-    name, word = classes[index], word_for(classes, index)
+    name, word = classes[index], label_text(classes, index)
     if "," not in name and name == name.strip() != "":
         return name
     return repr(name) if word == name else f"{name!r} (index {word})"
 
 
-def word_for(classes: Sequence[str], index: int) -> str:
+def label_text(classes: Sequence[str], index: int) -> str:
     """What :func:`class_indices` finds a class by, also among others that commas separate: its name, or its index where the name would be cut."""
     name = classes[index]
     if "," not in name and name == name.strip() != "" and classes.index(name) == index:
@@ -101,7 +101,7 @@ def joined(classes: Sequence[str], texts: Sequence[str]) -> str:
     if len(texts) == 1:
         return texts[0]
     named = [(text, _named(classes, text)) for text in texts]
-    return ",".join(text if index is None else word_for(classes, index) for text, index in named)
+    return ",".join(text if index is None else label_text(classes, index) for text, index in named)
 
 
 def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassBalance) -> Tensor:

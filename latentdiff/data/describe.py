@@ -20,7 +20,7 @@ from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, resize_effects
 from latentdiff.data.stream import Listed, list_shards, rows_of_parts
 from latentdiff.data.tar import shards_of
-from latentdiff.data.types import Described
+from latentdiff.data.types import DataInfo
 from latentdiff.files.paths import expanded
 
 SPLITS = ("train", "val", "test")
@@ -104,7 +104,7 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
     )
 
 
-def describe_loaded(data: Described) -> DataDescription:
+def describe_loaded(data: DataInfo) -> DataDescription:
     """Count what a data set holds that was read already."""
     parts = {split: part for split in SPLITS if (part := getattr(data, split, None)) is not None}
     counts = {split: _counts(part.labels, data.num_classes) for split, part in parts.items()}

@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from latentdiff.data.raw import Part, Parts
+from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.errors import InputError
 
 FILE = "mnist5k.xz"
@@ -17,7 +17,7 @@ SHA256 = "3be5eb227b93e2fe0b1b316eed2d418f9f31fd1db27fd8246d45274547b0fe03"
 """Of the decompressed content: 5,000 label bytes, then 5,000 x 28 x 28 pixel bytes, train, val and test in turn."""
 
 
-def unpack(packed: bytes) -> Parts:
+def unpack(packed: bytes) -> RawSplits:
     """Decode the bytes of mnist5k.xz; InputError unless the content has the known SHA-256."""
     total = sum(COUNTS)
     size = total * (1 + SIDE * SIDE)
@@ -31,14 +31,14 @@ def unpack(packed: bytes) -> Parts:
     data = np.frombuffer(bytearray(content), dtype=np.uint8)
     labels, images = data[:total].astype(np.int64), data[total:].reshape(total, SIDE, SIDE, 1)
     train, val = COUNTS[0], COUNTS[0] + COUNTS[1]
-    return Parts(
-        Part(images[:train], labels[:train]),
-        Part(images[train:val], labels[train:val]),
-        Part(images[val:], labels[val:]),
+    return RawSplits(
+        RawSplit(images[:train], labels[:train]),
+        RawSplit(images[train:val], labels[train:val]),
+        RawSplit(images[val:], labels[val:]),
     )
 
 
-def load_mnist5k() -> Parts:
+def load_mnist5k() -> RawSplits:
     """The embedded digits, 4000/500/500 and the same number of each class; InputError if the file is damaged."""
     try:
         packed = files("latentdiff.data").joinpath(FILE).read_bytes()

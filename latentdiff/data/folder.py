@@ -24,7 +24,7 @@ from latentdiff.data.class_folders import (
 )
 from latentdiff.data.decode import FORMATS, HEAD_BYTES, SUFFIXES, Decoded, decode_file, format_of
 from latentdiff.data.npz import MAX_BYTES
-from latentdiff.data.raw import Part, Parts, number_labels
+from latentdiff.data.raw import RawSplit, RawSplits, number_labels
 from latentdiff.data.report import ReadReport, named, total
 from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
 from latentdiff.data.scan import Tree, shown, walk
@@ -309,7 +309,7 @@ class Folder:
     """All images below a folder in the sorted order of their relative ``paths``; ``splits``: train, val or test for each."""
 
     paths: tuple[str, ...]
-    images: Part
+    images: RawSplit
     classes: tuple[str, ...] | None
     splits: tuple[str | None, ...] | None
     report: ReadReport
@@ -326,7 +326,7 @@ def read_folder(root: Path, fit: Fit) -> Folder:
     listing = list_folder(root, fit.class_folders)
     paths, images = _fitted(listing, fit)
     labels, classes, captions = listing.annotations(paths)
-    everything = Part(_stacked(root, paths, images, fit.channels), labels, captions)
+    everything = RawSplit(_stacked(root, paths, images, fit.channels), labels, captions)
     return Folder(tuple(paths), everything, classes, listing.splits(paths), listing.report)
 
 
@@ -343,10 +343,10 @@ def rows_of_splits(
     return train, val, test
 
 
-def load_folder(root: Path, fit: Fit, *, seed: int) -> Parts:
+def load_folder(root: Path, fit: Fit, *, seed: int) -> RawSplits:
     """The images of :func:`read_folder` split by their top folders, else 90/5/5 by a hash of (seed, path)."""
     found = read_folder(root, fit)
     with found.report.explaining(str(root)):
         train, *rest = rows_of_splits(found.paths, found.splits, seed=seed)
     val, test = (found.images.take(row) if len(row) else None for row in rest)
-    return Parts(found.images.take(train), val, test, classes=found.classes, report=found.report)
+    return RawSplits(found.images.take(train), val, test, classes=found.classes, report=found.report)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentdiff.data.npz import check_expansion
-from latentdiff.data.raw import Part, Parts
+from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.report import ReadReport
 from latentdiff.data.scan import HIDDEN, is_hidden
 from latentdiff.errors import InputError
@@ -68,7 +68,7 @@ def read_idx(path: Path, *, rank: int) -> NDArray[np.uint8]:
     return np.frombuffer(bytearray(data), dtype=np.uint8).reshape(shape)
 
 
-def load_idx(folder: Path) -> Parts:
+def load_idx(folder: Path) -> RawSplits:
     """Read train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and the same for t10k (or test) and val.
 
     Labels and all but the training images are optional; the report counts the folder's other files. InputError for wrong headers, sizes or lengths.
@@ -77,7 +77,7 @@ def load_idx(folder: Path) -> Parts:
     if ("train", "images") not in files:
         names = ", ".join(path.name for path in files.values())
         raise InputError(f"{folder}: expected train-images-idx3-ubyte or train-images-idx3-ubyte.gz, found {names}")
-    parts: dict[str, Part] = {}
+    parts: dict[str, RawSplit] = {}
     used = {path for (split, _), path in files.items() if (split, "images") in files}
     for path in sorted(set(folder.iterdir()) - used):
         report.leave_out(path.name, HIDDEN if is_hidden(path.name) else "not an idx file of a split")
@@ -92,5 +92,5 @@ def load_idx(folder: Path) -> Parts:
             labels = read_idx(files[split, "labels"], rank=_RANK["labels"])
             if len(labels) != len(images):
                 raise InputError(f"{folder}: expected a label for each of {len(images)} images, found {len(labels)}")
-        parts[split] = Part(images[..., None], labels)
-    return Parts(parts["train"], parts.get("val"), parts.get("test"), report=report)
+        parts[split] = RawSplit(images[..., None], labels)
+    return RawSplits(parts["train"], parts.get("val"), parts.get("test"), report=report)

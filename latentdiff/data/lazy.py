@@ -29,7 +29,7 @@ class Unreadable(InputError):
 
 
 @dataclass(frozen=True)
-class Place:
+class FileLocation:
     """Where the bytes of an image are: a whole file, or ``size`` bytes at ``offset`` of a shard; ``name`` is for people."""
 
     file: Path
@@ -61,7 +61,7 @@ class LazyImages:
 
     dtype, ndim = torch.uint8, 4
 
-    def __init__(self, places: Sequence[Place], fit: Fit, report: ReadReport | None = None) -> None:
+    def __init__(self, places: Sequence[FileLocation], fit: Fit, report: ReadReport | None = None) -> None:
         if fit.size is None or fit.channels is None:
             raise InputError("images that are read as they are needed: expected --size and --channels, found none")
         self._places, self._size, self._channels, self._fit = places, fit.size, fit.channels, fit
@@ -92,10 +92,10 @@ class LazyImages:
     def split(self, size: int) -> Iterator[Tensor]:
         """All images in parts of ``size``, one after the other."""
         for first in range(0, len(self), size):
-            self.announce(range(first + size, min(first + 2 * size, len(self))))
+            self.prefetch(range(first + size, min(first + 2 * size, len(self))))
             yield self[first : first + size]
 
-    def announce(self, rows: Sequence[int]) -> None:
+    def prefetch(self, rows: Sequence[int]) -> None:
         """Begin to decode what will be asked for next."""
         with self._lock:
             for k in rows:

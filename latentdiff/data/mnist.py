@@ -11,7 +11,7 @@ from pathlib import Path
 from latentdiff.data.catalog import find_mnist
 from latentdiff.data.idx import load_idx
 from latentdiff.data.npz import load_npz
-from latentdiff.data.raw import Parts
+from latentdiff.data.raw import RawSplits
 from latentdiff.errors import InputError
 
 MIRRORS = (
@@ -82,7 +82,7 @@ def download(folder: Path, *, mirrors: Sequence[str] = MIRRORS, files: Mapping[s
     )
 
 
-def load_mnist(root: Path) -> Parts:
+def load_mnist(root: Path) -> RawSplits:
     """MNIST from `root` or `root`/mnist (mnist.npz or the four idx files), else downloaded to `root`/mnist.
 
     60,000 training images (5,000 of them become the validation set) and 10,000 test images, 28 x 28. InputError if

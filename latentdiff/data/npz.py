@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from latentdiff.data.raw import Part, Parts
+from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import flatten_alpha
 from latentdiff.errors import InputError
@@ -116,7 +116,7 @@ def _to_channels_last(images: NDArray[np.uint8], *, key: str, source: str) -> ND
     return images
 
 
-def _read_part(archive: zipfile.ZipFile, part: str, used: set[str], report: ReadReport, *, source: str) -> Part:
+def _read_part(archive: zipfile.ZipFile, part: str, used: set[str], report: ReadReport, *, source: str) -> RawSplit:
     """The images of a part, with labels and captions where they are there (see _KEYS); `used` collects their keys."""
     names = set(archive.namelist())
     key, label, caption = _KEYS[part]
@@ -142,7 +142,7 @@ def _read_part(archive: zipfile.ZipFile, part: str, used: set[str], report: Read
             raise InputError(f"{source}: expected strings in {caption}, found {texts.dtype}")
         captions = tuple(str(text) for text in texts.tolist())
         used.add(caption)
-    return Part(images, labels, captions)
+    return RawSplit(images, labels, captions)
 
 
 def _check_rows(array: NDArray[np.generic], n: int, *, key: str, images: str, source: str) -> None:
@@ -151,7 +151,7 @@ def _check_rows(array: NDArray[np.generic], n: int, *, key: str, images: str, so
         raise InputError(f"{source}: expected {key} [{n}], one for each image of {images}, found {list(array.shape)}")
 
 
-def load_npz(path: Path) -> Parts:
+def load_npz(path: Path) -> RawSplits:
     """Read x_train (x_val, x_test optional) or x, with labels y_* and captions caption_*, or images, labels, captions.
 
     Or arr_0 and arr_1, images and labels that were saved without names. Images [N, H, W], [N, H, W, C] or
@@ -181,5 +181,5 @@ def load_npz(path: Path) -> Parts:
     except MemoryError as error:
         raise InputError(f"{source}: expected arrays that fit into memory, found larger ones") from error
     if found == whole:
-        return Parts(parts[found[0]], pooled=True, report=report)
-    return Parts(parts["_train"], parts.get("_val"), parts.get("_test"), report=report)
+        return RawSplits(parts[found[0]], pooled=True, report=report)
+    return RawSplits(parts["_train"], parts.get("_val"), parts.get("_test"), report=report)

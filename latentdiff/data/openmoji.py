@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
 from latentdiff.data.catalog import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
-from latentdiff.data.raw import Part, Parts
+from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, resized
 from latentdiff.data.split import by_path
@@ -24,7 +24,7 @@ REGIONAL, TAGS = range(0x1F1E6, 0x1F200), range(0xE0020, 0xE007F)  # letters tha
 CodePoints = tuple[int, ...]
 
 
-def load_openmoji(fit: Fit, *, seed: int) -> Parts:
+def load_openmoji(fit: Fit, *, seed: int) -> RawSplits:
     """Every emoji of the font on white, uint8 RGB, 32 x 32 or ``fit.size`` (at most 256 a side), with its Unicode names.
 
     Split 90/5/5 by a hash of (seed, emoji without skin tones): the tones of one drawing stay together. Blank emoji and
@@ -50,9 +50,9 @@ def load_openmoji(fit: Fit, *, seed: int) -> Parts:
             seen.add(content)
             kept.append(points)
             images.append(resized(np.asarray(picture), size, fit.resize))
-    everything = Part(np.stack(images), None, tuple(caption(points) for points in kept))
+    everything = RawSplit(np.stack(images), None, tuple(caption(points) for points in kept))
     train, val, test = (everything.take(rows) for rows in by_path([family(points) for points in kept], seed=seed))
-    return Parts(train, val, test, report=report)
+    return RawSplits(train, val, test, report=report)
 
 
 def caption(points: CodePoints) -> str:

@@ -15,7 +15,7 @@ MAX_CLASSES = 100_000
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class RawSplit:
     """Images of one split: uint8 [N, H, W, C]; labels as found (integers or strings) [N]; captions."""
 
     images: NDArray[np.uint8]
@@ -25,20 +25,20 @@ class Part:
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, indices: NDArray[np.int64]) -> "Part":
+    def take(self, indices: NDArray[np.int64]) -> "RawSplit":
         """The rows at `indices` (int64 [K]), in that order."""
         labels = None if self.labels is None else self.labels[indices]
         captions = None if self.captions is None else tuple(self.captions[i] for i in indices.tolist())
-        return Part(self.images[indices], labels, captions)
+        return RawSplit(self.images[indices], labels, captions)
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class RawSplits:
     """What a loader found; val and test may still be missing, `pooled` says that nothing was split yet."""
 
-    train: Part
-    val: Part | None = None
-    test: Part | None = None
+    train: RawSplit
+    val: RawSplit | None = None
+    test: RawSplit | None = None
     pooled: bool = False
     classes: tuple[str, ...] | None = None
     report: ReadReport = field(default_factory=ReadReport)

@@ -15,7 +15,7 @@ from latentdiff.data.idx import has_idx, load_idx
 from latentdiff.data.mnist import load_mnist
 from latentdiff.data.npz import load_npz
 from latentdiff.data.openmoji import load_openmoji
-from latentdiff.data.raw import Part, Parts, note_empty_classes, number_labels
+from latentdiff.data.raw import RawSplit, RawSplits, note_empty_classes, number_labels
 from latentdiff.data.resize import Fit, fit_part, parse_size
 from latentdiff.data.scene_images import load_scenes
 from latentdiff.data.scenes import SETS
@@ -29,20 +29,20 @@ BUILT_IN = ("mnist5k", "mnist", "openmoji", *SETS)
 _EXPECTED = "mnist5k, mnist, openmoji, scenes, scenes-mnist, a .npz file, a folder of idx files, a folder of images or tar shards"
 
 
-def _as_split(part: Part, labels: NDArray[np.int64] | None) -> Split:
+def _as_split(part: RawSplit, labels: NDArray[np.int64] | None) -> Split:
     """The tensors of one part: images to [N, C, H, W]."""
     images = np.array(part.images.transpose(0, 3, 1, 2), order="C", copy=True)
     return Split(torch.from_numpy(images), None if labels is None else torch.from_numpy(labels), part.captions)
 
 
-def _same_captions(parts: Sequence[Part]) -> list[Part]:
+def _same_captions(parts: Sequence[RawSplit]) -> list[RawSplit]:
     """Captions for every part or for none: "" where only others have some."""
     if all(part.captions is None for part in parts):
         return list(parts)
-    return [Part(p.images, p.labels, p.captions if p.captions is not None else ("",) * len(p)) for p in parts]
+    return [RawSplit(p.images, p.labels, p.captions if p.captions is not None else ("",) * len(p)) for p in parts]
 
 
-def _assemble(name: str, parts: Parts, fit: Fit, *, seed: int) -> Dataset:
+def _assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
     """Split, resize, number the classes and turn into tensors."""
     with parts.report.explaining(name):
         whole = complete(parts, seed=seed)
@@ -61,7 +61,7 @@ def _assemble(name: str, parts: Parts, fit: Fit, *, seed: int) -> Dataset:
     return Dataset(name, train, val, test, classes, parts.report)
 
 
-def _read_path(data: str, fit: Fit, *, seed: int) -> Parts:
+def _read_path(data: str, fit: Fit, *, seed: int) -> RawSplits:
     """The parts found at a path."""
     try:
         path = expanded(data)
@@ -78,7 +78,7 @@ def _read_path(data: str, fit: Fit, *, seed: int) -> Parts:
     raise InputError(f"data {data!r}: expected {_EXPECTED}, found {found}")
 
 
-def _with_own_labels(parts: Parts, fit: Fit) -> Parts:
+def _with_own_labels(parts: RawSplits, fit: Fit) -> RawSplits:
     """`parts` of data without class folders."""
     note_unused_option(fit.class_folders, "this data has labels of its own, or none", parts.report)
     return parts

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentdiff.data.raw import Part
+from latentdiff.data.raw import RawSplit
 from latentdiff.data.report import ReadReport
 from latentdiff.errors import InputError
 
@@ -107,7 +107,7 @@ def resize_effects(shape: Sequence[int], size: tuple[int, int], mode: str) -> tu
     return tuple(effects)
 
 
-def fit_part(part: Part, fit: Fit, report: ReadReport) -> Part:
+def fit_part(part: RawSplit, fit: Fit, report: ReadReport) -> RawSplit:
     """`part` with its images in the size and channels of `fit`; the report counts what that does to them."""
     images = part.images
     if fit.size is not None and images.shape[1:3] != fit.size:
@@ -115,4 +115,4 @@ def fit_part(part: Part, fit: Fit, report: ReadReport) -> Part:
         images = np.stack([resized(image, fit.size, fit.resize) for image in images])
     if fit.channels is not None:
         images = set_channels(images, fit.channels)
-    return Part(images, part.labels, part.captions)
+    return RawSplit(images, part.labels, part.captions)

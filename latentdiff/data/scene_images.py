@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from latentdiff.data.draws import integers
 from latentdiff.data.embedded import load_mnist5k
 from latentdiff.data.mnist import load_mnist
-from latentdiff.data.raw import Part, Parts
+from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.scenes import (
     COLOURS,
     CORNERS,
@@ -60,7 +60,7 @@ class _Draws:
         return self.below(_RESOLUTION) < p * _RESOLUTION
 
 
-def load_scenes(*, seed: int, mnist: Path | None = None, counts: tuple[int, int, int] | None = None) -> Parts:
+def load_scenes(*, seed: int, mnist: Path | None = None, counts: tuple[int, int, int] | None = None) -> RawSplits:
     """Scenes of 32 x 32 pixels, uint8 RGB: ``counts`` (40,000) to train, (2,000) to validate and (2,000) to test; no labels.
 
     A function of the seed and the digits, which are those of the split: the package's 5,000, or all of MNIST if
@@ -69,24 +69,24 @@ def load_scenes(*, seed: int, mnist: Path | None = None, counts: tuple[int, int,
     """
     digits = _digits(mnist)
     train, val, test = (_split(digits, k, counts or COUNTS, seed=seed) for k in range(3))
-    return Parts(train, val, test)
+    return RawSplits(train, val, test)
 
 
-def load_scenes_of(split: str, *, seed: int, mnist: Path | None = None) -> Part:
+def load_scenes_of(split: str, *, seed: int, mnist: Path | None = None) -> RawSplit:
     """One split ("train", "val" or "test") of :func:`load_scenes`, without the time that drawing the others takes."""
     return _split(_digits(mnist), ("train", "val", "test").index(split), COUNTS, seed=seed)
 
 
-def _digits(mnist: Path | None) -> tuple[Part, Part, Part]:
+def _digits(mnist: Path | None) -> tuple[RawSplit, RawSplit, RawSplit]:
     return complete(load_mnist5k() if mnist is None else load_mnist(mnist), seed=0)
 
 
-def _split(digits: tuple[Part, Part, Part], k: int, counts: tuple[int, int, int], *, seed: int) -> Part:
+def _split(digits: tuple[RawSplit, RawSplit, RawSplit], k: int, counts: tuple[int, int, int], *, seed: int) -> RawSplit:
     """Split ``k``: its random integers follow those of the splits before it."""
     return _drawn(digits[k], counts[k], sum(counts[:k]), seed=seed, test=k == 2)
 
 
-def _drawn(digits: Part, count: int, first: int, *, seed: int, test: bool) -> Part:
+def _drawn(digits: RawSplit, count: int, first: int, *, seed: int, test: bool) -> RawSplit:
     """``count`` scenes from these digits, the random integers of scene k those of position ``first + k``."""
     slots = torch.arange(first * _SLOTS, (first + count) * _SLOTS)
     words = integers("scene", slots, seed=seed, choices=_RESOLUTION).view(count, _SLOTS).numpy()
@@ -100,7 +100,7 @@ def _drawn(digits: Part, count: int, first: int, *, seed: int, test: bool) -> Pa
         scene, spoken, numerals = _scene([int(labels[i]) for i in chosen], draws, unseen=test and k % 2 == 1)
         images[k] = draw(scene, [digits.images[i, ..., 0] for i in chosen], draws)
         captions.append(caption(spoken, numerals=numerals))
-    return Part(images, None, tuple(captions))
+    return RawSplit(images, None, tuple(captions))
 
 
 def _scene(digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Scene, bool]:

@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentdiff.data.order import shuffled
-from latentdiff.data.raw import Part, Parts
+from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.errors import InputError
 
 VAL_FRACTION, VAL_LIMIT = 0.1, 5_000
 POOL_FRACTION = 0.05
 
 
-def cut(part: Part, *, count: int, seed: int, round_: int = 0) -> tuple[Part, Part]:
+def cut(part: RawSplit, *, count: int, seed: int, round_: int = 0) -> tuple[RawSplit, RawSplit]:
     """Cut `count` images out of `part`: (rest, cut), both in the order of `part`; pure in the arguments.
 
     Stratified where labeled: every class gives its share to within one image. ValueError unless 1 <= count < N.
@@ -31,7 +31,7 @@ def cut(part: Part, *, count: int, seed: int, round_: int = 0) -> tuple[Part, Pa
     return part.take(np.flatnonzero(~chosen)), part.take(np.flatnonzero(chosen))
 
 
-def complete(parts: Parts, *, seed: int) -> tuple[Part, Part, Part]:
+def complete(parts: RawSplits, *, seed: int) -> tuple[RawSplit, RawSplit, RawSplit]:
     """Train, val and test of `parts`; what is missing is cut from train.
 
     A pool without any split gives 5% to each of val and test; otherwise a missing one takes 10%, at most 5,000.

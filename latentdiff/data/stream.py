@@ -15,14 +15,14 @@ from torch import Tensor
 
 from latentdiff.data.class_folders import below, class_of, common_folder, is_like_split, note_unused_option
 from latentdiff.data.folder import list_folder, rows_of_splits
-from latentdiff.data.lazy import LazyImages, Place
+from latentdiff.data.lazy import FileLocation, LazyImages
 from latentdiff.data.npz import MAX_BYTES
-from latentdiff.data.raw import Part, Parts, note_empty_classes, number_labels
+from latentdiff.data.raw import RawSplit, RawSplits, note_empty_classes, number_labels
 from latentdiff.data.report import ReadReport, named
 from latentdiff.data.resize import Fit, parse_size
 from latentdiff.data.split import complete
 from latentdiff.data.tar import count_others, read_samples, shards_of
-from latentdiff.data.types import Dataset, Described, Split
+from latentdiff.data.types import DataInfo, Dataset, Split
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
 
@@ -48,7 +48,7 @@ class StreamedSplit:
 
 
 @dataclass(frozen=True, eq=False)
-class StreamedData(Described):
+class StreamedData(DataInfo):
     """As :class:`latentdiff.data.Dataset`; ``identity`` tells it from others."""
 
     name: str
@@ -85,7 +85,7 @@ class StreamedData(Described):
 class Listed:
     """Images of a folder or of shards before any is decoded; all in one order, the report of what else was found."""
 
-    places: Sequence[Place]
+    places: Sequence[FileLocation]
     paths: Sequence[str]
     splits: Sequence[str | None] | None
     labels: NDArray[np.int64] | None
@@ -128,11 +128,11 @@ def stream_dataset(
 def rows_of_parts(listed: Listed, *, seed: int) -> list[NDArray[np.int64]]:
     """The rows of train, val and test, as the same images in memory would be split."""
     parts = [
-        Part(row, None if listed.labels is None else listed.labels[row]) if len(row) else None  # type: ignore[arg-type]
+        RawSplit(row, None if listed.labels is None else listed.labels[row]) if len(row) else None  # type: ignore[arg-type]
         for row in rows_of_splits(listed.paths, listed.splits, seed=seed)
     ]
     assert parts[0] is not None
-    whole = complete(Parts(parts[0], parts[1], parts[2]), seed=seed)
+    whole = complete(RawSplits(parts[0], parts[1], parts[2]), seed=seed)
     return [part.images.astype(np.int64) for part in whole]
 
 
@@ -151,7 +151,7 @@ def is_shards(data: str) -> bool:
 def _of_folder(root: Path, class_folders: str) -> Listed:
     listing = list_folder(root, class_folders)
     labels, classes, captions = listing.annotations(listing.paths)
-    places = [Place(root / path, path) for path in listing.paths]
+    places = [FileLocation(root / path, path) for path in listing.paths]
     return Listed(places, listing.paths, listing.splits(listing.paths), labels, classes, captions, listing.report)
 
 

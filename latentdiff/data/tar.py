@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentdiff.data.decode import FORMATS, HEAD_BYTES, MAX_FILE_BYTES, SUFFIXES, format_of
-from latentdiff.data.lazy import Place
+from latentdiff.data.lazy import FileLocation
 from latentdiff.data.report import ReadReport
 from latentdiff.data.scan import HIDDEN, is_hidden, shown
 from latentdiff.errors import InputError
@@ -30,7 +30,7 @@ _NAMES = {"valid": "val", "validation": "val"}
 class Sample:
     """One image of a shard with what stands beside it; ``split`` by the shard's name, ``path``: shard/key."""
 
-    place: Place
+    place: FileLocation
     path: str
     split: str | None
     label: int | str | None = None
@@ -77,9 +77,9 @@ Members = dict[str, dict[str, bytes]]
 """Small files by the key of their sample and their suffix."""
 
 
-def _scanned(shard: Path, report: ReadReport) -> tuple[dict[str, Place], Members]:
+def _scanned(shard: Path, report: ReadReport) -> tuple[dict[str, FileLocation], Members]:
     """Where the images of a shard are, and the small files beside them by their suffixes; both by keys. InputError."""
-    images: dict[str, Place] = {}
+    images: dict[str, FileLocation] = {}
     beside: Members = {}
     dotted = list[tuple[tarfile.TarInfo, str]]()  # members whose suffix after the first dot is unknown
     try:
@@ -148,7 +148,7 @@ def _enter(
     key: str,
     suffix: str,
     shard: Path,
-    images: dict[str, Place],
+    images: dict[str, FileLocation],
     beside: Members,
 ) -> None:
     """Enter a member as an image or as a small file beside one. InputError."""
@@ -159,7 +159,7 @@ def _enter(
         return
     if key in images:
         raise InputError(f"{shard}: expected one image called {shown(key.removeprefix('/'))}, found two")
-    images[key] = Place(shard, f"{shard}/{member.name}", member.offset_data, member.size)
+    images[key] = FileLocation(shard, f"{shard}/{member.name}", member.offset_data, member.size)
 
 
 def _check(member: tarfile.TarInfo, most: int, shard: Path) -> None:

@@ -36,7 +36,7 @@ class Split:
         return int(self.images.shape[0])
 
 
-class Described:
+class DataInfo:
     """What follows from the shape of a data set's images and from its class names, wherever its pixels are."""
 
     classes: tuple[str, ...] | None  # index = label; None without labels
@@ -74,7 +74,7 @@ class Described:
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset(Described):
+class Dataset(DataInfo):
     """Three splits of one shape, the class names (index = label) and the report of what was read.
 
     classes: None if unlabeled. ValueError if the splits disagree in shape.

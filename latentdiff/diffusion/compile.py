@@ -12,9 +12,9 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser, Network
 from latentdiff.diffusion.loop import run
-from latentdiff.diffusion.samplers import Step
+from latentdiff.diffusion.samplers import SamplerStep
 from latentdiff.errors import InputError
-from latentdiff.ops.constants import Constants, held_in
+from latentdiff.ops.constants import Constants, constants_scope
 from latentdiff.ops.random import Key
 
 Work = Callable[[], Tensor]
@@ -53,7 +53,7 @@ def _check_compiler() -> None:
         raise InputError(f"compiling needs the headers of Python (python3-dev), found no {header}")
 
 
-class Recorder(Protocol):
+class GraphBackend(Protocol):
     """What records work on tensors once, to do it again from the same addresses."""
 
     def warm(self, work: Work) -> None:
@@ -90,7 +90,7 @@ class CudaGraph:
             self._graph.replay()
 
 
-class CapturedLoop:
+class CUDAGraphLoop:
     """A whole sampling loop with its network as one CUDA graph: (x, key) -> x at the last level, a tensor of its own.
 
     ``x`` [B, *shape] and ``key`` are examples of what calls bring: same shape, dtype and device, other values; a shape
@@ -104,12 +104,12 @@ class CapturedLoop:
         self,
         denoise: Denoiser,
         levels: Sequence[int],
-        step: Step,
+        step: SamplerStep,
         x: Tensor,
         key: Key,
         *,
         labels: Tensor | None = None,
-        recorder: Recorder | None = None,
+        recorder: GraphBackend | None = None,
     ) -> None:
         if recorder is None and x.device.type != "cuda":
             raise ValueError(f"capturing a loop needs CUDA tensors, got x on {x.device}")
@@ -126,7 +126,7 @@ class CapturedLoop:
 
         self._work = work  # keeps the weights, for the same reason
         # Not in inference mode, whose tensors calls outside it could not write to.
-        with torch.inference_mode(False), torch.no_grad(), held_in(self._constants):
+        with torch.inference_mode(False), torch.no_grad(), constants_scope(self._constants):
             self._x, self._key = x.detach().clone(), Key(key.seeds.clone(), key.stream)
             self._recorder.warm(work)
             self._out = self._recorder.capture(work)

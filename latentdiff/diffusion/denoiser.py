@@ -21,7 +21,7 @@ Network = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 What is asked for are labels int64 [B] or encoded texts [B, L, D], or None: nothing in particular.
 """
 
-MAX_OUTS = 4  # what one fused step takes; more are mixed first
+MAX_OUTPUTS = 4  # what one fused step takes; more are mixed first
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,16 @@ class Estimate:
     spread: Tensor | None = None
 
     @classmethod
-    def known(cls, x: Tensor, t: int, *, x0: Tensor) -> Estimate:
+    def from_x0(cls, x: Tensor, t: int, *, x0: Tensor) -> Estimate:
         """The estimate ``x0`` itself, as a denoiser without a network gives it."""
         return cls(x, t, 0.0, (x0,), (1.0,))
 
     def x0(self) -> Tensor:
         """The estimate itself, [B, *shape]; differentiable."""
-        few = self if len(self.outs) <= MAX_OUTS else self.mixed()
+        few = self if len(self.outs) <= MAX_OUTPUTS else self.merged()
         return ops.step(few.x, few.outs, coefficients([0.0, 1.0, 0.0, few.p, *few.q], few.x), clip=few.clip)
 
-    def mixed(self) -> Estimate:
+    def merged(self) -> Estimate:
         """The same estimate with one output (x_0 before clipping): how more outputs than one step takes are handed on."""
         x0 = self.p * self.x
         for q, out in zip(self.q, self.outs, strict=True):
@@ -68,7 +68,7 @@ def coefficients(row: list[float], like: Tensor) -> Tensor:
     The tensor is kept for the next loop with this row (:mod:`latentdiff.ops.constants`): never write to it.
     """
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return constants.row(row, dtype=dtype, device=like.device)
+    return constants.constant_row(row, dtype=dtype, device=like.device)
 
 
 Level = TypeVar("Level", int, Tensor)
@@ -130,15 +130,15 @@ class Condition:
         """The guidance scale at level t of T."""
         return self.w if self.low <= t / T <= self.high else 1.0
 
-    def nothing(self) -> Tensor:
+    def unconditional(self) -> Tensor:
         """The null condition for every sample, shaped like ``labels``."""
         if isinstance(self.null, int):
             return torch.full_like(self.labels, self.null)
         return self.null.expand_as(self.labels)
 
-    def pair(self) -> Tensor:
+    def cond_uncond(self) -> Tensor:
         """What is asked for, then the null condition: made anew, as a captured loop writes other labels in place."""
-        return torch.cat([self.labels, self.nothing()])
+        return torch.cat([self.labels, self.unconditional()])
 
 
 def in_dtype(network: Network, device: torch.device, dtype: torch.dtype) -> Network:
@@ -176,16 +176,16 @@ def denoiser(
 
     def time(x: Tensor, t: int) -> Tensor:
         # a copy: networks may scale their times in place, and constants are shared
-        return constants.filled(timestep(t), (len(x),), dtype=torch.float32, device=x.device).clone()
+        return constants.constant_fill(timestep(t), (len(x),), dtype=torch.float32, device=x.device).clone()
 
     def denoise(x: Tensor, t: int) -> Estimate:
         w = 0.0 if condition is None else condition.scale(t, schedule.T)
         if condition is None:
             return estimate(x, t, network(x, time(x, t), None))
         if w in (0, 1):
-            return estimate(x, t, network(x, time(x, t), condition.labels if w else condition.nothing()))
+            return estimate(x, t, network(x, time(x, t), condition.labels if w else condition.unconditional()))
         pair = torch.cat([x, x])
-        both = network(pair, time(pair, t), condition.pair())
+        both = network(pair, time(pair, t), condition.cond_uncond())
         cond, uncond = (estimate(x, t, half) for half in both.chunk(2))
         mixed = guided(cond, uncond, w)
         return rescaled(cond, mixed, condition.rescale) if condition.rescale else mixed

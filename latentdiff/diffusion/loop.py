@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
-from latentdiff.diffusion.samplers import Step
+from latentdiff.diffusion.samplers import SamplerStep
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.ops.random import Key
 
@@ -42,7 +42,7 @@ def noised(x0: Tensor, t: int, schedule: Schedule, key: Key) -> Tensor:
 
 
 @torch.no_grad()
-def sample(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: Step, key: Key) -> Iterator[State]:
+def sample(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: SamplerStep, key: Key) -> Iterator[State]:
     """Move ``x`` [B, *shape] through ``levels``; a generator, so the caller decides what to keep.
 
     Levels descend, but for steps that also go up (RePaint, inversion). Every move draws from its own noise stream (purpose "step",
@@ -56,7 +56,7 @@ def sample(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: Step, key:
         yield State(s, x, estimate)
 
 
-def run(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: Step, key: Key) -> Tensor:
+def run(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: SamplerStep, key: Key) -> Tensor:
     """The end of the loop: x at the last level."""
     for state in sample(denoise, x, levels, step, key):
         x = state.x

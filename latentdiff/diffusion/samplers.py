@@ -10,11 +10,11 @@ from typing import Literal
 from torch import Tensor
 
 from latentdiff import ops
-from latentdiff.diffusion.denoiser import MAX_OUTS, Denoiser, Estimate, coefficients
+from latentdiff.diffusion.denoiser import MAX_OUTPUTS, Denoiser, Estimate, coefficients
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.ops.random import Key
 
-Step = Callable[[Denoiser, Tensor, int, int, Key, "Estimate | None"], tuple[Tensor, Estimate]]
+SamplerStep = Callable[[Denoiser, Tensor, int, int, Key, "Estimate | None"], tuple[Tensor, Estimate]]
 """(denoise, x_t, t, s, key, previous estimate) -> (x_s, estimate at t)."""
 
 NoiseSize = Literal["small", "large", "learned"]
@@ -22,7 +22,7 @@ Direction = Literal["clipped", "unclipped"]
 
 
 @dataclass(frozen=True)
-class Move:
+class StepCoefficients:
     """The coefficients of x_s = k x_t + m x_0 + c z."""
 
     k: float
@@ -30,24 +30,24 @@ class Move:
     c: float
 
 
-def reverse_move(schedule: Schedule, t: int, s: int, *, eta: float = 0.0) -> Move:
+def ddim_coefficients(schedule: Schedule, t: int, s: int, *, eta: float = 0.0) -> StepCoefficients:
     """The move t -> s < t of Song et al. 2021 (DDIM), eq. 12 and 16; eta = 1 is the DDPM posterior with small variance."""
     if not 0 <= s < t <= schedule.T:
         raise ValueError(f"a reverse move needs 0 <= s < t <= {schedule.T}, got t = {t}, s = {s}")
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
     c = eta * sigma_s / sigma_t * math.sqrt(1 - (alpha_t / alpha_s) ** 2)
     k = math.sqrt(max(sigma_s**2 - c**2, 0.0)) / sigma_t
-    return Move(k, alpha_s - k * alpha_t, c)
+    return StepCoefficients(k, alpha_s - k * alpha_t, c)
 
 
-def forward_std(schedule: Schedule, t: int, s: int) -> float:
+def forward_sigma(schedule: Schedule, t: int, s: int) -> float:
     """sqrt(beta) of the merged forward step s -> t: the noise of DDPM's large variance (Ho et al. 2020, section 3.2)."""
     return math.sqrt(1 - (schedule.at(t)[0] / schedule.at(s)[0]) ** 2)
 
 
-def advance(
+def apply_step(
     estimate: Estimate,
-    move: Move,
+    move: StepCoefficients,
     *,
     key: Key | None = None,
     noise: Tensor | None = None,
@@ -58,8 +58,8 @@ def advance(
     ``unclipped`` = alpha_t keeps the direction of the unclipped estimate, as stock DDIM implementations do:
     the k x_t + m x_0 of the move is then alpha_s clip(x_0) + k sigma_t eps with eps from the raw outputs.
     """
-    if len(estimate.outs) > MAX_OUTS:
-        estimate = estimate.mixed()
+    if len(estimate.outs) > MAX_OUTPUTS:
+        estimate = estimate.merged()
     row = [move.k, move.m, move.c, estimate.p, *estimate.q]
     if unclipped is not None and estimate.clip is not None:
         alpha = unclipped
@@ -76,7 +76,7 @@ def advance(
     return ops.step(estimate.x, estimate.outs, coef, clip=estimate.clip, seeds=key.seeds, stream=key.stream_tensor())
 
 
-def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clipped") -> Step:
+def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clipped") -> SamplerStep:
     """DDIM (Song et al. 2021, eq. 12); eta = 0 is deterministic, eta = 1 is DDPM with the small variance.
 
     ``direction`` decides for clipped estimates whether the noise direction is read from the clipped x_0 (the posterior
@@ -90,12 +90,12 @@ def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clippe
     ) -> tuple[Tensor, Estimate]:
         estimate = denoise(x, t)
         raw = schedule.at(t)[0] if direction == "unclipped" else None
-        return advance(estimate, reverse_move(schedule, t, s, eta=eta), key=key, unclipped=raw), estimate
+        return apply_step(estimate, ddim_coefficients(schedule, t, s, eta=eta), key=key, unclipped=raw), estimate
 
     return step
 
 
-def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> Step:
+def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> SamplerStep:
     """DDPM's ancestral step (Ho et al. 2020, eq. 6 and 7) over any levels.
 
     ``variance``: small is the posterior's (beta tilde), large is beta (not on the last move, whose result is the
@@ -108,24 +108,24 @@ def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> Step:
         denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
     ) -> tuple[Tensor, Estimate]:
         estimate = denoise(x, t)
-        move = reverse_move(schedule, t, s, eta=1.0)
+        move = ddim_coefficients(schedule, t, s, eta=1.0)
         if s == 0:
-            return advance(estimate, replace(move, c=0.0)), estimate
-        large = forward_std(schedule, t, s)
+            return apply_step(estimate, replace(move, c=0.0)), estimate
+        large = forward_sigma(schedule, t, s)
         if variance == "large":
-            return advance(estimate, replace(move, c=large), key=key), estimate
+            return apply_step(estimate, replace(move, c=large), key=key), estimate
         if estimate.spread is None:
             raise ValueError(
                 "variance 'learned' needs a network trained with learned variance; this one has a fixed one"
             )
         std = ((estimate.spread + 1) / 2 * math.log(large / move.c) + math.log(move.c)).exp()
         noise = std * key.normal(x.shape[1:], dtype=x.dtype)
-        return advance(estimate, replace(move, c=1.0), noise=noise), estimate
+        return apply_step(estimate, replace(move, c=1.0), noise=noise), estimate
 
     return step
 
 
-def renoising(schedule: Schedule, *, share: float = 0.0) -> Step:
+def diffpir_step(schedule: Schedule, *, share: float = 0.0) -> SamplerStep:
     """DDIM whose noise is ``share`` (0 to 1) of the variance of x_s at every level: c^2 = share sigma_s^2, k = sqrt(1 - share) sigma_s / sigma_t.
 
     0 is DDIM; 1 forgets x_t but for its estimate. Zhu et al. 2023 (DiffPIR), eq. 15, with zeta = share.
@@ -138,12 +138,14 @@ def renoising(schedule: Schedule, *, share: float = 0.0) -> Step:
     ) -> tuple[Tensor, Estimate]:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
         estimate, k = denoise(x, t), math.sqrt(1 - share) * sigma_s / sigma_t
-        return advance(estimate, Move(k, alpha_s - k * alpha_t, math.sqrt(share) * sigma_s), key=key), estimate
+        return apply_step(
+            estimate, StepCoefficients(k, alpha_s - k * alpha_t, math.sqrt(share) * sigma_s), key=key
+        ), estimate
 
     return step
 
 
-def dpmpp2m(schedule: Schedule) -> Step:
+def dpmpp2m(schedule: Schedule) -> SamplerStep:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from an x_0 extrapolated through the previous one.
 
     The first move, the last one (to level 0), moves from levels without signal and those after a way back up are of first order.
@@ -153,12 +155,12 @@ def dpmpp2m(schedule: Schedule) -> Step:
         denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
     ) -> tuple[Tensor, Estimate]:
         x0 = denoise(x, t).x0()
-        known, move = Estimate.known(x, t, x0=x0), reverse_move(schedule, t, s)
+        known, move = Estimate.from_x0(x, t, x0=x0), ddim_coefficients(schedule, t, s)
         if previous is None or previous.t <= t or s == 0 or math.isinf(before := schedule.log_snr(previous.t)):
-            return advance(known, move), known
+            return apply_step(known, move), known
         here = schedule.log_snr(t)
         r = (here - before) / (schedule.log_snr(s) - here)
         extrapolated = replace(known, outs=(x0, previous.x0()), q=(1 + 0.5 / r, -0.5 / r))
-        return advance(extrapolated, move), known
+        return apply_step(extrapolated, move), known
 
     return step

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from latentdiff.diffusion.loop import State
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Called with (network evaluations done, evaluations in all)."""
 
-Moments = int | tuple[int, ...]
+FrameSelection = int | tuple[int, ...]
 """Which moments of a loop to keep: about so many, evenly spread (0: none), or those at the visited levels nearest to the given ones."""
 
 
@@ -26,13 +26,13 @@ class Frame(NamedTuple):
     estimate: Tensor
 
 
-def of_parts(progress: Progress | None, count: int) -> list[Progress | None]:
+def shared_progress(progress: ProgressCallback | None, count: int) -> list[ProgressCallback | None]:
     """The progress of each of ``count`` equally long parts of a whole, which hears of their sum; they may run at the same time."""
     if progress is None:
         return [None] * count
     tell, lock, done = progress, Lock(), [0] * count
 
-    def of_part(k: int) -> Progress:
+    def of_part(k: int) -> ProgressCallback:
         def told(now: int, total: int) -> None:
             with lock:
                 done[k] = now
@@ -43,7 +43,7 @@ def of_parts(progress: Progress | None, count: int) -> list[Progress | None]:
     return [of_part(k) for k in range(count)]
 
 
-def joined(parts: Sequence[Sequence[Frame]]) -> list[Frame]:
+def concatenated(parts: Sequence[Sequence[Frame]]) -> list[Frame]:
     """The frames of several parts of one batch, moment by moment."""
     return [
         Frame(same[0].t, torch.cat([frame.noisy for frame in same]), torch.cat([frame.estimate for frame in same]))
@@ -51,14 +51,14 @@ def joined(parts: Sequence[Sequence[Frame]]) -> list[Frame]:
     ]
 
 
-def watched(
+def record(
     states: Iterable[State],
     x: Tensor,
     levels: Sequence[int],
     *,
     decode: Callable[[Tensor], Tensor],
-    frames: Moments = 0,
-    progress: Progress | None = None,
+    frames: FrameSelection = 0,
+    progress: ProgressCallback | None = None,
     show: Callable[[Frame], None] | None = None,
 ) -> tuple[Tensor, list[Frame]]:
     """Run a loop that starts from ``x`` at levels[0] to its end: x there, and the moments that ``frames`` asks for.
@@ -86,7 +86,7 @@ def watched(
     return x, kept
 
 
-def _shown(levels: Sequence[int], frames: Moments) -> set[int]:
+def _shown(levels: Sequence[int], frames: FrameSelection) -> set[int]:
     """The moves before which a frame is kept."""
     moves = len(levels) - 1
     if isinstance(frames, int):

@@ -1,7 +1,7 @@
 """Edits and restorations of images with a trained model: SDEdit, prompt-to-prompt, inversion, restoration, anagrams, hybrids, denoising."""
 
 from latentdiff.edit.denoise import blurred, iterated, noisy, one_step
-from latentdiff.edit.drawing import Drawn, Watch
+from latentdiff.edit.drawing import Recorder, SampleResult
 from latentdiff.edit.illusion import anagram, codec_error, hybrid
 from latentdiff.edit.inversion import first_level, from_noise, invert, relative_error
 from latentdiff.edit.p2p import Edit, Edited, prompt_to_prompt
@@ -9,10 +9,10 @@ from latentdiff.edit.restore import backprojection, latent_mask, measured, resto
 from latentdiff.edit.sdedit import level_at, level_of, sdedit
 
 __all__ = [
-    "Drawn",
     "Edit",
     "Edited",
-    "Watch",
+    "Recorder",
+    "SampleResult",
     "anagram",
     "backprojection",
     "blurred",

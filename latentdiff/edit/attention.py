@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentdiff.edit.words import Alignment
-from latentdiff.nn import Place
+from latentdiff.nn import AttentionSite
 
 SELF_LIMIT = 32 * 32  # pixels of a map up to which attention among them is copied
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class AttentionEdit:
     """What one edited text does to the attention of the source.
 
     cross, self_share: the shares of the way from noise to image on which the source's attention to words, and among pixels,
@@ -30,7 +30,7 @@ class Change:
 
 
 @dataclass(eq=False)
-class Heard:
+class AttentionMaps:
     """The attention to texts in one call of a network: maps [B, N, L], the mean over heads, with their grids."""
 
     maps: list[tuple[tuple[int, int], Tensor]] = field(default_factory=list)
@@ -46,18 +46,18 @@ class Heard:
         return torch.stack(scaled).mean(0)
 
 
-class Attending:
+class AttentionEditor:
     """The ``attend`` of one call of a network on a batch of n sources, then n for each of ``changes``.
 
     A guided call has the null condition for all of them behind: that half is left as it is. ``done``: the share of the way from noise
     to image. What the texts get is kept in ``heard``.
     """
 
-    def __init__(self, changes: Sequence[Change], n: int, done: float) -> None:
+    def __init__(self, changes: Sequence[AttentionEdit], n: int, done: float) -> None:
         self._changes, self._n, self._done = changes, n, done
-        self.heard = Heard()
+        self.heard = AttentionMaps()
 
-    def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
+    def __call__(self, probabilities: Tensor, place: AttentionSite) -> Tensor:
         """The probabilities to use."""
         asked = self._n * (1 + len(self._changes))
         source, *edited = probabilities[:asked].split(self._n)
@@ -68,11 +68,11 @@ class Attending:
             self.heard.maps.append((place.grid, told.mean(1)))
         return torch.cat([told, probabilities[asked:]])
 
-    def _cross(self, source: Tensor, own: Tensor, how: Change) -> Tensor:
+    def _cross(self, source: Tensor, own: Tensor, how: AttentionEdit) -> Tensor:
         mixed = how.alignment(source, own) if self._done < how.cross else own
         return mixed * how.weights.to(mixed)
 
-    def _self(self, source: Tensor, own: Tensor, how: Change) -> Tensor:
+    def _self(self, source: Tensor, own: Tensor, how: AttentionEdit) -> Tensor:
         return source if self._done < how.self_share and own.shape[-1] <= SELF_LIMIT else own
 
 

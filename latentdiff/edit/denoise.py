@@ -9,7 +9,17 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.operators import gaussian_blur
 from latentdiff.diffusion.plan import plan
-from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
+from latentdiff.edit.drawing import (
+    SILENT,
+    MicroBatch,
+    Recorder,
+    SampleResult,
+    denoiser_of,
+    draw,
+    encode_images,
+    key_of,
+    map_images,
+)
 from latentdiff.edit.sdedit import check_level
 from latentdiff.errors import InputError
 from latentdiff.pipeline.conditioner import Labels
@@ -21,7 +31,7 @@ def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tenso
     """x_t [n, *latent_shape] of images [n, C, H, W] in [-1, 1]; image k draws from seed + k. InputError for levels outside 0..T."""
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
-    return noised(encoded(pipeline, images), t, pipeline.schedule, key_of(pipeline, seed, len(images)))
+    return noised(encode_images(pipeline, images), t, pipeline.schedule, key_of(pipeline, seed, len(images)))
 
 
 def blurred(
@@ -45,13 +55,13 @@ def one_step(
     if t == 0:
         return pipeline.decode(x)
 
-    def estimated(part: Part) -> Drawn:
+    def estimated(part: MicroBatch) -> SampleResult:
         mine = x[part.rows]
-        return Drawn(
+        return SampleResult(
             pipeline.decode(denoiser_of(pipeline, settings or Sampling(), part.label, len(mine))(mine, t).x0())
         )
 
-    return by_parts(pipeline, len(x), estimated, label=label, seed=0, watch=SILENT).images
+    return map_images(pipeline, len(x), estimated, label=label, seed=0, watch=SILENT).images
 
 
 def iterated(
@@ -62,17 +72,17 @@ def iterated(
     settings: Sampling | None = None,
     label: Labels = None,
     seed: int = 0,
-    watch: Watch = SILENT,
-) -> Drawn:
+    watch: Recorder = SILENT,
+) -> SampleResult:
     """The reverse process from x_t on: over the settings' levels below ``t``. InputError for levels that say nothing."""
     check_level(pipeline, t)
     chosen = settings or Sampling()
     step, every = plan(chosen, pipeline.diffusion, pipeline.schedule)
     levels = [t, *(level for level in every if level < t)]
 
-    def made(part: Part) -> Drawn:
+    def made(part: MicroBatch) -> SampleResult:
         mine = x[part.rows]
         denoise, key = denoiser_of(pipeline, chosen, part.label, len(mine)), key_of(pipeline, part.seed, len(mine))
-        return drawn(pipeline, denoise, mine, levels, step, key, part.watch)
+        return draw(pipeline, denoise, mine, levels, step, key, part.watch)
 
-    return by_parts(pipeline, len(x), made, label=label, seed=seed, watch=watch)
+    return map_images(pipeline, len(x), made, label=label, seed=seed, watch=watch)

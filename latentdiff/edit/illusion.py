@@ -12,13 +12,13 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.illusions.bands import Band
-from latentdiff.diffusion.illusions.compose import Synchronized, anagram_of_latents, hybrid_of_latents
+from latentdiff.diffusion.illusions.compose import SynchronizedDenoiser, anagram_of_latents, hybrid_of_latents
 from latentdiff.diffusion.illusions.compose import anagram as anagram_of
 from latentdiff.diffusion.illusions.compose import hybrid as hybrid_of
 from latentdiff.diffusion.illusions.views import View, check_orthogonal
 from latentdiff.diffusion.loop import start
-from latentdiff.diffusion.solvers import both_ways, with_jumps
-from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, key_of
+from latentdiff.diffusion.solvers import repaint_schedule, with_renoising
+from latentdiff.edit.drawing import SILENT, MicroBatch, Recorder, SampleResult, denoiser_of, draw, key_of, map_images
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
@@ -36,8 +36,8 @@ def anagram(
     refine: int = 0,
     settings: Sampling | None = None,
     seed: int = 0,
-    watch: Watch = SILENT,
-) -> Drawn:
+    watch: Recorder = SILENT,
+) -> SampleResult:
     """``n`` images, each of them of the class of every part when seen through its view (Geng et al. 2024, Visual Anagrams).
 
     ``weights`` say how much each part counts; every move is made 1 + ``refine`` times, noised back up in between, which lets the parts
@@ -68,8 +68,8 @@ def hybrid(
     refine: int = 0,
     settings: Sampling | None = None,
     seed: int = 0,
-    watch: Watch = SILENT,
-) -> Drawn:
+    watch: Recorder = SILENT,
+) -> SampleResult:
     """``n`` images whose bands are each of the class of its part (Geng et al. 2024, Factorized Diffusion).
 
     The bands have to sum to the identity, see :mod:`latentdiff.diffusion.illusions.bands`; unequal ``weights`` raise one band's contrast against the others; ``refine`` and
@@ -126,28 +126,28 @@ def _drawn(
     refine: int,
     settings: Sampling | None,
     seed: int,
-    watch: Watch,
-) -> Drawn:
+    watch: Recorder,
+) -> SampleResult:
     """The loop with the denoiser that ``mixed`` makes for a number of images, of ``each`` latents."""
     step, levels = pipeline.plan(settings or Sampling())
     shape = pipeline.codec.latent_shape
     if refine:
-        step, levels = both_ways(step, pipeline.schedule), with_jumps(levels, length=1, times=1 + refine)
+        step, levels = with_renoising(step, pipeline.schedule), repaint_schedule(levels, length=1, times=1 + refine)
 
-    def made(part: Part) -> Drawn:
+    def made(part: MicroBatch) -> SampleResult:
         count = len(range(n)[part.rows])
         key, denoise = key_of(pipeline, part.seed, count), mixed(count)
-        if not isinstance(denoise, Synchronized):
-            return drawn(pipeline, denoise, start(key, shape), levels, step, key, part.watch)
+        if not isinstance(denoise, SynchronizedDenoiser):
+            return draw(pipeline, denoise, start(key, shape), levels, step, key, part.watch)
         x = torch.cat([start(key, shape, visit=noise) for noise in denoise.noises])
         # steps that draw noise give all parts the same: each part's latents are as likely as by themselves
         picture = partial(_picture, denoise)
-        return drawn(pipeline, denoise, x, levels, step, key.repeat(each), part.watch, decode=picture, each=each)
+        return draw(pipeline, denoise, x, levels, step, key.repeat(each), part.watch, decode=picture, each=each)
 
-    return by_parts(pipeline, n, made, label=None, seed=seed, watch=watch, each=each)
+    return map_images(pipeline, n, made, label=None, seed=seed, watch=watch, each=each)
 
 
 @torch.no_grad()
-def _picture(denoise: Synchronized, x: Tensor) -> Tensor:
+def _picture(denoise: SynchronizedDenoiser, x: Tensor) -> Tensor:
     """The pictures of latents as the pipeline gives images."""
     return denoise.picture(x).float().clamp(-1, 1).cpu()

@@ -11,8 +11,18 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised, sample
 from latentdiff.diffusion.operators import norms
 from latentdiff.diffusion.solvers import inversion
-from latentdiff.diffusion.trajectory import watched
-from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
+from latentdiff.diffusion.trajectory import record
+from latentdiff.edit.drawing import (
+    SILENT,
+    MicroBatch,
+    Recorder,
+    SampleResult,
+    denoiser_of,
+    draw,
+    encode_images,
+    key_of,
+    map_images,
+)
 from latentdiff.errors import InputError
 from latentdiff.pipeline.conditioner import Labels
 from latentdiff.pipeline.pipeline import Pipeline
@@ -34,7 +44,7 @@ def first_level(
     few = images[:LOOK]
     labels = pipeline.asking.each(label, len(images))
     denoise = denoiser_of(pipeline, chosen, None if labels is None else labels[:LOOK], len(few))
-    x0, key = encoded(pipeline, few), key_of(pipeline, seed, len(few))
+    x0, key = encode_images(pipeline, few), key_of(pipeline, seed, len(few))
     for t in [0, *pipeline.plan(chosen)[1][-2:0:-1]]:
         alpha, sigma = pipeline.schedule.at(max(t, 1))
         if sigma > alpha:
@@ -60,7 +70,7 @@ def invert(
     settings: Sampling | None = None,
     label: Labels = None,
     seed: int = 0,
-    watch: Watch = SILENT,
+    watch: Recorder = SILENT,
 ) -> Tensor:
     """The noise x_T [n, *latent_shape] from which DDIM with the same settings makes about the images [n, C, H, W] in [-1, 1].
 
@@ -73,14 +83,14 @@ def invert(
     chosen = settings or Sampling()
     levels = [start, *(t for t in pipeline.plan(chosen)[1][::-1] if t > start)]
 
-    def noise_of(part: Part) -> Drawn:
-        x0 = encoded(pipeline, images[part.rows])
+    def noise_of(part: MicroBatch) -> SampleResult:
+        x0 = encode_images(pipeline, images[part.rows])
         denoise, key = denoiser_of(pipeline, chosen, part.label, len(x0)), key_of(pipeline, part.seed, len(x0))
         x = noised(x0, start, pipeline.schedule, key)
         states = sample(denoise, x, levels, inversion(pipeline.schedule), key)
-        return Drawn(watched(states, x, levels, decode=pipeline.decode, progress=part.watch.progress)[0])
+        return SampleResult(record(states, x, levels, decode=pipeline.decode, progress=part.watch.progress)[0])
 
-    return by_parts(pipeline, len(images), noise_of, label=label, seed=seed, watch=watch).images
+    return map_images(pipeline, len(images), noise_of, label=label, seed=seed, watch=watch).images
 
 
 def from_noise(
@@ -91,19 +101,19 @@ def from_noise(
     settings: Sampling | None = None,
     label: Labels = None,
     seed: int = 0,
-    watch: Watch = SILENT,
-) -> Drawn:
+    watch: Recorder = SILENT,
+) -> SampleResult:
     """Images from given x_T [n, *latent_shape], by the way that an inversion from ``start`` took; another label than its own is an edit."""
     chosen = settings or Sampling()
     step, every = pipeline.plan(chosen)
     levels = drawing_levels(every, start)
 
-    def made(part: Part) -> Drawn:
+    def made(part: MicroBatch) -> SampleResult:
         x = noise[part.rows].to(pipeline.device)
         denoise, key = denoiser_of(pipeline, chosen, part.label, len(x)), key_of(pipeline, part.seed, len(x))
-        return drawn(pipeline, denoise, x, levels, step, key, part.watch)
+        return draw(pipeline, denoise, x, levels, step, key, part.watch)
 
-    return by_parts(pipeline, len(noise), made, label=label, seed=seed, watch=watch)
+    return map_images(pipeline, len(noise), made, label=label, seed=seed, watch=watch)
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:

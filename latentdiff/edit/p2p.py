@@ -14,17 +14,17 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import noised, sample, start
 from latentdiff.diffusion.solvers import inversion
-from latentdiff.diffusion.trajectory import Progress, watched
-from latentdiff.edit.attention import Attending, Change, blend_mask
-from latentdiff.edit.drawing import encoded, key_of
+from latentdiff.diffusion.trajectory import ProgressCallback, record
+from latentdiff.edit.attention import AttentionEdit, AttentionEditor, blend_mask
+from latentdiff.edit.drawing import encode_images, key_of
 from latentdiff.edit.inversion import drawing_levels, first_level
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
 from latentdiff.nn import Attend, UNetDenoiser
 from latentdiff.ops.random import Key
-from latentdiff.pipeline.batching import batch_that_fits, in_parts
+from latentdiff.pipeline.batching import batch_that_fits, map_microbatches
 from latentdiff.pipeline.pipeline import Pipeline
-from latentdiff.pipeline.text.tokenizer import Listener
+from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
 OPEN = 4  # a guided pair, and as much again for probabilities that are computed in the open
 
@@ -71,7 +71,7 @@ def prompt_to_prompt(
     images: Tensor | None = None,
     settings: Sampling | None = None,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Edited:
     """Pictures of ``source`` and of its ``edits``, all from the same noise in one batch; image k draws from seed + k.
 
@@ -85,12 +85,12 @@ def prompt_to_prompt(
     first = 0 if images is None else first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
     most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (OPEN * group))
 
-    def part(rows: slice, progress: Progress | None) -> Edited:
+    def part(rows: slice, progress: ProgressCallback | None) -> Edited:
         mine = None if images is None else images[rows]
         key = key_of(pipeline, seed + rows.start, len(range(n)[rows]))
         return _drawn(pipeline, script, key, mine, chosen, first, progress)
 
-    made = in_parts(n, most, part, device=pipeline.device, progress=progress, each=group)
+    made = map_microbatches(n, most, part, device=pipeline.device, progress=progress, each=group)
     every = [torch.cat([part.edits[k] for part in made]) for k in range(len(edits))]
     return Edited(torch.cat([part.source for part in made]), tuple(every), torch.cat([part.maps for part in made]))
 
@@ -101,7 +101,7 @@ class _Script:
 
     source: str
     edits: tuple[Edit, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[AttentionEdit, ...]
     places: tuple[_Places | None, ...]
 
     @classmethod
@@ -114,7 +114,7 @@ class _Script:
                 "prompt-to-prompt: expected a network with attention to words (a UNet, as that of --run scenes), got one that takes the text as a whole"
             )
         changes = tuple(
-            Change(
+            AttentionEdit(
                 align(listener, source, edit.text),
                 weights(listener, edit.text, edit.factors or {}),
                 edit.cross,
@@ -132,7 +132,7 @@ def _drawn(
     images: Tensor | None,
     settings: Sampling,
     first: int,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> Edited:
     """One batch: the sources, then each edit of them."""
     step, levels = pipeline.plan(settings)
@@ -148,7 +148,7 @@ def _drawn(
         return pipeline.guided(settings, labels, network=partial(pipeline.network, attend=attend))
 
     def move(_: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> tuple[Tensor, Estimate]:
-        attending = Attending(script.changes, n, 1 - t / levels[0])
+        attending = AttentionEditor(script.changes, n, 1 - t / levels[0])
         moved, estimate = step(denoise_with(attending), x, t, s, key, previous)
         if way is not None:
             moved = torch.cat([way[s], moved[n:]])
@@ -157,12 +157,12 @@ def _drawn(
         return _blended(moved, heard, script, n), estimate
 
     states = sample(pipeline.guided(settings, labels), x.repeat(group, 1, 1, 1), levels, move, key.repeat(group))
-    x, _ = watched(states, x, levels, decode=pipeline.decode, progress=progress)
+    x, _ = record(states, x, levels, decode=pipeline.decode, progress=progress)
     kept, *others = pipeline.decode(x).split(n)
     return Edited(kept, tuple(others), torch.stack(maps).mean(0).cpu())
 
 
-def _places(listener: Listener, source: str, edit: Edit) -> _Places | None:
+def _places(listener: TextTokenizer, source: str, edit: Edit) -> _Places | None:
     """Where the words of a blend stand in either text; InputError for one that is in neither."""
     if not edit.blend:
         return None
@@ -196,7 +196,7 @@ def _way(
     pipeline: Pipeline, source: str, images: Tensor, settings: Sampling, key: Key, first: int
 ) -> dict[int, Tensor]:
     """The latents of images at each level, by DDIM inversion from level ``first`` under the source text without guidance."""
-    x0 = encoded(pipeline, images)
+    x0 = encode_images(pipeline, images)
     denoise = pipeline.guided(_plain(settings), pipeline.labels(source, len(x0)))
     levels = drawing_levels(pipeline.plan(settings)[1], first)[::-1]
     levels = levels[1:] if first else levels

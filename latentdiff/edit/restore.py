@@ -10,9 +10,28 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.operators import Operator
-from latentdiff.diffusion.samplers import Step, renoising
-from latentdiff.diffusion.solvers import ald, both_ways, corrected, dps, half_quadratic, inpaint, psld, with_jumps
-from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
+from latentdiff.diffusion.samplers import SamplerStep, diffpir_step
+from latentdiff.diffusion.solvers import (
+    corrected,
+    dps,
+    half_quadratic,
+    psld,
+    repaint,
+    repaint_schedule,
+    score_ald,
+    with_renoising,
+)
+from latentdiff.edit.drawing import (
+    SILENT,
+    MicroBatch,
+    Recorder,
+    SampleResult,
+    denoiser_of,
+    draw,
+    encode_images,
+    key_of,
+    map_images,
+)
 from latentdiff.edit.sdedit import level_of, sdedit
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
@@ -53,8 +72,8 @@ def restore(
     mask: Tensor | None = None,
     label: Labels = None,
     seed: int = 0,
-    watch: Watch = SILENT,
-) -> Drawn:
+    watch: Recorder = SILENT,
+) -> SampleResult:
     """Images [n, C, H, W] that explain measurements ``y`` [n, *measured_shape] of an operator on images in [-1, 1].
 
     In latent spaces the operator sees the decoded image. ``sigma`` is the noise of y; ``mask`` (1: known), [H, W] or [C, H, W], is
@@ -79,7 +98,7 @@ def restore(
         found = sdedit(pipeline, seen, t, settings=settings, label=label, seed=seed, watch=watch)
     else:
 
-        def solved(part: Part) -> Drawn:
+        def solved(part: MicroBatch) -> SampleResult:
             mine = y[part.rows]
             key, denoise = (
                 key_of(pipeline, part.seed, len(mine)),
@@ -87,14 +106,14 @@ def restore(
             )
             denoise, step, levels = _wrapped(pipeline, operator, mine, denoise, how, settings, sigma, mask)
             x = start(key, pipeline.codec.latent_shape)
-            return drawn(pipeline, denoise, x, levels, step, key, part.watch)
+            return draw(pipeline, denoise, x, levels, step, key, part.watch)
 
-        found = by_parts(
+        found = map_images(
             pipeline, len(y), solved, label=label, seed=seed, watch=watch, gradients=how.solver in BY_GRADIENT
         )
     if mask is None or sigma > 0:
         return found
-    return Drawn(torch.where(mask.bool().expand_as(found.images), y.cpu(), found.images), found.frames)
+    return SampleResult(torch.where(mask.bool().expand_as(found.images), y.cpu(), found.images), found.frames)
 
 
 def _wrapped(
@@ -106,7 +125,7 @@ def _wrapped(
     settings: Sampling,
     sigma: float,
     mask: Tensor | None,
-) -> tuple[Denoiser, Step, list[int]]:
+) -> tuple[Denoiser, SamplerStep, list[int]]:
     """The denoiser, step and levels of a solver."""
     codec, schedule = pipeline.codec, pipeline.schedule
     step, levels = pipeline.plan(settings)
@@ -122,21 +141,21 @@ def _wrapped(
         glued = psld(step, operator, y, decode=codec.decode, encode=codec.encode, eta=how.zeta, gamma=how.glue)
         return denoise, glued, levels
     if how.solver == "ald":
-        return denoise, ald(step, measure, y, schedule, sigma=max(sigma, 1e-3), anneal=how.anneal), levels
+        return denoise, score_ald(step, measure, y, schedule, sigma=max(sigma, 1e-3), anneal=how.anneal), levels
     if how.solver == "diffpir":
         correct = half_quadratic(operator, y, schedule, sigma=sigma, strength=how.trust)
         through = corrected(denoise, lambda x0, t: codec.encode(correct(codec.decode(x0), t)))
-        return through, renoising(schedule, share=how.share), levels
+        return through, diffpir_step(schedule, share=how.share), levels
     if mask is None:
         raise InputError(f"solver {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator")
-    known, here = encoded(pipeline, y.clamp(-1, 1)), latent_mask(pipeline, mask)
+    known, here = encode_images(pipeline, y.clamp(-1, 1)), latent_mask(pipeline, mask)
     if how.solver == "repaint":
         if how.jumps > 1 and how.jump_length >= len(levels) - 1:
             raise InputError(
                 f"solver repaint: jumps of {how.jump_length} moves need more moves than that, got {len(levels) - 1}; expected a smaller jump length or more steps (--jump-length, --steps)"
             )
-        step, levels = both_ways(step, schedule), with_jumps(levels, length=how.jump_length, times=how.jumps)
-    return denoise, inpaint(step, known, here, schedule), levels
+        step, levels = with_renoising(step, schedule), repaint_schedule(levels, length=how.jump_length, times=how.jumps)
+    return denoise, repaint(step, known, here, schedule), levels
 
 
 def latent_mask(pipeline: Pipeline, mask: Tensor) -> Tensor:

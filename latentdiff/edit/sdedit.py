@@ -6,8 +6,18 @@ from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised
-from latentdiff.diffusion.plan import plan, top_level
-from latentdiff.edit.drawing import SILENT, Drawn, Part, Watch, by_parts, denoiser_of, drawn, encoded, key_of
+from latentdiff.diffusion.plan import max_level, plan
+from latentdiff.edit.drawing import (
+    SILENT,
+    MicroBatch,
+    Recorder,
+    SampleResult,
+    denoiser_of,
+    draw,
+    encode_images,
+    key_of,
+    map_images,
+)
 from latentdiff.errors import InputError
 from latentdiff.pipeline.conditioner import Labels
 from latentdiff.pipeline.pipeline import Pipeline
@@ -17,7 +27,7 @@ def level_of(pipeline: Pipeline, strength: float) -> int:
     """The level of a strength from 0 (the image itself) to 1 (plain sampling); InputError outside."""
     if not 0 <= strength <= 1:
         raise InputError(f"strength must lie in [0, 1], got {strength:g}")
-    return round(strength * top_level(pipeline.diffusion, pipeline.schedule))
+    return round(strength * max_level(pipeline.diffusion, pipeline.schedule))
 
 
 def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
@@ -34,7 +44,7 @@ def check_level(pipeline: Pipeline, t: int) -> None:
     """InputError for levels outside 0..T, and for those so high that the network's answer says nothing of x_0 (see :func:`latentdiff.diffusion.plan.top_level`)."""
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
-    top, prediction = top_level(pipeline.diffusion, pipeline.schedule), pipeline.diffusion.prediction
+    top, prediction = max_level(pipeline.diffusion, pipeline.schedule), pipeline.diffusion.prediction
     if t > top:
         raise InputError(
             f"level must lie in 0..{top}, above it x_0 cannot be read out of the {prediction} of this model, got {t}"
@@ -50,8 +60,8 @@ def sdedit(
     label: Labels = None,
     seed: int = 0,
     exact: bool = False,
-    watch: Watch = SILENT,
-) -> Drawn:
+    watch: Recorder = SILENT,
+) -> SampleResult:
     """Images [n, C, H, W] in [-1, 1], noised to level ``t`` and denoised (Meng et al. 2022, algorithm 2).
 
     The settings' levels up to ``t`` are visited; ``exact``: as many levels below ``t`` as the settings have steps. Level 0 returns what the codec makes of the
@@ -65,9 +75,9 @@ def sdedit(
     else:
         levels = [t, *(level for level in every if level < t)]
 
-    def edited(part: Part) -> Drawn:
-        x0 = encoded(pipeline, images[part.rows])
+    def edited(part: MicroBatch) -> SampleResult:
+        x0 = encode_images(pipeline, images[part.rows])
         key, denoise = key_of(pipeline, part.seed, len(x0)), denoiser_of(pipeline, chosen, part.label, len(x0))
-        return drawn(pipeline, denoise, noised(x0, t, pipeline.schedule, key), levels, step, key, part.watch)
+        return draw(pipeline, denoise, noised(x0, t, pipeline.schedule, key), levels, step, key, part.watch)
 
-    return by_parts(pipeline, len(images), edited, label=label, seed=seed, watch=watch)
+    return map_images(pipeline, len(images), edited, label=label, seed=seed, watch=watch)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.pipeline.text.tokenizer import Listener, words
+from latentdiff.pipeline.text.tokenizer import TextTokenizer, words
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Alignment:
         return source @ mapping * (1 - own) + edited * own
 
 
-def align(tokenizer: Listener, source: str, edited: str) -> Alignment:
+def align(tokenizer: TextTokenizer, source: str, edited: str) -> Alignment:
     """Words that stay correspond to themselves, exchanged ones to what stands in their place, added ones to nothing.
 
     The attention of an exchanged word is shared evenly by the pieces of what it becomes. Start, end and padding correspond
@@ -60,7 +60,7 @@ def align(tokenizer: Listener, source: str, edited: str) -> Alignment:
     return Alignment(mapping, own)
 
 
-def _rest(tokenizer: Listener, source: str, edited: str) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _rest(tokenizer: TextTokenizer, source: str, edited: str) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The start, the end and the padding; of more source padding than there is room for, the last place takes the rest."""
     lead = tokenizer.lead
     theirs, ours = (_free(tokenizer, text) for text in (source, edited))
@@ -71,13 +71,13 @@ def _rest(tokenizer: Listener, source: str, edited: str) -> list[tuple[tuple[int
     return pairs
 
 
-def _free(tokenizer: Listener, text: str) -> list[int]:
+def _free(tokenizer: TextTokenizer, text: str) -> list[int]:
     """The positions that belong to no word."""
     taken = {place for _, places in tokenizer.places(text) for place in places}
     return [place for place in range(tokenizer.length) if place not in taken]
 
 
-def positions(tokenizer: Listener, text: str, wanted: Sequence[str]) -> tuple[int, ...]:
+def positions(tokenizer: TextTokenizer, text: str, wanted: Sequence[str]) -> tuple[int, ...]:
     """The positions of words in an encoded text, wherever they come; InputError for one that is not in it, or was cut off."""
     found: list[int] = []
     for word in wanted:
@@ -91,7 +91,7 @@ def positions(tokenizer: Listener, text: str, wanted: Sequence[str]) -> tuple[in
     return tuple(sorted(set(found)))
 
 
-def weights(tokenizer: Listener, text: str, factors: Mapping[str, float]) -> Tensor:
+def weights(tokenizer: TextTokenizer, text: str, factors: Mapping[str, float]) -> Tensor:
     """What the attention to each position is multiplied with, [L]: 1, or the factor of its word. InputError for unknown words."""
     row = torch.ones(tokenizer.length)
     for word, factor in factors.items():

@@ -5,7 +5,7 @@ Images are uint8 [N, C, H, W], labels int64 [N] or None. ``Resampling(count, lev
 
 >>> from latentdiff import evaluate
 >>> from latentdiff.metrics.features import feature_network
->>> reference = evaluate.Reference.of(test_images, feature_network("mnist"), labels=test_labels, name="test")
+>>> reference = evaluate.Reference.from_images(test_images, feature_network("mnist"), labels=test_labels, name="test")
 >>> scores = evaluate.score_images(samples, reference, labels=labels)
 >>> scores.fd.value, scores.fd.low, scores.fd.high, scores.fd.corrected
 """
@@ -38,9 +38,9 @@ from latentdiff.evaluate.reconstruct import (
     reconstruct_from,
     score_reconstruction,
 )
-from latentdiff.evaluate.reference import Reference, some
+from latentdiff.evaluate.reference import Reference, random_subset
 from latentdiff.evaluate.sampling import draw_samples
-from latentdiff.evaluate.settings import Judge, Request
+from latentdiff.evaluate.settings import EvaluationSettings, MetricNetworks
 from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
 
 __all__ = [
@@ -49,11 +49,12 @@ __all__ = [
     "ClassScore",
     "DenoiserScores",
     "Encoded",
+    "EvaluationSettings",
     "FeatureCache",
     "ImageSet",
-    "Judge",
     "LevelLoss",
     "ListScore",
+    "MetricNetworks",
     "ModelScores",
     "NeighborScores",
     "Neighbors",
@@ -61,7 +62,6 @@ __all__ = [
     "Reconstruction",
     "ReconstructionScores",
     "Reference",
-    "Request",
     "Resampling",
     "SampleScores",
     "SamplingScores",
@@ -84,6 +84,7 @@ __all__ = [
     "loss_by_level",
     "parts_of",
     "pictures",
+    "random_subset",
     "read_images",
     "reconstruct_from",
     "score_denoiser",
@@ -94,6 +95,5 @@ __all__ = [
     "score_reconstruction",
     "score_vae",
     "shared",
-    "some",
     "split_of",
 ]

@@ -15,7 +15,7 @@ from latentdiff.evaluate.interval_score import Resampling, Score, share_score
 from latentdiff.evaluate.read import split_of
 from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.scenes import attributes, read
-from latentdiff.evaluate.settings import Request
+from latentdiff.evaluate.settings import EvaluationSettings
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.viz.images import image_grid, save_image
 
@@ -74,7 +74,7 @@ def score_list(name: str, images: Tensor, scenes: Sequence[Scene], resampling: R
     return ListScore(name, len(images), shares, mean, complete)
 
 
-def evaluate_alignment(pipeline: Pipeline, data: Dataset, request: Request) -> tuple[ListScore, ...]:
+def evaluate_alignment(pipeline: Pipeline, data: Dataset, request: EvaluationSettings) -> tuple[ListScore, ...]:
     """Real pictures of the split first, then those that the model draws for each list; leaves scenes.png, a row for each list."""
     real = split_of(data, request.split)
     known = [parse(text) for text in real.captions or ()][:MOST]

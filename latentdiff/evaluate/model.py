@@ -25,9 +25,9 @@ from latentdiff.evaluate.reconstruct import (
     reconstruct_from,
     score_reconstruction,
 )
-from latentdiff.evaluate.reference import Reference, at_most, rows, some
+from latentdiff.evaluate.reference import Reference, at_most, random_subset, rows
 from latentdiff.evaluate.sampling import draw_features
-from latentdiff.evaluate.settings import Judge, Request
+from latentdiff.evaluate.settings import EvaluationSettings, MetricNetworks
 from latentdiff.evaluate.vae import VAEScores, encode_all, score_vae
 from latentdiff.metrics.features import Features
 from latentdiff.nn import Autoencoder
@@ -88,7 +88,12 @@ def parts_of(model: Pipeline | Autoencoder) -> tuple[str, ...]:
 
 
 def evaluate_model(
-    model: Pipeline | Autoencoder, data: Dataset, judge: Judge, request: Request, *, parts: Sequence[str] = PARTS
+    model: Pipeline | Autoencoder,
+    data: Dataset,
+    judge: MetricNetworks,
+    request: EvaluationSettings,
+    *,
+    parts: Sequence[str] = PARTS,
 ) -> ModelScores:
     """Measure those of the ``parts`` that the model has, on ``data``; the figures go to the request's folder.
 
@@ -116,7 +121,7 @@ def evaluate_model(
     return ModelScores(**found)
 
 
-def _check_numbers(parts: set[str], data: Dataset, request: Request) -> None:
+def _check_numbers(parts: set[str], data: Dataset, request: EvaluationSettings) -> None:
     """InputError, before any work, where there are too few images to compare samples with."""
     found = len(getattr(data, request.split))
     if "samples" in parts and found <= NEIGHBORS:
@@ -140,7 +145,7 @@ def pictures(scores: ModelScores) -> tuple[str, ...]:
     return (*found, *([] if scores.scenes is None else [FIGURE]))
 
 
-def evaluate_vae(vae: Autoencoder, data: Dataset, judge: Judge, request: Request) -> VAEScores:
+def evaluate_vae(vae: Autoencoder, data: Dataset, judge: MetricNetworks, request: EvaluationSettings) -> VAEScores:
     """The VAE over a split, of which at most as many images as there are samples are measured; leaves vae.png."""
     images = at_most(split_of(data, request.split), request.n, seed=request.seed)
     with request.stage("reconstructions") as bar:
@@ -160,7 +165,9 @@ def evaluate_vae(vae: Autoencoder, data: Dataset, judge: Judge, request: Request
         )
 
 
-def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: Request) -> SamplingScores | None:
+def evaluate_samples(
+    pipeline: Pipeline, data: Dataset, judge: MetricNetworks, request: EvaluationSettings
+) -> SamplingScores | None:
     """Samples against a split, their floor and their neighbors; leaves samples.png, neighbors.png and classes.png.
 
     Several processes share the drawing; all but the first have nothing to tell.
@@ -190,14 +197,14 @@ def evaluate_samples(pipeline: Pipeline, data: Dataset, judge: Judge, request: R
         scores,
         floor,
         neighbors,
-        settings=pipeline.resolved(request.settings),
+        settings=pipeline.with_defaults(request.settings),
         class_balance=balance if asked else None,
         seed=request.seed,
         seconds=seconds,
     )
 
 
-def _real_images(data: Dataset, judge: Judge, request: Request) -> Reference:
+def _real_images(data: Dataset, judge: MetricNetworks, request: EvaluationSettings) -> Reference:
     """Training images (test images where those are the reference): all if neighbors are looked up, else as many as samples."""
     other = split_of(data, "test" if request.split == "train" else "train")
     if request.neighbors:
@@ -205,30 +212,30 @@ def _real_images(data: Dataset, judge: Judge, request: Request) -> Reference:
     return judge.reference(at_most(other, request.n, seed=request.seed), request)
 
 
-def _floor(real: Reference, reference: Reference, request: Request) -> SampleScores | None:
+def _floor(real: Reference, reference: Reference, request: EvaluationSettings) -> SampleScores | None:
     """The scores of as many real images as there are samples: what perfect samples would get. None for too few."""
-    part = real.take(some(len(real), request.n, seed=request.seed))
+    part = real.take(random_subset(len(real), request.n, seed=request.seed))
     if len(part) <= NEIGHBORS:
         return None
     return score_features(part.features, reference, labels=part.labels, resampling=request.resampling)
 
 
 def _neighbors(
-    images: Tensor, features: Features, train: Reference, reference: Reference, request: Request
+    images: Tensor, features: Features, train: Reference, reference: Reference, request: EvaluationSettings
 ) -> NeighborScores | None:
     """Whether samples are copies of training images, by the reference's images; None where these are the training images."""
     if not request.neighbors or request.split == "train":
         return None
     sides = []
     first = torch.arange(min(request.neighbors, len(images)))
-    spread = some(len(reference), request.neighbors, seed=request.seed)  # data may be sorted by class
+    spread = random_subset(len(reference), request.neighbors, seed=request.seed)  # data may be sorted by class
     for mine, theirs, chosen in ((images, features, first), (reference.images, reference.features, spread)):
         sides.append(find_neighbors(mine[chosen], rows(theirs, chosen), train))
     figures.save_neighbor_figure(images, sides[0], train.images, request.out / "neighbors.png")
     return score_neighbors(*sides, resampling=request.resampling)
 
 
-def evaluate_denoiser(pipeline: Pipeline, data: Dataset, request: Request) -> DenoiserScores:
+def evaluate_denoiser(pipeline: Pipeline, data: Dataset, request: EvaluationSettings) -> DenoiserScores:
     """The denoiser's losses on some images of a split; leaves denoiser.png."""
     images, labels = _some_of(pipeline, data, request)
     with request.stage("denoiser") as bar:
@@ -245,7 +252,9 @@ def evaluate_denoiser(pipeline: Pipeline, data: Dataset, request: Request) -> De
     return scores
 
 
-def evaluate_reconstruction(pipeline: Pipeline, data: Dataset, request: Request) -> tuple[ReconstructionScores, ...]:
+def evaluate_reconstruction(
+    pipeline: Pipeline, data: Dataset, request: EvaluationSettings
+) -> tuple[ReconstructionScores, ...]:
     """Some images of a split noised to T/10, T/4 and T/2 and brought back; leaves reconstruction.png."""
     images, labels = _some_of(pipeline, data, request)
     made = []
@@ -266,7 +275,7 @@ def evaluate_reconstruction(pipeline: Pipeline, data: Dataset, request: Request)
     return tuple(score_reconstruction(images, each, resampling=request.resampling) for each in made)
 
 
-def _texts(pipeline: Pipeline, data: Dataset, request: Request) -> Sequence[str] | None:
+def _texts(pipeline: Pipeline, data: Dataset, request: EvaluationSettings) -> Sequence[str] | None:
     """What a model that listens to texts is asked for: the captions of the split; None for other models, or unguided by any."""
     if pipeline.tokenizer is None or not request.settings.guidance:
         return None
@@ -276,11 +285,11 @@ def _texts(pipeline: Pipeline, data: Dataset, request: Request) -> Sequence[str]
     return captions
 
 
-def _some_of(pipeline: Pipeline, data: Dataset, request: Request) -> tuple[Tensor, Tensor | None]:
+def _some_of(pipeline: Pipeline, data: Dataset, request: EvaluationSettings) -> tuple[Tensor, Tensor | None]:
     """Some images of the split with what the network is told of each, the same for the same seed."""
     _check_shape(pipeline, data)
     split = split_of(data, request.split)
-    chosen = some(len(split.images), request.images, seed=request.seed)
+    chosen = random_subset(len(split.images), request.images, seed=request.seed)
     if pipeline.classes and split.labels is not None and int(split.labels.max()) >= len(pipeline.classes):
         known, found = len(pipeline.classes), int(split.labels.max()) + 1
         raise InputError(f"{data.name}: the model knows {known} classes, the data has {found}")
@@ -297,7 +306,7 @@ def _check_shape(pipeline: Pipeline, data: Dataset) -> None:
         )
 
 
-def _check_guidance(pipeline: Pipeline, data: Dataset, request: Request) -> None:
+def _check_guidance(pipeline: Pipeline, data: Dataset, request: EvaluationSettings) -> None:
     """InputError where reconstructions would be guided by labels that the data have not: said before the work."""
     guidance = request.settings.guidance
     if guidance not in (0, 1) and pipeline.classes and split_of(data, request.split).labels is None:

@@ -20,7 +20,7 @@ from latentdiff.data.decode import Refused, decode_file
 from latentdiff.data.folder import read_folder
 from latentdiff.data.idx import has_idx
 from latentdiff.data.npz import load_npz
-from latentdiff.data.raw import Part, number_labels
+from latentdiff.data.raw import RawSplit, number_labels
 from latentdiff.data.readers import BUILT_IN
 from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, fit_part
@@ -148,7 +148,7 @@ def _of_file(path: Path, fit: Fit) -> ImageSet:
         )
     report = ReadReport()
     report.convert(path.name, found.conversions)
-    return _image_set(str(path), Part(found.pixels[None]), fit, report)
+    return _image_set(str(path), RawSplit(found.pixels[None]), fit, report)
 
 
 def _of_folder(path: Path, split: str, fit: Fit) -> ImageSet:
@@ -178,7 +178,7 @@ def _of_npz(path: Path, split: str, fit: Fit) -> ImageSet:
 
 
 def _image_set(
-    name: str, part: Part, fit: Fit, report: ReadReport, *, classes: tuple[str, ...] | None = None
+    name: str, part: RawSplit, fit: Fit, report: ReadReport, *, classes: tuple[str, ...] | None = None
 ) -> ImageSet:
     """The tensors of a part with their report; labels are numbered where the reader has not done so."""
     if not len(part):

@@ -26,7 +26,7 @@ class Reference:
     network: FeatureNetwork
 
     @classmethod
-    def of(
+    def from_images(
         cls,
         images: Tensor,
         network: FeatureNetwork,
@@ -71,16 +71,16 @@ def rows(features: Features, indices: Tensor) -> Features:
     )
 
 
-def some(n: int, most: int, *, seed: int) -> Tensor:
+def random_subset(n: int, most: int, *, seed: int) -> Tensor:
     """``most`` of n indices, or all of them, int64 in ascending order; the same for the same seed."""
     generator = torch.Generator().manual_seed(seed % 2**63)
     return torch.randperm(n, generator=generator)[:most].sort().values
 
 
 def at_most(images: ImageSet, n: int, *, seed: int) -> ImageSet:
-    """``n`` of the images as :func:`some` chooses them, or all of them."""
+    """``n`` of the images as :func:`random_subset` chooses them, or all of them."""
     if len(images.images) <= n:
         return images
-    chosen = some(len(images.images), n, seed=seed)
+    chosen = random_subset(len(images.images), n, seed=seed)
     labels = None if images.labels is None else images.labels[chosen]
     return replace(images, images=images.images[chosen], labels=labels)

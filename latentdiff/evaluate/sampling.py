@@ -14,7 +14,7 @@ from latentdiff.data import to_uint8
 from latentdiff.diffusion.loop import start
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
-from latentdiff.evaluate.settings import Request
+from latentdiff.evaluate.settings import EvaluationSettings
 from latentdiff.metrics.features import FeatureNetwork, Features, extract
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import Ranks
@@ -60,7 +60,7 @@ def draw_samples(
     return torch.cat(by_workers(workers, parts, drawn, progress=progress))
 
 
-class Drawn(NamedTuple):
+class DrawnFeatures(NamedTuple):
     """Samples uint8 [n, C, H, W] with their features, and the ``seconds`` that this process drew its share in."""
 
     images: Tensor
@@ -71,11 +71,11 @@ class Drawn(NamedTuple):
 def draw_features(
     pipeline: Pipeline,
     network: FeatureNetwork,
-    request: Request,
+    request: EvaluationSettings,
     *,
     labels: Tensor | None = None,
     texts: Sequence[str] | None = None,
-) -> Drawn:
+) -> DrawnFeatures:
     """The samples of a request with their features; each process draws its share, the first one gets all of them.
 
     InputError for more processes than chunks of samples.
@@ -97,7 +97,7 @@ def draw_features(
     with request.stage("features of the samples") as bar:
         features = extract(network, images, batch=request.batch, progress=bar.update)
     lengths = [len(range(request.n)[share]) for share in every]
-    return Drawn(ranks.collected(images, lengths), _collected(features, ranks, lengths), seconds)
+    return DrawnFeatures(ranks.collected(images, lengths), _collected(features, ranks, lengths), seconds)
 
 
 def shares(n: int, shape: Sequence[int], processes: int) -> list[slice]:

@@ -23,7 +23,7 @@ _VALUES = np.array(list(COLOURS.values()), np.float64)
 
 
 @dataclass(frozen=True)
-class Seen:
+class SceneReading:
     """One digit found in a picture: its box's middle as (row, column), and its longer side, in pixels."""
 
     digit: int
@@ -37,7 +37,7 @@ class Reading:
     """What stands in the first and the second half of a picture (or in all of it), and the colour around it."""
 
     background: str
-    things: tuple[Seen | None, ...]
+    things: tuple[SceneReading | None, ...]
 
 
 def read(images: Tensor, scenes: Sequence[Scene]) -> list[Reading]:
@@ -54,7 +54,9 @@ def read(images: Tensor, scenes: Sequence[Scene]) -> list[Reading]:
     digits = iter(_digits(glyphs))
     readings = []
     for ground, found in zip(grounds, parts, strict=True):
-        things = tuple(None if p is None else Seen(next(digits), _nearest(p.colour), p.middle, p.side) for p in found)
+        things = tuple(
+            None if p is None else SceneReading(next(digits), _nearest(p.colour), p.middle, p.side) for p in found
+        )
         readings.append(Reading(_nearest(ground), things))
     return readings
 
@@ -75,7 +77,7 @@ def attributes(scene: Scene, reading: Reading) -> dict[str, bool]:
     return found | {"relation": straight > 0 and straight >= crossed}
 
 
-def _single(scene: Scene, seen: Seen | None) -> dict[str, bool]:
+def _single(scene: Scene, seen: SceneReading | None) -> dict[str, bool]:
     thing = scene.things[0]
     found = {
         "digit": seen is not None and seen.digit == thing.digit,
@@ -92,7 +94,7 @@ def _corner(middle: tuple[float, float]) -> str:
     return f"{'top' if middle[0] < SIDE / 2 else 'bottom'} {'left' if middle[1] < SIDE / 2 else 'right'}"
 
 
-def _matches(scene: Scene, things: tuple[Seen | None, ...]) -> int:
+def _matches(scene: Scene, things: tuple[SceneReading | None, ...]) -> int:
     pairs = [(thing, seen) for thing, seen in zip(scene.things, things, strict=True) if seen is not None]
     return sum((thing.digit == seen.digit) + (thing.colour == seen.colour) for thing, seen in pairs)
 

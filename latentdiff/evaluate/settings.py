@@ -45,7 +45,7 @@ def silent(title: str) -> Iterator[Bar]:
 
 
 @dataclass(frozen=True)
-class Request:
+class EvaluationSettings:
     """What is measured: ``n`` samples (and images of the VAE, at most) by ``settings`` from ``seed`` on, ``neighbors`` of them looked up, and ``images`` of
     the ``split`` for what is slow (the denoiser and its reconstructions); ``class_balance`` of the samples (None: that of
     the training data where the model records it, else equal); ``out``: where the figures go; ``ranks``: the processes that
@@ -68,7 +68,7 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class MetricNetworks:
     """By what: networks (loaded when a part asks for them), and where the features of real images are kept."""
 
     load: Callable[[], FeatureNetwork]
@@ -85,10 +85,10 @@ class Judge:
         """The network of the perceptual distance, if there is to be one."""
         return self.load_perceptual()
 
-    def reference(self, images: ImageSet, request: Request) -> Reference:
+    def reference(self, images: ImageSet, request: EvaluationSettings) -> Reference:
         """The images with their features, out of the cache where they are there."""
         with request.stage(f"features of {images.name}") as bar:
-            return Reference.of(
+            return Reference.from_images(
                 images.images,
                 self.network,
                 labels=labels_as_seen(self.network, images.labels, images.classes),

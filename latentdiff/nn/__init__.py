@@ -36,16 +36,16 @@ from latentdiff.nn.text_config import TextConfig
 from latentdiff.nn.vae_config import ForeignVAEConfig, VAEConfig, default_latent, parse_latent
 
 if TYPE_CHECKING:
-    from latentdiff.nn.attention import Attend, Place
+    from latentdiff.nn.attention import Attend, AttentionSite
     from latentdiff.nn.autoencoder import VAE, Autoencoder, Posterior
     from latentdiff.nn.cnn import CNNDenoiser
     from latentdiff.nn.convnext import ConvNeXtDenoiser
     from latentdiff.nn.course_unet import CourseUNetDenoiser
     from latentdiff.nn.embeddings import Conditioning, timestep_embedding
-    from latentdiff.nn.external import Foreign, Origin
+    from latentdiff.nn.external import ExternalModel, Origin
     from latentdiff.nn.factory import CLASSES, build, tensor_shapes
     from latentdiff.nn.mlp import MLPDenoiser
-    from latentdiff.nn.text import Listening, TextEncoder
+    from latentdiff.nn.text import TextConditioned, TextEncoder
     from latentdiff.nn.unet import UNetDenoiser
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "PRESETS",
     "VAE",
     "Attend",
+    "AttentionSite",
     "Autoencoder",
     "CNNConfig",
     "CNNDenoiser",
@@ -63,17 +64,16 @@ __all__ = [
     "CourseUNetConfig",
     "CourseUNetDenoiser",
     "DenoiserConfig",
-    "Foreign",
+    "ExternalModel",
     "ForeignConfig",
     "ForeignVAEConfig",
-    "Listening",
     "MLPConfig",
     "MLPDenoiser",
     "NetConfig",
     "NetworkKind",
     "Origin",
-    "Place",
     "Posterior",
+    "TextConditioned",
     "TextConfig",
     "TextEncoder",
     "UNetConfig",
@@ -98,7 +98,7 @@ __all__ = [
 
 _LAZY = {
     "Attend": "latentdiff.nn.attention",
-    "Place": "latentdiff.nn.attention",
+    "AttentionSite": "latentdiff.nn.attention",
     "Autoencoder": "latentdiff.nn.autoencoder",
     "VAE": "latentdiff.nn.autoencoder",
     "Posterior": "latentdiff.nn.autoencoder",
@@ -110,10 +110,10 @@ _LAZY = {
     "CLASSES": "latentdiff.nn.factory",
     "build": "latentdiff.nn.factory",
     "tensor_shapes": "latentdiff.nn.factory",
-    "Foreign": "latentdiff.nn.external",
+    "ExternalModel": "latentdiff.nn.external",
     "Origin": "latentdiff.nn.external",
     "MLPDenoiser": "latentdiff.nn.mlp",
-    "Listening": "latentdiff.nn.text",
+    "TextConditioned": "latentdiff.nn.text",
     "TextEncoder": "latentdiff.nn.text",
     "UNetDenoiser": "latentdiff.nn.unet",
 }

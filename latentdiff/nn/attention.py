@@ -17,7 +17,7 @@ from latentdiff.nn.layers import GroupNorm, ZeroLinear
 
 
 @dataclass(frozen=True)
-class Place:
+class AttentionSite:
     """Which attention of a network: over pixels ("self") or to tokens ("cross"), the ``index``-th of its kind, on which grid."""
 
     kind: Literal["self", "cross"]
@@ -25,11 +25,11 @@ class Place:
     grid: tuple[int, int]
 
 
-Attend = Callable[[Tensor, Place], Tensor]
+Attend = Callable[[Tensor, AttentionSite], Tensor]
 """(probabilities [B, heads, pixels, pixels or tokens], place) -> the ones to use, of the same shape: reads attention or edits it."""
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, place: Place, attend: Attend | None) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, place: AttentionSite, attend: Attend | None) -> Tensor:
     """softmax(q k^T / sqrt(d)) v for q [B, heads, N, d] and k, v [B, heads, M, d] (Vaswani et al. 2017, eq. 1).
 
     Fused, unless ``attend`` asks for the probabilities.
@@ -55,7 +55,11 @@ class SelfAttention(nn.Module):
         b, c, height, width = x.shape
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]: no copy in channels_last
         q, k, v = self.qkv(tokens).view(b, -1, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = attention(q, k, v, Place("self", self.index, (height, width)), attend).transpose(1, 2).reshape(b, -1, c)
+        mixed = (
+            attention(q, k, v, AttentionSite("self", self.index, (height, width)), attend)
+            .transpose(1, 2)
+            .reshape(b, -1, c)
+        )
         out: Tensor = x + self.out(mixed).transpose(1, 2).reshape(b, c, height, width)
         return out
 
@@ -78,7 +82,9 @@ class CrossAttention(nn.Module):
         q = self.q(tokens).view(b, -1, self.heads, c // self.heads).transpose(1, 2)
         k, v = self.kv(context.to(q.dtype)).view(b, -1, 2, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         mixed = (
-            attention(q, k, v, Place("cross", self.index, (height, width)), attend).transpose(1, 2).reshape(b, -1, c)
+            attention(q, k, v, AttentionSite("cross", self.index, (height, width)), attend)
+            .transpose(1, 2)
+            .reshape(b, -1, c)
         )
         out: Tensor = x + self.out(mixed).transpose(1, 2).reshape(b, c, height, width)
         return out

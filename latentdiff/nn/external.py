@@ -19,7 +19,7 @@ class Origin:
     values: Mapping[str, Any]
 
 
-class Foreign(nn.Module):
+class ExternalModel(nn.Module):
     """A network that another library made: ``inner`` is the network itself, whose weights are kept under its own names."""
 
     config: ForeignConfig | ForeignVAEConfig

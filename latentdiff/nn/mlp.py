@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from latentdiff.nn.config import MLPConfig
 from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import ZeroLinear
-from latentdiff.nn.text import Listening
+from latentdiff.nn.text import TextConditioned
 
 
-class MLPDenoiser(Listening):
+class MLPDenoiser(TextConditioned):
     """x_t [B, L] or [B, C, H, W], t [B], labels [B] or None -> [B, out_factor L] or [B, out_factor C, H, W]; zero at first.
 
     Blocks with adaLN-zero: scale, shift and gate come from the embedding and start at zero

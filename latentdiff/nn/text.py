@@ -59,7 +59,7 @@ class GivenTexts(nn.Module):
         return out
 
 
-class Listening(nn.Module):
+class TextConditioned(nn.Module):
     """A denoiser that may listen to texts: by ``text`` it reads them."""
 
     text: TextEncoder | GivenTexts | None

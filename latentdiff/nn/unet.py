@@ -8,10 +8,10 @@ from latentdiff.nn.attention import Attend, CrossAttention, SelfAttention
 from latentdiff.nn.config import UNetConfig
 from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
-from latentdiff.nn.text import Listening
+from latentdiff.nn.text import TextConditioned
 
 
-class UNetDenoiser(Listening):
+class UNetDenoiser(TextConditioned):
     """x_t [B, C, H, W], t [B], labels [B] or None -> [B, out_factor C, H, W]; zero at the start of training.
 
     Residual blocks with scale and shift after the group norm (Dhariwal and Nichol 2021, "adaptive group norm"),

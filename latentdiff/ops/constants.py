@@ -18,7 +18,7 @@ Constants = dict[tuple[Any, ...], Tensor]
 _HELD: ContextVar[Constants | None] = ContextVar("_HELD", default=None)
 
 
-def row(values: Sequence[float], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+def constant_row(values: Sequence[float], *, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``values`` (float64) as a tensor [1, K], cast once to ``dtype``. It is shared: never write to it."""
     if not _ordinary(device):
         return _row(values, dtype, device)
@@ -26,7 +26,7 @@ def row(values: Sequence[float], *, dtype: torch.dtype, device: torch.device) ->
     return _kept(_kept_row, struct.pack(f"{len(values)}d", *values), dtype, device, _stream(device))
 
 
-def filled(value: int, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+def constant_fill(value: int, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A tensor of one integer. It is shared: never write to it."""
     if not _ordinary(device):
         return torch.full(shape, value, dtype=dtype, device=device)
@@ -34,7 +34,7 @@ def filled(value: int, shape: tuple[int, ...], *, dtype: torch.dtype, device: to
 
 
 @contextmanager
-def held_in(constants: Constants) -> Iterator[None]:
+def constants_scope(constants: Constants) -> Iterator[None]:
     """Within, constants come from ``constants`` alone and stay there.
 
     For those who record work to repeat it: they need the very tensors for as long as they repeat it.

@@ -64,7 +64,7 @@ class Key:
             raise ValueError(f"expected a visit in 0..2^24-1, got {visit}")
         return replace(self, stream=PURPOSES[purpose] << 56 | visit << 32 | level)
 
-    def beside(self, purpose: str) -> "Key":
+    def with_purpose(self, purpose: str) -> "Key":
         """Return the key of another purpose at the same level and visit; ValueError for an unknown purpose."""
         return self.at(purpose, self.stream & 0xFFFFFFFF, self.stream >> 32 & 0xFFFFFF)
 
@@ -85,7 +85,7 @@ class Key:
 
     def stream_tensor(self) -> Tensor:
         """Return the stream as int64 [] on the device of the seeds, without a host synchronization; never write to it."""
-        return constants.filled(self.stream, (), dtype=torch.int64, device=self.seeds.device)
+        return constants.constant_fill(self.stream, (), dtype=torch.int64, device=self.seeds.device)
 
     def normal(self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw standard normals [B, *shape] on the device of the seeds (see :func:`latentdiff.ops.normal`)."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from latentdiff.diffusion.trajectory import Progress, of_parts
+from latentdiff.diffusion.trajectory import ProgressCallback, shared_progress
 from latentdiff.errors import InputError
 from latentdiff.nn import CNNConfig, ConvNeXtConfig, DenoiserConfig, ForeignConfig, MLPConfig, UNetConfig
 from latentdiff.parallel.threads import Workers
@@ -21,7 +21,7 @@ SHARE = 0.5  # of the free memory of a GPU
 Out = TypeVar("Out")
 
 
-class Stopped(Exception):
+class Cancelled(Exception):
     """Another part has failed, or the user has had enough: this one need not go on."""
 
 
@@ -36,13 +36,13 @@ def parts(n: int, most: int) -> list[slice]:
     return [slice(first, first + most) for first in range(0, n, most)]
 
 
-def in_parts(
+def map_microbatches(
     n: int,
     most: int,
-    make: Callable[[slice, Progress | None], Out],
+    make: Callable[[slice, ProgressCallback | None], Out],
     *,
     device: torch.device,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     each: int = 1,
 ) -> list[Out]:
     """What ``make`` draws of every part of n samples, in their order: ``most`` of them at once, by workers where that is faster.
@@ -57,17 +57,17 @@ def in_parts(
 def by_workers(
     workers: Workers,
     split: Sequence[slice],
-    make: Callable[[slice, Progress | None], Out],
+    make: Callable[[slice, ProgressCallback | None], Out],
     *,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
 ) -> list[Out]:
     """What ``make`` draws of every part; all stop at their next step, where they tell of their progress, once one has failed or the user has had enough."""
-    told = of_parts(progress, len(split))
+    told = shared_progress(progress, len(split))
 
     def made(k: int) -> Out:
         def tell(done: int, total: int) -> None:
             if workers.stopped.is_set():
-                raise Stopped
+                raise Cancelled
             if (hears := told[k]) is not None:
                 hears(done, total)
 
@@ -77,20 +77,20 @@ def by_workers(
         return workers.map(made, range(len(split)))
 
 
-def in_even_parts(
+def map_even_microbatches(
     n: int,
     most: int,
-    make: Callable[[Tensor, Progress | None], Out],
+    make: Callable[[Tensor, ProgressCallback | None], Out],
     *,
     device: torch.device,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> list[Out]:
     """What ``make`` draws of the indices of n samples in parts of one size, one after another; the last repeats its last to be full.
 
     InputError unless ``most`` is at least 1.
     """
     split = even_parts(n, _batch(most), device=device)
-    return [make(part, tell) for part, tell in zip(split, of_parts(progress, len(split)), strict=True)]
+    return [make(part, tell) for part, tell in zip(split, shared_progress(progress, len(split)), strict=True)]
 
 
 def _batch(most: int) -> int:

@@ -15,14 +15,14 @@ from latentdiff.config.base import parse
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.diffusion.cold.degradation import Degradation, make_degradation
 from latentdiff.diffusion.cold.prior import Intensities
-from latentdiff.diffusion.cold.step import cold, restorer
+from latentdiff.diffusion.cold.step import cold_step, restorer
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.loop import sample
-from latentdiff.diffusion.trajectory import Frame, Progress, joined, watched
+from latentdiff.diffusion.trajectory import Frame, ProgressCallback, concatenated, record
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
-from latentdiff.pipeline.batching import batch_that_fits, in_parts
+from latentdiff.pipeline.batching import batch_that_fits, map_microbatches
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.components import denoiser_config, load_network, save_network
@@ -75,29 +75,29 @@ class ColdModel:
         steps: int | None = None,
         improved: bool = True,
         frames: int = 0,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> tuple[Tensor, list[Frame]]:
         """Images [n, C, H, W] in [-1, 1] of what was degraded to level ``t``, and moments on the way. InputError for levels it does not know."""
-        levels, step = self.levels(t, steps), cold(self.degradation, improved=improved)
+        levels, step = self.levels(t, steps), cold_step(self.degradation, improved=improved)
 
-        def part(rows: slice, progress: Progress | None) -> tuple[Tensor, list[Frame]]:
+        def part(rows: slice, progress: ProgressCallback | None) -> tuple[Tensor, list[Frame]]:
             x = degraded[rows].to(self.device)
             states = sample(self.denoiser(), x, levels, step, Key.of(0, len(x), device=self.device))
-            end, kept = watched(states, x, levels, decode=_decoded, frames=frames, progress=progress)
+            end, kept = record(states, x, levels, decode=_decoded, frames=frames, progress=progress)
             return _decoded(end), kept
 
-        made = in_parts(len(degraded), self._fits, part, device=self.device, progress=progress)
+        made = map_microbatches(len(degraded), self._fits, part, device=self.device, progress=progress)
         ends, moments = zip(*made, strict=True)
-        return torch.cat(ends), joined(moments)
+        return torch.cat(ends), concatenated(moments)
 
     @torch.no_grad()
     def one_step(self, degraded: Tensor, t: int) -> Tensor:
         """The network's direct restoration R(x_t, t), images on the CPU."""
 
-        def part(rows: slice, _: Progress | None) -> Tensor:
+        def part(rows: slice, _: ProgressCallback | None) -> Tensor:
             return _decoded(self.denoiser()(degraded[rows].to(self.device), t).x0())
 
-        return torch.cat(in_parts(len(degraded), self._fits, part, device=self.device))
+        return torch.cat(map_microbatches(len(degraded), self._fits, part, device=self.device))
 
     @property
     def _fits(self) -> int:
@@ -113,7 +113,7 @@ class ColdModel:
         steps: int | None = None,
         improved: bool = True,
         frames: int = 0,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> tuple[Tensor, list[Frame]]:
         """``n`` new images: drawn intensities, degraded to level T, a little ``noise`` (standard deviation) to break the symmetry, restored.
 
@@ -153,7 +153,9 @@ def cold_from(checkpoint: Checkpoint) -> ColdModel:
     """The model of an opened checkpoint, on the CPU."""
     index = checkpoint.json(INDEX)
     if "restorer" not in index:
-        raise InputError(f"{checkpoint.folder}: expected a cold diffusion model; `latentdiff train-cold` makes one")
+        raise InputError(
+            f"{checkpoint.folder}: expected a cold diffusion model; `latentdiff train-cold_step` makes one"
+        )
     network, _ = load_network(checkpoint, "restorer")
     config = parse(DegradationConfig, checkpoint.json(DEGRADATION), f"{checkpoint.folder}/{DEGRADATION}")
     shape = denoiser_config(network).shape

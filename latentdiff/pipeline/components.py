@@ -21,7 +21,7 @@ from latentdiff.nn import (
     VAE,
     Autoencoder,
     DenoiserConfig,
-    Foreign,
+    ExternalModel,
     ForeignConfig,
     NetConfig,
     VAEConfig,
@@ -39,8 +39,8 @@ from latentdiff.pipeline.checkpoint.index import (
     of_diffusers,
 )
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
-from latentdiff.pipeline.text.files import load_listener, save_listener
-from latentdiff.pipeline.text.tokenizer import Listener
+from latentdiff.pipeline.text.files import load_text_tokenizer, save_text_tokenizer
+from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -50,7 +50,7 @@ FLOAT_MAX = torch.finfo(torch.float32).max
 
 def class_name(module: nn.Module) -> str:
     """The name under which a network's class is stored."""
-    if isinstance(module, Foreign):
+    if isinstance(module, ExternalModel):
         return module.origin.name
     return next(name for name, (_, cls) in CLASSES.items() if type(module) is cls)
 
@@ -66,7 +66,7 @@ def config_of(module: nn.Module) -> NetConfig:
 
 def denoiser_config(module: nn.Module) -> DenoiserConfig | ForeignConfig:
     """The configuration of a denoiser; TypeError for other modules."""
-    if isinstance(module, Foreign) and isinstance(module.config, ForeignConfig):
+    if isinstance(module, ExternalModel) and isinstance(module.config, ForeignConfig):
         return module.config
     config = config_of(module)
     if isinstance(config, VAEConfig):
@@ -85,7 +85,7 @@ class Model(NamedTuple):
     classes: tuple[str, ...]
     data: str
     class_counts: tuple[int, ...] = ()
-    tokenizer: Listener | None = None  # of a network that listens to texts
+    tokenizer: TextTokenizer | None = None  # of a network that listens to texts
 
 
 def save_model(writer: Writer, model: Model) -> None:
@@ -95,7 +95,7 @@ def save_model(writer: Writer, model: Model) -> None:
         save_vae(writer, codec.vae, codec.statistics)
     save_network(writer, "denoiser", model.network)
     if model.tokenizer is not None:
-        save_listener(writer, model.tokenizer)
+        save_text_tokenizer(writer, model.tokenizer)
     save_diffusion(writer, model.diffusion)
     index = index_of(codec.vae if isinstance(codec, VAECodec) else None, model.network)
     about: dict[str, Any] = {"classes": list(model.classes), "image": list(codec.image_shape), "data": model.data}
@@ -109,7 +109,7 @@ def index_of(vae: Autoencoder | None, denoiser: nn.Module | None) -> dict[str, A
     """The component table of networks, of this package or of another library."""
     index = model_index(vae=vae is not None, denoiser=None if denoiser is None else class_name(denoiser))
     for component, part in (("vae", vae), ("denoiser", denoiser)):
-        if isinstance(part, Foreign):
+        if isinstance(part, ExternalModel):
             index[component] = [part.origin.library, part.origin.name]
     return index
 
@@ -132,13 +132,13 @@ def load_model(checkpoint: Checkpoint) -> Model:
     config = denoiser_config(network)
     classes = class_names(checkpoint, index, config.num_classes)
     counts = class_counts(checkpoint, index, len(classes))
-    tokenizer = load_listener(checkpoint, text_of(config))
+    tokenizer = load_text_tokenizer(checkpoint, text_of(config))
     return Model(network, diffusion, codec, classes, str(index.get("data", "")), counts, tokenizer)
 
 
 def save_network(writer: Writer, folder: str, module: nn.Module, *, extra: Mapping[str, Any] | None = None) -> None:
     """Write ``folder``/config.json and its weights; ``extra`` adds to the configuration."""
-    if isinstance(module, Foreign):  # as its own library writes it
+    if isinstance(module, ExternalModel):  # as its own library writes it
         writer.json(f"{folder}/config.json", module.origin.values)
         writer.tensors(f"{folder}/{WEIGHTS}", module.inner.state_dict())
         return

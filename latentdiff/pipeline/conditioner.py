@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from latentdiff.data.classes import class_index
 from latentdiff.errors import InputError
-from latentdiff.nn import Foreign, Listening
+from latentdiff.nn import ExternalModel, TextConditioned
 from latentdiff.pipeline.text.encoder import FrozenEncoder
-from latentdiff.pipeline.text.tokenizer import Listener, Tokenizer
+from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer
 
 Labels = int | str | Sequence[int | str] | None
 """A class by name or index, or a text; or one for each image; None: nothing in particular."""
@@ -20,12 +20,12 @@ ENCODED = 256  # texts encoded at once
 
 
 @dataclass(frozen=True, eq=False)
-class Asking:
+class Conditioner:
     """From words to what a network takes: ``classes`` by name, or texts through its ``tokenizer`` and an encoder, its own or a frozen one."""
 
     network: nn.Module
     classes: tuple[str, ...]
-    tokenizer: Listener | None
+    tokenizer: TextTokenizer | None
     device: torch.device
 
     def each(self, label: Labels, n: int) -> list[int] | list[str] | None:
@@ -54,7 +54,7 @@ class Asking:
         """InputError for a guidance that has nothing to exaggerate, and for networks of diffusers, which know no null class, where they would need one."""
         if labels is None and guidance not in (0, 1):
             raise InputError(f"guidance {guidance:g} needs a label or a prompt (--label, --prompt), got none")
-        if self.classes and isinstance(self.network, Foreign) and (labels is None or guidance != 1):
+        if self.classes and isinstance(self.network, ExternalModel) and (labels is None or guidance != 1):
             found = f"guidance {guidance:g}" if guidance != 1 else "no label"
             raise InputError(
                 f"this model of diffusers is always told a class and knows no null class: expected a label and guidance 1, got {found} (--label NAME --guidance 1)"
@@ -78,6 +78,6 @@ class Asking:
         if isinstance(self.tokenizer, FrozenEncoder):
             parts = [texts[first : first + ENCODED] for first in range(0, len(texts), ENCODED)]
             return torch.cat([self.tokenizer.contexts(part, self.device) for part in parts])
-        assert isinstance(self.tokenizer, Tokenizer) and isinstance(self.network, Listening)
+        assert isinstance(self.tokenizer, Tokenizer) and isinstance(self.network, TextConditioned)
         tokens = self.tokenizer.encode(texts).to(self.device)
         return torch.cat([self.network.encode(part, len(part)).float() for part in tokens.split(ENCODED)])

@@ -14,23 +14,23 @@ from latentdiff.config.base import parse
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.sampling import Sampling
 from latentdiff.data.classes import ClassBalance, balanced_labels
-from latentdiff.diffusion.compile import CapturedLoop, compiled_network
+from latentdiff.diffusion.compile import CUDAGraphLoop, compiled_network
 from latentdiff.diffusion.denoiser import Condition, Denoiser, Network, denoiser, in_dtype
 from latentdiff.diffusion.loop import sample, slerp, start
-from latentdiff.diffusion.plan import plan, resolved
-from latentdiff.diffusion.samplers import Step
+from latentdiff.diffusion.plan import plan, with_defaults
+from latentdiff.diffusion.samplers import SamplerStep
 from latentdiff.diffusion.schedule import Schedule, make_schedule
-from latentdiff.diffusion.trajectory import Frame, Progress, watched
+from latentdiff.diffusion.trajectory import Frame, ProgressCallback, record
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
-from latentdiff.pipeline.batching import batch_that_fits, in_even_parts, in_parts
+from latentdiff.pipeline.batching import batch_that_fits, map_even_microbatches, map_microbatches
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer, writing
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import Codec
 from latentdiff.pipeline.components import Model, load_model, save_model
-from latentdiff.pipeline.conditioner import Asking, Labels
-from latentdiff.pipeline.text.tokenizer import Listener
+from latentdiff.pipeline.conditioner import Conditioner, Labels
+from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
 CPU = torch.device("cpu")
 LOOPS = 4  # captured ones a pipeline keeps
@@ -48,12 +48,12 @@ class Pipeline:
     dtype: torch.dtype = torch.float32
     data: str = ""  # name of the data it was trained on
     class_counts: tuple[int, ...] = ()  # images of each class there, () if unknown
-    tokenizer: Listener | None = None
+    tokenizer: TextTokenizer | None = None
 
     @property
-    def asking(self) -> Asking:
+    def asking(self) -> Conditioner:
         """From classes or texts to what the network is given."""
-        return Asking(self.network, self.classes, self.tokenizer, self.device)
+        return Conditioner(self.network, self.classes, self.tokenizer, self.device)
 
     @cached_property
     def schedule(self) -> Schedule:
@@ -77,7 +77,7 @@ class Pipeline:
         variance: str | None = None,
         compile: bool = False,
         batch: int | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Tensor:
         """``n`` images, float32 [n, C, H, W] in [-1, 1] on the CPU.
 
@@ -103,13 +103,13 @@ class Pipeline:
         *,
         label: Labels = None,
         batch: int | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Tensor:
         """Images from given starting noise ``x`` [n, *latent_shape]; in parts of ``batch``, or as many as memory holds."""
         n, labels = len(x), self.labels(label, len(x))
         moves = len(self.plan(settings)[1]) - 1
 
-        def part(rows: slice | Tensor, tell: Progress | None) -> Tensor:
+        def part(rows: slice | Tensor, tell: ProgressCallback | None) -> Tensor:
             done, mine = 0, (x[rows], key[rows], None if labels is None else labels[rows])
             for latents, made in self._moves(settings, *mine):  # noqa: B007  the last ones are decoded
                 done += made
@@ -118,17 +118,19 @@ class Pipeline:
             return self.decode(latents)
 
         if settings.compile:  # one graph for all parts, which are of one size
-            made = in_even_parts(n, self._fits if batch is None else batch, part, device=self.device, progress=progress)
+            made = map_even_microbatches(
+                n, self._fits if batch is None else batch, part, device=self.device, progress=progress
+            )
         else:
             most = batch_that_fits(self.network, self.device) if batch is None else batch
-            made = in_parts(n, most, part, device=self.device, progress=progress)
+            made = map_microbatches(n, most, part, device=self.device, progress=progress)
         return torch.cat(made)[:n]
 
     def _moves(self, settings: Sampling, x: Tensor, key: Key, labels: Tensor | None) -> Iterator[tuple[Tensor, int]]:
         """The loop: (x after some moves, how many); a captured loop makes all of them at once."""
         step, levels = self.plan(settings)
         if settings.compile and self._captures:
-            loop = self._loops(self.resolved(settings), len(x), x.dtype, labels is not None)
+            loop = self._loops(self.with_defaults(settings), len(x), x.dtype, labels is not None)
             yield loop(x, Key(key.seeds), labels=labels), len(levels) - 1
             return
         network = self._compiled if settings.compile else self.network
@@ -147,15 +149,17 @@ class Pipeline:
         return compiled_network(self.network)
 
     @cached_property
-    def _loops(self) -> Callable[[Sampling, int, torch.dtype, bool], CapturedLoop]:
+    def _loops(self) -> Callable[[Sampling, int, torch.dtype, bool], CUDAGraphLoop]:
         return lru_cache(LOOPS)(self._captured)
 
-    def _captured(self, settings: Sampling, n: int, dtype: torch.dtype, labeled: bool) -> CapturedLoop:
+    def _captured(self, settings: Sampling, n: int, dtype: torch.dtype, labeled: bool) -> CUDAGraphLoop:
         key = Key.of(0, n, device=self.device)
         labels = self.labels("" if self.tokenizer else 0, n) if labeled else None
         denoise = self.guided(settings, labels)
         step, levels = self.plan(settings)
-        return CapturedLoop(denoise, levels, step, start(key, self.codec.latent_shape, dtype=dtype), key, labels=labels)
+        return CUDAGraphLoop(
+            denoise, levels, step, start(key, self.codec.latent_shape, dtype=dtype), key, labels=labels
+        )
 
     @cached_property
     def _fits(self) -> int:
@@ -163,14 +167,20 @@ class Pipeline:
         return batch_that_fits(self.network, self.device)
 
     def trajectory(
-        self, settings: Sampling, key: Key, *, label: Labels = None, frames: int = 10, progress: Progress | None = None
+        self,
+        settings: Sampling,
+        key: Key,
+        *,
+        label: Labels = None,
+        frames: int = 10,
+        progress: ProgressCallback | None = None,
     ) -> list[Frame]:
         """The reverse process at about ``frames`` evenly spaced moments from noise to image, all samples in one batch."""
         x = start(key, self.codec.latent_shape)
         step, levels = self.plan(settings)
         denoise = self.guided(settings, self.labels(label, len(x)))
         states = sample(denoise, x, levels, step, key)
-        return watched(states, x, levels, decode=self.decode, frames=frames, progress=progress)[1]
+        return record(states, x, levels, decode=self.decode, frames=frames, progress=progress)[1]
 
     def interpolate(
         self,
@@ -180,7 +190,7 @@ class Pipeline:
         count: int = 9,
         label: Labels = None,
         batch: int | None = None,
-        progress: Progress | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Tensor:
         """``count`` images on the way from the first seed's sample to the second's: slerp between their starting noises.
 
@@ -245,11 +255,11 @@ class Pipeline:
             network=network,
         )
 
-    def resolved(self, settings: Sampling) -> Sampling:
+    def with_defaults(self, settings: Sampling) -> Sampling:
         """The settings with the defaults of this model filled in."""
-        return resolved(settings, self.diffusion, self.schedule)
+        return with_defaults(settings, self.diffusion, self.schedule)
 
-    def plan(self, settings: Sampling) -> tuple[Step, list[int]]:
+    def plan(self, settings: Sampling) -> tuple[SamplerStep, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""
         return plan(settings, self.diffusion, self.schedule)
 

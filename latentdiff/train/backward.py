@@ -47,7 +47,7 @@ def backward(network: nn.Module, loss: Loss, part: Part, workers: Workers, *, sh
     return means
 
 
-class Together:
+class DistributedLoss:
     """The loss of a network that several processes train, each on its share: gradients are averaged over all of them on the way back.
 
     torch's DistributedDataParallel around the loss instead of the network, so that a task may call any part of that.

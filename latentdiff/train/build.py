@@ -20,7 +20,7 @@ from latentdiff.nn import (
 )
 from latentdiff.pipeline.codec import Codec
 from latentdiff.pipeline.text.encoder import FrozenEncoder, load_encoder
-from latentdiff.pipeline.text.tokenizer import Listener, Tokenizer, train_tokenizer
+from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer, train_tokenizer
 from latentdiff.train.latent_dataset import EncodedData
 
 TEXT_LENGTHS = (8, 32)  # word pieces of a text: at least and at most, unless told otherwise
@@ -44,7 +44,7 @@ def check_captions(data: TrainingImages | EncodedData) -> None:
         raise InputError(f"--text needs captions, found some for {found} of {len(data.train)} training images")
 
 
-def tokenizer_of(options: TrainDenoiser, data: TrainingImages | EncodedData) -> Listener | None:
+def tokenizer_of(options: TrainDenoiser, data: TrainingImages | EncodedData) -> TextTokenizer | None:
     """What reads the captions of the data: a tokenizer learned from them or a frozen encoder; None for models without texts.
 
     InputError as :func:`check_captions`.
@@ -62,7 +62,7 @@ def tokenizer_of(options: TrainDenoiser, data: TrainingImages | EncodedData) -> 
 
 
 def denoiser_config_of(
-    options: TrainDenoiser, data: TrainingImages | EncodedData, codec: Codec, tokenizer: Listener | None = None
+    options: TrainDenoiser, data: TrainingImages | EncodedData, codec: Codec, tokenizer: TextTokenizer | None = None
 ) -> DenoiserConfig:
     """The denoiser that the options ask for on the latents of ``codec``; InputError where they do not fit.
 
@@ -83,7 +83,7 @@ def denoiser_config_of(
     )
 
 
-def _text_config(listener: Listener) -> TextConfig:
+def _text_config(listener: TextTokenizer) -> TextConfig:
     if isinstance(listener, FrozenEncoder):
         return TextConfig(vocabulary=0, length=listener.length, width=listener.width)
     assert isinstance(listener, Tokenizer)

@@ -20,7 +20,7 @@ from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
 from latentdiff.pipeline.cold import ColdModel
 from latentdiff.train.brightness import save_brightness
-from latentdiff.train.images import CHUNK, Images
+from latentdiff.train.images import CHUNK, AugmentedImages
 from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
 from latentdiff.viz.images import image_grid, save_image
@@ -41,14 +41,14 @@ class ColdTask:
         self.options, self.network, self.device = options, network, device
         self.batch = options.batch or 64
         self.peak_lr = options.lr or 1e-3
-        self.images = Images.of(data.train, options, options, device)
+        self.images = AugmentedImages.of(data.train, options, options, device)
         self._train, self.val, self.size, self.data = data.train, data.val, len(data.train), data.name
         self.config = options.degradation_config()
         self.degradation = make_degradation(self.config, data.shape).to(device)
         self._intensities: tuple[Intensities, Intensities] | None = None
 
-    def announce(self, indices: Tensor) -> None:
-        self.images.announce(indices)
+    def prefetch(self, indices: Tensor) -> None:
+        self.images.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Distance of R(D(x_0, t), t) and x_0 at one level for each image."""
@@ -72,7 +72,7 @@ class ColdTask:
         for first in range(0, len(self.val), CHUNK):
             images = self.val.images[first : first + CHUNK]
             t = 1 + torch.arange(first, first + len(images)) * self.config.T // len(self.val)
-            total += float(self._errors(network, self.images.place(images), t.to(self.device)).double().sum())
+            total += float(self._errors(network, self.images.to_device(images), t.to(self.device)).double().sum())
         return {"val_loss": total / len(self.val)}
 
     def model(self, network: nn.Module) -> ColdModel:
@@ -88,7 +88,7 @@ class ColdTask:
     def picture(self, network: nn.Module, path: Path) -> None:
         """Rows: validation images of all classes, degraded to level T, restored in one step and step by step; then generated ones."""
         shown = representative(self.val.labels, len(self.val), SHOWN)
-        model, x0 = self.model(network), self.images.place(self.val.images[shown])
+        model, x0 = self.model(network), self.images.to_device(self.val.images[shown])
         degraded = self.degradation(x0, self.config.T)
         restored, _ = model.restore(degraded, self.config.T)
         made, _ = model.sample(len(x0), seed=0)

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from latentdiff.data import Split, StreamedSplit
 from latentdiff.pipeline.text.encoder import FrozenEncoder
-from latentdiff.pipeline.text.tokenizer import Listener, Tokenizer
+from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer
 from latentdiff.train.latent_dataset import EncodedSplit
 
 CACHE_BYTES = 4 * 2**30  # encoded captions are kept in memory up to this size
 CHUNK = 256
 
 
-class Told(Protocol):
+class ConditioningSource(Protocol):
     """Rows for images, and the row that stands for nothing."""
 
     @property
@@ -25,7 +25,7 @@ class Told(Protocol):
     def __getitem__(self, indices: Tensor) -> Tensor: ...
 
 
-class Rows:
+class TokenRows:
     """A table with a row for each image."""
 
     def __init__(self, rows: Tensor, null: Tensor) -> None:
@@ -56,15 +56,15 @@ class Contexts:
         return self._encoder.contexts([self._texts[k] for k in which.tolist()], self._device).half().float().cpu()
 
 
-def told(
-    split: Split | StreamedSplit | EncodedSplit, num_classes: int, listener: Listener | None, device: torch.device
-) -> Told | None:
+def conditioning_of(
+    split: Split | StreamedSplit | EncodedSplit, num_classes: int, listener: TextTokenizer | None, device: torch.device
+) -> ConditioningSource | None:
     """Of a network with classes, or with a listener to texts; None for one that is told nothing."""
     if listener is not None and split.captions is not None:
         if isinstance(listener, FrozenEncoder):
             return Contexts(split.captions, listener, device)
         assert isinstance(listener, Tokenizer)
-        return Rows(listener.encode(split.captions), listener.encode([""]))
+        return TokenRows(listener.encode(split.captions), listener.encode([""]))
     if not num_classes or split.labels is None:
         return None
-    return Rows(split.labels, torch.tensor(num_classes))
+    return TokenRows(split.labels, torch.tensor(num_classes))

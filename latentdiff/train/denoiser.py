@@ -26,9 +26,9 @@ from latentdiff.pipeline.codec import Codec
 from latentdiff.pipeline.components import denoiser_config
 from latentdiff.pipeline.conditioner import Labels
 from latentdiff.pipeline.pipeline import Pipeline
-from latentdiff.pipeline.text.tokenizer import Listener
+from latentdiff.pipeline.text.tokenizer import TextTokenizer
 from latentdiff.train.brightness import save_brightness
-from latentdiff.train.conditioning import told
+from latentdiff.train.conditioning import conditioning_of
 from latentdiff.train.images import CHUNK, data_key
 from latentdiff.train.latent_dataset import EncodedData, EncodedSplit
 from latentdiff.train.latents import latents_of
@@ -58,7 +58,7 @@ class DenoiserTask:
         codec: Codec,
         network: nn.Module,
         device: torch.device,
-        tokenizer: Listener | None = None,
+        tokenizer: TextTokenizer | None = None,
     ) -> None:
         mlp = isinstance(denoiser_config(network), MLPConfig)
         self.default_steps = 6000 if mlp else 3000
@@ -75,7 +75,9 @@ class DenoiserTask:
         self.data, self.classes = data.name, (data.classes or ()) if self.num_classes else ()
         self.class_counts = _counts(data.train, len(self.classes))
         self.tokenizer = tokenizer
-        self._told = {id(split): told(split, self.num_classes, tokenizer, device) for split in (data.train, data.val)}
+        self._told = {
+            id(split): conditioning_of(split, self.num_classes, tokenizer, device) for split in (data.train, data.val)
+        }
         self._coefficients, self._weights, self._recover = (table.to(device) for table in self._tables())
         bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
         self._bound = bound if options.variance == "learned" else None
@@ -90,8 +92,8 @@ class DenoiserTask:
         weights = level_weights(self.schedule, prediction, self.options.weighting, sigma_data=sigma_data)
         return torch.cat([pad, noising]).float(), weights.float(), torch.cat([pad[:, :2], recover]).float()
 
-    def announce(self, indices: Tensor) -> None:
-        self.latents.announce(indices)
+    def prefetch(self, indices: Tensor) -> None:
+        self.latents.prefetch(indices)
 
     def _labels(
         self, split: Split | StreamedSplit | EncodedSplit, indices: Tensor, positions: Tensor | None
@@ -119,7 +121,7 @@ class DenoiserTask:
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Weighted squared error of the prediction at one random level for each image."""
         key = data_key(positions, seed=self.options.seed, device=self.device)
-        x0 = self.latents.drawn(positions, indices, key)
+        x0 = self.latents.train_batch(positions, indices, key)
         t = self._levels(positions).to(self.device)
         with autocast(self.options, self.device):
             error, bound = self._errors(
@@ -152,7 +154,7 @@ class DenoiserTask:
         total = 0.0
         for first in range(0, len(self.val), CHUNK):
             rows = torch.arange(first, min(first + CHUNK, len(self.val)))
-            x0 = self.latents.modes(rows)
+            x0 = self.latents.val_batch(rows)
             t = 1 + (rows * self.schedule.T // len(self.val)).to(self.device)
             key = Key.of(first, len(rows), device=self.device).at("train")
             error, _ = self._errors(network, x0, t, self._labels(self.val, rows, None), key)

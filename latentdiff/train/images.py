@@ -15,7 +15,7 @@ CHUNK = 250  # images that are encoded or validated at once; fixed, so that resu
 
 
 @dataclass(frozen=True)
-class Images:
+class AugmentedImages:
     """A split on the way to a device: augmented uint8 in, float32 [B, C, H, W] in [-1, 1] out."""
 
     split: Split | StreamedSplit
@@ -25,7 +25,9 @@ class Images:
     channels_last: bool
 
     @classmethod
-    def of(cls, split: Split | StreamedSplit, data: DataOptions, loop: LoopOptions, device: torch.device) -> Images:
+    def of(
+        cls, split: Split | StreamedSplit, data: DataOptions, loop: LoopOptions, device: torch.device
+    ) -> AugmentedImages:
         return cls(split, Augment(flip=data.flip, crop=data.crop), loop.seed, device, loop.channels_last)
 
     @property
@@ -34,14 +36,14 @@ class Images:
 
     def batch(self, positions: Tensor, indices: Tensor) -> Tensor:
         """The images ``indices`` augmented as their data positions decide."""
-        return self.place(self.augment(self.split.images[indices], positions, self.seed))
+        return self.to_device(self.augment(self.split.images[indices], positions, self.seed))
 
-    def announce(self, indices: Tensor) -> None:
+    def prefetch(self, indices: Tensor) -> None:
         """These will be asked for next: where they stay on the disk, they are read meanwhile."""
         if isinstance(self.split, StreamedSplit):
-            self.split.images.announce(indices.tolist())
+            self.split.images.prefetch(indices.tolist())
 
-    def place(self, images: Tensor) -> Tensor:
+    def to_device(self, images: Tensor) -> Tensor:
         """uint8 images as float32 on the device in the layout asked for."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return to_float(images.to(self.device)).contiguous(memory_format=layout)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.data import Described, ReadReport, Split, StreamedSplit, TrainingImages, Unreadable, to_float
+from latentdiff.data import DataInfo, ReadReport, Split, StreamedSplit, TrainingImages, Unreadable, to_float
 from latentdiff.errors import InputError
 from latentdiff.files.lock import locked
 from latentdiff.files.untrusted import MAX_ENTRIES
@@ -77,7 +77,7 @@ class EncodedSplit:
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedData(Described):
+class EncodedData(DataInfo):
     """Training and validation images as latents of ``codec``; ``name`` and ``classes`` are those of the images' data set."""
 
     name: str

@@ -15,24 +15,24 @@ from latentdiff.data import Split, StreamedSplit, TrainingImages
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import Codec, VAECodec
-from latentdiff.train.images import CHUNK, Images
+from latentdiff.train.images import CHUNK, AugmentedImages
 from latentdiff.train.latent_dataset import EncodedData
 
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
 
 
-class Latents(Protocol):
+class LatentSource(Protocol):
     """Normalised latents float32 [B, *latent_shape] on the device of the training."""
 
-    def drawn(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
+    def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
         """Of the training images ``indices`` int64 [B] at these data positions, with the noise of ``key``."""
         ...
 
-    def modes(self, rows: Tensor) -> Tensor:
+    def val_batch(self, rows: Tensor) -> Tensor:
         """Of the validation images ``rows`` int64 [B]: their posteriors' modes."""
         ...
 
-    def announce(self, indices: Tensor) -> None:
+    def prefetch(self, indices: Tensor) -> None:
         """The training images that will be drawn next."""
         ...
 
@@ -40,28 +40,28 @@ class Latents(Protocol):
 class PixelLatents:
     """The images themselves."""
 
-    def __init__(self, codec: Codec, images: Images, val: Split | StreamedSplit) -> None:
+    def __init__(self, codec: Codec, images: AugmentedImages, val: Split | StreamedSplit) -> None:
         self._codec, self._images, self._val = codec, images, val
 
-    def drawn(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
+    def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
         return self._codec.encode(self._images.batch(positions, indices))
 
-    def announce(self, indices: Tensor) -> None:
-        self._images.announce(indices)
+    def prefetch(self, indices: Tensor) -> None:
+        self._images.prefetch(indices)
 
-    def modes(self, rows: Tensor) -> Tensor:
-        return self._codec.encode(self._images.place(self._val.images[rows]))
+    def val_batch(self, rows: Tensor) -> Tensor:
+        return self._codec.encode(self._images.to_device(self._val.images[rows]))
 
 
 class ImageLatents:
     """Images through a VAE: samples of their posteriors, or the ``means``."""
 
-    def __init__(self, codec: VAECodec, images: Images, val: Split | StreamedSplit, *, means: bool) -> None:
+    def __init__(self, codec: VAECodec, images: AugmentedImages, val: Split | StreamedSplit, *, means: bool) -> None:
         self._codec, self._images, self._val, self._means = codec, images, val, means
         self._encoding = Lock()
 
     @torch.no_grad()
-    def drawn(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
+    def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
         noise = None if self._means else key.at("posterior").normal(self._codec.latent_shape)
         every = self._cached
         if every is None:
@@ -70,12 +70,12 @@ class ImageLatents:
         return self._codec.normalized(Posterior(every.mean[here], every.logvar[here]), noise=noise)
 
     @torch.no_grad()
-    def modes(self, rows: Tensor) -> Tensor:
-        return self._codec.encode(self._images.place(self._val.images[rows]))
+    def val_batch(self, rows: Tensor) -> Tensor:
+        return self._codec.encode(self._images.to_device(self._val.images[rows]))
 
-    def announce(self, indices: Tensor) -> None:
+    def prefetch(self, indices: Tensor) -> None:
         if self._cached is None:
-            self._images.announce(indices)
+            self._images.prefetch(indices)
 
     @property
     def _cached(self) -> Posterior | None:
@@ -91,7 +91,7 @@ class ImageLatents:
         images = self._images.split.images
         if self._images.augmented or 8 * len(images) * math.prod(self._codec.latent_shape) > CACHE_BYTES:
             return None
-        parts = [self._codec.vae.encode(self._images.place(chunk)) for chunk in images.split(CHUNK)]
+        parts = [self._codec.vae.encode(self._images.to_device(chunk)) for chunk in images.split(CHUNK)]
         return Posterior(torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts]))
 
 
@@ -101,14 +101,14 @@ class EncodedLatents:
     def __init__(self, data: EncodedData, device: torch.device, *, means: bool) -> None:
         self._data, self._codec, self._device, self._means = data, data.codec, device, means
 
-    def drawn(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
+    def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
         noise = None if self._means else key.at("posterior").normal(self._codec.latent_shape)
         return self._codec.normalized(self._placed(self._data.train.posteriors[indices]), noise=noise)
 
-    def modes(self, rows: Tensor) -> Tensor:
+    def val_batch(self, rows: Tensor) -> Tensor:
         return self._codec.normalized(self._placed(self._data.val.posteriors[rows]))
 
-    def announce(self, indices: Tensor) -> None:
+    def prefetch(self, indices: Tensor) -> None:
         """They are on the disk as they are used: the system reads ahead."""
 
     def _placed(self, posterior: Posterior) -> Posterior:
@@ -117,7 +117,7 @@ class EncodedLatents:
 
 def latents_of(
     options: TrainDenoiser, data: TrainingImages | EncodedData, codec: Codec, device: torch.device
-) -> Latents:
+) -> LatentSource:
     """The latents that the options ask for, of images or of what was encoded before.
 
     A number of a grid holds little and is mostly the posterior's noise: by default not learned (docs/quality.md).
@@ -125,7 +125,7 @@ def latents_of(
     means = len(codec.latent_shape) > 1 if options.latents == "auto" else options.latents == "mean"
     if isinstance(data, EncodedData):
         return EncodedLatents(data, device, means=means)
-    images = Images.of(data.train, options, options, device)
+    images = AugmentedImages.of(data.train, options, options, device)
     if isinstance(codec, VAECodec):
         return ImageLatents(codec, images, data.val, means=means)
     return PixelLatents(codec, images, data.val)

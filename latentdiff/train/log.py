@@ -14,7 +14,7 @@ from latentdiff.files.untrusted import RegularFile
 MAX_LINE = 2**16  # bytes of an entry
 
 
-class Journal:
+class TrainLog:
     """Appends one JSON object a line; a resumed run first cuts what was written after its checkpoint."""
 
     def __init__(self, path: Path | None, *, keep_to: int | None = None, tensorboard: bool = False) -> None:

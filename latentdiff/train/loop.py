@@ -18,17 +18,17 @@ from latentdiff.errors import InputError
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, writing
 from latentdiff.pipeline.checkpoint.runs import Run
-from latentdiff.train.backward import Part, Together, backward
+from latentdiff.train.backward import DistributedLoss, Part, backward
 from latentdiff.train.budget import Budget, Stopwatch, learning_rate
 from latentdiff.train.ema import EMA
 from latentdiff.train.fsdp import Shards, in_full
-from latentdiff.train.log import Journal
+from latentdiff.train.log import TrainLog
 from latentdiff.train.microbatch import check_batch, workers_of
 from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.result import Outcome, Reporter
 from latentdiff.train.signals import Interrupt
-from latentdiff.train.state import Progress, check_perceptual, load_progress, load_state, save_state, state_tensors
-from latentdiff.train.sync import Agreed, agree, lost, of_exchange
+from latentdiff.train.state import TrainState, check_perceptual, load_state, load_train_state, save_state, state_tensors
+from latentdiff.train.sync import SyncState, all_reduce_state, is_comm_error, peer_lost
 from latentdiff.train.task import Task
 from latentdiff.viz.figures import save_loss_curve
 
@@ -80,11 +80,11 @@ class Trainer:
             self._restore(resume)
         self.budget = Budget.of(options, size=task.size, batch=task.batch, default_steps=task.default_steps)
         self.workers = workers_of(task, options, device, ranks)
-        self._together = self._shards or (Together(task.network, self._losses) if ranks.count > 1 else None)
+        self._together = self._shards or (DistributedLoss(task.network, self._losses) if ranks.count > 1 else None)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written; InputError if it saw other images."""
-        progress = load_progress(checkpoint)
+        progress = load_train_state(checkpoint)
         if progress.data != self._data:
             raise InputError(
                 f"{checkpoint.folder}: was trained on other images than the data given now; resume needs the same, "
@@ -122,12 +122,12 @@ class Trainer:
         self.reporter.start(self.budget, self.step)
         try:
             with Interrupt(patient=self.ranks.count > 1) as interrupt:
-                agreed = Agreed(self._elapsed_before, None)
+                agreed = SyncState(self._elapsed_before, None)
                 while agreed.signum is None and self.budget.progress(self.step, agreed.elapsed) < 1:
                     agreed = self._update(journal, watch, interrupt, agreed)
                     self._regular(journal, watch)
                     if self.ranks.count == 1:  # one alone need not wait for the next step to know
-                        agreed = Agreed(watch.elapsed, interrupt.signum)
+                        agreed = SyncState(watch.elapsed, interrupt.signum)
                 seconds = watch.elapsed - self._elapsed_before
                 signum = agreed.signum
                 with self._exchanging(watch):
@@ -145,14 +145,14 @@ class Trainer:
         rate = (self.step - self._first) * task.batch / max(seconds, 1e-9)
         return Outcome(self.run.folder, checkpoint, self.step, watch.elapsed, rate, signum, diagnosis)
 
-    def _journal(self) -> Journal:
+    def _journal(self) -> TrainLog:
         """The log; processes other than the first keep theirs to themselves."""
         if not self.ranks.first:
-            return Journal(None)
+            return TrainLog(None)
         keep_to = self.step if self._resumed_from else None
-        return Journal(self.run.log, keep_to=keep_to, tensorboard=self.options.tensorboard)
+        return TrainLog(self.run.log, keep_to=keep_to, tensorboard=self.options.tensorboard)
 
-    def _regular(self, journal: Journal, watch: Stopwatch) -> None:
+    def _regular(self, journal: TrainLog, watch: Stopwatch) -> None:
         """What is due every so many steps; the first process does it, the others wait for it at the next step."""
         options = self.options
         with self._exchanging(watch):
@@ -169,7 +169,7 @@ class Trainer:
         """The averaged network, in full in the first process; all have to ask for it."""
         return self.ema.module if self._shards is None else self._shards.whole(self.ema.module)
 
-    def _update(self, journal: Journal, watch: Stopwatch, interrupt: Interrupt, agreed: Agreed) -> Agreed:
+    def _update(self, journal: TrainLog, watch: Stopwatch, interrupt: Interrupt, agreed: SyncState) -> SyncState:
         """One optimizer step on the batch that (seed, step) names; returns what all processes hold for true after it."""
         task, options = self.task, self.options
         progress = self.budget.progress(self.step, agreed.elapsed)
@@ -178,7 +178,7 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with self._exchanging(watch):
-            values, agreed = agree(self.ranks, self._backward(), Agreed(watch.elapsed, interrupt.signum))
+            values, agreed = all_reduce_state(self.ranks, self._backward(), SyncState(watch.elapsed, interrupt.signum))
             norm = nn.utils.clip_grad_norm_(task.network.parameters(), options.clip_grad)
             values["grad_norm"] = float(in_full(norm))
         for name, value in values.items():
@@ -203,11 +203,11 @@ class Trainer:
                 f"{error}; stopped after step {self.step}, --resume goes on from {self._save(watch)}"
             ) from error
         except RuntimeError as error:
-            if self.ranks.count == 1 or not of_exchange(error):
+            if self.ranks.count == 1 or not is_comm_error(error):
                 raise
             if self.ranks.first and self.step > self._first and self._shards is None:
                 self._save(watch)
-            raise lost(error, self.ranks, self.run, self.step) from error
+            raise peer_lost(error, self.ranks, self.run, self.step) from error
 
     def _backward(self) -> dict[str, float]:
         """Gradients of the batch, part by part; returns the mean of every logged value."""
@@ -231,7 +231,7 @@ class Trainer:
     def _announce(self, step: int) -> None:
         """What this process will need next may be read meanwhile."""
         parts = self._indices(step).chunk(self.options.accumulate)
-        self.task.announce(torch.cat([part[self.ranks.share(len(part))] for part in parts]))
+        self.task.prefetch(torch.cat([part[self.ranks.share(len(part))] for part in parts]))
 
     def _loss(self, part: Part, *, last: bool) -> Mapping[str, Tensor]:
         """The loss of a part of this process's batch; with the ``last`` one the gradients of all processes are averaged."""
@@ -241,7 +241,7 @@ class Trainer:
         mean, extra = self.task.loss(step, positions, indices)
         return {"loss": mean, **extra}
 
-    def _log(self, journal: Journal, values: Mapping[str, float], rate: float, watch: Stopwatch) -> None:
+    def _log(self, journal: TrainLog, values: Mapping[str, float], rate: float, watch: Stopwatch) -> None:
         for name, value in values.items():
             self._window[name] = self._window.get(name, 0.0) + value
         self._window_steps += 1
@@ -257,7 +257,7 @@ class Trainer:
             f"{name} is {value} at step {self.step + 1}, expected a finite number; stopped before the update, {where}"
         )
 
-    def _finish(self, journal: Journal, average: nn.Module) -> dict[str, Any]:
+    def _finish(self, journal: TrainLog, average: nn.Module) -> dict[str, Any]:
         """Close with a validation and the task's diagnosis."""
         if not self.ranks.first:
             self.task.finish(average, self.ranks)
@@ -272,7 +272,7 @@ class Trainer:
         average, tensors = self._average(), state_tensors(self.task.network, self.ema, self.optimizer)
         if not self.ranks.first:
             return folder
-        progress = Progress(
+        progress = TrainState(
             kind=self.task.kind,
             step=self.step,
             elapsed=watch.elapsed,
@@ -290,7 +290,7 @@ class Trainer:
         self.run.prune(self.options.checkpoints_total_limit)
         return folder
 
-    def _pictures(self, journal: Journal, average: nn.Module) -> None:
+    def _pictures(self, journal: TrainLog, average: nn.Module) -> None:
         if not self.ranks.first:
             return
         save_loss_curve(journal.entries, self.run.folder / "loss.png")

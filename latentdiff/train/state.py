@@ -20,7 +20,7 @@ STATE = "training/state.json"
 TENSORS = "training/state.safetensors"
 
 
-class Progress(Config):
+class TrainState(Config):
     """Where a training is: ``step`` updates were made in ``elapsed`` seconds; ``window`` sums what is not yet logged."""
 
     kind: str
@@ -44,18 +44,18 @@ def state_tensors(network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer
     return gathered(tensors | {f"adam.{name}": value for name, value in optimizer_tensors(optimizer, network).items()})
 
 
-def save_state(writer: Writer, progress: Progress, tensors: Mapping[str, Tensor]) -> None:
+def save_state(writer: Writer, progress: TrainState, tensors: Mapping[str, Tensor]) -> None:
     """Write ``training/``: the tensors of :func:`state_tensors`, and the progress as JSON."""
     writer.json(STATE, progress.model_dump(mode="json"))
     writer.tensors(TENSORS, tensors)
 
 
-def load_progress(checkpoint: Checkpoint) -> Progress:
+def load_train_state(checkpoint: Checkpoint) -> TrainState:
     """The progress alone; InputError where the checkpoint holds no training state."""
-    return parse(Progress, checkpoint.json(STATE), f"{checkpoint.folder}/{STATE}")
+    return parse(TrainState, checkpoint.json(STATE), f"{checkpoint.folder}/{STATE}")
 
 
-def check_perceptual(progress: Progress, found: str | None, checkpoint: Checkpoint) -> None:
+def check_perceptual(progress: TrainState, found: str | None, checkpoint: Checkpoint) -> None:
     """InputError unless a training has the perceptual network that it began with, as far as its checkpoint knows."""
     if progress.perceptual not in (None, found):
         raise InputError(
@@ -66,7 +66,7 @@ def check_perceptual(progress: Progress, found: str | None, checkpoint: Checkpoi
 
 def load_state(checkpoint: Checkpoint, network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> None:
     """Put the saved tensors back in place; InputError where one is missing or of another shape."""
-    progress, where, mine = load_progress(checkpoint), f"{checkpoint.folder}/{TENSORS}", network.state_dict()
+    progress, where, mine = load_train_state(checkpoint), f"{checkpoint.folder}/{TENSORS}", network.state_dict()
     shapes: Mapping[str, torch.Size] = {name: value.shape for name, value in mine.items()}
     moments = {f"{n}.{key}": p.shape for n, p in network.named_parameters() for key in ("exp_avg", "exp_avg_sq")}
     moments |= {f"{n}.step": torch.Size() for n, _ in network.named_parameters()}

@@ -15,31 +15,31 @@ from latentdiff.parallel.processes import Ranks
 from latentdiff.pipeline.checkpoint.runs import Run
 
 
-class Agreed(NamedTuple):
+class SyncState(NamedTuple):
     """What all processes of a training hold for true: the seconds of training, and the signal that ends it."""
 
     elapsed: float
     signum: int | None
 
 
-class Lost(InputError):
+class PeerLost(InputError):
     """Another process of the training is gone."""
 
 
-def agree(ranks: Ranks, values: Mapping[str, float], own: Agreed) -> tuple[dict[str, float], Agreed]:
+def all_reduce_state(ranks: Ranks, values: Mapping[str, float], own: SyncState) -> tuple[dict[str, float], SyncState]:
     """The means over all processes, the clock of the first one, and a signal that any of them got."""
     if ranks.count == 1:
         return dict(values), own
     clock = own.elapsed if ranks.first else 0.0
     *sums, elapsed, signum = ranks.sums([*values.values(), clock, max(0, own.signum or 0)])
     means = {name: total / ranks.count for name, total in zip(values, sums, strict=True)}
-    return means, Agreed(elapsed, own.signum or (signal.SIGTERM if signum else None))
+    return means, SyncState(elapsed, own.signum or (signal.SIGTERM if signum else None))
 
 
 EXCHANGE = ("gloo", "nccl", "connection", "socket", "tcpstore", "distributed")  # in the texts of errors of the exchange
 
 
-def of_exchange(error: RuntimeError) -> bool:
+def is_comm_error(error: RuntimeError) -> bool:
     """Whether an error is of the exchange between processes, not of what one of them computes."""
     text = str(error).lower()
     return isinstance(error, distributed.DistError) or (
@@ -47,10 +47,10 @@ def of_exchange(error: RuntimeError) -> bool:
     )
 
 
-def lost(error: RuntimeError, ranks: Ranks, run: Run, step: int) -> Lost:
+def peer_lost(error: RuntimeError, ranks: Ranks, run: Run, step: int) -> PeerLost:
     """What to raise for an error of the exchange."""
     kept = run.checkpoints()
     where = f"--resume {run.folder} goes on from {kept[-1].name}" if kept else "no checkpoint had been written yet"
     reason = re.sub(r"\[/[^\]]*\]\s*", "", " ".join(str(error).split()))  # where in torch it was found
     reason = re.split(r"\. |: This ", reason)[0][:160].rstrip(" .")
-    return Lost(f"lost another process of {ranks.count} after step {step} ({reason}); {where}")
+    return PeerLost(f"lost another process of {ranks.count} after step {step} ({reason}); {where}")

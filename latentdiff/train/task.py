@@ -28,7 +28,7 @@ class Task(Protocol):
         """The network of a perceptual term of the loss, with the hash of weights that are not the published ones; None without one."""
         ...
 
-    def announce(self, indices: Tensor) -> None:
+    def prefetch(self, indices: Tensor) -> None:
         """The training images that the next step will ask for; nothing has to be done about it."""
         ...
 

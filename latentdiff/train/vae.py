@@ -30,7 +30,7 @@ from latentdiff.pipeline.checkpoint.index import model_index
 from latentdiff.pipeline.codec import ACTIVE, LatentStatistics, StatisticsAccumulator
 from latentdiff.pipeline.components import save_vae
 from latentdiff.train.brightness import save_brightness
-from latentdiff.train.images import CHUNK, Images, data_key
+from latentdiff.train.images import CHUNK, AugmentedImages, data_key
 from latentdiff.train.precision import autocast
 from latentdiff.viz.images import pair_grid, save_image
 
@@ -84,7 +84,7 @@ class VAETask:
         self.options, self.network, self.vae, self.device = options, network, network, device
         self.batch = options.batch or self.batch_default
         self.peak_lr = options.lr or self.lr_default
-        self.images = Images.of(data.train, options, options, device)
+        self.images = AugmentedImages.of(data.train, options, options, device)
         self.val = data.val
         self.size = len(data.train)
         self.index = {"data": data.name, "classes": list(data.classes) if data.classes else None}
@@ -96,8 +96,8 @@ class VAETask:
         """The network of the perceptual term; None without one."""
         return None if self._perceptual is None else self._perceptual.network.name
 
-    def announce(self, indices: Tensor) -> None:
-        self.images.announce(indices)
+    def prefetch(self, indices: Tensor) -> None:
+        self.images.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """(reconstruction + beta KL) / pixels + weight x perceptual distance, so that sizes of images compare.
@@ -164,14 +164,14 @@ class VAETask:
     ) -> Iterator[tuple[int, Tensor, Posterior]]:
         """(index of the first, images, posterior) in chunks over a split, without augmentation; each process sees its own."""
         for first in range(CHUNK * ranks.rank, len(split), CHUNK * ranks.count):
-            x = self.images.place(split.images[first : first + CHUNK])
+            x = self.images.to_device(split.images[first : first + CHUNK])
             yield first, x, network.encode(x)
 
     @torch.no_grad()
     def picture(self, network: nn.Module, path: Path) -> None:
         """Validation images of all classes and their reconstructions below them, in alternating rows."""
         assert isinstance(network, VAE)
-        x = self.images.place(self.val.images[representative(self.val.labels, len(self.val), SHOWN)])
+        x = self.images.to_device(self.val.images[representative(self.val.labels, len(self.val), SHOWN)])
         copies = network.decode(network.encode(x).mode())
         save_image(pair_grid(x.cpu(), copies.cpu()), path)
 

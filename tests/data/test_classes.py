@@ -140,7 +140,7 @@ def test_fewer_images_than_classes_leave_no_empty_columns(tiny_denoiser_run: Pat
     pipe = ld.load(tiny_denoiser_run)
 
     def columns(labels: list[int]) -> int | None:
-        return output.columns(pipe, output.Request(len(labels), labels, 0, Path("a.png"), None, None, None))
+        return output.columns(pipe, output.SampleRequest(len(labels), labels, 0, Path("a.png"), None, None, None))
 
     assert columns([0, 1, 2, 0, 1, 2]) == 3
     assert columns([0, 1]) is None and columns([0, 0, 1, 2]) is None

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from latentdiff.data import Dataset, load_dataset, scene_images
-from latentdiff.data.raw import Part, Parts
+from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.scenes import (
     COLOURS,
     CORNERS,
@@ -127,11 +127,11 @@ def test_scenes_are_a_function_of_the_seed(data: Dataset, monkeypatch: pytest.Mo
 def test_the_full_mnist_draws_other_digits(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def load(root: Path) -> Parts:
+    def load(root: Path) -> RawSplits:
         asked.append(root)
         parts = scene_images.load_mnist5k()
-        return Parts(
-            *(Part(part.images[::-1], part.labels[::-1]) for part in (parts.train, parts.val, parts.test) if part)
+        return RawSplits(
+            *(RawSplit(part.images[::-1], part.labels[::-1]) for part in (parts.train, parts.val, parts.test) if part)
         )
 
     monkeypatch.setattr(scene_images, "COUNTS", (40, 10, 10))

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from latentdiff.data import Unreadable, is_shards, lazy, load_dataset, stream, stream_dataset
-from latentdiff.data.lazy import LazyImages, Place
+from latentdiff.data.lazy import FileLocation, LazyImages
 from latentdiff.data.resize import Fit
 from latentdiff.errors import InputError
 from latentdiff.evaluate.read import read_images
@@ -90,7 +90,7 @@ def test_a_streamed_folder_is_the_folder(tmp_path: Path) -> None:
     moved.with_name("renamed.png").rename(moved)
     assert stream_dataset(str(root), size=8, channels=1).fingerprint() == stream.fingerprint()
     chosen = torch.tensor([5, 0, 5, 2])
-    stream.train.images.announce([5, 2, 7])
+    stream.train.images.prefetch([5, 2, 7])
     assert torch.equal(stream.train.images[chosen], whole.train.images[chosen])
     assert torch.equal(torch.cat(list(stream.train.images.split(7))), whole.train.images)
     assert stream.train.images[torch.tensor([], dtype=torch.int64)].shape == (0, 1, 8, 8)
@@ -330,15 +330,15 @@ def test_what_is_announced_is_decoded_once_and_kept_within_bounds(
     places = []
     for k, image in enumerate(pixels(20)):
         (tmp_path / f"{k}.png").write_bytes(png(image))
-        places.append(Place(tmp_path / f"{k}.png", f"{k}.png"))
+        places.append(FileLocation(tmp_path / f"{k}.png", f"{k}.png"))
     images, decoded = LazyImages(places, Fit((8, 8), 1)), list[int]()
     image_of = images._image
     monkeypatch.setattr(images, "_image", lambda k: (decoded.append(k), image_of(k))[1])
     monkeypatch.setattr(lazy, "AHEAD", 4)
-    images.announce([3, 4, 3])
+    images.prefetch([3, 4, 3])
     assert torch.equal(images[torch.tensor([3, 4])], torch.from_numpy(pixels(20)[[3, 4]])[:, None])
     assert sorted(decoded) == [3, 4] and not images._ahead
-    images.announce(range(20))
+    images.prefetch(range(20))
     assert len(images._ahead) == 4
     (tmp_path / "11.png").unlink()
     with pytest.raises(Unreadable, match=r"11\.png: expected a PNG, JPEG or WEBP image, found: unreadable"):

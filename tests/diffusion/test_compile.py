@@ -15,10 +15,10 @@ from torch import Tensor
 
 import latentdiff as ld
 from latentdiff.diffusion import compile as compiled
-from latentdiff.diffusion.compile import CapturedLoop, compiled_network
+from latentdiff.diffusion.compile import CUDAGraphLoop, compiled_network
 from latentdiff.diffusion.denoiser import Condition, Denoiser, Estimate, denoiser
 from latentdiff.diffusion.loop import run, start
-from latentdiff.diffusion.samplers import Step, ddim, ddpm, dpmpp2m
+from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
@@ -66,7 +66,7 @@ def denoise(labels: Tensor | None = None, *, w: float = 1.0, spread: bool = Fals
     return denoiser(net, SCHEDULE, prediction="v", condition=condition, clip=3.0, learned_variance=spread)
 
 
-def averaged(step: Step) -> Step:
+def averaged(step: SamplerStep) -> SamplerStep:
     """A wrapper of a step, as restoration methods are."""
 
     def wrapped(
@@ -99,7 +99,7 @@ def test_a_replay_gives_the_bits_of_the_eager_loop_of_its_own_key(name: str, w: 
     step, spread = STEPS[name], name == "ddpm learned"
     make = partial(denoise, w=1.0 if w is None else w, spread=spread)
     own = None if w is None else torch.zeros(3, dtype=torch.int64)
-    loop = CapturedLoop(make(own), LEVELS, step, *inputs(100), labels=own, recorder=Rerun())
+    loop = CUDAGraphLoop(make(own), LEVELS, step, *inputs(100), labels=own, recorder=Rerun())
     for seed in (0, 40, 0):
         labels = None if w is None else torch.tensor([seed % 3, 1, 3])
         x, key = inputs(seed)
@@ -111,7 +111,7 @@ def test_a_replay_gives_the_bits_of_the_eager_loop_of_its_own_key(name: str, w: 
 
 def test_results_and_inputs_belong_to_the_caller() -> None:
     x, key = inputs(0)
-    loop = CapturedLoop(denoise(), LEVELS, STEPS["ddim eta 1"], x, key, recorder=Rerun())
+    loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim eta 1"], x, key, recorder=Rerun())
     before = x.clone()
     first = loop(x, key)
     kept = first.clone()
@@ -124,7 +124,7 @@ def test_results_and_inputs_belong_to_the_caller() -> None:
 
 def test_it_warms_up_captures_and_then_only_replays() -> None:
     recorder = Rerun()
-    loop = CapturedLoop(denoise(), LEVELS, STEPS["ddim"], *inputs(0), recorder=recorder)
+    loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], *inputs(0), recorder=recorder)
     assert recorder.done == ["warm", "capture"]
     loop(*inputs(1)), loop(*inputs(2))
     assert recorder.done == ["warm", "capture", "replay", "replay"]
@@ -158,7 +158,9 @@ def test_a_capture_makes_no_constant_and_keeps_those_it_reads(monkeypatch: pytes
             made.append(len(rows))
             return out
 
-    loop = CapturedLoop(denoiser(network, SCHEDULE, prediction="v"), LEVELS, seen.step, *inputs(0), recorder=Counting())
+    loop = CUDAGraphLoop(
+        denoiser(network, SCHEDULE, prediction="v"), LEVELS, seen.step, *inputs(0), recorder=Counting()
+    )
     moves = len(LEVELS) - 1
     assert made == [moves, moves]  # rows of coefficients: all in the warm-up
     warm, captured = seen.passes
@@ -174,7 +176,7 @@ def test_a_capture_makes_no_constant_and_keeps_those_it_reads(monkeypatch: pytes
 
 def test_it_may_be_made_in_inference_mode_and_used_outside() -> None:
     with torch.inference_mode():
-        loop = CapturedLoop(denoise(), LEVELS, STEPS["dpm++"], *inputs(0), recorder=Rerun())
+        loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["dpm++"], *inputs(0), recorder=Rerun())
         inside = loop(*inputs(5))
     outside = loop(*inputs(5))
     assert torch.equal(inside, outside) and not outside.is_inference()
@@ -200,7 +202,7 @@ MISFITS: list[tuple[str, dict[str, Any], str]] = [
 def test_what_does_not_fit_the_capture_is_refused(change: dict[str, Any], message: str) -> None:
     own = LABELS.clone()
     recorder = Rerun()
-    loop = CapturedLoop(denoise(own), LEVELS, STEPS["ddim"], X, KEY, labels=own, recorder=recorder)
+    loop = CUDAGraphLoop(denoise(own), LEVELS, STEPS["ddim"], X, KEY, labels=own, recorder=recorder)
     given = {"x": X, "key": KEY, "labels": LABELS} | change
     with pytest.raises(ValueError, match=message):
         loop(given["x"], given["key"], labels=given["labels"])
@@ -208,7 +210,7 @@ def test_what_does_not_fit_the_capture_is_refused(change: dict[str, Any], messag
 
 
 def test_labels_for_a_loop_without_are_refused() -> None:
-    loop = CapturedLoop(denoise(), LEVELS, STEPS["ddim"], X, KEY, recorder=Rerun())
+    loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], X, KEY, recorder=Rerun())
     with pytest.raises(ValueError, match="captured without labels, got some"):
         loop(X, KEY, labels=LABELS)
 
@@ -216,12 +218,12 @@ def test_labels_for_a_loop_without_are_refused() -> None:
 def test_examples_that_do_not_go_together_are_refused() -> None:
     for key in (KEY[:2], KEY.to("meta")):
         with pytest.raises(ValueError, match="expected 3 seeds on cpu, as x has samples, got"):
-            CapturedLoop(denoise(), LEVELS, STEPS["ddim"], X, key, recorder=Rerun())
+            CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], X, key, recorder=Rerun())
 
 
 def test_capture_itself_needs_cuda() -> None:
     with pytest.raises(ValueError, match="capturing a loop needs CUDA tensors, got x on cpu"):
-        CapturedLoop(denoise(), LEVELS, STEPS["ddim"], X, KEY)
+        CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], X, KEY)
 
 
 def eagerly(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
@@ -327,9 +329,9 @@ def capturing(tiny_denoiser_run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
     """A pipeline that behaves as on CUDA with a recorder in place of graphs, and the recorders that it made."""
     pipe, recorders = ld.load(tiny_denoiser_run), []
 
-    def captured(*args: Any, **options: Any) -> CapturedLoop:
+    def captured(*args: Any, **options: Any) -> CUDAGraphLoop:
         recorders.append(Rerun())
-        return CapturedLoop(*args, **options, recorder=recorders[-1])
+        return CUDAGraphLoop(*args, **options, recorder=recorders[-1])
 
     monkeypatch.setattr(pipeline, "CapturedLoop", captured)
     pipe.__dict__["_captures"] = True

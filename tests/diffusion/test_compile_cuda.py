@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import latentdiff as ld
-from latentdiff.diffusion.compile import CapturedLoop
+from latentdiff.diffusion.compile import CUDAGraphLoop
 from latentdiff.diffusion.denoiser import Condition, Denoiser, denoiser
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import ddim, ddpm, dpmpp2m
@@ -69,7 +69,7 @@ def test_a_replay_gives_the_bits_of_the_eager_loop_of_its_own_key(name: str, kin
     module = network(kind, learned=learned)
     x, key, labels = inputs(module, 7)
     own = labels.clone()
-    loop = CapturedLoop(denoise(module, own, learned=learned), LEVELS, STEPS[name], x, key, labels=own)
+    loop = CUDAGraphLoop(denoise(module, own, learned=learned), LEVELS, STEPS[name], x, key, labels=own)
     results = []
     for seed in (7, 100, 7):
         x, key, labels = inputs(module, seed)
@@ -84,7 +84,7 @@ def test_neither_the_replay_nor_a_second_eager_loop_waits_for_the_gpu(name: str)
     module = network("mlp", learned=False)
     x, key, labels = inputs(module, 0)
     own = labels.clone()
-    loop = CapturedLoop(denoise(module, own, learned=False), LEVELS, STEPS[name], x, key, labels=own)
+    loop = CUDAGraphLoop(denoise(module, own, learned=False), LEVELS, STEPS[name], x, key, labels=own)
     run(denoise(module, labels, learned=False), x, LEVELS, STEPS[name], key)
     torch.cuda.synchronize()
     with no_synchronization():
@@ -97,13 +97,13 @@ def test_a_loop_of_a_thousand_steps_survives_the_constants_of_others() -> None:
     module = network("mlp", learned=False)
     x, key, labels = inputs(module, 0)
     levels, own = SCHEDULE.levels(), labels.clone()
-    loop = CapturedLoop(denoise(module, own, learned=False), levels, STEPS["ddpm"], x, key, labels=own)
+    loop = CUDAGraphLoop(denoise(module, own, learned=False), levels, STEPS["ddpm"], x, key, labels=own)
     before = loop(x, key, labels=labels)
     constants._kept_row.cache_clear()
     constants._kept_filled.cache_clear()
     torch.cuda.empty_cache()
     for value in range(3 * constants.ENTRIES):  # writes over whatever was freed
-        constants.filled(value, (B,), dtype=torch.float32, device=x.device)
+        constants.constant_fill(value, (B,), dtype=torch.float32, device=x.device)
     assert torch.equal(loop(x, key, labels=labels), before)
 
 
@@ -111,16 +111,16 @@ def test_constants_are_not_kept_from_a_capture_of_ones_own() -> None:
     graph, device = torch.cuda.CUDAGraph(), torch.device("cuda", torch.cuda.current_device())
     stream = torch.cuda.Stream()
     with torch.cuda.graph(graph, stream=stream):
-        constants.filled(123457, (4,), dtype=torch.int64, device=device)
+        constants.constant_fill(123457, (4,), dtype=torch.int64, device=device)
     with torch.cuda.stream(stream):  # the recorded fill has not run yet
-        assert constants.filled(123457, (4,), dtype=torch.int64, device=device).tolist() == [123457] * 4
+        assert constants.constant_fill(123457, (4,), dtype=torch.int64, device=device).tolist() == [123457] * 4
 
 
 def test_what_does_not_fit_the_capture_is_refused() -> None:
     module = network("mlp", learned=False)
     x, key, labels = inputs(module, 0)
     own = labels.clone()
-    loop = CapturedLoop(denoise(module, own, learned=False), LEVELS, STEPS["ddim"], x, key, labels=own)
+    loop = CUDAGraphLoop(denoise(module, own, learned=False), LEVELS, STEPS["ddim"], x, key, labels=own)
     for other in (x[:4], x.double(), x.cpu()):
         with pytest.raises(ValueError, match=r"the loop was captured for x float32 \[8, 32\] on cuda"):
             loop(other, key, labels=labels)

@@ -8,7 +8,7 @@ import latentdiff as ld
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import denoiser
-from latentdiff.diffusion.plan import SIGNAL, plan, resolved, top_level
+from latentdiff.diffusion.plan import MIN_ALPHA, max_level, plan, with_defaults
 from latentdiff.errors import InputError
 
 
@@ -20,15 +20,15 @@ def process(prediction: str, *, kind: str = "cosine", clip: float | None = None,
 def test_noise_predictions_start_where_there_is_a_signal(prediction: str) -> None:
     diffusion = process(prediction)
     schedule = ld.make_schedule(diffusion.schedule)
-    top = top_level(diffusion, schedule)
-    assert schedule.at(top)[0] >= SIGNAL > schedule.at(top + 1)[0] and 950 < top < 1000
+    top = max_level(diffusion, schedule)
+    assert schedule.at(top)[0] >= MIN_ALPHA > schedule.at(top + 1)[0] and 950 < top < 1000
     for sampler, steps in (("ddim", 50), ("dpm++", 20), ("ddpm", 10)):
         settings = Sampling.model_validate({"sampler": sampler, "steps": steps})
         levels = plan(settings, diffusion, schedule)[1]
         assert levels == schedule.levels(steps, top=top) and levels[0] == top and len(levels) == steps + 1
     every = Sampling.model_validate({"sampler": "ddpm"})
     assert plan(every, diffusion, schedule)[1] == list(range(top, -1, -1))
-    assert resolved(every, diffusion, schedule).steps == top
+    assert with_defaults(every, diffusion, schedule).steps == top
     with pytest.raises(InputError, match="at most 1000"):
         plan(Sampling.model_validate({"steps": 1001}), diffusion, schedule)
 
@@ -36,9 +36,9 @@ def test_noise_predictions_start_where_there_is_a_signal(prediction: str) -> Non
 def test_everything_else_starts_from_noise() -> None:
     for diffusion in (process("v"), process("x0"), process("eps", clip=1.0), process("eps", kind="scaled_linear")):
         schedule = ld.make_schedule(diffusion.schedule)
-        assert top_level(diffusion, schedule) == 1000
+        assert max_level(diffusion, schedule) == 1000
         assert plan(Sampling.model_validate({}), diffusion, schedule)[1] == schedule.levels(50)
-    assert top_level(process("eps", T=1), ld.make_schedule("cosine", T=1)) == 1
+    assert max_level(process("eps", T=1), ld.make_schedule("cosine", T=1)) == 1
 
 
 def test_a_network_that_is_a_hundredth_off_does_not_explode() -> None:

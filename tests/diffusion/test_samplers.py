@@ -12,14 +12,14 @@ from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import run
 from latentdiff.diffusion.samplers import (
     Direction,
-    Move,
     NoiseSize,
-    advance,
+    StepCoefficients,
+    apply_step,
     ddim,
+    ddim_coefficients,
     ddpm,
     dpmpp2m,
-    forward_std,
-    reverse_move,
+    forward_sigma,
 )
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.ops.random import Key
@@ -69,7 +69,7 @@ def test_a_skipping_posterior_is_bayes_rule() -> None:
         ratio = alpha_t / alpha_s
         beta = 1 - ratio**2
         precision = 1 / sigma_s**2 + ratio**2 / beta
-        move = reverse_move(schedule, t, s, eta=1.0)
+        move = ddim_coefficients(schedule, t, s, eta=1.0)
         assert move.c == pytest.approx(precision**-0.5, rel=1e-9)
         assert move.k == pytest.approx(ratio / beta / precision, rel=1e-6)
         assert move.m == pytest.approx(alpha_s / sigma_s**2 / precision, rel=1e-9)
@@ -81,7 +81,7 @@ def test_every_move_keeps_the_marginals(eta: float, zero: bool) -> None:
     """From x_t = alpha_t x_0 + sigma_t eps a move gives mean alpha_s x_0 and variance sigma_s^2 (Song et al. 2021, lemma 1)."""
     schedule = make_schedule(ScheduleConfig(zero_terminal_snr=zero))
     for t, s in ((1000, 999), (1000, 500), (1000, 0), (500, 20), (2, 1), (1, 0)):
-        move = reverse_move(schedule, t, s, eta=eta)
+        move = ddim_coefficients(schedule, t, s, eta=eta)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
         assert move.k * alpha_t + move.m == pytest.approx(alpha_s, abs=1e-12)
         assert math.hypot(move.k * sigma_t, move.c) == pytest.approx(sigma_s, abs=1e-12)
@@ -93,7 +93,7 @@ def test_large_variance_is_the_beta_of_the_merged_step() -> None:
     step = ddpm(schedule, variance="large")
     for t, s in ((100, 99), (60, 40), (2, 1)):
         merged = 1 - math.prod(1 - b for b in beta[s + 1 : t + 1])
-        assert forward_std(schedule, t, s) == pytest.approx(math.sqrt(merged), rel=1e-10)
+        assert forward_sigma(schedule, t, s) == pytest.approx(math.sqrt(merged), rel=1e-10)
         key = KEY.at("step", t)
         found, _ = step(knows(X0), X, t, s, key, None)
         small, _ = ddpm(schedule)(knows(X0), X, t, s, key, None)
@@ -110,8 +110,8 @@ def test_learned_range_interpolates_the_logarithm() -> None:
     key = KEY.at("step", t)
     z = key.normal(SHAPE[1:], dtype=torch.float64)
     found, _ = ddpm(schedule, variance="learned")(knows(X0, spread=spread), X, t, s, key, None)
-    mean = advance(knows(X0)(X, t), Move(*_mean_of(schedule, t, s), 0.0))
-    beta = forward_std(schedule, t, s) ** 2
+    mean = apply_step(knows(X0)(X, t), StepCoefficients(*_mean_of(schedule, t, s), 0.0))
+    beta = forward_sigma(schedule, t, s) ** 2
     tilde = beta * schedule.at(s)[1] ** 2 / schedule.at(t)[1] ** 2
     v = (spread + 1) / 2
     torch.testing.assert_close(found, mean + (v * math.log(beta) + (1 - v) * math.log(tilde)).exp().sqrt() * z)
@@ -122,7 +122,7 @@ def test_learned_range_interpolates_the_logarithm() -> None:
 
 
 def _mean_of(schedule: Schedule, t: int, s: int) -> tuple[float, float]:
-    move = reverse_move(schedule, t, s, eta=1.0)
+    move = ddim_coefficients(schedule, t, s, eta=1.0)
     return move.k, move.m
 
 
@@ -193,20 +193,20 @@ def test_dpmpp_extrapolates_through_the_clipped_previous_estimate() -> None:
 
 
 def test_given_noise_is_used_instead_of_the_keys() -> None:
-    estimate, move = knows(X0)(X, 5), Move(0.5, 0.25, 2.0)
+    estimate, move = knows(X0)(X, 5), StepCoefficients(0.5, 0.25, 2.0)
     z = draw(9)
-    torch.testing.assert_close(advance(estimate, move, noise=z), 0.5 * X + 0.25 * X0 + 2.0 * z)
+    torch.testing.assert_close(apply_step(estimate, move, noise=z), 0.5 * X + 0.25 * X0 + 2.0 * z)
     torch.testing.assert_close(
-        advance(estimate, move, key=KEY), 0.5 * X + 0.25 * X0 + 2.0 * KEY.normal(SHAPE[1:], dtype=torch.float64)
+        apply_step(estimate, move, key=KEY), 0.5 * X + 0.25 * X0 + 2.0 * KEY.normal(SHAPE[1:], dtype=torch.float64)
     )
     with pytest.raises(ValueError, match=r"noise \(c = 2\) needs a key or a noise tensor"):
-        advance(estimate, move)
+        apply_step(estimate, move)
 
 
 @pytest.mark.parametrize(("t", "s"), [(5, 5), (5, 6), (5, -1), (1001, 5)])
 def test_moves_that_do_not_descend_are_refused(t: int, s: int) -> None:
     with pytest.raises(ValueError, match=f"0 <= s < t <= 1000, got t = {t}, s = {s}"):
-        reverse_move(make_schedule("linear"), t, s)
+        ddim_coefficients(make_schedule("linear"), t, s)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1])

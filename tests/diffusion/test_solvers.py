@@ -12,20 +12,20 @@ from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import noised, run, sample, start
-from latentdiff.diffusion.samplers import Step, ddim, ddpm, dpmpp2m, renoising
+from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, diffpir_step, dpmpp2m
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.diffusion.solvers import (
-    ald,
-    both_ways,
     corrected,
     descending,
     dps,
     gaussian_update,
     half_quadratic,
-    inpaint,
     inversion,
     psld,
-    with_jumps,
+    repaint,
+    repaint_schedule,
+    score_ald,
+    with_renoising,
 )
 from latentdiff.ops.random import Key
 
@@ -58,7 +58,7 @@ def exact(schedule: Schedule) -> Denoiser:
         alpha, sigma = schedule.at(t)
         full = alpha**2 * PRIOR + sigma**2 * torch.eye(4, dtype=DOUBLE)
         x0 = MEAN + alpha * torch.linalg.solve(full, (x.double() - alpha * MEAN).T).T @ PRIOR
-        return Estimate.known(x, t, x0=x0.to(x.dtype))
+        return Estimate.from_x0(x, t, x0=x0.to(x.dtype))
 
     return denoise
 
@@ -69,7 +69,7 @@ def posterior() -> tuple[Tensor, Tensor]:
     return MEAN + gain @ (Y - SEEN @ MEAN), PRIOR - gain @ SEEN @ PRIOR
 
 
-def affine(denoise: Denoiser, levels: list[int], step: Step) -> tuple[Tensor, Tensor]:
+def affine(denoise: Denoiser, levels: list[int], step: SamplerStep) -> tuple[Tensor, Tensor]:
     """Mean and covariance of the result of a deterministic loop that is affine in x_T: b, and M M^T of x_0 = M x_T + b."""
     basis = torch.cat([torch.zeros(1, 4, dtype=DOUBLE), torch.eye(4, dtype=DOUBLE)])
     ends = run(denoise, basis, levels, step, Key.of(0, 5))
@@ -108,13 +108,13 @@ def test_the_exact_likelihood_with_the_ancestral_step() -> None:
     assert mean < 0.03 and cov < 0.05
 
 
-SOLVERS: dict[str, Callable[[Schedule], tuple[Denoiser, Step]]] = {
+SOLVERS: dict[str, Callable[[Schedule], tuple[Denoiser, SamplerStep]]] = {
     "none": lambda s: (exact(s), ddpm(s)),
     "dps": lambda s: (exact(s), dps(ddpm(s), op.matrix(SEEN), Y, zeta=0.1)),
-    "ald": lambda s: (exact(s), ald(ddpm(s), op.matrix(SEEN), Y, s, sigma=NOISE)),
+    "ald": lambda s: (exact(s), score_ald(ddpm(s), op.matrix(SEEN), Y, s, sigma=NOISE)),
     "diffpir": lambda s: (
         corrected(exact(s), half_quadratic(op.matrix(SEEN), Y, s, sigma=NOISE)),
-        renoising(s, share=0.3),
+        diffpir_step(s, share=0.3),
     ),
 }
 BOUNDS = {"dps": (0.4, 0.4), "ald": (0.3, 0.4), "diffpir": (0.12, 0.15)}  # bias of the mean, of the covariance
@@ -150,7 +150,7 @@ def test_ald_adds_the_gradient_of_the_likelihood_to_the_score() -> None:
     alpha, sigma = schedule.at(t)
     x = start(KEY, (4,), dtype=DOUBLE)
     gamma = 0.7 * sigma / alpha
-    step = ald(ddim(schedule), op.matrix(SEEN), Y, schedule, sigma=NOISE, anneal=0.7)
+    step = score_ald(ddim(schedule), op.matrix(SEEN), Y, schedule, sigma=NOISE, anneal=0.7)
     found = step(exact(schedule), x, t, t - 1, KEY, None)[1].x0()
     plain = exact(schedule)(x, t).x0()
     score = (alpha * plain - x) / sigma**2
@@ -162,7 +162,7 @@ def test_ald_adds_the_gradient_of_the_likelihood_to_the_score() -> None:
 def test_ald_stays_where_samples_are(steps: int) -> None:
     """In few moves alpha grows a hundredfold near pure noise, and a move that follows the gradient as far as it goes diverges."""
     schedule, key = cosine(), Key.of(2, 500)
-    step = ald(ddpm(schedule), op.matrix(SEEN), Y, schedule, sigma=NOISE)
+    step = score_ald(ddpm(schedule), op.matrix(SEEN), Y, schedule, sigma=NOISE)
     for state in sample(exact(schedule), start(key, (4,), dtype=DOUBLE), schedule.levels(steps), step, key):
         assert float(state.x.abs().max()) < 20
 
@@ -211,7 +211,7 @@ def test_diffpir_without_trust_in_the_measurement_is_plain_sampling() -> None:
     x, levels = start(KEY, (4,), dtype=DOUBLE), schedule.levels(20)
     deaf = corrected(exact(schedule), half_quadratic(op.matrix(SEEN), Y, schedule, sigma=1e6))
     torch.testing.assert_close(
-        run(deaf, x, levels, renoising(schedule), KEY),
+        run(deaf, x, levels, diffpir_step(schedule), KEY),
         run(exact(schedule), x, levels, ddim(schedule), KEY),
         rtol=1e-5,
         atol=1e-5,
@@ -222,7 +222,7 @@ def test_diffpir_explains_a_measurement_without_noise() -> None:
     schedule = cosine()
     x = start(KEY, (4,), dtype=DOUBLE)
     denoise = corrected(exact(schedule), half_quadratic(op.matrix(SEEN), Y, schedule, sigma=0.0))
-    end = run(denoise, x, schedule.levels(50), renoising(schedule, share=0.5), KEY)
+    end = run(denoise, x, schedule.levels(50), diffpir_step(schedule, share=0.5), KEY)
     torch.testing.assert_close(end @ SEEN.T, Y.expand(4, 2), rtol=0, atol=1e-2)
 
 
@@ -231,7 +231,7 @@ def test_inpainting_keeps_known_pixels_exactly_and_noises_them_on_the_way() -> N
     known = Key.of(9, 4).normal((4,))
     mask = torch.tensor([1, 0, 1, 0])
     x, noise = start(KEY, (4,)), {}
-    step = inpaint(ddim(schedule), known, mask, schedule)
+    step = repaint(ddim(schedule), known, mask, schedule)
     for state in sample(exact(schedule), x, schedule.levels(25), step, KEY):
         alpha, sigma = schedule.at(state.t)
         if state.t:
@@ -249,11 +249,11 @@ def test_resampling_brings_inpainting_closer_to_the_posterior() -> None:
     known = torch.full((n, 4), 2.0, dtype=DOUBLE)
     wanted = MEAN + PRIOR[0] / PRIOR[0, 0] * (2.0 - MEAN[0])
     x = start(key, (4,), dtype=DOUBLE)
-    step = inpaint(both_ways(ddpm(schedule), schedule), known, mask, schedule)
+    step = repaint(with_renoising(ddpm(schedule), schedule), known, mask, schedule)
     levels = schedule.levels(50)
     off = {}
     for times in (1, 4):
-        end = run(exact(schedule), x, with_jumps(levels, length=5, times=times), step, key)
+        end = run(exact(schedule), x, repaint_schedule(levels, length=5, times=times), step, key)
         off[times] = float((end.mean(0) - wanted).norm())
         assert bool((end[:, 0] == 2.0).all())
     assert off[4] < 0.5 * off[1]
@@ -279,16 +279,16 @@ def published_way(moves: int, length: int, times: int) -> list[int]:
 )
 def test_the_way_of_repaint(moves: int, length: int, times: int) -> None:
     levels = list(range(moves, -1, -1))
-    assert [level - 1 for level in with_jumps(levels, length=length, times=times)] == published_way(
+    assert [level - 1 for level in repaint_schedule(levels, length=length, times=times)] == published_way(
         moves, length, times
     )
-    assert with_jumps(levels, length=length, times=1) == levels
+    assert repaint_schedule(levels, length=length, times=1) == levels
 
 
 def test_jumps_that_are_none_are_refused() -> None:
     for length, times in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="1 or more"):
-            with_jumps([2, 1, 0], length=length, times=times)
+            repaint_schedule([2, 1, 0], length=length, times=times)
 
 
 def test_every_visit_of_a_level_has_its_own_noise() -> None:
@@ -298,9 +298,9 @@ def test_every_visit_of_a_level_has_its_own_noise() -> None:
         denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
     ) -> tuple[Tensor, Estimate]:
         streams.append(key.stream)
-        return x, Estimate.known(x, t, x0=x)
+        return x, Estimate.from_x0(x, t, x0=x)
 
-    run(exact(schedule), start(KEY, (4,)), with_jumps(schedule.levels(20), length=3, times=3), spy, KEY)
+    run(exact(schedule), start(KEY, (4,)), repaint_schedule(schedule.levels(20), length=3, times=3), spy, KEY)
     assert len(set(streams)) == len(streams) > 20
 
 
@@ -308,14 +308,14 @@ def test_noise_on_the_way_up_is_that_of_the_forward_process() -> None:
     schedule, n = cosine(), 40_000
     key = Key.of(0, n)
     x = noised(torch.full((n, 1), 1.5, dtype=DOUBLE), 100, schedule, key)
-    up, _ = both_ways(ddim(schedule), schedule)(exact(schedule), x, 100, 400, key.at("step", 100), None)
+    up, _ = with_renoising(ddim(schedule), schedule)(exact(schedule), x, 100, 400, key.at("step", 100), None)
     alpha, sigma = schedule.at(400)
     assert abs(float(up.mean()) - 1.5 * alpha) < 0.02 and abs(float(up.std()) - sigma) < 0.02
 
 
 def test_a_multistep_sampler_starts_anew_after_a_way_up() -> None:
     schedule = cosine()
-    x, step = start(KEY, (4,), dtype=DOUBLE), both_ways(dpmpp2m(schedule), schedule)
+    x, step = start(KEY, (4,), dtype=DOUBLE), with_renoising(dpmpp2m(schedule), schedule)
     _, before = step(exact(schedule), x, 300, 200, KEY.at("step", 300), None)
     again, _ = step(exact(schedule), x, 300, 200, KEY.at("step", 300), before)
     fresh, _ = step(exact(schedule), x, 300, 200, KEY.at("step", 300), None)
@@ -360,9 +360,9 @@ def test_renoising_is_ddim_at_share_0_and_independent_noise_at_1() -> None:
     schedule = cosine()
     x, key = start(KEY, (4,)), KEY.at("step", 300)
     plain, _ = ddim(schedule)(exact(schedule), x, 300, 200, key, None)
-    assert torch.equal(renoising(schedule)(exact(schedule), x, 300, 200, key, None)[0], plain)
+    assert torch.equal(diffpir_step(schedule)(exact(schedule), x, 300, 200, key, None)[0], plain)
     alpha, sigma = schedule.at(200)
-    fresh, estimate = renoising(schedule, share=1.0)(exact(schedule), x, 300, 200, key, None)
+    fresh, estimate = diffpir_step(schedule, share=1.0)(exact(schedule), x, 300, 200, key, None)
     torch.testing.assert_close(fresh, alpha * estimate.x0() + sigma * key.normal((4,)), rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="share"):
-        renoising(schedule, share=1.5)
+        diffpir_step(schedule, share=1.5)

@@ -14,7 +14,7 @@ from latentdiff.diffusion.illusions.views import NAMES, View, check_orthogonal, 
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import ddim
 from latentdiff.diffusion.schedule import make_schedule
-from latentdiff.diffusion.solvers import both_ways, with_jumps
+from latentdiff.diffusion.solvers import repaint_schedule, with_renoising
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 
@@ -145,7 +145,7 @@ def test_refinement_leads_to_the_product_of_the_parts() -> None:
     def exact(x: Tensor, t: int) -> Estimate:
         alpha, sigma = schedule.at(t)
         gain = alpha * variance / (alpha**2 * variance + sigma**2)
-        return Estimate.known(x, t, x0=mean + gain * (x - alpha * mean))
+        return Estimate.from_x0(x, t, x0=mean + gain * (x - alpha * mean))
 
     swap = View("swap", lambda x: x.flip(-1), lambda x: x.flip(-1))
     mixed, key = anagram([(exact, view("identity")), (exact, swap)]), Key.of(0, n)
@@ -153,8 +153,8 @@ def test_refinement_leads_to_the_product_of_the_parts() -> None:
     wanted = (mean / variance + (mean / variance).flip(0)) / 2 / precision
     off = []
     for times in (1, 4, 11):
-        levels = with_jumps(schedule.levels(50), length=1, times=times)
-        end = run(mixed, start(key, (2,), dtype=torch.float64), levels, both_ways(ddim(schedule), schedule), key)
+        levels = repaint_schedule(schedule.levels(50), length=1, times=times)
+        end = run(mixed, start(key, (2,), dtype=torch.float64), levels, with_renoising(ddim(schedule), schedule), key)
         off.append((float((end.mean(0) - wanted).norm()), float((end.var(0) - 1 / precision).norm())))
     means, variances = zip(*off, strict=True)
     assert means[0] > 2 * means[1] > 2 * means[2] and means[2] < 0.06

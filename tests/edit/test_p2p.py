@@ -14,10 +14,10 @@ from torch import Tensor
 import latentdiff as ld
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit import Edit, p2p, prompt_to_prompt
-from latentdiff.edit.attention import Attending, Change, blend_mask
+from latentdiff.edit.attention import AttentionEdit, AttentionEditor, blend_mask
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
-from latentdiff.nn import Place
+from latentdiff.nn import AttentionSite
 from latentdiff.pipeline.text.tokenizer import PAD, Tokenizer, train_tokenizer
 
 WORDS = "a large small dark red green orange seven three on the left blue background of yellow cat"
@@ -124,32 +124,32 @@ def some_attention(kind: str, groups: int, n: int = 2) -> Tensor:
 @pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("kind", ["self", "cross"])
 def test_the_source_and_the_null_half_are_left_as_they_are(kind: str, guided: bool) -> None:
-    change = Change(align(TOKENIZER, SOURCE, "a green three"), torch.full((16,), 2.0))
+    change = AttentionEdit(align(TOKENIZER, SOURCE, "a green three"), torch.full((16,), 2.0))
     given = some_attention(kind, 4 if guided else 2)
-    made = Attending([change], 2, 0.0)(given, Place(kind, 0, (3, 3)))  # type: ignore[arg-type]
+    made = AttentionEditor([change], 2, 0.0)(given, AttentionSite(kind, 0, (3, 3)))  # type: ignore[arg-type]
     assert torch.equal(made[:2], given[:2]) and torch.equal(made[4:], given[4:])
     assert not torch.equal(made[2:4], given[2:4])
 
 
 def test_attention_is_kept_for_its_share_of_the_way() -> None:
-    change = Change(align(TOKENIZER, SOURCE, SOURCE), torch.ones(16), cross=0.8, self_share=0.4)
+    change = AttentionEdit(align(TOKENIZER, SOURCE, SOURCE), torch.ones(16), cross=0.8, self_share=0.4)
     for kind, share in (("cross", 0.8), ("self", 0.4)):
-        given, place = some_attention(kind, 2), Place(kind, 0, (3, 3))  # type: ignore[arg-type]
-        before, after = (Attending([change], 2, done)(given, place) for done in (share - 0.01, share))
+        given, place = some_attention(kind, 2), AttentionSite(kind, 0, (3, 3))  # type: ignore[arg-type]
+        before, after = (AttentionEditor([change], 2, done)(given, place) for done in (share - 0.01, share))
         torch.testing.assert_close(before[2:], given[:2], rtol=0, atol=1e-6)
         assert torch.equal(after[2:], given[2:])
 
 
 def test_each_edit_has_changes_of_its_own() -> None:
     changes = [
-        Change(align(TOKENIZER, SOURCE, text), weights(TOKENIZER, text, {"red": 3.0} if "red" in text else {}))
+        AttentionEdit(align(TOKENIZER, SOURCE, text), weights(TOKENIZER, text, {"red": 3.0} if "red" in text else {}))
         for text in ("a green seven on a blue background", "a large red seven")
     ]
-    given, place = some_attention("cross", 3), Place("cross", 0, (3, 3))
-    both = Attending(changes, 2, 0.0)(given, place)
+    given, place = some_attention("cross", 3), AttentionSite("cross", 0, (3, 3))
+    both = AttentionEditor(changes, 2, 0.0)(given, place)
     for k, change in enumerate(changes):
         own = torch.cat([given[:2], given[2 + 2 * k : 4 + 2 * k]])
-        torch.testing.assert_close(Attending([change], 2, 0.0)(own, place)[2:], both[2 + 2 * k : 4 + 2 * k])
+        torch.testing.assert_close(AttentionEditor([change], 2, 0.0)(own, place)[2:], both[2 + 2 * k : 4 + 2 * k])
 
 
 def test_a_mask_holds_the_places_of_words_and_their_neighbours() -> None:

@@ -34,16 +34,16 @@ def images(seed: int = 0) -> Tensor:
 
 def filled(folder: Path) -> tuple[Path, Path]:
     """A cache with the features of images(): (tensors, facts)."""
-    Reference.of(images(), Counting().network, cache=FeatureCache(folder))
+    Reference.from_images(images(), Counting().network, cache=FeatureCache(folder))
     (tensors,), (facts,) = list(folder.glob("*.safetensors")), list(folder.glob("*.json"))
     return tensors, facts
 
 
 def test_features_come_back_to_the_bit_without_the_network(tmp_path: Path) -> None:
     first = Counting()
-    made = Reference.of(images(), first.network, cache=FeatureCache(tmp_path / "new" / "folder"))
+    made = Reference.from_images(images(), first.network, cache=FeatureCache(tmp_path / "new" / "folder"))
     again = Counting()
-    read = Reference.of(images(), again.network, cache=FeatureCache(tmp_path / "new" / "folder"))
+    read = Reference.from_images(images(), again.network, cache=FeatureCache(tmp_path / "new" / "folder"))
     assert first.calls == 1 and again.calls == 0
     assert torch.equal(made.features.values, read.features.values) and read.features.values.dtype == torch.float64
     assert torch.equal(made.features.predictions, read.features.predictions)
@@ -55,7 +55,7 @@ def test_features_come_back_to_the_bit_without_the_network(tmp_path: Path) -> No
 def test_other_images_and_other_weights_are_computed_anew(tmp_path: Path, other: str) -> None:
     filled(tmp_path)
     counting = Counting("1" * 64 if other == "network" else "0" * 64)
-    Reference.of(images(1 if other == "images" else 0), counting.network, cache=FeatureCache(tmp_path))
+    Reference.from_images(images(1 if other == "images" else 0), counting.network, cache=FeatureCache(tmp_path))
     assert counting.calls == 1 and len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
@@ -102,13 +102,13 @@ def test_what_is_damaged_is_computed_again_with_a_note(tmp_path: Path, name: str
     DAMAGES[name](tensors, facts)
     notes: list[str] = []
     counting = Counting()
-    found = Reference.of(images(), counting.network, cache=FeatureCache(tmp_path, notes.append))
+    found = Reference.from_images(images(), counting.network, cache=FeatureCache(tmp_path, notes.append))
     assert counting.calls == 1 and len(notes) >= 1 and "\n" not in "".join(notes)
-    assert torch.equal(found.features.values, Reference.of(images(), Counting().network).features.values)
+    assert torch.equal(found.features.values, Reference.from_images(images(), Counting().network).features.values)
     assert "damaged" in notes[0]
     if name != "a folder":  # repaired by the way
         again = Counting()
-        Reference.of(images(), again.network, cache=FeatureCache(tmp_path, pytest.fail))
+        Reference.from_images(images(), again.network, cache=FeatureCache(tmp_path, pytest.fail))
         assert again.calls == 0
 
 
@@ -135,7 +135,7 @@ def test_a_hash_that_fits_does_not_make_wrong_tensors_right(tmp_path: Path) -> N
 def test_a_place_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     notes: list[str] = []
-    found = Reference.of(images(), Counting().network, cache=FeatureCache(tmp_path / "file", notes.append))
+    found = Reference.from_images(images(), Counting().network, cache=FeatureCache(tmp_path / "file", notes.append))
     assert len(found) == 7 and len(notes) == 1 and "not cached" in notes[0]
 
 
@@ -149,7 +149,7 @@ def test_the_place_is_named_by_the_environment(monkeypatch: pytest.MonkeyPatch, 
 def test_two_processes_write_one_after_the_other(tmp_path: Path) -> None:
     tensors, _ = filled(tmp_path)
     assert not list(tmp_path.glob(".*"))
-    notes, made = list[str](), Reference.of(images(), Counting().network).features
+    notes, made = list[str](), Reference.from_images(images(), Counting().network).features
     with locked(tmp_path / f".{tensors.stem}.lock", str):
         cache = FeatureCache(tmp_path, notes.append, patience=0.05)
         cache.save(Counting().network, images(), made)

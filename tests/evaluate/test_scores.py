@@ -52,7 +52,7 @@ def bright(labels: Tensor, *, seed: int = 0) -> Tensor:
 
 def test_every_figure_of_a_set_is_the_metric_of_its_features() -> None:
     real, fake = noise(60, seed=1), noise(50, seed=2, low=30)
-    reference = Reference.of(real, network(), name="real")
+    reference = Reference.from_images(real, network(), name="real")
     found = evaluate.score_images(fake, reference, resampling=QUICK)
     x, y = (extract(network(), images).values for images in (fake, real))
     manifold = precision_recall(y, x, k=3)
@@ -68,7 +68,7 @@ def test_every_figure_of_a_set_is_the_metric_of_its_features() -> None:
 
 
 def test_without_resampling_the_values_stay_and_the_intervals_go() -> None:
-    reference = Reference.of(noise(30, seed=1), network())
+    reference = Reference.from_images(noise(30, seed=1), network())
     with_, without = (evaluate.score_images(noise(30, seed=2), reference, resampling=r) for r in (QUICK, Resampling(0)))
     assert without.fd == evaluate.Score(with_.fd.value)
     assert without.kd.value == pytest.approx(with_.kd.value) and without.precision.low is None
@@ -78,7 +78,7 @@ def test_accuracy_is_counted_by_class() -> None:
     labels = torch.arange(40) % 4
     shown = labels.clone()
     shown[[0, 4, 8]] = 1  # of the ten that should show class 0
-    real = Reference.of(bright(labels, seed=5), network(), labels=labels)
+    real = Reference.from_images(bright(labels, seed=5), network(), labels=labels)
     found = evaluate.score_images(bright(shown), real, labels=labels, resampling=QUICK)
     assert found.accuracy is not None and found.accuracy.value == pytest.approx(37 / 40)
     assert [each.accuracy.value for each in found.per_class] == pytest.approx([0.7, 1, 1, 1])
@@ -92,7 +92,7 @@ def test_accuracy_is_counted_by_class() -> None:
 
 def test_a_class_of_few_images_has_no_distance() -> None:
     labels = torch.tensor([0] * 20 + [1] * 4)
-    real = Reference.of(bright(torch.arange(40) % 4), network(), labels=torch.arange(40) % 4)
+    real = Reference.from_images(bright(torch.arange(40) % 4), network(), labels=torch.arange(40) % 4)
     found = evaluate.score_images(bright(labels), real, labels=labels, resampling=Resampling(0))
     assert found.per_class[0].fd is not None and found.per_class[1].fd is None
 
@@ -106,13 +106,13 @@ def test_a_class_of_few_images_has_no_distance() -> None:
     ],
 )
 def test_sets_that_cannot_be_scored_are_refused(n: int, labels: Tensor | None, message: str) -> None:
-    reference = Reference.of(noise(30, seed=1), network())
+    reference = Reference.from_images(noise(30, seed=1), network())
     with pytest.raises(InputError, match=message):
         evaluate.score_images(noise(n, seed=2), reference, labels=labels, resampling=Resampling(0))
 
 
 def test_features_of_another_network_are_never_compared() -> None:
-    reference = Reference.of(noise(30, seed=1), network())
+    reference = Reference.from_images(noise(30, seed=1), network())
     features = extract(network("others"), noise(30, seed=2))
     with pytest.raises(InputError, match="expected features of corners, those of the reference, got others"):
         evaluate.score_features(features, reference)
@@ -130,14 +130,14 @@ def test_a_distance_of_too_few_images_has_no_interval() -> None:
 
 @pytest.mark.parametrize(("mine", "real", "count"), [(4999, 5000, 1), (5000, 4999, 1), (5000, 5000, 0)])
 def test_fewer_than_5000_images_are_warned_of(mine: int, real: int, count: int) -> None:
-    reference = Reference.of(noise(10, seed=1), network())
+    reference = Reference.from_images(noise(10, seed=1), network())
     scores = evaluate.score_images(noise(10, seed=2), reference, resampling=Resampling(0))
     assert len(evaluate.few_images(replace(scores, n=mine, reference_n=real))) == count
 
 
 @pytest.mark.parametrize(("mine", "real", "warned"), [(5000, 7500, False), (5000, 7501, True), (9000, 5000, True)])
 def test_manifolds_of_unequal_sets_are_warned_of(mine: int, real: int, warned: bool) -> None:
-    reference = Reference.of(noise(10, seed=1), network())
+    reference = Reference.from_images(noise(10, seed=1), network())
     scores = evaluate.score_images(noise(10, seed=2), reference, resampling=Resampling(0))
     found = evaluate.few_images(replace(scores, n=mine, reference_n=real))
     assert len(found) == warned and all("precision" in line for line in found)
@@ -190,7 +190,7 @@ def test_pairs_need_partners(count: int) -> None:
 
 
 def test_copies_of_training_images_are_found() -> None:
-    train = Reference.of(noise(200, seed=1), network())
+    train = Reference.from_images(noise(200, seed=1), network())
     test, fresh = noise(100, seed=2), noise(100, seed=3)
     copies = train.images[40:140].clone()
     copies[:50, :, 0, 0] ^= 1  # half of them are off by a pixel
@@ -209,7 +209,7 @@ def test_copies_of_training_images_are_found() -> None:
 
 
 def test_images_of_another_shape_have_no_neighbors() -> None:
-    train = Reference.of(noise(8, seed=1), network())
+    train = Reference.from_images(noise(8, seed=1), network())
     with pytest.raises(InputError, match="one shape"):
         evaluate.find_neighbors(noise(8, seed=2)[..., :4], train.features, train)
 
@@ -229,9 +229,9 @@ def test_the_default_network_suits_the_images(shape: tuple[int, ...], classes: t
 
 
 def test_some_images_are_the_same_for_the_same_seed() -> None:
-    first, again, other = (evaluate.some(1000, 50, seed=seed).tolist() for seed in (1, 1, 2))
+    first, again, other = (evaluate.random_subset(1000, 50, seed=seed).tolist() for seed in (1, 1, 2))
     assert first == again != other and len(set(first)) == 50 and first == sorted(first)
-    assert evaluate.some(5, 50, seed=0).tolist() == [0, 1, 2, 3, 4]
+    assert evaluate.random_subset(5, 50, seed=0).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_chunks_depend_on_the_shape_alone() -> None:
@@ -266,7 +266,7 @@ def test_samples_are_those_of_their_seeds(pipe: ld.Pipeline) -> None:
 
 def test_a_vae_is_scored_on_pairs_of_its_own(pipe: ld.Pipeline, tiny: ld.data.Dataset) -> None:
     vae = pipe.codec.vae
-    reference = Reference.of(tiny.test.images, network())
+    reference = Reference.from_images(tiny.test.images, network())
     found = evaluate.score_vae(vae, tiny.test.images, reference=reference, resampling=QUICK)
     x = ld.to_float(tiny.test.images)
     with torch.no_grad():

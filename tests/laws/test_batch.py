@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.diffusion.denoiser import Condition, Denoiser, denoiser
 from latentdiff.diffusion.loop import run, sample, start
-from latentdiff.diffusion.samplers import Step, ddim, ddpm, dpmpp2m
+from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.nn import MLPConfig, UNetConfig, build
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 
-STEPS: dict[str, Callable[[Schedule], Step]] = {
+STEPS: dict[str, Callable[[Schedule], SamplerStep]] = {
     "ddim": lambda schedule: ddim(schedule),
     "ddim eta 0.5": lambda schedule: ddim(schedule, eta=0.5),
     "ddim clipped": lambda schedule: ddim(schedule, eta=1.0, direction="unclipped"),

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentdiff.config.diffusion import ScheduleKind
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import run, start
-from latentdiff.diffusion.samplers import Step, ddim, ddpm, dpmpp2m
+from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.ops.random import Key
 
@@ -37,7 +37,7 @@ def flow(schedule: Schedule, x: Tensor, t: int, s: int) -> Tensor:
     return alpha_s * MEAN + std_s / std_t * (x - alpha_t * MEAN)
 
 
-def errors_and_orders(step: Step, schedule: Schedule, grids: list[list[int]]) -> tuple[list[float], list[float]]:
+def errors_and_orders(step: SamplerStep, schedule: Schedule, grids: list[list[int]]) -> tuple[list[float], list[float]]:
     """Largest deviation from the flow on each grid of levels, and the orders seen between grids of doubling length."""
     x = torch.linspace(-2, 2, 5, dtype=torch.float64).view(5, 1)
     errors = [
@@ -52,7 +52,7 @@ def errors_and_orders(step: Step, schedule: Schedule, grids: list[list[int]]) ->
 def test_solvers_follow_the_flow_at_their_order(kind: ScheduleKind, solver: str, order: float) -> None:
     """Between two inner levels, where halving the steps halves every step of the log-SNR."""
     schedule = make_schedule(kind, T=8000)
-    step: Step = ddim(schedule) if solver == "ddim" else dpmpp2m(schedule)
+    step: SamplerStep = ddim(schedule) if solver == "ddim" else dpmpp2m(schedule)
     errors, orders = errors_and_orders(step, schedule, [list(range(6400, 799, -gap)) for gap in (56, 28, 14, 7)])
     assert orders == pytest.approx([order] * 3, abs=0.25), errors
 

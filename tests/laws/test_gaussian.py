@@ -19,7 +19,7 @@ from latentdiff.config.diffusion import Prediction, ScheduleConfig
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import run, sample, start
 from latentdiff.diffusion.prediction import to_x0
-from latentdiff.diffusion.samplers import Step, ddim, ddpm, dpmpp2m, reverse_move
+from latentdiff.diffusion.samplers import SamplerStep, ddim, ddim_coefficients, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.ops.random import Key
 
@@ -32,7 +32,7 @@ PREDICTIONS: tuple[Prediction, ...] = ("eps", "v", "x0", "score")
 SPACINGS = ("trailing", "leading", "linspace", "quadratic")
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 
-SAMPLERS: dict[str, Callable[[Schedule], Step]] = {
+SAMPLERS: dict[str, Callable[[Schedule], SamplerStep]] = {
     "ddim eta 0": lambda schedule: ddim(schedule),
     "ddim eta 0.5": lambda schedule: ddim(schedule, eta=0.5),
     "ddim eta 1": lambda schedule: ddim(schedule, eta=1.0),
@@ -242,7 +242,7 @@ def test_float32_loses_what_the_noisiest_level_amplifies_and_no_more(
     amplification = 1.0
     for t, s in pairwise(schedule.levels(steps)):
         alpha, sigma = schedule.at(t)
-        amplification = max(amplification, reverse_move(schedule, t, s).m * sigma / alpha)
+        amplification = max(amplification, ddim_coefficients(schedule, t, s).m * sigma / alpha)
     found = error("ddim eta 0", name, steps=steps, spacing="trailing", prediction=prediction, dtype=torch.float32)
     assert found < 4 * 2.0**-24 * amplification
     exact = error("ddim eta 0", name, steps=steps, spacing="trailing", prediction=prediction, dtype=torch.float64)

@@ -9,7 +9,7 @@ from torch import Tensor
 from latentdiff.config.diffusion import Prediction
 from latentdiff.diffusion.denoiser import Condition, Denoiser, Estimate, denoiser, guided, timestep
 from latentdiff.diffusion.loop import run, start
-from latentdiff.diffusion.samplers import Direction, Step, ddim, ddpm, dpmpp2m
+from latentdiff.diffusion.samplers import Direction, SamplerStep, ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.ops.random import Key
 
@@ -18,7 +18,7 @@ LABELS = torch.tensor([0, 1, 2, 0])
 NULL = 3
 MEANS = torch.tensor([-2.0, 0.5, 3.0, 0.25], dtype=torch.float64)  # of each class, then of the null class
 KEY = Key.of(0, 4)
-STEPS: dict[str, Callable[[Schedule], Step]] = {"ddim": ddim, "ddpm": ddpm, "dpm++": dpmpp2m}
+STEPS: dict[str, Callable[[Schedule], SamplerStep]] = {"ddim": ddim, "ddpm": ddpm, "dpm++": dpmpp2m}
 
 
 def network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from latentdiff import ops
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.diffusion import Prediction, ScheduleConfig
 from latentdiff.diffusion.cold.degradation import make_degradation
-from latentdiff.diffusion.cold.step import cold
+from latentdiff.diffusion.cold.step import cold_step
 from latentdiff.diffusion.denoiser import Denoiser, Estimate, guided
 from latentdiff.diffusion.illusions.bands import frequencies
 from latentdiff.diffusion.illusions.compose import anagram, hybrid
@@ -22,9 +22,9 @@ from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.losses import MIN_SNR_GAMMA, VariationalBound, level_weights
 from latentdiff.diffusion.operators import matrix
 from latentdiff.diffusion.prediction import target, to_x0
-from latentdiff.diffusion.samplers import ddpm, forward_std, reverse_move
+from latentdiff.diffusion.samplers import ddim_coefficients, ddpm, forward_sigma
 from latentdiff.diffusion.schedule import make_schedule
-from latentdiff.diffusion.solvers import ald, both_ways, gaussian_update, half_quadratic, inpaint
+from latentdiff.diffusion.solvers import gaussian_update, half_quadratic, repaint, score_ald, with_renoising
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
 from latentdiff.train.denoiser import VLB_WEIGHT
@@ -50,11 +50,11 @@ def test_noise_in_one_step(kind: str) -> None:
     schedule = make_schedule(kind, T=50)  # type: ignore[arg-type]
     factor, variance, factors = 1.0, 0.0, {0: 1.0}
     for t in range(1, 51):
-        beta = forward_std(schedule, t, t - 1) ** 2
+        beta = forward_sigma(schedule, t, t - 1) ** 2
         factor, variance = math.sqrt(1 - beta) * factor, (1 - beta) * variance + beta
         factors[t] = factor
         assert schedule.at(t) == pytest.approx((factor, math.sqrt(variance)), rel=1e-9)
-    assert forward_std(schedule, 40, 10) == pytest.approx(math.sqrt(1 - (factors[40] / factors[10]) ** 2))
+    assert forward_sigma(schedule, 40, 10) == pytest.approx(math.sqrt(1 - (factors[40] / factors[10]) ** 2))
     x0 = normals(1, 6)
     alpha, sigma = schedule.at(30)
     key = KEY.at("init")
@@ -69,7 +69,7 @@ def test_noise_in_one_step(kind: str) -> None:
 def test_the_posterior_of_a_step(t: int, s: int) -> None:
     """The product of prior and likelihood, integrated on a grid of x_s."""
     (alpha_s, sigma_s), r, beta = SCHEDULE.at(s), math.sqrt(1 - merged_beta(t, s)), merged_beta(t, s)
-    move = reverse_move(SCHEDULE, t, s, eta=1.0)
+    move = ddim_coefficients(SCHEDULE, t, s, eta=1.0)
     grid = torch.linspace(-12, 12, 400_001, dtype=DOUBLE)
     for x0, x_t in ((0.7, -1.1), (-2.0, 0.4)):
         log = -((grid - alpha_s * x0) ** 2) / (2 * sigma_s**2) - (x_t - r * grid) ** 2 / (2 * beta)
@@ -128,7 +128,7 @@ def test_errors_of_outputs(prediction: Prediction) -> None:
 @pytest.mark.parametrize(("t", "s"), MOVES)
 def test_ddim_keeps_the_noise_levels(t: int, s: int, eta: float) -> None:
     (alpha_t, sigma_t), (alpha_s, sigma_s) = SCHEDULE.at(t), SCHEDULE.at(s)
-    move = reverse_move(SCHEDULE, t, s, eta=eta)
+    move = ddim_coefficients(SCHEDULE, t, s, eta=eta)
     assert move.k * alpha_t + move.m == pytest.approx(alpha_s)
     assert (move.k * sigma_t) ** 2 + move.c**2 == pytest.approx(sigma_s**2)
 
@@ -138,7 +138,7 @@ def test_eta_one_is_ddpm(t: int) -> None:
     """Ho et al. 2020, eq. 6 and 7, in their own letters."""
     bar, bar_before = SCHEDULE.at(t)[0] ** 2, SCHEDULE.at(t - 1)[0] ** 2
     beta = 1 - bar / bar_before
-    move = reverse_move(SCHEDULE, t, t - 1, eta=1.0)
+    move = ddim_coefficients(SCHEDULE, t, t - 1, eta=1.0)
     assert move.m == pytest.approx(math.sqrt(bar_before) * beta / (1 - bar))
     assert move.k == pytest.approx(math.sqrt(1 - beta) * (1 - bar_before) / (1 - bar))
     assert move.c**2 == pytest.approx((1 - bar_before) / (1 - bar) * beta)
@@ -148,7 +148,7 @@ def test_eta_one_is_ddpm(t: int) -> None:
 def test_eta_zero_is_an_euler_step(t: int, s: int) -> None:
     (alpha_t, sigma_t), (alpha_s, sigma_s) = SCHEDULE.at(t), SCHEDULE.at(s)
     x_t, x0 = normals(1, 8), normals(2, 8)
-    move, eps = reverse_move(SCHEDULE, t, s), (x_t - alpha_t * x0) / sigma_t
+    move, eps = ddim_coefficients(SCHEDULE, t, s), (x_t - alpha_t * x0) / sigma_t
     y_s = x_t / alpha_t + (sigma_s / alpha_s - sigma_t / alpha_t) * eps
     torch.testing.assert_close((move.k * x_t + move.m * x0) / alpha_s, y_s, rtol=1e-6, atol=1e-6)
 
@@ -157,7 +157,7 @@ def test_eta_zero_is_an_euler_step(t: int, s: int) -> None:
 def test_the_score_form(t: int, s: int) -> None:
     """The score is added; subtracted, or with the noise added, it is another move."""
     alpha, sigma = SCHEDULE.at(t)
-    beta, small = merged_beta(t, s), reverse_move(SCHEDULE, t, s, eta=1.0).c
+    beta, small = merged_beta(t, s), ddim_coefficients(SCHEDULE, t, s, eta=1.0).c
     x_t, score, key = normals(1, 8), normals(2, 8), KEY.at("step", t)
 
     def denoise(x: Tensor, level: int) -> Estimate:
@@ -175,7 +175,7 @@ def test_the_score_form(t: int, s: int) -> None:
 @pytest.mark.parametrize(("t", "s"), MOVES)
 def test_ddim_is_the_integral_of_a_constant(t: int, s: int) -> None:
     lam = torch.linspace(SCHEDULE.log_snr(t), SCHEDULE.log_snr(s), 200_001, dtype=DOUBLE)
-    move, (_, sigma_t), (_, sigma_s) = reverse_move(SCHEDULE, t, s), SCHEDULE.at(t), SCHEDULE.at(s)
+    move, (_, sigma_t), (_, sigma_s) = ddim_coefficients(SCHEDULE, t, s), SCHEDULE.at(t), SCHEDULE.at(s)
     assert move.m == pytest.approx(sigma_s * float(torch.trapezoid(lam.exp(), lam)), rel=1e-6)
     assert move.k == pytest.approx(sigma_s / sigma_t)
 
@@ -191,7 +191,7 @@ def test_guidance_is_a_gradient(w: float) -> None:
     (score,) = torch.autograd.grad((total + w * (of_class[:, 1] - total)).sum(), x, retain_graph=True)
     cond = (joint[:, 1].softmax(1) * points[1]).sum(1, keepdim=True)
     uncond = (joint.flatten(1).softmax(1) * points.flatten()).sum(1, keepdim=True)
-    mixed = guided(Estimate.known(x, 50, x0=cond), Estimate.known(x, 50, x0=uncond), w).x0()
+    mixed = guided(Estimate.from_x0(x, 50, x0=cond), Estimate.from_x0(x, 50, x0=uncond), w).x0()
     torch.testing.assert_close(mixed, (x + sigma**2 * score) / alpha)
 
 
@@ -243,8 +243,8 @@ def test_scoreald_is_the_gradient_of_its_likelihood() -> None:
         seen.append(denoise(x, t).x0())
         return x, denoise(x, t)
 
-    step = ald(remember, matrix(a), y, SCHEDULE, sigma=sigma, anneal=anneal)
-    step(lambda x, t: Estimate.known(x, t, x0=x0), x.detach(), t, s, KEY, None)
+    step = score_ald(remember, matrix(a), y, SCHEDULE, sigma=sigma, anneal=anneal)
+    step(lambda x, t: Estimate.from_x0(x, t, x0=x0), x.detach(), t, s, KEY, None)
     torch.testing.assert_close(seen[0], x0 + sigma_t**2 / alpha * gradient)
 
 
@@ -281,7 +281,7 @@ def test_schedules(kind: str) -> None:
 @pytest.mark.parametrize("t", [1, 40, 100])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_the_last_move(t: int, eta: float) -> None:
-    move = reverse_move(SCHEDULE, t, 0, eta=eta)
+    move = ddim_coefficients(SCHEDULE, t, 0, eta=eta)
     assert (move.k, move.m, move.c) == pytest.approx((0, 1, 0), abs=1e-12)
 
 
@@ -325,7 +325,7 @@ def test_preconditioning_does_no_harm() -> None:
 def test_the_simple_loss_is_the_bound_without_its_weights(t: int) -> None:
     """Ho et al. 2020, eq. 12, against the bound's term of the package; the simple loss is eps-prediction's uniform one."""
     (alpha, sigma), beta = SCHEDULE.at(t), merged_beta(t, t - 1)
-    tilde = reverse_move(SCHEDULE, t, t - 1, eta=1.0).c ** 2
+    tilde = ddim_coefficients(SCHEDULE, t, t - 1, eta=1.0).c ** 2
     x0, eps, guess = normals(1, 8), normals(2, 8), normals(3, 8)
     p, q = to_x0("eps", alpha, sigma)
     x_t = alpha * x0 + sigma * eps
@@ -339,7 +339,7 @@ def test_the_simple_loss_is_the_bound_without_its_weights(t: int) -> None:
 @pytest.mark.parametrize("f", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("t", [2, 50, 100])
 def test_a_learned_variance(t: int, f: float) -> None:
-    beta, move = merged_beta(t, t - 1), reverse_move(SCHEDULE, t, t - 1, eta=1.0)
+    beta, move = merged_beta(t, t - 1), ddim_coefficients(SCHEDULE, t, t - 1, eta=1.0)
     tilde = move.c**2
     variance = math.exp(f * math.log(beta) + (1 - f) * math.log(tilde))
     x0, x_t, guess = normals(1, 8), normals(2, 8), normals(3, 8)
@@ -392,18 +392,18 @@ def test_repaint_moves() -> None:
     known, mask = normals(1, 8), (torch.arange(8) < 3).double()
 
     def stay(denoise, x, t, s, key, previous):  # type: ignore[no-untyped-def]
-        return x, Estimate.known(x, t, x0=x)
+        return x, Estimate.from_x0(x, t, x0=x)
 
     x = normals(2, 8)
     for t, s in ((50, 20), (7, 0)):
         alpha, sigma = SCHEDULE.at(s)
         key = KEY.at("step", t)
-        z = key.beside("known").normal((8,), dtype=DOUBLE)
-        found, _ = inpaint(stay, known, mask, SCHEDULE)(lambda x, t: Estimate.known(x, t, x0=x), x, t, s, key, None)
+        z = key.with_purpose("known").normal((8,), dtype=DOUBLE)
+        found, _ = repaint(stay, known, mask, SCHEDULE)(lambda x, t: Estimate.from_x0(x, t, x0=x), x, t, s, key, None)
         torch.testing.assert_close(found, mask * (alpha * known + sigma * z) + (1 - mask) * x)
     (alpha_s, sigma_s), (alpha_t, sigma_t) = SCHEDULE.at(20), SCHEDULE.at(50)
     r, key = alpha_t / alpha_s, KEY.at("step", 20)
-    up, _ = both_ways(stay, SCHEDULE)(lambda x, t: Estimate.known(x, t, x0=x), x, 20, 50, key, None)
+    up, _ = with_renoising(stay, SCHEDULE)(lambda x, t: Estimate.from_x0(x, t, x0=x), x, 20, 50, key, None)
     torch.testing.assert_close(up, r * x + math.sqrt(1 - r**2) * key.normal((8,), dtype=DOUBLE))
     assert r**2 * sigma_s**2 + 1 - r**2 == pytest.approx(sigma_t**2)
 
@@ -454,8 +454,8 @@ def test_cold_moves(kind: str) -> None:
     x_t, guess = degrade(x0, 7), x0 + error
     moved = {}
     for improved in (False, True):
-        step = cold(degrade, improved=improved)
-        moved[improved], _ = step(lambda x, t: Estimate.known(x, t, x0=guess), x_t, 7, 5, KEY, None)
+        step = cold_step(degrade, improved=improved)
+        moved[improved], _ = step(lambda x, t: Estimate.from_x0(x, t, x0=guess), x_t, 7, 5, KEY, None)
     torch.testing.assert_close(moved[False] - degrade(x0, 5), degrade(error, 5))
     torch.testing.assert_close(moved[True] - degrade(x0, 5), degrade(error, 5) - degrade(error, 7))
     # with noise of one direction for a degradation, both are deterministic DDIM
@@ -465,10 +465,10 @@ def test_cold_moves(kind: str) -> None:
         alpha, sigma = SCHEDULE.at(t)
         return alpha * x + sigma * noise
 
-    move = reverse_move(SCHEDULE, 70, 50)
+    move = ddim_coefficients(SCHEDULE, 70, 50)
     for improved in (False, True):
-        step = cold(noising, improved=improved)  # type: ignore[arg-type]
-        found, _ = step(lambda x, t: Estimate.known(x, t, x0=guess), x_t, 70, 50, KEY, None)
+        step = cold_step(noising, improved=improved)  # type: ignore[arg-type]
+        found, _ = step(lambda x, t: Estimate.from_x0(x, t, x0=guess), x_t, 70, 50, KEY, None)
         torch.testing.assert_close(found, move.k * x_t + move.m * guess)
 
 
@@ -479,12 +479,12 @@ def test_what_reports_get_wrong() -> None:
     beta = 1 - bar / before
     a = 1 - beta  # DDPM's alpha_t
     assert a + (1 - a) == 1 and a + a != pytest.approx(1)
-    assert merged_beta(t, t - 1) == pytest.approx(1 - a) and forward_std(SCHEDULE, t, t - 1) ** 2 == pytest.approx(
+    assert merged_beta(t, t - 1) == pytest.approx(1 - a) and forward_sigma(SCHEDULE, t, t - 1) ** 2 == pytest.approx(
         1 - a
     )
     assert SCHEDULE.at(t)[1] == pytest.approx(math.sqrt(1 - bar)) != pytest.approx(1 - bar)
     of_x0, of_x_t = math.sqrt(before) * beta / (1 - bar), math.sqrt(a) * (1 - before) / (1 - bar)
-    move = reverse_move(SCHEDULE, t, t - 1, eta=1.0)
+    move = ddim_coefficients(SCHEDULE, t, t - 1, eta=1.0)
     assert (move.m, move.k) == pytest.approx((of_x0, of_x_t))
     assert of_x0 + of_x_t * math.sqrt(bar) == pytest.approx(math.sqrt(before))
     assert math.sqrt(before * beta) / (1 - bar) + of_x_t * math.sqrt(bar) != pytest.approx(math.sqrt(before), rel=1e-2)
@@ -499,7 +499,7 @@ def test_what_reports_get_wrong() -> None:
     ]  # a denoiser with eps(V x) = V eps(x)
     assert not torch.allclose(commuting[0], eps, atol=1e-2) and torch.allclose(commuting[1], eps)
     cond, uncond = normals(2, 4), normals(3, 4)
-    pair = guided(Estimate.known(eps, t, x0=cond), Estimate.known(eps, t, x0=uncond), 1.0)
+    pair = guided(Estimate.from_x0(eps, t, x0=cond), Estimate.from_x0(eps, t, x0=uncond), 1.0)
     torch.testing.assert_close(pair.outs[0] * pair.q[0] + pair.outs[1] * pair.q[1], uncond + 1.0 * (cond - uncond))
     page = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
     assert "`what_reports_get_wrong`" in page

@@ -9,7 +9,7 @@ from latentdiff.diffusion.denoiser import Condition, denoiser
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
 from latentdiff.nn import (
-    Place,
+    AttentionSite,
     TextConfig,
     TextEncoder,
     UNetDenoiser,
@@ -101,7 +101,7 @@ def test_a_text_is_listened_to_at_every_small_resolution() -> None:
     def crossings(shape: tuple[int, int, int]) -> set[tuple[int, int]]:
         made, seen = build(unet_config("small", shape, width=16, groups=4, text=TEXT)), set()
 
-        def note(probabilities: Tensor, place: Place) -> Tensor:
+        def note(probabilities: Tensor, place: AttentionSite) -> Tensor:
             if place.kind == "cross":
                 seen.add(place.grid)
             return probabilities
@@ -178,9 +178,9 @@ def test_guidance_leads_from_the_null_text_or_a_negative_one(network: UNetDenois
 
 def test_attention_in_the_open_is_the_fused_one(network: UNetDenoiser) -> None:
     (x, t), tokens = some_x(), TOKENIZER.encode(TEXTS)
-    shown: list[tuple[Place, Tensor]] = []
+    shown: list[tuple[AttentionSite, Tensor]] = []
 
-    def look(probabilities: Tensor, place: Place) -> Tensor:
+    def look(probabilities: Tensor, place: AttentionSite) -> Tensor:
         shown.append((place, probabilities))
         return probabilities
 
@@ -199,7 +199,7 @@ def test_attention_in_the_open_is_the_fused_one(network: UNetDenoiser) -> None:
 def test_what_is_done_to_attention_shows(network: UNetDenoiser) -> None:
     (x, t), tokens = some_x(), TOKENIZER.encode(TEXTS)
 
-    def deaf(probabilities: Tensor, place: Place) -> Tensor:
+    def deaf(probabilities: Tensor, place: AttentionSite) -> Tensor:
         return torch.zeros_like(probabilities) if place.kind == "cross" else probabilities
 
     with torch.no_grad():

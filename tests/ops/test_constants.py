@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def row(*values: float, dtype: torch.dtype = torch.float32) -> Tensor:
-    return constant.row(values, dtype=dtype, device=CPU)
+    return constant.constant_row(values, dtype=dtype, device=CPU)
 
 
 def bits(tensor: Tensor) -> bytes:
@@ -63,10 +63,10 @@ def test_rows_that_compare_equal_but_differ_in_bits_are_two() -> None:
 def test_fills_keep_to_their_shape_and_type() -> None:
     for shape in ((), (1,), (3,)):
         for dtype in (torch.int64, torch.float32):
-            filled = constant.filled(7, shape, dtype=dtype, device=CPU)
+            filled = constant.constant_fill(7, shape, dtype=dtype, device=CPU)
             assert torch.equal(filled, torch.full(shape, 7, dtype=dtype)) and filled.dtype == dtype
     far = (1 << 62) + 1  # no float64
-    assert constant.filled(far, (), dtype=torch.int64, device=CPU).item() == far
+    assert constant.constant_fill(far, (), dtype=torch.int64, device=CPU).item() == far
 
 
 def test_a_constant_made_in_inference_mode_serves_a_backward_pass() -> None:
@@ -80,7 +80,7 @@ def test_a_constant_made_in_inference_mode_serves_a_backward_pass() -> None:
 
 MAKERS: list[Callable[[], Tensor]] = [
     lambda: row(5.0),
-    lambda: constant.filled(5, (1, 1), dtype=torch.float32, device=CPU),
+    lambda: constant.constant_fill(5, (1, 1), dtype=torch.float32, device=CPU),
 ]
 
 
@@ -116,9 +116,9 @@ def test_a_loop_of_a_thousand_levels_fits() -> None:
 
 
 def test_the_number_kept_is_bounded() -> None:
-    first = weakref.ref(constant.filled(0, (), dtype=torch.int64, device=CPU))
+    first = weakref.ref(constant.constant_fill(0, (), dtype=torch.int64, device=CPU))
     for value in range(1, 2 * constant.ENTRIES + 1):
-        constant.filled(value, (), dtype=torch.int64, device=CPU)
+        constant.constant_fill(value, (), dtype=torch.int64, device=CPU)
     gc.collect()
     assert first() is None
 
@@ -126,12 +126,12 @@ def test_the_number_kept_is_bounded() -> None:
 def test_held_constants_are_those_of_the_holder_alone() -> None:
     constants: constant.Constants = {}
     shared = row(1.0)
-    with constant.held_in(constants):
+    with constant.constants_scope(constants):
         held = row(1.0)
         assert held is row(1.0) and held is not shared and torch.equal(held, shared)
     assert [id(tensor) for tensor in constants.values()] == [id(held)]
     assert row(1.0) is shared
-    with constant.held_in(constants):
+    with constant.constants_scope(constants):
         assert row(1.0) is held
 
 

@@ -23,7 +23,7 @@ from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.runs import Run, locate
 from latentdiff.pipeline.codec import StatisticsAccumulator
 from latentdiff.train.signals import Interrupt
-from latentdiff.train.sync import lost
+from latentdiff.train.sync import peer_lost
 
 COMMON = "--data tiny.npz --batch 16 --bf16 off --threads 1 --log-every 1 --runs runs"
 VAE = f"train-vae --latent 4 --width 8 --depth 0 --warmup 2 {COMMON}"
@@ -173,7 +173,7 @@ def test_processes_that_do_not_meet_say_so(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_reason_of_a_loss_is_a_whole_sentence(tmp_path: Path) -> None:
     said = "[/a/pytorch/pair.cc:537] Read error [127.0.0.1]:52653: Connection reset by peer. This is typically caused by a rem"
-    text = str(lost(RuntimeError(said), Ranks(0, 2), Run(tmp_path), 7))
+    text = str(peer_lost(RuntimeError(said), Ranks(0, 2), Run(tmp_path), 7))
     assert text.startswith(
         "lost another process of 2 after step 7 (Read error [127.0.0.1]:52653: Connection reset by peer); no checkpoint"
     )
@@ -220,11 +220,11 @@ def test_each_of_several_processes_is_one_worker() -> None:
 
 
 def test_only_errors_of_the_exchange_mean_that_a_process_is_lost() -> None:
-    from latentdiff.train.sync import of_exchange
+    from latentdiff.train.sync import is_comm_error
 
-    assert of_exchange(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer"))
-    assert not of_exchange(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not of_exchange(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert is_comm_error(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer"))
+    assert not is_comm_error(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not is_comm_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_a_patient_process_is_told_once() -> None:

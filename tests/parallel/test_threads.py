@@ -20,7 +20,7 @@ from latentdiff.edit import sdedit
 from latentdiff.errors import InputError
 from latentdiff.nn import MLPConfig, build
 from latentdiff.parallel.threads import LEAST, Workers
-from latentdiff.pipeline.batching import in_parts
+from latentdiff.pipeline.batching import map_microbatches
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.train.backward import backward
@@ -114,7 +114,7 @@ def test_parts_stop_at_the_next_step_when_one_is_interrupted(two_threads: None) 
         return k
 
     with pytest.raises(KeyboardInterrupt):
-        in_parts(2 * LEAST, 2 * LEAST, part, device=CPU)
+        map_microbatches(2 * LEAST, 2 * LEAST, part, device=CPU)
     assert max(steps) < 10**5
 
 
@@ -272,7 +272,7 @@ def test_edits_drawn_by_workers_are_the_same() -> None:
 @pytest.mark.usefixtures("two_threads")
 def test_parts_never_hold_more_than_asked_for_at_once() -> None:
     def sizes(n: int, most: int, each: int = 1) -> list[int]:
-        return in_parts(n, most, lambda rows, _: len(range(n)[rows]), device=CPU, each=each)
+        return map_microbatches(n, most, lambda rows, _: len(range(n)[rows]), device=CPU, each=each)
 
     assert sizes(10, 100) == [10]
     assert sizes(200, 3 * LEAST) == [48, 48, 48, 48, 8]  # two workers: never more than 96 at once

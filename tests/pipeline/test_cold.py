@@ -17,7 +17,7 @@ from latentdiff.config.training import TrainCold
 from latentdiff.data import Dataset, Split
 from latentdiff.diffusion.cold.degradation import Degradation, make_degradation
 from latentdiff.diffusion.cold.prior import Intensities
-from latentdiff.diffusion.cold.step import cold
+from latentdiff.diffusion.cold.step import cold_step
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import run
 from latentdiff.diffusion.operators import gaussian_blur
@@ -74,14 +74,14 @@ def test_the_last_levels_of_pixelation_and_fading_are_flat() -> None:
 
 
 def knows(truth: Tensor, *, off: float = 0.0) -> Denoiser:
-    return lambda x, t: Estimate.known(x, t, x0=truth + off)
+    return lambda x, t: Estimate.from_x0(x, t, x0=truth + off)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("improved", [True, False])
 def test_a_perfect_restorer_restores(kind: str, improved: bool) -> None:
     degrade = degradation(kind)
-    end = run(knows(IMAGES), degrade(IMAGES, 10), list(range(10, -1, -1)), cold(degrade, improved=improved), KEY)
+    end = run(knows(IMAGES), degrade(IMAGES, 10), list(range(10, -1, -1)), cold_step(degrade, improved=improved), KEY)
     torch.testing.assert_close(end, IMAGES, rtol=1e-4, atol=1e-5)
 
 
@@ -90,7 +90,7 @@ def test_the_improved_sampling_forgives_what_the_restorer_gets_wrong_alike() -> 
     degrade = degradation("blur")
     levels = list(range(10, -1, -1))
     ends = {
-        improved: run(knows(IMAGES, off=0.3), degrade(IMAGES, 10), levels, cold(degrade, improved=improved), KEY)
+        improved: run(knows(IMAGES, off=0.3), degrade(IMAGES, 10), levels, cold_step(degrade, improved=improved), KEY)
         for improved in (True, False)
     }
     assert float((ends[True] - IMAGES).abs().max()) < 1e-4
@@ -241,7 +241,7 @@ def test_other_commands_do_not_take_a_cold_model(
     assert "no VAE run" in cli("reconstruct", cwd=tmp_path).err
     assert cli("inspect runs/cold", cwd=tmp_path).code == 0
     refused = cli("sample --run runs/cold", cwd=tmp_path)
-    assert refused.code == 1 and "is a cold diffusion model; `latentdiff sample-cold`" in refused.err
+    assert refused.code == 1 and "is a cold diffusion model; `latentdiff sample-cold_step`" in refused.err
 
 
 def test_memory_bounds_the_batch_and_changes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:

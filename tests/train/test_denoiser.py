@@ -216,7 +216,7 @@ def test_latents_are_samples_of_the_posterior_or_its_mean(cached: bool, monkeypa
     found = {}
     for kind in ("sample", "mean"):
         task = make_task("vector", Fixed(make_config("vector")), labels=False, latents=kind)
-        found[kind] = task.latents.drawn(positions, indices, key)
+        found[kind] = task.latents.train_batch(positions, indices, key)
     modes = task.codec.encode(task.latents._images.batch(positions, indices))
     torch.testing.assert_close(found["mean"], modes, rtol=1e-5, atol=1e-6)
     assert float((found["sample"] - modes).abs().max()) > 1e-3
@@ -227,7 +227,7 @@ def test_latents_are_samples_on_vectors_and_means_on_grids_by_default(kind: str,
     positions, indices = positions_and_indices()
     key = denoiser.data_key(positions, seed=0, device=CPU)
     found = {
-        latents: make_task(kind, Fixed(make_config(kind)), labels=False, latents=latents).latents.drawn(
+        latents: make_task(kind, Fixed(make_config(kind)), labels=False, latents=latents).latents.train_batch(
             positions, indices, key
         )
         for latents in ("auto", "sample", "mean")

@@ -23,9 +23,9 @@ from latentdiff.pipeline.components import load_vae
 from latentdiff.train import budget as budget_module
 from latentdiff.train import loop, signals
 from latentdiff.train.budget import Budget, learning_rate
-from latentdiff.train.log import Journal, read_log
+from latentdiff.train.log import TrainLog, read_log
 from latentdiff.train.loop import Diverged, Trainer
-from latentdiff.train.state import load_progress
+from latentdiff.train.state import load_train_state
 from latentdiff.train.vae import VAETask
 
 
@@ -245,7 +245,7 @@ def test_a_signal_saves_after_the_step_and_handlers_are_put_back(tmp_path: Path,
 
     outcome = make_trainer(make_task(steps=1000), tmp_path, Reporter(interrupt)).train()
     assert (outcome.signum, outcome.step, outcome.diagnosis) == (signum, 3, {})
-    progress = load_progress(open_checkpoint(outcome.checkpoint))
+    progress = load_train_state(open_checkpoint(outcome.checkpoint))
     assert (progress.step, progress.finished) == (3, False)
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
 
@@ -274,7 +274,7 @@ def test_both_signals_at_one_instant_are_one_request(
 
     outcome = make_trainer(make_task(steps=1000), tmp_path, Reporter(interrupt)).train()
     assert outcome.signum in signums and (outcome.step, unraisable) == (1, [])  # whichever came first
-    assert load_progress(open_checkpoint(outcome.checkpoint)).step == 1
+    assert load_train_state(open_checkpoint(outcome.checkpoint)).step == 1
 
 
 def test_the_other_signal_later_acts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +321,7 @@ def test_a_journal_is_cut_at_the_checkpoint_and_at_damage(tmp_path: Path, tail: 
     lines = [json.dumps({"step": step, "loss": step / 3}) for step in (2, 4, 5)]
     path.write_bytes("\n".join([*lines, tail]).encode(errors="surrogateescape"))
     assert [entry["step"] for entry in read_log(path)] == [2, 4, 5]
-    journal = Journal(path, keep_to=4)
+    journal = TrainLog(path, keep_to=4)
     journal.write(7, {"loss": 0.1})
     journal.close()
     assert read_log(path) == journal.entries == [{"step": s, "loss": v} for s, v in ((2, 2 / 3), (4, 4 / 3), (7, 0.1))]

@@ -21,7 +21,7 @@ from latentdiff.pipeline.checkpoint.runs import Run, locate
 from latentdiff.pipeline.components import load_network
 from latentdiff.train import loop
 from latentdiff.train.denoiser import DenoiserTask
-from latentdiff.train.state import load_progress
+from latentdiff.train.state import load_train_state
 from latentdiff.train.vae import VAETask
 
 KILLS, STEPS = 10, 400
@@ -150,14 +150,14 @@ def test_a_signal_saves_exits_with_its_code_and_resumes(
     last = locate(run)
     last.verify()
     assert result["interrupted"] is True and result["checkpoint"] == str(last.folder)
-    progress = load_progress(last)
+    progress = load_train_state(last)
     assert progress.step == result["steps"] >= 4 and not progress.finished
     logged = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert progress.step - 4 < max(logged) <= progress.step  # log lines come every four steps: none was lost
     assert f"stopped by a signal after step {progress.step}; continue with --resume {run}" in err
     train(COMMANDS[kind][0], "--resume", str(run), "--steps", str(progress.step + 3))
     assert newest_step(run) == progress.step + 3
-    assert load_progress(locate(run)).finished
+    assert load_train_state(locate(run)).finished
 
 
 def weights(run: Path, part: str) -> dict[str, torch.Tensor]:
@@ -187,7 +187,7 @@ def test_init_from_starts_with_the_weights_of_another_run(
         train(*tune, "--steps", "3", "--name", f"tuned-{seed}", "--seed", seed)
     tuned = [weights(tmp_path / f"tuned-{seed}", kind) for seed in ("8", "9")]
     assert min(far(tuned[0], weights(first, kind)), far(*tuned)) > 1e-5
-    assert load_progress(locate(tmp_path / "tuned-8")).step == 3  # a training of its own, from step 0
+    assert load_train_state(locate(tmp_path / "tuned-8")).step == 3  # a training of its own, from step 0
 
 
 def test_init_from_refuses_another_network(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import coefficients
 from latentdiff.diffusion.prediction import target, to_x0
-from latentdiff.diffusion.samplers import reverse_move
+from latentdiff.diffusion.samplers import ddim_coefficients
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.ops.random import Key
 
@@ -52,7 +52,7 @@ class Levels:
         schedule, s = make_schedule("linear", T=T), LEVEL - T // DDIM_STEPS
         at_t, at_s = schedule.at(LEVEL), schedule.at(s)
         estimate = to_x0("eps", *at_t)
-        far, near = reverse_move(schedule, LEVEL, s), reverse_move(schedule, LEVEL, LEVEL - 1, eta=1.0)
+        far, near = ddim_coefficients(schedule, LEVEL, s), ddim_coefficients(schedule, LEVEL, LEVEL - 1, eta=1.0)
         return cls(*at_t, *at_s, (far.k, far.m, far.c, *estimate), (near.k, near.m, near.c, *estimate))
 
 

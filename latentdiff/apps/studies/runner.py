@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from latentdiff.apps.studies.catalog import STUDIES, Budget
-from latentdiff.apps.studies.kit.context import CPU, GIVEN, Lab
+from latentdiff.apps.studies.kit.context import CPU, GIVEN, StudyContext
 from latentdiff.apps.studies.report import environment
 from latentdiff.apps.studies.report.blocks import Report, plain
 from latentdiff.apps.studies.report.html import page
@@ -37,14 +37,14 @@ class Study(Generic[N]):
 
     quick: N
     full: N
-    run: Callable[[Lab, N], Report]
+    run: Callable[[StudyContext, N], Report]
 
     def numbers(self, budget: Budget) -> N:
         return self.quick if budget == "quick" else self.full
 
 
 @dataclass(frozen=True)
-class Request:
+class StudyRequest:
     """What the user asked for; ``command`` is how."""
 
     study: str
@@ -63,7 +63,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Made:
+class StudyResult:
     """Where a study lies and what it found."""
 
     study: str
@@ -91,12 +91,12 @@ def find(name: str) -> Study[Any]:
 
 
 def make(
-    request: Request,
+    request: StudyRequest,
     *,
     reporter: Callable[[int], Reporter],
     note: Callable[[str], None],
     numbers: Any = None,
-) -> Made:
+) -> StudyResult:
     """Run a study and write its folder; ``numbers`` stand in for those of the budget. InputError for bad input."""
     study, info = find(request.study), STUDIES[request.study]
     chosen = study.numbers(request.budget) if numbers is None else numbers
@@ -110,7 +110,7 @@ def make(
         note(f"data: {line}")
     colour, missing = _colour(request) if info.colour else (None, "")
     _claim(request.out, request.study)
-    lab = Lab(
+    lab = StudyContext(
         out=request.out,
         load=load,
         data=data,
@@ -147,13 +147,13 @@ def make(
     }
     text = json.dumps(plain(results), indent=1, allow_nan=False) + "\n"
     html = page(info.title, info.question, report, _about(results, lab), folder=request.out)
-    made = Made(request.study, request.out, seconds, tuple(results["findings"]), tuple(results["warnings"]))
+    made = StudyResult(request.study, request.out, seconds, tuple(results["findings"]), tuple(results["warnings"]))
     write_whole(made.results, lambda path: path.write_text(text, encoding="utf-8"))
     write_whole(made.page, lambda path: path.write_text(html, encoding="utf-8"))
     return made
 
 
-def _loaded(request: Request, size: int | None) -> Dataset:
+def _loaded(request: StudyRequest, size: int | None) -> Dataset:
     data = load_dataset(request.data, size=size, class_folders=request.class_folders or "auto", root=request.data_root)
     for name, split in (("training", data.train), ("validation", data.val), ("test", data.test)):
         if not len(split):
@@ -161,7 +161,7 @@ def _loaded(request: Request, size: int | None) -> Dataset:
     return data
 
 
-def _colour(request: Request) -> tuple[Dataset | None, str]:
+def _colour(request: StudyRequest) -> tuple[Dataset | None, str]:
     """The colour images named, or the emoji where they are installed, or why there are none."""
     if request.data_colour is not None:
         folders = request.class_folders or "auto"
@@ -203,7 +203,7 @@ def _held(out: Path, key: str = "study") -> str | None:
     return str(held)
 
 
-def _about(results: dict[str, Any], lab: Lab) -> dict[str, str]:
+def _about(results: dict[str, Any], lab: StudyContext) -> dict[str, str]:
     """The facts at the foot of the page."""
     data, machine = results["data"], results["hardware"]
     parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in lab.parts.items())

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from latentdiff.apps.ui.handlers import asked
-from latentdiff.apps.ui.service import View
+from latentdiff.apps.ui.service import PageView
 from latentdiff.apps.ui.widgets import (
     BEGIN,
     DRAWS,
@@ -54,7 +54,7 @@ def compare_tab(desk: Desk) -> Controls:
     return others
 
 
-def _shown(sides: Iterator[tuple[View | None, View | None]], history: list[Any]) -> Iterator[list[Any]]:
+def _shown(sides: Iterator[tuple[PageView | None, PageView | None]], history: list[Any]) -> Iterator[list[Any]]:
     """Updates of the words, both pictures, both downloads, the history and the gallery."""
     for left, right in sides:
         finished = right if right else left
@@ -64,6 +64,6 @@ def _shown(sides: Iterator[tuple[View | None, View | None]], history: list[Any])
         yield [_words(left, right), *pictured, file_update(left), file_update(right), *gallery]
 
 
-def _words(left: View | None, right: View | None) -> str:
+def _words(left: PageView | None, right: PageView | None) -> str:
     sides = (("Left", left), ("right", right))
     return " · ".join(f"{name}: {view.said}" for name, view in sides if view is not None)

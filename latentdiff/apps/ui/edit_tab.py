@@ -9,7 +9,7 @@ import gradio as gr
 
 from latentdiff.apps.ui.canvas import blank, canvas, opened, parts, seen
 from latentdiff.apps.ui.handlers import asked
-from latentdiff.apps.ui.models import Model
+from latentdiff.apps.ui.models import ListedModel
 from latentdiff.apps.ui.widgets import (
     BEGIN,
     DRAWS,
@@ -121,7 +121,7 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
     return solver
 
 
-def solvers(model: Model) -> Any:
+def solvers(model: ListedModel) -> Any:
     """The update of the solvers for a model."""
     return gr.update(choices=list(model.solvers), value=model.solvers[0])
 

@@ -11,14 +11,14 @@ from tempfile import gettempdir
 from threading import Event, Lock
 from typing import Any
 
-from latentdiff.apps.ui.request import Ask
+from latentdiff.apps.ui.request import PageRequest
 from latentdiff.config.base import parse
 from latentdiff.errors import InputError, is_out_of_memory
 
 VISITORS = 1000  # whose stop buttons are remembered
 
 
-class Visits:
+class Sessions:
     """The stop buttons of those who visit the page, by the name of their session."""
 
     def __init__(self) -> None:
@@ -40,17 +40,17 @@ class Visits:
                 self._stops.pop(session).set()
 
 
-def asked(label: Any, prompt: Any, sampler: Any, steps: Any, guidance: Any, seed: Any, n: Any) -> Ask:
+def asked(label: Any, prompt: Any, sampler: Any, steps: Any, guidance: Any, seed: Any, n: Any) -> PageRequest:
     """The controls' values, checked. InputError names the first that does not fit."""
     values = {"label": label or "", "prompt": (prompt or "").strip(), "sampler": sampler, "guidance": guidance}
     for name, value in (("steps", steps), ("seed", seed), ("n", n)):
         if not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
             raise InputError(f"{name}: expected a whole number, got {'nothing' if value is None else f'{value!r:.60}'}")
         values[name] = int(value)
-    return parse(Ask, values)
+    return parse(PageRequest, values)
 
 
-def friendly(error: BaseException) -> str:
+def error_html(error: BaseException) -> str:
     """What went wrong in one line of HTML without marks of its own; re-raises what is no fault of the visitor or of the memory."""
     if isinstance(error, InputError):
         text = str(error)

@@ -22,7 +22,7 @@ from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class ListedModel:
     """A model with the checkpoint that it came from."""
 
     name: str
@@ -49,13 +49,13 @@ class Model:
         return ("diffpir", "psld", "dps")
 
 
-class Shelf:
+class ModelList:
     """Models by name; a few stay in memory. ``run``: one that stands first, from anywhere."""
 
     def __init__(self, runs: Path, *, run: str | None = None, device: torch.device) -> None:
         self._runs, self._device, self._lock = runs, device, Lock()
         self._known: dict[str, Path] = {}
-        self._loaded: OrderedDict[Path, Model] = OrderedDict()
+        self._loaded: OrderedDict[Path, ListedModel] = OrderedDict()
         self._first = [] if run is None else [self._put(locate(Path(run), runs).folder)]
         for name in self._first:  # one that was asked for is refused at once, not on the page
             self.model(name)
@@ -68,7 +68,7 @@ class Shelf:
         found = [self._put(folder) for folder in newest.values() if _draws(folder)]
         return list(dict.fromkeys([*self._first, *found, *([] if also is None else [also])]))
 
-    def model(self, name: str) -> Model:
+    def model(self, name: str) -> ListedModel:
         """The model of that name; InputError where there is none."""
         if not isinstance(name, str) or name not in self._known:
             raise InputError(f"model {name!r:.80}: expected one of {', '.join(self.names()) or 'none'}")
@@ -78,7 +78,7 @@ class Shelf:
                 if not folder.exists():
                     raise InputError(f"model {name!r:.80}: its training has deleted it; reload the page for newer ones")
                 checkpoint = locate(folder)
-                self._loaded[folder] = Model(name, checkpoint, from_checkpoint(checkpoint).to(self._device))
+                self._loaded[folder] = ListedModel(name, checkpoint, from_checkpoint(checkpoint).to(self._device))
             self._loaded.move_to_end(folder)
             while len(self._loaded) > MODELS:
                 self._loaded.popitem(last=False)

@@ -8,9 +8,9 @@ import gradio as gr
 
 from latentdiff.apps.ui.compare_tab import compare_tab
 from latentdiff.apps.ui.edit_tab import edit_tab, solvers
-from latentdiff.apps.ui.handlers import Visits
+from latentdiff.apps.ui.handlers import Sessions
 from latentdiff.apps.ui.limits import IMAGES, told
-from latentdiff.apps.ui.queue import Line
+from latentdiff.apps.ui.queue import DrawingQueue
 from latentdiff.apps.ui.repeat_tab import repeat_tab
 from latentdiff.apps.ui.sample_tab import sample_tab
 from latentdiff.apps.ui.service import Studio
@@ -69,4 +69,4 @@ def _desk(studio: Studio, names: list[str]) -> Desk:
         elem_id="gallery",
         elem_classes="pixels",
     )
-    return Desk(studio, Visits(), Line(), run, group, seed, n, gr.State([]), gallery)
+    return Desk(studio, Sessions(), DrawingQueue(), run, group, seed, n, gr.State([]), gallery)

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from latentdiff.apps.ui.limits import GUIDANCE, IMAGES, PROMPT, STEPS
-from latentdiff.apps.ui.models import Model
+from latentdiff.apps.ui.models import ListedModel
 from latentdiff.config.base import Config, parse
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import DEFAULT_STEPS, Sampler, Sampling
@@ -18,7 +18,7 @@ from latentdiff.pipeline.checkpoint.runs import recipe_of
 EVERY = ""  # the class of someone who wants all of them in turn
 
 
-class Ask(Config):
+class PageRequest(Config):
     """The controls; ``label`` is a class by name or EVERY, ``prompt`` a text or nothing in particular."""
 
     label: str = Field(EVERY, max_length=300)
@@ -29,14 +29,14 @@ class Ask(Config):
     seed: int = Field(0, ge=0, le=2**62)
     n: int = Field(4, ge=1, le=IMAGES)
 
-    def settings(self, model: Model) -> Sampling:
+    def settings(self, model: ListedModel) -> Sampling:
         """The settings for a model; InputError for a guidance that it has nothing to exaggerate with."""
         if self.guidance not in (0, 1) and not self._names(model):
             what = "a prompt" if model.listens else "a model that knows classes or texts"
             raise InputError(f"guidance {self.guidance:g} needs {what} to exaggerate; expected 1 here")
         return Sampling(sampler=self.sampler, steps=self.steps, guidance=self.guidance)
 
-    def labels(self, model: Model) -> list[str] | list[int] | None:
+    def labels(self, model: ListedModel) -> list[str] | list[int] | None:
         """A text or a class for each image; None: nothing in particular."""
         names = self._names(model)
         if not names or self.guidance == 0:
@@ -46,27 +46,27 @@ class Ask(Config):
         asked = [class_index(model.pipeline.classes, name) for name in names]
         return [asked[k % len(asked)] for k in range(self.n)]
 
-    def _names(self, model: Model) -> list[str]:
+    def _names(self, model: ListedModel) -> list[str]:
         """The text, the class, or all classes; [] where there is nothing to ask for."""
         if model.listens:
             return [self.prompt] if self.prompt else []
         classes = model.pipeline.classes
         return [self.label] if self.label and classes else list(classes)
 
-    def thing(self, model: Model) -> int | str | None:
+    def thing(self, model: ListedModel) -> int | str | None:
         """The one class or text that an image is edited towards; None: nothing in particular."""
         labels = self.labels(model) if model.listens or self.label else None
         return None if labels is None else labels[0]
 
-    def of_one_thing(self, model: Model) -> Ask:
+    def of_one_thing(self, model: ListedModel) -> PageRequest:
         """These controls for an edit: where it goes towards nothing in particular, there is nothing that guidance could exaggerate."""
         return self if self.thing(model) is not None else self.model_copy(update={"guidance": 1.0})
 
-    def recipe(self, model: Model, **more: Any) -> Recipe:
+    def recipe(self, model: ListedModel, **more: Any) -> Recipe:
         """What `latentdiff sample --like` repeats the pictures by."""
         prompts = (self.prompt,) if model.listens and self.prompt else ()
         label = None if model.listens or not model.pipeline.classes else self.label or None
-        settings = model.pipeline.resolved(self.settings(model))
+        settings = model.pipeline.with_defaults(self.settings(model))
         return recipe_of(
             model.checkpoint, n=self.n, seed=self.seed, label=label, prompts=prompts, settings=(settings,), **more
         )
@@ -77,7 +77,7 @@ def usual_steps(sampler: str) -> int:
     return min(STEPS, DEFAULT_STEPS[sampler] or STEPS)
 
 
-def asked_by(recipe: Recipe) -> Ask:
+def asked_by(recipe: Recipe) -> PageRequest:
     """The controls that repeat a recipe; InputError, one line, for what the page has no control for."""
     settings = recipe.settings[0]
     controls = Sampling(sampler=settings.sampler, steps=settings.steps, guidance=settings.guidance)
@@ -106,7 +106,7 @@ def asked_by(recipe: Recipe) -> Ask:
         "guidance": settings.guidance,
     }
     return parse(
-        Ask,
+        PageRequest,
         values | {"steps": settings.steps or usual_steps(settings.sampler), "seed": recipe.seed, "n": recipe.n},
         "the picture",
     )

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from latentdiff.apps.ui.limits import FRAMES
 from latentdiff.diffusion.trajectory import Frame
-from latentdiff.edit import Drawn, Watch
-from latentdiff.pipeline.batching import Stopped
+from latentdiff.edit import Recorder, SampleResult
+from latentdiff.pipeline.batching import Cancelled
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,23 +27,25 @@ class Moment:
 
 
 def live(
-    draw: Callable[[Watch], Drawn], shape: tuple[int, ...], *, stop: Event | None = None
-) -> Iterator[Moment | Drawn]:
+    draw: Callable[[Recorder], SampleResult], shape: tuple[int, ...], *, stop: Event | None = None
+) -> Iterator[Moment | SampleResult]:
     """The moments of a drawing of ``shape`` [n, C, H, W], then the drawing; whatever it raises is raised here.
 
     Once ``stop`` is set, or the generator closed, the loop ends at its next step, and Stopped is raised.
     """
-    told: SimpleQueue[tuple[slice, Frame, float] | Drawn | BaseException] = SimpleQueue()
+    told: SimpleQueue[tuple[slice, Frame, float] | SampleResult | BaseException] = SimpleQueue()
     stop, closed, share = stop or Event(), Event(), [0.0]
 
     def progress(done: int, total: int) -> None:
         share[0] = done / total
         if stop.is_set() or closed.is_set():
-            raise Stopped
+            raise Cancelled
 
     def work() -> None:
         try:
-            watch = Watch(frames=FRAMES, progress=progress, show=lambda rows, frame: told.put((rows, frame, share[0])))
+            watch = Recorder(
+                frames=FRAMES, progress=progress, show=lambda rows, frame: told.put((rows, frame, share[0]))
+            )
             told.put(draw(watch))
         except BaseException as error:
             told.put(error)
@@ -56,7 +58,7 @@ def live(
             found = told.get()
             if isinstance(found, BaseException):
                 raise found
-            if isinstance(found, Drawn):
+            if isinstance(found, SampleResult):
                 yield found
                 return
             rows, frame, done = found

@@ -9,14 +9,14 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from latentdiff.apps.ui.handlers import Visits, friendly
+from latentdiff.apps.ui.handlers import Sessions, error_html
 from latentdiff.apps.ui.limits import GUIDANCE, HISTORY, PROMPT, STEPS
-from latentdiff.apps.ui.models import Model
-from latentdiff.apps.ui.queue import Line, Place
+from latentdiff.apps.ui.models import ListedModel
+from latentdiff.apps.ui.queue import DrawingQueue, Ticket
 from latentdiff.apps.ui.request import EVERY, usual_steps
-from latentdiff.apps.ui.service import Studio, View
+from latentdiff.apps.ui.service import PageView, Studio
 from latentdiff.config.sampling import Sampler
-from latentdiff.pipeline.batching import Stopped
+from latentdiff.pipeline.batching import Cancelled
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 DRAWS: dict[str, Any] = {**QUIET, "concurrency_limit": None}  # they stand in a line of our own, which one can leave
@@ -30,7 +30,7 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise gr.Error(friendly(error), title="That did not work", print_exception=False) from None
+        raise gr.Error(error_html(error), title="That did not work", print_exception=False) from None
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def controls(which: str, *, sampler: str = "ddim") -> Controls:
     return found
 
 
-def fitted(model: Model) -> list[Any]:
+def fitted(model: ListedModel) -> list[Any]:
     """Updates of a group of controls that suit a model: what it does not listen to is hidden."""
     classes, listens, T = model.pipeline.classes, model.listens, model.pipeline.schedule.T
     names = [("all in turn", EVERY), *((name, name) for name in classes)]
@@ -80,8 +80,8 @@ class Desk:
     """The part of the page beside and below the tabs."""
 
     studio: Studio
-    visits: Visits
-    line: Line
+    visits: Sessions
+    line: DrawingQueue
     run: gr.Dropdown
     controls: Controls
     seed: gr.Number
@@ -95,7 +95,7 @@ class Desk:
         return [self.run, *self.controls.all, self.seed, self.n]
 
     @contextmanager
-    def drawing(self, request: gr.Request) -> Iterator[Place]:
+    def drawing(self, request: gr.Request) -> Iterator[Ticket]:
         """The place in the line of a drawing that begins, with its stop; an earlier one of this visitor ends."""
         with self.line.place() as place:  # first of all: who finds no place loses nothing
             self.visits.begin(str(request.session_hash), place.stop)
@@ -137,12 +137,12 @@ def download(which: str, text: str = "Download all as one PNG") -> gr.DownloadBu
     return gr.DownloadButton(text, visible=False, min_width=120, elem_id=f"file-{which}")
 
 
-def file_update(view: View | None) -> Any:
+def file_update(view: PageView | None) -> Any:
     """The update of a download button."""
     return SKIP if view is None or view.grid is None else gr.update(value=str(view.grid), visible=True)
 
 
-def added(history: list[Any], view: View | None) -> list[Any]:
+def added(history: list[Any], view: PageView | None) -> list[Any]:
     """Updates of the history and of the gallery: a finished drawing stands first."""
     if view is None or view.grid is None:
         return [SKIP, SKIP]
@@ -150,13 +150,13 @@ def added(history: list[Any], view: View | None) -> list[Any]:
     return [now, now]
 
 
-def shown(views: Iterator[View], history: list[Any]) -> Iterator[list[Any]]:
+def shown(views: Iterator[PageView], history: list[Any]) -> Iterator[list[Any]]:
     """Updates of the words, both pictures, the download, the history and the gallery, as a drawing goes on."""
     for view in views:
         yield [view.said, view.noisy, view.estimate, file_update(view), *added(history, view)]
 
 
-def in_turn(place: Place, updates: Iterator[list[Any]], *, others: int) -> Iterator[list[Any]]:
+def in_turn(place: Ticket, updates: Iterator[list[Any]], *, others: int) -> Iterator[list[Any]]:
     """The updates (of the words and of ``others``) of a drawing when its turn has come; before, how many are before it, and at last where it was stopped."""
     said = ""
     try:
@@ -165,5 +165,5 @@ def in_turn(place: Place, updates: Iterator[list[Any]], *, others: int) -> Itera
         for update in updates:
             said = update[0]
             yield update
-    except Stopped:
+    except Cancelled:
         yield [f"Stopped at {said}" if said else "Stopped", *[SKIP] * others]

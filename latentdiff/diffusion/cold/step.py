@@ -6,7 +6,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.cold.degradation import Degradation
 from latentdiff.diffusion.denoiser import Denoiser, Estimate, Network, timestep
-from latentdiff.diffusion.samplers import Step
+from latentdiff.diffusion.samplers import SamplerStep
 from latentdiff.ops.random import Key
 
 
@@ -23,7 +23,7 @@ def restorer(network: Network, *, clip: float | None = 1.0, labels: Tensor | Non
     return restore
 
 
-def cold(degrade: Degradation, *, improved: bool = True) -> Step:
+def cold_step(degrade: Degradation, *, improved: bool = True) -> SamplerStep:
     """x_s = x_t - D(x_0, t) + D(x_0, s), which keeps what the estimate x_0 gets wrong alike at t and s from piling up.
 
     ``improved`` False: x_s = D(x_0, s). Bansal et al. 2022, algorithms 2 and 1. At s = 0 the naive step returns the estimate.

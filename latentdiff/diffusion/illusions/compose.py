@@ -58,7 +58,7 @@ def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] |
 
 
 @dataclass(frozen=True, eq=False)
-class Synchronized:
+class SynchronizedDenoiser:
     """A denoiser of latents [k B, *shape]: k versions of each of B pictures, one for every part, that are kept versions of one picture.
 
     Views and bands are of images, and a decoder commutes with few of them. So every part estimates its own clean latents; their images,
@@ -83,7 +83,7 @@ class Synchronized:
             latents + (self.encode(see(picture)) - self.encode(image))
             for latents, image, see in zip(own, images, self.seen, strict=True)
         ]
-        return Estimate.known(x, t, x0=torch.cat(moved))
+        return Estimate.from_x0(x, t, x0=torch.cat(moved))
 
     def picture(self, x: Tensor) -> Tensor:
         """The pictures [B, C, H, W] that latents [k B, *shape] are versions of."""
@@ -99,7 +99,7 @@ def anagram_of_latents(
     encode: Callable[[Tensor], Tensor],
     decode: Callable[[Tensor], Tensor],
     weights: Sequence[float] | None = None,
-) -> Synchronized:
+) -> SynchronizedDenoiser:
     """:func:`anagram` where the views are of the images that ``decode`` makes of latents: sum_i w_i V_i^-1 D(x_0^(i)) is the picture."""
     shares, views = _shares("anagram", len(parts), weights), [view for _, view in parts]
 
@@ -108,7 +108,7 @@ def anagram_of_latents(
 
     denoisers = tuple(denoiser for denoiser, _ in parts)
     noises = tuple(views.index(view) for view in views)  # two parts that see the same start from the same
-    return Synchronized(denoisers, together, together, tuple(views), noises, encode, decode)
+    return SynchronizedDenoiser(denoisers, together, together, tuple(views), noises, encode, decode)
 
 
 def hybrid_of_latents(
@@ -117,7 +117,7 @@ def hybrid_of_latents(
     encode: Callable[[Tensor], Tensor],
     decode: Callable[[Tensor], Tensor],
     weights: Sequence[float] | None = None,
-) -> Synchronized:
+) -> SynchronizedDenoiser:
     """:func:`hybrid` where the bands are of the images that ``decode`` makes of latents: sum_i g_i B_i D(x_0^(i)) is the picture."""
     gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
 
@@ -129,7 +129,7 @@ def hybrid_of_latents(
 
     denoisers = tuple(denoiser for denoiser, _ in parts)
     same = (lambda picture: picture,) * len(parts)
-    return Synchronized(denoisers, together, agreed, same, (0,) * len(parts), encode, decode)
+    return SynchronizedDenoiser(denoisers, together, agreed, same, (0,) * len(parts), encode, decode)
 
 
 def _sum(terms: Sequence[Tensor]) -> Tensor:

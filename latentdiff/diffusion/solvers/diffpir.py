@@ -19,7 +19,7 @@ def corrected(denoise: Denoiser, correct: Correction) -> Denoiser:
     """The denoiser whose estimates (clipped, where they are) pass through ``correct``."""
 
     def conditioned(x: Tensor, t: int) -> Estimate:
-        return Estimate.known(x, t, x0=correct(denoise(x, t).x0(), t))
+        return Estimate.from_x0(x, t, x0=correct(denoise(x, t).x0(), t))
 
     return conditioned
 

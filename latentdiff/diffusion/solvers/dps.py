@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.operators import Operator, norms
-from latentdiff.diffusion.samplers import Step
+from latentdiff.diffusion.samplers import SamplerStep
 from latentdiff.ops.random import Key
 
 Measure = Callable[[Tensor], Tensor]
@@ -21,7 +21,7 @@ Loss = Callable[[Tensor], Tensor]
 StepSize = Literal["residual", "gradient"]
 
 
-def descending(step: Step, loss: Loss, *, normalized: float | None = None) -> Step:
+def descending(step: SamplerStep, loss: Loss, *, normalized: float | None = None) -> SamplerStep:
     """``step``, then x_s - grad of ``loss`` of the estimate by x_t, through the network, each sample by its own.
 
     ``normalized``: the length of the gradient of each sample instead of its own.
@@ -44,7 +44,9 @@ def descending(step: Step, loss: Loss, *, normalized: float | None = None) -> St
     return descend
 
 
-def dps(step: Step, measure: Measure, y: Tensor, *, zeta: float = 1.0, size: StepSize = "residual") -> Step:
+def dps(
+    step: SamplerStep, measure: Measure, y: Tensor, *, zeta: float = 1.0, size: StepSize = "residual"
+) -> SamplerStep:
     """Diffusion posterior sampling (Chung et al. 2023, algorithm 1).
 
     ``size``: "residual" divides the step by the norm of the residual, zeta_t = zeta / |y - A(x_0)| as published, so that the move is
@@ -60,7 +62,7 @@ def dps(step: Step, measure: Measure, y: Tensor, *, zeta: float = 1.0, size: Ste
 
 
 def psld(
-    step: Step,
+    step: SamplerStep,
     operator: Operator,
     y: Tensor,
     *,
@@ -68,7 +70,7 @@ def psld(
     encode: Callable[[Tensor], Tensor],
     eta: float = 1.0,
     gamma: float = 0.1,
-) -> Step:
+) -> SamplerStep:
     """Posterior sampling with latents (Rout et al. 2023, algorithm 2): DPS through the decoder and a term that glues latents to images.
 
     The descent is along eta |y - A D(z)| + gamma |z - E(A^T y + D(z) - A^T A D(z))|: z has to be the code of the image that takes what was

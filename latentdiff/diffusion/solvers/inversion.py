@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
-from latentdiff.diffusion.samplers import Move, Step, advance
+from latentdiff.diffusion.samplers import SamplerStep, StepCoefficients, apply_step
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.ops.random import Key
 
 
-def inversion(schedule: Schedule) -> Step:
+def inversion(schedule: Schedule) -> SamplerStep:
     """DDIM's move turned around, x_s = alpha_s x_0 + sigma_s eps for s > t with the estimates made at x_t.
 
     On the way back DDIM makes them at x_s: their difference is the error of a round trip, which falls as one over the
@@ -27,7 +27,7 @@ def inversion(schedule: Schedule) -> Step:
         (alpha, sigma), (alpha_s, sigma_s) = schedule.at(max(t, 1)), schedule.at(s)
         estimate, k = denoise(x, max(t, 1)), sigma_s / sigma
         if t == 0:
-            return advance(estimate, Move(alpha_s + k, -k * alpha, 0.0)), estimate
-        return advance(estimate, Move(k, alpha_s - k * alpha, 0.0)), estimate
+            return apply_step(estimate, StepCoefficients(alpha_s + k, -k * alpha, 0.0)), estimate
+        return apply_step(estimate, StepCoefficients(k, alpha_s - k * alpha, 0.0)), estimate
 
     return step

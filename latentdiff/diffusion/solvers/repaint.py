@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
-from latentdiff.diffusion.samplers import Step, forward_std
+from latentdiff.diffusion.samplers import SamplerStep, forward_sigma
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.ops.random import Key
 
 
-def inpaint(step: Step, known: Tensor, mask: Tensor, schedule: Schedule) -> Step:
+def repaint(step: SamplerStep, known: Tensor, mask: Tensor, schedule: Schedule) -> SamplerStep:
     """``step``, then the pixels where ``mask`` is 1 are replaced by alpha_s known + sigma_s z; at level 0 by the known ones exactly.
 
     known: [B, *shape]; mask: 0 and 1, broadcast to it. Lugmayr et al. 2022 (RePaint), eq. 8.
@@ -26,13 +26,17 @@ def inpaint(step: Step, known: Tensor, mask: Tensor, schedule: Schedule) -> Step
     ) -> tuple[Tensor, Estimate]:
         moved, estimate = step(denoise, x, t, s, key, previous)
         alpha, sigma = schedule.at(s)
-        wanted = known if sigma == 0 else alpha * known + sigma * key.beside("known").normal(x.shape[1:], dtype=x.dtype)
+        wanted = (
+            known
+            if sigma == 0
+            else alpha * known + sigma * key.with_purpose("known").normal(x.shape[1:], dtype=x.dtype)
+        )
         return torch.where(here, wanted, moved), estimate
 
     return replaced
 
 
-def with_jumps(levels: Sequence[int], *, length: int = 10, times: int = 10) -> list[int]:
+def repaint_schedule(levels: Sequence[int], *, length: int = 10, times: int = 10) -> list[int]:
     """Descending levels with RePaint's way back: ``length`` moves up again, ``times`` - 1 times, from every ``length``-th level.
 
     Counted from the lowest noisy level up, as published (Lugmayr et al. 2022, appendix B): the last stretch is gone over, of the first what is left.
@@ -53,7 +57,7 @@ def with_jumps(levels: Sequence[int], *, length: int = 10, times: int = 10) -> l
     return path
 
 
-def both_ways(step: Step, schedule: Schedule) -> Step:
+def with_renoising(step: SamplerStep, schedule: Schedule) -> SamplerStep:
     """``step`` for moves down; moves up add the noise that lies between: (alpha_s/alpha_t) x_t + sqrt(1 - (alpha_s/alpha_t)^2) z.
 
     Lugmayr et al. 2022, algorithm 1, line 9. ValueError for a move up from a level without signal.
@@ -65,7 +69,7 @@ def both_ways(step: Step, schedule: Schedule) -> Step:
         if s < t:
             return step(denoise, x, t, s, key, previous)
         ratio = schedule.at(s)[0] / schedule.at(t)[0]
-        noised = ratio * x + forward_std(schedule, s, t) * key.normal(x.shape[1:], dtype=x.dtype)
-        return noised, replace(previous, t=t) if previous is not None else Estimate.known(x, t, x0=x)
+        noised = ratio * x + forward_sigma(schedule, s, t) * key.normal(x.shape[1:], dtype=x.dtype)
+        return noised, replace(previous, t=t) if previous is not None else Estimate.from_x0(x, t, x0=x)
 
     return move

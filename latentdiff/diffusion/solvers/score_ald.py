@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
-from latentdiff.diffusion.samplers import Step
+from latentdiff.diffusion.samplers import SamplerStep
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.diffusion.solvers.dps import Measure
 from latentdiff.ops.random import Key
 
 
-def ald(
-    step: Step,
+def score_ald(
+    step: SamplerStep,
     measure: Measure,
     y: Tensor,
     schedule: Schedule,
     *,
     sigma: float,
     anneal: float = 0.5,
-) -> Step:
+) -> SamplerStep:
     """``step`` with the score s(x_t) + grad log N(y; A(x_t / alpha_t), sigma^2 + gamma_t^2) (Jalal et al. 2021, eq. 4).
 
     gamma_t = ``anneal`` sigma_t / alpha_t, a share of the noise of x_t / alpha_t, anneals the trust in the measurement: smaller shares follow it more closely. The score of x_t and the estimate of x_0 are one thing,

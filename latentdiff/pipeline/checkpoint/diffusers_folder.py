@@ -29,7 +29,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
-class Folder(Checkpoint):
+class DiffusersFolder(Checkpoint):
     """A folder without a manifest: ``files`` by the names they would have in a checkpoint, ``places`` where they lie.
 
     Nothing says what the files must be, so they are taken as they are. ``index`` is the model index in the words of this package.
@@ -60,7 +60,7 @@ class Folder(Checkpoint):
         """Nothing says what it should be."""
 
 
-def open_folder(folder: Path) -> Folder | None:
+def open_folder(folder: Path) -> DiffusersFolder | None:
     """The folder of a diffusers pipeline or autoencoder as a checkpoint; None where it is neither.
 
     InputError, one line, where it is one that has no counterpart here or lacks a file. Weights are not read yet.
@@ -79,7 +79,7 @@ def _parts(index: Mapping[str, Any]) -> dict[str, Any]:
     return {name: entry for name, entry in index.items() if name != "scheduler"}
 
 
-def _pipeline(folder: Path, index: Mapping[str, Any]) -> Folder:
+def _pipeline(folder: Path, index: Mapping[str, Any]) -> DiffusersFolder:
     """A DDPMPipeline or DDIMPipeline of a UNet2DModel."""
     where, name = folder / INDEX, index.get("_class_name")
     if name not in PIPELINES:
@@ -102,7 +102,7 @@ def _pipeline(folder: Path, index: Mapping[str, Any]) -> Folder:
     return _view(folder, {"_class_name": name, **entries, **about}, places)
 
 
-def _alone(folder: Path, name: str) -> Folder:
+def _alone(folder: Path, name: str) -> DiffusersFolder:
     """An autoencoder without a pipeline."""
     if name == UNET[1]:
         raise InputError(f"{folder}: a {name} without a scheduler; expected the folder of its pipeline, with {INDEX}")
@@ -114,8 +114,10 @@ def _alone(folder: Path, name: str) -> Folder:
     return _view(folder, {"_class_name": name, "vae": [LIBRARY, name]}, places)
 
 
-def _view(folder: Path, index: Mapping[str, Any], places: Mapping[str, Path]) -> Folder:
-    return Folder(folder, {name: {"bytes": path.stat().st_size} for name, path in places.items()}, index, places)
+def _view(folder: Path, index: Mapping[str, Any], places: Mapping[str, Path]) -> DiffusersFolder:
+    return DiffusersFolder(
+        folder, {name: {"bytes": path.stat().st_size} for name, path in places.items()}, index, places
+    )
 
 
 def _weights(folder: Path) -> Path:

@@ -68,7 +68,7 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
         kind, thresholding = self.config.prediction_type, self.config.thresholding
         outs = [self._thresholded(levels[0], sample, model_output), model_output] if thresholding else [model_output]
         row = move(kind, *levels, float(eta), bool(use_clipped_model_output), bool(thresholding))
-        coef = constants.row(row, dtype=torch.float64, device=sample.device)
+        coef = constants.constant_row(row, dtype=torch.float64, device=sample.device)
         x, x0 = ops.step_x0(sample, outs, coef, clip=self._clip(), noise=noise)
         return DDIMSchedulerOutput(prev_sample=x, pred_original_sample=x0) if return_dict else (x, x0)
 

@@ -65,7 +65,7 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
         outs = [self._thresholded(here, sample, out)] if thresholding else [out]
         about = (self.config.prediction_type, self.variance_type, self.alphas_cumprod.dtype)
         row = move(*about, here, there, t == 0, bool(thresholding))
-        coef = constants.row(row, dtype=torch.float64, device=sample.device)
+        coef = constants.constant_row(row, dtype=torch.float64, device=sample.device)
         x, x0 = ops.step_x0(sample, outs, coef, clip=self._clip(), noise=noise)
         return DDPMSchedulerOutput(prev_sample=x, pred_original_sample=x0) if return_dict else (x, x0)
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
-from latentdiff.nn import Autoencoder, Foreign
+from latentdiff.nn import Autoencoder, ExternalModel
 from latentdiff.pipeline.checkpoint.diffusers_folder import CONFIG, LIBRARY, SCHEDULER_CONFIG, WEIGHTS
 from latentdiff.pipeline.checkpoint.folder import INDEX, Writer
 from latentdiff.pipeline.codec import Codec, IdentityCodec
@@ -51,14 +51,14 @@ def export_scheduler(writer: Writer, process: DiffusionConfig, *, sampler: Sampl
     writer.json(f"{folder}{SCHEDULER_CONFIG}", scheduler_file(process, sampler))
 
 
-def _foreign(network: nn.Module) -> Foreign:
-    if isinstance(network, Foreign):
+def _foreign(network: nn.Module) -> ExternalModel:
+    if isinstance(network, ExternalModel):
         return network
     name = type(network).__name__
     hint = "" if isinstance(network, Autoencoder) else "; --what scheduler exports the process alone"
     raise InputError(f"the {name} cannot be exported: {DIFFERENCES[name]}{hint}")
 
 
-def _write(writer: Writer, folder: str, network: Foreign) -> None:
+def _write(writer: Writer, folder: str, network: ExternalModel) -> None:
     writer.json(f"{folder}{CONFIG}", network.origin.values)
     writer.tensors(f"{folder}{WEIGHTS}", network.inner.state_dict())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from latentdiff.config.base import parse
 from latentdiff.errors import InputError
-from latentdiff.nn import Autoencoder, Foreign, ForeignConfig, ForeignVAEConfig, Origin, Posterior
+from latentdiff.nn import Autoencoder, ExternalModel, ForeignConfig, ForeignVAEConfig, Origin, Posterior
 from latentdiff.nn.autoencoder import LOGVAR_MAX, LOGVAR_MIN
 from latentdiff.pipeline.checkpoint.diffusers_configs import KLFacts, UNetFacts, VAEFacts
 from latentdiff.pipeline.checkpoint.diffusers_folder import AUTOENCODERS, CONFIG, LIBRARY, UNET, WEIGHTS
@@ -31,7 +31,7 @@ CLASSES: dict[str, Any] = {
 Out = TypeVar("Out")
 
 
-class DiffusersUNet(Foreign):
+class DiffusersUNet(ExternalModel):
     """A UNet2DModel: x_t [B, C, H, W], t [B], labels [B] -> out [B, C, H, W]. It knows no null class."""
 
     config: ForeignConfig
@@ -50,7 +50,7 @@ class DiffusersUNet(Foreign):
         return out.float()
 
 
-class DiffusersAutoencoder(Foreign, Autoencoder):
+class DiffusersAutoencoder(ExternalModel, Autoencoder):
     """An AutoencoderKL or AutoencoderTiny for images of one size; what it decodes is clipped to [-1, 1]."""
 
     config: ForeignVAEConfig

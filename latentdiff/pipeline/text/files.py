@@ -10,13 +10,13 @@ from latentdiff.nn import TextConfig
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer
 from latentdiff.pipeline.checkpoint.runs import places_of
 from latentdiff.pipeline.text.encoder import MINILM, FrozenEncoder, load_encoder
-from latentdiff.pipeline.text.tokenizer import Listener, Tokenizer
+from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer
 
 TOKENIZER = "tokenizer/tokenizer.json"
 ENCODER = "text_encoder/source.json"
 
 
-def save_listener(writer: Writer, listener: Listener) -> None:
+def save_text_tokenizer(writer: Writer, listener: TextTokenizer) -> None:
     """Write a tokenizer whole; of a frozen encoder what it takes to find the very same one again."""
     if isinstance(listener, FrozenEncoder):
         writer.json(ENCODER, listener.facts)
@@ -26,7 +26,9 @@ def save_listener(writer: Writer, listener: Listener) -> None:
         raise TypeError(f"expected a Tokenizer or a FrozenEncoder, got {type(listener).__name__}")
 
 
-def load_listener(checkpoint: Checkpoint, text: TextConfig | None, *, moved: str | None = None) -> Listener | None:
+def load_text_tokenizer(
+    checkpoint: Checkpoint, text: TextConfig | None, *, moved: str | None = None
+) -> TextTokenizer | None:
     """The tokenizer or the frozen encoder of a denoiser with this ``text``, None of one without; ``moved``: where the encoder is now.
 
     InputError where it does not fit.

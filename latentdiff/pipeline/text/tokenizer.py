@@ -33,7 +33,7 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
-class Listener(Protocol):
+class TextTokenizer(Protocol):
     """What turns texts into positions of a context: word pieces learned from captions, or a frozen encoder's tokens."""
 
     @property

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from latentdiff.config.recipe import MAX_CHARACTERS, Recipe, recipe_from
 from latentdiff.config.sampling import Sampling
-from latentdiff.data.classes import class_index, word_for
+from latentdiff.data.classes import class_index, label_text
 from latentdiff.errors import InputError
 from latentdiff.viz.images import KEYWORD, read_recipe, save_image
 
@@ -179,6 +179,6 @@ def test_settings_that_are_too_long_stay_out_of_the_picture(tmp_path: Path) -> N
 def test_a_class_has_a_word_that_commas_do_not_cut() -> None:
     classes = ("a, b", "3", " x", "c", "c", "", "7")
     for index in range(len(classes)):
-        word = word_for(classes, index)
+        word = label_text(classes, index)
         assert "," not in word and class_index(classes, word.strip()) == index
-    assert word_for(("a, b", "0"), 0) == "a, b"  # its index is the name of another: nothing else is left
+    assert label_text(("a, b", "0"), 0) == "a, b"  # its index is the name of another: nothing else is left

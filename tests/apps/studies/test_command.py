@@ -19,8 +19,8 @@ from helpers import SIDE
 from latentdiff.apps.cli.root import COMMANDS
 from latentdiff.apps.studies import catalog
 from latentdiff.apps.studies.kit import training
-from latentdiff.apps.studies.kit.context import Lab
-from latentdiff.apps.studies.kit.training import Stopped, train_denoiser, train_vae
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.training import StoppedTraining, train_denoiser, train_vae
 from latentdiff.apps.studies.process import schedules
 from latentdiff.apps.studies.runner import Study, find
 from latentdiff.apps.studies.sampling import ddim_steps
@@ -47,13 +47,13 @@ class Silent:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, tiny_folder: Path) -> Callable[..., Lab]:
+def lab(tmp_path: Path, tiny_folder: Path) -> Callable[..., StudyContext]:
     """A lab on the tiny discs in ``tmp_path``; its trainings are interrupted at a step, if one is given."""
     data = load_dataset(str(tiny_folder / "tiny.npz"))
 
-    def make(at: int | None = None, **more: Any) -> Lab:
+    def make(at: int | None = None, **more: Any) -> StudyContext:
         values = {"out": tmp_path, "load": lambda size: data, "data": data, "seed": 0, "note": lambda text: None}
-        return Lab(**{**values, "reporter": lambda batch: Silent(at), **more})  # type: ignore[arg-type]
+        return StudyContext(**{**values, "reporter": lambda batch: Silent(at), **more})  # type: ignore[arg-type]
 
     return make
 
@@ -165,8 +165,8 @@ def test_all_makes_every_study_in_a_folder_of_its_own(
 def test_a_signal_stops_a_study_and_the_same_command_goes_on(
     cli: Cli, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(lab: Lab, numbers: ddim_steps.Numbers) -> Any:
-        raise Stopped(signal.SIGTERM)
+    def run(lab: StudyContext, numbers: ddim_steps.Numbers) -> Any:
+        raise StoppedTraining(signal.SIGTERM)
 
     monkeypatch.setattr(ddim_steps, "STUDY", replace(ddim_steps.STUDY, run=run))
     code, out, err = cli(f"reproduce ddim-steps --data {tiny_folder}/tiny.npz", cwd=tmp_path)
@@ -175,11 +175,11 @@ def test_a_signal_stops_a_study_and_the_same_command_goes_on(
 
 
 def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
-    lab: Callable[..., Lab], tmp_path: Path
+    lab: Callable[..., StudyContext], tmp_path: Path
 ) -> None:
     whole = train_denoiser(lab(out=tmp_path / "whole"), "d", pixel_options(), vae=None, marks=(4, 9))
     broken = lab(at=6, out=tmp_path / "broken")
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(StoppedTraining) as stopped:
         train_denoiser(broken, "d", pixel_options(), vae=None, marks=(4, 9))
     assert stopped.value.signum == signal.SIGINT and not broken.runs
     resumed = train_denoiser(lab(out=tmp_path / "broken"), "d", pixel_options(), vae=None, marks=(4, 9))
@@ -188,7 +188,7 @@ def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
     assert whole.curve("loss") == resumed.curve("loss") and whole.curve("val_loss") == resumed.curve("val_loss")
 
 
-def test_marks_are_looks_at_one_training(lab: Callable[..., Lab], tmp_path: Path) -> None:
+def test_marks_are_looks_at_one_training(lab: Callable[..., StudyContext], tmp_path: Path) -> None:
     looked = train_denoiser(lab(out=tmp_path / "a"), "d", pixel_options(), vae=None, marks=(4, 9))
     straight = train_denoiser(lab(out=tmp_path / "b"), "d", pixel_options(), vae=None, marks=(9,))
     assert same(weights(looked)[1:], weights(straight)) and not same(weights(looked)[:1], weights(straight))
@@ -198,7 +198,7 @@ def test_marks_are_looks_at_one_training(lab: Callable[..., Lab], tmp_path: Path
 
 
 def test_only_a_training_with_the_same_options_and_data_is_used_again(
-    lab: Callable[..., Lab], tiny_folder: Path
+    lab: Callable[..., StudyContext], tiny_folder: Path
 ) -> None:
     first = train_denoiser(lab(), "d", pixel_options(), vae=None, marks=(3,))
     assert not first.reused
@@ -214,7 +214,7 @@ def test_only_a_training_with_the_same_options_and_data_is_used_again(
         assert not again.reused and again.folder != first.folder
 
 
-def test_a_denoiser_on_another_vae_is_another_training(lab: Callable[..., Lab]) -> None:
+def test_a_denoiser_on_another_vae_is_another_training(lab: Callable[..., StudyContext]) -> None:
     options = TrainDenoiser.model_validate({"width": 16, "depth": 1, "batch": 8, "T": 10, "warmup": 0})
 
     def encoder(seed: int) -> training.Trained:
@@ -227,7 +227,7 @@ def test_a_denoiser_on_another_vae_is_another_training(lab: Callable[..., Lab]) 
     assert first.folder.is_dir()
 
 
-def test_a_run_without_its_early_checkpoint_is_trained_anew(lab: Callable[..., Lab]) -> None:
+def test_a_run_without_its_early_checkpoint_is_trained_anew(lab: Callable[..., StudyContext]) -> None:
     first = train_denoiser(lab(), "d", pixel_options(), vae=None, marks=(2, 4))
     before = weights(first)
     shutil.rmtree(first.checkpoint(2).folder)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.text.text_edits import SWAPS, Task, score, tasks
+from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, score, tasks
 from latentdiff.data import scene_images, to_float
 from latentdiff.data.scenes import Scene, caption, is_held_out, parse
 
@@ -29,7 +29,7 @@ def drawn(scenes: list[Scene], *, glyph: int = 0) -> Tensor:
 SOURCE = drawn([task.source for task in TASKS])
 
 
-def other(task: Task, what: str) -> Scene:
+def other(task: EditTask, what: str) -> Scene:
     """The edit with one attribute changed besides."""
     scene = task.edited
     if what == "digit":

@@ -17,7 +17,7 @@ from latentdiff.apps.studies.class_guidance import study as class_guidance
 from latentdiff.apps.studies.cold_diffusion import page as cold_pages
 from latentdiff.apps.studies.illusions import anagrams, hybrids, text_anagrams, text_hybrids
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.paired import Eye, Pairs, against_input, difference
+from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs, against_input, difference
 from latentdiff.apps.studies.latent_size import page as latent_pages
 from latentdiff.apps.studies.latent_size import study as latent_size
 from latentdiff.apps.studies.noise_schedules import page
@@ -59,7 +59,7 @@ def trained(**values: float) -> Any:
 
 def of_denoising(good: float) -> Iterator[str]:
     ways = {name: pairs(good * (name != "noisy"), k) for k, name in enumerate(denoising.WAYS)}
-    yield from denoising._findings({30: ways, 500: ways}, {"noise": 1e-12}, Eye(None))
+    yield from denoising._findings({30: ways, 500: ways}, {"noise": 1e-12}, PairedMetrics(None))
 
 
 def of_one_step(good: float) -> Iterator[str]:
@@ -94,8 +94,10 @@ def of_cold(good: float) -> Iterator[str]:
 
 
 def of_steps(good: float) -> Iterator[str]:
-    ways = [ddim_steps.Way("ddim", eta, steps) for eta in (0.0, 1.0) for steps in (10, 50)]
-    found = {way: ddim_steps.Drawn(torch.zeros(1), 0.1, 0.1, of_samples(good * k, k)) for k, way in enumerate(ways)}
+    ways = [ddim_steps.Variant("ddim", eta, steps) for eta in (0.0, 1.0) for steps in (10, 50)]
+    found = {
+        way: ddim_steps.DrawnVariant(torch.zeros(1), 0.1, 0.1, of_samples(good * k, k)) for k, way in enumerate(ways)
+    }
     yield from ddim_steps._findings(found, of_samples(0, 7))
 
 

@@ -22,7 +22,7 @@ from latentdiff.apps.studies.latent_size import study as latent_size
 from latentdiff.apps.studies.noise_schedules import study as noise_schedule_study
 from latentdiff.apps.studies.process import forward_process, schedules
 from latentdiff.apps.studies.restoration import denoising, inpainting, one_step_unet, restoration, sdedit
-from latentdiff.apps.studies.runner import Made, Request, make
+from latentdiff.apps.studies.runner import StudyRequest, StudyResult, make
 from latentdiff.apps.studies.sampling import ddim_steps, ddpm_ddim, denoiser_training
 from latentdiff.apps.studies.text import prompt_to_prompt, text_sdedit, text_to_image
 from latentdiff.data import load_dataset
@@ -161,12 +161,14 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(
     study: str, out: Path, data: Path, *, numbers: Any = None, note: Callable[[str], None] = str, **more: Any
-) -> Made:
-    request = Request(study, "quick", out, f"latentdiff reproduce {study}", data=str(data), features="mnist", **more)
+) -> StudyResult:
+    request = StudyRequest(
+        study, "quick", out, f"latentdiff reproduce {study}", data=str(data), features="mnist", **more
+    )
     return make(request, reporter=Silent, note=note, numbers=numbers or MICRO[study])
 
 
-def results(made: Made) -> dict[str, Any]:
+def results(made: StudyResult) -> dict[str, Any]:
     found = json.loads(made.results.read_text(encoding="utf-8"))
     assert isinstance(found, dict)
     return found
@@ -178,12 +180,14 @@ LONG = {"restoration", "noise-schedule-study", "cold-diffusion", "anagrams", "hy
 @pytest.fixture(
     scope="session", params=[pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in STUDIES]
 )
-def made(request: pytest.FixtureRequest, digits: Path, colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(
+    request: pytest.FixtureRequest, digits: Path, colours: Path, tmp_path_factory: pytest.TempPathFactory
+) -> StudyResult:
     """Each study, made once."""
     return run(request.param, tmp_path_factory.mktemp(request.param), digits, data_colour=str(colours))
 
 
-def test_a_study_leaves_all_that_it_should(made: Made) -> None:
+def test_a_study_leaves_all_that_it_should(made: StudyResult) -> None:
     found = results(made)
     assert {"command", "budget", "numbers", "seed", "data", "versions", "hardware", "seconds", "runs"} <= found.keys()
     assert found["study"] == made.study and found["findings"] == list(made.findings) and found["findings"]
@@ -195,7 +199,7 @@ def test_a_study_leaves_all_that_it_should(made: Made) -> None:
             assert picture.width > 200 and len(picture.convert("L").getcolors(256) or ()) > 2  # drawn on
 
 
-def test_every_curve_and_table_is_in_the_results(made: Made) -> None:
+def test_every_curve_and_table_is_in_the_results(made: StudyResult) -> None:
     found = results(made)
     assert all(entry["caption"] for entry in (*found["figures"].values(), *found["tables"].values()))
     curves = [
@@ -206,7 +210,7 @@ def test_every_curve_and_table_is_in_the_results(made: Made) -> None:
     assert rows and all(len(row) > 1 for row in rows)
 
 
-def test_findings_hold_no_canned_claim(made: Made) -> None:
+def test_findings_hold_no_canned_claim(made: StudyResult) -> None:
     for finding in made.findings:
         assert any(letter.isdigit() for letter in finding) and "nan" not in finding.lower(), finding
         assert not PRAISE.search(finding) or "95% interval" in finding, finding
@@ -224,7 +228,7 @@ SOON = (
 @pytest.mark.parametrize(
     "made", [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in STUDIES], indirect=True
 )
-def test_a_study_called_again_trains_nothing_and_finds_the_same(made: Made, digits: Path, colours: Path) -> None:
+def test_a_study_called_again_trains_nothing_and_finds_the_same(made: StudyResult, digits: Path, colours: Path) -> None:
     before, notes = results(made), []
     states = {path: path.stat().st_mtime_ns for path in (made.out / "runs").rglob("*") if path.is_file()}
     again = run(made.study, made.out, digits, note=notes.append, data_colour=str(colours))

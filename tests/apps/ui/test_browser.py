@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdiff.apps.ui.models import Shelf
+from latentdiff.apps.ui.models import ModelList
 from latentdiff.apps.ui.server import serve
-from latentdiff.apps.ui.service import Studio, View
+from latentdiff.apps.ui.service import PageView, Studio
 from latentdiff.viz.images import read_recipe
 
 pytest.importorskip("gradio")
@@ -38,7 +38,7 @@ def url(tiny_folder: Path, tiny_denoiser_run: Path, tmp_path_factory: pytest.Tem
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     before, folder = dict(os.environ), tmp_path_factory.mktemp("page")
-    shelf = Shelf(tiny_folder / "runs", run=str(tiny_denoiser_run), device=torch.device("cpu"))
+    shelf = ModelList(tiny_folder / "runs", run=str(tiny_denoiser_run), device=torch.device("cpu"))
     blocks = serve(Studio(shelf, folder), host="127.0.0.1", port=port, folder=str(folder))
     yield f"http://127.0.0.1:{port}"
     blocks.close(verbose=False)
@@ -136,7 +136,7 @@ def test_who_waits_may_leave(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second visitor waits for the first one's drawing, stops waiting at once, and comes back; those who go make room."""
     go_on, draw = Event(), Studio.sample
 
-    def held(self: Studio, name: str, ask: Any, *, stop: Event) -> Iterator[View]:
+    def held(self: Studio, name: str, ask: Any, *, stop: Event) -> Iterator[PageView]:
         for view in draw(self, name, ask, stop=stop):
             yield view
             while not go_on.wait(0.05) and not stop.is_set():

@@ -18,7 +18,7 @@ import pytest
 
 from latentdiff.apps.ui import server
 from latentdiff.apps.ui.guard import Guard, host_names, is_known
-from latentdiff.apps.ui.handlers import friendly
+from latentdiff.apps.ui.handlers import error_html
 from latentdiff.apps.ui.limits import BODY, UPLOAD
 from latentdiff.errors import InputError
 
@@ -98,11 +98,11 @@ def test_unknown_functions_are_not_found_and_other_errors_stay_errors() -> None:
 
 
 def test_errors_name_no_folders_of_this_machine(tmp_path: Path) -> None:
-    shown = friendly(
+    shown = error_html(
         InputError(f"{tmp_path}/runs/a/vae/config.json: damaged, expected /home/me/other.json, see runs/b")
     )
     assert shown.endswith("config.json: damaged, expected …/other.json, see runs/b") and str(tmp_path) not in shown
-    assert friendly(InputError(f"{Path.cwd()}/runs/a: damaged")) == "runs/a: damaged"
+    assert error_html(InputError(f"{Path.cwd()}/runs/a: damaged")) == "runs/a: damaged"
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -16,17 +16,17 @@ from PIL import Image
 
 from latentdiff.apps.ui import limits, server, service
 from latentdiff.apps.ui.canvas import SHOWN, blank, canvas, image_of, opened, painted, seen
-from latentdiff.apps.ui.handlers import Visits, asked, friendly
-from latentdiff.apps.ui.models import Shelf
-from latentdiff.apps.ui.queue import Line
-from latentdiff.apps.ui.request import Ask, asked_by, usual_steps
-from latentdiff.apps.ui.service import Studio, View
+from latentdiff.apps.ui.handlers import Sessions, asked, error_html
+from latentdiff.apps.ui.models import ModelList
+from latentdiff.apps.ui.queue import DrawingQueue
+from latentdiff.apps.ui.request import PageRequest, asked_by, usual_steps
+from latentdiff.apps.ui.service import PageView, Studio
 from latentdiff.apps.ui.stream import Moment, live
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
-from latentdiff.edit import Drawn, sdedit
+from latentdiff.edit import SampleResult, sdedit
 from latentdiff.errors import InputError
-from latentdiff.pipeline.batching import Stopped
+from latentdiff.pipeline.batching import Cancelled
 from latentdiff.viz.images import image_grid, read_recipe, save_image
 
 CPU = torch.device("cpu")
@@ -36,14 +36,14 @@ GREY, COLOUR = (1, 8, 8), (3, 8, 8)
 @pytest.fixture
 def page(tiny_folder: Path, tiny_denoiser_run: Path, tiny_pixel_run: Path, tmp_path: Path) -> Studio:
     """A studio with the tiny runs."""
-    return Studio(Shelf(tiny_folder / "runs", device=CPU), tmp_path / "pictures")
+    return Studio(ModelList(tiny_folder / "runs", device=CPU), tmp_path / "pictures")
 
 
 def name_of(page: Studio, run: str) -> str:
     return next(name for name in page.shelf.names() if name.startswith(f"{run}, step "))
 
 
-def last(views: object) -> View:
+def last(views: object) -> PageView:
     *_, found = views  # type: ignore[misc]
     return found
 
@@ -57,15 +57,15 @@ def test_the_shelf_has_the_models_that_draw(page: Studio, tiny_folder: Path, tin
     assert page.shelf.of_weights("0" * 64) is None
     with pytest.raises(InputError, match="expected one of"):
         page.shelf.model("../../etc")
-    first = Shelf(tiny_folder / "none", run=str(tiny_folder / "runs" / "pixel"), device=CPU)
+    first = ModelList(tiny_folder / "none", run=str(tiny_folder / "runs" / "pixel"), device=CPU)
     assert first.names()[0].startswith("pixel,")
     with pytest.raises(InputError, match="no such run"):
-        Shelf(tiny_folder / "runs", run="nowhere", device=CPU)
+        ModelList(tiny_folder / "runs", run="nowhere", device=CPU)
 
 
 def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: Studio) -> None:
     name = name_of(page, "denoiser")
-    ask = Ask(steps=5, guidance=2, seed=3, n=6)
+    ask = PageRequest(steps=5, guidance=2, seed=3, n=6)
     views = list(page.sample(name, ask))
     assert len(views) == 5 + 2 and views[-1].said.startswith("6 images in ")
     assert (views[0].said, views[-2].said) == ("t = 20: 0%", "t = 0: 100%")
@@ -79,7 +79,7 @@ def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: Studio)
 def test_a_picture_of_the_page_is_repeated_by_the_command_line(
     page: Studio, cli: Callable, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    for ask in (Ask(steps=4, guidance=2, n=7), Ask(label="bee", steps=3, sampler="dpm++", n=2, seed=9)):
+    for ask in (PageRequest(steps=4, guidance=2, n=7), PageRequest(label="bee", steps=3, sampler="dpm++", n=2, seed=9)):
         view = last(page.sample(name_of(page, "denoiser"), ask))
         result = cli(f"sample --like {view.grid} --out {tmp_path}/again.png --overwrite", cwd=tiny_folder)
         assert result.code == 0, result.err
@@ -91,40 +91,42 @@ def test_a_picture_of_the_page_is_repeated_by_the_command_line(
 
 
 def test_a_model_that_listens_draws_its_prompt(text_folder: Path, tmp_path: Path) -> None:
-    page = Studio(Shelf(text_folder / "runs", device=CPU), tmp_path)
+    page = Studio(ModelList(text_folder / "runs", device=CPU), tmp_path)
     name = page.shelf.names()[0]
-    view = last(page.sample(name, Ask(prompt="a disc on the left", guidance=3, steps=3, n=2)))
+    view = last(page.sample(name, PageRequest(prompt="a disc on the left", guidance=3, steps=3, n=2)))
     assert view.grid is not None and read_recipe(view.grid).prompts == ("a disc on the left",)
     assert page.repeat(view.shots[1][0])[1].prompt == "a disc on the left"
-    nothing = last(page.sample(name, Ask(guidance=3, steps=3)))  # nothing that guidance could exaggerate
+    nothing = last(page.sample(name, PageRequest(guidance=3, steps=3)))  # nothing that guidance could exaggerate
     assert nothing.grid is not None and read_recipe(nothing.grid).settings[0].guidance == 1
 
 
 def test_two_settings_start_from_one_noise(page: Studio) -> None:
-    asks = Ask(steps=4, n=2, seed=1), Ask(steps=4, n=5, seed=8)
+    asks = PageRequest(steps=4, n=2, seed=1), PageRequest(steps=4, n=5, seed=8)
     pairs = list(page.compare(name_of(page, "denoiser"), asks))
     assert pairs[0][1] is None and pairs[-1][0] is not None and pairs[-1][1] is not None
     left, right = pairs[-1]
     assert left.grid is not None and (left.estimate == right.estimate).all()  # the same settings: the same images
-    *_, (left, right) = page.compare(name_of(page, "denoiser"), (asks[0], Ask(steps=4, label="cat")))
+    *_, (left, right) = page.compare(name_of(page, "denoiser"), (asks[0], PageRequest(steps=4, label="cat")))
     assert not (left.estimate == right.estimate).all()
     with pytest.raises(InputError, match="needs a model that knows classes"):
-        page.compare(name_of(page, "pixel"), (Ask(steps=2), Ask(steps=2, guidance=3)))  # before it waits or draws
+        page.compare(
+            name_of(page, "pixel"), (PageRequest(steps=2), PageRequest(steps=2, guidance=3))
+        )  # before it waits or draws
 
 
 def test_an_edit_is_sdedit_and_strength_0_keeps_the_image(page: Studio) -> None:
     name = name_of(page, "pixel")
     image = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
     seen, model = canvas(image, GREY), page.shelf.model(name)
-    kept = last(page.edit(name, Ask(steps=3, n=2), seen, 0.0))
+    kept = last(page.edit(name, PageRequest(steps=3, n=2), seen, 0.0))
     assert (kept.estimate == image_grid(image_of(image, GREY).expand(2, -1, -1, -1))).all()
-    view = last(page.edit(name, Ask(steps=5, n=2, seed=4), seen, 0.5))
+    view = last(page.edit(name, PageRequest(steps=5, n=2, seed=4), seen, 0.5))
     wanted = sdedit(model.pipeline, image_of(image, GREY).expand(2, -1, -1, -1), 10, settings=Sampling(steps=5), seed=4)
     assert (view.estimate == image_grid(wanted.images)).all()
     recipe = read_recipe(view.shots[1][0])
     assert (recipe.made_by, recipe.strength, recipe.seed, recipe.n) == ("edit", 0.5, 5, 1)
     with pytest.raises(InputError, match="expected an image"):
-        page.edit(name, Ask(steps=3), None, 0.5)
+        page.edit(name, PageRequest(steps=3), None, 0.5)
 
 
 @pytest.mark.parametrize("run", ["pixel", "denoiser"])
@@ -133,7 +135,7 @@ def test_only_the_painted_part_is_filled_in(page: Studio, run: str) -> None:
     image = canvas(np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8), GREY)
     layer = np.zeros((*image.shape[:2], 4), dtype=np.uint8)
     layer[SHOWN // 2 :] = 255
-    view = last(page.inpaint(name, Ask(steps=12, n=2), image, [layer], page.shelf.model(name).solvers[0]))
+    view = last(page.inpaint(name, PageRequest(steps=12, n=2), image, [layer], page.shelf.model(name).solvers[0]))
     known, found = (
         np.asarray(grid)[2:10, 2:10, 0] for grid in (_small(image_grid(image_of(image, GREY))), _small(view.estimate))
     )
@@ -149,12 +151,12 @@ def _small(grid: np.ndarray) -> np.ndarray:
 
 def test_stop_ends_a_drawing_at_its_next_step(page: Studio) -> None:
     stop, seen = Event(), []
-    with pytest.raises(Stopped):
-        for view in page.sample(name_of(page, "pixel"), Ask(steps=20, n=1), stop=stop):
+    with pytest.raises(Cancelled):
+        for view in page.sample(name_of(page, "pixel"), PageRequest(steps=20, n=1), stop=stop):
             seen.append(view)
             stop.set()
     assert len(seen) < 16
-    visits, stops = Visits(), [Event() for _ in range(3)]
+    visits, stops = Sessions(), [Event() for _ in range(3)]
     visits.begin("a", stops[0])
     visits.begin("a", stops[1])
     assert stops[0].is_set() and not stops[1].is_set()
@@ -165,7 +167,7 @@ def test_stop_ends_a_drawing_at_its_next_step(page: Studio) -> None:
 
 
 def test_those_who_wait_see_how_many_are_before_them_and_may_leave() -> None:
-    line, told, stops = Line(), Queue[object](), dict[int, Event]()
+    line, told, stops = DrawingQueue(), Queue[object](), dict[int, Event]()
     go_on = Event()
 
     def wait(k: int) -> None:
@@ -174,7 +176,7 @@ def test_those_who_wait_see_how_many_are_before_them_and_may_leave() -> None:
             try:
                 for before in place:
                     told.put((k, before))
-            except Stopped:
+            except Cancelled:
                 told.put((k, "stopped"))
                 return
             told.put((k, "draws"))
@@ -218,16 +220,16 @@ def test_uploads_are_read_as_images_of_a_data_set(tmp_path: Path) -> None:
 
 def test_a_damaged_checkpoint_is_not_offered(tmp_path: Path, tiny_pixel_run: Path) -> None:
     shutil.copytree(tiny_pixel_run, tmp_path / "runs" / "pixel")
-    assert any(name.startswith("pixel,") for name in Shelf(tmp_path / "runs", device=CPU).names())
+    assert any(name.startswith("pixel,") for name in ModelList(tmp_path / "runs", device=CPU).names())
     (weights,) = (tmp_path / "runs").glob("*/checkpoint-*/denoiser/*.safetensors")
     weights.write_bytes(weights.read_bytes()[:500])
-    assert not any(name.startswith("pixel,") for name in Shelf(tmp_path / "runs", device=CPU).names())
+    assert not any(name.startswith("pixel,") for name in ModelList(tmp_path / "runs", device=CPU).names())
 
 
 def test_a_drawing_that_nobody_watches_any_more_ends() -> None:
     ended = Event()
 
-    def draw(watch: object) -> Drawn:
+    def draw(watch: object) -> SampleResult:
         try:
             for k in range(10**6):
                 watch.show(slice(0, 1), SimpleNamespace(t=k, noisy=torch.ones(1, *GREY), estimate=torch.ones(1, *GREY)))  # type: ignore[attr-defined]
@@ -245,7 +247,7 @@ def test_a_drawing_that_nobody_watches_any_more_ends() -> None:
 
 def test_old_pictures_make_room(page: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "KEPT", 2)
-    grids = [last(page.sample(name_of(page, "pixel"), Ask(steps=1, n=1))).grid for _ in range(4)]
+    grids = [last(page.sample(name_of(page, "pixel"), PageRequest(steps=1, n=1))).grid for _ in range(4)]
     assert [grid is not None and grid.exists() for grid in grids] == [False, False, True, True]
 
 
@@ -266,7 +268,7 @@ def test_old_pictures_make_room(page: Studio, monkeypatch: pytest.MonkeyPatch) -
 )
 def test_requests_beyond_the_limits_are_told_in_a_line(change: dict, said: str) -> None:
     values = {"label": "", "prompt": "", "sampler": "ddim", "steps": 10, "guidance": 1, "seed": 0, "n": 4}
-    assert asked(**values) == Ask(steps=10)
+    assert asked(**values) == PageRequest(steps=10)
     with pytest.raises(InputError, match=said) as error:
         asked(**values | change)
     assert "\n" not in str(error.value)
@@ -279,17 +281,17 @@ def test_the_page_states_its_limits() -> None:
 
 
 def test_errors_become_a_line_without_marks_of_their_own() -> None:
-    assert friendly(InputError("unknown class '<b>'\n now")) == "unknown class &#x27;&lt;b&gt;&#x27; now"
-    assert "fewer images" in friendly(RuntimeError("CUDA out of memory. Tried to"))
+    assert error_html(InputError("unknown class '<b>'\n now")) == "unknown class &#x27;&lt;b&gt;&#x27; now"
+    assert "fewer images" in error_html(RuntimeError("CUDA out of memory. Tried to"))
     with pytest.raises(ZeroDivisionError):  # a fault of the program is not hidden
-        friendly(ZeroDivisionError())
+        error_html(ZeroDivisionError())
 
 
 def test_settings_that_the_page_has_no_control_for_are_refused() -> None:
     def recipe(**more: object) -> Recipe:
         return Recipe(weights="0" * 64, **{"settings": (Sampling(steps=3),)} | more)  # type: ignore[arg-type]
 
-    assert asked_by(recipe(n=2, seed=5, label="bee")) == Ask(steps=3, n=2, seed=5, label="bee")
+    assert asked_by(recipe(n=2, seed=5, label="bee")) == PageRequest(steps=3, n=2, seed=5, label="bee")
     assert asked_by(recipe(settings=(Sampling(sampler="ddpm", steps=7, variance="small"),))).sampler == "ddpm"
     for more, said in (
         ({"settings": (Sampling(steps=3, eta=0.5),)}, "eta"),

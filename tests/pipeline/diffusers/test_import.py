@@ -63,7 +63,7 @@ def test_ddpm_draws_what_the_pipeline_of_diffusers_draws(
     folder = saved(tmp_path, DDPMScheduler(num_train_timesteps=T, beta_schedule=kind, variance_type=variance))
     mine, x = ld.load(folder), start(KEY, SHAPE)
     settings = Sampling(sampler="ddpm", steps=steps, spacing="leading")
-    assert mine.resolved(settings).variance == variance.removeprefix("fixed_")
+    assert mine.with_defaults(settings).variance == variance.removeprefix("fixed_")
     levels = mine.plan(settings)[1]
     given_noise(monkeypatch, iter([x, *(KEY.at("step", t).normal(SHAPE) for t in levels[:-1])]))
     theirs = drawn(quiet(DDPMPipeline.from_pretrained(folder)), num_inference_steps=steps or T)

@@ -70,7 +70,7 @@ def command(
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import SamplingBar, result
     from latentdiff.diffusion.illusions.views import view
-    from latentdiff.edit import Watch, anagram
+    from latentdiff.edit import Recorder, anagram
 
     outputs.settle(values)
     checkpoint, pipeline = model_for(values, settings, labels, prompts)
@@ -85,7 +85,7 @@ def command(
             refine=values["refine"],
             settings=settings,
             seed=values["seed"],
-            watch=Watch(frames=WAY, progress=bar.update),
+            watch=Recorder(frames=WAY, progress=bar.update),
         )
     way = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[:-1]]
     read = read_back(pipeline, [seen(made.images) for _, seen in parts], asked)
@@ -103,7 +103,7 @@ def command(
         "weights": weights,
         "refine": values["refine"],
         "read": read,
-        "settings": pipeline.resolved(settings).model_dump(),
+        "settings": pipeline.with_defaults(settings).model_dump(),
         "wrote": written,
     }
     result(answer, as_json=as_json, text=f"{values['n']} anagrams: {', '.join(written)}{as_text(read, HINT)}")

@@ -104,7 +104,7 @@ def _all(function: F, options: Sequence[Callable[[F], F]]) -> F:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class EditModel:
     """The model that a command works with, and how it is sampled."""
 
     checkpoint: Checkpoint
@@ -113,7 +113,7 @@ class Model:
 
 
 @dataclass(frozen=True, eq=False)
-class Bench(Model):
+class EditInputs(EditModel):
     """What a command works with: the model, ``images`` float32 [n, C, H, W] in [-1, 1], and their classes."""
 
     images: Tensor
@@ -121,7 +121,7 @@ class Bench(Model):
     own: list[int] | None
 
 
-def model_of(values: dict[str, Any]) -> Model:
+def model_of(values: dict[str, Any]) -> EditModel:
     """The model of --run, or the newest that can do what the options ask for; InputError where it cannot."""
     from latentdiff.apps.cli.shared.find import find_denoiser, load_checked
     from latentdiff.pipeline.capabilities import Need
@@ -138,10 +138,10 @@ def model_of(values: dict[str, Any]) -> Model:
     classes_asked(pipeline, values.get("label"))
     if "resize" in values:
         settle_resize(checkpoint, values)
-    return Model(checkpoint, pipeline, settings)
+    return EditModel(checkpoint, pipeline, settings)
 
 
-def bench(values: dict[str, Any], model: Model | None = None, *, shape: Sequence[int] | None = None) -> Bench:
+def bench(values: dict[str, Any], model: EditModel | None = None, *, shape: Sequence[int] | None = None) -> EditInputs:
     """The model of --run, unless it is at hand, and the images of --input, brought to its size or to ``shape`` [C, H, W]. InputError, UsageError."""
     from latentdiff.data import to_float
     from latentdiff.data.classes import order_by_class
@@ -153,10 +153,10 @@ def bench(values: dict[str, Any], model: Model | None = None, *, shape: Sequence
     labels = None
     if found.labels is not None and pipeline.classes and tuple(found.classes) == tuple(pipeline.classes):
         labels = found.labels[chosen].tolist()
-    return Bench(checkpoint, pipeline, model.settings, to_float(found.images[chosen]), found.name, labels)
+    return EditInputs(checkpoint, pipeline, model.settings, to_float(found.images[chosen]), found.name, labels)
 
 
-def labels_of(values: dict[str, Any], work: Bench) -> list[int] | list[str] | None:
+def labels_of(values: dict[str, Any], work: EditInputs) -> list[int] | list[str] | None:
     """--label as one class for each image, or --prompt as one text; None: nothing in particular."""
     label, n, prompts = values["label"], len(work.images), prompts_of(values)
     if prompts:

@@ -69,7 +69,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.edit import common
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import SamplingBar, result
-    from latentdiff.edit import Watch, blurred, iterated, noisy, one_step
+    from latentdiff.edit import Recorder, blurred, iterated, noisy, one_step
     from latentdiff.viz.image_folder import aligned, variant
 
     outputs.settle(values)
@@ -92,7 +92,7 @@ def command(*, as_json: bool, **values: Any) -> int:
                 settings=work.settings,
                 label=labels,
                 seed=values["seed"],
-                watch=Watch(frames=moments if t == max(asked) else 0, progress=bar.update),
+                watch=Recorder(frames=moments if t == max(asked) else 0, progress=bar.update),
             )
         ways = {
             "noisy": work.pipeline.decode(x),
@@ -121,7 +121,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "seed": values["seed"],
         "labels": names_of(work.pipeline, labels),
         "blur": blur,
-        "settings": work.pipeline.resolved(work.settings).model_dump(),
+        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
         "levels": found,
         "wrote": written,
     }

@@ -63,7 +63,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import SamplingBar, result
     from latentdiff.diffusion.illusions.bands import brightness_and_colour, frequencies
-    from latentdiff.edit import Watch, hybrid
+    from latentdiff.edit import Recorder, hybrid
 
     outputs.settle(values)
     checkpoint, pipeline = model_for(values, settings, labels, prompts)
@@ -78,7 +78,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
             refine=values["refine"],
             settings=settings,
             seed=values["seed"],
-            watch=Watch(frames=WAY, progress=bar.update),
+            watch=Recorder(frames=WAY, progress=bar.update),
         )
     rows = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[:-1]]
     rows.append(("hybrid", made.images))
@@ -105,7 +105,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
         "refine": values["refine"],
         "read": read,
         "labels": names_of(pipeline, asked),
-        "settings": pipeline.resolved(settings).model_dump(),
+        "settings": pipeline.with_defaults(settings).model_dump(),
         "wrote": written,
     }
     result(answer, as_json=as_json, text=f"{values['n']} hybrids: {', '.join(written)}{as_text(read, HINT)}")

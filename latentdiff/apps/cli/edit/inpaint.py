@@ -43,7 +43,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import SamplingBar, result
     from latentdiff.diffusion.operators import masked
-    from latentdiff.edit import Watch, restore
+    from latentdiff.edit import Recorder, restore
     from latentdiff.viz.image_folder import aligned, variant
 
     outputs.settle(values)
@@ -65,7 +65,7 @@ def command(*, as_json: bool, **values: Any) -> int:
                 mask=mask,
                 label=labels,
                 seed=values["seed"] + draw * len(y),
-                watch=Watch(frames=0 if draw else WAY, progress=bar.update),
+                watch=Recorder(frames=0 if draw else WAY, progress=bar.update),
             )
         rows += [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[1:-1]]
         rows.append((f"filled in, {draw + 1}", made.images))
@@ -80,7 +80,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "missing": float((mask == 0).float().mean()),
         "labels": names_of(work.pipeline, labels),
         "restoration": how.model_dump(),
-        "settings": work.pipeline.resolved(work.settings).model_dump(),
+        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
         "masked": common.as_json(before),
         "draws": [common.as_json(score) for score in scores],
         "wrote": written,

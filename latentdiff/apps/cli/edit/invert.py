@@ -45,7 +45,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.edit import common
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import SamplingBar, note, result
-    from latentdiff.edit import Watch, first_level, from_noise, invert, relative_error
+    from latentdiff.edit import Recorder, first_level, from_noise, invert, relative_error
     from latentdiff.pipeline.codec import IdentityCodec
 
     outputs.settle(values)
@@ -57,10 +57,10 @@ def command(*, as_json: bool, **values: Any) -> int:
     if (first := values["start_level"]) is None:
         first = first_level(work.pipeline, work.images, settings=plain, **asked)
     with SamplingBar("inversion") as bar:
-        watch = Watch(progress=bar.update)
+        watch = Recorder(progress=bar.update)
         noise = invert(work.pipeline, work.images, start=first, settings=plain, **asked, watch=watch)
     with SamplingBar("drawing again") as bar:
-        watch = Watch(frames=WAY, progress=bar.update)
+        watch = Recorder(frames=WAY, progress=bar.update)
         made = from_noise(
             work.pipeline,
             noise,
@@ -90,7 +90,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "start_level": first,
         "labels": names_of(work.pipeline, labels),
         "to": values["to"],
-        "settings": work.pipeline.resolved(work.settings).model_dump(),
+        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
         "noise_mean": float(noise.mean()),
         "noise_std": float(noise.std()),
         "round_trip_error": error,

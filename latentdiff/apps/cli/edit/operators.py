@@ -222,7 +222,7 @@ def operator_options(function: F) -> F:
     return mask_options(function)
 
 
-class Measuring(NamedTuple):
+class OperatorChoice(NamedTuple):
     """An operator; its ``mask`` where it is one and nothing else; ``seen``: the mask that acts last, if one does."""
 
     operator: Operator
@@ -230,7 +230,7 @@ class Measuring(NamedTuple):
     seen: Tensor | None
 
 
-def operator_of(values: dict[str, Any], shape: Sequence[int]) -> Measuring:
+def operator_of(values: dict[str, Any], shape: Sequence[int]) -> OperatorChoice:
     """The operator of the options on images [C, H, W]. UsageError, InputError."""
     from latentdiff.diffusion import operators
 
@@ -262,4 +262,4 @@ def operator_of(values: dict[str, Any], shape: Sequence[int]) -> Measuring:
         total = part if total is None else part.after(total)
     assert total is not None  # splitting a text gives one name or more
     seen = mask if names[-1] == "mask" else None
-    return Measuring(total, seen if len(names) == 1 else None, seen)
+    return OperatorChoice(total, seen if len(names) == 1 else None, seen)

@@ -140,7 +140,7 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
         "prompt": prompt,
         "edits": [{"text": text, "beside_the_original": scores} for text, scores in zip(texts, kept, strict=True)],
         "word_weights": factors,
-        "settings": pipeline.resolved(settings).model_dump(),
+        "settings": pipeline.with_defaults(settings).model_dump(),
         "wrote": written,
     }
     result(answer, as_json=as_json, text=f"{len(made.source)} pictures and their edits: {', '.join(written)}")
@@ -165,7 +165,7 @@ def _work(values: dict[str, Any], prompt: str) -> tuple[Any, Pipeline, Tensor | 
     pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
     if values["source"] is None:
         return checkpoint, pipeline, None
-    model = common.Model(checkpoint, pipeline, build(Sampling, values))
+    model = common.EditModel(checkpoint, pipeline, build(Sampling, values))
     return checkpoint, pipeline, common.bench(values, model).images
 
 

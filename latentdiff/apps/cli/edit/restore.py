@@ -40,7 +40,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.edit import common
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import SamplingBar, result
-    from latentdiff.edit import Watch, backprojection, measured, restore
+    from latentdiff.edit import Recorder, backprojection, measured, restore
 
     outputs.settle(values)
     model = common.model_of(values)
@@ -63,7 +63,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             mask=mask,
             label=labels,
             seed=values["seed"],
-            watch=Watch(frames=6, progress=bar.update),
+            watch=Recorder(frames=6, progress=bar.update),
         )
     seen = backprojection(operator, y).clamp(-1, 1)
     original = [] if values["degraded"] else [("original", work.images)]
@@ -79,7 +79,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "operator": operator.name,
         "noise": sigma,
         "restoration": how.model_dump(),
-        "settings": work.pipeline.resolved(work.settings).model_dump(),
+        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
     }
     text = f"{how.solver}: {', '.join(written)}"
     if not values["degraded"]:

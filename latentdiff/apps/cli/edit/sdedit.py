@@ -54,7 +54,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.edit import common
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import SamplingBar, counted, result
-    from latentdiff.edit import Watch, level_at, level_of, sdedit
+    from latentdiff.edit import Recorder, level_at, level_of, sdedit
     from latentdiff.viz.image_folder import aligned, variant
 
     outputs.settle(values)
@@ -78,7 +78,7 @@ def command(*, as_json: bool, **values: Any) -> int:
                 label=labels,
                 seed=values["seed"],
                 exact=values["exact_steps"],
-                watch=Watch(frames=WAY if (name, value) == starts[-1] else 0, progress=bar.update),
+                watch=Recorder(frames=WAY if (name, value) == starts[-1] else 0, progress=bar.update),
             )
         way += [(f"{name} {value:g}: t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
         rows.append((f"{name} {value:g}", made.images))
@@ -93,7 +93,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         "n": len(work.images),
         "seed": values["seed"],
         "labels": names_of(work.pipeline, labels),
-        "settings": work.pipeline.resolved(work.settings).model_dump(),
+        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
         "edits": scores,
         "wrote": written,
     }

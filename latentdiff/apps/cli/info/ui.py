@@ -43,7 +43,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.shared.find import HOW_TO
     from latentdiff.apps.cli.shared.progress import note, result
     from latentdiff.apps.ui.guard import LOCAL
-    from latentdiff.apps.ui.models import Shelf
+    from latentdiff.apps.ui.models import ModelList
     from latentdiff.apps.ui.server import check_installed, check_port, serve
     from latentdiff.apps.ui.service import Studio
     from latentdiff.errors import InputError
@@ -51,7 +51,7 @@ def command(*, as_json: bool, **values: Any) -> int:
 
     check_installed()
     check_port(values["host"], values["port"])
-    shelf = Shelf(Path(values["runs"]), run=values["run"], device=resolve_device(values["device"]))
+    shelf = ModelList(Path(values["runs"]), run=values["run"], device=resolve_device(values["device"]))
     if not shelf.names():
         raise InputError(f"no trained model in {values['runs']}/; {HOW_TO}")
     if values["host"] not in LOCAL:

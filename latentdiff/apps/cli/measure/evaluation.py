@@ -36,7 +36,7 @@ from latentdiff.pipeline.checkpoint.index import holds_vae_alone
 from latentdiff.pipeline.checkpoint.runs import locate, newest
 from latentdiff.pipeline.components import load_autoencoder
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
-from latentdiff.train.state import STATE, load_progress
+from latentdiff.train.state import STATE, load_train_state
 from latentdiff.viz.image_folder import remove_written
 from latentdiff.viz.images import write_whole
 
@@ -56,7 +56,7 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
     parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
     if isinstance(model, Pipeline):
         _check_settings(model, settings, values["class_balance"])
-    request = evaluate.Request(
+    request = evaluate.EvaluationSettings(
         out=values["out"],
         n=values["n"],
         class_balance=values["class_balance"],
@@ -84,7 +84,7 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
     if scores.samples is not None:  # the classes in the tables are numbered as the network's
         names = judge.network.class_names or names
     title = f"{checkpoint.folder} on the {request.split} split of {data.name}"
-    told = Told(
+    told = EvaluatedModel(
         title,
         answer | scores.as_dict(),
         model_tables(scores, names),
@@ -112,7 +112,7 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     classes = other.classes or mine.classes
     judge = _judge(values, tuple(mine.images.shape[1:]), classes, device)
     resampling = _resampling(values)
-    request = evaluate.Request(out=values["out"], batch=values["batch"], stage=SamplingBar)
+    request = evaluate.EvaluationSettings(out=values["out"], batch=values["batch"], stage=SamplingBar)
     reference = judge.reference(other, request)
     labels = judge.known(mine.labels, mine.classes)
     if mine.labels is not None and labels is None:
@@ -135,7 +135,7 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
         sets_tables(scores, pairs, numbered),
         evaluate.few_images(scores) + _kinds(mine, other, paired=values["paired"]),
     )
-    told = Told(f"{mine.name} against {other.name}", answer, tables, warnings, ("images.png",))
+    told = EvaluatedModel(f"{mine.name} against {other.name}", answer, tables, warnings, ("images.png",))
     return _tell(values, told, as_json=as_json)
 
 
@@ -151,7 +151,7 @@ def _kinds(mine: evaluate.ImageSet, other: evaluate.ImageSet, *, paired: bool) -
     return ()
 
 
-class Told(NamedTuple):
+class EvaluatedModel(NamedTuple):
     """A result: for machines, and for people."""
 
     title: str
@@ -171,7 +171,7 @@ def earlier(out: Path) -> Callable[[Path], bool]:
     return lambda path: path.parent == out and path.name in names
 
 
-def _tell(values: dict[str, Any], told: Told, *, as_json: bool) -> int:
+def _tell(values: dict[str, Any], told: EvaluatedModel, *, as_json: bool) -> int:
     """Write evaluation.json, and print the result."""
     out: Path = values["out"]
     about = {
@@ -251,7 +251,7 @@ def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalanc
 
 def _weighting(checkpoint: Checkpoint) -> Any:
     """The loss weighting that the run was trained with; uniform where nothing says."""
-    saved = load_progress(checkpoint).options.get("weighting") if STATE in checkpoint else None
+    saved = load_train_state(checkpoint).options.get("weighting") if STATE in checkpoint else None
     return saved if saved in ("uniform", "min-snr") else "uniform"
 
 
@@ -261,7 +261,7 @@ def _resampling(values: dict[str, Any]) -> evaluate.Resampling:
 
 def _judge(
     values: dict[str, Any], shape: tuple[int, ...], classes: tuple[str, ...], device: torch.device
-) -> evaluate.Judge:
+) -> evaluate.MetricNetworks:
     """The networks asked for, or those that suit the images, named on stderr where they were chosen here."""
     name = values["features"] or default_features(shape, classes)
     other = values["perceptual"] or (name if name in PERCEPTUAL_NAMES else None)
@@ -284,7 +284,7 @@ def _judge(
             cache = evaluate.FeatureCache(evaluate.cache_folder(), note)
         except InputError as error:
             note(f"the features are not cached: {error}")
-    return evaluate.Judge(load, load_perceptual, cache)
+    return evaluate.MetricNetworks(load, load_perceptual, cache)
 
 
 def _warnings(scores: evaluate.ModelScores, *, latent: bool) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from latentdiff.apps.studies.runner import Made
+    from latentdiff.apps.studies.runner import StudyResult
 
 ALL = "all"
 OUT = "studies"
@@ -140,8 +140,8 @@ def _run(
     import torch
 
     from latentdiff.apps.cli.shared.progress import TrainingBar, note, result
-    from latentdiff.apps.studies.kit.training import Stopped
-    from latentdiff.apps.studies.runner import Request, make
+    from latentdiff.apps.studies.kit.training import StoppedTraining
+    from latentdiff.apps.studies.runner import StudyRequest, make
     from latentdiff.parallel.device import resolve_device
 
     if threads is not None:
@@ -159,10 +159,10 @@ def _run(
         places = {name: _settled(name, out, command_of) for name, out in places.items()}
     for name, out in places.items():
         command = command_of(name, out)
-        request = Request(study=name, out=out, command=command, device=where, **values)
+        request = StudyRequest(study=name, out=out, command=command, device=where, **values)
         try:
             made.append(make(request, reporter=TrainingBar, note=tell))
-        except Stopped as stopped:
+        except StoppedTraining as stopped:
             note(f"{name}: stopped by a signal; the same command goes on from here")
             return 128 + stopped.signum
     result({"studies": [_facts(each) for each in made]}, as_json=as_json, text="\n\n".join(map(_text, made)))
@@ -190,7 +190,7 @@ def _command(name: str, out: Path, values: dict[str, Any]) -> str:
     return shlex.join(words if out == Path(OUT) / name else [*words, "--out", str(out)])
 
 
-def _facts(made: Made) -> dict[str, Any]:
+def _facts(made: StudyResult) -> dict[str, Any]:
     return {
         "study": made.study,
         "page": str(made.page),
@@ -201,6 +201,6 @@ def _facts(made: Made) -> dict[str, Any]:
     }
 
 
-def _text(made: Made) -> str:
+def _text(made: StudyResult) -> str:
     lines = [f"{STUDIES[made.study].title} ({made.seconds:.0f} s)", *(f"  - {text}" for text in made.findings)]
     return "\n".join([*lines, str(made.page)])

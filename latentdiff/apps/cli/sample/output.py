@@ -14,7 +14,7 @@ from latentdiff.apps.cli.shared.progress import SamplingBar
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
-from latentdiff.data.classes import joined, word_for
+from latentdiff.data.classes import joined, label_text
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
@@ -28,7 +28,7 @@ SHOWN = 64  # images in a trajectory, at most
 
 
 @dataclass(frozen=True)
-class Request:
+class SampleRequest:
     """What is to be drawn and where it goes."""
 
     n: int
@@ -46,28 +46,28 @@ def recipe(
 ) -> Recipe:
     """What repeats the pictures of the option ``values``: the model's defaults are filled in."""
     options = ("n", "seed", "class_balance", "interpolate", "dtype", "batch", "columns")
-    resolved = [pipeline.resolved(each) for each in settings]
+    resolved = [pipeline.with_defaults(each) for each in settings]
     given = {name: values[name] for name in options}
     label = None if values["label"] is None else joined(pipeline.classes, values["label"])
     return recipe_of(checkpoint, settings=resolved, prompts=prompts, label=label, **given)
 
 
-def alone(request: Request, k: int, classes: Sequence[str]) -> Recipe | None:
+def alone(request: SampleRequest, k: int, classes: Sequence[str]) -> Recipe | None:
     """The recipe of image ``k``, drawn alone; None where it lies between two seeds, or the request has none."""
     if request.recipe is None or request.recipe.interpolate is not None:
         return None
     label = None if request.labels is None else request.labels[k]
-    return request.recipe.of_one(k, label if isinstance(label, str | None) else word_for(classes, label))
+    return request.recipe.of_one(k, label if isinstance(label, str | None) else label_text(classes, label))
 
 
-def columns(pipeline: Pipeline, request: Request) -> int | None:
+def columns(pipeline: Pipeline, request: SampleRequest) -> int | None:
     """The columns asked for, or one a class where all classes are drawn in turn."""
     labels, classes = request.labels or [], len(pipeline.classes)
     in_turn = len(labels) >= classes > 0 and labels == [k % classes for k in range(len(labels))]
     return request.columns or (class_columns(request.n, classes) if in_turn else None)
 
 
-def plain(pipeline: Pipeline, request: Request, settings: Sampling, ranks: Ranks = ALONE) -> Tensor:
+def plain(pipeline: Pipeline, request: SampleRequest, settings: Sampling, ranks: Ranks = ALONE) -> Tensor:
     """Image k from seed + k; each process draws its share, the first one gets all of them."""
     mine = ranks.share(request.n)
     rows = range(request.n)[mine]
@@ -83,7 +83,7 @@ def plain(pipeline: Pipeline, request: Request, settings: Sampling, ranks: Ranks
     return ranks.rows(images, request.n)
 
 
-def interpolated(pipeline: Pipeline, request: Request, settings: Sampling, other: int) -> Tensor:
+def interpolated(pipeline: Pipeline, request: SampleRequest, settings: Sampling, other: int) -> Tensor:
     """The way from the seed of the request to ``other``."""
     with SamplingBar("interpolation") as bar:
         return pipeline.interpolate(
@@ -96,7 +96,7 @@ def interpolated(pipeline: Pipeline, request: Request, settings: Sampling, other
         )
 
 
-def compare(pipeline: Pipeline, request: Request, settings: list[Sampling]) -> Tensor:
+def compare(pipeline: Pipeline, request: SampleRequest, settings: list[Sampling]) -> Tensor:
     """One panel for each number of steps, all from the same starting noise."""
     panels = []
     for each in settings:
@@ -107,7 +107,7 @@ def compare(pipeline: Pipeline, request: Request, settings: list[Sampling]) -> T
     return images
 
 
-def write(images: Tensor, request: Request, classes: Sequence[str], *, columns: int | None) -> None:
+def write(images: Tensor, request: SampleRequest, classes: Sequence[str], *, columns: int | None) -> None:
     """The grid or npz, and the separate files."""
     pixels = to_uint8(images)
     if request.out.suffix.lower() == ".png":
@@ -118,7 +118,7 @@ def write(images: Tensor, request: Request, classes: Sequence[str], *, columns: 
         save_images(request.files, {"": pixels}, recipe=lambda k: alone(request, k, classes), command=running())
 
 
-def trajectory(pipeline: Pipeline, request: Request, settings: Sampling, path: Path, frames: int | None) -> None:
+def trajectory(pipeline: Pipeline, request: SampleRequest, settings: Sampling, path: Path, frames: int | None) -> None:
     """The reverse process of the first images, as an animation or a strip."""
     gif = path.suffix.lower() == ".gif"
     n = min(request.n, SHOWN if gif else 16)

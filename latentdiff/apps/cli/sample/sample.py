@@ -168,7 +168,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     )
     outputs.settle(values)
     out, trajectory = values["out"], values["trajectory"]
-    request = output.Request(
+    request = output.SampleRequest(
         values["n"], labels, values["seed"], out, values["files"], values["batch"], values["columns"]
     )
     request = replace(request, recipe=output.recipe(checkpoint, pipeline, values, prompts, settings))
@@ -197,7 +197,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         "labels": names_of(pipeline, labels),
         "wrote": written,
         "interpolated_to": interpolate,
-        "settings": [pipeline.resolved(each).model_dump() for each in settings],
+        "settings": [pipeline.with_defaults(each).model_dump() for each in settings],
     }
     result(
         answer, as_json=as_json, text=f"{counted(len(images), 'image')} from {checkpoint.folder}: {', '.join(written)}"
@@ -268,7 +268,7 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
     """The class of each image: those asked for in turn, else all (or ``one``, the first), else none."""
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.data.classes import class_indices
-    from latentdiff.nn import Foreign
+    from latentdiff.nn import ExternalModel
 
     label, n, balance = values["label"], values["n"], values["class_balance"]
     text = None if label is None else ",".join(label)
@@ -287,7 +287,7 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
         return None if drawn is None else drawn.tolist()
     if label is None:
         asked = list(range(1 if one else len(pipeline.classes)))[:n]
-        null = "" if isinstance(pipeline.network, Foreign) else ", --guidance 0 ignores them"
+        null = "" if isinstance(pipeline.network, ExternalModel) else ", --guidance 0 ignores them"
         note(f"drawing {first_classes(pipeline.classes, len(asked))}; --label chooses{null}")
     else:
         asked = class_indices(pipeline.classes, label)

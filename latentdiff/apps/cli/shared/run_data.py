@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 def saved_options(checkpoint: Checkpoint) -> dict[str, Any]:
     """The options that a run was trained with, its paths as they were written; {} for a model without a training state."""
-    from latentdiff.train.state import STATE, load_progress
+    from latentdiff.train.state import STATE, load_train_state
 
-    return load_progress(checkpoint).options if STATE in checkpoint else {}
+    return load_train_state(checkpoint).options if STATE in checkpoint else {}
 
 
 def saved_images(checkpoint: Checkpoint, option: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def place_of(checkpoint: Checkpoint, data: str, option: str) -> str:
     from latentdiff.data.readers import BUILT_IN
     from latentdiff.files.paths import expanded
     from latentdiff.pipeline.checkpoint.runs import places_of
-    from latentdiff.train.state import load_progress
+    from latentdiff.train.state import load_train_state
 
     if data in BUILT_IN:
         return data
@@ -67,7 +67,7 @@ def place_of(checkpoint: Checkpoint, data: str, option: str) -> str:
     place = places[0]
     seen = place != data or expanded(data).is_absolute() or _is_below_here(checkpoint.folder)
     if len(places) > 1 or not seen:
-        progress = load_progress(checkpoint)
+        progress = load_train_state(checkpoint)
         same = (each for each in places if _fingerprint(each, progress.options) == progress.data)
         if (found := next(same, None)) is None:
             note(

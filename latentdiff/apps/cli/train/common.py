@@ -30,7 +30,7 @@ from latentdiff.train.latent_dataset import EncodedData, is_encoded, load_encode
 from latentdiff.train.loop import Trainer
 from latentdiff.train.microbatch import check_batch
 from latentdiff.train.result import Outcome
-from latentdiff.train.state import load_progress
+from latentdiff.train.state import load_train_state
 from latentdiff.train.task import Task
 
 O = TypeVar("O", bound=LoopOptions)  # noqa: E741
@@ -68,7 +68,7 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
     checkpoint, damage = resumable(Path(place.resume), Path(place.runs))
     for line in damage:
         note(f"{line}; going on from {checkpoint.folder}")
-    progress = load_progress(checkpoint)
+    progress = load_train_state(checkpoint)
     if progress.kind != kind:
         raise InputError(
             f"{checkpoint.folder}: is a {progress.kind} training, expected a {kind} training; use `latentdiff train-{progress.kind}`"

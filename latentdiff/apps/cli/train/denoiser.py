@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from latentdiff.data import TrainingImages
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.codec import Codec
-    from latentdiff.pipeline.text.tokenizer import Listener
+    from latentdiff.pipeline.text.tokenizer import TextTokenizer
     from latentdiff.train.latent_dataset import EncodedData
 
 
@@ -154,12 +154,12 @@ def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
 
 def _tokenizer(
     options: TrainDenoiser, place: RunOptions, data: TrainingImages | EncodedData, resume: Checkpoint | None
-) -> Listener | None:
+) -> TextTokenizer | None:
     """The tokenizer of the run that is resumed or started from, else one learned from the captions; None without --text."""
     from latentdiff.nn import text_of
     from latentdiff.pipeline.checkpoint.runs import locate
     from latentdiff.pipeline.components import load_config
-    from latentdiff.pipeline.text.files import load_listener
+    from latentdiff.pipeline.text.files import load_text_tokenizer
     from latentdiff.train.build import check_captions, tokenizer_of
 
     source = resume or (None if place.init_from is None else locate(Path(place.init_from), Path(place.runs)))
@@ -170,7 +170,7 @@ def _tokenizer(
         own = options.text_encoder == "own" and text is not None and text.vocabulary > 0
         if resume is not None or own:  # fine-tuning hears with the encoder that is asked for
             moved = options.text_encoder if resume is not None and given(["text_encoder"]) else None
-            return load_listener(source, text, moved=None if moved == "own" else moved)
+            return load_text_tokenizer(source, text, moved=None if moved == "own" else moved)
     return tokenizer_of(options, data)
 
 
@@ -179,7 +179,7 @@ def _network(
     place: RunOptions,
     data: TrainingImages | EncodedData,
     codec: Codec,
-    tokenizer: Listener | None,
+    tokenizer: TextTokenizer | None,
 ) -> nn.Module:
     from latentdiff.nn import build as build_network
     from latentdiff.pipeline.checkpoint.runs import locate

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from latentdiff.apps.studies.class_guidance.results import Epochs, Found, Numbers, Scored
+from latentdiff.apps.studies.class_guidance.results import Epochs, Numbers, Results, Scored
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.context import Lab
-from latentdiff.apps.studies.kit.scoring import Judge, columns, measured, row
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, measured, row
 from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.metrics.features.names import frechet_name
 
 
-def report(lab: Lab, numbers: Numbers, found: Found, judge: Judge) -> Report:
+def report(lab: StudyContext, numbers: Numbers, found: Results, judge: SampleScorer) -> Report:
     warning = judge.words(numbers.samples)
     course, unet = numbers.course, numbers.unet
     where = "pixels" if unet.vae is None else f"{unet.vae.latent} latents of a VAE"
@@ -69,21 +69,21 @@ def _numbers(scored: Scored) -> tuple[Cell, ...]:
     return (measured(scored.scores.accuracy), diversity, *row(scored.scores))
 
 
-def _real(found: Found, *empty: None) -> tuple[Cell, ...]:
+def _real(found: Results, *empty: None) -> tuple[Cell, ...]:
     floor = found.floor
     return (f"real images ({floor.n:,})", *empty, measured(floor.accuracy), 1.0, *row(floor))
 
 
-def _shown(found: Found, scored: Scored) -> int:
+def _shown(found: Results, scored: Scored) -> int:
     """Images in a row: each class once or, of few classes, twice."""
     return min(len(scored.images), len(found.classes) if len(found.classes) > 8 else 2 * len(found.classes), 12)
 
 
-def _labels(found: Found, scored: Scored) -> list[str]:
+def _labels(found: Results, scored: Scored) -> list[str]:
     return [found.classes[k % len(found.classes)] for k in range(_shown(found, scored))]
 
 
-def _rows(lab: Lab, name: str, found: Found, epochs: Epochs, more: Mapping[str, Scored]) -> Picture:
+def _rows(lab: StudyContext, name: str, found: Results, epochs: Epochs, more: Mapping[str, Scored]) -> Picture:
     named = {f"epoch {epoch}": scored for epoch, scored in epochs.found.items()} | dict(more)
     first = next(iter(named.values()))
     rows = [(title, scored.images[: _shown(found, scored)]) for title, scored in named.items()]
@@ -96,7 +96,7 @@ def _rows(lab: Lab, name: str, found: Found, epochs: Epochs, more: Mapping[str, 
     )
 
 
-def _epochs(name: str, epochs: Epochs, found: Found, more: Mapping[str, Scored]) -> Table:
+def _epochs(name: str, epochs: Epochs, found: Results, more: Mapping[str, Scored]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (f"epoch {epoch}", epochs.marks[epoch], epochs.trained.at("val_loss", epochs.marks[epoch]), *_numbers(scored))
         for epoch, scored in epochs.found.items()
@@ -107,7 +107,7 @@ def _epochs(name: str, epochs: Epochs, found: Found, more: Mapping[str, Scored])
     return Table(f"{name}-epochs", ("", "optimizer steps", "validation loss", *_columns(found)), tuple(rows), caption)
 
 
-def _losses(lab: Lab, found: Found) -> Picture:
+def _losses(lab: StudyContext, found: Results) -> Picture:
     panels = []
     for title, what, epochs in (("UNet", "v", found.unet), ("course's recipe", "ε", found.course.epochs)):
         an_epoch = epochs.trained.marks[-1] / max(epochs.marks)
@@ -125,7 +125,7 @@ def _losses(lab: Lab, found: Found) -> Picture:
     )
 
 
-def _scale_rows(lab: Lab, found: Found) -> Picture:
+def _scale_rows(lab: StudyContext, found: Results) -> Picture:
     rows = [(f"w = {w:g}", scored.images[: _shown(found, scored)]) for w, scored in found.scales.items()]
     first = next(iter(found.scales.values()))
     return lab.rows(
@@ -137,7 +137,7 @@ def _scale_rows(lab: Lab, found: Found) -> Picture:
     )
 
 
-def _scale_curves(lab: Lab, found: Found) -> Picture:
+def _scale_curves(lab: StudyContext, found: Results) -> Picture:
     scales = list(found.scales)
     scored = list(found.scales.values())
     seen = [each.scores.accuracy for each in scored]
@@ -189,11 +189,11 @@ def _level(score: object) -> tuple[tuple[str, float], ...]:
     return () if value is None else (("real images", float(value)),)
 
 
-def _columns(found: Found) -> tuple[str, ...]:
+def _columns(found: Results) -> tuple[str, ...]:
     return ("class accuracy", "diversity", *columns(found.floor))
 
 
-def _scale_table(found: Found) -> Table:
+def _scale_table(found: Results) -> Table:
     rows: list[tuple[Cell, ...]] = [(f"w = {w:g}", *_numbers(scored)) for w, scored in found.scales.items()]
     rows.append(_real(found))
     return Table(
@@ -204,7 +204,7 @@ def _scale_table(found: Found) -> Table:
     )
 
 
-def _interval_rows(lab: Lab, found: Found) -> Picture:
+def _interval_rows(lab: StudyContext, found: Results) -> Picture:
     rows = [(_interval(ends), scored.images[: _shown(found, scored)]) for ends, scored in found.intervals.items()]
     first = next(iter(found.intervals.values()))
     return lab.rows(
@@ -220,7 +220,7 @@ def _interval(ends: tuple[float, float]) -> str:
     return "all levels" if ends == (0.0, 1.0) else f"t/T from {ends[0]:g} to {ends[1]:g}"
 
 
-def _interval_table(found: Found) -> Table:
+def _interval_table(found: Results) -> Table:
     rows: list[tuple[Cell, ...]] = [(_interval(ends), *_numbers(scored)) for ends, scored in found.intervals.items()]
     if 1.0 in found.scales:
         rows.append(("none (w = 1)", *_numbers(found.scales[1.0])))
@@ -235,7 +235,7 @@ def _accuracy(scored: Scored) -> str:
     return "" if scored.scores.accuracy is None else f"; class accuracy {scored.scores.accuracy.value:.1%}"
 
 
-def _findings(numbers: Numbers, found: Found) -> Iterator[str]:
+def _findings(numbers: Numbers, found: Results) -> Iterator[str]:
     for name, epochs in (("The UNet", found.unet), ("The course's recipe", found.course.epochs)):
         first, last = (epochs.found[epoch] for epoch in (min(epochs.found), max(epochs.found)))
         yield (

@@ -77,7 +77,7 @@ class Course(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Results:
     """Everything that the page shows."""
 
     unet: Epochs

@@ -12,14 +12,14 @@ from latentdiff.apps.studies.class_guidance.results import (
     Course,
     CourseNumbers,
     Epochs,
-    Found,
     Numbers,
+    Results,
     Scored,
     UNetNumbers,
 )
 from latentdiff.apps.studies.kit import presets
-from latentdiff.apps.studies.kit.context import Lab
-from latentdiff.apps.studies.kit.scoring import Judge, drawn, labels_of, sampling
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.scoring import SampleScorer, drawn, labels_of, sampling
 from latentdiff.apps.studies.kit.training import Trained, epochs_in_steps, pipeline_of, train_denoiser
 from latentdiff.apps.studies.report.blocks import Report
 from latentdiff.apps.studies.runner import Study
@@ -30,10 +30,10 @@ from latentdiff.metrics.features import Features, extract
 from latentdiff.pipeline.pipeline import Pipeline
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     if lab.data.classes is None or lab.data.train.labels is None:
         raise InputError(f"{lab.data.name}: class-guidance needs images with labels, found none")
-    judge = Judge.of(lab, resamples=numbers.resamples)
+    judge = SampleScorer.of(lab, resamples=numbers.resamples)
     eye = Eye(lab, judge, numbers.samples)
     unet = _unet(lab, numbers, eye)
     course = _course(lab, numbers, eye)
@@ -43,7 +43,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     with lab.part("guidance intervals"):
         intervals = {ends: eye.look(pipeline, _within(numbers, ends)) for ends in ((0.0, 1.0), *numbers.intervals)}
     floor = judge.floor(numbers.samples)
-    found = Found(unet, course, scales, intervals, floor, lab.data.classes)
+    found = Results(unet, course, scales, intervals, floor, lab.data.classes)
     return page.report(lab, numbers, found, judge)
 
 
@@ -54,7 +54,7 @@ def _within(numbers: Numbers, ends: tuple[float, float]) -> Sampling:
 class Eye:
     """Draws samples of all classes in turn from the same noise, and scores them; ``n`` of each setting."""
 
-    def __init__(self, lab: Lab, judge: Judge, n: int) -> None:
+    def __init__(self, lab: StudyContext, judge: SampleScorer, n: int) -> None:
         self.judge, self.n, self.seed = judge, n, lab.seed
         real = judge.reference
         assert real.labels is not None
@@ -81,7 +81,7 @@ def within_classes(values: Tensor, labels: Tensor, *, most: int = 500) -> float:
     return sum(means) / len(means) if means else float("nan")
 
 
-def _unet(lab: Lab, numbers: Numbers, eye: Eye) -> Epochs:
+def _unet(lab: StudyContext, numbers: Numbers, eye: Eye) -> Epochs:
     plan = numbers.unet
     encoder = None
     if plan.vae is not None:
@@ -92,7 +92,7 @@ def _unet(lab: Lab, numbers: Numbers, eye: Eye) -> Epochs:
     return _through(lab, "unet", values, plan.epochs, encoder, eye, sampling(steps=numbers.steps))
 
 
-def _course(lab: Lab, numbers: Numbers, eye: Eye) -> Course:
+def _course(lab: StudyContext, numbers: Numbers, eye: Eye) -> Course:
     plan = numbers.course
     values = {
         "network": "course-unet",
@@ -119,7 +119,7 @@ def _course(lab: Lab, numbers: Numbers, eye: Eye) -> Course:
 
 
 def _through(
-    lab: Lab,
+    lab: StudyContext,
     name: str,
     values: Mapping[str, object],
     epochs: tuple[int, ...],

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.cold_diffusion.results import Kind, Look, Numbers
+from latentdiff.apps.studies.cold_diffusion.results import Fixtures, Kind, Numbers
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.context import Lab
-from latentdiff.apps.studies.kit.paired import Eye, against_input, difference
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.paired import PairedMetrics, against_input, difference
 from latentdiff.apps.studies.kit.scoring import distance, distances
 from latentdiff.apps.studies.report.blocks import Cell, Measured, Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
@@ -21,7 +21,7 @@ from latentdiff.evaluate import SampleScores
 SHOWN = 10
 
 
-def report(lab: Lab, numbers: Numbers, look: Look, kinds: list[Kind]) -> Report:
+def report(lab: StudyContext, numbers: Numbers, look: Fixtures, kinds: list[Kind]) -> Report:
     floor = look.judge.floor(numbers.samples)
     return Report(
         tuple(_findings(kinds, look.eye.distance)),
@@ -62,7 +62,7 @@ def _left(kinds: list[Kind]) -> str:
     return ", ".join(f"{value:.2g} ({name})" for name, value in found.items())
 
 
-def _degraded(lab: Lab, numbers: Numbers, images: Tensor) -> Picture:
+def _degraded(lab: StudyContext, numbers: Numbers, images: Tensor) -> Picture:
     shape, rows = (lab.data.channels, lab.data.height, lab.data.width), []
     levels = [round(numbers.T * share) for share in (0, 0.1, 0.25, 0.5, 0.75, 1)]
     for name, config in (
@@ -81,7 +81,7 @@ def _degraded(lab: Lab, numbers: Numbers, images: Tensor) -> Picture:
     )
 
 
-def _losses(lab: Lab, kinds: list[Kind], numbers: Numbers) -> Picture:
+def _losses(lab: StudyContext, kinds: list[Kind], numbers: Numbers) -> Picture:
     panels = []
     for kind in kinds:
         a_step = max(kind.marks) / kind.trained.marks[-1]
@@ -98,7 +98,7 @@ def _losses(lab: Lab, kinds: list[Kind], numbers: Numbers) -> Picture:
     )
 
 
-def _restored(lab: Lab, look: Look, kinds: list[Kind]) -> Iterator[Picture]:
+def _restored(lab: StudyContext, look: Fixtures, kinds: list[Kind]) -> Iterator[Picture]:
     for kind in kinds:
         rows = [("original", look.images[:SHOWN]), ("degraded", kind.degraded[:SHOWN].clamp(-1, 1))]
         rows += [(way.name, way.images[:SHOWN]) for way in kind.ways]
@@ -107,7 +107,7 @@ def _restored(lab: Lab, look: Look, kinds: list[Kind]) -> Iterator[Picture]:
         )
 
 
-def _through(lab: Lab, kind: Kind) -> Picture:
+def _through(lab: StudyContext, kind: Kind) -> Picture:
     rows = [(f"epoch {epoch}", images[:SHOWN]) for epoch, images in kind.made.items()]
     if kind.flat is not None:
         rows.append(("flat start", kind.flat[0][:SHOWN]))
@@ -119,7 +119,7 @@ def _through(lab: Lab, kind: Kind) -> Picture:
     )
 
 
-def _table(eye: Eye, kinds: list[Kind], floor: SampleScores) -> Table:
+def _table(eye: PairedMetrics, kinds: list[Kind], floor: SampleScores) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for kind in kinds:
         rows.append((f"{kind.name}: degraded", None, *eye.cells([kind.input]), None, None, None))

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.classifier import Reader
-from latentdiff.apps.studies.kit.context import Lab
-from latentdiff.apps.studies.kit.paired import Eye, Pairs
+from latentdiff.apps.studies.kit.classifier import ClassReader
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs
 from latentdiff.apps.studies.kit.presets import fitting
-from latentdiff.apps.studies.kit.scoring import Judge
+from latentdiff.apps.studies.kit.scoring import SampleScorer
 from latentdiff.apps.studies.kit.training import (
     Trained,
     cold_of,
@@ -50,7 +50,7 @@ class Numbers:
     resamples: int = 100
 
 
-class Way(NamedTuple):
+class Variant(NamedTuple):
     """A way to come from degraded test images to clean ones: the pairs, the share that keeps its class and the images."""
 
     name: str
@@ -69,7 +69,7 @@ class Kind(NamedTuple):
     name: str
     trained: Trained
     marks: Mapping[int, int]
-    ways: tuple[Way, ...]
+    ways: tuple[Variant, ...]
     made: Mapping[int, Tensor]
     scores: SampleScores
     degraded: Tensor
@@ -78,12 +78,16 @@ class Kind(NamedTuple):
     flat: tuple[Tensor, SampleScores] | None = None
 
 
-class Look:
+class Fixtures:
     """Trains and looks at the models."""
 
-    def __init__(self, lab: Lab, numbers: Numbers, images: Tensor, labels: Tensor | None) -> None:
+    def __init__(self, lab: StudyContext, numbers: Numbers, images: Tensor, labels: Tensor | None) -> None:
         self.lab, self.numbers, self.images, self.labels = lab, numbers, images, labels
-        self.judge, self.eye, self.reader = Judge.of(lab, resamples=numbers.resamples), Eye.of(lab), Reader.of(lab)
+        self.judge, self.eye, self.reader = (
+            SampleScorer.of(lab, resamples=numbers.resamples),
+            PairedMetrics.of(lab),
+            ClassReader.of(lab),
+        )
         size = len(lab.data.train)
         self.marks = {epoch: epochs_in_steps(epoch, size=size, batch=numbers.batch) for epoch in numbers.epochs}
 
@@ -170,6 +174,6 @@ class Look:
             trained.at("val_loss", max(self.marks.values())),
         )
 
-    def _way(self, name: str, images: Tensor) -> Way:
+    def _way(self, name: str, images: Tensor) -> Variant:
         kept = None if self.reader is None or self.labels is None else self.reader.share(images, self.labels)
-        return Way(name, images, self.eye.pairs(images, self.images), kept, self.judge.score(to_uint8(images)))
+        return Variant(name, images, self.eye.pairs(images, self.images), kept, self.judge.score(to_uint8(images)))

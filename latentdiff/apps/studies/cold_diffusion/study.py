@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from latentdiff.apps.studies.cold_diffusion import page
-from latentdiff.apps.studies.cold_diffusion.results import Look, Numbers
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.cold_diffusion.results import Fixtures, Numbers
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Report
 from latentdiff.apps.studies.runner import Study
 from latentdiff.data import to_float
 from latentdiff.data.select import indices_by_class
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     places = indices_by_class(lab.data.test, numbers.tested)
-    look = Look(
+    look = Fixtures(
         lab,
         numbers,
         to_float(lab.data.test.images[places]),

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.classifier import Reader, matrix, mean
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.classifier import ClassReader, matrix, mean
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixels_to_look_at
 from latentdiff.apps.studies.kit.presets import PixelNumbers
 from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table, Words
@@ -48,10 +48,10 @@ class Numbers:
 class Artist:
     """Draws anagrams and reads them back."""
 
-    lab: Lab
+    lab: StudyContext
     numbers: Numbers
     pipeline: Pipeline
-    reader: Reader
+    reader: ClassReader
 
     def draw(self, pair: Pair, name: str, n: int, *, more: int = 0, weight: float = 0.5) -> Tensor:
         """Anagrams [n, C, H, W] of a pair; image k has the study's seed + ``more`` + k, ``weight`` is that of the upright view."""
@@ -79,11 +79,11 @@ class Drawn:
     seen: float
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     classes = lab.data.classes
     if not classes or len(classes) < 10:
         raise InputError(f"{lab.data.name}: anagrams is a study of ten classes, found {lab.data.num_classes}")
-    reader = Reader.of(lab)
+    reader = ClassReader.of(lab)
     if reader is None:
         raise InputError(f"{lab.data.name}: anagrams needs a feature network that knows its classes")
     pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
@@ -126,7 +126,9 @@ CAPTION = (
 )
 
 
-def _tried(lab: Lab, artist: Artist, classes: tuple[str, ...]) -> tuple[dict[str, dict[Pair, float]], list[Picture]]:
+def _tried(
+    lab: StudyContext, artist: Artist, classes: tuple[str, ...]
+) -> tuple[dict[str, dict[Pair, float]], list[Picture]]:
     """What is read of each pair through every view, from seeds that take no part in the results; and the first anagrams."""
     shares: dict[str, dict[Pair, float]] = {}
     pictures = []
@@ -144,7 +146,7 @@ def _best(artist: Artist, pair: Pair, shares: Mapping[str, Mapping[Pair, float]]
     return Drawn(name, images, *artist.read(images, pair, name))
 
 
-def _weights(lab: Lab, artist: Artist, drawn: Mapping[Pair, Drawn]) -> Picture:
+def _weights(lab: StudyContext, artist: Artist, drawn: Mapping[Pair, Drawn]) -> Picture:
     """What is read over the ten pairs if the upright view counts more or less."""
     n, found = artist.numbers.tried, {}
     for weight in artist.numbers.weights:
@@ -164,7 +166,7 @@ def _weights(lab: Lab, artist: Artist, drawn: Mapping[Pair, Drawn]) -> Picture:
     )
 
 
-def _known(lab: Lab, reader: Reader) -> float:
+def _known(lab: StudyContext, reader: ClassReader) -> float:
     """How well the classifier reads real test images."""
     labels = lab.data.test.labels
     assert labels is not None
@@ -172,7 +174,7 @@ def _known(lab: Lab, reader: Reader) -> float:
     return float((seen == labels).float().mean())
 
 
-def _picture(lab: Lab, numbers: Numbers, classes: tuple[str, ...], drawn: Mapping[Pair, Drawn]) -> Picture:
+def _picture(lab: StudyContext, numbers: Numbers, classes: tuple[str, ...], drawn: Mapping[Pair, Drawn]) -> Picture:
     shown = []
     for (a, b), made in drawn.items():
         first = made.images[: numbers.shown]
@@ -186,7 +188,7 @@ def _picture(lab: Lab, numbers: Numbers, classes: tuple[str, ...], drawn: Mappin
     )
 
 
-def _other(lab: Lab, name: str, classes: tuple[str, ...], found: Mapping[Pair, Tensor]) -> Picture:
+def _other(lab: StudyContext, name: str, classes: tuple[str, ...], found: Mapping[Pair, Tensor]) -> Picture:
     upright = torch.cat([images[:1] for images in found.values()])
     columns = [f"{classes[a]} | {classes[b]}" for a, b in found]
     rows = [("upright", upright), (name, view(name)(upright))]

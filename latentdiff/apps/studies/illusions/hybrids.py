@@ -11,8 +11,8 @@ from torch import Tensor
 
 from latentdiff.apps.studies.illusions.anagrams import PAIRS, Pair
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.classifier import Reader, matrix, mean
-from latentdiff.apps.studies.kit.context import Lab, colour_missing
+from latentdiff.apps.studies.kit.classifier import ClassReader, matrix, mean
+from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
 from latentdiff.apps.studies.kit.model import colours_to_look_at, pixels_to_look_at
 from latentdiff.apps.studies.kit.presets import PixelNumbers
 from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Words
@@ -45,11 +45,11 @@ class Numbers:
     colour: PixelNumbers = field(default_factory=lambda: PixelNumbers(width=64, steps=300, batch=64))
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     if not lab.data.classes or len(lab.data.classes) < 10:
         raise InputError(f"{lab.data.name}: hybrids is a study of ten classes, found {lab.data.num_classes}")
     pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
-    reader, classes = Reader.of(lab), lab.data.classes
+    reader, classes = ClassReader.of(lab), lab.data.classes
     if reader is None:
         raise InputError(f"{lab.data.name}: hybrids needs a feature network that knows its classes")
     shape = (lab.data.channels, lab.data.height, lab.data.width)
@@ -119,13 +119,13 @@ ABOUT = (
 )
 
 
-def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, pair: Pair, sigma: float) -> Tensor:
+def _drawn(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, pair: Pair, sigma: float) -> Tensor:
     bands = frequencies((lab.data.channels, lab.data.height, lab.data.width), (sigma,))
     settings = Sampling(steps=numbers.steps, guidance=numbers.guidance)
     return hybrid(pipeline, list(zip(pair, bands, strict=True)), numbers.seeds, settings=settings, seed=lab.seed).images
 
 
-def _both(reader: Reader, images: Tensor, pair: Pair, afar: Map) -> float:
+def _both(reader: ClassReader, images: Tensor, pair: Pair, afar: Map) -> float:
     """The share of images that are read as the first class from afar and themselves as the second."""
     far = reader.classes(afar(images).clamp(-1, 1))
     return float(((far == pair[0]) & (reader.classes(images) == pair[1])).float().mean())
@@ -138,7 +138,7 @@ class Real(NamedTuple):
     both: float
 
 
-def _real(lab: Lab, reader: Reader, shape: Shape, sigmas: Sequence[float]) -> dict[float, Real]:
+def _real(lab: StudyContext, reader: ClassReader, shape: Shape, sigmas: Sequence[float]) -> dict[float, Real]:
     """Test images against those of the next class in turn."""
     labels = lab.data.test.labels
     assert labels is not None
@@ -161,7 +161,7 @@ def stretched(images: Tensor) -> Tensor:
 
 
 def _picture(
-    lab: Lab, numbers: Numbers, classes: tuple[str, ...], drawn: Mapping[Pair, Tensor], low: object
+    lab: StudyContext, numbers: Numbers, classes: tuple[str, ...], drawn: Mapping[Pair, Tensor], low: object
 ) -> Picture:
     assert callable(low)
     rows = []
@@ -177,7 +177,7 @@ def _picture(
     )
 
 
-def _triple(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> Picture:
+def _triple(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Picture:
     shape = (lab.data.channels, lab.data.height, lab.data.width)
     sigmas, classes = (3.0, 1.0), (0, 7, 4)
     bands = frequencies(shape, sigmas)
@@ -188,7 +188,7 @@ def _triple(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> Picture:
     return lab.rows("triple", rows, "Three bands of three digits.", about={"seed": lab.seed})
 
 
-def _colour(lab: Lab, numbers: Numbers) -> tuple[Block, ...]:
+def _colour(lab: StudyContext, numbers: Numbers) -> tuple[Block, ...]:
     """Hybrids whose brightness is of one class and whose colour is of another, by a model of colour images with classes."""
     data = lab.colour
     if data is None:

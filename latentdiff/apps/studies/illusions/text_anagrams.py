@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.classifier import mean
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import FULL_TEXTS, TextNumbers
 from latentdiff.apps.studies.kit.text_model import model_of_texts, scenes_to_read
 from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table, Words
@@ -80,7 +80,7 @@ class Seen(NamedTuple):
     both: float
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     pipeline, where = model_of_texts(lab, numbers.text, scenes_to_read(lab, numbers.counts))
     with lab.part("anagrams"):
         drawn = {w: {pair: _drawn(lab, numbers, pipeline, pair, w) for pair in numbers.pairs} for w in numbers.scales}
@@ -109,13 +109,13 @@ ABOUT = (
 )
 
 
-def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, pair: Pair, w: float) -> Tensor:
+def _drawn(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, pair: Pair, w: float) -> Tensor:
     parts = [(pair.upright, view("identity")), (pair.seen, view(pair.view))]
     settings = Sampling(steps=numbers.steps, guidance=w)
     return anagram(pipeline, parts, numbers.seeds, settings=settings, seed=lab.seed).images
 
 
-def _plain(lab: Lab, numbers: Numbers, pipeline: Pipeline, pair: Pair) -> Tensor:
+def _plain(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, pair: Pair) -> Tensor:
     return pipeline.sample(
         numbers.seeds, label=pair.upright, steps=numbers.steps, guidance=numbers.guidance, seed=lab.seed
     )
@@ -132,7 +132,7 @@ def seen_in(images: Tensor, pair: Pair) -> Seen:
     return Seen(upright, through, mean([float(hit) for hit in both]))
 
 
-def _pictures(lab: Lab, numbers: Numbers, drawn: Mapping[Pair, Tensor]) -> Iterator[Picture]:
+def _pictures(lab: StudyContext, numbers: Numbers, drawn: Mapping[Pair, Tensor]) -> Iterator[Picture]:
     pairs = list(drawn)
     for k, few in enumerate((pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :])):
         rows = []
@@ -169,7 +169,7 @@ def _table(found: Mapping[Pair, Seen], plain: Mapping[Pair, Seen], w: float) -> 
     )
 
 
-def _guidance(lab: Lab, found: Mapping[float, Mapping[Pair, Seen]]) -> Picture:
+def _guidance(lab: StudyContext, found: Mapping[float, Mapping[Pair, Seen]]) -> Picture:
     def curve(name: str, title: str) -> Curve:
         return Curve(
             title,

@@ -12,7 +12,7 @@ from torch import Tensor
 from latentdiff.apps.studies.illusions.hybrids import stretched
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.classifier import mean
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import FULL_TEXTS, TextNumbers
 from latentdiff.apps.studies.kit.text_model import model_of_texts, scenes_to_read
 from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table, Words
@@ -78,7 +78,7 @@ class Seen(NamedTuple):
     both: float
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     pipeline, where = model_of_texts(lab, numbers.text, scenes_to_read(lab, numbers.counts))
     shape = _shape(pipeline)
     with lab.part("near and far"):
@@ -135,7 +135,9 @@ def _shape(pipeline: Pipeline) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, texts: Sequence[str], bands: Sequence[Band]) -> Tensor:
+def _drawn(
+    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, texts: Sequence[str], bands: Sequence[Band]
+) -> Tensor:
     settings = Sampling(steps=numbers.steps, guidance=numbers.guidance)
     return hybrid(
         pipeline, list(zip(texts, bands, strict=True)), numbers.seeds, settings=settings, seed=lab.seed
@@ -155,7 +157,9 @@ def seen_in(first: Tensor, second: Tensor, pair: Pair) -> Seen:
     return Seen(*(mean([float(hit) for hit in each]) for each in (*hits, both)))
 
 
-def _by_distance(lab: Lab, numbers: Numbers, drawn: Mapping[Pair, Tensor], shape: tuple[int, int, int]) -> Picture:
+def _by_distance(
+    lab: StudyContext, numbers: Numbers, drawn: Mapping[Pair, Tensor], shape: tuple[int, int, int]
+) -> Picture:
     low = frequencies(shape, (numbers.sigma,))[0]
     rows = []
     for pair, images in drawn.items():
@@ -171,7 +175,7 @@ def _by_distance(lab: Lab, numbers: Numbers, drawn: Mapping[Pair, Tensor], shape
     )
 
 
-def _by_colour(lab: Lab, numbers: Numbers, drawn: Mapping[Pair, Tensor], bands: tuple[Band, Band]) -> Picture:
+def _by_colour(lab: StudyContext, numbers: Numbers, drawn: Mapping[Pair, Tensor], bands: tuple[Band, Band]) -> Picture:
     rows = []
     for pair, images in drawn.items():
         first = images[: numbers.shown // 2 + 1]
@@ -192,7 +196,7 @@ def _by_colour(lab: Lab, numbers: Numbers, drawn: Mapping[Pair, Tensor], bands: 
     )
 
 
-def _triple(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> Picture:
+def _triple(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Picture:
     sigmas, shape = (3.0, 1.0), _shape(pipeline)
     images = _drawn(lab, numbers, pipeline, THREE, frequencies(shape, sigmas))[: numbers.shown]
     far, middle = (stretched(frequencies(shape, (sigma,))[0](images)) for sigma in sigmas)
@@ -209,7 +213,7 @@ def _table(name: str, found: Mapping[Pair, Seen], how: tuple[str, str]) -> Table
     return Table(name, columns, tuple(rows), "Shares of the seeds; a classifier reads the digits.")
 
 
-def _cuts(lab: Lab, found: Mapping[float, Mapping[Pair, Seen]]) -> Picture:
+def _cuts(lab: StudyContext, found: Mapping[float, Mapping[Pair, Seen]]) -> Picture:
     curves = [
         Curve(
             title, list(found), [100 * mean([seen[k] for seen in every.values()]) for every in found.values()], "marked"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Cell, Table
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
@@ -16,13 +16,13 @@ from latentdiff.metrics.features import FeatureNetwork, default_features, extrac
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class ClassReader:
     """A feature network that tells the classes of the data apart."""
 
     network: FeatureNetwork
 
     @classmethod
-    def of(cls, lab: Lab) -> Reader | None:
+    def of(cls, lab: StudyContext) -> ClassReader | None:
         """The network for the data of the study; None where there is none that knows its classes."""
         data = lab.data
         name = lab.features or default_features(data.shape, data.classes)

@@ -26,7 +26,7 @@ GIVEN = ("given", "colour")  # names among the runs of models that were not trai
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Lab:
+class StudyContext:
     """Passed to every study.
 
     ``load`` reads the images at another size (pixels a side; None: as they are). ``note`` and ``reporter`` tell the user
@@ -94,7 +94,7 @@ class Lab:
         return Picture(f"{name}.png", caption, origin(grids, (), about or {}))
 
 
-def colour_missing(lab: Lab) -> Words:
+def colour_missing(lab: StudyContext) -> Words:
     """Why a study shows no colour images."""
     return Words(
         f"Colour images were left out: {lab.colour_missing}. Colour images of your own: --data-colour NAME_OR_PATH.",

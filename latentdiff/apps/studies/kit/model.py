@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff.apps.studies.kit import presets
-from latentdiff.apps.studies.kit.context import GIVEN, Lab
+from latentdiff.apps.studies.kit.context import GIVEN, StudyContext
 from latentdiff.apps.studies.kit.presets import PixelNumbers
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.data import Dataset
@@ -16,13 +16,15 @@ from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
-from latentdiff.train.state import STATE, load_progress
+from latentdiff.train.state import STATE, load_train_state
 
 PIXELS = "digits-pixels"  # of the models in the package
 LEARNED = ("mnist5k", "mnist")  # data whose test images it has not seen
 
 
-def pixels_to_look_at(lab: Lab, numbers: PixelNumbers | None, *, latents: bool = False, **changed: Any) -> Pipeline:
+def pixels_to_look_at(
+    lab: StudyContext, numbers: PixelNumbers | None, *, latents: bool = False, **changed: Any
+) -> Pipeline:
     """The class-conditional model of pixels of a study: that of --run, which may also be one of ``latents`` where these do.
 
     Else trained by ``numbers`` with the options ``changed``, or (None) that of the package for digits, and a small
@@ -37,7 +39,7 @@ def pixels_to_look_at(lab: Lab, numbers: PixelNumbers | None, *, latents: bool =
         return pipeline_of(lab, presets.pixels(lab, "pixels", numbers or PixelNumbers(), **changed))
 
 
-def colours_to_look_at(lab: Lab, numbers: PixelNumbers, data: Dataset, **changed: Any) -> Pipeline:
+def colours_to_look_at(lab: StudyContext, numbers: PixelNumbers, data: Dataset, **changed: Any) -> Pipeline:
     """The model of colour images: that of --run-colour, or trained by ``numbers``."""
     with lab.part("colour: model"):
         if lab.run_colour is not None:
@@ -46,7 +48,7 @@ def colours_to_look_at(lab: Lab, numbers: PixelNumbers, data: Dataset, **changed
 
 
 def model_of(
-    lab: Lab, run: Path, data: Dataset, *, name: str = GIVEN[0], pixels: bool = False, texts: bool = False
+    lab: StudyContext, run: Path, data: Dataset, *, name: str = GIVEN[0], pixels: bool = False, texts: bool = False
 ) -> Pipeline:
     """The model in a run folder, noted in the results. InputError for one that does not draw such images, or not in this way."""
     checkpoint = locate(run)
@@ -80,5 +82,5 @@ def _trained(checkpoint: Checkpoint) -> dict[str, Any]:
     """Steps, seconds and options of its training, where the checkpoint knows them."""
     if STATE not in checkpoint:
         return {}
-    progress = load_progress(checkpoint)
+    progress = load_train_state(checkpoint)
     return {"step": progress.step, "seconds": progress.elapsed, "options": progress.options}

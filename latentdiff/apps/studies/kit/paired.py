@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.comparison import Difference
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Cell, Measured
 from latentdiff.data import Dataset, to_uint8
 from latentdiff.errors import InputError
@@ -73,13 +73,13 @@ def against_input(
 
 
 @dataclass(frozen=True, eq=False)
-class Eye:
+class PairedMetrics:
     """Compares images with their originals; ``network`` is None where its package is not installed."""
 
     network: PerceptualNetwork | None
 
     @classmethod
-    def of(cls, lab: Lab, *, data: Dataset | None = None) -> Eye:
+    def of(cls, lab: StudyContext, *, data: Dataset | None = None) -> PairedMetrics:
         """The network that fits the images of ``data`` (default: the data of the study, and the network that was asked for)."""
         like, asked = data or lab.data, lab.features if data is None else None
         try:

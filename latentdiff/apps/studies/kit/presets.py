@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.training import Trained, train_denoiser, train_vae
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
@@ -61,7 +61,7 @@ class TextNumbers:
 FULL_TEXTS = TextNumbers(vae=VAENumbers(latent="4x8x8", steps=3000), steps=40_000, lr=2e-3)
 
 
-def vae(lab: Lab, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
+def vae(lab: StudyContext, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
     """Train a VAE; ``changed`` are options that differ from the defaults.
 
     Without a perceptual term: the network of it judges the study, and must not have taken part in what it judges.
@@ -80,13 +80,15 @@ def vae(lab: Lab, name: str, numbers: VAENumbers, *, data: Dataset | None = None
 
 
 def mlp(
-    lab: Lab, name: str, encoder: Trained, numbers: MLPNumbers, *, data: Dataset | None = None, **changed: Any
+    lab: StudyContext, name: str, encoder: Trained, numbers: MLPNumbers, *, data: Dataset | None = None, **changed: Any
 ) -> Trained:
     """Train a denoiser on the vectors of a VAE."""
     return _denoiser(lab, name, numbers, data or lab.data, {"depth": numbers.depth} | changed, vae=encoder)
 
 
-def pixels(lab: Lab, name: str, numbers: PixelNumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
+def pixels(
+    lab: StudyContext, name: str, numbers: PixelNumbers, *, data: Dataset | None = None, **changed: Any
+) -> Trained:
     """Train a denoiser on pixels; ``changed`` are options that differ. Patches that do not fit the images are halved."""
     data = data or lab.data
     patch = fitting(numbers.patch, data)
@@ -101,7 +103,7 @@ def fitting(patch: int, data: Dataset) -> int:
     return patch
 
 
-def texts(lab: Lab, name: str, numbers: TextNumbers, *, data: Dataset) -> Trained:
+def texts(lab: StudyContext, name: str, numbers: TextNumbers, *, data: Dataset) -> Trained:
     """Train a VAE on captioned images, and a denoiser that listens to their captions."""
     encoder = vae(lab, f"{name}-vae", numbers.vae, data=data)
     own = {"text": True, "network": numbers.network, "prediction": numbers.prediction}
@@ -109,7 +111,7 @@ def texts(lab: Lab, name: str, numbers: TextNumbers, *, data: Dataset) -> Traine
 
 
 def _denoiser(
-    lab: Lab,
+    lab: StudyContext,
     name: str,
     numbers: MLPNumbers | PixelNumbers | TextNumbers,
     data: Dataset,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Cell, Measured, Words
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, Split
@@ -16,8 +16,8 @@ from latentdiff.evaluate import (
     Resampling,
     SampleScores,
     draw_samples,
+    random_subset,
     score_features,
-    some,
 )
 from latentdiff.evaluate.interval_score import Score
 from latentdiff.metrics.features import FeatureNetwork, Features, default_features, extract, feature_network
@@ -29,7 +29,7 @@ FEW = 5000
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class SampleScorer:
     """``reference``: training images; ``real``: images that no training saw, which say what perfect samples would score."""
 
     reference: Reference
@@ -38,7 +38,7 @@ class Judge:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, lab: Lab, *, data: Dataset | None = None, resamples: int) -> Judge:
+    def of(cls, lab: StudyContext, *, data: Dataset | None = None, resamples: int) -> SampleScorer:
         """The judge of samples like the images of ``data`` (default: the data of the study)."""
         data = data or lab.data
         own = data.channels == lab.data.channels  # resized digits are still digits
@@ -46,7 +46,9 @@ class Judge:
         name = default_features((like.channels, like.height, like.width), like.classes)
         network = feature_network((lab.features if own else None) or name, device=lab.device)
         train = few(data.train, MOST, seed=lab.seed)
-        reference = Reference.of(train.images, network, labels=train.labels, name=f"{data.name} training images")
+        reference = Reference.from_images(
+            train.images, network, labels=train.labels, name=f"{data.name} training images"
+        )
         return cls(reference, _held_out(data), Resampling(resamples, seed=lab.seed), data.classes or ())
 
     @property
@@ -108,7 +110,7 @@ def _held_out(data: Dataset) -> Split:
 
 def few(split: Split, n: int, *, seed: int) -> Split:
     """``n`` images of a split, or all where it has no more, chosen at random: data may be sorted by class."""
-    chosen = some(len(split), n, seed=seed)
+    chosen = random_subset(len(split), n, seed=seed)
     return Split(split.images[chosen], None if split.labels is None else split.labels[chosen])
 
 

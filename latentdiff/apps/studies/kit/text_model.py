@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from latentdiff.apps.studies.kit import presets
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import model_of
 from latentdiff.apps.studies.kit.presets import TextNumbers
 from latentdiff.apps.studies.kit.training import pipeline_of
@@ -19,12 +19,12 @@ from latentdiff.pipeline.pipeline import Pipeline, load
 SHIPPED = "scenes"  # of the models in the package
 
 
-def scenes_to_read(lab: Lab, counts: tuple[int, int, int]) -> Dataset:
+def scenes_to_read(lab: StudyContext, counts: tuple[int, int, int]) -> Dataset:
     """The data of the study where their captions can be read back, else ``counts`` of scenes."""
     return lab.data if lab.data.name in SETS else scenes_of(counts, seed=0)
 
 
-def model_of_texts(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
+def model_of_texts(lab: StudyContext, numbers: TextNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
     """A model that listens to texts, trained by ``numbers`` or (None) of the package if it has one, and where it comes from."""
     if lab.run is not None:
         return _given(lab, lab.run, data)
@@ -36,7 +36,7 @@ def model_of_texts(lab: Lab, numbers: TextNumbers | None, data: Dataset) -> tupl
     return pipeline, _trained(numbers.steps, numbers.batch)
 
 
-def _given(lab: Lab, run: Path, data: Dataset) -> tuple[Pipeline, Words]:
+def _given(lab: StudyContext, run: Path, data: Dataset) -> tuple[Pipeline, Words]:
     with lab.part("model"):
         pipeline = model_of(lab, run, data, texts=True)
     return pipeline, Words(f"The model is {run}, which was given and not trained for this page.")
@@ -46,7 +46,7 @@ def _trained(steps: int, batch: int) -> Words:
     return Words(f"The model was trained for this page: {steps:,} steps of {batch} pictures.")
 
 
-def _shipped(lab: Lab, name: str) -> tuple[Pipeline, Words] | None:
+def _shipped(lab: StudyContext, name: str) -> tuple[Pipeline, Words] | None:
     model = next((each for each in shipped_models() if each.name == name), None)
     if model is None:
         return None

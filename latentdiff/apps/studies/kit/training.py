@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from latentdiff._version import __version__
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.config.loop import LoopOptions
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
@@ -29,7 +29,7 @@ from latentdiff.train.cold import ColdTask
 from latentdiff.train.denoiser import DenoiserTask
 from latentdiff.train.log import read_log
 from latentdiff.train.loop import Trainer
-from latentdiff.train.state import load_progress
+from latentdiff.train.state import load_train_state
 from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask
 
@@ -50,7 +50,7 @@ INCIDENTAL = (
 )
 
 
-class Stopped(Exception):
+class StoppedTraining(Exception):
     """A signal ended a training; it goes on when the study is called again."""
 
     def __init__(self, signum: int) -> None:
@@ -88,7 +88,7 @@ def epochs_in_steps(epochs: float, *, size: int, batch: int) -> int:
     return math.ceil(epochs * size / batch)
 
 
-def train_vae(lab: Lab, name: str, options: TrainVAE, *, data: Dataset | None = None) -> Trained:
+def train_vae(lab: StudyContext, name: str, options: TrainVAE, *, data: Dataset | None = None) -> Trained:
     """A VAE trained for ``options.steps``."""
     data = data or lab.data
     config = vae_config_of(options, data)
@@ -101,7 +101,7 @@ def train_vae(lab: Lab, name: str, options: TrainVAE, *, data: Dataset | None = 
 
 
 def train_denoiser(
-    lab: Lab,
+    lab: StudyContext,
     name: str,
     options: TrainDenoiser,
     *,
@@ -126,7 +126,7 @@ def train_denoiser(
 
 
 def train_cold(
-    lab: Lab, name: str, options: TrainCold, *, marks: Sequence[int], data: Dataset | None = None
+    lab: StudyContext, name: str, options: TrainCold, *, marks: Sequence[int], data: Dataset | None = None
 ) -> Trained:
     """A cold diffusion model; a checkpoint is kept at each of ``marks``."""
     data = data or lab.data
@@ -138,23 +138,23 @@ def train_cold(
     return _train(lab, name, task, options, data, tuple(marks), needs=())
 
 
-def cold_of(lab: Lab, trained: Trained, mark: int | None = None) -> ColdModel:
+def cold_of(lab: StudyContext, trained: Trained, mark: int | None = None) -> ColdModel:
     """The trained cold diffusion model at a mark."""
     return cold_from(trained.checkpoint(mark)).to(lab.device)
 
 
-def pipeline_of(lab: Lab, trained: Trained, mark: int | None = None) -> Pipeline:
+def pipeline_of(lab: StudyContext, trained: Trained, mark: int | None = None) -> Pipeline:
     """The trained denoiser (its averaged weights) at a mark, ready to sample."""
     return from_checkpoint(trained.checkpoint(mark)).to(lab.device)
 
 
-def vae_of(lab: Lab, trained: Trained) -> VAE:
+def vae_of(lab: StudyContext, trained: Trained) -> VAE:
     """The trained VAE on the device of the study."""
     return load_vae(trained.checkpoint())[0].to(lab.device).eval()
 
 
 def _train(
-    lab: Lab,
+    lab: StudyContext,
     name: str,
     make_task: Callable[[], Task],
     options: LoopOptions,
@@ -181,7 +181,7 @@ def _train(
                 run.remove(path)
     if not left:
         lab.note(f"{run.folder} is finished already; it is used again")
-    seconds = load_progress(open_checkpoint(run.checkpoint_folder(marks[-1]))).elapsed
+    seconds = load_train_state(open_checkpoint(run.checkpoint_folder(marks[-1]))).elapsed
     trained = Trained(run.folder, marks, tuple(read_log(run.log)), seconds, not left)
     lab.runs[name] = {
         "folder": str(run.folder.relative_to(lab.out)),
@@ -193,7 +193,9 @@ def _train(
     return trained
 
 
-def _leg(lab: Lab, run: Run, task: Task, options: LoopOptions, mark: int, *, last: int, fingerprint: str) -> None:
+def _leg(
+    lab: StudyContext, run: Run, task: Task, options: LoopOptions, mark: int, *, last: int, fingerprint: str
+) -> None:
     """Train up to a mark from the newest checkpoint, if there is one. Stopped if a signal ends it before."""
     changed = {
         "steps": mark,
@@ -208,7 +210,7 @@ def _leg(lab: Lab, run: Run, task: Task, options: LoopOptions, mark: int, *, las
     trainer = Trainer(task, leg, run, data=fingerprint, device=lab.device, reporter=reporter, resume=resume)
     outcome = trainer.train()
     if outcome.signum is not None:
-        raise Stopped(outcome.signum)
+        raise StoppedTraining(outcome.signum)
 
 
 def _done(folder: Path) -> bool:
@@ -216,7 +218,7 @@ def _done(folder: Path) -> bool:
     try:
         checkpoint = open_checkpoint(folder)
         checkpoint.verify()
-        return load_progress(checkpoint).finished
+        return load_train_state(checkpoint).finished
     except InputError:
         return False
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.context import Lab
-from latentdiff.apps.studies.kit.scoring import Judge, class_grid, columns, distance, measured, row
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.scoring import SampleScorer, class_grid, columns, distance, measured, row
 from latentdiff.apps.studies.latent_size.interpolation import Paths, interpolated
-from latentdiff.apps.studies.latent_size.results import Found, Sampled, Variant
+from latentdiff.apps.studies.latent_size.results import Results, Sampled, Variant
 from latentdiff.apps.studies.report.blocks import Cell, Measured, Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.data import to_float
@@ -23,11 +23,11 @@ FRAMES = 11  # of an interpolation, in the figure
 
 
 def report(
-    lab: Lab,
-    found: Mapping[Variant, Found],
+    lab: StudyContext,
+    found: Mapping[Variant, Results],
     sampled: Mapping[Variant, Sampled],
     floor: SampleScores,
-    judge: Judge,
+    judge: SampleScorer,
     points: int,
 ) -> Report:
     return Report(
@@ -64,7 +64,7 @@ LOSSES = (
 )
 
 
-def _reconstructions(lab: Lab, found: Mapping[Variant, Found]) -> Picture:
+def _reconstructions(lab: StudyContext, found: Mapping[Variant, Results]) -> Picture:
     test = lab.data.test
     places = indices_by_class(test, SHOWN)
     chosen = test.images[places]
@@ -75,7 +75,7 @@ def _reconstructions(lab: Lab, found: Mapping[Variant, Found]) -> Picture:
     )
 
 
-def _quality(found: Mapping[Variant, Found], n: int) -> Table:
+def _quality(found: Mapping[Variant, Results], n: int) -> Table:
     first = next(iter(found.values())).scores
     heads = [
         "latent",
@@ -106,7 +106,7 @@ def _quality(found: Mapping[Variant, Found], n: int) -> Table:
     return Table("reconstruction", tuple(heads), tuple(rows), caption)
 
 
-def _ways(lab: Lab, found: Mapping[Variant, Found]) -> Iterator[Picture]:
+def _ways(lab: StudyContext, found: Mapping[Variant, Results]) -> Iterator[Picture]:
     images = to_float(one_of_each_class(lab.data.test, 4))
     for k in range(len(images) // 2):
         a, b = images[2 * k : 2 * k + 1], images[2 * k + 1 : 2 * k + 2]
@@ -116,7 +116,7 @@ def _ways(lab: Lab, found: Mapping[Variant, Found]) -> Iterator[Picture]:
         yield lab.rows(f"path-{k + 1}", rows, "Straight lines between the latents of two test images, decoded.")
 
 
-def _lengths(found: Mapping[Variant, Found], judge: Judge, points: int) -> Table:
+def _lengths(found: Mapping[Variant, Results], judge: SampleScorer, points: int) -> Table:
     rows = [(variant.latent, variant.beta, *_smoothness(made.paths, judge)) for variant, made in found.items()]
     pairs = len(next(iter(found.values())).paths.length)
     heads = ("latent", "KL weight", "length of the path", "length / straight distance", "largest step / mean step")
@@ -124,11 +124,11 @@ def _lengths(found: Mapping[Variant, Found], judge: Judge, points: int) -> Table
     return Table("continuity", heads, tuple(rows), caption)
 
 
-def _smoothness(paths: Paths, judge: Judge) -> tuple[Measured | None, ...]:
+def _smoothness(paths: Paths, judge: SampleScorer) -> tuple[Measured | None, ...]:
     return tuple(measured(mean_score(values, judge.resampling)) for values in (paths.length, paths.detour, paths.jump))
 
 
-def _frames(lab: Lab, found: Mapping[Variant, Found]) -> Picture:
+def _frames(lab: StudyContext, found: Mapping[Variant, Results]) -> Picture:
     """How the ratios are spread over the pairs: one sorted curve for each VAE."""
     share = {
         variant: (torch.arange(len(made.paths.detour)) + 0.5) / len(made.paths.detour)
@@ -153,7 +153,7 @@ def _frames(lab: Lab, found: Mapping[Variant, Found]) -> Picture:
     return lab.plot("continuity", panels, "All pairs in order, from the smoothest path (left) to the roughest.")
 
 
-def _grids(lab: Lab, sampled: Mapping[Variant, Sampled]) -> Picture:
+def _grids(lab: StudyContext, sampled: Mapping[Variant, Sampled]) -> Picture:
     shown, across = class_grid(lab.data.num_classes)
     grids = [(variant.name, made.images[:shown]) for variant, made in sampled.items()]
     return lab.grids("samples", grids, "Samples, decoded.", across=across, about={"seed": lab.seed})
@@ -171,7 +171,7 @@ def _diffusion(sampled: Mapping[Variant, Sampled], floor: SampleScores) -> Table
     )
 
 
-def _losses(lab: Lab, sampled: Mapping[Variant, Sampled]) -> Picture:
+def _losses(lab: StudyContext, sampled: Mapping[Variant, Sampled]) -> Picture:
     curves = []
     for k, (variant, made) in enumerate(sampled.items()):
         curves.append(Curve("", *made.trained.curve("loss"), "thin", color=k))
@@ -180,7 +180,9 @@ def _losses(lab: Lab, sampled: Mapping[Variant, Sampled]) -> Picture:
     return lab.plot("loss", [panel], "Training (thin) and validation loss of the denoisers on each latent.")
 
 
-def _findings(found: Mapping[Variant, Found], sampled: Mapping[Variant, Sampled], floor: SampleScores) -> Iterator[str]:
+def _findings(
+    found: Mapping[Variant, Results], sampled: Mapping[Variant, Sampled], floor: SampleScores
+) -> Iterator[str]:
     psnr = {variant.name: made.scores.pairs.psnr for variant, made in found.items()}
     yield comparison.ordered("PSNR of the reconstructions", psnr, smaller=False, unit=" dB")
     copies = {variant.name: made.scores.fd for variant, made in found.items() if made.scores.fd is not None}

@@ -41,7 +41,7 @@ class Numbers:
     resamples: int = 100
 
 
-class Found(NamedTuple):
+class Results(NamedTuple):
     """What one variant gave."""
 
     trained: Trained

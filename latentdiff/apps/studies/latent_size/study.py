@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from latentdiff.apps.studies.kit import presets
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import MLPNumbers, VAENumbers
-from latentdiff.apps.studies.kit.scoring import Judge, drawn, labels_of, sampling
+from latentdiff.apps.studies.kit.scoring import SampleScorer, drawn, labels_of, sampling
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of, vae_of
 from latentdiff.apps.studies.latent_size import page
 from latentdiff.apps.studies.latent_size.interpolation import measure_paths, pairs_of
-from latentdiff.apps.studies.latent_size.results import Found, Numbers, Sampled, Variant
+from latentdiff.apps.studies.latent_size.results import Numbers, Results, Sampled, Variant
 from latentdiff.apps.studies.report.blocks import Report
 from latentdiff.apps.studies.runner import Study
 from latentdiff.data import to_float
@@ -22,10 +22,10 @@ FRAMES = 11  # of an interpolation, in the figure
 PERCEPTUAL = ("mnist", "efficientnet-lite0")  # networks that also compare images position by position
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     variants = [Variant(*values) for values in numbers.variants]
-    judge = Judge.of(lab, resamples=numbers.resamples)
-    test = Reference.of(
+    judge = SampleScorer.of(lab, resamples=numbers.resamples)
+    test = Reference.from_images(
         lab.data.test.images, judge.network, labels=lab.data.test.labels, name=f"{lab.data.name} test images"
     )
     found, sampled = {}, {}
@@ -39,7 +39,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     return page.report(lab, found, sampled, floor, judge, numbers.points)
 
 
-def _vae(lab: Lab, numbers: Numbers, variant: Variant, judge: Judge, test: Reference) -> Found:
+def _vae(lab: StudyContext, numbers: Numbers, variant: Variant, judge: SampleScorer, test: Reference) -> Results:
     name = f"vae-{variant.latent}-kl{variant.beta:g}"
     plan = VAENumbers(variant.latent, numbers.vae.steps, numbers.vae.batch, numbers.vae.width)
     trained = presets.vae(lab, name, plan, beta=variant.beta)
@@ -53,10 +53,10 @@ def _vae(lab: Lab, numbers: Numbers, variant: Variant, judge: Judge, test: Refer
         for places in pairs_of(len(images), min(numbers.pairs, len(images) // 2), seed=lab.seed)
     )
     paths = measure_paths(vae, a, b, points=numbers.points)
-    return Found(trained, vae, scores, encoded.copies, paths)
+    return Results(trained, vae, scores, encoded.copies, paths)
 
 
-def _diffused(lab: Lab, numbers: Numbers, variant: Variant, encoder: Trained, judge: Judge) -> Sampled:
+def _diffused(lab: StudyContext, numbers: Numbers, variant: Variant, encoder: Trained, judge: SampleScorer) -> Sampled:
     trained = presets.mlp(lab, f"denoiser-{variant.latent}-kl{variant.beta:g}", encoder, numbers.denoiser)
     pipeline = pipeline_of(lab, trained)
     images = drawn(

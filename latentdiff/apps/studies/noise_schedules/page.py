@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.context import Lab
-from latentdiff.apps.studies.kit.scoring import Judge, distance, distances, measured
-from latentdiff.apps.studies.noise_schedules.results import Found
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.scoring import SampleScorer, distance, distances, measured
+from latentdiff.apps.studies.noise_schedules.results import Results
 from latentdiff.apps.studies.process.noise_measures import IDLE, common_span, idle_share, linear_guess, log_snr
 from latentdiff.apps.studies.report.blocks import Block, Cell, Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
@@ -21,7 +21,9 @@ from latentdiff.metrics.features.names import frechet_name
 GRID = 64
 
 
-def report(lab: Lab, found: Sequence[Found], judge: Judge, data: Dataset, *, lr: float, ema: float) -> Report:
+def report(
+    lab: StudyContext, found: Sequence[Results], judge: SampleScorer, data: Dataset, *, lr: float, ema: float
+) -> Report:
     power = float(to_float(data.train.images[:1000]).mul(0.5).square().mean())
     n = len(found[0].samples)
     floor = judge.floor(n)
@@ -77,7 +79,7 @@ BACK = (
 )
 
 
-def _grids(lab: Lab, found: Sequence[Found]) -> Picture:
+def _grids(lab: StudyContext, found: Sequence[Results]) -> Picture:
     grids = [
         (f"{each.process.name} ({frechet_name(each.scores.features)} {each.scores.fd.value:.3g})", each.samples[:GRID])
         for each in found
@@ -91,7 +93,7 @@ def _grids(lab: Lab, found: Sequence[Found]) -> Picture:
     )
 
 
-def _scores(found: Sequence[Found], floor: SampleScores, power: float) -> Table:
+def _scores(found: Sequence[Results], floor: SampleScores, power: float) -> Table:
     span = _span(found, power)
     rows: list[tuple[Cell, ...]] = [
         (
@@ -127,7 +129,7 @@ def _scores(found: Sequence[Found], floor: SampleScores, power: float) -> Table:
     return Table("scores", columns, tuple(rows), caption)
 
 
-def _alphas(lab: Lab, found: Sequence[Found]) -> Picture:
+def _alphas(lab: StudyContext, found: Sequence[Results]) -> Picture:
     curves = []
     for each in found:
         t = np.unique(np.linspace(0, each.process.T, 401).round().astype(int))
@@ -146,7 +148,7 @@ def _alphas(lab: Lab, found: Sequence[Found]) -> Picture:
     )
 
 
-def _losses(lab: Lab, found: Sequence[Found]) -> Picture:
+def _losses(lab: StudyContext, found: Sequence[Results]) -> Picture:
     panels = []
     for name, title in (("loss", "training"), ("val_loss", "held-out images")):
         curves = []
@@ -167,7 +169,7 @@ def _losses(lab: Lab, found: Sequence[Found]) -> Picture:
     )
 
 
-def _explained(lab: Lab, found: Sequence[Found], power: float) -> Picture:
+def _explained(lab: StudyContext, found: Sequence[Results], power: float) -> Picture:
     by_noise, spread, guess = [], [], []
     for k, each in enumerate(found):
         at = log_snr(each.pipeline.schedule, power)
@@ -203,11 +205,11 @@ def _explained(lab: Lab, found: Sequence[Found], power: float) -> Picture:
     )
 
 
-def _span(found: Sequence[Found], power: float) -> tuple[float, float]:
+def _span(found: Sequence[Results], power: float) -> tuple[float, float]:
     return common_span([each.measured_at(power) for each in found])
 
 
-def _reasons(found: Sequence[Found], power: float) -> Iterator[Words]:
+def _reasons(found: Sequence[Results], power: float) -> Iterator[Words]:
     span = _span(found, power)
     for each in found:
         yield Words(
@@ -218,7 +220,7 @@ def _reasons(found: Sequence[Found], power: float) -> Iterator[Words]:
         )
 
 
-def _through(lab: Lab, found: Sequence[Found]) -> Iterator[Picture]:
+def _through(lab: StudyContext, found: Sequence[Results]) -> Iterator[Picture]:
     for k, each in enumerate(found):
         rows = [(f"epoch {epoch}", look.samples) for epoch, look in each.looks.items()]
         yield lab.rows(
@@ -229,7 +231,7 @@ def _through(lab: Lab, found: Sequence[Found]) -> Iterator[Picture]:
         )
 
 
-def _reconstructions(lab: Lab, found: Sequence[Found], data: Dataset) -> Iterator[Picture]:
+def _reconstructions(lab: StudyContext, found: Sequence[Results], data: Dataset) -> Iterator[Picture]:
     for k, each in enumerate(found):
         looks = each.looks
         first = next(iter(looks.values()))
@@ -245,7 +247,7 @@ def _reconstructions(lab: Lab, found: Sequence[Found], data: Dataset) -> Iterato
         )
 
 
-def _pairs(found: Sequence[Found]) -> Table:
+def _pairs(found: Sequence[Results]) -> Table:
     rows = [
         (
             each.process.name,
@@ -263,7 +265,7 @@ def _pairs(found: Sequence[Found]) -> Table:
     return Table("reconstructions", columns, tuple(rows), caption)
 
 
-def _findings(found: Sequence[Found], floor: SampleScores, power: float) -> Iterator[str]:
+def _findings(found: Sequence[Results], floor: SampleScores, power: float) -> Iterator[str]:
     fd = {each.process.name: each.scores.fd for each in found}
     losses = {each.process.name: each.test_loss for each in found}
     yield comparison.ordered("FD of the samples", fd)

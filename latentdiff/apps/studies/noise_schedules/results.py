@@ -55,7 +55,7 @@ class Numbers:
     resamples: int = 100
 
 
-class Look(NamedTuple):
+class Fixtures(NamedTuple):
     """What a network gives at an epoch: samples, and test images brought back from each of the three levels."""
 
     samples: Tensor
@@ -63,14 +63,14 @@ class Look(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Results:
     """Everything about one process; ``looks`` by epoch, the figures at the last one."""
 
     process: Process
     trained: Trained
     marks: Mapping[int, int]
     pipeline: Pipeline
-    looks: Mapping[int, Look]
+    looks: Mapping[int, Fixtures]
     samples: Tensor
     scores: SampleScores
     back: tuple[ReconstructionScores, ...]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
-from latentdiff.apps.studies.kit.scoring import Judge, drawn, sampling
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.scoring import SampleScorer, drawn, sampling
 from latentdiff.apps.studies.kit.training import Trained, epochs_in_steps, pipeline_of, train_denoiser
 from latentdiff.apps.studies.noise_schedules import page
-from latentdiff.apps.studies.noise_schedules.results import PROCESSES, Found, Look, Numbers, Process
+from latentdiff.apps.studies.noise_schedules.results import PROCESSES, Fixtures, Numbers, Process, Results
 from latentdiff.apps.studies.report.blocks import Report
 from latentdiff.apps.studies.restoration.resplit import pooled
 from latentdiff.apps.studies.runner import Study
@@ -30,9 +30,9 @@ SHOWN = 12  # samples and reconstructions in a row
 LEVELS = (10, 4, 2)  # reconstructions start at T / 10, T / 4 and T / 2
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     data = pooled(lab.load(numbers.side), share=TRAINING_SHARE, seed=lab.seed)
-    judge = Judge.of(lab, data=data, resamples=numbers.resamples)
+    judge = SampleScorer.of(lab, data=data, resamples=numbers.resamples)
     found = []
     for process in PROCESSES:
         with lab.part(f"training: {process.name}"):
@@ -42,7 +42,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
     return page.report(lab, found, judge, data, lr=numbers.lr, ema=numbers.ema)
 
 
-def _train(lab: Lab, numbers: Numbers, process: Process, data: Dataset) -> tuple[Trained, dict[int, int]]:
+def _train(lab: StudyContext, numbers: Numbers, process: Process, data: Dataset) -> tuple[Trained, dict[int, int]]:
     """The small CNN on pixels in [-0.5, 0.5] by plain Adam, and the optimizer steps of the epochs."""
     marks = {epoch: epochs_in_steps(epoch, size=len(data.train), batch=numbers.batch) for epoch in numbers.epochs}
     a_epoch = epochs_in_steps(1, size=len(data.train), batch=numbers.batch)
@@ -76,25 +76,25 @@ def _train(lab: Lab, numbers: Numbers, process: Process, data: Dataset) -> tuple
 
 
 def _look(
-    lab: Lab,
+    lab: StudyContext,
     numbers: Numbers,
     process: Process,
     trained: Trained,
     marks: Mapping[int, int],
     data: Dataset,
-    judge: Judge,
-) -> Found:
+    judge: SampleScorer,
+) -> Results:
     settings = sampling(sampler="ddpm", steps=None if numbers.steps is None else min(numbers.steps, process.T))
     shown, looks = data.test.images[:SHOWN], {}
     for epoch, mark in marks.items():
         pipeline = pipeline_of(lab, trained, mark)
-        looks[epoch] = Look(
+        looks[epoch] = Fixtures(
             drawn(pipeline, SHOWN, seed=lab.seed, settings=settings), _back(lab, pipeline, shown, settings)
         )
     tested = data.test.images[: numbers.tested]
     back = _back(lab, pipeline, tested, settings)
     samples = drawn(pipeline, numbers.samples, seed=lab.seed, settings=settings)
-    return Found(
+    return Results(
         process=process,
         trained=trained,
         marks=marks,
@@ -107,7 +107,7 @@ def _look(
     )
 
 
-def _back(lab: Lab, pipeline: Pipeline, images: Tensor, settings: Sampling) -> tuple[Reconstruction, ...]:
+def _back(lab: StudyContext, pipeline: Pipeline, images: Tensor, settings: Sampling) -> tuple[Reconstruction, ...]:
     """Images noised to the three levels and brought back by the sampler."""
     T = pipeline.schedule.T
     return tuple(

@@ -44,7 +44,7 @@ class Gaussian:
 
         def denoise(x: Tensor, t: int) -> Estimate:
             x0 = self.mean + (x - schedule.at(t)[0] * self.mean) @ self._gain(schedule, t).T
-            return Estimate.known(x, t, x0=x0)
+            return Estimate.from_x0(x, t, x0=x0)
 
         return denoise
 

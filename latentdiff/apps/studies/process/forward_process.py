@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
@@ -42,7 +42,7 @@ class Errors:
     chain: Tensor  # averaged over walks of single steps
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     schedule = make_schedule(ScheduleConfig(kind="linear", T=numbers.T))
     places = indices_by_class(lab.data.test, numbers.images)
     x0 = to_float(lab.data.test.images[places]).double()
@@ -82,7 +82,7 @@ CHAIN = (
 )
 
 
-def _names(lab: Lab, places: Tensor) -> list[str]:
+def _names(lab: StudyContext, places: Tensor) -> list[str]:
     data = lab.data
     if data.classes is None or data.test.labels is None:
         return [f"image {k + 1}" for k in range(len(places))]
@@ -124,7 +124,7 @@ def _theory(x0: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
     return shift + variance, ((4 * shift * variance + 2 * variance.square()) / d).sqrt()
 
 
-def _pictures(lab: Lab, x0: Tensor, schedule: Schedule, numbers: Numbers, names: Sequence[str]) -> Picture:
+def _pictures(lab: StudyContext, x0: Tensor, schedule: Schedule, numbers: Numbers, names: Sequence[str]) -> Picture:
     noised = [_jump(x0, schedule, t, lab.seed).clamp(-1, 1).float() for t in numbers.shown]
     rows = [(name, torch.stack([images[k] for images in noised])) for k, name in enumerate(names)]
     columns = [f"t = {t}" for t in numbers.shown]
@@ -145,7 +145,7 @@ def _table(errors: Errors, numbers: Numbers, names: Sequence[str]) -> Table:
     return Table("mse", ("", *(f"t = {t}" for t in at)), tuple(rows), caption)
 
 
-def _curves(lab: Lab, errors: Errors, names: Sequence[str]) -> Picture:
+def _curves(lab: StudyContext, errors: Errors, names: Sequence[str]) -> Picture:
     t = list(range(errors.closed.shape[1]))
     own = [Curve(name, t, row.tolist(), "thin") for name, row in zip(names, errors.one_step, strict=True)]
     own += [Curve("closed form" if k == 0 else "", t, row.tolist(), "dashed") for k, row in enumerate(errors.closed)]
@@ -165,7 +165,7 @@ def _curves(lab: Lab, errors: Errors, names: Sequence[str]) -> Picture:
     )
 
 
-def _strips(lab: Lab, x0: Tensor, schedule: Schedule, numbers: Numbers, kept: Sequence[Tensor]) -> Picture:
+def _strips(lab: StudyContext, x0: Tensor, schedule: Schedule, numbers: Numbers, kept: Sequence[Tensor]) -> Picture:
     jump = torch.cat([_jump(x0[:1], schedule, t, lab.seed) for t in numbers.shown])
     walk = torch.cat([images[:1] for images in kept])
     rows = [("one step", jump.clamp(-1, 1).float()), ("t single steps", walk.clamp(-1, 1).float())]
@@ -175,7 +175,7 @@ def _strips(lab: Lab, x0: Tensor, schedule: Schedule, numbers: Numbers, kept: Se
     return lab.rows("chain", rows, caption, columns=[f"t = {t}" for t in numbers.shown])
 
 
-def _chain_curves(lab: Lab, errors: Errors) -> Picture:
+def _chain_curves(lab: StudyContext, errors: Errors) -> Picture:
     t = list(range(errors.closed.shape[1]))
     curves = [
         Curve("single steps", t, errors.chain.mean(0).tolist()),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
@@ -32,7 +32,7 @@ class Numbers:
     images: int = 2
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     made: dict[str, Schedule] = {kind: make_schedule(ScheduleConfig(kind=kind, T=numbers.T)) for kind in KINDS}
     with lab.part("figures"):
         curves = _curves(lab, made)
@@ -62,7 +62,7 @@ READING = (
 SAME_NOISE = "Every row uses the same noise, so that only the schedule differs."
 
 
-def _curves(lab: Lab, made: Mapping[str, Schedule]) -> Picture:
+def _curves(lab: StudyContext, made: Mapping[str, Schedule]) -> Picture:
     alpha, beta, bar, snr = [], [], [], []
     for kind, schedule in made.items():
         t = np.unique(np.linspace(1, schedule.T, POINTS).round().astype(int))
@@ -84,7 +84,7 @@ def _curves(lab: Lab, made: Mapping[str, Schedule]) -> Picture:
     )
 
 
-def _noised(lab: Lab, made: Mapping[str, Schedule], k: int) -> Picture:
+def _noised(lab: StudyContext, made: Mapping[str, Schedule], k: int) -> Picture:
     x0 = to_float(one_of_each_class(lab.data.test, k + 1)[k : k + 1])
     noise = Key.of(lab.seed + k, 1).at("train").normal(x0.shape[1:])
     rows = []

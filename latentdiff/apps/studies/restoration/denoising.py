@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixels_to_look_at
-from latentdiff.apps.studies.kit.paired import Eye, Pairs, against_input
+from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs, against_input
 from latentdiff.apps.studies.kit.presets import PixelNumbers
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
@@ -19,10 +19,10 @@ from latentdiff.data import to_float
 from latentdiff.data.select import one_of_each_class
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import run, start
-from latentdiff.diffusion.samplers import Step, ddpm
+from latentdiff.diffusion.samplers import SamplerStep, ddpm
 from latentdiff.diffusion.schedule import Schedule
-from latentdiff.edit import Drawn, Watch, blurred, noisy, one_step
-from latentdiff.edit.drawing import drawn, key_of
+from latentdiff.edit import Recorder, SampleResult, blurred, noisy, one_step
+from latentdiff.edit.drawing import draw, key_of
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.pipeline import Pipeline
 
@@ -50,10 +50,10 @@ class Numbers:
     sigma_data: float = 0.2
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     pipeline = pixels_to_look_at(lab, numbers.pixels, sigma_data=numbers.sigma_data)
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
-    eye, found, figures = Eye.of(lab), {}, []
+    eye, found, figures = PairedMetrics.of(lab), {}, []
     with lab.part("denoising"):
         for t in _levels(numbers, pipeline):
             made = _ways(lab, numbers, pipeline, images, t)
@@ -107,7 +107,7 @@ def _levels(numbers: Numbers, pipeline: Pipeline) -> list[int]:
     return [t for t in numbers.levels if t <= pipeline.schedule.T]
 
 
-def _ways(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor, t: int) -> dict[str, Tensor]:
+def _ways(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor, t: int) -> dict[str, Tensor]:
     x = noisy(pipeline, images, t, seed=lab.seed)
     made = (
         pipeline.decode(x),
@@ -119,14 +119,16 @@ def _ways(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor, t: int
     return dict(zip(WAYS, made, strict=True))
 
 
-def _strided(lab: Lab, numbers: Numbers, pipeline: Pipeline, x: Tensor, t: int, *, frames: int = 0) -> Drawn:
+def _strided(
+    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, x: Tensor, t: int, *, frames: int = 0
+) -> SampleResult:
     """The ancestral process from x_t over every ``stride``-th level below t."""
     levels = [*range(t, 0, -numbers.stride), 0]
     key = key_of(pipeline, lab.seed, len(x))
-    return drawn(pipeline, pipeline.denoiser(), x, levels, ddpm(pipeline.schedule), key, Watch(frames=frames))
+    return draw(pipeline, pipeline.denoiser(), x, levels, ddpm(pipeline.schedule), key, Recorder(frames=frames))
 
 
-def _trajectory(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> Picture:
+def _trajectory(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> Picture:
     top = min(numbers.top, pipeline.schedule.T)
     x = noisy(pipeline, images, top, seed=lab.seed)
     made = _strided(lab, numbers, pipeline, x, top, frames=top)
@@ -141,7 +143,7 @@ def _trajectory(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) 
 
 
 @torch.no_grad()
-def _notations(lab: Lab, pipeline: Pipeline) -> tuple[dict[str, float], Table]:
+def _notations(lab: StudyContext, pipeline: Pipeline) -> tuple[dict[str, float], Table]:
     """The ancestral process over every level written three ways by hand, beside the package's own, in float64."""
     schedule = pipeline.schedule
     levels = schedule.levels(min(50, schedule.T))
@@ -162,7 +164,7 @@ def _notations(lab: Lab, pipeline: Pipeline) -> tuple[dict[str, float], Table]:
     return apart, table
 
 
-def _written(name: str, schedule: Schedule) -> Step:
+def _written(name: str, schedule: Schedule) -> SamplerStep:
     """The ancestral step t -> s by hand, from the noise, the score or x_0."""
 
     def step(
@@ -184,12 +186,12 @@ def _written(name: str, schedule: Schedule) -> Step:
     return step
 
 
-def _table(found: Mapping[int, Mapping[str, Pairs]], eye: Eye) -> Table:
+def _table(found: Mapping[int, Mapping[str, Pairs]], eye: PairedMetrics) -> Table:
     rows = tuple((t, name, *eye.cells([pairs])) for t, ways in found.items() for name, pairs in ways.items())
     return Table("denoised", ("t", "", *eye.columns), rows, "Denoised images against the originals.")
 
 
-def _curves(lab: Lab, found: Mapping[int, Mapping[str, Pairs]], eye: Eye) -> Picture:
+def _curves(lab: StudyContext, found: Mapping[int, Mapping[str, Pairs]], eye: PairedMetrics) -> Picture:
     levels = list(found)
     psnr = [Curve(name, levels, [found[t][name].psnr for t in levels], "marked") for name in WAYS]
     distance = [Curve(name, levels, [found[t][name].distance for t in levels], "marked") for name in WAYS]
@@ -197,7 +199,9 @@ def _curves(lab: Lab, found: Mapping[int, Mapping[str, Pairs]], eye: Eye) -> Pic
     return lab.plot("curves", panels, "The same as curves.")
 
 
-def _findings(found: Mapping[int, Mapping[str, Pairs]], apart: Mapping[str, float], eye: Eye) -> Iterator[str]:
+def _findings(
+    found: Mapping[int, Mapping[str, Pairs]], apart: Mapping[str, float], eye: PairedMetrics
+) -> Iterator[str]:
     for t in sorted({min(found), max(found)}):
         ways = {name: [pairs] for name, pairs in found[t].items()}
         yield against_input(f"At t = {t}", ways, "noisy", "psnr", "PSNR", unit=" dB")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixels_to_look_at
-from latentdiff.apps.studies.kit.paired import Eye, Pairs, against_input
+from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs, against_input
 from latentdiff.apps.studies.kit.presets import PixelNumbers
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
@@ -40,7 +40,7 @@ class Numbers:
     zeta: float = 0.5
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
     height, width = lab.data.height, lab.data.width
@@ -49,7 +49,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
         "the lower half": op.half(height, width),
         "70% of the pixels": op.scattered(height, width, missing=0.7),
     }
-    eye, found, sections = Eye.of(lab), {}, []
+    eye, found, sections = PairedMetrics.of(lab), {}, []
     for name, mask in masks.items():
         with lab.part(name):
             found[name], pictures = _filled(lab, numbers, pipeline, name, mask, images, eye)
@@ -83,7 +83,7 @@ def _methods(numbers: Numbers) -> dict[str, tuple[Restoration, Sampling]]:
 
 
 def _filled(
-    lab: Lab, numbers: Numbers, pipeline: Pipeline, name: str, mask: Tensor, images: Tensor, eye: Eye
+    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, name: str, mask: Tensor, images: Tensor, eye: PairedMetrics
 ) -> tuple[dict[str, list[Pairs]], list[Picture]]:
     operator = op.masked((lab.data.channels, lab.data.height, lab.data.width), mask)
     y = operator(images)
@@ -105,7 +105,7 @@ def _filled(
     return scores, [first, lab.rows(f"{file}-draws", variety, "Several draws of two images.", about=about)]
 
 
-def _shares(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor, eye: Eye) -> Section:
+def _shares(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor, eye: PairedMetrics) -> Section:
     """How the distance grows with the share of pixels that are missing at random."""
     shape = (lab.data.channels, lab.data.height, lab.data.width)
     methods = {name: way for name, way in _methods(numbers).items() if name in ("replacement", "DiffPIR")}
@@ -124,7 +124,7 @@ def _shares(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor, eye:
     )
 
 
-def _table(name: str, scores: Mapping[str, list[Pairs]], eye: Eye) -> Table:
+def _table(name: str, scores: Mapping[str, list[Pairs]], eye: PairedMetrics) -> Table:
     rows = tuple((method, *eye.cells(pairs)) for method, pairs in scores.items())
     return Table(
         name, ("", *eye.columns), rows, f"Missing: {name}; against the originals, mean and spread over the draws."

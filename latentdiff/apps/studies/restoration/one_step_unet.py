@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latentdiff.apps.studies.kit import comparison, presets
-from latentdiff.apps.studies.kit.context import Lab
-from latentdiff.apps.studies.kit.paired import Eye, Pairs, difference
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs, difference
 from latentdiff.apps.studies.kit.presets import PixelNumbers
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
@@ -37,7 +37,7 @@ class Numbers:
     tested: int = 200
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     with lab.part("network"):
         # x + sigma z is one level of a process that only scales it: alpha = 1 / sqrt(1 + sigma^2)
         beta = numbers.sigma**2 / (1 + numbers.sigma**2)
@@ -45,7 +45,7 @@ def study(lab: Lab, numbers: Numbers) -> Report:
         pipeline = pipeline_of(lab, presets.pixels(lab, "denoiser", numbers.pixels, **changed))
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
     others, name = _others(lab, pipeline.codec.image_shape, numbers.tested)
-    eye = Eye.of(lab)
+    eye = PairedMetrics.of(lab)
     with lab.part("out of distribution"):
         made = {sigma: _denoised(lab, pipeline, images, sigma) for sigma in numbers.sigmas}
         strange = {sigma: _denoised(lab, pipeline, others, sigma) for sigma in numbers.sigmas}
@@ -88,7 +88,7 @@ ABOUT = (
 
 
 @torch.no_grad()
-def _denoised(lab: Lab, pipeline: Pipeline, images: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+def _denoised(lab: StudyContext, pipeline: Pipeline, images: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     """(images with noise, what the network makes of them)."""
     noise = Key.of(lab.seed, len(images)).at("degrade").normal(images.shape[1:])
     noisy = images + sigma * noise
@@ -96,14 +96,16 @@ def _denoised(lab: Lab, pipeline: Pipeline, images: Tensor, sigma: float) -> tup
     return noisy.clamp(-1, 1), pipeline.decode(pipeline.denoiser()((alpha * noisy).to(pipeline.device), 1).x0())
 
 
-def _rows(lab: Lab, name: str, images: Tensor, made: Mapping[float, tuple[Tensor, Tensor]], caption: str) -> Picture:
+def _rows(
+    lab: StudyContext, name: str, images: Tensor, made: Mapping[float, tuple[Tensor, Tensor]], caption: str
+) -> Picture:
     rows = [("original", images[:SHOWN])]
     for sigma, (noisy, back) in made.items():
         rows += [(f"σ = {sigma:g}", noisy[:SHOWN]), ("denoised", back[:SHOWN])]
     return lab.rows(name, rows, caption, about={"seed": lab.seed})
 
 
-def _others(lab: Lab, shape: Sequence[int], n: int) -> tuple[Tensor, str]:
+def _others(lab: StudyContext, shape: Sequence[int], n: int) -> tuple[Tensor, str]:
     """Images [n, C, H, W] in [-1, 1] of another data set in the shape of the digits; drawings where there is none."""
     if lab.colour is None:
         return torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()]), "drawings that are no digits"
@@ -117,7 +119,7 @@ def _others(lab: Lab, shape: Sequence[int], n: int) -> tuple[Tensor, str]:
 Found = Mapping[float, tuple[Pairs, Pairs]]
 
 
-def _curves(lab: Lab, numbers: Numbers, found: Found, other: Found, name: str) -> Picture:
+def _curves(lab: StudyContext, numbers: Numbers, found: Found, other: Found, name: str) -> Picture:
     sigmas = list(found)
     curves = [
         Curve("digits, denoised", sigmas, [found[s][1].psnr for s in sigmas], "marked", color=0),
@@ -128,7 +130,7 @@ def _curves(lab: Lab, numbers: Numbers, found: Found, other: Found, name: str) -
     return lab.plot("psnr", [panel], "PSNR of denoised images over the noise on them.")
 
 
-def _table(name: str, found: Found, eye: Eye, caption: str) -> Table:
+def _table(name: str, found: Found, eye: PairedMetrics, caption: str) -> Table:
     rows = []
     for sigma, (noisy, back) in found.items():
         rows += [(sigma, "noisy", *eye.cells([noisy])), (sigma, "denoised", *eye.cells([back]))]

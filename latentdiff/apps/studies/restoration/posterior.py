@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.process.analytic import Gaussian
 from latentdiff.apps.studies.report.blocks import Picture, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
@@ -16,9 +16,9 @@ from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.loop import run, start
-from latentdiff.diffusion.samplers import Step, ddim, ddpm, renoising
+from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, diffpir_step
 from latentdiff.diffusion.schedule import Schedule, make_schedule
-from latentdiff.diffusion.solvers import ald, corrected, dps, gaussian_update, half_quadratic
+from latentdiff.diffusion.solvers import corrected, dps, gaussian_update, half_quadratic, score_ald
 from latentdiff.ops.random import Key
 
 SOLVERS = ("exact", "DPS", "ScoreALD", "DiffPIR")
@@ -72,7 +72,7 @@ def rows(truth: Truth, steps: Sequence[int], chains: int) -> Iterator[Row]:
             yield Row(name, count, *truth.posterior.apart(samples), samples.mean(0), samples.T.cov())
 
 
-def _solver(name: str, truth: Truth, schedule: Schedule) -> tuple[Denoiser, Step]:
+def _solver(name: str, truth: Truth, schedule: Schedule) -> tuple[Denoiser, SamplerStep]:
     prior, a, y, _ = truth
     denoise, operator = prior.denoiser(schedule), op.matrix(a)
     if name == "exact":
@@ -81,11 +81,11 @@ def _solver(name: str, truth: Truth, schedule: Schedule) -> tuple[Denoiser, Step
     if name == "DPS":
         return denoise, dps(ddpm(schedule), operator, y, zeta=0.1)
     if name == "ScoreALD":
-        return denoise, ald(ddpm(schedule), operator, y, schedule, sigma=SIGMA)
-    return corrected(denoise, half_quadratic(operator, y, schedule, sigma=SIGMA)), renoising(schedule, share=0.3)
+        return denoise, score_ald(ddpm(schedule), operator, y, schedule, sigma=SIGMA)
+    return corrected(denoise, half_quadratic(operator, y, schedule, sigma=SIGMA)), diffpir_step(schedule, share=0.3)
 
 
-def section(lab: Lab, truth: Truth, found: Sequence[Row]) -> Section:
+def section(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Section:
     """The figures and the table."""
     table = Table(
         "posterior",
@@ -96,7 +96,7 @@ def section(lab: Lab, truth: Truth, found: Sequence[Row]) -> Section:
     return Section("Against a known posterior", (Words(ABOUT), _curves(lab, found), table, _beside(lab, truth, found)))
 
 
-def _curves(lab: Lab, found: Sequence[Row]) -> Picture:
+def _curves(lab: StudyContext, found: Sequence[Row]) -> Picture:
     panels = []
     for title, what in (("mean", "standard deviations"), ("covariance", "share of its size")):
         curves = []
@@ -108,7 +108,7 @@ def _curves(lab: Lab, found: Sequence[Row]) -> Picture:
     return lab.plot("posterior", panels, "Distance of the samples from the known posterior by number of steps.")
 
 
-def _beside(lab: Lab, truth: Truth, found: Sequence[Row]) -> Picture:
+def _beside(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Picture:
     """Means and deviations with the most steps, point by point, beside those in closed form."""
     most = max(row.steps for row in found)
     place = list(range(SIZE))

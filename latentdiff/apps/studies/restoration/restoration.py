@@ -10,9 +10,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.context import Lab, colour_missing
+from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
 from latentdiff.apps.studies.kit.model import colours_to_look_at, pixels_to_look_at
-from latentdiff.apps.studies.kit.paired import Eye, Pairs, against_input, difference
+from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs, against_input, difference
 from latentdiff.apps.studies.kit.presets import PixelNumbers
 from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.restoration import posterior
@@ -55,7 +55,7 @@ class Numbers:
     zeta: float = 0.5
 
 
-class Task(NamedTuple):
+class RestorationTask(NamedTuple):
     """A degradation with its name."""
 
     name: str
@@ -74,27 +74,27 @@ def methods(numbers: Numbers) -> tuple[Method, ...]:
     )
 
 
-def tasks(shape: tuple[int, int, int]) -> tuple[Task, ...]:
+def tasks(shape: tuple[int, int, int]) -> tuple[RestorationTask, ...]:
     """What images suffer."""
     _, height, width = shape
     mask = op.box(height, width)
     return (
-        Task("a box missing", op.masked(shape, mask), mask),
-        Task("70% of pixels missing", op.masked(shape, op.scattered(height, width, missing=0.7))),
-        Task("Gaussian blur, 1.5 pixels", op.gaussian_blur(shape, sigma=1.5)),
-        Task("motion blur, 7 pixels", op.motion_blur(shape, length=7, angle=45)),
-        Task("a quarter of the pixels", op.downsample(shape, 2)),
+        RestorationTask("a box missing", op.masked(shape, mask), mask),
+        RestorationTask("70% of pixels missing", op.masked(shape, op.scattered(height, width, missing=0.7))),
+        RestorationTask("Gaussian blur, 1.5 pixels", op.gaussian_blur(shape, sigma=1.5)),
+        RestorationTask("motion blur, 7 pixels", op.motion_blur(shape, length=7, angle=45)),
+        RestorationTask("a quarter of the pixels", op.downsample(shape, 2)),
     )
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     with lab.part("known posterior"):
         truth = posterior.Truth.make()
         known = list(posterior.rows(truth, numbers.analytic, numbers.chains))
     pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
     shape = (lab.data.channels, lab.data.height, lab.data.width)
     images = to_float(one_of_each_class(lab.data.test, numbers.tested))
-    found, blocks = _compared(lab, numbers, pipeline, tasks(shape), images, Eye.of(lab))
+    found, blocks = _compared(lab, numbers, pipeline, tasks(shape), images, PairedMetrics.of(lab))
     about = Words(_about(numbers, len(images)))
     sections = [posterior.section(lab, truth, known), Section("On digits", (about, *blocks))]
     in_colour: dict[str, dict[str, list[Pairs]]] = {}
@@ -107,7 +107,13 @@ def study(lab: Lab, numbers: Numbers) -> Report:
 
 
 def _compared(
-    lab: Lab, numbers: Numbers, pipeline: Pipeline, tasks: Sequence[Task], images: Tensor, eye: Eye, prefix: str = ""
+    lab: StudyContext,
+    numbers: Numbers,
+    pipeline: Pipeline,
+    tasks: Sequence[RestorationTask],
+    images: Tensor,
+    eye: PairedMetrics,
+    prefix: str = "",
 ) -> tuple[dict[str, dict[str, list[Pairs]]], list[Block]]:
     """The scores of every method on every task, with a figure and a table for each."""
     found: dict[str, dict[str, list[Pairs]]] = {}
@@ -119,13 +125,15 @@ def _compared(
     return found, blocks
 
 
-def _colour(lab: Lab, numbers: Numbers, data: Dataset) -> tuple[dict[str, dict[str, list[Pairs]]], Section]:
+def _colour(lab: StudyContext, numbers: Numbers, data: Dataset) -> tuple[dict[str, dict[str, list[Pairs]]], Section]:
     """Filling in and deblurring of colour images, by an unconditional model of them."""
     pipeline = colours_to_look_at(lab, numbers.colour, data, labels=False)
     shape = data.shape
     images = to_float(data.test.images[: numbers.colour_tested])
     chosen = [task for task in tasks(shape) if task.name in ("a box missing", "Gaussian blur, 1.5 pixels")]
-    found, blocks = _compared(lab, numbers, pipeline, chosen, images, Eye.of(lab, data=data), prefix="colour: ")
+    found, blocks = _compared(
+        lab, numbers, pipeline, chosen, images, PairedMetrics.of(lab, data=data), prefix="colour: "
+    )
     words = Words(f"{data.name}, {len(data.train):,} training images. {_about(numbers, len(images))}")
     return found, Section("On colour images", (words, *blocks))
 
@@ -141,7 +149,13 @@ ABOUT = (
 
 
 def _restored(
-    lab: Lab, numbers: Numbers, pipeline: Pipeline, task: Task, images: Tensor, eye: Eye, prefix: str
+    lab: StudyContext,
+    numbers: Numbers,
+    pipeline: Pipeline,
+    task: RestorationTask,
+    images: Tensor,
+    eye: PairedMetrics,
+    prefix: str,
 ) -> tuple[dict[str, list[Pairs]], Picture]:
     """The scores of every method by seed, and the first images of the first seed."""
     y = measured(task.operator, images, sigma=numbers.noise, seed=lab.seed)
@@ -171,7 +185,7 @@ def _restored(
     return scores, picture
 
 
-def _table(name: str, scores: Mapping[str, list[Pairs]], eye: Eye) -> Table:
+def _table(name: str, scores: Mapping[str, list[Pairs]], eye: PairedMetrics) -> Table:
     return Table(
         name,
         ("", *eye.columns),

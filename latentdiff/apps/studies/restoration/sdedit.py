@@ -12,11 +12,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.classifier import Reader
+from latentdiff.apps.studies.kit.classifier import ClassReader
 from latentdiff.apps.studies.kit.comparison import Difference
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixels_to_look_at
-from latentdiff.apps.studies.kit.paired import Eye, Pairs
+from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs
 from latentdiff.apps.studies.kit.presets import PixelNumbers
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
@@ -50,11 +50,11 @@ class Numbers:
     trips: tuple[int, ...] = (10, 20, 40, 80)
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
     settings, places = Sampling(steps=numbers.steps), indices_by_class(lab.data.test, numbers.tested)
     images = to_float(lab.data.test.images[places])
-    eye, blocks = Eye.of(lab), []
+    eye, blocks = PairedMetrics.of(lab), []
     with lab.part("edits"):
         made = {
             k: sdedit(pipeline, images, level_at(pipeline, settings, k), settings=settings, seed=lab.seed).images
@@ -115,22 +115,22 @@ def _named(pipeline: Pipeline, settings: Sampling, made: Mapping[int, Tensor]) -
     return {f"index {k} (t = {level_at(pipeline, settings, k)})": images for k, images in made.items()}
 
 
-def _rows(lab: Lab, name: str, rows: Mapping[str, Tensor], caption: str) -> Picture:
+def _rows(lab: StudyContext, name: str, rows: Mapping[str, Tensor], caption: str) -> Picture:
     return lab.rows(
         name, [(title, images[:SHOWN]) for title, images in rows.items()], caption, about={"seed": lab.seed}
     )
 
 
-def _kept(lab: Lab, made: Mapping[int, Tensor], places: Tensor) -> dict[int, float]:
+def _kept(lab: StudyContext, made: Mapping[int, Tensor], places: Tensor) -> dict[int, float]:
     """The share of edits that a classifier still sees as the class of their input; {} where none tells them apart."""
-    reader, labels = Reader.of(lab), lab.data.test.labels
+    reader, labels = ClassReader.of(lab), lab.data.test.labels
     if reader is None or labels is None:
         return {}
     return {k: reader.share(images, labels[places]) for k, images in made.items()}
 
 
 def _table(
-    pipeline: Pipeline, settings: Sampling, scores: Mapping[int, Pairs], kept: Mapping[int, float], eye: Eye
+    pipeline: Pipeline, settings: Sampling, scores: Mapping[int, Pairs], kept: Mapping[int, float], eye: PairedMetrics
 ) -> Table:
     rows = tuple(
         (k, level_at(pipeline, settings, k), *eye.cells([pairs]), *([kept[k]] if kept else []))
@@ -140,7 +140,7 @@ def _table(
     return Table("edits", ("start index", "t", *eye.columns, *last), rows, "Edits against their input.")
 
 
-def _towards(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> Section:
+def _towards(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> Section:
     settings = Sampling(steps=numbers.steps, guidance=numbers.guidance)
     first, classes = images[:SHOWN], pipeline.classes
     labels = [(k + 1) % len(classes) for k in range(len(first))]
@@ -154,7 +154,9 @@ def _towards(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> 
     return Section("Towards a class", (words, _rows(lab, "classes", rows, "Each image told to become the next class.")))
 
 
-def _inverted(lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> tuple[dict[int, Tensor], Section]:
+def _inverted(
+    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor
+) -> tuple[dict[int, Tensor], Section]:
     """Round trips through DDIM inversion: the relative error of each image by number of steps."""
     first, errors, rows = images[:SHOWN], {}, {"input": images[:SHOWN]}
     best = pipeline.reconstruct(first)

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
-from latentdiff.apps.studies.kit.context import Lab, colour_missing
+from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
 from latentdiff.apps.studies.kit.presets import MLPNumbers, VAENumbers
-from latentdiff.apps.studies.kit.scoring import Judge, columns, drawn, labels_of, row, sampling
+from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, drawn, labels_of, row, sampling
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
@@ -43,7 +43,7 @@ class Numbers:
     colour_samples: int = 0  # scored; 0: pictures and times only
 
 
-class Way(NamedTuple):
+class Variant(NamedTuple):
     """A sampler with its number of steps."""
 
     sampler: str
@@ -58,7 +58,7 @@ class Way(NamedTuple):
         return sampling(sampler=self.sampler, eta=self.eta, steps=self.steps)
 
 
-class Drawn(NamedTuple):
+class DrawnVariant(NamedTuple):
     """What a way gave: the images, seconds an image, how far they are from those of the most steps, and their scores."""
 
     images: Tensor
@@ -67,18 +67,18 @@ class Drawn(NamedTuple):
     scores: SampleScores | None
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
-    judge = Judge.of(lab, resamples=numbers.resamples)
+def study(lab: StudyContext, numbers: Numbers) -> Report:
+    judge = SampleScorer.of(lab, resamples=numbers.resamples)
     colour_judge = None
     if lab.colour is not None and numbers.colour_samples:
-        colour_judge = Judge.of(lab, data=lab.colour, resamples=numbers.resamples)
+        colour_judge = SampleScorer.of(lab, data=lab.colour, resamples=numbers.resamples)
     with lab.part("VAE"):
         encoder = presets.vae(lab, "vae", numbers.vae)
     with lab.part("denoiser"):
         denoiser = presets.mlp(lab, "denoiser", encoder, numbers.denoiser)
     with lab.part("samples"):
-        ways = [Way("ddim", eta, steps) for eta in numbers.etas for steps in numbers.steps]
-        ways += [Way("dpm++", 0.0, steps) for steps in numbers.solver_steps]
+        ways = [Variant("ddim", eta, steps) for eta in numbers.etas for steps in numbers.steps]
+        ways += [Variant("dpm++", 0.0, steps) for steps in numbers.solver_steps]
         found = _draw_all(pipeline_of(lab, denoiser), ways, numbers.samples, lab.seed, judge)
         floor = judge.floor(numbers.samples)
     blocks: list[Block] = [Words(SAME_NOISE), *_pictures(lab, "digits", found), judge.words(numbers.samples)]
@@ -93,7 +93,9 @@ SAME_NOISE = (
 )
 
 
-def _draw_all(pipeline: Pipeline, ways: Sequence[Way], n: int, seed: int, judge: Judge | None) -> dict[Way, Drawn]:
+def _draw_all(
+    pipeline: Pipeline, ways: Sequence[Variant], n: int, seed: int, judge: SampleScorer | None
+) -> dict[Variant, DrawnVariant]:
     """All ways from the same noise; distances are to the way of the same family with the most steps."""
     drawn(pipeline, min(n, 8), seed=seed, settings=ways[0].settings())  # the first call pays for what is set up once
     images, seconds = {}, {}
@@ -104,7 +106,7 @@ def _draw_all(pipeline: Pipeline, ways: Sequence[Way], n: int, seed: int, judge:
     exact = max((way for way in ways if way.sampler == "ddim" and way.eta == 0), key=lambda way: way.steps)
     labels = labels_of(pipeline, n)
     return {
-        way: Drawn(
+        way: DrawnVariant(
             images[way],
             seconds[way],
             _rmse(images[way], images[exact]),
@@ -119,20 +121,20 @@ def _rmse(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).square().mean().sqrt() / 255)
 
 
-def _families(found: Mapping[Way, Drawn]) -> dict[str, list[Way]]:
-    families: dict[str, list[Way]] = {}
+def _families(found: Mapping[Variant, DrawnVariant]) -> dict[str, list[Variant]]:
+    families: dict[str, list[Variant]] = {}
     for way in found:
         families.setdefault(way.family, []).append(way)
     return families
 
 
-def _pictures(lab: Lab, name: str, found: Mapping[Way, Drawn]) -> Iterator[Picture]:
+def _pictures(lab: StudyContext, name: str, found: Mapping[Variant, DrawnVariant]) -> Iterator[Picture]:
     for place, (family, ways) in enumerate(_families(found).items()):
         rows = [(f"{way.steps} steps", found[way].images[:SHOWN]) for way in ways]
         yield lab.rows(f"{name}-{place + 1}", rows, f"{family}.", about={"sampler": family, "seed": lab.seed})
 
 
-def _table(name: str, found: Mapping[Way, Drawn], floor: SampleScores | None) -> Table:
+def _table(name: str, found: Mapping[Variant, DrawnVariant], floor: SampleScores | None) -> Table:
     exact = max((way for way in found if way.sampler == "ddim" and way.eta == 0), key=lambda way: way.steps)
     heads = ("sampler", "steps", "ms an image", f"RMSE to DDIM-{exact.steps}")
     rows = []
@@ -148,7 +150,7 @@ def _table(name: str, found: Mapping[Way, Drawn], floor: SampleScores | None) ->
     return Table(name, (*heads, *(() if floor is None else columns(floor))), tuple(rows), caption)
 
 
-def _curves(lab: Lab, found: Mapping[Way, Drawn], floor: SampleScores) -> Picture:
+def _curves(lab: StudyContext, found: Mapping[Variant, DrawnVariant], floor: SampleScores) -> Picture:
     quality, speed, moved = [], [], []
     for family, ways in _families(found).items():
         steps = [way.steps for way in ways]
@@ -179,7 +181,7 @@ def _curves(lab: Lab, found: Mapping[Way, Drawn], floor: SampleScores) -> Pictur
     )
 
 
-def _colour(lab: Lab, numbers: Numbers, judge: Judge | None) -> Iterator[Block]:
+def _colour(lab: StudyContext, numbers: Numbers, judge: SampleScorer | None) -> Iterator[Block]:
     if lab.colour is None:
         yield colour_missing(lab)
         return
@@ -191,9 +193,11 @@ def _colour(lab: Lab, numbers: Numbers, judge: Judge | None) -> Iterator[Block]:
         yield from _coloured(lab, numbers, lab.colour, pipeline_of(lab, denoiser), judge)
 
 
-def _coloured(lab: Lab, numbers: Numbers, data: Dataset, pipeline: Pipeline, judge: Judge | None) -> Iterator[Block]:
-    ways = [Way("ddim", eta, steps) for eta in numbers.etas for steps in numbers.colour_steps]
-    ways += [Way("dpm++", 0.0, steps) for steps in numbers.solver_steps if steps <= max(numbers.colour_steps)]
+def _coloured(
+    lab: StudyContext, numbers: Numbers, data: Dataset, pipeline: Pipeline, judge: SampleScorer | None
+) -> Iterator[Block]:
+    ways = [Variant("ddim", eta, steps) for eta in numbers.etas for steps in numbers.colour_steps]
+    ways += [Variant("dpm++", 0.0, steps) for steps in numbers.solver_steps if steps <= max(numbers.colour_steps)]
     found = _draw_all(pipeline, ways, numbers.colour_samples or 4 * SHOWN, lab.seed, judge)
     yield Words(
         f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an unconditional model."
@@ -210,7 +214,7 @@ def _coloured(lab: Lab, numbers: Numbers, data: Dataset, pipeline: Pipeline, jud
     yield _table("colour", found, floor)
 
 
-def _findings(found: Mapping[Way, Drawn], floor: SampleScores) -> Iterator[str]:
+def _findings(found: Mapping[Variant, DrawnVariant], floor: SampleScores) -> Iterator[str]:
     fd = {way: made.scores.fd for way, made in found.items() if made.scores is not None}
     plain = sorted((way for way in fd if way.sampler == "ddim" and way.eta == 0), key=lambda way: way.steps)
     few, most = plain[0], plain[-1]

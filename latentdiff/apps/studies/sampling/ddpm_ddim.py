@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import MLPNumbers, VAENumbers
 from latentdiff.apps.studies.kit.scoring import (
-    Judge,
+    SampleScorer,
     class_grid,
     columns,
     drawn,
@@ -49,8 +49,8 @@ class Numbers:
     resamples: int = 100
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
-    judge = Judge.of(lab, resamples=numbers.resamples)
+def study(lab: StudyContext, numbers: Numbers) -> Report:
+    judge = SampleScorer.of(lab, resamples=numbers.resamples)
     with lab.part("VAE"):
         encoder = presets.vae(lab, "vae", numbers.vae)
     models: dict[str, Pipeline] = {}
@@ -112,7 +112,7 @@ def _ways(numbers: Numbers) -> dict[str, Sampling]:
     return ways | {f"DDIM, {steps} steps": sampling(steps=steps) for steps in sorted(numbers.ddim_steps)}
 
 
-def _losses(lab: Lab, pipeline: Pipeline, numbers: Numbers) -> LevelLoss:
+def _losses(lab: StudyContext, pipeline: Pipeline, numbers: Numbers) -> LevelLoss:
     test = few(lab.data.test, numbers.tested, seed=lab.seed)
     return loss_by_level(pipeline, test.images, labels=test.labels, levels=numbers.levels, seed=lab.seed)
 
@@ -124,7 +124,7 @@ def _clear(pipeline: Pipeline, loss: LevelLoss) -> list[tuple[int, float]]:
 
 
 def _grids(
-    lab: Lab, images: Mapping[tuple[str, str], Tensor], ways: Sequence[str], classes: int
+    lab: StudyContext, images: Mapping[tuple[str, str], Tensor], ways: Sequence[str], classes: int
 ) -> tuple[Picture, Picture, Picture]:
     """Samples of DDPM, of DDIM with the most steps, and of both networks by every sampler."""
     shown, across = class_grid(classes)
@@ -142,7 +142,7 @@ def _grids(
     )
 
 
-def _trajectory(lab: Lab, pipeline: Pipeline, numbers: Numbers) -> Picture:
+def _trajectory(lab: StudyContext, pipeline: Pipeline, numbers: Numbers) -> Picture:
     label = None if not pipeline.classes else len(pipeline.classes) - 1
     frames = pipeline.trajectory(
         sampling(sampler="ddpm"), Key.of(lab.seed, 1, device=pipeline.device), label=label, frames=numbers.frames
@@ -169,7 +169,9 @@ def _table(scores: Mapping[tuple[str, str], SampleScores], floor: SampleScores) 
     return Table("scores", heads, tuple(rows), "Samples of both networks by each sampler.")
 
 
-def _curves(lab: Lab, losses: Mapping[str, LevelLoss], clear: Mapping[str, Sequence[tuple[int, float]]]) -> Picture:
+def _curves(
+    lab: StudyContext, losses: Mapping[str, LevelLoss], clear: Mapping[str, Sequence[tuple[int, float]]]
+) -> Picture:
     x0 = [
         Curve(name, [t for t, _ in points], [error for _, error in points], "marked") for name, points in clear.items()
     ]

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from latentdiff.apps.studies.kit import comparison, presets
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import VAENumbers
-from latentdiff.apps.studies.kit.scoring import Judge, columns, drawn, labels_of, measured, row, sampling
+from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, drawn, labels_of, measured, row, sampling
 from latentdiff.apps.studies.kit.training import Trained, epochs_in_steps, pipeline_of, train_denoiser
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
@@ -35,8 +35,8 @@ class Numbers:
     resamples: int = 100
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
-    judge = Judge.of(lab, resamples=numbers.resamples)
+def study(lab: StudyContext, numbers: Numbers) -> Report:
+    judge = SampleScorer.of(lab, resamples=numbers.resamples)
     with lab.part("VAE"):
         encoder = presets.vae(lab, "vae", numbers.vae)
     with lab.part("denoiser"):
@@ -79,7 +79,7 @@ LOSSES = (
 )
 
 
-def _train(lab: Lab, numbers: Numbers, encoder: Trained) -> tuple[Trained, dict[int, int]]:
+def _train(lab: StudyContext, numbers: Numbers, encoder: Trained) -> tuple[Trained, dict[int, int]]:
     """The training, and the optimizer step of each epoch looked at."""
     size = len(lab.data.train)
     marks = {epoch: epochs_in_steps(epoch, size=size, batch=numbers.batch) for epoch in numbers.epochs}
@@ -101,7 +101,11 @@ def _train(lab: Lab, numbers: Numbers, encoder: Trained) -> tuple[Trained, dict[
 
 
 def _curves(
-    lab: Lab, trained: Trained, marks: Mapping[int, int], scores: Mapping[int, SampleScores], floor: SampleScores
+    lab: StudyContext,
+    trained: Trained,
+    marks: Mapping[int, int],
+    scores: Mapping[int, SampleScores],
+    floor: SampleScores,
 ) -> Picture:
     a_step = max(marks) / trained.marks[-1]  # epochs
     curves = []

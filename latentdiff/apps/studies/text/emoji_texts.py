@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import presets
-from latentdiff.apps.studies.kit.context import GIVEN, Lab
+from latentdiff.apps.studies.kit.context import GIVEN, StudyContext
 from latentdiff.apps.studies.kit.model import model_of
 from latentdiff.apps.studies.kit.presets import TextNumbers
 from latentdiff.apps.studies.kit.training import pipeline_of
@@ -28,7 +28,7 @@ TEXTS = (
 GUIDANCE = 1.0
 
 
-def emoji_section(lab: Lab, numbers: TextNumbers, data: Dataset, *, steps: int, shown: int) -> Section:
+def emoji_section(lab: StudyContext, numbers: TextNumbers, data: Dataset, *, steps: int, shown: int) -> Section:
     """A model of the captioned ``data``, its pictures for TEXTS and their nearest training images."""
     if data.train.captions is None:
         return Section("Emoji", (Words(f"{data.name} has no captions: nothing to draw.", "warning"),))

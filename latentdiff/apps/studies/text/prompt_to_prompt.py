@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import FULL_TEXTS, TextNumbers
 from latentdiff.apps.studies.kit.text_model import model_of_texts, scenes_to_read
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
-from latentdiff.apps.studies.text.text_edits import SWAPS, Scores, Task, exchanged, score, tasks
+from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, Scores, exchanged, score, tasks
 from latentdiff.apps.studies.text.text_failures import failures
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
@@ -40,7 +40,7 @@ class Numbers:
     shown: int = 6
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     data = scenes_to_read(lab, numbers.counts)
     pipeline, where = model_of_texts(lab, numbers.text, data)
     wanted = tasks(numbers.edits)
@@ -72,7 +72,7 @@ ABOUT = (
 )
 
 
-def _words(task: Task) -> list[str]:
+def _words(task: EditTask) -> list[str]:
     return [caption(task.source), caption(task.edited), task.what]
 
 
@@ -94,7 +94,7 @@ def _settings(numbers: Numbers) -> Sampling:
 
 
 def _edited(
-    lab: Lab, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[Task], share: tuple[float, float]
+    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[EditTask], share: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
     """Sources and edits [n, C, H, W], pair k from the study's seed + k."""
     pairs = []
@@ -108,13 +108,13 @@ def _edited(
     return sources, edits
 
 
-def _anew(lab: Lab, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[Task]) -> Tensor:
+def _anew(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[EditTask]) -> Tensor:
     texts = [caption(task.edited) for task in wanted]
     return pipeline.sample(len(texts), label=texts, steps=numbers.steps, guidance=numbers.guidance, seed=lab.seed)
 
 
 def _sdedit(
-    lab: Lab, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[Task], source: Tensor, strength: float
+    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[EditTask], source: Tensor, strength: float
 ) -> Tensor:
     texts, t = [caption(task.edited) for task in wanted], level_of(pipeline, strength)
     made = sdedit(pipeline, source, t, settings=_settings(numbers), label=texts, seed=lab.seed + len(wanted))
@@ -122,7 +122,7 @@ def _sdedit(
 
 
 def _pictures(
-    lab: Lab, numbers: Numbers, wanted: Sequence[Task], source: Tensor, made: Mapping[str, Tensor]
+    lab: StudyContext, numbers: Numbers, wanted: Sequence[EditTask], source: Tensor, made: Mapping[str, Tensor]
 ) -> list[Picture]:
     """For each kind the first edits: the source above what each method makes of it."""
     found = []
@@ -146,7 +146,7 @@ def _table(scores: Mapping[str, Mapping[str, Scores]]) -> Table:
     )
 
 
-def _balance(lab: Lab, scores: Mapping[str, Mapping[str, Scores]]) -> Picture:
+def _balance(lab: StudyContext, scores: Mapping[str, Mapping[str, Scores]]) -> Picture:
     """How much is kept against how often the edit succeeds: the mean over the three kinds, a curve for each method."""
     points: dict[str, list[tuple[float, float]]] = {}
     for name, kinds in scores.items():
@@ -166,7 +166,7 @@ def _mean(kinds: Mapping[str, Scores], what: str) -> float:
     return sum(float(getattr(each, what)) for each in kinds.values()) / len(kinds)
 
 
-def _other_edits(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> Section:
+def _other_edits(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Section:
     """Words added and words weighted."""
     settings, n = _settings(numbers), numbers.shown
 
@@ -194,7 +194,7 @@ def _other_edits(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> Section:
     )
 
 
-def _real(lab: Lab, numbers: Numbers, pipeline: Pipeline, data: Dataset) -> Section:
+def _real(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, data: Dataset) -> Section:
     """Test pictures edited by their own captions."""
     captions = data.test.captions or ()
     known = [(k, scene) for k, scene in ((k, parse(text)) for k, text in enumerate(captions)) if _plain(scene)]

@@ -20,7 +20,7 @@ PURE = 0.98  # and of those that hold nothing of the ground
 
 
 @dataclass(frozen=True)
-class Task:
+class EditTask:
     """A text, the same with one attribute exchanged, and which."""
 
     source: Scene
@@ -43,12 +43,12 @@ class Scores:
         return (100 * self.success, 100 * self.others, self.psnr, self.overlap)
 
 
-def tasks(n: int) -> list[Task]:
+def tasks(n: int) -> list[EditTask]:
     """``n`` edits of each kind, always the same, of kinds that training shows before and after."""
     found = []
     for what in SWAPS:
         scenes = in_turn(single_scenes(held=False), 7 * n)[::7][:n]
-        found += [Task(scene, exchanged(scene, what, k), what) for k, scene in enumerate(scenes)]
+        found += [EditTask(scene, exchanged(scene, what, k), what) for k, scene in enumerate(scenes)]
     return found
 
 
@@ -65,7 +65,7 @@ def exchanged(scene: Scene, what: str, k: int) -> Scene:
     return replace(scene, things=(replace(thing, digit=digits[k % len(digits)]),))
 
 
-def score(wanted: Sequence[Task], source: Tensor, edited: Tensor, what: str) -> Scores:
+def score(wanted: Sequence[EditTask], source: Tensor, edited: Tensor, what: str) -> Scores:
     rows = [k for k, task in enumerate(wanted) if task.what == what]
     before, after = to_uint8(source[rows]), to_uint8(edited[rows])
     chosen = [wanted[k] for k in rows]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Section, Table, Words
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
@@ -49,7 +49,7 @@ def shares(images: Tensor, text: str, what: str | None = None) -> Shares:
     return Shares(sum(hits) / len(found), sum(all(each.values()) for each in found) / len(found))
 
 
-def failures(lab: Lab, pipeline: Pipeline, *, settings: Sampling, n: int, shown: int) -> Section:
+def failures(lab: StudyContext, pipeline: Pipeline, *, settings: Sampling, n: int, shown: int) -> Section:
     """``n`` pictures of each edit, ``shown`` of them in the figures."""
     two = prompt_to_prompt(pipeline, TWO, [Edit(text) for text in EDITS.values()], n, settings=settings, seed=lab.seed)
     before = shares(two.source, TWO).all

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.context import Lab
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import FULL_TEXTS, TextNumbers
 from latentdiff.apps.studies.kit.text_model import model_of_texts, scenes_to_read
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.restoration.sdedit import DRAWINGS, drawing
 from latentdiff.apps.studies.runner import Study
-from latentdiff.apps.studies.text.text_edits import SWAPS, Scores, Task, exchanged, score
+from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, Scores, exchanged, score
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.scenes import COLOURS, Scene, caption, parse
@@ -40,7 +40,7 @@ class Numbers:
 Found = Mapping[float, Mapping[float, Tensor]]  # by scale and strength
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     data = scenes_to_read(lab, numbers.counts)
     pipeline, where = model_of_texts(lab, numbers.text, data)
     wanted, images = _tasks(data, numbers.edits)
@@ -83,14 +83,14 @@ DRAWN = (
 )
 
 
-def _tasks(data: Dataset, n: int) -> tuple[list[Task], Tensor]:
+def _tasks(data: Dataset, n: int) -> tuple[list[EditTask], Tensor]:
     """``n`` edits of each kind of test pictures of one digit whose captions say everything, and the pictures."""
     known = [(k, parse(text)) for k, text in enumerate(data.test.captions or ())]
     plain = [(k, scene) for k, scene in known if _says_everything(scene)]
     found, rows = [], []
     for what in SWAPS:
         for place, (k, scene) in enumerate(plain[:n]):
-            found.append(Task(scene, exchanged(scene, what, place), what))
+            found.append(EditTask(scene, exchanged(scene, what, place), what))
             rows.append(k)
     return found, to_float(data.test.images[rows])
 
@@ -100,13 +100,21 @@ def _says_everything(scene: Scene) -> bool:
 
 
 def _edited(
-    lab: Lab, numbers: Numbers, pipeline: Pipeline, images: Tensor, texts: Sequence[str], strength: float, w: float
+    lab: StudyContext,
+    numbers: Numbers,
+    pipeline: Pipeline,
+    images: Tensor,
+    texts: Sequence[str],
+    strength: float,
+    w: float,
 ) -> Tensor:
     settings, t = Sampling(steps=numbers.steps, guidance=w), level_of(pipeline, strength)
     return sdedit(pipeline, images, t, settings=settings, label=list(texts), seed=lab.seed).images
 
 
-def _pictures(lab: Lab, numbers: Numbers, wanted: Sequence[Task], images: Tensor, made: Found) -> list[Picture]:
+def _pictures(
+    lab: StudyContext, numbers: Numbers, wanted: Sequence[EditTask], images: Tensor, made: Found
+) -> list[Picture]:
     """For each kind the first edits, from little to much noise."""
     w, found = numbers.scales[-1], []
     for what in SWAPS:
@@ -118,7 +126,7 @@ def _pictures(lab: Lab, numbers: Numbers, wanted: Sequence[Task], images: Tensor
     return found
 
 
-def _curves(lab: Lab, numbers: Numbers, scores: Mapping[tuple[float, float], Mapping[str, Scores]]) -> Picture:
+def _curves(lab: StudyContext, numbers: Numbers, scores: Mapping[tuple[float, float], Mapping[str, Scores]]) -> Picture:
     def panel(title: str, label: str, name: str, scale: float) -> Panel:
         curves = [
             Curve(
@@ -166,7 +174,7 @@ PAINTED = (
 """Strokes, their colour, that of the ground, and the text they should become."""
 
 
-def _drawings(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> tuple[Picture, ...]:
+def _drawings(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> tuple[Picture, ...]:
     shape = pipeline.codec.image_shape
     painted = torch.cat(
         [_painted(drawing(DRAWINGS[name], (1, *shape[1:])), ink, ground) for name, ink, ground, _ in PAINTED]

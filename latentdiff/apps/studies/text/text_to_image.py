@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.context import Lab, colour_missing
+from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
 from latentdiff.apps.studies.kit.presets import FULL_TEXTS, TextNumbers, VAENumbers
 from latentdiff.apps.studies.kit.text_model import model_of_texts, scenes_to_read
 from latentdiff.apps.studies.report.blocks import Cell, Measured, Picture, Report, Section, Table, Words
@@ -47,7 +47,7 @@ class Numbers:
     emoji: TextNumbers | None = None
 
 
-def study(lab: Lab, numbers: Numbers) -> Report:
+def study(lab: StudyContext, numbers: Numbers) -> Report:
     data = scenes_to_read(lab, numbers.counts)
     real = _real(data)
     pipeline, where = model_of_texts(lab, numbers.text, data)
@@ -105,7 +105,7 @@ def _real(data: Dataset) -> dict[str, Shares]:
     return found
 
 
-def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, w: float) -> dict[str, Shares]:
+def _drawn(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, w: float) -> dict[str, Shares]:
     """By list of captions, at one guidance scale."""
     settings, found = Sampling(steps=numbers.steps, guidance=w), {}
     for name, scenes in lists().items():
@@ -116,7 +116,7 @@ def _drawn(lab: Lab, numbers: Numbers, pipeline: Pipeline, w: float) -> dict[str
     return found
 
 
-def _shown(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> Picture:
+def _shown(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Picture:
     w = numbers.scales[len(numbers.scales) // 2]
     rows = []
     for text in PROMPTS:
@@ -127,7 +127,7 @@ def _shown(lab: Lab, numbers: Numbers, pipeline: Pipeline) -> Picture:
     )
 
 
-def _scales(lab: Lab, found: Mapping[float, Mapping[str, Shares]]) -> Picture:
+def _scales(lab: StudyContext, found: Mapping[float, Mapping[str, Shares]]) -> Picture:
     names = list(next(iter(found.values())))
     curves = [
         Curve(name, list(found), [100 * found[w][name]["all attributes"].value for w in found], "marked")
