@@ -1,11 +1,12 @@
 """Build script: metadata lives in pyproject.toml; this builds the extension ``latentdiff._C`` from ``csrc/``.
 
-Built against the torch of the environment (``pip install --no-build-isolation``). Where torch or a compiler is missing
-the package installs without it and runs on the PyTorch fallback; ``latentdiff info`` and a note before trainings say so.
+Built against the torch of the environment (``pip install --no-build-isolation``). Where torch or a compiler
+is missing the package installs without it and runs on the PyTorch fallback; ``latentdiff info`` and a note
+before trainings say so.
 
 LATENTDIFF_BUILD=auto (default: CUDA where torch and CUDA_HOME have it), cpu, cuda (required) or off.
-LATENTDIFF_REQUIRE_EXTENSION=1 makes a failed build an error. TORCH_CUDA_ARCH_LIST chooses architectures. MAX_JOBS
-limits parallel compilers.
+LATENTDIFF_REQUIRE_EXTENSION=1 makes a failed build an error. TORCH_CUDA_ARCH_LIST chooses architectures.
+MAX_JOBS limits parallel compilers.
 """
 
 import os
@@ -18,13 +19,22 @@ ROOT = Path(__file__).parent
 ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0+PTX"
 # No contraction of a * b + c and no errno: every rounding is written out in csrc/real.h.
 # -O2: 10% faster than -O3 here, and half the time to compile.
-FLAGS = ["-O2", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0", "-Wno-maybe-uninitialized"]
+FLAGS = [
+    "-O2",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-g0",
+    "-Wno-maybe-uninitialized",
+]
 # -fmad=false is for the float64 forms alone; float32 operations are explicit intrinsics.
 NVCC_FLAGS = ["-O3", "-fmad=false", "-lineinfo", "--extended-lambda"]
 
 
 def sources(*folders: str) -> list[str]:
-    return sorted(str(file.relative_to(ROOT)) for folder in folders for file in (ROOT / "csrc" / folder).glob("*.c*"))
+    return sorted(
+        str(file.relative_to(ROOT)) for folder in folders for file in (ROOT / "csrc" / folder).glob("*.c*")
+    )
 
 
 def extension(mode: str):
@@ -41,12 +51,21 @@ def extension(mode: str):
             except (Exception, SystemExit) as error:
                 if required(mode):
                     raise
-                print(f"warning: the extension was not built, the fallback will be used: {error}", file=sys.stderr)
+                print(
+                    f"warning: the extension was not built, the fallback will be used: {error}",
+                    file=sys.stderr,
+                )
 
-    has_cuda = torch.version.cuda is not None and CUDA_HOME is not None and (Path(CUDA_HOME) / "bin" / "nvcc").exists()
+    has_cuda = (
+        torch.version.cuda is not None
+        and CUDA_HOME is not None
+        and (Path(CUDA_HOME) / "bin" / "nvcc").exists()
+    )
     if mode == "cuda" and not has_cuda:
         found = f"torch {torch.__version__}, CUDA_HOME {CUDA_HOME}"
-        sys.exit(f"error: LATENTDIFF_BUILD=cuda expects a torch with CUDA and CUDA_HOME/bin/nvcc, found {found}")
+        sys.exit(
+            f"error: LATENTDIFF_BUILD=cuda expects a torch with CUDA and CUDA_HOME/bin/nvcc, found {found}"
+        )
     cuda = has_cuda and mode != "cpu"
     # clang's OpenMP needs a runtime of its own, beside torch's: without it the kernels run on one thread.
     openmp = ["-fopenmp"] if sys.platform == "linux" and "clang" not in os.environ.get("CXX", "") else []
@@ -82,7 +101,10 @@ def arguments() -> dict[str, object]:
     except ImportError as error:
         if required(mode):
             sys.exit(f"error: the extension needs torch ({error}); install it, then use --no-build-isolation")
-        print(f"warning: no torch to build the extension against ({error}): the fallback will be used", file=sys.stderr)
+        print(
+            f"warning: no torch to build the extension against ({error}): the fallback will be used",
+            file=sys.stderr,
+        )
         return {}
     return {"ext_modules": [module], "cmdclass": {"build_ext": build}}
 

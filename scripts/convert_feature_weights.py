@@ -1,11 +1,14 @@
-"""Convert the published weights of `inception`, `lpips-alex` or `lpips-vgg` to the safetensors file latentdiff reads.
+"""Convert the published weights of `inception`, `lpips-alex` or `lpips-vgg` to the safetensors file
+latentdiff reads.
 
-    python scripts/convert_feature_weights.py inception pt_inception-2015-12-05-6726825d.pth --out inception.safetensors
-    python scripts/convert_feature_weights.py lpips-alex alexnet-owt-7be5be79.pth alex.pth --out lpips-alex.safetensors
-    python scripts/convert_feature_weights.py lpips-vgg vgg16-397923af.pth vgg.pth --out lpips-vgg.safetensors
+    python scripts/convert_feature_weights.py inception pt_inception-2015-12-05-6726825d.pth --out
+    inception.safetensors python scripts/convert_feature_weights.py lpips-alex alexnet-owt-7be5be79.pth
+    alex.pth --out lpips-alex.safetensors python scripts/convert_feature_weights.py lpips-vgg
+    vgg16-397923af.pth vgg.pth --out lpips-vgg.safetensors
 
-docs/features.md says where the files are. Each one's SHA-256 has to be the published one before it is unpickled (weights
-only). The result carries a stamp, by which latentdiff knows that a figure made with it is FID or LPIPS.
+docs/features.md says where the files are. Each one's SHA-256 has to be the published one before it is
+unpickled (weights only). The result carries a stamp, by which latentdiff knows that a figure made with it is
+FID or LPIPS.
 """
 
 import argparse
@@ -51,9 +54,13 @@ def convert(network: str, paths: list[Path], out: Path) -> None:
 
 def main() -> None:
     """Read the command line and convert."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("network", choices=sorted(PUBLISHED))
-    parser.add_argument("files", type=Path, nargs="+", help="the published file; for LPIPS the trunk, then lpips's own")
+    parser.add_argument(
+        "files", type=Path, nargs="+", help="the published file; for LPIPS the trunk, then lpips's own"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     chosen = parser.parse_args()
     convert(chosen.network, chosen.files, chosen.out)

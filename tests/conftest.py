@@ -1,4 +1,6 @@
-"""Fixtures of all tests: tiny trained runs, the command line in process, each implementation of the operations."""
+"""Fixtures of all tests: tiny trained runs, the command line in process, each implementation of the
+operations.
+"""
 
 import signal
 from collections import Counter
@@ -53,7 +55,10 @@ def reseal_run() -> Callable[[Path], None]:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny.npz; the tiny runs are made in its runs/. Only to read: tests copy what they change."""
+    """A folder with tiny.npz; the tiny runs are made in its runs/.
+
+    Only to read: tests copy what they change.
+    """
     folder = tmp_path_factory.mktemp("tiny")
     write_tiny(folder / "tiny.npz")
     return folder
@@ -69,7 +74,9 @@ def _trained(command: str, folder: Path, name: str) -> Path:
 @pytest.fixture(scope="session")
 def tiny_vae_run(tiny_folder: Path) -> Path:
     """A finished VAE run with a vector latent of 4."""
-    return _trained("train-vae --latent 4 --width 8 --depth 0 --lr 5e-3 --beta 0.01 --steps 40", tiny_folder, "vae")
+    return _trained(
+        "train-vae --latent 4 --width 8 --depth 0 --lr 5e-3 --beta 0.01 --steps 40", tiny_folder, "vae"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -120,12 +127,16 @@ def tiny_cold_run(tiny_folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def text_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with captioned.npz (the tiny discs) and a finished text-conditional UNet on pixels, T = 20, in runs/text."""
+    """A folder with captioned.npz (the tiny discs) and a finished text-conditional UNet on pixels, T = 20, in
+    runs/text.
+    """
     folder = tmp_path_factory.mktemp("text")
     with np.load(tiny_folder / "tiny.npz") as tiny:
         arrays = {name: tiny[name] for name in ("x_train", "x_test")}
     for part, n in (("train", 48), ("test", 12)):
-        arrays[f"caption_{part}"] = np.array([f"a disc on the {('left', 'middle', 'right')[k % 3]}" for k in range(n)])
+        arrays[f"caption_{part}"] = np.array(
+            [f"a disc on the {('left', 'middle', 'right')[k % 3]}" for k in range(n)]
+        )
     np.savez(folder / "captioned.npz", **arrays)
     options = "--batch 16 --warmup 0 --ema 0 --bf16 off --log-every 1 --steps 8 --name text"
     model = "--pixel --text --width 16 --depth 1 --T 20 --text-length 12"
@@ -135,7 +146,9 @@ def text_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the tests counted with `record_property("count:WHAT", n)`, as the reliability campaign does."""
+    """Print what the tests counted with `record_property("count:WHAT", n)`, as the reliability campaign
+    does.
+    """
     counts: Counter[str] = Counter()
     for report in (each for found in terminalreporter.stats.values() for each in found):
         for name, value in getattr(report, "user_properties", ()):

@@ -1,4 +1,6 @@
-"""What tests share and no fixture is: the repository's root, the command line in process, kernels by name, tiny data."""
+"""What tests share and no fixture is: the repository's root, the command line in process, kernels by name,
+tiny data.
+"""
 
 import contextlib
 import hashlib
@@ -44,7 +46,9 @@ def served_by(kernels: str) -> Iterator[torch.device]:
 
 
 class Implementation(NamedTuple):
-    """The operations as one implementation has them, for tensors on a device; arguments by position, as in the schema."""
+    """The operations as one implementation has them, for tensors on a device; arguments by position, as in
+    the schema.
+    """
 
     device: torch.device
     normal: Callable[..., torch.Tensor]
@@ -73,7 +77,10 @@ def run_cli(command: str | Sequence[str], *, cwd: Path) -> Result:
 
 
 def make_endless(path: Path) -> None:
-    """A device that never ends, in the place of ``path``. For root it is a node of its own: a fault could replace it."""
+    """A device that never ends, in the place of ``path``.
+
+    For root it is a node of its own: a fault could replace it.
+    """
     if os.geteuid() == 0:
         os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 5))
     else:

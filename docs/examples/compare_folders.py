@@ -1,4 +1,6 @@
-"""How close two folders of images are, with intervals: real digits against others, and against blurred ones."""
+"""How close two folders of images are, with intervals: real digits against others, and against blurred
+ones.
+"""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,5 +26,7 @@ with TemporaryDirectory() as place:  # your folders instead
 reference = Reference.from_images(read["reference"], feature_network("mnist"), name="reference")
 scores = {name: score_images(read[name], reference) for name in ("others", "blurred")}
 for name, score in scores.items():
-    print(f"{name}: kernel distance x 1000 {1000 * score.kd.value:.1f}, precision {score.precision.value:.0%}")
+    print(
+        f"{name}: kernel distance x 1000 {1000 * score.kd.value:.1f}, precision {score.precision.value:.0%}"
+    )
 assert scores["others"].kd.value < 0.1 * scores["blurred"].kd.value

@@ -1,4 +1,7 @@
-"""Guidance as a function of the level: any wrapper of two denoisers. Here full strength in the middle, none at the ends."""
+"""Guidance as a function of the level: any wrapper of two denoisers.
+
+Here full strength in the middle, none at the ends.
+"""
 
 import torch
 
@@ -20,7 +23,9 @@ def conditional(x, t):
 
 def unconditional(x, t):
     alpha, sigma = schedule.at(t)
-    share = (-((x - alpha * centres) ** 2) / (alpha**2 * 0.25 + sigma**2) / 2).softmax(1)  # which class x_t came from
+    share = (-((x - alpha * centres) ** 2) / (alpha**2 * 0.25 + sigma**2) / 2).softmax(
+        1
+    )  # which class x_t came from
     return ld.Estimate.from_x0(x, t, x0=(share * expected(x, t, centres)).sum(1, keepdim=True))
 
 

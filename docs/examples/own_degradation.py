@@ -14,7 +14,9 @@ curtain = Degradation(T, (1, 28, 28), mask=(row >= 2 * torch.arange(T + 1)[:, No
 digits = ld.load_dataset("mnist5k")
 train, test = (ld.to_float(part.images) for part in (digits.train, digits.test))
 flat = train.flatten(1).double()
-prior = Gaussian(flat.mean(0), flat.T.cov() + 1e-2 * torch.eye(784))  # stands in for a network of `train-cold_step`
+prior = Gaussian(
+    flat.mean(0), flat.T.cov() + 1e-2 * torch.eye(784)
+)  # stands in for a network of `train-cold_step`
 
 
 def restore(x, t):

@@ -1,4 +1,5 @@
-"""Images for the tutorial, where you have none of your own at hand: coloured shapes as PNG files, a folder for each kind.
+"""Images for the tutorial, where you have none of your own at hand: coloured shapes as PNG files, a folder
+for each kind.
 
 python docs/examples/own_images.py FOLDER [COUNT]        COUNT files, by default 3000; 32 x 32 pixels
 """
@@ -18,7 +19,9 @@ def corners(kind: str, x: float, y: float, size: float) -> list[tuple[float, flo
 
 
 def draw(kind: str, random: np.random.Generator) -> Image.Image:
-    """One shape of a random colour, size and place; drawn four times as large and reduced, so that edges are smooth."""
+    """One shape of a random colour, size and place; drawn four times as large and reduced, so that edges are
+    smooth.
+    """
     shade, colour = random.integers(0, 70, 3), random.integers(90, 256, 3)
     picture = Image.new("RGB", (128, 128), tuple(int(value) for value in shade))
     x, y, size = random.uniform(48, 80), random.uniform(48, 80), random.uniform(28, 44)

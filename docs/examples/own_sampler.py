@@ -1,4 +1,6 @@
-"""A sampler of your own by wrapping a step: after every move one step of Langevin dynamics at the new level."""
+"""A sampler of your own by wrapping a step: after every move one step of Langevin dynamics at the new
+level.
+"""
 
 import math
 
@@ -12,14 +14,21 @@ curves = Gaussian.smooth(16)
 
 
 def with_langevin(step: ld.SamplerStep, share: float = 0.1) -> ld.SamplerStep:
-    """x_s + h score + sqrt(2 h) z with h = share sigma_s^2: the corrector of Song et al. 2021 (score SDE), once a move."""
+    """x_s + h score + sqrt(2 h) z with h = share sigma_s^2: the corrector of Song et al.
+
+    2021 (score SDE), once a move.
+    """
 
     def move(denoise, x, t, s, key, previous):
         x, estimate = step(denoise, x, t, s, key, previous)
         alpha, sigma = schedule.at(s)
         if s > 0:
             h, drift = share * sigma**2, alpha * denoise(x, s).x0() - x  # = sigma^2 score
-            x = x + share * drift + math.sqrt(2 * h) * key.with_purpose("ald").normal(x.shape[1:], dtype=x.dtype)
+            x = (
+                x
+                + share * drift
+                + math.sqrt(2 * h) * key.with_purpose("ald").normal(x.shape[1:], dtype=x.dtype)
+            )
         return x, estimate
 
     return move

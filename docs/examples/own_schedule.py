@@ -1,4 +1,7 @@
-"""A noise schedule of your own: here log(alpha^2 / sigma^2) falls in a straight line. Any table of betas will do."""
+"""A noise schedule of your own: here log(alpha^2 / sigma^2) falls in a straight line.
+
+Any table of betas will do.
+"""
 
 import torch
 

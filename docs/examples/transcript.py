@@ -2,9 +2,10 @@
 
 python docs/examples/transcript.py FOLDER [PAGE]
 
-The repository's committed files are copied into FOLDER, which must not exist; every ```bash block of docs/tutorial.md (or PAGE) runs
-there. The minutes go into the page, between its transcript marks, everything that was said into FOLDER/transcript.log. The first
-command that fails ends it, and the page stays as it was. Nothing else should run on the machine meanwhile.
+The repository's committed files are copied into FOLDER, which must not exist; every ```bash block of
+docs/tutorial.md (or PAGE) runs there. The minutes go into the page, between its transcript marks, everything
+that was said into FOLDER/transcript.log. The first command that fails ends it, and the page stays as it was.
+Nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ ROOT = Path(__file__).parents[2]
 PART = re.compile(r"^## (.+?)$(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"(?<=<!-- transcript: begin -->\n).*?(?=<!-- transcript: end -->)", re.DOTALL)
-ACTIVATE = "if [ -f .venv/bin/activate ]; then source .venv/bin/activate; fi\n"  # a shell of its own for each part
+ACTIVATE = (  # a shell of its own for each part
+    "if [ -f .venv/bin/activate ]; then source .venv/bin/activate; fi\n"
+)
 
 
 class Timed(NamedTuple):
@@ -43,7 +46,9 @@ def parts(page: str) -> list[tuple[str, str]]:
 def run(title: str, commands: str, folder: Path) -> Timed:
     """Run the commands of a part; SystemExit with the part's name where one fails."""
     begun = time.perf_counter()
-    done = subprocess.run(["bash", "-ec", ACTIVATE + commands], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-ec", ACTIVATE + commands], cwd=folder, capture_output=True, text=True, check=False
+    )
     minutes = (time.perf_counter() - begun) / 60
     with (folder / "transcript.log").open("a", encoding="utf-8") as log:
         log.write(f"## {title} ({minutes:.1f} minutes)\n{commands}\n{done.stdout}{done.stderr}\n")

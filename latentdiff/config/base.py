@@ -26,7 +26,9 @@ class Config(BaseModel):
 
 
 def parse(model: type[M], values: Any, where: str = "") -> M:
-    """``values`` (from a file called ``where``) as ``model``; InputError names the file and the first problem."""
+    """``values`` (from a file called ``where``) as ``model``; InputError names the file and the first
+    problem.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:

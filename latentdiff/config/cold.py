@@ -12,16 +12,24 @@ DegradationKind = Literal["blur", "pixelate", "fade"]
 
 
 class DegradationConfig(Config):
-    """A deterministic degradation of levels 0 (clean) to T; stored beside the weights of what was trained to undo it."""
+    """A deterministic degradation of levels 0 (clean) to T; stored beside the weights of what was trained to
+    undo it.
+    """
 
     degradation: DegradationKind = Field(
         "blur",
-        description="blur (repeated Gaussian blur), pixelate (ever larger blocks) or fade (a grey mask grows from the middle)",
+        description=(
+            "blur (repeated Gaussian blur), pixelate (ever larger blocks) or fade (a grey mask grows from the"
+            " middle)"
+        ),
     )
     T: int = Field(100, ge=1, le=10_000, description="number of levels")
     kernel: int = Field(11, ge=3, le=255, description="odd side of the blur's kernel in pixels")
     variance: float = Field(
-        0.3, gt=0, le=1000, description="variance in pixels^2 that the blur of level 1 adds; level t adds it grown"
+        0.3,
+        gt=0,
+        le=1000,
+        description="variance in pixels^2 that the blur of level 1 adds; level t adds it grown",
     )
     growth: float = Field(
         0.02, ge=0, le=1, description="how much more variance each level adds than the one before: 0.02 is 2%"

@@ -39,7 +39,10 @@ class ScheduleConfig(_Sparse):
     )
     T: int = Field(1000, ge=1, le=100_000, description="number of noise levels")
     beta_start: float | None = Field(
-        None, gt=0, lt=1, description="first beta of linear and scaled_linear, the beta of constant (default: by kind)"
+        None,
+        gt=0,
+        lt=1,
+        description="first beta of linear and scaled_linear, the beta of constant (default: by kind)",
     )
     beta_end: float | None = Field(
         None, gt=0, lt=1, description="last beta of linear and scaled_linear (default: by kind)"
@@ -47,7 +50,9 @@ class ScheduleConfig(_Sparse):
     betas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
         None, description="beta_1 to beta_T of a model that comes from elsewhere with a table of its own"
     )
-    zero_terminal_snr: bool = Field(False, description="rescale so that level T is pure noise (Lin et al. 2024)")
+    zero_terminal_snr: bool = Field(
+        False, description="rescale so that level T is pure noise (Lin et al. 2024)"
+    )
 
     @property
     def _rare(self) -> tuple[str, ...]:
@@ -79,16 +84,26 @@ class DiffusionConfig(_Sparse):
         0.0,
         ge=0,
         le=100,
-        description="of x0 networks: x_0 = c_skip x_t + c_out out with EDM's coefficients for data of this deviation; "
-        "0: the network returns x_0 itself",
+        description=(
+            "of x0 networks: x_0 = c_skip x_t + c_out out with EDM's coefficients for data of this deviation;"
+            " 0: the network returns x_0 itself"
+        ),
     )
-    variance: Variance = Field("fixed", description="learned: the network also returns the range of Nichol & Dhariwal")
-    clip: float | None = Field(None, gt=0, description="x_0 estimates are clipped to [-clip, clip]; pixel models only")
-    noise: Literal["small", "large"] = Field("small", description="size of ddpm's noise unless another is asked for")
+    variance: Variance = Field(
+        "fixed", description="learned: the network also returns the range of Nichol & Dhariwal"
+    )
+    clip: float | None = Field(
+        None, gt=0, description="x_0 estimates are clipped to [-clip, clip]; pixel models only"
+    )
+    noise: Literal["small", "large"] = Field(
+        "small", description="size of ddpm's noise unless another is asked for"
+    )
     rules: Literal["own", "diffusers"] = Field(
         "own",
-        description="whose rules hold in sampling; diffusers': ddim keeps the network's direction where x_0 is clipped, and "
-        "all start at level T",
+        description=(
+            "whose rules hold in sampling; diffusers': ddim keeps the network's direction where x_0 is"
+            " clipped, and all start at level T"
+        ),
     )
 
     @property
@@ -99,7 +114,8 @@ class DiffusionConfig(_Sparse):
     def _is_preconditioned_x0(self) -> Self:
         if self.sigma_data and self.prediction != "x0":
             raise ValueError(
-                f"sigma_data belongs to the prediction x0, got {self.sigma_data:g} with {self.prediction} (--sigma-data)"
+                f"sigma_data belongs to the prediction x0, got {self.sigma_data:g} with {self.prediction}"
+                " (--sigma-data)"
             )
         return self
 
@@ -107,7 +123,7 @@ class DiffusionConfig(_Sparse):
     def _has_a_signal(self) -> Self:
         if self.schedule.zero_terminal_snr and self.prediction in NEEDS_SIGNAL:
             raise ValueError(
-                f"prediction '{self.prediction}' cannot be used with zero terminal SNR (--zero-snr): at level T alpha is 0, "
-                f"so x_0 cannot be read from x_T and {self.prediction}; use v or x0"
+                f"prediction '{self.prediction}' cannot be used with zero terminal SNR (--zero-snr): at level"
+                f" T alpha is 0, so x_0 cannot be read from x_T and {self.prediction}; use v or x0"
             )
         return self

@@ -1,4 +1,6 @@
-"""The options that all training commands share: the images, the budget and the optimizer, where a run is written."""
+"""The options that all training commands share: the images, the budget and the optimizer, where a run is
+written.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,18 @@ from latentdiff.config.base import Config, device_name
 
 def _size(text: str) -> str:
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(re.fullmatch(r"[0-9]{1,4}", part) and 1 <= int(part) <= 4096 for part in parts):
+    if len(parts) > 2 or not all(
+        re.fullmatch(r"[0-9]{1,4}", part) and 1 <= int(part) <= 4096 for part in parts
+    ):
         raise ValueError(f"expected pixels like 32 or HEIGHTxWIDTH like 32x48 (1..4096), got {text!r}")
     return text
 
 
 def _run_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
-        raise ValueError(f"expected up to 100 of A-Z a-z 0-9 . _ - that start with a letter or digit, got {text!r:.80}")
+        raise ValueError(
+            f"expected up to 100 of A-Z a-z 0-9 . _ - that start with a letter or digit, got {text!r:.80}"
+        )
     return text
 
 
@@ -29,20 +35,32 @@ class DataOptions(Config):
     data: str = Field(
         "mnist5k",
         min_length=1,
-        description="data set name (see `latentdiff datasets`) or a path: .npz file, idx folder, image folder, tar shards; denoisers also learn from encoded latents",
+        description=(
+            "data set name (see `latentdiff datasets`) or a path: .npz file, idx folder, image folder, tar"
+            " shards; denoisers also learn from encoded latents"
+        ),
     )
     data_root: str | None = Field(
-        None, description="folder with downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data)"
+        None,
+        description=(
+            "folder with downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data)"
+        ),
     )
     size: Annotated[str, AfterValidator(_size)] | None = Field(
         None, description="resize images to this many pixels: 32 or HEIGHTxWIDTH (default: as the images are)"
     )
-    channels: Literal[1, 3] | None = Field(None, description="1 for grey, 3 for RGB (default: as the images are)")
-    resize: Literal["crop", "stretch", "pad"] = Field("crop", description="how --size treats another aspect ratio")
+    channels: Literal[1, 3] | None = Field(
+        None, description="1 for grey, 3 for RGB (default: as the images are)"
+    )
+    resize: Literal["crop", "stretch", "pad"] = Field(
+        "crop", description="how --size treats another aspect ratio"
+    )
     class_folders: Literal["auto", "only", "ignore"] = Field(
         "auto",
-        description="labels from the class folders of an image folder: auto (where every image is in one), only (leave out images "
-        "that are in none) or ignore",
+        description=(
+            "labels from the class folders of an image folder: auto (where every image is in one), only"
+            " (leave out images that are in none) or ignore"
+        ),
     )
     flip: bool = Field(False, description="mirror training images at random")
     crop: int = Field(0, ge=0, le=64, description="shift training images at random by up to this many pixels")
@@ -65,8 +83,10 @@ class StreamOptions(Config):
 
     stream: bool = Field(
         False,
-        description="read images from the disk as they are needed instead of all into memory: for folders of images, with --size "
-        "(tar shards always are)",
+        description=(
+            "read images from the disk as they are needed instead of all into memory: for folders of images,"
+            " with --size (tar shards always are)"
+        ),
     )
 
 
@@ -84,24 +104,40 @@ class LoopOptions(Config):
         None, gt=0, le=10**6, description="budget instead of --steps: passes over the training set"
     )
     minutes: float | None = Field(
-        None, gt=0, le=10**6, description="budget instead of --steps: wall time; the learning rate decays to its end"
+        None,
+        gt=0,
+        le=10**6,
+        description="budget instead of --steps: wall time; the learning rate decays to its end",
     )
     batch: int | None = Field(
-        None, ge=1, le=65536, description="images for one optimizer step (default: VAE 128, MLP 512, others 128)"
+        None,
+        ge=1,
+        le=65536,
+        description="images for one optimizer step (default: VAE 128, MLP 512, others 128)",
     )
-    accumulate: int = Field(1, ge=1, le=1024, description="split each batch into this many parts to save memory")
+    accumulate: int = Field(
+        1, ge=1, le=1024, description="split each batch into this many parts to save memory"
+    )
     lr: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="peak learning rate of AdamW (default: VAE and MLP 0.002, others by preset 0.002, 0.001 or 0.0005)",
+        description=(
+            "peak learning rate of AdamW (default: VAE and MLP 0.002, others by preset 0.002, 0.001 or"
+            " 0.0005)"
+        ),
     )
     warmup: int = Field(100, ge=0, le=10**6, description="steps of linear warm-up")
-    decay: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
+    decay: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="learning rate after the warm-up"
+    )
     weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's decoupled weight decay")
     clip_grad: float = Field(1.0, gt=0, le=10**6, description="largest norm of the gradient")
     ema: float = Field(
-        0.999, ge=0, lt=1, description="decay of the weights' moving average, which is what is sampled from (0: off)"
+        0.999,
+        ge=0,
+        lt=1,
+        description="decay of the weights' moving average, which is what is sampled from (0: off)",
     )
     bf16: Literal["auto", "on", "off"] = Field(
         "auto", description="bfloat16 autocast; auto: where the processor computes in it"
@@ -116,15 +152,24 @@ class LoopOptions(Config):
         None,
         ge=1,
         le=1024,
-        description="pieces of a batch that are computed at the same time, with a share of the threads each (default: on a CPU "
-        "one for every 32 images, at most one for each thread; else, and in each of several processes, 1)",
+        description=(
+            "pieces of a batch that are computed at the same time, with a share of the threads each (default:"
+            " on a CPU one for every 32 images, at most one for each thread; else, and in each of several"
+            " processes, 1)"
+        ),
     )
     log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
     validate_every: int = Field(200, ge=1, description="steps between validations")
-    sample_every: int = Field(1000, ge=1, description="steps between sample grids and loss curves; also at the end")
+    sample_every: int = Field(
+        1000, ge=1, description="steps between sample grids and loss curves; also at the end"
+    )
     save_every: int = Field(1000, ge=1, description="steps between checkpoints")
-    checkpoints_total_limit: int = Field(2, ge=1, le=10**6, description="checkpoints kept; older ones are deleted")
-    tensorboard: bool = Field(False, description="also write TensorBoard events (needs the tensorboard extra)")
+    checkpoints_total_limit: int = Field(
+        2, ge=1, le=10**6, description="checkpoints kept; older ones are deleted"
+    )
+    tensorboard: bool = Field(
+        False, description="also write TensorBoard events (needs the tensorboard extra)"
+    )
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
@@ -132,7 +177,9 @@ class LoopOptions(Config):
         if len(given) > 1:
             raise ValueError(f"give one budget, got {' and '.join('--' + name for name in given)}")
         if self.batch is not None and self.batch % self.accumulate:
-            raise ValueError(f"batch must be a multiple of accumulate, got {self.batch} and {self.accumulate}")
+            raise ValueError(
+                f"batch must be a multiple of accumulate, got {self.batch} and {self.accumulate}"
+            )
         return self
 
 
@@ -143,5 +190,7 @@ class RunOptions(Config):
     name: Annotated[str, AfterValidator(_run_name)] | None = Field(
         None, description="name of the run (default: date and kind)"
     )
-    init_from: str | None = Field(None, description="start from the weights of this run or checkpoint (fine-tuning)")
+    init_from: str | None = Field(
+        None, description="start from the weights of this run or checkpoint (fine-tuning)"
+    )
     resume: str | None = Field(None, description="continue this run exactly where its newest checkpoint is")

@@ -20,7 +20,8 @@ Name = Annotated[str, StringConstraints(max_length=300)]
 class Recipe(Config):
     """The options of one `latentdiff sample` (or of an edit of the page), and the weights that followed them.
 
-    ``run`` is a name for people; ``weights`` is what a run is known by. An edit does not hold the image that it began with.
+    ``run`` is a name for people; ``weights`` is what a run is known by. An edit does not hold the image that
+    it began with.
     """
 
     version: Literal[1] = 1
@@ -48,7 +49,9 @@ class Recipe(Config):
         return self
 
     def of_one(self, k: int, asked: str | None) -> Recipe:
-        """Image ``k`` alone, whose class or text is ``asked``: the same to a grey level, as matrix products depend on the batch in their last bits."""
+        """Image ``k`` alone, whose class or text is ``asked``: the same to a grey level, as matrix products
+        depend on the batch in their last bits.
+        """
         prompts = (asked,) if self.prompts and asked is not None else ()
         label = None if prompts else asked
         one = {"n": 1, "seed": self.seed + k, "label": label, "prompts": prompts, "class_balance": "equal"}
@@ -61,10 +64,13 @@ class Recipe(Config):
 
 
 def recipe_from(text: str, where: str) -> Recipe:
-    """The recipe of :meth:`Recipe.text`; InputError, one line that begins with ``where``, for anything else."""
+    """The recipe of :meth:`Recipe.text`; InputError, one line that begins with ``where``, for anything
+    else.
+    """
     if len(text) > MAX_CHARACTERS:
         raise InputError(
-            f"{where}: its settings are too long, expected at most {MAX_CHARACTERS} characters, found {len(text)}"
+            f"{where}: its settings are too long, expected at most {MAX_CHARACTERS} characters, found"
+            f" {len(text)}"
         )
     try:
         return Recipe.model_validate_json(text)

@@ -24,12 +24,16 @@ OF: dict[str, tuple[Solver, ...]] = {  # which solvers an option belongs to
 
 
 class Restoration(Config):
-    """A solver for y = A x + noise, and its numbers; what does not apply to the solver must be left at its default."""
+    """A solver for y = A x + noise, and its numbers; what does not apply to the solver must be left at its
+    default.
+    """
 
     solver: Solver = Field(
         "diffpir",
-        description="sdedit (noise the input and denoise), replacement and repaint (inpainting only), ald (ScoreALD), dps, "
-        "psld (for latents) or diffpir (fast)",
+        description=(
+            "sdedit (noise the input and denoise), replacement and repaint (inpainting only), ald (ScoreALD),"
+            " dps, psld (for latents) or diffpir (fast)"
+        ),
     )
     strength: float = Field(0.5, ge=0, le=1, description="sdedit: how far the input is noised")
     jump_length: int = Field(10, ge=1, le=1000, description="repaint: moves of a jump back")
@@ -38,14 +42,21 @@ class Restoration(Config):
         0.5,
         ge=0,
         le=1000,
-        description="ald: gamma_t as a share of sigma_t / alpha_t; smaller follows the measurement more closely",
+        description=(
+            "ald: gamma_t as a share of sigma_t / alpha_t; smaller follows the measurement more closely"
+        ),
     )
     zeta: float = Field(1.0, ge=0, le=1000, description="dps, psld: size of the step along the gradient")
     step_size: Literal["residual", "gradient"] = Field(
-        "residual", description="dps: divide the gradient by the norm of the residual (as published) or by its own"
+        "residual",
+        description="dps: divide the gradient by the norm of the residual (as published) or by its own",
     )
-    glue: float = Field(0.1, ge=0, le=1000, description="psld: weight of the term that keeps latents codes of images")
-    trust: float = Field(0.5, gt=0, le=1e6, description="diffpir: lambda, trust in the model against the measurement")
+    glue: float = Field(
+        0.1, ge=0, le=1000, description="psld: weight of the term that keeps latents codes of images"
+    )
+    trust: float = Field(
+        0.5, gt=0, le=1e6, description="diffpir: lambda, trust in the model against the measurement"
+    )
     share: float = Field(0.3, ge=0, le=1, description="diffpir: zeta, the share of fresh noise in every step")
 
     def unused(self, settings: Sampling) -> str:
@@ -61,7 +72,9 @@ class Restoration(Config):
         for name, solvers in OF.items():
             value, default = getattr(self, name), type(self).model_fields[name].default
             if value != default and self.solver not in solvers:
-                raise ValueError(f"{name} is an option of {' and '.join(solvers)}, got {value} with {self.solver}")
+                raise ValueError(
+                    f"{name} is an option of {' and '.join(solvers)}, got {value} with {self.solver}"
+                )
         return self
 
 
@@ -70,5 +83,8 @@ class Inpainting(Restoration):
 
     solver: Solver = Field(
         "dps",
-        description="sdedit (noise the input and denoise), replacement, repaint, ald (ScoreALD), dps, psld (for latents) or diffpir (fast)",
+        description=(
+            "sdedit (noise the input and denoise), replacement, repaint, ald (ScoreALD), dps, psld (for"
+            " latents) or diffpir (fast)"
+        ),
     )

@@ -23,7 +23,9 @@ class Sampling(Config):
         None, ge=1, le=100_000, description="number of steps (default: ddim 50, dpm++ 20, ddpm every level)"
     )
     spacing: Spacing = Field("trailing", description="which levels the steps visit")
-    eta: float = Field(0.0, ge=0, le=1, description="noise of ddim: 0 is deterministic, 1 draws as much as ddpm")
+    eta: float = Field(
+        0.0, ge=0, le=1, description="noise of ddim: 0 is deterministic, 1 draws as much as ddpm"
+    )
     variance: Literal["small", "large", "learned"] | None = Field(
         None, description="size of ddpm's noise (default: learned if the model learned it, else small)"
     )
@@ -31,45 +33,67 @@ class Sampling(Config):
         1.0,
         ge=0,
         le=100,
-        description="classifier-free guidance: 0 ignores the label, 1 is plain conditional, more exaggerates it",
+        description=(
+            "classifier-free guidance: 0 ignores the label, 1 is plain conditional, more exaggerates it"
+        ),
     )
     negative_prompt: str = Field(
         "", max_length=2000, description="text that guidance leads away from (default: the empty text)"
     )
     guidance_low: float = Field(
-        0.0, ge=0, le=1, description="guide only at levels t with t/T of this or more; below, plain conditional"
+        0.0,
+        ge=0,
+        le=1,
+        description="guide only at levels t with t/T of this or more; below, plain conditional",
     )
     guidance_high: float = Field(
-        1.0, ge=0, le=1, description="guide only at levels t with t/T of this or less; above, plain conditional"
+        1.0,
+        ge=0,
+        le=1,
+        description="guide only at levels t with t/T of this or less; above, plain conditional",
     )
     guidance_rescale: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="against the overexposure of much guidance: 1 keeps the deviation of the plain conditional output",
+        description=(
+            "against the overexposure of much guidance: 1 keeps the deviation of the plain conditional output"
+        ),
     )
     compile: bool = Field(
         False,
-        description="draw faster after 10 seconds to 2 minutes of compiling (CPU; it needs a C++ compiler) or seconds of "
-        "capturing a CUDA graph, once for each batch size; the same images to 1e-4, a trajectory is not compiled",
+        description=(
+            "draw faster after 10 seconds to 2 minutes of compiling (CPU; it needs a C++ compiler) or seconds"
+            " of capturing a CUDA graph, once for each batch size; the same images to 1e-4, a trajectory is"
+            " not compiled"
+        ),
     )
 
     @model_validator(mode="after")
     def _applies(self) -> Self:
         if self.eta and self.sampler != "ddim":
-            raise ValueError(f"eta is an option of the ddim sampler, got eta {self.eta:g} with {self.sampler}")
+            raise ValueError(
+                f"eta is an option of the ddim sampler, got eta {self.eta:g} with {self.sampler}"
+            )
         if self.variance is not None and self.sampler != "ddpm":
-            raise ValueError(f"variance is an option of the ddpm sampler, got {self.variance} with {self.sampler}")
+            raise ValueError(
+                f"variance is an option of the ddpm sampler, got {self.variance} with {self.sampler}"
+            )
         if self.guidance_low > self.guidance_high:
             raise ValueError(
-                f"guidance_low must not exceed guidance_high, got {self.guidance_low:g} > {self.guidance_high:g}"
+                f"guidance_low must not exceed guidance_high, got {self.guidance_low:g} >"
+                f" {self.guidance_high:g}"
             )
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (0, 1):
             raise ValueError("guidance_low and guidance_high limit a guidance other than 1, got guidance 1")
         if self.guidance == 1 and self.negative_prompt:
-            raise ValueError("negative_prompt is what a guidance other than 1 leads away from, got guidance 1")
+            raise ValueError(
+                "negative_prompt is what a guidance other than 1 leads away from, got guidance 1"
+            )
         if self.guidance in (0, 1) and self.guidance_rescale:
-            raise ValueError(f"guidance_rescale corrects a guidance other than 0 and 1, got guidance {self.guidance:g}")
+            raise ValueError(
+                f"guidance_rescale corrects a guidance other than 0 and 1, got guidance {self.guidance:g}"
+            )
         return self
 
     @property

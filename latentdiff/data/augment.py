@@ -9,7 +9,10 @@ from latentdiff.data.draws import integers
 
 
 def _reflected(start: Tensor, length: int) -> Tensor:
-    """Source rows start .. start+length-1 of each sample, reflected at the borders without repeating them: [B, L]."""
+    """Source rows start ..
+
+    start+length-1 of each sample, reflected at the borders without repeating them: [B, L].
+    """
     rows = (start[:, None] + torch.arange(length)).abs()
     return torch.minimum(rows, 2 * (length - 1) - rows)
 
@@ -31,14 +34,18 @@ class Augment:
     def __call__(self, images: Tensor, positions: Tensor, seed: int) -> Tensor:
         """Augment uint8 images [B, C, H, W] at int64 positions [B] (place in the endless order); same shape.
 
-        What happens to an image depends on (seed, its position) alone, never on the rest of the batch. ValueError
-        unless shapes and dtypes fit, crop < min(H, W), 0 <= seed < 2^64.
+        What happens to an image depends on (seed, its position) alone, never on the rest of the batch.
+        ValueError unless shapes and dtypes fit, crop < min(H, W), 0 <= seed < 2^64.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
-            raise ValueError(f"expected uint8 images [B, C, H, W], found {images.dtype} {tuple(images.shape)}")
+            raise ValueError(
+                f"expected uint8 images [B, C, H, W], found {images.dtype} {tuple(images.shape)}"
+            )
         batch, _, height, width = images.shape
         if positions.dtype != torch.int64 or positions.shape != (batch,):
-            raise ValueError(f"expected int64 positions [{batch}], found {positions.dtype} {tuple(positions.shape)}")
+            raise ValueError(
+                f"expected int64 positions [{batch}], found {positions.dtype} {tuple(positions.shape)}"
+            )
         if self.crop >= min(height, width):
             raise ValueError(f"expected crop below the image side {min(height, width)}, found {self.crop}")
         if not 0 <= seed < 2**64:

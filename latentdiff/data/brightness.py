@@ -1,4 +1,6 @@
-"""How bright images are, as a whole and at their border: what tells inputs that are far from those a model was trained on."""
+"""How bright images are, as a whole and at their border: what tells inputs that are far from those a model
+was trained on.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Brightness:
-    """The ranges, of black 0 to white 1, that hold 98% of the training images: of the mean and of the mean at the border."""
+    """The ranges, of black 0 to white 1, that hold 98% of the training images: of the mean and of the mean at
+    the border.
+    """
 
     mean: Range
     border: Range
@@ -34,9 +38,13 @@ class Brightness:
     def parse(cls, values: object, where: str) -> Brightness:
         """From the JSON of :meth:`dump`; InputError naming ``where`` for anything else."""
         ranges = [values.get(name) for name in ("mean", "border")] if isinstance(values, dict) else []
-        numbers = [x for found in ranges if isinstance(found, list) for x in found if isinstance(x, int | float)]
+        numbers = [
+            x for found in ranges if isinstance(found, list) for x in found if isinstance(x, int | float)
+        ]
         if len(numbers) != 4 or not all(0 <= x <= 1 for x in numbers):
-            raise InputError(f"{where}: expected mean and border as two numbers from 0 to 1 each, found {values!r:.80}")
+            raise InputError(
+                f"{where}: expected mean and border as two numbers from 0 to 1 each, found {values!r:.80}"
+            )
         return cls((numbers[0], numbers[1]), (numbers[2], numbers[3]))
 
     def dump(self) -> dict[str, Any]:
@@ -51,7 +59,9 @@ class Brightness:
 
 
 def measured(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean brightness of each image uint8 [N, C, H, W], and that of its outermost 14th, at least a pixel; float64 [N]."""
+    """The mean brightness of each image uint8 [N, C, H, W], and that of its outermost 14th, at least a pixel;
+    float64 [N].
+    """
     flat = images.double().mean(1) / 255
     height, width = flat.shape[1:]
     edge = max(1, min(height, width) // 14)

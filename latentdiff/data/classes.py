@@ -1,4 +1,6 @@
-"""Which class each image is to be of: a class by name or index, classes in turn, or as often as in some data."""
+"""Which class each image is to be of: a class by name or index, classes in turn, or as often as in some
+data.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,16 @@ ClassBalance = Literal["equal", "data"]
 
 
 def class_index(classes: Sequence[str], label: int | str) -> int:
-    """The index of a class: ``label`` itself if it is an int, else the class of that name, else the index it spells.
+    """The index of a class: ``label`` itself if it is an int, else the class of that name, else the index it
+    spells.
 
-    A text that is a number also finds a name that is the same number ("1" finds "01"), and never the class at that
-    index where it is called by another number. InputError for an unknown class.
+    A text that is a number also finds a name that is the same number ("1" finds "01"), and never the class at
+    that index where it is called by another number. InputError for an unknown class.
     """
     if not classes:
-        raise InputError(f"label {label}: this model is unconditional, it knows no classes; leave the label out")
+        raise InputError(
+            f"label {label}: this model is unconditional, it knows no classes; leave the label out"
+        )
     if not isinstance(label, str):
         return _in_range(classes, operator.index(label))
     if (found := _named(classes, label)) is not None:
@@ -48,7 +53,10 @@ def class_index(classes: Sequence[str], label: int | str) -> int:
 
 
 def class_indices(classes: Sequence[str], texts: Sequence[str]) -> list[int]:
-    """The classes that ``texts`` name: each one whose whole name it is, else several that commas separate. InputError."""
+    """The classes that ``texts`` name: each one whose whole name it is, else several that commas separate.
+
+    InputError.
+    """
     found = list[int]()
     for text in texts:
         parts = [text] if _named(classes, text) is not None else [part.strip() for part in text.split(",")]
@@ -57,7 +65,9 @@ def class_indices(classes: Sequence[str], texts: Sequence[str]) -> list[int]:
 
 
 def _named(classes: Sequence[str], text: str) -> int | None:
-    """The class of that name, or the only one whose name is the same text in NFC: file systems decompose accents."""
+    """The class of that name, or the only one whose name is the same text in NFC: file systems decompose
+    accents.
+    """
     if text in classes:
         return classes.index(text)
     wanted = unicodedata.normalize("NFC", text)
@@ -78,7 +88,9 @@ def _unknown(classes: Sequence[str], label: str) -> str:
 
 
 def _shown(classes: Sequence[str], index: int) -> str:
-    """A class in a list: its name, in quotes and with its index where a comma or spaces would hide where it ends."""
+    """A class in a list: its name, in quotes and with its index where a comma or spaces would hide where it
+    ends.
+    """
     name, word = classes[index], label_text(classes, index)
     if "," not in name and name == name.strip() != "":
         return name
@@ -86,7 +98,9 @@ def _shown(classes: Sequence[str], index: int) -> str:
 
 
 def label_text(classes: Sequence[str], index: int) -> str:
-    """What :func:`class_indices` finds a class by, also among others that commas separate: its name, or its index where the name would be cut."""
+    """What :func:`class_indices` finds a class by, also among others that commas separate: its name, or its
+    index where the name would be cut.
+    """
     name = classes[index]
     if "," not in name and name == name.strip() != "" and classes.index(name) == index:
         return name
@@ -97,7 +111,9 @@ def label_text(classes: Sequence[str], index: int) -> str:
 
 
 def joined(classes: Sequence[str], texts: Sequence[str]) -> str:
-    """One text that :func:`class_indices` takes for ``texts``: of several, a name that would be cut is its index."""
+    """One text that :func:`class_indices` takes for ``texts``: of several, a name that would be cut is its
+    index.
+    """
     if len(texts) == 1:
         return texts[0]
     named = [(text, _named(classes, text)) for text in texts]
@@ -105,20 +121,26 @@ def joined(classes: Sequence[str], texts: Sequence[str]) -> str:
 
 
 def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassBalance) -> Tensor:
-    """Labels int64 [n]: all ``classes`` in turn, or as often as ``counts`` says; InputError if it does not say."""
+    """Labels int64 [n]: all ``classes`` in turn, or as often as ``counts`` says; InputError if it does not
+    say.
+    """
     if balance == "data" and not counts:
         raise InputError(
-            "class balance data: this model does not record how often its data had each class; expected equal (--class-balance equal)"
+            "class balance data: this model does not record how often its data had each class; expected equal"
+            " (--class-balance equal)"
         )
-    return labels_in_proportion(n, counts) if balance == "data" else torch.arange(n, dtype=torch.int64) % classes
+    return (
+        labels_in_proportion(n, counts) if balance == "data" else torch.arange(n, dtype=torch.int64) % classes
+    )
 
 
 def labels_in_proportion(n: int, counts: Sequence[int]) -> Tensor:
-    """Labels int64 [n] in which class k comes as often as ``counts[k]`` asks: every beginning of the row is right to one image.
+    """Labels int64 [n] in which class k comes as often as ``counts[k]`` asks: every beginning of the row is
+    right to one image.
 
-    Label i does not depend on n, and equal counts give the classes in turn. Of the classes that are far enough behind their
-    share the one that would be late first is next (Tijdeman 1980, The chairman assignment problem). ValueError unless a
-    count is positive and none is negative.
+    Label i does not depend on n, and equal counts give the classes in turn. Of the classes that are far
+    enough behind their share the one that would be late first is next (Tijdeman 1980, The chairman assignment
+    problem). ValueError unless a count is positive and none is negative.
     """
     if not counts or min(counts) < 0 or not any(counts):
         raise ValueError(f"expected counts of 0 or more that are not all 0, got {list(counts)}")
@@ -140,7 +162,9 @@ def labels_in_proportion(n: int, counts: Sequence[int]) -> Tensor:
 
 
 def order_by_class(labels: Tensor | None, n: int) -> Tensor:
-    """The places of ``n`` images with these labels [n], the first of each class before the second of any; int64 [n]."""
+    """The places of ``n`` images with these labels [n], the first of each class before the second of any;
+    int64 [n].
+    """
     if labels is None:
         return torch.arange(n)
     rank = torch.zeros_like(labels)
@@ -151,7 +175,8 @@ def order_by_class(labels: Tensor | None, n: int) -> Tensor:
 
 
 def representative(labels: Tensor | None, n: int, count: int) -> Tensor:
-    """The places of at most ``count`` of ``n`` images for a picture, int64: all classes in turn, without labels evenly spread.
+    """The places of at most ``count`` of ``n`` images for a picture, int64: all classes in turn, without
+    labels evenly spread.
 
     Data on the disk are often sorted by class, so that the first images are all of one.
     """

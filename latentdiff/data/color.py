@@ -1,4 +1,6 @@
-"""Colour profiles and gamma of image files: pixels converted to sRGB, the space that data sets and screens assume."""
+"""Colour profiles and gamma of image files: pixels converted to sRGB, the space that data sets and screens
+assume.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ SRGB_GAMMA = 1 / 2.2  # what PNG files of sRGB images say
 def to_srgb(image: Image.Image) -> tuple[Image.Image, str | None]:
     """An image of mode L, LA, RGB, RGBA or CMYK as sRGB (L, LA, RGB or RGBA), and the conversion in words.
 
-    Follows the embedded ICC profile, else the gAMA value of a PNG (which an sRGB chunk overrides). Unchanged, with
-    None, where there is neither or they say sRGB. Grey images and grey pixels stay grey; alpha is kept.
+    Follows the embedded ICC profile, else the gAMA value of a PNG (which an sRGB chunk overrides). Unchanged,
+    with None, where there is neither or they say sRGB. Grey images and grey pixels stay grey; alpha is kept.
     """
     profile = image.info.get("icc_profile")
     if profile:
@@ -53,7 +55,9 @@ def _by_profile(image: Image.Image, profile: bytes) -> tuple[Image.Image, str | 
 
 
 def _with_grey(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Image.Image:
-    """``after`` with pixels that were grey before exactly grey: the transform rounds each channel by itself."""
+    """``after`` with pixels that were grey before exactly grey: the transform rounds each channel by
+    itself.
+    """
     grey = (before[..., :1] == before[..., 1:]).all(-1, keepdims=True)
     mean = np.rint(after.mean(-1, keepdims=True)).astype(np.uint8)
     near = np.abs(after.astype(np.int16) - mean).max(-1, keepdims=True) <= 1
@@ -62,7 +66,9 @@ def _with_grey(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Image.Ima
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | NDArray[np.uint8] | str:
-    """The transform of RGB or CMYK pixels, a table of 256 for grey ones; "" for sRGB, UNUSABLE where there is none."""
+    """The transform of RGB or CMYK pixels, a table of 256 for grey ones; "" for sRGB, UNUSABLE where there is
+    none.
+    """
     # Of grey profiles LittleCMS interpolates between a few points, which is off by 10 levels for linear ones.
     exact = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
     if not features.check("littlecms2"):

@@ -19,7 +19,8 @@ def to_float(images: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Map float pixels in [-1, 1] to uint8, rounded to nearest and clamped; the inverse of `to_float`.
 
-    Any shape and any floating dtype (computed in float32); TypeError unless floating; InputError if a value is NaN.
+    Any shape and any floating dtype (computed in float32); TypeError unless floating; InputError if a value
+    is NaN.
     """
     if not images.is_floating_point():
         raise TypeError(f"expected floating-point images, found {images.dtype}")

@@ -1,4 +1,7 @@
-"""One image file to uint8 pixels, or the reason why not. The file is not trusted: header and limits come first."""
+"""One image file to uint8 pixels, or the reason why not.
+
+The file is not trusted: header and limits come first.
+"""
 
 import io
 import stat
@@ -54,7 +57,9 @@ class Refused:
 
 
 def format_of(head: bytes) -> str | None:
-    """PNG, JPEG or WEBP, else one of OTHER_FORMATS or HEIF, by the first bytes of a file; None for anything else."""
+    """PNG, JPEG or WEBP, else one of OTHER_FORMATS or HEIF, by the first bytes of a file; None for anything
+    else.
+    """
     Image.init()
     for name in (*FORMATS, *OTHER_FORMATS):
         accept = Image.OPEN[name][1] if name in Image.OPEN else None
@@ -93,8 +98,8 @@ def _orientation(image: Image.Image) -> int:
 def _pixels(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[str]]:
     """Grey or RGB pixels [H, W, C] of a loaded image and the conversions.
 
-    16-bit: the high byte (a transparent color is ignored there); CMYK and palette: to RGB; other colour spaces: to
-    sRGB; alpha: composited on white.
+    16-bit: the high byte (a transparent color is ignored there); CMYK and palette: to RGB; other colour
+    spaces: to sRGB; alpha: composited on white.
     """
     conversions = ["16-bit"] if deep else []
     if deep:
@@ -124,7 +129,9 @@ def _pixels(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[
 
 
 def _pixels_by_parts(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[str]]:
-    """:func:`_pixels` in parts of at most 2^20 pixels, as it makes copies: of the whole there are two, the image and its pixels."""
+    """:func:`_pixels` in parts of at most 2^20 pixels, as it makes copies: of the whole there are two, the
+    image and its pixels.
+    """
     height = max(1, _PART_PIXELS // image.width)
     out, conversions = np.empty((image.height, image.width, 1), dtype=np.uint8), list[str]()
     for y, x in product(range(0, image.height, height), range(0, image.width, _PART_PIXELS)):
@@ -171,7 +178,9 @@ def _decode(file: BinaryIO, suffix: str) -> Decoded | Refused:
 
 
 def decode_bytes(data: bytes, suffix: str) -> Decoded | Refused:
-    """Decode the content of a PNG, JPEG or WEBP file as :func:`decode_file` does; for threads, which share no warning filters."""
+    """Decode the content of a PNG, JPEG or WEBP file as :func:`decode_file` does; for threads, which share no
+    warning filters.
+    """
     if not data:
         return Refused("empty")
     if len(data) > MAX_FILE_BYTES:
@@ -180,7 +189,8 @@ def decode_bytes(data: bytes, suffix: str) -> Decoded | Refused:
 
 
 def decode_file(path: Path) -> Decoded | Refused:
-    """Decode a PNG, JPEG or WEBP file, whatever of the three its suffix says; never raises for what is in the file.
+    """Decode a PNG, JPEG or WEBP file, whatever of the three its suffix says; never raises for what is in the
+    file.
 
     Refuses what is no regular file, above 256 MiB or 2^26 pixels (checked before decoding), or damaged.
     """

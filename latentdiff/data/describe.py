@@ -1,4 +1,6 @@
-"""What a data set holds, counted without keeping its pixels: images by split, sizes, classes, captions, and the report."""
+"""What a data set holds, counted without keeping its pixels: images by split, sizes, classes, captions, and
+the report.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,9 @@ class DataDescription:
 def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescription:
     """Count what ``source`` holds: a name or a path as :func:`latentdiff.data.load_dataset` takes it.
 
-    Folders and shards are decoded image by image, so that images may have any sizes and need not fit into memory; an
-    image of a shard that cannot be decoded, which would stop a training, is counted as refused. InputError as there.
+    Folders and shards are decoded image by image, so that images may have any sizes and need not fit into
+    memory; an image of a shard that cannot be decoded, which would stop a training, is counted as refused.
+    InputError as there.
     """
     try:
         path = expanded(source)
@@ -88,14 +91,18 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
     if listed.labels is not None:
         note_empty_classes(listed.labels[rows["train"]], listed.classes, report)
         counts = {
-            split: np.bincount(listed.labels[row], minlength=len(listed.classes or ())) for split, row in rows.items()
+            split: np.bincount(listed.labels[row], minlength=len(listed.classes or ()))
+            for split, row in rows.items()
         }
     captions = listed.captions
     by_size = sorted(sizes, key=lambda size: size[0] * size[1]) or [(0, 0)]
     return DataDescription(
         str(source),
         {split: len(row) for split, row in rows.items()},
-        {split: 0 if captions is None else sum(bool(captions[k]) for k in row) for split, row in rows.items()},
+        {
+            split: 0 if captions is None else sum(bool(captions[k]) for k in row)
+            for split, row in rows.items()
+        },
         _by_class(listed.classes, counts),
         by_size[0],
         by_size[-1],
@@ -125,7 +132,9 @@ def _counts(labels: Tensor | None, classes: int) -> NDArray[np.int64]:
     return np.bincount(found, minlength=classes)
 
 
-def _by_class(classes: tuple[str, ...] | None, counts: dict[str, NDArray[np.int64]]) -> dict[str, dict[str, int]]:
+def _by_class(
+    classes: tuple[str, ...] | None, counts: dict[str, NDArray[np.int64]]
+) -> dict[str, dict[str, int]]:
     names = classes or ()
     return {name: {split: int(found[k]) for split, found in counts.items()} for k, name in enumerate(names)}
 

@@ -1,4 +1,6 @@
-"""Integers as a pure function of (seed, position, purpose): what a training decides for an image does not depend on its batch."""
+"""Integers as a pure function of (seed, position, purpose): what a training decides for an image does not
+depend on its batch.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,16 @@ PURPOSES = {
 
 
 def integers(purpose: str, positions: Tensor, *, seed: int, choices: int) -> Tensor:
-    """One integer in 0..choices-1 for each position (its place in the endless data order), int64 [B] on the CPU.
+    """One integer in 0..choices-1 for each position (its place in the endless data order), int64 [B] on the
+    CPU.
 
     Uniform up to a bias below choices / 2^32. ValueError unless 0 <= seed < 2^64 and 1 <= choices <= 2^32.
     """
     if not 0 <= seed < 2**64 or not 1 <= choices <= 2**32:
         raise ValueError(f"expected a seed in 0..2^64-1 and choices in 1..2^32, found {seed} and {choices}")
-    start = _mix(np.array([seed], dtype=np.uint64) + _GOLDEN * np.array([PURPOSES[purpose] + 1], dtype=np.uint64))
+    start = _mix(
+        np.array([seed], dtype=np.uint64) + _GOLDEN * np.array([PURPOSES[purpose] + 1], dtype=np.uint64)
+    )
     words = _mix(_mix(positions.cpu().numpy().astype(np.uint64) * _GOLDEN + start) + start)
     return torch.from_numpy(((words >> np.uint64(32)) * np.uint64(choices) >> np.uint64(32)).astype(np.int64))
 

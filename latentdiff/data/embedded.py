@@ -14,7 +14,9 @@ SIDE = 28
 COUNTS = (4_000, 500, 500)
 """Images of train, val and test; in each, image i is of class i % 10."""
 SHA256 = "3be5eb227b93e2fe0b1b316eed2d418f9f31fd1db27fd8246d45274547b0fe03"
-"""Of the decompressed content: 5,000 label bytes, then 5,000 x 28 x 28 pixel bytes, train, val and test in turn."""
+"""Of the decompressed content: 5,000 label bytes, then 5,000 x 28 x 28 pixel bytes, train, val and test in
+turn.
+"""
 
 
 def unpack(packed: bytes) -> RawSplits:
@@ -27,7 +29,9 @@ def unpack(packed: bytes) -> RawSplits:
         raise InputError(f"{FILE} in the package is damaged ({error}); install latentdiff again") from error
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
-        raise InputError(f"{FILE} in the package: expected SHA-256 {SHA256}, found {found}; install latentdiff again")
+        raise InputError(
+            f"{FILE} in the package: expected SHA-256 {SHA256}, found {found}; install latentdiff again"
+        )
     data = np.frombuffer(bytearray(content), dtype=np.uint8)
     labels, images = data[:total].astype(np.int64), data[total:].reshape(total, SIDE, SIDE, 1)
     train, val = COUNTS[0], COUNTS[0] + COUNTS[1]
@@ -39,7 +43,9 @@ def unpack(packed: bytes) -> RawSplits:
 
 
 def load_mnist5k() -> RawSplits:
-    """The embedded digits, 4000/500/500 and the same number of each class; InputError if the file is damaged."""
+    """The embedded digits, 4000/500/500 and the same number of each class; InputError if the file is
+    damaged.
+    """
     try:
         packed = files("latentdiff.data").joinpath(FILE).read_bytes()
     except OSError as error:

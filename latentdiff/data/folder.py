@@ -1,4 +1,6 @@
-"""A folder of images: class subfolders, train/val/test subfolders, captions; odd files converted or refused."""
+"""A folder of images: class subfolders, train/val/test subfolders, captions; odd files converted or
+refused.
+"""
 
 import posixpath
 from collections import Counter
@@ -32,14 +34,17 @@ from latentdiff.data.split import by_path
 from latentdiff.errors import InputError
 
 _OTHER_SUFFIXES = (
-    ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".svg", ".ico", ".psd"
+    ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm", ".svg",
+    ".ico", ".psd",
 )  # fmt: skip
 """Image formats that are refused by name, so that the user learns why the picture is missing."""
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
-_TAR_BESIDE = "in a tar file (shards are read by themselves or from a folder without images and folders of its own)"
+_TAR_BESIDE = (
+    "in a tar file (shards are read by themselves or from a folder without images and folders of its own)"
+)
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xml", ".yaml", ".yml")
-_NO_IMAGES = (*SIDECARS, *_ARCHIVES, *_TABLES, ".md", ".html", ".htm", ".pdf", ".py", ".ipynb", ".log", ".npz", ".npy",
-              ".safetensors", ".sqlite", ".db", ".url", ".mp4", ".webm", ".mov")  # fmt: skip
+_NO_IMAGES = (*SIDECARS, *_ARCHIVES, *_TABLES, ".md", ".html", ".htm", ".pdf", ".py", ".ipynb", ".log",
+              ".npz", ".npy", ".safetensors", ".sqlite", ".db", ".url", ".mp4", ".webm", ".mov")  # fmt: skip
 """Files that are taken for what their suffix says; any other is looked into."""
 
 
@@ -47,8 +52,8 @@ _NO_IMAGES = (*SIDECARS, *_ARCHIVES, *_TABLES, ".md", ".html", ".htm", ".pdf", "
 class Listing:
     """The images below a folder (``paths``), before any is decoded, and the ``others`` that are no images.
 
-    ``base`` is the deepest folder that holds all images, "" or "a/b/": there splits and classes are looked for.
-    ``image_files``: ``paths``, and the images that are refused or left out before any is decoded.
+    ``base`` is the deepest folder that holds all images, "" or "a/b/": there splits and classes are looked
+    for. ``image_files``: ``paths``, and the images that are refused or left out before any is decoded.
     """
 
     root: Path
@@ -85,7 +90,9 @@ class Listing:
         return labels, classes, captions if any(captions) else None
 
     def _note_unused_folders(self, paths: Sequence[str]) -> None:
-        """Say which folders would be classes if they had a usable image; ``paths`` are those that have one."""
+        """Say which folders would be classes if they had a usable image; ``paths`` are those that have
+        one.
+        """
 
         def places(found: Sequence[str]) -> list[str]:
             if not self.has_splits:
@@ -129,7 +136,9 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
     if not candidates and not report.refused:
         _count_others(others, set(), report)
         with report.explaining(str(root)):
-            raise InputError(f"expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files{_packed(tree)}")
+            raise InputError(
+                f"expected PNG, JPEG or WEBP images, found none in {len(tree.files)} files{_packed(tree)}"
+            )
     base = common_folder(candidates)
     inner = below(candidates, base)
     has_splits = any(split_of(path) == "train" for path in inner)
@@ -149,31 +158,39 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
         for path in (path for path, is_inside in zip(candidates, inside, strict=True) if not is_inside):
             report.leave_out(path, "outside class folders")
         if not any(inside):
-            raise InputError(f"{root}: {OPTION} only: expected images in class folders, found {len(inside)} in none")
+            raise InputError(
+                f"{root}: {OPTION} only: expected images in class folders, found {len(inside)} in none"
+            )
         candidates = [path for path, is_inside in zip(candidates, inside, strict=True) if is_inside]
     files = tuple(image_files)
-    return Listing(root, tree, base, tuple(candidates), tuple(others), files, has_splits, class_folders, report)
+    return Listing(
+        root, tree, base, tuple(candidates), tuple(others), files, has_splits, class_folders, report
+    )
 
 
 def _note_doubtful_splits(places: Sequence[str], report: ReadReport, *, has_splits: bool) -> None:
-    """Say in a remark where a folder called train may be a class, and which folders may be meant as splits but are none."""
+    """Say in a remark where a folder called train may be a class, and which folders may be meant as splits
+    but are none.
+    """
     if has_splits and (beside := folders_beside_splits(places)):
         way_out = "to use their images, move them into folders called train, val and test"
         if may_be_classes(places):
             way_out = f"{OPTION} only reads all {len(beside) + 1} folders as classes"
         report.remark(
-            f"train is taken for a split, so the folders beside it ({named(beside)}) are left out and give no labels; "
-            f"{way_out}"
+            f"train is taken for a split, so the folders beside it ({named(beside)}) are left out and give no"
+            f" labels; {way_out}"
         )
     if not has_splits and not may_be_classes(places) and (alike := folders_like_splits(places)):
         report.remark(
-            f"folders named like splits ({named(alike)}) are read as any other folder, not as splits: those are called "
-            "train, val and test, train is one of them, and all images are in them"
+            f"folders named like splits ({named(alike)}) are read as any other folder, not as splits: those"
+            " are called train, val and test, train is one of them, and all images are in them"
         )
 
 
 def _format_of(root: Path, path: str) -> str | None:
-    """The image format of a file, by its suffix where that is an image's, else by its content; None for no image. OSError."""
+    """The image format of a file, by its suffix where that is an image's, else by its content; None for no
+    image. OSError.
+    """
     name = path.lower()
     suffix = posixpath.splitext(name)[1]
     if suffix in SUFFIXES:
@@ -207,14 +224,18 @@ def _packed(tree: Tree) -> str:
     """What to do about a folder of archives or of latents, if it is one."""
     if any(path.lower().endswith(".safetensors") for path in tree.files):
         whole = {"manifest.json", "model_index.json"} <= set(tree.files)
-        needs = "are for `latentdiff train-denoiser`" if whole else "need their manifest.json and model_index.json"
+        needs = (
+            "are for `latentdiff train-denoiser`"
+            if whole
+            else "need their manifest.json and model_index.json"
+        )
         return f"; latents that were encoded {needs}"
     packed = [path for path in tree.files if path.lower().endswith(_ARCHIVES)]
     shards = [path for path in packed if path.lower().endswith(".tar")]
     if shards:
         return (
-            f"; {shown(shards[0])}: tar shards are read from a folder without images and folders of its own, or one by "
-            "itself; name the shard or such a folder"
+            f"; {shown(shards[0])}: tar shards are read from a folder without images and folders of its own,"
+            " or one by itself; name the shard or such a folder"
         )
     return f"; {shown(packed[0])}: unpack it, tar shards are read without compression" if packed else ""
 
@@ -257,7 +278,8 @@ def _fitted(listing: Listing, fit: Fit) -> tuple[list[str], list[NDArray[np.uint
         size += images[-1].nbytes
         if size > MAX_BYTES:
             raise InputError(
-                f"{listing.root}: expected at most {MAX_BYTES} bytes of pixels, found more; give a smaller --size"
+                f"{listing.root}: expected at most {MAX_BYTES} bytes of pixels, found more; give a smaller"
+                " --size"
             )
     return paths, images
 
@@ -265,14 +287,17 @@ def _fitted(listing: Listing, fit: Fit) -> tuple[list[str], list[NDArray[np.uint
 def _stacked(
     root: Path, paths: Sequence[str], images: Sequence[NDArray[np.uint8]], channels: int | None
 ) -> NDArray[np.uint8]:
-    """uint8 [N, H, W, C]; C is `channels`, else 1 if all images are grey, else 3. InputError if sizes differ."""
+    """uint8 [N, H, W, C]; C is `channels`, else 1 if all images are grey, else 3.
+
+    InputError if sizes differ.
+    """
     sizes = Counter(image.shape[:2] for image in images)
     if len(sizes) > 1:
         (common, count), (other, _) = sizes.most_common(2)
         example = next(path for path, image in zip(paths, images, strict=True) if image.shape[:2] == other)
         raise InputError(
-            f"{root}: expected images of one size, found {len(sizes)} sizes: {common[1]}x{common[0]} in {count} of "
-            f"{len(images)}, but {other[1]}x{other[0]} in {shown(example)}; give --size"
+            f"{root}: expected images of one size, found {len(sizes)} sizes: {common[1]}x{common[0]} in"
+            f" {count} of {len(images)}, but {other[1]}x{other[0]} in {shown(example)}; give --size"
         )
     channels = channels or max(image.shape[2] for image in images)
     return np.stack([set_channels(image, channels) for image in images])
@@ -290,13 +315,15 @@ def _metadata_labels(
     try:
         if missing:
             raise InputError(
-                f"{root}: expected a label for every image or for none, found none in {files} for {len(missing)} of "
-                f"{len(paths)}, the first {shown(missing[0])}"
+                f"{root}: expected a label for every image or for none, found none in {files} for"
+                f" {len(missing)} of {len(paths)}, the first {shown(missing[0])}"
             )
         if len({type(value) for value in values}) > 1:
             raise InputError(f"{root}: expected labels that are all integers or all strings, found both")
         if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
-            raise InputError(f"{root}: expected integer labels that are class numbers, found one beyond 64 bits")
+            raise InputError(
+                f"{root}: expected integer labels that are class numbers, found one beyond 64 bits"
+            )
         (labels,), classes = number_labels([np.array(values)], source=str(root))
     except InputError as error:
         way_out = f"rename or remove {files} to read the images without these labels"
@@ -306,7 +333,9 @@ def _metadata_labels(
 
 @dataclass(frozen=True, eq=False)
 class Folder:
-    """All images below a folder in the sorted order of their relative ``paths``; ``splits``: train, val or test for each."""
+    """All images below a folder in the sorted order of their relative ``paths``; ``splits``: train, val or
+    test for each.
+    """
 
     paths: tuple[str, ...]
     images: RawSplit
@@ -316,12 +345,13 @@ class Folder:
 
 
 def read_folder(root: Path, fit: Fit) -> Folder:
-    """Read all PNG, JPEG and WEBP files below `root`, whatever they are called; what :func:`load_folder` splits.
+    """Read all PNG, JPEG and WEBP files below `root`, whatever they are called; what :func:`load_folder`
+    splits.
 
     Top folders train, val (valid, validation) and test are the splits if there is a train. Labels come from
-    metadata.jsonl or .csv, else from class folders as `fit.class_folders` says. A folder that holds all images is
-    entered first. InputError if nothing (or less than half) is usable, sizes differ without --size, or
-    annotations are wrong.
+    metadata.jsonl or .csv, else from class folders as `fit.class_folders` says. A folder that holds all
+    images is entered first. InputError if nothing (or less than half) is usable, sizes differ without --size,
+    or annotations are wrong.
     """
     listing = list_folder(root, fit.class_folders)
     paths, images = _fitted(listing, fit)
@@ -333,7 +363,10 @@ def read_folder(root: Path, fit: Fit) -> Folder:
 def rows_of_splits(
     paths: Sequence[str], splits: Sequence[str | None] | None, *, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of train, val and test: as named, else 90/5/5 by a hash of (seed, path). InputError if train has none."""
+    """Rows of train, val and test: as named, else 90/5/5 by a hash of (seed, path).
+
+    InputError if train has none.
+    """
     if splits is None:
         return by_path(paths, seed=seed)
     names = np.array(splits)

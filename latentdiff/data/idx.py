@@ -20,7 +20,9 @@ _RANK = {"images": 3, "labels": 1}
 
 
 def _idx_files(folder: Path) -> dict[tuple[str, str], Path]:
-    """(split, kind) -> file, for split train, val, test and kind images, labels; the plain file before the .gz."""
+    """(split, kind) -> file, for split train, val, test and kind images, labels; the plain file before the
+    .gz.
+    """
     found: dict[tuple[str, str], Path] = {}
     for path in sorted(folder.iterdir()):
         match = _NAME.fullmatch(path.name)
@@ -50,7 +52,9 @@ def read_idx(path: Path, *, rank: int) -> NDArray[np.uint8]:
             header = file.read(4 + 4 * rank)
             magic = bytes((0, 0, 8, rank))
             if len(header) < 4 + 4 * rank or header[:4] != magic:
-                raise InputError(f"{source}: expected an idx file (magic {magic.hex()}), found {header[:4].hex()}")
+                raise InputError(
+                    f"{source}: expected an idx file (magic {magic.hex()}), found {header[:4].hex()}"
+                )
             shape = struct.unpack(f">{rank}I", header[4:])
             size = 1
             for side in shape:
@@ -58,7 +62,9 @@ def read_idx(path: Path, *, rank: int) -> NDArray[np.uint8]:
             if path.suffix.lower() == ".gz":
                 check_expansion(size, compressed, source=source)
             elif size != compressed - len(header):
-                raise InputError(f"{source}: expected {size} bytes for {shape}, found {compressed - len(header)}")
+                raise InputError(
+                    f"{source}: expected {size} bytes for {shape}, found {compressed - len(header)}"
+                )
             data = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{source}: expected a readable idx file, found: {error}") from error
@@ -69,14 +75,18 @@ def read_idx(path: Path, *, rank: int) -> NDArray[np.uint8]:
 
 
 def load_idx(folder: Path) -> RawSplits:
-    """Read train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and the same for t10k (or test) and val.
+    """Read train-images-idx3-ubyte[.gz], train-labels-idx1-ubyte[.gz] and the same for t10k (or test) and
+    val.
 
-    Labels and all but the training images are optional; the report counts the folder's other files. InputError for wrong headers, sizes or lengths.
+    Labels and all but the training images are optional; the report counts the folder's other files.
+    InputError for wrong headers, sizes or lengths.
     """
     files, report = _idx_files(folder), ReadReport()
     if ("train", "images") not in files:
         names = ", ".join(path.name for path in files.values())
-        raise InputError(f"{folder}: expected train-images-idx3-ubyte or train-images-idx3-ubyte.gz, found {names}")
+        raise InputError(
+            f"{folder}: expected train-images-idx3-ubyte or train-images-idx3-ubyte.gz, found {names}"
+        )
     parts: dict[str, RawSplit] = {}
     used = {path for (split, _), path in files.items() if (split, "images") in files}
     for path in sorted(set(folder.iterdir()) - used):
@@ -86,11 +96,15 @@ def load_idx(folder: Path) -> RawSplits:
             continue
         images = read_idx(files[split, "images"], rank=_RANK["images"])
         if 0 in images.shape:
-            raise InputError(f"{files[split, 'images']}: expected at least one image, found shape {images.shape}")
+            raise InputError(
+                f"{files[split, 'images']}: expected at least one image, found shape {images.shape}"
+            )
         labels = None
         if (split, "labels") in files:
             labels = read_idx(files[split, "labels"], rank=_RANK["labels"])
             if len(labels) != len(images):
-                raise InputError(f"{folder}: expected a label for each of {len(images)} images, found {len(labels)}")
+                raise InputError(
+                    f"{folder}: expected a label for each of {len(images)} images, found {len(labels)}"
+                )
         parts[split] = RawSplit(images[..., None], labels)
     return RawSplits(parts["train"], parts.get("val"), parts.get("test"), report=report)

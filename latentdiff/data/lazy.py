@@ -1,4 +1,6 @@
-"""Images that stay on the disk: decoded where they are asked for, by threads, and sooner where they were announced."""
+"""Images that stay on the disk: decoded where they are asked for, by threads, and sooner where they were
+announced.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Unreadable(InputError):
 
 @dataclass(frozen=True)
 class FileLocation:
-    """Where the bytes of an image are: a whole file, or ``size`` bytes at ``offset`` of a shard; ``name`` is for people."""
+    """Where the bytes of an image are: a whole file, or ``size`` bytes at ``offset`` of a shard; ``name`` is
+    for people.
+    """
 
     file: Path
     name: str
@@ -54,16 +58,18 @@ class FileLocation:
 class LazyImages:
     """uint8 [N, C, H, W] that is never whole in memory; knows of a tensor what a training asks of its images.
 
-    Every image is brought to the size and the channels of ``fit``, which must name both (InputError). The ``report``
-    counts what was converted as images are decoded, each once. Unreadable for one that cannot be read or decoded,
-    where it is asked for.
+    Every image is brought to the size and the channels of ``fit``, which must name both (InputError). The
+    ``report`` counts what was converted as images are decoded, each once. Unreadable for one that cannot be
+    read or decoded, where it is asked for.
     """
 
     dtype, ndim = torch.uint8, 4
 
     def __init__(self, places: Sequence[FileLocation], fit: Fit, report: ReadReport | None = None) -> None:
         if fit.size is None or fit.channels is None:
-            raise InputError("images that are read as they are needed: expected --size and --channels, found none")
+            raise InputError(
+                "images that are read as they are needed: expected --size and --channels, found none"
+            )
         self._places, self._size, self._channels, self._fit = places, fit.size, fit.channels, fit
         self._pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="decode")
         self._ahead: dict[int, Future[NDArray[np.uint8]]] = {}
@@ -83,7 +89,9 @@ class LazyImages:
         """The images at int64 indices [K], or of a slice, as uint8 [K, C, H, W]."""
         rows = range(len(self))[which] if isinstance(which, slice) else which.tolist()
         with self._lock:
-            pending = [self._ahead.pop(k) if k in self._ahead else self._pool.submit(self._image, k) for k in rows]
+            pending = [
+                self._ahead.pop(k) if k in self._ahead else self._pool.submit(self._image, k) for k in rows
+            ]
         if not pending:
             return torch.empty(0, *self.shape[1:], dtype=torch.uint8)
         images = np.stack([future.result() for future in pending])
@@ -108,12 +116,14 @@ class LazyImages:
         found = place.decode()
         if isinstance(found, Refused):
             raise Unreadable(
-                f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}; put a sound image of the "
-                "same name in its place"
+                f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}; put a sound"
+                " image of the same name in its place"
             )
         with self._lock:
             if not self._counted[k]:
                 self._counted[k] = 1
                 self._report.convert(place.name, found.conversions)
-                self._report.resize(place.name, resize_effects(found.pixels.shape, self._size, self._fit.resize))
+                self._report.resize(
+                    place.name, resize_effects(found.pixels.shape, self._size, self._fit.resize)
+                )
         return set_channels(resized(found.pixels, self._size, self._fit.resize), self._channels)

@@ -77,16 +77,16 @@ def download(folder: Path, *, mirrors: Sequence[str] = MIRRORS, files: Mapping[s
     except OSError as error:
         reason = str(error)
     raise InputError(
-        f"mnist: expected mnist.npz or {', '.join(files)} in {folder}, found neither and could not download them "
-        f"({' '.join(reason.split())}); put the files there, from {' or '.join(mirrors)}"
+        f"mnist: expected mnist.npz or {', '.join(files)} in {folder}, found neither and could not download"
+        f" them ({' '.join(reason.split())}); put the files there, from {' or '.join(mirrors)}"
     )
 
 
 def load_mnist(root: Path) -> RawSplits:
     """MNIST from `root` or `root`/mnist (mnist.npz or the four idx files), else downloaded to `root`/mnist.
 
-    60,000 training images (5,000 of them become the validation set) and 10,000 test images, 28 x 28. InputError if
-    the files are not there and cannot be downloaded, or hold something else.
+    60,000 training images (5,000 of them become the validation set) and 10,000 test images, 28 x 28.
+    InputError if the files are not there and cannot be downloaded, or hold something else.
     """
     found = find_mnist(root)
     if found is None:
@@ -95,5 +95,7 @@ def load_mnist(root: Path) -> RawSplits:
     parts = load_npz(found) if found.suffix == ".npz" else load_idx(found)
     shapes = (parts.train.images.shape, parts.test.images.shape if parts.test else None)
     if shapes != ((60_000, 28, 28, 1), (10_000, 28, 28, 1)):
-        raise InputError(f"{found}: expected MNIST, 60000 and 10000 images of 28 x 28, found {shapes[0]}, {shapes[1]}")
+        raise InputError(
+            f"{found}: expected MNIST, 60000 and 10000 images of 28 x 28, found {shapes[0]}, {shapes[1]}"
+        )
     return parts

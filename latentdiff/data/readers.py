@@ -26,20 +26,27 @@ from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
 
 BUILT_IN = ("mnist5k", "mnist", "openmoji", *SETS)
-_EXPECTED = "mnist5k, mnist, openmoji, scenes, scenes-mnist, a .npz file, a folder of idx files, a folder of images or tar shards"
+_EXPECTED = (
+    "mnist5k, mnist, openmoji, scenes, scenes-mnist, a .npz file, a folder of idx files, a folder of images"
+    " or tar shards"
+)
 
 
 def _as_split(part: RawSplit, labels: NDArray[np.int64] | None) -> Split:
     """The tensors of one part: images to [N, C, H, W]."""
     images = np.array(part.images.transpose(0, 3, 1, 2), order="C", copy=True)
-    return Split(torch.from_numpy(images), None if labels is None else torch.from_numpy(labels), part.captions)
+    return Split(
+        torch.from_numpy(images), None if labels is None else torch.from_numpy(labels), part.captions
+    )
 
 
 def _same_captions(parts: Sequence[RawSplit]) -> list[RawSplit]:
     """Captions for every part or for none: "" where only others have some."""
     if all(part.captions is None for part in parts):
         return list(parts)
-    return [RawSplit(p.images, p.labels, p.captions if p.captions is not None else ("",) * len(p)) for p in parts]
+    return [
+        RawSplit(p.images, p.labels, p.captions if p.captions is not None else ("",) * len(p)) for p in parts
+    ]
 
 
 def _assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
@@ -55,7 +62,9 @@ def _assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
             f"{shapes[2]} in test; give --size and --channels"
         )
     labels, classes = number_labels([part.labels for part in splits], source=name)
-    train, val, test = (_as_split(part, own) for part, own in zip(_same_captions(splits), labels, strict=True))
+    train, val, test = (
+        _as_split(part, own) for part, own in zip(_same_captions(splits), labels, strict=True)
+    )
     classes = parts.classes or classes
     note_empty_classes(labels[0], classes, parts.report)
     return Dataset(name, train, val, test, classes, parts.report)
@@ -85,7 +94,9 @@ def _with_own_labels(parts: RawSplits, fit: Fit) -> RawSplits:
 
 
 def scenes_of(counts: tuple[int, int, int], *, seed: int = 0) -> Dataset:
-    """As many scenes to train, to validate and to test; the first ones of the data set "scenes" are the same."""
+    """As many scenes to train, to validate and to test; the first ones of the data set "scenes" are the
+    same.
+    """
     return _assemble("scenes", load_scenes(seed=seed, counts=counts), Fit(None, None, "crop"), seed=seed)
 
 
@@ -99,14 +110,16 @@ def load_dataset(
     root: Path | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Load a data set by its name in `latentdiff datasets` or by a path: .npz, folder of idx files, folder of images, tar shards.
+    """Load a data set by its name in `latentdiff datasets` or by a path: .npz, folder of idx files, folder of
+    images, tar shards.
 
-    size: one side or (height, width) in pixels, None for the images' own; channels: 1 (grey) or 3 (RGB), None for the
-    images' own; resize: "crop" (shorter side to size, then the center), "stretch" or "pad"; class_folders: "auto" (labels if every image of a folder
-    is in a class folder), "only" (images in class folders alone are read) or "ignore"; root: where "mnist" is
-    looked for and downloaded to (default: LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that
-    the data does not define itself. A built-in name wins over a folder of that name (write ./mnist for the folder).
-    InputError, one line, if anything cannot be used.
+    size: one side or (height, width) in pixels, None for the images' own; channels: 1 (grey) or 3 (RGB), None
+    for the images' own; resize: "crop" (shorter side to size, then the center), "stretch" or "pad";
+    class_folders: "auto" (labels if every image of a folder is in a class folder), "only" (images in class
+    folders alone are read) or "ignore"; root: where "mnist" is looked for and downloaded to (default:
+    LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that the data does not define itself.
+    A built-in name wins over a folder of that name (write ./mnist for the folder). InputError, one line, if
+    anything cannot be used.
     """
     fit = Fit(parse_size(size), channels, resize, class_folders)
     if isinstance(seed, bool) or not 0 <= seed < 2**64:

@@ -1,4 +1,6 @@
-"""The account of a reader: which files became images, and which did not, by reason, with the first name of each."""
+"""The account of a reader: which files became images, and which did not, by reason, with the first name of
+each.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,9 @@ class ReadReport:
     May be read while threads that decode images still fill it.
 
     ``used``: number of images. The rest is counted by reason: ``converted`` and ``resized`` images are used,
-    ``refused`` ones are images that cannot be, ``left_out`` is everything else that was found and is not used.
-    ``decoded``: whether images were decoded; where not, damaged ones are still among those that are used.
+    ``refused`` ones are images that cannot be, ``left_out`` is everything else that was found and is not
+    used. ``decoded``: whether images were decoded; where not, damaged ones are still among those that are
+    used.
     """
 
     def __init__(self) -> None:
@@ -38,7 +41,9 @@ class ReadReport:
             _add(self.converted, what, name)
 
     def resize(self, name: str, effects: Iterable[str], count: int = 1) -> None:
-        """Count images whose resizing has side effects (see :func:`latentdiff.data.resize.resize_effects`)."""
+        """Count images whose resizing has side effects (see
+        :func:`latentdiff.data.resize.resize_effects`).
+        """
         for effect in effects:
             _add(self.resized, effect, name, count)
 
@@ -62,7 +67,9 @@ class ReadReport:
 
     @contextmanager
     def explaining(self, source: str) -> Iterator[None]:
-        """Add to an InputError raised inside which data it is about, and what was refused and left out there."""
+        """Add to an InputError raised inside which data it is about, and what was refused and left out
+        there.
+        """
         try:
             yield
         except InputError as error:
@@ -85,10 +92,14 @@ class ReadReport:
         return (*changed, *self._unused_lines(), *self._remarks)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON: {"used": n, "decoded": true, "refused": {reason: {"count": n, "first": name}}, ...}."""
+        """The same for JSON: {"used": n, "decoded": true, "refused": {reason: {"count": n, "first": name}},
+        ...}.
+        """
         kinds = ("converted", "resized", "refused", "left_out")
         counts: dict[str, dict[str, Count]] = {kind: dict(getattr(self, kind)) for kind in kinds}
-        plain = {kind: {why: count.as_dict() for why, count in found.items()} for kind, found in counts.items()}
+        plain = {
+            kind: {why: count.as_dict() for why, count in found.items()} for kind, found in counts.items()
+        }
         return {"used": self.used, "decoded": self.decoded, **plain, "remarks": list(self._remarks)}
 
 

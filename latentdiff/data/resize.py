@@ -25,7 +25,9 @@ _RESAMPLE = Image.Resampling.BICUBIC
 
 @dataclass(frozen=True)
 class Fit:
-    """The options of reading: size (height, width) and channels, None for the images' own, how to resize, what folders mean."""
+    """The options of reading: size (height, width) and channels, None for the images' own, how to resize,
+    what folders mean.
+    """
 
     size: tuple[int, int] | None = None
     channels: int | None = None
@@ -47,7 +49,9 @@ def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if size is None:
         return None
     pair: tuple[object, ...] = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    if len(pair) != 2 or any(isinstance(s, bool) or not isinstance(s, int) or not 1 <= s <= MAX_SIDE for s in pair):
+    if len(pair) != 2 or any(
+        isinstance(s, bool) or not isinstance(s, int) or not 1 <= s <= MAX_SIDE for s in pair
+    ):
         raise InputError(f"expected a size in 1..{MAX_SIDE} pixels or a pair (height, width), found {size!r}")
     height, width = (int(str(side)) for side in pair)
     return height, width
@@ -73,8 +77,8 @@ def set_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
 def resized(image: NDArray[np.uint8], size: tuple[int, int], mode: str) -> NDArray[np.uint8]:
     """One image [H, W, C] at (height, width) `size`, bicubic with antialiasing.
 
-    crop: the largest centered region of the target's shape; stretch: the whole image, distorted; pad: the whole
-    image, centered, its border pixels repeated outwards.
+    crop: the largest centered region of the target's shape; stretch: the whole image, distorted; pad: the
+    whole image, centered, its border pixels repeated outwards.
     """
     (height, width), (h, w) = image.shape[:2], size
     if (height, width) == (h, w):
@@ -94,7 +98,9 @@ def resized(image: NDArray[np.uint8], size: tuple[int, int], mode: str) -> NDArr
 
 
 def resize_effects(shape: Sequence[int], size: tuple[int, int], mode: str) -> tuple[str, ...]:
-    """What :func:`resized` does to an image [H, W, ...] beyond making it smaller, in words; () in most cases."""
+    """What :func:`resized` does to an image [H, W, ...] beyond making it smaller, in words; () in most
+    cases.
+    """
     (height, width), (h, w) = shape[:2], size
     if (height, width) == (h, w):
         return ()

@@ -14,15 +14,18 @@ MAX_DEPTH = 64
 
 HIDDEN = "hidden or system"
 _SYSTEM = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "$recycle.bin")
-"""What Windows and macOS put into folders (in lower case); their other files have names that start with a dot."""
+"""What Windows and macOS put into folders (in lower case); their other files have names that start with a
+dot.
+"""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """Relative paths ("/" between the parts) of the regular files, sorted; (path, reason) of what was refused.
+    """Relative paths ("/" between the parts) of the regular files, sorted; (path, reason) of what was
+    refused.
 
-    ``left_out``: (path, reason) of what is none of the user's: hidden and system files and folders, pipes, devices;
-    ``folders``: the folders that were entered, `root` apart.
+    ``left_out``: (path, reason) of what is none of the user's: hidden and system files and folders, pipes,
+    devices; ``folders``: the folders that were entered, `root` apart.
     """
 
     files: tuple[str, ...]
@@ -44,9 +47,9 @@ def shown(path: str) -> str:
 def walk(root: Path, *, suffixes: Sequence[str]) -> Tree:
     """List the files below `root` without hidden ones (:func:`is_hidden`).
 
-    Refused: broken links, special files whose name ends in one of `suffixes`, folders that were entered already
-    (a link that makes a loop or a double), cannot be read or are nested more than 64 deep. InputError if `root` cannot
-    be read.
+    Refused: broken links, special files whose name ends in one of `suffixes`, folders that were entered
+    already (a link that makes a loop or a double), cannot be read or are nested more than 64 deep. InputError
+    if `root` cannot be read.
     """
     files: list[str] = []
     refused: list[tuple[str, str]] = []

@@ -1,4 +1,6 @@
-"""`scenes`: coloured pictures of real digits with exact captions, drawn from the digits in the package or the full MNIST."""
+"""`scenes`: coloured pictures of real digits with exact captions, drawn from the digits in the package or the
+full MNIST.
+"""
 
 from __future__ import annotations
 
@@ -60,12 +62,16 @@ class _Draws:
         return self.below(_RESOLUTION) < p * _RESOLUTION
 
 
-def load_scenes(*, seed: int, mnist: Path | None = None, counts: tuple[int, int, int] | None = None) -> RawSplits:
-    """Scenes of 32 x 32 pixels, uint8 RGB: ``counts`` (40,000) to train, (2,000) to validate and (2,000) to test; no labels.
+def load_scenes(
+    *, seed: int, mnist: Path | None = None, counts: tuple[int, int, int] | None = None
+) -> RawSplits:
+    """Scenes of 32 x 32 pixels, uint8 RGB: ``counts`` (40,000) to train, (2,000) to validate and (2,000) to
+    test; no labels.
 
-    A function of the seed and the digits, which are those of the split: the package's 5,000, or all of MNIST if
-    ``mnist`` says where it is (see :func:`load_mnist`). Training and validation show no digit in its held-out colour (scenes.held_out), half of the test set does.
-    Captions name the digit by a word or by a numeral and leave out size or background now and then.
+    A function of the seed and the digits, which are those of the split: the package's 5,000, or all of MNIST
+    if ``mnist`` says where it is (see :func:`load_mnist`). Training and validation show no digit in its
+    held-out colour (scenes.held_out), half of the test set does. Captions name the digit by a word or by a
+    numeral and leave out size or background now and then.
     """
     digits = _digits(mnist)
     train, val, test = (_split(digits, k, counts or COUNTS, seed=seed) for k in range(3))
@@ -73,7 +79,9 @@ def load_scenes(*, seed: int, mnist: Path | None = None, counts: tuple[int, int,
 
 
 def load_scenes_of(split: str, *, seed: int, mnist: Path | None = None) -> RawSplit:
-    """One split ("train", "val" or "test") of :func:`load_scenes`, without the time that drawing the others takes."""
+    """One split ("train", "val" or "test") of :func:`load_scenes`, without the time that drawing the others
+    takes.
+    """
     return _split(_digits(mnist), ("train", "val", "test").index(split), COUNTS, seed=seed)
 
 
@@ -81,7 +89,9 @@ def _digits(mnist: Path | None) -> tuple[RawSplit, RawSplit, RawSplit]:
     return complete(load_mnist5k() if mnist is None else load_mnist(mnist), seed=0)
 
 
-def _split(digits: tuple[RawSplit, RawSplit, RawSplit], k: int, counts: tuple[int, int, int], *, seed: int) -> RawSplit:
+def _split(
+    digits: tuple[RawSplit, RawSplit, RawSplit], k: int, counts: tuple[int, int, int], *, seed: int
+) -> RawSplit:
     """Split ``k``: its random integers follow those of the splits before it."""
     return _drawn(digits[k], counts[k], sum(counts[:k]), seed=seed, test=k == 2)
 
@@ -104,7 +114,9 @@ def _drawn(digits: RawSplit, count: int, first: int, *, seed: int, test: bool) -
 
 
 def _scene(digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Scene, bool]:
-    """(what is drawn, what the caption says of it, whether by numerals); of two ``digits``, one may be left out."""
+    """(what is drawn, what the caption says of it, whether by numerals); of two ``digits``, one may be left
+    out.
+    """
     colours = UNSEEN if unseen else SEEN
     first = draws.of(colours[digits[0]])
     pair, numerals, silent = draws.chance(PAIRS), draws.chance(0.3), draws.chance(0.2)
@@ -126,7 +138,9 @@ def _scene(digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Sc
 
 
 def draw(scene: Scene, glyphs: Sequence[NDArray[np.uint8]], draws: _Draws) -> NDArray[np.uint8]:
-    """The picture uint8 [32, 32, 3] of a scene that says everything, from one digit [28, 28] for each thing."""
+    """The picture uint8 [32, 32, 3] of a scene that says everything, from one digit [28, 28] for each
+    thing.
+    """
     assert scene.background is not None
     canvas = np.full((SIDE, SIDE, 3), _colour(scene.background, draws))
     for k, (thing, glyph) in enumerate(zip(scene.things, glyphs, strict=False)):
@@ -137,7 +151,9 @@ def draw(scene: Scene, glyphs: Sequence[NDArray[np.uint8]], draws: _Draws) -> ND
 
 
 def _colour(name: str, draws: _Draws) -> NDArray[np.float64]:
-    """The colour within ``JITTER`` of its channels (the palette keeps that far from 0 and 255, but for the brightest)."""
+    """The colour within ``JITTER`` of its channels (the palette keeps that far from 0 and 255, but for the
+    brightest).
+    """
     return np.array([min(255, c + draws.below(2 * JITTER + 1) - JITTER) for c in COLOURS[name]], np.float64)
 
 
@@ -165,7 +181,9 @@ def _half(scene: Scene, k: int) -> tuple[slice, slice]:
 def _placed(
     glyph: NDArray[np.uint8], thing: Thing, centre: tuple[int, int], *, half: tuple[slice, slice]
 ) -> NDArray[np.float64]:
-    """The digit's coverage [32, 32] in 0..1: scaled, its box as near to ``centre`` as it fits into ``half``."""
+    """The digit's coverage [32, 32] in 0..1: scaled, its box as near to ``centre`` as it fits into
+    ``half``.
+    """
     scale = _resampling(glyph.shape[0], SPAN[thing.size])
     scaled = scale @ (glyph / 255.0) @ scale.T
     rows, columns = (np.flatnonzero((scaled > INK).any(axis)) for axis in (1, 0))

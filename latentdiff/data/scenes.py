@@ -29,7 +29,9 @@ _CONTRAST = 120  # least distance of two RGB colours that may touch
 
 @dataclass(frozen=True)
 class Thing:
-    """A digit 0..9 in a colour; size "large" or "small", corner of a small one: None where the caption does not say."""
+    """A digit 0..9 in a colour; size "large" or "small", corner of a small one: None where the caption does
+    not say.
+    """
 
     digit: int
     colour: str
@@ -39,7 +41,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One thing, or two in a relation ("left of", "above"), on a background (None where the caption does not say)."""
+    """One thing, or two in a relation ("left of", "above"), on a background (None where the caption does not
+    say).
+    """
 
     things: tuple[Thing, ...]
     relation: str | None = None
@@ -58,7 +62,9 @@ def contrasting(colour: str) -> tuple[str, ...]:
 
 
 def held_out(digit: int, colour: str) -> bool:
-    """Whether digits of this kind are never of this colour in training: one colour of each digit, 10 of 80 pairs."""
+    """Whether digits of this kind are never of this colour in training: one colour of each digit, 10 of 80
+    pairs.
+    """
     return (digit + 3 * list(COLOURS).index(colour)) % len(COLOURS) == 0
 
 
@@ -95,7 +101,9 @@ _THING = (
     rf"an? (?:({'|'.join(SIZES)}) )?({'|'.join(COLOURS)}) ({'|'.join(DIGITS)}|[0-9])"
     rf"(?: in the ({'|'.join(CORNERS)}) corner)?"
 )
-_SENTENCE = re.compile(rf"{_THING}(?: ({'|'.join(RELATIONS)}) {_THING})?(?: on an? ({'|'.join(COLOURS)}) background)?")
+_SENTENCE = re.compile(
+    rf"{_THING}(?: ({'|'.join(RELATIONS)}) {_THING})?(?: on an? ({'|'.join(COLOURS)}) background)?"
+)
 
 
 def parse(text: str) -> Scene:
@@ -103,10 +111,15 @@ def parse(text: str) -> Scene:
     match = _SENTENCE.fullmatch(" ".join(text.lower().split()).rstrip("."))
     if match is None:
         raise ValueError(
-            'expected a sentence like "a large red seven on a blue background" or "a green 3 left of a yellow 5", '
-            f"found {text!r}"
+            'expected a sentence like "a large red seven on a blue background" or "a green 3 left of a'
+            f' yellow 5", found {text!r}'
         )
-    first, relation, second, background = match.group(1, 2, 3, 4), match[5], match.group(6, 7, 8, 9), match[10]
+    first, relation, second, background = (
+        match.group(1, 2, 3, 4),
+        match[5],
+        match.group(6, 7, 8, 9),
+        match[10],
+    )
     things = (_thing(*first),) if relation is None else (_thing(*first), _thing(*second))
     return Scene(things, relation, background)
 
@@ -116,7 +129,9 @@ def _thing(size: str | None, colour: str, digit: str, corner: str | None) -> Thi
 
 
 def single_scenes(*, held: bool) -> tuple[Scene, ...]:
-    """Every large digit in every colour on every background, of the kinds that training shows or of those that it does not."""
+    """Every large digit in every colour on every background, of the kinds that training shows or of those
+    that it does not.
+    """
     kinds = UNSEEN if held else SEEN
     return tuple(
         Scene((Thing(digit, colour, "large"),), background=background)
@@ -126,7 +141,9 @@ def single_scenes(*, held: bool) -> tuple[Scene, ...]:
 
 
 def paired_scenes() -> tuple[Scene, ...]:
-    """A fixed list of scenes of two things: each pair of digits once, colours and relations in turn, of kinds seen in training."""
+    """A fixed list of scenes of two things: each pair of digits once, colours and relations in turn, of kinds
+    seen in training.
+    """
     found = []
     for n, (a, b) in enumerate(product(range(10), repeat=2)):
         first = SEEN[a][n % len(SEEN[a])]

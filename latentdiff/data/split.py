@@ -17,7 +17,8 @@ POOL_FRACTION = 0.05
 def cut(part: RawSplit, *, count: int, seed: int, round_: int = 0) -> tuple[RawSplit, RawSplit]:
     """Cut `count` images out of `part`: (rest, cut), both in the order of `part`; pure in the arguments.
 
-    Stratified where labeled: every class gives its share to within one image. ValueError unless 1 <= count < N.
+    Stratified where labeled: every class gives its share to within one image. ValueError unless 1 <= count <
+    N.
     """
     n = len(part)
     if not 1 <= count < n:
@@ -34,8 +35,8 @@ def cut(part: RawSplit, *, count: int, seed: int, round_: int = 0) -> tuple[RawS
 def complete(parts: RawSplits, *, seed: int) -> tuple[RawSplit, RawSplit, RawSplit]:
     """Train, val and test of `parts`; what is missing is cut from train.
 
-    A pool without any split gives 5% to each of val and test; otherwise a missing one takes 10%, at most 5,000.
-    InputError if there are too few images.
+    A pool without any split gives 5% to each of val and test; otherwise a missing one takes 10%, at most
+    5,000. InputError if there are too few images.
     """
     train, val, test = parts.train, parts.val, parts.test
     wanted = ["train", *(name for name, part in (("validation", val), ("test", test)) if part is None)]
@@ -52,19 +53,26 @@ def complete(parts: RawSplits, *, seed: int) -> tuple[RawSplit, RawSplit, RawSpl
     return train, val, test
 
 
-def by_path(paths: Sequence[str], *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of train, val and test (90/5/5), by a hash of (seed, path): a file stays where it is as others come.
+def by_path(
+    paths: Sequence[str], *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of train, val and test (90/5/5), by a hash of (seed, path): a file stays where it is as others
+    come.
 
-    None of the three is empty: the path with the highest hash is moved where chance left none. InputError if there are
-    fewer than 3 paths.
+    None of the three is empty: the path with the highest hash is moved where chance left none. InputError if
+    there are fewer than 3 paths.
     """
     if len(paths) < 3:
-        raise InputError(f"expected at least 3 images to split into train, validation and test, found {len(paths)}")
+        raise InputError(
+            f"expected at least 3 images to split into train, validation and test, found {len(paths)}"
+        )
     hashes = [hashlib.sha256(f"{seed}\0{path}".encode(errors="surrogateescape")).digest() for path in paths]
     order = sorted(range(len(paths)), key=lambda i: (hashes[i], paths[i]))
     values = [int.from_bytes(hashes[i][:8], "big") / 2.0**64 for i in order]
     test = min(max(1, sum(v >= 1 - POOL_FRACTION for v in values)), len(paths) - 2)
     held = sum(v >= 1 - 2 * POOL_FRACTION for v in values)
     held = min(max(test + 1, held), len(paths) - 1)
-    cuts = [np.array(sorted(part), dtype=np.int64) for part in (order[:-held], order[-held:-test], order[-test:])]
+    cuts = [
+        np.array(sorted(part), dtype=np.int64) for part in (order[:-held], order[-held:-test], order[-test:])
+    ]
     return cuts[0], cuts[1], cuts[2]

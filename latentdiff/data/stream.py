@@ -39,7 +39,9 @@ class StreamedSplit:
         return len(self.images)
 
     def read(self, source: str) -> Split:
-        """All of it in memory; InputError, which names ``source``, where it has more bytes of pixels than other data may have."""
+        """All of it in memory; InputError, which names ``source``, where it has more bytes of pixels than
+        other data may have.
+        """
         if (size := math.prod(self.images.shape)) > MAX_BYTES:
             raise InputError(
                 f"{source}: expected at most {MAX_BYTES} bytes of pixels, found {size}; give a smaller --size"
@@ -83,7 +85,9 @@ class StreamedData(DataInfo):
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Images of a folder or of shards before any is decoded; all in one order, the report of what else was found."""
+    """Images of a folder or of shards before any is decoded; all in one order, the report of what else was
+    found.
+    """
 
     places: Sequence[FileLocation]
     paths: Sequence[str]
@@ -105,8 +109,9 @@ def stream_dataset(
 ) -> StreamedData:
     """Index a folder of images or of tar shards (webdataset), or one shard, without decoding anything.
 
-    Splits, labels and captions are those that :func:`latentdiff.data.load_dataset` finds in a folder; shards whose names begin with
-    train, val or test are those splits. InputError, one line, if there is nothing to read or --size is missing.
+    Splits, labels and captions are those that :func:`latentdiff.data.load_dataset` finds in a folder; shards
+    whose names begin with train, val or test are those splits. InputError, one line, if there is nothing to
+    read or --size is missing.
     """
     path, fit = expanded(data), Fit(parse_size(size), channels or 3, resize, class_folders)
     if fit.size is None:
@@ -119,10 +124,14 @@ def stream_dataset(
     with listed.report.explaining(str(data)):
         rows = rows_of_parts(listed, seed=seed)
     listed.report.decoded = False
-    note_empty_classes(None if listed.labels is None else listed.labels[rows[0]], listed.classes, listed.report)
+    note_empty_classes(
+        None if listed.labels is None else listed.labels[rows[0]], listed.classes, listed.report
+    )
     train, val, test = (_split(listed, row, fit) for row in rows)
     listed.report.used = sum(map(len, rows))
-    return StreamedData(str(data), train, val, test, listed.classes, _identity(listed, rows[0], fit), listed.report)
+    return StreamedData(
+        str(data), train, val, test, listed.classes, _identity(listed, rows[0], fit), listed.report
+    )
 
 
 def rows_of_parts(listed: Listed, *, seed: int) -> list[NDArray[np.int64]]:
@@ -152,11 +161,15 @@ def _of_folder(root: Path, class_folders: str) -> Listed:
     listing = list_folder(root, class_folders)
     labels, classes, captions = listing.annotations(listing.paths)
     places = [FileLocation(root / path, path) for path in listing.paths]
-    return Listed(places, listing.paths, listing.splits(listing.paths), labels, classes, captions, listing.report)
+    return Listed(
+        places, listing.paths, listing.splits(listing.paths), labels, classes, captions, listing.report
+    )
 
 
 def list_shards(path: Path, shards: list[Path], class_folders: str = "auto") -> Listed:
-    """The images of ``shards``, the tar files that ``path`` names; ``class_folders`` other than auto is noted. InputError."""
+    """The images of ``shards``, the tar files that ``path`` names; ``class_folders`` other than auto is
+    noted. InputError.
+    """
     report, source = ReadReport(), str(path)
     note_unused_option(class_folders, "labels of shards come from their KEY.cls and KEY.json", report)
     count_others(path, shards, report)
@@ -164,8 +177,8 @@ def list_shards(path: Path, shards: list[Path], class_folders: str = "auto") -> 
     has_splits = any(sample.split == "train" for sample in samples)
     if not has_splits and len(shards) > 1 and (alike := [s.name for s in shards if is_like_split(s.name)]):
         report.remark(
-            f"shards named like splits ({named(alike)}) are read as any other shard, not as splits: the names of those "
-            "begin with train, val or test, and train is one of them"
+            f"shards named like splits ({named(alike)}) are read as any other shard, not as splits: the names"
+            " of those begin with train, val or test, and train is one of them"
         )
     if has_splits:
         for sample in (sample for sample in samples if sample.split is None):
@@ -175,7 +188,9 @@ def list_shards(path: Path, shards: list[Path], class_folders: str = "auto") -> 
     if any(label is not None for label in found):
         missing = [sample.path for sample in samples if sample.label is None]
         if missing:
-            raise InputError(f"{source}: expected a label for every image or for none, found none for {missing[0]}")
+            raise InputError(
+                f"{source}: expected a label for every image or for none, found none for {missing[0]}"
+            )
         if len({type(label) for label in found}) > 1:
             raise InputError(f"{source}: expected labels that are all integers or all strings, found both")
         (labels,), classes = number_labels([np.array(found)], source=source)
@@ -184,8 +199,9 @@ def list_shards(path: Path, shards: list[Path], class_folders: str = "auto") -> 
         folders = sorted({class_of(place) for place in below(places, common_folder(places))})
         if len(folders) > 1 and all(folders):
             report.remark(
-                f"no labels: folders inside shards ({named(folders)}) are no class folders, labels of shards come from "
-                "KEY.cls and KEY.json beside KEY.png; unpack the shards to have the folders as classes"
+                f"no labels: folders inside shards ({named(folders)}) are no class folders, labels of shards"
+                " come from KEY.cls and KEY.json beside KEY.png; unpack the shards to have the folders as"
+                " classes"
             )
     captions = tuple(sample.caption for sample in samples)
     return Listed(

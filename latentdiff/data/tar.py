@@ -1,4 +1,5 @@
-"""Tar shards as webdataset writes them: files of one name before the first dot are one sample. Headers are read, pixels are not.
+"""Tar shards as webdataset writes them: files of one name before the first dot are one sample. Headers are
+read, pixels are not.
 
 A name whose part after the first dot is no known suffix (img_v1.7.png) is divided at its last dot instead.
 """
@@ -38,11 +39,17 @@ class Sample:
 
 
 def shards_of(path: Path) -> list[Path]:
-    """The shards that ``path`` names: one .tar file, or those in a folder without images or folders of its own; else []."""
+    """The shards that ``path`` names: one .tar file, or those in a folder without images or folders of its
+    own; else [].
+    """
     if path.suffix.lower() == ".tar" and path.is_file():
         return [path]
     entries = sorted(path.iterdir()) if path.is_dir() else []
-    if any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in entries if not entry.name.startswith(".")):
+    if any(
+        entry.is_dir() or entry.suffix.lower() in SUFFIXES
+        for entry in entries
+        if not entry.name.startswith(".")
+    ):
         return []
     return [entry for entry in entries if entry.suffix.lower() == ".tar" and entry.is_file()]
 
@@ -62,7 +69,9 @@ def read_samples(shards: list[Path], report: ReadReport) -> list[Sample]:
             found.append(Sample(place, f"{shard.name}/{key}", split, label, caption))
         for key, files in beside.items():
             for suffix in files:
-                report.leave_out(f"{shard.name}/{key.removeprefix('/')}{suffix}", "without an image of their name")
+                report.leave_out(
+                    f"{shard.name}/{key.removeprefix('/')}{suffix}", "without an image of their name"
+                )
     return found
 
 
@@ -78,7 +87,10 @@ Members = dict[str, dict[str, bytes]]
 
 
 def _scanned(shard: Path, report: ReadReport) -> tuple[dict[str, FileLocation], Members]:
-    """Where the images of a shard are, and the small files beside them by their suffixes; both by keys. InputError."""
+    """Where the images of a shard are, and the small files beside them by their suffixes; both by keys.
+
+    InputError.
+    """
     images: dict[str, FileLocation] = {}
     beside: Members = {}
     dotted = list[tuple[tarfile.TarInfo, str]]()  # members whose suffix after the first dot is unknown
@@ -103,7 +115,9 @@ def _scanned(shard: Path, report: ReadReport) -> tuple[dict[str, FileLocation], 
                 stem, suffix = posixpath.splitext(member.name)
                 _enter(archive, member, _key(stem), suffix.lower(), shard, images, beside)
     except tarfile.TarError as error:
-        raise InputError(f"{shard}: expected an uncompressed tar file, found: {' '.join(str(error).split())}") from None
+        raise InputError(
+            f"{shard}: expected an uncompressed tar file, found: {' '.join(str(error).split())}"
+        ) from None
     except OSError as error:
         raise InputError(f"{shard}: cannot be read ({error.strerror})") from None
     if not images:
@@ -166,7 +180,8 @@ def _check(member: tarfile.TarInfo, most: int, shard: Path) -> None:
     """InputError unless it is a plain file of a sensible size that is there as a whole."""
     if not member.isreg() or member.issparse():
         raise InputError(
-            f"{shard}: {shown(member.name)} is a link or has holes, expected a file (tar --dereference --hard-dereference)"
+            f"{shard}: {shown(member.name)} is a link or has holes, expected a file (tar --dereference"
+            " --hard-dereference)"
         )
     if member.offset_data + member.size > shard.stat().st_size:
         raise InputError(f"{shard}: truncated, {shown(member.name)} ends beyond the file")
@@ -175,7 +190,10 @@ def _check(member: tarfile.TarInfo, most: int, shard: Path) -> None:
 
 
 def _members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]:
-    """All of an archive. InputError where it is damaged: tarfile ends there without a word, or goes round in circles."""
+    """All of an archive.
+
+    InputError where it is damaged: tarfile ends there without a word, or goes round in circles.
+    """
     position = -1
     for member in archive:
         if member.size < 0 or member.offset_data <= position:
@@ -187,7 +205,9 @@ def _members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]
     with shard.open("rb") as file:
         file.seek(archive.offset)
         if len(end := file.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
-            raise InputError(f"{shard}: truncated, expected the mark of a tar file's end at byte {archive.offset}")
+            raise InputError(
+                f"{shard}: truncated, expected the mark of a tar file's end at byte {archive.offset}"
+            )
         if any(end):
             raise InputError(f"{shard}: damaged, expected the name of a file at byte {archive.offset}")
         while rest := file.read(2**20):
@@ -208,7 +228,10 @@ def _told(files: dict[str, bytes], where: str) -> tuple[int | str | None, str]:
             entry = None
         if not isinstance(entry, dict):
             raise InputError(f"{shown(where)}: expected a JSON object beside it, found something else")
-        label, caption = entry.get("label", entry.get("cls")), entry.get("text", entry.get("caption", "")) or ""
+        label, caption = (
+            entry.get("label", entry.get("cls")),
+            entry.get("text", entry.get("caption", "")) or "",
+        )
     if label is None and ".cls" in files:
         text = _text(files[".cls"], where)
         label = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text

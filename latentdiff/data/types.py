@@ -13,8 +13,8 @@ from latentdiff.data.report import ReadReport
 class Split:
     """Images of one purpose (train, val or test), held as uint8.
 
-    images: uint8 [N, C, H, W], C is 1 or 3; labels: int64 [N] or None; captions: N strings ("" where an image has
-    none) or None. ValueError if dtypes or lengths disagree.
+    images: uint8 [N, C, H, W], C is 1 or 3; labels: int64 [N] or None; captions: N strings ("" where an image
+    has none) or None. ValueError if dtypes or lengths disagree.
     """
 
     images: Tensor
@@ -28,7 +28,9 @@ class Split:
             )
         n = self.images.shape[0]
         if self.labels is not None and (self.labels.dtype != torch.int64 or self.labels.shape != (n,)):
-            raise ValueError(f"expected int64 labels [{n}], found {self.labels.dtype} {tuple(self.labels.shape)}")
+            raise ValueError(
+                f"expected int64 labels [{n}], found {self.labels.dtype} {tuple(self.labels.shape)}"
+            )
         if self.captions is not None and len(self.captions) != n:
             raise ValueError(f"expected {n} captions, found {len(self.captions)}")
 
@@ -37,7 +39,9 @@ class Split:
 
 
 class DataInfo:
-    """What follows from the shape of a data set's images and from its class names, wherever its pixels are."""
+    """What follows from the shape of a data set's images and from its class names, wherever its pixels
+    are.
+    """
 
     classes: tuple[str, ...] | None  # index = label; None without labels
     report: ReadReport

@@ -1,1 +1,4 @@
-"""The mathematics of diffusion: schedules, predictions, denoisers, samplers, the loop. No files, no networks."""
+"""The mathematics of diffusion: schedules, predictions, denoisers, samplers, the loop.
+
+No files, no networks.
+"""

@@ -1,4 +1,6 @@
-"""A sampling loop without Python between its steps: one CUDA graph; on a CPU, the network through torch.compile."""
+"""A sampling loop without Python between its steps: one CUDA graph; on a CPU, the network through
+torch.compile.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,11 @@ Work = Callable[[], Tensor]
 
 
 def compiled_network(network: Network) -> Network:
-    """The network through torch.compile for a CPU: the first call of each shape compiles, for 10 seconds to 2 minutes.
+    """The network through torch.compile for a CPU: the first call of each shape compiles, for 10 seconds to 2
+    minutes.
 
-    Shapes beyond the number that torch keeps compiled (8 unless configured) run uncompiled. The outputs differ from the
-    network's in the last digits. InputError where no C++ compiler is found.
+    Shapes beyond the number that torch keeps compiled (8 unless configured) run uncompiled. The outputs
+    differ from the network's in the last digits. InputError where no C++ compiler is found.
     """
     from torch._dynamo.exc import FailOnRecompileLimitHit
 
@@ -75,13 +78,17 @@ class CudaGraph:
     def warm(self, work: Work) -> None:
         with torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream):  # capture takes the same one: constants belong to their stream
+            with torch.cuda.stream(
+                self._stream
+            ):  # capture takes the same one: constants belong to their stream
                 work()
             torch.cuda.current_stream().wait_stream(self._stream)
 
     def capture(self, work: Work) -> Tensor:
         pool = torch.cuda.graph_pool_handle()
-        recording = torch.cuda.graph(self._graph, pool, stream=self._stream, capture_error_mode="thread_local")
+        recording = torch.cuda.graph(
+            self._graph, pool, stream=self._stream, capture_error_mode="thread_local"
+        )
         with torch.cuda.device(self._device), recording:
             return work()
 
@@ -91,13 +98,15 @@ class CudaGraph:
 
 
 class CUDAGraphLoop:
-    """A whole sampling loop with its network as one CUDA graph: (x, key) -> x at the last level, a tensor of its own.
+    """A whole sampling loop with its network as one CUDA graph: (x, key) -> x at the last level, a tensor of
+    its own.
 
-    ``x`` [B, *shape] and ``key`` are examples of what calls bring: same shape, dtype and device, other values; a shape
-    costs one capture, about as long as two loops. The kernels and the noise are those of the eager loop. ``labels``: the
-    tensor that ``denoise`` reads its labels from, where it has any; each call brings new ones, which overwrite it.
-    Neither the denoiser nor the step may need the host (no ``.item()``, no tensor made from Python numbers). Weights
-    may change in place but not move. One call at a time. ValueError for what does not fit.
+    ``x`` [B, *shape] and ``key`` are examples of what calls bring: same shape, dtype and device, other
+    values; a shape costs one capture, about as long as two loops. The kernels and the noise are those of the
+    eager loop. ``labels``: the tensor that ``denoise`` reads its labels from, where it has any; each call
+    brings new ones, which overwrite it. Neither the denoiser nor the step may need the host (no ``.item()``,
+    no tensor made from Python numbers). Weights may change in place but not move. One call at a time.
+    ValueError for what does not fit.
     """
 
     def __init__(
@@ -115,7 +124,8 @@ class CUDAGraphLoop:
             raise ValueError(f"capturing a loop needs CUDA tensors, got x on {x.device}")
         if len(key) != len(x) or key.seeds.device != x.device:
             raise ValueError(
-                f"expected {len(x)} seeds on {x.device}, as x has samples, got {len(key)} on {key.seeds.device}"
+                f"expected {len(x)} seeds on {x.device}, as x has samples, got {len(key)} on"
+                f" {key.seeds.device}"
             )
         self._recorder = recorder or CudaGraph(x.device)
         self._labels = labels

@@ -1,4 +1,6 @@
-"""Denoisers: a function of (x_t, t) that estimates x_0, made from a network, a schedule and a prediction type."""
+"""Denoisers: a function of (x_t, t) that estimates x_0, made from a network, a schedule and a prediction
+type.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from latentdiff.diffusion.schedule import Schedule
 from latentdiff.ops import constants
 
 Network = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
-"""(x [B, *shape], timesteps [B], what is asked for) -> out [B, *shape] (twice the channels for learned variance).
+"""(x [B, *shape], timesteps [B], what is asked for) -> out [B, *shape] (twice the channels for learned
+variance).
 
 What is asked for are labels int64 [B] or encoded texts [B, L, D], or None: nothing in particular.
 """
@@ -51,7 +54,9 @@ class Estimate:
         return ops.step(few.x, few.outs, coefficients([0.0, 1.0, 0.0, few.p, *few.q], few.x), clip=few.clip)
 
     def merged(self) -> Estimate:
-        """The same estimate with one output (x_0 before clipping): how more outputs than one step takes are handed on."""
+        """The same estimate with one output (x_0 before clipping): how more outputs than one step takes are
+        handed on.
+        """
         x0 = self.p * self.x
         for q, out in zip(self.q, self.outs, strict=True):
             x0 = x0 + q * out
@@ -63,7 +68,8 @@ Denoiser = Callable[[Tensor, int], Estimate]
 
 
 def coefficients(row: list[float], like: Tensor) -> Tensor:
-    """One row of coefficients [1, K] beside ``like``, computed in float64 and cast once to what the step computes in.
+    """One row of coefficients [1, K] beside ``like``, computed in float64 and cast once to what the step
+    computes in.
 
     The tensor is kept for the next loop with this row (:mod:`latentdiff.ops.constants`): never write to it.
     """
@@ -80,7 +86,8 @@ def timestep(t: Level) -> Level:
 
 
 def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
-    """Classifier-free guidance w cond + (1 - w) uncond, still linear (Ho & Salimans 2022, eq. 6 with w there = w - 1).
+    """Classifier-free guidance w cond + (1 - w) uncond, still linear (Ho & Salimans 2022, eq. 6 with w there
+    = w - 1).
 
     w = 0 is unconditional, w = 1 conditional; both estimates are of the same x.
     """
@@ -93,14 +100,18 @@ def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
 
 
 def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
-    """Guidance without overexposure: the guided output brought ``phi`` of the way to the conditional one's deviation.
+    """Guidance without overexposure: the guided output brought ``phi`` of the way to the conditional one's
+    deviation.
 
-    Both are estimates of the same x; deviations are those of an image over all its values. Lin et al. 2024, eq. 15 and 16.
+    Both are estimates of the same x; deviations are those of an image over all its values. Lin et al. 2024,
+    eq. 15 and 16.
     """
 
     def output(estimate: Estimate) -> Tensor:
         """What the network would have said: outs weighted as for one of its outputs."""
-        return torch.stack([q / cond.q[0] * out for q, out in zip(estimate.q, estimate.outs, strict=True)]).sum(0)
+        return torch.stack(
+            [q / cond.q[0] * out for q, out in zip(estimate.q, estimate.outs, strict=True)]
+        ).sum(0)
 
     def deviation(out: Tensor) -> Tensor:
         return out.flatten(1).std(1).view(-1, *[1] * (out.ndim - 1))
@@ -112,11 +123,13 @@ def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the ``null`` label.
+    """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the
+    ``null`` label.
 
-    Of a network that listens to texts, ``labels`` are the encoded texts [B, L, D] and ``null`` what guidance leads away
-    from, [1, L, D] or [B, L, D]: the empty text, or a negative prompt. Guidance acts at the levels with ``low`` <= t / T <= ``high`` (Kynkäänniemi et al. 2024, "limited interval"); at the
-    others the network is plainly conditional, for half the work. ``rescale``: see :func:`rescaled`.
+    Of a network that listens to texts, ``labels`` are the encoded texts [B, L, D] and ``null`` what guidance
+    leads away from, [1, L, D] or [B, L, D]: the empty text, or a negative prompt. Guidance acts at the levels
+    with ``low`` <= t / T <= ``high`` (Kynkäänniemi et al. 2024, "limited interval"); at the others the
+    network is plainly conditional, for half the work. ``rescale``: see :func:`rescaled`.
     """
 
     labels: Tensor
@@ -137,7 +150,9 @@ class Condition:
         return self.null.expand_as(self.labels)
 
     def cond_uncond(self) -> Tensor:
-        """What is asked for, then the null condition: made anew, as a captured loop writes other labels in place."""
+        """What is asked for, then the null condition: made anew, as a captured loop writes other labels in
+        place.
+        """
         return torch.cat([self.labels, self.unconditional()])
 
 
@@ -163,8 +178,8 @@ def denoiser(
 ) -> Denoiser:
     """A Denoiser from a network: one call of the network for each level, batched over the guided pair.
 
-    ``sigma_data`` is that of :mod:`latentdiff.diffusion.prediction`. Without a condition the network gets no labels (a conditional
-    one answers with its null class).
+    ``sigma_data`` is that of :mod:`latentdiff.diffusion.prediction`. Without a condition the network gets no
+    labels (a conditional one answers with its null class).
     """
 
     def estimate(x: Tensor, t: int, outs: Tensor) -> Estimate:
@@ -172,7 +187,9 @@ def denoiser(
         spread = None
         if learned_variance:
             outs, spread = outs.chunk(2, 1)
-        return Estimate(x, t, p, (outs.to(x.dtype),), (q,), clip, None if spread is None else spread.to(x.dtype))
+        return Estimate(
+            x, t, p, (outs.to(x.dtype),), (q,), clip, None if spread is None else spread.to(x.dtype)
+        )
 
     def time(x: Tensor, t: int) -> Tensor:
         # a copy: networks may scale their times in place, and constants are shared
@@ -183,7 +200,9 @@ def denoiser(
         if condition is None:
             return estimate(x, t, network(x, time(x, t), None))
         if w in (0, 1):
-            return estimate(x, t, network(x, time(x, t), condition.labels if w else condition.unconditional()))
+            return estimate(
+                x, t, network(x, time(x, t), condition.labels if w else condition.unconditional())
+            )
         pair = torch.cat([x, x])
         both = network(pair, time(pair, t), condition.cond_uncond())
         cond, uncond = (estimate(x, t, half) for half in both.chunk(2))

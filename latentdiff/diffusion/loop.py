@@ -31,7 +31,8 @@ def start(key: Key, shape: Sequence[int], *, visit: int = 0, dtype: torch.dtype 
 
 
 def noised(x0: Tensor, t: int, schedule: Schedule, key: Key) -> Tensor:
-    """x_t = alpha_t x_0 + sigma_t eps: where SDEdit starts from (Meng et al. 2022, algorithm 2); at t = 0 the very ``x0``.
+    """x_t = alpha_t x_0 + sigma_t eps: where SDEdit starts from (Meng et al. 2022, algorithm 2); at t = 0 the
+    very ``x0``.
 
     The noise is that of :func:`start`: at full strength, where alpha_T = 0, the loop is plain sampling.
     """
@@ -42,11 +43,14 @@ def noised(x0: Tensor, t: int, schedule: Schedule, key: Key) -> Tensor:
 
 
 @torch.no_grad()
-def sample(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: SamplerStep, key: Key) -> Iterator[State]:
+def sample(
+    denoise: Denoiser, x: Tensor, levels: Sequence[int], step: SamplerStep, key: Key
+) -> Iterator[State]:
     """Move ``x`` [B, *shape] through ``levels``; a generator, so the caller decides what to keep.
 
-    Levels descend, but for steps that also go up (RePaint, inversion). Every move draws from its own noise stream (purpose "step",
-    level t, the how-manieth visit there), so that a sample depends on its seed and not on the batch that it is in.
+    Levels descend, but for steps that also go up (RePaint, inversion). Every move draws from its own noise
+    stream (purpose "step", level t, the how-manieth visit there), so that a sample depends on its seed and
+    not on the batch that it is in.
     """
     estimate: Estimate | None = None
     visits: Counter[int] = Counter()
@@ -64,7 +68,9 @@ def run(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: SamplerStep, 
 
 
 def slerp(a: Tensor, b: Tensor, u: float) -> Tensor:
-    """Spherical interpolation between noises of one shape (Shoemake 1985): keeps their norm, unlike a straight line."""
+    """Spherical interpolation between noises of one shape (Shoemake 1985): keeps their norm, unlike a
+    straight line.
+    """
     cosine = float((a * b).sum() / (a.norm() * b.norm()))
     angle = math.acos(max(-1.0, min(1.0, cosine)))
     if angle < 1e-6:

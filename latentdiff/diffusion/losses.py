@@ -23,9 +23,9 @@ def level_weights(
 ) -> Tensor:
     """The weight of the squared error at each level, float64 [T + 1] (level 0 is never trained: weight 0).
 
-    uniform weighs the error of the network's output, except that a score is weighted by sigma^2 (Song et al. 2021,
-    eq. 7), which makes it the error of eps; of a preconditioned x_0 that is the weight 1 / c_out^2 of the x_0 error, as
-    in EDM. min-snr (Hang et al. 2023, eq. 6) caps the weight of the x_0 error at
+    uniform weighs the error of the network's output, except that a score is weighted by sigma^2 (Song et al.
+    2021, eq. 7), which makes it the error of eps; of a preconditioned x_0 that is the weight 1 / c_out^2 of
+    the x_0 error, as in EDM. min-snr (Hang et al. 2023, eq. 6) caps the weight of the x_0 error at
     gamma = 5, expressed for each prediction.
     """
     alpha, sigma = schedule.alpha[1:], schedule.sigma[1:]
@@ -47,10 +47,11 @@ def level_weights(
 
 @dataclass(frozen=True, eq=False)
 class VariationalBound:
-    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a network with learned-range variance; trains the range alone.
+    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a network with learned-range variance; trains the range
+    alone.
 
-    ``bins``: pixel models measure level 1 by the likelihood of 8-bit pixels (Ho et al. 2020, eq. 13), latents by a density.
-    ``scale``: the pixels lie in [-scale, scale].
+    ``bins``: pixel models measure level 1 by the likelihood of 8-bit pixels (Ho et al. 2020, eq. 13), latents
+    by a density. ``scale``: the pixels lie in [-scale, scale].
     """
 
     schedule: Schedule
@@ -58,7 +59,8 @@ class VariationalBound:
     scale: float = 1.0
 
     def __call__(self, x0: Tensor, x_t: Tensor, x0_hat: Tensor, spread: Tensor, t: Tensor) -> Tensor:
-        """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B]; ``x0_hat`` is taken as a constant.
+        """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B]; ``x0_hat`` is taken as a
+        constant.
 
         Shapes: x0, x_t, x0_hat and spread (the raw range output) are [B, *shape].
         """
@@ -101,7 +103,9 @@ class VariationalBound:
         )
 
     def _pixels(self, x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """log probability of 8-bit pixels in [-scale, scale] under a Gaussian cut into bins of width 2 scale / 255."""
+        """log probability of 8-bit pixels in [-scale, scale] under a Gaussian cut into bins of width 2 scale
+        / 255.
+        """
         precision, half, edge = (-0.5 * log_variance).exp(), self.scale / 255, 0.999 * self.scale
         upper = torch.special.ndtr((x0 - mean + half) * precision)
         lower = torch.special.ndtr((x0 - mean - half) * precision)

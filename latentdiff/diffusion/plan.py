@@ -13,19 +13,26 @@ MIN_ALPHA = 1 / 32
 
 
 def max_level(diffusion: DiffusionConfig, schedule: Schedule) -> int:
-    """The level that sampling starts from: T, or the highest with alpha >= SIGNAL where the network says eps or the score.
+    """The level that sampling starts from: T, or the highest with alpha >= SIGNAL where the network says eps
+    or the score.
 
-    Above it x_0 = (x_t - sigma eps) / alpha multiplies the network's errors by more than 1 / SIGNAL, 20,000 at level T of the
-    cosine schedule, and deterministic samplers carry that along, while x_t is noise there but for a thousandth of its variance.
-    diffusers starts at T all the same, and so do its models here.
+    Above it x_0 = (x_t - sigma eps) / alpha multiplies the network's errors by more than 1 / SIGNAL, 20,000
+    at level T of the cosine schedule, and deterministic samplers carry that along, while x_t is noise there
+    but for a thousandth of its variance. diffusers starts at T all the same, and so do its models here.
     """
-    if diffusion.prediction not in ("eps", "score") or diffusion.clip is not None or diffusion.rules == "diffusers":
+    if (
+        diffusion.prediction not in ("eps", "score")
+        or diffusion.clip is not None
+        or diffusion.rules == "diffusers"
+    ):
         return schedule.T
     return max(1, int((schedule.alpha[1:] >= MIN_ALPHA).sum()))
 
 
 def with_defaults(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> Sampling:
-    """The settings with the defaults of a model's process filled in, and no more steps than it has levels to start from."""
+    """The settings with the defaults of a model's process filled in, and no more steps than it has levels to
+    start from.
+    """
     usual = "learned" if diffusion.variance == "learned" else diffusion.noise
     variance = (settings.variance or usual) if settings.sampler == "ddpm" else None
     count = settings.count(schedule.T)
@@ -42,7 +49,8 @@ def plan(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> 
     levels = schedule.levels(count, settings.spacing, top=max_level(diffusion, schedule))
     if settings.variance == "learned" and diffusion.variance != "learned":
         raise InputError(
-            "variance 'learned' needs a model trained with --variance learned; this one has fixed variance, expected small or large (--variance small)"
+            "variance 'learned' needs a model trained with --variance learned; this one has fixed variance,"
+            " expected small or large (--variance small)"
         )
     if settings.sampler == "ddim":
         direction: Direction = "unclipped" if diffusion.rules == "diffusers" else "clipped"

@@ -31,7 +31,10 @@ class StepCoefficients:
 
 
 def ddim_coefficients(schedule: Schedule, t: int, s: int, *, eta: float = 0.0) -> StepCoefficients:
-    """The move t -> s < t of Song et al. 2021 (DDIM), eq. 12 and 16; eta = 1 is the DDPM posterior with small variance."""
+    """The move t -> s < t of Song et al. 2021 (DDIM), eq.
+
+    12 and 16; eta = 1 is the DDPM posterior with small variance.
+    """
     if not 0 <= s < t <= schedule.T:
         raise ValueError(f"a reverse move needs 0 <= s < t <= {schedule.T}, got t = {t}, s = {s}")
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
@@ -41,7 +44,10 @@ def ddim_coefficients(schedule: Schedule, t: int, s: int, *, eta: float = 0.0) -
 
 
 def forward_sigma(schedule: Schedule, t: int, s: int) -> float:
-    """sqrt(beta) of the merged forward step s -> t: the noise of DDPM's large variance (Ho et al. 2020, section 3.2)."""
+    """sqrt(beta) of the merged forward step s -> t: the noise of DDPM's large variance (Ho et al.
+
+    2020, section 3.2).
+    """
     return math.sqrt(1 - (schedule.at(t)[0] / schedule.at(s)[0]) ** 2)
 
 
@@ -63,7 +69,8 @@ def apply_step(
     row = [move.k, move.m, move.c, estimate.p, *estimate.q]
     if unclipped is not None and estimate.clip is not None:
         alpha = unclipped
-        # k sigma eps = k (x - alpha x_0) with the raw x_0, so only alpha_s = m + k alpha is left for the clipped one.
+        # k sigma eps = k (x - alpha x_0) with the raw x_0, so only alpha_s = m + k alpha is left for the
+        # clipped one.
         row = [move.k * (1 - alpha * estimate.p), move.m + move.k * alpha, move.c, estimate.p, *estimate.q]
         row += [-move.k * alpha * q for q in estimate.q]
     coef = coefficients(row, estimate.x)
@@ -73,14 +80,16 @@ def apply_step(
         return ops.step(estimate.x, estimate.outs, coef, clip=estimate.clip, noise=noise)
     if key is None:
         raise ValueError(f"a move with noise (c = {move.c:g}) needs a key or a noise tensor, got neither")
-    return ops.step(estimate.x, estimate.outs, coef, clip=estimate.clip, seeds=key.seeds, stream=key.stream_tensor())
+    return ops.step(
+        estimate.x, estimate.outs, coef, clip=estimate.clip, seeds=key.seeds, stream=key.stream_tensor()
+    )
 
 
 def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clipped") -> SamplerStep:
     """DDIM (Song et al. 2021, eq. 12); eta = 0 is deterministic, eta = 1 is DDPM with the small variance.
 
-    ``direction`` decides for clipped estimates whether the noise direction is read from the clipped x_0 (the posterior
-    mean of Ho et al.) or kept from the network.
+    ``direction`` decides for clipped estimates whether the noise direction is read from the clipped x_0 (the
+    posterior mean of Ho et al.) or kept from the network.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}")
@@ -90,7 +99,10 @@ def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clippe
     ) -> tuple[Tensor, Estimate]:
         estimate = denoise(x, t)
         raw = schedule.at(t)[0] if direction == "unclipped" else None
-        return apply_step(estimate, ddim_coefficients(schedule, t, s, eta=eta), key=key, unclipped=raw), estimate
+        return (
+            apply_step(estimate, ddim_coefficients(schedule, t, s, eta=eta), key=key, unclipped=raw),
+            estimate,
+        )
 
     return step
 
@@ -98,8 +110,8 @@ def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clippe
 def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> SamplerStep:
     """DDPM's ancestral step (Ho et al. 2020, eq. 6 and 7) over any levels.
 
-    ``variance``: small is the posterior's (beta tilde), large is beta (not on the last move, whose result is the
-    estimate), learned interpolates between them in the logarithm (Nichol & Dhariwal 2021, eq. 15).
+    ``variance``: small is the posterior's (beta tilde), large is beta (not on the last move, whose result is
+    the estimate), learned interpolates between them in the logarithm (Nichol & Dhariwal 2021, eq. 15).
     """
     if variance == "small":
         return ddim(schedule, eta=1.0)
@@ -126,7 +138,8 @@ def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> SamplerStep:
 
 
 def diffpir_step(schedule: Schedule, *, share: float = 0.0) -> SamplerStep:
-    """DDIM whose noise is ``share`` (0 to 1) of the variance of x_s at every level: c^2 = share sigma_s^2, k = sqrt(1 - share) sigma_s / sigma_t.
+    """DDIM whose noise is ``share`` (0 to 1) of the variance of x_s at every level: c^2 = share sigma_s^2, k
+    = sqrt(1 - share) sigma_s / sigma_t.
 
     0 is DDIM; 1 forgets x_t but for its estimate. Zhu et al. 2023 (DiffPIR), eq. 15, with zeta = share.
     """
@@ -138,17 +151,22 @@ def diffpir_step(schedule: Schedule, *, share: float = 0.0) -> SamplerStep:
     ) -> tuple[Tensor, Estimate]:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
         estimate, k = denoise(x, t), math.sqrt(1 - share) * sigma_s / sigma_t
-        return apply_step(
-            estimate, StepCoefficients(k, alpha_s - k * alpha_t, math.sqrt(share) * sigma_s), key=key
-        ), estimate
+        return (
+            apply_step(
+                estimate, StepCoefficients(k, alpha_s - k * alpha_t, math.sqrt(share) * sigma_s), key=key
+            ),
+            estimate,
+        )
 
     return step
 
 
 def dpmpp2m(schedule: Schedule) -> SamplerStep:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from an x_0 extrapolated through the previous one.
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from an x_0 extrapolated through the
+    previous one.
 
-    The first move, the last one (to level 0), moves from levels without signal and those after a way back up are of first order.
+    The first move, the last one (to level 0), moves from levels without signal and those after a way back up
+    are of first order.
     """
 
     def step(
@@ -156,7 +174,12 @@ def dpmpp2m(schedule: Schedule) -> SamplerStep:
     ) -> tuple[Tensor, Estimate]:
         x0 = denoise(x, t).x0()
         known, move = Estimate.from_x0(x, t, x0=x0), ddim_coefficients(schedule, t, s)
-        if previous is None or previous.t <= t or s == 0 or math.isinf(before := schedule.log_snr(previous.t)):
+        if (
+            previous is None
+            or previous.t <= t
+            or s == 0
+            or math.isinf(before := schedule.log_snr(previous.t))
+        ):
             return apply_step(known, move), known
         here = schedule.log_snr(t)
         r = (here - before) / (schedule.log_snr(s) - here)

@@ -26,7 +26,8 @@ BETAS: dict[str, tuple[float, float]] = {  # the defaults for T = 1000
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The tables of a variance-preserving process: ``alpha`` and ``sigma`` are float64 of shape [T + 1] on the CPU.
+    """The tables of a variance-preserving process: ``alpha`` and ``sigma`` are float64 of shape [T + 1] on
+    the CPU.
 
     ``alpha[0] == 1`` and ``sigma[0] == 0``, so that there is no special last step.
     """
@@ -51,20 +52,26 @@ class Schedule:
         return self.alpha.square() / self.sigma.square()
 
     def log_snr(self, t: int) -> float:
-        """lambda_t = log(alpha_t / sigma_t), half the log-SNR of Lu et al. 2022; +inf at level 0, -inf where alpha = 0."""
+        """lambda_t = log(alpha_t / sigma_t), half the log-SNR of Lu et al.
+
+        2022; +inf at level 0, -inf where alpha = 0.
+        """
         alpha, sigma = self.at(t)
         if sigma == 0:
             return math.inf
         return math.log(alpha / sigma) if alpha > 0 else -math.inf
 
-    def levels(self, steps: int | None = None, spacing: Spacing = "trailing", *, top: int | None = None) -> list[int]:
-        """The descending levels a sampler visits with ``steps`` moves, the last one 0; all T of them for None.
+    def levels(
+        self, steps: int | None = None, spacing: Spacing = "trailing", *, top: int | None = None
+    ) -> list[int]:
+        """The descending levels a sampler visits with ``steps`` moves, the last one 0; all T of them for
+        None.
 
         ``top`` stands for T where a sampler starts lower.
 
-        The spacings are those of Lin et al. 2024, table 2 (trailing, leading, linspace) and of Song et al. 2021,
-        appendix D.2 (quadratic, here from level T on so that sampling starts from noise). ValueError unless
-        1 <= steps <= T.
+        The spacings are those of Lin et al. 2024, table 2 (trailing, leading, linspace) and of Song et al.
+        2021, appendix D.2 (quadratic, here from level T on so that sampling starts from noise). ValueError
+        unless 1 <= steps <= T.
         """
         T = self.T if top is None else top
         n = T if steps is None else steps
@@ -87,7 +94,11 @@ class Schedule:
 
 def make_schedule(config: ScheduleConfig | ScheduleKind = "cosine", *, T: int = 1000) -> Schedule:
     """The schedule of a configuration, or of a kind by name with its default betas and ``T`` levels."""
-    spec = config if isinstance(config, ScheduleConfig) else parse(ScheduleConfig, {"kind": config, "T": T}, "schedule")
+    spec = (
+        config
+        if isinstance(config, ScheduleConfig)
+        else parse(ScheduleConfig, {"kind": config, "T": T}, "schedule")
+    )
     alpha_bar = _cumulative(betas_of(spec))
     alpha = alpha_bar.sqrt()
     if spec.zero_terminal_snr:
@@ -97,9 +108,14 @@ def make_schedule(config: ScheduleConfig | ScheduleKind = "cosine", *, T: int = 
 
 
 def schedule_from_betas(betas: Tensor, config: ScheduleConfig) -> Schedule:
-    """A schedule from beta_1..beta_T given as float64 [T], e.g. another library's table; ``config`` only labels it."""
+    """A schedule from beta_1..beta_T given as float64 [T], e.g.
+
+    another library's table; ``config`` only labels it.
+    """
     if betas.shape != (config.T,) or betas.dtype != torch.float64:
-        raise ValueError(f"betas must be float64 of shape [{config.T}], got {betas.dtype} {list(betas.shape)}")
+        raise ValueError(
+            f"betas must be float64 of shape [{config.T}], got {betas.dtype} {list(betas.shape)}"
+        )
     alpha_bar = _cumulative(betas)
     return Schedule(config, alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
 
@@ -115,7 +131,9 @@ def betas_of(spec: ScheduleConfig) -> Tensor:
     if spec.betas is not None:
         return torch.tensor(spec.betas, dtype=torch.float64)
     if spec.kind == "cosine":
-        return _betas_along(lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2, T)  # Nichol & Dhariwal, eq. 17
+        return _betas_along(
+            lambda u: math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2, T
+        )  # Nichol & Dhariwal, eq. 17
     if spec.kind == "sigmoid":
         return _betas_along(_sigmoid_alpha_bar, T)
     # Fewer levels need larger steps to reach the same noise: the default betas scale with 1000 / T.

@@ -15,11 +15,15 @@ ProgressCallback = Callable[[int, int], None]
 """Called with (network evaluations done, evaluations in all)."""
 
 FrameSelection = int | tuple[int, ...]
-"""Which moments of a loop to keep: about so many, evenly spread (0: none), or those at the visited levels nearest to the given ones."""
+"""Which moments of a loop to keep: about so many, evenly spread (0: none), or those at the visited levels
+nearest to the given ones.
+"""
 
 
 class Frame(NamedTuple):
-    """A moment of the reverse process: x_t and the estimate of x_0 there, both decoded to images [n, C, H, W]."""
+    """A moment of the reverse process: x_t and the estimate of x_0 there, both decoded to images [n, C, H,
+    W].
+    """
 
     t: int
     noisy: Tensor
@@ -27,7 +31,9 @@ class Frame(NamedTuple):
 
 
 def shared_progress(progress: ProgressCallback | None, count: int) -> list[ProgressCallback | None]:
-    """The progress of each of ``count`` equally long parts of a whole, which hears of their sum; they may run at the same time."""
+    """The progress of each of ``count`` equally long parts of a whole, which hears of their sum; they may run
+    at the same time.
+    """
     if progress is None:
         return [None] * count
     tell, lock, done = progress, Lock(), [0] * count
@@ -46,7 +52,11 @@ def shared_progress(progress: ProgressCallback | None, count: int) -> list[Progr
 def concatenated(parts: Sequence[Sequence[Frame]]) -> list[Frame]:
     """The frames of several parts of one batch, moment by moment."""
     return [
-        Frame(same[0].t, torch.cat([frame.noisy for frame in same]), torch.cat([frame.estimate for frame in same]))
+        Frame(
+            same[0].t,
+            torch.cat([frame.noisy for frame in same]),
+            torch.cat([frame.estimate for frame in same]),
+        )
         for same in zip(*parts, strict=True)
     ]
 
@@ -61,10 +71,11 @@ def record(
     progress: ProgressCallback | None = None,
     show: Callable[[Frame], None] | None = None,
 ) -> tuple[Tensor, list[Frame]]:
-    """Run a loop that starts from ``x`` at levels[0] to its end: x there, and the moments that ``frames`` asks for.
+    """Run a loop that starts from ``x`` at levels[0] to its end: x there, and the moments that ``frames``
+    asks for.
 
-    The last frame is the result. Frames before it show x_t before a move and the estimate that the move was made with; each goes to
-    ``show`` as soon as it is there.
+    The last frame is the result. Frames before it show x_t before a move and the estimate that the move was
+    made with; each goes to ``show`` as soon as it is there.
     """
     moves, shown = len(levels) - 1, _shown(levels, frames)
     kept: list[Frame] = []

@@ -1,4 +1,6 @@
-"""Edits and restorations of images with a trained model: SDEdit, prompt-to-prompt, inversion, restoration, anagrams, hybrids, denoising."""
+"""Edits and restorations of images with a trained model: SDEdit, prompt-to-prompt, inversion, restoration,
+anagrams, hybrids, denoising.
+"""
 
 from latentdiff.edit.denoise import blurred, iterated, noisy, one_step
 from latentdiff.edit.drawing import Recorder, SampleResult

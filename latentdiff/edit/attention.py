@@ -1,4 +1,6 @@
-"""Attention that is copied, exchanged, weighted and read: pure functions of the probabilities of one call of a network."""
+"""Attention that is copied, exchanged, weighted and read: pure functions of the probabilities of one call of
+a network.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ SELF_LIMIT = 32 * 32  # pixels of a map up to which attention among them is copi
 class AttentionEdit:
     """What one edited text does to the attention of the source.
 
-    cross, self_share: the shares of the way from noise to image on which the source's attention to words, and among pixels,
-    holds; weights [L]: factors of the attention to the edited text's positions, all the way.
+    cross, self_share: the shares of the way from noise to image on which the source's attention to words, and
+    among pixels, holds; weights [L]: factors of the attention to the edited text's positions, all the way.
     """
 
     alignment: Alignment
@@ -31,12 +33,17 @@ class AttentionEdit:
 
 @dataclass(eq=False)
 class AttentionMaps:
-    """The attention to texts in one call of a network: maps [B, N, L], the mean over heads, with their grids."""
+    """The attention to texts in one call of a network: maps [B, N, L], the mean over heads, with their
+    grids.
+    """
 
     maps: list[tuple[tuple[int, int], Tensor]] = field(default_factory=list)
 
     def map(self, size: tuple[int, int]) -> Tensor:
-        """Attention [B, L, H, W] at one size, the mean over all places that attend to a text. ValueError if there are none."""
+        """Attention [B, L, H, W] at one size, the mean over all places that attend to a text.
+
+        ValueError if there are none.
+        """
         if not self.maps:
             raise ValueError("expected a network that attends to a text")
         scaled = []
@@ -49,8 +56,8 @@ class AttentionMaps:
 class AttentionEditor:
     """The ``attend`` of one call of a network on a batch of n sources, then n for each of ``changes``.
 
-    A guided call has the null condition for all of them behind: that half is left as it is. ``done``: the share of the way from noise
-    to image. What the texts get is kept in ``heard``.
+    A guided call has the null condition for all of them behind: that half is left as it is. ``done``: the
+    share of the way from noise to image. What the texts get is kept in ``heard``.
     """
 
     def __init__(self, changes: Sequence[AttentionEdit], n: int, done: float) -> None:
@@ -77,13 +84,16 @@ class AttentionEditor:
 
 
 def blend_mask(maps: Sequence[Tensor], *, threshold: float) -> Tensor:
-    """Where an edit may change the picture, [B, 1, H, W] of 0 and 1: where one of the maps [B, H, W] is ``threshold`` of the way from its least to its largest value.
+    """Where an edit may change the picture, [B, 1, H, W] of 0 and 1: where one of the maps [B, H, W] is
+    ``threshold`` of the way from its least to its largest value.
 
-    Widened by one pixel (Hertz et al. 2023, section 3.2, "local editing", who measure from 0: a small network attends a little everywhere, and
-    its mask would be the whole picture).
+    Widened by one pixel (Hertz et al. 2023, section 3.2, "local editing", who measure from 0: a small network
+    attends a little everywhere, and its mask would be the whole picture).
     """
     chosen = []
     for each in maps:
         low, high = each.amin((1, 2), keepdim=True), each.amax((1, 2), keepdim=True)
-        chosen.append(F.max_pool2d((each >= low + threshold * (high - low))[:, None].float(), 3, stride=1, padding=1))
+        chosen.append(
+            F.max_pool2d((each >= low + threshold * (high - low))[:, None].float(), 3, stride=1, padding=1)
+        )
     return torch.stack(chosen).amax(0)

@@ -28,7 +28,10 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 @torch.no_grad()
 def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tensor:
-    """x_t [n, *latent_shape] of images [n, C, H, W] in [-1, 1]; image k draws from seed + k. InputError for levels outside 0..T."""
+    """x_t [n, *latent_shape] of images [n, C, H, W] in [-1, 1]; image k draws from seed + k.
+
+    InputError for levels outside 0..T.
+    """
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
     return noised(encode_images(pipeline, images), t, pipeline.schedule, key_of(pipeline, seed, len(images)))
@@ -37,7 +40,9 @@ def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tenso
 def blurred(
     pipeline: Pipeline, x: Tensor, t: int, *, sigma: float = 1.0, size: int | None = None, times: int = 1
 ) -> Tensor:
-    """What classical denoising makes of x_t: images of x_t / alpha_t (of x_t where alpha_t is 0), blurred ``times`` times by a Gaussian of ``sigma`` pixels."""
+    """What classical denoising makes of x_t: images of x_t / alpha_t (of x_t where alpha_t is 0), blurred
+    ``times`` times by a Gaussian of ``sigma`` pixels.
+    """
     alpha = pipeline.schedule.at(t)[0]
     blur = gaussian_blur(tuple(pipeline.codec.image_shape), sigma=sigma, size=size)  # type: ignore[arg-type]
     images = pipeline.codec.decode(x / alpha if alpha else x)
@@ -50,7 +55,10 @@ def blurred(
 def one_step(
     pipeline: Pipeline, x: Tensor, t: int, *, settings: Sampling | None = None, label: Labels = None
 ) -> Tensor:
-    """The estimate of x_0 at x_t, decoded: the mean of all images that x_t could have been. At level 0 the image itself. InputError for levels that say nothing."""
+    """The estimate of x_0 at x_t, decoded: the mean of all images that x_t could have been.
+
+    At level 0 the image itself. InputError for levels that say nothing.
+    """
     check_level(pipeline, t)
     if t == 0:
         return pipeline.decode(x)
@@ -58,7 +66,9 @@ def one_step(
     def estimated(part: MicroBatch) -> SampleResult:
         mine = x[part.rows]
         return SampleResult(
-            pipeline.decode(denoiser_of(pipeline, settings or Sampling(), part.label, len(mine))(mine, t).x0())
+            pipeline.decode(
+                denoiser_of(pipeline, settings or Sampling(), part.label, len(mine))(mine, t).x0()
+            )
         )
 
     return map_images(pipeline, len(x), estimated, label=label, seed=0, watch=SILENT).images
@@ -74,7 +84,10 @@ def iterated(
     seed: int = 0,
     watch: Recorder = SILENT,
 ) -> SampleResult:
-    """The reverse process from x_t on: over the settings' levels below ``t``. InputError for levels that say nothing."""
+    """The reverse process from x_t on: over the settings' levels below ``t``.
+
+    InputError for levels that say nothing.
+    """
     check_level(pipeline, t)
     chosen = settings or Sampling()
     step, every = plan(chosen, pipeline.diffusion, pipeline.schedule)
@@ -82,7 +95,10 @@ def iterated(
 
     def made(part: MicroBatch) -> SampleResult:
         mine = x[part.rows]
-        denoise, key = denoiser_of(pipeline, chosen, part.label, len(mine)), key_of(pipeline, part.seed, len(mine))
+        denoise, key = (
+            denoiser_of(pipeline, chosen, part.label, len(mine)),
+            key_of(pipeline, part.seed, len(mine)),
+        )
         return draw(pipeline, denoise, mine, levels, step, key, part.watch)
 
     return map_images(pipeline, len(x), made, label=label, seed=seed, watch=watch)

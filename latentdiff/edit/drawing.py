@@ -1,4 +1,6 @@
-"""What every edit comes down to: the one loop, from some start, with a denoiser or a step that was wrapped."""
+"""What every edit comes down to: the one loop, from some start, with a denoiser or a step that was
+wrapped.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 @dataclass(frozen=True, eq=False)
 class SampleResult:
-    """Images float32 [n, C, H, W] in [-1, 1] on the CPU, and moments of how they came about (as many as were asked for)."""
+    """Images float32 [n, C, H, W] in [-1, 1] on the CPU, and moments of how they came about (as many as were
+    asked for).
+    """
 
     images: Tensor
     frames: tuple[Frame, ...] = ()
@@ -32,7 +36,9 @@ class SampleResult:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Recorder:
-    """Which ``frames`` to keep, who is told of the progress, and who is shown each frame (of the images in a slice) while the loop runs."""
+    """Which ``frames`` to keep, who is told of the progress, and who is shown each frame (of the images in a
+    slice) while the loop runs.
+    """
 
     frames: FrameSelection = 0
     progress: ProgressCallback | None = None
@@ -44,7 +50,9 @@ BACKWARD = 4  # so many times the memory of a forward pass
 
 
 class MicroBatch(NamedTuple):
-    """Some of the images asked for: their places, classes or texts (None: none) and first seed, and who watches."""
+    """Some of the images asked for: their places, classes or texts (None: none) and first seed, and who
+    watches.
+    """
 
     rows: slice
     label: list[int] | list[str] | None
@@ -63,26 +71,33 @@ def map_images(
     gradients: bool = False,
     each: int = 1,
 ) -> SampleResult:
-    """What ``make`` draws, as many of ``n`` images at once as memory holds (fewer with ``gradients``); image k has the seed + k in any part.
+    """What ``make`` draws, as many of ``n`` images at once as memory holds (fewer with ``gradients``); image
+    k has the seed + k in any part.
 
     An image is ``each`` samples of the network.
     """
     if n < 1:
         raise InputError(f"expected one image or more, got {n}")
     labels = pipeline.asking.each(label, n)
-    most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (each * (BACKWARD if gradients else 1)))
+    most = max(
+        1, batch_that_fits(pipeline.network, pipeline.device) // (each * (BACKWARD if gradients else 1))
+    )
 
     def part(rows: slice, progress: ProgressCallback | None) -> SampleResult:
         mine = None if labels is None else labels[rows]
         show = None if watch.show is None else partial(_elsewhere, watch.show, rows)
         return make(
-            MicroBatch(rows, mine, seed + rows.start, Recorder(frames=watch.frames, progress=progress, show=show))
+            MicroBatch(
+                rows, mine, seed + rows.start, Recorder(frames=watch.frames, progress=progress, show=show)
+            )
         )
 
     made = map_microbatches(n, most, part, device=pipeline.device, progress=watch.progress, each=each)
     if len(made) == 1:
         return made[0]
-    return SampleResult(torch.cat([each.images for each in made]), tuple(concatenated([each.frames for each in made])))
+    return SampleResult(
+        torch.cat([each.images for each in made]), tuple(concatenated([each.frames for each in made]))
+    )
 
 
 def _elsewhere(show: Callable[[slice, Frame], None], rows: slice, inside: slice, frame: Frame) -> None:
@@ -102,11 +117,15 @@ def draw(
     decode: Callable[[Tensor], Tensor] | None = None,
     each: int = 1,
 ) -> SampleResult:
-    """The loop from ``x`` [n, *latent_shape] at levels[0], decoded: by the model, or by a ``decode`` that makes one image of ``each`` latents."""
+    """The loop from ``x`` [n, *latent_shape] at levels[0], decoded: by the model, or by a ``decode`` that
+    makes one image of ``each`` latents.
+    """
     decode = decode or pipeline.decode
     states = sample(denoise, x, levels, step, key)
     show = None if watch.show is None else partial(watch.show, slice(0, len(x) // each))
-    end, frames = record(states, x, levels, decode=decode, frames=watch.frames, progress=watch.progress, show=show)
+    end, frames = record(
+        states, x, levels, decode=decode, frames=watch.frames, progress=watch.progress, show=show
+    )
     return SampleResult(decode(end), tuple(frames))
 
 
@@ -122,7 +141,10 @@ def key_of(pipeline: Pipeline, seed: int, n: int) -> Key:
 
 @torch.no_grad()
 def encode_images(pipeline: Pipeline, images: Tensor) -> Tensor:
-    """Latents of images [n, C, H, W] in [-1, 1], on the model's device. InputError for another shape or values outside."""
+    """Latents of images [n, C, H, W] in [-1, 1], on the model's device.
+
+    InputError for another shape or values outside.
+    """
     wanted = pipeline.codec.image_shape
     if images.ndim != 4 or tuple(images.shape[1:]) != tuple(wanted):
         raise InputError(f"expected images {['n', *wanted]}, got {list(images.shape)}")

@@ -18,7 +18,16 @@ from latentdiff.diffusion.illusions.compose import hybrid as hybrid_of
 from latentdiff.diffusion.illusions.views import View, check_orthogonal
 from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.solvers import repaint_schedule, with_renoising
-from latentdiff.edit.drawing import SILENT, MicroBatch, Recorder, SampleResult, denoiser_of, draw, key_of, map_images
+from latentdiff.edit.drawing import (
+    SILENT,
+    MicroBatch,
+    Recorder,
+    SampleResult,
+    denoiser_of,
+    draw,
+    key_of,
+    map_images,
+)
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
@@ -38,11 +47,15 @@ def anagram(
     seed: int = 0,
     watch: Recorder = SILENT,
 ) -> SampleResult:
-    """``n`` images, each of them of the class of every part when seen through its view (Geng et al. 2024, Visual Anagrams).
+    """``n`` images, each of them of the class of every part when seen through its view (Geng et al. 2024,
+    Visual Anagrams).
 
-    ``weights`` say how much each part counts; every move is made 1 + ``refine`` times, noised back up in between, which lets the parts
-    agree (the composed scores are not those of any noised distribution: Du et al. 2023, section 4). Where the decoder does not commute with a view (see
-    :func:`codec_error`), every part has latents of its own (:class:`latentdiff.diffusion.illusions.compose.Synchronized`). InputError for views that are not orthogonal.
+    ``weights`` say how much each part counts; every move is made 1 + ``refine`` times, noised back up in
+    between, which lets the parts agree (the composed scores are not those of any noised distribution: Du et
+    al. 2023, section 4). Where the decoder does not commute with a view (see
+    :func:`codec_error`), every part has latents of its own
+    (:class:`latentdiff.diffusion.illusions.compose.Synchronized`). InputError for views that are not
+    orthogonal.
     """
     commutes = all(codec_error(pipeline, view) <= COMMUTES for _, view in parts)
     for _, view in parts:
@@ -72,8 +85,8 @@ def hybrid(
 ) -> SampleResult:
     """``n`` images whose bands are each of the class of its part (Geng et al. 2024, Factorized Diffusion).
 
-    The bands have to sum to the identity, see :mod:`latentdiff.diffusion.illusions.bands`; unequal ``weights`` raise one band's contrast against the others; ``refine`` and
-    latents as for :func:`anagram`.
+    The bands have to sum to the identity, see :mod:`latentdiff.diffusion.illusions.bands`; unequal
+    ``weights`` raise one band's contrast against the others; ``refine`` and latents as for :func:`anagram`.
     """
     codec = pipeline.codec
     pixels = isinstance(codec, IdentityCodec)
@@ -90,7 +103,9 @@ def hybrid(
 
 @torch.no_grad()
 def codec_error(pipeline: Pipeline, view: View, *, n: int = 32) -> float:
-    """How far D(V z) is from V D(z) over random latents: the difference as a share of the images' deviation from their mean; 0 for pixels, without bound for vectors."""
+    """How far D(V z) is from V D(z) over random latents: the difference as a share of the images' deviation
+    from their mean; 0 for pixels, without bound for vectors.
+    """
     codec = pipeline.codec
     if isinstance(codec, IdentityCodec):
         return 0.0
@@ -132,7 +147,10 @@ def _drawn(
     step, levels = pipeline.plan(settings or Sampling())
     shape = pipeline.codec.latent_shape
     if refine:
-        step, levels = with_renoising(step, pipeline.schedule), repaint_schedule(levels, length=1, times=1 + refine)
+        step, levels = (
+            with_renoising(step, pipeline.schedule),
+            repaint_schedule(levels, length=1, times=1 + refine),
+        )
 
     def made(part: MicroBatch) -> SampleResult:
         count = len(range(n)[part.rows])
@@ -142,7 +160,9 @@ def _drawn(
         x = torch.cat([start(key, shape, visit=noise) for noise in denoise.noises])
         # steps that draw noise give all parts the same: each part's latents are as likely as by themselves
         picture = partial(_picture, denoise)
-        return draw(pipeline, denoise, x, levels, step, key.repeat(each), part.watch, decode=picture, each=each)
+        return draw(
+            pipeline, denoise, x, levels, step, key.repeat(each), part.watch, decode=picture, each=each
+        )
 
     return map_images(pipeline, n, made, label=None, seed=seed, watch=watch, each=each)
 

@@ -1,4 +1,7 @@
-"""Prompt-to-prompt: the picture of an edited text with the composition of the original (Hertz et al. 2023)."""
+"""Prompt-to-prompt: the picture of an edited text with the composition of the original (Hertz et al.
+
+2023).
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,10 @@ OPEN = 4  # a guided pair, and as much again for probabilities that are computed
 class Edit:
     """An edited ``text``, and how it holds on to the source.
 
-    cross, self_share: shares of the way (from noise) on which the source's attention to the words that stay, and among pixels, is taken
-    over; factors: of the attention to words of ``text``, negative ones drive a word out; blend: words (of either text) outside
-    whose place nothing changes, () to let everything change; threshold: how far from a word's least to its largest attention its
-    place begins.
+    cross, self_share: shares of the way (from noise) on which the source's attention to the words that stay,
+    and among pixels, is taken over; factors: of the attention to words of ``text``, negative ones drive a
+    word out; blend: words (of either text) outside whose place nothing changes, () to let everything change;
+    threshold: how far from a word's least to its largest attention its place begins.
     """
 
     text: str
@@ -48,7 +51,9 @@ class Edit:
 
 
 class Edited(NamedTuple):
-    """Images [n, C, H, W] in [-1, 1]: of the source text, and of each edit; ``maps`` [n, L, H, W]: the source's mean attention."""
+    """Images [n, C, H, W] in [-1, 1]: of the source text, and of each edit; ``maps`` [n, L, H, W]: the
+    source's mean attention.
+    """
 
     source: Tensor
     edits: tuple[Tensor, ...]
@@ -73,16 +78,22 @@ def prompt_to_prompt(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Edited:
-    """Pictures of ``source`` and of its ``edits``, all from the same noise in one batch; image k draws from seed + k.
+    """Pictures of ``source`` and of its ``edits``, all from the same noise in one batch; image k draws from
+    seed + k.
 
-    With ``images`` [n, C, H, W] in [-1, 1] these are the source, whatever it says of them: DDIM finds the latents on their way to noise,
-    and the source keeps to them exactly (Ju et al. 2024, "Direct Inversion"), so that it is what the codec makes of the images.
-    InputError for models that do not attend to texts, words that are not there, and samplers that draw noise on the way of an image.
+    With ``images`` [n, C, H, W] in [-1, 1] these are the source, whatever it says of them: DDIM finds the
+    latents on their way to noise, and the source keeps to them exactly (Ju et al. 2024, "Direct Inversion"),
+    so that it is what the codec makes of the images. InputError for models that do not attend to texts, words
+    that are not there, and samplers that draw noise on the way of an image.
     """
     n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
     script = _Script.of(pipeline, source, edits)
     group = 1 + len(edits)
-    first = 0 if images is None else first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
+    first = (
+        0
+        if images is None
+        else first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
+    )
     most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (OPEN * group))
 
     def part(rows: slice, progress: ProgressCallback | None) -> Edited:
@@ -92,7 +103,9 @@ def prompt_to_prompt(
 
     made = map_microbatches(n, most, part, device=pipeline.device, progress=progress, each=group)
     every = [torch.cat([part.edits[k] for part in made]) for k in range(len(edits))]
-    return Edited(torch.cat([part.source for part in made]), tuple(every), torch.cat([part.maps for part in made]))
+    return Edited(
+        torch.cat([part.source for part in made]), tuple(every), torch.cat([part.maps for part in made])
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +121,13 @@ class _Script:
     def of(cls, pipeline: Pipeline, source: str, edits: Sequence[Edit]) -> _Script:
         listener = pipeline.tokenizer
         if listener is None:
-            raise InputError("prompt-to-prompt: expected a model conditioned on text (--run scenes), got another")
+            raise InputError(
+                "prompt-to-prompt: expected a model conditioned on text (--run scenes), got another"
+            )
         if not isinstance(pipeline.network, UNetDenoiser):
             raise InputError(
-                "prompt-to-prompt: expected a network with attention to words (a UNet, as that of --run scenes), got one that takes the text as a whole"
+                "prompt-to-prompt: expected a network with attention to words (a UNet, as that of --run"
+                " scenes), got one that takes the text as a whole"
             )
         changes = tuple(
             AttentionEdit(
@@ -147,7 +163,9 @@ def _drawn(
     def denoise_with(attend: Attend) -> Denoiser:
         return pipeline.guided(settings, labels, network=partial(pipeline.network, attend=attend))
 
-    def move(_: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> tuple[Tensor, Estimate]:
+    def move(
+        _: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
         attending = AttentionEditor(script.changes, n, 1 - t / levels[0])
         moved, estimate = step(denoise_with(attending), x, t, s, key, previous)
         if way is not None:
@@ -156,7 +174,9 @@ def _drawn(
         maps.append(heard[:n])
         return _blended(moved, heard, script, n), estimate
 
-    states = sample(pipeline.guided(settings, labels), x.repeat(group, 1, 1, 1), levels, move, key.repeat(group))
+    states = sample(
+        pipeline.guided(settings, labels), x.repeat(group, 1, 1, 1), levels, move, key.repeat(group)
+    )
     x, _ = record(states, x, levels, decode=pipeline.decode, progress=progress)
     kept, *others = pipeline.decode(x).split(n)
     return Edited(kept, tuple(others), torch.stack(maps).mean(0).cpu())
@@ -195,7 +215,9 @@ def _blended(x: Tensor, heard: Tensor, script: _Script, n: int) -> Tensor:
 def _way(
     pipeline: Pipeline, source: str, images: Tensor, settings: Sampling, key: Key, first: int
 ) -> dict[int, Tensor]:
-    """The latents of images at each level, by DDIM inversion from level ``first`` under the source text without guidance."""
+    """The latents of images at each level, by DDIM inversion from level ``first`` under the source text
+    without guidance.
+    """
     x0 = encode_images(pipeline, images)
     denoise = pipeline.guided(_plain(settings), pipeline.labels(source, len(x0)))
     levels = drawing_levels(pipeline.plan(settings)[1], first)[::-1]
@@ -208,7 +230,12 @@ def _way(
 
 
 def _plain(settings: Sampling) -> Sampling:
-    """The settings of an inversion: the same levels, and no guidance, with which it drifts. InputError for samplers that draw noise."""
+    """The settings of an inversion: the same levels, and no guidance, with which it drifts.
+
+    InputError for samplers that draw noise.
+    """
     if settings.sampler != "ddim" or settings.eta:
-        raise InputError(f"edits of images need a sampler without noise: ddim with eta 0, got {settings.sampler}")
+        raise InputError(
+            f"edits of images need a sampler without noise: ddim with eta 0, got {settings.sampler}"
+        )
     return Sampling(steps=settings.steps, spacing=settings.spacing)

@@ -44,7 +44,10 @@ BY_GRADIENT = ("ald", "dps", "psld")
 
 
 def measured(operator: Operator, images: Tensor, *, sigma: float = 0.0, seed: int = 0) -> Tensor:
-    """y = A x + sigma z of images [n, C, H, W] in [-1, 1]; image k draws its noise from seed + k. InputError for a sigma below 0."""
+    """y = A x + sigma z of images [n, C, H, W] in [-1, 1]; image k draws its noise from seed + k.
+
+    InputError for a sigma below 0.
+    """
     if not sigma >= 0:
         raise InputError(f"sigma must be 0 or more, got {sigma:g}")
     y = operator(images)
@@ -54,7 +57,9 @@ def measured(operator: Operator, images: Tensor, *, sigma: float = 0.0, seed: in
 
 
 def backprojection(operator: Operator, y: Tensor) -> Tensor:
-    """An image that shows a measurement: y itself where it has the shape of one, else A^T y by the weight that A gives each pixel."""
+    """An image that shows a measurement: y itself where it has the shape of one, else A^T y by the weight
+    that A gives each pixel.
+    """
     if operator.measured_shape == operator.image_shape:
         return y
     weight = operator.adjoint(operator(y.new_ones(1, *operator.image_shape)))
@@ -74,20 +79,24 @@ def restore(
     seed: int = 0,
     watch: Recorder = SILENT,
 ) -> SampleResult:
-    """Images [n, C, H, W] that explain measurements ``y`` [n, *measured_shape] of an operator on images in [-1, 1].
+    """Images [n, C, H, W] that explain measurements ``y`` [n, *measured_shape] of an operator on images in
+    [-1, 1].
 
-    In latent spaces the operator sees the decoded image. ``sigma`` is the noise of y; ``mask`` (1: known), [H, W] or [C, H, W], is
-    what the solvers replacement and repaint go by, and with a mask the known pixels of y are kept exactly where ``sigma`` is 0.
-    InputError for a solver that does not fit the model or the operator.
+    In latent spaces the operator sees the decoded image. ``sigma`` is the noise of y; ``mask`` (1: known),
+    [H, W] or [C, H, W], is what the solvers replacement and repaint go by, and with a mask the known pixels
+    of y are kept exactly where ``sigma`` is 0. InputError for a solver that does not fit the model or the
+    operator.
     """
     how, settings = how or Restoration(), settings or Sampling()
     if unused := how.unused(settings):
         raise InputError(
-            f"solver {how.solver}: makes moves of its own, expected the ddim sampler without eta, got {unused}"
+            f"solver {how.solver}: makes moves of its own, expected the ddim sampler without eta, got"
+            f" {unused}"
         )
     if tuple(operator.image_shape) != tuple(pipeline.codec.image_shape):
         raise InputError(
-            f"expected an operator on {list(pipeline.codec.image_shape)}, got one on {list(operator.image_shape)}"
+            f"expected an operator on {list(pipeline.codec.image_shape)}, got one on"
+            f" {list(operator.image_shape)}"
         )
     if tuple(y.shape[1:]) != tuple(operator.measured_shape):
         raise InputError(f"expected measurements {['n', *operator.measured_shape]}, got {list(y.shape)}")
@@ -137,35 +146,53 @@ def _wrapped(
         return denoise, dps(step, measure, y, zeta=how.zeta, size=how.step_size), levels
     if how.solver == "psld":
         if isinstance(codec, IdentityCodec):
-            raise InputError("solver psld: is for latent models, this one works on pixels; expected dps (--solver dps)")
-        glued = psld(step, operator, y, decode=codec.decode, encode=codec.encode, eta=how.zeta, gamma=how.glue)
+            raise InputError(
+                "solver psld: is for latent models, this one works on pixels; expected dps (--solver dps)"
+            )
+        glued = psld(
+            step, operator, y, decode=codec.decode, encode=codec.encode, eta=how.zeta, gamma=how.glue
+        )
         return denoise, glued, levels
     if how.solver == "ald":
-        return denoise, score_ald(step, measure, y, schedule, sigma=max(sigma, 1e-3), anneal=how.anneal), levels
+        return (
+            denoise,
+            score_ald(step, measure, y, schedule, sigma=max(sigma, 1e-3), anneal=how.anneal),
+            levels,
+        )
     if how.solver == "diffpir":
         correct = half_quadratic(operator, y, schedule, sigma=sigma, strength=how.trust)
         through = corrected(denoise, lambda x0, t: codec.encode(correct(codec.decode(x0), t)))
         return through, diffpir_step(schedule, share=how.share), levels
     if mask is None:
-        raise InputError(f"solver {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator")
+        raise InputError(
+            f"solver {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator"
+        )
     known, here = encode_images(pipeline, y.clamp(-1, 1)), latent_mask(pipeline, mask)
     if how.solver == "repaint":
         if how.jumps > 1 and how.jump_length >= len(levels) - 1:
             raise InputError(
-                f"solver repaint: jumps of {how.jump_length} moves need more moves than that, got {len(levels) - 1}; expected a smaller jump length or more steps (--jump-length, --steps)"
+                f"solver repaint: jumps of {how.jump_length} moves need more moves than that, got"
+                f" {len(levels) - 1}; expected a smaller jump length or more steps (--jump-length, --steps)"
             )
-        step, levels = with_renoising(step, schedule), repaint_schedule(levels, length=how.jump_length, times=how.jumps)
+        step, levels = (
+            with_renoising(step, schedule),
+            repaint_schedule(levels, length=how.jump_length, times=how.jumps),
+        )
     return denoise, repaint(step, known, here, schedule), levels
 
 
 def latent_mask(pipeline: Pipeline, mask: Tensor) -> Tensor:
-    """The mask of the latents: known where all pixels that a latent pixel stands for are. InputError for vector latents."""
+    """The mask of the latents: known where all pixels that a latent pixel stands for are.
+
+    InputError for vector latents.
+    """
     codec, shape = pipeline.codec, pipeline.codec.latent_shape
     if isinstance(codec, IdentityCodec):
         return mask.to(pipeline.device)
     if len(shape) != 3:
         raise InputError(
-            "solvers replacement and repaint: a vector latent has no places to replace; expected dps or diffpir (--solver dps)"
+            "solvers replacement and repaint: a vector latent has no places to replace; expected dps or"
+            " diffpir (--solver dps)"
         )
     known = mask.float().expand(codec.image_shape).amin(0)
     factor = codec.image_shape[1] // shape[1]

@@ -31,23 +31,29 @@ def level_of(pipeline: Pipeline, strength: float) -> int:
 
 
 def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
-    """The level at a place in the strided levels of the settings, from 0 (the noisiest); InputError beyond them."""
+    """The level at a place in the strided levels of the settings, from 0 (the noisiest); InputError beyond
+    them.
+    """
     levels = pipeline.plan(settings)[1]
     if not 0 <= index < len(levels):
         raise InputError(
-            f"start index must lie in 0..{len(levels) - 1}, the levels of {len(levels) - 1} steps, got {index}"
+            f"start index must lie in 0..{len(levels) - 1}, the levels of {len(levels) - 1} steps, got"
+            f" {index}"
         )
     return levels[index]
 
 
 def check_level(pipeline: Pipeline, t: int) -> None:
-    """InputError for levels outside 0..T, and for those so high that the network's answer says nothing of x_0 (see :func:`latentdiff.diffusion.plan.top_level`)."""
+    """InputError for levels outside 0..T, and for those so high that the network's answer says nothing of x_0
+    (see :func:`latentdiff.diffusion.plan.top_level`).
+    """
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
     top, prediction = max_level(pipeline.diffusion, pipeline.schedule), pipeline.diffusion.prediction
     if t > top:
         raise InputError(
-            f"level must lie in 0..{top}, above it x_0 cannot be read out of the {prediction} of this model, got {t}"
+            f"level must lie in 0..{top}, above it x_0 cannot be read out of the {prediction} of this model,"
+            f" got {t}"
         )
 
 
@@ -64,8 +70,9 @@ def sdedit(
 ) -> SampleResult:
     """Images [n, C, H, W] in [-1, 1], noised to level ``t`` and denoised (Meng et al. 2022, algorithm 2).
 
-    The settings' levels up to ``t`` are visited; ``exact``: as many levels below ``t`` as the settings have steps. Level 0 returns what the codec makes of the
-    images; at the highest level, where no signal is left, they have no influence. InputError for levels outside 0..T.
+    The settings' levels up to ``t`` are visited; ``exact``: as many levels below ``t`` as the settings have
+    steps. Level 0 returns what the codec makes of the images; at the highest level, where no signal is left,
+    they have no influence. InputError for levels outside 0..T.
     """
     chosen = settings or Sampling()
     check_level(pipeline, t)
@@ -77,7 +84,10 @@ def sdedit(
 
     def edited(part: MicroBatch) -> SampleResult:
         x0 = encode_images(pipeline, images[part.rows])
-        key, denoise = key_of(pipeline, part.seed, len(x0)), denoiser_of(pipeline, chosen, part.label, len(x0))
+        key, denoise = (
+            key_of(pipeline, part.seed, len(x0)),
+            denoiser_of(pipeline, chosen, part.label, len(x0)),
+        )
         return draw(pipeline, denoise, noised(x0, t, pipeline.schedule, key), levels, step, key, part.watch)
 
     return map_images(pipeline, len(images), edited, label=label, seed=seed, watch=watch)

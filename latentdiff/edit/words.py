@@ -1,4 +1,6 @@
-"""How the words of an edited text hang together with those of the original: for prompt-to-prompt, on texts alone."""
+"""How the words of an edited text hang together with those of the original: for prompt-to-prompt, on texts
+alone.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +19,27 @@ from latentdiff.pipeline.text.tokenizer import TextTokenizer, words
 class Alignment:
     """From the attention that a source text gets to that of an edited one, by position.
 
-    mapping [L, L]: where the attention of source position i goes, to position j of the edited text; own [L]: 1 where the edited
-    text keeps its own attention, because nothing in the source stands for that word.
+    mapping [L, L]: where the attention of source position i goes, to position j of the edited text; own [L]:
+    1 where the edited text keeps its own attention, because nothing in the source stands for that word.
     """
 
     mapping: Tensor
     own: Tensor
 
     def __call__(self, source: Tensor, edited: Tensor) -> Tensor:
-        """Attention [..., L] of the edited text: the source's where words correspond, its own elsewhere (Hertz et al. 2023, eq. 3 to 5)."""
+        """Attention [..., L] of the edited text: the source's where words correspond, its own elsewhere
+        (Hertz et al. 2023, eq. 3 to 5).
+        """
         mapping, own = self.mapping.to(source), self.own.to(source)
         return source @ mapping * (1 - own) + edited * own
 
 
 def align(tokenizer: TextTokenizer, source: str, edited: str) -> Alignment:
-    """Words that stay correspond to themselves, exchanged ones to what stands in their place, added ones to nothing.
+    """Words that stay correspond to themselves, exchanged ones to what stands in their place, added ones to
+    nothing.
 
-    The attention of an exchanged word is shared evenly by the pieces of what it becomes. Start, end and padding correspond
-    to one another in their order.
+    The attention of an exchanged word is shared evenly by the pieces of what it becomes. Start, end and
+    padding correspond to one another in their order.
     """
     length = tokenizer.length
     mapping, own = torch.zeros(length, length), torch.ones(length)
@@ -45,7 +50,9 @@ def align(tokenizer: TextTokenizer, source: str, edited: str) -> Alignment:
         before, after = [places for _, places in theirs[a:b]], [places for _, places in ours[c:d]]
         if what == "equal":  # piece by piece
             pairs += [
-                ((i,), (j,)) for one, two in zip(before, after, strict=True) for i, j in zip(one, two, strict=False)
+                ((i,), (j,))
+                for one, two in zip(before, after, strict=True)
+                for i, j in zip(one, two, strict=False)
             ]
         elif what == "replace" and len(before) == len(after):  # word by word
             pairs += list(zip(before, after, strict=True))
@@ -60,8 +67,12 @@ def align(tokenizer: TextTokenizer, source: str, edited: str) -> Alignment:
     return Alignment(mapping, own)
 
 
-def _rest(tokenizer: TextTokenizer, source: str, edited: str) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The start, the end and the padding; of more source padding than there is room for, the last place takes the rest."""
+def _rest(
+    tokenizer: TextTokenizer, source: str, edited: str
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The start, the end and the padding; of more source padding than there is room for, the last place takes
+    the rest.
+    """
     lead = tokenizer.lead
     theirs, ours = (_free(tokenizer, text) for text in (source, edited))
     pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((i,), (i,)) for i in range(lead)]
@@ -78,7 +89,9 @@ def _free(tokenizer: TextTokenizer, text: str) -> list[int]:
 
 
 def positions(tokenizer: TextTokenizer, text: str, wanted: Sequence[str]) -> tuple[int, ...]:
-    """The positions of words in an encoded text, wherever they come; InputError for one that is not in it, or was cut off."""
+    """The positions of words in an encoded text, wherever they come; InputError for one that is not in it, or
+    was cut off.
+    """
     found: list[int] = []
     for word in wanted:
         asked = words(word)
@@ -86,13 +99,18 @@ def positions(tokenizer: TextTokenizer, text: str, wanted: Sequence[str]) -> tup
         if not here:
             raise InputError(f"word {word!r:.40}: expected a word of {text!r:.80}")
         if not any(here):
-            raise InputError(f"word {word!r:.40}: is beyond the {tokenizer.length} positions that the model hears")
+            raise InputError(
+                f"word {word!r:.40}: is beyond the {tokenizer.length} positions that the model hears"
+            )
         found += [place for places in here for place in places]
     return tuple(sorted(set(found)))
 
 
 def weights(tokenizer: TextTokenizer, text: str, factors: Mapping[str, float]) -> Tensor:
-    """What the attention to each position is multiplied with, [L]: 1, or the factor of its word. InputError for unknown words."""
+    """What the attention to each position is multiplied with, [L]: 1, or the factor of its word.
+
+    InputError for unknown words.
+    """
     row = torch.ones(tokenizer.length)
     for word, factor in factors.items():
         row[list(positions(tokenizer, text, [word]))] = factor

@@ -1,4 +1,6 @@
-"""How well pictures follow a text: models of `scenes` drawn for captions whose attributes can be read back."""
+"""How well pictures follow a text: models of `scenes` drawn for captions whose attributes can be read
+back.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ SHOWN = 12  # pictures of each list in the figure, a row
 
 @dataclass(frozen=True)
 class ListScore:
-    """``n`` pictures for captions of one list: the share of each attribute that is right, of all attributes, and of pictures with all right."""
+    """``n`` pictures for captions of one list: the share of each attribute that is right, of all attributes,
+    and of pictures with all right.
+    """
 
     name: str
     n: int
@@ -46,8 +50,14 @@ class ListScore:
 
 
 def can_be_read(pipeline: Pipeline) -> bool:
-    """Whether a model listens to texts that can be read back in its pictures: one of `scenes` in their own size."""
-    return pipeline.tokenizer is not None and pipeline.data in SETS and pipeline.codec.image_shape == (3, SIDE, SIDE)
+    """Whether a model listens to texts that can be read back in its pictures: one of `scenes` in their own
+    size.
+    """
+    return (
+        pipeline.tokenizer is not None
+        and pipeline.data in SETS
+        and pipeline.codec.image_shape == (3, SIDE, SIDE)
+    )
 
 
 def lists() -> dict[str, tuple[Scene, ...]]:
@@ -74,8 +84,12 @@ def score_list(name: str, images: Tensor, scenes: Sequence[Scene], resampling: R
     return ListScore(name, len(images), shares, mean, complete)
 
 
-def evaluate_alignment(pipeline: Pipeline, data: Dataset, request: EvaluationSettings) -> tuple[ListScore, ...]:
-    """Real pictures of the split first, then those that the model draws for each list; leaves scenes.png, a row for each list."""
+def evaluate_alignment(
+    pipeline: Pipeline, data: Dataset, request: EvaluationSettings
+) -> tuple[ListScore, ...]:
+    """Real pictures of the split first, then those that the model draws for each list; leaves scenes.png, a
+    row for each list.
+    """
     real = split_of(data, request.split)
     known = [parse(text) for text in real.captions or ()][:MOST]
     scores = []
@@ -89,7 +103,9 @@ def evaluate_alignment(pipeline: Pipeline, data: Dataset, request: EvaluationSet
         asked = in_turn(scenes, n)
         with request.stage(name) as bar:
             texts = [caption(scene) for scene in asked]
-            images = draw_samples(pipeline, request.settings, n, texts=texts, seed=request.seed, progress=bar.update)
+            images = draw_samples(
+                pipeline, request.settings, n, texts=texts, seed=request.seed, progress=bar.update
+            )
         scores.append(score_list(name, images, asked, request.resampling))
         pictures.append(images[:SHOWN])
     save_image(image_grid(torch.cat(pictures), columns=min(SHOWN, request.n)), request.out / FIGURE)
@@ -99,4 +115,6 @@ def evaluate_alignment(pipeline: Pipeline, data: Dataset, request: EvaluationSet
 def in_turn(scenes: Sequence[Scene], n: int) -> list[Scene]:
     """``n`` scenes spread over the list, again from its beginning where there are more."""
     stride = max(1, len(scenes) // n)
-    return [scenes[k * stride % len(scenes)] if n < len(scenes) else scenes[k % len(scenes)] for k in range(n)]
+    return [
+        scenes[k * stride % len(scenes)] if n < len(scenes) else scenes[k % len(scenes)] for k in range(n)
+    ]

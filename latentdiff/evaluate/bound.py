@@ -20,8 +20,8 @@ from latentdiff.pipeline.pipeline import Pipeline
 class Bits:
     """L_T + sum of L_{t-1} + L_0 (Ho et al. 2020, eq. 5 and 13) in bits per dimension, over ``n`` images.
 
-    ``prior``, ``terms`` and ``decoder`` are its three parts. ``strata`` of ``T``: where they are fewer, one level was
-    drawn out of each for each image, and ``standard_error`` (over images) covers that too.
+    ``prior``, ``terms`` and ``decoder`` are its three parts. ``strata`` of ``T``: where they are fewer, one
+    level was drawn out of each for each image, and ``standard_error`` (over images) covers that too.
     """
 
     n: int
@@ -52,8 +52,9 @@ def bits_per_dimension(
 ) -> Bits:
     """The bound of a pixel model on images uint8 [N, C, H, W].
 
-    ``levels``: so many strata of the T levels, or None for all T terms. ``variance`` of the reverse process: small
-    (beta-tilde), large (beta) or learned; default: what the model has, else small. InputError for latent models.
+    ``levels``: so many strata of the T levels, or None for all T terms. ``variance`` of the reverse process:
+    small (beta-tilde), large (beta) or learned; default: what the model has, else small. InputError for
+    latent models.
     """
     if not isinstance(pipeline.codec, IdentityCodec):
         raise InputError("bits per dimension are of pixel models: this one works on the latents of a VAE")

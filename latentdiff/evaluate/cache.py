@@ -1,4 +1,6 @@
-"""Features on disk, named by the hash of the images and of the network: computed once, checked whenever they are read."""
+"""Features on disk, named by the hash of the images and of the network: computed once, checked whenever they
+are read.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,8 @@ def _ignore(message: str) -> None:
 class FeatureCache:
     """Two files for each set of images and network: NAME.safetensors and, with its SHA-256, NAME.json.
 
-    Whatever is missing, damaged or does not fit is as good as absent; ``note`` is told of it, and of what cannot be
-    written. Nothing here raises for the state of the folder.
+    Whatever is missing, damaged or does not fit is as good as absent; ``note`` is told of it, and of what
+    cannot be written. Nothing here raises for the state of the folder.
     """
 
     folder: Path
@@ -82,7 +84,9 @@ class FeatureCache:
                     if place.is_symlink() or not (place.is_file() or place.is_dir()):
                         place.unlink(missing_ok=True)  # what a link leads to is left alone
                 write_whole(tensors, lambda path: path.write_bytes(content))
-                write_whole(facts, lambda path: path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
+                write_whole(
+                    facts, lambda path: path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+                )
         except (InputError, OSError) as error:
             self.note(f"the features are not cached: {error}")
 
@@ -113,7 +117,9 @@ def _busy(holder: str) -> str:
 
 
 def _checked(about: Any, content: bytes, identity: dict[str, Any]) -> Features:
-    """The features in ``content``; ValueError unless they are, to the bit, what was stored for ``identity``."""
+    """The features in ``content``; ValueError unless they are, to the bit, what was stored for
+    ``identity``.
+    """
     if not isinstance(about, dict) or {key: about.get(key) for key in identity} != identity:
         raise ValueError("its description is of other images or another network")
     if hashlib.sha256(content).hexdigest() != about.get("sha256"):
@@ -125,7 +131,9 @@ def _checked(about: Any, content: bytes, identity: dict[str, Any]) -> Features:
     for name, value in tensors.items():
         shape = (n, dim) if name == "values" else (n,)
         if value.shape != shape or value.dtype != DTYPES[name]:
-            raise ValueError(f"{name} should be {DTYPES[name]} {list(shape)}, found {value.dtype} {list(value.shape)}")
+            raise ValueError(
+                f"{name} should be {DTYPES[name]} {list(shape)}, found {value.dtype} {list(value.shape)}"
+            )
     return Features(
         identity["network"],
         identity["network_sha256"],

@@ -1,4 +1,6 @@
-"""The fixed pieces in which networks see images while they are measured: no figure depends on what fits in memory."""
+"""The fixed pieces in which networks see images while they are measured: no figure depends on what fits in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from collections.abc import Callable, Sequence
 from latentdiff.pipeline.batching import parts
 
 CHUNK = 250  # images in one call of a network, at most
-POSITIONS = 2**20  # pixels (of any number of channels) in one call, at most: 250 images of 64x64, 16 of 256x256
+POSITIONS = (
+    2**20
+)  # pixels (of any number of channels) in one call, at most: 250 images of 64x64, 16 of 256x256
 
 Progress = Callable[[int, int], None]
 """Called with (done, in all)."""

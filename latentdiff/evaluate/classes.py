@@ -19,9 +19,11 @@ HISTOGRAM_CLASSES = 100  # networks of more classes, as ImageNet's, get no histo
 
 @dataclass(frozen=True)
 class ClassScore:
-    """The ``n`` images of one class: the share taken for it, and the Frechet distance to the ``real`` ones of that class.
+    """The ``n`` images of one class: the share taken for it, and the Frechet distance to the ``real`` ones of
+    that class.
 
-    ``fd`` is None where either side has fewer images than a covariance of these features needs (their dimension + 1).
+    ``fd`` is None where either side has fewer images than a covariance of these features needs (their
+    dimension + 1).
     """
 
     label: int
@@ -32,14 +34,21 @@ class ClassScore:
 
     def as_dict(self) -> dict[str, Any]:
         fd = None if self.fd is None else self.fd.as_dict()
-        return {"label": self.label, "n": self.n, "real": self.real, "accuracy": self.accuracy.as_dict(), "fd": fd}
+        return {
+            "label": self.label,
+            "n": self.n,
+            "real": self.real,
+            "accuracy": self.accuracy.as_dict(),
+            "fd": fd,
+        }
 
 
 def labels_as_seen(network: FeatureNetwork, labels: Tensor | None, names: Sequence[str]) -> Tensor | None:
-    """Labels int64 [N] of the classes ``names`` in the numbering of a network; None where it does not tell these apart.
+    """Labels int64 [N] of the classes ``names`` in the numbering of a network; None where it does not tell
+    these apart.
 
-    By name where the network's classes have names, so that folders 3 and 7 are digits 3 and 7; else numbers are as they are
-    where there are as many classes.
+    By name where the network's classes have names, so that folders 3 and 7 are digits 3 and 7; else numbers
+    are as they are where there are as many classes.
     """
     if labels is None or len(names) < 1:
         return None
@@ -53,7 +62,9 @@ def labels_as_seen(network: FeatureNetwork, labels: Tensor | None, names: Sequen
 def class_table(
     features: Features, labels: Tensor | None, reference: Reference, resampling: Resampling
 ) -> tuple[ClassScore, ...]:
-    """One line for each class among ``labels`` int64 [N]; () without labels or for a network that does not classify."""
+    """One line for each class among ``labels`` int64 [N]; () without labels or for a network that does not
+    classify.
+    """
     if labels is None or features.predictions is None:
         return ()
     if int(labels.min()) < 0 or int(labels.max()) >= reference.network.classes:

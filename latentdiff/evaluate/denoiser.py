@@ -1,4 +1,6 @@
-"""How well a denoiser denoises test images: its error at each noise level, its loss over all levels, its variational bound."""
+"""How well a denoiser denoises test images: its error at each noise level, its loss over all levels, its
+variational bound.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ LEVELS = 50
 class LevelLoss:
     """Unweighted mean squared errors by noise level, over ``n`` images with the same noise at every call.
 
-    ``prediction`` is the error of what the network returns and ``prediction_se`` its standard error; ``x0`` and ``eps``
-    are the errors of the clean latent and of the noise that follow from it (not clipped).
+    ``prediction`` is the error of what the network returns and ``prediction_se`` its standard error; ``x0``
+    and ``eps`` are the errors of the clean latent and of the noise that follow from it (not clipped).
     """
 
     n: int
@@ -38,12 +40,16 @@ class LevelLoss:
     eps: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("n", "levels", "prediction", "prediction_se", "x0", "eps")}
+        return {
+            name: getattr(self, name) for name in ("n", "levels", "prediction", "prediction_se", "x0", "eps")
+        }
 
 
 def spread_levels(T: int, count: int) -> tuple[int, ...]:
     """``count`` levels evenly over 1..T, both ends among them; all of them where there are no more."""
-    return tuple(sorted({round(t) for t in torch.linspace(1, T, min(T, count), dtype=torch.float64).tolist()}))
+    return tuple(
+        sorted({round(t) for t in torch.linspace(1, T, min(T, count), dtype=torch.float64).tolist()})
+    )
 
 
 def loss_by_level(
@@ -76,7 +82,9 @@ def loss_by_level(
     deviation = errors.std(1, correction=min(1, len(images) - 1)) / len(images) ** 0.5
     index = torch.tensor(at)
     alpha, sigma, q = (table.cpu()[index] for table in (tables.alpha, tables.sigma, tables.q))
-    x0_error = q.square() * mean  # out - target = e gives x_0-hat - x_0 = q e and eps-hat - eps = -alpha q e / sigma
+    x0_error = (
+        q.square() * mean
+    )  # out - target = e gives x_0-hat - x_0 = q e and eps-hat - eps = -alpha q e / sigma
     eps_error = (alpha / sigma).square() * x0_error
     columns = (mean, deviation, x0_error, eps_error)
     return LevelLoss(len(images), at, *(tuple(column.tolist()) for column in columns))
@@ -84,7 +92,9 @@ def loss_by_level(
 
 @dataclass(frozen=True)
 class DenoiserScores:
-    """``loss``: the test loss with the weights of the training, levels uniform; ``bits``: of pixel models only."""
+    """``loss``: the test loss with the weights of the training, levels uniform; ``bits``: of pixel models
+    only.
+    """
 
     by_level: LevelLoss
     loss: Score
@@ -113,12 +123,16 @@ def score_denoiser(
     resampling: Resampling | None = None,
     progress: Progress | None = None,
 ) -> DenoiserScores:
-    """All figures of a denoiser on images uint8 [N, C, H, W]; ``levels``: points of the curve and strata of the sums."""
+    """All figures of a denoiser on images uint8 [N, C, H, W]; ``levels``: points of the curve and strata of
+    the sums.
+    """
     count = min(levels, pipeline.schedule.T)
 
     def part(first: float, share: float) -> Progress | None:
         return (
-            None if progress is None else lambda done, total: progress(round(100 * (first + share * done / total)), 100)
+            None
+            if progress is None
+            else lambda done, total: progress(round(100 * (first + share * done / total)), 100)
         )
 
     curve = loss_by_level(pipeline, images, labels=labels, levels=count, seed=seed, progress=part(0, 0.5))

@@ -40,7 +40,9 @@ def save_strips(groups: Sequence[tuple[str, Sequence[Strip]]], path: Path) -> No
     parts = figure.subfigures(len(groups), 1, squeeze=False, height_ratios=heights)
     for part, (title, strips) in zip(parts[:, 0], groups, strict=True):
         part.suptitle(title, fontsize=11, x=0.01, ha="left")
-        for axes, (label, images) in zip(part.subplots(len(strips), 1, squeeze=False)[:, 0], strips, strict=True):
+        for axes, (label, images) in zip(
+            part.subplots(len(strips), 1, squeeze=False)[:, 0], strips, strict=True
+        ):
             axes.imshow(image_grid(images, columns=len(images)), interpolation="nearest")
             axes.set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center")
             axes.set(xticks=[], yticks=[], anchor="W")
@@ -57,17 +59,22 @@ def save_vae_figure(images: Tensor, made: Encoded, path: Path, *, labels: Tensor
     worst = error.argsort(descending=True, stable=True)[:ACROSS]
     groups = [("some images", some), ("the worst reconstructions", worst)]
     save_strips(
-        [(title, [("original", images[rows]), ("reconstruction", copies[rows])]) for title, rows in groups], path
+        [(title, [("original", images[rows]), ("reconstruction", copies[rows])]) for title, rows in groups],
+        path,
     )
 
 
 def save_sample_grid(images: Tensor, path: Path, *, labels: Tensor | None = None) -> None:
-    """The first 100 samples uint8, or with ``labels`` int64 [N] of few classes the first of each, one class a column."""
+    """The first 100 samples uint8, or with ``labels`` int64 [N] of few classes the first of each, one class a
+    column.
+    """
     chosen, columns = torch.arange(min(GRID, len(images))), None
     if labels is not None and (columns := class_columns(len(chosen), len(labels.unique()))):
         found = [torch.nonzero(labels == k)[:, 0] for k in labels.unique().tolist()]
         each = min(GRID // len(found), *map(len, found))
-        if each < min(GRID, len(labels)) // len(found) // 2:  # a rare class would leave next to nothing to see
+        if (
+            each < min(GRID, len(labels)) // len(found) // 2
+        ):  # a rare class would leave next to nothing to see
             columns = None
         else:
             chosen = torch.stack([places[:each] for places in found], 1).flatten()
@@ -75,7 +82,9 @@ def save_sample_grid(images: Tensor, path: Path, *, labels: Tensor | None = None
 
 
 def save_neighbor_figure(samples: Tensor, found: Neighbors, train: Tensor, path: Path) -> None:
-    """Samples above their nearest training images: those that come closest in features, and the first ones."""
+    """Samples above their nearest training images: those that come closest in features, and the first
+    ones.
+    """
     n = len(found.feature_distance)
     closest = found.feature_distance.argsort(stable=True)[:ACROSS]
     groups = [
@@ -102,7 +111,11 @@ def save_reconstruction_figure(images: Tensor, made: Sequence[Reconstruction], p
     """A group for each level: the images, noised, brought back by one step and by the sampler."""
     groups = []
     for each in made:
-        rows = [("original", images), ("noised", as_pixels(each.noised)), ("estimate", as_pixels(each.one_step))]
+        rows = [
+            ("original", images),
+            ("noised", as_pixels(each.noised)),
+            ("estimate", as_pixels(each.one_step)),
+        ]
         rows.append((f"{each.steps} step{'s' * (each.steps > 1)}", as_pixels(each.iterative)))
         title = Math(rf"from t = {each.t} ($\bar\alpha_t$ = {each.signal:.3f})")
         groups.append((title, [(label, strip[:ACROSS]) for label, strip in rows]))
@@ -115,7 +128,9 @@ def save_level_figure(curve: LevelLoss, path: Path, *, prediction: str) -> None:
     axes = figure.subplots()
     levels, error = np.array(curve.levels), np.array(curve.prediction)
     spread = 1.96 * np.array(curve.prediction_se)
-    axes.fill_between(levels, np.maximum(error - spread, error / 10), error + spread, color=INK, alpha=0.2, linewidth=0)
+    axes.fill_between(
+        levels, np.maximum(error - spread, error / 10), error + spread, color=INK, alpha=0.2, linewidth=0
+    )
     axes.plot(levels, error, color=INK, label=f"prediction ({prediction})")
     for name, values, color, style in (("x0", curve.x0, SECOND, "--"), ("eps", curve.eps, COLORS[2], ":")):
         if name != prediction:
@@ -130,13 +145,21 @@ def save_level_figure(curve: LevelLoss, path: Path, *, prediction: str) -> None:
 
 
 def save_histogram(shares: Mapping[str, Sequence[int]], names: Sequence[str], path: Path) -> None:
-    """Shares of the classes that a feature network sees, a group of bars for each class; ``shares`` by set of images."""
+    """Shares of the classes that a feature network sees, a group of bars for each class; ``shares`` by set of
+    images.
+    """
     figure = new_figure(max(5.0, 0.55 * len(names)), 3.2)
     axes = figure.subplots()
     width = 0.8 / len(shares)
     for i, ((label, counts), color) in enumerate(zip(shares.items(), (INK, FAINT, SECOND), strict=False)):
         values = np.array(counts) / max(1, sum(counts))
-        axes.bar(np.arange(len(names)) + (i - (len(shares) - 1) / 2) * width, values, width, color=color, label=label)
+        axes.bar(
+            np.arange(len(names)) + (i - (len(shares) - 1) / 2) * width,
+            values,
+            width,
+            color=color,
+            label=label,
+        )
     axes.set_xticks(np.arange(len(names)), names, rotation=0 if max(map(len, names)) < 4 else 45, ha="center")
     axes.set(xlabel="class", ylabel="share of images")
     axes.grid(alpha=0.25, axis="y")
@@ -145,7 +168,9 @@ def save_histogram(shares: Mapping[str, Sequence[int]], names: Sequence[str], pa
     save_figure(figure, path)
 
 
-def save_sets_figure(sides: tuple[Tensor, Tensor], names: tuple[str, str], path: Path, *, paired: bool) -> None:
+def save_sets_figure(
+    sides: tuple[Tensor, Tensor], names: tuple[str, str], path: Path, *, paired: bool
+) -> None:
     """Two sets of images uint8 [N, C, H, W]: the first pairs, or the first images of each."""
     if paired:
         strips = [(name, side[:ACROSS]) for name, side in zip(names, sides, strict=True)]
@@ -153,5 +178,7 @@ def save_sets_figure(sides: tuple[Tensor, Tensor], names: tuple[str, str], path:
         return
     groups = []
     for name, side in zip(names, sides, strict=True):
-        groups.append((name, [("", side[k : k + ACROSS]) for k in range(0, min(len(side), 3 * ACROSS), ACROSS)]))
+        groups.append(
+            (name, [("", side[k : k + ACROSS]) for k in range(0, min(len(side), 3 * ACROSS), ACROSS)])
+        )
     save_strips(groups, path)

@@ -36,10 +36,11 @@ NEIGHBORS = 3  # of the manifolds of precision and recall
 class SampleScores:
     """``n`` images against ``reference_n`` of the reference, in the features of the network ``features``.
 
-    ``fd``: Frechet distance; ``kd``: kernel distance (unbiased, not times 1000); ``precision``, ``recall``, ``density``,
-    ``coverage``: k-NN manifolds with k = 3; ``accuracy``: share of images that the network takes for their label;
-    ``confident``: share of images whose class it gives a probability above 0.8; ``histogram``: images by the class it
-    sees; ``per_class``: for labeled images. What does not apply is None or empty.
+    ``fd``: Frechet distance; ``kd``: kernel distance (unbiased, not times 1000); ``precision``, ``recall``,
+    ``density``, ``coverage``: k-NN manifolds with k = 3; ``accuracy``: share of images that the network takes
+    for their label; ``confident``: share of images whose class it gives a probability above 0.8;
+    ``histogram``: images by the class it sees; ``per_class``: for labeled images. What does not apply is None
+    or empty.
     """
 
     n: int
@@ -81,19 +82,29 @@ def score_images(
     batch: int = 500,
     progress: Progress | None = None,
 ) -> SampleScores:
-    """Score images uint8 [N, C, H, W] against ``reference`` by its network; ``labels`` int64 [N]: the class, as
+    """Score images uint8 [N, C, H, W] against ``reference`` by its network; ``labels`` int64 [N]: the class,
+    as
     the network numbers them, that each should show."""
     features = extract(reference.network, images, batch=batch, progress=progress)
     return score_features(features, reference, labels=labels, resampling=resampling)
 
 
 def score_features(
-    features: Features, reference: Reference, *, labels: Tensor | None = None, resampling: Resampling | None = None
+    features: Features,
+    reference: Reference,
+    *,
+    labels: Tensor | None = None,
+    resampling: Resampling | None = None,
 ) -> SampleScores:
-    """As :func:`score_images`, for features extracted before by the network of ``reference``. InputError for another's."""
+    """As :func:`score_images`, for features extracted before by the network of ``reference``.
+
+    InputError for another's.
+    """
     base = reference.features
     if (features.network, features.sha256) != (base.network, base.sha256):
-        raise InputError(f"expected features of {base.network}, those of the reference, got {features.network}")
+        raise InputError(
+            f"expected features of {base.network}, those of the reference, got {features.network}"
+        )
     n = len(features.values)
     if min(n, len(reference)) <= NEIGHBORS:
         raise InputError(f"expected more than {NEIGHBORS} images on each side, got {n} and {len(reference)}")
@@ -115,7 +126,9 @@ def score_features(
         recall=proportion_score(manifold.recall, len(reference), chosen),
         density=mean_score(manifold.densities, chosen),
         coverage=proportion_score(manifold.coverage, len(reference), chosen),
-        accuracy=None if predictions is None or labels is None else share_score(predictions == labels, chosen),
+        accuracy=(
+            None if predictions is None or labels is None else share_score(predictions == labels, chosen)
+        ),
         confident=None if confidence is None else share_score(confidence > CONFIDENT, chosen),
         histogram=None if predictions is None else histogram_of(predictions, reference.network.classes),
         per_class=class_table(features, labels, reference, chosen),
@@ -123,13 +136,17 @@ def score_features(
 
 
 def few_images(scores: SampleScores) -> tuple[str, ...]:
-    """Warnings where either side is so small that the Frechet distance is mostly the bias of its size, and where the sides are so
+    """Warnings where either side is so small that the Frechet distance is mostly the bias of its size, and
+    where the sides are so
     unequal that precision and recall tell of the sizes; else ()."""
     found = few(scores.n, scores.reference_n, scores.features, scores.dim)
     small, large = sorted((scores.n, scores.reference_n))
     if large > UNEQUAL * small:
         found += (
-            f"{scores.n} images against {scores.reference_n}: balls around fewer images are larger, so that precision, recall and coverage lean; compare only equal numbers",
+            (
+                f"{scores.n} images against {scores.reference_n}: balls around fewer images are larger, so"
+                " that precision, recall and coverage lean; compare only equal numbers"
+            ),
         )
     return found
 
@@ -140,10 +157,16 @@ def few(n: int, reference_n: int, features: str, dim: int) -> tuple[str, ...]:
     if cramped(n, reference_n, dim):
         least = math.ceil(ROOM * dim)
         return (
-            f"{counts}: a Frechet distance of the {dim} features of {features} has no interval below {least} on a side, and is mostly bias; compare only equal numbers",
+            (
+                f"{counts}: a Frechet distance of the {dim} features of {features} has no interval below"
+                f" {least} on a side, and is mostly bias; compare only equal numbers"
+            ),
         )
     if min(n, reference_n) >= FEW:
         return ()
     return (
-        f"{counts}: with fewer than {FEW} on a side the Frechet distance is mostly bias; compare only equal numbers",
+        (
+            f"{counts}: with fewer than {FEW} on a side the Frechet distance is mostly bias; compare only"
+            " equal numbers"
+        ),
     )

@@ -22,12 +22,16 @@ from latentdiff.metrics import (
 from latentdiff.metrics.half_samples import Halves, distance_interval, random_half
 from latentdiff.metrics.half_samples_frechet import LARGE_DIMENSION, LARGE_RESAMPLES
 
-ROOM = 4.5  # images a side for each dimension of the features that an interval of a Frechet distance needs (docs/evaluation.md)
+# images a side for each dimension of the features that an interval of a Frechet distance needs
+# (docs/evaluation.md)
+ROOM = 4.5
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """How many bootstrap resamples make the intervals (20 or more; 0: none), their level and the seed of the resampling."""
+    """How many bootstrap resamples make the intervals (20 or more; 0: none), their level and the seed of the
+    resampling.
+    """
 
     count: int = 200
     level: float = 0.95
@@ -42,7 +46,8 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Score:
-    """A figure as it was measured; ``low``, ``high`` and ``corrected`` (for bias) are None without resampling and for Frechet distances of too few images.
+    """A figure as it was measured; ``low``, ``high`` and ``corrected`` (for bias) are None without resampling
+    and for Frechet distances of too few images.
 
     ``resamples``: how many made the interval (0: it has a closed form).
     """
@@ -60,13 +65,19 @@ class Score:
 
     def times(self, factor: float) -> Score:
         """The figure in other units."""
-        low, high, corrected = (None if v is None else factor * v for v in (self.low, self.high, self.corrected))
+        low, high, corrected = (
+            None if v is None else factor * v for v in (self.low, self.high, self.corrected)
+        )
         return Score(factor * self.value, low, high, corrected, self.resamples)
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """For JSON: what is infinite (the PSNR of an identical pair) is None, since JSON knows no infinity."""
+        """For JSON: what is infinite (the PSNR of an identical pair) is None, since JSON knows no
+        infinity.
+        """
         values = {"value": self.value, "low": self.low, "high": self.high, "corrected": self.corrected}
-        known = {key: value if value is None or math.isfinite(value) else None for key, value in values.items()}
+        known = {
+            key: value if value is None or math.isfinite(value) else None for key, value in values.items()
+        }
         return {**known, "resamples": self.resamples}
 
 
@@ -90,12 +101,16 @@ def proportion_score(share: float, n: int, resampling: Resampling) -> Score:
 
 
 def cramped(n: int, m: int, dim: int) -> bool:
-    """Whether so few images have ``dim`` features each that the bias of a Frechet distance can be neither measured nor removed."""
+    """Whether so few images have ``dim`` features each that the bias of a Frechet distance can be neither
+    measured nor removed.
+    """
     return min(n, m) < ROOM * dim
 
 
 def frechet_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
-    """The Frechet distance of features float64 [N, D] and [M, D], with an interval where that many images allow one."""
+    """The Frechet distance of features float64 [N, D] and [M, D], with an interval where that many images
+    allow one.
+    """
     if not resampling.count or cramped(len(x), len(y), x.shape[1]):
         return Score(frechet(moments(x), moments(y)))
     return Score.of(bootstrap_frechet(x, y, **resampling.options()))
@@ -111,8 +126,8 @@ def kernel_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
 def paired_frechet_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
     """The Frechet distance of features float64 [N, D] of images and [N, D] of their own copies.
 
-    Pairs are resampled as pairs: what chance put into the images it put into the copies too, so that the distance has
-    neither the bias nor the spread of two independent sets.
+    Pairs are resampled as pairs: what chance put into the images it put into the copies too, so that the
+    distance has neither the bias nor the spread of two independent sets.
     """
     if not resampling.count or cramped(len(x), len(y), x.shape[1]):
         return Score(frechet(moments(x), moments(y)))

@@ -39,7 +39,9 @@ PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")
 
 @dataclass(frozen=True)
 class SamplingScores:
-    """Samples against the reference, as many real images against the same (the floor), and whether samples are copies."""
+    """Samples against the reference, as many real images against the same (the floor), and whether samples
+    are copies.
+    """
 
     samples: SampleScores
     floor: SampleScores | None
@@ -75,7 +77,9 @@ class ModelScores:
         found: dict[str, Any] = {}
         for name in PARTS:
             part = getattr(self, name)
-            found[name] = [each.as_dict() for each in part] if isinstance(part, tuple) else part and part.as_dict()
+            found[name] = (
+                [each.as_dict() for each in part] if isinstance(part, tuple) else part and part.as_dict()
+            )
         return found
 
 
@@ -127,8 +131,9 @@ def _check_numbers(parts: set[str], data: Dataset, request: EvaluationSettings) 
     if "samples" in parts and found <= NEIGHBORS:
         others = ", ".join(sorted(parts - {"samples"}))
         raise InputError(
-            f"{data.name}: expected more than {NEIGHBORS} images in the {request.split} split to compare samples with, found "
-            f"{found}; --split train has {len(data.train)}" + (f", --what {others} needs none" if others else "")
+            f"{data.name}: expected more than {NEIGHBORS} images in the {request.split} split to compare"
+            f" samples with, found {found}; --split train has {len(data.train)}"
+            + (f", --what {others} needs none" if others else "")
         )
 
 
@@ -145,8 +150,12 @@ def pictures(scores: ModelScores) -> tuple[str, ...]:
     return (*found, *([] if scores.scenes is None else [FIGURE]))
 
 
-def evaluate_vae(vae: Autoencoder, data: Dataset, judge: MetricNetworks, request: EvaluationSettings) -> VAEScores:
-    """The VAE over a split, of which at most as many images as there are samples are measured; leaves vae.png."""
+def evaluate_vae(
+    vae: Autoencoder, data: Dataset, judge: MetricNetworks, request: EvaluationSettings
+) -> VAEScores:
+    """The VAE over a split, of which at most as many images as there are samples are measured; leaves
+    vae.png.
+    """
     images = at_most(split_of(data, request.split), request.n, seed=request.seed)
     with request.stage("reconstructions") as bar:
         made = encode_all(vae, images.images, progress=bar.update)
@@ -168,7 +177,8 @@ def evaluate_vae(vae: Autoencoder, data: Dataset, judge: MetricNetworks, request
 def evaluate_samples(
     pipeline: Pipeline, data: Dataset, judge: MetricNetworks, request: EvaluationSettings
 ) -> SamplingScores | None:
-    """Samples against a split, their floor and their neighbors; leaves samples.png, neighbors.png and classes.png.
+    """Samples against a split, their floor and their neighbors; leaves samples.png, neighbors.png and
+    classes.png.
 
     Several processes share the drawing; all but the first have nothing to tell.
     """
@@ -205,7 +215,9 @@ def evaluate_samples(
 
 
 def _real_images(data: Dataset, judge: MetricNetworks, request: EvaluationSettings) -> Reference:
-    """Training images (test images where those are the reference): all if neighbors are looked up, else as many as samples."""
+    """Training images (test images where those are the reference): all if neighbors are looked up, else as
+    many as samples.
+    """
     other = split_of(data, "test" if request.split == "train" else "train")
     if request.neighbors:
         return judge.reference(other, request)
@@ -213,7 +225,10 @@ def _real_images(data: Dataset, judge: MetricNetworks, request: EvaluationSettin
 
 
 def _floor(real: Reference, reference: Reference, request: EvaluationSettings) -> SampleScores | None:
-    """The scores of as many real images as there are samples: what perfect samples would get. None for too few."""
+    """The scores of as many real images as there are samples: what perfect samples would get.
+
+    None for too few.
+    """
     part = real.take(random_subset(len(real), request.n, seed=request.seed))
     if len(part) <= NEIGHBORS:
         return None
@@ -223,12 +238,16 @@ def _floor(real: Reference, reference: Reference, request: EvaluationSettings) -
 def _neighbors(
     images: Tensor, features: Features, train: Reference, reference: Reference, request: EvaluationSettings
 ) -> NeighborScores | None:
-    """Whether samples are copies of training images, by the reference's images; None where these are the training images."""
+    """Whether samples are copies of training images, by the reference's images; None where these are the
+    training images.
+    """
     if not request.neighbors or request.split == "train":
         return None
     sides = []
     first = torch.arange(min(request.neighbors, len(images)))
-    spread = random_subset(len(reference), request.neighbors, seed=request.seed)  # data may be sorted by class
+    spread = random_subset(
+        len(reference), request.neighbors, seed=request.seed
+    )  # data may be sorted by class
     for mine, theirs, chosen in ((images, features, first), (reference.images, reference.features, spread)):
         sides.append(find_neighbors(mine[chosen], rows(theirs, chosen), train))
     figures.save_neighbor_figure(images, sides[0], train.images, request.out / "neighbors.png")
@@ -248,7 +267,9 @@ def evaluate_denoiser(pipeline: Pipeline, data: Dataset, request: EvaluationSett
             resampling=request.resampling,
             progress=bar.update,
         )
-    figures.save_level_figure(scores.by_level, request.out / "denoiser.png", prediction=pipeline.diffusion.prediction)
+    figures.save_level_figure(
+        scores.by_level, request.out / "denoiser.png", prediction=pipeline.diffusion.prediction
+    )
     return scores
 
 
@@ -276,12 +297,16 @@ def evaluate_reconstruction(
 
 
 def _texts(pipeline: Pipeline, data: Dataset, request: EvaluationSettings) -> Sequence[str] | None:
-    """What a model that listens to texts is asked for: the captions of the split; None for other models, or unguided by any."""
+    """What a model that listens to texts is asked for: the captions of the split; None for other models, or
+    unguided by any.
+    """
     if pipeline.tokenizer is None or not request.settings.guidance:
         return None
     captions = split_of(data, request.split).captions
     if captions is None:
-        raise InputError(f"{data.name}: has no captions to ask this model for; expected --guidance 0, or other --data")
+        raise InputError(
+            f"{data.name}: has no captions to ask this model for; expected --guidance 0, or other --data"
+        )
     return captions
 
 
@@ -302,15 +327,18 @@ def _check_shape(pipeline: Pipeline, data: Dataset) -> None:
     wanted, found = list(pipeline.codec.image_shape), list(data.shape)
     if wanted != found:
         raise InputError(
-            f"{data.name}: expected images {wanted} (channels, height, width), as the model makes, found {found}"
+            f"{data.name}: expected images {wanted} (channels, height, width), as the model makes, found"
+            f" {found}"
         )
 
 
 def _check_guidance(pipeline: Pipeline, data: Dataset, request: EvaluationSettings) -> None:
-    """InputError where reconstructions would be guided by labels that the data have not: said before the work."""
+    """InputError where reconstructions would be guided by labels that the data have not: said before the
+    work.
+    """
     guidance = request.settings.guidance
     if guidance not in (0, 1) and pipeline.classes and split_of(data, request.split).labels is None:
         raise InputError(
-            f"{data.name}: guidance {guidance:g} needs labels for the reconstructions, these images have none; "
-            "expected --what without reconstruction, or --guidance 1"
+            f"{data.name}: guidance {guidance:g} needs labels for the reconstructions, these images have"
+            " none; expected --what without reconstruction, or --guidance 1"
         )

@@ -18,7 +18,8 @@ QUANTILE = 0.01  # of the test images' distances: what lies closer than it is su
 
 @dataclass(frozen=True)
 class Closeness:
-    """Distances to the nearest training image: medians, and the share of samples closer than the test images' 1% quantile.
+    """Distances to the nearest training image: medians, and the share of samples closer than the test images'
+    1% quantile.
 
     For images that are as new as the test images the share is about 1%.
     """
@@ -37,8 +38,8 @@ class Closeness:
 class NeighborScores:
     """``n`` samples and ``test_n`` test images against ``train_n`` training images.
 
-    ``features``: Euclidean distances in the features of ``network``; ``pixels``: root mean squared differences of pixels
-    in [0, 1]. ``identical`` counts samples whose pixels are those of a training image.
+    ``features``: Euclidean distances in the features of ``network``; ``pixels``: root mean squared
+    differences of pixels in [0, 1]. ``identical`` counts samples whose pixels are those of a training image.
     """
 
     n: int
@@ -53,13 +54,18 @@ class NeighborScores:
         numbers = {name: getattr(self, name) for name in ("n", "test_n", "train_n", "identical")} | {
             "quantile": QUANTILE
         }
-        spaces = {"features": self.features.as_dict() | {"network": self.network}, "pixels": self.pixels.as_dict()}
+        spaces = {
+            "features": self.features.as_dict() | {"network": self.network},
+            "pixels": self.pixels.as_dict(),
+        }
         return numbers | spaces
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """For n images: distances float64 [n] to, and indices int64 [n] of, their nearest training images in both spaces."""
+    """For n images: distances float64 [n] to, and indices int64 [n] of, their nearest training images in both
+    spaces.
+    """
 
     network: str
     train_n: int
@@ -70,17 +76,26 @@ class Neighbors:
 
 
 def find_neighbors(images: Tensor, features: Features, train: Reference) -> Neighbors:
-    """The nearest training image of each of the images uint8 [n, C, H, W]. InputError for training images of another shape."""
+    """The nearest training image of each of the images uint8 [n, C, H, W].
+
+    InputError for training images of another shape.
+    """
     if images.shape[1:] != train.images.shape[1:]:
         found = f"{list(images.shape[1:])} and {list(train.images.shape[1:])}"
         raise InputError(f"neighbors are looked up among images of one shape, got {found}")
     by_feature, feature_index = nearest(features.values, train.features.values)
-    by_pixel, pixel_index = nearest(images.flatten(1), train.images.flatten(1))  # uint8, widened block by block
+    by_pixel, pixel_index = nearest(
+        images.flatten(1), train.images.flatten(1)
+    )  # uint8, widened block by block
     rms = by_pixel[:, 0] / 255 / images[0].numel() ** 0.5
-    return Neighbors(features.network, len(train), by_feature[:, 0], feature_index[:, 0], rms, pixel_index[:, 0])
+    return Neighbors(
+        features.network, len(train), by_feature[:, 0], feature_index[:, 0], rms, pixel_index[:, 0]
+    )
 
 
-def score_neighbors(mine: Neighbors, test: Neighbors, *, resampling: Resampling | None = None) -> NeighborScores:
+def score_neighbors(
+    mine: Neighbors, test: Neighbors, *, resampling: Resampling | None = None
+) -> NeighborScores:
     """What the neighbors of samples say beside those of test images."""
     chosen = resampling or Resampling()
     return NeighborScores(

@@ -19,7 +19,9 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """alpha, sigma, the target's (a, b) and x_0's (p, q) by level: float64 [T + 1]; level 0 is never asked for."""
+    """alpha, sigma, the target's (a, b) and x_0's (p, q) by level: float64 [T + 1]; level 0 is never asked
+    for.
+    """
 
     alpha: Tensor
     sigma: Tensor
@@ -39,7 +41,9 @@ class Tables:
 
 
 class Answer(NamedTuple):
-    """What the network said of x_t, all float64 [B, *shape]: ``out`` where ``wanted`` was right, and its x_0, clipped."""
+    """What the network said of x_t, all float64 [B, *shape]: ``out`` where ``wanted`` was right, and its x_0,
+    clipped.
+    """
 
     x0: Tensor
     x_t: Tensor
@@ -54,8 +58,12 @@ class Answer(NamedTuple):
 
 
 @torch.no_grad()
-def ask(pipeline: Pipeline, tables: Tables, x0: Tensor, t: Tensor, labels: Tensor | None, *, noise: Tensor) -> Answer:
-    """The network's answer for clean ``x0`` [B, *shape] at the levels ``t`` int64 [B], each image at its own."""
+def ask(
+    pipeline: Pipeline, tables: Tables, x0: Tensor, t: Tensor, labels: Tensor | None, *, noise: Tensor
+) -> Answer:
+    """The network's answer for clean ``x0`` [B, *shape] at the levels ``t`` int64 [B], each image at its
+    own.
+    """
     shape = (-1, *[1] * (x0.ndim - 1))
     alpha, sigma, a, b, p, q = (
         table[t].view(shape) for table in (tables.alpha, tables.sigma, tables.a, tables.b, tables.p, tables.q)
@@ -74,7 +82,9 @@ def ask(pipeline: Pipeline, tables: Tables, x0: Tensor, t: Tensor, labels: Tenso
 
 
 class Clean(NamedTuple):
-    """A chunk of images on the way into the network: latents (the modes of their posteriors), labels and their key."""
+    """A chunk of images on the way into the network: latents (the modes of their posteriors), labels and
+    their key.
+    """
 
     rows: slice
     x0: Tensor

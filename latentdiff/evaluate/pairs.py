@@ -17,7 +17,8 @@ from latentdiff.metrics.features import PerceptualNetwork, perceptual_distance
 
 @dataclass(frozen=True)
 class PairScores:
-    """Means over ``n`` pairs: ``psnr`` in dB, ``ssim``, ``rmse`` of pixels in [0, 1], ``perceptual`` by the named network.
+    """Means over ``n`` pairs: ``psnr`` in dB, ``ssim``, ``rmse`` of pixels in [0, 1], ``perceptual`` by the
+    named network.
 
     ``identical`` pairs have an infinite PSNR: its mean is that of the others, where there are any.
     """
@@ -57,7 +58,10 @@ def score_pairs(
     batch: int = 500,
     progress: Progress | None = None,
 ) -> PairScores:
-    """Compare a[k] with b[k]: images [N, C, H, W], uint8 or float in [0, 1]. InputError where the shapes differ."""
+    """Compare a[k] with b[k]: images [N, C, H, W], uint8 or float in [0, 1].
+
+    InputError where the shapes differ.
+    """
     if a.shape != b.shape:
         raise InputError(
             f"pairs need as many images of one shape on both sides, got {list(a.shape)} and {list(b.shape)}"

@@ -1,4 +1,6 @@
-"""Images to be scored, from wherever they are: a data set by name, an npz, a folder; all of them, in a fixed order."""
+"""Images to be scored, from wherever they are: a data set by name, an npz, a folder; all of them, in a fixed
+order.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,11 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images uint8 [N, C, H, W] called ``name``; labels int64 [N] and the class names where known; the report of what was read.
+    """Images uint8 [N, C, H, W] called ``name``; labels int64 [N] and the class names where known; the report
+    of what was read.
 
-    ``captions``: N texts, where the set has some. ``paths``: those of a folder's images, relative to it and without their suffix.
+    ``captions``: N texts, where the set has some. ``paths``: those of a folder's images, relative to it and
+    without their suffix.
     """
 
     name: str
@@ -56,7 +60,8 @@ class ImageSet:
 
 
 def aligned(mine: ImageSet, other: ImageSet) -> ImageSet:
-    """``other`` in the order of ``mine``: image k is the partner of image k, in folders the one of the same name without suffix.
+    """``other`` in the order of ``mine``: image k is the partner of image k, in folders the one of the same
+    name without suffix.
 
     InputError unless every image has one partner, and all have one shape.
     """
@@ -74,12 +79,14 @@ def _of_the_same_names(
     for folder, found in ((mine.name, names), (other.name, other_names)):
         if twice := [name for name, count in Counter(found).items() if count > 1]:
             raise InputError(
-                f"--paired needs names that differ without their suffixes, found {shown(min(twice))} twice in {folder}"
+                f"--paired needs names that differ without their suffixes, found {shown(min(twice))} twice in"
+                f" {folder}"
             )
     if alone := sorted(set(names) ^ set(other_names)):
         where = mine.name if alone[0] in names else other.name
         raise InputError(
-            f"--paired needs the same file names in both folders, found {len(alone)} without a partner, the first {shown(alone[0])} in {where}"
+            f"--paired needs the same file names in both folders, found {len(alone)} without a partner, the"
+            f" first {shown(alone[0])} in {where}"
         )
     row_of = {name: row for row, name in enumerate(other_names)}
     rows = [row_of[name] for name in names]  # suffixes may sort them otherwise
@@ -109,16 +116,22 @@ def split_of(data: TrainingImages, split: str) -> ImageSet:
     return ImageSet(name, part.images, part.labels, data.classes or (), data.report, captions=part.captions)
 
 
-def read_images(source: str, *, split: str = "test", fit: Fit | None = None, root: Path | None = None) -> ImageSet:
+def read_images(
+    source: str, *, split: str = "test", fit: Fit | None = None, root: Path | None = None
+) -> ImageSet:
     """All images of ``source``, brought to the size and channels of ``fit``.
 
-    A PNG, JPEG or WEBP file: that image. A folder: every image below it by the sorted order of their paths, or those of ``split`` where its top folders are
-    train and so on; tar shards, idx files and the names of data sets: ``split``; an .npz: x or images whole, else ``split`` of x_train, x_val, x_test. InputError, one line, for what cannot be used.
+    A PNG, JPEG or WEBP file: that image. A folder: every image below it by the sorted order of their paths,
+    or those of ``split`` where its top folders are train and so on; tar shards, idx files and the names of
+    data sets: ``split``; an .npz: x or images whole, else ``split`` of x_train, x_val, x_test. InputError,
+    one line, for what cannot be used.
     """
     wanted = fit or Fit()
     path = expanded(source)
     options: dict[str, Any] = asdict(wanted)
-    if source in SETS:  # drawn as they are read, tens of thousands to train: no other split than the wanted one
+    if (
+        source in SETS
+    ):  # drawn as they are read, tens of thousands to train: no other split than the wanted one
         part = load_scenes_of(split, seed=0, mnist=data_root(root) if source == "scenes-mnist" else None)
         return replace(_image_set(f"{source} {split}", part, wanted, ReadReport()), captions=part.captions)
     if source in BUILT_IN:
@@ -134,7 +147,8 @@ def read_images(source: str, *, split: str = "test", fit: Fit | None = None, roo
         return _of_file(path, wanted)
     if not path.is_dir() and path.suffix.lower() not in ("", ".npz"):
         raise InputError(
-            f"{source}: expected an image (.png, .jpg, .webp), an .npz, a folder or the name of a data set, found no such file"
+            f"{source}: expected an image (.png, .jpg, .webp), an .npz, a folder or the name of a data set,"
+            " found no such file"
         )
     data = load_dataset(source, **options, root=root)
     return split_of(data, split)
@@ -144,7 +158,8 @@ def _of_file(path: Path, fit: Fit) -> ImageSet:
     found = decode_file(path)
     if isinstance(found, Refused):
         raise InputError(
-            f"{path}: expected a PNG, JPEG or WEBP image, an .npz, a .tar shard or a folder, found: {found.reason}"
+            f"{path}: expected a PNG, JPEG or WEBP image, an .npz, a .tar shard or a folder, found:"
+            f" {found.reason}"
         )
     report = ReadReport()
     report.convert(path.name, found.conversions)

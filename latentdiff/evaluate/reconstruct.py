@@ -1,4 +1,6 @@
-"""Test images noised to a level and brought back, in one step and by the sampler; each is compared with itself."""
+"""Test images noised to a level and brought back, in one step and by the sampler; each is compared with
+itself.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,11 @@ FRACTIONS = (10, 4, 2)  # T/10, T/4, T/2
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """Images [N, C, H, W] in [0, 1]: noised to level ``t``, denoised by one step, and by the sampler in ``steps`` moves.
+    """Images [N, C, H, W] in [0, 1]: noised to level ``t``, denoised by one step, and by the sampler in
+    ``steps`` moves.
 
-    ``signal`` is alpha-bar at that level. Of a latent model ``noised`` is what its VAE decodes the noised latents to.
+    ``signal`` is alpha-bar at that level. Of a latent model ``noised`` is what its VAE decodes the noised
+    latents to.
     """
 
     t: int
@@ -45,10 +49,11 @@ def reconstruct_from(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Reconstruction:
-    """Noise images uint8 [N, C, H, W] to level ``t`` (image k with the noise of seed + k) and bring them back.
+    """Noise images uint8 [N, C, H, W] to level ``t`` (image k with the noise of seed + k) and bring them
+    back.
 
-    The sampler of ``settings`` makes the moves of its plan that lie below t, starting at t. A conditional model is told
-    the ``labels`` int64 [N]. InputError for a level that the model does not have.
+    The sampler of ``settings`` makes the moves of its plan that lie below t, starting at t. A conditional
+    model is told the ``labels`` int64 [N]. InputError for a level that the model does not have.
     """
     chosen = settings or Sampling.model_validate({})
     if not 1 <= t <= pipeline.schedule.T:
@@ -57,7 +62,9 @@ def reconstruct_from(
     levels = [t, *(s for s in plan if s < t)]
     alpha, sigma = pipeline.schedule.at(t)
     kept: list[tuple[Tensor, ...]] = []
-    for rows, x0, known, key in clean_chunks(pipeline, images, labels if chosen.guidance else None, seed=seed):
+    for rows, x0, known, key in clean_chunks(
+        pipeline, images, labels if chosen.guidance else None, seed=seed
+    ):
         x_t = (alpha * x0.double() + sigma * key.at("train", t).normal(x0.shape[1:]).double()).float()
         denoise = pipeline.guided(chosen, known)
         with torch.no_grad():
@@ -97,6 +104,11 @@ def default_levels(T: int) -> tuple[int, ...]:
 def score_reconstruction(
     images: Tensor, made: Reconstruction, *, resampling: Resampling | None = None
 ) -> ReconstructionScores:
-    """Images uint8 [N, C, H, W], each against its own reconstruction. InputError where these are of other images."""
-    one, many = (score_pairs(images, copies, resampling=resampling) for copies in (made.one_step, made.iterative))
+    """Images uint8 [N, C, H, W], each against its own reconstruction.
+
+    InputError where these are of other images.
+    """
+    one, many = (
+        score_pairs(images, copies, resampling=resampling) for copies in (made.one_step, made.iterative)
+    )
     return ReconstructionScores(made.t, made.steps, made.signal, one, many)

@@ -17,7 +17,9 @@ from latentdiff.metrics.features import FeatureNetwork, Features, extract
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Images uint8 [N, C, H, W] called ``name``, their labels int64 [N] if known, and their features by ``network``."""
+    """Images uint8 [N, C, H, W] called ``name``, their labels int64 [N] if known, and their features by
+    ``network``.
+    """
 
     name: str
     images: Tensor
@@ -37,7 +39,9 @@ class Reference:
         cache: FeatureCache | None = None,
         progress: Progress | None = None,
     ) -> Reference:
-        """Extract the features of ``images``, or take them from the ``cache``, which keeps them for the next time."""
+        """Extract the features of ``images``, or take them from the ``cache``, which keeps them for the next
+        time.
+        """
         found = None if cache is None else cache.load(network, images)
         if found is None:
             found = extract(network, images, batch=batch, progress=progress)

@@ -35,33 +35,43 @@ def draw_samples(
     share: slice | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k; of the ``share`` of several processes only those.
+    """``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k; of the ``share`` of several processes
+    only those.
 
-    ``labels`` int64 [n] for a conditional model, ``texts`` for one that listens to texts, which are taken in turn.
+    ``labels`` int64 [n] for a conditional model, ``texts`` for one that listens to texts, which are taken in
+    turn.
 
-    The network sees them in chunks that the image shape alone decides, each by one worker, so that the samples are the same to
-    the bit whatever the memory. Settings as in `latentdiff sample`.
+    The network sees them in chunks that the image shape alone decides, each by one worker, so that the
+    samples are the same to the bit whatever the memory. Settings as in `latentdiff sample`.
     """
     if n < 1:
         raise InputError(f"expected a number of images of 1 or more, got {n}")
     if labels is not None and len(labels) != n:
         raise InputError(f"expected one label for each of {n} images, got {len(labels)}")
     key, shape = Key.of(seed, n, device=pipeline.device), pipeline.codec.latent_shape
-    parts = [part for part in chunks(n, pipeline.codec.image_shape) if share is None or part.start in range(n)[share]]
+    parts = [
+        part
+        for part in chunks(n, pipeline.codec.image_shape)
+        if share is None or part.start in range(n)[share]
+    ]
 
     def drawn(part: slice, tell: Progress | None) -> Tensor:
         mine = key[part]
         label: Labels = None if labels is None else labels[part].tolist()
         if texts:
             label = [texts[k % len(texts)] for k in range(n)[part]]
-        return to_uint8(pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine), progress=tell))
+        return to_uint8(
+            pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine), progress=tell)
+        )
 
     workers = Workers(min(Workers.suited(n, pipeline.device).count, len(parts)))
     return torch.cat(by_workers(workers, parts, drawn, progress=progress))
 
 
 class DrawnFeatures(NamedTuple):
-    """Samples uint8 [n, C, H, W] with their features, and the ``seconds`` that this process drew its share in."""
+    """Samples uint8 [n, C, H, W] with their features, and the ``seconds`` that this process drew its share
+    in.
+    """
 
     images: Tensor
     features: Features
@@ -76,7 +86,8 @@ def draw_features(
     labels: Tensor | None = None,
     texts: Sequence[str] | None = None,
 ) -> DrawnFeatures:
-    """The samples of a request with their features; each process draws its share, the first one gets all of them.
+    """The samples of a request with their features; each process draws its share, the first one gets all of
+    them.
 
     InputError for more processes than chunks of samples.
     """
@@ -101,11 +112,14 @@ def draw_features(
 
 
 def shares(n: int, shape: Sequence[int], processes: int) -> list[slice]:
-    """Which of ``n`` images [C, H, W] each process draws: whole chunks, so that all see what one process would. InputError."""
+    """Which of ``n`` images [C, H, W] each process draws: whole chunks, so that all see what one process
+    would. InputError.
+    """
     parts = chunks(n, shape)
     if len(parts) < processes:
         raise InputError(
-            f"{processes} processes share {n} samples, which are drawn {parts[0].stop} at once: expected at least {(processes - 1) * parts[0].stop + 1}"
+            f"{processes} processes share {n} samples, which are drawn {parts[0].stop} at once: expected at"
+            f" least {(processes - 1) * parts[0].stop + 1}"
         )
     own = [parts[Ranks(rank, processes).share(len(parts))] for rank in range(processes)]
     return [slice(each[0].start, each[-1].stop) for each in own]

@@ -1,4 +1,6 @@
-"""What a picture of the set `scenes` shows, read back without its caption's help: colours by measurement, digits by `mnist`."""
+"""What a picture of the set `scenes` shows, read back without its caption's help: colours by measurement,
+digits by `mnist`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from latentdiff.metrics.features import extract, feature_network
 
 BOX, FRAME = 20, 28  # a digit of MNIST fits into 20 pixels and lies by its centre of mass in 28
 LARGE = 19  # pixels a side from which a digit is large: halfway between the 14 and 24 of the set
-FIRM, FAINT = 0.9, 0.3  # how much of the largest coverage a digit's inside has, and from where a pixel is its own
+FIRM, FAINT = (
+    0.9,
+    0.3,
+)  # how much of the largest coverage a digit's inside has, and from where a pixel is its own
 BLANK = 60  # RGB distance below which nothing stands out
 _NAMES = tuple(COLOURS)
 _VALUES = np.array(list(COLOURS.values()), np.float64)
@@ -34,14 +39,17 @@ class SceneReading:
 
 @dataclass(frozen=True)
 class Reading:
-    """What stands in the first and the second half of a picture (or in all of it), and the colour around it."""
+    """What stands in the first and the second half of a picture (or in all of it), and the colour around
+    it.
+    """
 
     background: str
     things: tuple[SceneReading | None, ...]
 
 
 def read(images: Tensor, scenes: Sequence[Scene]) -> list[Reading]:
-    """Readings of uint8 images [N, 3, 32, 32]. Of a scene only this is used: one thing or two, beside or above each other.
+    """Readings of uint8 images [N, 3, 32, 32]. Of a scene only this is used: one thing or two, beside or
+    above each other.
 
     A half without anything in it is None. ValueError for other shapes, or if the numbers differ.
     """
@@ -49,13 +57,16 @@ def read(images: Tensor, scenes: Sequence[Scene]) -> list[Reading]:
         raise ValueError(f"expected images [{len(scenes)}, 3, {SIDE}, {SIDE}], found {list(images.shape)}")
     pixels = images.permute(0, 2, 3, 1).cpu().numpy().astype(np.float64)
     grounds = [_ground(picture) for picture in pixels]
-    parts = [_parts(picture, ground, scene) for picture, ground, scene in zip(pixels, grounds, scenes, strict=True)]
+    parts = [
+        _parts(picture, ground, scene) for picture, ground, scene in zip(pixels, grounds, scenes, strict=True)
+    ]
     glyphs = [part.glyph for found in parts for part in found if part is not None]
     digits = iter(_digits(glyphs))
     readings = []
     for ground, found in zip(grounds, parts, strict=True):
         things = tuple(
-            None if p is None else SceneReading(next(digits), _nearest(p.colour), p.middle, p.side) for p in found
+            None if p is None else SceneReading(next(digits), _nearest(p.colour), p.middle, p.side)
+            for p in found
         )
         readings.append(Reading(_nearest(ground), things))
     return readings
@@ -64,8 +75,9 @@ def read(images: Tensor, scenes: Sequence[Scene]) -> list[Reading]:
 def attributes(scene: Scene, reading: Reading) -> dict[str, bool]:
     """Which of the things that a scene says a picture shows.
 
-    Names: digit, colour, size, corner, background of one thing; of two: digit 1, colour 1, digit 2, colour 2, relation
-    (that the first thing of the sentence, by its digit and colour, is no better a match for the other place).
+    Names: digit, colour, size, corner, background of one thing; of two: digit 1, colour 1, digit 2, colour 2,
+    relation (that the first thing of the sentence, by its digit and colour, is no better a match for the
+    other place).
     """
     found = {} if scene.background is None else {"background": reading.background == scene.background}
     if len(scene.things) == 1:
@@ -100,7 +112,9 @@ def _matches(scene: Scene, things: tuple[SceneReading | None, ...]) -> int:
 
 
 def covers(images: Tensor) -> Tensor:
-    """How much of each pixel belongs to the digits of uint8 images [N, 3, H, W]: float [N, H, W] in 0..1, by the colours alone."""
+    """How much of each pixel belongs to the digits of uint8 images [N, 3, H, W]: float [N, H, W] in 0..1, by
+    the colours alone.
+    """
     found = []
     for picture in images.permute(0, 2, 3, 1).cpu().numpy().astype(np.float64):
         ground = _ground(picture)
@@ -109,7 +123,9 @@ def covers(images: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(found)).float()
 
 
-def _cover(picture: NDArray[np.float64], ground: NDArray[np.float64], away: NDArray[np.float64]) -> NDArray[np.float64]:
+def _cover(
+    picture: NDArray[np.float64], ground: NDArray[np.float64], away: NDArray[np.float64]
+) -> NDArray[np.float64]:
     direction = _foreground(picture, away) - ground
     cover: NDArray[np.float64] = np.clip((picture - ground) @ direction / (direction @ direction), 0, 1)
     return cover
@@ -143,8 +159,14 @@ def _parts(picture: NDArray[np.float64], ground: NDArray[np.float64], scene: Sce
     if scene.relation is None:
         return [_part(picture, ground, (0, 0))]
     if scene.relation == "above":
-        return [_part(picture[: height // 2], ground, (0, 0)), _part(picture[height // 2 :], ground, (height // 2, 0))]
-    return [_part(picture[:, : width // 2], ground, (0, 0)), _part(picture[:, width // 2 :], ground, (0, width // 2))]
+        return [
+            _part(picture[: height // 2], ground, (0, 0)),
+            _part(picture[height // 2 :], ground, (height // 2, 0)),
+        ]
+    return [
+        _part(picture[:, : width // 2], ground, (0, 0)),
+        _part(picture[:, width // 2 :], ground, (0, width // 2)),
+    ]
 
 
 def _part(picture: NDArray[np.float64], ground: NDArray[np.float64], offset: tuple[int, int]) -> _Part | None:
@@ -177,7 +199,9 @@ def _framed(glyph: Tensor) -> Tensor:
     """[1, 28, 28]: the box scaled to 20 pixels, its centre of mass in the middle."""
     scale = BOX / max(glyph.shape)
     size = [max(1, round(n * scale)) for n in glyph.shape]
-    box = F.interpolate(glyph[None, None], size=size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
+    box = F.interpolate(glyph[None, None], size=size, mode="bilinear", antialias=True, align_corners=False)[
+        0, 0
+    ]
     framed = torch.zeros(FRAME, FRAME)
     starts = []
     for axis, length in enumerate(size):

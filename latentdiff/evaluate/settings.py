@@ -46,10 +46,11 @@ def silent(title: str) -> Iterator[Bar]:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is measured: ``n`` samples (and images of the VAE, at most) by ``settings`` from ``seed`` on, ``neighbors`` of them looked up, and ``images`` of
-    the ``split`` for what is slow (the denoiser and its reconstructions); ``class_balance`` of the samples (None: that of
-    the training data where the model records it, else equal); ``out``: where the figures go; ``ranks``: the processes that
-    share the samples, of which the first measures.
+    """What is measured: ``n`` samples (and images of the VAE, at most) by ``settings`` from ``seed`` on,
+    ``neighbors`` of them looked up, and ``images`` of the ``split`` for what is slow (the denoiser and its
+    reconstructions); ``class_balance`` of the samples (None: that of the training data where the model
+    records it, else equal); ``out``: where the figures go; ``ranks``: the processes that share the samples,
+    of which the first measures.
     """
 
     out: Path
@@ -69,7 +70,9 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, eq=False)
 class MetricNetworks:
-    """By what: networks (loaded when a part asks for them), and where the features of real images are kept."""
+    """By what: networks (loaded when a part asks for them), and where the features of real images are
+    kept.
+    """
 
     load: Callable[[], FeatureNetwork]
     load_perceptual: Callable[[], PerceptualNetwork | None] = lambda: None
@@ -99,5 +102,7 @@ class MetricNetworks:
             )
 
     def known(self, labels: Tensor | None, classes: tuple[str, ...]) -> Tensor | None:
-        """Labels int64 [N] of ``classes`` in the numbering of the network; None where it does not tell these apart."""
+        """Labels int64 [N] of ``classes`` in the numbering of the network; None where it does not tell these
+        apart.
+        """
         return labels_as_seen(self.network, labels, classes)

@@ -1,4 +1,6 @@
-"""One pass over all noise levels, a level out of each stratum for each image: sums over T levels without T calls."""
+"""One pass over all noise levels, a level out of each stratum for each image: sums over T levels without T
+calls.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,12 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 @dataclass(frozen=True, eq=False)
 class Strata:
-    """For each image, float64 [N]: the weighted loss (mean over levels) and the bound's parts in bits per dimension.
+    """For each image, float64 [N]: the weighted loss (mean over levels) and the bound's parts in bits per
+    dimension.
 
-    The bound is ``prior`` + ``terms`` + ``decoder`` = L_T + sum of L_{t-1} for t = 2..T + L_0 of Ho et al. 2020, eq. 5; None
-    for latent models, whose latents are no data. ``count`` strata: with T of them every level was visited.
+    The bound is ``prior`` + ``terms`` + ``decoder`` = L_T + sum of L_{t-1} for t = 2..T + L_0 of Ho et al.
+    2020, eq. 5; None for latent models, whose latents are no data. ``count`` strata: with T of them every
+    level was visited.
     """
 
     count: int
@@ -36,7 +40,9 @@ class Strata:
 
 
 def strata_edges(T: int, count: int) -> list[tuple[int, int]]:
-    """(first, last) levels of ``count`` strata of 1..T: level 1 alone, since its term is of another kind, the rest evenly."""
+    """(first, last) levels of ``count`` strata of 1..T: level 1 alone, since its term is of another kind, the
+    rest evenly.
+    """
     rest = max(0, min(T, max(2, count)) - 1)
     cuts = [1 + i * (T - 1) // rest for i in range(rest + 1)] if rest else [1]
     return [(1, 1), *((low + 1, high) for low, high in pairwise(cuts))]
@@ -53,10 +59,12 @@ def stratified(
     seed: int,
     progress: Progress | None = None,
 ) -> Strata:
-    """Visit ``count`` levels for each of the images uint8 [N, C, H, W], one drawn out of each stratum, with its own noise.
+    """Visit ``count`` levels for each of the images uint8 [N, C, H, W], one drawn out of each stratum, with
+    its own noise.
 
-    Every estimate is unbiased and the images' are independent, so the standard error over images holds for all of it.
-    ``variance`` is the reverse process's (default: learned where the model learned it, else small).
+    Every estimate is unbiased and the images' are independent, so the standard error over images holds for
+    all of it. ``variance`` is the reverse process's (default: learned where the model learned it, else
+    small).
     """
     tables, schedule, n = Tables.of(pipeline), pipeline.schedule, len(images)
     weights = level_weights(
@@ -96,10 +104,15 @@ class _Bound:
 
     def __init__(self, pipeline: Pipeline, variance: NoiseSize) -> None:
         self.variance: NoiseSize = variance
-        self._bound = VariationalBound(pipeline.schedule, bins=True, scale=getattr(pipeline.codec, "scale", 1.0))
+        self._bound = VariationalBound(
+            pipeline.schedule, bins=True, scale=getattr(pipeline.codec, "scale", 1.0)
+        )
 
     def __call__(self, answer: Answer, t: Tensor) -> Tensor:
-        """Bits per dimension [B]. A fixed variance is an end of the learned range; level 1 has the small one of level 2."""
+        """Bits per dimension [B].
+
+        A fixed variance is an end of the learned range; level 1 has the small one of level 2.
+        """
         spread = answer.spread
         if self.variance != "learned" or spread is None:
             large = (t > 1).view(-1, *[1] * (answer.x0.ndim - 1)) & (self.variance == "large")

@@ -23,9 +23,9 @@ from latentdiff.pipeline.codec import ACTIVE
 class VAEScores:
     """Each image against its own reconstruction (of the posterior's mode), and the latent.
 
-    ``fd``: Frechet distance between the reconstructions and the same originals by ``features``; ``kl``: of the posterior
-    from the prior, nats an image; a unit is active if its posterior mean varies by more than 0.01 over the images
-    (Burda et al. 2016, section 5).
+    ``fd``: Frechet distance between the reconstructions and the same originals by ``features``; ``kl``: of
+    the posterior from the prior, nats an image; a unit is active if its posterior mean varies by more than
+    0.01 over the images (Burda et al. 2016, section 5).
     """
 
     pairs: PairScores
@@ -43,13 +43,19 @@ class VAEScores:
 
     def as_dict(self) -> dict[str, Any]:
         fd = None if self.fd is None else {**self.fd.as_dict(), "features": self.features}
-        latent = {"active_units": self.active_units, "latent_units": self.latent_units, "collapsed": self.collapsed}
+        latent = {
+            "active_units": self.active_units,
+            "latent_units": self.latent_units,
+            "collapsed": self.collapsed,
+        }
         return {**self.pairs.as_dict(), "fd": fd, "kl_nats": self.kl.as_dict(), **latent}
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What a VAE makes of images: reconstructions float32 [N, C, H, W] in [0, 1], modes [N, units], KL float64 [N]."""
+    """What a VAE makes of images: reconstructions float32 [N, C, H, W] in [0, 1], modes [N, units], KL
+    float64 [N].
+    """
 
     copies: Tensor
     modes: Tensor
@@ -58,9 +64,14 @@ class Encoded:
 
 @torch.no_grad()
 def encode_all(vae: Autoencoder, images: Tensor, *, progress: Progress | None = None) -> Encoded:
-    """Pass images uint8 [N, C, H, W] through ``vae`` on its device, in fixed chunks. InputError for another shape."""
+    """Pass images uint8 [N, C, H, W] through ``vae`` on its device, in fixed chunks.
+
+    InputError for another shape.
+    """
     if tuple(images.shape[1:]) != vae.config.image:
-        raise InputError(f"the VAE is for images {list(vae.config.image)}, the data has {list(images.shape[1:])}")
+        raise InputError(
+            f"the VAE is for images {list(vae.config.image)}, the data has {list(images.shape[1:])}"
+        )
     device = next(vae.parameters()).device
     found: list[tuple[Tensor, Tensor, Tensor]] = []
     for part in chunks(len(images), images.shape[1:]):
@@ -83,9 +94,11 @@ def score_vae(
     batch: int = 500,
     progress: Progress | None = None,
 ) -> VAEScores:
-    """The scores of ``vae`` on images uint8 [N, C, H, W]; ``encoded``: what :func:`encode_all` made of them before.
+    """The scores of ``vae`` on images uint8 [N, C, H, W]; ``encoded``: what :func:`encode_all` made of them
+    before.
 
-    ``reference``: the same images with their features, for the Frechet distance (left out where it is None or N < 4).
+    ``reference``: the same images with their features, for the Frechet distance (left out where it is None or
+    N < 4).
     """
     if not len(images):
         raise InputError("a VAE is scored on at least one image, got none")
@@ -97,7 +110,9 @@ def score_vae(
         fd = paired_frechet_score(reference.features.values, features.values, chosen)
     variance = made.modes.double().var(0, correction=0)
     return VAEScores(
-        pairs=score_pairs(images, made.copies, perceptual=perceptual, resampling=chosen, batch=batch, progress=after),
+        pairs=score_pairs(
+            images, made.copies, perceptual=perceptual, resampling=chosen, batch=batch, progress=after
+        ),
         fd=fd,
         features=None if reference is None else reference.network.name,
         kl=mean_score(made.kl, chosen),

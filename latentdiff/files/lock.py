@@ -25,10 +25,11 @@ Busy = Callable[[str], str]
 
 @contextmanager
 def locked(path: Path, busy: Busy, *, patience: float = PATIENCE) -> Iterator[str | None]:
-    """Hold the lock file ``path``, whose folder is made if need be; it is removed at the end, and one that a killed process left is no obstacle.
+    """Hold the lock file ``path``, whose folder is made if need be; it is removed at the end, and one that a
+    killed process left is no obstacle.
 
-    InputError by ``busy`` where another process still holds it after ``patience`` seconds. Yields None, or a note where the
-    file system has no locks (some network file systems): nothing is held then.
+    InputError by ``busy`` where another process still holds it after ``patience`` seconds. Yields None, or a
+    note where the file system has no locks (some network file systems): nothing is held then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = _acquired(path, busy, time.monotonic() + patience)

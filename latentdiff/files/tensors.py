@@ -1,6 +1,7 @@
 """Safetensors with the errors of Python: a full disk is an OSError, memory that runs out a MemoryError.
 
-The library reports the first as a SafetensorError. Of the second it panics, which is no Exception, prints a trace and may hang.
+The library reports the first as a SafetensorError. Of the second it panics, which is no Exception, prints a
+trace and may hang.
 """
 
 from __future__ import annotations

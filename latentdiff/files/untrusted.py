@@ -1,4 +1,6 @@
-"""Files that are not trusted: regular files only, sizes checked before bytes are read, limits on JSON and on safetensors headers."""
+"""Files that are not trusted: regular files only, sizes checked before bytes are read, limits on JSON and on
+safetensors headers.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,17 @@ METADATA = "__metadata__"  # of a safetensors header: no tensor
 SPARE = 2**20  # bytes of a weights file beyond the values of its tensors
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _CHUNK = 2**24
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{\]}]', re.DOTALL)  # a string, or a mark outside of strings
+_TOKEN = re.compile(
+    rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{\]}]', re.DOTALL
+)  # a string, or a mark outside of strings
 
 
 class RegularFile:
-    """A regular file, open to read: its bytes stay the same when its name is taken away or given to another file.
+    """A regular file, open to read: its bytes stay the same when its name is taken away or given to another
+    file.
 
-    InputError for a folder, a device, a FIFO or a socket, which could be endless or never answer, and for what cannot be opened.
+    InputError for a folder, a device, a FIFO or a socket, which could be endless or never answer, and for
+    what cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,13 +43,17 @@ class RegularFile:
             self._handle = os.open(path, _FLAGS)  # does not wait for the other end of a FIFO
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             name = str(path) if str(path).isprintable() else ascii(str(path))
-            raise InputError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+            raise InputError(
+                f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})"
+            ) from None
         self.close = weakref.finalize(self, os.close, self._handle)
         facts = os.fstat(self._handle)
         self.identity = facts.st_dev, facts.st_ino
         if not stat.S_ISREG(facts.st_mode):
             self.close()
-            raise InputError(f"{path}: cannot be read (expected a regular file, found {_kind(facts.st_mode)})")
+            raise InputError(
+                f"{path}: cannot be read (expected a regular file, found {_kind(facts.st_mode)})"
+            )
 
     @property
     def size(self) -> int:
@@ -93,7 +103,9 @@ class RegularFile:
             except OSError as error:
                 raise InputError(f"{self.path}: cannot be read ({error.strerror})") from None
             if not part:
-                raise InputError(f"{self.path}: cannot be read (was cut off meanwhile, after {at} of {size} bytes)")
+                raise InputError(
+                    f"{self.path}: cannot be read (was cut off meanwhile, after {at} of {size} bytes)"
+                )
             at += len(part)
             yield part
 
@@ -130,7 +142,9 @@ def parse_object(data: bytes, where: str, *, entries: int = MAX_ENTRIES) -> dict
         if found > entries:
             raise InputError(f"{where}: not valid JSON here (expected at most {entries} values, found more)")
         if depth > MAX_DEPTH:
-            raise InputError(f"{where}: not valid JSON here (expected at most {MAX_DEPTH} levels, found more)")
+            raise InputError(
+                f"{where}: not valid JSON here (expected at most {MAX_DEPTH} levels, found more)"
+            )
     try:
         value = json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
@@ -141,7 +155,8 @@ def parse_object(data: bytes, where: str, *, entries: int = MAX_ENTRIES) -> dict
 
 
 def tensors_header(file: RegularFile) -> dict[str, Any]:
-    """The header of a safetensors file, read before its values: dtype, shape and data_offsets by name, and __metadata__.
+    """The header of a safetensors file, read before its values: dtype, shape and data_offsets by name, and
+    __metadata__.
 
     InputError where it is none, or says more than there is.
     """

@@ -31,12 +31,13 @@ def moments(features: Tensor) -> Moments:
 
 
 def frechet(a: Moments, b: Moments) -> float:
-    """|mean_a - mean_b|^2 + Tr(A + B - 2 (A^1/2 B A^1/2)^1/2), with A, B the covariances; in squared units of the features.
+    """|mean_a - mean_b|^2 + Tr(A + B - 2 (A^1/2 B A^1/2)^1/2), with A, B the covariances; in squared units of
+    the features.
 
-    The trace of the square root is the sum of the singular values of R^T S for any roots R R^T = A, S S^T = B: nothing is
-    squared, so that singular covariances lose no digits, and the result is never complex. Biased upwards by the finite
-    sets, about as 1 / n (``bootstrap_frechet`` measures and removes it). InputError where the dimensions differ.
-    Dowson and Landau 1982; Heusel et al. 2017, eq. 6.
+    The trace of the square root is the sum of the singular values of R^T S for any roots R R^T = A, S S^T =
+    B: nothing is squared, so that singular covariances lose no digits, and the result is never complex.
+    Biased upwards by the finite sets, about as 1 / n (``bootstrap_frechet`` measures and removes it).
+    InputError where the dimensions differ. Dowson and Landau 1982; Heusel et al. 2017, eq. 6.
     """
     check_dimensions(len(a.mean), len(b.mean))
     overlap = torch.linalg.svdvals(_root(a.cov).T @ _root(b.cov)).sum()

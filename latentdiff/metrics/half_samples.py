@@ -1,33 +1,37 @@
 """Confidence intervals of squared distances between two distributions, from antithetic half-samples.
 
 A distance f like the Frechet or the kernel distance moves with the error e of the sampled distributions as
-f = theta + L(e) + Q(e): a linear part, and a quadratic one that is all there is where the distributions are equal and
-that makes f too large on average. The classical bootstrap fails for it twice over: its resamples carry e again, so that
-they lie around f + E Q; and their linear part is 2 Q(e, .) too large, which near theta = 0 triples the variance.
+f = theta + L(e) + Q(e): a linear part, and a quadratic one that is all there is where the distributions are
+equal and that makes f too large on average. The classical bootstrap fails for it twice over: its resamples
+carry e again, so that they lie around f + E Q; and their linear part is 2 Q(e, .) too large, which near theta
+= 0 triples the variance.
 
-Here a resample is a random half of each set, and its antithesis the other half: e* and -e*, with the variance of a
-bootstrap resample (McCarthy 1969, "Pseudo-replication: half samples"; Efron 1982, ch. 8), without the ties that lower
-the rank of a resampled covariance. Then
+Here a resample is a random half of each set, and its antithesis the other half: e* and -e*, with the variance
+of a bootstrap resample (McCarthy 1969, "Pseudo-replication: half samples"; Efron 1982, ch. 8), without the
+ties that lower the rank of a resampled covariance. Then
 
     odd  = (f(e*) - f(-e*)) / 2      ~ L(e*) + 2 Q(e, e*),  variance  V_L + 2 V_Q
     even = (f(e*) + f(-e*)) / 2 - f  ~ Q(e*),               mean the bias B, variance V_Q
 
-so that B and V_Q are free of e. V_L is proportional to theta near 0: with slope = Var(odd) / plug-in value (both of them
-measured at e, whose shares cancel) the interval holds each theta that the unbiased estimate T = f - B does not reject,
+so that B and V_Q are free of e. V_L is proportional to theta near 0: with slope = Var(odd) / plug-in value
+(both of them measured at e, whose shares cancel) the interval holds each theta that the unbiased estimate T =
+f - B does not reject,
 
     (T - theta)^2 <= q^2 V_Q + z^2 slope max(theta, 0),
 
-which is Wilson's idea for proportions: the variance is taken at the theta in question, not at the estimate. q is z
-corrected for the skewness of Q (Cornish and Fisher 1938). Neither end is cut off at 0: an interval all below it says that
-the sets are closer than independent draws of one distribution would be, as copies are.
+which is Wilson's idea for proportions: the variance is taken at the theta in question, not at the estimate. q
+is z corrected for the skewness of Q (Cornish and Fisher 1938). Neither end is cut off at 0: an interval all
+below it says that the sets are closer than independent draws of one distribution would be, as copies are.
 
-``reference`` says what y is: "drawn", a sample of its own; "fixed", the population itself; "paired", row by row what was
-made of x (reconstructions against their originals), whose halves are then the same rows, so that errors in common cancel.
+``reference`` says what y is: "drawn", a sample of its own; "fixed", the population itself; "paired", row by
+row what was made of x (reconstructions against their originals), whose halves are then the same rows, so that
+errors in common cancel.
 
-Measured on Gaussians of known distance (tests/metrics/test_coverage.py: D = 2, 16, 64, n = 300 to 5000, equal to far apart, 200
-repeats each): intervals of 95% cover the Frechet distance in 93 to 97.5% and the kernel distance in 92 to 97.5%; 95.3% with 40
-resamples (1000 repeats). Exceptions: 98% where theta, bias and noise are alike (too wide by a sixth); 87% for the kernel
-distance of 300 draws far apart in 2 dimensions, whose variance is a moment of sixth order.
+Measured on Gaussians of known distance (tests/metrics/test_coverage.py: D = 2, 16, 64, n = 300 to 5000, equal
+to far apart, 200 repeats each): intervals of 95% cover the Frechet distance in 93 to 97.5% and the kernel
+distance in 92 to 97.5%; 95.3% with 40 resamples (1000 repeats). Exceptions: 98% where theta, bias and noise
+are alike (too wide by a sixth); 87% for the kernel distance of 300 draws far apart in 2 dimensions, whose
+variance is a moment of sixth order.
 """
 
 from __future__ import annotations
@@ -50,7 +54,9 @@ PAIRS_FOR_SKEWNESS = 50  # its own standard error, sqrt(6 / pairs), must be smal
 
 @dataclass(frozen=True, eq=False)
 class Halves:
-    """What a distance said: ``estimate`` f, ``corrected`` T, ``plugin`` (with its full bias, positive), ``odd``, ``even`` [pairs]."""
+    """What a distance said: ``estimate`` f, ``corrected`` T, ``plugin`` (with its full bias, positive),
+    ``odd``, ``even`` [pairs].
+    """
 
     estimate: float
     corrected: float
@@ -65,7 +71,9 @@ def random_half(n: int, generator: torch.Generator) -> Tensor:
 
 
 def check_sets(x: Tensor, y: Tensor, resamples: int, reference: ReferenceKind) -> None:
-    """InputError for features [N, D] and [M, D] that cannot be halved, pairs that are none, or too few resamples."""
+    """InputError for features [N, D] and [M, D] that cannot be halved, pairs that are none, or too few
+    resamples.
+    """
     check_features(x, y, least=4)
     check_resamples(resamples, least=2 * LEAST_PAIRS)
     if reference == "paired" and len(x) != len(y):

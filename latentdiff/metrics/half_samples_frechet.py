@@ -25,12 +25,13 @@ def bootstrap_frechet(
 ) -> Interval:
     """The Frechet distance of features [N, D] and [M, D] with its interval.
 
-    ``corrected`` lacks the bias of the finite sets: it is 2 f - (f at half the size), and may fall below 0 where the
-    distributions are equal, as may both ends. ``reference``: y is a sample of its own (drawn), the whole population
-    (fixed), or was made of x row by row, as reconstructions are (paired). From D = 512 on at most 40 resamples are drawn, with
-    Student's quantiles (``resamples`` of the result says how many). Take N well above D: below about 4 D the bias is no
-    longer proportional to 1 / N. InputError for fewer than 4 images a side or 20 resamples, values that are not finite,
-    other dimensions, or pairs that are none. Theory and measured coverage: the head of ``halves.py``.
+    ``corrected`` lacks the bias of the finite sets: it is 2 f - (f at half the size), and may fall below 0
+    where the distributions are equal, as may both ends. ``reference``: y is a sample of its own (drawn), the
+    whole population (fixed), or was made of x row by row, as reconstructions are (paired). From D = 512 on at
+    most 40 resamples are drawn, with Student's quantiles (``resamples`` of the result says how many). Take N
+    well above D: below about 4 D the bias is no longer proportional to 1 / N. InputError for fewer than 4
+    images a side or 20 resamples, values that are not finite, other dimensions, or pairs that are none.
+    Theory and measured coverage: the head of ``halves.py``.
     """
     check_sets(x, y, resamples, reference)
     if x.shape[1] >= LARGE_DIMENSION:
@@ -57,7 +58,9 @@ def bootstrap_frechet(
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Centred features [N, D] with their sum of products [D, D]; a half's opposite then costs a subtraction."""
+    """Centred features [N, D] with their sum of products [D, D]; a half's opposite then costs a
+    subtraction.
+    """
 
     mean: Tensor
     centred: Tensor
@@ -79,7 +82,9 @@ class _Sums:
         half = self.centred[chosen]
         total, products = half.sum(0), half.T @ half
         rest = len(self.centred) - len(half)
-        return self._moments(len(half), total, products), self._moments(rest, -total, self.products - products)
+        return self._moments(len(half), total, products), self._moments(
+            rest, -total, self.products - products
+        )
 
     def _moments(self, n: int, total: Tensor, products: Tensor) -> Moments:
         """Of n images with this sum and these products, both about the mean of all."""

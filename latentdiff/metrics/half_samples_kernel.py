@@ -23,9 +23,10 @@ def bootstrap_kernel(
 ) -> Interval:
     """The kernel distance of features [N, D] and [M, D] with its interval.
 
-    ``reference`` and errors are those of :func:`bootstrap_frechet`. Of independent sets the distance is unbiased as it stands and
-    ``corrected`` is the estimate; of pairs it is not, and ``corrected`` leaves out the mean's pairs of a row with its own
-    partner. The kernel matrices are walked through once, for all resamples.
+    ``reference`` and errors are those of :func:`bootstrap_frechet`. Of independent sets the distance is
+    unbiased as it stands and ``corrected`` is the estimate; of pairs it is not, and ``corrected`` leaves out
+    the mean's pairs of a row with its own partner. The kernel matrices are walked through once, for all
+    resamples.
     """
     check_sets(x, y, resamples, reference)
     generator, pairs = generator_of(seed), (resamples + 1) // 2
@@ -49,9 +50,11 @@ def bootstrap_kernel(
 
 @dataclass(frozen=True, eq=False)
 class _Within:
-    """Means of k over pairs of different images of one set: of all of it, and of halves and their opposites [pairs].
+    """Means of k over pairs of different images of one set: of all of it, and of halves and their opposites
+    [pairs].
 
-    ``bias``: by how much the mean over all pairs, an image with itself included, is larger than that of the whole.
+    ``bias``: by how much the mean over all pairs, an image with itself included, is larger than that of the
+    whole.
     """
 
     whole: Tensor
@@ -60,7 +63,9 @@ class _Within:
 
     @classmethod
     def of(cls, x: Tensor, p: Tensor | None) -> _Within:
-        """``p`` float64 [N, pairs] is 1 for the images of a half; None: the whole set stands for both halves."""
+        """``p`` float64 [N, pairs] is 1 for the images of a half; None: the whole set stands for both
+        halves.
+        """
         n, half = len(x), len(x) // 2
         rows = x.new_zeros(n)  # K 1
         squares = x.new_zeros(0 if p is None else p.shape[1])  # p' K p
@@ -83,11 +88,16 @@ class _Within:
 def _between(
     x: Tensor, y: Tensor, p: Tensor, q: Tensor | None, partners: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Means of k over pairs of images of two sets: of all, and of the halves p of x with q of y (None: all of y), and opposites.
+    """Means of k over pairs of images of two sets: of all, and of the halves p of x with q of y (None: all of
+    y), and opposites.
 
     ``partners`` [N], k of each row of x with its own of y, are left out of the means.
     """
-    rows, columns, products = x.new_zeros(len(x)), x.new_zeros(len(y)), p.new_zeros(p.shape[1])  # C 1, C' 1, p' C q
+    rows, columns, products = (
+        x.new_zeros(len(x)),
+        x.new_zeros(len(y)),
+        p.new_zeros(p.shape[1]),
+    )  # C 1, C' 1, p' C q
     for i in range(0, len(x), BLOCK):
         for j in range(0, len(y), BLOCK):
             block = cubic(x[i : i + BLOCK], y[j : j + BLOCK])

@@ -11,8 +11,9 @@ from latentdiff.errors import InputError
 
 @dataclass(frozen=True)
 class Interval:
-    """``estimate``: the figure as it is usually computed; ``corrected``: without the bias that the finite sets give it;
-    ``low`` to ``high``: where the true value lies with the probability ``level``, by that many ``resamples`` (0: closed form).
+    """``estimate``: the figure as it is usually computed; ``corrected``: without the bias that the finite
+    sets give it; ``low`` to ``high``: where the true value lies with the probability ``level``, by that many
+    ``resamples`` (0: closed form).
     """
 
     estimate: float
@@ -31,7 +32,9 @@ def normal_quantile(level: float) -> float:
 
 
 def student_quantile(level: float, freedom: int) -> float:
-    """t with P(|T| <= t) = ``level``: within 0.1% at 95% from 9 degrees of freedom on (Fisher and Cornish 1960)."""
+    """t with P(|T| <= t) = ``level``: within 0.1% at 95% from 9 degrees of freedom on (Fisher and Cornish
+    1960).
+    """
     z = normal_quantile(level)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96

@@ -15,11 +15,13 @@ VALUES_IN_FLIGHT = 2**22
 
 
 def bootstrap_mean(values: Tensor, *, resamples: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
-    """The mean of per-image values [N] with its bias-corrected and accelerated (BCa) interval. Efron 1987, eq. 2.3, 6.6.
+    """The mean of per-image values [N] with its bias-corrected and accelerated (BCa) interval. Efron 1987,
+    eq. 2.3, 6.6.
 
-    Infinite values (the PSNR of an identical pair) make the mean infinite, and both ends with it. One value alone says
-    nothing of the spread: the interval is everything. For shares of hits see ``proportion_interval``. InputError for no
-    values, NaN, infinities of both signs, or fewer than 20 resamples.
+    Infinite values (the PSNR of an identical pair) make the mean infinite, and both ends with it. One value
+    alone says nothing of the spread: the interval is everything. For shares of hits see
+    ``proportion_interval``. InputError for no values, NaN, infinities of both signs, or fewer than 20
+    resamples.
     """
     check_resamples(resamples, least=LEAST_RESAMPLES)
     z = normal_quantile(level)
@@ -44,17 +46,21 @@ def bootstrap_mean(values: Tensor, *, resamples: int = 2000, level: float = 0.95
 def proportion_interval(hits: Tensor, *, level: float = 0.95) -> Interval:
     """The share of true among ``hits`` bool [N] (or 0 and 1), with Wilson's interval.
 
-    Resampling cannot do this near 0 and 1: of 50 hits out of 50 every resample says 1. Wilson 1927; Brown, Cai and
-    DasGupta 2001. InputError for no hits at all or values other than 0 and 1.
+    Resampling cannot do this near 0 and 1: of 50 hits out of 50 every resample says 1. Wilson 1927; Brown,
+    Cai and DasGupta 2001. InputError for no hits at all or values other than 0 and 1.
     """
     z = normal_quantile(level)
     if hits.ndim != 1 or not len(hits) or not ((hits == 0) | (hits == 1)).all():
-        raise InputError(f"expected hits [N] of 0 and 1, at least one, found shape {list(hits.shape)} of {hits.dtype}")
+        raise InputError(
+            f"expected hits [N] of 0 and 1, at least one, found shape {list(hits.shape)} of {hits.dtype}"
+        )
     n, p = len(hits), float(hits.double().mean())
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     low, high = (min(max(end, 0.0), 1.0) for end in (centre - reach, centre + reach))
-    return Interval(p, p, min(low, p), max(high, p), level, 0)  # at 0 and 1 the ends are p but for their rounding
+    return Interval(
+        p, p, min(low, p), max(high, p), level, 0
+    )  # at 0 and 1 the ends are p but for their rounding
 
 
 def _resampled_means(x: Tensor, resamples: int, generator: torch.Generator) -> Tensor:
@@ -68,7 +74,10 @@ def _resampled_means(x: Tensor, resamples: int, generator: torch.Generator) -> T
 
 
 def _accelerated(x: Tensor, draws: Tensor, z: float) -> float:
-    """The place in 0..1 among the draws at which the end ``z`` of the interval lies (Efron 1987, eq. 2.3, 6.6)."""
+    """The place in 0..1 among the draws at which the end ``z`` of the interval lies (Efron 1987, eq.
+
+    2.3, 6.6).
+    """
     deviation = x - x.mean()
     power = float(deviation.square().sum())
     acceleration = float(deviation.pow(3).sum()) / (6 * power**1.5) if power > 0 else 0.0

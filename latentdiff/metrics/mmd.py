@@ -15,8 +15,9 @@ BLOCK = 1024  # rows of a block of the kernel matrix: 8 MiB whatever the sets
 def kernel_distance(x: Tensor, y: Tensor) -> float:
     """MMD^2 of features [N, D] and [M, D], k(x, y) = (x.y / D + 1)^3, over all pairs of different images.
 
-    Unbiased, so it may be negative for equal distributions. N and M may differ. InputError for fewer than 2 images on a
-    side, values that are not finite, or other dimensions. Binkowski et al. 2018 (KID, without their subsets).
+    Unbiased, so it may be negative for equal distributions. N and M may differ. InputError for fewer than 2
+    images on a side, values that are not finite, or other dimensions. Binkowski et al. 2018 (KID, without
+    their subsets).
     """
     check_features(x, y, least=2)
     x, y = x.detach().double(), y.detach().double()
@@ -33,7 +34,9 @@ def cubic(x: Tensor, y: Tensor) -> Tensor:
 
 
 def upper_blocks(x: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """The kernel matrix of x with itself in blocks (rows, columns, values) on and above the diagonal, which is zeroed."""
+    """The kernel matrix of x with itself in blocks (rows, columns, values) on and above the diagonal, which
+    is zeroed.
+    """
     for row in range(0, len(x), BLOCK):
         for column in range(row, len(x), BLOCK):
             rows, columns = slice(row, row + BLOCK), slice(column, column + BLOCK)

@@ -13,11 +13,12 @@ SPARE = 4  # candidates beyond k, so that rounding in the search cannot push a t
 
 
 def nearest(queries: Tensor, base: Tensor, *, k: int = 1) -> tuple[Tensor, Tensor]:
-    """The k nearest rows of ``base`` [M, D] to each of ``queries`` [N, D]: distances float64 [N, k] and indices int64 [N, k].
+    """The k nearest rows of ``base`` [M, D] to each of ``queries`` [N, D]: distances float64 [N, k] and
+    indices int64 [N, k].
 
     In ascending order. The search multiplies matrices; the distances of what it finds are taken anew from the
-    differences, so that a copy has distance 0 exactly. float32 rows are widened block by block. InputError for k
-    outside 1..M, values that are not finite, or other dimensions.
+    differences, so that a copy has distance 0 exactly. float32 rows are widened block by block. InputError
+    for k outside 1..M, values that are not finite, or other dimensions.
     """
     check_features(queries, base, least=1)
     if not 1 <= k <= len(base):
@@ -27,7 +28,9 @@ def nearest(queries: Tensor, base: Tensor, *, k: int = 1) -> tuple[Tensor, Tenso
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j|^2 [N, M] of float64 rows [N, D] and [M, D] as |x|^2 + |y|^2 - 2 x.y; what that rounds near zero is 0."""
+    """|x_i - y_j|^2 [N, M] of float64 rows [N, D] and [M, D] as |x|^2 + |y|^2 - 2 x.y; what that rounds near
+    zero is 0.
+    """
     scale = x.square().sum(1)[:, None] + y.square().sum(1)
     squares = torch.addmm(scale, x, y.T, alpha=-2)
     return squares.masked_fill_(squares < scale.mul_(8 * torch.finfo(x.dtype).eps), 0)

@@ -20,7 +20,8 @@ CHUNK = 256  # images in flight
 def mse(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference of each pair of images [N, C, H, W], float64 [N].
 
-    uint8, or float in [0, 1]; the range of the data is 1. InputError for other types or values, or shapes that differ.
+    uint8, or float in [0, 1]; the range of the data is 1. InputError for other types or values, or shapes
+    that differ.
     """
     _check(a, b)
     return _by_chunk(a, b, lambda p, q: (p - q).square().flatten(1).mean(1))
@@ -32,18 +33,22 @@ def rmse(a: Tensor, b: Tensor) -> Tensor:
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
-    """-10 log10 :func:`mse` in dB, float64 [N]. Identical images have infinity, and so has any mean that they are in."""
+    """-10 log10 :func:`mse` in dB, float64 [N].
+
+    Identical images have infinity, and so has any mean that they are in.
+    """
     return -10 * mse(a, b).log10()
 
 
 def ssim(a: Tensor, b: Tensor, *, border: Border = "crop") -> Tensor:
-    """Mean structural similarity of each pair of images [N, C, H, W] of uint8 or float in [0, 1], float64 [N].
+    """Mean structural similarity of each pair of images [N, C, H, W] of uint8 or float in [0, 1], float64
+    [N].
 
-    A Gaussian window of 11 pixels with sigma 1.5, weighted (biased) covariances, K1 = 0.01, K2 = 0.03, mean over channels
-    and places. ``border``: "crop" takes the places where the window lies within the image, as Wang's code and scikit-image
-    do; "reflect" takes all pixels and mirrors the image beyond its edges, as torchmetrics does since it stopped cropping.
-    Smaller images have the largest odd window that fits (8x8: 7; see :func:`ssim_window`).
-    InputError as for :func:`mse`. Wang et al. 2004, eq. 13-16.
+    A Gaussian window of 11 pixels with sigma 1.5, weighted (biased) covariances, K1 = 0.01, K2 = 0.03, mean
+    over channels and places. ``border``: "crop" takes the places where the window lies within the image, as
+    Wang's code and scikit-image do; "reflect" takes all pixels and mirrors the image beyond its edges, as
+    torchmetrics does since it stopped cropping. Smaller images have the largest odd window that fits (8x8: 7;
+    see :func:`ssim_window`). InputError as for :func:`mse`. Wang et al. 2004, eq. 13-16.
     """
     _check(a, b)
     window = ssim_window(a.shape[2], a.shape[3])

@@ -14,11 +14,12 @@ from latentdiff.metrics.validate import check_features
 
 @dataclass(frozen=True)
 class Manifold:
-    """``precision``: share of fakes within a ball of the reals; ``recall``: share of reals within a ball of the fakes;
-    ``density``: balls of reals around a fake, over k (may exceed 1); ``coverage``: share of reals whose ball holds a fake.
+    """``precision``: share of fakes within a ball of the reals; ``recall``: share of reals within a ball of
+    the fakes; ``density``: balls of reals around a fake, over k (may exceed 1); ``coverage``: share of reals
+    whose ball holds a fake.
 
-    A ball reaches from an image to the ``k``-th nearest other image of its own set. ``densities`` float64 [fakes] has the
-    density as its mean: what a bootstrap of it needs.
+    A ball reaches from an image to the ``k``-th nearest other image of its own set. ``densities`` float64
+    [fakes] has the density as its mean: what a bootstrap of it needs.
     """
 
     precision: float
@@ -32,8 +33,8 @@ class Manifold:
 def precision_recall(real: Tensor, fake: Tensor, *, k: int = 3) -> Manifold:
     """Compare features real [N, D] and fake [M, D] by the balls around them.
 
-    InputError unless both have more than k >= 1 images, are finite and of one dimension. Kynkaanniemi et al. 2019, eq. 1-2;
-    Naeem et al. 2020, eq. 4-5. A point on the surface of a ball is inside.
+    InputError unless both have more than k >= 1 images, are finite and of one dimension. Kynkaanniemi et al.
+    2019, eq. 1-2; Naeem et al. 2020, eq. 4-5. A point on the surface of a ball is inside.
     """
     if k < 1:
         raise InputError(f"expected k of at least 1, found {k}")

@@ -8,7 +8,9 @@ from latentdiff.errors import InputError
 
 
 def check_features(*sets: Tensor, least: int) -> None:
-    """InputError unless each set is [N, D] of at least ``least`` images and all finite, with one D for all of them."""
+    """InputError unless each set is [N, D] of at least ``least`` images and all finite, with one D for all of
+    them.
+    """
     for features in sets:
         if features.ndim != 2 or features.shape[1] < 1:
             raise InputError(f"expected features [images, dimensions], found shape {list(features.shape)}")
@@ -16,7 +18,9 @@ def check_features(*sets: Tensor, least: int) -> None:
             raise InputError(f"expected features of at least {least} images, found {len(features)}")
         bad = int((~features.isfinite()).any(1).sum())
         if bad:
-            raise InputError(f"expected finite features, found NaN or infinity in {bad} of {len(features)} images")
+            raise InputError(
+                f"expected finite features, found NaN or infinity in {bad} of {len(features)} images"
+            )
         check_dimensions(sets[0].shape[1], features.shape[1])
 
 

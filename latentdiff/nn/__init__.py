@@ -120,7 +120,9 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the fixed table above on first use (PEP 562), so that the configurations need no torch."""
+    """Import a name of the fixed table above on first use (PEP 562), so that the configurations need no
+    torch.
+    """
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)

@@ -18,7 +18,9 @@ from latentdiff.nn.layers import GroupNorm, ZeroLinear
 
 @dataclass(frozen=True)
 class AttentionSite:
-    """Which attention of a network: over pixels ("self") or to tokens ("cross"), the ``index``-th of its kind, on which grid."""
+    """Which attention of a network: over pixels ("self") or to tokens ("cross"), the ``index``-th of its
+    kind, on which grid.
+    """
 
     kind: Literal["self", "cross"]
     index: int
@@ -26,11 +28,14 @@ class AttentionSite:
 
 
 Attend = Callable[[Tensor, AttentionSite], Tensor]
-"""(probabilities [B, heads, pixels, pixels or tokens], place) -> the ones to use, of the same shape: reads attention or edits it."""
+"""(probabilities [B, heads, pixels, pixels or tokens], place) -> the ones to use, of the same shape: reads
+attention or edits it.
+"""
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, place: AttentionSite, attend: Attend | None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for q [B, heads, N, d] and k, v [B, heads, M, d] (Vaswani et al. 2017, eq. 1).
+    """softmax(q k^T / sqrt(d)) v for q [B, heads, N, d] and k, v [B, heads, M, d] (Vaswani et al. 2017, eq.
+    1).
 
     Fused, unless ``attend`` asks for the probabilities.
     """
@@ -65,7 +70,9 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention from the pixels of a feature map [B, C, H, W] to a text's tokens [B, L, D], added to the map."""
+    """Attention from the pixels of a feature map [B, C, H, W] to a text's tokens [B, L, D], added to the
+    map.
+    """
 
     def __init__(self, channels: int, context: int, *, heads: int, groups: int) -> None:
         super().__init__()

@@ -10,9 +10,19 @@ from torch.nn import functional as F
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
 from latentdiff.nn.vae_config import ForeignVAEConfig, VAEConfig
 
-LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0  # standard deviations from 4.5e-5 to 148: no overflow in exp, no zero variance
+LOGVAR_MIN, LOGVAR_MAX = (
+    -20.0,
+    10.0,
+)  # standard deviations from 4.5e-5 to 148: no overflow in exp, no zero variance
 NORM_GROUPS = 8
-_SAME, _HALVE = (3, 1, 1), (4, 2, 1)  # kernel, stride, padding; transposed, _HALVE doubles without a checkerboard
+_SAME, _HALVE = (
+    (3, 1, 1),
+    (
+        4,
+        2,
+        1,
+    ),
+)  # kernel, stride, padding; transposed, _HALVE doubles without a checkerboard
 
 
 @dataclass(frozen=True)
@@ -27,20 +37,27 @@ class Posterior:
         return self.mean
 
     def sample(self, noise: Tensor) -> Tensor:
-        """mean + std * noise for standard normal noise [B, *latent] of the caller. ValueError for another shape."""
+        """mean + std * noise for standard normal noise [B, *latent] of the caller.
+
+        ValueError for another shape.
+        """
         if noise.shape != self.mean.shape:
             raise ValueError(f"noise: expected shape {list(self.mean.shape)}, got {list(noise.shape)}")
         return torch.addcmul(self.mean, torch.exp(self.logvar / 2), noise.to(self.mean.dtype))
 
     def kl(self) -> Tensor:
-        """KL(q || N(0, 1)) for each sample [B], in nats, computed in float32 (Kingma and Welling 2013, appendix B)."""
+        """KL(q || N(0, 1)) for each sample [B], in nats, computed in float32 (Kingma and Welling 2013,
+        appendix B).
+        """
         mean, logvar = self.mean.float(), self.logvar.float()
         # expm1 keeps the digits of exp(logvar) - 1 - logvar near the prior
         return 0.5 * (mean.square() + torch.expm1(logvar) - logvar).flatten(1).sum(dim=1)
 
 
 class Autoencoder(nn.Module):
-    """Images [B, *image] in [-1, 1] <-> latents [B, *latent], the shapes of its ``config``: what a codec needs of a network."""
+    """Images [B, *image] in [-1, 1] <-> latents [B, *latent], the shapes of its ``config``: what a codec
+    needs of a network.
+    """
 
     config: VAEConfig | ForeignVAEConfig
 
@@ -56,8 +73,8 @@ class Autoencoder(nn.Module):
 class VAE(Autoencoder):
     """Images [B, C, H, W] in [-1, 1] <-> latents [B, *latent].
 
-    The stem is strided and the head is a pixel shuffle, so that nothing runs at the full resolution; the residual
-    blocks stand below half of it (at it, where the latent's grid is that large). It draws no noise.
+    The stem is strided and the head is a pixel shuffle, so that nothing runs at the full resolution; the
+    residual blocks stand below half of it (at it, where the latent's grid is that large). It draws no noise.
     """
 
     config: VAEConfig
@@ -71,21 +88,29 @@ class VAE(Autoencoder):
         self.decoder = _decoder(config, channels[::-1], strided=halvings > 0)
 
     def encode(self, x: Tensor) -> Posterior:
-        """Posterior of images [B, C, H, W] in [-1, 1]; its logvar is clamped to [-20, 10]. ValueError for shapes."""
+        """Posterior of images [B, C, H, W] in [-1, 1]; its logvar is clamped to [-20, 10].
+
+        ValueError for shapes.
+        """
         if x.shape[1:] != self.config.image:
             raise ValueError(f"x: expected shape {['B', *self.config.image]}, got {list(x.shape)}")
         mean, logvar = self.encoder(x.to(_dtype(self))).float().chunk(2, dim=1)
         return Posterior(mean, logvar.clamp(LOGVAR_MIN, LOGVAR_MAX))
 
     def decode_logits(self, z: Tensor) -> Tensor:
-        """Logits l [B, C, H, W] in float32 of latents [B, *latent]: sigmoid(l) = (x + 1) / 2. ValueError for shapes."""
+        """Logits l [B, C, H, W] in float32 of latents [B, *latent]: sigmoid(l) = (x + 1) / 2.
+
+        ValueError for shapes.
+        """
         if z.shape[1:] != self.config.latent:
             raise ValueError(f"z: expected shape {['B', *self.config.latent]}, got {list(z.shape)}")
         out: Tensor = self.decoder(z.to(_dtype(self)))
         return out.float()
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [-1, 1], float32, of latents [B, *latent]: x = 2 sigmoid(l) - 1 = tanh(l / 2)."""
+        """Images [B, C, H, W] in [-1, 1], float32, of latents [B, *latent]: x = 2 sigmoid(l) - 1 = tanh(l /
+        2).
+        """
         return torch.tanh(self.decode_logits(z) / 2)
 
 

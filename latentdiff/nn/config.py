@@ -1,4 +1,6 @@
-"""Configurations of the denoisers: every number with its range; and how those of all networks are read from files. Imports no torch."""
+"""Configurations of the denoisers: every number with its range; and how those of all networks are read from
+files. Imports no torch.
+"""
 
 import math
 from typing import Annotated, Literal, Self
@@ -22,7 +24,12 @@ class MLPConfig(Numbers):
     kind: Literal["mlp"] = "mlp"
     shape: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65_536)], ...],
-        Field(strict=False, min_length=1, max_length=3, description="size of the vector: L, or C, H and W of a grid"),
+        Field(
+            strict=False,
+            min_length=1,
+            max_length=3,
+            description="size of the vector: L, or C, H and W of a grid",
+        ),
     ]
     width: LineWidth = Field(default=512, description="units of the residual stream")
     depth: int = Field(default=4, ge=1, le=64, description="residual blocks")
@@ -36,22 +43,30 @@ class MLPConfig(Numbers):
     def _fits(self) -> Self:
         check_told(self.text, self.num_classes)
         if len(self.shape) == 2 or math.prod(self.shape) > MLP_MAX:
-            raise ValueError(f"shape: expected L or C x H x W, at most {MLP_MAX} numbers, got {cross(*self.shape)}")
+            raise ValueError(
+                f"shape: expected L or C x H x W, at most {MLP_MAX} numbers, got {cross(*self.shape)}"
+            )
         return self
 
 
 class _Pyramid(Numbers):
-    """What networks of several resolutions share: squares of ``patch`` pixels as channels, then a halving for each of ``mult``."""
+    """What networks of several resolutions share: squares of ``patch`` pixels as channels, then a halving for
+    each of ``mult``.
+    """
 
     shape: GridShape
-    patch: int = Field(default=1, ge=1, le=16, description="pixels a side that become channels of one, before all else")
+    patch: int = Field(
+        default=1, ge=1, le=16, description="pixels a side that become channels of one, before all else"
+    )
     mult: Multipliers = (1, 2, 4)
 
     @model_validator(mode="after")
     def _halves(self) -> Self:
         levels = len(self.mult)
         if any(side % self.patch for side in self.shape[1:]):
-            raise ValueError(f"patch: expected a divisor of {cross(*self.shape[1:])} pixels, got {self.patch}")
+            raise ValueError(
+                f"patch: expected a divisor of {cross(*self.shape[1:])} pixels, got {self.patch}"
+            )
         if 2 ** (levels - 1) > min(self.grid):
             most, size = min(self.grid).bit_length(), cross(self.shape[0], *self.grid)
             raise ValueError(f"mult: {size} is too small for {levels} resolutions, expected at most {most}")
@@ -71,7 +86,10 @@ class UNetConfig(_Pyramid):
     depth: int = Field(default=1, ge=1, le=8, description="residual blocks at each resolution, down and up")
     attention: Annotated[
         tuple[Annotated[int, Field(ge=0, le=6)], ...],
-        Field(strict=False, description="resolutions with attention, 0 is the full one; the middle always has it"),
+        Field(
+            strict=False,
+            description="resolutions with attention, 0 is the full one; the middle always has it",
+        ),
     ] = (2,)
     heads: int = Field(default=4, ge=1, le=64, description="attention heads")
     groups: int = Field(default=8, ge=1, le=64, description="groups of the group normalization")
@@ -87,7 +105,8 @@ class UNetConfig(_Pyramid):
             raise ValueError(f"attention: expected resolutions 0 to {levels - 1}, got {max(self.attention)}")
         if self.width % self.groups:
             raise ValueError(
-                f"width: expected a multiple of {self.groups}, the groups of the normalisation, got {self.width}"
+                f"width: expected a multiple of {self.groups}, the groups of the normalisation, got"
+                f" {self.width}"
             )
         for level in {*self.attention, levels - 1}:
             if (self.width * self.mult[level]) % self.heads:
@@ -105,11 +124,21 @@ class CNNConfig(Numbers):
     shape: GridShape
     channels: Annotated[
         tuple[Annotated[int, Field(ge=1, le=1024)], ...],
-        Field(strict=False, min_length=1, max_length=32, description="channels after each convolution but the last"),
+        Field(
+            strict=False,
+            min_length=1,
+            max_length=32,
+            description="channels after each convolution but the last",
+        ),
     ] = (16, 32, 32, 16)
     kernels: Annotated[
         tuple[Annotated[int, Field(ge=1, le=15)], ...],
-        Field(strict=False, min_length=2, max_length=33, description="odd side of the kernel of each convolution"),
+        Field(
+            strict=False,
+            min_length=2,
+            max_length=33,
+            description="odd side of the kernel of each convolution",
+        ),
     ] = (7, 7, 7, 3, 3)
     time_dim: Width = Field(default=64, description="size of the time and label embedding")
     num_classes: Classes = 0
@@ -128,12 +157,18 @@ class CNNConfig(Numbers):
 
 
 class CourseUNetConfig(Numbers):
-    """Textbook UNet of three resolutions for images like 28 x 28, told time and class by fully connected blocks."""
+    """Textbook UNet of three resolutions for images like 28 x 28, told time and class by fully connected
+    blocks.
+    """
 
     kind: Literal["course-unet"] = "course-unet"
     shape: GridShape
-    width: Width = Field(default=64, description="channels at the two upper resolutions, half of the lowest one's")
-    levels: int = Field(default=1000, ge=1, le=100_000, description="timesteps of the process; it sees t / levels")
+    width: Width = Field(
+        default=64, description="channels at the two upper resolutions, half of the lowest one's"
+    )
+    levels: int = Field(
+        default=1000, ge=1, le=100_000, description="timesteps of the process; it sees t / levels"
+    )
     num_classes: Classes = 0
     out_factor: OutFactor = 1
 
@@ -141,7 +176,8 @@ class CourseUNetConfig(Numbers):
     def _fits(self) -> Self:
         if any(side % 4 or side > COURSE_MAX_SIDE for side in self.shape[1:]):
             raise ValueError(
-                f"shape: expected sides divisible by 4, at most {COURSE_MAX_SIDE}, got {cross(*self.shape[1:])}"
+                f"shape: expected sides divisible by 4, at most {COURSE_MAX_SIDE}, got"
+                f" {cross(*self.shape[1:])}"
             )
         return self
 
@@ -163,7 +199,9 @@ class ConvNeXtConfig(_Pyramid):
 
 
 class ForeignConfig(Numbers):
-    """What must be known of a denoiser of another library; how it is built lies in that library's own configuration."""
+    """What must be known of a denoiser of another library; how it is built lies in that library's own
+    configuration.
+    """
 
     shape: GridShape
     width: int = Field(ge=1, description="channels at the full resolution")

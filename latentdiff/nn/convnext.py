@@ -12,9 +12,10 @@ from latentdiff.nn.layers import GroupNorm, ZeroConv2d
 class ConvNeXtDenoiser(nn.Module):
     """x_t [B, C, H, W], t [B], labels [B] or None -> [B, out_factor C, H, W]; zero at the start of training.
 
-    Blocks of Liu et al. 2022 (depthwise 7x7 convolution, norm, expanding and contracting 1x1 convolutions, residual) with the embedding of time and class added after the
-    depthwise convolution, as in Bansal et al. 2022 (Cold Diffusion), appendix A. A resolution halves to ceil(n / 2), and the way up takes the size of the
-    skip connection.
+    Blocks of Liu et al. 2022 (depthwise 7x7 convolution, norm, expanding and contracting 1x1 convolutions,
+    residual) with the embedding of time and class added after the depthwise convolution, as in Bansal et al.
+    2022 (Cold Diffusion), appendix A. A resolution halves to ceil(n / 2), and the way up takes the size of
+    the skip connection.
     """
 
     def __init__(self, config: ConvNeXtConfig) -> None:
@@ -38,7 +39,10 @@ class ConvNeXtDenoiser(nn.Module):
         self.head = ZeroConv2d(widths[0], config.out_factor * patched, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError."""
+        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
+
+        ValueError.
+        """
         if x.ndim != 4 or x.shape[1:] != self.config.shape or t.shape != x.shape[:1]:
             raise ValueError(
                 f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"

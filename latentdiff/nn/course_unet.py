@@ -14,10 +14,11 @@ NORM_GROUPS = 8
 class CourseUNetDenoiser(nn.Module):
     """x_t [B, C, H, W], t [B], labels [B] or None -> [B, out_factor C, H, W]; zero at the start of training.
 
-    Two halvings, an average over the whole grid as the bottleneck, and on the way up h <- c h + t twice: the scale c
-    comes from the one-hot class (all zeros for the null class; 1 in a network without classes) and the shift from
-    t / levels, each through Linear, GELU, Linear (Berkeley CS180, project 5, part B). Group normalization stands
-    where the course has batch normalization, so that a sample does not depend on its batch.
+    Two halvings, an average over the whole grid as the bottleneck, and on the way up h <- c h + t twice: the
+    scale c comes from the one-hot class (all zeros for the null class; 1 in a network without classes) and
+    the shift from t / levels, each through Linear, GELU, Linear (Berkeley CS180, project 5, part B). Group
+    normalization stands where the course has batch normalization, so that a sample does not depend on its
+    batch.
     """
 
     def __init__(self, config: CourseUNetConfig) -> None:
@@ -27,7 +28,9 @@ class CourseUNetDenoiser(nn.Module):
         self.stem = _block(c, d)
         self.down1 = nn.Sequential(*_down(d, d), *_block(d, d))
         self.down2 = nn.Sequential(*_down(d, 2 * d), *_block(2 * d, 2 * d))
-        self.unflatten = nn.Sequential(*_normed(nn.ConvTranspose2d(2 * d, 2 * d, config.grid, config.grid), 2 * d))
+        self.unflatten = nn.Sequential(
+            *_normed(nn.ConvTranspose2d(2 * d, 2 * d, config.grid, config.grid), 2 * d)
+        )
         self.up1 = nn.Sequential(*_up(4 * d, d), *_block(d, d))
         self.up2 = nn.Sequential(*_up(2 * d, d), *_block(d, d))
         self.last = _block(2 * d, d)
@@ -36,7 +39,10 @@ class CourseUNetDenoiser(nn.Module):
         self.classes = nn.ModuleList(_fully_connected(classes, size) for size in (2 * d, d) if classes)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError."""
+        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
+
+        ValueError.
+        """
         if x.ndim != 4 or x.shape[1:] != self.config.shape or t.shape != x.shape[:1]:
             raise ValueError(
                 f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"

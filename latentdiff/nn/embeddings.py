@@ -11,7 +11,8 @@ FREQUENCIES = 64
 
 
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
-    """Sinusoids [B, dim] (float32) of real timesteps t [B]: sin(t w_i), then cos(t w_i), w_i = 10000^(-i / (dim/2)).
+    """Sinusoids [B, dim] (float32) of real timesteps t [B]: sin(t w_i), then cos(t w_i), w_i = 10000^(-i /
+    (dim/2)).
 
     Vaswani et al. 2017, section 3.5, with the sines and the cosines side by side instead of interleaved.
     """
@@ -25,8 +26,9 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
 class Conditioning(nn.Module):
     """Timesteps t [B] and labels [B] -> one embedding [B, dim], ready for the layers that modulate a network.
 
-    With ``text``, the size of a text's embedding [B, text], that is added too. Label `num_classes` is the null class (Ho and Salimans 2022: trained by dropping labels): a row of its own in the
-    label table or, with ``one_hot``, the zero vector in front of a linear layer.
+    With ``text``, the size of a text's embedding [B, text], that is added too. Label `num_classes` is the
+    null class (Ho and Salimans 2022: trained by dropping labels): a row of its own in the label table or,
+    with ``one_hot``, the zero vector in front of a linear layer.
     """
 
     def __init__(self, dim: int, num_classes: int, *, one_hot: bool = False, text: int = 0) -> None:
@@ -39,7 +41,10 @@ class Conditioning(nn.Module):
         self.text = nn.Linear(text, dim) if text else None
 
     def forward(self, t: Tensor, labels: Tensor | None, text: Tensor | None = None) -> Tensor:
-        """Embed; labels None means the null class for every sample. ValueError for shapes that do not agree."""
+        """Embed; labels None means the null class for every sample.
+
+        ValueError for shapes that do not agree.
+        """
         if t.ndim != 1:
             raise ValueError(f"t: expected shape [B], got {list(t.shape)}")
         sinusoids = timestep_embedding(t, 2 * FREQUENCIES).to(self.time1.weight.dtype)
@@ -51,7 +56,9 @@ class Conditioning(nn.Module):
 
 
 class OneHotLinear(nn.Linear):
-    """Labels int64 [B] -> [B, out_features]: a linear layer of one-hot vectors, zero ones for the null class."""
+    """Labels int64 [B] -> [B, out_features]: a linear layer of one-hot vectors, zero ones for the null
+    class.
+    """
 
     def forward(self, labels: Tensor) -> Tensor:
         """Label ``in_features`` is the null class: only the bias is left of it."""
@@ -59,7 +66,9 @@ class OneHotLinear(nn.Linear):
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels int64 [B] in 0..num_classes as float32 [B, num_classes]; the last one, the null class, is the zero vector."""
+    """Labels int64 [B] in 0..num_classes as float32 [B, num_classes]; the last one, the null class, is the
+    zero vector.
+    """
     hot = torch.zeros(len(labels), num_classes + 1, device=labels.device)
     return hot.scatter(1, labels[:, None], 1.0)[:, :num_classes]
 
@@ -75,6 +84,7 @@ def checked_labels(labels: Tensor | None, t: Tensor, *, num_classes: int) -> Ten
         raise ValueError("labels: expected None for a network without classes, got a tensor")
     if labels.shape != t.shape or labels.dtype != torch.int64:
         raise ValueError(
-            f"labels: expected int64 of shape {list(t.shape)}, got {labels.dtype} of shape {list(labels.shape)}"
+            f"labels: expected int64 of shape {list(t.shape)}, got {labels.dtype} of shape"
+            f" {list(labels.shape)}"
         )
     return labels

@@ -12,7 +12,9 @@ from latentdiff.nn.vae_config import ForeignVAEConfig
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network comes from: its ``library``, the name of its class there and the ``values`` of its own configuration."""
+    """Where a network comes from: its ``library``, the name of its class there and the ``values`` of its own
+    configuration.
+    """
 
     library: str
     name: str
@@ -20,7 +22,9 @@ class Origin:
 
 
 class ExternalModel(nn.Module):
-    """A network that another library made: ``inner`` is the network itself, whose weights are kept under its own names."""
+    """A network that another library made: ``inner`` is the network itself, whose weights are kept under its
+    own names.
+    """
 
     config: ForeignConfig | ForeignVAEConfig
     inner: Any

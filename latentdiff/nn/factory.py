@@ -61,14 +61,17 @@ def build(config: NetConfig, seed: int = 0) -> nn.Module:
 
 
 def tensor_shapes(config: NetConfig) -> dict[str, torch.Size]:
-    """Names and shapes of the network's tensors, found without memory for them: what its weights file must hold."""
+    """Names and shapes of the network's tensors, found without memory for them: what its weights file must
+    hold.
+    """
     return {name: value.shape for name, value in _blank(config).state_dict().items()}
 
 
 class _NoInit(TorchFunctionMode):
     """Skips what layers do to their weights when they are made: `build` sets them anew.
 
-    On the meta device it would have no effect either, but its first use there imports seconds' worth of torch.
+    On the meta device it would have no effect either, but its first use there imports seconds' worth of
+    torch.
     """
 
     SKIPPED = frozenset({"kaiming_uniform_", "uniform_", "normal_", "zeros_", "zero_", "ones_", "fill_"})
@@ -125,7 +128,9 @@ def _initialize(part: nn.Module, generator: torch.Generator) -> None:
 
 def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
     """Inputs that one output sums over."""
-    if isinstance(layer, nn.ConvTranspose2d):  # weight [in, out, *kernel]; strides share the taps among outputs
+    if isinstance(
+        layer, nn.ConvTranspose2d
+    ):  # weight [in, out, *kernel]; strides share the taps among outputs
         return layer.weight[:, 0].numel() // math.prod(layer.stride)
     return layer.weight[0].numel()
 

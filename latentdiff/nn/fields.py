@@ -1,4 +1,7 @@
-"""The numbers that several networks' configurations have, with their ranges, and the base of them all. Imports no torch."""
+"""The numbers that several networks' configurations have, with their ranges, and the base of them all.
+
+Imports no torch.
+"""
 
 from typing import Annotated
 

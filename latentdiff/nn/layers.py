@@ -22,13 +22,19 @@ class ZeroConv2d(nn.Conv2d):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalization of [B, C, H, W] whose statistics are float32 whatever the input; keeps the dtype."""
+    """Group normalization of [B, C, H, W] whose statistics are float32 whatever the input; keeps the
+    dtype.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize every sample by itself."""
         if not x.requires_grad and torch.is_grad_enabled():
-            x = x.contiguous()  # torch's backward crashes for channels_last input that needs no gradient (CPU, 2.13)
-        return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
+            x = (
+                x.contiguous()
+            )  # torch's backward crashes for channels_last input that needs no gradient (CPU, 2.13)
+        return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(
+            x.dtype
+        )
 
 
 def _zero(layer: nn.Linear | nn.Conv2d) -> None:

@@ -13,7 +13,8 @@ from latentdiff.nn.text import TextConditioned
 
 
 class MLPDenoiser(TextConditioned):
-    """x_t [B, L] or [B, C, H, W], t [B], labels [B] or None -> [B, out_factor L] or [B, out_factor C, H, W]; zero at first.
+    """x_t [B, L] or [B, C, H, W], t [B], labels [B] or None -> [B, out_factor L] or [B, out_factor C, H, W];
+    zero at first.
 
     Blocks with adaLN-zero: scale, shift and gate come from the embedding and start at zero
     (Peebles and Xie 2023, section 3.2). Of a text it may listen to, it is told the embedding of the whole.
@@ -24,7 +25,9 @@ class MLPDenoiser(TextConditioned):
         self.config = config
         width, size = config.width, math.prod(config.shape)
         self.listen(config.text)
-        self.condition = Conditioning(config.time_dim, config.num_classes, text=config.text.width if config.text else 0)
+        self.condition = Conditioning(
+            config.time_dim, config.num_classes, text=config.text.width if config.text else 0
+        )
         self.stem = nn.Linear(size, width)
         # one matrix product gives scale, shift and gate of every block and scale and shift of the head
         self.modulation = ZeroLinear(config.time_dim, (3 * config.depth + 2) * width)
@@ -32,9 +35,11 @@ class MLPDenoiser(TextConditioned):
         self.head = ZeroLinear(width, config.out_factor * size)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError.
+        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
+        ValueError.
 
-        A network that listens to texts takes them as ``labels``: word pieces int64 [B, L], or what :meth:`encode` made of them.
+        A network that listens to texts takes them as ``labels``: word pieces int64 [B, L], or what
+        :meth:`encode` made of them.
         """
         if x.shape[1:] != self.config.shape or t.shape != x.shape[:1]:
             raise ValueError(

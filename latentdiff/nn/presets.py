@@ -20,7 +20,8 @@ from latentdiff.nn.vae_config import VAEConfig
 
 _C = TypeVar("_C", VAEConfig, MLPConfig, UNetConfig, CNNConfig, CourseUNetConfig, ConvNeXtConfig)
 
-# "unet" is for images, "unet_latent" for small grids (GRID_LIMIT pixels a side at most), where width costs little
+# "unet" is for images, "unet_latent" for small grids (GRID_LIMIT pixels a side at most), where width costs
+# little
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "vae": {
         "small": {"width": 32, "depth": 0, "hidden": 256},
@@ -35,7 +36,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "unet": {
         "small": {"width": 24, "mult": (1, 2, 4), "depth": 1, "attention": (2,), "heads": 4, "groups": 8},
         "base": {"width": 64, "mult": (1, 2, 4), "depth": 2, "attention": (1, 2), "heads": 4, "groups": 16},
-        "large": {"width": 128, "mult": (1, 2, 2, 4), "depth": 2, "attention": (2, 3), "heads": 8, "groups": 32},
+        "large": {
+            "width": 128,
+            "mult": (1, 2, 2, 4),
+            "depth": 2,
+            "attention": (2, 3),
+            "heads": 8,
+            "groups": 32,
+        },
     },
     "unet_latent": {
         "small": {"width": 48, "mult": (1, 2), "depth": 1, "attention": (1,), "heads": 4, "groups": 16},
@@ -67,8 +75,13 @@ def vae_config(
     depth: int | None = None,
     hidden: int | None = None,
 ) -> VAEConfig:
-    """Autoencoder of a named preset ("small", "base", "large"); numbers given override it. InputError if invalid."""
-    return _make(VAEConfig, _preset("vae", preset), image=image, latent=latent, width=width, depth=depth, hidden=hidden)
+    """Autoencoder of a named preset ("small", "base", "large"); numbers given override it.
+
+    InputError if invalid.
+    """
+    return _make(
+        VAEConfig, _preset("vae", preset), image=image, latent=latent, width=width, depth=depth, hidden=hidden
+    )
 
 
 def mlp_config(
@@ -83,7 +96,10 @@ def mlp_config(
     time_dim: int | None = None,
     text: TextConfig | None = None,
 ) -> MLPConfig:
-    """MLP denoiser of a named preset for shape (L,) or (C, H, W); numbers given override it. InputError if invalid."""
+    """MLP denoiser of a named preset for shape (L,) or (C, H, W); numbers given override it.
+
+    InputError if invalid.
+    """
     return _make(
         MLPConfig,
         _preset("mlp", preset),
@@ -115,7 +131,8 @@ def unet_config(
 ) -> UNetConfig:
     """UNet denoiser of a named preset for shape (C, H, W); numbers given override it. InputError if invalid.
 
-    With ``text`` it listens to texts at every resolution of a grid of at most 16 pixels a side. Grids of at most 16 pixels a side take their numbers from PRESETS["unet_latent"], larger ones from "unet".
+    With ``text`` it listens to texts at every resolution of a grid of at most 16 pixels a side. Grids of at
+    most 16 pixels a side take their numbers from PRESETS["unet_latent"], larger ones from "unet".
     """
     family = "unet_latent" if len(shape) == 3 and max(shape[1:]) <= GRID_LIMIT else "unet"
     if text is not None and attention is None:
@@ -150,7 +167,8 @@ def cnn_config(
     kernels: tuple[int, ...] | None = None,
     time_dim: int | None = None,
 ) -> CNNConfig:
-    """Plain CNN denoiser of a named preset for shape (C, H, W); numbers given override it. InputError if invalid.
+    """Plain CNN denoiser of a named preset for shape (C, H, W); numbers given override it. InputError if
+    invalid.
 
     ``width`` w stands for the channels w, 2 w, 2 w, w where ``channels`` are not given.
     """
@@ -177,7 +195,10 @@ def course_unet_config(
     out_factor: int = 1,
     width: int | None = None,
 ) -> CourseUNetConfig:
-    """Course UNet of a named preset for shape (C, H, W) and a process of ``levels`` timesteps. InputError if invalid."""
+    """Course UNet of a named preset for shape (C, H, W) and a process of ``levels`` timesteps.
+
+    InputError if invalid.
+    """
     return _make(
         CourseUNetConfig,
         _preset("course-unet", preset),
@@ -201,7 +222,10 @@ def convnext_config(
     depth: int | None = None,
     expand: int | None = None,
 ) -> ConvNeXtConfig:
-    """ConvNeXt UNet of a named preset for shape (C, H, W); numbers given override it. InputError if invalid."""
+    """ConvNeXt UNet of a named preset for shape (C, H, W); numbers given override it.
+
+    InputError if invalid.
+    """
     return _make(
         ConvNeXtConfig,
         _preset("convnext", preset),
@@ -229,7 +253,8 @@ def network_config(
     patch: int | None = None,
     text: TextConfig | None = None,
 ) -> DenoiserConfig:
-    """Denoiser of a kind for what has ``shape``; None: an MLP for vectors and grids too small for convolutions, a UNet for others. InputError if it cannot be.
+    """Denoiser of a kind for what has ``shape``; None: an MLP for vectors and grids too small for
+    convolutions, a UNet for others. InputError if it cannot be.
 
     UNets listen to ``text`` word by word, MLPs to it as a whole, others not.
     """
@@ -237,7 +262,9 @@ def network_config(
     small = not vector and min(shape[1:]) < LEAST_SIDE
     kind = kind or ("mlp" if vector or small else "unet")
     if small and kind != "mlp":
-        raise InputError(f"network: a {kind} needs sides of {LEAST_SIDE} or more, got {cross(*shape)}; mlp takes any")
+        raise InputError(
+            f"network: a {kind} needs sides of {LEAST_SIDE} or more, got {cross(*shape)}; mlp takes any"
+        )
     if vector and kind != "mlp":
         raise InputError(f"network: expected mlp for a vector of {shape[0]}, got {kind}")
     if depth is not None and kind in ("cnn", "course-unet"):
@@ -263,11 +290,19 @@ def network_config(
         )
     if kind == "convnext":
         return convnext_config(
-            preset, shape, num_classes=num_classes, out_factor=out_factor, patch=patch, width=width, depth=depth
+            preset,
+            shape,
+            num_classes=num_classes,
+            out_factor=out_factor,
+            patch=patch,
+            width=width,
+            depth=depth,
         )
     if kind == "cnn":
         return cnn_config(preset, shape, num_classes=num_classes, out_factor=out_factor, width=width)
-    return course_unet_config(preset, shape, levels=levels, num_classes=num_classes, out_factor=out_factor, width=width)
+    return course_unet_config(
+        preset, shape, levels=levels, num_classes=num_classes, out_factor=out_factor, width=width
+    )
 
 
 def _preset(family: str, name: str) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""How a network hears texts: a small transformer over word pieces that is trained along, or what a frozen encoder made of them."""
+"""How a network hears texts: a small transformer over word pieces that is trained along, or what a frozen
+encoder made of them.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,8 @@ START, END = 2, 3  # what an empty text consists of, before its padding (latentd
 class TextEncoder(nn.Module):
     """Word pieces int64 [B, L] -> context [B, L, D]; the first token, [start], stands for the whole text.
 
-    Pre-norm transformer layers that see the text in both directions. Padding is a token like any other, as in the text
-    encoders of published latent diffusion models: what it says is learned.
+    Pre-norm transformer layers that see the text in both directions. Padding is a token like any other, as in
+    the text encoders of published latent diffusion models: what it says is learned.
     """
 
     def __init__(self, config: TextConfig) -> None:
@@ -30,7 +32,8 @@ class TextEncoder(nn.Module):
         """Encode. ValueError for another length or type; IndexError for pieces beyond the vocabulary."""
         if tokens.ndim != 2 or tokens.shape[1] != self.config.length or tokens.dtype != torch.int64:
             raise ValueError(
-                f"tokens: expected int64 of shape {['B', self.config.length]}, got {tokens.dtype} of shape {list(tokens.shape)}"
+                f"tokens: expected int64 of shape {['B', self.config.length]}, got {tokens.dtype} of shape"
+                f" {list(tokens.shape)}"
             )
         x = self.tokens(tokens) + self.positions.weight
         for layer in self.layers:
@@ -66,10 +69,13 @@ class TextConditioned(nn.Module):
 
     def listen(self, config: TextConfig | None) -> None:
         """Get what reads the texts of ``config``; None for a network of classes or of none."""
-        self.text = None if config is None else TextEncoder(config) if config.vocabulary else GivenTexts(config)
+        self.text = (
+            None if config is None else TextEncoder(config) if config.vocabulary else GivenTexts(config)
+        )
 
     def encode(self, texts: Tensor | None, n: int) -> Tensor:
-        """The context [n, L, D] of ``n`` texts (or of one for all): of word pieces int64 [n, L], or as it is; None: the empty text.
+        """The context [n, L, D] of ``n`` texts (or of one for all): of word pieces int64 [n, L], or as it is;
+        None: the empty text.
 
         A network that listens to a frozen encoder takes that one's contexts alone. ValueError.
         """
@@ -86,7 +92,9 @@ class TextConditioned(nn.Module):
         return context.expand(n, -1, -1)
 
     def heard(self, labels: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
-        """What the network is told, for n samples: class labels [n] or None, and the context [n, L, D] of a text or None. ValueError."""
+        """What the network is told, for n samples: class labels [n] or None, and the context [n, L, D] of a
+        text or None. ValueError.
+        """
         if self.text is None:
             return labels, None
         context = self.encode(labels, n)

@@ -8,9 +8,13 @@ from latentdiff.nn.fields import LineWidth, Numbers
 
 
 class TextConfig(Numbers):
-    """Transformer over word pieces, which a denoiser listens to; without a vocabulary, texts come encoded from elsewhere."""
+    """Transformer over word pieces, which a denoiser listens to; without a vocabulary, texts come encoded
+    from elsewhere.
+    """
 
-    vocabulary: int = Field(ge=0, le=65_536, description="number of word pieces; 0: a frozen encoder reads the texts")
+    vocabulary: int = Field(
+        ge=0, le=65_536, description="number of word pieces; 0: a frozen encoder reads the texts"
+    )
     length: int = Field(default=32, ge=3, le=1024, description="pieces of a text, with its start and its end")
     width: LineWidth = Field(default=128, description="size of a token of the encoded text")
     depth: int = Field(default=2, ge=1, le=24, description="layers")

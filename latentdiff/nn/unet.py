@@ -14,11 +14,11 @@ from latentdiff.nn.text import TextConditioned
 class UNetDenoiser(TextConditioned):
     """x_t [B, C, H, W], t [B], labels [B] or None -> [B, out_factor C, H, W]; zero at the start of training.
 
-    Residual blocks with scale and shift after the group norm (Dhariwal and Nichol 2021, "adaptive group norm"),
-    attention at the chosen resolutions and in the middle, where it also reads the text it may listen to (Rombach et al.
-    2022). A resolution halves to ceil(n / 2), and the way up
-    takes the size of the skip connection, so that odd sides work. Squares of ``patch`` pixels a side are channels inside,
-    which on a CPU is several times as fast as the full resolution.
+    Residual blocks with scale and shift after the group norm (Dhariwal and Nichol 2021, "adaptive group
+    norm"), attention at the chosen resolutions and in the middle, where it also reads the text it may listen
+    to (Rombach et al. 2022). A resolution halves to ceil(n / 2), and the way up
+    takes the size of the skip connection, so that odd sides work. Squares of ``patch`` pixels a side are
+    channels inside, which on a CPU is several times as fast as the full resolution.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -53,11 +53,15 @@ class UNetDenoiser(TextConditioned):
             for index, layer in enumerate(part for part in self.modules() if isinstance(part, kind)):
                 layer.index = index
 
-    def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, attend: Attend | None = None) -> Tensor:
-        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class. ValueError.
+    def forward(
+        self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, attend: Attend | None = None
+    ) -> Tensor:
+        """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
+        ValueError.
 
-        A network that listens to texts takes them as ``labels``: word pieces int64 [B, L], or what :meth:`encode` made of
-        them. ``attend`` is shown the probabilities of every attention and may change them.
+        A network that listens to texts takes them as ``labels``: word pieces int64 [B, L], or what
+        :meth:`encode` made of them. ``attend`` is shown the probabilities of every attention and may change
+        them.
         """
         if x.ndim != 4 or x.shape[1:] != self.config.shape or len(t) != len(x):
             raise ValueError(
@@ -83,7 +87,9 @@ class UNetDenoiser(TextConditioned):
 
 
 class _Stage(nn.Module):
-    """Residual block [B, c_in, H, W] -> [B, c_out, H, W], then attention where asked for, to the pixels and to the text."""
+    """Residual block [B, c_in, H, W] -> [B, c_out, H, W], then attention where asked for, to the pixels and
+    to the text.
+    """
 
     def __init__(self, c_in: int, c_out: int, e: int, *, config: UNetConfig, attend: bool) -> None:
         super().__init__()
@@ -110,7 +116,9 @@ class _Stage(nn.Module):
 
 
 class _Down(nn.Module):
-    """Half resolution, rounded up, by a strided convolution; takes what a stage takes only to look like one."""
+    """Half resolution, rounded up, by a strided convolution; takes what a stage takes only to look like
+    one.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -15,7 +15,10 @@ class VAEConfig(Numbers):
 
     image: Annotated[
         tuple[Literal[1, 3], Side, Side],
-        Field(strict=False, description="channels (1 or 3), height and width of the images, sides 8 to 1024 pixels"),
+        Field(
+            strict=False,
+            description="channels (1 or 3), height and width of the images, sides 8 to 1024 pixels",
+        ),
     ]
     latent: Annotated[
         tuple[Annotated[int, Field(ge=1, le=4096)], ...],
@@ -28,7 +31,9 @@ class VAEConfig(Numbers):
     depth: int = Field(
         default=0, ge=0, le=8, description="residual blocks at each resolution below half of the image's"
     )
-    hidden: int = Field(default=256, ge=16, le=8192, description="units between feature map and vector latent")
+    hidden: int = Field(
+        default=256, ge=16, le=8192, description="units between feature map and vector latent"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -55,8 +60,8 @@ class VAEConfig(Numbers):
         if (h, w) not in [(height // f, width // f) for f in factors]:
             allowed = ", ".join(cross(channels, height // f, width // f) for f in reversed(factors))
             raise ValueError(
-                f"latent: {cross(*self.latent)} does not fit images of {cross(*self.image)}: both sides must be the"
-                f" image's divided by one power of two; allowed with {channels} channels: {allowed}"
+                f"latent: {cross(*self.latent)} does not fit images of {cross(*self.image)}: both sides must"
+                f" be the image's divided by one power of two; allowed with {channels} channels: {allowed}"
             )
 
     @property
@@ -85,15 +90,21 @@ class ForeignVAEConfig(Numbers):
 def parse_latent(text: str) -> tuple[int, ...]:
     """Latent size from text: "32" -> (32,), "4x7x7" -> (4, 7, 7). InputError for anything else."""
     parts = text.strip().lower().split("x")
-    if len(parts) not in (1, 3) or not all(p.isascii() and p.isdigit() and 0 < len(p) < 6 and int(p) for p in parts):
-        raise InputError(f"latent: expected a size such as 32 or channels x height x width such as 4x7x7, got {text!r}")
+    if len(parts) not in (1, 3) or not all(
+        p.isascii() and p.isdigit() and 0 < len(p) < 6 and int(p) for p in parts
+    ):
+        raise InputError(
+            f"latent: expected a size such as 32 or channels x height x width such as 4x7x7, got {text!r}"
+        )
     return tuple(int(p) for p in parts)
 
 
 def default_latent(image: tuple[int, ...]) -> tuple[int, ...]:
-    """The latent size for images [C, H, W] where none is given: 32 numbers, which are too few for colour images.
+    """The latent size for images [C, H, W] where none is given: 32 numbers, which are too few for colour
+    images.
 
-    For those 4 channels at a quarter of both sides (Rombach et al. 2022), or at half where a quarter does not divide them.
+    For those 4 channels at a quarter of both sides (Rombach et al. 2022), or at half where a quarter does not
+    divide them.
     """
     channels, height, width = image
     factor = next((f for f in (4, 2) if channels > 1 and height % f == 0 and width % f == 0), None)

@@ -1,7 +1,9 @@
-"""The fused operations: noise, noising and one reverse step, each a single ``torch.ops.latentdiff`` operation.
+"""The fused operations: noise, noising and one reverse step, each a single ``torch.ops.latentdiff``
+operation.
 
-float32 results are equal to the last bit whatever implementation, device, stride, batch split or thread count computes
-them. 16-bit tensors compute in float32 and round once at the store; float64 tensors compute in float64.
+float32 results are equal to the last bit whatever implementation, device, stride, batch split or thread count
+computes them. 16-bit tensors compute in float32 and round once at the store; float64 tensors compute in
+float64.
 """
 
 from collections.abc import Sequence
@@ -32,12 +34,13 @@ def normal(
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Draw standard normals [B, *shape] that depend on (seed, stream, element) alone, on the device of ``seeds``.
+    """Draw standard normals [B, *shape] that depend on (seed, stream, element) alone, on the device of
+    ``seeds``.
 
-    ``seeds``: int64 [B]; ``stream``: int64 [] or [B]. ``dtype`` (default: that of ``out``, else float32): other
-    normals are the float32 one converted. Element i of a sample, in row-major order, is word i % 4 of block i // 4: Philox4x32-10 (Salmon et al. 2011) with
-    the block and the stream as counter and the seed as key, then Box and Muller's transform. ``out`` [B, *shape] is
-    written instead of a new tensor.
+    ``seeds``: int64 [B]; ``stream``: int64 [] or [B]. ``dtype`` (default: that of ``out``, else float32):
+    other normals are the float32 one converted. Element i of a sample, in row-major order, is word i % 4 of
+    block i // 4: Philox4x32-10 (Salmon et al. 2011) with the block and the stream as counter and the seed as
+    key, then Box and Muller's transform. ``out`` [B, *shape] is written instead of a new tensor.
     """
     if out is not None:
         if list(out.shape) != [*seeds.shape, *shape]:
@@ -61,11 +64,11 @@ def add_noise(
 ) -> tuple[Tensor, Tensor]:
     """Return ``x_t = alpha x0 + sigma z`` and the training target ``a x0 + b z`` from one pass.
 
-    ``x0``: [B, ...]; ``coef``: float32 or float64 [1 or B, 4] with columns (alpha, sigma, a, b). z is ``noise``, shaped
-    and typed as x0, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; exactly one of the two is required.
-    A term whose coefficient is 0 is left out, even where its tensor is infinite or NaN.
-    ``out`` = (x_t, target) are written instead of new tensors; one of them may be x0 itself or the noise (in place).
-    Raises ValueError or TypeError with what was expected and found.
+    ``x0``: [B, ...]; ``coef``: float32 or float64 [1 or B, 4] with columns (alpha, sigma, a, b). z is
+    ``noise``, shaped and typed as x0, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; exactly
+    one of the two is required. A term whose coefficient is 0 is left out, even where its tensor is infinite
+    or NaN. ``out`` = (x_t, target) are written instead of new tensors; one of them may be x0 itself or the
+    noise (in place). Raises ValueError or TypeError with what was expected and found.
     """
     if out is not None:
         _refuse_gradients("add_noise", x0, noise, *out)
@@ -86,13 +89,16 @@ def step(
     stream: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Return ``x_s = k x + sum r_i out_i + m x0 + c z`` with ``x0 = clip(p x + sum q_i out_i)`` from one pass.
+    """Return ``x_s = k x + sum r_i out_i + m x0 + c z`` with ``x0 = clip(p x + sum q_i out_i)`` from one
+    pass.
 
-    ``x``: [B, ...]; ``outs``: one to four network outputs like x; ``coef``: float32 or float64 [1 or B, K] with columns
-    (k, m, c, p, q_1..q_n) or (k, m, c, p, q_1..q_n, r_1..r_n). x0 is clipped to [-clip, clip]; NaN stays NaN. z is
-    ``noise``, shaped and typed as x, or drawn from ``seeds`` and ``stream`` as :func:`normal` does; with neither the
-    term c z is left out; so is every term whose coefficient is 0, even where its tensor is infinite or NaN. ``out`` is written instead of a new tensor; it may be x (in place), one of outs or the noise. Coefficients and keys get no gradient.
-    Raises ValueError or TypeError with what was expected and found.
+    ``x``: [B, ...]; ``outs``: one to four network outputs like x; ``coef``: float32 or float64 [1 or B, K]
+    with columns (k, m, c, p, q_1..q_n) or (k, m, c, p, q_1..q_n, r_1..r_n). x0 is clipped to [-clip, clip];
+    NaN stays NaN. z is ``noise``, shaped and typed as x, or drawn from ``seeds`` and ``stream`` as
+    :func:`normal` does; with neither the term c z is left out; so is every term whose coefficient is 0, even
+    where its tensor is infinite or NaN. ``out`` is written instead of a new tensor; it may be x (in place),
+    one of outs or the noise. Coefficients and keys get no gradient. Raises ValueError or TypeError with what
+    was expected and found.
     """
     if out is not None:
         _refuse_gradients("step", x, noise, *outs, out)
@@ -123,7 +129,9 @@ def step_x0(
 
 
 def implementation() -> str:
-    """Name the kernels that serve CPU and CUDA tensors: "fallback" (PyTorch) or "native", or one for each device."""
+    """Name the kernels that serve CPU and CUDA tensors: "fallback" (PyTorch) or "native", or one for each
+    device.
+    """
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     cpu, cuda = ("native" if has("latentdiff::step", key) else "fallback" for key in ("CPU", "CUDA"))
     return cpu if cpu == cuda else f"cpu {cpu}, cuda {cuda}"
@@ -131,10 +139,14 @@ def implementation() -> str:
 
 def _refuse_gradients(op: str, *tensors: Tensor | None) -> None:
     if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors):
-        raise ValueError(f"{op}: expected no tensor that requires a gradient with out=, got one (use torch.no_grad())")
+        raise ValueError(
+            f"{op}: expected no tensor that requires a gradient with out=, got one (use torch.no_grad())"
+        )
 
 
 def _several(outs: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
     if isinstance(outs, Tensor):  # a tensor is a sequence of its rows: never what was meant
-        raise TypeError(f"expected outs as a list or tuple of tensors, got one tensor of shape {list(outs.shape)}")
+        raise TypeError(
+            f"expected outs as a list or tuple of tensors, got one tensor of shape {list(outs.shape)}"
+        )
     return outs

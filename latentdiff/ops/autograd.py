@@ -1,8 +1,10 @@
-"""Gradients of ``add_noise``, ``step`` and ``step_x0``, written in differentiable operations (so twice differentiable).
+"""Gradients of ``add_noise``, ``step`` and ``step_x0``, written in differentiable operations (so twice
+differentiable).
 
-Gradients reach the samples, the network outputs and a given noise; coefficients and keys get none. The gradient of the
-clip is 1 where ``|p x + sum q_i out_i| <= clip`` and 0 elsewhere, NaN included, as for ``torch.clamp``. A coefficient of 0
-lets no gradient through, not even an infinite one: its term is left out of the sums.
+Gradients reach the samples, the network outputs and a given noise; coefficients and keys get none. The
+gradient of the clip is 1 where ``|p x + sum q_i out_i| <= clip`` and 0 elsewhere, NaN included, as for
+``torch.clamp``. A coefficient of 0 lets no gradient through, not even an infinite one: its term is left out
+of the sums.
 """
 
 import functools
@@ -58,7 +60,9 @@ def _add_noise_backward(ctx: Any, grad_x_t: Grad, grad_target: Grad) -> tuple[Gr
 def _step_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor | tuple[Tensor, Tensor]) -> None:
     x, outs, coef, clip, *_ = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(coef, *((x, *outs) if clip is not None else ()))  # the clip's mask needs them, nothing else
+    ctx.save_for_backward(
+        coef, *((x, *outs) if clip is not None else ())
+    )  # the clip's mask needs them, nothing else
     ctx.dtype, ctx.ndim, ctx.n, ctx.clip = x.dtype, x.dim(), len(outs), clip
 
 
@@ -95,4 +99,6 @@ torch.library.register_autograd(
     "latentdiff::add_noise", _add_noise_backward, setup_context=_add_noise_setup, lib=LIBRARY
 )
 for _name in ("step", "step_x0"):
-    torch.library.register_autograd(f"latentdiff::{_name}", _step_backward, setup_context=_step_setup, lib=LIBRARY)
+    torch.library.register_autograd(
+        f"latentdiff::{_name}", _step_backward, setup_context=_step_setup, lib=LIBRARY
+    )

@@ -36,7 +36,9 @@ def written(op: str, names: Sequence[str], tensors: Sequence[Tensor], model_name
         raise ValueError(f"{op}: expected {' and '.join(names)} in different memory, got the same twice")
 
 
-def add_noise(x0: Tensor, coef: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None) -> None:
+def add_noise(
+    x0: Tensor, coef: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None
+) -> None:
     """Check the arguments of ``add_noise``."""
     _samples("add_noise", "x0", x0)
     _coefficients("add_noise", coef, "x0", x0, (4,))
@@ -91,7 +93,9 @@ def _like(op: str, name: str, tensor: Tensor, model_name: str, model: Tensor) ->
     if tensor.dtype != model.dtype:
         raise TypeError(f"{op}: expected {name} of {model_name}'s dtype {model.dtype}, got {tensor.dtype}")
     if tensor.shape != model.shape:
-        raise ValueError(f"{op}: expected {name} of {model_name}'s shape {list(model.shape)}, got {list(tensor.shape)}")
+        raise ValueError(
+            f"{op}: expected {name} of {model_name}'s shape {list(model.shape)}, got {list(tensor.shape)}"
+        )
     _device(op, name, tensor, f"{model_name}'s", model)
 
 
@@ -103,13 +107,21 @@ def _device(op: str, name: str, tensor: Tensor, model_name: str, model: Tensor) 
 def _coefficients(op: str, coef: Tensor, name: str, x: Tensor, columns: tuple[int, ...]) -> None:
     if coef.dtype not in _COEFFICIENTS:
         raise TypeError(f"{op}: expected coef of dtype {_names(_COEFFICIENTS)}, got {coef.dtype}")
-    if coef.dim() != 2 or coef.shape[1] not in columns or (coef.shape[0] != 1 and coef.shape[0] != x.shape[0]):
+    if (
+        coef.dim() != 2
+        or coef.shape[1] not in columns
+        or (coef.shape[0] != 1 and coef.shape[0] != x.shape[0])
+    ):
         wanted = " or ".join(map(str, columns))
-        raise ValueError(f"{op}: expected coef of shape [1 or {x.shape[0]}, {wanted}], got {list(coef.shape)}")
+        raise ValueError(
+            f"{op}: expected coef of shape [1 or {x.shape[0]}, {wanted}], got {list(coef.shape)}"
+        )
     _device(op, "coef", coef, f"{name}'s", x)
 
 
-def _noise(op: str, name: str, x: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None) -> None:
+def _noise(
+    op: str, name: str, x: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None
+) -> None:
     if noise is not None:
         if seeds is not None or stream is not None:
             raise ValueError(f"{op}: expected either noise or (seeds, stream), got both")
@@ -131,5 +143,7 @@ def _keys(op: str, seeds: Tensor, stream: Tensor) -> None:
     if seeds.dim() != 1:
         raise ValueError(f"{op}: expected seeds of shape [B], got {list(seeds.shape)}")
     if stream.dim() != 0 and stream.shape != seeds.shape:
-        raise ValueError(f"{op}: expected stream of shape [] or {list(seeds.shape)}, got {list(stream.shape)}")
+        raise ValueError(
+            f"{op}: expected stream of shape [] or {list(seeds.shape)}, got {list(stream.shape)}"
+        )
     _device(op, "stream", stream, "seeds'", seeds)

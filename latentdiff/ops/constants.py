@@ -1,4 +1,6 @@
-"""Small constants that the host makes: each is made once and kept on its device, so that a second use copies nothing."""
+"""Small constants that the host makes: each is made once and kept on its device, so that a second use copies
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def constants_scope(constants: Constants) -> Iterator[None]:
 
 
 def _ordinary(device: torch.device) -> bool:
-    """Whether a tensor made now is a plain one that holds its value: nothing traces, wraps or records what is made."""
+    """Whether a tensor made now is a plain one that holds its value: nothing traces, wraps or records what is
+    made.
+    """
     return (
         not torch.compiler.is_compiling()
         and torch._C._len_torch_dispatch_stack() == 0
@@ -62,7 +66,9 @@ def _captured(device: torch.device) -> bool:
 
 
 def _stream(device: torch.device) -> int:
-    """The current CUDA stream, part of a constant's name: on another one it might be read before it is written."""
+    """The current CUDA stream, part of a constant's name: on another one it might be read before it is
+    written.
+    """
     return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 
@@ -87,13 +93,17 @@ def _kept_row(values: bytes, dtype: torch.dtype, device: torch.device, stream: i
 
 
 @lru_cache(2 * ENTRIES)
-def _kept_filled(value: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, stream: int) -> Tensor:
+def _kept_filled(
+    value: int, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, stream: int
+) -> Tensor:
     with torch.inference_mode(False):
         return torch.full(shape, value, dtype=dtype, device=device)
 
 
 def _row(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
-    if _captured(device):  # a graph would copy from where the host's numbers were: fills carry their number with them
+    if _captured(
+        device
+    ):  # a graph would copy from where the host's numbers were: fills carry their number with them
         made = torch.empty((1, len(values)), dtype=torch.float64, device=device)
         for place, value in zip(made.unbind(1), values, strict=True):
             place.fill_(value)

@@ -1,7 +1,8 @@
-"""float32 arithmetic with fixed rounding, in float64 tensors: fma, log and sincos equal to the native ones bit for bit.
+"""float32 arithmetic with fixed rounding, in float64 tensors: fma, log and sincos equal to the native ones
+bit for bit.
 
-Values are float32 numbers *held* in float64 tensors. There a product of two is exact, so one rounding to float32
-after a product, sum or square root gives what the float32 instruction gives (53 >= 2 * 24 + 2 bits).
+Values are float32 numbers *held* in float64 tensors. There a product of two is exact, so one rounding to
+float32 after a product, sum or square root gives what the float32 instruction gives (53 >= 2 * 24 + 2 bits).
 """
 
 import torch
@@ -34,22 +35,27 @@ _SQRT_HALF_BITS = 0x3F3504F3
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Round a float64 tensor to float32 values, in place: fresh memory costs more than the arithmetic here."""
+    """Round a float64 tensor to float32 values, in place: fresh memory costs more than the arithmetic
+    here.
+    """
     return x.copy_(x.float())
 
 
 def fma(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Compute ``a * b + c`` of held values as the float32 instruction does, with one rounding; a and b broadcast to c.
+    """Compute ``a * b + c`` of held values as the float32 instruction does, with one rounding; a and b
+    broadcast to c.
 
-    The float64 sum is rounded to odd, so that rounding it to float32 rounds the exact value (Boldo and Melquiond 2008,
-    "Emulation of FMA and correctly rounded sums").
+    The float64 sum is rounded to odd, so that rounding it to float32 rounds the exact value (Boldo and
+    Melquiond 2008, "Emulation of FMA and correctly rounded sums").
     """
     s = torch.addcmul(c, a, b)  # the product is exact, so this rounds once, contracted or not
     t = s - c  # Knuth's TwoSum: s + error = a b + c exactly
     error = s - t
     torch.sub(c, error, out=error)
     error.sub_(t.addcmul_(a, b, value=-1))
-    error.mul_(s)  # > 0: the exact value lies away from zero; NaN where s is not finite, which changes nothing below
+    error.mul_(
+        s
+    )  # > 0: the exact value lies away from zero; NaN where s is not finite, which changes nothing below
     towards_zero = error < 0
     bits = s.view(torch.int64)
     bits.sub_(towards_zero.view(torch.uint8))  # truncate, then make every inexact value odd
@@ -58,16 +64,19 @@ def fma(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 
 def _fma_known_(a: Tensor, b: Tensor | float, c: Tensor | float) -> Tensor:
-    """``a * b + c`` in ``a``'s place, rounded to float64, then to float32: fma unless the first rounding makes a tie.
+    """``a * b + c`` in ``a``'s place, rounded to float64, then to float32: fma unless the first rounding
+    makes a tie.
 
-    For the polynomials below it never does: their argument takes 2^24 (log) and 1.2e8 (sincos) values, and all of them
-    were compared with ``fmaf``. A test repeats this.
+    For the polynomials below it never does: their argument takes 2^24 (log) and 1.2e8 (sincos) values, and
+    all of them were compared with ``fmaf``. A test repeats this.
     """
     return rounded(a.mul_(b).add_(c))
 
 
 def log(u: Tensor) -> Tensor:
-    """Natural logarithm of ``u = k / 2^24``, k in 1..2^24, held in float64; error below 0.7 ulp of float32."""
+    """Natural logarithm of ``u = k / 2^24``, k in 1..2^24, held in float64; error below 0.7 ulp of
+    float32.
+    """
     bits = u.float().view(torch.int32)
     exponent = (bits - _SQRT_HALF_BITS) >> 23
     f = (bits - (exponent << 23)).view(torch.float32).double().sub_(1.0)
@@ -84,8 +93,12 @@ def log(u: Tensor) -> Tensor:
 
 
 def sincos(k: Tensor) -> tuple[Tensor, Tensor]:
-    """Sine and cosine of ``2 pi k / 2^32`` for int64 ``k`` in 0..2^32-1, held in float64; absolute error < 1.3e-7."""
-    quarter = (k + (1 << 29)) >> 30  # 0..4: the reduction is in integers, so no rounding precedes the polynomial
+    """Sine and cosine of ``2 pi k / 2^32`` for int64 ``k`` in 0..2^32-1, held in float64; absolute error <
+    1.3e-7.
+    """
+    quarter = (
+        k + (1 << 29)
+    ) >> 30  # 0..4: the reduction is in integers, so no rounding precedes the polynomial
     t = rounded((k - (quarter << 30)).float().double().mul_(_TURN))
     z = rounded(t * t)
     sine = rounded((z * _SIN[0]).add_(_SIN[1]))

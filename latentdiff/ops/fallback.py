@@ -117,7 +117,9 @@ def _draw_into(z: Tensor, seeds: Tensor, stream: Tensor) -> None:
     z.copy_(philox.normals(seeds, stream, math.prod(z.shape[1:])).view(z.shape))
 
 
-def _given_or_drawn(x: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None) -> Tensor | None:
+def _given_or_drawn(
+    x: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None
+) -> Tensor | None:
     if seeds is None or stream is None:
         return noise
     # float32 whatever x's dtype: 16-bit samples take the unrounded normal, float64 samples the converted one

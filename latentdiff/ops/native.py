@@ -1,7 +1,7 @@
 """The C++ and CUDA kernels, where they were built for the torch that runs: loaded once, and why not if not.
 
-LATENTDIFF_OPS=fallback leaves them out, LATENTDIFF_OPS=native makes their absence an error; LATENTDIFF_CPU names an
-instruction set (portable, avx2, avx512) below the best that the processor has.
+LATENTDIFF_OPS=fallback leaves them out, LATENTDIFF_OPS=native makes their absence an error; LATENTDIFF_CPU
+names an instruction set (portable, avx2, avx512) below the best that the processor has.
 """
 
 import os
@@ -24,7 +24,9 @@ REINSTALL = (
 
 @dataclass(frozen=True)
 class Native:
-    """What was found: ``reason`` says why the kernels are not in use ("" if they are), ``build`` how they were built."""
+    """What was found: ``reason`` says why the kernels are not in use ("" if they are), ``build`` how they
+    were built.
+    """
 
     reason: str
     build: dict[str, Any] = field(default_factory=dict)
@@ -37,7 +39,10 @@ class Native:
 
 
 def load() -> Native:
-    """Import the extension module and register its kernels. Raises InputError for settings that make no sense."""
+    """Import the extension module and register its kernels.
+
+    Raises InputError for settings that make no sense.
+    """
     choice = os.environ.get("LATENTDIFF_OPS", "") or "auto"
     if choice not in _CHOICES:
         raise InputError(f"expected LATENTDIFF_OPS to be one of {', '.join(_CHOICES)}, got {choice!r}")
@@ -62,7 +67,8 @@ def _load() -> Native:
     build = dict(_C.build())
     if _minor(build["torch"]) != _minor(torch.__version__):  # its idea of a tensor may be another one
         return Native(
-            f"the extension was built for torch {build['torch']}, this is {torch.__version__} ({REINSTALL} anew)"
+            f"the extension was built for torch {build['torch']}, this is {torch.__version__} ({REINSTALL}"
+            " anew)"
         )
     if capability := os.environ.get("LATENTDIFF_CPU"):
         try:

@@ -10,7 +10,8 @@ from latentdiff import ops
 from latentdiff.errors import InputError
 from latentdiff.ops import constants
 
-# The first 8 bits of a stream. Entries may be appended; a value, once published, never changes: it is part of what a
+# The first 8 bits of a stream. Entries may be appended; a value, once published, never changes: it is part of
+# what a
 # seed means. 0 is left to streams numbered by hand.
 PURPOSES = {
     "init": 1,  # x_T
@@ -29,8 +30,8 @@ _INT64 = torch.iinfo(torch.int64)
 class Key:
     """Counter-based noise: one seed per sample and a stream; never the global generator.
 
-    ``seeds``: int64 [B]; ``stream``: any int64. The noise of a sample depends on its seed, the stream and the element
-    alone: not on the batch, the device or the number of threads.
+    ``seeds``: int64 [B]; ``stream``: any int64. The noise of a sample depends on its seed, the stream and the
+    element alone: not on the batch, the device or the number of threads.
     """
 
     seeds: Tensor
@@ -44,7 +45,9 @@ class Key:
 
     @classmethod
     def of(cls, seed: int, n: int, *, device: torch.device | str | None = None) -> "Key":
-        """Make the key of n samples, with seeds seed, seed + 1, ...: image k is the one that seed + k gives alone."""
+        """Make the key of n samples, with seeds seed, seed + 1, ...: image k is the one that seed + k gives
+        alone.
+        """
         if n < 0:
             raise InputError(f"expected a number of samples >= 0, got {n}")
         if not (_INT64.min <= seed and seed + max(n - 1, 0) <= _INT64.max):
@@ -52,7 +55,8 @@ class Key:
         return cls(torch.arange(n, dtype=torch.int64, device=device) + seed)
 
     def at(self, purpose: str, level: int = 0, visit: int = 0) -> "Key":
-        """Return the key of one use: stream = purpose (8 bits), visit (24 bits), level (32 bits), highest first.
+        """Return the key of one use: stream = purpose (8 bits), visit (24 bits), level (32 bits), highest
+        first.
 
         Different uses never share noise. Raises ValueError for an unknown purpose or numbers that do not fit.
         """
@@ -65,7 +69,9 @@ class Key:
         return replace(self, stream=PURPOSES[purpose] << 56 | visit << 32 | level)
 
     def with_purpose(self, purpose: str) -> "Key":
-        """Return the key of another purpose at the same level and visit; ValueError for an unknown purpose."""
+        """Return the key of another purpose at the same level and visit; ValueError for an unknown
+        purpose.
+        """
         return self.at(purpose, self.stream & 0xFFFFFFFF, self.stream >> 32 & 0xFFFFFF)
 
     def __len__(self) -> int:
@@ -84,9 +90,13 @@ class Key:
         return replace(self, seeds=self.seeds.to(device))
 
     def stream_tensor(self) -> Tensor:
-        """Return the stream as int64 [] on the device of the seeds, without a host synchronization; never write to it."""
+        """Return the stream as int64 [] on the device of the seeds, without a host synchronization; never
+        write to it.
+        """
         return constants.constant_fill(self.stream, (), dtype=torch.int64, device=self.seeds.device)
 
     def normal(self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Draw standard normals [B, *shape] on the device of the seeds (see :func:`latentdiff.ops.normal`)."""
+        """Draw standard normals [B, *shape] on the device of the seeds (see
+        :func:`latentdiff.ops.normal`).
+        """
         return ops.normal(self.seeds, self.stream_tensor(), shape, dtype=dtype)

@@ -1,4 +1,6 @@
-"""The arithmetic of noising and of a reverse step, in one fixed order of roundings (the naive twin of the kernels)."""
+"""The arithmetic of noising and of a reverse step, in one fixed order of roundings (the naive twin of the
+kernels).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +34,9 @@ class Arithmetic:
         return exact.single(value)[0] if self.single else value
 
     def columns(self, coef: Tensor, ndim: int) -> tuple[Tensor, ...]:
-        """Split coefficients [rows, K] into K held tensors that broadcast against samples of ``ndim`` dimensions."""
+        """Split coefficients [rows, K] into K held tensors that broadcast against samples of ``ndim``
+        dimensions.
+        """
         return self.load(coef).view(*coef.shape, *[1] * (ndim - 1)).unbind(1)
 
     def mul(self, a: Tensor, b: Tensor) -> Tensor:
@@ -47,7 +51,9 @@ class Arithmetic:
 
 
 def _kept(a: Tensor, b: Tensor) -> Tensor:
-    """b, and a zero of its sign where the coefficient a is 0: the product of finite numbers keeps its bits."""
+    """b, and a zero of its sign where the coefficient a is 0: the product of finite numbers keeps its
+    bits.
+    """
     return torch.where(a == 0, torch.copysign(b.new_zeros(()), b), b)
 
 

@@ -1,4 +1,5 @@
-"""``torch.func.vmap`` over the operations: the mapped dimension joins the batch, so one launch does all of it.
+"""``torch.func.vmap`` over the operations: the mapped dimension joins the batch, so one launch does all of
+it.
 
 Noise is a function of the keys: maps that share seeds and stream share their noise.
 """
@@ -57,7 +58,9 @@ def _normal(
     info: Any, in_dims: Sequence[Any], seeds: Tensor, stream: Tensor, shape: Sequence[int], dtype: torch.dtype
 ) -> tuple[Tensor, int]:
     fold = _Fold(info.batch_size, _batch(seeds, in_dims[0]))
-    z = torch.ops.latentdiff.normal(fold.samples(seeds, in_dims[0]), fold.stream(stream, in_dims[1]), shape, dtype)
+    z = torch.ops.latentdiff.normal(
+        fold.samples(seeds, in_dims[0]), fold.stream(stream, in_dims[1]), shape, dtype
+    )
     return fold.back(z), 0
 
 
@@ -102,7 +105,9 @@ def _step(info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Tensor, i
     return cast(Tensor, fold.back(x_s)), 0
 
 
-def _step_x0(info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+def _step_x0(
+    info: Any, in_dims: Sequence[Any], *arguments: Any
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     fold, (x_s, x0) = _moved("step_x0", info, in_dims, *arguments)
     return (fold.back(x_s), fold.back(x0)), (0, 0)
 

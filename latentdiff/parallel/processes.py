@@ -1,4 +1,6 @@
-"""Several processes that work on one thing, as torchrun starts them: which one this is, and what they tell each other."""
+"""Several processes that work on one thing, as torchrun starts them: which one this is, and what they tell
+each other.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,16 @@ from torch import Tensor, distributed
 
 from latentdiff.errors import InputError
 
-PATIENCE = timedelta(days=7)  # how long a process waits for the others; one that is gone is noticed at once by gloo
+PATIENCE = timedelta(
+    days=7
+)  # how long a process waits for the others; one that is gone is noticed at once by gloo
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process is number ``rank`` of ``count`` and computes on ``device``; they speak to each other on their CPUs."""
+    """This process is number ``rank`` of ``count`` and computes on ``device``; they speak to each other on
+    their CPUs.
+    """
 
     rank: int = 0
     count: int = 1
@@ -42,8 +48,12 @@ class Ranks:
         return [float(value) for value in tensor.tolist()]
 
     def rows(self, own: Tensor, n: int) -> Tensor:
-        """For the first process the rows of all, [n, ...] on the CPU, from those of each one's :meth:`share` of n; for others their own."""
-        return self.collected(own, [len(range(n)[Ranks(rank, self.count).share(n)]) for rank in range(self.count)])
+        """For the first process the rows of all, [n, ...] on the CPU, from those of each one's :meth:`share`
+        of n; for others their own.
+        """
+        return self.collected(
+            own, [len(range(n)[Ranks(rank, self.count).share(n)]) for rank in range(self.count)]
+        )
 
     def collected(self, own: Tensor, lengths: Sequence[int]) -> Tensor:
         """As :meth:`rows`, where process k has ``lengths[k]`` of them."""
@@ -88,7 +98,8 @@ def processes() -> int:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """The processes that torchrun started this one among (gloo on CPUs, NCCL on GPUs); alone without torchrun.
+    """The processes that torchrun started this one among (gloo on CPUs, NCCL on GPUs); alone without
+    torchrun.
 
     Within another such context they stay joined until that one ends: processes can meet only once.
     """
@@ -102,10 +113,13 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
         return
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE
+        )
     except RuntimeError as error:  # another process has ended, or cannot be reached
         raise InputError(
-            f"process {os.environ.get('RANK', '?')} of {processes()} did not meet the others; what they say tells why"
+            f"process {os.environ.get('RANK', '?')} of {processes()} did not meet the others; what they say"
+            " tells why"
         ) from error
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)

@@ -20,7 +20,9 @@ _HERE = local()  # whether this thread is a worker
 
 
 class Workers:
-    """``count`` of them share torch's CPU threads; one alone computes in the caller, with all of its threads."""
+    """``count`` of them share torch's CPU threads; one alone computes in the caller, with all of its
+    threads.
+    """
 
     def __init__(self, count: int) -> None:
         if count < 1:
@@ -31,13 +33,19 @@ class Workers:
 
     @classmethod
     def suited(cls, n: int, device: torch.device) -> Workers:
-        """As many as a batch of ``n`` images is worth: one on a GPU, on a CPU one for LEAST images, at most one a thread; a worker has none of its own."""
+        """As many as a batch of ``n`` images is worth: one on a GPU, on a CPU one for LEAST images, at most
+        one a thread; a worker has none of its own.
+        """
         if device.type != "cpu" or getattr(_HERE, "works", False):
             return cls(1)
         return cls(max(1, min(torch.get_num_threads(), n // LEAST)))
 
     def map(self, function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
-        """The results in the order of the items. The first exception, or a signal, is raised here and sets ``stopped``: work that looks at it ends early."""
+        """The results in the order of the items.
+
+        The first exception, or a signal, is raised here and sets ``stopped``: work that looks at it ends
+        early.
+        """
         if self.count == 1:
             return [function(item) for item in items]
         self.stopped.clear()
@@ -59,7 +67,8 @@ class Workers:
         every, all_up = torch.get_num_threads(), Barrier(self.count)
 
         def begin(_: int) -> None:
-            torch.get_num_threads()  # takes the number of all threads at the first call, over one that was set before
+            # takes the number of all threads at the first call, over one that was set before
+            torch.get_num_threads()
             torch.set_num_threads(max(1, every // self.count))
             _HERE.works = True
             all_up.wait()
@@ -83,5 +92,7 @@ class Workers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()

@@ -45,7 +45,8 @@ def map_microbatches(
     progress: ProgressCallback | None = None,
     each: int = 1,
 ) -> list[Out]:
-    """What ``make`` draws of every part of n samples, in their order: ``most`` of them at once, by workers where that is faster.
+    """What ``make`` draws of every part of n samples, in their order: ``most`` of them at once, by workers
+    where that is faster.
 
     A sample is ``each`` images of the network's batch. InputError unless ``most`` is at least 1.
     """
@@ -61,7 +62,9 @@ def by_workers(
     *,
     progress: ProgressCallback | None,
 ) -> list[Out]:
-    """What ``make`` draws of every part; all stop at their next step, where they tell of their progress, once one has failed or the user has had enough."""
+    """What ``make`` draws of every part; all stop at their next step, where they tell of their progress, once
+    one has failed or the user has had enough.
+    """
     told = shared_progress(progress, len(split))
 
     def made(k: int) -> Out:
@@ -85,7 +88,8 @@ def map_even_microbatches(
     device: torch.device,
     progress: ProgressCallback | None = None,
 ) -> list[Out]:
-    """What ``make`` draws of the indices of n samples in parts of one size, one after another; the last repeats its last to be full.
+    """What ``make`` draws of the indices of n samples in parts of one size, one after another; the last
+    repeats its last to be full.
 
     InputError unless ``most`` is at least 1.
     """
@@ -100,14 +104,18 @@ def _batch(most: int) -> int:
 
 
 def even_parts(n: int, most: int, *, device: torch.device) -> list[Tensor]:
-    """The indices of n samples in parts of one size, ``most`` or less; the last one repeats its last to be full."""
+    """The indices of n samples in parts of one size, ``most`` or less; the last one repeats its last to be
+    full.
+    """
     count = math.ceil(n / most)
     size = math.ceil(n / count)
     return list(torch.arange(count * size, device=device).clamp(max=n - 1).split(size))
 
 
 def _bytes_per_sample(network: nn.Module) -> int:
-    """Activations alive at once for one sample of a guided pair: the widest layer a dozen times over, in float32."""
+    """Activations alive at once for one sample of a guided pair: the widest layer a dozen times over, in
+    float32.
+    """
     config = denoiser_config(network)
     return 2 * 4 * 12 * _widest(config) * _places(config)
 

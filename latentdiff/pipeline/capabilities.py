@@ -1,4 +1,6 @@
-"""Capabilities of a model, read from the configurations in its checkpoint without loading a weight, and what a command needs."""
+"""Capabilities of a model, read from the configurations in its checkpoint without loading a weight, and what
+a command needs.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ class Need(NamedTuple):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """``conditioning``: on what; ``words``: cross-attention to single words of a prompt; ``grid``: pixels or spatial latents."""
+    """``conditioning``: on what; ``words``: cross-attention to single words of a prompt; ``grid``: pixels or
+    spatial latents.
+    """
 
     conditioning: Literal["text", "classes", "none"]
     words: bool
@@ -52,7 +56,13 @@ class Capabilities:
             "classes": "is conditioned on classes",
             "none": "is unconditional",
         }
-        other = "" if self.conditioning == "none" else ", not on prompts" if kind == "text" else ", not on classes"
+        other = (
+            ""
+            if self.conditioning == "none"
+            else ", not on prompts"
+            if kind == "text"
+            else ", not on classes"
+        )
         return {
             "text": f"{known[self.conditioning]}{other}",
             "classes": f"{known[self.conditioning]}{other}",
@@ -63,7 +73,9 @@ class Capabilities:
         }[kind]
 
     def instead(self, need: Need) -> str:
-        """What the command can be given with this model instead, as the beginning of a way out; "" if nothing."""
+        """What the command can be given with this model instead, as the beginning of a way out; "" if
+        nothing.
+        """
         if need.instead is None:
             return ""
         takes = {"text": "--prompt", "classes": "--label", "none": ""}[self.conditioning]
@@ -73,7 +85,10 @@ class Capabilities:
 
 
 def capabilities_of(checkpoint: Checkpoint) -> Capabilities | None:
-    """The capabilities of a checkpoint's denoiser; None of a checkpoint without one. InputError for damaged files."""
+    """The capabilities of a checkpoint's denoiser; None of a checkpoint without one.
+
+    InputError for damaged files.
+    """
     index = checkpoint.json(INDEX)
     if "denoiser" not in index:
         return None
@@ -89,11 +104,14 @@ def capabilities_of(checkpoint: Checkpoint) -> Capabilities | None:
 
 
 def shipped_that(needs: Sequence[Need], *, pixels: bool = False) -> Shipped | None:
-    """The model of the package that meets the needs; one of ``pixels`` where a command works best with that."""
+    """The model of the package that meets the needs; one of ``pixels`` where a command works best with
+    that.
+    """
     kinds = {need.kind for need in needs}
     text = "text" in kinds
     return shipped_for(
-        "text" if text else "classes", pixels=not text and "latents" not in kinds and (pixels or "grid" in kinds)
+        "text" if text else "classes",
+        pixels=not text and "latents" not in kinds and (pixels or "grid" in kinds),
     )
 
 
@@ -101,7 +119,9 @@ def way_out(needs: Sequence[Need]) -> str:
     """How to come to a model that meets the needs: one of the package, or a training."""
     kinds = {need.kind for need in needs}
     options = {"text": " --text", "words": " --network unet", "grid": " --pixel"}
-    trained = "latentdiff train-denoiser" + "".join(option for kind, option in options.items() if kind in kinds)
+    trained = "latentdiff train-denoiser" + "".join(
+        option for kind, option in options.items() if kind in kinds
+    )
     model = shipped_that(needs)
     by_name = "" if model is None else f"take --run {model.name}, a model of the package, "
     return f"{by_name}or train one with `{trained}`"

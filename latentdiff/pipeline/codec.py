@@ -16,7 +16,8 @@ from torch import Tensor
 from latentdiff.errors import InputError
 from latentdiff.nn.autoencoder import Autoencoder, Posterior
 
-ACTIVE = 0.01  # a latent unit is active if its posterior mean varies more than this over the data (Burda et al. 2016)
+# a latent unit is active if its posterior mean varies more than this over the data (Burda et al. 2016)
+ACTIVE = 0.01
 
 
 class Codec(Protocol):
@@ -33,7 +34,10 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class IdentityCodec:
-    """Pixels are the latents, times ``scale``: 0.5 stands for data in [-0.5, 0.5]. InputError unless it is positive."""
+    """Pixels are the latents, times ``scale``: 0.5 stands for data in [-0.5, 0.5].
+
+    InputError unless it is positive.
+    """
 
     shape: tuple[int, ...]
     scale: float = 1.0
@@ -73,7 +77,9 @@ class LatentStatistics:
     def __post_init__(self) -> None:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values.ndim != 1 or not bool(torch.isfinite(values).all()):
-                raise InputError(f"latent {name} must be finite numbers, one a channel, got {values.tolist()}")
+                raise InputError(
+                    f"latent {name} must be finite numbers, one a channel, got {values.tolist()}"
+                )
         if self.mean.shape != self.std.shape or not bool((self.std > 0).all()):
             raise InputError(f"latent std must be positive and as many as the means, got {self.std.tolist()}")
 
@@ -92,7 +98,9 @@ class LatentStatistics:
 
 @dataclass(frozen=True, eq=False)
 class VAECodec:
-    """A trained autoencoder with the statistics that normalise its latents to mean 0 and variance 1 a channel."""
+    """A trained autoencoder with the statistics that normalise its latents to mean 0 and variance 1 a
+    channel.
+    """
 
     vae: Autoencoder
     statistics: LatentStatistics
@@ -113,10 +121,14 @@ class VAECodec:
             {**codec.vae.state_dict(), "mean": codec.statistics.mean, "std": codec.statistics.std}
             for codec in (self, other)
         )
-        return mine.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in mine.items())
+        return mine.keys() == theirs.keys() and all(
+            torch.equal(value, theirs[name]) for name, value in mine.items()
+        )
 
     def encode(self, images: Tensor, *, noise: Tensor | None = None) -> Tensor:
-        """Normalised latents [B, *latent_shape]: the posterior's mode, or a sample of it with the given normal ``noise``."""
+        """Normalised latents [B, *latent_shape]: the posterior's mode, or a sample of it with the given
+        normal ``noise``.
+        """
         return self.normalized(self.vae.encode(images), noise=noise)
 
     def normalized(self, posterior: Posterior, *, noise: Tensor | None = None) -> Tensor:
@@ -136,7 +148,9 @@ class StatisticsAccumulator:
 
     def __init__(self, channels: int) -> None:
         self._count = 0
-        self._sum, self._square, self._variance = (torch.zeros(channels, dtype=torch.float64) for _ in range(3))
+        self._sum, self._square, self._variance = (
+            torch.zeros(channels, dtype=torch.float64) for _ in range(3)
+        )
 
     @property
     def values(self) -> list[float]:

@@ -36,7 +36,9 @@ FLOAT_MAX = torch.finfo(torch.float32).max
 
 @dataclass(frozen=True, eq=False)
 class ColdModel:
-    """Restores degraded images step by step, and generates from drawn intensities: of whole images, and of ``cells`` where it has them."""
+    """Restores degraded images step by step, and generates from drawn intensities: of whole images, and of
+    ``cells`` where it has them.
+    """
 
     network: nn.Module
     config: DegradationConfig
@@ -58,7 +60,10 @@ class ColdModel:
         return restorer(self.network)
 
     def levels(self, t: int, steps: int | None = None) -> list[int]:
-        """The levels visited from ``t`` down to 0: all of them, or ``steps`` moves spread evenly. InputError."""
+        """The levels visited from ``t`` down to 0: all of them, or ``steps`` moves spread evenly.
+
+        InputError.
+        """
         if not 1 <= t <= self.config.T:
             raise InputError(f"level must lie in 1..{self.config.T}, got {t}")
         count = t if steps is None else steps
@@ -77,7 +82,10 @@ class ColdModel:
         frames: int = 0,
         progress: ProgressCallback | None = None,
     ) -> tuple[Tensor, list[Frame]]:
-        """Images [n, C, H, W] in [-1, 1] of what was degraded to level ``t``, and moments on the way. InputError for levels it does not know."""
+        """Images [n, C, H, W] in [-1, 1] of what was degraded to level ``t``, and moments on the way.
+
+        InputError for levels it does not know.
+        """
         levels, step = self.levels(t, steps), cold_step(self.degradation, improved=improved)
 
         def part(rows: slice, progress: ProgressCallback | None) -> tuple[Tensor, list[Frame]]:
@@ -115,20 +123,26 @@ class ColdModel:
         frames: int = 0,
         progress: ProgressCallback | None = None,
     ) -> tuple[Tensor, list[Frame]]:
-        """``n`` new images: drawn intensities, degraded to level T, a little ``noise`` (standard deviation) to break the symmetry, restored.
+        """``n`` new images: drawn intensities, degraded to level T, a little ``noise`` (standard deviation)
+        to break the symmetry, restored.
 
-        Image k comes from seed + k. ``start``: "flat" draws the mean intensity of an image, as published (Bansal et al. 2022, section 5.3), "cells"
-        those of a grid of cells, so that starts are as degraded images are (default: where the model has them). InputError.
+        Image k comes from seed + k. ``start``: "flat" draws the mean intensity of an image, as published
+        (Bansal et al. 2022, section 5.3), "cells" those of a grid of cells, so that starts are as degraded
+        images are (default: where the model has them). InputError.
         """
         if n < 1 or not 0 <= noise < math.inf:
             raise InputError(f"expected 1 image or more and a noise of 0 or more, got {n} and {noise:g}")
         key = Key.of(seed, n, device=self.device)
         if start == "cells" and self.cells is None:
-            raise InputError("start cells: this model was trained before intensities of cells were kept, expected flat")
+            raise InputError(
+                "start cells: this model was trained before intensities of cells were kept, expected flat"
+            )
         intensities = self.intensities if self.cells is None or start == "flat" else self.cells
         x = self.degradation(intensities.images(key, self.image_shape), self.config.T)
         x = x + noise * key.at("degrade").normal(self.image_shape)
-        return self.restore(x, self.config.T, steps=steps, improved=improved, frames=frames, progress=progress)
+        return self.restore(
+            x, self.config.T, steps=steps, improved=improved, frames=frames, progress=progress
+        )
 
     def to(self, device: torch.device) -> ColdModel:
         return replace(self, network=self.network.to(device), device=device)
@@ -141,7 +155,9 @@ class ColdModel:
             writer.tensors(CELLS, self.cells.tensors())
         index = {"_class_name": "ColdDiffusion", "restorer": ["latentdiff", type(self.network).__name__]}
         mean, covariance = list(self.intensities.mean), [list(row) for row in self.intensities.covariance]
-        writer.json(INDEX, {**index, "data": self.data, "intensities": {"mean": mean, "covariance": covariance}})
+        writer.json(
+            INDEX, {**index, "data": self.data, "intensities": {"mean": mean, "covariance": covariance}}
+        )
 
 
 def load_cold(path: str | Path, *, device: str | torch.device = "cpu") -> ColdModel:
@@ -172,18 +188,25 @@ def _intensities(checkpoint: Checkpoint, index: dict[str, Any], channels: int) -
     found = index.get("intensities")
     where = f"{checkpoint.folder}/{INDEX}"
     if isinstance(found, dict):
-        rows = [found.get("mean"), *(covariance if isinstance(covariance := found.get("covariance"), list) else [])]
+        rows = [
+            found.get("mean"),
+            *(covariance if isinstance(covariance := found.get("covariance"), list) else []),
+        ]
         if len(rows) == channels + 1 and all(_row(row, channels) for row in rows):
             mean, *rest = (tuple(map(float, row)) for row in rows)
             return Intensities(mean, tuple(rest))
-    raise InputError(f"{where}: expected intensities with mean [{channels}] and covariance, found {found!r:.80}")
+    raise InputError(
+        f"{where}: expected intensities with mean [{channels}] and covariance, found {found!r:.80}"
+    )
 
 
 def _row(values: Any, n: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == n
-        and all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= FLOAT_MAX for v in values)
+        and all(
+            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= FLOAT_MAX for v in values
+        )
     )
 
 

@@ -1,6 +1,7 @@
 """The components of a checkpoint (VAE, denoiser, scheduler) as files, and back.
 
-Class names in files select from fixed tables; weights are checked against the configuration before they are used.
+Class names in files select from fixed tables; weights are checked against the configuration before they are
+used.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ def denoiser_config(module: nn.Module) -> DenoiserConfig | ForeignConfig:
 
 
 class Model(NamedTuple):
-    """What a checkpoint of a trained denoiser holds; ``data`` is the name of what it was trained on, ``class_counts`` how
-    many images of each class that had (() where it is not known).
+    """What a checkpoint of a trained denoiser holds; ``data`` is the name of what it was trained on,
+    ``class_counts`` how many images of each class that had (() where it is not known).
     """
 
     network: nn.Module
@@ -98,7 +99,11 @@ def save_model(writer: Writer, model: Model) -> None:
         save_text_tokenizer(writer, model.tokenizer)
     save_diffusion(writer, model.diffusion)
     index = index_of(codec.vae if isinstance(codec, VAECodec) else None, model.network)
-    about: dict[str, Any] = {"classes": list(model.classes), "image": list(codec.image_shape), "data": model.data}
+    about: dict[str, Any] = {
+        "classes": list(model.classes),
+        "image": list(codec.image_shape),
+        "data": model.data,
+    }
     if model.class_counts:
         about["class_counts"] = list(model.class_counts)
     scale = {"pixel_scale": codec.scale} if isinstance(codec, IdentityCodec) and codec.scale != 1 else {}
@@ -118,7 +123,9 @@ def load_model(checkpoint: Checkpoint) -> Model:
     """The model of an opened checkpoint, on the CPU; InputError says what is missing or does not fit."""
     index = checkpoint.json(INDEX)
     if "restorer" in index:
-        raise InputError(f"{checkpoint.folder}: is a cold diffusion model; `latentdiff sample-cold` works with it")
+        raise InputError(
+            f"{checkpoint.folder}: is a cold diffusion model; `latentdiff sample-cold` works with it"
+        )
     if "denoiser" not in index:
         raise InputError(
             f"{checkpoint.folder}: holds a VAE but no denoiser; `latentdiff train-denoiser` trains one on it"
@@ -136,7 +143,9 @@ def load_model(checkpoint: Checkpoint) -> Model:
     return Model(network, diffusion, codec, classes, str(index.get("data", "")), counts, tokenizer)
 
 
-def save_network(writer: Writer, folder: str, module: nn.Module, *, extra: Mapping[str, Any] | None = None) -> None:
+def save_network(
+    writer: Writer, folder: str, module: nn.Module, *, extra: Mapping[str, Any] | None = None
+) -> None:
     """Write ``folder``/config.json and its weights; ``extra`` adds to the configuration."""
     if isinstance(module, ExternalModel):  # as its own library writes it
         writer.json(f"{folder}/config.json", module.origin.values)
@@ -144,7 +153,8 @@ def save_network(writer: Writer, folder: str, module: nn.Module, *, extra: Mappi
         return
     config = config_of(module)
     writer.json(
-        f"{folder}/config.json", {"_class_name": class_name(module), **config.model_dump(mode="json"), **(extra or {})}
+        f"{folder}/config.json",
+        {"_class_name": class_name(module), **config.model_dump(mode="json"), **(extra or {})},
     )
     writer.tensors(f"{folder}/{WEIGHTS}", module.state_dict())
 
@@ -152,7 +162,9 @@ def save_network(writer: Writer, folder: str, module: nn.Module, *, extra: Mappi
 def load_config(
     checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
 ) -> tuple[NetConfig, dict[str, Any]]:
-    """The configuration of the network in ``folder`` and its ``extra`` keys; InputError names what does not fit."""
+    """The configuration of the network in ``folder`` and its ``extra`` keys; InputError names what does not
+    fit.
+    """
     where = f"{checkpoint.folder / folder}/config.json"
     values = checkpoint.json(f"{folder}/config.json")
     name = values.pop("_class_name", None)
@@ -165,7 +177,9 @@ def load_config(
 def load_network(
     checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in ``folder`` and the ``extra`` keys of its configuration; InputError names what does not fit."""
+    """The network in ``folder`` and the ``extra`` keys of its configuration; InputError names what does not
+    fit.
+    """
     config, kept = load_config(checkpoint, folder, extra=extra)
     shapes, where = tensor_shapes(config), f"{checkpoint.folder / folder}/{WEIGHTS}"
     tensors = checkpoint.tensors(f"{folder}/{WEIGHTS}", limit=bytes_of(shapes.values()))
@@ -184,7 +198,9 @@ def load_denoiser(checkpoint: Checkpoint, index: Mapping[str, Any]) -> nn.Module
 
 
 def diffusers_for(checkpoint: Checkpoint) -> ModuleType:
-    """What reads and writes the models of diffusers for a checkpoint; InputError where that is not installed."""
+    """What reads and writes the models of diffusers for a checkpoint; InputError where that is not
+    installed.
+    """
     try:
         from latentdiff.pipeline import diffusers
     except ModuleNotFoundError as error:
@@ -199,7 +215,9 @@ def diffusers_for(checkpoint: Checkpoint) -> ModuleType:
 def save_vae(writer: Writer, vae: Autoencoder, statistics: LatentStatistics | None) -> None:
     """Write ``vae/``; without statistics (training not finished) no denoiser can be trained on it."""
     extra: dict[str, Any] = (
-        {} if statistics is None else {"latents_mean": statistics.mean.tolist(), "latents_std": statistics.std.tolist()}
+        {}
+        if statistics is None
+        else {"latents_mean": statistics.mean.tolist(), "latents_std": statistics.std.tolist()}
     )
     save_network(writer, "vae", vae, extra=extra)
 
@@ -221,7 +239,9 @@ def load_vae(checkpoint: Checkpoint) -> tuple[VAE, LatentStatistics | None]:
             or len(values) != channels
             or not all(isinstance(v, int | float) and abs(v) <= FLOAT_MAX for v in values)
         ):
-            raise InputError(f"{where}: expected {key} as a list of {channels} finite numbers, found {values!r:.60}")
+            raise InputError(
+                f"{where}: expected {key} as a list of {channels} finite numbers, found {values!r:.60}"
+            )
         tables.append(torch.tensor(values, dtype=torch.float32))
     return module, LatentStatistics(*tables)
 
@@ -236,7 +256,9 @@ def load_autoencoder(
     if not of_diffusers(index, "vae"):
         return load_vae(checkpoint)
     known = image_shape(checkpoint, index) if "image" in index else image
-    found: tuple[Autoencoder, LatentStatistics] = diffusers_for(checkpoint).read_autoencoder(checkpoint, "vae", known)
+    found: tuple[Autoencoder, LatentStatistics] = diffusers_for(checkpoint).read_autoencoder(
+        checkpoint, "vae", known
+    )
     return found
 
 
@@ -257,18 +279,25 @@ def load_diffusion(checkpoint: Checkpoint, index: Mapping[str, Any]) -> Diffusio
     return parse_config(DiffusionConfig, values, where)
 
 
-def load_codec(checkpoint: Checkpoint, index: dict[str, Any], *, image: tuple[int, ...] | None = None) -> Codec:
-    """The codec of a checkpoint: its VAE with statistics, or the identity where it has none; ``image`` as in :func:`load_autoencoder`."""
+def load_codec(
+    checkpoint: Checkpoint, index: dict[str, Any], *, image: tuple[int, ...] | None = None
+) -> Codec:
+    """The codec of a checkpoint: its VAE with statistics, or the identity where it has none; ``image`` as in
+    :func:`load_autoencoder`.
+    """
     if not has_vae(checkpoint, index):
         shape = image_shape(checkpoint, index)
         scale = index.get("pixel_scale", 1.0)
         if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= FLOAT_MAX:
-            raise InputError(f"{checkpoint.folder}/{INDEX}: pixel_scale must be a positive number, found {scale!r:.60}")
+            raise InputError(
+                f"{checkpoint.folder}/{INDEX}: pixel_scale must be a positive number, found {scale!r:.60}"
+            )
         return IdentityCodec(shape, float(scale))
     vae, statistics = load_autoencoder(checkpoint, index, image)
     if statistics is None:
         raise InputError(
-            f"{checkpoint.folder}: this VAE has no latent statistics (latents_mean, latents_std), which are measured "
-            f"when its training ends; finish it with `latentdiff train-vae --resume {checkpoint.folder.parent}`"
+            f"{checkpoint.folder}: this VAE has no latent statistics (latents_mean, latents_std), which are"
+            " measured when its training ends; finish it with `latentdiff train-vae --resume"
+            f" {checkpoint.folder.parent}`"
         )
     return VAECodec(vae, statistics)

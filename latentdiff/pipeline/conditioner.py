@@ -21,7 +21,9 @@ ENCODED = 256  # texts encoded at once
 
 @dataclass(frozen=True, eq=False)
 class Conditioner:
-    """From words to what a network takes: ``classes`` by name, or texts through its ``tokenizer`` and an encoder, its own or a frozen one."""
+    """From words to what a network takes: ``classes`` by name, or texts through its ``tokenizer`` and an
+    encoder, its own or a frozen one.
+    """
 
     network: nn.Module
     classes: tuple[str, ...]
@@ -29,7 +31,9 @@ class Conditioner:
     device: torch.device
 
     def each(self, label: Labels, n: int) -> list[int] | list[str] | None:
-        """One class index or one text for each of ``n`` images; InputError for unknown classes or another number."""
+        """One class index or one text for each of ``n`` images; InputError for unknown classes or another
+        number.
+        """
         if label is None:
             return None
         many = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * n
@@ -51,17 +55,21 @@ class Conditioner:
         return self._encoded(texts)[torch.tensor([place[str(text)] for text in each], device=self.device)]
 
     def check(self, labels: Tensor | None, guidance: float) -> None:
-        """InputError for a guidance that has nothing to exaggerate, and for networks of diffusers, which know no null class, where they would need one."""
+        """InputError for a guidance that has nothing to exaggerate, and for networks of diffusers, which know
+        no null class, where they would need one.
+        """
         if labels is None and guidance not in (0, 1):
             raise InputError(f"guidance {guidance:g} needs a label or a prompt (--label, --prompt), got none")
         if self.classes and isinstance(self.network, ExternalModel) and (labels is None or guidance != 1):
             found = f"guidance {guidance:g}" if guidance != 1 else "no label"
             raise InputError(
-                f"this model of diffusers is always told a class and knows no null class: expected a label and guidance 1, got {found} (--label NAME --guidance 1)"
+                "this model of diffusers is always told a class and knows no null class: expected a label"
+                f" and guidance 1, got {found} (--label NAME --guidance 1)"
             )
 
     def null(self, negative: str = "") -> int | Tensor:
-        """What guidance leads away from: the null class, or the encoded empty (or ``negative``) text [1, L, D].
+        """What guidance leads away from: the null class, or the encoded empty (or ``negative``) text [1, L,
+        D].
 
         InputError for a negative text where the model listens to none.
         """
@@ -69,7 +77,8 @@ class Conditioner:
             return self._encoded([negative])
         if negative:
             raise InputError(
-                f"negative prompt {negative!r:.60}: this model is not conditioned on text; leave it out, or take a text model"
+                f"negative prompt {negative!r:.60}: this model is not conditioned on text; leave it out, or"
+                " take a text model"
             )
         return len(self.classes)
 

@@ -38,7 +38,9 @@ LOOPS = 4  # captured ones a pipeline keeps
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A denoiser, its process, its codec; ``classes`` are the names of its labels, with a ``tokenizer`` it listens to texts."""
+    """A denoiser, its process, its codec; ``classes`` are the names of its labels, with a ``tokenizer`` it
+    listens to texts.
+    """
 
     network: nn.Module
     diffusion: DiffusionConfig
@@ -81,9 +83,10 @@ class Pipeline:
     ) -> Tensor:
         """``n`` images, float32 [n, C, H, W] in [-1, 1] on the CPU.
 
-        Image k comes from seed + k alone, whatever the batch it is in. ``label``: a class by index or name, or a text for a
-        model that listens to texts, or one for each image; None asks for nothing in particular. InputError for settings that the model cannot follow. ``compile``
-        takes seconds to minutes once for a batch size, then draws faster: the same images to 1e-4.
+        Image k comes from seed + k alone, whatever the batch it is in. ``label``: a class by index or name,
+        or a text for a model that listens to texts, or one for each image; None asks for nothing in
+        particular. InputError for settings that the model cannot follow. ``compile`` takes seconds to minutes
+        once for a batch size, then draws faster: the same images to 1e-4.
         """
         values = {"sampler": sampler, "steps": steps, "spacing": spacing, "eta": eta}
         values |= {"guidance": guidance, "guidance_low": guidance_low, "guidance_high": guidance_high}
@@ -93,7 +96,9 @@ class Pipeline:
         if n < 1:
             raise InputError(f"expected a number of images of 1 or more, got {n}")
         key = Key.of(seed, n, device=self.device)
-        return self.run(settings, key, start(key, self.codec.latent_shape), label=label, batch=batch, progress=progress)
+        return self.run(
+            settings, key, start(key, self.codec.latent_shape), label=label, batch=batch, progress=progress
+        )
 
     def run(
         self,
@@ -105,7 +110,9 @@ class Pipeline:
         batch: int | None = None,
         progress: ProgressCallback | None = None,
     ) -> Tensor:
-        """Images from given starting noise ``x`` [n, *latent_shape]; in parts of ``batch``, or as many as memory holds."""
+        """Images from given starting noise ``x`` [n, *latent_shape]; in parts of ``batch``, or as many as
+        memory holds.
+        """
         n, labels = len(x), self.labels(label, len(x))
         moves = len(self.plan(settings)[1]) - 1
 
@@ -126,7 +133,9 @@ class Pipeline:
             made = map_microbatches(n, most, part, device=self.device, progress=progress)
         return torch.cat(made)[:n]
 
-    def _moves(self, settings: Sampling, x: Tensor, key: Key, labels: Tensor | None) -> Iterator[tuple[Tensor, int]]:
+    def _moves(
+        self, settings: Sampling, x: Tensor, key: Key, labels: Tensor | None
+    ) -> Iterator[tuple[Tensor, int]]:
         """The loop: (x after some moves, how many); a captured loop makes all of them at once."""
         step, levels = self.plan(settings)
         if settings.compile and self._captures:
@@ -175,7 +184,9 @@ class Pipeline:
         frames: int = 10,
         progress: ProgressCallback | None = None,
     ) -> list[Frame]:
-        """The reverse process at about ``frames`` evenly spaced moments from noise to image, all samples in one batch."""
+        """The reverse process at about ``frames`` evenly spaced moments from noise to image, all samples in
+        one batch.
+        """
         x = start(key, self.codec.latent_shape)
         step, levels = self.plan(settings)
         denoise = self.guided(settings, self.labels(label, len(x)))
@@ -192,7 +203,8 @@ class Pipeline:
         batch: int | None = None,
         progress: ProgressCallback | None = None,
     ) -> Tensor:
-        """``count`` images on the way from the first seed's sample to the second's: slerp between their starting noises.
+        """``count`` images on the way from the first seed's sample to the second's: slerp between their
+        starting noises.
 
         A sampler that draws noise on the way draws the first seed's for all of them.
         """
@@ -200,7 +212,12 @@ class Pipeline:
         x = torch.cat([slerp(ends[0], ends[1], i / max(1, count - 1)) for i in range(count)])
         key = Key.of(seeds[0], 1, device=self.device)
         return self.run(
-            settings, Key(key.seeds.expand(count).contiguous()), x, label=label, batch=batch, progress=progress
+            settings,
+            Key(key.seeds.expand(count).contiguous()),
+            x,
+            label=label,
+            batch=batch,
+            progress=progress,
         )
 
     @torch.no_grad()
@@ -223,10 +240,13 @@ class Pipeline:
         negative: str = "",
         network: Network | None = None,
     ) -> Denoiser:
-        """The Denoiser of this model for what :meth:`labels` gives (None: nothing), to use in a loop of one's own.
+        """The Denoiser of this model for what :meth:`labels` gives (None: nothing), to use in a loop of one's
+        own.
 
-        Guidance acts where t / T lies in ``interval``; ``rescale`` in [0, 1] keeps it from overexposing (Lin et al. 2024); it leads away
-        from the text ``negative``. ``network`` stands in for the model's own, e.g. compiled. InputError for a guidance other than 0 or 1 without labels: it has nothing to exaggerate.
+        Guidance acts where t / T lies in ``interval``; ``rescale`` in [0, 1] keeps it from overexposing (Lin
+        et al. 2024); it leads away from the text ``negative``. ``network`` stands in for the model's own,
+        e.g. compiled. InputError for a guidance other than 0 or 1 without labels: it has nothing to
+        exaggerate.
         """
         self.asking.check(labels, guidance)
         low, high = interval
@@ -244,7 +264,9 @@ class Pipeline:
             learned_variance=self.diffusion.variance == "learned",
         )
 
-    def guided(self, settings: Sampling, labels: Tensor | None, *, network: Network | None = None) -> Denoiser:
+    def guided(
+        self, settings: Sampling, labels: Tensor | None, *, network: Network | None = None
+    ) -> Denoiser:
         """The Denoiser for what :meth:`labels` gives (None: nothing) with the guidance of ``settings``."""
         return self.denoiser(
             labels,
@@ -264,29 +286,40 @@ class Pipeline:
         return plan(settings, self.diffusion, self.schedule)
 
     def labels(self, label: Labels, n: int) -> Tensor | None:
-        """What the network is given for a label or one for each image: class indices int64 [n], or encoded texts [n, L, D].
+        """What the network is given for a label or one for each image: class indices int64 [n], or encoded
+        texts [n, L, D].
 
         InputError names the known classes.
         """
         return self.asking.tensor(label, n)
 
     def class_labels(self, n: int, balance: ClassBalance = "equal") -> Tensor | None:
-        """Labels int64 [n] on the CPU: all classes in turn, or as often as in the training data; None if unconditional.
+        """Labels int64 [n] on the CPU: all classes in turn, or as often as in the training data; None if
+        unconditional.
 
-        Label i does not depend on n. InputError for the balance of data whose class counts this model does not record.
+        Label i does not depend on n. InputError for the balance of data whose class counts this model does
+        not record.
         """
         return balanced_labels(n, len(self.classes), self.class_counts, balance) if self.classes else None
 
     def to(self, device: torch.device, *, dtype: torch.dtype | None = None) -> Pipeline:
-        """This model on another device (its weights move, as Module.to does), or computing in another dtype (autocast)."""
+        """This model on another device (its weights move, as Module.to does), or computing in another dtype
+        (autocast).
+        """
         return replace(
-            self, network=self.network.to(device), codec=self.codec.to(device), device=device, dtype=dtype or self.dtype
+            self,
+            network=self.network.to(device),
+            codec=self.codec.to(device),
+            device=device,
+            dtype=dtype or self.dtype,
         )
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
-        """Write the model as a checkpoint folder that :func:`load` reads; saving what was loaded gives the same bytes.
+        """Write the model as a checkpoint folder that :func:`load` reads; saving what was loaded gives the
+        same bytes.
 
-        ``half``: weights as float16. An existing checkpoint is replaced; InputError for a folder that holds anything else.
+        ``half``: weights as float16. An existing checkpoint is replaced; InputError for a folder that holds
+        anything else.
         """
         with writing(Path(folder), half=half) as writer:
             self.write(writer)
@@ -294,7 +327,13 @@ class Pipeline:
     def write(self, writer: Writer) -> None:
         """The components and the model index of this model."""
         model = Model(
-            self.network, self.diffusion, self.codec, self.classes, self.data, self.class_counts, self.tokenizer
+            self.network,
+            self.diffusion,
+            self.codec,
+            self.classes,
+            self.data,
+            self.class_counts,
+            self.tokenizer,
         )
         save_model(writer, model)
 

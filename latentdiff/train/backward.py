@@ -18,11 +18,14 @@ Loss = Callable[[Part], Mapping[str, Tensor]]
 """The mean loss of some images, by the name "loss", and other means worth logging."""
 
 
-def backward(network: nn.Module, loss: Loss, part: Part, workers: Workers, *, share: float = 1.0) -> dict[str, float]:
-    """Add ``share`` times the gradient of the mean loss of ``part`` to that of the parameters; returns the means.
+def backward(
+    network: nn.Module, loss: Loss, part: Part, workers: Workers, *, share: float = 1.0
+) -> dict[str, float]:
+    """Add ``share`` times the gradient of the mean loss of ``part`` to that of the parameters; returns the
+    means.
 
-    Several workers take a piece each. Their gradients are added in the order of the pieces, so that the result is
-    the same to the bit at every run.
+    Several workers take a piece each. Their gradients are added in the order of the pieces, so that the
+    result is the same to the bit at every run.
     """
     if workers.count == 1:
         values = loss(part)
@@ -48,12 +51,16 @@ def backward(network: nn.Module, loss: Loss, part: Part, workers: Workers, *, sh
 
 
 class DistributedLoss:
-    """The loss of a network that several processes train, each on its share: gradients are averaged over all of them on the way back.
+    """The loss of a network that several processes train, each on its share: gradients are averaged over all
+    of them on the way back.
 
-    torch's DistributedDataParallel around the loss instead of the network, so that a task may call any part of that.
+    torch's DistributedDataParallel around the loss instead of the network, so that a task may call any part
+    of that.
     """
 
-    def __init__(self, network: nn.Module, loss: Callable[[int, Tensor, Tensor], Mapping[str, Tensor]]) -> None:
+    def __init__(
+        self, network: nn.Module, loss: Callable[[int, Tensor, Tensor], Mapping[str, Tensor]]
+    ) -> None:
         # no device_ids: positions and indices, which the loss is called with, stay on the CPU
         self._module = DistributedDataParallel(_Loss(network, loss))
 
@@ -67,7 +74,9 @@ class DistributedLoss:
 class _Loss(nn.Module):
     """A task's loss as a module whose parameters are the network's."""
 
-    def __init__(self, network: nn.Module, loss: Callable[[int, Tensor, Tensor], Mapping[str, Tensor]]) -> None:
+    def __init__(
+        self, network: nn.Module, loss: Callable[[int, Tensor, Tensor], Mapping[str, Tensor]]
+    ) -> None:
         super().__init__()
         self.network, self._loss = network, loss
 
@@ -76,7 +85,9 @@ class _Loss(nn.Module):
 
 
 class _Piece(NamedTuple):
-    """What a worker found: its share of the means, and of the gradient of each parameter (None: it has no part in the loss)."""
+    """What a worker found: its share of the means, and of the gradient of each parameter (None: it has no
+    part in the loss).
+    """
 
     means: dict[str, float]
     gradients: tuple[Tensor | None, ...]

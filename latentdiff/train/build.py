@@ -41,11 +41,14 @@ def check_captions(data: TrainingImages | EncodedData) -> None:
     """InputError where fewer than half of the training images have a caption."""
     found = sum(bool(caption.strip()) for caption in data.train.captions or ())
     if 2 * found < len(data.train) or data.val.captions is None:
-        raise InputError(f"--text needs captions, found some for {found} of {len(data.train)} training images")
+        raise InputError(
+            f"--text needs captions, found some for {found} of {len(data.train)} training images"
+        )
 
 
 def tokenizer_of(options: TrainDenoiser, data: TrainingImages | EncodedData) -> TextTokenizer | None:
-    """What reads the captions of the data: a tokenizer learned from them or a frozen encoder; None for models without texts.
+    """What reads the captions of the data: a tokenizer learned from them or a frozen encoder; None for models
+    without texts.
 
     InputError as :func:`check_captions`.
     """
@@ -62,7 +65,10 @@ def tokenizer_of(options: TrainDenoiser, data: TrainingImages | EncodedData) -> 
 
 
 def denoiser_config_of(
-    options: TrainDenoiser, data: TrainingImages | EncodedData, codec: Codec, tokenizer: TextTokenizer | None = None
+    options: TrainDenoiser,
+    data: TrainingImages | EncodedData,
+    codec: Codec,
+    tokenizer: TextTokenizer | None = None,
 ) -> DenoiserConfig:
     """The denoiser that the options ask for on the latents of ``codec``; InputError where they do not fit.
 
@@ -91,6 +97,10 @@ def _text_config(listener: TextTokenizer) -> TextConfig:
 
 
 def cold_config_of(options: TrainCold, data: Dataset) -> ConvNeXtConfig:
-    """The network that the options ask for to undo degradations of the data; InputError where they do not fit."""
+    """The network that the options ask for to undo degradations of the data; InputError where they do not
+    fit.
+    """
     shape = data.shape
-    return convnext_config(options.preset, shape, patch=options.patch, width=options.width, depth=options.depth)
+    return convnext_config(
+        options.preset, shape, patch=options.patch, width=options.width, depth=options.depth
+    )

@@ -57,7 +57,10 @@ class ColdTask:
         return self._errors(self.network, x0, t.to(self.device), training=True).mean(), {}
 
     def _errors(self, network: nn.Module, x0: Tensor, t: Tensor, *, training: bool = False) -> Tensor:
-        """The mean error of each image, [B]. Only the network computes in bfloat16: a deep blur leaves less than its rounding."""
+        """The mean error of each image, [B].
+
+        Only the network computes in bfloat16: a deep blur leaves less than its rounding.
+        """
         x = self.degradation(x0, t)
         with autocast(self.options, self.device) if training else nullcontext():
             change = network(x, timestep(t).float(), None)
@@ -72,7 +75,9 @@ class ColdTask:
         for first in range(0, len(self.val), CHUNK):
             images = self.val.images[first : first + CHUNK]
             t = 1 + torch.arange(first, first + len(images)) * self.config.T // len(self.val)
-            total += float(self._errors(network, self.images.to_device(images), t.to(self.device)).double().sum())
+            total += float(
+                self._errors(network, self.images.to_device(images), t.to(self.device)).double().sum()
+            )
         return {"val_loss": total / len(self.val)}
 
     def model(self, network: nn.Module) -> ColdModel:
@@ -86,7 +91,9 @@ class ColdTask:
 
     @torch.no_grad()
     def picture(self, network: nn.Module, path: Path) -> None:
-        """Rows: validation images of all classes, degraded to level T, restored in one step and step by step; then generated ones."""
+        """Rows: validation images of all classes, degraded to level T, restored in one step and step by step;
+        then generated ones.
+        """
         shown = representative(self.val.labels, len(self.val), SHOWN)
         model, x0 = self.model(network), self.images.to_device(self.val.images[shown])
         degraded = self.degradation(x0, self.config.T)

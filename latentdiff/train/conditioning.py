@@ -1,4 +1,6 @@
-"""What a network is told of each image in training: its class, its caption's word pieces, or its caption as a frozen encoder reads it."""
+"""What a network is told of each image in training: its class, its caption's word pieces, or its caption as a
+frozen encoder reads it.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class TokenRows:
 
 
 class Contexts:
-    """Captions as a frozen encoder reads them: each different one once, in half precision, or anew where they are too many."""
+    """Captions as a frozen encoder reads them: each different one once, in half precision, or anew where they
+    are too many.
+    """
 
     def __init__(self, captions: tuple[str, ...], encoder: FrozenEncoder, device: torch.device) -> None:
         texts = sorted(set(captions))
@@ -53,11 +57,19 @@ class Contexts:
         which = self._which[indices]
         if self._table is not None:
             return self._table[which].float()
-        return self._encoder.contexts([self._texts[k] for k in which.tolist()], self._device).half().float().cpu()
+        return (
+            self._encoder.contexts([self._texts[k] for k in which.tolist()], self._device)
+            .half()
+            .float()
+            .cpu()
+        )
 
 
 def conditioning_of(
-    split: Split | StreamedSplit | EncodedSplit, num_classes: int, listener: TextTokenizer | None, device: torch.device
+    split: Split | StreamedSplit | EncodedSplit,
+    num_classes: int,
+    listener: TextTokenizer | None,
+    device: torch.device,
 ) -> ConditioningSource | None:
     """Of a network with classes, or with a listener to texts; None for one that is told nothing."""
     if listener is not None and split.captions is not None:

@@ -76,14 +76,17 @@ class DenoiserTask:
         self.class_counts = _counts(data.train, len(self.classes))
         self.tokenizer = tokenizer
         self._told = {
-            id(split): conditioning_of(split, self.num_classes, tokenizer, device) for split in (data.train, data.val)
+            id(split): conditioning_of(split, self.num_classes, tokenizer, device)
+            for split in (data.train, data.val)
         }
         self._coefficients, self._weights, self._recover = (table.to(device) for table in self._tables())
         bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
         self._bound = bound if options.variance == "learned" else None
 
     def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        """By level: (alpha, sigma, a, b) of noising, the loss weight, and (p, q) that give x_0; level 0 is never trained."""
+        """By level: (alpha, sigma, a, b) of noising, the loss weight, and (p, q) that give x_0; level 0 is
+        never trained.
+        """
         alpha, sigma = self.schedule.alpha[1:], self.schedule.sigma[1:]
         prediction, sigma_data = self.diffusion.prediction, self.diffusion.sigma_data
         noising = torch.stack([alpha, sigma, *target(prediction, alpha, sigma, sigma_data=sigma_data)], 1)
@@ -98,7 +101,8 @@ class DenoiserTask:
     def _labels(
         self, split: Split | StreamedSplit | EncodedSplit, indices: Tensor, positions: Tensor | None
     ) -> Tensor | None:
-        """Class labels [B], word pieces [B, L] or contexts [B, L, D]; None for a network that is told nothing.
+        """Class labels [B], word pieces [B, L] or contexts [B, L, D]; None for a network that is told
+        nothing.
 
         For the positions that draw it, they are replaced by the null class or the empty text.
         """
@@ -150,7 +154,9 @@ class DenoiserTask:
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """The loss on the validation split: the modes' latents, fixed noise and levels spread evenly over 1..T."""
+        """The loss on the validation split: the modes' latents, fixed noise and levels spread evenly over
+        1..T.
+        """
         total = 0.0
         for first in range(0, len(self.val), CHUNK):
             rows = torch.arange(first, min(first + CHUNK, len(self.val)))

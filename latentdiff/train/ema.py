@@ -11,8 +11,8 @@ from torch import nn
 class EMA:
     """A copy of ``module`` whose weights follow it slowly; the copy is what is sampled from and saved.
 
-    ``decay`` is reached gradually, min(decay, (1 + i) / (10 + i)) at update i, so that short trainings are not tied to
-    the initial weights; 0 makes the copy equal to the module.
+    ``decay`` is reached gradually, min(decay, (1 + i) / (10 + i)) at update i, so that short trainings are
+    not tied to the initial weights; 0 makes the copy equal to the module.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -25,4 +25,6 @@ class EMA:
         """One update towards the module's weights; call it after each optimizer step."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        torch._foreach_lerp_(list(self.module.parameters()), [p.detach() for p in module.parameters()], 1 - decay)
+        torch._foreach_lerp_(
+            list(self.module.parameters()), [p.detach() for p in module.parameters()], 1 - decay
+        )

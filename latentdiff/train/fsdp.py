@@ -1,7 +1,9 @@
-"""A network that several processes hold in parts: parameters, gradients, moments and average, a share of each in every process.
+"""A network that several processes hold in parts: parameters, gradients, moments and average, a share of each
+in every process.
 
-torch's FSDP2 (``fully_shard``): the parameters of a block are gathered when it computes and given up again after it, and its gradients
-are averaged and scattered on the way back. Files know nothing of it: what is saved is whole, and what is read is split again.
+torch's FSDP2 (``fully_shard``): the parameters of a block are gathered when it computes and given up again
+after it, and its gradients are averaged and scattered on the way back. Files know nothing of it: what is
+saved is whole, and what is read is split again.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from latentdiff.train.backward import Part
 
 
 class Shards:
-    """The loss of a network whose parameters are spread over the processes; network and average are split in place.
+    """The loss of a network whose parameters are spread over the processes; network and average are split in
+    place.
 
-    They are split on the CPU, block by block, so that no process ever has more than a block of it in full on its device.
+    They are split on the CPU, block by block, so that no process ever has more than a block of it in full on
+    its device.
     """
 
     def __init__(
@@ -35,7 +39,9 @@ class Shards:
         device: torch.device,
     ) -> None:
         self._network, self._loss, self._ranks, self._device = network, loss, ranks, device
-        self._empty = copy.deepcopy(average).to("meta")  # what an average in full is made of; holds no numbers
+        self._empty = copy.deepcopy(average).to(
+            "meta"
+        )  # what an average in full is made of; holds no numbers
         for module in (network, average):
             _split(module, ranks, device)
 
@@ -46,7 +52,10 @@ class Shards:
         return self._loss(step, *part)
 
     def whole(self, average: nn.Module) -> nn.Module:
-        """The averaged network in full in the first process, on its device; all processes have to call it. Others get what they have."""
+        """The averaged network in full in the first process, on its device; all processes have to call it.
+
+        Others get what they have.
+        """
         parts = gathered(average.state_dict())
         if not self._ranks.first:
             return average
@@ -76,22 +85,31 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of which each process may hold a share, in full; shares become tensors on the CPU. All processes have to call it.
+    """Tensors of which each process may hold a share, in full; shares become tensors on the CPU. All
+    processes have to call it.
 
-    In the order of their names: dictionaries that were read from safetensors have another order in every process.
+    In the order of their names: dictionaries that were read from safetensors have another order in every
+    process.
     """
-    return {name: in_full(value).cpu() if _is_share(value) else value for name, value in sorted(tensors.items())}
+    return {
+        name: in_full(value).cpu() if _is_share(value) else value for name, value in sorted(tensors.items())
+    }
 
 
 def in_full(tensor: Tensor) -> Tensor:
-    """A tensor of which each process may hold a share, or a part of the sum. All processes have to call it."""
+    """A tensor of which each process may hold a share, or a part of the sum.
+
+    All processes have to call it.
+    """
     share: Any = tensor
     full: Tensor = share.full_tensor() if _is_share(tensor) else tensor
     return full
 
 
 def split_like(value: Tensor, like: Tensor) -> Tensor:
-    """This process's share of a tensor that all have in full, where it has a share of ``like``; else the tensor."""
+    """This process's share of a tensor that all have in full, where it has a share of ``like``; else the
+    tensor.
+    """
     if not _is_share(like):
         return value
     from torch.distributed.tensor import distribute_tensor

@@ -11,7 +11,8 @@ from latentdiff.config.loop import DataOptions, LoopOptions
 from latentdiff.data import Augment, Split, StreamedSplit, to_float
 from latentdiff.ops.random import Key
 
-CHUNK = 250  # images that are encoded or validated at once; fixed, so that results do not depend on the batch size
+# images that are encoded or validated at once; fixed, so that results do not depend on the batch size
+CHUNK = 250
 
 
 @dataclass(frozen=True)

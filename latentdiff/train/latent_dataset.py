@@ -1,7 +1,8 @@
 """Data sets that were encoded once: the posteriors of their images in shards, beside the VAE that made them.
 
-A denoiser trains on them without the images and without the VAE's time. The folder is a checkpoint (its manifest holds a
-SHA-256 of every file); shards stay on disk and are read where a batch needs them, so that they may be larger than memory.
+A denoiser trains on them without the images and without the VAE's time. The folder is a checkpoint (its
+manifest holds a SHA-256 of every file); shards stay on disk and are read where a batch needs them, so that
+they may be larger than memory.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from latentdiff.errors import InputError
 from latentdiff.files.lock import locked
 from latentdiff.files.untrusted import MAX_ENTRIES
 from latentdiff.nn import Posterior
-from latentdiff.pipeline.checkpoint.folder import INDEX, MANIFEST, Checkpoint, Writer, open_checkpoint, writing
+from latentdiff.pipeline.checkpoint.folder import (
+    INDEX,
+    MANIFEST,
+    Checkpoint,
+    Writer,
+    open_checkpoint,
+    writing,
+)
 from latentdiff.pipeline.checkpoint.runs import LOOKS
 from latentdiff.pipeline.codec import VAECodec
 from latentdiff.pipeline.components import index_of, load_codec, save_vae
@@ -34,13 +42,23 @@ SPLITS = ("train", "val")
 
 
 class Posteriors:
-    """Means and log variances of a split, in shards of equal length but for the last; ``files``: where these lie, and their bytes."""
+    """Means and log variances of a split, in shards of equal length but for the last; ``files``: where these
+    lie, and their bytes.
+    """
 
     def __init__(self, means: Sequence[Tensor], logvars: Sequence[Tensor], files: Mapping[Path, int]) -> None:
-        self._means, self._logvars, self._length, self._files = means, logvars, len(means[0]), list(files.items())
+        self._means, self._logvars, self._length, self._files = (
+            means,
+            logvars,
+            len(means[0]),
+            list(files.items()),
+        )
 
     def __getitem__(self, indices: Tensor) -> Posterior:
-        """Of the images ``indices`` int64 [B], in float32, each exactly as it was stored. Unreadable where a file is not what it was."""
+        """Of the images ``indices`` int64 [B], in float32, each exactly as it was stored.
+
+        Unreadable where a file is not what it was.
+        """
         for k in (indices // self._length).unique().tolist():
             self._check(*self._files[k])
         return Posterior(self._rows(self._means, indices), self._rows(self._logvars, indices))
@@ -65,7 +83,9 @@ class Posteriors:
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """What is left of a split: the posteriors of its ``n`` images, their labels int64 [n] or None, captions or None."""
+    """What is left of a split: the posteriors of its ``n`` images, their labels int64 [n] or None, captions
+    or None.
+    """
 
     n: int
     posteriors: Posteriors
@@ -78,7 +98,9 @@ class EncodedSplit:
 
 @dataclass(frozen=True, eq=False)
 class EncodedData(DataInfo):
-    """Training and validation images as latents of ``codec``; ``name`` and ``classes`` are those of the images' data set."""
+    """Training and validation images as latents of ``codec``; ``name`` and ``classes`` are those of the
+    images' data set.
+    """
 
     name: str
     codec: VAECodec
@@ -114,10 +136,13 @@ def write_encoded(
 ) -> None:
     """Encode the training and validation images of ``data`` into ``folder``; ``half``: latents as float16.
 
-    InputError where the folder is something else or is being written by another process, or the images are not those of the codec.
+    InputError where the folder is something else or is being written by another process, or the images are
+    not those of the codec.
     """
     check_replaceable(folder)
-    with locked(folder.with_name(f".{folder.name}.lock"), lambda holder: f"{folder}: is being written by {holder}"):
+    with locked(
+        folder.with_name(f".{folder.name}.lock"), lambda holder: f"{folder}: is being written by {holder}"
+    ):
         _write(folder, data, codec, device=device, half=half, progress=progress)
 
 
@@ -147,7 +172,8 @@ def _write(
         told = {"labels": data.train.labels is not None, "captions": data.train.captions is not None}
         index = index_of(codec.vae, None) | {"_class_name": KIND, "image": list(image), **about, **told}
         writer.json(
-            INDEX, index | {name: len(split) for name, split in zip(SPLITS, (data.train, data.val), strict=True)}
+            INDEX,
+            index | {name: len(split) for name, split in zip(SPLITS, (data.train, data.val), strict=True)},
         )
 
 
@@ -191,22 +217,29 @@ def _placed(images: Tensor, device: torch.device) -> Tensor:
 
 
 def check_replaceable(folder: Path) -> None:
-    """InputError for a folder that holds something else than a data set encoded before: a run's checkpoint, other files."""
+    """InputError for a folder that holds something else than a data set encoded before: a run's checkpoint,
+    other files.
+    """
     if not (folder / MANIFEST).is_file():
         return  # new or empty, or `writing` refuses it
     if not is_encoded(folder):
-        raise InputError(f"{folder}: holds a checkpoint, expected a new folder or one that was encoded before")
+        raise InputError(
+            f"{folder}: holds a checkpoint, expected a new folder or one that was encoded before"
+        )
     listed = {MANIFEST, *open_checkpoint(folder).files}
     found = foreign_in(folder, lambda path: path.relative_to(folder).as_posix() in listed, hidden=True)
     if found is not None:
         raise InputError(
-            f"{folder}: holds {found.relative_to(folder)}, which is not of the encoded data set and would be lost; "
-            "move it away or choose another folder"
+            f"{folder}: holds {found.relative_to(folder)}, which is not of the encoded data set and would be"
+            " lost; move it away or choose another folder"
         )
 
 
 def is_encoded(folder: Path) -> bool:
-    """Whether a folder is a data set that was encoded. InputError for a checkpoint, of whatever, that is damaged."""
+    """Whether a folder is a data set that was encoded.
+
+    InputError for a checkpoint, of whatever, that is damaged.
+    """
     try:
         if not ((folder / MANIFEST).is_file() and (folder / INDEX).is_file()):
             return False  # folders of images may have a manifest of their own
@@ -216,7 +249,10 @@ def is_encoded(folder: Path) -> bool:
 
 
 def load_encoded(folder: Path) -> EncodedData:
-    """Open such a folder; every file is checked against the manifest. InputError names what is missing or does not fit."""
+    """Open such a folder; every file is checked against the manifest.
+
+    InputError names what is missing or does not fit.
+    """
     for _ in range(LOOKS):
         checkpoint = open_checkpoint(folder)
         try:
@@ -256,7 +292,9 @@ def _read_split(
         tensors = checkpoint.mapped(file)
         files[checkpoint.path(file)] = int(checkpoint.files[file]["bytes"])
         for key, found in (("mean", means), ("logvar", logvars)):
-            found.append(_checked(tensors.get(key), [count, *codec.latent_shape], f"{checkpoint.folder}/{file}: {key}"))
+            found.append(
+                _checked(tensors.get(key), [count, *codec.latent_shape], f"{checkpoint.folder}/{file}: {key}")
+            )
         if index.get("labels"):
             labels.append(_labels(tensors.get("labels"), count, classes, f"{checkpoint.folder}/{file}"))
         if index.get("captions"):
@@ -272,7 +310,9 @@ def _read_split(
 def _count(checkpoint: Checkpoint, index: Mapping[str, Any], key: str) -> int:
     value = index.get(key)
     if type(value) is not int or not 0 < value < 2**40:
-        raise InputError(f"{checkpoint.folder}/{INDEX}: expected {key} as a number of images, found {value!r:.60}")
+        raise InputError(
+            f"{checkpoint.folder}/{INDEX}: expected {key} as a number of images, found {value!r:.60}"
+        )
     return value
 
 
@@ -287,7 +327,9 @@ def _labels(tensor: Tensor | None, count: int, classes: int, where: str) -> Tens
     if tensor is None or tensor.dtype != torch.int64 or tensor.shape != (count,):
         raise InputError(f"{where}: expected int64 labels of shape [{count}]")
     if not bool(((tensor >= 0) & (tensor < classes)).all()):
-        raise InputError(f"{where}: expected labels from 0 to {classes - 1}, found {tensor.min()} to {tensor.max()}")
+        raise InputError(
+            f"{where}: expected labels from 0 to {classes - 1}, found {tensor.min()} to {tensor.max()}"
+        )
     return tensor.clone()
 
 

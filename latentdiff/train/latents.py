@@ -1,4 +1,6 @@
-"""Where a denoiser's training gets its latents from: pixels, images through a VAE, or a data set that was encoded before."""
+"""Where a denoiser's training gets its latents from: pixels, images through a VAE, or a data set that was
+encoded before.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class PixelLatents:
 class ImageLatents:
     """Images through a VAE: samples of their posteriors, or the ``means``."""
 
-    def __init__(self, codec: VAECodec, images: AugmentedImages, val: Split | StreamedSplit, *, means: bool) -> None:
+    def __init__(
+        self, codec: VAECodec, images: AugmentedImages, val: Split | StreamedSplit, *, means: bool
+    ) -> None:
         self._codec, self._images, self._val, self._means = codec, images, val, means
         self._encoding = Lock()
 
@@ -79,9 +83,11 @@ class ImageLatents:
 
     @property
     def _cached(self) -> Posterior | None:
-        """The posteriors of all training images, encoded once, unless they change (augmentation) or are too large.
+        """The posteriors of all training images, encoded once, unless they change (augmentation) or are too
+        large.
 
-        The first step pays for it, so that a budget of minutes holds it too; several workers wait for one of them.
+        The first step pays for it, so that a budget of minutes holds it too; several workers wait for one of
+        them.
         """
         with self._encoding:
             return self._posteriors
@@ -120,7 +126,8 @@ def latents_of(
 ) -> LatentSource:
     """The latents that the options ask for, of images or of what was encoded before.
 
-    A number of a grid holds little and is mostly the posterior's noise: by default not learned (docs/quality.md).
+    A number of a grid holds little and is mostly the posterior's noise: by default not learned
+    (docs/quality.md).
     """
     means = len(codec.latent_shape) > 1 if options.latents == "auto" else options.latents == "mean"
     if isinstance(data, EncodedData):

@@ -14,11 +14,13 @@ RESOLUTION = 2**24
 
 
 def draw_levels(kind: TimeSampling, positions: Tensor, *, batch: int, seed: int, T: int) -> Tensor:
-    """Levels int64 [B] in 1..T for the data ``positions`` [B]; a pure function of position, seed and batch size.
+    """Levels int64 [B] in 1..T for the data ``positions`` [B]; a pure function of position, seed and batch
+    size.
 
-    uniform: independent draws. stratified: one draw from each of ``batch`` equal slices of 0..T, so that every batch
-    sees all levels and its loss has less variance (Kingma et al. 2021, appendix I.1). logit-normal: the same, with
-    t / T the sigmoid of a standard normal, which visits the middle levels more often (Esser et al. 2024, eq. 19).
+    uniform: independent draws. stratified: one draw from each of ``batch`` equal slices of 0..T, so that
+    every batch sees all levels and its loss has less variance (Kingma et al. 2021, appendix I.1).
+    logit-normal: the same, with t / T the sigmoid of a standard normal, which visits the middle levels more
+    often (Esser et al. 2024, eq. 19).
     """
     if kind == "uniform":
         return 1 + integers("level", positions, seed=seed, choices=T)

@@ -68,5 +68,7 @@ def _summary_writer(folder: Path, purge_step: int | None) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError(f"--tensorboard needs the package tensorboard: {pip_install('tensorboard')}") from None
+        raise InputError(
+            f"--tensorboard needs the package tensorboard: {pip_install('tensorboard')}"
+        ) from None
     return SummaryWriter(folder, purge_step=None if purge_step is None else purge_step + 1)

@@ -1,4 +1,6 @@
-"""The training loop: deterministic in (seed, step), resumable to the bit, and it never updates with a bad gradient."""
+"""The training loop: deterministic in (seed, step), resumable to the bit, and it never updates with a bad
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,14 @@ from latentdiff.train.microbatch import check_batch, workers_of
 from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.result import Outcome, Reporter
 from latentdiff.train.signals import Interrupt
-from latentdiff.train.state import TrainState, check_perceptual, load_state, load_train_state, save_state, state_tensors
+from latentdiff.train.state import (
+    TrainState,
+    check_perceptual,
+    load_state,
+    load_train_state,
+    save_state,
+    state_tensors,
+)
 from latentdiff.train.sync import SyncState, all_reduce_state, is_comm_error, peer_lost
 from latentdiff.train.task import Task
 from latentdiff.viz.figures import save_loss_curve
@@ -40,8 +49,9 @@ class Diverged(InputError):
 class Trainer:
     """Trains a task in a run folder. ``options`` is the whole configuration of the task, kept for resuming.
 
-    Several processes hold the network each in full, or a ``shard`` of it each; the first then has no copy of it to save when another
-    is lost. Shards are in rows, without the channels-last layout. ``about`` is written to config.yaml of the run.
+    Several processes hold the network each in full, or a ``shard`` of it each; the first then has no copy of
+    it to save when another is lost. Shards are in rows, without the channels-last layout. ``about`` is
+    written to config.yaml of the run.
     """
 
     def __init__(
@@ -80,15 +90,17 @@ class Trainer:
             self._restore(resume)
         self.budget = Budget.of(options, size=task.size, batch=task.batch, default_steps=task.default_steps)
         self.workers = workers_of(task, options, device, ranks)
-        self._together = self._shards or (DistributedLoss(task.network, self._losses) if ranks.count > 1 else None)
+        self._together = self._shards or (
+            DistributedLoss(task.network, self._losses) if ranks.count > 1 else None
+        )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written; InputError if it saw other images."""
         progress = load_train_state(checkpoint)
         if progress.data != self._data:
             raise InputError(
-                f"{checkpoint.folder}: was trained on other images than the data given now; resume needs the same, "
-                "--data names where they are"
+                f"{checkpoint.folder}: was trained on other images than the data given now; resume needs the"
+                " same, --data names where they are"
             )
         check_perceptual(progress, self.task.judge, checkpoint)
         load_state(checkpoint, self.task.network, self.ema, self.optimizer)
@@ -103,10 +115,12 @@ class Trainer:
         return self._finished and self.budget.progress(self.step, self._elapsed_before) >= 1
 
     def train(self) -> Outcome:
-        """Run until the budget is spent or a signal comes; leaves a checkpoint, the log and the loss curve in any case.
+        """Run until the budget is spent or a signal comes; leaves a checkpoint, the log and the loss curve in
+        any case.
 
-        A signal leaves no time for samples: only a training that ends by its budget draws them last. InputError where another
-        process trains in the run, or has trained in it since the checkpoint to resume was opened.
+        A signal leaves no time for samples: only a training that ends by its budget draws them last.
+        InputError where another process trains in the run, or has trained in it since the checkpoint to
+        resume was opened.
         """
         with ExitStack() as held:
             claim = self.run.training_from(self._resumed_from, self.reporter.note)
@@ -153,7 +167,9 @@ class Trainer:
         return TrainLog(self.run.log, keep_to=keep_to, tensorboard=self.options.tensorboard)
 
     def _regular(self, journal: TrainLog, watch: Stopwatch) -> None:
-        """What is due every so many steps; the first process does it, the others wait for it at the next step."""
+        """What is due every so many steps; the first process does it, the others wait for it at the next
+        step.
+        """
         options = self.options
         with self._exchanging(watch):
             if self.step % options.validate_every == 0:
@@ -169,8 +185,12 @@ class Trainer:
         """The averaged network, in full in the first process; all have to ask for it."""
         return self.ema.module if self._shards is None else self._shards.whole(self.ema.module)
 
-    def _update(self, journal: TrainLog, watch: Stopwatch, interrupt: Interrupt, agreed: SyncState) -> SyncState:
-        """One optimizer step on the batch that (seed, step) names; returns what all processes hold for true after it."""
+    def _update(
+        self, journal: TrainLog, watch: Stopwatch, interrupt: Interrupt, agreed: SyncState
+    ) -> SyncState:
+        """One optimizer step on the batch that (seed, step) names; returns what all processes hold for true
+        after it.
+        """
         task, options = self.task, self.options
         progress = self.budget.progress(self.step, agreed.elapsed)
         rate = learning_rate(options, task.peak_lr, self.step, progress)
@@ -178,7 +198,9 @@ class Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         with self._exchanging(watch):
-            values, agreed = all_reduce_state(self.ranks, self._backward(), SyncState(watch.elapsed, interrupt.signum))
+            values, agreed = all_reduce_state(
+                self.ranks, self._backward(), SyncState(watch.elapsed, interrupt.signum)
+            )
             norm = nn.utils.clip_grad_norm_(task.network.parameters(), options.clip_grad)
             values["grad_norm"] = float(in_full(norm))
         for name, value in values.items():
@@ -193,7 +215,9 @@ class Trainer:
 
     @contextmanager
     def _exchanging(self, watch: Stopwatch) -> Iterator[None]:
-        """What the processes do together: where one is gone, or an image cannot be read, the first saves the last step that all have made, if it has all of it."""
+        """What the processes do together: where one is gone, or an image cannot be read, the first saves the
+        last step that all have made, if it has all of it.
+        """
         try:
             yield
         except Unreadable as error:
@@ -234,8 +258,14 @@ class Trainer:
         self.task.prefetch(torch.cat([part[self.ranks.share(len(part))] for part in parts]))
 
     def _loss(self, part: Part, *, last: bool) -> Mapping[str, Tensor]:
-        """The loss of a part of this process's batch; with the ``last`` one the gradients of all processes are averaged."""
-        return self._losses(self.step, *part) if self._together is None else self._together(self.step, part, last=last)
+        """The loss of a part of this process's batch; with the ``last`` one the gradients of all processes
+        are averaged.
+        """
+        return (
+            self._losses(self.step, *part)
+            if self._together is None
+            else self._together(self.step, part, last=last)
+        )
 
     def _losses(self, step: int, positions: Tensor, indices: Tensor) -> Mapping[str, Tensor]:
         mean, extra = self.task.loss(step, positions, indices)
@@ -254,7 +284,8 @@ class Trainer:
         kept = self.run.checkpoints()
         where = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint had been written yet"
         return (
-            f"{name} is {value} at step {self.step + 1}, expected a finite number; stopped before the update, {where}"
+            f"{name} is {value} at step {self.step + 1}, expected a finite number; stopped before the update,"
+            f" {where}"
         )
 
     def _finish(self, journal: TrainLog, average: nn.Module) -> dict[str, Any]:

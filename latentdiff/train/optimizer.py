@@ -13,7 +13,9 @@ from latentdiff.train.fsdp import split_like
 def make_optimizer(
     network: nn.Module, *, betas: tuple[float, float], weight_decay: float, fused: bool
 ) -> torch.optim.AdamW:
-    """AdamW whose weight decay spares biases, gains and embeddings of one dimension; the loop sets the learning rate."""
+    """AdamW whose weight decay spares biases, gains and embeddings of one dimension; the loop sets the
+    learning rate.
+    """
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -25,11 +27,17 @@ def make_optimizer(
 def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
     """The optimizer's state as tensors named PARAMETER.KEY."""
     names: dict[Tensor, str] = {parameter: name for name, parameter in network.named_parameters()}
-    return {f"{names[p]}.{key}": value for p, state in optimizer.state.items() for key, value in state.items()}
+    return {
+        f"{names[p]}.{key}": value for p, state in optimizer.state.items() for key, value in state.items()
+    }
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` gave; devices follow the parameters, step counters stay where they were."""
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]
+) -> None:
+    """Put back what :func:`optimizer_tensors` gave; devices follow the parameters, step counters stay where
+    they were.
+    """
     parameters = dict(network.named_parameters())
     for full, value in tensors.items():
         name, key = full.rsplit(".", 1)

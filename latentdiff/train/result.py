@@ -21,7 +21,9 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a training ended; ``signum`` is the signal that ended it early, ``diagnosis`` what the task says at the end."""
+    """How a training ended; ``signum`` is the signal that ended it early, ``diagnosis`` what the task says at
+    the end.
+    """
 
     run: Path
     checkpoint: Path

@@ -12,10 +12,12 @@ ONE_REQUEST = 1.0  # seconds within which the other signal is part of the first 
 
 
 class Interrupt:
-    """While entered, remembers the first SIGINT or SIGTERM in ``signum``; a second one acts at once, as usual.
+    """While entered, remembers the first SIGINT or SIGTERM in ``signum``; a second one acts at once, as
+    usual.
 
-    The other signal within a second of the first changes nothing: a terminal and a parent process may send one each.
-    ``patient``: no later signal does, as a process among several is told by the system and by torchrun alike.
+    The other signal within a second of the first changes nothing: a terminal and a parent process may send
+    one each. ``patient``: no later signal does, as a process among several is told by the system and by
+    torchrun alike.
     """
 
     def __init__(self, *, patient: bool = False) -> None:

@@ -21,7 +21,9 @@ TENSORS = "training/state.safetensors"
 
 
 class TrainState(Config):
-    """Where a training is: ``step`` updates were made in ``elapsed`` seconds; ``window`` sums what is not yet logged."""
+    """Where a training is: ``step`` updates were made in ``elapsed`` seconds; ``window`` sums what is not yet
+    logged.
+    """
 
     kind: str
     step: int = Field(ge=0)
@@ -38,10 +40,14 @@ class TrainState(Config):
 
 
 def state_tensors(network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Raw weights, moving average and optimizer moments in full; what processes hold in parts, all of them have to ask for."""
+    """Raw weights, moving average and optimizer moments in full; what processes hold in parts, all of them
+    have to ask for.
+    """
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.module.state_dict().items()}
-    return gathered(tensors | {f"adam.{name}": value for name, value in optimizer_tensors(optimizer, network).items()})
+    return gathered(
+        tensors | {f"adam.{name}": value for name, value in optimizer_tensors(optimizer, network).items()}
+    )
 
 
 def save_state(writer: Writer, progress: TrainState, tensors: Mapping[str, Tensor]) -> None:
@@ -56,21 +62,33 @@ def load_train_state(checkpoint: Checkpoint) -> TrainState:
 
 
 def check_perceptual(progress: TrainState, found: str | None, checkpoint: Checkpoint) -> None:
-    """InputError unless a training has the perceptual network that it began with, as far as its checkpoint knows."""
+    """InputError unless a training has the perceptual network that it began with, as far as its checkpoint
+    knows.
+    """
     if progress.perceptual not in (None, found):
         raise InputError(
-            f"{checkpoint.folder}: was trained with the perceptual network {progress.perceptual}, found {found}; resume "
-            "needs the same, --perceptual-weights names where its weights are"
+            f"{checkpoint.folder}: was trained with the perceptual network {progress.perceptual}, found"
+            f" {found}; resume needs the same, --perceptual-weights names where its weights are"
         )
 
 
-def load_state(checkpoint: Checkpoint, network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> None:
+def load_state(
+    checkpoint: Checkpoint, network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer
+) -> None:
     """Put the saved tensors back in place; InputError where one is missing or of another shape."""
-    progress, where, mine = load_train_state(checkpoint), f"{checkpoint.folder}/{TENSORS}", network.state_dict()
+    progress, where, mine = (
+        load_train_state(checkpoint),
+        f"{checkpoint.folder}/{TENSORS}",
+        network.state_dict(),
+    )
     shapes: Mapping[str, torch.Size] = {name: value.shape for name, value in mine.items()}
-    moments = {f"{n}.{key}": p.shape for n, p in network.named_parameters() for key in ("exp_avg", "exp_avg_sq")}
+    moments = {
+        f"{n}.{key}": p.shape for n, p in network.named_parameters() for key in ("exp_avg", "exp_avg_sq")
+    }
     moments |= {f"{n}.step": torch.Size() for n, _ in network.named_parameters()}
-    tensors = checkpoint.tensors(TENSORS, limit=bytes_of([*shapes.values(), *shapes.values(), *moments.values()]))
+    tensors = checkpoint.tensors(
+        TENSORS, limit=bytes_of([*shapes.values(), *shapes.values(), *moments.values()])
+    )
     parts: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "adam": {}}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")

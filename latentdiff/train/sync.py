@@ -1,4 +1,6 @@
-"""What the processes of a training tell each other at every step, and what happens when one of them is gone."""
+"""What the processes of a training tell each other at every step, and what happens when one of them is
+gone.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from latentdiff.pipeline.checkpoint.runs import Run
 
 
 class SyncState(NamedTuple):
-    """What all processes of a training hold for true: the seconds of training, and the signal that ends it."""
+    """What all processes of a training hold for true: the seconds of training, and the signal that ends
+    it.
+    """
 
     elapsed: float
     signum: int | None
@@ -26,7 +30,9 @@ class PeerLost(InputError):
     """Another process of the training is gone."""
 
 
-def all_reduce_state(ranks: Ranks, values: Mapping[str, float], own: SyncState) -> tuple[dict[str, float], SyncState]:
+def all_reduce_state(
+    ranks: Ranks, values: Mapping[str, float], own: SyncState
+) -> tuple[dict[str, float], SyncState]:
     """The means over all processes, the clock of the first one, and a signal that any of them got."""
     if ranks.count == 1:
         return dict(values), own
@@ -36,7 +42,14 @@ def all_reduce_state(ranks: Ranks, values: Mapping[str, float], own: SyncState) 
     return means, SyncState(elapsed, own.signum or (signal.SIGTERM if signum else None))
 
 
-EXCHANGE = ("gloo", "nccl", "connection", "socket", "tcpstore", "distributed")  # in the texts of errors of the exchange
+EXCHANGE = (
+    "gloo",
+    "nccl",
+    "connection",
+    "socket",
+    "tcpstore",
+    "distributed",
+)  # in the texts of errors of the exchange
 
 
 def is_comm_error(error: RuntimeError) -> bool:
@@ -50,7 +63,11 @@ def is_comm_error(error: RuntimeError) -> bool:
 def peer_lost(error: RuntimeError, ranks: Ranks, run: Run, step: int) -> PeerLost:
     """What to raise for an error of the exchange."""
     kept = run.checkpoints()
-    where = f"--resume {run.folder} goes on from {kept[-1].name}" if kept else "no checkpoint had been written yet"
+    where = (
+        f"--resume {run.folder} goes on from {kept[-1].name}"
+        if kept
+        else "no checkpoint had been written yet"
+    )
     reason = re.sub(r"\[/[^\]]*\]\s*", "", " ".join(str(error).split()))  # where in torch it was found
     reason = re.split(r"\. |: This ", reason)[0][:160].rstrip(" .")
     return PeerLost(f"lost another process of {ranks.count} after step {step} ({reason}); {where}")

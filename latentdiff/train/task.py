@@ -13,7 +13,9 @@ from latentdiff.pipeline.checkpoint.folder import Writer
 
 
 class Task(Protocol):
-    """A network, its loss and what is worth looking at; it draws all randomness from (seed, position), never from a state."""
+    """A network, its loss and what is worth looking at; it draws all randomness from (seed, position), never
+    from a state.
+    """
 
     kind: str  # "vae" or "denoiser"
     network: nn.Module
@@ -25,7 +27,9 @@ class Task(Protocol):
 
     @property
     def judge(self) -> str | None:
-        """The network of a perceptual term of the loss, with the hash of weights that are not the published ones; None without one."""
+        """The network of a perceptual term of the loss, with the hash of weights that are not the published
+        ones; None without one.
+        """
         ...
 
     def prefetch(self, indices: Tensor) -> None:
@@ -33,7 +37,9 @@ class Task(Protocol):
         ...
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Mean loss of the training images ``indices`` (int64 [b]) at the data ``positions``, and parts worth logging."""
+        """Mean loss of the training images ``indices`` (int64 [b]) at the data ``positions``, and parts worth
+        logging.
+        """
         ...
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -45,7 +51,9 @@ class Task(Protocol):
         ...
 
     def finish(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
-        """Called once in every process when the budget is spent, before the last checkpoint; returns the closing diagnosis."""
+        """Called once in every process when the budget is spent, before the last checkpoint; returns the
+        closing diagnosis.
+        """
         ...
 
     def save(self, writer: Writer, network: nn.Module) -> None:

@@ -49,7 +49,9 @@ class Perceptual(NamedTuple):
 
 
 def _perceptual(options: TrainVAE, data: TrainingImages, device: torch.device) -> Perceptual | None:
-    """The term that the options ask for; by default one for digits, whose network is small and in the package."""
+    """The term that the options ask for; by default one for digits, whose network is small and in the
+    package.
+    """
     fitting = default_features(data.shape, data.classes)
     weight = options.perceptual
     if weight is None:
@@ -62,7 +64,9 @@ def _perceptual(options: TrainVAE, data: TrainingImages, device: torch.device) -
 
 
 def _digits(split: Split | StreamedSplit) -> bool:
-    """Whether the network for digits reads what the labels say; images of that size without labels are taken for digits."""
+    """Whether the network for digits reads what the labels say; images of that size without labels are taken
+    for digits.
+    """
     if split.labels is None:
         return True
     chosen = torch.linspace(0, len(split) - 1, min(len(split), LOOKED_AT)).long()
@@ -100,7 +104,8 @@ class VAETask:
         self.images.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """(reconstruction + beta KL) / pixels + weight x perceptual distance, so that sizes of images compare.
+        """(reconstruction + beta KL) / pixels + weight x perceptual distance, so that sizes of images
+        compare.
 
         beta rises over the warm-up.
         """
@@ -123,7 +128,9 @@ class VAETask:
         return loss, parts
 
     def _distance(self, network: PerceptualNetwork, positions: Tensor, logits: Tensor, x: Tensor) -> Tensor:
-        """The mean perceptual distance, estimated from the images at even positions: half the cost, the same on average."""
+        """The mean perceptual distance, estimated from the images at even positions: half the cost, the same
+        on average.
+        """
         chosen = (positions % 2 == 0).to(self.device)
         if not bool(chosen.any()):
             return x.new_zeros(())
@@ -162,7 +169,9 @@ class VAETask:
     def _posteriors(
         self, network: VAE, split: Split | StreamedSplit, ranks: Ranks = ALONE
     ) -> Iterator[tuple[int, Tensor, Posterior]]:
-        """(index of the first, images, posterior) in chunks over a split, without augmentation; each process sees its own."""
+        """(index of the first, images, posterior) in chunks over a split, without augmentation; each process
+        sees its own.
+        """
         for first in range(CHUNK * ranks.rank, len(split), CHUNK * ranks.count):
             x = self.images.to_device(split.images[first : first + CHUNK])
             yield first, x, network.encode(x)
@@ -201,4 +210,6 @@ class VAETask:
         assert isinstance(network, VAE)
         save_vae(writer, network, self._statistics)
         save_brightness(writer, self.images.split)
-        writer.json(INDEX, {**model_index(vae=True, denoiser=None), **self.index, "image": list(network.config.image)})
+        writer.json(
+            INDEX, {**model_index(vae=True, denoiser=None), **self.index, "image": list(network.config.image)}
+        )

@@ -31,23 +31,33 @@ class Math(str):
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure (inches) of its own, without pyplot's global state. Frees earlier figures that are no longer referenced."""
+    """A figure (inches) of its own, without pyplot's global state.
+
+    Frees earlier figures that are no longer referenced.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    gc.collect()  # a figure is full of reference cycles: megabytes, which a collector that counts objects leaves for long
+    # a figure is full of reference cycles: megabytes, which a collector that counts objects leaves for long
+    gc.collect()
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def drawable(text: str) -> str:
-    """The text with what no font can draw escaped: control characters, and bytes of names that are not UTF-8."""
-    return "".join(c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text)
+    """The text with what no font can draw escaped: control characters, and bytes of names that are not
+    UTF-8.
+    """
+    return "".join(
+        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text
+    )
 
 
 def readable_log(axis: Axis) -> None:
-    """Plain numbers at 1, 2 and 5 on a log axis that spans less than two decades, where powers of ten alone say little."""
+    """Plain numbers at 1, 2 and 5 on a log axis that spans less than two decades, where powers of ten alone
+    say little.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
@@ -58,7 +68,8 @@ def readable_log(axis: Axis) -> None:
 
 
 def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> None:
-    """Write as PNG, whole or not at all, with what it was made with. InputError where the place cannot be written.
+    """Write as PNG, whole or not at all, with what it was made with. InputError where the place cannot be
+    written.
 
     Labels are drawn as they stand (names of folders, prompts) unless they are :class:`Math`.
     """
@@ -68,9 +79,13 @@ def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> 
 
     about = text_chunks(recipe)
     for axis in figure.findobj(Axis):
-        if isinstance(axis.get_major_locator(), FixedLocator) and isinstance(axis.get_major_formatter(), FuncFormatter):
+        if isinstance(axis.get_major_locator(), FixedLocator) and isinstance(
+            axis.get_major_formatter(), FuncFormatter
+        ):
             axis.set_ticklabels([drawable(label.get_text()) for label in axis.get_majorticklabels()])
-    for label in figure.findobj(Text):  # numbers of axes have no text yet; matplotlib may write them as formulas
+    for label in figure.findobj(
+        Text
+    ):  # numbers of axes have no text yet; matplotlib may write them as formulas
         text = label.get_text()
         if text and not isinstance(text, Math):
             label.set_parse_math(False)

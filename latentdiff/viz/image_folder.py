@@ -1,7 +1,9 @@
-"""Folders of single images: numbered PNGs, in one folder a variant where several results belong to each image.
+"""Folders of single images: numbered PNGs, in one folder a variant where several results belong to each
+image.
 
-``out/000000.png`` where there is one result; ``out/strength=0.3/000000.png`` beside ``out/strength=0.9/000000.png`` where
-there are several: the files of one variant are a set of images of their own, named as those of any other.
+``out/000000.png`` where there is one result; ``out/strength=0.3/000000.png`` beside
+``out/strength=0.9/000000.png`` where there are several: the files of one variant are a set of images of their
+own, named as those of any other.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ def variant(**values: float | str) -> str:
 
 
 def aligned(values: Sequence[float]) -> list[str]:
-    """Numbers of 0 or more as texts that sort as the numbers do: as many digits before and after the point."""
+    """Numbers of 0 or more as texts that sort as the numbers do: as many digits before and after the
+    point.
+    """
     texts = [f"{value:.10f}".rstrip("0").rstrip(".") for value in values]
     decimals = max(len(text.partition(".")[2]) for text in texts)
     width = max(len(text.partition(".")[0]) for text in texts) + (decimals + 1 if decimals else 0)
@@ -45,7 +49,11 @@ def variants_in(folder: Path) -> list[str]:
     """
     top = sorted(path for path in folder.iterdir() if path.is_dir() and _VARIANT.fullmatch(path.name))
     top = [path for path in top if any(path.rglob("*.png")) and foreign_in(path) is None]
-    return [name for path in top for name in ([f"{path.name}/{inner}" for inner in variants_in(path)] or [path.name])]
+    return [
+        name
+        for path in top
+        for name in [f"{path.name}/{inner}" for inner in variants_in(path)] or [path.name]
+    ]
 
 
 def save_images(
@@ -55,10 +63,11 @@ def save_images(
     recipe: Callable[[int], Recipe | None] = lambda k: None,
     command: str = "",
 ) -> None:
-    """Write images [N, C, H, W] by variant ("" for the only one) into ``folder``, in place of those of ``command`` there.
+    """Write images [N, C, H, W] by variant ("" for the only one) into ``folder``, in place of those of
+    ``command`` there.
 
-    ``recipe(k)``: what made image k. All of them are written before the first takes its name and an earlier one goes;
-    what else is in the folder stays. InputError where they cannot be written.
+    ``recipe(k)``: what made image k. All of them are written before the first takes its name and an earlier
+    one goes; what else is in the folder stays. InputError where they cannot be written.
     """
     temporary = folder / f".tmp-{os.getpid()}"
     try:
@@ -79,7 +88,9 @@ def save_images(
 
 
 def written_by(path: Path) -> str | None:
-    """The command that wrote a file of :func:`save_images`, "" where the file does not say; None for any other file."""
+    """The command that wrote a file of :func:`save_images`, "" where the file does not say; None for any
+    other file.
+    """
     if not _NUMBERED.fullmatch(path.name):
         return None
     try:
@@ -95,7 +106,9 @@ def is_written(path: Path) -> bool:
     return written_by(path) is not None
 
 
-def foreign_in(folder: Path, written: Callable[[Path], bool] = is_written, *, hidden: bool = False) -> Path | None:
+def foreign_in(
+    folder: Path, written: Callable[[Path], bool] = is_written, *, hidden: bool = False
+) -> Path | None:
     """The first file below ``folder`` that is not ``written`` by an earlier call; None where there is none.
 
     ``hidden``: files whose names begin with a dot count too.
@@ -110,8 +123,12 @@ def foreign_in(folder: Path, written: Callable[[Path], bool] = is_written, *, hi
     return None
 
 
-def remove_written(folder: Path, written: Callable[[Path], bool] = is_written, *, keep: Sequence[Path] = ()) -> None:
-    """Delete the files below ``folder`` that are ``written`` by an earlier call, but for ``keep``, and folders left empty."""
+def remove_written(
+    folder: Path, written: Callable[[Path], bool] = is_written, *, keep: Sequence[Path] = ()
+) -> None:
+    """Delete the files below ``folder`` that are ``written`` by an earlier call, but for ``keep``, and
+    folders left empty.
+    """
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue

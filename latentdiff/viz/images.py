@@ -26,15 +26,17 @@ Pixels = NDArray[np.uint8]
 PAD = 2  # pixels between images, before enlargement
 GROUND = 128  # grey: neither the ground of digits nor that of photographs
 KEYWORD = "latentdiff"  # of the text chunk that holds a recipe
-SOFTWARE = "latentdiff"  # begins the PNG keyword "Software" of every picture, before the command where it is known
+SOFTWARE = (  # begins the PNG keyword "Software" of every picture, before the command where it is known
+    "latentdiff"
+)
 LEGIBLE = 640  # small grids are enlarged by a whole factor up to about this many pixels
 
 
 def image_grid(images: Tensor, *, columns: int | None = None, scale: int | None = None) -> Pixels:
     """Images [N, C, H, W] (uint8, or float in [-1, 1]) as one picture, uint8 [height, width, 3], row by row.
 
-    ``columns`` defaults to about the square root of N; ``scale`` enlarges by a whole factor, by default so that small
-    grids can be looked at.
+    ``columns`` defaults to about the square root of N; ``scale`` enlarges by a whole factor, by default so
+    that small grids can be looked at.
     """
     pixels = images if images.dtype == torch.uint8 else to_uint8(images)
     n, channels, height, width = pixels.shape
@@ -51,7 +53,9 @@ def image_grid(images: Tensor, *, columns: int | None = None, scale: int | None 
 
 
 def class_columns(n: int, classes: int) -> int | None:
-    """Columns for ``n`` images that take the classes in turn: whole turns side by side, about square; None if too wide."""
+    """Columns for ``n`` images that take the classes in turn: whole turns side by side, about square; None if
+    too wide.
+    """
     return classes * max(1, round(n**0.5 / classes)) if 1 < classes <= 20 else None
 
 
@@ -64,7 +68,8 @@ def pair_grid(originals: Tensor, copies: Tensor, *, columns: int = 8) -> Pixels:
 
 
 def save_image(pixels: Pixels, path: str | Path, *, recipe: Recipe | None = None, command: str = "") -> None:
-    """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all, with the recipe that :func:`read_recipe` reads.
+    """Write uint8 [H, W, 3] or [H, W] as PNG, whole or not at all, with the recipe that :func:`read_recipe`
+    reads.
 
     ``command``: the name of the command that writes it. InputError where the place cannot be written.
     """
@@ -75,13 +80,18 @@ def save_image(pixels: Pixels, path: str | Path, *, recipe: Recipe | None = None
 
 
 def text_chunks(recipe: Recipe | None, command: str = "") -> dict[str, str]:
-    """The text chunks of a PNG by keyword: what wrote it, and its recipe where there is one that is not too long."""
+    """The text chunks of a PNG by keyword: what wrote it, and its recipe where there is one that is not too
+    long.
+    """
     text = "" if recipe is None else recipe.text()
     return {"Software": f"{SOFTWARE} {command}".rstrip()} | ({KEYWORD: text} if text else {})
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """What the PNG at ``path`` was made with. The file is not trusted: InputError, one line, for what holds no valid recipe."""
+    """What the PNG at ``path`` was made with.
+
+    The file is not trusted: InputError, one line, for what holds no valid recipe.
+    """
     if os.path.exists(path) and not os.path.isfile(path):  # a FIFO would be waited for
         raise InputError(f"{path}: cannot be read (expected a PNG file, found something else)")
     try:
@@ -95,7 +105,9 @@ def read_recipe(path: str | Path) -> Recipe:
     except (ValueError, SyntaxError, struct.error, zlib.error):
         raise InputError(f"{path}: cannot be read (damaged)") from None
     if not isinstance(text, str):
-        raise InputError(f"{path}: holds no settings, expected a picture of `latentdiff sample` or of `latentdiff ui`")
+        raise InputError(
+            f"{path}: holds no settings, expected a picture of `latentdiff sample` or of `latentdiff ui`"
+        )
     return recipe_from(text, str(path))
 
 
@@ -112,14 +124,17 @@ def save_gif(frames: Sequence[Pixels], path: str | Path, *, milliseconds: int = 
 
 
 def save_npz(images: Tensor, path: str | Path, *, asked: Sequence[int] | Sequence[str] | None = None) -> None:
-    """Write uint8 images [N, C, H, W] as the array ``images`` [N, H, W] or [N, H, W, 3], and what was asked for, if anything.
+    """Write uint8 images [N, C, H, W] as the array ``images`` [N, H, W] or [N, H, W, 3], and what was asked
+    for, if anything.
 
     That is int64 ``labels`` [N], or texts ``captions`` [N].
     """
     arrays: dict[str, NDArray[Any]] = {
-        "images": images.permute(0, 2, 3, 1).squeeze(3).numpy()
-        if images.shape[1] == 1
-        else images.permute(0, 2, 3, 1).numpy()
+        "images": (
+            images.permute(0, 2, 3, 1).squeeze(3).numpy()
+            if images.shape[1] == 1
+            else images.permute(0, 2, 3, 1).numpy()
+        )
     }
     if asked is not None and len(asked) and isinstance(asked[0], str):
         arrays["captions"] = np.array(asked, dtype=np.str_)
@@ -145,7 +160,9 @@ def check_place(path: str | Path) -> None:
     if os.path.isdir(path):  # Path.is_dir raises for names that are too long
         raise InputError(f"{path}: cannot be written (it is a folder)")
     if os.path.exists(path) and not os.path.isfile(path):
-        raise InputError(f"{path}: cannot be written (expected a file or nothing there, found something special)")
+        raise InputError(
+            f"{path}: cannot be written (expected a file or nothing there, found something special)"
+        )
     probe = path.with_name(f".probe-{os.getpid()}".ljust(len(os.fsencode(path.name)), "-"))  # as long a name
     try:
         write_whole(probe, lambda temporary: temporary.touch())
@@ -157,11 +174,14 @@ def check_place(path: str | Path) -> None:
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` make a temporary file that then becomes ``path``, or what ``path`` links to.
 
-    InputError where it cannot be written, and for a device, a FIFO or a socket: those would be replaced by a file.
+    InputError where it cannot be written, and for a device, a FIFO or a socket: those would be replaced by a
+    file.
     """
     target = Path(os.path.realpath(path))
     if os.path.lexists(target) and not (os.path.isfile(target) or os.path.isdir(target)):
-        raise InputError(f"{path}: cannot be written (expected a file or nothing there, found something special)")
+        raise InputError(
+            f"{path}: cannot be written (expected a file or nothing there, found something special)"
+        )
     temporary = temporary_beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

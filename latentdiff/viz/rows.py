@@ -32,7 +32,9 @@ def draw_rows(rows: Sequence[tuple[str, Tensor]], *, columns: Sequence[str] = ()
     side = min(CELL, 11.0 / most)
     margin = 0.1 * max(len(line) for name, _ in rows for line in name.split("\n")) + 0.25
     heads = [line for name in columns for line in name.split("\n")]
-    letters = max(9.0 * min(1.0, side / (0.075 * max(map(len, heads), default=1))), 5.0)  # neighbours must not touch
+    letters = max(
+        9.0 * min(1.0, side / (0.075 * max(map(len, heads), default=1))), 5.0
+    )  # neighbours must not touch
     lines = max((name.count("\n") + 1 for name in columns), default=0)
     height = len(rows) * side * step_y / step_x + (0.15 + 0.2 * lines * letters / 9 if columns else 0.1)
     figure = new_figure(margin + side * most, height)

@@ -1,4 +1,6 @@
-"""Docstrings are prose for the terminal: what a page shows of them must not take their brackets and stars for Markdown."""
+"""Docstrings are prose for the terminal: what a page shows of them must not take their brackets and stars for
+Markdown.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ class PlainDocstrings(griffe.Extension):
 
 
 def as_markdown(text: str) -> str:
-    """A docstring's text: code in backticks and tables stay, consoles (`>>>`) become blocks, everything else is literal."""
+    """A docstring's text: code in backticks and tables stay, consoles (`>>>`) become blocks, everything else
+    is literal.
+    """
     lines: list[str] = []
     console = False
     for line in text.splitlines():

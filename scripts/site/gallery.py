@@ -1,6 +1,8 @@
-"""Fill the gallery of the site from studies that `latentdiff reproduce` made: a figure, what was found, and how.
+"""Fill the gallery of the site from studies that `latentdiff reproduce` made: a figure, what was found, and
+how.
 
-python scripts/site/gallery.py studies/*        writes docs/images/gallery/*.png and the middle of docs/gallery.md
+python scripts/site/gallery.py studies/*        writes docs/images/gallery/*.png and the middle of
+docs/gallery.md
 """
 
 from __future__ import annotations
@@ -51,7 +53,10 @@ def entry(folder: Path) -> str:
     command = re.sub(r" --(out|threads) \S+", "", found["command"])
     machine, seconds = found["hardware"], found["seconds"]
     took = f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
-    how = f"`{command}`, seed {found['seed']}, {machine['threads']} thread{'s' if machine['threads'] > 1 else ''} of an {machine['cpu']}, {took}, {found['date'][:10]}"
+    how = (
+        f"`{command}`, seed {found['seed']}, {machine['threads']}"
+        f" thread{'s' if machine['threads'] > 1 else ''} of an {machine['cpu']}, {took}, {found['date'][:10]}"
+    )
     return "\n".join(
         [
             f"## {found['title']}",
@@ -73,10 +78,13 @@ def entry(folder: Path) -> str:
 def main(folders: list[Path]) -> None:
     order = list(STUDIES)
     ordered = sorted(
-        (each for each in folders if (each / "results.json").exists()), key=lambda each: order.index(each.name)
+        (each for each in folders if (each / "results.json").exists()),
+        key=lambda each: order.index(each.name),
     )
     page = DOCS / "gallery.md"
-    text = PLACE.sub(lambda _: "\n" + "\n".join(entry(folder) for folder in ordered), page.read_text(encoding="utf-8"))
+    text = PLACE.sub(
+        lambda _: "\n" + "\n".join(entry(folder) for folder in ordered), page.read_text(encoding="utf-8")
+    )
     page.write_text(text, encoding="utf-8")
 
 

@@ -1,8 +1,9 @@
-"""What pages take from elsewhere while the site is built: the options of a command from the command itself, code from its file.
+"""What pages take from elsewhere while the site is built: the options of a command from the command itself,
+code from its file.
 
-A line `<!-- options: sample -->` in a page becomes a table, `<!-- code: examples/own_sampler.py -->` the file (below docs/) as a
-block of code, `<!-- section: README.md#Kernels -->` what stands under that heading elsewhere in the repository. Where pages are read
-without being built, the comments are invisible.
+A line `<!-- options: sample -->` in a page becomes a table, `<!-- code: examples/own_sampler.py -->` the file
+(below docs/) as a block of code, `<!-- section: README.md#Kernels -->` what stands under that heading
+elsewhere in the repository. Where pages are read without being built, the comments are invisible.
 """
 
 from __future__ import annotations
@@ -32,20 +33,28 @@ EXTRA = re.compile(r"\s\s\[([^\[\]]*(?:\[[^\]]*\][^\[\]]*)*)\]$")
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """The hook of mkdocs: a page with its marks replaced; an unknown command or file stops the build."""
-    return MARK.sub(lambda mark: {"options": options, "code": code, "section": section}[mark[1]](mark[2]), markdown)
+    return MARK.sub(
+        lambda mark: {"options": options, "code": code, "section": section}[mark[1]](mark[2]), markdown
+    )
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The hook of mkdocs: a figure that lies beside its numbers, outside docs/, becomes a file of the site."""
+    """The hook of mkdocs: a figure that lies beside its numbers, outside docs/, becomes a file of the
+    site.
+    """
     files.append(File.generated(config, LINKS[MEASURED], abs_src_path=str(ROOT / MEASURED)))
     return files
 
 
 def section(name: str) -> str:
-    """What stands under a heading of a file (`README.md#Kernels`), one level deeper; ValueError where there is none."""
+    """What stands under a heading of a file (`README.md#Kernels`), one level deeper; ValueError where there
+    is none.
+    """
     file, _, heading = name.partition("#")
     text = (ROOT / file).read_text(encoding="utf-8")
-    found = re.search(rf"^(#+) {re.escape(heading)}$\n(.*?)(?=^#{{1,2}} (?!#)|\Z)", text, re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^(#+) {re.escape(heading)}$\n(.*?)(?=^#{{1,2}} (?!#)|\Z)", text, re.MULTILINE | re.DOTALL
+    )
     if found is None:
         raise ValueError(f"{file}: expected a heading {heading!r}, found none")
     body = text[found.start(2) :] if found[1] == "#" else found[2]  # a file's title stands above all of it

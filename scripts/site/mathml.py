@@ -1,4 +1,6 @@
-"""Formulas as MathML, which browsers show by themselves: TeX is read while the site is built, pages load no script for it."""
+"""Formulas as MathML, which browsers show by themselves: TeX is read while the site is built, pages load no
+script for it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from latex2mathml.converter import convert
 
 # what pymdownx.arithmatex leaves of $x$ and of $$x$$
 FORMULA = re.compile(
-    r'<span class="arithmatex">\\\((?P<inline>.*?)\\\)</span>|<div class="arithmatex">\s*\\\[(?P<block>.*?)\\\]\s*</div>',
+    r'<span class="arithmatex">\\\((?P<inline>.*?)\\\)</span>|<div'
+    r' class="arithmatex">\s*\\\[(?P<block>.*?)\\\]\s*</div>',
     re.DOTALL,
 )
 LEFT_OVER = re.compile(r"\\[A-Za-z]+|<mi>&</mi>")  # of TeX that the converter does not know
@@ -33,8 +36,12 @@ def _shown(found: re.Match[str]) -> str:
 
 
 def mathml(tex: str, *, block: bool = False) -> str:
-    """A formula in TeX as a <math> element; ValueError for TeX that does not become MathML, which no reader should see."""
-    fenced = tex.strip().replace(r"\lvert", r"\left|").replace(r"\rvert", r"\right|")  # else they are spaced like signs
+    """A formula in TeX as a <math> element; ValueError for TeX that does not become MathML, which no reader
+    should see.
+    """
+    fenced = (
+        tex.strip().replace(r"\lvert", r"\left|").replace(r"\rvert", r"\right|")
+    )  # else they are spaced like signs
     shown = convert(fenced, display="block" if block else "inline")
     if left := LEFT_OVER.search(shown):
         raise ValueError(f"formula {tex.strip()!r}: expected TeX that becomes MathML, {left[0]!r} does not")

@@ -1,4 +1,6 @@
-"""What the reliability campaign shares: how often a trial is repeated, commands in processes of their own, and what a clean end is."""
+"""What the reliability campaign shares: how often a trial is repeated, commands in processes of their own,
+and what a clean end is.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,11 @@ from typing import Any
 SHARE = float(os.environ.get("CAMPAIGN", "0.1"))  # of the whole number of trials
 TINY = "--width 8 --batch 4 --threads 1 --warmup 0 --log-every 50"
 
-_processes = multiprocessing.get_context("forkserver")  # torch is imported once; a command starts in milliseconds
-PRELOADED = (  # all that the commands import late, so that a limit on memory meets their work and not their imports
+_processes = multiprocessing.get_context(
+    "forkserver"
+)  # torch is imported once; a command starts in milliseconds
+# all that the commands import late, so that a limit on memory meets their work and not their imports
+PRELOADED = (
     "campaign_tools", "latentdiff.pipeline.diffusers", "matplotlib.backends.backend_agg", "matplotlib.figure", "numpy.random", "torch.fx.experimental.symbolic_shapes",
     "latentdiff.apps.cli.root", "latentdiff.apps.cli.shared.progress", "latentdiff.edit", "latentdiff.train.latent_dataset", "latentdiff.evaluate", "latentdiff.metrics.features",
     "latentdiff.viz.images", "latentdiff.pipeline.pipeline", "latentdiff.viz.figures", "latentdiff.train.denoiser", "latentdiff.train.vae",
@@ -49,7 +54,9 @@ class Ended:
     err: str
 
     def check(self, *codes: int) -> Ended:
-        """Fail unless the command ended with one of the codes, in one line of error where it failed, never in a traceback."""
+        """Fail unless the command ended with one of the codes, in one line of error where it failed, never in
+        a traceback.
+        """
         text = f"{self.command}\n-> {self.code}\n{self.out[-500:]}\n{self.err[-3000:]}"
         assert self.code in codes, text
         assert "Traceback" not in self.err and "Exception ignored" not in self.err, text

@@ -23,7 +23,9 @@ def checkpoint(tiny_denoiser_run: Path, tmp_path: Path) -> Path:
 
 
 def content(checkpoint: Path) -> tuple[dict[str, torch.Tensor], object]:
-    """The weights and the configuration that a checkpoint gives; InputError where a file is not what was saved."""
+    """The weights and the configuration that a checkpoint gives; InputError where a file is not what was
+    saved.
+    """
     open_checkpoint(checkpoint).verify()
     pipeline = load(checkpoint)
     return pipeline.network.state_dict(), (pipeline.diffusion, pipeline.classes, pipeline.codec.latent_shape)
@@ -32,7 +34,10 @@ def content(checkpoint: Path) -> tuple[dict[str, torch.Tensor], object]:
 def damaged(
     checkpoint: Path, change: Callable[[bytes, random.Random], bytes], trials: int
 ) -> Iterator[tuple[Path, bool]]:
-    """Change one file after the other; gives which, and whether the checkpoint was refused. The file is put back."""
+    """Change one file after the other; gives which, and whether the checkpoint was refused.
+
+    The file is put back.
+    """
     dice, files = random.Random(0), sorted(path for path in checkpoint.rglob("*") if path.is_file())
     weights, settings = content(checkpoint)
     for trial in range(trials):
@@ -45,7 +50,9 @@ def damaged(
             assert len(str(error).splitlines()) == 1 and str(checkpoint) in str(error)
             yield path, True
         else:
-            assert found[1] == settings and all(torch.equal(found[0][name], weights[name]) for name in weights)
+            assert found[1] == settings and all(
+                torch.equal(found[0][name], weights[name]) for name in weights
+            )
             yield path, False
         finally:
             path.write_bytes(before)
@@ -65,12 +72,19 @@ def longer(data: bytes, dice: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "whole"), [("bit flips", flip, 3000), ("truncations", cut, 300), ("appended bytes", longer, 100)]
+    ("name", "change", "whole"),
+    [("bit flips", flip, 3000), ("truncations", cut, 300), ("appended bytes", longer, 100)],
 )
 def test_damage(
-    name: str, change: Callable[[bytes, random.Random], bytes], whole: int, checkpoint: Path, record_property: Callable
+    name: str,
+    change: Callable[[bytes, random.Random], bytes],
+    whole: int,
+    checkpoint: Path,
+    record_property: Callable,
 ) -> None:
-    """Only the manifest's own white space can change without a word; every other file is under its SHA-256."""
+    """Only the manifest's own white space can change without a word; every other file is under its
+    SHA-256.
+    """
     trials = max(times(whole), 20)
     unnoticed = [path for path, refused in damaged(checkpoint, change, trials) if not refused]
     assert {path.name for path in unnoticed} <= {"manifest.json"}

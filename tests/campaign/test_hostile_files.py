@@ -1,4 +1,6 @@
-"""Files that were made to do harm: each is refused in a line, within a bound on memory and time, and nothing in it runs."""
+"""Files that were made to do harm: each is refused in a line, within a bound on memory and time, and nothing
+in it runs.
+"""
 
 import json
 import os
@@ -54,7 +56,9 @@ def headers(whole: bytes) -> Iterator[bytes]:
     for entry in entries:
         name = dice.choice(names)
         yield safetensors(header | {name: header[name] | entry}, body)
-    yield from (safetensors(header, body, length=n) for n in (0, 1, length - 1, length + 1, 2**31, 2**40, 2**64 - 1))
+    yield from (
+        safetensors(header, body, length=n) for n in (0, 1, length - 1, length + 1, 2**31, 2**40, 2**64 - 1)
+    )
     yield from (
         safetensors(text, body)
         for text in (b"", b"{", b"[]", b"null", b"{}", b"\xff\xfe", b"[" * 10**5, b'{"a":' * 10**4)
@@ -105,7 +109,10 @@ def test_json(checkpoint: Path, record_property: Callable) -> None:
     """Each value of each JSON file of a model as something else; it loads and draws, or is refused."""
     files = [path for path in sorted(checkpoint.rglob("*.json")) if path.name != "manifest.json"]
     every = [
-        (path, place, value) for path in files for place in changes(json.loads(path.read_text())) for value in VALUES
+        (path, place, value)
+        for path in files
+        for place in changes(json.loads(path.read_text()))
+        for value in VALUES
     ]
     trials = random.Random(0).sample(every, min(times(3000), len(every)))
     for path, place, value in trials:
@@ -162,18 +169,26 @@ SPECIAL = (
 )
 
 
-def test_special_files(checkpoint: Path, tiny_folder: Path, tmp_path: Path, record_property: Callable) -> None:
+def test_special_files(
+    checkpoint: Path, tiny_folder: Path, tmp_path: Path, record_property: Callable
+) -> None:
     """In the place of each file of a checkpoint; every reader refuses them within its memory and seconds."""
     names = ("manifest.json", "model_index.json", WEIGHTS, "denoiser/config.json", "training/state.json")
     every = [(kind, name) for kind in SPECIAL for name in names]
-    trials = every if times(len(every)) == len(every) else random.Random(0).sample(every, max(7, times(len(every))))
+    trials = (
+        every
+        if times(len(every)) == len(every)
+        else random.Random(0).sample(every, max(7, times(len(every))))
+    )
     for kind, name in trials:
         kept = shutil.copytree(checkpoint, tmp_path / "kept")
         special(kind, checkpoint / name)
         for command in (f"sample --run {checkpoint} -n 1 --steps 1 --out a.png", f"inspect {checkpoint}"):
             if not name.startswith("training"):
                 latentdiff(command, tmp_path, seconds=60, RLIMIT_AS=LIMIT).check(1)
-        latentdiff("train-denoiser --resume runs/hostile --steps 41", tmp_path, seconds=60, RLIMIT_AS=LIMIT).check(1)
+        latentdiff(
+            "train-denoiser --resume runs/hostile --steps 41", tmp_path, seconds=60, RLIMIT_AS=LIMIT
+        ).check(1)
         shutil.rmtree(checkpoint)
         shutil.move(kept, checkpoint)
     record_property("count:special files in a checkpoint", len(trials))
@@ -187,7 +202,9 @@ class Payload:
 
 
 def payloads(folder: Path) -> list[Path]:
-    """Files that run code where somebody unpickles them or evaluates them, under every suffix that a reader may trust."""
+    """Files that run code where somebody unpickles them or evaluates them, under every suffix that a reader
+    may trust.
+    """
     folder.mkdir()
     plain = pickle.dumps(Payload())
     objects = BytesIO()
@@ -197,7 +214,11 @@ def payloads(folder: Path) -> list[Path]:
     (folder / "objects.npy").write_bytes(objects.getvalue())
     for suffix in (".npz", ".pt"):
         with (folder / f"objects{suffix}").open("wb") as file:
-            np.savez(file, x_train=np.array([Payload()] * 4, dtype=object), images=np.array([Payload()], dtype=object))
+            np.savez(
+                file,
+                x_train=np.array([Payload()] * 4, dtype=object),
+                images=np.array([Payload()], dtype=object),
+            )
     (folder / "tag.yaml").write_text("data: !!python/object/apply:os.mkdir [unpickled]\n")
     with tarfile.open(folder / "shard.tar", "w") as tar:
         for name in ("0.png", "0.pkl", "0.json"):
@@ -263,7 +284,10 @@ def test_pickles(
         err = capsys.readouterr().err
         assert code in (0, 1, 2), words
         assert not (tmp_path / "unpickled").exists(), f"{words}: unpickled"
-        assert [line.startswith("error: ") for line in err.splitlines()].count(True) == (code != 0), (words, err)
+        assert [line.startswith("error: ") for line in err.splitlines()].count(True) == (code != 0), (
+            words,
+            err,
+        )
     record_property("count:pickles and tags in options", len(trials))
 
 

@@ -1,4 +1,6 @@
-"""Signals at any moment, imports included: the exit code of the signal, one line at most, whole checkpoints."""
+"""Signals at any moment, imports included: the exit code of the signal, one line at most, whole
+checkpoints.
+"""
 
 import os
 import random

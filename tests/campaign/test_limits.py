@@ -40,9 +40,16 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_full_disks(
-    name: str, tiny_folder: Path, tiny_vae_run: Path, tiny_class_run: Path, tmp_path: Path, record_property: Callable
+    name: str,
+    tiny_folder: Path,
+    tiny_vae_run: Path,
+    tiny_class_run: Path,
+    tmp_path: Path,
+    record_property: Callable,
 ) -> None:
-    """A limit on the size of files stands for the full disk: writes fail half way, in Python and in safetensors."""
+    """A limit on the size of files stands for the full disk: writes fail half way, in Python and in
+    safetensors.
+    """
     sizes, failed = spread(SIZES, 14), 0
     for size in sizes:
         folder = tmp_path / str(size)
@@ -73,9 +80,14 @@ def test_full_disks(
 def test_a_file_system_without_space(tiny_folder: Path, tmp_path: Path, record_property: Callable) -> None:
     """The true ENOSPC: on a small tmpfs, the checkpoint of before stays."""
     mounted = ["unshare", "-m", "bash", "-c"]
-    if subprocess.run([*mounted, f"mount -t tmpfs -o size=64k none {tmp_path}"], capture_output=True).returncode:
+    if subprocess.run(
+        [*mounted, f"mount -t tmpfs -o size=64k none {tmp_path}"], capture_output=True
+    ).returncode:
         pytest.skip("no mounts here")
-    train = f"{sys.executable} -m latentdiff train-denoiser --data {tiny_folder}/tiny.npz --pixel --network cnn --batch 8 --steps 200 --save-every 1"
+    train = (
+        f"{sys.executable} -m latentdiff train-denoiser --data {tiny_folder}/tiny.npz --pixel --network cnn"
+        " --batch 8 --steps 200 --save-every 1"
+    )
     trials = max(2, times(6))
     for trial in range(trials):
         script = f"""mount -t tmpfs -o size={4500 + 700 * trial}k none {tmp_path}
@@ -90,14 +102,21 @@ def test_a_file_system_without_space(tiny_folder: Path, tmp_path: Path, record_p
 MEMORY = [2**20 * n for n in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)]
 
 
-@pytest.mark.parametrize("name", ["train-denoiser", "encode", "sample", "sample npz", "reconstruct", "evaluate"])
+@pytest.mark.parametrize(
+    "name", ["train-denoiser", "encode", "sample", "sample npz", "reconstruct", "evaluate"]
+)
 def test_little_memory(
-    name: str, tiny_folder: Path, tiny_vae_run: Path, tiny_class_run: Path, tmp_path: Path, record_property: Callable
+    name: str,
+    tiny_folder: Path,
+    tiny_vae_run: Path,
+    tiny_class_run: Path,
+    tmp_path: Path,
+    record_property: Callable,
 ) -> None:
     """From a few MiB above what the libraries take to more than enough.
 
-    The backward pass of torch may die of a failed allocation inside its own kernels (SIGSEGV), which nothing can
-    turn into a line; the checkpoints that were there have to be whole then, too.
+    The backward pass of torch may die of a failed allocation inside its own kernels (SIGSEGV), which nothing
+    can turn into a line; the checkpoints that were there have to be whole then, too.
     """
     codes = (0, 1, -signal.SIGSEGV) if name == "train-denoiser" else (0, 1)
     limits, failed, died = spread(MEMORY, 16), 0, 0

@@ -1,4 +1,6 @@
-"""Random settings, good and bad: what is accepted runs, what is not is refused in one line before any work."""
+"""Random settings, good and bad: what is accepted runs, what is not is refused in one line before any
+work.
+"""
 
 import random
 import types

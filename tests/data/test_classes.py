@@ -25,7 +25,8 @@ TAIL = [99] + [1] * 99
 
 
 @pytest.mark.parametrize(
-    "counts", [[3, 1], [5923, 6742, 5421, 1], [1, 0, 7], [10**12, 3, 10**6], [0, 2], TAIL, [2, 3, 5] * 20, [7]]
+    "counts",
+    [[3, 1], [5923, 6742, 5421, 1], [1, 0, 7], [10**12, 3, 10**6], [0, 2], TAIL, [2, 3, 5] * 20, [7]],
 )
 def test_every_beginning_is_right_to_one_image(counts: list[int]) -> None:
     n = 400
@@ -53,7 +54,9 @@ def test_counts_that_say_nothing_are_refused(counts: list[int]) -> None:
         labels_in_proportion(3, counts)
 
 
-def test_a_training_records_how_often_its_data_had_each_class(tiny_denoiser_run: Path, tiny_folder: Path) -> None:
+def test_a_training_records_how_often_its_data_had_each_class(
+    tiny_denoiser_run: Path, tiny_folder: Path
+) -> None:
     data = ld.load_dataset(str(tiny_folder / "tiny.npz"))
     assert data.train.labels is not None
     pipe = ld.load(tiny_denoiser_run)
@@ -65,7 +68,9 @@ def test_a_training_records_how_often_its_data_had_each_class(tiny_denoiser_run:
 
 
 def _with(run: Path, folder: Path, **index: object) -> Path:
-    """A copy of the last checkpoint of a run with another model index (None: without the entry), under a right manifest."""
+    """A copy of the last checkpoint of a run with another model index (None: without the entry), under a
+    right manifest.
+    """
     shutil.copytree(max(run.glob("checkpoint-*")), folder)
     path = folder / "model_index.json"
     content = json.loads(path.read_text()) | index
@@ -88,7 +93,9 @@ def test_class_counts_survive_a_save_and_older_checkpoints_have_none(
     assert result.code == 1 and "does not record" in result.err and result.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("bad", [[1, 2], "many", [0, 0, 0], [1, -1, 3], [1.5, 1, 1], [True, 1, 1], [2**60, 1, 1]])
+@pytest.mark.parametrize(
+    "bad", [[1, 2], "many", [0, 0, 0], [1, -1, 3], [1.5, 1, 1], [True, 1, 1], [2**60, 1, 1]]
+)
 def test_damaged_class_counts_are_named(tiny_denoiser_run: Path, tmp_path: Path, bad: object) -> None:
     damaged = _with(tiny_denoiser_run, tmp_path / "damaged", class_counts=bad)
     with pytest.raises(ld.InputError, match="class_counts as 3 whole numbers"):
@@ -109,7 +116,9 @@ def test_an_unconditional_model_has_no_balance(tiny_pixel_run: Path, tiny_folder
     assert ld.load(tiny_pixel_run).class_counts == () and ld.load(tiny_pixel_run).class_labels(3) is None
     result = cli(f"sample --run {tiny_pixel_run} -n 2 --class-balance data", cwd=tiny_folder)
     assert result.code == 1 and "unconditional" in result.err
-    result = cli(f"evaluate --run {tiny_pixel_run} -n 20 --class-balance data --what samples", cwd=tiny_folder)
+    result = cli(
+        f"evaluate --run {tiny_pixel_run} -n 20 --class-balance data --what samples", cwd=tiny_folder
+    )
     assert result.code == 1 and "--class-balance" in result.err
 
 
@@ -125,7 +134,10 @@ def test_an_evaluation_draws_classes_as_the_data_had_them(
 
     monkeypatch.setattr(sampling, "draw_samples", watched)
     counts = ld.load(tiny_denoiser_run).class_counts
-    common = f"evaluate --run {tiny_denoiser_run} --features mnist --what samples --resamples 0 --neighbors 0 -n 20 --steps 2"
+    common = (
+        f"evaluate --run {tiny_denoiser_run} --features mnist --what samples --resamples 0 --neighbors 0 -n"
+        " 20 --steps 2"
+    )
     for options, balance, labels in (
         ("", "data", labels_in_proportion(20, counts)),
         ("--class-balance equal", "equal", torch.arange(20) % 3),
@@ -140,7 +152,9 @@ def test_fewer_images_than_classes_leave_no_empty_columns(tiny_denoiser_run: Pat
     pipe = ld.load(tiny_denoiser_run)
 
     def columns(labels: list[int]) -> int | None:
-        return output.columns(pipe, output.SampleRequest(len(labels), labels, 0, Path("a.png"), None, None, None))
+        return output.columns(
+            pipe, output.SampleRequest(len(labels), labels, 0, Path("a.png"), None, None, None)
+        )
 
     assert columns([0, 1, 2, 0, 1, 2]) == 3
     assert columns([0, 1]) is None and columns([0, 0, 1, 2]) is None
@@ -193,9 +207,12 @@ def test_a_class_is_known_by_its_name_and_then_by_its_index(
 
 
 @pytest.mark.parametrize(
-    ("classes", "label"), [(NUMBERED, "3"), (NUMBERED, "-1"), (("1", "2", "other"), "0"), (("1", "01"), "001")]
+    ("classes", "label"),
+    [(NUMBERED, "3"), (NUMBERED, "-1"), (("1", "2", "other"), "0"), (("1", "01"), "001")],
 )
-def test_a_number_is_no_index_where_classes_are_called_by_numbers(classes: tuple[str, ...], label: str) -> None:
+def test_a_number_is_no_index_where_classes_are_called_by_numbers(
+    classes: tuple[str, ...], label: str
+) -> None:
     with pytest.raises(InputError, match=f"unknown class '{label}'; this model knows {', '.join(classes)}"):
         class_index(classes, label)
 
@@ -204,7 +221,12 @@ def test_several_classes_are_separated_by_commas_unless_one_is_called_so() -> No
     classes = ("a, b", "a", "b")
     assert class_indices(classes, ["a, b"]) == [0]
     assert class_indices(classes, ["b,a, 0"]) == [2, 1, 0]
-    assert class_indices(classes, ["a, b", "b", "0,a"]) == [0, 2, 0, 1]  # a repeated option keeps its values apart
+    assert class_indices(classes, ["a, b", "b", "0,a"]) == [
+        0,
+        2,
+        0,
+        1,
+    ]  # a repeated option keeps its values apart
     assert class_indices(classes, [joined(classes, ["a, b", "b", "0,a"])]) == [0, 2, 0, 1]
     with pytest.raises(InputError, match=r"unknown class 'c'; this model knows 'a, b' \(index 0\), a, b$"):
         class_indices(classes, ["c"])
@@ -222,7 +244,11 @@ def test_a_name_is_found_however_its_accents_are_composed() -> None:
     [
         ("-n 4 --label cat --label 0", ["cat", "ant", "cat", "ant"], ""),
         ("-n 4 --label cat,0", ["cat", "ant", "cat", "ant"], ""),
-        ("-n 2 --label cat,0,bee", ["cat", "ant"], "2 images: of the 3 given with --label the first 2 are used"),
+        (
+            "-n 2 --label cat,0,bee",
+            ["cat", "ant"],
+            "2 images: of the 3 given with --label the first 2 are used",
+        ),
         ("-n 2", ["ant", "bee"], "drawing the first 2 of 3 classes (ant, bee); --label chooses"),
         ("-n 1", ["ant"], "drawing class ant; --label chooses"),
         ("-n 3", ["ant", "bee", "cat"], "drawing all 3 classes in turn; --label chooses"),
@@ -247,10 +273,21 @@ def test_every_option_of_several_values_may_be_repeated() -> None:
         assert command is not None
         for param in command.params:
             words = getattr(param, "help", None) or ""
-            if re.search(r"several,? as|[a-z0-9.]+,[a-z0-9.]+ \(default|separated by commas|, as \w+,\w+", words):
+            if re.search(
+                r"several,? as|[a-z0-9.]+,[a-z0-9.]+ \(default|separated by commas|, as \w+,\w+", words
+            ):
                 assert param.multiple, f"{name} {param.opts[0]}"  # type: ignore[attr-defined]
                 found.add(param.opts[0])
-    assert found >= {"--label", "--steps", "--strength", "--level", "--show", "--what", "--schedule", "--operator"}
+    assert found >= {
+        "--label",
+        "--steps",
+        "--strength",
+        "--level",
+        "--show",
+        "--what",
+        "--schedule",
+        "--operator",
+    }
 
 
 @pytest.mark.parametrize("name", ["sample", "edit"])

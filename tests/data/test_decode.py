@@ -12,7 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from latentdiff.data.decode import FORMATS, HEAD_BYTES, OTHER_FORMATS, Decoded, Refused, decode_file, format_of
+from latentdiff.data.decode import (
+    FORMATS,
+    HEAD_BYTES,
+    OTHER_FORMATS,
+    Decoded,
+    Refused,
+    decode_file,
+    format_of,
+)
 from latentdiff.data.resize import resize_effects, resized, set_channels
 
 RGB = np.random.default_rng(1).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -95,7 +103,9 @@ def test_a_large_image_is_held_twice_at_most(tmp_path: Path) -> None:
         picture.save(name, compress_level=1, **({"exif": exif} if name.stem == "turned" else {}))
     command = [sys.executable, "-c", PEAKS, "nothing", *map(str, names)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (status, nothing), *measured = ([int(number) for number in line.split()] for line in done.stdout.splitlines())
+    (status, nothing), *measured = (
+        [int(number) for number in line.split()] for line in done.stdout.splitlines()
+    )
     assert {status, *(each for each, _ in measured)} == {0}
     bytes_a_pixel = {
         name.stem: 1024 * (peak - nothing) / side**2 for name, (_, peak) in zip(names, measured, strict=True)
@@ -128,10 +138,15 @@ def test_cmyk_is_converted(tmp_path: Path) -> None:
 
 def png(width: int, height: int, *, depth: int = 8, kind: int = 0, data: bytes = b"") -> bytes:
     """A PNG file from its raw scan lines."""
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)), (b"IDAT", zlib.compress(data)))
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(data)),
+    )
     body = b"\x89PNG\r\n\x1a\n"
     for name, content in (*chunks, (b"IEND", b"")):
-        body += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        body += (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
     return body
 
 
@@ -181,11 +196,18 @@ def test_one_pixel_image_is_counted(tmp_path: Path) -> None:
 
 
 def test_hostile_files_are_refused_with_the_reason(tmp_path: Path) -> None:
-    whole = save(tmp_path / "whole.png", np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    whole = save(
+        tmp_path / "whole.png", np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    )
     cut = tmp_path / "cut.png"
     cut.write_bytes(whole.read_bytes()[:5000])
     assert decode_file(cut) == Refused("truncated or damaged")
-    for side, expected in ((8193, "too large"), (10_000, "too large"), (60_000, "too large"), (100, "truncated")):
+    for side, expected in (
+        (8193, "too large"),
+        (10_000, "too large"),
+        (60_000, "too large"),
+        (100, "truncated"),
+    ):
         cut.write_bytes(png(side, side))
         result = decode_file(cut)
         assert isinstance(result, Refused) and result.reason.startswith(expected)
@@ -235,8 +257,16 @@ def test_every_mode_gives_the_size_and_keeps_constants(mode: str, size: tuple[in
         assert (result == 77).all()
 
 
-D50_SRGB = {"rXYZ": (0.4360, 0.2225, 0.0139), "gXYZ": (0.3851, 0.7169, 0.0971), "bXYZ": (0.1431, 0.0606, 0.7141)}
-D50_P3 = {"rXYZ": (0.5151, 0.2412, -0.0011), "gXYZ": (0.2919, 0.6922, 0.0419), "bXYZ": (0.1572, 0.0666, 0.7841)}
+D50_SRGB = {
+    "rXYZ": (0.4360, 0.2225, 0.0139),
+    "gXYZ": (0.3851, 0.7169, 0.0971),
+    "bXYZ": (0.1431, 0.0606, 0.7141),
+}
+D50_P3 = {
+    "rXYZ": (0.5151, 0.2412, -0.0011),
+    "gXYZ": (0.2919, 0.6922, 0.0419),
+    "bXYZ": (0.1572, 0.0666, 0.7841),
+}
 
 
 def icc(space: bytes, gamma: float, primaries: dict[str, tuple[float, float, float]]) -> bytes:
@@ -257,7 +287,9 @@ def icc(space: bytes, gamma: float, primaries: dict[str, tuple[float, float, flo
         data += bytes(-len(data) % 4)
         table += name.encode() + struct.pack(">II", at + len(body), len(data))
         body += data
-    header = struct.pack(">I4xI", 128 + len(table) + len(body), 0x02400000) + b"mntr" + space + b"XYZ " + bytes(12)
+    header = (
+        struct.pack(">I4xI", 128 + len(table) + len(body), 0x02400000) + b"mntr" + space + b"XYZ " + bytes(12)
+    )
     header = (header + b"acsp").ljust(68, b"\0") + b"".join(
         struct.pack(">i", round(65536 * v)) for v in (0.9642, 1, 0.8249)
     )
@@ -323,7 +355,9 @@ def test_the_gamma_of_a_png_is_followed(tmp_path: Path, gamma: int, space: bool,
     data = (tmp_path / "a.png").read_bytes()
     chunks = b""
     for name, content in ((b"gAMA", struct.pack(">I", gamma)), *([(b"sRGB", b"\0")] if space else [])):
-        chunks += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        chunks += (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
     (tmp_path / "a.png").write_bytes(data[:33] + chunks + data[33:])
     result = decoded(tmp_path / "a.png")
     expected = encoded(RAMP / 255) if converted else RAMP

@@ -93,8 +93,8 @@ def test_split_folders_are_respected(tmp_path: Path) -> None:
     assert data.notes == (
         "left out 5: 5 outside train, val and test (first: extra/030.png)",
         (
-            "train is taken for a split, so the folders beside it (extra) are left out and give no labels; to use their "
-            "images, move them into folders called train, val and test"
+            "train is taken for a split, so the folders beside it (extra) are left out and give no labels; to"
+            " use their images, move them into folders called train, val and test"
         ),
     )
 
@@ -132,7 +132,9 @@ def test_string_labels_of_metadata_become_sorted_classes(tmp_path: Path) -> None
 
 def test_captions_txt_and_sidecars(tmp_path: Path) -> None:
     numbered(tmp_path, 6)
-    (tmp_path / "captions.txt").write_text("image,caption\n000.png,one, two\n000.png,later\n001.png\ttab, kept\n")
+    (tmp_path / "captions.txt").write_text(
+        "image,caption\n000.png,one, two\n000.png,later\n001.png\ttab, kept\n"
+    )
     (tmp_path / "001.txt").write_text("not this")
     (tmp_path / "002.txt").write_text("from\nthe side\n")
     data = load_dataset(str(tmp_path))
@@ -151,13 +153,24 @@ def test_captions_txt_and_sidecars(tmp_path: Path) -> None:
         ("metadata.jsonl", b"[" * 100_000, "expected a JSON object"),
         ("metadata.jsonl", b"[1]", 'a JSON object with a string "file_name"'),
         ("metadata.jsonl", b'{"file_name": 3}', 'a JSON object with a string "file_name"'),
-        ("metadata.jsonl", b'{"file_name": "000.png", "text": 3}', "expected a string as text or caption, found int"),
-        ("metadata.jsonl", b'{"file_name": "000.png", "label": 0.5}', "an integer or a string as label, found float"),
+        (
+            "metadata.jsonl",
+            b'{"file_name": "000.png", "text": 3}',
+            "expected a string as text or caption, found int",
+        ),
+        (
+            "metadata.jsonl",
+            b'{"file_name": "000.png", "label": 0.5}',
+            "an integer or a string as label, found float",
+        ),
         ("metadata.jsonl", b'{"file_name": "000.png", "label": true}', "as label, found bool"),
         (
             "metadata.jsonl",
             b'{"file_name": "000.png", "label": 1}',
-            r"found none in metadata\.jsonl for 3 of 4, the first 001.png; correct .*, or rename or remove metadata\.jsonl",
+            (
+                r"found none in metadata\.jsonl for 3 of 4, the first 001.png; correct .*, or rename or"
+                r" remove metadata\.jsonl"
+            ),
         ),
         (
             "metadata.jsonl",
@@ -165,7 +178,11 @@ def test_captions_txt_and_sidecars(tmp_path: Path) -> None:
             r"found none in 1 lines, the first no\.png is not there; rename or",
         ),
         ("metadata.jsonl", b'{"file_name": "\xff"}', "expected UTF-8 text"),
-        ("captions.txt", b"just words", "expected FILE<tab>CAPTION.*; rename or remove this file to read the images"),
+        (
+            "captions.txt",
+            b"just words",
+            "expected FILE<tab>CAPTION.*; rename or remove this file to read the images",
+        ),
         ("captions.txt", b"a,b", "found none in 1 lines"),
         ("000.txt", b"\xff\xfe\x00", "expected UTF-8 text"),
     ],
@@ -197,7 +214,16 @@ def test_refused_and_converted_files_are_counted_in_the_notes(tmp_path: Path) ->
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "folder-loop").symlink_to(".")
     os.mkfifo(tmp_path / "pipe.jpg")
-    for other in ("readme.md", ".hidden.png", "Thumbs.db", "notes.txt", "table.csv", "more.zip", "unknown", "x.xyz"):
+    for other in (
+        "readme.md",
+        ".hidden.png",
+        "Thumbs.db",
+        "notes.txt",
+        "table.csv",
+        "more.zip",
+        "unknown",
+        "x.xyz",
+    ):
         (tmp_path / other).write_text("x")
     data = load_dataset(str(tmp_path))
     assert (len(data.train) + len(data.val) + len(data.test), data.channels) == (13, 3)
@@ -213,7 +239,10 @@ def test_refused_and_converted_files_are_counted_in_the_notes(tmp_path: Path) ->
         "1 not an image (.xyz) (x.xyz)",
     ):
         assert part in left_out
-    assert data.report.used == 13 and data.report.as_dict()["refused"]["empty"] == {"count": 2, "first": "empty.png"}
+    assert data.report.used == 13 and data.report.as_dict()["refused"]["empty"] == {
+        "count": 2,
+        "first": "empty.png",
+    }
     assert refused.startswith("refused 7 of 20: ")
     for part in (
         "2 empty (first: empty.png)",
@@ -253,7 +282,9 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"expected PNG, JPEG or WEBP images, found {message}"):
         load_dataset(str(tmp_path))
     (tmp_path / "a.tar.gz").write_text("x")
-    with pytest.raises(InputError, match=r"found none in 2 files; a\.tar\.gz: unpack it, tar shards are read without"):
+    with pytest.raises(
+        InputError, match=r"found none in 2 files; a\.tar\.gz: unpack it, tar shards are read without"
+    ):
         load_dataset(str(tmp_path))
 
 
@@ -313,7 +344,9 @@ def test_a_stray_image_drops_the_labels_with_a_note_and_an_option(tmp_path: Path
     assert note.startswith("no labels: of 25 images 1 is in no class folder (099.png); --class-folders only ")
     assert "the 2 folders (cats, dogs)" in note
     only = load_dataset(str(tmp_path), class_folders="only")
-    assert only.classes == ("cats", "dogs") and only.notes == ("left out 1: 1 outside class folders (099.png)",)
+    assert only.classes == ("cats", "dogs") and only.notes == (
+        "left out 1: 1 outside class folders (099.png)",
+    )
     assert {n: label for n, (label, _) in everything(only).items()} == {n: int(n >= 12) for n in range(24)}
     stream = stream_dataset(str(tmp_path), size=4, channels=1, class_folders="only")
     assert stream.classes == only.classes and torch.equal(stream.train.images[:], only.train.images)
@@ -322,9 +355,13 @@ def test_a_stray_image_drops_the_labels_with_a_note_and_an_option(tmp_path: Path
     assert ignored.classes is None and ignored.notes == () and ignored.fingerprint() == dropped.fingerprint()
     (tmp_path / "099.png").unlink()
     assert load_dataset(str(tmp_path)).fingerprint() == only.fingerprint()
-    with pytest.raises(InputError, match=r"--class-folders only: expected images in class folders, found 12 in none"):
+    with pytest.raises(
+        InputError, match=r"--class-folders only: expected images in class folders, found 12 in none"
+    ):
         load_dataset(str(tmp_path / "cats"), class_folders="only")
-    with pytest.raises(InputError, match="expected class_folders to be one of auto, only, ignore, found 'some'"):
+    with pytest.raises(
+        InputError, match="expected class_folders to be one of auto, only, ignore, found 'some'"
+    ):
         load_dataset(str(tmp_path), class_folders="some")
 
 
@@ -335,7 +372,9 @@ def test_class_folders_below_a_common_folder_are_found(tmp_path: Path, top: str)
     data = load_dataset(str(tmp_path))
     assert data.classes == ("a", "b")
     assert {n: label for n, (label, _) in everything(data).items()} == {n: int(n >= 8) for n in range(16)}
-    assert data.notes == (() if top == "train" else (f"class folders are those in {top}/, which holds all images",))
+    assert data.notes == (
+        () if top == "train" else (f"class folders are those in {top}/, which holds all images",)
+    )
     assert load_dataset(str(tmp_path), class_folders="ignore").classes is None
     (tmp_path / top / "b").rename(tmp_path / "b")
     numbered(tmp_path, 1, start=20)
@@ -357,7 +396,9 @@ def test_a_stray_image_above_a_common_folder_is_told_of(tmp_path: Path) -> None:
     numbered(tmp_path / "set" / "b", 4, start=4)
     numbered(tmp_path, 1, start=9)
     (note,) = load_dataset(str(tmp_path)).notes
-    assert "1 is in no class folder (009.png), the class folders (a, b) are below set/; give that folder" in note
+    assert (
+        "1 is in no class folder (009.png), the class folders (a, b) are below set/; give that folder" in note
+    )
 
 
 def test_class_folders_in_two_unicode_forms_are_one_class(tmp_path: Path) -> None:
@@ -396,7 +437,9 @@ def test_captions_of_other_tools_are_read(tmp_path: Path, image: str, name: str,
     data = load_dataset(str(tmp_path))
     assert everything(data)[0] == (None, 'a dog, "Rex"')
     assert not [note for note in data.notes if "left out" in note]
-    assert ("the first of several captions in captions.txt is kept for 1 images" in data.notes) == ("second" in content)
+    assert ("the first of several captions in captions.txt is kept for 1 images" in data.notes) == (
+        "second" in content
+    )
 
 
 def test_labels_of_metadata_csv_and_what_it_does_not_say(tmp_path: Path) -> None:
@@ -408,7 +451,10 @@ def test_labels_of_metadata_csv_and_what_it_does_not_say(tmp_path: Path) -> None
     assert {n: label for n, (label, _) in everything(data).items()} == {n: n % 2 for n in range(6)}
     assert data.notes == ("left out 1: 1 named by a caption or label but not there (gone.png)",)
     (tmp_path / "metadata.csv").write_text(f"file_name,text,label\n{rows}005.png,x,one\n")
-    assert load_dataset(str(tmp_path)).classes == ("0", "1")  # the first label of an image; texts, as one is none
+    assert load_dataset(str(tmp_path)).classes == (
+        "0",
+        "1",
+    )  # the first label of an image; texts, as one is none
     (tmp_path / "metadata.csv").write_text("a,b\n1,2\n")
     other = load_dataset(str(tmp_path))
     assert other.notes == ("left out 1: 1 without captions or labels of images (.csv) (metadata.csv)",)
@@ -416,7 +462,9 @@ def test_labels_of_metadata_csv_and_what_it_does_not_say(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"metadata\.csv line [12]: expected comma-separated values"):
         load_dataset(str(tmp_path))
     (tmp_path / "metadata.csv").write_text("file_name,text\nno.png,x\n")
-    with pytest.raises(InputError, match=r"metadata\.csv: expected file names of images, found none in 1 lines"):
+    with pytest.raises(
+        InputError, match=r"metadata\.csv: expected file names of images, found none in 1 lines"
+    ):
         load_dataset(str(tmp_path))
 
 
@@ -449,7 +497,9 @@ def test_fields_beyond_the_titles_of_metadata_csv_are_not_lost_in_silence(
     (tmp_path / "metadata.csv").write_text(f"{header}\n{row}\n")
     data = load_dataset(str(tmp_path))
     assert everything(data)[0] == (None, caption)
-    assert [n for n in data.notes if "metadata.csv" in n] == list(data.notes) and bool(data.notes) == bool(note)
+    assert [n for n in data.notes if "metadata.csv" in n] == list(data.notes) and bool(data.notes) == bool(
+        note
+    )
     assert note is None or (
         data.notes[0].startswith("1 rows of metadata.csv have more fields") and note in data.notes[0]
     )
@@ -471,7 +521,10 @@ def test_a_class_called_train_is_told_of_and_can_be_read(tmp_path: Path) -> None
     split = load_dataset(str(tmp_path))
     assert sorted(everything(split)) == list(range(20, 30)) and split.classes is None
     (note,) = (note for note in split.notes if note.startswith("train is taken for a split"))
-    assert "(bus, car) are left out and give no labels; --class-folders only reads all 3 folders as classes" in note
+    assert (
+        "(bus, car) are left out and give no labels; --class-folders only reads all 3 folders as classes"
+        in note
+    )
     only = load_dataset(str(tmp_path), class_folders="only")
     assert only.classes == ("bus", "car", "train") and not any("split" in note for note in only.notes)
     assert {n: label for n, (label, _) in everything(only).items()} == {n: n // 10 for n in range(30)}
@@ -545,18 +598,23 @@ def test_a_split_without_a_usable_training_image_is_one_line(tmp_path: Path) -> 
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "0.png").write_bytes(b"")
     for read in (load_dataset, lambda data: describe_data(data, Fit())):
-        with pytest.raises(InputError, match=r": expected usable images in train, found none; refused 1 of 7: 1 empty"):
+        with pytest.raises(
+            InputError, match=r": expected usable images in train, found none; refused 1 of 7: 1 empty"
+        ):
             read(str(tmp_path))
 
 
 def test_a_tar_that_is_not_read_as_a_shard_is_named_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     (tmp_path / "a.tar").write_bytes(bytes(1024))
-    message = r"a\.tar: tar shards are read from a folder without images and folders of its own, or one by itself"
+    message = (
+        r"a\.tar: tar shards are read from a folder without images and folders of its own, or one by itself"
+    )
     with pytest.raises(InputError, match=message):
         load_dataset(str(tmp_path))
     numbered(tmp_path, 4)
     (note,) = load_dataset(str(tmp_path)).notes
     assert (
-        "1 in a tar file (shards are read by themselves or from a folder without images" in note and "(a.tar)" in note
+        "1 in a tar file (shards are read by themselves or from a folder without images" in note
+        and "(a.tar)" in note
     )

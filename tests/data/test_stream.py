@@ -1,4 +1,6 @@
-"""Images that stay on the disk: the same pixels, labels, captions and weights as in memory; what is damaged is named."""
+"""Images that stay on the disk: the same pixels, labels, captions and weights as in memory; what is damaged
+is named.
+"""
 
 import io
 import json
@@ -81,7 +83,9 @@ def test_a_streamed_folder_is_the_folder(tmp_path: Path) -> None:
     assert stream.shape == whole.shape and stream.sizes == whole.sizes and stream.classes == whole.classes
     for mine, theirs in ((stream.train, whole.train), (stream.val, whole.val), (stream.test, whole.test)):
         assert torch.equal(mine.images[:], theirs.images)
-        assert mine.labels is not None and theirs.labels is not None and torch.equal(mine.labels, theirs.labels)
+        assert (
+            mine.labels is not None and theirs.labels is not None and torch.equal(mine.labels, theirs.labels)
+        )
         assert mine.captions == theirs.captions
     moved = min(root.rglob("*.png"))
     moved.rename(moved.with_name("renamed.png"))
@@ -97,7 +101,9 @@ def test_a_streamed_folder_is_the_folder(tmp_path: Path) -> None:
 
 
 def test_ordinary_folders_and_shards_are_read_as_they_always_were(tmp_path: Path) -> None:
-    """Images, labels, captions and their order, as version 0.9 found them: old runs resume on the same data."""
+    """Images, labels, captions and their order, as version 0.9 found them: old runs resume on the same
+    data.
+    """
     folder, shards = str(write_folder(tmp_path / "images")), str(write_shards(tmp_path / "shards"))
     assert load_dataset(folder, size=8, channels=1).fingerprint().startswith("612a9a3298ffb54b")
     assert stream_dataset(folder, size=8, channels=1).fingerprint().startswith("4d969cac671f9718")
@@ -108,7 +114,9 @@ def test_ordinary_folders_and_shards_are_read_as_they_always_were(tmp_path: Path
 def test_what_a_folder_leaves_out_is_split_as_in_memory(splits: tuple[str, ...], tmp_path: Path) -> None:
     for split in splits:
         write_folder(tmp_path / "images" / split, 40)
-    whole, stream = (find(str(tmp_path / "images"), size=8, channels=1) for find in (load_dataset, stream_dataset))
+    whole, stream = (
+        find(str(tmp_path / "images"), size=8, channels=1) for find in (load_dataset, stream_dataset)
+    )
     assert stream.sizes == whole.sizes
     for mine, theirs in ((stream.train, whole.train), (stream.val, whole.val), (stream.test, whole.test)):
         assert torch.equal(mine.images[:], theirs.images[:]) and mine.captions == theirs.captions
@@ -128,14 +136,19 @@ def test_shards_give_images_with_labels_captions_and_splits(tmp_path: Path) -> N
     expected = torch.from_numpy(pixels(60))[:, None]
     assert torch.equal(data.val.images[:], expected[50:])
     assert data.train.captions is not None and data.train.labels is not None
-    numbers = [int(caption.split()[1]) for caption in data.train.captions]  # a tenth of them became the test split
+    numbers = [
+        int(caption.split()[1]) for caption in data.train.captions
+    ]  # a tenth of them became the test split
     assert numbers == sorted(set(numbers)) and set(numbers) < set(range(50))
     assert torch.equal(data.train.images[:], expected[numbers])
     assert data.train.labels.tolist() == [k % 3 for k in numbers]
     one = stream_dataset(str(tmp_path / "shards" / "train-0.tar"), size=8, channels=1)
     assert sum(one.sizes.values()) == 25 and all(one.sizes.values())  # a shard alone is split by its keys
     assert is_shards(str(tmp_path / "shards")) and not is_shards(str(write_folder(tmp_path / "images")))
-    described = {"a.png": png(pixels(1)[0]), "a.json": json.dumps({"caption": "a  b", "label": "cat"}).encode()}
+    described = {
+        "a.png": png(pixels(1)[0]),
+        "a.json": json.dumps({"caption": "a  b", "label": "cat"}).encode(),
+    }
     many = {f"{k}{name[1:]}": data for k in range(4) for name, data in described.items()}
     told = stream_dataset(str(write_tar(tmp_path / "told.tar", many)), size=8, channels=1)
     assert told.classes == ("cat",) and told.train.captions == ("a b",) * len(told.train)
@@ -152,7 +165,10 @@ def test_training_on_streams_is_training_in_memory(tmp_path: Path, cli: Cli) -> 
     assert cli("encode --run runs/whole --out other", cwd=tmp_path).code == 0
     shards = [load_file(tmp_path / folder / "train" / "00000.safetensors") for folder in ("latents", "other")]
     assert all(torch.equal(value, shards[1][key]) for key, value in shards[0].items())
-    denoiser = f"train-denoiser --vae runs/whole --data images --stream --T 20 --width 16 --depth 1 --steps 3 {TRAIN}"
+    denoiser = (
+        "train-denoiser --vae runs/whole --data images --stream --T 20 --width 16 --depth 1 --steps 3"
+        f" {TRAIN}"
+    )
     for more in ("--name plain", "--name flipped --flip"):
         assert (found := cli(f"{denoiser} {more}", cwd=tmp_path)).code == 0, found.err
 
@@ -176,7 +192,11 @@ def test_shards_serve_where_images_are_held_in_memory(
     streamed = stream_dataset(shards, size=8, channels=1)
     whole = load_dataset(shards, size=8, channels=1)
     assert whole.sizes == streamed.sizes and whole.classes == streamed.classes
-    for mine, other in ((whole.train, streamed.train), (whole.val, streamed.val), (whole.test, streamed.test)):
+    for mine, other in (
+        (whole.train, streamed.train),
+        (whole.val, streamed.val),
+        (whole.test, streamed.test),
+    ):
         assert torch.equal(mine.images, other.images[:]) and mine.captions == other.captions
         assert mine.labels is not None and other.labels is not None and torch.equal(mine.labels, other.labels)
     read = read_images(shards, split="val", fit=Fit((8, 8), 1))
@@ -206,7 +226,8 @@ def test_a_damaged_image_stops_the_training_and_nothing_is_lost(tmp_path: Path, 
     bad = cli(f"{VAE} --data images --stream --name vae", cwd=tmp_path)
     assert bad.code == 1 and bad.err.count("error:") == 1
     expected = (
-        f"{name}: expected a PNG, JPEG or WEBP image, found: truncated or damaged; put a sound image of the same name"
+        f"{name}: expected a PNG, JPEG or WEBP image, found: truncated or damaged; put a sound image of the"
+        " same name"
     )
     assert expected in bad.err and "none is decoded yet" in bad.err
     assert "--resume goes on from runs/vae/checkpoint-" in bad.err and len(victim) == 60
@@ -230,7 +251,10 @@ def first_of_step(step: int, size: int) -> torch.Tensor:
     [
         (lambda data, at: data[: at + 100], "truncated"),
         (lambda data, at: data[:at], "truncated"),
-        (lambda data, at: data[:at] + b"noise" * 100 + bytes(12) + data[at + 512 :], "damaged, expected the name"),
+        (
+            lambda data, at: data[:at] + b"noise" * 100 + bytes(12) + data[at + 512 :],
+            "damaged, expected the name",
+        ),
         (lambda data, at: data[:at] + bytes(512) + data[at + 512 :], "expected nothing after its end"),
         (lambda data, at: data[:at] + b"x" + data[at + 1 :], "damaged, expected the name"),
         (lambda data, at: data + data, "several in one"),
@@ -242,7 +266,9 @@ def first_of_step(step: int, size: int) -> torch.Tensor:
     ],
     ids=["in a header", "between images", "noise", "zeros", "checksum", "twice", "backwards", "one name"],
 )
-def test_no_image_of_a_damaged_shard_is_lost_in_silence(tmp_path: Path, spoil: Callable, expected: str) -> None:
+def test_no_image_of_a_damaged_shard_is_lost_in_silence(
+    tmp_path: Path, spoil: Callable, expected: str
+) -> None:
     """Python's tarfile takes all of these for the end of the archive, or never ends."""
     image = png(pixels(1)[0])
     shard = write_tar(tmp_path / "a.tar", {f"{k}.png": image for k in range(9)})
@@ -306,12 +332,18 @@ def test_shards_that_are_damaged_or_hostile_get_one_line(tmp_path: Path) -> None
         tmp_path / "noise.tar": "expected an uncompressed tar file",
         tmp_path / "empty.tar": "expected an uncompressed tar file",
         write_tar(tmp_path / "few.tar", {"0.png": image}): "at least 3 images",
-        write_tar(tmp_path / "some.tar", {**good, "0.cls": b"1"}): "expected a label for every image or for none",
+        write_tar(
+            tmp_path / "some.tar", {**good, "0.cls": b"1"}
+        ): "expected a label for every image or for none",
         write_tar(
             tmp_path / "mixed.tar", {**good, **{f"{k}.cls": (b"1", b"cat")[k % 2] for k in range(4)}}
         ): "found both",
-        write_tar(tmp_path / "minus.tar", {**good, **{f"{k}.cls": b"-1" for k in range(4)}}): "expected integer labels",
-        write_tar(tmp_path / "json.tar", {**good, "0.json": b"[" * 99999}): "expected a JSON object beside it",
+        write_tar(
+            tmp_path / "minus.tar", {**good, **{f"{k}.cls": b"-1" for k in range(4)}}
+        ): "expected integer labels",
+        write_tar(
+            tmp_path / "json.tar", {**good, "0.json": b"[" * 99999}
+        ): "expected a JSON object beside it",
         write_tar(
             tmp_path / "odd.tar", {**good, "0.json": b'{"label": [1]}'}
         ): "expected an integer or a string as label",
@@ -350,7 +382,11 @@ def test_names_with_several_dots_are_images_with_their_texts(tmp_path: Path, key
     files: dict[str, bytes] = {}
     for k, image in enumerate(pixels(12)):
         name = key.format(k) if k % 2 else f"{k:03d}"
-        files |= {f"{name}.png": png(image), f"{name}.txt": f"number {k}".encode(), f"{name}.cls": b"%d" % (k % 2)}
+        files |= {
+            f"{name}.png": png(image),
+            f"{name}.txt": f"number {k}".encode(),
+            f"{name}.cls": b"%d" % (k % 2),
+        }
     data = load_dataset(str(write_tar(tmp_path / "train-0.tar", files)), size=8, channels=1)
     assert sum(data.sizes.values()) == data.report.used == 12 and data.notes == () and data.num_classes == 2
     for split in (data.train, data.val, data.test):
@@ -363,7 +399,14 @@ def test_names_with_several_dots_are_images_with_their_texts(tmp_path: Path, key
 def test_members_of_shards_that_are_not_used_are_counted(tmp_path: Path) -> None:
     image = png(pixels(1)[0])
     files = {f"{k}.png": image for k in range(4)} | {"picture": image, "old.HEIC": image, "x.jfif": image}
-    files |= {"0.seg.png": image, "1.npy": b"x", "readme.md": b"x", "y.gif": b"GIF89a", "._0.png": b"x", "9.txt": b"x"}
+    files |= {
+        "0.seg.png": image,
+        "1.npy": b"x",
+        "readme.md": b"x",
+        "y.gif": b"GIF89a",
+        "._0.png": b"x",
+        "9.txt": b"x",
+    }
     files |= {"__MACOSX/z.png": image, "./a/.cache/y.png": image, "a/.b.jpg": image}
     write_tar(tmp_path / "shards" / "train-0.tar", files)
     write_tar(tmp_path / "shards" / "other-0.tar", {"a.png": image, "b.png": image})
@@ -400,10 +443,15 @@ def test_class_folders_inside_shards_and_the_option_for_them_are_told_of(tmp_pat
     files = {f"./{k % 3}/{k}.png": image for k in range(12)}
     shard = write_tar(tmp_path / "cls.tar", files)
     (note,) = stream_dataset(str(shard), size=8, channels=1).notes
-    assert note.startswith("no labels: folders inside shards (0, 1, 2) are no class folders") and "KEY.cls" in note
+    assert (
+        note.startswith("no labels: folders inside shards (0, 1, 2) are no class folders")
+        and "KEY.cls" in note
+    )
     for read in (stream_dataset, load_dataset):
         first, second = read(str(shard), size=8, channels=1, class_folders="only").notes
-        assert first.startswith("--class-folders only changes nothing: it is for folders of images, labels of shards")
+        assert first.startswith(
+            "--class-folders only changes nothing: it is for folders of images, labels of shards"
+        )
         assert second == note
     labels = {f"{name.removesuffix('.png')}.cls": b"%d" % (k % 3) for k, name in enumerate(files)}
     assert stream_dataset(str(write_tar(shard, files | labels)), size=8, channels=1).notes == ()
@@ -414,7 +462,9 @@ def test_shards_named_like_splits_that_are_none_are_told_of(tmp_path: Path) -> N
     for name in ("training-0", "test-0", "data"):
         write_tar(tmp_path / f"{name}.tar", {f"{k}.png": image for k in range(4)})
     (note,) = stream_dataset(str(tmp_path), size=8, channels=1).notes
-    assert note.startswith("shards named like splits (test-0.tar, training-0.tar) are read as any other shard")
+    assert note.startswith(
+        "shards named like splits (test-0.tar, training-0.tar) are read as any other shard"
+    )
 
 
 def test_the_report_says_whether_images_were_decoded(tmp_path: Path, cli: Cli) -> None:

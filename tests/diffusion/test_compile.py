@@ -1,4 +1,6 @@
-"""The compiled loop: static buffers, refusals and what stays alive, on a recorder without CUDA; and torch.compile."""
+"""The compiled loop: static buffers, refusals and what stays alive, on a recorder without CUDA; and
+torch.compile.
+"""
 
 import gc
 import sysconfig
@@ -326,7 +328,9 @@ def test_a_compiled_pipeline_compiles_once_and_always_draws_one_batch_size(
 
 @pytest.fixture
 def capturing(tiny_denoiser_run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ld.Pipeline, list[Rerun]]:
-    """A pipeline that behaves as on CUDA with a recorder in place of graphs, and the recorders that it made."""
+    """A pipeline that behaves as on CUDA with a recorder in place of graphs, and the recorders that it
+    made.
+    """
     pipe, recorders = ld.load(tiny_denoiser_run), []
 
     def captured(*args: Any, **options: Any) -> CUDAGraphLoop:
@@ -344,7 +348,11 @@ def test_captured_loops_draw_the_images_of_the_eager_loop(
 ) -> None:
     pipe, recorders = capturing
     ask = partial(pipe.sample, 5, steps=4, sampler=sampler)
-    for options in ({}, {"label": [0, 1, 2, 0, 1], "guidance": 2.0}, {"label": [2, 0, 0, 1, 1], "guidance": 2.0}):
+    for options in (
+        {},
+        {"label": [0, 1, 2, 0, 1], "guidance": 2.0},
+        {"label": [2, 0, 0, 1, 1], "guidance": 2.0},
+    ):
         for seed in (0, 11):
             calls: list[tuple[int, int]] = []
             images = ask(seed=seed, compile=True, batch=2, progress=progress(calls), **options)
@@ -388,14 +396,18 @@ def test_the_command_line_compiles_where_asked(
         assert result.code == 0 and len(made) == count
         assert ("compiling" in result.err) == bool(count)
     monkeypatch.setattr(pipeline, "compiled_network", compiled_network)
-    monkeypatch.setattr(compiled, "_check_compiler", lambda: (_ for _ in ()).throw(InputError("no compiler here")))
+    monkeypatch.setattr(
+        compiled, "_check_compiler", lambda: (_ for _ in ()).throw(InputError("no compiler here"))
+    )
     result = cli(f"sample --run {tiny_denoiser_run} -n 3 --steps 2 --compile", cwd=tmp_path)
     assert result.code == 1 and result.err.splitlines()[-1] == "error: no compiler here"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", ["tiny_denoiser_run", "tiny_pixel_run"])
-def test_compiled_images_are_the_eager_ones_to_the_stated_tolerance(run: str, request: pytest.FixtureRequest) -> None:
+def test_compiled_images_are_the_eager_ones_to_the_stated_tolerance(
+    run: str, request: pytest.FixtureRequest
+) -> None:
     pipe = ld.load(request.getfixturevalue(run))
     options: dict[str, Any] = {"label": [0, 1, 2, 0, 1], "guidance": 2.0} if pipe.classes else {}
     for sampler in ("ddim", "ddpm"):

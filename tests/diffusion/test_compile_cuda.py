@@ -113,7 +113,9 @@ def test_constants_are_not_kept_from_a_capture_of_ones_own() -> None:
     with torch.cuda.graph(graph, stream=stream):
         constants.constant_fill(123457, (4,), dtype=torch.int64, device=device)
     with torch.cuda.stream(stream):  # the recorded fill has not run yet
-        assert constants.constant_fill(123457, (4,), dtype=torch.int64, device=device).tolist() == [123457] * 4
+        assert (
+            constants.constant_fill(123457, (4,), dtype=torch.int64, device=device).tolist() == [123457] * 4
+        )
 
 
 def test_what_does_not_fit_the_capture_is_refused() -> None:

@@ -1,4 +1,6 @@
-"""Losses: weights over levels through the identity of errors, the variational bound against torch.distributions."""
+"""Losses: weights over levels through the identity of errors, the variational bound against
+torch.distributions.
+"""
 
 import math
 from typing import get_args
@@ -23,7 +25,13 @@ def draw(*shape: int, seed: int) -> Tensor:
 
 
 def squared_error(
-    prediction: Prediction, schedule: Schedule, t: int, x0: Tensor, x0_hat: Tensor, eps: Tensor, sigma_data: float = 0.0
+    prediction: Prediction,
+    schedule: Schedule,
+    t: int,
+    x0: Tensor,
+    x0_hat: Tensor,
+    eps: Tensor,
+    sigma_data: float = 0.0,
 ) -> float:
     """|out - target|^2 of the network output that stands for the estimate x0_hat at x_t."""
     alpha, sigma = schedule.at(t)
@@ -36,7 +44,10 @@ def squared_error(
 
 @pytest.mark.parametrize(("prediction", "sigma_data"), [*((each, 0.0) for each in PREDICTIONS), ("x0", 0.2)])
 def test_min_snr_is_one_loss_whatever_the_network_predicts(prediction: Prediction, sigma_data: float) -> None:
-    """weight |out - target|^2 = min(snr, 5) |x_0 - x0_hat|^2 for the same estimate (Hang et al. 2023, eq. 6)."""
+    """weight |out - target|^2 = min(snr, 5) |x_0 - x0_hat|^2 for the same estimate (Hang et al. 2023, eq.
+
+    6).
+    """
     schedule = make_schedule("cosine")
     weights = level_weights(schedule, prediction, "min-snr", sigma_data=sigma_data)
     assert weights.dtype == torch.float64
@@ -85,7 +96,9 @@ def test_v_is_trained_at_zero_terminal_snr() -> None:
 
 
 def posterior(x0: Tensor, x_t: Tensor, t: int) -> tuple[Tensor, float, float]:
-    """Mean, beta tilde and beta of q(x_{t-1} | x_t, x_0) from the betas 0.0025 to 0.5 of 40 levels (Ho et al., eq. 7)."""
+    """Mean, beta tilde and beta of q(x_{t-1} | x_t, x_0) from the betas 0.0025 to 0.5 of 40 levels (Ho et
+    al., eq. 7).
+    """
     betas = [0.0025 + (0.5 - 0.0025) * i / 39 for i in range(40)]
     bar, before = (math.prod(1 - b for b in betas[:level]) for level in (t, t - 1))
     beta = betas[t - 1]
@@ -101,7 +114,10 @@ def batch() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("bins", [False, True])
 def test_the_bound_is_the_divergence_of_two_gaussians(bins: bool) -> None:
-    """KL(q(x_{t-1} | x_t, x_0) || p) in bits per dimension (Nichol & Dhariwal 2021, eq. 5 and 15), levels of a mixed batch."""
+    """KL(q(x_{t-1} | x_t, x_0) || p) in bits per dimension (Nichol & Dhariwal 2021, eq.
+
+    5 and 15), levels of a mixed batch.
+    """
     values = batch()
     found = VariationalBound(SCHEDULE, bins=bins)(**values)
     assert found.shape == (len(LEVELS),)
@@ -145,7 +161,10 @@ def test_the_first_level_of_latents_is_a_density() -> None:
 def test_the_first_level_of_pixels_is_a_distribution_over_256_values(
     center: float, spread: float, scale: float
 ) -> None:
-    """Ho et al. 2020, eq. 13: bins of width 2 scale/255, the outer ones reaching to infinity; they sum to one."""
+    """Ho et al. 2020, eq.
+
+    13: bins of width 2 scale/255, the outer ones reaching to infinity; they sum to one.
+    """
     pixels = scale * (torch.arange(256, dtype=torch.float64) / 127.5 - 1).view(-1, 1)
     values = first_level(pixels, torch.full_like(pixels, center), torch.full_like(pixels, spread))
     probabilities = 2.0 ** -VariationalBound(SCHEDULE, bins=True, scale=scale)(**values)

@@ -148,11 +148,15 @@ def test_the_proximal_point_of_a_sample_does_not_depend_on_the_others() -> None:
     x, y = normal(0, 2, (1, 6, 6)), normal(1, 2, (1, 6, 6))
     both = op.proximal(operator, y * torch.tensor([1.0, 1e3]).view(2, 1, 1, 1), x, 0.1)
     torch.testing.assert_close(both[:1], op.proximal(operator, y[:1], x[:1], 0.1), rtol=1e-9, atol=1e-9)
-    assert torch.equal(both[:1], op.proximal(operator, y[:1], x[:1], 0.1))  # it stops where it has converged itself
+    assert torch.equal(
+        both[:1], op.proximal(operator, y[:1], x[:1], 0.1)
+    )  # it stops where it has converged itself
 
 
 def test_rounding_does_not_decide_how_far_a_proximal_point_goes() -> None:
-    """With a small rho the number of iterations shows; in float32 it depended on the last digits of the input."""
+    """With a small rho the number of iterations shows; in float32 it depended on the last digits of the
+    input.
+    """
     operator = op.gaussian_blur((1, 8, 8), sigma=0.8)
     x, y = normal(0, 32, (1, 8, 8)).float(), normal(40, 32, (1, 8, 8)).float()
     nearly = x * (1 + 1e-7)

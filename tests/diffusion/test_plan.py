@@ -1,4 +1,6 @@
-"""Which levels a sampler of a model visits: all, unless x_0 cannot be read out of what the network says there."""
+"""Which levels a sampler of a model visits: all, unless x_0 cannot be read out of what the network says
+there.
+"""
 
 import pytest
 import torch
@@ -12,8 +14,12 @@ from latentdiff.diffusion.plan import MIN_ALPHA, max_level, plan, with_defaults
 from latentdiff.errors import InputError
 
 
-def process(prediction: str, *, kind: str = "cosine", clip: float | None = None, T: int = 1000) -> DiffusionConfig:
-    return DiffusionConfig.model_validate({"prediction": prediction, "schedule": {"kind": kind, "T": T}, "clip": clip})
+def process(
+    prediction: str, *, kind: str = "cosine", clip: float | None = None, T: int = 1000
+) -> DiffusionConfig:
+    return DiffusionConfig.model_validate(
+        {"prediction": prediction, "schedule": {"kind": kind, "T": T}, "clip": clip}
+    )
 
 
 @pytest.mark.parametrize("prediction", ["eps", "score"])
@@ -34,7 +40,12 @@ def test_noise_predictions_start_where_there_is_a_signal(prediction: str) -> Non
 
 
 def test_everything_else_starts_from_noise() -> None:
-    for diffusion in (process("v"), process("x0"), process("eps", clip=1.0), process("eps", kind="scaled_linear")):
+    for diffusion in (
+        process("v"),
+        process("x0"),
+        process("eps", clip=1.0),
+        process("eps", kind="scaled_linear"),
+    ):
         schedule = ld.make_schedule(diffusion.schedule)
         assert max_level(diffusion, schedule) == 1000
         assert plan(Sampling.model_validate({}), diffusion, schedule)[1] == schedule.levels(50)
@@ -42,7 +53,10 @@ def test_everything_else_starts_from_noise() -> None:
 
 
 def test_a_network_that_is_a_hundredth_off_does_not_explode() -> None:
-    """Data N(0, 1): eps is sigma x_t, here with an error as of a trained network. From T it grew to thousands."""
+    """Data N(0, 1): eps is sigma x_t, here with an error as of a trained network.
+
+    From T it grew to thousands.
+    """
     diffusion = process("eps")
     schedule = ld.make_schedule(diffusion.schedule)
     key = ld.Key.of(0, 2000)

@@ -18,7 +18,9 @@ PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
     ("prediction", "sigma_data"), [*((each, 0.0) for each in PREDICTIONS), ("x0", 0.2), ("x0", 3.0)]
 )
 def test_x0_is_read_back_from_the_target(prediction: Prediction, sigma_data: float, t: int) -> None:
-    """A network that returns its target exactly gives x_0 exactly: p (alpha x_0 + sigma eps) + q (a x_0 + b eps) = x_0."""
+    """A network that returns its target exactly gives x_0 exactly: p (alpha x_0 + sigma eps) + q (a x_0 + b
+    eps) = x_0.
+    """
     alpha, sigma = make_schedule("cosine").at(t)
     p, q = to_x0(prediction, alpha, sigma, sigma_data=sigma_data)
     a, b = target(prediction, alpha, sigma, sigma_data=sigma_data)
@@ -34,7 +36,9 @@ def test_targets_are_what_their_names_say() -> None:
     assert out["x0"] == x0
     assert out["v"] == pytest.approx(alpha * eps - sigma * x0)  # Salimans & Ho 2022
     x_t = alpha * x0 + sigma * eps
-    assert out["score"] == pytest.approx(-(x_t - alpha * x0) / sigma**2)  # grad log N(x_t; alpha x_0, sigma^2)
+    assert out["score"] == pytest.approx(
+        -(x_t - alpha * x0) / sigma**2
+    )  # grad log N(x_t; alpha x_0, sigma^2)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -66,13 +70,20 @@ def test_v_and_x0_work_without_any_signal(prediction: Prediction) -> None:
 
 @pytest.mark.parametrize("t", [1, 30, 400, 1000])
 def test_preconditioning_is_edm_s_and_its_ends_are_x0_and_v(t: int) -> None:
-    """Karras et al. 2022, table 1, for the input x_t / alpha_t with the noise sigma_t / alpha_t; its output is ours over sigma_data."""
+    """Karras et al.
+
+    2022, table 1, for the input x_t / alpha_t with the noise sigma_t / alpha_t; its output is ours over
+    sigma_data.
+    """
     alpha, sigma = make_schedule("cosine").at(t)
     noise, s = sigma / alpha, 0.5
     p, q = to_x0("x0", alpha, sigma, sigma_data=s)
     assert alpha * p == pytest.approx(s**2 / (noise**2 + s**2), rel=1e-12)
     assert s * q == pytest.approx(noise * s / (noise**2 + s**2) ** 0.5, rel=1e-12)
-    assert to_x0("x0", alpha, sigma) == (0, 1) and target("x0", alpha, sigma) == (1, 0)  # exactly what they were
+    assert to_x0("x0", alpha, sigma) == (0, 1) and target("x0", alpha, sigma) == (
+        1,
+        0,
+    )  # exactly what they were
     v, of_v = to_x0("v", alpha, sigma), target("v", alpha, sigma)
     assert to_x0("x0", alpha, sigma, sigma_data=1.0) == pytest.approx((v[0], -v[1]), rel=1e-12)
     assert target("x0", alpha, sigma, sigma_data=1.0) == pytest.approx((-of_v[0], -of_v[1]), rel=1e-12)
@@ -80,10 +91,14 @@ def test_preconditioning_is_edm_s_and_its_ends_are_x0_and_v(t: int) -> None:
 
 def test_preconditioning_is_off_in_files_that_do_not_name_it() -> None:
     old = DiffusionConfig.model_validate({"prediction": "x0", "clip": 1.0})
-    assert old.sigma_data == 0 and "sigma_data" not in old.model_dump()  # so that their files stay as they are
+    assert (
+        old.sigma_data == 0 and "sigma_data" not in old.model_dump()
+    )  # so that their files stay as they are
     new = DiffusionConfig(prediction="x0", sigma_data=0.2)
     assert DiffusionConfig.model_validate(new.model_dump()) == new
-    with pytest.raises(ValueError, match=r"sigma_data belongs to the prediction x0, got 0.2 with v \(--sigma-data\)"):
+    with pytest.raises(
+        ValueError, match=r"sigma_data belongs to the prediction x0, got 0.2 with v \(--sigma-data\)"
+    ):
         DiffusionConfig(prediction="v", sigma_data=0.2)
     assert TrainDenoiser(prediction="x0").diffusion() == DiffusionConfig(prediction="x0")
     assert TrainDenoiser(prediction="x0", sigma_data=0.2).diffusion() == new

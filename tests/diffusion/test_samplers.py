@@ -1,4 +1,6 @@
-"""Steps: the coefficients of a reverse move against the papers' posterior, the sizes of noise, clipping, errors."""
+"""Steps: the coefficients of a reverse move against the papers' posterior, the sizes of noise, clipping,
+errors.
+"""
 
 import math
 from collections.abc import Callable
@@ -52,7 +54,10 @@ def test_eta_one_is_the_posterior_of_ho_et_al(t: int) -> None:
     schedule = make_schedule("linear", T=100)
     beta = betas(schedule)
     bar, bar_before = (math.prod(1 - b for b in beta[1 : level + 1]) for level in (t, t - 1))
-    mean = math.sqrt(bar_before) * beta[t] / (1 - bar) * X0 + math.sqrt(1 - beta[t]) * (1 - bar_before) / (1 - bar) * X
+    mean = (
+        math.sqrt(bar_before) * beta[t] / (1 - bar) * X0
+        + math.sqrt(1 - beta[t]) * (1 - bar_before) / (1 - bar) * X
+    )
     std = math.sqrt((1 - bar_before) / (1 - bar) * beta[t])
     z = KEY.at("step", t).normal(SHAPE[1:], dtype=torch.float64)
     for step in (ddim(schedule, eta=1.0), ddpm(schedule), ddpm(schedule, variance="small")):
@@ -78,7 +83,10 @@ def test_a_skipping_posterior_is_bayes_rule() -> None:
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("zero", [False, True])
 def test_every_move_keeps_the_marginals(eta: float, zero: bool) -> None:
-    """From x_t = alpha_t x_0 + sigma_t eps a move gives mean alpha_s x_0 and variance sigma_s^2 (Song et al. 2021, lemma 1)."""
+    """From x_t = alpha_t x_0 + sigma_t eps a move gives mean alpha_s x_0 and variance sigma_s^2 (Song et al.
+
+    2021, lemma 1).
+    """
     schedule = make_schedule(ScheduleConfig(zero_terminal_snr=zero))
     for t, s in ((1000, 999), (1000, 500), (1000, 0), (500, 20), (2, 1), (1, 0)):
         move = ddim_coefficients(schedule, t, s, eta=eta)
@@ -99,11 +107,16 @@ def test_large_variance_is_the_beta_of_the_merged_step() -> None:
         small, _ = ddpm(schedule)(knows(X0), X, t, s, key, None)
         z = key.normal(SHAPE[1:], dtype=torch.float64)
         tilde = merged * schedule.at(s)[1] ** 2 / schedule.at(t)[1] ** 2
-        torch.testing.assert_close(found - small, (math.sqrt(merged) - math.sqrt(tilde)) * z, rtol=0, atol=1e-10)
+        torch.testing.assert_close(
+            found - small, (math.sqrt(merged) - math.sqrt(tilde)) * z, rtol=0, atol=1e-10
+        )
 
 
 def test_learned_range_interpolates_the_logarithm() -> None:
-    """Nichol & Dhariwal 2021, eq. 15: exp(v log beta + (1 - v) log beta tilde), v = (spread + 1) / 2, for each element."""
+    """Nichol & Dhariwal 2021, eq.
+
+    15: exp(v log beta + (1 - v) log beta tilde), v = (spread + 1) / 2, for each element.
+    """
     schedule = make_schedule("linear", T=100)
     spread = torch.linspace(-1, 1, X.numel(), dtype=torch.float64).view(SHAPE)
     t, s = 60, 40
@@ -114,10 +127,14 @@ def test_learned_range_interpolates_the_logarithm() -> None:
     beta = forward_sigma(schedule, t, s) ** 2
     tilde = beta * schedule.at(s)[1] ** 2 / schedule.at(t)[1] ** 2
     v = (spread + 1) / 2
-    torch.testing.assert_close(found, mean + (v * math.log(beta) + (1 - v) * math.log(tilde)).exp().sqrt() * z)
+    torch.testing.assert_close(
+        found, mean + (v * math.log(beta) + (1 - v) * math.log(tilde)).exp().sqrt() * z
+    )
     for end, variance in ((-1.0, "small"), (1.0, "large")):
         kind: NoiseSize = "small" if variance == "small" else "large"
-        same, _ = ddpm(schedule, variance="learned")(knows(X0, spread=torch.full_like(X, end)), X, t, s, key, None)
+        same, _ = ddpm(schedule, variance="learned")(
+            knows(X0, spread=torch.full_like(X, end)), X, t, s, key, None
+        )
         torch.testing.assert_close(same, ddpm(schedule, variance=kind)(knows(X0), X, t, s, key, None)[0])
 
 
@@ -141,7 +158,9 @@ def test_a_deterministic_step_draws_nothing(make: Callable[[Schedule], object]) 
     one, _ = step(knows(X0), X, 500, 400, Key.of(1, 3), None)
     other, _ = step(knows(X0), X, 500, 400, Key.of(2, 3), None)
     assert torch.equal(one, other)
-    assert not torch.equal(*(ddim(schedule, eta=0.5)(knows(X0), X, 500, 400, Key.of(i, 3), None)[0] for i in (1, 2)))
+    assert not torch.equal(
+        *(ddim(schedule, eta=0.5)(knows(X0), X, 500, 400, Key.of(i, 3), None)[0] for i in (1, 2))
+    )
 
 
 @pytest.mark.parametrize("prediction", ["x0", "eps"])
@@ -166,12 +185,16 @@ def test_a_clipped_estimate_and_its_direction(direction: Direction, prediction: 
 
 def test_without_a_clip_both_directions_are_one() -> None:
     schedule = make_schedule("linear")
-    results = [ddim(schedule, direction=d)(knows(X0), X, 600, 500, KEY, None)[0] for d in ("clipped", "unclipped")]
+    results = [
+        ddim(schedule, direction=d)(knows(X0), X, 600, 500, KEY, None)[0] for d in ("clipped", "unclipped")
+    ]
     assert torch.equal(*results)
 
 
 def test_dpmpp_extrapolates_through_the_clipped_previous_estimate() -> None:
-    """The second move of DPM-Solver++(2M) reads D = (1 + 1/2r) x_0(t) - 1/2r x_0(t_before) with clipped x_0."""
+    """The second move of DPM-Solver++(2M) reads D = (1 + 1/2r) x_0(t) - 1/2r x_0(t_before) with clipped
+    x_0.
+    """
     schedule = make_schedule("cosine")
     before, t, s, clip = 800, 600, 300, 0.7
     answers = {before: X0, t: X0.flip(0)}
@@ -197,7 +220,8 @@ def test_given_noise_is_used_instead_of_the_keys() -> None:
     z = draw(9)
     torch.testing.assert_close(apply_step(estimate, move, noise=z), 0.5 * X + 0.25 * X0 + 2.0 * z)
     torch.testing.assert_close(
-        apply_step(estimate, move, key=KEY), 0.5 * X + 0.25 * X0 + 2.0 * KEY.normal(SHAPE[1:], dtype=torch.float64)
+        apply_step(estimate, move, key=KEY),
+        0.5 * X + 0.25 * X0 + 2.0 * KEY.normal(SHAPE[1:], dtype=torch.float64),
     )
     with pytest.raises(ValueError, match=r"noise \(c = 2\) needs a key or a noise tensor"):
         apply_step(estimate, move)

@@ -1,4 +1,6 @@
-"""Schedules: alpha-bars from the papers' formulas, zero terminal SNR, and the levels that a sampler visits."""
+"""Schedules: alpha-bars from the papers' formulas, zero terminal SNR, and the levels that a sampler
+visits.
+"""
 
 import itertools
 import math
@@ -17,7 +19,9 @@ SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
 @pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("T", [2, 10, 1000])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_schedule_preserves_variance_and_only_gets_noisier(kind: ScheduleKind, T: int, zero: bool) -> None:
+def test_every_schedule_preserves_variance_and_only_gets_noisier(
+    kind: ScheduleKind, T: int, zero: bool
+) -> None:
     schedule = make_schedule(ScheduleConfig(kind=kind, T=T, zero_terminal_snr=zero))
     assert schedule.T == T
     assert schedule.alpha.shape == schedule.sigma.shape == (T + 1,)
@@ -43,7 +47,9 @@ def test_scaled_linear_betas_are_linear_in_their_roots() -> None:
     roots = betas.sqrt()
     assert roots[0] == pytest.approx(math.sqrt(0.00085), rel=1e-9)
     assert roots[-1] == pytest.approx(math.sqrt(0.012), rel=1e-9)
-    torch.testing.assert_close(roots.diff(), torch.full((999,), float(roots.diff().mean())).double(), rtol=1e-7, atol=0)
+    torch.testing.assert_close(
+        roots.diff(), torch.full((999,), float(roots.diff().mean())).double(), rtol=1e-7, atol=0
+    )
 
 
 def test_constant_betas_give_a_geometric_series() -> None:
@@ -52,7 +58,10 @@ def test_constant_betas_give_a_geometric_series() -> None:
 
 
 def test_cosine_follows_its_curve_until_the_cap() -> None:
-    """alpha-bar_t = f(t)/f(0), f = cos^2 ((t/T + 0.008)/1.008 pi/2) (Nichol & Dhariwal 2021, eq. 17); beta <= 0.999."""
+    """alpha-bar_t = f(t)/f(0), f = cos^2 ((t/T + 0.008)/1.008 pi/2) (Nichol & Dhariwal 2021, eq.
+
+    17); beta <= 0.999.
+    """
     schedule = make_schedule("cosine")
     curve = [math.cos((t / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(1001)]
     for t in range(1000):

@@ -31,7 +31,9 @@ from latentdiff.ops.random import Key
 
 DOUBLE = torch.float64
 MEAN = torch.tensor([0.5, -0.3, 0.2, 0.1], dtype=DOUBLE)
-MIX = torch.tensor([[1.0, 0, 0, 0], [0.8, 0.4, 0, 0], [-0.5, 0.3, 0.6, 0], [0.2, 0.7, -0.3, 0.5]], dtype=DOUBLE)
+MIX = torch.tensor(
+    [[1.0, 0, 0, 0], [0.8, 0.4, 0, 0], [-0.5, 0.3, 0.6, 0], [0.2, 0.7, -0.3, 0.5]], dtype=DOUBLE
+)
 PRIOR = MIX @ MIX.T
 SEEN = torch.tensor([[1.0, 0, 0, 0], [0, 0.5, 0.5, 0]], dtype=DOUBLE)
 Y = torch.tensor([1.2, -0.4], dtype=DOUBLE)
@@ -70,7 +72,9 @@ def posterior() -> tuple[Tensor, Tensor]:
 
 
 def affine(denoise: Denoiser, levels: list[int], step: SamplerStep) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the result of a deterministic loop that is affine in x_T: b, and M M^T of x_0 = M x_T + b."""
+    """Mean and covariance of the result of a deterministic loop that is affine in x_T: b, and M M^T of x_0 =
+    M x_T + b.
+    """
     basis = torch.cat([torch.zeros(1, 4, dtype=DOUBLE), torch.eye(4, dtype=DOUBLE)])
     ends = run(denoise, basis, levels, step, Key.of(0, 5))
     m = (ends[1:] - ends[0]).T
@@ -85,7 +89,9 @@ def errors(mean: Tensor, cov: Tensor) -> tuple[float, float]:
 
 
 def conditioned(schedule: Schedule) -> Denoiser:
-    return corrected(exact(schedule), gaussian_update(SEEN, Y, lambda t: covariance(schedule, t), sigma=NOISE))
+    return corrected(
+        exact(schedule), gaussian_update(SEEN, Y, lambda t: covariance(schedule, t), sigma=NOISE)
+    )
 
 
 def test_the_exact_likelihood_converges_to_the_posterior_as_steps_grow() -> None:
@@ -117,7 +123,11 @@ SOLVERS: dict[str, Callable[[Schedule], tuple[Denoiser, SamplerStep]]] = {
         diffpir_step(s, share=0.3),
     ),
 }
-BOUNDS = {"dps": (0.4, 0.4), "ald": (0.3, 0.4), "diffpir": (0.12, 0.15)}  # bias of the mean, of the covariance
+BOUNDS = {
+    "dps": (0.4, 0.4),
+    "ald": (0.3, 0.4),
+    "diffpir": (0.12, 0.15),
+}  # bias of the mean, of the covariance
 
 
 @pytest.mark.parametrize("name", BOUNDS)
@@ -160,7 +170,9 @@ def test_ald_adds_the_gradient_of_the_likelihood_to_the_score() -> None:
 
 @pytest.mark.parametrize("steps", [10, 50])
 def test_ald_stays_where_samples_are(steps: int) -> None:
-    """In few moves alpha grows a hundredfold near pure noise, and a move that follows the gradient as far as it goes diverges."""
+    """In few moves alpha grows a hundredfold near pure noise, and a move that follows the gradient as far as
+    it goes diverges.
+    """
     schedule, key = cosine(), Key.of(2, 500)
     step = score_ald(ddpm(schedule), op.matrix(SEEN), Y, schedule, sigma=NOISE)
     for state in sample(exact(schedule), start(key, (4,), dtype=DOUBLE), schedule.levels(steps), step, key):
@@ -200,7 +212,9 @@ def test_psld_without_a_codec_is_dps_with_both_weights() -> None:
     y = torch.tensor([0.7, 0, -0.2, 0], dtype=DOUBLE)
     operator = op.matrix(mask)
     x = start(KEY, (4,), dtype=DOUBLE)
-    glued = psld(ddim(schedule), operator, y.expand(4, 4), decode=lambda z: z, encode=lambda z: z, eta=0.4, gamma=0.1)
+    glued = psld(
+        ddim(schedule), operator, y.expand(4, 4), decode=lambda z: z, encode=lambda z: z, eta=0.4, gamma=0.1
+    )
     ours, _ = glued(exact(schedule), x, 500, 400, KEY, None)
     plain, _ = dps(ddim(schedule), operator, y, zeta=0.25)(exact(schedule), x, 500, 400, KEY, None)
     torch.testing.assert_close(ours, plain)
@@ -243,7 +257,10 @@ def test_inpainting_keeps_known_pixels_exactly_and_noises_them_on_the_way() -> N
 
 
 def test_resampling_brings_inpainting_closer_to_the_posterior() -> None:
-    """Replacement alone conditions too late; RePaint's way back harmonises. The hidden value is tied to the known one."""
+    """Replacement alone conditions too late; RePaint's way back harmonises.
+
+    The hidden value is tied to the known one.
+    """
     schedule, n = make_schedule(ScheduleConfig(kind="cosine", T=100)), 3000
     key, mask = Key.of(2, n), torch.tensor([True, False, False, False])
     known = torch.full((n, 4), 2.0, dtype=DOUBLE)

@@ -64,7 +64,9 @@ def test_where_the_pixels_go() -> None:
 def test_patches_move_whole() -> None:
     moved = patches(4, seed=1)(IMAGES)
     blocks = {tuple(IMAGES[0, 0, y : y + 4, x : x + 4].flatten().tolist()) for y in (0, 4) for x in (0, 4)}
-    assert {tuple(moved[0, 0, y : y + 4, x : x + 4].flatten().tolist()) for y in (0, 4) for x in (0, 4)} == blocks
+    assert {
+        tuple(moved[0, 0, y : y + 4, x : x + 4].flatten().tolist()) for y in (0, 4) for x in (0, 4)
+    } == blocks
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,9 @@ def test_bands_add_up_to_the_image(sigmas: tuple[float, ...]) -> None:
     bands = frequencies(SHAPE, sigmas)
     assert len(bands) == len(sigmas) + 1
     torch.testing.assert_close(sum(band(IMAGES) for band in bands), IMAGES, rtol=0, atol=1e-6)
-    rough = [float((band(IMAGES).diff(dim=-1)).square().mean() / band(IMAGES).square().mean()) for band in bands]
+    rough = [
+        float((band(IMAGES).diff(dim=-1)).square().mean() / band(IMAGES).square().mean()) for band in bands
+    ]
     assert rough == sorted(rough), "from low to high"
 
 
@@ -138,9 +142,15 @@ def test_an_anagram_is_the_weighted_mean_of_the_estimates() -> None:
 
 
 def test_refinement_leads_to_the_product_of_the_parts() -> None:
-    """Two Gaussians whose scores are averaged: the geometric mean has their mean precision. Plain sampling misses it, going back up and down finds it."""
+    """Two Gaussians whose scores are averaged: the geometric mean has their mean precision.
+
+    Plain sampling misses it, going back up and down finds it.
+    """
     schedule, n = make_schedule(ScheduleConfig(kind="cosine", T=200)), 2000
-    variance, mean = torch.tensor([1.0, 0.1], dtype=torch.float64), torch.tensor([1.0, 0.0], dtype=torch.float64)
+    variance, mean = (
+        torch.tensor([1.0, 0.1], dtype=torch.float64),
+        torch.tensor([1.0, 0.0], dtype=torch.float64),
+    )
 
     def exact(x: Tensor, t: int) -> Estimate:
         alpha, sigma = schedule.at(t)
@@ -154,7 +164,13 @@ def test_refinement_leads_to_the_product_of_the_parts() -> None:
     off = []
     for times in (1, 4, 11):
         levels = repaint_schedule(schedule.levels(50), length=1, times=times)
-        end = run(mixed, start(key, (2,), dtype=torch.float64), levels, with_renoising(ddim(schedule), schedule), key)
+        end = run(
+            mixed,
+            start(key, (2,), dtype=torch.float64),
+            levels,
+            with_renoising(ddim(schedule), schedule),
+            key,
+        )
         off.append((float((end.mean(0) - wanted).norm()), float((end.var(0) - 1 / precision).norm())))
     means, variances = zip(*off, strict=True)
     assert means[0] > 2 * means[1] > 2 * means[2] and means[2] < 0.06
@@ -164,7 +180,11 @@ def test_refinement_leads_to_the_product_of_the_parts() -> None:
 def test_a_hybrid_of_one_denoiser_is_plain_sampling() -> None:
     for clip in (None, 1.0):
         denoise = network(0.4, clip=clip)
-        for bands in (frequencies(SHAPE, (2.0,)), frequencies(SHAPE, (3.0, 1.0)), brightness_and_colour(SHAPE)):
+        for bands in (
+            frequencies(SHAPE, (2.0,)),
+            frequencies(SHAPE, (3.0, 1.0)),
+            brightness_and_colour(SHAPE),
+        ):
             mixed = hybrid([(denoise, band) for band in bands])
             x = start(Key.of(0, 2), SHAPE)
             one = denoise(x, 20).x0()
@@ -187,7 +207,9 @@ def test_weights_of_a_hybrid_are_gains_of_its_bands() -> None:
     x = start(Key.of(0, 2), SHAPE)
     parts = [(a, low), (b, high)]
     mixed = hybrid(parts, weights=[3, 1])(x, 20).x0()
-    torch.testing.assert_close(mixed, 1.5 * low(a(x, 20).x0()) + 0.5 * high(b(x, 20).x0()), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        mixed, 1.5 * low(a(x, 20).x0()) + 0.5 * high(b(x, 20).x0()), rtol=1e-5, atol=1e-5
+    )
     assert torch.equal(hybrid(parts, weights=[2, 2])(x, 20).x0(), hybrid(parts)(x, 20).x0())
 
 
@@ -216,7 +238,9 @@ def test_latents_that_are_the_image_make_the_same_anagram_and_hybrid() -> None:
 
 
 def test_parts_of_other_noise_end_as_one_picture() -> None:
-    """An orthogonal codec, which commutes with no view: whatever the parts start from, their images end as views of one picture."""
+    """An orthogonal codec, which commutes with no view: whatever the parts start from, their images end as
+    views of one picture.
+    """
     size = math.prod(SHAPE)
     turn = torch.linalg.qr(Key.of(7, size).normal((size,), dtype=torch.float64)).Q.float()
 

@@ -1,4 +1,5 @@
-"""The house rules: imports go downwards, no circle, one loop, one place that prints, no global generator, nothing unpickles.
+"""The house rules: imports go downwards, no circle, one loop, one place that prints, no global generator,
+nothing unpickles.
 
 Each rule is one test with a list of offenders. `scripts/rooms.py` prints the rooms, their floors and arrows.
 """
@@ -20,7 +21,8 @@ import rooms
 PACKAGE = ROOT / "latentdiff"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# From the lowest floor to the highest. A module belongs to the longest of these prefixes of its path, and imports from its own and
+# From the lowest floor to the highest. A module belongs to the longest of these prefixes of its path, and
+# imports from its own and
 # from lower floors only. docs/design.md has a row for each room.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "_version"),
@@ -100,7 +102,9 @@ def below(path: str, prefixes: tuple[str, ...] | dict[str, object]) -> str | Non
 
 
 def imports(module: ast.Module) -> Iterator[str]:
-    """Everything that a file imports anywhere, also inside functions and for type checking, as dotted names."""
+    """Everything that a file imports anywhere, also inside functions and for type checking, as dotted
+    names.
+    """
     for node in ast.walk(module):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -150,7 +154,9 @@ def test_the_top_level_has_rooms_alone() -> None:
 
 
 def test_imports_are_absolute_and_go_downwards() -> None:
-    relative = [name for name, file in INNER.items() for node in ast.walk(tree(file)) if getattr(node, "level", 0)]
+    relative = [
+        name for name, file in INNER.items() for node in ast.walk(tree(file)) if getattr(node, "level", 0)
+    ]
     found = {path: misdirected(path, tree(file)) for path, file in INNER.items()}
     assert not relative and not {path: wrong for path, wrong in found.items() if wrong}
 
@@ -159,7 +165,9 @@ def test_nothing_imports_the_face_or_the_applications_from_below() -> None:
     face = [path for path, file in INNER.items() if "" in map(rooms.target, rooms.imported(tree(file)))]
     assert face == ["ops/native"]  # the extension, latentdiff._C, which is no file of the package
     lower = {path: file for path, file in INNER.items() if not path.startswith("apps")}
-    assert not [path for path, file in lower.items() if any(name.startswith("apps") for name in used(tree(file)))]
+    assert not [
+        path for path, file in lower.items() if any(name.startswith("apps") for name in used(tree(file)))
+    ]
 
 
 def test_one_file_knows_the_extension_module() -> None:
@@ -182,7 +190,10 @@ def test_the_script_sees_circles_and_counts_floors() -> None:
 
 def test_the_design_document_shows_the_same_rooms() -> None:
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
-    shown = {name: int(floor) for floor, name in re.findall(r"^\| (\d+) \| `([\w/]+)` \|", text, flags=re.MULTILINE)}
+    shown = {
+        name: int(floor)
+        for floor, name in re.findall(r"^\| (\d+) \| `([\w/]+)` \|", text, flags=re.MULTILINE)
+    }
     floors = rooms.floors(rooms.arrows())
     assert shown == {name: floor for name, floor in floors.items() if name != "_version"}
 
@@ -233,7 +244,9 @@ def test_files_are_read_by_the_reader_that_trusts_none() -> None:
 
 
 def speaks(name: str) -> bool:
-    return name in ("print", "input") or name.startswith(("click.echo", "click.secho", "sys.stdout", "sys.stderr"))
+    return name in ("print", "input") or name.startswith(
+        ("click.echo", "click.secho", "sys.stdout", "sys.stderr")
+    )
 
 
 def test_files_are_touched_and_words_printed_only_where_they_should() -> None:
@@ -253,7 +266,15 @@ SHARED_STATE = {"manual_seed", "manual_seed_all", "seed", "seed_all", "set_rng_s
 OWN_GENERATORS = {"default_rng", "Generator", "Philox", "PCG64", "SeedSequence"}
 DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "poisson"}
 DRAWS |= {"rand_like", "randn_like", "randint_like"}
-DRAWS_IN_PLACE = {"normal_", "uniform_", "bernoulli_", "random_", "exponential_", "trunc_normal_", "geometric_"}
+DRAWS_IN_PLACE = {
+    "normal_",
+    "uniform_",
+    "bernoulli_",
+    "random_",
+    "exponential_",
+    "trunc_normal_",
+    "geometric_",
+}
 
 
 def draws_globally(name: str, call: ast.Call) -> bool:
@@ -268,7 +289,9 @@ def draws_globally(name: str, call: ast.Call) -> bool:
 
 
 def test_no_file_uses_the_global_generators() -> None:
-    found = [f"{file}: {name}" for file in FILES for name, call in calls(tree(file)) if draws_globally(name, call)]
+    found = [
+        f"{file}: {name}" for file in FILES for name, call in calls(tree(file)) if draws_globally(name, call)
+    ]
     assert not found
     assert not [file for file in FILES if "random" in set(imports(tree(file)))]  # the standard library's
 
@@ -303,15 +326,21 @@ def test_nothing_unpickles_or_evaluates() -> None:
 
 
 def imports_by_name(module: ast.Module) -> list[str]:
-    """What `import_module` is given; a lookup in a table of the file, or a literal with one, is a fixed choice."""
-    return [ast.unparse(call.args[0]) for name, call in calls(module) if name.split(".")[-1] == "import_module"]
+    """What `import_module` is given; a lookup in a table of the file, or a literal with one, is a fixed
+    choice.
+    """
+    return [
+        ast.unparse(call.args[0]) for name, call in calls(module) if name.split(".")[-1] == "import_module"
+    ]
 
 
 def constants(module: ast.Module) -> set[str]:
     """The names that a file assigns at its top level."""
     assigned = [node for node in module.body if isinstance(node, ast.Assign | ast.AnnAssign)]
     targets = [
-        target for node in assigned for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        target
+        for node in assigned
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
     ]
     return {dotted(target) for target in targets}
 

@@ -29,4 +29,6 @@ def test_an_example_is_short_has_a_check_and_stands_on_the_page(path: Path) -> N
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= LONG
     assert "\nassert " in text or "\ntorch.testing." in text
-    assert f"<!-- code: examples/{path.name} -->" in (FOLDER.parent / "examples.md").read_text(encoding="utf-8")
+    assert f"<!-- code: examples/{path.name} -->" in (FOLDER.parent / "examples.md").read_text(
+        encoding="utf-8"
+    )

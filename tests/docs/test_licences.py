@@ -1,4 +1,6 @@
-"""docs/licences.md: every dependency, data set and network is on it, and what it says of packages is what they say."""
+"""docs/licences.md: every dependency, data set and network is on it, and what it says of packages is what
+they say.
+"""
 
 import re
 from importlib import metadata, util
@@ -56,7 +58,9 @@ def test_the_page_says_what_the_packages_say(heading: str, script: ModuleType) -
 
 def test_nothing_that_a_dependency_brings_is_missing(script: ModuleType) -> None:
     """From the core's metadata, which is always here; torch's libraries for GPUs are told in words."""
-    listed = {name.lower() for heading in ("Dependencies", "What these bring along") for name in table(heading)}
+    listed = {
+        name.lower() for heading in ("Dependencies", "What these bring along") for name in table(heading)
+    }
     core = [name for name, who in script.wanted().items() if "core" in who]
     needed = {name for name in script.brought(core) if not re.match("nvidia-|cuda-|triton", name)}
     assert needed - listed == set() and {"markupsafe", "sympy", "pydantic-core"} <= needed
@@ -92,8 +96,20 @@ class _Facts(dict[str, str]):
     [
         ({"License-Expression": "BSD-2-Clause", "License": "MIT"}, "BSD-2-Clause"),
         ({"License": "Apache 2.0 License"}, "Apache-2.0"),
-        ({"License": "Copyright\nlong text", "classes": "License :: OSI Approved :: BSD License;Topic :: X"}, "BSD"),
-        ({"License": "UNKNOWN", "classes": "License :: OSI Approved;License :: OSI Approved :: MIT License"}, "MIT"),
+        (
+            {
+                "License": "Copyright\nlong text",
+                "classes": "License :: OSI Approved :: BSD License;Topic :: X",
+            },
+            "BSD",
+        ),
+        (
+            {
+                "License": "UNKNOWN",
+                "classes": "License :: OSI Approved;License :: OSI Approved :: MIT License",
+            },
+            "MIT",
+        ),
     ],
 )
 def test_metadata_are_read(
@@ -103,7 +119,9 @@ def test_metadata_are_read(
     assert script.licence("anything") == expected
 
 
-def test_what_cannot_be_told_ends_the_script_with_a_line(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_told_ends_the_script_with_a_line(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(script, "groups", lambda: {"core": [script.Requirement("no-such-package")]})
     with pytest.raises(SystemExit, match="every dependency to be installed, found no no-such-package"):
         script.page()

@@ -1,6 +1,8 @@
-"""What is built and installed: a source distribution, from it a platform wheel with the kernels and a pure one, and what they do alone.
+"""What is built and installed: a source distribution, from it a platform wheel with the kernels and a pure
+one, and what they do alone.
 
-The environments are empty but for the libraries that the tests run with, which they see; nothing is downloaded.
+The environments are empty but for the libraries that the tests run with, which they see; nothing is
+downloaded.
 """
 
 import json
@@ -24,8 +26,22 @@ from latentdiff.pipeline.checkpoint import pretrained
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 STEM = f"latentdiff-{__version__}"
-BUILT = {".venv", "__pycache__", "build", "dist", "latentdiff.egg-info", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
-NOT_IN_SDISTS = {".ci", ".github", ".gitignore", ".pre-commit-config.yaml"}  # of those who work in the repository
+BUILT = {
+    ".venv",
+    "__pycache__",
+    "build",
+    "dist",
+    "latentdiff.egg-info",
+    ".pytest_cache",
+    ".mypy_cache",
+    ".ruff_cache",
+}
+NOT_IN_SDISTS = {
+    ".ci",
+    ".github",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+}  # of those who work in the repository
 MADE = {"PKG-INFO", "setup.cfg"}  # by setuptools
 LITTER = (
     "runs/mine/log.jsonl",
@@ -57,7 +73,9 @@ def sources() -> list[str]:
 
 def call(line: Sequence[str | Path], folder: Path, **environment: str) -> str:
     """What a process says on stdout; it must succeed."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LATENTDIFF_"))}
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "LATENTDIFF_"))
+    }
     done = subprocess.run(
         [str(word) for word in line],
         cwd=folder,
@@ -73,7 +91,16 @@ def call(line: Sequence[str | Path], folder: Path, **environment: str) -> str:
 
 def pip(command: str, *arguments: str | Path, python: Path | None = None, **environment: str) -> None:
     place = [] if python is None else ["--python", python]
-    line = [sys.executable, "-m", "pip", "--disable-pip-version-check", *place, command, "--no-index", "--no-deps"]
+    line = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        *place,
+        command,
+        "--no-index",
+        "--no-deps",
+    ]
     call([*line, *arguments], Path(arguments[-1]).parent, **environment)
 
 
@@ -113,7 +140,9 @@ def platform(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def installed(wheel: Path, folder: Path) -> Path:
-    """The command `latentdiff` in a new environment that holds the wheel alone, and sees the libraries of this one."""
+    """The command `latentdiff` in a new environment that holds the wheel alone, and sees the libraries of
+    this one.
+    """
     call([sys.executable, "-m", "venv", "--without-pip", folder], wheel.parent)
     python = folder / "bin" / "python"
     pip("install", wheel, python=python)
@@ -136,7 +165,9 @@ def package() -> set[str]:
 
 
 def use(command: Path, folder: Path, kernels: str) -> str:
-    """Ask an installed package what it is and let it draw, in an empty folder; returns what it says of the kernels."""
+    """Ask an installed package what it is and let it draw, in an empty folder; returns what it says of the
+    kernels.
+    """
     folder.mkdir()
     assert call([command, "--version"], folder) == f"latentdiff {__version__}\n"
     assert "train-denoiser" in call([command, "--help"], folder)
@@ -144,7 +175,9 @@ def use(command: Path, folder: Path, kernels: str) -> str:
     assert (info["latentdiff"], info["kernels"]) == (__version__, kernels)
     call([command, "sample", "-n", "4", "--steps", "5"], folder)
     assert (folder / "samples.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in folder.iterdir()] == ["samples.png"]  # by the model that ships: nothing was trained
+    assert [path.name for path in folder.iterdir()] == [
+        "samples.png"
+    ]  # by the model that ships: nothing was trained
     call([command, "train-vae", "--config", "demo", "--dry-run"], folder)  # the recipe, and the digits
     models = json.loads(call([command, "models", "--json"], folder))["models"]
     assert [model["name"] for model in models] == [model.name for model in pretrained.shipped_models()]
@@ -160,7 +193,14 @@ def test_the_sdist_is_the_repository_without_what_was_left_in_it(sdist: Path) ->
     found = {name for name in names - MADE if not name.startswith("latentdiff.egg-info/")}
     expected = {name for name in sources() if name.split("/")[0] not in NOT_IN_SDISTS | MADE}
     assert (found - expected, expected - found) == (set(), set())
-    for name in ("csrc/real.h", "tests/conftest.py", "configs/demo.yaml", "LICENSE", "constraints.txt", "MANIFEST.in"):
+    for name in (
+        "csrc/real.h",
+        "tests/conftest.py",
+        "configs/demo.yaml",
+        "LICENSE",
+        "constraints.txt",
+        "MANIFEST.in",
+    ):
         assert name in found
 
 
@@ -180,7 +220,10 @@ def test_the_platform_wheel_has_the_kernels_and_uses_them(platform: Path, tmp_pa
     assert re.fullmatch(rf"{re.escape(STEM)}-{tags}-{tags}-\w+\.whl", platform.name)
     (kernels,) = files_of(platform) - package()
     assert re.fullmatch(r"latentdiff/_C\.[\w-]+\.so", kernels) and package() < files_of(platform)
-    assert use(installed(platform, tmp_path / "environment"), tmp_path / "empty", "cpu native, cuda fallback") == ""
+    assert (
+        use(installed(platform, tmp_path / "environment"), tmp_path / "empty", "cpu native, cuda fallback")
+        == ""
+    )
 
 
 @pytest.mark.slow
@@ -188,11 +231,15 @@ def test_a_wheel_tells_its_version_licences_and_extras(pure: Path) -> None:
     with zipfile.ZipFile(pure) as file:
         names = {name.removeprefix(f"{STEM}.dist-info/") for name in file.namelist()}
         facts = file.read(f"{STEM}.dist-info/METADATA").decode()
-    assert f"Version: {__version__}\n" in facts and "License-Expression: Apache-2.0 AND CC-BY-SA-3.0\n" in facts
+    assert (
+        f"Version: {__version__}\n" in facts and "License-Expression: Apache-2.0 AND CC-BY-SA-3.0\n" in facts
+    )
     assert {"licenses/LICENSE", "licenses/latentdiff/data/MNIST5K_LICENSE.md"} <= names
     assert set(re.findall(r"^Provides-Extra: (\S+)$", facts, re.MULTILINE)) == set(EXTRAS)
     assert {"ui", "diffusers", "metrics", "text", "demo"} <= set(EXTRAS)
-    needed = {line for line in re.findall(r"^Requires-Dist: (.+)$", facts, re.MULTILINE) if "extra ==" not in line}
+    needed = {
+        line for line in re.findall(r"^Requires-Dist: (.+)$", facts, re.MULTILINE) if "extra ==" not in line
+    }
     assert needed == set(PROJECT["dependencies"])
 
 
@@ -202,7 +249,10 @@ def mentions() -> list[tuple[str, str]]:
     texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in sources() if name.endswith(kinds)}
     found = re.compile(r"(?:latentdiff|['\"\s]\.)\[([a-z][a-z0-9,-]*)\]")
     return [
-        (name, extra) for name, text in texts.items() for group in found.findall(text) for extra in group.split(",")
+        (name, extra)
+        for name, text in texts.items()
+        for group in found.findall(text)
+        for extra in group.split(",")
     ]
 
 
@@ -217,7 +267,9 @@ def test_the_readme_explains_every_extra() -> None:
         r"^\| extra \|.*?(?=^$)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
     assert table is not None
-    assert re.findall(r"^\| `(\w+)` \|", table[0], re.MULTILINE) == [name for name in EXTRAS if name != "features"]
+    assert re.findall(r"^\| `(\w+)` \|", table[0], re.MULTILINE) == [
+        name for name in EXTRAS if name != "features"
+    ]
 
 
 def test_no_word_of_the_program_or_the_docs_takes_latentdiff_from_an_index() -> None:
@@ -226,8 +278,12 @@ def test_no_word_of_the_program_or_the_docs_takes_latentdiff_from_an_index() -> 
         name: EXTRAS[name] for name in errors.EXTRAS
     }
     assert errors.pip_install("ui") == "pip install 'gradio>=6.31,<7'"
-    files = [path for where in ("latentdiff", "docs", "scripts", "configs") for path in (ROOT / where).rglob("*")]
-    texts = {path: path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".md", ".yaml")}
+    files = [
+        path for where in ("latentdiff", "docs", "scripts", "configs") for path in (ROOT / where).rglob("*")
+    ]
+    texts = {
+        path: path.read_text(encoding="utf-8") for path in files if path.suffix in (".py", ".md", ".yaml")
+    }
     texts[ROOT / "README.md"] = (
         (ROOT / "README.md").read_text(encoding="utf-8").replace("so that `pip install latentdiff` would", "")
     )

@@ -62,17 +62,26 @@ COMMANDS = re.findall(r"^latentdiff (?!COMMAND)([^#\n]*)", README, flags=re.MULT
 def test_the_commands_of_the_readme_are_usage_that_the_command_line_accepts(
     cli: Callable, tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In an empty folder they find no run and no photos (exit code 1), but nothing is wrong with how they are written (2)."""
-    nowhere = " --data photos" if "--config" in line or (line.startswith("reproduce") and "--list" not in line) else ""
+    """In an empty folder they find no run and no photos (exit code 1), but nothing is wrong with how they are
+    written (2).
+    """
+    nowhere = (
+        " --data photos"
+        if "--config" in line or (line.startswith("reproduce") and "--list" not in line)
+        else ""
+    )
     dry = " --dry-run" if line.startswith("train") else ""
     line = line.strip().replace("configs/", f"{CONFIGS}/")
     monkeypatch.setattr(scene_images, "COUNTS", (64, 16, 16))
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "none")  # whose models would do all of it, for minutes
+    monkeypatch.setattr(
+        pretrained, "FOLDER", tmp_path / "none"
+    )  # whose models would do all of it, for minutes
     (tmp_path / "prompts.txt").write_text("a red seven\n")
     code, _, err = cli(line + dry + nowhere, cwd=tmp_path)
     assert code in (0, 1), err
     assert code == 0 or re.search(
-        r"no (trained model|VAE run|runs|cold diffusion model) in runs|photo|samples\.npz|picture\.png|ours|a vector latent has no places",
+        r"no (trained model|VAE run|runs|cold diffusion model) in runs|photo|samples\.npz|picture\.png|ours|a"
+        r" vector latent has no places",
         err,
     ), err
 

@@ -1,4 +1,6 @@
-"""The documentation as a site: it builds strictly, loads nothing from elsewhere, and says what the commands and docstrings say."""
+"""The documentation as a site: it builds strictly, loads nothing from elsewhere, and says what the commands
+and docstrings say.
+"""
 
 import html
 import json
@@ -46,7 +48,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site")
     line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
@@ -78,7 +82,9 @@ def test_every_formula_is_mathml(site: Path) -> None:
 @needs_tools
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_has_every_option_of_its_command(name: str, site: Path) -> None:
-    text = html.unescape(re.sub(r"<[^>]+>", "", (site / "commands" / f"{name}.html").read_text(encoding="utf-8")))
+    text = html.unescape(
+        re.sub(r"<[^>]+>", "", (site / "commands" / f"{name}.html").read_text(encoding="utf-8"))
+    )
     for parameter in command_of(name).params:
         shown = parameter.opts[-1] if isinstance(parameter, click.Option) else str(parameter.name).upper()
         assert shown in text, shown
@@ -89,7 +95,9 @@ def test_a_page_has_every_option_of_its_command(name: str, site: Path) -> None:
 @needs_tools
 def test_the_reference_has_every_public_name(site: Path) -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in (site / "reference").glob("*.html"))
-    missing = [name for name in latentdiff.__all__ if not re.search(rf'id="latentdiff\.[\w.]+\.{name}"', text)]
+    missing = [
+        name for name in latentdiff.__all__ if not re.search(rf'id="latentdiff\.[\w.]+\.{name}"', text)
+    ]
     assert not missing
     shown = html.unescape(text)
     assert "A x, y> = <x, A^T y" in shown  # what looks like HTML in a docstring is shown as it stands
@@ -119,7 +127,9 @@ def test_hooks_refuse_what_they_cannot_show() -> None:
 
 @needs_tools
 def test_docstrings_are_shown_as_they_stand() -> None:
-    shown = hook("docstrings").as_markdown("See :func:`run`: [B, *shape] and <A x, y>, ``a[0]``.\n\n>>> run()\n1")
+    shown = hook("docstrings").as_markdown(
+        "See :func:`run`: [B, *shape] and <A x, y>, ``a[0]``.\n\n>>> run()\n1"
+    )
     assert "`run`" in shown and ":func:" not in shown
     assert "&#91;B, &#42;shape]" in shown and "&lt;A x" in shown and "``a[0]``" in shown
     assert "```python\nrun()\n```" in shown
@@ -136,11 +146,15 @@ def test_every_command_has_a_page_of_its_own() -> None:
 
 def lines() -> Iterator[tuple[str, str]]:
     for page in sorted(DOCS.rglob("*.md")):
-        for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        for block in re.findall(
+            r"^```\w*\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        ):
             yield from ((page.stem, line) for line in re.findall(r"^latentdiff (\S.*)$", block, re.MULTILINE))
 
 
-@pytest.mark.parametrize(("page", "line"), [pytest.param(*each, id=f"{each[0]}: {each[1][:40]}") for each in lines()])
+@pytest.mark.parametrize(
+    ("page", "line"), [pytest.param(*each, id=f"{each[0]}: {each[1][:40]}") for each in lines()]
+)
 def test_the_commands_on_pages_can_be_parsed(
     page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,8 +170,9 @@ def test_the_commands_on_pages_can_be_parsed(
 def test_a_transcript_runs_the_blocks_and_writes_their_minutes(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     text = (
-        "# A page\n\n## One\n\nWords.\n\n```bash\ntest -f mkdocs.yml\necho first\n```\n\n```\nnot run\n```\n\n## No commands\n\n"
-        "## Two\n\n```bash\necho second\n```\n\n<!-- transcript: begin -->\n*Not measured yet.*\n<!-- transcript: end -->\nThe end.\n"
+        "# A page\n\n## One\n\nWords.\n\n```bash\ntest -f mkdocs.yml\necho first\n```\n\n```\nnot"
+        " run\n```\n\n## No commands\n\n## Two\n\n```bash\necho second\n```\n\n<!-- transcript: begin"
+        " -->\n*Not measured yet.*\n<!-- transcript: end -->\nThe end.\n"
     )
     page.write_text(text)
     script = DOCS / "examples" / "transcript.py"
@@ -169,7 +184,9 @@ def test_a_transcript_runs_the_blocks_and_writes_their_minutes(tmp_path: Path) -
     assert run("copy").returncode == 0
     written = page.read_text()
     assert (
-        "| One | 0.0 | `first` |" in written and "| Two | 0.0 | `second` |" in written and "| all | 0.0 | |" in written
+        "| One | 0.0 | `first` |" in written
+        and "| Two | 0.0 | `second` |" in written
+        and "| all | 0.0 | |" in written
     )
     assert "Not measured" not in written and written.endswith("<!-- transcript: end -->\nThe end.\n")
     assert "first" in (tmp_path / "copy" / "transcript.log").read_text()
@@ -220,4 +237,6 @@ def test_the_search_works_from_a_folder(site: Path) -> None:
     """Browsers start no workers from files: the index is a script, and so is the worker."""
     assert (site / "search" / "search_index.js").read_text(encoding="utf-8").startswith("var __index = {")
     assert "window.IFrameWorker" in (site / "javascripts" / "iframe-worker.js").read_text(encoding="utf-8")
-    assert 'src="../javascripts/iframe-worker.js"' in (site / "commands" / "sample.html").read_text(encoding="utf-8")
+    assert 'src="../javascripts/iframe-worker.js"' in (site / "commands" / "sample.html").read_text(
+        encoding="utf-8"
+    )

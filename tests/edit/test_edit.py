@@ -1,4 +1,6 @@
-"""Edits and restorations with a trained model: what is kept, what is refused, and that nothing depends on the batch."""
+"""Edits and restorations with a trained model: what is kept, what is refused, and that nothing depends on the
+batch.
+"""
 
 import math
 from collections.abc import Callable
@@ -61,7 +63,9 @@ def test_sdedit_at_level_0_returns_its_input(pixels: Pipeline, spatial: Pipeline
     assert torch.equal(sdedit(spatial, IMAGES, 0).images, spatial.reconstruct(IMAGES))
 
 
-def test_sdedit_at_full_strength_is_sampling_where_no_signal_is_left(tiny_folder: Path, cli: Callable) -> None:
+def test_sdedit_at_full_strength_is_sampling_where_no_signal_is_left(
+    tiny_folder: Path, cli: Callable
+) -> None:
     done = cli(
         "train-denoiser --data tiny.npz --pixel --width 16 --T 20 --zero-snr --steps 2 --batch 8 --name zero",
         cwd=tiny_folder,
@@ -91,7 +95,11 @@ def test_sdedit_makes_exactly_the_steps_asked_for(pixels: Pipeline) -> None:
         )
         assert len(moves) == moves[0]
         counts.append(len(moves))
-    assert counts == [5, 3, 3]  # no more than there are levels; levels 20, 16, 12, 8, 4: from 10 on to 8, 4, 0
+    assert counts == [
+        5,
+        3,
+        3,
+    ]  # no more than there are levels; levels 20, 16, 12, 8, 4: from 10 on to 8, 4, 0
 
 
 def test_start_indices_are_places_in_the_samplers_levels(pixels: Pipeline) -> None:
@@ -118,8 +126,12 @@ def test_inpainting_keeps_known_pixels_exactly_and_fills_the_others(pixels: Pipe
     y = operator(IMAGES)
     made = restore(pixels, operator, y, how=solver(name), settings=FEW, mask=BOX, label=0)
     known = BOX.bool().expand_as(IMAGES)
-    other = restore(pixels, operator, operator(IMAGES.flip(-1)), how=solver(name), settings=FEW, mask=BOX, label=0)
-    assert float((made.images - other.images)[~known].abs().max()) > 1e-3, "what is filled in follows what is known"
+    other = restore(
+        pixels, operator, operator(IMAGES.flip(-1)), how=solver(name), settings=FEW, mask=BOX, label=0
+    )
+    assert float((made.images - other.images)[~known].abs().max()) > 1e-3, (
+        "what is filled in follows what is known"
+    )
     if name in (
         "replacement",
         "repaint",
@@ -150,14 +162,18 @@ def test_a_restoration_does_not_depend_on_its_batch(
 
 @pytest.mark.parametrize("solver", ["dps", "diffpir", "ald"])
 @pytest.mark.parametrize("name", ["blur", "motion", "downsample"])
-def test_a_solver_explains_the_measurement_better_than_a_sample(pixels: Pipeline, solver: str, name: str) -> None:
+def test_a_solver_explains_the_measurement_better_than_a_sample(
+    pixels: Pipeline, solver: str, name: str
+) -> None:
     operator = {
         "blur": op.gaussian_blur(SHAPE, sigma=1.0),
         "motion": op.motion_blur(SHAPE, length=4),
         "downsample": op.downsample(SHAPE, 2),
     }[name]
     y = measured(operator, IMAGES, sigma=0.05)
-    made = restore(pixels, operator, y, how=Restoration(solver=solver), settings=Sampling(steps=20), sigma=0.05)  # type: ignore[arg-type]
+    made = restore(
+        pixels, operator, y, how=Restoration(solver=solver), settings=Sampling(steps=20), sigma=0.05
+    )  # type: ignore[arg-type]
     plain = pixels.sample(3, steps=20)
     assert float((operator(made.images) - y).norm()) < 0.8 * float((operator(plain) - y).norm())
 
@@ -206,7 +222,11 @@ def test_what_a_solver_cannot_do_is_refused(pixels: Pipeline, vector: Pipeline) 
 
 @pytest.mark.parametrize(
     "options",
-    [{"solver": "dps", "strength": 0.3}, {"solver": "diffpir", "zeta": 2.0}, {"solver": "sdedit", "jumps": 3}],
+    [
+        {"solver": "dps", "strength": 0.3},
+        {"solver": "diffpir", "zeta": 2.0},
+        {"solver": "sdedit", "jumps": 3},
+    ],
 )
 def test_numbers_of_another_solver_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="is an option of"):
@@ -284,7 +304,9 @@ def test_illusions_of_latents_depend_on_their_seeds_and_not_on_the_batch(
             assert [tuple(frame.noisy.shape) for frame in together.frames] == [(3, *SHAPE)] * 3
             alone = make(pipeline, parts, 1, settings=settings, seed=6)  # type: ignore[operator]
             close(alone.images, together.images[2:])
-            assert not torch.equal(together.images, make(pipeline, parts[:1] * 2, 3, settings=settings, seed=4).images)  # type: ignore[operator]
+            assert not torch.equal(
+                together.images, make(pipeline, parts[:1] * 2, 3, settings=settings, seed=4).images
+            )  # type: ignore[operator]
 
 
 def test_illusions_of_nothing_are_refused(vector: Pipeline, pixels: Pipeline) -> None:

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
-from latentdiff.edit import drawing, first_level, from_noise, inversion, invert, noisy, one_step, relative_error
+from latentdiff.edit import (
+    drawing,
+    first_level,
+    from_noise,
+    inversion,
+    invert,
+    noisy,
+    one_step,
+    relative_error,
+)
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.pipeline import Pipeline
@@ -19,7 +28,9 @@ IMAGES = Key.of(1, 3).normal(SHAPE).clamp(-2, 2) / 2
 
 
 class Off(torch.nn.Module):
-    """A network that predicts x_0 as x_t / alpha_t, off by ``error`` everywhere: it sees no noise but its own error."""
+    """A network that predicts x_0 as x_t / alpha_t, off by ``error`` everywhere: it sees no noise but its own
+    error.
+    """
 
     def __init__(self, like: Pipeline, error: float) -> None:
         super().__init__()
@@ -76,7 +87,9 @@ def test_more_images_leave_the_level_of_the_first(off: Pipeline) -> None:
 
 
 def test_an_inversion_from_a_level_comes_back_to_the_estimate_there(pixels: Pipeline) -> None:
-    """The last move of the drawing is the estimate at the level that the images were noised to; the rest of the way falls with the steps."""
+    """The last move of the drawing is the estimate at the level that the images were noised to; the rest of
+    the way falls with the steps.
+    """
     start, errors = 4, []
     wanted = one_step(pixels, noisy(pixels, IMAGES, start, seed=7), start)
     for steps in (4, 16):
@@ -92,9 +105,13 @@ def test_an_inversion_from_a_level_draws_its_noise_by_the_seed(
 ) -> None:
     noise = invert(pixels, IMAGES, start=4, settings=FEW, seed=7)
     assert not torch.equal(noise, invert(pixels, IMAGES, start=4, settings=FEW, seed=8))
-    torch.testing.assert_close(noise[1:], invert(pixels, IMAGES[1:], start=4, settings=FEW, seed=8), rtol=0, atol=2e-4)
+    torch.testing.assert_close(
+        noise[1:], invert(pixels, IMAGES[1:], start=4, settings=FEW, seed=8), rtol=0, atol=2e-4
+    )
     monkeypatch.setattr(drawing, "batch_that_fits", lambda network, device: 1)
-    torch.testing.assert_close(noise, invert(pixels, IMAGES, start=4, settings=FEW, seed=7), rtol=0, atol=2e-4)
+    torch.testing.assert_close(
+        noise, invert(pixels, IMAGES, start=4, settings=FEW, seed=7), rtol=0, atol=2e-4
+    )
 
 
 @pytest.mark.parametrize("start", [-1, 20])

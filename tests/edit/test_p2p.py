@@ -142,14 +142,18 @@ def test_attention_is_kept_for_its_share_of_the_way() -> None:
 
 def test_each_edit_has_changes_of_its_own() -> None:
     changes = [
-        AttentionEdit(align(TOKENIZER, SOURCE, text), weights(TOKENIZER, text, {"red": 3.0} if "red" in text else {}))
+        AttentionEdit(
+            align(TOKENIZER, SOURCE, text), weights(TOKENIZER, text, {"red": 3.0} if "red" in text else {})
+        )
         for text in ("a green seven on a blue background", "a large red seven")
     ]
     given, place = some_attention("cross", 3), AttentionSite("cross", 0, (3, 3))
     both = AttentionEditor(changes, 2, 0.0)(given, place)
     for k, change in enumerate(changes):
         own = torch.cat([given[:2], given[2 + 2 * k : 4 + 2 * k]])
-        torch.testing.assert_close(AttentionEditor([change], 2, 0.0)(own, place)[2:], both[2 + 2 * k : 4 + 2 * k])
+        torch.testing.assert_close(
+            AttentionEditor([change], 2, 0.0)(own, place)[2:], both[2 + 2 * k : 4 + 2 * k]
+        )
 
 
 def test_a_mask_holds_the_places_of_words_and_their_neighbours() -> None:
@@ -158,8 +162,12 @@ def test_a_mask_holds_the_places_of_words_and_their_neighbours() -> None:
     seen[1, 0, 0] = 0.5
     mask = blend_mask([seen], threshold=0.3)
     assert mask.shape == (2, 1, 8, 8)
-    assert mask[0, 0, 1:4, 2:5].all() and mask[0].sum() == 9 and mask[1, 0, :2, :2].all() and mask[1].sum() == 4
-    assert torch.equal(blend_mask([seen + 1], threshold=0.3), mask), "attention that is everywhere says nothing"
+    assert (
+        mask[0, 0, 1:4, 2:5].all() and mask[0].sum() == 9 and mask[1, 0, :2, :2].all() and mask[1].sum() == 4
+    )
+    assert torch.equal(blend_mask([seen + 1], threshold=0.3), mask), (
+        "attention that is everywhere says nothing"
+    )
     assert torch.equal(blend_mask([seen, torch.ones(2, 8, 8)], threshold=0.3), torch.ones(2, 1, 8, 8))
 
 
@@ -200,7 +208,11 @@ def test_an_edit_that_keeps_nothing_is_a_new_picture(pipe: ld.Pipeline) -> None:
 
 def test_what_is_kept_brings_the_edit_nearer(pipe: ld.Pipeline) -> None:
     kept, free = prompt_to_prompt(
-        pipe, LEFT, [Edit(RIGHT, cross=1, self_share=1), Edit(RIGHT, cross=0, self_share=0)], 4, settings=SETTINGS
+        pipe,
+        LEFT,
+        [Edit(RIGHT, cross=1, self_share=1), Edit(RIGHT, cross=0, self_share=0)],
+        4,
+        settings=SETTINGS,
     ).edits
     source = pipe.sample(4, label=LEFT, steps=4, guidance=2)
     assert float((kept - source).norm()) < float((free - source).norm())
@@ -217,7 +229,9 @@ def test_weights_of_words_are_heard(pipe: ld.Pipeline) -> None:
 
 def test_outside_the_words_of_a_blend_nothing_changes(pipe: ld.Pipeline) -> None:
     free, bound = (
-        prompt_to_prompt(pipe, LEFT, [Edit(RIGHT, cross=0, self_share=0, blend=b, threshold=0.9)], 4, settings=SETTINGS)
+        prompt_to_prompt(
+            pipe, LEFT, [Edit(RIGHT, cross=0, self_share=0, blend=b, threshold=0.9)], 4, settings=SETTINGS
+        )
         for b in ((), ("left", "right"))
     )
     assert not bool((free.edits[0] == free.source).flatten(1).all(1).any())
@@ -233,7 +247,9 @@ def test_images_of_ones_own_come_back_as_they_are(pipe: ld.Pipeline) -> None:
     torch.testing.assert_close(made.source, images, rtol=0, atol=1e-6)
     assert float((made.edits[0] - images).abs().max()) > 1e-3
     with pytest.raises(InputError, match="a sampler without noise: ddim with eta 0, got ddpm"):
-        prompt_to_prompt(pipe, RIGHT, [Edit(LEFT)], images=images, settings=Sampling(sampler="ddpm", guidance=2))
+        prompt_to_prompt(
+            pipe, RIGHT, [Edit(LEFT)], images=images, settings=Sampling(sampler="ddpm", guidance=2)
+        )
 
 
 def test_images_are_followed_from_the_level_that_suits_the_network(
@@ -243,11 +259,14 @@ def test_images_are_followed_from_the_level_that_suits_the_network(
     plain = prompt_to_prompt(pipe, RIGHT, [Edit(LEFT)], images=images, settings=SETTINGS)
     monkeypatch.setattr(p2p, "first_level", lambda *of, **how: 3)
     first, other = (
-        prompt_to_prompt(pipe, RIGHT, [Edit(LEFT)], images=images, settings=SETTINGS, seed=seed) for seed in (0, 1)
+        prompt_to_prompt(pipe, RIGHT, [Edit(LEFT)], images=images, settings=SETTINGS, seed=seed)
+        for seed in (0, 1)
     )
     torch.testing.assert_close(first.source, images, rtol=0, atol=1e-6)
     assert float((first.edits[0] - plain.edits[0]).abs().max()) > 1e-3
-    assert float((first.edits[0] - other.edits[0]).abs().max()) > 1e-4, "the images were noised by another seed"
+    assert float((first.edits[0] - other.edits[0]).abs().max()) > 1e-4, (
+        "the images were noised by another seed"
+    )
 
 
 def test_editing_twice_gives_the_same_bits(pipe: ld.Pipeline) -> None:
@@ -314,7 +333,9 @@ def work(text_folder: Path, tiny_class_run: Path, tmp_path: Path) -> Path:
 
 def test_the_command_draws_edits_and_maps(work: Path, cli: Callable) -> None:
     command = f"p2p --run runs/text --prompt '{LEFT}' --edit '{RIGHT}' --edit 'a large disc' -n 3 --steps 3"
-    result = cli(f"{command} --word-weight disc=2 --blend disc --maps maps.png --files edited --json", cwd=work)
+    result = cli(
+        f"{command} --word-weight disc=2 --blend disc --maps maps.png --files edited --json", cwd=work
+    )
     assert result.code == 0, result.err
     answer = json.loads(result.out)
     assert [edit["text"] for edit in answer["edits"]] == [RIGHT, "a large disc"] and answer["n"] == 3
@@ -326,12 +347,15 @@ def test_the_command_draws_edits_and_maps(work: Path, cli: Callable) -> None:
 
 def test_the_command_edits_images(work: Path, cli: Callable) -> None:
     result = cli(
-        f"p2p --run runs/text --prompt '{LEFT}' --edit '{RIGHT}' --input captioned.npz -n 2 --steps 3", cwd=work
+        f"p2p --run runs/text --prompt '{LEFT}' --edit '{RIGHT}' --input captioned.npz -n 2 --steps 3",
+        cwd=work,
     )
     assert result.code == 0, result.err
 
 
-def test_images_are_edited_by_the_model_of_the_package_where_nothing_was_trained(tmp_path: Path, cli: Callable) -> None:
+def test_images_are_edited_by_the_model_of_the_package_where_nothing_was_trained(
+    tmp_path: Path, cli: Callable
+) -> None:
     np.savez(tmp_path / "mine.npz", x=np.full((1, 32, 32, 3), 90, np.uint8))
     result = cli("p2p --prompt 'a red seven' --edit 'a blue seven' --input mine.npz --steps 2", cwd=tmp_path)
     assert result.code == 0 and "using scenes of the package" in result.err, result.err
@@ -355,7 +379,9 @@ def test_images_are_edited_by_the_model_of_the_package_where_nothing_was_trained
         ("--edit x --run runs/classes", 1, "is conditioned on classes, not on prompts"),
     ],
 )
-def test_what_cannot_be_edited_is_refused(options: str, code: int, message: str, work: Path, cli: Callable) -> None:
+def test_what_cannot_be_edited_is_refused(
+    options: str, code: int, message: str, work: Path, cli: Callable
+) -> None:
     run = "" if "--run" in options else "--run runs/text"
     result = cli(f"p2p {run} --prompt '{LEFT}' -n 2 --steps 2 {options}", cwd=work)
     assert result.code == code and message in result.err and "Traceback" not in result.err, result.err
@@ -370,7 +396,9 @@ def test_the_padding_takes_what_there_is_no_room_for() -> None:
 
 def test_the_snippet_of_the_documentation_runs(text_folder: Path) -> None:
     text = (ROOT / "docs" / "text.md").read_text(encoding="utf-8")
-    code = text.split("```python\n")[1].split("```")[0].replace("runs/NAME", str(text_folder / "runs" / "text"))
+    code = (
+        text.split("```python\n")[1].split("```")[0].replace("runs/NAME", str(text_folder / "runs" / "text"))
+    )
     names: dict[str, object] = {}
     exec(compile(code, "docs/text.md", "exec"), names)
     assert {place.kind for place in names["seen"]} == {"self", "cross"}  # type: ignore[attr-defined]

@@ -1,4 +1,6 @@
-"""How well pictures follow a text: right on real pictures, low for a model that was hardly trained, and only where it can be read."""
+"""How well pictures follow a text: right on real pictures, low for a model that was hardly trained, and only
+where it can be read.
+"""
 
 import json
 import shutil
@@ -54,12 +56,16 @@ def test_each_attribute_is_counted_by_itself() -> None:
     captions = data.test.captions or ()
     rows = [k for k, text in enumerate(captions) if len(parse(text).things) == 1 and parse(text).background]
     scenes = [parse(captions[k]) for k in rows]
-    wrong = [Scene((Thing((s.things[0].digit + 1) % 10, s.things[0].colour),), None, s.background) for s in scenes]
+    wrong = [
+        Scene((Thing((s.things[0].digit + 1) % 10, s.things[0].colour),), None, s.background) for s in scenes
+    ]
     found = score_list("wrong digits", data.test.images[rows], wrong, Resampling())
     assert found.attributes["digit"].value < 0.1
     assert found.attributes["colour"].value > 0.95 and found.attributes["background"].value > 0.95
     assert set(found.attributes) == {"digit", "colour", "background"}
-    assert found.mean.value == pytest.approx(np.mean([score.value for score in found.attributes.values()]), abs=1e-9)
+    assert found.mean.value == pytest.approx(
+        np.mean([score.value for score in found.attributes.values()]), abs=1e-9
+    )
     for score in (*found.attributes.values(), found.mean, found.whole):
         assert score.low is not None and score.high is not None and score.low <= score.value <= score.high
 
@@ -74,9 +80,18 @@ def test_the_command_scores_every_list(run: Path, cli: Callable, tmp_path: Path)
     names = [each["list"] for each in answer["scenes"]]
     assert names == ["real pictures, one digit", "real pictures, two digits", *lists()]
     real, drawn = answer["scenes"][:2], answer["scenes"][2:]
-    assert all(each["mean"]["value"] > 0.97 for each in real) and all(each["mean"]["value"] < 0.7 for each in drawn)
+    assert all(each["mean"]["value"] > 0.97 for each in real) and all(
+        each["mean"]["value"] < 0.7 for each in drawn
+    )
     assert [each["n"] for each in drawn] == [20, 20, 20]
-    assert set(drawn[2]["attributes"]) == {"background", "digit 1", "colour 1", "digit 2", "colour 2", "relation"}
+    assert set(drawn[2]["attributes"]) == {
+        "background",
+        "digit 1",
+        "colour 1",
+        "digit 2",
+        "colour 2",
+        "relation",
+    }
     assert (tmp_path / "out" / "scenes.png").is_file()
     text = cli(f"evaluate {shared} --out out", cwd=tmp_path).out
     assert "whole pictures" in text and "held out" in text and "100% (" in text
@@ -85,7 +100,9 @@ def test_the_command_scores_every_list(run: Path, cli: Callable, tmp_path: Path)
 def test_only_texts_that_can_be_read_are_scored(run: Path, text_folder: Path, cli: Callable) -> None:
     assert can_be_read(ld.load(run)) and not can_be_read(ld.load(text_folder / "runs" / "text"))
     result = cli("evaluate --run runs/text --what scenes --features mnist", cwd=text_folder)
-    assert result.code == 1 and "has no scenes to evaluate, only samples, denoiser, reconstruction" in result.err
+    assert (
+        result.code == 1 and "has no scenes to evaluate, only samples, denoiser, reconstruction" in result.err
+    )
 
 
 def test_the_lists_are_fixed_whole_sentences() -> None:

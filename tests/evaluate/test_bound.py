@@ -1,4 +1,6 @@
-"""The variational bound and the losses by level against closed forms and numerical integrals of exactly solved models."""
+"""The variational bound and the losses by level against closed forms and numerical integrals of exactly
+solved models.
+"""
 
 import math
 from itertools import pairwise
@@ -25,9 +27,13 @@ NO = Resampling(0)
 
 
 class Exact(nn.Module):
-    """A network that knows E[x_0 | x_t] of its prior, and answers in any prediction type; a constant spread if asked."""
+    """A network that knows E[x_0 | x_t] of its prior, and answers in any prediction type; a constant spread
+    if asked.
+    """
 
-    def __init__(self, diffusion: DiffusionConfig, *, spread: float | None = None, scale: float = 1.0) -> None:
+    def __init__(
+        self, diffusion: DiffusionConfig, *, spread: float | None = None, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.diffusion, self.spread, self.scale = diffusion, spread, scale
         self.tables: tuple[Tensor, Tensor] | None = None
@@ -95,19 +101,28 @@ def integrated(variance: str, scale: float = 1.0) -> dict[str, float]:
             std = math.sqrt(small[2])  # what improved-diffusion and this package take where beta tilde is 0
             edges = [points - scale / 255, points + scale / 255]
             edges[0][0], edges[1][-1] = -np.inf, np.inf
-            inside = norm.cdf((edges[1][:, None] - x0_hat) / std) - norm.cdf((edges[0][:, None] - x0_hat) / std)
+            inside = norm.cdf((edges[1][:, None] - x0_hat) / std) - norm.cdf(
+                (edges[0][:, None] - x0_hat) / std
+            )
             decoder = float((-np.log(np.clip(inside, 1e-12, None)) @ w).mean())
             continue
         m = math.sqrt(bar[t - 1]) * betas[t - 1] / (1 - bar[t])
         reverse = small[t] if variance == "small" else betas[t - 1]
         error = m**2 * (x0 - x0_hat) ** 2
-        terms += float(((0.5 * (math.log(reverse / small[t]) + small[t] / reverse - 1 + error / reverse)) @ w).mean())
+        terms += float(
+            ((0.5 * (math.log(reverse / small[t]) + small[t] / reverse - 1 + error / reverse)) @ w).mean()
+        )
     prior = float(np.mean(0.5 * (bar[12] * points**2 - bar[12] - math.log(1 - bar[12]))))
-    return {name: value / math.log(2) for name, value in (("prior", prior), ("terms", terms), ("decoder", decoder))}
+    return {
+        name: value / math.log(2)
+        for name, value in (("prior", prior), ("terms", terms), ("decoder", decoder))
+    }
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
-@pytest.mark.parametrize(("prediction", "levels", "scale"), [("eps", None, 1.0), ("v", 5, 1.0), ("x0", 5, 0.5)])
+@pytest.mark.parametrize(
+    ("prediction", "levels", "scale"), [("eps", None, 1.0), ("v", 5, 1.0), ("x0", 5, 0.5)]
+)
 def test_the_bound_of_an_exact_model_is_its_numerical_integral(
     variance: str, prediction: Prediction, levels: int | None, scale: float
 ) -> None:
@@ -123,7 +138,9 @@ def test_the_bound_of_an_exact_model_is_its_numerical_integral(
 
 
 def test_no_model_beats_the_entropy() -> None:
-    """The bound lies above the negative log-likelihood, and that above the entropy: 2 bits for four equal values."""
+    """The bound lies above the negative log-likelihood, and that above the entropy: 2 bits for four equal
+    values.
+    """
     found = bits_per_dimension(model(), discrete(64), levels=None, resampling=NO)
     assert 2.0 < found.total.value < 8.0
 
@@ -139,7 +156,9 @@ def test_the_ends_of_a_learned_range_are_the_fixed_variances(spread: float, vari
 
 
 def test_the_standard_error_is_the_spread_between_seeds() -> None:
-    passes = [bits_per_dimension(model(), discrete(16), levels=3, seed=1000 * k, resampling=NO) for k in range(40)]
+    passes = [
+        bits_per_dimension(model(), discrete(16), levels=3, seed=1000 * k, resampling=NO) for k in range(40)
+    ]
     spread = float(np.std([each.total.value for each in passes], ddof=1))
     assert np.mean([each.standard_error for each in passes]) == pytest.approx(spread, rel=0.35)
 
@@ -170,7 +189,9 @@ def gaussian(n: int) -> Tensor:
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0", "score"])
 def test_losses_by_level_are_the_posterior_variance_of_a_gaussian(prediction: Prediction) -> None:
-    """E|x_0-hat - x_0|^2 = s^2 sigma^2 / (alpha^2 s^2 + sigma^2); of eps and v it follows by their definitions."""
+    """E|x_0-hat - x_0|^2 = s^2 sigma^2 / (alpha^2 s^2 + sigma^2); of eps and v it follows by their
+    definitions.
+    """
     pipeline = model(prediction, kind=GaussianExact)
     curve = loss_by_level(pipeline, gaussian(64), levels=[1, 4, 12])
     assert curve.levels == (1, 4, 12) and curve.n == 64
@@ -205,7 +226,9 @@ def test_the_noise_is_fixed_by_the_seed() -> None:
 
 def test_levels_are_spread_to_both_ends() -> None:
     assert (
-        spread_levels(1000, 50)[0] == 1 and spread_levels(1000, 50)[-1] == 1000 and len(spread_levels(1000, 50)) == 50
+        spread_levels(1000, 50)[0] == 1
+        and spread_levels(1000, 50)[-1] == 1000
+        and len(spread_levels(1000, 50)) == 50
     )
     assert spread_levels(12, 50) == tuple(range(1, 13))
     assert spread_levels(1, 50) == (1,)

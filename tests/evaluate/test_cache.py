@@ -29,7 +29,9 @@ class Counting:
 
 
 def images(seed: int = 0) -> Tensor:
-    return torch.randint(0, 256, (7, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, (7, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def filled(folder: Path) -> tuple[Path, Path]:
@@ -45,7 +47,10 @@ def test_features_come_back_to_the_bit_without_the_network(tmp_path: Path) -> No
     again = Counting()
     read = Reference.from_images(images(), again.network, cache=FeatureCache(tmp_path / "new" / "folder"))
     assert first.calls == 1 and again.calls == 0
-    assert torch.equal(made.features.values, read.features.values) and read.features.values.dtype == torch.float64
+    assert (
+        torch.equal(made.features.values, read.features.values)
+        and read.features.values.dtype == torch.float64
+    )
     assert torch.equal(made.features.predictions, read.features.predictions)
     assert torch.equal(made.features.confidence, read.features.confidence)
     assert (read.features.network, read.features.sha256) == ("counting", "0" * 64)
@@ -55,7 +60,9 @@ def test_features_come_back_to_the_bit_without_the_network(tmp_path: Path) -> No
 def test_other_images_and_other_weights_are_computed_anew(tmp_path: Path, other: str) -> None:
     filled(tmp_path)
     counting = Counting("1" * 64 if other == "network" else "0" * 64)
-    Reference.from_images(images(1 if other == "images" else 0), counting.network, cache=FeatureCache(tmp_path))
+    Reference.from_images(
+        images(1 if other == "images" else 0), counting.network, cache=FeatureCache(tmp_path)
+    )
     assert counting.calls == 1 and len(list(tmp_path.glob("*.safetensors"))) == 2
 
 
@@ -104,7 +111,9 @@ def test_what_is_damaged_is_computed_again_with_a_note(tmp_path: Path, name: str
     counting = Counting()
     found = Reference.from_images(images(), counting.network, cache=FeatureCache(tmp_path, notes.append))
     assert counting.calls == 1 and len(notes) >= 1 and "\n" not in "".join(notes)
-    assert torch.equal(found.features.values, Reference.from_images(images(), Counting().network).features.values)
+    assert torch.equal(
+        found.features.values, Reference.from_images(images(), Counting().network).features.values
+    )
     assert "damaged" in notes[0]
     if name != "a folder":  # repaired by the way
         again = Counting()
@@ -126,7 +135,9 @@ def test_a_hash_that_fits_does_not_make_wrong_tensors_right(tmp_path: Path) -> N
     ):
         content = safetensors.torch.save(values)
         tensors.write_bytes(content)
-        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"sha256": hashlib.sha256(content).hexdigest()}))
+        facts.write_text(
+            json.dumps(json.loads(facts.read_text()) | {"sha256": hashlib.sha256(content).hexdigest()})
+        )
         notes: list[str] = []
         assert FeatureCache(tmp_path, notes.append).load(Counting().network, images()) is None
         assert len(notes) == 1
@@ -135,7 +146,9 @@ def test_a_hash_that_fits_does_not_make_wrong_tensors_right(tmp_path: Path) -> N
 def test_a_place_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     notes: list[str] = []
-    found = Reference.from_images(images(), Counting().network, cache=FeatureCache(tmp_path / "file", notes.append))
+    found = Reference.from_images(
+        images(), Counting().network, cache=FeatureCache(tmp_path / "file", notes.append)
+    )
     assert len(found) == 7 and len(notes) == 1 and "not cached" in notes[0]
 
 

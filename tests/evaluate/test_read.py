@@ -35,7 +35,9 @@ def test_splits_of_an_npz(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x_train=GREY[:6], x_test=GREY[6:], y_train=np.arange(6), y_test=np.arange(4))
     for split, wanted in (("train", GREY[:6]), ("test", GREY[6:])):
         found = read_images(str(tmp_path / "x.npz"), split=split)
-        assert torch.equal(found.images[:, 0], torch.from_numpy(wanted)) and found.name.endswith(f"x.npz {split}")
+        assert torch.equal(found.images[:, 0], torch.from_numpy(wanted)) and found.name.endswith(
+            f"x.npz {split}"
+        )
     with pytest.raises(InputError, match=r"expected x_val, found only train, test; --split chooses"):
         read_images(str(tmp_path / "x.npz"), split="val")
 
@@ -53,8 +55,10 @@ def save(path: Path, pixels: np.ndarray) -> None:
 
 def test_a_folder_is_read_whole_in_the_order_of_its_paths(tmp_path: Path) -> None:
     for k in reversed(range(10)):
-        save(tmp_path / f"{k:02d}.{'png' if k % 2 else 'webp'}", GREY[k]) if k % 2 else save(
-            tmp_path / f"{k:02d}.png", GREY[k]
+        (
+            save(tmp_path / f"{k:02d}.{'png' if k % 2 else 'webp'}", GREY[k])
+            if k % 2
+            else save(tmp_path / f"{k:02d}.png", GREY[k])
         )
     found = read_images(str(tmp_path))
     assert torch.equal(found.images[:, 0], torch.from_numpy(GREY)) and found.labels is None
@@ -80,7 +84,9 @@ def test_split_folders_are_chosen_from(tmp_path: Path) -> None:
 def test_a_data_set_by_name() -> None:
     found = read_images("mnist5k")
     assert (
-        found.images.shape == (500, 1, 28, 28) and found.classes == tuple("0123456789") and found.name == "mnist5k test"
+        found.images.shape == (500, 1, 28, 28)
+        and found.classes == tuple("0123456789")
+        and found.name == "mnist5k test"
     )
 
 

@@ -69,7 +69,9 @@ def test_every_figure_of_a_set_is_the_metric_of_its_features() -> None:
 
 def test_without_resampling_the_values_stay_and_the_intervals_go() -> None:
     reference = Reference.from_images(noise(30, seed=1), network())
-    with_, without = (evaluate.score_images(noise(30, seed=2), reference, resampling=r) for r in (QUICK, Resampling(0)))
+    with_, without = (
+        evaluate.score_images(noise(30, seed=2), reference, resampling=r) for r in (QUICK, Resampling(0))
+    )
     assert without.fd == evaluate.Score(with_.fd.value)
     assert without.kd.value == pytest.approx(with_.kd.value) and without.precision.low is None
 
@@ -120,7 +122,9 @@ def test_features_of_another_network_are_never_compared() -> None:
 
 def test_a_distance_of_too_few_images_has_no_interval() -> None:
     """Of four features: 18 images are enough (docs/evaluation.md), 17 are not."""
-    x, y = (torch.randn(18, 4, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (1, 2))
+    x, y = (
+        torch.randn(18, 4, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (1, 2)
+    )
     for score in (frechet_score, paired_frechet_score):
         enough, few = score(x, y, QUICK), score(x[:17], y[:17], QUICK)
         assert enough.low is not None and enough.corrected is not None and enough.resamples == 40
@@ -135,7 +139,9 @@ def test_fewer_than_5000_images_are_warned_of(mine: int, real: int, count: int) 
     assert len(evaluate.few_images(replace(scores, n=mine, reference_n=real))) == count
 
 
-@pytest.mark.parametrize(("mine", "real", "warned"), [(5000, 7500, False), (5000, 7501, True), (9000, 5000, True)])
+@pytest.mark.parametrize(
+    ("mine", "real", "warned"), [(5000, 7500, False), (5000, 7501, True), (9000, 5000, True)]
+)
 def test_manifolds_of_unequal_sets_are_warned_of(mine: int, real: int, warned: bool) -> None:
     reference = Reference.from_images(noise(10, seed=1), network())
     scores = evaluate.score_images(noise(10, seed=2), reference, resampling=Resampling(0))
@@ -224,7 +230,9 @@ def test_images_of_another_shape_have_no_neighbors() -> None:
         ((1, 32, 32), tuple("0123456789"), "efficientnet-lite0"),
     ],
 )
-def test_the_default_network_suits_the_images(shape: tuple[int, ...], classes: tuple[str, ...], name: str) -> None:
+def test_the_default_network_suits_the_images(
+    shape: tuple[int, ...], classes: tuple[str, ...], name: str
+) -> None:
     assert default_features(shape, classes) == name
 
 
@@ -235,7 +243,10 @@ def test_some_images_are_the_same_for_the_same_seed() -> None:
 
 
 def test_chunks_depend_on_the_shape_alone() -> None:
-    sizes = {shape: chunks(1000, shape)[0].stop for shape in ((1, 28, 28), (3, 64, 64), (3, 256, 256), (3, 2048, 2048))}
+    sizes = {
+        shape: chunks(1000, shape)[0].stop
+        for shape in ((1, 28, 28), (3, 64, 64), (3, 256, 256), (3, 2048, 2048))
+    }
     assert list(sizes.values()) == [250, 250, 16, 1]
     assert [part.start for part in chunks(501, (1, 8, 8))] == [0, 250, 500]
 
@@ -279,7 +290,11 @@ def test_a_vae_is_scored_on_pairs_of_its_own(pipe: ld.Pipeline, tiny: ld.data.Da
     assert (found.active_units, found.latent_units, found.collapsed) == (active, 4, active == 0)
     rounded = ld.to_uint8(copies)
     wanted = frechet(moments(extract(network(), rounded).values), moments(reference.features.values))
-    assert found.fd is not None and found.fd.value == pytest.approx(wanted, abs=1e-9) and found.features == "corners"
+    assert (
+        found.fd is not None
+        and found.fd.value == pytest.approx(wanted, abs=1e-9)
+        and found.features == "corners"
+    )
     with pytest.raises(InputError, match="the VAE is for images"):
         evaluate.score_vae(vae, tiny.test.images[..., :4])
 
@@ -297,12 +312,16 @@ class Oracle(torch.nn.Module):
 
 
 @pytest.mark.parametrize("t", [1, 10, 20])
-def test_a_denoiser_that_knows_the_image_brings_it_back(pipe: ld.Pipeline, tiny: ld.data.Dataset, t: int) -> None:
+def test_a_denoiser_that_knows_the_image_brings_it_back(
+    pipe: ld.Pipeline, tiny: ld.data.Dataset, t: int
+) -> None:
     images = tiny.test.images
     with torch.no_grad():
         x0 = pipe.codec.encode(ld.to_float(images))
     oracle = replace(pipe, network=Oracle(pipe, x0))
-    made = evaluate.reconstruct_from(oracle, images, t, labels=tiny.test.labels, settings=Sampling(steps=5), seed=3)
+    made = evaluate.reconstruct_from(
+        oracle, images, t, labels=tiny.test.labels, settings=Sampling(steps=5), seed=3
+    )
     wanted = (pipe.reconstruct(ld.to_float(images)) + 1) / 2
     torch.testing.assert_close(made.one_step, wanted, atol=1e-4, rtol=0)
     torch.testing.assert_close(made.iterative, wanted, atol=1e-4, rtol=0)
@@ -331,7 +350,9 @@ def test_labels_of_a_conditional_model_matter_and_of_others_are_ignored(
     pipe: ld.Pipeline, tiny_pixel_run: Path, tiny: ld.data.Dataset
 ) -> None:
     images, labels = tiny.test.images, tiny.test.labels
-    with_, without = (evaluate.loss_by_level(pipe, images, labels=known, levels=3) for known in (labels, None))
+    with_, without = (
+        evaluate.loss_by_level(pipe, images, labels=known, levels=3) for known in (labels, None)
+    )
     assert with_ != without
     pixel = ld.load(tiny_pixel_run)
     assert evaluate.loss_by_level(pixel, images, labels=labels, levels=3) == evaluate.loss_by_level(

@@ -39,7 +39,9 @@ def busy(holder: str) -> str:
 
 def test_another_process_is_named_and_a_killed_one_is_no_obstacle(tmp_path: Path) -> None:
     lock = tmp_path / "new" / ".lock"
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == "held\n"
         named = f"^held by process {process.pid} on {platform.node()}$"
         with pytest.raises(InputError, match=named), locked(lock, busy, patience=0.1):
@@ -55,7 +57,9 @@ def test_another_process_is_named_and_a_killed_one_is_no_obstacle(tmp_path: Path
 
 
 def test_processes_that_take_turns_never_meet(tmp_path: Path) -> None:
-    """Each removes the lock file, while others wait for it: an increment is lost if two of them hold one at a time."""
+    """Each removes the lock file, while others wait for it: an increment is lost if two of them hold one at a
+    time.
+    """
     number = tmp_path / "number"
     number.write_text("0")
     command = [sys.executable, "-c", COUNT, str(tmp_path / ".lock"), str(number)]
@@ -64,7 +68,9 @@ def test_processes_that_take_turns_never_meet(tmp_path: Path) -> None:
     assert number.read_text() == "300"
 
 
-def test_a_file_that_its_holder_has_removed_is_not_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_its_holder_has_removed_is_not_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real, calls = fcntl.flock, list[int]()
 
     def flock(handle: int, operation: int) -> None:

@@ -28,11 +28,17 @@ def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_a_home_only_what_needs_it_is_refused(
     cli: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert expanded("~/a") == Path("~/a") and expanded("~who/a") == Path("~who/a") and expanded("a") == Path("a")
+    assert (
+        expanded("~/a") == Path("~/a") and expanded("~who/a") == Path("~who/a") and expanded("a") == Path("a")
+    )
     assert len(load_dataset("mnist5k").test) == 500
-    with pytest.raises(InputError, match=r"no home folder for ~/.cache/latentdiff/features; set \$LATENTDIFF_CACHE"):
+    with pytest.raises(
+        InputError, match=r"no home folder for ~/.cache/latentdiff/features; set \$LATENTDIFF_CACHE"
+    ):
         cache_folder()
-    with pytest.raises(InputError, match=r"no home folder for ~/.cache/latentdiff/data; set \$LATENTDIFF_DATA"):
+    with pytest.raises(
+        InputError, match=r"no home folder for ~/.cache/latentdiff/data; set \$LATENTDIFF_DATA"
+    ):
         load_dataset("mnist")
     listed = cli("datasets", cwd=tmp_path)  # type: ignore[operator]
     assert listed.code == 0 and "source: no home folder for" in listed.out
@@ -45,4 +51,6 @@ def test_without_a_home_only_what_needs_it_is_refused(
 def test_temporary_names_are_short_hidden_beside_and_never_the_same(tmp_path: Path) -> None:
     names = {temporary_beside(tmp_path / ("a" * 255)) for _ in range(100)}
     assert len(names) == 100
-    assert all(name.parent == tmp_path and name.name.startswith(".tmp-") and len(name.name) < 40 for name in names)
+    assert all(
+        name.parent == tmp_path and name.name.startswith(".tmp-") and len(name.name) < 40 for name in names
+    )

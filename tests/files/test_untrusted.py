@@ -1,4 +1,6 @@
-"""Files that are not trusted: nothing hangs, and nothing takes memory before its size is known to be right."""
+"""Files that are not trusted: nothing hangs, and nothing takes memory before its size is known to be
+right.
+"""
 
 import json
 import os
@@ -18,7 +20,14 @@ from safetensors.torch import save_file
 import latentdiff.pipeline.diffusers  # noqa: F401  whose imports take memory
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
-from latentdiff.files.untrusted import MAX_DEPTH, MAX_ENTRIES, RegularFile, parse_object, read_bytes, read_json
+from latentdiff.files.untrusted import (
+    MAX_DEPTH,
+    MAX_ENTRIES,
+    RegularFile,
+    parse_object,
+    read_bytes,
+    read_json,
+)
 from latentdiff.metrics.features.weights import read_weights
 from latentdiff.nn import build, network_config
 from latentdiff.pipeline.checkpoint.diffusers_folder import CONFIG, WEIGHTS, open_folder
@@ -104,7 +113,9 @@ def test_a_checkpoint_with_a_hostile_file_is_refused_at_once(kind: str, model: P
         refused(lambda folder=folder: open_checkpoint(folder).verify())
 
 
-def test_a_manifest_that_vouches_for_two_sparse_gigabytes_takes_no_memory(model: Path, tmp_path: Path) -> None:
+def test_a_manifest_that_vouches_for_two_sparse_gigabytes_takes_no_memory(
+    model: Path, tmp_path: Path
+) -> None:
     shutil.copytree(model, tmp_path / "m")
     name = "denoiser/diffusion_pytorch_model.safetensors"
     header = json.dumps({"w": {"dtype": "F32", "shape": [SPARSE // 4], "data_offsets": [0, SPARSE]}}).encode()
@@ -120,8 +131,12 @@ def test_a_manifest_that_vouches_for_two_sparse_gigabytes_takes_no_memory(model:
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-@pytest.mark.parametrize("name", [f"unet/{CONFIG}", f"unet/{WEIGHTS}", "scheduler/scheduler_config.json", INDEX])
-def test_a_folder_of_diffusers_with_a_hostile_file_is_refused_at_once(kind: str, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", [f"unet/{CONFIG}", f"unet/{WEIGHTS}", "scheduler/scheduler_config.json", INDEX]
+)
+def test_a_folder_of_diffusers_with_a_hostile_file_is_refused_at_once(
+    kind: str, name: str, tmp_path: Path
+) -> None:
     index = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]}
     config = {"_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 1, "out_channels": 1}
     for file, values in (
@@ -206,7 +221,9 @@ def test_a_header_is_looked_at_before_the_values(
 ) -> None:
     monkeypatch.setattr("latentdiff.files.untrusted.MAX_TENSORS", 100)
     _tensors_file(tmp_path / "w.safetensors", header, 4)
-    found = refused(lambda: read_weights(tmp_path / "w.safetensors", {"w": torch.Size([1 << 24])}, "inception"))
+    found = refused(
+        lambda: read_weights(tmp_path / "w.safetensors", {"w": torch.Size([1 << 24])}, "inception")
+    )
     assert message in found and "not a readable safetensors file" in found
 
 
@@ -226,7 +243,9 @@ def test_sizes_are_checked_first_and_bytes_are_right(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(bytes(range(256)) * 1000)
     assert read_bytes(tmp_path / "f", limit=256_000) == bytes(range(256)) * 1000
     assert RegularFile(tmp_path / "f").beginning(300) == (bytes(range(256)) * 2)[:300]
-    assert "expected at most 255999 bytes, found 256000" in refused(lambda: read_bytes(tmp_path / "f", limit=255_999))
+    assert "expected at most 255999 bytes, found 256000" in refused(
+        lambda: read_bytes(tmp_path / "f", limit=255_999)
+    )
     (tmp_path / "j.json").write_text('{"a": "\\u00e9"}')
     assert read_json(tmp_path / "j.json") == {"a": "é"}
 

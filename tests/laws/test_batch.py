@@ -1,4 +1,6 @@
-"""Law 2: a sample depends on its seed and not on its company; bit for bit where no matrix product is involved."""
+"""Law 2: a sample depends on its seed and not on its company; bit for bit where no matrix product is
+involved.
+"""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -31,7 +33,8 @@ SHAPE = (3, 5, 5)  # 75 elements: no multiple of any vector width
 
 
 def gaussian_network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-    """The v of N(mu, 0.25) under the cosine schedule, mu by label, and a range output: elementwise, without libm.
+    """The v of N(mu, 0.25) under the cosine schedule, mu by label, and a range output: elementwise, without
+    libm.
 
     Doubled channels, as a network with learned variance returns them.
     """
@@ -46,14 +49,18 @@ def gaussian_network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
 
 def analytic(schedule: Schedule, labels: Tensor, *, w: float, clip: float | None) -> Denoiser:
     condition = Condition(labels, null=0, w=w)
-    return denoiser(gaussian_network, schedule, prediction="v", condition=condition, clip=clip, learned_variance=True)
+    return denoiser(
+        gaussian_network, schedule, prediction="v", condition=condition, clip=clip, learned_variance=True
+    )
 
 
 @pytest.mark.parametrize("w", [1.0, 2.5])
 @pytest.mark.parametrize("clip", [None, 0.8])
 @pytest.mark.parametrize("name", STEPS)
 def test_analytic_trajectories_do_not_depend_on_the_batch(name: str, clip: float | None, w: float) -> None:
-    """Every state of 8 samples equals, to the last bit, that of the samples alone, in parts and in another order."""
+    """Every state of 8 samples equals, to the last bit, that of the samples alone, in parts and in another
+    order.
+    """
     schedule = make_schedule("cosine")
     step, levels = STEPS[name](schedule), schedule.levels(6)
     key, labels = Key.of(40, 8), torch.arange(8) % 4
@@ -64,7 +71,12 @@ def test_analytic_trajectories_do_not_depend_on_the_batch(name: str, clip: float
         return [state.x for state in sample(denoise, x[index], levels, step, key[index])]
 
     whole = states(torch.arange(8))
-    for index in (torch.tensor([0]), torch.tensor([7]), torch.tensor([2, 3, 4]), torch.tensor([6, 1, 5, 0, 2])):
+    for index in (
+        torch.tensor([0]),
+        torch.tensor([7]),
+        torch.tensor([2, 3, 4]),
+        torch.tensor([6, 1, 5, 0, 2]),
+    ):
         for together, apart in zip(whole, states(index), strict=True):
             assert torch.equal(together[index], apart)
 
@@ -113,10 +125,15 @@ NETWORKS: dict[str, Any] = {
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "dpm++"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network_samples_do_not_depend_on_the_batch_size(name: str, sampler: str) -> None:
-    """Matrix products depend on the batch in their last bits: 1e-5, with guidance, over batches of 1, 3 and 8."""
+    """Matrix products depend on the batch in their last bits: 1e-5, with guidance, over batches of 1, 3 and
+    8.
+    """
     config = NETWORKS[name]
     pipe = Pipeline(
-        randomized(build(config)), DiffusionConfig(), IdentityCodec(config.shape), classes=("zero", "one", "two")
+        randomized(build(config)),
+        DiffusionConfig(),
+        IdentityCodec(config.shape),
+        classes=("zero", "one", "two"),
     )
     labels = [0, 1, 2, 0, 1, 2, 0, 1]
 
@@ -133,7 +150,10 @@ def test_network_samples_do_not_depend_on_the_batch_size(name: str, sampler: str
 def test_the_same_chunks_give_the_same_bits_through_a_network() -> None:
     config = NETWORKS["unet"]
     pipe = Pipeline(
-        randomized(build(config)), DiffusionConfig(), IdentityCodec(config.shape), classes=("zero", "one", "two")
+        randomized(build(config)),
+        DiffusionConfig(),
+        IdentityCodec(config.shape),
+        classes=("zero", "one", "two"),
     )
     one = pipe.sample(6, steps=3, seed=2, batch=3)
     assert torch.equal(one, pipe.sample(6, steps=3, seed=2, batch=3))

@@ -1,4 +1,6 @@
-"""Law 1, the limits: more steps bring every sampler to the exact solution of the Gaussian, at the order it promises."""
+"""Law 1, the limits: more steps bring every sampler to the exact solution of the Gaussian, at the order it
+promises.
+"""
 
 import math
 from itertools import pairwise
@@ -31,17 +33,29 @@ def oracle(schedule: Schedule, mean: float = MEAN, variance: float = VARIANCE) -
 
 
 def flow(schedule: Schedule, x: Tensor, t: int, s: int) -> Tensor:
-    """The probability-flow ODE of a Gaussian carries x along its quantile: (x - mean_t) / std_t is constant."""
+    """The probability-flow ODE of a Gaussian carries x along its quantile: (x - mean_t) / std_t is
+    constant.
+    """
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
-    std_t, std_s = (math.hypot(a * math.sqrt(VARIANCE), b) for a, b in ((alpha_t, sigma_t), (alpha_s, sigma_s)))
+    std_t, std_s = (
+        math.hypot(a * math.sqrt(VARIANCE), b) for a, b in ((alpha_t, sigma_t), (alpha_s, sigma_s))
+    )
     return alpha_s * MEAN + std_s / std_t * (x - alpha_t * MEAN)
 
 
-def errors_and_orders(step: SamplerStep, schedule: Schedule, grids: list[list[int]]) -> tuple[list[float], list[float]]:
-    """Largest deviation from the flow on each grid of levels, and the orders seen between grids of doubling length."""
+def errors_and_orders(
+    step: SamplerStep, schedule: Schedule, grids: list[list[int]]
+) -> tuple[list[float], list[float]]:
+    """Largest deviation from the flow on each grid of levels, and the orders seen between grids of doubling
+    length.
+    """
     x = torch.linspace(-2, 2, 5, dtype=torch.float64).view(5, 1)
     errors = [
-        float((run(oracle(schedule), x, grid, step, Key.of(0, 5)) - flow(schedule, x, grid[0], grid[-1])).abs().max())
+        float(
+            (run(oracle(schedule), x, grid, step, Key.of(0, 5)) - flow(schedule, x, grid[0], grid[-1]))
+            .abs()
+            .max()
+        )
         for grid in grids
     ]
     return errors, [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
@@ -53,7 +67,9 @@ def test_solvers_follow_the_flow_at_their_order(kind: ScheduleKind, solver: str,
     """Between two inner levels, where halving the steps halves every step of the log-SNR."""
     schedule = make_schedule(kind, T=8000)
     step: SamplerStep = ddim(schedule) if solver == "ddim" else dpmpp2m(schedule)
-    errors, orders = errors_and_orders(step, schedule, [list(range(6400, 799, -gap)) for gap in (56, 28, 14, 7)])
+    errors, orders = errors_and_orders(
+        step, schedule, [list(range(6400, 799, -gap)) for gap in (56, 28, 14, 7)]
+    )
     assert orders == pytest.approx([order] * 3, abs=0.25), errors
 
 
@@ -61,7 +77,9 @@ def test_solvers_follow_the_flow_at_their_order(kind: ScheduleKind, solver: str,
 def test_ddim_converges_to_the_exact_sample_of_its_noise(kind: ScheduleKind) -> None:
     """From level T to 0: x_0 = mu + sqrt(C / (alpha_T^2 C + sigma_T^2)) (x_T - alpha_T mu), at order 1."""
     schedule = make_schedule(kind, T=8000)
-    errors, orders = errors_and_orders(ddim(schedule), schedule, [schedule.levels(n) for n in (50, 100, 200, 400)])
+    errors, orders = errors_and_orders(
+        ddim(schedule), schedule, [schedule.levels(n) for n in (50, 100, 200, 400)]
+    )
     assert orders == pytest.approx([1.0] * 3, abs=0.1), errors
     assert errors[-1] < 0.01
 
@@ -77,7 +95,9 @@ def test_dpmpp_needs_far_fewer_steps_than_ddim() -> None:
 def moments(
     schedule: Schedule, levels: list[int], kind: str, *, mu: float = MEAN, C: float = VARIANCE
 ) -> tuple[float, float]:
-    """Mean and variance that the ancestral chain reaches on N(mu, C): a recursion over affine maps (Ho et al., eq. 7)."""
+    """Mean and variance that the ancestral chain reaches on N(mu, C): a recursion over affine maps (Ho et
+    al., eq. 7).
+    """
     mean, variance = 0.0, 1.0
     for t, s in pairwise(levels):
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
@@ -118,7 +138,9 @@ def test_ancestral_moments_converge_to_the_data(kind: str) -> None:
 
 
 def test_a_full_covariance_comes_out_of_the_ancestral_chain() -> None:
-    """Along the eigenvectors of C the chain is a scalar one: mean and covariance within 4.5 standard errors."""
+    """Along the eigenvectors of C the chain is a scalar one: mean and covariance within 4.5 standard
+    errors.
+    """
     schedule = make_schedule("cosine")
     levels = schedule.levels(40)
     mean = torch.tensor([1.0, -0.5], dtype=torch.float64)
@@ -138,7 +160,9 @@ def test_a_full_covariance_comes_out_of_the_ancestral_chain() -> None:
         moments(schedule, levels, "small", mu=float(mu), C=float(C))
         for mu, C in zip(vectors.T @ mean, eigenvalues, strict=True)
     ]
-    reached_mean, reached_variance = (torch.tensor(values, dtype=torch.float64) for values in zip(*chains, strict=True))
+    reached_mean, reached_variance = (
+        torch.tensor(values, dtype=torch.float64) for values in zip(*chains, strict=True)
+    )
     torch.testing.assert_close(x.mean(0), vectors @ reached_mean, rtol=0, atol=4.5 * math.sqrt(0.5 / n))
     reached = vectors @ reached_variance.diag() @ vectors.T
     torch.testing.assert_close(torch.cov(x.T), reached, rtol=0, atol=4.5 * 0.5 * math.sqrt(2 / n))

@@ -1,7 +1,8 @@
 """Law 1: with the exact score of a Gaussian every sampler matches a float64 loop written from the papers.
 
-The reference below shares nothing with the package but the noise: it has its own betas, its own alpha-bars (numpy) and
-the formulas as the papers print them. The oracle is E[x_0 | x_t] of N(mu, C), turned into each kind of network output.
+The reference below shares nothing with the package but the noise: it has its own betas, its own alpha-bars
+(numpy) and the formulas as the papers print them. The oracle is E[x_0 | x_t] of N(mu, C), turned into each
+kind of network output.
 """
 
 from collections.abc import Callable
@@ -82,11 +83,15 @@ def clean(x: Array, bar: float, mean: Array, covariance: Array) -> Array:
 
 
 def range_output(x: Any, t: int) -> Any:
-    """What an imaginary network says about the variance: in [-1, 1], smooth, different for each element and level."""
+    """What an imaginary network says about the variance: in [-1, 1], smooth, different for each element and
+    level.
+    """
     return x / (1 + x * x) + 0.5 * (t / T)
 
 
-def oracle(schedule: Schedule, prediction: Prediction, *, mean: Array = MEAN, covariance: Array = VARIANCE) -> Denoiser:
+def oracle(
+    schedule: Schedule, prediction: Prediction, *, mean: Array = MEAN, covariance: Array = VARIANCE
+) -> Denoiser:
     """The exact denoiser of the Gaussian as a network of the given prediction type would be."""
 
     def denoise(x: Tensor, t: int) -> Estimate:
@@ -113,7 +118,10 @@ def ddim_reference(x: Array, x0: Array, bar_t: float, bar_s: float, eta: float, 
 def ddpm_reference(
     x: Array, x0: Array, bar_t: float, bar_s: float, kind: str, z: Array, spread: Array | None = None
 ) -> Array:
-    """Ho et al. 2020, eq. 6 and 7 with the merged beta of t -> s; Nichol & Dhariwal 2021, eq. 15 for learned."""
+    """Ho et al. 2020, eq. 6 and 7 with the merged beta of t -> s; Nichol & Dhariwal 2021, eq.
+
+    15 for learned.
+    """
     beta = 1 - bar_t / bar_s
     mean = np.sqrt(bar_s) * beta / (1 - bar_t) * x0 + np.sqrt(1 - beta) * (1 - bar_s) / (1 - bar_t) * x
     if bar_s == 1:
@@ -129,7 +137,10 @@ def ddpm_reference(
 
 
 def dpmpp_reference(x: Array, history: list[tuple[float, Array]], bar_t: float, bar_s: float) -> Array:
-    """Lu et al. 2022 (DPM-Solver++), algorithm 2; ``history``: (alpha-bar, x_0) of this and the previous level."""
+    """Lu et al.
+
+    2022 (DPM-Solver++), algorithm 2; ``history``: (alpha-bar, x_0) of this and the previous level.
+    """
     (_, x0), *before = history
     if bar_s == 1:  # lambda = inf: exp(-h) = 0, and the last move is of first order
         return x0
@@ -173,12 +184,18 @@ def expected(sampler: str, name: str, steps: int, spacing: str) -> Array:
     return reference(sampler, alpha_bars(name), schedule_of(name).levels(steps, spacing), x)  # type: ignore[arg-type]
 
 
-def error(sampler: str, name: str, *, steps: int, spacing: str, prediction: Prediction, dtype: torch.dtype) -> float:
+def error(
+    sampler: str, name: str, *, steps: int, spacing: str, prediction: Prediction, dtype: torch.dtype
+) -> float:
     """Largest deviation from the reference, relative to its largest value."""
     schedule = schedule_of(name)
     levels = schedule.levels(steps, spacing)  # type: ignore[arg-type]
     found = run(
-        oracle(schedule, prediction), start(KEY, MEAN.shape).to(dtype), levels, SAMPLERS[sampler](schedule), KEY
+        oracle(schedule, prediction),
+        start(KEY, MEAN.shape).to(dtype),
+        levels,
+        SAMPLERS[sampler](schedule),
+        KEY,
     )
     assert found.dtype == dtype
     truth = expected(sampler, name, steps, spacing)
@@ -192,14 +209,16 @@ def error(sampler: str, name: str, *, steps: int, spacing: str, prediction: Pred
 def test_every_sampler_matches_the_papers(
     sampler: str, spacing: str, prediction: Prediction, dtype: torch.dtype
 ) -> None:
-    """v and x0 on the cosine schedule with zero terminal SNR; eps and score, undefined there, on scaled_linear.
+    """v and x0 on the cosine schedule with zero terminal SNR; eps and score, undefined there, on
+    scaled_linear.
 
-    In float32 a rounding of eps is amplified by sigma/alpha on its way to x_0; scaled_linear ends at alpha = 0.068, so
-    1e-5 is reachable. See the test of the noisiest levels for schedules that end lower.
+    In float32 a rounding of eps is amplified by sigma/alpha on its way to x_0; scaled_linear ends at alpha =
+    0.068, so 1e-5 is reachable. See the test of the noisiest levels for schedules that end lower.
     """
     name = "cosine zero" if prediction in ("v", "x0") else "scaled_linear"
     errors = {
-        n: error(sampler, name, steps=n, spacing=spacing, prediction=prediction, dtype=dtype) for n in (1, 2, 5, 10)
+        n: error(sampler, name, steps=n, spacing=spacing, prediction=prediction, dtype=dtype)
+        for n in (1, 2, 5, 10)
     }
     assert max(errors.values()) < TOLERANCE[dtype], errors
 
@@ -233,19 +252,25 @@ def test_a_thousand_steps_match(sampler: str, name: str, prediction: Prediction,
 def test_float32_loses_what_the_noisiest_level_amplifies_and_no_more(
     name: str, prediction: Prediction, steps: int
 ) -> None:
-    """From alpha_T = 4.9e-5 (cosine) the half ulp of an eps output alone moves x_0 by sigma/alpha 2^-24 = 1.2e-3.
+    """From alpha_T = 4.9e-5 (cosine) the half ulp of an eps output alone moves x_0 by sigma/alpha 2^-24 =
+    1.2e-3.
 
-    No order of operations can undo that: folding m p into k and m q into the outputs in float64 was measured and gives
-    the same errors. The bound is four half ulps of the largest amplification m sigma/alpha of a move.
+    No order of operations can undo that: folding m p into k and m q into the outputs in float64 was measured
+    and gives the same errors. The bound is four half ulps of the largest amplification m sigma/alpha of a
+    move.
     """
     schedule = schedule_of(name)
     amplification = 1.0
     for t, s in pairwise(schedule.levels(steps)):
         alpha, sigma = schedule.at(t)
         amplification = max(amplification, ddim_coefficients(schedule, t, s).m * sigma / alpha)
-    found = error("ddim eta 0", name, steps=steps, spacing="trailing", prediction=prediction, dtype=torch.float32)
+    found = error(
+        "ddim eta 0", name, steps=steps, spacing="trailing", prediction=prediction, dtype=torch.float32
+    )
     assert found < 4 * 2.0**-24 * amplification
-    exact = error("ddim eta 0", name, steps=steps, spacing="trailing", prediction=prediction, dtype=torch.float64)
+    exact = error(
+        "ddim eta 0", name, steps=steps, spacing="trailing", prediction=prediction, dtype=torch.float64
+    )
     assert exact < 1e-10
 
 
@@ -272,7 +297,8 @@ def test_the_four_predictions_give_one_trajectory(sampler: str) -> None:
     x = start(KEY, MEAN.shape, dtype=torch.float64)
     states = {
         prediction: [
-            state.x for state in sample(oracle(schedule, prediction), x, levels, SAMPLERS[sampler](schedule), KEY)
+            state.x
+            for state in sample(oracle(schedule, prediction), x, levels, SAMPLERS[sampler](schedule), KEY)
         ]
         for prediction in PREDICTIONS
     }

@@ -1,4 +1,6 @@
-"""Classifier-free guidance: w = 0 is unconditional, w = 1 conditional, and everything between and beyond is linear."""
+"""Classifier-free guidance: w = 0 is unconditional, w = 1 conditional, and everything between and beyond is
+linear.
+"""
 
 from collections.abc import Callable
 
@@ -59,7 +61,9 @@ def test_scale_one_is_the_conditional_model(name: str) -> None:
 def test_guidance_is_linear_in_its_scale(name: str, w: float) -> None:
     """The classes have one covariance, so the whole trajectory is linear in w, too."""
     conditioned, unconditioned = end(conditional(1.0), name), end(conditional(0.0), name)
-    torch.testing.assert_close(end(conditional(w), name), w * conditioned + (1 - w) * unconditioned, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        end(conditional(w), name), w * conditioned + (1 - w) * unconditioned, rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0", "score"])
@@ -160,7 +164,9 @@ def varied(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
 
 
 def rescaling(w: float, phi: float, prediction: Prediction, labels: Tensor = LABELS) -> Denoiser:
-    return denoiser(varied, SCHEDULE, prediction=prediction, condition=Condition(labels, NULL, w, rescale=phi))
+    return denoiser(
+        varied, SCHEDULE, prediction=prediction, condition=Condition(labels, NULL, w, rescale=phi)
+    )
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v", "x0", "score"])
@@ -183,6 +189,8 @@ def test_rescaling_is_off_at_zero_and_of_each_image_alone() -> None:
     assert torch.equal(rescaling(4.0, 0.0, "v")(x, 300).x0(), plain.x0())
     alone = torch.cat([rescaling(4.0, 0.7, "v", LABELS[k : k + 1])(x[k : k + 1], 300).x0() for k in range(4)])
     torch.testing.assert_close(rescaling(4.0, 0.7, "v")(x, 300).x0(), alone, rtol=1e-12, atol=1e-12)
-    outside = Condition(LABELS, NULL, 4.0, 0.5, 1.0, rescale=0.7)  # level 300 of 1000 is below: plainly conditional
+    outside = Condition(
+        LABELS, NULL, 4.0, 0.5, 1.0, rescale=0.7
+    )  # level 300 of 1000 is below: plainly conditional
     found = denoiser(varied, SCHEDULE, prediction="v", condition=outside)(x, 300)
     assert torch.equal(found.x0(), rescaling(1.0, 0.0, "v")(x, 300).x0())

@@ -1,4 +1,6 @@
-"""The formulas of docs/mathematics.md, each held against the function it became by another way of computing it."""
+"""The formulas of docs/mathematics.md, each held against the function it became by another way of computing
+it.
+"""
 
 import math
 import re
@@ -58,7 +60,9 @@ def test_noise_in_one_step(kind: str) -> None:
     x0 = normals(1, 6)
     alpha, sigma = schedule.at(30)
     key = KEY.at("init")
-    torch.testing.assert_close(noised(x0, 30, schedule, KEY), alpha * x0 + sigma * key.normal((6,), dtype=DOUBLE))
+    torch.testing.assert_close(
+        noised(x0, 30, schedule, KEY), alpha * x0 + sigma * key.normal((6,), dtype=DOUBLE)
+    )
     row = torch.tensor([[alpha, sigma, *target("v", alpha, sigma)]], dtype=DOUBLE)
     x_t, v = ops.add_noise(x0, row, noise=x0.flip(0))
     torch.testing.assert_close(x_t, alpha * x0 + sigma * x0.flip(0))
@@ -96,11 +100,15 @@ def test_predictions_are_one_function(prediction: Prediction, t: int) -> None:
     torch.testing.assert_close((x_t - alpha * (p * x_t + q * out)) / sigma, eps, rtol=1e-7, atol=1e-7)
     v = alpha * eps - sigma * x0
     torch.testing.assert_close(sigma * x_t + alpha * v, eps)
-    torch.testing.assert_close(x_t.square() + v.square(), x0.square() + eps.square())  # a rotation keeps lengths
+    torch.testing.assert_close(
+        x_t.square() + v.square(), x0.square() + eps.square()
+    )  # a rotation keeps lengths
 
 
 def test_the_score_is_tweedies() -> None:
-    """Images are one of three points: the mean over them is E[x_0 | x_t], autograd of the log-density the score."""
+    """Images are one of three points: the mean over them is E[x_0 | x_t], autograd of the log-density the
+    score.
+    """
     alpha, sigma = SCHEDULE.at(40)
     points, shares = torch.tensor([-1.0, 0.3, 2.0], dtype=DOUBLE), torch.tensor([0.2, 0.5, 0.3], dtype=DOUBLE)
     x = torch.linspace(-3, 3, 25, dtype=DOUBLE)[:, None].requires_grad_()
@@ -118,7 +126,12 @@ def test_errors_of_outputs(prediction: Prediction) -> None:
     """An error of x_0 seen as one of the output, and weighed alike by min-SNR whatever the output is."""
     snr = SCHEDULE.snr()[1:]
     _, q = to_x0(prediction, SCHEDULE.alpha[1:], SCHEDULE.sigma[1:])
-    factor = {"eps": snr, "v": snr + 1, "x0": torch.ones_like(snr), "score": snr / SCHEDULE.sigma[1:].square()}
+    factor = {
+        "eps": snr,
+        "v": snr + 1,
+        "x0": torch.ones_like(snr),
+        "score": snr / SCHEDULE.sigma[1:].square(),
+    }
     torch.testing.assert_close(1 / q.square(), factor[prediction])
     weighed = level_weights(SCHEDULE, prediction, "min-snr")[1:] / q.square()
     torch.testing.assert_close(weighed, snr.clamp_max(MIN_SNR_GAMMA))
@@ -168,7 +181,9 @@ def test_the_score_form(t: int, s: int) -> None:
     noise = small * key.normal((8,), dtype=DOUBLE)
     torch.testing.assert_close(x_s, (x_t + beta * score) / math.sqrt(1 - beta) + noise, rtol=1e-6, atol=1e-6)
     eps = -sigma * score
-    torch.testing.assert_close(x_s, (x_t - beta / sigma * eps) / math.sqrt(1 - beta) + noise, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        x_s, (x_t - beta / sigma * eps) / math.sqrt(1 - beta) + noise, rtol=1e-6, atol=1e-6
+    )
     assert not torch.allclose(x_s, (x_t - beta * score) / math.sqrt(1 - beta) + noise, atol=1e-3)
 
 
@@ -182,7 +197,9 @@ def test_ddim_is_the_integral_of_a_constant(t: int, s: int) -> None:
 
 @pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
 def test_guidance_is_a_gradient(w: float) -> None:
-    """Two classes of points: log p(x_t) + w log p(y | x_t) by autograd, against the mixture of two estimates."""
+    """Two classes of points: log p(x_t) + w log p(y | x_t) by autograd, against the mixture of two
+    estimates.
+    """
     alpha, sigma = SCHEDULE.at(50)
     points = torch.tensor([[-1.0, 0.2], [0.6, 2.0]], dtype=DOUBLE)  # [class, point]
     x = torch.linspace(-3, 3, 25, dtype=DOUBLE)[:, None].requires_grad_()
@@ -208,11 +225,18 @@ def test_a_term_of_the_bound(t: int) -> None:
 def test_an_estimate_that_has_seen_a_measurement() -> None:
     """Two unknown numbers, one measured sum: prior times likelihood, summed on a grid."""
     covariance = torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=DOUBLE)
-    a, y, sigma, x0 = torch.tensor([[1.0, -2.0]], dtype=DOUBLE), torch.tensor([[0.8]], dtype=DOUBLE), 0.4, (0.3, -0.1)
+    a, y, sigma, x0 = (
+        torch.tensor([[1.0, -2.0]], dtype=DOUBLE),
+        torch.tensor([[0.8]], dtype=DOUBLE),
+        0.4,
+        (0.3, -0.1),
+    )
     side = torch.linspace(-5, 5, 801, dtype=DOUBLE)
     grid = torch.cartesian_prod(side, side)
     away = grid - torch.tensor(x0, dtype=DOUBLE)
-    log = -(away @ torch.linalg.inv(covariance) * away).sum(1) / 2 - (y[0, 0] - grid @ a[0]) ** 2 / (2 * sigma**2)
+    log = -(away @ torch.linalg.inv(covariance) * away).sum(1) / 2 - (y[0, 0] - grid @ a[0]) ** 2 / (
+        2 * sigma**2
+    )
     expected = log.softmax(0) @ grid
     found = gaussian_update(a, y, lambda t: covariance, sigma=sigma)(torch.tensor([x0], dtype=DOUBLE), 10)
     torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-6)
@@ -229,7 +253,9 @@ def test_diffpir_is_its_isotropic_case(strength: float) -> None:
 
 
 def test_scoreald_is_the_gradient_of_its_likelihood() -> None:
-    """Autograd of log N(y; A x_t / alpha_t, sigma^2 + gamma_t^2), through Tweedie's formula, where no move overshoots."""
+    """Autograd of log N(y; A x_t / alpha_t, sigma^2 + gamma_t^2), through Tweedie's formula, where no move
+    overshoots.
+    """
     t, s, sigma, anneal = 20, 19, 0.5, 0.5
     alpha, sigma_t = SCHEDULE.at(t)
     a, y, x0 = normals(1, 6)[:3], normals(2, 3), normals(3, 6)
@@ -250,7 +276,9 @@ def test_scoreald_is_the_gradient_of_its_likelihood() -> None:
 
 @pytest.mark.parametrize("kind", ["linear", "scaled_linear", "constant", "cosine", "sigmoid"])
 def test_schedules(kind: str) -> None:
-    """The table's formulas, in the letters of the page, at T = 1000 and, with betas three times as large, at T = 333."""
+    """The table's formulas, in the letters of the page, at T = 1000 and, with betas three times as large, at
+    T = 333.
+    """
     sigmoid = [1 / (1 + math.exp(-u)) for u in (3, -3)]
     for T in (1000, 333):
         schedule, u = make_schedule(kind, T=T), torch.arange(T + 1, dtype=DOUBLE) / T  # type: ignore[arg-type]
@@ -265,10 +293,16 @@ def test_schedules(kind: str) -> None:
         else:
             a, b = (
                 1000 / T * x
-                for x in {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "constant": (0.01, 0.01)}[kind]
+                for x in {
+                    "linear": (1e-4, 0.02),
+                    "scaled_linear": (0.00085, 0.012),
+                    "constant": (0.01, 0.01),
+                }[kind]
             )
             share = (t - 1) / (T - 1)
-            beta = (a**0.5 + share * (b**0.5 - a**0.5)) ** 2 if kind == "scaled_linear" else a + share * (b - a)
+            beta = (
+                (a**0.5 + share * (b**0.5 - a**0.5)) ** 2 if kind == "scaled_linear" else a + share * (b - a)
+            )
             bar = torch.cat([t.new_ones(1), (1 - beta).cumprod(0)])
         torch.testing.assert_close(schedule.alpha.square(), bar, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(schedule.sigma.square(), 1 - bar, rtol=1e-9, atol=1e-12)
@@ -288,7 +322,8 @@ def test_the_last_move(t: int, eta: float) -> None:
 @pytest.mark.parametrize("s", [0.2, 0.5, 1.7])
 @pytest.mark.parametrize("t", [1, 30, 99])
 def test_preconditioning(t: int, s: float) -> None:
-    """For normal data of deviation s: c_skip is the regression of x_0 on x_t, c_out the deviation of the rest over s.
+    """For normal data of deviation s: c_skip is the regression of x_0 on x_t, c_out the deviation of the rest
+    over s.
 
     The output has the deviation of the data.
     """
@@ -307,7 +342,8 @@ def test_preconditioning(t: int, s: float) -> None:
 
 
 def test_preconditioning_does_no_harm() -> None:
-    """A network that loses e_0 of the image and answers no noise is off by less than the input at every level.
+    """A network that loses e_0 of the image and answers no noise is off by less than the input at every
+    level.
 
     That is so if s is e_0 / sqrt(2) or more.
     """
@@ -323,7 +359,10 @@ def test_preconditioning_does_no_harm() -> None:
 
 @pytest.mark.parametrize("t", [2, 50, 100])
 def test_the_simple_loss_is_the_bound_without_its_weights(t: int) -> None:
-    """Ho et al. 2020, eq. 12, against the bound's term of the package; the simple loss is eps-prediction's uniform one."""
+    """Ho et al. 2020, eq.
+
+    12, against the bound's term of the package; the simple loss is eps-prediction's uniform one.
+    """
     (alpha, sigma), beta = SCHEDULE.at(t), merged_beta(t, t - 1)
     tilde = ddim_coefficients(SCHEDULE, t, t - 1, eta=1.0).c ** 2
     x0, eps, guess = normals(1, 8), normals(2, 8), normals(3, 8)
@@ -331,7 +370,9 @@ def test_the_simple_loss_is_the_bound_without_its_weights(t: int) -> None:
     x_t = alpha * x0 + sigma * eps
     expected = beta**2 / (2 * tilde * (1 - beta) * sigma**2) * (eps - guess).square().mean(1) / math.log(2)
     smallest = torch.full_like(x0, -1.0)
-    found = VariationalBound(SCHEDULE, bins=False)(x0, x_t, p * x_t + q * guess, smallest, torch.full((5,), t))
+    found = VariationalBound(SCHEDULE, bins=False)(
+        x0, x_t, p * x_t + q * guess, smallest, torch.full((5,), t)
+    )
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
     assert bool((level_weights(SCHEDULE, "eps", "uniform")[1:] == 1).all())
 
@@ -388,7 +429,10 @@ def test_sdedit_starts(t: int) -> None:
 
 
 def test_repaint_moves() -> None:
-    """Down: the known part is noised to level s, exact at 0. Up: the joining step, which keeps the noise level."""
+    """Down: the known part is noised to level s, exact at 0.
+
+    Up: the joining step, which keeps the noise level.
+    """
     known, mask = normals(1, 8), (torch.arange(8) < 3).double()
 
     def stay(denoise, x, t, s, key, previous):  # type: ignore[no-untyped-def]
@@ -399,7 +443,9 @@ def test_repaint_moves() -> None:
         alpha, sigma = SCHEDULE.at(s)
         key = KEY.at("step", t)
         z = key.with_purpose("known").normal((8,), dtype=DOUBLE)
-        found, _ = repaint(stay, known, mask, SCHEDULE)(lambda x, t: Estimate.from_x0(x, t, x0=x), x, t, s, key, None)
+        found, _ = repaint(stay, known, mask, SCHEDULE)(
+            lambda x, t: Estimate.from_x0(x, t, x0=x), x, t, s, key, None
+        )
         torch.testing.assert_close(found, mask * (alpha * known + sigma * z) + (1 - mask) * x)
     (alpha_s, sigma_s), (alpha_t, sigma_t) = SCHEDULE.at(20), SCHEDULE.at(50)
     r, key = alpha_t / alpha_s, KEY.at("step", 20)
@@ -433,7 +479,9 @@ def test_views_turn_noise_into_noise() -> None:
 
 
 def test_hybrids_of_noise_are_hybrids_of_images() -> None:
-    """The mixture of the estimates, read as noise, is the low band of one noise and what the other has besides."""
+    """The mixture of the estimates, read as noise, is the low band of one noise and what the other has
+    besides.
+    """
     alpha, sigma = SCHEDULE.at(50)
     x, one, two = normals(1, 1, 8, 8), normals(2, 1, 8, 8), normals(3, 1, 8, 8)
     low, high = frequencies((1, 8, 8), (1.5,))
@@ -479,15 +527,17 @@ def test_what_reports_get_wrong() -> None:
     beta = 1 - bar / before
     a = 1 - beta  # DDPM's alpha_t
     assert a + (1 - a) == 1 and a + a != pytest.approx(1)
-    assert merged_beta(t, t - 1) == pytest.approx(1 - a) and forward_sigma(SCHEDULE, t, t - 1) ** 2 == pytest.approx(
-        1 - a
-    )
+    assert merged_beta(t, t - 1) == pytest.approx(1 - a) and forward_sigma(
+        SCHEDULE, t, t - 1
+    ) ** 2 == pytest.approx(1 - a)
     assert SCHEDULE.at(t)[1] == pytest.approx(math.sqrt(1 - bar)) != pytest.approx(1 - bar)
     of_x0, of_x_t = math.sqrt(before) * beta / (1 - bar), math.sqrt(a) * (1 - before) / (1 - bar)
     move = ddim_coefficients(SCHEDULE, t, t - 1, eta=1.0)
     assert (move.m, move.k) == pytest.approx((of_x0, of_x_t))
     assert of_x0 + of_x_t * math.sqrt(bar) == pytest.approx(math.sqrt(before))
-    assert math.sqrt(before * beta) / (1 - bar) + of_x_t * math.sqrt(bar) != pytest.approx(math.sqrt(before), rel=1e-2)
+    assert math.sqrt(before * beta) / (1 - bar) + of_x_t * math.sqrt(bar) != pytest.approx(
+        math.sqrt(before), rel=1e-2
+    )
     assert before * (1 - merged_beta(t, t - 1)) == pytest.approx(bar)
     eps, (low, high) = normals(1, 1, 8, 8), frequencies((1, 8, 8), (1.5,))
     torch.testing.assert_close(low(eps) + high(eps), eps)
@@ -500,7 +550,9 @@ def test_what_reports_get_wrong() -> None:
     assert not torch.allclose(commuting[0], eps, atol=1e-2) and torch.allclose(commuting[1], eps)
     cond, uncond = normals(2, 4), normals(3, 4)
     pair = guided(Estimate.from_x0(eps, t, x0=cond), Estimate.from_x0(eps, t, x0=uncond), 1.0)
-    torch.testing.assert_close(pair.outs[0] * pair.q[0] + pair.outs[1] * pair.q[1], uncond + 1.0 * (cond - uncond))
+    torch.testing.assert_close(
+        pair.outs[0] * pair.q[0] + pair.outs[1] * pair.q[1], uncond + 1.0 * (cond - uncond)
+    )
     page = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
     assert "`what_reports_get_wrong`" in page
 

@@ -1,8 +1,10 @@
-"""The C++ kernels give the same bits for every instruction set, compiler and processor, and the fallback's bits.
+"""The C++ kernels give the same bits for every instruction set, compiler and processor, and the fallback's
+bits.
 
-``native/harness.cpp`` runs them without torch over 17,000 cases of shapes, strides, dtypes and options, and prints a
-checksum for each. The CUDA kernels run there too, on the host and without a GPU: ``native/cuda`` is CUDA as standard C++, on
-a device that does one thread after another. What the machine has no tools for is skipped.
+``native/harness.cpp`` runs them without torch over 17,000 cases of shapes, strides, dtypes and options, and
+prints a checksum for each. The CUDA kernels run there too, on the host and without a GPU: ``native/cuda`` is
+CUDA as standard C++, on a device that does one thread after another. What the machine has no tools for is
+skipped.
 """
 
 import ast
@@ -54,7 +56,9 @@ def tool(*names: str) -> str:
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """``build(compiler, flags, kernels)`` -> the harness with csrc/cpu/{kernels}.cpp; objects are compiled once."""
+    """``build(compiler, flags, kernels)`` -> the harness with csrc/cpu/{kernels}.cpp; objects are compiled
+    once.
+    """
     folder = tmp_path_factory.mktemp("native")
     objects: dict[tuple[str, ...], Path] = {}
 
@@ -93,7 +97,9 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 
 def cuda_for_the_host(folder: Path) -> Path:
-    """csrc/cuda/kernels.cu for a C++ compiler, in ``folder``: its launch, all that is no C++, as a call of native/cuda."""
+    """csrc/cuda/kernels.cu for a C++ compiler, in ``folder``: its launch, all that is no C++, as a call of
+    native/cuda.
+    """
     launch = re.compile(r"(\w+)<<<(.+?)>>>\((.*?)\);", re.DOTALL)
     text, launches = launch.subn(r"emulated::launch([&] { \1(\3); }, \2);", (CUDA / "kernels.cu").read_text())
     assert launches == 1
@@ -105,7 +111,10 @@ def cuda_for_the_host(folder: Path) -> Path:
 
 
 def lines(program: Path, kernels: str, every: int = 1, *, runner: Sequence[str] = ()) -> list[str]:
-    """What the harness prints: one line for each case. Skips the test where the processor lacks the instructions."""
+    """What the harness prints: one line for each case.
+
+    Skips the test where the processor lacks the instructions.
+    """
     done = subprocess.run([*runner, str(program), kernels, str(every)], capture_output=True, text=True)
     if done.returncode == 3:
         pytest.skip(f"the processor has no {kernels}")
@@ -122,7 +131,9 @@ def reference(build: Build) -> list[str]:
 def assert_same(found: list[str], reference: list[str], every: int = 1) -> None:
     expected = reference[::every]
     differing = [f"expected {a}\nfound    {b}" for a, b in zip(expected, found, strict=True) if a != b]
-    assert not differing, f"{len(differing)} of {len(expected)} cases differ, first:\n" + "\n".join(differing[:5])
+    assert not differing, f"{len(differing)} of {len(expected)} cases differ, first:\n" + "\n".join(
+        differing[:5]
+    )
 
 
 @slow
@@ -166,11 +177,15 @@ def test_cuda_on_the_host(build: Build, reference: list[str], tmp_path: Path) ->
 @needs_x86
 @pytest.mark.parametrize("name", ["avx2", "avx512"])
 def test_simd_files_share_no_function_with_other_code(name: str, tmp_path: Path) -> None:
-    """An inline function out of them, linked into other code, would be an illegal instruction on older processors."""
+    """An inline function out of them, linked into other code, would be an illegal instruction on older
+    processors.
+    """
     gcc, nm = tool("g++"), tool("nm")
     target = tmp_path / f"{name}.o"
     subprocess.run([gcc, "-std=c++17", "-O0", "-c", str(CSRC / f"{name}.cpp"), "-o", str(target)], check=True)
-    listed = subprocess.run([nm, "-C", "--defined-only", str(target)], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [nm, "-C", "--defined-only", str(target)], capture_output=True, text=True, check=True
+    )
     symbols = [line.split(maxsplit=2)[1:] for line in listed.stdout.splitlines()]
     assert f"latentdiff::cpu::{name}" in [symbol for _, symbol in symbols]
     assert [symbol for kind, symbol in symbols if kind in "TWi"] == []
@@ -201,7 +216,9 @@ def test_another_processor(build: Build, reference: list[str]) -> None:
 @slow
 @pytest.mark.parametrize("kernels", ["portable", pytest.param("avx2", marks=needs_x86), "cuda"])
 def test_sanitizers_find_nothing(build: Build, reference: list[str], kernels: str, tmp_path: Path) -> None:
-    """Buffers of the exact size: a read beyond a row's end is found as well as a write, and 16 bytes that are not aligned."""
+    """Buffers of the exact size: a read beyond a row's end is found as well as a write, and 16 bytes that are
+    not aligned.
+    """
     source = cuda_for_the_host(tmp_path) if kernels == "cuda" else None
     program = build(tool("g++"), ["-O0", *SANITIZERS], kernels, source=source)
     assert_same(lines(program, kernels, 3), reference, 3)
@@ -243,7 +260,13 @@ def numbers(dtype: str, word: Words, *, wild: bool) -> Tensor:
 def checksum(dtype: str, results: Sequence[Tensor]) -> str:
     _, unsigned, width, bias = FORMATS[dtype]
     signed = {2: torch.int16, 4: torch.int32, 8: torch.int64}[np.dtype(unsigned).itemsize]
-    bits = torch.cat([result.flatten() for result in results]).view(signed).numpy().view(unsigned).astype(np.uint64)
+    bits = (
+        torch.cat([result.flatten() for result in results])
+        .view(signed)
+        .numpy()
+        .view(unsigned)
+        .astype(np.uint64)
+    )
     infinity = np.uint64((2 * bias + 1) << width)
     rest = bits & np.uint64((1 << (8 * np.dtype(unsigned).itemsize - 1)) - 1)
     bits = np.where(rest > infinity, infinity + np.uint64(1), bits)  # NaN has no fixed sign and payload
@@ -260,7 +283,9 @@ def fallback_results(case: dict[str, str]) -> Sequence[Tensor]:
         index = element % period + 0 * row if repeated else row * inner + element
         return numbers(case["dtype"], words(seed, kind, index), wild=wild)
 
-    seeds, stream = (torch.from_numpy(words(seed, kind, np.arange(rows)).view(np.int64)) for kind in (SEEDS, STREAM))
+    seeds, stream = (
+        torch.from_numpy(words(seed, kind, np.arange(rows)).view(np.int64)) for kind in (SEEDS, STREAM)
+    )
     stream = stream[0] if uniform else stream
     if case["op"] == "normal":
         return [fallback.normal(seeds, stream, (inner,), FORMATS[case["dtype"]][0])]
@@ -285,7 +310,9 @@ def assert_fallback_agrees(found: Sequence[str]) -> None:
         case = dict(field.split("=") for field in fields) | {"op": op}
         if checksum(case["dtype"], fallback_results(case)) != case["sum"]:
             differing.append(line)
-    assert not differing, f"{len(differing)} of {len(found)} cases differ, first:\n" + "\n".join(differing[:5])
+    assert not differing, f"{len(differing)} of {len(found)} cases differ, first:\n" + "\n".join(
+        differing[:5]
+    )
 
 
 @slow
@@ -299,7 +326,9 @@ def test_a_part_of_the_cuda_kernels_on_the_host(build: Build, tmp_path: Path) ->
     left_out = re.compile(r"    case (Dtype::float64|Dtype::bfloat16|[4-9]):\n.*\n")
     form, cases = left_out.subn("", (ROOT / "csrc" / "form.h").read_text())
     assert cases == 8
-    (tmp_path / "form.h").write_text(form.replace('"arguments.h"', '"../arguments.h"'))  # beside cuda/: found first
+    (tmp_path / "form.h").write_text(
+        form.replace('"arguments.h"', '"../arguments.h"')
+    )  # beside cuda/: found first
     found = lines(build(tool("g++", "clang++"), ["-O0", "-w"], "cuda", source=source), "cuda", 17)
     part = [line for line in found if re.search(r"dtype=float(32|16) .* n=[01] ", line)]
     assert len(part) > 100

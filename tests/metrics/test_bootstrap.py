@@ -47,13 +47,19 @@ def test_moments_of_halves_are_those_of_their_rows(n: int) -> None:
 
 
 @pytest.mark.parametrize("reference", ["drawn", "fixed", "paired"])
-def test_kernel_distances_of_halves_are_those_of_their_rows(reference: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The quadratic forms against the distance of the rows themselves, with blocks that end within the sets."""
+def test_kernel_distances_of_halves_are_those_of_their_rows(
+    reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quadratic forms against the distance of the rows themselves, with blocks that end within the
+    sets.
+    """
     monkeypatch.setattr("latentdiff.metrics.mmd.BLOCK", 8)
     monkeypatch.setattr(half_samples_kernel, "BLOCK", 8)
     found = {}
     monkeypatch.setattr(
-        half_samples_kernel, "distance_interval", lambda halves, level: found.update(halves=halves, level=level)
+        half_samples_kernel,
+        "distance_interval",
+        lambda halves, level: found.update(halves=halves, level=level),
     )
     fixed, m = reference == "fixed", 31 if reference == "paired" else 20
     x, y = features(31, 4, seed=2), features(m, 4, seed=3, shift=0.5)
@@ -156,7 +162,9 @@ def test_bad_arguments_are_refused(bootstrap: Bootstrap) -> None:
 @pytest.mark.parametrize("freedom", [9, 19, 99])
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
 def test_students_quantiles_are_those_of_scipy(freedom: int, level: float) -> None:
-    assert student_quantile(level, freedom) == pytest.approx(scipy.stats.t.ppf((1 + level) / 2, freedom), rel=3e-3)
+    assert student_quantile(level, freedom) == pytest.approx(
+        scipy.stats.t.ppf((1 + level) / 2, freedom), rel=3e-3
+    )
 
 
 def test_bca_is_scipys() -> None:
@@ -177,7 +185,9 @@ def test_intervals_of_means_cover(n: int) -> None:
     g = torch.Generator().manual_seed(n)
     hits = 0
     for seed in range(200):
-        found = bootstrap_mean(-torch.rand(n, generator=g, dtype=torch.float64).log(), resamples=400, seed=seed)
+        found = bootstrap_mean(
+            -torch.rand(n, generator=g, dtype=torch.float64).log(), resamples=400, seed=seed
+        )
         hits += found.low <= 1 <= found.high
     assert 180 <= hits <= 196
 

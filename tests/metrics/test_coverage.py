@@ -1,7 +1,8 @@
 """Intervals of distances cover the known distance of synthetic Gaussians as often as they say.
 
-For each case sets are drawn again and again from two known Gaussians; a 95% interval has to cover their true distance
-in 90 to 98% of 200 repeats (its own limits and 1000 repeats where it says so and why). The fast tests have 40.
+For each case sets are drawn again and again from two known Gaussians; a 95% interval has to cover their true
+distance in 90 to 98% of 200 repeats (its own limits and 1000 repeats where it says so and why). The fast
+tests have 40.
 """
 
 import zlib
@@ -17,7 +18,9 @@ from latentdiff.metrics import Interval, Moments, bootstrap_frechet, bootstrap_k
 
 @dataclass(frozen=True)
 class Case:
-    """Two Gaussians: equal, near (about as far as a good model's samples), shifted or far; and how much is drawn of each."""
+    """Two Gaussians: equal, near (about as far as a good model's samples), shifted or far; and how much is
+    drawn of each.
+    """
 
     D: int
     n: int
@@ -40,7 +43,10 @@ class Case:
     def population(self) -> tuple[Moments, Moments]:
         g = torch.Generator().manual_seed(5)
         A, B = (torch.randn(self.D, self.D, generator=g, dtype=torch.float64) / self.D**0.5 for _ in range(2))
-        mean, eye = torch.randn(self.D, generator=g, dtype=torch.float64), torch.eye(self.D, dtype=torch.float64)
+        mean, eye = (
+            torch.randn(self.D, generator=g, dtype=torch.float64),
+            torch.eye(self.D, dtype=torch.float64),
+        )
         root = A @ A.T + 0.2 * eye
         other, shift = {
             "equal": (root, 0.0),
@@ -94,7 +100,9 @@ FRECHET = [
     Case(2, 300, 2000, "far"),
     Case(16, 300, 300, "equal", resamples=200),
     Case(16, 300, 300, "near"),
-    Case(16, 2000, 1000, "near", repeats=1000, most=0.985),  # where theta, bias and noise are alike: a little too wide
+    Case(
+        16, 2000, 1000, "near", repeats=1000, most=0.985
+    ),  # where theta, bias and noise are alike: a little too wide
     Case(16, 500, 500, "near", reference="fixed"),
     Case(16, 300, 300, "shift", reference="paired"),
     Case(16, 300, 300, "equal", reference="paired"),
@@ -109,7 +117,9 @@ FRECHET = [
 KERNEL = [
     Case(2, 300, 300, "equal"),
     Case(2, 300, 300, "near"),
-    Case(2, 1000, 300, "far", least=0.85),  # the kernel's variance is a 6th moment, which 300 draws do not show
+    Case(
+        2, 1000, 300, "far", least=0.85
+    ),  # the kernel's variance is a 6th moment, which 300 draws do not show
     Case(16, 300, 300, "equal"),
     Case(16, 300, 300, "near"),
     Case(16, 500, 1000, "shift"),
@@ -154,6 +164,8 @@ def test_corrected_distances_have_lost_their_bias() -> None:
     found = []
     for seed in range(12):
         g = torch.Generator().manual_seed(seed)
-        found.append(bootstrap_frechet(*(draw(p, 300, g) for p in case.population()), resamples=20, seed=seed))
+        found.append(
+            bootstrap_frechet(*(draw(p, 300, g) for p in case.population()), resamples=20, seed=seed)
+        )
     plain, corrected = (sum(getattr(each, name) for each in found) / 12 for name in ("estimate", "corrected"))
     assert plain > 8 and abs(corrected) < 0.6

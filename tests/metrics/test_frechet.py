@@ -20,7 +20,9 @@ def gaussians(D: int, *, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def by_sqrtm(a: Moments, b: Moments) -> float:
     root = scipy.linalg.sqrtm(a.cov.numpy() @ b.cov.numpy())
-    return float((a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace()) - 2 * float(np.trace(root).real)
+    return float((a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace()) - 2 * float(
+        np.trace(root).real
+    )
 
 
 @pytest.mark.parametrize("D", [1, 2, 7, 64, 256])

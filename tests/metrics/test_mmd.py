@@ -39,8 +39,12 @@ def test_agrees_with_torchmetrics_across_blocks(D: int) -> None:
 
 
 def test_is_unbiased() -> None:
-    """Sets of 4: the mean over many is 0 for equal distributions, where counting pairs with itself gives 0.5."""
-    found = torch.tensor([kernel_distance(features(4, 2, seed=i), features(4, 2, seed=10**6 + i)) for i in range(4000)])
+    """Sets of 4: the mean over many is 0 for equal distributions, where counting pairs with itself gives
+    0.5.
+    """
+    found = torch.tensor(
+        [kernel_distance(features(4, 2, seed=i), features(4, 2, seed=10**6 + i)) for i in range(4000)]
+    )
     assert abs(found.mean()) < 3 * found.std() / 4000**0.5
     assert (found < 0).any()
 

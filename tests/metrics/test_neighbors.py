@@ -61,7 +61,9 @@ def test_a_query_does_not_depend_on_its_batch() -> None:
 
 def by_loops(real: Tensor, fake: Tensor, k: int) -> tuple[float, float, float, float]:
     def radius(x: Tensor) -> list[float]:
-        return [sorted(float((p - q).norm()) for j, q in enumerate(x) if j != i)[k - 1] for i, p in enumerate(x)]
+        return [
+            sorted(float((p - q).norm()) for j, q in enumerate(x) if j != i)[k - 1] for i, p in enumerate(x)
+        ]
 
     real_radius, fake_radius = radius(real), radius(fake)
     inside = [[float((f - r).norm()) <= real_radius[i] for i, r in enumerate(real)] for f in fake]
@@ -79,7 +81,9 @@ def test_manifolds_agree_with_loops(block: int, n: int, m: int, shift: float, k:
     real, fake = features(n, 3, seed=9), features(m, 3, seed=10, shift=shift)
     found = precision_recall(real, fake, k=k)
     expected = by_loops(real, fake, k)
-    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(expected, abs=1e-12)
+    assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_manifolds_at_the_extremes() -> None:

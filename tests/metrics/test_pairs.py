@@ -33,7 +33,9 @@ def test_agrees_with_scikit_image(shape: tuple[int, ...]) -> None:
         options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1}
         expected = metrics.structural_similarity(p, q, channel_axis=0, **options)
         assert float(found["ssim"][i]) == pytest.approx(expected, rel=1e-10)
-        assert float(found["psnr"][i]) == pytest.approx(metrics.peak_signal_noise_ratio(p, q, data_range=1), rel=1e-12)
+        assert float(found["psnr"][i]) == pytest.approx(
+            metrics.peak_signal_noise_ratio(p, q, data_range=1), rel=1e-12
+        )
         assert float(found["mse"][i]) == pytest.approx(metrics.mean_squared_error(p, q), rel=1e-12)
     torch.testing.assert_close(rmse(a, b), found["mse"].sqrt())
 
@@ -67,7 +69,9 @@ def naive_ssim(a: np.ndarray, b: np.ndarray, window: int) -> float:
     return float(np.mean(values))
 
 
-@pytest.mark.parametrize(("height", "width", "window"), [(8, 8, 7), (3, 20, 3), (1, 5, 1), (12, 10, 9), (14, 13, 11)])
+@pytest.mark.parametrize(
+    ("height", "width", "window"), [(8, 8, 7), (3, 20, 3), (1, 5, 1), (12, 10, 9), (14, 13, 11)]
+)
 def test_small_images_have_the_largest_odd_window_that_fits(height: int, width: int, window: int) -> None:
     assert ssim_window(height, width) == window
     a, b = pair((1, height, width))
@@ -91,7 +95,11 @@ def test_uint8_and_float_images_say_the_same() -> None:
 @pytest.mark.parametrize(
     ("a", "b", "words"),
     [
-        (torch.zeros(2, 1, 8, 8), torch.zeros(3, 1, 8, 8), r"one shape, found \[2, 1, 8, 8\] and \[3, 1, 8, 8\]"),
+        (
+            torch.zeros(2, 1, 8, 8),
+            torch.zeros(3, 1, 8, 8),
+            r"one shape, found \[2, 1, 8, 8\] and \[3, 1, 8, 8\]",
+        ),
         (torch.zeros(1, 8, 8), torch.zeros(1, 8, 8), r"\[N, C, H, W\]"),
         (torch.zeros(0, 1, 8, 8), torch.zeros(0, 1, 8, 8), r"\[N, C, H, W\]"),
         (-torch.ones(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), r"in \[0, 1\], found values from -1 to -1"),

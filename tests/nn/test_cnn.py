@@ -90,7 +90,9 @@ def course_twin(w: dict[str, Tensor], x: Tensor, time: Tensor, hot: Tensor) -> T
         return normed(F.conv2d(h, w[f"{name}.{k}.weight"], w[f"{name}.{k}.bias"], stride, 1), name, k)
 
     def grown(h: Tensor, name: str, stride: int, padding: int) -> Tensor:
-        return normed(F.conv_transpose2d(h, w[f"{name}.0.weight"], w[f"{name}.0.bias"], stride, padding), name, 0)
+        return normed(
+            F.conv_transpose2d(h, w[f"{name}.0.weight"], w[f"{name}.0.bias"], stride, padding), name, 0
+        )
 
     def block(h: Tensor, name: str, k: int) -> Tensor:
         return conv(conv(h, name, k), name, k + 3)
@@ -125,7 +127,9 @@ def test_the_course_unet_sees_the_share_of_its_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "name"), [(CNN, "condition.label.weight"), (COURSE, "classes.0.0.weight")], ids=["cnn", "course"]
+    ("config", "name"),
+    [(CNN, "condition.label.weight"), (COURSE, "classes.0.0.weight")],
+    ids=["cnn", "course"],
 )
 def test_the_null_class_is_the_zero_vector(config: DenoiserConfig, name: str) -> None:
     """No weight that reads the one-hot vector matters to it; only a bias does."""
@@ -172,15 +176,22 @@ def test_the_memory_estimate_covers_the_widest_layer(config: DenoiserConfig) -> 
 def test_a_network_by_name_trains_resumes_and_samples(
     cli: Cli, tiny_folder: Path, tmp_path: Path, network: str
 ) -> None:
-    options = f"--pixel --network {network} --width 8 --T 20 --variance learned --batch 16 --bf16 off --decay constant"
+    options = (
+        f"--pixel --network {network} --width 8 --T 20 --variance learned --batch 16 --bf16 off --decay"
+        " constant"
+    )
     train = f"train-denoiser --data {tiny_folder / 'tiny.npz'} {options} --warmup 0 --log-every 1"
     assert cli(f"{train} --steps 4 --name whole", cwd=tmp_path).code == 0
     assert cli(f"{train} --steps 2 --name parts", cwd=tmp_path).code == 0
     resumed = cli("train-denoiser --resume runs/parts --steps 4", cwd=tmp_path)
     assert resumed.code == 0, resumed.err
     whole, parts = ld.load(tmp_path / "runs/whole"), ld.load(tmp_path / "runs/parts")
-    images = whole.sample(5, steps=4, sampler="ddpm", label=["ant", "bee", "cat", 0, 1], guidance=2.0, batch=2)
-    assert torch.equal(images, parts.sample(5, steps=4, sampler="ddpm", label=[0, 1, 2, 0, 1], guidance=2.0, batch=2))
+    images = whole.sample(
+        5, steps=4, sampler="ddpm", label=["ant", "bee", "cat", 0, 1], guidance=2.0, batch=2
+    )
+    assert torch.equal(
+        images, parts.sample(5, steps=4, sampler="ddpm", label=[0, 1, 2, 0, 1], guidance=2.0, batch=2)
+    )
     assert images.shape == (5, 1, 8, 8) and float(images.std()) > 0.05
     config = whole.network.config
     assert (config.kind, config.num_classes, config.out_factor) == (network, 3, 2)
@@ -195,7 +206,10 @@ def test_a_network_that_cannot_take_the_shape_is_one_line(
     data = f"--data {tiny_folder / 'tiny.npz'}"
     for options, words in (
         (f"{data} --vae {tiny_vae_run} --network cnn", "network: expected mlp for a vector of 4, got cnn"),
-        (f"{data} --pixel --size 10 --network course-unet", "expected sides divisible by 4, at most 256, got 10x10"),
+        (
+            f"{data} --pixel --size 10 --network course-unet",
+            "expected sides divisible by 4, at most 256, got 10x10",
+        ),
     ):
         result = cli(f"train-denoiser {options} --dry-run", cwd=tmp_path)
         assert result.code == 1 and words in result.err and result.err.count("error: ") == 1

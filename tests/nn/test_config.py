@@ -26,7 +26,10 @@ from latentdiff.nn import (
 
 
 def test_configurations_import_without_torch():
-    code = "import sys, latentdiff.nn, latentdiff.nn.config; assert 'torch' not in sys.modules; latentdiff.nn.build"
+    code = (
+        "import sys, latentdiff.nn, latentdiff.nn.config; assert 'torch' not in sys.modules;"
+        " latentdiff.nn.build"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -35,7 +38,9 @@ def test_latent_sizes_parse(text, latent):
     assert parse_latent(text) == latent
 
 
-@pytest.mark.parametrize("text", ["", "x", "0", "4x7", "4x7x7x7", "-3", "3.5", "4x0x7", "٣", "²", "999999", "4x 7 x7"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "0", "4x7", "4x7x7x7", "-3", "3.5", "4x0x7", "٣", "²", "999999", "4x 7 x7"]
+)
 def test_other_latent_sizes_are_refused(text):
     with pytest.raises(InputError, match="expected a size such as 32"):
         parse_latent(text)
@@ -85,22 +90,37 @@ def test_spatial_sizes_that_the_error_names_are_valid():
     [
         (lambda: vae_config("tiny", (1, 28, 28), latent=(32,)), "preset: expected one of small, base, large"),
         (lambda: vae_config("small", (2, 28, 28), latent=(32,)), r"image\.0: .*1 or 3, got 2"),
-        (lambda: vae_config("small", (1, 4, 28), latent=(32,)), r"image\.1: .*greater than or equal to 8, got 4"),
+        (
+            lambda: vae_config("small", (1, 4, 28), latent=(32,)),
+            r"image\.1: .*greater than or equal to 8, got 4",
+        ),
         (lambda: vae_config("small", (1, 28, 28), latent=(4, 7)), "L or c x h x w, got 2 numbers"),
         (lambda: vae_config("small", (1, 28, 28), latent=(32,), width=33), "width: .*multiple of 8, got 33"),
-        (lambda: vae_config("small", (1, 28, 28), latent=(32,), depth=9), "depth: .*less than or equal to 8, got 9"),
-        (lambda: vae_config("small", (1, 28, 28), latent=(32,), hidden=True), "hidden: .*valid integer, got True"),
+        (
+            lambda: vae_config("small", (1, 28, 28), latent=(32,), depth=9),
+            "depth: .*less than or equal to 8, got 9",
+        ),
+        (
+            lambda: vae_config("small", (1, 28, 28), latent=(32,), hidden=True),
+            "hidden: .*valid integer, got True",
+        ),
         (lambda: mlp_config("small", (4, 7)), "shape: expected L or C x H x W, .* got 4x7"),
         (lambda: mlp_config("small", (3, 256, 256)), "shape: .*at most 65536 numbers, got 3x256x256"),
         (lambda: mlp_config("small", (32,), out_factor=3), "out_factor: .*got 3"),
         (lambda: mlp_config("small", (32,), num_classes=-1), "num_classes: .*got -1"),
         (lambda: unet_config("small", (32,)), "shape"),
         (lambda: unet_config("small", (1, 3, 8)), r"shape\.1: .*greater than or equal to 4, got 3"),
-        (lambda: unet_config("small", (4, 4, 4), mult=(1, 1, 1, 1)), "too small for 4 resolutions, expected at most 3"),
+        (
+            lambda: unet_config("small", (4, 4, 4), mult=(1, 1, 1, 1)),
+            "too small for 4 resolutions, expected at most 3",
+        ),
         (lambda: unet_config("small", (1, 28, 28), attention=(3,)), "resolutions 0 to 2, got 3"),
         (lambda: unet_config("small", (1, 28, 28), heads=5), "divisor of the .* channels .*got 5"),
         (lambda: unet_config("small", (1, 28, 28), groups=7), "width: expected a multiple of 7"),
-        (lambda: unet_config("small", (1, 28, 28), patch=3), "patch: expected a divisor of 28x28 pixels, got 3"),
+        (
+            lambda: unet_config("small", (1, 28, 28), patch=3),
+            "patch: expected a divisor of 28x28 pixels, got 3",
+        ),
         (
             lambda: unet_config("small", (1, 28, 28), patch=14),
             "mult: 1x2x2 is too small for 3 resolutions, expected at most 2",
@@ -112,11 +132,26 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         (lambda: unet_config("small", (1, 28, 28), mult=()), "mult: expected at least 1 of them, got 0"),
         (lambda: cnn_config("small", (32,)), "shape"),
         (lambda: cnn_config("small", (1, 28, 28), kernels=(3, 3)), "expected 5 for 4 inner widths, got 2"),
-        (lambda: cnn_config("small", (1, 28, 28), kernels=(7, 7, 4, 3, 3)), "kernels: expected odd sides, got 4"),
-        (lambda: cnn_config("small", (1, 28, 28), width=1024), r"channels\.1: .*less than or equal to 1024, got 2048"),
-        (lambda: course_unet_config("small", (1, 30, 28), levels=9), "divisible by 4, at most 256, got 30x28"),
-        (lambda: course_unet_config("small", (1, 512, 512), levels=9), "divisible by 4, at most 256, got 512x512"),
-        (lambda: course_unet_config("small", (1, 28, 28), levels=0), "levels: .*greater than or equal to 1, got 0"),
+        (
+            lambda: cnn_config("small", (1, 28, 28), kernels=(7, 7, 4, 3, 3)),
+            "kernels: expected odd sides, got 4",
+        ),
+        (
+            lambda: cnn_config("small", (1, 28, 28), width=1024),
+            r"channels\.1: .*less than or equal to 1024, got 2048",
+        ),
+        (
+            lambda: course_unet_config("small", (1, 30, 28), levels=9),
+            "divisible by 4, at most 256, got 30x28",
+        ),
+        (
+            lambda: course_unet_config("small", (1, 512, 512), levels=9),
+            "divisible by 4, at most 256, got 512x512",
+        ),
+        (
+            lambda: course_unet_config("small", (1, 28, 28), levels=0),
+            "levels: .*greater than or equal to 1, got 0",
+        ),
         (lambda: network_config("cnn", "small", (32,), levels=9), "expected mlp for a vector of 32, got cnn"),
         (
             lambda: network_config("unet", "small", (4, 2, 2), levels=9),
@@ -181,7 +216,10 @@ def test_every_preset_is_valid_and_explicit_numbers_override_it():
     for preset in PRESETS["cnn"]:
         assert cnn_config(preset, (1, 28, 28), time_dim=24).time_dim == 24
     for preset in PRESETS["course-unet"]:
-        assert course_unet_config(preset, (1, 28, 28), levels=300).width == PRESETS["course-unet"][preset]["width"]
+        assert (
+            course_unet_config(preset, (1, 28, 28), levels=300).width
+            == PRESETS["course-unet"][preset]["width"]
+        )
 
 
 @pytest.mark.parametrize(

@@ -85,15 +85,21 @@ def test_unet_shapes(shape, out_factor):
 @pytest.mark.parametrize(("shape", "patch"), [((1, 28, 28), 4), ((3, 20, 12), 2)], ids=str)
 def test_patches_leave_the_shape_as_it_is(shape, patch, out_factor):
     net = build(
-        unet_config("small", shape, out_factor=out_factor, width=8, groups=4, mult=(1, 2), attention=(), patch=patch)
+        unet_config(
+            "small", shape, out_factor=out_factor, width=8, groups=4, mult=(1, 2), attention=(), patch=patch
+        )
     )
     out = net(normal(2, *shape), torch.tensor([0.0, 999.0]))
     assert out.shape == (2, shape[0] * out_factor, *shape[1:])
 
 
 def test_a_patch_is_a_square_of_pixels():
-    """A network of one 1x1 place each sees what it says: moving by a patch moves the output by a patch, away from the edges."""
-    net = shaken(build(unet_config("small", (1, 48, 48), width=8, groups=1, mult=(1,), attention=(), patch=4)))
+    """A network of one 1x1 place each sees what it says: moving by a patch moves the output by a patch, away
+    from the edges.
+    """
+    net = shaken(
+        build(unet_config("small", (1, 48, 48), width=8, groups=1, mult=(1,), attention=(), patch=4))
+    )
     x = torch.zeros(2, 1, 48, 48)
     x[0, 0, 16:20, 16:20], x[1, 0, 16:20, 20:24] = 1.0, 1.0
     with torch.no_grad():
@@ -121,7 +127,9 @@ def test_mlp_shapes(out_factor):
 
 
 def test_an_mlp_sees_a_grid_as_the_vector_of_its_numbers():
-    grid, line = (shaken(build(mlp_config("small", shape, width=16, depth=1))) for shape in ((2, 4, 3), (24,)))
+    grid, line = (
+        shaken(build(mlp_config("small", shape, width=16, depth=1))) for shape in ((2, 4, 3), (24,))
+    )
     x, t = normal(3, 2, 4, 3), torch.tensor([0.0, 0.5, 999.0])
     with torch.no_grad():
         assert torch.equal(grid(x, t).flatten(1), line(x.flatten(1), t))
@@ -148,12 +156,16 @@ def test_gradient_reaches_every_parameter_of_the_denoisers(config):
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
+@pytest.mark.parametrize(
+    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+)
 def test_denoisers_start_at_zero(config):
     assert not build(config)(*denoiser_input(config)).any()
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
+@pytest.mark.parametrize(
+    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+)
 def test_labels_none_is_the_null_class_and_classes_differ(config):
     net = shaken(build(config))
     x, t, labels = denoiser_input(config)
@@ -164,7 +176,9 @@ def test_labels_none_is_the_null_class_and_classes_differ(config):
         assert (net(x, t, labels) - net(x, t + 0.5, labels)).abs().flatten(1).amax(1).min() > 1e-6
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
+@pytest.mark.parametrize(
+    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+)
 def test_labels_that_do_not_fit_are_refused(config):
     net = build(config)
     x, t, labels = denoiser_input(config)
@@ -177,7 +191,9 @@ def test_labels_that_do_not_fit_are_refused(config):
     assert unconditional(x, t).shape == x.shape
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
+@pytest.mark.parametrize(
+    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+)
 def test_shapes_that_do_not_fit_are_refused(config):
     net = build(config)
     x, t, _ = denoiser_input(config)
@@ -222,7 +238,9 @@ def test_a_coded_image_does_not_depend_on_its_batch(config):
         alone = net.encode(x[2:3])
         torch.testing.assert_close(alone.mean, together.mean[2:3], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(alone.logvar, together.logvar[2:3], rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(net.decode(alone.mean), net.decode(together.mean)[2:3], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            net.decode(alone.mean), net.decode(together.mean)[2:3], rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("config", ALL, ids=NAMES)
@@ -246,7 +264,11 @@ def test_bfloat16_is_near_and_returns_float32(config, how):
     x = normal(3, *(config.image if is_vae else config.shape))
 
     def run(net):
-        return net.decode(net.encode(x).mode()) if is_vae else net(x, torch.tensor([0.0, 10, 999]), torch.arange(3))
+        return (
+            net.decode(net.encode(x).mode())
+            if is_vae
+            else net(x, torch.tensor([0.0, 10, 999]), torch.arange(3))
+        )
 
     if how == "cast":
         net.to(torch.bfloat16)
@@ -269,7 +291,9 @@ def test_groupnorm_keeps_float32_statistics():
 def test_groupnorm_trains_on_channels_last_input_that_needs_no_gradient():
     norm = GroupNorm(2, 8)
     x = normal(2, 8, 6, 6)
-    norm(x.contiguous(memory_format=torch.channels_last)).pow(3).sum().backward()  # once a crash of the process
+    norm(x.contiguous(memory_format=torch.channels_last)).pow(
+        3
+    ).sum().backward()  # once a crash of the process
     (expected,) = torch.autograd.grad(norm(x.requires_grad_()).pow(3).sum(), norm.weight)
     torch.testing.assert_close(norm.weight.grad, expected)
 
@@ -294,7 +318,9 @@ def test_weights_start_with_variance_one_over_fan_in():
     net = build(vae_config("base", (3, 32, 32), latent=(4, 4, 4)))
     checked = 0
     for layer in net.modules():
-        if isinstance(layer, torch.nn.ConvTranspose2d) or (type(layer) is torch.nn.Conv2d and layer.in_channels > 8):
+        if isinstance(layer, torch.nn.ConvTranspose2d) or (
+            type(layer) is torch.nn.Conv2d and layer.in_channels > 8
+        ):
             x = normal(2, layer.in_channels, 16, 16)
         else:
             continue
@@ -323,7 +349,11 @@ def test_weights_return_through_the_configuration_in_json(config):
     again = build(read_config(class_name(config), config.model_dump_json()), seed=9)
     again.load_state_dict(net.state_dict())
     x = normal(2, *(config.image if hasattr(config, "image") else config.shape))
-    run = (lambda n: n.decode_logits(n.encode(x).mean)) if hasattr(config, "image") else (lambda n: n(x, x.new_ones(2)))
+    run = (
+        (lambda n: n.decode_logits(n.encode(x).mean))
+        if hasattr(config, "image")
+        else (lambda n: n(x, x.new_ones(2)))
+    )
     with torch.no_grad():
         assert torch.equal(run(net), run(again))
 
@@ -369,7 +399,9 @@ def test_decode_and_its_logits_tell_the_same_image():
 def test_timestep_embedding_against_float64(dim):
     steps = [0.0, 0.25, 1.0, 17.3, 500.0, 999.0]
     half = dim // 2
-    expected = [[wave(t / 10_000 ** (i / half)) for wave in (math.sin, math.cos) for i in range(half)] for t in steps]
+    expected = [
+        [wave(t / 10_000 ** (i / half)) for wave in (math.sin, math.cos) for i in range(half)] for t in steps
+    ]
     out = timestep_embedding(torch.tensor(steps), dim)
     torch.testing.assert_close(out.double(), torch.tensor(expected, dtype=torch.float64), rtol=0, atol=2e-4)
 
@@ -399,7 +431,9 @@ def test_autoencoder_learns_an_image():
     assert loss < 0.2  # 1 without learning
 
 
-@pytest.mark.parametrize("config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"])
+@pytest.mark.parametrize(
+    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+)
 def test_denoisers_learn_what_depends_on_time_and_label(config):
     net = build(config)
     x, t, labels = denoiser_input(config, batch=5)

@@ -20,7 +20,9 @@ from latentdiff.nn import (
 )
 from latentdiff.pipeline.text.tokenizer import train_tokenizer
 
-TOKENIZER = train_tokenizer(["a red seven on a blue background", "a green three"] * 3, vocabulary=80, length=12)
+TOKENIZER = train_tokenizer(
+    ["a red seven on a blue background", "a green three"] * 3, vocabulary=80, length=12
+)
 TEXT = TextConfig(vocabulary=len(TOKENIZER), length=12, width=16, depth=2, heads=2)
 TEXTS = ["a red seven", "a green three on a blue background", ""]
 
@@ -47,7 +49,9 @@ def some_x(n: int = 3) -> tuple[Tensor, Tensor]:
 def test_the_encoder_reads_the_order_of_words() -> None:
     encoder = build(unet_config("small", (2, 8, 8), width=16, groups=4, text=TEXT), seed=3).text
     assert isinstance(encoder, TextEncoder)
-    context = encoder(TOKENIZER.encode(["a red seven on a blue", "a blue seven on a red", "a red seven on a blue"]))
+    context = encoder(
+        TOKENIZER.encode(["a red seven on a blue", "a blue seven on a red", "a red seven on a blue"])
+    )
     assert context.shape == (3, 12, 16)
     torch.testing.assert_close(context[0], context[2])
     assert float((context[0, 0] - context[1, 0]).detach().abs().max()) > 1e-3
@@ -92,7 +96,9 @@ def test_wrong_contexts_are_refused(network: UNetDenoiser) -> None:
 def test_every_part_of_a_text_network_learns(network: UNetDenoiser) -> None:
     (x, t), tokens = some_x(), TOKENIZER.encode(TEXTS)
     network(x, t, tokens).square().mean().backward()
-    silent = [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+    silent = [
+        name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)
+    ]
     network.zero_grad()
     assert not silent
 
@@ -124,7 +130,11 @@ def test_an_mlp_hears_the_whole_of_a_text(shape: tuple[int, ...]) -> None:
         for parameter in network.parameters():
             parameter.add_(0.05)
     generator = torch.Generator().manual_seed(1)
-    x, t, tokens = torch.randn(3, *shape, generator=generator), torch.arange(3) * 100.0, TOKENIZER.encode(TEXTS)
+    x, t, tokens = (
+        torch.randn(3, *shape, generator=generator),
+        torch.arange(3) * 100.0,
+        TOKENIZER.encode(TEXTS),
+    )
     told, context = network(x, t, tokens), network.encode(tokens, 3)
     torch.testing.assert_close(network(x, t, context), told, rtol=0, atol=1e-6)
     whole = torch.cat([context[:, :1], torch.zeros_like(context[:, 1:])], 1)
@@ -133,7 +143,9 @@ def test_an_mlp_hears_the_whole_of_a_text(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(nothing[2], told[2], rtol=0, atol=1e-5)  # the third text is empty
     assert float((nothing[:2] - told[:2]).detach().abs().flatten(1).amax(1).min()) > 1e-3
     told.square().mean().backward()
-    assert not [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+    assert not [
+        name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)
+    ]
     with pytest.raises(InputError, match="expected 0 for a network that listens to texts"):
         mlp_config("small", shape, num_classes=3, text=TEXT)
 
@@ -164,7 +176,9 @@ def test_guidance_leads_from_the_null_text_or_a_negative_one(network: UNetDenois
         ):
             for w in (0.0, 1.0, 3.0):
                 condition = Condition(contexts, null, w)
-                out[f"{name} {w:g}"] = denoiser(network, schedule, prediction="v", condition=condition)(x, 60).x0()
+                out[f"{name} {w:g}"] = denoiser(network, schedule, prediction="v", condition=condition)(
+                    x, 60
+                ).x0()
         alone = denoiser(network, schedule, prediction="v")(x, 60).x0()
     for name in ("empty", "negative"):
         wanted = 3 * out[f"{name} 1"] - 2 * out[f"{name} 0"]
@@ -185,7 +199,9 @@ def test_attention_in_the_open_is_the_fused_one(network: UNetDenoiser) -> None:
         return probabilities
 
     with torch.no_grad():
-        torch.testing.assert_close(network(x, t, tokens, attend=look), network(x, t, tokens), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            network(x, t, tokens, attend=look), network(x, t, tokens), rtol=0, atol=1e-5
+        )
     places = [place for place, _ in shown]
     assert len(set(places)) == len(places)
     for kind in ("self", "cross"):

@@ -143,7 +143,9 @@ def test_only_what_asks_for_a_gradient_gets_one(draw: Draw) -> None:
 
 INPUTS: dict[str, Callable[[Draw], Tensor]] = {
     "plain": lambda draw: draw(3, 2, 4, 5, dtype=torch.float32),
-    "channels_last": lambda draw: draw(3, 2, 4, 5, dtype=torch.float32).contiguous(memory_format=torch.channels_last),
+    "channels_last": (
+        lambda draw: draw(3, 2, 4, 5, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
+    ),
     "sliced": lambda draw: draw(3, 4, 4, 10, dtype=torch.float32)[:, ::2, :, 1::2],
     "expanded": lambda draw: draw(3, 1, 4, 1, dtype=torch.float32).expand(3, 2, 4, 5),
     "empty": lambda draw: draw(3, 0, 4, dtype=torch.float32),
@@ -161,13 +163,17 @@ def test_opcheck_of_the_updates(draw: Draw, kind: str) -> None:
     op = torch.ops.latentdiff
     torch.library.opcheck(op.add_noise.default, (x(), draw(3, 4), None, SEEDS, STREAMS))
     torch.library.opcheck(op.step_x0.default, (x(), [x(), x()], draw(1, 8), 0.7, x(), None, None))
-    torch.library.opcheck(op.step.default, (x().detach(), [x().detach()], draw(3, 5), None, None, SEEDS, STREAM))
+    torch.library.opcheck(
+        op.step.default, (x().detach(), [x().detach()], draw(3, 5), None, None, SEEDS, STREAM)
+    )
 
 
 def test_opcheck_of_step_and_of_given_noise(draw: Draw) -> None:
     x, out, noise = (leaf(draw(3, 2)) for _ in range(3))
     op = torch.ops.latentdiff
-    torch.library.opcheck(op.step.default, (x, [out, out.detach(), out], draw(3, 7), 0.7, None, SEEDS, STREAM))
+    torch.library.opcheck(
+        op.step.default, (x, [out, out.detach(), out], draw(3, 7), 0.7, None, SEEDS, STREAM)
+    )
     torch.library.opcheck(op.step_x0.default, (x, [out], draw(1, 5), None, None, None, None))
     torch.library.opcheck(op.add_noise.default, (x, draw(1, 4), noise, None, None))
 

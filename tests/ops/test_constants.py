@@ -1,4 +1,6 @@
-"""Constants: made once, told apart to the last bit, and never kept where something traces or wraps what is made."""
+"""Constants: made once, told apart to the last bit, and never kept where something traces or wraps what is
+made.
+"""
 
 import gc
 import math
@@ -151,7 +153,9 @@ class Names(TorchDispatchMode):
 def test_a_row_made_in_a_capture_copies_nothing_from_the_host(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
 ) -> None:
-    """A graph would repeat the copy from memory that is the host's again; what it records is not kept either."""
+    """A graph would repeat the copy from memory that is the host's again; what it records is not kept
+    either.
+    """
     values = [0.1, -0.0, 1e39, -2.5e-41, math.nan]
     expected = row(*values, dtype=dtype)
     monkeypatch.setattr(constant, "_captured", lambda device: True)

@@ -1,4 +1,5 @@
-"""The CUDA kernels compile beside any torch, and what the compiler made of them: registers, spills and instructions.
+"""The CUDA kernels compile beside any torch, and what the compiler made of them: registers, spills and
+instructions.
 
 Needs nvcc and no GPU.
 """
@@ -19,7 +20,8 @@ SOURCE = ROOT / "csrc" / "cuda" / "kernels.cu"
 
 
 class Kernel(NamedTuple):
-    """What ptxas tells of one kernel: ``form`` is "float" or "Half", n network outputs (0: not a step), bytes, registers.
+    """What ptxas tells of one kernel: ``form`` is "float" or "Half", n network outputs (0: not a step),
+    bytes, registers.
 
     ``whole``: every operand is read and written 16 bytes at a time.
     """
@@ -71,7 +73,8 @@ def kernels_of(messages: str) -> list[Kernel]:
     for part in messages.split("Compiling entry function '")[1:]:
         name = part.split("'")[0]
         shape = re.search(
-            r"(?:normal|noising|step)_kernelI(f|d|N\w*?(?:Half|Bfloat)E)(?:Li(\d)E)?(?:Lb\dE)*Lb([01])EE", name
+            r"(?:normal|noising|step)_kernelI(f|d|N\w*?(?:Half|Bfloat)E)(?:Li(\d)E)?(?:Lb\dE)*Lb([01])EE",
+            name,
         )
         spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", part)
         registers = re.search(r"Used (\d+) registers", part)
@@ -86,24 +89,30 @@ def test_no_torch_header_is_needed() -> None:
     files = nvcc("-M").stdout.replace("\\\n", " ").split()
     ours = [file for file in files if "/csrc/" in file]
     assert {Path(file).name for file in ours} >= {"kernels.cu", "item.h", "philox.h", "real.h"}
-    assert not [file for file in files if re.search(r"/(torch|ATen|c10|pybind11)/", file) and file not in ours]
+    assert not [
+        file for file in files if re.search(r"/(torch|ATen|c10|pybind11)/", file) and file not in ours
+    ]
     assert not [file for file in ours if "/csrc/torch/" in file or "/csrc/cpu/" in file]
 
 
 def test_the_compiler_has_nothing_to_say(compiled: Compiled) -> None:
-    assert not [line for line in compiled.messages.splitlines() if re.search("warning|error", line, re.IGNORECASE)]
+    assert not [
+        line for line in compiled.messages.splitlines() if re.search("warning|error", line, re.IGNORECASE)
+    ]
 
 
 def test_registers_and_spills(compiled: Compiled) -> None:
-    """48 registers are five eighths of the threads that a multiprocessor holds, 80 three eighths: enough of them to hide
-    the memory's latency where each has several loads under way.
+    """48 registers are five eighths of the threads that a multiprocessor holds, 80 three eighths: enough of
+    them to hide the memory's latency where each has several loads under way.
     """
     kernels = kernels_of(compiled.messages)
     forms = 4 * (1 + 2 + 4 * 2 * 2)  # dtypes; normal, noising with and without drawing, forms of step
     assert [kernel.whole for kernel in kernels].count(True) == len(kernels) - forms == forms
     assert [kernel for kernel in kernels if kernel.registers > 128] == []
     few = [kernel for kernel in kernels if kernel.n <= 2]
-    assert [kernel for kernel in few if kernel.form == "float" and kernel.whole and kernel.registers > 48] == []
+    assert [
+        kernel for kernel in few if kernel.form == "float" and kernel.whole and kernel.registers > 48
+    ] == []
     assert [kernel for kernel in few if kernel.form != "double" and kernel.registers > 80] == []
     assert [kernel for kernel in few if kernel.spilled or kernel.stack] == []
     assert [kernel for kernel in kernels if kernel.spilled > 32] == []
@@ -114,7 +123,9 @@ def sass_of(cubin: Path) -> dict[str, list[str]]:
     program = shutil.which("cuobjdump") or "/usr/local/cuda/bin/cuobjdump"
     if not Path(program).exists():
         pytest.skip("cuobjdump is not installed")
-    text = subprocess.run([program, "--dump-sass", str(cubin)], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        [program, "--dump-sass", str(cubin)], capture_output=True, text=True, check=True
+    ).stdout
     functions = {}
     for part in text.split("Function : ")[1:]:
         functions[part.split()[0]] = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(.*?);", part, re.MULTILINE)

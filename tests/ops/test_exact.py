@@ -41,7 +41,9 @@ def any_bits(n: int, g: torch.Generator) -> Tensor:
 
 
 def integers(n: int, size: int, g: torch.Generator, low: int, high: int) -> Tensor:
-    """Odd ``size``-bit integers times powers of two in [2^low, 2^high): products and sums that land on ties."""
+    """Odd ``size``-bit integers times powers of two in [2^low, 2^high): products and sums that land on
+    ties.
+    """
     mantissa = torch.randint(-(1 << (size - 1)), 1 << (size - 1), (n,), generator=g) * 2 + 1
     return torch.ldexp(mantissa.double(), torch.randint(low, high, (n,), generator=g)).float()
 
@@ -56,7 +58,11 @@ def triples() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         "cancellation": (a, b, near),
         "near cancellation": (a, b, near * (1 + 2.0**-12)),
         "ties": (integers(n, 12, g, 0, 1), integers(n, 13, g, 0, 1), integers(n, 24, g, -2, 3)),
-        "ties broken far below": (integers(n, 12, g, 0, 1), integers(n, 13, g, -9, 9), integers(n, 3, g, -120, -60)),
+        "ties broken far below": (
+            integers(n, 12, g, 0, 1),
+            integers(n, 13, g, -9, 9),
+            integers(n, 3, g, -120, -60),
+        ),
         "subnormal results": (
             integers(n, 12, g, -75, -70),
             integers(n, 12, g, -90, -70),
@@ -190,7 +196,9 @@ def test_golden_hashes_of_log_and_sincos() -> None:
         exact.log(torch.arange(1, (1 << 24) + 1, 5).double() * 2.0**-24),
         *exact.sincos(torch.arange(0, 1 << 32, 4099)),
     )
-    assert [hashlib.sha256(result.float().numpy().astype("<f4").tobytes()).hexdigest() for result in results] == [
+    assert [
+        hashlib.sha256(result.float().numpy().astype("<f4").tobytes()).hexdigest() for result in results
+    ] == [
         "cf9431168b5c41ebc6dfb47b30d2b04d94f6dbd0c115f1d717a71b2a0535ef8a",
         "cc189440b99b7f0f0fa3cf564ec891e535e68e5d5ea57a44fd8497dd7cf1c831",
         "17d98f0a34ac0d07c6f7572ed3adba23b897e4cf488f7bf08f1cbc57f1468e00",
@@ -206,7 +214,9 @@ def test_log_is_that_of_true_fma_everywhere() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("octave", range(6))
 def test_sincos_is_that_of_true_fma_everywhere(octave: int) -> None:
-    """The angle is rounded to float32 first, so these are all that differ, up to quadrant and sign (roundings are odd)."""
+    """The angle is rounded to float32 first, so these are all that differ, up to quadrant and sign (roundings
+    are odd).
+    """
     first, step = (1 << (23 + octave), 1 << octave) if octave else (0, 1)
     for start in range(first, 1 << (24 + octave), step << 15):
         check_sincos(torch.arange(start, start + (step << 15), step))

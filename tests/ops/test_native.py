@@ -1,4 +1,6 @@
-"""The kernels against the fallback, bit for bit: every instruction set that the processor has, and CUDA where there is a GPU."""
+"""The kernels against the fallback, bit for bit: every instruction set that the processor has, and CUDA where
+there is a GPU.
+"""
 
 import os
 import re
@@ -32,7 +34,9 @@ Draw = Callable[..., Tensor]
 @pytest.fixture
 def draw(device: torch.device) -> Draw:
     g = torch.Generator().manual_seed(0)
-    return lambda *shape, dtype=torch.float32: torch.randn(*shape, generator=g, dtype=torch.float64).to(device, dtype)
+    return lambda *shape, dtype=torch.float32: torch.randn(*shape, generator=g, dtype=torch.float64).to(
+        device, dtype
+    )
 
 
 def keys(batch: int, device: torch.device) -> dict[str, Tensor]:
@@ -44,7 +48,8 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     """Equal to the last bit, the sign of zero included; NaN is NaN whatever its payload."""
     assert a.dtype == b.dtype
     a, b = (
-        torch.where(x.isnan(), torch.full_like(x, float("nan")), x).contiguous().view(WORDS[x.dtype]) for x in (a, b)
+        torch.where(x.isnan(), torch.full_like(x, float("nan")), x).contiguous().view(WORDS[x.dtype])
+        for x in (a, b)
     )
     return torch.equal(a.cpu(), b.cpu())
 
@@ -66,7 +71,12 @@ def compare_step(
 
 
 def compare_add_noise(
-    x0: Tensor, coef: Tensor, *, noise: Tensor | None = None, seeds: Tensor | None = None, stream: Tensor | None = None
+    x0: Tensor,
+    coef: Tensor,
+    *,
+    noise: Tensor | None = None,
+    seeds: Tensor | None = None,
+    stream: Tensor | None = None,
 ) -> None:
     given = (x0, coef, noise, seeds, stream)
     agree(torch.ops.latentdiff.add_noise(*given), fallback.add_noise(*given))
@@ -117,7 +127,8 @@ def test_every_row_length(device: torch.device, draw: Draw, batch: int, length: 
     given = keys(batch, device)
     shape = (length,)
     assert same_bits(
-        ops.normal(given["seeds"], given["stream"], shape), fallback.normal(*given.values(), shape, torch.float32)
+        ops.normal(given["seeds"], given["stream"], shape),
+        fallback.normal(*given.values(), shape, torch.float32),
     )
     for coef in (draw(1, 5), draw(batch, 5)):
         compare_step(x, [out], coef, clip=0.8, **given)
@@ -141,10 +152,15 @@ def test_every_form_and_dtype(device: torch.device, draw: Draw, n: int, dtype: t
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_noise_and_noising_of_every_dtype(device: torch.device, draw: Draw, dtype: torch.dtype) -> None:
     for length in (6, 37, 64, 1500):
-        x, noise, coef = draw(3, length, dtype=dtype), draw(3, length, dtype=dtype), draw(3, 4, dtype=torch.float64)
+        x, noise, coef = (
+            draw(3, length, dtype=dtype),
+            draw(3, length, dtype=dtype),
+            draw(3, 4, dtype=torch.float64),
+        )
         given = keys(3, device)
         agree(
-            [ops.normal(*given.values(), (length,), dtype=dtype)], [fallback.normal(*given.values(), (length,), dtype)]
+            [ops.normal(*given.values(), (length,), dtype=dtype)],
+            [fallback.normal(*given.values(), (length,), dtype)],
         )
         for rows in (coef, coef[:1]):
             compare_add_noise(x, rows, **given)
@@ -152,7 +168,9 @@ def test_noise_and_noising_of_every_dtype(device: torch.device, draw: Draw, dtyp
 
 
 LAYOUTS: dict[str, Callable[[Draw, torch.dtype], Tensor]] = {
-    "channels last": lambda draw, dtype: draw(3, 5, 6, 7, dtype=dtype).contiguous(memory_format=torch.channels_last),
+    "channels last": (
+        lambda draw, dtype: draw(3, 5, 6, 7, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    ),
     "channels sliced": lambda draw, dtype: draw(3, 8, 6, 7, dtype=dtype)[:, 1:6],
     "every second": lambda draw, dtype: draw(3, 5, 6, 14, dtype=dtype)[..., ::2],
     "rows apart": lambda draw, dtype: draw(3, 5, 6, 9, dtype=dtype)[..., 1:8],
@@ -167,7 +185,9 @@ LAYOUTS: dict[str, Callable[[Draw, torch.dtype], Tensor]] = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_with_every_other(device: torch.device, draw: Draw, layout: str, dtype: torch.dtype) -> None:
+def test_every_layout_with_every_other(
+    device: torch.device, draw: Draw, layout: str, dtype: torch.dtype
+) -> None:
     x = LAYOUTS[layout](draw, dtype)
     for other in LAYOUTS:
         out = LAYOUTS[other](draw, dtype)
@@ -213,7 +233,8 @@ def test_extreme_values(device: torch.device, dtype: torch.dtype) -> None:
         3e-5,
     ]
     a, b = (
-        t.to(device, dtype) for t in torch.meshgrid(*[torch.tensor(values, dtype=torch.float64)] * 2, indexing="ij")
+        t.to(device, dtype)
+        for t in torch.meshgrid(*[torch.tensor(values, dtype=torch.float64)] * 2, indexing="ij")
     )
     x, out = a.reshape(4, -1).contiguous(), b.reshape(4, -1).contiguous()
     for row in (
@@ -240,12 +261,15 @@ def test_every_sixteen_bit_number_is_read_and_written(device: torch.device, dtyp
     finite = every.isfinite()
     assert torch.equal(ops.step(every, [zero], same)[finite], every[finite])
     compare_step(every, [zero], same)
-    # Numbers just at, below and above the middle between two neighbors, and beyond the largest: one rounding, to even.
+    # Numbers just at, below and above the middle between two neighbors, and beyond the largest: one rounding,
+    # to even.
     g = torch.Generator().manual_seed(1)
     wide = torch.randint(-(1 << 31), 1 << 31, (4, 1 << 14), generator=g).to(torch.int32).view(torch.float32)
     given = torch.where(wide.isfinite(), wide, 1.0).to(device, dtype)
     for factor in (1 + 2.0**-9, 1 + 2.0**-12, 1 - 2.0**-10, 1.5, 2.0**-12, 3 * 2.0**-15):
-        compare_step(given, [torch.zeros_like(given)], torch.tensor([[factor, 0.0, 0.0, 0.0, 0.0]], device=device))
+        compare_step(
+            given, [torch.zeros_like(given)], torch.tensor([[factor, 0.0, 0.0, 0.0, 0.0]], device=device)
+        )
 
 
 def test_threads_and_splits_do_not_change_a_bit(device: torch.device, draw: Draw) -> None:
@@ -277,7 +301,9 @@ def test_coefficients_and_keys_may_have_any_strides(device: torch.device, draw: 
     wide[:, ::2] = coef.T
     apart = {name: torch.stack([t, -t], dim=1)[:, 0] for name, t in given.items()}
     assert same_bits(ops.step(x, [out], wide[:, ::2].T, **apart), expected)
-    assert same_bits(ops.step(x, [out], coef[:1].expand(4, 5), **given), ops.step(x, [out], coef[:1], **given))
+    assert same_bits(
+        ops.step(x, [out], coef[:1].expand(4, 5), **given), ops.step(x, [out], coef[:1], **given)
+    )
     assert same_bits(
         ops.normal(given["seeds"], given["stream"][:1].expand(4), (9,)),
         ops.normal(given["seeds"], given["stream"][0], (9,)),
@@ -307,7 +333,10 @@ def test_an_unknown_instruction_set_is_refused() -> None:
 
 
 def run_with(*, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    code = "from latentdiff import ops; print(ops.implementation(), '|', ops.NATIVE.reason, '|', ops.NATIVE.cpu_capability)"
+    code = (
+        "from latentdiff import ops; print(ops.implementation(), '|', ops.NATIVE.reason, '|',"
+        " ops.NATIVE.cpu_capability)"
+    )
     return subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
@@ -332,7 +361,9 @@ def test_an_extension_that_is_cut_off_is_left_alone(tmp_path: Path) -> None:
         pytest.skip("no extension")
     whole = Path(MODULE.__file__).read_bytes()
     package = tmp_path / "latentdiff"
-    shutil.copytree(Path(ops.__file__).parents[1], package, ignore=shutil.ignore_patterns("_C*.so", "__pycache__"))
+    shutil.copytree(
+        Path(ops.__file__).parents[1], package, ignore=shutil.ignore_patterns("_C*.so", "__pycache__")
+    )
     for size in (0, 5000, len(whole) // 2):
         (package / Path(MODULE.__file__).name).write_bytes(whole[:size])
         done = run_with(cwd=tmp_path, LATENTDIFF_OPS="")

@@ -173,7 +173,10 @@ def test_smallest_radius_word_is_the_largest_value() -> None:
 def correlation(a: Tensor, b: Tensor) -> float:
     """In standard deviations of independent normals, for the values and for their squares: the larger."""
     n = a.numel()
-    plain, squared = (a * b).mean().item() * math.sqrt(n), ((a**2 - 1) * (b**2 - 1)).mean().item() * math.sqrt(n) / 2
+    plain, squared = (
+        (a * b).mean().item() * math.sqrt(n),
+        ((a**2 - 1) * (b**2 - 1)).mean().item() * math.sqrt(n) / 2,
+    )
     return max(abs(plain), abs(squared))
 
 
@@ -193,17 +196,50 @@ def test_samples_and_streams_are_independent(sample: Tensor) -> None:
 @pytest.mark.parametrize(
     ("seeds", "stream", "shape", "dtype", "error", "message"),
     [
-        (torch.zeros(2), torch.tensor(0), (3,), torch.float32, TypeError, "seeds of dtype int64, got torch.float32"),
+        (
+            torch.zeros(2),
+            torch.tensor(0),
+            (3,),
+            torch.float32,
+            TypeError,
+            "seeds of dtype int64, got torch.float32",
+        ),
         (torch.tensor([1]), torch.tensor(0.0), (3,), torch.float32, TypeError, "stream of dtype int64"),
-        (torch.tensor(1), torch.tensor(0), (3,), torch.float32, ValueError, r"seeds of shape \[B\], got \[\]"),
-        (torch.arange(2), torch.arange(3), (3,), torch.float32, ValueError, r"shape \[\] or \[2\], got \[3\]"),
+        (
+            torch.tensor(1),
+            torch.tensor(0),
+            (3,),
+            torch.float32,
+            ValueError,
+            r"seeds of shape \[B\], got \[\]",
+        ),
+        (
+            torch.arange(2),
+            torch.arange(3),
+            (3,),
+            torch.float32,
+            ValueError,
+            r"shape \[\] or \[2\], got \[3\]",
+        ),
         (torch.arange(2), torch.tensor(0), (-1,), torch.float32, ValueError, r"sizes >= 0, got \[-1\]"),
         (torch.arange(2), torch.tensor(0), (3,), torch.int32, TypeError, "float32.*got torch.int32"),
-        (torch.arange(2, device="meta"), torch.tensor(0), (3,), torch.float32, ValueError, "device meta, got cpu"),
+        (
+            torch.arange(2, device="meta"),
+            torch.tensor(0),
+            (3,),
+            torch.float32,
+            ValueError,
+            "device meta, got cpu",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(
-    seeds: Tensor, stream: Tensor, shape: tuple[int, ...], dtype: torch.dtype, error: type[Exception], message: str
+    seeds: Tensor,
+    stream: Tensor,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    error: type[Exception],
+    message: str,
 ) -> None:
     with pytest.raises(error, match=message):
         ops.normal(seeds, stream, shape, dtype=dtype)

@@ -47,7 +47,9 @@ def test_what_is_written_is_what_would_be_returned(draw: Draw, dtype: torch.dtyp
             assert written[0] is second
             assert written[1] is first
             assert all(map(torch.equal, written, (x_s, x0)))
-            assert all(map(torch.equal, ops.add_noise(x, coef[:, :4], **given, out=(first, second)), (x_t, target)))
+            assert all(
+                map(torch.equal, ops.add_noise(x, coef[:, :4], **given, out=(first, second)), (x_t, target))
+            )
     for place in places(x):
         assert ops.normal(**key(2), shape=(3, 4, 5), out=place) is place
         assert torch.equal(place, ops.normal(**key(2), shape=(3, 4, 5), dtype=dtype))
@@ -134,7 +136,10 @@ def test_other_refusals() -> None:
         ops.normal(**key(2), shape=(3,), out=torch.zeros(2, 4))
     with pytest.raises(TypeError, match=r"out of dtype .*, got torch.int64"):
         ops.normal(**key(2), shape=(3,), out=torch.zeros(2, 3, dtype=torch.int64))
-    for tensors in ({"x": torch.zeros(2, 3, requires_grad=True)}, {"out": torch.zeros(2, 3, requires_grad=True)}):
+    for tensors in (
+        {"x": torch.zeros(2, 3, requires_grad=True)},
+        {"out": torch.zeros(2, 3, requires_grad=True)},
+    ):
         with pytest.raises(ValueError, match=r"no tensor that requires a gradient with out="):
             ops.step(tensors.get("x", X), [X], COEF, out=tensors.get("out", y))
         with torch.no_grad():

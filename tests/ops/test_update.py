@@ -63,9 +63,13 @@ def step_loop(
 @pytest.mark.parametrize("with_r", [False, True])
 @pytest.mark.parametrize("rows", [1, 3])
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
-def test_step_is_its_loop_bit_for_bit(draw: Draw, n: int, rows: int, with_r: bool, clip: float | None) -> None:
+def test_step_is_its_loop_bit_for_bit(
+    draw: Draw, n: int, rows: int, with_r: bool, clip: float | None
+) -> None:
     x, outs = draw(3, 2, 4), [draw(3, 2, 4) for _ in range(n)]
-    coef = draw(rows, 4 + n * (1 + with_r), dtype=torch.float64)  # float64 coefficients are cast once, to float32
+    coef = draw(
+        rows, 4 + n * (1 + with_r), dtype=torch.float64
+    )  # float64 coefficients are cast once, to float32
     drawn = ops.normal(**key(3), shape=(2, 4))
     for given, z in (({}, None), (key(3), drawn), ({"noise": drawn}, drawn)):
         x_s, x0 = ops.step_x0(x, outs, coef, clip=clip, **given)
@@ -88,7 +92,9 @@ def test_add_noise_is_its_loop_bit_for_bit(draw: Draw, rows: int) -> None:
 
 
 def test_updates_round_the_exact_value_once() -> None:
-    """(1 + 2^-12)^2 lies between two float32 numbers; 2^-80 decides, and both float32 and float64 sums lose it."""
+    """(1 + 2^-12)^2 lies between two float32 numbers; 2^-80 decides, and both float32 and float64 sums lose
+    it.
+    """
     e = 1 + 2.0**-12
     up, tiny = 1 + 2.0**-11 + 2.0**-23, torch.tensor([[2.0**-80]])
     factor = torch.tensor([[e]])
@@ -110,7 +116,8 @@ def test_golden_hashes_of_step_and_add_noise(implementation: Any) -> None:
     to = implementation.device
     keys = torch.tensor([0, 42, -1, 2**40 + 17], device=to), torch.tensor(1 << 56 | 3 << 32 | 999, device=to)
     x, first, second = (
-        implementation.normal(keys[0], torch.tensor(stream, device=to), (1003,), torch.float32) for stream in (1, 2, 3)
+        implementation.normal(keys[0], torch.tensor(stream, device=to), (1003,), torch.float32)
+        for stream in (1, 2, 3)
     )
     coef = torch.tensor([[0.913, 0.274, 0.157, 1.031, -0.412, 0.229, 0.051, -0.033]], device=to)
     noising = torch.tensor([[0.913, 0.274, -0.412, 1.031]], device=to)
@@ -118,7 +125,9 @@ def test_golden_hashes_of_step_and_add_noise(implementation: Any) -> None:
         *implementation.step_x0(x, [first, second], coef, 1.0, None, *keys),
         *implementation.add_noise(x, noising, None, *keys),
     )
-    assert [hashlib.sha256(result.cpu().numpy().astype("<f4").tobytes()).hexdigest() for result in results] == [
+    assert [
+        hashlib.sha256(result.cpu().numpy().astype("<f4").tobytes()).hexdigest() for result in results
+    ] == [
         "71533b7fdd88a47366663544867e9ed7f5b13c59015b4783f73d94db500d7cd8",
         "3131eec775d8e01cf2166807d9b7d7b30a45f4e177e4c95bb0d3a6111a1a3bf0",
         "7a3229d5811b72d9ff6f59cb9a2abfb7a6aa4efc8ac4c17e9b8668da60ed5637",
@@ -149,7 +158,9 @@ def test_float64_computes_in_float64_with_the_float32_normal(draw: Draw) -> None
     x_s, x0 = ops.step_x0(x, [out], coef, **key(3))
     torch.testing.assert_close(x0, estimate, rtol=1e-15, atol=1e-15)
     torch.testing.assert_close(x_s, k * x + r * out + m * estimate + c * z, rtol=1e-14, atol=1e-14)
-    torch.testing.assert_close(ops.add_noise(x, coef[:, :4], **key(3))[0], k * x + m * z, rtol=1e-15, atol=1e-15)
+    torch.testing.assert_close(
+        ops.add_noise(x, coef[:, :4], **key(3))[0], k * x + m * z, rtol=1e-15, atol=1e-15
+    )
     clipped = ops.step_x0(x, [out], coef, clip=0.1)[1]
     assert clipped.abs().max().item() == 0.1  # not float32's 0.1
 
@@ -169,17 +180,25 @@ PLAIN = torch.tensor([0.25, -0.75, 1.5, 0.5, -3.0])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", [(1, 5), (3, 45), (2, 4, 5, 1)], ids=str)
 def test_a_term_whose_coefficient_is_zero_is_left_out(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Not 0 inf = NaN: an infinity that a sum does not read has no part in it; with the same bits for finite numbers."""
-    plain, spoiled = (values.repeat(math.prod(shape) // 5).reshape(shape).to(dtype) for values in (PLAIN, SPOILED))
+    """Not 0 inf = NaN: an infinity that a sum does not read has no part in it; with the same bits for finite
+    numbers.
+    """
+    plain, spoiled = (
+        values.repeat(math.prod(shape) // 5).reshape(shape).to(dtype) for values in (PLAIN, SPOILED)
+    )
     coef = torch.linspace(0.3, 1.1, 8, dtype=torch.float64).repeat(shape[0], 1)
     columns = {"x": (0, 3), "first": (4, 6), "second": (5, 7), "noise": (2,)}
     for name, zero in itertools.product(columns, (0.0, -0.0)):
         row = coef.clone()
         row[:, columns[name]] = zero
         given = dict.fromkeys(columns, plain)
-        expected = ops.step_x0(given["x"], [given["first"], given["second"]], row, clip=0.9, noise=given["noise"])
+        expected = ops.step_x0(
+            given["x"], [given["first"], given["second"]], row, clip=0.9, noise=given["noise"]
+        )
         given[name] = spoiled
-        found = ops.step_x0(given["x"], [given["first"], given["second"]], row, clip=0.9, noise=given["noise"])
+        found = ops.step_x0(
+            given["x"], [given["first"], given["second"]], row, clip=0.9, noise=given["noise"]
+        )
         assert all(map(torch.equal, found, expected)), name
     row = coef.clone()
     row[:, 1] = 0.0  # an estimate that is NaN or infinite and not used
@@ -214,7 +233,10 @@ def test_layouts_change_no_bit_and_dense_ones_are_kept(draw: Draw, layout: str) 
     assert not placed.is_contiguous()
     expected = (*ops.step_x0(x, [out], coef, **key(2)), *ops.add_noise(x, coef[:, :4], **key(2)))
     for other in (out, arrange(out)):
-        results = (*ops.step_x0(placed, [other], coef, **key(2)), *ops.add_noise(placed, coef[:, :4], **key(2)))
+        results = (
+            *ops.step_x0(placed, [other], coef, **key(2)),
+            *ops.add_noise(placed, coef[:, :4], **key(2)),
+        )
         for result, value in zip(results, expected, strict=True):
             assert torch.equal(result, value)
             assert result.stride() == torch.empty_like(placed).stride()
@@ -224,7 +246,8 @@ def test_expanded_samples_and_samples_without_dimensions(draw: Draw) -> None:
     x, coef = draw(1, 1, 5), draw(1, 5)
     wide = x.expand(3, 2, 5)
     assert torch.equal(
-        ops.step(wide, [wide], coef, **key(3)), ops.step(wide.contiguous(), [wide.contiguous()], coef, **key(3))
+        ops.step(wide, [wide], coef, **key(3)),
+        ops.step(wide.contiguous(), [wide.contiguous()], coef, **key(3)),
     )
     scalars = draw(3)
     assert torch.equal(
@@ -256,7 +279,9 @@ def test_results_are_new_and_arguments_stay(draw: Draw) -> None:
         tensors = [draw(2, 3, dtype=dtype) for _ in range(3)]
         before = [tensor.clone() for tensor in tensors]
         x, out, noise = tensors
-        coef = torch.tensor([[1.0, 0.0, 0.0, 1.0, 0.0]])  # x_s = x0 = x: the case where an alias would be tempting
+        coef = torch.tensor(
+            [[1.0, 0.0, 0.0, 1.0, 0.0]]
+        )  # x_s = x0 = x: the case where an alias would be tempting
         results = [*ops.step_x0(x, [out], coef, noise=noise), *ops.add_noise(x, coef[:, :4], noise=noise)]
         pointers = {tensor.data_ptr() for tensor in [*tensors, *results]}
         assert len(pointers) == len(tensors) + len(results)
@@ -273,11 +298,21 @@ MANY_COLUMNS = torch.zeros(1, 14)
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((X.int(), [OUT], C5), {}, TypeError, "x of dtype float16, bfloat16, float32, float64, got torch.int32"),
+        (
+            (X.int(), [OUT], C5),
+            {},
+            TypeError,
+            "x of dtype float16, bfloat16, float32, float64, got torch.int32",
+        ),
         ((X[0, 0], [OUT], C5), {}, ValueError, r"x of shape \[B, ...\], got a 0-d tensor"),
         ((X, [], C5), {}, ValueError, "1 to 4 outs, got 0"),
         ((X, [OUT] * 5, MANY_COLUMNS), {}, ValueError, "1 to 4 outs, got 5"),
-        ((X, OUT, C5), {}, TypeError, r"outs as a list or tuple of tensors, got one tensor of shape \[2, 3\]"),
+        (
+            (X, OUT, C5),
+            {},
+            TypeError,
+            r"outs as a list or tuple of tensors, got one tensor of shape \[2, 3\]",
+        ),
         ((X, [OUT, OUT[:, :2]], C5), {}, ValueError, r"outs\[1\] of x's shape \[2, 3\], got \[2, 2\]"),
         ((X, [OUT.half()], C5), {}, TypeError, r"outs\[0\] of x's dtype torch.float32, got torch.float16"),
         ((X, [OUT.to("meta")], C5), {}, ValueError, r"outs\[0\] on x's device cpu, got meta"),
@@ -290,16 +325,34 @@ MANY_COLUMNS = torch.zeros(1, 14)
         ((X, [OUT], C5), {"clip": math.nan}, ValueError, "clip > 0 or None, got nan"),
         ((X, [OUT], C5), {"noise": OUT, "seeds": SEEDS, "stream": STREAM}, ValueError, "got both"),
         ((X, [OUT], C5), {"noise": OUT[:1]}, ValueError, r"noise of x's shape \[2, 3\], got \[1, 3\]"),
-        ((X, [OUT], C5), {"noise": OUT.double()}, TypeError, "noise of x's dtype torch.float32, got torch.float64"),
+        (
+            (X, [OUT], C5),
+            {"noise": OUT.double()},
+            TypeError,
+            "noise of x's dtype torch.float32, got torch.float64",
+        ),
         ((X, [OUT], C5), {"seeds": SEEDS}, ValueError, "seeds and stream together, got seeds alone"),
         ((X, [OUT], C5), {"stream": STREAM}, ValueError, "seeds and stream together, got stream alone"),
-        ((X, [OUT], C5), {"seeds": SEEDS[:1], "stream": STREAM}, ValueError, r"seeds of shape \[2\], got \[1\]"),
+        (
+            (X, [OUT], C5),
+            {"seeds": SEEDS[:1], "stream": STREAM},
+            ValueError,
+            r"seeds of shape \[2\], got \[1\]",
+        ),
         ((X, [OUT], C5), {"seeds": SEEDS, "stream": SEEDS[:1]}, ValueError, r"\[\] or \[2\], got \[1\]"),
-        ((X, [OUT], C5), {"seeds": SEEDS.int(), "stream": STREAM}, TypeError, "seeds of dtype int64, got torch.int32"),
+        (
+            (X, [OUT], C5),
+            {"seeds": SEEDS.int(), "stream": STREAM},
+            TypeError,
+            "seeds of dtype int64, got torch.int32",
+        ),
     ],
 )
 def test_step_refuses_bad_arguments(
-    arguments: tuple[Tensor, list[Tensor], Tensor], options: dict[str, object], error: type[Exception], message: str
+    arguments: tuple[Tensor, list[Tensor], Tensor],
+    options: dict[str, object],
+    error: type[Exception],
+    message: str,
 ) -> None:
     for op in (ops.step, ops.step_x0):
         with pytest.raises(error, match=message):

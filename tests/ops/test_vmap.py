@@ -18,11 +18,15 @@ def draw() -> Draw:
     return lambda *shape: torch.randn(*shape, generator=g)
 
 
-def mapped(function: Callable[..., Tensor], arguments: tuple[Tensor, ...], in_dims: tuple[int | None, ...]) -> None:
+def mapped(
+    function: Callable[..., Tensor], arguments: tuple[Tensor, ...], in_dims: tuple[int | None, ...]
+) -> None:
     """vmap gives what a loop over the mapped dimension gives."""
     result = torch.func.vmap(function, in_dims=in_dims)(*arguments)
     for i in range(MAPS):
-        alone = function(*(t if d is None else t.select(d, i) for t, d in zip(arguments, in_dims, strict=True)))
+        alone = function(
+            *(t if d is None else t.select(d, i) for t, d in zip(arguments, in_dims, strict=True))
+        )
         assert torch.equal(result[i], alone)
 
 
@@ -54,7 +58,10 @@ def test_step_over_samples_coefficients_and_outputs(draw: Draw, rows: int) -> No
 
 def test_keys_may_be_mapped(draw: Draw) -> None:
     x, coef = draw(BATCH, 6), draw(1, 4)
-    seeds, streams = torch.arange(MAPS * BATCH).view(MAPS, BATCH), torch.arange(MAPS * BATCH).view(BATCH, MAPS)
+    seeds, streams = (
+        torch.arange(MAPS * BATCH).view(MAPS, BATCH),
+        torch.arange(MAPS * BATCH).view(BATCH, MAPS),
+    )
 
     def noised(x: Tensor, seeds: Tensor, stream: Tensor) -> Tensor:
         x_t, target = ops.add_noise(x, coef, seeds=seeds, stream=stream)

@@ -1,4 +1,6 @@
-"""Several processes train one model: the same data, the same losses and weights as one process, and a clear end when one is lost."""
+"""Several processes train one model: the same data, the same losses and weights as one process, and a clear
+end when one is lost.
+"""
 
 from __future__ import annotations
 
@@ -97,12 +99,16 @@ def test_one_process_goes_on_where_two_stopped(folder: Path) -> None:
     assert code == 0, err
     code, _, err = run_cli(f"{DENOISER} --steps 10 --decay constant --name whole", cwd=folder)
     assert code == 0, err
-    assert losses(folder / "runs" / "half") == pytest.approx(losses(folder / "runs" / "whole"), rel=1e-5, abs=1e-6)
+    assert losses(folder / "runs" / "half") == pytest.approx(
+        losses(folder / "runs" / "whole"), rel=1e-5, abs=1e-6
+    )
 
 
 @pytest.mark.slow
 def test_a_batch_that_does_not_divide_is_refused(folder: Path) -> None:
-    code, _, err = finished(torchrun(f"{VAE.replace('--batch 16', '--batch 15')} --steps 2 --name odd", folder))
+    code, _, err = finished(
+        torchrun(f"{VAE.replace('--batch 16', '--batch 15')} --steps 2 --name odd", folder)
+    )
     assert code != 0 and "--batch 15: 2 processes share it evenly, expected a multiple of 2" in err
 
 
@@ -119,7 +125,10 @@ def test_losing_a_process_ends_the_others_with_a_message_and_a_checkpoint(folder
     os.kill(victim, signal.SIGKILL)
     code, _, err = finished(process)
     assert code != 0
-    assert "lost another process of 2 after step" in err and f"--resume runs/{name} goes on from checkpoint-" in err
+    assert (
+        "lost another process of 2 after step" in err
+        and f"--resume runs/{name} goes on from checkpoint-" in err
+    )
     assert "Traceback (most recent call last)" not in err.split("error: lost")[0].split("training for")[1]
     locate(run).verify()
     step = int(locate(run).folder.name.split("-")[1])
@@ -147,7 +156,11 @@ def test_a_signal_to_all_saves_and_ends(folder: Path) -> None:
     [
         ("encode", 2, "encode runs in one process, torchrun is for train, train-vae"),
         ("models", 2, "models runs in one process"),
-        ("sample --run digits -n 1 --steps 2", 1, "2 processes share the images: expected as many or more, got -n 1"),
+        (
+            "sample --run digits -n 1 --steps 2",
+            1,
+            "2 processes share the images: expected as many or more, got -n 1",
+        ),
     ],
 )
 def test_what_is_not_shared_is_refused_before_anyone_waits(
@@ -155,7 +168,9 @@ def test_what_is_not_shared_is_refused_before_anyone_waits(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(ranks.distributed, "init_process_group", lambda *_, **__: pytest.fail("waits for the others"))
+    monkeypatch.setattr(
+        ranks.distributed, "init_process_group", lambda *_, **__: pytest.fail("waits for the others")
+    )
     bad = run_cli(command, cwd=tmp_path)
     assert bad.code == code and message in bad.err and bad.err.count("error:") == 1
 
@@ -168,14 +183,20 @@ def test_processes_that_do_not_meet_say_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(ranks.distributed, "init_process_group", unreachable)
     bad = run_cli("sample --run digits -n 4 --steps 2", cwd=tmp_path)
-    assert bad.code == 1 and "process 1 of 2 did not meet the others" in bad.err and bad.err.count("error:") == 1
+    assert (
+        bad.code == 1 and "process 1 of 2 did not meet the others" in bad.err and bad.err.count("error:") == 1
+    )
 
 
 def test_the_reason_of_a_loss_is_a_whole_sentence(tmp_path: Path) -> None:
-    said = "[/a/pytorch/pair.cc:537] Read error [127.0.0.1]:52653: Connection reset by peer. This is typically caused by a rem"
+    said = (
+        "[/a/pytorch/pair.cc:537] Read error [127.0.0.1]:52653: Connection reset by peer. This is typically"
+        " caused by a rem"
+    )
     text = str(peer_lost(RuntimeError(said), Ranks(0, 2), Run(tmp_path), 7))
     assert text.startswith(
-        "lost another process of 2 after step 7 (Read error [127.0.0.1]:52653: Connection reset by peer); no checkpoint"
+        "lost another process of 2 after step 7 (Read error [127.0.0.1]:52653: Connection reset by peer); no"
+        " checkpoint"
     )
 
 
@@ -222,7 +243,9 @@ def test_each_of_several_processes_is_one_worker() -> None:
 def test_only_errors_of_the_exchange_mean_that_a_process_is_lost() -> None:
     from latentdiff.train.sync import is_comm_error
 
-    assert is_comm_error(RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer"))
+    assert is_comm_error(
+        RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    )
     assert not is_comm_error(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_comm_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
@@ -265,7 +288,8 @@ def test_two_processes_draw_the_images_of_one(folder: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_measure_what_one_measures(folder: Path) -> None:
     shared = (
-        "--run runs/denoiser --features mnist --resamples 20 --neighbors 20 --steps 3 --no-cache --threads 1 --json"
+        "--run runs/denoiser --features mnist --resamples 20 --neighbors 20 --steps 3 --no-cache --threads 1"
+        " --json"
     )
     code, out, err = run_cli(f"evaluate {shared} --what samples -n 310 --out one", cwd=folder)
     assert code == 0, err
@@ -278,17 +302,23 @@ def test_two_processes_measure_what_one_measures(folder: Path) -> None:
         part["samples"].pop("seconds")
     assert two["samples"] == one["samples"]
     assert (folder / "two" / "samples.png").read_bytes() == (folder / "one" / "samples.png").read_bytes()
-    for words, expected in (("--what denoiser", "--what denoiser draws none"), ("-n 200", "drawn 250 at once")):
+    for words, expected in (
+        ("--what denoiser", "--what denoiser draws none"),
+        ("-n 200", "drawn 250 at once"),
+    ):
         code, _, err = finished(torchrun(f"evaluate {shared} {words} --out no", folder))
         assert code != 0 and expected in err
-    code, _, err = finished(torchrun("evaluate --images tiny.npz --reference tiny.npz --features mnist", folder))
+    code, _, err = finished(
+        torchrun("evaluate --images tiny.npz --reference tiny.npz --features mnist", folder)
+    )
     assert code != 0 and "--images are measured by one" in err
 
 
 @pytest.mark.slow
 def test_two_processes_train_both_models_of_one_command(folder: Path) -> None:
     (folder / "both.yaml").write_text(
-        "train-vae: {latent: 4, width: 8, depth: 0, batch: 16, steps: 4}\ntrain-denoiser: {width: 16, depth: 1, batch: 16, steps: 6}"
+        "train-vae: {latent: 4, width: 8, depth: 0, batch: 16, steps: 4}\ntrain-denoiser: {width: 16, depth:"
+        " 1, batch: 16, steps: 6}"
     )
     code, out, err = finished(torchrun("train --config both.yaml --data tiny.npz --name both --json", folder))
     assert code == 0, err

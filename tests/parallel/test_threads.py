@@ -127,7 +127,13 @@ def test_workers_compute_gradients_where_the_caller_does() -> None:
 
 @pytest.mark.usefixtures("two_threads")
 def test_a_worker_is_worth_it_for_many_images_on_a_cpu() -> None:
-    assert [Workers.suited(n, CPU).count for n in (1, LEAST, 2 * LEAST - 1, 2 * LEAST, 100 * LEAST)] == [1, 1, 1, 2, 2]
+    assert [Workers.suited(n, CPU).count for n in (1, LEAST, 2 * LEAST - 1, 2 * LEAST, 100 * LEAST)] == [
+        1,
+        1,
+        1,
+        2,
+        2,
+    ]
     assert Workers.suited(1000, torch.device("cuda")).count == 1
 
 
@@ -228,7 +234,9 @@ def test_the_default_workers_fit_the_batch(tmp_path: Path) -> None:
 
 
 def test_more_workers_than_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="workers must be at most the 4 images that are computed at once, got 5"):
+    with pytest.raises(
+        InputError, match="workers must be at most the 4 images that are computed at once, got 5"
+    ):
         make_trainer(make_task(batch=8, accumulate=2, workers=5), tmp_path, Reporter())
 
 
@@ -264,7 +272,9 @@ def test_samples_drawn_by_workers_are_the_same_and_their_progress_adds_up() -> N
 def test_edits_drawn_by_workers_are_the_same() -> None:
     pipeline = model()
     images = pipeline.sample(2 * LEAST, steps=4, seed=9)
-    alone, shared, _ = both_ways(lambda _: sdedit(pipeline, images, 500, settings=Sampling(steps=10), seed=1).images)
+    alone, shared, _ = both_ways(
+        lambda _: sdedit(pipeline, images, 500, settings=Sampling(steps=10), seed=1).images
+    )
     torch.testing.assert_close(shared, alone, rtol=0, atol=1e-5)
     assert float((alone - images).abs().max()) > 0.1
 

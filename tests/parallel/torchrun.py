@@ -18,7 +18,9 @@ def environment() -> dict[str, str]:
 
 
 def torchrun(command: str, cwd: Path, *, processes: int = 2) -> subprocess.Popen[str]:
-    """`torchrun --nproc-per-node N -m latentdiff -- COMMAND`, on a free port of this machine; torchrun has a --run-path of its own."""
+    """`torchrun --nproc-per-node N -m latentdiff -- COMMAND`, on a free port of this machine; torchrun has a
+    --run-path of its own.
+    """
     words = [
         sys.executable,
         "-m",

@@ -53,10 +53,22 @@ def with_runs(work: Path, folder: Path, names: tuple[str, ...]) -> None:
         ("sample -n 1 --steps 2 --label 7", ("text",), "digits"),
         ("sample -n 1 --steps 2", ("vae", "cold", "pixel"), "pixel"),
         ("p2p -n 1 --steps 2 --prompt 'a red seven' --edit 'a green seven'", ("denoiser",), "scenes"),
-        ("inpaint -n 1 --draws 1 --steps 3 --mask half --solver repaint --jumps 1", ("denoiser", "spatial"), "spatial"),
-        ("inpaint -n 1 --draws 1 --steps 3 --mask half --solver repaint --jumps 1", ("denoiser",), "digits-pixels"),
+        (
+            "inpaint -n 1 --draws 1 --steps 3 --mask half --solver repaint --jumps 1",
+            ("denoiser", "spatial"),
+            "spatial",
+        ),
+        (
+            "inpaint -n 1 --draws 1 --steps 3 --mask half --solver repaint --jumps 1",
+            ("denoiser",),
+            "digits-pixels",
+        ),
         ("restore -n 1 --steps 3 --solver psld --operator blur", ("classes", "denoiser"), "denoiser"),
-        ("edit -n 1 --input tiny.npz --steps 2 --strength 0.5 --prompt 'a disc'", ("classes", "text"), "text"),
+        (
+            "edit -n 1 --input tiny.npz --steps 2 --strength 0.5 --prompt 'a disc'",
+            ("classes", "text"),
+            "text",
+        ),
         ("anagram -n 1 --steps 2 --label ant --label bee", ("pixel", "classes"), "classes"),
     ],
 )
@@ -83,7 +95,10 @@ def test_the_newest_run_that_can_do_what_is_asked_is_taken_and_named(
         ("sample --run all/pixel --label 2", "leave --label out, take --run digits"),
         ("sample --run all/pixel --guidance 3", "leave --guidance out, take --run digits"),
         ("sample --run all/pixel --class-balance data", "leave --class-balance out, take --run digits"),
-        ("sample --run all/classes --guidance 3 --negative-prompt x", "leave --negative-prompt out, take --run scenes"),
+        (
+            "sample --run all/classes --guidance 3 --negative-prompt x",
+            "leave --negative-prompt out, take --run scenes",
+        ),
         (
             "sample --run all/denoiser --prediction eps",
             "leave out --prediction (--v-pred), or name another model with --run",
@@ -116,14 +131,17 @@ def test_the_newest_run_that_can_do_what_is_asked_is_taken_and_named(
         ("sample --run nothing", "`latentdiff models`"),
     ],
 )
-def test_a_refusal_because_of_the_model_names_a_way_out(command: str, way: str, work: Path, cli: Callable) -> None:
+def test_a_refusal_because_of_the_model_names_a_way_out(
+    command: str, way: str, work: Path, cli: Callable
+) -> None:
     code, _, err = cli(command, cwd=work)
     assert (code, err.count("error:")) == (1, 1), err
     assert way in err, err
 
 
 @pytest.mark.parametrize(
-    ("asked", "close"), [("smaple", "sample"), ("train_vae", "train-vae"), ("vae", "train-vae"), ("xyzzy", "")]
+    ("asked", "close"),
+    [("smaple", "sample"), ("train_vae", "train-vae"), ("vae", "train-vae"), ("xyzzy", "")],
 )
 def test_a_mistyped_command_is_guessed(asked: str, close: str, cli: Callable, tmp_path: Path) -> None:
     code, _, err = cli(f"{asked} -n 3", cwd=tmp_path)

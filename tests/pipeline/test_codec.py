@@ -37,7 +37,9 @@ def measure(vae: VAE, images: Tensor, *, chunk: int) -> LatentStatistics:
 @pytest.mark.parametrize("shape", LATENTS)
 def test_statistics_are_the_moments_of_the_sampled_latents(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(50, *shape, generator=generator) * 3 + 100  # far from 0: a careless variance would cancel
+    mean = (
+        torch.randn(50, *shape, generator=generator) * 3 + 100
+    )  # far from 0: a careless variance would cancel
     logvar = torch.randn(50, *shape, generator=generator)
     accumulator = StatisticsAccumulator(shape[0])
     for first in range(0, 50, 7):
@@ -83,7 +85,9 @@ def test_encode_is_the_normalised_mode_or_a_sample(shape: tuple[int, ...]) -> No
         sampled = codec.encode(images, noise=noise)
     assert torch.equal(first, second)
     torch.testing.assert_close(first, (posterior.mean - mean.view(per_channel)) / std.view(per_channel))
-    expected = (posterior.mean + (posterior.logvar / 2).exp() * noise - mean.view(per_channel)) / std.view(per_channel)
+    expected = (posterior.mean + (posterior.logvar / 2).exp() * noise - mean.view(per_channel)) / std.view(
+        per_channel
+    )
     torch.testing.assert_close(sampled, expected)
     assert not torch.equal(sampled, first)
 
@@ -144,7 +148,9 @@ def test_statistics_come_back_from_a_checkpoint_to_the_bit(tmp_path: Path) -> No
     checkpoint = open_checkpoint(tmp_path / "vae")
     codec = load_codec(checkpoint, checkpoint.json(INDEX))
     assert isinstance(codec, VAECodec)
-    assert torch.equal(codec.statistics.mean, statistics.mean) and torch.equal(codec.statistics.std, statistics.std)
+    assert torch.equal(codec.statistics.mean, statistics.mean) and torch.equal(
+        codec.statistics.std, statistics.std
+    )
     with torch.no_grad():
         assert torch.equal(codec.encode(make_images(4)), VAECodec(vae, statistics).encode(make_images(4)))
 

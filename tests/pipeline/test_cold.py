@@ -51,7 +51,9 @@ def test_levels_of_a_batch_are_those_of_each_image(kind: str) -> None:
     t = torch.tensor([0, 3, 10, 7])
     together = degrade(IMAGES, t)
     for k, level in enumerate(t.tolist()):
-        torch.testing.assert_close(together[k : k + 1], degrade(IMAGES[k : k + 1], level), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            together[k : k + 1], degrade(IMAGES[k : k + 1], level), rtol=1e-5, atol=1e-5
+        )
     for bad in (torch.tensor([1, 2]), 11, -1):
         with pytest.raises(ValueError, match="level"):
             degrade(IMAGES, bad)
@@ -69,7 +71,9 @@ def test_a_level_of_blur_is_one_blur_more() -> None:
 
 
 def test_the_last_levels_of_pixelation_and_fading_are_flat() -> None:
-    torch.testing.assert_close(degradation("pixelate")(IMAGES, 10), IMAGES.mean((2, 3), keepdim=True).expand_as(IMAGES))
+    torch.testing.assert_close(
+        degradation("pixelate")(IMAGES, 10), IMAGES.mean((2, 3), keepdim=True).expand_as(IMAGES)
+    )
     assert float(degradation("fade")(IMAGES, 10).abs().max()) == 0
 
 
@@ -81,16 +85,27 @@ def knows(truth: Tensor, *, off: float = 0.0) -> Denoiser:
 @pytest.mark.parametrize("improved", [True, False])
 def test_a_perfect_restorer_restores(kind: str, improved: bool) -> None:
     degrade = degradation(kind)
-    end = run(knows(IMAGES), degrade(IMAGES, 10), list(range(10, -1, -1)), cold_step(degrade, improved=improved), KEY)
+    end = run(
+        knows(IMAGES),
+        degrade(IMAGES, 10),
+        list(range(10, -1, -1)),
+        cold_step(degrade, improved=improved),
+        KEY,
+    )
     torch.testing.assert_close(end, IMAGES, rtol=1e-4, atol=1e-5)
 
 
 def test_the_improved_sampling_forgives_what_the_restorer_gets_wrong_alike() -> None:
-    """A constant error of x_0 cancels in D(x_0, s) - D(x_0, t), but not in D(x_0, s): Bansal et al. 2022, section 3.3."""
+    """A constant error of x_0 cancels in D(x_0, s) - D(x_0, t), but not in D(x_0, s): Bansal et al.
+
+    2022, section 3.3.
+    """
     degrade = degradation("blur")
     levels = list(range(10, -1, -1))
     ends = {
-        improved: run(knows(IMAGES, off=0.3), degrade(IMAGES, 10), levels, cold_step(degrade, improved=improved), KEY)
+        improved: run(
+            knows(IMAGES, off=0.3), degrade(IMAGES, 10), levels, cold_step(degrade, improved=improved), KEY
+        )
         for improved in (True, False)
     }
     assert float((ends[True] - IMAGES).abs().max()) < 1e-4
@@ -135,7 +150,9 @@ def test_intensities_of_cells_are_fitted_drawn_and_laid_out_as_images() -> None:
     ],
 )
 def test_cells_that_cannot_be_are_refused(tensors: dict[str, Tensor]) -> None:
-    with pytest.raises(InputError, match="file: expected a finite mean and covariance of square grids of cells"):
+    with pytest.raises(
+        InputError, match="file: expected a finite mean and covariance of square grids of cells"
+    ):
         Intensities.stored(tensors, 1, "file")
 
 
@@ -146,7 +163,9 @@ def test_new_images_start_from_cells_or_flat(tiny_cold_run: Path) -> None:
     cells, frames = model.sample(3, seed=1, start="cells", noise=0, frames=3)
     flat, level = model.sample(3, seed=1, start="flat", noise=0, frames=3)
     assert torch.equal(model.sample(3, seed=1, start="cells")[0], default) and not torch.equal(cells, flat)
-    assert float(level[0].noisy.flatten(1).std(1).max()) < 1e-5 < float(frames[0].noisy.flatten(1).std(1).min())
+    assert (
+        float(level[0].noisy.flatten(1).std(1).max()) < 1e-5 < float(frames[0].noisy.flatten(1).std(1).min())
+    )
     old = replace(model, cells=None)
     assert torch.equal(old.sample(3, seed=1, noise=0)[0], flat)
     with pytest.raises(InputError, match="start cells: this model was trained before"):
@@ -196,7 +215,9 @@ def test_levels_and_steps(tiny_cold_run: Path) -> None:
         ("degradation/degradation_config.json", {"kernel": 4}, "odd"),
     ],
 )
-def test_a_damaged_model_is_refused(tiny_cold_run: Path, tmp_path: Path, file: str, change: dict, words: str) -> None:
+def test_a_damaged_model_is_refused(
+    tiny_cold_run: Path, tmp_path: Path, file: str, change: dict, words: str
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(tiny_cold_run, folder)
     checkpoint = next(folder.glob("checkpoint-*"))
@@ -215,7 +236,9 @@ def test_the_commands(tiny_folder: Path, tiny_cold_run: Path, tmp_path: Path, cl
     back = cli(f"sample-cold {run_} --restore -n 4 --level 4 --steps 2 --naive {out}", cwd=tiny_folder)
     assert back.code == 0, back.err
     answer = json.loads(back.out)
-    assert answer["level"] == 4 and answer["one_step"]["n"] == 4 and answer["step_by_step"]["psnr"]["value"] > 0
+    assert (
+        answer["level"] == 4 and answer["one_step"]["n"] == 4 and answer["step_by_step"]["psnr"]["value"] > 0
+    )
     for words, code in (
         (f"sample-cold {run_} --restore --level 7", 1),
         (f"sample-cold {run_} --input tiny.npz", 2),

@@ -24,7 +24,14 @@ CPU = torch.device("cpu")
 
 STEPS = 10  # saves after 3, 6, 9; log lines after 4, 8; validations after 5, 10; an epoch is 2.75 steps
 
-LOOP: dict[str, Any] = {"steps": STEPS, "batch": 8, "save_every": 3, "log_every": 4, "validate_every": 5, "warmup": 3}
+LOOP: dict[str, Any] = {
+    "steps": STEPS,
+    "batch": 8,
+    "save_every": 3,
+    "log_every": 4,
+    "validate_every": 5,
+    "warmup": 3,
+}
 
 
 class Stop(Exception):
@@ -54,7 +61,9 @@ def make_data() -> Dataset:
     generator = torch.Generator().manual_seed(7)
     sizes = (22, 5, 3)
     splits = [
-        Split(torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8), torch.arange(n) % 2)
+        Split(
+            torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8), torch.arange(n) % 2
+        )
         for n in sizes
     ]
     return Dataset("tiny", *splits, classes=("even", "odd"))
@@ -64,7 +73,9 @@ DATA = make_data()
 
 
 def make_task(kind: str, options: Mapping[str, Any]) -> VAETask | DenoiserTask:
-    """A fresh task with the weights of a new process; kind is vae, vector, spatial, pixel, or a network on pixels."""
+    """A fresh task with the weights of a new process; kind is vae, vector, spatial, pixel, or a network on
+    pixels.
+    """
     if kind == "vae":
         config = VAEConfig(image=(1, 8, 8), latent=(4,), width=8, depth=1, hidden=16)
         return VAETask(TrainVAE(**LOOP | options), DATA, build(config), CPU)
@@ -77,7 +88,9 @@ def make_task(kind: str, options: Mapping[str, Any]) -> VAETask | DenoiserTask:
         codec = VAECodec(vae, LatentStatistics(torch.full(latent[:1], 0.1), torch.full(latent[:1], 0.5)))
     factor = 2 if settings.variance == "learned" else 1
     if kind == "vector":
-        network = build(mlp_config("small", (4,), num_classes=2, out_factor=factor, width=16, depth=1, time_dim=8))
+        network = build(
+            mlp_config("small", (4,), num_classes=2, out_factor=factor, width=16, depth=1, time_dim=8)
+        )
         return DenoiserTask(settings, DATA, codec, network, CPU)
     form: NetworkKind = kind if kind in ("cnn", "course-unet", "convnext") else "unet"
     depth = 1 if form == "unet" else None
@@ -87,9 +100,20 @@ def make_task(kind: str, options: Mapping[str, Any]) -> VAETask | DenoiserTask:
 
 
 def trainer(
-    kind: str, folder: Path, options: Mapping[str, Any], *, hook: Hook | None = None, resume: Checkpoint | None = None
+    kind: str,
+    folder: Path,
+    options: Mapping[str, Any],
+    *,
+    hook: Hook | None = None,
+    resume: Checkpoint | None = None,
 ) -> Trainer:
     task = make_task(kind, options)
     return Trainer(
-        task, task.options, Run(folder), data="fingerprint", device=CPU, reporter=hook or Hook(), resume=resume
+        task,
+        task.options,
+        Run(folder),
+        data="fingerprint",
+        device=CPU,
+        reporter=hook or Hook(),
+        resume=resume,
     )

@@ -39,7 +39,9 @@ def predicting(name: str) -> dict[str, Any]:
 def make_data() -> Dataset:
     generator = torch.Generator().manual_seed(11)
     splits = [
-        Split(torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8), torch.arange(n) % 3)
+        Split(
+            torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8), torch.arange(n) % 3
+        )
         for n in (SIZE, 10, 3)
     ]
     return Dataset("tiny", *splits, classes=("a", "b", "c"))
@@ -91,8 +93,12 @@ def positions_and_indices(n: int = BATCH, *, first: int = 1000) -> tuple[Tensor,
     return positions, (positions * 7) % SIZE
 
 
-def truth(task: DenoiserTask, kind: str, positions: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(x_0, eps, alpha, sigma) of training samples, from the definitions: float64 [B, *shape], the last two [B, 1, ...]."""
+def truth(
+    task: DenoiserTask, kind: str, positions: Tensor, indices: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(x_0, eps, alpha, sigma) of training samples, from the definitions: float64 [B, *shape], the last two
+    [B, 1, ...].
+    """
     x = DATA.train.images[indices].double() / 127.5 - 1
     key = Key(positions + (SEED << 32))
     if kind != "pixel":
@@ -103,7 +109,9 @@ def truth(task: DenoiserTask, kind: str, positions: Tensor, indices: Tensor) -> 
         mean, logvar = posterior.mean.double(), posterior.logvar.double()
         z = mean + (logvar / 2).exp() * key.at("posterior").normal(codec.latent_shape).double()
         per_channel = (-1, *[1] * (z.ndim - 2))
-        x = (z - codec.statistics.mean.double().view(per_channel)) / codec.statistics.std.double().view(per_channel)
+        x = (z - codec.statistics.mean.double().view(per_channel)) / codec.statistics.std.double().view(
+            per_channel
+        )
     eps = key.at("train").normal(x.shape[1:]).double()
     t = 1 + integers("level", positions, seed=SEED, choices=50)
     shape = (-1, *[1] * (x.ndim - 1))
@@ -112,11 +120,16 @@ def truth(task: DenoiserTask, kind: str, positions: Tensor, indices: Tensor) -> 
 
 def wanted(prediction: str, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     skip = (sigma * x0 - SKIP**2 * alpha * eps) / (SKIP**2 * alpha**2 + sigma**2).sqrt()
-    return {"eps": eps, "v": alpha * eps - sigma * x0, "x0": x0, "skip": skip, "score": -eps / sigma}[prediction]
+    return {"eps": eps, "v": alpha * eps - sigma * x0, "x0": x0, "skip": skip, "score": -eps / sigma}[
+        prediction
+    ]
 
 
 def weight(prediction: str, weighting: str, alpha: Tensor, sigma: Tensor) -> Tensor:
-    """min(snr, 5) |x_0 error|^2 in terms of the prediction's error (Hang et al. 2023), or sigma^2 for a score, or 1."""
+    """min(snr, 5) |x_0 error|^2 in terms of the prediction's error (Hang et al.
+
+    2023), or sigma^2 for a score, or 1.
+    """
     snr = (alpha / sigma) ** 2
     if weighting == "uniform":
         return sigma**2 if prediction == "score" else torch.ones_like(sigma)
@@ -143,7 +156,9 @@ def test_the_loss_equals_its_closed_form(kind: str, prediction: Any, weighting: 
     network.answer = target.float()  # a network that knows
     assert float(task.loss(0, positions, indices)[0]) < 1e-6 * expected
 
-    network.answer = (target + 0.5 / weights.sqrt()).float()  # an error of the same size at every level after weighting
+    network.answer = (
+        target + 0.5 / weights.sqrt()
+    ).float()  # an error of the same size at every level after weighting
     assert float(task.loss(0, positions, indices)[0]) == pytest.approx(0.25, rel=1e-3)
 
     assert network.asked is not None
@@ -184,7 +199,9 @@ def test_what_happens_to_an_image_depends_on_seed_and_position_alone(kind: str, 
     torch.testing.assert_close(torch.stack(halves).mean(), whole, rtol=1e-5, atol=1e-6)
     assert len({round(float(loss.detach()), 5) for loss in singles}) > 6
     elsewhere = task.loss(0, positions + 12, indices)[0]
-    assert float((elsewhere - whole).detach().abs()) > 1e-3 * float(whole.detach())  # another position, other noise
+    assert float((elsewhere - whole).detach().abs()) > 1e-3 * float(
+        whole.detach()
+    )  # another position, other noise
     whole.backward()
     gradients = [p.grad.clone() for p in network.parameters() if p.grad is not None]
     assert len(gradients) == len(list(network.parameters()))  # every parameter is trained
@@ -209,7 +226,9 @@ def test_posteriors_are_cached_only_where_images_never_change(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_latents_are_samples_of_the_posterior_or_its_mean(cached: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latents_are_samples_of_the_posterior_or_its_mean(
+    cached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sources, "CACHE_BYTES", sources.CACHE_BYTES if cached else 0)
     positions, indices = positions_and_indices()
     key = denoiser.data_key(positions, seed=0, device=CPU)
@@ -227,8 +246,10 @@ def test_latents_are_samples_on_vectors_and_means_on_grids_by_default(kind: str,
     positions, indices = positions_and_indices()
     key = denoiser.data_key(positions, seed=0, device=CPU)
     found = {
-        latents: make_task(kind, Fixed(make_config(kind)), labels=False, latents=latents).latents.train_batch(
-            positions, indices, key
+        latents: (
+            make_task(kind, Fixed(make_config(kind)), labels=False, latents=latents).latents.train_batch(
+                positions, indices, key
+            )
         )
         for latents in ("auto", "sample", "mean")
     }
@@ -253,7 +274,9 @@ def test_labels_are_dropped_at_the_rate_asked_for(rate: float) -> None:
     # dropping tells nothing about the level: neither depends on the other
     levels = network.asked[1]
     if 0 < rate < 1:
-        assert float(levels[dropped].mean() - levels.mean()) == pytest.approx(0, abs=5 * 14.5 / math.sqrt(rate * n))
+        assert float(levels[dropped].mean() - levels.mean()) == pytest.approx(
+            0, abs=5 * 14.5 / math.sqrt(rate * n)
+        )
 
 
 def test_validation_keeps_every_label_and_repeats_itself() -> None:
@@ -282,7 +305,9 @@ class Halves(nn.Module):
 
 
 def _gradients(value: Tensor, network: Halves) -> list[Tensor | None]:
-    return list(torch.autograd.grad(value, [network.mean, network.spread], retain_graph=True, allow_unused=True))
+    return list(
+        torch.autograd.grad(value, [network.mean, network.spread], retain_graph=True, allow_unused=True)
+    )
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -311,7 +336,9 @@ def test_a_learned_variance_trains_the_spread_through_the_bound_alone(kind: str,
 
 
 def test_the_bound_of_a_perfect_network_is_lowest_at_the_true_variance() -> None:
-    """With the true x_0 the reverse move has exactly the small variance: the bound's gradient pushes the range there."""
+    """With the true x_0 the reverse move has exactly the small variance: the bound's gradient pushes the
+    range there.
+    """
     network = Fixed(make_config("vector", out_factor=2))
     task = make_task("vector", network, **predicting("x0"), variance="learned", labels=False)
     positions, indices = positions_and_indices()
@@ -328,7 +355,9 @@ def test_the_bound_of_a_perfect_network_is_lowest_at_the_true_variance() -> None
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_the_pipeline_reads_what_was_trained(prediction: str) -> None:
-    """A network that returns its target gives the clean image at every level, in sampling and in evaluation."""
+    """A network that returns its target gives the clean image at every level, in sampling and in
+    evaluation.
+    """
     network = Fixed(make_config("pixel"))
     pipeline = make_task("pixel", network, labels=False, **predicting(prediction)).pipeline(network)
     tables = Tables.of(pipeline)
@@ -348,7 +377,9 @@ def test_zero_terminal_snr_trains_with_finite_losses() -> None:
     for prediction in ("v", "x0"):
         for weighting in ("uniform", "min-snr"):
             network = Fixed(make_config("vector"))
-            task = make_task("vector", network, prediction=prediction, weighting=weighting, zero_snr=True, labels=False)
+            task = make_task(
+                "vector", network, prediction=prediction, weighting=weighting, zero_snr=True, labels=False
+            )
             assert float(make_schedule(task.diffusion.schedule).alpha[-1]) == 0
             loss = task.loss(0, *positions_and_indices(400))[0]
             assert network.asked is not None and 49.0 in network.asked[1]

@@ -1,4 +1,6 @@
-"""Several processes hold one network in parts (FSDP2): they learn what one process learns, and their files are everybody's."""
+"""Several processes hold one network in parts (FSDP2): they learn what one process learns, and their files
+are everybody's.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.train.fsdp import _blocks, gathered, in_full, split_like
 
 COMMON = (
-    "--data tiny.npz --pixel --depth 1 --T 20 --warmup 2 --batch 16 --bf16 off --threads 1 --log-every 1 --runs runs"
+    "--data tiny.npz --pixel --depth 1 --T 20 --warmup 2 --batch 16 --bf16 off --threads 1 --log-every 1"
+    " --runs runs"
 )
 MLP = f"train-denoiser --network mlp --width 24 {COMMON}"
 UNET = f"train-denoiser --width 16 {COMMON} --accumulate 2"
@@ -44,17 +47,23 @@ def state(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 def test_shards_learn_what_one_process_learns(folder: Path) -> None:
-    """Losses to 1e-6 over ten steps, everything in the checkpoint to 1e-5; validations and pictures on the way."""
+    """Losses to 1e-6 over ten steps, everything in the checkpoint to 1e-5; validations and pictures on the
+    way.
+    """
     alone(f"{MLP} --steps 10 --validate-every 5 --name one", folder)
     code, _, err = finished(
-        torchrun(f"{MLP} --steps 10 --validate-every 5 --save-every 5 --sample-every 5 --shard --name two", folder)
+        torchrun(
+            f"{MLP} --steps 10 --validate-every 5 --save-every 5 --sample-every 5 --shard --name two", folder
+        )
     )
     assert code == 0, err
     one, two = folder / "runs/one", folder / "runs/two"
     assert len(losses(two)) == 10
     for name in ("loss", "grad_norm", "val_loss"):
         wanted = [entry[name] for entry in log(one) if name in entry]
-        assert [entry[name] for entry in log(two) if name in entry] == pytest.approx(wanted, rel=1e-6, abs=1e-6), name
+        assert [entry[name] for entry in log(two) if name in entry] == pytest.approx(
+            wanted, rel=1e-6, abs=1e-6
+        ), name
     assert (two / "samples-00000005.png").is_file()
     locate(two).verify()
     found, expected = state(two), state(one)
@@ -62,7 +71,9 @@ def test_shards_learn_what_one_process_learns(folder: Path) -> None:
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-5, msg=name)
     assert not torch.equal(expected["network.stem.weight"], expected["ema.stem.weight"])
-    written = [load_file(locate(run).folder / "denoiser/diffusion_pytorch_model.safetensors") for run in (one, two)]
+    written = [
+        load_file(locate(run).folder / "denoiser/diffusion_pytorch_model.safetensors") for run in (one, two)
+    ]
     for name, value in written[0].items():
         torch.testing.assert_close(written[1][name], value, rtol=0, atol=1e-5, msg=name)
     alone("sample --run runs/two -n 4 --steps 2 --out four.png", folder)
@@ -119,12 +130,16 @@ with joined(torch.device("cpu")) as ranks:
 
 @pytest.mark.slow
 def test_each_process_holds_its_share_alone(tmp_path: Path) -> None:
-    """Weights, average, moments and gradients: about half of the numbers in each of two processes, all of them together."""
+    """Weights, average, moments and gradients: about half of the numbers in each of two processes, all of
+    them together.
+    """
     (tmp_path / "held.py").write_text(HELD)
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     words += ["--rdzv-endpoint", "localhost:0", "held.py", str(tmp_path / "run")]
     where = environment() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'train'}"}
-    done = subprocess.run(words, cwd=tmp_path, env=where, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=where, capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, done.stderr
     held = [json.loads((tmp_path / f"run/held-{rank}.json").read_text()) for rank in (0, 1)]
     total = held[0][0]
@@ -138,7 +153,9 @@ def test_each_process_holds_its_share_alone(tmp_path: Path) -> None:
 
 def test_one_process_has_nothing_to_split(folder: Path) -> None:
     code, _, err = run_cli(f"{MLP} --shard --steps 2", cwd=folder)
-    assert code == 2 and "--shard splits the network among the processes of torchrun, found one process" in err
+    assert (
+        code == 2 and "--shard splits the network among the processes of torchrun, found one process" in err
+    )
     assert not (folder / "runs").exists() or not list((folder / "runs").glob("*-denoiser"))
 
 

@@ -61,7 +61,9 @@ def test_training_on_latents_resumes_and_knows_its_data(folder: Path, tmp_path: 
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     assert cli(f"{TRAIN} --data latents --name run", cwd=tmp_path).code == 0
     assert cli("train-denoiser --resume runs/run --steps 8", cwd=tmp_path).code == 0
-    assert cli("encode --run latents --data tiny.npz --half --out latents --overwrite", cwd=tmp_path).code == 0
+    assert (
+        cli("encode --run latents --data tiny.npz --half --out latents --overwrite", cwd=tmp_path).code == 0
+    )
     changed = cli("train-denoiser --resume runs/run --steps 10", cwd=tmp_path)
     assert changed.code == 1 and "other images" in changed.err
     assert cli(f"{TRAIN} --data latents --name half", cwd=tmp_path).code == 0
@@ -95,7 +97,9 @@ def test_what_latents_cannot_do_is_said(folder: Path, tmp_path: Path, cli: Cli) 
         ("encode --run latents --data tiny.npz --out tiny.npz", "tiny.npz"),
     ):
         bad = cli(words, cwd=tmp_path)
-        assert bad.code in (1, 2) and bad.err.count("error:") == 1 and expected.lower() in bad.err.lower(), bad.err
+        assert bad.code in (1, 2) and bad.err.count("error:") == 1 and expected.lower() in bad.err.lower(), (
+            bad.err
+        )
 
 
 @pytest.mark.parametrize("name", ["precious.png", "train/mine.txt", ".git/config"])
@@ -104,17 +108,25 @@ def test_files_beside_latents_are_not_lost(name: str, folder: Path, tmp_path: Pa
     (tmp_path / "latents" / name).parent.mkdir(exist_ok=True)
     (tmp_path / "latents" / name).write_text("mine")
     bad = cli("encode --run latents --data tiny.npz --out latents --overwrite", cwd=tmp_path)
-    assert bad.code == 1 and bad.err.startswith(f"error: latents: holds {name}, ") and bad.err.count("\n") == 1, bad.err
+    assert (
+        bad.code == 1 and bad.err.startswith(f"error: latents: holds {name}, ") and bad.err.count("\n") == 1
+    ), bad.err
     assert (tmp_path / "latents" / name).read_text() == "mine" and is_encoded(tmp_path / "latents")
 
 
-def test_a_checkpoint_is_not_replaced_by_latents(folder: Path, tmp_path: Path, cli: Cli, tiny_vae_run: Path) -> None:
+def test_a_checkpoint_is_not_replaced_by_latents(
+    folder: Path, tmp_path: Path, cli: Cli, tiny_vae_run: Path
+) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     shutil.copytree(tiny_vae_run, tmp_path / "runs" / "vae")
     (checkpoint,) = (tmp_path / "runs" / "vae").glob("checkpoint-*")
     before = sorted(path.name for path in checkpoint.rglob("*"))
     bad = cli(f"encode --run runs/vae --data tiny.npz --out {checkpoint} --overwrite", cwd=tmp_path)
-    assert bad.code == 1 and "holds something else than an encoded data set" in bad.err and bad.err.count("error:") == 1
+    assert (
+        bad.code == 1
+        and "holds something else than an encoded data set" in bad.err
+        and bad.err.count("error:") == 1
+    )
     assert sorted(path.name for path in checkpoint.rglob("*")) == before
 
 
@@ -143,13 +155,21 @@ def test_shards_give_every_image_its_own(
 ) -> None:
     monkeypatch.setattr(latent_dataset, "CHUNK", 7)
     monkeypatch.setattr(latent_dataset, "SHARD", 8 * 8 * 20)  # two chunks of 7 images with 8 numbers each
-    data, codec, told = data_of(45, captions=captions, labels=labels), codec_of((2, 2, 2)), list[tuple[int, int]]()
-    write_encoded(tmp_path / "z", data, codec, device=CPU, progress=lambda done, total: told.append((done, total)))
+    data, codec, told = (
+        data_of(45, captions=captions, labels=labels),
+        codec_of((2, 2, 2)),
+        list[tuple[int, int]](),
+    )
+    write_encoded(
+        tmp_path / "z", data, codec, device=CPU, progress=lambda done, total: told.append((done, total))
+    )
     assert len(list((tmp_path / "z" / "train").glob("*.safetensors"))) == 4
     assert told[-1] == (50, 50) and [done for done, _ in told] == sorted(done for done, _ in told)
     found = load_encoded(tmp_path / "z")
     assert is_encoded(tmp_path / "z") and not is_encoded(tmp_path)
-    assert found.shape == data.shape and found.sizes == {"train": 45, "val": 5} and found.classes == data.classes
+    assert (
+        found.shape == data.shape and found.sizes == {"train": 45, "val": 5} and found.classes == data.classes
+    )
     for split, own in ((data.train, found.train), (data.val, found.val)):
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(1))
         posterior = own.posteriors[order]
@@ -195,11 +215,17 @@ def test_damage_is_named(tmp_path: Path) -> None:
     assert "expected float16 or float32 of shape [10, 4]" in broken(
         "few", lambda bad: rewrite(bad, mean=torch.zeros(9, 4))
     )
-    assert "expected float16 or float32" in broken("type", lambda bad: rewrite(bad, logvar=torch.zeros(10, 4).double()))
-    assert "expected labels from 0 to 2" in broken("labels", lambda bad: rewrite(bad, labels=torch.full((10,), 7)))
+    assert "expected float16 or float32" in broken(
+        "type", lambda bad: rewrite(bad, logvar=torch.zeros(10, 4).double())
+    )
+    assert "expected labels from 0 to 2" in broken(
+        "labels", lambda bad: rewrite(bad, labels=torch.full((10,), 7))
+    )
     assert "expected int64 labels" in broken("kind", lambda bad: rewrite(bad, labels=torch.zeros(10)))
     assert "expected train as a number of images" in broken("number", lambda bad: index(bad, train=-1))
-    assert "expected float16 or float32 of shape [2097000, 4]" in broken("many", lambda bad: index(bad, train=10**8))
+    assert "expected float16 or float32 of shape [2097000, 4]" in broken(
+        "many", lambda bad: index(bad, train=10**8)
+    )
     assert "has no train/00001" in broken("short", lambda bad: index(bad, train=11, shard=10))
     assert "classes as a list" in broken("names", lambda bad: index(bad, classes=3))
     assert "expected a data set that was encoded by a VAE" in broken(
@@ -264,5 +290,7 @@ def test_a_folder_is_encoded_by_one_process_and_read_whole_while_it_is_replaced(
     monkeypatch.setattr(latent_dataset, "load_codec", late)
     found = load_encoded(tmp_path / "z")
     assert (
-        replaced == 3 and found.codec.latent_shape == (4,) and len(found.train.posteriors[torch.arange(20)].mean) == 20
+        replaced == 3
+        and found.codec.latent_shape == (4,)
+        and len(found.train.posteriors[torch.arange(20)].mean) == 20
     )

@@ -22,7 +22,8 @@ def test_a_level_depends_on_its_position_alone(kind: TimeSampling) -> None:
     whole = levels(kind, 100)
     assert whole.dtype == torch.int64
     parts = [
-        draw_levels(kind, torch.arange(100)[part], batch=BATCH, seed=3, T=T) for part in torch.arange(100).split(7)
+        draw_levels(kind, torch.arange(100)[part], batch=BATCH, seed=3, T=T)
+        for part in torch.arange(100).split(7)
     ]
     assert torch.equal(torch.cat(parts), whole)
     assert not torch.equal(levels(kind, 100, seed=4), whole)
@@ -38,7 +39,9 @@ def test_all_levels_are_as_likely(kind: TimeSampling) -> None:
 def test_a_stratified_batch_has_one_level_in_each_slice() -> None:
     for batch in levels("stratified", 40 * BATCH).split(BATCH):
         assert torch.equal(((batch - 1) // (T // BATCH)).sort().values, torch.arange(BATCH))
-    assert torch.bincount(levels("stratified", 3 * 1000, batch=1000)).max() <= 3 * 1000 / T  # more images than levels
+    assert (
+        torch.bincount(levels("stratified", 3 * 1000, batch=1000)).max() <= 3 * 1000 / T
+    )  # more images than levels
 
 
 def test_logit_normal_levels_have_the_median_and_quartiles_of_the_law() -> None:

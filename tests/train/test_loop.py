@@ -60,7 +60,11 @@ def test_a_budget_in_steps_or_epochs(options: dict[str, Any], size: int, batch: 
 def test_a_budget_in_minutes_is_spent_by_the_clock() -> None:
     budget = Budget.of(LoopOptions(minutes=2), size=100, batch=10, default_steps=55)
     assert budget == Budget(None, 120.0)
-    assert [budget.progress(step, seconds) for step, seconds in ((0, 0), (10**6, 30), (0, 120))] == [0, 0.25, 1]
+    assert [budget.progress(step, seconds) for step, seconds in ((0, 0), (10**6, 30), (0, 120))] == [
+        0,
+        0.25,
+        1,
+    ]
 
 
 def test_two_budgets_are_refused() -> None:
@@ -80,11 +84,15 @@ def test_the_learning_rate_warms_up_and_decays(decay: Any) -> None:
     expected = [3.0 * min(1, (step + 1) / 20) * shape(step / steps) for step in range(steps + 1)]
     assert rates == pytest.approx(expected, abs=1e-12)
     assert all(rate > 0 for rate in rates[:steps])
-    assert learning_rate(options, 3.0, 500, 1.7) == pytest.approx(rates[-1], abs=1e-12)  # late never means negative
+    assert learning_rate(options, 3.0, 500, 1.7) == pytest.approx(
+        rates[-1], abs=1e-12
+    )  # late never means negative
     assert learning_rate(LoopOptions(decay=decay, warmup=0), 3.0, 0, 0.0) == 3.0
 
 
-def test_a_time_budget_ends_by_the_clock_and_decays_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_time_budget_ends_by_the_clock_and_decays_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(budget_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
@@ -99,7 +107,13 @@ def test_a_time_budget_ends_by_the_clock_and_decays_to_it(tmp_path: Path, monkey
     # What was used up before counts after a resume: nothing is left.
     task = make_task(minutes=1)
     resumed = Trainer(
-        task, task.options, Run(tmp_path), data="tiny", device=CPU, reporter=Reporter(), resume=locate(tmp_path)
+        task,
+        task.options,
+        Run(tmp_path),
+        data="tiny",
+        device=CPU,
+        reporter=Reporter(),
+        resume=locate(tmp_path),
     )
     assert resumed.train().step == 6
 
@@ -148,7 +162,9 @@ def test_the_gradient_is_clipped(tmp_path: Path) -> None:
 
     def before_the_update(*_: object) -> None:
         norms.append(
-            float(torch.stack([p.grad.norm() for p in task.network.parameters() if p.grad is not None]).norm())
+            float(
+                torch.stack([p.grad.norm() for p in task.network.parameters() if p.grad is not None]).norm()
+            )
         )
 
     trainer.optimizer.register_step_pre_hook(before_the_update)
@@ -208,7 +224,8 @@ def test_a_non_finite_value_stops_before_the_update(
     load_vae(checkpoint)
     saved = checkpoint.tensors("training/state.safetensors")
     assert equal(
-        {name.removeprefix("network."): v for name, v in saved.items() if name.startswith("network.")}, before[4]
+        {name.removeprefix("network."): v for name, v in saved.items() if name.startswith("network.")},
+        before[4],
     )
     assert reporter.stopped and not list(tmp_path.glob(".tmp-*"))
 
@@ -291,7 +308,9 @@ def test_the_other_signal_later_acts_at_once(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_run_leaves_log_pictures_and_the_newest_checkpoints(tmp_path: Path) -> None:
-    task = make_task(steps=10, save_every=2, log_every=3, validate_every=4, sample_every=5, checkpoints_total_limit=3)
+    task = make_task(
+        steps=10, save_every=2, log_every=3, validate_every=4, sample_every=5, checkpoints_total_limit=3
+    )
     outcome = make_trainer(task, tmp_path).train()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *(f"checkpoint-{step:08d}" for step in (6, 8, 10)),
@@ -311,7 +330,9 @@ def test_a_logged_loss_is_the_mean_of_its_window(tmp_path: Path) -> None:
     losses = {}
     for every in (1, 5):
         make_trainer(make_task(steps=10, log_every=every), tmp_path / str(every)).train()
-        losses[every] = [entry["loss"] for entry in read_log(tmp_path / str(every) / "log.jsonl") if "loss" in entry]
+        losses[every] = [
+            entry["loss"] for entry in read_log(tmp_path / str(every) / "log.jsonl") if "loss" in entry
+        ]
     assert losses[5] == pytest.approx([sum(losses[1][:5]) / 5, sum(losses[1][5:]) / 5])
 
 
@@ -324,7 +345,11 @@ def test_a_journal_is_cut_at_the_checkpoint_and_at_damage(tmp_path: Path, tail: 
     journal = TrainLog(path, keep_to=4)
     journal.write(7, {"loss": 0.1})
     journal.close()
-    assert read_log(path) == journal.entries == [{"step": s, "loss": v} for s, v in ((2, 2 / 3), (4, 4 / 3), (7, 0.1))]
+    assert (
+        read_log(path)
+        == journal.entries
+        == [{"step": s, "loss": v} for s, v in ((2, 2 / 3), (4, 4 / 3), (7, 0.1))]
+    )
 
 
 def test_tensorboard_gets_the_same_figures(tmp_path: Path) -> None:
@@ -340,9 +365,13 @@ def test_tensorboard_gets_the_same_figures(tmp_path: Path) -> None:
     assert len(events.Scalars("val_loss")) == 1
 
 
-def test_tensorboard_without_its_package_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_without_its_package_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(InputError, match=r"--tensorboard needs the package tensorboard: pip install") as error:
+    with pytest.raises(
+        InputError, match=r"--tensorboard needs the package tensorboard: pip install"
+    ) as error:
         make_trainer(make_task(tensorboard=True), tmp_path).train()
     assert "\n" not in str(error.value)
     assert not (tmp_path / "log.jsonl").exists()

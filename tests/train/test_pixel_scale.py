@@ -37,12 +37,16 @@ class Fixed(nn.Module):
 
 def make_data() -> Dataset:
     generator = torch.Generator().manual_seed(11)
-    splits = [Split(torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)) for n in (30, 5, 5)]
+    splits = [
+        Split(torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)) for n in (30, 5, 5)
+    ]
     return Dataset("tiny", *splits)
 
 
 def test_the_training_target_is_the_scaled_image() -> None:
-    """With x_0-prediction the loss of the answer 0 is E |scale x|^2, and the scaled image itself costs nothing."""
+    """With x_0-prediction the loss of the answer 0 is E |scale x|^2, and the scaled image itself costs
+    nothing.
+    """
     data, network = make_data(), Fixed()
     options = TrainDenoiser(pixel=True, pixel_scale=SCALE, prediction="x0", T=50, seed=SEED, bf16="off")
     task = DenoiserTask(options, data, IdentityCodec((1, 8, 8), SCALE), network, CPU)
@@ -57,8 +61,17 @@ def test_the_training_target_is_the_scaled_image() -> None:
 def test_a_learned_variance_is_trained_with_bins_of_the_scaled_pixels() -> None:
     """The only level of this process is measured by the likelihood of 8-bit pixels 2 scale / 255 apart."""
     data, network = make_data(), Fixed()
-    numbers = {"pixel_scale": SCALE, "prediction": "x0", "variance": "learned", "T": 1, "seed": SEED, "bf16": "off"}
-    task = DenoiserTask(TrainDenoiser(pixel=True, **numbers), data, IdentityCodec((1, 8, 8), SCALE), network, CPU)
+    numbers = {
+        "pixel_scale": SCALE,
+        "prediction": "x0",
+        "variance": "learned",
+        "T": 1,
+        "seed": SEED,
+        "bf16": "off",
+    }
+    task = DenoiserTask(
+        TrainDenoiser(pixel=True, **numbers), data, IdentityCodec((1, 8, 8), SCALE), network, CPU
+    )
     positions, indices = torch.arange(100, 124), torch.arange(24)
     x0 = SCALE * (data.train.images[indices].float() / 127.5 - 1)
     network.answer = torch.cat([0.9 * x0, torch.zeros_like(x0)], 1)
@@ -66,7 +79,9 @@ def test_a_learned_variance_is_trained_with_bins_of_the_scaled_pixels() -> None:
     x_t, timestep = network.asked
     t = 1 + timestep.long()
     assert set(t.tolist()) == {1}
-    expected = VariationalBound(task.schedule, bins=True, scale=SCALE)(x0, x_t, 0.9 * x0, torch.zeros_like(x0), t)
+    expected = VariationalBound(task.schedule, bins=True, scale=SCALE)(
+        x0, x_t, 0.9 * x0, torch.zeros_like(x0), t
+    )
     assert float(found) == pytest.approx(float(expected.mean()), rel=1e-4)
 
 
@@ -74,8 +89,12 @@ def test_a_learned_variance_is_trained_with_bins_of_the_scaled_pixels() -> None:
 def scaled(cli: Cli, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a small CNN on pixels in [-0.5, 0.5] with learned variance."""
     folder = tmp_path_factory.mktemp("scaled")
-    options = f"--data {tiny_folder / 'tiny.npz'} --pixel --pixel-scale {SCALE} --network cnn --width 8 --no-labels"
-    result = cli(f"train-denoiser {options} --T 20 --variance learned --steps 6 --name run --ema 0", cwd=folder)
+    options = (
+        f"--data {tiny_folder / 'tiny.npz'} --pixel --pixel-scale {SCALE} --network cnn --width 8 --no-labels"
+    )
+    result = cli(
+        f"train-denoiser {options} --T 20 --variance learned --steps 6 --name run --ema 0", cwd=folder
+    )
     assert result.code == 0, result.err
     return folder / "runs" / "run"
 

@@ -25,7 +25,20 @@ from latentdiff.train.state import load_train_state
 from latentdiff.train.vae import VAETask
 
 KILLS, STEPS = 10, 400
-TINY = ["--width", "8", "--batch", "4", "--threads", "1", "--validate-every", "7", "--log-every", "4", "--warmup", "5"]
+TINY = [
+    "--width",
+    "8",
+    "--batch",
+    "4",
+    "--threads",
+    "1",
+    "--validate-every",
+    "7",
+    "--log-every",
+    "4",
+    "--warmup",
+    "5",
+]
 COMMANDS = {
     "vae": ["train-vae", "--latent", "2", "--depth", "0", *TINY],
     "denoiser": ["train-denoiser", "--depth", "1", "--T", "4", *TINY],
@@ -78,10 +91,14 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Everything a run ends with except times: the bytes of its checkpoint's files and the lines of its log."""
+    """Everything a run ends with except times: the bytes of its checkpoint's files and the lines of its
+    log.
+    """
     checkpoint = locate(folder)
     checkpoint.verify()
-    files = {name: (checkpoint.folder / name).read_bytes() for name in checkpoint.files if "state.json" not in name}
+    files = {
+        name: (checkpoint.folder / name).read_bytes() for name in checkpoint.files if "state.json" not in name
+    }
     state, log = checkpoint.json("training/state.json"), Run(folder).log.read_text().splitlines()
     entries = [json.loads(line) for line in log]
     for values in (state, *entries):
@@ -98,7 +115,9 @@ def newest_step(folder: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vae", "denoiser"])
 def test_ten_kills_change_no_bit(tmp_path: Path, data: str, kind: str) -> None:
-    """SIGKILL ten times, half of them while a checkpoint is being written, half at random moments; always resumed."""
+    """SIGKILL ten times, half of them while a checkpoint is being written, half at random moments; always
+    resumed.
+    """
     common = ["--data", data, "--runs", str(tmp_path), "--steps", str(STEPS), "--save-every", "3"]
     common += ["--checkpoints-total-limit", "2"]
     if kind == "denoiser":
@@ -111,13 +130,17 @@ def test_ten_kills_change_no_bit(tmp_path: Path, data: str, kind: str) -> None:
     start = [*COMMANDS[kind], *common, "--name", "killed"]
     for kill in range(KILLS):
         process = launch(*start)
-        wait_for(lambda: newest_step(run) > steps[-1], process)  # some progress, so that ten kills are ten places
+        wait_for(
+            lambda: newest_step(run) > steps[-1], process
+        )  # some progress, so that ten kills are ten places
         if kill % 2:
             time.sleep(0.1 * dice.random())
         else:
             wait_for(lambda: bool(list(run.glob(TEMPORARY + "*"))), process)
         process.kill()
-        assert process.wait() == -signal.SIGKILL, "the training ended before it could be killed: give it more steps"
+        assert process.wait() == -signal.SIGKILL, (
+            "the training ended before it could be killed: give it more steps"
+        )
         process.communicate()
         in_saves += bool(list(run.glob(TEMPORARY + "*")))
         assert 1 <= len(Run(run).checkpoints()) <= 3  # the limit, and one that was not yet pruned
@@ -133,7 +156,9 @@ def test_ten_kills_change_no_bit(tmp_path: Path, data: str, kind: str) -> None:
     assert not list(run.glob(TEMPORARY + "*")) and len(Run(run).checkpoints()) == 2
 
 
-@pytest.mark.parametrize(("kind", "signum", "code"), [("vae", signal.SIGINT, 130), ("denoiser", signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("kind", "signum", "code"), [("vae", signal.SIGINT, 130), ("denoiser", signal.SIGTERM, 143)]
+)
 def test_a_signal_saves_exits_with_its_code_and_resumes(
     tmp_path: Path, data: str, kind: str, signum: int, code: int, no_pictures: None
 ) -> None:
@@ -177,7 +202,8 @@ def test_init_from_starts_with_the_weights_of_another_run(
     train(*COMMANDS["vae"], *where, "--steps", "6", "--name", "vae", "--lr", "0.01")
     train(*COMMANDS[kind], *where, "--steps", "6", "--name", "first", "--lr", "0.01")
     tune = [*COMMANDS[kind], *where, "--init-from", str(first)]
-    # A learning rate of nothing shows where a training starts: at the moving average of the other, whatever the seed.
+    # A learning rate of nothing shows where a training starts: at the moving average of the other, whatever
+    # the seed.
     still = ["--steps", "1", "--lr", "1e-30", "--weight-decay", "0"]
     train(*tune, *still, "--name", "still", "--seed", "8")
     assert far(weights(tmp_path / "still", kind), weights(first, kind)) < 1e-20

@@ -25,12 +25,16 @@ def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Everything a run ends with except times: the bytes of all files of its last checkpoint, and the log's lines."""
+    """Everything a run ends with except times: the bytes of all files of its last checkpoint, and the log's
+    lines.
+    """
     run = Run(folder)
     checkpoint = open_checkpoint(run.checkpoints()[-1])
     checkpoint.verify()
     files: dict[str, Any] = {
-        name: (checkpoint.folder / name).read_bytes() for name in checkpoint.files if name != "training/state.json"
+        name: (checkpoint.folder / name).read_bytes()
+        for name in checkpoint.files
+        if name != "training/state.json"
     }
     state = checkpoint.json("training/state.json")
     log = [json.loads(line) for line in run.log.read_text().splitlines()]
@@ -45,8 +49,12 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     assert [name for name in found if found[name] != expected[name]] == []
 
 
-def stop_and_resume(kind: str, folder: Path, options: Mapping[str, Any], stops: list[tuple[int, int | None]]) -> None:
-    """Train with a break after each of the given steps, resumed every time from what is on disk, then to the end."""
+def stop_and_resume(
+    kind: str, folder: Path, options: Mapping[str, Any], stops: list[tuple[int, int | None]]
+) -> None:
+    """Train with a break after each of the given steps, resumed every time from what is on disk, then to the
+    end.
+    """
     resume = None
     for at, signum in stops:
         training = trainer(kind, folder, options, hook=Hook(at, signum), resume=resume)
@@ -86,7 +94,8 @@ def test_a_stopped_and_resumed_training_ends_with_the_same_bits(
 ) -> None:
     trainer(kind, tmp_path / "whole", options).train()
     expected = content(tmp_path / "whole")
-    # A death at 5 and 8 repeats steps after the saves at 3 and 6, in the middle of a log window and of an epoch;
+    # A death at 5 and 8 repeats steps after the saves at 3 and 6, in the middle of a log window and of an
+    # epoch;
     # a signal saves where it came: at 2 before any save, at 7 between two.
     for name, stops in {
         "deaths": [(5, DEATH), (5, DEATH), (8, DEATH)],
@@ -163,7 +172,9 @@ def test_resume_refuses_other_images_and_older_checkpoints(tmp_path: Path) -> No
         Trainer(task, task.options, Run(tmp_path), data="else", device=CPU, reporter=Hook(), resume=last)
     old = open_checkpoint(Run(tmp_path).checkpoints()[0])
     assert old.folder != last.folder
-    with pytest.raises(InputError, match=rf"expected the newest checkpoint of a run, .* is {last.folder.name}"):
+    with pytest.raises(
+        InputError, match=rf"expected the newest checkpoint of a run, .* is {last.folder.name}"
+    ):
         trainer("vector", tmp_path, {}, resume=old)
 
 
@@ -201,14 +212,18 @@ def test_resume_asks_for_the_same_perceptual_network(tmp_path: Path, monkeypatch
     with_judge(None, 2)  # as of checkpoints that do not say
     with_judge("lpips-vgg (weights 1)", 4)
     with_judge("lpips-vgg (weights 1)", 6)
-    with pytest.raises(InputError, match=r"perceptual network lpips-vgg \(weights 1\), found lpips-vgg \(weights 2\)"):
+    with pytest.raises(
+        InputError, match=r"perceptual network lpips-vgg \(weights 1\), found lpips-vgg \(weights 2\)"
+    ):
         with_judge("lpips-vgg (weights 2)", 8)
 
 
 # one process at a time
 
 
-def test_a_run_that_is_being_trained_is_not_trained_twice(tmp_path: Path, whole_vector: dict[str, Any]) -> None:
+def test_a_run_that_is_being_trained_is_not_trained_twice(
+    tmp_path: Path, whole_vector: dict[str, Any]
+) -> None:
     refused: list[str] = []
 
     def meddle(*attempts: Callable[[], object]) -> None:
@@ -275,7 +290,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_resume_passes_over_damaged_checkpoints_and_keeps_them(
     tmp_path: Path, whole_vector: dict[str, Any], damage: str
 ) -> None:
-    """The steps of the damaged one are made again: the training ends with the same bits, and what was damaged is still there."""
+    """The steps of the damaged one are made again: the training ends with the same bits, and what was damaged
+    is still there.
+    """
     with pytest.raises(Stop):
         trainer("vector", tmp_path, {"checkpoints_total_limit": 9}, hook=Hook(8)).train()
     run = Run(tmp_path)
@@ -293,7 +310,11 @@ def test_resume_passes_over_damaged_checkpoints_and_keeps_them(
     DAMAGES[damage](run.checkpoint_folder(STEPS))
     with pytest.raises(InputError, match=rf"--resume {tmp_path} continues from its newest whole checkpoint"):
         resumable(run.checkpoint_folder(STEPS))
-    assert resumable(run.checkpoint_folder(9))[0].folder == resumable(tmp_path)[0].folder == run.checkpoint_folder(9)
+    assert (
+        resumable(run.checkpoint_folder(9))[0].folder
+        == resumable(tmp_path)[0].folder
+        == run.checkpoint_folder(9)
+    )
     DAMAGES[damage](run.checkpoint_folder(9))
     with pytest.raises(InputError, match="is whole, start anew under another --name"):
         resumable(tmp_path)

@@ -102,7 +102,9 @@ def test_validation_figures_follow_their_definitions() -> None:
 
 
 def silence(vae: VAE, units: int) -> None:
-    """Give the first ``units`` latent units a posterior that hardly looks at the image: mean about 0.2, variance 1."""
+    """Give the first ``units`` latent units a posterior that hardly looks at the image: mean about 0.2,
+    variance 1.
+    """
     last = vae.encoder[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
@@ -141,7 +143,9 @@ def test_the_statistics_are_those_of_the_whole_training_set(latent: tuple[int, .
 def digits(shape: tuple[int, int] = (28, 28)) -> Dataset:
     """Twenty digits, the ten classes named after them; noise where another shape is asked for."""
     g = torch.Generator().manual_seed(0)
-    part = Split(torch.randint(0, 256, (20, 1, *shape), generator=g, dtype=torch.uint8), torch.arange(20) % 10)
+    part = Split(
+        torch.randint(0, 256, (20, 1, *shape), generator=g, dtype=torch.uint8), torch.arange(20) % 10
+    )
     if shape == (28, 28):
         whole = load_dataset("mnist5k").train
         assert whole.labels is not None

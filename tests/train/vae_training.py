@@ -39,7 +39,10 @@ class Reporter:
 
 def make_data() -> Dataset:
     generator = torch.Generator().manual_seed(3)
-    splits = [Split(torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)) for n in (SIZE, 4, 3)]
+    splits = [
+        Split(torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8))
+        for n in (SIZE, 4, 3)
+    ]
     return Dataset("tiny", *splits)
 
 

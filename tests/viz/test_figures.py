@@ -1,4 +1,6 @@
-"""Figures with axes: numbers that can be read, names as they stand, formulas as formulas, memory given back."""
+"""Figures with axes: numbers that can be read, names as they stand, formulas as formulas, memory given
+back.
+"""
 
 import gc
 from collections.abc import Callable
@@ -59,7 +61,9 @@ def test_a_long_log_axis_and_a_linear_one_are_left_alone() -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda path: save_loss_curve([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "val_loss": 1.5}], path),
+        lambda path: save_loss_curve(
+            [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0, "val_loss": 1.5}], path
+        ),
         lambda path: save_panels([("a", np.zeros((4, 4, 3), dtype=np.uint8))], path),
         lambda path: save_figure(draw_panels([Panel("a", "x", "y", [Curve("b", [0, 1], [0, 1])])]), path),
     ],
@@ -86,7 +90,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
     text = RendererAgg.draw_text
 
     def spied(
-        self: RendererAgg, gc: object, x: float, y: float, s: str, *rest: object, ismath: object = False, **more: object
+        self: RendererAgg,
+        gc: object,
+        x: float,
+        y: float,
+        s: str,
+        *rest: object,
+        ismath: object = False,
+        **more: object,
     ) -> None:
         (formulas if ismath else plain).append(s)
         text(self, gc, x, y, s, *rest, ismath=ismath, **more)
@@ -106,7 +117,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str]]:
         lambda name, path: save_histogram({name: [1, 2]}, [name, name], path),
         lambda name, path: save_schedule_figure({name: make_schedule("cosine")}, path),
         lambda name, path: save_figure(
-            draw_panels([Panel(name, name, name, [Curve(name, [1, 2], [1, 2]), Curve("b", [1, 2], [1, 2])])]), path
+            draw_panels([Panel(name, name, name, [Curve(name, [1, 2], [1, 2]), Curve("b", [1, 2], [1, 2])])]),
+            path,
         ),
     ],
     ids=["panels", "rows", "pairs", "sets", "histogram", "schedules", "curves"],
@@ -120,7 +132,9 @@ def test_names_are_drawn_as_they_stand(
     assert not any(name in formula for formula in formulas)
 
 
-def test_formulas_and_powers_of_ten_are_drawn_as_such(tmp_path: Path, drawn: tuple[list[str], list[str]]) -> None:
+def test_formulas_and_powers_of_ten_are_drawn_as_such(
+    tmp_path: Path, drawn: tuple[list[str], list[str]]
+) -> None:
     save_schedule_figure({"cosine": make_schedule("cosine")}, tmp_path / "a.png")
     save_trajectory([(1, PIXELS, PIXELS)], tmp_path / "b.png")
     whole = torch.zeros(2, 1, 4, 4)

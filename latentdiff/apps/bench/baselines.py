@@ -1,4 +1,6 @@
-"""Who competes: the fused operations, their PyTorch fallback, the textbook lines eager and compiled, and diffusers."""
+"""Who competes: the fused operations, their PyTorch fallback, the textbook lines eager and compiled, and
+diffusers.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from latentdiff.apps.bench.workload import DDIM_STEPS, GUIDANCE, LEVEL, Operatio
 from latentdiff.ops import fallback
 
 CONTENDERS = ("fused", "fused out=", "fallback", "eager", "compile", "diffusers", "copy")
-"""In this order; "fused out=" writes into tensors that are there, "copy" is ``copy_`` of one tensor into another."""
+"""In this order; "fused out=" writes into tensors that are there, "copy" is ``copy_`` of one tensor into
+another.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,18 @@ class Entry:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def enter(operation: Operation, problems: list[Problem], names: Sequence[str], *, dynamic: bool = False) -> Entry:
+def enter(
+    operation: Operation, problems: list[Problem], names: Sequence[str], *, dynamic: bool = False
+) -> Entry:
     """The contenders ``names`` on the same inputs, not yet warm.
 
-    ``dynamic``: torch.compile makes one kernel for all sizes, which takes less time to compile and a little more to
-    call, instead of one for this size. ValueError for an unknown name.
+    ``dynamic``: torch.compile makes one kernel for all sizes, which takes less time to compile and a little
+    more to call, instead of one for this size. ValueError for an unknown name.
     """
     if unknown := set(names) - set(CONTENDERS):
-        raise ValueError(f"expected contenders out of {', '.join(CONTENDERS)}, got {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"expected contenders out of {', '.join(CONTENDERS)}, got {', '.join(sorted(unknown))}"
+        )
     entry = Entry()
     for name in CONTENDERS:
         if name not in names:
@@ -85,9 +93,13 @@ def _into_call(operation: Operation, p: Problem) -> Call:
 
 
 def served_by_fallback(device: torch.device) -> bool:
-    """Whether PyTorch serves the operations on this device, because no native kernels were built or they are off."""
+    """Whether PyTorch serves the operations on this device, because no native kernels were built or they are
+    off.
+    """
     named = ops.implementation()  # of all devices, or "cpu ..., cuda ..."
-    parts = [part.removeprefix(f"{device.type} ") for part in named.split(", ") if part.startswith(device.type)]
+    parts = [
+        part.removeprefix(f"{device.type} ") for part in named.split(", ") if part.startswith(device.type)
+    ]
     return (parts or [named])[0].startswith("fallback")
 
 
@@ -164,12 +176,16 @@ def _diffusers(operation: Operation, problems: list[Problem]) -> Calls | str:
         return "diffusers is not installed"
     far = operation in ("ddim", "guided")
     kind: Any = DDIMScheduler if far else DDPMScheduler
-    scheduler = kind(num_train_timesteps=T, beta_schedule="linear", clip_sample=False, prediction_type="epsilon")
+    scheduler = kind(
+        num_train_timesteps=T, beta_schedule="linear", clip_sample=False, prediction_type="epsilon"
+    )
     scheduler.set_timesteps(DDIM_STEPS if far else T)
     return [_diffusers_call(operation, problem, scheduler) for problem in problems]
 
 
-def _diffusers_call(operation: Operation, p: Problem, scheduler: Any, draw: eager.Draw = torch.randn_like) -> Call:
+def _diffusers_call(
+    operation: Operation, p: Problem, scheduler: Any, draw: eager.Draw = torch.randn_like
+) -> Call:
     x, outs, t = p.x, p.outs, LEVEL - 1  # their timestep is our level - 1
     if operation == "add_noise":
         timesteps = p.levels - 1

@@ -1,7 +1,8 @@
-"""The lines that the operations replace, as a user of plain PyTorch writes them: the baseline, eager and compiled.
+"""The lines that the operations replace, as a user of plain PyTorch writes them: the baseline, eager and
+compiled.
 
-Coefficients are Python numbers for the steps (one level for the batch) and tensors [B, 1, ...] for the noising (a level
-for each sample). ``draw`` makes noise like a tensor; users write ``torch.randn_like``.
+Coefficients are Python numbers for the steps (one level for the batch) and tensors [B, 1, ...] for the
+noising (a level for each sample). ``draw`` makes noise like a tensor; users write ``torch.randn_like``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ def ddim(x: Tensor, eps: Tensor, alpha_t: float, sigma_t: float, alpha_s: float,
 
 
 def guided_ddim(
-    x: Tensor, cond: Tensor, uncond: Tensor, w: float, alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float
+    x: Tensor,
+    cond: Tensor,
+    uncond: Tensor,
+    w: float,
+    alpha_t: float,
+    sigma_t: float,
+    alpha_s: float,
+    sigma_s: float,
 ) -> Tensor:
     """The same with classifier-free guidance (Ho & Salimans 2022, eq. 6 with w there = w - 1)."""
     eps = uncond + w * (cond - uncond)
@@ -28,7 +36,9 @@ def guided_ddim(
     return alpha_s * x0 + sigma_s * eps
 
 
-def ddpm(x: Tensor, eps: Tensor, alpha_t: float, sigma_t: float, k: float, m: float, c: float, draw: Draw) -> Tensor:
+def ddpm(
+    x: Tensor, eps: Tensor, alpha_t: float, sigma_t: float, k: float, m: float, c: float, draw: Draw
+) -> Tensor:
     """One DDPM move (Ho et al. 2020, eq. 6 and 7): the posterior mean of the estimate, and noise."""
     x0 = (x - sigma_t * eps) / alpha_t
     mean = k * x + m * x0

@@ -26,9 +26,11 @@ COPY = "bytes at the copy's bandwidth"
 
 
 def save_kernels_figure(rows: Sequence[Row], path: Path, *, title: str) -> None:
-    """Write the figure as PNG: median nanoseconds an element over bytes a tensor, bands between the quartiles.
+    """Write the figure as PNG: median nanoseconds an element over bytes a tensor, bands between the
+    quartiles.
 
-    The dashed line is the time that the bytes of the operation take at the copy bandwidth of that size: the limit.
+    The dashed line is the time that the bytes of the operation take at the copy bandwidth of that size: the
+    limit.
     """
     operations = [operation for operation in OPERATIONS if any(row.operation == operation for row in rows)]
     dtypes = list(dict.fromkeys(row.dtype for row in rows))
@@ -42,9 +44,15 @@ def save_kernels_figure(rows: Sequence[Row], path: Path, *, title: str) -> None:
         axes.set_title(TITLES[operation], fontsize=11)
     for axes in panels[-1]:
         axes.set_xlabel("bytes a tensor")
-    legend = {text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    legend = {
+        text: line
+        for axes in panels.flat
+        for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     order = [name for name in (*STYLE, COPY) if name in legend]
-    figure.legend([legend[name] for name in order], order, loc="outside lower center", ncols=len(order), frameon=False)
+    figure.legend(
+        [legend[name] for name in order], order, loc="outside lower center", ncols=len(order), frameon=False
+    )
     figure.suptitle(title, fontsize=10)
     save_figure(figure, path)
 
@@ -62,10 +70,22 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
         low = [timing.low * each for timing, each in zip(timings, scale, strict=True)]
         high = [timing.high * each for timing, each in zip(timings, scale, strict=True)]
         medians = [row.ns_per_element(name) for row in there]
-        axes.plot(sizes, medians, color=color, linestyle=line, marker=marker, markersize=4, linewidth=1.6, label=name)
+        axes.plot(
+            sizes,
+            medians,
+            color=color,
+            linestyle=line,
+            marker=marker,
+            markersize=4,
+            linewidth=1.6,
+            label=name,
+        )
         axes.fill_between(sizes, low, high, color=color, alpha=0.13, linewidth=0)
     copied = [row for row in rows if "copy" in row.timings]
-    limit = [least_bytes(row.operation, row.shape, row.dtype) / row.elements / row.gb_per_s("copy") for row in copied]
+    limit = [
+        least_bytes(row.operation, row.shape, row.dtype) / row.elements / row.gb_per_s("copy")
+        for row in copied
+    ]
     sizes = [tensor_bytes(row.shape, row.dtype) for row in copied]
     axes.plot(sizes, limit, color="black", linestyle="--", linewidth=1.0, label=COPY)
     axes.set(xscale="log", yscale="log")

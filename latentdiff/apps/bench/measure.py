@@ -32,7 +32,10 @@ NO_TIME = "no time left in the budget for so large a tensor"
 
 @dataclass(frozen=True)
 class Grid:
-    """What to measure. ``seconds`` is a budget for all of it: rounds, and then slow contenders, are cut to keep it."""
+    """What to measure.
+
+    ``seconds`` is a budget for all of it: rounds, and then slow contenders, are cut to keep it.
+    """
 
     device: torch.device
     operations: Sequence[Operation]
@@ -47,7 +50,9 @@ class Grid:
     seconds: float = math.inf
 
     def cells(self) -> list[tuple[Operation, torch.dtype, tuple[int, ...]]]:
-        """What the grid holds, in the order in which it is measured: sizes grow within an operation and dtype."""
+        """What the grid holds, in the order in which it is measured: sizes grow within an operation and
+        dtype.
+        """
         shapes = sorted(self.shapes, key=math.prod)
         return [
             (operation, dtype, shape)
@@ -79,7 +84,9 @@ class Row:
         return self.timings[name].median / self.elements * 1e9
 
     def gb_per_s(self, name: str) -> float:
-        """Achieved 1e9 bytes a second, from the bytes that have to be moved; a copy reads and writes one tensor."""
+        """Achieved 1e9 bytes a second, from the bytes that have to be moved; a copy reads and writes one
+        tensor.
+        """
         tensor = tensor_bytes(self.shape, self.dtype)
         moved = 2 * tensor if name == "copy" else least_bytes(self.operation, self.shape, self.dtype)
         return moved / self.timings[name].median / 1e9
@@ -98,7 +105,11 @@ class Row:
 
 
 def measure(
-    grid: Grid, *, clock: Clock = time.monotonic, stopwatch: Stopwatch | None = None, told: Callable[[Row], None]
+    grid: Grid,
+    *,
+    clock: Clock = time.monotonic,
+    stopwatch: Stopwatch | None = None,
+    told: Callable[[Row], None],
 ) -> list[Row]:
     """Measure the grid; ``told`` hears each row when it is done. The global generator is left as it was."""
     watch = stopwatch or stopwatch_for(grid.device)
@@ -123,7 +134,9 @@ def measure(
 
 @dataclass(frozen=True)
 class _Share:
-    """The seconds that one row may take, and the row of the next smaller size: it foretells what a call will take."""
+    """The seconds that one row may take, and the row of the next smaller size: it foretells what a call will
+    take.
+    """
 
     seconds: float
     smaller: Row | None
@@ -139,7 +152,12 @@ class _Share:
 
 
 def _row(
-    grid: Grid, operation: Operation, dtype: torch.dtype, shape: tuple[int, ...], share: _Share, watch: Stopwatch
+    grid: Grid,
+    operation: Operation,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    share: _Share,
+    watch: Stopwatch,
 ) -> Row:
     sets = sets_for(operation, shape, dtype, grid.device)
     problems = [make_problem(operation, shape, dtype=dtype, device=grid.device, seed=i) for i in range(sets)]
@@ -152,7 +170,9 @@ def _row(
 
 
 def _fit(entry: Entry, grid: Grid, seconds: float, watch: Stopwatch) -> int:
-    """Warm the contenders, leave out those that a row has no time for (slowest first); return the rounds that fit."""
+    """Warm the contenders, leave out those that a row has no time for (slowest first); return the rounds that
+    fit.
+    """
     slices = {name: max(_warm(calls, watch), grid.slice_seconds) for name, calls in entry.calls.items()}
     if math.isinf(seconds):
         return grid.rounds

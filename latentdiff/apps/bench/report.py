@@ -50,13 +50,16 @@ def machine_line(values: dict[str, Any]) -> str:
     """The machine in one line."""
     where = f"{values['gpu']} (CUDA {values['cuda']}), " if values["gpu"] else ""
     return (
-        f"{where}{values['cpu']}, {values['capability']}, {values['threads']} thread(s); torch {values['torch']};"
-        f" operations: {values['implementation']}" + (f" ({values['kernels']})" if values["kernels"] else "")
+        f"{where}{values['cpu']}, {values['capability']}, {values['threads']} thread(s); torch"
+        f" {values['torch']}; operations: {values['implementation']}"
+        + (f" ({values['kernels']})" if values["kernels"] else "")
     )
 
 
 def document(grid: Grid, rows: Sequence[Row], where: dict[str, Any]) -> dict[str, Any]:
-    """Everything measured, in seconds, one entry for each contender, with the settings it was measured under."""
+    """Everything measured, in seconds, one entry for each contender, with the settings it was measured
+    under.
+    """
     settings = {
         "device": str(grid.device),
         "rounds": grid.rounds,
@@ -64,7 +67,9 @@ def document(grid: Grid, rows: Sequence[Row], where: dict[str, Any]) -> dict[str
         "compile": "dynamic" if grid.dynamic else "static",
         "max_bytes": grid.max_bytes,
     }
-    skipped = [_place(row) | {"contender": name, "reason": why} for row in rows for name, why in row.skipped.items()]
+    skipped = [
+        _place(row) | {"contender": name, "reason": why} for row in rows for name, why in row.skipped.items()
+    ]
     measured = [_entry(row, name) for row in rows for name in row.timings]
     found = [asdict(verdict) for verdict in verdicts(rows, grid.device)]
     return {
@@ -122,7 +127,10 @@ def table(rows: Sequence[Row]) -> Table:
 
     shown = [name for name in CONTENDERS if any(name in row.timings for row in rows)]
     made = Table(
-        caption="median over rounds ± half the distance of the quartiles; GB/s, share of copy and factors of the fused operation"
+        caption=(
+            "median over rounds ± half the distance of the quartiles; GB/s, share of copy and factors of the"
+            " fused operation"
+        )
     )
     for name in ("operation", "dtype", "shape", "tensor"):
         made.add_column(name, no_wrap=True)
@@ -170,7 +178,9 @@ class Verdict:
 
 
 def verdicts(rows: Sequence[Row], device: torch.device) -> list[Verdict]:
-    """What the rows say about the project's promises; promises about sizes that were not measured are left out."""
+    """What the rows say about the project's promises; promises about sizes that were not measured are left
+    out.
+    """
     absolute = _gpu_bandwidth(rows) if device.type == "cuda" else _cpu_figures(rows)
     return [
         *absolute,
@@ -200,7 +210,9 @@ def _cpu_figures(rows: Sequence[Row]) -> Iterator[Verdict]:
     for row in _at(rows, "ddim", small):
         if "fused" in row.timings:
             micro = row.timings["fused"].median * 1e6
-            yield Verdict(f"{TITLES['ddim']} at {small}, float32", f"{micro:.1f} µs a call", "at most 8", micro <= 8)
+            yield Verdict(
+                f"{TITLES['ddim']} at {small}, float32", f"{micro:.1f} µs a call", "at most 8", micro <= 8
+            )
     large = [r for r in rows if r.operation == "ddim" and r.dtype == torch.float32 and r.elements >= 1 << 24]
     yield from _bandwidth(large, 0.85)
 
@@ -231,4 +243,6 @@ def _against(rows: Sequence[Row], rival: str, least: float) -> Iterator[Verdict]
         return
     factor, row = min(compared, key=lambda pair: pair[0])
     found = f"{factor:.2f} times as fast at the worst ({row.operation}, {name_of(row.dtype)}, {row.shape})"
-    yield Verdict(f"against {rival}, all of {len(compared)} rows", found, f"at least {least}", factor >= least)
+    yield Verdict(
+        f"against {rival}, all of {len(compared)} rows", found, f"at least {least}", factor >= least
+    )

@@ -1,4 +1,6 @@
-"""Interleaved timing: contenders take turns each round, so that a change in the machine's speed hits all of them."""
+"""Interleaved timing: contenders take turns each round, so that a change in the machine's speed hits all of
+them.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ MAX_REPEATS = 1 << 20
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call took, over rounds of ``repeats`` calls each: the median, the quartiles and the fastest round."""
+    """Seconds a call took, over rounds of ``repeats`` calls each: the median, the quartiles and the fastest
+    round.
+    """
 
     median: float
     low: float
@@ -64,7 +68,9 @@ def host_stopwatch(calls: Calls, repeats: int) -> float:
 
 
 def cuda_stopwatch(calls: Calls, repeats: int) -> float:
-    """Time between two CUDA events around the calls; where launches are the limit, that is the time of the launches."""
+    """Time between two CUDA events around the calls; where launches are the limit, that is the time of the
+    launches.
+    """
     before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     before.record()
@@ -81,7 +87,9 @@ def stopwatch_for(device: torch.device) -> Stopwatch:
 
 
 def repeats_for(calls: Calls, stopwatch: Stopwatch, seconds: float) -> int:
-    """The number of calls that lasts about ``seconds``, at least one; found by doubling, on calls already warm."""
+    """The number of calls that lasts about ``seconds``, at least one; found by doubling, on calls already
+    warm.
+    """
     repeats = 1
     while (took := stopwatch(calls, repeats)) < seconds / 2 and repeats < MAX_REPEATS:
         repeats *= 2
@@ -93,8 +101,8 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Time contenders that are warm already: in every round each gets one slice of about ``slice_seconds``.
 
-    Every second round goes through them backwards, so that none always follows the same neighbor. ValueError unless
-    rounds >= 1.
+    Every second round goes through them backwards, so that none always follows the same neighbor. ValueError
+    unless rounds >= 1.
     """
     if rounds < 1:
         raise ValueError(f"expected rounds >= 1, got {rounds}")

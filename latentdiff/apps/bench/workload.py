@@ -1,4 +1,6 @@
-"""What is measured: an operation on inputs of one shape and dtype, from one move of the standard linear schedule."""
+"""What is measured: an operation on inputs of one shape and dtype, from one move of the standard linear
+schedule.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ TITLES: dict[Operation, str] = {
     "normal": "normal noise",
 }
 STREAMS: dict[Operation, int] = {"ddim": 3, "ddpm": 3, "guided": 4, "add_noise": 3, "normal": 1}
-"""Tensors read and written at the least: each input once, each output once (coefficients and seeds are not counted)."""
+"""Tensors read and written at the least: each input once, each output once (coefficients and seeds are not
+counted).
+"""
 
 T = 1000
 LEVEL = 500  # of the moves, the middle
@@ -52,13 +56,19 @@ class Levels:
         schedule, s = make_schedule("linear", T=T), LEVEL - T // DDIM_STEPS
         at_t, at_s = schedule.at(LEVEL), schedule.at(s)
         estimate = to_x0("eps", *at_t)
-        far, near = ddim_coefficients(schedule, LEVEL, s), ddim_coefficients(schedule, LEVEL, LEVEL - 1, eta=1.0)
+        far, near = (
+            ddim_coefficients(schedule, LEVEL, s),
+            ddim_coefficients(schedule, LEVEL, LEVEL - 1, eta=1.0),
+        )
         return cls(*at_t, *at_s, (far.k, far.m, far.c, *estimate), (near.k, near.m, near.c, *estimate))
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One set of inputs. ``x`` and ``outs`` are [B, ...]; ``coef`` is what the operation takes; levels are [B]."""
+    """One set of inputs.
+
+    ``x`` and ``outs`` are [B, ...]; ``coef`` is what the operation takes; levels are [B].
+    """
 
     operation: Operation
     numbers: Levels
@@ -71,7 +81,9 @@ class Problem:
 
     @property
     def alpha_sigma(self) -> tuple[Tensor, Tensor]:
-        """alpha and sigma of each sample's level in the dtype of x, [B, 1, ...], for the textbook's noising."""
+        """alpha and sigma of each sample's level in the dtype of x, [B, 1, ...], for the textbook's
+        noising.
+        """
         shape = (-1, *[1] * (self.x.dim() - 1))
         return self.coef[:, 0].to(self.x.dtype).view(shape), self.coef[:, 1].to(self.x.dtype).view(shape)
 
@@ -114,7 +126,8 @@ def least_bytes(operation: Operation, shape: tuple[int, ...], dtype: torch.dtype
 
 
 def sets_for(operation: Operation, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> int:
-    """Input sets to use in turn: one on the CPU, whose caches serve a loop as well, on a GPU more than its L2 holds.
+    """Input sets to use in turn: one on the CPU, whose caches serve a loop as well, on a GPU more than its L2
+    holds.
 
     Very small tensors stay in the L2 even so; there the launch is what takes the time.
     """

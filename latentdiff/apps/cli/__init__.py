@@ -21,6 +21,8 @@ def main() -> None:
 
 
 def _never_fail(stream: TextIOWrapper) -> None:
-    """Escape what the encoding of a stream lacks; ASCII becomes UTF-8, as click takes it for a locale that was not set."""
+    """Escape what the encoding of a stream lacks; ASCII becomes UTF-8, as click takes it for a locale that
+    was not set.
+    """
     unset = codecs.lookup(stream.encoding).name == "ascii"
     stream.reconfigure(encoding="utf-8" if unset else None, errors="backslashreplace")

@@ -15,7 +15,8 @@ from latentdiff._version import __version__
 from latentdiff.apps.cli.shared import signals
 from latentdiff.errors import InputError, is_out_of_memory
 
-COMMANDS = {  # name: (module in latentdiff.apps.cli, what it does); a test compares the texts with the commands' own
+# name: (module in latentdiff.apps.cli, what it does); a test compares the texts with the commands' own
+COMMANDS = {
     "train": ("train.train", "Train a VAE, and a denoiser on its latents."),
     "train-vae": ("train.vae", "Train a VAE that maps images to a small latent space."),
     "encode": ("train.encode", "Encode a data set once, to train denoisers on its latents."),
@@ -44,7 +45,14 @@ COMMANDS = {  # name: (module in latentdiff.apps.cli, what it does); a test comp
     "info": ("info.info", "Show versions, devices and which kernels are in use."),
 }
 
-SHARED = ("train", "train-vae", "train-denoiser", "train-cold", "sample", "evaluate")  # among processes of torchrun
+SHARED = (
+    "train",
+    "train-vae",
+    "train-denoiser",
+    "train-cold",
+    "sample",
+    "evaluate",
+)  # among processes of torchrun
 NO_MEMORY = "out of memory; a smaller --batch or network needs less"
 RUST = "pyo3_runtime"  # its panics are no Exceptions
 
@@ -104,7 +112,8 @@ def root() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line; returns the exit code: 0, 1 for a failure, 2 for a usage error, 130 and 143 for signals.
+    """Run a command line; returns the exit code: 0, 1 for a failure, 2 for a usage error, 130 and 143 for
+    signals.
 
     Bad input becomes one line on stderr.
     """
@@ -120,7 +129,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check_place() -> None:
-    """InputError where the working folder was deleted: libraries end the process without a word that helps."""
+    """InputError where the working folder was deleted: libraries end the process without a word that
+    helps.
+    """
     try:
         os.getcwd()
     except OSError as error:

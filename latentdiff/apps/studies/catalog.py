@@ -11,10 +11,12 @@ BUDGETS: tuple[Budget, ...] = ("quick", "full")
 
 @dataclass(frozen=True)
 class StudyInfo:
-    """A line of `latentdiff reproduce --list`: the module below latentdiff.apps.studies, the title and what is asked.
+    """A line of `latentdiff reproduce --list`: the module below latentdiff.apps.studies, the title and what
+    is asked.
 
-    ``trains`` models; ``judged``: by a feature network that one may choose; ``colour``: looks at colour images too, where there are some;
-    ``looks``: at one model, which may be given (``looks_colour``: at one of colour images).
+    ``trains`` models; ``judged``: by a feature network that one may choose; ``colour``: looks at colour
+    images too, where there are some; ``looks``: at one model, which may be given (``looks_colour``: at one of
+    colour images).
     """
 
     module: str
@@ -108,7 +110,11 @@ STUDIES = {
         looks_colour=True,
     ),
     "inpainting": StudyInfo(
-        "restoration.inpainting", "Filling in", "What stands in a hole, and how well does it fit?", True, looks=True
+        "restoration.inpainting",
+        "Filling in",
+        "What stands in a hole, and how well does it fit?",
+        True,
+        looks=True,
     ),
     "cold-diffusion": StudyInfo(
         "cold_diffusion.study",

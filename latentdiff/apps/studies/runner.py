@@ -33,7 +33,9 @@ COLOUR = "openmoji"  # taken where it is installed
 
 @dataclass(frozen=True)
 class Study(Generic[N]):
-    """What a module below latentdiff.apps.studies offers: its budgets as numbers, and how they become a report."""
+    """What a module below latentdiff.apps.studies offers: its budgets as numbers, and how they become a
+    report.
+    """
 
     quick: N
     full: N
@@ -97,7 +99,10 @@ def make(
     note: Callable[[str], None],
     numbers: Any = None,
 ) -> StudyResult:
-    """Run a study and write its folder; ``numbers`` stand in for those of the budget. InputError for bad input."""
+    """Run a study and write its folder; ``numbers`` stand in for those of the budget.
+
+    InputError for bad input.
+    """
     study, info = find(request.study), STUDIES[request.study]
     chosen = study.numbers(request.budget) if numbers is None else numbers
     begun, started = time.perf_counter(), datetime.datetime.now(datetime.UTC)
@@ -147,14 +152,18 @@ def make(
     }
     text = json.dumps(plain(results), indent=1, allow_nan=False) + "\n"
     html = page(info.title, info.question, report, _about(results, lab), folder=request.out)
-    made = StudyResult(request.study, request.out, seconds, tuple(results["findings"]), tuple(results["warnings"]))
+    made = StudyResult(
+        request.study, request.out, seconds, tuple(results["findings"]), tuple(results["warnings"])
+    )
     write_whole(made.results, lambda path: path.write_text(text, encoding="utf-8"))
     write_whole(made.page, lambda path: path.write_text(html, encoding="utf-8"))
     return made
 
 
 def _loaded(request: StudyRequest, size: int | None) -> Dataset:
-    data = load_dataset(request.data, size=size, class_folders=request.class_folders or "auto", root=request.data_root)
+    data = load_dataset(
+        request.data, size=size, class_folders=request.class_folders or "auto", root=request.data_root
+    )
     for name, split in (("training", data.train), ("validation", data.val), ("test", data.test)):
         if not len(split):
             raise InputError(f"{request.data}: expected {name} images, found none")
@@ -165,7 +174,9 @@ def _colour(request: StudyRequest) -> tuple[Dataset | None, str]:
     """The colour images named, or the emoji where they are installed, or why there are none."""
     if request.data_colour is not None:
         folders = request.class_folders or "auto"
-        data = load_dataset(request.data_colour, size=32, channels=3, class_folders=folders, root=request.data_root)
+        data = load_dataset(
+            request.data_colour, size=32, channels=3, class_folders=folders, root=request.data_root
+        )
         return data, ""
     try:
         return load_dataset(COLOUR, size=32, channels=3, root=request.data_root), ""
@@ -177,16 +188,24 @@ def _claim(out: Path, study: str) -> None:
     """InputError unless ``out`` can hold this study: a new or empty folder, or one that holds it already."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for the study, found a file")
-    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in ("results.json", "runs")):
+    if (
+        out.is_dir()
+        and any(out.iterdir())
+        and not any((out / name).exists() for name in ("results.json", "runs"))
+    ):
         raise InputError(f"{out}: holds something else than a study; choose a new or empty folder with --out")
     if (other := _held(out)) not in (None, study):
-        raise InputError(f"{out}: holds the study {other}, expected {study} or a new folder; choose another --out")
+        raise InputError(
+            f"{out}: holds the study {other}, expected {study} or a new folder; choose another --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     (out / "runs").mkdir(exist_ok=True)  # says what the folder is, before there are results
 
 
 def goes_on(out: Path, study: str, command: str) -> bool:
-    """Whether ``command`` may write its study to ``out``: it is free, or holds this study unfinished or by this command."""
+    """Whether ``command`` may write its study to ``out``: it is free, or holds this study unfinished or by
+    this command.
+    """
     if not out.is_dir():
         return not os.path.lexists(out)
     if _held(out) is not None:
@@ -195,7 +214,9 @@ def goes_on(out: Path, study: str, command: str) -> bool:
 
 
 def _held(out: Path, key: str = "study") -> str | None:
-    """The study whose results lie in a folder, or another entry of them; None where there are none that can be read."""
+    """The study whose results lie in a folder, or another entry of them; None where there are none that can
+    be read.
+    """
     try:
         held = read_json(out / "results.json")[key]
     except (InputError, KeyError):
@@ -212,9 +233,14 @@ def _about(results: dict[str, Any], lab: StudyContext) -> dict[str, str]:
         "command": results["command"],
         "budget": f"{results['budget']}: {_flat(results['numbers'])}",
         "seed": str(results["seed"]),
-        "data": f"{data['name']}: {data['train']:,} training, {data['val']:,} validation and {data['test']:,} test images",
+        "data": (
+            f"{data['name']}: {data['train']:,} training, {data['val']:,} validation and {data['test']:,}"
+            " test images"
+        ),
         "time": f"{results['seconds']:.0f} s" + (f" ({parts})" if parts else ""),
-        "hardware": f"{machine['gpu'] or machine['cpu']}, {machine['threads']} threads, device {machine['device']}",
+        "hardware": (
+            f"{machine['gpu'] or machine['cpu']}, {machine['threads']} threads, device {machine['device']}"
+        ),
         "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
         "date": results["date"],
     }
@@ -228,7 +254,9 @@ def _about(results: dict[str, Any], lab: StudyContext) -> dict[str, str]:
 
 def _flat(numbers: dict[str, Any]) -> str:
     """The numbers of a budget in words."""
-    return ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in numbers.items() if value is not None)
+    return ", ".join(
+        f"{key.replace('_', ' ')} {_value(value)}" for key, value in numbers.items() if value is not None
+    )
 
 
 def _value(value: Any) -> str:

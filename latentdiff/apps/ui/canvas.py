@@ -23,7 +23,9 @@ PAINTED = 0.25  # of a pixel's place: more counts as painted
 
 
 def canvas(image: Pixels, shape: tuple[int, ...]) -> Pixels:
-    """An image uint8 [h, w(, c)] as a model of images ``shape`` [C, H, W] sees it, enlarged by a whole factor: uint8 [f H, f W, 3]."""
+    """An image uint8 [h, w(, c)] as a model of images ``shape`` [C, H, W] sees it, enlarged by a whole
+    factor: uint8 [f H, f W, 3].
+    """
     small = set_channels(_fitted(image, shape), 3)
     factor = max(1, round(SHOWN / max(shape[1:])))
     return small.repeat(factor, 0).repeat(factor, 1)
@@ -35,7 +37,10 @@ def blank(shape: tuple[int, ...], value: int) -> Pixels:
 
 
 def image_of(image: Pixels | None, shape: tuple[int, ...]) -> Tensor:
-    """The image float32 [1, C, H, W] in [-1, 1] that a model of ``shape`` sees in a canvas or an upload. InputError for none, and for sides beyond the limit."""
+    """The image float32 [1, C, H, W] in [-1, 1] that a model of ``shape`` sees in a canvas or an upload.
+
+    InputError for none, and for sides beyond the limit.
+    """
     if image is None:
         raise InputError("expected an image: upload one, paint one or take a sample")
     pixels = np.ascontiguousarray(_fitted(image, shape).transpose(2, 0, 1))
@@ -43,7 +48,10 @@ def image_of(image: Pixels | None, shape: tuple[int, ...]) -> Tensor:
 
 
 def painted(layers: list[Pixels], shape: tuple[int, ...]) -> Tensor:
-    """A mask float32 [H, W]: 0 (missing) where the layers, uint8 RGBA, are painted, else 1. InputError where nothing is, or everything."""
+    """A mask float32 [H, W]: 0 (missing) where the layers, uint8 RGBA, are painted, else 1.
+
+    InputError where nothing is, or everything.
+    """
     places = np.zeros(shape[1:], dtype=np.float64)
     for layer in layers:
         _check(layer)
@@ -63,7 +71,10 @@ def parts(editor: Mapping[str, Any] | None, name: str) -> Any:
 
 
 def seen(editor: Mapping[str, Any] | None) -> Any:
-    """The image as an editor shows it. Browsers put it together once something is painted; before it is the background alone."""
+    """The image as an editor shows it.
+
+    Browsers put it together once something is painted; before it is the background alone.
+    """
     composite = parts(editor, "composite")
     return parts(editor, "background") if composite is None else composite
 
@@ -78,7 +89,9 @@ def opened(path: str) -> Pixels:
 
 def _check(image: NDArray[np.uint8]) -> None:
     if max(image.shape[:2]) > SIDE:
-        raise InputError(f"expected an image of at most {SIDE} pixels a side, got {image.shape[1]} x {image.shape[0]}")
+        raise InputError(
+            f"expected an image of at most {SIDE} pixels a side, got {image.shape[1]} x {image.shape[0]}"
+        )
 
 
 def _fitted(image: Pixels, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -90,7 +103,9 @@ def _fitted(image: Pixels, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _sized(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """[H, W, c]: the mean of whole blocks where they are (what was enlarged comes back as it was), else resampled."""
+    """[H, W, c]: the mean of whole blocks where they are (what was enlarged comes back as it was), else
+    resampled.
+    """
     height, width = shape[1:]
     factor = pixels.shape[0] // height
     if factor and pixels.shape[:2] == (factor * height, factor * width):

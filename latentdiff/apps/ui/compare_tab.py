@@ -28,7 +28,9 @@ from latentdiff.apps.ui.widgets import (
 
 def compare_tab(desk: Desk) -> Controls:
     """Its layout, and what its buttons do; the controls of the right side."""
-    gr.Markdown("Left: the settings of the page. Right: these. Both start from the same noise.", elem_classes="quiet")
+    gr.Markdown(
+        "Left: the settings of the page. Right: these. Both start from the same noise.", elem_classes="quiet"
+    )
     with gr.Accordion("Settings of the right side", open=True):
         others = controls("b", sampler="dpm++")
     draw = buttons("Draw both", "compare", desk)
@@ -54,7 +56,9 @@ def compare_tab(desk: Desk) -> Controls:
     return others
 
 
-def _shown(sides: Iterator[tuple[PageView | None, PageView | None]], history: list[Any]) -> Iterator[list[Any]]:
+def _shown(
+    sides: Iterator[tuple[PageView | None, PageView | None]], history: list[Any]
+) -> Iterator[list[Any]]:
     """Updates of the words, both pictures, both downloads, the history and the gallery."""
     for left, right in sides:
         finished = right if right else left

@@ -34,10 +34,16 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
     """Its layout, and what its buttons do; the solvers, which depend on the model."""
     what = gr.Radio([EDIT, FILL], value=EDIT, label="What to do", elem_id="what")
     with gr.Row():
-        upload = gr.UploadButton("Upload an image", file_types=["image"], size="sm", min_width=120, elem_id="image")
+        upload = gr.UploadButton(
+            "Upload an image", file_types=["image"], size="sm", min_width=120, elem_id="image"
+        )
         take, black, white = (
             gr.Button(text, size="sm", min_width=120, elem_id=name)
-            for text, name in (("Take a sample", "taken"), ("Black canvas", "black"), ("White canvas", "white"))
+            for text, name in (
+                ("Take a sample", "taken"),
+                ("Black canvas", "black"),
+                ("White canvas", "white"),
+            )
         )
     editor = gr.ImageEditor(
         label="Image",

@@ -42,7 +42,8 @@ def host_names(host: str, others: Iterable[str] = ()) -> frozenset[str]:
 def is_known(header: str, names: frozenset[str]) -> bool:
     """Whether a Host header is an IP address or one of ``names``, with any port.
 
-    A website that points its own name at this machine (DNS rebinding) sends that name; an address cannot be rebound.
+    A website that points its own name at this machine (DNS rebinding) sends that name; an address cannot be
+    rebound.
     """
     name, bracket, _ = header.strip().lower().removeprefix("[").partition("]")
     if not bracket:
@@ -78,7 +79,9 @@ class Guard:
             headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
             if not is_known(headers.get(b"host", ""), self._names):
                 raise Refused(421, "unknown host name; --allow-host NAME lets the page answer under it")
-            await self._app(scope, _limited(receive, _limit(scope["path"]), headers.get(b"content-length")), sent)
+            await self._app(
+                scope, _limited(receive, _limit(scope["path"]), headers.get(b"content-length")), sent
+            )
         except Exception as error:
             refused = _refused(error, self._lookup_errors)
             if refused is None or started:
@@ -121,6 +124,10 @@ async def _answer(send: Send, refused: Refused) -> None:
     body = json.dumps({"detail": refused.detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send(
-        {"type": "http.response.start", "status": refused.status, "headers": [*headers, (b"connection", b"close")]}
+        {
+            "type": "http.response.start",
+            "status": refused.status,
+            "headers": [*headers, (b"connection", b"close")],
+        }
     )
     await send({"type": "http.response.body", "body": body})

@@ -42,16 +42,25 @@ class Sessions:
 
 def asked(label: Any, prompt: Any, sampler: Any, steps: Any, guidance: Any, seed: Any, n: Any) -> PageRequest:
     """The controls' values, checked. InputError names the first that does not fit."""
-    values = {"label": label or "", "prompt": (prompt or "").strip(), "sampler": sampler, "guidance": guidance}
+    values = {
+        "label": label or "",
+        "prompt": (prompt or "").strip(),
+        "sampler": sampler,
+        "guidance": guidance,
+    }
     for name, value in (("steps", steps), ("seed", seed), ("n", n)):
         if not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
-            raise InputError(f"{name}: expected a whole number, got {'nothing' if value is None else f'{value!r:.60}'}")
+            raise InputError(
+                f"{name}: expected a whole number, got {'nothing' if value is None else f'{value!r:.60}'}"
+            )
         values[name] = int(value)
     return parse(PageRequest, values)
 
 
 def error_html(error: BaseException) -> str:
-    """What went wrong in one line of HTML without marks of its own; re-raises what is no fault of the visitor or of the memory."""
+    """What went wrong in one line of HTML without marks of its own; re-raises what is no fault of the visitor
+    or of the memory.
+    """
     if isinstance(error, InputError):
         text = str(error)
     elif is_out_of_memory(error):
@@ -62,7 +71,9 @@ def error_html(error: BaseException) -> str:
 
 
 def without_folders(text: str) -> str:
-    """``text`` without the folders of absolute paths: visitors need not know where things lie on this machine."""
+    """``text`` without the folders of absolute paths: visitors need not know where things lie on this
+    machine.
+    """
     for folder in (Path.cwd(), Path(gettempdir())):
         text = text.replace(f"{folder}/", "")
     return re.sub(r"(?<![\w./])/(?:[^\s/]+/)+", "…/", text)

@@ -19,6 +19,6 @@ MODELS = 3  # in memory
 def told() -> str:
     """The limits in one line for the page."""
     return (
-        f"At most {IMAGES} images at once, {STEPS} steps, prompts of {PROMPT} characters, uploads of {UPLOAD // 2**20} MB and "
-        f"{SIDE} pixels a side. One drawing is made at a time; {WAITING} may wait."
+        f"At most {IMAGES} images at once, {STEPS} steps, prompts of {PROMPT} characters, uploads of"
+        f" {UPLOAD // 2**20} MB and {SIDE} pixels a side. One drawing is made at a time; {WAITING} may wait."
     )

@@ -1,4 +1,6 @@
-"""The models that the page offers: the newest checkpoint of each run with a denoiser, and those in the package."""
+"""The models that the page offers: the newest checkpoint of each run with a denoiser, and those in the
+package.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class ModelList:
             self.model(name)
 
     def names(self, *, also: str | None = None) -> list[str]:
-        """All of them, as they are found now, the newest first; ``also`` one that was found by its weights."""
+        """All of them, as they are found now, the newest first; ``also`` one that was found by its
+        weights.
+        """
         newest: dict[Path, Path] = {}
         for folder in all_checkpoints(self._runs):
             newest.setdefault(folder if folder.parent == FOLDER else folder.parent, folder)
@@ -76,16 +80,22 @@ class ModelList:
         with self._lock:
             if folder not in self._loaded:
                 if not folder.exists():
-                    raise InputError(f"model {name!r:.80}: its training has deleted it; reload the page for newer ones")
+                    raise InputError(
+                        f"model {name!r:.80}: its training has deleted it; reload the page for newer ones"
+                    )
                 checkpoint = locate(folder)
-                self._loaded[folder] = ListedModel(name, checkpoint, from_checkpoint(checkpoint).to(self._device))
+                self._loaded[folder] = ListedModel(
+                    name, checkpoint, from_checkpoint(checkpoint).to(self._device)
+                )
             self._loaded.move_to_end(folder)
             while len(self._loaded) > MODELS:
                 self._loaded.popitem(last=False)
             return self._loaded[folder]
 
     def of_weights(self, weights: str) -> str | None:
-        """The name of the model whose files have that fingerprint, which may be an older checkpoint of a run; None where there is none."""
+        """The name of the model whose files have that fingerprint, which may be an older checkpoint of a run;
+        None where there is none.
+        """
         for name, folder in self._known.items():
             with suppress(InputError):  # a training has deleted it
                 if locate(folder).fingerprint == weights:
@@ -107,7 +117,9 @@ class ModelList:
 
 
 def _draws(folder: Path) -> bool:
-    """Whether it has a denoiser, and files of the right sizes; what is in them is looked at when it is loaded."""
+    """Whether it has a denoiser, and files of the right sizes; what is in them is looked at when it is
+    loaded.
+    """
     try:
         checkpoint = open_checkpoint(folder)
         return "denoiser" in checkpoint.json(INDEX) and checkpoint.whole()

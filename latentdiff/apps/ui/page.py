@@ -1,4 +1,6 @@
-"""The page: a model and its controls on one side, the tabs and the gallery on the other, on a phone below each other."""
+"""The page: a model and its controls on one side, the tabs and the gallery on the other, on a phone below
+each other.
+"""
 
 from __future__ import annotations
 

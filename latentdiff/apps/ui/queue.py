@@ -1,4 +1,6 @@
-"""Who draws: one at a time, in the order of their coming; those who wait see how many are before them, and may leave."""
+"""Who draws: one at a time, in the order of their coming; those who wait see how many are before them, and
+may leave.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ LOOK = 0.2  # seconds between looks at the stop of one who waits
 
 
 class Ticket:
-    """A place in the line; iterating over it waits: it gives the number of those before, whenever that has changed, until there is none.
+    """A place in the line; iterating over it waits: it gives the number of those before, whenever that has
+    changed, until there is none.
 
     Stopped once its ``stop`` is set.
     """

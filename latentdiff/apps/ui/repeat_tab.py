@@ -12,8 +12,8 @@ from latentdiff.apps.ui.widgets import QUIET, SKIP, Desk, fitted, one_line
 def repeat_tab(desk: Desk) -> None:
     """Its layout, and what an upload does."""
     gr.Markdown(
-        "Every PNG from this page or from `latentdiff sample` carries its settings. Give one back and the page takes them "
-        "over; *Draw* in the tab *Sample* then draws it again."
+        "Every PNG from this page or from `latentdiff sample` carries its settings. Give one back and the"
+        " page takes them over; *Draw* in the tab *Sample* then draws it again."
     )
     upload = gr.File(label="A PNG", file_types=[".png"], elem_id="upload")
     said = gr.Markdown(elem_id="said-repeat")
@@ -23,11 +23,15 @@ def repeat_tab(desk: Desk) -> None:
         with one_line():
             name, ask, recipe = desk.studio.repeat(path)
             if name is None:
-                words = "The model that drew this picture is not here: with another one it becomes another picture."
+                words = (
+                    "The model that drew this picture is not here: with another one it becomes another"
+                    " picture."
+                )
                 changed = [SKIP] * 5
             elif recipe.made_by != "sample":
                 words = (
-                    "An edit, whose image is not in the file. Its settings are taken over; give the image in *Edit*."
+                    "An edit, whose image is not in the file. Its settings are taken over; give the image in"
+                    " *Edit*."
                 )
                 changed = fitted(desk.studio.shelf.model(name))
             else:

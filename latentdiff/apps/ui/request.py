@@ -59,7 +59,9 @@ class PageRequest(Config):
         return None if labels is None else labels[0]
 
     def of_one_thing(self, model: ListedModel) -> PageRequest:
-        """These controls for an edit: where it goes towards nothing in particular, there is nothing that guidance could exaggerate."""
+        """These controls for an edit: where it goes towards nothing in particular, there is nothing that
+        guidance could exaggerate.
+        """
         return self if self.thing(model) is not None else self.model_copy(update={"guidance": 1.0})
 
     def recipe(self, model: ListedModel, **more: Any) -> Recipe:
@@ -68,12 +70,20 @@ class PageRequest(Config):
         label = None if model.listens or not model.pipeline.classes else self.label or None
         settings = model.pipeline.with_defaults(self.settings(model))
         return recipe_of(
-            model.checkpoint, n=self.n, seed=self.seed, label=label, prompts=prompts, settings=(settings,), **more
+            model.checkpoint,
+            n=self.n,
+            seed=self.seed,
+            label=label,
+            prompts=prompts,
+            settings=(settings,),
+            **more,
         )
 
 
 def usual_steps(sampler: str) -> int:
-    """The steps that a sampler takes where nobody says otherwise; of one that visits every level, as many as the page allows."""
+    """The steps that a sampler takes where nobody says otherwise; of one that visits every level, as many as
+    the page allows.
+    """
     return min(STEPS, DEFAULT_STEPS[sampler] or STEPS)
 
 
@@ -82,7 +92,9 @@ def asked_by(recipe: Recipe) -> PageRequest:
     settings = recipe.settings[0]
     controls = Sampling(sampler=settings.sampler, steps=settings.steps, guidance=settings.guidance)
     beyond = [
-        name for name, value in settings if value != getattr(controls, name) and (name, value) != ("variance", "small")
+        name
+        for name, value in settings
+        if value != getattr(controls, name) and (name, value) != ("variance", "small")
     ]
     for name, found in (
         ("several steps", len(recipe.settings) > 1),
@@ -92,11 +104,13 @@ def asked_by(recipe: Recipe) -> PageRequest:
     beyond += ["several prompts"] * (len(recipe.prompts) > 1)
     if beyond:
         raise InputError(
-            f"the picture was made with {beyond[0].replace('_', ' ')}, which this page has no control for; `latentdiff sample --like` repeats it"
+            f"the picture was made with {beyond[0].replace('_', ' ')}, which this page has no control for;"
+            " `latentdiff sample --like` repeats it"
         )
     if recipe.n > IMAGES or (settings.steps or 1) > STEPS:
         raise InputError(
-            f"the picture shows {recipe.n} images of {settings.steps} steps, expected at most {IMAGES} of {STEPS} here; `latentdiff sample --like` repeats it"
+            f"the picture shows {recipe.n} images of {settings.steps} steps, expected at most {IMAGES} of"
+            f" {STEPS} here; `latentdiff sample --like` repeats it"
         )
     prompt = recipe.prompts[0] if recipe.prompts else ""
     values = {
@@ -107,6 +121,11 @@ def asked_by(recipe: Recipe) -> PageRequest:
     }
     return parse(
         PageRequest,
-        values | {"steps": settings.steps or usual_steps(settings.sampler), "seed": recipe.seed, "n": recipe.n},
+        values
+        | {
+            "steps": settings.steps or usual_steps(settings.sampler),
+            "seed": recipe.seed,
+            "n": recipe.n,
+        },
         "the picture",
     )

@@ -25,4 +25,6 @@ def sample_tab(desk: Desk) -> None:
                 views = desk.studio.sample(run, ask, stop=place.stop)
                 yield from in_turn(place, shown(views, history), others=5)
 
-    draw.click(drawn, [desk.history, *desk.given], [said, *pictures, file, desk.history, desk.gallery], **DRAWS)
+    draw.click(
+        drawn, [desk.history, *desk.given], [said, *pictures, file, desk.history, desk.gallery], **DRAWS
+    )

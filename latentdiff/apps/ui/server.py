@@ -43,7 +43,8 @@ def serve(
 ) -> Any:
     """Start the page and return it, running; ``folder`` takes its temporary files.
 
-    ``names``: host names under which it answers, beside those of this machine. InputError where the port is taken.
+    ``names``: host names under which it answers, beside those of this machine. InputError where the port is
+    taken.
     """
     check_installed()
     check_port(host, port)

@@ -1,4 +1,6 @@
-"""What the page does: drawings as generators of views, whose pictures become files that carry their settings."""
+"""What the page does: drawings as generators of views, whose pictures become files that carry their
+settings.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ from latentdiff.viz.images import Pixels, class_columns, image_grid, read_recipe
 
 @dataclass(frozen=True, eq=False)
 class PageView:
-    """What the page shows at a moment: a line of words, x_t and the estimate of x_0 as grids; at the end the files.
+    """What the page shows at a moment: a line of words, x_t and the estimate of x_0 as grids; at the end the
+    files.
 
     ``grid``: all images in one PNG; ``shots``: each alone, with a caption.
     """
@@ -80,9 +83,14 @@ class Studio:
     def compare(
         self, name: str, asks: tuple[PageRequest, PageRequest], *, stop: Event | None = None
     ) -> Iterator[tuple[PageView | None, PageView | None]]:
-        """Two settings from the same noise, that of the first: the first one's views, then beside its last those of the second."""
+        """Two settings from the same noise, that of the first: the first one's views, then beside its last
+        those of the second.
+        """
         first, second = asks[0], asks[1].model_copy(update={"seed": asks[0].seed, "n": asks[0].n})
-        jobs = self._sampling(name, first), self._sampling(name, second)  # both are checked before either is drawn
+        jobs = (
+            self._sampling(name, first),
+            self._sampling(name, second),
+        )  # both are checked before either is drawn
         return self._compared(jobs, stop)
 
     def edit(
@@ -110,7 +118,9 @@ class Studio:
         *,
         stop: Event | None = None,
     ) -> Iterator[PageView]:
-        """The painted parts of an image filled in, ``ask.n`` times; ``layers``: uint8 RGBA [h, w, 4], painted where they are not transparent."""
+        """The painted parts of an image filled in, ``ask.n`` times; ``layers``: uint8 RGBA [h, w, 4], painted
+        where they are not transparent.
+        """
         model = self.shelf.model(name)
         ask, label, pipeline = ask.of_one_thing(model), ask.thing(model), model.pipeline
         images, shape = self._copies(image, model, ask.n), _shape(model)
@@ -121,7 +131,15 @@ class Studio:
         def draw(watch: Recorder) -> SampleResult:
             y = operator(images)
             return restore(
-                pipeline, operator, y, how=how, settings=settings, mask=mask, label=label, seed=ask.seed, watch=watch
+                pipeline,
+                operator,
+                y,
+                how=how,
+                settings=settings,
+                mask=mask,
+                label=label,
+                seed=ask.seed,
+                watch=watch,
             )
 
         return self._views(Job(model, ask, recipe, label, draw), stop)
@@ -134,7 +152,10 @@ class Studio:
         return canvas(to_uint8(found.images)[0].permute(1, 2, 0).numpy(), _shape(job.model))
 
     def repeat(self, path: str | Path) -> tuple[str | None, PageRequest, Recipe]:
-        """The model (None: its weights are not here) and the controls of a picture's settings. InputError for a file without, or beyond the page's limits."""
+        """The model (None: its weights are not here) and the controls of a picture's settings.
+
+        InputError for a file without, or beyond the page's limits.
+        """
         recipe = read_recipe(path)
         return self.shelf.of_weights(recipe.weights), asked_by(recipe), recipe
 
@@ -150,7 +171,9 @@ class Studio:
         pipeline.plan(settings)  # more steps than levels are refused here
         return Job(model, ask, ask.recipe(model), labels, draw)
 
-    def _compared(self, jobs: tuple[Job, Job], stop: Event | None) -> Iterator[tuple[PageView | None, PageView | None]]:
+    def _compared(
+        self, jobs: tuple[Job, Job], stop: Event | None
+    ) -> Iterator[tuple[PageView | None, PageView | None]]:
         left: PageView | None = None
         for left in self._views(jobs[0], stop):
             yield left, None
@@ -164,21 +187,27 @@ class Studio:
         begun, shape = time.monotonic(), (job.ask.n, *_shape(job.model))
         for found in live(job.draw, shape, stop=stop):
             if isinstance(found, Moment):
-                noisy, estimate = (image_grid(each, columns=job.columns) for each in (found.noisy, found.estimate))
+                noisy, estimate = (
+                    image_grid(each, columns=job.columns) for each in (found.noisy, found.estimate)
+                )
                 yield PageView(f"t = {found.t}: {found.share:.0%}", noisy, estimate)
             else:
                 grid, shots = self._saved(job, found.images)
-                took = f"{job.ask.n} {'image' if job.ask.n == 1 else 'images'} in {time.monotonic() - begun:.1f} s"
-                image = image_grid(found.images, columns=job.columns)  # known pixels are put back after the last move
+                took = (
+                    f"{job.ask.n} {'image' if job.ask.n == 1 else 'images'} in"
+                    f" {time.monotonic() - begun:.1f} s"
+                )
+                image = image_grid(
+                    found.images, columns=job.columns
+                )  # known pixels are put back after the last move
                 yield PageView(took, image, image, grid, shots)
 
     def _saved(self, job: Job, images: Tensor) -> tuple[Path, tuple[tuple[Path, str], ...]]:
         """The files of a drawing; those of long ago make room."""
         number, pixels = next(self._numbers), to_uint8(images)
         folder = self._folder / f"{number:06d}"
-        name = (
-            f"{re.sub('[^A-Za-z0-9]+', '-', job.model.name)[-60:].strip('-')}-{job.recipe.made_by}-seed{job.ask.seed}"
-        )
+        model = re.sub("[^A-Za-z0-9]+", "-", job.model.name)[-60:].strip("-")
+        name = f"{model}-{job.recipe.made_by}-seed{job.ask.seed}"
         grid = folder / f"{name}-grid.png"
         save_image(image_grid(pixels, columns=job.columns), grid, recipe=job.recipe)
         shots = []

@@ -1,4 +1,6 @@
-"""A drawing while it happens: the loop runs in a thread of its own, and what it shows comes out of a generator."""
+"""A drawing while it happens: the loop runs in a thread of its own, and what it shows comes out of a
+generator.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from latentdiff.pipeline.batching import Cancelled
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """x_t and the estimate of x_0 of all images, [n, C, H, W] in [-1, 1] (0 where nothing was drawn yet), at level ``t``, after a share of the work."""
+    """x_t and the estimate of x_0 of all images, [n, C, H, W] in [-1, 1] (0 where nothing was drawn yet), at
+    level ``t``, after a share of the work.
+    """
 
     t: int
     share: float
@@ -29,7 +33,8 @@ class Moment:
 def live(
     draw: Callable[[Recorder], SampleResult], shape: tuple[int, ...], *, stop: Event | None = None
 ) -> Iterator[Moment | SampleResult]:
-    """The moments of a drawing of ``shape`` [n, C, H, W], then the drawing; whatever it raises is raised here.
+    """The moments of a drawing of ``shape`` [n, C, H, W], then the drawing; whatever it raises is raised
+    here.
 
     Once ``stop`` is set, or the generator closed, the loop ends at its next step, and Stopped is raised.
     """

@@ -1,4 +1,6 @@
-"""How the page looks: the fonts of the reader's system, so that none is fetched, and small images with their pixels to be seen."""
+"""How the page looks: the fonts of the reader's system, so that none is fetched, and small images with their
+pixels to be seen.
+"""
 
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 MONO = ["ui-monospace", "Consolas", "monospace"]

@@ -1,4 +1,6 @@
-"""What the tabs of the page share: the model and its controls, the gallery, how drawings are shown, how errors are told."""
+"""What the tabs of the page share: the model and its controls, the gallery, how drawings are shown, how
+errors are told.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ from latentdiff.config.sampling import Sampler
 from latentdiff.pipeline.batching import Cancelled
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-DRAWS: dict[str, Any] = {**QUIET, "concurrency_limit": None}  # they stand in a line of our own, which one can leave
+DRAWS: dict[str, Any] = {
+    **QUIET,
+    "concurrency_limit": None,
+}  # they stand in a line of our own, which one can leave
 BEGIN = "Nothing drawn yet."
 SKIP = gr.skip()
 
@@ -56,7 +61,9 @@ def controls(which: str, *, sampler: str = "ddim") -> Controls:
         gr.Textbox(label="Prompt", max_length=PROMPT, visible=False, elem_id=f"prompt-{which}"),
         gr.Dropdown(list(get_args(Sampler)), value=sampler, label="Sampler", elem_id=f"sampler-{which}"),
         gr.Slider(1, STEPS, value=usual_steps(sampler), step=1, label="Steps", elem_id=f"steps-{which}"),
-        gr.Slider(0, GUIDANCE, value=1, step=0.1, label="Guidance", visible=False, elem_id=f"guidance-{which}"),
+        gr.Slider(
+            0, GUIDANCE, value=1, step=0.1, label="Guidance", visible=False, elem_id=f"guidance-{which}"
+        ),
     )
     found.sampler.input(usual_steps, found.sampler, found.steps, **QUIET)
     return found
@@ -96,7 +103,9 @@ class Desk:
 
     @contextmanager
     def drawing(self, request: gr.Request) -> Iterator[Ticket]:
-        """The place in the line of a drawing that begins, with its stop; an earlier one of this visitor ends."""
+        """The place in the line of a drawing that begins, with its stop; an earlier one of this visitor
+        ends.
+        """
         with self.line.place() as place:  # first of all: who finds no place loses nothing
             self.visits.begin(str(request.session_hash), place.stop)
             yield place
@@ -151,17 +160,24 @@ def added(history: list[Any], view: PageView | None) -> list[Any]:
 
 
 def shown(views: Iterator[PageView], history: list[Any]) -> Iterator[list[Any]]:
-    """Updates of the words, both pictures, the download, the history and the gallery, as a drawing goes on."""
+    """Updates of the words, both pictures, the download, the history and the gallery, as a drawing goes
+    on.
+    """
     for view in views:
         yield [view.said, view.noisy, view.estimate, file_update(view), *added(history, view)]
 
 
 def in_turn(place: Ticket, updates: Iterator[list[Any]], *, others: int) -> Iterator[list[Any]]:
-    """The updates (of the words and of ``others``) of a drawing when its turn has come; before, how many are before it, and at last where it was stopped."""
+    """The updates (of the words and of ``others``) of a drawing when its turn has come; before, how many are
+    before it, and at last where it was stopped.
+    """
     said = ""
     try:
         for before in place:
-            yield [f"Waiting for {before} other {'drawing' if before == 1 else 'drawings'} to end", *[SKIP] * others]
+            yield [
+                f"Waiting for {before} other {'drawing' if before == 1 else 'drawings'} to end",
+                *[SKIP] * others,
+            ]
         for update in updates:
             said = update[0]
             yield update

@@ -1,4 +1,7 @@
-"""Deterministic degradations D(x_0, t) for cold diffusion (Bansal et al. 2022): blur, pixelation, a growing grey mask."""
+"""Deterministic degradations D(x_0, t) for cold diffusion (Bansal et al.
+
+2022): blur, pixelation, a growing grey mask.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,11 @@ from latentdiff.diffusion.operators import blur_matrix, gaussian_taps
 
 @dataclass(frozen=True, eq=False)
 class Degradation:
-    """D(x_0, t) = mask_t (R_t X C_t^T) for every channel X: matrices on the rows and the columns of each level, and a mask.
+    """D(x_0, t) = mask_t (R_t X C_t^T) for every channel X: matrices on the rows and the columns of each
+    level, and a mask.
 
-    ``rows`` [T + 1, H, H], ``columns`` [T + 1, W, W] and ``mask`` [T + 1, H, W] are float32; None: the identity. Level 0 is x_0 itself.
+    ``rows`` [T + 1, H, H], ``columns`` [T + 1, W, W] and ``mask`` [T + 1, H, W] are float32; None: the
+    identity. Level 0 is x_0 itself.
     """
 
     T: int
@@ -26,7 +31,9 @@ class Degradation:
     mask: Tensor | None = None
 
     def __call__(self, x0: Tensor, t: int | Tensor) -> Tensor:
-        """Images [B, C, H, W] at level ``t``, one or int64 [B]; ValueError for levels outside 0..T or another shape."""
+        """Images [B, C, H, W] at level ``t``, one or int64 [B]; ValueError for levels outside 0..T or another
+        shape.
+        """
         if tuple(x0.shape[1:]) != self.shape:
             raise ValueError(f"expected images {['B', *self.shape]}, got {list(x0.shape)}")
         if isinstance(t, int):
@@ -47,7 +54,9 @@ class Degradation:
 
     def to(self, device: torch.device) -> Degradation:
         """The same degradation with its tables on a device."""
-        tables = (None if table is None else table.to(device) for table in (self.rows, self.columns, self.mask))
+        tables = (
+            None if table is None else table.to(device) for table in (self.rows, self.columns, self.mask)
+        )
         return Degradation(self.T, self.shape, *tables)
 
 
@@ -72,7 +81,9 @@ def _blurs(config: DegradationConfig, n: int) -> Tensor:
 
 
 def _blocks(T: int, n: int) -> Tensor:
-    """Means over blocks of pixels, put back in every one of them; the number of blocks falls from n to 1 by equal factors."""
+    """Means over blocks of pixels, put back in every one of them; the number of blocks falls from n to 1 by
+    equal factors.
+    """
     tables = []
     for level in range(T + 1):
         blocks = max(1, round(n ** (1 - level / T)))
@@ -83,11 +94,16 @@ def _blocks(T: int, n: int) -> Tensor:
 
 
 def _fading(T: int, height: int, width: int) -> Tensor:
-    """Products of 1 minus a Gaussian bump in the middle that widens from a pixel to half the image; at level T all is grey (0)."""
+    """Products of 1 minus a Gaussian bump in the middle that widens from a pixel to half the image; at level
+    T all is grey (0).
+    """
     y = torch.arange(height, dtype=torch.float64)[:, None] - (height - 1) / 2
     x = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
     square = y.square() + x.square()
-    tables, left = [torch.ones(height, width, dtype=torch.float64)], torch.ones(height, width, dtype=torch.float64)
+    tables, left = (
+        [torch.ones(height, width, dtype=torch.float64)],
+        torch.ones(height, width, dtype=torch.float64),
+    )
     for level in range(1, T + 1):
         spread = 1 + level / T * max(height, width) / 2
         left = left * (1 - torch.exp(-square / (2 * spread**2)))

@@ -1,4 +1,6 @@
-"""Where generation without noise starts: intensities drawn from a distribution fitted to the training images."""
+"""Where generation without noise starts: intensities drawn from a distribution fitted to the training
+images.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,12 @@ from latentdiff.ops.random import Key
 
 @dataclass(frozen=True)
 class Intensities:
-    """Mean [k] and covariance [k, k] (nested tuples) of the mean intensities of ``side`` x ``side`` cells, k = channels side^2, in [-1, 1].
+    """Mean [k] and covariance [k, k] (nested tuples) of the mean intensities of ``side`` x ``side`` cells, k
+    = channels side^2, in [-1, 1].
 
-    A blur that goes far enough leaves nothing of an image but its mean, one cell (Bansal et al. 2022, section 5.3). One that does not
-    leaves a little more, by which the network tells images apart: with several cells a start has it too.
+    A blur that goes far enough leaves nothing of an image but its mean, one cell (Bansal et al. 2022, section
+    5.3). One that does not leaves a little more, by which the network tells images apart: with several cells
+    a start has it too.
     """
 
     mean: tuple[float, ...]
@@ -35,7 +39,10 @@ class Intensities:
 
     @classmethod
     def stored(cls, tensors: dict[str, Tensor], channels: int, where: str) -> Intensities:
-        """Of the ``mean`` and ``covariance`` in a file. InputError unless they are those of square grids of cells, and finite."""
+        """Of the ``mean`` and ``covariance`` in a file.
+
+        InputError unless they are those of square grids of cells, and finite.
+        """
         mean, covariance = (tensors.get(name) for name in ("mean", "covariance"))
         k = 0 if mean is None else mean.numel()
         side = math.isqrt(k // channels)
@@ -48,7 +55,9 @@ class Intensities:
             or not bool(mean.isfinite().all() and covariance.isfinite().all())
         ):
             found = {name: list(tensor.shape) for name, tensor in tensors.items()}
-            raise InputError(f"{where}: expected a finite mean and covariance of square grids of cells, found {found}")
+            raise InputError(
+                f"{where}: expected a finite mean and covariance of square grids of cells, found {found}"
+            )
         return cls(tuple(mean.flatten().tolist()), tuple(map(tuple, covariance.tolist())), side)
 
     def tensors(self) -> dict[str, Tensor]:

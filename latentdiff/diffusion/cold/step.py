@@ -11,9 +11,11 @@ from latentdiff.ops.random import Key
 
 
 def restorer(network: Network, *, clip: float | None = 1.0, labels: Tensor | None = None) -> Denoiser:
-    """The denoiser of a network that returns what x_t lacks: R(x_t, t) = x_t + network(x_t, t), R of Bansal et al. 2022.
+    """The denoiser of a network that returns what x_t lacks: R(x_t, t) = x_t + network(x_t, t), R of Bansal
+    et al. 2022.
 
-    With the difference to learn, a network that starts at zero starts as the identity, which at low levels is nearly right.
+    With the difference to learn, a network that starts at zero starts as the identity, which at low levels is
+    nearly right.
     """
 
     def restore(x: Tensor, t: int) -> Estimate:
@@ -24,9 +26,11 @@ def restorer(network: Network, *, clip: float | None = 1.0, labels: Tensor | Non
 
 
 def cold_step(degrade: Degradation, *, improved: bool = True) -> SamplerStep:
-    """x_s = x_t - D(x_0, t) + D(x_0, s), which keeps what the estimate x_0 gets wrong alike at t and s from piling up.
+    """x_s = x_t - D(x_0, t) + D(x_0, s), which keeps what the estimate x_0 gets wrong alike at t and s from
+    piling up.
 
-    ``improved`` False: x_s = D(x_0, s). Bansal et al. 2022, algorithms 2 and 1. At s = 0 the naive step returns the estimate.
+    ``improved`` False: x_s = D(x_0, s). Bansal et al. 2022, algorithms 2 and 1. At s = 0 the naive step
+    returns the estimate.
     """
 
     def step(

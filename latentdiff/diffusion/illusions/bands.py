@@ -26,13 +26,17 @@ class Band:
 
 
 def frequencies(shape: tuple[int, int, int], sigmas: Sequence[float]) -> tuple[Band, ...]:
-    """Bands from the lowest to the highest, cut by Gaussian blurs of falling ``sigmas`` (pixels): one gives two, two three.
+    """Bands from the lowest to the highest, cut by Gaussian blurs of falling ``sigmas`` (pixels): one gives
+    two, two three.
 
-    The lowest is the image blurred by the first sigma, the highest what the last blur takes away; they sum to the image.
-    InputError unless the sigmas are positive and fall. Geng et al. 2024 (Factorized Diffusion), section 3.2.
+    The lowest is the image blurred by the first sigma, the highest what the last blur takes away; they sum to
+    the image. InputError unless the sigmas are positive and fall. Geng et al. 2024 (Factorized Diffusion),
+    section 3.2.
     """
     if not sigmas or any(sigma <= 0 for sigma in sigmas) or any(a <= b for a, b in pairwise(sigmas)):
-        raise InputError(f"bands: expected falling sigmas above 0, got {', '.join(f'{s:g}' for s in sigmas) or 'none'}")
+        raise InputError(
+            f"bands: expected falling sigmas above 0, got {', '.join(f'{s:g}' for s in sigmas) or 'none'}"
+        )
     blurs = [gaussian_blur(shape, sigma=sigma) for sigma in sigmas]
     middle = [
         Band(f"{a:g}-{b:g}", _between(wide, narrow))

@@ -15,11 +15,12 @@ from latentdiff.diffusion.illusions.views import View
 
 
 def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] | None = None) -> Denoiser:
-    """One image that each denoiser sees through its view: x_0 = sum_i w_i V_i^-1 x_0^(i)(V_i x), the w_i sum to 1.
+    """One image that each denoiser sees through its view: x_0 = sum_i w_i V_i^-1 x_0^(i)(V_i x), the w_i sum
+    to 1.
 
-    ``weights`` default to equal ones and are divided by their sum. The outputs are mixed before any clip; a learned variance is left out.
-    The denoisers are of one process. Geng et al. 2024 (Visual Anagrams), eq. 4. ValueError without parts, for weights that do not fit
-    or denoisers of different processes.
+    ``weights`` default to equal ones and are divided by their sum. The outputs are mixed before any clip; a
+    learned variance is left out. The denoisers are of one process. Geng et al. 2024 (Visual Anagrams), eq. 4.
+    ValueError without parts, for weights that do not fit or denoisers of different processes.
     """
     shares: dict[
         tuple[Denoiser, View], float
@@ -36,17 +37,21 @@ def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] 
 
 
 def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] | None = None) -> Denoiser:
-    """One image whose bands come from several denoisers: x_0 = sum_i g_i B_i x_0^(i), where the bands sum to the identity.
+    """One image whose bands come from several denoisers: x_0 = sum_i g_i B_i x_0^(i), where the bands sum to
+    the identity.
 
-    The gains g_i are n times the ``weights`` divided by their sum: all 1 by default, which keeps the identity; others raise one band's
-    contrast against the rest. The outputs are mixed before any clip; a learned variance is left out. Geng et al. 2024 (Factorized
-    Diffusion), eq. 4. ValueError without parts, for weights that do not fit or denoisers of different processes.
+    The gains g_i are n times the ``weights`` divided by their sum: all 1 by default, which keeps the
+    identity; others raise one band's contrast against the rest. The outputs are mixed before any clip; a
+    learned variance is left out. Geng et al. 2024 (Factorized Diffusion), eq. 4. ValueError without parts,
+    for weights that do not fit or denoisers of different processes.
     """
     gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
 
     def denoise(x: Tensor, t: int) -> Estimate:
         estimates = [denoiser(x, t) for denoiser, _ in parts]
-        outs = [band(out) for estimate, (_, band) in zip(estimates, parts, strict=True) for out in estimate.outs]
+        outs = [
+            band(out) for estimate, (_, band) in zip(estimates, parts, strict=True) for out in estimate.outs
+        ]
         mixed = _mixed(x, estimates, outs, gains)
         raised = [(gain - 1, band) for gain, (_, band) in zip(gains, parts, strict=True) if gain != 1]
         if not raised:  # the bands of x itself add up to x
@@ -59,12 +64,15 @@ def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] |
 
 @dataclass(frozen=True, eq=False)
 class SynchronizedDenoiser:
-    """A denoiser of latents [k B, *shape]: k versions of each of B pictures, one for every part, that are kept versions of one picture.
+    """A denoiser of latents [k B, *shape]: k versions of each of B pictures, one for every part, that are
+    kept versions of one picture.
 
-    Views and bands are of images, and a decoder commutes with few of them. So every part estimates its own clean latents; their images,
-    put ``together``, are the picture, and each estimate moves by what the picture, as that part has ``seen`` it, differs from its own image once both
-    are encoded. ``agreed``: the picture of versions that are one already. ``noises``: which of the noises each part's latents start from. Kim et al. 2024 (SyncTweedies), case 2, with the
-    difference of two encodings in the place of one, so that the autoencoder's own error is not learned in.
+    Views and bands are of images, and a decoder commutes with few of them. So every part estimates its own
+    clean latents; their images, put ``together``, are the picture, and each estimate moves by what the
+    picture, as that part has ``seen`` it, differs from its own image once both are encoded. ``agreed``: the
+    picture of versions that are one already. ``noises``: which of the noises each part's latents start from.
+    Kim et al. 2024 (SyncTweedies), case 2, with the difference of two encodings in the place of one, so that
+    the autoencoder's own error is not learned in.
     """
 
     denoisers: tuple[Denoiser, ...]
@@ -100,11 +108,15 @@ def anagram_of_latents(
     decode: Callable[[Tensor], Tensor],
     weights: Sequence[float] | None = None,
 ) -> SynchronizedDenoiser:
-    """:func:`anagram` where the views are of the images that ``decode`` makes of latents: sum_i w_i V_i^-1 D(x_0^(i)) is the picture."""
+    """:func:`anagram` where the views are of the images that ``decode`` makes of latents: sum_i w_i V_i^-1
+    D(x_0^(i)) is the picture.
+    """
     shares, views = _shares("anagram", len(parts), weights), [view for _, view in parts]
 
     def together(images: Sequence[Tensor]) -> Tensor:
-        return _sum([share * view.back(image) for share, view, image in zip(shares, views, images, strict=True)])
+        return _sum(
+            [share * view.back(image) for share, view, image in zip(shares, views, images, strict=True)]
+        )
 
     denoisers = tuple(denoiser for denoiser, _ in parts)
     noises = tuple(views.index(view) for view in views)  # two parts that see the same start from the same
@@ -118,7 +130,9 @@ def hybrid_of_latents(
     decode: Callable[[Tensor], Tensor],
     weights: Sequence[float] | None = None,
 ) -> SynchronizedDenoiser:
-    """:func:`hybrid` where the bands are of the images that ``decode`` makes of latents: sum_i g_i B_i D(x_0^(i)) is the picture."""
+    """:func:`hybrid` where the bands are of the images that ``decode`` makes of latents: sum_i g_i B_i
+    D(x_0^(i)) is the picture.
+    """
     gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
 
     def together(images: Sequence[Tensor]) -> Tensor:
@@ -136,11 +150,17 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(terms)).sum(0)
 
 
-def _mixed(x: Tensor, estimates: Sequence[Estimate], outs: Sequence[Tensor], shares: Sequence[float]) -> Estimate:
-    """The estimate p x + sum_i share_i q_i out_i; all of them have the same p, which is what makes the mix linear."""
+def _mixed(
+    x: Tensor, estimates: Sequence[Estimate], outs: Sequence[Tensor], shares: Sequence[float]
+) -> Estimate:
+    """The estimate p x + sum_i share_i q_i out_i; all of them have the same p, which is what makes the mix
+    linear.
+    """
     first = estimates[0]
     if any((e.p, e.clip, e.t) != (first.p, first.clip, first.t) for e in estimates):
-        raise ValueError("expected denoisers of one process (prediction, schedule and clip), got different ones")
+        raise ValueError(
+            "expected denoisers of one process (prediction, schedule and clip), got different ones"
+        )
     q = tuple(share * q for share, estimate in zip(shares, estimates, strict=True) for q in estimate.q)
     return replace(first, x=x, outs=tuple(outs), q=q, spread=None)
 
@@ -148,5 +168,7 @@ def _mixed(x: Tensor, estimates: Sequence[Estimate], outs: Sequence[Tensor], sha
 def _shares(what: str, n: int, weights: Sequence[float] | None) -> list[float]:
     given = [1.0] * n if weights is None else list(weights)
     if n == 0 or len(given) != n or not all(math.isfinite(w) and w >= 0 for w in given) or sum(given) <= 0:
-        raise ValueError(f"{what}: expected {n or 'one or more'} weights of 0 or more, one above 0, got {given}")
+        raise ValueError(
+            f"{what}: expected {n or 'one or more'} weights of 0 or more, one above 0, got {given}"
+        )
     return [w / sum(given) for w in given]

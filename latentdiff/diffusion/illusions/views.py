@@ -18,7 +18,10 @@ NAMES = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An orthogonal map of images [B, C, H, W] and its inverse, which is its transpose (Geng et al. 2024, section 3.3)."""
+    """An orthogonal map of images [B, C, H, W] and its inverse, which is its transpose (Geng et al.
+
+    2024, section 3.3).
+    """
 
     name: str
     see: Map
@@ -30,7 +33,10 @@ class View:
 
 @cache  # one object for one view, so that parts which are the same can be told
 def view(name: str, *, patch: int | None = None, seed: int = 0) -> View:
-    """A view by name; ``patch`` (default: a quarter of a side) and ``seed`` are for "patches". InputError for other names."""
+    """A view by name; ``patch`` (default: a quarter of a side) and ``seed`` are for "patches".
+
+    InputError for other names.
+    """
     if name not in NAMES:
         raise InputError(f"view: expected one of {', '.join(NAMES)} (orthogonal maps only), got {name!r}")
     if name == "patches":
@@ -48,7 +54,9 @@ def view(name: str, *, patch: int | None = None, seed: int = 0) -> View:
 
 
 def patches(side: int | None = None, *, seed: int = 0) -> View:
-    """Square patches of ``side`` pixels (default: a quarter of the image), put in another order that ``seed`` decides."""
+    """Square patches of ``side`` pixels (default: a quarter of the image), put in another order that ``seed``
+    decides.
+    """
 
     def moved(x: Tensor, *, back: bool) -> Tensor:
         size = side or max(1, x.shape[-1] // 4)
@@ -76,12 +84,16 @@ def check_orthogonal(view: View, shape: tuple[int, ...]) -> None:
         raise InputError(f"view {view.name}: expected images of {list(shape)}, got {list(seen.shape[1:])}")
     before, after = (images.flatten(1) @ images.flatten(1).T for images in (probes, seen))
     if not torch.allclose(before, after, rtol=0, atol=1e-6 * float(before.max())):
-        raise InputError(f"view {view.name}: expected an orthogonal map, found one that changes lengths or angles")
+        raise InputError(
+            f"view {view.name}: expected an orthogonal map, found one that changes lengths or angles"
+        )
     if not torch.allclose(view.back(seen), probes, rtol=0, atol=1e-6):
         raise InputError(f"view {view.name}: expected `back` to undo it, found another image")
 
 
 def _square(x: Tensor) -> Tensor:
     if x.shape[-1] != x.shape[-2]:
-        raise InputError(f"rotation by a quarter turn: expected a square image, got {x.shape[-2]}x{x.shape[-1]}")
+        raise InputError(
+            f"rotation by a quarter turn: expected a square image, got {x.shape[-2]}x{x.shape[-1]}"
+        )
     return x

@@ -1,4 +1,6 @@
-"""Linear operators of restoration, each with its adjoint: masks, blur, fewer pixels, and their compositions."""
+"""Linear operators of restoration, each with its adjoint: masks, blur, fewer pixels, and their
+compositions.
+"""
 
 from latentdiff.diffusion.operators.blur import (
     blur_matrix,

@@ -12,7 +12,10 @@ from latentdiff.diffusion.operators.linear import Operator, separable
 
 
 def gaussian_taps(sigma: float, size: int | None = None) -> Tensor:
-    """A normalised Gaussian in one dimension, float64 [size]; by default it reaches 3 sigma. sigma in pixels. ValueError."""
+    """A normalised Gaussian in one dimension, float64 [size]; by default it reaches 3 sigma. sigma in pixels.
+
+    ValueError.
+    """
     if not (math.isfinite(sigma) and sigma > 0):
         raise ValueError(f"sigma: expected more than 0 pixels, got {sigma}")
     size = 2 * max(1, math.ceil(3 * sigma)) + 1 if size is None else size
@@ -41,7 +44,8 @@ def gaussian_blur(image_shape: tuple[int, int, int], *, sigma: float, size: int 
 
 
 def motion_kernel(length: float, angle: float) -> Tensor:
-    """The path of a point that moves ``length`` pixels at ``angle`` degrees (0: to the right, 90: up), float64 [n, n], sum 1.
+    """The path of a point that moves ``length`` pixels at ``angle`` degrees (0: to the right, 90: up),
+    float64 [n, n], sum 1.
 
     The line is sampled densely and shared out between the pixels around each point (bilinear weights).
     """
@@ -74,7 +78,10 @@ def motion_blur(image_shape: tuple[int, int, int], *, length: float, angle: floa
 
 
 def convolution(image_shape: tuple[int, int, int], kernel: Tensor, *, name: str = "convolution") -> Operator:
-    """y[i] = sum_k kernel[k] x[i + k - centre] in every channel; kernel: [odd, odd]. The size of the image is kept."""
+    """y[i] = sum_k kernel[k] x[i + k - centre] in every channel; kernel: [odd, odd].
+
+    The size of the image is kept.
+    """
     kh, kw = kernel.shape
     if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"kernel: expected odd sides, got {kh}x{kw}")
@@ -98,7 +105,8 @@ def convolution(image_shape: tuple[int, int, int], kernel: Tensor, *, name: str 
 
 
 def mirrored(n: int, reach: int) -> Tensor:
-    """Which of ``n`` pixels stands at each place of a row with ``reach`` mirrored ones at both ends, int64 [n + 2 reach].
+    """Which of ``n`` pixels stands at each place of a row with ``reach`` mirrored ones at both ends, int64 [n
+    + 2 reach].
 
     The pixel at the edge is not doubled; a reach beyond the row goes on mirroring.
     """

@@ -15,8 +15,8 @@ Map = Callable[[Tensor], Tensor]
 class Operator:
     """A linear map A of images [B, *image_shape] to measurements [B, *measured_shape], sample by sample.
 
-    ``forward`` and ``transpose`` are A and its adjoint: <A x, y> = <x, A^T y>. Both are differentiable and follow the device
-    and the dtype of what they are given.
+    ``forward`` and ``transpose`` are A and its adjoint: <A x, y> = <x, A^T y>. Both are differentiable and
+    follow the device and the dtype of what they are given.
     """
 
     name: str
@@ -36,10 +36,14 @@ class Operator:
         return self.transpose(y)
 
     def after(self, first: Operator) -> Operator:
-        """The composition A first: ``first`` sees the image, this one what it measures. ValueError if they do not fit."""
+        """The composition A first: ``first`` sees the image, this one what it measures.
+
+        ValueError if they do not fit.
+        """
         if first.measured_shape != self.image_shape:
             raise ValueError(
-                f"{self.name} takes {list(self.image_shape)}, but {first.name} gives {list(first.measured_shape)}"
+                f"{self.name} takes {list(self.image_shape)}, but {first.name} gives"
+                f" {list(first.measured_shape)}"
             )
         return Operator(
             f"{first.name} + {self.name}",
@@ -56,7 +60,9 @@ def identity(shape: tuple[int, ...]) -> Operator:
 
 
 def matrix(weights: Tensor, *, name: str = "matrix") -> Operator:
-    """A x = M x for vectors [B, n] and a matrix [m, n]; also one axis of an image at a time, see :func:`separable`."""
+    """A x = M x for vectors [B, n] and a matrix [m, n]; also one axis of an image at a time, see
+    :func:`separable`.
+    """
     rows, columns = weights.shape
     return Operator(
         name,
@@ -68,7 +74,9 @@ def matrix(weights: Tensor, *, name: str = "matrix") -> Operator:
 
 
 def separable(name: str, channels: int, rows: Tensor, columns: Tensor) -> Operator:
-    """A X = R X C^T in every channel: a matrix [h, H] down the columns of an image [C, H, W], another [w, W] along its rows."""
+    """A X = R X C^T in every channel: a matrix [h, H] down the columns of an image [C, H, W], another [w, W]
+    along its rows.
+    """
     (h, height), (w, width) = rows.shape, columns.shape
     return Operator(
         name,
@@ -88,9 +96,10 @@ def norms(residual: Tensor) -> Tensor:
 def proximal(operator: Operator, y: Tensor, x: Tensor, rho: float, *, iterations: int = 100) -> Tensor:
     """argmin_z |A z - y|^2 + rho |z - x|^2 for each sample, [B, *image_shape], by conjugate gradients.
 
-    (A^T A + rho) z = A^T y + rho x, started from x, each sample until its own residual has fallen by 1e-6 (float64: 1e-12), so that
-    it does not depend on the others. Computed in float64 where the device has it: with a small rho the number of iterations
-    shows in z, and rounding must not decide it. ValueError unless rho > 0. Zhu et al. 2023 (DiffPIR), eq. 13.
+    (A^T A + rho) z = A^T y + rho x, started from x, each sample until its own residual has fallen by 1e-6
+    (float64: 1e-12), so that it does not depend on the others. Computed in float64 where the device has it:
+    with a small rho the number of iterations shows in z, and rounding must not decide it. ValueError unless
+    rho > 0. Zhu et al. 2023 (DiffPIR), eq. 13.
     """
     if not rho > 0:
         raise ValueError(f"rho must be positive, got {rho}")

@@ -14,10 +14,15 @@ Half = Literal["top", "bottom", "left", "right"]
 
 
 def masked(image_shape: tuple[int, int, int], mask: Tensor) -> Operator:
-    """A x = mask x: known pixels as they are, the others 0 (grey). mask: [H, W] or [C, H, W] of 0 and 1; ValueError."""
+    """A x = mask x: known pixels as they are, the others 0 (grey).
+
+    mask: [H, W] or [C, H, W] of 0 and 1; ValueError.
+    """
     known = mask.to(torch.float32)
     if known.shape not in (image_shape, image_shape[1:]):
-        raise ValueError(f"mask: expected {list(image_shape[1:])} or {list(image_shape)}, got {list(mask.shape)}")
+        raise ValueError(
+            f"mask: expected {list(image_shape[1:])} or {list(image_shape)}, got {list(mask.shape)}"
+        )
     if not bool(((known == 0) | (known == 1)).all()):
         raise ValueError("mask: expected 0 (missing) and 1 (known) only, got other values")
     shape = tuple(image_shape)
@@ -27,7 +32,8 @@ def masked(image_shape: tuple[int, int, int], mask: Tensor) -> Operator:
 def box(
     height: int, width: int, *, size: tuple[int, int] | None = None, corner: tuple[int, int] | None = None
 ) -> Tensor:
-    """Everything known but a box of ``size`` (default: half the sides) at ``corner`` (default: in the middle), [H, W].
+    """Everything known but a box of ``size`` (default: half the sides) at ``corner`` (default: in the
+    middle), [H, W].
 
     ValueError for a box that does not lie in the image.
     """

@@ -1,4 +1,6 @@
-"""Restoration and editing by wrapping a Denoiser or a Step: inpainting, DPS, PSLD, ScoreALD, DiffPIR, inversion."""
+"""Restoration and editing by wrapping a Denoiser or a Step: inpainting, DPS, PSLD, ScoreALD, DiffPIR,
+inversion.
+"""
 
 from latentdiff.diffusion.solvers.diffpir import Correction, corrected, gaussian_update, half_quadratic
 from latentdiff.diffusion.solvers.dps import Loss, Measure, StepSize, descending, dps, psld

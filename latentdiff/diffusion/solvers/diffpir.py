@@ -27,10 +27,12 @@ def corrected(denoise: Denoiser, correct: Correction) -> Denoiser:
 def half_quadratic(
     operator: Operator, y: Tensor, schedule: Schedule, *, sigma: float, strength: float = 1.0
 ) -> Correction:
-    """DiffPIR's data step: argmin_z |y - A z|^2 / (2 sigma^2) + strength |z - x_0|^2 / (2 sigbar_t^2), sigbar = sigma_t / alpha_t.
+    """DiffPIR's data step: argmin_z |y - A z|^2 / (2 sigma^2) + strength |z - x_0|^2 / (2 sigbar_t^2), sigbar
+    = sigma_t / alpha_t.
 
-    That is E[x_0 | x_t, y] if p(x_0 | x_t) had the variance sigbar_t^2 / strength in every direction. ``sigma``: the noise of y; 0 is taken as
-    1e-3, as rho would vanish. Zhu et al. 2023, eq. 12 and 13, with lambda = strength.
+    That is E[x_0 | x_t, y] if p(x_0 | x_t) had the variance sigbar_t^2 / strength in every direction.
+    ``sigma``: the noise of y; 0 is taken as 1e-3, as rho would vanish. Zhu et al. 2023, eq. 12 and 13, with
+    lambda = strength.
     """
     noise = max(sigma, 1e-3)
 
@@ -44,10 +46,11 @@ def half_quadratic(
 
 
 def gaussian_update(a: Tensor, y: Tensor, covariance: Callable[[int], Tensor], *, sigma: float) -> Correction:
-    """The exact correction where p(x_0 | x_t) = N(x_0 estimate, C_t): x_0 + C A^T (A C A^T + sigma^2)^-1 (y - A x_0).
+    """The exact correction where p(x_0 | x_t) = N(x_0 estimate, C_t): x_0 + C A^T (A C A^T + sigma^2)^-1 (y -
+    A x_0).
 
-    For vectors [B, n], a matrix ``a`` [m, n] and ``covariance(t)`` [n, n]: with the covariance of a Gaussian prior the reverse process ends in
-    its posterior. Boys et al. 2023 (Tweedie moment projection), eq. 9.
+    For vectors [B, n], a matrix ``a`` [m, n] and ``covariance(t)`` [n, n]: with the covariance of a Gaussian
+    prior the reverse process ends in its posterior. Boys et al. 2023 (Tweedie moment projection), eq. 9.
     """
 
     def correct(x0: Tensor, t: int) -> Tensor:

@@ -1,4 +1,6 @@
-"""Steps that end in a descent along the gradient of how badly the estimate explains a measurement: DPS and PSLD."""
+"""Steps that end in a descent along the gradient of how badly the estimate explains a measurement: DPS and
+PSLD.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ StepSize = Literal["residual", "gradient"]
 
 
 def descending(step: SamplerStep, loss: Loss, *, normalized: float | None = None) -> SamplerStep:
-    """``step``, then x_s - grad of ``loss`` of the estimate by x_t, through the network, each sample by its own.
+    """``step``, then x_s - grad of ``loss`` of the estimate by x_t, through the network, each sample by its
+    own.
 
     ``normalized``: the length of the gradient of each sample instead of its own.
     """
@@ -49,8 +52,9 @@ def dps(
 ) -> SamplerStep:
     """Diffusion posterior sampling (Chung et al. 2023, algorithm 1).
 
-    ``size``: "residual" divides the step by the norm of the residual, zeta_t = zeta / |y - A(x_0)| as published, so that the move is
-    zeta times the gradient of 2 |y - A(x_0)|; "gradient" makes every move ``zeta`` long.
+    ``size``: "residual" divides the step by the norm of the residual, zeta_t = zeta / |y - A(x_0)| as
+    published, so that the move is zeta times the gradient of 2 |y - A(x_0)|; "gradient" makes every move
+    ``zeta`` long.
     """
 
     def residual(x0: Tensor) -> Tensor:
@@ -71,10 +75,12 @@ def psld(
     eta: float = 1.0,
     gamma: float = 0.1,
 ) -> SamplerStep:
-    """Posterior sampling with latents (Rout et al. 2023, algorithm 2): DPS through the decoder and a term that glues latents to images.
+    """Posterior sampling with latents (Rout et al. 2023, algorithm 2): DPS through the decoder and a term
+    that glues latents to images.
 
-    The descent is along eta |y - A D(z)| + gamma |z - E(A^T y + D(z) - A^T A D(z))|: z has to be the code of the image that takes what was
-    measured from y and the rest from D(z). ``decode`` and ``encode`` are between latents and images.
+    The descent is along eta |y - A D(z)| + gamma |z - E(A^T y + D(z) - A^T A D(z))|: z has to be the code of
+    the image that takes what was measured from y and the rest from D(z). ``decode`` and ``encode`` are
+    between latents and images.
     """
 
     def loss(z: Tensor) -> Tensor:
@@ -87,4 +93,6 @@ def psld(
 
 def _detached(estimate: Estimate) -> Estimate:
     spread = None if estimate.spread is None else estimate.spread.detach()
-    return replace(estimate, x=estimate.x.detach(), outs=tuple(out.detach() for out in estimate.outs), spread=spread)
+    return replace(
+        estimate, x=estimate.x.detach(), outs=tuple(out.detach() for out in estimate.outs), spread=spread
+    )

@@ -13,10 +13,10 @@ from latentdiff.ops.random import Key
 def inversion(schedule: Schedule) -> SamplerStep:
     """DDIM's move turned around, x_s = alpha_s x_0 + sigma_s eps for s > t with the estimates made at x_t.
 
-    On the way back DDIM makes them at x_s: their difference is the error of a round trip, which falls as one over the
-    number of steps where the denoiser is smooth.
-    Level 0 has no noise to estimate: its image is kept as x_0, and eps is what the network sees in it at level 1.
-    Song et al. 2021, eq. 14; Mokady et al. 2023, section 3. ValueError unless 0 <= t < s <= T.
+    On the way back DDIM makes them at x_s: their difference is the error of a round trip, which falls as one
+    over the number of steps where the denoiser is smooth.
+    Level 0 has no noise to estimate: its image is kept as x_0, and eps is what the network sees in it at
+    level 1. Song et al. 2021, eq. 14; Mokady et al. 2023, section 3. ValueError unless 0 <= t < s <= T.
     """
 
     def step(

@@ -15,7 +15,8 @@ from latentdiff.ops.random import Key
 
 
 def repaint(step: SamplerStep, known: Tensor, mask: Tensor, schedule: Schedule) -> SamplerStep:
-    """``step``, then the pixels where ``mask`` is 1 are replaced by alpha_s known + sigma_s z; at level 0 by the known ones exactly.
+    """``step``, then the pixels where ``mask`` is 1 are replaced by alpha_s known + sigma_s z; at level 0 by
+    the known ones exactly.
 
     known: [B, *shape]; mask: 0 and 1, broadcast to it. Lugmayr et al. 2022 (RePaint), eq. 8.
     """
@@ -37,10 +38,12 @@ def repaint(step: SamplerStep, known: Tensor, mask: Tensor, schedule: Schedule) 
 
 
 def repaint_schedule(levels: Sequence[int], *, length: int = 10, times: int = 10) -> list[int]:
-    """Descending levels with RePaint's way back: ``length`` moves up again, ``times`` - 1 times, from every ``length``-th level.
+    """Descending levels with RePaint's way back: ``length`` moves up again, ``times`` - 1 times, from every
+    ``length``-th level.
 
-    Counted from the lowest noisy level up, as published (Lugmayr et al. 2022, appendix B): the last stretch is gone over, of the first what is left.
-    As many moves as ``length`` or fewer have no way back. ValueError for numbers below 1.
+    Counted from the lowest noisy level up, as published (Lugmayr et al. 2022, appendix B): the last stretch
+    is gone over, of the first what is left. As many moves as ``length`` or fewer have no way back. ValueError
+    for numbers below 1.
     """
     if length < 1 or times < 1:
         raise ValueError(f"jumps: expected a length and a number of 1 or more, got {length} and {times}")
@@ -58,7 +61,8 @@ def repaint_schedule(levels: Sequence[int], *, length: int = 10, times: int = 10
 
 
 def with_renoising(step: SamplerStep, schedule: Schedule) -> SamplerStep:
-    """``step`` for moves down; moves up add the noise that lies between: (alpha_s/alpha_t) x_t + sqrt(1 - (alpha_s/alpha_t)^2) z.
+    """``step`` for moves down; moves up add the noise that lies between: (alpha_s/alpha_t) x_t + sqrt(1 -
+    (alpha_s/alpha_t)^2) z.
 
     Lugmayr et al. 2022, algorithm 1, line 9. ValueError for a move up from a level without signal.
     """

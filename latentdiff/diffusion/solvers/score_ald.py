@@ -23,16 +23,20 @@ def score_ald(
     sigma: float,
     anneal: float = 0.5,
 ) -> SamplerStep:
-    """``step`` with the score s(x_t) + grad log N(y; A(x_t / alpha_t), sigma^2 + gamma_t^2) (Jalal et al. 2021, eq. 4).
+    """``step`` with the score s(x_t) + grad log N(y; A(x_t / alpha_t), sigma^2 + gamma_t^2) (Jalal et al.
+    2021, eq. 4).
 
-    gamma_t = ``anneal`` sigma_t / alpha_t, a share of the noise of x_t / alpha_t, anneals the trust in the measurement: smaller shares follow it more closely. The score of x_t and the estimate of x_0 are one thing,
-    x_0 = (x_t + sigma_t^2 s) / alpha_t, so the gradient enters the estimate and any step can follow; with the ancestral step this
-    is the published algorithm in one pass over the levels. The division by alpha_t is needed in a process that shrinks the image; listings that compare y with x_t alone are for
+    gamma_t = ``anneal`` sigma_t / alpha_t, a share of the noise of x_t / alpha_t, anneals the trust in the
+    measurement: smaller shares follow it more closely. The score of x_t and the estimate of x_0 are one
+    thing, x_0 = (x_t + sigma_t^2 s) / alpha_t, so the gradient enters the estimate and any step can follow;
+    with the ancestral step this is the published algorithm in one pass over the levels. The division by
+    alpha_t is needed in a process that shrinks the image; listings that compare y with x_t alone are for
     processes that do not. At levels without signal the measurement says nothing.
 
-    The published chain makes many small moves at each level, this one a single move from t to s in which alpha grows by r: what was measured is
-    moved r - 1 times as far as the gradient says. Moves that would overshoot the measurement are shortened to it, by the factor
-    (sigma^2 + gamma_t^2) alpha_t^2 / ((r - 1) sigma_t^2): near pure noise, where r is in the hundreds, they diverge otherwise.
+    The published chain makes many small moves at each level, this one a single move from t to s in which
+    alpha grows by r: what was measured is moved r - 1 times as far as the gradient says. Moves that would
+    overshoot the measurement are shortened to it, by the factor (sigma^2 + gamma_t^2) alpha_t^2 / ((r - 1)
+    sigma_t^2): near pure noise, where r is in the hundreds, they diverge otherwise.
     """
 
     def move(
@@ -42,7 +46,9 @@ def score_ald(
         if alpha == 0:
             return step(denoise, x, t, s, key, previous)
         noise = (spread / alpha) ** 2
-        weight = noise / (sigma**2 + anneal**2 * noise)  # sigma^2 / alpha of Tweedie, 1 / alpha of the inner derivative
+        weight = noise / (
+            sigma**2 + anneal**2 * noise
+        )  # sigma^2 / alpha of Tweedie, 1 / alpha of the inner derivative
         growth = schedule.at(s)[0] / alpha - 1
         weight = min(weight, 1 / growth) if growth > 0 else weight
         with torch.enable_grad():

@@ -23,8 +23,8 @@ Progress = Callable[[int, int], None]
 class Features:
     """Features of N images, with the network that made them.
 
-    values: float64 [N, D]; predictions: the most probable class, int64 [N], and confidence: its probability, float64
-    [N], both None for a network without classes. All on the CPU.
+    values: float64 [N, D]; predictions: the most probable class, int64 [N], and confidence: its probability,
+    float64 [N], both None for a network without classes. All on the CPU.
     """
 
     network: str
@@ -42,10 +42,11 @@ def chunk_size(network: FeatureNetwork | PerceptualNetwork, images: Tensor) -> i
 def full_chunks(
     network: FeatureNetwork | PerceptualNetwork, images: Tensor, *, batch: int
 ) -> Iterator[tuple[Tensor, int]]:
-    """(a chunk of `chunk_size` images on the network's device, how many count): the last repeats its last image.
+    """(a chunk of `chunk_size` images on the network's device, how many count): the last repeats its last
+    image.
 
-    Image k is always in the same place of the same chunk. ``batch`` only says how many images, in whole chunks, are
-    moved to the device at once. InputError for a batch below 1.
+    Image k is always in the same place of the same chunk. ``batch`` only says how many images, in whole
+    chunks, are moved to the device at once. InputError for a batch below 1.
     """
     if batch < 1:
         raise InputError(f"expected a batch of at least 1 image, found {batch}")
@@ -68,7 +69,9 @@ def in_float64(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
-def extract(network: FeatureNetwork, images: Tensor, *, batch: int = 500, progress: Progress | None = None) -> Features:
+def extract(
+    network: FeatureNetwork, images: Tensor, *, batch: int = 500, progress: Progress | None = None
+) -> Features:
     """The features of uint8 images [N, C, H, W], C = 1 or 3: bit for bit the same for any ``batch``.
 
     InputError for other images, or where the network gives numbers that are not finite.
@@ -88,5 +91,7 @@ def extract(network: FeatureNetwork, images: Tensor, *, batch: int = 500, progre
                 progress(done, len(images))
     stacked = torch.cat(values)
     if not bool(torch.isfinite(stacked).all()):
-        raise InputError(f"{network.name}: expected finite features, found NaN or infinity; are these its weights?")
+        raise InputError(
+            f"{network.name}: expected finite features, found NaN or infinity; are these its weights?"
+        )
     return Features(network.name, network.sha256, stacked, torch.cat(predictions), torch.cat(confidence))

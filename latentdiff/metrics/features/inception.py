@@ -1,7 +1,9 @@
-"""The network `inception`: Inception-v3 as the Fréchet Inception Distance uses it, with weights that the user brings.
+"""The network `inception`: Inception-v3 as the Fréchet Inception Distance uses it, with weights that the user
+brings.
 
-Tensor names and arithmetic are those of the published conversion of the TensorFlow graph (pytorch-fid, torch-fidelity;
-Apache-2.0): average pooling does not count its padding, the last block pools by the maximum, 1008 classes.
+Tensor names and arithmetic are those of the published conversion of the TensorFlow graph (pytorch-fid,
+torch-fidelity; Apache-2.0): average pooling does not count its padding, the last block pools by the maximum,
+1008 classes.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ CHUNK = 5  # images at once: on CPUs the maps stay in the cache
 
 
 class Step(NamedTuple):
-    """A convolution of a branch: output channels, kernel (height, width), stride; ``fork``: (1, 3) and (3, 1) side by side."""
+    """A convolution of a branch: output channels, kernel (height, width), stride; ``fork``: (1, 3) and (3, 1)
+    side by side.
+    """
 
     channels: int
     kernel: tuple[int, int] = (1, 1)
@@ -43,7 +47,9 @@ class Unit(nn.Module):
         super().__init__()
         height, width = step.kernel
         padding = (height // 2, width // 2) if padded and step.stride == 1 else (0, 0)
-        self.conv = nn.Conv2d(inputs, step.channels, step.kernel, stride=step.stride, padding=padding, bias=False)
+        self.conv = nn.Conv2d(
+            inputs, step.channels, step.kernel, stride=step.stride, padding=padding, bias=False
+        )
         self.bn = nn.BatchNorm2d(step.channels, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,9 +57,13 @@ class Unit(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side, and a pooled one: "average", "maximum" (both of stride 1, then 1 x 1) or "halve" (stride 2)."""
+    """Branches side by side, and a pooled one: "average", "maximum" (both of stride 1, then 1 x 1) or "halve"
+    (stride 2).
+    """
 
-    def __init__(self, inputs: int, branches: Mapping[str, Sequence[Step]], *, pool: str, project: int = 0) -> None:
+    def __init__(
+        self, inputs: int, branches: Mapping[str, Sequence[Step]], *, pool: str, project: int = 0
+    ) -> None:
         super().__init__()
         self.pool = pool
         self.chains: list[list[tuple[str, ...]]] = []  # names of units: of each branch, of each step in it
@@ -162,8 +172,8 @@ def weight_shapes() -> dict[str, torch.Size]:
 def load_inception(path: Path, device: torch.device) -> FeatureNetwork:
     """`inception` with the weights of a safetensors file.
 
-    uint8 images are resized to 299 x 299 as in TensorFlow 1 and mapped to (x - 128) / 128. InputError where the file
-    does not hold this network.
+    uint8 images are resized to 299 x 299 as in TensorFlow 1 and mapped to (x - 128) / 128. InputError where
+    the file does not hold this network.
     """
     weights = read_weights(path, weight_shapes(), NAME)
     with torch.device("meta"):

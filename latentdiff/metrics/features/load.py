@@ -15,11 +15,13 @@ from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_N
 from latentdiff.metrics.features.network import FeatureNetwork, PerceptualNetwork
 
 
-def feature_network(name: str, *, weights: Path | None = None, device: torch.device | str = "cpu") -> FeatureNetwork:
+def feature_network(
+    name: str, *, weights: Path | None = None, device: torch.device | str = "cpu"
+) -> FeatureNetwork:
     """The feature network of that name (`names.NAMES`), for `extract`.
 
-    weights: a safetensors file, for `inception` alone; the others bring theirs. InputError for an unknown name, a
-    missing extra package, or weights that are missing, unwanted or not this network's.
+    weights: a safetensors file, for `inception` alone; the others bring theirs. InputError for an unknown
+    name, a missing extra package, or weights that are missing, unwanted or not this network's.
     """
     path = _weights_for(name, weights, names=NAMES)
     place = torch.device(device)
@@ -33,7 +35,8 @@ def perceptual_network(
 ) -> PerceptualNetwork:
     """The network of that name (`names.PERCEPTUAL_NAMES`), for `perceptual_distance`.
 
-    weights: a safetensors file, for `lpips-alex` and `lpips-vgg`; the others bring theirs. Errors as in `feature_network`.
+    weights: a safetensors file, for `lpips-alex` and `lpips-vgg`; the others bring theirs. Errors as in
+    `feature_network`.
     """
     path = _weights_for(name, weights, names=PERCEPTUAL_NAMES)
     place = torch.device(device)
@@ -51,5 +54,7 @@ def _weights_for(name: str, weights: Path | None, *, names: tuple[str, ...]) -> 
             raise InputError(f"{name} brings its own weights, expected no weights file, found {weights}")
         return None
     if weights is None:
-        raise InputError(f"{name}: needs its weights as a safetensors file; docs/features.md says where to get them")
+        raise InputError(
+            f"{name}: needs its weights as a safetensors file; docs/features.md says where to get them"
+        )
     return Path(weights)

@@ -1,7 +1,7 @@
 """The networks `lpips-alex` and `lpips-vgg`: trunks and learned weights of LPIPS, which the user brings.
 
-Zhang et al. 2018, version 0.1. A weights file holds the trunk under torchvision's names (``features.0.weight``, ...) and
-the linear weights under the authors' (``lin0.model.1.weight``, ...).
+Zhang et al. 2018, version 0.1. A weights file holds the trunk under torchvision's names
+(``features.0.weight``, ...) and the linear weights under the authors' (``lin0.model.1.weight``, ...).
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pixels in [
 
 @dataclass(frozen=True)
 class Trunk:
-    """A trunk's layers: (channels, kernel, stride, padding) of a convolution with ReLU, or (kernel, stride) of a pooling.
+    """A trunk's layers: (channels, kernel, stride, padding) of a convolution with ReLU, or (kernel, stride)
+    of a pooling.
 
-    ``taps``: the ReLUs whose maps are compared, as indices of the layers with each ReLU counted; ``smallest`` side it takes.
+    ``taps``: the ReLUs whose maps are compared, as indices of the layers with each ReLU counted; ``smallest``
+    side it takes.
     """
 
     layers: tuple[tuple[int, ...], ...]
@@ -93,7 +95,9 @@ def load_lpips(name: str, path: Path, device: torch.device) -> PerceptualNetwork
     weights = read_weights(path, weight_shapes(name), name)
     layers = trunk.build()
     own = {
-        key.removeprefix("features."): value for key, value in weights.tensors.items() if key.startswith("features.")
+        key.removeprefix("features."): value
+        for key, value in weights.tensors.items()
+        if key.startswith("features.")
     }
     layers.load_state_dict(own, assign=True)
     layers.eval().requires_grad_(requires_grad=False).to(device)
@@ -103,7 +107,9 @@ def load_lpips(name: str, path: Path, device: torch.device) -> PerceptualNetwork
     def maps(images: Tensor) -> list[Tensor]:
         if min(images.shape[-2:]) < trunk.smallest:
             found = f"{images.shape[-2]} x {images.shape[-1]}"
-            raise InputError(f"{name}: expected images of at least {trunk.smallest} x {trunk.smallest}, found {found}")
+            raise InputError(
+                f"{name}: expected images of at least {trunk.smallest} x {trunk.smallest}, found {found}"
+            )
         x = (rgb(images) / 127.5 - 1 - shift) / scale
         found_maps = []
         for index, layer in enumerate(layers):

@@ -31,11 +31,13 @@ class Block(nn.Sequential):
 
 
 class DigitNetwork(nn.Module):
-    """Grey digits, white on black, float [N, 1, 28, 28] in [0, 1] -> features [N, 96] in (-1, 1) and logits [N, 10].
+    """Grey digits, white on black, float [N, 1, 28, 28] in [0, 1] -> features [N, 96] in (-1, 1) and logits
+    [N, 10].
 
-    Five convolutions, then a linear map whose outputs are normalised to unit variance and bounded by z / sqrt(1 + z^2):
-    not saturated, so that a mean and a covariance describe them well. scripts/train_mnist_features.py trains them to
-    tell the classes and, linearly, the image at 14 x 14: they keep slant, thickness and position, too.
+    Five convolutions, then a linear map whose outputs are normalised to unit variance and bounded by z /
+    sqrt(1 + z^2): not saturated, so that a mean and a covariance describe them well.
+    scripts/train_mnist_features.py trains them to tell the classes and, linearly, the image at 14 x 14: they
+    keep slant, thickness and position, too.
     """
 
     def __init__(self) -> None:
@@ -81,9 +83,13 @@ def _pretrained(device: torch.device) -> tuple[DigitNetwork, str]:
         expected = json.loads(folder.joinpath("mnist.json").read_bytes())["sha256"]
         found = hashlib.sha256(content).hexdigest()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"mnist in the package is missing or damaged ({error}); install latentdiff again") from error
+        raise InputError(
+            f"mnist in the package is missing or damaged ({error}); install latentdiff again"
+        ) from error
     if found != expected:
-        raise InputError(f"mnist in the package: expected SHA-256 {expected}, found {found}; install latentdiff again")
+        raise InputError(
+            f"mnist in the package: expected SHA-256 {expected}, found {found}; install latentdiff again"
+        )
     network = DigitNetwork()
     network.load_state_dict(loads(content))
     return network.eval().requires_grad_(requires_grad=False).to(device), found
@@ -96,7 +102,8 @@ def _prepared(images: Tensor) -> Tensor:
 def load_mnist(device: torch.device) -> FeatureNetwork:
     """`mnist`: 96 features of digits, white on black.
 
-    uint8 images become grey (RGB by its luma) in [0, 1], resized to 28 x 28 by bilinear interpolation with antialiasing.
+    uint8 images become grey (RGB by its luma) in [0, 1], resized to 28 x 28 by bilinear interpolation with
+    antialiasing.
     """
     network, sha256 = _pretrained(device)
 

@@ -16,11 +16,11 @@ CHUNK = 50
 class FeatureNetwork:
     """A network whose features describe images as a whole.
 
-    ``name``: as reports show it (weights that could not be verified are part of it); ``sha256``: of the weights file;
-    ``dim``: features of an image; ``classes`` it tells apart; ``device``: where it is; ``run``: uint8 images
-    [N, C, H, W] on that device -> (features [N, dim], logits [N, classes]), float32, prepared as the network's authors do;
-    ``chunk``: images it always sees at once; ``class_names``: of its classes, () where those of a data set are taken to be
-    the same if they are as many.
+    ``name``: as reports show it (weights that could not be verified are part of it); ``sha256``: of the
+    weights file; ``dim``: features of an image; ``classes`` it tells apart; ``device``: where it is; ``run``:
+    uint8 images [N, C, H, W] on that device -> (features [N, dim], logits [N, classes]), float32, prepared as
+    the network's authors do; ``chunk``: images it always sees at once; ``class_names``: of its classes, ()
+    where those of a data set are taken to be the same if they are as many.
     """
 
     name: str
@@ -37,8 +37,9 @@ class FeatureNetwork:
 class PerceptualNetwork:
     """A network whose maps are compared position by position.
 
-    ``maps``: images [N, C, H, W] on ``device``, uint8 or (for gradients) float in 0..255 -> one [N, C_l, H_l, W_l] for each layer l; ``weights``: [C_l] for
-    each layer, the w_l of Zhang et al. 2018, eq. 1. ``name``, ``sha256`` and ``chunk`` as in `FeatureNetwork`.
+    ``maps``: images [N, C, H, W] on ``device``, uint8 or (for gradients) float in 0..255 -> one [N, C_l, H_l,
+    W_l] for each layer l; ``weights``: [C_l] for each layer, the w_l of Zhang et al. 2018, eq. 1. ``name``,
+    ``sha256`` and ``chunk`` as in `FeatureNetwork`.
     """
 
     name: str

@@ -19,7 +19,8 @@ EPS = 1e-10  # beside the norm of a position's channels, as in the authors' code
 def maps_distance(a: Sequence[Tensor], b: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
     """float64 [N]: sum over layers l of the mean over positions of sum_c w_lc (â_lc - b̂_lc)^2.
 
-    a, b: maps [N, C_l, H_l, W_l]; â, b̂: with channels of unit norm at each position; weights: [C_l]. Zhang et al. 2018, eq. 1.
+    a, b: maps [N, C_l, H_l, W_l]; â, b̂: with channels of unit norm at each position; weights: [C_l]. Zhang
+    et al. 2018, eq. 1.
     """
     layers = []
     for ours, theirs, weight in zip(a, b, weights, strict=True):
@@ -33,7 +34,8 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def perceptual_loss(network: PerceptualNetwork, a: Tensor, b: Tensor) -> Tensor:
-    """The distance [N] in float32 of images [N, C, H, W] in [-1, 1], to train with: differentiable in ``a`` alone.
+    """The distance [N] in float32 of images [N, C, H, W] in [-1, 1], to train with: differentiable in ``a``
+    alone.
 
     Where all channels of a position are near zero the norm is smoothed, so that gradients stay finite.
     """
@@ -54,10 +56,12 @@ def _smooth_unit(x: Tensor) -> Tensor:
 def perceptual_distance(
     network: PerceptualNetwork, a: Tensor, b: Tensor, *, batch: int = 500, progress: Progress | None = None
 ) -> Tensor:
-    """float64 [N]: how far each image of ``a`` is from its own of ``b``, uint8 [N, C, H, W]; 0 for equal images.
+    """float64 [N]: how far each image of ``a`` is from its own of ``b``, uint8 [N, C, H, W]; 0 for equal
+    images.
 
-    Bit for bit the same for any ``batch``. `names.perceptual_name` says what the figure may be called. InputError
-    for other images, for shapes that differ, or where the network gives numbers that are not finite.
+    Bit for bit the same for any ``batch``. `names.perceptual_name` says what the figure may be called.
+    InputError for other images, for shapes that differ, or where the network gives numbers that are not
+    finite.
     """
     if check_images(a).shape != check_images(b).shape:
         raise InputError(f"expected pairs of images of one shape, found {list(a.shape)} and {list(b.shape)}")
@@ -72,5 +76,7 @@ def perceptual_distance(
                 progress(done, len(a))
     distances = torch.cat(found)
     if not bool(torch.isfinite(distances).all()):
-        raise InputError(f"{network.name}: expected finite distances, found NaN or infinity; are these its weights?")
+        raise InputError(
+            f"{network.name}: expected finite distances, found NaN or infinity; are these its weights?"
+        )
     return distances

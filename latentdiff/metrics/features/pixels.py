@@ -15,7 +15,9 @@ def check_images(images: Tensor) -> Tensor:
     """``images``; InputError unless they are uint8 [N, C, H, W] with N >= 1 and C = 1 or 3."""
     shape = list(images.shape)
     if images.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
-        raise InputError(f"expected uint8 images [N, 1 or 3, H, W], N at least 1, found {images.dtype} {shape}")
+        raise InputError(
+            f"expected uint8 images [N, 1 or 3, H, W], N at least 1, found {images.dtype} {shape}"
+        )
     return images
 
 
@@ -31,23 +33,29 @@ def rgb(images: Tensor) -> Tensor:
 
 
 def resized(x: Tensor, side: int, mode: str) -> Tensor:
-    """[N, C, side, side], antialiased "bilinear" or "bicubic" (a = -1/2), both as in Pillow; the aspect is not kept."""
+    """[N, C, side, side], antialiased "bilinear" or "bicubic" (a = -1/2), both as in Pillow; the aspect is
+    not kept.
+    """
     if x.shape[-2:] == (side, side):
         return x
     return F.interpolate(x, size=(side, side), mode=mode, align_corners=False, antialias=True)
 
 
 def resized_like_tensorflow1(x: Tensor, side: int) -> Tensor:
-    """[N, C, side, side] by bilinear interpolation as TensorFlow 1 does it: output i at input i * size / side, no antialiasing.
+    """[N, C, side, side] by bilinear interpolation as TensorFlow 1 does it: output i at input i * size /
+    side, no antialiasing.
 
-    The resizing of the original FID (Heusel et al. 2017). Other conventions change FID visibly (Parmar et al. 2022).
+    The resizing of the original FID (Heusel et al. 2017). Other conventions change FID visibly (Parmar et al.
+    2022).
     """
     return _stretched(_stretched(x, side, dim=3), side, dim=2)
 
 
 def _stretched(x: Tensor, side: int, *, dim: int) -> Tensor:
     size = x.shape[dim]
-    position = torch.arange(side, dtype=torch.float32, device=x.device) * torch.tensor(size / side, dtype=torch.float32)
+    position = torch.arange(side, dtype=torch.float32, device=x.device) * torch.tensor(
+        size / side, dtype=torch.float32
+    )
     low = position.long()
     weight = (position - low).view(-1, *[1] * (3 - dim))
     left, right = x.index_select(dim, low), x.index_select(dim, (low + 1).clamp(max=size - 1))

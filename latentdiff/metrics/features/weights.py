@@ -27,15 +27,22 @@ PUBLISHED = {
         "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
     ),
 }
-"""SHA-256 of the files that the networks' authors published: the network or trunk, and LPIPS's linear weights (v0.1)."""
+"""SHA-256 of the files that the networks' authors published: the network or trunk, and LPIPS's linear weights
+(v0.1).
+"""
 
-SOURCES, CONTENT = "sources_sha256", "tensors_sha256"  # keys of the stamp that a conversion leaves in the metadata
+SOURCES, CONTENT = (
+    "sources_sha256",
+    "tensors_sha256",
+)  # keys of the stamp that a conversion leaves in the metadata
 PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """``tensors`` in float32; ``sha256`` of the file; ``stamped``: converted from the published files and unchanged since."""
+    """``tensors`` in float32; ``sha256`` of the file; ``stamped``: converted from the published files and
+    unchanged since.
+    """
 
     tensors: dict[str, Tensor]
     sha256: str
@@ -64,13 +71,16 @@ def stamp(network: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def read_weights(path: Path, shapes: Mapping[str, torch.Size], network: str) -> Weights:
     """The weights of ``network`` from a safetensors file; InputError, one line, where it is anything else.
 
-    Names and shapes have to be those of ``shapes`` exactly, values finite; counters (``num_batches_tracked``) are ignored.
+    Names and shapes have to be those of ``shapes`` exactly, values finite; counters (``num_batches_tracked``)
+    are ignored.
     """
     content = _read(path, limit=SPARE + sum(8 * shape.numel() for shape in shapes.values()), network=network)
     try:
         stored = loads(content)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: expected a safetensors file, found {' '.join(str(error).split())[:120]}") from None
+        raise InputError(
+            f"{path}: expected a safetensors file, found {' '.join(str(error).split())[:120]}"
+        ) from None
     tensors = {name: value for name, value in stored.items() if not name.endswith("num_batches_tracked")}
     _check(tensors, shapes, f"{path}: not the weights of {network}")
     stamped = network in PUBLISHED and _metadata(content) == stamp(network, stored)
@@ -81,8 +91,9 @@ def read_weights(path: Path, shapes: Mapping[str, torch.Size], network: str) -> 
 def _read(path: Path, *, limit: int, network: str) -> bytes:
     if path.suffix.lower() in PICKLES:
         raise InputError(
-            f"{path}: expected a safetensors file, found {path.suffix}, which could run code; convert it once: "
-            f"python scripts/convert_feature_weights.py {network} FILES --out OUT.safetensors (docs/features.md)"
+            f"{path}: expected a safetensors file, found {path.suffix}, which could run code; convert it"
+            f" once: python scripts/convert_feature_weights.py {network} FILES --out OUT.safetensors"
+            " (docs/features.md)"
         )
     file = RegularFile(path)
     try:
@@ -101,7 +112,9 @@ def _check(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], prob
     for name, shape in shapes.items():
         value = tensors[name]
         if value.shape != shape or not value.is_floating_point():
-            raise InputError(f"{problem}: expected {name} {list(shape)}, found {value.dtype} {list(value.shape)}")
+            raise InputError(
+                f"{problem}: expected {name} {list(shape)}, found {value.dtype} {list(value.shape)}"
+            )
         if not bool(torch.isfinite(value.float()).all()):
             raise InputError(f"{problem}: {name} holds values that are not finite")
 

@@ -1,7 +1,8 @@
-"""What configurations of diffusers must say to be of use here, with diffusers' own defaults. Imports no diffusers.
+"""What configurations of diffusers must say to be of use here, with diffusers' own defaults. Imports no
+diffusers.
 
-Keys that are not named are diffusers' own business: they choose how a network is built, which its weights' names and shapes then
-confirm. A key that is named with one value is a thing that has no counterpart here.
+Keys that are not named are diffusers' own business: they choose how a network is built, which its weights'
+names and shapes then confirm. A key that is named with one value is a thing that has no counterpart here.
 """
 
 from __future__ import annotations
@@ -50,10 +51,13 @@ class UNetFacts(Facts):
     def _says_one_thing(self) -> Self:
         if self.out_channels == 2 * self.in_channels:
             raise ValueError(
-                f"out_channels {self.out_channels} for {self.in_channels} in_channels are of a learned variance, which is not read here"
+                f"out_channels {self.out_channels} for {self.in_channels} in_channels are of a learned"
+                " variance, which is not read here"
             )
         if self.out_channels != self.in_channels:
-            raise ValueError(f"out_channels: expected {self.in_channels}, as in_channels, got {self.out_channels}")
+            raise ValueError(
+                f"out_channels: expected {self.in_channels}, as in_channels, got {self.out_channels}"
+            )
         return self
 
     @property
@@ -85,7 +89,9 @@ class VAEFacts(Facts):
     @model_validator(mode="after")
     def _gives_back_what_it_takes(self) -> Self:
         if self.in_channels != self.out_channels:
-            raise ValueError(f"out_channels: expected {self.in_channels}, as in_channels, got {self.out_channels}")
+            raise ValueError(
+                f"out_channels: expected {self.in_channels}, as in_channels, got {self.out_channels}"
+            )
         if (self.latents_mean is None) != (self.latents_std is None):
             raise ValueError("latents_mean and latents_std: expected both or neither, got one")
         for name, values in (("latents_mean", self.latents_mean), ("latents_std", self.latents_std)):

@@ -1,4 +1,6 @@
-"""Folders of diffusers, seen as checkpoints: noticed, translated into the words of this package, read without diffusers."""
+"""Folders of diffusers, seen as checkpoints: noticed, translated into the words of this package, read without
+diffusers.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,11 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 @dataclass(frozen=True)
 class DiffusersFolder(Checkpoint):
-    """A folder without a manifest: ``files`` by the names they would have in a checkpoint, ``places`` where they lie.
+    """A folder without a manifest: ``files`` by the names they would have in a checkpoint, ``places`` where
+    they lie.
 
-    Nothing says what the files must be, so they are taken as they are. ``index`` is the model index in the words of this package.
+    Nothing says what the files must be, so they are taken as they are. ``index`` is the model index in the
+    words of this package.
     """
 
     index: Mapping[str, Any]
@@ -63,11 +67,14 @@ class DiffusersFolder(Checkpoint):
 def open_folder(folder: Path) -> DiffusersFolder | None:
     """The folder of a diffusers pipeline or autoencoder as a checkpoint; None where it is neither.
 
-    InputError, one line, where it is one that has no counterpart here or lacks a file. Weights are not read yet.
+    InputError, one line, where it is one that has no counterpart here or lacks a file. Weights are not read
+    yet.
     """
     if (folder / INDEX).is_file():
         index = _settings(folder / INDEX)
-        ours = any(isinstance(entry, list) and entry[:1] == ["latentdiff"] for entry in _parts(index).values())
+        ours = any(
+            isinstance(entry, list) and entry[:1] == ["latentdiff"] for entry in _parts(index).values()
+        )
         return None if ours else _pipeline(folder, index)
     if (folder / CONFIG).is_file() and isinstance(name := _settings(folder / CONFIG).get("_class_name"), str):
         return _alone(folder, name)
@@ -90,7 +97,9 @@ def _pipeline(folder: Path, index: Mapping[str, Any]) -> DiffusersFolder:
         raise InputError(f"{where}: expected unet as {UNET}, found {index.get('unet')!r:.80}")
     scheduler = index.get("scheduler")
     if scheduler not in [[library, name] for library in LIBRARIES for name in SCHEDULERS]:
-        raise InputError(f"{where}: expected a scheduler of {', '.join(SCHEDULERS[:2])}, found {scheduler!r:.80}")
+        raise InputError(
+            f"{where}: expected a scheduler of {', '.join(SCHEDULERS[:2])}, found {scheduler!r:.80}"
+        )
     facts = parse(UNetFacts, _settings(folder / "unet" / CONFIG), str(folder / "unet" / CONFIG))
     places = {
         f"denoiser/{CONFIG}": folder / "unet" / CONFIG,
@@ -98,14 +107,20 @@ def _pipeline(folder: Path, index: Mapping[str, Any]) -> DiffusersFolder:
         f"scheduler/{SCHEDULER_CONFIG}": _present(folder / "scheduler" / SCHEDULER_CONFIG),
     }
     entries = {"denoiser": UNET, "scheduler": [LIBRARY, scheduler[1]], "vae": [None, None]}
-    about = {"classes": [str(k) for k in range(facts.num_class_embeds or 0)], "image": list(facts.shape), "data": ""}
+    about = {
+        "classes": [str(k) for k in range(facts.num_class_embeds or 0)],
+        "image": list(facts.shape),
+        "data": "",
+    }
     return _view(folder, {"_class_name": name, **entries, **about}, places)
 
 
 def _alone(folder: Path, name: str) -> DiffusersFolder:
     """An autoencoder without a pipeline."""
     if name == UNET[1]:
-        raise InputError(f"{folder}: a {name} without a scheduler; expected the folder of its pipeline, with {INDEX}")
+        raise InputError(
+            f"{folder}: a {name} without a scheduler; expected the folder of its pipeline, with {INDEX}"
+        )
     if name not in AUTOENCODERS:
         raise InputError(
             f"{folder / CONFIG}: expected {' or '.join(AUTOENCODERS)} of diffusers, found class {name!r:.60}"
@@ -131,8 +146,8 @@ def _weights(folder: Path) -> Path:
     pickled = [name for name in names if name.endswith(PICKLES)]
     if pickled:
         raise InputError(
-            f"{folder / pickled[0]}: is a pickle, which could run anything and is never read; expected {WEIGHTS}, as "
-            "save_pretrained writes it"
+            f"{folder / pickled[0]}: is a pickle, which could run anything and is never read; expected"
+            f" {WEIGHTS}, as save_pretrained writes it"
         )
     others = [name for name in names if name.endswith((".safetensors", ".index.json"))]
     found = f" (found {others[0]}: weights in parts or in variants are not read)" if others else ""

@@ -64,7 +64,9 @@ class Writer:
 
     def _write(self, name: str, write: Callable[[Path], object]) -> None:
         if len(self._hashes) > MAX_FILES:
-            raise InputError(f"{name}: a checkpoint holds at most {MAX_FILES} files; encode fewer images at a time")
+            raise InputError(
+                f"{name}: a checkpoint holds at most {MAX_FILES} files; encode fewer images at a time"
+            )
         path = self._folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,17 +89,23 @@ class Writer:
 
 
 @contextmanager
-def writing(folder: Path, *, half: bool = False, sealed: bool = True, replace: bool = False) -> Iterator[Writer]:
-    """Write a checkpoint: everything goes to a temporary folder that takes its name only once it is complete and synced.
+def writing(
+    folder: Path, *, half: bool = False, sealed: bool = True, replace: bool = False
+) -> Iterator[Writer]:
+    """Write a checkpoint: everything goes to a temporary folder that takes its name only once it is complete
+    and synced.
 
-    ``half``: tensors of real numbers as float16, in half the space. A process killed at any moment leaves either no folder of that name or a whole one. An existing checkpoint is
-    replaced; InputError where something else has the name. A folder that is not ``sealed`` is for another library: it has no
-    manifest, and replaces what is there only with ``replace``.
+    ``half``: tensors of real numbers as float16, in half the space. A process killed at any moment leaves
+    either no folder of that name or a whole one. An existing checkpoint is replaced; InputError where
+    something else has the name. A folder that is not ``sealed`` is for another library: it has no manifest,
+    and replaces what is there only with ``replace``.
     """
     ours = (folder / MANIFEST).is_file() if sealed else replace and folder.is_dir()
     if folder.exists() and not (ours or (folder.is_dir() and not any(folder.iterdir()))):
         expected = "new, empty or checkpoint" if sealed else "new or empty"
-        raise InputError(f"{folder}: exists{' and is no checkpoint' if sealed else ''}, expected a {expected} folder")
+        raise InputError(
+            f"{folder}: exists{' and is no checkpoint' if sealed else ''}, expected a {expected} folder"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(folder)
     temporary.mkdir()
@@ -117,10 +125,15 @@ def writing(folder: Path, *, half: bool = False, sealed: bool = True, replace: b
 
 
 def _swap(first: Path, second: Path) -> None:
-    """Exchange two folders at once, so that neither name is ever missing; by three renames where the system cannot."""
+    """Exchange two folders at once, so that neither name is ever missing; by three renames where the system
+    cannot.
+    """
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    if renameat2 is not None and renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0:
+    if (
+        renameat2 is not None
+        and renameat2(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0
+    ):
         return
     aside = first.with_name(f"{first.name}-old")
     second.rename(aside)
@@ -142,7 +155,8 @@ def remove_temporaries(parent: Path) -> None:
 class Checkpoint:
     """A checkpoint folder to read; every file is checked against the manifest when it is read.
 
-    ``opened``: files that are open already, by name, and are read from there; ``instead``: what to do about damage.
+    ``opened``: files that are open already, by name, and are read from there; ``instead``: what to do about
+    damage.
     """
 
     folder: Path
@@ -160,8 +174,14 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what the model is: the manifest's hashes of all its files, without those of its training."""
-        model = [(name, entry.get("sha256")) for name, entry in self.files.items() if not name.startswith("training/")]
+        """SHA-256 of what the model is: the manifest's hashes of all its files, without those of its
+        training.
+        """
+        model = [
+            (name, entry.get("sha256"))
+            for name, entry in self.files.items()
+            if not name.startswith("training/")
+        ]
         return hashlib.sha256(json.dumps(sorted(model, key=str)).encode()).hexdigest()
 
     def held(self) -> Checkpoint:
@@ -176,7 +196,9 @@ class Checkpoint:
         return replace(self, opened=opened)
 
     def stands(self) -> bool:
-        """Whether the folder still holds the manifest that was read: if not, it was deleted or replaced meanwhile."""
+        """Whether the folder still holds the manifest that was read: if not, it was deleted or replaced
+        meanwhile.
+        """
         try:
             facts = self.path(MANIFEST).stat()
         except OSError:
@@ -185,17 +207,23 @@ class Checkpoint:
 
     def json(self, name: str, *, limit: int = MAX_JSON, entries: int = MAX_ENTRIES) -> dict[str, Any]:
         """The JSON object in ``name``; InputError where it is missing, changed, too large or no object."""
-        return parse_object(self._verified(self._sound(name), name, limit), str(self.path(name)), entries=entries)
+        return parse_object(
+            self._verified(self._sound(name), name, limit), str(self.path(name)), entries=entries
+        )
 
     def tensors(self, name: str, *, limit: int | None = None) -> dict[str, Tensor]:
-        """The tensors in ``name`` on the CPU; InputError where the file is missing, changed, malformed or above ``limit`` bytes."""
+        """The tensors in ``name`` on the CPU; InputError where the file is missing, changed, malformed or
+        above ``limit`` bytes.
+        """
         file = self._sound(name)
         self._header(file, name)
         data = self._verified(file, name, file.size if limit is None else limit)
         return _parsed(lambda: tensor_files.loads(data), self.path(name))
 
     def mapped(self, name: str) -> dict[str, Tensor]:
-        """As :meth:`tensors`, but they stay on disk and are read where they are used: for more than memory holds."""
+        """As :meth:`tensors`, but they stay on disk and are read where they are used: for more than memory
+        holds.
+        """
         file = self._sound(name)
         self._header(file, name)
         self._check_sha256(name, file.sha256)
@@ -206,14 +234,20 @@ class Checkpoint:
         return tensor_shapes(self._header(self._sound(name), name))
 
     def whole(self) -> bool:
-        """Whether every file is there with as many bytes as the manifest says: at once, where :meth:`verify` reads all."""
+        """Whether every file is there with as many bytes as the manifest says: at once, where :meth:`verify`
+        reads all.
+        """
         try:
-            return all(self.path(name).stat().st_size == entry.get("bytes") for name, entry in self.files.items())
+            return all(
+                self.path(name).stat().st_size == entry.get("bytes") for name, entry in self.files.items()
+            )
         except OSError:
             return False
 
     def verify(self) -> None:
-        """Check every file against the manifest, in constant memory; InputError names the first that is missing or changed."""
+        """Check every file against the manifest, in constant memory; InputError names the first that is
+        missing or changed.
+        """
         for name in sorted(self.files):
             self._check_sha256(name, self._sound(name).sha256)
 
@@ -267,7 +301,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         if not name.isprintable() or Path(name).is_absolute() or ".." in Path(name).parts:
             raise InputError(f"{path}: names a file that cannot be in the checkpoint: {name!a:.200}")
         if type(entry.get("bytes")) is not int or type(entry.get("sha256")) is not str:
-            raise InputError(f"{path}: damaged, expected bytes and sha256 of {name!a:.200}, found {entry!a:.80}")
+            raise InputError(
+                f"{path}: damaged, expected bytes and sha256 of {name!a:.200}, found {entry!a:.80}"
+            )
     return Checkpoint(folder, files, opened={MANIFEST: file})
 
 
@@ -295,9 +331,13 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Si
         raise InputError(f"{where}: {what} ({len(expected)} expected, {len(tensors)} found)")
     for name, shape in expected.items():
         if tensors[name].shape != shape:
-            raise InputError(f"{where}: {name} should have shape {list(shape)}, found {list(tensors[name].shape)}")
+            raise InputError(
+                f"{where}: {name} should have shape {list(shape)}, found {list(tensors[name].shape)}"
+            )
         if tensors[name].dtype not in REAL:
-            raise InputError(f"{where}: {name} should hold real numbers of 16 to 64 bits, found {tensors[name].dtype}")
+            raise InputError(
+                f"{where}: {name} should hold real numbers of 16 to 64 bits, found {tensors[name].dtype}"
+            )
         if not bool(torch.isfinite(tensors[name]).all()):
             raise InputError(f"{where}: {name} holds values that are not finite")
 

@@ -36,7 +36,8 @@ def has_vae(checkpoint: Checkpoint, index: Mapping[str, Any]) -> bool:
     entry = index.get("vae")
     if not isinstance(entry, list) or len(entry) != 2:
         raise InputError(
-            f"{checkpoint.folder}/{INDEX}: expected vae as [library, class] or [null, null], found {entry!r:.60}"
+            f"{checkpoint.folder}/{INDEX}: expected vae as [library, class] or [null, null], found"
+            f" {entry!r:.60}"
         )
     return entry != [None, None]
 
@@ -44,8 +45,14 @@ def has_vae(checkpoint: Checkpoint, index: Mapping[str, Any]) -> bool:
 def image_shape(checkpoint: Checkpoint, index: Mapping[str, Any]) -> tuple[int, ...]:
     """The shape of the images of a model."""
     image = index.get("image")
-    if not isinstance(image, list) or len(image) != 3 or not all(isinstance(side, int) and side > 0 for side in image):
-        raise InputError(f"{checkpoint.folder}/{INDEX}: image must be [channels, height, width], found {image!r}")
+    if (
+        not isinstance(image, list)
+        or len(image) != 3
+        or not all(isinstance(side, int) and side > 0 for side in image)
+    ):
+        raise InputError(
+            f"{checkpoint.folder}/{INDEX}: image must be [channels, height, width], found {image!r}"
+        )
     return tuple(image)
 
 
@@ -53,7 +60,9 @@ def class_names(checkpoint: Checkpoint, index: Mapping[str, Any], expected: int)
     """The names of the ``expected`` classes, one for each label that the denoiser knows."""
     names = index.get("classes") or []
     if not isinstance(names, list) or len(names) != expected:
-        raise InputError(f"{checkpoint.folder}/{INDEX}: expected the names of {expected} classes, found {names!r:.80}")
+        raise InputError(
+            f"{checkpoint.folder}/{INDEX}: expected the names of {expected} classes, found {names!r:.80}"
+        )
     return tuple(str(name) for name in names)
 
 

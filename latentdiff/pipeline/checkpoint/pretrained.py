@@ -1,4 +1,5 @@
-"""Trained models that ship with the package, so that there is something to draw with before anything is trained.
+"""Trained models that ship with the package, so that there is something to draw with before anything is
+trained.
 
 Each is a checkpoint folder in ``models/``, with a JSON file of its name beside it that says how it was made.
 """
@@ -17,8 +18,9 @@ FOLDER = Path(__file__).parents[2] / "assets" / "models"
 
 @dataclass(frozen=True)
 class Shipped:
-    """``about``: what it draws (title), what it listens to (classes or text) with an example of a text, whether it works_on latents or pixels, the images to
-    try it on, which are always there, the data, commands and hardware that made it, its measured figures.
+    """``about``: what it draws (title), what it listens to (classes or text) with an example of a text,
+    whether it works_on latents or pixels, the images to try it on, which are always there, the data, commands
+    and hardware that made it, its measured figures.
     """
 
     name: str
@@ -35,7 +37,8 @@ def shipped_models() -> tuple[Shipped, ...]:
     """All of them, by name."""
     files = sorted(FOLDER.glob("*.json"), key=lambda file: file.stem)
     return tuple(
-        Shipped(file.stem, file.with_suffix(""), json.loads(file.read_text(encoding="utf-8"))) for file in files
+        Shipped(file.stem, file.with_suffix(""), json.loads(file.read_text(encoding="utf-8")))
+        for file in files
     )
 
 

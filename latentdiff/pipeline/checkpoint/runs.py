@@ -19,7 +19,13 @@ from latentdiff.errors import InputError
 from latentdiff.files.lock import check_unlocked, locked
 from latentdiff.files.paths import expanded, temporary_beside
 from latentdiff.pipeline.checkpoint.diffusers_folder import open_folder
-from latentdiff.pipeline.checkpoint.folder import INDEX, MANIFEST, Checkpoint, open_checkpoint, remove_temporaries
+from latentdiff.pipeline.checkpoint.folder import (
+    INDEX,
+    MANIFEST,
+    Checkpoint,
+    open_checkpoint,
+    remove_temporaries,
+)
 from latentdiff.pipeline.checkpoint.pretrained import shipped_folder, shipped_models
 
 LOCK = ".lock"  # in a run that is being trained
@@ -49,12 +55,17 @@ class Run:
     def checkpoints(self) -> list[Path]:
         """Complete checkpoint folders, the newest (of the highest step) last.
 
-        Looks again where all that were listed are gone: a training has deleted them and written another one meanwhile.
+        Looks again where all that were listed are gone: a training has deleted them and written another one
+        meanwhile.
         """
         for _ in range(LOOKS):
             listed = [path for _, path in self._numbered()]
             whole = [path for path in listed if (path / MANIFEST).is_file()]
-            if whole or any(path.exists() for path in listed) or not (listed or (self.folder / LOCK).exists()):
+            if (
+                whole
+                or any(path.exists() for path in listed)
+                or not (listed or (self.folder / LOCK).exists())
+            ):
                 return whole
         return []
 
@@ -76,7 +87,9 @@ class Run:
         return None
 
     def newest(self) -> Checkpoint | None:
-        """The newest complete checkpoint, which can be read to its end whatever a training does meanwhile; None where there is none."""
+        """The newest complete checkpoint, which can be read to its end whatever a training does meanwhile;
+        None where there is none.
+        """
         found = self.checkpoints()
         older = f"; an older one is {found[-2]}" if len(found) > 1 else ""
         try:
@@ -90,7 +103,9 @@ class Run:
         return bool(self._numbered())
 
     def newest_whole(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
-        """The newest checkpoint of which every byte is right, to resume from, and what is wrong with those of later steps."""
+        """The newest checkpoint of which every byte is right, to resume from, and what is wrong with those of
+        later steps.
+        """
         wrong: list[str] = []
         for _, path in reversed(self._numbered()):
             try:
@@ -103,9 +118,11 @@ class Run:
         return None, tuple(wrong)
 
     def damaged_after(self, checkpoint: Checkpoint | None) -> dict[Path, str]:
-        """What is wrong with each checkpoint of a later step than ``checkpoint``, or with all where it is None.
+        """What is wrong with each checkpoint of a later step than ``checkpoint``, or with all where it is
+        None.
 
-        InputError for one that is whole, as a training from ``checkpoint`` would end up among what another has learned.
+        InputError for one that is whole, as a training from ``checkpoint`` would end up among what another
+        has learned.
         """
         start = None if checkpoint is None else checkpoint.folder.resolve()
         wrong: dict[Path, str] = {}
@@ -120,19 +137,23 @@ class Run:
             if checkpoint is None:
                 raise InputError(exists_already(self.folder))
             raise InputError(
-                f"{checkpoint.folder}: expected the newest checkpoint of a run, the newest in {self.folder} is {path.name}; "
-                "--init-from takes any"
+                f"{checkpoint.folder}: expected the newest checkpoint of a run, the newest in {self.folder}"
+                f" is {path.name}; --init-from takes any"
             )
         if checkpoint is not None:
             found = "found another place" if checkpoint.stands() else "it was deleted meanwhile"
             raise InputError(
-                f"{checkpoint.folder}: expected the newest checkpoint of a run, {found}; --init-from takes any"
+                f"{checkpoint.folder}: expected the newest checkpoint of a run, {found}; --init-from"
+                " takes any"
             )
         return wrong
 
     def _set_aside(self, path: Path) -> Path:
         """Give a folder a name that is no checkpoint's; its new place, where nothing deletes it."""
-        places = (path.with_name(f"damaged-{path.name}{suffix}") for suffix in chain([""], (f"-{k}" for k in count(2))))
+        places = (
+            path.with_name(f"damaged-{path.name}{suffix}")
+            for suffix in chain([""], (f"-{k}" for k in count(2)))
+        )
         return path.rename(next(place for place in places if not place.exists()))
 
     def prune(self, limit: int) -> None:
@@ -141,15 +162,19 @@ class Run:
             self.remove(path)
 
     def remove(self, path: Path) -> None:
-        """Delete a checkpoint: never half of one under its name, and who has opened it reads it to its end."""
+        """Delete a checkpoint: never half of one under its name, and who has opened it reads it to its
+        end.
+        """
         shutil.rmtree(path.rename(temporary_beside(path)))
 
     @contextmanager
     def training_from(self, start: Checkpoint | None, note: Callable[[str], None]) -> Iterator[None]:
-        """Hold the run, which is made if need be, as the one process that trains in it, from the checkpoint ``start`` or anew.
+        """Hold the run, which is made if need be, as the one process that trains in it, from the checkpoint
+        ``start`` or anew.
 
-        Damaged checkpoints of later steps, whose names the training will need, are kept under other names; ``note`` is called
-        with a line for each. InputError where another process holds the run, or it has a later checkpoint that is whole.
+        Damaged checkpoints of later steps, whose names the training will need, are kept under other names;
+        ``note`` is called with a line for each. InputError where another process holds the run, or it has a
+        later checkpoint that is whole.
         """
         with locked(self.folder / LOCK, self._busy) as missing:
             if missing is not None:
@@ -164,7 +189,9 @@ class Run:
         check_unlocked(self.folder / LOCK, self._busy)
 
     def _busy(self, holder: str) -> str:
-        return f"{self.folder}: is being trained by {holder}; wait for it or stop it, or choose another --name"
+        return (
+            f"{self.folder}: is being trained by {holder}; wait for it or stop it, or choose another --name"
+        )
 
 
 def exists_already(folder: Path) -> str:
@@ -173,7 +200,9 @@ def exists_already(folder: Path) -> str:
 
 
 def _held(find: Callable[[], Path | None]) -> Checkpoint | None:
-    """The checkpoint in the folder that ``find`` gives, its files held open; looked for again where a training takes it away meanwhile."""
+    """The checkpoint in the folder that ``find`` gives, its files held open; looked for again where a
+    training takes it away meanwhile.
+    """
     for _ in range(LOOKS):
         if (folder := find()) is None:
             return None
@@ -189,8 +218,8 @@ def _held(find: Callable[[], Path | None]) -> Checkpoint | None:
 
 
 def locate(path: Path, runs: Path = RUNS) -> Checkpoint:
-    """The checkpoint that a path means: a checkpoint folder itself, a folder of diffusers, a run's newest, the same below ``runs``, or else a
-    model that ships with the package.
+    """The checkpoint that a path means: a checkpoint folder itself, a folder of diffusers, a run's newest,
+    the same below ``runs``, or else a model that ships with the package.
 
     It can be read to its end whatever a training does meanwhile. InputError where there is none.
     """
@@ -205,7 +234,8 @@ def locate(path: Path, runs: Path = RUNS) -> Checkpoint:
         return open_checkpoint(folder)
     if path.exists():
         raise InputError(
-            f"{path}: not a run, expected a checkpoint-* folder or {MANIFEST} in it, or the files of a diffusers model"
+            f"{path}: not a run, expected a checkpoint-* folder or {MANIFEST} in it, or the files of a"
+            " diffusers model"
         )
     below = "" if path.is_absolute() else f" here or in {runs}/"
     raise InputError(f"{path}: no such run or checkpoint folder{below}, and no model of `latentdiff models`")
@@ -214,8 +244,8 @@ def locate(path: Path, runs: Path = RUNS) -> Checkpoint:
 def resumable(path: Path, runs: Path = RUNS) -> tuple[Checkpoint, tuple[str, ...]]:
     """The checkpoint to resume at a path, all of it verified, and what is wrong with those of later steps.
 
-    Of a run it is the newest that is whole. InputError where there is none, where a checkpoint that is named itself is damaged,
-    and while a process trains in the run.
+    Of a run it is the newest that is whole. InputError where there is none, where a checkpoint that is named
+    itself is damaged, and while a process trains in the run.
     """
     place = next((place for place in _places(path, runs) if place.exists()), path)
     named = (place / MANIFEST).is_file() or _NAME.fullmatch(place.name) is not None
@@ -226,13 +256,17 @@ def resumable(path: Path, runs: Path = RUNS) -> tuple[Checkpoint, tuple[str, ...
     if not named:
         newest, wrong = run.newest_whole()
         if newest is None:
-            raise InputError(f"{wrong[0]}; no checkpoint in {run.folder} is whole, start anew under another --name")
+            raise InputError(
+                f"{wrong[0]}; no checkpoint in {run.folder} is whole, start anew under another --name"
+            )
         return newest, wrong
     try:
         checkpoint = open_checkpoint(place).held()
         checkpoint.verify()
     except InputError as error:
-        raise InputError(f"{error}; --resume {run.folder} continues from its newest whole checkpoint") from None
+        raise InputError(
+            f"{error}; --resume {run.folder} continues from its newest whole checkpoint"
+        ) from None
     return checkpoint, tuple(run.damaged_after(checkpoint).values())
 
 
@@ -242,22 +276,27 @@ def _places(path: Path, runs: Path) -> list[Path]:
 
 
 def places_of(run: Path, path: str) -> list[str]:
-    """Where something may be now that a run or a checkpoint names by a path, each place once; [] where it is nowhere.
+    """Where something may be now that a run or a checkpoint names by a path, each place once; [] where it is
+    nowhere.
 
-    A path that is relative to where the training began is first looked for in the folders above the run, the nearest that
-    has it, and then from here. What the places hold is for the reader to check.
+    A path that is relative to where the training began is first looked for in the folders above the run, the
+    nearest that has it, and then from here. What the places hold is for the reader to check.
     """
     given = expanded(path)
     above = (folder for place in (Path(os.path.abspath(run)), run.resolve()) for folder in place.parents)
     seen = (
-        None if given.is_absolute() else next((folder / given for folder in above if (folder / given).exists()), None)
+        None
+        if given.is_absolute()
+        else next((folder / given for folder in above if (folder / given).exists()), None)
     )
     places = {} if seen is None else {seen.resolve(): str(seen)}
     return list((places | ({given.resolve(): path} if given.exists() else {})).values())
 
 
 def all_checkpoints(runs: Path) -> list[Path]:
-    """The checkpoint folders of all runs below ``runs``, those of the newest run first, and of a run the newest first; then the models in the package."""
+    """The checkpoint folders of all runs below ``runs``, those of the newest run first, and of a run the
+    newest first; then the models in the package.
+    """
     found = [path for run in runs_by_date(runs) for path in reversed(run.checkpoints())]
     return found + [model.folder for model in shipped_models()]
 
@@ -269,7 +308,11 @@ def runs_by_date(runs: Path) -> list[Run]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     dated = [(run.date(), run) for run in map(Run, folders)]
-    return [run for date, run in sorted(dated, key=lambda each: (each[0] or 0, each[1].folder), reverse=True) if date]
+    return [
+        run
+        for date, run in sorted(dated, key=lambda each: (each[0] or 0, each[1].folder), reverse=True)
+        if date
+    ]
 
 
 def with_fingerprint(runs: Path, fingerprint: str) -> Checkpoint | None:
@@ -285,13 +328,17 @@ def with_fingerprint(runs: Path, fingerprint: str) -> Checkpoint | None:
 
 
 def recipe_of(checkpoint: Checkpoint, **options: Any) -> Recipe:
-    """The recipe of pictures that a checkpoint draws with the ``options``. It is called by its run, without the folders above."""
+    """The recipe of pictures that a checkpoint draws with the ``options``.
+
+    It is called by its run, without the folders above.
+    """
     name = "/".join(checkpoint.folder.absolute().parts[-2:])
     return Recipe(latentdiff=__version__, run=name[-300:], weights=checkpoint.fingerprint, **options)
 
 
 def newest(runs: Path, *, wanted: Callable[[dict[str, Any]], bool]) -> Checkpoint | None:
-    """The newest checkpoint of the newest run below ``runs`` whose model index is ``wanted``; None where there is none.
+    """The newest checkpoint of the newest run below ``runs`` whose model index is ``wanted``; None where
+    there is none.
 
     The date of a run is the time its newest checkpoint was completed.
     """

@@ -1,4 +1,6 @@
-"""diffusers, both ways: its models here, ours there, and its schedulers on the fused kernels (the extra ``diffusers``)."""
+"""diffusers, both ways: its models here, ours there, and its schedulers on the fused kernels (the extra
+``diffusers``).
+"""
 
 from diffusers import SchedulerMixin
 

@@ -23,11 +23,12 @@ __all__ = [
 
 @saved_as_stock
 class FusedDDIMScheduler(Fused, DDIMScheduler):
-    """A drop-in for :class:`diffusers.DDIMScheduler`: same options, same results within float32's rounding, a kernel a step.
+    """A drop-in for :class:`diffusers.DDIMScheduler`: same options, same results within float32's rounding, a
+    kernel a step.
 
-    ``pipe.scheduler = FusedDDIMScheduler.from_config(pipe.scheduler.config)``. Half-precision samples compute in float32 and are
-    rounded once. What the kernels do not take (a level without signal read through epsilon, tensors of different types) goes to
-    the stock class, whose name saved files bear.
+    ``pipe.scheduler = FusedDDIMScheduler.from_config(pipe.scheduler.config)``. Half-precision samples compute
+    in float32 and are rounded once. What the kernels do not take (a level without signal read through
+    epsilon, tensors of different types) goes to the stock class, whose name saved files bear.
     """
 
     stock = DDIMScheduler
@@ -44,7 +45,10 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
         variance_noise: Tensor | None = None,
         return_dict: bool = True,
     ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
-        """One move to the previous timestep (Song et al. 2021, eq. 12 and 16); arguments, result and errors of the stock class."""
+        """One move to the previous timestep (Song et al. 2021, eq.
+
+        12 and 16); arguments, result and errors of the stock class.
+        """
         numeric = isinstance(eta, (int, float)) and 0 <= eta <= 1
         given = [variance_noise] if numeric and eta > 0 and variance_noise is not None else []
         fuses = numeric and self.num_inference_steps is not None and self._fuses(sample, model_output, *given)
@@ -52,21 +56,36 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
         levels = None if t is None else self._levels_of(t)
         if levels is None or not self._known(*levels):
             return super().step(
-                model_output, timestep, sample, eta, use_clipped_model_output, generator, variance_noise, return_dict
+                model_output,
+                timestep,
+                sample,
+                eta,
+                use_clipped_model_output,
+                generator,
+                variance_noise,
+                return_dict,
             )
         noise = None
         if eta > 0:
             if variance_noise is not None and generator is not None:
                 raise ValueError(
-                    "Cannot pass both generator and variance_noise. Please make sure that either `generator` or `variance_noise` stays `None`."
+                    "Cannot pass both generator and variance_noise. Please make sure that either `generator`"
+                    " or `variance_noise` stays `None`."
                 )
             noise = variance_noise
             if noise is None:
                 noise = randn_tensor(
-                    model_output.shape, generator=generator, device=model_output.device, dtype=model_output.dtype
+                    model_output.shape,
+                    generator=generator,
+                    device=model_output.device,
+                    dtype=model_output.dtype,
                 )
         kind, thresholding = self.config.prediction_type, self.config.thresholding
-        outs = [self._thresholded(levels[0], sample, model_output), model_output] if thresholding else [model_output]
+        outs = (
+            [self._thresholded(levels[0], sample, model_output), model_output]
+            if thresholding
+            else [model_output]
+        )
         row = move(kind, *levels, float(eta), bool(use_clipped_model_output), bool(thresholding))
         coef = constants.constant_row(row, dtype=torch.float64, device=sample.device)
         x, x0 = ops.step_x0(sample, outs, coef, clip=self._clip(), noise=noise)
@@ -76,18 +95,24 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
         """The level of a timestep and of the one before it."""
         before = t - self.config.num_train_timesteps // self.num_inference_steps
         alphas = self._on_host("alphas_cumprod")
-        return Level.of(alphas[t]), Level.of(alphas[before] if before >= 0 else self._on_host("final_alpha_cumprod"))
+        return Level.of(alphas[t]), Level.of(
+            alphas[before] if before >= 0 else self._on_host("final_alpha_cumprod")
+        )
 
     def _known(self, here: Level, there: Level) -> bool:
         """Whether x_0 and eps can be read out of the model's output at a level."""
         kind = self.config.prediction_type
         if kind not in ("epsilon", "sample", "v_prediction"):
             return False  # the stock class says so
-        return here.sigma > 0 and there.alpha > 0 and (here.alpha > 0 or (here.alpha == 0 and kind != "epsilon"))
+        return (
+            here.sigma > 0 and there.alpha > 0 and (here.alpha > 0 or (here.alpha == 0 and kind != "epsilon"))
+        )
 
 
 @lru_cache(ROWS)
-def move(kind: str, here: Level, there: Level, eta: float, clipped: bool, thresholded: bool) -> tuple[float, ...]:
+def move(
+    kind: str, here: Level, there: Level, eta: float, clipped: bool, thresholded: bool
+) -> tuple[float, ...]:
     """(k, m, c, p, q.., r..) of the move; with thresholding the first of two outputs is x_0 itself."""
     p, q = (0.0, 1.0) if thresholded else to_x0(kind, here)
     variance = (there.sigma / here.sigma) ** 2 * (1 - (here.alpha / there.alpha) ** 2)

@@ -28,10 +28,11 @@ __all__ = [
 
 @saved_as_stock
 class FusedDDPMScheduler(Fused, DDPMScheduler):
-    """A drop-in for :class:`diffusers.DDPMScheduler`: same options, same results within float32's rounding, a kernel a step.
+    """A drop-in for :class:`diffusers.DDPMScheduler`: same options, same results within float32's rounding, a
+    kernel a step.
 
-    Half-precision samples compute in float32 and are rounded once. What the kernels do not take goes to the stock class,
-    whose name saved files bear.
+    Half-precision samples compute in float32 and are rounded once. What the kernels do not take goes to the
+    stock class, whose name saved files bear.
     """
 
     stock = DDPMScheduler
@@ -48,7 +49,11 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
     ) -> DDPMSchedulerOutput | tuple[Tensor, Tensor]:
         """One ancestral move (Ho et al. 2020, eq. 7); arguments, result and errors of the stock class."""
         kind, spread, out = self.variance_type, None, model_output
-        if kind in LEARNED and model_output.ndim == sample.ndim and model_output.shape[1] == 2 * sample.shape[1]:
+        if (
+            kind in LEARNED
+            and model_output.ndim == sample.ndim
+            and model_output.shape[1] == 2 * sample.shape[1]
+        ):
             out, spread = model_output.split(sample.shape[1], dim=1)
         fuses = (kind in FIXED or spread is not None) and self._fuses(sample, out)
         t = self._index(timestep) if fuses else None
@@ -58,7 +63,9 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
         if t > 0:
             noise = randn_tensor(out.shape, generator=generator, device=out.device, dtype=out.dtype)
             if spread is not None:
-                wide = torch.promote_types(out.dtype, torch.float32)  # exp of a rounded logarithm would be far off
+                wide = torch.promote_types(
+                    out.dtype, torch.float32
+                )  # exp of a rounded logarithm would be far off
                 noise = (self._deviation(t, spread.to(wide)) * noise.to(wide)).to(out.dtype)
         here, there = self._levels_of(t)
         thresholding = self.config.thresholding
@@ -89,7 +96,9 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
         if (self.custom_timesteps or self.num_inference_steps) and t not in self._on_host("timesteps"):
             return False
         here, there = self._levels_of(t)
-        return here.sigma > 0 and there.alpha > 0 and (here.alpha > 0 or (here.alpha == 0 and kind != "epsilon"))
+        return (
+            here.sigma > 0 and there.alpha > 0 and (here.alpha > 0 or (here.alpha == 0 and kind != "epsilon"))
+        )
 
     def _deviation(self, t: int, spread: Tensor) -> Tensor:
         """The standard deviation that the network has learned (Nichol and Dhariwal 2021, eq. 15)."""
@@ -103,8 +112,8 @@ def move(
 ) -> tuple[float, ...]:
     """(k, m, c, p, q) of the move; a learned deviation is in the noise already.
 
-    The stock class takes 1 - (alpha_t / alpha_s)^2 of a quotient rounded to the type of its ``tables``, which moves it by
-    up to 3e-4 of itself where betas are small. Its own tests hold a loop's result to that.
+    The stock class takes 1 - (alpha_t / alpha_s)^2 of a quotient rounded to the type of its ``tables``, which
+    moves it by up to 3e-4 of itself where betas are small. Its own tests hold a loop's result to that.
     """
     p, q = (0.0, 1.0) if thresholded else to_x0(kind, here)
     kept = float(torch.tensor((here.alpha / there.alpha) ** 2, dtype=tables))

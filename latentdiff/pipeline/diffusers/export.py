@@ -1,4 +1,6 @@
-"""Models as folders that diffusers loads: what is exactly one of its networks or processes, and nothing else."""
+"""Models as folders that diffusers loads: what is exactly one of its networks or processes, and nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ from latentdiff.pipeline.diffusers.processes import Sampler, scheduler_file
 
 DIFFERENCES = {  # what first tells a network of this package from the nearest one of diffusers
     "VAE": "its decoder ends in tanh(l / 2), that of AutoencoderKL in a convolution",
-    "UNetDenoiser": "its skip connections come from the blocks alone, those of UNet2DModel also from the stem and from each halving",
+    "UNetDenoiser": (
+        "its skip connections come from the blocks alone, those of UNet2DModel also from the stem and from"
+        " each halving"
+    ),
     "MLPDenoiser": "it is an MLP on vectors, UNet2DModel a convolutional network on grids",
     "CNNDenoiser": "it has one resolution and no skip connections, UNet2DModel has both",
     "CourseUNetDenoiser": "its middle is one vector for the whole image, that of UNet2DModel a feature map",
@@ -26,23 +31,34 @@ DIFFERENCES = {  # what first tells a network of this package from the nearest o
 def export_pipeline(
     writer: Writer, network: nn.Module, process: DiffusionConfig, codec: Codec, *, sampler: Sampler
 ) -> None:
-    """A DDIMPipeline or DDPMPipeline of a UNet2DModel on pixels. InputError names the first thing that is none."""
+    """A DDIMPipeline or DDPMPipeline of a UNet2DModel on pixels.
+
+    InputError names the first thing that is none.
+    """
     inner = _foreign(network)
     if not isinstance(codec, IdentityCodec):
-        raise InputError("the model cannot be exported: it works on latents, the pipelines of UNet2DModel on pixels")
+        raise InputError(
+            "the model cannot be exported: it works on latents, the pipelines of UNet2DModel on pixels"
+        )
     if codec.scale != 1:
         raise InputError(
-            f"the model cannot be exported: its pixels are scaled by {codec.scale:g}, those of UNet2DModel's pipelines by 1"
+            f"the model cannot be exported: its pixels are scaled by {codec.scale:g}, those of UNet2DModel's"
+            " pipelines by 1"
         )
     _write(writer, "unet/", inner)
     export_scheduler(writer, process, sampler=sampler, folder="scheduler/")
     name = sampler.upper()
     parts = {"unet": [LIBRARY, inner.origin.name], "scheduler": [LIBRARY, f"{name}Scheduler"]}
-    writer.json(INDEX, {"_class_name": f"{name}Pipeline", "_diffusers_version": diffusers.__version__, **parts})
+    writer.json(
+        INDEX, {"_class_name": f"{name}Pipeline", "_diffusers_version": diffusers.__version__, **parts}
+    )
 
 
 def export_network(writer: Writer, network: nn.Module) -> None:
-    """A network that came from diffusers, by itself. InputError names the first thing in which another one differs."""
+    """A network that came from diffusers, by itself.
+
+    InputError names the first thing in which another one differs.
+    """
     _write(writer, "", _foreign(network))
 
 

@@ -1,4 +1,6 @@
-"""What the two schedulers share: coefficients of a timestep on the device of the samples, and noising in one pass."""
+"""What the two schedulers share: coefficients of a timestep on the device of the samples, and noising in one
+pass.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +54,8 @@ def to_eps(prediction: str, t: Level) -> tuple[float, float]:
 def fusable(*tensors: Tensor) -> bool:
     """Whether the kernels take these tensors together: of one floating-point type, shape and device.
 
-    Not where torch.compile traces, which fuses the operations of the stock class by itself, nor in transforms of
-    torch.func and forward-mode differentiation, for which the kernels have no formulas.
+    Not where torch.compile traces, which fuses the operations of the stock class by itself, nor in transforms
+    of torch.func and forward-mode differentiation, for which the kernels have no formulas.
     """
     transformed = torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
     if torch.compiler.is_compiling() or transformed:
@@ -66,7 +68,9 @@ def fusable(*tensors: Tensor) -> bool:
 
 
 class Fused:
-    """What is mixed into one of diffusers' schedulers; ``add_noise`` and ``get_velocity`` as one operation each."""
+    """What is mixed into one of diffusers' schedulers; ``add_noise`` and ``get_velocity`` as one operation
+    each.
+    """
 
     config: Any
     stock: type  # the class of diffusers
@@ -84,11 +88,15 @@ class Fused:
         return f"{type(self).__qualname__} {self.to_json_string()}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle holds: without the numbers read from the tables, which a copy reads from its own."""
+        """What a copy or a pickle holds: without the numbers read from the tables, which a copy reads from
+        its own.
+        """
         return {name: value for name, value in vars(self).items() if name != "_hosted"}
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = alpha x_0 + sigma eps, as the scheduler of diffusers does it, computed in float32 or float64."""
+        """x_t = alpha x_0 + sigma eps, as the scheduler of diffusers does it, computed in float32 or
+        float64.
+        """
         if not self._noised_at_once(original_samples, noise, timesteps):
             return super().add_noise(original_samples, noise, timesteps)
         alpha, sigma = self._levels(timesteps, original_samples)
@@ -109,7 +117,11 @@ class Fused:
 
     def _clip(self) -> float | None:
         """The range that the kernels clip x_0 to."""
-        return self.config.clip_sample_range if self.config.clip_sample and not self.config.thresholding else None
+        return (
+            self.config.clip_sample_range
+            if self.config.clip_sample and not self.config.thresholding
+            else None
+        )
 
     def _thresholded(self, here: Level, x: Tensor, out: Tensor) -> Tensor:
         """The estimate of x_0, thresholded as the stock class does it, without rounding on the way."""
@@ -129,7 +141,9 @@ class Fused:
         )
 
     def _levels(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma [1 or B] in float64 on the device of the samples, to which the table moves as in the stock class."""
+        """alpha and sigma [1 or B] in float64 on the device of the samples, to which the table moves as in
+        the stock class.
+        """
         if self.alphas_cumprod.device != like.device:
             numbers = self._on_host("alphas_cumprod")  # to read them later would wait for the GPU
             self.alphas_cumprod = self.alphas_cumprod.to(like.device)
@@ -140,8 +154,8 @@ class Fused:
     def _index(self, timestep: Any) -> int | None:
         """A timestep as a number, without waiting for the GPU where it is an element of ``self.timesteps``.
 
-        None for all that the stock class refuses, takes for a mask, or lets overflow: fractions, bytes, truth values,
-        numbers beyond the table.
+        None for all that the stock class refuses, takes for a mask, or lets overflow: fractions, bytes, truth
+        values, numbers beyond the table.
         """
         if isinstance(timestep, Tensor):
             number = self._number(timestep) if timestep.dtype in INTEGERS and timestep.numel() == 1 else None
@@ -155,7 +169,10 @@ class Fused:
         if timestep.device.type == "cpu":
             return operator.index(timestep)
         own = self.timesteps
-        here = timestep.untyped_storage().data_ptr() == own.untyped_storage().data_ptr() and own.storage_offset() == 0
+        here = (
+            timestep.untyped_storage().data_ptr() == own.untyped_storage().data_ptr()
+            and own.storage_offset() == 0
+        )
         if here and timestep.ndim == 0 and own.ndim == 1 and own.stride(0) == 1:
             return int(self._on_host("timesteps")[timestep.storage_offset()])
         return operator.index(timestep)
@@ -163,8 +180,8 @@ class Fused:
     def _on_host(self, name: str) -> Any:
         """The numbers of the scheduler's tensor of that name, as ``tolist`` gives them.
 
-        Fetched once for each tensor, and each change in place, that it has been; tensors of inference mode, which count
-        no changes, every time.
+        Fetched once for each tensor, and each change in place, that it has been; tensors of inference mode,
+        which count no changes, every time.
         """
         tensor = getattr(self, name)
         if tensor.is_inference():
@@ -191,8 +208,9 @@ Scheduler = TypeVar("Scheduler", bound=type[Fused])
 def saved_as_stock(cls: Scheduler) -> Scheduler:
     """Let files name ``cls.stock`` in place of a class, so that anyone loads them.
 
-    diffusers writes the ``__name__`` of a scheduler's class into its configuration, and with it the ``__module__`` of the
-    scheduler itself into ``model_index.json``; pickle finds the class by its ``__qualname__`` and ``__module__``, which stay.
+    diffusers writes the ``__name__`` of a scheduler's class into its configuration, and with it the
+    ``__module__`` of the scheduler itself into ``model_index.json``; pickle finds the class by its
+    ``__qualname__`` and ``__module__``, which stay.
     """
     cls.__name__ = cls.stock.__name__
     return cls

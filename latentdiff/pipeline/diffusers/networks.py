@@ -1,6 +1,7 @@
 """Networks of diffusers, built from their configuration and weights, in the calls of this package.
 
-The names of their classes select from a fixed table, and weights are compared with the configuration before memory is taken.
+The names of their classes select from a fixed table, and weights are compared with the configuration before
+memory is taken.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class DiffusersUNet(ExternalModel):
         )
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Its output in float32; ``t`` are whole timesteps. InputError without labels where it was trained with classes."""
+        """Its output in float32; ``t`` are whole timesteps.
+
+        InputError without labels where it was trained with classes.
+        """
         if labels is None and self.config.num_classes:
             raise InputError("this UNet2DModel of diffusers is always told a class: expected one, got none")
         out: Tensor = self.inner(x.to(self.inner.dtype), t.long(), class_labels=labels, return_dict=False)[0]
@@ -60,7 +64,10 @@ class DiffusersAutoencoder(ExternalModel, Autoencoder):
         self.config = config
 
     def encode(self, x: Tensor) -> Posterior:
-        """The posterior of images [B, C, H, W]; an AutoencoderTiny's is as narrow as posteriors get. ValueError for shapes."""
+        """The posterior of images [B, C, H, W]; an AutoencoderTiny's is as narrow as posteriors get.
+
+        ValueError for shapes.
+        """
         if x.shape[1:] != self.config.image:
             raise ValueError(f"x: expected shape {['B', *self.config.image]}, got {list(x.shape)}")
         answer = self.inner.encode(x.to(self.inner.dtype), return_dict=False)[0]
@@ -89,10 +96,11 @@ def read_unet(checkpoint: Checkpoint, folder: str) -> DiffusersUNet:
 def read_autoencoder(
     checkpoint: Checkpoint, folder: str, image: tuple[int, ...] | None
 ) -> tuple[DiffusersAutoencoder, LatentStatistics]:
-    """The autoencoder in ``folder`` for ``image`` [C, H, W] (None: those it was trained on), and how its latents are normalised.
+    """The autoencoder in ``folder`` for ``image`` [C, H, W] (None: those it was trained on), and how its
+    latents are normalised.
 
-    That is as diffusers' pipelines do it: (z - shift_factor) scaling_factor, or (z - latents_mean) scaling_factor / latents_std
-    where it has these. InputError names what does not fit.
+    That is as diffusers' pipelines do it: (z - shift_factor) scaling_factor, or (z - latents_mean)
+    scaling_factor / latents_std where it has these. InputError names what does not fit.
     """
     values, where = _values(checkpoint, folder, AUTOENCODERS)
     facts = parse(KLFacts if values["_class_name"] == "AutoencoderKL" else VAEFacts, values, where)
@@ -111,12 +119,16 @@ def read_autoencoder(
     return DiffusersAutoencoder(inner, _origin(values), config).eval(), statistics
 
 
-def _values(checkpoint: Checkpoint, folder: str, names: tuple[str, ...] | list[str]) -> tuple[dict[str, Any], str]:
+def _values(
+    checkpoint: Checkpoint, folder: str, names: tuple[str, ...] | list[str]
+) -> tuple[dict[str, Any], str]:
     """The configuration of a network of one of the classes ``names``, and where it lies."""
     where = str(checkpoint.path(f"{folder}/{CONFIG}"))
     values = checkpoint.json(f"{folder}/{CONFIG}")
     if values.get("_class_name") not in names:
-        raise InputError(f"{where}: expected class {' or '.join(names)}, found {values.get('_class_name')!r:.60}")
+        raise InputError(
+            f"{where}: expected class {' or '.join(names)}, found {values.get('_class_name')!r:.60}"
+        )
     try:
         json.dumps(values, allow_nan=False)
     except ValueError:
@@ -129,7 +141,9 @@ def _origin(values: Mapping[str, Any]) -> Origin:
 
 
 def _blank(values: Mapping[str, Any], where: str) -> Any:
-    """The network of a configuration without memory for its weights; InputError where diffusers makes none of it."""
+    """The network of a configuration without memory for its weights; InputError where diffusers makes none of
+    it.
+    """
     with torch.device("meta"):
         return attempted(lambda: _constructed(values), where)
 
@@ -168,11 +182,16 @@ def _check_answer(blank: Any, facts: UNetFacts, where: str) -> None:
         y = torch.zeros(1, dtype=torch.int64, device="meta")
     found = attempted(lambda: list(blank(x, t, class_labels=y, return_dict=False)[0].shape[1:]), where)
     if found != list(facts.shape):
-        raise InputError(f"{where}: expected answers {list(facts.shape)} to pictures of that shape, found {found}")
+        raise InputError(
+            f"{where}: expected answers {list(facts.shape)} to pictures of that shape, found {found}"
+        )
 
 
 def _latent(blank: Any, facts: VAEFacts, image: tuple[int, ...], where: str) -> tuple[int, ...]:
-    """The shape of the latents of images [C, H, W]: both sides divided by one number. InputError where there is none."""
+    """The shape of the latents of images [C, H, W]: both sides divided by one number.
+
+    InputError where there is none.
+    """
     tiny = isinstance(blank, diffusers.AutoencoderTiny)
     factor = 2 ** (len(facts.num_encoder_blocks if tiny else facts.block_out_channels) - 1)
     if any(side % factor for side in image[1:]):
@@ -189,6 +208,7 @@ def _latent(blank: Any, facts: VAEFacts, image: tuple[int, ...], where: str) -> 
     found = attempted(shapes, where)
     if found != (list(latent), list(image)):
         raise InputError(
-            f"{where}: expected latents {list(latent)} of images {list(image)} and back, found {found[0]} and {found[1]}"
+            f"{where}: expected latents {list(latent)} of images {list(image)} and back, found {found[0]} and"
+            f" {found[1]}"
         )
     return latent

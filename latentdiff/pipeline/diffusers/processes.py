@@ -33,7 +33,9 @@ def read_process(checkpoint: Checkpoint) -> DiffusionConfig:
         "schedule": _schedule(facts, where),
         "prediction": PREDICTIONS[facts.prediction_type],
         "clip": facts.clip_sample_range if facts.clip_sample else None,
-        "noise": "large" if isinstance(facts, DDPMFacts) and facts.variance_type == "fixed_large" else "small",
+        "noise": (
+            "large" if isinstance(facts, DDPMFacts) and facts.variance_type == "fixed_large" else "small"
+        ),
         "rules": "diffusers",
     }
     return parse(DiffusionConfig, process, where)
@@ -41,7 +43,10 @@ def read_process(checkpoint: Checkpoint) -> DiffusionConfig:
 
 def _schedule(facts: SchedulerFacts, where: str) -> dict[str, Any]:
     """The table of a scheduler by the name that it has here, or as it is."""
-    about: dict[str, Any] = {"T": facts.num_train_timesteps, "zero_terminal_snr": facts.rescale_betas_zero_snr}
+    about: dict[str, Any] = {
+        "T": facts.num_train_timesteps,
+        "zero_terminal_snr": facts.rescale_betas_zero_snr,
+    }
     if facts.trained_betas is not None:
         return about | {"kind": "betas", "betas": facts.trained_betas}
     if facts.beta_schedule not in KINDS:
@@ -50,20 +55,27 @@ def _schedule(facts: SchedulerFacts, where: str) -> dict[str, Any]:
         scheduler = attempted(lambda: made(facts.num_train_timesteps, **options), where)
         return about | {"kind": "betas", "betas": scheduler.betas.double().tolist()}
     about["kind"] = KINDS[facts.beta_schedule]
-    return about if about["kind"] == "cosine" else about | {"beta_start": facts.beta_start, "beta_end": facts.beta_end}
+    return (
+        about
+        if about["kind"] == "cosine"
+        else about | {"beta_start": facts.beta_start, "beta_end": facts.beta_end}
+    )
 
 
 def scheduler_values(process: DiffusionConfig, sampler: Sampler) -> dict[str, Any]:
-    """The configuration of the DDIMScheduler or DDPMScheduler of a process; InputError where diffusers has none."""
+    """The configuration of the DDIMScheduler or DDPMScheduler of a process; InputError where diffusers has
+    none.
+    """
     if process.prediction not in PREDICTIONS.values():
         raise InputError(
-            f"the process cannot be exported: it predicts {process.prediction}, the schedulers of diffusers read "
-            f"{', '.join(PREDICTIONS.values())}"
+            f"the process cannot be exported: it predicts {process.prediction}, the schedulers of diffusers"
+            f" read {', '.join(PREDICTIONS.values())}"
         )
     if process.sigma_data:
         raise InputError(
-            f"the process cannot be exported: its network is preconditioned (sigma_data {process.sigma_data:g}), the schedulers of "
-            "diffusers read x_0 itself; train with --sigma-data 0, or with --prediction v, to export"
+            "the process cannot be exported: its network is preconditioned (sigma_data"
+            f" {process.sigma_data:g}), the schedulers of diffusers read x_0 itself; train with --sigma-data"
+            " 0, or with --prediction v, to export"
         )
     values: dict[str, Any] = {
         "num_train_timesteps": process.schedule.T,

@@ -1,4 +1,7 @@
-"""Frozen text encoders from disk: a Hugging Face folder, or the sentence encoder of an extra package. Nothing is downloaded."""
+"""Frozen text encoders from disk: a Hugging Face folder, or the sentence encoder of an extra package.
+
+Nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,8 @@ MAX_SETTINGS = 2**27  # bytes of a file other than weights: large vocabularies
 class FrozenEncoder:
     """Texts -> contexts [N, length, width]: the mean of the tokens, then the tokens, then zeros.
 
-    ``name``: as it was asked for, "minilm" or a folder; ``sha256``: of the weights, so that a checkpoint finds the very same
-    encoder again; model and tokenizer are those of the library transformers.
+    ``name``: as it was asked for, "minilm" or a folder; ``sha256``: of the weights, so that a checkpoint
+    finds the very same encoder again; model and tokenizer are those of the library transformers.
     """
 
     name: str
@@ -49,7 +52,11 @@ class FrozenEncoder:
     def contexts(self, texts: Sequence[str], device: torch.device) -> Tensor:
         """Float32 [N, length, width] on ``device``. A text that is too long keeps its beginning."""
         read = self.pieces(
-            list(texts), padding="max_length", truncation=True, max_length=self.length - 1, return_tensors="pt"
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            max_length=self.length - 1,
+            return_tensors="pt",
         )
         read = {key: value.to(device) for key, value in read.items()}
         states = self.model.to(device)(**read).last_hidden_state.float()
@@ -58,7 +65,9 @@ class FrozenEncoder:
         return torch.cat([mean, states * here], 1)
 
     def places(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
-        """Each word of a text with the positions of its tokens in a context; words beyond the end have none."""
+        """Each word of a text with the positions of its tokens in a context; words beyond the end have
+        none.
+        """
         lowered = " ".join(words(text))
         offsets = self.pieces(
             lowered,
@@ -99,13 +108,14 @@ class FrozenEncoder:
 def load_encoder(name: str, *, length: int, sha256: str | None = None) -> FrozenEncoder:
     """The encoder called "minilm" or in a folder with config.json, a tokenizer and weights as safetensors.
 
-    InputError where it, or the library that reads it, is missing, and where its weights are not those with ``sha256``. No code of the folder
-    is run and nothing is unpickled.
+    InputError where it, or the library that reads it, is missing, and where its weights are not those with
+    ``sha256``. No code of the folder is run and nothing is unpickled.
     """
     folder = _folder(name)
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise InputError(
-            f"text encoder {name}: expected a folder with config.json and .safetensors weights, found none in {folder}"
+            f"text encoder {name}: expected a folder with config.json and .safetensors weights, found none in"
+            f" {folder}"
         )
     found = _digest(folder)
     if sha256 is not None and found != sha256:
@@ -114,7 +124,9 @@ def load_encoder(name: str, *, length: int, sha256: str | None = None) -> Frozen
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
     except ImportError:
-        raise InputError(f"text encoder {name}: expected the library transformers, found none; {PIP}") from None
+        raise InputError(
+            f"text encoder {name}: expected the library transformers, found none; {PIP}"
+        ) from None
     safe = {"local_files_only": True, "trust_remote_code": False}
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -132,7 +144,9 @@ def load_encoder(name: str, *, length: int, sha256: str | None = None) -> Frozen
     finally:
         logging.set_verbosity(level)
     if not getattr(pieces, "is_fast", False):
-        raise InputError(f"text encoder {name}: expected a fast tokenizer (tokenizer.json), found none in {folder}")
+        raise InputError(
+            f"text encoder {name}: expected a fast tokenizer (tokenizer.json), found none in {folder}"
+        )
     return FrozenEncoder(name, found, length, width, model, pieces)
 
 
@@ -147,7 +161,10 @@ def _folder(name: str) -> Path:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 of the weights files, one after the other. InputError for a folder with a file that the library should not open."""
+    """SHA-256 of the weights files, one after the other.
+
+    InputError for a folder with a file that the library should not open.
+    """
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
         file = RegularFile(path)

@@ -1,4 +1,6 @@
-"""What a model listens with, as files and back: its tokenizer, or the name and the hash of a frozen text encoder."""
+"""What a model listens with, as files and back: its tokenizer, or the name and the hash of a frozen text
+encoder.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ def save_text_tokenizer(writer: Writer, listener: TextTokenizer) -> None:
 def load_text_tokenizer(
     checkpoint: Checkpoint, text: TextConfig | None, *, moved: str | None = None
 ) -> TextTokenizer | None:
-    """The tokenizer or the frozen encoder of a denoiser with this ``text``, None of one without; ``moved``: where the encoder is now.
+    """The tokenizer or the frozen encoder of a denoiser with this ``text``, None of one without; ``moved``:
+    where the encoder is now.
 
     InputError where it does not fit.
     """
@@ -68,7 +71,10 @@ def _encoder(checkpoint: Checkpoint, text: TextConfig, moved: str | None) -> Fro
 
 
 def _first_right(places: Sequence[str], *, length: int, sha256: str) -> FrozenEncoder:
-    """The encoder at the first of the places whose weights have the hash. InputError, that of the first, where none has."""
+    """The encoder at the first of the places whose weights have the hash.
+
+    InputError, that of the first, where none has.
+    """
     errors = list[InputError]()
     for place in places:
         try:

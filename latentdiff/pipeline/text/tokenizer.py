@@ -1,4 +1,6 @@
-"""Word pieces: texts as numbers for a text encoder, learned from captions, and which numbers stand for which word."""
+"""Word pieces: texts as numbers for a text encoder, learned from captions, and which numbers stand for which
+word.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,23 @@ PAD, UNKNOWN, START, END = range(len(SPECIAL))
 MAX_VOCABULARY, MAX_WORD = 65_536, 64
 LEAST = 2  # times that a pair has to come to become one piece
 USUAL = 1024  # pieces, where no other number is asked for
-_IDEOGRAPH = (
-    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"  # words without spaces between
+_IDEOGRAPH = (  # words without spaces between
+    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"
 )
 _WORD = re.compile(rf"{_IDEOGRAPH}|(?:(?!{_IDEOGRAPH})\w)+|[^\w\s]")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case; every punctuation mark, and every Chinese or Japanese sign, is a word of its own."""
+    """The words of a text in lower case; every punctuation mark, and every Chinese or Japanese sign, is a
+    word of its own.
+    """
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 class TextTokenizer(Protocol):
-    """What turns texts into positions of a context: word pieces learned from captions, or a frozen encoder's tokens."""
+    """What turns texts into positions of a context: word pieces learned from captions, or a frozen encoder's
+    tokens.
+    """
 
     @property
     def length(self) -> int:
@@ -56,11 +62,13 @@ class TextTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """``pieces``: the vocabulary, number by number, the four of SPECIAL first; pieces inside a word begin with ##.
+    """``pieces``: the vocabulary, number by number, the four of SPECIAL first; pieces inside a word begin
+    with ##.
 
-    A text is [start], its words' pieces, [end], then [pad] up to ``length``. A word is split into the longest pieces that
-    fit from the left, and is [unk] where none fits (Wu et al. 2016, section 4.1, as BERT does it). ``learned``: the words of
-    the training captions, the most frequent first; None of a tokenizer that was stored without them.
+    A text is [start], its words' pieces, [end], then [pad] up to ``length``. A word is split into the longest
+    pieces that fit from the left, and is [unk] where none fits (Wu et al. 2016, section 4.1, as BERT does
+    it). ``learned``: the words of the training captions, the most frequent first; None of a tokenizer that
+    was stored without them.
     """
 
     pieces: tuple[str, ...]
@@ -116,7 +124,9 @@ class Tokenizer:
         return rows
 
     def places(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
-        """Each word of a text with the positions of its pieces in a row of :meth:`encode`; words beyond the end have none."""
+        """Each word of a text with the positions of its pieces in a row of :meth:`encode`; words beyond the
+        end have none.
+        """
         found, at = [], self.lead
         for word in words(text):
             n = len(self.split(word))
@@ -131,8 +141,9 @@ class Tokenizer:
     def unknown(self, text: str) -> list[str]:
         """The words of a text that the training captions did not have; punctuation is not counted.
 
-        Where ``learned`` is None, words that are no piece of their own: of a vocabulary that was not full merges made one of
-        every word that came twice. Of a full one that says nothing, and only [unk] is unknown.
+        Where ``learned`` is None, words that are no piece of their own: of a vocabulary that was not full
+        merges made one of every word that came twice. Of a full one that says nothing, and only [unk] is
+        unknown.
         """
         found = [word for word in words(text) if word.isalnum()]
         if self.learned is not None:
@@ -142,10 +153,14 @@ class Tokenizer:
 
     @property
     def vocabulary(self) -> list[str]:
-        """The words of the training captions, by the alphabet; where ``learned`` is None, the pieces that may be words."""
+        """The words of the training captions, by the alphabet; where ``learned`` is None, the pieces that may
+        be words.
+        """
         if self.learned is not None:
             return sorted(self.learned)
-        return sorted(word for word in self.pieces[len(SPECIAL) :] if len(word) > 2 and not word.startswith("##"))
+        return sorted(
+            word for word in self.pieces[len(SPECIAL) :] if len(word) > 2 and not word.startswith("##")
+        )
 
     def needs(self, text: str) -> int:
         """The length of a row that holds a whole text, with its start and its end."""
@@ -166,7 +181,10 @@ class Tokenizer:
             not isinstance(pieces, list)
             or not all(isinstance(piece, str) for piece in pieces)
             or type(length) is not int
-            or not (learned is None or (isinstance(learned, list) and all(isinstance(word, str) for word in learned)))
+            or not (
+                learned is None
+                or (isinstance(learned, list) and all(isinstance(word, str) for word in learned))
+            )
         ):
             raise InputError(f"{where}: expected a length and a list of pieces, found {values!r:.80}")
         try:
@@ -176,10 +194,11 @@ class Tokenizer:
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int = USUAL, length: int = 32) -> Tokenizer:
-    """A tokenizer for texts like these: all their letters, then the most frequent pairs of neighbours merged one by one.
+    """A tokenizer for texts like these: all their letters, then the most frequent pairs of neighbours merged
+    one by one.
 
-    Byte-pair merges (Sennrich et al. 2016), ties by the alphabet; whole words that are frequent become one piece.
-    Letters beyond ``vocabulary`` are left out, the rarest first.
+    Byte-pair merges (Sennrich et al. 2016), ties by the alphabet; whole words that are frequent become one
+    piece. Letters beyond ``vocabulary`` are left out, the rarest first.
     """
     counts = Counter(word for text in texts for word in words(text) if len(word) <= MAX_WORD)
     merging = _Merging(counts)
@@ -207,7 +226,9 @@ class _Merging:
 
     def __init__(self, counts: Counter[str]) -> None:
         self._counts = counts
-        self.spelled = {word: [letter if i == 0 else f"##{letter}" for i, letter in enumerate(word)] for word in counts}
+        self.spelled = {
+            word: [letter if i == 0 else f"##{letter}" for i, letter in enumerate(word)] for word in counts
+        }
         self._pairs: Counter[Pair] = Counter()
         self._words: dict[Pair, set[str]] = {}
         self._heap: list[tuple[int, Pair]] = []  # (-count, pair), with counts of before that are passed over
@@ -227,7 +248,9 @@ class _Merging:
                 heappush(self._heap, (-self._pairs[pair], pair))
 
     def best(self) -> Pair | None:
-        """The pair that comes most often, at least twice, the first by the alphabet of several; None if there is none."""
+        """The pair that comes most often, at least twice, the first by the alphabet of several; None if there
+        is none.
+        """
         while self._heap and -self._heap[0][0] != self._pairs[self._heap[0][1]]:
             heappop(self._heap)
         return self._heap[0][1] if self._heap else None

@@ -1,4 +1,6 @@
-"""The benchmarks: timing on a clock of our own, contenders that compute the same, and reports that say what was left out."""
+"""The benchmarks: timing on a clock of our own, contenders that compute the same, and reports that say what
+was left out.
+"""
 
 import json
 import math
@@ -19,7 +21,15 @@ from latentdiff.apps.bench.baselines import CONTENDERS, enter, textbook_lines
 from latentdiff.apps.bench.figure import save_kernels_figure
 from latentdiff.apps.bench.measure import NO_TIME, Grid, Row, gaps, measure
 from latentdiff.apps.bench.report import document, machine, table, verdicts
-from latentdiff.apps.bench.timing import Call, Calls, Timing, host_stopwatch, interleaved, repeats_for, threads
+from latentdiff.apps.bench.timing import (
+    Call,
+    Calls,
+    Timing,
+    host_stopwatch,
+    interleaved,
+    repeats_for,
+    threads,
+)
 from latentdiff.apps.bench.workload import OPERATIONS, Operation, Problem, least_bytes, make_problem, sets_for
 
 CPU = torch.device("cpu")
@@ -56,7 +66,10 @@ class Clock:
 def test_contenders_take_turns_and_every_second_round_goes_backwards() -> None:
     clock = Clock()
     interleaved(
-        {name: [clock.call(name, 1.0)] for name in "abc"}, stopwatch=clock.stopwatch, rounds=3, slice_seconds=1.0
+        {name: [clock.call(name, 1.0)] for name in "abc"},
+        stopwatch=clock.stopwatch,
+        rounds=3,
+        slice_seconds=1.0,
     )
     found_repeats, measured = clock.log[:3], "".join(clock.log[3:])
     assert found_repeats == ["a", "b", "c"]
@@ -112,7 +125,9 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     an_element = {"fused": 1e-6, "copy": 1e-7, "eager": 1e-5, "diffusers": 1e-3}
 
-    def enter_fake(operation: Operation, problems: list[Problem], names: list[str], *, dynamic: bool) -> object:
+    def enter_fake(
+        operation: Operation, problems: list[Problem], names: list[str], *, dynamic: bool
+    ) -> object:
         count = problems[0].x.numel()
         return baselines.Entry({name: [clock.call(name, an_element[name] * count)] for name in names})
 
@@ -168,7 +183,9 @@ def test_the_grid_keeps_to_its_sizes() -> None:
 
 
 def results(value: object) -> list[Tensor]:
-    """The tensors of x_s, (x_s,), (x_s, x_0) or (x_t, target) that every contender makes: x_s, or x_t and target."""
+    """The tensors of x_s, (x_s,), (x_s, x_0) or (x_t, target) that every contender makes: x_s, or x_t and
+    target.
+    """
     if isinstance(value, Tensor):
         return [value]
     assert isinstance(value, tuple)
@@ -245,7 +262,9 @@ def test_the_fallback_has_the_bits_of_the_fused_operation(
 
 
 def test_input_sets_differ_and_come_again() -> None:
-    one, two, again = (make_problem("ddim", SHAPE, dtype=torch.float32, device=CPU, seed=seed) for seed in (0, 1, 0))
+    one, two, again = (
+        make_problem("ddim", SHAPE, dtype=torch.float32, device=CPU, seed=seed) for seed in (0, 1, 0)
+    )
     assert torch.equal(one.x, again.x) and not torch.equal(one.x, two.x)
     assert not torch.equal(one.x, one.outs[0])
 
@@ -253,7 +272,9 @@ def test_input_sets_differ_and_come_again() -> None:
 def test_a_gpu_gets_more_sets_than_its_cache_holds() -> None:
     cuda, shape = torch.device("cuda"), (64, 4, 64, 64)
     assert sets_for("ddim", shape, torch.float32, CPU) == 1
-    assert sets_for("ddim", shape, torch.float32, cuda) * least_bytes("ddim", shape, torch.float32) > 200 << 20
+    assert (
+        sets_for("ddim", shape, torch.float32, cuda) * least_bytes("ddim", shape, torch.float32) > 200 << 20
+    )
     assert sets_for("ddim", (64, 8), torch.float32, cuda) == 64
     assert sets_for("ddim", (64, 16, 256, 256), torch.float32, cuda) == 1
 
@@ -334,14 +355,28 @@ def test_an_unknown_contender_is_refused() -> None:
 @pytest.fixture(scope="module")
 def measured() -> tuple[Grid, list[Row]]:
     grid = Grid(
-        CPU, OPERATIONS, (torch.float32,), shapes=((4, 8), (4, 32)), contenders=UNCOMPILED, rounds=3, slice_seconds=1e-5
+        CPU,
+        OPERATIONS,
+        (torch.float32,),
+        shapes=((4, 8), (4, 32)),
+        contenders=UNCOMPILED,
+        rounds=3,
+        slice_seconds=1e-5,
     )
     return grid, measure(grid, told=lambda row: None)
 
 
 def test_measuring_leaves_the_global_generator_as_it_was() -> None:
     before = torch.random.get_rng_state()
-    grid = Grid(CPU, ("ddpm",), (torch.float32,), shapes=((4, 8),), contenders=("eager",), rounds=1, slice_seconds=1e-6)
+    grid = Grid(
+        CPU,
+        ("ddpm",),
+        (torch.float32,),
+        shapes=((4, 8),),
+        contenders=("eager",),
+        rounds=1,
+        slice_seconds=1e-6,
+    )
     measure(grid, told=lambda row: None)
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -358,14 +393,18 @@ def test_the_document_holds_every_row_and_what_was_left_out(measured: tuple[Grid
         assert row["ns_per_element"] == pytest.approx(row["median_s"] / math.prod(row["shape"]) * 1e9)
         moved = 2 * row["tensor_bytes"] if row["contender"] == "copy" else row["least_bytes"]
         assert row["gb_per_s"] == pytest.approx(moved / row["median_s"] / 1e9)
-        assert set(row["times_faster_than"]) == {"fallback", "eager", "compile", "diffusers"} - {row["contender"]}
+        assert set(row["times_faster_than"]) == {"fallback", "eager", "compile", "diffusers"} - {
+            row["contender"]
+        }
         assert row["times_faster_than"].get("compile") is None
     assert {s["reason"] for s in values["skipped"] if s["contender"] == "diffusers"} == {
         "diffusers draws its noise with torch.randn: the eager line"
     }
 
 
-def test_the_table_has_a_line_for_each_row_and_names_no_absent_contender(measured: tuple[Grid, list[Row]]) -> None:
+def test_the_table_has_a_line_for_each_row_and_names_no_absent_contender(
+    measured: tuple[Grid, list[Row]],
+) -> None:
     _, rows = measured
     made = table(rows)
     headings = [column.header for column in made.columns]
@@ -445,7 +484,9 @@ def test_the_command_prints_one_json_object(cli: Callable, tmp_path: Path) -> No
         ("bench --threads 0", 2, "--threads"),
     ],
 )
-def test_bad_options_get_one_line(cli: Callable, tmp_path: Path, command: str, code: int, message: str) -> None:
+def test_bad_options_get_one_line(
+    cli: Callable, tmp_path: Path, command: str, code: int, message: str
+) -> None:
     result = cli(command, cwd=tmp_path)
     assert result.code == code and message in result.err and len(result.err.splitlines()) == 1
 
@@ -457,7 +498,16 @@ def script(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_grid_of_kernels_runs_and_keeps_json_and_figure(tmp_path: Path) -> None:
     files = ("--json", str(tmp_path / "new" / "k.json"), "--figure", str(tmp_path / "k.png"))
-    small = ("--operations", "ddim,normal", "--dtypes", "float32,float64", "--max-mib", "0.01", "--rounds", "3")
+    small = (
+        "--operations",
+        "ddim,normal",
+        "--dtypes",
+        "float32,float64",
+        "--max-mib",
+        "0.01",
+        "--rounds",
+        "3",
+    )
     done = script("kernels", *small, "--contenders", "fused,eager,copy", *files)
     assert done.returncode == 0, done.stderr
     values = json.loads((tmp_path / "new" / "k.json").read_text())
@@ -490,8 +540,13 @@ def test_whole_loops_run_and_keep_json_and_figure(tmp_path: Path) -> None:
         assert {"latentdiff", "diffusers", "network alone", "latentdiff without network"} <= row[
             "seconds_a_loop"
         ].keys()
-        assert row["outside_network_of_network"]["latentdiff"] > 0 and 5 <= row["moves"] <= row["planned_moves"]
-        assert row["skipped"] == {"latentdiff compiled": "switched off", "network alone, graph": "switched off"}
+        assert (
+            row["outside_network_of_network"]["latentdiff"] > 0 and 5 <= row["moves"] <= row["planned_moves"]
+        )
+        assert row["skipped"] == {
+            "latentdiff compiled": "switched off",
+            "network alone, graph": "switched off",
+        }
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -524,7 +579,9 @@ def test_the_gpu_script_names_every_prerequisite_that_is_missing(tmp_path: Path)
     )
     assert done.returncode == 1 and not (tmp_path / "out").exists()
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert any("Python interpreter" in line for line in lines) and any("CUDA device" in line for line in lines)
+    assert any("Python interpreter" in line for line in lines) and any(
+        "CUDA device" in line for line in lines
+    )
 
 
 @pytest.mark.parametrize(

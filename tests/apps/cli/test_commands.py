@@ -41,7 +41,9 @@ def size(path: Path) -> tuple[int, int]:
 def test_reconstruct_measures_the_psnr_of_the_split(
     split: str, answer: Callable, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    found = answer(f"reconstruct --run runs/denoiser --data tiny.npz --split {split} -n 4 --out {tmp_path}/r.png")
+    found = answer(
+        f"reconstruct --run runs/denoiser --data tiny.npz --split {split} -n 4 --out {tmp_path}/r.png"
+    )
     data = ld.load_dataset(str(tiny_folder / "tiny.npz"))
     images = ld.to_float(getattr(data, split).images)
     copies = ld.load(tiny_folder / "runs/denoiser").reconstruct(images)
@@ -49,7 +51,9 @@ def test_reconstruct_measures_the_psnr_of_the_split(
     assert found["images"] == len(images)
     assert found["psnr_db"] == pytest.approx(float(np.mean(-10 * np.log10(mse))), abs=1e-4)
     width, height = size(tmp_path / "r.png")
-    assert width / height == (2 + 4 * 10) / (2 + 2 * 10)  # a row of four originals above a row of their copies
+    assert width / height == (2 + 4 * 10) / (
+        2 + 2 * 10
+    )  # a row of four originals above a row of their copies
 
 
 def test_reconstruct_takes_the_newest_vae_run(
@@ -86,10 +90,16 @@ def test_inspect_describes_a_run(answer: Callable, tiny_denoiser_run: Path) -> N
     found = answer("inspect runs/denoiser")
     network = ld.load(tiny_denoiser_run).network
     assert found["denoiser_parameters"] == sum(p.numel() for p in network.parameters())
-    assert found["verified"] and found["scheduler"]["prediction"] == "v" and found["scheduler"]["schedule"]["T"] == 20
+    assert (
+        found["verified"]
+        and found["scheduler"]["prediction"] == "v"
+        and found["scheduler"]["schedule"]["T"] == 20
+    )
     assert found["training"]["step"] == 40 and found["training"]["finished"]
     assert found["index"]["classes"] == ["ant", "bee", "cat"]
-    on_disk = [p.stat().st_size for p in next(tiny_denoiser_run.glob("checkpoint-*")).rglob("*") if p.is_file()]
+    on_disk = [
+        p.stat().st_size for p in next(tiny_denoiser_run.glob("checkpoint-*")).rglob("*") if p.is_file()
+    ]
     assert 0 < sum(on_disk) - found["bytes"] < 5000  # all but the manifest
 
 
@@ -112,7 +122,9 @@ def test_datasets_says_what_is_there(answer: Callable, cli: Callable, tmp_path: 
 
 
 def write_classes(folder: Path) -> None:
-    """12 cats and 8 dogs of odd sizes, with captions, one of them damaged; a stray image and a text beside them."""
+    """12 cats and 8 dogs of odd sizes, with captions, one of them damaged; a stray image and a text beside
+    them.
+    """
     for k in range(20):
         place = folder / ("cats" if k < 12 else "dogs")
         place.mkdir(parents=True, exist_ok=True)
@@ -126,28 +138,46 @@ def write_classes(folder: Path) -> None:
 def test_datasets_counts_what_is_in_a_folder(answer: Callable, cli: Callable, tmp_path: Path) -> None:
     write_classes(tmp_path / "pets")
     found = answer(f"datasets {tmp_path / 'pets'} --class-folders only")
-    assert {name: sum(counts.values()) for name, counts in found["classes"].items()} == {"cats": 12, "dogs": 8}
+    assert {name: sum(counts.values()) for name, counts in found["classes"].items()} == {
+        "cats": 12,
+        "dogs": 8,
+    }
     assert sum(found["images"].values()) == sum(found["captions"].values()) == found["report"]["used"] == 20
     assert found["smallest"] == [8, 8] and found["largest"] == [8, 27] and found["channels"] == 1
     assert found["report"]["refused"] == {"empty": {"count": 1, "first": "dogs/bad.png"}}
     told = cli("datasets pets --class-folders only --size 8", cwd=tmp_path)
     assert told.out.startswith("pets: 20 images (train ") and ", 8x8 to 27x8 grey\n" in told.out
-    assert "    classes: 2\n        cats: 12 images (train " in told.out and "captions: 20 images (" in told.out
-    for part in ("refused 1 of 21: ", "outside class folders (sheet.png)", "readme.md", "cropped to less than half"):
+    assert (
+        "    classes: 2\n        cats: 12 images (train " in told.out and "captions: 20 images (" in told.out
+    )
+    for part in (
+        "refused 1 of 21: ",
+        "outside class folders (sheet.png)",
+        "readme.md",
+        "cropped to less than half",
+    ):
         assert part in told.err
     told = cli("datasets pets", cwd=tmp_path)
-    assert "classes: none" in told.out and "no labels: of 21 images 1 is in no class folder (sheet.png)" in told.err
+    assert (
+        "classes: none" in told.out
+        and "no labels: of 21 images 1 is in no class folder (sheet.png)" in told.err
+    )
     loaded = ld.load_dataset(str(tmp_path / "pets"), size=8, class_folders="only")
     assert found["images"] == loaded.sizes  # as a training splits them
     labels = loaded.train.labels
     assert (
-        labels is not None and [counts["train"] for counts in found["classes"].values()] == labels.bincount().tolist()
+        labels is not None
+        and [counts["train"] for counts in found["classes"].values()] == labels.bincount().tolist()
     )
 
 
 def test_datasets_counts_what_is_in_other_places(answer: Callable, cli: Callable, tmp_path: Path) -> None:
     found = answer("datasets tiny.npz")
-    assert found["images"] == {"train": 43, "val": 5, "test": 12} and set(found["classes"]) == {"ant", "bee", "cat"}
+    assert found["images"] == {"train": 43, "val": 5, "test": 12} and set(found["classes"]) == {
+        "ant",
+        "bee",
+        "cat",
+    }
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         for k in range(6):
             (tmp_path / "x").write_bytes(b"" if k == 5 else png(k))
@@ -168,6 +198,8 @@ def png(value: int) -> bytes:
 
 def test_info_tells_versions_and_kernels(answer: Callable, cli: Callable, tmp_path: Path) -> None:
     found = answer("info")
-    assert found["latentdiff"] == ld.__version__ and found["libraries"]["torch"].startswith(torch.__version__[:4])
+    assert found["latentdiff"] == ld.__version__ and found["libraries"]["torch"].startswith(
+        torch.__version__[:4]
+    )
     assert found["kernels"] == ld.ops.implementation() and found["cpu"]["threads"] == torch.get_num_threads()
     assert f"kernels: {found['kernels']}" in cli("info", cwd=tmp_path).out

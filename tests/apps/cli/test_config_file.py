@@ -21,7 +21,9 @@ def test_the_package_has_the_recipes_of_the_repository() -> None:
 def test_a_name_is_a_recipe_and_a_path_a_file(cli: Callable, tmp_path: Path) -> None:
     """A name wins over a file called so; with `./` the file is meant."""
     (tmp_path / "demo").write_text("nonsense: 1\n")
-    named, meant = (cli(f"train-vae --dry-run --json --config {config}", cwd=tmp_path) for config in ("demo", "./demo"))
+    named, meant = (
+        cli(f"train-vae --dry-run --json --config {config}", cwd=tmp_path) for config in ("demo", "./demo")
+    )
     assert named.code == 0 and json.loads(named.out)["options"]["minutes"] == 1, named.err
     assert (meant.code, meant.err.count("\n")) == (2, 1) and "unknown option 'nonsense'" in meant.err
 
@@ -40,8 +42,8 @@ def test_a_name_that_is_no_recipe_is_told_those_that_are(cli: Callable, tmp_path
     result = cli("sample --config scene", cwd=tmp_path)
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert (
-        f"--config scene: cannot be read (No such file or directory); the recipes are {', '.join(config_file.recipes())}"
-        in result.err
+        "--config scene: cannot be read (No such file or directory); the recipes are"
+        f" {', '.join(config_file.recipes())}" in result.err
     )
     for path in ("scene.yaml", "folder/scene", "../demo", "configs/../demo"):
         result = cli(f"sample --config {path}", cwd=tmp_path)

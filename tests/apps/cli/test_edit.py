@@ -1,4 +1,6 @@
-"""The commands that edit, restore and invert images or draw illusions: what they write and say, and what they refuse."""
+"""The commands that edit, restore and invert images or draw illusions: what they write and say, and what they
+refuse.
+"""
 
 import json
 import shutil
@@ -23,7 +25,9 @@ MODEL = "--run runs/classes --steps 4"
 def work(
     tmp_path: Path, tiny_folder: Path, tiny_class_run: Path, tiny_denoiser_run: Path, tiny_pixel_run: Path
 ) -> Path:
-    """A folder with tiny.npz and copies of the pixel run with classes, the one without and the vector latent's."""
+    """A folder with tiny.npz and copies of the pixel run with classes, the one without and the vector
+    latent's.
+    """
     for run in (tiny_class_run, tiny_denoiser_run, tiny_pixel_run):
         shutil.copytree(run, tmp_path / "runs" / run.name)
     shutil.copy(tiny_folder / "tiny.npz", tmp_path)
@@ -53,8 +57,13 @@ def test_edit(work: Path, answer: Callable) -> None:
     assert found["edits"][0]["rmse"]["value"] < 1e-6 < found["edits"][1]["rmse"]["value"]
     assert found["labels"] == ["ant", "bee", "cat"]
     assert picture(work / "edit.png").ndim == 3
-    folders = {f"strength={value}": sorted((work / "out" / f"strength={value}").iterdir()) for value in (0.0, 0.4, 1.0)}
-    assert all([path.name for path in files] == [f"{k:06d}.png" for k in range(3)] for files in folders.values())
+    folders = {
+        f"strength={value}": sorted((work / "out" / f"strength={value}").iterdir())
+        for value in (0.0, 0.4, 1.0)
+    }
+    assert all(
+        [path.name for path in files] == [f"{k:06d}.png" for k in range(3)] for files in folders.values()
+    )
     kept, changed = ([picture(path) for path in folders[f"strength={value}"]] for value in (0.0, 1.0))
     with np.load(work / "tiny.npz") as arrays:
         inputs = arrays["x_test"]
@@ -74,7 +83,8 @@ def test_edit_of_one_file_of_another_size(work: Path, answer: Callable) -> None:
 
 def test_inpaint(work: Path, answer: Callable) -> None:
     found = answer(
-        f"inpaint {MODEL} -n 2 --mask half --half left --draws 2 --solver repaint --jump-length 2 --jumps 2 --files out"
+        f"inpaint {MODEL} -n 2 --mask half --half left --draws 2 --solver repaint --jump-length 2 --jumps 2"
+        " --files out"
     )
     assert found["missing"] == 0.5 and len(found["draws"]) == 2
     with np.load(work / "tiny.npz") as arrays:
@@ -106,12 +116,16 @@ def test_a_mask_of_the_size_of_the_photo_is_fitted_like_the_photo(work: Path, cl
         done = cli(f"inpaint {MODEL} --input photo.png {mask} --draws 1 --files to-{folder} --json", cwd=work)
         assert done.code == 0, done.err
         assert ("mask: wide.png has 16x32 pixels" in done.err) == (folder == "wide.png")
-        found.append((json.loads(done.out)["missing"], picture(work / f"to-{folder}" / "000000.png").tolist()))
+        found.append(
+            (json.loads(done.out)["missing"], picture(work / f"to-{folder}" / "000000.png").tolist())
+        )
     assert found[0] == found[1] and found[0][0] == 0.25
 
 
 def saved_masks(work: Path) -> None:
-    """Masks of a 4 x 4 hole as the colours white and black and as transparency, and some that hide nothing or all."""
+    """Masks of a 4 x 4 hole as the colours white and black and as transparency, and some that hide nothing or
+    all.
+    """
     hole = np.full((8, 8), 255, np.uint8)
     hole[2:6, 2:6] = 0
     white = np.full((8, 8, 4), 255, np.uint8)
@@ -120,7 +134,14 @@ def saved_masks(work: Path) -> None:
     strokes[2:6, 2:6, 3] = 255  # black on a transparent ground
     tiny = np.zeros((8, 8), np.uint8)
     tiny[:2, :3] = 255
-    masks = {"black": hole, "white": 255 - hole, "rubbed": rubbed, "strokes": strokes, "opaque": opaque, "tiny": tiny}
+    masks = {
+        "black": hole,
+        "white": 255 - hole,
+        "rubbed": rubbed,
+        "strokes": strokes,
+        "opaque": opaque,
+        "tiny": tiny,
+    }
     for name, pixels in (masks | {"grey": np.full((8, 8), 100, np.uint8)}).items():
         Image.fromarray(pixels).save(work / f"{name}.png")
 
@@ -137,7 +158,11 @@ TURNED = "white is filled in and black is kept"
         ("white.png --invert-mask", 0.25, TURNED),
         ("rubbed.png", 0.25, "transparent ones count as black"),
         ("strokes.png", 0.25, HERE),
-        ("tiny.png", 58 / 64, f"warning: mask tiny.png: hides 90.6% of the pixels; {HERE}, with --invert-mask"),
+        (
+            "tiny.png",
+            58 / 64,
+            f"warning: mask tiny.png: hides 90.6% of the pixels; {HERE}, with --invert-mask",
+        ),
         ("tiny.png --invert-mask", 6 / 64, f"{TURNED}, without --invert-mask"),
         ("grey.png", 1.0, "warning: mask grey.png: hides 100.0%"),
         ("box --box 2x4 --invert-mask", 56 / 64, ""),
@@ -181,7 +206,9 @@ def test_restore_a_small_picture_of_ones_own(work: Path, answer: Callable) -> No
     answer(f"restore {MODEL} --operator downsample --degraded --input small.png --files large")
     large = picture(work / "large" / "000000.png").astype(float)
     assert large.shape == (8, 8)
-    assert np.abs(large.reshape(4, 2, 4, 2).mean((1, 3)) - small).mean() < 3, "it does not explain the picture"
+    assert np.abs(large.reshape(4, 2, 4, 2).mean((1, 3)) - small).mean() < 3, (
+        "it does not explain the picture"
+    )
 
 
 def test_denoise(work: Path, answer: Callable, cli: Callable) -> None:
@@ -194,7 +221,9 @@ def test_denoise(work: Path, answer: Callable, cli: Callable) -> None:
         assert set(entry["worse_than_noisy"]) == {name for name in ways if off[name] > off["noisy"]}
     lines = cli(f"denoise {MODEL} -n 2 --level 1 --out a.png", cwd=work).out.splitlines()
     harmed = [line for line in lines if line.endswith("(farther from the original than the noisy image)")]
-    assert any(line.strip().startswith("t = 1, blur:") for line in harmed), "a blur where there is hardly any noise"
+    assert any(line.strip().startswith("t = 1, blur:") for line in harmed), (
+        "a blur where there is hardly any noise"
+    )
     assert set(found["levels"][0]["noisy"]["psnr"]) == {"value"}, "no fields of intervals that were not made"
     assert found["levels"][0]["noisy"]["psnr"]["value"] > found["levels"][1]["noisy"]["psnr"]["value"]
 
@@ -204,14 +233,17 @@ def test_invert(work: Path, answer: Callable) -> None:
     assert many["round_trip_error"] < few["round_trip_error"]
     assert answer("invert --run runs/denoiser --steps 4 -n 2 --label 0 --to cat")["to"] == "cat"
     plain, guided = (
-        answer(f"invert --run runs/classes --steps 4 -n 2 --to 1 --guidance {w} --files out{w}") for w in (1, 9)
+        answer(f"invert --run runs/classes --steps 4 -n 2 --to 1 --guidance {w} --files out{w}")
+        for w in (1, 9)
     )
     assert plain["noise_std"] == guided["noise_std"], "the inversion has no guidance"
     assert plain["rmse"]["value"] != guided["rmse"]["value"], "the drawing has it"
 
 
 @pytest.mark.parametrize("operator", ["mask", "blur,mask"])
-def test_what_lies_in_a_hole_of_a_degraded_image_is_no_measurement(work: Path, answer: Callable, operator: str) -> None:
+def test_what_lies_in_a_hole_of_a_degraded_image_is_no_measurement(
+    work: Path, answer: Callable, operator: str
+) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8), dtype=np.uint8)
     other = images.copy()
     other[:, 2:6, 2:6] = 255 - other[:, 2:6, 2:6]  # the box that is missing
@@ -231,13 +263,16 @@ def test_the_views_of_the_command_are_those_that_there_are() -> None:
 
 
 def test_illusions(work: Path, answer: Callable) -> None:
-    flipped = answer(f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3")
+    flipped = answer(
+        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3"
+    )
     assert flipped["views"] == ["identity", "rotate180"] and picture(work / "anagram.png").ndim == 3
     assert flipped["weights"] == [0.7, 0.3] and flipped["refine"] == 0
     assert flipped["read"] is None, "no network knows the classes of this model"
     once = picture(work / "anagram.png")
     again = answer(
-        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3 --refine 2 --overwrite"
+        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3"
+        " --refine 2 --overwrite"
     )
     assert again["refine"] == 2 and (picture(work / "anagram.png") != once).any()
     mixed = answer(f"hybrid {MODEL} -n 2 --label 0 --label 2")
@@ -296,7 +331,11 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("anagram --label 0 --label 1 --view flip", ("--label", "--view", "2 and 1"), 2),
         ("anagram --label 0 --label 1 --weights 1", ("--weights", "2 numbers"), 2),
         ("anagram --label 0 --label 1 --view identity --view zoom", ("--view", "zoom"), 2),
-        ("anagram --label 0 --label 1 --view identity --view patches --patch 3", ("a side that divides 8",), 1),
+        (
+            "anagram --label 0 --label 1 --view identity --view patches --patch 3",
+            ("a side that divides 8",),
+            1,
+        ),
         ("hybrid --label 0", ("--label twice",), 2),
         ("hybrid --label 0 --label 1 --weights 1,-1", ("--weights", "2 numbers"), 2),
         ("anagram --label 0 --label 1 --refine -1", ("--refine", "-1"), 2),
@@ -329,14 +368,20 @@ def test_models_that_cannot(work: Path, cli: Callable) -> None:
 def test_models_of_vectors_make_illusions(work: Path, cli: Callable) -> None:
     for command in ("hybrid", "anagram --view identity --view negative"):
         files = command.split()[0]
-        done = cli(f"{command} --run runs/denoiser --label 0 --label 1 -n 2 --steps 3 --files {files} --json", cwd=work)
+        done = cli(
+            f"{command} --run runs/denoiser --label 0 --label 1 -n 2 --steps 3 --files {files} --json",
+            cwd=work,
+        )
         assert done.code == 0, done.err
         assert len(list((work / files).iterdir())) == 2
 
 
 def test_the_benchmark_beside_deepinv_says_whether_it_is_there(work: Path) -> None:
     root = ROOT
-    words = f"--run {work / 'runs' / 'classes'} --data {work / 'tiny.npz'} -n 2 --steps 4 --threads 1 --json {work / 'r.json'}"
+    words = (
+        f"--run {work / 'runs' / 'classes'} --data {work / 'tiny.npz'} -n 2 --steps 4 --threads 1 --json"
+        f" {work / 'r.json'}"
+    )
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.restoration_vs_deepinv", *words.split()],
         cwd=root,
@@ -346,6 +391,8 @@ def test_the_benchmark_beside_deepinv_says_whether_it_is_there(work: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((work / "r.json").read_text())
-    assert "deepinv cannot be imported here" in done.stdout or found["settings"]["deepinv"].startswith("deepinv ")
+    assert "deepinv cannot be imported here" in done.stdout or found["settings"]["deepinv"].startswith(
+        "deepinv "
+    )
     ours = [row for row in found["rows"] if row["side"] == "latentdiff"]
     assert len(ours) == 8 and all(row["psnr"] > 0 and row["seconds_an_image"] > 0 for row in ours)

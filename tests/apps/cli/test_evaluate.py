@@ -1,4 +1,6 @@
-"""`latentdiff evaluate`: of runs and of images; complete JSON, the same figures for any batch, one line for bad input."""
+"""`latentdiff evaluate`: of runs and of images; complete JSON, the same figures for any batch, one line for
+bad input.
+"""
 
 import json
 import math
@@ -58,14 +60,18 @@ def test_a_denoiser_run_has_every_part(
             assert side[name]["low"] <= side[name]["value"] <= side[name]["high"]
         assert side["n"] == 12 and side["reference"] == {"name": "tiny.npz test", "n": 12}
         assert side["features"]["name"] == "mnist" and len(side["features"]["sha256"]) == 64
-        assert sum(side["histogram"]) == 12 and side["accuracy"] is None  # three classes, and a network of ten
+        assert (
+            sum(side["histogram"]) == 12 and side["accuracy"] is None
+        )  # three classes, and a network of ten
     assert samples["settings"]["steps"] == 3 and samples["settings"]["guidance"] == 1
     assert samples["neighbors"]["n"] == 6 and samples["neighbors"]["train_n"] == 43
     assert len(denoiser["by_level"]["levels"]) == 20 and denoiser["bits_per_dimension"] is None
     assert denoiser["loss"]["low"] < denoiser["loss"]["value"] < denoiser["loss"]["high"]
     assert [each["t"] for each in found["reconstruction"]] == [2, 5, 10]
     assert all(each[kind]["n"] == 8 for each in found["reconstruction"] for kind in ("one_step", "iterative"))
-    assert sum("no interval below 432 on a side" in line for line in found["warnings"]) == 2, "samples, and the VAE"
+    assert sum("no interval below 432 on a side" in line for line in found["warnings"]) == 2, (
+        "samples, and the VAE"
+    )
     names = [
         "evaluation.json",
         "vae.png",
@@ -89,7 +95,10 @@ def test_a_vae_run_and_a_pixel_run_have_their_parts(
     vae = evaluated(cli, tiny_folder, tmp_path / "vae", f"--run {tiny_vae_run} {SHARED}")
     assert vae["parts"] == ["vae"] and vae["samples"] is None and (tmp_path / "vae/vae.png").is_file()
     pixel = evaluated(
-        cli, tiny_folder, tmp_path / "pixel", f"--run {tiny_pixel_run} {SHARED} --what denoiser,reconstruction"
+        cli,
+        tiny_folder,
+        tmp_path / "pixel",
+        f"--run {tiny_pixel_run} {SHARED} --what denoiser,reconstruction",
     )
     assert pixel["parts"] == ["denoiser", "reconstruction"] and pixel["samples"] is None
     bits = pixel["denoiser"]["bits_per_dimension"]
@@ -116,7 +125,11 @@ def test_no_figure_depends_on_the_batch(
     }
     figures = {batch: dict(leaves(values)) for batch, values in found.items()}
     assert figures[1].keys() == figures[7].keys() == figures[500].keys()
-    numbers = [key for key, value in figures[500].items() if isinstance(value, float) and not key.endswith("/seconds")]
+    numbers = [
+        key
+        for key, value in figures[500].items()
+        if isinstance(value, float) and not key.endswith("/seconds")
+    ]
     assert len(numbers) > 150
     for key in numbers:
         for batch in (1, 7):
@@ -147,7 +160,9 @@ def digits(folder: Path, n: int = 60) -> None:
 
 def test_images_are_scored_against_a_data_set(cli: Callable, tmp_path: Path) -> None:
     digits(tmp_path)
-    found = evaluated(cli, tmp_path, tmp_path / "out", "--images ours.npz --reference mnist5k --resamples 20 --json")
+    found = evaluated(
+        cli, tmp_path, tmp_path / "out", "--images ours.npz --reference mnist5k --resamples 20 --json"
+    )
     assert found["images"] == "ours.npz" and found["reference"] == {"name": "mnist5k test", "n": 500}
     assert found["n"] == 60 and found["precision"]["value"] == 1  # they are among the reference
     assert found["accuracy"]["value"] > 0.9 and len(found["per_class"]) == 10 and found["pairs"] is None
@@ -176,12 +191,15 @@ def test_folders_that_hold_some_digits_are_told_by_name(cli: Callable, tmp_path:
         for k, image in enumerate(test.images[test.labels == int(name)][:20]):
             for folder in (tmp_path / "some" / name, tmp_path / "animals" / f"animal {name}"):
                 Image.fromarray(image[0].numpy()).save(folder / f"{k:02d}.png")
-    found = evaluated(cli, tmp_path, tmp_path / "out", "--images some --reference mnist5k --resamples 0 --json")
+    found = evaluated(
+        cli, tmp_path, tmp_path / "out", "--images some --reference mnist5k --resamples 0 --json"
+    )
     assert found["accuracy"]["value"] > 0.9
     assert [(each["label"], each["n"]) for each in found["per_class"]] == [(3, 20), (7, 20)]
     assert all(each["real"] == int((test.labels == each["label"]).sum()) for each in found["per_class"])
     code, text, err = cli(
-        f"evaluate --images animals --reference mnist5k --resamples 0 --json --out {tmp_path / 'b'}", cwd=tmp_path
+        f"evaluate --images animals --reference mnist5k --resamples 0 --json --out {tmp_path / 'b'}",
+        cwd=tmp_path,
     )
     assert code == 0 and json.loads(text)["accuracy"] is None and "does not tell the classes" in err
 
@@ -196,7 +214,10 @@ def test_options_of_the_run_hold_where_others_are_given(
 def test_pairs_are_compared_one_by_one(cli: Callable, tmp_path: Path) -> None:
     digits(tmp_path)
     found = evaluated(
-        cli, tmp_path, tmp_path / "out", "--images ours.npz --reference theirs.npz --paired --resamples 20 --json"
+        cli,
+        tmp_path,
+        tmp_path / "out",
+        "--images ours.npz --reference theirs.npz --paired --resamples 20 --json",
     )
     a, b = (np.load(tmp_path / name)["images"] / 255 for name in ("ours.npz", "theirs.npz"))
     rmse = np.sqrt(((a - b) ** 2).mean((1, 2)))
@@ -241,11 +262,15 @@ def test_pairs_do_not_depend_on_the_order_of_suffixes_and_names_are_printed_as_t
     found = cli(command, cwd=tmp_path)
     assert found.code == 0 and found.out.startswith("x[/b] $_ against b\n4 images against 4 of b"), found
     assert json.loads((tmp_path / "o" / "evaluation.json").read_text())["pairs"]["identical"] == 4
-    found = cli(command.replace("'x[/b] $_'", "b").replace("reference b", "reference 'x[/b] $_'"), cwd=tmp_path)
+    found = cli(
+        command.replace("'x[/b] $_'", "b").replace("reference b", "reference 'x[/b] $_'"), cwd=tmp_path
+    )
     assert found.code == 0 and "4 images against 4 of x[/b] $_" in found.out, found
     folder(tmp_path / "twice", images, ["a.png", "a.webp", "a.b.png", "c.png"])
     found = cli(command.replace("reference b", "reference twice"), cwd=tmp_path)
-    assert found.code == 1 and found.err.endswith("differ without their suffixes, found a twice in twice\n"), found.err
+    assert found.code == 1 and found.err.endswith(
+        "differ without their suffixes, found a twice in twice\n"
+    ), found.err
 
 
 def test_identical_pairs_do_not_hide_the_psnr_of_the_others(cli: Callable, tmp_path: Path) -> None:
@@ -270,7 +295,8 @@ def test_classes_of_image_sets_are_named_as_the_network_numbers_them(cli: Callab
         for side in ("a", "b"):
             folder(tmp_path / side / str(digit), chosen, [f"{k}.png" for k in range(5)])
     found = cli(
-        f"evaluate --images a --reference b --resamples 0 --features mnist --out {tmp_path / 'o'}", cwd=tmp_path
+        f"evaluate --images a --reference b --resamples 0 --features mnist --out {tmp_path / 'o'}",
+        cwd=tmp_path,
     )
     table = found.out.split("by class")[1]
     rows = [line.split()[1] for line in table.splitlines() if line.split()[1:2] and line.split()[1].isdigit()]
@@ -293,13 +319,18 @@ def test_people_read_tables_that_name_the_network(
     ):
         assert text in out
     assert (
-        "warning: 12 images against 12: a Frechet distance of the 96 features of mnist has no interval below 432" in err
+        "warning: 12 images against 12: a Frechet distance of the 96 features of mnist has no interval"
+        " below 432" in err
     )
     digits(tmp_path)
     code, out, err = cli(
         f"evaluate --images ours.npz --reference theirs.npz --resamples 0 --out {tmp_path}/o", cwd=tmp_path
     )
-    assert code == 0 and "28x28 grey images are taken for digits" in err and " to " not in out.split("by class")[0]
+    assert (
+        code == 0
+        and "28x28 grey images are taken for digits" in err
+        and " to " not in out.split("by class")[0]
+    )
 
 
 def test_a_guidance_of_zero_samples_without_classes(
@@ -328,7 +359,10 @@ def test_a_guidance_of_zero_samples_without_classes(
         ("-n 3", "4<=x<=1000000"),
         ("--features vgg", "'vgg' is not one of"),
         ("--weights x.safetensors", "--weights goes with --features inception, got --features None"),
-        ("--features mnist --weights x.safetensors", "--weights goes with --features inception, got --features mnist"),
+        (
+            "--features mnist --weights x.safetensors",
+            "--weights goes with --features inception, got --features mnist",
+        ),
         ("--device tpu", "--device: expected auto, cpu"),
         ("--sampler dpm++ --eta 0.5", "eta is an option of the ddim sampler"),
         ("--batch 0", "1<=x<=65536"),
@@ -358,13 +392,21 @@ def test_wrong_usage_exits_with_2(cli: Callable, tmp_path: Path, options: str, m
         ("--images ours.npz --reference theirs.npz --out text.npz/out", "text.npz", 1),
     ],
 )
-def test_bad_input_is_one_line(cli: Callable, tmp_path: Path, options: str, message: str, exit_code: int) -> None:
+def test_bad_input_is_one_line(
+    cli: Callable, tmp_path: Path, options: str, message: str, exit_code: int
+) -> None:
     digits(tmp_path)
     (tmp_path / "text.npz").write_text("no archive")
     np.savez(tmp_path / "few.npz", x=np.zeros((3, 28, 28), dtype=np.uint8))
     code, out, err = cli(f"evaluate {options}", cwd=tmp_path)
     last = err.strip().splitlines()[-1]
-    assert code == exit_code and not out and message in last and last.startswith("error: ") and "Traceback" not in err
+    assert (
+        code == exit_code
+        and not out
+        and message in last
+        and last.startswith("error: ")
+        and "Traceback" not in err
+    )
     assert not (tmp_path / "evaluation").exists()  # nothing is left of what measured nothing
 
 
@@ -374,7 +416,9 @@ def test_a_run_without_the_part_and_data_of_another_shape(
     code, _, err = cli(f"evaluate --run {tiny_vae_run} --what samples", cwd=tiny_folder)
     assert code == 1 and "has no samples to evaluate, only vae" in err
     for run in (tiny_vae_run, tiny_pixel_run):
-        code, _, err = cli(f"evaluate --run {run} --data mnist5k --out {tmp_path} --features mnist", cwd=tiny_folder)
+        code, _, err = cli(
+            f"evaluate --run {run} --data mnist5k --out {tmp_path} --features mnist", cwd=tiny_folder
+        )
         assert code == 1 and "[1, 8, 8]" in err and "[1, 28, 28]" in err
     code, _, err = cli(f"evaluate --run {tiny_pixel_run} --guidance 2", cwd=tiny_folder)
     assert code == 1 and "unconditional" in err
@@ -404,5 +448,9 @@ def test_too_few_images_to_compare_with_are_refused_before_any_work(
     with np.load(tiny_folder / "tiny.npz") as tiny:
         np.savez(tmp_path / "few.npz", x_train=tiny["x_train"], x_test=tiny["x_test"][:3])
     refused = cli(f"evaluate --run {tiny_pixel_run} --data few.npz -n 8 --no-cache --out ev", cwd=tmp_path)
-    assert refused.code == 1 and "more than 3 images in the test split" in refused.err and "found 3" in refused.err
+    assert (
+        refused.code == 1
+        and "more than 3 images in the test split" in refused.err
+        and "found 3" in refused.err
+    )
     assert "--what denoiser" in refused.err and not list((tmp_path / "ev").glob("*.png"))

@@ -39,7 +39,10 @@ def test_a_budget_on_the_command_line_replaces_that_of_the_config(
 @pytest.mark.parametrize("config", CONFIGS, ids=[path.stem for path in CONFIGS])
 def test_every_shipped_config_holds_valid_options(config: Path) -> None:
     sections = yaml.safe_load(config.read_text(encoding="utf-8"))
-    assert sections.keys() <= {"train-vae", "train-denoiser", "sample", "evaluate"} and "train-denoiser" in sections
+    assert (
+        sections.keys() <= {"train-vae", "train-denoiser", "sample", "evaluate"}
+        and "train-denoiser" in sections
+    )
     assert sections.get("evaluate", {}).keys() <= {parameter.name for parameter in evaluate.command.params}
     TrainDenoiser.model_validate(sections["train-denoiser"])
     TrainVAE.model_validate(sections.get("train-vae", {}))
@@ -54,7 +57,9 @@ def test_resuming_a_finished_run_leaves_it_alone(
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()}
     code, _, err = cli("train-vae --resume runs/vae", cwd=tmp_path / "copy")
     assert code == 0 and "finished already" in err
-    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()}
+    assert before == {
+        path: (path.stat().st_mtime_ns, path.read_bytes()) for path in run.rglob("*") if path.is_file()
+    }
 
 
 def test_reconstruct_takes_the_data_that_the_run_was_trained_on(
@@ -70,16 +75,21 @@ def test_the_diagnosis_needs_no_more_than_one_validation_image(
 ) -> None:
     images = np.random.default_rng(0).integers(0, 255, (12, 8, 8), dtype=np.uint8)
     np.savez(tmp_path / "few.npz", x_train=images, x_test=images[:1], x_val=images[:1])
-    code, out, err = cli("train-vae --data few.npz --latent 4 --width 8 --steps 2 --batch 4 --json", cwd=tmp_path)
+    code, out, err = cli(
+        "train-vae --data few.npz --latent 4 --width 8 --steps 2 --batch 4 --json", cwd=tmp_path
+    )
     assert code == 0, err
     assert json.loads(out)["latent_units"] == 4
     assert not [warning for warning in recwarn if "degrees of freedom" in str(warning.message)]
 
 
 @pytest.mark.parametrize(
-    ("n", "classes", "columns"), [(64, 2, 8), (64, 10, 10), (100, 10, 10), (8, 10, 10), (64, 1, None), (64, 30, None)]
+    ("n", "classes", "columns"),
+    [(64, 2, 8), (64, 10, 10), (100, 10, 10), (8, 10, 10), (64, 1, None), (64, 30, None)],
 )
-def test_classes_in_turn_fill_whole_columns_of_a_squarish_grid(n: int, classes: int, columns: int | None) -> None:
+def test_classes_in_turn_fill_whole_columns_of_a_squarish_grid(
+    n: int, classes: int, columns: int | None
+) -> None:
     assert class_columns(n, classes) == columns
 
 
@@ -98,7 +108,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("latentdiff.pipeline.pipeline.Pipeline.sample", lambda *_, **__: pytest.fail("it sampled"))
+    monkeypatch.setattr(
+        "latentdiff.pipeline.pipeline.Pipeline.sample", lambda *_, **__: pytest.fail("it sampled")
+    )
     code, _, err = cli(f"sample --run {tiny_denoiser_run} -n 2 --out {tmp_path}/file/x.png", cwd=tiny_folder)
     assert code == 1 and "cannot be written" in err
     with pytest.raises(InputError, match="it is a folder"):
@@ -111,7 +123,9 @@ def test_the_answer_of_sample_says_what_ran(cli: Callable, tiny_denoiser_run: Pa
     code, out, _ = cli(f"sample --run {tiny_denoiser_run} -n 2 --sampler ddpm --json", cwd=tmp_path)
     settings = json.loads(out)["settings"][0]
     assert code == 0 and (settings["steps"], settings["variance"]) == (20, "small")
-    code, out, err = cli(f"sample --run {tiny_denoiser_run} -n 2 --guidance 0 --label 1 --steps 2 --json", cwd=tmp_path)
+    code, out, err = cli(
+        f"sample --run {tiny_denoiser_run} -n 2 --guidance 0 --label 1 --steps 2 --json", cwd=tmp_path
+    )
     assert code == 0 and json.loads(out)["labels"] is None and "no effect" in err
 
 
@@ -128,7 +142,10 @@ def test_a_trained_vae_names_the_command_that_follows_and_it_works(
     cli: Callable, tiny_folder: Path, tmp_path: Path
 ) -> None:
     shutil.copy(tiny_folder / "tiny.npz", tmp_path / "my tiny.npz")
-    config = "train-vae: {latent: 4, width: 8, steps: 2, batch: 8}\ntrain-denoiser: {width: 16, depth: 1, steps: 2}"
+    config = (
+        "train-vae: {latent: 4, width: 8, steps: 2, batch: 8}\ntrain-denoiser: {width: 16, depth: 1,"
+        " steps: 2}"
+    )
     (tmp_path / "both.yaml").write_text(config)
     for words, expected in (
         (
@@ -174,7 +191,8 @@ def test_no_more_images_of_the_vae_are_measured_than_samples(
     cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path
 ) -> None:
     command = (
-        f"evaluate --run {tiny_denoiser_run} --what vae --json --no-cache --resamples 0 --features efficientnet-lite0"
+        f"evaluate --run {tiny_denoiser_run} --what vae --json --no-cache --resamples 0 --features"
+        " efficientnet-lite0"
     )
     pytest.importorskip("efficientnet_lite_pytorch")
     for n, measured in ((5, 5), (100, 12)):

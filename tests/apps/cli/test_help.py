@@ -52,7 +52,9 @@ def explained(name: str, option: click.Option) -> bool:
     text = record(name, option)[1]
     if not (option.help and option.help.endswith(".") and option.help[0] == option.help[0].upper()):
         return False
-    if isinstance(option.type, click.types.IntParamType | click.types.FloatParamType) and not RANGE.search(text):
+    if isinstance(option.type, click.types.IntParamType | click.types.FloatParamType) and not RANGE.search(
+        text
+    ):
         return False
     is_plain_flag = option.is_flag and not option.secondary_opts
     if option.required:
@@ -61,7 +63,9 @@ def explained(name: str, option: click.Option) -> bool:
         return "[default" not in text
     if option.default is None or option.multiple:
         return "default" in text or option.opts[0] in BUDGETS
-    default = option.default if not option.is_flag else f"{'' if option.default else 'no-'}{option.opts[0][2:]}"
+    default = (
+        option.default if not option.is_flag else f"{'' if option.default else 'no-'}{option.opts[0][2:]}"
+    )
     return f"default: {default}" in text
 
 
@@ -100,7 +104,9 @@ def test_help_imports_neither_torch_nor_numpy() -> None:
         "heavy = [name for name in ('torch', 'numpy', 'matplotlib', 'PIL', 'rich') if name in sys.modules]\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
     assert result.returncode == 0, result.stderr
 
 

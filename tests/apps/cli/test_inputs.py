@@ -1,4 +1,6 @@
-"""Images of --input that are far from those of the training: the warning, where it must not come, and --negate."""
+"""Images of --input that are far from those of the training: the warning, where it must not come, and
+--negate.
+"""
 
 import json
 import shutil
@@ -54,7 +56,10 @@ def test_images_like_those_of_the_training_are_not_far_and_others_are() -> None:
         drawn = getattr(load_dataset("scenes"), split).images[:400]
         assert float(Brightness.of(drawn).far(255 - drawn).double().mean()) < 0.05
     bright = Brightness.of(255 - images)
-    assert float(bright.far(images).double().mean()) > 0.99 and float(bright.far(255 - images).double().mean()) < 0.005
+    assert (
+        float(bright.far(images).double().mean()) > 0.99
+        and float(bright.far(255 - images).double().mean()) < 0.005
+    )
 
 
 def test_a_dark_drawing_is_warned_of_and_negated(cli: Callable, tmp_path: Path) -> None:
@@ -78,7 +83,12 @@ def test_a_dark_drawing_is_warned_of_and_negated(cli: Callable, tmp_path: Path) 
 
 
 def test_a_training_keeps_the_ranges_of_its_images(
-    cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tiny_vae_run: Path, tiny_cold_run: Path, tmp_path: Path
+    cli: Callable,
+    tiny_folder: Path,
+    tiny_denoiser_run: Path,
+    tiny_vae_run: Path,
+    tiny_cold_run: Path,
+    tmp_path: Path,
 ) -> None:
     with np.load(tiny_folder / "tiny.npz") as arrays:
         images, test = torch.from_numpy(arrays["x_train"])[:, None], arrays["x_test"]
@@ -97,7 +107,8 @@ def test_a_training_keeps_the_ranges_of_its_images(
 
 
 @pytest.mark.parametrize(
-    "values", [None, {}, {"mean": [0, 1]}, {"mean": [0, 1], "border": [0, 7]}, {"mean": "01", "border": [0, 1]}]
+    "values",
+    [None, {}, {"mean": [0, 1]}, {"mean": [0, 1], "border": [0, 7]}, {"mean": "01", "border": [0, 1]}],
 )
 def test_ranges_that_are_none_are_refused(values: object) -> None:
     with pytest.raises(InputError, match="here: expected mean and border as two numbers"):

@@ -1,4 +1,6 @@
-"""What commands write: nothing that is there is replaced without --overwrite, and nothing is refused after the work."""
+"""What commands write: nothing that is there is replaced without --overwrite, and nothing is refused after
+the work.
+"""
 
 import json
 import os
@@ -37,7 +39,18 @@ WRITERS = {  # a command line that writes all that the command can write, by com
     "reproduce": "schedules",
 }
 WITHOUT = {  # commands that write nothing, or a run of its own name
-    *("train", "train-vae", "train-denoiser", "train-cold", "ui", "inspect", "models", "datasets", "bench", "info")
+    *(
+        "train",
+        "train-vae",
+        "train-denoiser",
+        "train-cold",
+        "ui",
+        "inspect",
+        "models",
+        "datasets",
+        "bench",
+        "info",
+    )
 }
 Snapshot = dict[str, tuple[int, int, bytes]]
 
@@ -67,7 +80,9 @@ def work(
 
 def files_of(folder: Path) -> Snapshot:
     """Every file below a folder that a command wrote, by path: which file, of when, and its bytes."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] != "runs"]
+    paths = [
+        path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder).parts[0] != "runs"
+    ]
     facts = {str(path.relative_to(folder)): (path.stat(), path.read_bytes()) for path in paths}
     return {name: (found.st_ino, found.st_mtime_ns, content) for name, (found, content) in facts.items()}
 
@@ -86,14 +101,17 @@ def test_every_command_is_known_to_write_or_not() -> None:
         outputs = {str(param.name) for param in command.params if isinstance(param.type, Output)}
         named = {str(param.name) for param in command.params} & {"out", "files", "trajectory", "maps"}
         assert named == (outputs or named), name
-        assert bool(named) == any(param.name == "overwrite" for param in command.params) == (name in WRITERS), name
+        assert (
+            bool(named) == any(param.name == "overwrite" for param in command.params) == (name in WRITERS)
+        ), name
 
 
 LONG = {"denoise", "evaluate"}  # they are tried all the same, with the slow tests
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in WRITERS if n != "reproduce"]
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in WRITERS if n != "reproduce"],
 )
 def test_nothing_that_is_there_is_replaced_without_overwrite(work: Path, cli: Callable, name: str) -> None:
     command = f"{name} {WRITERS[name]}"
@@ -110,7 +128,10 @@ def test_nothing_that_is_there_is_replaced_without_overwrite(work: Path, cli: Ca
     beside = {f"{Path(top).stem}-2{Path(top).suffix}" for top in tops}
     assert {Path(path).parts[0] for path in after.keys() - before.keys()} == beside
     for top in tops:
-        assert f"{top} exists: writing {Path(top).stem}-2{Path(top).suffix} (--overwrite replaces it)" in second.err
+        assert (
+            f"{top} exists: writing {Path(top).stem}-2{Path(top).suffix} (--overwrite replaces it)"
+            in second.err
+        )
     third = cli(f"{command} --overwrite", cwd=work)
     assert third.code == 0, third.err
     replaced = files_of(work)
@@ -146,7 +167,10 @@ def test_a_study_goes_on_by_its_own_command_alone(work: Path, cli: Callable) -> 
             "--files photos holds photos/cat.png, which the comm",
         ),
         ("sample --out x.png --trajectory sub/../x.png", "name the same place"),
-        ("sample --trajectory samples.png", "--out samples.png and --trajectory samples.png name the same place"),
+        (
+            "sample --trajectory samples.png",
+            "--out samples.png and --trajectory samples.png name the same place",
+        ),
         ("sample --out out/x.png --files out", "--out out/x.png lies in the folder of --files"),
         ("p2p --prompt a --edit b --maps p2p.png", "name the same place"),
         ("edit --input photo.png --out photo.png --overwrite", "--out photo.png is what the command reads"),
@@ -160,22 +184,37 @@ def test_a_study_goes_on_by_its_own_command_alone(work: Path, cli: Callable) -> 
         ("edit --files photos --overwrite", "photos: holds cat.png, and --overwrite replaces only what"),
         ("evaluate --images a --reference b --out photos --overwrite", "photos: holds cat.png"),
         ("export --out photos --overwrite", "photos: holds cat.png"),
-        ("encode --run runs/vae --out photos --overwrite", "photos: holds something else than an encoded data set"),
+        (
+            "encode --run runs/vae --out photos --overwrite",
+            "photos: holds something else than an encoded data set",
+        ),
         ("evaluate --images a --reference b --out .", "holds files already, expected a new or empty folder"),
         (f"sample --out {'x' * 252}.png", "cannot be written (File name too long)"),
     ],
 )
-def test_what_cannot_be_written_is_refused_before_any_work(work: Path, cli: Callable, options: str, words: str) -> None:
+def test_what_cannot_be_written_is_refused_before_any_work(
+    work: Path, cli: Callable, options: str, words: str
+) -> None:
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(work / "photo.png")
     (work / "photos").mkdir()
     shutil.copy(work / "photo.png", work / "photos" / "cat.png")
     (work / "dir.png").mkdir()
     before = files_of(work)
     name, _, rest = options.partition(" ")
-    done = cli(f"{name} {'' if '--run' in rest or 'evaluate' in name else '--run runs/classes'} {rest}", cwd=work)
-    assert done.code in (1, 2) and done.err.splitlines()[-1].startswith("error: ") and words in done.err, done.err
+    done = cli(
+        f"{name} {'' if '--run' in rest or 'evaluate' in name else '--run runs/classes'} {rest}", cwd=work
+    )
+    assert done.code in (1, 2) and done.err.splitlines()[-1].startswith("error: ") and words in done.err, (
+        done.err
+    )
     assert files_of(work) == before and done.out == ""
-    assert sorted(path.name for path in work.iterdir()) == ["dir.png", "photo.png", "photos", "runs", "tiny.npz"]
+    assert sorted(path.name for path in work.iterdir()) == [
+        "dir.png",
+        "photo.png",
+        "photos",
+        "runs",
+        "tiny.npz",
+    ]
 
 
 def test_names_up_to_the_limit_of_the_file_system_and_links_are_written(work: Path, cli: Callable) -> None:
@@ -203,17 +242,28 @@ def test_images_that_are_read_or_of_another_command_are_not_replaced(work: Path,
     assert cli(f"sample {FAST} --files out", cwd=work).code == 0
     before = files_of(work)
     for command, words in (
-        ("sample --like out/000000.png --files out", "--files out holds out/000000.png, which the command reads"),
+        (
+            "sample --like out/000000.png --files out",
+            "--files out holds out/000000.png, which the command reads",
+        ),
         (
             f"edit {FAST} --input out/000001.png --files out",
             "--files out holds out/000001.png, which the command reads",
         ),
-        (f"edit {FAST} --input out --out out/000001.png", "--out out/000001.png is in out, which the command reads"),
-        (f"edit {FAST} --files out", "out: holds 000000.png, and --overwrite replaces only what this command wrote"),
+        (
+            f"edit {FAST} --input out --out out/000001.png",
+            "--out out/000001.png is in out, which the command reads",
+        ),
+        (
+            f"edit {FAST} --files out",
+            "out: holds 000000.png, and --overwrite replaces only what this command wrote",
+        ),
     ):
         done = cli(f"{command} --overwrite", cwd=work)
         assert done.code in (1, 2) and words in done.err and files_of(work) == before, done.err
-    assert cli(f"edit {FAST} --input out --out out/edit.png --overwrite", cwd=work).code == 0, "nothing is there"
+    assert cli(f"edit {FAST} --input out --out out/edit.png --overwrite", cwd=work).code == 0, (
+        "nothing is there"
+    )
 
 
 @pytest.mark.parametrize("where", ["", "new/"])
@@ -239,11 +289,18 @@ def test_a_name_is_taken_while_another_command_is_to_write_it(work: Path, where:
             assert settled() == expected("")
             with click.Context(command):
                 assert settled() == expected("-2")
-                with click.Context(command), pytest.raises(InputError, match=r"p\.png: is being written by process"):
+                with (
+                    click.Context(command),
+                    pytest.raises(InputError, match=r"p\.png: is being written by process"),
+                ):
                     settled(overwrite=True)
-                left_by_a_killed_command = {path: path.read_bytes() for path in work.glob(f"{where}.reserved-*")}
+                left_by_a_killed_command = {
+                    path: path.read_bytes() for path in work.glob(f"{where}.reserved-*")
+                }
                 assert len(left_by_a_killed_command) == 4
-        assert files_of(work).keys() == {"tiny.npz"} and (work / "new").exists() == (killed and where == "new/")
+        assert files_of(work).keys() == {"tiny.npz"} and (work / "new").exists() == (
+            killed and where == "new/"
+        )
         for path, content in left_by_a_killed_command.items():
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(content)
@@ -252,7 +309,9 @@ def test_a_name_is_taken_while_another_command_is_to_write_it(work: Path, where:
 def test_a_command_that_is_refused_does_not_say_what_it_writes(work: Path, cli: Callable) -> None:
     (work / "edit.png").touch()
     refused = cli(f"edit {FAST} --input none.png", cwd=work)
-    assert refused.code == 1 and refused.err.count("\n") == 1 and refused.err.startswith("error: "), refused.err
+    assert refused.code == 1 and refused.err.count("\n") == 1 and refused.err.startswith("error: "), (
+        refused.err
+    )
 
 
 def test_a_later_evaluation_leaves_no_figure_of_the_one_before(work: Path, cli: Callable) -> None:
@@ -289,7 +348,10 @@ def test_several_results_of_each_image_are_sets_of_their_own(work: Path, cli: Ca
     assert cli(f"sample {FAST} -n 4 --files drawn", cwd=work).code == 0
     score = "evaluate --reference drawn --paired --resamples 0 --no-cache --features mnist --images"
     mixed = cli(f"{score} out", cwd=work)
-    assert mixed.code == 1 and "out: holds 2 results of each image, as strength=0.3 and strength=0.9" in mixed.err
+    assert (
+        mixed.code == 1
+        and "out: holds 2 results of each image, as strength=0.3 and strength=0.9" in mixed.err
+    )
     assert "expected one of them, as out/strength=0.3" in mixed.err
     assert cli(f"{score} out/strength=0.3", cwd=work).code == 0
 
@@ -318,5 +380,9 @@ def test_variants_are_known_by_what_wrote_them(tmp_path: Path) -> None:
 
 
 def test_numbers_in_names_sort_as_numbers() -> None:
-    assert aligned([5, 100, 20]) == ["005", "100", "020"] and aligned([0.25, 1, 0]) == ["0.25", "1.00", "0.00"]
+    assert aligned([5, 100, 20]) == ["005", "100", "020"] and aligned([0.25, 1, 0]) == [
+        "0.25",
+        "1.00",
+        "0.00",
+    ]
     assert variant(start_index="3", method="blur") == "start-index=3/method=blur"

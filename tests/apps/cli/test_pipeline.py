@@ -26,7 +26,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("run", ["tiny_denoiser_run", "tiny_pixel_run"])
-def test_saving_what_was_loaded_gives_the_same_bytes(run: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_saving_what_was_loaded_gives_the_same_bytes(
+    run: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     trained = next(request.getfixturevalue(run).glob("checkpoint-*"))
     ld.load(trained).save(tmp_path / "once")
     ld.load(tmp_path / "once").save(tmp_path / "twice")
@@ -62,7 +64,10 @@ def test_files_have_the_layout_of_hugging_face(pipe: ld.Pipeline, tmp_path: Path
         "vae/diffusion_pytorch_model.safetensors",
     }
     index = json.loads((tmp_path / "saved/model_index.json").read_text())
-    assert index["vae"] == ["latentdiff", "AutoencoderKL"] and index["denoiser"] == ["latentdiff", "MLPDenoiser"]
+    assert index["vae"] == ["latentdiff", "AutoencoderKL"] and index["denoiser"] == [
+        "latentdiff",
+        "MLPDenoiser",
+    ]
 
 
 def test_labels_by_index_name_or_one_each(pipe: ld.Pipeline) -> None:

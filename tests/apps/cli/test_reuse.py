@@ -1,4 +1,6 @@
-"""A picture carries its settings: `sample` writes them, `inspect` reads them, `sample --like` repeats them; files are not trusted."""
+"""A picture carries its settings: `sample` writes them, `inspect` reads them, `sample --like` repeats them;
+files are not trusted.
+"""
 
 import json
 import shutil
@@ -49,10 +51,15 @@ def stamped(path: Path, text: str) -> Path:
         "--run runs/denoiser -n 4 --seed 2 --interpolate 8 --eta 0.5 --steps 4",
         "--run runs/denoiser -n 4 --steps 2,3,4",
         "--run runs/pixel -n 3 --steps 3 --spacing leading --dtype bfloat16",
-        "--run runs/text -n 3 --prompt 'a disc, left' --prompt 'ein Kreis: ö' --guidance 3 --negative-prompt grey --guidance-low 0.2 --guidance-rescale 0.5 --steps 3",
+        (
+            "--run runs/text -n 3 --prompt 'a disc, left' --prompt 'ein Kreis: ö' --guidance 3"
+            " --negative-prompt grey --guidance-low 0.2 --guidance-rescale 0.5 --steps 3"
+        ),
     ],
 )
-def test_a_picture_is_repeated_from_its_file_to_the_last_byte(work: Path, cli: Callable, options: str) -> None:
+def test_a_picture_is_repeated_from_its_file_to_the_last_byte(
+    work: Path, cli: Callable, options: str
+) -> None:
     assert cli(f"sample {options} --out a.png", cwd=work).code == 0
     result = cli("sample --like a.png --out b.png --json", cwd=work)
     assert result.code == 0, result.err
@@ -70,7 +77,9 @@ def test_each_file_of_a_batch_is_repeated_alone(work: Path, cli: Callable) -> No
     assert np.abs(pixels(work / "many/000000.png") - pixels(work / "many/000003.png")).max() > 1
 
 
-def test_the_command_line_wins_over_the_picture_and_the_picture_over_a_file(work: Path, cli: Callable) -> None:
+def test_the_command_line_wins_over_the_picture_and_the_picture_over_a_file(
+    work: Path, cli: Callable
+) -> None:
     draw = "--run runs/denoiser -n 3 --label bee --sampler ddpm --variance large --steps 6 --seed 4"
     assert cli(f"sample {draw} --out a.png", cwd=work).code == 0
     (work / "c.yaml").write_text("{steps: 2, seed: 9, files: out, overwrite: true}")
@@ -108,10 +117,14 @@ def test_a_run_is_known_by_its_weights(work: Path, cli: Callable) -> None:
 
 
 def test_inspect_reads_the_settings_back(work: Path, cli: Callable) -> None:
-    assert cli("sample --run runs/denoiser -n 2 --label bee --steps 3 --seed 8 --out a.png", cwd=work).code == 0
+    assert (
+        cli("sample --run runs/denoiser -n 2 --label bee --steps 3 --seed 8 --out a.png", cwd=work).code == 0
+    )
     found = json.loads(cli("inspect a.png --json", cwd=work).out)
     assert (found["n"], found["seed"], found["label"], found["settings"][0]["steps"]) == (2, 8, "bee", 3)
-    assert found["checkpoint"].startswith("runs/denoiser/") and found["run"].startswith("denoiser/checkpoint-")
+    assert found["checkpoint"].startswith("runs/denoiser/") and found["run"].startswith(
+        "denoiser/checkpoint-"
+    )
     assert str(work) not in found["run"]
     text = cli("inspect a.png --runs elsewhere", cwd=work).out
     assert "label: bee" in text and "checkpoint: null" in text

@@ -105,12 +105,14 @@ def test_a_training_goes_on_with_its_own_images(work: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "way"), [("edit --run onlat -n 2", "--input photos"), ("evaluate --run onlat -n 4", "--data photos")]
+    ("words", "way"),
+    [("edit --run onlat -n 2", "--input photos"), ("evaluate --run onlat -n 4", "--data photos")],
 )
 def test_a_run_on_latents_names_the_option_for_images(work: Path, cli: Cli, words: str, way: str) -> None:
     done = cli(words, cwd=work)
     wanted = (
-        f"latents: expected images, found the encoded latents that runs/onlat/checkpoint-00000001 was trained on; {way}"
+        "latents: expected images, found the encoded latents that runs/onlat/checkpoint-00000001 was trained"
+        f" on; {way}"
     )
     assert done.code == 1 and way in done.err and wanted.partition(";")[0] in done.err, done.err
 

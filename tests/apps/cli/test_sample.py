@@ -115,7 +115,9 @@ def test_guidance_zero_ignores_and_more_exaggerates_the_label(draw: Callable) ->
     assert same(none, draw(f"{DRAW} -n 3 --guidance 0 --label cat"))
 
 
-def test_guidance_is_rescaled_if_asked_and_only_where_there_is_any(work: Path, draw: Callable, cli: Callable) -> None:
+def test_guidance_is_rescaled_if_asked_and_only_where_there_is_any(
+    work: Path, draw: Callable, cli: Callable
+) -> None:
     strong = draw(f"{DRAW} -n 3 --guidance 9")
     assert not same(strong, draw(f"{DRAW} -n 3 --guidance 9 --guidance-rescale 0.7"))
     assert same(strong, draw(f"{DRAW} -n 3 --guidance 9 --guidance-rescale 0"))
@@ -159,7 +161,9 @@ def test_trajectory_as_strip(frames: int, work: Path, cli: Callable) -> None:
 def test_several_step_counts_make_one_figure(work: Path, cli: Callable) -> None:
     result = cli("sample --run runs/denoiser -n 3 --steps 2,4 --json", cwd=work)
     answer = json.loads(result.out)
-    assert [settings["steps"] for settings in answer["settings"]] == [2, 4] and answer["wrote"] == ["samples.png"]
+    assert [settings["steps"] for settings in answer["settings"]] == [2, 4] and answer["wrote"] == [
+        "samples.png"
+    ]
     widths = []
     for steps in ("2,4", "2,4,8"):
         assert cli(f"sample --run runs/denoiser -n 3 --steps {steps} --overwrite", cwd=work).code == 0
@@ -178,7 +182,9 @@ def test_the_newest_run_is_taken_and_named(work: Path, cli: Callable) -> None:
     assert "using" not in cli("sample -n 1 --steps 1 --run runs/pixel", cwd=work).err
 
 
-def test_a_newest_run_of_another_prediction_is_an_error_and_no_other_is_searched(work: Path, cli: Callable) -> None:
+def test_a_newest_run_of_another_prediction_is_an_error_and_no_other_is_searched(
+    work: Path, cli: Callable
+) -> None:
     age(work / "runs/denoiser", 100)  # which was trained with v
     result = cli("sample -n 1 --v-pred", cwd=work)
     assert result.code == 1 and not (work / "samples.png").exists()

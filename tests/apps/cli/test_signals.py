@@ -87,14 +87,18 @@ def test_a_signal_at_any_moment_is_one_line(body: str, code: int, tmp_path: Path
 
 def test_an_ignored_signal_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     set_to: list[int] = []
-    monkeypatch.setattr(signal, "getsignal", lambda signum: signal.SIG_IGN if signum == signal.SIGINT else None)
+    monkeypatch.setattr(
+        signal, "getsignal", lambda signum: signal.SIG_IGN if signum == signal.SIGINT else None
+    )
     monkeypatch.setattr(signal, "signal", lambda signum, handler: set_to.append(signum))
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     signals.install()
     assert set_to == [signal.SIGTERM]
 
 
-@pytest.mark.parametrize(("encoding", "shown"), [("ascii", "\u8d64"), ("utf-8", "\u8d64"), ("latin-1", r"\u8d64")])
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii", "\u8d64"), ("utf-8", "\u8d64"), ("latin-1", r"\u8d64")]
+)
 def test_what_an_encoding_lacks_is_escaped(encoding: str, shown: str, tmp_path: Path) -> None:
     body = (
         "from rich.table import Table; from latentdiff.apps.cli.shared.progress import result, show_tables; "
@@ -139,4 +143,7 @@ def test_a_working_folder_that_is_gone_is_named(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "error: the working folder: No such file or directory; change to a folder that exists\n"
+    assert (
+        done.stderr
+        == "error: the working folder: No such file or directory; change to a folder that exists\n"
+    )

@@ -40,7 +40,9 @@ def planned(cli: Callable, command: str, cwd: Path) -> dict:
     return json.loads(result.out)["options"]
 
 
-@pytest.mark.parametrize("command", [VAE, "train-denoiser --data tiny.npz", "train-denoiser --data tiny.npz --pixel"])
+@pytest.mark.parametrize(
+    "command", [VAE, "train-denoiser --data tiny.npz", "train-denoiser --data tiny.npz --pixel"]
+)
 def test_dry_run_describes_and_writes_nothing(command: str, work: Path, cli: Callable) -> None:
     before = paths(work)
     result = cli(f"{command} --dry-run", cwd=work)
@@ -52,7 +54,9 @@ def test_dry_run_describes_and_writes_nothing(command: str, work: Path, cli: Cal
 
 
 def test_class_folders_are_part_of_a_run(tmp_path: Path, cli: Callable) -> None:
-    """An image beside the class folders: the option that leaves it out holds for all that reads the run's data."""
+    """An image beside the class folders: the option that leaves it out holds for all that reads the run's
+    data.
+    """
     for k in range(24):
         folder = tmp_path / "pets" / ("cats", "dogs")[k % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,12 +79,18 @@ def test_class_folders_are_part_of_a_run(tmp_path: Path, cli: Callable) -> None:
         "edit --run runs/denoiser --input pets --class-folders only -n 2 --steps 2 --label own",
         f"train-cold {small} --width 8 --depth 1 --T 4 --name cold",
         "sample-cold --run runs/cold --restore -n 2",
-        "evaluate --images pets --reference pets --class-folders only --features mnist --resamples 0 --no-cache",
+        (
+            "evaluate --images pets --reference pets --class-folders only --features mnist --resamples 0"
+            " --no-cache"
+        ),
     ):
         done = cli(words, cwd=tmp_path)
         assert done.code == 0, done.err
         assert left_out.removeprefix("data: ") in done.err, words
-    assert yaml.safe_load((tmp_path / "runs/vae/config.yaml").read_text())["train-vae"]["class_folders"] == "only"
+    assert (
+        yaml.safe_load((tmp_path / "runs/vae/config.yaml").read_text())["train-vae"]["class_folders"]
+        == "only"
+    )
     changed = cli("train-vae --resume runs/vae --class-folders auto --steps 4", cwd=tmp_path)
     assert changed.code == 2 and "--class-folders: the resumed run has only, got auto" in changed.err
     state = max((tmp_path / "runs/vae").glob("checkpoint-*")) / "training" / "state.json"
@@ -94,7 +104,9 @@ def test_class_folders_are_part_of_a_run(tmp_path: Path, cli: Callable) -> None:
     assert found.code == 0, found.err
 
 
-def test_a_run_folder_holds_log_pictures_and_one_checkpoint(tiny_vae_run: Path, tiny_denoiser_run: Path) -> None:
+def test_a_run_folder_holds_log_pictures_and_one_checkpoint(
+    tiny_vae_run: Path, tiny_denoiser_run: Path
+) -> None:
     for run in (tiny_vae_run, tiny_denoiser_run):
         assert {path.name for path in run.iterdir()} == {
             "checkpoint-00000040",
@@ -133,9 +145,16 @@ def test_config_takes_options_as_they_are_called(work: Path, cli: Callable) -> N
     assert "no_such" in cli("train-denoiser --config a.yaml --dry-run", cwd=work).err
     (work / "a.yaml").write_text(lines.replace("no_such: null", "minutes: null"))
     found = planned(cli, "train-denoiser --config a.yaml", work)
-    assert (found["label_dropout"], found["log_every"], found["flip"], found["minutes"]) == (0.25, 3, True, None)
+    assert (found["label_dropout"], found["log_every"], found["flip"], found["minutes"]) == (
+        0.25,
+        3,
+        True,
+        None,
+    )
     (work / "b.yaml").write_text("number: 4\nsteps: 2,5\njson: true\nrun: gone\n")
-    assert cli("sample --config b.yaml", cwd=work).err.startswith("error: gone: no such run or checkpoint folder")
+    assert cli("sample --config b.yaml", cwd=work).err.startswith(
+        "error: gone: no such run or checkpoint folder"
+    )
 
 
 @pytest.mark.parametrize(
@@ -160,7 +179,9 @@ def test_json_tells_the_end_of_a_training(work: Path, cli: Callable) -> None:
     answer = json.loads(result.out)
     assert (result.code, answer["run"], answer["steps"], answer["interrupted"]) == (0, "runs/a", 2, False)
     assert answer["latent_units"] == 4 and 0 < answer["val_psnr"] < 60
-    result = cli("train-denoiser --data tiny.npz --width 8 --depth 1 --T 5 --batch 8 --steps 1 --json", cwd=work)
+    result = cli(
+        "train-denoiser --data tiny.npz --width 8 --depth 1 --T 5 --batch 8 --steps 1 --json", cwd=work
+    )
     answer = json.loads(result.out)
     assert result.code == 0 and answer["run"].endswith("-denoiser") and answer["val_loss"] > 0
     assert "using the VAE of runs/a/checkpoint-00000002" in result.err
@@ -173,7 +194,9 @@ def test_resume_goes_on_to_the_bits_of_an_uninterrupted_training(work: Path, cli
     assert cli("train-vae --resume runs/parts --steps 5", cwd=work).code == 0
     again = cli("train-vae --resume runs/parts --steps 5", cwd=work)
     assert again.code == 0 and "parts: 5 steps were made before, nothing was left to do" in again.out
-    whole, parts = (load_file(work / f"runs/{name}/checkpoint-00000005/vae/{WEIGHTS}") for name in ("whole", "parts"))
+    whole, parts = (
+        load_file(work / f"runs/{name}/checkpoint-00000005/vae/{WEIGHTS}") for name in ("whole", "parts")
+    )
     assert whole.keys() == parts.keys()
     assert all((whole[name] == parts[name]).all() for name in whole)
 
@@ -181,7 +204,9 @@ def test_resume_goes_on_to_the_bits_of_an_uninterrupted_training(work: Path, cli
 def test_fine_tuning_starts_from_the_weights_of_a_run(work: Path, cli: Callable) -> None:
     result = cli(f"{VAE} --steps 1 --lr 1e-30 --init-from runs/vae --name fine", cwd=work)
     assert result.code == 0, result.err
-    old, new = (load_file(next((work / f"runs/{name}").glob("check*")) / f"vae/{WEIGHTS}") for name in ("vae", "fine"))
+    old, new = (
+        load_file(next((work / f"runs/{name}").glob("check*")) / f"vae/{WEIGHTS}") for name in ("vae", "fine")
+    )
     assert all((old[name] - new[name]).abs().max() < 1e-6 for name in old)
 
 
@@ -244,18 +269,29 @@ def test_minutes_are_shared_and_replace_those_of_a_file(
         ("--config pixels.yaml", 2, "a model of pixels needs no VAE"),
     ],
 )
-def test_bad_input_to_both_is_one_line(work: Path, cli: Callable, words: str, code: int, message: str) -> None:
+def test_bad_input_to_both_is_one_line(
+    work: Path, cli: Callable, words: str, code: int, message: str
+) -> None:
     (work / "pixels.yaml").write_text("train-vae: {}\ntrain-denoiser: {pixel: true}")
     before = paths(work)
     result = cli(f"train {words}", cwd=work)
     assert paths(work) == before
     last = result.err.strip().splitlines()[-1]
-    assert result.code == code and last.startswith("error: ") and message in last and "Traceback" not in result.err
+    assert (
+        result.code == code
+        and last.startswith("error: ")
+        and message in last
+        and "Traceback" not in result.err
+    )
 
 
-def test_a_training_that_is_stopped_stops_both(work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_that_is_stopped_stops_both(
+    work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     called: list[str] = []
-    monkeypatch.setattr(train, "_called", lambda part, *, as_json: (called.append(part.command.name), (130, None))[1])
+    monkeypatch.setattr(
+        train, "_called", lambda part, *, as_json: (called.append(part.command.name), (130, None))[1]
+    )
     result = cli("train --data tiny.npz --name mine", cwd=work)
     assert result.code == 130 and called == ["train-vae"]
     assert "the same command with --name mine goes on from here" in result.err
@@ -295,7 +331,10 @@ def test_the_default_latent_of_colour_images_is_said(cli: Callable, tmp_path: Pa
     images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "colour.npz", x_train=images, x_test=images[:4])
     done = cli("train-vae --data colour.npz --dry-run --json", cwd=tmp_path)
-    assert json.loads(done.out)["network"]["latent"] == [4, 4, 4] and "latent 4x4x4, the default for colour" in done.err
+    assert (
+        json.loads(done.out)["network"]["latent"] == [4, 4, 4]
+        and "latent 4x4x4, the default for colour" in done.err
+    )
     done = cli("train-vae --data colour.npz --latent 32 --dry-run --json", cwd=tmp_path)
     assert json.loads(done.out)["network"]["latent"] == [32] and "the default" not in done.err
 
@@ -336,7 +375,9 @@ def test_a_vae_that_is_named_again_must_be_the_same(work: Path, cli: Callable) -
     assert cli("train-denoiser --resume mine --steps 4 --vae renamed", cwd=work).code == 0
     other = cli("train-denoiser --resume mine --steps 5 --vae other", cwd=work)
     assert other.code == 1 and "--vae other: holds another VAE" in other.err
-    pixel = cli("train-denoiser --data tiny.npz --pixel --width 16 --depth 1 --T 4 --steps 1 --name pixel", cwd=work)
+    pixel = cli(
+        "train-denoiser --data tiny.npz --pixel --width 16 --depth 1 --T 4 --steps 1 --name pixel", cwd=work
+    )
     assert pixel.code == 0, pixel.err
     assert cli("train-denoiser --resume pixel --steps 2 --vae renamed", cwd=work).code == 2
 
@@ -351,25 +392,35 @@ def test_a_damaged_checkpoint_is_named_with_the_way_out(work: Path, cli: Callabl
     assert refused.code == 1 and "damaged" in refused.err and f"an older one is {older}" in refused.err
     resumed = cli("train-vae --resume mine --steps 4", cwd=work)
     assert resumed.code == 0, resumed.err
-    assert f"going on from {older}" in resumed.err and "kept as runs/mine/damaged-checkpoint-00000004" in resumed.err
+    assert (
+        f"going on from {older}" in resumed.err
+        and "kept as runs/mine/damaged-checkpoint-00000004" in resumed.err
+    )
     assert cli("inspect mine", cwd=work).code == 0
 
 
 def test_the_newest_vae_that_fits_the_images_is_taken(work: Path, cli: Callable) -> None:
     images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
     np.savez(work / "colour.npz", x_train=images, x_test=images[:4])
-    made = cli("train-vae --data colour.npz --latent 4x4x4 --width 8 --batch 4 --steps 1 --name colour", cwd=work)
+    made = cli(
+        "train-vae --data colour.npz --latent 4x4x4 --width 8 --batch 4 --steps 1 --name colour", cwd=work
+    )
     assert made.code == 0, made.err
     done = cli("train-denoiser --data tiny.npz --width 16 --depth 1 --T 4 --steps 1 --dry-run", cwd=work)
     assert done.code == 0, done.err
-    assert "runs/vae/checkpoint-" in done.err and "that of runs/colour, which is newer, is for other images" in done.err
+    assert (
+        "runs/vae/checkpoint-" in done.err
+        and "that of runs/colour, which is newer, is for other images" in done.err
+    )
     np.savez(work / "other.npz", x_train=images[:, :8, :8], x_test=images[:4, :8, :8])
     none = cli("train-denoiser --data other.npz --T 4 --steps 1 --dry-run", cwd=work)
     assert none.code == 1 and "name a fitting one with --vae" in none.err
 
 
 def test_a_width_that_is_no_multiple_of_the_groups_is_named(work: Path, cli: Callable) -> None:
-    refused = cli("train-denoiser --data tiny.npz --pixel --network unet --width 8 --steps 1 --dry-run", cwd=work)
+    refused = cli(
+        "train-denoiser --data tiny.npz --pixel --network unet --width 8 --steps 1 --dry-run", cwd=work
+    )
     assert refused.code in (1, 2) and "width: expected a multiple of 16" in refused.err
 
 

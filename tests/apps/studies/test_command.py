@@ -1,4 +1,6 @@
-"""`latentdiff reproduce` from the command line: the list, refusals, signals, going on, and what may not be overwritten."""
+"""`latentdiff reproduce` from the command line: the list, refusals, signals, going on, and what may not be
+overwritten.
+"""
 
 from __future__ import annotations
 
@@ -52,14 +54,28 @@ def lab(tmp_path: Path, tiny_folder: Path) -> Callable[..., StudyContext]:
     data = load_dataset(str(tiny_folder / "tiny.npz"))
 
     def make(at: int | None = None, **more: Any) -> StudyContext:
-        values = {"out": tmp_path, "load": lambda size: data, "data": data, "seed": 0, "note": lambda text: None}
+        values = {
+            "out": tmp_path,
+            "load": lambda size: data,
+            "data": data,
+            "seed": 0,
+            "note": lambda text: None,
+        }
         return StudyContext(**{**values, "reporter": lambda batch: Silent(at), **more})  # type: ignore[arg-type]
 
     return make
 
 
 def pixel_options(**changed: Any) -> TrainDenoiser:
-    values = {"pixel": True, "network": "cnn", "width": 8, "batch": 8, "T": 10, "decay": "constant", "warmup": 0}
+    values = {
+        "pixel": True,
+        "network": "cnn",
+        "width": 8,
+        "batch": 8,
+        "T": 10,
+        "decay": "constant",
+        "warmup": 0,
+    }
     return TrainDenoiser.model_validate({**values, "validate_every": 3, **changed})
 
 
@@ -73,7 +89,10 @@ def same(a: list[dict[str, torch.Tensor]], b: list[dict[str, torch.Tensor]]) -> 
 
 
 def test_the_list_shows_every_study_without_torch(cli: Cli, tmp_path: Path) -> None:
-    program = "import sys; from latentdiff.apps.cli.root import run; run(['reproduce', '--list']); sys.exit('torch' in sys.modules)"
+    program = (
+        "import sys; from latentdiff.apps.cli.root import run; run(['reproduce', '--list']); sys.exit('torch'"
+        " in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     code, out, _ = cli("reproduce --list", cwd=tmp_path)
     assert code == 0 and all(f"{name} " in out for name in catalog.STUDIES)
@@ -102,7 +121,10 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
         (
             "sdedit --data-colour nowhere",
             2,
-            "--data-colour is for ddim-steps, one-step-unet, restoration, hybrids, text-to-image, sdedit looks at no other images",
+            (
+                "--data-colour is for ddim-steps, one-step-unet, restoration, hybrids, text-to-image, sdedit"
+                " looks at no other images"
+            ),
         ),
         ("schedules --features mnist", 2, "--features judges images of models, schedules trains none"),
         ("text-to-image --features mnist", 2, "--features has no part in text-to-image"),
@@ -140,7 +162,11 @@ def test_a_study_from_the_command_line(cli: Cli, tmp_path: Path, monkeypatch: py
     code, out, err = cli("reproduce schedules --seed 3 --json", cwd=tmp_path)
     assert code == 0, err
     (found,) = json.loads(out)["studies"]
-    assert found["study"] == "schedules" and found["findings"] and found["page"] == "studies/schedules/report.html"
+    assert (
+        found["study"] == "schedules"
+        and found["findings"]
+        and found["page"] == "studies/schedules/report.html"
+    )
     results = json.loads((tmp_path / found["results"]).read_text())
     assert results["command"] == "latentdiff reproduce schedules --budget quick --seed 3"
     assert (results["seed"], results["numbers"]["T"], results["budget"]) == (3, 20, "quick")
@@ -185,7 +211,9 @@ def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
     resumed = train_denoiser(lab(out=tmp_path / "broken"), "d", pixel_options(), vae=None, marks=(4, 9))
     assert not resumed.reused and [path.name for path in resumed.folder.glob("checkpoint-*")].__len__() == 2
     assert same(weights(whole), weights(resumed))
-    assert whole.curve("loss") == resumed.curve("loss") and whole.curve("val_loss") == resumed.curve("val_loss")
+    assert whole.curve("loss") == resumed.curve("loss") and whole.curve("val_loss") == resumed.curve(
+        "val_loss"
+    )
 
 
 def test_marks_are_looks_at_one_training(lab: Callable[..., StudyContext], tmp_path: Path) -> None:

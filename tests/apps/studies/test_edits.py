@@ -15,7 +15,9 @@ TASKS = tasks(6)
 
 
 def drawn(scenes: list[Scene], *, glyph: int = 0) -> Tensor:
-    """Pictures [n, 3, 32, 32] in [-1, 1] of scenes of one digit, each of the ``glyph``-th test digit of its kind."""
+    """Pictures [n, 3, 32, 32] in [-1, 1] of scenes of one digit, each of the ``glyph``-th test digit of its
+    kind.
+    """
     part = scene_images.load_mnist5k().test
     assert part is not None and part.labels is not None
     pictures = []
@@ -73,12 +75,15 @@ def test_what_else_an_edit_changes_is_noticed(what: str, besides: str) -> None:
     wrong = [other(task, besides) if task.what == what else task.edited for task in TASKS]
     found = score(TASKS, SOURCE, drawn(wrong), what)
     assert found.success == 1 and found.others == 0
-    # the rest is the ground of a digit, or the colour of the digit on a ground: what besides changes these costs decibels
+    # the rest is the ground of a digit, or the colour of the digit on a ground: what besides changes these
+    # costs decibels
     suffers = besides == "background" or (what, besides) == ("background", "colour")
     assert found.psnr < 25 if suffers else found.psnr > 40
 
 
 @pytest.mark.parametrize("what", ["colour", "background"])
 def test_another_shape_overlaps_less(what: str) -> None:
-    same, shape = (score(TASKS, SOURCE, drawn([t.edited for t in TASKS], glyph=g), what).overlap for g in (0, 1))
+    same, shape = (
+        score(TASKS, SOURCE, drawn([t.edited for t in TASKS], glyph=g), what).overlap for g in (0, 1)
+    )
     assert same is not None and shape is not None and shape < 0.7 < same

@@ -1,4 +1,6 @@
-"""What studies say they found: nothing is ranked or praised that is tied, chance, or no better than the input."""
+"""What studies say they found: nothing is ranked or praised that is tied, chance, or no better than the
+input.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ from latentdiff.apps.studies.sampling import ddim_steps, ddpm_ddim, denoiser_tra
 from latentdiff.apps.studies.text import text_to_image
 from latentdiff.evaluate.interval_score import Score
 
-PRAISE = re.compile(r"\bbest|\bbetter\b|\bworse|\bworst|\bbeats|\bgains|larger than|smaller than|easier than", re.I)
+PRAISE = re.compile(
+    r"\bbest|\bbetter\b|\bworse|\bworst|\bbeats|\bgains|larger than|smaller than|easier than", re.I
+)
 N = 30  # images
 
 
@@ -54,7 +58,9 @@ def of_samples(good: float, seed: int) -> Any:
 
 
 def trained(**values: float) -> Any:
-    return SimpleNamespace(marks=(1, 2), at=lambda name, mark: 0.5, curve=lambda name: ([1, 2], [0.6, 0.5]), **values)
+    return SimpleNamespace(
+        marks=(1, 2), at=lambda name, mark: 0.5, curve=lambda name: ([1, 2], [0.6, 0.5]), **values
+    )
 
 
 def of_denoising(good: float) -> Iterator[str]:
@@ -68,7 +74,11 @@ def of_one_step(good: float) -> Iterator[str]:
 
 
 def of_inpainting(good: float) -> Iterator[str]:
-    scores = {"nothing filled in": [pairs(0, 0)], "DPS": [pairs(good, 1), pairs(good, 2)], "DiffPIR": [pairs(good, 3)]}
+    scores = {
+        "nothing filled in": [pairs(0, 0)],
+        "DPS": [pairs(good, 1), pairs(good, 2)],
+        "DiffPIR": [pairs(good, 3)],
+    }
     yield from inpainting._findings({"a box": scores}, "distance")
 
 
@@ -96,7 +106,8 @@ def of_cold(good: float) -> Iterator[str]:
 def of_steps(good: float) -> Iterator[str]:
     ways = [ddim_steps.Variant("ddim", eta, steps) for eta in (0.0, 1.0) for steps in (10, 50)]
     found = {
-        way: ddim_steps.DrawnVariant(torch.zeros(1), 0.1, 0.1, of_samples(good * k, k)) for k, way in enumerate(ways)
+        way: ddim_steps.DrawnVariant(torch.zeros(1), 0.1, 0.1, of_samples(good * k, k))
+        for k, way in enumerate(ways)
     }
     yield from ddim_steps._findings(found, of_samples(0, 7))
 
@@ -141,7 +152,9 @@ def of_latents(good: float) -> Iterator[str]:
     for k, variant in enumerate(variants):
         detours = 1 + (0.3 * noise(k)).abs() + good * k
         units = {"active_units": 8, "latent_units": 8, "collapsed": False}
-        numbers = SimpleNamespace(pairs=SimpleNamespace(psnr=score(-good * k, k)), fd=score(good * k, k), **units)
+        numbers = SimpleNamespace(
+            pairs=SimpleNamespace(psnr=score(-good * k, k)), fd=score(good * k, k), **units
+        )
         found[variant] = SimpleNamespace(scores=numbers, paths=SimpleNamespace(detour=detours))
         sampled[variant] = SimpleNamespace(loss=0.1 * k, scores=of_samples(good * k, 4 + k))
     yield from latent_pages._findings(found, sampled, of_samples(0, 9))
@@ -176,14 +189,19 @@ def of_hybrids(good: float) -> Iterator[str]:
 
 def of_text_anagrams(good: float) -> Iterator[str]:
     pairs_ = text_anagrams.PAIRS
-    found = {pair: text_anagrams.Seen(0.6, 0.6, min(1.0, 0.5 + good * k / 40)) for k, pair in enumerate(pairs_)}
+    found = {
+        pair: text_anagrams.Seen(0.6, 0.6, min(1.0, 0.5 + good * k / 40)) for k, pair in enumerate(pairs_)
+    }
     plain = dict.fromkeys(pairs_, text_anagrams.Seen(0.6, 0.6, 0.5))
     yield from text_anagrams._findings(text_anagrams.Numbers(seeds=100), {5.0: found}, plain)
 
 
 def of_text_hybrids(good: float) -> Iterator[str]:
     far = {
-        s: {pair: text_hybrids.Seen(0.6, 0.6, min(1.0, 0.3 + good * k / 20)) for pair in text_hybrids.BY_DISTANCE}
+        s: {
+            pair: text_hybrids.Seen(0.6, 0.6, min(1.0, 0.3 + good * k / 20))
+            for pair in text_hybrids.BY_DISTANCE
+        }
         for k, s in enumerate((1.5, 3.0))
     }
     yield from text_hybrids._findings(text_hybrids.Numbers(seeds=100), far, far[1.5])
@@ -234,7 +252,9 @@ def test_what_is_apart_is_said_with_its_interval(study: str) -> None:
     assert found and all("95% interval" in text for text in found), found
 
 
-@pytest.mark.parametrize("study", ["denoising", "one-step-unet", "inpainting", "restoration", "cold-diffusion"])
+@pytest.mark.parametrize(
+    "study", ["denoising", "one-step-unet", "inpainting", "restoration", "cold-diffusion"]
+)
 def test_what_is_worse_than_the_input_is_called_worse(study: str) -> None:
     found = [text for text in STUDIES[study](-4.0) if "against" in text and "FD" not in text]
     assert found and all("worse: " in text and "better: " not in text for text in found), found
@@ -254,7 +274,8 @@ def test_an_unpaired_interval_covers_the_difference_of_two_shares() -> None:
     generator, hits = torch.Generator().manual_seed(3), 0
     for _ in range(1000):
         a, b = (
-            comparison.share(float((torch.rand(60, generator=generator) < p).double().mean()), 60) for p in (0.8, 0.6)
+            comparison.share(float((torch.rand(60, generator=generator) < p).double().mean()), 60)
+            for p in (0.8, 0.6)
         )
         found = comparison.unpaired(a, b)
         hits += found.low <= 0.2 <= found.high
@@ -264,13 +285,19 @@ def test_an_unpaired_interval_covers_the_difference_of_two_shares() -> None:
 def test_an_untouched_input_is_infinitely_good() -> None:
     """Equal images have an infinite PSNR: whatever is made of them is worse, and two of them are tied."""
     exact, changed = torch.full((5,), math.inf, dtype=torch.float64), 20 + noise(0, 5)
-    assert comparison.paired(changed, exact).sign == -1 and "−∞" in comparison.paired(changed, exact).text(" dB")
+    assert comparison.paired(changed, exact).sign == -1 and "−∞" in comparison.paired(changed, exact).text(
+        " dB"
+    )
     assert comparison.paired(exact, exact).sign == 0 == comparison.paired(exact[:1], exact[:1]).sign
-    assert comparison.paired(torch.cat([exact, changed]), torch.cat([changed, exact])).sign == 0  # they disagree
+    assert (
+        comparison.paired(torch.cat([exact, changed]), torch.cat([changed, exact])).sign == 0
+    )  # they disagree
 
 
 def test_seeds_are_no_more_images() -> None:
-    """Draws of one image are averaged before images are compared: 40 copies of the draws say no more than one."""
+    """Draws of one image are averaged before images are compared: 40 copies of the draws say no more than
+    one.
+    """
     one, many = ([pairs(0.3, 1)] * k for k in (1, 40))
     assert difference(many, [pairs(0, 0)], "psnr").text() == difference(one, [pairs(0, 0)], "psnr").text()
 

@@ -50,7 +50,10 @@ def test_the_closed_form_of_the_error_has_the_measured_mean_and_spread() -> None
 
 
 def test_walks_of_single_steps_have_the_closed_form_s_error() -> None:
-    schedule, numbers = make_schedule("linear", T=30), ForwardNumbers(T=30, images=2, shown=(0, 10), chains=400)
+    schedule, numbers = (
+        make_schedule("linear", T=30),
+        ForwardNumbers(T=30, images=2, shown=(0, 10), chains=400),
+    )
     x0 = torch.rand(2, 1, 8, 8, generator=generator(), dtype=torch.float64) * 2 - 1
     measured, kept = _walks(x0, schedule, numbers, seed=0)
     expectation, deviation = _theory(x0, schedule)
@@ -79,7 +82,9 @@ def test_the_best_multiple_of_the_input_is_found_by_least_squares() -> None:
 
 
 def test_levels_that_show_nothing_are_counted() -> None:
-    fast, slow = (make_schedule(ScheduleConfig(kind="constant", T=100, beta_start=beta)) for beta in (0.2, 1e-4))
+    fast, slow = (
+        make_schedule(ScheduleConfig(kind="constant", T=100, beta_start=beta)) for beta in (0.2, 1e-4)
+    )
     assert idle_share(slow, 0.25) == 0 and 0.7 < idle_share(fast, 0.25) < 1
     assert float(log_snr(fast, 0.25)[0]) == pytest.approx(math.log(0.8 * 0.25 / 0.2))
 
@@ -101,7 +106,9 @@ def test_a_straight_path_has_no_detour_and_a_bent_one_its_length() -> None:
     straight = torch.linspace(-1, 1, 9)[:, None, None].expand(9, 1, 4)
     corner = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0]])[:, None]
     even, bent = measure_frames(straight), measure_frames(corner)
-    assert (float(even.length[0]), float(even.detour[0]), float(even.jump[0])) == pytest.approx((2.0, 1.0, 1.0))
+    assert (float(even.length[0]), float(even.detour[0]), float(even.jump[0])) == pytest.approx(
+        (2.0, 1.0, 1.0)
+    )
     assert (float(bent.length[0]), float(bent.detour[0])) == pytest.approx((2.0, 2**0.5))
     jump = torch.tensor([-1.0, -1.0, -1.0, 1.0])[:, None, None]
     assert float(measure_frames(jump).jump[0]) == pytest.approx(3.0)
@@ -125,7 +132,9 @@ def test_diversity_is_scipy_s_mean_distance_within_a_class() -> None:
 
 
 def split(n: int, first: int, *, labels: bool = True) -> Split:
-    images = torch.arange(first, first + n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 8, 8).contiguous()
+    images = (
+        torch.arange(first, first + n, dtype=torch.uint8)[:, None, None, None].expand(n, 1, 8, 8).contiguous()
+    )
     return Split(images, torch.arange(n) % 3 if labels else None)
 
 

@@ -12,7 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdiff.apps.studies.report.blocks import Measured, Picture, Report, Section, Table, Words, plain, shown
+from latentdiff.apps.studies.report.blocks import (
+    Measured,
+    Picture,
+    Report,
+    Section,
+    Table,
+    Words,
+    plain,
+    shown,
+)
 from latentdiff.apps.studies.report.figures import Curve, Panel, draw_panels
 from latentdiff.apps.studies.report.html import page
 from latentdiff.viz.images import save_image
@@ -72,7 +81,9 @@ def test_a_page_is_well_formed_and_shows_hostile_text_as_text(hostile: str) -> N
 
 
 def test_a_page_loads_nothing(hostile: str) -> None:
-    assert Reader(hostile).loads and all(value.startswith("data:image/png;base64,") for value in Reader(hostile).loads)
+    assert Reader(hostile).loads and all(
+        value.startswith("data:image/png;base64,") for value in Reader(hostile).loads
+    )
     style = re.findall(r"<style>(.*?)</style>", hostile, re.DOTALL)
     assert len(style) == 1 and "url(" not in style[0] and "@import" not in style[0]
     assert "default-src &#x27;none&#x27;; img-src data:;" in hostile
@@ -146,7 +157,8 @@ def test_rows_show_the_images_and_leave_gaps_white(channels: int) -> None:
     shown_array = np.asarray(figure.axes[0].images[0].get_array())
     rows, columns = shown_array.shape[0] / 2, shown_array.shape[1] / 3
     centres = [
-        [int(shown_array[int((y + 0.5) * rows), int((x + 0.5) * columns), 0]) for x in range(3)] for y in range(2)
+        [int(shown_array[int((y + 0.5) * rows), int((x + 0.5) * columns), 0]) for x in range(3)]
+        for y in range(2)
     ]
     assert centres == [[0, 128, 255], [0, 255, 255]]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["all", "one"]

@@ -28,7 +28,9 @@ from latentdiff.apps.studies.text import prompt_to_prompt, text_sdedit, text_to_
 from latentdiff.data import load_dataset
 from latentdiff.errors import InputError
 
-PRAISE = re.compile(r"\b(best|better|worst|worse|easiest|easier|hardest|closest|larger than|smaller than)\b", re.I)
+PRAISE = re.compile(
+    r"\b(best|better|worst|worse|easiest|easier|hardest|closest|larger than|smaller than)\b", re.I
+)
 VAE = VAENumbers("4", steps=12, batch=16, width=8)
 MLP = MLPNumbers(width=16, depth=1, steps=6, batch=16)
 TEXTS = TextNumbers(vae=VAENumbers("2x8x8", steps=6, batch=16, width=8), width=16, steps=4, batch=16)
@@ -80,7 +82,9 @@ MICRO: dict[str, Any] = {
     "denoising": denoising.Numbers(
         pixels=PIXELS, levels=(3, 10, 30), figure=(10,), top=30, marks=(30, 10), stride=4, tested=10
     ),
-    "one-step-unet": one_step_unet.Numbers(pixels=replace(PIXELS, steps=6), sigmas=(0.0, 0.5, 1.0), tested=10),
+    "one-step-unet": one_step_unet.Numbers(
+        pixels=replace(PIXELS, steps=6), sigmas=(0.0, 0.5, 1.0), tested=10
+    ),
     "sdedit": sdedit.Numbers(pixels=PIXELS, indices=(4, 2), steps=6, tested=10, trips=(4, 8)),
     "restoration": restoration.Numbers(
         pixels=PIXELS,
@@ -112,15 +116,29 @@ MICRO: dict[str, Any] = {
         counts=(64, 16, 60), text=TEXTS, scales=(1.0, 2.0), drawn=6, shown=2, steps=3, emoji=TEXTS
     ),
     "prompt-to-prompt": prompt_to_prompt.Numbers(
-        counts=(64, 16, 60), text=TEXTS, edits=2, shares=((0.8, 0.4), (1.0, 1.0)), strengths=(0.5,), steps=3, shown=2
+        counts=(64, 16, 60),
+        text=TEXTS,
+        edits=2,
+        shares=((0.8, 0.4), (1.0, 1.0)),
+        strengths=(0.5,),
+        steps=3,
+        shown=2,
     ),
     "text-sdedit": text_sdedit.Numbers(
         counts=(64, 16, 60), text=TEXTS, edits=2, strengths=(0.5, 1.0), scales=(1.0, 2.0), steps=3, shown=2
     ),
     "text-anagrams": text_anagrams.Numbers(
-        counts=(64, 16, 30), text=TEXTS, seeds=2, shown=2, steps=3, scales=(1.0, 2.0), pairs=text_anagrams.PAIRS[4:7]
+        counts=(64, 16, 30),
+        text=TEXTS,
+        seeds=2,
+        shown=2,
+        steps=3,
+        scales=(1.0, 2.0),
+        pairs=text_anagrams.PAIRS[4:7],
     ),
-    "text-hybrids": text_hybrids.Numbers(counts=(64, 16, 30), text=TEXTS, seeds=2, shown=2, steps=3, sigmas=(1.5, 2.0)),
+    "text-hybrids": text_hybrids.Numbers(
+        counts=(64, 16, 30), text=TEXTS, seeds=2, shown=2, steps=3, sigmas=(1.5, 2.0)
+    ),
 }
 
 
@@ -189,7 +207,17 @@ def made(
 
 def test_a_study_leaves_all_that_it_should(made: StudyResult) -> None:
     found = results(made)
-    assert {"command", "budget", "numbers", "seed", "data", "versions", "hardware", "seconds", "runs"} <= found.keys()
+    assert {
+        "command",
+        "budget",
+        "numbers",
+        "seed",
+        "data",
+        "versions",
+        "hardware",
+        "seconds",
+        "runs",
+    } <= found.keys()
     assert found["study"] == made.study and found["findings"] == list(made.findings) and found["findings"]
     assert found["versions"]["torch"] and found["hardware"]["threads"] >= 1 and found["data"]["train"] == 72
     assert {path.name for path in made.out.glob("*.png")} == set(found["figures"])
@@ -203,7 +231,10 @@ def test_every_curve_and_table_is_in_the_results(made: StudyResult) -> None:
     found = results(made)
     assert all(entry["caption"] for entry in (*found["figures"].values(), *found["tables"].values()))
     curves = [
-        curve for figure in found["figures"].values() for panel in figure.get("panels", ()) for curve in panel["curves"]
+        curve
+        for figure in found["figures"].values()
+        for panel in figure.get("panels", ())
+        for curve in panel["curves"]
     ]
     assert curves and all(len(curve["x"]) == len(curve["y"]) > 0 for curve in curves)
     rows = [row for table in found["tables"].values() for row in table["rows"]]
@@ -226,14 +257,20 @@ SOON = (
 
 
 @pytest.mark.parametrize(
-    "made", [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in STUDIES], indirect=True
+    "made",
+    [name if name in SOON else pytest.param(name, marks=pytest.mark.slow) for name in STUDIES],
+    indirect=True,
 )
-def test_a_study_called_again_trains_nothing_and_finds_the_same(made: StudyResult, digits: Path, colours: Path) -> None:
+def test_a_study_called_again_trains_nothing_and_finds_the_same(
+    made: StudyResult, digits: Path, colours: Path
+) -> None:
     before, notes = results(made), []
     states = {path: path.stat().st_mtime_ns for path in (made.out / "runs").rglob("*") if path.is_file()}
     again = run(made.study, made.out, digits, note=notes.append, data_colour=str(colours))
     after = results(again)
-    assert states == {path: path.stat().st_mtime_ns for path in (made.out / "runs").rglob("*") if path.is_file()}
+    assert states == {
+        path: path.stat().st_mtime_ns for path in (made.out / "runs").rglob("*") if path.is_file()
+    }
     assert all(entry["reused"] for entry in after["runs"].values())
     timed = {"tables", "findings", "figures"} if made.study == "ddim-steps" else set()  # it measures time
     for key in {"tables", "findings", "figures", "values"} - timed:
@@ -255,8 +292,13 @@ def unlabeled(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_images_without_labels_are_studied_without_classes(unlabeled: Path, tmp_path: Path) -> None:
     trained = results(run("denoiser-training", tmp_path / "a", unlabeled))
     assert {row["class accuracy"] for row in trained["tables"]["epochs"]["rows"]} == {None}
-    assert "image 1" in results(run("forward-process", tmp_path / "b", unlabeled))["tables"]["mse"]["rows"][0][""]
-    with pytest.raises(InputError, match=r"unlabeled\.npz: class-guidance needs images with labels, found none"):
+    assert (
+        "image 1"
+        in results(run("forward-process", tmp_path / "b", unlabeled))["tables"]["mse"]["rows"][0][""]
+    )
+    with pytest.raises(
+        InputError, match=r"unlabeled\.npz: class-guidance needs images with labels, found none"
+    ):
         run("class-guidance", tmp_path / "c", unlabeled)
 
 
@@ -267,7 +309,11 @@ def test_without_colour_images_the_page_says_how_to_get_some(
     numbers = replace(MICRO["ddim-steps"], etas=(0.0,), resamples=0)
     made = run("ddim-steps", tmp_path, digits, numbers=numbers)
     (text,) = [warning for warning in made.warnings if warning.startswith("Colour images were left out: ")]
-    assert "no-such-set" in text and "--data-colour" in text and text[:28] in made.page.read_text(encoding="utf-8")
+    assert (
+        "no-such-set" in text
+        and "--data-colour" in text
+        and text[:28] in made.page.read_text(encoding="utf-8")
+    )
     assert results(made)["data_colour"] is None
 
 
@@ -281,7 +327,9 @@ def test_a_seed_decides_everything(digits: Path, tmp_path: Path) -> None:
     assert one["tables"] != other["tables"]
 
 
-def test_a_model_that_is_given_is_looked_at_and_none_is_trained(digits: Path, colours: Path, tmp_path: Path) -> None:
+def test_a_model_that_is_given_is_looked_at_and_none_is_trained(
+    digits: Path, colours: Path, tmp_path: Path
+) -> None:
     first = run("sdedit", tmp_path / "first", digits)
     (trained,) = results(first)["runs"].values()
     given = tmp_path / "first" / trained["folder"]
@@ -289,14 +337,26 @@ def test_a_model_that_is_given_is_looked_at_and_none_is_trained(digits: Path, co
     assert results(again)["tables"] == results(first)["tables"]  # the very same model
     assert not list((tmp_path / "again" / "runs").iterdir())
     (entry,) = results(again)["runs"].values()
-    assert given.name in entry["folder"] and entry["step"] == MICRO["sdedit"].pixels.steps and not entry["reused"]
+    assert (
+        given.name in entry["folder"]
+        and entry["step"] == MICRO["sdedit"].pixels.steps
+        and not entry["reused"]
+    )
     assert ", not trained for this page" in again.page.read_text(encoding="utf-8")
     assert ", not trained for this page" not in first.page.read_text(encoding="utf-8")
     with np.load(digits, allow_pickle=False) as arrays:
         np.savez(tmp_path / "two.npz", **{k: v % 2 if k[0] == "y" else v for k, v in arrays.items()})
     for study, other, message in (
-        ("sdedit", colours, r"expected a model of images \[3, 32, 32\], as .*colours\.npz has, got \[1, 12, 12\]"),
-        ("prompt-to-prompt", digits, r"expected a model of images \[3, 32, 32\], as scenes has, got \[1, 12, 12\]"),
+        (
+            "sdedit",
+            colours,
+            r"expected a model of images \[3, 32, 32\], as .*colours\.npz has, got \[1, 12, 12\]",
+        ),
+        (
+            "prompt-to-prompt",
+            digits,
+            r"expected a model of images \[3, 32, 32\], as scenes has, got \[1, 12, 12\]",
+        ),
         ("sdedit", tmp_path / "two.npz", r"expected the classes of .*two\.npz, 0, 1, got 0, 1, 2 and 7 more"),
     ):
         with pytest.raises(InputError, match=message):
@@ -314,7 +374,9 @@ def test_models_of_latents_are_looked_at_where_that_makes_sense(digits: Path, tm
 
 
 def test_digits_are_looked_at_with_the_model_of_the_package(tmp_path: Path) -> None:
-    numbers = replace(MICRO["denoising"], pixels=None, levels=(300,), figure=(300,), top=300, marks=(300,), stride=100)
+    numbers = replace(
+        MICRO["denoising"], pixels=None, levels=(300,), figure=(300,), top=300, marks=(300,), stride=100
+    )
     made = run("denoising", tmp_path, Path("mnist5k"), numbers=numbers)
     (entry,) = results(made)["runs"].values()
     assert entry["folder"].endswith("models/digits-pixels") and not list((tmp_path / "runs").iterdir())

@@ -77,9 +77,13 @@ def test_views_of_the_pairs_move_what_the_texts_say(data: Dataset) -> None:
 
 
 def test_a_hybrid_is_read_in_both_of_its_bands(data: Dataset) -> None:
-    (a, one), (b, other) = [(text, image) for text, image in pictures(data) if parse(text).background is not None][:2]
+    (a, one), (b, other) = [
+        (text, image) for text, image in pictures(data) if parse(text).background is not None
+    ][:2]
     assert text_hybrids.seen_in(one, other, text_hybrids.Pair(a, b)) == (1, 1, 1)
-    third = next(text for text, _ in pictures(data) if parse(text).things[0].digit != parse(b).things[0].digit)
+    third = next(
+        text for text, _ in pictures(data) if parse(text).things[0].digit != parse(b).things[0].digit
+    )
     assert text_hybrids.seen_in(one, other, text_hybrids.Pair(a, third)) == (1, 0, 0)
 
 
@@ -107,8 +111,12 @@ def test_a_drawing_is_painted_in_two_colours() -> None:
 
 
 def test_what_was_exchanged_is_told_from_the_rest(data: Dataset) -> None:
-    """A real picture of two things is all its text says; of a text with one word exchanged it is all but that."""
-    k, scene = next((k, parse(text)) for k, text in enumerate(data.test.captions or ()) if len(parse(text).things) == 2)
+    """A real picture of two things is all its text says; of a text with one word exchanged it is all but
+    that.
+    """
+    k, scene = next(
+        (k, parse(text)) for k, text in enumerate(data.test.captions or ()) if len(parse(text).things) == 2
+    )
     image, text = to_float(data.test.images[k : k + 1]), (data.test.captions or ())[k]
     assert text_failures.shares(image, text) == (1, 1)
     other = DIGITS[(scene.things[0].digit + 1) % 10]

@@ -1,4 +1,6 @@
-"""A walk over the page in a real browser, where gradio, playwright and Chromium are installed: sample, watch, compare, edit with a mask, download, repeat."""
+"""A walk over the page in a real browser, where gradio, playwright and Chromium are installed: sample, watch,
+compare, edit with a mask, download, repeat.
+"""
 
 import os
 import shutil
@@ -30,7 +32,9 @@ WAIT = 120_000  # milliseconds; loaded machines are slow
 
 
 @pytest.fixture(scope="module")
-def url(tiny_folder: Path, tiny_denoiser_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(
+    tiny_folder: Path, tiny_denoiser_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The page of the tiny runs."""
     import socket
 
@@ -48,7 +52,9 @@ def url(tiny_folder: Path, tiny_denoiser_run: Path, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(params=[1280, 390], ids=["desktop", "phone"])
 def tab(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
-    """The page, opened in a window of that width; nothing may be fetched from elsewhere, and nothing may be wider than the window."""
+    """The page, opened in a window of that width; nothing may be fetched from elsewhere, and nothing may be
+    wider than the window.
+    """
     elsewhere = []
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -56,7 +62,9 @@ def tab(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
         page.set_default_timeout(WAIT)
         page.on(
             "request",
-            lambda asked: elsewhere.append(asked.url) if not asked.url.startswith((url, "data:", "blob:")) else None,
+            lambda asked: (
+                elsewhere.append(asked.url) if not asked.url.startswith((url, "data:", "blob:")) else None
+            ),
         )
         page.goto(url)
         page.wait_for_selector("#label-a", state="visible")
@@ -68,7 +76,9 @@ def tab(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
 
 def says(page: Any, which: str, text: str) -> None:
     """Wait until the line of a tab says so."""
-    page.wait_for_function(f"document.querySelector('#said-{which}').innerText.includes({text!r})", timeout=WAIT)
+    page.wait_for_function(
+        f"document.querySelector('#said-{which}').innerText.includes({text!r})", timeout=WAIT
+    )
 
 
 def downloaded(page: Any, which: str, path: Path) -> Path:
@@ -94,7 +104,10 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
     tab.click("#draw-compare")
     says(tab, "compare", "right: 4 images in")
     left, right = (downloaded(tab, side, tmp_path / f"{side}.png") for side in ("left", "right"))
-    assert (read_recipe(left).settings[0].sampler, read_recipe(right).settings[0].sampler) == ("ddim", "dpm++")
+    assert (read_recipe(left).settings[0].sampler, read_recipe(right).settings[0].sampler) == (
+        "ddim",
+        "dpm++",
+    )
     assert read_recipe(left).seed == read_recipe(right).seed
 
     tab.get_by_role("tab", name="Edit").click()
@@ -123,7 +136,12 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
     assert 0.2 < white < 0.95  # what was not painted is still there
 
     tab.get_by_role("tab", name="Repeat").click()
-    assert cli("sample --run runs/denoiser -n 3 --label bee --steps 7 --seed 11 --out b.png", cwd=tiny_folder).code == 0
+    assert (
+        cli(
+            "sample --run runs/denoiser -n 3 --label bee --steps 7 --seed 11 --out b.png", cwd=tiny_folder
+        ).code
+        == 0
+    )
     tab.set_input_files("#upload input[type=file]", tiny_folder / "b.png")
     says(tab, "repeat", "taken over")
     tab.get_by_role("tab", name="Sample").click()
@@ -133,7 +151,9 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
 
 
 def test_who_waits_may_leave(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second visitor waits for the first one's drawing, stops waiting at once, and comes back; those who go make room."""
+    """A second visitor waits for the first one's drawing, stops waiting at once, and comes back; those who go
+    make room.
+    """
     go_on, draw = Event(), Studio.sample
 
     def held(self: Studio, name: str, ask: Any, *, stop: Event) -> Iterator[PageView]:

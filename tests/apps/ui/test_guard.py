@@ -1,4 +1,6 @@
-"""Requests to the page: host names, sizes of bodies, unknown functions; exit codes; with gradio where it is installed."""
+"""Requests to the page: host names, sizes of bodies, unknown functions; exit codes; with gradio where it is
+installed.
+"""
 
 import asyncio
 import json
@@ -45,7 +47,8 @@ def ask(
     """The status and the body that a guarded `reads_all` answers with."""
     answers: list[Any] = []
     waiting = [
-        {"type": "http.request", "body": chunk, "more_body": k < len(chunks) - 1} for k, chunk in enumerate(chunks)
+        {"type": "http.request", "body": chunk, "more_body": k < len(chunks) - 1}
+        for k, chunk in enumerate(chunks)
     ]
 
     async def receive() -> Any:
@@ -54,7 +57,10 @@ def ask(
     async def send(message: Any) -> None:
         answers.append(message)
 
-    named = [(b"host", host.encode()), *((key.replace("_", "-").encode(), v.encode()) for key, v in headers.items())]
+    named = [
+        (b"host", host.encode()),
+        *((key.replace("_", "-").encode(), v.encode()) for key, v in headers.items()),
+    ]
     guard = Guard(reads_all, host_names("127.0.0.1"), (LookupError,))
     asyncio.run(guard({"type": "http", "path": path, "headers": named}, receive, send))
     return answers[0]["status"], answers[1]["body"]
@@ -63,8 +69,14 @@ def ask(
 @pytest.mark.parametrize(
     ("header", "known"),
     [
-        *((name, True) for name in ("127.0.0.1", "localhost:7860", "LOCALHOST.", "[::1]:80", "192.168.1.5:7860")),
-        *((name, False) for name in ("", "evil.example", "evil.example:7860", "localhost:x", "127.0.0.1.evil.example")),
+        *(
+            (name, True)
+            for name in ("127.0.0.1", "localhost:7860", "LOCALHOST.", "[::1]:80", "192.168.1.5:7860")
+        ),
+        *(
+            (name, False)
+            for name in ("", "evil.example", "evil.example:7860", "localhost:x", "127.0.0.1.evil.example")
+        ),
     ],
 )
 def test_only_addresses_and_own_names_are_known(header: str, known: bool) -> None:
@@ -80,7 +92,9 @@ def test_names_of_a_proxy_and_of_this_machine_are_added() -> None:
     assert not is_known("a-machine", host_names("127.0.0.1"))
 
 
-@pytest.mark.parametrize(("path", "limit"), [(JSON, BODY), ("/gradio_api/upload", UPLOAD + 2**16), ("/uploads", BODY)])
+@pytest.mark.parametrize(
+    ("path", "limit"), [(JSON, BODY), ("/gradio_api/upload", UPLOAD + 2**16), ("/uploads", BODY)]
+)
 def test_bodies_end_at_the_limit(path: str, limit: int) -> None:
     half = limit // 2
     assert ask(path, chunks=(b"a" * half, b"a" * (limit - half))) == (200, str(limit).encode())
@@ -101,7 +115,10 @@ def test_errors_name_no_folders_of_this_machine(tmp_path: Path) -> None:
     shown = error_html(
         InputError(f"{tmp_path}/runs/a/vae/config.json: damaged, expected /home/me/other.json, see runs/b")
     )
-    assert shown.endswith("config.json: damaged, expected …/other.json, see runs/b") and str(tmp_path) not in shown
+    assert (
+        shown.endswith("config.json: damaged, expected …/other.json, see runs/b")
+        and str(tmp_path) not in shown
+    )
     assert error_html(InputError(f"{Path.cwd()}/runs/a: damaged")) == "runs/a: damaged"
 
 
@@ -154,7 +171,9 @@ def test_the_real_page_keeps_to_it(tmp_path: Path) -> None:
             connection.close()
 
     def call(function: str, data: object) -> str:
-        event = json.loads(request(f"/gradio_api/call/{function}", json.dumps({"data": data}).encode())[1])["event_id"]
+        event = json.loads(request(f"/gradio_api/call/{function}", json.dumps({"data": data}).encode())[1])[
+            "event_id"
+        ]
         return request(f"/gradio_api/call/{function}/{event}")[1]
 
     try:
@@ -163,13 +182,19 @@ def test_the_real_page_keeps_to_it(tmp_path: Path) -> None:
         assert request("/config", host="rebound.example")[0] == 421
         for path in ("/gradio_api/queue/join", "/gradio_api/run/predict"):
             for index in (9999, -1):
-                found = request(path, json.dumps({"data": [], "fn_index": index, "session_hash": "a"}).encode())
+                found = request(
+                    path, json.dumps({"data": [], "fn_index": index, "session_hash": "a"}).encode()
+                )
                 assert 400 <= found[0] < 500, (path, index, found)
         assert request("/gradio_api/call/nothing", b'{"data": []}')[0] == 404
         with suppress(BrokenPipeError, ConnectionResetError):  # refused while the body is still on its way
             assert request(JSON, b"a" * (BODY + 1))[0] == 413
         assert request(JSON, b"[" * 10**5)[0] in (400, 422)
-        for function, data in (("read", ["/etc/passwd"]), ("drawn", [1]), ("read", [{"path": "/etc/passwd"}])):
+        for function, data in (
+            ("read", ["/etc/passwd"]),
+            ("drawn", [1]),
+            ("read", [{"path": "/etc/passwd"}]),
+        ):
             said = call(function, data)
             assert "error" in said and "/" not in said.replace("event: error", ""), said
         time.sleep(0.5)

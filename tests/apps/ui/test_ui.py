@@ -1,4 +1,6 @@
-"""What the page does, without a browser: limits, drawings as they happen, canvases, files with settings, errors in a line."""
+"""What the page does, without a browser: limits, drawings as they happen, canvases, files with settings,
+errors in a line.
+"""
 
 import shutil
 import socket
@@ -70,7 +72,10 @@ def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: Studio)
     assert len(views) == 5 + 2 and views[-1].said.startswith("6 images in ")
     assert (views[0].said, views[-2].said) == ("t = 20: 0%", "t = 0: 100%")
     assert all(view.grid is None and not view.shots for view in views[:-1])
-    assert not (views[0].noisy == views[0].estimate).all() and not (views[0].estimate == views[-2].estimate).all()
+    assert (
+        not (views[0].noisy == views[0].estimate).all()
+        and not (views[0].estimate == views[-2].estimate).all()
+    )
     wanted = page.shelf.model(name).pipeline.sample(6, steps=5, guidance=2, seed=3, label=[0, 1, 2, 0, 1, 2])
     assert (views[-1].estimate == image_grid(wanted, columns=3)).all()
     assert [caption for _, caption in views[-1].shots][:2] == ["seed 3 · ant", "seed 4 · bee"]
@@ -79,7 +84,10 @@ def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: Studio)
 def test_a_picture_of_the_page_is_repeated_by_the_command_line(
     page: Studio, cli: Callable, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    for ask in (PageRequest(steps=4, guidance=2, n=7), PageRequest(label="bee", steps=3, sampler="dpm++", n=2, seed=9)):
+    for ask in (
+        PageRequest(steps=4, guidance=2, n=7),
+        PageRequest(label="bee", steps=3, sampler="dpm++", n=2, seed=9),
+    ):
         view = last(page.sample(name_of(page, "denoiser"), ask))
         result = cli(f"sample --like {view.grid} --out {tmp_path}/again.png --overwrite", cwd=tiny_folder)
         assert result.code == 0, result.err
@@ -96,7 +104,9 @@ def test_a_model_that_listens_draws_its_prompt(text_folder: Path, tmp_path: Path
     view = last(page.sample(name, PageRequest(prompt="a disc on the left", guidance=3, steps=3, n=2)))
     assert view.grid is not None and read_recipe(view.grid).prompts == ("a disc on the left",)
     assert page.repeat(view.shots[1][0])[1].prompt == "a disc on the left"
-    nothing = last(page.sample(name, PageRequest(guidance=3, steps=3)))  # nothing that guidance could exaggerate
+    nothing = last(
+        page.sample(name, PageRequest(guidance=3, steps=3))
+    )  # nothing that guidance could exaggerate
     assert nothing.grid is not None and read_recipe(nothing.grid).settings[0].guidance == 1
 
 
@@ -105,7 +115,9 @@ def test_two_settings_start_from_one_noise(page: Studio) -> None:
     pairs = list(page.compare(name_of(page, "denoiser"), asks))
     assert pairs[0][1] is None and pairs[-1][0] is not None and pairs[-1][1] is not None
     left, right = pairs[-1]
-    assert left.grid is not None and (left.estimate == right.estimate).all()  # the same settings: the same images
+    assert (
+        left.grid is not None and (left.estimate == right.estimate).all()
+    )  # the same settings: the same images
     *_, (left, right) = page.compare(name_of(page, "denoiser"), (asks[0], PageRequest(steps=4, label="cat")))
     assert not (left.estimate == right.estimate).all()
     with pytest.raises(InputError, match="needs a model that knows classes"):
@@ -121,7 +133,9 @@ def test_an_edit_is_sdedit_and_strength_0_keeps_the_image(page: Studio) -> None:
     kept = last(page.edit(name, PageRequest(steps=3, n=2), seen, 0.0))
     assert (kept.estimate == image_grid(image_of(image, GREY).expand(2, -1, -1, -1))).all()
     view = last(page.edit(name, PageRequest(steps=5, n=2, seed=4), seen, 0.5))
-    wanted = sdedit(model.pipeline, image_of(image, GREY).expand(2, -1, -1, -1), 10, settings=Sampling(steps=5), seed=4)
+    wanted = sdedit(
+        model.pipeline, image_of(image, GREY).expand(2, -1, -1, -1), 10, settings=Sampling(steps=5), seed=4
+    )
     assert (view.estimate == image_grid(wanted.images)).all()
     recipe = read_recipe(view.shots[1][0])
     assert (recipe.made_by, recipe.strength, recipe.seed, recipe.n) == ("edit", 0.5, 5, 1)
@@ -135,9 +149,12 @@ def test_only_the_painted_part_is_filled_in(page: Studio, run: str) -> None:
     image = canvas(np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8), GREY)
     layer = np.zeros((*image.shape[:2], 4), dtype=np.uint8)
     layer[SHOWN // 2 :] = 255
-    view = last(page.inpaint(name, PageRequest(steps=12, n=2), image, [layer], page.shelf.model(name).solvers[0]))
+    view = last(
+        page.inpaint(name, PageRequest(steps=12, n=2), image, [layer], page.shelf.model(name).solvers[0])
+    )
     known, found = (
-        np.asarray(grid)[2:10, 2:10, 0] for grid in (_small(image_grid(image_of(image, GREY))), _small(view.estimate))
+        np.asarray(grid)[2:10, 2:10, 0]
+        for grid in (_small(image_grid(image_of(image, GREY))), _small(view.estimate))
     )
     assert (known[:4] == found[:4]).all() and not (known[4:] == found[4:]).all()
     assert view.grid is not None and read_recipe(view.grid).made_by == "inpaint"
@@ -212,7 +229,10 @@ def test_an_editor_shows_its_background_until_something_is_painted() -> None:
 
 def test_uploads_are_read_as_images_of_a_data_set(tmp_path: Path) -> None:
     Image.new("RGBA", (9, 5), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert opened(str(tmp_path / "clear.png")).shape == (5, 9, 1) and opened(str(tmp_path / "clear.png")).min() == 255
+    assert (
+        opened(str(tmp_path / "clear.png")).shape == (5, 9, 1)
+        and opened(str(tmp_path / "clear.png")).min() == 255
+    )
     (tmp_path / "text.png").write_text("x")
     with pytest.raises(InputError, match=r"text.png: expected a PNG, JPEG or WEBP image, found: "):
         opened(str(tmp_path / "text.png"))
@@ -232,7 +252,10 @@ def test_a_drawing_that_nobody_watches_any_more_ends() -> None:
     def draw(watch: object) -> SampleResult:
         try:
             for k in range(10**6):
-                watch.show(slice(0, 1), SimpleNamespace(t=k, noisy=torch.ones(1, *GREY), estimate=torch.ones(1, *GREY)))  # type: ignore[attr-defined]
+                watch.show(
+                    slice(0, 1),
+                    SimpleNamespace(t=k, noisy=torch.ones(1, *GREY), estimate=torch.ones(1, *GREY)),
+                )  # type: ignore[attr-defined]
                 watch.progress(k, 10**6)  # type: ignore[attr-defined]
         finally:
             ended.set()
@@ -275,7 +298,14 @@ def test_requests_beyond_the_limits_are_told_in_a_line(change: dict, said: str) 
 
 
 def test_the_page_states_its_limits() -> None:
-    for value in (limits.IMAGES, limits.STEPS, limits.PROMPT, limits.SIDE, limits.UPLOAD // 2**20, limits.WAITING):
+    for value in (
+        limits.IMAGES,
+        limits.STEPS,
+        limits.PROMPT,
+        limits.SIDE,
+        limits.UPLOAD // 2**20,
+        limits.WAITING,
+    ):
         assert str(value) in limits.told()
     assert [usual_steps(name) for name in ("ddim", "dpm++", "ddpm")] == [50, 20, limits.STEPS]
 

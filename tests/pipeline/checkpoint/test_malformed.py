@@ -1,4 +1,7 @@
-"""What users get wrong: flags, configs, data and checkpoints. Each gives one line, the right exit code, and destroys nothing."""
+"""What users get wrong: flags, configs, data and checkpoints.
+
+Each gives one line, the right exit code, and destroys nothing.
+"""
 
 import hashlib
 import json
@@ -149,8 +152,12 @@ def picture_bomb(place: Place) -> None:
         place.write(f"pictures/{k}.png", b"\x89PNG\r\n\x1a\n" + body + struct.pack(">I", 0) + b"IDAT")
 
 
-LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 30))
-MERGES = "a0: &a0 {ha: 1}\n" + "".join(f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}]}}\n" for k in range(1, 30))
+LAUGHS = "a0: &a0 [ha, ha]\n" + "".join(
+    f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]\n" for k in range(1, 30)
+)
+MERGES = "a0: &a0 {ha: 1}\n" + "".join(
+    f"a{k}: &a{k} {{<<: [{', '.join([f'*a{k - 1}'] * 9)}]}}\n" for k in range(1, 30)
+)
 PICKLE = pickle.dumps({"weight": [1.0, 2.0]})
 SAMPLE = "sample -n 2 --steps 2 --run runs/denoiser"
 TRAIN = "train-vae --data bad.npz --steps 1"
@@ -171,15 +178,31 @@ FLAGS = [
         "train-vae --data tiny.npz --accumulate 1000 --dry-run",
         ("multiple of accumulate", "got 128 and 1000"),
     ),
-    Case("steps that are no numbers", "sample --steps 10,x", ("--steps: expected", "10,25,50", "got '10,x'"), 2),
+    Case(
+        "steps that are no numbers", "sample --steps 10,x", ("--steps: expected", "10,25,50", "got '10,x'"), 2
+    ),
     Case("steps of absurd length", f"sample --steps {'9' * 5000}", ("--steps: expected a number",), 2),
-    Case("eta with ddpm", "sample --sampler ddpm --eta 0.5", ("eta is an option of the ddim", "0.5 with ddpm"), 2),
-    Case("variance with ddim", "sample --variance large", ("variance is an option of the ddpm", "with ddim"), 2),
+    Case(
+        "eta with ddpm",
+        "sample --sampler ddpm --eta 0.5",
+        ("eta is an option of the ddim", "0.5 with ddpm"),
+        2,
+    ),
+    Case(
+        "variance with ddim", "sample --variance large", ("variance is an option of the ddpm", "with ddim"), 2
+    ),
     Case("v-pred and eps", "sample --v-pred --prediction eps", ("--prediction v", "got --prediction eps"), 2),
     Case("rate NaN", "train-vae --lr nan", ("--lr", "finite", "got nan"), 2),
     Case("guidance infinite", "sample --guidance inf", ("--guidance", "finite number", "got inf"), 2),
-    Case("zero SNR with eps", "train-denoiser --zero-snr --prediction eps", ("'eps'", "alpha is 0", "use v or x0"), 2),
-    Case("zero SNR with score", "train-denoiser --zero-snr --prediction score", ("'score'", "use v or x0"), 2),
+    Case(
+        "zero SNR with eps",
+        "train-denoiser --zero-snr --prediction eps",
+        ("'eps'", "alpha is 0", "use v or x0"),
+        2,
+    ),
+    Case(
+        "zero SNR with score", "train-denoiser --zero-snr --prediction score", ("'score'", "use v or x0"), 2
+    ),
     Case(
         "a skip for v",
         "train-denoiser --sigma-data 0.2",
@@ -188,7 +211,12 @@ FLAGS = [
     ),
     Case("width off the raster", "train-vae --width 12", ("--width", "multiple of 8", "got 12"), 2),
     Case("unknown device", "sample --device tpu", ("--device: expected auto, cpu", "got 'tpu'"), 2),
-    Case("unknown device in training", "train-vae --device tpu", ("--device: expected auto, cpu", "got 'tpu'"), 2),
+    Case(
+        "unknown device in training",
+        "train-vae --device tpu",
+        ("--device: expected auto, cpu", "got 'tpu'"),
+        2,
+    ),
     Case("absent device", f"{SAMPLE} --device cuda:99", ("cuda:99 is not available",), 1, runs("denoiser")),
     Case("name with a slash", "train-vae --name ../x", ("--name: expected", "got '../x'"), 2),
     Case("size of three sides", "train-vae --size 8x8x8", ("--size: expected pixels", "got '8x8x8'"), 2),
@@ -196,47 +224,145 @@ FLAGS = [
     Case("frames without trajectory", "sample --frames 5", ("--frames", "needs --trajectory"), 2),
     Case("figure as npz", "sample --steps 1,2 --out a.npz", ("--steps with several", "a.npz"), 2),
     Case("figure with files", "sample --steps 1,2 --files d", ("--steps with several", "--files"), 2),
-    Case("trajectory of a way", "sample --interpolate 1 --trajectory a.gif", ("does not go with --interpolate",), 2),
-    Case("pixels with a VAE", "train-denoiser --pixel --vae x", ("--pixel works without a VAE", "--vae x"), 2),
-    Case("pixel scale of latents", "train-denoiser --pixel-scale 0.5", ("--pixel-scale", "--pixel", "got 0.5"), 2),
+    Case(
+        "trajectory of a way",
+        "sample --interpolate 1 --trajectory a.gif",
+        ("does not go with --interpolate",),
+        2,
+    ),
+    Case(
+        "pixels with a VAE", "train-denoiser --pixel --vae x", ("--pixel works without a VAE", "--vae x"), 2
+    ),
+    Case(
+        "pixel scale of latents",
+        "train-denoiser --pixel-scale 0.5",
+        ("--pixel-scale", "--pixel", "got 0.5"),
+        2,
+    ),
     Case("pixel scale zero", "train-denoiser --pixel --pixel-scale 0", ("--pixel-scale", "0.01", "got 0"), 2),
-    Case("depth of a CNN", "train-denoiser --network cnn --depth 2", ("--depth", "--network cnn", "got 2"), 2),
+    Case(
+        "depth of a CNN", "train-denoiser --network cnn --depth 2", ("--depth", "--network cnn", "got 2"), 2
+    ),
     Case("unknown network", "train-denoiser --network resnet", ("--network", "'resnet'", "course-unet"), 2),
-    Case("unknown schedule", "plot-schedule --schedule cosin", ("--schedule: expected linear", "got 'cosin'"), 2),
-    Case("beta of a cosine", "plot-schedule --schedule cosine --beta-end 0.1", ("--beta-end is not used", "cosine"), 2),
+    Case(
+        "unknown schedule",
+        "plot-schedule --schedule cosin",
+        ("--schedule: expected linear", "got 'cosin'"),
+        2,
+    ),
+    Case(
+        "beta of a cosine",
+        "plot-schedule --schedule cosine --beta-end 0.1",
+        ("--beta-end is not used", "cosine"),
+        2,
+    ),
 ]
 CONFIGS = [
     Case("no YAML", FROM_CONFIG, ("bad.yaml: not valid YAML",), 2, config("steps: [1, 2")),
     Case("not text", FROM_CONFIG, ("bad.yaml: not valid YAML",), 2, config(b"\xff\xfe\x00\xd8a: 1")),
-    Case("unknown key", FROM_CONFIG, ("unknown option 'stesp'", "did you mean 'steps'"), 2, config("stesp: 5")),
-    Case("text for a number", FROM_CONFIG, ("--steps", "'many' is not a valid integer"), 2, config("steps: many")),
-    Case("truth for a number", FROM_CONFIG, ("--steps", "'true' is not a valid integer"), 2, config("steps: true")),
-    Case("fraction of a step", FROM_CONFIG, ("--steps", "'10.7' is not a valid integer"), 2, config("steps: 10.7")),
-    Case("number for a truth", FROM_CONFIG, ("--flip", "'7' is not a valid boolean"), 2, config("flip: 7")),
-    Case("list for a mapping", FROM_CONFIG, ("expected `option: value` lines, found list",), 2, config("- steps: 5")),
-    Case("list for a value", FROM_CONFIG, ("steps: expected a single value, found a list",), 2, config("steps: [5]")),
-    Case("missing section", FROM_CONFIG, ("no section 'train-vae'", "found sample"), 2, config("sample: {n: 4}")),
-    Case("key beside sections", FROM_CONFIG, ("'steps' stands beside",), 2, config("train-vae: {}\nsteps: 5")),
     Case(
-        "NUL", FROM_CONFIG, ("bad.yaml: data: expected text, found the character '\\x00'",), 2, config(r'data: "a\0b"')
+        "unknown key", FROM_CONFIG, ("unknown option 'stesp'", "did you mean 'steps'"), 2, config("stesp: 5")
     ),
     Case(
-        "surrogate", FROM_CONFIG, ("data: expected text, found the character '\\ud800'",), 2, config(r'data: "\uD800"')
+        "text for a number",
+        FROM_CONFIG,
+        ("--steps", "'many' is not a valid integer"),
+        2,
+        config("steps: many"),
+    ),
+    Case(
+        "truth for a number",
+        FROM_CONFIG,
+        ("--steps", "'true' is not a valid integer"),
+        2,
+        config("steps: true"),
+    ),
+    Case(
+        "fraction of a step",
+        FROM_CONFIG,
+        ("--steps", "'10.7' is not a valid integer"),
+        2,
+        config("steps: 10.7"),
+    ),
+    Case("number for a truth", FROM_CONFIG, ("--flip", "'7' is not a valid boolean"), 2, config("flip: 7")),
+    Case(
+        "list for a mapping",
+        FROM_CONFIG,
+        ("expected `option: value` lines, found list",),
+        2,
+        config("- steps: 5"),
+    ),
+    Case(
+        "list for a value",
+        FROM_CONFIG,
+        ("steps: expected a single value, found a list",),
+        2,
+        config("steps: [5]"),
+    ),
+    Case(
+        "missing section",
+        FROM_CONFIG,
+        ("no section 'train-vae'", "found sample"),
+        2,
+        config("sample: {n: 4}"),
+    ),
+    Case(
+        "key beside sections", FROM_CONFIG, ("'steps' stands beside",), 2, config("train-vae: {}\nsteps: 5")
+    ),
+    Case(
+        "NUL",
+        FROM_CONFIG,
+        ("bad.yaml: data: expected text, found the character '\\x00'",),
+        2,
+        config(r'data: "a\0b"'),
+    ),
+    Case(
+        "surrogate",
+        FROM_CONFIG,
+        ("data: expected text, found the character '\\ud800'",),
+        2,
+        config(r'data: "\uD800"'),
     ),
     Case("missing config", FROM_CONFIG, ("bad.yaml: cannot be read (No such file",), 2),
     Case("alias bomb", FROM_CONFIG, ("not valid YAML", "found an alias"), 2, config(LAUGHS)),
     Case("merge bomb", FROM_CONFIG, ("not valid YAML", "found an alias"), 2, config(MERGES)),
     Case("huge config", FROM_CONFIG, ("expected at most 1048576 bytes",), 2, config("#" * 2**21)),
     Case("nested too deeply", FROM_CONFIG, ("not valid YAML",), 2, config("[" * 2000)),
-    Case("code", FROM_CONFIG, ("not valid YAML",), 2, config("steps: !!python/object/apply:os.system [touch pwned]")),
+    Case(
+        "code",
+        FROM_CONFIG,
+        ("not valid YAML",),
+        2,
+        config("steps: !!python/object/apply:os.system [touch pwned]"),
+    ),
 ]
 DATA = [
-    Case("missing data", "train-vae --data gone", ("'gone'", "expected mnist5k", "found no such file or folder")),
     Case(
-        "no data format", "train-vae --data a.txt", ("a.txt", "found a .txt"), 1, lambda place: place.write("a.txt", "")
+        "missing data",
+        "train-vae --data gone",
+        ("'gone'", "expected mnist5k", "found no such file or folder"),
     ),
-    Case("no archive", TRAIN, ("bad.npz", "readable .npz"), 1, lambda place: place.write("bad.npz", b"PK\3\4 not so")),
-    Case("missing arrays", TRAIN, ("expected the arrays x_train", "found pictures"), 1, npz(pictures=np.zeros(3))),
+    Case(
+        "no data format",
+        "train-vae --data a.txt",
+        ("a.txt", "found a .txt"),
+        1,
+        lambda place: place.write("a.txt", ""),
+    ),
+    Case(
+        "no archive",
+        TRAIN,
+        ("bad.npz", "readable .npz"),
+        1,
+        lambda place: place.write("bad.npz", b"PK\3\4 not so"),
+    ),
+    Case(
+        "missing arrays",
+        TRAIN,
+        ("expected the arrays x_train", "found pictures"),
+        1,
+        npz(pictures=np.zeros(3)),
+    ),
     Case(
         "objects",
         TRAIN,
@@ -244,15 +370,53 @@ DATA = [
         1,
         npz(x_train=np.array([None, 1])),
     ),
-    Case("NaN pixels", TRAIN, ("finite pixels in x_train", "found NaN"), 1, npz(x_train=np.full((9, 8, 8), np.nan))),
-    Case("labels short", TRAIN, ("expected y_train [12]", "found [5]"), 1, npz(**images(8), y_train=np.zeros(5))),
+    Case(
+        "NaN pixels",
+        TRAIN,
+        ("finite pixels in x_train", "found NaN"),
+        1,
+        npz(x_train=np.full((9, 8, 8), np.nan)),
+    ),
+    Case(
+        "labels short",
+        TRAIN,
+        ("expected y_train [12]", "found [5]"),
+        1,
+        npz(**images(8), y_train=np.zeros(5)),
+    ),
     Case("too few images", TRAIN, ("at least 3 images",), 1, npz(**images(8, 2))),
-    Case("archive bomb", TRAIN, ("200 times its compressed size",), 1, npz(x_train=np.zeros(2**26 + 2**20, np.uint8))),
-    Case("truncated pictures", "train-vae --data pictures", ("4 of 4 refused", "truncated"), 1, truncated_pictures),
+    Case(
+        "archive bomb",
+        TRAIN,
+        ("200 times its compressed size",),
+        1,
+        npz(x_train=np.zeros(2**26 + 2**20, np.uint8)),
+    ),
+    Case(
+        "truncated pictures",
+        "train-vae --data pictures",
+        ("4 of 4 refused", "truncated"),
+        1,
+        truncated_pictures,
+    ),
     Case("picture bomb", "train-vae --data pictures", ("4 of 4 refused", "too large"), 1, picture_bomb),
-    Case("empty folder", "train-vae --data e", ("e: expected PNG",), 1, lambda place: (place.folder / "e").mkdir()),
-    Case("crop beyond the image", "train-vae --data tiny.npz --crop 8", ("--crop must be below the image side 8", "8")),
-    Case("latent of no fit", "train-vae --data tiny.npz --latent 4x3x3", ("4x3x3 does not fit images of 1x8x8",)),
+    Case(
+        "empty folder",
+        "train-vae --data e",
+        ("e: expected PNG",),
+        1,
+        lambda place: (place.folder / "e").mkdir(),
+    ),
+    Case(
+        "crop beyond the image",
+        "train-vae --data tiny.npz --crop 8",
+        ("--crop must be below the image side 8", "8"),
+    ),
+    Case(
+        "latent of no fit",
+        "train-vae --data tiny.npz --latent 4x3x3",
+        ("4x3x3 does not fit images of 1x8x8",),
+    ),
     Case(
         "images not of the VAE's size",
         "train-denoiser --vae runs/vae --data bad.npz",
@@ -269,7 +433,13 @@ DATA = [
     ),
 ]
 CHECKPOINTS = [
-    Case("no manifest", SAMPLE, ("runs/denoiser: not a run", "manifest.json"), 1, removed("denoiser", "manifest.json")),
+    Case(
+        "no manifest",
+        SAMPLE,
+        ("runs/denoiser: not a run", "manifest.json"),
+        1,
+        removed("denoiser", "manifest.json"),
+    ),
     Case(
         "manifest not JSON",
         SAMPLE,
@@ -284,7 +454,13 @@ CHECKPOINTS = [
         1,
         outside_manifest,
     ),
-    Case("file gone", SAMPLE, (WEIGHTS, "cannot be read (No such file"), 1, removed("denoiser", f"denoiser/{WEIGHTS}")),
+    Case(
+        "file gone",
+        SAMPLE,
+        (WEIGHTS, "cannot be read (No such file"),
+        1,
+        removed("denoiser", f"denoiser/{WEIGHTS}"),
+    ),
     Case(
         "weights cut short",
         SAMPLE,
@@ -304,7 +480,9 @@ CHECKPOINTS = [
         SAMPLE,
         (WEIGHTS, "SHA-256 differs"),
         1,
-        replaced("denoiser", f"denoiser/{WEIGHTS}", lambda data: data[:-1] + bytes([data[-1] ^ 1]), sealed=False),
+        replaced(
+            "denoiser", f"denoiser/{WEIGHTS}", lambda data: data[:-1] + bytes([data[-1] ^ 1]), sealed=False
+        ),
     ),
     Case(
         "pickle for safetensors",
@@ -321,7 +499,13 @@ CHECKPOINTS = [
         1,
         edited("denoiser", "denoiser/config.json", width=32),
     ),
-    Case("width of text", SAMPLE, ("width", "got 'wide'"), 1, edited("denoiser", "denoiser/config.json", width="wide")),
+    Case(
+        "width of text",
+        SAMPLE,
+        ("width", "got 'wide'"),
+        1,
+        edited("denoiser", "denoiser/config.json", width="wide"),
+    ),
     Case(
         "class by path",
         SAMPLE,
@@ -329,7 +513,13 @@ CHECKPOINTS = [
         1,
         edited("denoiser", "denoiser/config.json", _class_name="os.system"),
     ),
-    Case("class is a list", SAMPLE, ("unknown class []",), 1, edited("denoiser", "vae/config.json", _class_name=[])),
+    Case(
+        "class is a list",
+        SAMPLE,
+        ("unknown class []",),
+        1,
+        edited("denoiser", "vae/config.json", _class_name=[]),
+    ),
     Case(
         "unknown key of a component",
         SAMPLE,
@@ -372,9 +562,17 @@ CHECKPOINTS = [
         1,
         runs("pixel"),
     ),
-    Case("label out of range", f"{SAMPLE} --label 3", ("label must lie in 0..2", "got 3"), 1, runs("denoiser")),
+    Case(
+        "label out of range", f"{SAMPLE} --label 3", ("label must lie in 0..2", "got 3"), 1, runs("denoiser")
+    ),
     Case("unknown label", f"{SAMPLE} --label ant,dog", ("'dog'", "ant, bee, cat"), 1, runs("denoiser")),
-    Case("guidance without classes", "sample --run runs/pixel --guidance 2", ("unconditional",), 1, runs("pixel")),
+    Case(
+        "guidance without classes",
+        "sample --run runs/pixel --guidance 2",
+        ("unconditional",),
+        1,
+        runs("pixel"),
+    ),
     Case("label without classes", "sample --run runs/pixel --label 1", ("unconditional",), 1, runs("pixel")),
     Case("more steps than levels", f"{SAMPLE} --steps 21", ("at most 20", "got 21"), 1, runs("denoiser")),
     Case(
@@ -384,9 +582,21 @@ CHECKPOINTS = [
         1,
         runs("denoiser"),
     ),
-    Case("VAE alone", "sample --run runs/vae", ("holds a VAE but no denoiser", "train-denoiser"), 1, runs("vae")),
+    Case(
+        "VAE alone",
+        "sample --run runs/vae",
+        ("holds a VAE but no denoiser", "train-denoiser"),
+        1,
+        runs("vae"),
+    ),
     Case("no VAE", "reconstruct --run runs/pixel", ("pixel model", "no VAE"), 1, runs("pixel")),
-    Case("resume of the wrong kind", "train-vae --resume runs/pixel", ("denoiser training", "a vae"), 1, runs("pixel")),
+    Case(
+        "resume of the wrong kind",
+        "train-vae --resume runs/pixel",
+        ("denoiser training", "a vae"),
+        1,
+        runs("pixel"),
+    ),
     Case(
         "resume with other data",
         "train-vae --resume runs/vae --data bad.npz --steps 90",
@@ -408,7 +618,13 @@ CHECKPOINTS = [
         1,
         lambda place: (other_data(place), (place.folder / "bad.npz").replace(place.folder / "tiny.npz")),
     ),
-    Case("resume as another", "train-vae --resume runs/vae --beta 9", ("--beta", "0.01, got 9.0"), 2, runs("vae")),
+    Case(
+        "resume as another",
+        "train-vae --resume runs/vae --beta 9",
+        ("--beta", "0.01, got 9.0"),
+        2,
+        runs("vae"),
+    ),
     Case("resume and rename", "train-vae --resume runs/vae --name b", ("neither --name",), 2, runs("vae")),
     Case(
         "fine-tuning another width",
@@ -418,17 +634,33 @@ CHECKPOINTS = [
         runs("vae"),
     ),
     Case(
-        "name taken", "train-vae --data tiny.npz --name vae", ("runs/vae: exists already", "--resume"), 1, runs("vae")
+        "name taken",
+        "train-vae --data tiny.npz --name vae",
+        ("runs/vae: exists already", "--resume"),
+        1,
+        runs("vae"),
     ),
-    Case("runs in a file", "train-vae --data tiny.npz --runs tiny.npz --steps 1", ("tiny.npz", "Not a directory")),
-    Case("figure in a file", "plot-schedule --out tiny.npz/a.png", ("tiny.npz/a.png: cannot be written", "is a file")),
+    Case(
+        "runs in a file",
+        "train-vae --data tiny.npz --runs tiny.npz --steps 1",
+        ("tiny.npz", "Not a directory"),
+    ),
+    Case(
+        "figure in a file",
+        "plot-schedule --out tiny.npz/a.png",
+        ("tiny.npz/a.png: cannot be written", "is a file"),
+    ),
     Case("picture in a file", f"{SAMPLE} --out tiny.npz/a.png", ("tiny.npz is a file",), 1, runs("denoiser")),
     Case(
         "no runs to sample",
         "sample-cold",
         ("no cold diffusion model in runs/", "`latentdiff train-cold`"),
     ),
-    Case("no runs to train on", "train-denoiser --data tiny.npz", ("no VAE run in runs", "train-vae", "--pixel")),
+    Case(
+        "no runs to train on",
+        "train-denoiser --data tiny.npz",
+        ("no VAE run in runs", "train-vae", "--pixel"),
+    ),
     Case("no runs to reconstruct", "reconstruct", ("no VAE run in runs/", "`latentdiff train-vae`")),
     Case("no runs to inspect", "inspect", ("no runs in runs/", "`latentdiff train-vae`")),
     Case("no such run", "inspect runs/gone", ("runs/gone: no such run",)),
@@ -439,7 +671,9 @@ CASES = [*FLAGS, *CONFIGS, *DATA, *CHECKPOINTS]
 def snapshot(folder: Path) -> dict[str, str]:
     """Every path below a folder with the hash of what is in it."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+        )
         for path in folder.rglob("*")
     }
 
@@ -496,7 +730,9 @@ def test_an_interrupt_ends_a_training_with_130_and_a_checkpoint(
     tiny_folder: Path, tmp_path: Path, cli: Callable
 ) -> None:
     shutil.copy(tiny_folder / "tiny.npz", tmp_path)
-    options = "--data tiny.npz --latent 4 --width 8 --depth 0 --batch 8 --steps 1000000 --log-every 1 --name a"
+    options = (
+        "--data tiny.npz --latent 4 --width 8 --depth 0 --batch 8 --steps 1000000 --log-every 1 --name a"
+    )
     process = start(f"train-vae {options}", tmp_path)
     log = tmp_path / "runs" / "a" / "log.jsonl"
     deadline = time.monotonic() + 120

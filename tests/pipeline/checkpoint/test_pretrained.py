@@ -1,4 +1,6 @@
-"""Models that ship with the package: whole, small, as good as they say, and there where nothing has been trained."""
+"""Models that ship with the package: whole, small, as good as they say, and there where nothing has been
+trained.
+"""
 
 import json
 from pathlib import Path
@@ -61,7 +63,16 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> None:
     open_checkpoint(model.folder).verify()
     assert model.bytes <= MOST
-    assert {"title", "listens", "works_on", "images", "data", "commands", "hardware", "figures"} <= model.about.keys()
+    assert {
+        "title",
+        "listens",
+        "works_on",
+        "images",
+        "data",
+        "commands",
+        "hardware",
+        "figures",
+    } <= model.about.keys()
     assert all(command.startswith("latentdiff ") for command in model.about["commands"])
     pipeline = latentdiff.load(model.name)
     assert (pipeline.tokenizer is not None) == (model.about["listens"] == "text")
@@ -89,7 +100,10 @@ def test_half_precision_takes_half_the_space_and_draws_nearly_the_same(tmp_path:
     pipeline = tiny()
     pipeline.save(tmp_path / "full")
     pipeline.save(tmp_path / "half", half=True)
-    sizes = [sum(path.stat().st_size for path in (tmp_path / name).rglob("*.safetensors")) for name in ("full", "half")]
+    sizes = [
+        sum(path.stat().st_size for path in (tmp_path / name).rglob("*.safetensors"))
+        for name in ("full", "half")
+    ]
     assert sizes[1] < 0.7 * sizes[0]
     full, half = (latentdiff.load(tmp_path / name) for name in ("full", "half"))
     assert next(half.network.parameters()).dtype == torch.float32
@@ -154,8 +168,14 @@ def test_commands_find_a_model_that_can_do_what_they_do(tmp_path: Path) -> None:
     assert restored.code == 0, restored.err
     assert "using digits-pixels of the package" in restored.err and (tmp_path / "restored.png").is_file()
     assert "using digits of the package" in run_cli("sample -n 1 --steps 2", cwd=tmp_path).err
-    assert "using scenes of the package" in run_cli("sample -n 1 --steps 2 --prompt 'a red one'", cwd=tmp_path).err
-    for words in ("anagram --label 3 --label 5 --view identity --view rotate180", "hybrid --label 3 --label 5"):
+    assert (
+        "using scenes of the package"
+        in run_cli("sample -n 1 --steps 2 --prompt 'a red one'", cwd=tmp_path).err
+    )
+    for words in (
+        "anagram --label 3 --label 5 --view identity --view rotate180",
+        "hybrid --label 3 --label 5",
+    ):
         drawn = run_cli(f"{words} -n 1 --steps 2", cwd=tmp_path)
         assert drawn.code == 0 and "using digits-pixels of the package" in drawn.err, drawn.err
     texts = "--prompt 'a red six' --prompt 'a red nine'"
@@ -164,7 +184,9 @@ def test_commands_find_a_model_that_can_do_what_they_do(tmp_path: Path) -> None:
         assert drawn.code == 0 and "using scenes of the package" in drawn.err, drawn.err
 
 
-def test_pixels_that_no_model_of_the_package_works_on_are_said_to_be_missing(packed: Path, tmp_path: Path) -> None:
+def test_pixels_that_no_model_of_the_package_works_on_are_said_to_be_missing(
+    packed: Path, tmp_path: Path
+) -> None:
     about = json.loads((packed / "shapes.json").read_text()) | {"works_on": "latents"}
     (packed / "shapes.json").write_text(json.dumps(about))
     bad = called("hybrid --label ring --label bar")

@@ -1,4 +1,6 @@
-"""Tiny models of diffusers with random weights, as their own save_pretrained writes them: what stands in for the hub."""
+"""Tiny models of diffusers with random weights, as their own save_pretrained writes them: what stands in for
+the hub.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,9 @@ SIDE, T = 8, 20
 
 
 def seeded(cls: Any, **options: Any) -> Any:
-    """A network whose weights depend on nothing but its class, and are larger than at the start of a training."""
+    """A network whose weights depend on nothing but its class, and are larger than at the start of a
+    training.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = cls(**options).eval()
@@ -47,12 +51,19 @@ def autoencoder(*, channels: int = 1, **options: Any) -> AutoencoderKL:
 
 def tiny_autoencoder(**options: Any) -> AutoencoderTiny:
     counts = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
-    widths = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8), "latent_channels": 2}
+    widths = {
+        "encoder_block_out_channels": (8, 8),
+        "decoder_block_out_channels": (8, 8),
+        "latent_channels": 2,
+    }
     return seeded(AutoencoderTiny, **{"in_channels": 1, "out_channels": 1, **counts, **widths, **options})
 
 
 def saved(folder: Path, scheduler: Any = None, *, network: UNet2DModel | None = None) -> Path:
-    """The folder of a pipeline. A scheduler's options come by name: diffusers forgets those given by position."""
+    """The folder of a pipeline.
+
+    A scheduler's options come by name: diffusers forgets those given by position.
+    """
     scheduler = scheduler or DDIMScheduler(num_train_timesteps=T)
     kind = DDIMPipeline if isinstance(scheduler, DDIMScheduler) else DDPMPipeline
     kind(network or unet(), scheduler).save_pretrained(folder)

@@ -1,4 +1,6 @@
-"""Folders that diffusers loads: exact where the two are the same, a line that names the difference where they are not."""
+"""Folders that diffusers loads: exact where the two are the same, a line that names the difference where they
+are not.
+"""
 
 import json
 from collections.abc import Callable
@@ -67,10 +69,15 @@ def test_predictions_have_other_names_there(ours: Any, theirs: str, tmp_path: Pa
     ("process", "message"),
     [
         (DiffusionConfig(prediction="score"), "predicts score"),
-        (DiffusionConfig(prediction="x0", sigma_data=0.2), r"preconditioned \(sigma_data 0.2\).*--sigma-data 0"),
+        (
+            DiffusionConfig(prediction="x0", sigma_data=0.2),
+            r"preconditioned \(sigma_data 0.2\).*--sigma-data 0",
+        ),
     ],
 )
-def test_what_diffusers_cannot_read_is_not_exported(process: DiffusionConfig, message: str, tmp_path: Path) -> None:
+def test_what_diffusers_cannot_read_is_not_exported(
+    process: DiffusionConfig, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match=message), writing(tmp_path / "s", sealed=False) as writer:
         export_scheduler(writer, process, sampler="ddim")
     assert not list(tmp_path.iterdir())
@@ -101,16 +108,23 @@ def test_an_imported_pipeline_goes_back_and_draws_the_same(
     assert torch.equal(again.run(settings, key, x), mine.run(settings, key, x))
 
 
-def test_parts_are_exported_alone(cli: Callable, tiny_folder: Path, tiny_pixel_run: Path, tmp_path: Path) -> None:
+def test_parts_are_exported_alone(
+    cli: Callable, tiny_folder: Path, tiny_pixel_run: Path, tmp_path: Path
+) -> None:
     saved(tmp_path / "theirs")
     assert cli("export --run theirs --what unet --out unet", cwd=tmp_path).code == 0
     assert UNet2DModel.from_pretrained(tmp_path / "unet").config.sample_size == SIDE
     code, out, _ = cli(f"export --run {tiny_pixel_run} --what scheduler --out s --json", cwd=tmp_path)
     assert code == 0 and json.loads(out)["wrote"] == "s"
     theirs, mine = DDIMScheduler.from_pretrained(tmp_path / "s"), ld.load(tiny_pixel_run)
-    torch.testing.assert_close(theirs.alphas_cumprod.double(), mine.schedule.alpha[1:] ** 2, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        theirs.alphas_cumprod.double(), mine.schedule.alpha[1:] ** 2, rtol=0, atol=1e-6
+    )
     tiny_autoencoder().save_pretrained(tmp_path / "tiny")
-    train = f"train-denoiser --vae tiny --data {tiny_folder}/tiny.npz --batch 8 --width 16 --depth 1 --T 20 --steps 1"
+    train = (
+        f"train-denoiser --vae tiny --data {tiny_folder}/tiny.npz --batch 8 --width 16 --depth 1 --T 20"
+        " --steps 1"
+    )
     assert cli(f"{train} --name run", cwd=tmp_path).code == 0
     assert cli("export --run runs/run --what vae --out vae", cwd=tmp_path).code == 0
     found = AutoencoderTiny.from_pretrained(tmp_path / "vae").state_dict()
@@ -123,7 +137,11 @@ def test_our_own_networks_are_refused_with_what_differs_first(
 ) -> None:
     code, _, err = cli(f"export --run {tiny_spatial_run} --what {what} --out x", cwd=tmp_path)
     expected = DIFFERENCES["VAE" if what == "vae" else "UNetDenoiser"]
-    assert (code, err.count("\n")) == (1, 1) and expected in err and ("--what scheduler" in err) == (what != "vae")
+    assert (
+        (code, err.count("\n")) == (1, 1)
+        and expected in err
+        and ("--what scheduler" in err) == (what != "vae")
+    )
     assert not (tmp_path / "x").exists()
 
 
@@ -151,4 +169,6 @@ def test_a_model_that_is_no_pixel_pipeline_is_refused(
     assert code == 1 and "holds no denoiser; --what vae exports its VAE" in err
     model = ld.load(saved(tmp_path / "theirs"))
     with pytest.raises(InputError, match=r"scaled by 0\.5"), writing(tmp_path / "y", sealed=False) as writer:
-        export_pipeline(writer, model.network, model.diffusion, IdentityCodec((1, SIDE, SIDE), 0.5), sampler="ddim")
+        export_pipeline(
+            writer, model.network, model.diffusion, IdentityCodec((1, SIDE, SIDE), 0.5), sampler="ddim"
+        )

@@ -3,17 +3,19 @@
 Known differences, and how the comparison stays meaningful:
 
 - diffusers' timestep is our level - 1, and its timestep -1 is our level 0.
-- Its tables are float32. The tables themselves are compared as they are; for the arithmetic of the steps they are
-  replaced by the same formulas in float64 (numpy), so that trajectories can be compared to 1e-9. One test per scheduler
-  also runs it as it comes.
-- DDIMScheduler takes ``timestep - T // n`` as the previous timestep, which is not the next one of its own list unless n
-  divides T (and never for linspace). It is driven over our (t, s) pairs: ``num_train_timesteps = t - s`` with n = 1.
+- Its tables are float32. The tables themselves are compared as they are; for the arithmetic of the steps they
+  are replaced by the same formulas in float64 (numpy), so that trajectories can be compared to 1e-9. One test
+  per scheduler also runs it as it comes.
+- DDIMScheduler takes ``timestep - T // n`` as the previous timestep, which is not the next one of its own
+  list unless n divides T (and never for linspace). It is driven over our (t, s) pairs: ``num_train_timesteps
+  = t - s`` with n = 1.
 - DDIMScheduler(set_alpha_to_one=False) ends at level 1 instead of at the clean level.
-- DDIMScheduler keeps the network's eps when x_0 is clipped (our direction="unclipped"), or derives it again with
-  use_clipped_model_output (our "clipped").
-- DDPMScheduler adds noise on the last move when that starts above level 1. Ours returns the estimate there, as Ho et al.
-  do at their last step; the noise handed to diffusers is zero on that move.
-- DDIMScheduler gives NaN where eta = 1 meets zero terminal SNR and ``1 - alpha_bar_s - std^2`` rounds below 0; ours takes
+- DDIMScheduler keeps the network's eps when x_0 is clipped (our direction="unclipped"), or derives it again
+  with use_clipped_model_output (our "clipped").
+- DDPMScheduler adds noise on the last move when that starts above level 1. Ours returns the estimate there,
+  as Ho et al. do at their last step; the noise handed to diffusers is zero on that move.
+- DDIMScheduler gives NaN where eta = 1 meets zero terminal SNR and ``1 - alpha_bar_s - std^2`` rounds below
+  0; ours takes
   0. The grid uses eta = 0.999 there.
 - linspace with one step is timestep 0 in diffusers and level T here.
 - DPMSolverMultistepScheduler computes in float32 and bounds zero terminal SNR to alpha-bar = 2^-24.
@@ -83,7 +85,9 @@ def exact_bars(kind: ScheduleKind, zero: bool) -> Tensor:
     return torch.from_numpy(bars)
 
 
-def theirs(cls: Any, kind: ScheduleKind, zero: bool, prediction: Prediction, *, exact: bool, **options: Any) -> Any:
+def theirs(
+    cls: Any, kind: ScheduleKind, zero: bool, prediction: Prediction, *, exact: bool, **options: Any
+) -> Any:
     name, first, last = KINDS[kind]
     scheduler = cls(
         num_train_timesteps=T,
@@ -100,12 +104,17 @@ def theirs(cls: Any, kind: ScheduleKind, zero: bool, prediction: Prediction, *, 
 
 
 def network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-    """Any function of x and t will do: it saturates nothing and differs for each level. Twice the channels."""
+    """Any function of x and t will do: it saturates nothing and differs for each level.
+
+    Twice the channels.
+    """
     time = (t.to(x.dtype) / T).view(-1, 1, 1)
     return torch.cat([0.8 * x / (1 + 0.1 * x * x) + 0.3 * time - 0.1, x / (1 + x * x)], 1)
 
 
-def ours(schedule: Schedule, prediction: Prediction, *, clip: float | None, learned: bool = False) -> Denoiser:
+def ours(
+    schedule: Schedule, prediction: Prediction, *, clip: float | None, learned: bool = False
+) -> Denoiser:
     def half(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         return network(x, t, labels) if learned else network(x, t, labels)[:, : x.shape[1]]
 
@@ -153,12 +162,18 @@ def their_ddim(
 def test_ddim_states_agree(
     kind: ScheduleKind, zero: bool, prediction: Prediction, spacing: Spacing, eta: float
 ) -> None:
-    """Every state and every estimate of 3 step counts x (no clip, clip with both directions): 1e-9 in float64."""
+    """Every state and every estimate of 3 step counts x (no clip, clip with both directions): 1e-9 in
+    float64.
+    """
     schedule = schedule_of(kind, zero)
     eta = 0.999 if zero and eta == 1 else eta
     x = start(KEY, SHAPE, dtype=torch.float64)
     compared = 0
-    choices: tuple[tuple[float | None, Direction], ...] = ((None, "clipped"), (0.9, "clipped"), (0.9, "unclipped"))
+    choices: tuple[tuple[float | None, Direction], ...] = (
+        (None, "clipped"),
+        (0.9, "clipped"),
+        (0.9, "unclipped"),
+    )
     for clip, direction in choices:
         options = {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0}
         scheduler = theirs(DDIMScheduler, kind, zero, prediction, exact=True, **options)
@@ -246,7 +261,9 @@ def test_levels_are_their_timesteps_plus_one(cls: Any, spacing: Spacing) -> None
 
 
 def test_steps_offset_shifts_leading_levels_only_there() -> None:
-    """Stable Diffusion's steps_offset = 1 starts its leading timesteps one level higher; ours has no such option."""
+    """Stable Diffusion's steps_offset = 1 starts its leading timesteps one level higher; ours has no such
+    option.
+    """
     scheduler: Any = theirs(
         DDIMScheduler, "linear", False, "v", exact=False, timestep_spacing="leading", steps_offset=1
     )
@@ -257,12 +274,15 @@ def test_steps_offset_shifts_leading_levels_only_there() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("spacing", "n"), [("trailing", 25), ("leading", 30)])
 @pytest.mark.parametrize(
-    ("kind", "zero", "prediction"), [("scaled_linear", False, "eps"), ("linear", False, "x0"), ("cosine", True, "v")]
+    ("kind", "zero", "prediction"),
+    [("scaled_linear", False, "eps"), ("linear", False, "x0"), ("cosine", True, "v")],
 )
 def test_ddim_as_it_comes(
     kind: ScheduleKind, zero: bool, prediction: Prediction, spacing: Spacing, n: int, dtype: torch.dtype
 ) -> None:
-    """Its own timesteps, arithmetic and tables, where its arithmetic means its own list: float32 tables allow 1e-4."""
+    """Its own timesteps, arithmetic and tables, where its arithmetic means its own list: float32 tables allow
+    1e-4.
+    """
     schedule = schedule_of(kind, zero)
     scheduler = theirs(DDIMScheduler, kind, zero, prediction, exact=False, timestep_spacing=spacing)
     scheduler.set_timesteps(n)
@@ -279,7 +299,9 @@ def test_ddim_as_it_comes(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("variance", ["small", "large"])
-@pytest.mark.parametrize(("kind", "prediction"), [("scaled_linear", "eps"), ("linear", "x0"), ("cosine", "v")])
+@pytest.mark.parametrize(
+    ("kind", "prediction"), [("scaled_linear", "eps"), ("linear", "x0"), ("cosine", "v")]
+)
 def test_ddpm_as_it_comes(
     kind: ScheduleKind,
     prediction: Prediction,
@@ -328,7 +350,9 @@ def test_without_alpha_to_one_ddim_ends_at_level_one(t: int) -> None:
 @pytest.mark.parametrize("prediction", NAMES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_dpmpp_agrees(kind: ScheduleKind, prediction: Prediction, n: int) -> None:
-    """Same levels, float32 on their side (log-SNR from float32 sigmas; at alpha = 5e-5, cosine, that costs digits)."""
+    """Same levels, float32 on their side (log-SNR from float32 sigmas; at alpha = 5e-5, cosine, that costs
+    digits).
+    """
     schedule = schedule_of(kind, False)
     levels = schedule.levels(n)
     scheduler = theirs(

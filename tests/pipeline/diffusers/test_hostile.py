@@ -1,4 +1,6 @@
-"""Folders of diffusers that are broken, hostile or of another kind: one line each, and nothing is ever unpickled."""
+"""Folders of diffusers that are broken, hostile or of another kind: one line each, and nothing is ever
+unpickled.
+"""
 
 import json
 import pickle
@@ -170,7 +172,9 @@ def test_the_good_pipeline_is_good(good: Path, cli: Callable, tmp_path: Path) ->
 
 def test_a_last_step_that_ends_elsewhere_is_refused(cli: Callable, tmp_path: Path) -> None:
     edited(SCHEDULER, set_alpha_to_one=False)(saved(tmp_path / "model"))
-    check(cli("sample --run model -n 1 --steps 1", cwd=tmp_path), (SCHEDULER, "set_alpha_to_one", "got False"))
+    check(
+        cli("sample --run model -n 1 --steps 1", cwd=tmp_path), (SCHEDULER, "set_alpha_to_one", "got False")
+    )
 
 
 AUTOENCODERS = [
@@ -188,7 +192,9 @@ AUTOENCODERS = [
 
 
 @pytest.mark.parametrize("case", AUTOENCODERS, ids=[case.name for case in AUTOENCODERS])
-def test_a_bad_autoencoder_gives_one_line(case: Case, cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_bad_autoencoder_gives_one_line(
+    case: Case, cli: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
     autoencoder().save_pretrained(tmp_path / "kl")
     case.spoil(tmp_path / "kl")
     result = cli(f"train-denoiser --vae kl --data {tiny_folder}/tiny.npz --steps 1", cwd=tmp_path)
@@ -197,9 +203,13 @@ def test_a_bad_autoencoder_gives_one_line(case: Case, cli: Callable, tiny_folder
 
 
 def test_an_uneven_autoencoder_is_refused(cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:
-    tiny_autoencoder(num_decoder_blocks=(1, 1, 1), decoder_block_out_channels=(8, 8, 8)).save_pretrained(tmp_path / "t")
+    tiny_autoencoder(num_decoder_blocks=(1, 1, 1), decoder_block_out_channels=(8, 8, 8)).save_pretrained(
+        tmp_path / "t"
+    )
     result = cli(f"train-denoiser --vae t --data {tiny_folder}/tiny.npz --steps 1", cwd=tmp_path)
-    check(result, ("expected latents [2, 4, 4] of images [1, 8, 8] and back", "found [2, 4, 4] and [1, 16, 16]"))
+    check(
+        result, ("expected latents [2, 4, 4] of images [1, 8, 8] and back", "found [2, 4, 4] and [1, 16, 16]")
+    )
 
 
 @pytest.mark.parametrize(
@@ -208,8 +218,14 @@ def test_an_uneven_autoencoder_is_refused(cli: Callable, tiny_folder: Path, tmp_
         ("sample --run kl -n 1", ("holds a VAE but no denoiser",)),
         ("sample --run unet -n 1", ("a UNet2DModel without a scheduler", "model_index.json")),
         ("train-denoiser --vae pipeline --data DATA --steps 1", ("is a pixel model without a VAE",)),
-        ("train-vae --init-from kl --data DATA --steps 1 --latent 2x4x4", ("its autoencoder is of diffusers",)),
-        ("train-denoiser --pixel --init-from pipeline --data DATA --steps 1", ("unknown class 'UNet2DModel'",)),
+        (
+            "train-vae --init-from kl --data DATA --steps 1 --latent 2x4x4",
+            ("its autoencoder is of diffusers",),
+        ),
+        (
+            "train-denoiser --pixel --init-from pipeline --data DATA --steps 1",
+            ("unknown class 'UNet2DModel'",),
+        ),
         ("train-denoiser --resume pipeline --data DATA", ("has no training/state.json",)),
         ("train-denoiser --vae three --data DATA --steps 1", ("for images of 3 channels", "--channels 3")),
         ("edit --run pipeline -n 1", ("does not say which data it was trained on; expected --input",)),

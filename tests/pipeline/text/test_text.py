@@ -1,4 +1,6 @@
-"""Models that listen to texts, from captions to pictures: training, checkpoints, every command that takes a --prompt."""
+"""Models that listen to texts, from captions to pictures: training, checkpoints, every command that takes a
+--prompt.
+"""
 
 import json
 import shutil
@@ -26,7 +28,10 @@ from latentdiff.train.denoiser import DenoiserTask
 
 DRAW = "sample --run runs/text --steps 3 -n 4"
 OPTIONS = "--batch 16 --warmup 0 --ema 0 --bf16 off --log-every 1"
-TRAIN = f"train-denoiser --pixel --text --data captioned.npz --width 16 --depth 1 --T 20 --text-length 12 {OPTIONS}"
+TRAIN = (
+    "train-denoiser --pixel --text --data captioned.npz --width 16 --depth 1 --T 20 --text-length 12"
+    f" {OPTIONS}"
+)
 PLACES = ("left", "middle", "right")
 
 
@@ -52,7 +57,15 @@ def task_of(captions: tuple[str, ...], **options: object) -> DenoiserTask:
     images = torch.arange(len(captions) * 64).reshape(-1, 1, 8, 8).remainder(256).to(torch.uint8)
     split = Split(images, None, captions)
     data = Dataset("captioned", split, split, split)
-    values = {"pixel": True, "text": True, "text_length": 8, "width": 16, "depth": 1, "T": 20, "bf16": "off"} | options
+    values = {
+        "pixel": True,
+        "text": True,
+        "text_length": 8,
+        "width": 16,
+        "depth": 1,
+        "T": 20,
+        "bf16": "off",
+    } | options
     settings = TrainDenoiser.model_validate(values)
     codec, tokenizer = IdentityCodec((1, 8, 8)), tokenizer_of(settings, data)
     network = build(denoiser_config_of(settings, data, codec, tokenizer))
@@ -77,12 +90,16 @@ def test_a_text_is_as_long_as_the_longest_caption_needs(captions: tuple[str, ...
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
-def test_a_network_is_told_the_caption_of_each_image_or_nothing(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_is_told_the_caption_of_each_image_or_nothing(
+    rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     captions = tuple(f"a disc on the {place}" for place in PLACES) * 4
     task = task_of(captions, label_dropout=rate)
     told: list[Tensor] = []
     forward = task.network.forward
-    monkeypatch.setattr(task.network, "forward", lambda x, t, labels: told.append(labels) or forward(x, t, labels))
+    monkeypatch.setattr(
+        task.network, "forward", lambda x, t, labels: told.append(labels) or forward(x, t, labels)
+    )
     positions = torch.arange(600)
     indices = positions * 5 % 12
     task.loss(0, positions, indices)
@@ -112,25 +129,36 @@ def test_captions_are_needed(work: Path, cli: Callable, tiny_folder: Path) -> No
         ("--text --text-length 3", "text-length"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options: str, message: str, work: Path, cli: Callable) -> None:
+def test_options_that_make_no_sense_are_refused(
+    options: str, message: str, work: Path, cli: Callable
+) -> None:
     result = cli(f"train-denoiser --pixel --data captioned.npz --steps 1 {options}", cwd=work)
     assert result.code == 2 and message in result.err
 
 
 def test_a_vector_latent_listens_by_an_mlp(work: Path, cli: Callable, tiny_vae_run: Path) -> None:
     result = cli(
-        f"train-denoiser --text --data captioned.npz --vae {tiny_vae_run} --steps 30 --lr 1e-2 --name vector {OPTIONS}",
+        f"train-denoiser --text --data captioned.npz --vae {tiny_vae_run} --steps 30 --lr 1e-2 --name vector"
+        f" {OPTIONS}",
         cwd=work,
     )
     assert result.code == 0, result.err
-    drawn = cli('sample --run runs/vector --prompt "a disc" -n 2 --steps 2 --guidance 2 --out a.npz', cwd=work)
+    drawn = cli(
+        'sample --run runs/vector --prompt "a disc" -n 2 --steps 2 --guidance 2 --out a.npz', cwd=work
+    )
     assert drawn.code == 0, drawn.err
-    other = cli('sample --run runs/vector --prompt "a square" -n 2 --steps 2 --guidance 2 --out b.npz', cwd=work)
+    other = cli(
+        'sample --run runs/vector --prompt "a square" -n 2 --steps 2 --guidance 2 --out b.npz', cwd=work
+    )
     assert other.code == 0, other.err
     with np.load(work / "a.npz") as a, np.load(work / "b.npz") as b:
         assert not np.array_equal(a["images"], b["images"])
     refused = cli('p2p --run runs/vector --prompt "a disc" --edit "a square" --steps 2', cwd=work)
-    assert refused.code == 1 and "without attention to its words" in refused.err and refused.err.count("error") == 1
+    assert (
+        refused.code == 1
+        and "without attention to its words" in refused.err
+        and refused.err.count("error") == 1
+    )
 
 
 def test_other_captions_are_other_data(work: Path, cli: Callable) -> None:
@@ -292,7 +320,9 @@ def test_prompts_are_taken_in_turn(work: Path, cli: Callable) -> None:
         ("edit --run runs/text --input captioned.npz --guidance 2", 2, "needs a --prompt"),
     ],
 )
-def test_what_cannot_be_asked_is_refused(command: str, code: int, message: str, work: Path, cli: Callable) -> None:
+def test_what_cannot_be_asked_is_refused(
+    command: str, code: int, message: str, work: Path, cli: Callable
+) -> None:
     (work / "empty.txt").write_text("\n \n")
     result = cli(command, cwd=work)
     assert result.code == code and message in result.err and "Traceback" not in result.err, result.err
@@ -309,7 +339,10 @@ def test_a_long_prompt_is_cut_and_said_so(work: Path, cli: Callable) -> None:
         "edit --input captioned.npz --strength 0.5 -n 2 --prompt 'a disc on the left' --steps 4 --guidance 2",
         "inpaint --input captioned.npz --mask box -n 2 --prompt 'a disc on the left' --steps 4 --draws 1",
         "restore --input captioned.npz --operator mask -n 2 --prompt 'a disc on the left' --steps 4",
-        "anagram --prompt 'a disc on the left' --prompt 'a disc on the right' --view identity --view mirror -n 2 --steps 4",
+        (
+            "anagram --prompt 'a disc on the left' --prompt 'a disc on the right' --view identity --view"
+            " mirror -n 2 --steps 4"
+        ),
         "hybrid --prompt 'a disc on the left' --prompt 'a disc on the right' -n 2 --steps 4",
         "invert --input captioned.npz -n 2 --prompt 'a disc on the left' --steps 4",
     ],
@@ -339,10 +372,14 @@ def test_evaluation_asks_for_the_captions_of_the_split(
     pipe = ld.load(work / "runs" / "text")
     texts = [f"a disc on the {PLACES[k % 3]}" for k in range(12)]
     drawn = draw_samples(pipe, Sampling(steps=3), 12, texts=texts)
-    torch.testing.assert_close(drawn.float() / 127.5 - 1, pipe.sample(12, label=texts, steps=3), rtol=0, atol=0.01)
+    torch.testing.assert_close(
+        drawn.float() / 127.5 - 1, pipe.sample(12, label=texts, steps=3), rtol=0, atol=0.01
+    )
     with np.load(work / "captioned.npz") as arrays:
         np.savez(work / "silent.npz", x_train=arrays["x_train"], x_test=arrays["x_test"])
     result = cli(f"evaluate --run runs/text --data silent.npz {shared} --what samples --out out", cwd=work)
     assert result.code == 1 and "has no captions to ask this model for" in result.err
-    result = cli(f"evaluate --run runs/text --data silent.npz {shared} --what samples --guidance 0 --out out", cwd=work)
+    result = cli(
+        f"evaluate --run runs/text --data silent.npz {shared} --what samples --guidance 0 --out out", cwd=work
+    )
     assert result.code == 0, result.err

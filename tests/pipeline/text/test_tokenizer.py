@@ -1,4 +1,6 @@
-"""Word pieces: learned from captions, whole or split, and the same as another library splits with the same vocabulary."""
+"""Word pieces: learned from captions, whole or split, and the same as another library splits with the same
+vocabulary.
+"""
 
 import json
 
@@ -6,7 +8,16 @@ import pytest
 import torch
 
 from latentdiff.errors import InputError
-from latentdiff.pipeline.text.tokenizer import END, PAD, SPECIAL, START, UNKNOWN, Tokenizer, train_tokenizer, words
+from latentdiff.pipeline.text.tokenizer import (
+    END,
+    PAD,
+    SPECIAL,
+    START,
+    UNKNOWN,
+    Tokenizer,
+    train_tokenizer,
+    words,
+)
 
 TEXTS = [
     "a large red seven on a blue background",
@@ -103,7 +114,9 @@ def naive(texts: list[str], vocabulary: int) -> list[str]:
     for text in texts:
         for word in words(text):
             counts[word] = counts.get(word, 0) + 1
-    spelled = {word: [letter if i == 0 else f"##{letter}" for i, letter in enumerate(word)] for word in counts}
+    spelled = {
+        word: [letter if i == 0 else f"##{letter}" for i, letter in enumerate(word)] for word in counts
+    }
     letters: dict[str, int] = {}
     for word, parts in spelled.items():
         for part in parts:
@@ -131,7 +144,12 @@ def naive(texts: list[str], vocabulary: int) -> list[str]:
 
 @pytest.mark.parametrize("vocabulary", [60, 100, 400])
 def test_counting_only_what_changed_gives_what_counting_everything_gives(vocabulary: int) -> None:
-    texts = [*TEXTS * 2, "banana bandana ananas aaaa aaaaa aa", "abababab bababa", "aaaaaaa abaabaab xaxaxax"] * 2
+    texts = [
+        *TEXTS * 2,
+        "banana bandana ananas aaaa aaaaa aa",
+        "abababab bababa",
+        "aaaaaaa abaabaab xaxaxax",
+    ] * 2
     assert list(train_tokenizer(texts, vocabulary=vocabulary).pieces[4:]) == naive(texts, vocabulary)
 
 
@@ -140,7 +158,18 @@ def test_splits_as_the_library_tokenizers_does() -> None:
     vocabulary = {piece: number for number, piece in enumerate(TOKENIZER.pieces)}
     other = models.WordPiece(vocabulary, unk_token="[unk]", max_input_chars_per_word=64)
     tried = {word for text in TEXTS for word in words(text)}
-    tried |= {"backgrounds", "reds", "sevens", "orangered", "Ж", "grinningface", "x" * 65, "largest", "ee", "onion"}
+    tried |= {
+        "backgrounds",
+        "reds",
+        "sevens",
+        "orangered",
+        "Ж",
+        "grinningface",
+        "x" * 65,
+        "largest",
+        "ee",
+        "onion",
+    }
     assert len(tried) > 30
     for word in sorted(tried):
         assert [token.id for token in other.tokenize(word)] == TOKENIZER.split(word), word

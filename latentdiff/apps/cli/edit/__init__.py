@@ -1,1 +1,3 @@
-"""Commands that edit, restore or compose images: sdedit, p2p, inpaint, restore, denoise, invert, anagram, hybrid."""
+"""Commands that edit, restore or compose images: sdedit, p2p, inpaint, restore, denoise, invert, anagram,
+hybrid.
+"""

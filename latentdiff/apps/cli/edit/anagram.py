@@ -21,7 +21,10 @@ from latentdiff.apps.cli.shared.options import build, only_with
 from latentdiff.apps.cli.shared.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
 
-HINT = "not every pair of classes has a shape in common: try another --view, other seeds, or --refine 2 (docs/common.md has shares)"
+HINT = (
+    "not every pair of classes has a shape in common: try another --view, other seeds, or --refine 2"
+    " (docs/common.md has shares)"
+)
 VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
 
 
@@ -47,7 +50,10 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
     help="The view through which each class is seen (default: identity and flip).",
 )
 @click.option(
-    "--patch", type=click.IntRange(1, 1024), default=None, help="Side of --view patches in pixels (default: a quarter)."
+    "--patch",
+    type=click.IntRange(1, 1024),
+    default=None,
+    help="Side of --view patches in pixels (default: a quarter).",
 )
 @illusion_options("anagram.png")
 def command(

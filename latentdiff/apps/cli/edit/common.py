@@ -28,16 +28,25 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 OWN = ("own",)  # --label own: the label of each image
 ACROSS = 10  # images side by side in a figure
-SOLVER_NEEDS: dict[str, Kind] = {"replacement": "grid", "repaint": "grid", "psld": "latents"}  # the others take any
+SOLVER_NEEDS: dict[str, Kind] = {
+    "replacement": "grid",
+    "repaint": "grid",
+    "psld": "latents",
+}  # the others take any
 
 
 def run_options(function: F) -> F:
     """--run, --runs and --device."""
     options = [
-        click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser)."),
+        click.option(
+            "--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser)."
+        ),
         click.option("--runs", default="runs", show_default=True, help="Folder of all runs."),
         click.option(
-            "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+            "--device",
+            default="auto",
+            show_default=True,
+            help="Where to compute: auto, cpu, cuda, cuda:N or mps.",
         ),
     ]
     return _all(function, options)
@@ -61,7 +70,10 @@ def sampling_options(function: F) -> F:
         "--label",
         cls=Texts,
         default=None,
-        help="Class by name or index; several, as 3,5,8 or by repeating the option, go to the images in turn; `own` takes the label of each image (default: no class).",
+        help=(
+            "Class by name or index; several, as 3,5,8 or by repeating the option, go to the images in turn;"
+            " `own` takes the label of each image (default: no class)."
+        ),
     )
     return options_of(Sampling, skip=("compile",))(label(prompt_options(function)))
 
@@ -88,7 +100,10 @@ def output_options(out: str) -> Callable[[F], F]:
                 "--files",
                 type=IMAGE_FOLDER,
                 default=None,
-                help="Also write each result as a PNG into this folder; where there are several results of each image, into one folder for each, as strength=0.3.",
+                help=(
+                    "Also write each result as a PNG into this folder; where there are several results of"
+                    " each image, into one folder for each, as strength=0.3."
+                ),
             ),
             overwrite_option,
         ]
@@ -133,7 +148,9 @@ def model_of(values: dict[str, Any]) -> EditModel:
     if (kind := SOLVER_NEEDS.get(values.get("solver", ""))) is not None:
         needs.append(Need(kind, f"--solver {values['solver']}", "--solver dps"))
     checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
-    pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
+    pipeline = load_checked(
+        checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
+    )
     note_texts(pipeline, [*prompts, settings.negative_prompt, *filter(None, [values.get("to")])])
     classes_asked(pipeline, values.get("label"))
     if "resize" in values:
@@ -141,8 +158,12 @@ def model_of(values: dict[str, Any]) -> EditModel:
     return EditModel(checkpoint, pipeline, settings)
 
 
-def bench(values: dict[str, Any], model: EditModel | None = None, *, shape: Sequence[int] | None = None) -> EditInputs:
-    """The model of --run, unless it is at hand, and the images of --input, brought to its size or to ``shape`` [C, H, W]. InputError, UsageError."""
+def bench(
+    values: dict[str, Any], model: EditModel | None = None, *, shape: Sequence[int] | None = None
+) -> EditInputs:
+    """The model of --run, unless it is at hand, and the images of --input, brought to its size or to
+    ``shape`` [C, H, W]. InputError, UsageError.
+    """
     from latentdiff.data import to_float
     from latentdiff.data.classes import order_by_class
 
@@ -153,7 +174,9 @@ def bench(values: dict[str, Any], model: EditModel | None = None, *, shape: Sequ
     labels = None
     if found.labels is not None and pipeline.classes and tuple(found.classes) == tuple(pipeline.classes):
         labels = found.labels[chosen].tolist()
-    return EditInputs(checkpoint, pipeline, model.settings, to_float(found.images[chosen]), found.name, labels)
+    return EditInputs(
+        checkpoint, pipeline, model.settings, to_float(found.images[chosen]), found.name, labels
+    )
 
 
 def labels_of(values: dict[str, Any], work: EditInputs) -> list[int] | list[str] | None:
@@ -174,14 +197,19 @@ def labels_of(values: dict[str, Any], work: EditInputs) -> list[int] | list[str]
 
 
 def classes_asked(pipeline: Pipeline, label: tuple[str, ...] | None) -> list[int]:
-    """The classes that --label names, none where it is not given or `own`. InputError for others than the model's."""
+    """The classes that --label names, none where it is not given or `own`.
+
+    InputError for others than the model's.
+    """
     from latentdiff.data.classes import class_indices
 
     return [] if label is None or label == OWN else class_indices(pipeline.classes, label)
 
 
 def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:
-    """PSNR, SSIM, RMSE and, where its network is installed, the perceptual distance of results from the originals, pair by pair."""
+    """PSNR, SSIM, RMSE and, where its network is installed, the perceptual distance of results from the
+    originals, pair by pair.
+    """
     from latentdiff.data import to_uint8
     from latentdiff.evaluate.interval_score import Resampling
     from latentdiff.evaluate.pairs import score_pairs
@@ -208,7 +236,11 @@ def as_text(scores: PairScores) -> str:
     """The scores in one line."""
     from latentdiff.metrics.features.names import perceptual_name
 
-    parts = [f"PSNR {scores.psnr.value:.2f} dB", f"SSIM {scores.ssim.value:.3f}", f"RMSE {scores.rmse.value:.3f}"]
+    parts = [
+        f"PSNR {scores.psnr.value:.2f} dB",
+        f"SSIM {scores.ssim.value:.3f}",
+        f"RMSE {scores.rmse.value:.3f}",
+    ]
     if scores.perceptual is not None and scores.perceptual_network is not None:
         parts.append(f"{perceptual_name(scores.perceptual_network)} {scores.perceptual.value:.4f}")
     return ", ".join(parts)
@@ -219,7 +251,8 @@ def save_rows(
 ) -> list[str]:
     """The figure with the first images of each row side by side, and the results as files; what was written.
 
-    ``results``: images [n, C, H, W], or several of each image by variant (:func:`latentdiff.viz.image_folder.variant`).
+    ``results``: images [n, C, H, W], or several of each image by variant
+    (:func:`latentdiff.viz.image_folder.variant`).
     """
     from latentdiff.viz.figures import save_figure
     from latentdiff.viz.image_folder import save_images

@@ -27,7 +27,10 @@ HARM = " (farther from the original than the noisy image)"
     "--level",
     cls=Several,
     default=None,
-    help="Noise levels to start from, as 250,500,750 (default: a quarter, half and three quarters of the model's T).",
+    help=(
+        "Noise levels to start from, as 250,500,750 (default: a quarter, half and three quarters of the"
+        " model's T)."
+    ),
 )
 @click.option(
     "--blur-sigma", type=Finite(0.1, 100), default=1.0, show_default=True, help="Sigma of the blur in pixels."
@@ -39,7 +42,11 @@ HARM = " (farther from the original than the noisy image)"
     help="Odd side of the blur's window in pixels (default: 3 sigma to each side).",
 )
 @click.option(
-    "--blur-times", type=click.IntRange(1, 100), default=1, show_default=True, help="How often the blur is applied."
+    "--blur-times",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="How often the blur is applied.",
 )
 @click.option(
     "--frames",
@@ -52,19 +59,24 @@ HARM = " (farther from the original than the noisy image)"
     "--show",
     cls=Several,
     default=None,
-    help="Instead of --frames: the levels on the way to show, as 690,540,390,240,90; the nearest that are visited (default: none).",
+    help=(
+        "Instead of --frames: the levels on the way to show, as 690,540,390,240,90; the nearest that are"
+        " visited (default: none)."
+    ),
 )
 @output_options("denoised.png")
 def command(*, as_json: bool, **values: Any) -> int:
     """Add noise to images and take it away again.
 
-    By a blur, in one step, and step by step, each compared with the original beside the noisy image itself. One
-    step aims at the mean of all images that the noisy one could have been, which is blurred; step by step ends in
-    one of them. Where there is little noise, the network's own error can be larger than the noise.
+    By a blur, in one step, and step by step, each compared with the original beside the noisy image itself.
+    One step aims at the mean of all images that the noisy one could have been, which is blurred; step by step
+    ends in one of them. Where there is little noise, the network's own error can be larger than the noise.
     """
     levels, shown = _levels("level", values["level"]), _levels("show", values["show"])
     if values["blur_kernel"] is not None and values["blur_kernel"] % 2 == 0:
-        raise click.UsageError(f"--blur-kernel: expected an odd number of pixels, got {values['blur_kernel']}")
+        raise click.UsageError(
+            f"--blur-kernel: expected an odd number of pixels, got {values['blur_kernel']}"
+        )
 
     from latentdiff.apps.cli.edit import common
     from latentdiff.apps.cli.shared import outputs
@@ -106,11 +118,17 @@ def command(*, as_json: bool, **values: Any) -> int:
             for name, images in ways.items()
             if name != "noisy"
         }
-        scores = {name: common.scores_of(images, work.images, work.pipeline.classes) for name, images in ways.items()}
+        scores = {
+            name: common.scores_of(images, work.images, work.pipeline.classes)
+            for name, images in ways.items()
+        }
         worse = [name for name, each in scores.items() if each.rmse.value > scores["noisy"].rmse.value]
         measured = {name.replace(" ", "_"): common.as_json(each) for name, each in scores.items()}
         found.append({"level": t, **measured, "worse_than_noisy": [name.replace(" ", "_") for name in worse]})
-        lines += [f"  t = {t}, {name}: {common.as_text(each)}{HARM * (name in worse)}" for name, each in scores.items()]
+        lines += [
+            f"  t = {t}, {name}: {common.as_text(each)}{HARM * (name in worse)}"
+            for name, each in scores.items()
+        ]
         if t == max(asked):
             rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in slow.frames[:-1]]
     written = common.save_rows(rows, values, results)

@@ -21,7 +21,10 @@ from latentdiff.apps.cli.shared.options import Several, build
 from latentdiff.apps.cli.shared.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
 
-HINT = "small images have little room for two bands: try another --sigma, --weights, or --refine 2 (docs/common.md has shares)"
+HINT = (
+    "small images have little room for two bands: try another --sigma, --weights, or --refine 2"
+    " (docs/common.md has shares)"
+)
 
 
 @click.command(name="hybrid")
@@ -30,7 +33,10 @@ HINT = "small images have little room for two bands: try another --sigma, --weig
     "labels",
     multiple=True,
     callback=each_label,
-    help="A class, once for each band from the lowest to the highest: --label 3 --label 5, or 3,5; three make a triple hybrid (no default).",
+    help=(
+        "A class, once for each band from the lowest to the highest: --label 3 --label 5, or 3,5; three make"
+        " a triple hybrid (no default)."
+    ),
 )
 @click.option(
     "--prompt",
@@ -42,16 +48,21 @@ HINT = "small images have little room for two bands: try another --sigma, --weig
     "--sigma",
     cls=Several,
     default=None,
-    help="Blurs in pixels that cut the bands, falling, as 2 or 3,1 (default: 2 for two bands, 3,1 for three).",
+    help=(
+        "Blurs in pixels that cut the bands, falling, as 2 or 3,1 (default: 2 for two bands, 3,1 for three)."
+    ),
 )
 @click.option(
-    "--colour", is_flag=True, help="Brightness from the first class, colour from the second (models of RGB images)."
+    "--colour",
+    is_flag=True,
+    help="Brightness from the first class, colour from the second (models of RGB images).",
 )
 @illusion_options("hybrid.png")
 def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...], **values: Any) -> int:
     """Draw hybrid images: one class from afar, another close up.
 
-    Low frequencies are drawn as the first class, high ones as the last. Of latents, every band has its own, which are kept versions of one picture.
+    Low frequencies are drawn as the first class, high ones as the last. Of latents, every band has its own,
+    which are kept versions of one picture.
     """
     n = parts_asked(labels, prompts)
     settings, sigmas = build(Sampling, values), _sigmas(values, n)
@@ -87,7 +98,8 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
         "colour"
     ]:  # the last class is that of the image itself, the others are seen through the low bands up to theirs
         low = [
-            torch.stack([band(made.images) for band in bands[: k + 1]]).sum(0).clamp(-1, 1) for k in range(len(bands))
+            torch.stack([band(made.images) for band in bands[: k + 1]]).sum(0).clamp(-1, 1)
+            for k in range(len(bands))
         ]
         read = read_back(pipeline, low, asked)
     rows += [
@@ -124,6 +136,12 @@ def _sigmas(values: dict[str, Any], n: int) -> list[float]:
         sigmas = [float(part) for part in str(text).split(",")]
     except ValueError:
         sigmas = []
-    if len(sigmas) != n - 1 or not all(0 < s < 1000 for s in sigmas) or sigmas != sorted(set(sigmas), reverse=True):
-        raise click.UsageError(f"--sigma: expected {n - 1} falling numbers above 0 for {n} classes, got {text!r}")
+    if (
+        len(sigmas) != n - 1
+        or not all(0 < s < 1000 for s in sigmas)
+        or sigmas != sorted(set(sigmas), reverse=True)
+    ):
+        raise click.UsageError(
+            f"--sigma: expected {n - 1} falling numbers above 0 for {n} classes, got {text!r}"
+        )
     return sigmas

@@ -1,4 +1,6 @@
-"""What `latentdiff anagram` and `latentdiff hybrid` share: the model of pixels, the classes or texts, the figure."""
+"""What `latentdiff anagram` and `latentdiff hybrid` share: the model of pixels, the classes or texts, the
+figure.
+"""
 
 from __future__ import annotations
 
@@ -35,25 +37,40 @@ def illusion_options(out: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         function = options_of(Sampling, skip=("compile",))(output_options(out)(function))
         number = click.option(
-            "-n", "--number", "n", type=click.IntRange(1, 1000), default=8, show_default=True, help="Number of images."
+            "-n",
+            "--number",
+            "n",
+            type=click.IntRange(1, 1000),
+            default=8,
+            show_default=True,
+            help="Number of images.",
         )
         weights = click.option(
-            "--weights", cls=Several, default=None, help="How much each class counts, as 0.6,0.4 (default: equally)."
+            "--weights",
+            cls=Several,
+            default=None,
+            help="How much each class counts, as 0.6,0.4 (default: equally).",
         )
         refine = click.option(
             "--refine",
             type=click.IntRange(0, 100),
             default=0,
             show_default=True,
-            help="Make every move again so many times, noised back up in between: the classes agree better, for more work.",
+            help=(
+                "Make every move again so many times, noised back up in between: the classes agree better,"
+                " for more work."
+            ),
         )
         return model_options(number(weights(refine(function))))
 
     return decorate
 
 
-def read_back(pipeline: Pipeline, seen: Sequence[Tensor], labels: Sequence[int | str]) -> dict[str, Any] | None:
-    """How many images a classifier reads as what each part should be, and as all of them; None where none knows the classes.
+def read_back(
+    pipeline: Pipeline, seen: Sequence[Tensor], labels: Sequence[int | str]
+) -> dict[str, Any] | None:
+    """How many images a classifier reads as what each part should be, and as all of them; None where none
+    knows the classes.
 
     seen[i]: the images as they should look like class labels[i].
     """
@@ -111,13 +128,17 @@ def asked_of(pipeline: Pipeline, labels: Sequence[str], prompts: Sequence[str]) 
 def model_for(
     values: dict[str, Any], settings: Sampling, labels: Sequence[str], prompts: Sequence[str]
 ) -> tuple[Checkpoint, Pipeline]:
-    """The model of --run, or the newest that is conditioned on the labels or prompts; InputError where it is not."""
+    """The model of --run, or the newest that is conditioned on the labels or prompts; InputError where it is
+    not.
+    """
     from latentdiff.apps.cli.shared.find import find_denoiser, load_checked
 
     check_texts(prompts)
     needs = needs_of({"label": labels[:1] or None}, prompts, settings)
     checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
-    pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
+    pipeline = load_checked(
+        checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
+    )
     note_texts(pipeline, [*prompts, settings.negative_prompt])
     return checkpoint, pipeline
 

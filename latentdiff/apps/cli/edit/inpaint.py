@@ -33,8 +33,9 @@ WAY = 5  # moments of the first draw in the figure
 def command(*, as_json: bool, **values: Any) -> int:
     """Fill in missing parts of images.
 
-    The known pixels are kept exactly. --mask says what is missing; several --draws show what else could stand there. Models
-    of pixels and of spatial latents take every solver, models of vector latents diffpir, dps and psld.
+    The known pixels are kept exactly. --mask says what is missing; several --draws show what else could stand
+    there. Models of pixels and of spatial latents take every solver, models of vector latents diffpir, dps
+    and psld.
     """
     how = build(Inpainting, values)
     check_moves(how, values)

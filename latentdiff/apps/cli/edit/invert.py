@@ -22,20 +22,26 @@ LIKELY = (0.7, 1.4)  # deviations of noise that a model knows
 @click.option(
     "--to",
     default=None,
-    help="Draw images of this class or text from the noise that was found: an edit (default: those of --label or --prompt, a reconstruction).",
+    help=(
+        "Draw images of this class or text from the noise that was found: an edit (default: those of --label"
+        " or --prompt, a reconstruction)."
+    ),
 )
 @click.option(
     "--start-level",
     type=click.IntRange(0, 100_000),
     default=None,
-    help="Noise level that images are brought to before they are followed; 0: as they are (default: the lowest at which the network sees no more noise than there is).",
+    help=(
+        "Noise level that images are brought to before they are followed; 0: as they are (default: the lowest"
+        " at which the network sees no more noise than there is)."
+    ),
 )
 @output_options("inverted.png")
 def command(*, as_json: bool, **values: Any) -> int:
     """Find the noise that DDIM would draw images from.
 
-    Then draw them again from it. The error of the round trip falls with --steps. With --to the same noise is drawn as another class
-    or text.
+    Then draw them again from it. The error of the round trip falls with --steps. With --to the same noise is
+    drawn as another class or text.
     --guidance is of the drawing: the inversion has none.
     """
     if values["sampler"] != "ddim" or values["eta"]:
@@ -72,7 +78,8 @@ def command(*, as_json: bool, **values: Any) -> int:
         )
     if not LIKELY[0] < (deviation := float(noise.std())) < LIKELY[1]:
         note(
-            f"warning: the noise has a deviation of {deviation:.3g}, not about 1: another class will change little (see --start-level)"
+            f"warning: the noise has a deviation of {deviation:.3g}, not about 1: another class will change"
+            " little (see --start-level)"
         )
     best = work.pipeline.reconstruct(work.images)
     scores = common.scores_of(made.images, work.images, work.pipeline.classes)
@@ -97,7 +104,11 @@ def command(*, as_json: bool, **values: Any) -> int:
         **common.as_json(scores),
         "wrote": written,
     }
-    far = "from the input" if isinstance(work.pipeline.codec, IdentityCodec) else "from what the codec alone gives back"
+    far = (
+        "from the input"
+        if isinstance(work.pipeline.codec, IdentityCodec)
+        else "from what the codec alone gives back"
+    )
     text = f"{', '.join(written)}: {common.as_text(scores)}; {error:.1%} {far}; inverted from level {first}"
     result(answer, as_json=as_json, text=text)
     return 0

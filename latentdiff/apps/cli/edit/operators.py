@@ -34,20 +34,28 @@ def mask_options(function: F) -> F:
             "--mask",
             default="box",
             show_default=True,
-            help="What is missing: box, half, random, or an image file: white is known and kept, black is filled in "
-            "(diffusers and AUTOMATIC1111 fill in white: add --invert-mask).",
+            help=(
+                "What is missing: box, half, random, or an image file: white is known and kept, black is"
+                " filled in (diffusers and AUTOMATIC1111 fill in white: add --invert-mask)."
+            ),
         ),
         click.option(
             "--invert-mask",
             is_flag=True,
-            help="Exchange what is known and what is missing: a file whose white is filled in, or all but a box.",
+            help=(
+                "Exchange what is known and what is missing: a file whose white is filled in, or all but a"
+                " box."
+            ),
         ),
         click.option(
             "--box",
             "box_size",
             default=None,
             metavar="HxW[+Y+X]",
-            help="Size of the missing box in pixels, and its corner (default: half of each side, in the middle).",
+            help=(
+                "Size of the missing box in pixels, and its corner (default: half of each side, in the"
+                " middle)."
+            ),
         ),
         click.option(
             "--half",
@@ -102,7 +110,9 @@ def mask_of(values: dict[str, Any], shape: Sequence[int]) -> Tensor:
 
 
 def _check_mask(kind: str, mask: Tensor, *, invert: bool) -> None:
-    """InputError for a mask without a missing pixel; says what a file means, and warns where it hides nearly all or nothing."""
+    """InputError for a mask without a missing pixel; says what a file means, and warns where it hides nearly
+    all or nothing.
+    """
     from latentdiff.apps.cli.shared.progress import note
 
     missing = float((mask == 0).float().mean())
@@ -111,10 +121,15 @@ def _check_mask(kind: str, mask: Tensor, *, invert: bool) -> None:
     turn = "without --invert-mask" if invert else "with --invert-mask (as in diffusers and AUTOMATIC1111)"
     way_out = f"{turn} it is the other way round"
     if not missing:
-        raise InputError(f"--mask {kind}: hides no pixel, there is nothing to fill in; {convention}, {way_out}")
+        raise InputError(
+            f"--mask {kind}: hides no pixel, there is nothing to fill in; {convention}, {way_out}"
+        )
     if kind not in MASKS:
         odd = not FEW < missing < MANY
-        note(f"{'warning: ' if odd else ''}mask {kind}: hides {missing:.1%} of the pixels; {convention}, {way_out}")
+        note(
+            f"{'warning: ' if odd else ''}mask {kind}: hides {missing:.1%} of the pixels; {convention},"
+            f" {way_out}"
+        )
     elif missing == 1:
         note(f"warning: mask {kind}: hides every pixel; nothing of the image is known")
 
@@ -138,9 +153,11 @@ def _drawn(kind: str, values: dict[str, Any], shape: Sequence[int]) -> Tensor:
 
 
 def mask_from_file(path: Path, height: int, width: int, resize: str = "crop") -> Tensor:
-    """A mask [height, width] from an image: light pixels are 1, dark ones 0. One of another size is brought to this one as the images are.
+    """A mask [height, width] from an image: light pixels are 1, dark ones 0. One of another size is brought
+    to this one as the images are.
 
-    Transparent pixels count as white, unless all others are: then they are the hole. InputError for what is no image.
+    Transparent pixels count as white, unless all others are: then they are the hole. InputError for what is
+    no image.
     """
     import numpy as np
     import torch
@@ -160,7 +177,10 @@ def mask_from_file(path: Path, height: int, width: int, resize: str = "crop") ->
         note(f"mask {path}: its pixels are white or transparent, transparent ones count as black")
     if pixels.shape[:2] != (height, width):
         got = "x".join(map(str, pixels.shape[:2]))
-        note(f"mask: {path} has {got} pixels (height x width), brought to {height}x{width} by --resize {resize}")
+        note(
+            f"mask: {path} has {got} pixels (height x width), brought to {height}x{width} by --resize"
+            f" {resize}"
+        )
     light = set_channels(resized(pixels, (height, width), resize), 1)[..., 0]
     return torch.from_numpy((light >= LIGHT).astype(np.float32))
 
@@ -182,7 +202,9 @@ def _box(text: str | None) -> tuple[tuple[int, int] | None, tuple[int, int] | No
         return None, None
     match = re.fullmatch(r"([0-9]{1,4})x([0-9]{1,4})(?:\+([0-9]{1,4})\+([0-9]{1,4}))?", text)
     if match is None:
-        raise click.UsageError(f"--box: expected a size such as 12x10, or with a corner 12x10+3+4, got {text!r}")
+        raise click.UsageError(
+            f"--box: expected a size such as 12x10, or with a corner 12x10+3+4, got {text!r}"
+        )
     h, w, y, x = match.groups()
     return (int(h), int(w)), None if y is None else (int(y), int(x))
 
@@ -195,17 +217,27 @@ def operator_options(function: F) -> F:
             cls=Several,
             default="blur",
             show_default=True,
-            help=f"What degraded the images: {', '.join(OPERATORS)}; several as blur,downsample act one after the other.",
+            help=(
+                f"What degraded the images: {', '.join(OPERATORS)}; several as blur,downsample act one after"
+                " the other."
+            ),
         ),
         click.option(
             "--noise",
             "sigma",
             type=Finite(0, 10),
             default=None,
-            help=f"Standard deviation of the noise on what is measured, pixels lie in [-1, 1] (default: 0; {INEXACT:g} with --degraded, as no operator fits such images exactly).",
+            help=(
+                "Standard deviation of the noise on what is measured, pixels lie in [-1, 1] (default: 0;"
+                f" {INEXACT:g} with --degraded, as no operator fits such images exactly)."
+            ),
         ),
-        click.option("--blur-sigma", type=Finite(0.1, 100), default=1.5, show_default=True, help="Blur, in pixels."),
-        click.option("--motion-length", type=Finite(1, 200), default=7.0, show_default=True, help="Motion, in pixels."),
+        click.option(
+            "--blur-sigma", type=Finite(0.1, 100), default=1.5, show_default=True, help="Blur, in pixels."
+        ),
+        click.option(
+            "--motion-length", type=Finite(1, 200), default=7.0, show_default=True, help="Motion, in pixels."
+        ),
         click.option(
             "--motion-angle",
             type=Finite(-360, 360),
@@ -214,7 +246,11 @@ def operator_options(function: F) -> F:
             help="Direction of the motion, in degrees.",
         ),
         click.option(
-            "--factor", type=click.IntRange(1, 64), default=2, show_default=True, help="Downsampling along each side."
+            "--factor",
+            type=click.IntRange(1, 64),
+            default=2,
+            show_default=True,
+            help="Downsampling along each side.",
         ),
     ]
     for option in reversed(options):
@@ -223,7 +259,9 @@ def operator_options(function: F) -> F:
 
 
 class OperatorChoice(NamedTuple):
-    """An operator; its ``mask`` where it is one and nothing else; ``seen``: the mask that acts last, if one does."""
+    """An operator; its ``mask`` where it is one and nothing else; ``seen``: the mask that acts last, if one
+    does.
+    """
 
     operator: Operator
     mask: Tensor | None
@@ -240,7 +278,9 @@ def operator_of(values: dict[str, Any], shape: Sequence[int]) -> OperatorChoice:
     for known, flags in OF_OPERATOR.items():
         only_with("operator", known, names, flags)
     if set(names) == {"noise"} and not values["sigma"]:
-        raise click.UsageError("--operator noise: expected a --noise above 0, got none; there is nothing to restore")
+        raise click.UsageError(
+            "--operator noise: expected a --noise above 0, got none; there is nothing to restore"
+        )
     total: Operator | None = None
     mask: Tensor | None = None
     for name in names:
@@ -252,7 +292,11 @@ def operator_of(values: dict[str, Any], shape: Sequence[int]) -> OperatorChoice:
             elif name == "blur":
                 part = operators.gaussian_blur(here, sigma=values["blur_sigma"])  # type: ignore[arg-type]
             elif name == "motion":
-                part = operators.motion_blur(here, length=values["motion_length"], angle=values["motion_angle"])  # type: ignore[arg-type]
+                part = operators.motion_blur(
+                    here,  # type: ignore[arg-type]
+                    length=values["motion_length"],
+                    angle=values["motion_angle"],
+                )
             elif name == "downsample":
                 part = operators.downsample(here, values["factor"])  # type: ignore[arg-type]
             else:

@@ -32,13 +32,19 @@ SLUG = 40  # characters of a text in a file name
     "--edit",
     "edits",
     multiple=True,
-    help="The edited text: words exchanged or added; several make one row each (default: the text itself, for --word-weight).",
+    help=(
+        "The edited text: words exchanged or added; several make one row each (default: the text itself, for"
+        " --word-weight)."
+    ),
 )
 @click.option(
     "--word-weight",
     "factors",
     multiple=True,
-    help="Multiply the attention to a word of the edited text, as green=2 or background=-1, from -100 to 100 (default: none).",
+    help=(
+        "Multiply the attention to a word of the edited text, as green=2 or background=-1, from -100 to 100"
+        " (default: none)."
+    ),
 )
 @click.option(
     "--cross",
@@ -53,7 +59,10 @@ SLUG = 40  # characters of a text in a file name
     type=SHARE,
     default=0.4,
     show_default=True,
-    help="Share of the way on which the original's attention among pixels is kept: more keeps more of its shape.",
+    help=(
+        "Share of the way on which the original's attention among pixels is kept: more keeps more of its"
+        " shape."
+    ),
 )
 @click.option(
     "--blend",
@@ -80,14 +89,18 @@ SLUG = 40  # characters of a text in a file name
     "--maps",
     type=Output(".png"),
     default=None,
-    help="Also write where each word of --prompt is attended to, the mean over the way, as a .png (default: not written).",
+    help=(
+        "Also write where each word of --prompt is attended to, the mean over the way, as a .png (default:"
+        " not written)."
+    ),
 )
 @output_options("p2p.png")
 def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any) -> int:
     """Edit pictures by editing their text (prompt-to-prompt).
 
-    The original and its edits are drawn from the same noise, the edits with the original's attention: words may be exchanged,
-    added or weighted, the composition stays. With --input images of your own are edited; --prompt then says what is on them.
+    The original and its edits are drawn from the same noise, the edits with the original's attention: words
+    may be exchanged, added or weighted, the composition stays. With --input images of your own are edited;
+    --prompt then says what is on them.
     """
     settings, factors = build(Sampling, values), _factors(values["factors"])
     if values["threshold"] != 0.5 and not values["blend"]:
@@ -110,7 +123,9 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     checkpoint, pipeline, images = _work(values, prompt)
     note_texts(pipeline, [prompt, *texts])
     wanted = [
-        Edit(text, values["cross"], values["self_share"], factors, tuple(values["blend"]), values["threshold"])
+        Edit(
+            text, values["cross"], values["self_share"], factors, tuple(values["blend"]), values["threshold"]
+        )
         for text in texts
     ]
     with SamplingBar("prompt-to-prompt") as bar:
@@ -125,9 +140,13 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
             progress=bar.update,
         )
     rows = [] if images is None else [("input", images)]
-    rows += [(folded(text), of) for text, of in zip((prompt, *texts), (made.source, *made.edits), strict=True)]
+    rows += [
+        (folded(text), of) for text, of in zip((prompt, *texts), (made.source, *made.edits), strict=True)
+    ]
     numbers = aligned(range(1, len(texts) + 1))
-    results = {variant(edit=k + _slug(text)): of for k, text, of in zip(numbers, texts, made.edits, strict=True)}
+    results = {
+        variant(edit=k + _slug(text)): of for k, text, of in zip(numbers, texts, made.edits, strict=True)
+    }
     written = common.save_rows(rows, values, results)
     if values["maps"] is not None:
         _save_maps(pipeline, prompt, made.source, made.maps, values["maps"])
@@ -138,7 +157,9 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
         "n": len(made.source),
         "seed": values["seed"],
         "prompt": prompt,
-        "edits": [{"text": text, "beside_the_original": scores} for text, scores in zip(texts, kept, strict=True)],
+        "edits": [
+            {"text": text, "beside_the_original": scores} for text, scores in zip(texts, kept, strict=True)
+        ],
         "word_weights": factors,
         "settings": pipeline.with_defaults(settings).model_dump(),
         "wrote": written,
@@ -162,7 +183,9 @@ def _work(values: dict[str, Any], prompt: str) -> tuple[Any, Pipeline, Tensor | 
     option = f"--prompt {prompt!r:.60}"
     needs = [Need("text", option, None), Need("words", option, "`latentdiff sample --prompt`")]
     checkpoint = find_denoiser(values["run"], values["runs"], needs=needs)
-    pipeline = load_checked(checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32")
+    pipeline = load_checked(
+        checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
+    )
     if values["source"] is None:
         return checkpoint, pipeline, None
     model = common.EditModel(checkpoint, pipeline, build(Sampling, values))
@@ -174,7 +197,9 @@ def _factors(texts: tuple[str, ...]) -> dict[str, float]:
     for text in texts:
         word, equals, factor = text.rpartition("=")
         if not (word and equals and re.fullmatch(r"-?[0-9]*\.?[0-9]+", factor) and abs(float(factor)) <= 100):
-            raise click.UsageError(f"--word-weight: expected WORD=FACTOR with a factor from -100 to 100, got {text!r}")
+            raise click.UsageError(
+                f"--word-weight: expected WORD=FACTOR with a factor from -100 to 100, got {text!r}"
+            )
         found[word] = float(factor)
     return found
 

@@ -23,19 +23,24 @@ from latentdiff.config.restoration import Restoration
 @click.option(
     "--degraded",
     is_flag=True,
-    help="The images of --input are degraded already: restore them as they are (without figures against an original).",
+    help=(
+        "The images of --input are degraded already: restore them as they are (without figures against an"
+        " original)."
+    ),
 )
 @output_options("restored.png")
 def command(*, as_json: bool, **values: Any) -> int:
     """Restore degraded images: deblur, fill in, enlarge, denoise.
 
-    Images are degraded by --operator and --noise, restored by --solver, and compared with the originals. dps wants many
-    steps (--steps 100 or more), diffpir few.
+    Images are degraded by --operator and --noise, restored by --solver, and compared with the originals. dps
+    wants many steps (--steps 100 or more), diffpir few.
     """
     how = build(Restoration, values)
     check_moves(how, values)
     if values["degraded"] and values["source"] is None:
-        raise click.UsageError("--degraded: says that the images of --input are degraded already, expected --input")
+        raise click.UsageError(
+            "--degraded: says that the images of --input are degraded already, expected --input"
+        )
 
     from latentdiff.apps.cli.edit import common
     from latentdiff.apps.cli.shared import outputs

@@ -23,7 +23,10 @@ WAY = 5  # moments of the last edit in the figure
     "--strength",
     cls=Several,
     default=None,
-    help="How far images are noised, from 0 (not at all) to 1 (plain sampling); several as 0.3,0.5,0.7 (default: 0.3,0.5,0.7).",
+    help=(
+        "How far images are noised, from 0 (not at all) to 1 (plain sampling); several as 0.3,0.5,0.7"
+        " (default: 0.3,0.5,0.7)."
+    ),
 )
 @click.option(
     "--level",
@@ -35,7 +38,10 @@ WAY = 5  # moments of the last edit in the figure
     "--start-index",
     cls=Several,
     default=None,
-    help="Instead of --strength: places in the sampler's levels, 0 the noisiest; several as 1,3,5,7,10,20 (default: none).",
+    help=(
+        "Instead of --strength: places in the sampler's levels, 0 the noisiest; several as 1,3,5,7,10,20"
+        " (default: none)."
+    ),
 )
 @click.option(
     "--exact-steps",
@@ -46,8 +52,9 @@ WAY = 5  # moments of the last edit in the figure
 def command(*, as_json: bool, **values: Any) -> int:
     """Edit images by noising and denoising them (SDEdit).
 
-    The more noise, the further an image may move from the original towards what the model knows; --label moves it towards a
-    class. Several strengths, levels or start indices become rows of one figure, from the same noise.
+    The more noise, the further an image may move from the original towards what the model knows; --label
+    moves it towards a class. Several strengths, levels or start indices become rows of one figure, from the
+    same noise.
     """
     starts = _starts(values)
 
@@ -97,7 +104,9 @@ def command(*, as_json: bool, **values: Any) -> int:
         "edits": scores,
         "wrote": written,
     }
-    text = "\n".join([f"{counted(len(work.images), 'image')} from {work.source}: {', '.join(written)}", *lines])
+    text = "\n".join(
+        [f"{counted(len(work.images), 'image')} from {work.source}: {', '.join(written)}", *lines]
+    )
     result(answer, as_json=as_json, text=text)
     return 0
 
@@ -111,7 +120,9 @@ def _starts(values: dict[str, Any]) -> list[tuple[str, float]]:
     option, text = f"--{name.replace('_', '-')}", values[name] or "0.3,0.5,0.7"
     parts = [part.strip() for part in str(text).split(",")]
     pattern = r"[0-9]*\.?[0-9]+" if name == "strength" else "[0-9]{1,6}"
-    if not all(re.fullmatch(pattern, part) for part in parts) or (name == "strength" and max(map(float, parts)) > 1):
+    if not all(re.fullmatch(pattern, part) for part in parts) or (
+        name == "strength" and max(map(float, parts)) > 1
+    ):
         wanted = "numbers from 0 to 1" if name == "strength" else "whole numbers of 0 or more"
         raise click.UsageError(f"{option}: expected {wanted}, separated by commas, got {text!r}")
     return [(name.replace("_", " "), float(part)) for part in parts]

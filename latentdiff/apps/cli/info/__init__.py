@@ -1,1 +1,3 @@
-"""Commands that show something or write it in another form: info, inspect, models, datasets, plot-schedule, export, ui."""
+"""Commands that show something or write it in another form: info, inspect, models, datasets, plot-schedule,
+export, ui.
+"""

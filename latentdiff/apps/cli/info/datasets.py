@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 def command(data: str | None, data_root: str | None, as_json: bool, **values: Any) -> int:
     """List the data sets and where to put them.
 
-    With DATA, a name or a path, say what is in it instead: images by split, sizes, classes with their numbers of images,
-    captions, and every file that is not used, by reason.
+    With DATA, a name or a path, say what is in it instead: images by split, sizes, classes with their numbers
+    of images, captions, and every file that is not used, by reason.
     """
     root = None if data_root is None else Path(data_root)
     if data is not None:
         return _describe(data, build(DataOptions, values | {"data": data}), root, as_json=as_json)
     for name in given(values):
-        raise click.UsageError(f"--{name.replace('_', '-')} is about one data set: name it, or its folder, as well")
+        raise click.UsageError(
+            f"--{name.replace('_', '-')} is about one data set: name it, or its folder, as well"
+        )
 
     from latentdiff.data import list_datasets
 
@@ -45,8 +47,8 @@ def command(data: str | None, data_root: str | None, as_json: bool, **values: An
             if key not in ("name", "description"):
                 click.echo(f"    {key}: {value}")
     click.echo(
-        "Besides these, --data takes a path: an .npz file, a folder of idx files, a folder of images, or tar shards. "
-        "`latentdiff datasets PATH` says what is in it."
+        "Besides these, --data takes a path: an .npz file, a folder of idx files, a folder of images, or tar"
+        " shards. `latentdiff datasets PATH` says what is in it."
     )
     return 0
 
@@ -80,4 +82,6 @@ def _by_split(counts: dict[str, int]) -> str:
     """ "120 images (train 100, val 10, test 10)"."""
     from latentdiff.apps.cli.shared.progress import counted
 
-    return f"{counted(sum(counts.values()), 'image')} ({', '.join(f'{name} {n}' for name, n in counts.items())})"
+    return (
+        f"{counted(sum(counts.values()), 'image')} ({', '.join(f'{name} {n}' for name, n in counts.items())})"
+    )

@@ -29,7 +29,9 @@ def _check_exported(folder: Path) -> None:
 
 
 @click.command(name="export")
-@click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser).")
+@click.option(
+    "--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser)."
+)
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
 @click.option(
     "--what",
@@ -60,8 +62,8 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Write a model as a folder that diffusers loads.
 
     Every process can be exported but score-prediction and x_0 with --sigma-data, and networks that came from
-    diffusers, such as an autoencoder that a denoiser was trained on. Those of this package are built otherwise:
-    what differs first is said.
+    diffusers, such as an autoencoder that a denoiser was trained on. Those of this package are built
+    otherwise: what differs first is said.
     """
     what, sampler = values["what"], values["sampler"]
     given = ctx.get_parameter_source("sampler") != click.core.ParameterSource.DEFAULT

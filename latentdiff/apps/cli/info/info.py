@@ -55,11 +55,14 @@ def command(as_json: bool) -> int:
     }
     text = [f"latentdiff {values['latentdiff']}, Python {values['python']}, {values['platform']}"]
     text.append(
-        "libraries: " + ", ".join(f"{name} {found or 'not installed'}" for name, found in values["libraries"].items())
+        "libraries: "
+        + ", ".join(f"{name} {found or 'not installed'}" for name, found in values["libraries"].items())
     )
     text.append(f"kernels: {values['kernels']}" + (f" ({ops.NATIVE.reason})" if ops.NATIVE.reason else ""))
     if ops.NATIVE.module is not None:
-        text.append("extension: {compiler}, torch {torch}, CPU {cpu} of {cpu_sets}, CUDA {cuda}".format(**_facts()))
+        text.append(
+            "extension: {compiler}, torch {torch}, CPU {cpu} of {cpu_sets}, CUDA {cuda}".format(**_facts())
+        )
     text.append(
         "cpu: {capability}, {threads} threads, bfloat16 arithmetic: ".format(**values["cpu"])
         + ("yes" if values["cpu"]["bf16"] else "no")

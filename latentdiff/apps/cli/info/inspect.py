@@ -15,15 +15,17 @@ MOST_WORDS = 500  # of a vocabulary, for people
 
 @click.command(name="inspect")
 @click.argument("path", type=click.Path(path_type=Path), required=False)
-@click.option("--runs", default="runs", show_default=True, help="Folder of all runs, used when no PATH is given.")
+@click.option(
+    "--runs", default="runs", show_default=True, help="Folder of all runs, used when no PATH is given."
+)
 @config_option
 @json_option
 def command(path: Path | None, runs: str, as_json: bool) -> int:
     """Describe a run, a checkpoint or a picture's settings.
 
-    PATH is a run or checkpoint folder (default: the newest run), or one of diffusers. Every file is checked against the
-    SHA-256 manifest; folders of diffusers have none, theirs are only read (verified: false). Or it is a PNG of `latentdiff
-    sample` or `latentdiff ui`, which holds the settings that it was made with.
+    PATH is a run or checkpoint folder (default: the newest run), or one of diffusers. Every file is checked
+    against the SHA-256 manifest; folders of diffusers have none, theirs are only read (verified: false). Or
+    it is a PNG of `latentdiff sample` or `latentdiff ui`, which holds the settings that it was made with.
     """
     from latentdiff.apps.cli.shared.progress import note, result
     from latentdiff.errors import InputError
@@ -55,7 +57,9 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
             shapes = checkpoint.shapes(name).values()
             values[f"{name.split('/')[0]}_parameters"] = sum(math.prod(shape) for shape in shapes)
     if TOKENIZER in checkpoint:
-        values["words"] = Tokenizer.parse(checkpoint.json(TOKENIZER), f"{checkpoint.folder}/{TOKENIZER}").vocabulary
+        values["words"] = Tokenizer.parse(
+            checkpoint.json(TOKENIZER), f"{checkpoint.folder}/{TOKENIZER}"
+        ).vocabulary
     if "training/state.json" in checkpoint:
         state = checkpoint.json("training/state.json")
         values["training"] = {key: state.get(key) for key in ("kind", "step", "elapsed", "finished")}
@@ -70,7 +74,9 @@ def _shortened(values: dict[str, Any]) -> dict[str, Any]:
     words = values.get("words", [])
     if len(words) <= MOST_WORDS:
         return values
-    return values | {"words": [*words[:MOST_WORDS], f"and {len(words) - MOST_WORDS} more (--json lists them)"]}
+    return values | {
+        "words": [*words[:MOST_WORDS], f"and {len(words) - MOST_WORDS} more (--json lists them)"]
+    }
 
 
 def _picture(path: Path, runs: Path, *, as_json: bool) -> int:
@@ -91,5 +97,7 @@ def _lines(values: dict[str, Any]) -> str:
     """For people: YAML, short lists in one line."""
     import yaml
 
-    text: str = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    text: str = yaml.safe_dump(
+        values, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
+    )
     return text.rstrip()

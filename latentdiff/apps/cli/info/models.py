@@ -22,7 +22,8 @@ def command(as_json: bool) -> int:
     found = shipped_models()
     if as_json:
         rows = [
-            {"name": model.name, "bytes": model.bytes, "folder": str(model.folder)} | model.about for model in found
+            {"name": model.name, "bytes": model.bytes, "folder": str(model.folder)} | model.about
+            for model in found
         ]
         click.echo(json.dumps({"models": rows}))
         return 0

@@ -16,10 +16,19 @@ KINDS = ",".join(get_args(ScheduleKind))
 
 @click.command(name="plot-schedule")
 @click.option(
-    "--schedule", cls=Several, default=KINDS, show_default=True, help="One schedule or several, separated by commas."
+    "--schedule",
+    cls=Several,
+    default=KINDS,
+    show_default=True,
+    help="One schedule or several, separated by commas.",
 )
 @click.option(
-    "--T", "T", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Number of noise levels."
+    "--T",
+    "T",
+    type=click.IntRange(1, 100_000),
+    default=1000,
+    show_default=True,
+    help="Number of noise levels.",
 )
 @click.option(
     "--beta-start",
@@ -34,7 +43,10 @@ KINDS = ",".join(get_args(ScheduleKind))
     help="Last beta of linear/scaled_linear (between 0 and 1; default: by kind).",
 )
 @click.option(
-    "--zero-snr/--no-zero-snr", default=False, show_default=True, help="Rescale so that level T is pure noise."
+    "--zero-snr/--no-zero-snr",
+    default=False,
+    show_default=True,
+    help="Rescale so that level T is pure noise.",
 )
 @click.option(
     "--out",
@@ -49,8 +61,8 @@ KINDS = ",".join(get_args(ScheduleKind))
 def command(*, as_json: bool, **values: Any) -> int:
     """Draw noise schedules as a figure.
 
-    Three panels over t/T: beta_t (noise added by a step), alpha-bar_t (signal left) and the log signal-to-noise ratio.
-    Also prints alpha-bar at a few levels.
+    Three panels over t/T: beta_t (noise added by a step), alpha-bar_t (signal left) and the log
+    signal-to-noise ratio. Also prints alpha-bar at a few levels.
     """
     names = [name.strip() for name in values["schedule"].split(",")]
     for name in names:
@@ -72,6 +84,8 @@ def command(*, as_json: bool, **values: Any) -> int:
     table = {name: {str(t): float(made.alpha[t] ** 2) for t in shown} for name, made in schedules.items()}
 
     lines = ["alpha-bar at t = " + "  ".join(f"{t:>9}" for t in shown)]
-    lines += [f"{name:>16} " + "  ".join(f"{value:9.3g}" for value in row.values()) for name, row in table.items()]
+    lines += [
+        f"{name:>16} " + "  ".join(f"{value:9.3g}" for value in row.values()) for name, row in table.items()
+    ]
     result({"wrote": str(out), "alpha_bar": table}, as_json=as_json, text="\n".join([*lines, str(out)]))
     return 0

@@ -15,7 +15,9 @@ def save_schedule_figure(schedules: Mapping[str, Schedule], path: Path) -> None:
     """beta, alpha-bar and log-SNR over the levels, one line for each schedule."""
     figure = new_figure(12, 3.6)
     panels = figure.subplots(1, 3)
-    for (name, schedule), color in zip(schedules.items(), COLORS * (1 + len(schedules) // len(COLORS)), strict=False):
+    for (name, schedule), color in zip(
+        schedules.items(), COLORS * (1 + len(schedules) // len(COLORS)), strict=False
+    ):
         t = np.arange(1, schedule.T + 1) / schedule.T
         alpha_bar = schedule.alpha.square().numpy()
         panels[0].plot(t, 1 - alpha_bar[1:] / alpha_bar[:-1], color=color, label=name)

@@ -12,29 +12,43 @@ from latentdiff.apps.cli.shared.options import config_option, json_option
 
 @click.command(name="ui")
 @click.option(
-    "--run", default=None, help="Run or checkpoint folder that stands first (default: the newest run with a denoiser)."
+    "--run",
+    default=None,
+    help="Run or checkpoint folder that stands first (default: the newest run with a denoiser).",
 )
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 lets other machines in."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 lets other machines in.",
 )
 @click.option(
     "--allow-host",
     "names",
     multiple=True,
     metavar="NAME",
-    help="Another host name under which browsers may reach the page, such as that of a proxy; repeatable (default: none).",
+    help=(
+        "Another host name under which browsers may reach the page, such as that of a proxy; repeatable"
+        " (default: none)."
+    ),
 )
-@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port to listen on.")
-@click.option("--open/--no-open", "browser", default=False, show_default=True, help="Open the page in a browser.")
-@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port to listen on."
+)
+@click.option(
+    "--open/--no-open", "browser", default=False, show_default=True, help="Open the page in a browser."
+)
+@click.option(
+    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+)
 @config_option
 @json_option
 def command(*, as_json: bool, **values: Any) -> int:
     """Draw, watch, compare and edit on a page in the browser.
 
-    Serves until Ctrl-C, to this machine alone unless --host says otherwise; it answers to IP addresses, to this machine's
-    name and to --allow-host. Needs gradio: pip install "gradio>=6.31,<7"
+    Serves until Ctrl-C, to this machine alone unless --host says otherwise; it answers to IP addresses, to
+    this machine's name and to --allow-host. Needs gradio: pip install "gradio>=6.31,<7"
     """
     import signal
     import tempfile

@@ -24,9 +24,15 @@ TABLE_WIDTH = 200  # where the output is no terminal
 
 @click.command(name="bench")
 @config_option
-@click.option("--device", default="auto", show_default=True, help="Where to measure: auto, cpu, cuda or cuda:N.")
 @click.option(
-    "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="CPU threads, between 1 and 1024."
+    "--device", default="auto", show_default=True, help="Where to measure: auto, cpu, cuda or cuda:N."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="CPU threads, between 1 and 1024.",
 )
 @click.option(
     "--seconds",
@@ -49,8 +55,8 @@ TABLE_WIDTH = 200  # where the output is no terminal
 def command(device: str, threads: int, seconds: float, max_mib: float, compiled: bool, as_json: bool) -> int:
     """Measure the fused operations against plain PyTorch.
 
-    Times of one call, also of diffusers, and the share of the copy bandwidth, beside what the project promises.
-    benchmarks/ in the repository holds the full grids.
+    Times of one call, also of diffusers, and the share of the copy bandwidth, beside what the project
+    promises. benchmarks/ in the repository holds the full grids.
     """
     import torch
 
@@ -90,7 +96,9 @@ def command(device: str, threads: int, seconds: float, max_mib: float, compiled:
 
 
 def measurable(name: str) -> torch.device:
-    """The device of a --device option, made the current one; InputError where there is none or no clock for it."""
+    """The device of a --device option, made the current one; InputError where there is none or no clock for
+    it.
+    """
     import torch
 
     from latentdiff.parallel.device import resolve_device
@@ -125,10 +133,13 @@ def show(grid: Grid, rows: Sequence[Row], where: dict[str, Any]) -> None:
     click.echo(machine_line(where))
     if served_by_fallback(grid.device):
         click.echo(
-            f'"fused" is served by the PyTorch fallback here: {ops.NATIVE.reason or "no kernels for this device"}'
+            '"fused" is served by the PyTorch fallback here:'
+            f" {ops.NATIVE.reason or 'no kernels for this device'}"
         )
     show_tables([table(rows)], width=TABLE_WIDTH)
     for name, reason in gaps(rows):
         click.echo(f"without {name} in places: {reason}")
     for verdict in verdicts(rows, grid.device):
-        click.echo(f"{'met    ' if verdict.met else 'NOT MET'} {verdict.what}: {verdict.found}; {verdict.promised}")
+        click.echo(
+            f"{'met    ' if verdict.met else 'NOT MET'} {verdict.what}: {verdict.found}; {verdict.promised}"
+        )

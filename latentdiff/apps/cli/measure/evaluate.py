@@ -16,7 +16,13 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
 
 LEAST_RESAMPLES = 20  # that make an interval
-PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")  # as in latentdiff.evaluate.model, without torch
+PARTS = (
+    "vae",
+    "samples",
+    "denoiser",
+    "reconstruction",
+    "scenes",
+)  # as in latentdiff.evaluate.model, without torch
 
 
 def _check_evaluation(folder: Path) -> None:
@@ -33,12 +39,18 @@ def _check_evaluation(folder: Path) -> None:
     "--what",
     cls=Several,
     default=None,
-    help="Parts of a run as samples,denoiser (default: all that it has): vae, samples, denoiser, reconstruction, and of text models of `scenes` also scenes.",
+    help=(
+        "Parts of a run as samples,denoiser (default: all that it has): vae, samples, denoiser,"
+        " reconstruction, and of text models of `scenes` also scenes."
+    ),
 )
 @click.option(
     "--images",
     default=None,
-    help="Score these images instead of a run: a folder, an .npz (images or x) or a data set name (default: score a run).",
+    help=(
+        "Score these images instead of a run: a folder, an .npz (images or x) or a data set name (default:"
+        " score a run)."
+    ),
 )
 @click.option(
     "--reference",
@@ -79,7 +91,10 @@ def _check_evaluation(folder: Path) -> None:
     "--class-balance",
     type=click.Choice(["equal", "data"]),
     default=None,
-    help="How often samples are of each class: all in turn, or as often as in the training data (default: data where the model records it).",
+    help=(
+        "How often samples are of each class: all in turn, or as often as in the training data (default: data"
+        " where the model records it)."
+    ),
 )
 @click.option(
     "--test-images",
@@ -126,7 +141,9 @@ def _check_evaluation(folder: Path) -> None:
     show_default=True,
     help="Bootstrap resamples for the intervals (20 or more); 0 turns them off.",
 )
-@click.option("--level", type=Finite(0.5, 0.999), default=0.95, show_default=True, help="Level of the intervals.")
+@click.option(
+    "--level", type=Finite(0.5, 0.999), default=0.95, show_default=True, help="Level of the intervals."
+)
 @click.option(
     "--batch",
     type=click.IntRange(1, 65536),
@@ -140,9 +157,15 @@ def _check_evaluation(folder: Path) -> None:
     show_default=True,
     help="Keep the features of references in $LATENTDIFF_CACHE or ~/.cache/latentdiff/features.",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads (default: torch's choice).")
 @click.option(
-    "--device", type=str, default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+    "--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads (default: torch's choice)."
+)
+@click.option(
+    "--device",
+    type=str,
+    default="auto",
+    show_default=True,
+    help="Where to compute: auto, cpu, cuda, cuda:N or mps.",
 )
 @click.option(
     "--out",
@@ -158,8 +181,9 @@ def _check_evaluation(folder: Path) -> None:
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Measure how good a model, or a set of images, is.
 
-    Of a run: its VAE, its samples, its denoiser and reconstructions from noise. Of images: --images A --reference B.
-    Every figure has a bootstrap interval and the name of the feature network it depends on. docs/evaluation.md explains them.
+    Of a run: its VAE, its samples, its denoiser and reconstructions from noise. Of images: --images A
+    --reference B. Every figure has a bootstrap interval and the name of the feature network it depends on.
+    docs/evaluation.md explains them.
     """
     _check(ctx, values)
     settings = build(Sampling, values)
@@ -204,7 +228,9 @@ def _check(ctx: click.Context, values: dict[str, Any]) -> None:
             if name in given:
                 raise click.UsageError(f"--{name} says what --images are compared with, it needs --images")
     elif values["reference"] is None:
-        raise click.UsageError("--images are compared with --reference: give a folder, an .npz or a data set name")
+        raise click.UsageError(
+            "--images are compared with --reference: give a folder, an .npz or a data set name"
+        )
     else:
         for name in OF_A_RUN:
             if name in given and name != "seed":

@@ -42,8 +42,8 @@ from latentdiff.viz.images import write_whole
 
 RESULT = "evaluation.json"
 FLATTERED = (
-    "VAEs of digits learn through the network mnist unless --perceptual 0 said otherwise, which flatters the distances it "
-    "measures here; --features efficientnet-lite0 is another judge"
+    "VAEs of digits learn through the network mnist unless --perceptual 0 said otherwise, which flatters the"
+    " distances it measures here; --features efficientnet-lite0 is another judge"
 )
 
 
@@ -119,7 +119,12 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
         note(f"no class accuracy: {judge.network.name} does not tell the classes of {mine.name} apart")
     with SamplingBar("features of the images") as bar:
         scores = evaluate.score_images(
-            mine.images, reference, labels=labels, resampling=resampling, batch=request.batch, progress=bar.update
+            mine.images,
+            reference,
+            labels=labels,
+            resampling=resampling,
+            batch=request.batch,
+            progress=bar.update,
         )
     pairs = None
     if values["paired"]:
@@ -144,10 +149,18 @@ def _kinds(mine: evaluate.ImageSet, other: evaluate.ImageSet, *, paired: bool) -
     here, there = (list(each.images.shape[1:]) for each in (mine, other))
     if here != there:
         return (
-            f"images {here} against {there} (channels, height, width): the difference of kind is part of every distance",
+            (
+                f"images {here} against {there} (channels, height, width): the difference of kind is part of"
+                " every distance"
+            ),
         )
     if not paired and (both := evaluate.shared(mine.images, other.images)) > 0:
-        return (f"{both} of {len(mine.images)} images stand in {other.name} too: intervals assume independent sets",)
+        return (
+            (
+                f"{both} of {len(mine.images)} images stand in {other.name} too: intervals assume independent"
+                " sets"
+            ),
+        )
     return ()
 
 
@@ -194,7 +207,9 @@ def _tell(values: dict[str, Any], told: EvaluatedModel, *, as_json: bool) -> int
 
 
 def _device(name: str) -> torch.device:
-    """The device that is asked for, or the CPU in place of one without the float64 that statistics are computed in."""
+    """The device that is asked for, or the CPU in place of one without the float64 that statistics are
+    computed in.
+    """
     device = resolve_device(name)
     if device.type != "mps":
         return device
@@ -208,18 +223,22 @@ def _find(run: str | None, runs: str) -> Checkpoint:
     checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index or holds_vae_alone(index))
     if checkpoint is None:
         raise InputError(
-            f"no runs in {runs}/; make one with `latentdiff train-vae`, name a model of the package (`latentdiff models`) with --run, or give --images and --reference"
+            f"no runs in {runs}/; make one with `latentdiff train-vae`, name a model of the package"
+            " (`latentdiff models`) with --run, or give --images and --reference"
         )
     note(f"using {checkpoint.folder}")
     return checkpoint
 
 
 def _model(checkpoint: Checkpoint, device: torch.device, data: Dataset) -> Pipeline | Autoencoder:
-    """The denoiser of a checkpoint with all that goes with it, or its autoencoder where it holds nothing else."""
+    """The denoiser of a checkpoint with all that goes with it, or its autoencoder where it holds nothing
+    else.
+    """
     index = checkpoint.json(INDEX)
     if "restorer" in index:
         raise InputError(
-            f"{checkpoint.folder}: is of cold diffusion, which `latentdiff evaluate` does not measure; score what `sample-cold` draws with --images"
+            f"{checkpoint.folder}: is of cold diffusion, which `latentdiff evaluate` does not measure; score"
+            " what `sample-cold` draws with --images"
         )
     if "denoiser" in index:
         return from_checkpoint(checkpoint).to(device)
@@ -232,7 +251,8 @@ def _parts(text: str | None, has: tuple[str, ...], where: str) -> tuple[str, ...
     for part in asked:
         if part not in has:
             raise InputError(
-                f"{where}: has no {part} to evaluate, only {', '.join(has)}; --what {','.join(has)} takes these"
+                f"{where}: has no {part} to evaluate, only {', '.join(has)}; --what {','.join(has)} takes"
+                " these"
             )
     return tuple(part for part in has if part in asked)
 
@@ -241,10 +261,13 @@ def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalanc
     """InputError for settings that the model cannot follow: asked before the work."""
     if not (pipeline.classes or pipeline.tokenizer) and settings.guidance != 1:
         raise InputError(
-            f"--guidance {settings.guidance:g}: this model is unconditional; leave --guidance out, or --run NAME a conditional one"
+            f"--guidance {settings.guidance:g}: this model is unconditional; leave --guidance out, or --run"
+            " NAME a conditional one"
         )
     if balance is not None and not (pipeline.classes and settings.guidance):
-        raise InputError(f"--class-balance {balance}: classes take no part in these samples; leave --class-balance out")
+        raise InputError(
+            f"--class-balance {balance}: classes take no part in these samples; leave --class-balance out"
+        )
     pipeline.class_labels(1, balance or "equal")
     pipeline.plan(settings)
 
@@ -268,7 +291,9 @@ def _judge(
 
     def load() -> FeatureNetwork:
         if values["features"] is None:
-            why = "28x28 grey images are taken for digits" if name == "mnist" else "features of natural images"
+            why = (
+                "28x28 grey images are taken for digits" if name == "mnist" else "features of natural images"
+            )
             note(f"feature network: {name} ({why}); --features chooses")
         return feature_network(name, weights=values["weights"], device=device)
 
@@ -297,9 +322,16 @@ def _warnings(scores: evaluate.ModelScores, *, latent: bool) -> tuple[str, ...]:
     networks |= {part.features for part in (scores.vae,) if part is not None and part.features is not None}
     if latent and "mnist" in networks:
         found += (FLATTERED,)
-    if scores.denoiser is not None and scores.denoiser.bits is not None and scores.denoiser.bits.total.value > 8:
+    if (
+        scores.denoiser is not None
+        and scores.denoiser.bits is not None
+        and scores.denoiser.bits.total.value > 8
+    ):
         found += (
-            f"{scores.denoiser.bits.total.value:.3g} bits per dimension, more than the 8 of uncompressed pixels: this model says nothing about likelihoods",
+            (
+                f"{scores.denoiser.bits.total.value:.3g} bits per dimension, more than the 8 of uncompressed"
+                " pixels: this model says nothing about likelihoods"
+            ),
         )
     if scores.vae is not None and scores.vae.collapsed:
         found += ("the VAE has collapsed: no unit of its latent says anything about the image",)

@@ -18,7 +18,11 @@ from latentdiff.errors import InputError
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
 @options_of(DataOptions, skip=("flip", "crop"), of_run=True)
 @click.option(
-    "--split", type=click.Choice(["train", "val", "test"]), default="test", show_default=True, help="Which images."
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    default="test",
+    show_default=True,
+    help="Which images.",
 )
 @click.option(
     "-n",
@@ -43,7 +47,8 @@ from latentdiff.errors import InputError
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Pass images through a trained VAE and show both sides.
 
-    Rows alternate: originals, and below them their reconstructions (from the mode of the posterior). Prints the mean PSNR.
+    Rows alternate: originals, and below them their reconstructions (from the mode of the posterior). Prints
+    the mean PSNR.
     """
     import torch
 
@@ -65,7 +70,8 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     vae, _ = load_autoencoder(checkpoint, checkpoint.json(INDEX), data.shape)
     if vae.config.image != data.shape:
         raise InputError(
-            f"{checkpoint.folder}: its VAE is for images {list(vae.config.image)}, the data has {list(data.shape)} (channels, height, width)"
+            f"{checkpoint.folder}: its VAE is for images {list(vae.config.image)}, the data has"
+            f" {list(data.shape)} (channels, height, width)"
         )
     split = {"train": data.train, "val": data.val, "test": data.test}[values["split"]]
     images = to_float(split.images)
@@ -84,5 +90,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         "psnr_db": psnr,
         "wrote": str(out),
     }
-    result(answer, as_json=as_json, text=f"{out}: PSNR {psnr:.2f} dB over {len(images)} {values['split']} images")
+    result(
+        answer, as_json=as_json, text=f"{out}: PSNR {psnr:.2f} dB over {len(images)} {values['split']} images"
+    )
     return 0

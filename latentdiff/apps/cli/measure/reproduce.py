@@ -31,9 +31,13 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     type=click.Choice(BUDGETS),
     default="quick",
     show_default=True,
-    help="How much to compute: quick (about 5 minutes on 2 CPU cores) or full (a real study; hours on a CPU).",
+    help=(
+        "How much to compute: quick (about 5 minutes on 2 CPU cores) or full (a real study; hours on a CPU)."
+    ),
 )
-@click.option("--data", default="mnist5k", show_default=True, help="Data set name or path (see `latentdiff datasets`).")
+@click.option(
+    "--data", default="mnist5k", show_default=True, help="Data set name or path (see `latentdiff datasets`)."
+)
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path),
@@ -44,13 +48,19 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
 @click.option(
     "--data-colour",
     default=None,
-    help="Colour images for the study that looks at some: a data set name or path (default: openmoji, if installed).",
+    help=(
+        "Colour images for the study that looks at some: a data set name or path (default: openmoji, if"
+        " installed)."
+    ),
 )
 @click.option(
     "--run",
     type=click.Path(path_type=Path),
     default=None,
-    help="Run or checkpoint folder of the model to look at, for studies that look at one (default: the study trains it).",
+    help=(
+        "Run or checkpoint folder of the model to look at, for studies that look at one (default: the study"
+        " trains it)."
+    ),
 )
 @click.option(
     "--run-colour",
@@ -65,7 +75,10 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     help="Network whose features judge samples (default: mnist for digits, else efficientnet-lite0).",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=None, help="Folder of the study (default: studies/STUDY)."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of the study (default: studies/STUDY).",
 )
 @overwrite_option
 @click.option(
@@ -75,7 +88,9 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     show_default=True,
     help="Seed of weights, data order, noise and resampling.",
 )
-@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+)
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -87,10 +102,11 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
 def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> int:
     """Regenerate a study: figures, numbers and a page to read.
 
-    STUDY is one of those that --list shows, or `all`. Leaves report.html (one file, nothing else needed), results.json
-    with every number, the figures as PNG, and the trained models in runs/. A study that was interrupted goes on where
-    it stopped, and one that the same command made is made again in its folder; another command's goes beside it, unless
-    --overwrite. Models that an earlier call trained there with the same options are used again.
+    STUDY is one of those that --list shows, or `all`. Leaves report.html (one file, nothing else needed),
+    results.json with every number, the figures as PNG, and the trained models in runs/. A study that was
+    interrupted goes on where it stopped, and one that the same command made is made again in its folder;
+    another command's goes beside it, unless --overwrite. Models that an earlier call trained there with the
+    same options are used again.
     """
     if listing:
         return _list(as_json=as_json)
@@ -111,7 +127,9 @@ def _check(study: str, values: dict[str, Any]) -> None:
     for name, has in (("run", "looks"), ("run_colour", "looks_colour")):
         if values[name] is not None and not (study in STUDIES and getattr(STUDIES[study], has)):
             names = ", ".join(each for each, info in STUDIES.items() if getattr(info, has))
-            raise click.UsageError(f"--{name.replace('_', '-')} is for studies of one model: {names}; got {study}")
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is for studies of one model: {names}; got {study}"
+            )
     if study == ALL:
         return
     if values["data_colour"] is not None and not STUDIES[study].colour:
@@ -126,7 +144,9 @@ def _check(study: str, values: dict[str, Any]) -> None:
 def _list(*, as_json: bool) -> int:
     from latentdiff.apps.cli.shared.progress import result
 
-    found = [{"name": name, "title": study.title, "question": study.question} for name, study in STUDIES.items()]
+    found = [
+        {"name": name, "title": study.title, "question": study.question} for name, study in STUDIES.items()
+    ]
     width = max(map(len, STUDIES))
     lines = [f"{entry['name']:{width}}  {entry['question']}" for entry in found]
     result({"studies": found}, as_json=as_json, text="\n".join(lines))
@@ -134,7 +154,13 @@ def _list(*, as_json: bool) -> int:
 
 
 def _run(
-    places: dict[str, Path], *, threads: int | None, device: str, overwrite: bool, as_json: bool, **values: Any
+    places: dict[str, Path],
+    *,
+    threads: int | None,
+    device: str,
+    overwrite: bool,
+    as_json: bool,
+    **values: Any,
 ) -> int:
     """Make the studies one after the other; a signal ends them all, and the same command goes on."""
     import torch
@@ -170,7 +196,9 @@ def _run(
 
 
 def _settled(name: str, out: Path, command_of: Callable[[str, Path], str]) -> Path:
-    """Where a study goes: ``out``, or beside it where that holds something else than this study by the same command."""
+    """Where a study goes: ``out``, or beside it where that holds something else than this study by the same
+    command.
+    """
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.apps.studies.runner import goes_on
@@ -202,5 +230,8 @@ def _facts(made: StudyResult) -> dict[str, Any]:
 
 
 def _text(made: StudyResult) -> str:
-    lines = [f"{STUDIES[made.study].title} ({made.seconds:.0f} s)", *(f"  - {text}" for text in made.findings)]
+    lines = [
+        f"{STUDIES[made.study].title} ({made.seconds:.0f} s)",
+        *(f"  - {text}" for text in made.findings),
+    ]
     return "\n".join([*lines, str(made.page)])

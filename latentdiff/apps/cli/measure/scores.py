@@ -1,4 +1,6 @@
-"""The figures of `latentdiff evaluate` as tables for people; every one with its interval and its feature network."""
+"""The figures of `latentdiff evaluate` as tables for people; every one with its interval and its feature
+network.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ def show(title: str, tables: Sequence[Table], out: str, *, intervals: Mapping[st
     show_tables(tables, width=WIDTH)
     if intervals["resamples"]:
         click.echo(
-            f"in brackets: {intervals['level']:.4g} intervals, {intervals['resamples']} resamples or fewer (evaluation.json)"
+            f"in brackets: {intervals['level']:.4g} intervals, {intervals['resamples']} resamples or fewer"
+            " (evaluation.json)"
         )
     click.echo(f"figures and evaluation.json: {out}")
 
@@ -82,7 +85,9 @@ def text(score: Score | None) -> str:
 
 
 def biased(score: Score | None) -> str:
-    """A figure that few images make too large: below it, without that bias, the figure that the interval is of."""
+    """A figure that few images make too large: below it, without that bias, the figure that the interval is
+    of.
+    """
     if score is None or score.corrected is None or score.low is None or score.high is None:
         return text(score)
     return f"{bare(score.value)}\ncorrected {score.corrected:.3g} ({score.low:.3g} to {score.high:.3g})"
@@ -164,7 +169,9 @@ def _per_class(scores: SampleScores, classes: Sequence[str]) -> list[Table]:
         return []
     small = any(each.fd is not None and min(each.n, each.real) < FEW for each in scores.per_class)
     title = f"by class; distances of fewer than {FEW} images are mostly bias" if small else "by class"
-    table = _table(title, "images", "real images", f"accuracy ({scores.features})", frechet_name(scores.features))
+    table = _table(
+        title, "images", "real images", f"accuracy ({scores.features})", frechet_name(scores.features)
+    )
     for each in scores.per_class:
         name = classes[each.label] if each.label < len(classes) else str(each.label)
         fd = biased(each.fd) if each.fd is not None else "too few images"
@@ -184,8 +191,8 @@ def _histogram(scores: SampleScores, floor: SampleScores | None) -> Table:
 
 def _neighbors(scores: NeighborScores) -> Table:
     title = (
-        f"copies? {scores.n} samples and {scores.test_n} test images against {scores.train_n} training images; "
-        f"{scores.identical} identical"
+        f"copies? {scores.n} samples and {scores.test_n} test images against {scores.train_n} training"
+        f" images; {scores.identical} identical"
     )
     columns = ("median distance", "of test images", "their 1% quantile", "samples below that")
     table = _table(title, *columns)
@@ -198,13 +205,17 @@ def _neighbors(scores: NeighborScores) -> Table:
 def _denoiser(scores: DenoiserScores) -> list[Table]:
     curve = scores.by_level
     table = _table(f"denoiser: test loss over {curve.n} images", "mean")
-    table.add_row(f"loss ({scores.weighting} weights, levels evenly in {scores.strata} strata)", text(scores.loss))
+    table.add_row(
+        f"loss ({scores.weighting} weights, levels evenly in {scores.strata} strata)", text(scores.loss)
+    )
     if scores.bits is not None:
         bits = scores.bits
         how = "every level" if bits.strata == bits.T else f"{bits.strata} of {bits.T} levels an image"
         table.add_row(f"bound in bits per dimension ({bits.variance} variance, {how})", text(bits.total))
         table.add_row("  its standard error", bare(bits.standard_error))
-        table.add_row("  prior + terms + decoder", f"{bits.prior:.4g} + {bits.terms:.4g} + {bits.decoder:.4g}")
+        table.add_row(
+            "  prior + terms + decoder", f"{bits.prior:.4g} + {bits.terms:.4g} + {bits.decoder:.4g}"
+        )
     levels = _table("mean squared error by noise level", "prediction", "of x_0", "of eps")
     count = len(curve.levels)
     for i in sorted({round(k * (count - 1) / (SHOWN_LEVELS - 1)) for k in range(SHOWN_LEVELS)}):
@@ -216,7 +227,11 @@ def _denoiser(scores: DenoiserScores) -> list[Table]:
 def _reconstruction(scores: Sequence[ReconstructionScores]) -> Table:
     n = scores[0].one_step.n if scores else 0
     table = _table(
-        f"{n} images noised to t and brought back, each against itself", "alpha-bar", "PSNR in dB", "SSIM", "RMSE"
+        f"{n} images noised to t and brought back, each against itself",
+        "alpha-bar",
+        "PSNR in dB",
+        "SSIM",
+        "RMSE",
     )
     for each in scores:
         for label, pairs in (
@@ -243,5 +258,9 @@ def _percent(score: Score | None) -> str:
     """A share with its interval: 97.3% (95 to 99)."""
     if score is None:
         return ""
-    inside = "" if score.low is None or score.high is None else f" ({100 * score.low:.0f} to {100 * score.high:.0f})"
+    inside = (
+        ""
+        if score.low is None or score.high is None
+        else f" ({100 * score.low:.0f} to {100 * score.high:.0f})"
+    )
     return f"{100 * score.value:.3g}%{inside}"

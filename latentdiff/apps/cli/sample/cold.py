@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     default=None,
     help="With --restore: the level of the degradation (default: T).",
 )
-@click.option("--steps", type=click.IntRange(1, 10_000), default=None, help="Number of steps (default: every level).")
+@click.option(
+    "--steps", type=click.IntRange(1, 10_000), default=None, help="Number of steps (default: every level)."
+)
 @click.option(
     "--improved/--naive",
     default=True,
@@ -50,13 +52,17 @@ if TYPE_CHECKING:
     "--start",
     type=click.Choice(["cells", "flat"]),
     default=None,
-    help="Without --restore: drawn intensities of a grid of cells, or of the whole image, as published (default: cells, where the run has them).",
+    help=(
+        "Without --restore: drawn intensities of a grid of cells, or of the whole image, as published"
+        " (default: cells, where the run has them)."
+    ),
 )
 @output_options("cold.png")
 def command(*, as_json: bool, **values: Any) -> int:
     """Generate or restore images with a cold diffusion model.
 
-    Restored images are compared with the network's restoration in one step, which is closer on average, and blurrier.
+    Restored images are compared with the network's restoration in one step, which is closer on average, and
+    blurrier.
     """
     for option in given(
         ("noise", "seed", "start")
@@ -84,14 +90,23 @@ def command(*, as_json: bool, **values: Any) -> int:
     if values["run"] is None:
         checkpoint = newest(Path(values["runs"]), wanted=lambda index: "restorer" in index)
         if checkpoint is None:
-            raise InputError(f"no cold diffusion model in {values['runs']}/; make one with `latentdiff train-cold`")
+            raise InputError(
+                f"no cold diffusion model in {values['runs']}/; make one with `latentdiff train-cold`"
+            )
         note(f"using {checkpoint.folder}")
     else:
         checkpoint = locate(Path(values["run"]), Path(values["runs"]))
     model = cold_from(checkpoint).to(resolve_device(values["device"]))
     how = {"steps": values["steps"], "improved": values["improved"]}
     results: dict[str, Tensor] = {}
-    way, answer = how | {"frames": 8}, {"run": str(checkpoint.folder), "degradation": model.config.model_dump(), **how}
+    way, answer = (
+        how | {"frames": 8},
+        {
+            "run": str(checkpoint.folder),
+            "degradation": model.config.model_dump(),
+            **how,
+        },
+    )
     if values["restoring"]:
         t = values["level"] or model.config.T
         model.levels(t, values["steps"])  # refuses a level that the model does not know before any work
@@ -103,10 +118,18 @@ def command(*, as_json: bool, **values: Any) -> int:
         direct = model.one_step(degraded, t)
         rows = [("original", x0), (f"degraded, t = {t}", degraded.cpu()), ("one step", direct)]
         rows += [(f"t = {frame.t}", frame.noisy) for frame in frames[1:-1]] + [("step by step", images)]
-        both = {name: common.scores_of(x, x0, ()) for name, x in (("one_step", direct), ("step_by_step", images))}
+        both = {
+            name: common.scores_of(x, x0, ()) for name, x in (("one_step", direct), ("step_by_step", images))
+        }
         results = {variant(method="one-step"): direct, variant(method="step-by-step"): images}
-        answer |= {"level": t, "input": found.name, **{name: common.as_json(score) for name, score in both.items()}}
-        text = "\n".join(f"  {name.replace('_', ' ')}: {common.as_text(score)}" for name, score in both.items())
+        answer |= {
+            "level": t,
+            "input": found.name,
+            **{name: common.as_json(score) for name, score in both.items()},
+        }
+        text = "\n".join(
+            f"  {name.replace('_', ' ')}: {common.as_text(score)}" for name, score in both.items()
+        )
     else:
         with SamplingBar("generating") as bar:
             images, frames = model.sample(

@@ -42,7 +42,11 @@ class SampleRequest:
 
 
 def recipe(
-    checkpoint: Checkpoint, pipeline: Pipeline, values: Mapping[str, Any], prompts: list[str], settings: list[Sampling]
+    checkpoint: Checkpoint,
+    pipeline: Pipeline,
+    values: Mapping[str, Any],
+    prompts: list[str],
+    settings: list[Sampling],
 ) -> Recipe:
     """What repeats the pictures of the option ``values``: the model's defaults are filled in."""
     options = ("n", "seed", "class_balance", "interpolate", "dtype", "batch", "columns")
@@ -53,7 +57,9 @@ def recipe(
 
 
 def alone(request: SampleRequest, k: int, classes: Sequence[str]) -> Recipe | None:
-    """The recipe of image ``k``, drawn alone; None where it lies between two seeds, or the request has none."""
+    """The recipe of image ``k``, drawn alone; None where it lies between two seeds, or the request has
+    none.
+    """
     if request.recipe is None or request.recipe.interpolate is not None:
         return None
     label = None if request.labels is None else request.labels[k]
@@ -115,10 +121,14 @@ def write(images: Tensor, request: SampleRequest, classes: Sequence[str], *, col
     else:
         save_npz(pixels, request.out, asked=request.labels)
     if request.files is not None:
-        save_images(request.files, {"": pixels}, recipe=lambda k: alone(request, k, classes), command=running())
+        save_images(
+            request.files, {"": pixels}, recipe=lambda k: alone(request, k, classes), command=running()
+        )
 
 
-def trajectory(pipeline: Pipeline, request: SampleRequest, settings: Sampling, path: Path, frames: int | None) -> None:
+def trajectory(
+    pipeline: Pipeline, request: SampleRequest, settings: Sampling, path: Path, frames: int | None
+) -> None:
     """The reverse process of the first images, as an animation or a strip."""
     gif = path.suffix.lower() == ".gif"
     n = min(request.n, SHOWN if gif else 16)

@@ -32,16 +32,27 @@ if TYPE_CHECKING:
 
 
 @click.command(name="sample")
-@click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser).")
+@click.option(
+    "--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser)."
+)
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
 @click.option(
-    "-n", "--number", "n", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Number of images."
+    "-n",
+    "--number",
+    "n",
+    type=click.IntRange(1, 1_000_000),
+    default=64,
+    show_default=True,
+    help="Number of images.",
 )
 @click.option(
     "--label",
     cls=Texts,
     default=None,
-    help="Class to draw, by name or index; several, as 3,5,8 or by repeating the option, are taken in turn (default: all classes in turn).",
+    help=(
+        "Class to draw, by name or index; several, as 3,5,8 or by repeating the option, are taken in turn"
+        " (default: all classes in turn)."
+    ),
 )
 @prompt_options
 @click.option(
@@ -49,7 +60,10 @@ if TYPE_CHECKING:
     type=click.Choice(["equal", "data"]),
     default="equal",
     show_default=True,
-    help="How often each class comes where --label names none: all in turn, or as often as in the training data.",
+    help=(
+        "How often each class comes where --label names none: all in turn, or as often as in the training"
+        " data."
+    ),
 )
 @click.option(
     "--seed",
@@ -63,7 +77,10 @@ if TYPE_CHECKING:
     "--steps",
     cls=Several,
     default=None,
-    help="Number of steps, 1 or more (default: ddim 50, dpm++ 20, ddpm every level); several as 10,25,50 give a side-by-side figure from the same noise.",
+    help=(
+        "Number of steps, 1 or more (default: ddim 50, dpm++ 20, ddpm every level); several as 10,25,50 give"
+        " a side-by-side figure from the same noise."
+    ),
 )
 @click.option(
     "--prediction",
@@ -86,7 +103,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Where the images go: .png (a grid) or .npz (uint8 array images [N, H, W(, 3)], int64 labels [N]).",
 )
-@click.option("--files", type=IMAGE_FOLDER, default=None, help="Also write each image as a PNG into this folder.")
+@click.option(
+    "--files", type=IMAGE_FOLDER, default=None, help="Also write each image as a PNG into this folder."
+)
 @click.option(
     "--trajectory",
     type=Output(".png", ".gif"),
@@ -113,7 +132,11 @@ if TYPE_CHECKING:
     help="Columns of the grid (default: about square, or one a class).",
 )
 @click.option(
-    "--device", type=str, default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+    "--device",
+    type=str,
+    default="auto",
+    show_default=True,
+    help="Where to compute: auto, cpu, cuda, cuda:N or mps.",
 )
 @click.option(
     "--dtype",
@@ -129,9 +152,9 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Draw images from a trained model.
 
-    Takes the newest run, or --run. A conditional model draws all its classes in turn unless --label names one, a model
-    that listens to texts draws --prompt; --guidance 0 ignores either. The same seed gives the same image in any batch. A
-    PNG carries its settings, which `latentdiff inspect` reads and --like repeats.
+    Takes the newest run, or --run. A conditional model draws all its classes in turn unless --label names
+    one, a model that listens to texts draws --prompt; --guidance 0 ignores either. The same seed gives the
+    same image in any batch. A PNG carries its settings, which `latentdiff inspect` reads and --like repeats.
     """
     merge_v_pred(ctx, values)
     like = recipe_of(ctx, values)
@@ -200,7 +223,9 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         "settings": [pipeline.with_defaults(each).model_dump() for each in settings],
     }
     result(
-        answer, as_json=as_json, text=f"{counted(len(images), 'image')} from {checkpoint.folder}: {', '.join(written)}"
+        answer,
+        as_json=as_json,
+        text=f"{counted(len(images), 'image')} from {checkpoint.folder}: {', '.join(written)}",
     )
     return 0
 
@@ -211,7 +236,9 @@ def _counts(text: str | None) -> list[int | None]:
         return [None]
     parts = str(text).split(",")
     if not all(re.fullmatch("[0-9]{1,6}", part.strip()) and int(part) > 0 for part in parts):
-        raise click.UsageError(f"--steps: expected a number of 1 or more, or several such as 10,25,50, got {text!r}")
+        raise click.UsageError(
+            f"--steps: expected a number of 1 or more, or several such as 10,25,50, got {text!r}"
+        )
     return [int(part) for part in parts]
 
 
@@ -229,7 +256,9 @@ def _check_combination(values: dict[str, Any], counts: int) -> None:
         raise click.UsageError("--trajectory shows the samples of --seed, it does not go with --interpolate")
     for name in ("label", "interpolate"):
         if values["class_balance"] != "equal" and values[name] is not None:
-            raise click.UsageError(f"--class-balance says how often each class is drawn, it does not go with --{name}")
+            raise click.UsageError(
+                f"--class-balance says how often each class is drawn, it does not go with --{name}"
+            )
     if values["frames"] is not None and values["trajectory"] is None:
         raise click.UsageError("--frames is the length of a trajectory, it needs --trajectory FILE")
 
@@ -239,10 +268,13 @@ def _check_shared(values: dict[str, Any], processes: int, counts: int) -> None:
     whole = counts > 1 or values["interpolate"] is not None or values["trajectory"] is not None
     if processes > 1 and whole:
         raise InputError(
-            f"{processes} processes share plain samples: expected neither several --steps, --interpolate nor --trajectory"
+            f"{processes} processes share plain samples: expected neither several --steps, --interpolate nor"
+            " --trajectory"
         )
     if processes > values["n"]:
-        raise InputError(f"{processes} processes share the images: expected as many or more, got -n {values['n']}")
+        raise InputError(
+            f"{processes} processes share the images: expected as many or more, got -n {values['n']}"
+        )
 
 
 def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, one: bool) -> list[str] | None:
@@ -277,7 +309,10 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
             note("--guidance 0 has no effect, this model is unconditional")
         return None
     if settings.guidance == 0:
-        for option, given in (("--label", text), ("--class-balance", None if balance == "equal" else balance)):
+        for option, given in (
+            ("--label", text),
+            ("--class-balance", None if balance == "equal" else balance),
+        ):
             if given is not None:
                 note(f"--guidance 0 ignores the class, {option} {given} has no effect")
         return None

@@ -1,4 +1,6 @@
-"""Recipes by name: the files of ``configs/``, which are in the package too, so that an installed one can be told to follow them."""
+"""Recipes by name: the files of ``configs/``, which are in the package too, so that an installed one can be
+told to follow them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def recipes() -> tuple[str, ...]:
 
 
 class ConfigFile(click.Path):
-    """What --config takes: the path of a file, or the name of a recipe, which wins over a file called so (write ``./scenes``)."""
+    """What --config takes: the path of a file, or the name of a recipe, which wins over a file called so
+    (write ``./scenes``).
+    """
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -27,7 +31,9 @@ class ConfigFile(click.Path):
         assert isinstance(found, Path)
         return found
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         """Recipes first, then what the shell finds."""
         named = [CompletionItem(name) for name in recipes() if name.startswith(incomplete)]
         return named + super().shell_complete(ctx, param, incomplete)

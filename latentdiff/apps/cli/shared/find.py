@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 HOW_TO = "make one with `latentdiff train-vae` and then `latentdiff train-denoiser`"
 
 
-def find_denoiser(run: str | None, runs: str, *, needs: Sequence[Need] = (), pixels: bool = False) -> Checkpoint:
-    """The checkpoint of --run, or of the newest run whose model meets the ``needs``, which is named on stderr.
+def find_denoiser(
+    run: str | None, runs: str, *, needs: Sequence[Need] = (), pixels: bool = False
+) -> Checkpoint:
+    """The checkpoint of --run, or of the newest run whose model meets the ``needs``, which is named on
+    stderr.
 
     Where there is none: a model of the package, one of ``pixels`` where a command works best with that.
     """
@@ -55,11 +58,15 @@ def _for(needs: Sequence[Need]) -> str:
 
 
 def check_meets(checkpoint: Checkpoint, needs: Sequence[Need]) -> None:
-    """InputError where the model of a checkpoint lacks what a command needs; it names the option and a way out."""
+    """InputError where the model of a checkpoint lacks what a command needs; it names the option and a way
+    out.
+    """
     from latentdiff.pipeline.capabilities import capabilities_of, way_out
 
     has = capabilities_of(checkpoint)
-    if has is None or (lacks := has.lacking(needs)) is None:  # one without a denoiser is refused when it is loaded
+    if (
+        has is None or (lacks := has.lacking(needs)) is None
+    ):  # one without a denoiser is refused when it is loaded
         return
     found, instead = has.against(lacks.kind), has.instead(lacks)
     raise InputError(f"{lacks.option}: {checkpoint.folder} {found}; {instead}{way_out(needs)}")
@@ -76,8 +83,8 @@ def find_vae(run: str | None, runs: str) -> Checkpoint:
         checkpoint = locate(Path(run), Path(runs))
         if not has_vae(checkpoint, checkpoint.json(INDEX)):
             raise InputError(
-                f"{checkpoint.folder}: is a pixel model, it has no VAE; expected the --run of a VAE or of a latent model "
-                "(`latentdiff train-vae` makes one)"
+                f"{checkpoint.folder}: is a pixel model, it has no VAE; expected the --run of a VAE or of a"
+                " latent model (`latentdiff train-vae` makes one)"
             )
         return checkpoint
     newest_vae = newest(Path(runs), wanted=holds_vae_alone)
@@ -90,7 +97,9 @@ def find_vae(run: str | None, runs: str) -> Checkpoint:
 def load_checked(
     checkpoint: Checkpoint, *, needs: Sequence[Need] = (), prediction: str | None, device: str, dtype: str
 ) -> Pipeline:
-    """The model on its device, once it meets the ``needs``; a --prediction that differs from the checkpoint's is an error."""
+    """The model on its device, once it meets the ``needs``; a --prediction that differs from the checkpoint's
+    is an error.
+    """
     import torch
 
     from latentdiff.apps.cli.shared.progress import note_kernels
@@ -103,8 +112,8 @@ def load_checked(
     trained = pipeline.diffusion.prediction
     if prediction is not None and prediction != trained:
         raise InputError(
-            f"{checkpoint.folder}: was trained with {trained}-prediction, but {prediction}-prediction was asked for; "
-            "leave out --prediction (--v-pred), or name another model with --run"
+            f"{checkpoint.folder}: was trained with {trained}-prediction, but {prediction}-prediction was"
+            " asked for; leave out --prediction (--v-pred), or name another model with --run"
         )
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return pipeline.to(resolve_device(device), dtype=types[dtype])

@@ -1,4 +1,6 @@
-"""--input: the images that a command works on, and a warning where they are far from those of the model's training."""
+"""--input: the images that a command works on, and a warning where they are far from those of the model's
+training.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,10 @@ def image_options(function: F) -> F:
             "--input",
             "source",
             default=None,
-            help="Images to work on: a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set (default: the data of the run).",
+            help=(
+                "Images to work on: a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set"
+                " (default: the data of the run)."
+            ),
         ),
         click.option(
             "--split",
@@ -44,12 +49,18 @@ def image_options(function: F) -> F:
             "--resize",
             type=click.Choice(["crop", "stretch", "pad"]),
             default=None,
-            help="How images of another aspect ratio are brought to the model's (default: that of the run, else crop).",
+            help=(
+                "How images of another aspect ratio are brought to the model's (default: that of the run,"
+                " else crop)."
+            ),
         ),
         click.option(
             "--negate",
             is_flag=True,
-            help="Take the negatives of the images: of dark drawings on white paper, for models of light ones on black.",
+            help=(
+                "Take the negatives of the images: of dark drawings on white paper, for models of light ones"
+                " on black."
+            ),
         ),
         class_folders_option("that of the run for its own data, else auto"),
         click.option(
@@ -81,7 +92,9 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
         source = about(checkpoint.folder).get("images")
     if source is None:
         if not saved_options(checkpoint):
-            raise InputError(f"{checkpoint.folder}: does not say which data it was trained on; expected --input")
+            raise InputError(
+                f"{checkpoint.folder}: does not say which data it was trained on; expected --input"
+            )
         saved = saved_images(checkpoint, "--input")
         source, root = str(saved["data"]), saved.get("data_root")
         class_folders = class_folders or saved.get("class_folders")
@@ -106,16 +119,18 @@ def settle_resize(checkpoint: Checkpoint, values: dict[str, Any]) -> str:
 
 
 def distance(known: Brightness, images: Tensor, *, margin: float) -> list[str]:
-    """A warning if most of the images uint8 [N, C, H, W] are far from those of the training, and what may help."""
+    """A warning if most of the images uint8 [N, C, H, W] are far from those of the training, and what may
+    help.
+    """
     from latentdiff.data.brightness import measured
 
     if float(known.far(images, margin=margin).double().mean()) <= 0.5:
         return []
     mean, border = (float(each.median()) for each in measured(images))
     told = (
-        f"warning: these images are far from those that the model was trained on: their brightness is {mean:.2f} and "
-        f"{border:.2f} at the border (0 black, 1 white), in training {known.mean[0]:.2f} to {known.mean[1]:.2f} and "
-        f"{known.border[0]:.2f} to {known.border[1]:.2f}"
+        "warning: these images are far from those that the model was trained on: their brightness is"
+        f" {mean:.2f} and {border:.2f} at the border (0 black, 1 white), in training {known.mean[0]:.2f} to"
+        f" {known.mean[1]:.2f} and {known.border[0]:.2f} to {known.border[1]:.2f}"
     )
     if float(known.far(255 - images, margin=margin).double().mean()) <= 0.5:
         return [f"{told}; their negatives are not: --negate takes those"]

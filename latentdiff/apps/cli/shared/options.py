@@ -27,9 +27,11 @@ ENDLESS = 1e5  # bounds from here on only guard against nonsense and are not wor
 
 
 def options_of(*models: type[Config], skip: tuple[str, ...] = (), of_run: bool = False) -> Callable[[F], F]:
-    """A decorator that adds an option for each field of the models; a model's own fields come before inherited ones.
+    """A decorator that adds an option for each field of the models; a model's own fields come before
+    inherited ones.
 
-    ``of_run``: options that are by default those of a run, and None here; :func:`build` fills in the model's defaults.
+    ``of_run``: options that are by default those of a run, and None here; :func:`build` fills in the model's
+    defaults.
     """
 
     def decorate(function: F) -> F:
@@ -37,7 +39,9 @@ def options_of(*models: type[Config], skip: tuple[str, ...] = (), of_run: bool =
         for model in models:
             for base in (part for part in model.__mro__ if issubclass(part, Config)):
                 fields |= {
-                    name: model.model_fields[name] for name in base.__annotations__ if name in model.model_fields
+                    name: model.model_fields[name]
+                    for name in base.__annotations__
+                    if name in model.model_fields
                 }
         for name in reversed([name for name in fields if name not in skip]):
             function = _option(name, fields[name], of_run=of_run)(function)
@@ -60,7 +64,9 @@ def _option(name: str, field: FieldInfo, *, of_run: bool) -> Callable[[F], F]:
 
 
 def _of_run(text: str, default: Any) -> str:
-    """The help of an option that takes the value of the run, and its ``default``, or that in the text, without a run."""
+    """The help of an option that takes the value of the run, and its ``default``, or that in the text,
+    without a run.
+    """
     before, mark, own = text.removesuffix(".").partition(" (default: ")
     return f"{before} (default: that of the run, else {own.removesuffix(')') if mark else default})."
 
@@ -99,7 +105,8 @@ def _range(field: FieldInfo) -> str:
 
 
 class Several(click.Option):
-    """An option of values that commas separate; those of a repeated option are joined: ``--label 3 --label 5`` is ``--label 3,5``.
+    """An option of values that commas separate; those of a repeated option are joined: ``--label 3 --label
+    5`` is ``--label 3,5``.
 
     Its parameter is one text, or None where it is not given.
     """
@@ -116,11 +123,16 @@ class Several(click.Option):
 
 
 class Texts(Several):
-    """As :class:`Several` for texts that may hold commas themselves: its parameter is a tuple of them, or None."""
+    """As :class:`Several` for texts that may hold commas themselves: its parameter is a tuple of them, or
+    None.
+    """
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[str, ...] | None:  # type: ignore[override]
         """The texts, each as it was given."""
-        return tuple(click.Option.type_cast_value(self, ctx, [value] if isinstance(value, str) else value)) or None
+        return (
+            tuple(click.Option.type_cast_value(self, ctx, [value] if isinstance(value, str) else value))
+            or None
+        )
 
 
 def given(names: Iterable[str]) -> list[str]:
@@ -131,7 +143,9 @@ def given(names: Iterable[str]) -> list[str]:
 
 
 def only_with(name: str, value: str, chosen: Iterable[str], flags: Mapping[str, str]) -> None:
-    """A usage error for options (parameter -> flag) that are given although ``--name`` does not hold ``value``."""
+    """A usage error for options (parameter -> flag) that are given although ``--name`` does not hold
+    ``value``.
+    """
     if value in chosen:
         return
     for flag in (flags[option] for option in given(flags)):
@@ -139,10 +153,14 @@ def only_with(name: str, value: str, chosen: Iterable[str], flags: Mapping[str, 
 
 
 def build(model: type[C], values: Mapping[str, Any]) -> C:
-    """The configuration of the given option values; a value out of range is a usage error that names the option."""
+    """The configuration of the given option values; a value out of range is a usage error that names the
+    option.
+    """
     fields = model.model_fields
     chosen = {name: value for name, value in values.items() if name in fields}
-    chosen = {name: value for name, value in chosen.items() if value is not None or fields[name].default is None}
+    chosen = {
+        name: value for name, value in chosen.items() if value is not None or fields[name].default is None
+    }
     for name, value in chosen.items():
         if get_origin(_plain(fields[name].annotation)) is Literal and isinstance(
             get_args(_plain(fields[name].annotation))[0], int
@@ -159,7 +177,9 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
 
 
 def command_line_wins(ctx: click.Context, values: dict[str, Any], names: tuple[str, ...]) -> None:
-    """Of options that exclude each other, drop those of the --config file where the command line gives another one."""
+    """Of options that exclude each other, drop those of the --config file where the command line gives
+    another one.
+    """
     sources = {name: ctx.get_parameter_source(name) for name in names}
     if click.core.ParameterSource.COMMANDLINE in sources.values():
         values.update({n: None for n, s in sources.items() if s == click.core.ParameterSource.DEFAULT_MAP})
@@ -173,8 +193,10 @@ def config_option(function: F) -> F:
         callback=_read_config,
         is_eager=True,
         expose_value=False,
-        help="YAML file with options, either `option: value` lines or one section for each command; or the name of a recipe (demo, scenes, ...). "
-        "The command line wins.",
+        help=(
+            "YAML file with options, either `option: value` lines or one section for each command; or the"
+            " name of a recipe (demo, scenes, ...). The command line wins."
+        ),
     )(function)
 
 
@@ -195,7 +217,9 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
         ValueError,
         RecursionError,
     ) as error:  # ValueError: bad encodings and explicitly typed values
-        raise click.UsageError(f"--config {path}: not valid YAML ({' '.join(str(error).split())[:160]})") from None
+        raise click.UsageError(
+            f"--config {path}: not valid YAML ({' '.join(str(error).split())[:160]})"
+        ) from None
     if isinstance(content, dict):
         ctx.meta["sections"] = (named(path), tuple(content))
     section = _section({} if content is None else content, ctx.command.name or "", path)
@@ -207,7 +231,9 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads scalars as the text that stands there, as a command line does (`bf16: off` is "off"), except null."""
+    """Reads scalars as the text that stands there, as a command line does (`bf16: off` is "off"), except
+    null.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
@@ -222,7 +248,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def _names(command: click.Command) -> dict[str, str]:
-    """The parameter that a key of a config file means: an option without its dashes, or the parameter's own name."""
+    """The parameter that a key of a config file means: an option without its dashes, or the parameter's own
+    name.
+    """
     named = [param for param in command.params if param.name and param.name != "config"]
     flags = {flag.lstrip("-").replace("-", "_"): str(param.name) for param in named for flag in param.opts}
     return flags | {str(param.name): str(param.name) for param in named}
@@ -242,7 +270,9 @@ def _section(content: Any, command: str, path: Path) -> dict[str, Any]:
             raise click.UsageError(f"--config {path}: has no section {command!r}, found {', '.join(content)}")
         content = {} if content[command] is None else content[command]
     if not isinstance(content, dict):
-        raise click.UsageError(f"--config {path}: expected `option: value` lines, found {type(content).__name__}")
+        raise click.UsageError(
+            f"--config {path}: expected `option: value` lines, found {type(content).__name__}"
+        )
     return content
 
 
@@ -264,7 +294,8 @@ def _values(
                 continue
         if value is not None and not isinstance(value, str):
             raise click.UsageError(
-                f"--config {path}: {key}: expected a single value, found a {type(value).__name__} (write several as 10,25)"
+                f"--config {path}: {key}: expected a single value, found a {type(value).__name__} (write"
+                " several as 10,25)"
             )
         if value is not None:
             values[known[name]] = _plain_text(value, str(key), path)
@@ -277,13 +308,17 @@ def class_folders_option(default: str) -> Callable[[F], F]:
         "--class-folders",
         type=click.Choice(["auto", "only", "ignore"]),
         default=None,
-        help="Labels from the class folders of an image folder: auto (where every image is in one), only (leave out "
-        f"images that are in none) or ignore (default: {default}).",
+        help=(
+            "Labels from the class folders of an image folder: auto (where every image is in one), only"
+            f" (leave out images that are in none) or ignore (default: {default})."
+        ),
     )
 
 
 def _plain_text(value: str, key: str, path: Path) -> str:
-    """``value``, if a command line could hold it: NUL and surrogates of no byte come from escapes in the file alone."""
+    """``value``, if a command line could hold it: NUL and surrogates of no byte come from escapes in the file
+    alone.
+    """
     try:
         value.encode(errors="surrogateescape")
     except UnicodeEncodeError as error:
@@ -297,4 +332,6 @@ def _plain_text(value: str, key: str, path: Path) -> str:
 
 def json_option(function: F) -> F:
     """--json: machine-readable results on stdout."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(
+        function
+    )

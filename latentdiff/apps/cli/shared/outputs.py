@@ -1,9 +1,10 @@
 """What a command writes, by one rule for all of them, applied before any work.
 
-What is there stays. A file or folder whose name is taken goes beside it under the next free number, as `samples-2.png`,
-and stderr says so; with ``--overwrite`` it takes the place of what is there. An empty folder is not taken; a name that
-another running command is to write is. Refused are two options of one command that name one file, and with
-``--overwrite`` what the command reads and a folder that holds what the command did not write.
+What is there stays. A file or folder whose name is taken goes beside it under the next free number, as
+`samples-2.png`, and stderr says so; with ``--overwrite`` it takes the place of what is there. An empty folder
+is not taken; a name that another running command is to write is. Refused are two options of one command that
+name one file, and with ``--overwrite`` what the command reads and a folder that holds what the command did
+not write.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ READ = ("source", "mask", "images", "reference", "data", "prompt_file", "weights
 
 
 class Output(click.Path):
-    """The type of an option that names what a command writes: a file of one of the ``suffixes``, or a folder if there are none.
+    """The type of an option that names what a command writes: a file of one of the ``suffixes``, or a folder
+    if there are none.
 
     ``check(folder)`` raises InputError where ``--overwrite`` must not replace what a folder holds.
     """
@@ -46,7 +48,9 @@ class Output(click.Path):
         if self.suffixes and path.suffix.lower() not in self.suffixes:
             option = param.opts[0] if param is not None else "the output"
             expected = " or ".join(self.suffixes)
-            raise click.UsageError(f"{option}: expected a name that ends in {expected}, got {path.name!r}", ctx)
+            raise click.UsageError(
+                f"{option}: expected a name that ends in {expected}, got {path.name!r}", ctx
+            )
         return path
 
 
@@ -66,8 +70,8 @@ def refuse_foreign(folder: Path, found: Path | None) -> None:
     """InputError where a file was ``found`` in ``folder`` that the command did not write."""
     if found is not None:
         raise InputError(
-            f"{folder}: holds {found.relative_to(folder)}, and --overwrite replaces only what this command wrote; "
-            "choose another folder"
+            f"{folder}: holds {found.relative_to(folder)}, and --overwrite replaces only what this command"
+            " wrote; choose another folder"
         )
 
 
@@ -80,7 +84,10 @@ def overwrite_option(function: F) -> F:
     return click.option(
         "--overwrite",
         is_flag=True,
-        help="Replace what is there under the names given (default: the next free number, as NAME-2, is taken).",
+        help=(
+            "Replace what is there under the names given (default: the next free number, as NAME-2, is"
+            " taken)."
+        ),
     )(function)
 
 
@@ -94,7 +101,8 @@ class _Chosen(NamedTuple):
 
 
 def settle(values: dict[str, Any]) -> None:
-    """Decide where the outputs of the running command go: replaces their paths in ``values`` by those to be written.
+    """Decide where the outputs of the running command go: replaces their paths in ``values`` by those to be
+    written.
 
     UsageError and InputError, before any work, for places that cannot be written or must not be replaced.
     """
@@ -118,9 +126,11 @@ def settle(values: dict[str, Any]) -> None:
 
 
 def place(path: Path, kind: Output, *, overwrite: bool, besides: list[Path] | None = None) -> Path:
-    """Where an output named ``path`` goes, which can be written: there, or where that is taken under the next free number.
+    """Where an output named ``path`` goes, which can be written: there, or where that is taken under the next
+    free number.
 
-    Folders are made, and removed again if the command leaves them empty. ``besides``: what is spoken for already. InputError.
+    Folders are made, and removed again if the command leaves them empty. ``besides``: what is spoken for
+    already. InputError.
     """
     from latentdiff.apps.cli.shared.progress import note_at_work
 
@@ -133,7 +143,12 @@ def place(path: Path, kind: Output, *, overwrite: bool, besides: list[Path] | No
     else:
 
         def is_free(other: Path) -> bool:
-            return other not in (besides or []) and _is_free(other, kind) and _reserved(other) and _is_free(other, kind)
+            return (
+                other not in (besides or [])
+                and _is_free(other, kind)
+                and _reserved(other)
+                and _is_free(other, kind)
+            )
 
         path = free(path, is_free, folder=kind.folder, say=note_at_work)
     _check_writable(path, kind)
@@ -141,7 +156,8 @@ def place(path: Path, kind: Output, *, overwrite: bool, besides: list[Path] | No
 
 
 def _reserve(path: Path) -> None:
-    """Keep a name for the running command until it ends, however it ends. InputError where another command has it.
+    """Keep a name for the running command until it ends, however it ends. InputError where another command
+    has it.
 
     It is a lock on a hidden file beside it; where that cannot be made, nothing is reserved.
     """
@@ -171,7 +187,10 @@ def _reserved(path: Path) -> bool:
 
 
 def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool, say: Callable[[str], None]) -> Path:
-    """``path`` where it is free, else the first free one of NAME-2, NAME-3 and so on, which ``say`` says. InputError."""
+    """``path`` where it is free, else the first free one of NAME-2, NAME-3 and so on, which ``say`` says.
+
+    InputError.
+    """
     if is_free(path):
         return path
     if path.name in ("", ".."):
@@ -180,12 +199,18 @@ def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool, say: Call
     numbered = (path.with_name(f"{stem}-{k}{suffix}") for k in count(2))
     found = next(other for other in numbered if is_free(other))
     there = os.path.lexists(path)
-    say(f"{path} {'exists' if there else 'is taken'}: writing {found}{' (--overwrite replaces it)' if there else ''}")
+    say(
+        f"{path} {'exists' if there else 'is taken'}: writing"
+        f" {found}{' (--overwrite replaces it)' if there else ''}"
+    )
     return found
 
 
 def _is_free(path: Path, kind: Output) -> bool:
-    """Whether nothing is there; an empty folder is nothing, for a folder. InputError for a folder where a file is to go."""
+    """Whether nothing is there; an empty folder is nothing, for a folder.
+
+    InputError for a folder where a file is to go.
+    """
     if not os.path.lexists(path):
         return True
     if kind.folder:
@@ -214,13 +239,14 @@ def _check_apart(first: _Chosen, second: _Chosen) -> None:
     here, there = (Path(os.path.realpath(each.path)) for each in (first, second))
     if here == there:
         raise click.UsageError(
-            f"{first.option} {first.path} and {second.option} {second.path} name the same place; give each its own"
+            f"{first.option} {first.path} and {second.option} {second.path} name the same place; give each"
+            " its own"
         )
     for inner, outer, path, folder in ((first, second, here, there), (second, first, there, here)):
         if outer.kind.folder and folder in path.parents:
             raise click.UsageError(
-                f"{inner.option} {inner.path} lies in the folder of {outer.option}, which is for single images alone; "
-                "give it another place"
+                f"{inner.option} {inner.path} lies in the folder of {outer.option}, which is for single"
+                " images alone; give it another place"
             )
 
 
@@ -232,7 +258,9 @@ def _check_not_read(each: _Chosen, values: dict[str, Any], context: click.Contex
             continue
         read = Path(os.path.realpath(found))
         if read == target:
-            raise click.UsageError(f"{each.option} {each.path} is what the command reads; give it another name")
+            raise click.UsageError(
+                f"{each.option} {each.path} is what the command reads; give it another name"
+            )
         if target in read.parents:
             raise click.UsageError(
                 f"{each.option} {each.path} holds {found}, which the command reads; give it another name"

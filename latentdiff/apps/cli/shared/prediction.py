@@ -12,7 +12,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def v_pred_option(function: F) -> F:
     """Adds --v-pred as the parameter ``v_pred``; :func:`merge_v_pred` folds it into ``prediction``."""
-    return click.option("--v-pred", is_flag=True, help="Short for --prediction v (Salimans & Ho 2022).")(function)
+    return click.option("--v-pred", is_flag=True, help="Short for --prediction v (Salimans & Ho 2022).")(
+        function
+    )
 
 
 def merge_v_pred(ctx: click.Context, values: dict[str, Any]) -> None:
@@ -24,7 +26,9 @@ def merge_v_pred(ctx: click.Context, values: dict[str, Any]) -> None:
         return
     source, other = ctx.get_parameter_source("v_pred"), ctx.get_parameter_source("prediction")
     if values["prediction"] != "v" and other == source:
-        raise click.UsageError(f"--v-pred means --prediction v, got --prediction {values['prediction']} as well")
+        raise click.UsageError(
+            f"--v-pred means --prediction v, got --prediction {values['prediction']} as well"
+        )
     if source is None or other == click.core.ParameterSource.COMMANDLINE:
         return
     values["prediction"] = "v"

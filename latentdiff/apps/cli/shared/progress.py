@@ -1,4 +1,7 @@
-"""Progress on stderr: rich bars on a terminal, plain lines in a pipe. Results go to stdout, as text or JSON."""
+"""Progress on stderr: rich bars on a terminal, plain lines in a pipe.
+
+Results go to stdout, as text or JSON.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def _note_waiting() -> None:
 
 
 def print_report(read: ReadReport, what: str = "data", *, since: Sequence[str] = ()) -> None:
-    """What a reader converted, refused and left out, a line each on stderr; ``since``: lines that were printed before."""
+    """What a reader converted, refused and left out, a line each on stderr; ``since``: lines that were
+    printed before.
+    """
     for line in read.lines():
         if line not in since:
             note(f"{what}: {line}")
@@ -57,8 +62,8 @@ def note_kernels() -> None:
 
     if NATIVE.module is None and "LATENTDIFF_OPS" not in os.environ:
         note(
-            "without the compiled kernels: the same results, slower; `latentdiff info` says why and how to build them "
-            "(LATENTDIFF_OPS=fallback hides this note)"
+            "without the compiled kernels: the same results, slower; `latentdiff info` says why and how to"
+            " build them (LATENTDIFF_OPS=fallback hides this note)"
         )
 
 
@@ -75,7 +80,10 @@ def result(values: Mapping[str, Any], *, as_json: bool, text: str) -> None:
 
 
 def show_tables(tables: Iterable[Table], *, width: int) -> None:
-    """Rich tables on stdout, ``width`` characters wide where that is no terminal. Brackets in names are no markup."""
+    """Rich tables on stdout, ``width`` characters wide where that is no terminal.
+
+    Brackets in names are no markup.
+    """
     from rich.console import Console
 
     _note_waiting()
@@ -122,7 +130,9 @@ class TrainingBar:
 
 
 class SamplingBar:
-    """A context whose ``update(done, total)`` draws a bar on a terminal, and in a pipe a line now and then."""
+    """A context whose ``update(done, total)`` draws a bar on a terminal, and in a pipe a line now and
+    then.
+    """
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -142,7 +152,9 @@ class SamplingBar:
             self._bar.update(self._task, completed=done / total)
         elif now - self._said >= PLAIN_SECONDS and 0 < done < total:
             self._said = now
-            note(f"{done / total:4.0%}  {self._title}  ETA {(now - self._begun) * (total - done) / done:.0f} s")
+            note(
+                f"{done / total:4.0%}  {self._title}  ETA {(now - self._begun) * (total - done) / done:.0f} s"
+            )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -155,7 +167,13 @@ def _rich_bar(title: str, fields: str) -> tuple[Any, Any]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = [TextColumn(title), BarColumn(), TaskProgressColumn(), TextColumn(fields), TimeRemainingColumn()]
+    columns = [
+        TextColumn(title),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn(fields),
+        TimeRemainingColumn(),
+    ]
     bar = Progress(*columns, console=Console(stderr=True), transient=False)
     task = bar.add_task(title, total=1.0, values="")
     bar.start()

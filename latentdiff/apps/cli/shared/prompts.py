@@ -40,7 +40,10 @@ def prompt_options(function: F) -> F:
 
 
 def prompts_of(values: dict[str, Any]) -> list[str]:
-    """The texts of --prompt and then of --prompt-file; [] if neither is given. UsageError for what cannot be used."""
+    """The texts of --prompt and then of --prompt-file; [] if neither is given.
+
+    UsageError for what cannot be used.
+    """
     texts, path = list(values.get("prompts") or ()), values.get("prompt_file")
     if path is not None:
         lines = [line.strip() for line in _read(path).splitlines()]
@@ -49,7 +52,9 @@ def prompts_of(values: dict[str, Any]) -> list[str]:
             raise click.UsageError(f"--prompt-file {path}: expected a text on each line, found none")
     check_texts(texts)
     if texts and values.get("label") is not None:
-        raise click.UsageError("--prompt is for models that listen to texts, --label for models of classes; give one")
+        raise click.UsageError(
+            "--prompt is for models that listen to texts, --label for models of classes; give one"
+        )
     return texts
 
 
@@ -59,7 +64,8 @@ def in_turn(items: Sequence[T], n: int, option: str) -> list[T]:
 
     if n < len(items):
         note(
-            f"{counted(n, 'image')}: of the {len(items)} given with {option} the first {n} are used, the others are not"
+            f"{counted(n, 'image')}: of the {len(items)} given with {option} the first {n} are used, the"
+            " others are not"
         )
     return [items[k % len(items)] for k in range(n)]
 
@@ -70,7 +76,9 @@ def check_texts(texts: Sequence[str]) -> None:
         if len(text) > MAX_PROMPT:
             raise click.UsageError(f"--prompt: expected at most {MAX_PROMPT} characters, found {len(text)}")
         if any(unicodedata.category(char) in ("Cc", "Cs") for char in text if char not in "\n\t"):
-            raise click.UsageError(f"--prompt: expected a text without control characters, found {text!r:.60}")
+            raise click.UsageError(
+                f"--prompt: expected a text without control characters, found {text!r:.60}"
+            )
 
 
 def _read(path: Path) -> str:
@@ -86,7 +94,9 @@ def _read(path: Path) -> str:
         raise click.UsageError(f"--prompt-file {path}: expected UTF-8 text, found something else") from None
 
 
-def needs_of(values: Mapping[str, Any], prompts: Sequence[str], settings: Sampling | None = None) -> list[Need]:
+def needs_of(
+    values: Mapping[str, Any], prompts: Sequence[str], settings: Sampling | None = None
+) -> list[Need]:
     """What --prompt, --label and the ``settings`` of a sampler need of the model's conditioning."""
     from latentdiff.pipeline.capabilities import Need
 
@@ -112,7 +122,10 @@ def note_texts(pipeline: Pipeline, texts: Sequence[str]) -> None:
         return
     for text in texts:
         if pipeline.tokenizer.truncates(text):
-            note(f"the end of {text!r:.60} is cut off: the model reads {pipeline.tokenizer.length - 2} word pieces")
+            note(
+                f"the end of {text!r:.60} is cut off: the model reads {pipeline.tokenizer.length - 2} word"
+                " pieces"
+            )
     if unknown := list(dict.fromkeys(word for text in texts for word in pipeline.tokenizer.unknown(text))):
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         named = ", ".join(f"{word!r:.40}" for word in unknown[:SHOWN])

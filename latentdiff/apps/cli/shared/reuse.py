@@ -34,7 +34,10 @@ def like_option(function: F) -> F:
         callback=_read,
         is_eager=True,
         expose_value=False,
-        help="A PNG of this command or of `latentdiff ui`: repeat it, with the settings in the file and the run of the same weights; what the command line says wins (default: none).",
+        help=(
+            "A PNG of this command or of `latentdiff ui`: repeat it, with the settings in the file and the"
+            " run of the same weights; what the command line says wins (default: none)."
+        ),
     )(function)
 
 
@@ -46,7 +49,8 @@ def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> 
     recipe = read_recipe(path)
     if recipe.made_by != "sample":
         raise InputError(
-            f"{path}: was made from another picture ({recipe.made_by}), which it does not hold; expected a sample"
+            f"{path}: was made from another picture ({recipe.made_by}), which it does not hold; expected a"
+            " sample"
         )
     ctx.meta["like"] = (path, recipe)
     ctx.default_map = {**(ctx.default_map or {}), **options_of_recipe(recipe)}
@@ -63,7 +67,9 @@ def options_of_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_of(ctx: click.Context, values: dict[str, Any]) -> Recipe | None:
-    """The recipe of --like, None without one; in ``values`` its options give way to those of the command line that exclude them."""
+    """The recipe of --like, None without one; in ``values`` its options give way to those of the command line
+    that exclude them.
+    """
     if "like" not in ctx.meta:
         return None
     sources = {name: ctx.get_parameter_source(name) for name in values}
@@ -76,7 +82,8 @@ def recipe_of(ctx: click.Context, values: dict[str, Any]) -> Recipe | None:
 
 
 def find_like(ctx: click.Context, recipe: Recipe, run: str | None, runs: str) -> Checkpoint:
-    """The checkpoint of the recipe's weights, wherever below ``runs`` or in the package it is; or that of ``run``, with a note where its weights are others.
+    """The checkpoint of the recipe's weights, wherever below ``runs`` or in the package it is; or that of
+    ``run``, with a note where its weights are others.
 
     InputError where there is none.
     """
@@ -87,12 +94,16 @@ def find_like(ctx: click.Context, recipe: Recipe, run: str | None, runs: str) ->
     if run is not None:
         checkpoint = locate(Path(run), Path(runs))
         if checkpoint.fingerprint != recipe.weights:
-            note(f"{path} was drawn by {known_as}, {checkpoint.folder} has others: this will be another picture")
+            note(
+                f"{path} was drawn by {known_as}, {checkpoint.folder} has others: this will be another"
+                " picture"
+            )
         return checkpoint
     found = with_fingerprint(Path(runs), recipe.weights)
     if found is None:
         raise InputError(
-            f"{path}: was drawn by {known_as}, found no such checkpoint in {runs}/; --run names where it is, or another"
+            f"{path}: was drawn by {known_as}, found no such checkpoint in {runs}/; --run names where it is,"
+            " or another"
         )
     note(f"using {found.folder}")
     return found

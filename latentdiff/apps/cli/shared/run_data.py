@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 
 def saved_options(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The options that a run was trained with, its paths as they were written; {} for a model without a training state."""
+    """The options that a run was trained with, its paths as they were written; {} for a model without a
+    training state.
+    """
     from latentdiff.train.state import STATE, load_train_state
 
     return load_train_state(checkpoint).options if STATE in checkpoint else {}
 
 
 def saved_images(checkpoint: Checkpoint, option: str) -> dict[str, Any]:
-    """As :func:`saved_options`, with ``data`` and ``data_root`` as paths from here; ``option`` names other images.
+    """As :func:`saved_options`, with ``data`` and ``data_root`` as paths from here; ``option`` names other
+    images.
 
     InputError where the data is gone, or is encoded latents.
     """
@@ -50,8 +53,9 @@ def saved_images(checkpoint: Checkpoint, option: str) -> dict[str, Any]:
 def place_of(checkpoint: Checkpoint, data: str, option: str) -> str:
     """Where the ``data`` of a run is now: the place that is seen from the run, or the path from here.
 
-    Where these are two places, and where only the one from here exists, the images decide; a note names the place that is
-    not the path itself, and a warning says that no place has the images of the training. InputError where there is none.
+    Where these are two places, and where only the one from here exists, the images decide; a note names the
+    place that is not the path itself, and a warning says that no place has the images of the training.
+    InputError where there is none.
     """
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.data.readers import BUILT_IN
@@ -63,7 +67,9 @@ def place_of(checkpoint: Checkpoint, data: str, option: str) -> str:
         return data
     places = places_of(checkpoint.folder, data)
     if not places:
-        raise InputError(f"{data}: not found, {checkpoint.folder} was trained on it; {option} names where it is now")
+        raise InputError(
+            f"{data}: not found, {checkpoint.folder} was trained on it; {option} names where it is now"
+        )
     place = places[0]
     seen = place != data or expanded(data).is_absolute() or _is_below_here(checkpoint.folder)
     if len(places) > 1 or not seen:
@@ -71,8 +77,8 @@ def place_of(checkpoint: Checkpoint, data: str, option: str) -> str:
         same = (each for each in places if _fingerprint(each, progress.options) == progress.data)
         if (found := next(same, None)) is None:
             note(
-                f"warning: {checkpoint.folder} was trained on other images than those of {' and of '.join(places)}; "
-                f"using {place}, {option} names others"
+                f"warning: {checkpoint.folder} was trained on other images than those of"
+                f" {' and of '.join(places)}; using {place}, {option} names others"
             )
             return place
         place = found

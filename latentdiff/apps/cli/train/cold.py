@@ -23,7 +23,9 @@ from latentdiff.config.training import TrainCold
 @click.command(name="train-cold")
 @options_of(TrainCold, RunOptions)
 @click.option(
-    "--dry-run", is_flag=True, help="Read the data, build the network, print what would be done, write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Read the data, build the network, print what would be done, write nothing.",
 )
 @config_option
 @json_option
@@ -31,8 +33,9 @@ from latentdiff.config.training import TrainCold
 def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
     """Train a model that undoes blur instead of noise.
 
-    Or pixelation, or fading: cold diffusion. The network (a UNet of ConvNeXt blocks) learns to restore images from every level of the degradation. The result is a run
-    folder (runs/DATE-cold) that `latentdiff sample-cold` restores and generates with.
+    Or pixelation, or fading: cold diffusion. The network (a UNet of ConvNeXt blocks) learns to restore images
+    from every level of the degradation. The result is a run folder (runs/DATE-cold) that `latentdiff
+    sample-cold` restores and generates with.
     """
     command_line_wins(ctx, values, BUDGETS)
     options, place = build(TrainCold, values), build(RunOptions, values)
@@ -61,7 +64,9 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     if place.init_from is not None:
         first = cold_from(locate(Path(place.init_from), Path(place.runs))).network
         if config_of(first) != config:
-            raise InputError(f"--init-from {place.init_from}: its network is {config_of(first)}, expected {config}")
+            raise InputError(
+                f"--init-from {place.init_from}: its network is {config_of(first)}, expected {config}"
+            )
         network.load_state_dict(first.state_dict())
     task = ColdTask(options, data, network, device)
     if dry_run:

@@ -55,9 +55,11 @@ FREE_ON_RESUME = {  # what may differ when a run is resumed, because it does not
 
 
 def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[O, Checkpoint | None, str]:
-    """The options to train with: those of the run to resume (with what was given anew), or ``options`` themselves.
+    """The options to train with: those of the run to resume (with what was given anew), or ``options``
+    themselves.
 
-    Beside them the checkpoint to resume, and where the data is: that of a run may be named from another folder.
+    Beside them the checkpoint to resume, and where the data is: that of a run may be named from another
+    folder.
     """
     if place.resume is None:
         return options, None, _data(options)
@@ -71,7 +73,8 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
     progress = load_train_state(checkpoint)
     if progress.kind != kind:
         raise InputError(
-            f"{checkpoint.folder}: is a {progress.kind} training, expected a {kind} training; use `latentdiff train-{progress.kind}`"
+            f"{checkpoint.folder}: is a {progress.kind} training, expected a {kind} training; use `latentdiff"
+            f" train-{progress.kind}`"
         )
     saved = parse(type(options), progress.options, f"{checkpoint.folder}/training/state.json")
     for name in sorted(given):
@@ -80,7 +83,8 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
         fixed = name not in FREE_ON_RESUME and (name not in PLACES or "own" in (old, new))
         if old != new and recorded and fixed:
             raise click.UsageError(
-                f"--{name.replace('_', '-')}: the resumed run has {old}, got {new}; resume continues the same training"
+                f"--{name.replace('_', '-')}: the resumed run has {old}, got {new}; resume continues the same"
+                " training"
             )
     update: dict[str, Any] = {name: getattr(options, name) for name in given}
     if any(update.get(name) is not None for name in BUDGETS):
@@ -102,11 +106,16 @@ def _data(options: LoopOptions) -> str:
 def given_options(ctx: click.Context, options: LoopOptions) -> set[str]:
     """Names of the options that the user set, on the command line or in a --config file."""
     default = click.core.ParameterSource.DEFAULT
-    return {name for name in type(options).model_fields if ctx.get_parameter_source(name) not in (default, None)}
+    return {
+        name for name in type(options).model_fields if ctx.get_parameter_source(name) not in (default, None)
+    }
 
 
 def new_run(kind: str, place: RunOptions, resume: Checkpoint | None, ranks: Ranks) -> Run:
-    """The folder of this training; a new run must not have the name of an old one. The first process chooses for all."""
+    """The folder of this training; a new run must not have the name of an old one.
+
+    The first process chooses for all.
+    """
     if resume is not None:
         return Run(resume.folder.parent)
     return Run(Path(ranks.text_of_first(lambda: str(_folder(kind, place)))))
@@ -133,27 +142,38 @@ def read_encoded(options: DataOptions, place: str) -> EncodedData | None:
     fixed = options.model_dump(include=set(DataOptions.model_fields))
     plain = DataOptions(data=options.data, data_root=options.data_root)
     if changed := [name for name, value in fixed.items() if value != getattr(plain, name)]:
-        raise InputError(f"{folder}: its images were encoded before, --{changed[0].replace('_', '-')} comes too late")
+        raise InputError(
+            f"{folder}: its images were encoded before, --{changed[0].replace('_', '-')} comes too late"
+        )
     data = load_encoded(folder)
-    note(f"data: {len(data.train)} training images as latents {list(data.codec.latent_shape)}, of {data.name}")
+    note(
+        f"data: {len(data.train)} training images as latents {list(data.codec.latent_shape)}, of {data.name}"
+    )
     print_report(data.report)
     return data
 
 
 def read_images(options: DataOptions, place: str | None = None, *, stream: bool) -> TrainingImages:
-    """The images to train on, at ``place`` instead of that of the options; ``stream``, and tar shards: those that stay on the disk."""
+    """The images to train on, at ``place`` instead of that of the options; ``stream``, and tar shards: those
+    that stay on the disk.
+    """
     place = place or options.data
     if not (stream or is_shards(place)):
         return read_data(options, place)
     data = stream_dataset(place, **options.reading())
     sizes = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
-    note(f"data: images stay on the disk ({sizes}); none is decoded yet, a damaged one is found when it is read")
+    note(
+        f"data: images stay on the disk ({sizes}); none is decoded yet, a damaged one is found when it is"
+        " read"
+    )
     _check_read(data, options)
     return replace(data, name=options.data)
 
 
 def read_data(options: DataOptions, place: str | None = None) -> Dataset:
-    """The data set of the options, at ``place`` instead of theirs; what was converted or refused goes to stderr."""
+    """The data set of the options, at ``place`` instead of theirs; what was converted or refused goes to
+    stderr.
+    """
     place = place or options.data
     if is_encoded(expanded(place)):
         raise InputError(f"{place}: expected images, found latents; these are for `train-denoiser`")
@@ -164,7 +184,9 @@ def read_data(options: DataOptions, place: str | None = None) -> Dataset:
 
 
 def then(command: str, ctx: click.Context, options: DataOptions) -> str:
-    """The command line of the training that follows on the same data, by the same --config if that has a section for it."""
+    """The command line of the training that follows on the same data, by the same --config if that has a
+    section for it.
+    """
     config, sections = ctx.meta.get("sections", ("", ()))
     words = ["latentdiff", command, *([f"--config {shlex.quote(config)}"] if command in sections else [])]
     plain = type(options)()
@@ -189,10 +211,13 @@ def _check_read(data: TrainingImages, options: DataOptions) -> None:
         note(f"data: {found} of {len(data.train)} training images have captions")
     if len(data.train) == 0 or len(data.val) == 0:
         raise InputError(
-            f"{options.data}: expected training and validation images, found {len(data.train)} and {len(data.val)}"
+            f"{options.data}: expected training and validation images, found {len(data.train)} and"
+            f" {len(data.val)}"
         )
     if options.crop >= min(data.height, data.width):
-        raise InputError(f"--crop must be below the image side {min(data.height, data.width)}, got {options.crop}")
+        raise InputError(
+            f"--crop must be below the image side {min(data.height, data.width)}, got {options.crop}"
+        )
 
 
 def describe(
@@ -245,7 +270,10 @@ def train(
     *,
     shard: bool = False,
 ) -> Outcome:
-    """Train with a progress bar; the options are kept readable in config.yaml. Several processes may ``shard`` the network."""
+    """Train with a progress bar; the options are kept readable in config.yaml.
+
+    Several processes may ``shard`` the network.
+    """
     if ranks.count > 1 and given(["workers"]):
         raise click.UsageError(f"--workers is for one process, found {ranks.count}")
     chosen = {name: value for name, value in options.model_dump(mode="json").items() if value is not None}

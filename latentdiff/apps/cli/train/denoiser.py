@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import build, command_line_wins, config_option, given, json_option, options_of
+from latentdiff.apps.cli.shared.options import (
+    build,
+    command_line_wins,
+    config_option,
+    given,
+    json_option,
+    options_of,
+)
 from latentdiff.apps.cli.shared.prediction import merge_v_pred, v_pred_option
 from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainDenoiser
@@ -28,7 +35,9 @@ if TYPE_CHECKING:
 @options_of(TrainDenoiser, RunOptions)
 @v_pred_option
 @click.option(
-    "--dry-run", is_flag=True, help="Read the data, build the network, print what would be done, write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Read the data, build the network, print what would be done, write nothing.",
 )
 @config_option
 @json_option
@@ -36,9 +45,10 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
     """Train a denoiser in a VAE's latent space, or on pixels.
 
-    Takes the newest VAE run unless --vae names one; --pixel needs none. Vector latents get a residual MLP, spatial
-    latents and pixels a UNet, or what --network names. The result is a run folder (runs/DATE-denoiser) that holds all
-    that `latentdiff sample` needs. Labels of the data are used, and dropped for 10% of the images so that guidance works.
+    Takes the newest VAE run unless --vae names one; --pixel needs none. Vector latents get a residual MLP,
+    spatial latents and pixels a UNet, or what --network names. The result is a run folder
+    (runs/DATE-denoiser) that holds all that `latentdiff sample` needs. Labels of the data are used, and
+    dropped for 10% of the images so that guidance works.
     """
     merge_v_pred(ctx, values)
     command_line_wins(ctx, values, BUDGETS)
@@ -50,12 +60,18 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     from latentdiff.parallel.device import resolve_device
     from latentdiff.train.denoiser import DenoiserTask
 
-    options, resume, data_place = common.resumed("denoiser", options, place, common.given_options(ctx, options))
+    options, resume, data_place = common.resumed(
+        "denoiser", options, place, common.given_options(ctx, options)
+    )
     common.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
     if ranks.count == 1 and "shard" in given(["shard"]) and options.shard:
-        raise click.UsageError("--shard splits the network among the processes of torchrun, found one process")
-    data = common.read_encoded(options, data_place) or common.read_images(options, data_place, stream=options.stream)
+        raise click.UsageError(
+            "--shard splits the network among the processes of torchrun, found one process"
+        )
+    data = common.read_encoded(options, data_place) or common.read_images(
+        options, data_place, stream=options.stream
+    )
     codec = _planned(ctx) or _codec(options, place, data, resume)
     tokenizer = _tokenizer(options, place, data, resume)
     network = _network(options, place, data, codec, tokenizer)
@@ -74,7 +90,9 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
 
 
 def _planned(ctx: click.Context) -> Codec | None:
-    """The codec of a VAE that is not trained yet: what `latentdiff train --dry-run` describes the denoiser on."""
+    """The codec of a VAE that is not trained yet: what `latentdiff train --dry-run` describes the denoiser
+    on.
+    """
     import torch
 
     from latentdiff.apps.cli.train.vae import PLANNED
@@ -89,7 +107,9 @@ def _planned(ctx: click.Context) -> Codec | None:
 def _codec(
     options: TrainDenoiser, place: RunOptions, data: TrainingImages | EncodedData, resume: Checkpoint | None
 ) -> Codec:
-    """The codec to train on: pixels, that of encoded data, the resumed run's own, the one named, or that of the newest VAE run."""
+    """The codec to train on: pixels, that of encoded data, the resumed run's own, the one named, or that of
+    the newest VAE run.
+    """
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.checkpoint.runs import locate
     from latentdiff.pipeline.codec import IdentityCodec, VAECodec
@@ -99,7 +119,9 @@ def _codec(
     image = data.shape
     if isinstance(data, EncodedData):
         if options.pixel or options.vae is not None:
-            raise InputError(f"{options.data}: holds latents and their VAE, expected neither --pixel nor --vae")
+            raise InputError(
+                f"{options.data}: holds latents and their VAE, expected neither --pixel nor --vae"
+            )
         return data.codec
     if options.pixel:
         return IdentityCodec(image, options.pixel_scale)
@@ -111,29 +133,37 @@ def _codec(
         checkpoint = _newest_vae(Path(place.runs), image)
     if checkpoint is None:
         raise InputError(
-            f"no VAE run in {place.runs}; make one with `latentdiff train-vae`, or work on pixels with --pixel"
+            f"no VAE run in {place.runs}; make one with `latentdiff train-vae`, or work on pixels with"
+            " --pixel"
         )
     codec = load_codec(checkpoint, checkpoint.json(INDEX), image=image)
     if isinstance(codec, IdentityCodec):
         raise InputError(
-            f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae, or work on pixels with --pixel"
+            f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae, or work on"
+            " pixels with --pixel"
         )
     if resume is not None and options.vae is not None and given(["vae"]):
         named = locate(Path(options.vae), Path(place.runs))
-        if not (isinstance(codec, VAECodec) and codec.same_as(load_codec(named, named.json(INDEX), image=image))):
+        if not (
+            isinstance(codec, VAECodec) and codec.same_as(load_codec(named, named.json(INDEX), image=image))
+        ):
             raise InputError(
-                f"--vae {options.vae}: holds another VAE than {checkpoint.folder}; resume continues the same training"
+                f"--vae {options.vae}: holds another VAE than {checkpoint.folder}; resume continues the same"
+                " training"
             )
     if codec.image_shape != image:
         raise InputError(
-            f"{checkpoint.folder}: its VAE is for images {list(codec.image_shape)}, the data has {list(image)} (channels, height, "
-            "width); name a fitting one with --vae, other images with --data, or make one with `latentdiff train-vae`"
+            f"{checkpoint.folder}: its VAE is for images {list(codec.image_shape)}, the data has"
+            f" {list(image)} (channels, height, width); name a fitting one with --vae, other images with"
+            " --data, or make one with `latentdiff train-vae`"
         )
     return codec
 
 
 def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
-    """The newest VAE run whose images have the shape ``image``, named on stderr; else the newest of all; None without any."""
+    """The newest VAE run whose images have the shape ``image``, named on stderr; else the newest of all; None
+    without any.
+    """
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.checkpoint.index import holds_vae_alone
@@ -145,7 +175,11 @@ def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
         if checkpoint is None or not holds_vae_alone(checkpoint.json(INDEX)):
             continue
         if checkpoint.json("vae/config.json").get("image") == list(image):
-            passed = "" if newest is None else f": that of {newest.folder.parent}, which is newer, is for other images"
+            passed = (
+                ""
+                if newest is None
+                else f": that of {newest.folder.parent}, which is newer, is for other images"
+            )
             note(f"using the VAE of {checkpoint.folder}{passed}")
             return checkpoint
         newest = newest or checkpoint
@@ -155,7 +189,9 @@ def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
 def _tokenizer(
     options: TrainDenoiser, place: RunOptions, data: TrainingImages | EncodedData, resume: Checkpoint | None
 ) -> TextTokenizer | None:
-    """The tokenizer of the run that is resumed or started from, else one learned from the captions; None without --text."""
+    """The tokenizer of the run that is resumed or started from, else one learned from the captions; None
+    without --text.
+    """
     from latentdiff.nn import text_of
     from latentdiff.pipeline.checkpoint.runs import locate
     from latentdiff.pipeline.components import load_config

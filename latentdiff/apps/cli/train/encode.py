@@ -26,7 +26,9 @@ def _check_encoded(folder: Path) -> None:
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
 @options_of(DataOptions, StreamOptions, skip=("flip", "crop"), of_run=True)
 @click.option("--half", is_flag=True, help="Store latents as float16, in half the space.")
-@click.option("--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+)
 @click.option(
     "--out",
     type=Output(check=_check_encoded),
@@ -41,9 +43,9 @@ def _check_encoded(folder: Path) -> None:
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Encode a data set once, to train denoisers on its latents.
 
-    Writes the posteriors of the training and validation images as shards of safetensors, with labels, captions and the VAE:
-    all that `latentdiff train-denoiser --data FOLDER` needs. The images are those that the VAE was trained on unless
-    --data names others.
+    Writes the posteriors of the training and validation images as shards of safetensors, with labels,
+    captions and the VAE: all that `latentdiff train-denoiser --data FOLDER` needs. The images are those that
+    the VAE was trained on unless --data names others.
     """
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.find import find_vae, trained_on
@@ -69,8 +71,16 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         write_encoded(out, data, codec, device=device, half=values["half"], progress=bar.update)
     print_report(data.report, since=known)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    answer = {"run": str(checkpoint.folder), "wrote": str(out), "bytes": size, "latent": list(codec.latent_shape)}
+    answer = {
+        "run": str(checkpoint.folder),
+        "wrote": str(out),
+        "bytes": size,
+        "latent": list(codec.latent_shape),
+    }
     answer |= {name: data.sizes[name] for name in ("train", "val")}
-    text = f"{out}: latents {list(codec.latent_shape)} of {answer['train']} training and {answer['val']} validation images, {size / 2**20:.1f} MiB"
+    text = (
+        f"{out}: latents {list(codec.latent_shape)} of {answer['train']} training and {answer['val']}"
+        f" validation images, {size / 2**20:.1f} MiB"
+    )
     result(answer, as_json=as_json, text=f"{text}\n  next: latentdiff train-denoiser --data {out}")
     return 0

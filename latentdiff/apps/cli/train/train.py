@@ -34,15 +34,22 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
     default=None,
     help=f"Budget of both, a quarter of it for the VAE (default: what --config says, else {MINUTES:g}).",
 )
-@click.option("--name", default=None, help="Name of the runs, NAME-vae and NAME-denoiser (default: the date).")
+@click.option(
+    "--name", default=None, help="Name of the runs, NAME-vae and NAME-denoiser (default: the date)."
+)
 @click.option(
     "--config",
     type=click.Path(),
     default=None,
-    help="YAML file with sections train-vae and train-denoiser, for all their options; or the name of a recipe (demo, scenes, ...). The command line wins.",
+    help=(
+        "YAML file with sections train-vae and train-denoiser, for all their options; or the name of a recipe"
+        " (demo, scenes, ...). The command line wins."
+    ),
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Read the data, build both networks, print what would be done, write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Read the data, build both networks, print what would be done, write nothing.",
 )
 @json_option
 @click.pass_context
@@ -51,8 +58,9 @@ def command(
 ) -> int:
     """Train a VAE, and a denoiser on its latents.
 
-    The same as `latentdiff train-vae` and then `latentdiff train-denoiser --vae` on its run, which have all the options; a --config file can give
-    them here too. Stopped by a signal, the same command with its --name goes on where it was.
+    The same as `latentdiff train-vae` and then `latentdiff train-denoiser --vae` on its run, which have all
+    the options; a --config file can give them here too. Stopped by a signal, the same command with its --name
+    goes on where it was.
     """
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.parallel.device import resolve_device
@@ -69,9 +77,13 @@ def command(
     parts = {}
     for kind, share in SHARES.items():
         words = shared + _flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in given})
-        parts[kind] = _prepared(kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share)
+        parts[kind] = _prepared(
+            kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share
+        )
     _check(*(part.params for part in parts.values()))
-    ranks = ctx.with_resource(joined(resolve_device(values["device"])))  # several processes meet once, for both
+    ranks = ctx.with_resource(
+        joined(resolve_device(values["device"]))
+    )  # several processes meet once, for both
     answers, code = {}, 0
     for kind, part in parts.items():
         part.params["dry_run"] = dry_run
@@ -88,7 +100,9 @@ def command(
 
 
 def _prepared(kind: str, place: Path, words: list[str], minutes: float | None) -> click.Context:
-    """The command line of one training, read but not run: what is written wrongly is told before either begins."""
+    """The command line of one training, read but not run: what is written wrongly is told before either
+    begins.
+    """
     from latentdiff.apps.cli.train import denoiser as train_denoiser
     from latentdiff.apps.cli.train import vae as train_vae
     from latentdiff.pipeline.checkpoint.runs import Run
@@ -121,7 +135,9 @@ def _flags(values: dict[str, Any]) -> list[str]:
     words = []
     for key, value in values.items():
         flag = key.replace("_", "-")
-        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        words += (
+            [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+        )
     return words
 
 

@@ -9,17 +9,27 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import build, command_line_wins, config_option, json_option, options_of
+from latentdiff.apps.cli.shared.options import (
+    build,
+    command_line_wins,
+    config_option,
+    json_option,
+    options_of,
+)
 from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainVAE
 
-PLANNED = "latentdiff.vae"  # in the context: the VAE of a dry run, for the dry run of the denoiser that follows
+PLANNED = (  # in the context: the VAE of a dry run, for the dry run of the denoiser that follows
+    "latentdiff.vae"
+)
 
 
 @click.command(name="train-vae")
 @options_of(TrainVAE, RunOptions)
 @click.option(
-    "--dry-run", is_flag=True, help="Read the data, build the network, print what would be done, write nothing."
+    "--dry-run",
+    is_flag=True,
+    help="Read the data, build the network, print what would be done, write nothing.",
 )
 @config_option
 @json_option
@@ -27,8 +37,8 @@ PLANNED = "latentdiff.vae"  # in the context: the VAE of a dry run, for the dry 
 def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
     """Train a VAE that maps images to a small latent space.
 
-    The result is a run folder (runs/DATE-vae) with checkpoints, log.jsonl, the loss curve and reconstructions of
-    validation images. When training ends the mean and standard deviation of the latents are measured; then
+    The result is a run folder (runs/DATE-vae) with checkpoints, log.jsonl, the loss curve and reconstructions
+    of validation images. When training ends the mean and standard deviation of the latents are measured; then
     `latentdiff train-denoiser` can work on it.
     """
     command_line_wins(ctx, values, BUDGETS)
@@ -71,7 +81,8 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     ctx.meta[PLANNED] = network
     if options.perceptual is None and task.judge is not None:
         note(
-            f"perceptual term by the network {task.judge}: 28x28 grey images are taken for digits; --perceptual 0 leaves it out"
+            f"perceptual term by the network {task.judge}: 28x28 grey images are taken for digits;"
+            " --perceptual 0 leaves it out"
         )
     if dry_run:
         plan = common.describe(task, options, data, device, ranks)
@@ -84,11 +95,15 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
         lines = {
             "validation": f"PSNR {diagnosis['val_psnr']:.2f} dB, KL {diagnosis['val_kl']:.1f} nats",
             "active latent units": f"{diagnosis['active_units']} of {diagnosis['latent_units']}",
-            "posterior collapse": "yes: no unit carries information; lower --beta" if diagnosis["collapsed"] else "no",
+            "posterior collapse": (
+                "yes: no unit carries information; lower --beta" if diagnosis["collapsed"] else "no"
+            ),
         }
     lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
     if ctx.info_name == command.name:  # by `latentdiff train` the denoiser's training follows anyway
-        lines["next"] = common.then("train-denoiser", ctx, options) + f" --vae {shlex.quote(str(outcome.run))}"
+        lines["next"] = (
+            common.then("train-denoiser", ctx, options) + f" --vae {shlex.quote(str(outcome.run))}"
+        )
     return common.close(outcome, lines, as_json=as_json)
 
 

@@ -19,25 +19,44 @@ def report(lab: StudyContext, numbers: Numbers, found: Results, judge: SampleSco
     course, unet = numbers.course, numbers.unet
     where = "pixels" if unet.vae is None else f"{unet.vae.latent} latents of a VAE"
     space = Words(
-        f"The UNet of this package on {where}, told the class; 10% of the labels are dropped, so that it also learns to do without. "
-        f"Samples by DDIM with {numbers.steps} steps, plainly conditional (w = 1). Each column is one class, the noise is the same."
+        f"The UNet of this package on {where}, told the class; 10% of the labels are dropped, so that it also"
+        f" learns to do without. Samples by DDIM with {numbers.steps} steps, plainly conditional (w = 1)."
+        " Each column is one class, the noise is the same."
     )
     recipe = Words(
-        f"The recipe of a first course: linear betas from 0.0001 to 0.02 in T = {course.T} levels, which leave ᾱ_T = {found.course.signal:.2g}, a UNet "
-        f"of {course.width} channels whose way up is scaled by the one-hot class and shifted by the time through fully connected blocks, "
-        f"ε-prediction, Adam. Samples by DDPM in {course.steps or course.T} steps; the last row guides with w = {course.guidance:g}."
+        f"The recipe of a first course: linear betas from 0.0001 to 0.02 in T = {course.T} levels, which"
+        f" leave ᾱ_T = {found.course.signal:.2g}, a UNet of {course.width} channels whose way up is scaled by"
+        " the one-hot class and shifted by the time through fully connected blocks, ε-prediction, Adam."
+        f" Samples by DDPM in {course.steps or course.T} steps; the last row guides with w ="
+        f" {course.guidance:g}."
     )
     sections = (
         Section(
             "A class-conditional UNet through training",
-            (space, _rows(lab, "unet", found, found.unet, {}), warning, _epochs("unet", found.unet, found, {})),
+            (
+                space,
+                _rows(lab, "unet", found, found.unet, {}),
+                warning,
+                _epochs("unet", found.unet, found, {}),
+            ),
         ),
         Section(
             "The course's recipe",
             (
                 recipe,
-                _rows(lab, "course", found, found.course.epochs, {f"w = {course.guidance:g}": found.course.guided}),
-                _epochs("course", found.course.epochs, found, {f"with w = {course.guidance:g}": found.course.guided}),
+                _rows(
+                    lab,
+                    "course",
+                    found,
+                    found.course.epochs,
+                    {f"w = {course.guidance:g}": found.course.guided},
+                ),
+                _epochs(
+                    "course",
+                    found.course.epochs,
+                    found,
+                    {f"with w = {course.guidance:g}": found.course.guided},
+                ),
                 _losses(lab, found),
             ),
         ),
@@ -54,13 +73,15 @@ def report(lab: StudyContext, numbers: Numbers, found: Results, judge: SampleSco
 
 
 SCALES = (
-    "Guidance takes w times the conditional estimate and 1 − w times the unconditional one: w = 0 ignores the class, 1 is plainly "
-    "conditional, more exaggerates what distinguishes the class. Accuracy is how often the classifier sees the class asked for; "
-    "diversity is the mean distance in features of two samples of one class, over the same of real images (1: as varied as real ones)."
+    "Guidance takes w times the conditional estimate and 1 − w times the unconditional one: w = 0 ignores the"
+    " class, 1 is plainly conditional, more exaggerates what distinguishes the class. Accuracy is how often"
+    " the classifier sees the class asked for; diversity is the mean distance in features of two samples of"
+    " one class, over the same of real images (1: as varied as real ones)."
 )
 INTERVALS = (
-    "Guidance can be limited to some noise levels (Kynkäänniemi et al. 2024): here w = {w:g} acts only where t/T lies in the interval, and "
-    "the sample is plainly conditional elsewhere. t/T near 1 is noise, near 0 the finished image."
+    "Guidance can be limited to some noise levels (Kynkäänniemi et al. 2024): here w = {w:g} acts only where"
+    " t/T lies in the interval, and the sample is plainly conditional elsewhere. t/T near 1 is noise, near 0"
+    " the finished image."
 )
 
 
@@ -76,14 +97,18 @@ def _real(found: Results, *empty: None) -> tuple[Cell, ...]:
 
 def _shown(found: Results, scored: Scored) -> int:
     """Images in a row: each class once or, of few classes, twice."""
-    return min(len(scored.images), len(found.classes) if len(found.classes) > 8 else 2 * len(found.classes), 12)
+    return min(
+        len(scored.images), len(found.classes) if len(found.classes) > 8 else 2 * len(found.classes), 12
+    )
 
 
 def _labels(found: Results, scored: Scored) -> list[str]:
     return [found.classes[k % len(found.classes)] for k in range(_shown(found, scored))]
 
 
-def _rows(lab: StudyContext, name: str, found: Results, epochs: Epochs, more: Mapping[str, Scored]) -> Picture:
+def _rows(
+    lab: StudyContext, name: str, found: Results, epochs: Epochs, more: Mapping[str, Scored]
+) -> Picture:
     named = {f"epoch {epoch}": scored for epoch, scored in epochs.found.items()} | dict(more)
     first = next(iter(named.values()))
     rows = [(title, scored.images[: _shown(found, scored)]) for title, scored in named.items()]
@@ -98,13 +123,20 @@ def _rows(lab: StudyContext, name: str, found: Results, epochs: Epochs, more: Ma
 
 def _epochs(name: str, epochs: Epochs, found: Results, more: Mapping[str, Scored]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (f"epoch {epoch}", epochs.marks[epoch], epochs.trained.at("val_loss", epochs.marks[epoch]), *_numbers(scored))
+        (
+            f"epoch {epoch}",
+            epochs.marks[epoch],
+            epochs.trained.at("val_loss", epochs.marks[epoch]),
+            *_numbers(scored),
+        )
         for epoch, scored in epochs.found.items()
     ]
     rows += [(title, None, None, *_numbers(scored)) for title, scored in more.items()]
     rows.append(_real(found, None, None))
     caption = f"Samples after each epoch; training took {epochs.trained.seconds:.0f} s in all."
-    return Table(f"{name}-epochs", ("", "optimizer steps", "validation loss", *_columns(found)), tuple(rows), caption)
+    return Table(
+        f"{name}-epochs", ("", "optimizer steps", "validation loss", *_columns(found)), tuple(rows), caption
+    )
 
 
 def _losses(lab: StudyContext, found: Results) -> Picture:
@@ -115,13 +147,16 @@ def _losses(lab: StudyContext, found: Results) -> Picture:
         for name, label in (("loss", "training"), ("val_loss", "validation")):
             steps, values = epochs.trained.curve(name)
             curves.append(
-                Curve(label, [step / an_epoch for step in steps], values, "thin" if name == "loss" else "marked")
+                Curve(
+                    label, [step / an_epoch for step in steps], values, "thin" if name == "loss" else "marked"
+                )
             )
         panels.append(Panel(title, "epoch", f"mean squared error of {what}", curves, log_y=True))
     return lab.plot(
         "losses",
         panels,
-        "Losses of both trainings. They predict different things in different spaces: do not compare across the panels.",
+        "Losses of both trainings. They predict different things in different spaces: do not compare across"
+        " the panels.",
     )
 
 
@@ -180,7 +215,8 @@ def _scale_curves(lab: StudyContext, found: Results) -> Picture:
     return lab.plot(
         "guidance",
         panels,
-        "Accuracy, quality and diversity against the guidance scale. The band is a bootstrap interval, the dotted line real images.",
+        "Accuracy, quality and diversity against the guidance scale. The band is a bootstrap interval, the"
+        " dotted line real images.",
     )
 
 
@@ -205,7 +241,9 @@ def _scale_table(found: Results) -> Table:
 
 
 def _interval_rows(lab: StudyContext, found: Results) -> Picture:
-    rows = [(_interval(ends), scored.images[: _shown(found, scored)]) for ends, scored in found.intervals.items()]
+    rows = [
+        (_interval(ends), scored.images[: _shown(found, scored)]) for ends, scored in found.intervals.items()
+    ]
     first = next(iter(found.intervals.values()))
     return lab.rows(
         "intervals",
@@ -221,12 +259,17 @@ def _interval(ends: tuple[float, float]) -> str:
 
 
 def _interval_table(found: Results) -> Table:
-    rows: list[tuple[Cell, ...]] = [(_interval(ends), *_numbers(scored)) for ends, scored in found.intervals.items()]
+    rows: list[tuple[Cell, ...]] = [
+        (_interval(ends), *_numbers(scored)) for ends, scored in found.intervals.items()
+    ]
     if 1.0 in found.scales:
         rows.append(("none (w = 1)", *_numbers(found.scales[1.0])))
     rows.append(_real(found))
     return Table(
-        "intervals", ("guided at", *_columns(found)), tuple(rows), "Guidance limited to an interval of noise levels."
+        "intervals",
+        ("guided at", *_columns(found)),
+        tuple(rows),
+        "Guidance limited to an interval of noise levels.",
     )
 
 
@@ -239,19 +282,26 @@ def _findings(numbers: Numbers, found: Results) -> Iterator[str]:
     for name, epochs in (("The UNet", found.unet), ("The course's recipe", found.course.epochs)):
         first, last = (epochs.found[epoch] for epoch in (min(epochs.found), max(epochs.found)))
         yield (
-            f"{name}, without guidance: FD {first.scores.fd.value:.3g}{_accuracy(first)} after epoch {min(epochs.found)}, "
-            f"FD {last.scores.fd.value:.3g}{_accuracy(last)} after epoch {max(epochs.found)}."
+            f"{name}, without guidance: FD {first.scores.fd.value:.3g}{_accuracy(first)} after epoch"
+            f" {min(epochs.found)}, FD {last.scores.fd.value:.3g}{_accuracy(last)} after epoch"
+            f" {max(epochs.found)}."
         )
     scales, top = found.scales, max(found.scales)
-    yield comparison.ordered("FD by guidance scale", {f"w = {w:g}": scored.scores.fd for w, scored in scales.items()})
-    seen = {f"w = {w:g}": scored.scores.accuracy for w, scored in scales.items() if w and scored.scores.accuracy}
+    yield comparison.ordered(
+        "FD by guidance scale", {f"w = {w:g}": scored.scores.fd for w, scored in scales.items()}
+    )
+    seen = {
+        f"w = {w:g}": scored.scores.accuracy for w, scored in scales.items() if w and scored.scores.accuracy
+    }
     if seen:
         known = {name: score for name, score in seen.items() if score is not None}
-        yield comparison.ordered("Class accuracy by guidance scale", known, smaller=False, times=100, unit="%")
+        yield comparison.ordered(
+            "Class accuracy by guidance scale", known, smaller=False, times=100, unit="%"
+        )
     if top > 0:
         yield (
-            f"At w = {top:g} diversity within a class is {scales[top].diversity:.2f} of that of real images and recall "
-            f"{scales[top].scores.recall.value:.2f}."
+            f"At w = {top:g} diversity within a class is {scales[top].diversity:.2f} of that of real images"
+            f" and recall {scales[top].scores.recall.value:.2f}."
         )
     every = found.intervals[0.0, 1.0]
     parts = {ends: scored for ends, scored in found.intervals.items() if ends != (0.0, 1.0)}
@@ -260,5 +310,7 @@ def _findings(numbers: Numbers, found: Results) -> Iterator[str]:
             _interval(ends): comparison.unpaired(scored.scores.fd, every.scores.fd, comparisons=len(parts))
             for ends, scored in parts.items()
         }
-        base = f"all levels (FD {every.scores.fd.value:.3g}{_accuracy(every)}; diversity {every.diversity:.2f})"
+        base = (
+            f"all levels (FD {every.scores.fd.value:.3g}{_accuracy(every)}; diversity {every.diversity:.2f})"
+        )
         yield comparison.against(f"FD with w = {numbers.limited:g} in an interval only", base, fd)

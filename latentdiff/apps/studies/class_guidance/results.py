@@ -27,7 +27,9 @@ class UNetNumbers:
 
 @dataclass(frozen=True)
 class CourseNumbers:
-    """The course's recipe: linear betas from 0.0001 to 0.02 in T = 300 levels, eps, one-hot class, no averaged weights."""
+    """The course's recipe: linear betas from 0.0001 to 0.02 in T = 300 levels, eps, one-hot class, no
+    averaged weights.
+    """
 
     T: int = 300
     width: int = 16
@@ -40,7 +42,9 @@ class CourseNumbers:
 
 @dataclass(frozen=True)
 class Numbers:
-    """``scales`` are tried with the UNet over all levels, ``intervals`` (shares of T) at the scale ``limited``."""
+    """``scales`` are tried with the UNet over all levels, ``intervals`` (shares of T) at the scale
+    ``limited``.
+    """
 
     unet: UNetNumbers = field(default_factory=UNetNumbers)
     course: CourseNumbers = field(default_factory=CourseNumbers)
@@ -53,7 +57,9 @@ class Numbers:
 
 
 class Scored(NamedTuple):
-    """Samples of one setting: their scores, and the mean distance of two of one class over that of real images."""
+    """Samples of one setting: their scores, and the mean distance of two of one class over that of real
+    images.
+    """
 
     images: Tensor
     scores: SampleScores
@@ -69,7 +75,9 @@ class Epochs(NamedTuple):
 
 
 class Course(NamedTuple):
-    """The course's recipe: through training without guidance, and at the end with the guidance that the course takes."""
+    """The course's recipe: through training without guidance, and at the end with the guidance that the
+    course takes.
+    """
 
     epochs: Epochs
     guided: Scored

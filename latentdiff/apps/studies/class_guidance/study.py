@@ -1,4 +1,6 @@
-"""Study `class-guidance`: class-conditional networks on digits, and what guidance does to accuracy, quality and diversity."""
+"""Study `class-guidance`: class-conditional networks on digits, and what guidance does to accuracy, quality
+and diversity.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +43,18 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
     with lab.part("guidance scales"):
         scales = {w: eye.look(pipeline, sampling(steps=numbers.steps, guidance=w)) for w in numbers.scales}
     with lab.part("guidance intervals"):
-        intervals = {ends: eye.look(pipeline, _within(numbers, ends)) for ends in ((0.0, 1.0), *numbers.intervals)}
+        intervals = {
+            ends: eye.look(pipeline, _within(numbers, ends)) for ends in ((0.0, 1.0), *numbers.intervals)
+        }
     floor = judge.floor(numbers.samples)
     found = Results(unet, course, scales, intervals, floor, lab.data.classes)
     return page.report(lab, numbers, found, judge)
 
 
 def _within(numbers: Numbers, ends: tuple[float, float]) -> Sampling:
-    return sampling(steps=numbers.steps, guidance=numbers.limited, guidance_low=ends[0], guidance_high=ends[1])
+    return sampling(
+        steps=numbers.steps, guidance=numbers.limited, guidance_low=ends[0], guidance_high=ends[1]
+    )
 
 
 class Eye:
@@ -65,14 +71,18 @@ class Eye:
         assert labels is not None
         images = drawn(pipeline, self.n, seed=self.seed, settings=settings, labels=labels)
         features: Features = extract(self.judge.network, images)
-        if not settings.guidance:  # nobody asked for classes: there is nothing to be right about or alike within
+        if (
+            not settings.guidance
+        ):  # nobody asked for classes: there is nothing to be right about or alike within
             return Scored(images, self.judge.score_features(features, None), float("nan"))
         diversity = within_classes(features.values, labels) / self._real
         return Scored(images, self.judge.score_features(features, labels), diversity)
 
 
 def within_classes(values: Tensor, labels: Tensor, *, most: int = 500) -> float:
-    """Mean Euclidean distance between two rows [N, D] of one class, averaged over the classes that have two (NaN if none)."""
+    """Mean Euclidean distance between two rows [N, D] of one class, averaged over the classes that have two
+    (NaN if none).
+    """
     means = []
     for label in labels.unique():
         mine = values[labels == label][:most]
@@ -133,7 +143,9 @@ def _through(
     common = {
         "data": lab.data.name,
         "decay": "constant",
-        "time_sampling": "stratified",  # as in validation, so that the two losses are means over the same levels
+        "time_sampling": (
+            "stratified"
+        ),  # as in validation, so that the two losses are means over the same levels
         "validate_every": epochs_in_steps(1, size=size, batch=batch),
         "seed": lab.seed,
         "device": str(lab.device),

@@ -46,19 +46,27 @@ def report(lab: StudyContext, numbers: Numbers, look: Fixtures, kinds: list[Kind
 
 
 ABOUT = (
-    "Cold diffusion (Bansal et al. 2022) puts a deterministic degradation in the place of noise: here repeated Gaussian blur with a kernel of 11 pixels, its variance growing over {T} levels. A network (a UNet of "
-    "ConvNeXt blocks, {w} channels, told the level in every block) learns to give the clean image back in one step. Naive sampling degrades its estimate to the next level, "
-    "x_s = D(x_0, s); the improved one goes on from where it is, x_s = x_t − D(x_0, t) + D(x_0, s). The same network on noise (cosine schedule, T = 1000) stands beside it."
+    "Cold diffusion (Bansal et al. 2022) puts a deterministic degradation in the place of noise: here"
+    " repeated Gaussian blur with a kernel of 11 pixels, its variance growing over {T} levels. A network (a"
+    " UNet of ConvNeXt blocks, {w} channels, told the level in every block) learns to give the clean image"
+    " back in one step. Naive sampling degrades its estimate to the next level, x_s = D(x_0, s); the improved"
+    " one goes on from where it is, x_s = x_t − D(x_0, t) + D(x_0, s). The same network on noise (cosine"
+    " schedule, T = 1000) stands beside it."
 )
 NEW = (
-    "New images start from intensities of 7 x 7 cells, drawn from a normal distribution that was fitted to the training images and blurred to level T; a little noise (σ = 0.002) breaks their symmetry. Published is a "
-    "flat start, of the mean intensity of a whole image (the last row). What test images keep around their mean at level T, in the standard deviation of a pixel: {left}. The less is left, the more a flat start is like what the network learned from; where more is left, cells have it too."
+    "New images start from intensities of 7 x 7 cells, drawn from a normal distribution that was fitted to"
+    " the training images and blurred to level T; a little noise (σ = 0.002) breaks their symmetry. Published"
+    " is a flat start, of the mean intensity of a whole image (the last row). What test images keep around"
+    " their mean at level T, in the standard deviation of a pixel: {left}. The less is left, the more a flat"
+    " start is like what the network learned from; where more is left, cells have it too."
 )
 
 
 def _left(kinds: list[Kind]) -> str:
     """The mean deviation within degraded images, for the kinds without noise."""
-    found = {kind.name: float(kind.degraded.flatten(1).std(1).mean()) for kind in kinds if kind.name != "noise"}
+    found = {
+        kind.name: float(kind.degraded.flatten(1).std(1).mean()) for kind in kinds if kind.name != "noise"
+    }
     return ", ".join(f"{value:.2g} ({name})" for name, value in found.items())
 
 
@@ -94,7 +102,8 @@ def _losses(lab: StudyContext, kinds: list[Kind], numbers: Numbers) -> Picture:
     return lab.plot(
         "losses",
         panels,
-        "Errors of the restored image over the epochs; blur and noise are measured differently, do not compare their sizes.",
+        "Errors of the restored image over the epochs; blur and noise are measured differently, do not"
+        " compare their sizes.",
     )
 
 
@@ -103,7 +112,10 @@ def _restored(lab: StudyContext, look: Fixtures, kinds: list[Kind]) -> Iterator[
         rows = [("original", look.images[:SHOWN]), ("degraded", kind.degraded[:SHOWN].clamp(-1, 1))]
         rows += [(way.name, way.images[:SHOWN]) for way in kind.ways]
         yield lab.rows(
-            f"restored-{kind.name.replace(' ', '-')}", rows, f"Restored from {kind.name}.", about={"seed": lab.seed}
+            f"restored-{kind.name.replace(' ', '-')}",
+            rows,
+            f"Restored from {kind.name}.",
+            about={"seed": lab.seed},
         )
 
 
@@ -126,21 +138,37 @@ def _table(eye: PairedMetrics, kinds: list[Kind], floor: SampleScores) -> Table:
         for way in kind.ways:
             kept = None if way.kept is None else Measured(way.kept)
             rows.append(
-                (f"{kind.name}: {way.name}", kind.loss, *eye.cells([way.pairs]), *distance(way.scores.fd), kept)
+                (
+                    f"{kind.name}: {way.name}",
+                    kind.loss,
+                    *eye.cells([way.pairs]),
+                    *distance(way.scores.fd),
+                    kept,
+                )
             )
         rows.append(
-            (f"{kind.name}: new images", kind.loss, *[None] * len(eye.columns), *distance(kind.scores.fd), None)
+            (
+                f"{kind.name}: new images",
+                kind.loss,
+                *[None] * len(eye.columns),
+                *distance(kind.scores.fd),
+                None,
+            )
         )
         if kind.flat is not None:
             fd = distance(kind.flat[1].fd)
-            rows.append((f"{kind.name}: new images, flat start", kind.loss, *[None] * len(eye.columns), *fd, None))
+            rows.append(
+                (f"{kind.name}: new images, flat start", kind.loss, *[None] * len(eye.columns), *fd, None)
+            )
     rows.append((f"real images ({floor.n:,})", None, *[None] * len(eye.columns), *distance(floor.fd), None))
     columns = ("", "validation loss", *eye.columns, *distances(floor), "class kept")
     return Table(
         "compared",
         columns,
         tuple(rows),
-        "Restored test images against their originals and as a set, and new images as a set. Losses are of different distances (L1 of x_0 out of blur, squared error of the noise's network) and do not compare across kinds.",
+        "Restored test images against their originals and as a set, and new images as a set. Losses are of"
+        " different distances (L1 of x_0 out of blur, squared error of the noise's network) and do not"
+        " compare across kinds.",
     )
 
 
@@ -155,8 +183,8 @@ def _findings(kinds: list[Kind], distance: str) -> Iterator[str]:
     one, improved = blur["one step"], blur["improved sampling"]
     off = difference([improved.pairs], [one.pairs], "rmse")
     yield (
-        f"Out of blur, improved sampling against one step: FD {_apart(improved.scores, one.scores)}, RMSE {off.text()}. Published is a "
-        "smaller FD with a larger error."
+        f"Out of blur, improved sampling against one step: FD {_apart(improved.scores, one.scores)}, RMSE"
+        f" {off.text()}. Published is a smaller FD with a larger error."
     )
     made = {f"out of {kind.name}": kind.scores.fd for kind in kinds if kind.scores.fd is not None}
     yield comparison.ordered("FD of new images", made)

@@ -32,7 +32,9 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Numbers:
-    """Both networks are ConvNeXt UNets of ``width`` channels on patches; ``long`` is the variance of level 1 of the longer blur."""
+    """Both networks are ConvNeXt UNets of ``width`` channels on patches; ``long`` is the variance of level 1
+    of the longer blur.
+    """
 
     epochs: tuple[int, ...] = (1, 3, 8)
     batch: int = 64
@@ -51,7 +53,9 @@ class Numbers:
 
 
 class Variant(NamedTuple):
-    """A way to come from degraded test images to clean ones: the pairs, the share that keeps its class and the images."""
+    """A way to come from degraded test images to clean ones: the pairs, the share that keeps its class and
+    the images.
+    """
 
     name: str
     images: Tensor
@@ -61,7 +65,8 @@ class Variant(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A trained model: its log and marks, what it restores from the ``input``, and what it generates by epoch.
+    """A trained model: its log and marks, what it restores from the ``input``, and what it generates by
+    epoch.
 
     ``flat``: what it generates at the end from flat starts.
     """
@@ -89,7 +94,9 @@ class Fixtures:
             ClassReader.of(lab),
         )
         size = len(lab.data.train)
-        self.marks = {epoch: epochs_in_steps(epoch, size=size, batch=numbers.batch) for epoch in numbers.epochs}
+        self.marks = {
+            epoch: epochs_in_steps(epoch, size=size, batch=numbers.batch) for epoch in numbers.epochs
+        }
 
     def _options(self) -> dict[str, Any]:
         numbers, lab = self.numbers, self.lab
@@ -160,7 +167,9 @@ class Fixtures:
             made = {}
             for epoch, mark in self.marks.items():
                 n = numbers.samples if epoch == max(self.marks) else SHOWN
-                made[epoch] = pipeline_of(lab, trained, mark).sample(n, steps=numbers.steps, eta=1.0, seed=lab.seed)
+                made[epoch] = pipeline_of(lab, trained, mark).sample(
+                    n, steps=numbers.steps, eta=1.0, seed=lab.seed
+                )
         scores = self.judge.score(to_uint8(made[max(made)]))
         return Kind(
             "noise",
@@ -176,4 +185,6 @@ class Fixtures:
 
     def _way(self, name: str, images: Tensor) -> Variant:
         kept = None if self.reader is None or self.labels is None else self.reader.share(images, self.labels)
-        return Variant(name, images, self.eye.pairs(images, self.images), kept, self.judge.score(to_uint8(images)))
+        return Variant(
+            name, images, self.eye.pairs(images, self.images), kept, self.judge.score(to_uint8(images))
+        )

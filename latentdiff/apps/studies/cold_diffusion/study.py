@@ -23,5 +23,7 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
     return page.report(lab, numbers, look, kinds)
 
 
-FULL = Numbers(epochs=(3, 5, 15, 45), patch=1, width=64, lr=1e-3, samples=5000, tested=1000, steps=250, resamples=200)
+FULL = Numbers(
+    epochs=(3, 5, 15, 45), patch=1, width=64, lr=1e-3, samples=5000, tested=1000, steps=250, resamples=200
+)
 STUDY = Study(quick=Numbers(), full=FULL, run=study)

@@ -31,7 +31,9 @@ TRIED = 10**6  # the seeds that choose a view are those of the study and this, t
 
 @dataclass(frozen=True)
 class Numbers:
-    """``seeds`` anagrams of every one of the ten pairs, ``tried`` others choose its view, ``every`` are drawn of all pairs; ``shown`` in the figures."""
+    """``seeds`` anagrams of every one of the ten pairs, ``tried`` others choose its view, ``every`` are drawn
+    of all pairs; ``shown`` in the figures.
+    """
 
     pixels: PixelNumbers | None = None
     view: str = "rotate180"
@@ -54,14 +56,18 @@ class Artist:
     reader: ClassReader
 
     def draw(self, pair: Pair, name: str, n: int, *, more: int = 0, weight: float = 0.5) -> Tensor:
-        """Anagrams [n, C, H, W] of a pair; image k has the study's seed + ``more`` + k, ``weight`` is that of the upright view."""
+        """Anagrams [n, C, H, W] of a pair; image k has the study's seed + ``more`` + k, ``weight`` is that of
+        the upright view.
+        """
         parts = [(pair[0], view("identity")), (pair[1], view(name))]
         settings = Sampling(steps=self.numbers.steps, guidance=self.numbers.guidance)
         seed, weights = self.lab.seed + more, (weight, 1 - weight)
         return anagram(self.pipeline, parts, n, weights=weights, settings=settings, seed=seed).images
 
     def read(self, images: Tensor, pair: Pair, name: str) -> tuple[float, float, float]:
-        """The shares of images in which both classes are read, the first upright, the second through the view."""
+        """The shares of images in which both classes are read, the first upright, the second through the
+        view.
+        """
         first = self.reader.classes(images) == pair[0]
         second = self.reader.classes(view(name)(images)) == pair[1]
         both, upright, seen = (float(hits.double().mean()) for hits in (first & second, first, second))
@@ -116,20 +122,25 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "At every step the model estimates the clean image twice, upright as one digit and seen through a view as another, and goes on with the mean of both "
-    "(Geng et al. 2024). That works for views that turn noise into noise: orthogonal ones. The ten pairs were fixed before anything was drawn. Each is drawn through the view that suits it "
-    "best: the one in which both digits were read most often in {tried} samples from other seeds than the {seeds} of the results. Guidance is {w:g}: of the mean of two estimates half of it is left for each digit."
+    "At every step the model estimates the clean image twice, upright as one digit and seen through a view as"
+    " another, and goes on with the mean of both (Geng et al. 2024). That works for views that turn noise"
+    " into noise: orthogonal ones. The ten pairs were fixed before anything was drawn. Each is drawn through"
+    " the view that suits it best: the one in which both digits were read most often in {tried} samples from"
+    " other seeds than the {seeds} of the results. Guidance is {w:g}: of the mean of two estimates half of it"
+    " is left for each digit."
 )
 CAPTION = (
-    "How many of {seeds} seeds a classifier reads as both: the row's digit upright and the column's through the view {view}. The other half of the table is "
-    "that of the same images, turned."
+    "How many of {seeds} seeds a classifier reads as both: the row's digit upright and the column's through"
+    " the view {view}. The other half of the table is that of the same images, turned."
 )
 
 
 def _tried(
     lab: StudyContext, artist: Artist, classes: tuple[str, ...]
 ) -> tuple[dict[str, dict[Pair, float]], list[Picture]]:
-    """What is read of each pair through every view, from seeds that take no part in the results; and the first anagrams."""
+    """What is read of each pair through every view, from seeds that take no part in the results; and the
+    first anagrams.
+    """
     shares: dict[str, dict[Pair, float]] = {}
     pictures = []
     for name in VIEWS:
@@ -154,7 +165,9 @@ def _weights(lab: StudyContext, artist: Artist, drawn: Mapping[Pair, Drawn]) -> 
         for pair, made in drawn.items():
             rows.append(artist.read(artist.draw(pair, made.view, n, weight=weight), pair, made.view))
         found[weight] = tuple(map(mean, zip(*rows, strict=True)))
-    found[0.5] = tuple(mean([getattr(made, what) for made in drawn.values()]) for what in ("both", "upright", "seen"))
+    found[0.5] = tuple(
+        mean([getattr(made, what) for made in drawn.values()]) for what in ("both", "upright", "seen")
+    )
     weights = sorted(found)
     curves = [
         Curve(name, weights, [found[weight][k] for weight in weights], "marked")
@@ -162,7 +175,9 @@ def _weights(lab: StudyContext, artist: Artist, drawn: Mapping[Pair, Drawn]) -> 
     ]
     panel = Panel("what is read", "weight of the upright view", "share of seeds", curves)
     return lab.plot(
-        "weights", [panel], "The ten pairs, with other weights of the two views; equal ones elsewhere on this page."
+        "weights",
+        [panel],
+        "The ten pairs, with other weights of the two views; equal ones elsewhere on this page.",
     )
 
 
@@ -174,15 +189,20 @@ def _known(lab: StudyContext, reader: ClassReader) -> float:
     return float((seen == labels).float().mean())
 
 
-def _picture(lab: StudyContext, numbers: Numbers, classes: tuple[str, ...], drawn: Mapping[Pair, Drawn]) -> Picture:
+def _picture(
+    lab: StudyContext, numbers: Numbers, classes: tuple[str, ...], drawn: Mapping[Pair, Drawn]
+) -> Picture:
     shown = []
     for (a, b), made in drawn.items():
         first = made.images[: numbers.shown]
-        shown.append((f"{classes[a]} | {classes[b]}, {made.view}", torch.cat([first, view(made.view)(first)])))
+        shown.append(
+            (f"{classes[a]} | {classes[b]}, {made.view}", torch.cat([first, view(made.view)(first)]))
+        )
     return lab.rows(
         "pairs",
         shown,
-        f"The first {numbers.shown} seeds of each pair upright, and the very same images through its view to the right of them.",
+        f"The first {numbers.shown} seeds of each pair upright, and the very same images through its view to"
+        " the right of them.",
         columns=[*["upright"] * numbers.shown, *["seen"] * numbers.shown],
         about={"seed": lab.seed},
     )
@@ -203,7 +223,13 @@ def _other(lab: StudyContext, name: str, classes: tuple[str, ...], found: Mappin
 
 def _table(classes: tuple[str, ...], drawn: Mapping[Pair, Drawn]) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (f"{classes[a]} | {classes[b]}", made.view, f"{made.both:.0%}", f"{made.upright:.0%}", f"{made.seen:.0%}")
+        (
+            f"{classes[a]} | {classes[b]}",
+            made.view,
+            f"{made.both:.0%}",
+            f"{made.upright:.0%}",
+            f"{made.seen:.0%}",
+        )
         for (a, b), made in drawn.items()
     ]
     shares = (mean([getattr(made, what) for made in drawn.values()]) for what in ("both", "upright", "seen"))
@@ -218,7 +244,9 @@ def _views(numbers: Numbers, classes: tuple[str, ...], shares: Mapping[str, Mapp
         (name, f"{mean(list(found.values())):.0%}", *(f"{found[pair]:.0%}" for pair in PAIRS))
         for name, found in shares.items()
     )
-    caption = f"Both digits read, {numbers.tried} samples each: these chose the views, from seeds of their own."
+    caption = (
+        f"Both digits read, {numbers.tried} samples each: these chose the views, from seeds of their own."
+    )
     return Table("views", ("view", "ten pairs", *pairs), rows, caption)
 
 
@@ -233,16 +261,19 @@ def _findings(
     both = {pair: made.both for pair, made in drawn.items()}
     one = shares[numbers.view]
     yield (
-        f"Each through the view that suits it, both digits are read in {mean(list(both.values())):.0%} of the seeds over the ten pairs fixed in advance; all through {numbers.view}, "
-        f"in {mean(list(one.values())):.0%}, and in {mean(list(every.values())):.0%} over all pairs. The classifier reads {known:.1%} of real test images."
+        f"Each through the view that suits it, both digits are read in {mean(list(both.values())):.0%} of the"
+        f" seeds over the ten pairs fixed in advance; all through {numbers.view}, in"
+        f" {mean(list(one.values())):.0%}, and in {mean(list(every.values())):.0%} over all pairs. The"
+        f" classifier reads {known:.1%} of real test images."
     )
     yield f"By chance a classifier that guessed would read both in {1 / classes**2:.0%}."
     found = comparison.extremes({pair: comparison.share(both[pair], numbers.seeds) for pair in PAIRS})
     if found is not None:
         worst, best = found
         yield (
-            f"Beyond the {comparison.WITHIN} of their difference {best[0]} with {best[1]} ({drawn[best].view}, {both[best]:.0%}) is easier than "
-            f"{worst[0]} with {worst[1]} ({drawn[worst].view}, {both[worst]:.0%})."
+            f"Beyond the {comparison.WITHIN} of their difference {best[0]} with {best[1]}"
+            f" ({drawn[best].view}, {both[best]:.0%}) is easier than {worst[0]} with {worst[1]}"
+            f" ({drawn[worst].view}, {both[worst]:.0%})."
         )
 
 

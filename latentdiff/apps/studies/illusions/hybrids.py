@@ -33,7 +33,9 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Numbers:
-    """``sigma``: the blur in pixels that cuts the bands; ``sigmas``: others that are tried on the ten pairs."""
+    """``sigma``: the blur in pixels that cuts the bands; ``sigmas``: others that are tried on the ten
+    pairs.
+    """
 
     pixels: PixelNumbers | None = None
     sigma: float = 1.5
@@ -66,7 +68,12 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
         curve = {
             sigma: mean(
                 [
-                    _both(reader, _drawn(lab, numbers, pipeline, pair, sigma), pair, frequencies(shape, (sigma,))[0])
+                    _both(
+                        reader,
+                        _drawn(lab, numbers, pipeline, pair, sigma),
+                        pair,
+                        frequencies(shape, (sigma,))[0],
+                    )
                     for pair in PAIRS
                 ]
             )
@@ -86,10 +93,18 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
                 [each.both for each in real.values()],
                 "marked",
             ),
-            Curve("real digits blurred, read at all", list(curve), [each.blurred for each in real.values()], "dashed"),
+            Curve(
+                "real digits blurred, read at all",
+                list(curve),
+                [each.blurred for each in real.values()],
+                "dashed",
+            ),
         ],
     )
-    caption = f"How many of {numbers.seeds} seeds a classifier reads as both: the row's digit in the image blurred by {numbers.sigma:g} pixels, the column's in the image itself."
+    caption = (
+        f"How many of {numbers.seeds} seeds a classifier reads as both: the row's digit in the image blurred"
+        f" by {numbers.sigma:g} pixels, the column's in the image itself."
+    )
     return Report(
         tuple(_findings(numbers, shares, curve, seen, real)),
         (
@@ -114,15 +129,19 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "At every step the low frequencies of the estimate (the image blurred by {sigma:g} pixels) are taken from one digit and the rest from another (Geng et al. 2024, Factorized Diffusion). "
-    "From afar, or small, one sees the first, close up the second. The ten pairs are those of the anagrams, fixed before anything was drawn; guidance {w:g}."
+    "At every step the low frequencies of the estimate (the image blurred by {sigma:g} pixels) are taken from"
+    " one digit and the rest from another (Geng et al. 2024, Factorized Diffusion). From afar, or small, one"
+    " sees the first, close up the second. The ten pairs are those of the anagrams, fixed before anything was"
+    " drawn; guidance {w:g}."
 )
 
 
 def _drawn(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, pair: Pair, sigma: float) -> Tensor:
     bands = frequencies((lab.data.channels, lab.data.height, lab.data.width), (sigma,))
     settings = Sampling(steps=numbers.steps, guidance=numbers.guidance)
-    return hybrid(pipeline, list(zip(pair, bands, strict=True)), numbers.seeds, settings=settings, seed=lab.seed).images
+    return hybrid(
+        pipeline, list(zip(pair, bands, strict=True)), numbers.seeds, settings=settings, seed=lab.seed
+    ).images
 
 
 def _both(reader: ClassReader, images: Tensor, pair: Pair, afar: Map) -> float:
@@ -132,7 +151,9 @@ def _both(reader: ClassReader, images: Tensor, pair: Pair, afar: Map) -> float:
 
 
 class Real(NamedTuple):
-    """What is read of real digits at a cut: blurred ones, and pairs whose bands were put together, as both."""
+    """What is read of real digits at a cut: blurred ones, and pairs whose bands were put together, as
+    both.
+    """
 
     blurred: float
     both: float
@@ -171,7 +192,8 @@ def _picture(
     return lab.rows(
         "pairs",
         rows,
-        f"The first {numbers.shown} seeds of each pair: blurred (what one sees from afar; the contrast is stretched for the eye), and as they are.",
+        f"The first {numbers.shown} seeds of each pair: blurred (what one sees from afar; the contrast is"
+        " stretched for the eye), and as they are.",
         columns=[*["afar"] * numbers.shown, *["near"] * numbers.shown],
         about={"seed": lab.seed},
     )
@@ -182,21 +204,30 @@ def _triple(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Picture:
     sigmas, classes = (3.0, 1.0), (0, 7, 4)
     bands = frequencies(shape, sigmas)
     settings = Sampling(steps=numbers.steps, guidance=numbers.guidance)
-    images = hybrid(pipeline, list(zip(classes, bands, strict=True)), 10, settings=settings, seed=lab.seed).images
+    images = hybrid(
+        pipeline, list(zip(classes, bands, strict=True)), 10, settings=settings, seed=lab.seed
+    ).images
     far, middle = (stretched(frequencies(shape, (sigma,))[0](images)) for sigma in sigmas)
-    rows = [(f"blurred by {sigmas[0]:g}: 0", far), (f"blurred by {sigmas[1]:g}: 7", middle), ("as it is: 4", images)]
+    rows = [
+        (f"blurred by {sigmas[0]:g}: 0", far),
+        (f"blurred by {sigmas[1]:g}: 7", middle),
+        ("as it is: 4", images),
+    ]
     return lab.rows("triple", rows, "Three bands of three digits.", about={"seed": lab.seed})
 
 
 def _colour(lab: StudyContext, numbers: Numbers) -> tuple[Block, ...]:
-    """Hybrids whose brightness is of one class and whose colour is of another, by a model of colour images with classes."""
+    """Hybrids whose brightness is of one class and whose colour is of another, by a model of colour images
+    with classes.
+    """
     data = lab.colour
     if data is None:
         return (colour_missing(lab),)
     if not data.classes or len(data.classes) < 2 or data.train.labels is None:
         return (
             Words(
-                f"{data.name} has no classes to take the brightness of one and the colour of another from.", "warning"
+                f"{data.name} has no classes to take the brightness of one and the colour of another from.",
+                "warning",
             ),
         )
     pipeline = colours_to_look_at(lab, numbers.colour, data)
@@ -213,7 +244,10 @@ def _colour(lab: StudyContext, numbers: Numbers) -> tuple[Block, ...]:
     about = {"seed": lab.seed, "data": data.name}
     return (
         lab.rows(
-            "colour", rows, "What one sees in grey is of the first class, the colours are of the second.", about=about
+            "colour",
+            rows,
+            "What one sees in grey is of the first class, the colours are of the second.",
+            about=about,
         ),
     )
 
@@ -226,16 +260,25 @@ def _findings(
     real: Mapping[float, Real],
 ) -> Iterator[str]:
     ten = {pair: shares[pair] for pair in PAIRS}
-    yield f"Both digits are read in {mean(list(ten.values())):.0%} of the seeds over the ten pairs fixed in advance, and in {mean(list(shares.values())):.0%} over all ordered pairs; with the contrast of the blurred image stretched in {mean(list(seen.values())):.0%} of the ten."
+    yield (
+        f"Both digits are read in {mean(list(ten.values())):.0%} of the seeds over the ten pairs fixed in"
+        f" advance, and in {mean(list(shares.values())):.0%} over all ordered pairs; with the contrast of the"
+        f" blurred image stretched in {mean(list(seen.values())):.0%} of the ten."
+    )
     found = comparison.extremes({pair: comparison.share(share, numbers.seeds) for pair, share in ten.items()})
     if found is not None:
         worst, best = found
         yield (
-            f"Beyond the {comparison.WITHIN} of their difference {best[0]} from afar with {best[1]} ({ten[best]:.0%}) is easier than "
-            f"{worst[0]} with {worst[1]} ({ten[worst]:.0%})."
+            f"Beyond the {comparison.WITHIN} of their difference {best[0]} from afar with {best[1]}"
+            f" ({ten[best]:.0%}) is easier than {worst[0]} with {worst[1]} ({ten[worst]:.0%})."
         )
-    cuts = {f"{sigma:g} pixels:": comparison.share(share, numbers.seeds * len(PAIRS)) for sigma, share in curve.items()}
-    yield comparison.ordered("Both digits read of the ten pairs, by blur", cuts, smaller=False, times=100, unit="%")
+    cuts = {
+        f"{sigma:g} pixels:": comparison.share(share, numbers.seeds * len(PAIRS))
+        for sigma, share in curve.items()
+    }
+    yield comparison.ordered(
+        "Both digits read of the ten pairs, by blur", cuts, smaller=False, times=100, unit="%"
+    )
     yield (
         "Of real test digits the classifier reads "
         + ", ".join(f"{each.blurred:.0%} blurred by {cut:g} pixels" for cut, each in real.items())

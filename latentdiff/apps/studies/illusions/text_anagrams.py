@@ -38,23 +38,33 @@ PAIRS = (
     Pair("a large red six on a white background", "a large red nine on a white background", "rotate180"),
     Pair("a large blue one on a yellow background", "a large blue seven on a yellow background", "rotate180"),
     Pair("a large black two on a white background", "a large black five on a white background", "flip"),
-    Pair("a large orange four on a black background", "a large orange seven on a black background", "rotate180"),
+    Pair(
+        "a large orange four on a black background", "a large orange seven on a black background", "rotate180"
+    ),
     Pair("a large white two on a black background", "a large black two on a white background", "negative"),
-    Pair("a large yellow eight on a blue background", "a large blue eight on a yellow background", "negative"),
+    Pair(
+        "a large yellow eight on a blue background", "a large blue eight on a yellow background", "negative"
+    ),
     Pair("a large green five on a black background", "a large green five on a black background", "rotate180"),
-    Pair("a large purple zero on a white background", "a large purple eight on a white background", "rotate90"),
+    Pair(
+        "a large purple zero on a white background", "a large purple eight on a white background", "rotate90"
+    ),
     Pair(
         "a small red one in the top left corner on a white background",
         "a small red one in the bottom right corner on a white background",
         "rotate180",
     ),
 )
-"""Chosen by shape before a model had drawn them: digits that turn into each other or nearly so, colours that are each other's negative, a place that changes sides."""
+"""Chosen by shape before a model had drawn them: digits that turn into each other or nearly so, colours that
+are each other's negative, a place that changes sides.
+"""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """``seeds`` anagrams of every pair, ``shown`` of them in the figures; ``scales`` of guidance, the middle one in the tables."""
+    """``seeds`` anagrams of every pair, ``shown`` of them in the figures; ``scales`` of guidance, the middle
+    one in the tables.
+    """
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
     text: TextNumbers | None = None
@@ -73,7 +83,9 @@ SELDOM = 0.25  # a share of plain pictures up to which a pair counts as an illus
 
 
 class Seen(NamedTuple):
-    """Of some pictures: the shares of the attributes that are right upright and through the view, and of pictures with all right in both."""
+    """Of some pictures: the shares of the attributes that are right upright and through the view, and of
+    pictures with all right in both.
+    """
 
     upright: float
     through: float
@@ -83,7 +95,10 @@ class Seen(NamedTuple):
 def study(lab: StudyContext, numbers: Numbers) -> Report:
     pipeline, where = model_of_texts(lab, numbers.text, scenes_to_read(lab, numbers.counts))
     with lab.part("anagrams"):
-        drawn = {w: {pair: _drawn(lab, numbers, pipeline, pair, w) for pair in numbers.pairs} for w in numbers.scales}
+        drawn = {
+            w: {pair: _drawn(lab, numbers, pipeline, pair, w) for pair in numbers.pairs}
+            for w in numbers.scales
+        }
     with lab.part("plain pictures"):
         plain = {pair: _plain(lab, numbers, pipeline, pair) for pair in numbers.pairs}
     found = {w: {pair: seen_in(images, pair) for pair, images in every.items()} for w, every in drawn.items()}
@@ -103,9 +118,12 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "At every step the model estimates the clean picture twice, for one text as it stands and for another seen through a view, and goes on with the mean of both (Geng et al. 2024). The view has to turn noise into "
-    "noise: a turn, a mirror image, the negative. Views of latents are not views of pictures: a model of latents has some for each text, their pictures are averaged, and each is led back to the mean as it sees it "
-    "(Kim et al. 2024, SyncTweedies). What is read of the pictures is read twice as well, upright and through the view; beside it, what is read of plain pictures of the first text alone."
+    "At every step the model estimates the clean picture twice, for one text as it stands and for another"
+    " seen through a view, and goes on with the mean of both (Geng et al. 2024). The view has to turn noise"
+    " into noise: a turn, a mirror image, the negative. Views of latents are not views of pictures: a model"
+    " of latents has some for each text, their pictures are averaged, and each is led back to the mean as it"
+    " sees it (Kim et al. 2024, SyncTweedies). What is read of the pictures is read twice as well, upright"
+    " and through the view; beside it, what is read of plain pictures of the first text alone."
 )
 
 
@@ -143,7 +161,10 @@ def _pictures(lab: StudyContext, numbers: Numbers, drawn: Mapping[Pair, Tensor])
                 (folded(f"{pair.view}: {pair.seen}", 26), view(pair.view)(images)),
             ]
         if rows:
-            text = f"The first {numbers.shown} seeds, guidance {numbers.guidance:g}: as they are, and below that the same seen through the view."
+            text = (
+                f"The first {numbers.shown} seeds, guidance {numbers.guidance:g}: as they are, and below that"
+                " the same seen through the view."
+            )
             yield lab.rows(f"pairs-{k + 1}", rows, text, about={"seed": lab.seed})
 
 
@@ -165,7 +186,9 @@ def _table(found: Mapping[Pair, Seen], plain: Mapping[Pair, Seen], w: float) -> 
         "pairs",
         columns,
         tuple(rows),
-        f"Shares of the attributes (digits, colours, ground, size, place) that are right, guidance {w:g}, and of pictures in which all of both is; the last column: of pictures of the first text alone, which for some pairs show both anyway.",
+        f"Shares of the attributes (digits, colours, ground, size, place) that are right, guidance {w:g}, and"
+        " of pictures in which all of both is; the last column: of pictures of the first text alone, which"
+        " for some pairs show both anyway.",
     )
 
 
@@ -196,28 +219,40 @@ def _findings(
     every = found[numbers.guidance]
     upright, through, both = (mean([seen[k] for seen in every.values()]) for k in range(3))
     yield (
-        f"With guidance {numbers.guidance:g}, {upright:.0%} of what the texts say is right upright and {through:.0%} through the view; all of both in {both:.0%} of the pictures, "
-        f"against {mean([seen.both for seen in plain.values()]):.0%} of plain pictures of the first text."
+        f"With guidance {numbers.guidance:g}, {upright:.0%} of what the texts say is right upright and"
+        f" {through:.0%} through the view; all of both in {both:.0%} of the pictures, against"
+        f" {mean([seen.both for seen in plain.values()]):.0%} of plain pictures of the first text."
     )
     hidden = [pair for pair in every if plain[pair].both <= SELDOM]
     if hidden:
-        yield f"Of the {len(hidden)} pairs that plain pictures show in at most {SELDOM:.0%} ({mean([plain[pair].both for pair in hidden]):.0%} on average), {mean([every[pair].both for pair in hidden]):.0%}."
+        yield (
+            f"Of the {len(hidden)} pairs that plain pictures show in at most {SELDOM:.0%}"
+            f" ({mean([plain[pair].both for pair in hidden]):.0%} on average),"
+            f" {mean([every[pair].both for pair in hidden]):.0%}."
+        )
     found_both, plain_both = (
         comparison.share(mean([seen.both for seen in side.values()]), numbers.seeds * len(side))
         for side in (every, plain)
     )
     apart = comparison.unpaired(found_both, plain_both)
     yield f"All of both against plain pictures of the first text: {apart.text(' points', times=100)}."
-    extremes = comparison.extremes({pair: comparison.share(seen.both, numbers.seeds) for pair, seen in every.items()})
+    extremes = comparison.extremes(
+        {pair: comparison.share(seen.both, numbers.seeds) for pair, seen in every.items()}
+    )
     if extremes is not None:
         worst, best = extremes
         yield (
-            f"Beyond the {comparison.WITHIN} of their difference “{best.upright}” with “{best.seen}” by {best.view} ({every[best].both:.0%} of the "
-            f"seeds) is easier than “{worst.upright}” with “{worst.seen}” by {worst.view} ({every[worst].both:.0%})."
+            f"Beyond the {comparison.WITHIN} of their difference “{best.upright}” with “{best.seen}” by"
+            f" {best.view} ({every[best].both:.0%} of the seeds) is easier than “{worst.upright}” with"
+            f" “{worst.seen}” by {worst.view} ({every[worst].both:.0%})."
         )
 
 
 FULL = Numbers(
-    counts=(40_000, 2_000, 2_000), text=FULL_TEXTS, seeds=100, steps=50, scales=(1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
+    counts=(40_000, 2_000, 2_000),
+    text=FULL_TEXTS,
+    seeds=100,
+    steps=50,
+    scales=(1.0, 2.0, 3.0, 5.0, 8.0, 12.0),
 )
 STUDY = Study(quick=Numbers(), full=FULL, run=study)

@@ -58,7 +58,9 @@ THREE = (
 
 @dataclass(frozen=True)
 class Numbers:
-    """``sigma``: the blur in pixels that cuts near from far in the pictures; ``sigmas``: all that are tried; ``seeds`` pictures of a pair."""
+    """``sigma``: the blur in pixels that cuts near from far in the pictures; ``sigmas``: all that are tried;
+    ``seeds`` pictures of a pair.
+    """
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
     text: TextNumbers | None = None
@@ -119,15 +121,23 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
             ),
             Section("Three in one", (triple,)),
         ),
-        {"by_distance": [list(pair) for pair in BY_DISTANCE], "by_colour": [list(pair) for pair in BY_COLOUR]},
+        {
+            "by_distance": [list(pair) for pair in BY_DISTANCE],
+            "by_colour": [list(pair) for pair in BY_COLOUR],
+        },
     )
 
 
 ABOUT = (
-    "At every step the low frequencies of the estimate (the picture blurred by {sigma:g} pixels) are taken from one text and the rest from another (Geng et al. 2024, Factorized Diffusion), guidance {w:g}; of latents, each text has its own, which are led back to that one picture. From afar, or small, one sees the "
-    "first, close up the second."
+    "At every step the low frequencies of the estimate (the picture blurred by {sigma:g} pixels) are taken"
+    " from one text and the rest from another (Geng et al. 2024, Factorized Diffusion), guidance {w:g}; of"
+    " latents, each text has its own, which are led back to that one picture. From afar, or small, one sees"
+    " the first, close up the second."
 )
-COLOUR = "The same with another split: the mean of the three channels from one text, what is left from another. A black-and-white print shows the first, the colours alone show the second."
+COLOUR = (
+    "The same with another split: the mean of the three channels from one text, what is left from another. A"
+    " black-and-white print shows the first, the colours alone show the second."
+)
 
 
 def _shape(pipeline: Pipeline) -> tuple[int, int, int]:
@@ -145,13 +155,18 @@ def _drawn(
 
 
 def seen_in(first: Tensor, second: Tensor, pair: Pair) -> Seen:
-    """Which digits two parts of pictures [n, 3, H, W] show, each stretched to the full range as an eye adapts."""
+    """Which digits two parts of pictures [n, 3, H, W] show, each stretched to the full range as an eye
+    adapts.
+    """
     hits = []
     for text, shown in zip(pair, (first, second), strict=True):
         scene = parse(text)
         readings = read(to_uint8(stretched(shown)), [scene] * len(shown))
         hits.append(
-            [(thing := reading.things[0]) is not None and thing.digit == scene.things[0].digit for reading in readings]
+            [
+                (thing := reading.things[0]) is not None and thing.digit == scene.things[0].digit
+                for reading in readings
+            ]
         )
     both = [a and b for a, b in zip(*hits, strict=True)]
     return Seen(*(mean([float(hit) for hit in each]) for each in (*hits, both)))
@@ -169,13 +184,16 @@ def _by_distance(
     return lab.rows(
         "distance",
         rows,
-        "The first seeds of each pair: blurred (what one sees from afar, its contrast stretched), and as they are.",
+        "The first seeds of each pair: blurred (what one sees from afar, its contrast stretched), and as they"
+        " are.",
         columns=columns,
         about={"seed": lab.seed},
     )
 
 
-def _by_colour(lab: StudyContext, numbers: Numbers, drawn: Mapping[Pair, Tensor], bands: tuple[Band, Band]) -> Picture:
+def _by_colour(
+    lab: StudyContext, numbers: Numbers, drawn: Mapping[Pair, Tensor], bands: tuple[Band, Band]
+) -> Picture:
     rows = []
     for pair, images in drawn.items():
         first = images[: numbers.shown // 2 + 1]
@@ -204,7 +222,9 @@ def _triple(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Picture:
         (folded(f"blurred by {s:g}: {text}", 26), x)
         for s, text, x in zip((*sigmas, 0), THREE, (far, middle, images), strict=True)
     ]
-    return lab.rows("triple", rows, "Three bands of three texts, cut at 3 and 1 pixels.", about={"seed": lab.seed})
+    return lab.rows(
+        "triple", rows, "Three bands of three texts, cut at 3 and 1 pixels.", about={"seed": lab.seed}
+    )
 
 
 def _table(name: str, found: Mapping[Pair, Seen], how: tuple[str, str]) -> Table:
@@ -216,7 +236,10 @@ def _table(name: str, found: Mapping[Pair, Seen], how: tuple[str, str]) -> Table
 def _cuts(lab: StudyContext, found: Mapping[float, Mapping[Pair, Seen]]) -> Picture:
     curves = [
         Curve(
-            title, list(found), [100 * mean([seen[k] for seen in every.values()]) for every in found.values()], "marked"
+            title,
+            list(found),
+            [100 * mean([seen[k] for seen in every.values()]) for every in found.values()],
+            "marked",
         )
         for k, title in enumerate(("from afar", "close up", "both"))
     ]
@@ -227,7 +250,9 @@ def _cuts(lab: StudyContext, found: Mapping[float, Mapping[Pair, Seen]]) -> Pict
     )
 
 
-def _findings(numbers: Numbers, far: Mapping[float, Mapping[Pair, Seen]], grey: Mapping[Pair, Seen]) -> Iterator[str]:
+def _findings(
+    numbers: Numbers, far: Mapping[float, Mapping[Pair, Seen]], grey: Mapping[Pair, Seen]
+) -> Iterator[str]:
     shares = {s: mean([seen.both for seen in every.values()]) for s, every in far.items()}
     n = numbers.seeds * len(far[numbers.sigma])
     cuts = {f"{s:g} pixels:": comparison.share(share, n) for s, share in shares.items()}
@@ -235,7 +260,10 @@ def _findings(numbers: Numbers, far: Mapping[float, Mapping[Pair, Seen]], grey: 
         "One digit read from afar and another close up, by blur", cuts, smaller=False, times=100, unit="%"
     )
     first, second, both = (mean([seen[k] for seen in grey.values()]) for k in range(3))
-    yield f"Split by colour, the digit in grey is read in {first:.0%}, the one in the colours in {second:.0%}, both in {both:.0%}."
+    yield (
+        f"Split by colour, the digit in grey is read in {first:.0%}, the one in the colours in {second:.0%},"
+        f" both in {both:.0%}."
+    )
 
 
 FULL = Numbers(counts=(40_000, 2_000, 2_000), text=FULL_TEXTS, seeds=100, steps=50)

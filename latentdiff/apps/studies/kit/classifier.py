@@ -30,7 +30,9 @@ class ClassReader:
             network = feature_network(name, device=lab.device)
         except InputError:
             return None
-        return cls(network) if network.class_names is not None and network.class_names == data.classes else None
+        return (
+            cls(network) if network.class_names is not None and network.class_names == data.classes else None
+        )
 
     def classes(self, images: Tensor) -> Tensor:
         """The class seen in each image [n, C, H, W] in [-1, 1], int64 [n]."""

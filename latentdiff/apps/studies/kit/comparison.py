@@ -44,7 +44,9 @@ class Difference:
         """In words: "+1.2 dB (95% interval +0.9 to +1.5)"."""
         if math.isinf(self.value):
             return f"{'+' if self.value > 0 else '−'}∞{unit}"
-        value, low, high = (f"{times * each:+.3g}".replace("-", "−") for each in (self.value, self.low, self.high))
+        value, low, high = (
+            f"{times * each:+.3g}".replace("-", "−") for each in (self.value, self.low, self.high)
+        )
         if math.isinf(self.low) or math.isinf(self.high):
             return f"{value}{unit} (interval unknown)"
         return f"{value}{unit} ({WITHIN} {low} to {high})"
@@ -58,14 +60,17 @@ def level_for(comparisons: int) -> float:
 def paired(a: Tensor, b: Tensor, *, comparisons: int = 1) -> Difference:
     """The mean of a - b over the same images, float64 [n] each, with Student's interval.
 
-    Where one of the two is infinite (the PSNR of an unchanged image), so is the mean, if all images agree about
-    the sign.
+    Where one of the two is infinite (the PSNR of an unchanged image), so is the mean, if all images agree
+    about the sign.
     """
     difference = torch.where(a == b, 0.0, a.double() - b.double())
     infinite = difference.isinf()
     if bool(infinite.any()):
         rest = paired(a[~infinite], b[~infinite], comparisons=comparisons)
-        signs = {*difference[infinite].sign().tolist(), *([float(rest.sign)] if not bool(infinite.all()) else [])}
+        signs = {
+            *difference[infinite].sign().tolist(),
+            *([float(rest.sign)] if not bool(infinite.all()) else []),
+        }
         end = signs.pop() * math.inf if len(signs) == 1 and 0 not in signs else None
         return Difference(rest.value, -math.inf, math.inf) if end is None else Difference(end, end, end)
     n = len(difference)
@@ -79,8 +84,8 @@ def paired(a: Tensor, b: Tensor, *, comparisons: int = 1) -> Difference:
 def unpaired(a: Score, b: Score, *, comparisons: int = 1) -> Difference:
     """a - b from intervals of level LEVEL of their own (Zou & Donner 2008, eq. 3).
 
-    Too wide rather than too narrow where both have noise or images in common. Figures without an interval have a
-    difference without one.
+    Too wide rather than too narrow where both have noise or images in common. Figures without an interval
+    have a difference without one.
     """
     (x, low_x, high_x), (y, low_y, high_y) = _ends(a), _ends(b)
     wider = normal_quantile(level_for(comparisons)) / normal_quantile(LEVEL)
@@ -101,8 +106,11 @@ def share(value: float, n: int) -> Score:
     return proportion_score(value, n, Resampling())
 
 
-def ordered(what: str, scores: Mapping[str, Score], *, smaller: bool = True, times: float = 1.0, unit: str = "") -> str:
-    """A sentence: every figure, and which are apart from the best one by more than the interval of the difference.
+def ordered(
+    what: str, scores: Mapping[str, Score], *, smaller: bool = True, times: float = 1.0, unit: str = ""
+) -> str:
+    """A sentence: every figure, and which are apart from the best one by more than the interval of the
+    difference.
 
     ``smaller``: small figures are good ones. ``times`` and ``unit`` are those of the text.
     """
@@ -123,18 +131,23 @@ def ordered(what: str, scores: Mapping[str, Score], *, smaller: bool = True, tim
     if not behind:
         return f"{what}: {listed}; no two of them are apart by more than the {WITHIN} of their difference."
     relation = "larger" if smaller else "smaller"
-    return f"{what}: {listed}; {relation} than {first} beyond the {WITHIN} of the difference: {', '.join(behind)}."
+    return (
+        f"{what}: {listed}; {relation} than {first} beyond the {WITHIN} of the difference:"
+        f" {', '.join(behind)}."
+    )
 
 
 def disagreements(losses: Mapping[str, float], scores: Mapping[str, Score], what: str = "FD") -> str:
-    """A sentence: pairs of which one has the smaller loss and the other, beyond the interval, the smaller score."""
+    """A sentence: pairs of which one has the smaller loss and the other, beyond the interval, the smaller
+    score.
+    """
     pairs = list(combinations(scores, 2))
     found = {(a, b): unpaired(scores[a], scores[b], comparisons=len(pairs)) for a, b in pairs}
     apart = {pair if each.sign < 0 else pair[::-1]: each for pair, each in found.items() if each.sign}
     against_loss = [f"{a} and {b}" for a, b in apart if losses[a] > losses[b]]
     text = (
-        f"Of {len(pairs)} pairs {len(apart)} have {what}s that are apart beyond the {WITHIN} of their difference; in {len(against_loss)} "
-        "of these the larger loss goes with the smaller one"
+        f"Of {len(pairs)} pairs {len(apart)} have {what}s that are apart beyond the {WITHIN} of their"
+        f" difference; in {len(against_loss)} of these the larger loss goes with the smaller one"
     )
     return text + (f" ({'; '.join(against_loss)})." if against_loss else ".")
 
@@ -155,7 +168,9 @@ def against(
 
     ``differences`` are theirs minus that of ``base``; ``smaller``: small figures are good ones.
     """
-    signs = {name: -difference.sign if smaller else difference.sign for name, difference in differences.items()}
+    signs = {
+        name: -difference.sign if smaller else difference.sign for name, difference in differences.items()
+    }
     parts = []
     for sign, word in ((1, "better"), (0, "not told apart"), (-1, "worse")):
         chosen = [f"{name} {differences[name].text(unit)}" for name in differences if signs[name] == sign]

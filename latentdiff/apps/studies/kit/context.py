@@ -29,10 +29,11 @@ GIVEN = ("given", "colour")  # names among the runs of models that were not trai
 class StudyContext:
     """Passed to every study.
 
-    ``load`` reads the images at another size (pixels a side; None: as they are). ``note`` and ``reporter`` tell the user
-    what goes on. ``features`` names the network that judges samples (None: by the data). ``colour`` is the second data
-    set of studies that also look at colour images, ``colour_missing`` says why there is none. ``run`` and ``run_colour`` hold models to look at instead of training some. ``parts`` collects seconds
-    and ``runs`` what was trained.
+    ``load`` reads the images at another size (pixels a side; None: as they are). ``note`` and ``reporter``
+    tell the user what goes on. ``features`` names the network that judges samples (None: by the data).
+    ``colour`` is the second data set of studies that also look at colour images, ``colour_missing`` says why
+    there is none. ``run`` and ``run_colour`` hold models to look at instead of training some. ``parts``
+    collects seconds and ``runs`` what was trained.
     """
 
     out: Path
@@ -88,7 +89,9 @@ class StudyContext:
         across: int = GRID_COLUMNS,
         about: Mapping[str, Any] | None = None,
     ) -> Picture:
-        """Grids of images beside each other, ``columns`` of them in a row and ``across`` images in a row of each, with titles."""
+        """Grids of images beside each other, ``columns`` of them in a row and ``across`` images in a row of
+        each, with titles.
+        """
         pictures = [(title, image_grid(images, columns=across)) for title, images in grids]
         save_panels(pictures, self.out / f"{name}.png", columns=columns)
         return Picture(f"{name}.png", caption, origin(grids, (), about or {}))
@@ -97,6 +100,7 @@ class StudyContext:
 def colour_missing(lab: StudyContext) -> Words:
     """Why a study shows no colour images."""
     return Words(
-        f"Colour images were left out: {lab.colour_missing}. Colour images of your own: --data-colour NAME_OR_PATH.",
+        f"Colour images were left out: {lab.colour_missing}. Colour images of your own: --data-colour"
+        " NAME_OR_PATH.",
         "warning",
     )

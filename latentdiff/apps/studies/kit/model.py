@@ -25,10 +25,11 @@ LEARNED = ("mnist5k", "mnist")  # data whose test images it has not seen
 def pixels_to_look_at(
     lab: StudyContext, numbers: PixelNumbers | None, *, latents: bool = False, **changed: Any
 ) -> Pipeline:
-    """The class-conditional model of pixels of a study: that of --run, which may also be one of ``latents`` where these do.
+    """The class-conditional model of pixels of a study: that of --run, which may also be one of ``latents``
+    where these do.
 
-    Else trained by ``numbers`` with the options ``changed``, or (None) that of the package for digits, and a small
-    one for other images.
+    Else trained by ``numbers`` with the options ``changed``, or (None) that of the package for digits, and a
+    small one for other images.
     """
     with lab.part("model" if latents else "model of pixels"):
         if lab.run is not None:
@@ -48,17 +49,29 @@ def colours_to_look_at(lab: StudyContext, numbers: PixelNumbers, data: Dataset, 
 
 
 def model_of(
-    lab: StudyContext, run: Path, data: Dataset, *, name: str = GIVEN[0], pixels: bool = False, texts: bool = False
+    lab: StudyContext,
+    run: Path,
+    data: Dataset,
+    *,
+    name: str = GIVEN[0],
+    pixels: bool = False,
+    texts: bool = False,
 ) -> Pipeline:
-    """The model in a run folder, noted in the results. InputError for one that does not draw such images, or not in this way."""
+    """The model in a run folder, noted in the results.
+
+    InputError for one that does not draw such images, or not in this way.
+    """
     checkpoint = locate(run)
     pipeline = from_checkpoint(checkpoint).to(lab.device)
     shape = tuple(pipeline.codec.image_shape)
     if shape != tuple(data.shape):
-        raise InputError(f"{run}: expected a model of images {list(data.shape)}, as {data.name} has, got {list(shape)}")
+        raise InputError(
+            f"{run}: expected a model of images {list(data.shape)}, as {data.name} has, got {list(shape)}"
+        )
     if pixels and not isinstance(pipeline.codec, IdentityCodec):
         raise InputError(
-            f"{run}: expected a model of pixels, whose noise turns and splits as its images do, got one of latents"
+            f"{run}: expected a model of pixels, whose noise turns and splits as its images do, got one of"
+            " latents"
         )
     if texts and pipeline.tokenizer is None:
         raise InputError(

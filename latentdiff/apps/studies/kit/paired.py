@@ -17,7 +17,12 @@ from latentdiff.apps.studies.report.blocks import Cell, Measured
 from latentdiff.data import Dataset, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.metrics import psnr, rmse, ssim
-from latentdiff.metrics.features import PerceptualNetwork, default_features, perceptual_distance, perceptual_network
+from latentdiff.metrics.features import (
+    PerceptualNetwork,
+    default_features,
+    perceptual_distance,
+    perceptual_network,
+)
 from latentdiff.metrics.features.names import perceptual_name
 
 What = Literal["psnr", "ssim", "rmse", "distance"]
@@ -26,7 +31,8 @@ WHATS: tuple[What, ...] = ("psnr", "ssim", "rmse", "distance")
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Of each pair of images, float64 [n]: PSNR in dB, SSIM, RMSE of pixels in [0, 1], and the perceptual distance.
+    """Of each pair of images, float64 [n]: PSNR in dB, SSIM, RMSE of pixels in [0, 1], and the perceptual
+    distance.
 
     Equal images have an infinite PSNR; the distance is the RMSE where there is no network for another one.
     """
@@ -53,7 +59,9 @@ class Pairs:
 
 
 def difference(a: Sequence[Pairs], b: Sequence[Pairs], what: What, *, comparisons: int = 1) -> Difference:
-    """By how much ``what`` of a is larger than that of b, image by image; each is several draws of the same images."""
+    """By how much ``what`` of a is larger than that of b, image by image; each is several draws of the same
+    images.
+    """
     mine, other = (torch.stack([pairs.of[what] for pairs in draws]).mean(0) for draws in (a, b))
     return comparison.paired(mine, other, comparisons=comparisons)
 
@@ -61,7 +69,8 @@ def difference(a: Sequence[Pairs], b: Sequence[Pairs], what: What, *, comparison
 def against_input(
     name: str, scores: Mapping[str, Sequence[Pairs]], base: str, what: What, title: str, *, unit: str = ""
 ) -> str:
-    """A finding: ``what``, in words ``title``, of all that was made of some images against ``base``, their input.
+    """A finding: ``what``, in words ``title``, of all that was made of some images against ``base``, their
+    input.
 
     ``base`` is a key of ``scores`` like the others.
     """
@@ -69,7 +78,9 @@ def against_input(
     found = {each: difference(scores[each], scores[base], what, comparisons=len(others)) for each in others}
     smaller = what in ("rmse", "distance")
     mean = sum(pairs.mean(what) for pairs in scores[base]) / len(scores[base])
-    return comparison.against(f"{name}: {title}", f"{base} ({mean:.3g}{unit})", found, smaller=smaller, unit=unit)
+    return comparison.against(
+        f"{name}: {title}", f"{base} ({mean:.3g}{unit})", found, smaller=smaller, unit=unit
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +91,9 @@ class PairedMetrics:
 
     @classmethod
     def of(cls, lab: StudyContext, *, data: Dataset | None = None) -> PairedMetrics:
-        """The network that fits the images of ``data`` (default: the data of the study, and the network that was asked for)."""
+        """The network that fits the images of ``data`` (default: the data of the study, and the network that
+        was asked for).
+        """
         like, asked = data or lab.data, lab.features if data is None else None
         try:
             name = asked or default_features((like.channels, like.height, like.width), like.classes)

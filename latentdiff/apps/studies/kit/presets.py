@@ -61,10 +61,13 @@ class TextNumbers:
 FULL_TEXTS = TextNumbers(vae=VAENumbers(latent="4x8x8", steps=3000), steps=40_000, lr=2e-3)
 
 
-def vae(lab: StudyContext, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any) -> Trained:
+def vae(
+    lab: StudyContext, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any
+) -> Trained:
     """Train a VAE; ``changed`` are options that differ from the defaults.
 
-    Without a perceptual term: the network of it judges the study, and must not have taken part in what it judges.
+    Without a perceptual term: the network of it judges the study, and must not have taken part in what it
+    judges.
     """
     values = {
         "data": (data or lab.data).name,
@@ -80,7 +83,13 @@ def vae(lab: StudyContext, name: str, numbers: VAENumbers, *, data: Dataset | No
 
 
 def mlp(
-    lab: StudyContext, name: str, encoder: Trained, numbers: MLPNumbers, *, data: Dataset | None = None, **changed: Any
+    lab: StudyContext,
+    name: str,
+    encoder: Trained,
+    numbers: MLPNumbers,
+    *,
+    data: Dataset | None = None,
+    **changed: Any,
 ) -> Trained:
     """Train a denoiser on the vectors of a VAE."""
     return _denoiser(lab, name, numbers, data or lab.data, {"depth": numbers.depth} | changed, vae=encoder)
@@ -89,7 +98,10 @@ def mlp(
 def pixels(
     lab: StudyContext, name: str, numbers: PixelNumbers, *, data: Dataset | None = None, **changed: Any
 ) -> Trained:
-    """Train a denoiser on pixels; ``changed`` are options that differ. Patches that do not fit the images are halved."""
+    """Train a denoiser on pixels; ``changed`` are options that differ.
+
+    Patches that do not fit the images are halved.
+    """
     data = data or lab.data
     patch = fitting(numbers.patch, data)
     own = {"pixel": True, "prediction": "x0", "patch": patch, "T": numbers.T}

@@ -1,4 +1,6 @@
-"""What judges samples in a study: a feature network, real images to compare with, and what real images score themselves."""
+"""What judges samples in a study: a feature network, real images to compare with, and what real images score
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ FEW = 5000
 
 @dataclass(frozen=True, eq=False)
 class SampleScorer:
-    """``reference``: training images; ``real``: images that no training saw, which say what perfect samples would score."""
+    """``reference``: training images; ``real``: images that no training saw, which say what perfect samples
+    would score.
+    """
 
     reference: Reference
     real: Split
@@ -56,7 +60,9 @@ class SampleScorer:
         return self.reference.network
 
     def score(self, images: Tensor, labels: Tensor | None = None) -> SampleScores:
-        """Scores of images uint8 [N, C, H, W]; ``labels`` are looked at where the network tells the same classes apart."""
+        """Scores of images uint8 [N, C, H, W]; ``labels`` are looked at where the network tells the same
+        classes apart.
+        """
         return self.score_features(extract(self.network, images), labels)
 
     def score_features(self, features: Features, labels: Tensor | None = None) -> SampleScores:
@@ -82,21 +88,25 @@ class SampleScorer:
         """How the figures were made and what not to read from them."""
         real = min(n, len(self.real))
         text = (
-            f"Fréchet distance (FD) and kernel distance (KD) compare {n:,} samples with {len(self.reference):,} training images in the "
-            f"features of the network “{self.network.name}”; precision and recall use the 3 nearest neighbours there. The row “real "
-            f"images” holds the same figures for {real:,} images that no training saw: better than that cannot be measured here. "
+            f"Fréchet distance (FD) and kernel distance (KD) compare {n:,} samples with"
+            f" {len(self.reference):,} training images in the features of the network “{self.network.name}”;"
+            " precision and recall use the 3 nearest neighbours there. The row “real images” holds the same"
+            f" figures for {real:,} images that no training saw: better than that cannot be measured here. "
         )
         if self._uneven():
             text += (
-                "Samples of a conditional model are equally many of each class, real images are not: that alone is a distance, and "
-                "the same for all rows of samples. "
+                "Samples of a conditional model are equally many of each class, real images are not: that"
+                " alone is a distance, and the same for all rows of samples. "
             )
         if min(n, real) < FEW:
             text += (
-                f"With fewer than {FEW:,} images an FD is biased upwards, so compare rows of one table with each other and never "
-                "with figures from elsewhere; the bootstrap estimates the bias, and KD has none (both can fall below 0 by chance). "
+                f"With fewer than {FEW:,} images an FD is biased upwards, so compare rows of one table with"
+                " each other and never with figures from elsewhere; the bootstrap estimates the bias, and KD"
+                " has none (both can fall below 0 by chance). "
             )
-        return Words(text + f"Below figures, small: {self.resampling.level:.0%} bootstrap intervals.", "warning")
+        return Words(
+            text + f"Below figures, small: {self.resampling.level:.0%} bootstrap intervals.", "warning"
+        )
 
 
 def _held_out(data: Dataset) -> Split:
@@ -105,7 +115,9 @@ def _held_out(data: Dataset) -> Split:
         return data.test
     splits = (data.val, data.test)
     labels = [split.labels for split in splits if split.labels is not None]
-    return Split(torch.cat([split.images for split in splits]), torch.cat(labels) if len(labels) == 2 else None)
+    return Split(
+        torch.cat([split.images for split in splits]), torch.cat(labels) if len(labels) == 2 else None
+    )
 
 
 def few(split: Split, n: int, *, seed: int) -> Split:
@@ -140,13 +152,17 @@ def row(scores: SampleScores) -> tuple[Cell, ...]:
 
 
 def distance(fd: Score | None) -> tuple[Cell, Cell]:
-    """A Fréchet distance as it was measured, and without the bias of few images, which is what its interval is of."""
+    """A Fréchet distance as it was measured, and without the bias of few images, which is what its interval
+    is of.
+    """
     if fd is None:
         return (None, None)
     return (fd.value, None if fd.corrected is None else Measured(fd.corrected, fd.low, fd.high))
 
 
-def drawn(pipeline: Pipeline, n: int, *, seed: int, settings: Sampling, labels: Tensor | None = None) -> Tensor:
+def drawn(
+    pipeline: Pipeline, n: int, *, seed: int, settings: Sampling, labels: Tensor | None = None
+) -> Tensor:
     """``n`` samples uint8; of a conditional model all classes in turn unless labels are given."""
     if labels is None and pipeline.classes and settings.guidance:
         labels = pipeline.class_labels(n)
@@ -159,7 +175,9 @@ def labels_of(pipeline: Pipeline, n: int) -> Tensor | None:
 
 
 def class_grid(classes: int, *, rows: int = 6) -> tuple[int, int]:
-    """(images, columns) of a grid of samples whose classes come in turn: whole classes in columns, else 8 times 8."""
+    """(images, columns) of a grid of samples whose classes come in turn: whole classes in columns, else 8
+    times 8.
+    """
     return (rows * classes, classes) if 4 < classes <= 12 else (64, 8)
 
 

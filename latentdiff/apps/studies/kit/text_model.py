@@ -1,4 +1,6 @@
-"""The model of a study about texts: one that the user named, the one that ships with the package, or one that the study trains."""
+"""The model of a study about texts: one that the user named, the one that ships with the package, or one that
+the study trains.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def scenes_to_read(lab: StudyContext, counts: tuple[int, int, int]) -> Dataset:
 
 
 def model_of_texts(lab: StudyContext, numbers: TextNumbers | None, data: Dataset) -> tuple[Pipeline, Words]:
-    """A model that listens to texts, trained by ``numbers`` or (None) of the package if it has one, and where it comes from."""
+    """A model that listens to texts, trained by ``numbers`` or (None) of the package if it has one, and where
+    it comes from.
+    """
     if lab.run is not None:
         return _given(lab, lab.run, data)
     if numbers is None and (found := _shipped(lab, SHIPPED)) is not None:
@@ -51,4 +55,6 @@ def _shipped(lab: StudyContext, name: str) -> tuple[Pipeline, Words] | None:
     if model is None:
         return None
     how, where = "; ".join(model.about["commands"]), model.about["hardware"]
-    return load(model.folder).to(lab.device), Words(f"The model is {name} of the package, made by `{how}` ({where}).")
+    return load(model.folder).to(lab.device), Words(
+        f"The model is {name} of the package, made by `{how}` ({where})."
+    )

@@ -1,4 +1,6 @@
-"""Trainings inside a study: run folders named after what was trained, so that a finished one is found again."""
+"""Trainings inside a study: run folders named after what was trained, so that a finished one is found
+again.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ class StoppedTraining(Exception):
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: a checkpoint for each of its ``marks`` (optimizer steps), its log and its seconds."""
+    """A finished training: a checkpoint for each of its ``marks`` (optimizer steps), its log and its
+    seconds.
+    """
 
     folder: Path
     marks: tuple[int, ...]
@@ -163,7 +167,9 @@ def _train(
     *,
     needs: tuple[str, ...],
 ) -> Trained:
-    """Train from mark to mark, each leg resuming the one before to the bit, unless a run of this name has done it."""
+    """Train from mark to mark, each leg resuming the one before to the bit, unless a run of this name has
+    done it.
+    """
     if len(marks) > 1 and options.decay != "constant":
         raise ValueError(f"several marks need a constant learning rate, got decay {options.decay}")
     fingerprint = data.fingerprint()
@@ -214,7 +220,9 @@ def _leg(
 
 
 def _done(folder: Path) -> bool:
-    """Whether a leg ended there by its budget; a checkpoint on the way, or one that is damaged, says otherwise."""
+    """Whether a leg ended there by its budget; a checkpoint on the way, or one that is damaged, says
+    otherwise.
+    """
     try:
         checkpoint = open_checkpoint(folder)
         checkpoint.verify()
@@ -232,5 +240,7 @@ def _key(options: LoopOptions, fingerprint: str, marks: tuple[int, ...], needs: 
 
 def _digest(checkpoint: Checkpoint) -> str:
     """The weights of a checkpoint, as its manifest names them (the state of the training holds a clock)."""
-    hashes = {name: entry["sha256"] for name, entry in checkpoint.files.items() if not name.startswith("training/")}
+    hashes = {
+        name: entry["sha256"] for name, entry in checkpoint.files.items() if not name.startswith("training/")
+    }
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()

@@ -18,8 +18,9 @@ PIECE = 8  # pairs that are decoded at once
 class Paths:
     """Decoded straight lines, one number a pair, float64 [N].
 
-    ``length``: sum of the Euclidean distances between neighbouring frames (pixels in [0, 1]); ``detour``: that length
-    over the distance between the first frame and the last; ``jump``: the largest of the distances over their mean.
+    ``length``: sum of the Euclidean distances between neighbouring frames (pixels in [0, 1]); ``detour``:
+    that length over the distance between the first frame and the last; ``jump``: the largest of the distances
+    over their mean.
     """
 
     length: Tensor
@@ -37,11 +38,14 @@ def pairs_of(n: int, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def interpolated(vae: VAE, a: Tensor, b: Tensor, *, points: int) -> Tensor:
-    """The decoded lines between the posterior modes of images a[k] and b[k] [N, C, H, W]: float32 [points, N, C, H, W] in [-1, 1]."""
+    """The decoded lines between the posterior modes of images a[k] and b[k] [N, C, H, W]: float32 [points, N,
+    C, H, W] in [-1, 1].
+    """
     device = next(vae.parameters()).device
     ends = [vae.encode(images.to(device)).mode() for images in (a, b)]
     frames = [
-        vae.decode(torch.lerp(ends[0], ends[1], u)).float().clamp(-1, 1) for u in torch.linspace(0, 1, points).tolist()
+        vae.decode(torch.lerp(ends[0], ends[1], u)).float().clamp(-1, 1)
+        for u in torch.linspace(0, 1, points).tolist()
     ]
     return torch.stack(frames).cpu()
 
@@ -50,11 +54,15 @@ def measure_paths(vae: VAE, a: Tensor, b: Tensor, *, points: int) -> Paths:
     """The lines between a[k] and b[k], images [N, C, H, W] in [-1, 1], in ``points`` frames each."""
     parts = zip(a.split(PIECE), b.split(PIECE), strict=True)
     measured = [measure_frames(interpolated(vae, one, other, points=points)) for one, other in parts]
-    return Paths(*(torch.cat([getattr(part, name) for part in measured]) for name in ("length", "detour", "jump")))
+    return Paths(
+        *(torch.cat([getattr(part, name) for part in measured]) for name in ("length", "detour", "jump"))
+    )
 
 
 def measure_frames(frames: Tensor) -> Paths:
-    """Frames [points, N, ...] of N paths in [-1, 1]; a path that does not move has a detour and a jump of 1."""
+    """Frames [points, N, ...] of N paths in [-1, 1]; a path that does not move has a detour and a jump of
+    1.
+    """
     pixels = (frames.double().flatten(2) + 1) / 2
     steps = (pixels[1:] - pixels[:-1]).norm(dim=2)
     length, straight = steps.sum(0), (pixels[-1] - pixels[0]).norm(dim=1)

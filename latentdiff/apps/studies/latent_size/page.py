@@ -53,14 +53,15 @@ def report(
 
 
 WAYS = (
-    "The latents of two test images are joined by a straight line and every point of it is decoded. A smooth decoder turns the even "
-    "steps of the latent into even steps of the image. The length of the decoded path is the sum of the distances between "
-    "neighbouring frames (Euclidean, over pixels in [0, 1]); its ratio to the straight distance between the first and the last frame "
-    "is 1 for a plain cross-fade and grows with every detour; the largest step over the mean step says how suddenly the image jumps."
+    "The latents of two test images are joined by a straight line and every point of it is decoded. A smooth"
+    " decoder turns the even steps of the latent into even steps of the image. The length of the decoded path"
+    " is the sum of the distances between neighbouring frames (Euclidean, over pixels in [0, 1]); its ratio"
+    " to the straight distance between the first and the last frame is 1 for a plain cross-fade and grows"
+    " with every detour; the largest step over the mean step says how suddenly the image jumps."
 )
 LOSSES = (
-    "The validation loss is the error of v for each number of the latent. Losses of different latents are of different things and do "
-    "not say which samples are better; the scores of the decoded samples do."
+    "The validation loss is the error of v for each number of the latent. Losses of different latents are of"
+    " different things and do not say which samples are better; the scores of the decoded samples do."
 )
 
 
@@ -69,9 +70,14 @@ def _reconstructions(lab: StudyContext, found: Mapping[Variant, Results]) -> Pic
     places = indices_by_class(test, SHOWN)
     chosen = test.images[places]
     rows = [("original", chosen)]
-    rows += [(variant.name, (255 * made.copies[places]).round().to(torch.uint8)) for variant, made in found.items()]
+    rows += [
+        (variant.name, (255 * made.copies[places]).round().to(torch.uint8)) for variant, made in found.items()
+    ]
     return lab.rows(
-        "reconstructions", rows, "Test images and what each VAE makes of them.", about={"test_images": places.tolist()}
+        "reconstructions",
+        rows,
+        "Test images and what each VAE makes of them.",
+        about={"test_images": places.tolist()},
     )
 
 
@@ -93,15 +99,24 @@ def _quality(found: Mapping[Variant, Results], n: int) -> Table:
     rows = []
     for variant, made in found.items():
         pairs, scores = made.scores.pairs, made.scores
-        cells = [variant.latent, variant.beta, *(measured(score) for score in (pairs.psnr, pairs.ssim, pairs.rmse))]
+        cells = [
+            variant.latent,
+            variant.beta,
+            *(measured(score) for score in (pairs.psnr, pairs.ssim, pairs.rmse)),
+        ]
         if pairs.perceptual is not None:
             cells.append(measured(pairs.perceptual))
         rows.append(
-            (*cells, *distance(scores.fd), measured(scores.kl), f"{scores.active_units} of {scores.latent_units}")
+            (
+                *cells,
+                *distance(scores.fd),
+                measured(scores.kl),
+                f"{scores.active_units} of {scores.latent_units}",
+            )
         )
     caption = (
-        f"{n:,} test images, each against its own reconstruction; FD between the reconstructions and the same originals. "
-        "Means with bootstrap intervals."
+        f"{n:,} test images, each against its own reconstruction; FD between the reconstructions and the same"
+        " originals. Means with bootstrap intervals."
     )
     return Table("reconstruction", tuple(heads), tuple(rows), caption)
 
@@ -111,21 +126,36 @@ def _ways(lab: StudyContext, found: Mapping[Variant, Results]) -> Iterator[Pictu
     for k in range(len(images) // 2):
         a, b = images[2 * k : 2 * k + 1], images[2 * k + 1 : 2 * k + 2]
         fade = torch.stack([a[0] + (b[0] - a[0]) * u for u in torch.linspace(0, 1, FRAMES).tolist()])
-        rows = [(variant.name, interpolated(made.vae, a, b, points=FRAMES)[:, 0]) for variant, made in found.items()]
+        rows = [
+            (variant.name, interpolated(made.vae, a, b, points=FRAMES)[:, 0])
+            for variant, made in found.items()
+        ]
         rows.append(("pixels (cross-fade)", fade))
-        yield lab.rows(f"path-{k + 1}", rows, "Straight lines between the latents of two test images, decoded.")
+        yield lab.rows(
+            f"path-{k + 1}", rows, "Straight lines between the latents of two test images, decoded."
+        )
 
 
 def _lengths(found: Mapping[Variant, Results], judge: SampleScorer, points: int) -> Table:
-    rows = [(variant.latent, variant.beta, *_smoothness(made.paths, judge)) for variant, made in found.items()]
+    rows = [
+        (variant.latent, variant.beta, *_smoothness(made.paths, judge)) for variant, made in found.items()
+    ]
     pairs = len(next(iter(found.values())).paths.length)
-    heads = ("latent", "KL weight", "length of the path", "length / straight distance", "largest step / mean step")
+    heads = (
+        "latent",
+        "KL weight",
+        "length of the path",
+        "length / straight distance",
+        "largest step / mean step",
+    )
     caption = f"Means over {pairs} pairs of test images, {points} frames a path, with bootstrap intervals."
     return Table("continuity", heads, tuple(rows), caption)
 
 
 def _smoothness(paths: Paths, judge: SampleScorer) -> tuple[Measured | None, ...]:
-    return tuple(measured(mean_score(values, judge.resampling)) for values in (paths.length, paths.detour, paths.jump))
+    return tuple(
+        measured(mean_score(values, judge.resampling)) for values in (paths.length, paths.detour, paths.jump)
+    )
 
 
 def _frames(lab: StudyContext, found: Mapping[Variant, Results]) -> Picture:
@@ -150,7 +180,9 @@ def _frames(lab: StudyContext, found: Mapping[Variant, Results]) -> Picture:
             ("jumps", "largest step / mean step", "jump"),
         )
     ]
-    return lab.plot("continuity", panels, "All pairs in order, from the smoothest path (left) to the roughest.")
+    return lab.plot(
+        "continuity", panels, "All pairs in order, from the smoothest path (left) to the roughest."
+    )
 
 
 def _grids(lab: StudyContext, sampled: Mapping[Variant, Sampled]) -> Picture:
@@ -167,7 +199,10 @@ def _diffusion(sampled: Mapping[Variant, Sampled], floor: SampleScores) -> Table
     rows.append((f"real images ({floor.n:,})", None, None, measured(floor.accuracy), *row(floor)))
     heads = ("latent", "KL weight", "validation loss", "class accuracy", *columns(floor))
     return Table(
-        "diffusion", heads, tuple(rows), "Denoisers of one size and training on each latent, and their samples."
+        "diffusion",
+        heads,
+        tuple(rows),
+        "Denoisers of one size and training on each latent, and their samples.",
     )
 
 
@@ -201,7 +236,10 @@ def _findings(
         )
     )
     detours = {variant.name: mean_score(made.paths.detour, Resampling()) for variant, made in found.items()}
-    what = "Length of the decoded path from one test image to another, in straight distances (a plain cross-fade: 1)"
+    what = (
+        "Length of the decoded path from one test image to another, in straight distances (a plain"
+        " cross-fade: 1)"
+    )
     yield comparison.ordered(what, detours)
     scored = {variant.name: made.scores.fd for variant, made in sampled.items()}
     if len(scored) > 1:

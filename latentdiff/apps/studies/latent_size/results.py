@@ -28,7 +28,8 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Numbers:
-    """``variants`` are (latent, KL weight, whether a denoiser is trained); paths have ``points`` between ``pairs`` of images,
+    """``variants`` are (latent, KL weight, whether a denoiser is trained); paths have ``points`` between
+    ``pairs`` of images,
     fewer where there are fewer test images."""
 
     variants: tuple[tuple[str, float, bool], ...] = (("8", 0.5, True), ("32", 0.5, True), ("32", 5.0, False))

@@ -1,4 +1,6 @@
-"""Study `latent-size`: what a VAE keeps with 8 or 32 numbers, and what that means for the diffusion on them."""
+"""Study `latent-size`: what a VAE keeps with 8 or 32 numbers, and what that means for the diffusion on
+them.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
     return page.report(lab, found, sampled, floor, judge, numbers.points)
 
 
-def _vae(lab: StudyContext, numbers: Numbers, variant: Variant, judge: SampleScorer, test: Reference) -> Results:
+def _vae(
+    lab: StudyContext, numbers: Numbers, variant: Variant, judge: SampleScorer, test: Reference
+) -> Results:
     name = f"vae-{variant.latent}-kl{variant.beta:g}"
     plan = VAENumbers(variant.latent, numbers.vae.steps, numbers.vae.batch, numbers.vae.width)
     trained = presets.vae(lab, name, plan, beta=variant.beta)
@@ -47,7 +51,9 @@ def _vae(lab: StudyContext, numbers: Numbers, variant: Variant, judge: SampleSco
     images = lab.data.test.images
     encoded = encode_all(vae, images)
     eye = perceptual_network(judge.network.name) if judge.network.name in PERCEPTUAL else None
-    scores = score_vae(vae, images, encoded=encoded, reference=test, perceptual=eye, resampling=judge.resampling)
+    scores = score_vae(
+        vae, images, encoded=encoded, reference=test, perceptual=eye, resampling=judge.resampling
+    )
     a, b = (
         to_float(images[places])
         for places in pairs_of(len(images), min(numbers.pairs, len(images) // 2), seed=lab.seed)
@@ -56,11 +62,16 @@ def _vae(lab: StudyContext, numbers: Numbers, variant: Variant, judge: SampleSco
     return Results(trained, vae, scores, encoded.copies, paths)
 
 
-def _diffused(lab: StudyContext, numbers: Numbers, variant: Variant, encoder: Trained, judge: SampleScorer) -> Sampled:
+def _diffused(
+    lab: StudyContext, numbers: Numbers, variant: Variant, encoder: Trained, judge: SampleScorer
+) -> Sampled:
     trained = presets.mlp(lab, f"denoiser-{variant.latent}-kl{variant.beta:g}", encoder, numbers.denoiser)
     pipeline = pipeline_of(lab, trained)
     images = drawn(
-        pipeline, numbers.samples, seed=lab.seed, settings=sampling(steps=min(numbers.steps, pipeline.schedule.T))
+        pipeline,
+        numbers.samples,
+        seed=lab.seed,
+        settings=sampling(steps=min(numbers.steps, pipeline.schedule.T)),
     )
     loss = trained.at("val_loss", trained.marks[-1])
     return Sampled(trained, loss, images, judge.score(images, labels_of(pipeline, numbers.samples)))

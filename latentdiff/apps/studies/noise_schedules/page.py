@@ -11,7 +11,13 @@ from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.scoring import SampleScorer, distance, distances, measured
 from latentdiff.apps.studies.noise_schedules.results import Results
-from latentdiff.apps.studies.process.noise_measures import IDLE, common_span, idle_share, linear_guess, log_snr
+from latentdiff.apps.studies.process.noise_measures import (
+    IDLE,
+    common_span,
+    idle_share,
+    linear_guess,
+    log_snr,
+)
 from latentdiff.apps.studies.report.blocks import Block, Cell, Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.data import Dataset, to_float
@@ -54,34 +60,44 @@ def report(
         Section("Samples through training", tuple(_through(lab, found))),
         Section("Reconstructions", (Words(BACK), *_reconstructions(lab, found, data), _pairs(found))),
     )
-    return Report(tuple(_findings(found, floor, power)), sections, {"data_power": power, "floor": floor.as_dict()})
+    return Report(
+        tuple(_findings(found, floor, power)), sections, {"data_power": power, "floor": floor.as_dict()}
+    )
 
 
 AVERAGED = " (validated and sampled with a moving average of the weights, decay {ema:g})"
 SETTING = (
-    "A CNN of five convolutions (1-16-32-32-16-1 channels) that is told the time by sines and cosines, trained to predict ε by Adam with a learning rate of {lr:g}{ema}; "
-    "all images pooled and cut 80:20 ({train:,} for training, {test:,} held out, {h} × {w} pixels), pixels in [−0.5, 0.5]. Only the "
-    "schedule differs: constant β = 0.001 over 2000 levels, constant β = 0.1 over 200, and the usual linear and cosine ones."
+    "A CNN of five convolutions (1-16-32-32-16-1 channels) that is told the time by sines and cosines,"
+    " trained to predict ε by Adam with a learning rate of {lr:g}{ema}; all images pooled and cut 80:20"
+    " ({train:,} for training, {test:,} held out, {h} × {w} pixels), pixels in [−0.5, 0.5]. Only the schedule"
+    " differs: constant β = 0.001 over 2000 levels, constant β = 0.1 over 200, and the usual linear and"
+    " cosine ones."
 )
 LOSSES = (
-    "Mean squared error of ε at uniformly drawn levels of each process. The held-out images only report it; nothing was chosen by them. "
-    "Because each process draws other levels, these curves must not be compared with each other: see below."
+    "Mean squared error of ε at uniformly drawn levels of each process. The held-out images only report it;"
+    " nothing was chosen by them. Because each process draws other levels, these curves must not be compared"
+    " with each other: see below."
 )
 WHY = (
-    "At high noise x_t is nearly ε itself, and handing the input back is a nearly perfect answer that knows nothing about images. The "
-    "left figure shows the test error by log-SNR = log(ᾱ_t P / (1 − ᾱ_t)), with P the mean square of a pixel: at equal noise the "
-    "networks are much alike. The middle figure shows how the levels of each process are spread over log-SNR, and with them the weights "
-    "of its average. “Best linear guess” is the error of the best multiple of x_t, ᾱ_t P / (ᾱ_t P + 1 − ᾱ_t)."
+    "At high noise x_t is nearly ε itself, and handing the input back is a nearly perfect answer that knows"
+    " nothing about images. The left figure shows the test error by log-SNR = log(ᾱ_t P / (1 − ᾱ_t)), with P"
+    " the mean square of a pixel: at equal noise the networks are much alike. The middle figure shows how the"
+    " levels of each process are spread over log-SNR, and with them the weights of its average. “Best linear"
+    " guess” is the error of the best multiple of x_t, ᾱ_t P / (ᾱ_t P + 1 − ᾱ_t)."
 )
 BACK = (
-    "Held-out images are noised to T/10, T/4 and T/2 and brought back by the sampler from there. The same share of T is very different "
-    "noise in each process: ᾱ_t is given. RMSE, SSIM and PSNR pair every image with its own reconstruction."
+    "Held-out images are noised to T/10, T/4 and T/2 and brought back by the sampler from there. The same"
+    " share of T is very different noise in each process: ᾱ_t is given. RMSE, SSIM and PSNR pair every image"
+    " with its own reconstruction."
 )
 
 
 def _grids(lab: StudyContext, found: Sequence[Results]) -> Picture:
     grids = [
-        (f"{each.process.name} ({frechet_name(each.scores.features)} {each.scores.fd.value:.3g})", each.samples[:GRID])
+        (
+            f"{each.process.name} ({frechet_name(each.scores.features)} {each.scores.fd.value:.3g})",
+            each.samples[:GRID],
+        )
         for each in found
     ]
     return lab.grids(
@@ -105,7 +121,11 @@ def _scores(found: Sequence[Results], floor: SampleScores, power: float) -> Tabl
             each.at_equal_noise(power, span),
             *(
                 measured(score)
-                for score in (each.back[1].iterative.rmse, each.back[1].iterative.ssim, each.back[1].iterative.psnr)
+                for score in (
+                    each.back[1].iterative.rmse,
+                    each.back[1].iterative.ssim,
+                    each.back[1].iterative.psnr,
+                )
             ),
         )
         for each in found
@@ -123,8 +143,9 @@ def _scores(found: Sequence[Results], floor: SampleScores, power: float) -> Tabl
         "PSNR (dB)",
     )
     caption = (
-        "FD of samples; losses of ε at the end; RMSE, SSIM and PSNR of held-out images noised to T/4 and brought back, each with its own "
-        f"original. “At equal noise”: averaged evenly over the log-SNRs that all processes have, {span[0]:.2g} to {span[1]:.2g}, instead of over the levels of each."
+        "FD of samples; losses of ε at the end; RMSE, SSIM and PSNR of held-out images noised to T/4 and"
+        " brought back, each with its own original. “At equal noise”: averaged evenly over the log-SNRs that"
+        f" all processes have, {span[0]:.2g} to {span[1]:.2g}, instead of over the levels of each."
     )
     return Table("scores", columns, tuple(rows), caption)
 
@@ -163,9 +184,13 @@ def _losses(lab: StudyContext, found: Sequence[Results]) -> Picture:
                     "thin" if name == "loss" else "marked",
                 )
             )
-        panels.append(Panel(title, "epoch", "mean squared error of ε", curves, log_y=True, legend=name == "val_loss"))
+        panels.append(
+            Panel(title, "epoch", "mean squared error of ε", curves, log_y=True, legend=name == "val_loss")
+        )
     return lab.plot(
-        "losses", panels, "Loss on training images (means over a few steps) and on held-out images (after each epoch)."
+        "losses",
+        panels,
+        "Loss on training images (means over a few steps) and on held-out images (after each epoch).",
     )
 
 
@@ -173,11 +198,15 @@ def _explained(lab: StudyContext, found: Sequence[Results], power: float) -> Pic
     by_noise, spread, guess = [], [], []
     for k, each in enumerate(found):
         at = log_snr(each.pipeline.schedule, power)
-        by_noise.append(Curve(each.process.name, each.measured_at(power), each.by_level.eps, "marked", color=k))
+        by_noise.append(
+            Curve(each.process.name, each.measured_at(power), each.by_level.eps, "marked", color=k)
+        )
         order = torch.linspace(0, len(at) - 1, min(len(at), 400)).round().long()
         spread.append(Curve(each.process.name, at[order].tolist(), ((order + 1) / len(at)).tolist(), color=k))
         levels = torch.tensor(each.by_level.levels)
-        guess.append(Curve(each.process.name, (levels / each.process.T).tolist(), each.by_level.eps, "line", color=k))
+        guess.append(
+            Curve(each.process.name, (levels / each.process.T).tolist(), each.by_level.eps, "line", color=k)
+        )
     grid = np.linspace(-12, 8, 200)
     by_noise.append(Curve("best linear guess", grid.tolist(), (1 / (1 + np.exp(-grid))).tolist(), "dashed"))
     panels = [
@@ -201,7 +230,8 @@ def _explained(lab: StudyContext, found: Sequence[Results], power: float) -> Pic
     return lab.plot(
         "why",
         panels,
-        "Test error by noise, the spread of the levels, and the error over the levels, whose mean is the test loss.",
+        "Test error by noise, the spread of the levels, and the error over the levels, whose mean is the test"
+        " loss.",
     )
 
 
@@ -213,9 +243,11 @@ def _reasons(found: Sequence[Results], power: float) -> Iterator[Words]:
     span = _span(found, power)
     for each in found:
         yield Words(
-            f"{each.process.name}: {idle_share(each.pipeline.schedule, power):.0%} of the levels lie below a log-SNR of {IDLE:g}, where nothing of the image can be "
-            f"seen. A multiple of the input alone (the dashed line of the figure) has a loss of {linear_guess(each.pipeline.schedule, power):.3g}; the network's is {each.test_loss:.3g}, and "
-            f"{each.at_equal_noise(power, span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
+            f"{each.process.name}: {idle_share(each.pipeline.schedule, power):.0%} of the levels lie below a"
+            f" log-SNR of {IDLE:g}, where nothing of the image can be seen. A multiple of the input alone"
+            " (the dashed line of the figure) has a loss of"
+            f" {linear_guess(each.pipeline.schedule, power):.3g}; the network's is {each.test_loss:.3g}, and"
+            f" {each.at_equal_noise(power, span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
             "finding",
         )
 
@@ -238,11 +270,14 @@ def _reconstructions(lab: StudyContext, found: Sequence[Results], data: Dataset)
         rows = [("original", data.test.images[: len(first.samples)])]
         for place, made in enumerate(first.back):
             rows.append((f"t = {made.t}, ᾱ = {made.signal:.2g}", 2 * made.noised - 1))
-            rows += [(f"back, epoch {epoch}", 2 * look.back[place].iterative - 1) for epoch, look in looks.items()]
+            rows += [
+                (f"back, epoch {epoch}", 2 * look.back[place].iterative - 1) for epoch, look in looks.items()
+            ]
         yield lab.rows(
             f"back-{k + 1}",
             rows,
-            f"{each.process.name}: held-out images, noised to three levels t, and brought back after each of the epochs.",
+            f"{each.process.name}: held-out images, noised to three levels t, and brought back after each of"
+            " the epochs.",
             about={"seed": lab.seed},
         )
 
@@ -260,7 +295,8 @@ def _pairs(found: Sequence[Results]) -> Table:
     ]
     columns = ("schedule", "from t", "ᾱ_t", "RMSE", "SSIM", "PSNR (dB)")
     caption = (
-        f"{found[0].back[0].iterative.n:,} held-out images after the last epoch, each with its own reconstruction."
+        f"{found[0].back[0].iterative.n:,} held-out images after the last epoch, each with its own"
+        " reconstruction."
     )
     return Table("reconstructions", columns, tuple(rows), caption)
 
@@ -269,15 +305,20 @@ def _findings(found: Sequence[Results], floor: SampleScores, power: float) -> It
     fd = {each.process.name: each.scores.fd for each in found}
     losses = {each.process.name: each.test_loss for each in found}
     yield comparison.ordered("FD of the samples", fd)
-    yield f"Test losses, each over the levels of its own process: {', '.join(f'{name} {loss:.3g}' for name, loss in losses.items())}."
+    yield (
+        "Test losses, each over the levels of its own process:"
+        f" {', '.join(f'{name} {loss:.3g}' for name, loss in losses.items())}."
+    )
     yield comparison.disagreements(losses, fd)
     span = _span(found, power)
     yield (
-        f"At equal noise (log-SNR {span[0]:.2g} to {span[1]:.2g}, which all processes have) the test losses are "
-        f"{', '.join(f'{each.at_equal_noise(power, span):.3g} ({each.process.name})' for each in found)}."
+        f"At equal noise (log-SNR {span[0]:.2g} to {span[1]:.2g}, which all processes have) the test losses"
+        " are"
+        f" {', '.join(f'{each.at_equal_noise(power, span):.3g} ({each.process.name})' for each in found)}."
     )
     most = max(found, key=lambda each: each.signal)
     yield (
-        f"ᾱ_T is {most.signal:.3g} with {most.process.name}, the largest of the four: there sampling starts from noise that the network "
-        f"never saw exactly like this. Its FD is {most.scores.fd.value:.3g}; real images score {floor.fd.value:.3g}."
+        f"ᾱ_T is {most.signal:.3g} with {most.process.name}, the largest of the four: there sampling starts"
+        f" from noise that the network never saw exactly like this. Its FD is {most.scores.fd.value:.3g};"
+        f" real images score {floor.fd.value:.3g}."
     )

@@ -40,7 +40,10 @@ PROCESSES = (
 
 @dataclass(frozen=True)
 class Numbers:
-    """``side``: images are resized to it (None: as they are). ``ema``: decay of the weights' average (0: off). ``steps``: of DDPM (None: every level)."""
+    """``side``: images are resized to it (None: as they are).
+
+    ``ema``: decay of the weights' average (0: off). ``steps``: of DDPM (None: every level).
+    """
 
     side: int | None = 14
     epochs: tuple[int, ...] = (1, 3, 6)
@@ -56,7 +59,9 @@ class Numbers:
 
 
 class Fixtures(NamedTuple):
-    """What a network gives at an epoch: samples, and test images brought back from each of the three levels."""
+    """What a network gives at an epoch: samples, and test images brought back from each of the three
+    levels.
+    """
 
     samples: Tensor
     back: tuple[Reconstruction, ...]
@@ -92,7 +97,9 @@ class Results:
 
     def measured_at(self, power: float) -> list[float]:
         """The log-SNRs of the levels at which the test error was measured."""
-        at: list[float] = log_snr(self.pipeline.schedule, power)[torch.tensor(self.by_level.levels) - 1].tolist()
+        at: list[float] = log_snr(self.pipeline.schedule, power)[
+            torch.tensor(self.by_level.levels) - 1
+        ].tolist()
         return at
 
     def at_equal_noise(self, power: float, span: tuple[float, float]) -> float:

@@ -1,4 +1,6 @@
-"""Study `noise-schedule-study`: one small network under four schedules, and why its test loss does not say which samples best."""
+"""Study `noise-schedule-study`: one small network under four schedules, and why its test loss does not say
+which samples best.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +44,13 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
     return page.report(lab, found, judge, data, lr=numbers.lr, ema=numbers.ema)
 
 
-def _train(lab: StudyContext, numbers: Numbers, process: Process, data: Dataset) -> tuple[Trained, dict[int, int]]:
+def _train(
+    lab: StudyContext, numbers: Numbers, process: Process, data: Dataset
+) -> tuple[Trained, dict[int, int]]:
     """The small CNN on pixels in [-0.5, 0.5] by plain Adam, and the optimizer steps of the epochs."""
-    marks = {epoch: epochs_in_steps(epoch, size=len(data.train), batch=numbers.batch) for epoch in numbers.epochs}
+    marks = {
+        epoch: epochs_in_steps(epoch, size=len(data.train), batch=numbers.batch) for epoch in numbers.epochs
+    }
     a_epoch = epochs_in_steps(1, size=len(data.train), batch=numbers.batch)
     options = TrainDenoiser.model_validate(
         {
@@ -84,7 +90,9 @@ def _look(
     data: Dataset,
     judge: SampleScorer,
 ) -> Results:
-    settings = sampling(sampler="ddpm", steps=None if numbers.steps is None else min(numbers.steps, process.T))
+    settings = sampling(
+        sampler="ddpm", steps=None if numbers.steps is None else min(numbers.steps, process.T)
+    )
     shown, looks = data.test.images[:SHOWN], {}
     for epoch, mark in marks.items():
         pipeline = pipeline_of(lab, trained, mark)
@@ -107,11 +115,14 @@ def _look(
     )
 
 
-def _back(lab: StudyContext, pipeline: Pipeline, images: Tensor, settings: Sampling) -> tuple[Reconstruction, ...]:
+def _back(
+    lab: StudyContext, pipeline: Pipeline, images: Tensor, settings: Sampling
+) -> tuple[Reconstruction, ...]:
     """Images noised to the three levels and brought back by the sampler."""
     T = pipeline.schedule.T
     return tuple(
-        reconstruct_from(pipeline, images, max(1, T // share), settings=settings, seed=lab.seed) for share in LEVELS
+        reconstruct_from(pipeline, images, max(1, T // share), settings=settings, seed=lab.seed)
+        for share in LEVELS
     )
 
 

@@ -1,4 +1,6 @@
-"""A Gaussian prior whose denoiser and posterior are known: what tells a correct solver from one that looks plausible."""
+"""A Gaussian prior whose denoiser and posterior are known: what tells a correct solver from one that looks
+plausible.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Gaussian:
 
     @classmethod
     def smooth(cls, n: int, *, length: float = 3.0) -> Gaussian:
-        """A random curve of ``n`` points with a bump as its mean: covariance exp(-d^2 / (2 length^2)) and a little noise."""
+        """A random curve of ``n`` points with a bump as its mean: covariance exp(-d^2 / (2 length^2)) and a
+        little noise.
+        """
         place = torch.arange(n, dtype=DOUBLE)
         distance = (place[:, None] - place).square()
         covariance = 0.25 * torch.exp(-distance / (2 * length**2)) + 0.01 * torch.eye(n, dtype=DOUBLE)
@@ -61,6 +65,8 @@ class Gaussian:
         return gain
 
     def apart(self, samples: Tensor) -> tuple[float, float]:
-        """How far samples [n, d] are from it: of the mean, in standard deviations of the distribution; of the covariance, relative."""
+        """How far samples [n, d] are from it: of the mean, in standard deviations of the distribution; of the
+        covariance, relative.
+        """
         off = (samples.mean(0) - self.mean).norm() / self.covariance.diagonal().sum().sqrt()
         return float(off), float((samples.T.cov() - self.covariance).norm() / self.covariance.norm())

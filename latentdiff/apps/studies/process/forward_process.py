@@ -24,7 +24,9 @@ INSIDE = 1.96  # standard deviations: 95% of a normal distribution
 
 @dataclass(frozen=True)
 class Numbers:
-    """``images`` are corrupted at the levels ``shown`` of ``T`` (linear betas); ``chains`` walks of each are averaged."""
+    """``images`` are corrupted at the levels ``shown`` of ``T`` (linear betas); ``chains`` walks of each are
+    averaged.
+    """
 
     T: int = 1000
     images: int = 5
@@ -47,7 +49,9 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
     places = indices_by_class(lab.data.test, numbers.images)
     x0 = to_float(lab.data.test.images[places]).double()
     with lab.part("one-step formula"):
-        one_step = torch.stack([_distance(_jump(x0, schedule, t, lab.seed), x0) for t in range(schedule.T + 1)], 1)
+        one_step = torch.stack(
+            [_distance(_jump(x0, schedule, t, lab.seed), x0) for t in range(schedule.T + 1)], 1
+        )
     with lab.part("sequential chain"):
         chain, kept = _walks(x0, schedule, numbers, lab.seed)
     closed, deviation = _theory(x0, schedule)
@@ -60,7 +64,10 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
     return Report(
         tuple(_findings(errors, numbers)),
         (
-            Section("Five images on their way to noise", (Words(FORMULA), pictures, _table(errors, numbers, names))),
+            Section(
+                "Five images on their way to noise",
+                (Words(FORMULA), pictures, _table(errors, numbers, names)),
+            ),
             Section("The error at every level", (Words(CLOSED), curves)),
             Section("One formula, or many small steps", (Words(CHAIN), strips, both)),
         ),
@@ -69,16 +76,18 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 FORMULA = (
-    "x_t = α_t x_0 + σ_t ε with standard normal ε, pixels in [−1, 1], and the linear schedule of Ho et al. (2020). The error is the "
-    "mean of (x_t − x_0)² over the pixels of an image, in these units; 1 would be the error of a constant shift by half of the range."
+    "x_t = α_t x_0 + σ_t ε with standard normal ε, pixels in [−1, 1], and the linear schedule of Ho et al."
+    " (2020). The error is the mean of (x_t − x_0)² over the pixels of an image, in these units; 1 would be"
+    " the error of a constant shift by half of the range."
 )
 CLOSED = (
-    "Its expectation is known: E|x_t − x_0|²/d = (1 − α_t)² |x_0|²/d + σ_t², with d pixels. It is drawn in as dashes. Images differ "
-    "only in the first term, through their brightness |x_0|²/d, which matters once α_t is small."
+    "Its expectation is known: E|x_t − x_0|²/d = (1 − α_t)² |x_0|²/d + σ_t², with d pixels. It is drawn in as"
+    " dashes. Images differ only in the first term, through their brightness |x_0|²/d, which matters once α_t"
+    " is small."
 )
 CHAIN = (
-    "The process is defined by single steps, x_t = √(1 − β_t) x_(t−1) + √β_t z. Their composition has the distribution that the "
-    "one-step formula draws from at once; training relies on it."
+    "The process is defined by single steps, x_t = √(1 − β_t) x_(t−1) + √β_t z. Their composition has the"
+    " distribution that the one-step formula draws from at once; training relies on it."
 )
 
 
@@ -101,9 +110,16 @@ def _jump(x0: Tensor, schedule: Schedule, t: int, seed: int) -> Tensor:
 
 
 def _walks(x0: Tensor, schedule: Schedule, numbers: Numbers, seed: int) -> tuple[Tensor, list[Tensor]]:
-    """The error at every level averaged over ``chains`` walks [images, T + 1], and the first walk at the shown levels."""
+    """The error at every level averaged over ``chains`` walks [images, T + 1], and the first walk at the
+    shown levels.
+    """
     walkers = x0.repeat(numbers.chains, *[1] * (x0.ndim - 1))
-    key, x, errors, kept = Key.of(seed, len(walkers)), walkers, [torch.zeros(len(x0), dtype=torch.float64)], [x0]
+    key, x, errors, kept = (
+        Key.of(seed, len(walkers)),
+        walkers,
+        [torch.zeros(len(x0), dtype=torch.float64)],
+        [x0],
+    )
     for t in range(1, schedule.T + 1):
         keep = float(schedule.alpha[t] / schedule.alpha[t - 1])  # sqrt(1 - beta_t)
         noise = key.at("degrade", t).normal(x.shape[1:], dtype=torch.float64)
@@ -117,14 +133,17 @@ def _walks(x0: Tensor, schedule: Schedule, numbers: Numbers, seed: int) -> tuple
 def _theory(x0: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
     """Expectation and standard deviation of the error over the noise, [images, T + 1] each.
 
-    x_t - x_0 is normal with mean -(1 - alpha) x_0 and variance sigma^2, so d times its mean square is a non-central chi-square.
+    x_t - x_0 is normal with mean -(1 - alpha) x_0 and variance sigma^2, so d times its mean square is a
+    non-central chi-square.
     """
     d, power = x0[0].numel(), x0.square().flatten(1).mean(1)[:, None]
     shift, variance = (1 - schedule.alpha).square() * power, schedule.sigma.square()
     return shift + variance, ((4 * shift * variance + 2 * variance.square()) / d).sqrt()
 
 
-def _pictures(lab: StudyContext, x0: Tensor, schedule: Schedule, numbers: Numbers, names: Sequence[str]) -> Picture:
+def _pictures(
+    lab: StudyContext, x0: Tensor, schedule: Schedule, numbers: Numbers, names: Sequence[str]
+) -> Picture:
     noised = [_jump(x0, schedule, t, lab.seed).clamp(-1, 1).float() for t in numbers.shown]
     rows = [(name, torch.stack([images[k] for images in noised])) for k, name in enumerate(names)]
     columns = [f"t = {t}" for t in numbers.shown]
@@ -148,29 +167,44 @@ def _table(errors: Errors, numbers: Numbers, names: Sequence[str]) -> Table:
 def _curves(lab: StudyContext, errors: Errors, names: Sequence[str]) -> Picture:
     t = list(range(errors.closed.shape[1]))
     own = [Curve(name, t, row.tolist(), "thin") for name, row in zip(names, errors.one_step, strict=True)]
-    own += [Curve("closed form" if k == 0 else "", t, row.tolist(), "dashed") for k, row in enumerate(errors.closed)]
+    own += [
+        Curve("closed form" if k == 0 else "", t, row.tolist(), "dashed")
+        for k, row in enumerate(errors.closed)
+    ]
     mean = [
         Curve("measured, one draw each", t, errors.one_step.mean(0).tolist(), "thin"),
         Curve("closed form", t, errors.closed.mean(0).tolist(), "dashed"),
     ]
     panels = [
         Panel("each image", "level t", "mean squared error", own),
-        Panel("each image, small levels", "level t", "mean squared error", own, log_x=True, log_y=True, legend=False),
+        Panel(
+            "each image, small levels",
+            "level t",
+            "mean squared error",
+            own,
+            log_x=True,
+            log_y=True,
+            legend=False,
+        ),
         Panel("average of the images", "level t", "mean squared error", mean),
     ]
     return lab.plot(
         "mse",
         panels,
-        "Error against the clean image over all levels: measured with fresh noise at each level, and in closed form.",
+        "Error against the clean image over all levels: measured with fresh noise at each level, and in"
+        " closed form.",
     )
 
 
-def _strips(lab: StudyContext, x0: Tensor, schedule: Schedule, numbers: Numbers, kept: Sequence[Tensor]) -> Picture:
+def _strips(
+    lab: StudyContext, x0: Tensor, schedule: Schedule, numbers: Numbers, kept: Sequence[Tensor]
+) -> Picture:
     jump = torch.cat([_jump(x0[:1], schedule, t, lab.seed) for t in numbers.shown])
     walk = torch.cat([images[:1] for images in kept])
     rows = [("one step", jump.clamp(-1, 1).float()), ("t single steps", walk.clamp(-1, 1).float())]
     caption = (
-        "The first image by the one-step formula and by single steps. The noise differs; the distribution is the same."
+        "The first image by the one-step formula and by single steps. The noise differs; the distribution is"
+        " the same."
     )
     return lab.rows("chain", rows, caption, columns=[f"t = {t}" for t in numbers.shown])
 
@@ -193,7 +227,8 @@ def _chain_curves(lab: StudyContext, errors: Errors) -> Picture:
     return lab.plot(
         "chain-mse",
         panels,
-        "Errors of both ways, averaged over the images (single steps: also over the walks), and their ratio to the closed form.",
+        "Errors of both ways, averaged over the images (single steps: also over the walks), and their ratio"
+        " to the closed form.",
     )
 
 
@@ -206,7 +241,9 @@ def _agreement(errors: Errors, numbers: Numbers) -> dict[str, float]:
         "one_step_within_95": float((one.abs() < INSIDE * deviation).double().mean()),
         "one_step_mean_ratio": float((errors.one_step[:, 1:] / closed).mean()),
         "chain_within_95": float((chain.abs() < INSIDE * spread).double().mean()),
-        "chain_largest_ratio_error": float((errors.chain.mean(0)[1:] / errors.closed.mean(0)[1:] - 1).abs().max()),
+        "chain_largest_ratio_error": float(
+            (errors.chain.mean(0)[1:] / errors.closed.mean(0)[1:] - 1).abs().max()
+        ),
     }
 
 
@@ -216,16 +253,17 @@ def _findings(errors: Errors, numbers: Numbers) -> Iterator[str]:
     measured = ", ".join(f"{float(errors.one_step.mean(0)[t]):.3g} at t = {t}" for t in levels)
     draws = errors.closed[:, 1:].numel()
     yield (
-        f"The error grows from 0 to {measured}; at the last level, {numbers.T}, it is {float(errors.one_step.mean(0)[-1]):.3g} where "
-        f"the closed form expects {float(closed[-1]):.3g}."
+        f"The error grows from 0 to {measured}; at the last level, {numbers.T}, it is"
+        f" {float(errors.one_step.mean(0)[-1]):.3g} where the closed form expects {float(closed[-1]):.3g}."
     )
     yield (
-        f"Of {draws:,} single draws {found['one_step_within_95']:.1%} lie within the closed form's 95% interval, and measurement over "
-        f"expectation is {found['one_step_mean_ratio']:.4f} on average."
+        f"Of {draws:,} single draws {found['one_step_within_95']:.1%} lie within the closed form's 95%"
+        f" interval, and measurement over expectation is {found['one_step_mean_ratio']:.4f} on average."
     )
     yield (
-        f"In single steps, averaged over {numbers.chains} walks of each image, the error differs from the closed form by at most "
-        f"{found['chain_largest_ratio_error']:.1%} at any level; {found['chain_within_95']:.1%} of the means lie within the closed form's 95% interval."
+        f"In single steps, averaged over {numbers.chains} walks of each image, the error differs from the"
+        f" closed form by at most {found['chain_largest_ratio_error']:.1%} at any level;"
+        f" {found['chain_within_95']:.1%} of the means lie within the closed form's 95% interval."
     )
 
 

@@ -1,4 +1,6 @@
-"""How hard the levels of a process are, so that losses of different processes can be told apart from their levels."""
+"""How hard the levels of a process are, so that losses of different processes can be told apart from their
+levels.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ IDLE = -4.0  # log-SNR below which an image cannot be told from noise
 
 
 def log_snr(schedule: Schedule, power: float) -> Tensor:
-    """log(alpha-bar power / (1 - alpha-bar)) of levels 1..T, float64 [T]; ``power`` is the mean square of a pixel."""
+    """log(alpha-bar power / (1 - alpha-bar)) of levels 1..T, float64 [T]; ``power`` is the mean square of a
+    pixel.
+    """
     return (schedule.snr()[1:] * power).log()
 
 
@@ -25,22 +29,29 @@ def idle_share(schedule: Schedule, power: float) -> float:
 def linear_guess(schedule: Schedule, power: float) -> float:
     """The mean over the levels of the error of the best multiple of x_t as a guess of eps.
 
-    For x_0 of mean square ``power``, uncorrelated with the noise, that is alpha-bar power / (alpha-bar power + 1 - alpha-bar).
+    For x_0 of mean square ``power``, uncorrelated with the noise, that is alpha-bar power / (alpha-bar power
+    + 1 - alpha-bar).
     """
     signal = schedule.alpha[1:].square() * power
     return float((signal / (signal + schedule.sigma[1:].square())).mean())
 
 
 def at_equal_noise(at: Sequence[float], errors: Sequence[float], span: tuple[float, float]) -> float:
-    """Errors measured at the log-SNRs ``at``, averaged evenly over a ``span`` of log-SNR that they cover; linear in between. ValueError beyond them."""
+    """Errors measured at the log-SNRs ``at``, averaged evenly over a ``span`` of log-SNR that they cover;
+    linear in between. ValueError beyond them.
+    """
     low, high = span
     if not min(at) <= low < high <= max(at):
-        raise ValueError(f"expected a span within the measured {min(at):g} to {max(at):g}, got {low:g} to {high:g}")
+        raise ValueError(
+            f"expected a span within the measured {min(at):g} to {max(at):g}, got {low:g} to {high:g}"
+        )
     order = np.argsort(at)
     grid = np.linspace(low, high, 81)
     return float(np.interp(grid, np.array(at)[order], np.array(errors)[order]).mean())
 
 
 def common_span(measured: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The log-SNRs that all of several processes have, each given by those it was measured at: nothing is guessed beyond them."""
+    """The log-SNRs that all of several processes have, each given by those it was measured at: nothing is
+    guessed beyond them.
+    """
     return max(min(at) for at in measured), min(max(at) for at in measured)

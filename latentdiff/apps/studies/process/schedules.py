@@ -33,7 +33,9 @@ class Numbers:
 
 
 def study(lab: StudyContext, numbers: Numbers) -> Report:
-    made: dict[str, Schedule] = {kind: make_schedule(ScheduleConfig(kind=kind, T=numbers.T)) for kind in KINDS}
+    made: dict[str, Schedule] = {
+        kind: make_schedule(ScheduleConfig(kind=kind, T=numbers.T)) for kind in KINDS
+    }
     with lab.part("figures"):
         curves = _curves(lab, made)
         noised = [_noised(lab, made, k) for k in range(min(numbers.images, len(lab.data.test)))]
@@ -41,8 +43,8 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
         "signal",
         ("schedule", *(f"ᾱ at {share:g} T" for share in SHARES), "first β", "last β", "log-SNR at T"),
         tuple((kind, *_row(schedule)) for kind, schedule in made.items()),
-        f"The share ᾱ_t of the signal's variance that is left at level t of T = {numbers.T}, the smallest and largest step, "
-        "and the logarithm of the signal-to-noise ratio at the last level.",
+        f"The share ᾱ_t of the signal's variance that is left at level t of T = {numbers.T}, the smallest and"
+        " largest step, and the logarithm of the signal-to-noise ratio at the last level.",
     )
     return Report(
         tuple(_findings(made)),
@@ -55,9 +57,9 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 READING = (
-    "A schedule fixes x_t = α_t x_0 + σ_t ε with α_t² + σ_t² = 1. Here α_t = √ᾱ_t is the factor of the signal, β_t = 1 − ᾱ_t/ᾱ_(t−1) "
-    "the variance that step t adds, and log-SNR = log(ᾱ_t/(1 − ᾱ_t)). (Ho et al. write α_t for 1 − β_t.) All four curves use the "
-    "project's default betas."
+    "A schedule fixes x_t = α_t x_0 + σ_t ε with α_t² + σ_t² = 1. Here α_t = √ᾱ_t is the factor of the"
+    " signal, β_t = 1 − ᾱ_t/ᾱ_(t−1) the variance that step t adds, and log-SNR = log(ᾱ_t/(1 − ᾱ_t)). (Ho et"
+    " al. write α_t for 1 − β_t.) All four curves use the project's default betas."
 )
 SAME_NOISE = "Every row uses the same noise, so that only the schedule differs."
 
@@ -111,21 +113,24 @@ def _half(schedule: Schedule) -> float:
 def _findings(made: Mapping[str, Schedule]) -> Iterator[str]:
     half = {kind: _half(schedule) for kind, schedule in made.items()}
     last = {kind: float(schedule.alpha[-1] ** 2) for kind, schedule in made.items()}
-    noise = {kind: float((schedule.snr()[1:] < math.exp(-4)).double().mean()) for kind, schedule in made.items()}
+    noise = {
+        kind: float((schedule.snr()[1:] < math.exp(-4)).double().mean()) for kind, schedule in made.items()
+    }
     fast, slow = min(half, key=lambda kind: half[kind]), max(half, key=lambda kind: half[kind])
     idle, busy = max(noise, key=lambda kind: noise[kind]), min(noise, key=lambda kind: noise[kind])
     most = max(last, key=lambda kind: last[kind])
     yield (
-        f"Half of the signal's variance is gone after {half[fast]:.0%} of the levels with the {fast} schedule, and only after "
-        f"{half[slow]:.0%} with the {slow} one."
+        f"Half of the signal's variance is gone after {half[fast]:.0%} of the levels with the {fast}"
+        f" schedule, and only after {half[slow]:.0%} with the {slow} one."
     )
     yield (
-        f"The {idle} schedule spends {noise[idle]:.0%} of its levels below a log-SNR of −4, where an image cannot be told from noise; "
-        f"the {busy} one {noise[busy]:.0%}."
+        f"The {idle} schedule spends {noise[idle]:.0%} of its levels below a log-SNR of −4, where an image"
+        f" cannot be told from noise; the {busy} one {noise[busy]:.0%}."
     )
     yield (
-        f"The signal left at the last level is largest with the {most} schedule, ᾱ_T = {last[most]:.2g}; the smallest is "
-        f"{min(last.values()):.2g}. Sampling starts from pure noise, so what is left at T is what sampling never sees."
+        f"The signal left at the last level is largest with the {most} schedule, ᾱ_T = {last[most]:.2g}; the"
+        f" smallest is {min(last.values()):.2g}. Sampling starts from pure noise, so what is left at T is"
+        " what sampling never sees."
     )
 
 

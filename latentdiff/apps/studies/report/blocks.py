@@ -22,7 +22,9 @@ Cell = str | int | float | bool | Measured | None
 
 @dataclass(frozen=True)
 class Words:
-    """A paragraph; a ``finding`` is a statement computed from the numbers, a ``warning`` says what not to conclude."""
+    """A paragraph; a ``finding`` is a statement computed from the numbers, a ``warning`` says what not to
+    conclude.
+    """
 
     text: str
     kind: Literal["text", "finding", "warning"] = "text"
@@ -41,12 +43,16 @@ class Table:
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(f"table {self.name}: expected {len(self.columns)} cells in a row, found {len(row)}")
+                raise ValueError(
+                    f"table {self.name}: expected {len(self.columns)} cells in a row, found {len(row)}"
+                )
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in the study's folder, what it shows, and the numbers (or the origin of the images) that it was drawn from."""
+    """A PNG in the study's folder, what it shows, and the numbers (or the origin of the images) that it was
+    drawn from.
+    """
 
     file: str
     caption: str
@@ -78,7 +84,8 @@ class Report:
         """Every number of the report for results.json."""
         blocks = list(self.blocks())
         words = {
-            kind: [b.text for b in blocks if isinstance(b, Words) and b.kind == kind] for kind in ("finding", "warning")
+            kind: [b.text for b in blocks if isinstance(b, Words) and b.kind == kind]
+            for kind in ("finding", "warning")
         }
         tables = {
             b.name: {"caption": b.caption, "rows": [dict(zip(b.columns, row, strict=True)) for row in b.rows]}
@@ -111,7 +118,9 @@ def plain(value: Any) -> Any:
 
 
 def shown(value: Cell, digits: int = 3) -> str:
-    """A cell as text: numbers with ``digits`` significant digits, without an exponent where that can be read."""
+    """A cell as text: numbers with ``digits`` significant digits, without an exponent where that can be
+    read.
+    """
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -1,4 +1,6 @@
-"""Figures of the studies in one look: curves with axes and units, rows of images with labels, grids side by side."""
+"""Figures of the studies in one look: curves with axes and units, rows of images with labels, grids side by
+side.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ MOST_COLUMNS = 4  # panels beside each other
 
 @dataclass(frozen=True)
 class Curve:
-    """y over x; ``low`` and ``high`` draw an interval around it. ``color`` is a place in the list of colours; -1: faint."""
+    """y over x; ``low`` and ``high`` draw an interval around it.
+
+    ``color`` is a place in the list of colours; -1: faint.
+    """
 
     label: str
     x: Sequence[float]
@@ -99,7 +104,9 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.legend(frameon=False, fontsize=8.5)
 
 
-def origin(rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], about: Mapping[str, Any]) -> dict[str, Any]:
+def origin(
+    rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], about: Mapping[str, Any]
+) -> dict[str, Any]:
     """What results.json keeps of a figure of images."""
     return {
         "rows": [name for name, _ in rows],

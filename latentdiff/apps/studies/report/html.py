@@ -1,4 +1,6 @@
-"""A report as one HTML page that needs nothing else: pictures inlined, no script, no request, readable on a phone."""
+"""A report as one HTML page that needs nothing else: pictures inlined, no script, no request, readable on a
+phone.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,14 @@ def page(title: str, question: str, report: Report, about: Mapping[str, str], *,
         for block in section.blocks:
             lines += _block(block, folder)
         lines.append("</section>")
-    lines += ["<section>", "<h2>How this page was made</h2>", *_about(about), "</section>", "</body>", "</html>"]
+    lines += [
+        "<section>",
+        "<h2>How this page was made</h2>",
+        *_about(about),
+        "</section>",
+        "</body>",
+        "</html>",
+    ]
     return "\n".join(lines) + "\n"
 
 

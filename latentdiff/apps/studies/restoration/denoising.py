@@ -1,4 +1,6 @@
-"""Study `denoising`: blur, one step and many steps against noise, and one reverse process in three notations."""
+"""Study `denoising`: blur, one step and many steps against noise, and one reverse process in three
+notations.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ WAYS = ("noisy", "blur", "blur, five times", "one step", "step by step")
 
 @dataclass(frozen=True)
 class Numbers:
-    """``levels``: noise that is taken away, ``figure``: those that are shown; ``marks``: of the step-by-step process.
+    """``levels``: noise that is taken away, ``figure``: those that are shown; ``marks``: of the step-by-step
+    process.
 
     That process starts at ``top``. A model that the study trains is preconditioned for data of deviation
     ``sigma_data``, so that it does no harm at low levels.
@@ -62,7 +65,10 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
                 rows = [("original", images[:SHOWN]), *((name, x[:SHOWN]) for name, x in made.items())]
                 figures.append(
                     lab.rows(
-                        f"level-{t}", rows, f"Noise of level t = {t} and what takes it away.", about={"seed": lab.seed}
+                        f"level-{t}",
+                        rows,
+                        f"Noise of level t = {t} and what takes it away.",
+                        about={"seed": lab.seed},
                     )
                 )
     with lab.part("trajectory"):
@@ -89,17 +95,23 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "{n} test images with the noise of a level on them. Blur: a Gaussian of {sigma:g} pixels over x_t / α_t, once and five times. "
-    "One step: the network's estimate of x_0. It aims at the mean of all images that the noisy one could have been, which would have "
-    "the smallest squared error there can be and is blurred where there are several; what the network itself is off by comes on top, "
-    "and where there is little noise it can be more than the noise. Step by step: the reverse process from that level on, which ends "
-    "in one of these images."
+    "{n} test images with the noise of a level on them. Blur: a Gaussian of {sigma:g} pixels over x_t / α_t,"
+    " once and five times. One step: the network's estimate of x_0. It aims at the mean of all images that"
+    " the noisy one could have been, which would have the smallest squared error there can be and is blurred"
+    " where there are several; what the network itself is off by comes on top, and where there is little"
+    " noise it can be more than the noise. Step by step: the reverse process from that level on, which ends"
+    " in one of these images."
 )
-STEPS = "The reverse process visits every {stride}th level. Above x_t, below what the network takes the clean image to be at that moment."
+STEPS = (
+    "The reverse process visits every {stride}th level. Above x_t, below what the network takes the clean"
+    " image to be at that moment."
+)
 SAME = (
-    "The ancestral step can be written with the noise (Ho et al. 2020, eq. 11), with the score (Song et al. 2021, s = −ε/σ_t) or with x_0 (the posterior mean, eq. 7). They are one "
-    "step: the same network, the same noise, three formulas in float64 give samples that differ by rounding only. In the score's form the score is added: x_s = (x_t + β s)/√(1 − β) + …; "
-    "a minus in front of it is an error that is copied from text to text."
+    "The ancestral step can be written with the noise (Ho et al. 2020, eq. 11), with the score (Song et al."
+    " 2021, s = −ε/σ_t) or with x_0 (the posterior mean, eq. 7). They are one step: the same network, the"
+    " same noise, three formulas in float64 give samples that differ by rounding only. In the score's form"
+    " the score is added: x_s = (x_t + β s)/√(1 − β) + …; a minus in front of it is an error that is copied"
+    " from text to text."
 )
 
 
@@ -107,7 +119,9 @@ def _levels(numbers: Numbers, pipeline: Pipeline) -> list[int]:
     return [t for t in numbers.levels if t <= pipeline.schedule.T]
 
 
-def _ways(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor, t: int) -> dict[str, Tensor]:
+def _ways(
+    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor, t: int
+) -> dict[str, Tensor]:
     x = noisy(pipeline, images, t, seed=lab.seed)
     made = (
         pipeline.decode(x),
@@ -125,7 +139,9 @@ def _strided(
     """The ancestral process from x_t over every ``stride``-th level below t."""
     levels = [*range(t, 0, -numbers.stride), 0]
     key = key_of(pipeline, lab.seed, len(x))
-    return draw(pipeline, pipeline.denoiser(), x, levels, ddpm(pipeline.schedule), key, Recorder(frames=frames))
+    return draw(
+        pipeline, pipeline.denoiser(), x, levels, ddpm(pipeline.schedule), key, Recorder(frames=frames)
+    )
 
 
 def _trajectory(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> Picture:
@@ -144,7 +160,9 @@ def _trajectory(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images:
 
 @torch.no_grad()
 def _notations(lab: StudyContext, pipeline: Pipeline) -> tuple[dict[str, float], Table]:
-    """The ancestral process over every level written three ways by hand, beside the package's own, in float64."""
+    """The ancestral process over every level written three ways by hand, beside the package's own, in
+    float64.
+    """
     schedule = pipeline.schedule
     levels = schedule.levels(min(50, schedule.T))
     key, shape = Key.of(lab.seed, 4, device=pipeline.device), pipeline.codec.latent_shape
@@ -152,7 +170,8 @@ def _notations(lab: StudyContext, pipeline: Pipeline) -> tuple[dict[str, float],
     x_T = start(key, shape, dtype=torch.float64)
     ours = run(denoise, x_T, levels, ddpm(schedule), key)
     apart = {
-        name: float((run(denoise, x_T, levels, _written(name, schedule), key) - ours).abs().max()) for name in NOTATIONS
+        name: float((run(denoise, x_T, levels, _written(name, schedule), key) - ours).abs().max())
+        for name in NOTATIONS
     }
     rows = tuple((name, difference) for name, difference in apart.items())
     table = Table(
@@ -206,7 +225,10 @@ def _findings(
         ways = {name: [pairs] for name, pairs in found[t].items()}
         yield against_input(f"At t = {t}", ways, "noisy", "psnr", "PSNR", unit=" dB")
         yield against_input(f"At t = {t}", ways, "noisy", "distance", eye.distance)
-    yield f"The noise, score and x_0 forms of the reverse process give the same samples to {max(apart.values()):.1g}."
+    yield (
+        "The noise, score and x_0 forms of the reverse process give the same samples to"
+        f" {max(apart.values()):.1g}."
+    )
 
 
 FULL = Numbers(pixels=PixelNumbers(steps=8000), tested=500)

@@ -28,7 +28,9 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Numbers:
-    """``tested`` images, ``draws`` fillings of each; RePaint goes back ``jumps`` - 1 times over every ``length`` moves."""
+    """``tested`` images, ``draws`` fillings of each; RePaint goes back ``jumps`` - 1 times over every
+    ``length`` moves.
+    """
 
     pixels: PixelNumbers | None = None
     tested: int = 20
@@ -58,7 +60,11 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
         sections.append(_shares(lab, numbers, pipeline, images, eye))
     about = Words(
         ABOUT.format(
-            n=len(images), steps=numbers.steps, draws=numbers.draws, back=numbers.jumps - 1, length=numbers.length
+            n=len(images),
+            steps=numbers.steps,
+            draws=numbers.draws,
+            back=numbers.jumps - 1,
+            length=numbers.length,
         )
     )
     sections[0] = Section(sections[0].title, (about, *sections[0].blocks))
@@ -66,9 +72,11 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "{n} test images, {draws} fillings of each, {steps} ancestral steps. Replacement overwrites the known pixels of every x_t with the noised original; RePaint "
-    "also goes back {length} steps and forth again, {back} times, so that the two parts fit each other; DPS follows the gradient of the known pixels' error; DiffPIR "
-    "moves every estimate towards them. Known pixels are the original's exactly in all of them."
+    "{n} test images, {draws} fillings of each, {steps} ancestral steps. Replacement overwrites the known"
+    " pixels of every x_t with the noised original; RePaint also goes back {length} steps and forth again,"
+    " {back} times, so that the two parts fit each other; DPS follows the gradient of the known pixels'"
+    " error; DiffPIR moves every estimate towards them. Known pixels are the original's exactly in all of"
+    " them."
 )
 
 
@@ -83,7 +91,13 @@ def _methods(numbers: Numbers) -> dict[str, tuple[Restoration, Sampling]]:
 
 
 def _filled(
-    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, name: str, mask: Tensor, images: Tensor, eye: PairedMetrics
+    lab: StudyContext,
+    numbers: Numbers,
+    pipeline: Pipeline,
+    name: str,
+    mask: Tensor,
+    images: Tensor,
+    eye: PairedMetrics,
 ) -> tuple[dict[str, list[Pairs]], list[Picture]]:
     operator = op.masked((lab.data.channels, lab.data.height, lab.data.width), mask)
     y = operator(images)
@@ -98,14 +112,20 @@ def _filled(
         ]
         scores[method] = [eye.pairs(made, images) for made in draws]
         rows.append((method, draws[0]))
-        variety.append((method, torch.stack([made[0] for made in draws] + [made[3 % len(made)] for made in draws])))
+        variety.append(
+            (method, torch.stack([made[0] for made in draws] + [made[3 % len(made)] for made in draws]))
+        )
     file = "".join(letter if letter.isalnum() else "-" for letter in name)
     about = {"seed": lab.seed}
-    first = lab.rows(file, [(title, x[:SHOWN]) for title, x in rows], f"Missing: {name}; the first draw.", about=about)
+    first = lab.rows(
+        file, [(title, x[:SHOWN]) for title, x in rows], f"Missing: {name}; the first draw.", about=about
+    )
     return scores, [first, lab.rows(f"{file}-draws", variety, "Several draws of two images.", about=about)]
 
 
-def _shares(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor, eye: PairedMetrics) -> Section:
+def _shares(
+    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor, eye: PairedMetrics
+) -> Section:
     """How the distance grows with the share of pixels that are missing at random."""
     shape = (lab.data.channels, lab.data.height, lab.data.width)
     methods = {name: way for name, way in _methods(numbers).items() if name in ("replacement", "DiffPIR")}
@@ -114,20 +134,29 @@ def _shares(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Ten
         mask = op.scattered(*shape[1:], missing=share)
         operator = op.masked(shape, mask)
         for name, (how, settings) in methods.items():
-            made = restore(pipeline, operator, operator(images), how=how, settings=settings, mask=mask, seed=lab.seed)
+            made = restore(
+                pipeline, operator, operator(images), how=how, settings=settings, mask=mask, seed=lab.seed
+            )
             found[name].append(eye.pairs(made.images, images).distance)
     curves = [Curve(name, list(numbers.shares), values, "marked") for name, values in found.items()]
     panel = Panel("pixels missing at random", "share missing", eye.distance, curves)
     return Section(
         "How much may be missing",
-        (lab.plot("shares", [panel], "Distance from the originals by the share of pixels that are missing."),),
+        (
+            lab.plot(
+                "shares", [panel], "Distance from the originals by the share of pixels that are missing."
+            ),
+        ),
     )
 
 
 def _table(name: str, scores: Mapping[str, list[Pairs]], eye: PairedMetrics) -> Table:
     rows = tuple((method, *eye.cells(pairs)) for method, pairs in scores.items())
     return Table(
-        name, ("", *eye.columns), rows, f"Missing: {name}; against the originals, mean and spread over the draws."
+        name,
+        ("", *eye.columns),
+        rows,
+        f"Missing: {name}; against the originals, mean and spread over the draws.",
     )
 
 

@@ -1,4 +1,6 @@
-"""Study `one-step-unet`: a network that learned to take away one amount of noise, and what it does with others."""
+"""Study `one-step-unet`: a network that learned to take away one amount of noise, and what it does with
+others.
+"""
 
 from __future__ import annotations
 
@@ -82,8 +84,10 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "A UNet learned to give back the digit from the digit with noise of σ = {sigma:g}, in one step and told nothing of the noise. Here it meets less and more of it. Where there is less it still takes "
-    "away what it is used to, where there is more it leaves some and takes noise for strokes: a diffusion model is told how much there is."
+    "A UNet learned to give back the digit from the digit with noise of σ = {sigma:g}, in one step and told"
+    " nothing of the noise. Here it meets less and more of it. Where there is less it still takes away what"
+    " it is used to, where there is more it leaves some and takes noise for strokes: a diffusion model is"
+    " told how much there is."
 )
 
 
@@ -93,7 +97,9 @@ def _denoised(lab: StudyContext, pipeline: Pipeline, images: Tensor, sigma: floa
     noise = Key.of(lab.seed, len(images)).at("degrade").normal(images.shape[1:])
     noisy = images + sigma * noise
     alpha = pipeline.schedule.at(1)[0]
-    return noisy.clamp(-1, 1), pipeline.decode(pipeline.denoiser()((alpha * noisy).to(pipeline.device), 1).x0())
+    return noisy.clamp(-1, 1), pipeline.decode(
+        pipeline.denoiser()((alpha * noisy).to(pipeline.device), 1).x0()
+    )
 
 
 def _rows(
@@ -106,13 +112,20 @@ def _rows(
 
 
 def _others(lab: StudyContext, shape: Sequence[int], n: int) -> tuple[Tensor, str]:
-    """Images [n, C, H, W] in [-1, 1] of another data set in the shape of the digits; drawings where there is none."""
+    """Images [n, C, H, W] in [-1, 1] of another data set in the shape of the digits; drawings where there is
+    none.
+    """
     if lab.colour is None:
-        return torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()]), "drawings that are no digits"
+        return (
+            torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()]),
+            "drawings that are no digits",
+        )
     images = to_float(lab.colour.test.images[:n])
     if shape[0] == 1:
         images = images.mean(1, keepdim=True)
-    resized = F.interpolate(images, size=list(shape[1:]), mode="bilinear", antialias=True, align_corners=False)
+    resized = F.interpolate(
+        images, size=list(shape[1:]), mode="bilinear", antialias=True, align_corners=False
+    )
     return resized.clamp(-1, 1), f"{lab.colour.name}{' in grey' * (shape[0] == 1)}"
 
 

@@ -26,14 +26,18 @@ SIZE, SIGMA = 16, 0.1
 
 
 ABOUT = (
-    "A curve of 16 points with a Gaussian distribution, of which a blurred third is measured with noise: what is left of it is known in closed form, and so is the exact "
-    "denoiser. The table says how far the samples of each solver are from that posterior: its mean in standard deviations, its covariance relative to its "
-    "size. “Exact” uses the full covariance of x_0 given x_t, which no network tells: its error is that of the steps and of counting. The others have a bias of their own."
+    "A curve of 16 points with a Gaussian distribution, of which a blurred third is measured with noise: what"
+    " is left of it is known in closed form, and so is the exact denoiser. The table says how far the samples"
+    " of each solver are from that posterior: its mean in standard deviations, its covariance relative to its"
+    " size. “Exact” uses the full covariance of x_0 given x_t, which no network tells: its error is that of"
+    " the steps and of counting. The others have a bias of their own."
 )
 
 
 class Row(NamedTuple):
-    """How far ``chains`` samples of a solver are from the posterior, and the mean and covariance that they have."""
+    """How far ``chains`` samples of a solver are from the posterior, and the mean and covariance that they
+    have.
+    """
 
     solver: str
     steps: int
@@ -82,7 +86,9 @@ def _solver(name: str, truth: Truth, schedule: Schedule) -> tuple[Denoiser, Samp
         return denoise, dps(ddpm(schedule), operator, y, zeta=0.1)
     if name == "ScoreALD":
         return denoise, score_ald(ddpm(schedule), operator, y, schedule, sigma=SIGMA)
-    return corrected(denoise, half_quadratic(operator, y, schedule, sigma=SIGMA)), diffpir_step(schedule, share=0.3)
+    return corrected(denoise, half_quadratic(operator, y, schedule, sigma=SIGMA)), diffpir_step(
+        schedule, share=0.3
+    )
 
 
 def section(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Section:
@@ -93,7 +99,9 @@ def section(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Section:
         tuple((row.solver, row.steps, row.off_mean, row.off_covariance) for row in found),
         "Samples of each solver against the posterior in closed form.",
     )
-    return Section("Against a known posterior", (Words(ABOUT), _curves(lab, found), table, _beside(lab, truth, found)))
+    return Section(
+        "Against a known posterior", (Words(ABOUT), _curves(lab, found), table, _beside(lab, truth, found))
+    )
 
 
 def _curves(lab: StudyContext, found: Sequence[Row]) -> Picture:
@@ -105,7 +113,9 @@ def _curves(lab: StudyContext, found: Sequence[Row]) -> Picture:
             off = [row.off_mean if title == "mean" else row.off_covariance for row in mine]
             curves.append(Curve(name, [row.steps for row in mine], off, "marked"))
         panels.append(Panel(f"error of the {title}", "steps", what, curves, log_x=True, log_y=True))
-    return lab.plot("posterior", panels, "Distance of the samples from the known posterior by number of steps.")
+    return lab.plot(
+        "posterior", panels, "Distance of the samples from the known posterior by number of steps."
+    )
 
 
 def _beside(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Picture:
@@ -120,7 +130,9 @@ def _beside(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Picture:
     ):
         posterior, prior = truth.posterior, truth.prior
         curves = [
-            Curve("posterior in closed form", place, of(posterior.mean, posterior.covariance).tolist(), "dashed"),
+            Curve(
+                "posterior in closed form", place, of(posterior.mean, posterior.covariance).tolist(), "dashed"
+            ),
             Curve("prior", place, of(prior.mean, prior.covariance).tolist(), "thin"),
         ]
         curves += [
@@ -143,6 +155,7 @@ def finding(found: Sequence[Row], chains: int) -> str:
     last = {row.solver: row for row in found if row.steps == most}
     others = ", ".join(f"{name} by {last[name].off_mean:.2g}" for name in SOLVERS[1:])
     return (
-        f"On the known posterior, {most} steps: with the exact likelihood the mean is off by {last['exact'].off_mean:.2g} standard deviations, with {others}; "
-        f"the mean of {chains:,} exact draws would be off by about {chains**-0.5:.2g}."
+        f"On the known posterior, {most} steps: with the exact likelihood the mean is off by"
+        f" {last['exact'].off_mean:.2g} standard deviations, with {others}; the mean of {chains:,} exact"
+        f" draws would be off by about {chains**-0.5:.2g}."
     )

@@ -9,7 +9,8 @@ from latentdiff.errors import InputError
 
 
 def pooled(data: Dataset, *, share: float, seed: int) -> Dataset:
-    """``share`` of all images for training, in an order that ``seed`` decides; the rest is both validation and test.
+    """``share`` of all images for training, in an order that ``seed`` decides; the rest is both validation
+    and test.
 
     InputError if a part would be empty.
     """
@@ -20,7 +21,9 @@ def pooled(data: Dataset, *, share: float, seed: int) -> Dataset:
     order = permutation(len(images), seed=seed, epoch=0)
     count = round(share * len(images))
     if not 0 < count < len(images):
-        raise InputError(f"{data.name}: expected images for a training and a held-out part, found {len(images)}")
+        raise InputError(
+            f"{data.name}: expected images for a training and a held-out part, found {len(images)}"
+        )
 
     def part(places: torch.Tensor) -> Split:
         return Split(images[places], None if labels is None else labels[places])

@@ -40,7 +40,9 @@ class Method:
 
 @dataclass(frozen=True)
 class Numbers:
-    """``tested`` images are restored with ``seeds`` seeds each; ``noise``: of the measurements; ``chains``: samples of the Gaussian part."""
+    """``tested`` images are restored with ``seeds`` seeds each; ``noise``: of the measurements; ``chains``:
+    samples of the Gaussian part.
+    """
 
     pixels: PixelNumbers | None = None
     tested: int = 16
@@ -125,7 +127,9 @@ def _compared(
     return found, blocks
 
 
-def _colour(lab: StudyContext, numbers: Numbers, data: Dataset) -> tuple[dict[str, dict[str, list[Pairs]]], Section]:
+def _colour(
+    lab: StudyContext, numbers: Numbers, data: Dataset
+) -> tuple[dict[str, dict[str, list[Pairs]]], Section]:
     """Filling in and deblurring of colour images, by an unconditional model of them."""
     pipeline = colours_to_look_at(lab, numbers.colour, data, labels=False)
     shape = data.shape
@@ -143,8 +147,9 @@ def _about(numbers: Numbers, n: int) -> str:
 
 
 ABOUT = (
-    "{n} test images, one class after the other, measured with noise of {noise:g} (pixels lie in [-1, 1]); means over {seeds} seeds each. SDEdit, ScoreALD and DPS take {steps} ancestral "
-    "steps, DiffPIR {fast}. SDEdit starts from what was measured and knows nothing of the operator."
+    "{n} test images, one class after the other, measured with noise of {noise:g} (pixels lie in [-1, 1]);"
+    " means over {seeds} seeds each. SDEdit, ScoreALD and DPS take {steps} ancestral steps, DiffPIR {fast}."
+    " SDEdit starts from what was measured and knows nothing of the operator."
 )
 
 
@@ -214,17 +219,20 @@ RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the closest, as in Chung et al. 
 
 
 def _ranking(found: Mapping[str, Mapping[str, list[Pairs]]]) -> str:
-    """In how many degradations the literature's order holds, and in how many its opposite, for neighbours in it."""
+    """In how many degradations the literature's order holds, and in how many its opposite, for neighbours in
+    it.
+    """
     counts = []
     for near, far in pairwise(RANKING):
         comparisons = len(found) * (len(RANKING) - 1)
         signs = [
-            difference(scores[far], scores[near], "distance", comparisons=comparisons).sign for scores in found.values()
+            difference(scores[far], scores[near], "distance", comparisons=comparisons).sign
+            for scores in found.values()
         ]
         counts.append(f"{near} is closer than {far} in {signs.count(1)}, farther in {signs.count(-1)}")
     return (
-        f"The order of the literature ({', '.join(RANKING)}), beyond the {comparison.WITHIN} of the difference: {'; '.join(counts)} of "
-        f"{len(found)} degradations."
+        f"The order of the literature ({', '.join(RANKING)}), beyond the {comparison.WITHIN} of the"
+        f" difference: {'; '.join(counts)} of {len(found)} degradations."
     )
 
 

@@ -1,4 +1,6 @@
-"""Study `sdedit`: images noised and denoised, from little to much, of test digits, of drawings, towards a class."""
+"""Study `sdedit`: images noised and denoised, from little to much, of test digits, of drawings, towards a
+class.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ DRAWINGS: dict[str, tuple[Stroke, ...]] = {  # by hand, in units of the side
 
 @dataclass(frozen=True)
 class Numbers:
-    """``indices``: places in the levels of ``steps`` steps where the way back starts; ``tested`` images in the table; ``trips``: steps of the inversions."""
+    """``indices``: places in the levels of ``steps`` steps where the way back starts; ``tested`` images in
+    the table; ``trips``: steps of the inversions.
+    """
 
     pixels: PixelNumbers | None = None
     indices: tuple[int, ...] = (20, 10, 7, 5, 3, 1)
@@ -57,17 +61,30 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
     eye, blocks = PairedMetrics.of(lab), []
     with lab.part("edits"):
         made = {
-            k: sdedit(pipeline, images, level_at(pipeline, settings, k), settings=settings, seed=lab.seed).images
+            k: (
+                sdedit(
+                    pipeline, images, level_at(pipeline, settings, k), settings=settings, seed=lab.seed
+                ).images
+            )
             for k in numbers.indices
         }
         scores = {k: eye.pairs(x, images) for k, x in made.items()}
         kept = _kept(lab, made, places)
         drawings = torch.cat([drawing(strokes, pipeline.codec.image_shape) for strokes in DRAWINGS.values()])
         blocks.append(
-            _rows(lab, "digits", {"input": images} | _named(pipeline, settings, made), "Test digits, no class given.")
+            _rows(
+                lab,
+                "digits",
+                {"input": images} | _named(pipeline, settings, made),
+                "Test digits, no class given.",
+            )
         )
         of_drawings = {
-            k: sdedit(pipeline, drawings, level_at(pipeline, settings, k), settings=settings, seed=lab.seed).images
+            k: (
+                sdedit(
+                    pipeline, drawings, level_at(pipeline, settings, k), settings=settings, seed=lab.seed
+                ).images
+            )
             for k in numbers.indices
         }
         blocks.append(
@@ -78,7 +95,9 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
                 "Drawings that are no digits, edited.",
             )
         )
-    sections = [Section("From little to much", (Words(ABOUT), *blocks, _table(pipeline, settings, scores, kept, eye)))]
+    sections = [
+        Section("From little to much", (Words(ABOUT), *blocks, _table(pipeline, settings, scores, kept, eye)))
+    ]
     if pipeline.classes:
         with lab.part("towards a class"):
             sections.append(_towards(lab, numbers, pipeline, images))
@@ -89,8 +108,9 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "SDEdit noises an image to some level and denoises it from there (Meng et al. 2022): what the noise has covered is invented anew, what it has not is kept. The "
-    "start index counts the sampler's levels from the noisiest one, so a small index is much noise."
+    "SDEdit noises an image to some level and denoises it from there (Meng et al. 2022): what the noise has"
+    " covered is invented anew, what it has not is kept. The start index counts the sampler's levels from the"
+    " noisiest one, so a small index is much noise."
 )
 
 
@@ -122,7 +142,9 @@ def _rows(lab: StudyContext, name: str, rows: Mapping[str, Tensor], caption: str
 
 
 def _kept(lab: StudyContext, made: Mapping[int, Tensor], places: Tensor) -> dict[int, float]:
-    """The share of edits that a classifier still sees as the class of their input; {} where none tells them apart."""
+    """The share of edits that a classifier still sees as the class of their input; {} where none tells them
+    apart.
+    """
     reader, labels = ClassReader.of(lab), lab.data.test.labels
     if reader is None or labels is None:
         return {}
@@ -130,7 +152,11 @@ def _kept(lab: StudyContext, made: Mapping[int, Tensor], places: Tensor) -> dict
 
 
 def _table(
-    pipeline: Pipeline, settings: Sampling, scores: Mapping[int, Pairs], kept: Mapping[int, float], eye: PairedMetrics
+    pipeline: Pipeline,
+    settings: Sampling,
+    scores: Mapping[int, Pairs],
+    kept: Mapping[int, float],
+    eye: PairedMetrics,
 ) -> Table:
     rows = tuple(
         (k, level_at(pipeline, settings, k), *eye.cells([pairs]), *([kept[k]] if kept else []))
@@ -147,11 +173,16 @@ def _towards(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Te
     rows = {"input": first}
     for k in numbers.indices:
         t = level_at(pipeline, settings, k)
-        rows[f"index {k} (t = {t})"] = sdedit(pipeline, first, t, settings=settings, label=labels, seed=lab.seed).images
+        rows[f"index {k} (t = {t})"] = sdedit(
+            pipeline, first, t, settings=settings, label=labels, seed=lab.seed
+        ).images
     words = Words(
-        f"The same, told to become the next class (guidance {numbers.guidance:g}): with enough noise the image gives way, and keeps its slant and its weight for a while."
+        f"The same, told to become the next class (guidance {numbers.guidance:g}): with enough noise the"
+        " image gives way, and keeps its slant and its weight for a while."
     )
-    return Section("Towards a class", (words, _rows(lab, "classes", rows, "Each image told to become the next class.")))
+    return Section(
+        "Towards a class", (words, _rows(lab, "classes", rows, "Each image told to become the next class."))
+    )
 
 
 def _inverted(
@@ -177,13 +208,15 @@ def _inverted(
         log_y=True,
     )
     words = Words(
-        "DDIM can be run backwards: from an image to the noise that it would be drawn from. Each step of the inversion takes its estimate where the step back takes it one level on, which is "
-        "the error of the round trip. Of a denoiser that is smooth in x and t it would fall as one over the number of steps (dashed); what "
-        "these images show is fitted in the findings above."
+        "DDIM can be run backwards: from an image to the noise that it would be drawn from. Each step of the"
+        " inversion takes its estimate where the step back takes it one level on, which is the error of the"
+        " round trip. Of a denoiser that is smooth in x and t it would fall as one over the number of steps"
+        " (dashed); what these images show is fitted in the findings above."
     )
     picture = _rows(lab, "inversion", rows, "Inverted and drawn again.")
     return errors, Section(
-        "Inversion", (words, picture, lab.plot("round-trips", [panel], "The error of a round trip by number of steps."))
+        "Inversion",
+        (words, picture, lab.plot("round-trips", [panel], "The error of a round trip by number of steps.")),
     )
 
 
@@ -204,13 +237,18 @@ def _findings(
 ) -> Iterator[str]:
     little, much = max(scores), min(scores)
     yield (
-        f"From start index {little} to {much} the PSNR against the input goes from {scores[little].psnr:.3g} to {scores[much].psnr:.3g} dB"
-        + (f", and the share that keeps its class from {kept[little]:.0%} to {kept[much]:.0%}." if kept else ".")
+        f"From start index {little} to {much} the PSNR against the input goes from {scores[little].psnr:.3g}"
+        f" to {scores[much].psnr:.3g} dB"
+        + (
+            f", and the share that keeps its class from {kept[little]:.0%} to {kept[much]:.0%}."
+            if kept
+            else "."
+        )
     )
     few, many = min(trips), max(trips)
     yield (
-        f"A round trip of inversion has a relative error of {float(trips[few].mean()):.2g} with {few} steps and of "
-        f"{float(trips[many].mean()):.2g} with {many}."
+        f"A round trip of inversion has a relative error of {float(trips[few].mean()):.2g} with {few} steps"
+        f" and of {float(trips[many].mean()):.2g} with {many}."
     )
     if len(trips) > 1:
         power = exponent(trips)

@@ -28,7 +28,9 @@ SHOWN = 10  # images in a row
 
 @dataclass(frozen=True)
 class Numbers:
-    """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M); ``samples`` are scored for each."""
+    """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M); ``samples`` are scored
+    for each.
+    """
 
     vae: VAENumbers = field(default_factory=lambda: VAENumbers(steps=400))
     denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1000))
@@ -59,7 +61,9 @@ class Variant(NamedTuple):
 
 
 class DrawnVariant(NamedTuple):
-    """What a way gave: the images, seconds an image, how far they are from those of the most steps, and their scores."""
+    """What a way gave: the images, seconds an image, how far they are from those of the most steps, and their
+    scores.
+    """
 
     images: Tensor
     seconds: float
@@ -83,13 +87,17 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
         floor = judge.floor(numbers.samples)
     blocks: list[Block] = [Words(SAME_NOISE), *_pictures(lab, "digits", found), judge.words(numbers.samples)]
     blocks += [_table("digits", found, floor), _curves(lab, found, floor)]
-    sections = [Section("Digits", tuple(blocks)), Section("Colour images", tuple(_colour(lab, numbers, colour_judge)))]
+    sections = [
+        Section("Digits", tuple(blocks)),
+        Section("Colour images", tuple(_colour(lab, numbers, colour_judge))),
+    ]
     return Report(tuple(_findings(found, floor)), tuple(sections), {"floor": floor.as_dict()})
 
 
 SAME_NOISE = (
-    "Every row starts from the same noise: image k has the seed of the study plus k. With η = 0 nothing is drawn on the way, so a "
-    "column shows one sample becoming more exact as steps are added; with η above 0 fresh noise changes it from row to row."
+    "Every row starts from the same noise: image k has the seed of the study plus k. With η = 0 nothing is"
+    " drawn on the way, so a column shows one sample becoming more exact as steps are added; with η above 0"
+    " fresh noise changes it from row to row."
 )
 
 
@@ -97,7 +105,9 @@ def _draw_all(
     pipeline: Pipeline, ways: Sequence[Variant], n: int, seed: int, judge: SampleScorer | None
 ) -> dict[Variant, DrawnVariant]:
     """All ways from the same noise; distances are to the way of the same family with the most steps."""
-    drawn(pipeline, min(n, 8), seed=seed, settings=ways[0].settings())  # the first call pays for what is set up once
+    drawn(
+        pipeline, min(n, 8), seed=seed, settings=ways[0].settings()
+    )  # the first call pays for what is set up once
     images, seconds = {}, {}
     for way in ways:
         begun = time.perf_counter()
@@ -144,8 +154,9 @@ def _table(name: str, found: Mapping[Variant, DrawnVariant], floor: SampleScores
     if floor is not None:
         rows.append((f"real images ({floor.n:,})", None, None, None, *row(floor)))
     caption = (
-        f"{len(next(iter(found.values())).images):,} samples a row. Time is wall time of sampling and decoding; RMSE is the distance of "
-        f"each image (pixels in [0, 1]) to the one that deterministic DDIM with {exact.steps} steps makes of the same noise."
+        f"{len(next(iter(found.values())).images):,} samples a row. Time is wall time of sampling and"
+        " decoding; RMSE is the distance of each image (pixels in [0, 1]) to the one that deterministic DDIM"
+        f" with {exact.steps} steps makes of the same noise."
     )
     return Table(name, (*heads, *(() if floor is None else columns(floor))), tuple(rows), caption)
 
@@ -161,7 +172,15 @@ def _curves(lab: StudyContext, found: Mapping[Variant, DrawnVariant], floor: Sam
         moved.append(Curve(family, steps, [found[way].moved for way in ways], "marked"))
     real = (("real images", floor.fd.value),)
     panels = [
-        Panel("quality by steps", "steps", frechet_name(floor.features), quality, log_x=True, log_y=True, levels=real),
+        Panel(
+            "quality by steps",
+            "steps",
+            frechet_name(floor.features),
+            quality,
+            log_x=True,
+            log_y=True,
+            levels=real,
+        ),
         Panel(
             "quality by time",
             "ms an image",
@@ -172,12 +191,20 @@ def _curves(lab: StudyContext, found: Mapping[Variant, DrawnVariant], floor: Sam
             legend=False,
             levels=real,
         ),
-        Panel("how far a sample moves", "steps", "RMSE to the most steps, η = 0", moved, log_x=True, legend=False),
+        Panel(
+            "how far a sample moves",
+            "steps",
+            "RMSE to the most steps, η = 0",
+            moved,
+            log_x=True,
+            legend=False,
+        ),
     ]
     return lab.plot(
         "quality",
         panels,
-        "Fréchet distance against steps and against time, and how far samples are from those of the most steps.",
+        "Fréchet distance against steps and against time, and how far samples are from those of the most"
+        " steps.",
     )
 
 
@@ -188,7 +215,9 @@ def _colour(lab: StudyContext, numbers: Numbers, judge: SampleScorer | None) -> 
     with lab.part("colour: VAE and denoiser"):
         encoder = presets.vae(lab, "colour-vae", numbers.colour_vae, data=lab.colour)
         # whatever the classes are: these models are shown, so one kind of sample is enough
-        denoiser = presets.mlp(lab, "colour-denoiser", encoder, numbers.colour_denoiser, data=lab.colour, labels=False)
+        denoiser = presets.mlp(
+            lab, "colour-denoiser", encoder, numbers.colour_denoiser, data=lab.colour, labels=False
+        )
     with lab.part("colour: samples"):
         yield from _coloured(lab, numbers, lab.colour, pipeline_of(lab, denoiser), judge)
 
@@ -197,15 +226,19 @@ def _coloured(
     lab: StudyContext, numbers: Numbers, data: Dataset, pipeline: Pipeline, judge: SampleScorer | None
 ) -> Iterator[Block]:
     ways = [Variant("ddim", eta, steps) for eta in numbers.etas for steps in numbers.colour_steps]
-    ways += [Variant("dpm++", 0.0, steps) for steps in numbers.solver_steps if steps <= max(numbers.colour_steps)]
+    ways += [
+        Variant("dpm++", 0.0, steps) for steps in numbers.solver_steps if steps <= max(numbers.colour_steps)
+    ]
     found = _draw_all(pipeline, ways, numbers.colour_samples or 4 * SHOWN, lab.seed, judge)
     yield Words(
-        f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an unconditional model."
+        f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an"
+        " unconditional model."
     )
     yield from _pictures(lab, "colour", found)
     if judge is None:
         yield Words(
-            "At this budget the colour samples are looked at and timed, not scored: too few were drawn.", "warning"
+            "At this budget the colour samples are looked at and timed, not scored: too few were drawn.",
+            "warning",
         )
         yield _table("colour", found, None)
         return

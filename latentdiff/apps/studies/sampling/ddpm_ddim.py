@@ -37,7 +37,9 @@ CLEAR = 0.01  # alpha-bar from which an error of x_0 is worth a look: below, it 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Both networks have the numbers of ``denoiser``; ``samples`` of each way are scored, ``frames`` show the way there."""
+    """Both networks have the numbers of ``denoiser``; ``samples`` of each way are scored, ``frames`` show the
+    way there.
+    """
 
     vae: VAENumbers = field(default_factory=VAENumbers)
     denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1100))
@@ -93,17 +95,21 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 DDPM = (
-    "DDPM (Ho et al. 2020) walks back through all levels and draws noise at each. One sample costs as many calls of the network as there "
-    "are levels."
+    "DDPM (Ho et al. 2020) walks back through all levels and draws noise at each. One sample costs as many"
+    " calls of the network as there are levels."
 )
 STEPS = (
-    "Above x_t as the VAE decodes it, below what the network takes the clean image to be at that moment. The coarse shape is decided "
-    "at high noise; the last levels only sharpen it."
+    "Above x_t as the VAE decodes it, below what the network takes the clean image to be at that moment. The"
+    " coarse shape is decided at high noise; the last levels only sharpen it."
 )
-DDIM = "DDIM (Song et al. 2021) draws no noise on the way, so it can take long steps: the same starting noise gives nearly the same image."
+DDIM = (
+    "DDIM (Song et al. 2021) draws no noise on the way, so it can take long steps: the same starting noise"
+    " gives nearly the same image."
+)
 EPS_V = (
-    "Both networks have the same size, steps, batches and noise; only the target differs: the noise ε, or v = α ε − σ x_0 (Salimans & "
-    "Ho 2022). Their errors are compared as errors of x_0 and of ε, since those of the raw outputs are of different things."
+    "Both networks have the same size, steps, batches and noise; only the target differs: the noise ε, or v ="
+    " α ε − σ x_0 (Salimans & Ho 2022). Their errors are compared as errors of x_0 and of ε, since those of"
+    " the raw outputs are of different things."
 )
 
 
@@ -120,7 +126,9 @@ def _losses(lab: StudyContext, pipeline: Pipeline, numbers: Numbers) -> LevelLos
 def _clear(pipeline: Pipeline, loss: LevelLoss) -> list[tuple[int, float]]:
     """(level, error of x_0) where enough of the signal is left for that error to mean something."""
     alpha = pipeline.schedule.alpha
-    return [(t, error) for t, error in zip(loss.levels, loss.x0, strict=True) if float(alpha[t] ** 2) >= CLEAR]
+    return [
+        (t, error) for t, error in zip(loss.levels, loss.x0, strict=True) if float(alpha[t] ** 2) >= CLEAR
+    ]
 
 
 def _grids(
@@ -145,7 +153,10 @@ def _grids(
 def _trajectory(lab: StudyContext, pipeline: Pipeline, numbers: Numbers) -> Picture:
     label = None if not pipeline.classes else len(pipeline.classes) - 1
     frames = pipeline.trajectory(
-        sampling(sampler="ddpm"), Key.of(lab.seed, 1, device=pipeline.device), label=label, frames=numbers.frames
+        sampling(sampler="ddpm"),
+        Key.of(lab.seed, 1, device=pipeline.device),
+        label=label,
+        frames=numbers.frames,
     )
     rows = [
         ("x_t", torch.cat([frame.noisy for frame in frames])),
@@ -163,7 +174,10 @@ def _trajectory(lab: StudyContext, pipeline: Pipeline, numbers: Numbers) -> Pict
 
 
 def _table(scores: Mapping[tuple[str, str], SampleScores], floor: SampleScores) -> Table:
-    rows = [(name, prediction, measured(found.accuracy), *row(found)) for (name, prediction), found in scores.items()]
+    rows = [
+        (name, prediction, measured(found.accuracy), *row(found))
+        for (name, prediction), found in scores.items()
+    ]
     rows.append((f"real images ({floor.n:,})", None, measured(floor.accuracy), *row(floor)))
     heads = ("sampler", "prediction", "class accuracy", *columns(floor))
     return Table("scores", heads, tuple(rows), "Samples of both networks by each sampler.")
@@ -173,7 +187,8 @@ def _curves(
     lab: StudyContext, losses: Mapping[str, LevelLoss], clear: Mapping[str, Sequence[tuple[int, float]]]
 ) -> Picture:
     x0 = [
-        Curve(name, [t for t, _ in points], [error for _, error in points], "marked") for name, points in clear.items()
+        Curve(name, [t for t, _ in points], [error for _, error in points], "marked")
+        for name, points in clear.items()
     ]
     eps = [Curve(name, loss.levels, loss.eps, "marked") for name, loss in losses.items()]
     panels = [
@@ -181,8 +196,9 @@ def _curves(
         Panel("error of ε", "level t", "mean squared error", eps, log_y=True, legend=False),
     ]
     caption = (
-        "Errors of both networks on test images by noise level, expressed as errors of the clean latent (where ᾱ is at least "
-        f"{CLEAR:g}; beyond, eps-prediction divides by next to nothing) and of the noise."
+        "Errors of both networks on test images by noise level, expressed as errors of the clean latent"
+        f" (where ᾱ is at least {CLEAR:g}; beyond, eps-prediction divides by next to nothing) and of the"
+        " noise."
     )
     return lab.plot("errors", panels, caption)
 
@@ -196,16 +212,19 @@ def _findings(
     fd = {key: found.fd for key, found in scores.items()}
     first, last = next(iter(ways)), list(ways)[-1]
     yield (
-        f"With v-prediction {first} reaches an FD of {fd[first, 'v'].value:.3g} and {last} {fd[last, 'v'].value:.3g}; real images score "
-        f"{floor.fd.value:.3g}."
+        f"With v-prediction {first} reaches an FD of {fd[first, 'v'].value:.3g} and {last}"
+        f" {fd[last, 'v'].value:.3g}; real images score {floor.fd.value:.3g}."
     )
     for name in ways:
         yield comparison.ordered(f"FD with {name}", {kind: fd[name, kind] for kind in PREDICTIONS})
-    ratios = [(t, eps_error / v_error) for (t, eps_error), (_, v_error) in zip(clear["eps"], clear["v"], strict=True)]
+    ratios = [
+        (t, eps_error / v_error)
+        for (t, eps_error), (_, v_error) in zip(clear["eps"], clear["v"], strict=True)
+    ]
     (low, at_low), (high, at_high) = ratios[0], ratios[-1]
     yield (
-        f"The error of x_0 with eps-prediction is {at_low:.2g} times that with v at t = {low}, and {at_high:.2g} times at t = {high}, the "
-        f"highest level looked at where ᾱ is at least {CLEAR:g}."
+        f"The error of x_0 with eps-prediction is {at_low:.2g} times that with v at t = {low}, and"
+        f" {at_high:.2g} times at t = {high}, the highest level looked at where ᾱ is at least {CLEAR:g}."
     )
 
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import VAENumbers
-from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, drawn, labels_of, measured, row, sampling
+from latentdiff.apps.studies.kit.scoring import (
+    SampleScorer,
+    columns,
+    drawn,
+    labels_of,
+    measured,
+    row,
+    sampling,
+)
 from latentdiff.apps.studies.kit.training import Trained, epochs_in_steps, pipeline_of, train_denoiser
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
 from latentdiff.apps.studies.report.figures import Curve, Panel
@@ -22,7 +30,9 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Numbers:
-    """The denoiser is looked at after ``epochs``; the learning rate is constant, so that every one is a whole training."""
+    """The denoiser is looked at after ``epochs``; the learning rate is constant, so that every one is a whole
+    training.
+    """
 
     vae: VAENumbers = field(default_factory=VAENumbers)
     epochs: tuple[int, ...] = (1, 5, 10, 15, 60)
@@ -65,17 +75,19 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
         (
             Section("Loss", (Words(LOSSES), _curves(lab, trained, marks, scores, floor))),
             Section(
-                "Samples through training", (grid, judge.words(numbers.samples), _table(trained, marks, scores, floor))
+                "Samples through training",
+                (grid, judge.words(numbers.samples), _table(trained, marks, scores, floor)),
             ),
         ),
     )
 
 
 LOSSES = (
-    "The loss is the mean squared error of the predicted v at one random noise level for each image. Validation uses held-out images, "
-    "levels spread evenly, the same noise every time, and the moving average of the weights, which is also what samples. Training values "
-    "are means over some steps of the weights themselves, on latents drawn from the VAE's posterior where validation takes its mode: "
-    "that is why validation can lie below training."
+    "The loss is the mean squared error of the predicted v at one random noise level for each image."
+    " Validation uses held-out images, levels spread evenly, the same noise every time, and the moving"
+    " average of the weights, which is also what samples. Training values are means over some steps of the"
+    " weights themselves, on latents drawn from the VAE's posterior where validation takes its mode: that is"
+    " why validation can lie below training."
 )
 
 
@@ -91,7 +103,9 @@ def _train(lab: StudyContext, numbers: Numbers, encoder: Trained) -> tuple[Train
             "batch": numbers.batch,
             "lr": numbers.lr,
             "decay": "constant",
-            "time_sampling": "stratified",  # as in validation, so that the two losses are means over the same levels
+            "time_sampling": (
+                "stratified"
+            ),  # as in validation, so that the two losses are means over the same levels
             "validate_every": max(1, epochs_in_steps(1, size=size, batch=numbers.batch)),
             "seed": lab.seed,
             "device": str(lab.device),
@@ -151,7 +165,8 @@ def _table(
         "epochs",
         heads,
         tuple(rows),
-        "Losses and scores of the samples after each of the epochs. Accuracy: how often the network sees the class that was asked for.",
+        "Losses and scores of the samples after each of the epochs. Accuracy: how often the network sees the"
+        " class that was asked for.",
     )
 
 
@@ -162,19 +177,22 @@ def _findings(
     loss = {epoch: trained.at("val_loss", mark) for epoch, mark in marks.items()}
     fd = {epoch: found.fd for epoch, found in scores.items()}
     yield (
-        f"From epoch {first} to {last} the validation loss went from {loss[first]:.3g} to {loss[last]:.3g}, and the FD of the samples "
-        f"from {fd[first].value:.3g} to {fd[last].value:.3g}, by {comparison.unpaired(fd[last], fd[first]).text()}."
+        f"From epoch {first} to {last} the validation loss went from {loss[first]:.3g} to {loss[last]:.3g},"
+        f" and the FD of the samples from {fd[first].value:.3g} to {fd[last].value:.3g}, by"
+        f" {comparison.unpaired(fd[last], fd[first]).text()}."
     )
     middle = sorted(marks)[-2] if len(marks) > 1 else first
     yield (
-        f"Between the last two looks (epochs {middle} and {last}) the loss changed by {loss[last] / loss[middle] - 1:+.0%} and the FD by "
-        f"{comparison.unpaired(fd[last], fd[middle]).text()}; real images score {floor.fd.value:.3g}."
+        f"Between the last two looks (epochs {middle} and {last}) the loss changed by"
+        f" {loss[last] / loss[middle] - 1:+.0%} and the FD by"
+        f" {comparison.unpaired(fd[last], fd[middle]).text()}; real images score {floor.fd.value:.3g}."
     )
     gap = loss[last] - trained.at("loss", marks[last])
     _, values = trained.curve("val_loss")
     yield (
-        f"At the end validation lies {abs(gap):.2g} {'above' if gap > 0 else 'below'} training ({loss[last]:.3g} against "
-        f"{trained.at('loss', marks[last]):.3g}); its lowest value on the way was {min(values):.3g}."
+        f"At the end validation lies {abs(gap):.2g} {'above' if gap > 0 else 'below'} training"
+        f" ({loss[last]:.3g} against {trained.at('loss', marks[last]):.3g}); its lowest value on the way was"
+        f" {min(values):.3g}."
     )
 
 

@@ -1,4 +1,6 @@
-"""The emoji of study `text-to-image`: pictures for texts, each above the training image that is most like it."""
+"""The emoji of study `text-to-image`: pictures for texts, each above the training image that is most like
+it.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ TEXTS = (
 GUIDANCE = 1.0
 
 
-def emoji_section(lab: StudyContext, numbers: TextNumbers, data: Dataset, *, steps: int, shown: int) -> Section:
+def emoji_section(
+    lab: StudyContext, numbers: TextNumbers, data: Dataset, *, steps: int, shown: int
+) -> Section:
     """A model of the captioned ``data``, its pictures for TEXTS and their nearest training images."""
     if data.train.captions is None:
         return Section("Emoji", (Words(f"{data.name} has no captions: nothing to draw.", "warning"),))
@@ -44,27 +48,39 @@ def emoji_section(lab: StudyContext, numbers: TextNumbers, data: Dataset, *, ste
         near, distance = nearest(images, train)
         seen = "seen" if text in known else "new"
         rows += [(folded(f"{text} ({seen})"), images), ("most like them", train[near])]
-        distances.append((text, seen, float(distance.mean()), data.train.captions[int(near[distance.argmin()])]))
+        distances.append(
+            (text, seen, float(distance.mean()), data.train.captions[int(near[distance.argmin()])])
+        )
     picture = lab.rows(
         "emoji",
         rows,
-        f"Guidance {GUIDANCE:g}; texts that name a training image (seen) and texts that do not (new); below each row the training images with the least squared distance.",
+        f"Guidance {GUIDANCE:g}; texts that name a training image (seen) and texts that do not (new); below"
+        " each row the training images with the least squared distance.",
         about={"seed": lab.seed},
     )
     table = Table(
         "copies",
-        ("text", "in training", "mean RMS distance to the nearest training image", "caption of the nearest of all"),
+        (
+            "text",
+            "in training",
+            "mean RMS distance to the nearest training image",
+            "caption of the nearest of all",
+        ),
         tuple(distances),
         "Pixels in [-1, 1]. A picture that is a copy has a distance near that of the VAE's reconstructions.",
     )
     words = Words(
-        "Drawings with names, from a few thousand captions. What is drawn well has usually been seen, which the rows below the pictures show: look at both. New texts are of words that training knows in other company."
+        "Drawings with names, from a few thousand captions. What is drawn well has usually been seen, which"
+        " the rows below the pictures show: look at both. New texts are of words that training knows in other"
+        " company."
     )
     return Section("Emoji", (words, picture, table))
 
 
 def nearest(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
-    """For each image [n, C, H, W] the place of the nearest of ``train`` [N, C, H, W], int64 [n], and their RMS distance [n]."""
+    """For each image [n, C, H, W] the place of the nearest of ``train`` [N, C, H, W], int64 [n], and their
+    RMS distance [n].
+    """
     a, b = images.flatten(1).double(), train.flatten(1).double()
     square = (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
     least, place = square.min(1)

@@ -26,8 +26,9 @@ from latentdiff.viz.rows import folded
 
 @dataclass(frozen=True)
 class Numbers:
-    """``edits`` of each of the three kinds; ``shares``: of the way on which attention to words and among pixels is kept, the first in the
-    pictures; SDEdit from each of the ``strengths``; ``shown`` pictures in a row.
+    """``edits`` of each of the three kinds; ``shares``: of the way on which attention to words and among
+    pixels is kept, the first in the pictures; SDEdit from each of the ``strengths``; ``shown`` pictures in a
+    row.
     """
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
@@ -53,9 +54,13 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
     with lab.part("SDEdit"):
         for strength in numbers.strengths:
             made[f"SDEdit, strength {strength:g}"] = _sdedit(lab, numbers, pipeline, wanted, source, strength)
-    scores = {name: {what: score(wanted, source, images, what) for what in SWAPS} for name, images in made.items()}
+    scores = {
+        name: {what: score(wanted, source, images, what) for what in SWAPS} for name, images in made.items()
+    }
     pictures = _pictures(lab, numbers, wanted, source, {name: made[name] for name in _few(numbers, made)})
-    sections = [Section("Words exchanged", (Words(ABOUT), where, *pictures, _table(scores), _balance(lab, scores)))]
+    sections = [
+        Section("Words exchanged", (Words(ABOUT), where, *pictures, _table(scores), _balance(lab, scores)))
+    ]
     with lab.part("added and weighted"):
         sections.append(_other_edits(lab, numbers, pipeline))
     with lab.part("real pictures"):
@@ -67,8 +72,10 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "One word of each text is exchanged. Prompt-to-prompt (Hertz et al. 2023) draws both texts from the same noise in one batch and gives the edit the attention of "
-    "the source: to the words that stay, and among pixels. Drawing the new text from the same noise keeps only what the noise decides; SDEdit noises the finished picture and denoises it towards the new text."
+    "One word of each text is exchanged. Prompt-to-prompt (Hertz et al. 2023) draws both texts from the same"
+    " noise in one batch and gives the edit the attention of the source: to the words that stay, and among"
+    " pixels. Drawing the new text from the same noise keeps only what the noise decides; SDEdit noises the"
+    " finished picture and denoises it towards the new text."
 )
 
 
@@ -94,7 +101,11 @@ def _settings(numbers: Numbers) -> Sampling:
 
 
 def _edited(
-    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[EditTask], share: tuple[float, float]
+    lab: StudyContext,
+    numbers: Numbers,
+    pipeline: Pipeline,
+    wanted: Sequence[EditTask],
+    share: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
     """Sources and edits [n, C, H, W], pair k from the study's seed + k."""
     pairs = []
@@ -110,11 +121,18 @@ def _edited(
 
 def _anew(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[EditTask]) -> Tensor:
     texts = [caption(task.edited) for task in wanted]
-    return pipeline.sample(len(texts), label=texts, steps=numbers.steps, guidance=numbers.guidance, seed=lab.seed)
+    return pipeline.sample(
+        len(texts), label=texts, steps=numbers.steps, guidance=numbers.guidance, seed=lab.seed
+    )
 
 
 def _sdedit(
-    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[EditTask], source: Tensor, strength: float
+    lab: StudyContext,
+    numbers: Numbers,
+    pipeline: Pipeline,
+    wanted: Sequence[EditTask],
+    source: Tensor,
+    strength: float,
 ) -> Tensor:
     texts, t = [caption(task.edited) for task in wanted], level_of(pipeline, strength)
     made = sdedit(pipeline, source, t, settings=_settings(numbers), label=texts, seed=lab.seed + len(wanted))
@@ -122,32 +140,51 @@ def _sdedit(
 
 
 def _pictures(
-    lab: StudyContext, numbers: Numbers, wanted: Sequence[EditTask], source: Tensor, made: Mapping[str, Tensor]
+    lab: StudyContext,
+    numbers: Numbers,
+    wanted: Sequence[EditTask],
+    source: Tensor,
+    made: Mapping[str, Tensor],
 ) -> list[Picture]:
     """For each kind the first edits: the source above what each method makes of it."""
     found = []
     for what in SWAPS:
         rows = [k for k, task in enumerate(wanted) if task.what == what][: numbers.shown]
         columns = [folded(caption(wanted[k].edited), 12) for k in rows]
-        grid = [("source", source[rows]), *((folded(name, 22), images[rows]) for name, images in made.items())]
+        grid = [
+            ("source", source[rows]),
+            *((folded(name, 22), images[rows]) for name, images in made.items()),
+        ]
         texts = "; ".join(f"“{caption(wanted[k].source)}” to “{caption(wanted[k].edited)}”" for k in rows)
         found.append(lab.rows(what, grid, f"{what} exchanged: {texts}.", about={"columns": columns}))
     return found
 
 
 def _table(scores: Mapping[str, Mapping[str, Scores]]) -> Table:
-    columns = ("", "exchanged", "new word right, %", "all else kept, %", "PSNR of the rest, dB", "overlap of the shape")
-    rows = tuple((name, what, *each.cells()) for name, kinds in scores.items() for what, each in kinds.items())
+    columns = (
+        "",
+        "exchanged",
+        "new word right, %",
+        "all else kept, %",
+        "PSNR of the rest, dB",
+        "overlap of the shape",
+    )
+    rows = tuple(
+        (name, what, *each.cells()) for name, kinds in scores.items() for what, each in kinds.items()
+    )
     return Table(
         "edits",
         columns,
         rows,
-        "The rest: the ground for a digit or its colour, the digit's inside for the ground. All else: the other attributes, read from both pictures.",
+        "The rest: the ground for a digit or its colour, the digit's inside for the ground. All else: the"
+        " other attributes, read from both pictures.",
     )
 
 
 def _balance(lab: StudyContext, scores: Mapping[str, Mapping[str, Scores]]) -> Picture:
-    """How much is kept against how often the edit succeeds: the mean over the three kinds, a curve for each method."""
+    """How much is kept against how often the edit succeeds: the mean over the three kinds, a curve for each
+    method.
+    """
     points: dict[str, list[tuple[float, float]]] = {}
     for name, kinds in scores.items():
         success, decibels = (_mean(kinds, what) for what in ("success", "psnr"))
@@ -158,7 +195,9 @@ def _balance(lab: StudyContext, scores: Mapping[str, Mapping[str, Scores]]) -> P
     ]
     panel = Panel("what an edit changes and keeps", "new word right, percent", "PSNR of the rest, dB", curves)
     return lab.plot(
-        "balance", [panel], "Up and to the right is better. Points: shares of the way, or strengths of SDEdit."
+        "balance",
+        [panel],
+        "Up and to the right is better. Points: shares of the way, or strengths of SDEdit.",
     )
 
 
@@ -180,13 +219,16 @@ def _other_edits(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Sec
     added = {text: Edit(text) for text in ("a large red seven", "a red seven on a yellow background")}
     base = "a large red seven on a blue background"
     weighted = {
-        f"{word} x {factor:g}": Edit(base, factors={word: factor}) for word in ("red", "seven") for factor in (-1, 0, 3)
+        f"{word} x {factor:g}": Edit(base, factors={word: factor})
+        for word in ("red", "seven")
+        for factor in (-1, 0, 3)
     }
     return Section(
         "Words added and weighted",
         (
             Words(
-                "Added words keep their own attention, all others that of the source. Weights multiply the attention to a word; 0 takes it away, below 0 drives it out."
+                "Added words keep their own attention, all others that of the source. Weights multiply the"
+                " attention to a word; 0 takes it away, below 0 drives it out."
             ),
             rows(plain, added, "added", "Words added to a short text."),
             rows(base, weighted, "weighted", f"“{base}” with the attention to one word multiplied."),
@@ -197,7 +239,9 @@ def _other_edits(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Sec
 def _real(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, data: Dataset) -> Section:
     """Test pictures edited by their own captions."""
     captions = data.test.captions or ()
-    known = [(k, scene) for k, scene in ((k, parse(text)) for k, text in enumerate(captions)) if _plain(scene)]
+    known = [
+        (k, scene) for k, scene in ((k, parse(text)) for k, text in enumerate(captions)) if _plain(scene)
+    ]
     chosen = known[: numbers.shown]
     rows: dict[str, list[Tensor]] = {"picture": [], "source": [], **{what: [] for what in SWAPS}}
     errors = []
@@ -212,8 +256,9 @@ def _real(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, data: Dataset
             rows[what].append(image)
     grid = [(name, torch.cat(images)) for name, images in rows.items()]
     words = Words(
-        "Pictures that the model has not drawn: DDIM inversion finds their latents on the way to noise, and the source keeps to these (Ju et al. 2024). What comes back of the picture "
-        f"itself differs by at most {max(errors):.1g} from what the VAE makes of it."
+        "Pictures that the model has not drawn: DDIM inversion finds their latents on the way to noise, and"
+        " the source keeps to these (Ju et al. 2024). What comes back of the picture itself differs by at"
+        f" most {max(errors):.1g} from what the VAE makes of it."
     )
     texts = "; ".join(caption(scene) for _, scene in chosen)
     return Section("Real pictures", (words, lab.rows("real", grid, f"Test pictures, edited: {texts}.")))
@@ -227,8 +272,8 @@ def _findings(scores: Mapping[str, Mapping[str, Scores]]) -> Iterator[str]:
     for name, kinds in scores.items():
         success, others, decibels = (_mean(kinds, what) for what in ("success", "others", "psnr"))
         yield (
-            f"{name}: the new word is right in {success:.0%}, all else is kept in {others:.0%}, the rest of the picture at "
-            f"{decibels:.1f} dB."
+            f"{name}: the new word is right in {success:.0%}, all else is kept in {others:.0%}, the rest of"
+            f" the picture at {decibels:.1f} dB."
         )
 
 

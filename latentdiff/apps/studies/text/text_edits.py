@@ -30,8 +30,9 @@ class EditTask:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Shares and means over edits: the attribute is the new one; all others are still those of the source; the pixels that the edit is not
-    about (PSNR in dB); the shape of the digit (overlap of its pixels, where it should stay the same).
+    """Shares and means over edits: the attribute is the new one; all others are still those of the source;
+    the pixels that the edit is not about (PSNR in dB); the shape of the digit (overlap of its pixels, where
+    it should stay the same).
     """
 
     success: float
@@ -87,7 +88,10 @@ def score(wanted: Sequence[EditTask], source: Tensor, edited: Tensor, what: str)
     inside = [each > INSIDE for each in cover]
     overlap = None
     if what != "digit":
-        both, either = (inside[0] & inside[1]).sum((1, 2)).double(), (inside[0] | inside[1]).sum((1, 2)).double()
+        both, either = (
+            (inside[0] & inside[1]).sum((1, 2)).double(),
+            (inside[0] | inside[1]).sum((1, 2)).double(),
+        )
         overlap = float((both / either.clamp_min(1)).mean())
     # what the edit is not about: the ground, or the digit where the ground is exchanged
     pure = (cover[0] > PURE) & (cover[1] > PURE)

@@ -35,7 +35,9 @@ ABSTRACT = (
 
 
 class Shares(NamedTuple):
-    """Of pictures: those in which the exchanged attribute is the new one, and those in which all that the text says is right."""
+    """Of pictures: those in which the exchanged attribute is the new one, and those in which all that the
+    text says is right.
+    """
 
     exchanged: float
     all: float
@@ -51,20 +53,27 @@ def shares(images: Tensor, text: str, what: str | None = None) -> Shares:
 
 def failures(lab: StudyContext, pipeline: Pipeline, *, settings: Sampling, n: int, shown: int) -> Section:
     """``n`` pictures of each edit, ``shown`` of them in the figures."""
-    two = prompt_to_prompt(pipeline, TWO, [Edit(text) for text in EDITS.values()], n, settings=settings, seed=lab.seed)
+    two = prompt_to_prompt(
+        pipeline, TWO, [Edit(text) for text in EDITS.values()], n, settings=settings, seed=lab.seed
+    )
     before = shares(two.source, TWO).all
     rows = []
     for (what, text), images in zip(EDITS.items(), two.edits, strict=True):
         found = shares(images, text, what)
         rows.append((text, 100 * found.exchanged, 100 * found.all, 100 * before))
-    one = prompt_to_prompt(pipeline, ONE, [Edit(text) for text in ABSTRACT], n, settings=settings, seed=lab.seed)
+    one = prompt_to_prompt(
+        pipeline, ONE, [Edit(text) for text in ABSTRACT], n, settings=settings, seed=lab.seed
+    )
     moved = [(text, _rms(images, one.source)) for text, images in zip(ABSTRACT, one.edits, strict=True)]
     plain = pipeline.sample(n, label=ONE, steps=settings.steps, guidance=settings.guidance, seed=lab.seed + n)
     moved.append(("(other pictures of the source text)", _rms(plain, one.source)))
     pictures = [
         lab.rows(
             name,
-            [(folded(text), images[:shown]) for text, images in zip(texts, (made.source, *made.edits), strict=True)],
+            [
+                (folded(text), images[:shown])
+                for text, images in zip(texts, (made.source, *made.edits), strict=True)
+            ],
             about,
             about={"seed": lab.seed},
         )
@@ -74,8 +83,11 @@ def failures(lab: StudyContext, pipeline: Pipeline, *, settings: Sampling, n: in
         )
     ]
     words = Words(
-        "A text about two things says which colour belongs to which digit; a model that mixes them up in what it draws mixes up edits, too, and where the two stand is settled early on the way, in the attention that edits "
-        "take over. A word that no training caption had is spelled by pieces that stood in others or, where there are none, is the one sign for all that is unknown, which no training has seen: whatever it changes, it does not mean it."
+        "A text about two things says which colour belongs to which digit; a model that mixes them up in what"
+        " it draws mixes up edits, too, and where the two stand is settled early on the way, in the attention"
+        " that edits take over. A word that no training caption had is spelled by pieces that stood in others"
+        " or, where there are none, is the one sign for all that is unknown, which no training has seen:"
+        " whatever it changes, it does not mean it."
     )
     table = Table(
         "two things",
@@ -88,7 +100,9 @@ def failures(lab: StudyContext, pipeline: Pipeline, *, settings: Sampling, n: in
         tuple(rows),
         f"{n} pictures each.",
     )
-    change = Table("abstract words", ("text", "RMS change from the source"), tuple(moved), "Pixels in [-1, 1].")
+    change = Table(
+        "abstract words", ("text", "RMS change from the source"), tuple(moved), "Pixels in [-1, 1]."
+    )
     return Section("Where it fails", (words, pictures[0], table, pictures[1], change))
 
 

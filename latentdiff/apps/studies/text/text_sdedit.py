@@ -26,7 +26,9 @@ from latentdiff.viz.rows import folded
 
 @dataclass(frozen=True)
 class Numbers:
-    """``edits`` of each kind, from each of the ``strengths`` with each of the ``scales`` of guidance; the second of these is in the pictures."""
+    """``edits`` of each kind, from each of the ``strengths`` with each of the ``scales`` of guidance; the
+    second of these is in the pictures.
+    """
 
     counts: tuple[int, int, int] = (20_000, 500, 1000)
     text: TextNumbers | None = None
@@ -74,17 +76,21 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 ABOUT = (
-    "SDEdit noises a picture to some level and denoises it from there, here towards a text in which one word was exchanged (Meng et al. 2022). The strength says how high: at 1 "
-    "nothing of the picture is left, with little noise the text has nothing to decide any more. Real pictures of the test set; the model has never seen them."
+    "SDEdit noises a picture to some level and denoises it from there, here towards a text in which one word"
+    " was exchanged (Meng et al. 2022). The strength says how high: at 1 nothing of the picture is left, with"
+    " little noise the text has nothing to decide any more. Real pictures of the test set; the model has"
+    " never seen them."
 )
 DRAWN = (
-    "A few strokes in two colours, and what the model makes of them for a text: with little noise it stays a drawing, with much it becomes what the text says and keeps the place and the "
-    "rough shape for a while."
+    "A few strokes in two colours, and what the model makes of them for a text: with little noise it stays a"
+    " drawing, with much it becomes what the text says and keeps the place and the rough shape for a while."
 )
 
 
 def _tasks(data: Dataset, n: int) -> tuple[list[EditTask], Tensor]:
-    """``n`` edits of each kind of test pictures of one digit whose captions say everything, and the pictures."""
+    """``n`` edits of each kind of test pictures of one digit whose captions say everything, and the
+    pictures.
+    """
     known = [(k, parse(text)) for k, text in enumerate(data.test.captions or ())]
     plain = [(k, scene) for k, scene in known if _says_everything(scene)]
     found, rows = [], []
@@ -126,7 +132,9 @@ def _pictures(
     return found
 
 
-def _curves(lab: StudyContext, numbers: Numbers, scores: Mapping[tuple[float, float], Mapping[str, Scores]]) -> Picture:
+def _curves(
+    lab: StudyContext, numbers: Numbers, scores: Mapping[tuple[float, float], Mapping[str, Scores]]
+) -> Picture:
     def panel(title: str, label: str, name: str, scale: float) -> Panel:
         curves = [
             Curve(
@@ -158,9 +166,14 @@ def _table(scores: Mapping[tuple[float, float], Mapping[str, Scores]]) -> Table:
         "PSNR of the rest, dB",
         "overlap of the shape",
     )
-    rows = tuple((w, s, what, *each.cells()) for (w, s), kinds in scores.items() for what, each in kinds.items())
+    rows = tuple(
+        (w, s, what, *each.cells()) for (w, s), kinds in scores.items() for what, each in kinds.items()
+    )
     return Table(
-        "edits", columns, rows, "The rest: the ground for a digit or its colour, the digit's inside for the ground."
+        "edits",
+        columns,
+        rows,
+        "The rest: the ground for a digit or its colour, the digit's inside for the ground.",
     )
 
 
@@ -181,10 +194,16 @@ def _drawings(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> tuple[
     )
     texts, w = [text for *_, text in PAINTED], numbers.scales[-1]
     rows = [("drawn", painted)]
-    rows += [(f"strength {s:g}", _edited(lab, numbers, pipeline, painted, texts, s, w)) for s in numbers.strengths]
+    rows += [
+        (f"strength {s:g}", _edited(lab, numbers, pipeline, painted, texts, s, w)) for s in numbers.strengths
+    ]
     columns = [folded(text, 10) for text in texts]
     picture = lab.rows(
-        "drawings", rows, f"Drawings and what they become, guidance {w:g}.", columns=columns, about={"seed": lab.seed}
+        "drawings",
+        rows,
+        f"Drawings and what they become, guidance {w:g}.",
+        columns=columns,
+        about={"seed": lab.seed},
     )
     return (picture,)
 
@@ -200,18 +219,26 @@ def _findings(numbers: Numbers, scores: Mapping[tuple[float, float], Mapping[str
     w = numbers.scales[-1]
     for what in SWAPS:
         told = ", ".join(
-            f"{s:g}: {scores[w, s][what].success:.0%}, {scores[w, s][what].others:.0%} and {scores[w, s][what].psnr:.1f} dB"
+            f"{s:g}: {scores[w, s][what].success:.0%}, {scores[w, s][what].others:.0%} and"
+            f" {scores[w, s][what].psnr:.1f} dB"
             for s in dict.fromkeys(
-                (min(numbers.strengths), numbers.strengths[len(numbers.strengths) // 2], max(numbers.strengths))
+                (
+                    min(numbers.strengths),
+                    numbers.strengths[len(numbers.strengths) // 2],
+                    max(numbers.strengths),
+                )
             )
         )
         yield (
-            f"{what.capitalize()}, guidance {w:g}: how often the new word is right, how often all else is kept, and the PSNR of the rest, by "
-            f"strength: {told}."
+            f"{what.capitalize()}, guidance {w:g}: how often the new word is right, how often all else is"
+            f" kept, and the PSNR of the rest, by strength: {told}."
         )
     little, much = (scores[w, s] for s in (min(numbers.strengths), max(numbers.strengths)))
     success = [sum(kinds[what].success for what in SWAPS) / len(SWAPS) for kinds in (little, much)]
-    yield f"From strength {min(numbers.strengths):g} to {max(numbers.strengths):g} the share of right words goes from {success[0]:.0%} to {success[1]:.0%} over all kinds."
+    yield (
+        f"From strength {min(numbers.strengths):g} to {max(numbers.strengths):g} the share of right words"
+        f" goes from {success[0]:.0%} to {success[1]:.0%} over all kinds."
+    )
 
 
 FULL = replace(

@@ -1,4 +1,6 @@
-"""Study `text-to-image`: what a picture shows of what its text says, on captions that can be read back, and on emoji."""
+"""Study `text-to-image`: what a picture shows of what its text says, on captions that can be read back, and
+on emoji.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class Numbers:
-    """``counts`` of scenes to train, validate and test; ``drawn`` pictures for each list of captions at each of the ``scales``."""
+    """``counts`` of scenes to train, validate and test; ``drawn`` pictures for each list of captions at each
+    of the ``scales``.
+    """
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
     text: TextNumbers | None = None
@@ -57,13 +61,20 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
         found = {w: _drawn(lab, numbers, pipeline, w) for w in numbers.scales}
     best = max(found, key=lambda w: sum(score["all attributes"].value for score in found[w].values()))
     sections = [
-        Section("Reading real pictures", (Words(READING), _table("reading", real, "Real pictures of the test set."))),
+        Section(
+            "Reading real pictures",
+            (Words(READING), _table("reading", real, "Real pictures of the test set.")),
+        ),
         Section("Pictures for texts", (Words(ABOUT), where, shown)),
         Section(
             "What the pictures show",
             (
                 _scales(lab, found),
-                _table("attributes", found[best], f"Drawn with guidance {best:g}, {numbers.drawn} pictures a list."),
+                _table(
+                    "attributes",
+                    found[best],
+                    f"Drawn with guidance {best:g}, {numbers.drawn} pictures a list.",
+                ),
             ),
         ),
     ]
@@ -79,12 +90,14 @@ def study(lab: StudyContext, numbers: Numbers) -> Report:
 
 
 READING = (
-    "Before anything is drawn: what the reading makes of real pictures. Colours, size, place and relation are measured, digits are read by a classifier that took no "
-    "part in any training; what is wrong here is the reading's fault."
+    "Before anything is drawn: what the reading makes of real pictures. Colours, size, place and relation are"
+    " measured, digits are read by a classifier that took no part in any training; what is wrong here is the"
+    " reading's fault."
 )
 ABOUT = (
-    "The model hears word pieces through a small transformer that was trained along with it. One colour of each digit was held out of the training, so that these "
-    "texts put known words together in a way that it has never seen."
+    "The model hears word pieces through a small transformer that was trained along with it. One colour of"
+    " each digit was held out of the training, so that these texts put known words together in a way that it"
+    " has never seen."
 )
 
 Shares = dict[str, Score]
@@ -123,7 +136,10 @@ def _shown(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Picture:
         images = pipeline.sample(numbers.shown, label=text, steps=numbers.steps, guidance=w, seed=lab.seed)
         rows.append((folded(text), images))
     return lab.rows(
-        "prompts", rows, f"The same seeds for every text, guidance {w:g}.", about={"seed": lab.seed, "guidance": w}
+        "prompts",
+        rows,
+        f"The same seeds for every text, guidance {w:g}.",
+        about={"seed": lab.seed, "guidance": w},
     )
 
 
@@ -135,7 +151,9 @@ def _scales(lab: StudyContext, found: Mapping[float, Mapping[str, Shares]]) -> P
     ]
     panel = Panel("attributes that are right", "guidance", "percent", curves)
     return lab.plot(
-        "guidance", [panel], "The share of all attributes that the picture shows, by guidance and list of texts."
+        "guidance",
+        [panel],
+        "The share of all attributes that the picture shows, by guidance and list of texts.",
     )
 
 
@@ -154,13 +172,16 @@ def _cell(score: Score | None) -> Cell:
     return Measured(100 * score.value, low, high)
 
 
-def _findings(real: Mapping[str, Shares], found: Mapping[float, Mapping[str, Shares]], best: float) -> Iterator[str]:
+def _findings(
+    real: Mapping[str, Shares], found: Mapping[float, Mapping[str, Shares]], best: float
+) -> Iterator[str]:
     reading = min(shares["all attributes"].value for shares in real.values())
     yield f"On real pictures the reading is right about at least {reading:.1%} of the attributes."
     seen, held, pairs = found[best].values()
     yield (
-        f"With guidance {best:g} the pictures show {seen['all attributes'].value:.0%} of what texts about one digit say, {held['all attributes'].value:.0%} where the digit's colour was "
-        f"held out, and {pairs['all attributes'].value:.0%} of what texts about two digits say."
+        f"With guidance {best:g} the pictures show {seen['all attributes'].value:.0%} of what texts about one"
+        f" digit say, {held['all attributes'].value:.0%} where the digit's colour was held out, and"
+        f" {pairs['all attributes'].value:.0%} of what texts about two digits say."
     )
     for name, shares in found[best].items():
         single = {each: shares[each] for each in shares if each not in ("all attributes", "whole pictures")}
@@ -174,6 +195,8 @@ FULL = Numbers(
     scales=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
     drawn=496,
     steps=50,
-    emoji=TextNumbers(vae=VAENumbers(latent="4x8x8", steps=5000), network="mlp", width=512, steps=5000, batch=512),
+    emoji=TextNumbers(
+        vae=VAENumbers(latent="4x8x8", steps=5000), network="mlp", width=512, steps=5000, batch=512
+    ),
 )
 STUDY = Study(quick=Numbers(), full=FULL, run=study)
