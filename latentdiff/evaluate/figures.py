@@ -15,7 +15,7 @@ from latentdiff.evaluate.neighbors import Neighbors
 from latentdiff.evaluate.pairs import as_pixels
 from latentdiff.evaluate.reconstruct import Reconstruction
 from latentdiff.evaluate.vae import Encoded
-from latentdiff.metrics import mse
+from latentdiff.metrics.pairs import mse
 from latentdiff.viz.figures import COLORS, FAINT, INK, SECOND, Math, new_figure, save_figure
 from latentdiff.viz.images import class_columns, image_grid, save_image
 

@@ -23,8 +23,8 @@ from latentdiff.evaluate.interval_score import (
     share_score,
 )
 from latentdiff.evaluate.reference import Reference
-from latentdiff.metrics import precision_recall
 from latentdiff.metrics.features import Features, extract
+from latentdiff.metrics.precision_recall import precision_recall
 
 FEW = 5_000  # images below which Frechet distances are mostly bias
 CONFIDENT = 0.8  # probability of the class above which an image counts as confident

@@ -9,18 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.metrics import (
-    Interval,
-    bootstrap_frechet,
-    bootstrap_kernel,
-    bootstrap_mean,
-    frechet,
-    kernel_distance,
-    moments,
-    proportion_interval,
-)
+from latentdiff.metrics.frechet import frechet, moments
 from latentdiff.metrics.half_samples import Halves, distance_interval, random_half
-from latentdiff.metrics.half_samples_frechet import LARGE_DIMENSION, LARGE_RESAMPLES
+from latentdiff.metrics.half_samples_frechet import LARGE_DIMENSION, LARGE_RESAMPLES, bootstrap_frechet
+from latentdiff.metrics.half_samples_kernel import bootstrap_kernel
+from latentdiff.metrics.interval import Interval
+from latentdiff.metrics.mean_interval import bootstrap_mean, proportion_interval
+from latentdiff.metrics.mmd import kernel_distance
 
 # images a side for each dimension of the features that an interval of a Frechet distance needs
 # (docs/evaluation.md)

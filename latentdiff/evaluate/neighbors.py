@@ -10,8 +10,8 @@ from torch import Tensor
 from latentdiff.errors import InputError
 from latentdiff.evaluate.interval_score import Resampling, Score, share_score
 from latentdiff.evaluate.reference import Reference
-from latentdiff.metrics import nearest
 from latentdiff.metrics.features import Features
+from latentdiff.metrics.neighbors import nearest
 
 QUANTILE = 0.01  # of the test images' distances: what lies closer than it is suspiciously close
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.interval_score import Resampling, Score, mean_score
-from latentdiff.metrics import psnr, rmse, ssim
 from latentdiff.metrics.features import PerceptualNetwork, perceptual_distance
+from latentdiff.metrics.pairs import psnr, rmse, ssim
 
 
 @dataclass(frozen=True)

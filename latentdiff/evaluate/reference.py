@@ -11,8 +11,8 @@ from torch import Tensor
 from latentdiff.evaluate.cache import FeatureCache
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.read import ImageSet
-from latentdiff.metrics import Moments, moments
 from latentdiff.metrics.features import FeatureNetwork, Features, extract
+from latentdiff.metrics.frechet import Moments, moments
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
+from latentdiff.ops import constants
 from latentdiff.ops.random import Key
 from latentdiff.pipeline import pipeline
 from latentdiff.pipeline.batching import even_parts
@@ -149,8 +150,8 @@ class Seen:
 
 def test_a_capture_makes_no_constant_and_keeps_those_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     seen, rows = Seen(), []
-    original = ld.constant._row
-    monkeypatch.setattr(ld.constant, "_row", lambda *args: rows.append(args) or original(*args))
+    original = constants._row
+    monkeypatch.setattr(constants, "_row", lambda *args: rows.append(args) or original(*args))
     made: list[int] = []
 
     class Counting(Rerun):
@@ -167,7 +168,7 @@ def test_a_capture_makes_no_constant_and_keeps_those_it_reads(monkeypatch: pytes
     assert made == [moves, moves]  # rows of coefficients: all in the warm-up
     warm, captured = seen.passes
     assert len(warm) == moves and all(a() is b() for a, b in zip(warm, captured, strict=True))
-    for kept in (ld.constant._kept_row, ld.constant._kept_filled):
+    for kept in (constants._kept_row, constants._kept_filled):
         kept.cache_clear()
     gc.collect()
     assert all(ref() is not None for ref in captured)
@@ -337,7 +338,7 @@ def capturing(tiny_denoiser_run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
         recorders.append(Rerun())
         return CUDAGraphLoop(*args, **options, recorder=recorders[-1])
 
-    monkeypatch.setattr(pipeline, "CapturedLoop", captured)
+    monkeypatch.setattr(pipeline, "CUDAGraphLoop", captured)
     pipe.__dict__["_captures"] = True
     return pipe, recorders
 

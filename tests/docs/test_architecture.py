@@ -25,7 +25,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # imports from its own and
 # from lower floors only. docs/design.md has a row for each room.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "_version"),
+    ("errors",),
     ("files", "parallel", "ops", "nn"),
     ("data", "metrics", "config"),
     ("diffusion/schedule", "diffusion/prediction", "diffusion/operators"),
@@ -43,7 +43,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LAYER_OF = {prefix: layer for layer, prefixes in enumerate(LAYERS) for prefix in prefixes}
 KNOWS_ONLY: dict[str, set[str]] = {  # tighter than the layers: what a prefix may import beside itself
     "errors": set(),
-    "_version": set(),
     "files": {"errors"},
     "parallel": {"errors"},
     "nn": {"errors"},
@@ -58,7 +57,7 @@ KNOWS_ONLY: dict[str, set[str]] = {  # tighter than the layers: what a prefix ma
     "diffusion/prediction": {"config"},
     "diffusion/operators": {"errors", "ops"},
     "viz": {"config", "data", "errors", "files"},
-    "pipeline/checkpoint": {"config", "errors", "files", "nn", "_version"},
+    "pipeline/checkpoint": {"config", "errors", "files", "nn"},
     "pipeline/text": {"errors", "files", "nn", "pipeline/checkpoint"},
     "pipeline/diffusers": {
         "config",
@@ -195,7 +194,7 @@ def test_the_design_document_shows_the_same_rooms() -> None:
         for floor, name in re.findall(r"^\| (\d+) \| `([\w/]+)` \|", text, flags=re.MULTILINE)
     }
     floors = rooms.floors(rooms.arrows())
-    assert shown == {name: floor for name, floor in floors.items() if name != "_version"}
+    assert shown == floors
 
 
 def loops_over_moves(module: ast.Module) -> int:

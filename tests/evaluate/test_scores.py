@@ -19,8 +19,10 @@ from latentdiff.evaluate import Reference, Resampling
 from latentdiff.evaluate.chunks import chunks
 from latentdiff.evaluate.interval_score import frechet_score, paired_frechet_score
 from latentdiff.evaluate.reconstruct import default_levels
-from latentdiff.metrics import frechet, kernel_distance, moments, precision_recall
 from latentdiff.metrics.features import FeatureNetwork, default_features, extract
+from latentdiff.metrics.frechet import frechet, moments
+from latentdiff.metrics.mmd import kernel_distance
+from latentdiff.metrics.precision_recall import precision_recall
 
 CPU = torch.device("cpu")
 QUICK = Resampling(40)

@@ -9,20 +9,14 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.metrics import (
-    Interval,
-    bootstrap_frechet,
-    bootstrap_kernel,
-    bootstrap_mean,
-    frechet,
-    half_samples_kernel,
-    kernel_distance,
-    moments,
-    proportion_interval,
-)
+from latentdiff.metrics import half_samples_kernel
+from latentdiff.metrics.frechet import frechet, moments
 from latentdiff.metrics.half_samples import random_half
-from latentdiff.metrics.half_samples_frechet import LARGE_RESAMPLES, _Sums
-from latentdiff.metrics.interval import generator_of, student_quantile
+from latentdiff.metrics.half_samples_frechet import LARGE_RESAMPLES, _Sums, bootstrap_frechet
+from latentdiff.metrics.half_samples_kernel import bootstrap_kernel
+from latentdiff.metrics.interval import Interval, generator_of, student_quantile
+from latentdiff.metrics.mean_interval import bootstrap_mean, proportion_interval
+from latentdiff.metrics.mmd import kernel_distance
 
 Bootstrap = Callable[..., Interval]
 DISTANCES = pytest.mark.parametrize("bootstrap", [bootstrap_frechet, bootstrap_kernel])

@@ -13,7 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentdiff.metrics import Interval, Moments, bootstrap_frechet, bootstrap_kernel, frechet, moments
+from latentdiff.metrics.frechet import Moments, frechet, moments
+from latentdiff.metrics.half_samples_frechet import bootstrap_frechet
+from latentdiff.metrics.half_samples_kernel import bootstrap_kernel
+from latentdiff.metrics.interval import Interval
 
 
 @dataclass(frozen=True)

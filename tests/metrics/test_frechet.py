@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.metrics import Moments, frechet, moments
+from latentdiff.metrics.frechet import Moments, frechet, moments
 
 
 def gaussians(D: int, *, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.metrics import kernel_distance, mmd
+from latentdiff.metrics import mmd
+from latentdiff.metrics.mmd import kernel_distance
 
 
 def features(n: int, D: int, *, seed: int, shift: float = 0.0) -> Tensor:

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.metrics import nearest, neighbors, precision_recall
+from latentdiff.metrics import neighbors
 from latentdiff.metrics import precision_recall as manifold
+from latentdiff.metrics.neighbors import nearest
+from latentdiff.metrics.precision_recall import precision_recall
 
 
 def features(n: int, D: int, *, seed: int, shift: float = 0.0) -> Tensor:

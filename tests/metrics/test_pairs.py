@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.metrics import mse, psnr, rmse, ssim, ssim_window
+from latentdiff.metrics.pairs import mse, psnr, rmse, ssim, ssim_window
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 11, 40), (3, 64, 17)]
 

@@ -194,6 +194,8 @@ def test_the_published_linear_weights_are_those_of_a_library(name: str, script: 
 
 def test_the_documents_give_the_published_hashes() -> None:
     text = (SCRIPT.parents[1] / "docs" / "features.md").read_text(encoding="utf-8")
-    about = json.loads((SCRIPT.parents[1] / "latentdiff" / "features" / "mnist.json").read_bytes())
+    about = json.loads(
+        (SCRIPT.parents[1] / "latentdiff" / "metrics" / "features" / "mnist.json").read_bytes()
+    )
     for sha256 in (*(sha256 for pair in PUBLISHED.values() for sha256 in pair), about["sha256"]):
         assert sha256 in text

@@ -269,11 +269,11 @@ def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(
 def test_memory_that_runs_out_in_safetensors_is_a_memory_error(tmp_path: Path) -> None:
     program = """
 import resource, torch
-from latentdiff.files import tensors
-content, tensors = tensors.dumps({"a": torch.zeros(2**24)}), {"a": torch.zeros(2**24)}
+from latentdiff.files import tensors as files
+content, tensors = files.dumps({"a": torch.zeros(2**24)}), {"a": torch.zeros(2**24)}
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**24, -1))
-for function, argument in ((tensors.loads, content), (tensors.dumps, tensors)):
+for function, argument in ((files.loads, content), (files.dumps, tensors)):
     try:
         function(argument)
     except MemoryError:
@@ -281,7 +281,7 @@ for function, argument in ((tensors.loads, content), (tensors.dumps, tensors)):
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**16, -1))
 try:
-    tensors.save({"a": torch.zeros(4)}, "a.safetensors")  # the buffer of a file
+    files.save({"a": torch.zeros(4)}, "a.safetensors")  # the buffer of a file
 except MemoryError:
     print("MemoryError")
 """

@@ -16,7 +16,6 @@ from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Cell, Measured
 from latentdiff.data import Dataset, to_uint8
 from latentdiff.errors import InputError
-from latentdiff.metrics import psnr, rmse, ssim
 from latentdiff.metrics.features import (
     PerceptualNetwork,
     default_features,
@@ -24,6 +23,7 @@ from latentdiff.metrics.features import (
     perceptual_network,
 )
 from latentdiff.metrics.features.names import perceptual_name
+from latentdiff.metrics.pairs import psnr, rmse, ssim
 
 What = Literal["psnr", "ssim", "rmse", "distance"]
 WHATS: tuple[What, ...] = ("psnr", "ssim", "rmse", "distance")
