@@ -17,7 +17,7 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 ARCHITECTURES = "7.5;8.0;8.6;8.9;9.0+PTX"
-# No contraction of a * b + c and no errno: every rounding is written out in csrc/real.h.
+# No contraction of a * b + c and no errno: every rounding is written out in csrc/number.h.
 # -O2: 10% faster than -O3 here, and half the time to compile.
 FLAGS = [
     "-O2",

@@ -1,8 +1,8 @@
-// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") and Box-Muller's normals from it.
-// V is a number type of real.h: one lane on the device, 8 or 16 blocks at a time on CPUs.
+// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") and Box-Muller's normals
+// from it. V is a number type of number.h: one lane on the device, 8 or 16 blocks at a time on CPUs.
 #pragma once
 
-#include "real.h"
+#include "number.h"
 
 namespace latentdiff {
 
@@ -50,8 +50,8 @@ LD_FN typename V::F log_unit(typename V::F u) {
   return V::fma(exponent, V::set(0.693359375f), V::add(f, p));
 }
 
-// Sine and cosine of 2 pi k / 2^32; error below 1.3e-7. The octant is taken off in integers, so nothing is rounded
-// before the polynomials (Cephes' sinf and cosf).
+// Sine and cosine of 2 pi k / 2^32; error below 1.3e-7. The octant is taken off in integers, so nothing is
+// rounded before the polynomials (Cephes' sinf and cosf).
 template <class V>
 LD_FN void sincos_turn(typename V::U k, typename V::F& sine, typename V::F& cosine) {
   using F = typename V::F;
@@ -71,7 +71,8 @@ LD_FN void sincos_turn(typename V::U k, typename V::F& sine, typename V::F& cosi
 
 // Two normals from a radius word (24 bits of it) and an angle word.
 template <class V>
-LD_FN void box_muller(typename V::U radius, typename V::U angle, typename V::F& first, typename V::F& second) {
+LD_FN void box_muller(typename V::U radius, typename V::U angle, typename V::F& first,
+                      typename V::F& second) {
   using F = typename V::F;
   const F unit = V::set(5.9604644775390625e-8f);  // 2^-24: u = (k + 1) / 2^24 is exact and never 0
   const F u = V::fma(V::to_float(V::template shift_right<8>(radius)), unit, unit);
@@ -82,7 +83,8 @@ LD_FN void box_muller(typename V::U radius, typename V::U angle, typename V::F& 
   second = V::mul(length, sine);
 }
 
-// The four normals of a block, from its counter (block low, block high, stream low, stream high) and key (seed).
+// The four normals of a block, from its counter (block low, block high, stream low, stream high) and key
+// (seed).
 template <class V>
 LD_FN void normal_block(typename V::Q (&c)[4], typename V::Q k0, typename V::Q k1, typename V::F (&z)[4]) {
   philox<V>(c, k0, k1);
@@ -91,8 +93,8 @@ LD_FN void normal_block(typename V::Q (&c)[4], typename V::Q k0, typename V::Q k
 }
 
 LD_FN void normal_block(uint64_t block, uint64_t stream, uint64_t seed, float (&z)[4]) {
-  uint32_t c[4] = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32), static_cast<uint32_t>(stream),
-                   static_cast<uint32_t>(stream >> 32)};
+  uint32_t c[4] = {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+                   static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32)};
   normal_block<Scalar<float>>(c, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32), z);
 }
 

@@ -5,8 +5,8 @@ alone.
     python scripts/rooms.py --arrows   # and every arrow, lowest floor first
 
 A room is a folder of the package, `apps` by its parts, or `errors` (`_version` holds a constant and is none).
-An arrow is a pair of rooms of which one imports from the other, wherever in a file. A floor is one more than the
-highest floor that a room imports from. A circle is a set of files that import one another.
+An arrow is a pair of rooms of which one imports from the other, wherever in a file. A floor is one more than
+the highest floor that a room imports from. A circle is a set of files that import one another.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-// Eight lanes of real.h's number type in AVX2, FMA and F16C. Include under a target pragma only.
+// Eight lanes of number.h's number type in AVX2, FMA and F16C. Include under a target pragma only.
 #pragma once
 
 #include <immintrin.h>
 
-#include "../element.h"
+#include "../dtype.h"
 
 namespace latentdiff {
 namespace {
@@ -11,8 +11,8 @@ namespace {
 struct Avx2 {
   using F = __m256;
   using U = __m256i;
-  // The words of even and of odd lanes in the low halves of 64-bit lanes, as the multiply of Philox wants and leaves
-  // them; the high halves hold anything.
+  // The words of even and of odd lanes in the low halves of 64-bit lanes, as the multiply of Philox wants and
+  // leaves them; the high halves hold anything.
   struct Q {
     __m256i even, odd;
   };
@@ -39,7 +39,9 @@ struct Avx2 {
     return {_mm256_xor_si256(_mm256_xor_si256(b.even, c.even), a.even),
             _mm256_xor_si256(_mm256_xor_si256(b.odd, c.odd), a.odd)};
   }
-  static LD_FN Q advance(Q a, Q b) { return {_mm256_add_epi32(a.even, b.even), _mm256_add_epi32(a.odd, b.odd)}; }
+  static LD_FN Q advance(Q a, Q b) {
+    return {_mm256_add_epi32(a.even, b.even), _mm256_add_epi32(a.odd, b.odd)};
+  }
 
   static LD_FN U plus(U a, U b) { return _mm256_add_epi32(a, b); }
   static LD_FN U minus(U a, U b) { return _mm256_sub_epi32(a, b); }
@@ -81,7 +83,8 @@ struct Avx2 {
   }
   static LD_FN void write(F a, float* to) { _mm256_storeu_ps(to, a); }
   static LD_FN void write(F a, Half* to) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
   static LD_FN void write(F a, Bfloat* to) {
     const U bits_of = bits(a), odd = _mm256_and_si256(shift_right<16>(bits_of), set_bits(1u));
@@ -94,7 +97,9 @@ struct Avx2 {
   }
 
   static LD_FN U iota() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
-  static LD_FN U read_bits(const uint32_t* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
+  static LD_FN U read_bits(const uint32_t* from) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  }
   // to[4 j + i] = z[i] of lane j.
   static LD_FN void write_blocks(const F (&z)[4], float* to) {
     const F a = _mm256_unpacklo_ps(z[0], z[1]), b = _mm256_unpackhi_ps(z[0], z[1]);

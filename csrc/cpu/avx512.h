@@ -1,9 +1,9 @@
-// Sixteen lanes of real.h's number type in AVX-512F. Include under a target pragma only.
+// Sixteen lanes of number.h's number type in AVX-512F. Include under a target pragma only.
 #pragma once
 
 #include <immintrin.h>
 
-#include "../element.h"
+#include "../dtype.h"
 
 namespace latentdiff {
 namespace {
@@ -37,7 +37,9 @@ struct Avx512 {
     return {_mm512_ternarylogic_epi32(a.even, b.even, c.even, 0x96),
             _mm512_ternarylogic_epi32(a.odd, b.odd, c.odd, 0x96)};
   }
-  static LD_FN Q advance(Q a, Q b) { return {_mm512_add_epi32(a.even, b.even), _mm512_add_epi32(a.odd, b.odd)}; }
+  static LD_FN Q advance(Q a, Q b) {
+    return {_mm512_add_epi32(a.even, b.even), _mm512_add_epi32(a.odd, b.odd)};
+  }
 
   static LD_FN U plus(U a, U b) { return _mm512_add_epi32(a, b); }
   static LD_FN U minus(U a, U b) { return _mm512_sub_epi32(a, b); }
@@ -53,7 +55,9 @@ struct Avx512 {
   static LD_FN U shift_right_signed(U a) {
     return _mm512_srai_epi32(a, n);
   }
-  static LD_FN F choose(U q, F a, F b) { return _mm512_mask_blend_ps(_mm512_test_epi32_mask(q, set_bits(1u)), b, a); }
+  static LD_FN F choose(U q, F a, F b) {
+    return _mm512_mask_blend_ps(_mm512_test_epi32_mask(q, set_bits(1u)), b, a);
+  }
   static LD_FN F flip(U q, F a) {
     const U sign = _mm512_slli_epi32(_mm512_and_si512(q, set_bits(2u)), 30);
     return from_bits(_mm512_xor_si512(bits(a), sign));
@@ -95,14 +99,17 @@ struct Avx512 {
   static LD_FN void write_blocks(const F (&z)[4], float* to) {
     const F a = _mm512_unpacklo_ps(z[0], z[1]), b = _mm512_unpackhi_ps(z[0], z[1]);
     const F c = _mm512_unpacklo_ps(z[2], z[3]), d = _mm512_unpackhi_ps(z[2], z[3]);
-    const F e = _mm512_shuffle_ps(a, c, 0x44), f = _mm512_shuffle_ps(a, c, 0xEE);  // blocks 0 4 8 12, 1 5 9 13
-    const F g = _mm512_shuffle_ps(b, d, 0x44), h = _mm512_shuffle_ps(b, d, 0xEE);  // blocks 2 6 10 14, 3 7 11 15
-    const F ef = _mm512_shuffle_f32x4(e, f, 0x44), gh = _mm512_shuffle_f32x4(g, h, 0x44);    // 0 4 1 5, 2 6 3 7
-    const F ef2 = _mm512_shuffle_f32x4(e, f, 0xEE), gh2 = _mm512_shuffle_f32x4(g, h, 0xEE);  // 8 12 9 13, 10 14 11 15
-    _mm512_storeu_ps(to, _mm512_shuffle_f32x4(ef, gh, 0x88));                                // 0 1 2 3
-    _mm512_storeu_ps(to + 16, _mm512_shuffle_f32x4(ef, gh, 0xDD));                           // 4 5 6 7
-    _mm512_storeu_ps(to + 32, _mm512_shuffle_f32x4(ef2, gh2, 0x88));                         // 8 9 10 11
-    _mm512_storeu_ps(to + 48, _mm512_shuffle_f32x4(ef2, gh2, 0xDD));                         // 12 13 14 15
+    const F e = _mm512_shuffle_ps(a, c, 0x44),
+            f = _mm512_shuffle_ps(a, c, 0xEE);  // blocks 0 4 8 12, 1 5 9 13
+    const F g = _mm512_shuffle_ps(b, d, 0x44),
+            h = _mm512_shuffle_ps(b, d, 0xEE);  // blocks 2 6 10 14, 3 7 11 15
+    const F ef = _mm512_shuffle_f32x4(e, f, 0x44), gh = _mm512_shuffle_f32x4(g, h, 0x44);  // 0 4 1 5, 2 6 3 7
+    const F ef2 = _mm512_shuffle_f32x4(e, f, 0xEE),
+            gh2 = _mm512_shuffle_f32x4(g, h, 0xEE);                   // 8 12 9 13, 10 14 11 15
+    _mm512_storeu_ps(to, _mm512_shuffle_f32x4(ef, gh, 0x88));         // 0 1 2 3
+    _mm512_storeu_ps(to + 16, _mm512_shuffle_f32x4(ef, gh, 0xDD));    // 4 5 6 7
+    _mm512_storeu_ps(to + 32, _mm512_shuffle_f32x4(ef2, gh2, 0x88));  // 8 9 10 11
+    _mm512_storeu_ps(to + 48, _mm512_shuffle_f32x4(ef2, gh2, 0xDD));  // 12 13 14 15
   }
 };
 

@@ -1,7 +1,7 @@
 // The CPU kernels: one table of functions for each instruction set, the same bits from each.
 #pragma once
 
-#include "../arguments.h"
+#include "../kernel_args.h"
 
 namespace latentdiff::cpu {
 

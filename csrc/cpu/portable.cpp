@@ -1,13 +1,13 @@
 // The portable kernels: item by item, as a CUDA thread does it, in standard C++ on any processor.
-#include "../form.h"
-#include "../item.h"
+#include "../dispatch.h"
+#include "../vector_item.h"
 #include "kernels.h"
 #include "tiling.h"
 
 namespace latentdiff::cpu {
 namespace {
 
-// Calls f(Truth<whole>, arguments, items, place) for every item of the tiles.
+// Calls f(Bool<whole>, arguments, items, place) for every item of the tiles.
 template <class T, class Arguments, class Function>
 void each_item(const Arguments& given, int64_t first, int64_t last, const Function& f) {
   Arguments a = given;
@@ -18,7 +18,7 @@ void each_item(const Arguments& given, int64_t first, int64_t last, const Functi
       const Tile tile = Tile::of(tiling, index);
       for (int64_t row = tile.row; row < tile.row + tile.rows; ++row) {
         for (int64_t e = tile.first; e < tile.first + tile.length; e += item_size<T>) {
-          f(whole, a, items, Place::of<T, decltype(whole)::value>(a.shape, row, e));
+          f(whole, a, items, ItemPosition::of<T, decltype(whole)::value>(a.shape, row, e));
         }
       }
     }

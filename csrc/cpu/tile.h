@@ -1,8 +1,9 @@
-// The SIMD kernels, for a number type V of 8 or 16 lanes: a tile's noise is drawn into scratch, then every row of the
-// tile is computed lane by lane. All of it lives in an unnamed namespace, because each instruction set has its own.
+// The SIMD kernels, for a number type V of 8 or 16 lanes: a tile's noise is drawn into scratch, then every
+// row of the tile is computed lane by lane. All of it lives in an unnamed namespace, because each instruction
+// set has its own.
 #pragma once
 
-#include "../form.h"
+#include "../dispatch.h"
 #include "../philox.h"
 #include "tiling.h"
 
@@ -32,7 +33,8 @@ void draw_long(const Keys& keys, const Tile& tile, int64_t blocks, float* z) {
     if (keys.stream_stride != 0) stream = Words<V>::shared(keys.stream_of(tile.row + r));
     const Words<V> key = Words<V>::shared(keys.seed(tile.row + r));
     for (int64_t b = 0; b < blocks; b += V::lanes) {
-      const uint64_t block = static_cast<uint64_t>(tile.first / 4 + b);  // a multiple of lanes: no carry in a group
+      const uint64_t block =
+          static_cast<uint64_t>(tile.first / 4 + b);  // a multiple of lanes: no carry in a group
       const typename V::U low = V::plus(V::set_bits(static_cast<uint32_t>(block)), V::iota());
       const typename V::Q high = V::widen(V::set_bits(static_cast<uint32_t>(block >> 32)));
       typename V::Q c[4] = {V::widen(low), high, stream.low, stream.high};
@@ -43,7 +45,7 @@ void draw_long(const Keys& keys, const Tile& tile, int64_t blocks, float* z) {
   }
 }
 
-// Noise of short rows: a group's lanes are blocks of several rows, so every lane is told its words.
+// Noise of short rows: a group's lanes are blocks of several rows, so every lane gets its own words.
 template <class V>
 void draw_short(const Keys& keys, const Tile& tile, int64_t blocks, float* z) {
   constexpr int64_t most = noise_tile / 4 + max_lanes;
@@ -61,7 +63,8 @@ void draw_short(const Keys& keys, const Tile& tile, int64_t blocks, float* z) {
   }
   const auto lanes = [](const uint32_t* words) { return V::widen(V::read_bits(words)); };
   for (int64_t b = 0; b < total; b += V::lanes) {  // lanes beyond the last block are drawn and not used
-    typename V::Q c[4] = {lanes(block + b), V::widen(V::set_bits(0)), lanes(stream[0] + b), lanes(stream[1] + b)};
+    typename V::Q c[4] = {lanes(block + b), V::widen(V::set_bits(0)), lanes(stream[0] + b),
+                          lanes(stream[1] + b)};
     typename V::F normals[4];
     normal_block<V>(c, lanes(key[0] + b), lanes(key[1] + b), normals);
     V::write_blocks(normals, z + 4 * b);
@@ -72,7 +75,8 @@ void draw_short(const Keys& keys, const Tile& tile, int64_t blocks, float* z) {
 template <class V>
 LD_FN void draw(const Keys& keys, const Tile& tile, float* z) {
   const int64_t blocks = (tile.length + 3) / 4;
-  tile.rows == 1 || blocks % V::lanes == 0 ? draw_long<V>(keys, tile, blocks, z) : draw_short<V>(keys, tile, blocks, z);
+  tile.rows == 1 || blocks % V::lanes == 0 ? draw_long<V>(keys, tile, blocks, z)
+                                           : draw_short<V>(keys, tile, blocks, z);
 }
 
 // Element e of a row and its followers, walked in logical order.
@@ -82,7 +86,8 @@ struct Walk {
   int64_t index[max_dims];
   int64_t at;
 
-  LD_FN Walk(const Shape& shape, const Operand& operand, int64_t e) : shape(shape), operand(operand), index{}, at(0) {
+  LD_FN Walk(const Shape& shape, const Operand& operand, int64_t e)
+      : shape(shape), operand(operand), index{}, at(0) {
     for (int d = shape.dims - 1; d >= 0; --d) {
       index[d] = d > 0 ? e % shape.sizes[d] : e;
       e = d > 0 ? e / shape.sizes[d] : 0;
@@ -110,7 +115,8 @@ struct Walk {
 };
 
 template <class T>
-const T* gather(const Shape& shape, const Operand& operand, int64_t row, int64_t first, int64_t length, T* scratch) {
+const T* gather(const Shape& shape, const Operand& operand, int64_t row, int64_t first, int64_t length,
+                T* scratch) {
   const T* from = static_cast<const T*>(operand.data) + row * operand.row_stride;
   if (is_flat(shape, operand)) return from + first;
   T* to = scratch;
@@ -127,7 +133,8 @@ T* target_of(const Shape& shape, const Operand& operand, int64_t row, int64_t fi
 }
 
 template <class T>
-void scatter(const Shape& shape, const Operand& operand, int64_t row, int64_t first, int64_t length, const T* from) {
+void scatter(const Shape& shape, const Operand& operand, int64_t row, int64_t first, int64_t length,
+             const T* from) {
   if (is_flat(shape, operand)) return;  // already in place
   T* to = static_cast<T*>(operand.data) + row * operand.row_stride;
   Walk(shape, operand, first).stretches(length, [&](int64_t at, int64_t stride, int64_t count) {
@@ -136,8 +143,8 @@ void scatter(const Shape& shape, const Operand& operand, int64_t row, int64_t fi
   });
 }
 
-// How lanes of element type T compute: V's lanes in float, float64 one by one (a compiler widens those loops by
-// itself).
+// How lanes of element type T compute: V's lanes in float, float64 one by one (a compiler widens those loops
+// by itself).
 template <class V, class T>
 struct Lanes {
   using Math = V;
@@ -158,7 +165,8 @@ struct Lanes<V, double> {
   static LD_FN void write(F a, double* to) { *to = a; }
 };
 
-// Calls f(i, tail) for i = 0, count, 2 count, ... below length; the last call covers less than a group if `tail` > 0.
+// Calls f(i, tail) for i = 0, count, 2 count, ... below length; the last call covers less than a group if
+// `tail` > 0.
 template <class L, class Function>
 LD_FN void each_group(int64_t length, const Function& f) {
   int64_t i = 0;
@@ -208,8 +216,8 @@ void noise_run(const Noising<typename Lanes<V, T>::Math>& noising, const T* x0, 
 }
 
 template <class V, class T, int n, bool direct, bool noisy, bool with_x0>
-void step_run(const Move<typename Lanes<V, T>::Math, n, direct>& move, const T* x, const T* const (&outs)[n],
-              const Noise<T>& noise, T* x_s, T* x0, int64_t length) {
+void step_run(const StepCoefficients<typename Lanes<V, T>::Math, n, direct>& move, const T* x,
+              const T* const (&outs)[n], const Noise<T>& noise, T* x_s, T* x0, int64_t length) {
   using L = Lanes<V, T>;
   each_group<L>(length, [&](int64_t i, int tail) {
     typename L::F out[n];
@@ -223,14 +231,15 @@ void step_run(const Move<typename Lanes<V, T>::Math, n, direct>& move, const T* 
   });
 }
 
-// Calls f(row, z, first, length) for every run of the tiles: a row of a tile, or all of its rows where nothing tells
-// them apart. z is the run's drawn noise, if any.
+// Calls f(row, z, first, length) for every run of the tiles: a row of a tile, or all of its rows where
+// nothing tells them apart. z is the run's drawn noise, if any.
 template <class V, class Function>
-LD_FN void each_run(const Shape& shape, const Keys& keys, bool scratch, bool uniform, int64_t begin, int64_t end,
-                    const Function& f) {
+LD_FN void each_run(const Shape& shape, const Keys& keys, bool scratch, bool uniform, int64_t begin,
+                    int64_t end, const Function& f) {
   const Tiling tiling = Tiling::of(shape, scratch);
   alignas(64) float z[scratch_size];
-  const bool drawn = keys.seeds != nullptr, join = uniform && shape.joined && (!drawn || shape.inner % 4 == 0);
+  const bool drawn = keys.seeds != nullptr,
+             join = uniform && shape.joined && (!drawn || shape.inner % 4 == 0);
   for (int64_t index = begin; index < end; ++index) {
     const Tile tile = Tile::of(tiling, index);
     if (drawn) draw<V>(keys, tile, z);
@@ -245,13 +254,15 @@ void normal(const NormalArguments& a, int64_t begin, int64_t end) {
   with_type(a.dtype, [&](auto type) {
     using T = typename decltype(type)::type;
     using L = Lanes<V, T>;
-    each_run<V>(
-        a.shape, a.keys, true, true, begin, end, [&](int64_t row, const float* z, int64_t first, int64_t length) {
-          T scratch[scratch_size];
-          T* to = target_of(a.shape, a.z, row, first, scratch);
-          each_group<L>(length, [&](int64_t i, int tail) { write_some<L>(L::read_normal(z + i), to + i, tail); });
-          scatter(a.shape, a.z, row, first, length, to);
-        });
+    each_run<V>(a.shape, a.keys, true, true, begin, end,
+                [&](int64_t row, const float* z, int64_t first, int64_t length) {
+                  T scratch[scratch_size];
+                  T* to = target_of(a.shape, a.z, row, first, scratch);
+                  each_group<L>(length, [&](int64_t i, int tail) {
+                    write_some<L>(L::read_normal(z + i), to + i, tail);
+                  });
+                  scatter(a.shape, a.z, row, first, length, to);
+                });
   });
 }
 
@@ -266,7 +277,8 @@ void add_noise(const NoisingArguments& a, int64_t begin, int64_t end) {
                   T parts[4][noise_tile];
                   const auto noising = Noising<M>::read(Row<F>{a.coef, row});
                   const T* x0 = gather(a.shape, a.x0, row, first, length, parts[0]);
-                  const Noise<T> noise{z, z ? nullptr : gather(a.shape, a.noise, row, first, length, parts[1])};
+                  const Noise<T> noise{z,
+                                       z ? nullptr : gather(a.shape, a.noise, row, first, length, parts[1])};
                   T* x_t = target_of(a.shape, a.x_t, row, first, parts[2]);
                   T* target = target_of(a.shape, a.target, row, first, parts[3]);
                   noise_run<V, T>(noising, x0, noise, x_t, target, length);
@@ -278,7 +290,7 @@ void add_noise(const NoisingArguments& a, int64_t begin, int64_t end) {
 
 template <class V, class T, int n, bool direct>
 void step_form(const StepArguments& a, int64_t begin, int64_t end) {
-  using M = Move<typename Lanes<V, T>::Math, n, direct>;
+  using M = StepCoefficients<typename Lanes<V, T>::Math, n, direct>;
   using F = typename Compute<T>::type;
   const bool noisy = a.keys.seeds != nullptr || a.noise.data != nullptr, with_x0 = a.x0.data != nullptr;
   each_run<V>(a.shape, a.keys, needs_scratch(a), a.coef.row_stride == 0, begin, end,
@@ -286,10 +298,12 @@ void step_form(const StepArguments& a, int64_t begin, int64_t end) {
                 T parts[n + 4][noise_tile];
                 const M move = M::read(Row<F>{a.coef, row}, a.clipped, a.bound);
                 const T* outs[n];
-                for (int j = 0; j < n; ++j) outs[j] = gather(a.shape, a.outs[j], row, first, length, parts[j]);
+                for (int j = 0; j < n; ++j)
+                  outs[j] = gather(a.shape, a.outs[j], row, first, length, parts[j]);
                 const T* x = gather(a.shape, a.x, row, first, length, parts[n]);
                 const bool given = noisy && z == nullptr;
-                const Noise<T> noise{z, given ? gather(a.shape, a.noise, row, first, length, parts[n + 1]) : nullptr};
+                const Noise<T> noise{
+                    z, given ? gather(a.shape, a.noise, row, first, length, parts[n + 1]) : nullptr};
                 T* x_s = target_of(a.shape, a.x_s, row, first, parts[n + 2]);
                 T* x0 = with_x0 ? target_of(a.shape, a.x0, row, first, parts[n + 3]) : nullptr;
                 if (noisy) {

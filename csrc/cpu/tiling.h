@@ -1,7 +1,7 @@
 // How a call is cut into tiles: parts of one long row, or several short rows.
 #pragma once
 
-#include "../arguments.h"
+#include "../kernel_args.h"
 
 namespace latentdiff::cpu {
 

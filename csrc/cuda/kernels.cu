@@ -1,8 +1,8 @@
 // One thread does one item (16 bytes, one or two Philox blocks) at a time and strides through the grid.
 #include "kernels.h"
 
-#include "../form.h"
-#include "../item.h"
+#include "../dispatch.h"
+#include "../vector_item.h"
 #include "order.h"
 
 namespace latentdiff::cuda {
@@ -18,21 +18,23 @@ __device__ __forceinline__ void grid_stride(int64_t total, const Function& f) {
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < total; i += stride) f(i);
 }
 
-// Of each operation two kernels: `whole` is short, and keeps more threads on a multiprocessor than the one that reads
-// whatever operands there are.
+// Of each operation two kernels: `whole` is short, and keeps more threads on a multiprocessor than the one
+// that reads whatever operands there are.
 template <class T, bool whole>
 __global__ void __launch_bounds__(threads)
     normal_kernel(const __grid_constant__ NormalArguments a, const __grid_constant__ Items items,
                   const __grid_constant__ Order order) {
-  grid_stride(order.total, [&](int64_t i) { normal_item<T, whole>(a, items, order.place_of<T, whole>(a.shape, i)); });
+  grid_stride(order.total,
+              [&](int64_t i) { normal_item<T, whole>(a, items, order.place_of<T, whole>(a.shape, i)); });
 }
 
 template <class T, bool drawn, bool whole>
 __global__ void __launch_bounds__(threads)
     noising_kernel(const __grid_constant__ NoisingArguments a, const __grid_constant__ Items items,
                    const __grid_constant__ Order order) {
-  grid_stride(order.total,
-              [&](int64_t i) { noising_item<T, drawn, whole>(a, items, order.place_of<T, whole>(a.shape, i)); });
+  grid_stride(order.total, [&](int64_t i) {
+    noising_item<T, drawn, whole>(a, items, order.place_of<T, whole>(a.shape, i));
+  });
 }
 
 template <class T, int n, bool direct, bool drawn, bool whole>
@@ -83,7 +85,8 @@ cudaError_t launch(const NoisingArguments& a, cudaStream_t stream) {
     using T = typename decltype(type)::type;
     with_truth(a.keys.seeds != nullptr, [&](auto drawn) {
       constexpr bool draws = decltype(drawn)::value;
-      error = launch_items<T>(noising_kernel<T, draws, true>, noising_kernel<T, draws, false>, a, a.x_t, stream);
+      error =
+          launch_items<T>(noising_kernel<T, draws, true>, noising_kernel<T, draws, false>, a, a.x_t, stream);
     });
   });
   return error;

@@ -1,10 +1,10 @@
-// The CUDA launches, without a torch header. Each is one kernel on the given stream, asynchronous, and reads keys and
-// coefficients on the device only, so that a graph can capture it and replay it with other contents.
+// The CUDA launches, without a torch header. Each is one kernel on the given stream, asynchronous, and reads
+// keys and coefficients on the device only, so that a graph can capture it and replay it with other contents.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
-#include "../arguments.h"
+#include "../kernel_args.h"
 
 namespace latentdiff::cuda {
 

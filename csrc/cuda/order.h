@@ -1,12 +1,12 @@
 // Which item a thread does.
 #pragma once
 
-#include "../item.h"
+#include "../vector_item.h"
 
 namespace latentdiff::cuda {
 
-// The order in which items are done: row after row and, where operands are read element by element, in the order of
-// memory within a row, so that neighboring threads share the sectors that they touch.
+// The order in which items are done: row after row and, where operands are read element by element, in the
+// order of memory within a row, so that neighboring threads share the sectors that they touch.
 struct Order {
   int64_t total;
   bool narrow;                 // it is below 2^31
@@ -39,9 +39,10 @@ struct Order {
   }
 
   template <class T, bool whole>
-  LD_FN Place place_of(const Shape& shape, int64_t index) const {
-    const int64_t row = shape.rows > 1 ? per_row.quotient(index, narrow) : 0, item = index - row * per_row.size;
-    return Place::of<T, whole>(shape, row, whole ? item * item_size<T> : items.offset(elements, item));
+  LD_FN ItemPosition place_of(const Shape& shape, int64_t index) const {
+    const int64_t row = shape.rows > 1 ? per_row.quotient(index, narrow) : 0,
+                  item = index - row * per_row.size;
+    return ItemPosition::of<T, whole>(shape, row, whole ? item * item_size<T> : items.offset(elements, item));
   }
 };
 

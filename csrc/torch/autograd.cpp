@@ -21,7 +21,7 @@ bool wants_gradient(const Tensor& x) {
   refuse_tangent(x);
   return x.requires_grad();
 }
-bool wants_gradient(const Maybe& x) { return x && wants_gradient(*x); }
+bool wants_gradient(const OptionalTensor& x) { return x && wants_gradient(*x); }
 bool wants_gradient(at::TensorList tensors) {
   for (const Tensor& x : tensors) {
     if (wants_gradient(x)) return true;
@@ -29,26 +29,29 @@ bool wants_gradient(at::TensorList tensors) {
   return false;
 }
 
-// Where no gradient is asked for, go on below autograd; else to the Python formulas, which are registered for every
-// device by the alias key "Autograd": AutogradOther is the slot of it that nothing else takes.
+// Where no gradient is needed, go on below autograd; else to the Python formulas, which are registered for
+// every device by the alias key "Autograd": AutogradOther is the slot of it that nothing else takes.
 c10::DispatchKeySet next(c10::DispatchKeySet keys, bool recorded) {
   const auto below = keys & c10::after_autograd_keyset;
   return recorded ? below | c10::DispatchKeySet(c10::DispatchKey::AutogradOther) : below;
 }
 
-using AddNoise = std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const Maybe&, const Maybe&, const Maybe&);
-using Step = Tensor(const Tensor&, at::TensorList, const Tensor&, std::optional<double>, const Maybe&, const Maybe&,
-                    const Maybe&);
+using AddNoise = std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const OptionalTensor&,
+                                            const OptionalTensor&, const OptionalTensor&);
+using Step = Tensor(const Tensor&, at::TensorList, const Tensor&, std::optional<double>,
+                    const OptionalTensor&, const OptionalTensor&, const OptionalTensor&);
 using StepX0 = std::tuple<Tensor, Tensor>(const Tensor&, at::TensorList, const Tensor&, std::optional<double>,
-                                          const Maybe&, const Maybe&, const Maybe&);
+                                          const OptionalTensor&, const OptionalTensor&,
+                                          const OptionalTensor&);
 
 template <class Signature>
 c10::TypedOperatorHandle<Signature> find(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-std::tuple<Tensor, Tensor> add_noise(c10::DispatchKeySet keys, const Tensor& x0, const Tensor& coef, const Maybe& noise,
-                                     const Maybe& seeds, const Maybe& stream) {
+std::tuple<Tensor, Tensor> add_noise(c10::DispatchKeySet keys, const Tensor& x0, const Tensor& coef,
+                                     const OptionalTensor& noise, const OptionalTensor& seeds,
+                                     const OptionalTensor& stream) {
   static const auto op = find<AddNoise>("latentdiff::add_noise");
   const bool recorded = at::GradMode::is_enabled() && (wants_gradient(x0) || wants_gradient(noise));
   if (recorded) return op.redispatch(next(keys, true), x0, coef, noise, seeds, stream);
@@ -58,8 +61,8 @@ std::tuple<Tensor, Tensor> add_noise(c10::DispatchKeySet keys, const Tensor& x0,
 
 template <class Signature>
 auto moved(const c10::TypedOperatorHandle<Signature>& op, c10::DispatchKeySet keys, const Tensor& x,
-           at::TensorList outs, const Tensor& coef, std::optional<double> clip, const Maybe& noise, const Maybe& seeds,
-           const Maybe& stream) {
+           at::TensorList outs, const Tensor& coef, std::optional<double> clip, const OptionalTensor& noise,
+           const OptionalTensor& seeds, const OptionalTensor& stream) {
   const bool recorded =
       at::GradMode::is_enabled() && (wants_gradient(x) || wants_gradient(outs) || wants_gradient(noise));
   if (recorded) return op.redispatch(next(keys, true), x, outs, coef, clip, noise, seeds, stream);
@@ -68,14 +71,16 @@ auto moved(const c10::TypedOperatorHandle<Signature>& op, c10::DispatchKeySet ke
 }
 
 Tensor step(c10::DispatchKeySet keys, const Tensor& x, at::TensorList outs, const Tensor& coef,
-            std::optional<double> clip, const Maybe& noise, const Maybe& seeds, const Maybe& stream) {
+            std::optional<double> clip, const OptionalTensor& noise, const OptionalTensor& seeds,
+            const OptionalTensor& stream) {
   static const auto op = find<Step>("latentdiff::step");
   return moved(op, keys, x, outs, coef, clip, noise, seeds, stream);
 }
 
-std::tuple<Tensor, Tensor> step_x0(c10::DispatchKeySet keys, const Tensor& x, at::TensorList outs, const Tensor& coef,
-                                   std::optional<double> clip, const Maybe& noise, const Maybe& seeds,
-                                   const Maybe& stream) {
+std::tuple<Tensor, Tensor> step_x0(c10::DispatchKeySet keys, const Tensor& x, at::TensorList outs,
+                                   const Tensor& coef, std::optional<double> clip,
+                                   const OptionalTensor& noise, const OptionalTensor& seeds,
+                                   const OptionalTensor& stream) {
   static const auto op = find<StepX0>("latentdiff::step_x0");
   return moved(op, keys, x, outs, coef, clip, noise, seeds, stream);
 }

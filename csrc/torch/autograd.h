@@ -1,5 +1,6 @@
-// Autograd's share of a call. The formulas are written once, in Python (latentdiff/ops/autograd.py); this is the short
-// cut past them for the calls that need no gradient, which are nearly all, so that those never enter Python.
+// Autograd's share of a call. The formulas are written once, in Python (latentdiff/ops/autograd.py); this is
+// the short cut past them for the calls that need no gradient, which are nearly all, so that those never
+// enter Python.
 #pragma once
 
 #include <torch/library.h>

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "../update.h"
+#include "../step.h"
 
 namespace latentdiff::check {
 namespace {
@@ -20,8 +20,8 @@ std::string name_of(at::ScalarType dtype) { return "torch." + std::string(c10::g
 
 void device(const char* op, const std::string& name, const Tensor& tensor, const char* model_name,
             const Tensor& model) {
-  TORCH_CHECK_VALUE(tensor.device() == model.device(), op, ": expected ", name, " on ", model_name, " device ",
-                    model.device(), ", got ", tensor.device());
+  TORCH_CHECK_VALUE(tensor.device() == model.device(), op, ": expected ", name, " on ", model_name,
+                    " device ", model.device(), ", got ", tensor.device());
 }
 
 void samples(const char* op, const char* name, const Tensor& x) {
@@ -32,21 +32,23 @@ void samples(const char* op, const char* name, const Tensor& x) {
 
 void like(const char* op, const std::string& name, const Tensor& tensor, const std::string& model_name,
           const Tensor& model) {
-  TORCH_CHECK_TYPE(tensor.scalar_type() == model.scalar_type(), op, ": expected ", name, " of ", model_name, " dtype ",
-                   name_of(model.scalar_type()), ", got ", name_of(tensor.scalar_type()));
+  TORCH_CHECK_TYPE(tensor.scalar_type() == model.scalar_type(), op, ": expected ", name, " of ", model_name,
+                   " dtype ", name_of(model.scalar_type()), ", got ", name_of(tensor.scalar_type()));
   TORCH_CHECK_VALUE(tensor.sizes() == model.sizes(), op, ": expected ", name, " of ", model_name, " shape ",
                     model.sizes(), ", got ", tensor.sizes());
   device(op, name, tensor, model_name.c_str(), model);
 }
 
-void coefficients(const char* op, const Tensor& coef, const char* name, const Tensor& x, int64_t few, int64_t many) {
+void coefficients(const char* op, const Tensor& coef, const char* name, const Tensor& x, int64_t few,
+                  int64_t many) {
   TORCH_CHECK_TYPE(coef.scalar_type() == at::kFloat || coef.scalar_type() == at::kDouble, op,
                    ": expected coef of dtype float32, float64, got ", name_of(coef.scalar_type()));
   const bool shaped = coef.dim() == 2 && (coef.size(1) == few || coef.size(1) == many) &&
                       (coef.size(0) == 1 || coef.size(0) == x.size(0));
   if (!shaped) {
     const std::string wanted = std::to_string(few) + (few == many ? "" : " or " + std::to_string(many));
-    TORCH_CHECK_VALUE(false, op, ": expected coef of shape [1 or ", x.size(0), ", ", wanted, "], got ", coef.sizes());
+    TORCH_CHECK_VALUE(false, op, ": expected coef of shape [1 or ", x.size(0), ", ", wanted, "], got ",
+                      coef.sizes());
   }
   device(op, "coef", coef, name, x);
 }
@@ -57,13 +59,13 @@ void keys(const char* op, const Tensor& seeds, const Tensor& stream) {
   TORCH_CHECK_TYPE(stream.scalar_type() == at::kLong, op, ": expected stream of dtype int64, got ",
                    name_of(stream.scalar_type()));
   TORCH_CHECK_VALUE(seeds.dim() == 1, op, ": expected seeds of shape [B], got ", seeds.sizes());
-  TORCH_CHECK_VALUE(stream.dim() == 0 || stream.sizes() == seeds.sizes(), op, ": expected stream of shape [] or ",
-                    seeds.sizes(), ", got ", stream.sizes());
+  TORCH_CHECK_VALUE(stream.dim() == 0 || stream.sizes() == seeds.sizes(), op,
+                    ": expected stream of shape [] or ", seeds.sizes(), ", got ", stream.sizes());
   device(op, "stream", stream, "seeds'", seeds);
 }
 
-void given_or_drawn(const char* op, const char* name, const Tensor& x, const Maybe& noise, const Maybe& seeds,
-                    const Maybe& stream) {
+void given_or_drawn(const char* op, const char* name, const Tensor& x, const OptionalTensor& noise,
+                    const OptionalTensor& seeds, const OptionalTensor& stream) {
   if (noise) {
     TORCH_CHECK_VALUE(!seeds && !stream, op, ": expected either noise or (seeds, stream), got both");
     like(op, "noise", *noise, name, x);
@@ -91,21 +93,23 @@ void normal(const Tensor& seeds, const Tensor& stream, at::IntArrayRef shape, at
 void normal_out(const Tensor& seeds, const Tensor& stream, const Tensor& out) {
   keys("normal", seeds, stream);
   samples("normal", "out", out);
-  TORCH_CHECK_VALUE(out.size(0) == seeds.size(0), "normal: expected out of shape [", seeds.size(0), ", ...], got ",
-                    out.sizes());
+  TORCH_CHECK_VALUE(out.size(0) == seeds.size(0), "normal: expected out of shape [", seeds.size(0),
+                    ", ...], got ", out.sizes());
   device("normal", "out", out, "seeds'", seeds);
   at::assert_no_internal_overlap(out);
 }
 
-void add_noise(const Tensor& x0, const Tensor& coef, const Maybe& noise, const Maybe& seeds, const Maybe& stream) {
+void add_noise(const Tensor& x0, const Tensor& coef, const OptionalTensor& noise, const OptionalTensor& seeds,
+               const OptionalTensor& stream) {
   samples("add_noise", "x0", x0);
   coefficients("add_noise", coef, "x0's", x0, 4, 4);
   TORCH_CHECK_VALUE(noise || seeds || stream, "add_noise: expected noise or (seeds, stream), got neither");
   given_or_drawn("add_noise", "x0's", x0, noise, seeds, stream);
 }
 
-void step(const char* op, const Tensor& x, at::TensorList outs, const Tensor& coef, std::optional<double> clip,
-          const Maybe& noise, const Maybe& seeds, const Maybe& stream) {
+void step(const char* op, const Tensor& x, at::TensorList outs, const Tensor& coef,
+          std::optional<double> clip, const OptionalTensor& noise, const OptionalTensor& seeds,
+          const OptionalTensor& stream) {
   samples(op, "x", x);
   const auto n = static_cast<int64_t>(outs.size());
   TORCH_CHECK_VALUE(1 <= n && n <= max_outs, op, ": expected 1 to ", max_outs, " outs, got ", n);
@@ -126,11 +130,13 @@ void out(const char* op, const char* name, const Tensor& to, const Tensor& model
   at::assert_no_internal_overlap(to);
 }
 
-void apart(const char* op, const char* first_name, const Tensor& first, const char* second_name, const Tensor& second) {
+void apart(const char* op, const char* first_name, const Tensor& first, const char* second_name,
+           const Tensor& second) {
   const auto status = at::get_overlap_status(first, second);
   const bool same = first.numel() > 0 && first.const_data_ptr() == second.const_data_ptr();
-  TORCH_CHECK_VALUE(!same && status != at::MemOverlapStatus::Full && status != at::MemOverlapStatus::Partial, op,
-                    ": expected ", first_name, " and ", second_name, " in different memory, got the same twice");
+  TORCH_CHECK_VALUE(!same && status != at::MemOverlapStatus::Full && status != at::MemOverlapStatus::Partial,
+                    op, ": expected ", first_name, " and ", second_name,
+                    " in different memory, got the same twice");
 }
 
 void written(const Tensor& to) {

@@ -3,7 +3,7 @@
 
 #include "../cpu/kernels.h"
 #include "../cpu/tiling.h"
-#include "capability.h"
+#include "cpu_dispatch.h"
 #include "launch.h"
 
 namespace latentdiff {

@@ -1,10 +1,10 @@
-// The two devices that run kernels. Each call does the whole operation: threads on the CPU, one launch on CUDA's
-// current stream.
+// The two devices that run kernels. Each call does the whole operation: threads on the CPU, one launch on
+// CUDA's current stream.
 #pragma once
 
 #include <c10/core/Device.h>
 
-#include "../arguments.h"
+#include "../kernel_args.h"
 
 namespace latentdiff {
 

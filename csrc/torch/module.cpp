@@ -1,4 +1,4 @@
-// The Python module latentdiff._C: registers the kernels when it is asked to, and tells how it was built.
+// The Python module latentdiff._C: registers the kernels on request and reports how it was built.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <torch/library.h>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "autograd.h"
-#include "capability.h"
+#include "cpu_dispatch.h"
 #include "launch.h"
 #include "ops.h"
 
@@ -78,9 +78,11 @@ pybind11::dict build() {
 
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   module.doc() = "The native kernels of latentdiff.ops.";
-  module.def("register", latentdiff::register_all, "Register the kernels with torch's dispatcher; call once.");
+  module.def("register", latentdiff::register_all,
+             "Register the kernels with torch's dispatcher; call once.");
   module.def("build", latentdiff::build, "How this module was built.");
-  module.def("cpu_capabilities", latentdiff::cpu_capabilities, "Instruction sets of this processor, best last.");
+  module.def("cpu_capabilities", latentdiff::cpu_capabilities,
+             "Instruction sets of this processor, best last.");
   module.def("cpu_capability", [] { return latentdiff::cpu_kernels().name; }, "The instruction set in use.");
   module.def("set_cpu_capability", latentdiff::set_cpu_capability, pybind11::arg("name"),
              "Use another instruction set; ValueError if this processor lacks it.");

@@ -4,10 +4,10 @@
 
 #include <vector>
 
-#include "arguments.h"
+#include "allocate.h"
 #include "check.h"
 #include "launch.h"
-#include "memory.h"
+#include "layout.h"
 
 namespace latentdiff {
 namespace {
@@ -15,9 +15,9 @@ namespace {
 struct NoisingInputs {
   const Tensor& x0;
   const Tensor& coef;
-  const Maybe& noise;
-  const Maybe& seeds;
-  const Maybe& stream;
+  const OptionalTensor& noise;
+  const OptionalTensor& seeds;
+  const OptionalTensor& stream;
 };
 
 struct StepInputs {
@@ -26,13 +26,13 @@ struct StepInputs {
   at::TensorList outs;
   const Tensor& coef;
   std::optional<double> clip;
-  const Maybe& noise;
-  const Maybe& seeds;
-  const Maybe& stream;
+  const OptionalTensor& noise;
+  const OptionalTensor& seeds;
+  const OptionalTensor& stream;
 };
 
 Tensor contiguous(const Tensor& x) { return x.contiguous(); }
-Maybe contiguous(const Maybe& x) { return x ? Maybe(x->contiguous()) : x; }
+OptionalTensor contiguous(const OptionalTensor& x) { return x ? OptionalTensor(x->contiguous()) : x; }
 
 template <class Device>
 void run_normal(const Tensor& seeds, const Tensor& stream, const Tensor& z) {
@@ -63,7 +63,8 @@ void run_noising(const NoisingInputs& in, const Tensor& x_t, const Tensor& targe
   if (!layout.finish(a.shape)) {
     const Tensor x_t_copy = at::empty(x_t.sizes(), x_t.options());
     const Tensor target_copy = at::empty(x_t.sizes(), x_t.options());
-    run_noising<Device>({contiguous(in.x0), in.coef, contiguous(in.noise), in.seeds, in.stream}, x_t_copy, target_copy);
+    run_noising<Device>({contiguous(in.x0), in.coef, contiguous(in.noise), in.seeds, in.stream}, x_t_copy,
+                        target_copy);
     x_t.copy_(x_t_copy);
     target.copy_(target_copy);
     return;
@@ -90,8 +91,9 @@ void run_step(const StepInputs& in, const Tensor& x_s, const Tensor* x0) {
     for (const Tensor& out : in.outs) outs.push_back(out.contiguous());
     const Tensor x_s_copy = at::empty(x_s.sizes(), x_s.options());
     const Tensor x0_copy = x0 != nullptr ? at::empty(x_s.sizes(), x_s.options()) : Tensor();
-    run_step<Device>({in.op, contiguous(in.x), outs, in.coef, in.clip, contiguous(in.noise), in.seeds, in.stream},
-                     x_s_copy, x0 != nullptr ? &x0_copy : nullptr);
+    run_step<Device>(
+        {in.op, contiguous(in.x), outs, in.coef, in.clip, contiguous(in.noise), in.seeds, in.stream},
+        x_s_copy, x0 != nullptr ? &x0_copy : nullptr);
     x_s.copy_(x_s_copy);
     if (x0 != nullptr) x0->copy_(x0_copy);
     return;
@@ -117,22 +119,25 @@ bool apart_from_keys(const Inputs& in, const Tensor& to) {
          !(in.stream && to.is_alias_of(*in.stream));
 }
 
-// An output may be an input (then the operation is in place). Where it shares a part of one, or shares it in a way that
-// is hard to tell, the result is made aside and copied.
+// An output may be an input (then the operation is in place). Where it shares a part of one, or shares it in
+// a way that is hard to tell, the result is made aside and copied.
 bool may_write(const StepInputs& in, const Tensor& to) {
-  bool may = check::may_write(to, in.x) && (!in.noise || check::may_write(to, *in.noise)) && apart_from_keys(in, to);
+  bool may =
+      check::may_write(to, in.x) && (!in.noise || check::may_write(to, *in.noise)) && apart_from_keys(in, to);
   for (const Tensor& out : in.outs) may = may && check::may_write(to, out);
   return may;
 }
 
 bool may_write(const NoisingInputs& in, const Tensor& to) {
-  return check::may_write(to, in.x0) && (!in.noise || check::may_write(to, *in.noise)) && apart_from_keys(in, to);
+  return check::may_write(to, in.x0) && (!in.noise || check::may_write(to, *in.noise)) &&
+         apart_from_keys(in, to);
 }
 
 }  // namespace
 
 template <class Device>
-Tensor Ops<Device>::normal(const Tensor& seeds, const Tensor& stream, at::IntArrayRef shape, at::ScalarType dtype) {
+Tensor Ops<Device>::normal(const Tensor& seeds, const Tensor& stream, at::IntArrayRef shape,
+                           at::ScalarType dtype) {
   check::normal(seeds, stream, shape, dtype);
   c10::SmallVector<int64_t, 6> sizes{seeds.size(0)};
   sizes.append(shape.begin(), shape.end());
@@ -149,8 +154,9 @@ void Ops<Device>::normal_out(const Tensor& seeds, const Tensor& stream, const Te
 }
 
 template <class Device>
-std::tuple<Tensor, Tensor> Ops<Device>::add_noise(const Tensor& x0, const Tensor& coef, const Maybe& noise,
-                                                  const Maybe& seeds, const Maybe& stream) {
+std::tuple<Tensor, Tensor> Ops<Device>::add_noise(const Tensor& x0, const Tensor& coef,
+                                                  const OptionalTensor& noise, const OptionalTensor& seeds,
+                                                  const OptionalTensor& stream) {
   check::add_noise(x0, coef, noise, seeds, stream);
   std::tuple<Tensor, Tensor> made{new_like(x0), new_like(x0)};
   run_noising<Device>({x0, coef, noise, seeds, stream}, std::get<0>(made), std::get<1>(made));
@@ -158,8 +164,9 @@ std::tuple<Tensor, Tensor> Ops<Device>::add_noise(const Tensor& x0, const Tensor
 }
 
 template <class Device>
-void Ops<Device>::add_noise_out(const Tensor& x0, const Tensor& coef, const Maybe& noise, const Maybe& seeds,
-                                const Maybe& stream, const Tensor& x_t, const Tensor& target) {
+void Ops<Device>::add_noise_out(const Tensor& x0, const Tensor& coef, const OptionalTensor& noise,
+                                const OptionalTensor& seeds, const OptionalTensor& stream, const Tensor& x_t,
+                                const Tensor& target) {
   check::add_noise(x0, coef, noise, seeds, stream);
   check::out("add_noise", "x_t", x_t, x0, "x0's");
   check::out("add_noise", "target", target, x0, "x0's");
@@ -178,7 +185,8 @@ void Ops<Device>::add_noise_out(const Tensor& x0, const Tensor& coef, const Mayb
 
 template <class Device>
 Tensor Ops<Device>::step(const Tensor& x, at::TensorList outs, const Tensor& coef, std::optional<double> clip,
-                         const Maybe& noise, const Maybe& seeds, const Maybe& stream) {
+                         const OptionalTensor& noise, const OptionalTensor& seeds,
+                         const OptionalTensor& stream) {
   const StepInputs in{"step", x, outs, coef, clip, noise, seeds, stream};
   check_step(in);
   Tensor x_s = new_like(x);
@@ -187,8 +195,9 @@ Tensor Ops<Device>::step(const Tensor& x, at::TensorList outs, const Tensor& coe
 }
 
 template <class Device>
-void Ops<Device>::step_out(const Tensor& x, at::TensorList outs, const Tensor& coef, std::optional<double> clip,
-                           const Maybe& noise, const Maybe& seeds, const Maybe& stream, const Tensor& out) {
+void Ops<Device>::step_out(const Tensor& x, at::TensorList outs, const Tensor& coef,
+                           std::optional<double> clip, const OptionalTensor& noise,
+                           const OptionalTensor& seeds, const OptionalTensor& stream, const Tensor& out) {
   const StepInputs in{"step", x, outs, coef, clip, noise, seeds, stream};
   check_step(in);
   check::out(in.op, "out", out, x, "x's");
@@ -202,8 +211,8 @@ void Ops<Device>::step_out(const Tensor& x, at::TensorList outs, const Tensor& c
 
 template <class Device>
 std::tuple<Tensor, Tensor> Ops<Device>::step_x0(const Tensor& x, at::TensorList outs, const Tensor& coef,
-                                                std::optional<double> clip, const Maybe& noise, const Maybe& seeds,
-                                                const Maybe& stream) {
+                                                std::optional<double> clip, const OptionalTensor& noise,
+                                                const OptionalTensor& seeds, const OptionalTensor& stream) {
   const StepInputs in{"step_x0", x, outs, coef, clip, noise, seeds, stream};
   check_step(in);
   std::tuple<Tensor, Tensor> made{new_like(x), new_like(x)};
@@ -212,8 +221,9 @@ std::tuple<Tensor, Tensor> Ops<Device>::step_x0(const Tensor& x, at::TensorList 
 }
 
 template <class Device>
-void Ops<Device>::step_x0_out(const Tensor& x, at::TensorList outs, const Tensor& coef, std::optional<double> clip,
-                              const Maybe& noise, const Maybe& seeds, const Maybe& stream, const Tensor& x_s,
+void Ops<Device>::step_x0_out(const Tensor& x, at::TensorList outs, const Tensor& coef,
+                              std::optional<double> clip, const OptionalTensor& noise,
+                              const OptionalTensor& seeds, const OptionalTensor& stream, const Tensor& x_s,
                               const Tensor& x0) {
   const StepInputs in{"step_x0", x, outs, coef, clip, noise, seeds, stream};
   check_step(in);

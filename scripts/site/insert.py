@@ -2,7 +2,7 @@
 code from its file.
 
 A line `<!-- options: sample -->` in a page becomes a table, `<!-- code: examples/own_sampler.py -->` the file
-(below docs/) as a block of code, `<!-- section: README.md#Kernels -->` what stands under that heading
+(below docs/) as a block of code, `<!-- section: benchmarks/README.md#Benchmarks -->` what stands under that heading
 elsewhere in the repository. Where pages are read without being built, the comments are invisible.
 """
 
@@ -47,7 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def section(name: str) -> str:
-    """What stands under a heading of a file (`README.md#Kernels`), one level deeper; ValueError where there
+    """What stands under a heading of a file (`README.md#Licence`), one level deeper; ValueError where there
     is none.
     """
     file, _, heading = name.partition("#")

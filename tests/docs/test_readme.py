@@ -1,4 +1,4 @@
-"""The Python snippets of the README run as they stand there, and its commands exist."""
+"""The Python snippets of the README and of the page of the kernels run as they are, and all commands of the pages are usage."""
 
 import re
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from latentdiff.pipeline.checkpoint import pretrained
 
 CONFIGS = ROOT / "configs"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+SNIPPETS = re.findall(r"^```python\n(.*?)^```", README + PAGES["kernels.md"], flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_first_snippet_draws_a_picture(
@@ -55,11 +56,18 @@ def test_the_third_snippet_makes_a_step_a_noising_and_noise() -> None:
     torch.testing.assert_close(x_s, expected + 0.1 * x0)
 
 
-COMMANDS = re.findall(r"^latentdiff (?!COMMAND)([^#\n]*)", README, flags=re.MULTILINE)
+HOW_TO = ("install", "training", "sampling", "recipes", "index", "evaluation", "editing", "text", "studies")
+COMMANDS = sorted(
+    {
+        line.strip()
+        for text in (README, *(PAGES[f"{name}.md"] for name in HOW_TO))
+        for line in re.findall(r"^latentdiff (?!COMMAND)([^#\n]*)", text, flags=re.MULTILINE)
+    }
+)
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_the_commands_of_the_readme_are_usage_that_the_command_line_accepts(
+def test_commands_of_the_pages_are_usage_that_the_command_line_accepts(
     cli: Callable, tmp_path: Path, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In an empty folder they find no run and no photos (exit code 1), but nothing is wrong with how they are
@@ -86,5 +94,5 @@ def test_the_commands_of_the_readme_are_usage_that_the_command_line_accepts(
     ), err
 
 
-def test_the_readme_shows_enough_commands_to_be_worth_testing() -> None:
-    assert len(COMMANDS) >= 10
+def test_the_pages_show_enough_commands_to_be_worth_testing() -> None:
+    assert len(COMMANDS) >= 50

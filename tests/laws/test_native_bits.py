@@ -324,10 +324,10 @@ def test_a_part_of_the_cuda_kernels_on_the_host(build: Build, tmp_path: Path) ->
     """Two element types and one network output, which compile in a second or two, against the fallback."""
     source = cuda_for_the_host(tmp_path)
     left_out = re.compile(r"    case (Dtype::float64|Dtype::bfloat16|[4-9]):\n.*\n")
-    form, cases = left_out.subn("", (ROOT / "csrc" / "form.h").read_text())
+    form, cases = left_out.subn("", (ROOT / "csrc" / "dispatch.h").read_text())
     assert cases == 8
-    (tmp_path / "form.h").write_text(
-        form.replace('"arguments.h"', '"../arguments.h"')
+    (tmp_path / "dispatch.h").write_text(
+        form.replace('"kernel_args.h"', '"../kernel_args.h"')
     )  # beside cuda/: found first
     found = lines(build(tool("g++", "clang++"), ["-O0", "-w"], "cuda", source=source), "cuda", 17)
     part = [line for line in found if re.search(r"dtype=float(32|16) .* n=[01] ", line)]

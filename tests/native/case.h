@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "../../csrc/arguments.h"
+#include "../../csrc/kernel_args.h"
 #include "values.h"
 
 #if !defined(GUARD)
@@ -29,7 +29,8 @@ enum Source { drawn, given, none };
 enum Alias { nothing, of_x, of_out, of_noise };
 enum List { list_x, list_noise, list_coef, list_seeds, list_stream, list_choice, list_outs };
 
-constexpr int64_t lengths[] = {1, 2, 3, 4, 5, 7, 8, 12, 31, 32, 33, 64, 100, 1000, 1023, 1024, 1025, 5000, 40000};
+constexpr int64_t lengths[] = {1,  2,  3,   4,    5,    7,    8,    12,   31,   32,
+                               33, 64, 100, 1000, 1023, 1024, 1025, 5000, 40000};
 
 struct Case {
   std::string op;
@@ -45,7 +46,8 @@ int64_t divisor(int64_t inner) {
   return 1;
 }
 
-// Memory of one operand. `kind` tells operands apart: those of odd kind lie otherwise where a layout has dimensions.
+// Memory of one operand. `kind` tells operands apart: those of odd kind lie otherwise where a layout has
+// dimensions.
 template <class T>
 class Buffer {
  public:
@@ -88,7 +90,10 @@ class Buffer {
   }
   ~Buffer() { ::operator delete(memory_, std::align_val_t{64}); }
   Buffer(Buffer&& other)
-      : operand(other.operand), memory_(other.memory_), size_(other.size_), before_(std::move(other.before_)) {
+      : operand(other.operand),
+        memory_(other.memory_),
+        size_(other.size_),
+        before_(std::move(other.before_)) {
     other.memory_ = nullptr;
   }
 

@@ -1,7 +1,8 @@
-// Runs kernels without torch over a grid of cases and prints one line for each: what was run, and a checksum of its
-// results. Usage: harness KERNELS [EVERY], KERNELS one of portable, avx2, avx512, cuda; EVERY: run one case of so many.
-// Exits with 3 where it has no such kernels (WITH_PORTABLE and so on tell which) or the processor cannot run them.
-// `cuda` are the kernels of csrc/cuda on the emulated device of cuda/cuda_runtime_api.h.
+// Runs kernels without torch over a grid of cases and prints one line for each: what was run, and a checksum
+// of its results. Usage: harness KERNELS [EVERY], KERNELS one of portable, avx2, avx512, cuda; EVERY: run one
+// case of so many. Exits with 3 where it has no such kernels (WITH_PORTABLE and so on tell which) or the
+// processor cannot run them. `cuda` are the kernels of csrc/cuda on the emulated device of
+// cuda/cuda_runtime_api.h.
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -60,9 +61,9 @@ void print(const Case& c, const Checksum& sum, bool intact) {
   std::printf(
       "%s dtype=%s rows=%lld inner=%lld layout=%s noise=%s n=%d direct=%d clip=%d x0=%d wide=%d uniform=%d "
       "wild=%d alias=%s period=%lld seed=%llu sum=%016llx%s\n",
-      c.op.c_str(), dtypes[c.dtype], static_cast<long long>(c.rows), static_cast<long long>(c.inner), layouts[c.layout],
-      noises[c.noise], c.n, c.direct, c.clip, c.x0, c.wide, c.uniform, c.wild, aliases[c.alias],
-      static_cast<long long>(c.period), static_cast<unsigned long long>(c.seed),
+      c.op.c_str(), dtypes[c.dtype], static_cast<long long>(c.rows), static_cast<long long>(c.inner),
+      layouts[c.layout], noises[c.noise], c.n, c.direct, c.clip, c.x0, c.wide, c.uniform, c.wild,
+      aliases[c.alias], static_cast<long long>(c.period), static_cast<unsigned long long>(c.seed),
       static_cast<unsigned long long>(sum.sum), intact ? "" : " WROTE BEYOND ITS RESULTS");
 }
 
@@ -111,7 +112,10 @@ void step(const Kernels& kernels, const Case& c, StepArguments& a, const KeyTabl
     outs[i].fill(c, a.shape, list_outs + i, repeated ? c.period : 0);
     a.outs[i] = outs[i].operand;
   }
-  Buffer<T>& written = c.alias == of_x ? x : c.alias == of_out ? outs[c.n - 1] : c.alias == of_noise ? noise : x_s;
+  Buffer<T>& written = c.alias == of_x       ? x
+                       : c.alias == of_out   ? outs[c.n - 1]
+                       : c.alias == of_noise ? noise
+                                             : x_s;
   a.keys = keys.keys(c);
   a.coef = coefficients.table(c);
   a.n = c.n;
@@ -208,7 +212,8 @@ std::optional<Kernels> find(const std::string& name) {
   if (name == "portable") return tiled(cpu::portable);
 #endif
 #if defined(WITH_AVX2)
-  if (name == "avx2" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return tiled(cpu::avx2);
+  if (name == "avx2" && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    return tiled(cpu::avx2);
 #endif
 #if defined(WITH_AVX512)
   if (name == "avx512" && __builtin_cpu_supports("avx512f")) return tiled(cpu::avx512);
@@ -216,7 +221,8 @@ std::optional<Kernels> find(const std::string& name) {
   if (name == "avx512" && __builtin_cpu_supports("avx2")) return tiled(cpu::avx512);
 #endif
 #if defined(WITH_CUDA)
-  if (name == "cuda") return Kernels{launch<NormalArguments>, launch<NoisingArguments>, launch<StepArguments>};
+  if (name == "cuda")
+    return Kernels{launch<NormalArguments>, launch<NoisingArguments>, launch<StepArguments>};
 #endif
   return std::nullopt;
 }
@@ -228,8 +234,9 @@ int main(int count, char** words) {
   using namespace harness;
   const std::optional<Kernels> kernels = count > 1 ? find(words[1]) : std::nullopt;
   if (!kernels) {
-    std::fprintf(stderr,
-                 "expected kernels that are linked and that this processor runs: portable, avx2, avx512 or cuda\n");
+    std::fprintf(
+        stderr,
+        "expected kernels that are linked and that this processor runs: portable, avx2, avx512 or cuda\n");
     return 3;
   }
   const uint64_t every = count > 2 ? std::strtoull(words[2], nullptr, 10) : 1;

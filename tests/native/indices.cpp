@@ -1,10 +1,10 @@
-// Divisor and Dimensions of csrc/item.h against plain divisions. Prints the number of quotients, or the first that
-// differs.
+// Divisor and Dimensions of csrc/vector_item.h against plain divisions. Prints the number of quotients, or
+// the first that differs.
 #include <cstdio>
 #include <initializer_list>
 
 #include "../../csrc/cuda/order.h"
-#include "../../csrc/item.h"
+#include "../../csrc/vector_item.h"
 #include "values.h"
 
 namespace {
@@ -22,7 +22,8 @@ bool equal(int64_t index, int64_t size, bool narrow) {
   return false;
 }
 
-// A quotient never falls as the index grows, so those beside a multiple decide; up to 2 `most` multiples, low and high.
+// A quotient never falls as the index grows, so those beside a multiple decide; up to 2 `most` multiples, low
+// and high.
 bool multiples(int64_t size, int64_t most) {
   constexpr int64_t limit = int64_t{1} << 31;
   const int64_t last = (limit - 1) / size;
@@ -48,7 +49,7 @@ bool sizes() {
   return multiples((int64_t{1} << 31) - 1, 1) && multiples(int64_t{1} << 30, 1);
 }
 
-// Offsets against those of arguments.h.
+// Offsets against those of kernel_args.h.
 bool offsets() {
   for (uint64_t seed = 0; seed < 2000; ++seed) {
     const auto choose = [&](uint64_t list, uint64_t options) {
@@ -67,7 +68,8 @@ bool offsets() {
     for (int i = 0; i < 20; ++i, ++count) {
       const int64_t index = choose(30 + i, shape.inner);
       if (dimensions.offset(operand.strides, index) != offset(shape, operand, index)) {
-        std::printf("seed %llu, index %lld\n", static_cast<unsigned long long>(seed), static_cast<long long>(index));
+        std::printf("seed %llu, index %lld\n", static_cast<unsigned long long>(seed),
+                    static_cast<long long>(index));
         return false;
       }
     }
@@ -75,8 +77,8 @@ bool offsets() {
   return true;
 }
 
-// Operands with dense rows whose dimensions lie in memory in any order: the items of a row go through it from its start
-// to its end.
+// Operands with dense rows whose dimensions lie in memory in any order: the items of a row go through it from
+// its start to its end.
 template <class T>
 bool orders() {
   for (uint64_t seed = 0; seed < 500; ++seed) {
@@ -102,10 +104,11 @@ bool orders() {
     const auto order = cuda::Order::of<T>(a.shape, items, a.z);
     int64_t before = -1;
     for (int64_t i = 0; i < order.total; ++i, ++count) {
-      const Place place = order.template place_of<T, false>(a.shape, i);
+      const ItemPosition place = order.template place_of<T, false>(a.shape, i);
       const int64_t at = place.row * a.z.row_stride + items.elements.offset(a.z.strides, place.first);
       if (at <= before || place.first % item_size<T> != 0 || !place.full<T>()) {
-        std::printf("seed %llu, item %lld\n", static_cast<unsigned long long>(seed), static_cast<long long>(i));
+        std::printf("seed %llu, item %lld\n", static_cast<unsigned long long>(seed),
+                    static_cast<long long>(i));
         return false;
       }
       before = at;

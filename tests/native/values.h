@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "../../csrc/element.h"
+#include "../../csrc/dtype.h"
 
 namespace harness {
 
@@ -19,7 +19,9 @@ inline uint64_t mix(uint64_t x) {  // splitmix64
 }
 
 // Number `index` of the list `list` of a case.
-inline uint64_t word(uint64_t seed, uint64_t list, uint64_t index) { return mix(mix(mix(seed) + list) + index); }
+inline uint64_t word(uint64_t seed, uint64_t list, uint64_t index) {
+  return mix(mix(mix(seed) + list) + index);
+}
 
 template <class T>
 struct Bits;
@@ -64,7 +66,8 @@ template <class T>
 T number(uint64_t word, bool wild) {
   if (wild && word >> 60 == 0) return number_of<T>(mix(word));
   constexpr int width = Bits<T>::mantissa, size = 8 * sizeof(T);
-  const uint64_t exponent = Bits<T>::bias - 3 + (word >> 53) % 5, fraction = word & ((uint64_t{1} << width) - 1);
+  const uint64_t exponent = Bits<T>::bias - 3 + (word >> 53) % 5,
+                 fraction = word & ((uint64_t{1} << width) - 1);
   return number_of<T>((word >> 52 & 1) << (size - 1) | exponent << width | fraction);
 }
 

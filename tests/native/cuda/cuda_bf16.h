@@ -1,2 +1,2 @@
-// Nothing of it is used: csrc/element.h rounds bfloat16 in integers.
+// Nothing of it is used: csrc/dtype.h rounds bfloat16 in integers.
 #pragma once

@@ -1,4 +1,5 @@
-// CUDA's half on the host. The conversions are arithmetic on whole numbers of the last place, unlike csrc/element.h's.
+// CUDA's half on the host. The conversions are arithmetic on whole numbers of the last place, unlike
+// csrc/dtype.h's.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,6 @@
-// CUDA on the host, for tests without a GPU: its words as standard C++, and a device whose launches run every thread of
-// every block one after another. `<<<...>>>` alone is no C++: tests/laws/test_native_bits.py writes emulated::launch for it.
+// CUDA on the host, for tests without a GPU: its words as standard C++, and a device whose launches run every
+// thread of every block one after another. `<<<...>>>` alone is no C++: tests/laws/test_native_bits.py writes
+// emulated::launch for it.
 #pragma once
 
 #include <cmath>
@@ -18,7 +19,8 @@ struct Index {
 
 struct Device {
   int multiprocessors = 1;
-  // A launch is cut down to this grid: kernels stride through the grid that they find, of whatever size it is.
+  // A launch is cut down to this grid: kernels stride through the grid that they find, of whatever size it
+  // is.
   unsigned most_blocks = ~0u, most_threads = ~0u;
   cudaError_t error = cudaSuccess;  // of the last launch
 };
@@ -58,7 +60,8 @@ namespace emulated {
 
 // The last thread first: nothing may depend on the order.
 template <class Kernel>
-void launch(const Kernel& kernel, unsigned blocks, unsigned threads, unsigned /* shared memory */, cudaStream_t) {
+void launch(const Kernel& kernel, unsigned blocks, unsigned threads, unsigned /* shared memory */,
+            cudaStream_t) {
   if (blocks < 1 || blocks >= 1u << 31 || threads < 1 || threads > 1024) {
     device.error = cudaErrorInvalidConfiguration;
     return;

@@ -1,4 +1,4 @@
-#include "capability.h"
+#include "cpu_dispatch.h"
 
 #include <c10/util/Exception.h>
 

@@ -1,4 +1,4 @@
-#include "memory.h"
+#include "allocate.h"
 
 #include <ATen/ops/empty_like.h>
 

@@ -1,9 +1,9 @@
 // Arithmetic with one fixed rounding per operation, on the host and on the device.
 //
-// Every operation that kernels use is named here, so that neither a compiler's contraction (a * b + c -> fma) nor a
-// library's own logf or cosf can make two implementations differ. Includes no torch header, and no standard one with
-// code: the SIMD files compile under wider instruction sets, and an inline function they emitted could be linked
-// into code that runs on older processors.
+// Every operation that kernels use is named here, so that neither a compiler's contraction (a * b + c -> fma)
+// nor a library's own logf or cosf can make two implementations differ. Includes no torch header, and no
+// standard one with code: the SIMD files compile under wider instruction sets, and an inline function they
+// emitted could be linked into code that runs on older processors.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@
 
 namespace latentdiff {
 
-// What the shared mathematics asks of a number type, here of one lane. Avx2 and Avx512 answer with 8 and 16 lanes.
+// What the shared mathematics asks of a number type, here of one lane. Avx2 and Avx512 answer with 8 and 16
+// lanes.
 //   F  float lanes      U  32-bit integer lanes      Q  32-bit words on their way through Philox
 template <class Float>
 struct Scalar;
@@ -96,7 +97,8 @@ struct Scalar<float> {
   static LD_FN F clamp(F a, F bound) { return a < -bound ? -bound : (a > bound ? bound : a); }
   // a, or a zero of its sign where the coefficient is 0.
   static LD_FN F keep(F coefficient, F a) {
-    return from_bits(bits(a) & (0x80000000u | (0u - static_cast<U>(coefficient != 0))));  // a choice takes registers
+    return from_bits(bits(a) &
+                     (0x80000000u | (0u - static_cast<U>(coefficient != 0))));  // a choice takes registers
   }
 };
 

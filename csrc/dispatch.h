@@ -1,12 +1,13 @@
-// From the run-time facts of a call (element type, number of outputs, direct weights) to the kernel's template.
+// From the run-time facts of a call (element type, number of outputs, direct weights) to the kernel's
+// template.
 #pragma once
 
-#include "arguments.h"
+#include "kernel_args.h"
 
 namespace latentdiff {
 
 template <class T>
-struct Type {
+struct TypeTag {
   using type = T;
 };
 
@@ -16,30 +17,30 @@ struct Form {
   static constexpr bool direct = direct_;
 };
 
-// Calls f(Type<T>{}).
+// Calls f(TypeTag<T>{}).
 template <class Function>
 inline __attribute__((always_inline)) void with_type(Dtype dtype, const Function& f) {
   switch (dtype) {
     case Dtype::float32:
-      return f(Type<float>{});
+      return f(TypeTag<float>{});
     case Dtype::float64:
-      return f(Type<double>{});
+      return f(TypeTag<double>{});
     case Dtype::float16:
-      return f(Type<Half>{});
+      return f(TypeTag<Half>{});
     case Dtype::bfloat16:
-      return f(Type<Bfloat>{});
+      return f(TypeTag<Bfloat>{});
   }
 }
 
 template <bool value_>
-struct Truth {
+struct Bool {
   static constexpr bool value = value_;
 };
 
-// Calls f(Truth<condition>{}).
+// Calls f(Bool<condition>{}).
 template <class Function>
 inline __attribute__((always_inline)) void with_truth(bool condition, const Function& f) {
-  return condition ? f(Truth<true>{}) : f(Truth<false>{});
+  return condition ? f(Bool<true>{}) : f(Bool<false>{});
 }
 
 // Calls f(Form<n, direct>{}).

@@ -1,8 +1,8 @@
-// One item of each operation: 16 bytes of a sample, which is one Philox block of float32 or two of 16 bits. A CUDA
-// thread does one item at a time, and so does the portable CPU path: it runs what the device runs.
+// One item of each operation: 16 bytes of a sample, which is one Philox block of float32 or two of 16 bits. A
+// CUDA thread does one item at a time, and so does the portable CPU path: it runs what the device runs.
 #pragma once
 
-#include "arguments.h"
+#include "kernel_args.h"
 #include "philox.h"
 
 namespace latentdiff {
@@ -15,10 +15,10 @@ struct alignas(16) Pack {
   T values[item_size<T>];
 };
 
-// A size to divide indices by. Where both are below 2^31, a multiplication and a shift are exact (Granlund and
-// Montgomery 1994): with 2^(s-1) < size <= 2^s and m = floor(2^(32+s) / size) + 1 = 2^32 + magic, m size exceeds
-// 2^(32+s) by at most size, so n m / 2^(32+s) exceeds n / size by less than 1 / size and rounds down to the same
-// integer.
+// A size to divide indices by. Where both are below 2^31, a multiplication and a shift are exact (Granlund
+// and Montgomery 1994): with 2^(s-1) < size <= 2^s and m = floor(2^(32+s) / size) + 1 = 2^32 + magic, m size
+// exceeds 2^(32+s) by at most size, so n m / 2^(32+s) exceeds n / size by less than 1 / size and rounds down
+// to the same integer.
 struct Divisor {
   int64_t size;
   uint32_t magic;
@@ -101,12 +101,12 @@ struct Items {
 };
 
 // Elements begin .. end - 1 of the item that starts at element `first` of a row.
-struct Place {
+struct ItemPosition {
   int64_t row, first;
   int begin, end;
 
   template <class T, bool whole>
-  static LD_FN Place of(const Shape& shape, int64_t row, int64_t first) {
+  static LD_FN ItemPosition of(const Shape& shape, int64_t row, int64_t first) {
     const int64_t left = shape.inner - first;
     return {row, first, 0, !whole && left < item_size<T> ? static_cast<int>(left) : item_size<T>};
   }
@@ -116,9 +116,10 @@ struct Place {
   }
 };
 
-// Calls f(place) for the parts of an item between the ends of the last dimension: elements in one lie one stride apart.
+// Calls f(place) for the parts of an item between the ends of the last dimension: elements in one lie one
+// stride apart.
 template <bool whole, class Function>
-LD_FN void each_part(const Items& items, Place at, const Function& f) {
+LD_FN void each_part(const Items& items, ItemPosition at, const Function& f) {
   if constexpr (whole) return f(at);
   const Divisor& last = items.elements.sizes[items.elements.count - 1];
   const int end = at.end;
@@ -126,7 +127,8 @@ LD_FN void each_part(const Items& items, Place at, const Function& f) {
   for (; at.begin < end; at.begin = at.end) {
     at.end = end;
     if (!items.even) {
-      const int64_t e = at.first + at.begin, left = (last.quotient(e, items.elements.narrow) + 1) * last.size - e;
+      const int64_t e = at.first + at.begin,
+                    left = (last.quotient(e, items.elements.narrow) + 1) * last.size - e;
       if (left < end - at.begin) at.end = at.begin + static_cast<int>(left);
     }
     f(at);
@@ -134,18 +136,19 @@ LD_FN void each_part(const Items& items, Place at, const Function& f) {
 }
 
 template <class T>
-LD_FN T* row_of(const Operand& operand, const Place& at) {
+LD_FN T* row_of(const Operand& operand, const ItemPosition& at) {
   return static_cast<T*>(operand.data) + at.row * operand.row_stride;
 }
 
 template <class T, bool whole>
-LD_FN bool is_pack(const Operand& operand, const Place& at) {
+LD_FN bool is_pack(const Operand& operand, const ItemPosition& at) {
   return whole || (operand.packed && at.full<T>());
 }
 
 // Calls f(i, element) for the elements of a place.
 template <class T, class Function>
-LD_FN void each_element(const Items& items, const Operand& operand, const Place& at, const Function& f) {
+LD_FN void each_element(const Items& items, const Operand& operand, const ItemPosition& at,
+                        const Function& f) {
   T* first = row_of<T>(operand, at) + items.elements.offset(operand.strides, at.first + at.begin);
   const int64_t stride = operand.strides[items.elements.count - 1];
   LD_UNROLL
@@ -155,7 +158,7 @@ LD_FN void each_element(const Items& items, const Operand& operand, const Place&
 }
 
 template <bool whole, class T>
-LD_FN void load_item(Pack<T>& pack, const Items& items, const Operand& from, const Place& at) {
+LD_FN void load_item(Pack<T>& pack, const Items& items, const Operand& from, const ItemPosition& at) {
   if (is_pack<T, whole>(from, at)) {
     pack = *reinterpret_cast<const Pack<T>*>(row_of<T>(from, at) + at.first);
   } else {
@@ -164,7 +167,7 @@ LD_FN void load_item(Pack<T>& pack, const Items& items, const Operand& from, con
 }
 
 template <bool whole, class T>
-LD_FN void store_item(const Pack<T>& pack, const Items& items, const Operand& to, const Place& at) {
+LD_FN void store_item(const Pack<T>& pack, const Items& items, const Operand& to, const ItemPosition& at) {
   if (is_pack<T, whole>(to, at)) {
     *reinterpret_cast<Pack<T>*>(row_of<T>(to, at) + at.first) = pack;
   } else {
@@ -172,10 +175,10 @@ LD_FN void store_item(const Pack<T>& pack, const Items& items, const Operand& to
   }
 }
 
-// Calls f(first element, z) for the Philox blocks of an item: element e of a row is word e % 4 of block e / 4. z is
-// zero if nothing is drawn.
+// Calls f(first element, z) for the Philox blocks of an item: element e of a row is word e % 4 of block e
+// / 4. z is zero if nothing is drawn.
 template <class T, bool whole, bool drawn, class Function>
-LD_FN void each_block(const Keys& keys, const Place& at, const Function& f) {
+LD_FN void each_block(const Keys& keys, const ItemPosition& at, const Function& f) {
   LD_UNROLL
   for (int block = 0; block < item_size<T>; block += 4) {
     if (!whole && (block + 4 <= at.begin || at.end <= block)) continue;
@@ -188,8 +191,8 @@ LD_FN void each_block(const Keys& keys, const Place& at, const Function& f) {
 }
 
 template <class T, bool whole>
-LD_FN void normal_item(const NormalArguments& a, const Items& items, const Place& item) {
-  each_part<whole>(items, item, [&](const Place& at) {
+LD_FN void normal_item(const NormalArguments& a, const Items& items, const ItemPosition& item) {
+  each_part<whole>(items, item, [&](const ItemPosition& at) {
     Pack<T> pack{};
     each_block<T, whole, true>(a.keys, at, [&](int block, const float (&z)[4]) {
       LD_UNROLL
@@ -203,9 +206,9 @@ template <class T>
 using Lane = Scalar<typename Compute<T>::type>;
 
 template <class T, bool drawn, bool whole>
-LD_FN void noising_item(const NoisingArguments& a, const Items& items, const Place& item) {
+LD_FN void noising_item(const NoisingArguments& a, const Items& items, const ItemPosition& item) {
   using F = typename Compute<T>::type;
-  each_part<whole>(items, item, [&](const Place& at) {
+  each_part<whole>(items, item, [&](const ItemPosition& at) {
     Pack<T> x0{}, given{}, x_t{}, target{};
     load_item<whole>(x0, items, a.x0, at);
     if constexpr (!drawn) load_item<whole>(given, items, a.noise, at);
@@ -225,16 +228,16 @@ LD_FN void noising_item(const NoisingArguments& a, const Items& items, const Pla
 }
 
 template <class T, int n, bool direct, bool drawn, bool whole>
-LD_FN void step_item(const StepArguments& a, const Items& items, const Place& item) {
+LD_FN void step_item(const StepArguments& a, const Items& items, const ItemPosition& item) {
   using F = typename Compute<T>::type;
   const bool given = !drawn && a.noise.data != nullptr;
-  each_part<whole>(items, item, [&](const Place& at) {
+  each_part<whole>(items, item, [&](const ItemPosition& at) {
     Pack<T> x{}, outs[n]{}, noise{}, x_s{}, x0{};
     load_item<whole>(x, items, a.x, at);
     LD_UNROLL
     for (int j = 0; j < n; ++j) load_item<whole>(outs[j], items, a.outs[j], at);
     if (given) load_item<whole>(noise, items, a.noise, at);
-    const auto move = Move<Lane<T>, n, direct>::read(Row<F>{a.coef, at.row}, a.clipped, a.bound);
+    const auto move = StepCoefficients<Lane<T>, n, direct>::read(Row<F>{a.coef, at.row}, a.clipped, a.bound);
     each_block<T, whole, drawn>(a.keys, at, [&](int block, const float (&z)[4]) {
       LD_UNROLL
       for (int e = 0; e < 4; ++e) {

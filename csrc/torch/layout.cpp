@@ -1,4 +1,4 @@
-#include "arguments.h"
+#include "layout.h"
 
 #include <c10/util/SmallVector.h>
 
@@ -24,7 +24,7 @@ Table table_of(const Tensor& coef) {
           coef.scalar_type() == at::kDouble};
 }
 
-Keys keys_of(const Maybe& seeds, const Maybe& stream) {
+Keys keys_of(const OptionalTensor& seeds, const OptionalTensor& stream) {
   if (!seeds) return {nullptr, 0, nullptr, 0};
   return {seeds->const_data_ptr<int64_t>(), seeds->stride(0), stream->const_data_ptr<int64_t>(),
           stream->dim() == 0 ? 0 : stream->stride(0)};
@@ -45,7 +45,7 @@ bool Layout::finish_contiguous(Shape& shape) const {
   shape.flat = shape.joined = true;
   for (const auto& [slot, tensor] : operands_) {
     slot->data = const_cast<void*>(tensor->const_data_ptr());  // written only where it is an output
-    slot->row_stride = shape.rows > 1 ? shape.inner : 0;       // of a single row, none: any length can be packed
+    slot->row_stride = shape.rows > 1 ? shape.inner : 0;  // of a single row, none: any length can be packed
     slot->strides[0] = 1;
   }
   return true;
@@ -57,7 +57,8 @@ bool Layout::finish(Shape& shape) {
   const bool one_row = !numbered_ && uniform_;
   shape.rows = one_row ? 1 : first.size(0);
 
-  // Dimensions of a row, without those of size 1. If elements know no number, in the memory order of the first operand.
+  // Dimensions of a row, without those of size 1. If elements know no number, in the memory order of the
+  // first operand.
   c10::SmallVector<int64_t, 8> order;
   for (int64_t d = one_row ? 0 : 1; d < first.dim(); ++d) {
     if (first.size(d) != 1) order.push_back(d);
@@ -70,9 +71,10 @@ bool Layout::finish(Shape& shape) {
   // Neighbors that every operand steps through evenly are one.
   c10::SmallVector<c10::SmallVector<int64_t, 2>, 8> joined;  // size, last dimension of the group
   for (const int64_t d : order) {
-    const bool even = !joined.empty() && std::all_of(operands_.begin(), operands_.end(), [&](const auto& operand) {
-      return operand.second->stride(joined.back()[1]) == operand.second->stride(d) * first.size(d);
-    });
+    const bool even =
+        !joined.empty() && std::all_of(operands_.begin(), operands_.end(), [&](const auto& operand) {
+          return operand.second->stride(joined.back()[1]) == operand.second->stride(d) * first.size(d);
+        });
     if (even) {
       joined.back() = {joined.back()[0] * first.size(d), d};
     } else {

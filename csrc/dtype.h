@@ -1,7 +1,7 @@
 // Element types of samples: how they are loaded into and stored from the type that kernels compute in.
 #pragma once
 
-#include "real.h"
+#include "number.h"
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>

@@ -1,15 +1,16 @@
-// What a kernel is told: plain structures without torch, shared by the CPU kernels and the CUDA launches.
+// Arguments of the kernels: plain structures without torch, shared by the CPU kernels and the CUDA launches.
 #pragma once
 
-#include "element.h"
-#include "update.h"
+#include "dtype.h"
+#include "step.h"
 
 namespace latentdiff {
 
 constexpr int max_dims = 8;
 
-// Samples are `rows` of `inner` elements. Where noise is drawn, element e of a row is its logical row-major position;
-// where none is, dimensions may be permuted and rows joined, because then no element knows its number.
+// Samples are `rows` of `inner` elements. Where noise is drawn, element e of a row is its logical row-major
+// position; where none is, dimensions may be permuted and rows joined, because then no element knows its
+// number.
 struct Shape {
   int64_t rows, inner;
   int dims;                 // of a row, after joining; 1 if every operand steps evenly
@@ -22,7 +23,7 @@ struct Operand {
   void* data;  // null: absent
   int64_t row_stride;
   int64_t strides[max_dims];
-  bool packed;  // every full item (item.h) is 16 aligned bytes: set by Items::prepare
+  bool packed;  // every full item (vector_item.h) is 16 aligned bytes: set by Items::prepare
 };
 
 // Coefficients [1 or rows, K] of float32 or float64.

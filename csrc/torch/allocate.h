@@ -5,8 +5,8 @@
 
 namespace latentdiff {
 
-// empty_like(x). Where that is fresh memory of 4 to 64 MiB on a CPU, huge pages are asked for: taking it in pages
-// of 4 KiB costs several times what the kernels do.
+// empty_like(x). Where that is fresh memory of 4 to 64 MiB on a CPU, huge pages are requested: taking it in
+// pages of 4 KiB costs several times what the kernels do.
 at::Tensor new_like(const at::Tensor& x);
 
 // The same for a tensor that was just made.

@@ -7,21 +7,22 @@
 #include <optional>
 #include <utility>
 
-#include "../arguments.h"
+#include "../kernel_args.h"
 
 namespace latentdiff {
 
 using at::Tensor;
-using Maybe = std::optional<Tensor>;
+using OptionalTensor = std::optional<Tensor>;
 
 Dtype dtype_of(at::ScalarType dtype);
 
 Table table_of(const Tensor& coef);
 
 // No keys without seeds.
-Keys keys_of(const Maybe& seeds, const Maybe& stream);
+Keys keys_of(const OptionalTensor& seeds, const OptionalTensor& stream);
 
-// The operands of one call, all of one shape [B, ...], brought to one layout with as few dimensions as they allow.
+// The operands of one call, all of one shape [B, ...], brought to one layout with as few dimensions as they
+// allow.
 class Layout {
  public:
   // `numbered`: elements know their logical position (noise is drawn), so dimensions stay in order.

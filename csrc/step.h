@@ -1,14 +1,14 @@
 // The arithmetic of noising and of a reverse step, in one fixed order of roundings.
 #pragma once
 
-#include "real.h"
+#include "number.h"
 
 namespace latentdiff {
 
 constexpr int max_outs = 4;
 
-// A term whose coefficient is 0 is left out, so that infinities that it would have met are not 0 * inf = NaN. A zero of
-// their sign is what stays of finite values: the bits of the product.
+// A term whose coefficient is 0 is left out, so that infinities that it would have met are not 0 * inf = NaN.
+// A zero of their sign is what stays of finite values: the bits of the product.
 template <class V>
 LD_FN typename V::F times(typename V::F coefficient, typename V::F a) {
   return V::mul(coefficient, V::keep(coefficient, a));
@@ -31,19 +31,23 @@ struct Noising {
   LD_FN typename V::F noisy(typename V::F x0, typename V::F z) const {
     return times_plus<V>(sigma, z, times<V>(alpha, x0));
   }
-  LD_FN typename V::F target(typename V::F x0, typename V::F z) const { return times_plus<V>(b, z, times<V>(a, x0)); }
+  LD_FN typename V::F target(typename V::F x0, typename V::F z) const {
+    return times_plus<V>(b, z, times<V>(a, x0));
+  }
 };
 
-// x0 = clip(p x + sum q_i out_i), x_s = k x + sum r_i out_i + m x0 + c z for n network outputs; the r_i if `direct`.
+// x0 = clip(p x + sum q_i out_i), x_s = k x + sum r_i out_i + m x0 + c z for n network outputs; the r_i if
+// `direct`.
 template <class V, int n, bool direct>
-struct Move {
+struct StepCoefficients {
   using F = typename V::F;
   F k, m, c, p, q[n], r[direct ? n : 1], bound;
   bool clipped;
 
   template <class Row>
-  static LD_FN Move read(const Row& row, bool clipped, double bound) {
-    Move move{V::set(row(0)), V::set(row(1)), V::set(row(2)), V::set(row(3)), {}, {}, {}, clipped};
+  static LD_FN StepCoefficients read(const Row& row, bool clipped, double bound) {
+    StepCoefficients move{V::set(row(0)), V::set(row(1)), V::set(row(2)), V::set(row(3)), {}, {}, {},
+                          clipped};
     LD_UNROLL
     for (int i = 0; i < n; ++i) {
       move.q[i] = V::set(row(4 + i));
