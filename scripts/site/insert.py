@@ -2,8 +2,8 @@
 code from its file.
 
 A line `<!-- options: sample -->` in a page becomes a table, `<!-- code: examples/own_sampler.py -->` the file
-(below docs/) as a block of code, `<!-- section: benchmarks/README.md#Benchmarks -->` what stands under that heading
-elsewhere in the repository. Where pages are read without being built, the comments are invisible.
+(below docs/) as a block of code, `<!-- section: benchmarks/README.md#Benchmarks -->` what stands under that
+heading elsewhere in the repository. Where pages are read without being built, the comments are invisible.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The Python snippets of the README and of the page of the kernels run as they are, and all commands of the pages are usage."""
+"""The Python snippets of the README and of the page of the kernels run as they are, and all commands of the
+pages are usage.
+"""
 
 import re
 from collections.abc import Callable
