@@ -23,9 +23,8 @@ def conditional(x, t):
 
 def unconditional(x, t):
     alpha, sigma = schedule.at(t)
-    share = (-((x - alpha * centres) ** 2) / (alpha**2 * 0.25 + sigma**2) / 2).softmax(
-        1
-    )  # which class x_t came from
+    distance = (x - alpha * centres) ** 2 / (alpha**2 * 0.25 + sigma**2)
+    share = (-distance / 2).softmax(1)  # of each class, given x_t
     return ld.Estimate.from_x0(x, t, x0=(share * expected(x, t, centres)).sum(1, keepdim=True))
 
 
