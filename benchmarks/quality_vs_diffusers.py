@@ -40,7 +40,7 @@ from latentdiff.config.base import Config
 from latentdiff.data import Dataset, load_dataset, to_float, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.evaluate import Reference, Resampling, random_subset, score_images
-from latentdiff.evaluate.classes import labels_as_seen
+from latentdiff.evaluate.classes import network_labels
 from latentdiff.metrics.features import feature_network
 from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS
 from latentdiff.viz.figures import save_panels
@@ -169,7 +169,7 @@ def _draw(network: nn.Module, sampler: Any, indices: Tensor, data: Dataset) -> T
 def scored(entry: Entry, data: Dataset, reference: Reference) -> dict[str, Any]:
     """The figures of one side."""
     asked = torch.arange(len(entry.images)) % data.num_classes
-    labels = labels_as_seen(reference.network, asked, data.classes or ())
+    labels = network_labels(reference.network, asked, data.classes or ())
     scores = score_images(entry.images, reference, labels=labels, resampling=Resampling(count=0))
     seconds = {"training_seconds": entry.training_seconds, "sampling_seconds": entry.sampling_seconds}
     return {"steps": entry.steps, **seconds, **scores.as_dict()}
@@ -214,7 +214,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     if (out / "runs").exists():
         raise click.ClickException(f"{out}/runs exists already: name another --out")
-    real = labels_as_seen(network, images.test.labels, images.classes or ())
+    real = network_labels(network, images.test.labels, images.classes or ())
     reference = Reference.from_images(images.test.images, network, labels=real, name=data)
     results: dict[str, Any] = {"budget": budget.model_dump(), "machine": machine(CPU, cpu=cpu_model())}
     panels = []

@@ -12,12 +12,19 @@ are made (count 0: none). ``batch`` only bounds memory: networks see images in f
 >>> scores.fd.value, scores.fd.low, scores.fd.high, scores.fd.corrected
 """
 
-from latentdiff.evaluate.alignment import ListScore
+from latentdiff.evaluate.alignment import AlignmentScores
 from latentdiff.evaluate.bound import Bits, bits_per_dimension
 from latentdiff.evaluate.cache import FeatureCache, cache_folder
 from latentdiff.evaluate.classes import ClassScore
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
-from latentdiff.evaluate.images import SampleScores, few, few_images, score_features, score_images
+from latentdiff.evaluate.figures import save_figures
+from latentdiff.evaluate.images import (
+    SampleScores,
+    frechet_warnings,
+    score_features,
+    score_images,
+    size_warnings,
+)
 from latentdiff.evaluate.interval_score import Resampling, Score
 from latentdiff.evaluate.model import (
     PARTS,
@@ -29,10 +36,10 @@ from latentdiff.evaluate.model import (
     evaluate_samples,
     evaluate_vae,
     parts_of,
-    pictures,
 )
 from latentdiff.evaluate.neighbors import Neighbors, NeighborScores, find_neighbors, score_neighbors
-from latentdiff.evaluate.pairs import PairScores, as_pixels, score_pairs
+from latentdiff.evaluate.pairs import PairScores, score_pairs
+from latentdiff.evaluate.pixels import as_pixels
 from latentdiff.evaluate.read import ImageSet, aligned, read_images, shared, split_of
 from latentdiff.evaluate.reconstruct import (
     Reconstruction,
@@ -47,6 +54,7 @@ from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
 
 __all__ = [
     "PARTS",
+    "AlignmentScores",
     "Bits",
     "ClassScore",
     "DenoiserScores",
@@ -55,7 +63,6 @@ __all__ = [
     "FeatureCache",
     "ImageSet",
     "LevelLoss",
-    "ListScore",
     "MetricNetworks",
     "ModelScores",
     "NeighborScores",
@@ -80,15 +87,14 @@ __all__ = [
     "evaluate_reconstruction",
     "evaluate_samples",
     "evaluate_vae",
-    "few",
-    "few_images",
     "find_neighbors",
+    "frechet_warnings",
     "loss_by_level",
     "parts_of",
-    "pictures",
     "random_subset",
     "read_images",
     "reconstruct_from",
+    "save_figures",
     "score_denoiser",
     "score_features",
     "score_images",
@@ -97,5 +103,6 @@ __all__ = [
     "score_reconstruction",
     "score_vae",
     "shared",
+    "size_warnings",
     "split_of",
 ]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from latentdiff.diffusion.samplers import NoiseSize
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.interval_score import Resampling, Score, mean_score
+from latentdiff.evaluate.interval_score import Resampling, Score, Scores, mean_score
 from latentdiff.evaluate.timesteps import Strata, stratified
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)
-class Bits:
+class Bits(Scores):
     """L_T + sum of L_{t-1} + L_0 (Ho et al. 2020, eq. 5 and 13) in bits per dimension, over ``n`` images.
 
     ``prior``, ``terms`` and ``decoder`` are its three parts. ``strata`` of ``T``: where they are fewer, one
@@ -33,10 +32,6 @@ class Bits:
     variance: NoiseSize
     strata: int
     T: int
-
-    def as_dict(self) -> dict[str, Any]:
-        names = ("n", "standard_error", "prior", "terms", "decoder", "variance", "strata", "T")
-        return {"total": self.total.as_dict(), **{name: getattr(self, name) for name in names}}
 
 
 def bits_per_dimension(

@@ -1,16 +1,15 @@
-"""What a feature network that classifies sees in images: class by class, and all in all."""
+"""Predicted classes of images: accuracy and distances class by class, and a histogram."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.evaluate.interval_score import Resampling, Score, frechet_score, share_score
+from latentdiff.evaluate.interval_score import Resampling, Score, Scores, frechet_score, share_score
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import FeatureNetwork, Features
 
@@ -18,9 +17,9 @@ HISTOGRAM_CLASSES = 100  # networks of more classes, as ImageNet's, get no histo
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """The ``n`` images of one class: the share taken for it, and the Frechet distance to the ``real`` ones of
-    that class.
+class ClassScore(Scores):
+    """The ``n`` images of one class: the share classified as it, and the Frechet distance to the ``real``
+    ones of that class.
 
     ``fd`` is None where either side has fewer images than a covariance of these features needs (their
     dimension + 1).
@@ -32,20 +31,10 @@ class ClassScore:
     accuracy: Score
     fd: Score | None
 
-    def as_dict(self) -> dict[str, Any]:
-        fd = None if self.fd is None else self.fd.as_dict()
-        return {
-            "label": self.label,
-            "n": self.n,
-            "real": self.real,
-            "accuracy": self.accuracy.as_dict(),
-            "fd": fd,
-        }
 
-
-def labels_as_seen(network: FeatureNetwork, labels: Tensor | None, names: Sequence[str]) -> Tensor | None:
-    """Labels int64 [N] of the classes ``names`` in the numbering of a network; None where it does not tell
-    these apart.
+def network_labels(network: FeatureNetwork, labels: Tensor | None, names: Sequence[str]) -> Tensor | None:
+    """Labels int64 [N] of the classes ``names`` in the numbering of a network; None where its
+    classes are others.
 
     By name where the network's classes have names, so that folders 3 and 7 are digits 3 and 7; else numbers
     are as they are where there are as many classes.
@@ -85,7 +74,7 @@ def class_table(
 
 
 def histogram_of(predictions: Tensor, classes: int) -> tuple[int, ...] | None:
-    """How many images the network takes for each of its classes; None where it has too many to show."""
+    """Images by predicted class; None where the network has more than 100 classes."""
     if classes > HISTOGRAM_CLASSES:
         return None
     return tuple(torch.bincount(predictions, minlength=classes).tolist())

@@ -5,8 +5,7 @@ variational bound.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from latentdiff.diffusion.losses import Weighting
 from latentdiff.errors import InputError
 from latentdiff.evaluate.bound import Bits, bits_of
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.interval_score import Resampling, Score, mean_score
+from latentdiff.evaluate.interval_score import Resampling, Score, Scores, mean_score
 from latentdiff.evaluate.outputs import Tables, ask, clean_chunks
 from latentdiff.evaluate.timesteps import Strata, stratified
 from latentdiff.pipeline.codec import IdentityCodec
@@ -25,7 +24,7 @@ LEVELS = 50
 
 
 @dataclass(frozen=True)
-class LevelLoss:
+class LevelLoss(Scores):
     """Unweighted mean squared errors by noise level, over ``n`` images with the same noise at every call.
 
     ``prediction`` is the error of what the network returns and ``prediction_se`` its standard error; ``x0``
@@ -38,11 +37,6 @@ class LevelLoss:
     prediction_se: tuple[float, ...]
     x0: tuple[float, ...]
     eps: tuple[float, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name) for name in ("n", "levels", "prediction", "prediction_se", "x0", "eps")
-        }
 
 
 def spread_levels(T: int, count: int) -> tuple[int, ...]:
@@ -91,25 +85,17 @@ def loss_by_level(
 
 
 @dataclass(frozen=True)
-class DenoiserScores:
-    """``loss``: the test loss with the weights of the training, levels uniform; ``bits``: of pixel models
-    only.
+class DenoiserScores(Scores):
+    """``loss``: the test loss with the weights of the training, levels uniform; ``bits_per_dimension``: of
+    pixel models only.
     """
 
     by_level: LevelLoss
     loss: Score
     weighting: Weighting
     strata: int
-    bits: Bits | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "loss": self.loss.as_dict(),
-            "weighting": self.weighting,
-            "strata": self.strata,
-            "bits_per_dimension": None if self.bits is None else self.bits.as_dict(),
-            "by_level": self.by_level.as_dict(),
-        }
+    bits_per_dimension: Bits | None
+    prediction: str = field(default="", repr=False, compare=False)
 
 
 def score_denoiser(
@@ -141,4 +127,5 @@ def score_denoiser(
     )
     chosen = resampling or Resampling()
     bits = bits_of(passed, chosen) if isinstance(pipeline.codec, IdentityCodec) else None
-    return DenoiserScores(curve, mean_score(passed.loss, chosen), weighting, count, bits)
+    loss = mean_score(passed.loss, chosen)
+    return DenoiserScores(curve, loss, weighting, count, bits, pipeline.diffusion.prediction)

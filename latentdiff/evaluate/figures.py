@@ -1,34 +1,75 @@
-"""The pictures of an evaluation."""
+"""The figures of an evaluation, drawn from its scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentdiff.data.classes import representative
 from latentdiff.evaluate.denoiser import LevelLoss
-from latentdiff.evaluate.neighbors import Neighbors
-from latentdiff.evaluate.pairs import as_pixels
-from latentdiff.evaluate.reconstruct import Reconstruction
-from latentdiff.evaluate.vae import Encoded
-from latentdiff.metrics.pairs import mse
+from latentdiff.evaluate.examples import ACROSS, Strips
+from latentdiff.evaluate.model import ModelScores, SamplingScores
+from latentdiff.evaluate.reconstruct import ReconstructionScores
 from latentdiff.viz.figures import COLORS, FAINT, INK, SECOND, Math, new_figure, save_figure
-from latentdiff.viz.images import class_columns, image_grid, save_image
+from latentdiff.viz.images import image_grid, save_image
 
-ACROSS = 12  # images in a strip
-GRID = 100  # samples in the grid
-FLOOR = 1e-4  # of the prediction's largest error: what is below it is not shown
+LEAST_SHOWN = 1e-4  # of the prediction's largest error: what is below it is not shown
 SYMBOLS = {"x0": Math(r"of $x_0$"), "eps": Math(r"of $\epsilon$")}
 
-Strip = tuple[str, Tensor]
-"""A label and images uint8 [n, C, H, W] that stand side by side."""
+
+def save_figures(scores: ModelScores, out: Path) -> list[Path]:
+    """Draw the figures of all parts that were measured; returns their paths below ``out``."""
+    drawn = []
+
+    def draw(name: str, save: Callable[[Path], None]) -> None:
+        save(out / name)
+        drawn.append(out / name)
+
+    vae, samples, denoiser, reconstruction = (
+        scores.vae,
+        scores.samples,
+        scores.denoiser,
+        scores.reconstruction,
+    )
+    if vae is not None:
+        draw("vae.png", lambda path: save_strips(vae.examples, path))
+    if samples is not None and (grid := samples.examples) is not None:
+        draw("samples.png", lambda path: save_image(image_grid(grid.images, columns=grid.columns), path))
+    if samples is not None and (shares := _histograms(samples)):
+        names = samples.class_names or tuple(map(str, range(len(shares["samples"]))))
+        draw("classes.png", lambda path: save_histogram(shares, names, path))
+    if samples is not None and (neighbors := samples.neighbors) is not None:
+        draw("neighbors.png", lambda path: save_strips(neighbors.examples, path))
+    if denoiser is not None:
+        curve, prediction = denoiser.by_level, denoiser.prediction
+        draw("denoiser.png", lambda path: save_level_figure(curve, path, prediction=prediction))
+    if reconstruction is not None:
+        strips = [Strips(_from_level(each), each.examples) for each in reconstruction]
+        draw("reconstruction.png", lambda path: save_strips(strips, path))
+    if scores.scenes is not None:
+        images = torch.cat([each.examples for each in scores.scenes if each.examples is not None])
+        rows = sum(each.examples is not None for each in scores.scenes)
+        columns = len(images) // rows
+        draw("scenes.png", lambda path: save_image(image_grid(images, columns=columns), path))
+    return drawn
 
 
-def save_strips(groups: Sequence[tuple[str, Sequence[Strip]]], path: Path) -> None:
+def _histograms(samples: SamplingScores) -> dict[str, tuple[int, ...]]:
+    """Images by predicted class, of the samples and of real images; empty where either has no histogram."""
+    floor = samples.floor
+    if not samples.histogram or floor is None or not floor.histogram:
+        return {}
+    return {"samples": samples.histogram, "real images": floor.histogram}
+
+
+def _from_level(scores: ReconstructionScores) -> Math:
+    return Math(rf"from t = {scores.t} ($\bar\alpha_t$ = {scores.alpha_bar:.3f})")
+
+
+def save_strips(groups: Sequence[Strips], path: Path) -> None:
     """Groups of strips below each other, each group under its title and each strip beside its label."""
     count = sum(len(strips) for _, strips in groups)
     across = max(len(images) for _, strips in groups for _, images in strips)
@@ -51,77 +92,6 @@ def save_strips(groups: Sequence[tuple[str, Sequence[Strip]]], path: Path) -> No
     save_figure(figure, path)
 
 
-def save_vae_figure(images: Tensor, made: Encoded, path: Path, *, labels: Tensor | None = None) -> None:
-    """Some images of all classes and those with the largest errors, each above its reconstruction."""
-    copies = as_pixels(made.copies)
-    error = mse(images, copies)
-    some = representative(labels, len(images), ACROSS)
-    worst = error.argsort(descending=True, stable=True)[:ACROSS]
-    groups = [("some images", some), ("the worst reconstructions", worst)]
-    save_strips(
-        [(title, [("original", images[rows]), ("reconstruction", copies[rows])]) for title, rows in groups],
-        path,
-    )
-
-
-def save_sample_grid(images: Tensor, path: Path, *, labels: Tensor | None = None) -> None:
-    """The first 100 samples uint8, or with ``labels`` int64 [N] of few classes the first of each, one class a
-    column.
-    """
-    chosen, columns = torch.arange(min(GRID, len(images))), None
-    if labels is not None and (columns := class_columns(len(chosen), len(labels.unique()))):
-        found = [torch.nonzero(labels == k)[:, 0] for k in labels.unique().tolist()]
-        each = min(GRID // len(found), *map(len, found))
-        if (
-            each < min(GRID, len(labels)) // len(found) // 2
-        ):  # a rare class would leave next to nothing to see
-            columns = None
-        else:
-            chosen = torch.stack([places[:each] for places in found], 1).flatten()
-    save_image(image_grid(images[chosen], columns=columns), path)
-
-
-def save_neighbor_figure(samples: Tensor, found: Neighbors, train: Tensor, path: Path) -> None:
-    """Samples above their nearest training images: those that come closest in features, and the first
-    ones.
-    """
-    n = len(found.feature_distance)
-    closest = found.feature_distance.argsort(stable=True)[:ACROSS]
-    groups = [
-        ("samples closest to a training image", closest),
-        ("the first samples", closest.new_tensor(range(n))[:ACROSS]),
-    ]
-    save_strips(
-        [
-            (
-                title,
-                [
-                    ("sample", samples[rows]),
-                    ("nearest in\nfeatures", train[found.feature_index[rows]]),
-                    ("nearest in\npixels", train[found.pixel_index[rows]]),
-                ],
-            )
-            for title, rows in groups
-        ],
-        path,
-    )
-
-
-def save_reconstruction_figure(images: Tensor, made: Sequence[Reconstruction], path: Path) -> None:
-    """A group for each level: the images, noised, brought back by one step and by the sampler."""
-    groups = []
-    for each in made:
-        rows = [
-            ("original", images),
-            ("noised", as_pixels(each.noised)),
-            ("estimate", as_pixels(each.one_step)),
-        ]
-        rows.append((f"{each.steps} step{'s' * (each.steps > 1)}", as_pixels(each.iterative)))
-        title = Math(rf"from t = {each.t} ($\bar\alpha_t$ = {each.signal:.3f})")
-        groups.append((title, [(label, strip[:ACROSS]) for label, strip in rows]))
-    save_strips(groups, path)
-
-
 def save_level_figure(curve: LevelLoss, path: Path, *, prediction: str) -> None:
     """Mean squared errors over the noise level: of the prediction (with 95% bands), of x_0 and of eps."""
     figure = new_figure(7.2, 4.2)
@@ -137,7 +107,9 @@ def save_level_figure(curve: LevelLoss, path: Path, *, prediction: str) -> None:
             shown = np.array(values)
             axes.plot(levels[shown > 0], shown[shown > 0], color=color, linestyle=style, label=SYMBOLS[name])
     top = max(curve.prediction)  # the error of x_0 read from eps grows without bound towards pure noise
-    axes.set(xlabel="noise level t", ylabel="mean squared error", yscale="log", ylim=(FLOOR * top, 10 * top))
+    axes.set(
+        xlabel="noise level t", ylabel="mean squared error", yscale="log", ylim=(LEAST_SHOWN * top, 10 * top)
+    )
     axes.set_title(f"test loss by noise level, {curve.n} images", fontsize=11)
     axes.grid(alpha=0.25, which="both")
     axes.legend(frameon=False)
@@ -145,9 +117,7 @@ def save_level_figure(curve: LevelLoss, path: Path, *, prediction: str) -> None:
 
 
 def save_histogram(shares: Mapping[str, Sequence[int]], names: Sequence[str], path: Path) -> None:
-    """Shares of the classes that a feature network sees, a group of bars for each class; ``shares`` by set of
-    images.
-    """
+    """Shares of predicted classes, a group of bars for each class; ``shares``: counts by set of images."""
     figure = new_figure(max(5.0, 0.55 * len(names)), 3.2)
     axes = figure.subplots()
     width = 0.8 / len(shares)
@@ -172,13 +142,12 @@ def save_sets_figure(
     sides: tuple[Tensor, Tensor], names: tuple[str, str], path: Path, *, paired: bool
 ) -> None:
     """Two sets of images uint8 [N, C, H, W]: the first pairs, or the first images of each."""
+    both = list(zip(names, sides, strict=True))
     if paired:
-        strips = [(name, side[:ACROSS]) for name, side in zip(names, sides, strict=True)]
-        save_strips([("the first pairs", strips)], path)
-        return
-    groups = []
-    for name, side in zip(names, sides, strict=True):
-        groups.append(
-            (name, [("", side[k : k + ACROSS]) for k in range(0, min(len(side), 3 * ACROSS), ACROSS)])
-        )
+        groups = [Strips("the first pairs", tuple((name, side[:ACROSS]) for name, side in both))]
+    else:
+        groups = [
+            Strips(name, tuple(("", strip) for strip in side[: 3 * ACROSS].split(ACROSS)))
+            for name, side in both
+        ]
     save_strips(groups, path)

@@ -1,17 +1,19 @@
-"""A measured number with its interval, and how intervals are made."""
+"""A measured value with its interval, results as JSON, and how intervals are made."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from latentdiff.metrics.frechet import frechet, moments
-from latentdiff.metrics.half_samples import Halves, distance_interval, random_half
-from latentdiff.metrics.half_samples_frechet import LARGE_DIMENSION, LARGE_RESAMPLES, bootstrap_frechet
+from latentdiff.metrics.half_samples import ReferenceKind
+from latentdiff.metrics.half_samples_frechet import bootstrap_frechet
 from latentdiff.metrics.half_samples_kernel import bootstrap_kernel
 from latentdiff.metrics.interval import Interval
 from latentdiff.metrics.mean_interval import bootstrap_mean, proportion_interval
@@ -36,15 +38,49 @@ class Resampling:
         """The arguments of the bootstraps of :mod:`latentdiff.metrics`."""
         return {"resamples": self.count, "level": self.level, "seed": self.seed}
 
-    as_dict = options
+
+IF_KNOWN = {"if_known": True}
+"""Metadata of a field that is left out of JSON where it is None."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """A figure as it was measured; ``low``, ``high`` and ``corrected`` (for bias) are None without resampling
+class Scores:
+    """Base of all results: frozen dataclasses whose fields are the keys of the JSON.
+
+    A field that is not compared carries what figures show, and is left out of it.
+    """
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: nested results as dictionaries, tuples as lists, infinite values (the PSNR of an
+        identical pair) as None, since JSON has no infinity.
+        """
+        found = {each: getattr(self, each.name) for each in fields(self) if each.compare}
+        return {
+            each.name: _plain(value)
+            for each, value in found.items()
+            if value is not None or not each.metadata.get("if_known")
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Scores):
+        return value.as_dict()
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class Score(Scores):
+    """A value as it was measured; ``low``, ``high`` and ``corrected`` (for bias) are None without resampling
     and for Frechet distances of too few images.
 
-    ``resamples``: how many made the interval (0: it has a closed form).
+    ``resamples``: the number behind the interval (0: it has a closed form). ``features``, ``network``: the
+    network of a distance, where nothing else in the result names it.
     """
 
     value: float
@@ -52,6 +88,8 @@ class Score:
     high: float | None = None
     corrected: float | None = None
     resamples: int | None = None
+    features: str | None = field(default=None, metadata=IF_KNOWN)
+    network: str | None = field(default=None, metadata=IF_KNOWN)
 
     @classmethod
     def of(cls, interval: Interval) -> Score:
@@ -59,21 +97,11 @@ class Score:
         return cls(interval.estimate, interval.low, interval.high, interval.corrected, interval.resamples)
 
     def times(self, factor: float) -> Score:
-        """The figure in other units."""
+        """The value in other units."""
         low, high, corrected = (
             None if v is None else factor * v for v in (self.low, self.high, self.corrected)
         )
-        return Score(factor * self.value, low, high, corrected, self.resamples)
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        """For JSON: what is infinite (the PSNR of an identical pair) is None, since JSON knows no
-        infinity.
-        """
-        values = {"value": self.value, "low": self.low, "high": self.high, "corrected": self.corrected}
-        known = {
-            key: value if value is None or math.isfinite(value) else None for key, value in values.items()
-        }
-        return {**known, "resamples": self.resamples}
+        return replace(self, value=factor * self.value, low=low, high=high, corrected=corrected)
 
 
 def mean_score(values: Tensor, resampling: Resampling) -> Score:
@@ -102,13 +130,19 @@ def cramped(n: int, m: int, dim: int) -> bool:
     return min(n, m) < ROOM * dim
 
 
-def frechet_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
+def frechet_score(
+    x: Tensor, y: Tensor, resampling: Resampling, *, reference: ReferenceKind = "drawn"
+) -> Score:
     """The Frechet distance of features float64 [N, D] and [M, D], with an interval where that many images
     allow one.
+
+    ``reference="paired"``: y [N, D] are the features of copies of the images. Pairs are resampled as pairs:
+    the sampling error of the images is that of the copies too, so that the distance has neither the bias nor
+    the spread of two independent sets.
     """
     if not resampling.count or cramped(len(x), len(y), x.shape[1]):
         return Score(frechet(moments(x), moments(y)))
-    return Score.of(bootstrap_frechet(x, y, **resampling.options()))
+    return Score.of(bootstrap_frechet(x, y, **resampling.options(), reference=reference))
 
 
 def kernel_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
@@ -116,26 +150,3 @@ def kernel_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
     if not resampling.count:
         return Score(kernel_distance(x, y))
     return Score.of(bootstrap_kernel(x, y, **resampling.options()))
-
-
-def paired_frechet_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
-    """The Frechet distance of features float64 [N, D] of images and [N, D] of their own copies.
-
-    Pairs are resampled as pairs: what chance put into the images it put into the copies too, so that the
-    distance has neither the bias nor the spread of two independent sets.
-    """
-    if not resampling.count or cramped(len(x), len(y), x.shape[1]):
-        return Score(frechet(moments(x), moments(y)))
-    generator = torch.Generator().manual_seed(resampling.seed)
-    count = min(resampling.count, LARGE_RESAMPLES) if x.shape[1] >= LARGE_DIMENSION else resampling.count
-    estimate = frechet(moments(x), moments(y))
-    odd, even = [], []
-    for _ in range((count + 1) // 2):
-        mine = torch.zeros(len(x), dtype=torch.bool)
-        mine[random_half(len(x), generator)] = True
-        f, opposite = (frechet(moments(x[half]), moments(y[half])) for half in (mine, ~mine))
-        odd.append((f - opposite) / 2)
-        even.append((f + opposite) / 2 - estimate)
-    odds, evens = torch.tensor(odd, dtype=torch.float64), torch.tensor(even, dtype=torch.float64)
-    halves = Halves(estimate, estimate - float(evens.mean()), estimate, odds, evens)
-    return Score.of(distance_interval(halves, level=resampling.level))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.evaluate.interval_score import Resampling, Score, share_score
+from latentdiff.evaluate.examples import Strips
+from latentdiff.evaluate.interval_score import IF_KNOWN, Resampling, Score, Scores, share_score
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import Features
 from latentdiff.metrics.neighbors import nearest
@@ -17,7 +17,7 @@ QUANTILE = 0.01  # of the test images' distances: what lies closer than it is su
 
 
 @dataclass(frozen=True)
-class Closeness:
+class Closeness(Scores):
     """Distances to the nearest training image: medians, and the share of samples closer than the test images'
     1% quantile.
 
@@ -27,38 +27,26 @@ class Closeness:
     median: float
     test_median: float
     test_quantile: float
-    closer: Score
-
-    def as_dict(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in ("median", "test_median", "test_quantile")}
-        return {**values, "share_closer_than_test_quantile": self.closer.as_dict()}
+    share_closer_than_test_quantile: Score
+    network: str | None = field(default=None, metadata=IF_KNOWN)
 
 
 @dataclass(frozen=True)
-class NeighborScores:
+class NeighborScores(Scores):
     """``n`` samples and ``test_n`` test images against ``train_n`` training images.
 
-    ``features``: Euclidean distances in the features of ``network``; ``pixels``: root mean squared
+    ``features``: Euclidean distances in the features of a network; ``pixels``: root mean squared
     differences of pixels in [0, 1]. ``identical`` counts samples whose pixels are those of a training image.
     """
 
     n: int
     test_n: int
     train_n: int
-    network: str
     features: Closeness
     pixels: Closeness
     identical: int
-
-    def as_dict(self) -> dict[str, Any]:
-        numbers = {name: getattr(self, name) for name in ("n", "test_n", "train_n", "identical")} | {
-            "quantile": QUANTILE
-        }
-        spaces = {
-            "features": self.features.as_dict() | {"network": self.network},
-            "pixels": self.pixels.as_dict(),
-        }
-        return numbers | spaces
+    quantile: float = QUANTILE
+    examples: tuple[Strips, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,18 +90,18 @@ def score_neighbors(
         n=len(mine.pixel_distance),
         test_n=len(test.pixel_distance),
         train_n=mine.train_n,
-        network=mine.network,
-        features=_closeness(mine.feature_distance, test.feature_distance, chosen),
+        features=_closeness(mine.feature_distance, test.feature_distance, chosen, mine.network),
         pixels=_closeness(mine.pixel_distance, test.pixel_distance, chosen),
         identical=int((mine.pixel_distance == 0).sum()),
     )
 
 
-def _closeness(mine: Tensor, test: Tensor, resampling: Resampling) -> Closeness:
+def _closeness(mine: Tensor, test: Tensor, resampling: Resampling, network: str | None = None) -> Closeness:
     quantile = float(test.quantile(QUANTILE))
     return Closeness(
         median=float(mine.median()),
         test_median=float(test.median()),
         test_quantile=quantile,
-        closer=share_score(mine < quantile, resampling),
+        share_closer_than_test_quantile=share_score(mine < quantile, resampling),
+        network=network,
     )

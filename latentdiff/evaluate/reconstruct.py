@@ -4,8 +4,7 @@ itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,9 +13,11 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import run
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.interval_score import Resampling
+from latentdiff.evaluate.examples import ACROSS
+from latentdiff.evaluate.interval_score import Resampling, Scores
 from latentdiff.evaluate.outputs import clean_chunks
-from latentdiff.evaluate.pairs import PairScores, as_unit, score_pairs
+from latentdiff.evaluate.pairs import PairScores, score_pairs
+from latentdiff.evaluate.pixels import as_pixels, as_unit
 from latentdiff.pipeline.pipeline import Pipeline
 
 FRACTIONS = (10, 4, 2)  # T/10, T/4, T/2
@@ -27,12 +28,12 @@ class Reconstruction:
     """Images [N, C, H, W] in [0, 1]: noised to level ``t``, denoised by one step, and by the sampler in
     ``steps`` moves.
 
-    ``signal`` is alpha-bar at that level. Of a latent model ``noised`` is what its VAE decodes the noised
+    ``alpha_bar`` is that of the level. Of a latent model ``noised`` is what its VAE decodes the noised
     latents to.
     """
 
     t: int
-    signal: float
+    alpha_bar: float
     steps: int
     noised: Tensor
     one_step: Tensor
@@ -77,23 +78,22 @@ def reconstruct_from(
     return Reconstruction(t, alpha**2, len(levels) - 1, noised, one_step, iterative)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampledPairScores(PairScores):
+    """Images beside what the sampler made of them in ``steps`` moves."""
+
+    steps: int
+
+
 @dataclass(frozen=True)
-class ReconstructionScores:
-    """Each image against its own reconstruction from level ``t``; ``signal`` is alpha-bar there."""
+class ReconstructionScores(Scores):
+    """Each image against its own reconstruction from level ``t``; ``alpha_bar`` is that of the level."""
 
     t: int
-    steps: int
-    signal: float
+    alpha_bar: float
     one_step: PairScores
-    iterative: PairScores
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "t": self.t,
-            "alpha_bar": self.signal,
-            "one_step": self.one_step.as_dict(),
-            "iterative": {"steps": self.steps, **self.iterative.as_dict()},
-        }
+    iterative: SampledPairScores
+    examples: tuple[tuple[str, Tensor], ...] = field(default=(), repr=False, compare=False)
 
 
 def default_levels(T: int) -> tuple[int, ...]:
@@ -111,4 +111,15 @@ def score_reconstruction(
     one, many = (
         score_pairs(images, copies, resampling=resampling) for copies in (made.one_step, made.iterative)
     )
-    return ReconstructionScores(made.t, made.steps, made.signal, one, many)
+    iterative = SampledPairScores(**vars(many), steps=made.steps)
+    sides = {"noised": made.noised, "estimate": made.one_step, steps_text(made.steps): made.iterative}
+    rows = (
+        ("original", images[:ACROSS]),
+        *((name, as_pixels(each[:ACROSS])) for name, each in sides.items()),
+    )
+    return ReconstructionScores(made.t, made.alpha_bar, one, iterative, rows)
+
+
+def steps_text(steps: int) -> str:
+    """``1 step`` or ``5 steps``."""
+    return f"{steps} step{'s' * (steps > 1)}"

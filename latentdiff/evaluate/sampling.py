@@ -35,11 +35,10 @@ def draw_samples(
     share: slice | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k; of the ``share`` of several processes
-    only those.
+    """Returns ``n`` images uint8 [n, C, H, W] on the CPU, image k of seed + k; of several processes those of
+    its ``share``.
 
-    ``labels`` int64 [n] for a conditional model, ``texts`` for one that listens to texts, which are taken in
-    turn.
+    ``labels`` int64 [n] for a class-conditional model, ``texts`` for a text-conditional one, used in turn.
 
     The network sees them in chunks that the image shape alone decides, each by one worker, so that the
     samples are the same to the bit whatever the memory. Settings as in `latentdiff sample`.
@@ -81,33 +80,33 @@ class DrawnFeatures(NamedTuple):
 def draw_features(
     pipeline: Pipeline,
     network: FeatureNetwork,
-    request: EvaluationSettings,
+    settings: EvaluationSettings,
     *,
     labels: Tensor | None = None,
     texts: Sequence[str] | None = None,
 ) -> DrawnFeatures:
-    """The samples of a request with their features; each process draws its share, the first one gets all of
+    """Samples with their features; each process draws its share, the first one gets all of
     them.
 
     InputError for more processes than chunks of samples.
     """
-    ranks, started = request.ranks, time.perf_counter()
-    every = shares(request.n, pipeline.codec.image_shape, ranks.count)
-    with request.stage("samples") as bar:
+    ranks, started = settings.ranks, time.perf_counter()
+    every = shares(settings.n, pipeline.codec.image_shape, ranks.count)
+    with settings.stage("samples") as bar:
         images = draw_samples(
             pipeline,
-            request.settings,
-            request.n,
+            settings.sampling,
+            settings.n,
             labels=labels,
             texts=texts,
-            seed=request.seed,
+            seed=settings.seed,
             share=every[ranks.rank],
             progress=bar.update,
         )
     seconds = time.perf_counter() - started
-    with request.stage("features of the samples") as bar:
-        features = extract(network, images, batch=request.batch, progress=bar.update)
-    lengths = [len(range(request.n)[share]) for share in every]
+    with settings.stage("features of the samples") as bar:
+        features = extract(network, images, batch=settings.batch, progress=bar.update)
+    lengths = [len(range(settings.n)[share]) for share in every]
     return DrawnFeatures(ranks.collected(images, lengths), _collected(features, ranks, lengths), seconds)
 
 

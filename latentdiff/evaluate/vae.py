@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -11,44 +10,31 @@ from torch import Tensor
 from latentdiff.data import to_float
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
-from latentdiff.evaluate.interval_score import Resampling, Score, mean_score, paired_frechet_score
-from latentdiff.evaluate.pairs import PairScores, as_pixels, as_unit, score_pairs
+from latentdiff.evaluate.examples import Strips
+from latentdiff.evaluate.interval_score import Resampling, Score, frechet_score, mean_score
+from latentdiff.evaluate.pairs import PairScores, score_pairs
+from latentdiff.evaluate.pixels import as_pixels, as_unit
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import PerceptualNetwork, extract
 from latentdiff.nn import Autoencoder
 from latentdiff.pipeline.codec import ACTIVE
 
 
-@dataclass(frozen=True)
-class VAEScores:
+@dataclass(frozen=True, kw_only=True)
+class VAEScores(PairScores):
     """Each image against its own reconstruction (of the posterior's mode), and the latent.
 
-    ``fd``: Frechet distance between the reconstructions and the same originals by ``features``; ``kl``: of
-    the posterior from the prior, nats an image; a unit is active if its posterior mean varies by more than
-    0.01 over the images (Burda et al. 2016, section 5).
+    ``fd``: Frechet distance between the reconstructions and the same originals; ``kl_nats``: of the posterior
+    from the prior, nats an image; a unit is active if its posterior mean varies by more than 0.01 over the
+    images (Burda et al. 2016, section 5), and ``collapsed`` a latent without any.
     """
 
-    pairs: PairScores
     fd: Score | None
-    features: str | None
-    kl: Score
+    kl_nats: Score
     active_units: int
     latent_units: int
-    dim: int | None = None  # of the features
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether the latent says nothing about the image."""
-        return self.active_units == 0
-
-    def as_dict(self) -> dict[str, Any]:
-        fd = None if self.fd is None else {**self.fd.as_dict(), "features": self.features}
-        latent = {
-            "active_units": self.active_units,
-            "latent_units": self.latent_units,
-            "collapsed": self.collapsed,
-        }
-        return {**self.pairs.as_dict(), "fd": fd, "kl_nats": self.kl.as_dict(), **latent}
+    collapsed: bool
+    examples: tuple[Strips, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +93,18 @@ def score_vae(
     fd = None
     if reference is not None and len(images) > 3:
         features = extract(reference.network, as_pixels(made.copies), batch=batch, progress=after)
-        fd = paired_frechet_score(reference.features.values, features.values, chosen)
+        fd = frechet_score(reference.features.values, features.values, chosen, reference="paired")
+        fd = replace(fd, features=reference.network.name)
+    pairs = score_pairs(
+        images, made.copies, perceptual=perceptual, resampling=chosen, batch=batch, progress=after
+    )
     variance = made.modes.double().var(0, correction=0)
+    active = int((variance > ACTIVE).sum())
     return VAEScores(
-        pairs=score_pairs(
-            images, made.copies, perceptual=perceptual, resampling=chosen, batch=batch, progress=after
-        ),
+        **vars(pairs),
         fd=fd,
-        features=None if reference is None else reference.network.name,
-        kl=mean_score(made.kl, chosen),
-        active_units=int((variance > ACTIVE).sum()),
+        kl_nats=mean_score(made.kl, chosen),
+        active_units=active,
         latent_units=variance.numel(),
-        dim=None if reference is None else reference.network.dim,
+        collapsed=active == 0,
     )

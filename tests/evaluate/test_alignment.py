@@ -14,7 +14,7 @@ import torch
 import latentdiff as ld
 from latentdiff.data import scene_images
 from latentdiff.data.scenes import Scene, Thing, parse
-from latentdiff.evaluate.alignment import can_be_read, lists, score_list
+from latentdiff.evaluate.alignment import caption_lists, is_scene_model, score_list
 from latentdiff.evaluate.interval_score import Resampling
 from latentdiff.metrics.mean_interval import proportion_interval
 
@@ -78,7 +78,7 @@ def test_the_command_scores_every_list(run: Path, cli: Callable, tmp_path: Path)
     answer = json.loads(result.out)
     assert answer["parts"] == ["scenes"]
     names = [each["list"] for each in answer["scenes"]]
-    assert names == ["real pictures, one digit", "real pictures, two digits", *lists()]
+    assert names == ["real pictures, one digit", "real pictures, two digits", *caption_lists()]
     real, drawn = answer["scenes"][:2], answer["scenes"][2:]
     assert all(each["mean"]["value"] > 0.97 for each in real) and all(
         each["mean"]["value"] < 0.7 for each in drawn
@@ -98,7 +98,7 @@ def test_the_command_scores_every_list(run: Path, cli: Callable, tmp_path: Path)
 
 
 def test_only_texts_that_can_be_read_are_scored(run: Path, text_folder: Path, cli: Callable) -> None:
-    assert can_be_read(ld.load(run)) and not can_be_read(ld.load(text_folder / "runs" / "text"))
+    assert is_scene_model(ld.load(run)) and not is_scene_model(ld.load(text_folder / "runs" / "text"))
     result = cli("evaluate --run runs/text --what scenes --features mnist", cwd=text_folder)
     assert (
         result.code == 1 and "has no scenes to evaluate, only samples, denoiser, reconstruction" in result.err
@@ -106,7 +106,7 @@ def test_only_texts_that_can_be_read_are_scored(run: Path, text_folder: Path, cl
 
 
 def test_the_lists_are_fixed_whole_sentences() -> None:
-    found = lists()
+    found = caption_lists()
     assert [len(scenes) for scenes in found.values()] == [438, 62, 100]
     assert all(scene.background for scenes in found.values() for scene in scenes)
     assert torch.tensor([len(scene.things) for scene in found["two digits"]]).eq(2).all()

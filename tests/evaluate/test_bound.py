@@ -215,7 +215,7 @@ def test_the_loss_as_trained_is_the_weighted_mean_of_the_curve(weighting: str) -
     wanted = float((weights * torch.tensor(curve.prediction, dtype=torch.float64)).mean())
     assert scores.loss.value == pytest.approx(wanted, rel=0.05)
     assert scores.loss.low < scores.loss.value < scores.loss.high
-    assert scores.strata == 6 and scores.bits is not None and scores.bits.n == 64
+    assert scores.strata == 6 and scores.bits_per_dimension is not None and scores.bits_per_dimension.n == 64
 
 
 def test_the_noise_is_fixed_by_the_seed() -> None:

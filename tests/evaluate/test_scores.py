@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,15 @@ from torch import Tensor
 
 import latentdiff as ld
 from latentdiff import evaluate
+from latentdiff.apps.cli.measure.scores import sets_tables
+from latentdiff.apps.studies.kit.scoring import columns
+from latentdiff.apps.studies.kit.scoring import row as kit_row
+from latentdiff.apps.studies.report.blocks import Measured
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
-from latentdiff.evaluate import Reference, Resampling
+from latentdiff.evaluate import Reference, Resampling, metric_table
 from latentdiff.evaluate.chunks import chunks
-from latentdiff.evaluate.interval_score import frechet_score, paired_frechet_score
+from latentdiff.evaluate.interval_score import frechet_score
 from latentdiff.evaluate.reconstruct import default_levels
 from latentdiff.metrics.features import FeatureNetwork, default_features, extract
 from latentdiff.metrics.frechet import frechet, moments
@@ -62,11 +67,62 @@ def test_every_figure_of_a_set_is_the_metric_of_its_features() -> None:
     assert found.kd.value == pytest.approx(kernel_distance(x, y), rel=1e-9)
     for name in ("precision", "recall", "density", "coverage"):
         assert getattr(found, name).value == pytest.approx(getattr(manifold, name))
-    assert (found.n, found.reference_n, found.reference, found.features) == (50, 60, "real", "corners")
+    assert (found.n, found.reference.n, found.reference.name) == (50, 60, "real")
+    assert found.features.name == "corners" and found.features.dim == 4
     for score in (found.fd, found.kd, found.precision, found.recall, found.density, found.coverage):
         assert score.low is not None and score.high is not None and score.low < score.high
     assert found.fd.low < found.fd.corrected < found.fd.high
     json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_a_new_metric_is_a_function_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON, the terminal and the pages of the studies have it, with no further change."""
+
+    def mean_distance(x: Tensor, y: Tensor) -> Tensor:
+        return (x - y.mean(0)).square().sum(1)
+
+    row = metric_table.Metric(
+        "far",
+        "distance from the mean",
+        lambda sets: sets.mean(mean_distance(sets.x, sets.y)),
+        factor=100,
+        note="lower is better",
+        in_studies=True,
+    )
+    monkeypatch.setattr(metric_table, "SET_METRICS", (*metric_table.SET_METRICS, row))
+    reference = Reference.from_images(noise(30, seed=1), network(), name="real")
+    found = evaluate.score_images(noise(30, seed=2), reference, resampling=Resampling(0))
+    value = float(
+        mean_distance(extract(network(), noise(30, seed=2)).values, reference.features.values).mean()
+    )
+    assert found.far.value == pytest.approx(value) == found.as_dict()["far"]["value"]
+    (shown,) = sets_tables(found, None, ())
+    cells = [list(column.cells) for column in shown.columns]
+    assert "distance from the mean (corners) x 100, lower is better" in cells[0]
+    assert cells[1][-1] == f"{100 * value:.4g}"
+    assert columns(found)[-1] == "distance from the mean × 100"
+    assert kit_row(found)[-1] == Measured(100 * found.far.value, None, None)
+
+
+def test_scores_are_measured_without_a_folder_and_drawn_afterwards(
+    pipe: ld.Pipeline, tiny: ld.data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = evaluate.EvaluationSettings(
+        n=12, images=8, neighbors=6, sampling=Sampling(steps=3), resampling=Resampling(0)
+    )
+    scores = evaluate.evaluate_model(pipe, tiny, evaluate.MetricNetworks(network), settings)
+    assert not list(tmp_path.iterdir())
+    assert scores.samples is not None and scores.samples.as_dict().keys() == {
+        *(field.name for field in fields(scores.samples) if field.compare),
+        *scores.samples.scores,
+    } - {"scores"}
+    names = ("vae", "samples", "classes", "neighbors", "denoiser", "reconstruction")
+    drawn = evaluate.save_figures(scores, tmp_path / "out")
+    assert drawn == [tmp_path / "out" / f"{name}.png" for name in names]
+    assert sorted(drawn) == sorted((tmp_path / "out").iterdir())
+    only = evaluate.save_figures(evaluate.ModelScores(denoiser=scores.denoiser), tmp_path / "one")
+    assert only == [tmp_path / "one" / "denoiser.png"]
 
 
 def test_without_resampling_the_values_stay_and_the_intervals_go() -> None:
@@ -127,18 +183,22 @@ def test_a_distance_of_too_few_images_has_no_interval() -> None:
     x, y = (
         torch.randn(18, 4, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (1, 2)
     )
-    for score in (frechet_score, paired_frechet_score):
+    for score in (frechet_score, partial(frechet_score, reference="paired")):
         enough, few = score(x, y, QUICK), score(x[:17], y[:17], QUICK)
         assert enough.low is not None and enough.corrected is not None and enough.resamples == 40
         assert few.low is None and few.high is None and few.corrected is None
         assert few.value == pytest.approx(frechet(moments(x[:17]), moments(y[:17])))
 
 
+def sized(scores: evaluate.SampleScores, n: int, m: int) -> evaluate.SampleScores:
+    return replace(scores, n=n, reference=replace(scores.reference, n=m))
+
+
 @pytest.mark.parametrize(("mine", "real", "count"), [(4999, 5000, 1), (5000, 4999, 1), (5000, 5000, 0)])
 def test_fewer_than_5000_images_are_warned_of(mine: int, real: int, count: int) -> None:
     reference = Reference.from_images(noise(10, seed=1), network())
     scores = evaluate.score_images(noise(10, seed=2), reference, resampling=Resampling(0))
-    assert len(evaluate.few_images(replace(scores, n=mine, reference_n=real))) == count
+    assert len(evaluate.size_warnings(sized(scores, mine, real))) == count
 
 
 @pytest.mark.parametrize(
@@ -147,7 +207,7 @@ def test_fewer_than_5000_images_are_warned_of(mine: int, real: int, count: int) 
 def test_manifolds_of_unequal_sets_are_warned_of(mine: int, real: int, warned: bool) -> None:
     reference = Reference.from_images(noise(10, seed=1), network())
     scores = evaluate.score_images(noise(10, seed=2), reference, resampling=Resampling(0))
-    found = evaluate.few_images(replace(scores, n=mine, reference_n=real))
+    found = evaluate.size_warnings(sized(scores, mine, real))
     assert len(found) == warned and all("precision" in line for line in found)
 
 
@@ -180,7 +240,7 @@ def test_a_distance_of_pairs_has_neither_bias_nor_spread_of_independent_sets() -
     for seed in range(40):
         x = torch.randn(60, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         y = 1.3 * x + 0.2
-        found = paired_frechet_score(x, y, Resampling(40, 0.95, seed))
+        found = frechet_score(x, y, Resampling(40, 0.95, seed), reference="paired")
         assert found.low is not None and found.high is not None
         inside += found.low <= 8 * (0.3**2 + 0.2**2) <= found.high
         widths[True] += found.high - found.low
@@ -209,8 +269,10 @@ def test_copies_of_training_images_are_found() -> None:
     honest = evaluate.score_neighbors(sides["fresh"], sides["test"], resampling=QUICK)
     assert sides["copies"].pixel_index.tolist() == list(range(40, 140))
     assert copied.identical == 50 and honest.identical == 0
-    assert copied.pixels.closer.value == 1 and copied.features.closer.value > 0.9
-    assert honest.pixels.closer.value < 0.1 and honest.pixels.closer.low < 0.03
+    assert copied.pixels.share_closer_than_test_quantile.value == 1
+    assert copied.features.share_closer_than_test_quantile.value > 0.9
+    closer = honest.pixels.share_closer_than_test_quantile
+    assert closer.value < 0.1 and closer.low < 0.03
     assert copied.pixels.test_quantile > 0.25  # RMS of unrelated pixels
     squares = ((fresh[7].double() - train.images.double()) / 255).square().flatten(1).mean(1)
     assert float(sides["fresh"].pixel_distance[7]) == pytest.approx(float(squares.min().sqrt()), rel=1e-6)
@@ -286,8 +348,8 @@ def test_a_vae_is_scored_on_pairs_of_its_own(pipe: ld.Pipeline, tiny: ld.data.Da
         posterior = vae.encode(x)
         copies = vae.decode(posterior.mean)
     mse = ((copies - x).double() / 2).square().flatten(1).mean(1)
-    assert found.pairs.psnr.value == pytest.approx(float((-10 * mse.log10()).mean()), rel=1e-5)
-    assert found.kl.value == pytest.approx(float(posterior.kl().double().mean()), rel=1e-6)
+    assert found.psnr.value == pytest.approx(float((-10 * mse.log10()).mean()), rel=1e-5)
+    assert found.kl_nats.value == pytest.approx(float(posterior.kl().double().mean()), rel=1e-6)
     active = int((posterior.mean.double().var(0, correction=0) > 0.01).sum())
     assert (found.active_units, found.latent_units, found.collapsed) == (active, 4, active == 0)
     rounded = ld.to_uint8(copies)
@@ -295,7 +357,7 @@ def test_a_vae_is_scored_on_pairs_of_its_own(pipe: ld.Pipeline, tiny: ld.data.Da
     assert (
         found.fd is not None
         and found.fd.value == pytest.approx(wanted, abs=1e-9)
-        and found.features == "corners"
+        and found.fd.features == "corners"
     )
     with pytest.raises(InputError, match="the VAE is for images"):
         evaluate.score_vae(vae, tiny.test.images[..., :4])
@@ -328,7 +390,7 @@ def test_a_denoiser_that_knows_the_image_brings_it_back(
     torch.testing.assert_close(made.one_step, wanted, atol=1e-4, rtol=0)
     torch.testing.assert_close(made.iterative, wanted, atol=1e-4, rtol=0)
     assert made.steps == {1: 1, 10: 3, 20: 5}[t]  # levels 20, 16, 12, 8, 4, 0: those below t, from t
-    assert made.signal == pytest.approx(float(pipe.schedule.alpha[t]) ** 2)
+    assert made.alpha_bar == pytest.approx(float(pipe.schedule.alpha[t]) ** 2)
 
 
 def test_reconstructions_are_scored_with_their_originals(pipe: ld.Pipeline, tiny: ld.data.Dataset) -> None:

@@ -14,8 +14,10 @@ from matplotlib.backends.backend_agg import RendererAgg
 from latentdiff.apps.cli.info.schedule_figure import save_schedule_figure
 from latentdiff.apps.studies.report.figures import Curve, Panel, draw_panels
 from latentdiff.diffusion.schedule import make_schedule
-from latentdiff.evaluate.figures import save_histogram, save_reconstruction_figure, save_sets_figure
-from latentdiff.evaluate.reconstruct import Reconstruction
+from latentdiff.evaluate.figures import save_figures, save_histogram, save_sets_figure
+from latentdiff.evaluate.interval_score import Resampling
+from latentdiff.evaluate.model import ModelScores
+from latentdiff.evaluate.reconstruct import Reconstruction, score_reconstruction
 from latentdiff.viz.figures import (
     new_figure,
     readable_log,
@@ -27,6 +29,7 @@ from latentdiff.viz.figures import (
 from latentdiff.viz.rows import draw_rows
 
 IMAGES = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+NONE = Resampling(0)
 PIXELS = np.zeros((4, 4, 3), np.uint8)
 
 
@@ -138,7 +141,8 @@ def test_formulas_and_powers_of_ten_are_drawn_as_such(
     save_schedule_figure({"cosine": make_schedule("cosine")}, tmp_path / "a.png")
     save_trajectory([(1, PIXELS, PIXELS)], tmp_path / "b.png")
     whole = torch.zeros(2, 1, 4, 4)
-    save_reconstruction_figure(IMAGES, [Reconstruction(5, 0.25, 1, whole, whole, whole)], tmp_path / "c.png")
+    made = score_reconstruction(IMAGES, Reconstruction(5, 0.25, 1, whole, whole, whole), resampling=NONE)
+    save_figures(ModelScores(reconstruction=(made,)), tmp_path)
     formulas = set(drawn[0])
     assert formulas >= {
         r"$\beta_t$",

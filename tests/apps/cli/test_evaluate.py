@@ -19,6 +19,41 @@ from latentdiff.viz.images import save_npz
 SHARED = "--features mnist --resamples 20 --test-images 8 --threads 1 -n 12 --neighbors 6 --steps 3 --json"
 
 
+SCORE = {"value", "low", "high", "corrected", "resamples"}
+PAIRS = {"n", "identical", "psnr", "ssim", "rmse"}
+SETS = {"n", "reference", "features", "fd", "kd", "precision", "recall", "density", "coverage", "accuracy"}
+SETS |= {"confident", "histogram", "per_class"}
+CLOSE = {"median", "test_median", "test_quantile", "share_closer_than_test_quantile"}
+KEYS = {  # of evaluation.json, which scripts of users read
+    "vae": PAIRS | {"perceptual", "fd", "kl_nats", "active_units", "latent_units", "collapsed"},
+    "vae/psnr": SCORE,
+    "vae/perceptual": SCORE | {"network"},
+    "vae/fd": SCORE | {"features"},
+    "samples": SETS | {"floor", "neighbors", "settings", "class_balance", "seed", "seconds"},
+    "samples/floor": SETS,
+    "samples/fd": SCORE,
+    "samples/features": {"name", "sha256", "dim"},
+    "samples/neighbors": {"n", "test_n", "train_n", "identical", "quantile", "features", "pixels"},
+    "samples/neighbors/features": CLOSE | {"network"},
+    "samples/neighbors/pixels": CLOSE,
+    "denoiser": {"loss", "weighting", "strata", "bits_per_dimension", "by_level"},
+    "denoiser/by_level": {"n", "levels", "prediction", "prediction_se", "x0", "eps"},
+    "reconstruction/0": {"t", "alpha_bar", "one_step", "iterative"},
+    "reconstruction/0/one_step": PAIRS,
+    "reconstruction/0/iterative": PAIRS | {"steps"},
+}
+
+
+def has_keys(found: dict[str, Any], wanted: dict[str, set[str]]) -> bool:
+    def at(path: str) -> Any:
+        place: Any = found
+        for name in path.split("/"):
+            place = place[int(name)] if isinstance(place, list) else place[name]
+        return place
+
+    return {path: set(at(path)) for path in wanted} == wanted
+
+
 @pytest.fixture(autouse=True)
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
@@ -47,7 +82,7 @@ def test_a_denoiser_run_has_every_part(
     cli: Callable, tiny_folder: Path, tiny_denoiser_run: Path, tmp_path: Path, cache: Path
 ) -> None:
     found = evaluated(cli, tiny_folder, tmp_path / "out", f"--run {tiny_denoiser_run} {SHARED}")
-    assert found["parts"] == ["vae", "samples", "denoiser", "reconstruction"]
+    assert found["parts"] == ["vae", "samples", "denoiser", "reconstruction"] and has_keys(found, KEYS)
     assert found["data"] == "tiny.npz" and found["split"] == "test" and found["resampling"]["resamples"] == 20
     vae, samples, denoiser = found["vae"], found["samples"], found["denoiser"]
     for name in ("psnr", "ssim", "rmse", "perceptual", "kl_nats"):
@@ -102,6 +137,17 @@ def test_a_vae_run_and_a_pixel_run_have_their_parts(
     )
     assert pixel["parts"] == ["denoiser", "reconstruction"] and pixel["samples"] is None
     bits = pixel["denoiser"]["bits_per_dimension"]
+    assert set(bits) == {
+        "total",
+        "n",
+        "standard_error",
+        "prior",
+        "terms",
+        "decoder",
+        "variance",
+        "strata",
+        "T",
+    }
     assert bits["T"] == bits["strata"] == 20 and bits["n"] == 8 and bits["standard_error"] > 0
     assert bits["total"]["value"] == pytest.approx(bits["prior"] + bits["terms"] + bits["decoder"])
     assert bits["total"]["value"] > 1
@@ -201,7 +247,11 @@ def test_folders_that_hold_some_digits_are_told_by_name(cli: Callable, tmp_path:
         f"evaluate --images animals --reference mnist5k --resamples 0 --json --out {tmp_path / 'b'}",
         cwd=tmp_path,
     )
-    assert code == 0 and json.loads(text)["accuracy"] is None and "does not tell the classes" in err
+    assert (
+        code == 0
+        and json.loads(text)["accuracy"] is None
+        and "the classes of animals are not those of mnist" in err
+    )
 
 
 def test_options_of_the_run_hold_where_others_are_given(
@@ -223,6 +273,9 @@ def test_pairs_are_compared_one_by_one(cli: Callable, tmp_path: Path) -> None:
     rmse = np.sqrt(((a - b) ** 2).mean((1, 2)))
     assert found["pairs"]["rmse"]["value"] == pytest.approx(rmse.mean(), rel=1e-9)
     assert found["pairs"]["psnr"]["value"] == pytest.approx((-20 * np.log10(rmse)).mean(), rel=1e-9)
+    assert has_keys(
+        found, {"pairs": PAIRS | {"perceptual"}, "per_class/0": {"label", "n", "real", "accuracy", "fd"}}
+    )
     assert found["pairs"]["perceptual"]["value"] > 0 and found["pairs"]["perceptual"]["network"] == "mnist"
 
 

@@ -241,8 +241,8 @@ def as_text(scores: PairScores) -> str:
         f"SSIM {scores.ssim.value:.3f}",
         f"RMSE {scores.rmse.value:.3f}",
     ]
-    if scores.perceptual is not None and scores.perceptual_network is not None:
-        parts.append(f"{perceptual_name(scores.perceptual_network)} {scores.perceptual.value:.4f}")
+    if scores.perceptual is not None and scores.perceptual.network is not None:
+        parts.append(f"{perceptual_name(scores.perceptual.network)} {scores.perceptual.value:.4f}")
     return ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What `latentdiff evaluate` does once its options are checked: load, measure, write, tell."""
+"""`latentdiff evaluate` after its options are checked: load, measure, write, print."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from latentdiff.viz.images import write_whole
 RESULT = "evaluation.json"
 FLATTERED = (
     "VAEs of digits learn through the network mnist unless --perceptual 0 said otherwise, which flatters the"
-    " distances it measures here; --features efficientnet-lite0 is another judge"
+    " distances it measures here; --features efficientnet-lite0 measures by another network"
 )
 
 
@@ -56,11 +56,10 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
     parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
     if isinstance(model, Pipeline):
         _check_settings(model, settings, values["class_balance"])
-    request = evaluate.EvaluationSettings(
-        out=values["out"],
+    chosen = evaluate.EvaluationSettings(
         n=values["n"],
         class_balance=values["class_balance"],
-        settings=settings,
+        sampling=settings,
         split=values["split"],
         images=values["test_images"],
         neighbors=values["neighbors"],
@@ -71,27 +70,26 @@ def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling,
         stage=SamplingBar,
         ranks=ranks,
     )
-    judge = _judge(values, data.shape, data.classes or (), device)
+    networks = _networks(values, data.shape, data.classes or (), device)
     if ranks.count > 1 and "samples" not in parts:
         raise InputError(
             f"{ranks.count} processes share the samples of an evaluation, --what {','.join(parts)} draws none"
         )
-    scores = evaluate.evaluate_model(model, data, judge, request, parts=parts)
+    scores = evaluate.evaluate_model(model, data, networks, chosen, parts=parts)
     if not ranks.first:
         return 0
-    answer = {"run": str(checkpoint.folder), "data": data.name, "split": request.split, "parts": parts}
+    answer = {"run": str(checkpoint.folder), "data": data.name, "split": chosen.split, "parts": parts}
     names = model.classes if isinstance(model, Pipeline) else ()
     if scores.samples is not None:  # the classes in the tables are numbered as the network's
-        names = judge.network.class_names or names
-    title = f"{checkpoint.folder} on the {request.split} split of {data.name}"
-    told = EvaluatedModel(
-        title,
+        names = scores.samples.class_names or names
+    report = EvaluationReport(
+        f"{checkpoint.folder} on the {chosen.split} split of {data.name}",
         answer | scores.as_dict(),
         model_tables(scores, names),
-        _warnings(scores, latent="vae" in evaluate.parts_of(model)),
-        evaluate.pictures(scores),
+        _warnings(scores, networks, latent="vae" in evaluate.parts_of(model)),
+        evaluate.save_figures(scores, values["out"]),
     )
-    return _tell(values, told, as_json=as_json)
+    return _write(values, report, as_json=as_json)
 
 
 def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
@@ -110,68 +108,66 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     if ranks.count > 1:
         raise InputError(f"{ranks.count} processes share the samples of a run; --images are measured by one")
     classes = other.classes or mine.classes
-    judge = _judge(values, tuple(mine.images.shape[1:]), classes, device)
+    networks = _networks(values, tuple(mine.images.shape[1:]), classes, device)
     resampling = _resampling(values)
-    request = evaluate.EvaluationSettings(out=values["out"], batch=values["batch"], stage=SamplingBar)
-    reference = judge.reference(other, request)
-    labels = judge.known(mine.labels, mine.classes)
+    settings = evaluate.EvaluationSettings(batch=values["batch"], stage=SamplingBar)
+    reference = networks.reference(other, settings)
+    labels = networks.network_labels(mine.labels, mine.classes)
     if mine.labels is not None and labels is None:
-        note(f"no class accuracy: {judge.network.name} does not tell the classes of {mine.name} apart")
+        note(f"no class accuracy: the classes of {mine.name} are not those of {networks.network.name}")
     with SamplingBar("features of the images") as bar:
         scores = evaluate.score_images(
             mine.images,
             reference,
             labels=labels,
             resampling=resampling,
-            batch=request.batch,
+            batch=settings.batch,
             progress=bar.update,
         )
     pairs = None
     if values["paired"]:
         pairs = evaluate.score_pairs(
-            mine.images, other.images, perceptual=judge.perceptual, resampling=resampling, batch=request.batch
+            mine.images,
+            other.images,
+            perceptual=networks.perceptual,
+            resampling=resampling,
+            batch=settings.batch,
         )
-    names = (mine.name, other.name)
-    save_sets_figure((mine.images, other.images), names, request.out / "images.png", paired=values["paired"])
+    figure = values["out"] / "images.png"
+    save_sets_figure((mine.images, other.images), (mine.name, other.name), figure, paired=values["paired"])
     answer = {"images": mine.name, "split": values["split"], **scores.as_dict()}
-    answer["pairs"] = None if pairs is None else pairs.as_dict()
-    numbered = judge.network.class_names or classes  # the classes in the tables are numbered as the network's
-    tables, warnings = (
-        sets_tables(scores, pairs, numbered),
-        evaluate.few_images(scores) + _kinds(mine, other, paired=values["paired"]),
+    report = EvaluationReport(
+        f"{mine.name} against {other.name}",
+        answer | {"pairs": None if pairs is None else pairs.as_dict()},
+        sets_tables(scores, pairs, networks.network.class_names or classes),
+        evaluate.size_warnings(scores) + _kinds(mine, other, paired=values["paired"]),
+        [figure],
     )
-    told = EvaluatedModel(f"{mine.name} against {other.name}", answer, tables, warnings, ("images.png",))
-    return _tell(values, told, as_json=as_json)
+    return _write(values, report, as_json=as_json)
 
 
 def _kinds(mine: evaluate.ImageSet, other: evaluate.ImageSet, *, paired: bool) -> tuple[str, ...]:
-    """What makes a comparison of two sets another one than it seems."""
+    """Warnings about two sets of different shapes, or with images in common."""
     here, there = (list(each.images.shape[1:]) for each in (mine, other))
     if here != there:
-        return (
-            (
-                f"images {here} against {there} (channels, height, width): the difference of kind is part of"
-                " every distance"
-            ),
-        )
+        line = f"images {here} against {there} (channels, height, width): every distance measures that too"
+        return (line,)
     if not paired and (both := evaluate.shared(mine.images, other.images)) > 0:
-        return (
-            (
-                f"{both} of {len(mine.images)} images stand in {other.name} too: intervals assume independent"
-                " sets"
-            ),
-        )
+        line = f"{both} of {len(mine.images)} images stand in {other.name} too"
+        return (f"{line}: intervals assume independent sets",)
     return ()
 
 
-class EvaluatedModel(NamedTuple):
-    """A result: for machines, and for people."""
+class EvaluationReport(NamedTuple):
+    """The result of an evaluation: its title, its JSON, the tables and warnings that are printed, its
+    figures.
+    """
 
     title: str
     answer: dict[str, Any]
     tables: list[Table]
     warnings: tuple[str, ...]
-    pictures: tuple[str, ...]
+    figures: list[Path]
 
 
 def earlier(out: Path) -> Callable[[Path], bool]:
@@ -184,32 +180,30 @@ def earlier(out: Path) -> Callable[[Path], bool]:
     return lambda path: path.parent == out and path.name in names
 
 
-def _tell(values: dict[str, Any], told: EvaluatedModel, *, as_json: bool) -> int:
+def _write(values: dict[str, Any], report: EvaluationReport, *, as_json: bool) -> int:
     """Write evaluation.json, and print the result."""
     out: Path = values["out"]
     about = {
-        "resampling": _resampling(values).as_dict(),
+        "resampling": _resampling(values).options(),
         "seed": values["seed"],
-        "warnings": told.warnings,
+        "warnings": report.warnings,
         "versions": {"latentdiff": __version__, "torch": str(torch.__version__)},
-        "wrote": [str(out / name) for name in (RESULT, *told.pictures)],
+        "wrote": [str(path) for path in (out / RESULT, *report.figures)],
     }
-    text = json.dumps(told.answer | about, indent=2, allow_nan=False, default=str) + "\n"
-    remove_written(out, earlier(out), keep=[out / name for name in told.pictures])
+    text = json.dumps(report.answer | about, indent=2, allow_nan=False, default=str) + "\n"
+    remove_written(out, earlier(out), keep=report.figures)
     write_whole(out / RESULT, lambda path: path.write_text(text, encoding="utf-8"))
-    for line in told.warnings:
+    for line in report.warnings:
         note(f"warning: {line}")
     if as_json:
         result(json.loads(text), as_json=True, text="")
     else:
-        show(told.title, told.tables, str(out), intervals=_resampling(values).options())
+        show(report.title, report.tables, str(out), intervals=_resampling(values).options())
     return 0
 
 
 def _device(name: str) -> torch.device:
-    """The device that is asked for, or the CPU in place of one without the float64 that statistics are
-    computed in.
-    """
+    """The device of --device, or the CPU in place of one without float64, which statistics need."""
     device = resolve_device(name)
     if device.type != "mps":
         return device
@@ -247,18 +241,18 @@ def _model(checkpoint: Checkpoint, device: torch.device, data: Dataset) -> Pipel
 
 def _parts(text: str | None, has: tuple[str, ...], where: str) -> tuple[str, ...]:
     """--what as parts; all that the run ``has`` by default. InputError for a part that it lacks."""
-    asked = has if text is None else tuple(part.strip() for part in text.split(","))
-    for part in asked:
+    wanted = has if text is None else tuple(part.strip() for part in text.split(","))
+    for part in wanted:
         if part not in has:
             raise InputError(
                 f"{where}: has no {part} to evaluate, only {', '.join(has)}; --what {','.join(has)} takes"
                 " these"
             )
-    return tuple(part for part in has if part in asked)
+    return tuple(part for part in has if part in wanted)
 
 
 def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalance | None) -> None:
-    """InputError for settings that the model cannot follow: asked before the work."""
+    """InputError for settings that do not fit the model, before any work."""
     if not (pipeline.classes or pipeline.tokenizer) and settings.guidance != 1:
         raise InputError(
             f"--guidance {settings.guidance:g}: this model is unconditional; leave --guidance out, or --run"
@@ -273,7 +267,7 @@ def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalanc
 
 
 def _weighting(checkpoint: Checkpoint) -> Any:
-    """The loss weighting that the run was trained with; uniform where nothing says."""
+    """The loss weighting that the run was trained with; uniform where it is not recorded."""
     saved = load_train_state(checkpoint).options.get("weighting") if STATE in checkpoint else None
     return saved if saved in ("uniform", "min-snr") else "uniform"
 
@@ -282,10 +276,12 @@ def _resampling(values: dict[str, Any]) -> evaluate.Resampling:
     return evaluate.Resampling(values["resamples"], values["level"], values["seed"])
 
 
-def _judge(
+def _networks(
     values: dict[str, Any], shape: tuple[int, ...], classes: tuple[str, ...], device: torch.device
 ) -> evaluate.MetricNetworks:
-    """The networks asked for, or those that suit the images, named on stderr where they were chosen here."""
+    """The networks of the options, or those that suit the images, named on stderr where they were chosen
+    here.
+    """
     name = values["features"] or default_features(shape, classes)
     other = values["perceptual"] or (name if name in PERCEPTUAL_NAMES else None)
 
@@ -312,27 +308,24 @@ def _judge(
     return evaluate.MetricNetworks(load, load_perceptual, cache)
 
 
-def _warnings(scores: evaluate.ModelScores, *, latent: bool) -> tuple[str, ...]:
-    """What a reader must know before the figures."""
-    found = () if scores.samples is None else evaluate.few_images(scores.samples.samples)
-    if scores.vae is not None and scores.vae.features is not None and scores.vae.dim is not None:
-        n = scores.vae.pairs.n
-        found += evaluate.few(n, n, scores.vae.features, scores.vae.dim)
-    networks = {part.samples.features for part in (scores.samples,) if part is not None}
-    networks |= {part.features for part in (scores.vae,) if part is not None and part.features is not None}
-    if latent and "mnist" in networks:
-        found += (FLATTERED,)
-    if (
-        scores.denoiser is not None
-        and scores.denoiser.bits is not None
-        and scores.denoiser.bits.total.value > 8
-    ):
-        found += (
-            (
-                f"{scores.denoiser.bits.total.value:.3g} bits per dimension, more than the 8 of uncompressed"
-                " pixels: this model says nothing about likelihoods"
-            ),
+def _warnings(
+    scores: evaluate.ModelScores, networks: evaluate.MetricNetworks, *, latent: bool
+) -> tuple[str, ...]:
+    """What limits the meaning of the scores."""
+    samples, vae, found = scores.samples, scores.vae, list[str]()
+    if samples is not None:
+        found += evaluate.size_warnings(samples)
+    if vae is not None and vae.fd is not None:
+        found += evaluate.frechet_warnings(vae.n, vae.n, networks.network.name, networks.network.dim)
+    measured = samples is not None or (vae is not None and vae.fd is not None)
+    if latent and measured and networks.network.name == "mnist":
+        found.append(FLATTERED)
+    bits = None if scores.denoiser is None else scores.denoiser.bits_per_dimension
+    if bits is not None and bits.total.value > 8:
+        found.append(
+            f"{bits.total.value:.3g} bits per dimension, more than the 8 of uncompressed pixels: this"
+            " model is no measure of likelihood"
         )
-    if scores.vae is not None and scores.vae.collapsed:
-        found += ("the VAE has collapsed: no unit of its latent says anything about the image",)
-    return found
+    if vae is not None and vae.collapsed:
+        found.append("the VAE has collapsed: no unit of its latent depends on the image")
+    return tuple(found)

@@ -1,23 +1,24 @@
-"""The figures of `latentdiff evaluate` as tables for people; every one with its interval and its feature
-network.
-"""
+"""The tables that `latentdiff evaluate` prints: every value with its interval and its feature network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Table
 
 from latentdiff.apps.cli.shared.progress import show_tables
+from latentdiff.evaluate import metric_table
 from latentdiff.evaluate.images import FEW
-from latentdiff.metrics.features.names import frechet_name, kernel_name, perceptual_name
+from latentdiff.evaluate.metric_table import Metric, MetricScores
+from latentdiff.evaluate.reconstruct import steps_text
+from latentdiff.metrics.features.names import frechet_name
 
 if TYPE_CHECKING:
     from latentdiff.evaluate import (
+        AlignmentScores,
         DenoiserScores,
-        ListScore,
         ModelScores,
         NeighborScores,
         PairScores,
@@ -62,15 +63,12 @@ def model_tables(scores: ModelScores, classes: Sequence[str]) -> list[Table]:
 
 def sets_tables(scores: SampleScores, pairs: PairScores | None, classes: Sequence[str]) -> list[Table]:
     """The tables of two sets of images."""
-    table = _table(f"{scores.n} images against {scores.reference_n} of {scores.reference}", "value")
-    for label, value in _set_rows(scores):
-        table.add_row(label, value)
+    table = _table(f"{scores.n} images against {scores.reference.n} of {scores.reference.name}", "value")
+    _add_metrics(table, metric_table.SET_METRICS, scores, network=scores.features.name)
     tables = [table, *_per_class(scores, classes)]
     if pairs is not None:
-        paired = _table(f"{pairs.n} pairs", "mean")
-        for label, score in _pair_rows(pairs):
-            paired.add_row(label, text(score))
-        tables.append(paired)
+        tables.append(_table(f"{pairs.n} pairs{_left_out(pairs)}", "mean"))
+        _add_metrics(tables[-1], metric_table.PAIR_METRICS, pairs)
     return tables
 
 
@@ -106,59 +104,55 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _pair_rows(pairs: PairScores) -> list[tuple[str, Score]]:
-    same = f" ({pairs.identical} identical pairs left out)" if 0 < pairs.identical < pairs.n else ""
-    rows = [
-        (f"PSNR in dB, higher is better{same}", pairs.psnr),
-        ("SSIM, at most 1", pairs.ssim),
-        ("RMSE of pixels in 0..1", pairs.rmse),
-    ]
-    if pairs.perceptual is not None and pairs.perceptual_network is not None:
-        rows.append((perceptual_name(pairs.perceptual_network), pairs.perceptual))
-    return rows
+def _add_metrics(
+    table: Table, metrics: Sequence[Metric[Any]], *sides: MetricScores, network: str | None = None
+) -> None:
+    """A row for each of the ``metrics`` that the first of the ``sides`` has, a column for each side."""
+    for metric in metrics:
+        found = [side.scores.get(metric.name) for side in sides]
+        if found[0] is not None:
+            shown = [None if score is None else score.times(metric.factor) for score in found]
+            cells = map(biased if metric.biased else text, shown)
+            table.add_row(_label(metric, network or found[0].network), *cells)
+
+
+def _label(metric: Metric[Any], network: str | None) -> str:
+    named = f" ({network})" if network and metric.by_network is None else ""
+    factor = "" if metric.factor == 1 else f" x {metric.factor:g}"
+    return metric.title(network) + named + factor + (metric.note and f", {metric.note}")
+
+
+def _left_out(pairs: PairScores) -> str:
+    same = pairs.identical
+    return f" ({same} identical pairs left out of the PSNR)" if 0 < same < pairs.n else ""
 
 
 def _vae(scores: VAEScores) -> Table:
-    table = _table(f"VAE: {scores.pairs.n} images, each against its own reconstruction", "mean")
-    for label, score in _pair_rows(scores.pairs):
-        table.add_row(label, text(score))
-    if scores.features is not None:
-        table.add_row(f"{frechet_name(scores.features)} of the reconstructions", biased(scores.fd))
-    table.add_row("KL of the latent in nats", text(scores.kl))
+    table = _table(f"VAE: {scores.n} images, each against its own reconstruction{_left_out(scores)}", "mean")
+    _add_metrics(table, metric_table.PAIR_METRICS, scores)
+    if scores.fd is not None and scores.fd.features is not None:
+        table.add_row(f"{frechet_name(scores.fd.features)} of the reconstructions", biased(scores.fd))
+    table.add_row("KL of the latent in nats", text(scores.kl_nats))
     active = f"{scores.active_units} of {scores.latent_units}"
     table.add_row("active latent units", f"{active}: COLLAPSED" if scores.collapsed else active)
     return table
 
 
-def _set_rows(scores: SampleScores) -> list[tuple[str, str]]:
-    """(label, value); KD is shown times 1000."""
-    named = ("precision", "recall", "density", "coverage")
-    rows = [
-        (f"{frechet_name(scores.features)}, lower is better", biased(scores.fd)),
-        (f"{kernel_name(scores.features)} x 1000, lower is better", text(scores.kd.times(1000))),
-        *((f"{name} ({scores.features})", text(getattr(scores, name))) for name in named),
-    ]
-    if scores.accuracy is not None:
-        rows.append((f"class accuracy ({scores.features})", text(scores.accuracy)))
-    if scores.confident is not None:
-        rows.append((f"share of confident images ({scores.features})", text(scores.confident)))
-    return rows
-
-
 def _samples(scores: SamplingScores, classes: Sequence[str]) -> list[Table]:
-    mine, floor, settings = scores.samples, scores.floor, scores.settings
+    floor, settings = scores.floor, scores.settings
     guided = f", guidance {settings.guidance:g}" if classes else ""
     balance = {"equal": ", classes in turn", "data": ", classes as in the training data"}
     guided += balance[scores.class_balance] if scores.class_balance else ""
-    how = f"{settings.sampler}, {settings.steps} steps{guided}, {1000 * scores.seconds / mine.n:.3g} ms each"
-    title = f"{mine.n} samples ({how}) against {mine.reference_n} of {mine.reference}"
+    how = (
+        f"{settings.sampler}, {settings.steps} steps{guided}, {1000 * scores.seconds / scores.n:.3g} ms each"
+    )
+    title = f"{scores.n} samples ({how}) against {scores.reference.n} of {scores.reference.name}"
     table = _table(title, "samples", *([] if floor is None else [f"{floor.n} real images"]))
-    beside = {} if floor is None else dict(_set_rows(floor))
-    for label, value in _set_rows(mine):
-        table.add_row(label, value, *([] if floor is None else [beside.get(label, "")]))
-    tables = [table, *_per_class(mine, classes)]
-    if not mine.per_class and mine.histogram is not None:
-        tables.append(_histogram(mine, floor))
+    sides = [scores] if floor is None else [scores, floor]
+    _add_metrics(table, metric_table.SET_METRICS, *sides, network=scores.features.name)
+    tables = [table, *_per_class(scores, classes)]
+    if not scores.per_class and scores.histogram is not None:
+        tables.append(_histogram(scores, floor))
     if scores.neighbors is not None:
         tables.append(_neighbors(scores.neighbors))
     return tables
@@ -169,9 +163,8 @@ def _per_class(scores: SampleScores, classes: Sequence[str]) -> list[Table]:
         return []
     small = any(each.fd is not None and min(each.n, each.real) < FEW for each in scores.per_class)
     title = f"by class; distances of fewer than {FEW} images are mostly bias" if small else "by class"
-    table = _table(
-        title, "images", "real images", f"accuracy ({scores.features})", frechet_name(scores.features)
-    )
+    network = scores.features.name
+    table = _table(title, "images", "real images", f"accuracy ({network})", frechet_name(network))
     for each in scores.per_class:
         name = classes[each.label] if each.label < len(classes) else str(each.label)
         fd = biased(each.fd) if each.fd is not None else "too few images"
@@ -181,7 +174,7 @@ def _per_class(scores: SampleScores, classes: Sequence[str]) -> list[Table]:
 
 def _histogram(scores: SampleScores, floor: SampleScores | None) -> Table:
     counts = scores.histogram or ()
-    table = _table(f"classes that {scores.features} sees", "samples", "real images")
+    table = _table(f"classes predicted by {scores.features.name}", "samples", "real images")
     real = floor.histogram if floor is not None and floor.histogram is not None else None
     for k, count in enumerate(counts):
         share = "" if real is None or floor is None else f"{real[k] / floor.n:.1%}"
@@ -196,9 +189,14 @@ def _neighbors(scores: NeighborScores) -> Table:
     )
     columns = ("median distance", "of test images", "their 1% quantile", "samples below that")
     table = _table(title, *columns)
-    for label, space in ((f"features ({scores.network})", scores.features), ("pixels (RMS)", scores.pixels)):
+    for label, space in (
+        (f"features ({scores.features.network})", scores.features),
+        ("pixels (RMS)", scores.pixels),
+    ):
         numbers = (space.median, space.test_median, space.test_quantile)
-        table.add_row(label, *(bare(number) for number in numbers), text(space.closer))
+        table.add_row(
+            label, *(bare(number) for number in numbers), text(space.share_closer_than_test_quantile)
+        )
     return table
 
 
@@ -208,8 +206,7 @@ def _denoiser(scores: DenoiserScores) -> list[Table]:
     table.add_row(
         f"loss ({scores.weighting} weights, levels evenly in {scores.strata} strata)", text(scores.loss)
     )
-    if scores.bits is not None:
-        bits = scores.bits
+    if (bits := scores.bits_per_dimension) is not None:
         how = "every level" if bits.strata == bits.T else f"{bits.strata} of {bits.T} levels an image"
         table.add_row(f"bound in bits per dimension ({bits.variance} variance, {how})", text(bits.total))
         table.add_row("  its standard error", bare(bits.standard_error))
@@ -225,28 +222,22 @@ def _denoiser(scores: DenoiserScores) -> list[Table]:
 
 
 def _reconstruction(scores: Sequence[ReconstructionScores]) -> Table:
-    n = scores[0].one_step.n if scores else 0
-    table = _table(
-        f"{n} images noised to t and brought back, each against itself",
-        "alpha-bar",
-        "PSNR in dB",
-        "SSIM",
-        "RMSE",
-    )
+    first = scores[0].one_step
+    metrics = [metric for metric in metric_table.PAIR_METRICS if first.scores.get(metric.name) is not None]
+    title = f"{first.n} images noised to t and brought back, each against itself"
+    table = _table(title, "alpha-bar", *(metric.label for metric in metrics))
     for each in scores:
-        for label, pairs in (
-            ("estimate", each.one_step),
-            (f"{each.steps} step{'s' * (each.steps > 1)}", each.iterative),
-        ):
-            numbers = (text(pairs.psnr), text(pairs.ssim), text(pairs.rmse))
-            table.add_row(f"t = {each.t}, {label}", f"{each.signal:.3g}", *numbers)
+        sides = {"estimate": each.one_step, steps_text(each.iterative.steps): each.iterative}
+        for label, pairs in sides.items():
+            cells = (text(pairs.scores[metric.name]) for metric in metrics)
+            table.add_row(f"t = {each.t}, {label}", f"{each.alpha_bar:.3g}", *cells)
     return table
 
 
-def _scenes(scores: Sequence[ListScore]) -> Table:
+def _scenes(scores: Sequence[AlignmentScores]) -> Table:
     """Attributes as rows, lists of captions as columns."""
-    heads = [each.name.replace(", ", "\n") + f"\n{each.n}" for each in scores]
-    table = _table("what of a text its picture shows", *heads)
+    heads = [each.list.replace(", ", "\n") + f"\n{each.n}" for each in scores]
+    table = _table("share of a caption's attributes that its image shows", *heads)
     for name in dict.fromkeys(name for each in scores for name in each.attributes):
         table.add_row(name, *(_percent(each.attributes.get(name)) for each in scores))
     table.add_row("all attributes", *(_percent(each.mean) for each in scores))

@@ -196,7 +196,7 @@ def _scale_curves(lab: StudyContext, found: Results) -> Picture:
         Panel(
             "quality",
             "guidance scale w",
-            frechet_name(found.floor.features),
+            frechet_name(found.floor.features.name),
             [Curve("samples", scales, [each.scores.fd.value for each in scored], "marked")],
             log_y=True,
             levels=_level(found.floor.fd),

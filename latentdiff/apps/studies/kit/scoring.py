@@ -1,6 +1,4 @@
-"""What judges samples in a study: a feature network, real images to compare with, and what real images score
-themselves.
-"""
+"""Scores of the samples of a study: a feature network, real images to compare with, and a real baseline."""
 
 from __future__ import annotations
 
@@ -18,12 +16,13 @@ from latentdiff.evaluate import (
     Resampling,
     SampleScores,
     draw_samples,
+    metric_table,
     random_subset,
     score_features,
 )
 from latentdiff.evaluate.interval_score import Score
 from latentdiff.metrics.features import FeatureNetwork, Features, default_features, extract, feature_network
-from latentdiff.metrics.features.names import frechet_name, kernel_name
+from latentdiff.metrics.features.names import frechet_name
 from latentdiff.pipeline.pipeline import Pipeline
 
 MOST = 10_000  # real images to compare with
@@ -32,8 +31,8 @@ FEW = 5000
 
 @dataclass(frozen=True, eq=False)
 class SampleScorer:
-    """``reference``: training images; ``real``: images that no training saw, which say what perfect samples
-    would score.
+    """``reference``: training images; ``real``: images of no training, the real baseline: the scores
+    of perfect samples.
     """
 
     reference: Reference
@@ -43,7 +42,7 @@ class SampleScorer:
 
     @classmethod
     def of(cls, lab: StudyContext, *, data: Dataset | None = None, resamples: int) -> SampleScorer:
-        """The judge of samples like the images of ``data`` (default: the data of the study)."""
+        """A scorer of samples like the images of ``data`` (default: the data of the study)."""
         data = data or lab.data
         own = data.channels == lab.data.channels  # resized digits are still digits
         like = lab.data if own else data
@@ -60,19 +59,19 @@ class SampleScorer:
         return self.reference.network
 
     def score(self, images: Tensor, labels: Tensor | None = None) -> SampleScores:
-        """Scores of images uint8 [N, C, H, W]; ``labels`` are looked at where the network tells the same
-        classes apart.
+        """Scores of images uint8 [N, C, H, W]; ``labels`` count where the classes of the network are
+        the same.
         """
         return self.score_features(extract(self.network, images), labels)
 
     def score_features(self, features: Features, labels: Tensor | None = None) -> SampleScores:
-        """The same for features extracted before by the network of the judge."""
-        told_apart = self.network.class_names or self.classes
-        known = labels if self.classes == told_apart and len(self.classes) == self.network.classes else None
+        """The same for features extracted before by the network of the scorer."""
+        theirs = self.network.class_names or self.classes
+        known = labels if self.classes == theirs and len(self.classes) == self.network.classes else None
         return score_features(features, self.reference, labels=known, resampling=self.resampling)
 
     def floor(self, n: int) -> SampleScores:
-        """What ``n`` real images (fewer where there are fewer) score that are not in the reference."""
+        """The real baseline: scores of ``n`` real images (or all) that are not in the reference."""
         chosen = few(self.real, n, seed=self.resampling.seed)
         return self.score(chosen.images, chosen.labels)
 
@@ -85,7 +84,7 @@ class SampleScorer:
         return int(counts.max()) > 1.1 * int(counts.min())
 
     def words(self, n: int) -> Words:
-        """How the figures were made and what not to read from them."""
+        """How the figures were made, and their limits."""
         real = min(n, len(self.real))
         text = (
             f"Fréchet distance (FD) and kernel distance (KD) compare {n:,} samples with"
@@ -135,20 +134,30 @@ def measured(score: Score | None, *, times: float = 1.0) -> Measured | None:
 
 
 def columns(scores: SampleScores) -> tuple[str, ...]:
-    """The heads of the cells of :func:`row`."""
-    return (*distances(scores), f"{kernel_name(scores.features)} × 1000", "precision", "recall")
+    """The heads of the cells of :func:`row`: the metrics of the table that have a column in studies."""
+    heads: list[str] = []
+    for metric in metric_table.SET_METRICS:
+        if metric.in_studies:
+            factor = "" if metric.factor == 1 else f" × {metric.factor:g}"
+            title = metric.title(scores.features.name) + factor
+            heads += [title, f"{title}, bias removed"] if metric.biased else [title]
+    return tuple(heads)
 
 
 def distances(scores: SampleScores) -> tuple[str, str]:
     """The heads of the cells of :func:`distance`."""
-    fd = frechet_name(scores.features)
+    fd = frechet_name(scores.features.name)
     return fd, f"{fd}, bias removed"
 
 
 def row(scores: SampleScores) -> tuple[Cell, ...]:
     """The cells of the columns :func:`columns`."""
-    rest = (measured(scores.precision), measured(scores.recall))
-    return (*distance(scores.fd), measured(scores.kd, times=1000), *rest)
+    cells: list[Cell] = []
+    for metric in metric_table.SET_METRICS:
+        if metric.in_studies:
+            score = scores.scores[metric.name]
+            cells += distance(score) if metric.biased else [measured(score, times=metric.factor)]
+    return tuple(cells)
 
 
 def distance(fd: Score | None) -> tuple[Cell, Cell]:

@@ -89,28 +89,28 @@ def _quality(found: Mapping[Variant, Results], n: int) -> Table:
         "PSNR (dB)",
         "SSIM",
         "RMSE",
-        f"FD ({first.features})",
+        f"FD ({first.fd.features if first.fd else None})",
         "FD, bias removed",
         "KL (nats)",
         "active units",
     ]
-    if first.pairs.perceptual is not None:
-        heads.insert(5, f"perceptual distance ({first.pairs.perceptual_network})")
+    if first.perceptual is not None:
+        heads.insert(5, f"perceptual distance ({first.perceptual.network})")
     rows = []
     for variant, made in found.items():
-        pairs, scores = made.scores.pairs, made.scores
+        scores = made.scores
         cells = [
             variant.latent,
             variant.beta,
-            *(measured(score) for score in (pairs.psnr, pairs.ssim, pairs.rmse)),
+            *(measured(score) for score in (scores.psnr, scores.ssim, scores.rmse)),
         ]
-        if pairs.perceptual is not None:
-            cells.append(measured(pairs.perceptual))
+        if scores.perceptual is not None:
+            cells.append(measured(scores.perceptual))
         rows.append(
             (
                 *cells,
                 *distance(scores.fd),
-                measured(scores.kl),
+                measured(scores.kl_nats),
                 f"{scores.active_units} of {scores.latent_units}",
             )
         )
@@ -218,7 +218,7 @@ def _losses(lab: StudyContext, sampled: Mapping[Variant, Sampled]) -> Picture:
 def _findings(
     found: Mapping[Variant, Results], sampled: Mapping[Variant, Sampled], floor: SampleScores
 ) -> Iterator[str]:
-    psnr = {variant.name: made.scores.pairs.psnr for variant, made in found.items()}
+    psnr = {variant.name: made.scores.psnr for variant, made in found.items()}
     yield comparison.ordered("PSNR of the reconstructions", psnr, smaller=False, unit=" dB")
     copies = {variant.name: made.scores.fd for variant, made in found.items() if made.scores.fd is not None}
     if copies:

@@ -95,7 +95,7 @@ BACK = (
 def _grids(lab: StudyContext, found: Sequence[Results]) -> Picture:
     grids = [
         (
-            f"{each.process.name} ({frechet_name(each.scores.features)} {each.scores.fd.value:.3g})",
+            f"{each.process.name} ({frechet_name(each.scores.features.name)} {each.scores.fd.value:.3g})",
             each.samples[:GRID],
         )
         for each in found
@@ -269,7 +269,7 @@ def _reconstructions(lab: StudyContext, found: Sequence[Results], data: Dataset)
         first = next(iter(looks.values()))
         rows = [("original", data.test.images[: len(first.samples)])]
         for place, made in enumerate(first.back):
-            rows.append((f"t = {made.t}, ᾱ = {made.signal:.2g}", 2 * made.noised - 1))
+            rows.append((f"t = {made.t}, ᾱ = {made.alpha_bar:.2g}", 2 * made.noised - 1))
             rows += [
                 (f"back, epoch {epoch}", 2 * look.back[place].iterative - 1) for epoch, look in looks.items()
             ]
@@ -287,7 +287,7 @@ def _pairs(found: Sequence[Results]) -> Table:
         (
             each.process.name,
             made.t,
-            made.signal,
+            made.alpha_bar,
             *(measured(score) for score in (made.iterative.rmse, made.iterative.ssim, made.iterative.psnr)),
         )
         for each in found

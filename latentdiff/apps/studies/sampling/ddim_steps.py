@@ -175,7 +175,7 @@ def _curves(lab: StudyContext, found: Mapping[Variant, DrawnVariant], floor: Sam
         Panel(
             "quality by steps",
             "steps",
-            frechet_name(floor.features),
+            frechet_name(floor.features.name),
             quality,
             log_x=True,
             log_y=True,
@@ -184,7 +184,7 @@ def _curves(lab: StudyContext, found: Mapping[Variant, DrawnVariant], floor: Sam
         Panel(
             "quality by time",
             "ms an image",
-            frechet_name(floor.features),
+            frechet_name(floor.features.name),
             speed,
             log_x=True,
             log_y=True,

@@ -133,7 +133,7 @@ def _curves(
         Panel(
             "quality of samples",
             "epoch",
-            frechet_name(floor.features),
+            frechet_name(floor.features.name),
             [fd],
             log_x=True,
             log_y=True,

@@ -20,7 +20,7 @@ from latentdiff.apps.studies.text.emoji_texts import emoji_section
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
 from latentdiff.data.scenes import Scene, caption, parse
-from latentdiff.evaluate.alignment import in_turn, lists, score_list
+from latentdiff.evaluate.alignment import caption_lists, in_turn, score_list
 from latentdiff.evaluate.interval_score import Resampling, Score
 from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.pipeline.pipeline import Pipeline
@@ -121,7 +121,7 @@ def _real(data: Dataset) -> dict[str, Shares]:
 def _drawn(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, w: float) -> dict[str, Shares]:
     """By list of captions, at one guidance scale."""
     settings, found = Sampling(steps=numbers.steps, guidance=w), {}
-    for name, scenes in lists().items():
+    for name, scenes in caption_lists().items():
         asked = in_turn(scenes, numbers.drawn)
         texts = [caption(scene) for scene in asked]
         images = draw_samples(pipeline, settings, len(asked), texts=texts, seed=lab.seed)

@@ -1,0 +1,82 @@
+"""Images that the figures of an evaluation show, chosen while it measures: scores carry them, `figures` draws
+them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentdiff.data.classes import representative
+from latentdiff.evaluate.pixels import as_pixels
+from latentdiff.metrics.pairs import mse
+from latentdiff.viz.images import class_columns
+
+ACROSS = 12  # images in a strip
+GRID = 100  # samples in the grid
+
+
+class Strips(NamedTuple):
+    """Images uint8 [n, C, H, W] side by side, each strip beside its label, below one ``title``."""
+
+    title: str
+    strips: tuple[tuple[str, Tensor], ...]
+
+
+class Grid(NamedTuple):
+    """Images uint8 [n, C, H, W] in ``columns`` (None: about a square)."""
+
+    images: Tensor
+    columns: int | None
+
+
+def vae_examples(images: Tensor, copies: Tensor, labels: Tensor | None) -> tuple[Strips, ...]:
+    """Some images of all classes and those with the largest errors, above their reconstructions.
+
+    Images uint8, ``copies`` float in [0, 1], both [N, C, H, W].
+    """
+    copies = as_pixels(copies)
+    worst = mse(images, copies).argsort(descending=True, stable=True)[:ACROSS]
+    chosen = {"some images": representative(labels, len(images), ACROSS), "the worst reconstructions": worst}
+    return tuple(
+        Strips(title, (("original", images[rows]), ("reconstruction", copies[rows])))
+        for title, rows in chosen.items()
+    )
+
+
+def sample_examples(images: Tensor, labels: Tensor | None) -> Grid:
+    """The first 100 samples uint8, or with ``labels`` int64 [N] of few classes the first of each, one class a
+    column.
+    """
+    first = min(GRID, len(images))
+    if labels is not None and (columns := class_columns(first, len(labels.unique()))):
+        found = [torch.nonzero(labels == k)[:, 0] for k in labels.unique().tolist()]
+        each = min(GRID // len(found), *map(len, found))
+        if each >= first // len(found) // 2:  # else a rare class would leave a few rows
+            return Grid(images[torch.stack([rows[:each] for rows in found], 1).flatten()], columns)
+    return Grid(images[:first], None)
+
+
+def neighbor_examples(
+    samples: Tensor, train: Tensor, distance: Tensor, by_feature: Tensor, by_pixel: Tensor
+) -> tuple[Strips, ...]:
+    """Samples above their nearest training images: those with the smallest ``distance`` [n], and the first
+    ones. ``by_feature``, ``by_pixel`` int64 [n]: rows of ``train``.
+    """
+    chosen = {
+        "samples closest to a training image": distance.argsort(stable=True)[:ACROSS],
+        "the first samples": torch.arange(min(len(distance), ACROSS)),
+    }
+    return tuple(
+        Strips(
+            title,
+            (
+                ("sample", samples[rows]),
+                ("nearest in\nfeatures", train[by_feature[rows]]),
+                ("nearest in\npixels", train[by_pixel[rows]]),
+            ),
+        )
+        for title, rows in chosen.items()
+    )
