@@ -17,15 +17,16 @@ from typing import Any
 import click
 import torch
 
-from latentdiff.apps.bench.baselines import CONTENDERS, enter
+from latentdiff.apps.bench.baselines import IMPLEMENTATIONS, prepare
 from latentdiff.apps.bench.figure import save_kernels_figure
 from latentdiff.apps.bench.measure import Grid, Row, measure
 from latentdiff.apps.bench.report import document, machine, machine_line, name_of
-from latentdiff.apps.bench.timing import threads as computing_with
-from latentdiff.apps.bench.workload import OPERATIONS, Operation, make_problem
-from latentdiff.apps.cli.measure.bench import cpu_model, measurable, show
+from latentdiff.apps.bench.workload import OPERATIONS, Operation, make_workload
+from latentdiff.apps.cli.measure.bench import measurable, show
 from latentdiff.apps.cli.shared.types import Finite, Target
 from latentdiff.errors import InputError
+from latentdiff.files.system import processor_name
+from latentdiff.parallel.threads import cpu_threads
 
 DTYPES = {
     "float32": torch.float32,
@@ -79,7 +80,10 @@ def listed(kind: str, allowed: tuple[str, ...]) -> Any:
     callback=listed("dtypes", tuple(DTYPES)),
 )
 @click.option(
-    "--contenders", default=",".join(CONTENDERS), show_default=True, callback=listed("contenders", CONTENDERS)
+    "--contenders",
+    default=",".join(IMPLEMENTATIONS),
+    show_default=True,
+    callback=listed("contenders", IMPLEMENTATIONS),
 )
 @click.option(
     "--compile",
@@ -133,23 +137,23 @@ def main(
         device=where,
         operations=operations,
         dtypes=tuple(DTYPES[name] for name in dtypes),
-        contenders=contenders,
+        implementations=contenders,
         min_bytes=int(min_mib * (1 << 20)),
         max_bytes=int(max_mib * (1 << 20)),
         dynamic=compiling == "dynamic",
         rounds=rounds,
         seconds=seconds,
     )
-    with computing_with(threads):
+    with cpu_threads(threads):
         if profile is not None:
             write_profiles(grid, profile)
             return
-        rows = measure(grid, told=tell)
+        rows = measure(grid, on_row=tell)
         if not rows:
             raise click.ClickException(
                 f"expected a size between {min_mib:g} and {max_mib:g} MiB to measure, found none"
             )
-        facts = machine(where, cpu=cpu_model())
+        facts = machine(where, cpu=processor_name())
     if json_file is not None:
         text = json.dumps(document(grid, rows, facts), indent=1)
         if str(json_file) == "-":
@@ -183,9 +187,10 @@ def write_profiles(grid: Grid, folder: Path) -> None:
         torch.random.fork_rng(devices=[grid.device] if grid.device.type == "cuda" else []),
     ):
         for operation in grid.operations:
-            problem = make_problem(operation, PROFILE_SHAPE, dtype=grid.dtypes[0], device=grid.device)
+            workload = make_workload(operation, PROFILE_SHAPE, dtype=grid.dtypes[0], device=grid.device)
             calls = {
-                name: each[0] for name, each in enter(operation, [problem], ("fused", "eager")).calls.items()
+                name: each[0]
+                for name, each in prepare(operation, [workload], ("fused", "eager")).calls.items()
             }
             for call in calls.values():
                 call()  # warm

@@ -35,12 +35,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.apps.bench.report import machine
-from latentdiff.apps.cli.measure.bench import cpu_model
 from latentdiff.config.base import Config
 from latentdiff.data import Dataset, load_dataset, to_float, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.evaluate import Reference, Resampling, random_subset, score_images
 from latentdiff.evaluate.classes import network_labels
+from latentdiff.files.system import processor_name
 from latentdiff.metrics.features import feature_network
 from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS
 from latentdiff.viz.figures import save_panels
@@ -216,7 +216,7 @@ def main(
         raise click.ClickException(f"{out}/runs exists already: name another --out")
     real = network_labels(network, images.test.labels, images.classes or ())
     reference = Reference.from_images(images.test.images, network, labels=real, name=data)
-    results: dict[str, Any] = {"budget": budget.model_dump(), "machine": machine(CPU, cpu=cpu_model())}
+    results: dict[str, Any] = {"budget": budget.model_dump(), "machine": machine(CPU, cpu=processor_name())}
     panels = []
     for make in (lambda: latentdiff(budget, out), lambda: diffusers(budget, images)):
         entry = make()

@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.apps.bench.report import machine
-from latentdiff.apps.cli.measure.bench import cpu_model
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import load_dataset, to_float, to_uint8
@@ -36,6 +35,7 @@ from latentdiff.edit import measured, restore
 from latentdiff.errors import InputError
 from latentdiff.evaluate.interval_score import Resampling
 from latentdiff.evaluate.pairs import score_pairs
+from latentdiff.files.system import processor_name
 from latentdiff.metrics.features import default_features, perceptual_network
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline, load
@@ -193,7 +193,7 @@ def main(run: str, data: str, n: int, steps: int, threads: int, as_json: Path | 
                 )
     if as_json:
         settings = {"run": run, "data": data, "n": n, "steps": steps, "sigma": SIGMA, "deepinv": about}
-        found_all = {"machine": machine(CPU, cpu=cpu_model()), "settings": settings, "rows": rows}
+        found_all = {"machine": machine(CPU, cpu=processor_name()), "settings": settings, "rows": rows}
         as_json.write_text(json.dumps(found_all, indent=1) + "\n", encoding="utf-8")
 
 

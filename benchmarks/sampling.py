@@ -31,12 +31,13 @@ from benchmarks.loops import (
     measure,
 )
 from latentdiff.apps.bench.report import machine, machine_line, time_text
-from latentdiff.apps.bench.timing import threads as computing_with
-from latentdiff.apps.cli.measure.bench import TABLE_WIDTH, cpu_model, measurable
+from latentdiff.apps.cli.measure.bench import TABLE_WIDTH, measurable
 from latentdiff.apps.cli.shared.types import Finite, Target
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import InputError
+from latentdiff.files.system import processor_name
 from latentdiff.nn import parse_latent, unet_config
+from latentdiff.parallel.threads import cpu_threads
 from latentdiff.viz.figures import COLORS, FAINT, INK, new_figure, save_figure
 
 
@@ -239,7 +240,7 @@ def main(
     devices = [where] if where.type == "cuda" else []
     results = []
     ready: dict[str, Network] | None = {} if with_compiled else None
-    with computing_with(threads), torch.random.fork_rng(devices=devices):
+    with cpu_threads(threads), torch.random.fork_rng(devices=devices):
         tasks = make_tasks(
             where, batch=batch, unet_shape=shape, ddpm_steps=ddpm_steps, rounds=rounds, seconds=seconds
         )
@@ -248,7 +249,7 @@ def main(
                 results.append(measure(task, rounds=rounds, ready=ready))
             whole = time_text(results[-1].a_move(OURS))
             click.echo(f"{task.name} {task.sampler}: {whole} a move", err=True)
-        facts = machine(where, cpu=cpu_model())
+        facts = machine(where, cpu=processor_name())
     if json_file is not None:
         text = json.dumps(document(results, facts), indent=1)
         if str(json_file) == "-":

@@ -21,9 +21,9 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from latentdiff.apps.bench.report import machine, machine_line
 from latentdiff.apps.bench.timing import Timing, interleaved, stopwatch_for
-from latentdiff.apps.bench.timing import threads as computing_with
-from latentdiff.apps.cli.measure.bench import cpu_model
+from latentdiff.files.system import processor_name
 from latentdiff.parallel.device import resolve_device
+from latentdiff.parallel.threads import cpu_threads
 from latentdiff.pipeline.diffusers import FusedDDIMScheduler, FusedDDPMScheduler
 
 SHAPES = ((1, 4, 8, 8), (1, 4, 64, 64), (16, 4, 64, 64), (4, 3, 256, 256))
@@ -69,8 +69,8 @@ def calls(what: str, shape: tuple[int, ...], device: torch.device, dtype: torch.
 def main(device: str, threads: int, seconds: float, rounds: int, dtype: str, path: Path | None) -> None:
     """A step of the fused schedulers against the stock classes of diffusers."""
     place, rows = resolve_device(device), []
-    with computing_with(threads), torch.no_grad():
-        where = machine(place, cpu=cpu_model())
+    with cpu_threads(threads), torch.no_grad():
+        where = machine(place, cpu=processor_name())
         click.echo(machine_line(where))
         for what in ("DDIM step", "DDIM step, eta 1", "DDPM step", "add_noise"):
             for shape in SHAPES:

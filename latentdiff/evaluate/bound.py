@@ -10,7 +10,7 @@ from latentdiff.diffusion.samplers import NoiseSize
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.interval_score import Resampling, Score, Scores, mean_score
-from latentdiff.evaluate.timesteps import Strata, stratified
+from latentdiff.evaluate.timesteps import StratifiedLoss, stratified
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 
@@ -71,7 +71,7 @@ def bits_per_dimension(
     return bits_of(passed, resampling or Resampling())
 
 
-def bits_of(passed: Strata, resampling: Resampling) -> Bits:
+def bits_of(passed: StratifiedLoss, resampling: Resampling) -> Bits:
     """The bound that a pass over the levels of a pixel model found. ValueError for a latent model's."""
     if passed.prior is None or passed.terms is None or passed.decoder is None:
         raise ValueError("expected a pass over a pixel model")

@@ -42,15 +42,15 @@ def image_hash(images: Tensor) -> str:
 
 
 def _ignore(message: str) -> None:
-    """Nobody wants to know."""
+    """Default of ``note``: does nothing."""
 
 
 @dataclass(frozen=True)
 class FeatureCache:
     """Two files for each set of images and network: NAME.safetensors and, with its SHA-256, NAME.json.
 
-    Whatever is missing, damaged or does not fit is as good as absent; ``note`` is told of it, and of what
-    cannot be written. Nothing here raises for the state of the folder.
+    Files that are missing, damaged or do not fit count as absent; ``note`` is called with the reason, also
+    for files that cannot be written. Nothing here raises for the state of the folder.
     """
 
     folder: Path
@@ -96,7 +96,7 @@ class FeatureCache:
 
 
 def _identity(network: FeatureNetwork, images: Tensor) -> dict[str, Any]:
-    """What features depend on."""
+    """Everything that features depend on."""
     return {
         "format": FORMAT,
         "network": network.name,

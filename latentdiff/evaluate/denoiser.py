@@ -1,4 +1,4 @@
-"""How well a denoiser denoises test images: its error at each noise level, its loss over all levels, its
+"""Scores of a denoiser on test images: its error at each noise level, its loss over all levels, its
 variational bound.
 """
 
@@ -15,8 +15,8 @@ from latentdiff.errors import InputError
 from latentdiff.evaluate.bound import Bits, bits_of
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.interval_score import Resampling, Score, Scores, mean_score
-from latentdiff.evaluate.outputs import Tables, ask, clean_chunks
-from latentdiff.evaluate.timesteps import Strata, stratified
+from latentdiff.evaluate.outputs import LevelTables, clean_chunks, network_output
+from latentdiff.evaluate.timesteps import StratifiedLoss, stratified
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 
@@ -57,19 +57,19 @@ def loss_by_level(
 ) -> LevelLoss:
     """The errors of a denoiser on images uint8 [N, C, H, W] at ``levels`` (so many, evenly spread, or these).
 
-    Image k has the noise of seed + k at every level; a conditional model is told the ``labels`` int64 [N].
+    Image k has the noise of seed + k at every level; ``labels`` int64 [N] condition it.
     """
     T = pipeline.schedule.T
     at = spread_levels(T, levels) if isinstance(levels, int) else tuple(levels)
     if not at or not all(1 <= t <= T for t in at):
         raise InputError(f"expected levels in 1..{T}, the levels of this model, got {list(at)}")
-    tables = Tables.of(pipeline)
+    tables = LevelTables.of(pipeline)
     errors = torch.empty(len(at), len(images), dtype=torch.float64)
     for rows, x0, known, key in clean_chunks(pipeline, images, labels, seed=seed):
         for i, t in enumerate(at):
             level = torch.full((len(x0),), t, dtype=torch.int64, device=x0.device)
             noise = key.at("train", t).normal(x0.shape[1:])
-            errors[i, rows] = ask(pipeline, tables, x0, level, known, noise=noise).error().cpu()
+            errors[i, rows] = network_output(pipeline, tables, x0, level, known, noise=noise).error().cpu()
             if progress is not None:
                 progress(len(at) * rows.start + (i + 1) * len(x0), len(at) * len(images))
     mean = errors.mean(1)
@@ -122,7 +122,7 @@ def score_denoiser(
         )
 
     curve = loss_by_level(pipeline, images, labels=labels, levels=count, seed=seed, progress=part(0, 0.5))
-    passed: Strata = stratified(
+    passed: StratifiedLoss = stratified(
         pipeline, images, labels=labels, weighting=weighting, count=count, seed=seed, progress=part(0.5, 0.5)
     )
     chosen = resampling or Resampling()

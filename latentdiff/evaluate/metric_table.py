@@ -95,11 +95,9 @@ class FeatureSets:
     def accuracy(self) -> Score | None:
         """The share of images whose predicted class is their label."""
         found = self.features.predictions
-        return (
-            None
-            if found is None or self.labels is None
-            else share_score(found == self.labels, self.resampling)
-        )
+        if found is None or self.labels is None:
+            return None
+        return share_score(found == self.labels, self.resampling)
 
     def confident(self) -> Score | None:
         """The share of images whose predicted class has a probability above 0.8."""
@@ -161,23 +159,11 @@ SET_METRICS: tuple[Metric[FeatureSets], ...] = (
         in_studies=True,
     ),
     Metric(
-        "precision",
-        "precision",
-        lambda sets: sets.share_of(sets.manifold.precision, sets.x),
-        in_studies=True,
+        "precision", "precision", lambda sets: sets.share_of(sets.manifold.precision, sets.x), in_studies=True
     ),
-    Metric(
-        "recall",
-        "recall",
-        lambda sets: sets.share_of(sets.manifold.recall, sets.y),
-        in_studies=True,
-    ),
+    Metric("recall", "recall", lambda sets: sets.share_of(sets.manifold.recall, sets.y), in_studies=True),
     Metric("density", "density", lambda sets: sets.mean(sets.manifold.densities)),
-    Metric(
-        "coverage",
-        "coverage",
-        lambda sets: sets.share_of(sets.manifold.coverage, sets.y),
-    ),
+    Metric("coverage", "coverage", lambda sets: sets.share_of(sets.manifold.coverage, sets.y)),
     Metric("accuracy", "class accuracy", FeatureSets.accuracy),
     Metric("confident", "share of confident images", FeatureSets.confident),
 )

@@ -1,4 +1,4 @@
-"""Are samples copies? Their distances to the nearest training image, with test images as the yardstick."""
+"""Memorization: distances of samples to the nearest training image beside those of test images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import Features
 from latentdiff.metrics.neighbors import nearest
 
-QUANTILE = 0.01  # of the test images' distances: what lies closer than it is suspiciously close
+QUANTILE = 0.01  # of the test images' distances: closer samples are suspicious
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def find_neighbors(images: Tensor, features: Features, train: Reference) -> Neig
 def score_neighbors(
     mine: Neighbors, test: Neighbors, *, resampling: Resampling | None = None
 ) -> NeighborScores:
-    """What the neighbors of samples say beside those of test images."""
+    """Compare the neighbors of samples with those of test images."""
     chosen = resampling or Resampling()
     return NeighborScores(
         n=len(mine.pixel_distance),

@@ -1,4 +1,4 @@
-"""What a network answers at given noise levels, in float64: the raw material of losses and bounds."""
+"""Outputs of a network at given noise levels, in float64, from which losses and bounds are computed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True, eq=False)
-class Tables:
-    """alpha, sigma, the target's (a, b) and x_0's (p, q) by level: float64 [T + 1]; level 0 is never asked
-    for.
+class LevelTables:
+    """alpha, sigma, the target's (a, b) and x_0's (p, q) by level: float64 [T + 1]; level 0 is not
+    used.
     """
 
     alpha: Tensor
@@ -31,7 +31,7 @@ class Tables:
     q: Tensor
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> Tables:
+    def of(cls, pipeline: Pipeline) -> LevelTables:
         alpha, sigma = pipeline.schedule.alpha, pipeline.schedule.sigma
         diffusion = pipeline.diffusion
         at = (diffusion.prediction, alpha[1:], sigma[1:])
@@ -40,51 +40,49 @@ class Tables:
         return cls(*(table.to(pipeline.device) for table in tables))
 
 
-class Answer(NamedTuple):
-    """What the network said of x_t, all float64 [B, *shape]: ``out`` where ``wanted`` was right, and its x_0,
-    clipped.
+class NetworkOutput(NamedTuple):
+    """The output ``out`` of the network for x_t beside its ``target``, and the clipped x_0 that follows from
+    it; all float64 [B, *shape].
     """
 
     x0: Tensor
     x_t: Tensor
     out: Tensor
-    wanted: Tensor
+    target: Tensor
     x0_hat: Tensor
     spread: Tensor | None
 
     def error(self) -> Tensor:
         """The mean squared error of the prediction, [B]."""
-        return (self.out - self.wanted).square().flatten(1).mean(1)
+        return (self.out - self.target).square().flatten(1).mean(1)
 
 
 @torch.no_grad()
-def ask(
-    pipeline: Pipeline, tables: Tables, x0: Tensor, t: Tensor, labels: Tensor | None, *, noise: Tensor
-) -> Answer:
-    """The network's answer for clean ``x0`` [B, *shape] at the levels ``t`` int64 [B], each image at its
-    own.
+def network_output(
+    pipeline: Pipeline, tables: LevelTables, x0: Tensor, t: Tensor, labels: Tensor | None, *, noise: Tensor
+) -> NetworkOutput:
+    """The output of the network for clean ``x0`` [B, *shape], each image noised to its own level of ``t``
+    int64 [B].
     """
     shape = (-1, *[1] * (x0.ndim - 1))
     alpha, sigma, a, b, p, q = (
         table[t].view(shape) for table in (tables.alpha, tables.sigma, tables.a, tables.b, tables.p, tables.q)
     )
     clean, z = x0.double(), noise.double()
-    seen = (alpha * clean + sigma * z).float()
-    out = pipeline.network(seen, timestep(t).float(), labels).double()
+    noised = (alpha * clean + sigma * z).float()
+    out = pipeline.network(noised, timestep(t).float(), labels).double()
     spread = None
     if pipeline.diffusion.variance == "learned":
         out, spread = out.chunk(2, 1)
-    x_t = seen.double()
+    x_t = noised.double()
     x0_hat = p * x_t + q * out
     if pipeline.diffusion.clip is not None:
         x0_hat = x0_hat.clamp(-pipeline.diffusion.clip, pipeline.diffusion.clip)
-    return Answer(clean, x_t, out, a * clean + b * z, x0_hat, spread)
+    return NetworkOutput(clean, x_t, out, a * clean + b * z, x0_hat, spread)
 
 
-class Clean(NamedTuple):
-    """A chunk of images on the way into the network: latents (the modes of their posteriors), labels and
-    their key.
-    """
+class CleanChunk(NamedTuple):
+    """Images ``rows`` of a set: their latents (modes of the posteriors), labels and noise key."""
 
     rows: slice
     x0: Tensor
@@ -93,11 +91,13 @@ class Clean(NamedTuple):
 
 
 @torch.no_grad()
-def clean_chunks(pipeline: Pipeline, images: Tensor, labels: Tensor | None, *, seed: int) -> Iterator[Clean]:
+def clean_chunks(
+    pipeline: Pipeline, images: Tensor, labels: Tensor | None, *, seed: int
+) -> Iterator[CleanChunk]:
     """The latents of images uint8 [N, C, H, W] in fixed chunks; image k has the noise of seed + k."""
     key = Key.of(seed, len(images), device=pipeline.device)
-    hears = pipeline.classes or pipeline.tokenizer
-    known = None if labels is None or not hears else labels.to(pipeline.device)
+    conditional = pipeline.classes or pipeline.tokenizer
+    known = None if labels is None or not conditional else labels.to(pipeline.device)
     for rows in chunks(len(images), images.shape[1:]):
         x0 = pipeline.codec.encode(to_float(images[rows].to(pipeline.device)))
-        yield Clean(rows, x0, None if known is None else known[rows], key[rows])
+        yield CleanChunk(rows, x0, None if known is None else known[rows], key[rows])

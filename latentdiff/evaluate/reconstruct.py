@@ -1,6 +1,4 @@
-"""Test images noised to a level and brought back, in one step and by the sampler; each is compared with
-itself.
-"""
+"""Reconstructions of test images from a noise level, in one step and by the sampler, beside the originals."""
 
 from __future__ import annotations
 
@@ -53,8 +51,8 @@ def reconstruct_from(
     """Noise images uint8 [N, C, H, W] to level ``t`` (image k with the noise of seed + k) and bring them
     back.
 
-    The sampler of ``settings`` makes the moves of its plan that lie below t, starting at t. A conditional
-    model is told the ``labels`` int64 [N]. InputError for a level that the model does not have.
+    The sampler of ``settings`` makes the moves of its plan that lie below t, starting at t. ``labels`` int64
+    [N] condition it. InputError for a level that the model does not have.
     """
     chosen = settings or Sampling.model_validate({})
     if not 1 <= t <= pipeline.schedule.T:

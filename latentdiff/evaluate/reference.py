@@ -1,4 +1,4 @@
-"""The images that others are measured against, with their features."""
+"""Reference images with their features, to measure others against."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ class Reference:
         cache: FeatureCache | None = None,
         progress: Progress | None = None,
     ) -> Reference:
-        """Extract the features of ``images``, or take them from the ``cache``, which keeps them for the next
-        time.
-        """
+        """Extract the features of ``images``, or read them from the ``cache``, where they are stored then."""
         found = None if cache is None else cache.load(network, images)
         if found is None:
             found = extract(network, images, batch=batch, progress=progress)

@@ -1,5 +1,5 @@
-"""What a picture of the set `scenes` shows, read back without its caption's help: colours by measurement,
-digits by `mnist`.
+"""Attributes of images of the synthetic data `scenes`, read back from their pixels: colours by measurement,
+digits by the network `mnist`. `alignment` compares them with the caption.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ from latentdiff.metrics.features import extract, feature_network
 
 BOX, FRAME = 20, 28  # a digit of MNIST fits into 20 pixels and lies by its centre of mass in 28
 LARGE = 19  # pixels a side from which a digit is large: halfway between the 14 and 24 of the set
-FIRM, FAINT = (
-    0.9,
-    0.3,
-)  # how much of the largest coverage a digit's inside has, and from where a pixel is its own
+# shares of the largest coverage: of a digit's inside, and of every pixel that belongs to it
+FIRM, FAINT = 0.9, 0.3
 BLANK = 60  # RGB distance below which nothing stands out
 _NAMES = tuple(COLOURS)
 _VALUES = np.array(list(COLOURS.values()), np.float64)
 
 
 @dataclass(frozen=True)
-class SceneReading:
+class DetectedDigit:
     """One digit found in a picture: its box's middle as (row, column), and its longer side, in pixels."""
 
     digit: int
@@ -38,16 +36,14 @@ class SceneReading:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What stands in the first and the second half of a picture (or in all of it), and the colour around
-    it.
-    """
+class SceneReading:
+    """The digits in the first and the second half of an image (or in all of it), and its background."""
 
     background: str
-    things: tuple[SceneReading | None, ...]
+    things: tuple[DetectedDigit | None, ...]
 
 
-def read(images: Tensor, scenes: Sequence[Scene]) -> list[Reading]:
+def read(images: Tensor, scenes: Sequence[Scene]) -> list[SceneReading]:
     """Readings of uint8 images [N, 3, 32, 32]. Of a scene only this is used: one thing or two, beside or
     above each other.
 
@@ -65,15 +61,15 @@ def read(images: Tensor, scenes: Sequence[Scene]) -> list[Reading]:
     readings = []
     for ground, found in zip(grounds, parts, strict=True):
         things = tuple(
-            None if p is None else SceneReading(next(digits), _nearest(p.colour), p.middle, p.side)
+            None if p is None else DetectedDigit(next(digits), _nearest(p.colour), p.middle, p.side)
             for p in found
         )
-        readings.append(Reading(_nearest(ground), things))
+        readings.append(SceneReading(_nearest(ground), things))
     return readings
 
 
-def attributes(scene: Scene, reading: Reading) -> dict[str, bool]:
-    """Which of the things that a scene says a picture shows.
+def attributes(scene: Scene, reading: SceneReading) -> dict[str, bool]:
+    """Compare the attributes of a scene with a reading of its image: whether each is right.
 
     Names: digit, colour, size, corner, background of one thing; of two: digit 1, colour 1, digit 2, colour 2,
     relation (that the first thing of the sentence, by its digit and colour, is no better a match for the
@@ -89,7 +85,7 @@ def attributes(scene: Scene, reading: Reading) -> dict[str, bool]:
     return found | {"relation": straight > 0 and straight >= crossed}
 
 
-def _single(scene: Scene, seen: SceneReading | None) -> dict[str, bool]:
+def _single(scene: Scene, seen: DetectedDigit | None) -> dict[str, bool]:
     thing = scene.things[0]
     found = {
         "digit": seen is not None and seen.digit == thing.digit,
@@ -106,14 +102,14 @@ def _corner(middle: tuple[float, float]) -> str:
     return f"{'top' if middle[0] < SIDE / 2 else 'bottom'} {'left' if middle[1] < SIDE / 2 else 'right'}"
 
 
-def _matches(scene: Scene, things: tuple[SceneReading | None, ...]) -> int:
+def _matches(scene: Scene, things: tuple[DetectedDigit | None, ...]) -> int:
     pairs = [(thing, seen) for thing, seen in zip(scene.things, things, strict=True) if seen is not None]
     return sum((thing.digit == seen.digit) + (thing.colour == seen.colour) for thing, seen in pairs)
 
 
 def covers(images: Tensor) -> Tensor:
-    """How much of each pixel belongs to the digits of uint8 images [N, 3, H, W]: float [N, H, W] in 0..1, by
-    the colours alone.
+    """The digits' share of each pixel of uint8 images [N, 3, H, W], by the colours alone: float [N, H, W] in
+    0..1.
     """
     found = []
     for picture in images.permute(0, 2, 3, 1).cpu().numpy().astype(np.float64):

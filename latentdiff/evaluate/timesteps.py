@@ -1,5 +1,5 @@
-"""One pass over all noise levels, a level out of each stratum for each image: sums over T levels without T
-calls.
+"""Loss and variational bound over all timesteps by stratified sampling: for each image one level of each
+stratum, so that a sum over T levels takes fewer than T calls.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from latentdiff.data.draws import integers
 from latentdiff.diffusion.losses import VariationalBound, Weighting, level_weights
 from latentdiff.diffusion.samplers import NoiseSize
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.outputs import Answer, Tables, ask, clean_chunks
+from latentdiff.evaluate.outputs import LevelTables, NetworkOutput, clean_chunks, network_output
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True, eq=False)
-class Strata:
+class StratifiedLoss:
     """For each image, float64 [N]: the weighted loss (mean over levels) and the bound's parts in bits per
     dimension.
 
@@ -58,7 +58,7 @@ def stratified(
     variance: NoiseSize | None = None,
     seed: int,
     progress: Progress | None = None,
-) -> Strata:
+) -> StratifiedLoss:
     """Visit ``count`` levels for each of the images uint8 [N, C, H, W], one drawn out of each stratum, with
     its own noise.
 
@@ -66,7 +66,7 @@ def stratified(
     all of it. ``variance`` is the reverse process's (default: learned where the model learned it, else
     small).
     """
-    tables, schedule, n = Tables.of(pipeline), pipeline.schedule, len(images)
+    tables, schedule, n = LevelTables.of(pipeline), pipeline.schedule, len(images)
     weights = level_weights(
         schedule, pipeline.diffusion.prediction, weighting, sigma_data=pipeline.diffusion.sigma_data
     ).to(pipeline.device)
@@ -82,14 +82,14 @@ def stratified(
             places = torch.arange(n, dtype=torch.int64)[rows] * len(edges) + s
             t = (first + integers("level", places, seed=seed, choices=size)).to(x0.device)
             noise = key.at("train", s, visit=1).normal(x0.shape[1:])
-            answer = ask(pipeline, tables, x0, t, known, noise=noise)
-            loss[rows] += (weights[t] * answer.error()).cpu() * size / schedule.T
+            output = network_output(pipeline, tables, x0, t, known, noise=noise)
+            loss[rows] += (weights[t] * output.error()).cpu() * size / schedule.T
             if pixels:
-                (decoder if last == 1 else terms)[rows] += size * bound(answer, t).cpu()
+                (decoder if last == 1 else terms)[rows] += size * bound(output, t).cpu()
             if progress is not None:
                 progress(len(edges) * rows.start + (s + 1) * len(x0), len(edges) * n)
     parts = (prior, terms, decoder) if pixels else (None, None, None)
-    return Strata(len(edges), schedule.T, bound.variance, loss, *parts)
+    return StratifiedLoss(len(edges), schedule.T, bound.variance, loss, *parts)
 
 
 def prior_bits(x0: Tensor, alpha: float, sigma: float) -> Tensor:
@@ -108,13 +108,13 @@ class _Bound:
             pipeline.schedule, bins=True, scale=getattr(pipeline.codec, "scale", 1.0)
         )
 
-    def __call__(self, answer: Answer, t: Tensor) -> Tensor:
+    def __call__(self, output: NetworkOutput, t: Tensor) -> Tensor:
         """Bits per dimension [B].
 
         A fixed variance is an end of the learned range; level 1 has the small one of level 2.
         """
-        spread = answer.spread
+        spread = output.spread
         if self.variance != "learned" or spread is None:
-            large = (t > 1).view(-1, *[1] * (answer.x0.ndim - 1)) & (self.variance == "large")
-            spread = torch.where(large, 1.0, -1.0).to(answer.x0).expand_as(answer.x0)
-        return self._bound(answer.x0, answer.x_t, answer.x0_hat, spread, t)
+            large = (t > 1).view(-1, *[1] * (output.x0.ndim - 1)) & (self.variance == "large")
+            spread = torch.where(large, 1.0, -1.0).to(output.x0).expand_as(output.x0)
+        return self._bound(output.x0, output.x_t, output.x0_hat, spread, t)

@@ -1,4 +1,4 @@
-"""How well a VAE reconstructs images, and how much of its latent it uses."""
+"""Scores of a VAE: its reconstructions beside the originals, and its active latent units."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class VAEScores(PairScores):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What a VAE makes of images: reconstructions float32 [N, C, H, W] in [0, 1], modes [N, units], KL
+    """Images passed through a VAE: reconstructions float32 [N, C, H, W] in [0, 1], modes [N, units], KL
     float64 [N].
     """
 
@@ -80,8 +80,8 @@ def score_vae(
     batch: int = 500,
     progress: Progress | None = None,
 ) -> VAEScores:
-    """The scores of ``vae`` on images uint8 [N, C, H, W]; ``encoded``: what :func:`encode_all` made of them
-    before.
+    """The scores of ``vae`` on images uint8 [N, C, H, W]; ``encoded``: the result of
+    :func:`encode_all` for them.
 
     ``reference``: the same images with their features, for the Frechet distance (left out where it is None or
     N < 4).

@@ -35,7 +35,7 @@ def normal_quantile(level: float) -> float:
 def student_quantile(level: float, freedom: int) -> float:
     """t with P(|T| <= t) = ``level`` for 1 degree of freedom or more, to 10 digits.
 
-    Bisects the finite series of P in theta = arctan(t / sqrt(freedom)) (Abramowitz and Stegun 1964, 26.7.3-4).
+    Bisects the finite series of P in theta = arctan(t / sqrt(freedom)); Abramowitz and Stegun 1964, 26.7.3-4.
     """
     odd, low, high = freedom % 2, 0.0, math.pi / 2
     j = torch.arange(1, max(1, freedom // 2), dtype=torch.float64)

@@ -221,13 +221,12 @@ def touches_files(name: str) -> bool:
 READS = re.compile(r"(^|\.)(read_text|read_bytes|load_file|safe_open)$")
 READS_BY_ITSELF = {  # all others go through latentdiff.files, which trusts no file
     "pipeline/checkpoint/folder.py",  # maps what it has checked
-    "apps/cli/measure/bench.py",  # /proc/cpuinfo, as apps/studies/report/environment.py
+    "files/system.py",  # /proc/cpuinfo
     "data/captions.py",  # the regular files that scan.py lists
     "data/embedded.py",  # a file of the package, as the next three
     "metrics/features/efficientnet.py",
     "metrics/features/mnist.py",
     "pipeline/checkpoint/pretrained.py",
-    "apps/studies/report/environment.py",
     "apps/studies/report/html.py",  # pictures that were just drawn
     "files/tensors.py",
 }

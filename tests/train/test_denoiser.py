@@ -12,7 +12,7 @@ from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split, to_float
 from latentdiff.data.draws import integers
 from latentdiff.diffusion.schedule import make_schedule
-from latentdiff.evaluate.outputs import Tables, ask
+from latentdiff.evaluate.outputs import LevelTables, network_output
 from latentdiff.nn import MLPConfig, UNetConfig, VAEConfig, build, mlp_config, unet_config
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
@@ -360,7 +360,7 @@ def test_the_pipeline_reads_what_was_trained(prediction: str) -> None:
     """
     network = Fixed(make_config("pixel"))
     pipeline = make_task("pixel", network, labels=False, **predicting(prediction)).pipeline(network)
-    tables = Tables.of(pipeline)
+    tables = LevelTables.of(pipeline)
     x0 = to_float(DATA.train.images[:3])
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     for t in (1, 20, 50):
@@ -368,7 +368,7 @@ def test_the_pipeline_reads_what_was_trained(prediction: str) -> None:
         network.answer = wanted(prediction, x0, eps, alpha, sigma).float()
         found = pipeline.denoiser()((alpha * x0 + sigma * eps).float(), t).x0()
         torch.testing.assert_close(found, x0, atol=2e-3, rtol=0)
-        answer = ask(pipeline, tables, x0, torch.full((3,), t), None, noise=eps)
+        answer = network_output(pipeline, tables, x0, torch.full((3,), t), None, noise=eps)
         torch.testing.assert_close(answer.x0_hat, x0.double(), atol=2e-3, rtol=0)
         assert float(answer.error().max()) < 1e-8
 

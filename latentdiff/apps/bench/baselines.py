@@ -1,11 +1,12 @@
-"""Who competes: the fused operations, their PyTorch fallback, the textbook lines eager and compiled, and
-diffusers.
+"""The implementations that are timed: the fused operations and their baselines, which are the PyTorch
+fallback, the eager reference, the same compiled, and diffusers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,82 +15,61 @@ from torch import Tensor
 from latentdiff import ops
 from latentdiff.apps.bench import eager
 from latentdiff.apps.bench.timing import Call, Calls
-from latentdiff.apps.bench.workload import DDIM_STEPS, GUIDANCE, LEVEL, Operation, Problem, T
+from latentdiff.apps.bench.workload import DDIM_STEPS, GUIDANCE, LEVEL, Operation, T, Workload
 from latentdiff.ops import fallback
 
-CONTENDERS = ("fused", "fused out=", "fallback", "eager", "compile", "diffusers", "copy")
+IMPLEMENTATIONS = ("fused", "fused out=", "fallback", "eager", "compile", "diffusers", "copy")
 """In this order; "fused out=" writes into tensors that are there, "copy" is ``copy_`` of one tensor into
 another.
 """
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Contenders that can run, and the reasons of those that cannot."""
+class Prepared:
+    """The calls of the implementations that can run, and the reasons of those that cannot."""
 
     calls: dict[str, Calls] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def enter(
-    operation: Operation, problems: list[Problem], names: Sequence[str], *, dynamic: bool = False
-) -> Entry:
-    """The contenders ``names`` on the same inputs, not yet warm.
+def prepare(
+    operation: Operation, workloads: list[Workload], names: Sequence[str], *, dynamic: bool = False
+) -> Prepared:
+    """The implementations ``names`` on the same inputs, not yet warm.
 
     ``dynamic``: torch.compile makes one kernel for all sizes, which takes less time to compile and a little
     more to call, instead of one for this size. ValueError for an unknown name.
     """
-    if unknown := set(names) - set(CONTENDERS):
+    if unknown := set(names) - set(IMPLEMENTATIONS):
         raise ValueError(
-            f"expected contenders out of {', '.join(CONTENDERS)}, got {', '.join(sorted(unknown))}"
+            f"expected names out of {', '.join(IMPLEMENTATIONS)}, got {', '.join(sorted(unknown))}"
         )
-    entry = Entry()
-    for name in CONTENDERS:
-        if name not in names:
-            continue
-        if name == "compile":
-            made = _compiled(operation, problems, dynamic=dynamic)
-        else:
-            made = _MAKERS[name](operation, problems)
-        if isinstance(made, str):
-            entry.skipped[name] = made
-        else:
-            entry.calls[name] = made
-    return entry
+    makers = {**_MAKERS, "compile": partial(_compiled, dynamic=dynamic)}
+    prepared = Prepared()
+    for name in IMPLEMENTATIONS:
+        if name in names:
+            made = makers[name](operation, workloads)
+            if isinstance(made, str):
+                prepared.skipped[name] = made
+            else:
+                prepared.calls[name] = made
+    return prepared
 
 
-def _fused(operation: Operation, problems: list[Problem]) -> Calls:
-    return [_fused_call(operation, problem) for problem in problems]
+def _fused(operation: Operation, workloads: list[Workload], *, into: bool = False) -> Calls:
+    return [_fused_call(operation, workload, into) for workload in workloads]
 
 
-def _fused_call(operation: Operation, p: Problem) -> Call:
-    x, outs, coef, seeds, stream = p.x, p.outs, p.coef, p.key.seeds, p.stream
+def _fused_call(operation: Operation, p: Workload, into: bool) -> Call:
+    """The fused operation; ``into``: with tensors for ``out``."""
+    out = torch.empty_like(p.x) if into else None
+    drawn = {"seeds": p.key.seeds, "stream": p.stream}
     if operation == "normal":
-        shape, dtype = x.shape[1:], x.dtype
-        return lambda: ops.normal(seeds, stream, shape, dtype=dtype)
+        return partial(ops.normal, shape=p.x.shape[1:], dtype=p.x.dtype, out=out, **drawn)
     if operation == "add_noise":
-        return lambda: ops.add_noise(x, coef, seeds=seeds, stream=stream)
-    if operation == "ddpm":
-        return lambda: ops.step(x, outs, coef, seeds=seeds, stream=stream)
-    return lambda: ops.step(x, outs, coef)
-
-
-def _into(operation: Operation, problems: list[Problem]) -> Calls:
-    return [_into_call(operation, problem) for problem in problems]
-
-
-def _into_call(operation: Operation, p: Problem) -> Call:
-    x, outs, coef, seeds, stream = p.x, p.outs, p.coef, p.key.seeds, p.stream
-    out = torch.empty_like(x)
-    if operation == "normal":
-        shape, dtype = x.shape[1:], x.dtype
-        return lambda: ops.normal(seeds, stream, shape, dtype=dtype, out=out)
-    if operation == "add_noise":
-        both = (out, torch.empty_like(x))
-        return lambda: ops.add_noise(x, coef, seeds=seeds, stream=stream, out=both)
-    if operation == "ddpm":
-        return lambda: ops.step(x, outs, coef, seeds=seeds, stream=stream, out=out)
-    return lambda: ops.step(x, outs, coef, out=out)
+        both = None if out is None else (out, torch.empty_like(p.x))
+        return partial(ops.add_noise, p.x, p.coef, out=both, **drawn)
+    return partial(ops.step, p.x, p.outs, p.coef, out=out, **(drawn if operation == "ddpm" else {}))
 
 
 def served_by_fallback(device: torch.device) -> bool:
@@ -103,28 +83,26 @@ def served_by_fallback(device: torch.device) -> bool:
     return (parts or [named])[0].startswith("fallback")
 
 
-def _fallback(operation: Operation, problems: list[Problem]) -> Calls | str:
-    if served_by_fallback(problems[0].x.device):
+def _fallback(operation: Operation, workloads: list[Workload]) -> Calls | str:
+    if served_by_fallback(workloads[0].x.device):
         return "it serves the fused operations here"
-    return [_fallback_call(operation, problem) for problem in problems]
+    return [_fallback_call(operation, workload) for workload in workloads]
 
 
-def _fallback_call(operation: Operation, p: Problem) -> Call:
-    x, outs, coef, seeds, stream = p.x, p.outs, p.coef, p.key.seeds, p.stream
+def _fallback_call(operation: Operation, p: Workload) -> Call:
+    seeds, stream = p.key.seeds, p.stream
     if operation == "normal":
-        shape, dtype = x.shape[1:], x.dtype
-        return lambda: fallback.normal(seeds, stream, shape, dtype)
+        return partial(fallback.normal, seeds, stream, p.x.shape[1:], p.x.dtype)
     if operation == "add_noise":
-        return lambda: fallback.add_noise(x, coef, None, seeds, stream)
-    if operation == "ddpm":
-        return lambda: fallback.step(x, outs, coef, None, None, seeds, stream)
-    return lambda: fallback.step(x, outs, coef, None, None, None, None)
+        return partial(fallback.add_noise, p.x, p.coef, None, seeds, stream)
+    drawn = (seeds, stream) if operation == "ddpm" else (None, None)
+    return partial(fallback.step, p.x, p.outs, p.coef, None, None, *drawn)
 
 
-def textbook_lines(
-    operation: Operation, p: Problem, draw: eager.Draw = torch.randn_like
+def eager_reference(
+    operation: Operation, p: Workload, draw: eager.Draw = torch.randn_like
 ) -> tuple[Callable[..., Tensor | tuple[Tensor, Tensor]], tuple[Any, ...]]:
-    """The textbook's function for an operation, and its arguments."""
+    """The function of the eager reference for an operation, and its arguments."""
     n = p.numbers
     if operation == "normal":
         return eager.normal, (p.x, draw)
@@ -139,22 +117,23 @@ def textbook_lines(
     return eager.ddim, (p.x, *p.outs, *levels)
 
 
-def _bound(function: Callable[..., object], arguments: tuple[Any, ...]) -> Call:
-    return lambda: function(*arguments)
+def _eager_call(operation: Operation, p: Workload) -> Call:
+    function, arguments = eager_reference(operation, p)
+    return partial(function, *arguments)
 
 
-def _eager(operation: Operation, problems: list[Problem]) -> Calls:
-    return [_bound(*textbook_lines(operation, problem)) for problem in problems]
+def _eager(operation: Operation, workloads: list[Workload]) -> Calls:
+    return [_eager_call(operation, workload) for workload in workloads]
 
 
-def _compiled(operation: Operation, problems: list[Problem], *, dynamic: bool) -> Calls | str:
-    """The textbook lines through torch.compile, for the sizes at hand or once for all sizes."""
+def _compiled(operation: Operation, workloads: list[Workload], *, dynamic: bool) -> Calls | str:
+    """The eager reference through torch.compile, for the sizes at hand or once for all sizes."""
     if not dynamic:
         torch.compiler.reset()  # else the limit of recompilations is reached after a few sizes
-    flat = [_flat(problem) for problem in problems] if dynamic else problems
-    function, _ = textbook_lines(operation, flat[0])
+    flat = [_flat(workload) for workload in workloads] if dynamic else workloads
+    function, _ = eager_reference(operation, flat[0])
     compiled = torch.compile(function, fullgraph=True, dynamic=dynamic)
-    calls = [_bound(compiled, textbook_lines(operation, problem)[1]) for problem in flat]
+    calls = [partial(compiled, *eager_reference(operation, workload)[1]) for workload in flat]
     try:
         calls[0]()
     except RuntimeError as error:  # no C++ compiler, no Triton: all of torch.compile's errors derive from it
@@ -162,12 +141,12 @@ def _compiled(operation: Operation, problems: list[Problem], *, dynamic: bool) -
     return calls
 
 
-def _flat(p: Problem) -> Problem:
-    """The same problem as [B, N], so that one compilation serves every number of dimensions."""
+def _flat(p: Workload) -> Workload:
+    """The same workload as [B, N], so that one compilation serves every number of dimensions."""
     return replace(p, x=p.x.flatten(1), outs=tuple(out.flatten(1) for out in p.outs))
 
 
-def _diffusers(operation: Operation, problems: list[Problem]) -> Calls | str:
+def _diffusers(operation: Operation, workloads: list[Workload]) -> Calls | str:
     if operation == "normal":
         return "diffusers draws its noise with torch.randn: the eager line"
     try:
@@ -180,11 +159,11 @@ def _diffusers(operation: Operation, problems: list[Problem]) -> Calls | str:
         num_train_timesteps=T, beta_schedule="linear", clip_sample=False, prediction_type="epsilon"
     )
     scheduler.set_timesteps(DDIM_STEPS if far else T)
-    return [_diffusers_call(operation, problem, scheduler) for problem in problems]
+    return [_diffusers_call(operation, workload, scheduler) for workload in workloads]
 
 
 def _diffusers_call(
-    operation: Operation, p: Problem, scheduler: Any, draw: eager.Draw = torch.randn_like
+    operation: Operation, p: Workload, scheduler: Any, draw: eager.Draw = torch.randn_like
 ) -> Call:
     x, outs, t = p.x, p.outs, LEVEL - 1  # their timestep is our level - 1
     if operation == "add_noise":
@@ -201,13 +180,13 @@ def _diffusers_call(
     return lambda: scheduler.step(outs[0], t, x, return_dict=False)
 
 
-def _copy(operation: Operation, problems: list[Problem]) -> Calls:
-    return [_bound(torch.empty_like(problem.x).copy_, (problem.x,)) for problem in problems]
+def _copy(operation: Operation, workloads: list[Workload]) -> Calls:
+    return [partial(torch.empty_like(workload.x).copy_, workload.x) for workload in workloads]
 
 
-_MAKERS: dict[str, Callable[[Operation, list[Problem]], Calls | str]] = {
+_MAKERS: dict[str, Callable[[Operation, list[Workload]], Calls | str]] = {
     "fused": _fused,
-    "fused out=": _into,
+    "fused out=": partial(_fused, into=True),
     "fallback": _fallback,
     "eager": _eager,
     "diffusers": _diffusers,

@@ -1,5 +1,4 @@
-"""The lines that the operations replace, as a user of plain PyTorch writes them: the baseline, eager and
-compiled.
+"""The eager reference: the lines of plain PyTorch that the operations replace, timed eager and compiled.
 
 Coefficients are Python numbers for the steps (one level for the batch) and tensors [B, 1, ...] for the
 noising (a level for each sample). ``draw`` makes noise like a tensor; users write ``torch.randn_like``.
@@ -15,7 +14,7 @@ Draw = Callable[[Tensor], Tensor]
 
 
 def ddim(x: Tensor, eps: Tensor, alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> Tensor:
-    """One DDIM move with eta = 0 (Song et al. 2021, eq. 12)."""
+    """One DDIM step with eta = 0 (Song et al. 2021, eq. 12)."""
     x0 = (x - sigma_t * eps) / alpha_t
     return alpha_s * x0 + sigma_s * eps
 
@@ -39,7 +38,7 @@ def guided_ddim(
 def ddpm(
     x: Tensor, eps: Tensor, alpha_t: float, sigma_t: float, k: float, m: float, c: float, draw: Draw
 ) -> Tensor:
-    """One DDPM move (Ho et al. 2020, eq. 6 and 7): the posterior mean of the estimate, and noise."""
+    """One DDPM step (Ho et al. 2020, eq. 6 and 7): the posterior mean of the estimate, and noise."""
     x0 = (x - sigma_t * eps) / alpha_t
     mean = k * x + m * x0
     return mean + c * draw(x)

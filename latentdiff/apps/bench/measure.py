@@ -1,4 +1,4 @@
-"""The grid: every operation, dtype and size, the contenders of each interleaved, within a budget of time."""
+"""The grid: every operation, dtype and size, implementations interleaved, within a budget of time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from latentdiff.apps.bench.baselines import CONTENDERS, Entry, enter
+from latentdiff.apps.bench.baselines import IMPLEMENTATIONS, Prepared, prepare
 from latentdiff.apps.bench.timing import Calls, Clock, Stopwatch, Timing, interleaved, stopwatch_for
-from latentdiff.apps.bench.workload import Operation, least_bytes, make_problem, sets_for, tensor_bytes
+from latentdiff.apps.bench.workload import Operation, least_bytes, make_workload, sets_for, tensor_bytes
 
 SHAPES: tuple[tuple[int, ...], ...] = (  # 2 KiB, 8 KiB, 256 KiB, 4, 16, 64 and 256 MiB in float32
     (64, 8),
@@ -25,7 +25,9 @@ SHAPES: tuple[tuple[int, ...], ...] = (  # 2 KiB, 8 KiB, 256 KiB, 4, 16, 64 and 
 SHORT_SHAPES = SHAPES[1:4]
 ALWAYS = ("fused", "fused out=", "eager", "copy")  # never left out for want of time
 FEWEST_ROUNDS = 3  # below, a median says nothing
-UNMEASURED = 3  # slices or slow calls of a contender beside its rounds: two warm it, one finds the repeats
+UNMEASURED = (
+    3  # slices or slow calls of an implementation beside its rounds: two warm it, one finds the repeats
+)
 SHORT = 0.1  # seconds that never matter
 NO_TIME = "no time left in the budget for so large a tensor"
 
@@ -34,14 +36,14 @@ NO_TIME = "no time left in the budget for so large a tensor"
 class Grid:
     """What to measure.
 
-    ``seconds`` is a budget for all of it: rounds, and then slow contenders, are cut to keep it.
+    ``seconds`` is a budget for all of it: rounds, and then slow implementations, are cut to keep it.
     """
 
     device: torch.device
     operations: Sequence[Operation]
     dtypes: Sequence[torch.dtype]
     shapes: Sequence[tuple[int, ...]] = SHAPES
-    contenders: Sequence[str] = CONTENDERS
+    implementations: Sequence[str] = IMPLEMENTATIONS
     min_bytes: int = 0  # of one tensor
     max_bytes: int = 256 << 20
     dynamic: bool = False
@@ -65,7 +67,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Row:
-    """One operation at one size and dtype: the timing of each contender, or the reason why there is none."""
+    """One operation at one size and dtype: the timing of each implementation, or the reason why there is
+    none.
+    """
 
     operation: Operation
     dtype: torch.dtype
@@ -109,9 +113,11 @@ def measure(
     *,
     clock: Clock = time.monotonic,
     stopwatch: Stopwatch | None = None,
-    told: Callable[[Row], None],
+    on_row: Callable[[Row], None],
 ) -> list[Row]:
-    """Measure the grid; ``told`` hears each row when it is done. The global generator is left as it was."""
+    """Measure the grid; ``on_row`` is called with each row when it is done. The global generator is left as
+    it was.
+    """
     watch = stopwatch or stopwatch_for(grid.device)
     cells, begun = grid.cells(), clock()
     rows: list[Row] = []
@@ -126,7 +132,7 @@ def measure(
                 torch.compiler.reset()  # torch.compile's limit of recompilations would be reached otherwise
                 smaller = None
             row = _row(grid, operation, dtype, shape, _Share(share, smaller), watch)
-            told(row)
+            on_row(row)
             rows.append(row)
             smaller = row
     return rows
@@ -134,8 +140,8 @@ def measure(
 
 @dataclass(frozen=True)
 class _Share:
-    """The seconds that one row may take, and the row of the next smaller size: it foretells what a call will
-    take.
+    """The seconds that one row may take, and the row of the next smaller size, from which the time of a call
+    is estimated.
     """
 
     seconds: float
@@ -160,27 +166,31 @@ def _row(
     watch: Stopwatch,
 ) -> Row:
     sets = sets_for(operation, shape, dtype, grid.device)
-    problems = [make_problem(operation, shape, dtype=dtype, device=grid.device, seed=i) for i in range(sets)]
-    names = [name for name in grid.contenders if share.affordable(name, math.prod(shape))]
-    entry = enter(operation, problems, names, dynamic=grid.dynamic)
-    entry.skipped.update({name: NO_TIME for name in grid.contenders if name not in names})
-    rounds = _fit(entry, grid, share.seconds, watch)
-    timings = interleaved(entry.calls, stopwatch=watch, rounds=rounds, slice_seconds=grid.slice_seconds)
-    return Row(operation, dtype, shape, sets, timings, entry.skipped)
+    workloads = [
+        make_workload(operation, shape, dtype=dtype, device=grid.device, seed=i) for i in range(sets)
+    ]
+    names = [name for name in grid.implementations if share.affordable(name, math.prod(shape))]
+    prepared = prepare(operation, workloads, names, dynamic=grid.dynamic)
+    prepared.skipped.update({name: NO_TIME for name in grid.implementations if name not in names})
+    rounds = _fit(prepared, grid, share.seconds, watch)
+    timings = interleaved(prepared.calls, stopwatch=watch, rounds=rounds, slice_seconds=grid.slice_seconds)
+    return Row(operation, dtype, shape, sets, timings, prepared.skipped)
 
 
-def _fit(entry: Entry, grid: Grid, seconds: float, watch: Stopwatch) -> int:
-    """Warm the contenders, leave out those that a row has no time for (slowest first); return the rounds that
-    fit.
+def _fit(prepared: Prepared, grid: Grid, seconds: float, watch: Stopwatch) -> int:
+    """Warm the implementations, leave out those that a row has no time for (slowest first); return the rounds
+    that fit.
     """
-    slices = {name: max(_warm(calls, watch), grid.slice_seconds) for name, calls in entry.calls.items()}
+    slices = {name: max(_warm(calls, watch), grid.slice_seconds) for name, calls in prepared.calls.items()}
     if math.isinf(seconds):
         return grid.rounds
     for name in sorted(set(slices) - set(ALWAYS), key=lambda name: -slices[name]):
-        rivals = sum(took for rival, took in slices.items() if rival not in ALWAYS)
-        if (UNMEASURED + FEWEST_ROUNDS) * rivals > max(seconds, SHORT) and slices[name] > grid.slice_seconds:
-            entry.skipped[name] = NO_TIME
-            del entry.calls[name], slices[name]
+        optional = sum(took for other, took in slices.items() if other not in ALWAYS)
+        if (UNMEASURED + FEWEST_ROUNDS) * optional > max(seconds, SHORT) and slices[
+            name
+        ] > grid.slice_seconds:
+            prepared.skipped[name] = NO_TIME
+            del prepared.calls[name], slices[name]
     return max(FEWEST_ROUNDS, min(grid.rounds, int(seconds / sum(slices.values())) - UNMEASURED))
 
 
@@ -191,5 +201,5 @@ def _warm(calls: Calls, watch: Stopwatch) -> float:
 
 
 def gaps(rows: Sequence[Row]) -> Iterator[tuple[str, str]]:
-    """(contender, reason) for everything that was left out, each reason once."""
+    """(implementation, reason) for everything that was left out, each reason once."""
     yield from dict.fromkeys((name, reason) for row in rows for name, reason in row.skipped.items())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from latentdiff import ops
-from latentdiff.apps.bench.baselines import CONTENDERS
+from latentdiff.apps.bench.baselines import IMPLEMENTATIONS
 from latentdiff.apps.bench.measure import Grid, Row
 from latentdiff.apps.bench.workload import TITLES, least_bytes, tensor_bytes
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 1  # of the document; grows when a field changes its meaning
-RIVALS = ("fallback", "eager", "compile", "diffusers")
+BASELINES = ("fallback", "eager", "compile", "diffusers")
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -57,7 +57,7 @@ def machine_line(values: dict[str, Any]) -> str:
 
 
 def document(grid: Grid, rows: Sequence[Row], where: dict[str, Any]) -> dict[str, Any]:
-    """Everything measured, in seconds, one entry for each contender, with the settings it was measured
+    """Everything measured, in seconds, one entry for each implementation, with the settings it was measured
     under.
     """
     settings = {
@@ -104,7 +104,7 @@ def _entry(row: Row, name: str) -> dict[str, Any]:
         "ns_per_element": row.ns_per_element(name),
         "gb_per_s": row.gb_per_s(name),
         "of_copy": row.of_copy(name),
-        "times_faster_than": {rival: row.faster(name, rival) for rival in RIVALS if rival != name},
+        "times_faster_than": {other: row.faster(name, other) for other in BASELINES if other != name},
     }
 
 
@@ -122,10 +122,10 @@ def bytes_text(count: int) -> str:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """A rich table: the median time of each contender, its spread, and what the fused one achieves."""
+    """A rich table: the median time of each implementation, its spread, and what the fused one achieves."""
     from rich.table import Table
 
-    shown = [name for name in CONTENDERS if any(name in row.timings for row in rows)]
+    shown = [name for name in IMPLEMENTATIONS if any(name in row.timings for row in rows)]
     made = Table(
         caption=(
             "median over rounds ± half the distance of the quartiles; GB/s, share of copy and factors of the"
@@ -235,14 +235,14 @@ def _bandwidth(rows: Sequence[Row], least: float) -> Iterator[Verdict]:
             yield Verdict(what, f"{share:.0%} of the copy bandwidth", f"at least {least:.0%}", share >= least)
 
 
-def _against(rows: Sequence[Row], rival: str, least: float) -> Iterator[Verdict]:
-    """The worst row against a rival; drawing noise alone is no promise, for the rivals draw another noise."""
-    compared = [(factor, row) for row in rows if (factor := row.faster("fused", rival)) is not None]
+def _against(rows: Sequence[Row], baseline: str, least: float) -> Iterator[Verdict]:
+    """The worst row against a baseline; noise alone is left out, as the baselines draw other noise."""
+    compared = [(factor, row) for row in rows if (factor := row.faster("fused", baseline)) is not None]
     compared = [(factor, row) for factor, row in compared if row.operation != "normal"]
     if not compared:
         return
     factor, row = min(compared, key=lambda pair: pair[0])
     found = f"{factor:.2f} times as fast at the worst ({row.operation}, {name_of(row.dtype)}, {row.shape})"
     yield Verdict(
-        f"against {rival}, all of {len(compared)} rows", found, f"at least {least}", factor >= least
+        f"against {baseline}, all of {len(compared)} rows", found, f"at least {least}", factor >= least
     )

@@ -1,20 +1,19 @@
-"""Interleaved timing: contenders take turns each round, so that a change in the machine's speed hits all of
-them.
+"""Interleaved timing: implementations take turns each round, so that a change in the machine's speed affects
+all of them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 Call = Callable[[], object]
 Calls = Sequence[Call]
-"""One contender: the same work on one or several input sets, which are used in turn."""
+"""One implementation: the same work on one or several input sets, which are used in turn."""
 
 Stopwatch = Callable[[Calls, int], float]
 """(calls, repeats) -> seconds that so many calls took together."""
@@ -82,7 +81,7 @@ def cuda_stopwatch(calls: Calls, repeats: int) -> float:
 
 
 def stopwatch_for(device: torch.device) -> Stopwatch:
-    """The stopwatch that knows when work on the device is done."""
+    """The stopwatch that waits for the work of the device."""
     return cuda_stopwatch if device.type == "cuda" else host_stopwatch
 
 
@@ -97,29 +96,19 @@ def repeats_for(calls: Calls, stopwatch: Stopwatch, seconds: float) -> int:
 
 
 def interleaved(
-    contenders: Mapping[str, Calls], *, stopwatch: Stopwatch, rounds: int, slice_seconds: float
+    implementations: Mapping[str, Calls], *, stopwatch: Stopwatch, rounds: int, slice_seconds: float
 ) -> dict[str, Timing]:
-    """Time contenders that are warm already: in every round each gets one slice of about ``slice_seconds``.
+    """Time implementations that are warm already: in every round each gets one slice of about
+    ``slice_seconds``.
 
     Every second round goes through them backwards, so that none always follows the same neighbor. ValueError
     unless rounds >= 1.
     """
     if rounds < 1:
         raise ValueError(f"expected rounds >= 1, got {rounds}")
-    repeats = {name: repeats_for(calls, stopwatch, slice_seconds) for name, calls in contenders.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    repeats = {name: repeats_for(calls, stopwatch, slice_seconds) for name, calls in implementations.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in implementations}
     for i in range(rounds):
-        for name in list(contenders)[:: -1 if i % 2 else 1]:
-            seconds[name].append(stopwatch(contenders[name], repeats[name]) / repeats[name])
+        for name in list(implementations)[:: -1 if i % 2 else 1]:
+            seconds[name].append(stopwatch(implementations[name], repeats[name]) / repeats[name])
     return {name: Timing.of(values, repeats[name]) for name, values in seconds.items()}
-
-
-@contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Compute with ``count`` CPU threads inside, and with as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

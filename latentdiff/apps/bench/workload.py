@@ -1,6 +1,4 @@
-"""What is measured: an operation on inputs of one shape and dtype, from one move of the standard linear
-schedule.
-"""
+"""Workloads: an operation on inputs of one shape and dtype, from one step of the standard linear schedule."""
 
 from __future__ import annotations
 
@@ -32,8 +30,8 @@ counted).
 """
 
 T = 1000
-LEVEL = 500  # of the moves, the middle
-DDIM_STEPS = 50  # so that the DDIM move is 500 -> 480
+LEVEL = 500  # of the steps, the middle
+DDIM_STEPS = 50  # so that the DDIM step is 500 -> 480
 GUIDANCE = 3.0
 CACHE = 256 << 20  # bytes; input sets that are used in turn amount to more than any GPU's L2
 MAX_SETS = 64
@@ -41,7 +39,7 @@ MAX_SETS = 64
 
 @dataclass(frozen=True)
 class Levels:
-    """The numbers of the moves from level 500 to 480 (DDIM) and to 499 (DDPM), for eps prediction."""
+    """The coefficients of the steps from level 500 to 480 (DDIM) and to 499 (DDPM), for eps prediction."""
 
     alpha_t: float
     sigma_t: float
@@ -64,7 +62,7 @@ class Levels:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Workload:
     """One set of inputs.
 
     ``x`` and ``outs`` are [B, ...]; ``coef`` is what the operation takes; levels are [B].
@@ -81,16 +79,16 @@ class Problem:
 
     @property
     def alpha_sigma(self) -> tuple[Tensor, Tensor]:
-        """alpha and sigma of each sample's level in the dtype of x, [B, 1, ...], for the textbook's
-        noising.
+        """alpha and sigma of each sample's level in the dtype of x, [B, 1, ...], for the eager
+        reference.
         """
         shape = (-1, *[1] * (self.x.dim() - 1))
         return self.coef[:, 0].to(self.x.dtype).view(shape), self.coef[:, 1].to(self.x.dtype).view(shape)
 
 
-def make_problem(
+def make_workload(
     operation: Operation, shape: tuple[int, ...], *, dtype: torch.dtype, device: torch.device, seed: int = 0
-) -> Problem:
+) -> Workload:
     """Inputs that depend on the seed alone; ``shape`` is that of the whole batch, [B, ...]."""
     key = Key.of(1000 * seed, shape[0], device=device)
     x = key.at("init").normal(shape[1:], dtype=dtype)
@@ -100,7 +98,7 @@ def make_problem(
     draw = key.at("train" if operation == "add_noise" else "step", LEVEL)
     numbers = Levels.middle()
     coef = _coefficients(operation, numbers, levels, x)
-    return Problem(operation, numbers, x, outs, coef, draw, draw.stream_tensor(), levels)
+    return Workload(operation, numbers, x, outs, coef, draw, draw.stream_tensor(), levels)
 
 
 def _coefficients(operation: Operation, numbers: Levels, levels: Tensor, x: Tensor) -> Tensor:

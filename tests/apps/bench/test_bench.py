@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks import kernels
 from latentdiff.apps.bench import baselines
-from latentdiff.apps.bench.baselines import CONTENDERS, enter, textbook_lines
+from latentdiff.apps.bench.baselines import IMPLEMENTATIONS, eager_reference, prepare
 from latentdiff.apps.bench.figure import save_kernels_figure
 from latentdiff.apps.bench.measure import NO_TIME, Grid, Row, gaps, measure
 from latentdiff.apps.bench.report import document, machine, table, verdicts
@@ -28,13 +28,20 @@ from latentdiff.apps.bench.timing import (
     host_stopwatch,
     interleaved,
     repeats_for,
-    threads,
 )
-from latentdiff.apps.bench.workload import OPERATIONS, Operation, Problem, least_bytes, make_problem, sets_for
+from latentdiff.apps.bench.workload import (
+    OPERATIONS,
+    Operation,
+    Workload,
+    least_bytes,
+    make_workload,
+    sets_for,
+)
+from latentdiff.parallel.threads import cpu_threads
 
 CPU = torch.device("cpu")
 SHAPE = (5, 3, 4, 6)
-UNCOMPILED = tuple(name for name in CONTENDERS if name != "compile")
+UNCOMPILED = tuple(name for name in IMPLEMENTATIONS if name != "compile")
 
 
 class Clock:
@@ -113,7 +120,7 @@ def test_no_rounds_are_refused() -> None:
 
 def test_threads_are_set_and_put_back_even_after_an_error() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(KeyError), threads(before + 1):
+    with pytest.raises(KeyError), cpu_threads(before + 1):
         assert torch.get_num_threads() == before + 1
         raise KeyError
     assert torch.get_num_threads() == before
@@ -125,21 +132,21 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     an_element = {"fused": 1e-6, "copy": 1e-7, "eager": 1e-5, "diffusers": 1e-3}
 
-    def enter_fake(
-        operation: Operation, problems: list[Problem], names: list[str], *, dynamic: bool
+    def prepare_fake(
+        operation: Operation, workloads: list[Workload], names: list[str], *, dynamic: bool
     ) -> object:
-        count = problems[0].x.numel()
-        return baselines.Entry({name: [clock.call(name, an_element[name] * count)] for name in names})
+        count = workloads[0].x.numel()
+        return baselines.Prepared({name: [clock.call(name, an_element[name] * count)] for name in names})
 
-    monkeypatch.setattr("latentdiff.apps.bench.measure.enter", enter_fake)
+    monkeypatch.setattr("latentdiff.apps.bench.measure.prepare", prepare_fake)
     return clock
 
 
 def slow_rows(clock: Clock, seconds: float) -> list[Row]:
     names = ("fused", "eager", "diffusers", "copy")
     shapes = ((4, 1000), (4, 10), (4, 100))
-    grid = Grid(CPU, ("ddim",), (torch.float32,), shapes=shapes, contenders=names, seconds=seconds)
-    return measure(grid, clock=lambda: clock.now, stopwatch=clock.stopwatch, told=lambda row: None)
+    grid = Grid(CPU, ("ddim",), (torch.float32,), shapes=shapes, implementations=names, seconds=seconds)
+    return measure(grid, clock=lambda: clock.now, stopwatch=clock.stopwatch, on_row=lambda row: None)
 
 
 def test_without_a_budget_nothing_is_left_out_and_sizes_grow(slow: Clock) -> None:
@@ -195,13 +202,13 @@ def results(value: object) -> list[Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("operation", ["ddim", "guided"])
 def test_contenders_agree_without_noise(operation: Operation, dtype: torch.dtype) -> None:
-    problem = make_problem(operation, SHAPE, dtype=dtype, device=CPU)
-    entry = enter(operation, [problem], UNCOMPILED)
+    workload = make_workload(operation, SHAPE, dtype=dtype, device=CPU)
+    entry = prepare(operation, [workload], UNCOMPILED)
     made = {name: results(calls[0]())[0] for name, calls in entry.calls.items()}
     assert {"fused", "fused out=", "eager", "diffusers"} <= made.keys()
     assert torch.equal(made["fused"], made["fused out="])
-    assert not torch.allclose(made["fused"], problem.x, atol=0.05)
-    assert torch.equal(made.pop("copy"), problem.x)
+    assert not torch.allclose(made["fused"], workload.x, atol=0.05)
+    assert torch.equal(made.pop("copy"), workload.x)
     # diffusers' tables are float32; its and the eager lines' roundings in bfloat16 pile up
     near = {torch.float32: 1e-5, torch.float64: 1e-6, torch.bfloat16: 0.15}[dtype]
     for name, x_s in made.items():
@@ -212,10 +219,10 @@ def test_contenders_agree_without_noise(operation: Operation, dtype: torch.dtype
 
 @pytest.mark.parametrize("operation", ["ddpm", "add_noise", "normal"])
 def test_the_textbook_and_the_fused_operation_agree_on_the_same_noise(operation: Operation) -> None:
-    problem = make_problem(operation, SHAPE, dtype=torch.float32, device=CPU)
-    z = problem.key.normal(SHAPE[1:])
-    function, arguments = textbook_lines(operation, problem, lambda x: z)
-    fused = enter(operation, [problem], ("fused", "fused out=")).calls
+    workload = make_workload(operation, SHAPE, dtype=torch.float32, device=CPU)
+    z = workload.key.normal(SHAPE[1:])
+    function, arguments = eager_reference(operation, workload, lambda x: z)
+    fused = prepare(operation, [workload], ("fused", "fused out=")).calls
     expected = results(function(*arguments))
     for calls in fused.values():
         for one, other in zip(results(calls[0]()), expected, strict=True):
@@ -225,22 +232,26 @@ def test_the_textbook_and_the_fused_operation_agree_on_the_same_noise(operation:
 def test_diffusers_noises_and_aims_as_we_do() -> None:
     from diffusers import DDPMScheduler
 
-    problem = make_problem("add_noise", SHAPE, dtype=torch.float32, device=CPU)
-    z = problem.key.normal(SHAPE[1:])
-    call = baselines._diffusers_call("add_noise", problem, DDPMScheduler(beta_schedule="linear"), lambda x: z)
+    workload = make_workload("add_noise", SHAPE, dtype=torch.float32, device=CPU)
+    z = workload.key.normal(SHAPE[1:])
+    call = baselines._diffusers_call(
+        "add_noise", workload, DDPMScheduler(beta_schedule="linear"), lambda x: z
+    )
     for one, other in zip(
-        results(call()), results(enter("add_noise", [problem], ("fused",)).calls["fused"][0]()), strict=True
+        results(call()),
+        results(prepare("add_noise", [workload], ("fused",)).calls["fused"][0]()),
+        strict=True,
     ):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("operation", ["ddpm", "add_noise", "normal"])
 def test_contenders_that_draw_their_own_noise_agree_in_moments(operation: Operation) -> None:
-    problem = make_problem(operation, (4, 50_000), dtype=torch.float32, device=CPU)
+    workload = make_workload(operation, (4, 50_000), dtype=torch.float32, device=CPU)
     with torch.random.fork_rng():
         made = {
             name: results(calls[0]())
-            for name, calls in enter(operation, [problem], UNCOMPILED).calls.items()
+            for name, calls in prepare(operation, [workload], UNCOMPILED).calls.items()
             if name != "copy"
         }
     assert {"fused", "eager"} <= made.keys() and ("diffusers" in made) == (operation != "normal")
@@ -255,15 +266,15 @@ def test_the_fallback_has_the_bits_of_the_fused_operation(
     operation: Operation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(baselines, "served_by_fallback", lambda device: False)
-    problem = make_problem(operation, SHAPE, dtype=torch.float32, device=CPU)
-    calls = enter(operation, [problem], ("fused", "fallback")).calls
+    workload = make_workload(operation, SHAPE, dtype=torch.float32, device=CPU)
+    calls = prepare(operation, [workload], ("fused", "fallback")).calls
     for one, other in zip(results(calls["fused"][0]()), results(calls["fallback"][0]()), strict=True):
         assert torch.equal(one, other)
 
 
 def test_input_sets_differ_and_come_again() -> None:
     one, two, again = (
-        make_problem("ddim", SHAPE, dtype=torch.float32, device=CPU, seed=seed) for seed in (0, 1, 0)
+        make_workload("ddim", SHAPE, dtype=torch.float32, device=CPU, seed=seed) for seed in (0, 1, 0)
     )
     assert torch.equal(one.x, again.x) and not torch.equal(one.x, two.x)
     assert not torch.equal(one.x, one.outs[0])
@@ -282,9 +293,9 @@ def test_a_gpu_gets_more_sets_than_its_cache_holds() -> None:
 def test_the_least_bytes_count_each_tensor_once() -> None:
     tensors = {op: least_bytes(op, (8, 16), torch.bfloat16) // (8 * 16 * 2) for op in OPERATIONS}
     for operation in OPERATIONS:
-        problem = make_problem(operation, (8, 16), dtype=torch.bfloat16, device=CPU)
-        made = len(results(enter(operation, [problem], ("fused",)).calls["fused"][0]()))
-        read = 0 if operation == "normal" else 1 + len(problem.outs)
+        workload = make_workload(operation, (8, 16), dtype=torch.bfloat16, device=CPU)
+        made = len(results(prepare(operation, [workload], ("fused",)).calls["fused"][0]()))
+        read = 0 if operation == "normal" else 1 + len(workload.outs)
         assert tensors[operation] == made + read, operation
 
 
@@ -307,8 +318,8 @@ def test_who_serves_is_read_from_the_name(
 
 def test_missing_diffusers_gives_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    problem = make_problem("ddim", SHAPE, dtype=torch.float32, device=CPU)
-    entry = enter("ddim", [problem], ("eager", "diffusers"))
+    workload = make_workload("ddim", SHAPE, dtype=torch.float32, device=CPU)
+    entry = prepare("ddim", [workload], ("eager", "diffusers"))
     assert set(entry.calls) == {"eager"} and entry.skipped == {"diffusers": "diffusers is not installed"}
 
 
@@ -320,8 +331,10 @@ def test_what_cannot_compile_is_left_out_with_its_reason(monkeypatch: pytest.Mon
         return call
 
     monkeypatch.setattr(torch, "compile", broken)
-    problem = make_problem("ddim", SHAPE, dtype=torch.float32, device=CPU)
-    assert enter("ddim", [problem], ("compile",)).skipped == {"compile": "torch.compile: no compiler found"}
+    workload = make_workload("ddim", SHAPE, dtype=torch.float32, device=CPU)
+    assert prepare("ddim", [workload], ("compile",)).skipped == {
+        "compile": "torch.compile: no compiler found"
+    }
 
 
 def test_compiling_for_all_sizes_sees_flat_tensors_and_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,16 +350,16 @@ def test_compiling_for_all_sizes_sees_flat_tensors_and_the_options(monkeypatch: 
         return call
 
     monkeypatch.setattr(torch, "compile", kept)
-    problem = make_problem("add_noise", SHAPE, dtype=torch.float32, device=CPU)
+    workload = make_workload("add_noise", SHAPE, dtype=torch.float32, device=CPU)
     with torch.random.fork_rng():
         for dynamic in (False, True):
-            assert "compile" in enter("add_noise", [problem], ("compile",), dynamic=dynamic).calls
+            assert "compile" in prepare("add_noise", [workload], ("compile",), dynamic=dynamic).calls
     assert seen == [(False, 4), (True, 2)]
 
 
 def test_an_unknown_contender_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"contenders out of fused.*got fastest"):
-        enter("ddim", [], ("fastest",))
+    with pytest.raises(ValueError, match=r"names out of fused.*got fastest"):
+        prepare("ddim", [], ("fastest",))
 
 
 # Reports
@@ -359,11 +372,11 @@ def measured() -> tuple[Grid, list[Row]]:
         OPERATIONS,
         (torch.float32,),
         shapes=((4, 8), (4, 32)),
-        contenders=UNCOMPILED,
+        implementations=UNCOMPILED,
         rounds=3,
         slice_seconds=1e-5,
     )
-    return grid, measure(grid, told=lambda row: None)
+    return grid, measure(grid, on_row=lambda row: None)
 
 
 def test_measuring_leaves_the_global_generator_as_it_was() -> None:
@@ -373,11 +386,11 @@ def test_measuring_leaves_the_global_generator_as_it_was() -> None:
         ("ddpm",),
         (torch.float32,),
         shapes=((4, 8),),
-        contenders=("eager",),
+        implementations=("eager",),
         rounds=1,
         slice_seconds=1e-6,
     )
-    measure(grid, told=lambda row: None)
+    measure(grid, on_row=lambda row: None)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -556,13 +569,13 @@ def test_our_loop_and_that_of_diffusers_end_at_the_same_picture() -> None:
     def network(x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         return 0.5 * x / (1 + x * x) + 0.1 * t.view(-1, 1) / 1000
 
-    problem = make_problem("ddim", (3, 8), dtype=torch.float32, device=CPU)
-    task = Task("MLP", "DDIM", network, problem.x, problem.key, planned=50, moves=50)
+    workload = make_workload("ddim", (3, 8), dtype=torch.float32, device=CPU)
+    task = Task("MLP", "DDIM", network, workload.x, workload.key, planned=50, moves=50)
     end, other = ours(task, network)(), theirs(task, network)
     assert not isinstance(other, str)
     torch.testing.assert_close(end, other(), atol=1e-4, rtol=1e-4)
     assert task.levels[-1] == 0 and len(task.levels) == 51
-    cut = Task("MLP", "DDIM", network, problem.x, problem.key, planned=50, moves=20)
+    cut = Task("MLP", "DDIM", network, workload.x, workload.key, planned=50, moves=20)
     begun, other = ours(cut, network)(), theirs(cut, network)
     assert not isinstance(other, str) and cut.levels == task.levels[:21]
     torch.testing.assert_close(begun, other(), atol=1e-4, rtol=1e-4)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,7 +37,7 @@ TABLE_WIDTH = 200  # where the output is no terminal
     type=Finite(1, 3600),
     default=15.0,
     show_default=True,
-    help="Budget of time, between 1 and 3600 seconds; slow contenders are left out to keep it.",
+    help="Budget of time, between 1 and 3600 seconds; slow baselines are left out to keep it.",
 )
 @click.option(
     "--max-mib",
@@ -60,12 +58,13 @@ def command(device: str, threads: int, seconds: float, max_mib: float, compiled:
     """
     import torch
 
-    from latentdiff.apps.bench.baselines import CONTENDERS
+    from latentdiff.apps.bench.baselines import IMPLEMENTATIONS
     from latentdiff.apps.bench.measure import SHAPES, Grid, measure
     from latentdiff.apps.bench.report import document, machine
-    from latentdiff.apps.bench.timing import threads as computing_with
     from latentdiff.apps.bench.workload import OPERATIONS
     from latentdiff.apps.cli.shared.progress import SamplingBar, result
+    from latentdiff.files.system import processor_name
+    from latentdiff.parallel.threads import cpu_threads
 
     where = measurable(device)
     grid = Grid(
@@ -73,21 +72,21 @@ def command(device: str, threads: int, seconds: float, max_mib: float, compiled:
         operations=OPERATIONS,
         dtypes=(torch.float32, torch.bfloat16),
         shapes=SHAPES[1:],
-        contenders=tuple(name for name in CONTENDERS if compiled or name != "compile"),
+        implementations=tuple(name for name in IMPLEMENTATIONS if compiled or name != "compile"),
         max_bytes=int(max_mib * (1 << 20)),
         rounds=5,
         seconds=seconds,
     )
     cells, done = len(grid.cells()), 0
-    with computing_with(threads), SamplingBar("measuring") as bar:
+    with cpu_threads(threads), SamplingBar("measuring") as bar:
 
-        def told(row: Row) -> None:
+        def on_row(row: Row) -> None:
             nonlocal done
             done += 1
             bar.update(done, cells)
 
-        rows = measure(grid, told=told)
-        values = document(grid, rows, machine(where, cpu=cpu_model()))
+        rows = measure(grid, on_row=on_row)
+        values = document(grid, rows, machine(where, cpu=processor_name()))
     if as_json:
         result(values, as_json=True, text="")
     else:
@@ -110,16 +109,6 @@ def measurable(name: str) -> torch.device:
         torch.cuda.set_device(device if device.index is not None else 0)
         return torch.device("cuda", torch.cuda.current_device())
     return device
-
-
-def cpu_model() -> str:
-    """The name of the processor, from the kernel where it tells, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 def show(grid: Grid, rows: Sequence[Row], where: dict[str, Any]) -> None:

@@ -190,12 +190,12 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
     import torch
 
-    from latentdiff.apps.bench.timing import threads
     from latentdiff.apps.cli.measure.evaluation import evaluate_run, evaluate_sets
     from latentdiff.apps.cli.shared import outputs
+    from latentdiff.parallel.threads import cpu_threads
 
     outputs.settle(values)
-    with threads(values["threads"] or torch.get_num_threads()):
+    with cpu_threads(values["threads"] or torch.get_num_threads()):
         if values["images"] is not None:
             return evaluate_sets(values, as_json=as_json)
         return evaluate_run(ctx, values, settings, as_json=as_json)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ import torch
 from latentdiff import ops
 from latentdiff._version import __version__
 from latentdiff.data import Dataset
+from latentdiff.files.system import processor_name
 
 LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "Pillow", "matplotlib")
 
@@ -33,7 +33,7 @@ def _version(name: str) -> str:
 def hardware(device: torch.device) -> dict[str, Any]:
     """The processor (and GPU) that computed."""
     return {
-        "cpu": _processor(),
+        "cpu": processor_name(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": str(device),
@@ -41,16 +41,6 @@ def hardware(device: torch.device) -> dict[str, Any]:
         "kernels": ops.implementation(),
         "platform": platform.platform(),
     }
-
-
-def _processor() -> str:
-    """The name of the processor, from the kernel where it tells, else what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 def described(data: Dataset) -> dict[str, Any]:
