@@ -3,7 +3,7 @@ dtypes.
 
 python -m benchmarks.kernels [--device cpu] [--threads 1] [--seconds 240] [--json FILE] [--figure FILE]
 
-Contenders take turns, one slice of at least 2 ms each a round, beside a preallocated copy of the same size,
+Implementations take turns, one slice of at least 2 ms each a round, beside a preallocated copy of the same size,
 which shows the bandwidth of the machine. The table shows the median over rounds and half the distance of the
 quartiles. benchmarks/README.md explains the rest.
 """
@@ -62,7 +62,7 @@ def listed(kind: str, allowed: tuple[str, ...]) -> Any:
     default=240.0,
     show_default=True,
     help=(
-        "Budget of time; to keep it, rounds are cut to 3 and slow rivals are left out where tensors are"
+        "Budget of time; to keep it, rounds are cut to 3 and slow baselines are left out where tensors are"
         " large."
     ),
 )

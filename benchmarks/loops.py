@@ -48,7 +48,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Loops:
-    """The timings of one task, in seconds a loop, and why contenders are missing."""
+    """The timings of one task, in seconds a loop, and why implementations are missing."""
 
     task: Task
     timings: dict[str, Timing] = field(default_factory=dict)
@@ -158,7 +158,7 @@ def _time(task: Task, t: int) -> Tensor:
 
 
 def measure(task: Task, *, rounds: int, ready: dict[str, Network] | None) -> Loops:
-    """Time every contender of a task, interleaved; ``ready``: networks compiled before, None to compile
+    """Time every implementation of a task, interleaved; ``ready``: networks compiled before, None to compile
     nothing.
     """
     done = Loops(task)

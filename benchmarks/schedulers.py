@@ -4,7 +4,7 @@ python -m benchmarks.schedulers [--device cpu] [--threads 1] [--seconds 0.3] [--
 
 Each row is `scheduler.step` as a pipeline calls it (epsilon-prediction, clipped samples, 50 steps, a timestep
 of `scheduler.timesteps`, a generator where noise is drawn), or `add_noise` for a batch of timesteps, on
-samples that exist already. The contenders take turns; medians over rounds, in microseconds.
+samples that exist already. The implementations take turns; medians over rounds, in microseconds.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ def main(device: str, threads: int, seconds: float, rounds: int, dtype: str, pat
         click.echo(machine_line(where))
         for what in ("DDIM step", "DDIM step, eta 1", "DDPM step", "add_noise"):
             for shape in SHAPES:
-                contenders = calls(what, shape, place, getattr(torch, dtype))
-                for call in contenders.values():
+                implementations = calls(what, shape, place, getattr(torch, dtype))
+                for call in implementations.values():
                     call()
                 found = interleaved(
-                    {name: [call] for name, call in contenders.items()},
+                    {name: [call] for name, call in implementations.items()},
                     stopwatch=stopwatch_for(place),
                     rounds=rounds,
                     slice_seconds=seconds,

@@ -1,13 +1,15 @@
-"""Evaluation of models and of sets of images. Nothing here prints or writes files; results are frozen
-dataclasses with ``as_dict()``, and ``save_figures`` draws them.
+"""Evaluation of models and of sets of images: results are frozen dataclasses with ``as_dict()``, which
+``save_figures`` draws. Nothing here prints.
 
 Images are uint8 [N, C, H, W], labels int64 [N] or None. ``Resampling(count, level, seed)`` says how intervals
-are made (count 0: none). ``batch`` only bounds memory: networks see images in fixed chunks.
+are made (count 0: none). ``batch`` only bounds memory: networks get images in fixed chunks.
 
->>> from latentdiff import evaluate >>> from latentdiff.metrics.features import feature_network >>> network =
-feature_network("mnist") >>> reference = evaluate.Reference.from_images(test_images, network,
-labels=test_labels) >>> scores = evaluate.score_images(samples, reference, labels=labels) >>> scores.fd.value,
-scores.fd.low, scores.fd.high, scores.fd.corrected
+>>> from latentdiff import evaluate
+>>> from latentdiff.metrics.features import feature_network
+>>> network = feature_network("mnist")
+>>> reference = evaluate.Reference.from_images(test_images, network, labels=test_labels)
+>>> scores = evaluate.score_images(samples, reference, labels=labels)
+>>> scores.fd.value, scores.fd.low, scores.fd.high, scores.fd.corrected
 """
 
 from latentdiff.evaluate.alignment import AlignmentScores

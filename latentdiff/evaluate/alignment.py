@@ -38,7 +38,7 @@ class AlignmentScores(Scores):
 
 
 def is_scene_model(pipeline: Pipeline) -> bool:
-    """Whether a model is text-conditional, trained on `scenes` and draws images of their size."""
+    """Test that a model is text-conditional, trained on `scenes` and draws images of their size."""
     return (
         pipeline.tokenizer is not None
         and pipeline.data in SETS

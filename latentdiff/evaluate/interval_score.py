@@ -26,9 +26,7 @@ ROOM = 4.5
 
 @dataclass(frozen=True)
 class Resampling:
-    """How many bootstrap resamples make the intervals (20 or more; 0: none), their level and the seed of the
-    resampling.
-    """
+    """Bootstrap resamples of the intervals (20 or more; 0: no intervals), their level and the seed."""
 
     count: int = 200
     level: float = 0.95
@@ -124,9 +122,7 @@ def proportion_score(share: float, n: int, resampling: Resampling) -> Score:
 
 
 def cramped(n: int, m: int, dim: int) -> bool:
-    """Whether so few images have ``dim`` features each that the bias of a Frechet distance can be neither
-    measured nor removed.
-    """
+    """Test for sets too small to measure and remove the bias of a Frechet distance of ``dim`` features."""
     return min(n, m) < ROOM * dim
 
 

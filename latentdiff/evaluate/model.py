@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latentdiff.config.evaluation import PARTS
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
 from latentdiff.data.classes import ClassBalance
@@ -27,7 +28,7 @@ from latentdiff.evaluate.reconstruct import (
     reconstruct_from,
     score_reconstruction,
 )
-from latentdiff.evaluate.reference import Reference, at_most, random_subset, rows
+from latentdiff.evaluate.reference import Reference, at_most, random_subset
 from latentdiff.evaluate.sampling import draw_features
 from latentdiff.evaluate.settings import EvaluationSettings, MetricNetworks
 from latentdiff.evaluate.vae import VAEScores, encode_all, score_vae
@@ -35,8 +36,6 @@ from latentdiff.metrics.features import Features
 from latentdiff.nn import Autoencoder
 from latentdiff.pipeline.codec import VAECodec
 from latentdiff.pipeline.pipeline import Pipeline
-
-PARTS = ("vae", "samples", "denoiser", "reconstruction", "scenes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,15 +207,13 @@ def _real_baseline(
 def _neighbors(
     images: Tensor, features: Features, train: Reference, reference: Reference, settings: EvaluationSettings
 ) -> NeighborScores | None:
-    """Whether samples are copies of training images, by the reference's images; None where these are the
-    training images.
-    """
+    """Compare samples and the reference with the training images; None where those are the reference."""
     if not settings.neighbors or settings.split == "train":
         return None
     first = torch.arange(min(settings.neighbors, len(images)))
     spread = random_subset(len(reference), settings.neighbors, seed=settings.seed)  # data may be sorted
-    mine = find_neighbors(images[first], rows(features, first), train)
-    test = find_neighbors(reference.images[spread], rows(reference.features, spread), train)
+    mine = find_neighbors(images[first], features[first], train)
+    test = find_neighbors(reference.images[spread], reference.features[spread], train)
     examples = neighbor_examples(
         images, train.images, mine.feature_distance, mine.feature_index, mine.pixel_index
     )

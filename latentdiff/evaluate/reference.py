@@ -58,19 +58,7 @@ class Reference:
     def take(self, indices: Tensor) -> Reference:
         """The images at ``indices`` int64 [K] (or where a mask [N] is true), in that order."""
         labels = None if self.labels is None else self.labels[indices]
-        return Reference(self.name, self.images[indices], labels, rows(self.features, indices), self.network)
-
-
-def rows(features: Features, indices: Tensor) -> Features:
-    """The features at ``indices`` int64 [K] (or where a mask [N] is true)."""
-    predictions, confidence = features.predictions, features.confidence
-    return Features(
-        features.network,
-        features.sha256,
-        features.values[indices],
-        None if predictions is None else predictions[indices],
-        None if confidence is None else confidence[indices],
-    )
+        return Reference(self.name, self.images[indices], labels, self.features[indices], self.network)
 
 
 def random_subset(n: int, most: int, *, seed: int) -> Tensor:

@@ -40,7 +40,7 @@ def draw_samples(
 
     ``labels`` int64 [n] for a class-conditional model, ``texts`` for a text-conditional one, used in turn.
 
-    The network sees them in chunks that the image shape alone decides, each by one worker, so that the
+    The network gets them in chunks that depend on the image shape alone, each by one worker, so that the
     samples are the same to the bit whatever the memory. Settings as in `latentdiff sample`.
     """
     if n < 1:
@@ -107,7 +107,8 @@ def draw_features(
     with settings.stage("features of the samples") as bar:
         features = extract(network, images, batch=settings.batch, progress=bar.update)
     lengths = [len(range(settings.n)[share]) for share in every]
-    return DrawnFeatures(ranks.collected(images, lengths), _collected(features, ranks, lengths), seconds)
+    collected = features.map(lambda tensor: ranks.collected(tensor, lengths))
+    return DrawnFeatures(ranks.collected(images, lengths), collected, seconds)
 
 
 def shares(n: int, shape: Sequence[int], processes: int) -> list[slice]:
@@ -122,14 +123,3 @@ def shares(n: int, shape: Sequence[int], processes: int) -> list[slice]:
         )
     own = [parts[Ranks(rank, processes).share(len(parts))] for rank in range(processes)]
     return [slice(each[0].start, each[-1].stop) for each in own]
-
-
-def _collected(features: Features, ranks: Ranks, lengths: Sequence[int]) -> Features:
-    predictions, confidence = features.predictions, features.confidence
-    return Features(
-        features.network,
-        features.sha256,
-        ranks.collected(features.values, lengths),
-        None if predictions is None else ranks.collected(predictions, lengths),
-        None if confidence is None else ranks.collected(confidence, lengths),
-    )

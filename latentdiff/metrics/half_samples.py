@@ -54,7 +54,7 @@ PAIRS_FOR_SKEWNESS = 50  # its own standard error, sqrt(6 / pairs), must be smal
 
 @dataclass(frozen=True, eq=False)
 class Halves:
-    """What a distance said: ``estimate`` f, ``corrected`` T, ``plugin`` (with its full bias, positive),
+    """A distance and its halves: ``estimate`` f, ``corrected`` T, ``plugin`` (with its full bias, positive),
     ``odd``, ``even`` [pairs].
     """
 

@@ -31,7 +31,7 @@ def bootstrap_frechet(
     most 40 resamples are drawn, with Student's quantiles (``resamples`` of the result says how many). Take N
     well above D: below about 4 D the bias is no longer proportional to 1 / N. InputError for fewer than 4
     images a side or 20 resamples, values that are not finite, other dimensions, or pairs that are none.
-    Theory and measured coverage: the head of ``halves.py``.
+    Theory and measured coverage: the head of ``half_samples.py``.
     """
     check_sets(x, y, resamples, reference)
     if x.shape[1] >= LARGE_DIMENSION:

@@ -1,4 +1,4 @@
-"""What every measure asks of its input, said in one line where it is missing."""
+"""Checks of the input that all measures share."""
 
 from __future__ import annotations
 

@@ -23,6 +23,9 @@ IMPLEMENTATIONS = ("fused", "fused out=", "fallback", "eager", "compile", "diffu
 another.
 """
 
+Maker = Callable[[Operation, list[Workload]], Calls | str]
+"""Returns one call for each workload, or the reason why there is none."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -44,7 +47,7 @@ def prepare(
         raise ValueError(
             f"expected names out of {', '.join(IMPLEMENTATIONS)}, got {', '.join(sorted(unknown))}"
         )
-    makers = {**_MAKERS, "compile": partial(_compiled, dynamic=dynamic)}
+    makers: dict[str, Maker] = {**_MAKERS, "compile": partial(_compiled, dynamic=dynamic)}
     prepared = Prepared()
     for name in IMPLEMENTATIONS:
         if name in names:
@@ -63,7 +66,7 @@ def _fused(operation: Operation, workloads: list[Workload], *, into: bool = Fals
 def _fused_call(operation: Operation, p: Workload, into: bool) -> Call:
     """The fused operation; ``into``: with tensors for ``out``."""
     out = torch.empty_like(p.x) if into else None
-    drawn = {"seeds": p.key.seeds, "stream": p.stream}
+    drawn: dict[str, Any] = {"seeds": p.key.seeds, "stream": p.stream}
     if operation == "normal":
         return partial(ops.normal, shape=p.x.shape[1:], dtype=p.x.dtype, out=out, **drawn)
     if operation == "add_noise":
@@ -73,9 +76,7 @@ def _fused_call(operation: Operation, p: Workload, into: bool) -> Call:
 
 
 def served_by_fallback(device: torch.device) -> bool:
-    """Whether PyTorch serves the operations on this device, because no native kernels were built or they are
-    off.
-    """
+    """Test that the PyTorch fallback serves the operations on this device: no kernels, or they are off."""
     named = ops.implementation()  # of all devices, or "cpu ..., cuda ..."
     parts = [
         part.removeprefix(f"{device.type} ") for part in named.split(", ") if part.startswith(device.type)
@@ -184,7 +185,7 @@ def _copy(operation: Operation, workloads: list[Workload]) -> Calls:
     return [partial(torch.empty_like(workload.x).copy_, workload.x) for workload in workloads]
 
 
-_MAKERS: dict[str, Callable[[Operation, list[Workload]], Calls | str]] = {
+_MAKERS: dict[str, Maker] = {
     "fused": _fused,
     "fused out=": partial(_fused, into=True),
     "fallback": _fallback,

@@ -34,7 +34,7 @@ NO_TIME = "no time left in the budget for so large a tensor"
 
 @dataclass(frozen=True)
 class Grid:
-    """What to measure.
+    """The operations, dtypes, shapes and implementations to time.
 
     ``seconds`` is a budget for all of it: rounds, and then slow implementations, are cut to keep it.
     """
@@ -52,9 +52,7 @@ class Grid:
     seconds: float = math.inf
 
     def cells(self) -> list[tuple[Operation, torch.dtype, tuple[int, ...]]]:
-        """What the grid holds, in the order in which it is measured: sizes grow within an operation and
-        dtype.
-        """
+        """(operation, dtype, shape) in the order of the timing: sizes grow within an operation and dtype."""
         shapes = sorted(self.shapes, key=math.prod)
         return [
             (operation, dtype, shape)

@@ -178,9 +178,7 @@ class Verdict:
 
 
 def verdicts(rows: Sequence[Row], device: torch.device) -> list[Verdict]:
-    """What the rows say about the project's promises; promises about sizes that were not measured are left
-    out.
-    """
+    """Compare the rows with the project's promises; those about sizes that were not measured are left out."""
     absolute = _gpu_bandwidth(rows) if device.type == "cuda" else _cpu_figures(rows)
     return [
         *absolute,

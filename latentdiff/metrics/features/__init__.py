@@ -1,4 +1,4 @@
-"""What images are compared by: networks by name, never passed off as another, and features in fixed chunks.
+"""Networks that images are compared by, each under its own name, and features in fixed chunks.
 
 The names load on first use: `latentdiff.metrics.features.names`, which a command line lists, needs no torch.
 """

@@ -33,6 +33,15 @@ class Features:
     predictions: Tensor | None = None
     confidence: Tensor | None = None
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Features:
+        """``function`` applied to values, predictions and confidence, as far as there are any."""
+        tensors = (self.values, self.predictions, self.confidence)
+        return Features(self.network, self.sha256, *(x if x is None else function(x) for x in tensors))
+
+    def __getitem__(self, indices: Tensor) -> Features:
+        """The features at ``indices`` int64 [K] (or where a mask [N] is true)."""
+        return self.map(lambda tensor: tensor[indices])
+
 
 def chunk_size(network: FeatureNetwork | PerceptualNetwork, images: Tensor) -> int:
     """Images [N, C, H, W] in one call of a network: its own number, fewer where H x W is large."""

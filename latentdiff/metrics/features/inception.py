@@ -41,7 +41,7 @@ def square(channels: int, side: int, *, stride: int = 1) -> Step:
 
 
 class Unit(nn.Module):
-    """Convolution, batch normalisation, ReLU; padded to keep the size unless it strides or is told not to."""
+    """Convolution, batch normalisation, ReLU; padded to keep the size unless it strides or not ``padded``."""
 
     def __init__(self, inputs: int, step: Step, *, padded: bool = True) -> None:
         super().__init__()

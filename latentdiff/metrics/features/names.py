@@ -1,4 +1,4 @@
-"""The feature networks by name, and what the figures made with them may be called; needs no torch."""
+"""Names of the feature networks and of the distances by them; needs no torch."""
 
 from collections.abc import Sequence
 
@@ -23,15 +23,15 @@ def default_features(shape: Sequence[int], classes: Sequence[str] | None) -> str
 
 
 def frechet_name(network: str) -> str:
-    """What a Fréchet distance on the features of ``network`` (a FeatureNetwork's name) may be called."""
+    """The name of a Fréchet distance on the features of ``network`` (a FeatureNetwork's name)."""
     return "FID" if network == "inception" else f"FD ({network})"
 
 
 def kernel_name(network: str) -> str:
-    """What a kernel distance on the features of ``network`` may be called."""
+    """The name of a kernel distance on the features of ``network``."""
     return "KID" if network == "inception" else f"KD ({network})"
 
 
 def perceptual_name(network: str) -> str:
-    """What a perceptual distance on the maps of ``network`` (a PerceptualNetwork's name) may be called."""
+    """The name of a perceptual distance on the maps of ``network`` (a PerceptualNetwork's name)."""
     return _LPIPS.get(network, f"perceptual distance ({network})")

@@ -1,4 +1,4 @@
-"""What a feature network is to the rest: a name, a hash and a function of images."""
+"""Feature networks as a name, a hash and a function of images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FeatureNetwork:
     ``name``: as reports show it (weights that could not be verified are part of it); ``sha256``: of the
     weights file; ``dim``: features of an image; ``classes`` it tells apart; ``device``: where it is; ``run``:
     uint8 images [N, C, H, W] on that device -> (features [N, dim], logits [N, classes]), float32, prepared as
-    the network's authors do; ``chunk``: images it always sees at once; ``class_names``: of its classes, ()
+    the network's authors do; ``chunk``: images in each of its calls; ``class_names``: of its classes, ()
     where those of a data set are taken to be the same if they are as many.
     """
 

@@ -1,4 +1,4 @@
-"""The benchmarks: timing on a clock of our own, contenders that compute the same, and reports that say what
+"""The benchmarks: timing on a clock of our own, implementations that compute the same, and reports that say what
 was left out.
 """
 
@@ -70,7 +70,7 @@ class Clock:
         return self.now - start
 
 
-def test_contenders_take_turns_and_every_second_round_goes_backwards() -> None:
+def test_implementations_take_turns_and_every_second_round_goes_backwards() -> None:
     clock = Clock()
     interleaved(
         {name: [clock.call(name, 1.0)] for name in "abc"},
@@ -128,7 +128,7 @@ def test_threads_are_set_and_put_back_even_after_an_error() -> None:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Contenders that take the fake time of a model: seconds an element."""
+    """Implementations that take the fake time of a model: seconds an element."""
     clock = Clock()
     an_element = {"fused": 1e-6, "copy": 1e-7, "eager": 1e-5, "diffusers": 1e-3}
 
@@ -158,7 +158,7 @@ def test_without_a_budget_nothing_is_left_out_and_sizes_grow(slow: Clock) -> Non
     assert rows[0].faster("fused", "eager") == pytest.approx(10)
 
 
-def test_a_budget_leaves_out_slow_rivals_at_large_sizes_and_is_kept(slow: Clock) -> None:
+def test_a_budget_leaves_out_slow_baselines_at_large_sizes_and_is_kept(slow: Clock) -> None:
     rows = slow_rows(slow, 6.0)
     assert slow.now < 6.0
     assert rows[0].skipped == {} and rows[-1].skipped == {"diffusers": NO_TIME}
@@ -186,11 +186,11 @@ def test_the_grid_keeps_to_its_sizes() -> None:
     assert [4 * math.prod(shape) for *_, shape in everything][:: len(everything) - 1] == [2 << 10, 256 << 20]
 
 
-# What the contenders compute
+# What the implementations compute
 
 
 def results(value: object) -> list[Tensor]:
-    """The tensors of x_s, (x_s,), (x_s, x_0) or (x_t, target) that every contender makes: x_s, or x_t and
+    """The tensors of x_s, (x_s,), (x_s, x_0) or (x_t, target) that every implementation makes: x_s, or x_t and
     target.
     """
     if isinstance(value, Tensor):
@@ -201,7 +201,7 @@ def results(value: object) -> list[Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("operation", ["ddim", "guided"])
-def test_contenders_agree_without_noise(operation: Operation, dtype: torch.dtype) -> None:
+def test_implementations_agree_without_noise(operation: Operation, dtype: torch.dtype) -> None:
     workload = make_workload(operation, SHAPE, dtype=dtype, device=CPU)
     entry = prepare(operation, [workload], UNCOMPILED)
     made = {name: results(calls[0]())[0] for name, calls in entry.calls.items()}
@@ -218,7 +218,7 @@ def test_contenders_agree_without_noise(operation: Operation, dtype: torch.dtype
 
 
 @pytest.mark.parametrize("operation", ["ddpm", "add_noise", "normal"])
-def test_the_textbook_and_the_fused_operation_agree_on_the_same_noise(operation: Operation) -> None:
+def test_the_eager_reference_and_the_fused_operation_agree_on_the_same_noise(operation: Operation) -> None:
     workload = make_workload(operation, SHAPE, dtype=torch.float32, device=CPU)
     z = workload.key.normal(SHAPE[1:])
     function, arguments = eager_reference(operation, workload, lambda x: z)
@@ -246,7 +246,7 @@ def test_diffusers_noises_and_aims_as_we_do() -> None:
 
 
 @pytest.mark.parametrize("operation", ["ddpm", "add_noise", "normal"])
-def test_contenders_that_draw_their_own_noise_agree_in_moments(operation: Operation) -> None:
+def test_implementations_that_draw_their_own_noise_agree_in_moments(operation: Operation) -> None:
     workload = make_workload(operation, (4, 50_000), dtype=torch.float32, device=CPU)
     with torch.random.fork_rng():
         made = {
@@ -357,7 +357,7 @@ def test_compiling_for_all_sizes_sees_flat_tensors_and_the_options(monkeypatch: 
     assert seen == [(False, 4), (True, 2)]
 
 
-def test_an_unknown_contender_is_refused() -> None:
+def test_an_unknown_implementation_is_refused() -> None:
     with pytest.raises(ValueError, match=r"names out of fused.*got fastest"):
         prepare("ddim", [], ("fastest",))
 
@@ -415,7 +415,7 @@ def test_the_document_holds_every_row_and_what_was_left_out(measured: tuple[Grid
     }
 
 
-def test_the_table_has_a_line_for_each_row_and_names_no_absent_contender(
+def test_the_table_has_a_line_for_each_row_and_names_no_absent_implementation(
     measured: tuple[Grid, list[Row]],
 ) -> None:
     _, rows = measured

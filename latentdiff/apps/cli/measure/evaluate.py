@@ -11,18 +11,12 @@ from latentdiff.apps.cli.shared.options import Several, build, config_option, js
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option, refuse_foreign
 from latentdiff.apps.cli.shared.types import Finite
 from latentdiff.config.base import device_name
+from latentdiff.config.evaluation import PARTS
 from latentdiff.config.loop import DataOptions
 from latentdiff.config.sampling import Sampling
 from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
 
 LEAST_RESAMPLES = 20  # that make an interval
-PARTS = (
-    "vae",
-    "samples",
-    "denoiser",
-    "reconstruction",
-    "scenes",
-)  # as in latentdiff.evaluate.model, without torch
 
 
 def _check_evaluation(folder: Path) -> None:
@@ -179,10 +173,10 @@ def _check_evaluation(folder: Path) -> None:
 @json_option
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
-    """Measure how good a model, or a set of images, is.
+    """Measure the quality of a model or of a set of images.
 
     Of a run: its VAE, its samples, its denoiser and reconstructions from noise. Of images: --images A
-    --reference B. Every figure has a bootstrap interval and the name of the feature network it depends on.
+    --reference B. Every value has a bootstrap interval and the name of the feature network it depends on.
     docs/evaluation.md explains them.
     """
     _check(ctx, values)
@@ -216,7 +210,7 @@ OF_A_RUN = (
 
 
 def _check(ctx: click.Context, values: dict[str, Any]) -> None:
-    """Usage errors for options that mean nothing together, and for parts that there are not."""
+    """Usage errors for options that do not go together, and for unknown parts."""
     default = click.core.ParameterSource.DEFAULT
     given = {name for name in values if ctx.get_parameter_source(name) not in (default, None)}
     try:
@@ -226,7 +220,7 @@ def _check(ctx: click.Context, values: dict[str, Any]) -> None:
     if values["images"] is None:
         for name in ("reference", "paired"):
             if name in given:
-                raise click.UsageError(f"--{name} says what --images are compared with, it needs --images")
+                raise click.UsageError(f"--{name} is about --images, it needs --images")
     elif values["reference"] is None:
         raise click.UsageError(
             "--images are compared with --reference: give a folder, an .npz or a data set name"

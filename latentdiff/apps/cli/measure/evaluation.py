@@ -171,7 +171,7 @@ class EvaluationReport(NamedTuple):
 
 
 def earlier(out: Path) -> Callable[[Path], bool]:
-    """Whether a file is one of the evaluation that lies in ``out``; none is where none lies there."""
+    """A test for the files of an earlier evaluation in ``out``."""
     try:
         listed = read_json(out / RESULT).get("wrote")
     except InputError:
@@ -311,7 +311,7 @@ def _networks(
 def _warnings(
     scores: evaluate.ModelScores, networks: evaluate.MetricNetworks, *, latent: bool
 ) -> tuple[str, ...]:
-    """What limits the meaning of the scores."""
+    """Warnings that limit the meaning of the scores."""
     samples, vae, found = scores.samples, scores.vae, list[str]()
     if samples is not None:
         found += evaluate.size_warnings(samples)

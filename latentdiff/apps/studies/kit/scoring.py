@@ -76,7 +76,7 @@ class SampleScorer:
         return self.score(chosen.images, chosen.labels)
 
     def _uneven(self) -> bool:
-        """Whether a class is more than a tenth more frequent in the reference than another."""
+        """Test for a class that is more than a tenth more frequent in the reference than another."""
         labels = self.reference.labels
         if labels is None or len(self.classes) < 2:
             return False
