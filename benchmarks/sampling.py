@@ -2,8 +2,8 @@
 
 python -m benchmarks.sampling [--device cpu] [--threads 2] [--ddpm-steps 1000] [--json FILE] [--figure FILE]
 
-Implementations take turns. What a loop costs outside its network is measured directly, with a network that returns
-a tensor computed before, because the difference of two noisy totals is noise; the difference is in the JSON,
+Implementations take turns. The cost of a loop outside its network is measured directly, with a network that
+returns a tensor computed before, because the difference of two noisy totals is noise; the difference is in the JSON,
 too. benchmarks/README.md explains the rest.
 """
 
