@@ -4,8 +4,8 @@ dtypes.
 python -m benchmarks.kernels [--device cpu] [--threads 1] [--seconds 240] [--json FILE] [--figure FILE]
 
 Implementations take turns, one slice of at least 2 ms each a round, beside a preallocated copy of the same
-size, which shows the bandwidth of the machine. The table shows the median over rounds and half the distance of the
-quartiles. benchmarks/README.md explains the rest.
+size, which shows the bandwidth of the machine. The table shows the median over rounds and half the distance
+of the quartiles. benchmarks/README.md explains the rest.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 python -m benchmarks.sampling [--device cpu] [--threads 2] [--ddpm-steps 1000] [--json FILE] [--figure FILE]
 
 Implementations take turns. The cost of a loop outside its network is measured directly, with a network that
-returns a tensor computed before, because the difference of two noisy totals is noise; the difference is in the JSON,
-too. benchmarks/README.md explains the rest.
+returns a tensor computed before, because the difference of two noisy totals is noise; the difference is in
+the JSON, too. benchmarks/README.md explains the rest.
 """
 
 from __future__ import annotations

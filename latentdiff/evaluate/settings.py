@@ -45,10 +45,12 @@ def no_progress(title: str) -> Iterator[ProgressBar]:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """The extent of an evaluation: ``n`` samples (and at most as many images for the VAE) by ``sampling``
-    from ``seed`` on, ``neighbors`` of them looked up, and ``images`` of the ``split`` for the denoiser and its
-    reconstructions; ``class_balance`` of the samples (None: that of the training data where the model
-    records it, else equal); ``ranks``: the processes that share the samples, of which the first measures.
+    """The extent of an evaluation.
+
+    ``n`` samples (and at most as many images for the VAE) by ``sampling`` from ``seed`` on, ``neighbors`` of
+    them looked up; ``images`` of the ``split`` for the denoiser and its reconstructions; ``class_balance`` of
+    the samples (None: that of the training data where the model records it, else equal); ``ranks``: the
+    processes that share the samples, of which the first measures.
     """
 
     n: int = 10_000
