@@ -12,6 +12,7 @@ are made (count 0: none). ``batch`` only bounds memory: networks get images in f
 >>> scores.fd.value, scores.fd.low, scores.fd.high, scores.fd.corrected
 """
 
+from latentdiff.config.evaluation import PARTS
 from latentdiff.evaluate.alignment import AlignmentScores
 from latentdiff.evaluate.bound import Bits, bits_per_dimension
 from latentdiff.evaluate.cache import FeatureCache, cache_folder
@@ -27,7 +28,6 @@ from latentdiff.evaluate.images import (
 )
 from latentdiff.evaluate.interval_score import Resampling, Score
 from latentdiff.evaluate.model import (
-    PARTS,
     ModelScores,
     SamplingScores,
     evaluate_denoiser,

@@ -35,8 +35,8 @@ class Features:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Features:
         """``function`` applied to values, predictions and confidence, as far as there are any."""
-        tensors = (self.values, self.predictions, self.confidence)
-        return Features(self.network, self.sha256, *(x if x is None else function(x) for x in tensors))
+        classes = (None if x is None else function(x) for x in (self.predictions, self.confidence))
+        return Features(self.network, self.sha256, function(self.values), *classes)
 
     def __getitem__(self, indices: Tensor) -> Features:
         """The features at ``indices`` int64 [K] (or where a mask [N] is true)."""
