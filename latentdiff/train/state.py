@@ -9,13 +9,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from latentdiff.config.base import Config, parse
+from latentdiff.config.base import Config, current_names, parse
+from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer, bytes_of, check_tensors
 from latentdiff.train.ema import EMA
 from latentdiff.train.fsdp import gathered, split_like
 from latentdiff.train.optimizer import load_optimizer, optimizer_tensors
 
+OPTIONS: dict[str, type[Config]] = {
+    "vae": TrainVAE,
+    "denoiser": TrainDenoiser,
+    "cold": TrainCold,
+}  # by kind of training
 STATE = "training/state.json"
 TENSORS = "training/state.safetensors"
 
@@ -57,8 +63,14 @@ def save_state(writer: Writer, progress: TrainState, tensors: Mapping[str, Tenso
 
 
 def load_train_state(checkpoint: Checkpoint) -> TrainState:
-    """The progress alone; InputError where the checkpoint holds no training state."""
-    return parse(TrainState, checkpoint.json(STATE), f"{checkpoint.folder}/{STATE}")
+    """The progress alone, its options by their names of today; InputError where the checkpoint holds no
+    training state.
+    """
+    state = parse(TrainState, checkpoint.json(STATE), f"{checkpoint.folder}/{STATE}")
+    model = OPTIONS.get(state.kind)
+    return (
+        state if model is None else state.model_copy(update={"options": current_names(model, state.options)})
+    )
 
 
 def check_perceptual(progress: TrainState, found: str | None, checkpoint: Checkpoint) -> None:

@@ -62,7 +62,7 @@ def test_training_on_latents_resumes_and_knows_its_data(folder: Path, tmp_path: 
     assert cli(f"{TRAIN} --data latents --name run", cwd=tmp_path).code == 0
     assert cli("train-denoiser --resume runs/run --steps 8", cwd=tmp_path).code == 0
     assert (
-        cli("encode --run latents --data tiny.npz --half --out latents --overwrite", cwd=tmp_path).code == 0
+        cli("encode --run latents --data tiny.npz --fp16 --out latents --overwrite", cwd=tmp_path).code == 0
     )
     changed = cli("train-denoiser --resume runs/run --steps 10", cwd=tmp_path)
     assert changed.code == 1 and "other images" in changed.err

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import Several, build, config_option, json_option, options_of
+from latentdiff.apps.cli.shared.options import Several, build, config_option, json_option, option, options_of
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option, refuse_foreign
 from latentdiff.apps.cli.shared.types import Finite
 from latentdiff.config.base import device_name
@@ -135,8 +135,13 @@ def _check_evaluation(folder: Path) -> None:
     show_default=True,
     help="Bootstrap resamples for the intervals (20 or more); 0 turns them off.",
 )
-@click.option(
-    "--level", type=Finite(0.5, 0.999), default=0.95, show_default=True, help="Level of the intervals."
+@option(
+    "--confidence",
+    was="--level",
+    type=Finite(0.5, 0.999),
+    default=0.95,
+    show_default=True,
+    help="Confidence level of the intervals.",
 )
 @click.option(
     "--batch",

@@ -273,7 +273,7 @@ def _weighting(checkpoint: Checkpoint) -> Any:
 
 
 def _resampling(values: dict[str, Any]) -> evaluate.Resampling:
-    return evaluate.Resampling(values["resamples"], values["level"], values["seed"])
+    return evaluate.Resampling(values["resamples"], values["confidence"], values["seed"])
 
 
 def _networks(

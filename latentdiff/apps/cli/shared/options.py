@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import types
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -15,7 +17,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from latentdiff.apps.cli.shared.config_file import ConfigFile, hint, named
-from latentdiff.config.base import Config
+from latentdiff.apps.cli.shared.progress import note
+from latentdiff.config.base import Config, former_name
 from latentdiff.errors import explain
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,7 +54,8 @@ def options_of(*models: type[Config], skip: tuple[str, ...] = (), of_run: bool =
 
 
 def _option(name: str, field: FieldInfo, *, of_run: bool) -> Callable[[F], F]:
-    flag = "--" + name.replace("_", "-") if len(name) > 1 else f"--{name}"
+    flag, old = _flag(name), former_name(field)
+    was = {} if old is None else {_flag(old): flag}
     kind = _plain(field.annotation)
     text, default = f"{field.description or name}{_range(field)}.", field.default
     if of_run:
@@ -59,8 +63,13 @@ def _option(name: str, field: FieldInfo, *, of_run: bool) -> Callable[[F], F]:
     text = text[0].upper() + text[1:]
     show: Any = default is not None
     if kind is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", name, default=default, help=text, show_default=show)
-    return click.option(flag, name, type=_click_type(kind), default=default, help=text, show_default=show)
+        was |= {f"--no-{before[2:]}": f"--no-{now[2:]}" for before, now in was.items()}
+        return option(f"{flag}/--no-{flag[2:]}", name, default=default, help=text, show_default=show, was=was)
+    return option(flag, name, type=_click_type(kind), default=default, help=text, show_default=show, was=was)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _of_run(text: str, default: Any) -> str:
@@ -104,7 +113,34 @@ def _range(field: FieldInfo) -> str:
     return f" ({bounds})" if bounds else ""
 
 
-class Several(click.Option):
+class Option(click.Option):
+    """An option; ``was``: its flags of the version before, by those that they are now (or one, as a text).
+
+    An old flag works as the new one does and is in no help text; one line on stderr says that it was renamed.
+    """
+
+    def __init__(self, *args: Any, was: str | Mapping[str, str] | None = None, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.was = {was: self.opts[0]} if isinstance(was, str) else dict(was or {})
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Old flags are stored as the new ones are, with a note."""
+        super().add_to_parser(parser, ctx)
+        for old, new in self.was.items():
+            parser._long_opt[old] = renamed = copy.copy(parser._long_opt[new])
+            renamed.process = partial(_process_renamed, parser._long_opt[new], f"{old} is now {new}", ctx)
+
+
+def _process_renamed(option: Any, message: str, ctx: click.Context, value: Any, state: Any) -> None:
+    if not ctx.resilient_parsing:
+        note(message)
+    option.process(value, state)
+
+
+option = partial(click.option, cls=Option)
+
+
+class Several(Option):
     """An option of values that commas separate; those of a repeated option are joined: ``--label 3 --label
     5`` is ``--label 3,5``.
 
@@ -225,7 +261,7 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
     section = _section({} if content is None else content, ctx.command.name or "", path)
     several = {str(param.name) for param in ctx.command.params if getattr(param, "multiple", False)}
     ctx.default_map = {
-        **_values(section, _names(ctx.command), several, path),
+        **_values(_renamed(section, ctx.command, path), _names(ctx.command), several, path),
         **(ctx.default_map or {}),
     }  # below those of --like
 
@@ -254,6 +290,17 @@ def _names(command: click.Command) -> dict[str, str]:
     named = [param for param in command.params if param.name and param.name != "config"]
     flags = {flag.lstrip("-").replace("-", "_"): str(param.name) for param in named for flag in param.opts}
     return flags | {str(param.name): str(param.name) for param in named}
+
+
+def _renamed(section: Mapping[Any, Any], command: click.Command, path: Path) -> dict[Any, Any]:
+    """The section by the names that options have now, with a note for each that was renamed."""
+    flags = {old[2:]: new[2:] for param in command.params for old, new in getattr(param, "was", {}).items()}
+    values = {}
+    for key, value in section.items():
+        if (name := flags.get(str(key).replace("_", "-"))) is not None:
+            note(f"--config {path}: {key} is now {name}")
+        values[name or key] = value
+    return values
 
 
 def _section(content: Any, command: str, path: Path) -> dict[str, Any]:

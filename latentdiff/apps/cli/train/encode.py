@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import build, config_option, json_option, options_of
+from latentdiff.apps.cli.shared.options import build, config_option, json_option, option, options_of
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option
 from latentdiff.config.loop import DataOptions, StreamOptions
 from latentdiff.errors import InputError
@@ -25,7 +25,7 @@ def _check_encoded(folder: Path) -> None:
 @click.option("--run", default=None, help="Run or checkpoint with a VAE (default: the newest VAE run).")
 @click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
 @options_of(DataOptions, StreamOptions, skip=("flip", "crop"), of_run=True)
-@click.option("--half", is_flag=True, help="Store latents as float16, in half the space.")
+@option("--fp16", was="--half", is_flag=True, help="Store latents as float16, in half the space.")
 @click.option(
     "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
 )
@@ -68,7 +68,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         raise InputError(f"{checkpoint.folder}: expected a VAE, found a model of pixels")
     known = data.notes
     with SamplingBar("encoding") as bar:
-        write_encoded(out, data, codec, device=device, half=values["half"], progress=bar.update)
+        write_encoded(out, data, codec, device=device, half=values["fp16"], progress=bar.update)
     print_report(data.report, since=known)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     answer = {
