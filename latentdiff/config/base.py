@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -21,26 +21,31 @@ def device_name(text: str) -> str:
     return text
 
 
-def option(*, was: str | None = None) -> dict[str, JsonValue]:
-    """The ``json_schema_extra`` of a field; ``was``: its name in the version before, which is still read.
+def option(
+    group: str | None = None, *, flag: str | None = None, was: str | None = None, advanced: bool = False
+) -> dict[str, JsonValue]:
+    """The ``json_schema_extra`` of a field: how it stands on the command line.
 
-    The old name works on the command line, as a key of a --config file, in saved runs and in the settings of
-    a picture.
+    ``group``: the heading of the help texts (default: that of its class); ``flag``: the option's name without
+    dashes (default: the field's); ``advanced``: in --help-all only; ``was``: the name in the version before,
+    which still works on the command line, as a key of a --config file, in saved runs and in the settings of a
+    picture.
     """
-    return {} if was is None else {"was": was}
+    given = {"group": group, "flag": flag, "was": was, "advanced": advanced or None}
+    return {name: value for name, value in given.items() if value is not None}
 
 
-def former_name(field: FieldInfo) -> str | None:
-    """The name of a field in the version before, None where it is the same."""
-    extra = field.json_schema_extra
-    return str(extra["was"]) if isinstance(extra, dict) and "was" in extra else None
+def option_facts(field: FieldInfo) -> dict[str, Any]:
+    """What :func:`option` says of a field."""
+    return dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
 
 
 def current_names(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """``values`` by the names that the fields of ``model`` have now; one that is there by both is kept by
     both.
     """
-    former = {old: name for name, field in model.model_fields.items() if (old := former_name(field))}
+    facts = {name: option_facts(field) for name, field in model.model_fields.items()}
+    former = {fact["was"]: name for name, fact in facts.items() if "was" in fact}
     return {
         former[key] if key in former and former[key] not in values else key: value
         for key, value in values.items()
@@ -49,6 +54,8 @@ def current_names(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str
 
 class Config(BaseModel):
     """Frozen, closed (an unknown key is an error), finite numbers only."""
+
+    option_group: ClassVar[str] = "Options"  # heading of its fields in the help texts
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 

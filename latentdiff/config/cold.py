@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from latentdiff.config.base import Config
+from latentdiff.config.base import Config, option
 
 DegradationKind = Literal["blur", "pixelate", "fade"]
 
@@ -16,23 +16,36 @@ class DegradationConfig(Config):
     undo it.
     """
 
+    option_group: ClassVar[str] = "Diffusion"
+
     degradation: DegradationKind = Field(
         "blur",
         description=(
-            "blur (repeated Gaussian blur), pixelate (ever larger blocks) or fade (a grey mask grows from the"
-            " middle)"
+            "degradation: blur, pixelate or fade; repeated Gaussian blur, ever larger blocks, or a mask"
+            " that grows from the middle"
         ),
     )
     T: int = Field(100, ge=1, le=10_000, description="number of levels")
-    kernel: int = Field(11, ge=3, le=255, description="odd side of the blur's kernel in pixels")
+    kernel: int = Field(
+        11,
+        ge=3,
+        le=255,
+        description="odd side of the blur's kernel in pixels",
+        json_schema_extra=option(flag="blur-kernel", was="kernel", advanced=True),
+    )
     variance: float = Field(
         0.3,
         gt=0,
         le=1000,
-        description="variance in pixels^2 that the blur of level 1 adds; level t adds it grown",
+        description="variance in pixels^2 of the blur of level 1; level t adds it grown",
+        json_schema_extra=option(flag="blur-variance", was="variance", advanced=True),
     )
     growth: float = Field(
-        0.02, ge=0, le=1, description="how much more variance each level adds than the one before: 0.02 is 2%"
+        0.02,
+        ge=0,
+        le=1,
+        description="relative growth of the blur's variance from level to level; 0.02 is 2%",
+        json_schema_extra=option(flag="blur-growth", was="growth", advanced=True),
     )
 
     @model_validator(mode="after")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from latentdiff.config.base import Config
+from latentdiff.config.base import Config, option
 
 ScheduleKind = Literal["linear", "scaled_linear", "cosine", "sigmoid", "constant"]
 Prediction = Literal["eps", "v", "x0", "score"]
@@ -37,21 +37,30 @@ class ScheduleConfig(_Sparse):
     kind: ScheduleKind | Literal["betas"] = Field(
         "cosine", description="shape of the noise schedule; betas: those given"
     )
-    T: int = Field(1000, ge=1, le=100_000, description="number of noise levels")
+    T: int = Field(
+        1000, ge=1, le=100_000, description="number of noise levels", json_schema_extra=option("Diffusion")
+    )
     beta_start: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="first beta of linear and scaled_linear, the beta of constant (default: by kind)",
+        description="first beta of linear/scaled_linear; the beta of constant (default: by kind)",
+        json_schema_extra=option("Diffusion"),
     )
     beta_end: float | None = Field(
-        None, gt=0, lt=1, description="last beta of linear and scaled_linear (default: by kind)"
+        None,
+        gt=0,
+        lt=1,
+        description="last beta of linear/scaled_linear (default: by kind)",
+        json_schema_extra=option("Diffusion"),
     )
     betas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
         None, description="beta_1 to beta_T of a model that comes from elsewhere with a table of its own"
     )
     zero_terminal_snr: bool = Field(
-        False, description="rescale so that level T is pure noise (Lin et al. 2024)"
+        False,
+        description="rescale so that level T is pure noise; zero terminal SNR (Lin et al. 2024)",
+        json_schema_extra=option("Diffusion", flag="zero-snr"),
     )
 
     @property

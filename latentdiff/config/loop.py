@@ -5,11 +5,11 @@ written.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from latentdiff.config.base import Config, device_name
+from latentdiff.config.base import Config, device_name, option
 
 
 def _size(text: str) -> str:
@@ -32,38 +32,52 @@ def _run_name(text: str) -> str:
 class DataOptions(Config):
     """Which images, and how they are brought to one shape."""
 
+    option_group: ClassVar[str] = "Data"
+
     data: str = Field(
         "mnist5k",
         min_length=1,
         description=(
-            "data set name (see `latentdiff datasets`) or a path: .npz file, idx folder, image folder, tar"
-            " shards; denoisers also learn from encoded latents"
+            "data set name or path; see `latentdiff datasets`; a path is an .npz file, an idx folder, "
+            "an image folder or tar shards, and for denoisers also encoded latents"
         ),
     )
     data_root: str | None = Field(
         None,
         description=(
-            "folder with downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data)"
+            "folder of downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data)"
         ),
+        json_schema_extra=option(advanced=True),
     )
     size: Annotated[str, AfterValidator(_size)] | None = Field(
-        None, description="resize images to this many pixels: 32 or HEIGHTxWIDTH (default: as the images are)"
+        None, description="resize images to 32 or HEIGHTxWIDTH pixels (default: as the images are)"
     )
     channels: Literal[1, 3] | None = Field(
         None, description="1 for grey, 3 for RGB (default: as the images are)"
     )
     resize: Literal["crop", "stretch", "pad"] = Field(
-        "crop", description="how --size treats another aspect ratio"
+        "crop",
+        description="how images of another aspect ratio are brought to --size",
+        json_schema_extra=option(advanced=True),
     )
     class_folders: Literal["auto", "only", "ignore"] = Field(
         "auto",
         description=(
-            "labels from the class folders of an image folder: auto (where every image is in one), only"
-            " (leave out images that are in none) or ignore"
+            "labels from the class folders of an image folder; auto: where every image is in one, "
+            "only: leave out images that are in none, ignore: no labels"
         ),
+        json_schema_extra=option(advanced=True),
     )
-    flip: bool = Field(False, description="mirror training images at random")
-    crop: int = Field(0, ge=0, le=64, description="shift training images at random by up to this many pixels")
+    flip: bool = Field(
+        False, description="mirror training images at random", json_schema_extra=option(advanced=True)
+    )
+    random_shift: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="shift training images at random by up to this many pixels",
+        json_schema_extra=option(was="crop", advanced=True),
+    )
 
     def reading(self) -> dict[str, Any]:
         """The arguments of a reader of images: size, channels, resize and class_folders."""
@@ -84,9 +98,10 @@ class StreamOptions(Config):
     stream: bool = Field(
         False,
         description=(
-            "read images from the disk as they are needed instead of all into memory: for folders of images,"
-            " with --size (tar shards always are)"
+            "read images from disk as they are needed, not all into memory; for folders of images, "
+            "with --size (tar shards always are)"
         ),
+        json_schema_extra=option("Data", advanced=True),
     )
 
 
@@ -96,79 +111,138 @@ BUDGETS = ("steps", "epochs", "minutes")  # of these at most one is given
 class LoopOptions(Config):
     """The budget, the optimizer and what is written when."""
 
+    option_group: ClassVar[str] = "Training"
+
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the weights, the data order and the noise")
     steps: int | None = Field(
-        None, ge=1, le=10**9, description="budget: optimizer steps (default: VAE 3000, MLP 6000, others 3000)"
+        None,
+        ge=1,
+        le=10**9,
+        description="budget in optimizer steps (default: VAE 3000, MLP 6000, others 3000)",
     )
     epochs: float | None = Field(
-        None, gt=0, le=10**6, description="budget instead of --steps: passes over the training set"
+        None, gt=0, le=10**6, description="budget in passes over the training set; instead of --steps"
     )
     minutes: float | None = Field(
         None,
         gt=0,
         le=10**6,
-        description="budget instead of --steps: wall time; the learning rate decays to its end",
+        description="budget in wall time; instead of --steps, the learning rate decays to its end",
     )
     batch: int | None = Field(
         None,
         ge=1,
         le=65536,
-        description="images for one optimizer step (default: VAE 128, MLP 512, others 128)",
+        description="images of an optimizer step (default: VAE 128, MLP 512, others 128)",
     )
     accumulate: int = Field(
-        1, ge=1, le=1024, description="split each batch into this many parts to save memory"
+        1,
+        ge=1,
+        le=1024,
+        description="gradient accumulation: split each batch into this many parts to save memory",
+        json_schema_extra=option(advanced=True),
     )
     lr: float | None = Field(
         None,
         gt=0,
         le=1,
         description=(
-            "peak learning rate of AdamW (default: VAE and MLP 0.002, others by preset 0.002, 0.001 or"
-            " 0.0005)"
+            "peak learning rate of AdamW (default: VAE and MLP 0.002, others by preset 0.002, 0.001 "
+            "or 0.0005)"
         ),
     )
-    warmup: int = Field(100, ge=0, le=10**6, description="steps of linear warm-up")
-    decay: Literal["cosine", "linear", "constant"] = Field(
-        "cosine", description="learning rate after the warm-up"
+    warmup: int = Field(
+        100,
+        ge=0,
+        le=10**6,
+        description="steps of linear learning rate warm-up",
+        json_schema_extra=option(advanced=True),
     )
-    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's decoupled weight decay")
-    clip_grad: float = Field(1.0, gt=0, le=10**6, description="largest norm of the gradient")
+    decay: Literal["cosine", "linear", "constant"] = Field(
+        "cosine",
+        description="learning rate schedule after the warm-up",
+        json_schema_extra=option(advanced=True),
+    )
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        le=10,
+        description="decoupled weight decay of AdamW",
+        json_schema_extra=option(advanced=True),
+    )
+    clip_grad: float = Field(
+        1.0, gt=0, le=10**6, description="maximum gradient norm", json_schema_extra=option(advanced=True)
+    )
     ema: float = Field(
         0.999,
         ge=0,
         lt=1,
-        description="decay of the weights' moving average, which is what is sampled from (0: off)",
+        description=(
+            "decay of the exponential moving average of the weights; samples are drawn from it (0: off)"
+        ),
+        json_schema_extra=option(advanced=True),
     )
     bf16: Literal["auto", "on", "off"] = Field(
-        "auto", description="bfloat16 autocast; auto: where the processor computes in it"
+        "auto",
+        description="bfloat16 autocast; auto: where the processor computes in it",
+        json_schema_extra=option("Compute", advanced=True),
     )
-    channels_last: bool = Field(True, description="channels-last memory layout for convolutions")
-    fused: bool = Field(True, description="fused AdamW")
+    channels_last: bool = Field(
+        True,
+        description="channels-last memory layout for convolutions",
+        json_schema_extra=option("Compute", advanced=True),
+    )
+    fused: bool = Field(True, description="fused AdamW", json_schema_extra=option("Compute", advanced=True))
     device: Annotated[str, AfterValidator(device_name)] = Field(
-        "auto", description="where to compute: auto, cpu, cuda, cuda:N or mps"
+        "auto", description="device: auto, cpu, cuda, cuda:N or mps", json_schema_extra=option("General")
     )
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads (default: torch's choice)")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="CPU threads (default: torch's choice)",
+        json_schema_extra=option("Compute", advanced=True),
+    )
     workers: int | None = Field(
         None,
         ge=1,
         le=1024,
         description=(
-            "pieces of a batch that are computed at the same time, with a share of the threads each (default:"
-            " on a CPU one for every 32 images, at most one for each thread; else, and in each of several"
-            " processes, 1)"
+            "parts of a batch that are computed at the same time; each has a share of the threads "
+            "(default: on a CPU one for every 32 images, at most one for each thread; else, and in "
+            "each of several processes, 1)"
         ),
+        json_schema_extra=option("Compute", advanced=True),
     )
-    log_every: int = Field(20, ge=1, description="steps between lines of log.jsonl")
-    validate_every: int = Field(200, ge=1, description="steps between validations")
+    log_every: int = Field(
+        20,
+        ge=1,
+        description="steps between lines of log.jsonl",
+        json_schema_extra=option("Run", advanced=True),
+    )
+    validate_every: int = Field(
+        200, ge=1, description="steps between validations", json_schema_extra=option("Run", advanced=True)
+    )
     sample_every: int = Field(
-        1000, ge=1, description="steps between sample grids and loss curves; also at the end"
+        1000,
+        ge=1,
+        description="steps between sample grids and loss curves; also at the end",
+        json_schema_extra=option("Run", advanced=True),
     )
-    save_every: int = Field(1000, ge=1, description="steps between checkpoints")
+    save_every: int = Field(
+        1000, ge=1, description="steps between checkpoints", json_schema_extra=option("Run", advanced=True)
+    )
     checkpoints_total_limit: int = Field(
-        2, ge=1, le=10**6, description="checkpoints kept; older ones are deleted"
+        2,
+        ge=1,
+        le=10**6,
+        description="checkpoints kept; older ones are deleted",
+        json_schema_extra=option("Run", advanced=True),
     )
     tensorboard: bool = Field(
-        False, description="also write TensorBoard events (needs the tensorboard extra)"
+        False,
+        description="also write TensorBoard events (needs the tensorboard extra)",
+        json_schema_extra=option("Run", advanced=True),
     )
 
     @model_validator(mode="after")
@@ -186,11 +260,17 @@ class LoopOptions(Config):
 class RunOptions(Config):
     """Where a training writes and what it starts from; not part of what defines it."""
 
-    runs: str = Field("runs", min_length=1, description="folder of all runs")
+    option_group: ClassVar[str] = "Run"
+
+    runs: str = Field(
+        "runs", min_length=1, description="folder of all runs", json_schema_extra=option(advanced=True)
+    )
     name: Annotated[str, AfterValidator(_run_name)] | None = Field(
         None, description="name of the run (default: date and kind)"
     )
     init_from: str | None = Field(
-        None, description="start from the weights of this run or checkpoint (fine-tuning)"
+        None,
+        description="start from the weights of this run or checkpoint (fine-tuning)",
+        json_schema_extra=option(advanced=True),
     )
-    resume: str | None = Field(None, description="continue this run exactly where its newest checkpoint is")
+    resume: str | None = Field(None, description="continue this run from its newest checkpoint")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from latentdiff.config.base import Config
+from latentdiff.config.base import Config, option
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError, explain
@@ -17,7 +17,48 @@ MAX_CHARACTERS = 2**18  # of a recipe's JSON; Pillow reads 2^20 of a text chunk
 Name = Annotated[str, StringConstraints(max_length=300)]
 
 
-class Recipe(Config):
+class SampleOptions(Config):
+    """What `latentdiff sample` draws beside the settings of the sampler."""
+
+    option_group: ClassVar[str] = "Images"
+
+    seed: int = Field(0, ge=0, le=2**62, description="image k has seed + k, whatever the batch")
+    class_balance: Literal["equal", "data"] = Field(
+        "equal",
+        description=(
+            "class frequencies where --label names none; equal: all in turn, data: as in the training data"
+        ),
+        json_schema_extra=option(advanced=True),
+    )
+    interpolate: int | None = Field(
+        None,
+        ge=0,
+        le=2**62,
+        description="draw -n images on the way from --seed to this seed",
+        json_schema_extra=option(advanced=True),
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="floating-point type of the network",
+        json_schema_extra=option("Compute", advanced=True),
+    )
+    batch: int | None = Field(
+        None,
+        ge=1,
+        le=65536,
+        description="images in a batch; changes memory, no image (default: as many as fit in memory)",
+        json_schema_extra=option("Compute", advanced=True),
+    )
+    columns: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="columns of the grid (default: about square, or one a class)",
+        json_schema_extra=option("Output", advanced=True),
+    )
+
+
+class Recipe(SampleOptions):
     """The options of one `latentdiff sample` (or of an edit of the page), and the weights that followed them.
 
     ``run`` is a name for people; ``weights`` is what a run is known by. An edit does not hold the image that
@@ -30,15 +71,9 @@ class Recipe(Config):
     run: Name = Field("", description="run and checkpoint, as it was called")
     weights: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the model's files")
     n: int = Field(1, ge=1, le=1_000_000)
-    seed: int = Field(0, ge=0, le=2**62)
     label: str | None = Field(None, description="classes, by name or index, taken in turn")
     prompts: tuple[str, ...] = Field((), description="texts, taken in turn")
-    class_balance: Literal["equal", "data"] = "equal"
-    interpolate: int | None = Field(None, ge=0, le=2**62)
     settings: tuple[Sampling, ...] = Field(min_length=1, description="several differ in their steps alone")
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    batch: int | None = Field(None, ge=1, le=65536)
-    columns: int | None = Field(None, ge=1, le=1000)
     strength: float | None = Field(None, ge=0, le=1, description="of an edit")
     restoration: Restoration | None = Field(None, description="of an inpainting")
 

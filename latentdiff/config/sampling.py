@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from latentdiff.config.base import Config
+from latentdiff.config.base import Config, option
 from latentdiff.config.diffusion import Spacing
 
 Sampler = Literal["ddim", "ddpm", "dpm++"]
@@ -16,57 +16,78 @@ DEFAULT_STEPS: dict[str, int | None] = {"ddim": 50, "ddpm": None, "dpm++": 20}  
 class Sampling(Config):
     """A sampler and its settings; what does not apply to the sampler must be left at its default."""
 
+    option_group: ClassVar[str] = "Sampling"
+
     sampler: Sampler = Field(
-        "ddim", description="the sampler: ddim, ddpm, or dpm++ (DPM-Solver++(2M), good with 10 to 25 steps)"
+        "ddim",
+        description="sampler: ddim, ddpm or dpm++; dpm++ is DPM-Solver++(2M), good with 10 to 25 steps",
     )
     steps: int | None = Field(
         None, ge=1, le=100_000, description="number of steps (default: ddim 50, dpm++ 20, ddpm every level)"
     )
-    spacing: Spacing = Field("trailing", description="which levels the steps visit")
+    spacing: Spacing = Field(
+        "trailing",
+        description="timestep spacing: which levels the steps visit",
+        json_schema_extra=option(advanced=True),
+    )
     eta: float = Field(
-        0.0, ge=0, le=1, description="noise of ddim: 0 is deterministic, 1 draws as much as ddpm"
+        0.0,
+        ge=0,
+        le=1,
+        description="noise of ddim; 0 is deterministic, 1 draws as much as ddpm",
+        json_schema_extra=option(advanced=True),
     )
     variance: Literal["small", "large", "learned"] | None = Field(
-        None, description="size of ddpm's noise (default: learned if the model learned it, else small)"
+        None,
+        description="variance of ddpm's noise (default: learned if the model learned it, else small)",
+        json_schema_extra=option(advanced=True),
     )
     guidance: float = Field(
         1.0,
         ge=0,
         le=100,
         description=(
-            "classifier-free guidance: 0 ignores the label, 1 is plain conditional, more exaggerates it"
+            "classifier-free guidance; 0 ignores the condition, 1 is plain conditional, more exaggerates it"
         ),
     )
     negative_prompt: str = Field(
-        "", max_length=2000, description="text that guidance leads away from (default: the empty text)"
+        "",
+        max_length=2000,
+        description="text that guidance leads away from (default: the empty text)",
+        json_schema_extra=option(advanced=True),
     )
     guidance_low: float = Field(
         0.0,
         ge=0,
         le=1,
         description="guide only at levels t with t/T of this or more; below, plain conditional",
+        json_schema_extra=option(advanced=True),
     )
     guidance_high: float = Field(
         1.0,
         ge=0,
         le=1,
         description="guide only at levels t with t/T of this or less; above, plain conditional",
+        json_schema_extra=option(advanced=True),
     )
     guidance_rescale: float = Field(
         0.0,
         ge=0,
         le=1,
         description=(
-            "against the overexposure of much guidance: 1 keeps the deviation of the plain conditional output"
+            "rescale guided outputs to the deviation of the conditional ones; 0 off, 1 full: prevents "
+            "overexposure at high guidance (Lin et al. 2024)"
         ),
+        json_schema_extra=option(advanced=True),
     )
     compile: bool = Field(
         False,
         description=(
-            "draw faster after 10 seconds to 2 minutes of compiling (CPU; it needs a C++ compiler) or seconds"
-            " of capturing a CUDA graph, once for each batch size; the same images to 1e-4, a trajectory is"
-            " not compiled"
+            "compile the network first; 10 seconds to 2 minutes on a CPU (with a C++ compiler), "
+            "seconds for a CUDA graph, once for each batch size; the same images to 1e-4, a "
+            "trajectory is not compiled"
         ),
+        json_schema_extra=option(advanced=True),
     )
 
     @model_validator(mode="after")

@@ -4,11 +4,11 @@ models.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from latentdiff.config.base import Config
+from latentdiff.config.base import Config, option
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig, ScheduleKind, Variance
 from latentdiff.config.loop import DataOptions, LoopOptions, StreamOptions
@@ -25,46 +25,75 @@ def _latent(text: str | None) -> str | None:
 class TrainVAE(DataOptions, StreamOptions, LoopOptions):
     """Everything that defines the training of a VAE."""
 
+    option_group: ClassVar[str] = "Network"
+
     latent: Annotated[str | None, AfterValidator(_latent)] = Field(
         None,
         description=(
-            "latent size: a vector (32) or CHANNELSxHEIGHTxWIDTH (4x7x7) (default: 32 for grey images, 4"
-            " channels at a quarter of each side for colour images)"
+            "latent size as 32 or 4x7x7; a vector or CHANNELSxHEIGHTxWIDTH (default: 32 for grey "
+            "images, 4 channels at a quarter of each side for colour images)"
         ),
     )
     preset: Literal["small", "base", "large"] = Field(
-        "small", description="size of the network: small trains in minutes on a CPU, large wants a GPU"
+        "small",
+        description="network size: small, base or large; small trains in minutes on a CPU, large needs a GPU",
     )
     width: int | None = Field(
-        None, ge=8, le=1024, multiple_of=8, description="channels (default: by preset, 32, 64 or 128)"
+        None,
+        ge=8,
+        le=1024,
+        multiple_of=8,
+        description="channels (default: by preset, 32, 64 or 128)",
+        json_schema_extra=option(advanced=True),
     )
     depth: int | None = Field(
-        None, ge=0, le=8, description="residual blocks a level (default: by preset, 0, 1 or 2)"
+        None,
+        ge=0,
+        le=8,
+        description="residual blocks a level (default: by preset, 0, 1 or 2)",
+        json_schema_extra=option(advanced=True),
     )
     beta: float = Field(
-        0.5, ge=0, le=1000, description="weight of the KL term against the summed reconstruction error"
+        0.5,
+        ge=0,
+        le=1000,
+        description="weight of the KL term; against the summed reconstruction error",
+        json_schema_extra=option("Training"),
     )
-    beta_warmup: int = Field(200, ge=0, le=10**7, description="steps over which beta rises from 0")
-    loss: Literal["mse", "l1", "bce"] = Field("mse", description="reconstruction loss, summed over pixels")
+    beta_warmup: int = Field(
+        200,
+        ge=0,
+        le=10**7,
+        description="steps over which beta rises from 0",
+        json_schema_extra=option("Training", advanced=True),
+    )
+    loss: Literal["mse", "l1", "bce"] = Field(
+        "mse",
+        description="reconstruction loss, summed over pixels",
+        json_schema_extra=option("Training", advanced=True),
+    )
     perceptual: float | None = Field(
         None,
         ge=0,
         le=1000,
         description=(
-            "weight of the perceptual distance, against the reconstruction loss of a pixel (default: 1.3 for"
-            " 28x28 grey digits, else 0)"
+            "weight of the perceptual loss; against the reconstruction loss of a pixel (default: 1.3 "
+            "for 28x28 grey digits, else 0)"
         ),
+        json_schema_extra=option("Training"),
     )
     perceptual_network: Literal["auto", "mnist", "efficientnet-lite0", "lpips-alex", "lpips-vgg"] = Field(
         "auto",
-        description="network of the perceptual distance; auto: mnist for digits, else efficientnet-lite0",
+        description=("network of the perceptual distance; auto: mnist for digits, else efficientnet-lite0"),
+        json_schema_extra=option("Training", advanced=True),
     )
     perceptual_weights: str | None = Field(
         None,
         description=(
-            "its weights (.safetensors), for lpips-alex and lpips-vgg (default: none, the others bring"
-            " theirs)"
+            "weights (.safetensors) of a perceptual network that brings none, lpips-alex or lpips-vgg "
+            "(default: its own)"
         ),
+        json_schema_extra=option("Training", advanced=True),
     )
 
     @model_validator(mode="after")
@@ -84,35 +113,48 @@ class ShardOptions(Config):
     shard: bool = Field(
         False,
         description=(
-            "split weights, gradients, optimizer state and average among the processes of torchrun (FSDP2)"
-            " instead of a copy in each: for networks that are too large for one device"
+            "FSDP2: split the network among the processes of torchrun; weights, gradients, optimizer "
+            "state and average, instead of a copy in each: for networks that are too large for one "
+            "device"
         ),
+        json_schema_extra=option("Compute", advanced=True),
     )
 
 
 class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
     """Everything that defines the training of a denoiser."""
 
-    pixel: bool = Field(False, description="work on pixels, without a VAE")
+    option_group: ClassVar[str] = "Network"
+
+    pixel: bool = Field(
+        False, description="train on pixels, without a VAE", json_schema_extra=option("Model")
+    )
     pixel_scale: float = Field(
-        1.0, ge=0.01, le=100, description="pixels lie in [-scale, scale], e.g. 0.5; with --pixel only"
+        1.0,
+        ge=0.01,
+        le=100,
+        description="pixels lie in [-scale, scale], e.g. 0.5; with --pixel only",
+        json_schema_extra=option("Model", advanced=True),
     )
     vae: str | None = Field(
         None,
         description=(
-            "run or checkpoint of the VAE, or a folder of diffusers' AutoencoderKL or AutoencoderTiny"
-            " (default: the newest VAE run)"
+            "run or checkpoint of the VAE (default: the newest VAE run); or a folder of diffusers' "
+            "AutoencoderKL or AutoencoderTiny"
         ),
+        json_schema_extra=option("Model"),
     )
     preset: Literal["small", "base", "large"] = Field(
-        "small", description="size of the network: small trains in minutes on a CPU, large wants a GPU"
+        "small",
+        description="network size: small, base or large; small trains in minutes on a CPU, large needs a GPU",
     )
     network: Literal["auto", NetworkKind] = Field(
         "auto",
         description=(
-            "mlp for vector latents, or grids seen as one vector; unet, cnn (five plain convolutions),"
-            " course-unet (one-hot class and fully connected time blocks) or convnext (a UNet of ConvNeXt"
-            " blocks) for spatial latents and pixels; auto: mlp or unet"
+            "kind: mlp, unet, cnn, course-unet or convnext; mlp: vector latents, or grids as one vector, "
+            "the others: spatial latents and pixels; cnn: five plain convolutions, course-unet: "
+            "one-hot class and fully connected time blocks, convnext: a UNet of ConvNeXt blocks; "
+            "auto: mlp or unet"
         ),
     )
     width: int | None = Field(
@@ -124,6 +166,7 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
             "units of the MLP (default: by preset, 320, 1024 or 2048), base channels of the UNet (24 to 256),"
             " the CNN (16 to 64), the course UNet (64 to 256) or the ConvNeXt UNet (32 to 128)"
         ),
+        json_schema_extra=option(advanced=True),
     )
     depth: int | None = Field(
         None,
@@ -132,94 +175,138 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         description=(
             "blocks of the MLP (default: by preset, 4, 6 or 8) or residual blocks a level of a UNet (1 to 3)"
         ),
+        json_schema_extra=option(advanced=True),
     )
     patch: int | None = Field(
         None,
         ge=1,
         le=16,
         description="UNets: squares of this many pixels a side become channels (default: by preset)",
+        json_schema_extra=option(advanced=True),
     )
-    labels: bool = Field(True, description="condition on the data's class labels, where it has any")
+    labels: bool = Field(
+        True,
+        description="condition on the class labels of the data, where it has any",
+        json_schema_extra=option("Model", advanced=True),
+    )
     label_dropout: float = Field(
         0.1,
         ge=0,
         le=1,
         description=(
-            "share of labels replaced by the null class (of captions: by the empty text), for guidance"
+            "share of labels replaced by the null class, for guidance; of captions: by the empty text"
         ),
+        json_schema_extra=option("Model", advanced=True),
     )
     text: bool = Field(
         False,
         description=(
-            "listen to the captions of the data instead of its labels: a UNet word by word, an MLP to the"
-            " whole"
+            "condition on captions instead of labels; a UNet attends to each word, an MLP sees the "
+            "whole text as one vector"
         ),
+        json_schema_extra=option("Model"),
     )
     text_encoder: str = Field(
         "own",
         min_length=1,
         description=(
-            "what reads the captions of --text: own (a small transformer that is trained along), minilm (the"
-            " frozen sentence encoder of the extra [text]) or the folder of a Hugging Face text encoder"
+            "encoder of captions; with --text: own (a small transformer that is trained along), "
+            "minilm (the frozen sentence encoder of the extra [text]) or the folder of a Hugging Face "
+            "text encoder"
         ),
+        json_schema_extra=option("Model", advanced=True),
     )
     vocabulary: int = Field(
         1024,
         ge=64,
         le=65_536,
-        description="word pieces of the tokenizer that --text learns from the captions",
+        description="word pieces of the tokenizer that --text trains on the captions",
+        json_schema_extra=option("Model", advanced=True),
     )
     text_length: int | None = Field(
         None,
         ge=4,
         le=1024,
         description=(
-            "word pieces of a text, the rest is cut off; with --text (default: what the longest caption"
-            " needs, from 8 to 32; 32 of a frozen encoder)"
+            "word pieces of a text, the rest is cut off; with --text (default: the length of the "
+            "longest caption, from 8 to 32; 32 of a frozen encoder)"
         ),
+        json_schema_extra=option("Model", advanced=True),
     )
-    prediction: Prediction = Field("v", description="what the network predicts")
+    prediction: Prediction = Field(
+        "v", description="prediction type: eps, v, x0 or score", json_schema_extra=option("Diffusion")
+    )
     sigma_data: float = Field(
         0.0,
         ge=0,
         le=100,
         description=(
-            "of --prediction x0: the input passes through where its noise is far below this deviation, so"
-            " that denoising does no harm there, at a cost in samples (EDM's c_skip; docs/quality.md); 0: the"
-            " network returns x_0 itself"
+            "EDM preconditioning of --prediction x0 for data of this deviation; 0: the network "
+            "returns x_0 itself. The input passes through where its noise is far below the deviation: "
+            "denoising does no harm there, samples get worse (c_skip; docs/quality.md)"
         ),
+        json_schema_extra=option("Diffusion", advanced=True),
     )
     variance: Variance = Field(
-        "fixed", description="learned: also learn the reverse variance (hybrid loss of Nichol & Dhariwal)"
+        "fixed",
+        description=(
+            "variance of the reverse process; learned: also trained (hybrid loss of Nichol & Dhariwal 2021)"
+        ),
+        json_schema_extra=option("Diffusion", advanced=True),
     )
-    weighting: Literal["uniform", "min-snr"] = Field("uniform", description="loss weight over noise levels")
+    weighting: Literal["uniform", "min-snr"] = Field(
+        "uniform",
+        description="loss weight over noise levels",
+        json_schema_extra=option("Diffusion", advanced=True),
+    )
     time_sampling: Literal["auto", "uniform", "stratified", "logit-normal"] = Field(
         "auto",
         description=(
-            "noise levels of a batch: uniform (independent), stratified (spread evenly over all),"
-            " logit-normal (spread, more in the middle); auto: logit-normal on latents, stratified on pixels"
-            " and with a learned variance"
+            "distribution of the noise levels of a batch; uniform: independent, stratified: spread "
+            "evenly over all, logit-normal: spread, more in the middle, auto: logit-normal on "
+            "latents, stratified on pixels and with a learned variance"
         ),
+        json_schema_extra=option("Diffusion", advanced=True),
     )
-    latents: Literal["auto", "sample", "mean"] = Field(
+    posterior: Literal["auto", "sample", "mean"] = Field(
         "auto",
         description=(
-            "what is learned of an image: a sample of the VAE's posterior, or its mean; auto: means on grids,"
-            " samples on vectors (docs/quality.md)"
+            "latent used as training target; a sample of the VAE's posterior or its mean; auto: mean "
+            "for spatial latents, sample for vectors (docs/quality.md)"
         ),
+        json_schema_extra=option("Diffusion", was="latents", advanced=True),
     )
-    schedule: ScheduleKind = Field("cosine", description="noise schedule")
-    T: int = Field(1000, ge=1, le=100_000, description="number of noise levels")
+    schedule: ScheduleKind = Field(
+        "cosine", description="noise schedule", json_schema_extra=option("Diffusion")
+    )
+    T: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="number of noise levels",
+        json_schema_extra=option("Diffusion", advanced=True),
+    )
     beta_start: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="first beta of linear/scaled_linear, the beta of constant (default: by kind)",
+        description="first beta of linear/scaled_linear, the beta of constant (default: by schedule)",
+        json_schema_extra=option("Diffusion", advanced=True),
     )
     beta_end: float | None = Field(
-        None, gt=0, lt=1, description="last beta of linear/scaled_linear (default: by kind)"
+        None,
+        gt=0,
+        lt=1,
+        description="last beta of linear/scaled_linear (default: by schedule)",
+        json_schema_extra=option("Diffusion", advanced=True),
     )
-    zero_snr: bool = Field(False, description="rescale the schedule so that level T is pure noise")
+    zero_snr: bool = Field(
+        False,
+        description=(
+            "zero terminal SNR: rescale the schedule so that level T is pure noise (Lin et al. 2024)"
+        ),
+        json_schema_extra=option("Diffusion", advanced=True),
+    )
 
     @model_validator(mode="after")
     def _diffusion_is_valid(self) -> Self:
@@ -231,8 +318,10 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
                 "--variance learned needs all levels alike: --time-sampling uniform or stratified, got"
                 " logit-normal"
             )
-        if self.pixel and self.latents != "auto":
-            raise ValueError(f"--latents is for models of a VAE's latents, got {self.latents} with --pixel")
+        if self.pixel and self.posterior != "auto":
+            raise ValueError(
+                f"--posterior is for models of a VAE's latents, got {self.posterior} with --pixel"
+            )
         if self.pixel_scale != 1 and not self.pixel:
             raise ValueError(
                 f"--pixel-scale is for models of pixels (--pixel), got {self.pixel_scale:g} without it"
@@ -282,8 +371,11 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
 class TrainCold(DataOptions, DegradationConfig, LoopOptions):
     """Everything that defines the training of a cold diffusion model."""
 
+    option_group: ClassVar[str] = "Network"
+
     preset: Literal["small", "base", "large"] = Field(
-        "small", description="size of the network: small trains in minutes on a CPU, large wants a GPU"
+        "small",
+        description="network size: small, base or large; small trains in minutes on a CPU, large needs a GPU",
     )
     width: int | None = Field(
         None,
@@ -291,12 +383,27 @@ class TrainCold(DataOptions, DegradationConfig, LoopOptions):
         le=1024,
         multiple_of=8,
         description="base channels of the ConvNeXt UNet (default: by preset, 32 to 128)",
+        json_schema_extra=option(advanced=True),
     )
-    depth: int | None = Field(None, ge=1, le=8, description="blocks a level (default: by preset, 1 or 2)")
+    depth: int | None = Field(
+        None,
+        ge=1,
+        le=8,
+        description="blocks a level (default: by preset, 1 or 2)",
+        json_schema_extra=option(advanced=True),
+    )
     patch: int | None = Field(
-        None, ge=1, le=16, description="squares of this many pixels a side become channels (default: 1)"
+        None,
+        ge=1,
+        le=16,
+        description="squares of this many pixels a side become channels (default: 1)",
+        json_schema_extra=option(advanced=True),
     )
-    loss: Literal["l1", "mse"] = Field("l1", description="distance of the restored image and the clean one")
+    loss: Literal["l1", "mse"] = Field(
+        "l1",
+        description="distance of the restored image and the clean one",
+        json_schema_extra=option("Training", advanced=True),
+    )
 
     def degradation_config(self) -> DegradationConfig:
         """The degradation that the network learns to undo."""

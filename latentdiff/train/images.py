@@ -29,7 +29,9 @@ class AugmentedImages:
     def of(
         cls, split: Split | StreamedSplit, data: DataOptions, loop: LoopOptions, device: torch.device
     ) -> AugmentedImages:
-        return cls(split, Augment(flip=data.flip, crop=data.crop), loop.seed, device, loop.channels_last)
+        return cls(
+            split, Augment(flip=data.flip, crop=data.random_shift), loop.seed, device, loop.channels_last
+        )
 
     @property
     def augmented(self) -> bool:

@@ -129,7 +129,7 @@ def latents_of(
     A number of a grid holds little and is mostly the posterior's noise: by default not learned
     (docs/quality.md).
     """
-    means = len(codec.latent_shape) > 1 if options.latents == "auto" else options.latents == "mean"
+    means = len(codec.latent_shape) > 1 if options.posterior == "auto" else options.posterior == "mean"
     if isinstance(data, EncodedData):
         return EncodedLatents(data, device, means=means)
     images = AugmentedImages.of(data.train, options, options, device)

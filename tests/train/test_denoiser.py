@@ -83,7 +83,7 @@ class Fixed(nn.Module):
 
 def make_task(kind: str, network: nn.Module, **options: Any) -> DenoiserTask:
     plain = {"pixel": kind == "pixel", "seed": SEED, "bf16": "off", "T": 50, "time_sampling": "uniform"}
-    plain |= {} if kind == "pixel" else {"latents": "sample"}
+    plain |= {} if kind == "pixel" else {"posterior": "sample"}
     settings = TrainDenoiser(**plain | options)
     return DenoiserTask(settings, DATA, make_codec(kind), network, CPU)
 
@@ -189,7 +189,7 @@ def test_what_happens_to_an_image_depends_on_seed_and_position_alone(kind: str, 
     with torch.no_grad():
         for p in network.parameters():  # away from zero outputs, so that inputs and labels matter
             p += 0.1 * torch.randn(p.shape, generator=generator)
-    task = make_task(kind, network, flip=augmented, crop=int(augmented), label_dropout=0.5)
+    task = make_task(kind, network, flip=augmented, random_shift=int(augmented), label_dropout=0.5)
     positions, indices = positions_and_indices(12)
     whole = task.loss(0, positions, indices)[0]
     singles = [task.loss(5, positions[k : k + 1], indices[k : k + 1])[0] for k in range(12)]
@@ -234,7 +234,7 @@ def test_latents_are_samples_of_the_posterior_or_its_mean(
     key = denoiser.data_key(positions, seed=0, device=CPU)
     found = {}
     for kind in ("sample", "mean"):
-        task = make_task("vector", Fixed(make_config("vector")), labels=False, latents=kind)
+        task = make_task("vector", Fixed(make_config("vector")), labels=False, posterior=kind)
         found[kind] = task.latents.train_batch(positions, indices, key)
     modes = task.codec.encode(task.latents._images.batch(positions, indices))
     torch.testing.assert_close(found["mean"], modes, rtol=1e-5, atol=1e-6)
@@ -247,7 +247,7 @@ def test_latents_are_samples_on_vectors_and_means_on_grids_by_default(kind: str,
     key = denoiser.data_key(positions, seed=0, device=CPU)
     found = {
         latents: (
-            make_task(kind, Fixed(make_config(kind)), labels=False, latents=latents).latents.train_batch(
+            make_task(kind, Fixed(make_config(kind)), labels=False, posterior=latents).latents.train_batch(
                 positions, indices, key
             )
         )

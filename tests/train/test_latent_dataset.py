@@ -45,7 +45,7 @@ def test_a_denoiser_trained_on_latents_is_the_one_trained_on_images(
 ) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     for name, data in (("images", f"tiny.npz --vae {tiny_vae_run}"), ("latents", "latents")):
-        result = cli(f"{TRAIN} --latents {kind} --data {data} --name {name}", cwd=tmp_path)
+        result = cli(f"{TRAIN} --posterior {kind} --data {data} --name {name}", cwd=tmp_path)
         assert result.code == 0, result.err
     one, two = (weights(tmp_path / "runs" / name) for name in ("images", "latents"))
     assert one.keys() == two.keys()

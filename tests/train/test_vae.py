@@ -74,7 +74,7 @@ def test_without_a_warm_up_beta_is_there_from_the_start() -> None:
 
 @pytest.mark.parametrize("augmented", [False, True])
 def test_what_happens_to_an_image_depends_on_seed_and_position_alone(augmented: bool) -> None:
-    task = make_task(make_vae(), flip=augmented, crop=2 * int(augmented))
+    task = make_task(make_vae(), flip=augmented, random_shift=2 * int(augmented))
     positions, indices = torch.arange(70, 82), torch.arange(12)
     whole = task.loss(3, positions, indices)[0]
     singles = [task.loss(3, positions[k : k + 1], indices[k : k + 1])[0].item() for k in range(12)]
@@ -127,7 +127,7 @@ def test_the_diagnosis_counts_active_units_and_sees_collapse(silent: int) -> Non
 @pytest.mark.parametrize("latent", [(UNITS,), (2, 4, 4)])
 def test_the_statistics_are_those_of_the_whole_training_set(latent: tuple[int, ...]) -> None:
     vae, images = make_vae(latent), make_data().train.images.repeat(15, 1, 1, 1)[:577]  # more than two chunks
-    task = VAETask(TrainVAE(flip=True, crop=3), make_data(images), vae, CPU)  # augmentation does not enter
+    task = VAETask(TrainVAE(flip=True, random_shift=3), make_data(images), vae, CPU)  # augmentation does not enter
     task.finish(vae)
     statistics = task._statistics
     assert statistics is not None

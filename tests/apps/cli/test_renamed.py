@@ -9,7 +9,9 @@ from click.testing import CliRunner
 from pydantic import Field
 
 from latentdiff.apps.cli.measure import evaluate
-from latentdiff.apps.cli.shared.options import Several, config_option, option, options_of
+from latentdiff.apps.cli.shared.config_file import config_option
+from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import options_of
 from latentdiff.config.base import Config, current_names
 from latentdiff.config.base import option as about
 

@@ -409,8 +409,8 @@ DATA = [
     ),
     Case(
         "crop beyond the image",
-        "train-vae --data tiny.npz --crop 8",
-        ("--crop must be below the image side 8", "8"),
+        "train-vae --data tiny.npz --random-shift 8",
+        ("--random-shift must be below the image side 8", "8"),
     ),
     Case(
         "latent of no fit",

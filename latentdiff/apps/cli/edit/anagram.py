@@ -17,7 +17,8 @@ from latentdiff.apps.cli.edit.illusions import (
     read_back,
     weights_of,
 )
-from latentdiff.apps.cli.shared.options import build, only_with
+from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.options import build, cli_command, only_with
 from latentdiff.apps.cli.shared.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
 
@@ -28,28 +29,31 @@ HINT = (
 VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
 
 
-@click.command(name="anagram")
-@click.option(
+@cli_command(
+    "anagram",
+    "latentdiff anagram --label 3 --label 5 --view identity --view rotate180",
+)
+@option(
     "--label",
     "labels",
     multiple=True,
     callback=each_label,
     help="A class, once for each view: --label 3 --label 5, or 3,5 (no default).",
 )
-@click.option(
+@option(
     "--prompt",
     "prompts",
     multiple=True,
     help="Instead of --label, for a model that listens to texts: a text, once for each view (default: none).",
 )
-@click.option(
+@option(
     "--view",
     "views",
     type=click.Choice(VIEWS),
     multiple=True,
     help="The view through which each class is seen (default: identity and flip).",
 )
-@click.option(
+@option(
     "--patch",
     type=click.IntRange(1, 1024),
     default=None,

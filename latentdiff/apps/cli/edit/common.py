@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from latentdiff.apps.cli.shared.help import Texts, option
 from latentdiff.apps.cli.shared.inputs import read_input, settle_resize
-from latentdiff.apps.cli.shared.options import Texts, build, config_option, json_option, options_of
+from latentdiff.apps.cli.shared.options import (
+    build,
+    device_option,
+    options_of,
+    out_option,
+    run_options,
+    seed_option,
+)
 from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_option, running
 from latentdiff.apps.cli.shared.prompts import in_turn, needs_of, note_texts, prompt_options, prompts_of
 from latentdiff.config.sampling import Sampling
@@ -35,39 +42,17 @@ SOLVER_NEEDS: dict[str, Kind] = {
 }  # the others take any
 
 
-def run_options(function: F) -> F:
-    """--run, --runs and --device."""
-    options = [
-        click.option(
-            "--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser)."
-        ),
-        click.option("--runs", default="runs", show_default=True, help="Folder of all runs."),
-        click.option(
-            "--device",
-            default="auto",
-            show_default=True,
-            help="Where to compute: auto, cpu, cuda, cuda:N or mps.",
-        ),
-    ]
-    return _all(function, options)
-
-
 def model_options(function: F) -> F:
     """--run, --runs, --device and --seed."""
-    seed = click.option(
-        "--seed",
-        type=click.IntRange(0, 2**62),
-        default=0,
-        show_default=True,
-        help="Image k draws its noise from seed + k, whatever the batch.",
-    )
-    return run_options(seed(function))
+    seed = seed_option("Image k has the noise of seed + k; whatever the batch.")
+    return run_options()(device_option(seed(function)))
 
 
 def sampling_options(function: F) -> F:
     """The sampler's options, --label and --prompt."""
-    label = click.option(
+    label = option(
         "--label",
+        group="Images",
         cls=Texts,
         default=None,
         help=(
@@ -85,19 +70,14 @@ def check_moves(how: Restoration, values: dict[str, Any]) -> None:
 
 
 def output_options(out: str) -> Callable[[F], F]:
-    """--out, --files, --overwrite, --config and --json."""
+    """--out, --files and --overwrite."""
 
     def decorate(function: F) -> F:
         options = [
-            click.option(
-                "--out",
-                type=Output(".png"),
-                default=Path(out),
-                show_default=True,
-                help="Where the figure goes (.png).",
-            ),
-            click.option(
+            out_option(Output(".png"), out),
+            option(
                 "--files",
+                group="Output",
                 type=IMAGE_FOLDER,
                 default=None,
                 help=(
@@ -107,14 +87,14 @@ def output_options(out: str) -> Callable[[F], F]:
             ),
             overwrite_option,
         ]
-        return _all(config_option(json_option(function)), options)
+        return _all(function, options)
 
     return decorate
 
 
 def _all(function: F, options: Sequence[Callable[[F], F]]) -> F:
-    for option in reversed(options):
-        function = option(function)
+    for each in reversed(options):
+        function = each(function)
     return function
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options
+from latentdiff.apps.cli.shared.help import Several, option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import Several
+from latentdiff.apps.cli.shared.options import cli_command
 from latentdiff.apps.cli.shared.prompts import names_of
 from latentdiff.apps.cli.shared.types import Finite
 
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
 HARM = " (farther from the original than the noisy image)"
 
 
-@click.command(name="denoise")
+@cli_command(
+    "denoise",
+    "latentdiff denoise --level 250,500,750",
+    "latentdiff denoise --level 500 --blur-sigma 2 --frames 8",
+)
 @model_options
 @image_options
 @sampling_options
-@click.option(
+@option(
     "--level",
     cls=Several,
     default=None,
@@ -32,30 +37,30 @@ HARM = " (farther from the original than the noisy image)"
         " model's T)."
     ),
 )
-@click.option(
+@option(
     "--blur-sigma", type=Finite(0.1, 100), default=1.0, show_default=True, help="Sigma of the blur in pixels."
 )
-@click.option(
+@option(
     "--blur-kernel",
     type=click.IntRange(3, 255),
     default=None,
     help="Odd side of the blur's window in pixels (default: 3 sigma to each side).",
 )
-@click.option(
+@option(
     "--blur-times",
     type=click.IntRange(1, 100),
     default=1,
     show_default=True,
     help="How often the blur is applied.",
 )
-@click.option(
+@option(
     "--frames",
     type=click.IntRange(2, 20),
     default=6,
     show_default=True,
     help="Moments of the step-by-step denoising from the highest level in the figure.",
 )
-@click.option(
+@option(
     "--show",
     cls=Several,
     default=None,

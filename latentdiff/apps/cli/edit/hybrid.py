@@ -17,7 +17,8 @@ from latentdiff.apps.cli.edit.illusions import (
     read_back,
     weights_of,
 )
-from latentdiff.apps.cli.shared.options import Several, build
+from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import build, cli_command
 from latentdiff.apps.cli.shared.prompts import name_of, names_of
 from latentdiff.config.sampling import Sampling
 
@@ -27,8 +28,11 @@ HINT = (
 )
 
 
-@click.command(name="hybrid")
-@click.option(
+@cli_command(
+    "hybrid",
+    "latentdiff hybrid --label 3 --label 5 --guidance 4",
+)
+@option(
     "--label",
     "labels",
     multiple=True,
@@ -38,13 +42,13 @@ HINT = (
         " a triple hybrid (no default)."
     ),
 )
-@click.option(
+@option(
     "--prompt",
     "prompts",
     multiple=True,
     help="Instead of --label, for a model that listens to texts: a text, once for each band (default: none).",
 )
-@click.option(
+@option(
     "--sigma",
     cls=Several,
     default=None,
@@ -52,7 +56,7 @@ HINT = (
         "Blurs in pixels that cut the bands, falling, as 2 or 3,1 (default: 2 for two bands, 3,1 for three)."
     ),
 )
-@click.option(
+@option(
     "--colour",
     is_flag=True,
     help="Brightness from the first class, colour from the second (models of RGB images).",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from latentdiff.apps.cli.edit.common import model_options, output_options
-from latentdiff.apps.cli.shared.options import Several, options_of
+from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import options_of
 from latentdiff.apps.cli.shared.prompts import check_texts, needs_of, note_texts
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
@@ -36,7 +37,7 @@ def illusion_options(out: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         function = options_of(Sampling, skip=("compile",))(output_options(out)(function))
-        number = click.option(
+        number = option(
             "-n",
             "--number",
             "n",
@@ -45,13 +46,13 @@ def illusion_options(out: str) -> Callable[[F], F]:
             show_default=True,
             help="Number of images.",
         )
-        weights = click.option(
+        weights = option(
             "--weights",
             cls=Several,
             default=None,
             help="How much each class counts, as 0.6,0.4 (default: equally).",
         )
-        refine = click.option(
+        refine = option(
             "--refine",
             type=click.IntRange(0, 100),
             default=0,

@@ -8,21 +8,26 @@ import click
 
 from latentdiff.apps.cli.edit.common import check_moves, model_options, output_options, sampling_options
 from latentdiff.apps.cli.edit.operators import mask_of, mask_options
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.apps.cli.shared.options import build, cli_command, options_of
 from latentdiff.apps.cli.shared.prompts import names_of
 from latentdiff.config.restoration import Inpainting
 
 WAY = 5  # moments of the first draw in the figure
 
 
-@click.command(name="inpaint")
+@cli_command(
+    "inpaint",
+    "latentdiff inpaint --mask box --draws 4",
+    "latentdiff inpaint --input photo.png --mask mask.png",
+)
 @model_options
 @image_options
 @mask_options
 @options_of(Inpainting)
 @sampling_options
-@click.option(
+@option(
     "--draws",
     type=click.IntRange(1, 20),
     default=3,

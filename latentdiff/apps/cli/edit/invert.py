@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
+from latentdiff.apps.cli.shared.options import cli_command
 from latentdiff.apps.cli.shared.prompts import names_of
 from latentdiff.config.sampling import Sampling
 
@@ -15,11 +17,15 @@ WAY = 5  # moments of the drawing in the figure
 LIKELY = (0.7, 1.4)  # deviations of noise that a model knows
 
 
-@click.command(name="invert")
+@cli_command(
+    "invert",
+    "latentdiff invert --steps 100",
+    "latentdiff invert --label own --to 3 --guidance 2",
+)
 @model_options
 @image_options
 @sampling_options
-@click.option(
+@option(
     "--to",
     default=None,
     help=(
@@ -27,7 +33,7 @@ LIKELY = (0.7, 1.4)  # deviations of noise that a model knows
         " or --prompt, a reconstruction)."
     ),
 )
-@click.option(
+@option(
     "--start-level",
     type=click.IntRange(0, 100_000),
     default=None,

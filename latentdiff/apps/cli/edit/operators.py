@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
-from latentdiff.apps.cli.shared.options import Several, only_with
+from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import only_with
 from latentdiff.apps.cli.shared.types import Finite
 from latentdiff.errors import InputError
 
@@ -30,7 +31,7 @@ OPERATORS = ("blur", "motion", "downsample", "mask", "noise")
 def mask_options(function: F) -> F:
     """--mask and its numbers."""
     options = [
-        click.option(
+        option(
             "--mask",
             default="box",
             show_default=True,
@@ -39,7 +40,7 @@ def mask_options(function: F) -> F:
                 " filled in (diffusers and AUTOMATIC1111 fill in white: add --invert-mask)."
             ),
         ),
-        click.option(
+        option(
             "--invert-mask",
             is_flag=True,
             help=(
@@ -47,7 +48,7 @@ def mask_options(function: F) -> F:
                 " box."
             ),
         ),
-        click.option(
+        option(
             "--box",
             "box_size",
             default=None,
@@ -57,7 +58,7 @@ def mask_options(function: F) -> F:
                 " middle)."
             ),
         ),
-        click.option(
+        option(
             "--half",
             "side",
             type=click.Choice(["top", "bottom", "left", "right"]),
@@ -65,7 +66,7 @@ def mask_options(function: F) -> F:
             show_default=True,
             help="Which half is missing.",
         ),
-        click.option(
+        option(
             "--missing",
             type=Finite(0, 1),
             default=0.5,
@@ -73,8 +74,8 @@ def mask_options(function: F) -> F:
             help="Share of pixels that a random mask hides.",
         ),
     ]
-    for option in reversed(options):
-        function = option(function)
+    for each in reversed(options):
+        function = each(function)
     return function
 
 
@@ -212,7 +213,7 @@ def _box(text: str | None) -> tuple[tuple[int, int] | None, tuple[int, int] | No
 def operator_options(function: F) -> F:
     """--operator and its numbers."""
     options = [
-        click.option(
+        option(
             "--operator",
             cls=Several,
             default="blur",
@@ -222,7 +223,7 @@ def operator_options(function: F) -> F:
                 " the other."
             ),
         ),
-        click.option(
+        option(
             "--noise",
             "sigma",
             type=Finite(0, 10),
@@ -232,20 +233,20 @@ def operator_options(function: F) -> F:
                 f" {INEXACT:g} with --degraded, as no operator fits such images exactly)."
             ),
         ),
-        click.option(
+        option(
             "--blur-sigma", type=Finite(0.1, 100), default=1.5, show_default=True, help="Blur, in pixels."
         ),
-        click.option(
+        option(
             "--motion-length", type=Finite(1, 200), default=7.0, show_default=True, help="Motion, in pixels."
         ),
-        click.option(
+        option(
             "--motion-angle",
             type=Finite(-360, 360),
             default=45.0,
             show_default=True,
             help="Direction of the motion, in degrees.",
         ),
-        click.option(
+        option(
             "--factor",
             type=click.IntRange(1, 64),
             default=2,
@@ -253,8 +254,8 @@ def operator_options(function: F) -> F:
             help="Downsampling along each side.",
         ),
     ]
-    for option in reversed(options):
-        function = option(function)
+    for each in reversed(options):
+        function = each(function)
     return mask_options(function)
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentdiff.apps.cli.edit.common import model_options, output_options
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.apps.cli.shared.options import build, cli_command, options_of
 from latentdiff.apps.cli.shared.outputs import Output
 from latentdiff.apps.cli.shared.prompts import check_texts, note_texts
 from latentdiff.config.sampling import Sampling
@@ -25,10 +26,13 @@ ACROSS = 8  # pictures in the figure of attention
 SLUG = 40  # characters of a text in a file name
 
 
-@click.command(name="p2p")
+@cli_command(
+    "p2p",
+    "latentdiff p2p --prompt 'a red seven' --edit 'a green seven'",
+)
 @model_options
-@click.option("--prompt", required=True, help="The text of the original.")
-@click.option(
+@option("--prompt", required=True, help="The text of the original.")
+@option(
     "--edit",
     "edits",
     multiple=True,
@@ -37,7 +41,7 @@ SLUG = 40  # characters of a text in a file name
         " --word-weight)."
     ),
 )
-@click.option(
+@option(
     "--word-weight",
     "factors",
     multiple=True,
@@ -46,14 +50,14 @@ SLUG = 40  # characters of a text in a file name
         " (default: none)."
     ),
 )
-@click.option(
+@option(
     "--cross",
     type=SHARE,
     default=0.8,
     show_default=True,
     help="Share of the way, from noise, on which the original's attention to the words that stay is kept.",
 )
-@click.option(
+@option(
     "--self",
     "self_share",
     type=SHARE,
@@ -64,12 +68,12 @@ SLUG = 40  # characters of a text in a file name
         " shape."
     ),
 )
-@click.option(
+@option(
     "--blend",
     multiple=True,
     help="Words of either text: outside their place nothing changes (default: everything may).",
 )
-@click.option(
+@option(
     "--threshold",
     type=SHARE,
     default=0.5,
@@ -77,7 +81,7 @@ SLUG = 40  # characters of a text in a file name
     help="How far from a word's least to its largest attention its place begins; with --blend.",
 )
 @image_options
-@click.option(
+@option(
     "--guidance",
     type=click.FloatRange(0, 100),
     default=3.0,
@@ -85,7 +89,7 @@ SLUG = 40  # characters of a text in a file name
     help="Classifier-free guidance: 1 is plain conditional, more follows the texts more closely.",
 )
 @options_of(Sampling, skip=("compile", "guidance"))
-@click.option(
+@option(
     "--maps",
     type=Output(".png"),
     default=None,

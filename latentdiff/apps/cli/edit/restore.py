@@ -8,19 +8,24 @@ import click
 
 from latentdiff.apps.cli.edit.common import check_moves, model_options, output_options, sampling_options
 from latentdiff.apps.cli.edit.operators import INEXACT, operator_of, operator_options
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.apps.cli.shared.options import build, cli_command, options_of
 from latentdiff.apps.cli.shared.prompts import names_of
 from latentdiff.config.restoration import Restoration
 
 
-@click.command(name="restore")
+@cli_command(
+    "restore",
+    "latentdiff restore --operator blur --noise 0.05",
+    "latentdiff restore --input small.png --degraded --operator downsample --factor 2",
+)
 @model_options
 @image_options
 @operator_options
 @options_of(Restoration)
 @sampling_options
-@click.option(
+@option(
     "--degraded",
     is_flag=True,
     help=(

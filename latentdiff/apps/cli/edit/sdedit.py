@@ -8,18 +8,23 @@ from typing import Any
 import click
 
 from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options
+from latentdiff.apps.cli.shared.help import Several, option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import Several
+from latentdiff.apps.cli.shared.options import cli_command
 from latentdiff.apps.cli.shared.prompts import names_of
 
 WAY = 5  # moments of the last edit in the figure
 
 
-@click.command(name="edit")
+@cli_command(
+    "edit",
+    "latentdiff edit --input drawing.png --strength 0.3,0.5,0.7",
+    "latentdiff edit --label 3 --strength 0.6 --guidance 2",
+)
 @model_options
 @image_options
 @sampling_options
-@click.option(
+@option(
     "--strength",
     cls=Several,
     default=None,
@@ -28,13 +33,13 @@ WAY = 5  # moments of the last edit in the figure
         " (default: 0.3,0.5,0.7)."
     ),
 )
-@click.option(
+@option(
     "--level",
     cls=Several,
     default=None,
     help="Instead of --strength: noise levels, from 0 to the model's T; several as 100,500 (default: none).",
 )
-@click.option(
+@option(
     "--start-index",
     cls=Several,
     default=None,
@@ -43,7 +48,7 @@ WAY = 5  # moments of the last edit in the figure
         " (default: none)."
     ),
 )
-@click.option(
+@option(
     "--exact-steps",
     is_flag=True,
     help="Make --steps moves from the start level on, instead of visiting the sampler's levels below it.",

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import build, config_option, given, json_option, options_of
+from latentdiff.apps.cli.shared.options import build, cli_command, given, options_of
 from latentdiff.config.loop import DataOptions
 
 if TYPE_CHECKING:
     from latentdiff.data import DataDescription
 
 
-@click.command(name="datasets")
+@cli_command(
+    "datasets",
+    "latentdiff datasets",
+    "latentdiff datasets photos/ --size 64",
+)
 @click.argument("data", required=False)
-@options_of(DataOptions, skip=("data", "flip", "crop"))
-@config_option
-@json_option
+@options_of(DataOptions, skip=("data", "flip", "random_shift"))
 def command(data: str | None, data_root: str | None, as_json: bool, **values: Any) -> int:
     """List the data sets and where to put them.
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from latentdiff.apps.cli.shared.options import config_option, json_option
+from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.options import cli_command, out_option, run_options
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option, refuse_foreign
 
 if TYPE_CHECKING:
@@ -28,35 +29,28 @@ def _check_exported(folder: Path) -> None:
     )
 
 
-@click.command(name="export")
-@click.option(
-    "--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser)."
+@cli_command(
+    "export",
+    "latentdiff export --run runs/NAME",
+    "latentdiff export --run runs/NAME --what scheduler --out scheduler",
 )
-@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
-@click.option(
+@run_options()
+@option(
     "--what",
     type=click.Choice(["pipeline", "scheduler", "unet", "vae"]),
     default="pipeline",
     show_default=True,
-    help="The whole model, or one of its parts by itself.",
+    help="The whole model, or one of its parts.",
 )
-@click.option(
+@option(
     "--sampler",
     type=click.Choice(["ddim", "ddpm"]),
     default="ddim",
     show_default=True,
-    help="Which of diffusers' pipelines and schedulers it becomes; unet and vae have none.",
+    help="Pipeline and scheduler of diffusers; unet and vae have none.",
 )
-@click.option(
-    "--out",
-    type=Output(check=_check_exported),
-    default=Path("exported"),
-    show_default=True,
-    help="Where the folder goes.",
-)
+@out_option(Output(check=_check_exported), "exported", "Folder of the exported model.")
 @overwrite_option
-@config_option
-@json_option
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Write a model as a folder that diffusers loads.

@@ -7,10 +7,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import click
-
 from latentdiff._version import __version__
-from latentdiff.apps.cli.shared.options import config_option, json_option
+from latentdiff.apps.cli.shared.options import cli_command
 
 LIBRARIES = (
     "torch",
@@ -27,9 +25,7 @@ LIBRARIES = (
 )
 
 
-@click.command(name="info")
-@config_option
-@json_option
+@cli_command("info", "latentdiff info --json")
 def command(as_json: bool) -> int:
     """Show versions, devices and which kernels are in use."""
     import torch

@@ -8,18 +8,23 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import config_option, json_option
+from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.options import cli_command
 
 MOST_WORDS = 500  # of a vocabulary, for people
 
 
-@click.command(name="inspect")
-@click.argument("path", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--runs", default="runs", show_default=True, help="Folder of all runs, used when no PATH is given."
+@cli_command(
+    "inspect", "latentdiff inspect", "latentdiff inspect runs/NAME --json", "latentdiff inspect samples.png"
 )
-@config_option
-@json_option
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@option(
+    "--runs",
+    default="runs",
+    show_default=True,
+    group="Model",
+    help="Folder of all runs; used where PATH is not given.",
+)
 def command(path: Path | None, runs: str, as_json: bool) -> int:
     """Describe a run, a checkpoint or a picture's settings.
 

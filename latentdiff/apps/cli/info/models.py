@@ -6,12 +6,10 @@ import json
 
 import click
 
-from latentdiff.apps.cli.shared.options import config_option, json_option
+from latentdiff.apps.cli.shared.options import cli_command
 
 
-@click.command(name="models")
-@config_option
-@json_option
+@cli_command("models", "latentdiff models", "latentdiff sample --run NAME")
 def command(as_json: bool) -> int:
     """List the trained models that ship with the package.
 

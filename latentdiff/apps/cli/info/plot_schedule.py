@@ -2,62 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, get_args
 
 import click
 
-from latentdiff.apps.cli.shared.options import Several, build, config_option, json_option
+from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import build, cli_command, options_of, out_option
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option
 from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind
 
 KINDS = ",".join(get_args(ScheduleKind))
 
 
-@click.command(name="plot-schedule")
-@click.option(
+@cli_command(
+    "plot-schedule",
+    "latentdiff plot-schedule --schedule linear,cosine",
+    "latentdiff plot-schedule --schedule cosine --zero-snr --T 500",
+)
+@option(
     "--schedule",
     cls=Several,
     default=KINDS,
     show_default=True,
-    help="One schedule or several, separated by commas.",
+    group="Diffusion",
+    help="Schedules to draw, as linear,cosine.",
 )
-@click.option(
-    "--T",
-    "T",
-    type=click.IntRange(1, 100_000),
-    default=1000,
-    show_default=True,
-    help="Number of noise levels.",
-)
-@click.option(
-    "--beta-start",
-    type=float,
-    default=None,
-    help="First beta of linear/scaled_linear, the beta of constant (between 0 and 1; default: by kind).",
-)
-@click.option(
-    "--beta-end",
-    type=float,
-    default=None,
-    help="Last beta of linear/scaled_linear (between 0 and 1; default: by kind).",
-)
-@click.option(
-    "--zero-snr/--no-zero-snr",
-    default=False,
-    show_default=True,
-    help="Rescale so that level T is pure noise.",
-)
-@click.option(
-    "--out",
-    type=Output(".png"),
-    default=Path("schedules.png"),
-    show_default=True,
-    help="Where the figure goes (.png).",
-)
+@options_of(ScheduleConfig, skip=("kind", "betas"))
+@out_option(Output(".png"), "schedules.png")
 @overwrite_option
-@config_option
-@json_option
 def command(*, as_json: bool, **values: Any) -> int:
     """Draw noise schedules as a figure.
 
@@ -68,8 +40,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     for name in names:
         if name not in get_args(ScheduleKind):
             raise click.UsageError(f"--schedule: expected {', '.join(get_args(ScheduleKind))}, got {name!r}")
-    given = values | {"zero_terminal_snr": values["zero_snr"]}
-    configs = {name: build(ScheduleConfig, given | {"kind": name}) for name in names}
+    configs = {name: build(ScheduleConfig, values | {"kind": name}) for name in names}
 
     from latentdiff.apps.cli.info.schedule_figure import save_schedule_figure
     from latentdiff.apps.cli.shared import outputs

@@ -7,43 +7,29 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import config_option, json_option
+from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.options import cli_command, device_option, run_options
 
 
-@click.command(name="ui")
-@click.option(
-    "--run",
-    default=None,
-    help="Run or checkpoint folder that stands first (default: the newest run with a denoiser).",
-)
-@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
-@click.option(
+@cli_command("ui", "latentdiff ui", "latentdiff ui --run runs/NAME --port 8000 --open")
+@run_options("Run or checkpoint that is selected first (default: the newest run with a denoiser).")
+@option(
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on; 0.0.0.0 lets other machines in.",
+    help="Address of the server; 0.0.0.0 makes the page reachable from other machines.",
 )
-@click.option(
+@option(
     "--allow-host",
     "names",
     multiple=True,
     metavar="NAME",
-    help=(
-        "Another host name under which browsers may reach the page, such as that of a proxy; repeatable"
-        " (default: none)."
-    ),
+    advanced=True,
+    help="Another host name of the page, such as that of a proxy; repeatable (default: none).",
 )
-@click.option(
-    "--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port to listen on."
-)
-@click.option(
-    "--open/--no-open", "browser", default=False, show_default=True, help="Open the page in a browser."
-)
-@click.option(
-    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
-)
-@config_option
-@json_option
+@option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port of the server.")
+@option("--open/--no-open", "browser", default=False, show_default=True, help="Open the page in a browser.")
+@device_option
 def command(*, as_json: bool, **values: Any) -> int:
     """Draw, watch, compare and edit on a page in the browser.
 

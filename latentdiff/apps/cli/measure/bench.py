@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import config_option, json_option
+from latentdiff.apps.cli.shared.help import GENERAL, option
+from latentdiff.apps.cli.shared.options import cli_command
 from latentdiff.apps.cli.shared.types import Finite
 from latentdiff.errors import InputError
 
@@ -20,36 +21,33 @@ if TYPE_CHECKING:
 TABLE_WIDTH = 200  # where the output is no terminal
 
 
-@click.command(name="bench")
-@config_option
-@click.option(
-    "--device", default="auto", show_default=True, help="Where to measure: auto, cpu, cuda or cuda:N."
+@cli_command("bench", "latentdiff bench", "latentdiff bench --torch-compile --threads 2 --json")
+@option(
+    "--device", default="auto", show_default=True, group=GENERAL, help="Device: auto, cpu, cuda or cuda:N."
 )
-@click.option(
+@option(
     "--threads",
     type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    help="CPU threads, between 1 and 1024.",
+    group="Compute",
+    help="CPU threads.",
 )
-@click.option(
+@option(
     "--seconds",
     type=Finite(1, 3600),
     default=15.0,
     show_default=True,
-    help="Budget of time, between 1 and 3600 seconds; slow baselines are left out to keep it.",
+    help="Time budget; slow baselines are left out to keep it.",
 )
-@click.option(
-    "--max-mib",
-    type=Finite(0.002, 1024),
-    default=4.0,
-    show_default=True,
-    help="Largest tensor in MiB, at least 0.002 and at most 1024.",
+@option("--max-mib", type=Finite(0.002, 1024), default=4.0, show_default=True, help="Largest tensor in MiB.")
+@option(
+    "--torch-compile",
+    "compiled",
+    was="--compile",
+    is_flag=True,
+    help="Also measure torch.compile, which takes a minute.",
 )
-@click.option(
-    "--compile", "compiled", is_flag=True, help="Also measure torch.compile, which takes a minute to compile."
-)
-@json_option
 def command(device: str, threads: int, seconds: float, max_mib: float, compiled: bool, as_json: bool) -> int:
     """Measure the fused operations against plain PyTorch.
 

@@ -7,10 +7,21 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import Several, build, config_option, json_option, option, options_of
+from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import (
+    build,
+    cli_command,
+    device_option,
+    number_option,
+    options_of,
+    out_option,
+    run_options,
+    seed_option,
+    split_option,
+    threads_option,
+)
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option, refuse_foreign
 from latentdiff.apps.cli.shared.types import Finite
-from latentdiff.config.base import device_name
 from latentdiff.config.evaluation import PARTS
 from latentdiff.config.loop import DataOptions
 from latentdiff.config.sampling import Sampling
@@ -26,114 +37,125 @@ def _check_evaluation(folder: Path) -> None:
     refuse_foreign(folder, foreign_in(folder, written=earlier(folder)))
 
 
-@click.command(name="evaluate")
-@click.option("--run", default=None, help="Run or checkpoint folder (default: the newest run).")
-@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
-@click.option(
+@cli_command(
+    "evaluate",
+    "latentdiff evaluate",
+    "latentdiff evaluate --what samples --sampler ddim --steps 50 -n 10000",
+    "latentdiff evaluate --images samples.npz --reference mnist",
+)
+@run_options("Run or checkpoint folder (default: the newest run).")
+@option(
     "--what",
     cls=Several,
     default=None,
+    group="Metrics",
     help=(
-        "Parts of a run as samples,denoiser (default: all that it has): vae, samples, denoiser,"
-        " reconstruction, and of text models of `scenes` also scenes."
+        "Parts of a run, as samples,denoiser; vae, samples, denoiser, reconstruction, and of text models of"
+        " `scenes` also scenes (default: all that it has)."
     ),
 )
-@click.option(
+@option(
     "--images",
     default=None,
+    group="Images",
     help=(
-        "Score these images instead of a run: a folder, an .npz (images or x) or a data set name (default:"
+        "Score these images instead of a run; a folder, an .npz (images or x) or a data set name (default:"
         " score a run)."
     ),
 )
-@click.option(
+@option(
     "--reference",
     default=None,
-    help="What --images are compared with: a folder, an .npz or a data set name (no default).",
+    group="Images",
+    help="Images that --images are compared with; a folder, an .npz or a data set name (no default).",
 )
-@click.option(
+@option(
     "--paired",
     is_flag=True,
-    help="Also compare image k of --images with image k of --reference (folders: by their file names).",
+    group="Images",
+    help="Also compare image by image; image k of both, in folders by file name.",
 )
-@options_of(DataOptions, skip=("flip", "crop"), of_run=True)
-@click.option(
-    "--split",
-    type=click.Choice(["train", "val", "test"]),
-    default="test",
-    show_default=True,
-    help="Which images are the reference.",
-)
-@click.option(
-    "-n",
-    "--number",
-    "n",
-    type=click.IntRange(4, 1_000_000),
-    default=10_000,
-    show_default=True,
-    help="Number of samples, and of the images of the split that the VAE is measured on at most.",
+@options_of(DataOptions, skip=("flip", "random_shift"), of_run=True)
+@split_option("Split of the data set that is the reference.")
+@number_option(
+    4,
+    1_000_000,
+    10_000,
+    "Number of samples; also the most images of the split that the VAE is measured on.",
 )
 @options_of(Sampling, skip=("compile",))
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**62),
-    default=0,
-    show_default=True,
-    help="Sample k is the image of seed + k; also seeds noise and resampling.",
-)
-@click.option(
+@seed_option("Image k has seed + k; also seeds noise and resampling.")
+@option(
     "--class-balance",
     type=click.Choice(["equal", "data"]),
     default=None,
+    group="Images",
+    advanced=True,
     help=(
-        "How often samples are of each class: all in turn, or as often as in the training data (default: data"
+        "Class frequencies of the samples; equal: all in turn, data: as in the training data (default: data"
         " where the model records it)."
     ),
 )
-@click.option(
+@option(
     "--test-images",
     type=click.IntRange(2, 1_000_000),
     default=500,
     show_default=True,
+    group="Metrics",
+    advanced=True,
     help="Images of the split for the denoiser and the reconstructions from noise.",
 )
-@click.option(
+@option(
     "--neighbors",
     type=click.IntRange(0, 1_000_000),
     default=1000,
     show_default=True,
-    help="Samples whose nearest training images are looked up; 0 leaves it out.",
+    group="Metrics",
+    advanced=True,
+    help="Samples whose nearest training images are searched; 0 turns the search off.",
 )
-@click.option(
+@option(
     "--features",
     type=click.Choice(NAMES),
     default=None,
+    group="Metrics",
     help="Feature network (default: mnist for 28x28 grey digits, else efficientnet-lite0).",
 )
-@click.option(
-    "--weights",
+@option(
+    "--feature-weights",
+    "weights",
+    was="--weights",
     type=click.Path(path_type=Path),
     default=None,
+    group="Metrics",
+    advanced=True,
     help="Weights (.safetensors) of a feature network that brings none (default: its own).",
 )
-@click.option(
-    "--perceptual",
+@option(
+    "--perceptual-network",
+    "perceptual",
+    was="--perceptual",
     type=click.Choice(PERCEPTUAL_NAMES),
     default=None,
+    group="Metrics",
+    advanced=True,
     help="Network of the perceptual distance (default: as --features, where it has one).",
 )
-@click.option(
+@option(
     "--perceptual-weights",
     type=click.Path(path_type=Path),
     default=None,
-    help="Weights (.safetensors) of an LPIPS network (default: none, for networks that bring their own).",
+    group="Metrics",
+    advanced=True,
+    help="Weights (.safetensors) of a perceptual network that brings none (default: its own).",
 )
-@click.option(
+@option(
     "--resamples",
     type=click.IntRange(0, 100_000),
     default=200,
     show_default=True,
-    help="Bootstrap resamples for the intervals (20 or more); 0 turns them off.",
+    group="Metrics",
+    help="Bootstrap resamples for the intervals; 20 or more, 0 turns them off.",
 )
 @option(
     "--confidence",
@@ -141,41 +163,30 @@ def _check_evaluation(folder: Path) -> None:
     type=Finite(0.5, 0.999),
     default=0.95,
     show_default=True,
+    group="Metrics",
     help="Confidence level of the intervals.",
 )
-@click.option(
+@option(
     "--batch",
     type=click.IntRange(1, 65536),
     default=500,
     show_default=True,
-    help="Images moved to the device at once; changes memory, no figure.",
+    group="Compute",
+    advanced=True,
+    help="Images in a batch; changes memory, no result.",
 )
-@click.option(
+@option(
     "--cache/--no-cache",
     default=True,
     show_default=True,
+    group="Compute",
+    advanced=True,
     help="Keep the features of references in $LATENTDIFF_CACHE or ~/.cache/latentdiff/features.",
 )
-@click.option(
-    "--threads", type=click.IntRange(1, 1024), default=None, help="CPU threads (default: torch's choice)."
-)
-@click.option(
-    "--device",
-    type=str,
-    default="auto",
-    show_default=True,
-    help="Where to compute: auto, cpu, cuda, cuda:N or mps.",
-)
-@click.option(
-    "--out",
-    type=Output(check=_check_evaluation),
-    default=Path("evaluation"),
-    show_default=True,
-    help="Folder for the figures and evaluation.json.",
-)
+@threads_option
+@device_option
+@out_option(Output(check=_check_evaluation), "evaluation", "Folder of the figures and evaluation.json.")
 @overwrite_option
-@config_option
-@json_option
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Measure the quality of a model or of a set of images.
@@ -214,14 +225,18 @@ OF_A_RUN = (
 )
 
 
+FLAGS = {
+    "features": "--features",
+    "weights": "--feature-weights",
+    "perceptual": "--perceptual-network",
+    "perceptual_weights": "--perceptual-weights",
+}
+
+
 def _check(ctx: click.Context, values: dict[str, Any]) -> None:
     """Usage errors for options that do not go together, and for unknown parts."""
     default = click.core.ParameterSource.DEFAULT
     given = {name for name in values if ctx.get_parameter_source(name) not in (default, None)}
-    try:
-        device_name(values["device"])
-    except ValueError as error:
-        raise click.UsageError(f"--device: {error}") from None
     if values["images"] is None:
         for name in ("reference", "paired"):
             if name in given:
@@ -239,7 +254,7 @@ def _check(ctx: click.Context, values: dict[str, Any]) -> None:
         for name in ("perceptual", "perceptual_weights"):
             if name in given:
                 raise click.UsageError(
-                    f"--{name.replace('_', '-')} is for pairs of images, with --images it needs --paired"
+                    f"{FLAGS[name]} is for pairs of images, with --images it needs --paired"
                 )
     if 0 < values["resamples"] < LEAST_RESAMPLES:
         raise click.UsageError(
@@ -249,8 +264,8 @@ def _check(ctx: click.Context, values: dict[str, Any]) -> None:
         if part.strip() not in PARTS:
             raise click.UsageError(f"--what: expected {', '.join(PARTS)}, got {part.strip()!r}")
     for name, network in (("weights", "inception"), ("perceptual_weights", "lpips-alex or lpips-vgg")):
-        option = "features" if name == "weights" else "perceptual"
-        if values[name] is not None and (values[option] is None or values[option] not in NEEDS_WEIGHTS):
+        needs = "features" if name == "weights" else "perceptual"
+        if values[name] is not None and (values[needs] is None or values[needs] not in NEEDS_WEIGHTS):
             raise click.UsageError(
-                f"--{name.replace('_', '-')} goes with --{option} {network}, got --{option} {values[option]}"
+                f"{FLAGS[name]} goes with {FLAGS[needs]} {network}, got {FLAGS[needs]} {values[needs]}"
             )

@@ -7,42 +7,31 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import build, config_option, json_option, options_of
+from latentdiff.apps.cli.shared.options import (
+    build,
+    cli_command,
+    number_option,
+    options_of,
+    out_option,
+    run_options,
+    split_option,
+)
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option
 from latentdiff.config.loop import DataOptions
 from latentdiff.errors import InputError
 
 
-@click.command(name="reconstruct")
-@click.option("--run", default=None, help="Run or checkpoint with a VAE (default: the newest VAE run).")
-@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
-@options_of(DataOptions, skip=("flip", "crop"), of_run=True)
-@click.option(
-    "--split",
-    type=click.Choice(["train", "val", "test"]),
-    default="test",
-    show_default=True,
-    help="Which images.",
+@cli_command(
+    "reconstruct",
+    "latentdiff reconstruct",
+    "latentdiff reconstruct --data photos/ --size 64 --channels 3 --split val -n 16",
 )
-@click.option(
-    "-n",
-    "--number",
-    "n",
-    type=click.IntRange(1, 1024),
-    default=32,
-    show_default=True,
-    help="Images in the figure; the PSNR is over the whole split.",
-)
-@click.option(
-    "--out",
-    type=Output(".png"),
-    default=Path("reconstructions.png"),
-    show_default=True,
-    help="Where the figure goes (.png).",
-)
+@run_options("Run or checkpoint with a VAE (default: the newest VAE run).")
+@options_of(DataOptions, skip=("flip", "random_shift"), of_run=True)
+@split_option("Split of the data set.")
+@number_option(1, 1024, 32, "Images in the figure; the PSNR is over the whole split.")
+@out_option(Output(".png"), "reconstructions.png")
 @overwrite_option
-@config_option
-@json_option
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Pass images through a trained VAE and show both sides.

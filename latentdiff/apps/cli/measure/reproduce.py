@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import class_folders_option, config_option, json_option
+from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.options import (
+    class_folders_option,
+    cli_command,
+    device_option,
+    seed_option,
+    threads_option,
+)
 from latentdiff.apps.cli.shared.outputs import overwrite_option
 from latentdiff.apps.studies.catalog import BUDGETS, STUDIES
 from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS
@@ -23,82 +30,77 @@ OUT = "studies"
 FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
 
 
-@click.command(name="reproduce")
+@cli_command(
+    "reproduce",
+    "latentdiff reproduce --list",
+    "latentdiff reproduce forward-process",
+    "latentdiff reproduce class-guidance --budget full --data mnist",
+)
 @click.argument("study", required=False)
-@click.option("--list", "listing", is_flag=True, help="List the studies and what each asks.")
-@click.option(
+@option("--list", "listing", is_flag=True, help="List the studies and the question of each.")
+@option(
     "--budget",
     type=click.Choice(BUDGETS),
     default="quick",
     show_default=True,
-    help=(
-        "How much to compute: quick (about 5 minutes on 2 CPU cores) or full (a real study; hours on a CPU)."
-    ),
+    help="Amount of computation; quick: about 5 minutes on 2 CPU cores, full: hours on a CPU.",
 )
-@click.option(
-    "--data", default="mnist5k", show_default=True, help="Data set name or path (see `latentdiff datasets`)."
+@option(
+    "--data",
+    default="mnist5k",
+    show_default=True,
+    group="Data",
+    help="Data set name or path; see `latentdiff datasets`.",
 )
-@click.option(
+@option(
     "--data-root",
     type=click.Path(path_type=Path),
     default=None,
-    help="Folder with downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data).",
+    group="Data",
+    advanced=True,
+    help="Folder of downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data).",
 )
 @class_folders_option("auto")
-@click.option(
+@option(
     "--data-colour",
     default=None,
-    help=(
-        "Colour images for the study that looks at some: a data set name or path (default: openmoji, if"
-        " installed)."
-    ),
+    group="Data",
+    advanced=True,
+    help="Colour images, for the study of some; a data set name or path (default: openmoji, if installed).",
 )
-@click.option(
+@option(
     "--run",
     type=click.Path(path_type=Path),
     default=None,
-    help=(
-        "Run or checkpoint folder of the model to look at, for studies that look at one (default: the study"
-        " trains it)."
-    ),
+    group="Model",
+    help="Run or checkpoint to study, for studies of one model (default: the study trains it).",
 )
-@click.option(
+@option(
     "--run-colour",
     type=click.Path(path_type=Path),
     default=None,
-    help="The same for the part of a study that looks at colour images (default: the study trains it).",
+    group="Model",
+    advanced=True,
+    help="Run or checkpoint for the part of a study on colour images (default: the study trains it).",
 )
-@click.option(
+@option(
     "--features",
     type=click.Choice(FEATURES),
     default=None,
-    help="Network whose features judge samples (default: mnist for digits, else efficientnet-lite0).",
+    advanced=True,
+    help="Feature network that scores samples (default: mnist for digits, else efficientnet-lite0).",
 )
-@click.option(
+@seed_option("Seed of weights, data order, noise and resampling.", most=2**31 - 1)
+@option(
     "--out",
     type=click.Path(path_type=Path),
     default=None,
+    group="Output",
     help="Folder of the study (default: studies/STUDY).",
 )
 @overwrite_option
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**31 - 1),
-    default=0,
-    show_default=True,
-    help="Seed of weights, data order, noise and resampling.",
-)
-@click.option(
-    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    default=None,
-    help="CPU threads, between 1 and 1024 (default: torch's choice).",
-)
-@config_option
-@json_option
+@device_option
+@threads_option
 def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> int:
     """Regenerate a study: figures, numbers and a page to read.
 

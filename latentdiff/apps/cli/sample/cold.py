@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentdiff.apps.cli.edit.common import model_options, output_options
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options, read_input
-from latentdiff.apps.cli.shared.options import given
+from latentdiff.apps.cli.shared.options import cli_command, given
 from latentdiff.apps.cli.shared.types import Finite
 from latentdiff.errors import InputError
 
@@ -17,44 +18,56 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@click.command(name="sample-cold")
+@cli_command("sample-cold", "latentdiff sample-cold --restore", "latentdiff sample-cold -n 16 --out new.png")
 @model_options
 @image_options
-@click.option(
+@option(
     "--restore",
     "restoring",
     is_flag=True,
-    help="Degrade and restore images of --input instead of generating new ones from drawn intensities.",
+    help="Degrade images and restore them; those of --input, instead of generating new ones.",
 )
-@click.option(
+@option(
     "--level",
     type=click.IntRange(1, 10_000),
     default=None,
-    help="With --restore: the level of the degradation (default: T).",
+    help="Level of the degradation; with --restore (default: T).",
 )
-@click.option(
-    "--steps", type=click.IntRange(1, 10_000), default=None, help="Number of steps (default: every level)."
+@option(
+    "--steps",
+    type=click.IntRange(1, 10_000),
+    default=None,
+    group="Sampling",
+    help="Number of steps (default: every level).",
 )
-@click.option(
+@option(
     "--improved/--naive",
     default=True,
     show_default=True,
-    help="The improved sampling x - D(x0, t) + D(x0, s), or the naive D(x0, s).",
+    group="Sampling",
+    advanced=True,
+    help="Use x - D(x0, t) + D(x0, s) (improved), or D(x0, s) (naive).",
 )
-@click.option(
-    "--noise",
+@option(
+    "--start-noise",
+    "noise",
+    was="--noise",
     type=Finite(0, 1),
     default=0.002,
     show_default=True,
-    help="Without --restore: noise that breaks the symmetry of the start.",
+    group="Sampling",
+    advanced=True,
+    help="Standard deviation of the noise that breaks the symmetry of the start; without --restore.",
 )
-@click.option(
+@option(
     "--start",
     type=click.Choice(["cells", "flat"]),
     default=None,
+    group="Sampling",
+    advanced=True,
     help=(
-        "Without --restore: drawn intensities of a grid of cells, or of the whole image, as published"
-        " (default: cells, where the run has them)."
+        "Start from random intensities of a grid of cells, or of the whole image; without --restore, flat is"
+        " as published (default: cells, where the run has them)."
     ),
 )
 @output_options("cold.png")
@@ -64,12 +77,12 @@ def command(*, as_json: bool, **values: Any) -> int:
     Restored images are compared with the network's restoration in one step, which is closer on average, and
     blurrier.
     """
-    for option in given(
+    for name in given(
         ("noise", "seed", "start")
         if values["restoring"]
         else ("source", "level", "split", "resize", "negate", "class_folders")
     ):
-        flag = {"source": "input"}.get(option, option).replace("_", "-")
+        flag = {"source": "input", "noise": "start-noise"}.get(name, name).replace("_", "-")
         raise click.UsageError(
             f"--{flag} is for new images, --restore draws no noise"
             if values["restoring"]

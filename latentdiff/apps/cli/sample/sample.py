@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from latentdiff.apps.cli.shared.options import Several, Texts, build, config_option, json_option, options_of
+from latentdiff.apps.cli.shared.help import Several, Texts, option
+from latentdiff.apps.cli.shared.options import (
+    build,
+    cli_command,
+    device_option,
+    number_option,
+    options_of,
+    out_option,
+    run_options,
+)
 from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_option
 from latentdiff.apps.cli.shared.prediction import merge_v_pred, v_pred_option
 from latentdiff.apps.cli.shared.prompts import (
@@ -22,8 +30,8 @@ from latentdiff.apps.cli.shared.prompts import (
     prompts_of,
 )
 from latentdiff.apps.cli.shared.reuse import find_like, like_option, recipe_of
-from latentdiff.config.base import device_name
 from latentdiff.config.diffusion import Prediction
+from latentdiff.config.recipe import SampleOptions
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
@@ -31,135 +39,89 @@ if TYPE_CHECKING:
     from latentdiff.pipeline.pipeline import Pipeline
 
 
-@click.command(name="sample")
-@click.option(
-    "--run", default=None, help="Run or checkpoint folder (default: the newest run with a denoiser)."
+@cli_command(
+    "sample",
+    "latentdiff sample",
+    "latentdiff sample --label 7 --guidance 2 --seed 3 -n 16 --out sevens.png",
+    "latentdiff sample --sampler dpm++ --steps 10,15,25",
 )
-@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
-@click.option(
-    "-n",
-    "--number",
-    "n",
-    type=click.IntRange(1, 1_000_000),
-    default=64,
-    show_default=True,
-    help="Number of images.",
-)
-@click.option(
+@run_options()
+@number_option(1, 1_000_000, 64, "Number of images.")
+@option(
     "--label",
     cls=Texts,
     default=None,
+    group="Images",
     help=(
         "Class to draw, by name or index; several, as 3,5,8 or by repeating the option, are taken in turn"
         " (default: all classes in turn)."
     ),
 )
 @prompt_options
-@click.option(
-    "--class-balance",
-    type=click.Choice(["equal", "data"]),
-    default="equal",
-    show_default=True,
-    help=(
-        "How often each class comes where --label names none: all in turn, or as often as in the training"
-        " data."
-    ),
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**62),
-    default=0,
-    show_default=True,
-    help="Image k is the image of seed + k, whatever the batch.",
-)
+@options_of(SampleOptions)
 @options_of(Sampling, skip=("steps",))
-@click.option(
+@option(
     "--steps",
     cls=Several,
     default=None,
+    group="Sampling",
     help=(
-        "Number of steps, 1 or more (default: ddim 50, dpm++ 20, ddpm every level); several as 10,25,50 give"
-        " a side-by-side figure from the same noise."
+        "Number of steps, 1 or more; several as 10,25,50 give a side-by-side figure from the same noise"
+        " (default: ddim 50, dpm++ 20, ddpm every level)."
     ),
 )
-@click.option(
+@option(
     "--prediction",
     type=click.Choice(get_args(Prediction)),
     default=None,
-    help="What the model must predict; an error if it was trained otherwise.",
+    group="Model",
+    advanced=True,
+    help="Prediction type that the model must have; an error if it was trained with another.",
 )
 @v_pred_option
-@click.option(
-    "--interpolate",
-    type=click.IntRange(0, 2**62),
+@out_option(
+    Output(".png", ".npz"),
+    "samples.png",
+    "A grid (.png) or all images (.npz); uint8 array images [N, H, W(, 3)], int64 labels [N].",
+)
+@option(
+    "--files",
+    type=IMAGE_FOLDER,
     default=None,
-    metavar="SEED",
-    help="Draw -n images on the way from --seed to this seed.",
+    group="Output",
+    help="Also write each image as a PNG into this folder.",
 )
-@click.option(
-    "--out",
-    type=Output(".png", ".npz"),
-    default=Path("samples.png"),
-    show_default=True,
-    help="Where the images go: .png (a grid) or .npz (uint8 array images [N, H, W(, 3)], int64 labels [N]).",
-)
-@click.option(
-    "--files", type=IMAGE_FOLDER, default=None, help="Also write each image as a PNG into this folder."
-)
-@click.option(
+@option(
     "--trajectory",
     type=Output(".png", ".gif"),
     default=None,
-    help="Also write the reverse process: .gif (animation) or .png (strip); rows x_t and x_0 estimate.",
+    group="Output",
+    help="Also write the reverse process (.gif or .png); an animation or a strip, rows x_t and x_0 estimate.",
 )
-@overwrite_option
-@click.option(
+@option(
     "--frames",
     type=click.IntRange(2, 1000),
     default=None,
-    help="Moments in the trajectory (default: 10 in a strip, 40 in an animation).",
+    group="Output",
+    advanced=True,
+    help="Frames of the trajectory (default: 10 in a strip, 40 in an animation).",
 )
-@click.option(
-    "--batch",
-    type=click.IntRange(1, 65536),
-    default=None,
-    help="Images computed at once (default: as many as fit in memory).",
-)
-@click.option(
-    "--columns",
-    type=click.IntRange(1, 1000),
-    default=None,
-    help="Columns of the grid (default: about square, or one a class).",
-)
-@click.option(
-    "--device",
-    type=str,
-    default="auto",
-    show_default=True,
-    help="Where to compute: auto, cpu, cuda, cuda:N or mps.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
-    default="float32",
-    show_default=True,
-    help="What the network computes in.",
-)
+@overwrite_option
+@device_option
 @like_option
-@config_option
-@json_option
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Draw images from a trained model.
 
-    Takes the newest run, or --run. A conditional model draws all its classes in turn unless --label names
-    one, a model that listens to texts draws --prompt; --guidance 0 ignores either. The same seed gives the
-    same image in any batch. A PNG carries its settings, which `latentdiff inspect` reads and --like repeats.
+    Takes the newest run, or --run. A class-conditional model draws all classes in turn unless --label names
+    some, a text-conditional model draws --prompt; --guidance 0 ignores either. The same seed gives the same
+    image in any batch. A PNG holds its settings: `latentdiff inspect` reads them and --like repeats them.
     """
     merge_v_pred(ctx, values)
     like = recipe_of(ctx, values)
     counts = _counts(values.pop("steps"))
     settings = [build(Sampling, values | {"steps": count}) for count in counts]
+    build(SampleOptions, values)
     interpolate = values["interpolate"]
     _check_combination(values, len(counts))
     prompts = prompts_of(values)
@@ -244,10 +206,6 @@ def _counts(text: str | None) -> list[int | None]:
 
 def _check_combination(values: dict[str, Any], counts: int) -> None:
     """Usage errors for options that would have no effect together."""
-    try:
-        device_name(values["device"])
-    except ValueError as error:
-        raise click.UsageError(f"--device: {error}") from None
     given = [name for name in ("interpolate", "trajectory", "files") if values[name] is not None]
     if counts > 1 and (given or values["out"].suffix.lower() == ".npz"):
         with_ = f"--{given[0]}" if given else f"an .npz ({values['out']})"

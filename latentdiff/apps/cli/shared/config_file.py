@@ -1,14 +1,21 @@
-"""Recipes by name: the files of ``configs/``, which are in the package too, so that an installed one can be
-told to follow them.
-"""
+"""--config: the options of a command from a YAML file, or from a recipe of the package by its name."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+import yaml
 from click.shell_completion import CompletionItem
 
+from latentdiff.apps.cli.shared.help import GENERAL, option
+from latentdiff.apps.cli.shared.progress import note
+
+F = TypeVar("F", bound=Callable[..., Any])
+MAX_BYTES = 2**20
 FOLDER = Path(__file__).parents[3] / "assets" / "recipes"  # in the repository a link to configs/
 
 
@@ -50,3 +57,147 @@ def hint(path: Path) -> str:
         return f"; --config {path.stem} is the recipe of that name"
     bare = path.parent == Path() and not path.suffix
     return f"; the recipes are {', '.join(recipes())}" if bare else ""
+
+
+def config_option(function: F) -> F:
+    """--config FILE: values for the options of this command, below what the command line says."""
+    return option(
+        "--config",
+        group=GENERAL,
+        type=ConfigFile(),
+        callback=_read_config,
+        is_eager=True,
+        expose_value=False,
+        help=(
+            "YAML file with options, or the name of a recipe; `option: value` lines, or one section for each"
+            " command. Recipes are demo, scenes, ... The command line wins."
+        ),
+    )(function)
+
+
+def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise click.UsageError(f"--config {path}: cannot be read ({error.strerror}){hint(path)}") from None
+    if len(text) > MAX_BYTES:
+        raise click.UsageError(f"--config {path}: expected at most {MAX_BYTES} bytes, found more")
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: bad encodings and explicitly typed values
+        raise click.UsageError(
+            f"--config {path}: not valid YAML ({' '.join(str(error).split())[:160]})"
+        ) from None
+    if isinstance(content, dict):
+        ctx.meta["sections"] = (named(path), tuple(content))
+    section = _section({} if content is None else content, ctx.command.name or "", path)
+    several = {str(param.name) for param in ctx.command.params if getattr(param, "multiple", False)}
+    ctx.default_map = {
+        **_values(_renamed(section, ctx.command, path), _names(ctx.command), several, path),
+        **(ctx.default_map or {}),
+    }  # below those of --like
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads scalars as the text that stands there, as a command line does (`bf16: off` is "off"), except
+    null.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Aliases are refused: options need none, and nested ones grow without bound."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("expected plain values, found an alias")
+        return super().compose_node(parent, index)
+
+
+def _names(command: click.Command) -> dict[str, str]:
+    """The parameter that a key of a config file means: an option without its dashes, or the parameter's own
+    name.
+    """
+    named = [param for param in command.params if param.name and param.name != "config"]
+    flags = {flag.lstrip("-").replace("-", "_"): str(param.name) for param in named for flag in param.opts}
+    return flags | {str(param.name): str(param.name) for param in named}
+
+
+def _renamed(section: Mapping[Any, Any], command: click.Command, path: Path) -> dict[Any, Any]:
+    """The section by the names that options have now, with a note for each that was renamed."""
+    flags = {old[2:]: new[2:] for param in command.params for old, new in getattr(param, "was", {}).items()}
+    values = {}
+    for key, value in section.items():
+        if (name := flags.get(str(key).replace("_", "-"))) is not None:
+            note(f"--config {path}: {key} is now {name}")
+        values[name or key] = value
+    return values
+
+
+def _section(content: Any, command: str, path: Path) -> dict[str, Any]:
+    """The part meant for this command: its own section, or the whole file where it has no sections."""
+    from latentdiff.apps.cli.root import COMMANDS
+
+    if isinstance(content, dict) and content.keys() & COMMANDS.keys():
+        beside = sorted(str(key) for key in content.keys() - COMMANDS.keys())
+        if beside:
+            raise click.UsageError(
+                f"--config {path}: {beside[0]!r} stands beside sections, which are named after commands"
+            )
+        if command not in content:
+            raise click.UsageError(f"--config {path}: has no section {command!r}, found {', '.join(content)}")
+        content = {} if content[command] is None else content[command]
+    if not isinstance(content, dict):
+        raise click.UsageError(
+            f"--config {path}: expected `option: value` lines, found {type(content).__name__}"
+        )
+    return content
+
+
+def _values(
+    section: Mapping[Any, Any], known: Mapping[str, str], several: set[str], path: Path
+) -> dict[str, str | tuple[str, ...]]:
+    """The values of a section by parameter; tuples of texts for those that take ``several``."""
+    values: dict[str, str | tuple[str, ...]] = {}
+    for key, value in section.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ", expected the options of this command"
+            raise click.UsageError(f"--config {path}: unknown option {str(key)!r}{hint}")
+        if known[name] in several and value is not None:
+            entries = value if isinstance(value, list) else [value]
+            if all(isinstance(entry, str) for entry in entries):
+                values[known[name]] = tuple(entries)
+                continue
+        if value is not None and not isinstance(value, str):
+            raise click.UsageError(
+                f"--config {path}: {key}: expected a single value, found a {type(value).__name__} (write"
+                " several as 10,25)"
+            )
+        if value is not None:
+            values[known[name]] = _plain_text(value, str(key), path)
+    return values
+
+
+def _plain_text(value: str, key: str, path: Path) -> str:
+    """``value``, if a command line could hold it: NUL and surrogates of no byte come from escapes in the file
+    alone.
+    """
+    try:
+        value.encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        found = value[error.start]
+    else:
+        found = "\0" if "\0" in value else ""
+    if found:
+        raise click.UsageError(f"--config {path}: {key}: expected text, found the character {found!a}")
+    return value

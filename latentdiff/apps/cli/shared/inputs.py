@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.apps.cli.shared.options import class_folders_option
+from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.options import class_folders_option, number_option, split_option
 from latentdiff.apps.cli.shared.run_data import saved_images, saved_options
 from latentdiff.errors import InputError
 
@@ -29,52 +30,40 @@ DEGRADED = 0.35  # margin of brightness for degraded images: noise alone moves t
 def image_options(function: F) -> F:
     """--input, --split, --resize, --negate, --class-folders and -n: which images."""
     options = [
-        click.option(
+        option(
             "--input",
             "source",
             default=None,
+            group="Images",
             help=(
-                "Images to work on: a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set"
+                "Images to edit; a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set"
                 " (default: the data of the run)."
             ),
         ),
-        click.option(
-            "--split",
-            type=click.Choice(["train", "val", "test"]),
-            default="test",
-            show_default=True,
-            help="Which images of a data set.",
-        ),
-        click.option(
+        number_option(1, 1000, 8, "Number of images; of labelled data one of each class in turn."),
+        split_option("Split of the data set."),
+        option(
             "--resize",
             type=click.Choice(["crop", "stretch", "pad"]),
             default=None,
+            group="Data",
+            advanced=True,
             help=(
-                "How images of another aspect ratio are brought to the model's (default: that of the run,"
-                " else crop)."
+                "How images of another aspect ratio are brought to the model's (default: that of the"
+                " run, else crop)."
             ),
         ),
-        click.option(
+        option(
             "--negate",
             is_flag=True,
-            help=(
-                "Take the negatives of the images: of dark drawings on white paper, for models of light ones"
-                " on black."
-            ),
+            group="Data",
+            advanced=True,
+            help=("Invert the images; for dark drawings on white paper and models of light ones on black."),
         ),
         class_folders_option("that of the run for its own data, else auto"),
-        click.option(
-            "-n",
-            "--number",
-            "n",
-            type=click.IntRange(1, 1000),
-            default=8,
-            show_default=True,
-            help="Number of images; of labelled data one of each class in turn.",
-        ),
     ]
-    for option in reversed(options):
-        function = option(function)
+    for each in reversed(options):
+        function = each(function)
     return function
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.types import remove_empty
 from latentdiff.errors import InputError
 
@@ -81,13 +82,11 @@ IMAGE_FOLDER = Output(check=_check_images)
 
 def overwrite_option(function: F) -> F:
     """--overwrite."""
-    return click.option(
+    return option(
         "--overwrite",
+        group="Output",
         is_flag=True,
-        help=(
-            "Replace what is there under the names given (default: the next free number, as NAME-2, is"
-            " taken)."
-        ),
+        help=("Replace existing files and folders; otherwise results get the next free name, as NAME-2."),
     )(function)
 
 

@@ -7,14 +7,20 @@ from typing import Any, TypeVar
 
 import click
 
+from latentdiff.apps.cli.shared.help import option
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def v_pred_option(function: F) -> F:
     """Adds --v-pred as the parameter ``v_pred``; :func:`merge_v_pred` folds it into ``prediction``."""
-    return click.option("--v-pred", is_flag=True, help="Short for --prediction v (Salimans & Ho 2022).")(
-        function
-    )
+    return option(
+        "--v-pred",
+        is_flag=True,
+        group="Diffusion",
+        advanced=True,
+        help="Short for --prediction v (Salimans & Ho 2022).",
+    )(function)
 
 
 def merge_v_pred(ctx: click.Context, values: dict[str, Any]) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from latentdiff.apps.cli.shared.help import option
+
 if TYPE_CHECKING:
     from latentdiff.config.sampling import Sampling
     from latentdiff.pipeline.capabilities import Need
@@ -24,14 +26,17 @@ SHOWN = 8  # unknown words in a warning
 
 def prompt_options(function: F) -> F:
     """--prompt, which may come several times, and --prompt-file."""
-    prompt = click.option(
+    prompt = option(
         "--prompt",
         "prompts",
+        group="Images",
         multiple=True,
-        help="Text to draw, for a model that listens to texts; several are taken in turn (default: none).",
+        help="Text to draw, for text-conditional models; several are taken in turn (default: none).",
     )
-    file = click.option(
+    file = option(
         "--prompt-file",
+        group="Images",
+        advanced=True,
         type=click.Path(path_type=Path),
         default=None,
         help="Texts to draw, one a line; empty lines are left out (default: none).",

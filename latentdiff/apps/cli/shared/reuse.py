@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,16 +28,17 @@ GIVES_WAY = {  # what of a picture's options is forgotten where the command line
 
 def like_option(function: F) -> F:
     """--like, whose recipe stands in ``ctx.meta`` for :func:`recipe_of`."""
-    return click.option(
+    return option(
         "--like",
+        group="Images",
         type=click.Path(path_type=Path),
         default=None,
         callback=_read,
         is_eager=True,
         expose_value=False,
         help=(
-            "A PNG of this command or of `latentdiff ui`: repeat it, with the settings in the file and the"
-            " run of the same weights; what the command line says wins (default: none)."
+            "Repeat a PNG of sample or ui; with the settings in the file and the run of the same weights, the"
+            " command line wins (default: none)."
         ),
     )(function)
 

@@ -10,9 +10,9 @@ import click
 
 from latentdiff.apps.cli.shared.options import (
     build,
+    cli_command,
     command_line_wins,
-    config_option,
-    json_option,
+    dry_run_option,
     only_with,
     options_of,
 )
@@ -20,15 +20,13 @@ from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainCold
 
 
-@click.command(name="train-cold")
-@options_of(TrainCold, RunOptions)
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Read the data, build the network, print what would be done, write nothing.",
+@cli_command(
+    "train-cold",
+    "latentdiff train-cold",
+    "latentdiff train-cold --degradation pixelate --T 28 --data mnist",
 )
-@config_option
-@json_option
+@options_of(TrainCold, RunOptions)
+@dry_run_option
 @click.pass_context
 def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
     """Train a model that undoes blur instead of noise.

@@ -214,9 +214,10 @@ def _check_read(data: TrainingImages, options: DataOptions) -> None:
             f"{options.data}: expected training and validation images, found {len(data.train)} and"
             f" {len(data.val)}"
         )
-    if options.crop >= min(data.height, data.width):
+    if options.random_shift >= min(data.height, data.width):
         raise InputError(
-            f"--crop must be below the image side {min(data.height, data.width)}, got {options.crop}"
+            f"--random-shift must be below the image side {min(data.height, data.width)},"
+            f" got {options.random_shift}"
         )
 
 

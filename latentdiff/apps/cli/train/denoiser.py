@@ -10,10 +10,10 @@ import click
 
 from latentdiff.apps.cli.shared.options import (
     build,
+    cli_command,
     command_line_wins,
-    config_option,
+    dry_run_option,
     given,
-    json_option,
     options_of,
 )
 from latentdiff.apps.cli.shared.prediction import merge_v_pred, v_pred_option
@@ -31,24 +31,21 @@ if TYPE_CHECKING:
     from latentdiff.train.latent_dataset import EncodedData
 
 
-@click.command(name="train-denoiser")
+@cli_command(
+    "train-denoiser",
+    "latentdiff train-denoiser --data photos/ --size 64 --minutes 120",
+    "latentdiff train-denoiser --pixel --config mnist-pixel",
+)
 @options_of(TrainDenoiser, RunOptions)
 @v_pred_option
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Read the data, build the network, print what would be done, write nothing.",
-)
-@config_option
-@json_option
+@dry_run_option
 @click.pass_context
 def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
     """Train a denoiser in a VAE's latent space, or on pixels.
 
-    Takes the newest VAE run unless --vae names one; --pixel needs none. Vector latents get a residual MLP,
-    spatial latents and pixels a UNet, or what --network names. The result is a run folder
-    (runs/DATE-denoiser) that holds all that `latentdiff sample` needs. Labels of the data are used, and
-    dropped for 10% of the images so that guidance works.
+    Works on the latents of the newest VAE run, or of --vae; --pixel needs none. The run folder
+    (runs/DATE-denoiser) holds all that `latentdiff sample` needs. Labels of the data are used; 10% of them
+    are dropped for classifier-free guidance.
     """
     merge_v_pred(ctx, values)
     command_line_wins(ctx, values, BUDGETS)

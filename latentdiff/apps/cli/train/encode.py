@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import build, config_option, json_option, option, options_of
+from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.options import (
+    build,
+    cli_command,
+    device_option,
+    options_of,
+    out_option,
+    run_options,
+)
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option
 from latentdiff.config.loop import DataOptions, StreamOptions
 from latentdiff.errors import InputError
@@ -21,24 +29,20 @@ def _check_encoded(folder: Path) -> None:
     check_replaceable(folder)
 
 
-@click.command(name="encode")
-@click.option("--run", default=None, help="Run or checkpoint with a VAE (default: the newest VAE run).")
-@click.option("--runs", default="runs", show_default=True, help="Folder of all runs.")
-@options_of(DataOptions, StreamOptions, skip=("flip", "crop"), of_run=True)
-@option("--fp16", was="--half", is_flag=True, help="Store latents as float16, in half the space.")
-@click.option(
-    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:N or mps."
+@cli_command(
+    "encode",
+    "latentdiff encode",
+    "latentdiff encode --run runs/VAE --data shards/ --size 64 --out latents",
+    "latentdiff train-denoiser --data latents",
 )
-@click.option(
-    "--out",
-    type=Output(check=_check_encoded),
-    default=Path("latents"),
-    show_default=True,
-    help="Folder of the encoded data set.",
+@run_options("Run or checkpoint with a VAE (default: the newest VAE run).")
+@options_of(DataOptions, StreamOptions, skip=("flip", "random_shift"), of_run=True)
+@option(
+    "--fp16", was="--half", is_flag=True, group="Output", help="Store latents as float16, in half the space."
 )
+@device_option
+@out_option(Output(check=_check_encoded), "latents", "Folder of the encoded data set.")
 @overwrite_option
-@config_option
-@json_option
 @click.pass_context
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Encode a data set once, to train denoisers on its latents.

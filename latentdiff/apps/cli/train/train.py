@@ -12,7 +12,8 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import build, json_option, options_of
+from latentdiff.apps.cli.shared.help import GENERAL, option
+from latentdiff.apps.cli.shared.options import build, cli_command, dry_run_option, options_of
 from latentdiff.config.loop import DataOptions, RunOptions, StreamOptions
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 
@@ -24,34 +25,38 @@ SKIPPED = tuple(set(TrainVAE.model_fields) - set(COMMON) - {"latent"})
 SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "prediction"})
 
 
-@click.command(name="train")
+@cli_command(
+    "train",
+    "latentdiff train --data photos/ --size 32 --channels 3 --minutes 30",
+    "latentdiff train --config mnist-latent32",
+    config=False,
+)
 @options_of(TrainVAE, skip=SKIPPED)
 @options_of(TrainDenoiser, skip=SKIPPED_OF_DENOISER)
 @options_of(RunOptions, skip=("init_from", "resume", "name"))
-@click.option(
+@option(
     "--minutes",
     type=click.FloatRange(0, 10**6, min_open=True),
     default=None,
+    group="Training",
     help=f"Budget of both, a quarter of it for the VAE (default: what --config says, else {MINUTES:g}).",
 )
-@click.option(
-    "--name", default=None, help="Name of the runs, NAME-vae and NAME-denoiser (default: the date)."
-)
-@click.option(
-    "--config",
-    type=click.Path(),
+@option(
+    "--name",
     default=None,
+    group="Run",
+    help="Name of the runs, NAME-vae and NAME-denoiser (default: the date).",
+)
+@option(
+    "--config",
+    default=None,
+    group=GENERAL,
     help=(
-        "YAML file with sections train-vae and train-denoiser, for all their options; or the name of a recipe"
-        " (demo, scenes, ...). The command line wins."
+        "YAML file with options, or the name of a recipe; sections train-vae and train-denoiser hold all"
+        " their options. The command line wins."
     ),
 )
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Read the data, build both networks, print what would be done, write nothing.",
-)
-@json_option
+@dry_run_option
 @click.pass_context
 def command(
     ctx: click.Context, /, dry_run: bool, as_json: bool, name: str | None, config: str | None, **values: Any

@@ -11,9 +11,9 @@ import click
 
 from latentdiff.apps.cli.shared.options import (
     build,
+    cli_command,
     command_line_wins,
-    config_option,
-    json_option,
+    dry_run_option,
     options_of,
 )
 from latentdiff.config.loop import BUDGETS, RunOptions
@@ -24,22 +24,21 @@ PLANNED = (  # in the context: the VAE of a dry run, for the dry run of the deno
 )
 
 
-@click.command(name="train-vae")
-@options_of(TrainVAE, RunOptions)
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Read the data, build the network, print what would be done, write nothing.",
+@cli_command(
+    "train-vae",
+    "latentdiff train-vae --latent 32",
+    "latentdiff train-vae --data photos/ --size 64 --latent 4x16x16 --minutes 60",
+    "latentdiff train-vae --resume NAME",
 )
-@config_option
-@json_option
+@options_of(TrainVAE, RunOptions)
+@dry_run_option
 @click.pass_context
 def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
     """Train a VAE that maps images to a small latent space.
 
-    The result is a run folder (runs/DATE-vae) with checkpoints, log.jsonl, the loss curve and reconstructions
-    of validation images. When training ends the mean and standard deviation of the latents are measured; then
-    `latentdiff train-denoiser` can work on it.
+    The run folder (runs/DATE-vae) holds checkpoints, log.jsonl, the loss curve and reconstructions of
+    validation images. The mean and standard deviation of the latents are measured at the end;
+    `latentdiff train-denoiser` normalizes by them.
     """
     command_line_wins(ctx, values, BUDGETS)
     options, place = build(TrainVAE, values), build(RunOptions, values)

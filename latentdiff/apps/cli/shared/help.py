@@ -1,0 +1,172 @@
+"""Options in titled groups, and the two help texts of a command: --help for most uses, --help-all for all."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import click
+
+from latentdiff.apps.cli.shared.progress import note
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OWN = "Options"  # of options that name no group
+GENERAL = "General"
+GROUPS = (  # in the order of the help texts
+    *("Model", "Data", "Images", OWN, "Network", "Diffusion", "Training", "Sampling", "Compute"),
+    *("Metrics", "Run", "Output", GENERAL),
+)
+WIDEST = 26  # characters of an option and its values in --help
+DEFAULT = re.compile(r" \(default: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
+
+
+class Option(click.Option):
+    """An option in a ``group`` of the help texts; an ``advanced`` one is in that of --help-all only.
+
+    ``bounds``: the range in words, which ends the text of --help-all.
+    ``was``: its flags of the version before, by those that they are now (or one, as a text). An old flag
+    works as the new one does and is in no help text; one line on stderr says that it was renamed.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        group: str = OWN,
+        advanced: bool = False,
+        bounds: str = "",
+        was: str | Mapping[str, str] | None = None,
+        **attributes: Any,
+    ) -> None:
+        super().__init__(*args, **attributes)
+        self.group, self.advanced = group, advanced
+        self.brief = DEFAULT.sub("", self.help or "").partition(";")[0].rstrip(".")
+        if bounds:
+            self.help = f"{(self.help or '').removesuffix('.')} ({bounds})."
+        self.was = {was: self.opts[0]} if isinstance(was, str) else dict(was or {})
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Old flags are stored as the new ones are, with a note."""
+        super().add_to_parser(parser, ctx)
+        for old, new in self.was.items():
+            parser._long_opt[old] = renamed = copy.copy(parser._long_opt[new])
+            renamed.process = partial(_process_renamed, parser._long_opt[new], f"{old} is now {new}", ctx)
+
+
+def _process_renamed(option: Any, message: str, ctx: click.Context, value: Any, state: Any) -> None:
+    if not ctx.resilient_parsing:
+        note(message)
+    option.process(value, state)
+
+
+option = partial(click.option, cls=Option)
+
+
+class Several(Option):
+    """An option of values that commas separate; those of a repeated option are joined: ``--label 3 --label
+    5`` is ``--label 3,5``.
+
+    Its parameter is one text, or None where it is not given.
+    """
+
+    def __init__(self, *args: Any, default: str | None = None, **attributes: Any) -> None:
+        attributes.setdefault("metavar", "TEXT")
+        values = None if default is None else [default]
+        super().__init__(*args, **{**attributes, "multiple": True, "default": values})
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> str | None:
+        """The texts as one; ``--like`` brings a single one."""
+        texts = super().type_cast_value(ctx, [value] if isinstance(value, str) else value)
+        return ",".join(texts) if texts else None
+
+
+class Texts(Several):
+    """As :class:`Several` for texts that may hold commas themselves: its parameter is a tuple of them, or
+    None.
+    """
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[str, ...] | None:  # type: ignore[override]
+        """The texts, each as it was given."""
+        return (
+            tuple(click.Option.type_cast_value(self, ctx, [value] if isinstance(value, str) else value))
+            or None
+        )
+
+
+class Command(click.Command):
+    """A command whose options stand in titled groups, with examples at the end.
+
+    --help has a line for each option that most people use: the help text up to its first semicolon and, where
+    there is room, the default in brackets. --help-all has all options with their whole text.
+    """
+
+    def __init__(self, *args: Any, examples: Iterable[str] = (), **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.examples = tuple(examples)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its own and both help options."""
+        *params, help_ = super().get_params(ctx)
+        every = Option(
+            ["--help-all"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_print_everything,
+            group=GENERAL,
+            help="Show all options, their ranges and defaults.",
+        )
+        return [*params, every, help_]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options by group; those and the texts of --help, or all."""
+        whole = ctx.meta.get(__name__, False)
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if not isinstance(param, Option):  # click's own --help
+                left, text = param.get_help_record(ctx) or ("", "")
+                groups.setdefault(GENERAL, []).append((left, text.rstrip(".")))
+            elif whole and (record := param.get_help_record(ctx)) is not None:
+                groups.setdefault(param.group, []).append(record)
+            elif not whole and not param.advanced:
+                groups.setdefault(param.group, []).append(_short(param, ctx, formatter.width))
+        widest = max(len(left) for records in groups.values() for left, _ in records)
+        for name in sorted(groups, key=GROUPS.index):
+            with formatter.section(name):
+                records = [(f"{left:{min(widest, WIDEST)}}", text) for left, text in groups[name]]
+                formatter.write_dl(records, col_max=WIDEST + 2)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The examples."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+def _print_everything(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        ctx.meta[__name__] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+def _short(option: Option, ctx: click.Context, width: int) -> tuple[str, str]:
+    """An option and what it does in one line: ``--size TEXT``, ``Resize images to this many pixels``."""
+    flag = ", ".join(option.opts)
+    if option.secondary_opts and option.default:
+        flag = f"{flag}/{option.secondary_opts[0]}"
+    values = "" if option.is_flag else option.make_metavar(ctx).removesuffix(" RANGE")
+    left = f"{flag} {values}".strip()
+    if len(left) > WIDEST:
+        left = f"{flag} NAME" if isinstance(option.type, click.Choice) else flag
+    found = DEFAULT.search(option.help or "")
+    shown = found[1] if found and found[1] != "none" else ""
+    if option.show_default and not option.is_flag:
+        several = option.default if isinstance(option.default, list | tuple) else [option.default]
+        shown = ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in several)
+    whole = f"{option.brief}  [{shown}]"
+    return left, whole if shown and len(whole) <= width - WIDEST - 4 else option.brief
