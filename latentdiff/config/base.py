@@ -36,7 +36,7 @@ def option(
 
 
 def option_facts(field: FieldInfo) -> dict[str, Any]:
-    """What :func:`option` says of a field."""
+    """The arguments of :func:`option` for a field."""
     return dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""What a picture was made with: the settings that travel inside its PNG file."""
+"""The settings of a picture, which are stored inside its PNG file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Name = Annotated[str, StringConstraints(max_length=300)]
 
 
 class SampleOptions(Config):
-    """What `latentdiff sample` draws beside the settings of the sampler."""
+    """Options of `latentdiff sample` that a picture repeats, beside those of the sampler."""
 
     option_group: ClassVar[str] = "Images"
 

@@ -106,7 +106,9 @@ class Sampling(Config):
                 f" {self.guidance_high:g}"
             )
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (0, 1):
-            raise ValueError("guidance_low and guidance_high limit a guidance other than 1, got guidance 1")
+            raise ValueError(
+                "--guidance-low and --guidance-high have no effect at --guidance 1; set --guidance as well"
+            )
         if self.guidance == 1 and self.negative_prompt:
             raise ValueError(
                 "negative_prompt is what a guidance other than 1 leads away from, got guidance 1"

@@ -328,13 +328,10 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
             )
         if self.text and self.network not in ("auto", "unet", "mlp"):
             raise ValueError(
-                f"--text needs a network that listens to texts: --network unet or mlp, got {self.network}"
+                f"--text needs a text-conditional network: --network unet or mlp, got {self.network}"
             )
         if not self.text and (self.text_encoder, self.vocabulary, self.text_length) != ("own", 1024, None):
-            raise ValueError(
-                "--text-encoder, --vocabulary and --text-length are of models that listen to texts, got them"
-                " without --text"
-            )
+            raise ValueError("--text-encoder, --vocabulary and --text-length need --text")
         if self.text_encoder != "own" and self.vocabulary != 1024:
             raise ValueError(f"--vocabulary is of --text-encoder own, got it with {self.text_encoder}")
         if self.depth is not None and self.network in ("cnn", "course-unet"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import signal
 import sys
@@ -13,9 +12,10 @@ import click
 
 from latentdiff._version import __version__
 from latentdiff.apps.cli.shared import signals
+from latentdiff.apps.cli.shared.help import nearest
 from latentdiff.errors import InputError, is_out_of_memory
 
-# name: (module in latentdiff.apps.cli, what it does); a test compares the texts with the commands' own
+# name: (module in latentdiff.apps.cli, first line of its help, as a test checks)
 COMMANDS = {
     "train": ("train.train", "Train a VAE, and a denoiser on its latents."),
     "train-vae": ("train.vae", "Train a VAE that maps images to a small latent space."),
@@ -80,11 +80,7 @@ class Root(click.Group):
         name = args[0]
         if name in COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        close = difflib.get_close_matches(name, COMMANDS, 1) or [
-            known for known in COMMANDS if name in known.split("-")
-        ]
-        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(COMMANDS)}"
-        raise click.UsageError(f"no such command {name!r:.60}; {hint}", ctx)
+        raise click.UsageError(f"no such command {name!r:.60}; {nearest(name, COMMANDS)}", ctx)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -107,7 +103,8 @@ def root() -> None:
     latentdiff train-denoiser --v-pred     # then
     latentdiff sample --sampler ddim
 
-    Every command works without options; `latentdiff COMMAND --help` explains them.
+    Every command works without options; `latentdiff COMMAND --help` shows the common
+    ones, --help-all all of them.
     """
 
 
@@ -129,9 +126,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _check_place() -> None:
-    """InputError where the working folder was deleted: libraries end the process without a word that
-    helps.
-    """
+    """InputError where the working folder was deleted, on which libraries end the process silently."""
     try:
         os.getcwd()
     except OSError as error:
@@ -139,7 +134,7 @@ def _check_place() -> None:
 
 
 def _explained(error: BaseException) -> int | None:
-    """Say in one line what ended a command; returns its exit code, None for a fault of the program."""
+    """Print the error of a command in one line; its exit code, None for a fault of the program."""
     if (signum := signals.cause(error)) is not None:
         return _fail(signals.NAMES[signum], 128 + signum)
     match error:

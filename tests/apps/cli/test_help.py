@@ -1,6 +1,8 @@
 """Help texts: quick, complete, and true to the commands."""
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +11,9 @@ from pathlib import Path
 import click
 
 from latentdiff.apps.cli.root import COMMANDS, root
+from latentdiff.apps.cli.shared.help import Command, Option
+
+LIST = Path(__file__).with_name("options.txt")
 
 OFF_UNLESS_GIVEN = {  # options without a default, because nothing happens without them
     "--config",
@@ -78,6 +83,61 @@ def test_help_shows_every_option_with_its_default_and_range(cli: Callable, tmp_p
     assert (hidden, unexplained) == ([], [])
 
 
+def lines(name: str) -> list[str]:
+    """The help text of a command on a terminal of 80 characters."""
+    return (
+        command_of(name)
+        .get_help(click.Context(command_of(name), info_name=name, terminal_width=80))
+        .splitlines()
+    )
+
+
+def test_help_fits_one_screen() -> None:
+    """The two trainings and `sample` in 50 lines; wherever options fill more, each still has a line of its own."""
+    for name in ("train-vae", "train-denoiser", "sample"):
+        text = lines(name)
+        options = text[text.index(next(line for line in text if re.match("[A-Z][a-z]+:$", line))) :]
+        assert len(text) <= 50, name
+        assert not [line for line in options if line.startswith(" " * 5)], f"{name}: a line is wrapped"
+        assert {"General:", "Examples:"} <= set(text)
+
+
+def test_help_hides_advanced_options_and_errors_still_suggest_them(cli: Callable, tmp_path: Path) -> None:
+    assert "--clip-grad" not in "".join(lines("train-denoiser"))
+    error = cli("train-denoiser --clip-gradd 1", cwd=tmp_path)
+    assert (error.code, error.err.count("\n")) == (2, 1) and "--clip-grad'" in error.err
+
+
+def test_examples_of_the_help_are_command_lines() -> None:
+    for name in COMMANDS:
+        command = command_of(name)
+        assert isinstance(command, Command) and 1 <= len(command.examples) <= 3, name
+        for example in command.examples:
+            program, called, *words = shlex.split(example)
+            assert program == "latentdiff" and called in COMMANDS and len(example) < 78
+            known = command_of(called)
+            parser = known.make_parser(click.Context(known, resilient_parsing=True))
+            parser.parse_args(words)
+
+
+def test_options_are_those_of_the_list() -> None:
+    """A new option is a decision: each is one more thing to read, to document and to keep."""
+    found = [
+        f"{name} {option.opts[0]} {'advanced' if option.advanced else option.group}"
+        for name, option in options()
+        if isinstance(option, Option)
+    ]
+    if os.environ.get("RENEW"):
+        LIST.write_text("\n".join(found) + "\n", encoding="utf-8")
+    known = LIST.read_text(encoding="utf-8").splitlines()
+    added, gone = (sorted({*a} - {*b}) for a, b in ((found, known), (known, found)))
+    assert (added, gone) == ([], []), (
+        "options changed: say in the commit why each new one is worth it, then renew the list with"
+        f" `RENEW=1 pytest tests/apps/cli/{Path(__file__).name}`"
+    )
+    assert len(found) == len(list(options())), "an option is made by click.option, not by help.option"
+
+
 def test_table_of_commands_says_what_the_commands_say(cli: Callable, tmp_path: Path) -> None:
     shown = cli("--help", cwd=tmp_path).out
     for name, (_, text) in COMMANDS.items():
@@ -110,7 +170,7 @@ def test_help_imports_neither_torch_nor_numpy() -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_version_is_told(cli: Callable, tmp_path: Path) -> None:
+def test_version_is_printed(cli: Callable, tmp_path: Path) -> None:
     from latentdiff import __version__
 
     assert cli("--version", cwd=tmp_path) == (0, f"latentdiff {__version__}\n", "")

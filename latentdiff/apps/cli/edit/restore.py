@@ -18,7 +18,7 @@ from latentdiff.config.restoration import Restoration
 @cli_command(
     "restore",
     "latentdiff restore --operator blur --noise 0.05",
-    "latentdiff restore --input small.png --degraded --operator downsample --factor 2",
+    "latentdiff restore --input small.png --degraded --operator downsample",
 )
 @model_options
 @image_options

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 def command(data: str | None, data_root: str | None, as_json: bool, **values: Any) -> int:
     """List the data sets and where to put them.
 
-    With DATA, a name or a path, say what is in it instead: images by split, sizes, classes with their numbers
-    of images, captions, and every file that is not used, by reason.
+    With DATA, a name or a path, describe it instead: images by split, sizes, classes with their numbers of
+    images, captions, and the reason for every file that is not used.
     """
     root = None if data_root is None else Path(data_root)
     if data is not None:
         return _describe(data, build(DataOptions, values | {"data": data}), root, as_json=as_json)
     for name in given(values):
         raise click.UsageError(
-            f"--{name.replace('_', '-')} is about one data set: name it, or its folder, as well"
+            f"--{name.replace('_', '-')} is for one data set: give its name or folder as well"
         )
 
     from latentdiff.data import list_datasets
@@ -50,7 +50,7 @@ def command(data: str | None, data_root: str | None, as_json: bool, **values: An
                 click.echo(f"    {key}: {value}")
     click.echo(
         "Besides these, --data takes a path: an .npz file, a folder of idx files, a folder of images, or tar"
-        " shards. `latentdiff datasets PATH` says what is in it."
+        " shards. `latentdiff datasets PATH` describes it."
     )
     return 0
 

@@ -55,9 +55,9 @@ def _check_exported(folder: Path) -> None:
 def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Write a model as a folder that diffusers loads.
 
-    Every process can be exported but score-prediction and x_0 with --sigma-data, and networks that came from
-    diffusers, such as an autoencoder that a denoiser was trained on. Those of this package are built
-    otherwise: what differs first is said.
+    Diffusion processes can be exported, except score prediction and x_0 with --sigma-data. Networks can be
+    exported if they came from diffusers, such as an autoencoder that a denoiser was trained on; those of this
+    package are built differently, and the error names the first difference.
     """
     what, sampler = values["what"], values["sampler"]
     given = ctx.get_parameter_source("sampler") != click.core.ParameterSource.DEFAULT
@@ -85,7 +85,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
 
 
 def _export(checkpoint: Checkpoint, writer: Writer, what: str, sampler: Literal["ddim", "ddpm"]) -> None:
-    """Write the part that is asked for, reading no other."""
+    """Write the chosen part, reading no other."""
     from latentdiff.errors import InputError
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.checkpoint.index import has_vae

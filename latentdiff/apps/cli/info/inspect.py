@@ -28,9 +28,9 @@ MOST_WORDS = 500  # of a vocabulary, for people
 def command(path: Path | None, runs: str, as_json: bool) -> int:
     """Describe a run, a checkpoint or a picture's settings.
 
-    PATH is a run or checkpoint folder (default: the newest run), or one of diffusers. Every file is checked
-    against the SHA-256 manifest; folders of diffusers have none, theirs are only read (verified: false). Or
-    it is a PNG of `latentdiff sample` or `latentdiff ui`, which holds the settings that it was made with.
+    PATH is a run or checkpoint folder (default: the newest run), a folder of diffusers, or a PNG of
+    `latentdiff sample` or `latentdiff ui`, which holds its settings. Files of a checkpoint are checked
+    against its SHA-256 manifest; folders of diffusers have none (verified: false).
     """
     from latentdiff.apps.cli.shared.progress import note, result
     from latentdiff.errors import InputError
@@ -85,7 +85,7 @@ def _shortened(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _picture(path: Path, runs: Path, *, as_json: bool) -> int:
-    """What a picture was made with, and the checkpoint that could make it again, if it is below ``runs``."""
+    """The settings of a picture, and the checkpoint that made it, if it is below ``runs``."""
     from latentdiff.apps.cli.shared.progress import result
     from latentdiff.pipeline.checkpoint.runs import with_fingerprint
     from latentdiff.viz.images import read_recipe

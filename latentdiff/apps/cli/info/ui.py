@@ -33,8 +33,8 @@ from latentdiff.apps.cli.shared.options import cli_command, device_option, run_o
 def command(*, as_json: bool, **values: Any) -> int:
     """Draw, watch, compare and edit on a page in the browser.
 
-    Serves until Ctrl-C, to this machine alone unless --host says otherwise; it answers to IP addresses, to
-    this machine's name and to --allow-host. Needs gradio: pip install "gradio>=6.31,<7"
+    Serves until Ctrl-C, on this machine alone unless --host is given. Accepted host names are IP addresses,
+    the machine's name and those of --allow-host. Needs gradio: pip install "gradio>=6.31,<7"
     """
     import signal
     import tempfile
@@ -51,16 +51,16 @@ def command(*, as_json: bool, **values: Any) -> int:
 
     check_installed()
     check_port(values["host"], values["port"])
-    shelf = ModelList(Path(values["runs"]), run=values["run"], device=resolve_device(values["device"]))
-    if not shelf.names():
+    models = ModelList(Path(values["runs"]), run=values["run"], device=resolve_device(values["device"]))
+    if not models.names():
         raise InputError(f"no trained model in {values['runs']}/; {HOW_TO}")
     if values["host"] not in LOCAL:
-        note(f"listening on {values['host']}: whoever reaches this machine can use the page")
+        note(f"listening on {values['host']}: everybody who reaches this machine can use the page")
     ended = Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with tempfile.TemporaryDirectory(prefix="latentdiff-ui-") as folder:
         blocks = serve(
-            Studio(shelf, Path(folder)),
+            Studio(models, Path(folder)),
             host=values["host"],
             port=values["port"],
             folder=folder,
@@ -68,7 +68,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             names=values["names"],
         )
         url = f"http://{values['host']}:{values['port']}"
-        result({"url": url, "models": shelf.names()}, as_json=as_json, text=f"{url} (Ctrl-C ends it)")
+        result({"url": url, "models": models.names()}, as_json=as_json, text=f"{url} (Ctrl-C ends it)")
         code = 128 + signal.SIGTERM
         try:
             ended.wait()

@@ -51,8 +51,8 @@ TABLE_WIDTH = 200  # where the output is no terminal
 def command(device: str, threads: int, seconds: float, max_mib: float, compiled: bool, as_json: bool) -> int:
     """Measure the fused operations against plain PyTorch.
 
-    Times of one call, also of diffusers, and the share of the copy bandwidth, beside what the project
-    promises. benchmarks/ in the repository holds the full grids.
+    Times of one call, also of diffusers, and the share of the copy bandwidth, beside the goals of the
+    project. The full grids are in benchmarks/ of the repository.
     """
     import torch
 

@@ -24,7 +24,7 @@ from latentdiff.errors import InputError
 @cli_command(
     "reconstruct",
     "latentdiff reconstruct",
-    "latentdiff reconstruct --data photos/ --size 64 --channels 3 --split val -n 16",
+    "latentdiff reconstruct --data photos/ --size 64 --channels 3 -n 16",
 )
 @run_options("Run or checkpoint with a VAE (default: the newest VAE run).")
 @options_of(DataOptions, skip=("flip", "random_shift"), of_run=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.help import nearest, option
 from latentdiff.apps.cli.shared.options import (
     class_folders_option,
     cli_command,
@@ -104,18 +104,17 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
 def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> int:
     """Regenerate a study: figures, numbers and a page to read.
 
-    STUDY is one of those that --list shows, or `all`. Leaves report.html (one file, nothing else needed),
-    results.json with every number, the figures as PNG, and the trained models in runs/. A study that was
-    interrupted goes on where it stopped, and one that the same command made is made again in its folder;
-    another command's goes beside it, unless --overwrite. Models that an earlier call trained there with the
-    same options are used again.
+    STUDY is one of --list, or `all`. Writes report.html (a self-contained page), results.json with every
+    number, the figures as PNG, and the trained models in runs/. An interrupted study continues where it
+    stopped. The same command makes its study again in the same folder, with the models that it trained
+    before; another command's study gets a new folder, unless --overwrite.
     """
     if listing:
         return _list(as_json=as_json)
     if study is None:
         raise click.UsageError(f"name a study: {', '.join(STUDIES)} or {ALL}")
     if study not in (*STUDIES, ALL):
-        raise click.UsageError(f"STUDY: expected one of {', '.join(STUDIES)} or {ALL}, got {study!r:.60}")
+        raise click.UsageError(f"no such study {study!r:.60}; {nearest(study, (*STUDIES, ALL))}")
     _check(study, values)
     out = values.pop("out")
     places = {study: out or Path(OUT) / study}
@@ -136,11 +135,11 @@ def _check(study: str, values: dict[str, Any]) -> None:
         return
     if values["data_colour"] is not None and not STUDIES[study].colour:
         names = ", ".join(name for name, info in STUDIES.items() if info.colour)
-        raise click.UsageError(f"--data-colour is for {names}, {study} looks at no other images")
+        raise click.UsageError(f"--data-colour is for {names}, {study} uses no other images")
     if values["features"] is not None and not STUDIES[study].trains:
-        raise click.UsageError(f"--features judges images of models, {study} trains none")
+        raise click.UsageError(f"--features scores images of models, {study} trains none")
     if values["features"] is not None and not STUDIES[study].judged:
-        raise click.UsageError(f"--features has no part in {study}, whose pictures are read by other means")
+        raise click.UsageError(f"--features has no part in {study}, which scores pictures by other means")
 
 
 def _list(*, as_json: bool) -> int:
@@ -177,7 +176,7 @@ def _run(
     where = resolve_device(device)
     made = []
 
-    def tell(text: str) -> None:
+    def note_study(text: str) -> None:
         note(f"{name}: {text}")
 
     def command_of(name: str, out: Path) -> str:
@@ -189,7 +188,7 @@ def _run(
         command = command_of(name, out)
         request = StudyRequest(study=name, out=out, command=command, device=where, **values)
         try:
-            made.append(make(request, reporter=TrainingBar, note=tell))
+            made.append(make(request, reporter=TrainingBar, note=note_study))
         except StoppedTraining as stopped:
             note(f"{name}: stopped by a signal; the same command goes on from here")
             return 128 + stopped.signum

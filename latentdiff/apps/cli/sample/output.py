@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from latentdiff.apps.cli.shared.outputs import running
-from latentdiff.apps.cli.shared.progress import SamplingBar
+from latentdiff.apps.cli.shared.progress import SamplingBar, counted
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
@@ -107,7 +107,9 @@ def compare(pipeline: Pipeline, request: SampleRequest, settings: list[Sampling]
     panels = []
     for each in settings:
         images = plain(pipeline, request, each)
-        panels.append((f"{each.steps} steps", image_grid(images, columns=columns(pipeline, request))))
+        panels.append(
+            (counted(each.steps or 0, "step"), image_grid(images, columns=columns(pipeline, request)))
+        )
     title = f"{settings[0].sampler}, the same starting noise"
     save_panels(panels, request.out, title=title, recipe=request.recipe)
     return images

@@ -19,7 +19,6 @@ from latentdiff.apps.cli.shared.options import (
     run_options,
 )
 from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_option
-from latentdiff.apps.cli.shared.prediction import merge_v_pred, v_pred_option
 from latentdiff.apps.cli.shared.prompts import (
     first_classes,
     in_turn,
@@ -30,6 +29,7 @@ from latentdiff.apps.cli.shared.prompts import (
     prompts_of,
 )
 from latentdiff.apps.cli.shared.reuse import find_like, like_option, recipe_of
+from latentdiff.apps.cli.shared.v_pred import merge_v_pred, v_pred_option
 from latentdiff.config.diffusion import Prediction
 from latentdiff.config.recipe import SampleOptions
 from latentdiff.config.sampling import Sampling
@@ -215,7 +215,7 @@ def _check_combination(values: dict[str, Any], counts: int) -> None:
     for name in ("label", "interpolate"):
         if values["class_balance"] != "equal" and values[name] is not None:
             raise click.UsageError(
-                f"--class-balance says how often each class is drawn, it does not go with --{name}"
+                f"--class-balance sets the class frequencies, it does not go with --{name}"
             )
     if values["frames"] is not None and values["trajectory"] is None:
         raise click.UsageError("--frames is the length of a trajectory, it needs --trajectory FILE")
@@ -236,7 +236,7 @@ def _check_shared(values: dict[str, Any], processes: int, counts: int) -> None:
 
 
 def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, one: bool) -> list[str] | None:
-    """The text of each image: those asked for in turn, or none."""
+    """The text of each image: the prompts in turn, or none."""
     from latentdiff.apps.cli.shared.progress import note
 
     n = values["n"]
@@ -246,8 +246,8 @@ def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, on
         return None
     if not prompts:
         if settings.guidance != 1:
-            raise click.UsageError(f"--guidance {settings.guidance:g} needs a --prompt to exaggerate")
-        note("drawing whatever comes; --prompt asks for something")
+            raise click.UsageError(f"--guidance {settings.guidance:g} needs a --prompt")
+        note("no --prompt given: drawing unconditional samples")
         return None
     if one and len(prompts) > 1:
         raise click.UsageError(f"--interpolate draws one text along the way, got {len(prompts)}")
@@ -255,7 +255,7 @@ def _texts(values: dict[str, Any], prompts: list[str], settings: Sampling, *, on
 
 
 def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, one: bool) -> list[int] | None:
-    """The class of each image: those asked for in turn, else all (or ``one``, the first), else none."""
+    """The class of each image: those of --label in turn, else all (or ``one``, the first), else none."""
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.data.classes import class_indices
     from latentdiff.nn import ExternalModel
@@ -279,11 +279,11 @@ def _labels(values: dict[str, Any], pipeline: Pipeline, settings: Sampling, *, o
         note("drawing classes as often as in the training data")
         return None if drawn is None else drawn.tolist()
     if label is None:
-        asked = list(range(1 if one else len(pipeline.classes)))[:n]
+        chosen = list(range(1 if one else len(pipeline.classes)))[:n]
         null = "" if isinstance(pipeline.network, ExternalModel) else ", --guidance 0 ignores them"
-        note(f"drawing {first_classes(pipeline.classes, len(asked))}; --label chooses{null}")
+        note(f"drawing {first_classes(pipeline.classes, len(chosen))}; --label chooses{null}")
     else:
-        asked = class_indices(pipeline.classes, label)
-    if one and len(asked) > 1:
+        chosen = class_indices(pipeline.classes, label)
+    if one and len(chosen) > 1:
         raise click.UsageError(f"--interpolate draws one class along the way, got --label {text}")
-    return in_turn(asked, n, "--label")
+    return in_turn(chosen, n, "--label")

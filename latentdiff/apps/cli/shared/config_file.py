@@ -25,7 +25,7 @@ def recipes() -> tuple[str, ...]:
 
 
 class ConfigFile(click.Path):
-    """What --config takes: the path of a file, or the name of a recipe, which wins over a file called so
+    """The type of --config: the path of a file, or the name of a recipe, which wins over a file called so
     (write ``./scenes``).
     """
 
@@ -33,7 +33,7 @@ class ConfigFile(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # type: ignore[override]
-        """The path to read; whether there is a file, its reader will see."""
+        """The path to read, which need not exist."""
         found = super().convert(FOLDER / f"{value}.yaml" if str(value) in recipes() else value, param, ctx)
         assert isinstance(found, Path)
         return found
@@ -47,12 +47,12 @@ class ConfigFile(click.Path):
 
 
 def named(path: Path) -> str:
-    """What --config takes to read this file: the name of a recipe, or the path."""
+    """The value of --config for this file: the name of a recipe, or the path."""
     return path.stem if path.parent == FOLDER else str(path)
 
 
 def hint(path: Path) -> str:
-    """What to say of a file that is not there, where its name could be meant for a recipe's; else nothing."""
+    """The end of an error for a missing file whose name could be that of a recipe; else empty."""
     if path.stem in recipes():
         return f"; --config {path.stem} is the recipe of that name"
     bare = path.parent == Path() and not path.suffix
@@ -60,7 +60,7 @@ def hint(path: Path) -> str:
 
 
 def config_option(function: F) -> F:
-    """--config FILE: values for the options of this command, below what the command line says."""
+    """--config FILE: values for the options of this command, below those of the command line."""
     return option(
         "--config",
         group=GENERAL,

@@ -1,4 +1,4 @@
-"""Finding the model that a command works with."""
+"""Find the model of a command: a run by name, or the newest with what the options need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.shared.run_data import saved_images, saved_options
+from latentdiff.apps.cli.shared.training_data import saved_images, saved_options
 from latentdiff.config.loop import DataOptions, StreamOptions
 from latentdiff.errors import InputError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -94,6 +95,13 @@ class Texts(Several):
             tuple(click.Option.type_cast_value(self, ctx, [value] if isinstance(value, str) else value))
             or None
         )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error for an unknown name: the nearest known one, or all of them."""
+    known = tuple(known)
+    close = difflib.get_close_matches(name, known, 1) or [each for each in known if name in each.split("-")]
+    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
 
 
 class Command(click.Command):

@@ -13,7 +13,7 @@ import click
 
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.options import class_folders_option, number_option, split_option
-from latentdiff.apps.cli.shared.run_data import saved_images, saved_options
+from latentdiff.apps.cli.shared.training_data import saved_images, saved_options
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
         found = replace(found, images=255 - found.images)
     if values["source"] is not None and (known := brightness_of(checkpoint)) is not None:
         degraded = values.get("degraded", False)
-        if not (degraded and "mask" in values["operator"]):  # what lies in holes says nothing
+        if not (degraded and "mask" in values["operator"]):  # the values of missing pixels are arbitrary
             for line in distance(known, found.images, margin=DEGRADED if degraded else MARGIN):
                 note(line)
     return found
@@ -116,11 +116,11 @@ def distance(known: Brightness, images: Tensor, *, margin: float) -> list[str]:
     if float(known.far(images, margin=margin).double().mean()) <= 0.5:
         return []
     mean, border = (float(each.median()) for each in measured(images))
-    told = (
+    warning = (
         "warning: these images are far from those that the model was trained on: their brightness is"
         f" {mean:.2f} and {border:.2f} at the border (0 black, 1 white), in training {known.mean[0]:.2f} to"
         f" {known.mean[1]:.2f} and {known.border[0]:.2f} to {known.border[1]:.2f}"
     )
     if float(known.far(255 - images, margin=margin).double().mean()) <= 0.5:
-        return [f"{told}; their negatives are not: --negate takes those"]
-    return [f"{told}; expect little of the results"]
+        return [f"{warning}; their negatives are not: --negate takes those"]
+    return [f"{warning}; expect poor results"]

@@ -251,7 +251,7 @@ threads_option = option(
 
 
 def class_folders_option(default: str) -> Callable[[F], F]:
-    """--class-folders, None where it is not given; ``default`` says what that means."""
+    """--class-folders, None where it is not given; ``default`` in words."""
     return option(
         "--class-folders",
         group="Data",

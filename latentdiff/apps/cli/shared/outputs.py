@@ -1,6 +1,6 @@
-"""What a command writes, by one rule for all of them, applied before any work.
+"""The output paths of a command, settled by one rule before any work.
 
-What is there stays. A file or folder whose name is taken goes beside it under the next free number, as
+Nothing is replaced. A file or folder whose name is taken goes beside it under the next free number, as
 `samples-2.png`, and stderr says so; with ``--overwrite`` it takes the place of what is there. An empty folder
 is not taken; a name that another running command is to write is. Refused are two options of one command that
 name one file, and with ``--overwrite`` what the command reads and a folder that holds what the command did
@@ -186,7 +186,7 @@ def _reserved(path: Path) -> bool:
 
 
 def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool, say: Callable[[str], None]) -> Path:
-    """``path`` where it is free, else the first free one of NAME-2, NAME-3 and so on, which ``say`` says.
+    """``path`` where it is free, else the first free one of NAME-2, NAME-3 and so on, reported by ``say``.
 
     InputError.
     """

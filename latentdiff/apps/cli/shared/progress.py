@@ -26,7 +26,7 @@ PLAIN_SECONDS = 10.0  # between plain lines
 _WAITING = "latentdiff.notes"  # in a click context: lines that are not printed yet
 
 
-# Of several processes that torchrun started one speaks; errors are told by whoever has one.
+# Of several processes of torchrun the first one prints; each prints its own errors.
 SILENT = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
 
 
@@ -57,12 +57,12 @@ def print_report(read: ReadReport, what: str = "data", *, since: Sequence[str] =
 
 
 def note_kernels() -> None:
-    """Note that the kernels are missing, unless LATENTDIFF_OPS asks for that."""
+    """Note that the kernels are missing, unless LATENTDIFF_OPS chooses the fallback."""
     from latentdiff.ops import NATIVE
 
     if NATIVE.module is None and "LATENTDIFF_OPS" not in os.environ:
         note(
-            "without the compiled kernels: the same results, slower; `latentdiff info` says why and how to"
+            "without the compiled kernels: the same results, slower; `latentdiff info` shows why and how to"
             " build them (LATENTDIFF_OPS=fallback hides this note)"
         )
 

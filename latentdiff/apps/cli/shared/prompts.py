@@ -1,4 +1,4 @@
-"""--prompt and --prompt-file: texts for models that listen to texts, beside --label for models of classes."""
+"""--prompt and --prompt-file, for text-conditional models, as --label is for class-conditional ones."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def prompts_of(values: dict[str, Any]) -> list[str]:
     check_texts(texts)
     if texts and values.get("label") is not None:
         raise click.UsageError(
-            "--prompt is for models that listen to texts, --label for models of classes; give one"
+            "--prompt is for text-conditional models, --label for class-conditional ones; give one of them"
         )
     return texts
 
@@ -102,7 +102,7 @@ def _read(path: Path) -> str:
 def needs_of(
     values: Mapping[str, Any], prompts: Sequence[str], settings: Sampling | None = None
 ) -> list[Need]:
-    """What --prompt, --label and the ``settings`` of a sampler need of the model's conditioning."""
+    """The conditioning that --prompt, --label and the ``settings`` of a sampler need of a model."""
     from latentdiff.pipeline.capabilities import Need
 
     found, label = [], values.get("label")
@@ -120,34 +120,31 @@ def needs_of(
 
 
 def note_texts(pipeline: Pipeline, texts: Sequence[str]) -> None:
-    """Notes what a model cuts off, and words that it was not trained on."""
+    """Notes on truncated prompts, and on words that the model was not trained on."""
     from latentdiff.apps.cli.shared.progress import note
 
     if pipeline.tokenizer is None:
         return
     for text in texts:
         if pipeline.tokenizer.truncates(text):
-            note(
-                f"the end of {text!r:.60} is cut off: the model reads {pipeline.tokenizer.length - 2} word"
-                " pieces"
-            )
+            note(f"prompt truncated to the model's {pipeline.tokenizer.length - 2} word pieces: {text!r:.60}")
     if unknown := list(dict.fromkeys(word for text in texts for word in pipeline.tokenizer.unknown(text))):
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
         named = ", ".join(f"{word!r:.40}" for word in unknown[:SHOWN])
         verb = "is not among the words" if len(unknown) == 1 else "are not among the words"
         note(
-            f"warning: {named}{more} {verb} that the model was trained on, expect little from "
-            f"{'it' if len(unknown) == 1 else 'them'}; `latentdiff inspect RUN` lists those that it knows"
+            f"warning: {named}{more} {verb} that the model was trained on; "
+            "`latentdiff inspect RUN` lists its vocabulary"
         )
 
 
 def name_of(pipeline: Pipeline, label: int | str) -> str:
-    """A class or a text asked for, as words."""
+    """The name of a class, or the text itself."""
     return label if isinstance(label, str) else pipeline.classes[label]
 
 
 def names_of(pipeline: Pipeline, labels: Sequence[int | str] | None) -> list[str] | None:
-    """The classes or texts asked for, as words."""
+    """The names of classes, or the texts themselves; None for None."""
     return None if labels is None else [name_of(pipeline, label) for label in labels]
 
 

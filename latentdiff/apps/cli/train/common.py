@@ -1,4 +1,4 @@
-"""What both training commands share: the run folder, resuming, the dry run and the closing lines."""
+"""Shared by the training commands: the run folder, resuming, the dry run and the closing lines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from latentdiff.apps.cli.shared.options import build, given
 from latentdiff.apps.cli.shared.progress import TrainingBar, counted, note, note_kernels, print_report, result
-from latentdiff.apps.cli.shared.run_data import place_of
+from latentdiff.apps.cli.shared.training_data import place_of
 from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions, StreamOptions
 from latentdiff.data import Dataset, TrainingImages, is_shards, load_dataset, stream_dataset
@@ -224,7 +224,7 @@ def _check_read(data: TrainingImages, options: DataOptions) -> None:
 def describe(
     task: Task, options: LoopOptions, data: TrainingImages | EncodedData, device: torch.device, ranks: Ranks
 ) -> dict[str, Any]:
-    """What a training would do: the answer of --dry-run."""
+    """The plan of a training: the answer of --dry-run."""
     check_batch(task, options, ranks)
     return {
         "kind": task.kind,

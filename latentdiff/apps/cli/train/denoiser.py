@@ -16,7 +16,7 @@ from latentdiff.apps.cli.shared.options import (
     given,
     options_of,
 )
-from latentdiff.apps.cli.shared.prediction import merge_v_pred, v_pred_option
+from latentdiff.apps.cli.shared.v_pred import merge_v_pred, v_pred_option
 from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.errors import InputError
@@ -201,7 +201,7 @@ def _tokenizer(
         config, _ = load_config(source, "denoiser")
         text = text_of(config)
         own = options.text_encoder == "own" and text is not None and text.vocabulary > 0
-        if resume is not None or own:  # fine-tuning hears with the encoder that is asked for
+        if resume is not None or own:  # fine-tuning takes the encoder of --text-encoder
             moved = options.text_encoder if resume is not None and given(["text_encoder"]) else None
             return load_text_tokenizer(source, text, moved=None if moved == "own" else moved)
     return tokenizer_of(options, data)

@@ -39,7 +39,7 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
     type=click.FloatRange(0, 10**6, min_open=True),
     default=None,
     group="Training",
-    help=f"Budget of both, a quarter of it for the VAE (default: what --config says, else {MINUTES:g}).",
+    help=f"Budget of both, a quarter of it for the VAE (default: that of --config, else {MINUTES:g}).",
 )
 @option(
     "--name",
@@ -98,14 +98,14 @@ def command(
         elif code:
             note(f"the same command with --name {name} goes on from here")
             break
-        ranks.sums([0.0])  # nobody goes on before the first process has written what the next training reads
+        ranks.sums([0.0])  # wait until the first process has written what the next training reads
     if (as_json or dry_run) and ranks.first:
         click.echo(json.dumps(answers, indent=2))
     return code
 
 
 def _prepared(kind: str, place: Path, words: list[str], minutes: float | None) -> click.Context:
-    """The command line of one training, read but not run: what is written wrongly is told before either
+    """The command line of one training, read but not run: its errors come before either training
     begins.
     """
     from latentdiff.apps.cli.train import denoiser as train_denoiser
@@ -147,7 +147,7 @@ def _flags(values: dict[str, Any]) -> list[str]:
 
 
 def _called(part: click.Context, *, as_json: bool) -> tuple[int, Any]:
-    """The exit code of a prepared training, and its answer where it is asked for as JSON."""
+    """The exit code of a prepared training, and its answer where that is JSON."""
     part.params["as_json"] = as_json
     with part, contextlib.redirect_stdout(io.StringIO()) if as_json else contextlib.nullcontext() as out:
         code = int(part.command.invoke(part) or 0)

@@ -1,4 +1,4 @@
-"""Finding the data that a run was trained on, from whatever folder a command is started in."""
+"""Find the training data of a run, from any working folder."""
 
 from __future__ import annotations
 
