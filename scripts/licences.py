@@ -96,19 +96,19 @@ WEIGHTS = (
     ),
     Thing(
         "feature network `inception`",
-        "yours, by `--weights`",
+        "yours, by `--feature-weights`",
         "Apache-2.0",
         "TensorFlow's Inception of 2015, as pytorch-fid publishes it; trained on ImageNet",
     ),
     Thing(
         "feature network `lpips-alex`",
-        "yours, by `--weights`",
+        "yours, by `--perceptual-weights`",
         "BSD-3-Clause, BSD-2-Clause",
         "torchvision's AlexNet, trained on ImageNet; the linear weights of LPIPS (R. Zhang et al. 2018)",
     ),
     Thing(
         "feature network `lpips-vgg`",
-        "yours, by `--weights`",
+        "yours, by `--perceptual-weights`",
         "BSD-3-Clause, BSD-2-Clause",
         "torchvision's VGG-16, trained on ImageNet; the linear weights of LPIPS (R. Zhang et al. 2018)",
     ),

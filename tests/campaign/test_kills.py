@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 TRAININGS = {
     "train-vae": f"--latent 2 --depth 0 {TINY}",
     "train-denoiser": f"--vae {{vae}} --T 4 --depth 1 {TINY}",
-    "train-cold": f"--T 3 --kernel 3 --depth 1 {TINY}",
+    "train-cold": f"--T 3 --blur-kernel 3 --depth 1 {TINY}",
 }
 
 

@@ -245,9 +245,9 @@ def test_the_commands(tiny_folder: Path, tiny_cold_run: Path, tmp_path: Path, cl
         (f"sample-cold {run_} --steps 9", 1),
         (f"sample-cold {run_} --split train", 2),
         (f"sample-cold {run_} --restore --noise 0.1", 2),
-        (f"sample-cold {run_} --noise nan", 2),
-        ("train-cold --data tiny.npz --kernel 4", 2),
-        ("train-cold --data tiny.npz --degradation fade --kernel 5 --dry-run", 2),
+        (f"sample-cold {run_} --start-noise nan", 2),
+        ("train-cold --data tiny.npz --blur-kernel 4", 2),
+        ("train-cold --data tiny.npz --degradation fade --blur-kernel 5 --dry-run", 2),
         ("sample-cold --runs nowhere", 1),
     ):
         bad = cli(words, cwd=tiny_folder)

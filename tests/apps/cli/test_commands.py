@@ -185,7 +185,7 @@ def test_datasets_counts_what_is_in_other_places(answer: Callable, cli: Callable
     found = answer(f"datasets {tmp_path / 'a.tar'}")
     assert found["report"]["used"] == 5 and found["report"]["refused"]["empty"]["count"] == 1
     usage = cli("datasets --size 8", cwd=tmp_path)
-    assert usage.code == 2 and "--size is about one data set" in usage.err
+    assert usage.code == 2 and "--size is for one data set" in usage.err
     missing = cli("datasets nowhere", cwd=tmp_path)
     assert missing.code == 1 and missing.err.count("error:") == 1 and "no such file or folder" in missing.err
 

@@ -330,7 +330,7 @@ def test_what_cannot_be_asked_is_refused(
 
 def test_a_long_prompt_is_cut_and_said_so(work: Path, cli: Callable) -> None:
     result = cli(f"{DRAW} --prompt '{'a disc ' * 20}' --out drawn.png", cwd=work)
-    assert result.code == 0 and "is cut off: the model reads 10 word pieces" in result.err
+    assert result.code == 0 and "truncated to the model's 10 word pieces" in result.err
 
 
 @pytest.mark.parametrize(
