@@ -264,7 +264,7 @@ def test_other_commands_do_not_take_a_cold_model(
     assert "no VAE run" in cli("reconstruct", cwd=tmp_path).err
     assert cli("inspect runs/cold", cwd=tmp_path).code == 0
     refused = cli("sample --run runs/cold", cwd=tmp_path)
-    assert refused.code == 1 and "is a cold diffusion model; `latentdiff sample-cold_step`" in refused.err
+    assert refused.code == 1 and "is a cold diffusion model; `latentdiff sample-cold`" in refused.err
 
 
 def test_memory_bounds_the_batch_and_changes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -403,7 +403,10 @@ def test_a_guidance_of_zero_samples_without_classes(
         ("--paired", "needs --images"),
         ("--images a.npz", "compared with --reference"),
         ("--images a.npz --reference mnist5k --what vae", "--what is about a run"),
-        ("--images a.npz --reference mnist5k --perceptual-network mnist", "--perceptual-network is for pairs of images"),
+        (
+            "--images a.npz --reference mnist5k --perceptual-network mnist",
+            "--perceptual-network is for pairs of images",
+        ),
         ("--images a.npz --reference mnist5k -n 7", "-n is about a run"),
         ("--images a.npz --reference mnist5k --guidance 2", "--guidance is about a run"),
         ("--resamples 5", "expected 0 (no intervals) or 20 and more, got 5"),
@@ -411,7 +414,10 @@ def test_a_guidance_of_zero_samples_without_classes(
         ("--confidence 1", "0.5<=x<=0.999"),
         ("-n 3", "4<=x<=1000000"),
         ("--features vgg", "'vgg' is not one of"),
-        ("--feature-weights x.safetensors", "--feature-weights goes with --features inception, got --features None"),
+        (
+            "--feature-weights x.safetensors",
+            "--feature-weights goes with --features inception, got --features None",
+        ),
         (
             "--features mnist --feature-weights x.safetensors",
             "--feature-weights goes with --features inception, got --features mnist",
@@ -440,7 +446,11 @@ def test_wrong_usage_exits_with_2(cli: Callable, tmp_path: Path, options: str, m
         ),
         ("--images few.npz --reference ours.npz", "more than 3 images on each side, got 3 and 60", 1),
         ("--images ours.npz --reference theirs.npz --features inception", "needs its weights", 1),
-        ("--images ours.npz --reference theirs.npz --features inception --feature-weights text.npz", "text.npz", 1),
+        (
+            "--images ours.npz --reference theirs.npz --features inception --feature-weights text.npz",
+            "text.npz",
+            1,
+        ),
         ("--images ours.npz --reference theirs.npz --split val --size 0", "size", 2),
         ("--images ours.npz --reference theirs.npz --out text.npz/out", "text.npz", 1),
     ],

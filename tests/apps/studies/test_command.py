@@ -111,7 +111,8 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ("nonsense", 2, "expected one of schedules, .*, text-hybrids or all, got 'nonsense'"),
+        ("nonsense", 2, "no such study 'nonsense'; expected one of schedules, .*, text-hybrids, all"),
+        ("schedule", 2, "no such study 'schedule'; did you mean 'schedules'"),
         ("", 2, "name a study: schedules, .* or all"),
         ("schedules --budget huge", 2, "'huge' is not one of 'quick', 'full'"),
         ("schedules --data nowhere.npz", 1, "data 'nowhere.npz': expected .*, found no such file"),
@@ -123,10 +124,10 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
             2,
             (
                 "--data-colour is for ddim-steps, one-step-unet, restoration, hybrids, text-to-image, sdedit"
-                " looks at no other images"
+                " uses no other images"
             ),
         ),
-        ("schedules --features mnist", 2, "--features judges images of models, schedules trains none"),
+        ("schedules --features mnist", 2, "--features scores images of models, schedules trains none"),
         ("text-to-image --features mnist", 2, "--features has no part in text-to-image"),
         ("latent-size --run x", 2, "--run is for studies of one model: denoising, .*; got latent-size"),
         ("all --run x", 2, "--run is for studies of one model: .*; got all"),

@@ -295,7 +295,7 @@ def _networks(
 
     def load_perceptual() -> PerceptualNetwork | None:
         if other is None:
-            note(f"no perceptual distance: {name} has none; --perceptual chooses a network")
+            note(f"no perceptual distance: {name} has none; --perceptual-network chooses one")
             return None
         return perceptual_network(other, weights=values["perceptual_weights"], device=device)
 
