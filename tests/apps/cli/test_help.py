@@ -120,6 +120,17 @@ def test_examples_of_the_help_are_command_lines() -> None:
             parser.parse_args(words)
 
 
+def test_an_option_takes_one_kind_of_value_in_all_commands() -> None:
+    """As a sign that it means one thing; several values of one kind are texts."""
+    kinds: dict[str, set[str]] = {}
+    for _, option in options():
+        number = option.type.name.startswith(("integer", "float"))
+        kind = "flag" if option.is_flag else "number" if number else "text"
+        if not option.multiple:
+            kinds.setdefault(option.opts[0], set()).add(kind)
+    assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
+
+
 def test_options_are_those_of_the_list() -> None:
     """A new option is a decision: each is one more thing to read, to document and to keep."""
     found = [
