@@ -34,7 +34,7 @@ COMMANDS = {
     "sample-cold": ("sample.cold", "Generate or restore images with a cold diffusion model."),
     "reconstruct": ("measure.reconstruct", "Pass images through a trained VAE and show both sides."),
     "ui": ("info.ui", "Draw, watch, compare and edit on a page in the browser."),
-    "evaluate": ("measure.evaluate", "Measure how good a model, or a set of images, is."),
+    "evaluate": ("measure.evaluate", "Measure the quality of a model or of a set of images."),
     "reproduce": ("measure.reproduce", "Regenerate a study: figures, numbers and a page to read."),
     "plot-schedule": ("info.plot_schedule", "Draw noise schedules as a figure."),
     "inspect": ("info.inspect", "Describe a run, a checkpoint or a picture's settings."),
