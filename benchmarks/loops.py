@@ -17,7 +17,9 @@ from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import ddim, ddpm
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
-from latentdiff.nn import build, mlp_config, unet_config
+from latentdiff.nn import build
+from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.unet_config import UNetConfig
 from latentdiff.ops.random import Key
 
 T = 1000
@@ -202,8 +204,8 @@ def make_tasks(
     do.
     """
     networks: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
-        "MLP": (build(mlp_config("small", (32,))), (32,)),
-        "UNet": (build(unet_config("small", unet_shape)), unet_shape),
+        "MLP": (build(MLPConfig.of_preset("small", shape=(32,))), (32,)),
+        "UNet": (build(UNetConfig.of_preset("small", shape=unet_shape)), unet_shape),
     }
     tasks = []
     for name, (module, shape) in networks.items():

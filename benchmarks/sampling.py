@@ -36,7 +36,8 @@ from latentdiff.apps.cli.shared.types import Finite, Target
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import InputError
 from latentdiff.files.system import processor_name
-from latentdiff.nn import parse_latent, unet_config
+from latentdiff.nn import parse_latent
+from latentdiff.nn.unet_config import UNetConfig
 from latentdiff.parallel.threads import cpu_threads
 from latentdiff.viz.figures import COLORS, FAINT, INK, new_figure, save_figure
 
@@ -234,7 +235,7 @@ def main(
     """Whole sampling loops, DDIM-50 and DDPM-1000, against diffusers' schedulers on the same network."""
     try:
         where, shape = measurable(device), parse_latent(unet_shape)
-        unet_config("small", shape)
+        UNetConfig.of_preset("small", shape=shape)
     except InputError as error:
         raise click.ClickException(str(error)) from None
     devices = [where] if where.type == "cuda" else []

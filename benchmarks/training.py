@@ -24,7 +24,9 @@ import torch
 from latentdiff.config.loop import LoopOptions
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, batch_indices, load_dataset
-from latentdiff.nn import build, mlp_config, unet_config, vae_config
+from latentdiff.nn import VAEConfig, build
+from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.unet_config import UNetConfig
 from latentdiff.pipeline.codec import IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.train.backward import backward
 from latentdiff.train.denoiser import DenoiserTask
@@ -49,12 +51,11 @@ def tasks(data: Dataset, variant: dict[str, object]) -> dict[str, tuple[Task, Lo
     image = (data.channels, data.height, data.width)
     vae_options, options = TrainVAE.model_validate(variant), TrainDenoiser.model_validate(variant)
     pixel = TrainDenoiser.model_validate(variant | {"pixel": True})
-    vae = build(vae_config("small", image, latent=(32,)))
-    codec = VAECodec(
-        build(vae_config("small", image, latent=(32,))), LatentStatistics(torch.zeros(32), torch.ones(32))
-    )
-    mlp = build(mlp_config("small", (32,), num_classes=data.num_classes))
-    unet = build(unet_config("small", image, num_classes=data.num_classes))
+    vae = build(VAEConfig.of_preset("small", image=image, latent=(32,)))
+    untrained = build(VAEConfig.of_preset("small", image=image, latent=(32,)))
+    codec = VAECodec(untrained, LatentStatistics(torch.zeros(32), torch.ones(32)))
+    mlp = build(MLPConfig.of_preset("small", shape=(32,), num_classes=data.num_classes))
+    unet = build(UNetConfig.of_preset("small", shape=image, num_classes=data.num_classes))
     return {
         "VAE": (VAETask(vae_options, data, vae, CPU), vae_options),
         "MLP denoiser": (DenoiserTask(options, data, codec, mlp, CPU), options),

@@ -4,7 +4,7 @@ models.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,8 +12,28 @@ from latentdiff.config.base import Config, option
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig, ScheduleKind, Variance
 from latentdiff.config.loop import DataOptions, LoopOptions, StreamOptions
-from latentdiff.nn.config import NetworkKind
+from latentdiff.nn.base_config import Presets
+from latentdiff.nn.networks import KINDS, kinds_with
 from latentdiff.nn.vae_config import parse_latent
+
+if TYPE_CHECKING:
+    NetworkChoice = str
+else:
+    NetworkChoice = Literal[("auto", *KINDS)]
+
+
+def _presets_of(number: str) -> str:
+    """A number of the networks' presets as a help text lists it: "unet 24, 64, 128; cnn 16, 32, 64"."""
+
+    def listed(presets: Presets) -> str:
+        return ", ".join(str(numbers[number]) for numbers in presets.values())
+
+    return "; ".join(
+        f"{kind} {listed(config.presets)}"
+        + (f", small grids {listed(config.small_grid_presets)}" if config.small_grid_presets else "")
+        for kind, config in KINDS.items()
+        if number in config.presets["small"]
+    )
 
 
 def _latent(text: str | None) -> str | None:
@@ -148,13 +168,12 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         "small",
         description="network size: small, base or large; small trains in minutes on a CPU, large needs a GPU",
     )
-    network: Literal["auto", NetworkKind] = Field(
+    network: NetworkChoice = Field(
         "auto",
         description=(
-            "kind: mlp, unet, cnn, course-unet or convnext; mlp: vector latents, or grids as one vector, "
-            "the others: spatial latents and pixels; cnn: five plain convolutions, course-unet: "
-            "one-hot class and fully connected time blocks, convnext: a UNet of ConvNeXt blocks; "
-            "auto: mlp or unet"
+            f"kind: {', '.join(KINDS)}; "
+            + ", ".join(f"{kind}: {config.about}" for kind, config in KINDS.items())
+            + "; auto: the first that takes the shape of the latents or pixels"
         ),
     )
     width: int | None = Field(
@@ -162,26 +181,24 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         ge=8,
         le=8192,
         multiple_of=8,
-        description=(
-            "units of the MLP (default: by preset, 320, 1024 or 2048), base channels of the UNet (24 to 256),"
-            " the CNN (16 to 64), the course UNet (64 to 256) or the ConvNeXt UNet (32 to 128)"
-        ),
+        description=f"units or base channels of the network (default: by preset, {_presets_of('width')})",
         json_schema_extra=option(advanced=True),
     )
     depth: int | None = Field(
         None,
         ge=1,
         le=64,
-        description=(
-            "blocks of the MLP (default: by preset, 4, 6 or 8) or residual blocks a level of a UNet (1 to 3)"
-        ),
+        description=f"blocks, of a UNet at each resolution (default: by preset, {_presets_of('depth')})",
         json_schema_extra=option(advanced=True),
     )
     patch: int | None = Field(
         None,
         ge=1,
         le=16,
-        description="UNets: squares of this many pixels a side become channels (default: by preset)",
+        description=(
+            f"squares of this many pixels a side become channels; of {', '.join(kinds_with('patch'))}"
+            " (default: by preset)"
+        ),
         json_schema_extra=option(advanced=True),
     )
     labels: bool = Field(
@@ -201,8 +218,9 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
     text: bool = Field(
         False,
         description=(
-            "condition on captions instead of labels; a UNet attends to each word, an MLP sees the "
-            "whole text as one vector"
+            "condition on captions instead of labels; with attention to each word"
+            f" ({', '.join(kind for kind, config in KINDS.items() if config.words)}), or on the whole text as"
+            " one vector"
         ),
         json_schema_extra=option("Model"),
     )
@@ -326,22 +344,23 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
             raise ValueError(
                 f"--pixel-scale is for models of pixels (--pixel), got {self.pixel_scale:g} without it"
             )
-        if self.text and self.network not in ("auto", "unet", "mlp"):
+        if self.text and self.network not in (takers := ["auto", *kinds_with("text")]):
             raise ValueError(
-                f"--text needs a text-conditional network: --network unet or mlp, got {self.network}"
+                f"--text needs a text-conditional network: --network {' or '.join(takers[1:])}, got"
+                f" {self.network}"
             )
         if not self.text and (self.text_encoder, self.vocabulary, self.text_length) != ("own", 1024, None):
             raise ValueError("--text-encoder, --vocabulary and --text-length need --text")
         if self.text_encoder != "own" and self.vocabulary != 1024:
             raise ValueError(f"--vocabulary is of --text-encoder own, got it with {self.text_encoder}")
-        if self.depth is not None and self.network in ("cnn", "course-unet"):
+        if self.depth is not None and self.network not in ("auto", *kinds_with("depth")):
             raise ValueError(f"--depth does not apply to --network {self.network}, got {self.depth}")
         return self
 
     @property
     def resolved_time_sampling(self) -> Literal["uniform", "stratified", "logit-normal"]:
-        """What "auto" means here: measured on latents (docs/quality.md); the bound of a learned variance is a
-        mean over levels.
+        """``time_sampling`` with "auto" resolved, as measured on latents (docs/quality.md); the bound of a
+        learned variance is a mean over levels.
         """
         if self.time_sampling == "auto":
             return "stratified" if self.pixel or self.variance == "learned" else "logit-normal"

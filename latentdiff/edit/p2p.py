@@ -23,7 +23,7 @@ from latentdiff.edit.drawing import encode_images, key_of
 from latentdiff.edit.inversion import drawing_levels, first_level
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
-from latentdiff.nn import Attend, UNetDenoiser
+from latentdiff.nn import Attend
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.batching import batch_that_fits, map_microbatches
 from latentdiff.pipeline.pipeline import Pipeline
@@ -124,9 +124,9 @@ class _Script:
             raise InputError(
                 "prompt-to-prompt: expected a model conditioned on text (--run scenes), got another"
             )
-        if not isinstance(pipeline.network, UNetDenoiser):
+        if not getattr(pipeline.network.config, "words", False):
             raise InputError(
-                "prompt-to-prompt: expected a network with attention to words (a UNet, as that of --run"
+                "prompt-to-prompt: expected a network with attention to words (as that of --run"
                 " scenes), got one that takes the text as a whole"
             )
         changes = tuple(

@@ -1,6 +1,6 @@
-"""Attention in denoisers: over the pixels of a feature map, and from them to the tokens of a text.
+"""Attention in denoisers: among the positions of a grid, and from them to the tokens of a text.
 
-Both run fused, or, where somebody wants to see or change them, with their probabilities in the open.
+Uses fused attention unless an ``attend`` hook is given; then the probabilities are computed and passed to it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from latentdiff.nn.layers import GroupNorm, ZeroLinear
 
 @dataclass(frozen=True)
 class AttentionSite:
-    """Which attention of a network: over pixels ("self") or to tokens ("cross"), the ``index``-th of its
-    kind, on which grid.
+    """One attention of a network: among positions ("self") or to tokens ("cross"), the ``index``-th of its
+    kind, on a grid of a height and a width.
     """
 
     kind: Literal["self", "cross"]
@@ -28,21 +28,23 @@ class AttentionSite:
 
 
 Attend = Callable[[Tensor, AttentionSite], Tensor]
-"""(probabilities [B, heads, pixels, pixels or tokens], place) -> the ones to use, of the same shape: reads
-attention or edits it.
-"""
+"""(probabilities [B, heads, positions, positions or tokens], site) -> the ones to use, of the same shape."""
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, place: AttentionSite, attend: Attend | None) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v for q [B, heads, N, d] and k, v [B, heads, M, d] (Vaswani et al. 2017, eq.
-    1).
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, *, heads: int, site: AttentionSite, attend: Attend | None
+) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v in ``heads`` parts of d channels (Vaswani et al. 2017, eq. 1), [B, N, C].
 
-    Fused, unless ``attend`` asks for the probabilities.
+    q [B, N, C], k and v [B, M, C]. Fused, unless there is an ``attend`` hook for the probabilities.
     """
+    q, k, v = (part.unflatten(2, (heads, -1)).transpose(1, 2) for part in (q, k, v))  # [B, heads, N or M, d]
     if attend is None:
-        return F.scaled_dot_product_attention(q, k, v)
-    scores = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
-    return attend(scores.softmax(-1), place).to(v.dtype) @ v
+        mixed = F.scaled_dot_product_attention(q, k, v)
+    else:
+        scores = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
+        mixed = attend(scores.softmax(-1), site).to(v.dtype) @ v
+    return mixed.transpose(1, 2).flatten(2)
 
 
 class SelfAttention(nn.Module):
@@ -56,23 +58,17 @@ class SelfAttention(nn.Module):
         self.out = ZeroLinear(channels, channels)
 
     def forward(self, x: Tensor, attend: Attend | None = None) -> Tensor:
-        """The map with what its pixels tell one another."""
-        b, c, height, width = x.shape
+        """The map plus the attention of its pixels to one another."""
+        site = AttentionSite("self", self.index, (x.shape[2], x.shape[3]))
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, HW, C]: no copy in channels_last
-        q, k, v = self.qkv(tokens).view(b, -1, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = (
-            attention(q, k, v, AttentionSite("self", self.index, (height, width)), attend)
-            .transpose(1, 2)
-            .reshape(b, -1, c)
-        )
-        out: Tensor = x + self.out(mixed).transpose(1, 2).reshape(b, c, height, width)
+        q, k, v = self.qkv(tokens).chunk(3, dim=2)
+        mixed = attention(q, k, v, heads=self.heads, site=site, attend=attend)
+        out: Tensor = x + self.out(mixed).transpose(1, 2).reshape(x.shape)
         return out
 
 
 class CrossAttention(nn.Module):
-    """Attention from the pixels of a feature map [B, C, H, W] to a text's tokens [B, L, D], added to the
-    map.
-    """
+    """Attention from the pixels of a feature map [B, C, H, W] to a text's tokens [B, L, D], added to it."""
 
     def __init__(self, channels: int, context: int, *, heads: int, groups: int) -> None:
         super().__init__()
@@ -83,15 +79,10 @@ class CrossAttention(nn.Module):
         self.out = ZeroLinear(channels, channels)
 
     def forward(self, x: Tensor, context: Tensor, attend: Attend | None = None) -> Tensor:
-        """The map with what its pixels read in the text (Rombach et al. 2022, section 3.3)."""
-        b, c, height, width = x.shape
-        tokens = self.norm(x).flatten(2).transpose(1, 2)
-        q = self.q(tokens).view(b, -1, self.heads, c // self.heads).transpose(1, 2)
-        k, v = self.kv(context.to(q.dtype)).view(b, -1, 2, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = (
-            attention(q, k, v, AttentionSite("cross", self.index, (height, width)), attend)
-            .transpose(1, 2)
-            .reshape(b, -1, c)
-        )
-        out: Tensor = x + self.out(mixed).transpose(1, 2).reshape(b, c, height, width)
+        """The map plus the attention of its pixels to the text (Rombach et al. 2022, section 3.3)."""
+        site = AttentionSite("cross", self.index, (x.shape[2], x.shape[3]))
+        q = self.q(self.norm(x).flatten(2).transpose(1, 2))
+        k, v = self.kv(context.to(q.dtype)).chunk(2, dim=2)
+        mixed = attention(q, k, v, heads=self.heads, site=site, attend=attend)
+        out: Tensor = x + self.out(mixed).transpose(1, 2).reshape(x.shape)
         return out

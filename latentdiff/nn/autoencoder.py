@@ -7,22 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentdiff.nn.external_config import ForeignVAEConfig
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
-from latentdiff.nn.vae_config import ForeignVAEConfig, VAEConfig
+from latentdiff.nn.vae_config import VAEConfig
 
-LOGVAR_MIN, LOGVAR_MAX = (
-    -20.0,
-    10.0,
-)  # standard deviations from 4.5e-5 to 148: no overflow in exp, no zero variance
+LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0  # deviations from 4.5e-5 to 148: no overflow in exp, no zero variance
 NORM_GROUPS = 8
-_SAME, _HALVE = (
-    (3, 1, 1),
-    (
-        4,
-        2,
-        1,
-    ),
-)  # kernel, stride, padding; transposed, _HALVE doubles without a checkerboard
+# kernel, stride, padding; transposed, _HALVE doubles without a checkerboard
+_SAME = (3, 1, 1)
+_HALVE = (4, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -55,9 +48,7 @@ class Posterior:
 
 
 class Autoencoder(nn.Module):
-    """Images [B, *image] in [-1, 1] <-> latents [B, *latent], the shapes of its ``config``: what a codec
-    needs of a network.
-    """
+    """The network of a codec: images [B, *image] in [-1, 1] <-> latents [B, *latent] of its ``config``."""
 
     config: VAEConfig | ForeignVAEConfig
 

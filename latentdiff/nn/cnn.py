@@ -1,11 +1,11 @@
-"""Small convolutional denoiser: a few convolutions in a row, told the time by an MLP of sinusoids."""
+"""Small convolutional denoiser: a few convolutions in a row, conditioned on time by an MLP of sinusoids."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.config import CNNConfig
+from latentdiff.nn.cnn_config import CNNConfig
 from latentdiff.nn.embeddings import Conditioning
-from latentdiff.nn.layers import ZeroConv2d
+from latentdiff.nn.layers import ZeroConv2d, check_input
 
 
 class CNNDenoiser(nn.Module):
@@ -33,11 +33,7 @@ class CNNDenoiser(nn.Module):
 
         ValueError.
         """
-        if x.ndim != 4 or x.shape[1:] != self.config.shape or len(t) != len(x):
-            raise ValueError(
-                f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
-                f" got {list(x.shape)} and {list(t.shape)}"
-            )
+        check_input(self.config, x, t)
         shifts = self.shifts(self.condition(t, labels))[:, :, None, None].split(
             list(self.config.channels), dim=1
         )

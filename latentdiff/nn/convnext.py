@@ -1,12 +1,12 @@
-"""UNet of ConvNeXt blocks, told the time in every block: the network of the cold diffusion studies."""
+"""UNet of ConvNeXt blocks, each conditioned on time: the network of the cold diffusion studies."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.config import ConvNeXtConfig
+from latentdiff.nn.convnext_config import ConvNeXtConfig
 from latentdiff.nn.embeddings import Conditioning
-from latentdiff.nn.layers import GroupNorm, ZeroConv2d
+from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
 
 
 class ConvNeXtDenoiser(nn.Module):
@@ -43,11 +43,7 @@ class ConvNeXtDenoiser(nn.Module):
 
         ValueError.
         """
-        if x.ndim != 4 or x.shape[1:] != self.config.shape or t.shape != x.shape[:1]:
-            raise ValueError(
-                f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
-                f" got {list(x.shape)} and {list(t.shape)}"
-            )
+        check_input(self.config, x, t)
         e = self.condition(t, labels)
         h = self.stem(F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch))
         skips = []

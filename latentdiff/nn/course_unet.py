@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.config import CourseUNetConfig
+from latentdiff.nn.course_unet_config import CourseUNetConfig
 from latentdiff.nn.embeddings import checked_labels, one_hot
-from latentdiff.nn.layers import GroupNorm, ZeroConv2d
+from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
 
 NORM_GROUPS = 8
 
@@ -43,11 +43,7 @@ class CourseUNetDenoiser(nn.Module):
 
         ValueError.
         """
-        if x.ndim != 4 or x.shape[1:] != self.config.shape or t.shape != x.shape[:1]:
-            raise ValueError(
-                f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
-                f" got {list(x.shape)} and {list(t.shape)}"
-            )
+        check_input(self.config, x, t)
         (shift1, scale1), (shift2, scale2) = self._modulation(t, labels)
         h0 = self.stem(x.to(self.head.weight.dtype))
         h1 = self.down1(h0)

@@ -1,4 +1,4 @@
-"""Embeddings of what a denoiser is told beside x_t: the timestep and the class label."""
+"""Embeddings of the timestep and of the class label."""
 
 import math
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from latentdiff.nn.config import ForeignConfig
-from latentdiff.nn.vae_config import ForeignVAEConfig
+from latentdiff.nn.external_config import ForeignConfig, ForeignVAEConfig
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""From a configuration to a network with reproducible weights, through one fixed table."""
+"""Networks with reproducible weights from their configurations."""
 
 import math
+from importlib import import_module
 from typing import Any, overload
 
 import torch
@@ -8,47 +9,20 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from latentdiff.nn.autoencoder import VAE
-from latentdiff.nn.cnn import CNNDenoiser
-from latentdiff.nn.config import (
-    CNNConfig,
-    ConvNeXtConfig,
-    CourseUNetConfig,
-    MLPConfig,
-    NetConfig,
-    UNetConfig,
-)
-from latentdiff.nn.convnext import ConvNeXtDenoiser
-from latentdiff.nn.course_unet import CourseUNetDenoiser
+from latentdiff.nn.base_config import NetworkConfig
 from latentdiff.nn.layers import ZeroConv2d, ZeroLinear
-from latentdiff.nn.mlp import MLPDenoiser
-from latentdiff.nn.unet import UNetDenoiser
+from latentdiff.nn.networks import CONFIGS
 from latentdiff.nn.vae_config import VAEConfig
 
-CLASSES: dict[str, tuple[type[NetConfig], type[nn.Module]]] = {
-    "AutoencoderKL": (VAEConfig, VAE),
-    "MLPDenoiser": (MLPConfig, MLPDenoiser),
-    "UNetDenoiser": (UNetConfig, UNetDenoiser),
-    "CNNDenoiser": (CNNConfig, CNNDenoiser),
-    "CourseUNetDenoiser": (CourseUNetConfig, CourseUNetDenoiser),
-    "ConvNeXtDenoiser": (ConvNeXtConfig, ConvNeXtDenoiser),
-}
-CONFIG_NAMES = [config.__name__ for config, _ in CLASSES.values()]
+MODULES = {config: config.network.partition(":")[0] for config in CONFIGS.values()}
 LABEL_STD = 0.5  # about the size of the time embedding at the start
 
 
 @overload
 def build(config: VAEConfig, seed: int = 0) -> VAE: ...
 @overload
-def build(config: MLPConfig, seed: int = 0) -> MLPDenoiser: ...
-@overload
-def build(config: UNetConfig, seed: int = 0) -> UNetDenoiser: ...
-@overload
-def build(config: CNNConfig, seed: int = 0) -> CNNDenoiser: ...
-@overload
-def build(config: CourseUNetConfig, seed: int = 0) -> CourseUNetDenoiser: ...
-@overload
-def build(config: ConvNeXtConfig, seed: int = 0) -> ConvNeXtDenoiser: ...
-def build(config: NetConfig, seed: int = 0) -> nn.Module:
+def build(config: NetworkConfig, seed: int = 0) -> nn.Module: ...
+def build(config: NetworkConfig, seed: int = 0) -> nn.Module:
     """The network of a configuration, float32 on the CPU; its weights depend on the seed and on nothing else.
 
     The global random generator is left as it was. TypeError for an unknown configuration.
@@ -60,15 +34,24 @@ def build(config: NetConfig, seed: int = 0) -> nn.Module:
     return module
 
 
-def tensor_shapes(config: NetConfig) -> dict[str, torch.Size]:
-    """Names and shapes of the network's tensors, found without memory for them: what its weights file must
-    hold.
+def network_class(config: type[NetworkConfig]) -> type[nn.Module]:
+    """The class of a row of the table, imported on first use; TypeError for another configuration."""
+    if config not in MODULES:
+        known = ", ".join(each.__name__ for each in MODULES)
+        raise TypeError(f"config: expected one of {known}, got {config.__name__}")
+    cls: type[nn.Module] = getattr(import_module(MODULES[config]), config.network.partition(":")[2])
+    return cls
+
+
+def tensor_shapes(config: NetworkConfig) -> dict[str, torch.Size]:
+    """Names and shapes of the network's tensors, found without memory for them: those of its weights
+    file.
     """
     return {name: value.shape for name, value in _blank(config).state_dict().items()}
 
 
 class _NoInit(TorchFunctionMode):
-    """Skips what layers do to their weights when they are made: `build` sets them anew.
+    """Skips the initialization of layers as they are made: `build` sets their weights anew.
 
     On the meta device it would have no effect either, but its first use there imports seconds' worth of
     torch.
@@ -84,27 +67,11 @@ class _NoInit(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _blank(config: NetConfig) -> nn.Module:
+def _blank(config: NetworkConfig) -> nn.Module:
     """The network without memory for its weights."""
+    cls = network_class(type(config))
     with torch.device("meta"), _NoInit():
-        return _construct(config)
-
-
-def _construct(config: NetConfig) -> nn.Module:
-    match config:
-        case VAEConfig():
-            return VAE(config)
-        case MLPConfig():
-            return MLPDenoiser(config)
-        case UNetConfig():
-            return UNetDenoiser(config)
-        case CNNConfig():
-            return CNNDenoiser(config)
-        case CourseUNetConfig():
-            return CourseUNetDenoiser(config)
-        case ConvNeXtConfig():
-            return ConvNeXtDenoiser(config)
-    raise TypeError(f"config: expected one of {', '.join(CONFIG_NAMES)}, got {type(config).__name__}")
+        return cls(config)
 
 
 @torch.no_grad()
@@ -128,9 +95,8 @@ def _initialize(part: nn.Module, generator: torch.Generator) -> None:
 
 def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> int:
     """Inputs that one output sums over."""
-    if isinstance(
-        layer, nn.ConvTranspose2d
-    ):  # weight [in, out, *kernel]; strides share the taps among outputs
+    # weight [in, out, *kernel]; strides share the taps among outputs
+    if isinstance(layer, nn.ConvTranspose2d):
         return layer.weight[:, 0].numel() // math.prod(layer.stride)
     return layer.weight[0].numel()
 

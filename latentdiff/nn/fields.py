@@ -1,4 +1,4 @@
-"""The numbers that several networks' configurations have, with their ranges, and the base of them all.
+"""Numbers with their ranges that several networks' configurations share, and the strict base model.
 
 Imports no torch.
 """
@@ -24,8 +24,8 @@ Multipliers = Annotated[
 ]
 
 
-class Numbers(BaseModel):
-    """Frozen and closed; numbers are taken as they are."""
+class StrictModel(BaseModel):
+    """Frozen, without unknown keys, without conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -1,12 +1,14 @@
-"""Layers that several networks share: zero-started layers and group normalization in float32."""
+"""Layers and checks that several networks share: zero-started layers, float32 normalization, modulation."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from latentdiff.nn.base_config import DenoiserConfig
+
 
 class ZeroLinear(nn.Linear):
-    """Linear layer that starts at zero, so that what it ends (a branch, a network) starts as nothing."""
+    """Linear layer that starts at zero: the branch or network that it ends starts with output 0."""
 
     def reset_parameters(self) -> None:
         """Set weight and bias to zero."""
@@ -22,18 +24,31 @@ class ZeroConv2d(nn.Conv2d):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalization of [B, C, H, W] whose statistics are float32 whatever the input; keeps the
-    dtype.
-    """
+    """Group normalization of [B, C, H, W] with float32 statistics for any dtype, which it keeps."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize every sample by itself."""
         if not x.requires_grad and torch.is_grad_enabled():
-            x = (
-                x.contiguous()
-            )  # torch's backward crashes for channels_last input that needs no gradient (CPU, 2.13)
+            # torch's backward crashes for channels_last input that needs no gradient (CPU, 2.13)
+            x = x.contiguous()
         return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(
             x.dtype
+        )
+
+
+def modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Layer normalization of float32 h without weights, then a scale and a shift: adaptive layer norm
+    (Peebles and Xie 2023, section 3.2).
+    """
+    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), 1 + scale)
+
+
+def check_input(config: DenoiserConfig, x: Tensor, t: Tensor) -> None:
+    """ValueError unless x is [B, *shape] with the configuration's shape, and t [B]."""
+    if x.shape[1:] != config.shape or t.shape != x.shape[:1]:
+        raise ValueError(
+            f"expected x of shape {['B', *config.shape]} and t of shape ['B'],"
+            f" got {list(x.shape)} and {list(t.shape)}"
         )
 
 

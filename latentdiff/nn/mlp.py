@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.config import MLPConfig
 from latentdiff.nn.embeddings import Conditioning
-from latentdiff.nn.layers import ZeroLinear
+from latentdiff.nn.layers import ZeroLinear, check_input, modulate
+from latentdiff.nn.mlp_config import MLPConfig
 from latentdiff.nn.text import TextConditioned
 
 
@@ -17,14 +17,14 @@ class MLPDenoiser(TextConditioned):
     zero at first.
 
     Blocks with adaLN-zero: scale, shift and gate come from the embedding and start at zero
-    (Peebles and Xie 2023, section 3.2). Of a text it may listen to, it is told the embedding of the whole.
+    (Peebles and Xie 2023, section 3.2). A text adds the embedding of the whole to that of time.
     """
 
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config = config
         width, size = config.width, math.prod(config.shape)
-        self.listen(config.text)
+        self.add_text(config.text)
         self.condition = Conditioning(
             config.time_dim, config.num_classes, text=config.text.width if config.text else 0
         )
@@ -38,23 +38,18 @@ class MLPDenoiser(TextConditioned):
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
         ValueError.
 
-        A network that listens to texts takes them as ``labels``: word pieces int64 [B, L], or what
-        :meth:`encode` made of them.
+        A network of texts takes them as ``labels``: word pieces int64 [B, L], or the context from
+        :meth:`encode`.
         """
-        if x.shape[1:] != self.config.shape or t.shape != x.shape[:1]:
-            raise ValueError(
-                f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
-                f" got {list(x.shape)} and {list(t.shape)}"
-            )
-        labels, context = self.heard(labels, len(x))
+        check_input(self.config, x, t)
+        labels, context = self.labels_or_context(labels, len(x))
         e = self.condition(t, labels, None if context is None else context[:, 0])
         parts = self.modulation(e).float().chunk(3 * self.config.depth + 2, dim=1)
-        h = self.stem(
-            x.flatten(1).to(self.stem.weight.dtype)
-        ).float()  # the residual stream stays float32 under autocast
+        # the residual stream stays float32 under autocast
+        h = self.stem(x.flatten(1).to(self.stem.weight.dtype)).float()
         for i, block in enumerate(self.blocks):
             h = block(h, *parts[3 * i : 3 * i + 3])
-        h = _modulate(h, *parts[-2:])
+        h = modulate(h, *parts[-2:])
         out: Tensor = self.head(h.to(self.head.weight.dtype))
         channels, *rest = self.config.shape
         return out.float().view(-1, self.config.out_factor * channels, *rest)
@@ -67,10 +62,6 @@ class _Block(nn.Module):
         self.down = nn.Linear(hidden, width)
 
     def forward(self, h: Tensor, scale: Tensor, shift: Tensor, gate: Tensor) -> Tensor:
-        inner = F.silu(self.up(_modulate(h, scale, shift).to(self.up.weight.dtype)))
+        inner = F.silu(self.up(modulate(h, scale, shift).to(self.up.weight.dtype)))
         out: Tensor = torch.addcmul(h, gate, self.down(inner).float())
         return out
-
-
-def _modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), 1 + scale)

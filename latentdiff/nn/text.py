@@ -1,5 +1,5 @@
-"""How a network hears texts: a small transformer over word pieces that is trained along, or what a frozen
-encoder made of them.
+"""Conditioning on texts: by a small transformer over word pieces that is trained along, or by the contexts of
+a frozen encoder.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from latentdiff.nn.text_config import TextConfig
 
-START, END = 2, 3  # what an empty text consists of, before its padding (latentdiff.pipeline.text.tokenizer)
+START, END = 2, 3  # the pieces of an empty text, before its padding (latentdiff.pipeline.text.tokenizer)
 
 
 class TextEncoder(nn.Module):
     """Word pieces int64 [B, L] -> context [B, L, D]; the first token, [start], stands for the whole text.
 
     Pre-norm transformer layers that see the text in both directions. Padding is a token like any other, as in
-    the text encoders of published latent diffusion models: what it says is learned.
+    the text encoders of published latent diffusion models: its meaning is learned.
     """
 
     def __init__(self, config: TextConfig) -> None:
@@ -48,8 +48,8 @@ class TextEncoder(nn.Module):
         return tokens
 
 
-class GivenTexts(nn.Module):
-    """Contexts [B, L, D] that a frozen encoder made, normalised token by token."""
+class ContextNorm(nn.Module):
+    """Contexts [B, L, D] of a frozen encoder, normalized token by token."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -57,33 +57,33 @@ class GivenTexts(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, context: Tensor) -> Tensor:
-        """The context as the network hears it."""
+        """The normalized context [B, L, D]."""
         out: Tensor = self.norm(context)
         return out
 
 
 class TextConditioned(nn.Module):
-    """A denoiser that may listen to texts: by ``text`` it reads them."""
+    """A denoiser that may be conditioned on texts: ``text`` encodes them, None for one of classes or none."""
 
-    text: TextEncoder | GivenTexts | None
+    text: TextEncoder | ContextNorm | None
 
-    def listen(self, config: TextConfig | None) -> None:
-        """Get what reads the texts of ``config``; None for a network of classes or of none."""
+    def add_text(self, config: TextConfig | None) -> None:
+        """Make the encoder of texts of ``config``; None for a network of classes or of none."""
         self.text = (
-            None if config is None else TextEncoder(config) if config.vocabulary else GivenTexts(config)
+            None if config is None else TextEncoder(config) if config.vocabulary else ContextNorm(config)
         )
 
     def encode(self, texts: Tensor | None, n: int) -> Tensor:
-        """The context [n, L, D] of ``n`` texts (or of one for all): of word pieces int64 [n, L], or as it is;
-        None: the empty text.
+        """The context [n, L, D] of ``n`` texts (or of one for all) from word pieces int64 [n, L]; a context
+        [n, L, D] is returned as given; None: the empty text.
 
-        A network that listens to a frozen encoder takes that one's contexts alone. ValueError.
+        A network with a frozen encoder takes contexts alone. ValueError.
         """
         if self.text is None:
-            raise ValueError("encode: expected a network that listens to texts, got one that does not")
+            raise ValueError("encode: expected a network conditioned on texts, got one that is not")
         if isinstance(self.text, TextEncoder) and texts is None:
             texts = self.text.empty(self.text.tokens.weight.device)
-        if texts is None or (isinstance(self.text, GivenTexts) and not texts.is_floating_point()):
+        if texts is None or (isinstance(self.text, ContextNorm) and not texts.is_floating_point()):
             raise ValueError("encode: expected the contexts of a frozen encoder, got none")
         context: Tensor = texts if texts.is_floating_point() else self.text(texts)
         expected = [n, self.text.config.length, self.text.config.width]
@@ -91,14 +91,14 @@ class TextConditioned(nn.Module):
             raise ValueError(f"context: expected shape {expected}, got {list(context.shape)}")
         return context.expand(n, -1, -1)
 
-    def heard(self, labels: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
-        """What the network is told, for n samples: class labels [n] or None, and the context [n, L, D] of a
-        text or None. ValueError.
+    def labels_or_context(self, labels: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
+        """The condition of n samples: class labels [n] or None, and the context [n, L, D] of texts or None.
+        ValueError.
         """
         if self.text is None:
             return labels, None
         context = self.encode(labels, n)
-        return None, self.text(context) if isinstance(self.text, GivenTexts) else context
+        return None, self.text(context) if isinstance(self.text, ContextNorm) else context
 
 
 class _Layer(nn.Module):

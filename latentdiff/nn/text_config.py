@@ -2,14 +2,14 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from latentdiff.nn.fields import LineWidth, Numbers
+from latentdiff.nn.fields import LineWidth, StrictModel
 
 
-class TextConfig(Numbers):
-    """Transformer over word pieces, which a denoiser listens to; without a vocabulary, texts come encoded
-    from elsewhere.
+class TextConfig(StrictModel):
+    """Transformer over word pieces that conditions a denoiser; without a vocabulary, texts come encoded by
+    a frozen encoder.
     """
 
     vocabulary: int = Field(
@@ -29,10 +29,9 @@ class TextConfig(Numbers):
         return self
 
 
-Listening = Annotated[TextConfig | None, Field(description="what it listens to instead of classes")]
+TextOption = Annotated[TextConfig | None, Field(description="conditioning on texts instead of classes")]
 
 
-def check_told(text: TextConfig | None, num_classes: int) -> None:
-    """ValueError for a network of both classes and texts."""
-    if text is not None and num_classes:
-        raise ValueError(f"num_classes: expected 0 for a network that listens to texts, got {num_classes}")
+def text_of(config: BaseModel) -> TextConfig | None:
+    """The texts of a network's configuration; None of a network of classes or of none."""
+    return getattr(config, "text", None)

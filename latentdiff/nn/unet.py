@@ -5,20 +5,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.attention import Attend, CrossAttention, SelfAttention
-from latentdiff.nn.config import UNetConfig
 from latentdiff.nn.embeddings import Conditioning
-from latentdiff.nn.layers import GroupNorm, ZeroConv2d
+from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
 from latentdiff.nn.text import TextConditioned
+from latentdiff.nn.unet_config import UNetConfig
 
 
 class UNetDenoiser(TextConditioned):
     """x_t [B, C, H, W], t [B], labels [B] or None -> [B, out_factor C, H, W]; zero at the start of training.
 
     Residual blocks with scale and shift after the group norm (Dhariwal and Nichol 2021, "adaptive group
-    norm"), attention at the chosen resolutions and in the middle, where it also reads the text it may listen
-    to (Rombach et al. 2022). A resolution halves to ceil(n / 2), and the way up
-    takes the size of the skip connection, so that odd sides work. Squares of ``patch`` pixels a side are
-    channels inside, which on a CPU is several times as fast as the full resolution.
+    norm"), attention at the chosen resolutions and in the middle, there also from pixels to the tokens of a
+    text (Rombach et al. 2022). A resolution halves to ceil(n / 2), and the way up takes the size of the skip
+    connection, so that odd sides work. Squares of ``patch`` pixels a side are channels inside, which on a CPU
+    is several times as fast as the full resolution.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -26,7 +26,7 @@ class UNetDenoiser(TextConditioned):
         self.config = config
         channels = [config.width * m for m in config.mult]
         e, last = 4 * config.width, len(channels) - 1
-        self.listen(config.text)
+        self.add_text(config.text)
         self.condition = Conditioning(e, config.num_classes, text=config.text.width if config.text else 0)
         patched = config.shape[0] * config.patch**2
         self.stem = nn.Conv2d(patched, channels[0], 3, padding=1)
@@ -59,16 +59,11 @@ class UNetDenoiser(TextConditioned):
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
         ValueError.
 
-        A network that listens to texts takes them as ``labels``: word pieces int64 [B, L], or what
-        :meth:`encode` made of them. ``attend`` is shown the probabilities of every attention and may change
-        them.
+        A network of texts takes them as ``labels``: word pieces int64 [B, L], or the context from
+        :meth:`encode`. ``attend`` gets the probabilities of every attention and may change them.
         """
-        if x.ndim != 4 or x.shape[1:] != self.config.shape or len(t) != len(x):
-            raise ValueError(
-                f"expected x of shape {['B', *self.config.shape]} and t of shape ['B'],"
-                f" got {list(x.shape)} and {list(t.shape)}"
-            )
-        labels, context = self.heard(labels, len(x))
+        check_input(self.config, x, t)
+        labels, context = self.labels_or_context(labels, len(x))
         e = self.condition(t, labels, None if context is None else context[:, 0])
         h = self.stem(F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch))
         skips = []
@@ -87,8 +82,8 @@ class UNetDenoiser(TextConditioned):
 
 
 class _Stage(nn.Module):
-    """Residual block [B, c_in, H, W] -> [B, c_out, H, W], then attention where asked for, to the pixels and
-    to the text.
+    """Residual block [B, c_in, H, W] -> [B, c_out, H, W], with ``attend`` also attention to the pixels and to
+    the tokens of a text.
     """
 
     def __init__(self, c_in: int, c_out: int, e: int, *, config: UNetConfig, attend: bool) -> None:
@@ -116,9 +111,7 @@ class _Stage(nn.Module):
 
 
 class _Down(nn.Module):
-    """Half resolution, rounded up, by a strided convolution; takes what a stage takes only to look like
-    one.
-    """
+    """Half resolution, rounded up, by a strided convolution; takes the arguments of a stage."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

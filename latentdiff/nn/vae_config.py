@@ -1,17 +1,26 @@
-"""Configuration of an autoencoder, and latent sizes as text. Imports no torch."""
+"""Configuration and presets of the autoencoder, and latent sizes as text. Imports no torch."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from latentdiff.errors import InputError
-from latentdiff.nn.fields import GridShape, Numbers, Side, Width, cross
+from latentdiff.nn.base_config import NetworkConfig, Presets
+from latentdiff.nn.fields import Side, Width, cross
 
 VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this many pixels a side
 
 
-class VAEConfig(Numbers):
+class VAEConfig(NetworkConfig):
     """Autoencoder between images [C, H, W] and a vector latent [L] or a spatial latent [c, h, w]."""
+
+    network = "latentdiff.nn.autoencoder:VAE"
+    difference = "its decoder ends in tanh(l / 2), that of AutoencoderKL in a convolution"
+    presets: ClassVar[Presets] = {
+        "small": {"width": 32, "depth": 0, "hidden": 256},
+        "base": {"width": 64, "depth": 1, "hidden": 512},
+        "large": {"width": 128, "depth": 2, "hidden": 1024},
+    }
 
     image: Annotated[
         tuple[Literal[1, 3], Side, Side],
@@ -34,6 +43,11 @@ class VAEConfig(Numbers):
     hidden: int = Field(
         default=256, ge=16, le=8192, description="units between feature map and vector latent"
     )
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name of the class in files."""
+        return "AutoencoderKL"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -78,13 +92,6 @@ class VAEConfig(Numbers):
     def grid(self) -> tuple[int, int]:
         """Height and width of the smallest feature map."""
         return self.image[1] // self.factor, self.image[2] // self.factor
-
-
-class ForeignVAEConfig(Numbers):
-    """The images and the latents of another library's autoencoder, both [C, H, W]."""
-
-    image: GridShape
-    latent: tuple[int, int, int]
 
 
 def parse_latent(text: str) -> tuple[int, ...]:

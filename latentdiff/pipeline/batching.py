@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from latentdiff.diffusion.trajectory import ProgressCallback, shared_progress
 from latentdiff.errors import InputError
-from latentdiff.nn import CNNConfig, ConvNeXtConfig, DenoiserConfig, ForeignConfig, MLPConfig, UNetConfig
 from latentdiff.parallel.threads import Workers
 from latentdiff.pipeline.components import denoiser_config
 
@@ -116,22 +115,7 @@ def _bytes_per_sample(network: nn.Module) -> int:
     """Activations alive at once for one sample of a guided pair: the widest layer a dozen times over, in
     float32.
     """
-    config = denoiser_config(network)
-    return 2 * 4 * 12 * _widest(config) * _places(config)
-
-
-def _places(config: DenoiserConfig | ForeignConfig) -> int:
-    """Pixels of the largest feature map; 1 of an MLP, which has none."""
-    if isinstance(config, MLPConfig):
-        return 1
-    return math.prod(config.grid if isinstance(config, UNetConfig | ConvNeXtConfig) else config.shape[1:])
-
-
-def _widest(config: DenoiserConfig | ForeignConfig) -> int:
-    """Channels of the widest layer at the full resolution, or units of an MLP's hidden layers."""
-    if isinstance(config, MLPConfig):
-        return 4 * config.width
-    return max(config.channels) if isinstance(config, CNNConfig) else config.width
+    return 2 * 4 * 12 * denoiser_config(network).activations
 
 
 def _free_bytes(device: torch.device) -> float:

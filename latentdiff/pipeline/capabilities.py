@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from latentdiff.nn import DENOISERS
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
 from latentdiff.pipeline.checkpoint.index import of_diffusers
 from latentdiff.pipeline.checkpoint.pretrained import Shipped, shipped_for
 
+WORDS = {config.class_name() for config in DENOISERS if config.words}
 Kind = Literal["text", "classes", "condition", "words", "grid", "latents"]
 
 
@@ -97,7 +99,7 @@ def capabilities_of(checkpoint: Checkpoint) -> Capabilities | None:
     text, shape = isinstance(config.get("text"), dict), config.get("shape")
     return Capabilities(
         conditioning="text" if text else "classes" if index.get("classes") else "none",
-        words=text and config.get("_class_name") == "UNetDenoiser",
+        words=text and config.get("_class_name") in WORDS,
         grid=foreign or (isinstance(shape, list) and len(shape) == 3),
         latents=index.get("vae") not in (None, [None, None]),
     )

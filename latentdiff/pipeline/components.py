@@ -17,15 +17,13 @@ from latentdiff.config.base import parse as parse_config
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError, pip_install
 from latentdiff.nn import (
-    CLASSES,
     CONFIGS,
     VAE,
     Autoencoder,
     DenoiserConfig,
     ExternalModel,
     ForeignConfig,
-    NetConfig,
-    VAEConfig,
+    NetworkConfig,
     build,
     tensor_shapes,
     text_of,
@@ -53,13 +51,13 @@ def class_name(module: nn.Module) -> str:
     """The name under which a network's class is stored."""
     if isinstance(module, ExternalModel):
         return module.origin.name
-    return next(name for name, (_, cls) in CLASSES.items() if type(module) is cls)
+    return config_of(module).class_name()
 
 
-def config_of(module: nn.Module) -> NetConfig:
+def config_of(module: nn.Module) -> NetworkConfig:
     """The configuration that a network of this package carries; TypeError for other modules."""
     config = getattr(module, "config", None)
-    if not isinstance(config, NetConfig):
+    if not isinstance(config, NetworkConfig):
         known = ", ".join(cls.__name__ for cls in CONFIGS.values())
         raise TypeError(f"expected a network with one of {known}, got {type(module).__name__}")
     return config
@@ -70,7 +68,7 @@ def denoiser_config(module: nn.Module) -> DenoiserConfig | ForeignConfig:
     if isinstance(module, ExternalModel) and isinstance(module.config, ForeignConfig):
         return module.config
     config = config_of(module)
-    if isinstance(config, VAEConfig):
+    if not isinstance(config, DenoiserConfig):
         raise TypeError("expected a denoiser, got a VAE")
     return config
 
@@ -161,17 +159,17 @@ def save_network(
 
 def load_config(
     checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
-) -> tuple[NetConfig, dict[str, Any]]:
+) -> tuple[NetworkConfig, dict[str, Any]]:
     """The configuration of the network in ``folder`` and its ``extra`` keys; InputError names what does not
     fit.
     """
     where = f"{checkpoint.folder / folder}/config.json"
     values = checkpoint.json(f"{folder}/config.json")
     name = values.pop("_class_name", None)
-    if not isinstance(name, str) or name not in CLASSES:
-        raise InputError(f"{where}: unknown class {name!r}, expected one of {', '.join(CLASSES)}")
+    if not isinstance(name, str) or name not in CONFIGS:
+        raise InputError(f"{where}: unknown class {name!r}, expected one of {', '.join(CONFIGS)}")
     kept = {key: values.pop(key) for key in extra if key in values}
-    return parse_config(CLASSES[name][0], values, where), kept
+    return parse_config(CONFIGS[name], values, where), kept
 
 
 def load_network(

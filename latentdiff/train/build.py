@@ -7,17 +7,8 @@ from dataclasses import replace
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, TrainingImages
 from latentdiff.errors import InputError
-from latentdiff.nn import (
-    ConvNeXtConfig,
-    DenoiserConfig,
-    TextConfig,
-    VAEConfig,
-    convnext_config,
-    default_latent,
-    network_config,
-    parse_latent,
-    vae_config,
-)
+from latentdiff.nn import DenoiserConfig, TextConfig, VAEConfig, default_latent, network_config, parse_latent
+from latentdiff.nn.convnext_config import ConvNeXtConfig
 from latentdiff.pipeline.codec import Codec
 from latentdiff.pipeline.text.encoder import FrozenEncoder, load_encoder
 from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer, train_tokenizer
@@ -28,9 +19,9 @@ TEXT_LENGTHS = (8, 32)  # word pieces of a text: at least and at most, unless to
 
 def vae_config_of(options: TrainVAE, data: TrainingImages) -> VAEConfig:
     """The VAE that the options ask for on images of the data's shape; InputError where they do not fit."""
-    return vae_config(
+    return VAEConfig.of_preset(
         options.preset,
-        data.shape,
+        image=data.shape,
         latent=default_latent(data.shape) if options.latent is None else parse_latent(options.latent),
         width=options.width,
         depth=options.depth,
@@ -100,7 +91,6 @@ def cold_config_of(options: TrainCold, data: Dataset) -> ConvNeXtConfig:
     """The network that the options ask for to undo degradations of the data; InputError where they do not
     fit.
     """
-    shape = data.shape
-    return convnext_config(
-        options.preset, shape, patch=options.patch, width=options.width, depth=options.depth
+    return ConvNeXtConfig.of_preset(
+        options.preset, shape=data.shape, patch=options.patch, width=options.width, depth=options.depth
     )

@@ -18,7 +18,7 @@ from latentdiff.diffusion.denoiser import timestep
 from latentdiff.diffusion.losses import VariationalBound, level_weights
 from latentdiff.diffusion.prediction import target, to_x0
 from latentdiff.diffusion.schedule import make_schedule
-from latentdiff.nn import MLPConfig
+from latentdiff.nn import DenoiserConfig
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
@@ -38,11 +38,6 @@ from latentdiff.viz.images import class_columns, image_grid, save_image
 
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels
 DROP_RESOLUTION = 2**20
-GRID_LR = {
-    "small": 2e-3,
-    "base": 1e-3,
-    "large": 5e-4,
-}  # of UNets and CNNs; small ones want large steps (docs/quality.md)
 
 
 class DenoiserTask:
@@ -60,18 +55,19 @@ class DenoiserTask:
         device: torch.device,
         tokenizer: TextTokenizer | None = None,
     ) -> None:
-        mlp = isinstance(denoiser_config(network), MLPConfig)
-        self.default_steps = 6000 if mlp else 3000
+        config = denoiser_config(network)
+        assert isinstance(config, DenoiserConfig)
+        self.default_steps = config.steps
         self.betas = (0.9, 0.999)
-        self.batch = options.batch or (512 if mlp else 128)
-        self.peak_lr = options.lr or (2e-3 if mlp else GRID_LR[options.preset])
+        self.batch = options.batch or config.batch
+        self.peak_lr = options.lr or config.peak_lr[options.preset]
         self.options, self.network, self.codec, self.device = options, network, codec.to(device), device
         self.diffusion = options.diffusion()
         self.schedule = make_schedule(self.diffusion.schedule)
         self.latents = latents_of(options, data, self.codec, device)
         self.train, self.val = data.train, data.val
         self.size = len(data.train)
-        self.num_classes = denoiser_config(network).num_classes
+        self.num_classes = config.num_classes
         self.data, self.classes = data.name, (data.classes or ()) if self.num_classes else ()
         self.class_counts = _counts(data.train, len(self.classes))
         self.tokenizer = tokenizer

@@ -16,7 +16,8 @@ from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.nn import build
-from latentdiff.nn.presets import mlp_config, unet_config
+from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.unet_config import UNetConfig
 from latentdiff.ops import constants
 from latentdiff.ops.random import Key
 
@@ -31,7 +32,10 @@ STEPS = {
     "ddpm learned": ddpm(SCHEDULE, variance="learned"),
     "dpm++": dpmpp2m(SCHEDULE),
 }
-CONFIGS = {"mlp": partial(mlp_config, "small", (32,)), "unet": partial(unet_config, "small", (3, 16, 16))}
+CONFIGS = {
+    "mlp": partial(MLPConfig.of_preset, "small", shape=(32,)),
+    "unet": partial(UNetConfig.of_preset, "small", shape=(3, 16, 16)),
+}
 
 
 def network(kind: str, *, learned: bool) -> nn.Module:

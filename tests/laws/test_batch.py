@@ -15,7 +15,9 @@ from latentdiff.diffusion.denoiser import Condition, Denoiser, denoiser
 from latentdiff.diffusion.loop import run, sample, start
 from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import Schedule, make_schedule
-from latentdiff.nn import MLPConfig, UNetConfig, build
+from latentdiff.nn import build
+from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.unet_config import UNetConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline

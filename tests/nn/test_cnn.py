@@ -10,21 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import latentdiff as ld
-from latentdiff.nn import (
-    CNNConfig,
-    CourseUNetConfig,
-    DenoiserConfig,
-    build,
-    cnn_config,
-    course_unet_config,
-    mlp_config,
-    timestep_embedding,
-    unet_config,
-)
+from latentdiff.nn import DenoiserConfig, build, timestep_embedding
+from latentdiff.nn.cnn_config import CNNConfig
+from latentdiff.nn.course_unet_config import CourseUNetConfig
+from latentdiff.nn.dit_config import DiTConfig
+from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.unet_config import UNetConfig
 from latentdiff.pipeline import batching
 
-CNN = cnn_config("small", (1, 28, 28), num_classes=3)
-COURSE = course_unet_config("small", (1, 28, 28), levels=300, num_classes=3, width=16)
+CNN = CNNConfig.of_preset("small", shape=(1, 28, 28), num_classes=3)
+COURSE = CourseUNetConfig.of_preset("small", shape=(1, 28, 28), levels=300, num_classes=3, width=16)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -68,7 +63,7 @@ def test_the_cnn_is_its_five_convolutions() -> None:
 
 
 def test_an_output_of_the_cnn_sees_23_pixels_a_side() -> None:
-    net = shaken(cnn_config("small", (1, 28, 28)))
+    net = shaken(CNNConfig.of_preset("small", shape=(1, 28, 28)))
     x = normal(1, 1, 28, 28).requires_grad_()
     net(x, torch.zeros(1))[0, 0, 14, 14].backward()
     assert x.grad is not None
@@ -149,12 +144,14 @@ def test_the_null_class_is_the_zero_vector(config: DenoiserConfig, name: str) ->
         CNN,
         CNNConfig(shape=(3, 32, 32), channels=(8, 96, 8), kernels=(3, 3, 3, 3)),
         CourseUNetConfig(shape=(3, 32, 32), width=24),
-        unet_config("small", (1, 28, 28)),
-        unet_config("small", (1, 28, 28), patch=2),
-        mlp_config("small", (32,)),
-        mlp_config("small", (4, 7, 7)),
+        UNetConfig.of_preset("small", shape=(1, 28, 28)),
+        UNetConfig.of_preset("small", shape=(1, 28, 28), patch=2),
+        MLPConfig.of_preset("small", shape=(32,)),
+        MLPConfig.of_preset("small", shape=(4, 7, 7)),
+        DiTConfig.of_preset("small", shape=(4, 8, 8)),
+        DiTConfig.of_preset("small", shape=(1, 32, 32), expand=1),
     ],
-    ids=["cnn", "wide_cnn", "course", "unet", "patched", "mlp", "grid"],
+    ids=["cnn", "wide_cnn", "course", "unet", "patched", "mlp", "grid", "dit", "dit_pixels"],
 )
 def test_the_memory_estimate_covers_the_widest_layer(config: DenoiserConfig) -> None:
     net, sizes = build(config), []
@@ -172,7 +169,7 @@ def test_the_memory_estimate_covers_the_widest_layer(config: DenoiserConfig) -> 
     assert 1 <= batching.batch_that_fits(net, torch.device("cpu")) <= 1024
 
 
-@pytest.mark.parametrize("network", ["cnn", "course-unet", "convnext"])
+@pytest.mark.parametrize("network", ["cnn", "course-unet", "convnext", "dit"])
 def test_a_network_by_name_trains_resumes_and_samples(
     cli: Cli, tiny_folder: Path, tmp_path: Path, network: str
 ) -> None:

@@ -6,41 +6,31 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from latentdiff.nn import (
-    CLASSES,
-    CONFIGS,
-    VAE,
-    CNNDenoiser,
-    ConvNeXtDenoiser,
-    CourseUNetDenoiser,
-    MLPDenoiser,
-    UNetDenoiser,
-    build,
-    class_name,
-    cnn_config,
-    convnext_config,
-    course_unet_config,
-    mlp_config,
-    read_config,
-    timestep_embedding,
-    unet_config,
-    vae_config,
-)
+from latentdiff.nn import CONFIGS, VAEConfig, build, network_class, timestep_embedding
+from latentdiff.nn.cnn_config import CNNConfig
+from latentdiff.nn.convnext_config import ConvNeXtConfig
+from latentdiff.nn.course_unet_config import CourseUNetConfig
+from latentdiff.nn.dit_config import DiTConfig
 from latentdiff.nn.layers import GroupNorm
+from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.unet_config import UNetConfig
 
 IMAGES = [(1, 16, 16), (3, 16, 24), (1, 28, 28), (3, 32, 32), (1, 40, 24), (3, 64, 64), (1, 8, 8)]
-VECTOR = vae_config("small", (1, 28, 28), latent=(8,), width=8, depth=1, hidden=16)
-SPATIAL = vae_config("small", (3, 16, 8), latent=(2, 4, 2), width=8, depth=1)
-MLP = mlp_config("small", (6,), num_classes=5, width=16, depth=2, time_dim=16)
-UNET = unet_config("small", (2, 7, 5), num_classes=5, width=8, groups=4, depth=1)
-PIXELS = unet_config("small", (1, 18, 20), num_classes=5, width=8, groups=4)
-GRID = mlp_config("small", (2, 4, 3), num_classes=5, width=16, depth=2, time_dim=16)
-PATCHED = unet_config("small", (3, 18, 20), num_classes=5, width=8, groups=4, patch=2)
-CNN = cnn_config("small", (2, 9, 6), num_classes=5, width=8, kernels=(7, 5, 3, 3, 3), time_dim=16)
-COURSE = course_unet_config("small", (2, 12, 8), levels=300, num_classes=5, width=16)
-NEXT = convnext_config("small", (2, 7, 6), num_classes=5, width=16)
-ALL = [VECTOR, SPATIAL, MLP, UNET, CNN, COURSE, NEXT]
-NAMES = ["vae", "vae_spatial", "mlp", "unet", "cnn", "course", "next"]
+VECTOR = VAEConfig.of_preset("small", image=(1, 28, 28), latent=(8,), width=8, depth=1, hidden=16)
+SPATIAL = VAEConfig.of_preset("small", image=(3, 16, 8), latent=(2, 4, 2), width=8, depth=1)
+MLP = MLPConfig.of_preset("small", shape=(6,), num_classes=5, width=16, depth=2, time_dim=16)
+UNET = UNetConfig.of_preset("small", shape=(2, 7, 5), num_classes=5, width=8, groups=4, depth=1)
+PIXELS = UNetConfig.of_preset("small", shape=(1, 18, 20), num_classes=5, width=8, groups=4)
+GRID = MLPConfig.of_preset("small", shape=(2, 4, 3), num_classes=5, width=16, depth=2, time_dim=16)
+PATCHED = UNetConfig.of_preset("small", shape=(3, 18, 20), num_classes=5, width=8, groups=4, patch=2)
+CNN = CNNConfig.of_preset(
+    "small", shape=(2, 9, 6), num_classes=5, width=8, kernels=(7, 5, 3, 3, 3), time_dim=16
+)
+COURSE = CourseUNetConfig.of_preset("small", shape=(2, 12, 8), levels=300, num_classes=5, width=16)
+NEXT = ConvNeXtConfig.of_preset("small", shape=(2, 7, 6), num_classes=5, width=16)
+DIT = DiTConfig.of_preset("small", shape=(2, 6, 4), num_classes=5, width=16, depth=2)
+ALL = [VECTOR, SPATIAL, MLP, UNET, CNN, COURSE, NEXT, DIT]
+NAMES = ["vae", "vae_spatial", "mlp", "unet", "cnn", "course", "next", "dit"]
 
 
 def normal(*shape, seed=0):
@@ -63,7 +53,7 @@ def denoiser_input(config, batch=4):
 @pytest.mark.parametrize("latent", ["vector", 1, 2, 4], ids=str)
 def test_autoencoder_shapes_and_range(image, latent):
     size = (5,) if latent == "vector" else (3, image[1] // latent, image[2] // latent)
-    net = build(vae_config("small", image, latent=size, width=8, depth=1, hidden=16))
+    net = build(VAEConfig.of_preset("small", image=image, latent=size, width=8, depth=1, hidden=16))
     x = normal(2, *image).tanh()
     posterior = net.encode(x)
     assert posterior.mean.shape == posterior.logvar.shape == (2, *size)
@@ -76,7 +66,7 @@ def test_autoencoder_shapes_and_range(image, latent):
 @pytest.mark.parametrize("out_factor", [1, 2])
 @pytest.mark.parametrize("shape", [(1, 4, 4), (4, 7, 7), (2, 5, 11), (1, 28, 28), (3, 33, 20)], ids=str)
 def test_unet_shapes(shape, out_factor):
-    net = build(unet_config("small", shape, out_factor=out_factor, width=8, groups=4))
+    net = build(UNetConfig.of_preset("small", shape=shape, out_factor=out_factor, width=8, groups=4))
     out = net(normal(2, *shape), torch.tensor([0.0, 999.0]))
     assert out.shape == (2, shape[0] * out_factor, *shape[1:])
 
@@ -85,8 +75,15 @@ def test_unet_shapes(shape, out_factor):
 @pytest.mark.parametrize(("shape", "patch"), [((1, 28, 28), 4), ((3, 20, 12), 2)], ids=str)
 def test_patches_leave_the_shape_as_it_is(shape, patch, out_factor):
     net = build(
-        unet_config(
-            "small", shape, out_factor=out_factor, width=8, groups=4, mult=(1, 2), attention=(), patch=patch
+        UNetConfig.of_preset(
+            "small",
+            shape=shape,
+            out_factor=out_factor,
+            width=8,
+            groups=4,
+            mult=(1, 2),
+            attention=(),
+            patch=patch,
         )
     )
     out = net(normal(2, *shape), torch.tensor([0.0, 999.0]))
@@ -98,7 +95,11 @@ def test_a_patch_is_a_square_of_pixels():
     from the edges.
     """
     net = shaken(
-        build(unet_config("small", (1, 48, 48), width=8, groups=1, mult=(1,), attention=(), patch=4))
+        build(
+            UNetConfig.of_preset(
+                "small", shape=(1, 48, 48), width=8, groups=1, mult=(1,), attention=(), patch=4
+            )
+        )
     )
     x = torch.zeros(2, 1, 48, 48)
     x[0, 0, 16:20, 16:20], x[1, 0, 16:20, 20:24] = 1.0, 1.0
@@ -111,8 +112,10 @@ def test_a_patch_is_a_square_of_pixels():
 @pytest.mark.parametrize("out_factor", [1, 2])
 @pytest.mark.parametrize("shape", [(1, 4, 4), (4, 8, 12), (1, 28, 28), (3, 32, 32)], ids=str)
 def test_plain_networks_take_other_shapes(shape, out_factor):
-    cnn = build(cnn_config("small", shape, out_factor=out_factor))
-    course = build(course_unet_config("small", shape, out_factor=out_factor, levels=1000, width=8))
+    cnn = build(CNNConfig.of_preset("small", shape=shape, out_factor=out_factor))
+    course = build(
+        CourseUNetConfig.of_preset("small", shape=shape, out_factor=out_factor, levels=1000, width=8)
+    )
     for net in (cnn, course):
         out = net(normal(2, *shape), torch.tensor([0.0, 999.0]))
         assert out.shape == (2, shape[0] * out_factor, *shape[1:])
@@ -120,15 +123,16 @@ def test_plain_networks_take_other_shapes(shape, out_factor):
 
 @pytest.mark.parametrize("out_factor", [1, 2])
 def test_mlp_shapes(out_factor):
-    net = build(mlp_config("small", (7,), out_factor=out_factor, width=16, depth=1))
+    net = build(MLPConfig.of_preset("small", shape=(7,), out_factor=out_factor, width=16, depth=1))
     assert net(normal(3, 7), torch.tensor([0.0, 0.5, 999.0])).shape == (3, 7 * out_factor)
-    grid = build(mlp_config("small", (2, 4, 3), out_factor=out_factor, width=16, depth=1))
+    grid = build(MLPConfig.of_preset("small", shape=(2, 4, 3), out_factor=out_factor, width=16, depth=1))
     assert grid(normal(3, 2, 4, 3), torch.tensor([0.0, 0.5, 999.0])).shape == (3, 2 * out_factor, 4, 3)
 
 
 def test_an_mlp_sees_a_grid_as_the_vector_of_its_numbers():
     grid, line = (
-        shaken(build(mlp_config("small", shape, width=16, depth=1))) for shape in ((2, 4, 3), (24,))
+        shaken(build(MLPConfig.of_preset("small", shape=shape, width=16, depth=1)))
+        for shape in ((2, 4, 3), (24,))
     )
     x, t = normal(3, 2, 4, 3), torch.tensor([0.0, 0.5, 999.0])
     with torch.no_grad():
@@ -147,8 +151,8 @@ def test_gradient_reaches_every_parameter_of_the_autoencoder(config):
 
 @pytest.mark.parametrize(
     "config",
-    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE, NEXT],
-    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course", "next"],
+    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE, NEXT, DIT],
+    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course", "next", "dit"],
 )
 def test_gradient_reaches_every_parameter_of_the_denoisers(config):
     net = shaken(build(config))
@@ -157,14 +161,14 @@ def test_gradient_reaches_every_parameter_of_the_denoisers(config):
 
 
 @pytest.mark.parametrize(
-    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+    "config", [MLP, UNET, CNN, COURSE, NEXT, DIT], ids=["mlp", "unet", "cnn", "course", "next", "dit"]
 )
 def test_denoisers_start_at_zero(config):
     assert not build(config)(*denoiser_input(config)).any()
 
 
 @pytest.mark.parametrize(
-    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+    "config", [MLP, UNET, CNN, COURSE, NEXT, DIT], ids=["mlp", "unet", "cnn", "course", "next", "dit"]
 )
 def test_labels_none_is_the_null_class_and_classes_differ(config):
     net = shaken(build(config))
@@ -177,7 +181,7 @@ def test_labels_none_is_the_null_class_and_classes_differ(config):
 
 
 @pytest.mark.parametrize(
-    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+    "config", [MLP, UNET, CNN, COURSE, NEXT, DIT], ids=["mlp", "unet", "cnn", "course", "next", "dit"]
 )
 def test_labels_that_do_not_fit_are_refused(config):
     net = build(config)
@@ -192,7 +196,7 @@ def test_labels_that_do_not_fit_are_refused(config):
 
 
 @pytest.mark.parametrize(
-    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+    "config", [MLP, UNET, CNN, COURSE, NEXT, DIT], ids=["mlp", "unet", "cnn", "course", "next", "dit"]
 )
 def test_shapes_that_do_not_fit_are_refused(config):
     net = build(config)
@@ -214,8 +218,8 @@ def test_autoencoder_refuses_shapes_that_do_not_fit():
 
 @pytest.mark.parametrize(
     "config",
-    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE, NEXT],
-    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course", "next"],
+    [MLP, GRID, UNET, PIXELS, PATCHED, CNN, COURSE, NEXT, DIT],
+    ids=["mlp", "grid", "unet_latent", "unet", "patched", "cnn", "course", "next", "dit"],
 )
 def test_a_denoised_sample_does_not_depend_on_its_batch(config):
     net = shaken(build(config))
@@ -246,7 +250,7 @@ def test_a_coded_image_does_not_depend_on_its_batch(config):
 @pytest.mark.parametrize("config", ALL, ids=NAMES)
 def test_channels_last_changes_nothing_but_the_speed(config):
     net = shaken(build(config))
-    is_vae = class_name(config) == "AutoencoderKL"
+    is_vae = config.class_name() == "AutoencoderKL"
     x = normal(3, *(config.image if is_vae else config.shape))
     last = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
     run = (lambda x: net.decode(net.encode(x).mode())) if is_vae else (lambda x: net(x, torch.arange(3.0)))
@@ -260,7 +264,7 @@ def test_channels_last_changes_nothing_but_the_speed(config):
 @pytest.mark.parametrize("how", ["autocast", "cast"])
 def test_bfloat16_is_near_and_returns_float32(config, how):
     exact, net = shaken(build(config)), shaken(build(config))
-    is_vae = class_name(config) == "AutoencoderKL"
+    is_vae = config.class_name() == "AutoencoderKL"
     x = normal(3, *(config.image if is_vae else config.shape))
 
     def run(net):
@@ -315,7 +319,7 @@ def test_build_depends_on_the_seed_alone_and_leaves_the_global_generator(config)
 
 
 def test_weights_start_with_variance_one_over_fan_in():
-    net = build(vae_config("base", (3, 32, 32), latent=(4, 4, 4)))
+    net = build(VAEConfig.of_preset("base", image=(3, 32, 32), latent=(4, 4, 4)))
     checked = 0
     for layer in net.modules():
         if isinstance(layer, torch.nn.ConvTranspose2d) or (
@@ -337,16 +341,24 @@ def test_build_refuses_other_configurations():
 
 
 def test_tables_name_the_same_classes():
-    assert {name: config for name, (config, _) in CLASSES.items()} == CONFIGS
-    networks = (VAE, VAE, MLPDenoiser, UNetDenoiser, CNNDenoiser, CourseUNetDenoiser, ConvNeXtDenoiser)
-    for config, cls in zip(ALL, networks, strict=True):
-        assert type(build(config)) is cls is CLASSES[class_name(config)][1]
+    """The names of classes in files, which never change: checkpoints of every version hold them."""
+    names = [
+        "MLPDenoiser",
+        "UNetDenoiser",
+        "CNNDenoiser",
+        "CourseUNetDenoiser",
+        "ConvNeXtDenoiser",
+        "DiTDenoiser",
+    ]
+    for config, name in zip(ALL, ["AutoencoderKL", "AutoencoderKL", *names], strict=True):
+        assert CONFIGS[name] is type(config) and type(build(config)) is network_class(type(config))
+        assert type(build(config)).__name__ == name.replace("AutoencoderKL", "VAE")
 
 
 @pytest.mark.parametrize("config", ALL, ids=NAMES)
 def test_weights_return_through_the_configuration_in_json(config):
     net = shaken(build(config))
-    again = build(read_config(class_name(config), config.model_dump_json()), seed=9)
+    again = build(CONFIGS[config.class_name()].model_validate_json(config.model_dump_json()), seed=9)
     again.load_state_dict(net.state_dict())
     x = normal(2, *(config.image if hasattr(config, "image") else config.shape))
     run = (
@@ -419,7 +431,7 @@ def test_nothing_uses_batch_statistics():
 
 
 def test_autoencoder_learns_an_image():
-    config = vae_config("small", (1, 16, 16), latent=(4,), width=8, depth=1, hidden=32)
+    config = VAEConfig.of_preset("small", image=(1, 16, 16), latent=(4,), width=8, depth=1, hidden=32)
     net = build(config)
     x = torch.sign(normal(2, 1, 16, 16))
     optimizer = torch.optim.Adam(net.parameters(), 5e-3)
@@ -432,7 +444,7 @@ def test_autoencoder_learns_an_image():
 
 
 @pytest.mark.parametrize(
-    "config", [MLP, UNET, CNN, COURSE, NEXT], ids=["mlp", "unet", "cnn", "course", "next"]
+    "config", [MLP, UNET, CNN, COURSE, NEXT, DIT], ids=["mlp", "unet", "cnn", "course", "next", "dit"]
 )
 def test_denoisers_learn_what_depends_on_time_and_label(config):
     net = build(config)

@@ -8,16 +8,10 @@ from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.diffusion.denoiser import Condition, denoiser
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
-from latentdiff.nn import (
-    AttentionSite,
-    TextConfig,
-    TextEncoder,
-    UNetDenoiser,
-    build,
-    mlp_config,
-    network_config,
-    unet_config,
-)
+from latentdiff.nn import AttentionSite, TextConfig, TextEncoder, build, network_config
+from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.unet import UNetDenoiser
+from latentdiff.nn.unet_config import UNetConfig
 from latentdiff.pipeline.text.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(
@@ -30,7 +24,7 @@ TEXTS = ["a red seven", "a green three on a blue background", ""]
 @pytest.fixture(scope="module")
 def network() -> UNetDenoiser:
     """A UNet of two resolutions whose branches are no longer zero."""
-    made = build(unet_config("small", (2, 8, 8), width=16, groups=4, text=TEXT), seed=3).eval()
+    made = build(UNetConfig.of_preset("small", shape=(2, 8, 8), width=16, groups=4, text=TEXT), seed=3).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -47,7 +41,9 @@ def some_x(n: int = 3) -> tuple[Tensor, Tensor]:
 
 
 def test_the_encoder_reads_the_order_of_words() -> None:
-    encoder = build(unet_config("small", (2, 8, 8), width=16, groups=4, text=TEXT), seed=3).text
+    encoder = build(
+        UNetConfig.of_preset("small", shape=(2, 8, 8), width=16, groups=4, text=TEXT), seed=3
+    ).text
     assert isinstance(encoder, TextEncoder)
     context = encoder(
         TOKENIZER.encode(["a red seven on a blue", "a blue seven on a red", "a red seven on a blue"])
@@ -84,12 +80,12 @@ def test_wrong_contexts_are_refused(network: UNetDenoiser) -> None:
     x, t = some_x()
     with pytest.raises(ValueError, match=r"context: expected shape \[3, 12, 16\], got \[3, 12, 8\]"):
         network(x, t, torch.zeros(3, 12, 8))
-    plain = build(unet_config("small", (2, 8, 8), width=16, groups=4))
-    with pytest.raises(ValueError, match="expected a network that listens to texts"):
+    plain = build(UNetConfig.of_preset("small", shape=(2, 8, 8), width=16, groups=4))
+    with pytest.raises(ValueError, match="expected a network conditioned on texts"):
         plain.encode(None, 3)
-    with pytest.raises(InputError, match="expected 0 for a network that listens to texts"):
-        unet_config("small", (2, 8, 8), num_classes=3, text=TEXT)
-    with pytest.raises(InputError, match="text: expected a UNet or an MLP, got a cnn"):
+    with pytest.raises(InputError, match="expected 0 for a network conditioned on texts"):
+        UNetConfig.of_preset("small", shape=(2, 8, 8), num_classes=3, text=TEXT)
+    with pytest.raises(InputError, match="text: expected none for a cnn, only for unet, mlp, dit"):
         network_config("cnn", "small", (2, 8, 8), levels=10, text=TEXT)
 
 
@@ -105,7 +101,7 @@ def test_every_part_of_a_text_network_learns(network: UNetDenoiser) -> None:
 
 def test_a_text_is_listened_to_at_every_small_resolution() -> None:
     def crossings(shape: tuple[int, int, int]) -> set[tuple[int, int]]:
-        made, seen = build(unet_config("small", shape, width=16, groups=4, text=TEXT)), set()
+        made, seen = build(UNetConfig.of_preset("small", shape=shape, width=16, groups=4, text=TEXT)), set()
 
         def note(probabilities: Tensor, place: AttentionSite) -> Tensor:
             if place.kind == "cross":
@@ -146,8 +142,8 @@ def test_an_mlp_hears_the_whole_of_a_text(shape: tuple[int, ...]) -> None:
     assert not [
         name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)
     ]
-    with pytest.raises(InputError, match="expected 0 for a network that listens to texts"):
-        mlp_config("small", shape, num_classes=3, text=TEXT)
+    with pytest.raises(InputError, match="expected 0 for a network conditioned on texts"):
+        MLPConfig.of_preset("small", shape=shape, num_classes=3, text=TEXT)
 
 
 def test_an_mlp_hears_a_frozen_encoder() -> None:
@@ -228,7 +224,7 @@ def test_what_is_done_to_attention_shows(network: UNetDenoiser) -> None:
 
 
 def test_networks_without_texts_attend_too() -> None:
-    plain = build(unet_config("small", (2, 8, 8), width=16, groups=4))
+    plain = build(UNetConfig.of_preset("small", shape=(2, 8, 8), width=16, groups=4))
     with torch.no_grad():
         for parameter in plain.parameters():
             parameter.add_(0.05)

@@ -22,7 +22,8 @@ from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import run
 from latentdiff.diffusion.operators import gaussian_blur
 from latentdiff.errors import InputError
-from latentdiff.nn import build, convnext_config
+from latentdiff.nn import build
+from latentdiff.nn.convnext_config import ConvNeXtConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.cold import ColdModel, load_cold
 from latentdiff.train.cold import ColdTask
@@ -268,7 +269,7 @@ def test_other_commands_do_not_take_a_cold_model(
 
 
 def test_memory_bounds_the_batch_and_changes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = build(convnext_config("small", (1, 8, 8), patch=None, width=8, depth=1), seed=0)
+    network = build(ConvNeXtConfig.of_preset("small", shape=(1, 8, 8), patch=None, width=8, depth=1), seed=0)
     model = ColdModel(network.eval(), DegradationConfig(T=5), Intensities((0.1,), ((0.01,),)))
     whole, _ = model.sample(5, seed=3)
     monkeypatch.setattr("latentdiff.pipeline.cold.batch_that_fits", lambda *_: 2)

@@ -11,7 +11,8 @@ import torch
 
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, Split
-from latentdiff.nn import NetworkKind, VAEConfig, build, mlp_config, network_config
+from latentdiff.nn import VAEConfig, build, network_config
+from latentdiff.nn.mlp_config import MLPConfig
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
 from latentdiff.pipeline.checkpoint.runs import Run
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
@@ -89,10 +90,12 @@ def make_task(kind: str, options: Mapping[str, Any]) -> VAETask | DenoiserTask:
     factor = 2 if settings.variance == "learned" else 1
     if kind == "vector":
         network = build(
-            mlp_config("small", (4,), num_classes=2, out_factor=factor, width=16, depth=1, time_dim=8)
+            MLPConfig.of_preset(
+                "small", shape=(4,), num_classes=2, out_factor=factor, width=16, depth=1, time_dim=8
+            )
         )
         return DenoiserTask(settings, DATA, codec, network, CPU)
-    form: NetworkKind = kind if kind in ("cnn", "course-unet", "convnext") else "unet"
+    form: str = kind if kind in ("cnn", "course-unet", "convnext") else "unet"
     depth = 1 if form == "unet" else None
     numbers = {"num_classes": 2, "out_factor": factor, "width": 16, "depth": depth}
     grid = build(network_config(form, "small", codec.latent_shape, levels=4, **numbers))

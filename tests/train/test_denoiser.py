@@ -13,7 +13,9 @@ from latentdiff.data import Dataset, Split, to_float
 from latentdiff.data.draws import integers
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.evaluate.outputs import LevelTables, network_output
-from latentdiff.nn import MLPConfig, UNetConfig, VAEConfig, build, mlp_config, unet_config
+from latentdiff.nn import VAEConfig, build
+from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.unet_config import UNetConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.train import denoiser
@@ -62,8 +64,8 @@ def make_codec(kind: str) -> Codec:
 def make_config(kind: str, **numbers: int) -> MLPConfig | UNetConfig:
     shape = make_codec(kind).latent_shape
     if kind == "vector":
-        return mlp_config("small", shape, width=16, depth=1, time_dim=8, **numbers)
-    return unet_config("small", shape, width=16, depth=1, **numbers)
+        return MLPConfig.of_preset("small", shape=shape, width=16, depth=1, time_dim=8, **numbers)
+    return UNetConfig.of_preset("small", shape=shape, width=16, depth=1, **numbers)
 
 
 class Fixed(nn.Module):

@@ -25,7 +25,7 @@ COMMON = (
     " --runs runs"
 )
 MLP = f"train-denoiser --network mlp --width 24 {COMMON}"
-UNET = f"train-denoiser --width 16 {COMMON} --accumulate 2"
+GRID = f"train-denoiser --width 16 {COMMON} --accumulate 2"
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +80,15 @@ def test_shards_learn_what_one_process_learns(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_unet_in_parts_and_gradients_of_parts_of_a_batch(folder: Path) -> None:
-    alone(f"{UNET} --steps 4 --name unet", folder)
-    code, _, err = finished(torchrun(f"{UNET} --steps 4 --shard --name unet-two", folder))
+@pytest.mark.parametrize("network", ["unet", "dit"])
+def test_a_grid_network_in_parts_and_gradients_of_parts_of_a_batch(folder: Path, network: str) -> None:
+    alone(f"{GRID} --network {network} --steps 4 --name {network}", folder)
+    code, _, err = finished(
+        torchrun(f"{GRID} --network {network} --steps 4 --shard --name {network}-two", folder)
+    )
     assert code == 0, err
     runs = folder / "runs"
-    assert losses(runs / "unet-two") == pytest.approx(losses(runs / "unet"), rel=1e-6, abs=1e-6)
+    assert losses(runs / f"{network}-two") == pytest.approx(losses(runs / network), rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import Dataset, Split, load_dataset, to_float
-from latentdiff.nn import VAE, VAEConfig, build, vae_config
+from latentdiff.nn import VAE, VAEConfig, build
 from latentdiff.ops.random import Key
 from latentdiff.train.vae import VAETask
 
@@ -156,7 +156,7 @@ def digits(shape: tuple[int, int] = (28, 28)) -> Dataset:
 
 
 def parts_of_loss(**options: Any) -> tuple[float, dict[str, float]]:
-    network = build(vae_config("small", (1, 28, 28), latent=(UNITS,), width=8), seed=1)
+    network = build(VAEConfig.of_preset("small", image=(1, 28, 28), latent=(UNITS,), width=8), seed=1)
     task = VAETask(TrainVAE(bf16="off", beta=0.5, beta_warmup=0, **options), digits(), network, CPU)
     loss, parts = task.loss(0, torch.arange(8), torch.arange(8))
     return loss.item(), {name: value.item() for name, value in parts.items()}
@@ -183,13 +183,13 @@ def test_ten_classes_that_are_no_digits_get_no_term_for_digits() -> None:
     data = digits()
     assert data.train.labels is not None
     shifted = replace(data, train=Split(data.train.images, (data.train.labels + 1) % 10))
-    network = build(vae_config("small", (1, 28, 28), latent=(UNITS,), width=8), seed=1)
+    network = build(VAEConfig.of_preset("small", image=(1, 28, 28), latent=(UNITS,), width=8), seed=1)
     for images, expected in ((data, "mnist"), (shifted, None)):
         assert VAETask(TrainVAE(bf16="off"), images, network, CPU).judge == expected
 
 
 def test_the_validation_loss_holds_the_perceptual_term() -> None:
-    network = build(vae_config("small", (1, 28, 28), latent=(UNITS,), width=8), seed=1)
+    network = build(VAEConfig.of_preset("small", image=(1, 28, 28), latent=(UNITS,), width=8), seed=1)
     found = [
         VAETask(TrainVAE(bf16="off", perceptual=weight), digits(), network, CPU).validate(network)["val_loss"]
         for weight in (0.0, 1.0, 2.0)

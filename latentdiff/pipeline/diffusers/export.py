@@ -9,23 +9,11 @@ from torch import nn
 
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
-from latentdiff.nn import Autoencoder, ExternalModel
+from latentdiff.nn import Autoencoder, ExternalModel, NetworkConfig
 from latentdiff.pipeline.checkpoint.diffusers_folder import CONFIG, LIBRARY, SCHEDULER_CONFIG, WEIGHTS
 from latentdiff.pipeline.checkpoint.folder import INDEX, Writer
 from latentdiff.pipeline.codec import Codec, IdentityCodec
 from latentdiff.pipeline.diffusers.processes import Sampler, scheduler_file
-
-DIFFERENCES = {  # what first tells a network of this package from the nearest one of diffusers
-    "VAE": "its decoder ends in tanh(l / 2), that of AutoencoderKL in a convolution",
-    "UNetDenoiser": (
-        "its skip connections come from the blocks alone, those of UNet2DModel also from the stem and from"
-        " each halving"
-    ),
-    "MLPDenoiser": "it is an MLP on vectors, UNet2DModel a convolutional network on grids",
-    "CNNDenoiser": "it has one resolution and no skip connections, UNet2DModel has both",
-    "CourseUNetDenoiser": "its middle is one vector for the whole image, that of UNet2DModel a feature map",
-    "ConvNeXtDenoiser": "its blocks begin with a depthwise convolution, those of UNet2DModel with a norm",
-}
 
 
 def export_pipeline(
@@ -70,9 +58,10 @@ def export_scheduler(writer: Writer, process: DiffusionConfig, *, sampler: Sampl
 def _foreign(network: nn.Module) -> ExternalModel:
     if isinstance(network, ExternalModel):
         return network
-    name = type(network).__name__
+    name, config = type(network).__name__, getattr(network, "config", None)
+    reason = config.difference if isinstance(config, NetworkConfig) else "it did not come from diffusers"
     hint = "" if isinstance(network, Autoencoder) else "; --what scheduler exports the process alone"
-    raise InputError(f"the {name} cannot be exported: {DIFFERENCES[name]}{hint}")
+    raise InputError(f"the {name} cannot be exported: {reason}{hint}")
 
 
 def _write(writer: Writer, folder: str, network: ExternalModel) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from latentdiff.apps.cli.root import COMMANDS
 from latentdiff.apps.cli.train import train
-from latentdiff.nn import default_latent, vae_config
+from latentdiff.nn import VAEConfig, default_latent
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 VAE = "train-vae --data tiny.npz --latent 4 --width 8 --depth 0 --batch 16"
@@ -324,7 +324,7 @@ def test_a_dry_run_of_both_trainings_describes_both_and_writes_nothing(
 )
 def test_the_default_latent_suits_the_images(image: tuple[int, int, int], latent: tuple[int, ...]) -> None:
     assert default_latent(image) == latent
-    assert vae_config("small", image, latent=latent).latent == latent
+    assert VAEConfig.of_preset("small", image=image, latent=latent).latent == latent
 
 
 def test_the_default_latent_of_colour_images_is_said(cli: Callable, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
-from latentdiff.nn import NetworkKind, VAEConfig, build, network_config
+from latentdiff.nn import VAEConfig, build, network_config
 from latentdiff.pipeline.checkpoint import folder as module
 from latentdiff.pipeline.checkpoint.folder import (
     INDEX,
@@ -68,7 +68,7 @@ def make_pipeline(kind: str) -> Pipeline:
         vae = build(VAEConfig(image=(1, 8, 8), latent=latent, width=8, depth=0, hidden=16)).eval()
         statistics = LatentStatistics(torch.full(latent[:1], 1 / 3), torch.full(latent[:1], 0.7))
         codec = VAECodec(vae, statistics)
-    form: NetworkKind | None = kind if kind in ("cnn", "course-unet", "convnext") else None
+    form: str | None = kind if kind in ("cnn", "course-unet", "convnext") else None
     depth = None if form else 1
     config = network_config(
         form, "small", codec.latent_shape, levels=1000, num_classes=2, width=16, depth=depth

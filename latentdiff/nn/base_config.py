@@ -1,0 +1,140 @@
+"""The base of every network's configuration: its numbers, its presets, and the class that it configures.
+
+Imports no torch.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from latentdiff.errors import InputError, explain
+from latentdiff.nn.fields import Classes, GridShape, Multipliers, OutFactor, StrictModel, cross
+
+LEAST_SIDE = 4  # of a grid, for networks of convolutions or patches
+SMALL_GRID = 16  # pixels a side up to which width and attention cost little
+Numbers = Mapping[str, Any]
+Presets = Mapping[str, Numbers]
+PeakLR = Mapping[str, float]  # by preset
+
+
+class NetworkConfig(StrictModel):
+    """A row of the table of networks (`latentdiff.nn.networks`): numbers, and facts about the class.
+
+    network: "module:class", imported when the network is built; presets: numbers by size; difference: the
+    first one from the nearest network of diffusers, which is why it cannot be exported.
+    """
+
+    network: ClassVar[str]
+    presets: ClassVar[Presets]
+    difference: ClassVar[str]
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name of the class in files."""
+        return cls.network.rpartition(":")[2]
+
+    @classmethod
+    def of_preset(cls, preset: str, **numbers: Any) -> Self:
+        """The configuration of a named preset ("small", "base", "large"); numbers other than None override
+        its own. InputError if invalid.
+        """
+        if preset not in cls.presets:
+            raise InputError(f"preset: expected one of {', '.join(cls.presets)}, got {preset!r}")
+        given = {name: value for name, value in numbers.items() if value is not None}
+        try:
+            return cls.model_validate(cls.completed(preset, given))
+        except ValidationError as error:
+            raise InputError(explain(error)) from error
+
+    @classmethod
+    def completed(cls, preset: str, given: Numbers) -> Numbers:
+        """The numbers given, completed by those of a preset."""
+        return {**cls.presets[preset], **given}
+
+
+class DenoiserConfig(NetworkConfig):
+    """A denoiser of what has ``shape``: (L,) or (C, H, W).
+
+    about: one line for ``--network``; small_grid_presets: those of grids of at most 16 pixels a side, where
+    others; vectors: whether it takes shapes (L,) and grids of any size; words: whether it attends to the
+    single tokens of a text; steps, batch, peak_lr (by preset): defaults of training.
+    """
+
+    about: ClassVar[str]
+    small_grid_presets: ClassVar[Presets] = {}
+    vectors: ClassVar[bool] = False
+    words: ClassVar[bool] = False
+    steps: ClassVar[int] = 3000
+    batch: ClassVar[int] = 128
+    peak_lr: ClassVar[PeakLR] = {"small": 2e-3, "base": 1e-3, "large": 5e-4}  # docs/quality.md
+
+    kind: str
+    shape: tuple[int, ...]
+    num_classes: Classes = 0
+    out_factor: OutFactor = 1
+
+    @classmethod
+    def completed(cls, preset: str, given: Numbers) -> Numbers:
+        """The numbers given, completed by those of a preset for a grid of that size."""
+        presets = cls.small_grid_presets if is_small(given["shape"]) else {}
+        return {**presets.get(preset, cls.presets[preset]), **given}
+
+    @classmethod
+    def takes(cls, shape: tuple[int, ...]) -> bool:
+        """Whether it can denoise what has a shape."""
+        return cls.vectors or (len(shape) == 3 and min(shape[1:]) >= LEAST_SIDE)
+
+    @property
+    def activations(self) -> int:
+        """Numbers in the widest layer for one sample: memory of sampling is a multiple of it."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if getattr(self, "text", None) is not None and self.num_classes:
+            raise ValueError(
+                f"num_classes: expected 0 for a network conditioned on texts, got {self.num_classes}"
+            )
+        return self
+
+
+class PatchedConfig(DenoiserConfig):
+    """A denoiser of grids (C, H, W) that reads squares of ``patch`` pixels a side as channels."""
+
+    shape: GridShape
+    patch: int = Field(
+        default=1, ge=1, le=16, description="pixels a side that become channels of one, before all else"
+    )
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        if any(side % self.patch for side in self.shape[1:]):
+            raise ValueError(
+                f"patch: expected a divisor of {cross(*self.shape[1:])} pixels, got {self.patch}"
+            )
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width after the patches."""
+        return self.shape[1] // self.patch, self.shape[2] // self.patch
+
+
+class PyramidConfig(PatchedConfig):
+    """A denoiser of several resolutions: patches, then a halving between the entries of ``mult``."""
+
+    mult: Multipliers = (1, 2, 4)
+
+    @model_validator(mode="after")
+    def _halves(self) -> Self:
+        levels = len(self.mult)
+        if 2 ** (levels - 1) > min(self.grid):
+            most, size = min(self.grid).bit_length(), cross(self.shape[0], *self.grid)
+            raise ValueError(f"mult: {size} is too small for {levels} resolutions, expected at most {most}")
+        return self
+
+
+def is_small(shape: tuple[int, ...]) -> bool:
+    """Whether a shape is that of a grid of at most 16 pixels a side."""
+    return len(shape) == 3 and max(shape[1:]) <= SMALL_GRID
