@@ -28,32 +28,24 @@ def save_figures(scores: ModelScores, out: Path) -> list[Path]:
         save(out / name)
         drawn.append(out / name)
 
-    vae, samples, denoiser, reconstruction = (
-        scores.vae,
-        scores.samples,
-        scores.denoiser,
-        scores.reconstruction,
-    )
-    if vae is not None:
-        draw("vae.png", lambda path: save_strips(vae.examples, path))
-    if samples is not None and (grid := samples.examples) is not None:
-        draw("samples.png", lambda path: save_image(image_grid(grid.images, columns=grid.columns), path))
-    if samples is not None and (shares := _histograms(samples)):
-        names = samples.class_names or tuple(map(str, range(len(shares["samples"]))))
-        draw("classes.png", lambda path: save_histogram(shares, names, path))
-    if samples is not None and (neighbors := samples.neighbors) is not None:
-        draw("neighbors.png", lambda path: save_strips(neighbors.examples, path))
-    if denoiser is not None:
-        curve, prediction = denoiser.by_level, denoiser.prediction
-        draw("denoiser.png", lambda path: save_level_figure(curve, path, prediction=prediction))
-    if reconstruction is not None:
-        strips = [Strips(_from_level(each), each.examples) for each in reconstruction]
+    if scores.vae is not None and (pairs := scores.vae.examples):
+        draw("vae.png", lambda path: save_strips(pairs, path))
+    if (samples := scores.samples) is not None:
+        if (grid := samples.examples) is not None:
+            draw("samples.png", lambda path: save_image(image_grid(grid.images, columns=grid.columns), path))
+        if shares := _histograms(samples):
+            names = samples.class_names or tuple(map(str, range(len(shares["samples"]))))
+            draw("classes.png", lambda path: save_histogram(shares, names, path))
+        if samples.neighbors is not None and (nearest := samples.neighbors.examples):
+            draw("neighbors.png", lambda path: save_strips(nearest, path))
+    if (denoiser := scores.denoiser) is not None:
+        curve = denoiser.by_level
+        draw("denoiser.png", lambda path: save_level_figure(curve, path, prediction=denoiser.prediction))
+    if scores.reconstruction is not None:
+        strips = [Strips(_from_level(each), each.examples) for each in scores.reconstruction]
         draw("reconstruction.png", lambda path: save_strips(strips, path))
-    if scores.scenes is not None:
-        images = torch.cat([each.examples for each in scores.scenes if each.examples is not None])
-        rows = sum(each.examples is not None for each in scores.scenes)
-        columns = len(images) // rows
-        draw("scenes.png", lambda path: save_image(image_grid(images, columns=columns), path))
+    if rows := [each.examples for each in scores.scenes or () if each.examples is not None]:
+        draw("scenes.png", lambda path: save_image(image_grid(torch.cat(rows), columns=len(rows[0])), path))
     return drawn
 
 

@@ -152,9 +152,7 @@ def of_latents(good: float) -> Iterator[str]:
     for k, variant in enumerate(variants):
         detours = 1 + (0.3 * noise(k)).abs() + good * k
         units = {"active_units": 8, "latent_units": 8, "collapsed": False}
-        numbers = SimpleNamespace(
-            pairs=SimpleNamespace(psnr=score(-good * k, k)), fd=score(good * k, k), **units
-        )
+        numbers = SimpleNamespace(psnr=score(-good * k, k), fd=score(good * k, k), **units)
         found[variant] = SimpleNamespace(scores=numbers, paths=SimpleNamespace(detour=detours))
         sampled[variant] = SimpleNamespace(loss=0.1 * k, scores=of_samples(good * k, 4 + k))
     yield from latent_pages._findings(found, sampled, of_samples(0, 9))
