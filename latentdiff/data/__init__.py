@@ -15,20 +15,22 @@ if TYPE_CHECKING:
     from latentdiff.data.order import batch_indices, permutation
     from latentdiff.data.readers import load_dataset
     from latentdiff.data.report import ReadReport
-    from latentdiff.data.stream import StreamedData, StreamedSplit, TrainingImages, is_shards, stream_dataset
-    from latentdiff.data.types import DataInfo, Dataset, Split
+    from latentdiff.data.stream import StreamedData, StreamedSplit, is_shards, stream_dataset
+    from latentdiff.data.types import Dataset, ImageData, ImageSplit, Split, TrainData, TrainSplit
 
 __all__ = [
     "Augment",
     "DataDescription",
-    "DataInfo",
     "Dataset",
     "DatasetInfo",
+    "ImageData",
+    "ImageSplit",
     "ReadReport",
     "Split",
     "StreamedData",
     "StreamedSplit",
-    "TrainingImages",
+    "TrainData",
+    "TrainSplit",
     "Unreadable",
     "batch_indices",
     "data_root",
@@ -48,12 +50,14 @@ _HOME = {
     "DataDescription": "describe",
     "Dataset": "types",
     "DatasetInfo": "catalog",
-    "DataInfo": "types",
+    "ImageData": "types",
+    "ImageSplit": "types",
     "ReadReport": "report",
     "Split": "types",
     "StreamedData": "stream",
     "StreamedSplit": "stream",
-    "TrainingImages": "stream",
+    "TrainData": "types",
+    "TrainSplit": "types",
     "Unreadable": "lazy",
     "batch_indices": "order",
     "data_root": "catalog",

@@ -22,7 +22,7 @@ from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, resize_effects
 from latentdiff.data.stream import Listed, list_shards, rows_of_parts
 from latentdiff.data.tar import shards_of
-from latentdiff.data.types import DataInfo
+from latentdiff.data.types import TrainData
 from latentdiff.files.paths import expanded
 
 SPLITS = ("train", "val", "test")
@@ -111,12 +111,12 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
     )
 
 
-def describe_loaded(data: DataInfo) -> DataDescription:
+def describe_loaded(data: TrainData) -> DataDescription:
     """Count what a data set holds that was read already."""
     parts = {split: part for split in SPLITS if (part := getattr(data, split, None)) is not None}
     counts = {split: _counts(part.labels, data.num_classes) for split, part in parts.items()}
     return DataDescription(
-        str(getattr(data, "name", "")),
+        data.name,
         {split: len(part) for split, part in parts.items()},
         {split: sum(map(bool, part.captions or ())) for split, part in parts.items()},
         _by_class(data.classes, counts),

@@ -17,10 +17,10 @@ from latentdiff.data.npz import load_npz
 from latentdiff.data.openmoji import load_openmoji
 from latentdiff.data.raw import RawSplit, RawSplits, note_empty_classes, number_labels
 from latentdiff.data.resize import Fit, fit_part, parse_size
-from latentdiff.data.scene_images import load_scenes
-from latentdiff.data.scenes import SETS
 from latentdiff.data.split import complete
 from latentdiff.data.stream import is_shards, stream_dataset
+from latentdiff.data.synthetic_scene_images import load_scenes
+from latentdiff.data.synthetic_scenes import SETS
 from latentdiff.data.types import Dataset, Split
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded

@@ -22,14 +22,14 @@ from latentdiff.data.report import ReadReport, named
 from latentdiff.data.resize import Fit, parse_size
 from latentdiff.data.split import complete
 from latentdiff.data.tar import count_others, read_samples, shards_of
-from latentdiff.data.types import DataInfo, Dataset, Split
+from latentdiff.data.types import Dataset, ImageData, Split
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
 
 
 @dataclass(frozen=True, eq=False)
 class StreamedSplit:
-    """As :class:`latentdiff.data.Split`, with images that are read as they are needed."""
+    """As :class:`latentdiff.data.Split`, with images that are decoded as they are needed."""
 
     images: LazyImages
     labels: Tensor | None = None
@@ -38,9 +38,13 @@ class StreamedSplit:
     def __len__(self) -> int:
         return len(self.images)
 
+    def prefetch(self, indices: Tensor) -> None:
+        """Begin to decode the images ``indices`` int64 [K]."""
+        self.images.prefetch(indices.tolist())
+
     def read(self, source: str) -> Split:
-        """All of it in memory; InputError, which names ``source``, where it has more bytes of pixels than
-        other data may have.
+        """The split in memory; InputError, which names ``source``, for more bytes of pixels than data in
+        memory may have.
         """
         if (size := math.prod(self.images.shape)) > MAX_BYTES:
             raise InputError(
@@ -50,8 +54,8 @@ class StreamedSplit:
 
 
 @dataclass(frozen=True, eq=False)
-class StreamedData(DataInfo):
-    """As :class:`latentdiff.data.Dataset`; ``identity`` tells it from others."""
+class StreamedData(ImageData):
+    """As :class:`latentdiff.data.Dataset`; ``identity``: its fingerprint."""
 
     name: str
     train: StreamedSplit
@@ -60,17 +64,6 @@ class StreamedData(DataInfo):
     classes: tuple[str, ...] | None
     identity: str
     report: ReadReport
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """[channels, height, width] of the images."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Images by split."""
-        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the images' shape and of the paths, labels and captions of the training images."""
@@ -143,10 +136,6 @@ def rows_of_parts(listed: Listed, *, seed: int) -> list[NDArray[np.int64]]:
     assert parts[0] is not None
     whole = complete(RawSplits(parts[0], parts[1], parts[2]), seed=seed)
     return [part.images.astype(np.int64) for part in whole]
-
-
-TrainingImages = Dataset | StreamedData
-"""What a training can read."""
 
 
 def is_shards(data: str) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.data import Dataset
-from latentdiff.data.scenes import SETS, SIDE, Scene, caption, paired_scenes, parse, single_scenes
+from latentdiff.data.synthetic_scenes import SETS, SIDE, Scene, caption, paired_scenes, parse, single_scenes
 from latentdiff.evaluate.interval_score import Resampling, Score, Scores, share_score
 from latentdiff.evaluate.read import split_of
 from latentdiff.evaluate.sampling import draw_samples

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdiff.data import Split, StreamedSplit, TrainingImages, is_shards, load_dataset, stream_dataset
+from latentdiff.data import ImageData, is_shards, load_dataset, stream_dataset
 from latentdiff.data.catalog import data_root
 from latentdiff.data.decode import Refused, decode_file
 from latentdiff.data.folder import read_folder
@@ -27,8 +27,8 @@ from latentdiff.data.readers import BUILT_IN
 from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, fit_part
 from latentdiff.data.scan import shown
-from latentdiff.data.scene_images import load_scenes_of
-from latentdiff.data.scenes import SETS
+from latentdiff.data.synthetic_scene_images import load_scenes_of
+from latentdiff.data.synthetic_scenes import SETS
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
 from latentdiff.viz.image_folder import variants_in
@@ -105,13 +105,12 @@ def shared(mine: Tensor, other: Tensor) -> int:
     return sum(hashlib.sha256(image.numpy().tobytes()).digest() in known for image in mine.contiguous())
 
 
-def split_of(data: TrainingImages, split: str) -> ImageSet:
+def split_of(data: ImageData, split: str) -> ImageSet:
     """One split of a data set, in memory; InputError where it is empty."""
-    part: Split | StreamedSplit = {"train": data.train, "val": data.val, "test": data.test}[split]
+    part = {"train": data.train, "val": data.val, "test": data.test}[split]
     if not len(part):
         raise InputError(f"{data.name}: the {split} split is empty")
-    if isinstance(part, StreamedSplit):
-        part = part.read(data.name)
+    part = part.read(data.name)
     name = f"{data.name} {split}"
     return ImageSet(name, part.images, part.labels, data.classes or (), data.report, captions=part.captions)
 

@@ -17,7 +17,8 @@ from latentdiff.data.draws import integers
 from latentdiff.data.embedded import load_mnist5k
 from latentdiff.data.mnist import load_mnist
 from latentdiff.data.raw import RawSplit, RawSplits
-from latentdiff.data.scenes import (
+from latentdiff.data.split import complete
+from latentdiff.data.synthetic_scenes import (
     COLOURS,
     CORNERS,
     RELATIONS,
@@ -30,7 +31,6 @@ from latentdiff.data.scenes import (
     caption,
     contrasting,
 )
-from latentdiff.data.split import complete
 
 COUNTS = (40_000, 2_000, 2_000)  # train, val, test
 PAIRS = 0.4  # of the scenes, that show two things
