@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from latentdiff.data.augment import Augment
-    from latentdiff.data.catalog import DatasetInfo, data_root, list_datasets
+    from latentdiff.data.catalog import DatasetInfo, list_datasets
     from latentdiff.data.convert import to_float, to_uint8
     from latentdiff.data.describe import DataDescription, describe_data, describe_loaded
+    from latentdiff.data.image_set import ImageSet, read_images, split_of
     from latentdiff.data.lazy import Unreadable
+    from latentdiff.data.load import load_dataset
+    from latentdiff.data.locations import data_root
     from latentdiff.data.order import batch_indices, permutation
-    from latentdiff.data.readers import load_dataset
+    from latentdiff.data.readers import is_streamed
     from latentdiff.data.report import ReadReport
-    from latentdiff.data.stream import StreamedData, StreamedSplit, is_shards, stream_dataset
+    from latentdiff.data.stream import StreamedData, StreamedSplit, stream_dataset
     from latentdiff.data.types import Dataset, ImageData, ImageSplit, Split, TrainData, TrainSplit
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "Dataset",
     "DatasetInfo",
     "ImageData",
+    "ImageSet",
     "ImageSplit",
     "ReadReport",
     "Split",
@@ -36,10 +40,12 @@ __all__ = [
     "data_root",
     "describe_data",
     "describe_loaded",
-    "is_shards",
+    "is_streamed",
     "list_datasets",
     "load_dataset",
     "permutation",
+    "read_images",
+    "split_of",
     "stream_dataset",
     "to_float",
     "to_uint8",
@@ -51,6 +57,7 @@ _HOME = {
     "Dataset": "types",
     "DatasetInfo": "catalog",
     "ImageData": "types",
+    "ImageSet": "image_set",
     "ImageSplit": "types",
     "ReadReport": "report",
     "Split": "types",
@@ -60,13 +67,15 @@ _HOME = {
     "TrainSplit": "types",
     "Unreadable": "lazy",
     "batch_indices": "order",
-    "data_root": "catalog",
+    "data_root": "locations",
     "describe_data": "describe",
     "describe_loaded": "describe",
-    "is_shards": "stream",
+    "is_streamed": "readers",
     "list_datasets": "catalog",
-    "load_dataset": "readers",
+    "load_dataset": "load",
     "permutation": "order",
+    "read_images": "image_set",
+    "split_of": "image_set",
     "stream_dataset": "stream",
     "to_float": "convert",
     "to_uint8": "convert",

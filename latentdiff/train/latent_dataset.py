@@ -18,6 +18,7 @@ from torch import Tensor
 
 from latentdiff.data import ReadReport, Unreadable, to_float
 from latentdiff.data.types import ImageData, ImageSplit, TrainData
+from latentdiff.data.written import foreign_in
 from latentdiff.errors import InputError
 from latentdiff.files.lock import locked
 from latentdiff.files.untrusted import MAX_ENTRIES
@@ -33,7 +34,6 @@ from latentdiff.pipeline.checkpoint.folder import (
 from latentdiff.pipeline.checkpoint.runs import LOOKS
 from latentdiff.pipeline.codec import VAECodec
 from latentdiff.pipeline.components import index_of, load_codec, save_vae
-from latentdiff.viz.image_folder import foreign_in
 
 KIND = "EncodedData"  # the class name in the index of such a folder
 CHUNK = 250  # images that are encoded at once; fixed, so that latents do not depend on anything else

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from latentdiff.data import Dataset, load_dataset, synthetic_scene_images
+from latentdiff.data import Dataset, load_dataset, read_images, synthetic_scene_images
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.synthetic_scenes import (
     COLOURS,
@@ -28,7 +28,6 @@ from latentdiff.data.synthetic_scenes import (
     parse,
     single_scenes,
 )
-from latentdiff.evaluate import read_images
 from latentdiff.evaluate.scenes import attributes, read
 
 

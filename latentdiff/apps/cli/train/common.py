@@ -19,7 +19,7 @@ from latentdiff.apps.cli.shared.progress import TrainingBar, counted, note, note
 from latentdiff.apps.cli.shared.training_data import place_of
 from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions, StreamOptions
-from latentdiff.data import Dataset, ImageData, TrainData, is_shards, load_dataset, stream_dataset
+from latentdiff.data import Dataset, ImageData, TrainData, is_streamed, load_dataset, stream_dataset
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
 from latentdiff.parallel.processes import Ranks
@@ -158,7 +158,7 @@ def read_images(options: DataOptions, place: str | None = None, *, stream: bool)
     that stay on the disk.
     """
     place = place or options.data
-    if not (stream or is_shards(place)):
+    if not (stream or is_streamed(place)):
         return read_data(options, place)
     data = stream_dataset(place, **options.reading())
     sizes = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
