@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Reader:
     """A row: the type in words, as errors and `latentdiff datasets` name it, and the file that reads it.
 
-    ``reads``: it has ``read``; ``streams``: it has ``index``. ``cuts``: where one split of it is asked for
-    that is missing, it is cut out of train, as for a training.
+    ``reads``: it has ``read``; ``streams``: it has ``index``. ``cuts``: a missing split that is read alone is
+    cut out of train, as for a training.
     """
 
     description: str

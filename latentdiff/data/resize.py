@@ -26,8 +26,8 @@ _RESAMPLE = Image.Resampling.BICUBIC
 
 @dataclass(frozen=True)
 class Fit:
-    """The options of reading: size (height, width) and channels, None for the images' own, how to resize,
-    what folders mean.
+    """The options of reading: size (height, width) and channels, None for the images' own, the resize
+    mode, the meaning of folders.
     """
 
     size: tuple[int, int] | None = None

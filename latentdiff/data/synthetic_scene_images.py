@@ -1,5 +1,5 @@
-"""`scenes`: coloured pictures of real digits with exact captions, drawn from the digits in the package or the
-full MNIST.
+"""The synthetic benchmark `scenes`: coloured pictures of real digits with exact captions, drawn from the
+digits in the package or the full MNIST.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class TrainData:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) that tells this training split from others."""
+        """SHA-256 (hex) of the training split."""
         raise NotImplementedError
 
     @property

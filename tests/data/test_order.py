@@ -74,7 +74,9 @@ def candidates(image: Tensor, augment: Augment) -> list[Tensor]:
     return crops + [crop.flip(2) for crop in crops] if "flip" in augment.values else crops
 
 
-@pytest.mark.parametrize("augment", [Augment(flip=True), Augment(random_shift=2), Augment(flip=True, random_shift=1)])
+@pytest.mark.parametrize(
+    "augment", [Augment(flip=True), Augment(random_shift=2), Augment(flip=True, random_shift=1)]
+)
 def test_augment_gives_each_allowed_result_and_no_other(images: Tensor, augment: Augment) -> None:
     repeated = images[:1].expand(400, -1, -1, -1)
     allowed = candidates(images[0], augment)

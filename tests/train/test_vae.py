@@ -127,7 +127,9 @@ def test_the_metrics_count_active_units_and_sees_collapse(silent: int) -> None:
 @pytest.mark.parametrize("latent", [(UNITS,), (2, 4, 4)])
 def test_the_statistics_are_those_of_the_whole_training_set(latent: tuple[int, ...]) -> None:
     vae, images = make_vae(latent), make_data().train.images.repeat(15, 1, 1, 1)[:577]  # more than two chunks
-    task = VAETask(TrainVAE(flip=True, random_shift=3), make_data(images), vae, CPU)  # augmentation does not enter
+    task = VAETask(
+        TrainVAE(flip=True, random_shift=3), make_data(images), vae, CPU
+    )  # augmentation does not enter
     task.final_metrics(vae)
     statistics = task._statistics
     assert statistics is not None

@@ -50,8 +50,7 @@ def command(data: str | None, data_root: str | None, as_json: bool, **values: An
             if key not in ("name", "description"):
                 click.echo(f"    {key}: {value}")
     click.echo(
-        f"Besides these, --data takes a path to {types_of_data()}; `latentdiff datasets PATH` describes"
-        " it."
+        f"Besides these, --data takes a path to {types_of_data()}; `latentdiff datasets PATH` describes it."
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""Shared by the training commands: the run folder, resuming, the dry run and the closing lines."""
+"""Shared by the training commands: reading of the data, the run folder, resuming, the dry run, the result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ O = TypeVar("O", bound=LoopOptions)  # noqa: E741
 
 # Paths, which may have changed when a run is resumed: what they hold is compared
 PLACES = {"data", "vae", "text_encoder", "perceptual_weights"}
-FREE_ON_RESUME = {  # what may differ when a run is resumed, because it does not change what is learned
+FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not change what is learned
     "steps",
     "epochs",
     "minutes",
@@ -153,9 +153,9 @@ def read_encoded(options: DataOptions, place: str) -> EncodedData | None:
     return data
 
 
-def read_images(options: DataOptions, place: str | None = None, *, stream: bool) -> ImageData:
-    """The images to train on, at ``place`` instead of that of the options; ``stream``, and tar shards: those
-    that stay on the disk.
+def read_training_images(options: DataOptions, place: str | None = None, *, stream: bool) -> ImageData:
+    """The images to train on, at ``place`` instead of that of the options; with ``stream``, and of types
+    that are always streamed, they stay on the disk.
     """
     place = place or options.data
     if not (stream or is_streamed(place)):
@@ -171,9 +171,7 @@ def read_images(options: DataOptions, place: str | None = None, *, stream: bool)
 
 
 def read_data(options: DataOptions, place: str | None = None) -> Dataset:
-    """The data set of the options, at ``place`` instead of theirs; what was converted or refused goes to
-    stderr.
-    """
+    """The data set of the options, at ``place`` instead of theirs; its report is printed to stderr."""
     place = place or options.data
     if is_encoded(expanded(place)):
         raise InputError(f"{place}: expected images, found latents; these are for `train-denoiser`")
@@ -300,7 +298,7 @@ def train(
 
 
 def close(outcome: TrainResult, lines: Mapping[str, str], *, as_json: bool) -> int:
-    """Print how it ended; the exit code is 128 + signal for an interrupted training."""
+    """Print the result of a training; the exit code is 128 + signal for an interrupted one."""
     values = {
         "run": str(outcome.run),
         "checkpoint": str(outcome.checkpoint),

@@ -65,7 +65,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
         raise click.UsageError(
             "--shard splits the network among the processes of torchrun, found one process"
         )
-    data = common.read_encoded(options, data_place) or common.read_images(
+    data = common.read_encoded(options, data_place) or common.read_training_images(
         options, data_place, stream=options.stream
     )
     codec = _planned(ctx) or _codec(options, place, data, resume)

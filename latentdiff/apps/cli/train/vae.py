@@ -61,7 +61,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, resume, data_place = common.resumed("vae", options, place, common.given_options(ctx, options))
     common.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
-    data = common.read_images(options, data_place, stream=options.stream)
+    data = common.read_training_images(options, data_place, stream=options.stream)
     config = vae_config_of(options, data)
     if options.latent is None and len(config.latent) == 3:
         note(f"latent {cross(*config.latent)}, the default for colour images of this size; --latent chooses")
