@@ -16,6 +16,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import click
@@ -75,7 +76,7 @@ def stepper(task: Task, options: LoopOptions) -> Callable[[], None]:
         positions = torch.arange(i * task.batch, (i + 1) * task.batch)
         indices = batch_indices(task.size, batch=task.batch, step=i, seed=0)
         optimizer.zero_grad(set_to_none=True)
-        backward(task.network, lambda part: {"loss": task.loss(i, *part)[0]}, (positions, indices), workers)
+        backward(task.network, partial(task.loss, i), positions, indices, workers)
         torch.nn.utils.clip_grad_norm_(task.network.parameters(), 1.0)
         optimizer.step()
 

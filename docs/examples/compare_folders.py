@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 import latentdiff as ld
+from latentdiff.data import read_images
 from latentdiff.diffusion.operators import gaussian_blur
-from latentdiff.evaluate import Reference, read_images, score_images
+from latentdiff.evaluate import Reference, score_images
 from latentdiff.metrics.features import feature_network
 
 digits = ld.load_dataset("mnist5k")

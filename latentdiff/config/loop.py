@@ -38,8 +38,8 @@ class DataOptions(Config):
         "mnist5k",
         min_length=1,
         description=(
-            "data set name or path; see `latentdiff datasets`; a path is an .npz file, an idx folder, "
-            "an image folder or tar shards, and for denoisers also encoded latents"
+            "data set name or a path to a type of data that `latentdiff datasets` lists, as a folder of"
+            " images; denoisers also take encoded latents"
         ),
     )
     data_root: str | None = Field(

@@ -8,36 +8,44 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from latentdiff.data.augment import Augment
-    from latentdiff.data.catalog import DatasetInfo, data_root, list_datasets
+    from latentdiff.data.catalog import DatasetInfo, list_datasets
     from latentdiff.data.convert import to_float, to_uint8
     from latentdiff.data.describe import DataDescription, describe_data, describe_loaded
+    from latentdiff.data.image_set import ImageSet, read_images, split_of
     from latentdiff.data.lazy import Unreadable
+    from latentdiff.data.load import load_dataset
+    from latentdiff.data.locations import data_root
     from latentdiff.data.order import batch_indices, permutation
-    from latentdiff.data.readers import load_dataset
+    from latentdiff.data.readers import is_streamed
     from latentdiff.data.report import ReadReport
-    from latentdiff.data.stream import StreamedData, StreamedSplit, TrainingImages, is_shards, stream_dataset
-    from latentdiff.data.types import DataInfo, Dataset, Split
+    from latentdiff.data.stream import StreamedData, StreamedSplit, stream_dataset
+    from latentdiff.data.types import Dataset, ImageData, ImageSplit, Split, TrainData, TrainSplit
 
 __all__ = [
     "Augment",
     "DataDescription",
-    "DataInfo",
     "Dataset",
     "DatasetInfo",
+    "ImageData",
+    "ImageSet",
+    "ImageSplit",
     "ReadReport",
     "Split",
     "StreamedData",
     "StreamedSplit",
-    "TrainingImages",
+    "TrainData",
+    "TrainSplit",
     "Unreadable",
     "batch_indices",
     "data_root",
     "describe_data",
     "describe_loaded",
-    "is_shards",
+    "is_streamed",
     "list_datasets",
     "load_dataset",
     "permutation",
+    "read_images",
+    "split_of",
     "stream_dataset",
     "to_float",
     "to_uint8",
@@ -48,21 +56,26 @@ _HOME = {
     "DataDescription": "describe",
     "Dataset": "types",
     "DatasetInfo": "catalog",
-    "DataInfo": "types",
+    "ImageData": "types",
+    "ImageSet": "image_set",
+    "ImageSplit": "types",
     "ReadReport": "report",
     "Split": "types",
     "StreamedData": "stream",
     "StreamedSplit": "stream",
-    "TrainingImages": "stream",
+    "TrainData": "types",
+    "TrainSplit": "types",
     "Unreadable": "lazy",
     "batch_indices": "order",
-    "data_root": "catalog",
+    "data_root": "locations",
     "describe_data": "describe",
     "describe_loaded": "describe",
-    "is_shards": "stream",
+    "is_streamed": "readers",
     "list_datasets": "catalog",
-    "load_dataset": "readers",
+    "load_dataset": "load",
     "permutation": "order",
+    "read_images": "image_set",
+    "split_of": "image_set",
     "stream_dataset": "stream",
     "to_float": "convert",
     "to_uint8": "convert",

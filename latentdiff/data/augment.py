@@ -1,63 +1,93 @@
-"""Flips and shift crops on uint8 batches, a pure function of (seed, position)."""
+"""Augmentations of uint8 batches, each a pure function of (images, draws): a function below and a row in
+:data:`AUGMENTATIONS`, with an option of the same name in ``config.loop.DataOptions``.
+"""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from latentdiff.data.draws import integers
 
+Draw = Callable[[str, int], Tensor]
+"""``draw(purpose, choices)``: an integer in 0..choices-1 for each image, int64 [B], by (seed, its
+position).
+"""
 
-def _reflected(start: Tensor, length: int) -> Tensor:
-    """Source rows start ..
 
-    start+length-1 of each sample, reflected at the borders without repeating them: [B, L].
+def random_shift(images: Tensor, pixels: int, draw: Draw) -> Tensor:
+    """Shift by up to ``pixels`` on each axis: reflection padding, cut back at random. ValueError unless
+    ``pixels`` is 0 or more and below the image side.
     """
-    rows = (start[:, None] + torch.arange(length)).abs()
-    return torch.minimum(rows, 2 * (length - 1) - rows)
+    height, width = images.shape[2:]
+    if not 0 <= pixels < min(height, width):
+        raise ValueError(f"expected random_shift in 0..{min(height, width) - 1}, found {pixels}")
+    rows = _reflected(draw("shift_y", 2 * pixels + 1) - pixels, height).to(images.device)
+    columns = _reflected(draw("shift_x", 2 * pixels + 1) - pixels, width).to(images.device)
+    moved = images.gather(2, rows[:, None, :, None].expand_as(images))
+    return moved.gather(3, columns[:, None, None, :].expand_as(images))
 
 
-@dataclass(frozen=True)
+def horizontal_flip(images: Tensor, on: int, draw: Draw) -> Tensor:
+    """Mirror half of the images, left to right."""
+    flipped = (draw("flip", 2) == 1).to(images.device)
+    return torch.where(flipped[:, None, None, None], images.flip(3), images)
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, int, Draw], Tensor]] = {
+    "random_shift": random_shift,
+    "flip": horizontal_flip,
+}
+"""By the name of the option, in the order of application; called with uint8 images [B, C, H, W], the
+value of the option, and the draws; the result has the same shape.
+"""
+
+
 class Augment:
-    """Random horizontal flip (p = 1/2) and random shift crop (reflection padding by `crop` pixels, cut back).
+    """The augmentations whose options are not 0 or False, as ``Augment(flip=True, random_shift=2)``; falsy
+    without any.
 
-    ValueError if crop is negative.
+    ValueError for a negative value, TypeError for a name that is not in :data:`AUGMENTATIONS`.
     """
 
-    flip: bool = False
-    crop: int = 0
+    def __init__(self, **values: int) -> None:
+        if unknown := set(values) - set(AUGMENTATIONS):
+            raise TypeError(f"expected augmentations {', '.join(AUGMENTATIONS)}, found {min(unknown)}")
+        if negative := [name for name, value in values.items() if value < 0]:
+            raise ValueError(f"expected {negative[0]} >= 0, found {values[negative[0]]}")
+        self.values = {name: values[name] for name in AUGMENTATIONS if values.get(name)}
 
-    def __post_init__(self) -> None:
-        if self.crop < 0:
-            raise ValueError(f"expected crop >= 0, found {self.crop}")
+    def __bool__(self) -> bool:
+        return bool(self.values)
 
     def __call__(self, images: Tensor, positions: Tensor, seed: int) -> Tensor:
         """Augment uint8 images [B, C, H, W] at int64 positions [B] (place in the endless order); same shape.
 
-        What happens to an image depends on (seed, its position) alone, never on the rest of the batch.
-        ValueError unless shapes and dtypes fit, crop < min(H, W), 0 <= seed < 2^64.
+        The result for an image depends on (seed, its position) alone, never on the rest of the batch.
+        ValueError unless shapes and dtypes fit and 0 <= seed < 2^64.
         """
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise ValueError(
                 f"expected uint8 images [B, C, H, W], found {images.dtype} {tuple(images.shape)}"
             )
-        batch, _, height, width = images.shape
-        if positions.dtype != torch.int64 or positions.shape != (batch,):
+        if positions.dtype != torch.int64 or positions.shape != (len(images),):
             raise ValueError(
-                f"expected int64 positions [{batch}], found {positions.dtype} {tuple(positions.shape)}"
+                f"expected int64 positions [{len(images)}], found {positions.dtype} {tuple(positions.shape)}"
             )
-        if self.crop >= min(height, width):
-            raise ValueError(f"expected crop below the image side {min(height, width)}, found {self.crop}")
-        if not 0 <= seed < 2**64:
-            raise ValueError(f"expected a seed in 0..2^64-1, found {seed}")
-        if not self.flip and self.crop == 0:
-            return images
-        shifts = 2 * self.crop + 1
-        rows = _reflected(integers("shift_y", positions, seed=seed, choices=shifts) - self.crop, height)
-        columns = _reflected(integers("shift_x", positions, seed=seed, choices=shifts) - self.crop, width)
-        if self.flip:
-            flipped = integers("flip", positions, seed=seed, choices=2) == 1
-            columns = torch.where(flipped[:, None], columns.flip(1), columns)
-        rows, columns = rows.to(images.device), columns.to(images.device)
-        moved = images.gather(2, rows[:, None, :, None].expand_as(images))
-        return moved.gather(3, columns[:, None, None, :].expand_as(images))
+
+        def draw(purpose: str, choices: int) -> Tensor:
+            return integers(purpose, positions, seed=seed, choices=choices)
+
+        for name, value in self.values.items():
+            images = AUGMENTATIONS[name](images, value, draw)
+        return images
+
+
+def _reflected(start: Tensor, length: int) -> Tensor:
+    """Source rows start..start+length-1 of each sample, reflected at the borders without repeating them:
+    [B, L].
+    """
+    rows = (start[:, None] + torch.arange(length)).abs()
+    return torch.minimum(rows, 2 * (length - 1) - rows)

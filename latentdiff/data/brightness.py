@@ -1,5 +1,5 @@
-"""How bright images are, as a whole and at their border: what tells inputs that are far from those a model
-was trained on.
+"""Brightness of images, as a whole and at their border: a test for inputs that are far from the training
+images.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Brightness:
-    """The ranges, of black 0 to white 1, that hold 98% of the training images: of the mean and of the mean at
-    the border.
+    """Ranges that hold 98% of the training images, black 0 to white 1: of the mean and of the mean at the
+    border.
     """
 
     mean: Range

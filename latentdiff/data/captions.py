@@ -23,7 +23,7 @@ _HEADER = re.compile(r"(image|file|path|name)(_?(name|path|file))?s?", re.IGNORE
 """The first column's title in a captions.txt."""
 
 Row = tuple[str, str, str | None, int | str | None]
-"""Where it stands, file name, caption and label."""
+"""Place in the file, file name, caption and label."""
 
 
 @dataclass(frozen=True)

@@ -181,10 +181,14 @@ def _ancestors(paths: Collection[str]) -> set[str]:
     return found
 
 
-def note_unused_option(mode: str, what: str, report: ReadReport) -> None:
-    """Say in a remark that :data:`OPTION`, where it is not auto, changes nothing for data of another kind."""
+def note_unused_option(
+    mode: str, report: ReadReport, reason: str = "this data has labels of its own, or none"
+) -> None:
+    """Remark that :data:`OPTION`, where it is not auto, changes nothing for data other than folders of
+    images.
+    """
     if mode != "auto":
-        report.remark(f"{OPTION} {mode} changes nothing: it is for folders of images, {what}")
+        report.remark(f"{OPTION} {mode} changes nothing: it is for folders of images, {reason}")
 
 
 def _in_none(stray: Sequence[str]) -> str:

@@ -135,7 +135,7 @@ def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassB
 
 
 def labels_in_proportion(n: int, counts: Sequence[int]) -> Tensor:
-    """Labels int64 [n] in which class k comes as often as ``counts[k]`` asks: every beginning of the row is
+    """Labels int64 [n] with class k in proportion to ``counts[k]``: every beginning of the row is
     right to one image.
 
     Label i does not depend on n, and equal counts give the classes in turn. Of the classes that are far

@@ -32,7 +32,7 @@ SUFFIXES = {
 }
 OTHER_FORMATS = ("GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
 """Formats that are named where a file of one is refused."""
-HEAD_BYTES = 64  # of a file, that tell its format
+HEAD_BYTES = 64  # of a file, by which its format is known
 MAX_PIXELS = 2**26
 MAX_FILE_BYTES = 2**28
 _PART_PIXELS = 2**20

@@ -1,5 +1,5 @@
-"""What a data set holds, counted without keeping its pixels: images by split, sizes, classes, captions, and
-the report.
+"""Counts of a data set without keeping its pixels: images by split, sizes, classes, captions, and the
+report.
 """
 
 from __future__ import annotations
@@ -13,19 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latentdiff.data.catalog import NAMED
 from latentdiff.data.decode import Decoded
 from latentdiff.data.folder import decoded, list_folder
-from latentdiff.data.idx import has_idx
-from latentdiff.data.raw import note_empty_classes
-from latentdiff.data.readers import BUILT_IN, load_dataset
+from latentdiff.data.lazy import Listed
+from latentdiff.data.load import load_dataset
+from latentdiff.data.raw import SPLITS, note_empty_classes
+from latentdiff.data.readers import find_reader
 from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, resize_effects
-from latentdiff.data.stream import Listed, list_shards, rows_of_parts
-from latentdiff.data.tar import shards_of
-from latentdiff.data.types import DataInfo
-from latentdiff.files.paths import expanded
+from latentdiff.data.stream import rows_of_parts
+from latentdiff.data.types import TrainData
 
-SPLITS = ("train", "val", "test")
 Pixels = NDArray[np.uint8]
 
 
@@ -59,17 +58,12 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
     memory; an image of a shard that cannot be decoded, which would stop a training, is counted as refused.
     InputError as there.
     """
-    try:
-        path = expanded(source)
-        shards = [] if source in BUILT_IN else shards_of(path)
-        by_image = bool(shards) or (source not in BUILT_IN and path.is_dir() and not has_idx(path))
-    except (OSError, ValueError):  # no usable path, which load_dataset says in one line
-        by_image = False
-    if not by_image:
+    path, reader = (Path(), None) if source in NAMED else find_reader(source)
+    if reader is None or not reader.streams:
         return describe_loaded(load_dataset(source, **asdict(fit), root=root))
     sizes, channels = list[tuple[int, int]](), 1
-    if shards:
-        listed = list_shards(path, shards, fit.class_folders)
+    if not reader.reads:
+        listed = reader.index(path, fit.class_folders)
         found = _decoded_places(listed)
     else:
         listing = list_folder(path, fit.class_folders)
@@ -111,12 +105,12 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
     )
 
 
-def describe_loaded(data: DataInfo) -> DataDescription:
+def describe_loaded(data: TrainData) -> DataDescription:
     """Count what a data set holds that was read already."""
     parts = {split: part for split in SPLITS if (part := getattr(data, split, None)) is not None}
     counts = {split: _counts(part.labels, data.num_classes) for split, part in parts.items()}
     return DataDescription(
-        str(getattr(data, "name", "")),
+        data.name,
         {split: len(part) for split, part in parts.items()},
         {split: sum(map(bool, part.captions or ())) for split, part in parts.items()},
         _by_class(data.classes, counts),

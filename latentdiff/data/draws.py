@@ -1,8 +1,10 @@
-"""Integers as a pure function of (seed, position, purpose): what a training decides for an image does not
-depend on its batch.
+"""Random integers as a pure function of (seed, position, purpose): the draws for an image do not depend
+on its batch.
 """
 
 from __future__ import annotations
+
+import hashlib
 
 import numpy as np
 import torch
@@ -18,20 +20,22 @@ PURPOSES = {
     "level": 3,
     "drop_label": 4,
     "scene": 5,
-}  # fixed: trained models depend on them
+}
+"""Fixed, as trained models depend on them; other purposes are numbered by the SHA-256 of their name."""
 
 
 def integers(purpose: str, positions: Tensor, *, seed: int, choices: int) -> Tensor:
-    """One integer in 0..choices-1 for each position (its place in the endless data order), int64 [B] on the
-    CPU.
+    """An integer in 0..choices-1 for each position (place in the endless data order), int64 [B] on the CPU.
 
-    Uniform up to a bias below choices / 2^32. ValueError unless 0 <= seed < 2^64 and 1 <= choices <= 2^32.
+    ``purpose``: a name that makes these draws independent of others. Uniform up to a bias below
+    choices / 2^32. ValueError unless 0 <= seed < 2^64 and 1 <= choices <= 2^32.
     """
     if not 0 <= seed < 2**64 or not 1 <= choices <= 2**32:
         raise ValueError(f"expected a seed in 0..2^64-1 and choices in 1..2^32, found {seed} and {choices}")
-    start = _mix(
-        np.array([seed], dtype=np.uint64) + _GOLDEN * np.array([PURPOSES[purpose] + 1], dtype=np.uint64)
-    )
+    number = PURPOSES.get(purpose)
+    if number is None:
+        number = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:7], "big")
+    start = _mix(np.array([seed], dtype=np.uint64) + _GOLDEN * np.array([number + 1], dtype=np.uint64))
     words = _mix(_mix(positions.cpu().numpy().astype(np.uint64) * _GOLDEN + start) + start)
     return torch.from_numpy(((words >> np.uint64(32)) * np.uint64(choices) >> np.uint64(32)).astype(np.int64))
 

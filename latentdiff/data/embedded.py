@@ -7,6 +7,7 @@ from importlib.resources import files
 import numpy as np
 
 from latentdiff.data.raw import RawSplit, RawSplits
+from latentdiff.data.resize import ReadOptions
 from latentdiff.errors import InputError
 
 FILE = "mnist5k.xz"
@@ -40,6 +41,11 @@ def unpack(packed: bytes) -> RawSplits:
         RawSplit(images[train:val], labels[train:val]),
         RawSplit(images[val:], labels[val:]),
     )
+
+
+def read(options: ReadOptions) -> RawSplits:
+    """See :func:`load_mnist5k`."""
+    return load_mnist5k()
 
 
 def load_mnist5k() -> RawSplits:

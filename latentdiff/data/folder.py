@@ -5,7 +5,7 @@ refused.
 import posixpath
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,12 @@ from latentdiff.data.class_folders import (
     split_of,
 )
 from latentdiff.data.decode import FORMATS, HEAD_BYTES, SUFFIXES, Decoded, decode_file, format_of
+from latentdiff.data.lazy import FileLocation, Listed
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.raw import RawSplit, RawSplits, number_labels
 from latentdiff.data.report import ReadReport, named, total
 from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
 from latentdiff.data.scan import Tree, shown, walk
-from latentdiff.data.split import by_path
 from latentdiff.errors import InputError
 
 _OTHER_SUFFIXES = (
@@ -115,7 +115,7 @@ def _places(paths: Sequence[str], *, has_splits: bool) -> list[str]:
 
 
 def list_folder(root: Path, class_folders: str = "auto") -> Listing:
-    """What :func:`read_folder` will decode, with a report of the rest. InputError if there is nothing."""
+    """The files that :func:`read` decodes, with a report of the rest. InputError if there is nothing."""
     report, candidates, others, image_files = ReadReport(), list[str](), list[str](), list[str]()
     tree = walk(root, suffixes=(*SUFFIXES, *_OTHER_SUFFIXES))
     for path, reason in tree.refused:
@@ -331,55 +331,32 @@ def _metadata_labels(
     return labels, classes
 
 
-@dataclass(frozen=True, eq=False)
-class Folder:
-    """All images below a folder in the sorted order of their relative ``paths``; ``splits``: train, val or
-    test for each.
-    """
-
-    paths: tuple[str, ...]
-    images: RawSplit
-    classes: tuple[str, ...] | None
-    splits: tuple[str | None, ...] | None
-    report: ReadReport
+def recognises(path: Path) -> bool:
+    """Whether it is a folder."""
+    return path.is_dir()
 
 
-def read_folder(root: Path, fit: Fit) -> Folder:
-    """Read all PNG, JPEG and WEBP files below `root`, whatever they are called; what :func:`load_folder`
-    splits.
+def read(path: Path, fit: Fit) -> RawSplits:
+    """All PNG, JPEG and WEBP files below a folder, whatever their names, in the order of their relative
+    paths.
 
     Top folders train, val (valid, validation) and test are the splits if there is a train. Labels come from
     metadata.jsonl or .csv, else from class folders as `fit.class_folders` says. A folder that holds all
     images is entered first. InputError if nothing (or less than half) is usable, sizes differ without --size,
     or annotations are wrong.
     """
-    listing = list_folder(root, fit.class_folders)
+    listing = list_folder(path, fit.class_folders)
     paths, images = _fitted(listing, fit)
     labels, classes, captions = listing.annotations(paths)
-    everything = RawSplit(_stacked(root, paths, images, fit.channels), labels, captions)
-    return Folder(tuple(paths), everything, classes, listing.splits(paths), listing.report)
+    everything = RawSplit(_stacked(path, paths, images, fit.channels), labels, captions, tuple(paths))
+    found = RawSplits.by_name(everything, listing.splits(paths))
+    return replace(found, classes=classes, report=listing.report)
 
 
-def rows_of_splits(
-    paths: Sequence[str], splits: Sequence[str | None] | None, *, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of train, val and test: as named, else 90/5/5 by a hash of (seed, path).
-
-    InputError if train has none.
-    """
-    if splits is None:
-        return by_path(paths, seed=seed)
-    names = np.array(splits)
-    train, val, test = (np.flatnonzero(names == name) for name in ("train", "val", "test"))
-    if not len(train):
-        raise InputError("expected usable images in train, found none")
-    return train, val, test
-
-
-def load_folder(root: Path, fit: Fit, *, seed: int) -> RawSplits:
-    """The images of :func:`read_folder` split by their top folders, else 90/5/5 by a hash of (seed, path)."""
-    found = read_folder(root, fit)
-    with found.report.explaining(str(root)):
-        train, *rest = rows_of_splits(found.paths, found.splits, seed=seed)
-    val, test = (found.images.take(row) if len(row) else None for row in rest)
-    return RawSplits(found.images.take(train), val, test, classes=found.classes, report=found.report)
+def index(path: Path, class_folders: str) -> Listed:
+    """The images of :func:`read` before any is decoded. InputError if there are none."""
+    listing = list_folder(path, class_folders)
+    labels, classes, captions = listing.annotations(listing.paths)
+    places = [FileLocation(path / name, name) for name in listing.paths]
+    splits = listing.splits(listing.paths)
+    return Listed(places, listing.paths, splits, labels, classes, captions, listing.report)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from latentdiff.data.class_folders import note_unused_option
 from latentdiff.data.npz import check_expansion
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.report import ReadReport
+from latentdiff.data.resize import Fit
 from latentdiff.data.scan import HIDDEN, is_hidden
 from latentdiff.errors import InputError
 
@@ -32,12 +34,14 @@ def _idx_files(folder: Path) -> dict[tuple[str, str], Path]:
     return found
 
 
-def has_idx(folder: Path) -> bool:
-    """Whether the folder holds idx files by their usual names."""
+def recognises(path: Path) -> bool:
+    """Whether it is a folder with idx files of the usual names."""
+    if not path.is_dir():
+        return False
     try:
-        return bool(_idx_files(folder))
+        return bool(_idx_files(path))
     except OSError as error:
-        raise InputError(f"{folder}: expected a readable folder, found: {error.strerror}") from error
+        raise InputError(f"{path}: expected a readable folder, found: {error.strerror}") from error
 
 
 def read_idx(path: Path, *, rank: int) -> NDArray[np.uint8]:
@@ -72,6 +76,13 @@ def read_idx(path: Path, *, rank: int) -> NDArray[np.uint8]:
         found = f"{len(data)}" if len(data) < size else "more"
         raise InputError(f"{source}: expected {size} bytes for {shape}, found {found}")
     return np.frombuffer(bytearray(data), dtype=np.uint8).reshape(shape)
+
+
+def read(path: Path, fit: Fit) -> RawSplits:
+    """See :func:`load_idx`; class folders in the options are noted."""
+    found = load_idx(path)
+    note_unused_option(fit.class_folders, found.report)
+    return found
 
 
 def load_idx(folder: Path) -> RawSplits:

@@ -1,5 +1,5 @@
-"""Images that stay on the disk: decoded where they are asked for, by threads, and sooner where they were
-announced.
+"""Images that stay on the disk, decoded by threads when they are used, or before where they were
+prefetched.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from latentdiff.data.scan import shown
 from latentdiff.errors import InputError
 
 THREADS = 8  # that decode, at most
-AHEAD = 4096  # announced images that are kept until they are asked for, at most
+AHEAD = 4096  # prefetched images that are kept, at most
 
 
 class Unreadable(InputError):
@@ -32,8 +32,8 @@ class Unreadable(InputError):
 
 @dataclass(frozen=True)
 class FileLocation:
-    """Where the bytes of an image are: a whole file, or ``size`` bytes at ``offset`` of a shard; ``name`` is
-    for people.
+    """Where the bytes of an image are: a whole file, or ``size`` bytes at ``offset`` of a shard; ``name``: in
+    messages.
     """
 
     file: Path
@@ -55,12 +55,28 @@ class FileLocation:
             return file.read() if self.size is None else file.read(self.size)
 
 
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Images of a folder or of shards before any is decoded, in one order, and the report of other files.
+
+    ``splits``: train, val, test or None for each; labels int64 [N].
+    """
+
+    places: Sequence[FileLocation]
+    paths: Sequence[str]
+    splits: Sequence[str | None] | None
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...] | None
+    captions: tuple[str, ...] | None
+    report: ReadReport
+
+
 class LazyImages:
-    """uint8 [N, C, H, W] that is never whole in memory; knows of a tensor what a training asks of its images.
+    """uint8 [N, C, H, W] that is never whole in memory; see :class:`latentdiff.data.types.Images`.
 
     Every image is brought to the size and the channels of ``fit``, which must name both (InputError). The
-    ``report`` counts what was converted as images are decoded, each once. Unreadable for one that cannot be
-    read or decoded, where it is asked for.
+    ``report`` counts conversions as images are decoded, each once. Indexing raises Unreadable for an image
+    that cannot be read or decoded.
     """
 
     dtype, ndim = torch.uint8, 4
@@ -104,7 +120,7 @@ class LazyImages:
             yield self[first : first + size]
 
     def prefetch(self, rows: Sequence[int]) -> None:
-        """Begin to decode what will be asked for next."""
+        """Begin to decode the images at ``rows``."""
         with self._lock:
             for k in rows:
                 if len(self._ahead) < AHEAD and k not in self._ahead:

@@ -8,10 +8,11 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from latentdiff.data.catalog import find_mnist
 from latentdiff.data.idx import load_idx
+from latentdiff.data.locations import data_root, find_mnist
 from latentdiff.data.npz import load_npz
 from latentdiff.data.raw import RawSplits
+from latentdiff.data.resize import ReadOptions
 from latentdiff.errors import InputError
 
 MIRRORS = (
@@ -80,6 +81,11 @@ def download(folder: Path, *, mirrors: Sequence[str] = MIRRORS, files: Mapping[s
         f"mnist: expected mnist.npz or {', '.join(files)} in {folder}, found neither and could not download"
         f" them ({' '.join(reason.split())}); put the files there, from {' or '.join(mirrors)}"
     )
+
+
+def read(options: ReadOptions) -> RawSplits:
+    """See :func:`load_mnist`."""
+    return load_mnist(data_root(options.root))
 
 
 def load_mnist(root: Path) -> RawSplits:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from latentdiff.data.class_folders import note_unused_option
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.report import ReadReport
-from latentdiff.data.resize import flatten_alpha
+from latentdiff.data.resize import Fit, flatten_alpha
 from latentdiff.errors import InputError
 
 MAX_BYTES = 8 * 2**30
@@ -177,6 +178,18 @@ def _check_rows(array: NDArray[np.generic], n: int, *, key: str, images: str, so
         )
 
 
+def recognises(path: Path) -> bool:
+    """Whether it is a file whose name ends in .npz."""
+    return path.is_file() and path.suffix.lower() == ".npz"
+
+
+def read(path: Path, fit: Fit) -> RawSplits:
+    """See :func:`load_npz`; class folders in the options are noted."""
+    found = load_npz(path)
+    note_unused_option(fit.class_folders, found.report)
+    return found
+
+
 def load_npz(path: Path) -> RawSplits:
     """Read x_train (x_val, x_test optional) or x, with labels y_* and captions caption_*, or images, labels,
     captions.
@@ -219,5 +232,5 @@ def load_npz(path: Path) -> RawSplits:
     except MemoryError as error:
         raise InputError(f"{source}: expected arrays that fit into memory, found larger ones") from error
     if found == whole:
-        return RawSplits(parts[found[0]], pooled=True, report=report)
+        return RawSplits(parts[found[0]], unsplit=True, report=report)
     return RawSplits(parts["_train"], parts.get("_val"), parts.get("_test"), report=report)

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from latentdiff.data.catalog import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
+from latentdiff.data.locations import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.report import ReadReport
-from latentdiff.data.resize import Fit, resized
-from latentdiff.data.split import by_path
+from latentdiff.data.resize import ReadOptions, resized
 from latentdiff.errors import InputError
 
 SIDE, MAX_SIDE = 32, 256
@@ -26,14 +25,15 @@ REGIONAL, TAGS = range(0x1F1E6, 0x1F200), range(0xE0020, 0xE007F)  # letters tha
 CodePoints = tuple[int, ...]
 
 
-def load_openmoji(fit: Fit, *, seed: int) -> RawSplits:
-    """Every emoji of the font on white, uint8 RGB, 32 x 32 or ``fit.size`` (at most 256 a side), with its
-    Unicode names.
+def read(options: ReadOptions) -> RawSplits:
+    """Every emoji of the font on white, uint8 RGB, 32 x 32 or ``options.fit.size`` (at most 256 a side),
+    with its Unicode names.
 
     Split 90/5/5 by a hash of (seed, emoji without skin tones): the tones of one drawing stay together. Blank
     emoji and those drawn like an earlier one are left out and counted. No labels. InputError if the package
     is missing or damaged, or the size is too large.
     """
+    fit = options.fit
     size = fit.size or (SIDE, SIDE)
     if max(size) > MAX_SIDE:
         raise InputError(f"openmoji: expected a size of at most {MAX_SIDE} pixels, found {size[1]}x{size[0]}")
@@ -53,11 +53,8 @@ def load_openmoji(fit: Fit, *, seed: int) -> RawSplits:
             seen.add(content)
             kept.append(points)
             images.append(resized(np.asarray(picture), size, fit.resize))
-    everything = RawSplit(np.stack(images), None, tuple(caption(points) for points in kept))
-    train, val, test = (
-        everything.take(rows) for rows in by_path([family(points) for points in kept], seed=seed)
-    )
-    return RawSplits(train, val, test, report=report)
+    captions, keys = tuple(map(caption, kept)), tuple(map(family, kept))
+    return RawSplits(RawSplit(np.stack(images), None, captions, keys), unsplit=True, report=report)
 
 
 def caption(points: CodePoints) -> str:

@@ -1,4 +1,6 @@
-"""Part and Parts: what the loaders build in numpy, before anything becomes a tensor."""
+"""Raw splits: the numpy arrays that readers return, before anything becomes a tensor."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,38 +12,55 @@ from numpy.typing import NDArray
 from latentdiff.data.report import ReadReport, named
 from latentdiff.errors import InputError
 
+SPLITS = ("train", "val", "test")
 MAX_CLASSES = 100_000
 """Integer labels are class numbers, not identifiers: a network has an embedding row for each."""
 
 
 @dataclass(frozen=True, eq=False)
 class RawSplit:
-    """Images of one split: uint8 [N, H, W, C]; labels as found (integers or strings) [N]; captions."""
+    """Images of one split: uint8 [N, H, W, C]; labels as found (integers or strings) [N]; captions.
+
+    ``keys``: N texts, as the paths of files, by whose hash images without splits are split.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.generic] | None = None
     captions: tuple[str, ...] | None = None
+    keys: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, indices: NDArray[np.int64]) -> "RawSplit":
+    def take(self, indices: NDArray[np.int64]) -> RawSplit:
         """The rows at `indices` (int64 [K]), in that order."""
+        rows = indices.tolist()
         labels = None if self.labels is None else self.labels[indices]
-        captions = None if self.captions is None else tuple(self.captions[i] for i in indices.tolist())
-        return RawSplit(self.images[indices], labels, captions)
+        captions, keys = (
+            None if texts is None else tuple(texts[i] for i in rows) for texts in (self.captions, self.keys)
+        )
+        return RawSplit(self.images[indices], labels, captions, keys)
 
 
 @dataclass(frozen=True, eq=False)
 class RawSplits:
-    """What a loader found; val and test may still be missing, `pooled` says that nothing was split yet."""
+    """The splits that a reader found; val and test may be missing. `unsplit`: `train` is all images."""
 
     train: RawSplit
     val: RawSplit | None = None
     test: RawSplit | None = None
-    pooled: bool = False
+    unsplit: bool = False
     classes: tuple[str, ...] | None = None
     report: ReadReport = field(default_factory=ReadReport)
+
+    @classmethod
+    def by_name(cls, images: RawSplit, splits: Sequence[str | None] | None) -> RawSplits:
+        """Images by the names of their splits, one for each; unsplit where there are none."""
+        if splits is None:
+            return cls(images, unsplit=True)
+        names = np.array(splits)
+        train, val, test = (images.take(np.flatnonzero(names == split)) for split in SPLITS)
+        return cls(train, val if len(val) else None, test if len(test) else None)
 
 
 def note_empty_classes(

@@ -1,5 +1,5 @@
-"""The account of a reader: which files became images, and which did not, by reason, with the first name of
-each.
+"""The report of a reader: the files that became images and those that did not, by reason, with the first
+name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST_NAMES = 5
 
 
 class ReadReport:
-    """What a reader did with everything it found; every reader fills one, commands print its :meth:`lines`.
+    """Counts of the files that a reader found; every reader fills one, commands print its :meth:`lines`.
 
     May be read while threads that decode images still fill it.
 

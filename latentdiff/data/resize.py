@@ -1,7 +1,8 @@
-"""Sizes and channels: one image or a batch to the shape that was asked for."""
+"""Sizes and channels: one image or a batch to the shape of the options."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,8 @@ _RESAMPLE = Image.Resampling.BICUBIC
 
 @dataclass(frozen=True)
 class Fit:
-    """The options of reading: size (height, width) and channels, None for the images' own, how to resize,
-    what folders mean.
+    """The options of reading: size (height, width) and channels, None for the images' own, the resize
+    mode, the meaning of folders.
     """
 
     size: tuple[int, int] | None = None
@@ -42,6 +43,19 @@ class Fit:
         if self.class_folders not in CLASS_FOLDERS:
             modes = ", ".join(CLASS_FOLDERS)
             raise InputError(f"expected class_folders to be one of {modes}, found {self.class_folders!r}")
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """The arguments of the ``read`` of a named data set: its name, ``seed`` of what it draws, ``root`` of
+    downloaded files (None: the default), ``split``: the one that is needed (None: all).
+    """
+
+    name: str
+    fit: Fit
+    seed: int = 0
+    root: Path | None = None
+    split: str | None = None
 
 
 def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
@@ -121,4 +135,4 @@ def fit_part(part: RawSplit, fit: Fit, report: ReadReport) -> RawSplit:
         images = np.stack([resized(image, fit.size, fit.resize) for image in images])
     if fit.channels is not None:
         images = set_channels(images, fit.channels)
-    return RawSplit(images, part.labels, part.captions)
+    return replace(part, images=images)

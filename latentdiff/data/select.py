@@ -1,4 +1,4 @@
-"""Which images a study shows: the first of each class, so that a row shows all of them."""
+"""Selection of images by class: the first of each, so that a row shows all classes."""
 
 from __future__ import annotations
 

@@ -14,9 +14,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from latentdiff.data.class_folders import (
+    below,
+    class_of,
+    common_folder,
+    is_like_split,
+    note_unused_option,
+)
 from latentdiff.data.decode import FORMATS, HEAD_BYTES, MAX_FILE_BYTES, SUFFIXES, format_of
-from latentdiff.data.lazy import FileLocation
-from latentdiff.data.report import ReadReport
+from latentdiff.data.lazy import FileLocation, Listed
+from latentdiff.data.raw import number_labels
+from latentdiff.data.report import ReadReport, named
 from latentdiff.data.scan import HIDDEN, is_hidden, shown
 from latentdiff.errors import InputError
 
@@ -54,6 +64,65 @@ def shards_of(path: Path) -> list[Path]:
     return [entry for entry in entries if entry.suffix.lower() == ".tar" and entry.is_file()]
 
 
+def recognises(path: Path) -> bool:
+    """Whether ``path`` names shards."""
+    try:
+        return bool(shards_of(path))
+    except OSError:
+        return False
+
+
+def index(path: Path, class_folders: str) -> Listed:
+    """The images of the shards that ``path`` names, before any is decoded; ``class_folders`` other than
+    auto is noted. InputError.
+    """
+    report, source, shards = ReadReport(), str(path), shards_of(path)
+    note_unused_option(class_folders, report, "labels of shards come from their KEY.cls and KEY.json")
+    for entry in sorted(path.iterdir()) if path.is_dir() else []:
+        if entry not in shards:
+            report.leave_out(entry.name, HIDDEN if is_hidden(entry.name) else "not a tar shard")
+    samples = read_samples(shards, report)
+    has_splits = any(sample.split == "train" for sample in samples)
+    if not has_splits and len(shards) > 1 and (alike := [s.name for s in shards if is_like_split(s.name)]):
+        report.remark(
+            f"shards named like splits ({named(alike)}) are read as any other shard, not as splits: the names"
+            " of those begin with train, val or test, and train is one of them"
+        )
+    if has_splits:
+        for sample in (sample for sample in samples if sample.split is None):
+            report.leave_out(sample.path, "in shards not called train, val or test")
+    found = [sample.label for sample in samples]
+    labels, classes = None, None
+    if any(label is not None for label in found):
+        missing = [sample.path for sample in samples if sample.label is None]
+        if missing:
+            raise InputError(
+                f"{source}: expected a label for every image or for none, found none for {missing[0]}"
+            )
+        if len({type(label) for label in found}) > 1:
+            raise InputError(f"{source}: expected labels that are all integers or all strings, found both")
+        (labels,), classes = number_labels([np.array(found)], source=source)
+    else:
+        places = [sample.path.partition("/")[2].removeprefix("/") for sample in samples]
+        folders = sorted({class_of(place) for place in below(places, common_folder(places))})
+        if len(folders) > 1 and all(folders):
+            report.remark(
+                f"no labels: folders inside shards ({named(folders)}) are no class folders, labels of shards"
+                " come from KEY.cls and KEY.json beside KEY.png; unpack the shards to have the folders as"
+                " classes"
+            )
+    captions = tuple(sample.caption for sample in samples)
+    return Listed(
+        [sample.place for sample in samples],
+        [sample.path for sample in samples],
+        [sample.split for sample in samples] if has_splits else None,
+        labels,
+        classes,
+        captions if any(captions) else None,
+        report,
+    )
+
+
 def read_samples(shards: list[Path], report: ReadReport) -> list[Sample]:
     """All images of the shards, in their order; the report counts the members and files that are not used.
 
@@ -65,7 +134,7 @@ def read_samples(shards: list[Path], report: ReadReport) -> list[Sample]:
         split = None if match is None else _NAMES.get(match[1].lower(), match[1].lower())
         images, beside = _scanned(shard, report)
         for key, place in images.items():
-            label, caption = _told(beside.pop(key, {}), place.name)
+            label, caption = _annotations(beside.pop(key, {}), place.name)
             found.append(Sample(place, f"{shard.name}/{key}", split, label, caption))
         for key, files in beside.items():
             for suffix in files:
@@ -73,13 +142,6 @@ def read_samples(shards: list[Path], report: ReadReport) -> list[Sample]:
                     f"{shard.name}/{key.removeprefix('/')}{suffix}", "without an image of their name"
                 )
     return found
-
-
-def count_others(path: Path, shards: list[Path], report: ReadReport) -> None:
-    """Enter into the report what lies beside the shards of a folder."""
-    for entry in sorted(path.iterdir()) if path.is_dir() else []:
-        if entry not in shards:
-            report.leave_out(entry.name, HIDDEN if is_hidden(entry.name) else "not a tar shard")
 
 
 Members = dict[str, dict[str, bytes]]
@@ -217,7 +279,7 @@ def _members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]
                 )
 
 
-def _told(files: dict[str, bytes], where: str) -> tuple[int | str | None, str]:
+def _annotations(files: dict[str, bytes], where: str) -> tuple[int | str | None, str]:
     """Label and caption: of NAME.json, else of NAME.cls and NAME.txt."""
     label: object = None
     caption: object = ""

@@ -1,12 +1,56 @@
-"""Split and Dataset: what every loader returns and every trainer reads."""
+"""Splits and data sets: the interfaces that trainings read, and data sets held in memory."""
+
+from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from latentdiff.data.report import ReadReport
+
+
+class TrainSplit(Protocol):
+    """A split that a denoiser trains on: labels int64 [N] or None, N captions or None, and N as its length.
+
+    Implementations: :class:`Split`, :class:`latentdiff.data.StreamedSplit` and
+    :class:`latentdiff.train.latent_dataset.EncodedSplit`.
+    """
+
+    @property
+    def labels(self) -> Tensor | None: ...
+    @property
+    def captions(self) -> tuple[str, ...] | None: ...
+    def __len__(self) -> int: ...
+
+
+class Images(Protocol):
+    """uint8 [N, C, H, W]: a tensor, or :class:`latentdiff.data.lazy.LazyImages`."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, which: Tensor | slice, /) -> Tensor: ...
+    def split(self, size: int, /) -> Iterable[Tensor]: ...
+
+
+class ImageSplit(TrainSplit, Protocol):
+    """A split with its images, in memory or on the disk."""
+
+    @property
+    def images(self) -> Images: ...
+    def __hash__(self) -> int: ...
+
+    def prefetch(self, indices: Tensor) -> None:
+        """Hint that the images ``indices`` int64 [K] are read next."""
+        ...
+
+    def read(self, source: str) -> Split:
+        """The split in memory; InputError, which names ``source``, where it does not fit."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,24 +81,41 @@ class Split:
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
+    def prefetch(self, indices: Tensor) -> None:
+        """Nothing to do: the images are in memory."""
 
-class DataInfo:
-    """What follows from the shape of a data set's images and from its class names, wherever its pixels
-    are.
-    """
+    def read(self, source: str) -> Split:
+        """The split itself."""
+        return self
 
+
+class TrainData:
+    """Training and validation images, or their latents, with the shape of the images and the class names."""
+
+    name: str
+    train: TrainSplit
+    val: TrainSplit
     classes: tuple[str, ...] | None  # index = label; None without labels
     report: ReadReport
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was converted, refused or left out on the way, one line each, for the user."""
-        return self.report.lines()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """[channels, height, width] of the images."""
         raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the training split."""
+        raise NotImplementedError
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the user: files that were converted, refused or left out."""
+        return self.report.lines()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images by split."""
+        return {"train": len(self.train), "val": len(self.val)}
 
     @property
     def channels(self) -> int:
@@ -77,8 +138,29 @@ class DataInfo:
         return 0 if self.classes is None else len(self.classes)
 
 
+class ImageData(TrainData):
+    """Three splits of images: :class:`Dataset` in memory, :class:`latentdiff.data.StreamedData` on the
+    disk.
+    """
+
+    train: ImageSplit
+    val: ImageSplit
+    test: ImageSplit
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[channels, height, width] of the images."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images by split."""
+        return super().sizes | {"test": len(self.test)}
+
+
 @dataclass(frozen=True, eq=False)
-class Dataset(DataInfo):
+class Dataset(ImageData):
     """Three splits of one shape, the class names (index = label) and the report of what was read.
 
     classes: None if unlabeled. ValueError if the splits disagree in shape.
@@ -95,17 +177,6 @@ class Dataset(DataInfo):
         shapes = {tuple(split.images.shape[1:]) for split in (self.train, self.val, self.test)}
         if len(shapes) != 1:
             raise ValueError(f"expected one image shape in train, val and test, found {sorted(shapes)}")
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """[channels, height, width] of the images."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Images by split."""
-        return {"train": len(self.train), "val": len(self.val), "test": len(self.test)}
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the training images' shape and pixels, and of the training labels and captions."""

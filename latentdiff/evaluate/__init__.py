@@ -27,6 +27,7 @@ from latentdiff.evaluate.images import (
     size_warnings,
 )
 from latentdiff.evaluate.interval_score import Resampling, Score
+from latentdiff.evaluate.matching import aligned, shared
 from latentdiff.evaluate.model import (
     ModelScores,
     SamplingScores,
@@ -40,7 +41,6 @@ from latentdiff.evaluate.model import (
 from latentdiff.evaluate.neighbors import Neighbors, NeighborScores, find_neighbors, score_neighbors
 from latentdiff.evaluate.pairs import PairScores, score_pairs
 from latentdiff.evaluate.pixels import as_pixels
-from latentdiff.evaluate.read import ImageSet, aligned, read_images, shared, split_of
 from latentdiff.evaluate.reconstruct import (
     Reconstruction,
     ReconstructionScores,
@@ -61,7 +61,6 @@ __all__ = [
     "Encoded",
     "EvaluationSettings",
     "FeatureCache",
-    "ImageSet",
     "LevelLoss",
     "MetricNetworks",
     "ModelScores",
@@ -92,7 +91,6 @@ __all__ = [
     "loss_by_level",
     "parts_of",
     "random_subset",
-    "read_images",
     "reconstruct_from",
     "save_figures",
     "score_denoiser",
@@ -104,5 +102,4 @@ __all__ = [
     "score_vae",
     "shared",
     "size_warnings",
-    "split_of",
 ]

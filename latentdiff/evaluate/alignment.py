@@ -10,10 +10,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from latentdiff.data import Dataset
-from latentdiff.data.scenes import SETS, SIDE, Scene, caption, paired_scenes, parse, single_scenes
+from latentdiff.data import Dataset, split_of
+from latentdiff.data.synthetic_scenes import SETS, SIDE, Scene, caption, paired_scenes, parse, single_scenes
 from latentdiff.evaluate.interval_score import Resampling, Score, Scores, share_score
-from latentdiff.evaluate.read import split_of
 from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.scenes import attributes, read
 from latentdiff.evaluate.settings import EvaluationSettings

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from latentdiff.config.evaluation import PARTS
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import Dataset
+from latentdiff.data import Dataset, split_of
 from latentdiff.data.classes import ClassBalance
 from latentdiff.errors import InputError
 from latentdiff.evaluate.alignment import AlignmentScores, evaluate_alignment, is_scene_model
@@ -21,7 +21,6 @@ from latentdiff.evaluate.images import SampleScores, score_features
 from latentdiff.evaluate.interval_score import Scores
 from latentdiff.evaluate.metric_table import NEIGHBORS
 from latentdiff.evaluate.neighbors import NeighborScores, find_neighbors, score_neighbors
-from latentdiff.evaluate.read import split_of
 from latentdiff.evaluate.reconstruct import (
     ReconstructionScores,
     default_levels,

@@ -8,9 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from latentdiff.data import ImageSet
 from latentdiff.evaluate.cache import FeatureCache
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.read import ImageSet
 from latentdiff.metrics.features import FeatureNetwork, Features, extract
 from latentdiff.metrics.frechet import Moments, moments
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentdiff.data.scenes import COLOURS, SIDE, Scene
+from latentdiff.data.synthetic_scenes import COLOURS, SIDE, Scene
 from latentdiff.metrics.features import extract, feature_network
 
 BOX, FRAME = 20, 28  # a digit of MNIST fits into 20 pixels and lies by its centre of mass in 28

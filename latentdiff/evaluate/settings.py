@@ -11,12 +11,12 @@ from typing import Protocol
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
+from latentdiff.data import ImageSet
 from latentdiff.data.classes import ClassBalance
 from latentdiff.diffusion.losses import Weighting
 from latentdiff.evaluate.cache import FeatureCache
 from latentdiff.evaluate.classes import network_labels
 from latentdiff.evaluate.interval_score import Resampling
-from latentdiff.evaluate.read import ImageSet
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork
 from latentdiff.parallel.processes import ALONE, Ranks

@@ -1,4 +1,4 @@
-"""How bright the training images were, in the checkpoints of a training; of shipped models beside them."""
+"""The brightness of the training images, saved in checkpoints, and beside the models of the package."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ from functools import lru_cache
 
 import torch
 
-from latentdiff.data import Split, StreamedSplit, Unreadable
+from latentdiff.data import Unreadable
 from latentdiff.data.brightness import LOOKED_AT, Brightness
+from latentdiff.data.types import ImageSplit
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer
 from latentdiff.pipeline.checkpoint.pretrained import about
-from latentdiff.train.latent_dataset import EncodedSplit
 
 BRIGHTNESS = "training/brightness.json"
 
 
-def save_brightness(writer: Writer, split: Split | StreamedSplit | EncodedSplit) -> None:
-    """Write the ranges of some training images; nothing where only their latents are at hand."""
-    if isinstance(split, EncodedSplit):
-        return
+def save_brightness(writer: Writer, split: ImageSplit) -> None:
+    """Write the ranges of some training images."""
     with suppress(Unreadable):  # the training itself names the image; its checkpoint is saved all the same
         writer.json(BRIGHTNESS, _measured(split).dump())
 
 
-@lru_cache(maxsize=2)  # of a split: every checkpoint of a training holds the same
-def _measured(split: Split | StreamedSplit) -> Brightness:
+@lru_cache(maxsize=2)  # every checkpoint of a training holds the same
+def _measured(split: ImageSplit) -> Brightness:
     chosen = torch.linspace(0, len(split) - 1, min(len(split), LOOKED_AT)).long()
     return Brightness.of(split.images[chosen])
 
 
 def brightness_of(checkpoint: Checkpoint) -> Brightness | None:
-    """How bright the images were that a model was trained on; None where nothing says."""
+    """The brightness of the images that a model was trained on; None where it is not recorded."""
     if BRIGHTNESS in checkpoint:
         return Brightness.parse(checkpoint.json(BRIGHTNESS), f"{checkpoint.folder}/{BRIGHTNESS}")
     known = about(checkpoint.folder).get("brightness")

@@ -1,4 +1,4 @@
-"""How long a training runs, and the learning rate on the way."""
+"""The budget of a training and its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Budget:
 
     @classmethod
     def of(cls, options: LoopOptions, *, size: int, batch: int, default_steps: int) -> Budget:
-        """The budget that the options name for a training set of ``size`` images."""
+        """The budget of the options for a training set of ``size`` images."""
         if options.minutes is not None:
             return cls(None, options.minutes * 60)
         if options.epochs is not None:
@@ -28,7 +28,7 @@ class Budget:
         return cls(options.steps or default_steps, None)
 
     def progress(self, step: int, elapsed: float) -> float:
-        """The share that is used up, 1 or more when it is spent."""
+        """The share that is spent, 1 or more at the end."""
         return step / self.steps if self.steps is not None else elapsed / (self.seconds or math.inf)
 
     def __str__(self) -> str:

@@ -1,24 +1,23 @@
-"""From the options of a training to the network that it trains."""
+"""Configurations of the networks that a training builds, from its options and its data."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
-from latentdiff.data import Dataset, TrainingImages
+from latentdiff.data.types import ImageData, TrainData
 from latentdiff.errors import InputError
 from latentdiff.nn import DenoiserConfig, TextConfig, VAEConfig, default_latent, network_config, parse_latent
 from latentdiff.nn.convnext_config import ConvNeXtConfig
 from latentdiff.pipeline.codec import Codec
 from latentdiff.pipeline.text.encoder import FrozenEncoder, load_encoder
 from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer, train_tokenizer
-from latentdiff.train.latent_dataset import EncodedData
 
-TEXT_LENGTHS = (8, 32)  # word pieces of a text: at least and at most, unless told otherwise
+TEXT_LENGTHS = (8, 32)  # tokens of a prompt without --text-length: least and most
 
 
-def vae_config_of(options: TrainVAE, data: TrainingImages) -> VAEConfig:
-    """The VAE that the options ask for on images of the data's shape; InputError where they do not fit."""
+def vae_config_of(options: TrainVAE, data: ImageData) -> VAEConfig:
+    """The VAE of the options for images of the data's shape; InputError where they do not fit."""
     return VAEConfig.of_preset(
         options.preset,
         image=data.shape,
@@ -28,7 +27,7 @@ def vae_config_of(options: TrainVAE, data: TrainingImages) -> VAEConfig:
     )
 
 
-def check_captions(data: TrainingImages | EncodedData) -> None:
+def check_captions(data: TrainData) -> None:
     """InputError where fewer than half of the training images have a caption."""
     found = sum(bool(caption.strip()) for caption in data.train.captions or ())
     if 2 * found < len(data.train) or data.val.captions is None:
@@ -37,9 +36,8 @@ def check_captions(data: TrainingImages | EncodedData) -> None:
         )
 
 
-def tokenizer_of(options: TrainDenoiser, data: TrainingImages | EncodedData) -> TextTokenizer | None:
-    """What reads the captions of the data: a tokenizer learned from them or a frozen encoder; None for models
-    without texts.
+def tokenizer_of(options: TrainDenoiser, data: TrainData) -> TextTokenizer | None:
+    """A tokenizer learned from the captions, or a frozen text encoder; None for models without prompts.
 
     InputError as :func:`check_captions`.
     """
@@ -57,13 +55,13 @@ def tokenizer_of(options: TrainDenoiser, data: TrainingImages | EncodedData) -> 
 
 def denoiser_config_of(
     options: TrainDenoiser,
-    data: TrainingImages | EncodedData,
+    data: TrainData,
     codec: Codec,
     tokenizer: TextTokenizer | None = None,
 ) -> DenoiserConfig:
-    """The denoiser that the options ask for on the latents of ``codec``; InputError where they do not fit.
+    """The denoiser of the options for the latents of ``codec``; InputError where they do not fit.
 
-    With a tokenizer it listens to texts, otherwise to the labels of the data.
+    Conditioned on prompts with a tokenizer, otherwise on the labels of the data.
     """
     text = None if tokenizer is None else _text_config(tokenizer)
     return network_config(
@@ -80,17 +78,15 @@ def denoiser_config_of(
     )
 
 
-def _text_config(listener: TextTokenizer) -> TextConfig:
-    if isinstance(listener, FrozenEncoder):
-        return TextConfig(vocabulary=0, length=listener.length, width=listener.width)
-    assert isinstance(listener, Tokenizer)
-    return TextConfig(vocabulary=len(listener), length=listener.length)
+def _text_config(tokenizer: TextTokenizer) -> TextConfig:
+    if isinstance(tokenizer, FrozenEncoder):
+        return TextConfig(vocabulary=0, length=tokenizer.length, width=tokenizer.width)
+    assert isinstance(tokenizer, Tokenizer)
+    return TextConfig(vocabulary=len(tokenizer), length=tokenizer.length)
 
 
-def cold_config_of(options: TrainCold, data: Dataset) -> ConvNeXtConfig:
-    """The network that the options ask for to undo degradations of the data; InputError where they do not
-    fit.
-    """
+def cold_config_of(options: TrainCold, data: ImageData) -> ConvNeXtConfig:
+    """The network of the options that undoes degradations of the data; InputError where they do not fit."""
     return ConvNeXtConfig.of_preset(
         options.preset, shape=data.shape, patch=options.patch, width=options.width, depth=options.depth
     )

@@ -1,4 +1,4 @@
-"""The task of training a cold diffusion: predict x_0 from its degraded self."""
+"""Training of a cold diffusion model: predict x_0 from its degradation (Bansal et al. 2022)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
 from latentdiff.viz.images import image_grid, save_image
 
-SHOWN = 16  # images a row in the picture
+SHOWN = 16  # images a row of the sample grid
 CELLS = 7  # a side, of the intensities that new images start from; what a blur leaves of an image is coarser
 
 
@@ -33,7 +33,7 @@ class ColdTask:
     """Trains ``network`` to undo the degradation of the options; see :class:`latentdiff.train.task.Task`."""
 
     kind = "cold"
-    judge = None
+    perceptual_fingerprint = None
     betas = (0.9, 0.999)
     default_steps = 3000
 
@@ -48,7 +48,7 @@ class ColdTask:
         self._intensities: tuple[Intensities, Intensities] | None = None
 
     def prefetch(self, indices: Tensor) -> None:
-        self.images.prefetch(indices)
+        self.images.split.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Distance of R(D(x_0, t), t) and x_0 at one level for each image."""
@@ -81,7 +81,7 @@ class ColdTask:
         return {"val_loss": total / len(self.val)}
 
     def model(self, network: nn.Module) -> ColdModel:
-        """What the checkpoint will be used as."""
+        """The model of a checkpoint."""
         if self._intensities is None:
             images = to_float(self._train.images)
             side = min(CELLS, *images.shape[2:])
@@ -90,9 +90,9 @@ class ColdTask:
         return ColdModel(network, self.config, whole, self.device, self.data, cells)
 
     @torch.no_grad()
-    def picture(self, network: nn.Module, path: Path) -> None:
+    def save_samples(self, network: nn.Module, path: Path) -> None:
         """Rows: validation images of all classes, degraded to level T, restored in one step and step by step;
-        then generated ones.
+        generated images.
         """
         shown = representative(self.val.labels, len(self.val), SHOWN)
         model, x0 = self.model(network), self.images.to_device(self.val.images[shown])
@@ -102,7 +102,7 @@ class ColdTask:
         rows = [x0.cpu(), degraded.cpu(), model.one_step(degraded, self.config.T), restored, made]
         save_image(image_grid(torch.cat(rows).clamp(-1, 1), columns=len(x0)), path)
 
-    def finish(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
+    def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         return {}
 
     def save(self, writer: Writer, network: nn.Module) -> None:

@@ -1,6 +1,4 @@
-"""What a network is told of each image in training: its class, its caption's word pieces, or its caption as a
-frozen encoder reads it.
-"""
+"""Per-image conditioning in training: class index, caption tokens, or embeddings of a frozen text encoder."""
 
 from __future__ import annotations
 
@@ -9,17 +7,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from latentdiff.data import Split, StreamedSplit
+from latentdiff.data.types import TrainSplit
 from latentdiff.pipeline.text.encoder import FrozenEncoder
 from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer
-from latentdiff.train.latent_dataset import EncodedSplit
 
 CACHE_BYTES = 4 * 2**30  # encoded captions are kept in memory up to this size
 CHUNK = 256
 
 
 class ConditioningSource(Protocol):
-    """Rows for images, and the row that stands for nothing."""
+    """The conditioning of images, ``source[indices]`` for int64 [B], and the ``null`` conditioning."""
 
     @property
     def null(self) -> Tensor: ...
@@ -38,8 +35,9 @@ class TokenRows:
 
 
 class Contexts:
-    """Captions as a frozen encoder reads them: each different one once, in half precision, or anew where they
-    are too many.
+    """Embeddings of captions by a frozen encoder, float32 [B, L, D].
+
+    Each distinct caption is encoded once and kept in half precision; at every use where they are too many.
     """
 
     def __init__(self, captions: tuple[str, ...], encoder: FrozenEncoder, device: torch.device) -> None:
@@ -66,17 +64,14 @@ class Contexts:
 
 
 def conditioning_of(
-    split: Split | StreamedSplit | EncodedSplit,
-    num_classes: int,
-    listener: TextTokenizer | None,
-    device: torch.device,
+    split: TrainSplit, num_classes: int, tokenizer: TextTokenizer | None, device: torch.device
 ) -> ConditioningSource | None:
-    """Of a network with classes, or with a listener to texts; None for one that is told nothing."""
-    if listener is not None and split.captions is not None:
-        if isinstance(listener, FrozenEncoder):
-            return Contexts(split.captions, listener, device)
-        assert isinstance(listener, Tokenizer)
-        return TokenRows(listener.encode(split.captions), listener.encode([""]))
+    """Captions where there is a tokenizer, else labels of the classes; None for unconditional training."""
+    if tokenizer is not None and split.captions is not None:
+        if isinstance(tokenizer, FrozenEncoder):
+            return Contexts(split.captions, tokenizer, device)
+        assert isinstance(tokenizer, Tokenizer)
+        return TokenRows(tokenizer.encode(split.captions), tokenizer.encode([""]))
     if not num_classes or split.labels is None:
         return None
     return TokenRows(split.labels, torch.tensor(num_classes))

@@ -1,23 +1,23 @@
-"""The task of training a denoiser: predict eps, v, x_0 or the score from a noised latent."""
+"""Training of a denoiser: predict eps, v, x_0 or the score from a noised latent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from latentdiff import ops
 from latentdiff.config.training import TrainDenoiser
-from latentdiff.data import Split, StreamedSplit, TrainingImages
 from latentdiff.data.classes import representative
 from latentdiff.data.draws import integers
+from latentdiff.data.types import ImageData, TrainData, TrainSplit
 from latentdiff.diffusion.denoiser import timestep
 from latentdiff.diffusion.losses import VariationalBound, level_weights
 from latentdiff.diffusion.prediction import target, to_x0
-from latentdiff.diffusion.schedule import make_schedule
+from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.nn import DenoiserConfig
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import ALONE, Ranks
@@ -30,7 +30,6 @@ from latentdiff.pipeline.text.tokenizer import TextTokenizer
 from latentdiff.train.brightness import save_brightness
 from latentdiff.train.conditioning import conditioning_of
 from latentdiff.train.images import CHUNK, data_key
-from latentdiff.train.latent_dataset import EncodedData, EncodedSplit
 from latentdiff.train.latents import latents_of
 from latentdiff.train.levels import draw_levels
 from latentdiff.train.precision import autocast
@@ -40,77 +39,79 @@ VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 
 DROP_RESOLUTION = 2**20
 
 
+class LevelTables(NamedTuple):
+    """Coefficients by level, float32; level 0 is never trained."""
+
+    noising: Tensor  # [T + 1, 4]: alpha, sigma, and a, b of the target a x_0 + b eps
+    weights: Tensor  # [T + 1]: of the squared error
+    to_x0: Tensor  # [T + 1, 2]: p, q of x_0 = p x_t + q out
+
+    @classmethod
+    def of(cls, options: TrainDenoiser, schedule: Schedule, device: torch.device) -> LevelTables:
+        """The tables of the prediction type and the loss weighting of the options."""
+        diffusion = options.diffusion()
+        prediction, sigma_data = diffusion.prediction, diffusion.sigma_data
+        alpha, sigma = schedule.alpha[1:], schedule.sigma[1:]
+        noising = torch.stack([alpha, sigma, *target(prediction, alpha, sigma, sigma_data=sigma_data)], 1)
+        recover = torch.stack(to_x0(prediction, alpha, sigma, sigma_data=sigma_data), 1)
+        weights = level_weights(schedule, prediction, options.weighting, sigma_data=sigma_data)
+        zeros = noising.new_zeros(1, 4)
+        found = (torch.cat([zeros, noising]), weights, torch.cat([zeros[:, :2], recover]))
+        return cls(*(table.float().to(device) for table in found))
+
+
 class DenoiserTask:
-    """Trains ``network`` on the latents that ``codec`` makes of the images of ``data``."""
+    """Trains ``network`` on the latents that ``codec`` makes of the images of ``data``; see
+    :class:`latentdiff.train.task.Task`.
+    """
 
     kind = "denoiser"
-    judge = None
+    perceptual_fingerprint = None
+    betas = (0.9, 0.999)
 
     def __init__(
         self,
         options: TrainDenoiser,
-        data: TrainingImages | EncodedData,
+        data: TrainData,
         codec: Codec,
         network: nn.Module,
         device: torch.device,
         tokenizer: TextTokenizer | None = None,
     ) -> None:
+        self.options, self.network, self.device = options, network, device
+        self.data, self.codec, self.tokenizer = data, codec.to(device), tokenizer
         config = denoiser_config(network)
         assert isinstance(config, DenoiserConfig)
+        self.num_classes = config.num_classes
+        self.size, self.batch = len(data.train), options.batch or config.batch
         self.default_steps = config.steps
-        self.betas = (0.9, 0.999)
-        self.batch = options.batch or config.batch
         self.peak_lr = options.lr or config.peak_lr[options.preset]
-        self.options, self.network, self.codec, self.device = options, network, codec.to(device), device
+
+        self.latents = latents_of(options, data, self.codec, device)
+        self._train, self._val = (
+            conditioning_of(split, self.num_classes, tokenizer, device) for split in (data.train, data.val)
+        )
         self.diffusion = options.diffusion()
         self.schedule = make_schedule(self.diffusion.schedule)
-        self.latents = latents_of(options, data, self.codec, device)
-        self.train, self.val = data.train, data.val
-        self.size = len(data.train)
-        self.num_classes = config.num_classes
-        self.data, self.classes = data.name, (data.classes or ()) if self.num_classes else ()
-        self.class_counts = _counts(data.train, len(self.classes))
-        self.tokenizer = tokenizer
-        self._told = {
-            id(split): conditioning_of(split, self.num_classes, tokenizer, device)
-            for split in (data.train, data.val)
-        }
-        self._coefficients, self._weights, self._recover = (table.to(device) for table in self._tables())
-        bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
-        self._bound = bound if options.variance == "learned" else None
-
-    def _tables(self) -> tuple[Tensor, Tensor, Tensor]:
-        """By level: (alpha, sigma, a, b) of noising, the loss weight, and (p, q) that give x_0; level 0 is
-        never trained.
-        """
-        alpha, sigma = self.schedule.alpha[1:], self.schedule.sigma[1:]
-        prediction, sigma_data = self.diffusion.prediction, self.diffusion.sigma_data
-        noising = torch.stack([alpha, sigma, *target(prediction, alpha, sigma, sigma_data=sigma_data)], 1)
-        recover = torch.stack(to_x0(prediction, alpha, sigma, sigma_data=sigma_data), 1)
-        pad = noising.new_zeros(1, 4)
-        weights = level_weights(self.schedule, prediction, self.options.weighting, sigma_data=sigma_data)
-        return torch.cat([pad, noising]).float(), weights.float(), torch.cat([pad[:, :2], recover]).float()
+        self._tables = LevelTables.of(options, self.schedule, device)
+        self._bound: VariationalBound | None = None
+        if options.variance == "learned":
+            self._bound = VariationalBound(self.schedule, bins=options.pixel, scale=options.pixel_scale)
 
     def prefetch(self, indices: Tensor) -> None:
         self.latents.prefetch(indices)
 
-    def _labels(
-        self, split: Split | StreamedSplit | EncodedSplit, indices: Tensor, positions: Tensor | None
-    ) -> Tensor | None:
-        """Class labels [B], word pieces [B, L] or contexts [B, L, D]; None for a network that is told
-        nothing.
-
-        For the positions that draw it, they are replaced by the null class or the empty text.
+    def _train_conditioning(self, indices: Tensor, positions: Tensor) -> Tensor | None:
+        """Labels [B], tokens [B, L] or text embeddings [B, L, D], some of them replaced by the null
+        conditioning (classifier-free guidance, Ho & Salimans 2022); None for unconditional training.
         """
-        rows = self._told[id(split)]
-        if rows is None:
+        if self._train is None:
             return None
-        asked = rows[indices]
-        if positions is not None:
-            draws = integers("drop_label", positions, seed=self.options.seed, choices=DROP_RESOLUTION)
-            dropped = draws < self.options.label_dropout * DROP_RESOLUTION
-            asked = torch.where(dropped.view(-1, *[1] * (asked.ndim - 1)), rows.null, asked)
-        return asked.to(self.device)
+        found = self._train[indices]
+        draws = integers("drop_label", positions, seed=self.options.seed, choices=DROP_RESOLUTION)
+        dropped = draws < self.options.label_dropout * DROP_RESOLUTION
+        mask = dropped.view(-1, *[1] * (found.ndim - 1))
+        return torch.where(mask, self._train.null, found).to(self.device)
 
     def _levels(self, positions: Tensor) -> Tensor:
         """The level of each position, int64 [B] in 1..T."""
@@ -124,80 +125,82 @@ class DenoiserTask:
         x0 = self.latents.train_batch(positions, indices, key)
         t = self._levels(positions).to(self.device)
         with autocast(self.options, self.device):
-            error, bound = self._errors(
-                self.network, x0, t, self._labels(self.train, indices, positions), key.at("train")
-            )
-        loss = (self._weights[t] * error).mean()
+            conditioning = self._train_conditioning(indices, positions)
+            error, bound = self._errors(self.network, x0, t, conditioning, key.at("train"))
+        loss = (self._tables.weights[t] * error).mean()
         if bound is None:
             return loss, {}
-        # The bound is a sum over levels: its estimate from one level is T times the term there.
+        # the bound is a sum over levels: its estimate from one level is T times the term there
         return loss + VLB_WEIGHT * self.schedule.T * bound.mean(), {"simple": loss, "bound": bound.mean()}
 
     def _errors(
-        self, network: nn.Module, x0: Tensor, t: Tensor, labels: Tensor | None, key: Key
+        self, network: nn.Module, x0: Tensor, t: Tensor, conditioning: Tensor | None, key: Key
     ) -> tuple[Tensor, Tensor | None]:
         """Mean squared error of the prediction [B] and, for a learned variance, the bound's term [B]."""
-        x_t, wanted = ops.add_noise(x0, self._coefficients[t], seeds=key.seeds, stream=key.stream_tensor())
-        out = network(x_t, timestep(t).float(), labels).float()
+        coefficients = self._tables.noising[t]
+        x_t, expected = ops.add_noise(x0, coefficients, seeds=key.seeds, stream=key.stream_tensor())
+        out = network(x_t, timestep(t).float(), conditioning).float()
         if self._bound is None:
-            return (out - wanted).square().flatten(1).mean(1), None
+            return (out - expected).square().flatten(1).mean(1), None
         out, spread = out.chunk(2, 1)
-        p, q = self._recover[t].view(-1, 2, *[1] * (x0.ndim - 1)).unbind(1)
+        p, q = self._tables.to_x0[t].view(-1, 2, *[1] * (x0.ndim - 1)).unbind(1)
         x0_hat = p * x_t + q * out.detach()
         if self.diffusion.clip is not None:
             x0_hat = x0_hat.clamp(-self.diffusion.clip, self.diffusion.clip)
-        return (out - wanted).square().flatten(1).mean(1), self._bound(x0, x_t, x0_hat, spread, t)
+        return (out - expected).square().flatten(1).mean(1), self._bound(x0, x_t, x0_hat, spread, t)
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
         """The loss on the validation split: the modes' latents, fixed noise and levels spread evenly over
         1..T.
         """
-        total = 0.0
-        for first in range(0, len(self.val), CHUNK):
-            rows = torch.arange(first, min(first + CHUNK, len(self.val)))
+        total, n = 0.0, len(self.data.val)
+        for first in range(0, n, CHUNK):
+            rows = torch.arange(first, min(first + CHUNK, n))
             x0 = self.latents.val_batch(rows)
-            t = 1 + (rows * self.schedule.T // len(self.val)).to(self.device)
+            t = 1 + (rows * self.schedule.T // n).to(self.device)
             key = Key.of(first, len(rows), device=self.device).at("train")
-            error, _ = self._errors(network, x0, t, self._labels(self.val, rows, None), key)
-            total += float((self._weights[t] * error).double().sum())
-        return {"val_loss": total / len(self.val)}
+            conditioning = None if self._val is None else self._val[rows].to(self.device)
+            error, _ = self._errors(network, x0, t, conditioning, key)
+            total += float((self._tables.weights[t] * error).double().sum())
+        return {"val_loss": total / n}
 
     def pipeline(self, network: nn.Module) -> Pipeline:
-        """What the checkpoint will be used as."""
-        names, counts = self.classes, self.class_counts
+        """The pipeline of a checkpoint."""
+        names = (self.data.classes or ()) if self.num_classes else ()
         return Pipeline(
             network,
             self.diffusion,
             self.codec,
             names,
             device=self.device,
-            data=self.data,
-            class_counts=counts,
+            data=self.data.name,
+            class_counts=_counts(self.data.train, len(names)),
             tokenizer=self.tokenizer,
         )
 
-    def picture(self, network: nn.Module, path: Path) -> None:
+    def save_samples(self, network: nn.Module, path: Path) -> None:
         """64 samples (DDIM, 25 steps): of the classes in turn, or of captions of the validation images."""
-        pipeline = self.pipeline(network)
+        pipeline, val = self.pipeline(network), self.data.val
         labels: Labels = [k % self.num_classes for k in range(64)] if self.num_classes else None
-        if self.tokenizer is not None and self.val.captions:
-            shown = representative(None, len(self.val), 64).tolist()
-            labels = [self.val.captions[shown[k % len(shown)]] for k in range(64)]
+        if self.tokenizer is not None and val.captions:
+            chosen = representative(None, len(val), 64).tolist()
+            labels = [val.captions[chosen[k % len(chosen)]] for k in range(64)]
         steps = min(25, self.schedule.T)
         images = pipeline.sample(64, sampler="ddim", steps=steps, label=labels, seed=0)
         save_image(image_grid(images, columns=class_columns(64, self.num_classes)), path)
 
-    def finish(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
+    def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         return {}
 
     def save(self, writer: Writer, network: nn.Module) -> None:
         self.pipeline(network).write(writer)
-        save_brightness(writer, self.train)
+        if isinstance(self.data, ImageData):
+            save_brightness(writer, self.data.train)
 
 
-def _counts(split: Split | StreamedSplit | EncodedSplit, classes: int) -> tuple[int, ...]:
-    """How many images of each class a split has; () without labels."""
+def _counts(split: TrainSplit, classes: int) -> tuple[int, ...]:
+    """Images of each class; () without labels."""
     if not classes or split.labels is None:
         return ()
     return tuple(torch.bincount(split.labels, minlength=classes).tolist())

@@ -9,7 +9,8 @@ from torch import nn
 
 
 class EMA:
-    """A copy of ``module`` whose weights follow it slowly; the copy is what is sampled from and saved.
+    """A copy of ``module`` whose weights are the moving average of its weights; samples are drawn from
+    the copy.
 
     ``decay`` is reached gradually, min(decay, (1 + i) / (10 + i)) at update i, so that short trainings are
     not tied to the initial weights; 0 makes the copy equal to the module.

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.data import DataInfo, ReadReport, Split, StreamedSplit, TrainingImages, Unreadable, to_float
+from latentdiff.data import ReadReport, Unreadable, to_float
+from latentdiff.data.types import ImageData, ImageSplit, TrainData
+from latentdiff.data.written import foreign_in
 from latentdiff.errors import InputError
 from latentdiff.files.lock import locked
 from latentdiff.files.untrusted import MAX_ENTRIES
@@ -32,7 +34,6 @@ from latentdiff.pipeline.checkpoint.folder import (
 from latentdiff.pipeline.checkpoint.runs import LOOKS
 from latentdiff.pipeline.codec import VAECodec
 from latentdiff.pipeline.components import index_of, load_codec, save_vae
-from latentdiff.viz.image_folder import foreign_in
 
 KIND = "EncodedData"  # the class name in the index of such a folder
 CHUNK = 250  # images that are encoded at once; fixed, so that latents do not depend on anything else
@@ -83,9 +84,7 @@ class Posteriors:
 
 @dataclass(frozen=True, eq=False)
 class EncodedSplit:
-    """What is left of a split: the posteriors of its ``n`` images, their labels int64 [n] or None, captions
-    or None.
-    """
+    """The posteriors of the ``n`` images of a split, with labels int64 [n] or None, captions or None."""
 
     n: int
     posteriors: Posteriors
@@ -97,7 +96,7 @@ class EncodedSplit:
 
 
 @dataclass(frozen=True, eq=False)
-class EncodedData(DataInfo):
+class EncodedData(TrainData):
     """Training and validation images as latents of ``codec``; ``name`` and ``classes`` are those of the
     images' data set.
     """
@@ -115,11 +114,6 @@ class EncodedData(DataInfo):
         """[channels, height, width] of the images."""
         return self.codec.image_shape
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Images by split."""
-        return {"train": len(self.train), "val": len(self.val)}
-
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the hashes of all its files."""
         return self._fingerprint
@@ -127,7 +121,7 @@ class EncodedData(DataInfo):
 
 def write_encoded(
     folder: Path,
-    data: TrainingImages,
+    data: ImageData,
     codec: VAECodec,
     *,
     device: torch.device,
@@ -143,38 +137,31 @@ def write_encoded(
     with locked(
         folder.with_name(f".{folder.name}.lock"), lambda holder: f"{folder}: is being written by {holder}"
     ):
-        _write(folder, data, codec, device=device, half=half, progress=progress)
-
-
-def _write(
-    folder: Path,
-    data: TrainingImages,
-    codec: VAECodec,
-    *,
-    device: torch.device,
-    half: bool,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    image = data.shape
-    if image != codec.image_shape:
-        raise InputError(f"{data.name}: has images {list(image)}, the VAE is for {list(codec.image_shape)}")
-    codec, total, done = codec.to(device), len(data.train) + len(data.val), 0
-    each = _shard(codec.latent_shape)
-    with writing(folder) as writer:
-        for name, split in zip(SPLITS, (data.train, data.val), strict=True):
-            for k, rows in enumerate(_shards(len(split), each)):
-                _write_shard(writer, f"{name}/{k:05d}", split, rows, codec, device=device, half=half)
-                done += len(range(len(split))[rows])
-                if progress is not None:
-                    progress(done, total)
-        save_vae(writer, codec.vae, codec.statistics)
-        about = {"data": data.name, "classes": list(data.classes or ()), "half": half, "shard": each}
-        told = {"labels": data.train.labels is not None, "captions": data.train.captions is not None}
-        index = index_of(codec.vae, None) | {"_class_name": KIND, "image": list(image), **about, **told}
-        writer.json(
-            INDEX,
-            index | {name: len(split) for name, split in zip(SPLITS, (data.train, data.val), strict=True)},
-        )
+        if data.shape != codec.image_shape:
+            expected = list(codec.image_shape)
+            raise InputError(f"{data.name}: has images {list(data.shape)}, the VAE is for {expected}")
+        codec, each = codec.to(device), _shard(codec.latent_shape)
+        splits, done = {"train": data.train, "val": data.val}, 0
+        total = sum(map(len, splits.values()))
+        with writing(folder) as writer:
+            for name, split in splits.items():
+                for k, rows in enumerate(_shards(len(split), each)):
+                    _write_shard(writer, f"{name}/{k:05d}", split, rows, codec, device=device, half=half)
+                    done += len(range(len(split))[rows])
+                    if progress is not None:
+                        progress(done, total)
+            save_vae(writer, codec.vae, codec.statistics)
+            index = index_of(codec.vae, None) | {
+                "_class_name": KIND,
+                "image": list(data.shape),
+                "data": data.name,
+                "classes": list(data.classes or ()),
+                "half": half,
+                "shard": each,
+                "labels": data.train.labels is not None,
+                "captions": data.train.captions is not None,
+            }
+            writer.json(INDEX, index | {name: len(split) for name, split in splits.items()})
 
 
 def _shard(latent: Sequence[int]) -> int:
@@ -190,7 +177,7 @@ def _shards(n: int, each: int) -> Iterator[slice]:
 def _write_shard(
     writer: Writer,
     name: str,
-    split: Split | StreamedSplit,
+    split: ImageSplit,
     rows: slice,
     codec: VAECodec,
     *,
@@ -199,7 +186,7 @@ def _write_shard(
 ) -> None:
     firsts = range(rows.start, rows.stop, CHUNK)
     images = (split.images[first : min(first + CHUNK, rows.stop)] for first in firsts)
-    found = [codec.vae.encode(_placed(chunk, device)) for chunk in images]
+    found = [codec.vae.encode(_to_device(chunk, device)) for chunk in images]
     tensors = {"mean": torch.cat([p.mean for p in found]), "logvar": torch.cat([p.logvar for p in found])}
     for key, values in tensors.items():
         tensors[key] = values.half() if half else values.float()
@@ -212,7 +199,7 @@ def _write_shard(
         writer.json(f"{name}.json", {"captions": list(split.captions[rows])})
 
 
-def _placed(images: Tensor, device: torch.device) -> Tensor:
+def _to_device(images: Tensor, device: torch.device) -> Tensor:
     return to_float(images.to(device)).contiguous(memory_format=torch.channels_last)
 
 

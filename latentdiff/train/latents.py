@@ -1,5 +1,5 @@
-"""Where a denoiser's training gets its latents from: pixels, images through a VAE, or a data set that was
-encoded before.
+"""Sources of the latents that a denoiser trains on: pixels, images through a VAE, or a data set encoded
+before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.training import TrainDenoiser
-from latentdiff.data import Split, StreamedSplit, TrainingImages
+from latentdiff.data.types import ImageData, ImageSplit, TrainData
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import Codec, VAECodec
@@ -35,21 +35,21 @@ class LatentSource(Protocol):
         ...
 
     def prefetch(self, indices: Tensor) -> None:
-        """The training images that will be drawn next."""
+        """Hint that the training images ``indices`` are used next."""
         ...
 
 
 class PixelLatents:
     """The images themselves."""
 
-    def __init__(self, codec: Codec, images: AugmentedImages, val: Split | StreamedSplit) -> None:
+    def __init__(self, codec: Codec, images: AugmentedImages, val: ImageSplit) -> None:
         self._codec, self._images, self._val = codec, images, val
 
     def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
         return self._codec.encode(self._images.batch(positions, indices))
 
     def prefetch(self, indices: Tensor) -> None:
-        self._images.prefetch(indices)
+        self._images.split.prefetch(indices)
 
     def val_batch(self, rows: Tensor) -> Tensor:
         return self._codec.encode(self._images.to_device(self._val.images[rows]))
@@ -58,9 +58,7 @@ class PixelLatents:
 class ImageLatents:
     """Images through a VAE: samples of their posteriors, or the ``means``."""
 
-    def __init__(
-        self, codec: VAECodec, images: AugmentedImages, val: Split | StreamedSplit, *, means: bool
-    ) -> None:
+    def __init__(self, codec: VAECodec, images: AugmentedImages, val: ImageSplit, *, means: bool) -> None:
         self._codec, self._images, self._val, self._means = codec, images, val, means
         self._encoding = Lock()
 
@@ -79,15 +77,14 @@ class ImageLatents:
 
     def prefetch(self, indices: Tensor) -> None:
         if self._cached is None:
-            self._images.prefetch(indices)
+            self._images.split.prefetch(indices)
 
     @property
     def _cached(self) -> Posterior | None:
         """The posteriors of all training images, encoded once, unless they change (augmentation) or are too
         large.
 
-        The first step pays for it, so that a budget of minutes holds it too; several workers wait for one of
-        them.
+        Encoded in the first step, so that a budget of minutes holds it too; other workers wait for it.
         """
         with self._encoding:
             return self._posteriors
@@ -95,43 +92,42 @@ class ImageLatents:
     @cached_property
     def _posteriors(self) -> Posterior | None:
         images = self._images.split.images
-        if self._images.augmented or 8 * len(images) * math.prod(self._codec.latent_shape) > CACHE_BYTES:
+        if self._images.augment or 8 * len(images) * math.prod(self._codec.latent_shape) > CACHE_BYTES:
             return None
         parts = [self._codec.vae.encode(self._images.to_device(chunk)) for chunk in images.split(CHUNK)]
         return Posterior(torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts]))
 
 
 class EncodedLatents:
-    """Posteriors that were stored: the VAE is not used, and a batch is read from the disk."""
+    """Stored posteriors: the VAE is not used, and a batch is read from the disk."""
 
     def __init__(self, data: EncodedData, device: torch.device, *, means: bool) -> None:
         self._data, self._codec, self._device, self._means = data, data.codec, device, means
 
     def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
         noise = None if self._means else key.at("posterior").normal(self._codec.latent_shape)
-        return self._codec.normalized(self._placed(self._data.train.posteriors[indices]), noise=noise)
+        return self._codec.normalized(self._to_device(self._data.train.posteriors[indices]), noise=noise)
 
     def val_batch(self, rows: Tensor) -> Tensor:
-        return self._codec.normalized(self._placed(self._data.val.posteriors[rows]))
+        return self._codec.normalized(self._to_device(self._data.val.posteriors[rows]))
 
     def prefetch(self, indices: Tensor) -> None:
-        """They are on the disk as they are used: the system reads ahead."""
+        """Nothing to do: the files are mapped, and the system reads ahead."""
 
-    def _placed(self, posterior: Posterior) -> Posterior:
+    def _to_device(self, posterior: Posterior) -> Posterior:
         return Posterior(posterior.mean.to(self._device), posterior.logvar.to(self._device))
 
 
-def latents_of(
-    options: TrainDenoiser, data: TrainingImages | EncodedData, codec: Codec, device: torch.device
-) -> LatentSource:
-    """The latents that the options ask for, of images or of what was encoded before.
+def latents_of(options: TrainDenoiser, data: TrainData, codec: Codec, device: torch.device) -> LatentSource:
+    """The latents of the options, of images or of a data set encoded before.
 
-    A number of a grid holds little and is mostly the posterior's noise: by default not learned
+    ``latents="auto"``: the posterior's mean for latent grids, whose samples are mostly noise, else samples
     (docs/quality.md).
     """
     means = len(codec.latent_shape) > 1 if options.posterior == "auto" else options.posterior == "mean"
     if isinstance(data, EncodedData):
         return EncodedLatents(data, device, means=means)
+    assert isinstance(data, ImageData)
     images = AugmentedImages.of(data.train, options, options, device)
     if isinstance(codec, VAECodec):
         return ImageLatents(codec, images, data.val, means=means)

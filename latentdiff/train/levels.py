@@ -1,4 +1,4 @@
-"""Which noise level each image of a training batch is noised to."""
+"""Sampling of the noise levels (timesteps) of a training batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training leaves behind for reading: log.jsonl always, TensorBoard events on request."""
+"""The log of a training: log.jsonl, and TensorBoard events with --tensorboard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TrainLog:
     def __init__(self, path: Path | None, *, keep_to: int | None = None, tensorboard: bool = False) -> None:
         self.entries: list[dict[str, Any]] = []
         self._file, self._board = None, None
-        if path is None:  # for nobody to read
+        if path is None:  # of a process other than the first
             return
         self._board = _summary_writer(path.parent / "tensorboard", keep_to) if tensorboard else None
         entries = read_log(path) if keep_to is not None else []

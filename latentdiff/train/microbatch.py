@@ -1,4 +1,4 @@
-"""Who computes which part of a batch: processes, and workers in one of them."""
+"""The division of a batch among processes and workers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def check_batch(task: Task, options: LoopOptions, ranks: Ranks = ALONE) -> None:
 
 
 def workers_of(task: Task, options: LoopOptions, device: torch.device, ranks: Ranks = ALONE) -> Workers:
-    """Who computes a part of a batch: one in each of several processes.
+    """The workers that share a micro-batch; one in each of several processes.
 
-    InputError for more workers than it has images.
+    InputError for more workers than images.
     """
     part = task.batch // options.accumulate
     if ranks.count > 1:

@@ -35,8 +35,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> d
 def load_optimizer(
     optimizer: torch.optim.Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Put back what :func:`optimizer_tensors` gave; devices follow the parameters, step counters stay where
-    they were.
+    """Restore the state of :func:`optimizer_tensors`; devices follow the parameters, except those of step
+    counters.
     """
     parameters = dict(network.named_parameters())
     for full, value in tensors.items():

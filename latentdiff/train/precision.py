@@ -1,4 +1,4 @@
-"""In which number format a training computes."""
+"""Mixed precision of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training tells: while it runs, and how it ended."""
+"""Reports of a training: its progress while it runs, and its result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from latentdiff.train.budget import Budget
 
 
 class Reporter(Protocol):
-    """Who is told how the training goes; the command line draws bars or prints lines."""
+    """Receives the progress of a training; that of the command line draws bars or prints lines."""
 
     def note(self, message: str) -> None: ...
     def start(self, budget: Budget, step: int) -> None: ...
@@ -20,9 +20,9 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a training ended; ``signum`` is the signal that ended it early, ``diagnosis`` what the task says at
-    the end.
+class TrainResult:
+    """The end of a training; ``signum``: the signal that ended it early, ``metrics``: of the last validation
+    and the task's :meth:`~latentdiff.train.task.Task.final_metrics`, {} after a signal.
     """
 
     run: Path
@@ -31,4 +31,4 @@ class Outcome:
     seconds: float
     images_per_second: float
     signum: int | None
-    diagnosis: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)

@@ -27,8 +27,8 @@ TENSORS = "training/state.safetensors"
 
 
 class TrainState(Config):
-    """Where a training is: ``step`` updates were made in ``elapsed`` seconds; ``window`` sums what is not yet
-    logged.
+    """The progress of a training: ``step`` updates in ``elapsed`` seconds; ``window``: sums of the values
+    that are not yet logged.
     """
 
     kind: str
@@ -39,15 +39,13 @@ class TrainState(Config):
     window_steps: int = Field(ge=0)
     data: str  # fingerprint of the training split
     finished: bool
-    perceptual: str | None = (
-        None  # network of a perceptual term, with the hash of weights that are not the published ones
-    )
+    perceptual: str | None = None  # Task.perceptual_fingerprint
     options: dict[str, Any]  # the configuration, to continue with the same
 
 
 def state_tensors(network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Raw weights, moving average and optimizer moments in full; what processes hold in parts, all of them
-    have to ask for.
+    """Raw weights, moving average and optimizer moments in full. A collective operation where they are
+    sharded.
     """
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.module.state_dict().items()}
@@ -74,9 +72,7 @@ def load_train_state(checkpoint: Checkpoint) -> TrainState:
 
 
 def check_perceptual(progress: TrainState, found: str | None, checkpoint: Checkpoint) -> None:
-    """InputError unless a training has the perceptual network that it began with, as far as its checkpoint
-    knows.
-    """
+    """InputError unless a training has the perceptual network that its checkpoint records."""
     if progress.perceptual not in (None, found):
         raise InputError(
             f"{checkpoint.folder}: was trained with the perceptual network {progress.perceptual}, found"
@@ -87,7 +83,7 @@ def check_perceptual(progress: TrainState, found: str | None, checkpoint: Checkp
 def load_state(
     checkpoint: Checkpoint, network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Put the saved tensors back in place; InputError where one is missing or of another shape."""
+    """Load the saved tensors; InputError where one is missing or of another shape."""
     progress, where, mine = (
         load_train_state(checkpoint),
         f"{checkpoint.folder}/{TENSORS}",

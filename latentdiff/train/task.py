@@ -1,4 +1,4 @@
-"""What the loop needs to know of the thing it trains."""
+"""The interface between the training loop and what it trains."""
 
 from __future__ import annotations
 
@@ -13,47 +13,44 @@ from latentdiff.pipeline.checkpoint.folder import Writer
 
 
 class Task(Protocol):
-    """A network, its loss and what is worth looking at; it draws all randomness from (seed, position), never
-    from a state.
+    """A network with its loss, its validation and its checkpoint.
+
+    All randomness is a function of (seed, position), never of a state.
     """
 
-    kind: str  # "vae" or "denoiser"
+    kind: str  # "vae", "denoiser" or "cold"
     network: nn.Module
     size: int  # training images
-    batch: int  # images for one optimizer step
+    batch: int  # images of an optimizer step
     peak_lr: float
-    betas: tuple[float, float]
+    betas: tuple[float, float]  # of AdamW
     default_steps: int
 
     @property
-    def judge(self) -> str | None:
-        """The network of a perceptual term of the loss, with the hash of weights that are not the published
-        ones; None without one.
-        """
+    def perceptual_fingerprint(self) -> str | None:
+        """The perceptual network of the loss, with the hash of unpublished weights; None without one."""
         ...
 
     def prefetch(self, indices: Tensor) -> None:
-        """The training images that the next step will ask for; nothing has to be done about it."""
+        """Hint that the next step uses the training images ``indices``; an implementation may ignore it."""
         ...
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Mean loss of the training images ``indices`` (int64 [b]) at the data ``positions``, and parts worth
-        logging.
+        """Mean loss of the training images ``indices`` (int64 [b]) at the data ``positions`` (int64 [b]), and
+        its parts for the log.
         """
         ...
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Figures on the validation split, the same noise at every call."""
+        """Means over the validation split, with the same noise at every call."""
         ...
 
-    def picture(self, network: nn.Module, path: Path) -> None:
-        """Save a grid that shows how well ``network`` does."""
+    def save_samples(self, network: nn.Module, path: Path) -> None:
+        """Save a grid of what ``network`` makes."""
         ...
 
-    def finish(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
-        """Called once in every process when the budget is spent, before the last checkpoint; returns the
-        closing diagnosis.
-        """
+    def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
+        """Metrics of the trained network; called once in every process, before the last checkpoint."""
         ...
 
     def save(self, writer: Writer, network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The task of training a VAE: reconstruction plus beta times the KL divergence (Higgins et al. 2017)."""
+"""Training of a VAE: reconstruction plus beta times the KL divergence (Higgins et al. 2017)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.config.training import TrainVAE
-from latentdiff.data import Split, StreamedSplit, TrainingImages
 from latentdiff.data.classes import representative
+from latentdiff.data.types import ImageData, ImageSplit
 from latentdiff.metrics.features import (
     PerceptualNetwork,
     default_features,
@@ -34,11 +34,9 @@ from latentdiff.train.images import CHUNK, AugmentedImages, data_key
 from latentdiff.train.precision import autocast
 from latentdiff.viz.images import pair_grid, save_image
 
-SHOWN = 32  # validation images in the picture
-
-
-PERCEPTUAL = 1.3  # what docs/quality.md found for digits
-LOOKED_AT = 200  # training images that decide whether ten classes are digits
+SHOWN = 32  # validation images in the sample grid
+PERCEPTUAL = 1.3  # the weight for digits (docs/quality.md)
+MOST_CHECKED = 200  # training images that decide whether ten classes are digits
 
 
 class Perceptual(NamedTuple):
@@ -48,10 +46,8 @@ class Perceptual(NamedTuple):
     network: PerceptualNetwork
 
 
-def _perceptual(options: TrainVAE, data: TrainingImages, device: torch.device) -> Perceptual | None:
-    """The term that the options ask for; by default one for digits, whose network is small and in the
-    package.
-    """
+def _perceptual(options: TrainVAE, data: ImageData, device: torch.device) -> Perceptual | None:
+    """The term of the options; by default one for digits, whose network is small and in the package."""
     fitting = default_features(data.shape, data.classes)
     weight = options.perceptual
     if weight is None:
@@ -63,16 +59,14 @@ def _perceptual(options: TrainVAE, data: TrainingImages, device: torch.device) -
     return Perceptual(weight, perceptual_network(name, weights=weights, device=device))
 
 
-def _digits(split: Split | StreamedSplit) -> bool:
-    """Whether the network for digits reads what the labels say; images of that size without labels are taken
-    for digits.
-    """
+def _digits(split: ImageSplit) -> bool:
+    """Whether the classifier of digits agrees with the labels on most images; True without labels."""
     if split.labels is None:
         return True
-    chosen = torch.linspace(0, len(split) - 1, min(len(split), LOOKED_AT)).long()
-    seen = extract(feature_network("mnist"), split.images[chosen]).predictions
-    assert seen is not None
-    return bool((seen == split.labels[chosen]).double().mean() > 0.5)
+    chosen = torch.linspace(0, len(split) - 1, min(len(split), MOST_CHECKED)).long()
+    found = extract(feature_network("mnist"), split.images[chosen]).predictions
+    assert found is not None
+    return bool((found == split.labels[chosen]).double().mean() > 0.5)
 
 
 class VAETask:
@@ -84,7 +78,7 @@ class VAETask:
 
     network: nn.Module
 
-    def __init__(self, options: TrainVAE, data: TrainingImages, network: VAE, device: torch.device) -> None:
+    def __init__(self, options: TrainVAE, data: ImageData, network: VAE, device: torch.device) -> None:
         self.options, self.network, self.vae, self.device = options, network, network, device
         self.batch = options.batch or self.batch_default
         self.peak_lr = options.lr or self.lr_default
@@ -96,12 +90,12 @@ class VAETask:
         self._perceptual = _perceptual(options, data, device)
 
     @property
-    def judge(self) -> str | None:
-        """The network of the perceptual term; None without one."""
+    def perceptual_fingerprint(self) -> str | None:
+        """The network of the perceptual term, with the hash of unpublished weights; None without one."""
         return None if self._perceptual is None else self._perceptual.network.name
 
     def prefetch(self, indices: Tensor) -> None:
-        self.images.prefetch(indices)
+        self.images.split.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """(reconstruction + beta KL) / pixels + weight x perceptual distance, so that sizes of images
@@ -167,17 +161,17 @@ class VAETask:
         return {name: value / len(self.val) for name, value in total.items()}
 
     def _posteriors(
-        self, network: VAE, split: Split | StreamedSplit, ranks: Ranks = ALONE
+        self, network: VAE, split: ImageSplit, ranks: Ranks = ALONE
     ) -> Iterator[tuple[int, Tensor, Posterior]]:
-        """(index of the first, images, posterior) in chunks over a split, without augmentation; each process
-        sees its own.
+        """(index of the first, images, posterior) in chunks over a split, without augmentation; the processes
+        share the chunks.
         """
         for first in range(CHUNK * ranks.rank, len(split), CHUNK * ranks.count):
             x = self.images.to_device(split.images[first : first + CHUNK])
             yield first, x, network.encode(x)
 
     @torch.no_grad()
-    def picture(self, network: nn.Module, path: Path) -> None:
+    def save_samples(self, network: nn.Module, path: Path) -> None:
         """Validation images of all classes and their reconstructions below them, in alternating rows."""
         assert isinstance(network, VAE)
         x = self.images.to_device(self.val.images[representative(self.val.labels, len(self.val), SHOWN)])
@@ -185,8 +179,10 @@ class VAETask:
         save_image(pair_grid(x.cpu(), copies.cpu()), path)
 
     @torch.no_grad()
-    def finish(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
-        """Measure the latent statistics and the units' activity over the training set; diagnose collapse."""
+    def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
+        """Latent statistics (kept for :meth:`save`) and active units over the training set, and whether the
+        posterior collapsed.
+        """
         assert isinstance(network, VAE)
         accumulator, units = StatisticsAccumulator(network.config.latent[0]), math.prod(network.config.latent)
         sums = torch.zeros(2, units, dtype=torch.float64)  # of every unit's mean and its square

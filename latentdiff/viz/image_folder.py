@@ -9,22 +9,18 @@ own, named as those of any other.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from latentdiff.config.recipe import Recipe
 from latentdiff.data import to_uint8
+from latentdiff.data.written import is_written, written_by
 from latentdiff.errors import InputError
-from latentdiff.viz.images import KEYWORD, SOFTWARE, save_image
-
-_VARIANT = re.compile(r"[a-z-]+=[^/]+")
-_NUMBERED = re.compile(r"[0-9]{6,}\.png")
+from latentdiff.viz.images import save_image
 
 
 def variant(**values: float | str) -> str:
@@ -40,20 +36,6 @@ def aligned(values: Sequence[float]) -> list[str]:
     decimals = max(len(text.partition(".")[2]) for text in texts)
     width = max(len(text.partition(".")[0]) for text in texts) + (decimals + 1 if decimals else 0)
     return [f"{value:0{width}.{decimals}f}" for value in values]
-
-
-def variants_in(folder: Path) -> list[str]:
-    """The variants that a folder holds, sorted; none where it is a folder of another kind.
-
-    A variant is named as one and holds images of :func:`save_images` alone: a class may be called ``a=b``.
-    """
-    top = sorted(path for path in folder.iterdir() if path.is_dir() and _VARIANT.fullmatch(path.name))
-    top = [path for path in top if any(path.rglob("*.png")) and foreign_in(path) is None]
-    return [
-        name
-        for path in top
-        for name in [f"{path.name}/{inner}" for inner in variants_in(path)] or [path.name]
-    ]
 
 
 def save_images(
@@ -85,42 +67,6 @@ def save_images(
         raise InputError(f"{folder}: cannot be written ({error.strerror or error})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def written_by(path: Path) -> str | None:
-    """The command that wrote a file of :func:`save_images`, "" where the file does not say; None for any
-    other file.
-    """
-    if not _NUMBERED.fullmatch(path.name):
-        return None
-    try:
-        with path.open("rb") as file, Image.open(file, formats=("PNG",)) as image:
-            software, _, command = str(image.info.get("Software", "")).partition(" ")
-            return command if software == SOFTWARE else "" if KEYWORD in image.info else None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-
-
-def is_written(path: Path) -> bool:
-    """Whether a file is one of :func:`save_images`, by whatever command."""
-    return written_by(path) is not None
-
-
-def foreign_in(
-    folder: Path, written: Callable[[Path], bool] = is_written, *, hidden: bool = False
-) -> Path | None:
-    """The first file below ``folder`` that is not ``written`` by an earlier call; None where there is none.
-
-    ``hidden``: files whose names begin with a dot count too.
-    """
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            found = foreign_in(path, written, hidden=hidden)
-        else:
-            found = None if (path.name.startswith(".") and not hidden) or written(path) else path
-        if found is not None:
-            return found
-    return None
 
 
 def remove_written(

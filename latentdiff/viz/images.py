@@ -19,16 +19,13 @@ from torch import Tensor
 
 from latentdiff.config.recipe import Recipe, recipe_from
 from latentdiff.data import to_uint8
+from latentdiff.data.written import KEYWORD, SOFTWARE
 from latentdiff.errors import InputError
 from latentdiff.files.paths import temporary_beside
 
 Pixels = NDArray[np.uint8]
 PAD = 2  # pixels between images, before enlargement
 GROUND = 128  # grey: neither the ground of digits nor that of photographs
-KEYWORD = "latentdiff"  # of the text chunk that holds a recipe
-SOFTWARE = (  # begins the PNG keyword "Software" of every picture, before the command where it is known
-    "latentdiff"
-)
 LEGIBLE = 640  # small grids are enlarged by a whole factor up to about this many pixels
 
 

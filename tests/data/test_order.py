@@ -1,11 +1,15 @@
 """Laws of the data order, the augmentation and the pixel conversion."""
 
+from hashlib import sha256
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentdiff.config.loop import DataOptions
 from latentdiff.data import Augment, batch_indices, permutation, to_float, to_uint8
+from latentdiff.data.augment import AUGMENTATIONS, Draw
 from latentdiff.errors import InputError
 
 
@@ -50,7 +54,7 @@ def test_batch_indices_refuse_impossible_arguments(n: int, batch: int, step: int
 def test_global_generators_are_left_alone() -> None:
     before = torch.get_rng_state().clone()
     batch_indices(100, batch=10, step=3, seed=1)
-    Augment(flip=True, crop=2)(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.arange(2), 0)
+    Augment(flip=True, random_shift=2)(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.arange(2), 0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -62,15 +66,17 @@ def images() -> Tensor:
 
 def candidates(image: Tensor, augment: Augment) -> list[Tensor]:
     """Every result the augmentation may give, by torch's own reflection padding."""
-    c = augment.crop
+    c = augment.values.get("random_shift", 0)
     _, height, width = image.shape
     padded = F.pad(image[None].float(), (c, c, c, c), mode="reflect")[0].to(torch.uint8) if c else image
     shifts = [(y, x) for y in range(2 * c + 1) for x in range(2 * c + 1)]
     crops = [padded[:, y : y + height, x : x + width] for y, x in shifts]
-    return crops + [crop.flip(2) for crop in crops] if augment.flip else crops
+    return crops + [crop.flip(2) for crop in crops] if "flip" in augment.values else crops
 
 
-@pytest.mark.parametrize("augment", [Augment(flip=True), Augment(crop=2), Augment(flip=True, crop=1)])
+@pytest.mark.parametrize(
+    "augment", [Augment(flip=True), Augment(random_shift=2), Augment(flip=True, random_shift=1)]
+)
 def test_augment_gives_each_allowed_result_and_no_other(images: Tensor, augment: Augment) -> None:
     repeated = images[:1].expand(400, -1, -1, -1)
     allowed = candidates(images[0], augment)
@@ -83,7 +89,7 @@ def test_augment_gives_each_allowed_result_and_no_other(images: Tensor, augment:
 
 
 def test_augment_depends_on_seed_and_position_alone(images: Tensor) -> None:
-    augment = Augment(flip=True, crop=3)
+    augment = Augment(flip=True, random_shift=3)
     positions = torch.arange(64) * 1000
     whole = augment(images, positions, 4)
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
@@ -91,6 +97,39 @@ def test_augment_depends_on_seed_and_position_alone(images: Tensor) -> None:
     assert torch.equal(augment(images[17:18], positions[17:18], 4), whole[17:18])
     assert not torch.equal(augment(images, positions, 5), whole)
     assert not torch.equal(augment(images, positions + 1, 4), whole)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"flip": True}, "37e7853f271f1009"),
+        ({"random_shift": 2}, "4f349c7a2cb62c35"),
+        ({"flip": True, "random_shift": 3}, "55fa2cbd00700838"),
+    ],
+)
+def test_augmented_images_are_those_of_earlier_versions(
+    images: Tensor, values: dict[str, int], expected: str
+) -> None:
+    found = Augment(**values)(images, torch.arange(64) * 1000, 4)
+    assert sha256(found.contiguous().numpy().tobytes()).hexdigest().startswith(expected)
+
+
+def test_a_row_of_the_table_is_an_augmentation(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    def negate(images: Tensor, percent: int, draw: Draw) -> Tensor:
+        chosen = draw("negate", 100) < percent
+        return torch.where(chosen[:, None, None, None], 255 - images, images)
+
+    monkeypatch.setitem(AUGMENTATIONS, "negate", negate)
+    cropped = Augment(random_shift=2)(images, torch.arange(64), 0)
+    found = Augment(negate=25, random_shift=2)(images, torch.arange(64), 0)
+    negated = (found == 255 - cropped).flatten(1).all(1)
+    assert torch.equal(found[~negated], cropped[~negated]) and 4 < int(negated.sum()) < 28
+    with pytest.raises(TypeError, match="expected augmentations random_shift, flip, negate, found rotate"):
+        Augment(rotate=1)
+
+
+def test_every_augmentation_is_an_option_that_is_off() -> None:
+    assert all(DataOptions.model_fields[name].default == 0 for name in AUGMENTATIONS)
 
 
 def test_flip_is_a_fair_coin(images: Tensor) -> None:
@@ -104,10 +143,10 @@ def test_augment_that_does_nothing_returns_the_images(images: Tensor) -> None:
 
 
 def test_augment_refuses_what_does_not_fit(images: Tensor) -> None:
-    with pytest.raises(ValueError, match="crop >= 0, found -1"):
-        Augment(crop=-1)
-    with pytest.raises(ValueError, match="crop below the image side 9, found 9"):
-        Augment(crop=9)(images, torch.arange(64), 0)
+    with pytest.raises(ValueError, match="random_shift >= 0, found -1"):
+        Augment(random_shift=-1)
+    with pytest.raises(ValueError, match=r"random_shift in 0\.\.8, found 9"):
+        Augment(random_shift=9)(images, torch.arange(64), 0)
     with pytest.raises(ValueError, match=r"positions \[64\]"):
         Augment(flip=True)(images, torch.arange(63), 0)
     with pytest.raises(ValueError, match="uint8 images"):

@@ -15,11 +15,10 @@ from helpers import Cli
 from PIL import Image
 from safetensors.torch import load_file
 
-from latentdiff.data import Unreadable, is_shards, lazy, load_dataset, stream, stream_dataset
+from latentdiff.data import Unreadable, is_streamed, lazy, load_dataset, read_images, stream, stream_dataset
 from latentdiff.data.lazy import FileLocation, LazyImages
 from latentdiff.data.resize import Fit
 from latentdiff.errors import InputError
-from latentdiff.evaluate.read import read_images
 
 TRAIN = "--batch 16 --warmup 0 --bf16 off --log-every 1 --size 8 --channels 1"
 VAE = f"train-vae --latent 4 --width 8 --depth 0 --steps 5 {TRAIN}"
@@ -144,7 +143,7 @@ def test_shards_give_images_with_labels_captions_and_splits(tmp_path: Path) -> N
     assert data.train.labels.tolist() == [k % 3 for k in numbers]
     one = stream_dataset(str(tmp_path / "shards" / "train-0.tar"), size=8, channels=1)
     assert sum(one.sizes.values()) == 25 and all(one.sizes.values())  # a shard alone is split by its keys
-    assert is_shards(str(tmp_path / "shards")) and not is_shards(str(write_folder(tmp_path / "images")))
+    assert is_streamed(str(tmp_path / "shards")) and not is_streamed(str(write_folder(tmp_path / "images")))
     described = {
         "a.png": png(pixels(1)[0]),
         "a.json": json.dumps({"caption": "a  b", "label": "cat"}).encode(),
@@ -179,7 +178,7 @@ def test_training_on_shards(tmp_path: Path, cli: Cli) -> None:
     for words, expected in (
         ("train-cold --data shards", "tar shards, and images with --stream, need one --size"),
         ("train-vae --data shards", "tar shards, and images with --stream, need one --size"),
-        ("train-vae --data mnist5k --stream --size 28", "expected a folder of images, a .tar shard"),
+        ("train-vae --data mnist5k --stream --size 28", "expected a folder of images or tar shards"),
     ):
         bad = cli(words, cwd=tmp_path)
         assert bad.code == 1 and bad.err.count("error:") == 1 and expected in bad.err, bad.err

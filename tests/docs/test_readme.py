@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import ROOT
 
-from latentdiff.data import scene_images
+from latentdiff.data import synthetic_scene_images
 from latentdiff.pipeline.checkpoint import pretrained
 
 CONFIGS = ROOT / "configs"
@@ -83,7 +83,7 @@ def test_commands_of_the_pages_are_usage_that_the_command_line_accepts(
     )
     dry = " --dry-run" if line.startswith("train") else ""
     line = line.strip().replace("configs/", f"{CONFIGS}/")
-    monkeypatch.setattr(scene_images, "COUNTS", (64, 16, 16))
+    monkeypatch.setattr(synthetic_scene_images, "COUNTS", (64, 16, 16))
     monkeypatch.setattr(
         pretrained, "FOLDER", tmp_path / "none"
     )  # whose models would do all of it, for minutes

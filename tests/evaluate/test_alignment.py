@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import latentdiff as ld
-from latentdiff.data import scene_images
-from latentdiff.data.scenes import Scene, Thing, parse
+from latentdiff.data import synthetic_scene_images
+from latentdiff.data.synthetic_scenes import Scene, Thing, parse
 from latentdiff.evaluate.alignment import caption_lists, is_scene_model, score_list
 from latentdiff.evaluate.interval_score import Resampling
 from latentdiff.metrics.mean_interval import proportion_interval
@@ -23,7 +23,7 @@ NO_RESAMPLING = Resampling(count=0)
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setattr(scene_images, "COUNTS", (96, 24, 120))
+    monkeypatch.setattr(synthetic_scene_images, "COUNTS", (96, 24, 120))
     monkeypatch.setenv("LATENTDIFF_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, cli: Callable) -> Path:
     """A text model of pixels, trained on scenes for two steps."""
     folder = tmp_path_factory.mktemp("scenes")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scene_images, "COUNTS", (96, 24, 120))
+        patch.setattr(synthetic_scene_images, "COUNTS", (96, 24, 120))
         options = "--width 16 --patch 4 --T 20 --steps 2 --batch 8 --bf16 off --name scenes"
         result = cli(f"train-denoiser --pixel --text --data scenes {options}", cwd=folder)
     assert result.code == 0, result.err

@@ -24,7 +24,7 @@ from latentdiff.parallel import processes as ranks
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.runs import Run, locate
 from latentdiff.pipeline.codec import StatisticsAccumulator
-from latentdiff.train.signals import Interrupt
+from latentdiff.train.graceful_stop import GracefulStop
 from latentdiff.train.sync import peer_lost
 
 COMMON = "--data tiny.npz --batch 16 --bf16 off --threads 1 --log-every 1 --runs runs"
@@ -251,7 +251,7 @@ def test_only_errors_of_the_exchange_mean_that_a_process_is_lost() -> None:
 
 
 def test_a_patient_process_is_told_once() -> None:
-    with Interrupt(patient=True) as interrupt:
+    with GracefulStop(patient=True) as interrupt:
         for signum in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
             os.kill(os.getpid(), signum)
     assert interrupt.signum == signal.SIGTERM

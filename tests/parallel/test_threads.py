@@ -159,15 +159,15 @@ def gradients(count: int, n: int = 7) -> tuple[dict[str, float], dict[str, Tenso
     """Of two parts of a batch, one after the other."""
     net, x = Net(), torch.randn(2 * n, 3, generator=torch.Generator().manual_seed(1))
 
-    def loss(part: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        assert torch.equal(part[0], part[1] + 100)
-        error = (net(x[part[1]]) - 1).square()
-        return {"loss": error.mean(), "size": error.abs().mean()}
+    def loss(positions: Tensor, indices: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        assert torch.equal(positions, indices + 100)
+        error = (net(x[indices]) - 1).square()
+        return error.mean(), {"size": error.abs().mean()}
 
     means: dict[str, float] = {}
     with Workers(count) as workers:
         for indices in torch.arange(2 * n).chunk(2):
-            for name, value in backward(net, loss, (indices + 100, indices), workers, share=0.5).items():
+            for name, value in backward(net, loss, indices + 100, indices, workers, share=0.5).items():
                 means[name] = means.get(name, 0.0) + value / 2
     return means, {name: parameter.grad for name, parameter in net.named_parameters()}
 

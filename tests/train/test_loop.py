@@ -21,7 +21,7 @@ from latentdiff.pipeline.checkpoint.folder import open_checkpoint
 from latentdiff.pipeline.checkpoint.runs import Run, locate
 from latentdiff.pipeline.components import load_vae
 from latentdiff.train import budget as budget_module
-from latentdiff.train import loop, signals
+from latentdiff.train import graceful_stop, loop
 from latentdiff.train.budget import Budget, learning_rate
 from latentdiff.train.log import TrainLog, read_log
 from latentdiff.train.loop import Diverged, Trainer
@@ -261,7 +261,7 @@ def test_a_signal_saves_after_the_step_and_handlers_are_put_back(tmp_path: Path,
             signal.raise_signal(signum)
 
     outcome = make_trainer(make_task(steps=1000), tmp_path, Reporter(interrupt)).train()
-    assert (outcome.signum, outcome.step, outcome.diagnosis) == (signum, 3, {})
+    assert (outcome.signum, outcome.step, outcome.metrics) == (signum, 3, {})
     progress = load_train_state(open_checkpoint(outcome.checkpoint))
     assert (progress.step, progress.finished) == (3, False)
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -297,7 +297,7 @@ def test_both_signals_at_one_instant_are_one_request(
 def test_the_other_signal_later_acts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(step: int) -> None:
         signal.raise_signal(signal.SIGTERM)
-        monkeypatch.setattr(signals, "ONE_REQUEST", 0.0)
+        monkeypatch.setattr(graceful_stop, "GRACE", 0.0)
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):

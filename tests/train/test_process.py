@@ -63,7 +63,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than these trainings."""
     monkeypatch.setattr(loop, "save_loss_curve", lambda entries, path: None)
     for task in (VAETask, DenoiserTask):
-        monkeypatch.setattr(task, "picture", lambda self, network, path: None)
+        monkeypatch.setattr(task, "save_samples", lambda self, network, path: None)
 
 
 def train(*arguments: str) -> None:

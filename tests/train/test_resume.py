@@ -132,7 +132,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, kind: str) -> N
     trainer(kind, tmp_path, options).train()
     expected = content(tmp_path)
     outcome = trainer(kind, tmp_path, options, resume=locate(tmp_path)).train()
-    assert outcome.diagnosis["val_loss"] == expected["log"][-1]["val_loss"]
+    assert outcome.metrics["val_loss"] == expected["log"][-1]["val_loss"]
     assert_same(content(tmp_path), expected)
 
 
@@ -146,7 +146,7 @@ def test_a_death_between_the_last_step_and_the_end_loses_nothing(
     def die(*arguments: object) -> None:
         raise Stop
 
-    monkeypatch.setattr(dying.task, "finish", die)
+    monkeypatch.setattr(dying.task, "final_metrics", die)
     with pytest.raises(Stop):
         dying.train()
     half = locate(tmp_path / "dying")
@@ -197,7 +197,7 @@ def test_a_death_while_drawing_loses_no_step(tmp_path: Path, monkeypatch: pytest
     def die(*arguments: object) -> None:
         raise Stop
 
-    monkeypatch.setattr(dying.task, "picture", die)
+    monkeypatch.setattr(dying.task, "save_samples", die)
     with pytest.raises(Stop):
         dying.train()
     assert locate(tmp_path).folder.name == "checkpoint-00000005"
@@ -205,7 +205,7 @@ def test_a_death_while_drawing_loses_no_step(tmp_path: Path, monkeypatch: pytest
 
 def test_resume_asks_for_the_same_perceptual_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_judge(name: str | None, steps: int) -> None:
-        monkeypatch.setattr(DenoiserTask, "judge", name)
+        monkeypatch.setattr(DenoiserTask, "perceptual_fingerprint", name)
         resume = locate(tmp_path) if Run(tmp_path).has_any() else None
         trainer("vector", tmp_path, {"steps": steps}, resume=resume).train()
 

@@ -1,4 +1,4 @@
-"""The VAE's training loss, its validation figures and the closing diagnosis."""
+"""The VAE's training loss, its validation figures and the final metrics."""
 
 import math
 from dataclasses import replace
@@ -115,13 +115,13 @@ def silence(vae: VAE, units: int) -> None:
 
 
 @pytest.mark.parametrize("silent", [0, 2, UNITS])
-def test_the_diagnosis_counts_active_units_and_sees_collapse(silent: int) -> None:
+def test_the_metrics_count_active_units_and_sees_collapse(silent: int) -> None:
     vae = make_vae()
     silence(vae, silent)
-    diagnosis = make_task(vae).finish(vae)
-    assert (diagnosis["active_units"], diagnosis["latent_units"]) == (UNITS - silent, UNITS)
-    assert diagnosis["collapsed"] is (silent == UNITS)
-    assert diagnosis["latents_std"][:silent] == [1.0] * silent  # all of it is the posterior's own variance
+    metrics = make_task(vae).final_metrics(vae)
+    assert (metrics["active_units"], metrics["latent_units"]) == (UNITS - silent, UNITS)
+    assert metrics["collapsed"] is (silent == UNITS)
+    assert metrics["latents_std"][:silent] == [1.0] * silent  # all of it is the posterior's own variance
 
 
 @pytest.mark.parametrize("latent", [(UNITS,), (2, 4, 4)])
@@ -130,7 +130,7 @@ def test_the_statistics_are_those_of_the_whole_training_set(latent: tuple[int, .
     task = VAETask(
         TrainVAE(flip=True, random_shift=3), make_data(images), vae, CPU
     )  # augmentation does not enter
-    task.finish(vae)
+    task.final_metrics(vae)
     statistics = task._statistics
     assert statistics is not None
     with torch.no_grad():
@@ -185,7 +185,7 @@ def test_ten_classes_that_are_no_digits_get_no_term_for_digits() -> None:
     shifted = replace(data, train=Split(data.train.images, (data.train.labels + 1) % 10))
     network = build(VAEConfig.of_preset("small", image=(1, 28, 28), latent=(UNITS,), width=8), seed=1)
     for images, expected in ((data, "mnist"), (shifted, None)):
-        assert VAETask(TrainVAE(bf16="off"), images, network, CPU).judge == expected
+        assert VAETask(TrainVAE(bf16="off"), images, network, CPU).perceptual_fingerprint == expected
 
 
 def test_the_validation_loss_holds_the_perceptual_term() -> None:

@@ -15,8 +15,9 @@ from PIL import Image
 
 from latentdiff.apps.cli.root import COMMANDS, root
 from latentdiff.apps.cli.shared.outputs import Output, settle
+from latentdiff.data.written import variants_in
 from latentdiff.errors import InputError
-from latentdiff.viz.image_folder import aligned, save_images, variant, variants_in
+from latentdiff.viz.image_folder import aligned, save_images, variant
 from latentdiff.viz.images import save_image
 
 FAST = "--run runs/classes --steps 2 -n 2"

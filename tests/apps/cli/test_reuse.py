@@ -15,8 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 from latentdiff.config.recipe import MAX_CHARACTERS, Recipe, recipe_from
 from latentdiff.config.sampling import Sampling
 from latentdiff.data.classes import class_index, label_text
+from latentdiff.data.written import KEYWORD
 from latentdiff.errors import InputError
-from latentdiff.viz.images import KEYWORD, read_recipe, save_image
+from latentdiff.viz.images import read_recipe, save_image
 
 WEIGHTS = "0" * 64
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, score, tasks
-from latentdiff.data import scene_images, to_float
-from latentdiff.data.scenes import Scene, caption, is_held_out, parse
+from latentdiff.data import synthetic_scene_images, to_float
+from latentdiff.data.synthetic_scenes import Scene, caption, is_held_out, parse
 
 TASKS = tasks(6)
 
@@ -18,13 +18,13 @@ def drawn(scenes: list[Scene], *, glyph: int = 0) -> Tensor:
     """Pictures [n, 3, 32, 32] in [-1, 1] of scenes of one digit, each of the ``glyph``-th test digit of its
     kind.
     """
-    part = scene_images.load_mnist5k().test
+    part = synthetic_scene_images.load_mnist5k().test
     assert part is not None and part.labels is not None
     pictures = []
     for scene in scenes:
         place = int(np.flatnonzero(part.labels == scene.things[0].digit)[glyph])
-        draws = scene_images._Draws(np.full(32, 2**23))
-        pictures.append(scene_images.draw(scene, [part.images[place, ..., 0]], draws))
+        draws = synthetic_scene_images._Draws(np.full(32, 2**23))
+        pictures.append(synthetic_scene_images.draw(scene, [part.images[place, ..., 0]], draws))
     return to_float(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2))
 
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from latentdiff.apps.studies.illusions import text_anagrams, text_hybrids
 from latentdiff.apps.studies.text import text_failures, text_sdedit
 from latentdiff.data import Dataset, to_float
-from latentdiff.data.readers import scenes_of
-from latentdiff.data.scenes import COLOURS, DIGITS, contrasting, is_held_out, parse
+from latentdiff.data.synthetic_scene_images import scenes_of
+from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, contrasting, is_held_out, parse
 from latentdiff.diffusion.illusions.views import view
 
 TEXTS = [

@@ -38,6 +38,7 @@ def command(data: str | None, data_root: str | None, as_json: bool, **values: An
         )
 
     from latentdiff.data import list_datasets
+    from latentdiff.data.readers import types_of_data
 
     found = list_datasets(root)
     if as_json:
@@ -49,8 +50,7 @@ def command(data: str | None, data_root: str | None, as_json: bool, **values: An
             if key not in ("name", "description"):
                 click.echo(f"    {key}: {value}")
     click.echo(
-        "Besides these, --data takes a path: an .npz file, a folder of idx files, a folder of images, or tar"
-        " shards. `latentdiff datasets PATH` describes it."
+        f"Besides these, --data takes a path to {types_of_data()}; `latentdiff datasets PATH` describes it."
     )
     return 0
 

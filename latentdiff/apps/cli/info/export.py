@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def _check_exported(folder: Path) -> None:
+    from latentdiff.data.written import foreign_in
     from latentdiff.pipeline.checkpoint.folder import MANIFEST
-    from latentdiff.viz.image_folder import foreign_in
 
     refuse_foreign(
         folder,

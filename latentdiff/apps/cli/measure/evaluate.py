@@ -32,7 +32,7 @@ LEAST_RESAMPLES = 20  # that make an interval
 
 def _check_evaluation(folder: Path) -> None:
     from latentdiff.apps.cli.measure.evaluation import earlier
-    from latentdiff.viz.image_folder import foreign_in
+    from latentdiff.data.written import foreign_in
 
     refuse_foreign(folder, foreign_in(folder, written=earlier(folder)))
 

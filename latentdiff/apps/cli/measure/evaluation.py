@@ -21,7 +21,7 @@ from latentdiff.apps.cli.shared.progress import SamplingBar, note, print_report,
 from latentdiff.apps.cli.train.common import read_data
 from latentdiff.config.loop import DataOptions
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import Dataset
+from latentdiff.data import Dataset, ImageSet, read_images
 from latentdiff.data.classes import ClassBalance
 from latentdiff.data.resize import Fit
 from latentdiff.errors import InputError
@@ -99,7 +99,7 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     root = None if options.data_root is None else Path(options.data_root)
     sides = []
     for name in ("images", "reference"):
-        sides.append(evaluate.read_images(values[name], split=values["split"], fit=fit, root=root))
+        sides.append(read_images(values[name], split=values["split"], fit=fit, root=root))
         print_report(sides[-1].report, name)
     mine, other = sides
     if values["paired"]:
@@ -146,7 +146,7 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     return _write(values, report, as_json=as_json)
 
 
-def _kinds(mine: evaluate.ImageSet, other: evaluate.ImageSet, *, paired: bool) -> tuple[str, ...]:
+def _kinds(mine: ImageSet, other: ImageSet, *, paired: bool) -> tuple[str, ...]:
     """Warnings about two sets of different shapes, or with images in common."""
     here, there = (list(each.images.shape[1:]) for each in (mine, other))
     if here != there:

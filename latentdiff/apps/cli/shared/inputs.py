@@ -19,8 +19,8 @@ from latentdiff.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from latentdiff.data import ImageSet
     from latentdiff.data.brightness import Brightness
-    from latentdiff.evaluate.read import ImageSet
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,9 +70,9 @@ def image_options(function: F) -> F:
 def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any]) -> ImageSet:
     """The images of --input, or of the data that the run was trained on, in the shape of the model's."""
     from latentdiff.apps.cli.shared.progress import note, print_report
+    from latentdiff.data import read_images
     from latentdiff.data.brightness import MARGIN
     from latentdiff.data.resize import Fit
-    from latentdiff.evaluate.read import read_images
     from latentdiff.pipeline.checkpoint.pretrained import about
     from latentdiff.train.brightness import brightness_of
 

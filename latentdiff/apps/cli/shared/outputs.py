@@ -56,7 +56,7 @@ class Output(click.Path):
 
 
 def _check_images(folder: Path) -> None:
-    from latentdiff.viz.image_folder import foreign_in, written_by
+    from latentdiff.data.written import foreign_in, written_by
 
     command = running()
     refuse_foreign(folder, foreign_in(folder, lambda path: written_by(path) == command))

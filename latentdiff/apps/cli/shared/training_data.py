@@ -58,12 +58,12 @@ def place_of(checkpoint: Checkpoint, data: str, option: str) -> str:
     InputError where there is none.
     """
     from latentdiff.apps.cli.shared.progress import note
-    from latentdiff.data.readers import BUILT_IN
+    from latentdiff.data.catalog import NAMED
     from latentdiff.files.paths import expanded
     from latentdiff.pipeline.checkpoint.runs import places_of
     from latentdiff.train.state import load_train_state
 
-    if data in BUILT_IN:
+    if data in NAMED:
         return data
     places = places_of(checkpoint.folder, data)
     if not places:
@@ -95,7 +95,7 @@ def _fingerprint(place: str, saved: Mapping[str, Any]) -> str | None:
     """The fingerprint of the data at a place, read as the run did; None where it cannot be."""
     from latentdiff.config.base import parse
     from latentdiff.config.loop import DataOptions
-    from latentdiff.data import is_shards, load_dataset, stream_dataset
+    from latentdiff.data import is_streamed, load_dataset, stream_dataset
     from latentdiff.files.paths import expanded
     from latentdiff.train.latent_dataset import is_encoded, load_encoded
 
@@ -104,7 +104,7 @@ def _fingerprint(place: str, saved: Mapping[str, Any]) -> str | None:
         if is_encoded(folder := expanded(place)):
             return load_encoded(folder).fingerprint()
         reading = parse(DataOptions, fields, place).reading()
-        if saved.get("stream") or is_shards(place):
+        if saved.get("stream") or is_streamed(place):
             return stream_dataset(place, **reading).fingerprint()
         return load_dataset(place, **reading).fingerprint()
     except InputError:

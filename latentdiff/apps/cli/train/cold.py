@@ -73,7 +73,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
         return 0
     run = common.new_run("cold", place, resume, ranks)
     outcome = common.train(task, options, run, data, device, resume, ranks)
-    lines = {"validation": f"{options.loss} {outcome.diagnosis['val_loss']:.4f}"} if outcome.diagnosis else {}
+    lines = {"validation": f"{options.loss} {outcome.metrics['val_loss']:.4f}"} if outcome.metrics else {}
     lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
     lines["next"] = f"latentdiff sample-cold --run {outcome.run}"
     return common.close(outcome, lines, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Shared by the training commands: the run folder, resuming, the dry run and the closing lines."""
+"""Shared by the training commands: reading of the data, the run folder, resuming, the dry run, the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentdiff.apps.cli.shared.progress import TrainingBar, counted, note, note
 from latentdiff.apps.cli.shared.training_data import place_of
 from latentdiff.config.base import parse
 from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions, StreamOptions
-from latentdiff.data import Dataset, TrainingImages, is_shards, load_dataset, stream_dataset
+from latentdiff.data import Dataset, ImageData, TrainData, is_streamed, load_dataset, stream_dataset
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
 from latentdiff.parallel.processes import Ranks
@@ -29,7 +29,7 @@ from latentdiff.pipeline.components import config_of
 from latentdiff.train.latent_dataset import EncodedData, is_encoded, load_encoded
 from latentdiff.train.loop import Trainer
 from latentdiff.train.microbatch import check_batch
-from latentdiff.train.result import Outcome
+from latentdiff.train.result import TrainResult
 from latentdiff.train.state import load_train_state
 from latentdiff.train.task import Task
 
@@ -37,7 +37,7 @@ O = TypeVar("O", bound=LoopOptions)  # noqa: E741
 
 # Paths, which may have changed when a run is resumed: what they hold is compared
 PLACES = {"data", "vae", "text_encoder", "perceptual_weights"}
-FREE_ON_RESUME = {  # what may differ when a run is resumed, because it does not change what is learned
+FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not change what is learned
     "steps",
     "epochs",
     "minutes",
@@ -153,12 +153,12 @@ def read_encoded(options: DataOptions, place: str) -> EncodedData | None:
     return data
 
 
-def read_images(options: DataOptions, place: str | None = None, *, stream: bool) -> TrainingImages:
-    """The images to train on, at ``place`` instead of that of the options; ``stream``, and tar shards: those
-    that stay on the disk.
+def read_training_images(options: DataOptions, place: str | None = None, *, stream: bool) -> ImageData:
+    """The images to train on, at ``place`` instead of that of the options; with ``stream``, and of types
+    that are always streamed, they stay on the disk.
     """
     place = place or options.data
-    if not (stream or is_shards(place)):
+    if not (stream or is_streamed(place)):
         return read_data(options, place)
     data = stream_dataset(place, **options.reading())
     sizes = ", ".join(f"{number} {name}" for name, number in data.sizes.items())
@@ -171,9 +171,7 @@ def read_images(options: DataOptions, place: str | None = None, *, stream: bool)
 
 
 def read_data(options: DataOptions, place: str | None = None) -> Dataset:
-    """The data set of the options, at ``place`` instead of theirs; what was converted or refused goes to
-    stderr.
-    """
+    """The data set of the options, at ``place`` instead of theirs; its report is printed to stderr."""
     place = place or options.data
     if is_encoded(expanded(place)):
         raise InputError(f"{place}: expected images, found latents; these are for `train-denoiser`")
@@ -203,7 +201,7 @@ def then(command: str, ctx: click.Context, options: DataOptions) -> str:
     return " ".join(words)
 
 
-def _check_read(data: TrainingImages, options: DataOptions) -> None:
+def _check_read(data: ImageData, options: DataOptions) -> None:
     """InputError for data that cannot be trained on; notes on the others."""
     print_report(data.report)
     if data.train.captions is not None:
@@ -222,7 +220,7 @@ def _check_read(data: TrainingImages, options: DataOptions) -> None:
 
 
 def describe(
-    task: Task, options: LoopOptions, data: TrainingImages | EncodedData, device: torch.device, ranks: Ranks
+    task: Task, options: LoopOptions, data: TrainData, device: torch.device, ranks: Ranks
 ) -> dict[str, Any]:
     """The plan of a training: the answer of --dry-run."""
     check_batch(task, options, ranks)
@@ -264,13 +262,13 @@ def train(
     task: Task,
     options: LoopOptions,
     run: Run,
-    data: TrainingImages | EncodedData,
+    data: TrainData,
     device: torch.device,
     resume: Checkpoint | None,
     ranks: Ranks,
     *,
     shard: bool = False,
-) -> Outcome:
+) -> TrainResult:
     """Train with a progress bar; the options are kept readable in config.yaml.
 
     Several processes may ``shard`` the network.
@@ -292,15 +290,15 @@ def train(
     )
     if resume is not None and trainer.finished:
         note(f"{run.folder} is finished already, at step {trainer.step}; a larger budget continues it")
-        return Outcome(run.folder, resume.folder, trainer.step, 0.0, 0.0, None)
+        return TrainResult(run.folder, resume.folder, trainer.step, 0.0, 0.0, None)
     known_lines = data.notes
     outcome = trainer.train()
     print_report(data.report, since=known_lines)  # of images on the disk, what was found as they were decoded
     return outcome
 
 
-def close(outcome: Outcome, lines: Mapping[str, str], *, as_json: bool) -> int:
-    """Print how it ended; the exit code is 128 + signal for an interrupted training."""
+def close(outcome: TrainResult, lines: Mapping[str, str], *, as_json: bool) -> int:
+    """Print the result of a training; the exit code is 128 + signal for an interrupted one."""
     values = {
         "run": str(outcome.run),
         "checkpoint": str(outcome.checkpoint),
@@ -308,7 +306,7 @@ def close(outcome: Outcome, lines: Mapping[str, str], *, as_json: bool) -> int:
         "seconds": round(outcome.seconds, 2),
         "images_per_second": round(outcome.images_per_second, 1),
         "interrupted": outcome.signum is not None,
-        **outcome.diagnosis,
+        **outcome.metrics,
     }
     if outcome.signum is not None:
         lines = {}

@@ -24,11 +24,10 @@ from latentdiff.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from latentdiff.data import TrainingImages
+    from latentdiff.data import TrainData
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.codec import Codec
     from latentdiff.pipeline.text.tokenizer import TextTokenizer
-    from latentdiff.train.latent_dataset import EncodedData
 
 
 @cli_command(
@@ -66,7 +65,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
         raise click.UsageError(
             "--shard splits the network among the processes of torchrun, found one process"
         )
-    data = common.read_encoded(options, data_place) or common.read_images(
+    data = common.read_encoded(options, data_place) or common.read_training_images(
         options, data_place, stream=options.stream
     )
     codec = _planned(ctx) or _codec(options, place, data, resume)
@@ -80,7 +79,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     run = common.new_run("denoiser", place, resume, ranks)
     shard = options.shard and ranks.count > 1  # one process resumes what several have trained
     outcome = common.train(task, options, run, data, device, resume, ranks, shard=shard)
-    lines = {"validation": f"loss {outcome.diagnosis['val_loss']:.4f}"} if outcome.diagnosis else {}
+    lines = {"validation": f"loss {outcome.metrics['val_loss']:.4f}"} if outcome.metrics else {}
     lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
     lines["next"] = f"latentdiff sample --run {outcome.run}"
     return common.close(outcome, lines, as_json=as_json)
@@ -101,9 +100,7 @@ def _planned(ctx: click.Context) -> Codec | None:
     return VAECodec(vae, LatentStatistics(torch.zeros(channels), torch.ones(channels)))
 
 
-def _codec(
-    options: TrainDenoiser, place: RunOptions, data: TrainingImages | EncodedData, resume: Checkpoint | None
-) -> Codec:
+def _codec(options: TrainDenoiser, place: RunOptions, data: TrainData, resume: Checkpoint | None) -> Codec:
     """The codec to train on: pixels, that of encoded data, the resumed run's own, the one named, or that of
     the newest VAE run.
     """
@@ -184,7 +181,7 @@ def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
 
 
 def _tokenizer(
-    options: TrainDenoiser, place: RunOptions, data: TrainingImages | EncodedData, resume: Checkpoint | None
+    options: TrainDenoiser, place: RunOptions, data: TrainData, resume: Checkpoint | None
 ) -> TextTokenizer | None:
     """The tokenizer of the run that is resumed or started from, else one learned from the captions; None
     without --text.
@@ -210,7 +207,7 @@ def _tokenizer(
 def _network(
     options: TrainDenoiser,
     place: RunOptions,
-    data: TrainingImages | EncodedData,
+    data: TrainData,
     codec: Codec,
     tokenizer: TextTokenizer | None,
 ) -> nn.Module:

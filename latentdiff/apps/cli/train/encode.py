@@ -54,7 +54,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.find import find_vae, trained_on
     from latentdiff.apps.cli.shared.progress import SamplingBar, print_report, result
-    from latentdiff.apps.cli.train.common import read_images
+    from latentdiff.apps.cli.train.common import read_training_images
     from latentdiff.parallel.device import resolve_device
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.codec import VAECodec
@@ -66,7 +66,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     out = values["out"]
     checkpoint = find_vae(values["run"], values["runs"])
     chosen = values | trained_on(ctx, checkpoint)
-    data = read_images(build(DataOptions, chosen), stream=bool(chosen["stream"]))
+    data = read_training_images(build(DataOptions, chosen), stream=bool(chosen["stream"]))
     codec = load_codec(checkpoint, checkpoint.json(INDEX), image=data.shape)
     if not isinstance(codec, VAECodec):
         raise InputError(f"{checkpoint.folder}: expected a VAE, found a model of pixels")

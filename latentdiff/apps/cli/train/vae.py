@@ -61,7 +61,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     options, resume, data_place = common.resumed("vae", options, place, common.given_options(ctx, options))
     common.prepare(options)
     ranks, device = together(resolve_device(options.device), "every batch")
-    data = common.read_images(options, data_place, stream=options.stream)
+    data = common.read_training_images(options, data_place, stream=options.stream)
     config = vae_config_of(options, data)
     if options.latent is None and len(config.latent) == 3:
         note(f"latent {cross(*config.latent)}, the default for colour images of this size; --latent chooses")
@@ -78,10 +78,10 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
         network.load_state_dict(first.state_dict())
     task = VAETask(options, data, network, device)
     ctx.meta[PLANNED] = network
-    if options.perceptual is None and task.judge is not None:
+    if options.perceptual is None and task.perceptual_fingerprint is not None:
         note(
-            f"perceptual term by the network {task.judge}: 28x28 grey images are taken for digits;"
-            " --perceptual 0 leaves it out"
+            f"perceptual term by the network {task.perceptual_fingerprint}: 28x28 grey images are taken for"
+            " digits; --perceptual 0 leaves it out"
         )
     if dry_run:
         plan = common.describe(task, options, data, device, ranks)
@@ -89,13 +89,13 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
         return 0
     run = common.new_run("vae", place, resume, ranks)
     outcome = common.train(task, options, run, data, device, resume, ranks)
-    diagnosis, lines = outcome.diagnosis, {}
-    if diagnosis:
+    metrics, lines = outcome.metrics, {}
+    if metrics:
         lines = {
-            "validation": f"PSNR {diagnosis['val_psnr']:.2f} dB, KL {diagnosis['val_kl']:.1f} nats",
-            "active latent units": f"{diagnosis['active_units']} of {diagnosis['latent_units']}",
+            "validation": f"PSNR {metrics['val_psnr']:.2f} dB, KL {metrics['val_kl']:.1f} nats",
+            "active latent units": f"{metrics['active_units']} of {metrics['latent_units']}",
             "posterior collapse": (
-                "yes: no unit carries information; lower --beta" if diagnosis["collapsed"] else "no"
+                "yes: no unit carries information; lower --beta" if metrics["collapsed"] else "no"
             ),
         }
     lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"

@@ -18,7 +18,7 @@ from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
-from latentdiff.data.scenes import parse
+from latentdiff.data.synthetic_scenes import parse
 from latentdiff.diffusion.illusions.views import view
 from latentdiff.edit import anagram
 from latentdiff.evaluate.scenes import attributes, read

@@ -20,7 +20,7 @@ from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
-from latentdiff.data.scenes import parse
+from latentdiff.data.synthetic_scenes import parse
 from latentdiff.diffusion.illusions.bands import Band, brightness_and_colour, frequencies
 from latentdiff.edit import hybrid
 from latentdiff.evaluate.scenes import read

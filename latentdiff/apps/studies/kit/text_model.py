@@ -13,8 +13,8 @@ from latentdiff.apps.studies.kit.presets import TextNumbers
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Words
 from latentdiff.data import Dataset
-from latentdiff.data.readers import scenes_of
-from latentdiff.data.scenes import SETS
+from latentdiff.data.synthetic_scene_images import scenes_of
+from latentdiff.data.synthetic_scenes import SETS
 from latentdiff.pipeline.checkpoint.pretrained import shipped_models
 from latentdiff.pipeline.pipeline import Pipeline, load
 

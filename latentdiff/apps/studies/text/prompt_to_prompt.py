@@ -18,7 +18,7 @@ from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, Scores, exc
 from latentdiff.apps.studies.text.text_failures import failures
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
-from latentdiff.data.scenes import Scene, caption, parse
+from latentdiff.data.synthetic_scenes import Scene, caption, parse
 from latentdiff.edit import Edit, level_of, prompt_to_prompt, sdedit
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.viz.rows import folded

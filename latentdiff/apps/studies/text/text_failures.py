@@ -11,7 +11,7 @@ from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Section, Table, Words
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
-from latentdiff.data.scenes import parse
+from latentdiff.data.synthetic_scenes import parse
 from latentdiff.edit import Edit, prompt_to_prompt
 from latentdiff.evaluate.scenes import attributes, read
 from latentdiff.pipeline.pipeline import Pipeline

@@ -18,7 +18,7 @@ from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, Scores, exchanged, score
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
-from latentdiff.data.scenes import COLOURS, Scene, caption, parse
+from latentdiff.data.synthetic_scenes import COLOURS, Scene, caption, parse
 from latentdiff.edit import level_of, sdedit
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.viz.rows import folded

@@ -19,7 +19,7 @@ from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.emoji_texts import emoji_section
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset
-from latentdiff.data.scenes import Scene, caption, parse
+from latentdiff.data.synthetic_scenes import Scene, caption, parse
 from latentdiff.evaluate.alignment import caption_lists, in_turn, score_list
 from latentdiff.evaluate.interval_score import Resampling, Score
 from latentdiff.evaluate.sampling import draw_samples

@@ -1,5 +1,5 @@
-"""`scenes`: coloured pictures of real digits with exact captions, drawn from the digits in the package or the
-full MNIST.
+"""The synthetic benchmark `scenes`: coloured pictures of real digits with exact captions, drawn from the
+digits in the package or the full MNIST.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 
 from latentdiff.data.draws import integers
 from latentdiff.data.embedded import load_mnist5k
+from latentdiff.data.load import assemble
+from latentdiff.data.locations import data_root
 from latentdiff.data.mnist import load_mnist
-from latentdiff.data.raw import RawSplit, RawSplits
-from latentdiff.data.scenes import (
+from latentdiff.data.raw import SPLITS, RawSplit, RawSplits
+from latentdiff.data.resize import Fit, ReadOptions
+from latentdiff.data.split import complete
+from latentdiff.data.synthetic_scenes import (
     COLOURS,
     CORNERS,
     RELATIONS,
@@ -30,7 +34,7 @@ from latentdiff.data.scenes import (
     caption,
     contrasting,
 )
-from latentdiff.data.split import complete
+from latentdiff.data.types import Dataset
 
 COUNTS = (40_000, 2_000, 2_000)  # train, val, test
 PAIRS = 0.4  # of the scenes, that show two things
@@ -62,6 +66,17 @@ class _Draws:
         return self.below(_RESOLUTION) < p * _RESOLUTION
 
 
+def read(options: ReadOptions) -> RawSplits:
+    """The scenes of :func:`load_scenes`; with ``options.split`` that split alone, as images without
+    splits.
+    """
+    mnist = data_root(options.root) if options.name == "scenes-mnist" else None
+    if options.split is None:
+        return load_scenes(seed=options.seed, mnist=mnist)
+    digits, k = _digits(mnist), SPLITS.index(options.split)
+    return RawSplits(_split(digits, k, COUNTS, seed=options.seed), unsplit=True)
+
+
 def load_scenes(
     *, seed: int, mnist: Path | None = None, counts: tuple[int, int, int] | None = None
 ) -> RawSplits:
@@ -78,11 +93,11 @@ def load_scenes(
     return RawSplits(train, val, test)
 
 
-def load_scenes_of(split: str, *, seed: int, mnist: Path | None = None) -> RawSplit:
-    """One split ("train", "val" or "test") of :func:`load_scenes`, without the time that drawing the others
-    takes.
+def scenes_of(counts: tuple[int, int, int], *, seed: int = 0) -> Dataset:
+    """As many scenes to train, to validate and to test; the first training scenes of the data set
+    "scenes" are the same.
     """
-    return _split(_digits(mnist), ("train", "val", "test").index(split), COUNTS, seed=seed)
+    return assemble("scenes", load_scenes(seed=seed, counts=counts), Fit(), seed=seed)
 
 
 def _digits(mnist: Path | None) -> tuple[RawSplit, RawSplit, RawSplit]:

@@ -7,10 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from latentdiff.data import load_dataset
+from latentdiff.data import load_dataset, read_images
 from latentdiff.data.resize import Fit
 from latentdiff.errors import InputError
-from latentdiff.evaluate import read_images
 from latentdiff.viz.images import save_npz
 
 GREY = np.random.default_rng(0).integers(0, 256, (10, 6, 6), dtype=np.uint8)
@@ -38,7 +37,7 @@ def test_splits_of_an_npz(tmp_path: Path) -> None:
         assert torch.equal(found.images[:, 0], torch.from_numpy(wanted)) and found.name.endswith(
             f"x.npz {split}"
         )
-    with pytest.raises(InputError, match=r"expected x_val, found only train, test; --split chooses"):
+    with pytest.raises(InputError, match=r"expected a split val, found only train, test; --split chooses"):
         read_images(str(tmp_path / "x.npz"), split="val")
 
 
@@ -77,7 +76,7 @@ def test_split_folders_are_chosen_from(tmp_path: Path) -> None:
         save(tmp_path / ("train" if k < 7 else "test") / f"{k}.png", GREY[k])
     assert torch.equal(read_images(str(tmp_path)).images[:, 0], torch.from_numpy(GREY[7:]))
     assert len(read_images(str(tmp_path), split="train").images) == 7
-    with pytest.raises(InputError, match="expected at least one image"):
+    with pytest.raises(InputError, match="expected a split val, found only train, test"):
         read_images(str(tmp_path), split="val")
 
 

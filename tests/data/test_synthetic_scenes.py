@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from latentdiff.data import Dataset, load_dataset, scene_images
+from latentdiff.data import Dataset, load_dataset, read_images, synthetic_scene_images
 from latentdiff.data.raw import RawSplit, RawSplits
-from latentdiff.data.scenes import (
+from latentdiff.data.synthetic_scenes import (
     COLOURS,
     CORNERS,
     DIGITS,
@@ -28,14 +28,13 @@ from latentdiff.data.scenes import (
     parse,
     single_scenes,
 )
-from latentdiff.evaluate import read_images
 from latentdiff.evaluate.scenes import attributes, read
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scene_images, "COUNTS", (600, 200, 600))
+        patch.setattr(synthetic_scene_images, "COUNTS", (600, 200, 600))
         return load_dataset("scenes")
 
 
@@ -122,7 +121,7 @@ def test_splits_hold_what_they_promise(data: Dataset) -> None:
 
 
 def test_scenes_are_a_function_of_the_seed(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene_images, "COUNTS", (600, 200, 600))
+    monkeypatch.setattr(synthetic_scene_images, "COUNTS", (600, 200, 600))
     again, other = load_dataset("scenes"), load_dataset("scenes", seed=1)
     assert torch.equal(again.train.images, data.train.images) and again.test.captions == data.test.captions
     assert not torch.equal(other.train.images, data.train.images)
@@ -130,7 +129,7 @@ def test_scenes_are_a_function_of_the_seed(data: Dataset, monkeypatch: pytest.Mo
         alone, whole = read_images("scenes", split=split), getattr(data, split)
         assert torch.equal(alone.images, whole.images) and alone.captions == whole.captions
     # a scene does not depend on how many there are
-    monkeypatch.setattr(scene_images, "COUNTS", (50, 10, 10))
+    monkeypatch.setattr(synthetic_scene_images, "COUNTS", (50, 10, 10))
     few = load_dataset("scenes")
     assert torch.equal(few.train.images, data.train.images[:50])
 
@@ -142,7 +141,7 @@ def test_the_full_mnist_draws_other_digits(
 
     def load(root: Path) -> RawSplits:
         asked.append(root)
-        parts = scene_images.load_mnist5k()
+        parts = synthetic_scene_images.load_mnist5k()
         return RawSplits(
             *(
                 RawSplit(part.images[::-1], part.labels[::-1])
@@ -151,8 +150,8 @@ def test_the_full_mnist_draws_other_digits(
             )
         )
 
-    monkeypatch.setattr(scene_images, "COUNTS", (40, 10, 10))
-    monkeypatch.setattr(scene_images, "load_mnist", load)
+    monkeypatch.setattr(synthetic_scene_images, "COUNTS", (40, 10, 10))
+    monkeypatch.setattr(synthetic_scene_images, "load_mnist", load)
     found = load_dataset("scenes-mnist", root=tmp_path)
     assert asked == [tmp_path] and found.train.images.shape == (40, 3, 32, 32)
     assert not torch.equal(found.train.images, data.train.images[:40])
@@ -209,13 +208,13 @@ def test_swapped_places_fail_the_relation_alone() -> None:
 
 def load_one(scene: Scene) -> torch.Tensor:
     """The scene, drawn from the first test digits of its kinds."""
-    part = scene_images.load_mnist5k().test
+    part = synthetic_scene_images.load_mnist5k().test
     assert part is not None and part.labels is not None
     glyphs = [
         part.images[int(np.flatnonzero(part.labels == thing.digit)[0]), ..., 0] for thing in scene.things
     ]
-    draws = scene_images._Draws(np.full(32, 2**23))
-    return torch.from_numpy(scene_images.draw(scene, glyphs, draws)).permute(2, 0, 1)[None]
+    draws = synthetic_scene_images._Draws(np.full(32, 2**23))
+    return torch.from_numpy(synthetic_scene_images.draw(scene, glyphs, draws)).permute(2, 0, 1)[None]
 
 
 def test_other_shapes_are_refused(data: Dataset) -> None:
@@ -224,6 +223,6 @@ def test_other_shapes_are_refused(data: Dataset) -> None:
 
 
 def test_the_command_line_knows_them(cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene_images, "COUNTS", (64, 16, 16))
+    monkeypatch.setattr(synthetic_scene_images, "COUNTS", (64, 16, 16))
     result = cli("train-vae --data scenes --latent 4x8x8 --steps 2 --batch 8 --name tiny", cwd=tmp_path)
     assert result.code == 0, result.err

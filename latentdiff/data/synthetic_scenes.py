@@ -1,4 +1,4 @@
-"""Scenes: what a picture of the set `scenes` shows, its exact caption, and back. Text alone, no pixels."""
+"""The synthetic benchmark `scenes`: scene descriptions, their exact captions, and back. No pixels."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Scene:
 
 @cache
 def contrasting(colour: str) -> tuple[str, ...]:
-    """The colours that can be told from ``colour`` where they touch, in the order of COLOURS."""
+    """The colours that contrast with ``colour`` where they touch, in the order of COLOURS."""
     here = COLOURS[colour]
     return tuple(
         name
