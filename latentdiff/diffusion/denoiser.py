@@ -31,17 +31,17 @@ MAX_OUTPUTS = 4  # what one fused step takes; more are mixed first
 class Estimate:
     """x_0 in unevaluated linear form, clip(p x + sum_i q_i out_i), so that a step fuses it with its update.
 
-    ``x`` and every one of ``outs`` have the shape [B, *shape] and one dtype; ``t`` is the level that x is at.
-    ``spread`` holds the learned-range output of Nichol & Dhariwal 2021 in about [-1, 1], shaped like x.
+    ``x`` and every one of ``outputs`` have the shape [B, *shape] and one dtype; ``t`` is the level that x is at.
+    ``variance_range`` holds the learned-range output of Nichol & Dhariwal 2021 in about [-1, 1], shaped like x.
     """
 
     x: Tensor
     t: int
     p: float
-    outs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
     q: tuple[float, ...]
     clip: float | None = None
-    spread: Tensor | None = None
+    variance_range: Tensor | None = None
 
     @classmethod
     def from_x0(cls, x: Tensor, t: int, *, x0: Tensor) -> Estimate:
@@ -50,17 +50,19 @@ class Estimate:
 
     def x0(self) -> Tensor:
         """The estimate itself, [B, *shape]; differentiable."""
-        few = self if len(self.outs) <= MAX_OUTPUTS else self.merged()
-        return ops.step(few.x, few.outs, coefficients([0.0, 1.0, 0.0, few.p, *few.q], few.x), clip=few.clip)
+        few = self if len(self.outputs) <= MAX_OUTPUTS else self.merged()
+        return ops.step(
+            few.x, few.outputs, coefficients([0.0, 1.0, 0.0, few.p, *few.q], few.x), clip=few.clip
+        )
 
     def merged(self) -> Estimate:
         """The same estimate with one output (x_0 before clipping): how more outputs than one step takes are
         handed on.
         """
         x0 = self.p * self.x
-        for q, out in zip(self.q, self.outs, strict=True):
+        for q, out in zip(self.q, self.outputs, strict=True):
             x0 = x0 + q * out
-        return replace(self, p=0.0, outs=(x0,), q=(1.0,))
+        return replace(self, p=0.0, outputs=(x0,), q=(1.0,))
 
 
 Denoiser = Callable[[Tensor, int], Estimate]
@@ -93,7 +95,7 @@ def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
     """
     return replace(
         cond,
-        outs=(*cond.outs, *uncond.outs),
+        outputs=(*cond.outputs, *uncond.outputs),
         q=(*(w * q for q in cond.q), *((1 - w) * q for q in uncond.q)),
         p=w * cond.p + (1 - w) * uncond.p,
     )
@@ -110,7 +112,7 @@ def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
     def output(estimate: Estimate) -> Tensor:
         """What the network would have said: outs weighted as for one of its outputs."""
         return torch.stack(
-            [q / cond.q[0] * out for q, out in zip(estimate.q, estimate.outs, strict=True)]
+            [q / cond.q[0] * out for q, out in zip(estimate.q, estimate.outputs, strict=True)]
         ).sum(0)
 
     def deviation(out: Tensor) -> Tensor:
@@ -118,7 +120,7 @@ def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
 
     out = output(guided)
     ratio = deviation(output(cond)) / deviation(out).clamp_min(torch.finfo(out.dtype).tiny)
-    return replace(guided, outs=(out * (phi * ratio + (1 - phi)),), q=cond.q[:1])
+    return replace(guided, outputs=(out * (phi * ratio + (1 - phi)),), q=cond.q[:1])
 
 
 @dataclass(frozen=True)
@@ -184,11 +186,17 @@ def denoiser(
 
     def estimate(x: Tensor, t: int, outs: Tensor) -> Estimate:
         p, q = to_x0(prediction, *schedule.at(t), sigma_data=sigma_data)
-        spread = None
+        variance_range = None
         if learned_variance:
-            outs, spread = outs.chunk(2, 1)
+            outs, variance_range = outs.chunk(2, 1)
         return Estimate(
-            x, t, p, (outs.to(x.dtype),), (q,), clip, None if spread is None else spread.to(x.dtype)
+            x,
+            t,
+            p,
+            (outs.to(x.dtype),),
+            (q,),
+            clip,
+            None if variance_range is None else variance_range.to(x.dtype),
         )
 
     def time(x: Tensor, t: int) -> Tensor:

@@ -58,18 +58,18 @@ class VariationalBound:
     bins: bool
     scale: float = 1.0
 
-    def __call__(self, x0: Tensor, x_t: Tensor, x0_hat: Tensor, spread: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x0: Tensor, x_t: Tensor, x0_hat: Tensor, variance_range: Tensor, t: Tensor) -> Tensor:
         """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B]; ``x0_hat`` is taken as a
         constant.
 
-        Shapes: x0, x_t, x0_hat and spread (the raw range output) are [B, *shape].
+        Shapes: x0, x_t, x0_hat and variance_range (the raw range output) are [B, *shape].
         """
         shape = (-1, *[1] * (x0.ndim - 1))
         tables = [table.to(x0.dtype).to(t.device)[t].view(shape) for table in self._tables]
         k, m, log_small, log_large = tables
         x0_hat = x0_hat.detach()
         mean, mean_hat = k * x_t + m * x0, k * x_t + m * x0_hat
-        fraction = (spread + 1) / 2
+        fraction = (variance_range + 1) / 2
         log_variance = fraction * log_large + (1 - fraction) * log_small
         divergence = 0.5 * (
             log_variance

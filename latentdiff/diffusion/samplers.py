@@ -64,7 +64,7 @@ def apply_step(
     ``unclipped`` = alpha_t keeps the direction of the unclipped estimate, as stock DDIM implementations do:
     the k x_t + m x_0 of the move is then alpha_s clip(x_0) + k sigma_t eps with eps from the raw outputs.
     """
-    if len(estimate.outs) > MAX_OUTPUTS:
+    if len(estimate.outputs) > MAX_OUTPUTS:
         estimate = estimate.merged()
     row = [move.k, move.m, move.c, estimate.p, *estimate.q]
     if unclipped is not None and estimate.clip is not None:
@@ -75,13 +75,13 @@ def apply_step(
         row += [-move.k * alpha * q for q in estimate.q]
     coef = coefficients(row, estimate.x)
     if move.c == 0:
-        return ops.step(estimate.x, estimate.outs, coef, clip=estimate.clip)
+        return ops.step(estimate.x, estimate.outputs, coef, clip=estimate.clip)
     if noise is not None:
-        return ops.step(estimate.x, estimate.outs, coef, clip=estimate.clip, noise=noise)
+        return ops.step(estimate.x, estimate.outputs, coef, clip=estimate.clip, noise=noise)
     if key is None:
         raise ValueError(f"a move with noise (c = {move.c:g}) needs a key or a noise tensor, got neither")
     return ops.step(
-        estimate.x, estimate.outs, coef, clip=estimate.clip, seeds=key.seeds, stream=key.stream_tensor()
+        estimate.x, estimate.outputs, coef, clip=estimate.clip, seeds=key.seeds, stream=key.stream_tensor()
     )
 
 
@@ -126,11 +126,11 @@ def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> SamplerStep:
         large = forward_sigma(schedule, t, s)
         if variance == "large":
             return apply_step(estimate, replace(move, c=large), key=key), estimate
-        if estimate.spread is None:
+        if estimate.variance_range is None:
             raise ValueError(
                 "variance 'learned' needs a network trained with learned variance; this one has a fixed one"
             )
-        std = ((estimate.spread + 1) / 2 * math.log(large / move.c) + math.log(move.c)).exp()
+        std = ((estimate.variance_range + 1) / 2 * math.log(large / move.c) + math.log(move.c)).exp()
         noise = std * key.normal(x.shape[1:], dtype=x.dtype)
         return apply_step(estimate, replace(move, c=1.0), noise=noise), estimate
 
@@ -183,7 +183,7 @@ def dpmpp2m(schedule: Schedule) -> SamplerStep:
             return apply_step(known, move), known
         here = schedule.log_snr(t)
         r = (here - before) / (schedule.log_snr(s) - here)
-        extrapolated = replace(known, outs=(x0, previous.x0()), q=(1 + 0.5 / r, -0.5 / r))
+        extrapolated = replace(known, outputs=(x0, previous.x0()), q=(1 + 0.5 / r, -0.5 / r))
         return apply_step(extrapolated, move), known
 
     return step

@@ -37,9 +37,9 @@ def draw(stream: int) -> Tensor:
 X, X0 = draw(1), draw(2)
 
 
-def knows(x0: Tensor, *, clip: float | None = None, spread: Tensor | None = None) -> Denoiser:
+def knows(x0: Tensor, *, clip: float | None = None, variance_range: Tensor | None = None) -> Denoiser:
     """A denoiser with one answer."""
-    return lambda x, t: Estimate(x, t, 0.0, (x0,), (1.0,), clip, spread)
+    return lambda x, t: Estimate(x, t, 0.0, (x0,), (1.0,), clip, variance_range)
 
 
 def betas(schedule: Schedule) -> list[float]:
@@ -115,25 +115,27 @@ def test_large_variance_is_the_beta_of_the_merged_step() -> None:
 def test_learned_range_interpolates_the_logarithm() -> None:
     """Nichol & Dhariwal 2021, eq.
 
-    15: exp(v log beta + (1 - v) log beta tilde), v = (spread + 1) / 2, for each element.
+    15: exp(v log beta + (1 - v) log beta tilde), v = (variance_range + 1) / 2, for each element.
     """
     schedule = make_schedule("linear", T=100)
-    spread = torch.linspace(-1, 1, X.numel(), dtype=torch.float64).view(SHAPE)
+    variance_range = torch.linspace(-1, 1, X.numel(), dtype=torch.float64).view(SHAPE)
     t, s = 60, 40
     key = KEY.at("step", t)
     z = key.normal(SHAPE[1:], dtype=torch.float64)
-    found, _ = ddpm(schedule, variance="learned")(knows(X0, spread=spread), X, t, s, key, None)
+    found, _ = ddpm(schedule, variance="learned")(
+        knows(X0, variance_range=variance_range), X, t, s, key, None
+    )
     mean = apply_step(knows(X0)(X, t), StepCoefficients(*_mean_of(schedule, t, s), 0.0))
     beta = forward_sigma(schedule, t, s) ** 2
     tilde = beta * schedule.at(s)[1] ** 2 / schedule.at(t)[1] ** 2
-    v = (spread + 1) / 2
+    v = (variance_range + 1) / 2
     torch.testing.assert_close(
         found, mean + (v * math.log(beta) + (1 - v) * math.log(tilde)).exp().sqrt() * z
     )
     for end, variance in ((-1.0, "small"), (1.0, "large")):
         kind: NoiseSize = "small" if variance == "small" else "large"
         same, _ = ddpm(schedule, variance="learned")(
-            knows(X0, spread=torch.full_like(X, end)), X, t, s, key, None
+            knows(X0, variance_range=torch.full_like(X, end)), X, t, s, key, None
         )
         torch.testing.assert_close(same, ddpm(schedule, variance=kind)(knows(X0), X, t, s, key, None)[0])
 
@@ -147,7 +149,7 @@ def _mean_of(schedule: Schedule, t: int, s: int) -> tuple[float, float]:
 def test_the_last_move_is_the_estimate_without_noise(variance: NoiseSize) -> None:
     schedule = make_schedule("cosine")
     for t in (1, 50, 1000):
-        found, _ = ddpm(schedule, variance=variance)(knows(X0, spread=X * 0), X, t, 0, KEY, None)
+        found, _ = ddpm(schedule, variance=variance)(knows(X0, variance_range=X * 0), X, t, 0, KEY, None)
         torch.testing.assert_close(found, X0, rtol=0, atol=1e-12)
 
 

@@ -27,7 +27,7 @@ def oracle(schedule: Schedule, mean: float = MEAN, variance: float = VARIANCE) -
         alpha, sigma = schedule.at(t)
         gain = alpha * variance / (alpha**2 * variance + sigma**2)
         x0 = mean + gain * (x - alpha * mean)
-        return Estimate(x, t, 0.0, (x0,), (1.0,), spread=torch.full_like(x, SPREAD))
+        return Estimate(x, t, 0.0, (x0,), (1.0,), variance_range=torch.full_like(x, SPREAD))
 
     return denoise
 

@@ -102,7 +102,7 @@ def oracle(
         out = {"eps": eps, "v": alpha * eps - sigma * x0, "x0": x0, "score": -eps / sigma}[prediction]
         p, q = to_x0(prediction, alpha, sigma)
         spread = torch.from_numpy(range_output(noisy, t)).to(x.dtype)
-        return Estimate(x, t, p, (torch.from_numpy(out).to(x.dtype),), (q,), spread=spread)
+        return Estimate(x, t, p, (torch.from_numpy(out).to(x.dtype),), (q,), variance_range=spread)
 
     return denoise
 

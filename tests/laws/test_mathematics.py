@@ -551,7 +551,7 @@ def test_what_reports_get_wrong() -> None:
     cond, uncond = normals(2, 4), normals(3, 4)
     pair = guided(Estimate.from_x0(eps, t, x0=cond), Estimate.from_x0(eps, t, x0=uncond), 1.0)
     torch.testing.assert_close(
-        pair.outs[0] * pair.q[0] + pair.outs[1] * pair.q[1], uncond + 1.0 * (cond - uncond)
+        pair.outputs[0] * pair.q[0] + pair.outputs[1] * pair.q[1], uncond + 1.0 * (cond - uncond)
     )
     page = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
     assert "`what_reports_get_wrong`" in page

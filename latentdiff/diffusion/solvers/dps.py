@@ -92,7 +92,6 @@ def psld(
 
 
 def _detached(estimate: Estimate) -> Estimate:
-    spread = None if estimate.spread is None else estimate.spread.detach()
-    return replace(
-        estimate, x=estimate.x.detach(), outs=tuple(out.detach() for out in estimate.outs), spread=spread
-    )
+    variance_range = None if estimate.variance_range is None else estimate.variance_range.detach()
+    outputs = tuple(out.detach() for out in estimate.outputs)
+    return replace(estimate, x=estimate.x.detach(), outputs=outputs, variance_range=variance_range)

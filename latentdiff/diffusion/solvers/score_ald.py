@@ -57,7 +57,7 @@ def score_ald(
 
         def likely(x: Tensor, t: int) -> Estimate:
             estimate = denoise(x, t)
-            return replace(estimate, outs=(*estimate.outs, gradient), q=(*estimate.q, -weight))
+            return replace(estimate, outputs=(*estimate.outputs, gradient), q=(*estimate.q, -weight))
 
         return step(likely, x, t, s, key, previous)
 
