@@ -4,6 +4,7 @@ errors.
 
 import math
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
@@ -68,11 +69,11 @@ def test_eta_one_is_the_posterior_of_ho_et_al(t: int) -> None:
 
 def test_a_skipping_posterior_is_bayes_rule() -> None:
     """q(x_s | x_t, x_0) over any s < t: precisions of x_s | x_0 and of x_t | x_s add up."""
-    schedule = make_schedule("cosine")
-    for t, s in ((1000, 700), (700, 650), (40, 3), (3, 1)):
-        (alpha_t, _), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
+    for kind, t, s in product(("cosine", "rectified-flow"), (999, 700, 40), (3, 1)):
+        schedule = make_schedule(kind)  # type: ignore[arg-type]
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
         ratio = alpha_t / alpha_s
-        beta = 1 - ratio**2
+        beta = sigma_t**2 - (ratio * sigma_s) ** 2
         precision = 1 / sigma_s**2 + ratio**2 / beta
         move = ddim_coefficients(schedule, t, s, eta=1.0)
         assert move.c == pytest.approx(precision**-0.5, rel=1e-9)
@@ -81,13 +82,17 @@ def test_a_skipping_posterior_is_bayes_rule() -> None:
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("zero", [False, True])
-def test_every_move_keeps_the_marginals(eta: float, zero: bool) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [ScheduleConfig(), ScheduleConfig(zero_terminal_snr=True), ScheduleConfig(kind="rectified-flow")],
+    ids=["cosine", "zero", "flow"],
+)
+def test_every_move_keeps_the_marginals(eta: float, config: ScheduleConfig) -> None:
     """From x_t = alpha_t x_0 + sigma_t eps a move gives mean alpha_s x_0 and variance sigma_s^2 (Song et al.
 
     2021, lemma 1).
     """
-    schedule = make_schedule(ScheduleConfig(zero_terminal_snr=zero))
+    schedule = make_schedule(config)
     for t, s in ((1000, 999), (1000, 500), (1000, 0), (500, 20), (2, 1), (1, 0)):
         move = ddim_coefficients(schedule, t, s, eta=eta)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)

@@ -16,7 +16,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from latentdiff import ops
+from latentdiff.config.diffusion import Prediction
+from latentdiff.diffusion import prediction as prediction_types
 
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+"""diffusers' names of the predictions that its schedulers read."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int32, torch.int64)
 ROWS = 4096  # rows of coefficients that are remembered
@@ -38,17 +42,13 @@ class Level:
 
 
 def to_x0(prediction: str, t: Level) -> tuple[float, float]:
-    """(p, q) with x_0 = p x_t + q out, for the names that diffusers gives the predictions."""
-    if prediction == "epsilon":
-        return 1 / t.alpha, -t.sigma / t.alpha
-    return (0.0, 1.0) if prediction == "sample" else (t.alpha, -t.sigma)
+    """(p, q) with x_0 = p x_t + q out, by diffusers' name of the prediction."""
+    return prediction_types.to_x0(PREDICTIONS[prediction], t.alpha, t.sigma)
 
 
 def to_eps(prediction: str, t: Level) -> tuple[float, float]:
-    """(p, q) with eps = p x_t + q out."""
-    if prediction == "epsilon":
-        return 0.0, 1.0
-    return (1 / t.sigma, -t.alpha / t.sigma) if prediction == "sample" else (t.sigma, t.alpha)
+    """(p, q) with eps = p x_t + q out, by diffusers' name of the prediction."""
+    return prediction_types.to_eps(PREDICTIONS[prediction], t.alpha, t.sigma)
 
 
 def fusable(*tensors: Tensor) -> bool:
