@@ -39,7 +39,7 @@ def level_weights(
 
 @dataclass(frozen=True, eq=False)
 class VariationalBound:
-    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a network with learned-range variance; trains the range
+    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a network with a learned variance range; trains the range
     alone.
 
     ``bins``: pixel models measure level 1 by the likelihood of 8-bit pixels (Ho et al. 2020, eq. 13), latents
@@ -51,8 +51,7 @@ class VariationalBound:
     scale: float = 1.0
 
     def __call__(self, x0: Tensor, x_t: Tensor, x0_hat: Tensor, variance_range: Tensor, t: Tensor) -> Tensor:
-        """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B]; ``x0_hat`` is taken as a
-        constant.
+        """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B]; ``x0_hat`` gets no gradient.
 
         Shapes: x0, x_t, x0_hat and variance_range (the raw range output) are [B, *shape].
         """

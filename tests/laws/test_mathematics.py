@@ -294,13 +294,14 @@ def test_guidance_is_a_gradient(w: float) -> None:
     torch.testing.assert_close(mixed, (x + sigma**2 * score) / alpha)
 
 
+@pytest.mark.parametrize("schedule", [SCHEDULE, FLOW], ids=["cosine", "flow"])
 @pytest.mark.parametrize("t", [2, 50, 100])
-def test_a_term_of_the_bound(t: int) -> None:
+def test_a_term_of_the_bound(t: int, schedule: Schedule) -> None:
     x0, x_t, guess = normals(1, 8), normals(2, 8), normals(3, 8)
-    snr = SCHEDULE.snr()
+    snr = schedule.snr()
     expected = (snr[t - 1] - snr[t]) / 2 * (x0 - guess).square().mean(1) / math.log(2)
     smallest = torch.full_like(x0, -1.0)  # the range output that means the posterior's own variance
-    found = VariationalBound(SCHEDULE, bins=False)(x0, x_t, guess, smallest, torch.full((5,), t))
+    found = VariationalBound(schedule, bins=False)(x0, x_t, guess, smallest, torch.full((5,), t))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
 

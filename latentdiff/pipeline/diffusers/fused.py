@@ -1,6 +1,4 @@
-"""What the two schedulers share: coefficients of a timestep on the device of the samples, and noising in one
-pass.
-"""
+"""Shared code of the two schedulers: coefficients of a timestep on the samples' device, noising in one pass."""
 
 from __future__ import annotations
 
@@ -68,9 +66,7 @@ def fusable(*tensors: Tensor) -> bool:
 
 
 class Fused:
-    """What is mixed into one of diffusers' schedulers; ``add_noise`` and ``get_velocity`` as one operation
-    each.
-    """
+    """Mixin for one of diffusers' schedulers; ``add_noise`` and ``get_velocity`` are one operation each."""
 
     config: Any
     stock: type  # the class of diffusers
@@ -88,9 +84,7 @@ class Fused:
         return f"{type(self).__qualname__} {self.to_json_string()}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle holds: without the numbers read from the tables, which a copy reads from
-        its own.
-        """
+        """State of a copy or a pickle, without cached host numbers, which a copy reads from its own tables."""
         return {name: value for name, value in vars(self).items() if name != "_hosted"}
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
