@@ -51,7 +51,9 @@ class VariationalBound:
     scale: float = 1.0
 
     def __call__(self, x0: Tensor, x_t: Tensor, x0_hat: Tensor, variance_range: Tensor, t: Tensor) -> Tensor:
-        """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B]; ``x0_hat`` gets no gradient.
+        """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B].
+
+        ``x0_hat`` gets no gradient.
 
         Shapes: x0, x_t, x0_hat and variance_range (the raw range output) are [B, *shape].
         """

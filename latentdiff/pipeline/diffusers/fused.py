@@ -1,4 +1,4 @@
-"""Shared code of the two schedulers: coefficients of a timestep on the samples' device, noising in one pass."""
+"""Code of both schedulers: coefficients of a timestep on the samples' device, noising in one pass."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Fused:
         return f"{type(self).__qualname__} {self.to_json_string()}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """State of a copy or a pickle, without cached host numbers, which a copy reads from its own tables."""
+        """State of a copy or a pickle, without cached numbers, which a copy reads from its own tables."""
         return {name: value for name, value in vars(self).items() if name != "_hosted"}
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
