@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from latentdiff.data import load_dataset, to_float, to_uint8
     from latentdiff.diffusion.denoiser import Condition, Denoiser, Estimate, denoiser, guided
     from latentdiff.diffusion.loop import run, start
-    from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
+    from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m, heun
     from latentdiff.diffusion.schedule import Schedule, make_schedule
     from latentdiff.errors import InputError
     from latentdiff.ops.random import Key
@@ -42,6 +42,7 @@ __all__ = [
     "denoiser",
     "dpmpp2m",
     "guided",
+    "heun",
     "image_grid",
     "load",
     "load_dataset",
@@ -70,6 +71,7 @@ _HOME = {
     "denoiser": "diffusion.denoiser",
     "dpmpp2m": "diffusion.samplers",
     "guided": "diffusion.denoiser",
+    "heun": "diffusion.samplers",
     "image_grid": "viz.images",
     "load": "pipeline.pipeline",
     "load_dataset": "data",

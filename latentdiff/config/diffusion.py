@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from latentdiff.config.base import Config, option
 
-ScheduleKind = Literal["linear", "scaled_linear", "cosine", "sigmoid", "constant"]
-Prediction = Literal["eps", "v", "x0", "score"]
+ScheduleKind = Literal["linear", "scaled_linear", "cosine", "sigmoid", "constant", "rectified-flow"]
+Prediction = Literal["eps", "v", "x0", "score", "flow"]
 Variance = Literal["fixed", "learned"]
-Spacing = Literal["trailing", "leading", "linspace", "quadratic"]
+Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
 
 NEEDS_SIGNAL = ("eps", "score")  # predictions from which x_0 cannot be read where alpha = 0
 
 
+class ScheduleFacts(NamedTuple):
+    """A row of :data:`SCHEDULES`: the options that a kind takes, and whether its level T is pure noise."""
+
+    takes: tuple[str, ...] = ()
+    pure_noise: bool = False
+
+
+SCHEDULES: dict[str, ScheduleFacts] = {  # the functions: latentdiff.diffusion.schedule
+    "linear": ScheduleFacts(("beta_start", "beta_end")),
+    "scaled_linear": ScheduleFacts(("beta_start", "beta_end")),
+    "cosine": ScheduleFacts(),
+    "sigmoid": ScheduleFacts(),
+    "constant": ScheduleFacts(("beta_start",)),
+    "rectified-flow": ScheduleFacts(pure_noise=True),
+    "betas": ScheduleFacts(),  # those given
+}
+
+
 class _Sparse(Config):
-    """A configuration that leaves out of its file what it has no use for."""
+    """A configuration whose file leaves out rare fields at their defaults."""
 
     @model_serializer(mode="wrap")
     def _without_unused(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -32,7 +50,7 @@ class _Sparse(Config):
 
 
 class ScheduleConfig(_Sparse):
-    """A discrete variance-preserving schedule of levels 0 (clean) to T (noise)."""
+    """A discrete noise schedule of levels 0 (clean) to T (noise)."""
 
     kind: ScheduleKind | Literal["betas"] = Field(
         "cosine", description="shape of the noise schedule; betas: those given"
@@ -55,7 +73,7 @@ class ScheduleConfig(_Sparse):
         json_schema_extra=option("Diffusion"),
     )
     betas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
-        None, description="beta_1 to beta_T of a model that comes from elsewhere with a table of its own"
+        None, description="beta_1 to beta_T of a model imported with a table of betas"
     )
     zero_terminal_snr: bool = Field(
         False,
@@ -73,15 +91,19 @@ class ScheduleConfig(_Sparse):
             raise ValueError(f"betas belong to the kind betas and to no other, got kind {self.kind}")
         if self.betas is not None and len(self.betas) != self.T:
             raise ValueError(f"betas must be as many as the levels, {self.T}, got {len(self.betas)}")
-        if self.beta_start is not None and self.kind in ("cosine", "sigmoid", "betas"):
-            raise ValueError(f"beta_start is not used by the {self.kind} schedule")
-        if self.beta_end is not None and self.kind in ("cosine", "sigmoid", "betas", "constant"):
-            raise ValueError(f"beta_end is not used by the {self.kind} schedule")
+        for name in ("beta_start", "beta_end"):
+            if getattr(self, name) is not None and name not in SCHEDULES[self.kind].takes:
+                raise ValueError(f"{name} is not used by the {self.kind} schedule")
         if self.beta_start is not None and self.beta_end is not None and self.beta_start > self.beta_end:
             raise ValueError(f"beta_start must not exceed beta_end, got {self.beta_start} > {self.beta_end}")
         if self.zero_terminal_snr and self.T < 2:
             raise ValueError(f"zero_terminal_snr needs T of at least 2, got {self.T}")
         return self
+
+    @property
+    def pure_noise(self) -> bool:
+        """Whether alpha is 0 at level T."""
+        return self.zero_terminal_snr or SCHEDULES[self.kind].pure_noise
 
 
 class DiffusionConfig(_Sparse):
@@ -104,14 +126,12 @@ class DiffusionConfig(_Sparse):
     clip: float | None = Field(
         None, gt=0, description="x_0 estimates are clipped to [-clip, clip]; pixel models only"
     )
-    noise: Literal["small", "large"] = Field(
-        "small", description="size of ddpm's noise unless another is asked for"
-    )
+    noise: Literal["small", "large"] = Field("small", description="default size of ddpm's noise")
     rules: Literal["own", "diffusers"] = Field(
         "own",
         description=(
-            "whose rules hold in sampling; diffusers': ddim keeps the network's direction where x_0 is"
-            " clipped, and all start at level T"
+            "conventions of sampling; diffusers: ddim keeps the network's noise direction where x_0 is"
+            " clipped, and every sampler starts at level T"
         ),
     )
 
@@ -130,9 +150,11 @@ class DiffusionConfig(_Sparse):
 
     @model_validator(mode="after")
     def _has_a_signal(self) -> Self:
-        if self.schedule.zero_terminal_snr and self.prediction in NEEDS_SIGNAL:
+        if self.schedule.pure_noise and self.prediction in NEEDS_SIGNAL:
+            zero = self.schedule.zero_terminal_snr
+            what = "zero terminal SNR (--zero-snr)" if zero else f"the {self.schedule.kind} schedule"
             raise ValueError(
-                f"prediction '{self.prediction}' cannot be used with zero terminal SNR (--zero-snr): at level"
-                f" T alpha is 0, so x_0 cannot be read from x_T and {self.prediction}; use v or x0"
+                f"prediction '{self.prediction}' cannot be used with {what}: at level T alpha is 0, so x_0"
+                f" cannot be read from x_T and {self.prediction}; use v, x0 or flow"
             )
         return self

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from latentdiff.config.base import Config, option
 from latentdiff.config.diffusion import Spacing
 
-Sampler = Literal["ddim", "ddpm", "dpm++"]
-DEFAULT_STEPS: dict[str, int | None] = {"ddim": 50, "ddpm": None, "dpm++": 20}  # None: every level
+Sampler = Literal["ddim", "ddpm", "dpm++", "heun"]
+
+
+class SamplerFacts(NamedTuple):
+    """A row of :data:`SAMPLERS`: the help text, the default number of steps (None: every level), the settings
+    that apply to the sampler alone, and the network evaluations of a move.
+    """
+
+    help: str
+    steps: int | None
+    settings: tuple[str, ...] = ()
+    evaluations: int = 1
+
+
+SAMPLERS: dict[Sampler, SamplerFacts] = {  # the functions: latentdiff.diffusion.samplers
+    "ddim": SamplerFacts("deterministic unless --eta", 50, ("eta",)),
+    "ddpm": SamplerFacts("ancestral", None, ("variance",)),
+    "dpm++": SamplerFacts("DPM-Solver++(2M), good with 10 to 25 steps", 20),
+    "heun": SamplerFacts("second order, two evaluations a step", 18, evaluations=2),
+}
+SAMPLER_HELP = ", ".join(f"{name} ({row.help})" for name, row in SAMPLERS.items())
+DEFAULT_STEPS = ", ".join(f"{name} {row.steps or 'every level'}" for name, row in SAMPLERS.items())
+"""The default number of steps of each sampler, for help texts."""
 
 
 class Sampling(Config):
@@ -18,12 +39,9 @@ class Sampling(Config):
 
     option_group: ClassVar[str] = "Sampling"
 
-    sampler: Sampler = Field(
-        "ddim",
-        description="sampler: ddim, ddpm or dpm++; dpm++ is DPM-Solver++(2M), good with 10 to 25 steps",
-    )
+    sampler: Sampler = Field("ddim", description=f"sampler: {SAMPLER_HELP}")
     steps: int | None = Field(
-        None, ge=1, le=100_000, description="number of steps (default: ddim 50, dpm++ 20, ddpm every level)"
+        None, ge=1, le=100_000, description=f"number of steps (default: {DEFAULT_STEPS})"
     )
     spacing: Spacing = Field(
         "trailing",
@@ -92,14 +110,16 @@ class Sampling(Config):
 
     @model_validator(mode="after")
     def _applies(self) -> Self:
-        if self.eta and self.sampler != "ddim":
-            raise ValueError(
-                f"eta is an option of the ddim sampler, got eta {self.eta:g} with {self.sampler}"
+        for name in ("eta", "variance"):
+            value, owners = (
+                getattr(self, name),
+                [key for key, row in SAMPLERS.items() if name in row.settings],
             )
-        if self.variance is not None and self.sampler != "ddpm":
-            raise ValueError(
-                f"variance is an option of the ddpm sampler, got {self.variance} with {self.sampler}"
-            )
+            if value and self.sampler not in owners:
+                raise ValueError(
+                    f"{name} is an option of the {' and '.join(owners)} sampler, got {name} {value} with"
+                    f" {self.sampler}"
+                )
         if self.guidance_low > self.guidance_high:
             raise ValueError(
                 f"guidance_low must not exceed guidance_high, got {self.guidance_low:g} >"
@@ -110,9 +130,7 @@ class Sampling(Config):
                 "--guidance-low and --guidance-high have no effect at --guidance 1; set --guidance as well"
             )
         if self.guidance == 1 and self.negative_prompt:
-            raise ValueError(
-                "negative_prompt is what a guidance other than 1 leads away from, got guidance 1"
-            )
+            raise ValueError("negative_prompt has no effect at guidance 1, expected another guidance")
         if self.guidance in (0, 1) and self.guidance_rescale:
             raise ValueError(
                 f"guidance_rescale corrects a guidance other than 0 and 1, got guidance {self.guidance:g}"
@@ -126,5 +144,4 @@ class Sampling(Config):
 
     def count(self, T: int) -> int:
         """The number of steps on a schedule of T levels."""
-        default = DEFAULT_STEPS[self.sampler]
-        return self.steps or min(T, default or T)
+        return self.steps or min(T, SAMPLERS[self.sampler].steps or T)

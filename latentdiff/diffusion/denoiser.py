@@ -1,6 +1,4 @@
-"""Denoisers: a function of (x_t, t) that estimates x_0, made from a network, a schedule and a prediction
-type.
-"""
+"""Denoisers: functions of (x_t, t) that estimate x_0, each made of a network, a schedule and a prediction."""
 
 from __future__ import annotations
 
@@ -18,10 +16,9 @@ from latentdiff.diffusion.schedule import Schedule
 from latentdiff.ops import constants
 
 Network = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
-"""(x [B, *shape], timesteps [B], what is asked for) -> out [B, *shape] (twice the channels for learned
-variance).
+"""(x [B, *shape], timesteps [B], conditioning) -> out [B, *shape], twice the channels for a learned variance.
 
-What is asked for are labels int64 [B] or encoded texts [B, L, D], or None: nothing in particular.
+The conditioning is labels int64 [B], encoded prompts [B, L, D], or None for an unconditional estimate.
 """
 
 MAX_OUTPUTS = 4  # what one fused step takes; more are mixed first
@@ -31,36 +28,36 @@ MAX_OUTPUTS = 4  # what one fused step takes; more are mixed first
 class Estimate:
     """x_0 in unevaluated linear form, clip(p x + sum_i q_i out_i), so that a step fuses it with its update.
 
-    ``x`` and every one of ``outs`` have the shape [B, *shape] and one dtype; ``t`` is the level that x is at.
-    ``spread`` holds the learned-range output of Nichol & Dhariwal 2021 in about [-1, 1], shaped like x.
+    ``x`` and each of ``outputs`` have the shape [B, *shape] and one dtype; ``t`` is the level of x.
+    ``variance_range`` is the learned-range output of Nichol & Dhariwal 2021 in about [-1, 1], shaped like x.
     """
 
     x: Tensor
     t: int
     p: float
-    outs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
     q: tuple[float, ...]
     clip: float | None = None
-    spread: Tensor | None = None
+    variance_range: Tensor | None = None
 
     @classmethod
     def from_x0(cls, x: Tensor, t: int, *, x0: Tensor) -> Estimate:
-        """The estimate ``x0`` itself, as a denoiser without a network gives it."""
+        """The estimate ``x0``, already evaluated."""
         return cls(x, t, 0.0, (x0,), (1.0,))
 
     def x0(self) -> Tensor:
-        """The estimate itself, [B, *shape]; differentiable."""
-        few = self if len(self.outs) <= MAX_OUTPUTS else self.merged()
-        return ops.step(few.x, few.outs, coefficients([0.0, 1.0, 0.0, few.p, *few.q], few.x), clip=few.clip)
+        """The evaluated estimate, [B, *shape]; differentiable."""
+        few = self if len(self.outputs) <= MAX_OUTPUTS else self.merged()
+        return ops.step(
+            few.x, few.outputs, coefficients([0.0, 1.0, 0.0, few.p, *few.q], few.x), clip=few.clip
+        )
 
     def merged(self) -> Estimate:
-        """The same estimate with one output (x_0 before clipping): how more outputs than one step takes are
-        handed on.
-        """
+        """The same estimate with one output, x_0 before clipping; for more outputs than a step takes."""
         x0 = self.p * self.x
-        for q, out in zip(self.q, self.outs, strict=True):
+        for q, out in zip(self.q, self.outputs, strict=True):
             x0 = x0 + q * out
-        return replace(self, p=0.0, outs=(x0,), q=(1.0,))
+        return replace(self, p=0.0, outputs=(x0,), q=(1.0,))
 
 
 Denoiser = Callable[[Tensor, int], Estimate]
@@ -68,10 +65,9 @@ Denoiser = Callable[[Tensor, int], Estimate]
 
 
 def coefficients(row: list[float], like: Tensor) -> Tensor:
-    """One row of coefficients [1, K] beside ``like``, computed in float64 and cast once to what the step
-    computes in.
+    """One row of coefficients [1, K] on the device of ``like``, float64 cast once to the step's dtype.
 
-    The tensor is kept for the next loop with this row (:mod:`latentdiff.ops.constants`): never write to it.
+    The tensor is cached for the next loop with this row (:mod:`latentdiff.ops.constants`): never write to it.
     """
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     return constants.constant_row(row, dtype=dtype, device=like.device)
@@ -81,7 +77,7 @@ Level = TypeVar("Level", int, Tensor)
 
 
 def timestep(t: Level) -> Level:
-    """What the network sees of level t in 1..T: 0..T-1. The only place of this shift."""
+    """The timestep 0..T-1 that the network gets for level t in 1..T; the only place of this shift."""
     return t - 1
 
 
@@ -93,7 +89,7 @@ def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
     """
     return replace(
         cond,
-        outs=(*cond.outs, *uncond.outs),
+        outputs=(*cond.outputs, *uncond.outputs),
         q=(*(w * q for q in cond.q), *((1 - w) * q for q in uncond.q)),
         p=w * cond.p + (1 - w) * uncond.p,
     )
@@ -108,9 +104,9 @@ def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
     """
 
     def output(estimate: Estimate) -> Tensor:
-        """What the network would have said: outs weighted as for one of its outputs."""
+        """The network output that the estimate stands for: the weighted sum of its outputs."""
         return torch.stack(
-            [q / cond.q[0] * out for q, out in zip(estimate.q, estimate.outs, strict=True)]
+            [q / cond.q[0] * out for q, out in zip(estimate.q, estimate.outputs, strict=True)]
         ).sum(0)
 
     def deviation(out: Tensor) -> Tensor:
@@ -118,18 +114,17 @@ def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
 
     out = output(guided)
     ratio = deviation(output(cond)) / deviation(out).clamp_min(torch.finfo(out.dtype).tiny)
-    return replace(guided, outs=(out * (phi * ratio + (1 - phi)),), q=cond.q[:1])
+    return replace(guided, outputs=(out * (phi * ratio + (1 - phi)),), q=cond.q[:1])
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a conditional network is asked for: ``labels`` int64 [B], the guidance scale ``w`` and the
-    ``null`` label.
+    """The conditioning of a network: ``labels`` int64 [B], the guidance scale ``w`` and the ``null`` label.
 
-    Of a network that listens to texts, ``labels`` are the encoded texts [B, L, D] and ``null`` what guidance
-    leads away from, [1, L, D] or [B, L, D]: the empty text, or a negative prompt. Guidance acts at the levels
-    with ``low`` <= t / T <= ``high`` (Kynkäänniemi et al. 2024, "limited interval"); at the others the
-    network is plainly conditional, for half the work. ``rescale``: see :func:`rescaled`.
+    For a text-conditional network ``labels`` are the encoded prompts [B, L, D] and ``null`` the encoded empty
+    or negative prompt, [1, L, D] or [B, L, D]. Guidance acts at the levels with ``low`` <= t / T <= ``high``
+    (Kynkäänniemi et al. 2024, "limited interval"); at the others the estimate is conditional, for half the
+    work. ``rescale``: see :func:`rescaled`.
     """
 
     labels: Tensor
@@ -150,7 +145,7 @@ class Condition:
         return self.null.expand_as(self.labels)
 
     def cond_uncond(self) -> Tensor:
-        """What is asked for, then the null condition: made anew, as a captured loop writes other labels in
+        """``labels``, then the null condition, [2 B, ...]; a new tensor, as a captured loop writes labels in
         place.
         """
         return torch.cat([self.labels, self.unconditional()])
@@ -179,16 +174,22 @@ def denoiser(
     """A Denoiser from a network: one call of the network for each level, batched over the guided pair.
 
     ``sigma_data`` is that of :mod:`latentdiff.diffusion.prediction`. Without a condition the network gets no
-    labels (a conditional one answers with its null class).
+    labels (a conditional one then uses its null class).
     """
 
     def estimate(x: Tensor, t: int, outs: Tensor) -> Estimate:
         p, q = to_x0(prediction, *schedule.at(t), sigma_data=sigma_data)
-        spread = None
+        variance_range = None
         if learned_variance:
-            outs, spread = outs.chunk(2, 1)
+            outs, variance_range = outs.chunk(2, 1)
         return Estimate(
-            x, t, p, (outs.to(x.dtype),), (q,), clip, None if spread is None else spread.to(x.dtype)
+            x,
+            t,
+            p,
+            (outs.to(x.dtype),),
+            (q,),
+            clip,
+            None if variance_range is None else variance_range.to(x.dtype),
         )
 
     def time(x: Tensor, t: int) -> Tensor:

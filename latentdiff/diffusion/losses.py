@@ -25,29 +25,21 @@ def level_weights(
 
     uniform weighs the error of the network's output, except that a score is weighted by sigma^2 (Song et al.
     2021, eq. 7), which makes it the error of eps; of a preconditioned x_0 that is the weight 1 / c_out^2 of
-    the x_0 error, as in EDM. min-snr (Hang et al. 2023, eq. 6) caps the weight of the x_0 error at
-    gamma = 5, expressed for each prediction.
+    the x_0 error, as in EDM. min-snr (Hang et al. 2023, eq. 6) caps the weight of the x_0 error, which is q
+    times the output's, at gamma = 5.
     """
     alpha, sigma = schedule.alpha[1:], schedule.sigma[1:]
-    snr = (alpha / sigma).square()
-    if weighting == "uniform":
-        weights = sigma.square() if prediction == "score" else torch.ones_like(snr)
+    if weighting == "min-snr":
+        _, q = to_x0(prediction, alpha, sigma, sigma_data=sigma_data)
+        weights = (alpha / sigma).square().clamp_max(MIN_SNR_GAMMA) * q.square()
     else:
-        capped = snr.clamp_max(MIN_SNR_GAMMA)  # the weight of the x_0 error
-        if prediction == "x0":
-            _, c_out = to_x0("x0", alpha, sigma, sigma_data=sigma_data)
-            weights = capped * c_out.square()  # |x_0 error|^2 = c_out^2 |error of the output|^2
-        elif prediction == "v":
-            weights = capped / (snr + 1)  # |v error|^2 = (snr + 1) |x_0 error|^2
-        else:
-            ratio = capped / snr.clamp_min(1e-300)  # |eps error|^2 = snr |x_0 error|^2
-            weights = ratio * sigma.square() if prediction == "score" else ratio
+        weights = sigma.square() if prediction == "score" else torch.ones_like(sigma)
     return torch.cat([weights.new_zeros(1), weights])
 
 
 @dataclass(frozen=True, eq=False)
 class VariationalBound:
-    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a network with learned-range variance; trains the range
+    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a network with a learned variance range; trains the range
     alone.
 
     ``bins``: pixel models measure level 1 by the likelihood of 8-bit pixels (Ho et al. 2020, eq. 13), latents
@@ -58,18 +50,19 @@ class VariationalBound:
     bins: bool
     scale: float = 1.0
 
-    def __call__(self, x0: Tensor, x_t: Tensor, x0_hat: Tensor, spread: Tensor, t: Tensor) -> Tensor:
-        """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B]; ``x0_hat`` is taken as a
-        constant.
+    def __call__(self, x0: Tensor, x_t: Tensor, x0_hat: Tensor, variance_range: Tensor, t: Tensor) -> Tensor:
+        """The bound's term at the levels ``t`` int64 [B] in bits per dimension, [B].
 
-        Shapes: x0, x_t, x0_hat and spread (the raw range output) are [B, *shape].
+        ``x0_hat`` gets no gradient.
+
+        Shapes: x0, x_t, x0_hat and variance_range (the raw range output) are [B, *shape].
         """
         shape = (-1, *[1] * (x0.ndim - 1))
         tables = [table.to(x0.dtype).to(t.device)[t].view(shape) for table in self._tables]
         k, m, log_small, log_large = tables
         x0_hat = x0_hat.detach()
         mean, mean_hat = k * x_t + m * x0, k * x_t + m * x0_hat
-        fraction = (spread + 1) / 2
+        fraction = (variance_range + 1) / 2
         log_variance = fraction * log_large + (1 - fraction) * log_small
         divergence = 0.5 * (
             log_variance
@@ -84,22 +77,23 @@ class VariationalBound:
 
     @cached_property
     def _tables(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """k, m, log beta-tilde and log beta of the single moves t -> t - 1, float64 [T + 1].
+        """k, m, log small and log large variance of the single moves t -> t - 1, float64 [T + 1].
 
-        beta-tilde is 0 at level 1; its logarithm is taken from level 2 there (improved-diffusion's clipping).
+        The small one is 0 at level 1; its logarithm is that of level 2 (improved-diffusion's clipping).
         """
         alpha, sigma = self.schedule.alpha, self.schedule.sigma
-        beta = 1 - (alpha[1:] / alpha[:-1]).square()
+        beta = self.schedule.forward_variance(slice(1, None), slice(0, -1))
         small = beta * (sigma[:-1] / sigma[1:]).square()
         k = (sigma[:-1].square() - small).clamp_min(0).sqrt() / sigma[1:]
         m = alpha[:-1] - k * alpha[1:]
+        large = self.schedule.reverse_variance(slice(1, None), slice(0, -1))
         clipped = torch.cat([small[1:2] if len(small) > 1 else beta, small[1:]])
         front = beta.new_zeros(1)  # level 0 has no move; it is never indexed
         return (
             torch.cat([front, k]),
             torch.cat([front, m]),
             torch.cat([front, clipped.log()]),
-            torch.cat([front, beta.log()]),
+            torch.cat([front, large.log()]),
         )
 
     def _pixels(self, x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""Steps: one move of the sampling loop from level t to a lower level s, x_s = k x_t + m x_0 + c z."""
+"""Samplers: one move of the sampling loop from level t to a lower level s, x_s = k x_t + m x_0 + c z.
+
+A new sampler is a function, a row of :data:`SAMPLERS` here and one of
+:data:`latentdiff.config.sampling.SAMPLERS`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,12 @@ from typing import Literal
 from torch import Tensor
 
 from latentdiff import ops
+from latentdiff.config.diffusion import NEEDS_SIGNAL, DiffusionConfig
+from latentdiff.config.sampling import SAMPLERS as SAMPLER_FACTS
+from latentdiff.config.sampling import Sampler, Sampling
 from latentdiff.diffusion.denoiser import MAX_OUTPUTS, Denoiser, Estimate, coefficients
-from latentdiff.diffusion.schedule import Schedule
+from latentdiff.diffusion.schedule import MAX_NOISE, Schedule
+from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 
 SamplerStep = Callable[[Denoiser, Tensor, int, int, Key, "Estimate | None"], tuple[Tensor, Estimate]]
@@ -31,24 +39,22 @@ class StepCoefficients:
 
 
 def ddim_coefficients(schedule: Schedule, t: int, s: int, *, eta: float = 0.0) -> StepCoefficients:
-    """The move t -> s < t of Song et al. 2021 (DDIM), eq.
+    """The move t -> s < t of DDIM (Song et al. 2021, eq. 12 and 16), for any alpha and sigma.
 
-    12 and 16; eta = 1 is the DDPM posterior with small variance.
+    eta = 1 is the posterior q(x_s | x_t, x_0), DDPM with the small variance. ValueError unless
+    0 <= s < t <= T.
     """
     if not 0 <= s < t <= schedule.T:
         raise ValueError(f"a reverse move needs 0 <= s < t <= {schedule.T}, got t = {t}, s = {s}")
     (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
-    c = eta * sigma_s / sigma_t * math.sqrt(1 - (alpha_t / alpha_s) ** 2)
+    c = eta * sigma_s / sigma_t * forward_sigma(schedule, t, s)
     k = math.sqrt(max(sigma_s**2 - c**2, 0.0)) / sigma_t
     return StepCoefficients(k, alpha_s - k * alpha_t, c)
 
 
 def forward_sigma(schedule: Schedule, t: int, s: int) -> float:
-    """sqrt(beta) of the merged forward step s -> t: the noise of DDPM's large variance (Ho et al.
-
-    2020, section 3.2).
-    """
-    return math.sqrt(1 - (schedule.at(t)[0] / schedule.at(s)[0]) ** 2)
+    """Deviation of the noise of the forward kernel s -> t, sqrt(beta) of the merged step."""
+    return math.sqrt(float(schedule.forward_variance(t, s)))
 
 
 def apply_step(
@@ -64,7 +70,7 @@ def apply_step(
     ``unclipped`` = alpha_t keeps the direction of the unclipped estimate, as stock DDIM implementations do:
     the k x_t + m x_0 of the move is then alpha_s clip(x_0) + k sigma_t eps with eps from the raw outputs.
     """
-    if len(estimate.outs) > MAX_OUTPUTS:
+    if len(estimate.outputs) > MAX_OUTPUTS:
         estimate = estimate.merged()
     row = [move.k, move.m, move.c, estimate.p, *estimate.q]
     if unclipped is not None and estimate.clip is not None:
@@ -75,13 +81,13 @@ def apply_step(
         row += [-move.k * alpha * q for q in estimate.q]
     coef = coefficients(row, estimate.x)
     if move.c == 0:
-        return ops.step(estimate.x, estimate.outs, coef, clip=estimate.clip)
+        return ops.step(estimate.x, estimate.outputs, coef, clip=estimate.clip)
     if noise is not None:
-        return ops.step(estimate.x, estimate.outs, coef, clip=estimate.clip, noise=noise)
+        return ops.step(estimate.x, estimate.outputs, coef, clip=estimate.clip, noise=noise)
     if key is None:
         raise ValueError(f"a move with noise (c = {move.c:g}) needs a key or a noise tensor, got neither")
     return ops.step(
-        estimate.x, estimate.outs, coef, clip=estimate.clip, seeds=key.seeds, stream=key.stream_tensor()
+        estimate.x, estimate.outputs, coef, clip=estimate.clip, seeds=key.seeds, stream=key.stream_tensor()
     )
 
 
@@ -123,14 +129,14 @@ def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> SamplerStep:
         move = ddim_coefficients(schedule, t, s, eta=1.0)
         if s == 0:
             return apply_step(estimate, replace(move, c=0.0)), estimate
-        large = forward_sigma(schedule, t, s)
+        large = math.sqrt(float(schedule.reverse_variance(t, s)))
         if variance == "large":
             return apply_step(estimate, replace(move, c=large), key=key), estimate
-        if estimate.spread is None:
+        if estimate.variance_range is None:
             raise ValueError(
                 "variance 'learned' needs a network trained with learned variance; this one has a fixed one"
             )
-        std = ((estimate.spread + 1) / 2 * math.log(large / move.c) + math.log(move.c)).exp()
+        std = ((estimate.variance_range + 1) / 2 * math.log(large / move.c) + math.log(move.c)).exp()
         noise = std * key.normal(x.shape[1:], dtype=x.dtype)
         return apply_step(estimate, replace(move, c=1.0), noise=noise), estimate
 
@@ -165,8 +171,8 @@ def dpmpp2m(schedule: Schedule) -> SamplerStep:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from an x_0 extrapolated through the
     previous one.
 
-    The first move, the last one (to level 0), moves from levels without signal and those after a way back up
-    are of first order.
+    Of first order are the first move, the last one (to level 0), moves from levels without signal and those
+    after a move up.
     """
 
     def step(
@@ -183,7 +189,105 @@ def dpmpp2m(schedule: Schedule) -> SamplerStep:
             return apply_step(known, move), known
         here = schedule.log_snr(t)
         r = (here - before) / (schedule.log_snr(s) - here)
-        extrapolated = replace(known, outs=(x0, previous.x0()), q=(1 + 0.5 / r, -0.5 / r))
+        extrapolated = replace(known, outputs=(x0, previous.x0()), q=(1 + 0.5 / r, -0.5 / r))
         return apply_step(extrapolated, move), known
 
     return step
+
+
+def heun(schedule: Schedule) -> SamplerStep:
+    """Heun's method on the probability-flow ODE of x / alpha over n = sigma / alpha (Karras et al. 2022,
+    algorithm 1 without noise): second order, two evaluations of the network a move.
+
+    The mean of the slopes at t and s makes DDIM's move from x_0(t) + h (x_0(s) - x_0(t)) with
+    h = n_t / (2 n_s). Of first order, with one evaluation, are the last move (to level 0) and moves from
+    levels with n_t > 80, where x_0 hardly changes and h is large.
+    """
+
+    def step(
+        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
+    ) -> tuple[Tensor, Estimate]:
+        x0, move = denoise(x, t).x0(), ddim_coefficients(schedule, t, s)
+        known = Estimate.from_x0(x, t, x0=x0)
+        moved = apply_step(known, move)
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
+        if s == 0 or sigma_t > MAX_NOISE * alpha_t:
+            return moved, known
+        h = sigma_t * alpha_s / (2 * alpha_t * sigma_s)
+        averaged = replace(known, outputs=(x0, denoise(moved, s).x0()), q=(1 - h, h))
+        return apply_step(averaged, move), known
+
+    return step
+
+
+SAMPLERS: dict[Sampler, Callable[[Schedule, Sampling, DiffusionConfig], SamplerStep]] = {
+    "ddim": lambda schedule, settings, diffusion: ddim(
+        schedule,
+        eta=settings.eta,
+        direction="unclipped" if diffusion.rules == "diffusers" else "clipped",
+    ),
+    "ddpm": lambda schedule, settings, _: ddpm(schedule, variance=settings.variance or "small"),
+    "dpm++": lambda schedule, *_: dpmpp2m(schedule),
+    "heun": lambda schedule, *_: heun(schedule),
+}
+"""The step of each sampler, made from a schedule, the settings and the process of a model."""
+
+
+MIN_ALPHA = 1 / 32
+"""The least alpha from which x_0 is read out of eps or the score, unless it is clipped."""
+
+
+def max_level(diffusion: DiffusionConfig, schedule: Schedule) -> int:
+    """The level that sampling starts from: T, or the highest with alpha >= MIN_ALPHA where the network
+    predicts eps or the score.
+
+    Above it x_0 = (x_t - sigma eps) / alpha multiplies the network's errors by more than 1 / MIN_ALPHA
+    (20,000 at level T of the cosine schedule), and deterministic samplers keep these errors, while x_t is
+    noise there but for a thousandth of its variance. diffusers starts at T, and so do its models here.
+    """
+    if (
+        diffusion.prediction not in NEEDS_SIGNAL
+        or diffusion.clip is not None
+        or diffusion.rules == "diffusers"
+    ):
+        return schedule.T
+    return max(1, int((schedule.alpha[1:] >= MIN_ALPHA).sum()))
+
+
+def with_defaults(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> Sampling:
+    """The settings with the defaults of a model's process filled in, and at most as many steps as there are
+    levels to start from.
+    """
+    usual = "learned" if diffusion.variance == "learned" else diffusion.noise
+    takes = "variance" in SAMPLER_FACTS[settings.sampler].settings
+    variance = (settings.variance or usual) if takes else None
+    count = settings.count(schedule.T)
+    steps = min(count, max_level(diffusion, schedule)) if count <= schedule.T else count
+    return settings.model_copy(update={"steps": steps, "variance": variance})
+
+
+def make_sampler(
+    settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule
+) -> tuple[SamplerStep, list[int]]:
+    """The step of a sampler and the descending levels that it visits.
+
+    InputError for more steps than levels, a learned variance of a model that has none, and levels that start
+    below T in a process that does not preserve variance.
+    """
+    settings = with_defaults(settings, diffusion, schedule)
+    count = settings.count(schedule.T)
+    if count > schedule.T:
+        raise InputError(f"steps must be at most {schedule.T}, the levels of this model, got {count}")
+    levels = schedule.levels(count, settings.spacing, top=max_level(diffusion, schedule))
+    if levels[0] < schedule.T and not schedule.preserves_variance:
+        raise InputError(
+            f"spacing {settings.spacing} starts at level {levels[0]}, where the {schedule.config.kind}"
+            f" schedule has noise of another deviation than at {schedule.T}; expected another spacing"
+            " (--spacing trailing)"
+        )
+    if settings.variance == "learned" and diffusion.variance != "learned":
+        raise InputError(
+            "variance 'learned' needs a model trained with --variance learned; this one has fixed variance,"
+            " expected small or large (--variance small)"
+        )
+    return SAMPLERS[settings.sampler](schedule, settings, diffusion), levels

@@ -12,7 +12,7 @@ from torch import Tensor
 from latentdiff.diffusion.loop import State
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with (network evaluations done, evaluations in all)."""
+"""Called with (moves done, moves in all)."""
 
 FrameSelection = int | tuple[int, ...]
 """Which moments of a loop to keep: about so many, evenly spread (0: none), or those at the visited levels

@@ -8,7 +8,7 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.operators import gaussian_blur
-from latentdiff.diffusion.plan import plan
+from latentdiff.diffusion.samplers import make_sampler
 from latentdiff.edit.drawing import (
     SILENT,
     MicroBatch,
@@ -90,7 +90,7 @@ def iterated(
     """
     check_level(pipeline, t)
     chosen = settings or Sampling()
-    step, every = plan(chosen, pipeline.diffusion, pipeline.schedule)
+    step, every = make_sampler(chosen, pipeline.diffusion, pipeline.schedule)
     levels = [t, *(level for level in every if level < t)]
 
     def made(part: MicroBatch) -> SampleResult:

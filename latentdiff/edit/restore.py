@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.restoration import Restoration
-from latentdiff.config.sampling import Sampling
+from latentdiff.config.sampling import SAMPLERS, Sampling
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.operators import Operator
@@ -92,6 +92,12 @@ def restore(
         raise InputError(
             f"solver {how.solver}: makes moves of its own, expected the ddim sampler without eta, got"
             f" {unused}"
+        )
+    if how.solver in BY_GRADIENT and SAMPLERS[settings.sampler].evaluations > 1:
+        one = [name for name, row in SAMPLERS.items() if row.evaluations == 1]
+        raise InputError(
+            f"solver {how.solver}: its gradient is of the one estimate of a move, expected a sampler with one"
+            f" evaluation a move ({', '.join(one)}), got {settings.sampler}"
         )
     if tuple(operator.image_shape) != tuple(pipeline.codec.image_shape):
         raise InputError(

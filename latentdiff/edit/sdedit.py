@@ -6,7 +6,7 @@ from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised
-from latentdiff.diffusion.plan import max_level, plan
+from latentdiff.diffusion.samplers import make_sampler, max_level
 from latentdiff.edit.drawing import (
     SILENT,
     MicroBatch,
@@ -45,7 +45,7 @@ def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
 
 def check_level(pipeline: Pipeline, t: int) -> None:
     """InputError for levels outside 0..T, and for those so high that the network's answer says nothing of x_0
-    (see :func:`latentdiff.diffusion.plan.top_level`).
+    (see :func:`latentdiff.diffusion.samplers.max_level`).
     """
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
@@ -76,7 +76,7 @@ def sdedit(
     """
     chosen = settings or Sampling()
     check_level(pipeline, t)
-    step, every = plan(chosen, pipeline.diffusion, pipeline.schedule)
+    step, every = make_sampler(chosen, pipeline.diffusion, pipeline.schedule)
     if exact and t:
         levels = pipeline.schedule.levels(min(t, len(every) - 1), chosen.spacing, top=t)
     else:

@@ -17,8 +17,7 @@ from latentdiff.data.classes import ClassBalance, balanced_labels
 from latentdiff.diffusion.compile import CUDAGraphLoop, compiled_network
 from latentdiff.diffusion.denoiser import Condition, Denoiser, Network, denoiser, in_dtype
 from latentdiff.diffusion.loop import sample, slerp, start
-from latentdiff.diffusion.plan import plan, with_defaults
-from latentdiff.diffusion.samplers import SamplerStep
+from latentdiff.diffusion.samplers import SamplerStep, make_sampler, with_defaults
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.diffusion.trajectory import Frame, ProgressCallback, record
 from latentdiff.errors import InputError
@@ -283,7 +282,7 @@ class Pipeline:
 
     def plan(self, settings: Sampling) -> tuple[SamplerStep, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""
-        return plan(settings, self.diffusion, self.schedule)
+        return make_sampler(settings, self.diffusion, self.schedule)
 
     def labels(self, label: Labels, n: int) -> Tensor | None:
         """What the network is given for a label or one for each image: class indices int64 [n], or encoded

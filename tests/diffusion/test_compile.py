@@ -20,7 +20,7 @@ from latentdiff.diffusion import compile as compiled
 from latentdiff.diffusion.compile import CUDAGraphLoop, compiled_network
 from latentdiff.diffusion.denoiser import Condition, Denoiser, Estimate, denoiser
 from latentdiff.diffusion.loop import run, start
-from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
+from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m, heun
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
 from latentdiff.ops import constants
@@ -87,6 +87,7 @@ STEPS = {
     "ddpm large": ddpm(SCHEDULE, variance="large"),
     "ddpm learned": ddpm(SCHEDULE, variance="learned"),
     "dpm++": dpmpp2m(SCHEDULE),
+    "heun": heun(SCHEDULE),
     "wrapped": averaged(ddpm(SCHEDULE)),
 }
 

@@ -109,7 +109,13 @@ def posterior(x0: Tensor, x_t: Tensor, t: int) -> tuple[Tensor, float, float]:
 def batch() -> dict[str, Tensor]:
     n = len(LEVELS)
     x0, x_t, x0_hat = (draw(n, 2, 3, seed=i) for i in range(3))
-    return {"x0": x0, "x_t": x_t, "x0_hat": x0_hat, "spread": torch.tanh(draw(n, 2, 3, seed=4)), "t": LEVELS}
+    return {
+        "x0": x0,
+        "x_t": x_t,
+        "x0_hat": x0_hat,
+        "variance_range": torch.tanh(draw(n, 2, 3, seed=4)),
+        "t": LEVELS,
+    }
 
 
 @pytest.mark.parametrize("bins", [False, True])
@@ -124,7 +130,7 @@ def test_the_bound_is_the_divergence_of_two_gaussians(bins: bool) -> None:
     for i, t in enumerate(LEVELS.tolist()):
         mean, small, large = posterior(values["x0"][i], values["x_t"][i], t)
         mean_hat, _, _ = posterior(values["x0_hat"][i], values["x_t"][i], t)
-        share = (values["spread"][i] + 1) / 2
+        share = (values["variance_range"][i] + 1) / 2
         std = (share * math.log(large) + (1 - share) * math.log(small)).mul(0.5).exp()
         divergence = kl_divergence(Normal(mean, math.sqrt(small)), Normal(mean_hat, std))
         assert float(found[i]) == pytest.approx(float(divergence.mean()) / math.log(2), rel=1e-8)
@@ -135,7 +141,7 @@ def first_level(x0: Tensor, x0_hat: Tensor, spread: Tensor) -> dict[str, Tensor]
         "x0": x0,
         "x_t": torch.zeros_like(x0),
         "x0_hat": x0_hat,
-        "spread": spread,
+        "variance_range": spread,
         "t": torch.ones(len(x0), dtype=torch.int64),
     }
 
@@ -169,7 +175,7 @@ def test_the_first_level_of_pixels_is_a_distribution_over_256_values(
     values = first_level(pixels, torch.full_like(pixels, center), torch.full_like(pixels, spread))
     probabilities = 2.0 ** -VariationalBound(SCHEDULE, bins=True, scale=scale)(**values)
     assert float(probabilities.sum()) == pytest.approx(1, abs=1e-9)
-    normal = Normal(torch.tensor(center, dtype=torch.float64), first_std(values["spread"][0, 0]))
+    normal = Normal(torch.tensor(center, dtype=torch.float64), first_std(values["variance_range"][0, 0]))
     edges = scale * (torch.arange(257, dtype=torch.float64) - 128) / 127.5
     edges[0], edges[-1] = -math.inf, math.inf
     torch.testing.assert_close(probabilities, normal.cdf(edges).diff(), rtol=1e-6, atol=2e-12)
@@ -187,10 +193,10 @@ def test_the_bound_trains_the_range_and_nothing_else(bins: bool, t: int) -> None
 
 
 def test_a_perfect_estimate_wants_the_small_variance() -> None:
-    """With x0_hat = x_0 the bound is 0 at beta tilde (spread -1) and grows from there."""
+    """With x0_hat = x_0 the bound is 0 at beta tilde (variance_range -1) and grows from there."""
     values = batch() | {"x0_hat": batch()["x0"]}
     bound = VariationalBound(SCHEDULE, bins=False)
-    at = [bound(**(values | {"spread": torch.full_like(values["x0"], s)})) for s in (-1.0, 0.0, 1.0)]
+    at = [bound(**(values | {"variance_range": torch.full_like(values["x0"], s)})) for s in (-1.0, 0.0, 1.0)]
     torch.testing.assert_close(at[0], torch.zeros_like(at[0]), rtol=0, atol=1e-9)
     assert (at[0] < at[1]).all()
     assert (at[1] < at[2]).all()

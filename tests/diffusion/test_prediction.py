@@ -5,27 +5,67 @@ from typing import get_args
 import pytest
 import torch
 
-from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig
+from latentdiff.config.diffusion import (
+    NEEDS_SIGNAL,
+    DiffusionConfig,
+    Prediction,
+    ScheduleConfig,
+    ScheduleKind,
+)
 from latentdiff.config.training import TrainDenoiser
-from latentdiff.diffusion.prediction import target, to_x0
+from latentdiff.diffusion.prediction import PREDICTIONS as ROWS
+from latentdiff.diffusion.prediction import target, to_eps, to_x0
 from latentdiff.diffusion.schedule import make_schedule
 
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
 
-@pytest.mark.parametrize("t", [1, 2, 500, 999, 1000])
+def test_every_prediction_has_a_row() -> None:
+    """Those that hide x_0 where alpha = 0 are the ones that the configuration refuses there."""
+    assert tuple(ROWS) == PREDICTIONS
+    hidden = []
+    for prediction in PREDICTIONS:
+        try:
+            to_x0(prediction, 0.0, 1.0)
+        except ValueError:
+            hidden.append(prediction)
+    assert tuple(hidden) == NEEDS_SIGNAL
+
+
+@pytest.mark.parametrize("kind", ["cosine", "rectified-flow"])
+@pytest.mark.parametrize("t", [1, 2, 500, 999])
 @pytest.mark.parametrize(
     ("prediction", "sigma_data"), [*((each, 0.0) for each in PREDICTIONS), ("x0", 0.2), ("x0", 3.0)]
 )
-def test_x0_is_read_back_from_the_target(prediction: Prediction, sigma_data: float, t: int) -> None:
-    """A network that returns its target exactly gives x_0 exactly: p (alpha x_0 + sigma eps) + q (a x_0 + b
-    eps) = x_0.
+def test_x0_and_eps_are_read_back_from_the_target(
+    prediction: Prediction, sigma_data: float, t: int, kind: ScheduleKind
+) -> None:
+    """A network that returns its target exactly gives x_0 and eps exactly: p (alpha x_0 + sigma eps) + q (a x_0
+    + b eps) = x_0.
     """
-    alpha, sigma = make_schedule("cosine").at(t)
+    alpha, sigma = make_schedule(kind).at(t)
     p, q = to_x0(prediction, alpha, sigma, sigma_data=sigma_data)
     a, b = target(prediction, alpha, sigma, sigma_data=sigma_data)
     assert p * alpha + q * a == pytest.approx(1, abs=1e-10)
     assert p * sigma + q * b == pytest.approx(0, abs=1e-10)
+    p, q = to_eps(prediction, alpha, sigma, sigma_data=sigma_data)
+    assert p * alpha + q * a == pytest.approx(0, abs=1e-10)
+    assert p * sigma + q * b == pytest.approx(1, abs=1e-10)
+
+
+def test_a_process_that_preserves_variance_has_exact_numbers() -> None:
+    """The bits that samples were made with: v is solved by its transpose, eps by one division."""
+    schedule = make_schedule("cosine")
+    for t in range(1, 1001):
+        alpha, sigma = schedule.at(t)
+        assert to_x0("v", alpha, sigma) == (alpha, -sigma) and to_eps("v", alpha, sigma) == (sigma, alpha)
+        assert to_x0("eps", alpha, sigma) == (1 / alpha, -sigma / alpha)
+        assert (
+            str(to_x0("x0", alpha, sigma)) == "(0.0, 1.0)"
+            and str(to_eps("eps", alpha, sigma)) == "(0.0, 1.0)"
+        )
+    alpha, sigma = schedule.alpha[1:], schedule.sigma[1:]
+    assert all(torch.equal(a, b) for a, b in zip(to_x0("v", alpha, sigma), (alpha, -sigma), strict=True))
 
 
 def test_targets_are_what_their_names_say() -> None:
@@ -34,6 +74,7 @@ def test_targets_are_what_their_names_say() -> None:
     out = {prediction: a * x0 + b * eps for prediction, (a, b) in values.items()}
     assert out["eps"] == eps
     assert out["x0"] == x0
+    assert out["flow"] == eps - x0  # Liu et al. 2023, eq. 1, from data to noise
     assert out["v"] == pytest.approx(alpha * eps - sigma * x0)  # Salimans & Ho 2022
     x_t = alpha * x0 + sigma * eps
     assert out["score"] == pytest.approx(
@@ -57,13 +98,22 @@ def test_x0_hidden_by_zero_signal_is_refused(prediction: Prediction) -> None:
         to_x0(prediction, 0.0, 1.0)
     with pytest.raises(ValueError, match=f"'{prediction}' at a level with alpha = 0"):
         to_x0(prediction, torch.tensor([0.5, 0.0]), torch.tensor([0.9, 1.0]))
+    with pytest.raises(ValueError, match="cannot be used with the rectified-flow schedule"):
+        DiffusionConfig(schedule=ScheduleConfig(kind="rectified-flow"), prediction=prediction)
     with pytest.raises(ValueError, match="alpha is 0"):
         DiffusionConfig(schedule=ScheduleConfig(zero_terminal_snr=True), prediction=prediction)
 
 
-@pytest.mark.parametrize("prediction", ["v", "x0"])
-def test_v_and_x0_work_without_any_signal(prediction: Prediction) -> None:
-    assert to_x0(prediction, 0.0, 1.0) == {"v": (0.0, -1.0), "x0": (0.0, 1.0)}[prediction]
+@pytest.mark.parametrize("prediction", ["v", "x0", "flow"])
+def test_others_work_without_any_signal(prediction: Prediction) -> None:
+    assert (
+        to_x0(prediction, 0.0, 1.0)
+        == {
+            "v": (0.0, -1.0),
+            "x0": (0.0, 1.0),
+            "flow": (1.0, -1.0),
+        }[prediction]
+    )
     config = DiffusionConfig(schedule=ScheduleConfig(zero_terminal_snr=True), prediction=prediction)
     assert make_schedule(config.schedule).at(1000) == (0.0, 1.0)
 
@@ -106,5 +156,7 @@ def test_preconditioning_is_off_in_files_that_do_not_name_it() -> None:
 
 def test_an_unknown_prediction_is_refused() -> None:
     for function in (to_x0, target):
-        with pytest.raises(ValueError, match="prediction must be eps, v, x0 or score, got 'flow'"):
-            function("flow", 0.8, 0.6)  # type: ignore[arg-type]
+        with pytest.raises(
+            ValueError, match="prediction must be one of eps, v, x0, score, flow, got 'velocity'"
+        ):
+            function("velocity", 0.8, 0.6)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ errors.
 
 import math
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 import torch
@@ -37,9 +38,9 @@ def draw(stream: int) -> Tensor:
 X, X0 = draw(1), draw(2)
 
 
-def knows(x0: Tensor, *, clip: float | None = None, spread: Tensor | None = None) -> Denoiser:
+def knows(x0: Tensor, *, clip: float | None = None, variance_range: Tensor | None = None) -> Denoiser:
     """A denoiser with one answer."""
-    return lambda x, t: Estimate(x, t, 0.0, (x0,), (1.0,), clip, spread)
+    return lambda x, t: Estimate(x, t, 0.0, (x0,), (1.0,), clip, variance_range)
 
 
 def betas(schedule: Schedule) -> list[float]:
@@ -68,11 +69,11 @@ def test_eta_one_is_the_posterior_of_ho_et_al(t: int) -> None:
 
 def test_a_skipping_posterior_is_bayes_rule() -> None:
     """q(x_s | x_t, x_0) over any s < t: precisions of x_s | x_0 and of x_t | x_s add up."""
-    schedule = make_schedule("cosine")
-    for t, s in ((1000, 700), (700, 650), (40, 3), (3, 1)):
-        (alpha_t, _), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
+    for kind, t, s in product(("cosine", "rectified-flow"), (999, 700, 40), (3, 1)):
+        schedule = make_schedule(kind)  # type: ignore[arg-type]
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
         ratio = alpha_t / alpha_s
-        beta = 1 - ratio**2
+        beta = sigma_t**2 - (ratio * sigma_s) ** 2
         precision = 1 / sigma_s**2 + ratio**2 / beta
         move = ddim_coefficients(schedule, t, s, eta=1.0)
         assert move.c == pytest.approx(precision**-0.5, rel=1e-9)
@@ -81,13 +82,17 @@ def test_a_skipping_posterior_is_bayes_rule() -> None:
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("zero", [False, True])
-def test_every_move_keeps_the_marginals(eta: float, zero: bool) -> None:
+@pytest.mark.parametrize(
+    "config",
+    [ScheduleConfig(), ScheduleConfig(zero_terminal_snr=True), ScheduleConfig(kind="rectified-flow")],
+    ids=["cosine", "zero", "flow"],
+)
+def test_every_move_keeps_the_marginals(eta: float, config: ScheduleConfig) -> None:
     """From x_t = alpha_t x_0 + sigma_t eps a move gives mean alpha_s x_0 and variance sigma_s^2 (Song et al.
 
     2021, lemma 1).
     """
-    schedule = make_schedule(ScheduleConfig(zero_terminal_snr=zero))
+    schedule = make_schedule(config)
     for t, s in ((1000, 999), (1000, 500), (1000, 0), (500, 20), (2, 1), (1, 0)):
         move = ddim_coefficients(schedule, t, s, eta=eta)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
@@ -115,25 +120,27 @@ def test_large_variance_is_the_beta_of_the_merged_step() -> None:
 def test_learned_range_interpolates_the_logarithm() -> None:
     """Nichol & Dhariwal 2021, eq.
 
-    15: exp(v log beta + (1 - v) log beta tilde), v = (spread + 1) / 2, for each element.
+    15: exp(v log beta + (1 - v) log beta tilde), v = (variance_range + 1) / 2, for each element.
     """
     schedule = make_schedule("linear", T=100)
-    spread = torch.linspace(-1, 1, X.numel(), dtype=torch.float64).view(SHAPE)
+    variance_range = torch.linspace(-1, 1, X.numel(), dtype=torch.float64).view(SHAPE)
     t, s = 60, 40
     key = KEY.at("step", t)
     z = key.normal(SHAPE[1:], dtype=torch.float64)
-    found, _ = ddpm(schedule, variance="learned")(knows(X0, spread=spread), X, t, s, key, None)
+    found, _ = ddpm(schedule, variance="learned")(
+        knows(X0, variance_range=variance_range), X, t, s, key, None
+    )
     mean = apply_step(knows(X0)(X, t), StepCoefficients(*_mean_of(schedule, t, s), 0.0))
     beta = forward_sigma(schedule, t, s) ** 2
     tilde = beta * schedule.at(s)[1] ** 2 / schedule.at(t)[1] ** 2
-    v = (spread + 1) / 2
+    v = (variance_range + 1) / 2
     torch.testing.assert_close(
         found, mean + (v * math.log(beta) + (1 - v) * math.log(tilde)).exp().sqrt() * z
     )
     for end, variance in ((-1.0, "small"), (1.0, "large")):
         kind: NoiseSize = "small" if variance == "small" else "large"
         same, _ = ddpm(schedule, variance="learned")(
-            knows(X0, spread=torch.full_like(X, end)), X, t, s, key, None
+            knows(X0, variance_range=torch.full_like(X, end)), X, t, s, key, None
         )
         torch.testing.assert_close(same, ddpm(schedule, variance=kind)(knows(X0), X, t, s, key, None)[0])
 
@@ -147,7 +154,7 @@ def _mean_of(schedule: Schedule, t: int, s: int) -> tuple[float, float]:
 def test_the_last_move_is_the_estimate_without_noise(variance: NoiseSize) -> None:
     schedule = make_schedule("cosine")
     for t in (1, 50, 1000):
-        found, _ = ddpm(schedule, variance=variance)(knows(X0, spread=X * 0), X, t, 0, KEY, None)
+        found, _ = ddpm(schedule, variance=variance)(knows(X0, variance_range=X * 0), X, t, 0, KEY, None)
         torch.testing.assert_close(found, X0, rtol=0, atol=1e-12)
 
 

@@ -9,17 +9,62 @@ from typing import get_args
 import pytest
 import torch
 
-from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind, Spacing
-from latentdiff.diffusion.schedule import make_schedule, schedule_from_betas
+from latentdiff.config.diffusion import SCHEDULES, ScheduleConfig, ScheduleKind, Spacing
+from latentdiff.diffusion.schedule import (
+    BETAS,
+    CURVES,
+    MAX_NOISE,
+    make_schedule,
+    schedule_from_betas,
+)
+from latentdiff.diffusion.schedule import (
+    SPACINGS as SPACING_ROWS,
+)
 
 KINDS: tuple[ScheduleKind, ...] = get_args(ScheduleKind)
 SPACINGS: tuple[Spacing, ...] = get_args(Spacing)
+PRESERVING: tuple[ScheduleKind, ...] = tuple(kind for kind in KINDS if kind in BETAS)
+
+
+def test_every_kind_and_spacing_has_its_rows() -> None:
+    """A kind by its name, its facts and its function; level T is pure noise where the facts say so."""
+    assert {*BETAS, *CURVES} == set(SCHEDULES) == {*KINDS, "betas"} and not set(BETAS) & set(CURVES)
+    assert tuple(SPACING_ROWS) == SPACINGS
+    for kind in KINDS:
+        assert (make_schedule(kind).at(1000) == (0.0, 1.0)) == SCHEDULES[kind].pure_noise
+
+
+@pytest.mark.parametrize("T", [1, 2, 1000])
+def test_rectified_flow_is_a_straight_line(T: int) -> None:
+    """Liu et al. 2023, eq. 1: x_t = (1 - u) x_0 + u eps, u = t / T."""
+    schedule = make_schedule("rectified-flow", T=T)
+    for t in range(T + 1):
+        assert schedule.at(t) == pytest.approx((1 - t / T, t / T), abs=1e-15)
+    assert schedule.at(0) == (1.0, 0.0) and schedule.at(T) == (0.0, 1.0)
+    assert schedule.preserves_variance == (T == 1)
+    same = make_schedule(ScheduleConfig(kind="rectified-flow", T=max(T, 2), zero_terminal_snr=True))
+    torch.testing.assert_close(same.alpha, make_schedule("rectified-flow", T=max(T, 2)).alpha)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_forward_kernels_join_the_levels(kind: ScheduleKind) -> None:
+    """x_t = r x_s + sqrt(variance) z has the signal and the noise of level t; reverse: Gaussians' conditioning."""
+    schedule = make_schedule(kind, T=50)
+    for t, s in ((50, 49), (50, 20), (30, 1), (7, 0), (1, 0)):
+        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
+        r, variance = alpha_t / alpha_s, float(schedule.forward_variance(t, s))
+        assert r**2 * sigma_s**2 + variance == pytest.approx(sigma_t**2, rel=1e-9)
+        total_s, total_t = alpha_s**2 + sigma_s**2, alpha_t**2 + sigma_t**2
+        conditional = total_s - (r * total_s) ** 2 / total_t  # Var - Cov^2 / Var
+        assert float(schedule.reverse_variance(t, s)) == pytest.approx(conditional, rel=1e-9)
+    table = schedule.forward_variance(slice(1, None), slice(0, -1))
+    assert table.tolist() == [float(schedule.forward_variance(t, t - 1)) for t in range(1, 51)]
 
 
 @pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize("T", [2, 10, 1000])
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_schedule_preserves_variance_and_only_gets_noisier(
+@pytest.mark.parametrize("kind", PRESERVING)
+def test_every_schedule_of_betas_preserves_variance_and_only_gets_noisier(
     kind: ScheduleKind, T: int, zero: bool
 ) -> None:
     schedule = make_schedule(ScheduleConfig(kind=kind, T=T, zero_terminal_snr=zero))
@@ -174,6 +219,19 @@ def test_quadratic_levels_grow_with_the_square() -> None:
     assert levels == [round(999 * (i / 10) ** 2) + 1 for i in reversed(range(11))] + [0]
 
 
+@pytest.mark.parametrize("kind", ["cosine", "rectified-flow", "scaled_linear"])
+def test_karras_levels_are_even_in_the_seventh_root_of_the_noise(kind: ScheduleKind) -> None:
+    """Karras et al. 2022, eq. 5, from sigma / alpha = 80 (or that of level T) to that of level 1."""
+    schedule, n = make_schedule(kind, T=20_000), 12
+    levels = schedule.levels(n, "karras")
+    noise = [schedule.at(t)[1] / max(schedule.at(t)[0], 1e-300) for t in range(20_001)]
+    high, low = min(noise[-1], MAX_NOISE), noise[1]
+    wanted = [(high ** (1 / 7) + i / (n - 1) * (low ** (1 / 7) - high ** (1 / 7))) ** 7 for i in range(n)]
+    assert levels[0] == 20_000 and levels[-2:] == [1, 0]
+    for t, value in list(zip(levels, wanted, strict=False))[1 : n // 2]:  # where levels are dense
+        assert noise[t] == pytest.approx(value, rel=0.01)
+
+
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_impossible_step_counts_are_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=rf"steps must lie in 1\.\.1000 .*got {steps}"):
@@ -181,8 +239,8 @@ def test_impossible_step_counts_are_refused(steps: int) -> None:
 
 
 def test_an_unknown_spacing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"spacing must be .*got 'karras'"):
-        make_schedule("linear").levels(5, "karras")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"spacing must be .*karras, got 'cubic'"):
+        make_schedule("linear").levels(5, "cubic")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.diffusion.denoiser import Condition, Denoiser, denoiser
 from latentdiff.diffusion.loop import run, sample, start
-from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
+from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m, heun
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.nn import build
 from latentdiff.nn.mlp_config import MLPConfig
@@ -30,6 +30,7 @@ STEPS: dict[str, Callable[[Schedule], SamplerStep]] = {
     "ddpm large": lambda schedule: ddpm(schedule, variance="large"),
     "ddpm learned": lambda schedule: ddpm(schedule, variance="learned"),
     "dpm++": dpmpp2m,
+    "heun": heun,
 }
 SHAPE = (3, 5, 5)  # 75 elements: no multiple of any vector width
 

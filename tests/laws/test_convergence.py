@@ -3,6 +3,7 @@ promises.
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from latentdiff.config.diffusion import ScheduleKind
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import run, start
-from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m
+from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m, heun
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.ops.random import Key
 
@@ -27,7 +28,7 @@ def oracle(schedule: Schedule, mean: float = MEAN, variance: float = VARIANCE) -
         alpha, sigma = schedule.at(t)
         gain = alpha * variance / (alpha**2 * variance + sigma**2)
         x0 = mean + gain * (x - alpha * mean)
-        return Estimate(x, t, 0.0, (x0,), (1.0,), spread=torch.full_like(x, SPREAD))
+        return Estimate(x, t, 0.0, (x0,), (1.0,), variance_range=torch.full_like(x, SPREAD))
 
     return denoise
 
@@ -61,19 +62,20 @@ def errors_and_orders(
     return errors, [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine"])
-@pytest.mark.parametrize(("solver", "order"), [("ddim", 1.0), ("dpm++", 2.0)])
-def test_solvers_follow_the_flow_at_their_order(kind: ScheduleKind, solver: str, order: float) -> None:
+@pytest.mark.parametrize("kind", ["linear", "cosine", "rectified-flow"])
+@pytest.mark.parametrize(("solver", "order"), [(ddim, 1.0), (dpmpp2m, 2.0), (heun, 2.0)])
+def test_solvers_follow_the_flow_at_their_order(
+    kind: ScheduleKind, solver: Callable[[Schedule], SamplerStep], order: float
+) -> None:
     """Between two inner levels, where halving the steps halves every step of the log-SNR."""
     schedule = make_schedule(kind, T=8000)
-    step: SamplerStep = ddim(schedule) if solver == "ddim" else dpmpp2m(schedule)
     errors, orders = errors_and_orders(
-        step, schedule, [list(range(6400, 799, -gap)) for gap in (56, 28, 14, 7)]
+        solver(schedule), schedule, [list(range(6400, 799, -gap)) for gap in (56, 28, 14, 7)]
     )
     assert orders == pytest.approx([order] * 3, abs=0.25), errors
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine", "sigmoid"])
+@pytest.mark.parametrize("kind", ["linear", "cosine", "sigmoid", "rectified-flow"])
 def test_ddim_converges_to_the_exact_sample_of_its_noise(kind: ScheduleKind) -> None:
     """From level T to 0: x_0 = mu + sqrt(C / (alpha_T^2 C + sigma_T^2)) (x_T - alpha_T mu), at order 1."""
     schedule = make_schedule(kind, T=8000)
@@ -92,6 +94,18 @@ def test_dpmpp_needs_far_fewer_steps_than_ddim() -> None:
     assert all(fast < slow / 10 for fast, slow in zip(second, first, strict=True)), (first, second)
 
 
+@pytest.mark.parametrize("kind", ["linear", "cosine", "rectified-flow"])
+def test_heun_converges_to_the_exact_sample_over_karras_levels(kind: ScheduleKind) -> None:
+    """From level T to 0 at order 2; over other levels the first move, out of pure noise, is of first order."""
+    schedule = make_schedule(kind, T=8000)
+    errors, orders = errors_and_orders(
+        heun(schedule), schedule, [schedule.levels(n, "karras") for n in (18, 36, 72)]
+    )
+    assert orders == pytest.approx([2.0] * 2, abs=0.3), errors
+    trailing, _ = errors_and_orders(heun(schedule), schedule, [schedule.levels(18)])
+    assert trailing[0] < 0.1
+
+
 def moments(
     schedule: Schedule, levels: list[int], kind: str, *, mu: float = MEAN, C: float = VARIANCE
 ) -> tuple[float, float]:
@@ -102,9 +116,11 @@ def moments(
     for t, s in pairwise(levels):
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
         ratio = (alpha_t / alpha_s) ** 2
+        forward = sigma_t**2 - ratio * sigma_s**2
         gain = alpha_t * C / (alpha_t**2 * C + sigma_t**2)
-        on_x0, on_x = alpha_s * (1 - ratio) / sigma_t**2, math.sqrt(ratio) * sigma_s**2 / sigma_t**2
-        beta, tilde = 1 - ratio, (1 - ratio) * sigma_s**2 / sigma_t**2
+        on_x0, on_x = alpha_s * forward / sigma_t**2, math.sqrt(ratio) * sigma_s**2 / sigma_t**2
+        tilde = forward * sigma_s**2 / sigma_t**2
+        beta = forward * (alpha_s**2 + sigma_s**2) / (alpha_t**2 + sigma_t**2)
         share = {"small": 0.0, "large": 1.0, "learned": (SPREAD + 1) / 2}[kind]
         noise = beta**share * tilde ** (1 - share) if s > 0 else 0.0
         slope = on_x + on_x0 * gain
@@ -114,9 +130,12 @@ def moments(
 
 @pytest.mark.parametrize("kind", ["small", "large", "learned"])
 @pytest.mark.parametrize("steps", [4, 40])
-def test_ancestral_samples_have_the_moments_of_their_chain(kind: str, steps: int) -> None:
+@pytest.mark.parametrize("process", ["cosine", "rectified-flow"])
+def test_ancestral_samples_have_the_moments_of_their_chain(
+    process: ScheduleKind, kind: str, steps: int
+) -> None:
     """Within 4.5 standard errors of 65,536 draws; the chain's own bias is the next test's."""
-    schedule = make_schedule("cosine")
+    schedule = make_schedule(process)
     levels = schedule.levels(steps)
     key = Key.of(11, 16)
     step = ddpm(schedule, variance=kind)  # type: ignore[arg-type]
@@ -127,8 +146,9 @@ def test_ancestral_samples_have_the_moments_of_their_chain(kind: str, steps: int
 
 
 @pytest.mark.parametrize("kind", ["small", "large", "learned"])
-def test_ancestral_moments_converge_to_the_data(kind: str) -> None:
-    schedule = make_schedule("linear", T=16_000)
+@pytest.mark.parametrize("process", ["linear", "rectified-flow"])
+def test_ancestral_moments_converge_to_the_data(process: ScheduleKind, kind: str) -> None:
+    schedule = make_schedule(process, T=16_000)
     bias = []
     for steps in (250, 1000, 4000, 16_000):
         mean, variance = moments(schedule, schedule.levels(steps), kind)

@@ -75,7 +75,7 @@ def test_guided_estimates_mix_x0(prediction: Prediction) -> None:
     ]
     for w in (0.0, 1.0, 3.0):
         mixed = guided(cond, uncond, w)
-        assert len(mixed.outs) == 2
+        assert len(mixed.outputs) == 2
         expected = w * cond.x0() + (1 - w) * uncond.x0()
         torch.testing.assert_close(mixed.x0(), expected, rtol=1e-10, atol=1e-10)
 
@@ -132,9 +132,9 @@ def test_the_range_output_is_split_off_and_that_of_the_condition_is_used() -> No
     x = start(KEY, (5,), dtype=torch.float64)
     condition = Condition(LABELS, NULL, 2.0)
     estimate = denoiser(twice, SCHEDULE, prediction="eps", condition=condition, learned_variance=True)(x, 300)
-    assert estimate.spread is not None
-    assert torch.equal(estimate.spread, LABELS.double().view(-1, 1).expand(4, 5))
-    assert all(out.shape == x.shape for out in estimate.outs)
+    assert estimate.variance_range is not None
+    assert torch.equal(estimate.variance_range, LABELS.double().view(-1, 1).expand(4, 5))
+    assert all(out.shape == x.shape for out in estimate.outputs)
     plain = denoiser(network, SCHEDULE, prediction="eps", condition=condition)(x, 300)
     torch.testing.assert_close(estimate.x0(), plain.x0())
 
@@ -148,7 +148,7 @@ def test_an_interval_guides_inside_and_is_plainly_conditional_outside(t: int) ->
     x = start(KEY, (5,), dtype=torch.float64)
     found = limited(3.0, 0.2505, 0.7)(x, t)
     expected = conditional(3.0 if 251 <= t <= 700 else 1.0)(x, t)
-    assert len(found.outs) == len(expected.outs) == (2 if 251 <= t <= 700 else 1)
+    assert len(found.outputs) == len(expected.outputs) == (2 if 251 <= t <= 700 else 1)
     assert torch.equal(found.x0(), expected.x0())
 
 

@@ -4,6 +4,7 @@ it.
 
 import math
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -23,9 +24,9 @@ from latentdiff.diffusion.illusions.views import view
 from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.losses import MIN_SNR_GAMMA, VariationalBound, level_weights
 from latentdiff.diffusion.operators import matrix
-from latentdiff.diffusion.prediction import target, to_x0
-from latentdiff.diffusion.samplers import ddim_coefficients, ddpm, forward_sigma
-from latentdiff.diffusion.schedule import make_schedule
+from latentdiff.diffusion.prediction import target, to_eps, to_x0
+from latentdiff.diffusion.samplers import ddim, ddim_coefficients, ddpm, forward_sigma, heun
+from latentdiff.diffusion.schedule import MAX_NOISE, Schedule, make_schedule
 from latentdiff.diffusion.solvers import gaussian_update, half_quadratic, repaint, score_ald, with_renoising
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
@@ -33,7 +34,8 @@ from latentdiff.train.denoiser import VLB_WEIGHT
 
 DOUBLE = torch.float64
 SCHEDULE = make_schedule("cosine", T=100)
-PREDICTIONS: tuple[Prediction, ...] = ("eps", "v", "x0", "score")
+PREDICTIONS: tuple[Prediction, ...] = ("eps", "v", "x0", "score", "flow")
+FLOW = make_schedule("rectified-flow", T=100)
 MOVES = [(100, 60), (50, 49), (50, 20), (7, 1)]
 KEY = Key.of(3, 5)
 
@@ -70,10 +72,37 @@ def test_noise_in_one_step(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("t", "s"), MOVES)
-def test_the_posterior_of_a_step(t: int, s: int) -> None:
+def test_any_alpha_and_sigma(t: int, s: int) -> None:
+    """Rectified flow: its kernels, its largest reverse variance, and its moves as those of a process that
+    preserves variance.
+    """
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = FLOW.at(t), FLOW.at(s)
+    r, beta = alpha_t / alpha_s, forward_sigma(FLOW, t, s) ** 2
+    assert beta == pytest.approx(sigma_t**2 - r**2 * sigma_s**2, abs=1e-12)
+    h_t, h_s = math.hypot(alpha_t, sigma_t), math.hypot(alpha_s, sigma_s)
+    assert float(FLOW.reverse_variance(t, s)) == pytest.approx(h_s**2 / h_t**2 * beta)
+    scaled = Schedule(FLOW.config, FLOW.alpha / h(FLOW), FLOW.sigma / h(FLOW))
+    assert scaled.preserves_variance and not FLOW.preserves_variance
+    for eta in (0.0, 0.5, 1.0):
+        own, other = (ddim_coefficients(each, t, s, eta=eta) for each in (FLOW, scaled))
+        assert own.k == pytest.approx(h_s / h_t * other.k, abs=1e-12)
+        assert (own.m, own.c) == pytest.approx((h_s * other.m, h_s * other.c), abs=1e-12)
+    assert beta == pytest.approx(h_t**2 * forward_sigma(scaled, t, s) ** 2)
+
+
+def h(schedule: Schedule) -> Tensor:
+    """The deviation of x_t for data of unit variance, [T + 1]."""
+    return (schedule.alpha.square() + schedule.sigma.square()).sqrt()
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, FLOW], ids=["cosine", "flow"])
+@pytest.mark.parametrize(("t", "s"), [(99, 60), *MOVES[1:]])
+def test_the_posterior_of_a_step(t: int, s: int, schedule: Schedule) -> None:
     """The product of prior and likelihood, integrated on a grid of x_s."""
-    (alpha_s, sigma_s), r, beta = SCHEDULE.at(s), math.sqrt(1 - merged_beta(t, s)), merged_beta(t, s)
-    move = ddim_coefficients(SCHEDULE, t, s, eta=1.0)
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
+    r = alpha_t / alpha_s
+    beta = sigma_t**2 - r**2 * sigma_s**2
+    move = ddim_coefficients(schedule, t, s, eta=1.0)
     grid = torch.linspace(-12, 12, 400_001, dtype=DOUBLE)
     for x0, x_t in ((0.7, -1.1), (-2.0, 0.4)):
         log = -((grid - alpha_s * x0) ** 2) / (2 * sigma_s**2) - (x_t - r * grid) ** 2 / (2 * beta)
@@ -82,7 +111,7 @@ def test_the_posterior_of_a_step(t: int, s: int) -> None:
         variance = float((density * (grid - mean) ** 2).sum())
         assert mean == pytest.approx(move.k * x_t + move.m * x0, abs=1e-6)
         assert variance == pytest.approx(move.c**2, rel=1e-4)
-        assert move.m == pytest.approx(alpha_s - move.k * SCHEDULE.at(t)[0])
+        assert move.m == pytest.approx(alpha_s - move.k * alpha_t)
 
 
 @pytest.mark.parametrize("t", [1, 30, 99])
@@ -92,8 +121,12 @@ def test_predictions_are_one_function(prediction: Prediction, t: int) -> None:
     alpha, sigma = SCHEDULE.at(t)
     x0, eps = normals(1, 8), normals(2, 8)
     x_t = alpha * x0 + sigma * eps
-    out = {"eps": eps, "v": alpha * eps - sigma * x0, "x0": x0, "score": -eps / sigma}[prediction]
+    v, score = alpha * eps - sigma * x0, -eps / sigma
+    out = {"eps": eps, "v": v, "x0": x0, "score": score, "flow": eps - x0}[prediction]
     a, b = target(prediction, alpha, sigma)
+    d = a * sigma - b * alpha
+    assert to_x0(prediction, alpha, sigma) == pytest.approx((-b / d, sigma / d))
+    assert to_eps(prediction, alpha, sigma) == pytest.approx((a / d, -alpha / d))
     torch.testing.assert_close(a * x0 + b * eps, out)
     p, q = to_x0(prediction, alpha, sigma)
     torch.testing.assert_close(p * x_t + q * out, x0, rtol=1e-7, atol=1e-9)
@@ -131,6 +164,7 @@ def test_errors_of_outputs(prediction: Prediction) -> None:
         "v": snr + 1,
         "x0": torch.ones_like(snr),
         "score": snr / SCHEDULE.sigma[1:].square(),
+        "flow": (snr.sqrt() + 1).square(),
     }
     torch.testing.assert_close(1 / q.square(), factor[prediction])
     weighed = level_weights(SCHEDULE, prediction, "min-snr")[1:] / q.square()
@@ -195,6 +229,54 @@ def test_ddim_is_the_integral_of_a_constant(t: int, s: int) -> None:
     assert move.k == pytest.approx(sigma_s / sigma_t)
 
 
+@pytest.mark.parametrize(("t", "s"), MOVES)
+def test_rectified_flow(t: int, s: int) -> None:
+    """The straight line and its velocity: DDIM is an Euler step along what the network returns."""
+    x0, eps, out = normals(1, 8), normals(2, 8), normals(3, 8)
+    alpha, sigma = FLOW.at(t)
+    assert (alpha, sigma) == pytest.approx((1 - t / 100, t / 100))
+    u = torch.tensor(t / 100, dtype=DOUBLE, requires_grad=True)
+    (velocity,) = torch.autograd.grad(((1 - u) * x0 + u * eps)[0, 0], u)
+    a, b = target("flow", alpha, sigma)
+    assert float(velocity) == pytest.approx(float((a * x0 + b * eps)[0, 0]))
+    p, q = to_x0("flow", alpha, sigma)
+    assert (p, q) == pytest.approx((1, -sigma))
+
+    def denoise(x: Tensor, level: int) -> Estimate:
+        return Estimate(x, level, p, (out,), (q,))
+
+    x_s, _ = ddim(FLOW)(denoise, x0, t, s, KEY, None)
+    torch.testing.assert_close(x_s, x0 + (s - t) / 100 * out)
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, FLOW], ids=["cosine", "flow"])
+@pytest.mark.parametrize(("t", "s"), [(90, 60), *MOVES[1:], (30, 0)])
+def test_heun(t: int, s: int, schedule: Schedule) -> None:
+    """The mean of two slopes in y = x / alpha over tau = sigma / alpha, and the weight h that it becomes."""
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
+    tau_t, tau_s = sigma_t / alpha_t, sigma_s / alpha_s
+
+    def denoise(x: Tensor, level: int) -> Estimate:
+        return Estimate.from_x0(x, level, x0=(x + level / 100).sin())
+
+    x = normals(1, 8)
+    y = x / alpha_t
+    slope = (y - denoise(x, t).x0()) / tau_t
+    expected = y + (tau_s - tau_t) * slope
+    if s:
+        other = (expected - denoise(alpha_s * expected, s).x0()) / tau_s
+        expected = y + (tau_s - tau_t) * (slope + other) / 2
+    found, _ = heun(schedule)(denoise, x, t, s, KEY, None)
+    torch.testing.assert_close(found / alpha_s, expected)
+    first, _ = ddim(FLOW)(denoise, x, 100, 60, KEY, None)  # out of pure noise: one slope
+    assert torch.equal(heun(FLOW)(denoise, x, 100, 60, KEY, None)[0], first)
+    levels = make_schedule("cosine", T=100_000).levels(9, "karras")[1:5]
+    noise = [make_schedule("cosine", T=100_000).at(level) for level in levels]
+    roots = [(sigma / alpha) ** (1 / 7) for alpha, sigma in noise]
+    steps = [MAX_NOISE ** (1 / 7) - roots[0], *(a - b for a, b in pairwise(roots))]
+    assert steps == pytest.approx([steps[0]] * 4, rel=0.01)
+
+
 @pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
 def test_guidance_is_a_gradient(w: float) -> None:
     """Two classes of points: log p(x_t) + w log p(y | x_t) by autograd, against the mixture of two
@@ -212,13 +294,14 @@ def test_guidance_is_a_gradient(w: float) -> None:
     torch.testing.assert_close(mixed, (x + sigma**2 * score) / alpha)
 
 
+@pytest.mark.parametrize("schedule", [SCHEDULE, FLOW], ids=["cosine", "flow"])
 @pytest.mark.parametrize("t", [2, 50, 100])
-def test_a_term_of_the_bound(t: int) -> None:
+def test_a_term_of_the_bound(t: int, schedule: Schedule) -> None:
     x0, x_t, guess = normals(1, 8), normals(2, 8), normals(3, 8)
-    snr = SCHEDULE.snr()
+    snr = schedule.snr()
     expected = (snr[t - 1] - snr[t]) / 2 * (x0 - guess).square().mean(1) / math.log(2)
     smallest = torch.full_like(x0, -1.0)  # the range output that means the posterior's own variance
-    found = VariationalBound(SCHEDULE, bins=False)(x0, x_t, guess, smallest, torch.full((5,), t))
+    found = VariationalBound(schedule, bins=False)(x0, x_t, guess, smallest, torch.full((5,), t))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
 
 
@@ -551,7 +634,7 @@ def test_what_reports_get_wrong() -> None:
     cond, uncond = normals(2, 4), normals(3, 4)
     pair = guided(Estimate.from_x0(eps, t, x0=cond), Estimate.from_x0(eps, t, x0=uncond), 1.0)
     torch.testing.assert_close(
-        pair.outs[0] * pair.q[0] + pair.outs[1] * pair.q[1], uncond + 1.0 * (cond - uncond)
+        pair.outputs[0] * pair.q[0] + pair.outputs[1] * pair.q[1], uncond + 1.0 * (cond - uncond)
     )
     page = (ROOT / "docs" / "errata.md").read_text(encoding="utf-8")
     assert "`what_reports_get_wrong`" in page

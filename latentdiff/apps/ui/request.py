@@ -10,7 +10,7 @@ from latentdiff.apps.ui.limits import GUIDANCE, IMAGES, PROMPT, STEPS
 from latentdiff.apps.ui.models import ListedModel
 from latentdiff.config.base import Config, parse
 from latentdiff.config.recipe import Recipe
-from latentdiff.config.sampling import DEFAULT_STEPS, Sampler, Sampling
+from latentdiff.config.sampling import SAMPLERS, Sampler, Sampling
 from latentdiff.data.classes import class_index
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.runs import recipe_of
@@ -80,11 +80,11 @@ class PageRequest(Config):
         )
 
 
-def usual_steps(sampler: str) -> int:
+def usual_steps(sampler: Sampler) -> int:
     """The steps that a sampler takes where nobody says otherwise; of one that visits every level, as many as
     the page allows.
     """
-    return min(STEPS, DEFAULT_STEPS[sampler] or STEPS)
+    return min(STEPS, SAMPLERS[sampler].steps or STEPS)
 
 
 def asked_by(recipe: Recipe) -> PageRequest:

@@ -53,7 +53,7 @@ class Controls:
         return [self.label, self.prompt, self.sampler, self.steps, self.guidance]
 
 
-def controls(which: str, *, sampler: str = "ddim") -> Controls:
+def controls(which: str, *, sampler: Sampler = "ddim") -> Controls:
     """A group of controls at this place of the layout."""
     every = [("all in turn", EVERY)]
     found = Controls(

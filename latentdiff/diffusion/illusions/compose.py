@@ -30,7 +30,7 @@ def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] 
 
     def denoise(x: Tensor, t: int) -> Estimate:
         seen = [(denoiser(view(x), t), view, share) for (denoiser, view), share in shares.items()]
-        outs = [view.back(out) for estimate, view, _ in seen for out in estimate.outs]
+        outs = [view.back(out) for estimate, view, _ in seen for out in estimate.outputs]
         return _mixed(x, [estimate for estimate, _, _ in seen], outs, [share for _, _, share in seen])
 
     return denoise
@@ -50,14 +50,16 @@ def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] |
     def denoise(x: Tensor, t: int) -> Estimate:
         estimates = [denoiser(x, t) for denoiser, _ in parts]
         outs = [
-            band(out) for estimate, (_, band) in zip(estimates, parts, strict=True) for out in estimate.outs
+            band(out)
+            for estimate, (_, band) in zip(estimates, parts, strict=True)
+            for out in estimate.outputs
         ]
         mixed = _mixed(x, estimates, outs, gains)
         raised = [(gain - 1, band) for gain, (_, band) in zip(gains, parts, strict=True) if gain != 1]
         if not raised:  # the bands of x itself add up to x
             return mixed
         rest = torch.stack([more * band(x) for more, band in raised]).sum(0)
-        return replace(mixed, outs=(*mixed.outs, rest), q=(*mixed.q, mixed.p))
+        return replace(mixed, outputs=(*mixed.outputs, rest), q=(*mixed.q, mixed.p))
 
     return denoise
 
@@ -162,7 +164,7 @@ def _mixed(
             "expected denoisers of one process (prediction, schedule and clip), got different ones"
         )
     q = tuple(share * q for share, estimate in zip(shares, estimates, strict=True) for q in estimate.q)
-    return replace(first, x=x, outs=tuple(outs), q=q, spread=None)
+    return replace(first, x=x, outputs=tuple(outs), q=q, variance_range=None)
 
 
 def _shares(what: str, n: int, weights: Sequence[float] | None) -> list[float]:

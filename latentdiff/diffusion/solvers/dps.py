@@ -38,7 +38,13 @@ def descending(step: SamplerStep, loss: Loss, *, normalized: float | None = None
             estimate = denoise(here, t)
             (gradient,) = torch.autograd.grad(loss(estimate.x0()).sum(), here)
         found = _detached(estimate)
-        moved, _ = step(lambda *_: found, x, t, s, key, previous)
+
+        def known(_: Tensor, level: int) -> Estimate:
+            if level != t:
+                raise ValueError("a descent needs a sampler with one evaluation of the network a move")
+            return found
+
+        moved, _ = step(known, x, t, s, key, previous)
         if normalized is not None:
             length = norms(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
             gradient = gradient * (normalized / length).view(-1, *[1] * (x.ndim - 1))
@@ -92,7 +98,6 @@ def psld(
 
 
 def _detached(estimate: Estimate) -> Estimate:
-    spread = None if estimate.spread is None else estimate.spread.detach()
-    return replace(
-        estimate, x=estimate.x.detach(), outs=tuple(out.detach() for out in estimate.outs), spread=spread
-    )
+    variance_range = None if estimate.variance_range is None else estimate.variance_range.detach()
+    outputs = tuple(out.detach() for out in estimate.outputs)
+    return replace(estimate, x=estimate.x.detach(), outputs=outputs, variance_range=variance_range)

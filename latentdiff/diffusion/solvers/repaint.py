@@ -61,8 +61,8 @@ def repaint_schedule(levels: Sequence[int], *, length: int = 10, times: int = 10
 
 
 def with_renoising(step: SamplerStep, schedule: Schedule) -> SamplerStep:
-    """``step`` for moves down; moves up add the noise that lies between: (alpha_s/alpha_t) x_t + sqrt(1 -
-    (alpha_s/alpha_t)^2) z.
+    """``step`` for moves down; moves up, t -> s > t, add the noise that lies between: with
+    r = alpha_s / alpha_t, x_s = r x_t + sqrt(sigma_s^2 - r^2 sigma_t^2) z.
 
     Lugmayr et al. 2022, algorithm 1, line 9. ValueError for a move up from a level without signal.
     """

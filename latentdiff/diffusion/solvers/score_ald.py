@@ -55,9 +55,11 @@ def score_ald(
             image = (x.detach() / alpha).requires_grad_()
             (gradient,) = torch.autograd.grad((y - measure(image)).square().sum() / 2, image)
 
-        def likely(x: Tensor, t: int) -> Estimate:
-            estimate = denoise(x, t)
-            return replace(estimate, outs=(*estimate.outs, gradient), q=(*estimate.q, -weight))
+        def likely(x: Tensor, level: int) -> Estimate:
+            if level != t:
+                raise ValueError("ScoreALD needs a sampler with one evaluation of the network a move")
+            estimate = denoise(x, level)
+            return replace(estimate, outputs=(*estimate.outputs, gradient), q=(*estimate.q, -weight))
 
         return step(likely, x, t, s, key, previous)
 

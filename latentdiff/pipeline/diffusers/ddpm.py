@@ -48,25 +48,25 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
         return_dict: bool = True,
     ) -> DDPMSchedulerOutput | tuple[Tensor, Tensor]:
         """One ancestral move (Ho et al. 2020, eq. 7); arguments, result and errors of the stock class."""
-        kind, spread, out = self.variance_type, None, model_output
+        kind, variance_range, out = self.variance_type, None, model_output
         if (
             kind in LEARNED
             and model_output.ndim == sample.ndim
             and model_output.shape[1] == 2 * sample.shape[1]
         ):
-            out, spread = model_output.split(sample.shape[1], dim=1)
-        fuses = (kind in FIXED or spread is not None) and self._fuses(sample, out)
+            out, variance_range = model_output.split(sample.shape[1], dim=1)
+        fuses = (kind in FIXED or variance_range is not None) and self._fuses(sample, out)
         t = self._index(timestep) if fuses else None
         if t is None or not self._known(t):
             return super().step(model_output, timestep, sample, generator, return_dict)
         noise = None
         if t > 0:
             noise = randn_tensor(out.shape, generator=generator, device=out.device, dtype=out.dtype)
-            if spread is not None:
+            if variance_range is not None:
                 wide = torch.promote_types(
                     out.dtype, torch.float32
                 )  # exp of a rounded logarithm would be far off
-                noise = (self._deviation(t, spread.to(wide)) * noise.to(wide)).to(out.dtype)
+                noise = (self._deviation(t, variance_range.to(wide)) * noise.to(wide)).to(out.dtype)
         here, there = self._levels_of(t)
         thresholding = self.config.thresholding
         outs = [self._thresholded(here, sample, out)] if thresholding else [out]
@@ -100,9 +100,9 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
             here.sigma > 0 and there.alpha > 0 and (here.alpha > 0 or (here.alpha == 0 and kind != "epsilon"))
         )
 
-    def _deviation(self, t: int, spread: Tensor) -> Tensor:
+    def _deviation(self, t: int, variance_range: Tensor) -> Tensor:
         """The standard deviation that the network has learned (Nichol and Dhariwal 2021, eq. 15)."""
-        variance = self._get_variance(t, predicted_variance=spread)
+        variance = self._get_variance(t, predicted_variance=variance_range)
         return torch.exp(0.5 * variance) if self.variance_type == "learned_range" else variance**0.5
 
 

@@ -1,6 +1,4 @@
-"""What the two schedulers share: coefficients of a timestep on the device of the samples, and noising in one
-pass.
-"""
+"""Code of both schedulers: coefficients of a timestep on the samples' device, noising in one pass."""
 
 from __future__ import annotations
 
@@ -16,7 +14,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from latentdiff import ops
+from latentdiff.config.diffusion import Prediction
+from latentdiff.diffusion import prediction as prediction_types
 
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+"""diffusers' names of the predictions that its schedulers read."""
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int32, torch.int64)
 ROWS = 4096  # rows of coefficients that are remembered
@@ -38,17 +40,13 @@ class Level:
 
 
 def to_x0(prediction: str, t: Level) -> tuple[float, float]:
-    """(p, q) with x_0 = p x_t + q out, for the names that diffusers gives the predictions."""
-    if prediction == "epsilon":
-        return 1 / t.alpha, -t.sigma / t.alpha
-    return (0.0, 1.0) if prediction == "sample" else (t.alpha, -t.sigma)
+    """(p, q) with x_0 = p x_t + q out, by diffusers' name of the prediction."""
+    return prediction_types.to_x0(PREDICTIONS[prediction], t.alpha, t.sigma)
 
 
 def to_eps(prediction: str, t: Level) -> tuple[float, float]:
-    """(p, q) with eps = p x_t + q out."""
-    if prediction == "epsilon":
-        return 0.0, 1.0
-    return (1 / t.sigma, -t.alpha / t.sigma) if prediction == "sample" else (t.sigma, t.alpha)
+    """(p, q) with eps = p x_t + q out, by diffusers' name of the prediction."""
+    return prediction_types.to_eps(PREDICTIONS[prediction], t.alpha, t.sigma)
 
 
 def fusable(*tensors: Tensor) -> bool:
@@ -68,9 +66,7 @@ def fusable(*tensors: Tensor) -> bool:
 
 
 class Fused:
-    """What is mixed into one of diffusers' schedulers; ``add_noise`` and ``get_velocity`` as one operation
-    each.
-    """
+    """Mixin for one of diffusers' schedulers; ``add_noise`` and ``get_velocity`` are one operation each."""
 
     config: Any
     stock: type  # the class of diffusers
@@ -88,9 +84,7 @@ class Fused:
         return f"{type(self).__qualname__} {self.to_json_string()}"
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy or a pickle holds: without the numbers read from the tables, which a copy reads from
-        its own.
-        """
+        """State of a copy or a pickle, without cached numbers, which a copy reads from its own tables."""
         return {name: value for name, value in vars(self).items() if name != "_hosted"}
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

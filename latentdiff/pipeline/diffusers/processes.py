@@ -8,15 +8,15 @@ from typing import Any, Literal
 import diffusers
 
 from latentdiff.config.base import parse
-from latentdiff.config.diffusion import DiffusionConfig, Prediction
-from latentdiff.diffusion.schedule import betas_of
+from latentdiff.config.diffusion import DiffusionConfig
+from latentdiff.diffusion.schedule import BETAS, betas_of
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.diffusers_configs import DDIMFacts, DDPMFacts, SchedulerFacts
 from latentdiff.pipeline.checkpoint.diffusers_folder import SCHEDULER_CONFIG, SCHEDULERS
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
+from latentdiff.pipeline.diffusers.fused import PREDICTIONS
 from latentdiff.pipeline.diffusers.networks import attempted
 
-PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 Sampler = Literal["ddim", "ddpm"]
 
@@ -70,6 +70,11 @@ def scheduler_values(process: DiffusionConfig, sampler: Sampler) -> dict[str, An
         raise InputError(
             f"the process cannot be exported: it predicts {process.prediction}, the schedulers of diffusers"
             f" read {', '.join(PREDICTIONS.values())}"
+        )
+    if process.schedule.kind not in BETAS:
+        raise InputError(
+            f"the process cannot be exported: its schedule is {process.schedule.kind}, the schedulers of"
+            " diffusers that this package writes (DDIM, DDPM) have variance-preserving ones"
         )
     if process.sigma_data:
         raise InputError(

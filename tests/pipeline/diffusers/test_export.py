@@ -70,6 +70,8 @@ def test_predictions_have_other_names_there(ours: Any, theirs: str, tmp_path: Pa
     ("process", "message"),
     [
         (DiffusionConfig(prediction="score"), "predicts score"),
+        (DiffusionConfig(prediction="flow"), "predicts flow"),
+        (DiffusionConfig(schedule=ScheduleConfig(kind="rectified-flow")), "its schedule is rectified-flow"),
         (
             DiffusionConfig(prediction="x0", sigma_data=0.2),
             r"preconditioned \(sigma_data 0.2\).*--sigma-data 0",

@@ -20,7 +20,8 @@ def save_schedule_figure(schedules: Mapping[str, Schedule], path: Path) -> None:
     ):
         t = np.arange(1, schedule.T + 1) / schedule.T
         alpha_bar = schedule.alpha.square().numpy()
-        panels[0].plot(t, 1 - alpha_bar[1:] / alpha_bar[:-1], color=color, label=name)
+        beta = schedule.forward_variance(slice(1, None), slice(0, -1)).numpy()
+        panels[0].plot(t, beta, color=color, label=name)
         panels[1].plot(np.arange(schedule.T + 1) / schedule.T, alpha_bar, color=color, label=name)
         snr = schedule.snr()[1:].numpy()
         panels[2].plot(t[snr > 0], np.log(snr[snr > 0]), color=color, label=name)

@@ -32,7 +32,7 @@ from latentdiff.apps.cli.shared.reuse import find_like, like_option, recipe_of
 from latentdiff.apps.cli.shared.v_pred import merge_v_pred, v_pred_option
 from latentdiff.config.diffusion import Prediction
 from latentdiff.config.recipe import SampleOptions
-from latentdiff.config.sampling import Sampling
+from latentdiff.config.sampling import DEFAULT_STEPS, Sampling
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     group="Sampling",
     help=(
         "Number of steps, 1 or more; several as 10,25,50 give a side-by-side figure from the same noise"
-        " (default: ddim 50, dpm++ 20, ddpm every level)."
+        f" (default: {DEFAULT_STEPS})."
     ),
 )
 @option(
