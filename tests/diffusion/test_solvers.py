@@ -20,7 +20,7 @@ from latentdiff.diffusion.solvers import (
     dps,
     gaussian_update,
     half_quadratic,
-    inversion,
+    inverse_ddim_step,
     psld,
     repaint,
     repaint_schedule,
@@ -348,7 +348,7 @@ def test_the_error_of_a_round_trip_falls_as_one_over_the_steps() -> None:
     found = []
     for steps in (25, 50, 100, 200):
         levels = [level for level in schedule.levels(steps) if level <= 3600]
-        noise = run(exact(schedule), x0, levels[::-1], inversion(schedule), KEY)
+        noise = run(exact(schedule), x0, levels[::-1], inverse_ddim_step(schedule), KEY)
         back = run(exact(schedule), noise, levels, ddim(schedule), KEY)
         found.append(float((back - x0).norm()))
     ratios = [coarse / fine for coarse, fine in pairwise(found)]
@@ -359,10 +359,10 @@ def test_inversion_ends_in_noise() -> None:
     schedule = cosine()
     x0 = MEAN + Key.of(4, 5000).normal((4,), dtype=DOUBLE) @ MIX.T
     key = Key.of(0, 5000)
-    noise = run(exact(schedule), x0, schedule.levels(200)[::-1], inversion(schedule), key)
+    noise = run(exact(schedule), x0, schedule.levels(200)[::-1], inverse_ddim_step(schedule), key)
     torch.testing.assert_close(noise.T.cov(), torch.eye(4, dtype=DOUBLE), rtol=0, atol=0.1)
     with pytest.raises(ValueError, match="inverse move"):
-        inversion(schedule)(exact(schedule), x0, 5, 5, key, None)
+        inverse_ddim_step(schedule)(exact(schedule), x0, 5, 5, key, None)
 
 
 def test_sdedit_starts_from_its_input_or_from_noise() -> None:
