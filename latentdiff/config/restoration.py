@@ -7,12 +7,11 @@ errors. A row names the function that does the work, by its file in ``latentdiff
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from latentdiff.config.base import Config
+from latentdiff.config.base import Config, option
 from latentdiff.config.sampling import Sampling
 
 ASSUMED_NOISE = 0.05  # of images that were degraded elsewhere: no operator fits them exactly
@@ -61,7 +60,7 @@ class MaskOptions(Config):
         ),
     )
     side: Literal["top", "bottom", "left", "right"] = Field(
-        "bottom", description="mask half: the half that is missing"
+        "bottom", description="mask half: the half that is missing", json_schema_extra=option(was="half")
     )
     missing: float = Field(0.5, ge=0, le=1, description="mask random: share of the pixels that are missing")
 
@@ -148,7 +147,11 @@ class PSLDOptions(GradientOptions):
     """PSLD (Rout et al. 2023)."""
 
     psld_gamma: float = Field(
-        0.1, ge=0, le=1000, description="psld: weight of the term that keeps latents on encodings of images"
+        0.1,
+        ge=0,
+        le=1000,
+        description="psld: weight of the term that keeps latents on encodings of images",
+        json_schema_extra=option(was="glue"),
     )
 
 
@@ -156,10 +159,18 @@ class DiffPIROptions(Config):
     """DiffPIR (Zhu et al. 2023)."""
 
     diffpir_lambda: float = Field(
-        0.5, gt=0, le=1e6, description="diffpir: weight of the model against the measurement"
+        0.5,
+        gt=0,
+        le=1e6,
+        description="diffpir: weight of the model against the measurement",
+        json_schema_extra=option(was="trust"),
     )
     diffpir_zeta: float = Field(
-        0.3, ge=0, le=1, description="diffpir: share of fresh noise in every step, 0 is deterministic"
+        0.3,
+        ge=0,
+        le=1,
+        description="diffpir: share of fresh noise in every step, 0 is deterministic",
+        json_schema_extra=option(was="share"),
     )
 
 
@@ -194,11 +205,6 @@ SOLVERS: dict[Solver, SolverInfo] = {
     "psld": SolverInfo("dps:psld_loop", PSLDOptions, "DPS for latents", needs="latents", gradients=True),
     "diffpir": SolverInfo("diffpir:diffpir_loop", DiffPIROptions, "few steps", own_step=True),
 }
-RENAMED = {
-    "trust": "diffpir_lambda",
-    "share": "diffpir_zeta",
-    "glue": "psld_gamma",
-}  # in recipes of older versions
 
 
 def _solvers() -> str:
@@ -221,13 +227,6 @@ class Restoration(SDEditOptions, RePaintOptions, ScoreALDOptions, DPSOptions, PS
     def options(self) -> dict[str, Any]:
         """The options of the chosen solver by name."""
         return self.model_dump(include=set(SOLVERS[self.solver].options.model_fields))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        return {RENAMED.get(name, name): value for name, value in values.items()}
 
     @model_validator(mode="after")
     def _applies(self) -> Self:
