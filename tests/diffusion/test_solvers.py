@@ -1,14 +1,17 @@
 """Restoration against closed form: on a Gaussian prior with the exact denoiser the posterior is known."""
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from latentdiff.config.diffusion import ScheduleConfig
+from latentdiff.config.restoration import SOLVERS, Restoration, Solver
 from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import noised, run, sample, start
@@ -25,6 +28,7 @@ from latentdiff.diffusion.solvers import (
     repaint,
     repaint_schedule,
     score_ald,
+    solver_function,
     with_renoising,
 )
 from latentdiff.ops.random import Key
@@ -114,7 +118,7 @@ def test_the_exact_likelihood_with_the_ancestral_step() -> None:
     assert mean < 0.03 and cov < 0.05
 
 
-SOLVERS: dict[str, Callable[[Schedule], tuple[Denoiser, SamplerStep]]] = {
+WRAPPERS: dict[str, Callable[[Schedule], tuple[Denoiser, SamplerStep]]] = {
     "none": lambda s: (exact(s), ddpm(s)),
     "dps": lambda s: (exact(s), dps(ddpm(s), op.matrix(SEEN), Y, zeta=0.1)),
     "ald": lambda s: (exact(s), score_ald(ddpm(s), op.matrix(SEEN), Y, s, sigma=NOISE)),
@@ -136,7 +140,7 @@ def test_the_bias_of_a_solver_is_bounded_and_less_than_that_of_the_prior(name: s
     key = Key.of(5, n)
 
     def measured(solver: str) -> tuple[float, float]:
-        denoise, step = SOLVERS[solver](schedule)
+        denoise, step = WRAPPERS[solver](schedule)
         x = run(denoise, start(key, (4,), dtype=DOUBLE), schedule.levels(250), step, key)
         return errors(x.mean(0), x.T.cov())
 
@@ -144,11 +148,11 @@ def test_the_bias_of_a_solver_is_bounded_and_less_than_that_of_the_prior(name: s
     assert mean < BOUNDS[name][0] < prior_mean and cov < BOUNDS[name][1] < prior_cov
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", WRAPPERS)
 def test_a_sample_does_not_depend_on_the_others(name: str) -> None:
     """One residual for each sample: a norm over the batch would couple them."""
     schedule = cosine()
-    denoise, step = SOLVERS[name](schedule)
+    denoise, step = WRAPPERS[name](schedule)
     x = start(KEY, (4,), dtype=DOUBLE) * torch.tensor([1.0, 3.0, 0.1, 1.0], dtype=DOUBLE).view(4, 1)
     together = run(denoise, x, schedule.levels(20), step, KEY)
     alone = run(denoise, x[2:3], schedule.levels(20), step, KEY[2:3])
@@ -383,3 +387,19 @@ def test_renoising_is_ddim_at_share_0_and_independent_noise_at_1() -> None:
     torch.testing.assert_close(fresh, alpha * estimate.x0() + sigma * key.normal((4,)), rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="share"):
         diffpir_step(schedule, share=1.5)
+
+
+@pytest.mark.parametrize("name", get_args(Solver))
+def test_a_row_of_the_table_names_a_function_of_its_options(name: Solver) -> None:
+    function, options = solver_function(name), SOLVERS[name].options
+    assert function.__module__.endswith(f"solvers.{SOLVERS[name].function.split(':')[0]}")
+    assert [*inspect.signature(function).parameters][:2] == ["problem", "loop"]
+    assert set(list(inspect.signature(function).parameters)[2:]) == set(options.model_fields)
+    assert issubclass(Restoration, options)
+    assert Restoration(solver=name).options() == options().model_dump()
+
+
+def test_every_solver_has_a_row_and_every_option_a_solver() -> None:
+    assert tuple(SOLVERS) == get_args(Solver)
+    taken = {option for info in SOLVERS.values() for option in info.options.model_fields}
+    assert taken | {"solver"} == set(Restoration.model_fields)

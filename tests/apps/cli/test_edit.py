@@ -398,3 +398,48 @@ def test_the_benchmark_beside_deepinv_says_whether_it_is_there(work: Path) -> No
     )
     ours = [row for row in found["rows"] if row["side"] == "latentdiff"]
     assert len(ours) == 8 and all(row["psnr"] > 0 and row["seconds_an_image"] > 0 for row in ours)
+
+
+@pytest.mark.parametrize(
+    ("command", "renamed"),
+    [
+        ("inpaint --mask half --half left --draws 1", {"--half": "--side", "--draws": "--samples"}),
+        (
+            "restore --operator mask --trust 1 --share 0.2",
+            {"--trust": "--diffpir-lambda", "--share": "--diffpir-zeta"},
+        ),
+        (
+            "anagram --label 0,1 --weights 1,2 --refine 1",
+            {"--weights": "--class-weights", "--refine": "--resample-steps"},
+        ),
+    ],
+)
+def test_options_of_the_version_before(
+    work: Path, cli: Callable, command: str, renamed: dict[str, str]
+) -> None:
+    new = " ".join(renamed.get(word, word) for word in command.split())
+    found = []
+    for words in (command, new):
+        done = cli(f"{words} {MODEL} -n 1 --files out --overwrite --json", cwd=work)
+        assert done.code == 0, done.err
+        found.append((json.loads(done.out), picture(next((work / "out").rglob("*.png"))).tolist()))
+        notes = [line for line in done.err.splitlines() if " is now " in line]
+        assert notes == ([] if words == new else [f"{a} is now {b}" for a, b in renamed.items()])
+    assert found[0] == found[1]
+
+
+def test_what_every_editing_command_answers(work: Path, answer: Callable) -> None:
+    commands = {
+        "edit": ("--strength 0.5", {"edits"}),
+        "inpaint": ("--samples 1", {"missing", "restoration", "masked", "draws"}),
+        "restore": ("", {"operator", "noise", "restoration", "degraded", "restored"}),
+        "denoise": ("--level 3", {"blur", "levels"}),
+        "invert": ("", {"start_level", "to", "round_trip_error", "psnr", "noise_std"}),
+        "anagram": ("--label 0,1", {"views", "weights", "refine", "read"}),
+        "hybrid": ("--label 0,1", {"bands", "sigmas", "weights", "refine", "read"}),
+    }
+    for name, (options, own) in commands.items():
+        found = answer(f"{name} {MODEL} {options} -n 1 --files {name}")
+        assert {"run", "n", "seed", "labels", "settings", "wrote"} | own <= set(found), name
+        assert ("input" in found) == (name not in ("anagram", "hybrid"))
+        assert all((work / path).exists() for path in found["wrote"]) and len(found["wrote"]) == 2

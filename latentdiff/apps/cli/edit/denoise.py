@@ -71,7 +71,7 @@ HARM = " (farther from the original than the noisy image)"
 )
 @output_options("denoised.png")
 def command(*, as_json: bool, **values: Any) -> int:
-    """Add noise to images and remove it again.
+    """Add noise to images and take it away again.
 
     By a blur, in one step, and step by step, each compared with the original beside the noisy image itself.
     One step estimates the mean of all images that the noisy one could have been, which is blurred; step by
