@@ -39,7 +39,7 @@ class DownsampleOptions(Config):
 
 
 class MaskOptions(Config):
-    """An inpainting mask: drawn, or read from a file."""
+    """An inpainting mask: made by rule, or read from a file."""
 
     mask: str = Field(
         "box",
@@ -55,24 +55,24 @@ class MaskOptions(Config):
     box: str | None = Field(
         None,
         description=(
-            "mask box: size in pixels and corner (from the top left), as 12x10 or 12x10+3+4 (default: half of"
-            " each side, in the middle)"
+            "of --mask box: height x width of the missing box in pixels, and its corner from the top left, as"
+            " 12x10 or 12x10+3+4 (default: half of each side, in the middle)"
         ),
     )
     side: Literal["top", "bottom", "left", "right"] = Field(
-        "bottom", description="mask half: the half that is missing", json_schema_extra=option(was="half")
+        "bottom", description="of --mask half: the half that is missing", json_schema_extra=option(was="half")
     )
-    missing: float = Field(0.5, ge=0, le=1, description="mask random: share of the pixels that are missing")
+    missing: float = Field(0.5, ge=0, le=1, description="of --mask random: share of missing pixels")
 
 
-MASKS = {"box": "box", "half": "side", "random": "missing"}  # masks that are drawn, and the option of each
+MASKS = {"box": "box", "half": "side", "random": "missing"}  # masks made by rule, and the option of each
 
 
 class OperatorInfo(NamedTuple):
     """An operator: its ``function``, as "file:name" in latentdiff.diffusion.operators, and its options.
 
     The function takes the shape of an image and the options, without the operator's name in front
-    (``blur_sigma`` is ``sigma``). That of ``mask`` takes a mask instead, which the caller draws or reads.
+    (``blur_sigma`` is ``sigma``). That of ``mask`` takes a mask instead, which the caller makes or reads.
     """
 
     function: str
@@ -105,14 +105,14 @@ class MeasurementOptions(Config):
 class SDEditOptions(Config):
     """SDEdit (Meng et al. 2022)."""
 
-    strength: float = Field(0.5, ge=0, le=1, description="sdedit: noise level of the start as a share of T")
+    strength: float = Field(0.5, ge=0, le=1, description="SDEdit: noise level of the start as a share of T")
 
 
 class RePaintOptions(Config):
     """RePaint (Lugmayr et al. 2022)."""
 
-    jump_length: int = Field(10, ge=1, le=1000, description="repaint: steps of a jump back")
-    jumps: int = Field(5, ge=1, le=100, description="repaint: passes over each stretch of steps")
+    jump_length: int = Field(10, ge=1, le=1000, description="RePaint: steps of a jump back")
+    jumps: int = Field(5, ge=1, le=100, description="RePaint: passes over each stretch of steps")
 
 
 class ScoreALDOptions(Config):
@@ -123,7 +123,7 @@ class ScoreALDOptions(Config):
         ge=0,
         le=1000,
         description=(
-            "ald: gamma_t as a share of sigma_t / alpha_t; smaller follows the measurement more closely"
+            "ScoreALD: gamma_t as a share of sigma_t / alpha_t; smaller follows the measurement more closely"
         ),
     )
 
@@ -131,7 +131,7 @@ class ScoreALDOptions(Config):
 class GradientOptions(Config):
     """Solvers that descend along the gradient of the measurement error."""
 
-    zeta: float = Field(1.0, ge=0, le=1000, description="dps, psld: size of the step along the gradient")
+    zeta: float = Field(1.0, ge=0, le=1000, description="DPS and PSLD: size of the step along the gradient")
 
 
 class DPSOptions(GradientOptions):
@@ -139,7 +139,7 @@ class DPSOptions(GradientOptions):
 
     step_size: Literal["residual", "gradient"] = Field(
         "residual",
-        description="dps: divide the gradient by the norm of the residual (as published) or by its own",
+        description="DPS: divide the gradient by the norm of the residual (as published) or by its own",
     )
 
 
@@ -150,7 +150,7 @@ class PSLDOptions(GradientOptions):
         0.1,
         ge=0,
         le=1000,
-        description="psld: weight of the term that keeps latents on encodings of images",
+        description="PSLD: weight of the term that keeps latents on encodings of images",
         json_schema_extra=option(was="glue"),
     )
 
@@ -162,14 +162,14 @@ class DiffPIROptions(Config):
         0.5,
         gt=0,
         le=1e6,
-        description="diffpir: weight of the model against the measurement",
+        description="DiffPIR: weight of the model against the measurement (lambda)",
         json_schema_extra=option(was="trust"),
     )
     diffpir_zeta: float = Field(
         0.3,
         ge=0,
         le=1,
-        description="diffpir: share of fresh noise in every step, 0 is deterministic",
+        description="DiffPIR: share of fresh noise in every step, 0 is deterministic (zeta)",
         json_schema_extra=option(was="share"),
     )
 

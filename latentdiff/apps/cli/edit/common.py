@@ -91,7 +91,7 @@ def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScor
     )
 
 
-def as_json(scores: PairScores) -> dict[str, Any]:
+def scores_dict(scores: PairScores) -> dict[str, Any]:
     """The scores for --json: without the intervals, which so few images have not."""
     parts = scores.as_dict().items()
     return {name: _known(part) if isinstance(part, dict) else part for name, part in parts}
@@ -101,7 +101,7 @@ def _known(score: dict[str, Any]) -> dict[str, Any]:
     return {key: found for key, found in score.items() if key == "value" or found is not None}
 
 
-def as_text(scores: PairScores) -> str:
+def scores_text(scores: PairScores) -> str:
     """The scores in one line."""
     from latentdiff.metrics.features.names import perceptual_name
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import as_text, model_options, output_options, sampling_options
-from latentdiff.apps.cli.edit.driver import EditResult, load_inputs, run_edit, scores_json, with_bar
+from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options, scores_text
+from latentdiff.apps.cli.edit.driver import EditResult, load_inputs, run_edit, scores_by_name, with_bar
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import Several
 from latentdiff.apps.cli.shared.types import Finite
@@ -65,7 +65,7 @@ HARM = " (farther from the original than the noisy image)"
     cls=Several,
     default=None,
     help=(
-        "Instead of --frames: the levels on the way to show, as 690,540,390,240,90; the nearest that are"
+        "Instead of --frames: the levels to show, as 690,540,390,240,90; the nearest that are"
         " visited (default: none)."
     ),
 )
@@ -117,9 +117,9 @@ def _denoise(values: dict[str, Any], levels: list[int] | None, shown: list[int] 
         scores = {name: inputs.scores(each) for name, each in images.items()}
         worse = [name for name, each in scores.items() if each.rmse.value > scores["noisy"].rmse.value]
         harmful = [name.replace(" ", "_") for name in worse]
-        found.append({"level": t, **scores_json(scores), "worse_than_noisy": harmful})
+        found.append({"level": t, **scores_by_name(scores), "worse_than_noisy": harmful})
         lines += [
-            f"t = {t}, {name}: {as_text(each)}{HARM * (name in worse)}" for name, each in scores.items()
+            f"t = {t}, {name}: {scores_text(each)}{HARM * (name in worse)}" for name, each in scores.items()
         ]
     return EditResult(
         model=inputs,

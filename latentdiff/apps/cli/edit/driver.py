@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.apps.cli.edit.common import as_json, save_rows, scores_of
+from latentdiff.apps.cli.edit.common import save_rows, scores_dict, scores_of
 from latentdiff.apps.cli.shared.inputs import read_input, settle_resize
 from latentdiff.apps.cli.shared.options import build
 from latentdiff.apps.cli.shared.prompts import in_turn, names_of, needs_of, note_texts, prompts_of
@@ -216,6 +216,6 @@ def estimates(frames: Iterable[Frame]) -> list[tuple[str, Tensor]]:
     return [(f"estimate, t = {frame.t}", frame.estimate) for frame in frames]
 
 
-def scores_json(scores: Mapping[str, PairScores]) -> dict[str, Any]:
+def scores_by_name(scores: Mapping[str, PairScores]) -> dict[str, Any]:
     """Scores by name, for --json."""
-    return {name.replace(" ", "_"): as_json(each) for name, each in scores.items()}
+    return {name.replace(" ", "_"): scores_dict(each) for name, each in scores.items()}

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import as_json, as_text, model_options, output_options, sampling_options
+from latentdiff.apps.cli.edit.common import (
+    model_options,
+    output_options,
+    sampling_options,
+    scores_dict,
+    scores_text,
+)
 from latentdiff.apps.cli.edit.driver import (
     FRAMES,
     EditResult,
@@ -87,12 +93,12 @@ def _inpaint(values: dict[str, Any], how: Inpainting) -> EditResult:
         facts={
             "missing": float((mask == 0).float().mean()),
             "restoration": how.model_dump(),
-            "masked": as_json(before),
-            "draws": [as_json(score) for score in scores],
+            "masked": scores_dict(before),
+            "draws": [scores_dict(score) for score in scores],
         },
         title=how.solver,
         lines=[
-            f"as masked: {as_text(before)}",
-            *(f"filled in, {k + 1}: {as_text(score)}" for k, score in enumerate(scores)),
+            f"as masked: {scores_text(before)}",
+            *(f"filled in, {k + 1}: {scores_text(score)}" for k, score in enumerate(scores)),
         ],
     )

@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import as_json, as_text, model_options, output_options, sampling_options
+from latentdiff.apps.cli.edit.common import (
+    model_options,
+    output_options,
+    sampling_options,
+    scores_dict,
+    scores_text,
+)
 from latentdiff.apps.cli.edit.driver import FRAMES, EditResult, load_inputs, run_edit, with_bar
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.config.sampling import Sampling
@@ -89,10 +95,10 @@ def _invert(values: dict[str, Any]) -> EditResult:
             "noise_mean": float(noise.mean()),
             "noise_std": deviation,
             "round_trip_error": error,
-            **as_json(scores),
+            **scores_dict(scores),
         },
         lines=[
-            f"inverted from level {level}, against the input: {as_text(scores)}",
+            f"inverted from level {level}, against the input: {scores_text(scores)}",
             f"round trip: {error:.1%} from the {'input' if pixels else 'reconstruction by the codec'}",
         ],
     )

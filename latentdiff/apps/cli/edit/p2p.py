@@ -55,7 +55,7 @@ SLUG = 40  # characters of a prompt in a file name
     type=SHARE,
     default=0.8,
     show_default=True,
-    help="Share of the way, from noise, on which the original's attention to the words that stay is kept.",
+    help="Share of the steps, from noise, that keep the original's attention to the unchanged words.",
 )
 @option(
     "--self",
@@ -64,21 +64,21 @@ SLUG = 40  # characters of a prompt in a file name
     default=0.4,
     show_default=True,
     help=(
-        "Share of the way on which the original's attention among pixels is kept: more keeps more of its"
-        " shape."
+        "Share of the steps, from noise, that keep the original's attention among pixels: more keeps more of"
+        " its shape."
     ),
 )
 @option(
     "--blend",
     multiple=True,
-    help="Words of either text: outside their place nothing changes (default: everything may).",
+    help="Words of either prompt: nothing changes outside the region of their attention (default: all may).",
 )
 @option(
     "--threshold",
     type=SHARE,
     default=0.5,
     show_default=True,
-    help="How far from a word's least to its largest attention its place begins; with --blend.",
+    help="With --blend: the attention at which a word's region begins, as a share of its range.",
 )
 @image_options
 @option(
@@ -86,7 +86,7 @@ SLUG = 40  # characters of a prompt in a file name
     type=click.FloatRange(0, 100),
     default=3.0,
     show_default=True,
-    help="Classifier-free guidance: 1 is plain conditional, more follows the texts more closely.",
+    help="Classifier-free guidance: 1 is plain conditional, more follows the prompts more closely.",
 )
 @options_of(Sampling, skip=("compile", "guidance"))
 @option(
@@ -94,8 +94,8 @@ SLUG = 40  # characters of a prompt in a file name
     type=Output(".png"),
     default=None,
     help=(
-        "Also write where each word of --prompt is attended to, the mean over the way, as a .png (default:"
-        " not written)."
+        "Also write the attention of the pictures to each word of --prompt, the mean over the steps, as a"
+        " .png (default: not written)."
     ),
 )
 @output_options("p2p.png")

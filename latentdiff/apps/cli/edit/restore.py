@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import as_text, model_options, output_options, sampling_options
+from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options, scores_text
 from latentdiff.apps.cli.edit.driver import (
     EditResult,
     check_sampler,
@@ -15,7 +15,7 @@ from latentdiff.apps.cli.edit.driver import (
     load_inputs,
     load_model,
     run_edit,
-    scores_json,
+    scores_by_name,
     with_bar,
 )
 from latentdiff.apps.cli.edit.operators import check_operators, operator_of, operator_options
@@ -96,8 +96,8 @@ def _restore(values: dict[str, Any], how: Restoration) -> EditResult:
             "operator": operator.name,
             "noise": sigma,
             "restoration": how.model_dump(),
-            **scores_json(scores),
+            **scores_by_name(scores),
         },
         title=how.solver,
-        lines=[f"{name}: {as_text(each)}" for name, each in scores.items()],
+        lines=[f"{name}: {scores_text(each)}" for name, each in scores.items()],
     )

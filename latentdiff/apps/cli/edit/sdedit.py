@@ -9,7 +9,13 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import as_json, as_text, model_options, output_options, sampling_options
+from latentdiff.apps.cli.edit.common import (
+    model_options,
+    output_options,
+    sampling_options,
+    scores_dict,
+    scores_text,
+)
 from latentdiff.apps.cli.edit.driver import FRAMES, EditResult, load_inputs, run_edit, with_bar
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import Several
@@ -90,8 +96,8 @@ def _edit(values: dict[str, Any], starts: list[tuple[str, float]]) -> EditResult
         rows.append((title, made.images))
         results[variant(**{key: text})] = made.images
         found = inputs.scores(made.images)
-        edits.append({key: value, "level": t, **as_json(found)})
-        lines.append(f"{title} (t = {t}), against the input: {as_text(found)}")
+        edits.append({key: value, "level": t, **scores_dict(found)})
+        lines.append(f"{title} (t = {t}), against the input: {scores_text(found)}")
     return EditResult(
         model=inputs,
         rows=[*rows, *way],
