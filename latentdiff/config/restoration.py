@@ -28,7 +28,7 @@ class MotionOptions(Config):
 
     motion_length: float = Field(7.0, ge=1, le=200, description="motion: length of the path in pixels")
     motion_angle: float = Field(
-        45.0, ge=-360, le=360, description="motion: direction in degrees, 0 to the right, 90 up"
+        45.0, ge=-360, le=360, description="motion: direction in degrees; 0 to the right, 90 up"
     )
 
 
@@ -44,25 +44,25 @@ class MaskOptions(Config):
     mask: str = Field(
         "box",
         description=(
-            "what is missing: box, half, random, or an image file: white is known and kept, black is filled"
+            "missing pixels; box, half, random, or an image file: white is known and kept, black is filled"
             " in (diffusers and AUTOMATIC1111 fill in white: add --invert-mask)"
         ),
     )
     invert_mask: bool = Field(
         False,
-        description="exchange known and missing: fill in the white of a file, or all but a box",
+        description="exchange known and missing; fill in the white of a file, or all but a box",
     )
     box: str | None = Field(
         None,
         description=(
-            "of --mask box: height x width of the missing box in pixels, and its corner from the top left, as"
-            " 12x10 or 12x10+3+4 (default: half of each side, in the middle)"
+            "missing box of --mask box; height x width in pixels and its corner from the top left, as 12x10"
+            " or 12x10+3+4 (default: half of each side, in the middle)"
         ),
     )
     side: Literal["top", "bottom", "left", "right"] = Field(
-        "bottom", description="of --mask half: the half that is missing", json_schema_extra=option(was="half")
+        "bottom", description="missing half of --mask half", json_schema_extra=option(was="half")
     )
-    missing: float = Field(0.5, ge=0, le=1, description="of --mask random: share of missing pixels")
+    missing: float = Field(0.5, ge=0, le=1, description="share of missing pixels of --mask random")
 
 
 MASKS = {"box": "box", "half": "side", "random": "missing"}  # masks made by rule, and the option of each
@@ -96,7 +96,7 @@ class MeasurementOptions(Config):
         ge=0,
         le=10,
         description=(
-            "standard deviation of the measurement noise, pixels lie in [-1, 1] (default: 0;"
+            "standard deviation of the measurement noise; pixels lie in [-1, 1] (default: 0;"
             f" {ASSUMED_NOISE:g} with --already-degraded, as no operator fits such images exactly)"
         ),
     )
@@ -111,8 +111,20 @@ class SDEditOptions(Config):
 class RePaintOptions(Config):
     """RePaint (Lugmayr et al. 2022)."""
 
-    jump_length: int = Field(10, ge=1, le=1000, description="RePaint: steps of a jump back")
-    jumps: int = Field(5, ge=1, le=100, description="RePaint: passes over each stretch of steps")
+    jump_length: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="RePaint: steps of a jump back",
+        json_schema_extra=option(advanced=True),
+    )
+    jumps: int = Field(
+        5,
+        ge=1,
+        le=100,
+        description="RePaint: passes over each stretch of steps",
+        json_schema_extra=option(advanced=True),
+    )
 
 
 class ScoreALDOptions(Config):
@@ -125,6 +137,7 @@ class ScoreALDOptions(Config):
         description=(
             "ScoreALD: gamma_t as a share of sigma_t / alpha_t; smaller follows the measurement more closely"
         ),
+        json_schema_extra=option(advanced=True),
     )
 
 
@@ -140,6 +153,7 @@ class DPSOptions(GradientOptions):
     step_size: Literal["residual", "gradient"] = Field(
         "residual",
         description="DPS: divide the gradient by the norm of the residual (as published) or by its own",
+        json_schema_extra=option(advanced=True),
     )
 
 
@@ -151,7 +165,7 @@ class PSLDOptions(GradientOptions):
         ge=0,
         le=1000,
         description="PSLD: weight of the term that keeps latents on encodings of images",
-        json_schema_extra=option(was="glue"),
+        json_schema_extra=option(was="glue", advanced=True),
     )
 
 
@@ -163,14 +177,14 @@ class DiffPIROptions(Config):
         gt=0,
         le=1e6,
         description="DiffPIR: weight of the model against the measurement (lambda)",
-        json_schema_extra=option(was="trust"),
+        json_schema_extra=option(was="trust", advanced=True),
     )
     diffpir_zeta: float = Field(
         0.3,
         ge=0,
         le=1,
         description="DiffPIR: share of fresh noise in every step, 0 is deterministic (zeta)",
-        json_schema_extra=option(was="share"),
+        json_schema_extra=option(was="share", advanced=True),
     )
 
 
@@ -208,13 +222,14 @@ SOLVERS: dict[Solver, SolverInfo] = {
 
 
 def _solvers() -> str:
-    return "; ".join(f"{name} ({info.hint})" for name, info in SOLVERS.items())
+    hints = ", ".join(f"{name} ({info.hint})" for name, info in SOLVERS.items())
+    return f"solver: {', '.join(SOLVERS)}; {hints}"
 
 
 class Restoration(SDEditOptions, RePaintOptions, ScoreALDOptions, DPSOptions, PSLDOptions, DiffPIROptions):
     """A solver for y = A x + noise and its options; those of other solvers must be left at their defaults."""
 
-    solver: Solver = Field("diffpir", description=f"the solver: {_solvers()}")
+    solver: Solver = Field("diffpir", description=_solvers())
 
     def unused(self, settings: Sampling) -> str:
         """The sampler's setting that the solver ignores because it makes steps of its own; "" if none."""
@@ -243,4 +258,4 @@ class Restoration(SDEditOptions, RePaintOptions, ScoreALDOptions, DPSOptions, PS
 class Inpainting(Restoration):
     """Restoration of what a mask hides, where DPS is ahead of DiffPIR (docs/editing.md)."""
 
-    solver: Solver = Field("dps", description=f"the solver: {_solvers()}")
+    solver: Solver = Field("dps", description=_solvers())

@@ -17,7 +17,8 @@ from latentdiff.apps.cli.edit.illusions import (
     read_back,
     weights_of,
 )
-from latentdiff.apps.cli.shared.options import only_with
+from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.options import cli_command, only_with
 from latentdiff.apps.cli.shared.prompts import name_of
 
 HINT = (
@@ -27,8 +28,11 @@ HINT = (
 VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
 
 
-@click.command(name="anagram")
-@click.option(
+@cli_command(
+    "anagram",
+    "latentdiff anagram --label 3 --label 5 --view identity --view rotate180",
+)
+@option(
     "--view",
     "view",
     type=click.Choice(VIEWS),
@@ -50,8 +54,8 @@ def command(*, as_json: bool, **values: Any) -> int:
     """
     views, n = values["view"] or ("identity", "flip"), count_parts(values)
     if len(views) != n:
-        option = "--label" if values["label"] else "--prompt"
-        raise click.UsageError(f"expected as many {option} as --view, got {n} and {len(views)}")
+        flag = "--label" if values["label"] else "--prompt"
+        raise click.UsageError(f"expected as many {flag} as --view, got {n} and {len(views)}")
     only_with("view", "patches", views, {"patch": "--patch"})
     weights = weights_of(values["class_weights"], n)
     return run_edit(partial(_anagram, names=views, weights=weights), values, as_json=as_json)

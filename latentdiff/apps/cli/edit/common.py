@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
-
-from latentdiff.apps.cli.shared.options import Texts, config_option, json_option, options_of
+from latentdiff.apps.cli.shared.help import Texts, option
+from latentdiff.apps.cli.shared.options import device_option, options_of, out_option, run_options, seed_option
 from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_option, running
 from latentdiff.apps.cli.shared.prompts import prompt_options
 from latentdiff.config.sampling import Sampling

@@ -10,8 +10,9 @@ import click
 
 from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options, scores_text
 from latentdiff.apps.cli.edit.driver import EditResult, load_inputs, run_edit, scores_by_name, with_bar
+from latentdiff.apps.cli.shared.help import Several, option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import Several
+from latentdiff.apps.cli.shared.options import cli_command
 from latentdiff.apps.cli.shared.types import Finite
 
 if TYPE_CHECKING:

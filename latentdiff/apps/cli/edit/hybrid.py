@@ -17,7 +17,8 @@ from latentdiff.apps.cli.edit.illusions import (
     read_back,
     weights_of,
 )
-from latentdiff.apps.cli.shared.options import Several
+from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import cli_command
 from latentdiff.apps.cli.shared.prompts import name_of
 
 HINT = (
@@ -26,8 +27,11 @@ HINT = (
 )
 
 
-@click.command(name="hybrid")
-@click.option(
+@cli_command(
+    "hybrid",
+    "latentdiff hybrid --label 3 --label 5 --guidance 4",
+)
+@option(
     "--sigma",
     cls=Several,
     default=None,

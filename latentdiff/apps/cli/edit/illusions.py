@@ -9,7 +9,8 @@ import click
 
 from latentdiff.apps.cli.edit.common import model_options, output_options
 from latentdiff.apps.cli.edit.driver import FRAMES, EditModel, EditResult, with_bar
-from latentdiff.apps.cli.shared.options import Several, option, options_of
+from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import number_option, options_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
@@ -37,13 +38,13 @@ def illusion_options(out: str, part: str) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         options = [
-            click.option(
+            option(
                 "--label",
                 multiple=True,
                 callback=_each_label,
                 help=f"A class, once for each {part}: --label 3 --label 5, or 3,5 (no default).",
             ),
-            click.option(
+            option(
                 "--prompt",
                 "prompts",
                 multiple=True,
@@ -52,15 +53,7 @@ def illusion_options(out: str, part: str) -> Callable[[F], F]:
                     " (default: none)."
                 ),
             ),
-            click.option(
-                "-n",
-                "--number",
-                "n",
-                type=click.IntRange(1, 1000),
-                default=8,
-                show_default=True,
-                help="Number of images.",
-            ),
+            number_option(1, 1000, 8, "Number of images."),
             option(
                 "--class-weights",
                 was="--weights",

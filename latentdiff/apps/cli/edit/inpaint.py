@@ -24,14 +24,15 @@ from latentdiff.apps.cli.edit.driver import (
     with_bar,
 )
 from latentdiff.apps.cli.edit.masks import check_mask, mask_of
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import build, option, options_of
+from latentdiff.apps.cli.shared.options import build, cli_command, options_of
 from latentdiff.config.restoration import Inpainting, MaskOptions
 
 
 @cli_command(
     "inpaint",
-    "latentdiff inpaint --mask box --draws 4",
+    "latentdiff inpaint --mask box --samples 4",
     "latentdiff inpaint --input photo.png --mask mask.png",
 )
 @model_options

@@ -14,7 +14,9 @@ from latentdiff.apps.cli.edit.common import (
     scores_text,
 )
 from latentdiff.apps.cli.edit.driver import FRAMES, EditResult, load_inputs, run_edit, with_bar
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
+from latentdiff.apps.cli.shared.options import cli_command
 from latentdiff.config.sampling import Sampling
 
 PLAUSIBLE = (0.7, 1.4)  # deviations of an inverted noise from which the model can draw

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from latentdiff.apps.cli.edit.masks import check_mask, mask_of
-from latentdiff.apps.cli.shared.options import Several, build, only_with, options_of
+from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import build, flag_of, only_with, options_of
 from latentdiff.config.restoration import OPERATORS, MeasurementOptions
 
 if TYPE_CHECKING:
@@ -21,13 +22,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def operator_options(function: F) -> F:
     """--operator, --noise and the options of every operator."""
-    operator = click.option(
+    operator = option(
         "--operator",
         cls=Several,
         default="blur",
         show_default=True,
         help=(
-            f"Degradation of the images: {', '.join(OPERATORS)}; several, as blur,downsample, act one after"
+            f"Degradation of the images; {', '.join(OPERATORS)}, or several, as blur,downsample, one after"
             " the other."
         ),
     )
@@ -42,7 +43,7 @@ def check_operators(values: dict[str, Any]) -> list[str]:
     if unknown := [name for name in names if name not in OPERATORS]:
         raise click.UsageError(f"--operator: expected {', '.join(OPERATORS)}, got {unknown[0]!r}")
     for name, info in OPERATORS.items():
-        flags = {field: f"--{field.replace('_', '-')}" for field in info.options.model_fields}
+        flags = {field: flag_of(field) for field in info.options.model_fields}
         only_with("operator", name, names, flags)
         if name in names:
             build(info.options, values)

@@ -11,6 +11,7 @@ import click
 
 from latentdiff.apps.cli.edit.common import ACROSS, model_options, output_options, scores_of
 from latentdiff.apps.cli.edit.driver import EditResult, load_inputs, load_model, run_edit
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import build, cli_command, options_of
 from latentdiff.apps.cli.shared.outputs import Output
@@ -31,8 +32,8 @@ SLUG = 40  # characters of a prompt in a file name
     "latentdiff p2p --prompt 'a red seven' --edit 'a green seven'",
 )
 @model_options
-@click.option("--prompt", required=True, help="The prompt of the original.")
-@click.option(
+@option("--prompt", required=True, help="The prompt of the original.")
+@option(
     "--edit",
     "edits",
     multiple=True,
@@ -127,8 +128,8 @@ def _p2p(values: dict[str, Any], factors: dict[str, float]) -> EditResult:
     prompt = values["prompt"]
     texts = values["edits"] or (prompt,)
     check_texts([prompt, *texts])
-    option = f"--prompt {prompt!r:.60}"
-    needs = [Need("text", option, None), Need("words", option, "`latentdiff sample --prompt`")]
+    flag = f"--prompt {prompt!r:.60}"
+    needs = [Need("text", flag, None), Need("words", flag, "`latentdiff sample --prompt`")]
     model = load_model(values | {"prompts": (prompt, *texts)}, needs=needs)
     images = None
     if values["source"] is not None:

@@ -19,15 +19,16 @@ from latentdiff.apps.cli.edit.driver import (
     with_bar,
 )
 from latentdiff.apps.cli.edit.operators import check_operators, operator_of, operator_options
+from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import build, option, options_of
+from latentdiff.apps.cli.shared.options import build, cli_command, options_of
 from latentdiff.config.restoration import ASSUMED_NOISE, Restoration
 
 
 @cli_command(
     "restore",
     "latentdiff restore --operator blur --noise 0.05",
-    "latentdiff restore --input small.png --degraded --operator downsample",
+    "latentdiff restore --input small.png --already-degraded --operator downsample",
 )
 @model_options
 @image_options
@@ -39,7 +40,7 @@ from latentdiff.config.restoration import ASSUMED_NOISE, Restoration
     "degraded",
     was="--degraded",
     is_flag=True,
-    help="Restore the images of --input, which --operator describes, without degrading them first.",
+    help="Restore the images of --input as they are; --operator describes their degradation.",
 )
 @output_options("restored.png")
 def command(*, as_json: bool, **values: Any) -> int:

@@ -17,8 +17,9 @@ from latentdiff.apps.cli.edit.common import (
     scores_text,
 )
 from latentdiff.apps.cli.edit.driver import FRAMES, EditResult, load_inputs, run_edit, with_bar
+from latentdiff.apps.cli.shared.help import Several, option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import Several
+from latentdiff.apps.cli.shared.options import cli_command
 
 
 @cli_command(
