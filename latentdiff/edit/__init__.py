@@ -2,12 +2,13 @@
 anagrams, hybrids, denoising.
 """
 
+from latentdiff.diffusion.operators import backprojection
 from latentdiff.edit.denoise import blurred, iterated, noisy, one_step
 from latentdiff.edit.drawing import Recorder, SampleResult
 from latentdiff.edit.illusion import anagram, codec_error, hybrid
 from latentdiff.edit.inversion import first_level, from_noise, invert, relative_error
 from latentdiff.edit.p2p import Edit, Edited, prompt_to_prompt
-from latentdiff.edit.restore import backprojection, latent_mask, measured, restore
+from latentdiff.edit.restore import latent_mask, measured, restore
 from latentdiff.edit.sdedit import level_at, level_of, sdedit
 
 __all__ = [

@@ -10,7 +10,7 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised, sample
 from latentdiff.diffusion.operators import norms
-from latentdiff.diffusion.solvers import inversion
+from latentdiff.diffusion.solvers import inverse_ddim_step
 from latentdiff.diffusion.trajectory import record
 from latentdiff.edit.drawing import (
     SILENT,
@@ -102,7 +102,7 @@ def invert(
             key_of(pipeline, part.seed, len(x0)),
         )
         x = noised(x0, start, pipeline.schedule, key)
-        states = sample(denoise, x, levels, inversion(pipeline.schedule), key)
+        states = sample(denoise, x, levels, inverse_ddim_step(pipeline.schedule), key)
         return SampleResult(
             record(states, x, levels, decode=pipeline.decode, progress=part.watch.progress)[0]
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import noised, sample, start
-from latentdiff.diffusion.solvers import inversion
+from latentdiff.diffusion.solvers import inverse_ddim_step
 from latentdiff.diffusion.trajectory import ProgressCallback, record
 from latentdiff.edit.attention import AttentionEdit, AttentionEditor, blend_mask
 from latentdiff.edit.drawing import encode_images, key_of
@@ -224,7 +224,7 @@ def _way(
     levels = levels[1:] if first else levels
     x = noised(x0, first, pipeline.schedule, key)
     found = {0: x0, first: x}
-    for state in sample(denoise, x, levels, inversion(pipeline.schedule), key):
+    for state in sample(denoise, x, levels, inverse_ddim_step(pipeline.schedule), key):
         found[state.t] = state.x
     return found
 

@@ -5,22 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentdiff.config.restoration import Restoration
+from latentdiff.config.restoration import SOLVERS, Restoration
 from latentdiff.config.sampling import SAMPLERS, Sampling
-from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.operators import Operator
-from latentdiff.diffusion.samplers import SamplerStep, diffpir_step
-from latentdiff.diffusion.solvers import (
-    corrected,
-    dps,
-    half_quadratic,
-    psld,
-    repaint,
-    repaint_schedule,
-    score_ald,
-    with_renoising,
-)
+from latentdiff.diffusion.samplers import max_level
+from latentdiff.diffusion.solvers import InverseProblem, LoopArguments, solver_function
 from latentdiff.edit.drawing import (
     SILENT,
     MicroBatch,
@@ -28,19 +18,14 @@ from latentdiff.edit.drawing import (
     SampleResult,
     denoiser_of,
     draw,
-    encode_images,
     key_of,
     map_images,
 )
-from latentdiff.edit.sdedit import level_of, sdedit
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.conditioner import Labels
 from latentdiff.pipeline.pipeline import Pipeline
-
-BY_MASK = ("replacement", "repaint")
-BY_GRADIENT = ("ald", "dps", "psld")
 
 
 def measured(operator: Operator, images: Tensor, *, sigma: float = 0.0, seed: int = 0) -> Tensor:
@@ -54,16 +39,6 @@ def measured(operator: Operator, images: Tensor, *, sigma: float = 0.0, seed: in
     if sigma == 0:
         return y
     return y + sigma * Key.of(seed, len(y), device=y.device).at("degrade").normal(y.shape[1:], dtype=y.dtype)
-
-
-def backprojection(operator: Operator, y: Tensor) -> Tensor:
-    """An image that shows a measurement: y itself where it has the shape of one, else A^T y by the weight
-    that A gives each pixel.
-    """
-    if operator.measured_shape == operator.image_shape:
-        return y
-    weight = operator.adjoint(operator(y.new_ones(1, *operator.image_shape)))
-    return torch.where(weight > 0, operator.adjoint(y) / weight.clamp_min(1e-6), 0.0)
 
 
 def restore(
@@ -82,18 +57,57 @@ def restore(
     """Images [n, C, H, W] that explain measurements ``y`` [n, *measured_shape] of an operator on images in
     [-1, 1].
 
-    In latent spaces the operator sees the decoded image. ``sigma`` is the noise of y; ``mask`` (1: known),
-    [H, W] or [C, H, W], is what the solvers replacement and repaint go by, and with a mask the known pixels
-    of y are kept exactly where ``sigma`` is 0. InputError for a solver that does not fit the model or the
-    operator.
+    In latent spaces the operator acts on the decoded image. ``sigma`` is the noise of y. ``mask`` [H, W] or
+    [C, H, W] (1: known) is required by the solvers replacement and repaint; with a mask and a ``sigma`` of 0
+    the known pixels of y are kept exactly. InputError for a solver that does not fit the model, the operator
+    or the sampler.
     """
     how, settings = how or Restoration(), settings or Sampling()
+    _check(pipeline, operator, y, how, settings, mask)
+    info, solver, options = SOLVERS[how.solver], solver_function(how.solver), how.options()
+    known = latent_mask(pipeline, mask) if info.masks_only and mask is not None else None
+    y = y.to(pipeline.device)
+
+    def restored(part: MicroBatch) -> SampleResult:
+        mine = y[part.rows]
+        problem = InverseProblem(
+            operator=operator,
+            y=mine,
+            sigma=sigma,
+            schedule=pipeline.schedule,
+            decode=pipeline.codec.decode,
+            encode=pipeline.codec.encode,
+            mask=known,
+            max_level=max_level(pipeline.diffusion, pipeline.schedule),
+        )
+        key, (step, levels) = key_of(pipeline, part.seed, len(mine)), pipeline.plan(settings)
+        denoise = denoiser_of(pipeline, settings, part.label, len(mine))
+        x = start(key, pipeline.codec.latent_shape)
+        loop = solver(problem, LoopArguments(denoise, x, levels, step, key), **options)
+        return draw(pipeline, loop.denoise, loop.x, loop.levels, loop.step, loop.key, part.watch)
+
+    found = map_images(
+        pipeline, len(y), restored, label=label, seed=seed, watch=watch, gradients=info.gradients
+    )
+    if mask is None or sigma > 0:
+        return found
+    return SampleResult(torch.where(mask.bool().expand_as(found.images), y.cpu(), found.images), found.frames)
+
+
+def _check(
+    pipeline: Pipeline,
+    operator: Operator,
+    y: Tensor,
+    how: Restoration,
+    settings: Sampling,
+    mask: Tensor | None,
+) -> None:
+    """InputError for arguments of :func:`restore` that do not fit one another."""
     if unused := how.unused(settings):
         raise InputError(
-            f"solver {how.solver}: makes moves of its own, expected the ddim sampler without eta, got"
-            f" {unused}"
+            f"solver {how.solver}: replaces the sampler's steps, expected ddim without eta, got {unused}"
         )
-    if how.solver in BY_GRADIENT and SAMPLERS[settings.sampler].evaluations > 1:
+    if SOLVERS[how.solver].gradients and SAMPLERS[settings.sampler].evaluations > 1:
         one = [name for name, row in SAMPLERS.items() if row.evaluations == 1]
         raise InputError(
             f"solver {how.solver}: its gradient is of the one estimate of a move, expected a sampler with one"
@@ -106,90 +120,24 @@ def restore(
         )
     if tuple(y.shape[1:]) != tuple(operator.measured_shape):
         raise InputError(f"expected measurements {['n', *operator.measured_shape]}, got {list(y.shape)}")
-    y = y.to(pipeline.device)
-    if how.solver == "sdedit":
-        seen = backprojection(operator, y).clamp(-1, 1)
-        t = level_of(pipeline, how.strength)
-        found = sdedit(pipeline, seen, t, settings=settings, label=label, seed=seed, watch=watch)
-    else:
-
-        def solved(part: MicroBatch) -> SampleResult:
-            mine = y[part.rows]
-            key, denoise = (
-                key_of(pipeline, part.seed, len(mine)),
-                denoiser_of(pipeline, settings, part.label, len(mine)),
-            )
-            denoise, step, levels = _wrapped(pipeline, operator, mine, denoise, how, settings, sigma, mask)
-            x = start(key, pipeline.codec.latent_shape)
-            return draw(pipeline, denoise, x, levels, step, key, part.watch)
-
-        found = map_images(
-            pipeline, len(y), solved, label=label, seed=seed, watch=watch, gradients=how.solver in BY_GRADIENT
+    if not bool(torch.isfinite(y).all()):
+        raise InputError("expected finite measurements, got inf or nan")
+    info = SOLVERS[how.solver]
+    if info.needs == "latents" and isinstance(pipeline.codec, IdentityCodec):
+        raise InputError(
+            f"solver {how.solver}: is for latent models, this one works on pixels; expected dps"
+            " (--solver dps)"
         )
-    if mask is None or sigma > 0:
-        return found
-    return SampleResult(torch.where(mask.bool().expand_as(found.images), y.cpu(), found.images), found.frames)
-
-
-def _wrapped(
-    pipeline: Pipeline,
-    operator: Operator,
-    y: Tensor,
-    denoise: Denoiser,
-    how: Restoration,
-    settings: Sampling,
-    sigma: float,
-    mask: Tensor | None,
-) -> tuple[Denoiser, SamplerStep, list[int]]:
-    """The denoiser, step and levels of a solver."""
-    codec, schedule = pipeline.codec, pipeline.schedule
-    step, levels = pipeline.plan(settings)
-
-    def measure(latents: Tensor) -> Tensor:
-        return operator(codec.decode(latents))
-
-    if how.solver == "dps":
-        return denoise, dps(step, measure, y, zeta=how.zeta, size=how.step_size), levels
-    if how.solver == "psld":
-        if isinstance(codec, IdentityCodec):
-            raise InputError(
-                "solver psld: is for latent models, this one works on pixels; expected dps (--solver dps)"
-            )
-        glued = psld(
-            step, operator, y, decode=codec.decode, encode=codec.encode, eta=how.zeta, gamma=how.glue
-        )
-        return denoise, glued, levels
-    if how.solver == "ald":
-        return (
-            denoise,
-            score_ald(step, measure, y, schedule, sigma=max(sigma, 1e-3), anneal=how.anneal),
-            levels,
-        )
-    if how.solver == "diffpir":
-        correct = half_quadratic(operator, y, schedule, sigma=sigma, strength=how.trust)
-        through = corrected(denoise, lambda x0, t: codec.encode(correct(codec.decode(x0), t)))
-        return through, diffpir_step(schedule, share=how.share), levels
-    if mask is None:
+    if info.masks_only and (mask is None or operator.measured_shape != operator.image_shape):
         raise InputError(
             f"solver {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator"
         )
-    known, here = encode_images(pipeline, y.clamp(-1, 1)), latent_mask(pipeline, mask)
-    if how.solver == "repaint":
-        if how.jumps > 1 and how.jump_length >= len(levels) - 1:
-            raise InputError(
-                f"solver repaint: jumps of {how.jump_length} moves need more moves than that, got"
-                f" {len(levels) - 1}; expected a smaller jump length or more steps (--jump-length, --steps)"
-            )
-        step, levels = (
-            with_renoising(step, schedule),
-            repaint_schedule(levels, length=how.jump_length, times=how.jumps),
-        )
-    return denoise, repaint(step, known, here, schedule), levels
 
 
 def latent_mask(pipeline: Pipeline, mask: Tensor) -> Tensor:
-    """The mask of the latents: known where all pixels that a latent pixel stands for are.
+    """The mask of the latents: a latent pixel is known where all image pixels that it covers are known.
 
+    ``mask`` [H, W] or [C, H, W]; that of the latents [h, w], or ``mask`` itself for models of pixels.
     InputError for vector latents.
     """
     codec, shape = pipeline.codec, pipeline.codec.latent_shape

@@ -1,5 +1,6 @@
 """Operators: <A x, y> = <x, A^T y>, agreement with scipy and with dense matrices, and what they refuse."""
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -204,3 +205,24 @@ def test_what_a_random_mask_hides_says_nothing_of_the_noise() -> None:
     operator = op.masked((1, 28, 28), mask)
     noise = measured(operator, torch.zeros(4, 1, 28, 28), sigma=1.0, seed=0)[:, 0][:, mask.bool()]
     assert float(noise.mean(1).abs().max()) < 0.2 and float((noise.std(1) - 1).abs().max()) < 0.2
+
+
+@pytest.mark.parametrize("name", op.OPERATORS)
+def test_a_row_of_the_table_names_a_function_of_its_options(name: str) -> None:
+    function, info = op.operator_function(name), op.OPERATORS[name]
+    assert function.__module__.endswith(f"operators.{info.function.split(':')[0]}")
+    takes = {*list(inspect.signature(function).parameters)[1:]} - {"size"}
+    options = {option.removeprefix(f"{name}_") for option in info.options.model_fields}
+    assert takes == ({"mask"} if name == "mask" else options)
+    chosen = {"mask": op.half(8, 8)} if name == "mask" else {}
+    made = op.make_operator(name, RGB, **chosen)
+    assert isinstance(made, Operator) and made.image_shape == RGB
+
+
+def test_an_operator_by_its_name_has_the_options_of_its_row() -> None:
+    x = normal(0, 2, GREY)
+    made = op.make_operator("blur", GREY, blur_sigma=0.7)
+    assert torch.equal(made(x), op.gaussian_blur(GREY, sigma=0.7)(x))
+    assert torch.equal(op.make_operator("blur", GREY)(x), op.gaussian_blur(GREY, sigma=1.5)(x))
+    with pytest.raises(ValueError, match="blur_sigma"):
+        op.make_operator("blur", GREY, blur_sigma=0.0)

@@ -1,14 +1,17 @@
 """Restoration against closed form: on a Gaussian prior with the exact denoiser the posterior is known."""
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind
+from latentdiff.config.restoration import SOLVERS, Restoration, Solver
 from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import noised, run, sample, start
@@ -20,11 +23,12 @@ from latentdiff.diffusion.solvers import (
     dps,
     gaussian_update,
     half_quadratic,
-    inversion,
+    inverse_ddim_step,
     psld,
     repaint,
     repaint_schedule,
     score_ald,
+    solver_function,
     with_renoising,
 )
 from latentdiff.ops.random import Key
@@ -122,7 +126,7 @@ def test_the_exact_likelihood_with_the_ancestral_step(schedule: Schedule) -> Non
     assert mean < 0.03 and cov < 0.05
 
 
-SOLVERS: dict[str, Callable[[Schedule], tuple[Denoiser, SamplerStep]]] = {
+WRAPPERS: dict[str, Callable[[Schedule], tuple[Denoiser, SamplerStep]]] = {
     "none": lambda s: (exact(s), ddpm(s)),
     "dps": lambda s: (exact(s), dps(ddpm(s), op.matrix(SEEN), Y, zeta=0.1)),
     "ald": lambda s: (exact(s), score_ald(ddpm(s), op.matrix(SEEN), Y, s, sigma=NOISE)),
@@ -146,7 +150,7 @@ def test_the_bias_of_a_solver_is_bounded_and_less_than_that_of_the_prior(
     key = Key.of(5, n)
 
     def measured(solver: str) -> tuple[float, float]:
-        denoise, step = SOLVERS[solver](schedule)
+        denoise, step = WRAPPERS[solver](schedule)
         x = run(denoise, start(key, (4,), dtype=DOUBLE), schedule.levels(250), step, key)
         return errors(x.mean(0), x.T.cov())
 
@@ -154,11 +158,11 @@ def test_the_bias_of_a_solver_is_bounded_and_less_than_that_of_the_prior(
     assert mean < BOUNDS[name][0] < prior_mean and cov < BOUNDS[name][1] < prior_cov
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", WRAPPERS)
 def test_a_sample_does_not_depend_on_the_others(name: str) -> None:
     """One residual for each sample: a norm over the batch would couple them."""
     schedule = cosine()
-    denoise, step = SOLVERS[name](schedule)
+    denoise, step = WRAPPERS[name](schedule)
     x = start(KEY, (4,), dtype=DOUBLE) * torch.tensor([1.0, 3.0, 0.1, 1.0], dtype=DOUBLE).view(4, 1)
     together = run(denoise, x, schedule.levels(20), step, KEY)
     alone = run(denoise, x[2:3], schedule.levels(20), step, KEY[2:3])
@@ -368,7 +372,7 @@ def test_the_error_of_a_round_trip_falls_as_one_over_the_steps(kind: ScheduleKin
     found = []
     for steps in (25, 50, 100, 200):
         levels = [level for level in schedule.levels(steps) if level <= 3600]
-        noise = run(exact(schedule), x0, levels[::-1], inversion(schedule), KEY)
+        noise = run(exact(schedule), x0, levels[::-1], inverse_ddim_step(schedule), KEY)
         back = run(exact(schedule), noise, levels, ddim(schedule), KEY)
         found.append(float((back - x0).norm()))
     ratios = [coarse / fine for coarse, fine in pairwise(found)]
@@ -378,10 +382,10 @@ def test_the_error_of_a_round_trip_falls_as_one_over_the_steps(kind: ScheduleKin
 def test_inversion_ends_in_noise(schedule: Schedule) -> None:
     x0 = MEAN + Key.of(4, 5000).normal((4,), dtype=DOUBLE) @ MIX.T
     key = Key.of(0, 5000)
-    noise = run(exact(schedule), x0, schedule.levels(200)[::-1], inversion(schedule), key)
+    noise = run(exact(schedule), x0, schedule.levels(200)[::-1], inverse_ddim_step(schedule), key)
     torch.testing.assert_close(noise.T.cov(), torch.eye(4, dtype=DOUBLE), rtol=0, atol=0.1)
     with pytest.raises(ValueError, match="inverse move"):
-        inversion(schedule)(exact(schedule), x0, 5, 5, key, None)
+        inverse_ddim_step(schedule)(exact(schedule), x0, 5, 5, key, None)
 
 
 @pytest.mark.parametrize(
@@ -404,3 +408,19 @@ def test_renoising_is_ddim_at_share_0_and_independent_noise_at_1(schedule: Sched
     torch.testing.assert_close(fresh, alpha * estimate.x0() + sigma * key.normal((4,)), rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="share"):
         diffpir_step(schedule, share=1.5)
+
+
+@pytest.mark.parametrize("name", get_args(Solver))
+def test_a_row_of_the_table_names_a_function_of_its_options(name: Solver) -> None:
+    function, options = solver_function(name), SOLVERS[name].options
+    assert function.__module__.endswith(f"solvers.{SOLVERS[name].function.split(':')[0]}")
+    assert [*inspect.signature(function).parameters][:2] == ["problem", "loop"]
+    assert set(list(inspect.signature(function).parameters)[2:]) == set(options.model_fields)
+    assert issubclass(Restoration, options)
+    assert Restoration(solver=name).options() == options().model_dump()
+
+
+def test_every_solver_has_a_row_and_every_option_a_solver() -> None:
+    assert tuple(SOLVERS) == get_args(Solver)
+    taken = {option for info in SOLVERS.values() for option in info.options.model_fields}
+    assert taken | {"solver"} == set(Restoration.model_fields)

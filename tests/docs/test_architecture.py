@@ -55,7 +55,7 @@ KNOWS_ONLY: dict[str, set[str]] = {  # tighter than the layers: what a prefix ma
     "diffusion": {"config", "errors", "ops"},
     "diffusion/schedule": {"config", "ops"},
     "diffusion/prediction": {"config"},
-    "diffusion/operators": {"errors", "ops"},
+    "diffusion/operators": {"config", "errors", "ops"},
     "viz": {"config", "data", "errors", "files"},
     "pipeline/checkpoint": {"config", "errors", "files", "nn"},
     "pipeline/text": {"errors", "files", "nn", "pipeline/checkpoint"},

@@ -214,6 +214,11 @@ def test_what_a_solver_cannot_do_is_refused(pixels: Pipeline, vector: Pipeline) 
         (lambda: restore(pixels, op.identity((1, 9, 9)), y), "expected an operator on"),
         (lambda: restore(pixels, op.downsample(SHAPE, 2), y), r"expected measurements \['n', 1, 4, 4\]"),
         (lambda: measured(blur, IMAGES, sigma=-1.0), "sigma must be 0 or more"),
+        (lambda: restore(pixels, blur, y / 0), "finite measurements"),
+        (
+            lambda: restore(pixels, blur, y, settings=Sampling(sampler="ddpm")),
+            "replaces the sampler's steps, expected ddim without eta, got sampler ddpm",
+        ),
     ]
     for call, words in refused:
         with pytest.raises(InputError, match=words):
@@ -231,6 +236,12 @@ def test_what_a_solver_cannot_do_is_refused(pixels: Pipeline, vector: Pipeline) 
 def test_numbers_of_another_solver_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="is an option of"):
         Restoration(**options)
+
+
+def test_options_of_saved_pictures_are_read_by_their_old_names() -> None:
+    old = {"solver": "diffpir", "trust": 0.7, "share": 0.1}
+    assert Restoration.model_validate(old) == Restoration(diffpir_lambda=0.7, diffpir_zeta=0.1)
+    assert Restoration.model_validate({"solver": "psld", "glue": 2.0}).options()["psld_gamma"] == 2.0
 
 
 def test_a_measurement_is_the_operator_and_noise_of_its_seed() -> None:

@@ -54,12 +54,12 @@ def with_runs(work: Path, folder: Path, names: tuple[str, ...]) -> None:
         ("sample -n 1 --steps 2", ("vae", "cold", "pixel"), "pixel"),
         ("p2p -n 1 --steps 2 --prompt 'a red seven' --edit 'a green seven'", ("denoiser",), "scenes"),
         (
-            "inpaint -n 1 --draws 1 --steps 3 --mask half --solver repaint --jumps 1",
+            "inpaint -n 1 --samples 1 --steps 3 --mask half --solver repaint --jumps 1",
             ("denoiser", "spatial"),
             "spatial",
         ),
         (
-            "inpaint -n 1 --draws 1 --steps 3 --mask half --solver repaint --jumps 1",
+            "inpaint -n 1 --samples 1 --steps 3 --mask half --solver repaint --jumps 1",
             ("denoiser",),
             "digits-pixels",
         ),

@@ -1,7 +1,13 @@
-"""Linear operators of restoration, each with its adjoint: masks, blur, fewer pixels, and their
-compositions.
+"""Linear operators of restoration, each with its adjoint: masks, blur, downsampling, and their compositions.
+
+Those that the command line offers are rows of :data:`latentdiff.config.restoration.OPERATORS`.
 """
 
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from latentdiff.config import restoration
 from latentdiff.diffusion.operators.blur import (
     blur_matrix,
     convolution,
@@ -10,12 +16,22 @@ from latentdiff.diffusion.operators.blur import (
     motion_blur,
     motion_kernel,
 )
-from latentdiff.diffusion.operators.linear import Operator, identity, matrix, norms, proximal, separable
+from latentdiff.diffusion.operators.linear import (
+    Operator,
+    backprojection,
+    identity,
+    matrix,
+    norms,
+    proximal,
+    separable,
+)
 from latentdiff.diffusion.operators.mask import box, half, masked, scattered
 from latentdiff.diffusion.operators.resample import downsample
 
 __all__ = [
+    "OPERATORS",
     "Operator",
+    "backprojection",
     "blur_matrix",
     "box",
     "convolution",
@@ -24,6 +40,7 @@ __all__ = [
     "gaussian_taps",
     "half",
     "identity",
+    "make_operator",
     "masked",
     "matrix",
     "motion_blur",
@@ -33,3 +50,24 @@ __all__ = [
     "scattered",
     "separable",
 ]
+
+OPERATORS = restoration.OPERATORS
+
+
+def operator_function(name: str) -> Callable[..., Operator]:
+    """The function of a row of ``OPERATORS``: (image_shape, **options) -> Operator."""
+    module = import_module(f"{__name__}.{OPERATORS[name].function.partition(':')[0]}")
+    found: Callable[..., Operator] = getattr(module, OPERATORS[name].function.partition(":")[2])
+    return found
+
+
+def make_operator(name: str, image_shape: Sequence[int], **options: Any) -> Operator:
+    """The operator of a row of ``OPERATORS`` on images [C, H, W].
+
+    ``options`` are those of the row (others have its defaults); ``mask`` takes a ``mask`` [H, W] alone.
+    ValueError for values out of range, and for those that do not fit the images.
+    """
+    if name != "mask":
+        chosen = OPERATORS[name].options(**options)
+        options = {option.removeprefix(f"{name}_"): value for option, value in chosen}
+    return operator_function(name)(tuple(image_shape), **options)

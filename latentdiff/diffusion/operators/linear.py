@@ -1,4 +1,4 @@
-"""Linear operators: what a measurement sees of an image, y = A x, and the adjoint that brings it back."""
+"""Linear operators y = A x with their adjoints, and the proximal step of a measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Operator:
     """A linear map A of images [B, *image_shape] to measurements [B, *measured_shape], sample by sample.
 
     ``forward`` and ``transpose`` are A and its adjoint: <A x, y> = <x, A^T y>. Both are differentiable and
-    follow the device and the dtype of what they are given.
+    follow the device and the dtype of their argument.
     """
 
     name: str
@@ -85,6 +85,17 @@ def separable(name: str, channels: int, rows: Tensor, columns: Tensor) -> Operat
         lambda x: rows.to(x) @ x @ columns.to(x).T,
         lambda y: rows.to(y).T @ y @ columns.to(y),
     )
+
+
+def backprojection(operator: Operator, y: Tensor) -> Tensor:
+    """Measurements [B, *measured_shape] as images [B, *image_shape], to be looked at.
+
+    Those of the shape of an image as they are, others as A^T y over the weight that A gives each pixel.
+    """
+    if operator.measured_shape == operator.image_shape:
+        return y
+    weight = operator.adjoint(operator(y.new_ones(1, *operator.image_shape)))
+    return torch.where(weight > 0, operator.adjoint(y) / weight.clamp_min(1e-6), 0.0)
 
 
 def norms(residual: Tensor) -> Tensor:

@@ -1,15 +1,25 @@
-"""Restoration and editing by wrapping a Denoiser or a Step: inpainting, DPS, PSLD, ScoreALD, DiffPIR,
-inversion.
+"""Restoration and editing by wrapping a Denoiser or a SamplerStep: RePaint, DPS, PSLD, ScoreALD, DiffPIR,
+DDIM inversion.
+
+Those that ``restore`` offers are rows of :data:`latentdiff.config.restoration.SOLVERS`.
 """
 
+from collections.abc import Callable
+from importlib import import_module
+
+from latentdiff.config import restoration
 from latentdiff.diffusion.solvers.diffpir import Correction, corrected, gaussian_update, half_quadratic
 from latentdiff.diffusion.solvers.dps import Loss, Measure, StepSize, descending, dps, psld
-from latentdiff.diffusion.solvers.inversion import inversion
+from latentdiff.diffusion.solvers.inversion import inverse_ddim_step
+from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 from latentdiff.diffusion.solvers.repaint import repaint, repaint_schedule, with_renoising
 from latentdiff.diffusion.solvers.score_ald import score_ald
 
 __all__ = [
+    "SOLVERS",
     "Correction",
+    "InverseProblem",
+    "LoopArguments",
     "Loss",
     "Measure",
     "StepSize",
@@ -18,10 +28,20 @@ __all__ = [
     "dps",
     "gaussian_update",
     "half_quadratic",
-    "inversion",
+    "inverse_ddim_step",
     "psld",
     "repaint",
     "repaint_schedule",
     "score_ald",
+    "solver_function",
     "with_renoising",
 ]
+
+SOLVERS = restoration.SOLVERS
+
+
+def solver_function(name: restoration.Solver) -> Callable[..., LoopArguments]:
+    """The function of a row of ``SOLVERS``: (problem, loop arguments, **options) -> loop arguments."""
+    module = import_module(f"{__name__}.{SOLVERS[name].function.partition(':')[0]}")
+    found: Callable[..., LoopArguments] = getattr(module, SOLVERS[name].function.partition(":")[2])
+    return found

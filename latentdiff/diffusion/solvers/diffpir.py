@@ -1,4 +1,4 @@
-"""Denoisers that have seen a measurement: E[x_0 | x_t] moved to E[x_0 | x_t, y]."""
+"""DiffPIR: a denoiser whose estimates E[x_0 | x_t] are corrected to E[x_0 | x_t, y]."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.operators import Operator, proximal
+from latentdiff.diffusion.samplers import diffpir_step
 from latentdiff.diffusion.schedule import Schedule
+from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 
 Correction = Callable[[Tensor, int], Tensor]
-"""(x_0 estimate [B, *shape], t) -> the estimate after a look at the measurement."""
+"""(x_0 estimate [B, *shape], t) -> the estimate given the measurement."""
 
 
 def corrected(denoise: Denoiser, correct: Correction) -> Denoiser:
@@ -43,6 +45,17 @@ def half_quadratic(
         return proximal(operator, y.to(x0), x0, strength * (noise * alpha / spread) ** 2)
 
     return correct
+
+
+def diffpir_loop(
+    problem: InverseProblem, loop: LoopArguments, *, diffpir_lambda: float, diffpir_zeta: float
+) -> LoopArguments:
+    """The loop of DiffPIR (Zhu et al. 2023, algorithm 1); of latents the decoded estimate is corrected."""
+    correct = half_quadratic(
+        problem.operator, problem.y, problem.schedule, sigma=problem.sigma, strength=diffpir_lambda
+    )
+    denoise = corrected(loop.denoise, lambda x0, t: problem.encode(correct(problem.decode(x0), t)))
+    return loop._replace(denoise=denoise, step=diffpir_step(problem.schedule, share=diffpir_zeta))
 
 
 def gaussian_update(a: Tensor, y: Tensor, covariance: Callable[[int], Tensor], *, sigma: float) -> Correction:

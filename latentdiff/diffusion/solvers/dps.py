@@ -1,6 +1,4 @@
-"""Steps that end in a descent along the gradient of how badly the estimate explains a measurement: DPS and
-PSLD.
-"""
+"""DPS and PSLD: steps that end in a descent along the gradient of the measurement error."""
 
 from __future__ import annotations
 
@@ -14,10 +12,11 @@ from torch import Tensor
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.operators import Operator, norms
 from latentdiff.diffusion.samplers import SamplerStep
+from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 from latentdiff.ops.random import Key
 
 Measure = Callable[[Tensor], Tensor]
-"""What is measured of x_0 [B, *shape], linear (an Operator) or not (one after a decoder), differentiable."""
+"""x_0 [B, *shape] -> its measurement, differentiable: an Operator, or one after a decoder."""
 Loss = Callable[[Tensor], Tensor]
 """x_0 [B, *shape] -> a number for each sample [B], differentiable."""
 StepSize = Literal["residual", "gradient"]
@@ -71,6 +70,13 @@ def dps(
     return descending(step, lambda x0: zeta * residual(x0))
 
 
+def dps_loop(
+    problem: InverseProblem, loop: LoopArguments, *, zeta: float, step_size: StepSize
+) -> LoopArguments:
+    """The loop of DPS; of latents through the decoder."""
+    return loop._replace(step=dps(loop.step, problem.measure, problem.y, zeta=zeta, size=step_size))
+
+
 def psld(
     step: SamplerStep,
     operator: Operator,
@@ -82,7 +88,7 @@ def psld(
     gamma: float = 0.1,
 ) -> SamplerStep:
     """Posterior sampling with latents (Rout et al. 2023, algorithm 2): DPS through the decoder and a term
-    that glues latents to images.
+    that keeps latents on encodings of images.
 
     The descent is along eta |y - A D(z)| + gamma |z - E(A^T y + D(z) - A^T A D(z))|: z has to be the code of
     the image that takes what was measured from y and the rest from D(z). ``decode`` and ``encode`` are
@@ -95,6 +101,22 @@ def psld(
         return eta * norms(y - operator(image)) + gamma * norms(z - encode(glued))
 
     return descending(step, loss)
+
+
+def psld_loop(
+    problem: InverseProblem, loop: LoopArguments, *, zeta: float, psld_gamma: float
+) -> LoopArguments:
+    """The loop of PSLD."""
+    step = psld(
+        loop.step,
+        problem.operator,
+        problem.y,
+        decode=problem.decode,
+        encode=problem.encode,
+        eta=zeta,
+        gamma=psld_gamma,
+    )
+    return loop._replace(step=step)
 
 
 def _detached(estimate: Estimate) -> Estimate:

@@ -1,4 +1,4 @@
-"""DDIM inversion: from an image to the noise that DDIM would make it of."""
+"""DDIM inversion: the step from an image towards the noise that DDIM draws it from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from latentdiff.diffusion.schedule import Schedule
 from latentdiff.ops.random import Key
 
 
-def inversion(schedule: Schedule) -> SamplerStep:
-    """DDIM's move turned around, x_s = alpha_s x_0 + sigma_s eps for s > t with the estimates made at x_t.
+def inverse_ddim_step(schedule: Schedule) -> SamplerStep:
+    """The DDIM step reversed, x_s = alpha_s x_0 + sigma_s eps for s > t with the estimates made at x_t.
 
     On the way back DDIM makes them at x_s: their difference is the error of a round trip, which falls as one
     over the number of steps where the denoiser is smooth.

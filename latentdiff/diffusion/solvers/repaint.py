@@ -11,6 +11,8 @@ from torch import Tensor
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.samplers import SamplerStep, forward_sigma
 from latentdiff.diffusion.schedule import Schedule
+from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
+from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 
 
@@ -38,12 +40,11 @@ def repaint(step: SamplerStep, known: Tensor, mask: Tensor, schedule: Schedule) 
 
 
 def repaint_schedule(levels: Sequence[int], *, length: int = 10, times: int = 10) -> list[int]:
-    """Descending levels with RePaint's way back: ``length`` moves up again, ``times`` - 1 times, from every
+    """Descending levels with RePaint's jumps: ``length`` moves up again, ``times`` - 1 times, from every
     ``length``-th level.
 
-    Counted from the lowest noisy level up, as published (Lugmayr et al. 2022, appendix B): the last stretch
-    is gone over, of the first what is left. As many moves as ``length`` or fewer have no way back. ValueError
-    for numbers below 1.
+    Counted from the lowest noisy level up, as published (Lugmayr et al. 2022, appendix B). With ``length``
+    moves or fewer there is no jump. ValueError for numbers below 1.
     """
     if length < 1 or times < 1:
         raise ValueError(f"jumps: expected a length and a number of 1 or more, got {length} and {times}")
@@ -77,3 +78,29 @@ def with_renoising(step: SamplerStep, schedule: Schedule) -> SamplerStep:
         return noised, replace(previous, t=t) if previous is not None else Estimate.from_x0(x, t, x0=x)
 
     return move
+
+
+def replacement_loop(problem: InverseProblem, loop: LoopArguments) -> LoopArguments:
+    """The loop that replaces what the mask of ``problem`` knows after every step.
+
+    Of latents: by the encoded measurement, where all pixels of a latent are known.
+    """
+    assert problem.mask is not None
+    with torch.no_grad():
+        known = problem.encode(problem.y.clamp(-1, 1))
+    return loop._replace(step=repaint(loop.step, known, problem.mask, problem.schedule))
+
+
+def repaint_loop(
+    problem: InverseProblem, loop: LoopArguments, *, jump_length: int, jumps: int
+) -> LoopArguments:
+    """The loop of RePaint: replacement with jumps back. InputError for jumps longer than the loop."""
+    moves = len(loop.levels) - 1
+    if jumps > 1 and jump_length >= moves:
+        raise InputError(
+            f"solver repaint: jumps of {jump_length} moves need more moves than that, got {moves}; expected a"
+            " smaller jump length or more steps (--jump-length, --steps)"
+        )
+    levels = repaint_schedule(loop.levels, length=jump_length, times=jumps)
+    step = with_renoising(loop.step, problem.schedule)
+    return replacement_loop(problem, loop._replace(step=step, levels=levels))

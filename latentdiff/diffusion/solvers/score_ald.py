@@ -11,6 +11,7 @@ from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.samplers import SamplerStep
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.diffusion.solvers.dps import Measure
+from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 from latentdiff.ops.random import Key
 
 
@@ -64,3 +65,19 @@ def score_ald(
         return step(likely, x, t, s, key, previous)
 
     return move
+
+
+def score_ald_loop(problem: InverseProblem, loop: LoopArguments, *, anneal: float) -> LoopArguments:
+    """The loop of ScoreALD; of latents through the decoder.
+
+    A noise of 0 is taken as 1e-3, where the likelihood is still finite.
+    """
+    step = score_ald(
+        loop.step,
+        problem.measure,
+        problem.y,
+        problem.schedule,
+        sigma=max(problem.sigma, 1e-3),
+        anneal=anneal,
+    )
+    return loop._replace(step=step)

@@ -15,7 +15,7 @@ from helpers import ROOT
 from PIL import Image
 
 from latentdiff.apps.cli.edit import anagram
-from latentdiff.apps.cli.edit.operators import INEXACT
+from latentdiff.config.restoration import ASSUMED_NOISE
 from latentdiff.diffusion.illusions import views
 
 MODEL = "--run runs/classes --steps 4"
@@ -83,7 +83,7 @@ def test_edit_of_one_file_of_another_size(work: Path, answer: Callable) -> None:
 
 def test_inpaint(work: Path, answer: Callable) -> None:
     found = answer(
-        f"inpaint {MODEL} -n 2 --mask half --half left --draws 2 --solver repaint --jump-length 2 --jumps 2"
+        f"inpaint {MODEL} -n 2 --mask half --side left --samples 2 --solver repaint --jump-length 2 --jumps 2"
         " --files out"
     )
     assert found["missing"] == 0.5 and len(found["draws"]) == 2
@@ -99,10 +99,10 @@ def test_inpaint_with_a_mask_from_a_file(work: Path, answer: Callable) -> None:
     mask = np.full((8, 8), 255, np.uint8)
     mask[2:4, 5:8] = 0
     Image.fromarray(mask).save(work / "mask.png")
-    assert answer(f"inpaint {MODEL} -n 2 --mask mask.png --draws 1")["missing"] == pytest.approx(6 / 64)
-    box = answer(f"inpaint {MODEL} -n 2 --mask box --box 2x3+2+5 --draws 1")
+    assert answer(f"inpaint {MODEL} -n 2 --mask mask.png --samples 1")["missing"] == pytest.approx(6 / 64)
+    box = answer(f"inpaint {MODEL} -n 2 --mask box --box 2x3+2+5 --samples 1")
     assert box["missing"] == pytest.approx(6 / 64)
-    assert answer(f"inpaint {MODEL} -n 2 --mask random --missing 0.25 --draws 1")["missing"] == 0.25
+    assert answer(f"inpaint {MODEL} -n 2 --mask random --missing 0.25 --samples 1")["missing"] == 0.25
 
 
 def test_a_mask_of_the_size_of_the_photo_is_fitted_like_the_photo(work: Path, cli: Callable) -> None:
@@ -113,7 +113,9 @@ def test_a_mask_of_the_size_of_the_photo_is_fitted_like_the_photo(work: Path, cl
     found = []
     for mask in ("--mask wide.png", "--mask box --box 4x4+2+2"):
         folder = mask.split()[1]
-        done = cli(f"inpaint {MODEL} --input photo.png {mask} --draws 1 --files to-{folder} --json", cwd=work)
+        done = cli(
+            f"inpaint {MODEL} --input photo.png {mask} --samples 1 --files to-{folder} --json", cwd=work
+        )
         assert done.code == 0, done.err
         assert ("mask: wide.png has 16x32 pixels" in done.err) == (folder == "wide.png")
         found.append(
@@ -171,7 +173,7 @@ TURNED = "white is filled in and black is kept"
 )
 def test_a_mask_says_what_it_hides(work: Path, cli: Callable, mask: str, missing: float, said: str) -> None:
     saved_masks(work)
-    done = cli(f"inpaint {MODEL} -n 1 --draws 1 --solver diffpir --mask {mask} --json", cwd=work)
+    done = cli(f"inpaint {MODEL} -n 1 --samples 1 --solver diffpir --mask {mask} --json", cwd=work)
     assert done.code == 0, done.err
     assert json.loads(done.out)["missing"] == pytest.approx(missing) and said in done.err
     if "warning" not in said:
@@ -196,14 +198,14 @@ def test_restore(work: Path, answer: Callable, solver: str) -> None:
 
 def test_restore_what_is_degraded_already(work: Path, answer: Callable) -> None:
     Image.fromarray(np.full((8, 8), 100, np.uint8)).save(work / "grey.png")
-    found = answer(f"restore {MODEL} --operator motion --motion-length 3 --degraded --input grey.png")
+    found = answer(f"restore {MODEL} --operator motion --motion-length 3 --already-degraded --input grey.png")
     assert "restored" not in found and found["n"] == 1
 
 
 def test_restore_a_small_picture_of_ones_own(work: Path, answer: Callable) -> None:
     small = np.random.default_rng(0).integers(60, 200, (4, 4), dtype=np.uint8)
     Image.fromarray(small).save(work / "small.png")
-    answer(f"restore {MODEL} --operator downsample --degraded --input small.png --files large")
+    answer(f"restore {MODEL} --operator downsample --already-degraded --input small.png --files large")
     large = picture(work / "large" / "000000.png").astype(float)
     assert large.shape == (8, 8)
     assert np.abs(large.reshape(4, 2, 4, 2).mean((1, 3)) - small).mean() < 3, (
@@ -249,11 +251,11 @@ def test_what_lies_in_a_hole_of_a_degraded_image_is_no_measurement(
     other[:, 2:6, 2:6] = 255 - other[:, 2:6, 2:6]  # the box that is missing
     for name, pixels in (("seen", images), ("filled", other)):
         np.savez(work / f"{name}.npz", x=pixels)
-    option = f"--operator {operator} --degraded --solver dps --steps 4 -n 2"
+    option = f"--operator {operator} --already-degraded --solver dps --steps 4 -n 2"
     found = []
     for name in ("seen", "filled"):
         made = answer(f"restore {MODEL} {option} --input {name}.npz --files {name}")
-        assert made["noise"] == INEXACT, "no operator fits an image of one's own exactly"
+        assert made["noise"] == ASSUMED_NOISE, "no operator fits an image of one's own exactly"
         found.append(picture(work / name / "000000.png"))
     assert (found[0] == found[1]).all()
 
@@ -264,15 +266,15 @@ def test_the_views_of_the_command_are_those_that_there_are() -> None:
 
 def test_illusions(work: Path, answer: Callable) -> None:
     flipped = answer(
-        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3"
+        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --class-weights 0.7,0.3"
     )
     assert flipped["views"] == ["identity", "rotate180"] and picture(work / "anagram.png").ndim == 3
     assert flipped["weights"] == [0.7, 0.3] and flipped["refine"] == 0
     assert flipped["read"] is None, "no network knows the classes of this model"
     once = picture(work / "anagram.png")
     again = answer(
-        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --weights 0.7,0.3"
-        " --refine 2 --overwrite"
+        f"anagram {MODEL} -n 2 --label 0 --label 1 --view identity --view rotate180 --class-weights 0.7,0.3"
+        " --resample-steps 2 --overwrite"
     )
     assert again["refine"] == 2 and (picture(work / "anagram.png") != once).any()
     mixed = answer(f"hybrid {MODEL} -n 2 --label 0 --label 2")
@@ -302,7 +304,7 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("inpaint --solver diffpir --eta 0.5", ("--eta", "diffpir"), 2),
         ("restore --sampler ddpm", ("--sampler ddpm", "diffpir"), 2),
         ("inpaint --mask half --missing 0.3", ("--missing", "random"), 2),
-        ("inpaint --mask box --half left", ("--half", "--mask half"), 2),
+        ("inpaint --mask box --side left", ("--side", "--mask half"), 2),
         ("restore --operator blur --factor 3", ("--factor", "downsample"), 2),
         ("restore --operator downsample --box 2x2", ("--box", "--operator mask"), 2),
         ("restore --operator motion --motion-angle nan", ("nan",), 2),
@@ -317,7 +319,7 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("restore --operator melt", ("--operator", "'melt'"), 2),
         ("restore --operator downsample --factor 3", ("factor", "divisor"), 2),
         ("restore --operator blur --solver repaint", ("repaint", "mask"), 1),
-        ("restore --operator blur --degraded", ("--degraded", "--input"), 2),
+        ("restore --operator blur --already-degraded", ("--already-degraded", "--input"), 2),
         ("restore --operator noise", ("--operator noise", "--noise above 0"), 2),
         ("restore --zeta 2", ("error: --zeta is an option of dps and psld",), 2),
         ("inpaint --jump-length 3", ("error: --jump-length is an option of repaint",), 2),
@@ -329,7 +331,7 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("invert --eta 0.5", ("--eta", "ddim"), 2),
         ("invert --sampler ddpm", ("ddpm", "ddim"), 2),
         ("anagram --label 0 --label 1 --view flip", ("--label", "--view", "2 and 1"), 2),
-        ("anagram --label 0 --label 1 --weights 1", ("--weights", "2 numbers"), 2),
+        ("anagram --label 0 --label 1 --class-weights 1", ("--class-weights", "2 numbers"), 2),
         ("anagram --label 0 --label 1 --view identity --view zoom", ("--view", "zoom"), 2),
         (
             "anagram --label 0 --label 1 --view identity --view patches --patch 3",
@@ -337,8 +339,8 @@ def test_illusions(work: Path, answer: Callable) -> None:
             1,
         ),
         ("hybrid --label 0", ("--label twice",), 2),
-        ("hybrid --label 0 --label 1 --weights 1,-1", ("--weights", "2 numbers"), 2),
-        ("anagram --label 0 --label 1 --refine -1", ("--refine", "-1"), 2),
+        ("hybrid --label 0 --label 1 --class-weights 1,-1", ("--class-weights", "2 numbers"), 2),
+        ("anagram --label 0 --label 1 --resample-steps -1", ("--resample-steps", "-1"), 2),
         ("hybrid --label 0 --label 1 --sigma 1,2", ("--sigma", "1 falling"), 2),
         ("hybrid --label 0 --label 1 --colour", ("3 channels", "got 1"), 1),
     ],
@@ -396,3 +398,48 @@ def test_the_benchmark_beside_deepinv_says_whether_it_is_there(work: Path) -> No
     )
     ours = [row for row in found["rows"] if row["side"] == "latentdiff"]
     assert len(ours) == 8 and all(row["psnr"] > 0 and row["seconds_an_image"] > 0 for row in ours)
+
+
+@pytest.mark.parametrize(
+    ("command", "renamed"),
+    [
+        ("inpaint --mask half --half left --draws 1", {"--half": "--side", "--draws": "--samples"}),
+        (
+            "restore --operator mask --trust 1 --share 0.2",
+            {"--trust": "--diffpir-lambda", "--share": "--diffpir-zeta"},
+        ),
+        (
+            "anagram --label 0,1 --weights 1,2 --refine 1",
+            {"--weights": "--class-weights", "--refine": "--resample-steps"},
+        ),
+    ],
+)
+def test_options_of_the_version_before(
+    work: Path, cli: Callable, command: str, renamed: dict[str, str]
+) -> None:
+    new = " ".join(renamed.get(word, word) for word in command.split())
+    found = []
+    for words in (command, new):
+        done = cli(f"{words} {MODEL} -n 1 --files out --overwrite --json", cwd=work)
+        assert done.code == 0, done.err
+        found.append((json.loads(done.out), picture(next((work / "out").rglob("*.png"))).tolist()))
+        notes = [line for line in done.err.splitlines() if " is now " in line]
+        assert notes == ([] if words == new else [f"{a} is now {b}" for a, b in renamed.items()])
+    assert found[0] == found[1]
+
+
+def test_what_every_editing_command_answers(work: Path, answer: Callable) -> None:
+    commands = {
+        "edit": ("--strength 0.5", {"edits"}),
+        "inpaint": ("--samples 1", {"missing", "restoration", "masked", "draws"}),
+        "restore": ("", {"operator", "noise", "restoration", "degraded", "restored"}),
+        "denoise": ("--level 3", {"blur", "levels"}),
+        "invert": ("", {"start_level", "to", "round_trip_error", "psnr", "noise_std"}),
+        "anagram": ("--label 0,1", {"views", "weights", "refine", "read"}),
+        "hybrid": ("--label 0,1", {"bands", "sigmas", "weights", "refine", "read"}),
+    }
+    for name, (options, own) in commands.items():
+        found = answer(f"{name} {MODEL} {options} -n 1 --files {name}")
+        assert {"run", "n", "seed", "labels", "settings", "wrote"} | own <= set(found), name
+        assert ("input" in found) == (name not in ("anagram", "hybrid"))
+        assert all((work / path).exists() for path in found["wrote"]) and len(found["wrote"]) == 2

@@ -76,7 +76,7 @@ def test_a_dark_drawing_is_warned_of_and_negated(cli: Callable, tmp_path: Path) 
     negated = cli(f"{edit} dark.png --negate --out dark.fig.png", cwd=tmp_path)
     assert negated.code == 0 and "warning" not in negated.err
     assert json.loads(negated.out)["edits"] == json.loads(fine.out)["edits"]
-    restore = "restore --steps 3 -n 1 --operator blur --degraded --input"
+    restore = "restore --steps 3 -n 1 --operator blur --already-degraded --input"
     assert "warning" not in cli(f"{restore} light.png", cwd=tmp_path).err
     assert "--negate" in cli(f"{restore} dark.png", cwd=tmp_path).err
     assert "--negate is for images of --input" in cli("p2p --prompt a --edit b --negate", cwd=tmp_path).err

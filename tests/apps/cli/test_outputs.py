@@ -25,7 +25,7 @@ WRITERS = {  # a command line that writes all that the command can write, by com
     "sample": f"{FAST} --files out --trajectory way.gif",
     "edit": f"{FAST} --strength 0.2,1 --files out",
     "p2p": "--run runs/text --steps 2 -n 1 --prompt 'a disc' --edit 'the disc' --maps maps.png --files out",
-    "inpaint": f"{FAST} --draws 2 --solver diffpir --files out",
+    "inpaint": f"{FAST} --samples 2 --solver diffpir --files out",
     "restore": f"{FAST} --files out",
     "denoise": f"{FAST} --level 5,10 --files out",
     "invert": f"{FAST} --files out",
@@ -327,7 +327,7 @@ def test_a_later_evaluation_leaves_no_figure_of_the_one_before(work: Path, cli: 
 @pytest.mark.slow
 def test_several_results_of_each_image_are_sets_of_their_own(work: Path, cli: Callable) -> None:
     for command, folders in (
-        ("inpaint --draws 10 --solver diffpir", [f"draw={k:02d}" for k in range(1, 11)]),
+        ("inpaint --samples 10 --solver diffpir", [f"draw={k:02d}" for k in range(1, 11)]),
         (
             "denoise --level 5,10",
             [f"level={t}/method={how}" for t in ("05", "10") for how in ("blur", "one-step", "step-by-step")],

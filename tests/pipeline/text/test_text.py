@@ -338,7 +338,7 @@ def test_a_long_prompt_is_cut_and_said_so(work: Path, cli: Callable) -> None:
     "command",
     [
         "edit --input captioned.npz --strength 0.5 -n 2 --prompt 'a disc on the left' --steps 4 --guidance 2",
-        "inpaint --input captioned.npz --mask box -n 2 --prompt 'a disc on the left' --steps 4 --draws 1",
+        "inpaint --input captioned.npz --mask box -n 2 --prompt 'a disc on the left' --steps 4 --samples 1",
         "restore --input captioned.npz --operator mask -n 2 --prompt 'a disc on the left' --steps 4",
         (
             "anagram --prompt 'a disc on the left' --prompt 'a disc on the right' --view identity --view"

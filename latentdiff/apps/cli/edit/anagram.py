@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
+from latentdiff.apps.cli.edit.driver import EditResult, estimates, load_model, run_edit
 from latentdiff.apps.cli.edit.illusions import (
-    WAY,
-    as_text,
-    asked_of,
-    each_label,
+    conditions_of,
+    count_parts,
+    draw_parts,
     illusion_options,
-    model_for,
-    parts_asked,
+    illusion_result,
     read_back,
     weights_of,
 )
 from latentdiff.apps.cli.shared.help import option
-from latentdiff.apps.cli.shared.options import build, cli_command, only_with
-from latentdiff.apps.cli.shared.prompts import name_of, names_of
-from latentdiff.config.sampling import Sampling
+from latentdiff.apps.cli.shared.options import cli_command, only_with
+from latentdiff.apps.cli.shared.prompts import name_of
 
 HINT = (
-    "not every pair of classes has a shape in common: try another --view, other seeds, or --refine 2"
+    "not every pair of classes has a shape in common: try another --view, other seeds, or --resample-steps 2"
     " (docs/common.md has shares)"
 )
 VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
@@ -34,21 +33,8 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
     "latentdiff anagram --label 3 --label 5 --view identity --view rotate180",
 )
 @option(
-    "--label",
-    "labels",
-    multiple=True,
-    callback=each_label,
-    help="A class, once for each view: --label 3 --label 5, or 3,5 (no default).",
-)
-@option(
-    "--prompt",
-    "prompts",
-    multiple=True,
-    help="Instead of --label, for a model that listens to texts: a text, once for each view (default: none).",
-)
-@option(
     "--view",
-    "views",
+    "view",
     type=click.Choice(VIEWS),
     multiple=True,
     help="The view through which each class is seen (default: identity and flip).",
@@ -59,62 +45,42 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
     default=None,
     help="Side of --view patches in pixels (default: a quarter).",
 )
-@illusion_options("anagram.png")
-def command(
-    *, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...], views: tuple[str, ...], **values: Any
-) -> int:
+@illusion_options("anagram.png", part="view")
+def command(*, as_json: bool, **values: Any) -> int:
     """Draw images that show another class when turned.
 
-    Visual anagrams. Of latents, every view has its own, which are kept versions of one picture.
+    Visual anagrams: one image that shows one class upright and another through a view. Latent models keep one
+    latent for each view and synchronize them through the decoded image.
     """
-    seen_as = views or ("identity", "flip")
-    n = parts_asked(labels, prompts)
-    if len(seen_as) != n:
-        option = "--label" if labels else "--prompt"
-        raise click.UsageError(f"expected as many {option} as --view, got {n} and {len(seen_as)}")
-    only_with("view", "patches", seen_as, {"patch": "--patch"})
-    weights = weights_of(values["weights"], n)
-    settings = build(Sampling, values)
+    views, n = values["view"] or ("identity", "flip"), count_parts(values)
+    if len(views) != n:
+        flag = "--label" if values["label"] else "--prompt"
+        raise click.UsageError(f"expected as many {flag} as --view, got {n} and {len(views)}")
+    only_with("view", "patches", views, {"patch": "--patch"})
+    weights = weights_of(values["class_weights"], n)
+    return run_edit(partial(_anagram, names=views, weights=weights), values, as_json=as_json)
 
-    from latentdiff.apps.cli.edit import common
-    from latentdiff.apps.cli.shared import outputs
-    from latentdiff.apps.cli.shared.progress import SamplingBar, result
+
+def _anagram(values: dict[str, Any], names: tuple[str, ...], weights: list[float] | None) -> EditResult:
     from latentdiff.diffusion.illusions.views import view
-    from latentdiff.edit import Recorder, anagram
+    from latentdiff.edit import anagram
 
-    outputs.settle(values)
-    checkpoint, pipeline = model_for(values, settings, labels, prompts)
-    asked = asked_of(pipeline, labels, prompts)
-    parts = [(label, view(name, patch=values["patch"])) for label, name in zip(asked, seen_as, strict=True)]
-    with SamplingBar("anagram") as bar:
-        made = anagram(
-            pipeline,
-            parts,
-            values["n"],
-            weights=weights,
-            refine=values["refine"],
-            settings=settings,
-            seed=values["seed"],
-            watch=Recorder(frames=WAY, progress=bar.update),
-        )
-    way = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[:-1]]
-    read = read_back(pipeline, [seen(made.images) for _, seen in parts], asked)
+    model = load_model(values)
+    labels = conditions_of(model.pipeline, values)
+    views = [view(name, patch=values["patch"]) for name in names]
+    made = draw_parts(anagram, model, list(zip(labels, views, strict=True)), values, weights)
+    seen = [view(made.images) for view in views]
     rows = [
-        (f"{name}: {name_of(pipeline, label)}", seen(made.images))
-        for name, (label, seen) in zip(seen_as, parts, strict=True)
+        (f"{name}: {name_of(model.pipeline, label)}", images)
+        for name, label, images in zip(names, labels, seen, strict=True)
     ]
-    written = common.save_rows([*way, *rows], values, made.images)
-    answer = {
-        "run": str(checkpoint.folder),
-        "n": values["n"],
-        "seed": values["seed"],
-        "views": list(seen_as),
-        "labels": names_of(pipeline, asked),
-        "weights": weights,
-        "refine": values["refine"],
-        "read": read,
-        "settings": pipeline.with_defaults(settings).model_dump(),
-        "wrote": written,
-    }
-    result(answer, as_json=as_json, text=f"{values['n']} anagrams: {', '.join(written)}{as_text(read, HINT)}")
-    return 0
+    return illusion_result(
+        model,
+        values,
+        made.images,
+        rows=[*estimates(made.frames[:-1]), *rows],
+        labels=labels,
+        facts={"views": list(names), "weights": weights, "read": read_back(model.pipeline, seen, labels)},
+        noun="anagrams",
+        hint=HINT,
+    )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options
+from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options, scores_text
+from latentdiff.apps.cli.edit.driver import EditResult, load_inputs, run_edit, scores_by_name, with_bar
 from latentdiff.apps.cli.shared.help import Several, option
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import cli_command
-from latentdiff.apps.cli.shared.prompts import names_of
 from latentdiff.apps.cli.shared.types import Finite
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ HARM = " (farther from the original than the noisy image)"
     cls=Several,
     default=None,
     help=(
-        "Instead of --frames: the levels on the way to show, as 690,540,390,240,90; the nearest that are"
+        "Instead of --frames: the levels to show, as 690,540,390,240,90; the nearest that are"
         " visited (default: none)."
     ),
 )
@@ -74,82 +75,60 @@ def command(*, as_json: bool, **values: Any) -> int:
     """Add noise to images and take it away again.
 
     By a blur, in one step, and step by step, each compared with the original beside the noisy image itself.
-    One step aims at the mean of all images that the noisy one could have been, which is blurred; step by step
-    ends in one of them. Where there is little noise, the network's own error can be larger than the noise.
+    One step estimates the mean of all images that the noisy one could have been, which is blurred; step by
+    step ends in one of them. Where there is little noise, the network's own error can be larger than the
+    noise.
     """
     levels, shown = _levels("level", values["level"]), _levels("show", values["show"])
     if values["blur_kernel"] is not None and values["blur_kernel"] % 2 == 0:
         raise click.UsageError(
             f"--blur-kernel: expected an odd number of pixels, got {values['blur_kernel']}"
         )
+    return run_edit(partial(_denoise, levels=levels, shown=shown), values, as_json=as_json)
 
-    from latentdiff.apps.cli.edit import common
-    from latentdiff.apps.cli.shared import outputs
-    from latentdiff.apps.cli.shared.progress import SamplingBar, result
-    from latentdiff.edit import Recorder, blurred, iterated, noisy, one_step
+
+def _denoise(values: dict[str, Any], levels: list[int] | None, shown: list[int] | None) -> EditResult:
+    from latentdiff.edit import blurred, iterated, noisy, one_step
     from latentdiff.viz.image_folder import aligned, variant
 
-    outputs.settle(values)
-    work = common.bench(values)
-    labels = common.labels_of(values, work)
-    T = work.pipeline.schedule.T
-    rows, found = [("original", work.images)], []
-    lines = []
-    blur = {"sigma": values["blur_sigma"], "size": values["blur_kernel"], "times": values["blur_times"]}
-    asked = levels or [round(T * share) for share in (0.25, 0.5, 0.75)]
+    inputs = load_inputs(values)
+    pipeline, T = inputs.pipeline, inputs.pipeline.schedule.T
+    levels = levels or [round(T * share) for share in (0.25, 0.5, 0.75)]
     moments = values["frames"] if shown is None else tuple(shown)
+    blur = {"sigma": values["blur_sigma"], "size": values["blur_kernel"], "times": values["blur_times"]}
+    rows, found, lines = [("original", inputs.images)], [], []
     results: dict[str, Tensor] = {}
-    for t, text in zip(asked, aligned(asked), strict=True):
-        x = noisy(work.pipeline, work.images, t, seed=values["seed"])
-        with SamplingBar(f"t = {t}") as bar:
-            slow = iterated(
-                work.pipeline,
-                x,
-                t,
-                settings=work.settings,
-                label=labels,
-                seed=values["seed"],
-                watch=Recorder(frames=moments if t == max(asked) else 0, progress=bar.update),
-            )
-        ways = {
-            "noisy": work.pipeline.decode(x),
-            "blur": blurred(work.pipeline, x, t, **blur),
-            "one step": one_step(work.pipeline, x, t, settings=work.settings, label=labels),
+    for t, text in zip(levels, aligned(levels), strict=True):
+        x = noisy(pipeline, inputs.images, t, seed=inputs.seed)
+        frames = moments if t == max(levels) else 0
+        slow = with_bar(f"t = {t}", iterated, pipeline, x, t, frames=frames, **inputs.conditions)
+        images = {
+            "noisy": pipeline.decode(x),
+            "blur": blurred(pipeline, x, t, **blur),
+            "one step": one_step(pipeline, x, t, settings=inputs.settings, label=inputs.labels),
             "step by step": slow.images,
         }
-        rows += [(f"t = {t}: {name}", images) for name, images in ways.items()]
+        rows += [(f"t = {t}: {name}", each) for name, each in images.items()]
+        rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in slow.frames[:-1]]
         results |= {
-            variant(level=text, method=name.replace(" ", "-")): images
-            for name, images in ways.items()
+            variant(level=text, method=name.replace(" ", "-")): each
+            for name, each in images.items()
             if name != "noisy"
         }
-        scores = {
-            name: common.scores_of(images, work.images, work.pipeline.classes)
-            for name, images in ways.items()
-        }
+        scores = {name: inputs.scores(each) for name, each in images.items()}
         worse = [name for name, each in scores.items() if each.rmse.value > scores["noisy"].rmse.value]
-        measured = {name.replace(" ", "_"): common.as_json(each) for name, each in scores.items()}
-        found.append({"level": t, **measured, "worse_than_noisy": [name.replace(" ", "_") for name in worse]})
+        harmful = [name.replace(" ", "_") for name in worse]
+        found.append({"level": t, **scores_by_name(scores), "worse_than_noisy": harmful})
         lines += [
-            f"  t = {t}, {name}: {common.as_text(each)}{HARM * (name in worse)}"
-            for name, each in scores.items()
+            f"t = {t}, {name}: {scores_text(each)}{HARM * (name in worse)}" for name, each in scores.items()
         ]
-        if t == max(asked):
-            rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in slow.frames[:-1]]
-    written = common.save_rows(rows, values, results)
-    answer = {
-        "run": str(work.checkpoint.folder),
-        "input": work.source,
-        "n": len(work.images),
-        "seed": values["seed"],
-        "labels": names_of(work.pipeline, labels),
-        "blur": blur,
-        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
-        "levels": found,
-        "wrote": written,
-    }
-    result(answer, as_json=as_json, text="\n".join([", ".join(written), *lines]))
-    return 0
+    return EditResult(
+        model=inputs,
+        rows=rows,
+        images=results,
+        facts={"blur": blur, "levels": found},
+        lines=lines,
+    )
 
 
 def _levels(option: str, text: str | None) -> list[int] | None:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
+from latentdiff.apps.cli.edit.driver import EditResult, estimates, load_model, run_edit
 from latentdiff.apps.cli.edit.illusions import (
-    WAY,
-    as_text,
-    asked_of,
-    each_label,
+    conditions_of,
+    count_parts,
+    draw_parts,
     illusion_options,
-    model_for,
-    parts_asked,
+    illusion_result,
     read_back,
     weights_of,
 )
 from latentdiff.apps.cli.shared.help import Several, option
-from latentdiff.apps.cli.shared.options import build, cli_command
-from latentdiff.apps.cli.shared.prompts import name_of, names_of
-from latentdiff.config.sampling import Sampling
+from latentdiff.apps.cli.shared.options import cli_command
+from latentdiff.apps.cli.shared.prompts import name_of
 
 HINT = (
-    "small images have little room for two bands: try another --sigma, --weights, or --refine 2"
+    "small images have little room for two bands: try another --sigma, --class-weights, or --resample-steps 2"
     " (docs/common.md has shares)"
 )
 
@@ -33,27 +32,12 @@ HINT = (
     "latentdiff hybrid --label 3 --label 5 --guidance 4",
 )
 @option(
-    "--label",
-    "labels",
-    multiple=True,
-    callback=each_label,
-    help=(
-        "A class, once for each band from the lowest to the highest: --label 3 --label 5, or 3,5; three make"
-        " a triple hybrid (no default)."
-    ),
-)
-@option(
-    "--prompt",
-    "prompts",
-    multiple=True,
-    help="Instead of --label, for a model that listens to texts: a text, once for each band (default: none).",
-)
-@option(
     "--sigma",
     cls=Several,
     default=None,
     help=(
-        "Blurs in pixels that cut the bands, falling, as 2 or 3,1 (default: 2 for two bands, 3,1 for three)."
+        "Standard deviations in pixels of the blurs between the bands, falling, as 2 or 3,1 (default: 2 for"
+        " two bands, 3,1 for three)."
     ),
 )
 @option(
@@ -61,71 +45,54 @@ HINT = (
     is_flag=True,
     help="Brightness from the first class, colour from the second (models of RGB images).",
 )
-@illusion_options("hybrid.png")
-def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...], **values: Any) -> int:
+@illusion_options("hybrid.png", part="band")
+def command(*, as_json: bool, **values: Any) -> int:
     """Draw hybrid images: one class from afar, another close up.
 
-    Low frequencies are drawn as the first class, high ones as the last. Of latents, every band has its own,
-    which are kept versions of one picture.
+    The low frequencies show the first class, the high ones the last; three classes make a triple hybrid.
+    Latent models keep one latent for each band and synchronize them.
     """
-    n = parts_asked(labels, prompts)
-    settings, sigmas = build(Sampling, values), _sigmas(values, n)
-    weights = weights_of(values["weights"], n)
+    n = count_parts(values)
+    sigmas, weights = _sigmas(values, n), weights_of(values["class_weights"], n)
+    return run_edit(partial(_hybrid, sigmas=sigmas, weights=weights), values, as_json=as_json)
 
+
+def _hybrid(values: dict[str, Any], sigmas: list[float], weights: list[float] | None) -> EditResult:
     import torch
 
-    from latentdiff.apps.cli.edit import common
-    from latentdiff.apps.cli.shared import outputs
-    from latentdiff.apps.cli.shared.progress import SamplingBar, result
     from latentdiff.diffusion.illusions.bands import brightness_and_colour, frequencies
-    from latentdiff.edit import Recorder, hybrid
+    from latentdiff.edit import hybrid
 
-    outputs.settle(values)
-    checkpoint, pipeline = model_for(values, settings, labels, prompts)
-    asked, shape = asked_of(pipeline, labels, prompts), tuple(pipeline.codec.image_shape)
-    bands = brightness_and_colour(shape) if values["colour"] else frequencies(shape, sigmas)  # type: ignore[arg-type]
-    with SamplingBar("hybrid") as bar:
-        made = hybrid(
-            pipeline,
-            list(zip(asked, bands, strict=True)),
-            values["n"],
-            weights=weights,
-            refine=values["refine"],
-            settings=settings,
-            seed=values["seed"],
-            watch=Recorder(frames=WAY, progress=bar.update),
-        )
-    rows = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[:-1]]
-    rows.append(("hybrid", made.images))
+    model = load_model(values)
+    pipeline, labels = model.pipeline, conditions_of(model.pipeline, values)
+    channels, height, width = pipeline.codec.image_shape
+    shape = (channels, height, width)
+    bands = brightness_and_colour(shape) if values["colour"] else frequencies(shape, sigmas)
+    images = draw_parts(hybrid, model, list(zip(labels, bands, strict=True)), values, weights)
+    found = [band(images.images) for band in bands]
     read = None
-    if not values[
-        "colour"
-    ]:  # the last class is that of the image itself, the others are seen through the low bands up to theirs
-        low = [
-            torch.stack([band(made.images) for band in bands[: k + 1]]).sum(0).clamp(-1, 1)
-            for k in range(len(bands))
-        ]
-        read = read_back(pipeline, low, asked)
-    rows += [
-        (f"{band.name}, drawn as {name_of(pipeline, label)}", band(made.images).clamp(-1, 1))
-        for label, band in zip(asked, bands, strict=True)
+    if not values["colour"]:  # a class is recognised in its band and all lower ones
+        low = [torch.stack(found[: k + 1]).sum(0).clamp(-1, 1) for k in range(len(bands))]
+        read = read_back(pipeline, low, labels)
+    parts = [
+        (f"{band.name}, drawn as {name_of(pipeline, label)}", part.clamp(-1, 1))
+        for label, band, part in zip(labels, bands, found, strict=True)
     ]
-    written = common.save_rows(rows, values, made.images)
-    answer = {
-        "run": str(checkpoint.folder),
-        "n": values["n"],
-        "seed": values["seed"],
-        "bands": [band.name for band in bands],
-        "sigmas": None if values["colour"] else sigmas,
-        "weights": weights,
-        "refine": values["refine"],
-        "read": read,
-        "labels": names_of(pipeline, asked),
-        "settings": pipeline.with_defaults(settings).model_dump(),
-        "wrote": written,
-    }
-    result(answer, as_json=as_json, text=f"{values['n']} hybrids: {', '.join(written)}{as_text(read, HINT)}")
-    return 0
+    return illusion_result(
+        model,
+        values,
+        images.images,
+        rows=[*estimates(images.frames[:-1]), ("hybrid", images.images), *parts],
+        labels=labels,
+        facts={
+            "bands": [band.name for band in bands],
+            "sigmas": None if values["colour"] else sigmas,
+            "weights": weights,
+            "read": read,
+        },
+        noun="hybrids",
+        hint=HINT,
+    )
 
 
 def _sigmas(values: dict[str, Any], n: int) -> list[float]:

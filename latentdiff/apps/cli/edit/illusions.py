@@ -1,6 +1,4 @@
-"""What `latentdiff anagram` and `latentdiff hybrid` share: the model of pixels, the classes or texts, the
-figure.
-"""
+"""Options and results that `latentdiff anagram` and `latentdiff hybrid` share."""
 
 from __future__ import annotations
 
@@ -10,70 +8,171 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from latentdiff.apps.cli.edit.common import model_options, output_options
+from latentdiff.apps.cli.edit.driver import FRAMES, EditModel, EditResult, with_bar
 from latentdiff.apps.cli.shared.help import Several, option
-from latentdiff.apps.cli.shared.options import options_of
-from latentdiff.apps.cli.shared.prompts import check_texts, needs_of, note_texts
+from latentdiff.apps.cli.shared.options import number_option, options_of
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from latentdiff.pipeline.checkpoint.folder import Checkpoint
+    from latentdiff.edit import SampleResult
     from latentdiff.pipeline.pipeline import Pipeline
 
-WAY = 5  # moments of the drawing in the figure
-FEW = 0.5  # share of the images that are read as all that they should be
+FEW = 0.5  # share of images with all parts recognised, below which the result has a hint
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def each_label(ctx: click.Context, parameter: click.Parameter, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """The classes of a repeated --label; of a single one those that commas separate."""
-    return tuple(part.strip() for part in labels[0].split(",")) if len(labels) == 1 else labels
+def _each_label(
+    ctx: click.Context, parameter: click.Parameter, labels: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """The classes of a repeated --label; of a single one those that commas separate; None without."""
+    if len(labels) == 1:
+        return tuple(part.strip() for part in labels[0].split(","))
+    return labels or None
 
 
-def illusion_options(out: str) -> Callable[[F], F]:
-    """The model, the number of images, the sampler and where the figure goes."""
+def illusion_options(out: str, part: str) -> Callable[[F], F]:
+    """The model, what each ``part`` (view or band) shows, the sampler, and where the figure goes."""
 
     def decorate(function: F) -> F:
-        function = options_of(Sampling, skip=("compile",))(output_options(out)(function))
-        number = option(
-            "-n",
-            "--number",
-            "n",
-            type=click.IntRange(1, 1000),
-            default=8,
-            show_default=True,
-            help="Number of images.",
-        )
-        weights = option(
-            "--weights",
-            cls=Several,
-            default=None,
-            help="How much each class counts, as 0.6,0.4 (default: equally).",
-        )
-        refine = option(
-            "--refine",
-            type=click.IntRange(0, 100),
-            default=0,
-            show_default=True,
-            help=(
-                "Make every move again so many times, noised back up in between: the classes agree better,"
-                " for more work."
+        options = [
+            option(
+                "--label",
+                multiple=True,
+                callback=_each_label,
+                help=f"A class, once for each {part}: --label 3 --label 5, or 3,5 (no default).",
             ),
-        )
-        return model_options(number(weights(refine(function))))
+            option(
+                "--prompt",
+                "prompts",
+                multiple=True,
+                help=(
+                    f"Instead of --label, for a text-conditional model: a prompt, once for each {part}"
+                    " (default: none)."
+                ),
+            ),
+            number_option(1, 1000, 8, "Number of images."),
+            option(
+                "--class-weights",
+                was="--weights",
+                cls=Several,
+                default=None,
+                help=f"Weight of each {part} in the mean of the estimates, as 0.6,0.4 (default: equal).",
+            ),
+            option(
+                "--resample-steps",
+                "refine",
+                was="--refine",
+                type=click.IntRange(0, 100),
+                default=0,
+                show_default=True,
+                help=(
+                    "Renoise after every step and make it again, so many times: the parts agree better, for"
+                    " more work."
+                ),
+            ),
+        ]
+        function = options_of(Sampling, skip=("compile",))(output_options(out)(function))
+        for each in reversed(options):
+            function = each(function)
+        return model_options(function)
 
     return decorate
+
+
+def count_parts(values: dict[str, Any]) -> int:
+    """The number of classes of --label or of texts of --prompt; UsageError unless there is one of them."""
+    labels, prompts = values["label"], values["prompts"]
+    if bool(labels) == bool(prompts):
+        found = "both" if labels else "none"
+        raise click.UsageError(f"expected --label or, for text-conditional models, --prompt, got {found}")
+    return len(labels or prompts)
+
+
+def weights_of(text: str | None, n: int) -> list[float] | None:
+    """The numbers of --class-weights for ``n`` classes; a usage error for others."""
+    if text is None:
+        return None
+    try:
+        weights = [float(part) for part in str(text).split(",")]
+    except ValueError:
+        weights = []
+    if len(weights) != n or not all(0 <= w < 1e6 for w in weights) or sum(weights) <= 0:
+        raise click.UsageError(
+            f"--class-weights: expected {n} numbers of 0 or more such as 0.6,0.4, got {text!r}"
+        )
+    return weights
+
+
+def conditions_of(pipeline: Pipeline, values: dict[str, Any]) -> list[int | str]:
+    """The class index or prompt of each part; InputError for a class that the model does not have."""
+    from latentdiff.data.classes import class_index
+
+    return list(values["prompts"] or (class_index(pipeline.classes, label) for label in values["label"]))
+
+
+def draw_parts(
+    draw: Callable[..., SampleResult],
+    model: EditModel,
+    parts: Sequence[tuple[int | str, Any]],
+    values: dict[str, Any],
+    weights: list[float] | None,
+) -> SampleResult:
+    """The images that ``draw`` (anagram or hybrid) makes of parts (class or prompt, view or band)."""
+    return with_bar(
+        draw.__name__,
+        draw,
+        model.pipeline,
+        parts,
+        values["n"],
+        weights=weights,
+        refine=values["refine"],
+        settings=model.settings,
+        seed=values["seed"],
+        frames=FRAMES,
+    )
+
+
+def illusion_result(
+    model: EditModel,
+    values: dict[str, Any],
+    images: Tensor,
+    *,
+    rows: list[tuple[str, Tensor]],
+    labels: list[int | str],
+    facts: dict[str, Any],
+    noun: str,
+    hint: str,
+) -> EditResult:
+    """The result of an illusion; ``hint``: printed where few images have all parts recognised."""
+    read = facts["read"]
+    lines = []
+    if read is not None:
+        each = ", ".join(f"{share:.0%}" for share in read["each"])
+        lines.append(
+            f"recognised by the network {read['network']}: {each}; all in one image: {read['all']:.0%}"
+        )
+        lines += [hint] if read["all"] < FEW else []
+    return EditResult(
+        model=model,
+        rows=rows,
+        images=images,
+        labels=labels,
+        facts={"refine": values["refine"], **facts},
+        title=f"{values['n']} {noun}",
+        lines=lines,
+    )
 
 
 def read_back(
     pipeline: Pipeline, seen: Sequence[Tensor], labels: Sequence[int | str]
 ) -> dict[str, Any] | None:
-    """How many images a classifier reads as what each part should be, and as all of them; None where none
-    knows the classes.
+    """Shares of the images that a classifier recognises as each part, and as all parts at once.
 
-    seen[i]: the images as they should look like class labels[i].
+    ``seen[i]``: images [n, C, H, W] that should show class ``labels[i]``. None without a classifier of the
+    model's classes.
     """
     import torch
 
@@ -93,60 +192,3 @@ def read_back(
         hits.append(found == int(label))
     shares = [float(hit.double().mean()) for hit in hits]
     return {"network": network.name, "each": shares, "all": float(torch.stack(hits).all(0).double().mean())}
-
-
-def as_text(read: dict[str, Any] | None, hint: str) -> str:
-    """The line of a result; with a ``hint`` at what may help where few are read as all of them."""
-    if read is None:
-        return ""
-    each = ", ".join(f"{share:.0%}" for share in read["each"])
-    text = f"\n  read by the network {read['network']} as asked: {each}; as all at once: {read['all']:.0%}"
-    return text if read["all"] >= FEW else f"{text}\n  {hint}"
-
-
-def weights_of(text: str | None, n: int) -> list[float] | None:
-    """The numbers of --weights for ``n`` classes; a usage error for others."""
-    if text is None:
-        return None
-    try:
-        weights = [float(part) for part in str(text).split(",")]
-    except ValueError:
-        weights = []
-    if len(weights) != n or not all(0 <= w < 1e6 for w in weights) or sum(weights) <= 0:
-        raise click.UsageError(f"--weights: expected {n} numbers of 0 or more such as 0.6,0.4, got {text!r}")
-    return weights
-
-
-def asked_of(pipeline: Pipeline, labels: Sequence[str], prompts: Sequence[str]) -> list[int | str]:
-    """The labels or prompts of the options; InputError for a class that the model does not know."""
-    from latentdiff.data.classes import class_index
-
-    if prompts:
-        return list(prompts)
-    return [class_index(pipeline.classes, label) for label in labels]
-
-
-def model_for(
-    values: dict[str, Any], settings: Sampling, labels: Sequence[str], prompts: Sequence[str]
-) -> tuple[Checkpoint, Pipeline]:
-    """The model of --run, or the newest that is conditioned on the labels or prompts; InputError where it is
-    not.
-    """
-    from latentdiff.apps.cli.shared.find import find_denoiser, load_checked
-
-    check_texts(prompts)
-    needs = needs_of({"label": labels[:1] or None}, prompts, settings)
-    checkpoint = find_denoiser(values["run"], values["runs"], needs=needs, pixels=True)
-    pipeline = load_checked(
-        checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
-    )
-    note_texts(pipeline, [*prompts, settings.negative_prompt])
-    return checkpoint, pipeline
-
-
-def parts_asked(labels: Sequence[str], prompts: Sequence[str]) -> int:
-    """How many parts were asked for, by --label or by --prompt; a usage error unless by one of them."""
-    if bool(labels) == bool(prompts):
-        found = "both" if labels else "none"
-        raise click.UsageError(f"expected --label or, for models that listen to texts, --prompt, got {found}")
-    return len(labels) or len(prompts)

@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import check_moves, model_options, output_options, sampling_options
-from latentdiff.apps.cli.edit.operators import mask_of, mask_options
+from latentdiff.apps.cli.edit.common import (
+    model_options,
+    output_options,
+    sampling_options,
+    scores_dict,
+    scores_text,
+)
+from latentdiff.apps.cli.edit.driver import (
+    FRAMES,
+    EditResult,
+    check_sampler,
+    estimates,
+    load_inputs,
+    run_edit,
+    with_bar,
+)
+from latentdiff.apps.cli.edit.masks import check_mask, mask_of
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import build, cli_command, options_of
-from latentdiff.apps.cli.shared.prompts import names_of
-from latentdiff.config.restoration import Inpainting
-
-WAY = 5  # moments of the first draw in the figure
+from latentdiff.config.restoration import Inpainting, MaskOptions
 
 
 @cli_command(
     "inpaint",
-    "latentdiff inpaint --mask box --draws 4",
+    "latentdiff inpaint --mask box --samples 4",
     "latentdiff inpaint --input photo.png --mask mask.png",
 )
 @model_options
 @image_options
-@mask_options
-@options_of(Inpainting)
+@options_of(MaskOptions, Inpainting)
 @sampling_options
 @option(
-    "--draws",
+    "--samples",
+    was="--draws",
     type=click.IntRange(1, 20),
     default=3,
     show_default=True,
@@ -38,61 +51,55 @@ WAY = 5  # moments of the first draw in the figure
 def command(*, as_json: bool, **values: Any) -> int:
     """Fill in missing parts of images.
 
-    The known pixels are kept exactly. --mask says what is missing; several --draws show what else could stand
-    there. Models of pixels and of spatial latents take every solver, models of vector latents diffpir, dps
-    and psld.
+    The known pixels are kept exactly. --mask says what is missing; several --samples show different fillings.
+    Models of pixels and of spatial latents take every solver (psld: latents only), models of vector latents
+    diffpir, dps and psld.
     """
     how = build(Inpainting, values)
-    check_moves(how, values)
+    check_sampler(how, values)
+    check_mask(values)
+    return run_edit(partial(_inpaint, how=how), values, as_json=as_json)
 
-    from latentdiff.apps.cli.edit import common
-    from latentdiff.apps.cli.shared import outputs
-    from latentdiff.apps.cli.shared.progress import SamplingBar, result
-    from latentdiff.diffusion.operators import masked
-    from latentdiff.edit import Recorder, restore
+
+def _inpaint(values: dict[str, Any], how: Inpainting) -> EditResult:
+    from latentdiff.diffusion.operators import make_operator
+    from latentdiff.edit import restore
     from latentdiff.viz.image_folder import aligned, variant
 
-    outputs.settle(values)
-    work = common.bench(values)
-    labels = common.labels_of(values, work)
-    mask = mask_of(values, work.pipeline.codec.image_shape)
-    operator = masked(tuple(work.pipeline.codec.image_shape), mask)  # type: ignore[arg-type]
-    y = operator(work.images)
-    before = common.scores_of(y, work.images, work.pipeline.classes)
-    rows, scores, results = [("original", work.images), ("known", y)], [], {}
-    for draw, text in enumerate(aligned(range(1, values["draws"] + 1))):
-        with SamplingBar(f"{how.solver} {draw + 1} of {values['draws']}") as bar:
-            made = restore(
-                work.pipeline,
-                operator,
-                y,
-                how=how,
-                settings=work.settings,
-                mask=mask,
-                label=labels,
-                seed=values["seed"] + draw * len(y),
-                watch=Recorder(frames=0 if draw else WAY, progress=bar.update),
-            )
-        rows += [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[1:-1]]
-        rows.append((f"filled in, {draw + 1}", made.images))
+    inputs, count = load_inputs(values), values["samples"]
+    mask = mask_of(values, inputs.pipeline.codec.image_shape)
+    operator = make_operator("mask", inputs.pipeline.codec.image_shape, mask=mask)
+    y = operator(inputs.images)
+    rows, scores, results = [("original", inputs.images), ("known", y)], [], {}
+    for k, text in enumerate(aligned(range(1, count + 1))):
+        made = with_bar(
+            f"{how.solver} {k + 1} of {count}",
+            restore,
+            inputs.pipeline,
+            operator,
+            y,
+            how=how,
+            mask=mask,
+            frames=0 if k else FRAMES,
+            **inputs.conditions | {"seed": inputs.seed + k * len(y)},
+        )
+        rows += [*estimates(made.frames[1:-1]), (f"filled in, {k + 1}", made.images)]
         results[variant(draw=text)] = made.images
-        scores.append(common.scores_of(made.images, work.images, work.pipeline.classes))
-    written = common.save_rows(rows, values, results)
-    answer = {
-        "run": str(work.checkpoint.folder),
-        "input": work.source,
-        "n": len(work.images),
-        "seed": values["seed"],
-        "missing": float((mask == 0).float().mean()),
-        "labels": names_of(work.pipeline, labels),
-        "restoration": how.model_dump(),
-        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
-        "masked": common.as_json(before),
-        "draws": [common.as_json(score) for score in scores],
-        "wrote": written,
-    }
-    lines = [f"  as masked: {common.as_text(before)}"]
-    lines += [f"  filled in, {k + 1}: {common.as_text(score)}" for k, score in enumerate(scores)]
-    text = "\n".join([f"{how.solver}: {', '.join(written)}", *lines])
-    result(answer, as_json=as_json, text=text)
-    return 0
+        scores.append(inputs.scores(made.images))
+    before = inputs.scores(y)
+    return EditResult(
+        model=inputs,
+        rows=rows,
+        images=results,
+        facts={
+            "missing": float((mask == 0).float().mean()),
+            "restoration": how.model_dump(),
+            "masked": scores_dict(before),
+            "draws": [scores_dict(score) for score in scores],
+        },
+        title=how.solver,
+        lines=[
+            f"as masked: {scores_text(before)}",
+            *(f"filled in, {k + 1}: {scores_text(score)}" for k, score in enumerate(scores)),
+        ],
+    )

@@ -6,15 +6,20 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options
+from latentdiff.apps.cli.edit.common import (
+    model_options,
+    output_options,
+    sampling_options,
+    scores_dict,
+    scores_text,
+)
+from latentdiff.apps.cli.edit.driver import FRAMES, EditResult, load_inputs, run_edit, with_bar
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import cli_command
-from latentdiff.apps.cli.shared.prompts import names_of
 from latentdiff.config.sampling import Sampling
 
-WAY = 5  # moments of the drawing in the figure
-LIKELY = (0.7, 1.4)  # deviations of noise that a model knows
+PLAUSIBLE = (0.7, 1.4)  # deviations of an inverted noise from which the model can draw
 
 
 @cli_command(
@@ -29,7 +34,7 @@ LIKELY = (0.7, 1.4)  # deviations of noise that a model knows
     "--to",
     default=None,
     help=(
-        "Draw images of this class or text from the noise that was found: an edit (default: those of --label"
+        "Draw this class or prompt from the inverted noise: an edit (default: that of --label"
         " or --prompt, a reconstruction)."
     ),
 )
@@ -38,8 +43,8 @@ LIKELY = (0.7, 1.4)  # deviations of noise that a model knows
     type=click.IntRange(0, 100_000),
     default=None,
     help=(
-        "Noise level that images are brought to before they are followed; 0: as they are (default: the lowest"
-        " at which the network sees no more noise than there is)."
+        "Level at which the inversion starts; images are noised to it first, 0 starts from the images as they"
+        " are (default: the lowest level at which the network's noise estimate is plausible)."
     ),
 )
 @output_options("inverted.png")
@@ -47,74 +52,55 @@ def command(*, as_json: bool, **values: Any) -> int:
     """Find the noise that DDIM would draw images from.
 
     Then draw them again from it. The error of the round trip falls with --steps. With --to the same noise is
-    drawn as another class or text.
-    --guidance is of the drawing: the inversion has none.
+    drawn as another class or prompt. --guidance acts in the drawing alone: the inversion has none.
     """
     if values["sampler"] != "ddim" or values["eta"]:
         given = f"--eta {values['eta']:g}" if values["eta"] else f"--sampler {values['sampler']}"
         raise click.UsageError(f"inversion is of the deterministic ddim sampler, got {given}")
+    return run_edit(_invert, values, as_json=as_json)
 
-    from latentdiff.apps.cli.edit import common
-    from latentdiff.apps.cli.shared import outputs
-    from latentdiff.apps.cli.shared.progress import SamplingBar, note, result
-    from latentdiff.edit import Recorder, first_level, from_noise, invert, relative_error
+
+def _invert(values: dict[str, Any]) -> EditResult:
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.edit import first_level, from_noise, invert, relative_error
     from latentdiff.pipeline.codec import IdentityCodec
 
-    outputs.settle(values)
-    work = common.bench(values)
-    plain = Sampling(steps=work.settings.steps, spacing=work.settings.spacing)  # guided inversions drift
-    to = work.pipeline.asking.each(values["to"], len(work.images))
-    labels = common.labels_of(values | {"guided": to is None}, work)
-    asked: dict[str, Any] = {"label": labels, "seed": values["seed"]}
-    if (first := values["start_level"]) is None:
-        first = first_level(work.pipeline, work.images, settings=plain, **asked)
-    with SamplingBar("inversion") as bar:
-        watch = Recorder(progress=bar.update)
-        noise = invert(work.pipeline, work.images, start=first, settings=plain, **asked, watch=watch)
-    with SamplingBar("drawing again") as bar:
-        watch = Recorder(frames=WAY, progress=bar.update)
-        made = from_noise(
-            work.pipeline,
-            noise,
-            start=first,
-            settings=work.settings,
-            label=to or labels,
-            seed=values["seed"],
-            watch=watch,
-        )
-    if not LIKELY[0] < (deviation := float(noise.std())) < LIKELY[1]:
+    inputs = load_inputs(values)
+    pipeline, images = inputs.pipeline, inputs.images
+    plain = Sampling(steps=inputs.settings.steps, spacing=inputs.settings.spacing)  # guided inversions drift
+    to = pipeline.asking.each(values["to"], len(images))
+    unguided = inputs.conditions | {"settings": plain}
+    if (level := values["start_level"]) is None:
+        level = first_level(pipeline, images, **unguided)
+    noise = with_bar("inversion", invert, pipeline, images, start=level, **unguided)
+    conditions = inputs.conditions | {"label": to or inputs.labels}
+    made = with_bar("drawing again", from_noise, pipeline, noise, start=level, frames=FRAMES, **conditions)
+    if not PLAUSIBLE[0] < (deviation := float(noise.std())) < PLAUSIBLE[1]:
         note(
             f"warning: the noise has a deviation of {deviation:.3g}, not about 1: another class will change"
             " little (see --start-level)"
         )
-    best = work.pipeline.reconstruct(work.images)
-    scores = common.scores_of(made.images, work.images, work.pipeline.classes)
-    error = float(relative_error(made.images, best).mean())
+    scores = inputs.scores(made.images)
+    error = float(relative_error(made.images, pipeline.reconstruct(images)).mean())
     shown = noise.cpu() if noise.ndim == 4 and noise.shape[1] in (1, 3) else None
-    rows = [("input", work.images), *([("noise", shown.clamp(-3, 3) / 3)] if shown is not None else [])]
+    rows = [("input", images), *([("noise", shown.clamp(-3, 3) / 3)] if shown is not None else [])]
     rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in made.frames[1:-1]]
     rows.append(("drawn again" if values["to"] is None else f"as {values['to']}", made.images))
-    written = common.save_rows(rows, values, made.images)
-    answer = {
-        "run": str(work.checkpoint.folder),
-        "input": work.source,
-        "n": len(work.images),
-        "seed": values["seed"],
-        "start_level": first,
-        "labels": names_of(work.pipeline, labels),
-        "to": values["to"],
-        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
-        "noise_mean": float(noise.mean()),
-        "noise_std": float(noise.std()),
-        "round_trip_error": error,
-        **common.as_json(scores),
-        "wrote": written,
-    }
-    far = (
-        "from the input"
-        if isinstance(work.pipeline.codec, IdentityCodec)
-        else "from what the codec alone gives back"
+    pixels = isinstance(pipeline.codec, IdentityCodec)
+    return EditResult(
+        model=inputs,
+        rows=rows,
+        images=made.images,
+        facts={
+            "start_level": level,
+            "to": values["to"],
+            "noise_mean": float(noise.mean()),
+            "noise_std": deviation,
+            "round_trip_error": error,
+            **scores_dict(scores),
+        },
+        lines=[
+            f"inverted from level {level}, against the input: {scores_text(scores)}",
+            f"round trip: {error:.1%} from the {'input' if pixels else 'reconstruction by the codec'}",
+        ],
     )
-    text = f"{', '.join(written)}: {common.as_text(scores)}; {error:.1%} {far}; inverted from level {first}"
-    result(answer, as_json=as_json, text=text)
-    return 0

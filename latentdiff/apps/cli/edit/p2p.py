@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import model_options, output_options
+from latentdiff.apps.cli.edit.common import ACROSS, model_options, output_options, scores_of
+from latentdiff.apps.cli.edit.driver import EditResult, load_inputs, load_model, run_edit
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import build, cli_command, options_of
 from latentdiff.apps.cli.shared.outputs import Output
-from latentdiff.apps.cli.shared.prompts import check_texts, note_texts
+from latentdiff.apps.cli.shared.prompts import check_texts
 from latentdiff.config.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
     from latentdiff.pipeline.pipeline import Pipeline
 
 SHARE = click.FloatRange(0, 1)
-ACROSS = 8  # pictures in the figure of attention
-SLUG = 40  # characters of a text in a file name
+SLUG = 40  # characters of a prompt in a file name
 
 
 @cli_command(
@@ -31,14 +32,14 @@ SLUG = 40  # characters of a text in a file name
     "latentdiff p2p --prompt 'a red seven' --edit 'a green seven'",
 )
 @model_options
-@option("--prompt", required=True, help="The text of the original.")
+@option("--prompt", required=True, help="The prompt of the original.")
 @option(
     "--edit",
     "edits",
     multiple=True,
     help=(
-        "The edited text: words exchanged or added; several make one row each (default: the text itself, for"
-        " --word-weight)."
+        "The edited prompt: words exchanged or added; several make one row each (default: the prompt itself,"
+        " for --word-weight)."
     ),
 )
 @option(
@@ -55,7 +56,7 @@ SLUG = 40  # characters of a text in a file name
     type=SHARE,
     default=0.8,
     show_default=True,
-    help="Share of the way, from noise, on which the original's attention to the words that stay is kept.",
+    help="Share of the steps, from noise, that keep the original's attention to the unchanged words.",
 )
 @option(
     "--self",
@@ -64,21 +65,21 @@ SLUG = 40  # characters of a text in a file name
     default=0.4,
     show_default=True,
     help=(
-        "Share of the way on which the original's attention among pixels is kept: more keeps more of its"
-        " shape."
+        "Share of the steps, from noise, that keep the original's attention among pixels: more keeps more of"
+        " its shape."
     ),
 )
 @option(
     "--blend",
     multiple=True,
-    help="Words of either text: outside their place nothing changes (default: everything may).",
+    help="Words of either prompt: nothing changes outside the region of their attention (default: all may).",
 )
 @option(
     "--threshold",
     type=SHARE,
     default=0.5,
     show_default=True,
-    help="How far from a word's least to its largest attention its place begins; with --blend.",
+    help="With --blend: the attention at which a word's region begins, as a share of its range.",
 )
 @image_options
 @option(
@@ -86,7 +87,7 @@ SLUG = 40  # characters of a text in a file name
     type=click.FloatRange(0, 100),
     default=3.0,
     show_default=True,
-    help="Classifier-free guidance: 1 is plain conditional, more follows the texts more closely.",
+    help="Classifier-free guidance: 1 is plain conditional, more follows the prompts more closely.",
 )
 @options_of(Sampling, skip=("compile", "guidance"))
 @option(
@@ -94,39 +95,47 @@ SLUG = 40  # characters of a text in a file name
     type=Output(".png"),
     default=None,
     help=(
-        "Also write where each word of --prompt is attended to, the mean over the way, as a .png (default:"
-        " not written)."
+        "Also write the attention of the pictures to each word of --prompt, the mean over the steps, as a"
+        " .png (default: not written)."
     ),
 )
 @output_options("p2p.png")
-def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any) -> int:
+def command(*, as_json: bool, **values: Any) -> int:
     """Edit pictures by editing their text (prompt-to-prompt).
 
     The original and its edits are drawn from the same noise, the edits with the original's attention: words
     may be exchanged, added or weighted, the composition stays. With --input images of your own are edited;
-    --prompt then says what is on them.
+    --prompt then describes them.
     """
-    settings, factors = build(Sampling, values), _factors(values["factors"])
+    build(Sampling, values)
+    factors = _factors(values["factors"])
     if values["threshold"] != 0.5 and not values["blend"]:
-        raise click.UsageError("--threshold says where the words of --blend are, got none")
+        raise click.UsageError("--threshold bounds the place of the words of --blend, got none")
     if values["negate"] and values["source"] is None:
         raise click.UsageError("--negate is for images of --input, got none")
-    if not edits and not factors:
+    if not values["edits"] and not factors:
         raise click.UsageError("expected --edit TEXT or --word-weight WORD=FACTOR, got neither")
+    return run_edit(partial(_p2p, factors=factors), values, as_json=as_json)
 
-    from latentdiff.apps.cli.edit import common
-    from latentdiff.apps.cli.shared import outputs
-    from latentdiff.apps.cli.shared.progress import SamplingBar, result
+
+def _p2p(values: dict[str, Any], factors: dict[str, float]) -> EditResult:
+    from latentdiff.apps.cli.shared.progress import SamplingBar
     from latentdiff.edit import Edit, prompt_to_prompt
+    from latentdiff.pipeline.capabilities import Need
     from latentdiff.viz.image_folder import aligned, variant
     from latentdiff.viz.rows import folded
 
-    outputs.settle(values)
-    texts = edits or (prompt,)
+    prompt = values["prompt"]
+    texts = values["edits"] or (prompt,)
     check_texts([prompt, *texts])
-    checkpoint, pipeline, images = _work(values, prompt)
-    note_texts(pipeline, [prompt, *texts])
-    wanted = [
+    flag = f"--prompt {prompt!r:.60}"
+    needs = [Need("text", flag, None), Need("words", flag, "`latentdiff sample --prompt`")]
+    model = load_model(values | {"prompts": (prompt, *texts)}, needs=needs)
+    images = None
+    if values["source"] is not None:
+        model = inputs = load_inputs(values, model)
+        images = inputs.images
+    edits = [
         Edit(
             text, values["cross"], values["self_share"], factors, tuple(values["blend"]), values["threshold"]
         )
@@ -134,66 +143,50 @@ def command(*, as_json: bool, prompt: str, edits: tuple[str, ...], **values: Any
     ]
     with SamplingBar("prompt-to-prompt") as bar:
         made = prompt_to_prompt(
-            pipeline,
+            model.pipeline,
             prompt,
-            wanted,
+            edits,
             values["n"],
             images=images,
-            settings=settings,
+            settings=model.settings,
             seed=values["seed"],
             progress=bar.update,
         )
     rows = [] if images is None else [("input", images)]
-    rows += [
-        (folded(text), of) for text, of in zip((prompt, *texts), (made.source, *made.edits), strict=True)
-    ]
+    rows.append((folded(prompt), made.source))
+    rows += [(folded(text), edited) for text, edited in zip(texts, made.edits, strict=True)]
     numbers = aligned(range(1, len(texts) + 1))
     results = {
-        variant(edit=k + _slug(text)): of for k, text, of in zip(numbers, texts, made.edits, strict=True)
+        variant(edit=k + _slug(text)): edited
+        for k, text, edited in zip(numbers, texts, made.edits, strict=True)
     }
-    written = common.save_rows(rows, values, results)
+    wrote = []
     if values["maps"] is not None:
-        _save_maps(pipeline, prompt, made.source, made.maps, values["maps"])
-        written.append(str(values["maps"]))
-    kept = [common.scores_of(of, made.source, pipeline.classes).as_dict() for of in made.edits]
-    answer = {
-        "run": str(checkpoint.folder),
-        "n": len(made.source),
-        "seed": values["seed"],
-        "prompt": prompt,
-        "edits": [
-            {"text": text, "beside_the_original": scores} for text, scores in zip(texts, kept, strict=True)
-        ],
-        "word_weights": factors,
-        "settings": pipeline.with_defaults(settings).model_dump(),
-        "wrote": written,
-    }
-    result(answer, as_json=as_json, text=f"{len(made.source)} pictures and their edits: {', '.join(written)}")
-    return 0
+        _save_maps(model.pipeline, prompt, made.source, made.maps, values["maps"])
+        wrote = [str(values["maps"])]
+    scores = [scores_of(edited, made.source, model.pipeline.classes).as_dict() for edited in made.edits]
+    return EditResult(
+        model=model,
+        rows=rows,
+        images=results,
+        labels=[prompt] * len(made.source),
+        facts={
+            "prompt": prompt,
+            "edits": [
+                {"text": text, "beside_the_original": score}
+                for text, score in zip(texts, scores, strict=True)
+            ],
+            "word_weights": factors,
+        },
+        title=f"{len(made.source)} pictures and their edits",
+        wrote=wrote,
+    )
 
 
 def _slug(text: str) -> str:
     """The words of a text for a file name, after a hyphen."""
     words = "-".join(re.findall(r"\w+", text))[:SLUG].rstrip("-")
     return f"-{words}" if words else ""
-
-
-def _work(values: dict[str, Any], prompt: str) -> tuple[Any, Pipeline, Tensor | None]:
-    """The checkpoint, its model, and the images of --input, if any."""
-    from latentdiff.apps.cli.edit import common
-    from latentdiff.apps.cli.shared.find import find_denoiser, load_checked
-    from latentdiff.pipeline.capabilities import Need
-
-    option = f"--prompt {prompt!r:.60}"
-    needs = [Need("text", option, None), Need("words", option, "`latentdiff sample --prompt`")]
-    checkpoint = find_denoiser(values["run"], values["runs"], needs=needs)
-    pipeline = load_checked(
-        checkpoint, needs=needs, prediction=None, device=values["device"], dtype="float32"
-    )
-    if values["source"] is None:
-        return checkpoint, pipeline, None
-    model = common.EditModel(checkpoint, pipeline, build(Sampling, values))
-    return checkpoint, pipeline, common.bench(values, model).images
 
 
 def _factors(texts: tuple[str, ...]) -> dict[str, float]:

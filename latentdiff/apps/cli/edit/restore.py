@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import check_moves, model_options, output_options, sampling_options
-from latentdiff.apps.cli.edit.operators import INEXACT, operator_of, operator_options
+from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options, scores_text
+from latentdiff.apps.cli.edit.driver import (
+    EditResult,
+    check_sampler,
+    estimates,
+    load_inputs,
+    load_model,
+    run_edit,
+    scores_by_name,
+    with_bar,
+)
+from latentdiff.apps.cli.edit.operators import check_operators, operator_of, operator_options
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import build, cli_command, options_of
-from latentdiff.apps.cli.shared.prompts import names_of
-from latentdiff.config.restoration import Restoration
+from latentdiff.config.restoration import ASSUMED_NOISE, Restoration
 
 
 @cli_command(
     "restore",
     "latentdiff restore --operator blur --noise 0.05",
-    "latentdiff restore --input small.png --degraded --operator downsample",
+    "latentdiff restore --input small.png --already-degraded --operator downsample",
 )
 @model_options
 @image_options
@@ -26,12 +36,11 @@ from latentdiff.config.restoration import Restoration
 @options_of(Restoration)
 @sampling_options
 @option(
-    "--degraded",
+    "--already-degraded",
+    "degraded",
+    was="--degraded",
     is_flag=True,
-    help=(
-        "The images of --input are degraded already: restore them as they are (without figures against an"
-        " original)."
-    ),
+    help="Restore the images of --input as they are; --operator describes their degradation.",
 )
 @output_options("restored.png")
 def command(*, as_json: bool, **values: Any) -> int:
@@ -41,60 +50,55 @@ def command(*, as_json: bool, **values: Any) -> int:
     wants many steps (--steps 100 or more), diffpir few.
     """
     how = build(Restoration, values)
-    check_moves(how, values)
+    check_sampler(how, values)
+    check_operators(values)
     if values["degraded"] and values["source"] is None:
-        raise click.UsageError(
-            "--degraded: says that the images of --input are degraded already, expected --input"
-        )
+        raise click.UsageError("--already-degraded: expected the degraded images with --input, got none")
+    return run_edit(partial(_restore, how=how), values, as_json=as_json)
 
-    from latentdiff.apps.cli.edit import common
-    from latentdiff.apps.cli.shared import outputs
-    from latentdiff.apps.cli.shared.progress import SamplingBar, result
-    from latentdiff.edit import Recorder, backprojection, measured, restore
 
-    outputs.settle(values)
-    model = common.model_of(values)
-    operator, mask, pixels = operator_of(values, model.pipeline.codec.image_shape)
-    sigma = values["sigma"] if values["sigma"] is not None else INEXACT if values["degraded"] else 0.0
-    work = common.bench(values, model, shape=operator.measured_shape if values["degraded"] else None)
-    labels = common.labels_of(values, work)
-    if values["degraded"]:
-        y = work.images if pixels is None else work.images * pixels  # what lies in a hole is no measurement
-    else:
-        y = measured(operator, work.images, sigma=sigma, seed=values["seed"])
-    with SamplingBar(how.solver) as bar:
-        made = restore(
-            work.pipeline,
-            operator,
-            y,
-            how=how,
-            settings=work.settings,
-            sigma=sigma,
-            mask=mask,
-            label=labels,
-            seed=values["seed"],
-            watch=Recorder(frames=6, progress=bar.update),
-        )
+def _restore(values: dict[str, Any], how: Restoration) -> EditResult:
+    from latentdiff.edit import backprojection, measured, restore
+
+    model, degraded, sigma = load_model(values), values["degraded"], values["noise"]
+    operator, mask, last_mask = operator_of(values, model.pipeline.codec.image_shape)
+    if sigma is None:
+        sigma = ASSUMED_NOISE if degraded else 0.0
+    inputs = load_inputs(values, model, shape=operator.measured_shape if degraded else None)
+    if not degraded:
+        y = measured(operator, inputs.images, sigma=sigma, seed=inputs.seed)
+    else:  # the pixels of a hole are no measurement
+        y = inputs.images if last_mask is None else inputs.images * last_mask
+    made = with_bar(
+        how.solver,
+        restore,
+        inputs.pipeline,
+        operator,
+        y,
+        how=how,
+        sigma=sigma,
+        mask=mask,
+        frames=6,
+        **inputs.conditions,
+    )
     seen = backprojection(operator, y).clamp(-1, 1)
-    original = [] if values["degraded"] else [("original", work.images)]
-    estimates = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[1:-1]]
-    rows = [*original, ("degraded", seen), *estimates, ("restored", made.images)]
-    written = common.save_rows(rows, values, made.images)
-    answer: dict[str, Any] = {
-        "run": str(work.checkpoint.folder),
-        "input": work.source,
-        "n": len(work.images),
-        "seed": values["seed"],
-        "labels": names_of(work.pipeline, labels),
-        "operator": operator.name,
-        "noise": sigma,
-        "restoration": how.model_dump(),
-        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
-    }
-    text = f"{how.solver}: {', '.join(written)}"
-    if not values["degraded"]:
-        before, after = (common.scores_of(x, work.images, work.pipeline.classes) for x in (seen, made.images))
-        answer |= {"degraded": common.as_json(before), "restored": common.as_json(after)}
-        text += f"\n  degraded: {common.as_text(before)}\n  restored: {common.as_text(after)}"
-    result({**answer, "wrote": written}, as_json=as_json, text=text)
-    return 0
+    results = {"degraded": seen, "restored": made.images}
+    scores = {} if degraded else {name: inputs.scores(images) for name, images in results.items()}
+    return EditResult(
+        model=inputs,
+        rows=[
+            *([] if degraded else [("original", inputs.images)]),
+            ("degraded", seen),
+            *estimates(made.frames[1:-1]),
+            ("restored", made.images),
+        ],
+        images=made.images,
+        facts={
+            "operator": operator.name,
+            "noise": sigma,
+            "restoration": how.model_dump(),
+            **scores_by_name(scores),
+        },
+        title=how.solver,
+        lines=[f"{name}: {scores_text(each)}" for name, each in scores.items()],
+    )

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options
+from latentdiff.apps.cli.edit.common import (
+    model_options,
+    output_options,
+    sampling_options,
+    scores_dict,
+    scores_text,
+)
+from latentdiff.apps.cli.edit.driver import FRAMES, EditResult, load_inputs, run_edit, with_bar
 from latentdiff.apps.cli.shared.help import Several, option
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import cli_command
-from latentdiff.apps.cli.shared.prompts import names_of
-
-WAY = 5  # moments of the last edit in the figure
 
 
 @cli_command(
@@ -29,8 +35,8 @@ WAY = 5  # moments of the last edit in the figure
     cls=Several,
     default=None,
     help=(
-        "How far images are noised, from 0 (not at all) to 1 (plain sampling); several as 0.3,0.5,0.7"
-        " (default: 0.3,0.5,0.7)."
+        "Noise level of the start, from 0 (the image itself) to 1 (plain sampling); several as"
+        " 0.3,0.5,0.7 (default: 0.3,0.5,0.7)."
     ),
 )
 @option(
@@ -44,80 +50,66 @@ WAY = 5  # moments of the last edit in the figure
     cls=Several,
     default=None,
     help=(
-        "Instead of --strength: places in the sampler's levels, 0 the noisiest; several as 1,3,5,7,10,20"
+        "Instead of --strength: indices into the sampler's levels, 0 the noisiest; several as 1,3,5,7,10,20"
         " (default: none)."
     ),
 )
 @option(
     "--exact-steps",
     is_flag=True,
-    help="Make --steps moves from the start level on, instead of visiting the sampler's levels below it.",
+    help="Take all --steps from the start level on, instead of only the sampler's levels below it.",
 )
 @output_options("edit.png")
 def command(*, as_json: bool, **values: Any) -> int:
     """Edit images by noising and denoising them (SDEdit).
 
-    The more noise, the further an image may move from the original towards what the model knows; --label
+    The more noise, the further an image may move from the original towards the model's training data; --label
     moves it towards a class. Several strengths, levels or start indices become rows of one figure, from the
     same noise.
     """
-    starts = _starts(values)
+    return run_edit(partial(_edit, starts=_starts(values)), values, as_json=as_json)
 
-    from latentdiff.apps.cli.edit import common
-    from latentdiff.apps.cli.shared import outputs
-    from latentdiff.apps.cli.shared.progress import SamplingBar, counted, result
-    from latentdiff.edit import Recorder, level_at, level_of, sdedit
+
+def _edit(values: dict[str, Any], starts: list[tuple[str, float]]) -> EditResult:
+    from latentdiff.edit import level_at, level_of, sdedit
     from latentdiff.viz.image_folder import aligned, variant
 
-    outputs.settle(values)
-    work = common.bench(values)
-    labels = common.labels_of(values, work)
-    find = {
-        "strength": lambda value: level_of(work.pipeline, value),
-        "level": lambda value: int(value),
-        "start index": lambda value: level_at(work.pipeline, work.settings, int(value)),
+    inputs = load_inputs(values)
+    level: dict[str, Callable[[float], int]] = {
+        "strength": lambda value: level_of(inputs.pipeline, value),
+        "level": int,
+        "start index": lambda value: level_at(inputs.pipeline, inputs.settings, int(value)),
     }
-    rows, way, scores, lines = [("input", work.images)], [], [], []
-    results = {}
+    rows, way, edits, lines, results = [("input", inputs.images)], [], [], [], {}
     for (name, value), text in zip(starts, aligned([value for _, value in starts]), strict=True):
-        t = find[name](value)
-        with SamplingBar(f"{name} {value:g}") as bar:
-            made = sdedit(
-                work.pipeline,
-                work.images,
-                t,
-                settings=work.settings,
-                label=labels,
-                seed=values["seed"],
-                exact=values["exact_steps"],
-                watch=Recorder(frames=WAY if (name, value) == starts[-1] else 0, progress=bar.update),
-            )
-        way += [(f"{name} {value:g}: t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
-        rows.append((f"{name} {value:g}", made.images))
-        results[variant(**{name.replace(" ", "_"): text})] = made.images
-        found = common.scores_of(made.images, work.images, work.pipeline.classes)
-        scores.append({name.replace(" ", "_"): value, "level": t, **common.as_json(found)})
-        lines.append(f"  {name} {value:g} (t = {t}), against the input: {common.as_text(found)}")
-    written = common.save_rows([*rows, *way], values, results)
-    answer = {
-        "run": str(work.checkpoint.folder),
-        "input": work.source,
-        "n": len(work.images),
-        "seed": values["seed"],
-        "labels": names_of(work.pipeline, labels),
-        "settings": work.pipeline.with_defaults(work.settings).model_dump(),
-        "edits": scores,
-        "wrote": written,
-    }
-    text = "\n".join(
-        [f"{counted(len(work.images), 'image')} from {work.source}: {', '.join(written)}", *lines]
+        t, title, key = level[name](value), f"{name} {value:g}", name.replace(" ", "_")
+        made = with_bar(
+            title,
+            sdedit,
+            inputs.pipeline,
+            inputs.images,
+            t,
+            exact=values["exact_steps"],
+            frames=FRAMES if (name, value) == starts[-1] else 0,
+            **inputs.conditions,
+        )
+        way += [(f"{title}: t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
+        rows.append((title, made.images))
+        results[variant(**{key: text})] = made.images
+        found = inputs.scores(made.images)
+        edits.append({key: value, "level": t, **scores_dict(found)})
+        lines.append(f"{title} (t = {t}), against the input: {scores_text(found)}")
+    return EditResult(
+        model=inputs,
+        rows=[*rows, *way],
+        images=results,
+        facts={"edits": edits},
+        lines=lines,
     )
-    result(answer, as_json=as_json, text=text)
-    return 0
 
 
 def _starts(values: dict[str, Any]) -> list[tuple[str, float]]:
-    """What the user gave of --strength, --level and --start-index, as (which, value)."""
+    """The values of --strength, --level or --start-index, as (name, value); UsageError."""
     given = [name for name in ("strength", "level", "start_index") if values[name] is not None]
     if len(given) > 1:
         raise click.UsageError(f"give one of {', '.join('--' + name.replace('_', '-') for name in given)}")

@@ -138,10 +138,10 @@ def command(*, as_json: bool, **values: Any) -> int:
         answer |= {
             "level": t,
             "input": found.name,
-            **{name: common.as_json(score) for name, score in both.items()},
+            **{name: common.scores_dict(score) for name, score in both.items()},
         }
         text = "\n".join(
-            f"  {name.replace('_', ' ')}: {common.as_text(score)}" for name, score in both.items()
+            f"  {name.replace('_', ' ')}: {common.scores_text(score)}" for name, score in both.items()
         )
     else:
         with SamplingBar("generating") as bar:
