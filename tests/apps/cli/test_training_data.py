@@ -128,8 +128,8 @@ def test_images_are_resized_as_those_of_the_run(work: Path, monkeypatch: pytest.
         assert torch.equal(own, pad) and not torch.equal(own, crop)
 
 
-def test_help_says_where_the_data_options_come_from(tmp_path: Path, cli: Cli) -> None:
+def test_help_has_the_defaults_of_the_data_options(tmp_path: Path, cli: Cli) -> None:
     for name in ("reconstruct", "encode", "evaluate"):
-        shown = " ".join(cli(f"{name} --help", cwd=tmp_path).out.split())
+        shown = " ".join(cli(f"{name} --help-all", cwd=tmp_path).out.split())
         for default in ("mnist5k", "crop", "auto", "as the images are"):
             assert f"(default: that of the run, else {default})" in shown, (name, default)
