@@ -29,7 +29,9 @@ SAMPLERS: dict[Sampler, SamplerFacts] = {  # the functions: latentdiff.diffusion
     "dpm++": SamplerFacts("DPM-Solver++(2M), good with 10 to 25 steps", 20),
     "heun": SamplerFacts("second order, two evaluations a step", 18, evaluations=2),
 }
-SAMPLER_HELP = ", ".join(f"{name} ({row.help})" for name, row in SAMPLERS.items())
+SAMPLER_HELP = (
+    ", ".join(SAMPLERS) + "; " + ", ".join(f"{name} ({row.help})" for name, row in SAMPLERS.items())
+)
 DEFAULT_STEPS = ", ".join(f"{name} {row.steps or 'every level'}" for name, row in SAMPLERS.items())
 """The default number of steps of each sampler, for help texts."""
 

@@ -170,7 +170,7 @@ def cold_from(checkpoint: Checkpoint) -> ColdModel:
     index = checkpoint.json(INDEX)
     if "restorer" not in index:
         raise InputError(
-            f"{checkpoint.folder}: expected a cold diffusion model; `latentdiff train-cold_step` makes one"
+            f"{checkpoint.folder}: expected a cold diffusion model; `latentdiff train-cold` makes one"
         )
     network, _ = load_network(checkpoint, "restorer")
     config = parse(DegradationConfig, checkpoint.json(DEGRADATION), f"{checkpoint.folder}/{DEGRADATION}")

@@ -70,7 +70,7 @@ def test_reconstruct_takes_the_newest_vae_run(
 def test_plot_schedule_tells_the_alpha_bars_of_the_papers(answer: Callable, tmp_path: Path) -> None:
     found = answer(f"plot-schedule --out {tmp_path}/s.png")["alpha_bar"]
     assert size(tmp_path / "s.png") == (1440, 432)
-    assert set(found) == {"linear", "scaled_linear", "cosine", "sigmoid", "constant"}
+    assert set(found) == {"linear", "scaled_linear", "cosine", "sigmoid", "constant", "rectified-flow"}
     linear = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
     for t in (250, 500, 1000):
         assert found["linear"][str(t)] == pytest.approx(linear[t - 1], rel=1e-9)
