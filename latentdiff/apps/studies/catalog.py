@@ -1,4 +1,4 @@
-"""Which studies there are, in the order to read them; imports no torch, so that listing them is instant."""
+"""The studies in reading order; imports no torch, so that listing them is instant."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ BUDGETS: tuple[Budget, ...] = ("quick", "full")
 
 @dataclass(frozen=True)
 class StudyInfo:
-    """A line of `latentdiff reproduce --list`: the module below latentdiff.apps.studies, the title and what
-    is asked.
+    """A line of `latentdiff reproduce --list`: title and question.
 
-    ``trains`` models; ``judged``: by a feature network that one may choose; ``colour``: looks at colour
-    images too, where there are some; ``looks``: at one model, which may be given (``looks_colour``: at one of
-    colour images).
+    ``module``: below latentdiff.apps.studies; ``variable``: the name of the study in it.
+    ``trains``: it trains models. ``colour``: it has a part on colour images. ``scored``: --features chooses
+    its feature network. ``takes_run``, ``takes_run_colour``: --run and --run-colour give its model.
     """
 
     module: str
@@ -24,9 +23,10 @@ class StudyInfo:
     question: str
     trains: bool
     colour: bool = False
-    judged: bool = True
-    looks: bool = False
-    looks_colour: bool = False
+    scored: bool = True
+    takes_run: bool = False
+    takes_run_colour: bool = False
+    variable: str = "STUDY"
 
 
 STUDIES = {
@@ -39,13 +39,13 @@ STUDIES = {
     "forward-process": StudyInfo(
         "process.forward_process",
         "The forward process",
-        "How far is a noised image from its original, and does theory say so?",
+        "How far is a noised image from its original, and does the closed form agree?",
         False,
     ),
     "latent-size": StudyInfo(
         "latent_size.study",
         "Latents of 8 and of 32 numbers",
-        "What does a larger latent, or a heavier KL term, buy and cost?",
+        "What do a larger latent and a larger KL weight change in reconstructions and samples?",
         True,
     ),
     "denoiser-training": StudyInfo(
@@ -57,13 +57,13 @@ STUDIES = {
     "ddpm-ddim": StudyInfo(
         "sampling.ddpm_ddim",
         "DDPM and DDIM, eps and v",
-        "Does it matter how one samples, and what the network predicts?",
+        "How do the sampler and the prediction type change samples and errors?",
         True,
     ),
     "ddim-steps": StudyInfo(
         "sampling.ddim_steps",
         "Steps and noise of DDIM",
-        "How many steps are enough, and is noise on the way worth having?",
+        "How do the number of steps and eta change the samples?",
         True,
         colour=True,
     ),
@@ -81,103 +81,106 @@ STUDIES = {
     ),
     "denoising": StudyInfo(
         "restoration.denoising",
-        "Taking noise away",
-        "What do a blur, one step and many steps make of a noisy image?",
+        "Denoising",
+        "How do a blur, one step and many steps denoise an image?",
         True,
-        looks=True,
+        takes_run=True,
     ),
     "one-step-unet": StudyInfo(
         "restoration.one_step_unet",
-        "A network for one amount of noise",
-        "What does a denoiser do with noise and images that it has not met?",
+        "A denoiser for one noise level",
+        "How does a denoiser do on noise levels and images outside its training?",
         True,
         colour=True,
     ),
     "sdedit": StudyInfo(
         "restoration.sdedit",
-        "Editing by noise",
-        "How much of an image survives being noised and denoised?",
+        "Editing by noise (SDEdit)",
+        "How much of an image is kept when it is noised and denoised?",
         True,
-        looks=True,
+        takes_run=True,
     ),
     "restoration": StudyInfo(
         "restoration.restoration",
         "Restoring degraded images",
-        "Which solver is right on a known posterior, and what do solvers make of digits?",
+        "How close are solvers to a known posterior, and how do they restore digits?",
         True,
         colour=True,
-        looks=True,
-        looks_colour=True,
+        takes_run=True,
+        takes_run_colour=True,
     ),
     "inpainting": StudyInfo(
         "restoration.inpainting",
-        "Filling in",
-        "What stands in a hole, and how well does it fit?",
+        "Inpainting",
+        "How well do four solvers fill in missing pixels?",
         True,
-        looks=True,
+        takes_run=True,
     ),
     "cold-diffusion": StudyInfo(
         "cold_diffusion.study",
-        "Diffusion without noise",
-        "Can images be made out of blur as they are out of noise?",
+        "Cold diffusion",
+        "Can images be generated from blur instead of noise?",
         True,
     ),
     "anagrams": StudyInfo(
         "illusions.anagrams",
         "Visual anagrams",
-        "Which digits can be other digits when they are turned?",
+        "Which digits can be another digit when the image is turned?",
         True,
-        looks=True,
+        takes_run=True,
     ),
     "hybrids": StudyInfo(
         "illusions.hybrids",
         "Hybrid images",
-        "Which digits can be one from afar and another close up?",
+        "Which digits can be one digit from afar and another close up?",
         True,
         colour=True,
-        looks=True,
-        looks_colour=True,
+        takes_run=True,
+        takes_run_colour=True,
     ),
     "text-to-image": StudyInfo(
         "text.text_to_image",
-        "Pictures for texts",
-        "How much of what a text says does its picture show?",
+        "Text to image",
+        "How many attributes of a prompt does its image show?",
         True,
         colour=True,
-        judged=False,
-        looks=True,
-        looks_colour=True,
+        scored=False,
+        takes_run=True,
+        takes_run_colour=True,
     ),
     "text-sdedit": StudyInfo(
-        "text.text_sdedit",
-        "Pictures told to be something else",
-        "How much noise does a text need to change a picture, and what is left of it?",
+        "restoration.sdedit",
+        "Editing by noise towards a prompt",
+        "At what noise level does a prompt change an image, and what is kept?",
         True,
-        judged=False,
-        looks=True,
+        scored=False,
+        takes_run=True,
+        variable="TEXT_STUDY",
     ),
     "prompt-to-prompt": StudyInfo(
         "text.prompt_to_prompt",
-        "Editing pictures by their texts",
-        "Does an edited text change what it should, and nothing else?",
+        "Prompt-to-prompt",
+        "Does an edited prompt change the right attribute and nothing else?",
         True,
-        judged=False,
-        looks=True,
+        scored=False,
+        takes_run=True,
     ),
     "text-anagrams": StudyInfo(
-        "illusions.text_anagrams",
-        "Anagrams of two texts",
-        "Can a picture be of one text upright and of another when it is turned?",
+        "illusions.anagrams",
+        "Anagrams of two prompts",
+        "Can an image show one prompt upright and another when it is turned?",
         True,
-        judged=False,
-        looks=True,
+        scored=False,
+        takes_run=True,
+        variable="TEXT_STUDY",
     ),
     "text-hybrids": StudyInfo(
-        "illusions.text_hybrids",
-        "Hybrids of two texts",
-        "Can a picture be of one text from afar, or in grey, and of another close up, or in colour?",
+        "illusions.hybrids",
+        "Hybrids of two prompts",
+        "Can an image show one prompt from afar, or in grey, and another close up, or in colour?",
         True,
-        judged=False,
-        looks=True,
+        scored=False,
+        takes_run=True,
+        variable="TEXT_STUDY",
     ),
 }

@@ -17,7 +17,7 @@ import torch
 from latentdiff.apps.studies.catalog import STUDIES, Budget
 from latentdiff.apps.studies.kit.context import CPU, GIVEN, StudyContext
 from latentdiff.apps.studies.report import environment
-from latentdiff.apps.studies.report.blocks import Report, plain
+from latentdiff.apps.studies.report.blocks import Report, to_json
 from latentdiff.apps.studies.report.html import page
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
@@ -33,21 +33,19 @@ COLOUR = "openmoji"  # taken where it is installed
 
 @dataclass(frozen=True)
 class Study(Generic[N]):
-    """What a module below latentdiff.apps.studies offers: its budgets as numbers, and how they become a
-    report.
-    """
+    """A study: the settings of both budgets, and the function that runs it."""
 
     quick: N
     full: N
     run: Callable[[StudyContext, N], Report]
 
-    def numbers(self, budget: Budget) -> N:
+    def settings(self, budget: Budget) -> N:
         return self.quick if budget == "quick" else self.full
 
 
 @dataclass(frozen=True)
 class StudyRequest:
-    """What the user asked for; ``command`` is how."""
+    """The options of `latentdiff reproduce`; ``command`` is the whole command line."""
 
     study: str
     budget: Budget
@@ -66,7 +64,7 @@ class StudyRequest:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """Where a study lies and what it found."""
+    """The folder of a finished study, its findings and warnings."""
 
     study: str
     out: Path
@@ -87,7 +85,7 @@ def find(name: str) -> Study[Any]:
     """The study of that name; InputError names the known ones."""
     if name not in STUDIES:
         raise InputError(f"unknown study {name!r:.60}, expected one of {', '.join(STUDIES)}")
-    study = import_module(MODULES[name]).STUDY
+    study = getattr(import_module(MODULES[name]), STUDIES[name].variable)
     assert isinstance(study, Study)
     return study
 
@@ -97,14 +95,14 @@ def make(
     *,
     reporter: Callable[[int], Reporter],
     note: Callable[[str], None],
-    numbers: Any = None,
+    settings: Any = None,
 ) -> StudyResult:
-    """Run a study and write its folder; ``numbers`` stand in for those of the budget.
+    """Run a study and write its folder; ``settings`` stand in for those of the budget.
 
     InputError for bad input.
     """
     study, info = find(request.study), STUDIES[request.study]
-    chosen = study.numbers(request.budget) if numbers is None else numbers
+    chosen = study.settings(request.budget) if settings is None else settings
     begun, started = time.perf_counter(), datetime.datetime.now(datetime.UTC)
 
     def load(size: int | None) -> Dataset:
@@ -115,7 +113,7 @@ def make(
         note(f"data: {line}")
     colour, missing = _colour(request) if info.colour else (None, "")
     _claim(request.out, request.study)
-    lab = StudyContext(
+    context = StudyContext(
         out=request.out,
         load=load,
         data=data,
@@ -129,7 +127,7 @@ def make(
         run=request.run,
         run_colour=request.run_colour,
     )
-    report = study.run(lab, chosen)
+    report = study.run(context, chosen)
     seconds = time.perf_counter() - begun
     results = {
         "schema": SCHEMA,
@@ -144,14 +142,14 @@ def make(
         "data_colour": None if colour is None else environment.described(colour),
         "date": started.isoformat(timespec="seconds"),
         "seconds": seconds,
-        "seconds_by_part": lab.parts,
+        "seconds_by_part": context.parts,
         "hardware": environment.hardware(request.device),
         "versions": environment.versions(),
-        "runs": lab.runs,
+        "runs": context.runs,
         **report.as_dict(),
     }
-    text = json.dumps(plain(results), indent=1, allow_nan=False) + "\n"
-    html = page(info.title, info.question, report, _about(results, lab), folder=request.out)
+    text = json.dumps(to_json(results), indent=1, allow_nan=False) + "\n"
+    html = page(info.title, info.question, report, _about(results, context), folder=request.out)
     made = StudyResult(
         request.study, request.out, seconds, tuple(results["findings"]), tuple(results["warnings"])
     )
@@ -224,11 +222,11 @@ def _held(out: Path, key: str = "study") -> str | None:
     return str(held)
 
 
-def _about(results: dict[str, Any], lab: StudyContext) -> dict[str, str]:
-    """The facts at the foot of the page."""
+def _about(results: dict[str, Any], context: StudyContext) -> dict[str, str]:
+    """The origin of the page, for its last table."""
     data, machine = results["data"], results["hardware"]
-    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in lab.parts.items())
-    again = [name for name, run in lab.runs.items() if run["reused"]]
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in context.parts.items())
+    again = [name for name, run in context.runs.items() if run["reused"]]
     about = {
         "command": results["command"],
         "budget": f"{results['budget']}: {_flat(results['numbers'])}",
@@ -244,7 +242,7 @@ def _about(results: dict[str, Any], lab: StudyContext) -> dict[str, str]:
         "versions": ", ".join(f"{name} {number}" for name, number in results["versions"].items()),
         "date": results["date"],
     }
-    given = [run["folder"] for name, run in lab.runs.items() if name in GIVEN]
+    given = [run["folder"] for name, run in context.runs.items() if name in GIVEN]
     if given:
         about["model"] = f"{', '.join(given)}, not trained for this page"
     if again:
@@ -252,10 +250,10 @@ def _about(results: dict[str, Any], lab: StudyContext) -> dict[str, str]:
     return about | {"numbers": "all of them are in results.json beside this page"}
 
 
-def _flat(numbers: dict[str, Any]) -> str:
-    """The numbers of a budget in words."""
+def _flat(settings: dict[str, Any]) -> str:
+    """The settings of a budget as text."""
     return ", ".join(
-        f"{key.replace('_', ' ')} {_value(value)}" for key, value in numbers.items() if value is not None
+        f"{key.replace('_', ' ')} {_value(value)}" for key, value in settings.items() if value is not None
     )
 
 

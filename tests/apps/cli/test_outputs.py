@@ -75,7 +75,9 @@ def work(
         (tmp_path / "runs").mkdir(exist_ok=True)
         (tmp_path / "runs" / run.name).symlink_to(run)
     shutil.copy(tiny_folder / "tiny.npz", tmp_path)
-    monkeypatch.setattr(schedules, "STUDY", replace(schedules.STUDY, quick=schedules.Numbers(T=20, images=1)))
+    monkeypatch.setattr(
+        schedules, "STUDY", replace(schedules.STUDY, quick=schedules.SchedulesSettings(T=20, images=1))
+    )
     return tmp_path
 
 

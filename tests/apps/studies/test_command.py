@@ -49,7 +49,7 @@ class Silent:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, tiny_folder: Path) -> Callable[..., StudyContext]:
+def context(tmp_path: Path, tiny_folder: Path) -> Callable[..., StudyContext]:
     """A lab on the tiny discs in ``tmp_path``; its trainings are interrupted at a step, if one is given."""
     data = load_dataset(str(tiny_folder / "tiny.npz"))
 
@@ -105,7 +105,7 @@ def test_the_list_shows_every_study_without_torch(cli: Cli, tmp_path: Path) -> N
 def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
     study = find(name)
     assert isinstance(study, Study) and study.quick != study.full and type(study.quick) is type(study.full)
-    assert study.numbers("quick") is study.quick and study.numbers("full") is study.full
+    assert study.settings("quick") is study.quick and study.settings("full") is study.full
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_an_unknown_study_is_refused_by_name() -> None:
 
 
 def test_a_study_from_the_command_line(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    micro = replace(schedules.STUDY, quick=schedules.Numbers(T=20, images=1))
+    micro = replace(schedules.STUDY, quick=schedules.SchedulesSettings(T=20, images=1))
     monkeypatch.setattr(schedules, "STUDY", micro)
     code, out, err = cli("reproduce schedules --seed 3 --json", cwd=tmp_path)
     assert code == 0, err
@@ -180,7 +180,7 @@ def test_a_study_from_the_command_line(cli: Cli, tmp_path: Path, monkeypatch: py
 def test_all_makes_every_study_in_a_folder_of_its_own(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    micro = replace(schedules.STUDY, quick=schedules.Numbers(T=20, images=1))
+    micro = replace(schedules.STUDY, quick=schedules.SchedulesSettings(T=20, images=1))
     monkeypatch.setattr("latentdiff.apps.studies.runner.find", lambda name: micro)
     code, out, err = cli("reproduce all --out there --json", cwd=tmp_path)
     assert code == 0, err
@@ -192,7 +192,7 @@ def test_all_makes_every_study_in_a_folder_of_its_own(
 def test_a_signal_stops_a_study_and_the_same_command_goes_on(
     cli: Cli, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(lab: StudyContext, numbers: ddim_steps.Numbers) -> Any:
+    def run(context: StudyContext, settings: ddim_steps.DDIMStepsSettings) -> Any:
         raise StoppedTraining(signal.SIGTERM)
 
     monkeypatch.setattr(ddim_steps, "STUDY", replace(ddim_steps.STUDY, run=run))
@@ -202,14 +202,14 @@ def test_a_signal_stops_a_study_and_the_same_command_goes_on(
 
 
 def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
-    lab: Callable[..., StudyContext], tmp_path: Path
+    context: Callable[..., StudyContext], tmp_path: Path
 ) -> None:
-    whole = train_denoiser(lab(out=tmp_path / "whole"), "d", pixel_options(), vae=None, marks=(4, 9))
-    broken = lab(at=6, out=tmp_path / "broken")
+    whole = train_denoiser(context(out=tmp_path / "whole"), "d", pixel_options(), vae=None, marks=(4, 9))
+    broken = context(at=6, out=tmp_path / "broken")
     with pytest.raises(StoppedTraining) as stopped:
         train_denoiser(broken, "d", pixel_options(), vae=None, marks=(4, 9))
     assert stopped.value.signum == signal.SIGINT and not broken.runs
-    resumed = train_denoiser(lab(out=tmp_path / "broken"), "d", pixel_options(), vae=None, marks=(4, 9))
+    resumed = train_denoiser(context(out=tmp_path / "broken"), "d", pixel_options(), vae=None, marks=(4, 9))
     assert not resumed.reused and [path.name for path in resumed.folder.glob("checkpoint-*")].__len__() == 2
     assert same(weights(whole), weights(resumed))
     assert whole.curve("loss") == resumed.curve("loss") and whole.curve("val_loss") == resumed.curve(
@@ -217,21 +217,23 @@ def test_an_interrupted_training_ends_with_the_bits_of_one_that_was_not(
     )
 
 
-def test_marks_are_looks_at_one_training(lab: Callable[..., StudyContext], tmp_path: Path) -> None:
-    looked = train_denoiser(lab(out=tmp_path / "a"), "d", pixel_options(), vae=None, marks=(4, 9))
-    straight = train_denoiser(lab(out=tmp_path / "b"), "d", pixel_options(), vae=None, marks=(9,))
+def test_marks_are_looks_at_one_training(context: Callable[..., StudyContext], tmp_path: Path) -> None:
+    looked = train_denoiser(context(out=tmp_path / "a"), "d", pixel_options(), vae=None, marks=(4, 9))
+    straight = train_denoiser(context(out=tmp_path / "b"), "d", pixel_options(), vae=None, marks=(9,))
     assert same(weights(looked)[1:], weights(straight)) and not same(weights(looked)[:1], weights(straight))
     assert looked.at("val_loss", 9) == straight.at("val_loss", 9) != looked.at("val_loss", 4)
     with pytest.raises(ValueError, match="several marks need a constant learning rate, got decay cosine"):
-        train_denoiser(lab(), "d", pixel_options(decay="cosine"), vae=None, marks=(4, 9))
+        train_denoiser(context(), "d", pixel_options(decay="cosine"), vae=None, marks=(4, 9))
 
 
 def test_only_a_training_with_the_same_options_and_data_is_used_again(
-    lab: Callable[..., StudyContext], tiny_folder: Path
+    context: Callable[..., StudyContext], tiny_folder: Path
 ) -> None:
-    first = train_denoiser(lab(), "d", pixel_options(), vae=None, marks=(3,))
+    first = train_denoiser(context(), "d", pixel_options(), vae=None, marks=(3,))
     assert not first.reused
-    assert train_denoiser(lab(), "d", pixel_options(device="cpu", log_every=7), vae=None, marks=(3,)).reused
+    assert train_denoiser(
+        context(), "d", pixel_options(device="cpu", log_every=7), vae=None, marks=(3,)
+    ).reused
     other_data = load_dataset(str(tiny_folder / "tiny.npz"), size=SIDE + 4)
     for changed, more in (
         ({"lr": 0.1}, {}),
@@ -239,28 +241,30 @@ def test_only_a_training_with_the_same_options_and_data_is_used_again(
         ({}, {"marks": (4,)}),
         ({}, {"data": other_data}),
     ):
-        again = train_denoiser(lab(), "d", pixel_options(**changed), **{"vae": None, "marks": (3,), **more})  # type: ignore[arg-type]
+        again = train_denoiser(
+            context(), "d", pixel_options(**changed), **{"vae": None, "marks": (3,), **more}
+        )  # type: ignore[arg-type]
         assert not again.reused and again.folder != first.folder
 
 
-def test_a_denoiser_on_another_vae_is_another_training(lab: Callable[..., StudyContext]) -> None:
+def test_a_denoiser_on_another_vae_is_another_training(context: Callable[..., StudyContext]) -> None:
     options = TrainDenoiser.model_validate({"width": 16, "depth": 1, "batch": 8, "T": 10, "warmup": 0})
 
     def encoder(seed: int) -> training.Trained:
         values = {"latent": "2", "width": 8, "steps": 2, "batch": 8, "seed": seed}
-        return train_vae(lab(), f"vae{seed}", TrainVAE.model_validate(values))
+        return train_vae(context(), f"vae{seed}", TrainVAE.model_validate(values))
 
-    first = train_denoiser(lab(), "d", options, vae=encoder(0), marks=(2,))
-    assert train_denoiser(lab(), "d", options, vae=encoder(0), marks=(2,)).reused
-    assert not train_denoiser(lab(), "d", options, vae=encoder(1), marks=(2,)).reused
+    first = train_denoiser(context(), "d", options, vae=encoder(0), marks=(2,))
+    assert train_denoiser(context(), "d", options, vae=encoder(0), marks=(2,)).reused
+    assert not train_denoiser(context(), "d", options, vae=encoder(1), marks=(2,)).reused
     assert first.folder.is_dir()
 
 
-def test_a_run_without_its_early_checkpoint_is_trained_anew(lab: Callable[..., StudyContext]) -> None:
-    first = train_denoiser(lab(), "d", pixel_options(), vae=None, marks=(2, 4))
+def test_a_run_without_its_early_checkpoint_is_trained_anew(context: Callable[..., StudyContext]) -> None:
+    first = train_denoiser(context(), "d", pixel_options(), vae=None, marks=(2, 4))
     before = weights(first)
     shutil.rmtree(first.checkpoint(2).folder)
-    again = train_denoiser(lab(), "d", pixel_options(), vae=None, marks=(2, 4))
+    again = train_denoiser(context(), "d", pixel_options(), vae=None, marks=(2, 4))
     assert not again.reused and same(before, weights(again))
 
 

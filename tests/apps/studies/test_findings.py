@@ -17,14 +17,16 @@ from torch import Tensor
 from latentdiff.apps.studies.class_guidance import page as guidance_pages
 from latentdiff.apps.studies.class_guidance import study as class_guidance
 from latentdiff.apps.studies.cold_diffusion import page as cold_pages
-from latentdiff.apps.studies.illusions import anagrams, hybrids, text_anagrams, text_hybrids
+from latentdiff.apps.studies.illusions import anagrams, hybrids
+from latentdiff.apps.studies.illusions.anagrams import AnagramShares
+from latentdiff.apps.studies.illusions.subjects import PAIRS
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs, against_input, difference
+from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input, difference
 from latentdiff.apps.studies.latent_size import page as latent_pages
 from latentdiff.apps.studies.latent_size import study as latent_size
 from latentdiff.apps.studies.noise_schedules import page
 from latentdiff.apps.studies.restoration import denoising, inpainting, one_step_unet, restoration, sdedit
-from latentdiff.apps.studies.restoration.posterior import Row
+from latentdiff.apps.studies.restoration.posterior import PosteriorError
 from latentdiff.apps.studies.sampling import ddim_steps, ddpm_ddim, denoiser_training
 from latentdiff.apps.studies.text import text_to_image
 from latentdiff.evaluate.interval_score import Score
@@ -39,11 +41,13 @@ def noise(seed: int, n: int = N) -> Tensor:
     return torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def pairs(good: float, seed: int) -> Pairs:
+def pairs(good: float, seed: int) -> PairedScores:
     """Pairs of images that are ``good`` deviations closer than the others, on average."""
     own = noise(seed)
     psnr = 20 + 3 * noise(99) + 0.5 * (own - own.mean() + good)
-    return Pairs({"psnr": psnr, "ssim": psnr / 40, "rmse": 10 ** (-psnr / 20), "distance": 1 - psnr / 60})
+    return PairedScores(
+        {"psnr": psnr, "ssim": psnr / 40, "rmse": 10 ** (-psnr / 20), "distance": 1 - psnr / 60}
+    )
 
 
 def score(good: float, seed: int) -> Score:
@@ -64,13 +68,13 @@ def trained(**values: float) -> Any:
 
 
 def of_denoising(good: float) -> Iterator[str]:
-    ways = {name: pairs(good * (name != "noisy"), k) for k, name in enumerate(denoising.WAYS)}
+    ways = {name: pairs(good * (name != "noisy"), k) for k, name in enumerate(denoising.METHODS)}
     yield from denoising._findings({30: ways, 500: ways}, {"noise": 1e-12}, PairedMetrics(None))
 
 
 def of_one_step(good: float) -> Iterator[str]:
     found = {sigma: (pairs(0, k), pairs(good, 9 + k)) for k, sigma in enumerate((0.2, 0.5, 1.0))}
-    yield from one_step_unet._findings(one_step_unet.Numbers(), found, found, "others")
+    yield from one_step_unet._findings(one_step_unet.OneStepSettings(), found, found, "others")
 
 
 def of_inpainting(good: float) -> Iterator[str]:
@@ -83,30 +87,36 @@ def of_inpainting(good: float) -> Iterator[str]:
 
 
 def of_restoration(good: float) -> Iterator[str]:
-    row = Row("exact", 10, 0.1, 0.1, torch.zeros(1), torch.zeros(1, 1))
+    row = PosteriorError("exact", 10, 0.1, 0.1, torch.zeros(1), torch.zeros(1, 1))
     known = [row._replace(solver=name) for name in ("exact", "DPS", "ScoreALD", "DiffPIR")]
     names = ("SDEdit", "ScoreALD", "DPS", "DiffPIR, 20 steps")
     scores = {"as measured": [pairs(0, 0)]} | {name: [pairs(k * good, 5 + k)] for k, name in enumerate(names)}
-    yield from restoration._findings(restoration.Numbers(), known, {"a box missing": scores}, {})
+    yield from restoration._findings(restoration.RestorationSettings(), known, {"a box missing": scores}, {})
 
 
 def of_cold(good: float) -> Iterator[str]:
     names = ("one step", "naive sampling", "improved sampling")
-    ways = [
+    methods = [
         SimpleNamespace(name=name, pairs=pairs(good * (k + 1), k), scores=of_samples(good * k, k))
         for k, name in enumerate(names)
     ]
     kind = SimpleNamespace(
-        name="blur", input=pairs(0, 8), ways=ways, scores=of_samples(0, 3), flat=(None, of_samples(good, 4))
+        name="blur",
+        input=pairs(0, 8),
+        methods=methods,
+        scores=of_samples(0, 3),
+        flat=(None, of_samples(good, 4)),
     )
-    other = SimpleNamespace(name="noise", input=pairs(0, 8), ways=ways, scores=of_samples(good, 5), flat=None)
+    other = SimpleNamespace(
+        name="noise", input=pairs(0, 8), methods=methods, scores=of_samples(good, 5), flat=None
+    )
     yield from cold_pages._findings([kind, other], "distance")  # type: ignore[list-item]
 
 
 def of_steps(good: float) -> Iterator[str]:
-    ways = [ddim_steps.Variant("ddim", eta, steps) for eta in (0.0, 1.0) for steps in (10, 50)]
+    ways = [ddim_steps.SamplerVariant("ddim", eta, steps) for eta in (0.0, 1.0) for steps in (10, 50)]
     found = {
-        way: ddim_steps.DrawnVariant(torch.zeros(1), 0.1, 0.1, of_samples(good * k, k))
+        way: ddim_steps.VariantResults(torch.zeros(1), 0.1, 0.1, of_samples(good * k, k))
         for k, way in enumerate(ways)
     }
     yield from ddim_steps._findings(found, of_samples(0, 7))
@@ -134,7 +144,7 @@ def of_schedules(good: float) -> Iterator[str]:
 
 
 def of_guidance(good: float) -> Iterator[str]:
-    scored = [class_guidance.Scored(torch.zeros(1), of_samples(good * k, k), 1.0) for k in range(3)]
+    scored = [class_guidance.ScoredSamples(torch.zeros(1), of_samples(good * k, k), 1.0) for k in range(3)]
     epochs = SimpleNamespace(found={1: scored[0], 2: scored[0]})
     found = SimpleNamespace(
         unet=epochs,
@@ -142,11 +152,11 @@ def of_guidance(good: float) -> Iterator[str]:
         scales={1.0: scored[0], 2.0: scored[1], 4.0: scored[2]},
         intervals={(0.0, 1.0): scored[0], (0.0, 0.5): scored[1], (0.5, 1.0): scored[2]},
     )
-    yield from guidance_pages._findings(class_guidance.Numbers(), found)  # type: ignore[arg-type]
+    yield from guidance_pages._findings(class_guidance.GuidanceSettings(), found)  # type: ignore[arg-type]
 
 
 def of_latents(good: float) -> Iterator[str]:
-    variants = [latent_size.Variant(size, 0.5, True) for size in ("8", "32")]
+    variants = [latent_size.VAEVariant(size, 0.5, True) for size in ("8", "32")]
     found: dict[Any, Any] = {}
     sampled: dict[Any, Any] = {}
     for k, variant in enumerate(variants):
@@ -166,43 +176,37 @@ def of_training(good: float) -> Iterator[str]:
 def of_sdedit(good: float) -> Iterator[str]:
     trips = {steps: (0.2 + 0.01 * noise(steps)).abs() * steps ** (-good / 4) for steps in (10, 20, 40)}
     scores = {3: pairs(0, 0), 1: pairs(0, 1)}
-    yield from sdedit._findings(sdedit.Numbers(), scores, {}, trips)
+    yield from sdedit._findings(scores, {}, trips)
 
 
 def of_anagrams(good: float) -> Iterator[str]:
-    drawn = {
-        pair: anagrams.Drawn("flip", torch.zeros(1), min(1.0, 0.5 + good * k / 40), 0.5, 0.5)
-        for k, pair in enumerate(anagrams.PAIRS)
+    ten = {
+        pair: anagrams.PairSamples(
+            "flip", torch.zeros(1), AnagramShares(0.5, 0.5, min(1.0, 0.5 + good * k / 40))
+        )
+        for k, pair in enumerate(PAIRS)
     }
-    shares = {name: dict.fromkeys(anagrams.PAIRS, 0.5) for name in anagrams.VIEWS}
-    yield from anagrams._findings(anagrams.Numbers(seeds=100), drawn, {(0, 1): 0.5}, shares, 0.99, 10)
+    tried = {name: dict.fromkeys(PAIRS, 0.5) for name in anagrams.VIEWS}
+    yield from anagrams._findings(anagrams.AnagramSettings(seeds=100), ten, {(0, 1): 0.5}, tried, 0.99, 10)
 
 
 def of_hybrids(good: float) -> Iterator[str]:
-    shares = {pair: min(1.0, 0.5 + good * k / 40) for k, pair in enumerate(hybrids.PAIRS)}
-    real = {1.5: hybrids.Real(0.6, 0.1), 3.0: hybrids.Real(0.4, 0.1)}
-    curve = {1.5: 0.5, 3.0: 0.5 - good / 10}
-    yield from hybrids._findings(hybrids.Numbers(seeds=100), shares, curve, shares, real)
+    shares = {pair: min(1.0, 0.5 + good * k / 40) for k, pair in enumerate(PAIRS)}
+    real = {1.5: hybrids.RealMixture(0.6, 0.1), 3.0: hybrids.RealMixture(0.4, 0.1)}
+    cuts = {1.5: 0.5, 3.0: 0.5 - good / 10}
+    yield from hybrids._findings(hybrids.HybridSettings(seeds=100), shares, cuts, shares, real)
 
 
 def of_text_anagrams(good: float) -> Iterator[str]:
-    pairs_ = text_anagrams.PAIRS
-    found = {
-        pair: text_anagrams.Seen(0.6, 0.6, min(1.0, 0.5 + good * k / 40)) for k, pair in enumerate(pairs_)
-    }
-    plain = dict.fromkeys(pairs_, text_anagrams.Seen(0.6, 0.6, 0.5))
-    yield from text_anagrams._findings(text_anagrams.Numbers(seeds=100), {5.0: found}, plain)
+    pairs_ = anagrams.PROMPT_PAIRS
+    found = {pair: AnagramShares(0.6, 0.6, min(1.0, 0.5 + good * k / 40)) for k, pair in enumerate(pairs_)}
+    plain = dict.fromkeys(pairs_, AnagramShares(0.6, 0.6, 0.5))
+    yield from anagrams._text_findings(anagrams.TextAnagramSettings(seeds=100), {5.0: found}, plain)
 
 
 def of_text_hybrids(good: float) -> Iterator[str]:
-    far = {
-        s: {
-            pair: text_hybrids.Seen(0.6, 0.6, min(1.0, 0.3 + good * k / 20))
-            for pair in text_hybrids.BY_DISTANCE
-        }
-        for k, s in enumerate((1.5, 3.0))
-    }
-    yield from text_hybrids._findings(text_hybrids.Numbers(seeds=100), far, far[1.5])
+    far = {s: hybrids.HybridShares(0.6, 0.6, min(1.0, 0.3 + good * k / 8)) for k, s in enumerate((1.5, 3.0))}
+    yield from hybrids._text_findings(hybrids.TextHybridSettings(seeds=100), far, far[1.5])
 
 
 def of_texts(good: float) -> Iterator[str]:

@@ -10,11 +10,10 @@ import torch
 from scipy.spatial.distance import pdist
 
 from latentdiff.apps.studies.class_guidance.study import within_classes
-from latentdiff.apps.studies.kit.scoring import few
+from latentdiff.apps.studies.kit.scoring import random_split
 from latentdiff.apps.studies.latent_size.interpolation import measure_frames, pairs_of
 from latentdiff.apps.studies.noise_schedules.study import PROCESSES
-from latentdiff.apps.studies.process.forward_process import Numbers as ForwardNumbers
-from latentdiff.apps.studies.process.forward_process import _theory, _walks
+from latentdiff.apps.studies.process.forward_process import ForwardProcessSettings, _theory, _walks
 from latentdiff.apps.studies.process.noise_measures import (
     at_equal_noise,
     common_span,
@@ -50,12 +49,12 @@ def test_the_closed_form_of_the_error_has_the_measured_mean_and_spread() -> None
 
 
 def test_walks_of_single_steps_have_the_closed_form_s_error() -> None:
-    schedule, numbers = (
+    schedule, settings = (
         make_schedule("linear", T=30),
-        ForwardNumbers(T=30, images=2, shown=(0, 10), chains=400),
+        ForwardProcessSettings(T=30, images=2, shown=(0, 10), chains=400),
     )
     x0 = torch.rand(2, 1, 8, 8, generator=generator(), dtype=torch.float64) * 2 - 1
-    measured, kept = _walks(x0, schedule, numbers, seed=0)
+    measured, kept = _walks(x0, schedule, settings, seed=0)
     expectation, deviation = _theory(x0, schedule)
     assert bool(((measured - expectation).abs() <= 4.5 * deviation / 20 + 1e-15).all())
     assert [tuple(images.shape) for images in kept] == [(2, 1, 8, 8)] * 2 and bool((kept[0] == x0).all())
@@ -168,6 +167,6 @@ def test_one_of_each_class_comes_first() -> None:
 
 def test_a_few_images_of_sorted_data_are_of_all_classes() -> None:
     data = Split(torch.zeros(100, 1, 8, 8, dtype=torch.uint8), torch.arange(100) // 10)
-    chosen = few(data, 50, seed=0)
+    chosen = random_split(data, 50, seed=0)
     assert len(chosen) == 50 and chosen.labels is not None and len(chosen.labels.unique()) == 10
-    assert len(few(data, 500, seed=0)) == 100
+    assert len(random_split(data, 500, seed=0)) == 100

@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 
 from latentdiff.apps.studies.report.blocks import (
-    Measured,
+    IntervalCell,
+    Paragraph,
     Picture,
     Report,
     Section,
     Table,
-    Words,
-    plain,
-    shown,
+    format_cell,
+    to_json,
 )
 from latentdiff.apps.studies.report.figures import Curve, Panel, draw_panels
 from latentdiff.apps.studies.report.html import page
@@ -67,9 +67,16 @@ class Reader(HTMLParser):
 def hostile(tmp_path: Path) -> str:
     """A page whose every text is an attack."""
     save_image(np.zeros((4, 4, 3), dtype=np.uint8), tmp_path / "x.png")
-    table = Table("t", (EVIL, "b"), ((EVIL, 1.0), ("x", Measured(1.5, 1.0, 2.0))), EVIL)
+    table = Table("t", (EVIL, "b"), ((EVIL, 1.0), ("x", IntervalCell(1.5, 1.0, 2.0))), EVIL)
     section = Section(
-        EVIL, (Words(EVIL), Words(EVIL, "finding"), Words(EVIL, "warning"), table, Picture("x.png", EVIL, {}))
+        EVIL,
+        (
+            Paragraph(EVIL),
+            Paragraph(EVIL, "finding"),
+            Paragraph(EVIL, "warning"),
+            table,
+            Picture("x.png", EVIL, {}),
+        ),
     )
     return page(EVIL, EVIL, Report((EVIL,), (section,)), {EVIL: EVIL, "command": EVIL}, folder=tmp_path)
 
@@ -114,22 +121,22 @@ def test_a_picture_travels_whole(tmp_path: Path) -> None:
         (None, "–"),
         (True, "yes"),
         (1200, "1,200"),
-        (Measured(0.5), "0.500"),
-        (Measured(0.5, 0.4, 0.6), "0.500 (0.400 to 0.600)"),
+        (IntervalCell(0.5), "0.500"),
+        (IntervalCell(0.5, 0.4, 0.6), "0.500 (0.400 to 0.600)"),
     ],
 )
 def test_cells_as_people_read_them(value: object, text: str) -> None:
-    assert shown(value) == text  # type: ignore[arg-type]
+    assert format_cell(value) == text  # type: ignore[arg-type]
 
 
 def test_numbers_for_json_are_strict() -> None:
-    found = plain({"a": (1.0, math.nan), "b": Measured(1.0, None, math.inf), 3: Path("x")})
+    found = to_json({"a": (1.0, math.nan), "b": IntervalCell(1.0, None, math.inf), 3: Path("x")})
     assert found == {"a": [1.0, None], "b": {"value": 1.0, "low": None, "high": None}, "3": "x"}
 
 
 def test_every_block_is_in_the_numbers() -> None:
     table = Table("t", ("a", "b"), ((1, 2.0),), "c")
-    blocks = (table, Words("f", "finding"), Words("w", "warning"), Picture("p.png", "c", {"n": 3}))
+    blocks = (table, Paragraph("f", "finding"), Paragraph("w", "warning"), Picture("p.png", "c", {"n": 3}))
     found = Report(("first",), (Section("s", blocks),), {"v": 1}).as_dict()
     assert found["findings"] == ["first", "f"] and found["warnings"] == ["w"] and found["values"] == {"v": 1}
     assert found["tables"] == {"t": {"caption": "c", "rows": [{"a": 1, "b": 2.0}]}}

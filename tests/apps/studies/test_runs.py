@@ -16,30 +16,30 @@ from PIL import Image
 from latentdiff.apps.studies.catalog import STUDIES
 from latentdiff.apps.studies.class_guidance import study as class_guidance
 from latentdiff.apps.studies.cold_diffusion import study as cold_diffusion
-from latentdiff.apps.studies.illusions import anagrams, hybrids, text_anagrams, text_hybrids
-from latentdiff.apps.studies.kit.presets import MLPNumbers, PixelNumbers, TextNumbers, VAENumbers
+from latentdiff.apps.studies.illusions import anagrams, hybrids
+from latentdiff.apps.studies.kit.presets import MLPPreset, PixelPreset, TextPreset, VAEPreset
 from latentdiff.apps.studies.latent_size import study as latent_size
 from latentdiff.apps.studies.noise_schedules import study as noise_schedule_study
 from latentdiff.apps.studies.process import forward_process, schedules
 from latentdiff.apps.studies.restoration import denoising, inpainting, one_step_unet, restoration, sdedit
 from latentdiff.apps.studies.runner import StudyRequest, StudyResult, make
 from latentdiff.apps.studies.sampling import ddim_steps, ddpm_ddim, denoiser_training
-from latentdiff.apps.studies.text import prompt_to_prompt, text_sdedit, text_to_image
+from latentdiff.apps.studies.text import prompt_to_prompt, text_to_image
 from latentdiff.data import load_dataset
 from latentdiff.errors import InputError
 
 PRAISE = re.compile(
     r"\b(best|better|worst|worse|easiest|easier|hardest|closest|larger than|smaller than)\b", re.I
 )
-VAE = VAENumbers("4", steps=12, batch=16, width=8)
-MLP = MLPNumbers(width=16, depth=1, steps=6, batch=16)
-TEXTS = TextNumbers(vae=VAENumbers("2x8x8", steps=6, batch=16, width=8), width=16, steps=4, batch=16)
-PIXELS = PixelNumbers(width=16, patch=2, steps=6, batch=16, T=40)
+VAE = VAEPreset("4", steps=12, batch=16, width=8)
+MLP = MLPPreset(width=16, depth=1, steps=6, batch=16)
+TEXTS = TextPreset(vae=VAEPreset("2x8x8", steps=6, batch=16, width=8), width=16, steps=4, batch=16)
+PIXELS = PixelPreset(width=16, patch=2, steps=6, batch=16, T=40)
 
 MICRO: dict[str, Any] = {
-    "schedules": schedules.Numbers(T=50, images=1),
-    "forward-process": forward_process.Numbers(T=40, images=3, shown=(0, 5, 20), chains=4),
-    "latent-size": latent_size.Numbers(
+    "schedules": schedules.SchedulesSettings(T=50, images=1),
+    "forward-process": forward_process.ForwardProcessSettings(T=40, images=3, shown=(0, 5, 20), chains=4),
+    "latent-size": latent_size.LatentSizeSettings(
         variants=(("2", 0.5, True), ("4", 0.5, True), ("4", 5.0, False)),
         vae=VAE,
         denoiser=MLP,
@@ -49,13 +49,13 @@ MICRO: dict[str, Any] = {
         steps=3,
         resamples=20,
     ),
-    "denoiser-training": denoiser_training.Numbers(
+    "denoiser-training": denoiser_training.DenoiserTrainingSettings(
         vae=VAE, epochs=(1, 2), width=16, depth=1, batch=32, samples=12, steps=3, resamples=0
     ),
-    "ddpm-ddim": ddpm_ddim.Numbers(
+    "ddpm-ddim": ddpm_ddim.DDPMDDIMSettings(
         vae=VAE, denoiser=MLP, ddim_steps=(2, 4), samples=12, frames=4, levels=4, tested=12, resamples=0
     ),
-    "ddim-steps": ddim_steps.Numbers(
+    "ddim-steps": ddim_steps.DDIMStepsSettings(
         vae=VAE,
         denoiser=MLP,
         steps=(2, 5),
@@ -67,26 +67,26 @@ MICRO: dict[str, Any] = {
         colour_denoiser=MLP,
         colour_steps=(2, 3),
     ),
-    "noise-schedule-study": noise_schedule_study.Numbers(
+    "noise-schedule-study": noise_schedule_study.NoiseScheduleSettings(
         side=None, epochs=(1, 2), batch=32, width=8, samples=12, steps=3, tested=12, levels=6, resamples=0
     ),
-    "class-guidance": class_guidance.Numbers(
-        unet=class_guidance.UNetNumbers(vae=replace(VAE, latent="4x6x6"), width=16, batch=32, epochs=(1, 2)),
-        course=class_guidance.CourseNumbers(T=10, width=8, batch=32, epochs=(1, 2), steps=3),
+    "class-guidance": class_guidance.GuidanceSettings(
+        unet=class_guidance.UNetSettings(vae=replace(VAE, latent="4x6x6"), width=16, batch=32, epochs=(1, 2)),
+        course=class_guidance.CourseSettings(T=10, width=8, batch=32, epochs=(1, 2), steps=3),
         scales=(0.0, 1.0, 4.0),
         intervals=((0.0, 0.5),),
         samples=20,
         steps=3,
         resamples=0,
     ),
-    "denoising": denoising.Numbers(
+    "denoising": denoising.DenoisingSettings(
         pixels=PIXELS, levels=(3, 10, 30), figure=(10,), top=30, marks=(30, 10), stride=4, tested=10
     ),
-    "one-step-unet": one_step_unet.Numbers(
+    "one-step-unet": one_step_unet.OneStepSettings(
         pixels=replace(PIXELS, steps=6), sigmas=(0.0, 0.5, 1.0), tested=10
     ),
-    "sdedit": sdedit.Numbers(pixels=PIXELS, indices=(4, 2), steps=6, tested=10, trips=(4, 8)),
-    "restoration": restoration.Numbers(
+    "sdedit": sdedit.SDEditSettings(pixels=PIXELS, indices=(4, 2), steps=6, tested=10, trips=(4, 8)),
+    "restoration": restoration.RestorationSettings(
         pixels=PIXELS,
         tested=4,
         seeds=2,
@@ -97,8 +97,8 @@ MICRO: dict[str, Any] = {
         colour=PIXELS,
         colour_tested=2,
     ),
-    "inpainting": inpainting.Numbers(pixels=PIXELS, tested=4, draws=2, steps=6, jumps=2, length=2),
-    "cold-diffusion": cold_diffusion.Numbers(
+    "inpainting": inpainting.InpaintingSettings(pixels=PIXELS, tested=4, draws=2, steps=6, jumps=2, length=2),
+    "cold-diffusion": cold_diffusion.ColdDiffusionSettings(
         epochs=(1, 2),
         batch=32,
         width=16,
@@ -110,12 +110,14 @@ MICRO: dict[str, Any] = {
         tested=12,
         resamples=0,
     ),
-    "anagrams": anagrams.Numbers(pixels=PIXELS, seeds=2, tried=2, every=1, shown=2, steps=3),
-    "hybrids": hybrids.Numbers(pixels=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.0, 2.0), colour=PIXELS),
-    "text-to-image": text_to_image.Numbers(
+    "anagrams": anagrams.AnagramSettings(pixels=PIXELS, seeds=2, tried=2, every=1, shown=2, steps=3),
+    "hybrids": hybrids.HybridSettings(
+        pixels=PIXELS, seeds=2, shown=2, steps=3, sigmas=(1.0, 2.0), colour=PIXELS
+    ),
+    "text-to-image": text_to_image.TextToImageSettings(
         counts=(64, 16, 60), text=TEXTS, scales=(1.0, 2.0), drawn=6, shown=2, steps=3, emoji=TEXTS
     ),
-    "prompt-to-prompt": prompt_to_prompt.Numbers(
+    "prompt-to-prompt": prompt_to_prompt.PromptToPromptSettings(
         counts=(64, 16, 60),
         text=TEXTS,
         edits=2,
@@ -124,19 +126,19 @@ MICRO: dict[str, Any] = {
         steps=3,
         shown=2,
     ),
-    "text-sdedit": text_sdedit.Numbers(
+    "text-sdedit": sdedit.TextSDEditSettings(
         counts=(64, 16, 60), text=TEXTS, edits=2, strengths=(0.5, 1.0), scales=(1.0, 2.0), steps=3, shown=2
     ),
-    "text-anagrams": text_anagrams.Numbers(
+    "text-anagrams": anagrams.TextAnagramSettings(
         counts=(64, 16, 30),
         text=TEXTS,
         seeds=2,
         shown=2,
         steps=3,
         scales=(1.0, 2.0),
-        pairs=text_anagrams.PAIRS[4:7],
+        pairs=anagrams.PROMPT_PAIRS[4:7],
     ),
-    "text-hybrids": text_hybrids.Numbers(
+    "text-hybrids": hybrids.TextHybridSettings(
         counts=(64, 16, 30), text=TEXTS, seeds=2, shown=2, steps=3, sigmas=(1.5, 2.0)
     ),
 }
@@ -178,12 +180,12 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    study: str, out: Path, data: Path, *, numbers: Any = None, note: Callable[[str], None] = str, **more: Any
+    study: str, out: Path, data: Path, *, settings: Any = None, note: Callable[[str], None] = str, **more: Any
 ) -> StudyResult:
     request = StudyRequest(
         study, "quick", out, f"latentdiff reproduce {study}", data=str(data), features="mnist", **more
     )
-    return make(request, reporter=Silent, note=note, numbers=numbers or MICRO[study])
+    return make(request, reporter=Silent, note=note, settings=settings or MICRO[study])
 
 
 def results(made: StudyResult) -> dict[str, Any]:
@@ -306,8 +308,8 @@ def test_without_colour_images_the_page_says_how_to_get_some(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("latentdiff.apps.studies.runner.COLOUR", "no-such-set")
-    numbers = replace(MICRO["ddim-steps"], etas=(0.0,), resamples=0)
-    made = run("ddim-steps", tmp_path, digits, numbers=numbers)
+    settings = replace(MICRO["ddim-steps"], etas=(0.0,), resamples=0)
+    made = run("ddim-steps", tmp_path, digits, settings=settings)
     (text,) = [warning for warning in made.warnings if warning.startswith("Colour images were left out: ")]
     assert (
         "no-such-set" in text
@@ -318,9 +320,9 @@ def test_without_colour_images_the_page_says_how_to_get_some(
 
 
 def test_a_seed_decides_everything(digits: Path, tmp_path: Path) -> None:
-    numbers = replace(MICRO["denoiser-training"], epochs=(1,), resamples=0)
+    settings = replace(MICRO["denoiser-training"], epochs=(1,), resamples=0)
     one, same, other = (
-        results(run("denoiser-training", tmp_path / name, digits, numbers=numbers, seed=seed))
+        results(run("denoiser-training", tmp_path / name, digits, settings=settings, seed=seed))
         for name, seed in (("a", 5), ("b", 5), ("c", 6))
     )
     assert one["tables"] == same["tables"] and one["figures"] == same["figures"]
@@ -374,10 +376,10 @@ def test_models_of_latents_are_looked_at_where_that_makes_sense(digits: Path, tm
 
 
 def test_digits_are_looked_at_with_the_model_of_the_package(tmp_path: Path) -> None:
-    numbers = replace(
+    settings = replace(
         MICRO["denoising"], pixels=None, levels=(300,), figure=(300,), top=300, marks=(300,), stride=100
     )
-    made = run("denoising", tmp_path, Path("mnist5k"), numbers=numbers)
+    made = run("denoising", tmp_path, Path("mnist5k"), settings=settings)
     (entry,) = results(made)["runs"].values()
     assert entry["folder"].endswith("models/digits-pixels") and not list((tmp_path / "runs").iterdir())
     psnr = {row[""]: row["PSNR (dB)"] for row in results(made)["tables"]["denoised"]["rows"]}

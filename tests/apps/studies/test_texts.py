@@ -6,21 +6,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.illusions import text_anagrams, text_hybrids
-from latentdiff.apps.studies.text import text_failures, text_sdedit
+from latentdiff.apps.studies.illusions import anagrams, hybrids
+from latentdiff.apps.studies.illusions.subjects import SceneSubject
+from latentdiff.apps.studies.restoration import sdedit
+from latentdiff.apps.studies.text import text_failures
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.synthetic_scene_images import scenes_of
 from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, contrasting, is_held_out, parse
 from latentdiff.diffusion.illusions.views import view
 
 TEXTS = [
-    *(text for pair in text_anagrams.PAIRS for text in pair[:2]),
-    *(text for pair in (*text_hybrids.BY_DISTANCE, *text_hybrids.BY_COLOUR) for text in pair),
-    *text_hybrids.THREE,
+    *(text for pair in anagrams.PROMPT_PAIRS for text in pair[:2]),
+    *(text for pair in (*hybrids.BY_DISTANCE, *hybrids.BY_COLOUR) for text in map(str, pair)),
+    *hybrids.THREE_PROMPTS,
     text_failures.TWO,
     text_failures.ONE,
     *text_failures.EDITS.values(),
-    *(text for *_, text in text_sdedit.PAINTED),
+    *(text for *_, text in sdedit.PAINTED),
 ]
 
 
@@ -51,11 +53,11 @@ def test_a_negative_is_read_as_the_other_text(data: Dataset) -> None:
         if scene.things[0].colour == "white" and scene.background == "black":
             digit = DIGITS[scene.things[0].digit]
             upright = f"a large white {digit} on a black background"
-            pair = text_anagrams.Pair(upright, f"a large black {digit} on a white background", "negative")
-            seen = text_anagrams.seen_in(image, pair)
+            pair = anagrams.AnagramPair(upright, f"a large black {digit} on a white background", "negative")
+            seen = anagrams.read_anagrams(SceneSubject(), image, pair)
             assert seen.both == seen.upright == seen.through == 1
-            wrong = text_anagrams.Pair(upright, f"a large red {digit} on a white background", "negative")
-            seen = text_anagrams.seen_in(image, wrong)
+            wrong = anagrams.AnagramPair(upright, f"a large red {digit} on a white background", "negative")
+            seen = anagrams.read_anagrams(SceneSubject(), image, wrong)
             assert seen.both == 0 and seen.upright == 1 and 0.6 < seen.through < 0.8
             found += 1
     assert found
@@ -63,32 +65,36 @@ def test_a_negative_is_read_as_the_other_text(data: Dataset) -> None:
 
 def test_views_of_the_pairs_move_what_the_texts_say(data: Dataset) -> None:
     """A small digit in a corner is in the opposite one when the picture is turned."""
-    upright, seen = (text.split("corner")[0].split("in the ")[1] for text in text_anagrams.PAIRS[-1][:2])
+    upright, seen = (text.split("corner")[0].split("in the ")[1] for text in anagrams.PROMPT_PAIRS[-1][:2])
     assert (upright.strip(), seen.strip()) == ("top left", "bottom right")
     for k, text in enumerate(data.test.captions or ()):
         scene = parse(text)
         if scene.things[0].corner == "top left" and scene.background and not is_held_out(scene):
             image = to_float(data.test.images[k : k + 1])
-            pair = text_anagrams.Pair(text, text.replace("top left", "bottom right"), "rotate180")
-            assert text_anagrams.seen_in(image, pair).through > 0.7
-            assert text_anagrams.seen_in(image, pair._replace(seen=text)).through < 1
+            pair = anagrams.AnagramPair(text, text.replace("top left", "bottom right"), "rotate180")
+            assert anagrams.read_anagrams(SceneSubject(), image, pair).through > 0.7
+            assert anagrams.read_anagrams(SceneSubject(), image, pair._replace(seen=text)).through < 1
             return
     pytest.fail("no digit in that corner")
 
 
 def test_a_hybrid_is_read_in_both_of_its_bands(data: Dataset) -> None:
+    def read(first: Tensor, second: Tensor, pair: hybrids.HybridPair) -> hybrids.HybridShares:
+        bands = (hybrids.stretched(first), hybrids.stretched(second))
+        return hybrids.read_hybrids(SceneSubject(only=("digit",)), *bands, pair)
+
     (a, one), (b, other) = [
         (text, image) for text, image in pictures(data) if parse(text).background is not None
     ][:2]
-    assert text_hybrids.seen_in(one, other, text_hybrids.Pair(a, b)) == (1, 1, 1)
+    assert read(one, other, hybrids.HybridPair(a, b)) == (1, 1, 1)
     third = next(
         text for text, _ in pictures(data) if parse(text).things[0].digit != parse(b).things[0].digit
     )
-    assert text_hybrids.seen_in(one, other, text_hybrids.Pair(a, third)) == (1, 0, 0)
+    assert read(one, other, hybrids.HybridPair(a, third)) == (1, 0, 0)
 
 
 def test_edits_of_real_pictures_change_one_thing(data: Dataset) -> None:
-    tasks, images = text_sdedit._tasks(data, 5)
+    tasks, images = sdedit.edit_tasks(data, 5)
     assert len(tasks) == len(images) == 15 and torch.equal(images[:5], images[5:10])
     for task in tasks:
         a, b = task.source, task.edited
@@ -103,7 +109,7 @@ def test_edits_of_real_pictures_change_one_thing(data: Dataset) -> None:
 def test_a_drawing_is_painted_in_two_colours() -> None:
     strokes = torch.full((1, 1, 4, 4), -1.0)
     strokes[..., 1:3] = 1.0
-    painted = text_sdedit._painted(strokes, "red", "blue")
+    painted = sdedit.painted(strokes, "red", "blue")
     for column, name in ((0, "blue"), (1, "red")):
         wanted = torch.tensor(COLOURS[name]) / 127.5 - 1
         torch.testing.assert_close(painted[0, :, 0, column], wanted)

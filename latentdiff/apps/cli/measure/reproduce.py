@@ -125,7 +125,7 @@ def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> i
 
 def _check(study: str, values: dict[str, Any]) -> None:
     """A usage error for an option that the study has no use for."""
-    for name, has in (("run", "looks"), ("run_colour", "looks_colour")):
+    for name, has in (("run", "takes_run"), ("run_colour", "takes_run_colour")):
         if values[name] is not None and not (study in STUDIES and getattr(STUDIES[study], has)):
             names = ", ".join(each for each, info in STUDIES.items() if getattr(info, has))
             raise click.UsageError(
@@ -138,7 +138,7 @@ def _check(study: str, values: dict[str, Any]) -> None:
         raise click.UsageError(f"--data-colour is for {names}, {study} uses no other images")
     if values["features"] is not None and not STUDIES[study].trains:
         raise click.UsageError(f"--features scores images of models, {study} trains none")
-    if values["features"] is not None and not STUDIES[study].judged:
+    if values["features"] is not None and not STUDIES[study].scored:
         raise click.UsageError(f"--features has no part in {study}, which scores pictures by other means")
 
 

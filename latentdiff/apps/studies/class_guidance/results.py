@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.presets import VAENumbers
+from latentdiff.apps.studies.kit.presets import VAEPreset
 from latentdiff.apps.studies.kit.training import Trained
 from latentdiff.evaluate import SampleScores
 
 
 @dataclass(frozen=True)
-class UNetNumbers:
+class UNetSettings:
     """The UNet of this package: on the latents of ``vae``, or on pixels where it is None."""
 
-    vae: VAENumbers | None = field(default_factory=lambda: VAENumbers("4x7x7", steps=300))
+    vae: VAEPreset | None = field(default_factory=lambda: VAEPreset("4x7x7", steps=300))
     prediction: str = "x0"
     width: int = 32
     batch: int = 64
@@ -26,7 +26,7 @@ class UNetNumbers:
 
 
 @dataclass(frozen=True)
-class CourseNumbers:
+class CourseSettings:
     """The course's recipe: linear betas from 0.0001 to 0.02 in T = 300 levels, eps, one-hot class, no
     averaged weights.
     """
@@ -41,13 +41,13 @@ class CourseNumbers:
 
 
 @dataclass(frozen=True)
-class Numbers:
+class GuidanceSettings:
     """``scales`` are tried with the UNet over all levels, ``intervals`` (shares of T) at the scale
     ``limited``.
     """
 
-    unet: UNetNumbers = field(default_factory=UNetNumbers)
-    course: CourseNumbers = field(default_factory=CourseNumbers)
+    unet: UNetSettings = field(default_factory=UNetSettings)
+    course: CourseSettings = field(default_factory=CourseSettings)
     scales: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0)
     limited: float = 4.0
     intervals: tuple[tuple[float, float], ...] = ((0.0, 0.5), (0.5, 1.0), (0.25, 0.75))
@@ -56,7 +56,7 @@ class Numbers:
     resamples: int = 100
 
 
-class Scored(NamedTuple):
+class ScoredSamples(NamedTuple):
     """Samples of one setting: their scores, and the mean distance of two of one class over that of real
     images.
     """
@@ -66,31 +66,31 @@ class Scored(NamedTuple):
     diversity: float
 
 
-class Epochs(NamedTuple):
+class TrainingResults(NamedTuple):
     """A training: what it gave at each epoch, and its losses."""
 
     trained: Trained
     marks: Mapping[int, int]
-    found: Mapping[int, Scored]
+    found: Mapping[int, ScoredSamples]
 
 
-class Course(NamedTuple):
+class CourseResults(NamedTuple):
     """The course's recipe: through training without guidance, and at the end with the guidance that the
     course takes.
     """
 
-    epochs: Epochs
-    guided: Scored
+    epochs: TrainingResults
+    guided: ScoredSamples
     signal: float  # alpha-bar at the last level
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class GuidanceResults:
     """Everything that the page shows."""
 
-    unet: Epochs
-    course: Course
-    scales: Mapping[float, Scored]
-    intervals: Mapping[tuple[float, float], Scored]
+    unet: TrainingResults
+    course: CourseResults
+    scales: Mapping[float, ScoredSamples]
+    intervals: Mapping[tuple[float, float], ScoredSamples]
     floor: SampleScores
     classes: tuple[str, ...]

@@ -11,72 +11,73 @@ from torch import Tensor
 
 from latentdiff.apps.studies.class_guidance import page
 from latentdiff.apps.studies.class_guidance.results import (
-    Course,
-    CourseNumbers,
-    Epochs,
-    Numbers,
-    Results,
-    Scored,
-    UNetNumbers,
+    CourseResults,
+    CourseSettings,
+    GuidanceResults,
+    GuidanceSettings,
+    ScoredSamples,
+    TrainingResults,
+    UNetSettings,
 )
 from latentdiff.apps.studies.kit import presets
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.scoring import SampleScorer, drawn, labels_of, sampling
-from latentdiff.apps.studies.kit.training import Trained, epochs_in_steps, pipeline_of, train_denoiser
+from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, labels_of
+from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.report.blocks import Report
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
-from latentdiff.config.training import TrainDenoiser
 from latentdiff.errors import InputError
 from latentdiff.metrics.features import Features, extract
 from latentdiff.pipeline.pipeline import Pipeline
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    if lab.data.classes is None or lab.data.train.labels is None:
-        raise InputError(f"{lab.data.name}: class-guidance needs images with labels, found none")
-    judge = SampleScorer.of(lab, resamples=numbers.resamples)
-    eye = Eye(lab, judge, numbers.samples)
-    unet = _unet(lab, numbers, eye)
-    course = _course(lab, numbers, eye)
-    pipeline = pipeline_of(lab, unet.trained)
-    with lab.part("guidance scales"):
-        scales = {w: eye.look(pipeline, sampling(steps=numbers.steps, guidance=w)) for w in numbers.scales}
-    with lab.part("guidance intervals"):
-        intervals = {
-            ends: eye.look(pipeline, _within(numbers, ends)) for ends in ((0.0, 1.0), *numbers.intervals)
+def study(context: StudyContext, settings: GuidanceSettings) -> Report:
+    if context.data.classes is None or context.data.train.labels is None:
+        raise InputError(f"{context.data.name}: class-guidance needs images with labels, found none")
+    scorer = SampleScorer.of(context, resamples=settings.resamples)
+    guided = GuidanceScorer(context, scorer, settings.samples)
+    unet = _unet(context, settings, guided)
+    course = _course(context, settings, guided)
+    pipeline = pipeline_of(context, unet.trained)
+    with context.part("guidance scales"):
+        scales = {
+            w: guided.sample(pipeline, Sampling(steps=settings.steps, guidance=w)) for w in settings.scales
         }
-    floor = judge.floor(numbers.samples)
-    found = Results(unet, course, scales, intervals, floor, lab.data.classes)
-    return page.report(lab, numbers, found, judge)
+    with context.part("guidance intervals"):
+        intervals = {
+            ends: guided.sample(pipeline, _within(settings, ends))
+            for ends in ((0.0, 1.0), *settings.intervals)
+        }
+    floor = scorer.floor(settings.samples)
+    found = GuidanceResults(unet, course, scales, intervals, floor, context.data.classes)
+    return page.report(context, settings, found, scorer)
 
 
-def _within(numbers: Numbers, ends: tuple[float, float]) -> Sampling:
-    return sampling(
-        steps=numbers.steps, guidance=numbers.limited, guidance_low=ends[0], guidance_high=ends[1]
+def _within(settings: GuidanceSettings, ends: tuple[float, float]) -> Sampling:
+    return Sampling(
+        steps=settings.steps, guidance=settings.limited, guidance_low=ends[0], guidance_high=ends[1]
     )
 
 
-class Eye:
-    """Draws samples of all classes in turn from the same noise, and scores them; ``n`` of each setting."""
+class GuidanceScorer:
+    """Draws ``n`` samples of all classes in turn, always from the same noise, and scores them."""
 
-    def __init__(self, lab: StudyContext, judge: SampleScorer, n: int) -> None:
-        self.judge, self.n, self.seed = judge, n, lab.seed
-        real = judge.reference
+    def __init__(self, context: StudyContext, scorer: SampleScorer, n: int) -> None:
+        self.scorer, self.n, self.seed = scorer, n, context.seed
+        real = scorer.reference
         assert real.labels is not None
         self._real = within_classes(real.features.values, real.labels)
 
-    def look(self, pipeline: Pipeline, settings: Sampling) -> Scored:
+    def sample(self, pipeline: Pipeline, sampling: Sampling) -> ScoredSamples:
+        """Samples and their scores; without guidance there are no classes to be accurate or diverse in."""
         labels = labels_of(pipeline, self.n)
         assert labels is not None
-        images = drawn(pipeline, self.n, seed=self.seed, settings=settings, labels=labels)
-        features: Features = extract(self.judge.network, images)
-        if (
-            not settings.guidance
-        ):  # nobody asked for classes: there is nothing to be right about or alike within
-            return Scored(images, self.judge.score_features(features, None), float("nan"))
+        images = draw_uint8(pipeline, self.n, seed=self.seed, sampling=sampling, labels=labels)
+        features: Features = extract(self.scorer.network, images)
+        if not sampling.guidance:
+            return ScoredSamples(images, self.scorer.score_features(features, None), float("nan"))
         diversity = within_classes(features.values, labels) / self._real
-        return Scored(images, self.judge.score_features(features, labels), diversity)
+        return ScoredSamples(images, self.scorer.score_features(features, labels), diversity)
 
 
 def within_classes(values: Tensor, labels: Tensor, *, most: int = 500) -> float:
@@ -91,19 +92,19 @@ def within_classes(values: Tensor, labels: Tensor, *, most: int = 500) -> float:
     return sum(means) / len(means) if means else float("nan")
 
 
-def _unet(lab: StudyContext, numbers: Numbers, eye: Eye) -> Epochs:
-    plan = numbers.unet
+def _unet(context: StudyContext, settings: GuidanceSettings, guided: GuidanceScorer) -> TrainingResults:
+    plan = settings.unet
     encoder = None
     if plan.vae is not None:
-        with lab.part("VAE"):
-            encoder = presets.vae(lab, "vae", plan.vae)
+        with context.part("VAE"):
+            encoder = presets.vae(context, "vae", plan.vae)
     values: dict[str, object] = {"width": plan.width, "batch": plan.batch, "lr": plan.lr}
     values |= {"prediction": plan.prediction, "pixel": encoder is None}
-    return _through(lab, "unet", values, plan.epochs, encoder, eye, sampling(steps=numbers.steps))
+    return _through(context, "unet", values, plan.epochs, encoder, guided, Sampling(steps=settings.steps))
 
 
-def _course(lab: StudyContext, numbers: Numbers, eye: Eye) -> Course:
-    plan = numbers.course
+def _course(context: StudyContext, settings: GuidanceSettings, guided: GuidanceScorer) -> CourseResults:
+    plan = settings.course
     values = {
         "network": "course-unet",
         "width": plan.width,
@@ -118,53 +119,43 @@ def _course(lab: StudyContext, numbers: Numbers, eye: Eye) -> Course:
         "time_sampling": "uniform",
         "weight_decay": 0.0,
         "ema": 0.0,
-        "channels_last": False,  # faster for so few channels
+        "channels_last": False,  # faster for few channels
     }
-    ddpm = sampling(sampler="ddpm", steps=plan.steps)
-    epochs = _through(lab, "course", values, plan.epochs, None, eye, ddpm)
-    pipeline = pipeline_of(lab, epochs.trained)
-    with lab.part("course: guided samples"):
-        guided = eye.look(pipeline, sampling(sampler="ddpm", steps=plan.steps, guidance=plan.guidance))
-    return Course(epochs, guided, float(pipeline.schedule.alpha[-1] ** 2))
+    ddpm = Sampling(sampler="ddpm", steps=plan.steps)
+    epochs = _through(context, "course", values, plan.epochs, None, guided, ddpm)
+    pipeline = pipeline_of(context, epochs.trained)
+    with context.part("course: guided samples"):
+        samples = guided.sample(pipeline, Sampling(sampler="ddpm", steps=plan.steps, guidance=plan.guidance))
+    return CourseResults(epochs, samples, float(pipeline.schedule.alpha[-1] ** 2))
 
 
 def _through(
-    lab: StudyContext,
+    context: StudyContext,
     name: str,
     values: Mapping[str, object],
     epochs: tuple[int, ...],
     encoder: Trained | None,
-    eye: Eye,
-    settings: Sampling,
-) -> Epochs:
-    """Train and look at the epochs; the learning rate is constant, so that each is a whole training."""
-    size, batch = len(lab.data.train), int(str(values["batch"]))
-    marks = {epoch: epochs_in_steps(epoch, size=size, batch=batch) for epoch in epochs}
-    common = {
-        "data": lab.data.name,
-        "decay": "constant",
-        "time_sampling": (
-            "stratified"
-        ),  # as in validation, so that the two losses are means over the same levels
-        "validate_every": epochs_in_steps(1, size=size, batch=batch),
-        "seed": lab.seed,
-        "device": str(lab.device),
-    }
-    options = TrainDenoiser.model_validate({**common, **values})
-    with lab.part(f"{name}: training"):
-        trained = train_denoiser(lab, name, options, vae=encoder, marks=tuple(marks.values()))
-    with lab.part(f"{name}: samples"):
-        found = {epoch: eye.look(pipeline_of(lab, trained, mark), settings) for epoch, mark in marks.items()}
-    return Epochs(trained, marks, found)
+    scorer: GuidanceScorer,
+    sampling: Sampling,
+) -> TrainingResults:
+    """Train a denoiser, and sample from it after each of ``epochs``."""
+    with context.part(f"{name}: training"):
+        trained, marks = presets.train_epochs(context, name, epochs, values, vae=encoder)
+    with context.part(f"{name}: samples"):
+        found = {
+            epoch: scorer.sample(pipeline_of(context, trained, mark), sampling)
+            for epoch, mark in marks.items()
+        }
+    return TrainingResults(trained, marks, found)
 
 
-FULL = Numbers(
-    unet=UNetNumbers(vae=None, prediction="v", width=64, batch=128, lr=5e-4),
-    course=CourseNumbers(width=64, batch=128, epochs=(1, 5, 10, 15), steps=None),
+FULL = GuidanceSettings(
+    unet=UNetSettings(vae=None, prediction="v", width=64, batch=128, lr=5e-4),
+    course=CourseSettings(width=64, batch=128, epochs=(1, 5, 10, 15), steps=None),
     intervals=((0.0, 0.25), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.75, 1.0)),
     scales=(0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0),
     samples=5000,
     steps=50,
     resamples=200,
 )
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+STUDY = Study(quick=GuidanceSettings(), full=FULL, run=study)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit.classifier import ClassReader
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs
+from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
 from latentdiff.apps.studies.kit.presets import fitting
 from latentdiff.apps.studies.kit.scoring import SampleScorer
 from latentdiff.apps.studies.kit.training import (
     Trained,
     cold_of,
-    epochs_in_steps,
+    epoch_marks,
     pipeline_of,
     train_cold,
     train_denoiser,
@@ -31,7 +31,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Numbers:
+class ColdDiffusionSettings:
     """Both networks are ConvNeXt UNets of ``width`` channels on patches; ``long`` is the variance of level 1
     of the longer blur.
     """
@@ -52,19 +52,17 @@ class Numbers:
     resamples: int = 100
 
 
-class Variant(NamedTuple):
-    """A way to come from degraded test images to clean ones: the pairs, the share that keeps its class and
-    the images.
-    """
+class RestoredImages(NamedTuple):
+    """Test images restored by a method: scores against the originals, and the share that keeps its class."""
 
     name: str
     images: Tensor
-    pairs: Pairs
+    pairs: PairedScores
     kept: float | None
     scores: SampleScores
 
 
-class Kind(NamedTuple):
+class ModelResults(NamedTuple):
     """A trained model: its log and marks, what it restores from the ``input``, and what it generates by
     epoch.
 
@@ -74,117 +72,124 @@ class Kind(NamedTuple):
     name: str
     trained: Trained
     marks: Mapping[int, int]
-    ways: tuple[Variant, ...]
-    made: Mapping[int, Tensor]
+    methods: tuple[RestoredImages, ...]
+    samples: Mapping[int, Tensor]
     scores: SampleScores
     degraded: Tensor
-    input: Pairs
+    input: PairedScores
     loss: float
     flat: tuple[Tensor, SampleScores] | None = None
 
 
-class Fixtures:
-    """Trains and looks at the models."""
+class ModelRunner:
+    """Trains the models, restores test images [n, C, H, W] and draws samples."""
 
-    def __init__(self, lab: StudyContext, numbers: Numbers, images: Tensor, labels: Tensor | None) -> None:
-        self.lab, self.numbers, self.images, self.labels = lab, numbers, images, labels
-        self.judge, self.eye, self.reader = (
-            SampleScorer.of(lab, resamples=numbers.resamples),
-            PairedMetrics.of(lab),
-            ClassReader.of(lab),
+    def __init__(
+        self, context: StudyContext, settings: ColdDiffusionSettings, images: Tensor, labels: Tensor | None
+    ) -> None:
+        self.context, self.settings, self.images, self.labels = context, settings, images, labels
+        self.scorer, self.metrics, self.reader = (
+            SampleScorer.of(context, resamples=settings.resamples),
+            PairedMetrics.of(context),
+            ClassReader.of(context),
         )
-        size = len(lab.data.train)
-        self.marks = {
-            epoch: epochs_in_steps(epoch, size=size, batch=numbers.batch) for epoch in numbers.epochs
-        }
+        size = len(context.data.train)
+        self.marks = epoch_marks(settings.epochs, size=size, batch=settings.batch)
 
     def _options(self) -> dict[str, Any]:
-        numbers, lab = self.numbers, self.lab
+        settings, context = self.settings, self.context
         values = {
-            "width": numbers.width,
-            "patch": fitting(numbers.patch, lab.data),
-            "batch": numbers.batch,
-            "lr": numbers.lr,
+            "width": settings.width,
+            "patch": fitting(settings.patch, context.data),
+            "batch": settings.batch,
+            "lr": settings.lr,
             "decay": "constant",
             "ema": 0.995,
         }
-        about = {"data": lab.data.name, "seed": lab.seed, "device": str(lab.device)}
+        about = {"data": context.data.name, "seed": context.seed, "device": str(context.device)}
         return {**values, **about, "validate_every": max(1, self.marks[min(self.marks)])}
 
-    def cold(self, name: str, variance: float) -> Kind:
-        numbers, lab = self.numbers, self.lab
-        options = TrainCold.model_validate({**self._options(), "T": numbers.T, "variance": variance})
-        with lab.part(f"training: {name}"):
-            trained = train_cold(lab, name.replace(" ", "-"), options, marks=tuple(self.marks.values()))
-        with lab.part(f"images: {name}"):
-            model = cold_of(lab, trained)
-            degraded = model.degradation(self.images.to(lab.device), numbers.T)
-            ways = [
-                self._way("one step", model.one_step(degraded, numbers.T)),
-                self._way("naive sampling", model.restore(degraded, numbers.T, improved=False)[0]),
-                self._way("improved sampling", model.restore(degraded, numbers.T)[0]),
+    def cold(self, name: str, variance: float) -> ModelResults:
+        settings, context = self.settings, self.context
+        options = TrainCold.model_validate({**self._options(), "T": settings.T, "variance": variance})
+        with context.part(f"training: {name}"):
+            trained = train_cold(context, name.replace(" ", "-"), options, marks=tuple(self.marks.values()))
+        with context.part(f"images: {name}"):
+            model = cold_of(context, trained)
+            degraded = model.degradation(self.images.to(context.device), settings.T)
+            methods = [
+                self._restored("one step", model.one_step(degraded, settings.T)),
+                self._restored("naive sampling", model.restore(degraded, settings.T, improved=False)[0]),
+                self._restored("improved sampling", model.restore(degraded, settings.T)[0]),
             ]
-            made = {}
+            samples = {}
             for epoch, mark in self.marks.items():
-                n = numbers.samples if epoch == max(self.marks) else SHOWN
-                made[epoch] = cold_of(lab, trained, mark).sample(n, seed=lab.seed)[0]
-            flat = model.sample(numbers.samples, seed=lab.seed, start="flat")[0]
-        scores = self.judge.score(to_uint8(made[max(made)]))
-        return Kind(
-            name,
-            trained,
-            self.marks,
-            tuple(ways),
-            made,
-            scores,
-            degraded.cpu(),
-            self.eye.pairs(degraded.cpu().clamp(-1, 1), self.images),
-            trained.at("val_loss", max(self.marks.values())),
-            (flat, self.judge.score(to_uint8(flat))),
-        )
+                samples[epoch] = cold_of(context, trained, mark).sample(
+                    self._count(epoch), seed=context.seed
+                )[0]
+            flat = model.sample(settings.samples, seed=context.seed, start="flat")[0]
+        scored_flat = (flat, self.scorer.score(to_uint8(flat)))
+        return self._results(name, trained, methods, samples, degraded.cpu(), scored_flat)
 
-    def noise(self) -> Kind:
-        numbers, lab = self.numbers, self.lab
+    def noise(self) -> ModelResults:
+        settings, context = self.settings, self.context
         process = {
             "pixel": True,
             "network": "convnext",
             "labels": False,
             "prediction": "x0",
             "schedule": "cosine",
-            "T": numbers.noise_levels,
+            "T": settings.noise_levels,
         }
         options = TrainDenoiser.model_validate({**self._options(), **process})
-        with lab.part("training: noise"):
-            trained = train_denoiser(lab, "noise", options, vae=None, marks=tuple(self.marks.values()))
-        with lab.part("images: noise"):
-            pipeline, t = pipeline_of(lab, trained), numbers.noise_level
-            settings = Sampling(steps=numbers.steps, eta=1.0)
-            x = noisy(pipeline, self.images, t, seed=lab.seed)
-            ways = [
-                self._way("one step", one_step(pipeline, x, t)),
-                self._way("step by step", iterated(pipeline, x, t, settings=settings, seed=lab.seed).images),
+        with context.part("training: noise"):
+            trained = train_denoiser(context, "noise", options, vae=None, marks=tuple(self.marks.values()))
+        with context.part("images: noise"):
+            pipeline, t = pipeline_of(context, trained), settings.noise_level
+            sampling = Sampling(steps=settings.steps, eta=1.0)
+            x = noisy(pipeline, self.images, t, seed=context.seed)
+            methods = [
+                self._restored("one step", one_step(pipeline, x, t)),
+                self._restored(
+                    "step by step", iterated(pipeline, x, t, settings=sampling, seed=context.seed).images
+                ),
             ]
-            made = {}
+            samples = {}
             for epoch, mark in self.marks.items():
-                n = numbers.samples if epoch == max(self.marks) else SHOWN
-                made[epoch] = pipeline_of(lab, trained, mark).sample(
-                    n, steps=numbers.steps, eta=1.0, seed=lab.seed
+                samples[epoch] = pipeline_of(context, trained, mark).sample(
+                    self._count(epoch), steps=settings.steps, eta=1.0, seed=context.seed
                 )
-        scores = self.judge.score(to_uint8(made[max(made)]))
-        return Kind(
-            "noise",
-            trained,
-            self.marks,
-            tuple(ways),
-            made,
-            scores,
-            pipeline.decode(x),
-            self.eye.pairs(pipeline.decode(x), self.images),
-            trained.at("val_loss", max(self.marks.values())),
+        return self._results("noise", trained, methods, samples, pipeline.decode(x), None)
+
+    def _count(self, epoch: int) -> int:
+        """The number of samples: all of them after the last epoch, else a row."""
+        return self.settings.samples if epoch == max(self.marks) else SHOWN
+
+    def _results(
+        self,
+        name: str,
+        trained: Trained,
+        methods: Sequence[RestoredImages],
+        samples: Mapping[int, Tensor],
+        degraded: Tensor,
+        flat: tuple[Tensor, SampleScores] | None,
+    ) -> ModelResults:
+        last = max(self.marks)
+        return ModelResults(
+            name=name,
+            trained=trained,
+            marks=self.marks,
+            methods=tuple(methods),
+            samples=samples,
+            scores=self.scorer.score(to_uint8(samples[last])),
+            degraded=degraded,
+            input=self.metrics.pairs(degraded.clamp(-1, 1), self.images),
+            loss=trained.at("val_loss", self.marks[last]),
+            flat=flat,
         )
 
-    def _way(self, name: str, images: Tensor) -> Variant:
+    def _restored(self, name: str, images: Tensor) -> RestoredImages:
         kept = None if self.reader is None or self.labels is None else self.reader.share(images, self.labels)
-        return Variant(
-            name, images, self.eye.pairs(images, self.images), kept, self.judge.score(to_uint8(images))
+        return RestoredImages(
+            name, images, self.metrics.pairs(images, self.images), kept, self.scorer.score(to_uint8(images))
         )

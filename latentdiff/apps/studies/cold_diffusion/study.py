@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from latentdiff.apps.studies.cold_diffusion import page
-from latentdiff.apps.studies.cold_diffusion.results import Fixtures, Numbers
+from latentdiff.apps.studies.cold_diffusion.results import ColdDiffusionSettings, ModelRunner
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Report
 from latentdiff.apps.studies.runner import Study
-from latentdiff.data import to_float
-from latentdiff.data.select import indices_by_class
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    places = indices_by_class(lab.data.test, numbers.tested)
-    look = Fixtures(
-        lab,
-        numbers,
-        to_float(lab.data.test.images[places]),
-        None if lab.data.test.labels is None else lab.data.test.labels[places],
-    )
-    kinds = [look.cold("blur", numbers.variance), look.noise(), look.cold("longer blur", numbers.long)]
-    return page.report(lab, numbers, look, kinds)
+def study(context: StudyContext, settings: ColdDiffusionSettings) -> Report:
+    runner = ModelRunner(context, settings, *context.test_images(settings.tested))
+    models = [
+        runner.cold("blur", settings.variance),
+        runner.noise(),
+        runner.cold("longer blur", settings.long),
+    ]
+    return page.report(context, settings, runner, models)
 
 
-FULL = Numbers(
+FULL = ColdDiffusionSettings(
     epochs=(3, 5, 15, 45), patch=1, width=64, lr=1e-3, samples=5000, tested=1000, steps=250, resamples=200
 )
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+STUDY = Study(quick=ColdDiffusionSettings(), full=FULL, run=study)

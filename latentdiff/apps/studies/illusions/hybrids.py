@@ -1,297 +1,440 @@
-"""Study `hybrids`: one digit from afar, another from close up."""
+"""Studies `hybrids` and `text-hybrids`: images whose frequency or colour bands show different content."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.illusions.anagrams import PAIRS, Pair
+from latentdiff.apps.studies.illusions.subjects import (
+    PAIRS,
+    ClassSubject,
+    Content,
+    Pair,
+    SceneSubject,
+    Subject,
+    average,
+    easiest,
+    matrix,
+    mean,
+    share_panel,
+    shares,
+)
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.classifier import ClassReader, matrix, mean
+from latentdiff.apps.studies.kit.classifier import ClassReader
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
-from latentdiff.apps.studies.kit.model import colours_to_look_at, pixels_to_look_at
-from latentdiff.apps.studies.kit.presets import PixelNumbers
-from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Words
+from latentdiff.apps.studies.kit.model import colour_model, pixel_model, readable_scenes, text_model
+from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
+from latentdiff.apps.studies.report.blocks import Block, Cell, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
 from latentdiff.data.select import indices_by_class
-from latentdiff.diffusion.illusions.bands import brightness_and_colour, frequencies
+from latentdiff.diffusion.illusions.bands import Band, brightness_and_colour, frequencies
 from latentdiff.edit import hybrid
-from latentdiff.errors import InputError
 from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.viz.rows import folded
 
-REAL = 500  # test digits that say how much room there is
-Shape = tuple[int, int, int]
-Map = Callable[[Tensor], Tensor]
+REAL = 500  # test digits that are mixed for comparison
+THREE_SIGMAS = (3.0, 1.0)  # blurs that cut three bands
+DIGITS = (0, 7, 4)  # classes of the three bands
+
+
+class HybridPair(NamedTuple):
+    """The content of the first and of the second band."""
+
+    first: Content
+    second: Content
+
+
+BY_DISTANCE = (
+    HybridPair("a large black zero on a white background", "a large black four on a white background"),
+    HybridPair("a large white one on a blue background", "a large white eight on a blue background"),
+    HybridPair("a large red seven on a black background", "a large red two on a black background"),
+    HybridPair("a large yellow nine on a purple background", "a large yellow five on a purple background"),
+)
+"""Low and high frequencies; of the same colours, as the low band alone decides these."""
+BY_COLOUR = (
+    HybridPair("a large white three on a black background", "a large red seven on a green background"),
+    HybridPair("a large black zero on a white background", "a large orange one on a blue background"),
+    HybridPair("a large white four on a black background", "a large yellow eight on a purple background"),
+    HybridPair("a large black two on a white background", "a large green six on a red background"),
+)
+"""Brightness and colour."""
+THREE_PROMPTS = (
+    "a large white zero on a black background",
+    "a large white seven on a black background",
+    "a large white four on a black background",
+)
+
+
+class HybridShares(NamedTuple):
+    """Shares of images whose first band, second band and both show their digits."""
+
+    first: float
+    second: float
+    both: float
+
+
+class RealMixture(NamedTuple):
+    """Shares of real digits that are recognised at a cut: blurred ones, and both of two mixed ones."""
+
+    blurred: float
+    both: float
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """``sigma``: the blur in pixels that cuts the bands; ``sigmas``: others that are tried on the ten
-    pairs.
-    """
+class HybridSettings:
+    """``sigma``: the blur in pixels that cuts the bands; ``sigmas``: others for the ten pairs."""
 
-    pixels: PixelNumbers | None = None
+    pixels: PixelPreset | None = None
     sigma: float = 1.5
     sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
     seeds: int = 5
     shown: int = 5
     steps: int = 20
     guidance: float = 4.0
-    colour: PixelNumbers = field(default_factory=lambda: PixelNumbers(width=64, steps=300, batch=64))
+    colour: PixelPreset = field(default_factory=lambda: PixelPreset(width=64, steps=300, batch=64))
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    if not lab.data.classes or len(lab.data.classes) < 10:
-        raise InputError(f"{lab.data.name}: hybrids is a study of ten classes, found {lab.data.num_classes}")
-    pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
-    reader, classes = ClassReader.of(lab), lab.data.classes
-    if reader is None:
-        raise InputError(f"{lab.data.name}: hybrids needs a feature network that knows its classes")
-    shape = (lab.data.channels, lab.data.height, lab.data.width)
-    drawn: dict[Pair, Tensor] = {}
-    with lab.part("all pairs"):
-        for far in range(len(classes)):
-            for near in range(len(classes)):
-                if far != near:
-                    drawn[far, near] = _drawn(lab, numbers, pipeline, (far, near), numbers.sigma)
-        low = frequencies(shape, (numbers.sigma,))[0]
-        shares = {pair: _both(reader, images, pair, low) for pair, images in drawn.items()}
-        seen = {pair: _both(reader, drawn[pair], pair, lambda x: stretched(low(x))) for pair in PAIRS}
-    with lab.part("other bands"):
-        curve = {
-            sigma: mean(
-                [
-                    _both(
-                        reader,
-                        _drawn(lab, numbers, pipeline, pair, sigma),
-                        pair,
-                        frequencies(shape, (sigma,))[0],
-                    )
-                    for pair in PAIRS
-                ]
+@dataclass(frozen=True)
+class TextHybridSettings:
+    """``sigma``: the blur in pixels that cuts the bands in the figures; ``sigmas``: all that are tried;
+    ``seeds`` images of a pair.
+    """
+
+    counts: tuple[int, int, int] = (20_000, 500, 500)
+    text: TextPreset | None = None
+    sigma: float = 1.5
+    sigmas: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)
+    seeds: int = 20
+    shown: int = 6
+    steps: int = 25
+    guidance: float = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class HybridSampler:
+    """Draws hybrids of a model; image k has the seed ``seed`` + k."""
+
+    pipeline: Pipeline
+    sampling: Sampling
+    seed: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[channels, height, width] of the images."""
+        channels, height, width = self.pipeline.codec.image_shape
+        return channels, height, width
+
+    def draw(self, contents: Sequence[Content], bands: Sequence[Band], n: int) -> Tensor:
+        """Images [n, C, H, W], each band with its content."""
+        parts = list(zip(contents, bands, strict=True))
+        return hybrid(self.pipeline, parts, n, settings=self.sampling, seed=self.seed).images
+
+    def blurred(self, images: Tensor, sigma: float) -> Tensor:
+        """The low frequencies of images [n, C, H, W]."""
+        return frequencies(self.shape, (sigma,))[0](images)
+
+    def three(self, context: StudyContext, contents: Sequence[Content], n: int) -> Picture:
+        """The figure of three contents in three frequency bands."""
+        images = self.draw(contents, frequencies(self.shape, THREE_SIGMAS), n)
+        bands = [*(stretched(self.blurred(images, sigma)) for sigma in THREE_SIGMAS), images]
+        heads = [*(f"blurred by {sigma:g}" for sigma in THREE_SIGMAS), "unblurred"]
+        rows = [
+            (folded(f"{head}: {content}", 26), band)
+            for head, content, band in zip(heads, contents, bands, strict=True)
+        ]
+        cuts = " and ".join(f"{sigma:g}" for sigma in THREE_SIGMAS)
+        return context.rows("triple", rows, f"Three bands of three contents, cut at {cuts} pixels.")
+
+
+def read_hybrids(subject: Subject, first: Tensor, second: Tensor, pair: HybridPair) -> HybridShares:
+    """What two bands of images [n, C, H, W] in [-1, 1] show."""
+    return HybridShares(*shares(subject.hits(first, pair.first), subject.hits(second, pair.second)))
+
+
+def stretched(images: Tensor) -> Tensor:
+    """Images [n, C, H, W] stretched to [-1, 1] one by one, as the strokes of a blurred image are grey."""
+    low, high = (x.view(-1, 1, 1, 1) for x in (images.flatten(1).amin(1), images.flatten(1).amax(1)))
+    return ((images - low) / (high - low).clamp_min(1e-6) * 2 - 1).clamp(-1, 1)
+
+
+def _far_and_near(
+    context: StudyContext,
+    sampler: HybridSampler,
+    name: str,
+    drawn: Mapping[str, Tensor],
+    sigma: float,
+    n: int,
+) -> Picture:
+    """The first ``n`` images of each row, blurred and unblurred."""
+    rows = [
+        (title, torch.cat([stretched(sampler.blurred(images[:n], sigma)), images[:n]]))
+        for title, images in drawn.items()
+    ]
+    caption = f"The first {n} seeds of each pair: blurred, with the contrast stretched, and unblurred."
+    return context.rows(name, rows, caption, columns=[*["afar"] * n, *["near"] * n])
+
+
+def study(context: StudyContext, settings: HybridSettings) -> Report:
+    """All ordered pairs of classes; other cuts; real digits mixed in the same way; three bands; colour."""
+    pipeline = pixel_model(context, settings.pixels, latents=True)
+    reader, classes = ClassReader.of_ten_classes(context, "hybrids")
+    sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
+    sampler, subject = HybridSampler(pipeline, sampling, context.seed), ClassSubject(reader)
+
+    def draw(pair: Pair, sigma: float) -> Tensor:
+        return sampler.draw(pair, frequencies(sampler.shape, (sigma,)), settings.seeds)
+
+    def both(pair: Pair, images: Tensor, far: Tensor) -> float:
+        return read_hybrids(subject, far.clamp(-1, 1), images, HybridPair(*pair)).both
+
+    with context.part("all pairs"):
+        ordered = [(a, b) for a in range(len(classes)) for b in range(len(classes)) if a != b]
+        drawn = {pair: draw(pair, settings.sigma) for pair in ordered}
+        blurred = {pair: sampler.blurred(images, settings.sigma) for pair, images in drawn.items()}
+        found = {pair: both(pair, drawn[pair], blurred[pair]) for pair in ordered}
+        contrast = {pair: both(pair, drawn[pair], stretched(blurred[pair])) for pair in PAIRS}
+    with context.part("other bands"):
+        cuts = {}
+        for sigma in settings.sigmas:
+            images = [draw(pair, sigma) for pair in PAIRS]
+            cuts[sigma] = mean(
+                both(pair, x, sampler.blurred(x, sigma)) for pair, x in zip(PAIRS, images, strict=True)
             )
-            for sigma in numbers.sigmas
-        }
-    with lab.part("real digits"):
-        real = _real(lab, reader, shape, numbers.sigmas)
-    panel = Panel(
-        "both digits read",
-        "sigma of the blur (pixels)",
-        "share of seeds",
-        [
-            Curve("hybrids, ten pairs", list(curve), list(curve.values()), "marked"),
-            Curve(
-                "real digits put together by the same bands",
-                list(curve),
-                [each.both for each in real.values()],
-                "marked",
-            ),
-            Curve(
-                "real digits blurred, read at all",
-                list(curve),
-                [each.blurred for each in real.values()],
-                "dashed",
-            ),
-        ],
-    )
+    with context.part("real digits"):
+        real = _real(context, reader, settings.sigmas)
+    curves = [
+        Curve("hybrids, ten pairs", list(cuts), list(cuts.values()), "marked"),
+        Curve("real digits, mixed", list(cuts), [each.both for each in real.values()], "marked"),
+        Curve("real digits, blurred", list(cuts), [each.blurred for each in real.values()], "dashed"),
+    ]
+    panel = Panel("both digits read", "sigma of the blur (pixels)", "share of seeds", curves)
+    titled = {f"{classes[far]} | {classes[near]}": drawn[far, near] for far, near in PAIRS}
     caption = (
-        f"How many of {numbers.seeds} seeds a classifier reads as both: the row's digit in the image blurred"
-        f" by {numbers.sigma:g} pixels, the column's in the image itself."
+        f"Share of {settings.seeds} seeds in which a classifier recognises both: the row's digit in the image"
+        f" blurred by {settings.sigma:g} pixels, the column's in the image itself."
     )
     return Report(
-        tuple(_findings(numbers, shares, curve, seen, real)),
+        tuple(_findings(settings, found, cuts, contrast, real)),
         (
             Section(
                 "Ten pairs",
                 (
-                    Words(ABOUT.format(sigma=numbers.sigma, w=numbers.guidance)),
-                    _picture(lab, numbers, classes, {pair: drawn[pair] for pair in PAIRS}, low),
-                    lab.plot(
-                        "sigmas",
-                        [panel],
-                        "Where the bands are cut, and what a classifier can read of real digits there.",
-                    ),
+                    Paragraph(ABOUT.format(sigma=settings.sigma, w=settings.guidance)),
+                    _far_and_near(context, sampler, "pairs", titled, settings.sigma, settings.shown),
+                    context.plot("sigmas", [panel], "Recognised digits by the blur that cuts the bands."),
                 ),
             ),
-            Section("All pairs", (matrix("pairs", classes, shares, caption, corner="from afar, close up"),)),
-            Section("Three in one", (_triple(lab, numbers, pipeline),)),
-            Section("Brightness and colour", _colour(lab, numbers)),
+            Section("All pairs", (matrix("pairs", classes, found, caption, corner="from afar, close up"),)),
+            Section("Three in one", (sampler.three(context, DIGITS, 10),)),
+            Section("Brightness and colour", _colour(context, settings)),
         ),
         {"pairs": [list(pair) for pair in PAIRS]},
     )
 
 
 ABOUT = (
-    "At every step the low frequencies of the estimate (the image blurred by {sigma:g} pixels) are taken from"
-    " one digit and the rest from another (Geng et al. 2024, Factorized Diffusion). From afar, or small, one"
-    " sees the first, close up the second. The ten pairs are those of the anagrams, fixed before anything was"
+    "Each sampling step takes the low frequencies of the estimate (the image blurred by {sigma:g} pixels)"
+    " from one digit and the rest from another (Geng et al. 2024, Factorized Diffusion). From afar one sees"
+    " the first, close up the second. The ten pairs are those of the anagrams, fixed before any image was"
     " drawn; guidance {w:g}."
 )
 
 
-def _drawn(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, pair: Pair, sigma: float) -> Tensor:
-    bands = frequencies((lab.data.channels, lab.data.height, lab.data.width), (sigma,))
-    settings = Sampling(steps=numbers.steps, guidance=numbers.guidance)
-    return hybrid(
-        pipeline, list(zip(pair, bands, strict=True)), numbers.seeds, settings=settings, seed=lab.seed
-    ).images
-
-
-def _both(reader: ClassReader, images: Tensor, pair: Pair, afar: Map) -> float:
-    """The share of images that are read as the first class from afar and themselves as the second."""
-    far = reader.classes(afar(images).clamp(-1, 1))
-    return float(((far == pair[0]) & (reader.classes(images) == pair[1])).float().mean())
-
-
-class Real(NamedTuple):
-    """What is read of real digits at a cut: blurred ones, and pairs whose bands were put together, as
-    both.
-    """
-
-    blurred: float
-    both: float
-
-
-def _real(lab: StudyContext, reader: ClassReader, shape: Shape, sigmas: Sequence[float]) -> dict[float, Real]:
-    """Test images against those of the next class in turn."""
-    labels = lab.data.test.labels
+def _real(context: StudyContext, reader: ClassReader, sigmas: Sequence[float]) -> dict[float, RealMixture]:
+    """Bands of each test image mixed with those of the next class, by cut."""
+    labels = context.data.test.labels
     assert labels is not None
-    places = indices_by_class(lab.data.test, REAL)
-    images, classes = to_float(lab.data.test.images[places]), labels[places]
+    places = indices_by_class(context.data.test, REAL)
+    images, classes = to_float(context.data.test.images[places]), labels[places]
     other, others = images.roll(-1, 0), classes.roll(-1)
-    differ, found = classes != others, {}
+    found = {}
     for sigma in sigmas:
-        low, high = frequencies(shape, (sigma,))
+        low, high = frequencies(context.data.shape, (sigma,))
         mixed = (low(images) + high(other)).clamp(-1, 1)
         both = (reader.classes(low(mixed)) == classes) & (reader.classes(mixed) == others)
-        found[sigma] = Real(reader.share(low(images), classes), float(both[differ].double().mean()))
+        share = float(both[classes != others].double().mean())
+        found[sigma] = RealMixture(reader.share(low(images), classes), share)
     return found
 
 
-def stretched(images: Tensor) -> Tensor:
-    """Each image [n, C, H, W] stretched to the range [-1, 1], as an eye adapts: a blurred stroke is grey."""
-    low, high = (x.view(-1, 1, 1, 1) for x in (images.flatten(1).amin(1), images.flatten(1).amax(1)))
-    return ((images - low) / (high - low).clamp_min(1e-6) * 2 - 1).clamp(-1, 1)
-
-
-def _picture(
-    lab: StudyContext, numbers: Numbers, classes: tuple[str, ...], drawn: Mapping[Pair, Tensor], low: object
-) -> Picture:
-    assert callable(low)
-    rows = []
-    for (far, near), images in drawn.items():
-        first = images[: numbers.shown]
-        rows.append((f"{classes[far]} | {classes[near]}", torch.cat([stretched(low(first)), first])))
-    return lab.rows(
-        "pairs",
-        rows,
-        f"The first {numbers.shown} seeds of each pair: blurred (what one sees from afar; the contrast is"
-        " stretched for the eye), and as they are.",
-        columns=[*["afar"] * numbers.shown, *["near"] * numbers.shown],
-        about={"seed": lab.seed},
-    )
-
-
-def _triple(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Picture:
-    shape = (lab.data.channels, lab.data.height, lab.data.width)
-    sigmas, classes = (3.0, 1.0), (0, 7, 4)
-    bands = frequencies(shape, sigmas)
-    settings = Sampling(steps=numbers.steps, guidance=numbers.guidance)
-    images = hybrid(
-        pipeline, list(zip(classes, bands, strict=True)), 10, settings=settings, seed=lab.seed
-    ).images
-    far, middle = (stretched(frequencies(shape, (sigma,))[0](images)) for sigma in sigmas)
-    rows = [
-        (f"blurred by {sigmas[0]:g}: 0", far),
-        (f"blurred by {sigmas[1]:g}: 7", middle),
-        ("as it is: 4", images),
-    ]
-    return lab.rows("triple", rows, "Three bands of three digits.", about={"seed": lab.seed})
-
-
-def _colour(lab: StudyContext, numbers: Numbers) -> tuple[Block, ...]:
-    """Hybrids whose brightness is of one class and whose colour is of another, by a model of colour images
-    with classes.
-    """
-    data = lab.colour
+def _colour(context: StudyContext, settings: HybridSettings) -> tuple[Block, ...]:
+    """Hybrids of the brightness of one class and the colour of another, by a model of colour images."""
+    data = context.colour
     if data is None:
-        return (colour_missing(lab),)
+        return (colour_missing(context),)
     if not data.classes or len(data.classes) < 2 or data.train.labels is None:
-        return (
-            Words(
-                f"{data.name} has no classes to take the brightness of one and the colour of another from.",
-                "warning",
-            ),
-        )
-    pipeline = colours_to_look_at(lab, numbers.colour, data)
-    bands = brightness_and_colour(data.shape)
+        text = f"{data.name} has no classes to take the brightness of one and the colour of another from."
+        return (Paragraph(text, "warning"),)
+    pipeline = colour_model(context, settings.colour, data)
+    sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
+    sampler, bands = HybridSampler(pipeline, sampling, context.seed), brightness_and_colour(data.shape)
     counts = torch.bincount(data.train.labels, minlength=len(data.classes))
     first, second = counts.argsort(descending=True)[:2].tolist()
-    settings, rows = Sampling(steps=numbers.steps, guidance=numbers.guidance), []
-    with lab.part("colour: hybrids"):
+    rows = []
+    with context.part("colour: hybrids"):
         for grey, colour in ((first, second), (second, first)):
-            parts = list(zip((grey, colour), bands, strict=True))
-            images = hybrid(pipeline, parts, numbers.shown, settings=settings, seed=lab.seed).images
+            images = sampler.draw((grey, colour), bands, settings.shown)
             rows.append((f"brightness of {data.classes[grey]}, colour of {data.classes[colour]}", images))
             rows.append(("its brightness alone", bands[0](images)))
-    about = {"seed": lab.seed, "data": data.name}
-    return (
-        lab.rows(
-            "colour",
-            rows,
-            "What one sees in grey is of the first class, the colours are of the second.",
-            about=about,
-        ),
-    )
+    caption = "The brightness is of the first class, the colours are of the second."
+    return (context.rows("colour", rows, caption, about={"data": data.name}),)
 
 
 def _findings(
-    numbers: Numbers,
-    shares: Mapping[Pair, float],
-    curve: Mapping[float, float],
-    seen: Mapping[Pair, float],
-    real: Mapping[float, Real],
+    settings: HybridSettings,
+    found: Mapping[Pair, float],
+    cuts: Mapping[float, float],
+    contrast: Mapping[Pair, float],
+    real: Mapping[float, RealMixture],
 ) -> Iterator[str]:
-    ten = {pair: shares[pair] for pair in PAIRS}
+    ten = {pair: found[pair] for pair in PAIRS}
     yield (
-        f"Both digits are read in {mean(list(ten.values())):.0%} of the seeds over the ten pairs fixed in"
-        f" advance, and in {mean(list(shares.values())):.0%} over all ordered pairs; with the contrast of the"
-        f" blurred image stretched in {mean(list(seen.values())):.0%} of the ten."
+        f"Both digits are recognised in {mean(ten.values()):.0%} of the seeds of the ten pairs"
+        f" ({mean(contrast.values()):.0%} with the contrast of the blurred image stretched), and in"
+        f" {mean(found.values()):.0%} of all ordered pairs."
     )
-    found = comparison.extremes({pair: comparison.share(share, numbers.seeds) for pair, share in ten.items()})
-    if found is not None:
-        worst, best = found
-        yield (
-            f"Beyond the {comparison.WITHIN} of their difference {best[0]} from afar with {best[1]}"
-            f" ({ten[best]:.0%}) is easier than {worst[0]} with {worst[1]} ({ten[worst]:.0%})."
-        )
-    cuts = {
-        f"{sigma:g} pixels:": comparison.share(share, numbers.seeds * len(PAIRS))
-        for sigma, share in curve.items()
+    yield from easiest(ten, settings.seeds, lambda pair: f"{pair[0]} from afar with {pair[1]}")
+    yield from _cut_finding(
+        "Both digits recognised of the ten pairs, by blur", cuts, settings.seeds * len(PAIRS)
+    )
+    listed = (f"{each.blurred:.0%} and {each.both:.0%} at {sigma:g} pixels" for sigma, each in real.items())
+    yield (
+        f"Of real test digits the classifier recognises blurred ones, and both of two mixed ones, in"
+        f" {', '.join(listed)}."
+    )
+
+
+def _cut_finding(what: str, cuts: Mapping[float, float], n: int) -> Iterator[str]:
+    scores = {f"{sigma:g} pixels:": comparison.share(share, n) for sigma, share in cuts.items()}
+    yield comparison.ordered(what, scores, smaller=False, times=100, unit="%")
+
+
+def text_study(context: StudyContext, settings: TextHybridSettings) -> Report:
+    """Pairs of prompts by frequency over several cuts, and by brightness and colour; three bands."""
+    data = readable_scenes(context, settings.counts)
+    pipeline, origin = text_model(context, settings.text, data)
+    sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
+    sampler, subject = HybridSampler(pipeline, sampling, context.seed), SceneSubject(only=("digit",))
+    bands, n = brightness_and_colour(sampler.shape), settings.shown
+    with context.part("near and far"):
+        drawn = {
+            sigma: {
+                pair: sampler.draw(pair, frequencies(sampler.shape, (sigma,)), settings.seeds)
+                for pair in BY_DISTANCE
+            }
+            for sigma in settings.sigmas
+        }
+    with context.part("grey and colour"):
+        coloured = {pair: sampler.draw(pair, bands, settings.seeds) for pair in BY_COLOUR}
+    with context.part("three bands"):
+        triple = sampler.three(context, THREE_PROMPTS, n)
+
+    def read(pair: HybridPair, first: Tensor, second: Tensor) -> HybridShares:
+        return read_hybrids(subject, stretched(first), stretched(second), pair)
+
+    far = {
+        sigma: {pair: read(pair, sampler.blurred(x, sigma), x) for pair, x in every.items()}
+        for sigma, every in drawn.items()
     }
-    yield comparison.ordered(
-        "Both digits read of the ten pairs, by blur", cuts, smaller=False, times=100, unit="%"
-    )
-    yield (
-        "Of real test digits the classifier reads "
-        + ", ".join(f"{each.blurred:.0%} blurred by {cut:g} pixels" for cut, each in real.items())
-        + "; of two real digits put together by the same bands it reads both in "
-        + ", ".join(f"{each.both:.0%} ({cut:g} pixels)" for cut, each in real.items())
-        + "."
+    grey = {pair: read(pair, bands[0](x), bands[1](x)) for pair, x in coloured.items()}
+    labels = {"first": "from afar", "second": "close up", "both": "both"}
+    averages = {sigma: average(every.values()) for sigma, every in far.items()}
+    panel = share_panel(averages, labels, "digits read", "sigma of the blur (pixels)", percent=True)
+    titled = {_title(pair): images for pair, images in drawn[settings.sigma].items()}
+    few = n // 2 + 1
+    parts = {_title(pair): x[:few] for pair, x in coloured.items()}
+    colour_rows = [(title, torch.cat([x, bands[0](x), stretched(bands[1](x))])) for title, x in parts.items()]
+    colour_columns = [*["picture"] * few, *["in grey"] * few, *["colours"] * few]
+    return Report(
+        tuple(_text_findings(settings, averages, average(grey.values()))),
+        (
+            Section(
+                "From afar and close up",
+                (
+                    Paragraph(TEXT_ABOUT.format(sigma=settings.sigma, w=settings.guidance)),
+                    origin,
+                    _far_and_near(context, sampler, "distance", titled, settings.sigma, n),
+                    _text_table("distance", far[settings.sigma], ("from afar", "close up")),
+                    context.plot("cuts", [panel], "Recognised digits by the blur that cuts the bands."),
+                ),
+            ),
+            Section(
+                "In grey and in colour",
+                (
+                    Paragraph(COLOUR),
+                    context.rows(
+                        "colour",
+                        colour_rows,
+                        "Images, their brightness alone, and their colours alone (stretched).",
+                        columns=colour_columns,
+                    ),
+                    _text_table("colour", grey, ("in grey", "in colour")),
+                ),
+            ),
+            Section("Three in one", (triple,)),
+        ),
+        {
+            "by_distance": [list(pair) for pair in BY_DISTANCE],
+            "by_colour": [list(pair) for pair in BY_COLOUR],
+        },
     )
 
 
-FULL = Numbers(
-    pixels=PixelNumbers(width=64, steps=10_000),
-    seeds=100,
-    steps=50,
-    colour=PixelNumbers(width=96, steps=20_000, patch=2),
+TEXT_ABOUT = (
+    "Each sampling step takes the low frequencies of the estimate (the image blurred by {sigma:g} pixels)"
+    " from one prompt and the rest from another (Geng et al. 2024, Factorized Diffusion), guidance {w:g}. A"
+    " latent model keeps one latent for each prompt and moves both towards the combined image. From afar one"
+    " sees the first, close up the second."
 )
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+COLOUR = (
+    "The same with another split: the mean of the three channels from one prompt, the rest from another. A"
+    " black-and-white print shows the first, the colours alone show the second."
+)
+
+
+def _title(pair: HybridPair) -> str:
+    return folded(f"{pair.first} | {pair.second}", 34)
+
+
+def _text_table(name: str, found: Mapping[HybridPair, HybridShares], bands: tuple[str, str]) -> Table:
+    columns = (*bands, *(f"digit read {band}, %" for band in bands), "both, %")
+    rows: list[tuple[Cell, ...]] = [(*pair, *(100 * share for share in each)) for pair, each in found.items()]
+    return Table(
+        name, columns, tuple(rows), "Shares of the seeds in which a classifier recognises the digit."
+    )
+
+
+def _text_findings(
+    settings: TextHybridSettings, far: Mapping[float, HybridShares], grey: HybridShares
+) -> Iterator[str]:
+    cuts = {sigma: each.both for sigma, each in far.items()}
+    n = settings.seeds * len(BY_DISTANCE)
+    yield from _cut_finding("Digits recognised both from afar and close up, by blur", cuts, n)
+    yield (
+        f"Split by colour, the digit in grey is recognised in {grey.first:.0%}, the one in the colours in"
+        f" {grey.second:.0%}, both in {grey.both:.0%}."
+    )
+
+
+STUDY = Study(
+    quick=HybridSettings(),
+    full=HybridSettings(
+        pixels=PixelPreset(width=64, steps=10_000),
+        seeds=100,
+        steps=50,
+        colour=PixelPreset(width=96, steps=20_000, patch=2),
+    ),
+    run=study,
+)
+TEXT_STUDY = Study(
+    quick=TextHybridSettings(),
+    full=TextHybridSettings(counts=(40_000, 2_000, 2_000), text=FULL_TEXT, seeds=100, steps=50),
+    run=text_study,
+)

@@ -1,15 +1,12 @@
-"""Reading images back: which class a classifier that took no part sees in them."""
+"""Class predictions for generated images, by a feature network that took no part in the training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Cell, Table
 from latentdiff.data import to_uint8
 from latentdiff.errors import InputError
 from latentdiff.metrics.features import FeatureNetwork, default_features, extract, feature_network
@@ -17,45 +14,39 @@ from latentdiff.metrics.features import FeatureNetwork, default_features, extrac
 
 @dataclass(frozen=True, eq=False)
 class ClassReader:
-    """A feature network that tells the classes of the data apart."""
+    """Predicts classes with a feature network that has those of the data."""
 
     network: FeatureNetwork
 
     @classmethod
-    def of(cls, lab: StudyContext) -> ClassReader | None:
-        """The network for the data of the study; None where there is none that knows its classes."""
-        data = lab.data
-        name = lab.features or default_features(data.shape, data.classes)
+    def of(cls, context: StudyContext) -> ClassReader | None:
+        """The network for the data of the study; None if no network has their classes."""
+        data = context.data
+        name = context.features or default_features(data.shape, data.classes)
         try:
-            network = feature_network(name, device=lab.device)
+            network = feature_network(name, device=context.device)
         except InputError:
             return None
-        return (
-            cls(network) if network.class_names is not None and network.class_names == data.classes else None
-        )
+        known = network.class_names is not None and network.class_names == data.classes
+        return cls(network) if known else None
+
+    @classmethod
+    def of_ten_classes(cls, context: StudyContext, study: str) -> tuple[ClassReader, tuple[str, ...]]:
+        """The reader and the classes; InputError for fewer than ten classes, or classes no network has."""
+        data = context.data
+        if not data.classes or len(data.classes) < 10:
+            raise InputError(f"{data.name}: {study} is a study of ten classes, found {data.num_classes}")
+        reader = cls.of(context)
+        if reader is None:
+            raise InputError(f"{data.name}: {study} needs a feature network that knows its classes")
+        return reader, data.classes
 
     def classes(self, images: Tensor) -> Tensor:
-        """The class seen in each image [n, C, H, W] in [-1, 1], int64 [n]."""
-        seen = extract(self.network, to_uint8(images)).predictions
-        assert seen is not None
-        return seen
+        """The predicted class of each image [n, C, H, W] in [-1, 1], int64 [n]."""
+        predictions = extract(self.network, to_uint8(images)).predictions
+        assert predictions is not None
+        return predictions
 
     def share(self, images: Tensor, labels: Tensor | int) -> float:
-        """How many of the images are seen as what they should be."""
+        """The accuracy: the share of images whose predicted class is their label."""
         return float((self.classes(images) == labels).float().mean())
-
-
-def matrix(
-    name: str, classes: Sequence[str], shares: Mapping[tuple[int, int], float], caption: str, *, corner: str
-) -> Table:
-    """Shares by (row, column) as a table with a row for each first class; what was not tried stays empty."""
-    rows: list[tuple[Cell, ...]] = []
-    for first in range(len(classes)):
-        found = [shares.get((first, second)) for second in range(len(classes))]
-        rows.append((classes[first], *(None if share is None else f"{share:.0%}" for share in found)))
-    return Table(name, (corner, *classes), tuple(rows), caption)
-
-
-def mean(values: Sequence[float]) -> float:
-    """The mean of some shares."""
-    return float(torch.tensor(values, dtype=torch.float64).mean())

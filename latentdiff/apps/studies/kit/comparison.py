@@ -1,8 +1,8 @@
-"""Comparisons that a finding may state: differences with their intervals, and what cannot be told apart.
+"""Comparisons in findings: differences with their intervals.
 
-A finding ranks nothing and praises nothing without a number to compare with (the input, chance, real images)
-and an interval of the difference. Where several are compared at once the intervals are as wide as all of them
-together need (Bonferroni), since the largest of many chance differences is large.
+A finding ranks only against a number (the input, chance, real images) and beyond the interval of the
+difference. Several comparisons at once have wider intervals (Bonferroni), since the largest of many random
+differences is large.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Difference:
 
 
 def level_for(comparisons: int) -> float:
-    """The level of each of so many intervals that all hold together with the probability LEVEL."""
+    """The level of each of so many intervals, for a joint level LEVEL (Bonferroni)."""
     return 1 - (1 - LEVEL) / max(1, comparisons)
 
 
@@ -109,8 +109,7 @@ def share(value: float, n: int) -> Score:
 def ordered(
     what: str, scores: Mapping[str, Score], *, smaller: bool = True, times: float = 1.0, unit: str = ""
 ) -> str:
-    """A sentence: every figure, and which are apart from the best one by more than the interval of the
-    difference.
+    """A sentence: all figures, and those that differ from the best one beyond the interval of the difference.
 
     ``smaller``: small figures are good ones. ``times`` and ``unit`` are those of the text.
     """
@@ -129,7 +128,7 @@ def ordered(
         and unpaired(scores[name], scores[first], comparisons=comparisons).sign == (1 if smaller else -1)
     ]
     if not behind:
-        return f"{what}: {listed}; no two of them are apart by more than the {WITHIN} of their difference."
+        return f"{what}: {listed}; no two of them differ beyond the {WITHIN} of their difference."
     relation = "larger" if smaller else "smaller"
     return (
         f"{what}: {listed}; {relation} than {first} beyond the {WITHIN} of the difference:"
@@ -164,7 +163,7 @@ def extremes(scores: Mapping[K, Score]) -> tuple[K, K] | None:
 def against(
     what: str, base: str, differences: Mapping[str, Difference], *, smaller: bool = True, unit: str = ""
 ) -> str:
-    """A sentence: which figures are better than that of ``base``, which worse, which not told apart from it.
+    """A sentence: which figures are better than that of ``base``, which worse, which do not differ from it.
 
     ``differences`` are theirs minus that of ``base``; ``smaller``: small figures are good ones.
     """
@@ -172,7 +171,7 @@ def against(
         name: -difference.sign if smaller else difference.sign for name, difference in differences.items()
     }
     parts = []
-    for sign, word in ((1, "better"), (0, "not told apart"), (-1, "worse")):
+    for sign, word in ((1, "better"), (0, "no difference"), (-1, "worse")):
         chosen = [f"{name} {differences[name].text(unit)}" for name in differences if signs[name] == sign]
         if chosen:
             parts.append(f"{word}: {', '.join(chosen)}")

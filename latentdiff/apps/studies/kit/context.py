@@ -1,4 +1,4 @@
-"""Where a study works: its folder, data, seed and device; figures become blocks of the report here."""
+"""The context of a study: folder, data, seed and device; it draws figures as blocks of the report."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.report.blocks import Picture, Words
-from latentdiff.apps.studies.report.figures import Panel, draw_panels, origin
-from latentdiff.data import Dataset
+from latentdiff.apps.studies.report.blocks import Paragraph, Picture
+from latentdiff.apps.studies.report.figures import Panel, draw_panels, image_source
+from latentdiff.data import Dataset, to_float
+from latentdiff.data.select import indices_by_class
 from latentdiff.train.result import Reporter
 from latentdiff.viz.figures import save_figure, save_panels
 from latentdiff.viz.images import image_grid
@@ -30,10 +31,9 @@ class StudyContext:
     """Passed to every study.
 
     ``load`` reads the images at another size (pixels a side; None: as they are). ``note`` and ``reporter``
-    tell the user what goes on. ``features`` names the network that judges samples (None: by the data).
-    ``colour`` is the second data set of studies that also look at colour images, ``colour_missing`` says why
-    there is none. ``run`` and ``run_colour`` hold models to look at instead of training some. ``parts``
-    collects seconds and ``runs`` what was trained.
+    print messages and progress. ``features`` names the network that scores samples (None: by the data).
+    ``colour`` is the data set of colour images, ``colour_missing`` the reason if there is none. ``run`` and
+    ``run_colour`` are run folders of given models. ``parts`` collects seconds by part, ``runs`` the models.
     """
 
     out: Path
@@ -50,6 +50,12 @@ class StudyContext:
     run_colour: Path | None = None
     parts: dict[str, float] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def test_images(self, n: int) -> tuple[Tensor, Tensor | None]:
+        """``n`` test images [n, C, H, W] in [-1, 1], one of each class in turn, and their labels."""
+        test = self.data.test
+        places = indices_by_class(test, n)
+        return to_float(test.images[places]), None if test.labels is None else test.labels[places]
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -75,9 +81,11 @@ class StudyContext:
         columns: Sequence[str] = (),
         about: Mapping[str, Any] | None = None,
     ) -> Picture:
-        """Images in labelled rows; ``about`` says where they come from."""
+        """Images [n, C, H, W] in labelled rows; results.json keeps the seed and ``about``, their source."""
         save_figure(draw_rows(rows, columns=columns), self.out / f"{name}.png")
-        return Picture(f"{name}.png", caption, origin(rows, columns, about or {}))
+        return Picture(
+            f"{name}.png", caption, image_source(rows, columns, {"seed": self.seed, **(about or {})})
+        )
 
     def grids(
         self,
@@ -94,13 +102,13 @@ class StudyContext:
         """
         pictures = [(title, image_grid(images, columns=across)) for title, images in grids]
         save_panels(pictures, self.out / f"{name}.png", columns=columns)
-        return Picture(f"{name}.png", caption, origin(grids, (), about or {}))
+        return Picture(f"{name}.png", caption, image_source(grids, (), {"seed": self.seed, **(about or {})}))
 
 
-def colour_missing(lab: StudyContext) -> Words:
-    """Why a study shows no colour images."""
-    return Words(
-        f"Colour images were left out: {lab.colour_missing}. Colour images of your own: --data-colour"
+def colour_missing(context: StudyContext) -> Paragraph:
+    """The warning of a study without colour images."""
+    return Paragraph(
+        f"Colour images were left out: {context.colour_missing}. Colour images of your own: --data-colour"
         " NAME_OR_PATH.",
         "warning",
     )

@@ -1,4 +1,4 @@
-"""The model that a study looks at: one that the user named, or one that the study trains."""
+"""The model of a study: the one of --run, one that ships with the package, or one trained from a preset."""
 
 from __future__ import annotations
 
@@ -7,49 +7,77 @@ from typing import Any
 
 from latentdiff.apps.studies.kit import presets
 from latentdiff.apps.studies.kit.context import GIVEN, StudyContext
-from latentdiff.apps.studies.kit.presets import PixelNumbers
+from latentdiff.apps.studies.kit.presets import PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.training import pipeline_of
+from latentdiff.apps.studies.report.blocks import Paragraph
 from latentdiff.data import Dataset
+from latentdiff.data.synthetic_scene_images import scenes_of
+from latentdiff.data.synthetic_scenes import SETS
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
-from latentdiff.pipeline.checkpoint.pretrained import shipped_folder
+from latentdiff.pipeline.checkpoint.pretrained import shipped_folder, shipped_models
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import IdentityCodec
-from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
+from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint, load
 from latentdiff.train.state import STATE, load_train_state
 
-PIXELS = "digits-pixels"  # of the models in the package
-LEARNED = ("mnist5k", "mnist")  # data whose test images it has not seen
+DIGITS, SCENES = "digits-pixels", "scenes"  # models of the package
+DIGITS_DATA = ("mnist5k", "mnist")  # data whose test images took no part in the training of DIGITS
 
 
-def pixels_to_look_at(
-    lab: StudyContext, numbers: PixelNumbers | None, *, latents: bool = False, **changed: Any
+def pixel_model(
+    context: StudyContext, preset: PixelPreset | None, *, latents: bool = False, **changed: Any
 ) -> Pipeline:
-    """The class-conditional model of pixels of a study: that of --run, which may also be one of ``latents``
-    where these do.
-
-    Else trained by ``numbers`` with the options ``changed``, or (None) that of the package for digits, and a
-    small one for other images.
+    """The class-conditional pixel model: of --run (with ``latents`` also a latent model), else trained from
+    ``preset`` with the options ``changed``, else (None) the shipped one for digits.
     """
-    with lab.part("model" if latents else "model of pixels"):
-        if lab.run is not None:
-            return model_of(lab, lab.run, lab.data, pixels=not latents)
-        folder = shipped_folder(PIXELS) if numbers is None and lab.data.name in LEARNED else None
+    with context.part("model" if latents else "model of pixels"):
+        if context.run is not None:
+            return load_given(context, context.run, context.data, pixels=not latents)
+        folder = shipped_folder(DIGITS) if preset is None and context.data.name in DIGITS_DATA else None
         if folder is not None:
-            return model_of(lab, folder, lab.data, pixels=True)
-        return pipeline_of(lab, presets.pixels(lab, "pixels", numbers or PixelNumbers(), **changed))
+            return load_given(context, folder, context.data, pixels=True)
+        return pipeline_of(context, presets.pixels(context, "pixels", preset or PixelPreset(), **changed))
 
 
-def colours_to_look_at(lab: StudyContext, numbers: PixelNumbers, data: Dataset, **changed: Any) -> Pipeline:
-    """The model of colour images: that of --run-colour, or trained by ``numbers``."""
-    with lab.part("colour: model"):
-        if lab.run_colour is not None:
-            return model_of(lab, lab.run_colour, data, name=GIVEN[1])
-        return pipeline_of(lab, presets.pixels(lab, "colour-pixels", numbers, data=data, **changed))
+def colour_model(context: StudyContext, preset: PixelPreset, data: Dataset, **changed: Any) -> Pipeline:
+    """The model of colour images: of --run-colour, else trained from ``preset``."""
+    with context.part("colour: model"):
+        if context.run_colour is not None:
+            return load_given(context, context.run_colour, data, name=GIVEN[1])
+        return pipeline_of(context, presets.pixels(context, "colour-pixels", preset, data=data, **changed))
 
 
-def model_of(
-    lab: StudyContext,
+def readable_scenes(context: StudyContext, counts: tuple[int, int, int]) -> Dataset:
+    """The data of the study if their captions can be parsed, else ``counts`` of generated scenes."""
+    return context.data if context.data.name in SETS else scenes_of(counts, seed=0)
+
+
+def text_model(context: StudyContext, preset: TextPreset | None, data: Dataset) -> tuple[Pipeline, Paragraph]:
+    """The text-conditional model and a paragraph on its origin: of --run, else trained from ``preset``, else
+    (None) the shipped one.
+    """
+    if context.run is not None:
+        with context.part("model"):
+            pipeline = load_given(context, context.run, data, texts=True)
+        return pipeline, Paragraph(f"The model is {context.run}, given with --run.")
+    shipped = [model for model in shipped_models() if model.name == SCENES]
+    if preset is None and shipped:
+        about = shipped[0].about
+        text = (
+            f"The model is {SCENES} of the package, trained by `{'; '.join(about['commands'])}`"
+            f" ({about['hardware']})."
+        )
+        return load(shipped[0].folder).to(context.device), Paragraph(text)
+    preset = preset or TextPreset()
+    with context.part("model"):
+        pipeline = pipeline_of(context, presets.texts(context, "scenes", preset, data=data))
+    text = f"The model was trained for this page: {preset.steps:,} steps of {preset.batch} images."
+    return pipeline, Paragraph(text)
+
+
+def load_given(
+    context: StudyContext,
     run: Path,
     data: Dataset,
     *,
@@ -57,12 +85,13 @@ def model_of(
     pixels: bool = False,
     texts: bool = False,
 ) -> Pipeline:
-    """The model in a run folder, noted in the results.
+    """The model of a run folder, recorded in the results.
 
-    InputError for one that does not draw such images, or not in this way.
+    InputError for another image shape, other classes, latents where ``pixels`` are needed, or no text
+    conditioning where ``texts`` need it.
     """
     checkpoint = locate(run)
-    pipeline = from_checkpoint(checkpoint).to(lab.device)
+    pipeline = from_checkpoint(checkpoint).to(context.device)
     shape = tuple(pipeline.codec.image_shape)
     if shape != tuple(data.shape):
         raise InputError(
@@ -74,26 +103,24 @@ def model_of(
             " latents"
         )
     if texts and pipeline.tokenizer is None:
-        raise InputError(
-            f"{run}: expected a model that listens to texts (`train-denoiser --text`), got one that does not"
-        )
+        raise InputError(f"{run}: expected a text-conditional model (`train-denoiser --text`), got another")
     if not texts and pipeline.classes and pipeline.classes != data.classes:
         raise InputError(
             f"{run}: expected the classes of {data.name}, {_few(data.classes)}, got {_few(pipeline.classes)}"
         )
-    lab.runs[name] = {"folder": str(checkpoint.folder), "reused": False, **_trained(checkpoint)}
+    context.runs[name] = {"folder": str(checkpoint.folder), "reused": False, **_training(checkpoint)}
     return pipeline
 
 
 def _few(names: tuple[str, ...] | None) -> str:
-    """Some names, and how many more there are."""
+    """The first three names and the number of the others."""
     names = names or ()
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
 
 
-def _trained(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Steps, seconds and options of its training, where the checkpoint knows them."""
+def _training(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Steps, seconds and options of the training, if the checkpoint has them."""
     if STATE not in checkpoint:
         return {}
-    progress = load_train_state(checkpoint)
-    return {"step": progress.step, "seconds": progress.elapsed, "options": progress.options}
+    state = load_train_state(checkpoint)
+    return {"step": state.step, "seconds": state.elapsed, "options": state.options}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.comparison import Difference
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Cell, Measured
+from latentdiff.apps.studies.report.blocks import Cell, IntervalCell, Table
 from latentdiff.data import Dataset, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.metrics.features import (
@@ -25,21 +25,21 @@ from latentdiff.metrics.features import (
 from latentdiff.metrics.features.names import perceptual_name
 from latentdiff.metrics.pairs import psnr, rmse, ssim
 
-What = Literal["psnr", "ssim", "rmse", "distance"]
-WHATS: tuple[What, ...] = ("psnr", "ssim", "rmse", "distance")
+PairMetric = Literal["psnr", "ssim", "rmse", "distance"]
+PAIR_METRICS: tuple[PairMetric, ...] = ("psnr", "ssim", "rmse", "distance")
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class PairedScores:
     """Of each pair of images, float64 [n]: PSNR in dB, SSIM, RMSE of pixels in [0, 1], and the perceptual
     distance.
 
     Equal images have an infinite PSNR; the distance is the RMSE where there is no network for another one.
     """
 
-    of: Mapping[What, Tensor]
+    of: Mapping[PairMetric, Tensor]
 
-    def mean(self, what: What) -> float:
+    def mean(self, what: PairMetric) -> float:
         """The mean over the pairs; of the PSNR over those that differ, where there are some."""
         values = self.of[what]
         finite = values[values.isfinite()]
@@ -58,16 +58,26 @@ class Pairs:
         return self.mean("distance")
 
 
-def difference(a: Sequence[Pairs], b: Sequence[Pairs], what: What, *, comparisons: int = 1) -> Difference:
-    """By how much ``what`` of a is larger than that of b, image by image; each is several draws of the same
-    images.
-    """
+MethodScores = Mapping[str, Sequence[PairedScores]]
+"""Scores by method, several draws of the same images each."""
+
+
+def difference(
+    a: Sequence[PairedScores], b: Sequence[PairedScores], what: PairMetric, *, comparisons: int = 1
+) -> Difference:
+    """The paired difference of a metric, a minus b; each holds several draws of the same images."""
     mine, other = (torch.stack([pairs.of[what] for pairs in draws]).mean(0) for draws in (a, b))
     return comparison.paired(mine, other, comparisons=comparisons)
 
 
 def against_input(
-    name: str, scores: Mapping[str, Sequence[Pairs]], base: str, what: What, title: str, *, unit: str = ""
+    name: str,
+    scores: MethodScores,
+    base: str,
+    what: PairMetric,
+    title: str,
+    *,
+    unit: str = "",
 ) -> str:
     """A finding: ``what``, in words ``title``, of all that was made of some images against ``base``, their
     input.
@@ -90,20 +100,20 @@ class PairedMetrics:
     network: PerceptualNetwork | None
 
     @classmethod
-    def of(cls, lab: StudyContext, *, data: Dataset | None = None) -> PairedMetrics:
-        """The network that fits the images of ``data`` (default: the data of the study, and the network that
-        was asked for).
+    def of(cls, context: StudyContext, *, data: Dataset | None = None) -> PairedMetrics:
+        """The network that fits the images of ``data`` (default: the data of the study, and the
+        network of --features).
         """
-        like, asked = data or lab.data, lab.features if data is None else None
+        like, given = data or context.data, context.features if data is None else None
         try:
-            name = asked or default_features((like.channels, like.height, like.width), like.classes)
-            return cls(perceptual_network(name, device=lab.device))
+            name = given or default_features((like.channels, like.height, like.width), like.classes)
+            return cls(perceptual_network(name, device=context.device))
         except InputError:
             return cls(None)
 
     @property
     def distance(self) -> str:
-        """What the distance of :class:`Pairs` is called."""
+        """The name of the distance in :class:`PairedScores`."""
         return "RMSE" if self.network is None else perceptual_name(self.network.name)
 
     @property
@@ -111,23 +121,36 @@ class PairedMetrics:
         last = () if self.network is None else (self.distance,)
         return ("PSNR (dB)", "SSIM", "RMSE", *last)
 
-    def pairs(self, found: Tensor, wanted: Tensor) -> Pairs:
+    def pairs(self, found: Tensor, wanted: Tensor) -> PairedScores:
         """found[k] against wanted[k], [n, C, H, W] in [-1, 1]."""
         a, b = to_uint8(wanted), to_uint8(found)
         off = rmse(a, b)
         distance = off if self.network is None else perceptual_distance(self.network, a, b)
-        return Pairs({"psnr": psnr(a, b), "ssim": ssim(a, b), "rmse": off, "distance": distance})
+        return PairedScores({"psnr": psnr(a, b), "ssim": ssim(a, b), "rmse": off, "distance": distance})
 
-    def cells(self, pairs: Sequence[Pairs]) -> tuple[Cell, ...]:
+    def table(
+        self,
+        name: str,
+        heads: tuple[str, ...],
+        rows: Iterable[tuple[tuple[Cell, ...], Sequence[PairedScores], tuple[Cell, ...]]],
+        caption: str,
+        *,
+        last: tuple[str, ...] = (),
+    ) -> Table:
+        """Scores by row: the cells before them, the scores of several seeds, the cells behind them."""
+        cells = tuple((*before, *self.cells(pairs), *behind) for before, pairs, behind in rows)
+        return Table(name, (*heads, *self.columns, *last), cells, caption)
+
+    def cells(self, pairs: Sequence[PairedScores]) -> tuple[Cell, ...]:
         """The mean over several scores (of seeds) and their spread as cells of a table."""
-        whats = WHATS[: len(self.columns)]
+        whats = PAIR_METRICS[: len(self.columns)]
         return tuple(_spread([each.mean(what) for each in pairs]) for what in whats)
 
 
-def _spread(values: Sequence[float]) -> Measured:
+def _spread(values: Sequence[float]) -> IntervalCell:
     """Mean, and mean plus and minus the standard deviation over the seeds."""
     mean = sum(values) / len(values)
     if len(values) < 2 or not math.isfinite(mean):
-        return Measured(mean)
+        return IntervalCell(mean)
     std = math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return Measured(mean, mean - std, mean + std)
+    return IntervalCell(mean, mean - std, mean + std)

@@ -1,20 +1,20 @@
-"""The latent models that several studies train: their numbers, and the options made of them."""
+"""Training presets that several studies share, and the training options that they stand for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.training import Trained, train_denoiser, train_vae
+from latentdiff.apps.studies.kit.training import Trained, epoch_marks, train_denoiser, train_vae
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
 
 
 @dataclass(frozen=True)
-class VAENumbers:
-    """A VAE: its latent, optimizer steps and images a step."""
+class VAEPreset:
+    """A VAE: its latent, optimizer steps and batch size."""
 
     latent: str = "32"
     steps: int = 500
@@ -23,7 +23,7 @@ class VAENumbers:
 
 
 @dataclass(frozen=True)
-class MLPNumbers:
+class MLPPreset:
     """A residual MLP on vector latents."""
 
     width: int = 256
@@ -34,7 +34,7 @@ class MLPNumbers:
 
 
 @dataclass(frozen=True)
-class PixelNumbers:
+class PixelPreset:
     """A class-conditional UNet of patches on pixels that predicts x_0."""
 
     width: int = 48
@@ -46,10 +46,10 @@ class PixelNumbers:
 
 
 @dataclass(frozen=True)
-class TextNumbers:
-    """A network on a spatial latent that listens to captions."""
+class TextPreset:
+    """A text-conditional denoiser on a spatial latent."""
 
-    vae: VAENumbers = field(default_factory=lambda: VAENumbers(latent="4x8x8", steps=400))
+    vae: VAEPreset = field(default_factory=lambda: VAEPreset(latent="4x8x8", steps=400))
     network: str = "unet"
     prediction: str = "x0"
     width: int = 48
@@ -58,89 +58,110 @@ class TextNumbers:
     lr: float = 3e-3
 
 
-FULL_TEXTS = TextNumbers(vae=VAENumbers(latent="4x8x8", steps=3000), steps=40_000, lr=2e-3)
+FULL_TEXT = TextPreset(vae=VAEPreset(latent="4x8x8", steps=3000), steps=40_000, lr=2e-3)
 
 
 def vae(
-    lab: StudyContext, name: str, numbers: VAENumbers, *, data: Dataset | None = None, **changed: Any
+    context: StudyContext, name: str, preset: VAEPreset, *, data: Dataset | None = None, **changed: Any
 ) -> Trained:
     """Train a VAE; ``changed`` are options that differ from the defaults.
 
-    Without a perceptual term: the network of it judges the study, and must not have taken part in what it
-    judges.
+    There is no perceptual term: its network scores the samples and must have no part in the training.
     """
     values = {
-        "data": (data or lab.data).name,
-        "latent": numbers.latent,
-        "steps": numbers.steps,
-        "batch": numbers.batch,
-        "width": numbers.width,
+        **_common(context, data or context.data),
+        "latent": preset.latent,
+        "steps": preset.steps,
+        "batch": preset.batch,
+        "width": preset.width,
         "perceptual": 0.0,
-        "seed": lab.seed,
-        "device": str(lab.device),
     }
-    return train_vae(lab, name, TrainVAE.model_validate(values | changed), data=data)
+    return train_vae(context, name, TrainVAE.model_validate(values | changed), data=data)
 
 
 def mlp(
-    lab: StudyContext,
+    context: StudyContext,
     name: str,
     encoder: Trained,
-    numbers: MLPNumbers,
+    preset: MLPPreset,
     *,
     data: Dataset | None = None,
     **changed: Any,
 ) -> Trained:
     """Train a denoiser on the vectors of a VAE."""
-    return _denoiser(lab, name, numbers, data or lab.data, {"depth": numbers.depth} | changed, vae=encoder)
+    return _denoiser(
+        context, name, preset, data or context.data, {"depth": preset.depth} | changed, vae=encoder
+    )
 
 
 def pixels(
-    lab: StudyContext, name: str, numbers: PixelNumbers, *, data: Dataset | None = None, **changed: Any
+    context: StudyContext, name: str, preset: PixelPreset, *, data: Dataset | None = None, **changed: Any
 ) -> Trained:
-    """Train a denoiser on pixels; ``changed`` are options that differ.
-
-    Patches that do not fit the images are halved.
-    """
-    data = data or lab.data
-    patch = fitting(numbers.patch, data)
-    own = {"pixel": True, "prediction": "x0", "patch": patch, "T": numbers.T}
-    return _denoiser(lab, name, numbers, data, own | changed, vae=None)
+    """Train a denoiser on pixels; ``changed`` are options that differ. See :func:`fitting` for patches."""
+    data = data or context.data
+    patch = fitting(preset.patch, data)
+    own = {"pixel": True, "prediction": "x0", "patch": patch, "T": preset.T}
+    return _denoiser(context, name, preset, data, own | changed, vae=None)
 
 
 def fitting(patch: int, data: Dataset) -> int:
-    """A patch that divides the images into 4 x 4 or more, halved until it does."""
+    """The patch size, halved until it divides the images into at least 4 x 4 patches."""
     while any(side % patch or side // patch < 4 for side in (data.height, data.width)) and patch > 1:
         patch //= 2
     return patch
 
 
-def texts(lab: StudyContext, name: str, numbers: TextNumbers, *, data: Dataset) -> Trained:
-    """Train a VAE on captioned images, and a denoiser that listens to their captions."""
-    encoder = vae(lab, f"{name}-vae", numbers.vae, data=data)
-    own = {"text": True, "network": numbers.network, "prediction": numbers.prediction}
-    return _denoiser(lab, name, numbers, data, own, vae=encoder)
+def texts(context: StudyContext, name: str, preset: TextPreset, *, data: Dataset) -> Trained:
+    """Train a VAE on captioned images, and a denoiser conditioned on their captions."""
+    encoder = vae(context, f"{name}-vae", preset.vae, data=data)
+    own = {"text": True, "network": preset.network, "prediction": preset.prediction}
+    return _denoiser(context, name, preset, data, own, vae=encoder)
 
 
 def _denoiser(
-    lab: StudyContext,
+    context: StudyContext,
     name: str,
-    numbers: MLPNumbers | PixelNumbers | TextNumbers,
+    preset: MLPPreset | PixelPreset | TextPreset,
     data: Dataset,
     own: Mapping[str, Any],
     *,
     vae: Trained | None,
 ) -> Trained:
-    """What all denoisers have, and the options that are a kind's ``own``."""
+    """Train a denoiser with the options of every preset and ``own`` ones."""
     values = {
-        "data": data.name,
-        "width": numbers.width,
-        "steps": numbers.steps,
-        "batch": numbers.batch,
-        "lr": numbers.lr,
-        "seed": lab.seed,
-        "device": str(lab.device),
+        **_common(context, data),
+        "width": preset.width,
+        "steps": preset.steps,
+        "batch": preset.batch,
+        "lr": preset.lr,
     }
     options = TrainDenoiser.model_validate(values | dict(own))
     assert options.steps is not None
-    return train_denoiser(lab, name, options, vae=vae, marks=(options.steps,), data=data)
+    return train_denoiser(context, name, options, vae=vae, marks=(options.steps,), data=data)
+
+
+def train_epochs(
+    context: StudyContext,
+    name: str,
+    epochs: Sequence[int],
+    values: Mapping[str, Any],
+    *,
+    vae: Trained | None,
+    data: Dataset | None = None,
+) -> tuple[Trained, dict[int, int]]:
+    """Train a denoiser by the options ``values``; returns it and the optimizer step of each of ``epochs``.
+
+    The learning rate is constant, so that the checkpoint of an epoch is that of a training of this length.
+    Timesteps are stratified as in validation, so that both losses are means over the same levels.
+    """
+    data = data or context.data
+    size, batch = len(data.train), int(values["batch"])
+    schedule = {"decay": "constant", "time_sampling": "stratified"}
+    each = {"validate_every": epoch_marks((1,), size=size, batch=batch)[1]}
+    options = TrainDenoiser.model_validate({**_common(context, data), **schedule, **each, **values})
+    marks = epoch_marks(epochs, size=size, batch=batch)
+    return train_denoiser(context, name, options, vae=vae, marks=tuple(marks.values()), data=data), marks
+
+
+def _common(context: StudyContext, data: Dataset) -> dict[str, Any]:
+    return {"data": data.name, "seed": context.seed, "device": str(context.device)}

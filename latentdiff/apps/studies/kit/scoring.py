@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Cell, Measured, Words
+from latentdiff.apps.studies.report.blocks import Cell, IntervalCell, Paragraph
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, Split
 from latentdiff.evaluate import (
@@ -41,18 +41,18 @@ class SampleScorer:
     classes: tuple[str, ...]
 
     @classmethod
-    def of(cls, lab: StudyContext, *, data: Dataset | None = None, resamples: int) -> SampleScorer:
+    def of(cls, context: StudyContext, *, data: Dataset | None = None, resamples: int) -> SampleScorer:
         """A scorer of samples like the images of ``data`` (default: the data of the study)."""
-        data = data or lab.data
-        own = data.channels == lab.data.channels  # resized digits are still digits
-        like = lab.data if own else data
+        data = data or context.data
+        own = data.channels == context.data.channels  # resized digits are still digits
+        like = context.data if own else data
         name = default_features((like.channels, like.height, like.width), like.classes)
-        network = feature_network((lab.features if own else None) or name, device=lab.device)
-        train = few(data.train, MOST, seed=lab.seed)
+        network = feature_network((context.features if own else None) or name, device=context.device)
+        train = random_split(data.train, MOST, seed=context.seed)
         reference = Reference.from_images(
             train.images, network, labels=train.labels, name=f"{data.name} training images"
         )
-        return cls(reference, _held_out(data), Resampling(resamples, seed=lab.seed), data.classes or ())
+        return cls(reference, _held_out(data), Resampling(resamples, seed=context.seed), data.classes or ())
 
     @property
     def network(self) -> FeatureNetwork:
@@ -72,7 +72,7 @@ class SampleScorer:
 
     def floor(self, n: int) -> SampleScores:
         """The real baseline: scores of ``n`` real images (or all) that are not in the reference."""
-        chosen = few(self.real, n, seed=self.resampling.seed)
+        chosen = random_split(self.real, n, seed=self.resampling.seed)
         return self.score(chosen.images, chosen.labels)
 
     def _uneven(self) -> bool:
@@ -83,7 +83,7 @@ class SampleScorer:
         counts = torch.bincount(labels, minlength=len(self.classes))
         return int(counts.max()) > 1.1 * int(counts.min())
 
-    def words(self, n: int) -> Words:
+    def words(self, n: int) -> Paragraph:
         """How the figures were made, and their limits."""
         real = min(n, len(self.real))
         text = (
@@ -103,7 +103,7 @@ class SampleScorer:
                 " each other and never with figures from elsewhere; the bootstrap estimates the bias, and KD"
                 " has none (both can fall below 0 by chance). "
             )
-        return Words(
+        return Paragraph(
             text + f"Below figures, small: {self.resampling.level:.0%} bootstrap intervals.", "warning"
         )
 
@@ -119,18 +119,18 @@ def _held_out(data: Dataset) -> Split:
     )
 
 
-def few(split: Split, n: int, *, seed: int) -> Split:
+def random_split(split: Split, n: int, *, seed: int) -> Split:
     """``n`` images of a split, or all where it has no more, chosen at random: data may be sorted by class."""
     chosen = random_subset(len(split), n, seed=seed)
     return Split(split.images[chosen], None if split.labels is None else split.labels[chosen])
 
 
-def measured(score: Score | None, *, times: float = 1.0) -> Measured | None:
+def measured(score: Score | None, *, times: float = 1.0) -> IntervalCell | None:
     """A score as a cell of a table."""
     if score is None:
         return None
     low, high = (None if end is None else end * times for end in (score.low, score.high))
-    return Measured(score.value * times, low, high)
+    return IntervalCell(score.value * times, low, high)
 
 
 def columns(scores: SampleScores) -> tuple[str, ...]:
@@ -166,16 +166,16 @@ def distance(fd: Score | None) -> tuple[Cell, Cell]:
     """
     if fd is None:
         return (None, None)
-    return (fd.value, None if fd.corrected is None else Measured(fd.corrected, fd.low, fd.high))
+    return (fd.value, None if fd.corrected is None else IntervalCell(fd.corrected, fd.low, fd.high))
 
 
-def drawn(
-    pipeline: Pipeline, n: int, *, seed: int, settings: Sampling, labels: Tensor | None = None
+def draw_uint8(
+    pipeline: Pipeline, n: int, *, seed: int, sampling: Sampling, labels: Tensor | None = None
 ) -> Tensor:
     """``n`` samples uint8; of a conditional model all classes in turn unless labels are given."""
-    if labels is None and pipeline.classes and settings.guidance:
+    if labels is None and pipeline.classes and sampling.guidance:
         labels = pipeline.class_labels(n)
-    return draw_samples(pipeline, settings, n, labels=labels, seed=seed)
+    return draw_samples(pipeline, sampling, n, labels=labels, seed=seed)
 
 
 def labels_of(pipeline: Pipeline, n: int) -> Tensor | None:
@@ -188,8 +188,3 @@ def class_grid(classes: int, *, rows: int = 6) -> tuple[int, int]:
     times 8.
     """
     return (rows * classes, classes) if 4 < classes <= 12 else (64, 8)
-
-
-def sampling(**values: object) -> Sampling:
-    """Settings of a sampler."""
-    return Sampling.model_validate(values)

@@ -1,6 +1,4 @@
-"""Trainings inside a study: run folders named after what was trained, so that a finished one is found
-again.
-"""
+"""Trainings of a study, in run folders named by a hash of what determines them, so that they are reused."""
 
 from __future__ import annotations
 
@@ -8,13 +6,14 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from latentdiff._version import __version__
 from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.config.loop import LoopOptions
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
@@ -36,9 +35,9 @@ from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask
 
 NEVER = 10**6
-SAVE_EVERY = 2000  # steps: what a kill may cost
+SAVE_EVERY = 2000  # steps
 LOGGED = 40  # lines of the log, at least
-# Loop options that do not change what is learned, and so have no part in a run's name
+# Options that do not change the trained weights, left out of a run's name
 INCIDENTAL = (
     "device",
     "threads",
@@ -53,7 +52,7 @@ INCIDENTAL = (
 
 
 class StoppedTraining(Exception):
-    """A signal ended a training; it goes on when the study is called again."""
+    """A signal ended a training; the next call of the study resumes it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by signal {signum}")
@@ -81,31 +80,40 @@ class Trained:
         found = [(entry["step"], float(entry[name])) for entry in self.log if name in entry]
         return [step for step, _ in found], [value for _, value in found]
 
+    def loss_panel(self, title: str, epochs: int, what: str) -> Panel:
+        """Training and validation loss, which is ``what``, over the ``epochs`` of the training."""
+        curves = []
+        for name, label in (("loss", "training"), ("val_loss", "validation")):
+            steps, values = self.curve(name)
+            x = [step * epochs / self.marks[-1] for step in steps]
+            curves.append(Curve(label, x, values, "thin" if name == "loss" else "marked"))
+        return Panel(title, "epoch", what, curves, log_y=True)
+
     def at(self, name: str, mark: int) -> float:
         """The last value of an entry of the log at or before a mark; NaN where there is none."""
         values = [float(entry[name]) for entry in self.log if name in entry and entry["step"] <= mark]
         return values[-1] if values else math.nan
 
 
-def epochs_in_steps(epochs: float, *, size: int, batch: int) -> int:
-    """Optimizer steps of that many passes over ``size`` images."""
-    return math.ceil(epochs * size / batch)
+def epoch_marks(epochs: Iterable[int], *, size: int, batch: int) -> dict[int, int]:
+    """The optimizer step at the end of each of ``epochs``, for a training set of ``size`` images."""
+    return {epoch: math.ceil(epoch * size / batch) for epoch in epochs}
 
 
-def train_vae(lab: StudyContext, name: str, options: TrainVAE, *, data: Dataset | None = None) -> Trained:
+def train_vae(context: StudyContext, name: str, options: TrainVAE, *, data: Dataset | None = None) -> Trained:
     """A VAE trained for ``options.steps``."""
-    data = data or lab.data
+    data = data or context.data
     config = vae_config_of(options, data)
 
     def task() -> Task:
-        return VAETask(options, data, build(config, seed=options.seed), lab.device)
+        return VAETask(options, data, build(config, seed=options.seed), context.device)
 
     assert options.steps is not None
-    return _train(lab, name, task, options, data, (options.steps,), needs=())
+    return _train(context, name, task, options, data, (options.steps,), needs=())
 
 
 def train_denoiser(
-    lab: StudyContext,
+    context: StudyContext,
     name: str,
     options: TrainDenoiser,
     *,
@@ -114,7 +122,7 @@ def train_denoiser(
     data: Dataset | None = None,
 ) -> Trained:
     """A denoiser on the latents of ``vae``, or on pixels; a checkpoint is kept at each of ``marks``."""
-    data = data or lab.data
+    data = data or context.data
     if vae is None:
         codec: Codec = IdentityCodec(data.shape, options.pixel_scale)
     else:
@@ -123,42 +131,44 @@ def train_denoiser(
     network = denoiser_config_of(options, data, codec, tokenizer)
 
     def task() -> Task:
-        return DenoiserTask(options, data, codec, build(network, seed=options.seed), lab.device, tokenizer)
+        return DenoiserTask(
+            options, data, codec, build(network, seed=options.seed), context.device, tokenizer
+        )
 
     needs = () if vae is None else (_digest(vae.checkpoint()),)
-    return _train(lab, name, task, options, data, tuple(marks), needs=needs)
+    return _train(context, name, task, options, data, tuple(marks), needs=needs)
 
 
 def train_cold(
-    lab: StudyContext, name: str, options: TrainCold, *, marks: Sequence[int], data: Dataset | None = None
+    context: StudyContext, name: str, options: TrainCold, *, marks: Sequence[int], data: Dataset | None = None
 ) -> Trained:
     """A cold diffusion model; a checkpoint is kept at each of ``marks``."""
-    data = data or lab.data
+    data = data or context.data
     config = cold_config_of(options, data)
 
     def task() -> Task:
-        return ColdTask(options, data, build(config, seed=options.seed), lab.device)
+        return ColdTask(options, data, build(config, seed=options.seed), context.device)
 
-    return _train(lab, name, task, options, data, tuple(marks), needs=())
+    return _train(context, name, task, options, data, tuple(marks), needs=())
 
 
-def cold_of(lab: StudyContext, trained: Trained, mark: int | None = None) -> ColdModel:
+def cold_of(context: StudyContext, trained: Trained, mark: int | None = None) -> ColdModel:
     """The trained cold diffusion model at a mark."""
-    return cold_from(trained.checkpoint(mark)).to(lab.device)
+    return cold_from(trained.checkpoint(mark)).to(context.device)
 
 
-def pipeline_of(lab: StudyContext, trained: Trained, mark: int | None = None) -> Pipeline:
+def pipeline_of(context: StudyContext, trained: Trained, mark: int | None = None) -> Pipeline:
     """The trained denoiser (its averaged weights) at a mark, ready to sample."""
-    return from_checkpoint(trained.checkpoint(mark)).to(lab.device)
+    return from_checkpoint(trained.checkpoint(mark)).to(context.device)
 
 
-def vae_of(lab: StudyContext, trained: Trained) -> VAE:
+def vae_of(context: StudyContext, trained: Trained) -> VAE:
     """The trained VAE on the device of the study."""
-    return load_vae(trained.checkpoint())[0].to(lab.device).eval()
+    return load_vae(trained.checkpoint())[0].to(context.device).eval()
 
 
 def _train(
-    lab: StudyContext,
+    context: StudyContext,
     name: str,
     make_task: Callable[[], Task],
     options: LoopOptions,
@@ -167,30 +177,28 @@ def _train(
     *,
     needs: tuple[str, ...],
 ) -> Trained:
-    """Train from mark to mark, each leg resuming the one before to the bit, unless a run of this name has
-    done it.
-    """
+    """Train from mark to mark, resuming exactly, or reuse the run of this name."""
     if len(marks) > 1 and options.decay != "constant":
         raise ValueError(f"several marks need a constant learning rate, got decay {options.decay}")
     fingerprint = data.fingerprint()
-    run = Run(lab.out / "runs" / f"{name}-{_key(options, fingerprint, marks, needs)}")
+    run = Run(context.out / "runs" / f"{name}-{_key(options, fingerprint, marks, needs)}")
     left = [mark for mark in marks if not _done(run.checkpoint_folder(mark))]
     if left and any(path > run.checkpoint_folder(left[0]) for path in run.checkpoints()):
-        lab.note(f"{run.folder}: a checkpoint is missing; it is trained anew")
+        context.note(f"{run.folder}: a checkpoint is missing; training starts again")
         run.check_unlocked()
         shutil.rmtree(run.folder)
         left = list(marks)
     for mark in left:
-        _leg(lab, run, make_task(), options, mark, last=marks[-1], fingerprint=fingerprint)
-        for path in run.checkpoints():  # those that were only saved in case of a kill
+        _leg(context, run, make_task(), options, mark, last=marks[-1], fingerprint=fingerprint)
+        for path in run.checkpoints():  # saved only for an interruption
             if path.name not in {run.checkpoint_folder(other).name for other in marks}:
                 run.remove(path)
     if not left:
-        lab.note(f"{run.folder} is finished already; it is used again")
+        context.note(f"{run.folder} is finished already; it is used again")
     seconds = load_train_state(open_checkpoint(run.checkpoint_folder(marks[-1]))).elapsed
     trained = Trained(run.folder, marks, tuple(read_log(run.log)), seconds, not left)
-    lab.runs[name] = {
-        "folder": str(run.folder.relative_to(lab.out)),
+    context.runs[name] = {
+        "folder": str(run.folder.relative_to(context.out)),
         "seconds": seconds,
         "reused": trained.reused,
         "marks": list(marks),
@@ -200,9 +208,16 @@ def _train(
 
 
 def _leg(
-    lab: StudyContext, run: Run, task: Task, options: LoopOptions, mark: int, *, last: int, fingerprint: str
+    context: StudyContext,
+    run: Run,
+    task: Task,
+    options: LoopOptions,
+    mark: int,
+    *,
+    last: int,
+    fingerprint: str,
 ) -> None:
-    """Train up to a mark from the newest checkpoint, if there is one. Stopped if a signal ends it before."""
+    """Train up to a mark from the newest checkpoint, if any; StoppedTraining if a signal ends it."""
     changed = {
         "steps": mark,
         "log_every": min(options.log_every, max(1, last // LOGGED)),
@@ -211,18 +226,18 @@ def _leg(
         "checkpoints_total_limit": NEVER,
     }
     leg = options.model_copy(update=changed)
-    resume, _ = run.newest_whole()  # the trainer says what is wrong with others
-    reporter = lab.reporter(task.batch)
-    trainer = Trainer(task, leg, run, data=fingerprint, device=lab.device, reporter=reporter, resume=resume)
+    resume, _ = run.newest_whole()  # the trainer reports damaged ones
+    reporter = context.reporter(task.batch)
+    trainer = Trainer(
+        task, leg, run, data=fingerprint, device=context.device, reporter=reporter, resume=resume
+    )
     outcome = trainer.train()
     if outcome.signum is not None:
         raise StoppedTraining(outcome.signum)
 
 
 def _done(folder: Path) -> bool:
-    """Whether a leg ended there by its budget; a checkpoint on the way, or one that is damaged, says
-    otherwise.
-    """
+    """Whether a whole checkpoint ends the training up to a mark there."""
     try:
         checkpoint = open_checkpoint(folder)
         checkpoint.verify()
@@ -232,14 +247,14 @@ def _done(folder: Path) -> bool:
 
 
 def _key(options: LoopOptions, fingerprint: str, marks: tuple[int, ...], needs: tuple[str, ...]) -> str:
-    """Eight digits of a hash of everything that decides what is learned."""
+    """Eight hexadecimal digits of a hash of everything that determines the weights."""
     chosen = {key: value for key, value in options.model_dump(mode="json").items() if key not in INCIDENTAL}
     about = [__version__, type(options).__name__, chosen, fingerprint, marks, needs]
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _digest(checkpoint: Checkpoint) -> str:
-    """The weights of a checkpoint, as its manifest names them (the state of the training holds a clock)."""
+    """The hash of a checkpoint's weights, without its training state, which holds times."""
     hashes = {
         name: entry["sha256"] for name, entry in checkpoint.files.items() if not name.startswith("training/")
     }

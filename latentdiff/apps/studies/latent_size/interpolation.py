@@ -15,7 +15,7 @@ PIECE = 8  # pairs that are decoded at once
 
 
 @dataclass(frozen=True, eq=False)
-class Paths:
+class InterpolationPaths:
     """Decoded straight lines, one number a pair, float64 [N].
 
     ``length``: sum of the Euclidean distances between neighbouring frames (pixels in [0, 1]); ``detour``:
@@ -50,16 +50,16 @@ def interpolated(vae: VAE, a: Tensor, b: Tensor, *, points: int) -> Tensor:
     return torch.stack(frames).cpu()
 
 
-def measure_paths(vae: VAE, a: Tensor, b: Tensor, *, points: int) -> Paths:
+def measure_paths(vae: VAE, a: Tensor, b: Tensor, *, points: int) -> InterpolationPaths:
     """The lines between a[k] and b[k], images [N, C, H, W] in [-1, 1], in ``points`` frames each."""
     parts = zip(a.split(PIECE), b.split(PIECE), strict=True)
     measured = [measure_frames(interpolated(vae, one, other, points=points)) for one, other in parts]
-    return Paths(
+    return InterpolationPaths(
         *(torch.cat([getattr(part, name) for part in measured]) for name in ("length", "detour", "jump"))
     )
 
 
-def measure_frames(frames: Tensor) -> Paths:
+def measure_frames(frames: Tensor) -> InterpolationPaths:
     """Frames [points, N, ...] of N paths in [-1, 1]; a path that does not move has a detour and a jump of
     1.
     """
@@ -68,4 +68,6 @@ def measure_frames(frames: Tensor) -> Paths:
     length, straight = steps.sum(0), (pixels[-1] - pixels[0]).norm(dim=1)
     still = torch.ones_like(length)
     detour = torch.where(straight > 0, length / straight, still)
-    return Paths(length, detour, torch.where(length > 0, steps.max(0).values / steps.mean(0), still))
+    return InterpolationPaths(
+        length, detour, torch.where(length > 0, steps.max(0).values / steps.mean(0), still)
+    )

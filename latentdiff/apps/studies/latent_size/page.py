@@ -9,9 +9,17 @@ import torch
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.scoring import SampleScorer, class_grid, columns, distance, measured, row
-from latentdiff.apps.studies.latent_size.interpolation import Paths, interpolated
-from latentdiff.apps.studies.latent_size.results import Results, Sampled, Variant
-from latentdiff.apps.studies.report.blocks import Cell, Measured, Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.latent_size.interpolation import InterpolationPaths, interpolated
+from latentdiff.apps.studies.latent_size.results import DenoiserResults, VAEResults, VAEVariant
+from latentdiff.apps.studies.report.blocks import (
+    Cell,
+    IntervalCell,
+    Paragraph,
+    Picture,
+    Report,
+    Section,
+    Table,
+)
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.data import to_float
 from latentdiff.data.select import indices_by_class, one_of_each_class
@@ -23,29 +31,36 @@ FRAMES = 11  # of an interpolation, in the figure
 
 
 def report(
-    lab: StudyContext,
-    found: Mapping[Variant, Results],
-    sampled: Mapping[Variant, Sampled],
+    context: StudyContext,
+    found: Mapping[VAEVariant, VAEResults],
+    sampled: Mapping[VAEVariant, DenoiserResults],
     floor: SampleScores,
-    judge: SampleScorer,
+    scorer: SampleScorer,
     points: int,
 ) -> Report:
     return Report(
         tuple(_findings(found, sampled, floor)),
         (
-            Section("Reconstructions", (_reconstructions(lab, found), _quality(found, len(lab.data.test)))),
+            Section(
+                "Reconstructions", (_reconstructions(context, found), _quality(found, len(context.data.test)))
+            ),
             Section(
                 "From one test image to another",
-                (Words(WAYS), *_ways(lab, found), _lengths(found, judge, points), _frames(lab, found)),
+                (
+                    Paragraph(WAYS),
+                    *_ways(context, found),
+                    _lengths(found, scorer, points),
+                    _frames(context, found),
+                ),
             ),
             Section(
                 "Diffusion on these latents",
                 (
-                    Words(LOSSES),
-                    _grids(lab, sampled),
-                    judge.words(len(next(iter(sampled.values())).images)),
+                    Paragraph(LOSSES),
+                    _grids(context, sampled),
+                    scorer.words(len(next(iter(sampled.values())).images)),
                     _diffusion(sampled, floor),
-                    _losses(lab, sampled),
+                    _losses(context, sampled),
                 ),
             ),
         ),
@@ -65,15 +80,15 @@ LOSSES = (
 )
 
 
-def _reconstructions(lab: StudyContext, found: Mapping[Variant, Results]) -> Picture:
-    test = lab.data.test
+def _reconstructions(context: StudyContext, found: Mapping[VAEVariant, VAEResults]) -> Picture:
+    test = context.data.test
     places = indices_by_class(test, SHOWN)
     chosen = test.images[places]
     rows = [("original", chosen)]
     rows += [
         (variant.name, (255 * made.copies[places]).round().to(torch.uint8)) for variant, made in found.items()
     ]
-    return lab.rows(
+    return context.rows(
         "reconstructions",
         rows,
         "Test images and what each VAE makes of them.",
@@ -81,7 +96,7 @@ def _reconstructions(lab: StudyContext, found: Mapping[Variant, Results]) -> Pic
     )
 
 
-def _quality(found: Mapping[Variant, Results], n: int) -> Table:
+def _quality(found: Mapping[VAEVariant, VAEResults], n: int) -> Table:
     first = next(iter(found.values())).scores
     heads = [
         "latent",
@@ -121,8 +136,8 @@ def _quality(found: Mapping[Variant, Results], n: int) -> Table:
     return Table("reconstruction", tuple(heads), tuple(rows), caption)
 
 
-def _ways(lab: StudyContext, found: Mapping[Variant, Results]) -> Iterator[Picture]:
-    images = to_float(one_of_each_class(lab.data.test, 4))
+def _ways(context: StudyContext, found: Mapping[VAEVariant, VAEResults]) -> Iterator[Picture]:
+    images = to_float(one_of_each_class(context.data.test, 4))
     for k in range(len(images) // 2):
         a, b = images[2 * k : 2 * k + 1], images[2 * k + 1 : 2 * k + 2]
         fade = torch.stack([a[0] + (b[0] - a[0]) * u for u in torch.linspace(0, 1, FRAMES).tolist()])
@@ -131,14 +146,14 @@ def _ways(lab: StudyContext, found: Mapping[Variant, Results]) -> Iterator[Pictu
             for variant, made in found.items()
         ]
         rows.append(("pixels (cross-fade)", fade))
-        yield lab.rows(
+        yield context.rows(
             f"path-{k + 1}", rows, "Straight lines between the latents of two test images, decoded."
         )
 
 
-def _lengths(found: Mapping[Variant, Results], judge: SampleScorer, points: int) -> Table:
+def _lengths(found: Mapping[VAEVariant, VAEResults], scorer: SampleScorer, points: int) -> Table:
     rows = [
-        (variant.latent, variant.beta, *_smoothness(made.paths, judge)) for variant, made in found.items()
+        (variant.latent, variant.beta, *_smoothness(made.paths, scorer)) for variant, made in found.items()
     ]
     pairs = len(next(iter(found.values())).paths.length)
     heads = (
@@ -152,13 +167,13 @@ def _lengths(found: Mapping[Variant, Results], judge: SampleScorer, points: int)
     return Table("continuity", heads, tuple(rows), caption)
 
 
-def _smoothness(paths: Paths, judge: SampleScorer) -> tuple[Measured | None, ...]:
+def _smoothness(paths: InterpolationPaths, scorer: SampleScorer) -> tuple[IntervalCell | None, ...]:
     return tuple(
-        measured(mean_score(values, judge.resampling)) for values in (paths.length, paths.detour, paths.jump)
+        measured(mean_score(values, scorer.resampling)) for values in (paths.length, paths.detour, paths.jump)
     )
 
 
-def _frames(lab: StudyContext, found: Mapping[Variant, Results]) -> Picture:
+def _frames(context: StudyContext, found: Mapping[VAEVariant, VAEResults]) -> Picture:
     """How the ratios are spread over the pairs: one sorted curve for each VAE."""
     share = {
         variant: (torch.arange(len(made.paths.detour)) + 0.5) / len(made.paths.detour)
@@ -180,18 +195,18 @@ def _frames(lab: StudyContext, found: Mapping[Variant, Results]) -> Picture:
             ("jumps", "largest step / mean step", "jump"),
         )
     ]
-    return lab.plot(
+    return context.plot(
         "continuity", panels, "All pairs in order, from the smoothest path (left) to the roughest."
     )
 
 
-def _grids(lab: StudyContext, sampled: Mapping[Variant, Sampled]) -> Picture:
-    shown, across = class_grid(lab.data.num_classes)
+def _grids(context: StudyContext, sampled: Mapping[VAEVariant, DenoiserResults]) -> Picture:
+    shown, across = class_grid(context.data.num_classes)
     grids = [(variant.name, made.images[:shown]) for variant, made in sampled.items()]
-    return lab.grids("samples", grids, "Samples, decoded.", across=across, about={"seed": lab.seed})
+    return context.grids("samples", grids, "Samples, decoded.", across=across)
 
 
-def _diffusion(sampled: Mapping[Variant, Sampled], floor: SampleScores) -> Table:
+def _diffusion(sampled: Mapping[VAEVariant, DenoiserResults], floor: SampleScores) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (variant.latent, variant.beta, made.loss, measured(made.scores.accuracy), *row(made.scores))
         for variant, made in sampled.items()
@@ -206,17 +221,19 @@ def _diffusion(sampled: Mapping[Variant, Sampled], floor: SampleScores) -> Table
     )
 
 
-def _losses(lab: StudyContext, sampled: Mapping[Variant, Sampled]) -> Picture:
+def _losses(context: StudyContext, sampled: Mapping[VAEVariant, DenoiserResults]) -> Picture:
     curves = []
     for k, (variant, made) in enumerate(sampled.items()):
         curves.append(Curve("", *made.trained.curve("loss"), "thin", color=k))
         curves.append(Curve(variant.name, *made.trained.curve("val_loss"), "marked", color=k))
     panel = Panel("denoisers", "optimizer step", "mean squared error of v", curves, log_y=True)
-    return lab.plot("loss", [panel], "Training (thin) and validation loss of the denoisers on each latent.")
+    return context.plot(
+        "loss", [panel], "Training (thin) and validation loss of the denoisers on each latent."
+    )
 
 
 def _findings(
-    found: Mapping[Variant, Results], sampled: Mapping[Variant, Sampled], floor: SampleScores
+    found: Mapping[VAEVariant, VAEResults], sampled: Mapping[VAEVariant, DenoiserResults], floor: SampleScores
 ) -> Iterator[str]:
     psnr = {variant.name: made.scores.psnr for variant, made in found.items()}
     yield comparison.ordered("PSNR of the reconstructions", psnr, smaller=False, unit=" dB")

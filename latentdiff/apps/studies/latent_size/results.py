@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from latentdiff.apps.studies.kit.presets import MLPNumbers, VAENumbers
+from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
 from latentdiff.apps.studies.kit.training import Trained
-from latentdiff.apps.studies.latent_size.interpolation import Paths
+from latentdiff.apps.studies.latent_size.interpolation import InterpolationPaths
 from latentdiff.evaluate import SampleScores, VAEScores
 from latentdiff.nn import VAE
 
 
-class Variant(NamedTuple):
+class VAEVariant(NamedTuple):
     """A VAE to compare: latent size and weight of the KL term; ``diffused``: a denoiser is trained on it."""
 
     latent: str
@@ -27,14 +27,14 @@ class Variant(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Numbers:
+class LatentSizeSettings:
     """``variants`` are (latent, KL weight, whether a denoiser is trained); paths have ``points`` between
     ``pairs`` of images,
     fewer where there are fewer test images."""
 
     variants: tuple[tuple[str, float, bool], ...] = (("8", 0.5, True), ("32", 0.5, True), ("32", 5.0, False))
-    vae: VAENumbers = field(default_factory=lambda: VAENumbers(steps=400))
-    denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1000))
+    vae: VAEPreset = field(default_factory=lambda: VAEPreset(steps=400))
+    denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=1000))
     pairs: int = 100
     points: int = 32
     samples: int = 500
@@ -42,17 +42,17 @@ class Numbers:
     resamples: int = 100
 
 
-class Results(NamedTuple):
+class VAEResults(NamedTuple):
     """What one variant gave."""
 
     trained: Trained
     vae: VAE
     scores: VAEScores
     copies: Tensor
-    paths: Paths
+    paths: InterpolationPaths
 
 
-class Sampled(NamedTuple):
+class DenoiserResults(NamedTuple):
     """What the denoiser on it gave."""
 
     trained: Trained

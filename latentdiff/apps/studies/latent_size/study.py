@@ -6,14 +6,20 @@ from __future__ import annotations
 
 from latentdiff.apps.studies.kit import presets
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.presets import MLPNumbers, VAENumbers
-from latentdiff.apps.studies.kit.scoring import SampleScorer, drawn, labels_of, sampling
+from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
+from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, labels_of
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of, vae_of
 from latentdiff.apps.studies.latent_size import page
 from latentdiff.apps.studies.latent_size.interpolation import measure_paths, pairs_of
-from latentdiff.apps.studies.latent_size.results import Numbers, Results, Sampled, Variant
+from latentdiff.apps.studies.latent_size.results import (
+    DenoiserResults,
+    LatentSizeSettings,
+    VAEResults,
+    VAEVariant,
+)
 from latentdiff.apps.studies.report.blocks import Report
 from latentdiff.apps.studies.runner import Study
+from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
 from latentdiff.evaluate import Reference, encode_all, score_vae
 from latentdiff.metrics.features import perceptual_network
@@ -24,60 +30,73 @@ FRAMES = 11  # of an interpolation, in the figure
 PERCEPTUAL = ("mnist", "efficientnet-lite0")  # networks that also compare images position by position
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    variants = [Variant(*values) for values in numbers.variants]
-    judge = SampleScorer.of(lab, resamples=numbers.resamples)
+def study(context: StudyContext, settings: LatentSizeSettings) -> Report:
+    variants = [VAEVariant(*values) for values in settings.variants]
+    scorer = SampleScorer.of(context, resamples=settings.resamples)
     test = Reference.from_images(
-        lab.data.test.images, judge.network, labels=lab.data.test.labels, name=f"{lab.data.name} test images"
+        context.data.test.images,
+        scorer.network,
+        labels=context.data.test.labels,
+        name=f"{context.data.name} test images",
     )
     found, sampled = {}, {}
     for variant in variants:
-        with lab.part(f"VAE: {variant.name}"):
-            found[variant] = _vae(lab, numbers, variant, judge, test)
+        with context.part(f"VAE: {variant.name}"):
+            found[variant] = _vae(context, settings, variant, scorer, test)
     for variant in (variant for variant in variants if variant.diffused):
-        with lab.part(f"denoiser: {variant.name}"):
-            sampled[variant] = _diffused(lab, numbers, variant, found[variant].trained, judge)
-    floor = judge.floor(numbers.samples)
-    return page.report(lab, found, sampled, floor, judge, numbers.points)
+        with context.part(f"denoiser: {variant.name}"):
+            sampled[variant] = _diffused(context, settings, variant, found[variant].trained, scorer)
+    floor = scorer.floor(settings.samples)
+    return page.report(context, found, sampled, floor, scorer, settings.points)
 
 
 def _vae(
-    lab: StudyContext, numbers: Numbers, variant: Variant, judge: SampleScorer, test: Reference
-) -> Results:
+    context: StudyContext,
+    settings: LatentSizeSettings,
+    variant: VAEVariant,
+    scorer: SampleScorer,
+    test: Reference,
+) -> VAEResults:
     name = f"vae-{variant.latent}-kl{variant.beta:g}"
-    plan = VAENumbers(variant.latent, numbers.vae.steps, numbers.vae.batch, numbers.vae.width)
-    trained = presets.vae(lab, name, plan, beta=variant.beta)
-    vae = vae_of(lab, trained)
-    images = lab.data.test.images
+    plan = VAEPreset(variant.latent, settings.vae.steps, settings.vae.batch, settings.vae.width)
+    trained = presets.vae(context, name, plan, beta=variant.beta)
+    vae = vae_of(context, trained)
+    images = context.data.test.images
     encoded = encode_all(vae, images)
-    eye = perceptual_network(judge.network.name) if judge.network.name in PERCEPTUAL else None
+    metrics = perceptual_network(scorer.network.name) if scorer.network.name in PERCEPTUAL else None
     scores = score_vae(
-        vae, images, encoded=encoded, reference=test, perceptual=eye, resampling=judge.resampling
+        vae, images, encoded=encoded, reference=test, perceptual=metrics, resampling=scorer.resampling
     )
     a, b = (
         to_float(images[places])
-        for places in pairs_of(len(images), min(numbers.pairs, len(images) // 2), seed=lab.seed)
+        for places in pairs_of(len(images), min(settings.pairs, len(images) // 2), seed=context.seed)
     )
-    paths = measure_paths(vae, a, b, points=numbers.points)
-    return Results(trained, vae, scores, encoded.copies, paths)
+    paths = measure_paths(vae, a, b, points=settings.points)
+    return VAEResults(trained, vae, scores, encoded.copies, paths)
 
 
 def _diffused(
-    lab: StudyContext, numbers: Numbers, variant: Variant, encoder: Trained, judge: SampleScorer
-) -> Sampled:
-    trained = presets.mlp(lab, f"denoiser-{variant.latent}-kl{variant.beta:g}", encoder, numbers.denoiser)
-    pipeline = pipeline_of(lab, trained)
-    images = drawn(
+    context: StudyContext,
+    settings: LatentSizeSettings,
+    variant: VAEVariant,
+    encoder: Trained,
+    scorer: SampleScorer,
+) -> DenoiserResults:
+    trained = presets.mlp(
+        context, f"denoiser-{variant.latent}-kl{variant.beta:g}", encoder, settings.denoiser
+    )
+    pipeline = pipeline_of(context, trained)
+    images = draw_uint8(
         pipeline,
-        numbers.samples,
-        seed=lab.seed,
-        settings=sampling(steps=min(numbers.steps, pipeline.schedule.T)),
+        settings.samples,
+        seed=context.seed,
+        sampling=Sampling(steps=min(settings.steps, pipeline.schedule.T)),
     )
     loss = trained.at("val_loss", trained.marks[-1])
-    return Sampled(trained, loss, images, judge.score(images, labels_of(pipeline, numbers.samples)))
+    return DenoiserResults(trained, loss, images, scorer.score(images, labels_of(pipeline, settings.samples)))
 
 
-FULL = Numbers(
+FULL = LatentSizeSettings(
     variants=(
         ("8", 0.05, False),
         ("8", 0.5, True),
@@ -86,11 +105,11 @@ FULL = Numbers(
         ("32", 0.5, True),
         ("32", 5.0, True),
     ),
-    vae=VAENumbers(steps=6000),
-    denoiser=MLPNumbers(width=512, depth=4, steps=12_000, batch=512),
+    vae=VAEPreset(steps=6000),
+    denoiser=MLPPreset(width=512, depth=4, steps=12_000, batch=512),
     pairs=1000,
     points=64,
     samples=10_000,
     resamples=200,
 )
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+STUDY = Study(quick=LatentSizeSettings(), full=FULL, run=study)

@@ -10,7 +10,7 @@ import torch
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.scoring import SampleScorer, distance, distances, measured
-from latentdiff.apps.studies.noise_schedules.results import Results
+from latentdiff.apps.studies.noise_schedules.results import ProcessResults
 from latentdiff.apps.studies.process.noise_measures import (
     IDLE,
     common_span,
@@ -18,47 +18,43 @@ from latentdiff.apps.studies.process.noise_measures import (
     linear_guess,
     log_snr,
 )
-from latentdiff.apps.studies.report.blocks import Block, Cell, Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.report.blocks import Block, Cell, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.data import Dataset, to_float
-from latentdiff.evaluate import SampleScores
+from latentdiff.evaluate import ReconstructionScores, SampleScores
 from latentdiff.metrics.features.names import frechet_name
 
 GRID = 64
 
 
 def report(
-    lab: StudyContext, found: Sequence[Results], judge: SampleScorer, data: Dataset, *, lr: float, ema: float
+    context: StudyContext,
+    found: Sequence[ProcessResults],
+    scorer: SampleScorer,
+    data: Dataset,
+    *,
+    lr: float,
+    ema: float,
 ) -> Report:
     power = float(to_float(data.train.images[:1000]).mul(0.5).square().mean())
+    sizes = {"train": len(data.train), "test": len(data.test), "h": data.height, "w": data.width}
+    setting = SETTING.format(lr=lr, ema=AVERAGED.format(ema=ema) if ema else "", **sizes)
     n = len(found[0].samples)
-    floor = judge.floor(n)
-    blocks: list[Block] = [_grids(lab, found), judge.words(n), _scores(found, floor, power)]
+    floor = scorer.floor(n)
+    blocks: list[Block] = [_grids(context, found), scorer.words(n), _scores(found, floor, power)]
     sections = (
         Section(
             "The four schedules",
-            (
-                Words(
-                    SETTING.format(
-                        train=len(data.train),
-                        test=len(data.test),
-                        h=data.height,
-                        w=data.width,
-                        lr=lr,
-                        ema=AVERAGED.format(ema=ema) if ema else "",
-                    )
-                ),
-                _alphas(lab, found),
-            ),
+            (Paragraph(setting), _alphas(context, found)),
         ),
-        Section("Losses", (Words(LOSSES), _losses(lab, found))),
+        Section("Losses", (Paragraph(LOSSES), _losses(context, found))),
         Section("Samples and scores at the end", tuple(blocks)),
         Section(
             "Why a low test loss does not mean good samples",
-            (Words(WHY), _explained(lab, found, power), *_reasons(found, power)),
+            (Paragraph(WHY), _explained(context, found, power), *_reasons(found, power)),
         ),
-        Section("Samples through training", tuple(_through(lab, found))),
-        Section("Reconstructions", (Words(BACK), *_reconstructions(lab, found, data), _pairs(found))),
+        Section("Samples through training", tuple(_through(context, found))),
+        Section("Reconstructions", (Paragraph(BACK), *_reconstructions(context, found, data), _pairs(found))),
     )
     return Report(
         tuple(_findings(found, floor, power)), sections, {"data_power": power, "floor": floor.as_dict()}
@@ -67,7 +63,7 @@ def report(
 
 AVERAGED = " (validated and sampled with a moving average of the weights, decay {ema:g})"
 SETTING = (
-    "A CNN of five convolutions (1-16-32-32-16-1 channels) that is told the time by sines and cosines,"
+    "A CNN of five convolutions (1-16-32-32-16-1 channels), conditioned on the time by sines and cosines,"
     " trained to predict ε by Adam with a learning rate of {lr:g}{ema}; all images pooled and cut 80:20"
     " ({train:,} for training, {test:,} held out, {h} × {w} pixels), pixels in [−0.5, 0.5]. Only the schedule"
     " differs: constant β = 0.001 over 2000 levels, constant β = 0.1 over 200, and the usual linear and"
@@ -79,8 +75,8 @@ LOSSES = (
     " with each other: see below."
 )
 WHY = (
-    "At high noise x_t is nearly ε itself, and handing the input back is a nearly perfect answer that knows"
-    " nothing about images. The left figure shows the test error by log-SNR = log(ᾱ_t P / (1 − ᾱ_t)), with P"
+    "At high noise x_t is nearly ε itself, so returning the input is a nearly perfect prediction without any"
+    " knowledge of images. The left figure shows the test error by log-SNR = log(ᾱ_t P / (1 − ᾱ_t)), with P"
     " the mean square of a pixel: at equal noise the networks are much alike. The middle figure shows how the"
     " levels of each process are spread over log-SNR, and with them the weights of its average. “Best linear"
     " guess” is the error of the best multiple of x_t, ᾱ_t P / (ᾱ_t P + 1 − ᾱ_t)."
@@ -92,24 +88,22 @@ BACK = (
 )
 
 
-def _grids(lab: StudyContext, found: Sequence[Results]) -> Picture:
-    grids = [
-        (
-            f"{each.process.name} ({frechet_name(each.scores.features.name)} {each.scores.fd.value:.3g})",
-            each.samples[:GRID],
-        )
-        for each in found
-    ]
-    return lab.grids(
-        "grids",
-        grids,
-        "64 samples of each, from the same seeds, after the last epoch.",
-        columns=2,
-        about={"seed": lab.seed},
-    )
+def _grids(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
+    grids = []
+    for each in found:
+        fd = f"{frechet_name(each.scores.features.name)} {each.scores.fd.value:.3g}"
+        grids.append((f"{each.process.name} ({fd})", each.samples[:GRID]))
+    caption = "64 samples of each, from the same seeds, after the last epoch."
+    return context.grids("grids", grids, caption, columns=2)
 
 
-def _scores(found: Sequence[Results], floor: SampleScores, power: float) -> Table:
+def _paired(scores: ReconstructionScores) -> tuple[Cell, ...]:
+    """RMSE, SSIM and PSNR of images brought back by the sampler."""
+    made = scores.iterative
+    return tuple(measured(score) for score in (made.rmse, made.ssim, made.psnr))
+
+
+def _scores(found: Sequence[ProcessResults], floor: SampleScores, power: float) -> Table:
     span = _span(found, power)
     rows: list[tuple[Cell, ...]] = [
         (
@@ -119,14 +113,7 @@ def _scores(found: Sequence[Results], floor: SampleScores, power: float) -> Tabl
             each.test_loss,
             each.train_loss,
             each.at_equal_noise(power, span),
-            *(
-                measured(score)
-                for score in (
-                    each.back[1].iterative.rmse,
-                    each.back[1].iterative.ssim,
-                    each.back[1].iterative.psnr,
-                )
-            ),
+            *_paired(each.back[1]),
         )
         for each in found
     ]
@@ -150,7 +137,7 @@ def _scores(found: Sequence[Results], floor: SampleScores, power: float) -> Tabl
     return Table("scores", columns, tuple(rows), caption)
 
 
-def _alphas(lab: StudyContext, found: Sequence[Results]) -> Picture:
+def _alphas(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
     curves = []
     for each in found:
         t = np.unique(np.linspace(0, each.process.T, 401).round().astype(int))
@@ -162,89 +149,65 @@ def _alphas(lab: StudyContext, found: Sequence[Results]) -> Picture:
             )
         )
     panel = Panel("signal that is left", "t / T", "ᾱ", curves)
-    return lab.plot(
+    return context.plot(
         "alpha-bar",
         [panel],
         "ᾱ_t of the four processes over their own levels. Sampling starts from pure noise, as if ᾱ_T were 0.",
     )
 
 
-def _losses(lab: StudyContext, found: Sequence[Results]) -> Picture:
+def _losses(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
     panels = []
     for name, title in (("loss", "training"), ("val_loss", "held-out images")):
         curves = []
         for each in found:
             steps, values = each.trained.curve(name)
-            an_epoch = each.trained.marks[-1] / max(each.marks)
-            curves.append(
-                Curve(
-                    each.process.name,
-                    [step / an_epoch for step in steps],
-                    values,
-                    "thin" if name == "loss" else "marked",
-                )
-            )
+            x = [step * max(each.marks) / each.trained.marks[-1] for step in steps]
+            curves.append(Curve(each.process.name, x, values, "thin" if name == "loss" else "marked"))
         panels.append(
             Panel(title, "epoch", "mean squared error of ε", curves, log_y=True, legend=name == "val_loss")
         )
-    return lab.plot(
+    return context.plot(
         "losses",
         panels,
         "Loss on training images (means over a few steps) and on held-out images (after each epoch).",
     )
 
 
-def _explained(lab: StudyContext, found: Sequence[Results], power: float) -> Picture:
-    by_noise, spread, guess = [], [], []
+def _explained(context: StudyContext, found: Sequence[ProcessResults], power: float) -> Picture:
+    by_noise, spread, by_level = [], [], []
     for k, each in enumerate(found):
+        name, errors = each.process.name, each.by_level.eps
         at = log_snr(each.pipeline.schedule, power)
-        by_noise.append(
-            Curve(each.process.name, each.measured_at(power), each.by_level.eps, "marked", color=k)
-        )
         order = torch.linspace(0, len(at) - 1, min(len(at), 400)).round().long()
-        spread.append(Curve(each.process.name, at[order].tolist(), ((order + 1) / len(at)).tolist(), color=k))
-        levels = torch.tensor(each.by_level.levels)
-        guess.append(
-            Curve(each.process.name, (levels / each.process.T).tolist(), each.by_level.eps, "line", color=k)
-        )
+        levels = torch.tensor(each.by_level.levels) / each.process.T
+        by_noise.append(Curve(name, each.measured_at(power), errors, "marked", color=k))
+        spread.append(Curve(name, at[order].tolist(), ((order + 1) / len(at)).tolist(), color=k))
+        by_level.append(Curve(name, levels.tolist(), errors, "line", color=k))
     grid = np.linspace(-12, 8, 200)
     by_noise.append(Curve("best linear guess", grid.tolist(), (1 / (1 + np.exp(-grid))).tolist(), "dashed"))
+    x, error = "log-SNR (noise left, signal right)", "mean squared error of ε"
     panels = [
-        Panel(
-            "error at equal noise",
-            "log-SNR (noise left, signal right)",
-            "mean squared error of ε",
-            by_noise,
-            log_y=True,
-        ),
+        Panel("error at equal noise", x, error, by_noise, log_y=True),
         Panel("where the levels are", "log-SNR", "share of the levels above", spread, legend=False),
-        Panel(
-            "error as the loss sees it",
-            "t / T (uniformly drawn)",
-            "mean squared error of ε",
-            guess,
-            log_y=True,
-            legend=False,
-        ),
+        Panel("error as in the loss", "t / T (uniformly drawn)", error, by_level, log_y=True, legend=False),
     ]
-    return lab.plot(
-        "why",
-        panels,
-        "Test error by noise, the spread of the levels, and the error over the levels, whose mean is the test"
-        " loss.",
+    caption = (
+        "Test error by noise, the spread of the levels, and the error by level, whose mean is the test loss."
     )
+    return context.plot("why", panels, caption)
 
 
-def _span(found: Sequence[Results], power: float) -> tuple[float, float]:
+def _span(found: Sequence[ProcessResults], power: float) -> tuple[float, float]:
     return common_span([each.measured_at(power) for each in found])
 
 
-def _reasons(found: Sequence[Results], power: float) -> Iterator[Words]:
+def _reasons(found: Sequence[ProcessResults], power: float) -> Iterator[Paragraph]:
     span = _span(found, power)
     for each in found:
-        yield Words(
+        yield Paragraph(
             f"{each.process.name}: {idle_share(each.pipeline.schedule, power):.0%} of the levels lie below a"
-            f" log-SNR of {IDLE:g}, where nothing of the image can be seen. A multiple of the input alone"
+            f" log-SNR of {IDLE:g}, where the image is invisible. A multiple of the input alone"
             " (the dashed line of the figure) has a loss of"
             f" {linear_guess(each.pipeline.schedule, power):.3g}; the network's is {each.test_loss:.3g}, and"
             f" {each.at_equal_noise(power, span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
@@ -252,43 +215,42 @@ def _reasons(found: Sequence[Results], power: float) -> Iterator[Words]:
         )
 
 
-def _through(lab: StudyContext, found: Sequence[Results]) -> Iterator[Picture]:
+def _through(context: StudyContext, found: Sequence[ProcessResults]) -> Iterator[Picture]:
     for k, each in enumerate(found):
-        rows = [(f"epoch {epoch}", look.samples) for epoch, look in each.looks.items()]
-        yield lab.rows(
-            f"samples-{k + 1}",
-            rows,
-            f"{each.process.name}: the same seeds after each of these epochs.",
-            about={"seed": lab.seed},
+        rows = [(f"epoch {epoch}", made.samples) for epoch, made in each.epoch_images.items()]
+        yield context.rows(
+            f"samples-{k + 1}", rows, f"{each.process.name}: the same seeds after each of these epochs."
         )
 
 
-def _reconstructions(lab: StudyContext, found: Sequence[Results], data: Dataset) -> Iterator[Picture]:
+def _reconstructions(
+    context: StudyContext, found: Sequence[ProcessResults], data: Dataset
+) -> Iterator[Picture]:
     for k, each in enumerate(found):
-        looks = each.looks
-        first = next(iter(looks.values()))
+        epoch_images = each.epoch_images
+        first = next(iter(epoch_images.values()))
         rows = [("original", data.test.images[: len(first.samples)])]
         for place, made in enumerate(first.back):
             rows.append((f"t = {made.t}, ᾱ = {made.alpha_bar:.2g}", 2 * made.noised - 1))
             rows += [
-                (f"back, epoch {epoch}", 2 * look.back[place].iterative - 1) for epoch, look in looks.items()
+                (f"back, epoch {epoch}", 2 * made.back[place].iterative - 1)
+                for epoch, made in epoch_images.items()
             ]
-        yield lab.rows(
+        yield context.rows(
             f"back-{k + 1}",
             rows,
             f"{each.process.name}: held-out images, noised to three levels t, and brought back after each of"
             " the epochs.",
-            about={"seed": lab.seed},
         )
 
 
-def _pairs(found: Sequence[Results]) -> Table:
+def _pairs(found: Sequence[ProcessResults]) -> Table:
     rows = [
         (
             each.process.name,
             made.t,
             made.alpha_bar,
-            *(measured(score) for score in (made.iterative.rmse, made.iterative.ssim, made.iterative.psnr)),
+            *_paired(made),
         )
         for each in found
         for made in each.back
@@ -301,24 +263,23 @@ def _pairs(found: Sequence[Results]) -> Table:
     return Table("reconstructions", columns, tuple(rows), caption)
 
 
-def _findings(found: Sequence[Results], floor: SampleScores, power: float) -> Iterator[str]:
+def _findings(found: Sequence[ProcessResults], floor: SampleScores, power: float) -> Iterator[str]:
     fd = {each.process.name: each.scores.fd for each in found}
     losses = {each.process.name: each.test_loss for each in found}
     yield comparison.ordered("FD of the samples", fd)
-    yield (
-        "Test losses, each over the levels of its own process:"
-        f" {', '.join(f'{name} {loss:.3g}' for name, loss in losses.items())}."
-    )
     yield comparison.disagreements(losses, fd)
     span = _span(found, power)
+    listed = (
+        f"{each.test_loss:.3g} and {each.at_equal_noise(power, span):.3g} ({each.process.name})"
+        for each in found
+    )
     yield (
-        f"At equal noise (log-SNR {span[0]:.2g} to {span[1]:.2g}, which all processes have) the test losses"
-        " are"
-        f" {', '.join(f'{each.at_equal_noise(power, span):.3g} ({each.process.name})' for each in found)}."
+        "Test losses over the levels of each process, and at equal noise (log-SNR"
+        f" {span[0]:.2g} to {span[1]:.2g}, which all processes have): {', '.join(listed)}."
     )
     most = max(found, key=lambda each: each.signal)
     yield (
-        f"ᾱ_T is {most.signal:.3g} with {most.process.name}, the largest of the four: there sampling starts"
-        f" from noise that the network never saw exactly like this. Its FD is {most.scores.fd.value:.3g};"
-        f" real images score {floor.fd.value:.3g}."
+        f"ᾱ_T is {most.signal:.3g} with {most.process.name}, the largest of the four: there the start of"
+        " sampling, pure noise, differs most from the last level of training. Its FD is"
+        f" {most.scores.fd.value:.3g}; real images score {floor.fd.value:.3g}."
     )

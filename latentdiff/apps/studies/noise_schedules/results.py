@@ -12,16 +12,11 @@ from torch import Tensor
 from latentdiff.apps.studies.kit.training import Trained
 from latentdiff.apps.studies.process.noise_measures import at_equal_noise, log_snr
 from latentdiff.config.diffusion import ScheduleKind
-from latentdiff.evaluate import (
-    LevelLoss,
-    Reconstruction,
-    ReconstructionScores,
-    SampleScores,
-)
+from latentdiff.evaluate import LevelLoss, Reconstruction, ReconstructionScores, SampleScores
 from latentdiff.pipeline.pipeline import Pipeline
 
 
-class Process(NamedTuple):
+class NoiseProcess(NamedTuple):
     """A schedule under test; None leaves the betas to the kind."""
 
     name: str
@@ -31,15 +26,15 @@ class Process(NamedTuple):
 
 
 PROCESSES = (
-    Process("constant 0.001 (T = 2000)", "constant", 2000, 0.001),
-    Process("constant 0.1 (T = 200)", "constant", 200, 0.1),
-    Process("linear (T = 1000)", "linear", 1000),
-    Process("cosine (T = 1000)", "cosine", 1000),
+    NoiseProcess("constant 0.001 (T = 2000)", "constant", 2000, 0.001),
+    NoiseProcess("constant 0.1 (T = 200)", "constant", 200, 0.1),
+    NoiseProcess("linear (T = 1000)", "linear", 1000),
+    NoiseProcess("cosine (T = 1000)", "cosine", 1000),
 )
 
 
 @dataclass(frozen=True)
-class Numbers:
+class NoiseScheduleSettings:
     """``side``: images are resized to it (None: as they are).
 
     ``ema``: decay of the weights' average (0: off). ``steps``: of DDPM (None: every level).
@@ -58,7 +53,7 @@ class Numbers:
     resamples: int = 100
 
 
-class Fixtures(NamedTuple):
+class EpochImages(NamedTuple):
     """What a network gives at an epoch: samples, and test images brought back from each of the three
     levels.
     """
@@ -68,14 +63,14 @@ class Fixtures(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
-    """Everything about one process; ``looks`` by epoch, the figures at the last one."""
+class ProcessResults:
+    """Everything about one process; ``epoch_images`` by epoch, the figures at the last one."""
 
-    process: Process
+    process: NoiseProcess
     trained: Trained
     marks: Mapping[int, int]
     pipeline: Pipeline
-    looks: Mapping[int, Fixtures]
+    epoch_images: Mapping[int, EpochImages]
     samples: Tensor
     scores: SampleScores
     back: tuple[ReconstructionScores, ...]

@@ -1,6 +1,4 @@
-"""A Gaussian prior whose denoiser and posterior are known: what tells a correct solver from one that looks
-plausible.
-"""
+"""A Gaussian prior with its exact denoiser and posterior, against which solvers are tested."""
 
 from __future__ import annotations
 
@@ -54,8 +52,8 @@ class Gaussian:
 
     def posterior(self, a: Tensor, y: Tensor, sigma: float) -> Gaussian:
         """The distribution of x given y = a x + sigma z."""
-        seen = a @ self.covariance @ a.T + sigma**2 * torch.eye(len(a), dtype=DOUBLE)
-        gain = torch.linalg.solve(seen, a @ self.covariance).T
+        observed = a @ self.covariance @ a.T + sigma**2 * torch.eye(len(a), dtype=DOUBLE)
+        gain = torch.linalg.solve(observed, a @ self.covariance).T
         return Gaussian(self.mean + gain @ (y - a @ self.mean), self.covariance - gain @ a @ self.covariance)
 
     def _gain(self, schedule: Schedule, t: int) -> Tensor:
@@ -65,8 +63,6 @@ class Gaussian:
         return gain
 
     def apart(self, samples: Tensor) -> tuple[float, float]:
-        """How far samples [n, d] are from it: of the mean, in standard deviations of the distribution; of the
-        covariance, relative.
-        """
+        """Errors of the samples' [n, d] mean, in standard deviations, and of their covariance, relative."""
         off = (samples.mean(0) - self.mean).norm() / self.covariance.diagonal().sum().sqrt()
         return float(off), float((samples.T.cov() - self.covariance).norm() / self.covariance.norm())

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.diffusion import ScheduleConfig
-from latentdiff.data import to_float
-from latentdiff.data.select import indices_by_class
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.ops.random import Key
 
@@ -23,7 +21,7 @@ INSIDE = 1.96  # standard deviations: 95% of a normal distribution
 
 
 @dataclass(frozen=True)
-class Numbers:
+class ForwardProcessSettings:
     """``images`` are corrupted at the levels ``shown`` of ``T`` (linear betas); ``chains`` walks of each are
     averaged.
     """
@@ -35,7 +33,7 @@ class Numbers:
 
 
 @dataclass(frozen=True, eq=False)
-class Errors:
+class ForwardErrors:
     """Mean squared distance from x_0 over a pixel at levels 0..T, float64 [images, T + 1]."""
 
     closed: Tensor  # its expectation
@@ -44,34 +42,34 @@ class Errors:
     chain: Tensor  # averaged over walks of single steps
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    schedule = make_schedule(ScheduleConfig(kind="linear", T=numbers.T))
-    places = indices_by_class(lab.data.test, numbers.images)
-    x0 = to_float(lab.data.test.images[places]).double()
-    with lab.part("one-step formula"):
+def study(context: StudyContext, settings: ForwardProcessSettings) -> Report:
+    schedule = make_schedule(ScheduleConfig(kind="linear", T=settings.T))
+    images, labels = context.test_images(settings.images)
+    x0 = images.double()
+    with context.part("one-step formula"):
         one_step = torch.stack(
-            [_distance(_jump(x0, schedule, t, lab.seed), x0) for t in range(schedule.T + 1)], 1
+            [_distance(_jump(x0, schedule, t, context.seed), x0) for t in range(schedule.T + 1)], 1
         )
-    with lab.part("sequential chain"):
-        chain, kept = _walks(x0, schedule, numbers, lab.seed)
+    with context.part("sequential chain"):
+        chain, kept = _walks(x0, schedule, settings, context.seed)
     closed, deviation = _theory(x0, schedule)
-    errors = Errors(closed, deviation, one_step, chain)
-    names = _names(lab, places)
-    with lab.part("figures"):
-        pictures = _pictures(lab, x0, schedule, numbers, names)
-        curves, both = _curves(lab, errors, names), _chain_curves(lab, errors)
-        strips = _strips(lab, x0, schedule, numbers, kept)
+    errors = ForwardErrors(closed, deviation, one_step, chain)
+    names = _names(context.data.classes, labels, len(x0))
+    with context.part("figures"):
+        pictures = _pictures(context, x0, schedule, settings, names)
+        curves, both = _curves(context, errors, names), _chain_curves(context, errors)
+        strips = _strips(context, x0, schedule, settings, kept)
     return Report(
-        tuple(_findings(errors, numbers)),
+        tuple(_findings(errors, settings)),
         (
             Section(
                 "Five images on their way to noise",
-                (Words(FORMULA), pictures, _table(errors, numbers, names)),
+                (Paragraph(FORMULA), pictures, _table(errors, settings, names)),
             ),
-            Section("The error at every level", (Words(CLOSED), curves)),
-            Section("One formula, or many small steps", (Words(CHAIN), strips, both)),
+            Section("The error at every level", (Paragraph(CLOSED), curves)),
+            Section("One formula, or many small steps", (Paragraph(CHAIN), strips, both)),
         ),
-        {"agreement": _agreement(errors, numbers)},
+        {"agreement": _agreement(errors, settings)},
     )
 
 
@@ -91,11 +89,10 @@ CHAIN = (
 )
 
 
-def _names(lab: StudyContext, places: Tensor) -> list[str]:
-    data = lab.data
-    if data.classes is None or data.test.labels is None:
-        return [f"image {k + 1}" for k in range(len(places))]
-    return [f"image {k + 1} ({data.classes[int(label)]})" for k, label in enumerate(data.test.labels[places])]
+def _names(classes: Sequence[str] | None, labels: Tensor | None, n: int) -> list[str]:
+    if classes is None or labels is None:
+        return [f"image {k + 1}" for k in range(n)]
+    return [f"image {k + 1} ({classes[int(label)]})" for k, label in enumerate(labels)]
 
 
 def _distance(x: Tensor, x0: Tensor) -> Tensor:
@@ -109,23 +106,21 @@ def _jump(x0: Tensor, schedule: Schedule, t: int, seed: int) -> Tensor:
     return alpha * x0 + sigma * Key.of(seed, len(x0)).at("train", t).normal(x0.shape[1:], dtype=torch.float64)
 
 
-def _walks(x0: Tensor, schedule: Schedule, numbers: Numbers, seed: int) -> tuple[Tensor, list[Tensor]]:
+def _walks(
+    x0: Tensor, schedule: Schedule, settings: ForwardProcessSettings, seed: int
+) -> tuple[Tensor, list[Tensor]]:
     """The error at every level averaged over ``chains`` walks [images, T + 1], and the first walk at the
     shown levels.
     """
-    walkers = x0.repeat(numbers.chains, *[1] * (x0.ndim - 1))
-    key, x, errors, kept = (
-        Key.of(seed, len(walkers)),
-        walkers,
-        [torch.zeros(len(x0), dtype=torch.float64)],
-        [x0],
-    )
+    walkers = x0.repeat(settings.chains, *[1] * (x0.ndim - 1))
+    key, x, kept = Key.of(seed, len(walkers)), walkers, [x0]
+    errors = [torch.zeros(len(x0), dtype=torch.float64)]
     for t in range(1, schedule.T + 1):
         keep = float(schedule.alpha[t] / schedule.alpha[t - 1])  # sqrt(1 - beta_t)
         noise = key.at("degrade", t).normal(x.shape[1:], dtype=torch.float64)
         x = keep * x + math.sqrt(1 - keep**2) * noise
-        errors.append(_distance(x, walkers).view(numbers.chains, -1).mean(0))
-        if t in numbers.shown:
+        errors.append(_distance(x, walkers).view(settings.chains, -1).mean(0))
+        if t in settings.shown:
             kept.append(x[: len(x0)])
     return torch.stack(errors, 1), kept
 
@@ -142,12 +137,16 @@ def _theory(x0: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
 
 
 def _pictures(
-    lab: StudyContext, x0: Tensor, schedule: Schedule, numbers: Numbers, names: Sequence[str]
+    context: StudyContext,
+    x0: Tensor,
+    schedule: Schedule,
+    settings: ForwardProcessSettings,
+    names: Sequence[str],
 ) -> Picture:
-    noised = [_jump(x0, schedule, t, lab.seed).clamp(-1, 1).float() for t in numbers.shown]
+    noised = [_jump(x0, schedule, t, context.seed).clamp(-1, 1).float() for t in settings.shown]
     rows = [(name, torch.stack([images[k] for images in noised])) for k, name in enumerate(names)]
-    columns = [f"t = {t}" for t in numbers.shown]
-    return lab.rows(
+    columns = [f"t = {t}" for t in settings.shown]
+    return context.rows(
         "corrupted",
         rows,
         "Test images at rising levels t. Pixels beyond the range are cut for display.",
@@ -155,8 +154,8 @@ def _pictures(
     )
 
 
-def _table(errors: Errors, numbers: Numbers, names: Sequence[str]) -> Table:
-    at = list(numbers.shown)
+def _table(errors: ForwardErrors, settings: ForwardProcessSettings, names: Sequence[str]) -> Table:
+    at = list(settings.shown)
     rows = [(name, *row[at].tolist()) for name, row in zip(names, errors.one_step, strict=True)]
     rows.append(("mean", *errors.one_step.mean(0)[at].tolist()))
     rows.append(("mean, closed form", *errors.closed.mean(0)[at].tolist()))
@@ -164,7 +163,7 @@ def _table(errors: Errors, numbers: Numbers, names: Sequence[str]) -> Table:
     return Table("mse", ("", *(f"t = {t}" for t in at)), tuple(rows), caption)
 
 
-def _curves(lab: StudyContext, errors: Errors, names: Sequence[str]) -> Picture:
+def _curves(context: StudyContext, errors: ForwardErrors, names: Sequence[str]) -> Picture:
     t = list(range(errors.closed.shape[1]))
     own = [Curve(name, t, row.tolist(), "thin") for name, row in zip(names, errors.one_step, strict=True)]
     own += [
@@ -175,41 +174,34 @@ def _curves(lab: StudyContext, errors: Errors, names: Sequence[str]) -> Picture:
         Curve("measured, one draw each", t, errors.one_step.mean(0).tolist(), "thin"),
         Curve("closed form", t, errors.closed.mean(0).tolist(), "dashed"),
     ]
+    y = "mean squared error"
     panels = [
-        Panel("each image", "level t", "mean squared error", own),
-        Panel(
-            "each image, small levels",
-            "level t",
-            "mean squared error",
-            own,
-            log_x=True,
-            log_y=True,
-            legend=False,
-        ),
-        Panel("average of the images", "level t", "mean squared error", mean),
+        Panel("each image", "level t", y, own),
+        Panel("each image, small levels", "level t", y, own, log_x=True, log_y=True, legend=False),
+        Panel("average of the images", "level t", y, mean),
     ]
-    return lab.plot(
-        "mse",
-        panels,
-        "Error against the clean image over all levels: measured with fresh noise at each level, and in"
-        " closed form.",
-    )
+    caption = "Error against the clean image by level: measured with fresh noise, and in closed form."
+    return context.plot("mse", panels, caption)
 
 
 def _strips(
-    lab: StudyContext, x0: Tensor, schedule: Schedule, numbers: Numbers, kept: Sequence[Tensor]
+    context: StudyContext,
+    x0: Tensor,
+    schedule: Schedule,
+    settings: ForwardProcessSettings,
+    kept: Sequence[Tensor],
 ) -> Picture:
-    jump = torch.cat([_jump(x0[:1], schedule, t, lab.seed) for t in numbers.shown])
+    jump = torch.cat([_jump(x0[:1], schedule, t, context.seed) for t in settings.shown])
     walk = torch.cat([images[:1] for images in kept])
     rows = [("one step", jump.clamp(-1, 1).float()), ("t single steps", walk.clamp(-1, 1).float())]
     caption = (
         "The first image by the one-step formula and by single steps. The noise differs; the distribution is"
         " the same."
     )
-    return lab.rows("chain", rows, caption, columns=[f"t = {t}" for t in numbers.shown])
+    return context.rows("chain", rows, caption, columns=[f"t = {t}" for t in settings.shown])
 
 
-def _chain_curves(lab: StudyContext, errors: Errors) -> Picture:
+def _chain_curves(context: StudyContext, errors: ForwardErrors) -> Picture:
     t = list(range(errors.closed.shape[1]))
     curves = [
         Curve("single steps", t, errors.chain.mean(0).tolist()),
@@ -224,7 +216,7 @@ def _chain_curves(lab: StudyContext, errors: Errors) -> Picture:
         Panel("mean over the images", "level t", "mean squared error", curves),
         Panel("against the closed form", "level t", "measured / closed form", ratio, legend=False),
     ]
-    return lab.plot(
+    return context.plot(
         "chain-mse",
         panels,
         "Errors of both ways, averaged over the images (single steps: also over the walks), and their ratio"
@@ -232,11 +224,11 @@ def _chain_curves(lab: StudyContext, errors: Errors) -> Picture:
     )
 
 
-def _agreement(errors: Errors, numbers: Numbers) -> dict[str, float]:
+def _agreement(errors: ForwardErrors, settings: ForwardProcessSettings) -> dict[str, float]:
     """How far measurement and closed form are apart: relative, and in standard deviations of the noise."""
     closed, deviation = errors.closed[:, 1:], errors.deviation[:, 1:]
     one, chain = errors.one_step[:, 1:] - closed, errors.chain[:, 1:] - closed
-    spread = deviation / math.sqrt(numbers.chains)
+    spread = deviation / math.sqrt(settings.chains)
     return {
         "one_step_within_95": float((one.abs() < INSIDE * deviation).double().mean()),
         "one_step_mean_ratio": float((errors.one_step[:, 1:] / closed).mean()),
@@ -247,13 +239,13 @@ def _agreement(errors: Errors, numbers: Numbers) -> dict[str, float]:
     }
 
 
-def _findings(errors: Errors, numbers: Numbers) -> Iterator[str]:
-    found, closed = _agreement(errors, numbers), errors.closed.mean(0)
-    levels = [t for t in numbers.shown if t > 0]
+def _findings(errors: ForwardErrors, settings: ForwardProcessSettings) -> Iterator[str]:
+    found, closed = _agreement(errors, settings), errors.closed.mean(0)
+    levels = [t for t in settings.shown if t > 0]
     measured = ", ".join(f"{float(errors.one_step.mean(0)[t]):.3g} at t = {t}" for t in levels)
     draws = errors.closed[:, 1:].numel()
     yield (
-        f"The error grows from 0 to {measured}; at the last level, {numbers.T}, it is"
+        f"The error grows from 0 to {measured}; at the last level, {settings.T}, it is"
         f" {float(errors.one_step.mean(0)[-1]):.3g} where the closed form expects {float(closed[-1]):.3g}."
     )
     yield (
@@ -261,10 +253,10 @@ def _findings(errors: Errors, numbers: Numbers) -> Iterator[str]:
         f" interval, and measurement over expectation is {found['one_step_mean_ratio']:.4f} on average."
     )
     yield (
-        f"In single steps, averaged over {numbers.chains} walks of each image, the error differs from the"
+        f"In single steps, averaged over {settings.chains} walks of each image, the error differs from the"
         f" closed form by at most {found['chain_largest_ratio_error']:.1%} at any level;"
         f" {found['chain_within_95']:.1%} of the means lie within the closed form's 95% interval."
     )
 
 
-STUDY = Study(quick=Numbers(), full=Numbers(chains=256), run=study)
+STUDY = Study(quick=ForwardProcessSettings(), full=ForwardProcessSettings(chains=256), run=study)

@@ -1,6 +1,4 @@
-"""How hard the levels of a process are, so that losses of different processes can be told apart from their
-levels.
-"""
+"""Measures of the noise levels of a process, for comparing losses between processes."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.schedule import Schedule
 
-IDLE = -4.0  # log-SNR below which an image cannot be told from noise
+IDLE = -4.0  # log-SNR below which an image is indistinguishable from noise
 
 
 def log_snr(schedule: Schedule, power: float) -> Tensor:
@@ -22,7 +20,7 @@ def log_snr(schedule: Schedule, power: float) -> Tensor:
 
 
 def idle_share(schedule: Schedule, power: float) -> float:
-    """The share of the levels at which an image cannot be told from noise."""
+    """The share of levels with a log-SNR below IDLE."""
     return float((log_snr(schedule, power) < IDLE).double().mean())
 
 
@@ -51,7 +49,5 @@ def at_equal_noise(at: Sequence[float], errors: Sequence[float], span: tuple[flo
 
 
 def common_span(measured: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """The log-SNRs that all of several processes have, each given by those it was measured at: nothing is
-    guessed beyond them.
-    """
+    """The range of log-SNR that all of several processes were measured in."""
     return max(min(at) for at in measured), min(max(at) for at in measured)

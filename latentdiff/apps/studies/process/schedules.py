@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind
@@ -20,37 +20,37 @@ from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.ops.random import Key
 
 KINDS: tuple[ScheduleKind, ...] = ("linear", "scaled_linear", "cosine", "constant")
-SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)  # of T: where images and the table look
+SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)  # of T, in the images and the table
 POINTS = 500  # at most, on a curve
 
 
 @dataclass(frozen=True)
-class Numbers:
+class SchedulesSettings:
     """``T`` levels; ``images`` are shown noised by each schedule."""
 
     T: int = 1000
     images: int = 2
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
+def study(context: StudyContext, settings: SchedulesSettings) -> Report:
     made: dict[str, Schedule] = {
-        kind: make_schedule(ScheduleConfig(kind=kind, T=numbers.T)) for kind in KINDS
+        kind: make_schedule(ScheduleConfig(kind=kind, T=settings.T)) for kind in KINDS
     }
-    with lab.part("figures"):
-        curves = _curves(lab, made)
-        noised = [_noised(lab, made, k) for k in range(min(numbers.images, len(lab.data.test)))]
+    with context.part("figures"):
+        curves = _curves(context, made)
+        noised = [_noised(context, made, k) for k in range(min(settings.images, len(context.data.test)))]
     table = Table(
         "signal",
         ("schedule", *(f"ᾱ at {share:g} T" for share in SHARES), "first β", "last β", "log-SNR at T"),
         tuple((kind, *_row(schedule)) for kind, schedule in made.items()),
-        f"The share ᾱ_t of the signal's variance that is left at level t of T = {numbers.T}, the smallest and"
-        " largest step, and the logarithm of the signal-to-noise ratio at the last level.",
+        f"The share ᾱ_t of the signal's variance that is left at level t of T = {settings.T}, the smallest"
+        " and largest step, and the logarithm of the signal-to-noise ratio at the last level.",
     )
     return Report(
         tuple(_findings(made)),
         (
-            Section("The tables", (Words(READING), curves, table)),
-            Section("Images noised by each", (Words(SAME_NOISE), *noised)),
+            Section("The tables", (Paragraph(READING), curves, table)),
+            Section("Images noised by each", (Paragraph(SAME_NOISE), *noised)),
         ),
         {"half": {kind: _half(schedule) for kind, schedule in made.items()}},
     )
@@ -64,7 +64,7 @@ READING = (
 SAME_NOISE = "Every row uses the same noise, so that only the schedule differs."
 
 
-def _curves(lab: StudyContext, made: Mapping[str, Schedule]) -> Picture:
+def _curves(context: StudyContext, made: Mapping[str, Schedule]) -> Picture:
     alpha, beta, bar, snr = [], [], [], []
     for kind, schedule in made.items():
         t = np.unique(np.linspace(1, schedule.T, POINTS).round().astype(int))
@@ -79,23 +79,25 @@ def _curves(lab: StudyContext, made: Mapping[str, Schedule]) -> Picture:
         Panel("signal that is left", "t / T", "ᾱ = α²", bar, legend=False),
         Panel("signal-to-noise ratio", "t / T", "log-SNR (nats)", snr, legend=False),
     ]
-    return lab.plot(
+    return context.plot(
         "schedules",
         panels,
         "α, β, ᾱ and log-SNR of the four schedules over the levels, from clean (left) to noise (right).",
     )
 
 
-def _noised(lab: StudyContext, made: Mapping[str, Schedule], k: int) -> Picture:
-    x0 = to_float(one_of_each_class(lab.data.test, k + 1)[k : k + 1])
-    noise = Key.of(lab.seed + k, 1).at("train").normal(x0.shape[1:])
+def _noised(context: StudyContext, made: Mapping[str, Schedule], k: int) -> Picture:
+    x0 = to_float(one_of_each_class(context.data.test, k + 1)[k : k + 1])
+    noise = Key.of(context.seed + k, 1).at("train").normal(x0.shape[1:])
     rows = []
     for kind, schedule in made.items():
         levels = [schedule.at(round(share * schedule.T)) for share in (0.0, *SHARES)]
         rows.append((kind, torch.cat([a * x0 + s * noise for a, s in levels]).clamp(-1, 1)))
     columns = [f"t = {round(share * schedule.T)}" for share in (0.0, *SHARES)]
     caption = f"Test image {k + 1} at the levels t written above, from clean to noise."
-    return lab.rows(f"noised-{k + 1}", rows, caption, columns=columns, about={"noise_seed": lab.seed + k})
+    return context.rows(
+        f"noised-{k + 1}", rows, caption, columns=columns, about={"noise_seed": context.seed + k}
+    )
 
 
 def _row(schedule: Schedule) -> tuple[float, ...]:
@@ -125,7 +127,7 @@ def _findings(made: Mapping[str, Schedule]) -> Iterator[str]:
     )
     yield (
         f"The {idle} schedule spends {noise[idle]:.0%} of its levels below a log-SNR of −4, where an image"
-        f" cannot be told from noise; the {busy} one {noise[busy]:.0%}."
+        f" is indistinguishable from noise; the {busy} one {noise[busy]:.0%}."
     )
     yield (
         f"The signal left at the last level is largest with the {most} schedule, ᾱ_T = {last[most]:.2g}; the"
@@ -134,4 +136,4 @@ def _findings(made: Mapping[str, Schedule]) -> Iterator[str]:
     )
 
 
-STUDY = Study(quick=Numbers(), full=Numbers(images=5), run=study)
+STUDY = Study(quick=SchedulesSettings(), full=SchedulesSettings(images=5), run=study)

@@ -1,4 +1,4 @@
-"""What a study hands back: words, tables and figures, each with every number that is behind it."""
+"""The blocks of a report: paragraphs, tables and figures, each with all numbers behind it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True)
-class Measured:
+class IntervalCell:
     """A figure with the interval that resampling gives it, where it was resampled."""
 
     value: float
@@ -17,11 +17,11 @@ class Measured:
     high: float | None = None
 
 
-Cell = str | int | float | bool | Measured | None
+Cell = str | int | float | bool | IntervalCell | None
 
 
 @dataclass(frozen=True)
-class Words:
+class Paragraph:
     """A paragraph; a ``finding`` is a statement computed from the numbers, a ``warning`` says what not to
     conclude.
     """
@@ -59,7 +59,7 @@ class Picture:
     numbers: Mapping[str, Any]
 
 
-Block = Words | Table | Picture
+Block = Paragraph | Table | Picture
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Report:
         """Every number of the report for results.json."""
         blocks = list(self.blocks())
         words = {
-            kind: [b.text for b in blocks if isinstance(b, Words) and b.kind == kind]
+            kind: [b.text for b in blocks if isinstance(b, Paragraph) and b.kind == kind]
             for kind in ("finding", "warning")
         }
         tables = {
@@ -102,22 +102,22 @@ class Report:
         }
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """``value`` for strict JSON: tuples as lists, numbers that are not finite as null, keys as text."""
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, Measured):
-        return {"value": plain(value.value), "low": plain(value.low), "high": plain(value.high)}
+        return {str(key): to_json(entry) for key, entry in value.items()}
+    if isinstance(value, IntervalCell):
+        return {"value": to_json(value.value), "low": to_json(value.low), "high": to_json(value.high)}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str | int | bool) or value is None:
         return value
     if isinstance(value, Sequence):
-        return [plain(entry) for entry in value]
+        return [to_json(entry) for entry in value]
     return str(value)
 
 
-def shown(value: Cell, digits: int = 3) -> str:
+def format_cell(value: Cell, digits: int = 3) -> str:
     """A cell as text: numbers with ``digits`` significant digits, without an exponent where that can be
     read.
     """
@@ -129,10 +129,11 @@ def shown(value: Cell, digits: int = 3) -> str:
         return f"{value:,}"
     if isinstance(value, str):
         return value
-    if isinstance(value, Measured):
+    if isinstance(value, IntervalCell):
         if value.low is None or value.high is None:
-            return shown(value.value, digits)
-        return f"{shown(value.value, digits)} ({shown(value.low, digits)} to {shown(value.high, digits)})"
+            return format_cell(value.value, digits)
+        center, low, high = (format_cell(each, digits) for each in (value.value, value.low, value.high))
+        return f"{center} ({low} to {high})"
     if not math.isfinite(value):
         return "∞" if value > 0 else "−∞" if value < 0 else "undefined"
     if value == 0:

@@ -1,4 +1,4 @@
-"""What a study ran on and with: versions, hardware, data, as results.json and the page tell it."""
+"""Versions, hardware and data of a study, for results.json and the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "Pillow", "matplotlib"
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package and of what it computes and draws with."""
+    """Versions of this package and of the libraries it uses."""
     return {"latentdiff": __version__, "python": platform.python_version()} | {
         name: _version(name) for name in LIBRARIES
     }

@@ -1,5 +1,6 @@
-"""Figures of the studies in one look: curves with axes and units, rows of images with labels, grids side by
-side.
+"""The style of the curves in the studies: panels with axes, units and intervals.
+
+Rows of images are drawn by viz/rows.py, grids by viz/figures.py; StudyContext saves all three.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ MOST_COLUMNS = 4  # panels beside each other
 class Curve:
     """y over x; ``low`` and ``high`` draw an interval around it.
 
-    ``color`` is a place in the list of colours; -1: faint.
+    ``color`` is an index of the list of colours; -1: faint.
     """
 
     label: str
@@ -62,7 +63,7 @@ class Panel:
 
 
 def draw_panels(panels: Sequence[Panel]) -> Figure:
-    """Panels beside each other, at most four a row."""
+    """Panels side by side, at most four a row."""
     columns = len(panels) if len(panels) <= MOST_COLUMNS else -(-len(panels) // 2)
     columns = 2 if len(panels) == MOST_COLUMNS else columns
     rows = -(-len(panels) // columns)
@@ -104,10 +105,10 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.legend(frameon=False, fontsize=8.5)
 
 
-def origin(
+def image_source(
     rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What results.json keeps of a figure of images."""
+    """The source of a figure of images for results.json."""
     return {
         "rows": [name for name, _ in rows],
         "columns": list(columns),

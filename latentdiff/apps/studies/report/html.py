@@ -1,6 +1,4 @@
-"""A report as one HTML page that needs nothing else: pictures inlined, no script, no request, readable on a
-phone.
-"""
+"""A report as one HTML page: pictures inlined, no script, no request, readable on a phone."""
 
 from __future__ import annotations
 
@@ -9,9 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from latentdiff.apps.studies.report.blocks import Block, Cell, Measured, Picture, Report, Table, Words, shown
+from latentdiff.apps.studies.report.blocks import (
+    Block,
+    Cell,
+    IntervalCell,
+    Paragraph,
+    Picture,
+    Report,
+    Table,
+    format_cell,
+)
 
-# The browser is told to load nothing at all, in case something should slip through the escaping.
+# A second protection besides the escaping: the browser loads nothing.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 STYLE = """
@@ -58,7 +65,7 @@ code { font: .9em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; over
 
 
 def page(title: str, question: str, report: Report, about: Mapping[str, str], *, folder: Path) -> str:
-    """The page; pictures are read from ``folder``, ``about`` says how it was made. All text is escaped."""
+    """The page; pictures are read from ``folder``, ``about`` is the table of its origin. All text is escaped."""
     lines = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -97,7 +104,7 @@ def _findings(findings: Sequence[str]) -> Iterator[str]:
 
 
 def _block(block: Block, folder: Path) -> Iterator[str]:
-    if isinstance(block, Words):
+    if isinstance(block, Paragraph):
         yield f'<p class="{block.kind}">{escape(block.text)}</p>'
     elif isinstance(block, Table):
         yield from _table(block)
@@ -116,10 +123,10 @@ def _table(table: Table) -> Iterator[str]:
 
 def _cell(cell: Cell, digits: int) -> str:
     """A cell; an interval stands below its figure."""
-    if not isinstance(cell, Measured) or cell.low is None or cell.high is None:
-        return escape(shown(cell, digits))
-    low, high = (escape(shown(end, digits)) for end in (cell.low, cell.high))
-    return f'{escape(shown(cell.value, digits))}<span class="interval">{low} to {high}</span>'
+    if not isinstance(cell, IntervalCell) or cell.low is None or cell.high is None:
+        return escape(format_cell(cell, digits))
+    low, high = (escape(format_cell(end, digits)) for end in (cell.low, cell.high))
+    return f'{escape(format_cell(cell.value, digits))}<span class="interval">{low} to {high}</span>'
 
 
 def _picture(picture: Picture, folder: Path) -> str:

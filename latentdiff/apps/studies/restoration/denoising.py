@@ -1,6 +1,4 @@
-"""Study `denoising`: blur, one step and many steps against noise, and one reverse process in three
-notations.
-"""
+"""Study `denoising`: blur, one step and many steps against noise; the reverse process in three notations."""
 
 from __future__ import annotations
 
@@ -11,14 +9,12 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import pixels_to_look_at
-from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs, against_input
-from latentdiff.apps.studies.kit.presets import PixelNumbers
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.kit.model import pixel_model
+from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input
+from latentdiff.apps.studies.kit.presets import PixelPreset
+from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
-from latentdiff.data import to_float
-from latentdiff.data.select import one_of_each_class
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import SamplerStep, ddpm
@@ -30,11 +26,11 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 SHOWN = 10
 NOTATIONS = ("noise", "score", "x_0")
-WAYS = ("noisy", "blur", "blur, five times", "one step", "step by step")
+METHODS = ("noisy", "blur", "blur, five times", "one step", "step by step")
 
 
 @dataclass(frozen=True)
-class Numbers:
+class DenoisingSettings:
     """``levels``: noise that is taken away, ``figure``: those that are shown; ``marks``: of the step-by-step
     process.
 
@@ -42,7 +38,7 @@ class Numbers:
     ``sigma_data``, so that it does no harm at low levels.
     """
 
-    pixels: PixelNumbers | None = None
+    pixels: PixelPreset | None = None
     levels: tuple[int, ...] = (30, 100, 250, 300, 500, 750)
     figure: tuple[int, ...] = (250, 500, 750)
     top: int = 690
@@ -53,42 +49,37 @@ class Numbers:
     sigma_data: float = 0.2
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    pipeline = pixels_to_look_at(lab, numbers.pixels, sigma_data=numbers.sigma_data)
-    images = to_float(one_of_each_class(lab.data.test, numbers.tested))
-    eye, found, figures = PairedMetrics.of(lab), {}, []
-    with lab.part("denoising"):
-        for t in _levels(numbers, pipeline):
-            made = _ways(lab, numbers, pipeline, images, t)
-            found[t] = {name: eye.pairs(x, images) for name, x in made.items()}
-            if t in numbers.figure:
+def study(context: StudyContext, settings: DenoisingSettings) -> Report:
+    pipeline = pixel_model(context, settings.pixels, sigma_data=settings.sigma_data)
+    images = context.test_images(settings.tested)[0]
+    metrics, found, figures = PairedMetrics.of(context), {}, []
+    with context.part("denoising"):
+        for t in _levels(settings, pipeline):
+            made = _denoised(context, settings, pipeline, images, t)
+            found[t] = {name: metrics.pairs(x, images) for name, x in made.items()}
+            if t in settings.figure:
                 rows = [("original", images[:SHOWN]), *((name, x[:SHOWN]) for name, x in made.items())]
                 figures.append(
-                    lab.rows(
-                        f"level-{t}",
-                        rows,
-                        f"Noise of level t = {t} and what takes it away.",
-                        about={"seed": lab.seed},
-                    )
+                    context.rows(f"level-{t}", rows, f"Noise of level t = {t} and five ways to remove it.")
                 )
-    with lab.part("trajectory"):
-        trajectory = _trajectory(lab, numbers, pipeline, images[:SHOWN])
-    with lab.part("three notations"):
-        apart, notations = _notations(lab, pipeline)
+    with context.part("trajectory"):
+        trajectory = _trajectory(context, settings, pipeline, images[:SHOWN])
+    with context.part("three notations"):
+        apart, notations = _notations(context, pipeline)
     return Report(
-        tuple(_findings(found, apart, eye)),
+        tuple(_findings(found, apart, metrics)),
         (
             Section(
                 "Three ways to denoise",
                 (
-                    Words(ABOUT.format(n=len(images), sigma=numbers.sigma)),
+                    Paragraph(ABOUT.format(n=len(images), sigma=settings.sigma)),
                     *figures,
-                    _table(found, eye),
-                    _curves(lab, found, eye),
+                    _table(found, metrics),
+                    _curves(context, found, metrics),
                 ),
             ),
-            Section("Step by step", (Words(STEPS.format(stride=numbers.stride)), trajectory)),
-            Section("One process in three notations", (Words(SAME), notations)),
+            Section("Step by step", (Paragraph(STEPS.format(stride=settings.stride)), trajectory)),
+            Section("One process in three notations", (Paragraph(SAME), notations)),
         ),
         {"notations_apart": apart},
     )
@@ -103,8 +94,8 @@ ABOUT = (
     " in one of these images."
 )
 STEPS = (
-    "The reverse process visits every {stride}th level. Above x_t, below what the network takes the clean"
-    " image to be at that moment."
+    "The reverse process visits every {stride}th level. Above x_t, below the estimate of the"
+    " clean image at that level."
 )
 SAME = (
     "The ancestral step can be written with the noise (Ho et al. 2020, eq. 11), with the score (Song et al."
@@ -115,57 +106,63 @@ SAME = (
 )
 
 
-def _levels(numbers: Numbers, pipeline: Pipeline) -> list[int]:
-    return [t for t in numbers.levels if t <= pipeline.schedule.T]
+def _levels(settings: DenoisingSettings, pipeline: Pipeline) -> list[int]:
+    return [t for t in settings.levels if t <= pipeline.schedule.T]
 
 
-def _ways(
-    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor, t: int
+def _denoised(
+    context: StudyContext, settings: DenoisingSettings, pipeline: Pipeline, images: Tensor, t: int
 ) -> dict[str, Tensor]:
-    x = noisy(pipeline, images, t, seed=lab.seed)
+    x = noisy(pipeline, images, t, seed=context.seed)
     made = (
         pipeline.decode(x),
-        blurred(pipeline, x, t, sigma=numbers.sigma),
-        blurred(pipeline, x, t, sigma=numbers.sigma, times=5),
+        blurred(pipeline, x, t, sigma=settings.sigma),
+        blurred(pipeline, x, t, sigma=settings.sigma, times=5),
         one_step(pipeline, x, t),
-        _strided(lab, numbers, pipeline, x, t).images,
+        _strided(context, settings, pipeline, x, t).images,
     )
-    return dict(zip(WAYS, made, strict=True))
+    return dict(zip(METHODS, made, strict=True))
 
 
 def _strided(
-    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, x: Tensor, t: int, *, frames: int = 0
+    context: StudyContext,
+    settings: DenoisingSettings,
+    pipeline: Pipeline,
+    x: Tensor,
+    t: int,
+    *,
+    frames: int = 0,
 ) -> SampleResult:
     """The ancestral process from x_t over every ``stride``-th level below t."""
-    levels = [*range(t, 0, -numbers.stride), 0]
-    key = key_of(pipeline, lab.seed, len(x))
+    levels = [*range(t, 0, -settings.stride), 0]
+    key = key_of(pipeline, context.seed, len(x))
     return draw(
         pipeline, pipeline.denoiser(), x, levels, ddpm(pipeline.schedule), key, Recorder(frames=frames)
     )
 
 
-def _trajectory(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor) -> Picture:
-    top = min(numbers.top, pipeline.schedule.T)
-    x = noisy(pipeline, images, top, seed=lab.seed)
-    made = _strided(lab, numbers, pipeline, x, top, frames=top)
+def _trajectory(
+    context: StudyContext, settings: DenoisingSettings, pipeline: Pipeline, images: Tensor
+) -> Picture:
+    top = min(settings.top, pipeline.schedule.T)
+    x = noisy(pipeline, images, top, seed=context.seed)
+    made = _strided(context, settings, pipeline, x, top, frames=top)
     rows = [("original", images)]
-    for mark in numbers.marks:
+    for mark in settings.marks:
         frame = min(made.frames, key=lambda f: abs(f.t - mark))
         rows += [(f"x_t, t = {frame.t}", frame.noisy), ("estimate of x_0", frame.estimate)]
     rows.append(("result", made.images))
-    return lab.rows(
-        "trajectory", rows, f"From level {top} on, every {numbers.stride}th level.", about={"seed": lab.seed}
-    )
+    return context.rows("trajectory", rows, f"From level {top} on, every {settings.stride}th level.")
 
 
 @torch.no_grad()
-def _notations(lab: StudyContext, pipeline: Pipeline) -> tuple[dict[str, float], Table]:
+def _notations(context: StudyContext, pipeline: Pipeline) -> tuple[dict[str, float], Table]:
     """The ancestral process over every level written three ways by hand, beside the package's own, in
     float64.
     """
     schedule = pipeline.schedule
     levels = schedule.levels(min(50, schedule.T))
-    key, shape = Key.of(lab.seed, 4, device=pipeline.device), pipeline.codec.latent_shape
+    key, shape = Key.of(context.seed, 4, device=pipeline.device), pipeline.codec.latent_shape
     denoise = pipeline.denoiser()
     x_T = start(key, shape, dtype=torch.float64)
     ours = run(denoise, x_T, levels, ddpm(schedule), key)
@@ -205,31 +202,33 @@ def _written(name: str, schedule: Schedule) -> SamplerStep:
     return step
 
 
-def _table(found: Mapping[int, Mapping[str, Pairs]], eye: PairedMetrics) -> Table:
-    rows = tuple((t, name, *eye.cells([pairs])) for t, ways in found.items() for name, pairs in ways.items())
-    return Table("denoised", ("t", "", *eye.columns), rows, "Denoised images against the originals.")
+def _table(found: Mapping[int, Mapping[str, PairedScores]], metrics: PairedMetrics) -> Table:
+    rows = [((t, name), [pairs], ()) for t, methods in found.items() for name, pairs in methods.items()]
+    return metrics.table("denoised", ("t", ""), rows, "Denoised images against the originals.")
 
 
-def _curves(lab: StudyContext, found: Mapping[int, Mapping[str, Pairs]], eye: PairedMetrics) -> Picture:
+def _curves(
+    context: StudyContext, found: Mapping[int, Mapping[str, PairedScores]], metrics: PairedMetrics
+) -> Picture:
     levels = list(found)
-    psnr = [Curve(name, levels, [found[t][name].psnr for t in levels], "marked") for name in WAYS]
-    distance = [Curve(name, levels, [found[t][name].distance for t in levels], "marked") for name in WAYS]
-    panels = [Panel("PSNR", "level t", "dB", psnr), Panel("distance", "level t", eye.distance, distance)]
-    return lab.plot("curves", panels, "The same as curves.")
+    psnr = [Curve(name, levels, [found[t][name].psnr for t in levels], "marked") for name in METHODS]
+    distance = [Curve(name, levels, [found[t][name].distance for t in levels], "marked") for name in METHODS]
+    panels = [Panel("PSNR", "level t", "dB", psnr), Panel("distance", "level t", metrics.distance, distance)]
+    return context.plot("curves", panels, "The same as curves.")
 
 
 def _findings(
-    found: Mapping[int, Mapping[str, Pairs]], apart: Mapping[str, float], eye: PairedMetrics
+    found: Mapping[int, Mapping[str, PairedScores]], apart: Mapping[str, float], metrics: PairedMetrics
 ) -> Iterator[str]:
     for t in sorted({min(found), max(found)}):
-        ways = {name: [pairs] for name, pairs in found[t].items()}
-        yield against_input(f"At t = {t}", ways, "noisy", "psnr", "PSNR", unit=" dB")
-        yield against_input(f"At t = {t}", ways, "noisy", "distance", eye.distance)
+        methods = {name: [pairs] for name, pairs in found[t].items()}
+        yield against_input(f"At t = {t}", methods, "noisy", "psnr", "PSNR", unit=" dB")
+        yield against_input(f"At t = {t}", methods, "noisy", "distance", metrics.distance)
     yield (
         "The noise, score and x_0 forms of the reverse process give the same samples to"
         f" {max(apart.values()):.1g}."
     )
 
 
-FULL = Numbers(pixels=PixelNumbers(steps=8000), tested=500)
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+FULL = DenoisingSettings(pixels=PixelPreset(steps=8000), tested=500)
+STUDY = Study(quick=DenoisingSettings(), full=FULL, run=study)

@@ -9,16 +9,14 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import pixels_to_look_at
-from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs, against_input
-from latentdiff.apps.studies.kit.presets import PixelNumbers
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.kit.model import pixel_model
+from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, PairedScores, against_input
+from latentdiff.apps.studies.kit.presets import PixelPreset
+from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import to_float
-from latentdiff.data.select import one_of_each_class
 from latentdiff.diffusion import operators as op
 from latentdiff.edit import restore
 from latentdiff.pipeline.pipeline import Pipeline
@@ -27,12 +25,12 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Numbers:
+class InpaintingSettings:
     """``tested`` images, ``draws`` fillings of each; RePaint goes back ``jumps`` - 1 times over every
     ``length`` moves.
     """
 
-    pixels: PixelNumbers | None = None
+    pixels: PixelPreset | None = None
     tested: int = 20
     draws: int = 3
     steps: int = 50
@@ -42,33 +40,33 @@ class Numbers:
     zeta: float = 0.5
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
-    images = to_float(one_of_each_class(lab.data.test, numbers.tested))
-    height, width = lab.data.height, lab.data.width
+def study(context: StudyContext, settings: InpaintingSettings) -> Report:
+    pipeline = pixel_model(context, settings.pixels, latents=True)
+    images = context.test_images(settings.tested)[0]
+    height, width = context.data.height, context.data.width
     masks = {
         "a box in the middle": op.box(height, width),
         "the lower half": op.half(height, width),
         "70% of the pixels": op.scattered(height, width, missing=0.7),
     }
-    eye, found, sections = PairedMetrics.of(lab), {}, []
+    metrics, found, sections = PairedMetrics.of(context), {}, []
     for name, mask in masks.items():
-        with lab.part(name):
-            found[name], pictures = _filled(lab, numbers, pipeline, name, mask, images, eye)
-        sections.append(Section(f"Missing: {name}", (*pictures, _table(name, found[name], eye))))
-    with lab.part("shares of missing pixels"):
-        sections.append(_shares(lab, numbers, pipeline, images, eye))
-    about = Words(
+        with context.part(name):
+            found[name], pictures = _filled(context, settings, pipeline, name, mask, images, metrics)
+        sections.append(Section(f"Missing: {name}", (*pictures, _table(name, found[name], metrics))))
+    with context.part("shares of missing pixels"):
+        sections.append(_shares(context, settings, pipeline, images, metrics))
+    about = Paragraph(
         ABOUT.format(
             n=len(images),
-            steps=numbers.steps,
-            draws=numbers.draws,
-            back=numbers.jumps - 1,
-            length=numbers.length,
+            steps=settings.steps,
+            draws=settings.draws,
+            back=settings.jumps - 1,
+            length=settings.length,
         )
     )
     sections[0] = Section(sections[0].title, (about, *sections[0].blocks))
-    return Report(tuple(_findings(found, eye.distance)), tuple(sections))
+    return Report(tuple(_findings(found, metrics.distance)), tuple(sections))
 
 
 ABOUT = (
@@ -80,90 +78,99 @@ ABOUT = (
 )
 
 
-def _methods(numbers: Numbers) -> dict[str, tuple[Restoration, Sampling]]:
-    slow = Sampling(steps=numbers.steps, eta=1.0)
+def _methods(settings: InpaintingSettings) -> dict[str, tuple[Restoration, Sampling]]:
+    slow = Sampling(steps=settings.steps, eta=1.0)
     return {
         "replacement": (Restoration(solver="replacement"), slow),
-        "RePaint": (Restoration(solver="repaint", jump_length=numbers.length, jumps=numbers.jumps), slow),
-        "DPS": (Restoration(solver="dps", zeta=numbers.zeta), slow),
-        "DiffPIR": (Restoration(solver="diffpir"), Sampling(steps=numbers.steps)),
+        "RePaint": (Restoration(solver="repaint", jump_length=settings.length, jumps=settings.jumps), slow),
+        "DPS": (Restoration(solver="dps", zeta=settings.zeta), slow),
+        "DiffPIR": (Restoration(solver="diffpir"), Sampling(steps=settings.steps)),
     }
 
 
 def _filled(
-    lab: StudyContext,
-    numbers: Numbers,
+    context: StudyContext,
+    settings: InpaintingSettings,
     pipeline: Pipeline,
     name: str,
     mask: Tensor,
     images: Tensor,
-    eye: PairedMetrics,
-) -> tuple[dict[str, list[Pairs]], list[Picture]]:
-    operator = op.masked((lab.data.channels, lab.data.height, lab.data.width), mask)
+    metrics: PairedMetrics,
+) -> tuple[dict[str, list[PairedScores]], list[Picture]]:
+    operator = op.masked(context.data.shape, mask)
     y = operator(images)
-    scores = {"nothing filled in": [eye.pairs(y, images)]}
+    scores = {"nothing filled in": [metrics.pairs(y, images)]}
     rows, variety = [("original", images), ("known", y)], []
-    for method, (how, settings) in _methods(numbers).items():
+    for method, (how, sampling) in _methods(settings).items():
         draws = [
             restore(
-                pipeline, operator, y, how=how, settings=settings, mask=mask, seed=lab.seed + k * len(images)
+                pipeline,
+                operator,
+                y,
+                how=how,
+                settings=sampling,
+                mask=mask,
+                seed=context.seed + k * len(images),
             ).images
-            for k in range(numbers.draws)
+            for k in range(settings.draws)
         ]
-        scores[method] = [eye.pairs(made, images) for made in draws]
+        scores[method] = [metrics.pairs(made, images) for made in draws]
         rows.append((method, draws[0]))
         variety.append(
             (method, torch.stack([made[0] for made in draws] + [made[3 % len(made)] for made in draws]))
         )
     file = "".join(letter if letter.isalnum() else "-" for letter in name)
-    about = {"seed": lab.seed}
-    first = lab.rows(
+    about = {"seed": context.seed}
+    first = context.rows(
         file, [(title, x[:SHOWN]) for title, x in rows], f"Missing: {name}; the first draw.", about=about
     )
-    return scores, [first, lab.rows(f"{file}-draws", variety, "Several draws of two images.", about=about)]
+    return scores, [
+        first,
+        context.rows(f"{file}-draws", variety, "Several draws of two images.", about=about),
+    ]
 
 
 def _shares(
-    lab: StudyContext, numbers: Numbers, pipeline: Pipeline, images: Tensor, eye: PairedMetrics
+    context: StudyContext,
+    settings: InpaintingSettings,
+    pipeline: Pipeline,
+    images: Tensor,
+    metrics: PairedMetrics,
 ) -> Section:
     """How the distance grows with the share of pixels that are missing at random."""
-    shape = (lab.data.channels, lab.data.height, lab.data.width)
-    methods = {name: way for name, way in _methods(numbers).items() if name in ("replacement", "DiffPIR")}
+    shape = context.data.shape
+    methods = {name: each for name, each in _methods(settings).items() if name in ("replacement", "DiffPIR")}
     found: dict[str, list[float]] = {name: [] for name in methods}
-    for share in numbers.shares:
+    for share in settings.shares:
         mask = op.scattered(*shape[1:], missing=share)
         operator = op.masked(shape, mask)
-        for name, (how, settings) in methods.items():
+        for name, (how, sampling) in methods.items():
             made = restore(
-                pipeline, operator, operator(images), how=how, settings=settings, mask=mask, seed=lab.seed
+                pipeline, operator, operator(images), how=how, settings=sampling, mask=mask, seed=context.seed
             )
-            found[name].append(eye.pairs(made.images, images).distance)
-    curves = [Curve(name, list(numbers.shares), values, "marked") for name, values in found.items()]
-    panel = Panel("pixels missing at random", "share missing", eye.distance, curves)
+            found[name].append(metrics.pairs(made.images, images).distance)
+    curves = [Curve(name, list(settings.shares), values, "marked") for name, values in found.items()]
+    panel = Panel("pixels missing at random", "share missing", metrics.distance, curves)
     return Section(
         "How much may be missing",
         (
-            lab.plot(
+            context.plot(
                 "shares", [panel], "Distance from the originals by the share of pixels that are missing."
             ),
         ),
     )
 
 
-def _table(name: str, scores: Mapping[str, list[Pairs]], eye: PairedMetrics) -> Table:
-    rows = tuple((method, *eye.cells(pairs)) for method, pairs in scores.items())
-    return Table(
-        name,
-        ("", *eye.columns),
-        rows,
-        f"Missing: {name}; against the originals, mean and spread over the draws.",
-    )
+def _table(name: str, scores: MethodScores, metrics: PairedMetrics) -> Table:
+    rows = [((method,), pairs, ()) for method, pairs in scores.items()]
+    caption = f"Missing: {name}; against the originals, mean and spread over the draws."
+    return metrics.table(name, ("",), rows, caption)
 
 
-def _findings(found: Mapping[str, Mapping[str, list[Pairs]]], distance: str) -> Iterator[str]:
+def _findings(found: Mapping[str, MethodScores], distance: str) -> Iterator[str]:
     for name, scores in found.items():
         yield against_input(f"Missing {name}", scores, "nothing filled in", "distance", distance)
 
 
-FULL = Numbers(pixels=PixelNumbers(steps=8000), tested=100, draws=5, steps=250, jumps=10, length=10)
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+FULL = InpaintingSettings(pixels=PixelPreset(steps=8000), tested=100, draws=5, steps=250, jumps=10, length=10)
+STUDY = Study(quick=InpaintingSettings(), full=FULL, run=study)

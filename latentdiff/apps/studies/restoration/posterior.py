@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.process.analytic import Gaussian
-from latentdiff.apps.studies.report.blocks import Picture, Section, Table, Words
+from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.diffusion import operators as op
@@ -26,18 +26,16 @@ SIZE, SIGMA = 16, 0.1
 
 
 ABOUT = (
-    "A curve of 16 points with a Gaussian distribution, of which a blurred third is measured with noise: what"
-    " is left of it is known in closed form, and so is the exact denoiser. The table says how far the samples"
-    " of each solver are from that posterior: its mean in standard deviations, its covariance relative to its"
-    " size. “Exact” uses the full covariance of x_0 given x_t, which no network tells: its error is that of"
-    " the steps and of counting. The others have a bias of their own."
+    "A curve of 16 points has a Gaussian prior, and a blurred third of it is measured with noise, so the"
+    " posterior and the exact denoiser are known in closed form. The table gives the distance of the samples"
+    " of each solver from that posterior: its mean in standard deviations, its covariance relative to its"
+    " size. “Exact” uses the full covariance of x_0 given x_t, which no network gives: its error is that of"
+    " discretisation and of a finite sample. The other solvers are biased."
 )
 
 
-class Row(NamedTuple):
-    """How far ``chains`` samples of a solver are from the posterior, and the mean and covariance that they
-    have.
-    """
+class PosteriorError(NamedTuple):
+    """The distance of a solver's samples from the posterior, and their mean and covariance."""
 
     solver: str
     steps: int
@@ -47,8 +45,8 @@ class Row(NamedTuple):
     covariance: Tensor
 
 
-class Truth(NamedTuple):
-    """A Gaussian prior, what was measured of a draw of it, and the posterior."""
+class GaussianProblem(NamedTuple):
+    """A Gaussian prior, a linear measurement of a draw, and the posterior."""
 
     prior: Gaussian
     a: Tensor
@@ -56,7 +54,7 @@ class Truth(NamedTuple):
     posterior: Gaussian
 
     @classmethod
-    def make(cls) -> Truth:
+    def make(cls) -> GaussianProblem:
         prior = Gaussian.smooth(SIZE)
         a = op.blur_matrix(op.gaussian_taps(1.0), SIZE)[::3]
         noise = Key.of(4, 1).at("degrade").normal((len(a),), dtype=torch.float64)[0]
@@ -64,7 +62,7 @@ class Truth(NamedTuple):
         return cls(prior, a, y, prior.posterior(a, y, SIGMA))
 
 
-def rows(truth: Truth, steps: Sequence[int], chains: int) -> Iterator[Row]:
+def rows(truth: GaussianProblem, steps: Sequence[int], chains: int) -> Iterator[PosteriorError]:
     """Every solver with every number of steps, as many chains each."""
     schedule = make_schedule(ScheduleConfig(kind="cosine"))
     key = Key.of(0, chains)
@@ -73,10 +71,12 @@ def rows(truth: Truth, steps: Sequence[int], chains: int) -> Iterator[Row]:
         denoise, step = _solver(name, truth, schedule)
         for count in steps:
             samples = run(denoise, x, schedule.levels(count), step, key)
-            yield Row(name, count, *truth.posterior.apart(samples), samples.mean(0), samples.T.cov())
+            yield PosteriorError(
+                name, count, *truth.posterior.apart(samples), samples.mean(0), samples.T.cov()
+            )
 
 
-def _solver(name: str, truth: Truth, schedule: Schedule) -> tuple[Denoiser, SamplerStep]:
+def _solver(name: str, truth: GaussianProblem, schedule: Schedule) -> tuple[Denoiser, SamplerStep]:
     prior, a, y, _ = truth
     denoise, operator = prior.denoiser(schedule), op.matrix(a)
     if name == "exact":
@@ -91,7 +91,7 @@ def _solver(name: str, truth: Truth, schedule: Schedule) -> tuple[Denoiser, Samp
     )
 
 
-def section(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Section:
+def section(context: StudyContext, truth: GaussianProblem, found: Sequence[PosteriorError]) -> Section:
     """The figures and the table."""
     table = Table(
         "posterior",
@@ -100,11 +100,12 @@ def section(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Section:
         "Samples of each solver against the posterior in closed form.",
     )
     return Section(
-        "Against a known posterior", (Words(ABOUT), _curves(lab, found), table, _beside(lab, truth, found))
+        "Against a known posterior",
+        (Paragraph(ABOUT), _curves(context, found), table, _beside(context, truth, found)),
     )
 
 
-def _curves(lab: StudyContext, found: Sequence[Row]) -> Picture:
+def _curves(context: StudyContext, found: Sequence[PosteriorError]) -> Picture:
     panels = []
     for title, what in (("mean", "standard deviations"), ("covariance", "share of its size")):
         curves = []
@@ -113,12 +114,12 @@ def _curves(lab: StudyContext, found: Sequence[Row]) -> Picture:
             off = [row.off_mean if title == "mean" else row.off_covariance for row in mine]
             curves.append(Curve(name, [row.steps for row in mine], off, "marked"))
         panels.append(Panel(f"error of the {title}", "steps", what, curves, log_x=True, log_y=True))
-    return lab.plot(
+    return context.plot(
         "posterior", panels, "Distance of the samples from the known posterior by number of steps."
     )
 
 
-def _beside(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Picture:
+def _beside(context: StudyContext, truth: GaussianProblem, found: Sequence[PosteriorError]) -> Picture:
     """Means and deviations with the most steps, point by point, beside those in closed form."""
     most = max(row.steps for row in found)
     place = list(range(SIZE))
@@ -141,7 +142,7 @@ def _beside(lab: StudyContext, truth: Truth, found: Sequence[Row]) -> Picture:
             if row.steps == most
         ]
         panels.append(Panel(title, "point of the curve", title, curves, legend=title == "mean"))
-    return lab.plot("moments", panels, f"The samples' mean, deviation and correlation, {most} steps.")
+    return context.plot("moments", panels, f"The samples' mean, deviation and correlation, {most} steps.")
 
 
 def _correlation(_: Tensor, covariance: Tensor) -> Tensor:
@@ -149,8 +150,8 @@ def _correlation(_: Tensor, covariance: Tensor) -> Tensor:
     return covariance[SIZE // 2] / (deviation * deviation[SIZE // 2])
 
 
-def finding(found: Sequence[Row], chains: int) -> str:
-    """What the most steps come to, beside what counting so many chains is off by."""
+def finding(found: Sequence[PosteriorError], chains: int) -> str:
+    """The errors with the most steps, beside the standard error of so many exact draws."""
     most = max(row.steps for row in found)
     last = {row.solver: row for row in found if row.steps == most}
     others = ", ".join(f"{name} by {last[name].off_mean:.2g}" for name in SOLVERS[1:])

@@ -11,16 +11,21 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
-from latentdiff.apps.studies.kit.model import colours_to_look_at, pixels_to_look_at
-from latentdiff.apps.studies.kit.paired import PairedMetrics, Pairs, against_input, difference
-from latentdiff.apps.studies.kit.presets import PixelNumbers
-from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.kit.model import colour_model, pixel_model
+from latentdiff.apps.studies.kit.paired import (
+    MethodScores,
+    PairedMetrics,
+    PairedScores,
+    against_input,
+    difference,
+)
+from latentdiff.apps.studies.kit.presets import PixelPreset
+from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.restoration import posterior
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
-from latentdiff.data.select import one_of_each_class
 from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.operators import Operator
 from latentdiff.edit import backprojection, measured, restore
@@ -30,21 +35,21 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Method:
-    """A solver with its numbers and steps."""
+class RestorationMethod:
+    """A solver with its settings and sampler."""
 
     name: str
     how: Restoration
-    settings: Sampling
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
-class Numbers:
+class RestorationSettings:
     """``tested`` images are restored with ``seeds`` seeds each; ``noise``: of the measurements; ``chains``:
     samples of the Gaussian part.
     """
 
-    pixels: PixelNumbers | None = None
+    pixels: PixelPreset | None = None
     tested: int = 16
     seeds: int = 2
     noise: float = 0.05
@@ -52,7 +57,7 @@ class Numbers:
     fast: int = 20
     chains: int = 4000
     analytic: tuple[int, ...] = (20, 100, 500)
-    colour: PixelNumbers = field(default_factory=lambda: PixelNumbers(width=64, steps=150, batch=64))
+    colour: PixelPreset = field(default_factory=lambda: PixelPreset(width=64, steps=150, batch=64))
     colour_tested: int = 6
     zeta: float = 0.5
 
@@ -65,19 +70,21 @@ class RestorationTask(NamedTuple):
     mask: Tensor | None = None
 
 
-def methods(numbers: Numbers) -> tuple[Method, ...]:
-    """The solvers that are compared, in the order in which the literature ranks them; the fast one last."""
-    slow = Sampling(sampler="ddim", steps=numbers.steps, eta=1.0)
+def methods(settings: RestorationSettings) -> tuple[RestorationMethod, ...]:
+    """The solvers, in ascending order of quality in the literature; the fast one last."""
+    slow = Sampling(sampler="ddim", steps=settings.steps, eta=1.0)
     return (
-        Method("SDEdit", Restoration(solver="sdedit", strength=0.4), slow),
-        Method("ScoreALD", Restoration(solver="ald"), slow),
-        Method("DPS", Restoration(solver="dps", zeta=numbers.zeta), slow),
-        Method(f"DiffPIR, {numbers.fast} steps", Restoration(solver="diffpir"), Sampling(steps=numbers.fast)),
+        RestorationMethod("SDEdit", Restoration(solver="sdedit", strength=0.4), slow),
+        RestorationMethod("ScoreALD", Restoration(solver="ald"), slow),
+        RestorationMethod("DPS", Restoration(solver="dps", zeta=settings.zeta), slow),
+        RestorationMethod(
+            f"DiffPIR, {settings.fast} steps", Restoration(solver="diffpir"), Sampling(steps=settings.fast)
+        ),
     )
 
 
 def tasks(shape: tuple[int, int, int]) -> tuple[RestorationTask, ...]:
-    """What images suffer."""
+    """The degradations of images [C, H, W]."""
     _, height, width = shape
     mask = op.box(height, width)
     return (
@@ -89,123 +96,121 @@ def tasks(shape: tuple[int, int, int]) -> tuple[RestorationTask, ...]:
     )
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    with lab.part("known posterior"):
-        truth = posterior.Truth.make()
-        known = list(posterior.rows(truth, numbers.analytic, numbers.chains))
-    pipeline = pixels_to_look_at(lab, numbers.pixels, latents=True)
-    shape = (lab.data.channels, lab.data.height, lab.data.width)
-    images = to_float(one_of_each_class(lab.data.test, numbers.tested))
-    found, blocks = _compared(lab, numbers, pipeline, tasks(shape), images, PairedMetrics.of(lab))
-    about = Words(_about(numbers, len(images)))
-    sections = [posterior.section(lab, truth, known), Section("On digits", (about, *blocks))]
-    in_colour: dict[str, dict[str, list[Pairs]]] = {}
-    if lab.colour is None:
-        sections.append(Section("On colour images", (colour_missing(lab),)))
+def study(context: StudyContext, settings: RestorationSettings) -> Report:
+    with context.part("known posterior"):
+        truth = posterior.GaussianProblem.make()
+        known = list(posterior.rows(truth, settings.analytic, settings.chains))
+    pipeline = pixel_model(context, settings.pixels, latents=True)
+    shape = context.data.shape
+    images = context.test_images(settings.tested)[0]
+    found, blocks = _compared(context, settings, pipeline, tasks(shape), images, PairedMetrics.of(context))
+    about = Paragraph(_about(settings, len(images)))
+    sections = [posterior.section(context, truth, known), Section("On digits", (about, *blocks))]
+    in_colour: dict[str, MethodScores] = {}
+    if context.colour is None:
+        sections.append(Section("On colour images", (colour_missing(context),)))
     else:
-        in_colour, section = _colour(lab, numbers, lab.colour)
+        in_colour, section = _colour(context, settings, context.colour)
         sections.append(section)
-    return Report(tuple(_findings(numbers, known, found, in_colour)), tuple(sections))
+    return Report(tuple(_findings(settings, known, found, in_colour)), tuple(sections))
 
 
 def _compared(
-    lab: StudyContext,
-    numbers: Numbers,
+    context: StudyContext,
+    settings: RestorationSettings,
     pipeline: Pipeline,
     tasks: Sequence[RestorationTask],
     images: Tensor,
-    eye: PairedMetrics,
+    metrics: PairedMetrics,
     prefix: str = "",
-) -> tuple[dict[str, dict[str, list[Pairs]]], list[Block]]:
+) -> tuple[dict[str, MethodScores], list[Block]]:
     """The scores of every method on every task, with a figure and a table for each."""
-    found: dict[str, dict[str, list[Pairs]]] = {}
+    found: dict[str, MethodScores] = {}
     blocks: list[Block] = []
     for task in tasks:
-        with lab.part(f"{prefix}{task.name}"):
-            found[task.name], picture = _restored(lab, numbers, pipeline, task, images, eye, prefix)
-        blocks += [picture, _table(f"{prefix}{task.name}", found[task.name], eye)]
+        with context.part(f"{prefix}{task.name}"):
+            found[task.name], picture = _restored(context, settings, pipeline, task, images, metrics, prefix)
+        blocks += [picture, _table(f"{prefix}{task.name}", found[task.name], metrics)]
     return found, blocks
 
 
 def _colour(
-    lab: StudyContext, numbers: Numbers, data: Dataset
-) -> tuple[dict[str, dict[str, list[Pairs]]], Section]:
+    context: StudyContext, settings: RestorationSettings, data: Dataset
+) -> tuple[dict[str, MethodScores], Section]:
     """Filling in and deblurring of colour images, by an unconditional model of them."""
-    pipeline = colours_to_look_at(lab, numbers.colour, data, labels=False)
+    pipeline = colour_model(context, settings.colour, data, labels=False)
     shape = data.shape
-    images = to_float(data.test.images[: numbers.colour_tested])
+    images = to_float(data.test.images[: settings.colour_tested])
     chosen = [task for task in tasks(shape) if task.name in ("a box missing", "Gaussian blur, 1.5 pixels")]
     found, blocks = _compared(
-        lab, numbers, pipeline, chosen, images, PairedMetrics.of(lab, data=data), prefix="colour: "
+        context, settings, pipeline, chosen, images, PairedMetrics.of(context, data=data), prefix="colour: "
     )
-    words = Words(f"{data.name}, {len(data.train):,} training images. {_about(numbers, len(images))}")
+    words = Paragraph(f"{data.name}, {len(data.train):,} training images. {_about(settings, len(images))}")
     return found, Section("On colour images", (words, *blocks))
 
 
-def _about(numbers: Numbers, n: int) -> str:
-    return ABOUT.format(steps=numbers.steps, fast=numbers.fast, noise=numbers.noise, n=n, seeds=numbers.seeds)
+def _about(settings: RestorationSettings, n: int) -> str:
+    return ABOUT.format(
+        steps=settings.steps, fast=settings.fast, noise=settings.noise, n=n, seeds=settings.seeds
+    )
 
 
 ABOUT = (
     "{n} test images, one class after the other, measured with noise of {noise:g} (pixels lie in [-1, 1]);"
     " means over {seeds} seeds each. SDEdit, ScoreALD and DPS take {steps} ancestral steps, DiffPIR {fast}."
-    " SDEdit starts from what was measured and knows nothing of the operator."
+    " SDEdit starts from the measurement and does not use the operator."
 )
 
 
 def _restored(
-    lab: StudyContext,
-    numbers: Numbers,
+    context: StudyContext,
+    settings: RestorationSettings,
     pipeline: Pipeline,
     task: RestorationTask,
     images: Tensor,
-    eye: PairedMetrics,
+    metrics: PairedMetrics,
     prefix: str,
-) -> tuple[dict[str, list[Pairs]], Picture]:
+) -> tuple[dict[str, list[PairedScores]], Picture]:
     """The scores of every method by seed, and the first images of the first seed."""
-    y = measured(task.operator, images, sigma=numbers.noise, seed=lab.seed)
+    y = measured(task.operator, images, sigma=settings.noise, seed=context.seed)
     seen = backprojection(task.operator, y).clamp(-1, 1)
-    scores, rows = {"as measured": [eye.pairs(seen, images)]}, [("original", images), ("measured", seen)]
-    for method in methods(numbers):
-        for seed in range(numbers.seeds):
+    scores, rows = {"as measured": [metrics.pairs(seen, images)]}, [("original", images), ("measured", seen)]
+    for method in methods(settings):
+        for seed in range(settings.seeds):
             made = restore(
                 pipeline,
                 task.operator,
                 y,
                 how=method.how,
-                settings=method.settings,
-                sigma=numbers.noise,
-                seed=lab.seed + seed * len(images),
+                settings=method.sampling,
+                sigma=settings.noise,
+                seed=context.seed + seed * len(images),
             ).images
-            scores.setdefault(method.name, []).append(eye.pairs(made, images))
+            scores.setdefault(method.name, []).append(metrics.pairs(made, images))
             if seed == 0:
                 rows.append((method.name, made))
     name = "".join(letter if letter.isalnum() else "-" for letter in prefix + task.name)
-    picture = lab.rows(
+    picture = context.rows(
         name,
         [(title, x[:SHOWN]) for title, x in rows],
-        f"Restored from {task.name}, noise {numbers.noise:g}.",
-        about={"seed": lab.seed},
+        f"Restored from {task.name}, noise {settings.noise:g}.",
     )
     return scores, picture
 
 
-def _table(name: str, scores: Mapping[str, list[Pairs]], eye: PairedMetrics) -> Table:
-    return Table(
-        name,
-        ("", *eye.columns),
-        tuple((method, *eye.cells(pairs)) for method, pairs in scores.items()),
-        f"{name}: restored images against the originals, mean and spread over the seeds.",
-    )
+def _table(name: str, scores: MethodScores, metrics: PairedMetrics) -> Table:
+    rows = [((method,), pairs, ()) for method, pairs in scores.items()]
+    caption = f"{name}: restored images against the originals, mean and spread over the seeds."
+    return metrics.table(name, ("",), rows, caption)
 
 
 def _findings(
-    numbers: Numbers,
-    known: Sequence[posterior.Row],
-    found: Mapping[str, Mapping[str, list[Pairs]]],
-    in_colour: Mapping[str, Mapping[str, list[Pairs]]],
+    settings: RestorationSettings,
+    known: Sequence[posterior.PosteriorError],
+    found: Mapping[str, MethodScores],
+    in_colour: Mapping[str, MethodScores],
 ) -> Iterator[str]:
-    yield posterior.finding(known, numbers.chains)
+    yield posterior.finding(known, settings.chains)
     every = {**found, **{f"in colour, {task}": scores for task, scores in in_colour.items()}}
     for task, scores in every.items():
         name = f"{task[0].upper()}{task[1:]}"
@@ -218,7 +223,7 @@ def _findings(
 RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the closest, as in Chung et al. 2023
 
 
-def _ranking(found: Mapping[str, Mapping[str, list[Pairs]]]) -> str:
+def _ranking(found: Mapping[str, MethodScores]) -> str:
     """In how many degradations the literature's order holds, and in how many its opposite, for neighbours in
     it.
     """
@@ -236,15 +241,15 @@ def _ranking(found: Mapping[str, Mapping[str, list[Pairs]]]) -> str:
     )
 
 
-FULL = Numbers(
-    pixels=PixelNumbers(steps=8000),
+FULL = RestorationSettings(
+    pixels=PixelPreset(steps=8000),
     tested=100,
     seeds=5,
     steps=500,
     fast=50,
     chains=20_000,
     analytic=(20, 100, 500, 1000),
-    colour=PixelNumbers(width=96, steps=20_000, patch=2),
+    colour=PixelPreset(width=96, steps=20_000, patch=2),
     colour_tested=50,
 )
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+STUDY = Study(quick=RestorationSettings(), full=FULL, run=study)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
-from latentdiff.apps.studies.kit.presets import MLPNumbers, VAENumbers
-from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, drawn, labels_of, row, sampling
+from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
+from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, draw_uint8, labels_of, row
 from latentdiff.apps.studies.kit.training import pipeline_of
-from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
@@ -27,25 +27,25 @@ SHOWN = 10  # images in a row
 
 
 @dataclass(frozen=True)
-class Numbers:
+class DDIMStepsSettings:
     """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M); ``samples`` are scored
     for each.
     """
 
-    vae: VAENumbers = field(default_factory=lambda: VAENumbers(steps=400))
-    denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1000))
+    vae: VAEPreset = field(default_factory=lambda: VAEPreset(steps=400))
+    denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=1000))
     steps: tuple[int, ...] = (10, 20, 50, 100, 1000)
     etas: tuple[float, ...] = (0.0, 0.5, 1.0)
     solver_steps: tuple[int, ...] = (10, 20, 50, 100)
     samples: int = 450
     resamples: int = 100
-    colour_vae: VAENumbers = field(default_factory=lambda: VAENumbers("64", steps=300, batch=64))
-    colour_denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=800))
+    colour_vae: VAEPreset = field(default_factory=lambda: VAEPreset("64", steps=300, batch=64))
+    colour_denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=800))
     colour_steps: tuple[int, ...] = (10, 20, 50, 100)
     colour_samples: int = 0  # scored; 0: pictures and times only
 
 
-class Variant(NamedTuple):
+class SamplerVariant(NamedTuple):
     """A sampler with its number of steps."""
 
     sampler: str
@@ -56,14 +56,12 @@ class Variant(NamedTuple):
     def family(self) -> str:
         return "DPM-Solver++(2M)" if self.sampler == "dpm++" else f"DDIM, η = {self.eta:g}"
 
-    def settings(self) -> Sampling:
-        return sampling(sampler=self.sampler, eta=self.eta, steps=self.steps)
+    def sampling(self) -> Sampling:
+        return Sampling(sampler=self.sampler, eta=self.eta, steps=self.steps)
 
 
-class DrawnVariant(NamedTuple):
-    """What a way gave: the images, seconds an image, how far they are from those of the most steps, and their
-    scores.
-    """
+class VariantResults(NamedTuple):
+    """Images of a variant, seconds an image, their RMSE to those of the most steps, and their scores."""
 
     images: Tensor
     seconds: float
@@ -71,25 +69,29 @@ class DrawnVariant(NamedTuple):
     scores: SampleScores | None
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    judge = SampleScorer.of(lab, resamples=numbers.resamples)
-    colour_judge = None
-    if lab.colour is not None and numbers.colour_samples:
-        colour_judge = SampleScorer.of(lab, data=lab.colour, resamples=numbers.resamples)
-    with lab.part("VAE"):
-        encoder = presets.vae(lab, "vae", numbers.vae)
-    with lab.part("denoiser"):
-        denoiser = presets.mlp(lab, "denoiser", encoder, numbers.denoiser)
-    with lab.part("samples"):
-        ways = [Variant("ddim", eta, steps) for eta in numbers.etas for steps in numbers.steps]
-        ways += [Variant("dpm++", 0.0, steps) for steps in numbers.solver_steps]
-        found = _draw_all(pipeline_of(lab, denoiser), ways, numbers.samples, lab.seed, judge)
-        floor = judge.floor(numbers.samples)
-    blocks: list[Block] = [Words(SAME_NOISE), *_pictures(lab, "digits", found), judge.words(numbers.samples)]
-    blocks += [_table("digits", found, floor), _curves(lab, found, floor)]
+def study(context: StudyContext, settings: DDIMStepsSettings) -> Report:
+    scorer = SampleScorer.of(context, resamples=settings.resamples)
+    colour_scorer = None
+    if context.colour is not None and settings.colour_samples:
+        colour_scorer = SampleScorer.of(context, data=context.colour, resamples=settings.resamples)
+    with context.part("VAE"):
+        encoder = presets.vae(context, "vae", settings.vae)
+    with context.part("denoiser"):
+        denoiser = presets.mlp(context, "denoiser", encoder, settings.denoiser)
+    with context.part("samples"):
+        variants = [SamplerVariant("ddim", eta, steps) for eta in settings.etas for steps in settings.steps]
+        variants += [SamplerVariant("dpm++", 0.0, steps) for steps in settings.solver_steps]
+        found = _draw_all(pipeline_of(context, denoiser), variants, settings.samples, context.seed, scorer)
+        floor = scorer.floor(settings.samples)
+    blocks: list[Block] = [
+        Paragraph(SAME_NOISE),
+        *_pictures(context, "digits", found),
+        scorer.words(settings.samples),
+    ]
+    blocks += [_table("digits", found, floor), _curves(context, found, floor)]
     sections = [
         Section("Digits", tuple(blocks)),
-        Section("Colour images", tuple(_colour(lab, numbers, colour_judge))),
+        Section("Colour images", tuple(_colour(context, settings, colour_scorer))),
     ]
     return Report(tuple(_findings(found, floor)), tuple(sections), {"floor": floor.as_dict()})
 
@@ -102,28 +104,31 @@ SAME_NOISE = (
 
 
 def _draw_all(
-    pipeline: Pipeline, ways: Sequence[Variant], n: int, seed: int, judge: SampleScorer | None
-) -> dict[Variant, DrawnVariant]:
-    """All ways from the same noise; distances are to the way of the same family with the most steps."""
-    drawn(
-        pipeline, min(n, 8), seed=seed, settings=ways[0].settings()
-    )  # the first call pays for what is set up once
+    pipeline: Pipeline, variants: Sequence[SamplerVariant], n: int, seed: int, scorer: SampleScorer | None
+) -> dict[SamplerVariant, VariantResults]:
+    """Samples of every variant from the same noise, and their distances to :func:`_exact`."""
+    draw_uint8(pipeline, min(n, 8), seed=seed, sampling=variants[0].sampling())  # warm-up
     images, seconds = {}, {}
-    for way in ways:
+    for variant in variants:
         begun = time.perf_counter()
-        images[way] = drawn(pipeline, n, seed=seed, settings=way.settings())
-        seconds[way] = (time.perf_counter() - begun) / n
-    exact = max((way for way in ways if way.sampler == "ddim" and way.eta == 0), key=lambda way: way.steps)
+        images[variant] = draw_uint8(pipeline, n, seed=seed, sampling=variant.sampling())
+        seconds[variant] = (time.perf_counter() - begun) / n
+    exact = _exact(variants)
     labels = labels_of(pipeline, n)
     return {
-        way: DrawnVariant(
-            images[way],
-            seconds[way],
-            _rmse(images[way], images[exact]),
-            None if judge is None else judge.score(images[way], labels),
+        variant: VariantResults(
+            images[variant],
+            seconds[variant],
+            _rmse(images[variant], images[exact]),
+            None if scorer is None else scorer.score(images[variant], labels),
         )
-        for way in ways
+        for variant in variants
     }
+
+
+def _exact(variants: Iterable[SamplerVariant]) -> SamplerVariant:
+    """Deterministic DDIM with the most steps."""
+    return max((each for each in variants if each.family == "DDIM, η = 0"), key=lambda each: each.steps)
 
 
 def _rmse(a: Tensor, b: Tensor) -> float:
@@ -131,26 +136,28 @@ def _rmse(a: Tensor, b: Tensor) -> float:
     return float((a.double() - b.double()).square().mean().sqrt() / 255)
 
 
-def _families(found: Mapping[Variant, DrawnVariant]) -> dict[str, list[Variant]]:
-    families: dict[str, list[Variant]] = {}
-    for way in found:
-        families.setdefault(way.family, []).append(way)
+def _families(found: Mapping[SamplerVariant, VariantResults]) -> dict[str, list[SamplerVariant]]:
+    families: dict[str, list[SamplerVariant]] = {}
+    for variant in found:
+        families.setdefault(variant.family, []).append(variant)
     return families
 
 
-def _pictures(lab: StudyContext, name: str, found: Mapping[Variant, DrawnVariant]) -> Iterator[Picture]:
-    for place, (family, ways) in enumerate(_families(found).items()):
-        rows = [(f"{way.steps} steps", found[way].images[:SHOWN]) for way in ways]
-        yield lab.rows(f"{name}-{place + 1}", rows, f"{family}.", about={"sampler": family, "seed": lab.seed})
+def _pictures(
+    context: StudyContext, name: str, found: Mapping[SamplerVariant, VariantResults]
+) -> Iterator[Picture]:
+    for place, (family, variants) in enumerate(_families(found).items()):
+        rows = [(f"{variant.steps} steps", found[variant].images[:SHOWN]) for variant in variants]
+        yield context.rows(f"{name}-{place + 1}", rows, f"{family}.", about={"sampler": family})
 
 
-def _table(name: str, found: Mapping[Variant, DrawnVariant], floor: SampleScores | None) -> Table:
-    exact = max((way for way in found if way.sampler == "ddim" and way.eta == 0), key=lambda way: way.steps)
+def _table(name: str, found: Mapping[SamplerVariant, VariantResults], floor: SampleScores | None) -> Table:
+    exact = _exact(found)
     heads = ("sampler", "steps", "ms an image", f"RMSE to DDIM-{exact.steps}")
     rows = []
-    for way, made in found.items():
+    for variant, made in found.items():
         scores = row(made.scores) if made.scores is not None else ()
-        rows.append((way.family, way.steps, 1000 * made.seconds, made.moved, *scores))
+        rows.append((variant.family, variant.steps, 1000 * made.seconds, made.moved, *scores))
     if floor is not None:
         rows.append((f"real images ({floor.n:,})", None, None, None, *row(floor)))
     caption = (
@@ -161,101 +168,91 @@ def _table(name: str, found: Mapping[Variant, DrawnVariant], floor: SampleScores
     return Table(name, (*heads, *(() if floor is None else columns(floor))), tuple(rows), caption)
 
 
-def _curves(lab: StudyContext, found: Mapping[Variant, DrawnVariant], floor: SampleScores) -> Picture:
+def _curves(
+    context: StudyContext, found: Mapping[SamplerVariant, VariantResults], floor: SampleScores
+) -> Picture:
     quality, speed, moved = [], [], []
-    for family, ways in _families(found).items():
-        steps = [way.steps for way in ways]
-        scores = [scored.fd for way in ways if (scored := found[way].scores) is not None]
+    for family, variants in _families(found).items():
+        steps = [variant.steps for variant in variants]
+        scores = [scored.fd for variant in variants if (scored := found[variant].scores) is not None]
         fd = [score.value for score in scores]
         quality.append(Curve(family, steps, fd, "marked"))
-        speed.append(Curve(family, [1000 * found[way].seconds for way in ways], fd, "marked"))
-        moved.append(Curve(family, steps, [found[way].moved for way in ways], "marked"))
-    real = (("real images", floor.fd.value),)
+        speed.append(Curve(family, [1000 * found[variant].seconds for variant in variants], fd, "marked"))
+        moved.append(Curve(family, steps, [found[variant].moved for variant in variants], "marked"))
+    y, real = frechet_name(floor.features.name), (("real images", floor.fd.value),)
+    distance = "RMSE to the most steps, η = 0"
     panels = [
-        Panel(
-            "quality by steps",
-            "steps",
-            frechet_name(floor.features.name),
-            quality,
-            log_x=True,
-            log_y=True,
-            levels=real,
-        ),
-        Panel(
-            "quality by time",
-            "ms an image",
-            frechet_name(floor.features.name),
-            speed,
-            log_x=True,
-            log_y=True,
-            legend=False,
-            levels=real,
-        ),
-        Panel(
-            "how far a sample moves",
-            "steps",
-            "RMSE to the most steps, η = 0",
-            moved,
-            log_x=True,
-            legend=False,
-        ),
+        Panel("quality by steps", "steps", y, quality, log_x=True, log_y=True, levels=real),
+        Panel("quality by time", "ms an image", y, speed, log_x=True, log_y=True, legend=False, levels=real),
+        Panel("how far a sample moves", "steps", distance, moved, log_x=True, legend=False),
     ]
-    return lab.plot(
-        "quality",
-        panels,
-        "Fréchet distance against steps and against time, and how far samples are from those of the most"
-        " steps.",
+    caption = (
+        "Fréchet distance against steps and against time, and the distance to the samples of most steps."
     )
+    return context.plot("quality", panels, caption)
 
 
-def _colour(lab: StudyContext, numbers: Numbers, judge: SampleScorer | None) -> Iterator[Block]:
-    if lab.colour is None:
-        yield colour_missing(lab)
+def _colour(
+    context: StudyContext, settings: DDIMStepsSettings, scorer: SampleScorer | None
+) -> Iterator[Block]:
+    if context.colour is None:
+        yield colour_missing(context)
         return
-    with lab.part("colour: VAE and denoiser"):
-        encoder = presets.vae(lab, "colour-vae", numbers.colour_vae, data=lab.colour)
-        # whatever the classes are: these models are shown, so one kind of sample is enough
+    with context.part("colour: VAE and denoiser"):
+        encoder = presets.vae(context, "colour-vae", settings.colour_vae, data=context.colour)
         denoiser = presets.mlp(
-            lab, "colour-denoiser", encoder, numbers.colour_denoiser, data=lab.colour, labels=False
+            context, "colour-denoiser", encoder, settings.colour_denoiser, data=context.colour, labels=False
         )
-    with lab.part("colour: samples"):
-        yield from _coloured(lab, numbers, lab.colour, pipeline_of(lab, denoiser), judge)
+    with context.part("colour: samples"):
+        yield from _coloured(context, settings, context.colour, pipeline_of(context, denoiser), scorer)
 
 
 def _coloured(
-    lab: StudyContext, numbers: Numbers, data: Dataset, pipeline: Pipeline, judge: SampleScorer | None
+    context: StudyContext,
+    settings: DDIMStepsSettings,
+    data: Dataset,
+    pipeline: Pipeline,
+    scorer: SampleScorer | None,
 ) -> Iterator[Block]:
-    ways = [Variant("ddim", eta, steps) for eta in numbers.etas for steps in numbers.colour_steps]
-    ways += [
-        Variant("dpm++", 0.0, steps) for steps in numbers.solver_steps if steps <= max(numbers.colour_steps)
+    variants = [
+        SamplerVariant("ddim", eta, steps) for eta in settings.etas for steps in settings.colour_steps
     ]
-    found = _draw_all(pipeline, ways, numbers.colour_samples or 4 * SHOWN, lab.seed, judge)
-    yield Words(
+    variants += [
+        SamplerVariant("dpm++", 0.0, steps)
+        for steps in settings.solver_steps
+        if steps <= max(settings.colour_steps)
+    ]
+    found = _draw_all(pipeline, variants, settings.colour_samples or 4 * SHOWN, context.seed, scorer)
+    yield Paragraph(
         f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an"
         " unconditional model."
     )
-    yield from _pictures(lab, "colour", found)
-    if judge is None:
-        yield Words(
-            "At this budget the colour samples are looked at and timed, not scored: too few were drawn.",
+    yield from _pictures(context, "colour", found)
+    if scorer is None:
+        yield Paragraph(
+            "At this budget the colour samples are shown and timed, not scored: there are too few.",
             "warning",
         )
         yield _table("colour", found, None)
         return
-    floor = judge.floor(numbers.colour_samples)
-    yield judge.words(numbers.colour_samples)
+    floor = scorer.floor(settings.colour_samples)
+    yield scorer.words(settings.colour_samples)
     yield _table("colour", found, floor)
 
 
-def _findings(found: Mapping[Variant, DrawnVariant], floor: SampleScores) -> Iterator[str]:
-    fd = {way: made.scores.fd for way, made in found.items() if made.scores is not None}
-    plain = sorted((way for way in fd if way.sampler == "ddim" and way.eta == 0), key=lambda way: way.steps)
+def _findings(found: Mapping[SamplerVariant, VariantResults], floor: SampleScores) -> Iterator[str]:
+    fd = {variant: made.scores.fd for variant, made in found.items() if made.scores is not None}
+    plain = sorted(
+        (variant for variant in fd if variant.sampler == "ddim" and variant.eta == 0),
+        key=lambda variant: variant.steps,
+    )
     few, most = plain[0], plain[-1]
     yield comparison.ordered(
-        "FD without noise on the way (η = 0) by number of steps", {f"{way.steps}:": fd[way] for way in plain}
+        "FD without noise on the way (η = 0) by number of steps",
+        {f"{variant.steps}:": fd[variant] for variant in plain},
     )
     for steps in dict.fromkeys((few.steps, most.steps)):
-        same = {way.family: score for way, score in fd.items() if way.steps == steps}
+        same = {variant.family: score for variant, score in fd.items() if variant.steps == steps}
         yield comparison.ordered(f"FD with {steps} steps", same)
     yield (
         f"Real images score {floor.fd.value:.3g} at the same number; with η = 0 {few.steps} steps take "
@@ -263,14 +260,14 @@ def _findings(found: Mapping[Variant, DrawnVariant], floor: SampleScores) -> Ite
     )
 
 
-QUICK = Numbers()
-FULL = Numbers(
-    vae=VAENumbers(steps=6000),
-    denoiser=MLPNumbers(width=512, depth=4, steps=12_000, batch=512),
+QUICK = DDIMStepsSettings()
+FULL = DDIMStepsSettings(
+    vae=VAEPreset(steps=6000),
+    denoiser=MLPPreset(width=512, depth=4, steps=12_000, batch=512),
     samples=10_000,
     resamples=200,
-    colour_vae=VAENumbers("64", steps=6000),
-    colour_denoiser=MLPNumbers(width=1024, depth=6, steps=20_000),
+    colour_vae=VAEPreset("64", steps=6000),
+    colour_denoiser=MLPPreset(width=1024, depth=6, steps=20_000),
     colour_steps=(10, 20, 50, 100, 1000),
     colour_samples=1000,
 )

@@ -10,20 +10,19 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.presets import MLPNumbers, VAENumbers
+from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
 from latentdiff.apps.studies.kit.scoring import (
     SampleScorer,
     class_grid,
     columns,
-    drawn,
-    few,
+    draw_uint8,
     labels_of,
     measured,
+    random_split,
     row,
-    sampling,
 )
 from latentdiff.apps.studies.kit.training import pipeline_of
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
@@ -32,17 +31,17 @@ from latentdiff.ops.random import Key
 from latentdiff.pipeline.pipeline import Pipeline
 
 PREDICTIONS = ("eps", "v")
-CLEAR = 0.01  # alpha-bar from which an error of x_0 is worth a look: below, it is that of eps blown up
+CLEAR = 0.01  # alpha-bar below which an error of x_0 is that of eps, amplified
 
 
 @dataclass(frozen=True)
-class Numbers:
+class DDPMDDIMSettings:
     """Both networks have the numbers of ``denoiser``; ``samples`` of each way are scored, ``frames`` show the
     way there.
     """
 
-    vae: VAENumbers = field(default_factory=VAENumbers)
-    denoiser: MLPNumbers = field(default_factory=lambda: MLPNumbers(steps=1100))
+    vae: VAEPreset = field(default_factory=VAEPreset)
+    denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=1100))
     ddim_steps: tuple[int, ...] = (10, 50)
     samples: int = 500
     frames: int = 12
@@ -51,43 +50,45 @@ class Numbers:
     resamples: int = 100
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    judge = SampleScorer.of(lab, resamples=numbers.resamples)
-    with lab.part("VAE"):
-        encoder = presets.vae(lab, "vae", numbers.vae)
+def study(context: StudyContext, settings: DDPMDDIMSettings) -> Report:
+    scorer = SampleScorer.of(context, resamples=settings.resamples)
+    with context.part("VAE"):
+        encoder = presets.vae(context, "vae", settings.vae)
     models: dict[str, Pipeline] = {}
     for prediction in PREDICTIONS:
-        with lab.part(f"denoiser that predicts {prediction}"):
-            trained = presets.mlp(lab, prediction, encoder, numbers.denoiser, prediction=prediction)
-            models[prediction] = pipeline_of(lab, trained)
-    ways = _ways(numbers)
+        with context.part(f"denoiser that predicts {prediction}"):
+            trained = presets.mlp(context, prediction, encoder, settings.denoiser, prediction=prediction)
+            models[prediction] = pipeline_of(context, trained)
+    samplers = _samplers(settings)
     images: dict[tuple[str, str], Tensor] = {}
     scores: dict[tuple[str, str], SampleScores] = {}
-    with lab.part("samples"):
-        for name, settings in ways.items():
+    with context.part("samples"):
+        for name, sampling in samplers.items():
             for prediction, pipeline in models.items():
-                made = drawn(pipeline, numbers.samples, seed=lab.seed, settings=settings)
+                made = draw_uint8(pipeline, settings.samples, seed=context.seed, sampling=sampling)
                 images[name, prediction] = made
-                scores[name, prediction] = judge.score(made, labels_of(pipeline, numbers.samples))
-        floor = judge.floor(numbers.samples)
-    with lab.part("errors by level"):
-        losses = {prediction: _losses(lab, pipeline, numbers) for prediction, pipeline in models.items()}
+                scores[name, prediction] = scorer.score(made, labels_of(pipeline, settings.samples))
+        floor = scorer.floor(settings.samples)
+    with context.part("errors by level"):
+        losses = {prediction: _losses(context, pipeline, settings) for prediction, pipeline in models.items()}
     clear = {prediction: _clear(models[prediction], loss) for prediction, loss in losses.items()}
-    ddpm, ddim, against = _grids(lab, images, list(ways), len(models["v"].classes))
+    ddpm, ddim, against = _grids(context, images, list(samplers), len(models["v"].classes))
     return Report(
-        tuple(_findings(scores, clear, floor, ways)),
+        tuple(_findings(scores, clear, floor, samplers)),
         (
-            Section("DDPM", (Words(DDPM), ddpm)),
-            Section("One sample, step by step", (Words(STEPS), _trajectory(lab, models["v"], numbers))),
-            Section("DDIM with v-prediction", (Words(DDIM), ddim)),
+            Section("DDPM", (Paragraph(DDPM), ddpm)),
+            Section(
+                "One sample, step by step", (Paragraph(STEPS), _trajectory(context, models["v"], settings))
+            ),
+            Section("DDIM with v-prediction", (Paragraph(DDIM), ddim)),
             Section(
                 "eps against v",
                 (
-                    Words(EPS_V),
+                    Paragraph(EPS_V),
                     against,
-                    judge.words(numbers.samples),
+                    scorer.words(settings.samples),
                     _table(scores, floor),
-                    _curves(lab, losses, clear),
+                    _curves(context, losses, clear),
                 ),
             ),
         ),
@@ -99,7 +100,7 @@ DDPM = (
     " calls of the network as there are levels."
 )
 STEPS = (
-    "Above x_t as the VAE decodes it, below what the network takes the clean image to be at that moment. The"
+    "Above x_t as the VAE decodes it, below the estimate of the clean image at that level. The"
     " coarse shape is decided at high noise; the last levels only sharpen it."
 )
 DDIM = (
@@ -113,14 +114,14 @@ EPS_V = (
 )
 
 
-def _ways(numbers: Numbers) -> dict[str, Sampling]:
-    ways = {"DDPM, all levels": sampling(sampler="ddpm")}
-    return ways | {f"DDIM, {steps} steps": sampling(steps=steps) for steps in sorted(numbers.ddim_steps)}
+def _samplers(settings: DDPMDDIMSettings) -> dict[str, Sampling]:
+    samplers = {"DDPM, all levels": Sampling(sampler="ddpm")}
+    return samplers | {f"DDIM, {steps} steps": Sampling(steps=steps) for steps in sorted(settings.ddim_steps)}
 
 
-def _losses(lab: StudyContext, pipeline: Pipeline, numbers: Numbers) -> LevelLoss:
-    test = few(lab.data.test, numbers.tested, seed=lab.seed)
-    return loss_by_level(pipeline, test.images, labels=test.labels, levels=numbers.levels, seed=lab.seed)
+def _losses(context: StudyContext, pipeline: Pipeline, settings: DDPMDDIMSettings) -> LevelLoss:
+    test = random_split(context.data.test, settings.tested, seed=context.seed)
+    return loss_by_level(pipeline, test.images, labels=test.labels, levels=settings.levels, seed=context.seed)
 
 
 def _clear(pipeline: Pipeline, loss: LevelLoss) -> list[tuple[int, float]]:
@@ -132,44 +133,44 @@ def _clear(pipeline: Pipeline, loss: LevelLoss) -> list[tuple[int, float]]:
 
 
 def _grids(
-    lab: StudyContext, images: Mapping[tuple[str, str], Tensor], ways: Sequence[str], classes: int
+    context: StudyContext, images: Mapping[tuple[str, str], Tensor], samplers: Sequence[str], classes: int
 ) -> tuple[Picture, Picture, Picture]:
     """Samples of DDPM, of DDIM with the most steps, and of both networks by every sampler."""
     shown, across = class_grid(classes)
-    about = {"seed": lab.seed}
+    about = {"seed": context.seed}
 
-    def alone(file: str, way: str, caption: str) -> Picture:
-        return lab.grids(file, [(f"{way}, v", images[way, "v"][:shown])], caption, across=across, about=about)
+    def alone(file: str, sampler: str, caption: str) -> Picture:
+        return context.grids(
+            file, [(f"{sampler}, v", images[sampler, "v"][:shown])], caption, across=across, about=about
+        )
 
-    pairs = [(f"{way}, {kind}", images[way, kind][:shown]) for way in ways for kind in PREDICTIONS]
+    pairs = [
+        (f"{sampler}, {kind}", images[sampler, kind][:shown]) for sampler in samplers for kind in PREDICTIONS
+    ]
     caption = "The same starting noise through both networks, by every sampler."
     return (
-        alone("ddpm", ways[0], f"{ways[0]}: every level is visited, with fresh noise at each."),
-        alone("ddim", ways[-1], f"{ways[-1]} with v-prediction, from the same starting noise."),
-        lab.grids("eps-v", pairs, caption, columns=2, across=across, about=about),
+        alone("ddpm", samplers[0], f"{samplers[0]}: every level is visited, with fresh noise at each."),
+        alone("ddim", samplers[-1], f"{samplers[-1]} with v-prediction, from the same starting noise."),
+        context.grids("eps-v", pairs, caption, columns=2, across=across, about=about),
     )
 
 
-def _trajectory(lab: StudyContext, pipeline: Pipeline, numbers: Numbers) -> Picture:
+def _trajectory(context: StudyContext, pipeline: Pipeline, settings: DDPMDDIMSettings) -> Picture:
     label = None if not pipeline.classes else len(pipeline.classes) - 1
     frames = pipeline.trajectory(
-        sampling(sampler="ddpm"),
-        Key.of(lab.seed, 1, device=pipeline.device),
+        Sampling(sampler="ddpm"),
+        Key.of(context.seed, 1, device=pipeline.device),
         label=label,
-        frames=numbers.frames,
+        frames=settings.frames,
     )
     rows = [
         ("x_t", torch.cat([frame.noisy for frame in frames])),
         ("estimate of x_0", torch.cat([frame.estimate for frame in frames])),
     ]
-    asked = "" if label is None else f" of class {pipeline.classes[label]}"
-    caption = f"The reverse process of one DDPM sample{asked}, from level t = {frames[0].t} to 0."
-    return lab.rows(
-        "trajectory",
-        rows,
-        caption,
-        columns=[f"t={frame.t}" for frame in frames],
-        about={"seed": lab.seed, "label": label},
+    of_class = "" if label is None else f" of class {pipeline.classes[label]}"
+    caption = f"The reverse process of one DDPM sample{of_class}, from level t = {frames[0].t} to 0."
+    return context.rows(
+        "trajectory", rows, caption, columns=[f"t={frame.t}" for frame in frames], about={"label": label}
     )
 
 
@@ -184,7 +185,7 @@ def _table(scores: Mapping[tuple[str, str], SampleScores], floor: SampleScores) 
 
 
 def _curves(
-    lab: StudyContext, losses: Mapping[str, LevelLoss], clear: Mapping[str, Sequence[tuple[int, float]]]
+    context: StudyContext, losses: Mapping[str, LevelLoss], clear: Mapping[str, Sequence[tuple[int, float]]]
 ) -> Picture:
     x0 = [
         Curve(name, [t for t, _ in points], [error for _, error in points], "marked")
@@ -200,22 +201,22 @@ def _curves(
         f" (where ᾱ is at least {CLEAR:g}; beyond, eps-prediction divides by next to nothing) and of the"
         " noise."
     )
-    return lab.plot("errors", panels, caption)
+    return context.plot("errors", panels, caption)
 
 
 def _findings(
     scores: Mapping[tuple[str, str], SampleScores],
     clear: Mapping[str, Sequence[tuple[int, float]]],
     floor: SampleScores,
-    ways: Mapping[str, Sampling],
+    samplers: Mapping[str, Sampling],
 ) -> Iterator[str]:
     fd = {key: found.fd for key, found in scores.items()}
-    first, last = next(iter(ways)), list(ways)[-1]
+    first, last = next(iter(samplers)), list(samplers)[-1]
     yield (
         f"With v-prediction {first} reaches an FD of {fd[first, 'v'].value:.3g} and {last}"
         f" {fd[last, 'v'].value:.3g}; real images score {floor.fd.value:.3g}."
     )
-    for name in ways:
+    for name in samplers:
         yield comparison.ordered(f"FD with {name}", {kind: fd[name, kind] for kind in PREDICTIONS})
     ratios = [
         (t, eps_error / v_error)
@@ -224,17 +225,17 @@ def _findings(
     (low, at_low), (high, at_high) = ratios[0], ratios[-1]
     yield (
         f"The error of x_0 with eps-prediction is {at_low:.2g} times that with v at t = {low}, and"
-        f" {at_high:.2g} times at t = {high}, the highest level looked at where ᾱ is at least {CLEAR:g}."
+        f" {at_high:.2g} times at t = {high}, the highest level measured where ᾱ is at least {CLEAR:g}."
     )
 
 
-FULL = Numbers(
-    vae=VAENumbers(steps=6000),
-    denoiser=MLPNumbers(width=512, depth=4, steps=12_000, batch=512),
+FULL = DDPMDDIMSettings(
+    vae=VAEPreset(steps=6000),
+    denoiser=MLPPreset(width=512, depth=4, steps=12_000, batch=512),
     ddim_steps=(10, 20, 50, 100),
     samples=10_000,
     levels=50,
     tested=5000,
     resamples=200,
 )
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+STUDY = Study(quick=DDPMDDIMSettings(), full=FULL, run=study)

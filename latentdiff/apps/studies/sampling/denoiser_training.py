@@ -7,21 +7,13 @@ from dataclasses import dataclass, field
 
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.presets import VAENumbers
-from latentdiff.apps.studies.kit.scoring import (
-    SampleScorer,
-    columns,
-    drawn,
-    labels_of,
-    measured,
-    row,
-    sampling,
-)
-from latentdiff.apps.studies.kit.training import Trained, epochs_in_steps, pipeline_of, train_denoiser
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.kit.presets import VAEPreset
+from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, draw_uint8, labels_of, measured, row
+from latentdiff.apps.studies.kit.training import Trained, pipeline_of
+from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
-from latentdiff.config.training import TrainDenoiser
+from latentdiff.config.sampling import Sampling
 from latentdiff.evaluate import SampleScores
 from latentdiff.metrics.features.names import frechet_name
 
@@ -29,12 +21,12 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """The denoiser is looked at after ``epochs``; the learning rate is constant, so that every one is a whole
+class DenoiserTrainingSettings:
+    """The denoiser is scored after ``epochs``; the learning rate is constant, so that every one is a whole
     training.
     """
 
-    vae: VAENumbers = field(default_factory=VAENumbers)
+    vae: VAEPreset = field(default_factory=VAEPreset)
     epochs: tuple[int, ...] = (1, 5, 10, 15, 60)
     width: int = 512
     depth: int = 4
@@ -45,38 +37,38 @@ class Numbers:
     resamples: int = 100
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    judge = SampleScorer.of(lab, resamples=numbers.resamples)
-    with lab.part("VAE"):
-        encoder = presets.vae(lab, "vae", numbers.vae)
-    with lab.part("denoiser"):
-        trained, marks = _train(lab, numbers, encoder)
+def study(context: StudyContext, settings: DenoiserTrainingSettings) -> Report:
+    scorer = SampleScorer.of(context, resamples=settings.resamples)
+    with context.part("VAE"):
+        encoder = presets.vae(context, "vae", settings.vae)
+    values = {"width": settings.width, "depth": settings.depth, "batch": settings.batch, "lr": settings.lr}
+    with context.part("denoiser"):
+        trained, marks = presets.train_epochs(context, "denoiser", settings.epochs, values, vae=encoder)
     rows, scores = [], {}
-    with lab.part("samples"):
+    with context.part("samples"):
         for epoch, mark in marks.items():
-            pipeline = pipeline_of(lab, trained, mark)
-            images = drawn(
+            pipeline = pipeline_of(context, trained, mark)
+            images = draw_uint8(
                 pipeline,
-                numbers.samples,
-                seed=lab.seed,
-                settings=sampling(steps=min(numbers.steps, pipeline.schedule.T)),
+                settings.samples,
+                seed=context.seed,
+                sampling=Sampling(steps=min(settings.steps, pipeline.schedule.T)),
             )
             rows.append((f"epoch {epoch}", images[:SHOWN]))
-            scores[epoch] = judge.score(images, labels_of(pipeline, numbers.samples))
-        floor = judge.floor(numbers.samples)
-    grid = lab.rows(
+            scores[epoch] = scorer.score(images, labels_of(pipeline, settings.samples))
+        floor = scorer.floor(settings.samples)
+    grid = context.rows(
         "samples",
         rows,
-        f"Samples after each of these epochs, from the same noise (DDIM, {numbers.steps} steps).",
-        about={"seed": lab.seed},
+        f"Samples after each of these epochs, from the same noise (DDIM, {settings.steps} steps).",
     )
     return Report(
         tuple(_findings(trained, marks, scores, floor)),
         (
-            Section("Loss", (Words(LOSSES), _curves(lab, trained, marks, scores, floor))),
+            Section("Loss", (Paragraph(LOSSES), _curves(context, trained, marks, scores, floor))),
             Section(
                 "Samples through training",
-                (grid, judge.words(numbers.samples), _table(trained, marks, scores, floor)),
+                (grid, scorer.words(settings.samples), _table(trained, marks, scores, floor)),
             ),
         ),
     )
@@ -91,45 +83,17 @@ LOSSES = (
 )
 
 
-def _train(lab: StudyContext, numbers: Numbers, encoder: Trained) -> tuple[Trained, dict[int, int]]:
-    """The training, and the optimizer step of each epoch looked at."""
-    size = len(lab.data.train)
-    marks = {epoch: epochs_in_steps(epoch, size=size, batch=numbers.batch) for epoch in numbers.epochs}
-    options = TrainDenoiser.model_validate(
-        {
-            "data": lab.data.name,
-            "width": numbers.width,
-            "depth": numbers.depth,
-            "batch": numbers.batch,
-            "lr": numbers.lr,
-            "decay": "constant",
-            "time_sampling": (
-                "stratified"
-            ),  # as in validation, so that the two losses are means over the same levels
-            "validate_every": max(1, epochs_in_steps(1, size=size, batch=numbers.batch)),
-            "seed": lab.seed,
-            "device": str(lab.device),
-        }
-    )
-    return train_denoiser(lab, "denoiser", options, vae=encoder, marks=tuple(marks.values())), marks
-
-
 def _curves(
-    lab: StudyContext,
+    context: StudyContext,
     trained: Trained,
     marks: Mapping[int, int],
     scores: Mapping[int, SampleScores],
     floor: SampleScores,
 ) -> Picture:
-    a_step = max(marks) / trained.marks[-1]  # epochs
-    curves = []
-    for name, label, style in (("loss", "training", "thin"), ("val_loss", "validation", "line")):
-        steps, values = trained.curve(name)
-        curves.append(Curve(label, [step * a_step for step in steps], values, style))  # type: ignore[arg-type]
     epochs = list(scores)
     fd = Curve("samples", epochs, [scores[epoch].fd.value for epoch in epochs], "marked")
     panels = [
-        Panel("loss", "epoch", "mean squared error of v", curves, log_y=True),
+        trained.loss_panel("loss", max(marks), "mean squared error of v"),
         Panel(
             "quality of samples",
             "epoch",
@@ -140,7 +104,7 @@ def _curves(
             levels=(("real images", floor.fd.value),),
         ),
     ]
-    return lab.plot(
+    return context.plot(
         "loss", panels, "Training and validation loss, and the Fréchet distance of samples, over the epochs."
     )
 
@@ -165,8 +129,8 @@ def _table(
         "epochs",
         heads,
         tuple(rows),
-        "Losses and scores of the samples after each of the epochs. Accuracy: how often the network sees the"
-        " class that was asked for.",
+        "Losses and scores of the samples after each of the epochs. Accuracy: the share of samples whose"
+        " predicted class is the condition.",
     )
 
 
@@ -183,7 +147,7 @@ def _findings(
     )
     middle = sorted(marks)[-2] if len(marks) > 1 else first
     yield (
-        f"Between the last two looks (epochs {middle} and {last}) the loss changed by"
+        f"Between the last two checkpoints (epochs {middle} and {last}) the loss changed by"
         f" {loss[last] / loss[middle] - 1:+.0%} and the FD by"
         f" {comparison.unpaired(fd[last], fd[middle]).text()}; real images score {floor.fd.value:.3g}."
     )
@@ -196,5 +160,7 @@ def _findings(
     )
 
 
-FULL = Numbers(vae=VAENumbers(steps=6000), epochs=(1, 5, 10, 15), batch=256, samples=10_000, resamples=200)
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+FULL = DenoiserTrainingSettings(
+    vae=VAEPreset(steps=6000), epochs=(1, 5, 10, 15), batch=256, samples=10_000, resamples=200
+)
+STUDY = Study(quick=DenoiserTrainingSettings(), full=FULL, run=study)

@@ -1,6 +1,4 @@
-"""The emoji of study `text-to-image`: pictures for texts, each above the training image that is most like
-it.
-"""
+"""The emoji of study `text-to-image`: images for prompts, above their nearest training images."""
 
 from __future__ import annotations
 
@@ -9,10 +7,10 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import presets
 from latentdiff.apps.studies.kit.context import GIVEN, StudyContext
-from latentdiff.apps.studies.kit.model import model_of
-from latentdiff.apps.studies.kit.presets import TextNumbers
+from latentdiff.apps.studies.kit.model import load_given
+from latentdiff.apps.studies.kit.presets import TextPreset
 from latentdiff.apps.studies.kit.training import pipeline_of
-from latentdiff.apps.studies.report.blocks import Section, Table, Words
+from latentdiff.apps.studies.report.blocks import Paragraph, Section, Table
 from latentdiff.data import Dataset, to_float
 from latentdiff.viz.rows import folded
 
@@ -31,32 +29,31 @@ GUIDANCE = 1.0
 
 
 def emoji_section(
-    lab: StudyContext, numbers: TextNumbers, data: Dataset, *, steps: int, shown: int
+    context: StudyContext, settings: TextPreset, data: Dataset, *, steps: int, shown: int
 ) -> Section:
     """A model of the captioned ``data``, its pictures for TEXTS and their nearest training images."""
     if data.train.captions is None:
-        return Section("Emoji", (Words(f"{data.name} has no captions: nothing to draw.", "warning"),))
-    with lab.part("emoji"):
-        if lab.run_colour is not None:
-            pipeline = model_of(lab, lab.run_colour, data, name=GIVEN[1], texts=True)
+        return Section("Emoji", (Paragraph(f"{data.name} has no captions: nothing to draw.", "warning"),))
+    with context.part("emoji"):
+        if context.run_colour is not None:
+            pipeline = load_given(context, context.run_colour, data, name=GIVEN[1], texts=True)
         else:
-            pipeline = pipeline_of(lab, presets.texts(lab, "emoji", numbers, data=data))
+            pipeline = pipeline_of(context, presets.texts(context, "emoji", settings, data=data))
     train, rows, distances = to_float(data.train.images), [], []
     known = set(data.train.captions)
     for text in TEXTS:
-        images = pipeline.sample(shown, label=text, steps=steps, guidance=GUIDANCE, seed=lab.seed)
+        images = pipeline.sample(shown, label=text, steps=steps, guidance=GUIDANCE, seed=context.seed)
         near, distance = nearest(images, train)
         seen = "seen" if text in known else "new"
         rows += [(folded(f"{text} ({seen})"), images), ("most like them", train[near])]
         distances.append(
             (text, seen, float(distance.mean()), data.train.captions[int(near[distance.argmin()])])
         )
-    picture = lab.rows(
+    picture = context.rows(
         "emoji",
         rows,
         f"Guidance {GUIDANCE:g}; texts that name a training image (seen) and texts that do not (new); below"
         " each row the training images with the least squared distance.",
-        about={"seed": lab.seed},
     )
     table = Table(
         "copies",
@@ -69,10 +66,9 @@ def emoji_section(
         tuple(distances),
         "Pixels in [-1, 1]. A picture that is a copy has a distance near that of the VAE's reconstructions.",
     )
-    words = Words(
-        "Drawings with names, from a few thousand captions. What is drawn well has usually been seen, which"
-        " the rows below the pictures show: look at both. New texts are of words that training knows in other"
-        " company."
+    words = Paragraph(
+        "Emoji with their names, a few thousand captions. Good samples are often copies: the rows below them"
+        " show the nearest training images. New texts combine words of the training captions."
     )
     return Section("Emoji", (words, picture, table))
 

@@ -1,4 +1,4 @@
-"""Study `prompt-to-prompt`: words exchanged, added and weighted, against drawing anew and against SDEdit."""
+"""Study `prompt-to-prompt`: words exchanged, added and weighted, against sampling anew and SDEdit."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.presets import FULL_TEXTS, TextNumbers
-from latentdiff.apps.studies.kit.text_model import model_of_texts, scenes_to_read
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.kit.model import readable_scenes, text_model
+from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset
+from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
-from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, Scores, exchanged, score, tasks
+from latentdiff.apps.studies.text.text_edits import (
+    COLUMNS,
+    SWAPS,
+    EditScores,
+    EditTask,
+    exchanged,
+    score,
+    tasks,
+)
 from latentdiff.apps.studies.text.text_failures import failures
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
@@ -25,14 +33,14 @@ from latentdiff.viz.rows import folded
 
 
 @dataclass(frozen=True)
-class Numbers:
+class PromptToPromptSettings:
     """``edits`` of each of the three kinds; ``shares``: of the way on which attention to words and among
     pixels is kept, the first in the pictures; SDEdit from each of the ``strengths``; ``shown`` pictures in a
     row.
     """
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
-    text: TextNumbers | None = None
+    text: TextPreset | None = None
     edits: int = 20
     strengths: tuple[float, ...] = (0.4, 0.6, 0.8)
     steps: int = 25
@@ -41,68 +49,68 @@ class Numbers:
     shown: int = 6
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    data = scenes_to_read(lab, numbers.counts)
-    pipeline, where = model_of_texts(lab, numbers.text, data)
-    wanted = tasks(numbers.edits)
-    with lab.part("prompt-to-prompt"):
+def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
+    data = readable_scenes(context, settings.counts)
+    pipeline, where = text_model(context, settings.text, data)
+    wanted = tasks(settings.edits)
+    with context.part("prompt-to-prompt"):
         made: dict[str, Tensor] = {}
-        for share in numbers.shares:
-            source, made[_named(share)] = _edited(lab, numbers, pipeline, wanted, share)
-    with lab.part("drawn anew"):
-        made["drawn anew from the same noise"] = _anew(lab, numbers, pipeline, wanted)
-    with lab.part("SDEdit"):
-        for strength in numbers.strengths:
-            made[f"SDEdit, strength {strength:g}"] = _sdedit(lab, numbers, pipeline, wanted, source, strength)
+        for share in settings.shares:
+            source, made[_named(share)] = _edited(context, settings, pipeline, wanted, share)
+    prompts, sampling = [caption(task.edited) for task in wanted], _sampling(settings)
+    with context.part("drawn anew"):
+        w, steps = settings.guidance, settings.steps
+        anew = pipeline.sample(len(prompts), label=prompts, steps=steps, guidance=w, seed=context.seed)
+        made["drawn anew from the same noise"] = anew
+    with context.part("SDEdit"):
+        for strength in settings.strengths:
+            t, seed = level_of(pipeline, strength), context.seed + len(wanted)
+            edited = sdedit(pipeline, source, t, settings=sampling, label=prompts, seed=seed)
+            made[f"SDEdit, strength {strength:g}"] = edited.images
     scores = {
         name: {what: score(wanted, source, images, what) for what in SWAPS} for name, images in made.items()
     }
-    pictures = _pictures(lab, numbers, wanted, source, {name: made[name] for name in _few(numbers, made)})
-    sections = [
-        Section("Words exchanged", (Words(ABOUT), where, *pictures, _table(scores), _balance(lab, scores)))
-    ]
-    with lab.part("added and weighted"):
-        sections.append(_other_edits(lab, numbers, pipeline))
-    with lab.part("real pictures"):
-        sections.append(_real(lab, numbers, pipeline, data))
-    with lab.part("where it fails"):
-        settings, n = _settings(numbers), max(numbers.shown, numbers.edits)
-        sections.append(failures(lab, pipeline, settings=settings, n=n, shown=numbers.shown))
-    return Report(tuple(_findings(scores)), tuple(sections), {"edits": [_words(task) for task in wanted]})
+    middle = settings.strengths[len(settings.strengths) // 2]
+    shown = (_named(settings.shares[0]), "drawn anew from the same noise", f"SDEdit, strength {middle:g}")
+    pictures = _pictures(context, settings, wanted, source, {name: made[name] for name in shown})
+    blocks: tuple[Block, ...] = (
+        Paragraph(ABOUT),
+        where,
+        *pictures,
+        _table(scores),
+        _balance(context, scores),
+    )
+    sections = [Section("Words exchanged", blocks)]
+    with context.part("added and weighted"):
+        sections.append(_other_edits(context, settings, pipeline))
+    with context.part("real pictures"):
+        sections.append(_real(context, settings, pipeline, data))
+    with context.part("where it fails"):
+        n = max(settings.shown, settings.edits)
+        sections.append(failures(context, pipeline, sampling=sampling, n=n, shown=settings.shown))
+    edits = [[caption(task.source), caption(task.edited), task.what] for task in wanted]
+    return Report(tuple(_findings(scores)), tuple(sections), {"edits": edits})
 
 
 ABOUT = (
-    "One word of each text is exchanged. Prompt-to-prompt (Hertz et al. 2023) draws both texts from the same"
-    " noise in one batch and gives the edit the attention of the source: to the words that stay, and among"
-    " pixels. Drawing the new text from the same noise keeps only what the noise decides; SDEdit noises the"
-    " finished picture and denoises it towards the new text."
+    "One word of each prompt is exchanged. Prompt-to-prompt (Hertz et al. 2023) samples both prompts from"
+    " the same noise in one batch and copies the attention maps of the source into the edit: cross-attention"
+    " to unchanged words, and self-attention. Sampling the new prompt from the same noise keeps only what"
+    " the noise decides; SDEdit noises the finished image and denoises it towards the new prompt."
 )
-
-
-def _words(task: EditTask) -> list[str]:
-    return [caption(task.source), caption(task.edited), task.what]
 
 
 def _named(share: tuple[float, float]) -> str:
     return f"prompt-to-prompt, cross {share[0]:g}, self {share[1]:g}"
 
 
-def _few(numbers: Numbers, made: Mapping[str, Tensor]) -> list[str]:
-    """The methods in the pictures: one of each kind."""
-    middle = numbers.strengths[len(numbers.strengths) // 2]
-    return [
-        _named(numbers.shares[0]),
-        *(name for name in made if name.startswith("drawn") or name.endswith(f" {middle:g}")),
-    ]
-
-
-def _settings(numbers: Numbers) -> Sampling:
-    return Sampling(steps=numbers.steps, guidance=numbers.guidance)
+def _sampling(settings: PromptToPromptSettings) -> Sampling:
+    return Sampling(steps=settings.steps, guidance=settings.guidance)
 
 
 def _edited(
-    lab: StudyContext,
-    numbers: Numbers,
+    context: StudyContext,
+    settings: PromptToPromptSettings,
     pipeline: Pipeline,
     wanted: Sequence[EditTask],
     share: tuple[float, float],
@@ -112,76 +120,48 @@ def _edited(
     for k, task in enumerate(wanted):
         edit = Edit(caption(task.edited), *share)
         made = prompt_to_prompt(
-            pipeline, caption(task.source), [edit], 1, settings=_settings(numbers), seed=lab.seed + k
+            pipeline, caption(task.source), [edit], 1, settings=_sampling(settings), seed=context.seed + k
         )
         pairs.append((made.source, made.edits[0]))
     sources, edits = (torch.cat(column) for column in zip(*pairs, strict=True))
     return sources, edits
 
 
-def _anew(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, wanted: Sequence[EditTask]) -> Tensor:
-    texts = [caption(task.edited) for task in wanted]
-    return pipeline.sample(
-        len(texts), label=texts, steps=numbers.steps, guidance=numbers.guidance, seed=lab.seed
-    )
-
-
-def _sdedit(
-    lab: StudyContext,
-    numbers: Numbers,
-    pipeline: Pipeline,
-    wanted: Sequence[EditTask],
-    source: Tensor,
-    strength: float,
-) -> Tensor:
-    texts, t = [caption(task.edited) for task in wanted], level_of(pipeline, strength)
-    made = sdedit(pipeline, source, t, settings=_settings(numbers), label=texts, seed=lab.seed + len(wanted))
-    return made.images
-
-
 def _pictures(
-    lab: StudyContext,
-    numbers: Numbers,
+    context: StudyContext,
+    settings: PromptToPromptSettings,
     wanted: Sequence[EditTask],
     source: Tensor,
     made: Mapping[str, Tensor],
 ) -> list[Picture]:
-    """For each kind the first edits: the source above what each method makes of it."""
+    """The first edits of each kind, the source above the edit of each method."""
     found = []
     for what in SWAPS:
-        rows = [k for k, task in enumerate(wanted) if task.what == what][: numbers.shown]
+        rows = [k for k, task in enumerate(wanted) if task.what == what][: settings.shown]
         columns = [folded(caption(wanted[k].edited), 12) for k in rows]
         grid = [
             ("source", source[rows]),
             *((folded(name, 22), images[rows]) for name, images in made.items()),
         ]
         texts = "; ".join(f"“{caption(wanted[k].source)}” to “{caption(wanted[k].edited)}”" for k in rows)
-        found.append(lab.rows(what, grid, f"{what} exchanged: {texts}.", about={"columns": columns}))
+        found.append(context.rows(what, grid, f"{what} exchanged: {texts}.", about={"columns": columns}))
     return found
 
 
-def _table(scores: Mapping[str, Mapping[str, Scores]]) -> Table:
-    columns = (
-        "",
-        "exchanged",
-        "new word right, %",
-        "all else kept, %",
-        "PSNR of the rest, dB",
-        "overlap of the shape",
-    )
+def _table(scores: Mapping[str, Mapping[str, EditScores]]) -> Table:
     rows = tuple(
         (name, what, *each.cells()) for name, kinds in scores.items() for what, each in kinds.items()
     )
     return Table(
         "edits",
-        columns,
+        ("", *COLUMNS),
         rows,
         "The rest: the ground for a digit or its colour, the digit's inside for the ground. All else: the"
         " other attributes, read from both pictures.",
     )
 
 
-def _balance(lab: StudyContext, scores: Mapping[str, Mapping[str, Scores]]) -> Picture:
+def _balance(context: StudyContext, scores: Mapping[str, Mapping[str, EditScores]]) -> Picture:
     """How much is kept against how often the edit succeeds: the mean over the three kinds, a curve for each
     method.
     """
@@ -194,26 +174,28 @@ def _balance(lab: StudyContext, scores: Mapping[str, Mapping[str, Scores]]) -> P
         for name, found in points.items()
     ]
     panel = Panel("what an edit changes and keeps", "new word right, percent", "PSNR of the rest, dB", curves)
-    return lab.plot(
+    return context.plot(
         "balance",
         [panel],
         "Up and to the right is better. Points: shares of the way, or strengths of SDEdit.",
     )
 
 
-def _mean(kinds: Mapping[str, Scores], what: str) -> float:
+def _mean(kinds: Mapping[str, EditScores], what: str) -> float:
     return sum(float(getattr(each, what)) for each in kinds.values()) / len(kinds)
 
 
-def _other_edits(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Section:
+def _other_edits(context: StudyContext, settings: PromptToPromptSettings, pipeline: Pipeline) -> Section:
     """Words added and words weighted."""
-    settings, n = _settings(numbers), numbers.shown
+    sampling, n = _sampling(settings), settings.shown
 
     def rows(source: str, edits: Mapping[str, Edit], name: str, text: str) -> Picture:
-        made = prompt_to_prompt(pipeline, source, list(edits.values()), n, settings=settings, seed=lab.seed)
+        made = prompt_to_prompt(
+            pipeline, source, list(edits.values()), n, settings=sampling, seed=context.seed
+        )
         grid = [(folded(source), made.source)]
         grid += [(folded(title), images) for title, images in zip(edits, made.edits, strict=True)]
-        return lab.rows(name, grid, text, about={"seed": lab.seed})
+        return context.rows(name, grid, text)
 
     plain = "a red seven"
     added = {text: Edit(text) for text in ("a large red seven", "a red seven on a yellow background")}
@@ -226,9 +208,9 @@ def _other_edits(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Sec
     return Section(
         "Words added and weighted",
         (
-            Words(
-                "Added words keep their own attention, all others that of the source. Weights multiply the"
-                " attention to a word; 0 takes it away, below 0 drives it out."
+            Paragraph(
+                "Added words have their own attention maps, all others those of the source. A weight"
+                " multiplies the attention to a word; 0 removes it, a negative one reverses it."
             ),
             rows(plain, added, "added", "Words added to a short text."),
             rows(base, weighted, "weighted", f"“{base}” with the attention to one word multiplied."),
@@ -236,39 +218,41 @@ def _other_edits(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Sec
     )
 
 
-def _real(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, data: Dataset) -> Section:
+def _real(
+    context: StudyContext, settings: PromptToPromptSettings, pipeline: Pipeline, data: Dataset
+) -> Section:
     """Test pictures edited by their own captions."""
     captions = data.test.captions or ()
     known = [
         (k, scene) for k, scene in ((k, parse(text)) for k, text in enumerate(captions)) if _plain(scene)
     ]
-    chosen = known[: numbers.shown]
+    chosen = known[: settings.shown]
     rows: dict[str, list[Tensor]] = {"picture": [], "source": [], **{what: [] for what in SWAPS}}
     errors = []
     for place, (k, scene) in enumerate(chosen):
         images = to_float(data.test.images[k : k + 1])
-        edits = [Edit(caption(exchanged(scene, what, place)), *numbers.shares[0]) for what in SWAPS]
-        made = prompt_to_prompt(pipeline, caption(scene), edits, images=images, settings=_settings(numbers))
+        edits = [Edit(caption(exchanged(scene, what, place)), *settings.shares[0]) for what in SWAPS]
+        made = prompt_to_prompt(pipeline, caption(scene), edits, images=images, settings=_sampling(settings))
         rows["picture"].append(images)
         rows["source"].append(made.source)
         errors.append(float((made.source - pipeline.reconstruct(images)).abs().max()))
         for what, image in zip(SWAPS, made.edits, strict=True):
             rows[what].append(image)
     grid = [(name, torch.cat(images)) for name, images in rows.items()]
-    words = Words(
-        "Pictures that the model has not drawn: DDIM inversion finds their latents on the way to noise, and"
-        " the source keeps to these (Ju et al. 2024). What comes back of the picture itself differs by at"
-        f" most {max(errors):.1g} from what the VAE makes of it."
+    words = Paragraph(
+        "Test images: DDIM inversion gives the latents of their trajectory, and the source follows these (Ju"
+        f" et al. 2024). The source that comes back differs by at most {max(errors):.1g} from its"
+        " reconstruction by the VAE."
     )
     texts = "; ".join(caption(scene) for _, scene in chosen)
-    return Section("Real pictures", (words, lab.rows("real", grid, f"Test pictures, edited: {texts}.")))
+    return Section("Real pictures", (words, context.rows("real", grid, f"Test pictures, edited: {texts}.")))
 
 
 def _plain(scene: Scene) -> bool:
     return len(scene.things) == 1 and scene.background is not None and scene.things[0].size == "large"
 
 
-def _findings(scores: Mapping[str, Mapping[str, Scores]]) -> Iterator[str]:
+def _findings(scores: Mapping[str, Mapping[str, EditScores]]) -> Iterator[str]:
     for name, kinds in scores.items():
         success, others, decibels = (_mean(kinds, what) for what in ("success", "others", "psnr"))
         yield (
@@ -277,11 +261,11 @@ def _findings(scores: Mapping[str, Mapping[str, Scores]]) -> Iterator[str]:
         )
 
 
-FULL = Numbers(
+FULL = PromptToPromptSettings(
     counts=(40_000, 2_000, 2_000),
-    text=FULL_TEXTS,
+    text=FULL_TEXT,
     edits=167,
     strengths=(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
     steps=50,
 )
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+STUDY = Study(quick=PromptToPromptSettings(), full=FULL, run=study)

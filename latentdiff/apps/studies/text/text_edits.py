@@ -15,6 +15,10 @@ from latentdiff.evaluate.alignment import in_turn
 from latentdiff.evaluate.scenes import attributes, covers, read
 
 SWAPS = ("colour", "background", "digit")
+COLUMNS = (
+    *("exchanged", "new word right, %", "all else kept, %"),
+    *("PSNR of the rest, dB", "overlap of the shape"),
+)
 INSIDE = 0.5  # coverage of a digit's own pixels
 PURE = 0.98  # and of those that hold nothing of the ground
 
@@ -29,7 +33,7 @@ class EditTask:
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class EditScores:
     """Shares and means over edits: the attribute is the new one; all others are still those of the source;
     the pixels that the edit is not about (PSNR in dB); the shape of the digit (overlap of its pixels, where
     it should stay the same).
@@ -66,7 +70,7 @@ def exchanged(scene: Scene, what: str, k: int) -> Scene:
     return replace(scene, things=(replace(thing, digit=digits[k % len(digits)]),))
 
 
-def score(wanted: Sequence[EditTask], source: Tensor, edited: Tensor, what: str) -> Scores:
+def score(wanted: Sequence[EditTask], source: Tensor, edited: Tensor, what: str) -> EditScores:
     rows = [k for k, task in enumerate(wanted) if task.what == what]
     before, after = to_uint8(source[rows]), to_uint8(edited[rows])
     chosen = [wanted[k] for k in rows]
@@ -96,7 +100,7 @@ def score(wanted: Sequence[EditTask], source: Tensor, edited: Tensor, what: str)
     # what the edit is not about: the ground, or the digit where the ground is exchanged
     pure = (cover[0] > PURE) & (cover[1] > PURE)
     about = pure if what == "background" else ~(_wide(inside[0]) | _wide(inside[1]))
-    return Scores(_share(success), _share(others), _psnr(source[rows], edited[rows], about), overlap)
+    return EditScores(_share(success), _share(others), _psnr(source[rows], edited[rows], about), overlap)
 
 
 def _share(hits: Sequence[bool]) -> float:

@@ -1,4 +1,4 @@
-"""Where prompt-to-prompt fails: texts about two things, and words that no caption of the training had."""
+"""Failures of prompt-to-prompt: prompts with two objects, and words of no training caption."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Section, Table, Words
+from latentdiff.apps.studies.report.blocks import Paragraph, Section, Table
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.data.synthetic_scenes import parse
@@ -23,7 +23,7 @@ EDITS = {
     "digit 1": "a red six left of a green five on a white background",
     "relation": "a red three above a green five on a white background",
 }
-"""What is exchanged, by the name that its attribute has, and the text."""
+"""The edited prompt by the attribute that it exchanges."""
 
 ONE = "a large red seven on a blue background"
 ABSTRACT = (
@@ -31,10 +31,10 @@ ABSTRACT = (
     "a lucky large red seven on a blue background",
     "a large red seven on a quiet background",
 )
-"""Words that say nothing one could draw; the last one in the place of a colour."""
+"""Words without a visible meaning; the last one in the place of a colour."""
 
 
-class Shares(NamedTuple):
+class EditShares(NamedTuple):
     """Of pictures: those in which the exchanged attribute is the new one, and those in which all that the
     text says is right.
     """
@@ -43,18 +43,18 @@ class Shares(NamedTuple):
     all: float
 
 
-def shares(images: Tensor, text: str, what: str | None = None) -> Shares:
+def shares(images: Tensor, text: str, what: str | None = None) -> EditShares:
     """Read pictures [n, 3, H, W] in [-1, 1] of a text; ``what`` was exchanged (None: nothing, all counts)."""
     scene = parse(text)
     found = [attributes(scene, reading) for reading in read(to_uint8(images), [scene] * len(images))]
     hits = [all(each.values()) if what is None else each[what] for each in found]
-    return Shares(sum(hits) / len(found), sum(all(each.values()) for each in found) / len(found))
+    return EditShares(sum(hits) / len(found), sum(all(each.values()) for each in found) / len(found))
 
 
-def failures(lab: StudyContext, pipeline: Pipeline, *, settings: Sampling, n: int, shown: int) -> Section:
+def failures(context: StudyContext, pipeline: Pipeline, *, sampling: Sampling, n: int, shown: int) -> Section:
     """``n`` pictures of each edit, ``shown`` of them in the figures."""
     two = prompt_to_prompt(
-        pipeline, TWO, [Edit(text) for text in EDITS.values()], n, settings=settings, seed=lab.seed
+        pipeline, TWO, [Edit(text) for text in EDITS.values()], n, settings=sampling, seed=context.seed
     )
     before = shares(two.source, TWO).all
     rows = []
@@ -62,32 +62,32 @@ def failures(lab: StudyContext, pipeline: Pipeline, *, settings: Sampling, n: in
         found = shares(images, text, what)
         rows.append((text, 100 * found.exchanged, 100 * found.all, 100 * before))
     one = prompt_to_prompt(
-        pipeline, ONE, [Edit(text) for text in ABSTRACT], n, settings=settings, seed=lab.seed
+        pipeline, ONE, [Edit(text) for text in ABSTRACT], n, settings=sampling, seed=context.seed
     )
     moved = [(text, _rms(images, one.source)) for text, images in zip(ABSTRACT, one.edits, strict=True)]
-    plain = pipeline.sample(n, label=ONE, steps=settings.steps, guidance=settings.guidance, seed=lab.seed + n)
+    plain = pipeline.sample(
+        n, label=ONE, steps=sampling.steps, guidance=sampling.guidance, seed=context.seed + n
+    )
     moved.append(("(other pictures of the source text)", _rms(plain, one.source)))
     pictures = [
-        lab.rows(
+        context.rows(
             name,
             [
                 (folded(text), images[:shown])
                 for text, images in zip(texts, (made.source, *made.edits), strict=True)
             ],
             about,
-            about={"seed": lab.seed},
         )
         for name, texts, made, about in (
             ("two", (TWO, *EDITS.values()), two, "A text about two things, and one of them exchanged."),
             ("abstract", (ONE, *ABSTRACT), one, "Words that nothing in the training pictures belongs to."),
         )
     ]
-    words = Words(
-        "A text about two things says which colour belongs to which digit; a model that mixes them up in what"
-        " it draws mixes up edits, too, and where the two stand is settled early on the way, in the attention"
-        " that edits take over. A word that no training caption had is spelled by pieces that stood in others"
-        " or, where there are none, is the one sign for all that is unknown, which no training has seen:"
-        " whatever it changes, it does not mean it."
+    words = Paragraph(
+        "A prompt with two objects binds a colour to each digit. A model that mixes these up in samples also"
+        " does so in edits, and the layout is decided early, in the attention maps that edits copy. A word"
+        " of no training caption is split into known word pieces or becomes the unknown token, which was"
+        " never trained, so its effect has no meaning."
     )
     table = Table(
         "two things",

@@ -1,6 +1,4 @@
-"""Study `text-to-image`: what a picture shows of what its text says, on captions that can be read back, and
-on emoji.
-"""
+"""Study `text-to-image`: which attributes of a prompt an image shows, for scenes and for emoji."""
 
 from __future__ import annotations
 
@@ -11,9 +9,17 @@ import torch
 
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
-from latentdiff.apps.studies.kit.presets import FULL_TEXTS, TextNumbers, VAENumbers
-from latentdiff.apps.studies.kit.text_model import model_of_texts, scenes_to_read
-from latentdiff.apps.studies.report.blocks import Cell, Measured, Picture, Report, Section, Table, Words
+from latentdiff.apps.studies.kit.model import readable_scenes, text_model
+from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset, VAEPreset
+from latentdiff.apps.studies.report.blocks import (
+    Cell,
+    IntervalCell,
+    Paragraph,
+    Picture,
+    Report,
+    Section,
+    Table,
+)
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.emoji_texts import emoji_section
@@ -33,71 +39,74 @@ PROMPTS = (
     "a green two left of a purple eight on a white background",
     "an orange one above a blue zero on a black background",
 )
-"""What is shown: the third is a kind that training held out, the size and the place of some are left open."""
+"""Prompts of the figure. The third is of a held-out kind; some leave size and corner open."""
 
 
 @dataclass(frozen=True)
-class Numbers:
+class TextToImageSettings:
     """``counts`` of scenes to train, validate and test; ``drawn`` pictures for each list of captions at each
     of the ``scales``.
     """
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
-    text: TextNumbers | None = None
+    text: TextPreset | None = None
     scales: tuple[float, ...] = (1.0, 2.0, 4.0)
     drawn: int = 124
     shown: int = 8
     steps: int = 25
-    emoji: TextNumbers | None = None
+    emoji: TextPreset | None = None
 
 
-def study(lab: StudyContext, numbers: Numbers) -> Report:
-    data = scenes_to_read(lab, numbers.counts)
+def study(context: StudyContext, settings: TextToImageSettings) -> Report:
+    data = readable_scenes(context, settings.counts)
     real = _real(data)
-    pipeline, where = model_of_texts(lab, numbers.text, data)
-    with lab.part("pictures"):
-        shown = _shown(lab, numbers, pipeline)
-    with lab.part("reading them"):
-        found = {w: _drawn(lab, numbers, pipeline, w) for w in numbers.scales}
+    pipeline, where = text_model(context, settings.text, data)
+    with context.part("pictures"):
+        shown = _shown(context, settings, pipeline)
+    with context.part("reading them"):
+        found = {w: _drawn(context, settings, pipeline, w) for w in settings.scales}
     best = max(found, key=lambda w: sum(score["all attributes"].value for score in found[w].values()))
     sections = [
         Section(
             "Reading real pictures",
-            (Words(READING), _table("reading", real, "Real pictures of the test set.")),
+            (Paragraph(READING), _table("reading", real, "Real pictures of the test set.")),
         ),
-        Section("Pictures for texts", (Words(ABOUT), where, shown)),
+        Section("Pictures for texts", (Paragraph(ABOUT), where, shown)),
         Section(
             "What the pictures show",
             (
-                _scales(lab, found),
+                _scales(context, found),
                 _table(
                     "attributes",
                     found[best],
-                    f"Drawn with guidance {best:g}, {numbers.drawn} pictures a list.",
+                    f"Drawn with guidance {best:g}, {settings.drawn} pictures a list.",
                 ),
             ),
         ),
     ]
-    if numbers.emoji is not None or lab.run_colour is not None:
+    if settings.emoji is not None or context.run_colour is not None:
         sections.append(
-            Section("Emoji", (colour_missing(lab),))
-            if lab.colour is None
+            Section("Emoji", (colour_missing(context),))
+            if context.colour is None
             else emoji_section(
-                lab, numbers.emoji or TextNumbers(), lab.colour, steps=numbers.steps, shown=numbers.shown
+                context,
+                settings.emoji or TextPreset(),
+                context.colour,
+                steps=settings.steps,
+                shown=settings.shown,
             )
         )
     return Report(tuple(_findings(real, found, best)), tuple(sections), {"prompts": list(PROMPTS)})
 
 
 READING = (
-    "Before anything is drawn: what the reading makes of real pictures. Colours, size, place and relation are"
-    " measured, digits are read by a classifier that took no part in any training; what is wrong here is the"
-    " reading's fault."
+    "Attributes are first read from real images. Colours, size, position and relation are measured, digits"
+    " are predicted by a classifier that took no part in any training. Errors here are those of the reading."
 )
 ABOUT = (
-    "The model hears word pieces through a small transformer that was trained along with it. One colour of"
-    " each digit was held out of the training, so that these texts put known words together in a way that it"
-    " has never seen."
+    "The denoiser is conditioned on word pieces, encoded by a small transformer that was trained along with"
+    " it. One colour of each digit was held out of the training, so that some prompts combine known words in"
+    " a new way."
 )
 
 Shares = dict[str, Score]
@@ -118,39 +127,40 @@ def _real(data: Dataset) -> dict[str, Shares]:
     return found
 
 
-def _drawn(lab: StudyContext, numbers: Numbers, pipeline: Pipeline, w: float) -> dict[str, Shares]:
+def _drawn(
+    context: StudyContext, settings: TextToImageSettings, pipeline: Pipeline, w: float
+) -> dict[str, Shares]:
     """By list of captions, at one guidance scale."""
-    settings, found = Sampling(steps=numbers.steps, guidance=w), {}
+    sampling, found = Sampling(steps=settings.steps, guidance=w), {}
     for name, scenes in caption_lists().items():
-        asked = in_turn(scenes, numbers.drawn)
-        texts = [caption(scene) for scene in asked]
-        images = draw_samples(pipeline, settings, len(asked), texts=texts, seed=lab.seed)
-        found[name] = _shares(images, asked)
+        chosen = in_turn(scenes, settings.drawn)
+        texts = [caption(scene) for scene in chosen]
+        images = draw_samples(pipeline, sampling, len(chosen), texts=texts, seed=context.seed)
+        found[name] = _shares(images, chosen)
     return found
 
 
-def _shown(lab: StudyContext, numbers: Numbers, pipeline: Pipeline) -> Picture:
-    w = numbers.scales[len(numbers.scales) // 2]
+def _shown(context: StudyContext, settings: TextToImageSettings, pipeline: Pipeline) -> Picture:
+    w = settings.scales[len(settings.scales) // 2]
     rows = []
     for text in PROMPTS:
-        images = pipeline.sample(numbers.shown, label=text, steps=numbers.steps, guidance=w, seed=lab.seed)
+        images = pipeline.sample(
+            settings.shown, label=text, steps=settings.steps, guidance=w, seed=context.seed
+        )
         rows.append((folded(text), images))
-    return lab.rows(
-        "prompts",
-        rows,
-        f"The same seeds for every text, guidance {w:g}.",
-        about={"seed": lab.seed, "guidance": w},
+    return context.rows(
+        "prompts", rows, f"The same seeds for every text, guidance {w:g}.", about={"guidance": w}
     )
 
 
-def _scales(lab: StudyContext, found: Mapping[float, Mapping[str, Shares]]) -> Picture:
+def _scales(context: StudyContext, found: Mapping[float, Mapping[str, Shares]]) -> Picture:
     names = list(next(iter(found.values())))
     curves = [
         Curve(name, list(found), [100 * found[w][name]["all attributes"].value for w in found], "marked")
         for name in names
     ]
     panel = Panel("attributes that are right", "guidance", "percent", curves)
-    return lab.plot(
+    return context.plot(
         "guidance",
         [panel],
         "The share of all attributes that the picture shows, by guidance and list of texts.",
@@ -169,7 +179,7 @@ def _cell(score: Score | None) -> Cell:
     if score is None:
         return None
     low, high = (None if end is None else 100 * end for end in (score.low, score.high))
-    return Measured(100 * score.value, low, high)
+    return IntervalCell(100 * score.value, low, high)
 
 
 def _findings(
@@ -189,14 +199,14 @@ def _findings(
         yield f"{name}: everything is right in {shares['whole pictures'].value:.0%} of the pictures."
 
 
-FULL = Numbers(
+FULL = TextToImageSettings(
     counts=(40_000, 2_000, 2_000),
-    text=FULL_TEXTS,
+    text=FULL_TEXT,
     scales=(1.0, 1.5, 2.0, 3.0, 4.0, 6.0),
     drawn=496,
     steps=50,
-    emoji=TextNumbers(
-        vae=VAENumbers(latent="4x8x8", steps=5000), network="mlp", width=512, steps=5000, batch=512
+    emoji=TextPreset(
+        vae=VAEPreset(latent="4x8x8", steps=5000), network="mlp", width=512, steps=5000, batch=512
     ),
 )
-STUDY = Study(quick=Numbers(), full=FULL, run=study)
+STUDY = Study(quick=TextToImageSettings(), full=FULL, run=study)
