@@ -16,7 +16,7 @@ train, test = (ld.to_float(part.images) for part in (digits.train, digits.test))
 flat = train.flatten(1).double()
 prior = Gaussian(
     flat.mean(0), flat.T.cov() + 1e-2 * torch.eye(784)
-)  # stands in for a network of `train-cold_step`
+)  # stands in for a network of `train-cold`
 
 
 def restore(x, t):

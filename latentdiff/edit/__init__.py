@@ -2,8 +2,8 @@
 anagrams, hybrids, denoising.
 """
 
+from latentdiff.diffusion.trajectory import Recorder, SampleResult
 from latentdiff.edit.denoise import blurred, iterated, noisy, one_step
-from latentdiff.edit.drawing import Recorder, SampleResult
 from latentdiff.edit.illusion import anagram, codec_error, hybrid
 from latentdiff.edit.inversion import first_level, from_noise, invert, relative_error
 from latentdiff.edit.p2p import Edit, Edited, prompt_to_prompt

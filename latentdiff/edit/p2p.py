@@ -17,9 +17,8 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import noised, sample, start
 from latentdiff.diffusion.solvers import inversion
-from latentdiff.diffusion.trajectory import ProgressCallback, record
+from latentdiff.diffusion.trajectory import ProgressCallback, Recorder
 from latentdiff.edit.attention import AttentionEdit, AttentionEditor, blend_mask
-from latentdiff.edit.drawing import encode_images, key_of
 from latentdiff.edit.inversion import drawing_levels, first_level
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
@@ -95,11 +94,11 @@ def prompt_to_prompt(
         else first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
     )
     most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (OPEN * group))
+    key = pipeline.key(seed, n)
 
-    def part(rows: slice, progress: ProgressCallback | None) -> Edited:
+    def part(rows: slice, progress: ProgressCallback) -> Edited:
         mine = None if images is None else images[rows]
-        key = key_of(pipeline, seed + rows.start, len(range(n)[rows]))
-        return _drawn(pipeline, script, key, mine, chosen, first, progress)
+        return _draw(pipeline, script, key[rows], mine, chosen, first, progress)
 
     made = map_microbatches(n, most, part, device=pipeline.device, progress=progress, each=group)
     every = [torch.cat([part.edits[k] for part in made]) for k in range(len(edits))]
@@ -141,14 +140,14 @@ class _Script:
         return cls(source, tuple(edits), changes, tuple(_places(listener, source, edit) for edit in edits))
 
 
-def _drawn(
+def _draw(
     pipeline: Pipeline,
     script: _Script,
     key: Key,
     images: Tensor | None,
     settings: Sampling,
     first: int,
-    progress: ProgressCallback | None,
+    progress: ProgressCallback,
 ) -> Edited:
     """One batch: the sources, then each edit of them."""
     step, levels = pipeline.plan(settings)
@@ -157,11 +156,11 @@ def _drawn(
     x = start(key, pipeline.codec.latent_shape) if way is None else way[levels[0]]
     levels = drawing_levels(levels, first)
     texts = [text for text in (script.source, *(edit.text for edit in script.edits)) for _ in range(n)]
-    labels = pipeline.labels(texts, len(texts))
+    labels = pipeline.conditioner.encode(texts, len(texts))
     maps: list[Tensor] = []
 
     def denoise_with(attend: Attend) -> Denoiser:
-        return pipeline.guided(settings, labels, network=partial(pipeline.network, attend=attend))
+        return pipeline.denoiser(labels, settings, network=partial(pipeline.network, attend=attend))
 
     def move(
         _: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
@@ -174,11 +173,9 @@ def _drawn(
         maps.append(heard[:n])
         return _blended(moved, heard, script, n), estimate
 
-    states = sample(
-        pipeline.guided(settings, labels), x.repeat(group, 1, 1, 1), levels, move, key.repeat(group)
-    )
-    x, _ = record(states, x, levels, decode=pipeline.decode, progress=progress)
-    kept, *others = pipeline.decode(x).split(n)
+    denoise, x = pipeline.denoiser(labels, settings), x.repeat(group, 1, 1, 1)
+    drawn = pipeline.draw(denoise, x, levels, move, key.repeat(group), Recorder(progress=progress))
+    kept, *others = drawn.images.split(n)
     return Edited(kept, tuple(others), torch.stack(maps).mean(0).cpu())
 
 
@@ -218,8 +215,8 @@ def _way(
     """The latents of images at each level, by DDIM inversion from level ``first`` under the source text
     without guidance.
     """
-    x0 = encode_images(pipeline, images)
-    denoise = pipeline.guided(_plain(settings), pipeline.labels(source, len(x0)))
+    x0 = pipeline.encode(images)
+    denoise = pipeline.denoiser(pipeline.conditioner.encode(source, len(x0)), _plain(settings))
     levels = drawing_levels(pipeline.plan(settings)[1], first)[::-1]
     levels = levels[1:] if first else levels
     x = noised(x0, first, pipeline.schedule, key)

@@ -21,23 +21,13 @@ from latentdiff.diffusion.solvers import (
     score_ald,
     with_renoising,
 )
-from latentdiff.edit.drawing import (
-    SILENT,
-    MicroBatch,
-    Recorder,
-    SampleResult,
-    denoiser_of,
-    draw,
-    encode_images,
-    key_of,
-    map_images,
-)
+from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult
 from latentdiff.edit.sdedit import level_of, sdedit
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.conditioner import Labels
-from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.pipeline import MicroBatch, Pipeline
 
 BY_MASK = ("replacement", "repaint")
 BY_GRADIENT = ("ald", "dps", "psld")
@@ -77,7 +67,7 @@ def restore(
     mask: Tensor | None = None,
     label: Labels = None,
     seed: int = 0,
-    watch: Recorder = SILENT,
+    recorder: Recorder = SILENT,
 ) -> SampleResult:
     """Images [n, C, H, W] that explain measurements ``y`` [n, *measured_shape] of an operator on images in
     [-1, 1].
@@ -104,21 +94,26 @@ def restore(
     if how.solver == "sdedit":
         seen = backprojection(operator, y).clamp(-1, 1)
         t = level_of(pipeline, how.strength)
-        found = sdedit(pipeline, seen, t, settings=settings, label=label, seed=seed, watch=watch)
+        found = sdedit(pipeline, seen, t, settings=settings, label=label, seed=seed, recorder=recorder)
     else:
 
-        def solved(part: MicroBatch) -> SampleResult:
-            mine = y[part.rows]
-            key, denoise = (
-                key_of(pipeline, part.seed, len(mine)),
-                denoiser_of(pipeline, settings, part.label, len(mine)),
+        def solve(part: MicroBatch) -> SampleResult:
+            denoise, step, levels = _wrapped(
+                pipeline,
+                operator,
+                y[part.rows],
+                pipeline.denoiser(part.labels, settings),
+                how,
+                settings,
+                sigma,
+                mask,
             )
-            denoise, step, levels = _wrapped(pipeline, operator, mine, denoise, how, settings, sigma, mask)
-            x = start(key, pipeline.codec.latent_shape)
-            return draw(pipeline, denoise, x, levels, step, key, part.watch)
+            x = start(part.key, pipeline.codec.latent_shape)
+            return pipeline.draw(denoise, x, levels, step, part.key, part.recorder)
 
-        found = map_images(
-            pipeline, len(y), solved, label=label, seed=seed, watch=watch, gradients=how.solver in BY_GRADIENT
+        key = pipeline.key(seed, len(y))
+        found = pipeline.map_images(
+            key, solve, label=label, recorder=recorder, gradients=how.solver in BY_GRADIENT
         )
     if mask is None or sigma > 0:
         return found
@@ -167,7 +162,7 @@ def _wrapped(
         raise InputError(
             f"solver {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator"
         )
-    known, here = encode_images(pipeline, y.clamp(-1, 1)), latent_mask(pipeline, mask)
+    known, here = pipeline.encode(y.clamp(-1, 1)), latent_mask(pipeline, mask)
     if how.solver == "repaint":
         if how.jumps > 1 and how.jump_length >= len(levels) - 1:
             raise InputError(

@@ -26,7 +26,7 @@ from latentdiff.errors import InputError
 from latentdiff.ops import constants
 from latentdiff.ops.random import Key
 from latentdiff.pipeline import pipeline
-from latentdiff.pipeline.batching import even_parts
+from latentdiff.pipeline.batching import even_size
 
 SHAPE = (3, 2)
 SCHEDULE = make_schedule("cosine", T=20)
@@ -283,17 +283,10 @@ def test_no_compiler_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("n", "most", "parts"),
-    [
-        (1, 5, [[0]]),
-        (5, 5, [[0, 1, 2, 3, 4]]),
-        (6, 5, [[0, 1, 2], [3, 4, 5]]),
-        (5, 2, [[0, 1], [2, 3], [4, 4]]),
-        (7, 3, [[0, 1, 2], [3, 4, 5], [6, 6, 6]]),
-    ],
+    ("n", "most", "size"), [(1, 5, 1), (5, 5, 5), (6, 5, 3), (5, 2, 2), (7, 3, 3), (9, 4, 3), (4, 3, 2)]
 )
-def test_parts_of_one_size(n: int, most: int, parts: list[list[int]]) -> None:
-    assert [part.tolist() for part in even_parts(n, most, device=torch.device("cpu"))] == parts
+def test_microbatches_of_one_size(n: int, most: int, size: int) -> None:
+    assert even_size(n, most) == size
 
 
 def progress(calls: list[tuple[int, int]]) -> Callable[[int, int], None]:

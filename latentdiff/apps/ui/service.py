@@ -24,10 +24,8 @@ from latentdiff.config.recipe import Recipe
 from latentdiff.config.restoration import Restoration, Solver
 from latentdiff.data import to_uint8
 from latentdiff.data.classes import label_text
-from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.operators import masked
-from latentdiff.edit import Recorder, SampleResult, from_noise, level_of, restore, sdedit
-from latentdiff.edit.drawing import key_of
+from latentdiff.edit import Recorder, SampleResult, level_of, restore, sdedit
 from latentdiff.pipeline.conditioner import Labels
 from latentdiff.viz.images import Pixels, class_columns, image_grid, read_recipe, save_image
 
@@ -103,8 +101,10 @@ class Studio:
         settings, level = ask.settings(model), level_of(pipeline, strength)
         recipe = ask.recipe(model, made_by="edit", strength=strength)
 
-        def draw(watch: Recorder) -> SampleResult:
-            return sdedit(pipeline, images, level, settings=settings, label=label, seed=ask.seed, watch=watch)
+        def draw(recorder: Recorder) -> SampleResult:
+            return sdedit(
+                pipeline, images, level, settings=settings, label=label, seed=ask.seed, recorder=recorder
+            )
 
         return self._views(Job(model, ask, recipe, label, draw), stop)
 
@@ -128,7 +128,7 @@ class Studio:
         operator, settings = masked(shape, mask), ask.settings(model)
         recipe = ask.recipe(model, made_by="inpaint", restoration=how)
 
-        def draw(watch: Recorder) -> SampleResult:
+        def draw(recorder: Recorder) -> SampleResult:
             y = operator(images)
             return restore(
                 pipeline,
@@ -139,7 +139,7 @@ class Studio:
                 mask=mask,
                 label=label,
                 seed=ask.seed,
-                watch=watch,
+                recorder=recorder,
             )
 
         return self._views(Job(model, ask, recipe, label, draw), stop)
@@ -163,10 +163,10 @@ class Studio:
         model = self.shelf.model(name)
         ask = ask.of_one_thing(model) if model.listens else ask
         pipeline, settings, labels = model.pipeline, ask.settings(model), ask.labels(model)
-        x = start(key_of(pipeline, ask.seed, ask.n), pipeline.codec.latent_shape)
+        key = pipeline.key(ask.seed, ask.n)
 
-        def draw(watch: Recorder) -> SampleResult:
-            return from_noise(pipeline, x, settings=settings, label=labels, seed=ask.seed, watch=watch)
+        def draw(recorder: Recorder) -> SampleResult:
+            return pipeline.run(settings, key, label=labels, recorder=recorder)
 
         pipeline.plan(settings)  # more steps than levels are refused here
         return Job(model, ask, ask.recipe(model), labels, draw)

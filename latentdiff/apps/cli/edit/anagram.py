@@ -95,7 +95,7 @@ def command(
             refine=values["refine"],
             settings=settings,
             seed=values["seed"],
-            watch=Recorder(frames=WAY, progress=bar.update),
+            recorder=Recorder(frames=WAY, progress=bar.update),
         )
     way = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[:-1]]
     read = read_back(pipeline, [seen(made.images) for _, seen in parts], asked)

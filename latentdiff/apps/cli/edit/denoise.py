@@ -109,7 +109,7 @@ def command(*, as_json: bool, **values: Any) -> int:
                 settings=work.settings,
                 label=labels,
                 seed=values["seed"],
-                watch=Recorder(frames=moments if t == max(asked) else 0, progress=bar.update),
+                recorder=Recorder(frames=moments if t == max(asked) else 0, progress=bar.update),
             )
         ways = {
             "noisy": work.pipeline.decode(x),

@@ -93,7 +93,7 @@ def command(*, as_json: bool, labels: tuple[str, ...], prompts: tuple[str, ...],
             refine=values["refine"],
             settings=settings,
             seed=values["seed"],
-            watch=Recorder(frames=WAY, progress=bar.update),
+            recorder=Recorder(frames=WAY, progress=bar.update),
         )
     rows = [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[:-1]]
     rows.append(("hybrid", made.images))

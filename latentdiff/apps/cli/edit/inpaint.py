@@ -71,7 +71,7 @@ def command(*, as_json: bool, **values: Any) -> int:
                 mask=mask,
                 label=labels,
                 seed=values["seed"] + draw * len(y),
-                watch=Recorder(frames=0 if draw else WAY, progress=bar.update),
+                recorder=Recorder(frames=0 if draw else WAY, progress=bar.update),
             )
         rows += [(f"estimate, t = {frame.t}", frame.estimate) for frame in made.frames[1:-1]]
         rows.append((f"filled in, {draw + 1}", made.images))

@@ -63,16 +63,15 @@ def command(*, as_json: bool, **values: Any) -> int:
     outputs.settle(values)
     work = common.bench(values)
     plain = Sampling(steps=work.settings.steps, spacing=work.settings.spacing)  # guided inversions drift
-    to = work.pipeline.asking.each(values["to"], len(work.images))
+    to = work.pipeline.conditioner.resolve(values["to"], len(work.images))
     labels = common.labels_of(values | {"guided": to is None}, work)
     asked: dict[str, Any] = {"label": labels, "seed": values["seed"]}
     if (first := values["start_level"]) is None:
         first = first_level(work.pipeline, work.images, settings=plain, **asked)
     with SamplingBar("inversion") as bar:
-        watch = Recorder(progress=bar.update)
-        noise = invert(work.pipeline, work.images, start=first, settings=plain, **asked, watch=watch)
+        noise = invert(work.pipeline, work.images, start=first, settings=plain, **asked, progress=bar.update)
     with SamplingBar("drawing again") as bar:
-        watch = Recorder(frames=WAY, progress=bar.update)
+        recorder = Recorder(frames=WAY, progress=bar.update)
         made = from_noise(
             work.pipeline,
             noise,
@@ -80,7 +79,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             settings=work.settings,
             label=to or labels,
             seed=values["seed"],
-            watch=watch,
+            recorder=recorder,
         )
     if not LIKELY[0] < (deviation := float(noise.std())) < LIKELY[1]:
         note(

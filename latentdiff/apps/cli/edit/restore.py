@@ -73,7 +73,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             mask=mask,
             label=labels,
             seed=values["seed"],
-            watch=Recorder(frames=6, progress=bar.update),
+            recorder=Recorder(frames=6, progress=bar.update),
         )
     seen = backprojection(operator, y).clamp(-1, 1)
     original = [] if values["degraded"] else [("original", work.images)]

@@ -90,7 +90,7 @@ def command(*, as_json: bool, **values: Any) -> int:
                 label=labels,
                 seed=values["seed"],
                 exact=values["exact_steps"],
-                watch=Recorder(frames=WAY if (name, value) == starts[-1] else 0, progress=bar.update),
+                recorder=Recorder(frames=WAY if (name, value) == starts[-1] else 0, progress=bar.update),
             )
         way += [(f"{name} {value:g}: t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
         rows.append((f"{name} {value:g}", made.images))

@@ -121,14 +121,14 @@ class Fixtures:
             degraded = model.degradation(self.images.to(lab.device), numbers.T)
             ways = [
                 self._way("one step", model.one_step(degraded, numbers.T)),
-                self._way("naive sampling", model.restore(degraded, numbers.T, improved=False)[0]),
-                self._way("improved sampling", model.restore(degraded, numbers.T)[0]),
+                self._way("naive sampling", model.restore(degraded, numbers.T, improved=False).images),
+                self._way("improved sampling", model.restore(degraded, numbers.T).images),
             ]
             made = {}
             for epoch, mark in self.marks.items():
                 n = numbers.samples if epoch == max(self.marks) else SHOWN
-                made[epoch] = cold_of(lab, trained, mark).sample(n, seed=lab.seed)[0]
-            flat = model.sample(numbers.samples, seed=lab.seed, start="flat")[0]
+                made[epoch] = cold_of(lab, trained, mark).sample(n, seed=lab.seed).images
+            flat = model.sample(numbers.samples, seed=lab.seed, start="flat").images
         scores = self.judge.score(to_uint8(made[max(made)]))
         return Kind(
             name,

@@ -27,8 +27,8 @@ from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Tabl
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
+from latentdiff.diffusion.trajectory import Recorder
 from latentdiff.evaluate import LevelLoss, SampleScores, loss_by_level
-from latentdiff.ops.random import Key
 from latentdiff.pipeline.pipeline import Pipeline
 
 PREDICTIONS = ("eps", "v")
@@ -152,12 +152,8 @@ def _grids(
 
 def _trajectory(lab: StudyContext, pipeline: Pipeline, numbers: Numbers) -> Picture:
     label = None if not pipeline.classes else len(pipeline.classes) - 1
-    frames = pipeline.trajectory(
-        sampling(sampler="ddpm"),
-        Key.of(lab.seed, 1, device=pipeline.device),
-        label=label,
-        frames=numbers.frames,
-    )
+    key, recorder = pipeline.key(lab.seed, 1), Recorder(frames=numbers.frames)
+    frames = pipeline.run(sampling(sampler="ddpm"), key, label=label, recorder=recorder).frames
     rows = [
         ("x_t", torch.cat([frame.noisy for frame in frames])),
         ("estimate of x_0", torch.cat([frame.estimate for frame in frames])),
