@@ -9,7 +9,7 @@ from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.loop import start
-from latentdiff.diffusion.operators import Operator
+from latentdiff.diffusion.operators import Operator, masked
 from latentdiff.diffusion.samplers import SamplerStep, diffpir_step
 from latentdiff.diffusion.solvers import (
     corrected,
@@ -118,6 +118,36 @@ def restore(
     if mask is None or sigma > 0:
         return found
     return SampleResult(torch.where(mask.bool().expand_as(found.images), y.cpu(), found.images), found.frames)
+
+
+def inpaint(
+    pipeline: Pipeline,
+    images: Tensor,
+    mask: Tensor,
+    *,
+    how: Restoration | None = None,
+    settings: Sampling | None = None,
+    label: Labels = None,
+    seed: int = 0,
+    recorder: Recorder = SILENT,
+) -> SampleResult:
+    """Fill in images [n, C, H, W] in [-1, 1] where the ``mask`` [H, W] or [C, H, W] is 0; :func:`restore` of
+    the masked images.
+    """
+    channels, height, width = pipeline.codec.image_shape
+    operator = masked((channels, height, width), mask)
+    y = operator(images)
+    return restore(
+        pipeline,
+        operator,
+        y,
+        how=how,
+        settings=settings,
+        mask=mask,
+        label=label,
+        seed=seed,
+        recorder=recorder,
+    )
 
 
 def _wrapped(
