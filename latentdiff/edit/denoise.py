@@ -1,4 +1,4 @@
-"""An image with noise added, denoised three ways: by blur, in one step, and step by step."""
+"""Denoising of noised images: by a Gaussian blur, in one step, and iteratively."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tenso
 def blurred(
     pipeline: Pipeline, x: Tensor, t: int, *, sigma: float = 1.0, size: int | None = None, times: int = 1
 ) -> Tensor:
-    """What classical denoising makes of x_t: images of x_t / alpha_t (of x_t where alpha_t is 0), blurred
-    ``times`` times by a Gaussian of ``sigma`` pixels.
+    """Classical denoising: images of x_t / alpha_t (of x_t where alpha_t is 0), blurred ``times`` times by a
+    Gaussian of ``sigma`` pixels.
     """
     alpha = pipeline.schedule.at(t)[0]
     blur = gaussian_blur(tuple(pipeline.codec.image_shape), sigma=sigma, size=size)  # type: ignore[arg-type]

@@ -40,8 +40,8 @@ def anagram(
     """``n`` images, each of them of the class of every part when seen through its view (Geng et al. 2024,
     Visual Anagrams).
 
-    ``weights`` say how much each part counts; every move is made 1 + ``refine`` times, noised back up in
-    between, which lets the parts agree (the composed scores are not those of any noised distribution: Du et
+    ``weights`` are those of the parts; every move is made 1 + ``refine`` times, with renoising in between,
+    which brings the parts into agreement (the composed scores are not those of any noised distribution: Du et
     al. 2023, section 4). Where the decoder does not commute with a view (see
     :func:`codec_error`), every part has latents of its own
     (:class:`~latentdiff.diffusion.illusions.compose.SynchronizedDenoiser`). InputError for views that are not
@@ -93,8 +93,8 @@ def hybrid(
 
 @torch.no_grad()
 def codec_error(pipeline: Pipeline, view: View, *, n: int = 32) -> float:
-    """How far D(V z) is from V D(z) over random latents: the difference as a share of the images' deviation
-    from their mean; 0 for pixels, without bound for vectors.
+    """The distance of D(V z) from V D(z) over random latents, as a share of the images' deviation from their
+    mean; 0 for pixels, infinite for vectors.
     """
     codec = pipeline.codec
     if isinstance(codec, IdentityCodec):
@@ -156,5 +156,5 @@ def _drawn(
 
 @torch.no_grad()
 def _picture(denoise: SynchronizedDenoiser, x: Tensor) -> Tensor:
-    """The pictures of latents as the pipeline gives images."""
+    """The images of synchronized latents, float32 on the CPU, in [-1, 1]."""
     return denoise.picture(x).float().clamp(-1, 1).cpu()

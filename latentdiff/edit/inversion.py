@@ -1,4 +1,4 @@
-"""DDIM inversion of images: the noise that stands for an image, and what comes back of it."""
+"""DDIM inversion of images to noise, and sampling from that noise."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ def from_noise(
     seed: int = 0,
     recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """Images from given x_T [n, *latent_shape], by the way that an inversion from ``start`` took; another
-    label than its own is an edit.
+    """Sample from given x_T [n, *latent_shape] over the levels of an inversion from ``start``; with another
+    label it edits the images.
     """
     chosen = settings or Sampling()
     step, every = pipeline.plan(chosen)

@@ -47,7 +47,7 @@ def measured(operator: Operator, images: Tensor, *, sigma: float = 0.0, seed: in
 
 
 def backprojection(operator: Operator, y: Tensor) -> Tensor:
-    """An image that shows a measurement: y itself where it has the shape of one, else A^T y by the weight
+    """A measurement as an image: y itself where it has the shape of one, else A^T y divided by the weight
     that A gives each pixel.
     """
     if operator.measured_shape == operator.image_shape:
@@ -69,11 +69,11 @@ def restore(
     seed: int = 0,
     recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """Images [n, C, H, W] that explain measurements ``y`` [n, *measured_shape] of an operator on images in
+    """Restore images [n, C, H, W] from measurements ``y`` [n, *measured_shape] of an operator on images in
     [-1, 1].
 
     In latent spaces the operator sees the decoded image. ``sigma`` is the noise of y; ``mask`` (1: known),
-    [H, W] or [C, H, W], is what the solvers replacement and repaint go by, and with a mask the known pixels
+    [H, W] or [C, H, W], is used by the solvers replacement and repaint, and with a mask the known pixels
     of y are kept exactly where ``sigma`` is 0. InputError for a solver that does not fit the model or the
     operator.
     """
@@ -207,7 +207,7 @@ def _wrapped(
 
 
 def latent_mask(pipeline: Pipeline, mask: Tensor) -> Tensor:
-    """The mask of the latents: known where all pixels that a latent pixel stands for are.
+    """The mask of the latents: a latent pixel is known where all its image pixels are.
 
     InputError for vector latents.
     """

@@ -57,7 +57,7 @@ class Job:
 
     @property
     def columns(self) -> int | None:
-        """The columns of the grid, as `latentdiff sample` lays it out: one a class where all are drawn in turn."""
+        """The columns of the grid, as in `latentdiff sample`: one a class where all are drawn in turn."""
         classes = len(self.model.pipeline.classes)
         n, label = self.request.n, self.request.label
         in_turn = self.recipe.made_by == "sample" and label == ALL_CLASSES and self.labels is not None
@@ -82,7 +82,7 @@ class PageService:
     def compare(
         self, name: str, requests: tuple[PageRequest, PageRequest], *, stop: Event | None = None
     ) -> Iterator[tuple[PageView | None, PageView | None]]:
-        """Two requests from the noise of the first: its views, then its last one beside those of the second."""
+        """Two requests from one noise: the views of the first, then its last beside those of the second."""
         first, second = requests
         second = second.model_copy(update={"seed": first.seed, "n": first.n})
         jobs = self._sampling(name, first), self._sampling(name, second)  # checked before either is drawn

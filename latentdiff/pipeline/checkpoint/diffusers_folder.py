@@ -1,5 +1,6 @@
-"""Folders of diffusers, seen as checkpoints: noticed, translated into the words of this package, read without
-diffusers.
+"""Folders of diffusers as checkpoints, recognised and translated into this package's model index.
+
+Reading them needs no diffusers.
 """
 
 from __future__ import annotations
@@ -35,20 +36,19 @@ class DiffusersFolder(Checkpoint):
     """A folder without a manifest: ``files`` by the names they would have in a checkpoint, ``places`` where
     they lie.
 
-    Nothing says what the files must be, so they are taken as they are. ``index`` is the model index in the
-    words of this package.
+    There are no hashes to check the files against. ``index`` is the model index in the form of this package.
     """
 
     index: Mapping[str, Any]
     places: Mapping[str, Path]
-    sealed: ClassVar[bool] = False
+    has_manifest: ClassVar[bool] = False
 
     def path(self, name: str) -> Path:
         return self.folder if name == INDEX else self.places.get(name, self.folder / name)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the files themselves, as nothing else says what they are."""
+        """SHA-256 of the files themselves, as there is no manifest."""
         hashes = [(name, RegularFile(self.path(name)).sha256()) for name in sorted(self.places)]
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
@@ -61,7 +61,7 @@ class DiffusersFolder(Checkpoint):
         return RegularFile(self.places[name])
 
     def _check_sha256(self, name: str, found: Callable[[], str]) -> None:
-        """Nothing says what it should be."""
+        """There is no manifest to compare with."""
 
 
 def open_folder(folder: Path) -> DiffusersFolder | None:

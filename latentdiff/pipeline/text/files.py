@@ -1,6 +1,4 @@
-"""What a model listens with, as files and back: its tokenizer, or the name and the hash of a frozen text
-encoder.
-"""
+"""Saves and loads the text side of a model: its tokenizer, or the name and hash of a frozen text encoder."""
 
 from __future__ import annotations
 
@@ -18,14 +16,14 @@ TOKENIZER = "tokenizer/tokenizer.json"
 ENCODER = "text_encoder/source.json"
 
 
-def save_text_tokenizer(writer: Writer, listener: TextTokenizer) -> None:
-    """Write a tokenizer whole; of a frozen encoder what it takes to find the very same one again."""
-    if isinstance(listener, FrozenEncoder):
-        writer.json(ENCODER, listener.facts)
-    elif isinstance(listener, Tokenizer):
-        writer.json(TOKENIZER, listener.dump())
+def save_text_tokenizer(writer: Writer, tokenizer: TextTokenizer) -> None:
+    """Write a tokenizer, or the name and hash by which a frozen encoder is found again."""
+    if isinstance(tokenizer, FrozenEncoder):
+        writer.json(ENCODER, tokenizer.facts)
+    elif isinstance(tokenizer, Tokenizer):
+        writer.json(TOKENIZER, tokenizer.dump())
     else:
-        raise TypeError(f"expected a Tokenizer or a FrozenEncoder, got {type(listener).__name__}")
+        raise TypeError(f"expected a Tokenizer or a FrozenEncoder, got {type(tokenizer).__name__}")
 
 
 def load_text_tokenizer(

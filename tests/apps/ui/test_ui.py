@@ -367,7 +367,7 @@ def test_a_mask_is_what_was_painted() -> None:
     mask = painted_mask([layer], GREY)
     assert mask.shape == (8, 8) and mask[0, 0] == 0 and float(mask.sum()) == 63
     layer[..., 3] = 255
-    with pytest.raises(InputError, match="everything"):
+    with pytest.raises(InputError, match="whole image is painted"):
         painted_mask([layer], GREY)
 
 

@@ -46,7 +46,7 @@ def test_every_schedule_is_that_of_the_exported_scheduler(
 ) -> None:
     spec = ScheduleConfig(**schedule)
     process = DiffusionConfig(schedule=spec, prediction="v", clip=0.5, noise="large")
-    with writing(tmp_path / "s", sealed=False) as writer:
+    with writing(tmp_path / "s", manifest=False) as writer:
         export_scheduler(writer, process, sampler=sampler)
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["scheduler_config.json"]
     theirs = SCHEDULERS[sampler].from_pretrained(tmp_path / "s")
@@ -58,7 +58,7 @@ def test_every_schedule_is_that_of_the_exported_scheduler(
 
 @pytest.mark.parametrize(("ours", "theirs"), [("eps", "epsilon"), ("x0", "sample"), ("v", "v_prediction")])
 def test_predictions_have_other_names_there(ours: Any, theirs: str, tmp_path: Path) -> None:
-    with writing(tmp_path / "s", sealed=False) as writer:
+    with writing(tmp_path / "s", manifest=False) as writer:
         export_scheduler(writer, DiffusionConfig(prediction=ours, variance="learned"), sampler="ddpm")
     values = json.loads((tmp_path / "s" / "scheduler_config.json").read_text())
     assert (values["prediction_type"], values["clip_sample"]) == (theirs, False)
@@ -78,7 +78,7 @@ def test_predictions_have_other_names_there(ours: Any, theirs: str, tmp_path: Pa
 def test_what_diffusers_cannot_read_is_not_exported(
     process: DiffusionConfig, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=message), writing(tmp_path / "s", sealed=False) as writer:
+    with pytest.raises(InputError, match=message), writing(tmp_path / "s", manifest=False) as writer:
         export_scheduler(writer, process, sampler="ddim")
     assert not list(tmp_path.iterdir())
 
@@ -168,7 +168,10 @@ def test_a_model_that_is_no_pixel_pipeline_is_refused(
     code, _, err = cli(f"export --run {tiny_vae_run} --out x", cwd=tmp_path)
     assert code == 1 and "holds no denoiser; --what vae exports its VAE" in err
     model = ld.load(saved(tmp_path / "theirs"))
-    with pytest.raises(InputError, match=r"scaled by 0\.5"), writing(tmp_path / "y", sealed=False) as writer:
+    with (
+        pytest.raises(InputError, match=r"scaled by 0\.5"),
+        writing(tmp_path / "y", manifest=False) as writer,
+    ):
         export_pipeline(
             writer, model.network, model.diffusion, IdentityCodec((1, SIDE, SIDE), 0.5), sampler="ddim"
         )

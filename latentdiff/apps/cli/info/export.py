@@ -74,7 +74,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     needs = [Need("latents", "--what vae")] if what == "vae" else []
     checkpoint, out = find_denoiser(values["run"], values["runs"], needs=needs), values["out"]
     check_meets(checkpoint, needs)
-    with writing(out, sealed=False, replace=values["overwrite"]) as writer:
+    with writing(out, manifest=False, replace=values["overwrite"]) as writer:
         _export(checkpoint, writer, what, sampler)
     result(
         {"run": str(checkpoint.folder), "what": what, "wrote": str(out)},

@@ -125,7 +125,7 @@ def write(images: Tensor, request: SampleRequest, classes: Sequence[str], *, col
     if request.out.suffix.lower() == ".png":
         save_image(image_grid(pixels, columns=columns), request.out, recipe=request.recipe)
     else:
-        save_npz(pixels, request.out, asked=request.labels)
+        save_npz(pixels, request.out, labels=request.labels)
     if request.files is not None:
         save_images(
             request.files, {"": pixels}, recipe=lambda k: alone(request, k, classes), command=running()
