@@ -70,7 +70,7 @@ def test_an_inversion_drawn_as_another_class_is_an_edit(vector: Pipeline) -> Non
 def test_an_inversion_starts_where_the_network_sees_no_more_noise_than_there_is(off: Pipeline) -> None:
     settings = Sampling(steps=20)
     alpha, sigma = off.schedule.alpha, off.schedule.sigma
-    wanted = next(t for t in range(1, off.schedule.T) if 0.2 * alpha[t] <= inversion.MORE * sigma[t])
+    wanted = next(t for t in range(1, off.schedule.T) if 0.2 * alpha[t] <= inversion.EXCESS * sigma[t])
     assert wanted > 1, "or this tests nothing"
     assert first_level(off, IMAGES, settings=settings) == wanted
     off.network.error.data.fill_(float(sigma[1]))

@@ -288,7 +288,7 @@ def test_many_pictures_are_drawn_in_parts(pipe: ld.Pipeline, monkeypatch: pytest
     images = pipe.sample(5, label=RIGHT, steps=4, seed=9)
     whole = prompt_to_prompt(pipe, LEFT, [Edit(RIGHT)], 5, settings=SETTINGS, seed=3)
     edited = prompt_to_prompt(pipe, LEFT, [Edit(RIGHT)], images=images, settings=SETTINGS)
-    monkeypatch.setattr(p2p, "batch_that_fits", lambda network, device: 2 * p2p.OPEN * 2)
+    monkeypatch.setattr(p2p, "batch_that_fits", lambda network, device: 2 * p2p.EXPLICIT * 2)
     told: list[tuple[int, int]] = []
     parts = prompt_to_prompt(
         pipe, LEFT, [Edit(RIGHT)], 5, settings=SETTINGS, seed=3, progress=lambda *at: told.append(at)
