@@ -57,16 +57,16 @@ def _check_compiler() -> None:
 
 
 class GraphBackend(Protocol):
-    """What records work on tensors once, to do it again from the same addresses."""
+    """Records work on tensors once, and replays it on the same addresses."""
 
     def warm(self, work: Work) -> None:
-        """Do the work as often as it takes until it allocates and initializes nothing new."""
+        """Run the work until it allocates and initializes nothing new."""
 
     def capture(self, work: Work) -> Tensor:
-        """Record the work; the tensor that every replay writes."""
+        """Record the work; returns the tensor that every replay writes."""
 
     def replay(self) -> None:
-        """Do the work again, in order with the current stream."""
+        """Replay the work, in order with the current stream."""
 
 
 class CudaGraph:
@@ -101,7 +101,7 @@ class CUDAGraphLoop:
     """A whole sampling loop with its network as one CUDA graph: (x, key) -> x at the last level, a tensor of
     its own.
 
-    ``x`` [B, *shape] and ``key`` are examples of what calls bring: same shape, dtype and device, other
+    ``x`` [B, *shape] and ``key`` are examples of later arguments: same shape, dtype and device, other
     values; a shape costs one capture, about as long as two loops. The kernels and the noise are those of the
     eager loop. ``labels``: the tensor that ``denoise`` reads its labels from, where it has any; each call
     brings new ones, which overwrite it. Neither the denoiser nor the step may need the host (no ``.item()``,
@@ -118,16 +118,16 @@ class CUDAGraphLoop:
         key: Key,
         *,
         labels: Tensor | None = None,
-        recorder: GraphBackend | None = None,
+        backend: GraphBackend | None = None,
     ) -> None:
-        if recorder is None and x.device.type != "cuda":
+        if backend is None and x.device.type != "cuda":
             raise ValueError(f"capturing a loop needs CUDA tensors, got x on {x.device}")
         if len(key) != len(x) or key.seeds.device != x.device:
             raise ValueError(
                 f"expected {len(x)} seeds on {x.device}, as x has samples, got {len(key)} on"
                 f" {key.seeds.device}"
             )
-        self._recorder = recorder or CudaGraph(x.device)
+        self._backend = backend or CudaGraph(x.device)
         self._labels = labels
         self._constants: Constants = {}  # the graph reads them where they lie: they live as long as it does
 
@@ -138,8 +138,8 @@ class CUDAGraphLoop:
         # Not in inference mode, whose tensors calls outside it could not write to.
         with torch.inference_mode(False), torch.no_grad(), constants_scope(self._constants):
             self._x, self._key = x.detach().clone(), Key(key.seeds.clone(), key.stream)
-            self._recorder.warm(work)
-            self._out = self._recorder.capture(work)
+            self._backend.warm(work)
+            self._out = self._backend.capture(work)
 
     def __call__(self, x: Tensor, key: Key, *, labels: Tensor | None = None) -> Tensor:
         """The end of the loop for other values of ``x``, ``key`` and ``labels``."""
@@ -159,7 +159,7 @@ class CUDAGraphLoop:
         with torch.no_grad():
             for _, held, given in pairs:
                 held.copy_(given)
-            self._recorder.replay()
+            self._backend.replay()
             return self._out.clone()
 
 

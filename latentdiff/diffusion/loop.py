@@ -1,4 +1,4 @@
-"""The sampling loop: there is one."""
+"""The sampling loop, the only one of the package."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class State(NamedTuple):
 
 
 def start(key: Key, shape: Sequence[int], *, visit: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    """x_T, [B, *shape]: standard normal noise, one seed for each sample; another one for every ``visit``."""
+    """x_T, [B, *shape]: standard normal noise, one seed for each sample, independent for each ``visit``."""
     return key.at("init", visit=visit).normal(shape, dtype=dtype)
 
 
 def noised(x0: Tensor, t: int, schedule: Schedule, key: Key) -> Tensor:
-    """x_t = alpha_t x_0 + sigma_t eps: where SDEdit starts from (Meng et al. 2022, algorithm 2); at t = 0 the
-    very ``x0``.
+    """x_t = alpha_t x_0 + sigma_t eps: the start of SDEdit (Meng et al. 2022, algorithm 2); ``x0`` itself at
+    t = 0.
 
     The noise is that of :func:`start`: at full strength, where alpha_T = 0, the loop is plain sampling.
     """
@@ -48,9 +48,9 @@ def sample(
 ) -> Iterator[State]:
     """Move ``x`` [B, *shape] through ``levels``; a generator, so the caller decides what to keep.
 
-    Levels descend, but for steps that also go up (RePaint, inversion). Every move draws from its own noise
-    stream (purpose "step", level t, the how-manieth visit there), so that a sample depends on its seed and
-    not on the batch that it is in.
+    Levels descend, except for steps that also go up (RePaint, inversion). Every move draws from its own
+    noise stream, keyed by (purpose "step", level t, number of earlier visits to t), so that a sample depends
+    on its seed and not on its batch.
     """
     estimate: Estimate | None = None
     visits: Counter[int] = Counter()

@@ -1,9 +1,9 @@
-"""Moments of a running loop, decoded: what a trajectory shows."""
+"""Records what a sampling loop passes through: its progress, decoded frames and the images at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from threading import Lock
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ ProgressCallback = Callable[[int, int], None]
 """Called with (moves done, moves in all)."""
 
 FrameSelection = int | tuple[int, ...]
-"""Which moments of a loop to keep: about so many, evenly spread (0: none), or those at the visited levels
+"""Which frames of a loop to keep: about this many, evenly spread (0: none), or those at the visited levels
 nearest to the given ones.
 """
 
@@ -30,35 +30,52 @@ class Frame(NamedTuple):
     estimate: Tensor
 
 
-def shared_progress(progress: ProgressCallback | None, count: int) -> list[ProgressCallback | None]:
-    """The progress of each of ``count`` equally long parts of a whole, which hears of their sum; they may run
-    at the same time.
+@dataclass(frozen=True, eq=False)
+class SampleResult:
+    """Images float32 [n, C, H, W] in [-1, 1] on the CPU, and the recorded frames, the last of which shows the
+    images.
     """
-    if progress is None:
-        return [None] * count
-    tell, lock, done = progress, Lock(), [0] * count
 
-    def of_part(k: int) -> ProgressCallback:
-        def told(now: int, total: int) -> None:
-            with lock:
-                done[k] = now
-                tell(sum(done), count * total)
+    images: Tensor
+    frames: tuple[Frame, ...] = ()
 
-        return told
-
-    return [of_part(k) for k in range(count)]
-
-
-def concatenated(parts: Sequence[Sequence[Frame]]) -> list[Frame]:
-    """The frames of several parts of one batch, moment by moment."""
-    return [
-        Frame(
-            same[0].t,
-            torch.cat([frame.noisy for frame in same]),
-            torch.cat([frame.estimate for frame in same]),
+    @classmethod
+    def concatenated(cls, parts: Sequence[SampleResult]) -> SampleResult:
+        """Join micro-batches: images in their order, frames level by level where they were recorded."""
+        if len(parts) == 1:
+            return parts[0]
+        recorded = [part.frames for part in parts if part.frames]
+        frames = tuple(
+            Frame(same[0].t, torch.cat([f.noisy for f in same]), torch.cat([f.estimate for f in same]))
+            for same in zip(*recorded, strict=True)
         )
-        for same in zip(*parts, strict=True)
-    ]
+        return cls(torch.cat([part.images for part in parts]), frames)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Recorder:
+    """What to record of a sampling loop.
+
+    ``frames`` selects levels, ``images`` the number of images that frames show, from the first on (None:
+    all). ``progress`` is called after each move, ``show`` with each frame as soon as it is decoded, and with
+    the rows of its images. ``first``: the row of the loop's first image in a larger batch.
+    """
+
+    frames: FrameSelection = 0
+    images: int | None = None
+    progress: ProgressCallback | None = None
+    show: Callable[[slice, Frame], None] | None = None
+    first: int = 0
+
+    def of_rows(self, rows: slice, progress: ProgressCallback) -> Recorder:
+        """Make the recorder of a micro-batch, which holds the images ``rows`` of the batch."""
+        images = None if self.images is None else max(0, self.images - rows.start)
+        frames = 0 if images == 0 else self.frames
+        return replace(self, frames=frames, images=images, progress=progress, first=self.first + rows.start)
+
+
+SILENT = Recorder()
+"""Records nothing."""
 
 
 def record(
@@ -67,34 +84,31 @@ def record(
     levels: Sequence[int],
     *,
     decode: Callable[[Tensor], Tensor],
-    frames: FrameSelection = 0,
-    progress: ProgressCallback | None = None,
-    show: Callable[[Frame], None] | None = None,
-) -> tuple[Tensor, list[Frame]]:
-    """Run a loop that starts from ``x`` at levels[0] to its end: x there, and the moments that ``frames``
-    asks for.
+    recorder: Recorder = SILENT,
+) -> SampleResult:
+    """Run a loop that starts from ``x`` at levels[0] to its end, and decode x there.
 
-    The last frame is the result. Frames before it show x_t before a move and the estimate that the move was
-    made with; each goes to ``show`` as soon as it is there.
+    Frames show x_t before a move and the estimate that the move was made with; the last frame is the result.
     """
-    moves, shown = len(levels) - 1, _shown(levels, frames)
+    moves, shown = len(levels) - 1, _shown(levels, recorder.frames)
     kept: list[Frame] = []
 
-    def keep(frame: Frame) -> None:
+    def keep(t: int, noisy: Tensor, estimate: Tensor) -> None:
+        frame = Frame(t, noisy[: recorder.images], estimate[: recorder.images])
         kept.append(frame)
-        if show is not None:
-            show(frame)
+        if recorder.show is not None:
+            recorder.show(slice(recorder.first, recorder.first + len(frame.noisy)), frame)
 
     for i, state in enumerate(states):
         if i in shown:
-            keep(Frame(levels[i], decode(x), decode(state.estimate.x0())))
+            keep(levels[i], decode(x), decode(state.estimate.x0()))
         x = state.x
-        if progress is not None:
-            progress(i + 1, moves)
-    if frames:
-        image = decode(x)
-        keep(Frame(levels[-1], image, image))
-    return x, kept
+        if recorder.progress is not None:
+            recorder.progress(i + 1, moves)
+    images = decode(x)
+    if recorder.frames:
+        keep(levels[-1], images, images)
+    return SampleResult(images, tuple(kept))
 
 
 def _shown(levels: Sequence[int], frames: FrameSelection) -> set[int]:

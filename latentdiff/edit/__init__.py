@@ -3,17 +3,18 @@ anagrams, hybrids, denoising.
 """
 
 from latentdiff.diffusion.operators import backprojection
+from latentdiff.diffusion.trajectory import Frame, Recorder, SampleResult
 from latentdiff.edit.denoise import blurred, iterated, noisy, one_step
-from latentdiff.edit.drawing import Recorder, SampleResult
 from latentdiff.edit.illusion import anagram, codec_error, hybrid
 from latentdiff.edit.inversion import first_level, from_noise, invert, relative_error
 from latentdiff.edit.p2p import Edit, Edited, prompt_to_prompt
-from latentdiff.edit.restore import latent_mask, measured, restore
+from latentdiff.edit.restore import inpaint, latent_mask, measured, restore
 from latentdiff.edit.sdedit import level_at, level_of, sdedit
 
 __all__ = [
     "Edit",
     "Edited",
+    "Frame",
     "Recorder",
     "SampleResult",
     "anagram",
@@ -23,6 +24,7 @@ __all__ = [
     "first_level",
     "from_noise",
     "hybrid",
+    "inpaint",
     "invert",
     "iterated",
     "latent_mask",

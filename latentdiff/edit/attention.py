@@ -1,6 +1,4 @@
-"""Attention that is copied, exchanged, weighted and read: pure functions of the probabilities of one call of
-a network.
-"""
+"""Edits of attention: pure functions of the probabilities of one call of a network."""
 
 from __future__ import annotations
 
@@ -19,10 +17,10 @@ SELF_LIMIT = 32 * 32  # pixels of a map up to which attention among them is copi
 
 @dataclass(frozen=True, eq=False)
 class AttentionEdit:
-    """What one edited text does to the attention of the source.
+    """The edit of attention for one edited text.
 
-    cross, self_share: the shares of the way from noise to image on which the source's attention to words, and
-    among pixels, holds; weights [L]: factors of the attention to the edited text's positions, all the way.
+    cross, self_share: the shares of the sampling process, from noise on, in which the source's cross- and
+    self-attention is used; weights [L]: factors of the attention to the edited text's positions, throughout.
     """
 
     alignment: Alignment
@@ -56,24 +54,24 @@ class AttentionMaps:
 class AttentionEditor:
     """The ``attend`` of one call of a network on a batch of n sources, then n for each of ``changes``.
 
-    A guided call has the null condition for all of them behind: that half is left as it is. ``done``: the
-    share of the way from noise to image. What the texts get is kept in ``heard``.
+    The second half of a guided call, with the null condition, is left unchanged. ``done``: the
+    share of the sampling process so far. ``maps`` keeps the attention to the texts.
     """
 
     def __init__(self, changes: Sequence[AttentionEdit], n: int, done: float) -> None:
         self._changes, self._n, self._done = changes, n, done
-        self.heard = AttentionMaps()
+        self.maps = AttentionMaps()
 
     def __call__(self, probabilities: Tensor, place: AttentionSite) -> Tensor:
         """The probabilities to use."""
-        asked = self._n * (1 + len(self._changes))
-        source, *edited = probabilities[:asked].split(self._n)
+        conditional = self._n * (1 + len(self._changes))
+        source, *edited = probabilities[:conditional].split(self._n)
         change = self._cross if place.kind == "cross" else self._self
         parts = [source, *(change(source, own, how) for own, how in zip(edited, self._changes, strict=True))]
-        told = torch.cat(parts)
+        used = torch.cat(parts)
         if place.kind == "cross":
-            self.heard.maps.append((place.grid, told.mean(1)))
-        return torch.cat([told, probabilities[asked:]])
+            self.maps.maps.append((place.grid, used.mean(1)))
+        return torch.cat([used, probabilities[conditional:]])
 
     def _cross(self, source: Tensor, own: Tensor, how: AttentionEdit) -> Tensor:
         mixed = how.alignment(source, own) if self._done < how.cross else own
@@ -84,11 +82,11 @@ class AttentionEditor:
 
 
 def blend_mask(maps: Sequence[Tensor], *, threshold: float) -> Tensor:
-    """Where an edit may change the picture, [B, 1, H, W] of 0 and 1: where one of the maps [B, H, W] is
-    ``threshold`` of the way from its least to its largest value.
+    """The mask of a local edit, [B, 1, H, W] of 0 and 1: where a map [B, H, W] exceeds ``threshold`` of its
+    range.
 
-    Widened by one pixel (Hertz et al. 2023, section 3.2, "local editing", who measure from 0: a small network
-    attends a little everywhere, and its mask would be the whole picture).
+    Dilated by one pixel. Hertz et al. 2023, section 3.2, "local editing", measure from 0 instead of the
+    minimum, which masks the whole image with a small network that attends a little everywhere.
     """
     chosen = []
     for each in maps:

@@ -1,4 +1,4 @@
-"""An image with noise added, denoised three ways: by blur, in one step, and step by step."""
+"""Denoising of noised images: by a Gaussian blur, in one step, and iteratively."""
 
 from __future__ import annotations
 
@@ -8,22 +8,11 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.operators import gaussian_blur
-from latentdiff.diffusion.samplers import make_sampler
-from latentdiff.edit.drawing import (
-    SILENT,
-    MicroBatch,
-    Recorder,
-    SampleResult,
-    denoiser_of,
-    draw,
-    encode_images,
-    key_of,
-    map_images,
-)
+from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult
 from latentdiff.edit.sdedit import check_level
 from latentdiff.errors import InputError
 from latentdiff.pipeline.conditioner import Labels
-from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.pipeline import MicroBatch, Pipeline
 
 
 @torch.no_grad()
@@ -34,14 +23,15 @@ def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tenso
     """
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
-    return noised(encode_images(pipeline, images), t, pipeline.schedule, key_of(pipeline, seed, len(images)))
+    key = pipeline.key(seed, len(images))
+    return noised(pipeline.encode(images), t, pipeline.schedule, key)
 
 
 def blurred(
     pipeline: Pipeline, x: Tensor, t: int, *, sigma: float = 1.0, size: int | None = None, times: int = 1
 ) -> Tensor:
-    """What classical denoising makes of x_t: images of x_t / alpha_t (of x_t where alpha_t is 0), blurred
-    ``times`` times by a Gaussian of ``sigma`` pixels.
+    """Classical denoising: images of x_t / alpha_t (of x_t where alpha_t is 0), blurred ``times`` times by a
+    Gaussian of ``sigma`` pixels.
     """
     alpha = pipeline.schedule.at(t)[0]
     blur = gaussian_blur(tuple(pipeline.codec.image_shape), sigma=sigma, size=size)  # type: ignore[arg-type]
@@ -57,21 +47,16 @@ def one_step(
 ) -> Tensor:
     """The estimate of x_0 at x_t, decoded: the mean of all images that x_t could have been.
 
-    At level 0 the image itself. InputError for levels that say nothing.
+    At level 0 the image itself. InputError for levels at which x_0 cannot be read out (:func:`check_level`).
     """
     check_level(pipeline, t)
     if t == 0:
         return pipeline.decode(x)
 
-    def estimated(part: MicroBatch) -> SampleResult:
-        mine = x[part.rows]
-        return SampleResult(
-            pipeline.decode(
-                denoiser_of(pipeline, settings or Sampling(), part.label, len(mine))(mine, t).x0()
-            )
-        )
+    def estimate(part: MicroBatch) -> SampleResult:
+        return SampleResult(pipeline.decode(pipeline.denoiser(part.labels, settings)(x[part.rows], t).x0()))
 
-    return map_images(pipeline, len(x), estimated, label=label, seed=0, watch=SILENT).images
+    return pipeline.map_images(pipeline.key(0, len(x)), estimate, label=label).images
 
 
 def iterated(
@@ -82,23 +67,19 @@ def iterated(
     settings: Sampling | None = None,
     label: Labels = None,
     seed: int = 0,
-    watch: Recorder = SILENT,
+    recorder: Recorder = SILENT,
 ) -> SampleResult:
     """The reverse process from x_t on: over the settings' levels below ``t``.
 
-    InputError for levels that say nothing.
+    InputError as for :func:`one_step`.
     """
     check_level(pipeline, t)
     chosen = settings or Sampling()
-    step, every = make_sampler(chosen, pipeline.diffusion, pipeline.schedule)
+    step, every = pipeline.plan(chosen)
     levels = [t, *(level for level in every if level < t)]
 
-    def made(part: MicroBatch) -> SampleResult:
-        mine = x[part.rows]
-        denoise, key = (
-            denoiser_of(pipeline, chosen, part.label, len(mine)),
-            key_of(pipeline, part.seed, len(mine)),
-        )
-        return draw(pipeline, denoise, mine, levels, step, key, part.watch)
+    def draw(part: MicroBatch) -> SampleResult:
+        denoise = pipeline.denoiser(part.labels, chosen)
+        return pipeline.draw(denoise, x[part.rows], levels, step, part.key, part.recorder)
 
-    return map_images(pipeline, len(x), made, label=label, seed=seed, watch=watch)
+    return pipeline.map_images(pipeline.key(seed, len(x)), draw, label=label, recorder=recorder)

@@ -18,20 +18,10 @@ from latentdiff.diffusion.illusions.compose import hybrid as hybrid_of
 from latentdiff.diffusion.illusions.views import View, check_orthogonal
 from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.solvers import repaint_schedule, with_renoising
-from latentdiff.edit.drawing import (
-    SILENT,
-    MicroBatch,
-    Recorder,
-    SampleResult,
-    denoiser_of,
-    draw,
-    key_of,
-    map_images,
-)
+from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult
 from latentdiff.errors import InputError
-from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
-from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.pipeline import MicroBatch, Pipeline
 
 COMMUTES = 0.05  # relative error up to which a view of latents is taken for a view of images
 
@@ -45,16 +35,16 @@ def anagram(
     refine: int = 0,
     settings: Sampling | None = None,
     seed: int = 0,
-    watch: Recorder = SILENT,
+    recorder: Recorder = SILENT,
 ) -> SampleResult:
     """``n`` images, each of them of the class of every part when seen through its view (Geng et al. 2024,
     Visual Anagrams).
 
-    ``weights`` say how much each part counts; every move is made 1 + ``refine`` times, noised back up in
-    between, which lets the parts agree (the composed scores are not those of any noised distribution: Du et
+    ``weights`` are those of the parts; every move is made 1 + ``refine`` times, with renoising in between,
+    which brings the parts into agreement (the composed scores are not those of any noised distribution: Du et
     al. 2023, section 4). Where the decoder does not commute with a view (see
     :func:`codec_error`), every part has latents of its own
-    (:class:`latentdiff.diffusion.illusions.compose.Synchronized`). InputError for views that are not
+    (:class:`~latentdiff.diffusion.illusions.compose.SynchronizedDenoiser`). InputError for views that are not
     orthogonal.
     """
     commutes = all(codec_error(pipeline, view) <= COMMUTES for _, view in parts)
@@ -64,12 +54,12 @@ def anagram(
 
     def mixed(count: int) -> Denoiser:
         views = [view for _, view in parts]
-        seen = list(zip(_denoisers(pipeline, parts, settings, count), views, strict=True))
+        pairs = list(zip(_denoisers(pipeline, parts, settings, count), views, strict=True))
         if commutes:
-            return anagram_of(seen, weights=weights)
-        return anagram_of_latents(seen, encode=codec.encode, decode=codec.decode, weights=weights)
+            return anagram_of(pairs, weights=weights)
+        return anagram_of_latents(pairs, encode=codec.encode, decode=codec.decode, weights=weights)
 
-    return _drawn(pipeline, mixed, 1 if commutes else len(parts), n, refine, settings, seed, watch)
+    return _drawn(pipeline, mixed, 1 if commutes else len(parts), n, refine, settings, seed, recorder)
 
 
 def hybrid(
@@ -81,7 +71,7 @@ def hybrid(
     refine: int = 0,
     settings: Sampling | None = None,
     seed: int = 0,
-    watch: Recorder = SILENT,
+    recorder: Recorder = SILENT,
 ) -> SampleResult:
     """``n`` images whose bands are each of the class of its part (Geng et al. 2024, Factorized Diffusion).
 
@@ -93,18 +83,18 @@ def hybrid(
 
     def mixed(count: int) -> Denoiser:
         bands = [band for _, band in parts]
-        heard = list(zip(_denoisers(pipeline, parts, settings, count), bands, strict=True))
+        pairs = list(zip(_denoisers(pipeline, parts, settings, count), bands, strict=True))
         if pixels:
-            return hybrid_of(heard, weights=weights)
-        return hybrid_of_latents(heard, encode=codec.encode, decode=codec.decode, weights=weights)
+            return hybrid_of(pairs, weights=weights)
+        return hybrid_of_latents(pairs, encode=codec.encode, decode=codec.decode, weights=weights)
 
-    return _drawn(pipeline, mixed, 1 if pixels else max(1, len(parts)), n, refine, settings, seed, watch)
+    return _drawn(pipeline, mixed, 1 if pixels else max(1, len(parts)), n, refine, settings, seed, recorder)
 
 
 @torch.no_grad()
 def codec_error(pipeline: Pipeline, view: View, *, n: int = 32) -> float:
-    """How far D(V z) is from V D(z) over random latents: the difference as a share of the images' deviation
-    from their mean; 0 for pixels, without bound for vectors.
+    """The distance of D(V z) from V D(z) over random latents, as a share of the images' deviation from their
+    mean; 0 for pixels, infinite for vectors.
     """
     codec = pipeline.codec
     if isinstance(codec, IdentityCodec):
@@ -114,7 +104,7 @@ def codec_error(pipeline: Pipeline, view: View, *, n: int = 32) -> float:
         return 0.0
     if len(codec.latent_shape) != 3:
         return math.inf
-    latents = Key.of(0, n, device=pipeline.device).normal(codec.latent_shape)
+    latents = pipeline.key(0, n).normal(codec.latent_shape)
     images, turned = view(codec.decode(latents)), codec.decode(view(latents))
     spread = (images - images.mean(0)).norm()
     return float((turned - images).norm() / spread.clamp_min(1e-12))
@@ -129,7 +119,7 @@ def _denoisers(
     made: dict[int | str | None, Denoiser] = {}
     for label, _ in parts:
         if label not in made:
-            made[label] = denoiser_of(pipeline, settings or Sampling(), label, n)
+            made[label] = pipeline.denoiser(pipeline.conditioner.encode(label, n), settings)
     return [made[label] for label, _ in parts]
 
 
@@ -141,7 +131,7 @@ def _drawn(
     refine: int,
     settings: Sampling | None,
     seed: int,
-    watch: Recorder,
+    recorder: Recorder,
 ) -> SampleResult:
     """The loop with the denoiser that ``mixed`` makes for a number of images, of ``each`` latents."""
     step, levels = pipeline.plan(settings or Sampling())
@@ -152,22 +142,19 @@ def _drawn(
             repaint_schedule(levels, length=1, times=1 + refine),
         )
 
-    def made(part: MicroBatch) -> SampleResult:
-        count = len(range(n)[part.rows])
-        key, denoise = key_of(pipeline, part.seed, count), mixed(count)
+    def draw(part: MicroBatch) -> SampleResult:
+        key, denoise = part.key, mixed(len(part.key))
         if not isinstance(denoise, SynchronizedDenoiser):
-            return draw(pipeline, denoise, start(key, shape), levels, step, key, part.watch)
+            return pipeline.draw(denoise, start(key, shape), levels, step, key, part.recorder)
         x = torch.cat([start(key, shape, visit=noise) for noise in denoise.noises])
         # steps that draw noise give all parts the same: each part's latents are as likely as by themselves
-        picture = partial(_picture, denoise)
-        return draw(
-            pipeline, denoise, x, levels, step, key.repeat(each), part.watch, decode=picture, each=each
-        )
+        keys, picture = key.repeat(each), partial(_picture, denoise)
+        return pipeline.draw(denoise, x, levels, step, keys, part.recorder, decode=picture)
 
-    return map_images(pipeline, n, made, label=None, seed=seed, watch=watch, each=each)
+    return pipeline.map_images(pipeline.key(seed, n), draw, recorder=recorder, each=each)
 
 
 @torch.no_grad()
 def _picture(denoise: SynchronizedDenoiser, x: Tensor) -> Tensor:
-    """The pictures of latents as the pipeline gives images."""
+    """The images of synchronized latents, float32 on the CPU, in [-1, 1]."""
     return denoise.picture(x).float().clamp(-1, 1).cpu()

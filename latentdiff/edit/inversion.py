@@ -1,4 +1,4 @@
-"""DDIM inversion of images: the noise that stands for an image, and what comes back of it."""
+"""DDIM inversion of images to noise, and sampling from that noise."""
 
 from __future__ import annotations
 
@@ -8,27 +8,16 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
-from latentdiff.diffusion.loop import noised, sample
+from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.operators import norms
 from latentdiff.diffusion.solvers import inverse_ddim_step
-from latentdiff.diffusion.trajectory import record
-from latentdiff.edit.drawing import (
-    SILENT,
-    MicroBatch,
-    Recorder,
-    SampleResult,
-    denoiser_of,
-    draw,
-    encode_images,
-    key_of,
-    map_images,
-)
+from latentdiff.diffusion.trajectory import SILENT, ProgressCallback, Recorder, SampleResult
 from latentdiff.errors import InputError
 from latentdiff.pipeline.conditioner import Labels
-from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.pipeline import MicroBatch, Pipeline
 
-LOOK = 16  # images that a level is chosen by
-MORE = 1.1  # times the noise that is there
+PROBED = 16  # images that the level is chosen by
+EXCESS = 1.1  # estimated over true noise, up to which the estimate counts as plausible
 
 
 def first_level(
@@ -39,28 +28,29 @@ def first_level(
     label: Labels = None,
     seed: int = 0,
 ) -> int:
-    """The level to start an inversion of images [n, C, H, W] from: the lowest at which the network sees no
-    more noise than there is.
+    """The level to start an inversion of images [n, C, H, W] from: the lowest at which the estimated noise is
+    no stronger than the true one.
 
-    Near level 0 an estimate of x_0 that is a little off is off by many sigma_t, and the noise that follows
-    from it is none: with networks that predict x_0 an inversion from level 0 ends at a deviation of 10
-    instead of 1. Looks at the first ``LOOK`` images, so that a batch of any size has the same level; 0 where
-    the network is right there, and where it is wrong at every level with more signal than noise. InputError
-    for images of another shape.
+    Near level 0 a small error of x_0 is many sigma_t, so that the noise estimated from it is wrong: with
+    networks that predict x_0 an inversion from level 0 ends at a deviation of 10 instead of 1. The first
+    ``PROBED`` images decide, so that a batch of any size has the same level. Returns 0 where the estimate is
+    plausible there, and where it is at no level with more signal than noise. InputError for images of another
+    shape.
     """
     chosen = settings or Sampling()
-    few = images[:LOOK]
-    labels = pipeline.asking.each(label, len(images))
-    denoise = denoiser_of(pipeline, chosen, None if labels is None else labels[:LOOK], len(few))
-    x0, key = encode_images(pipeline, few), key_of(pipeline, seed, len(few))
+    few = images[:PROBED]
+    labels = pipeline.conditioner.resolve(label, len(images))
+    each = pipeline.conditioner.encode(None if labels is None else labels[:PROBED], len(few))
+    denoise = pipeline.denoiser(each, chosen)
+    x0, key = pipeline.encode(few), pipeline.key(seed, len(few))
     for t in [0, *pipeline.plan(chosen)[1][-2:0:-1]]:
         alpha, sigma = pipeline.schedule.at(max(t, 1))
         if sigma > alpha:
             break
         x = noised(x0, t, pipeline.schedule, key)
         with torch.no_grad():
-            seen = (x - alpha * denoise(x, max(t, 1)).x0()) / sigma
-        if float(seen.square().mean().sqrt()) <= MORE:
+            noise = (x - alpha * denoise(x, max(t, 1)).x0()) / sigma
+        if float(noise.square().mean().sqrt()) <= EXCESS:
             return t
     return 0
 
@@ -80,7 +70,7 @@ def invert(
     settings: Sampling | None = None,
     label: Labels = None,
     seed: int = 0,
-    watch: Recorder = SILENT,
+    progress: ProgressCallback | None = None,
 ) -> Tensor:
     """The noise x_T [n, *latent_shape] from which DDIM with the same settings makes about the images [n, C,
     H, W] in [-1, 1].
@@ -95,19 +85,16 @@ def invert(
     chosen = settings or Sampling()
     levels = [start, *(t for t in pipeline.plan(chosen)[1][::-1] if t > start)]
 
-    def noise_of(part: MicroBatch) -> SampleResult:
-        x0 = encode_images(pipeline, images[part.rows])
-        denoise, key = (
-            denoiser_of(pipeline, chosen, part.label, len(x0)),
-            key_of(pipeline, part.seed, len(x0)),
-        )
-        x = noised(x0, start, pipeline.schedule, key)
-        states = sample(denoise, x, levels, inverse_ddim_step(pipeline.schedule), key)
-        return SampleResult(
-            record(states, x, levels, decode=pipeline.decode, progress=part.watch.progress)[0]
-        )
+    step = inverse_ddim_step(pipeline.schedule)
 
-    return map_images(pipeline, len(images), noise_of, label=label, seed=seed, watch=watch).images
+    def noise_of(part: MicroBatch) -> SampleResult:
+        x = noised(pipeline.encode(images[part.rows]), start, pipeline.schedule, part.key)
+        denoise = pipeline.denoiser(part.labels, chosen)
+        return pipeline.draw(denoise, x, levels, step, part.key, part.recorder, decode=_latents)
+
+    return pipeline.map_images(
+        pipeline.key(seed, len(images)), noise_of, label=label, recorder=Recorder(progress=progress)
+    ).images
 
 
 def from_noise(
@@ -118,21 +105,25 @@ def from_noise(
     settings: Sampling | None = None,
     label: Labels = None,
     seed: int = 0,
-    watch: Recorder = SILENT,
+    recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """Images from given x_T [n, *latent_shape], by the way that an inversion from ``start`` took; another
-    label than its own is an edit.
+    """Sample from given x_T [n, *latent_shape] over the levels of an inversion from ``start``; with another
+    label it edits the images.
     """
     chosen = settings or Sampling()
     step, every = pipeline.plan(chosen)
     levels = drawing_levels(every, start)
 
-    def made(part: MicroBatch) -> SampleResult:
-        x = noise[part.rows].to(pipeline.device)
-        denoise, key = denoiser_of(pipeline, chosen, part.label, len(x)), key_of(pipeline, part.seed, len(x))
-        return draw(pipeline, denoise, x, levels, step, key, part.watch)
+    def draw(part: MicroBatch) -> SampleResult:
+        x, denoise = noise[part.rows].to(pipeline.device), pipeline.denoiser(part.labels, chosen)
+        return pipeline.draw(denoise, x, levels, step, part.key, part.recorder)
 
-    return map_images(pipeline, len(noise), made, label=label, seed=seed, watch=watch)
+    return pipeline.map_images(pipeline.key(seed, len(noise)), draw, label=label, recorder=recorder)
+
+
+def _latents(x: Tensor) -> Tensor:
+    """Latents as they are, in place of their images."""
+    return x
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:

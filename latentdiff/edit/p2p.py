@@ -1,7 +1,4 @@
-"""Prompt-to-prompt: the picture of an edited text with the composition of the original (Hertz et al.
-
-2023).
-"""
+"""Prompt-to-prompt: images of an edited prompt with the composition of the source (Hertz et al. 2023)."""
 
 from __future__ import annotations
 
@@ -17,9 +14,8 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import noised, sample, start
 from latentdiff.diffusion.solvers import inverse_ddim_step
-from latentdiff.diffusion.trajectory import ProgressCallback, record
+from latentdiff.diffusion.trajectory import ProgressCallback, Recorder
 from latentdiff.edit.attention import AttentionEdit, AttentionEditor, blend_mask
-from latentdiff.edit.drawing import encode_images, key_of
 from latentdiff.edit.inversion import drawing_levels, first_level
 from latentdiff.edit.words import align, positions, weights
 from latentdiff.errors import InputError
@@ -29,17 +25,17 @@ from latentdiff.pipeline.batching import batch_that_fits, map_microbatches
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
-OPEN = 4  # a guided pair, and as much again for probabilities that are computed in the open
+EXPLICIT = 4  # times the memory of a plain call: a guided pair, with explicit attention probabilities
 
 
 @dataclass(frozen=True)
 class Edit:
-    """An edited ``text``, and how it holds on to the source.
+    """An edited prompt ``text``, and the parts of the source's attention that it keeps.
 
-    cross, self_share: shares of the way (from noise) on which the source's attention to the words that stay,
-    and among pixels, is taken over; factors: of the attention to words of ``text``, negative ones drive a
-    word out; blend: words (of either text) outside whose place nothing changes, () to let everything change;
-    threshold: how far from a word's least to its largest attention its place begins.
+    cross, self_share: shares of the sampling process, from noise on, in which the source's attention to kept
+    words, and its self-attention, is used; factors: of the attention to words of ``text``, negative ones
+    suppress a word; blend: words (of either text) outside whose area nothing changes, () for no mask;
+    threshold: of the range of a word's attention, above which a pixel belongs to its area.
     """
 
     text: str
@@ -61,7 +57,7 @@ class Edited(NamedTuple):
 
 
 class _Places(NamedTuple):
-    """Where an edit may change the picture: positions in the source and in the edited text."""
+    """The words that bound an edit: their positions in the source and in the edited text."""
 
     source: tuple[int, ...]
     edited: tuple[int, ...]
@@ -81,10 +77,10 @@ def prompt_to_prompt(
     """Pictures of ``source`` and of its ``edits``, all from the same noise in one batch; image k draws from
     seed + k.
 
-    With ``images`` [n, C, H, W] in [-1, 1] these are the source, whatever it says of them: DDIM finds the
-    latents on their way to noise, and the source keeps to them exactly (Ju et al. 2024, "Direct Inversion"),
-    so that it is what the codec makes of the images. InputError for models that do not attend to texts, words
-    that are not there, and samplers that draw noise on the way of an image.
+    With ``images`` [n, C, H, W] in [-1, 1] these are the source: DDIM inversion gives their latents at each
+    level, and the source keeps to them exactly (Ju et al. 2024, "Direct Inversion"), so that it ends as the
+    reconstruction of the codec. InputError for models without cross-attention to texts, unknown words, and
+    samplers that draw noise on the way of an image.
     """
     n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
     script = _Script.of(pipeline, source, edits)
@@ -94,12 +90,12 @@ def prompt_to_prompt(
         if images is None
         else first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
     )
-    most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (OPEN * group))
+    most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (EXPLICIT * group))
+    key = pipeline.key(seed, n)
 
-    def part(rows: slice, progress: ProgressCallback | None) -> Edited:
+    def part(rows: slice, progress: ProgressCallback) -> Edited:
         mine = None if images is None else images[rows]
-        key = key_of(pipeline, seed + rows.start, len(range(n)[rows]))
-        return _drawn(pipeline, script, key, mine, chosen, first, progress)
+        return _draw(pipeline, script, key[rows], mine, chosen, first, progress)
 
     made = map_microbatches(n, most, part, device=pipeline.device, progress=progress, each=group)
     every = [torch.cat([part.edits[k] for part in made]) for k in range(len(edits))]
@@ -110,7 +106,7 @@ def prompt_to_prompt(
 
 @dataclass(frozen=True, eq=False)
 class _Script:
-    """The texts, what each edit does to attention, and where it may change the picture (None: everywhere)."""
+    """The texts, the edit of attention of each, and the words that bound it (None: none)."""
 
     source: str
     edits: tuple[Edit, ...]
@@ -119,8 +115,8 @@ class _Script:
 
     @classmethod
     def of(cls, pipeline: Pipeline, source: str, edits: Sequence[Edit]) -> _Script:
-        listener = pipeline.tokenizer
-        if listener is None:
+        tokenizer = pipeline.tokenizer
+        if tokenizer is None:
             raise InputError(
                 "prompt-to-prompt: expected a model conditioned on text (--run scenes), got another"
             )
@@ -131,24 +127,24 @@ class _Script:
             )
         changes = tuple(
             AttentionEdit(
-                align(listener, source, edit.text),
-                weights(listener, edit.text, edit.factors or {}),
+                align(tokenizer, source, edit.text),
+                weights(tokenizer, edit.text, edit.factors or {}),
                 edit.cross,
                 edit.self_share,
             )
             for edit in edits
         )
-        return cls(source, tuple(edits), changes, tuple(_places(listener, source, edit) for edit in edits))
+        return cls(source, tuple(edits), changes, tuple(_places(tokenizer, source, edit) for edit in edits))
 
 
-def _drawn(
+def _draw(
     pipeline: Pipeline,
     script: _Script,
     key: Key,
     images: Tensor | None,
     settings: Sampling,
     first: int,
-    progress: ProgressCallback | None,
+    progress: ProgressCallback,
 ) -> Edited:
     """One batch: the sources, then each edit of them."""
     step, levels = pipeline.plan(settings)
@@ -157,58 +153,56 @@ def _drawn(
     x = start(key, pipeline.codec.latent_shape) if way is None else way[levels[0]]
     levels = drawing_levels(levels, first)
     texts = [text for text in (script.source, *(edit.text for edit in script.edits)) for _ in range(n)]
-    labels = pipeline.labels(texts, len(texts))
+    labels = pipeline.conditioner.encode(texts, len(texts))
     maps: list[Tensor] = []
 
     def denoise_with(attend: Attend) -> Denoiser:
-        return pipeline.guided(settings, labels, network=partial(pipeline.network, attend=attend))
+        return pipeline.denoiser(labels, settings, network=partial(pipeline.network, attend=attend))
 
     def move(
         _: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
     ) -> tuple[Tensor, Estimate]:
-        attending = AttentionEditor(script.changes, n, 1 - t / levels[0])
-        moved, estimate = step(denoise_with(attending), x, t, s, key, previous)
+        editor = AttentionEditor(script.changes, n, 1 - t / levels[0])
+        moved, estimate = step(denoise_with(editor), x, t, s, key, previous)
         if way is not None:
             moved = torch.cat([way[s], moved[n:]])
-        heard = attending.heard.map((moved.shape[2], moved.shape[3]))
-        maps.append(heard[:n])
-        return _blended(moved, heard, script, n), estimate
+        attention = editor.maps.map((moved.shape[2], moved.shape[3]))
+        maps.append(attention[:n])
+        return _blended(moved, attention, script, n), estimate
 
-    states = sample(
-        pipeline.guided(settings, labels), x.repeat(group, 1, 1, 1), levels, move, key.repeat(group)
-    )
-    x, _ = record(states, x, levels, decode=pipeline.decode, progress=progress)
-    kept, *others = pipeline.decode(x).split(n)
+    denoise, x = pipeline.denoiser(labels, settings), x.repeat(group, 1, 1, 1)
+    drawn = pipeline.draw(denoise, x, levels, move, key.repeat(group), Recorder(progress=progress))
+    kept, *others = drawn.images.split(n)
     return Edited(kept, tuple(others), torch.stack(maps).mean(0).cpu())
 
 
-def _places(listener: TextTokenizer, source: str, edit: Edit) -> _Places | None:
-    """Where the words of a blend stand in either text; InputError for one that is in neither."""
+def _places(tokenizer: TextTokenizer, source: str, edit: Edit) -> _Places | None:
+    """The positions of the words of a blend in either text; InputError for one that is in neither."""
     if not edit.blend:
         return None
     texts = (source, edit.text)
-    known = [{word for word, _ in listener.places(text)} for text in texts]
+    known = [{word for word, _ in tokenizer.places(text)} for text in texts]
     for word in edit.blend:
         if not any(word.lower() in each for each in known):
             raise InputError(f"word {word!r:.40}: expected a word of {source!r:.80} or of {edit.text!r:.80}")
     mine, theirs = (
-        positions(listener, text, [word for word in edit.blend if word.lower() in each])
+        positions(tokenizer, text, [word for word in edit.blend if word.lower() in each])
         for text, each in zip(texts, known, strict=True)
     )
     return _Places(mine, theirs)
 
 
-def _blended(x: Tensor, heard: Tensor, script: _Script, n: int) -> Tensor:
-    """The latents of each edit where its words are, the source's elsewhere."""
+def _blended(x: Tensor, attention: Tensor, script: _Script, n: int) -> Tensor:
+    """The latents of each edit within the area of its words, the source's elsewhere."""
     source, *others = x.split(n)
-    maps, *theirs = heard.split(n)
+    maps, *theirs = attention.split(n)
     out = [source]
     for own, mine, place, edit in zip(others, theirs, script.places, script.edits, strict=True):
         if place is None:
             out.append(own)
             continue
-        seen = [each[:, list(at)].sum(1) for each, at in ((maps, place.source), (mine, place.edited)) if at]
-        out.append(source + blend_mask(seen, threshold=edit.threshold) * (own - source))
+        areas = [each[:, list(at)].sum(1) for each, at in ((maps, place.source), (mine, place.edited)) if at]
+        out.append(source + blend_mask(areas, threshold=edit.threshold) * (own - source))
     return torch.cat(out)
 
 
@@ -218,8 +212,8 @@ def _way(
     """The latents of images at each level, by DDIM inversion from level ``first`` under the source text
     without guidance.
     """
-    x0 = encode_images(pipeline, images)
-    denoise = pipeline.guided(_plain(settings), pipeline.labels(source, len(x0)))
+    x0 = pipeline.encode(images)
+    denoise = pipeline.denoiser(pipeline.conditioner.encode(source, len(x0)), _plain(settings))
     levels = drawing_levels(pipeline.plan(settings)[1], first)[::-1]
     levels = levels[1:] if first else levels
     x = noised(x0, first, pipeline.schedule, key)

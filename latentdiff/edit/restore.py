@@ -8,24 +8,15 @@ from torch import Tensor
 from latentdiff.config.restoration import SOLVERS, Restoration
 from latentdiff.config.sampling import SAMPLERS, Sampling
 from latentdiff.diffusion.loop import start
-from latentdiff.diffusion.operators import Operator
+from latentdiff.diffusion.operators import Operator, masked
 from latentdiff.diffusion.samplers import max_level
 from latentdiff.diffusion.solvers import InverseProblem, LoopArguments, solver_function
-from latentdiff.edit.drawing import (
-    SILENT,
-    MicroBatch,
-    Recorder,
-    SampleResult,
-    denoiser_of,
-    draw,
-    key_of,
-    map_images,
-)
+from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.conditioner import Labels
-from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.pipeline import MicroBatch, Pipeline
 
 
 def measured(operator: Operator, images: Tensor, *, sigma: float = 0.0, seed: int = 0) -> Tensor:
@@ -52,9 +43,9 @@ def restore(
     mask: Tensor | None = None,
     label: Labels = None,
     seed: int = 0,
-    watch: Recorder = SILENT,
+    recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """Images [n, C, H, W] that explain measurements ``y`` [n, *measured_shape] of an operator on images in
+    """Restore images [n, C, H, W] from measurements ``y`` [n, *measured_shape] of an operator on images in
     [-1, 1].
 
     In latent spaces the operator acts on the decoded image. ``sigma`` is the noise of y. ``mask`` [H, W] or
@@ -68,11 +59,10 @@ def restore(
     known = latent_mask(pipeline, mask) if info.masks_only and mask is not None else None
     y = y.to(pipeline.device)
 
-    def restored(part: MicroBatch) -> SampleResult:
-        mine = y[part.rows]
+    def solve(part: MicroBatch) -> SampleResult:
         problem = InverseProblem(
             operator=operator,
-            y=mine,
+            y=y[part.rows],
             sigma=sigma,
             schedule=pipeline.schedule,
             decode=pipeline.codec.decode,
@@ -80,18 +70,47 @@ def restore(
             mask=known,
             max_level=max_level(pipeline.diffusion, pipeline.schedule),
         )
-        key, (step, levels) = key_of(pipeline, part.seed, len(mine)), pipeline.plan(settings)
-        denoise = denoiser_of(pipeline, settings, part.label, len(mine))
-        x = start(key, pipeline.codec.latent_shape)
-        loop = solver(problem, LoopArguments(denoise, x, levels, step, key), **options)
-        return draw(pipeline, loop.denoise, loop.x, loop.levels, loop.step, loop.key, part.watch)
+        (step, levels), denoise = pipeline.plan(settings), pipeline.denoiser(part.labels, settings)
+        x = start(part.key, pipeline.codec.latent_shape)
+        loop = solver(problem, LoopArguments(denoise, x, levels, step, part.key), **options)
+        return pipeline.draw(loop.denoise, loop.x, loop.levels, loop.step, loop.key, part.recorder)
 
-    found = map_images(
-        pipeline, len(y), restored, label=label, seed=seed, watch=watch, gradients=info.gradients
+    found = pipeline.map_images(
+        pipeline.key(seed, len(y)), solve, label=label, recorder=recorder, gradients=info.gradients
     )
     if mask is None or sigma > 0:
         return found
     return SampleResult(torch.where(mask.bool().expand_as(found.images), y.cpu(), found.images), found.frames)
+
+
+def inpaint(
+    pipeline: Pipeline,
+    images: Tensor,
+    mask: Tensor,
+    *,
+    how: Restoration | None = None,
+    settings: Sampling | None = None,
+    label: Labels = None,
+    seed: int = 0,
+    recorder: Recorder = SILENT,
+) -> SampleResult:
+    """Fill in images [n, C, H, W] in [-1, 1] where the ``mask`` [H, W] or [C, H, W] is 0; :func:`restore` of
+    the masked images.
+    """
+    channels, height, width = pipeline.codec.image_shape
+    operator = masked((channels, height, width), mask)
+    y = operator(images)
+    return restore(
+        pipeline,
+        operator,
+        y,
+        how=how,
+        settings=settings,
+        mask=mask,
+        label=label,
+        seed=seed,
+        recorder=recorder,
+    )
 
 
 def _check(

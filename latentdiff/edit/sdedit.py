@@ -6,21 +6,11 @@ from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised
-from latentdiff.diffusion.samplers import make_sampler, max_level
-from latentdiff.edit.drawing import (
-    SILENT,
-    MicroBatch,
-    Recorder,
-    SampleResult,
-    denoiser_of,
-    draw,
-    encode_images,
-    key_of,
-    map_images,
-)
+from latentdiff.diffusion.samplers import max_level
+from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult
 from latentdiff.errors import InputError
 from latentdiff.pipeline.conditioner import Labels
-from latentdiff.pipeline.pipeline import Pipeline
+from latentdiff.pipeline.pipeline import MicroBatch, Pipeline
 
 
 def level_of(pipeline: Pipeline, strength: float) -> int:
@@ -44,8 +34,8 @@ def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
 
 
 def check_level(pipeline: Pipeline, t: int) -> None:
-    """InputError for levels outside 0..T, and for those so high that the network's answer says nothing of x_0
-    (see :func:`latentdiff.diffusion.samplers.max_level`).
+    """Check that a level lies in 0..T, and is low enough that the network's output determines x_0 (see
+    :func:`latentdiff.diffusion.samplers.max_level`); raises InputError.
     """
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
@@ -66,7 +56,7 @@ def sdedit(
     label: Labels = None,
     seed: int = 0,
     exact: bool = False,
-    watch: Recorder = SILENT,
+    recorder: Recorder = SILENT,
 ) -> SampleResult:
     """Images [n, C, H, W] in [-1, 1], noised to level ``t`` and denoised (Meng et al. 2022, algorithm 2).
 
@@ -76,18 +66,15 @@ def sdedit(
     """
     chosen = settings or Sampling()
     check_level(pipeline, t)
-    step, every = make_sampler(chosen, pipeline.diffusion, pipeline.schedule)
+    step, every = pipeline.plan(chosen)
     if exact and t:
         levels = pipeline.schedule.levels(min(t, len(every) - 1), chosen.spacing, top=t)
     else:
         levels = [t, *(level for level in every if level < t)]
 
-    def edited(part: MicroBatch) -> SampleResult:
-        x0 = encode_images(pipeline, images[part.rows])
-        key, denoise = (
-            key_of(pipeline, part.seed, len(x0)),
-            denoiser_of(pipeline, chosen, part.label, len(x0)),
-        )
-        return draw(pipeline, denoise, noised(x0, t, pipeline.schedule, key), levels, step, key, part.watch)
+    def edit(part: MicroBatch) -> SampleResult:
+        x = noised(pipeline.encode(images[part.rows]), t, pipeline.schedule, part.key)
+        denoise = pipeline.denoiser(part.labels, chosen)
+        return pipeline.draw(denoise, x, levels, step, part.key, part.recorder)
 
-    return map_images(pipeline, len(images), edited, label=label, seed=seed, watch=watch)
+    return pipeline.map_images(pipeline.key(seed, len(images)), edit, label=label, recorder=recorder)

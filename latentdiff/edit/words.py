@@ -1,6 +1,4 @@
-"""How the words of an edited text hang together with those of the original: for prompt-to-prompt, on texts
-alone.
-"""
+"""Alignment of the words of an edited prompt with those of the source, for prompt-to-prompt."""
 
 from __future__ import annotations
 
@@ -17,10 +15,10 @@ from latentdiff.pipeline.text.tokenizer import TextTokenizer, words
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """From the attention that a source text gets to that of an edited one, by position.
+    """Maps the attention to a source text to that of an edited one, by position.
 
-    mapping [L, L]: where the attention of source position i goes, to position j of the edited text; own [L]:
-    1 where the edited text keeps its own attention, because nothing in the source stands for that word.
+    mapping [L, L]: the share of the attention to source position i that goes to position j of the edited
+    text; own [L]: 1 where the edited text keeps its own attention, as no source word corresponds.
     """
 
     mapping: Tensor
@@ -35,11 +33,10 @@ class Alignment:
 
 
 def align(tokenizer: TextTokenizer, source: str, edited: str) -> Alignment:
-    """Words that stay correspond to themselves, exchanged ones to what stands in their place, added ones to
-    nothing.
+    """Align words: kept ones to themselves, replaced ones to their replacement, added ones to nothing.
 
-    The attention of an exchanged word is shared evenly by the pieces of what it becomes. Start, end and
-    padding correspond to one another in their order.
+    The attention to a replaced word is shared evenly by the pieces of its replacement. Start, end and padding
+    are aligned in their order.
     """
     length = tokenizer.length
     mapping, own = torch.zeros(length, length), torch.ones(length)
@@ -94,20 +91,18 @@ def positions(tokenizer: TextTokenizer, text: str, wanted: Sequence[str]) -> tup
     """
     found: list[int] = []
     for word in wanted:
-        asked = words(word)
-        here = [places for known, places in tokenizer.places(text) if known in asked]
+        parts = words(word)
+        here = [places for known, places in tokenizer.places(text) if known in parts]
         if not here:
             raise InputError(f"word {word!r:.40}: expected a word of {text!r:.80}")
         if not any(here):
-            raise InputError(
-                f"word {word!r:.40}: is beyond the {tokenizer.length} positions that the model hears"
-            )
+            raise InputError(f"word {word!r:.40}: is beyond the {tokenizer.length} positions of the model")
         found += [place for places in here for place in places]
     return tuple(sorted(set(found)))
 
 
 def weights(tokenizer: TextTokenizer, text: str, factors: Mapping[str, float]) -> Tensor:
-    """What the attention to each position is multiplied with, [L]: 1, or the factor of its word.
+    """The factor of the attention to each position, [L]: that of its word, else 1.
 
     InputError for unknown words.
     """

@@ -279,7 +279,8 @@ def _some_of(pipeline: Pipeline, data: Dataset, settings: EvaluationSettings) ->
         found = int(split.labels.max()) + 1
         raise InputError(f"{data.name}: the model has {len(pipeline.classes)} classes, the data has {found}")
     if texts := _texts(pipeline, data, settings):
-        return split.images[chosen], pipeline.labels([texts[k] for k in chosen.tolist()], len(chosen))
+        each = [texts[k] for k in chosen.tolist()]
+        return split.images[chosen], pipeline.conditioner.encode(each, len(each))
     return split.images[chosen], None if split.labels is None else split.labels[chosen]
 
 

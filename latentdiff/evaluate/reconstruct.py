@@ -65,7 +65,7 @@ def reconstruct_from(
         pipeline, images, labels if chosen.guidance else None, seed=seed
     ):
         x_t = (alpha * x0.double() + sigma * key.at("train", t).normal(x0.shape[1:]).double()).float()
-        denoise = pipeline.guided(chosen, known)
+        denoise = pipeline.denoiser(known, chosen)
         with torch.no_grad():
             one = denoise(x_t, t).x0()
         ends = (x_t, one, run(denoise, x_t, levels, step, key))

@@ -11,15 +11,14 @@ from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
-from latentdiff.diffusion.loop import start
+from latentdiff.diffusion.trajectory import Recorder
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
 from latentdiff.evaluate.settings import EvaluationSettings
 from latentdiff.metrics.features import FeatureNetwork, Features, extract
-from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import Ranks
 from latentdiff.parallel.threads import Workers
-from latentdiff.pipeline.batching import by_workers
+from latentdiff.pipeline.batching import map_on_workers
 from latentdiff.pipeline.conditioner import Labels
 from latentdiff.pipeline.pipeline import Pipeline
 
@@ -43,28 +42,24 @@ def draw_samples(
     The network gets them in chunks that depend on the image shape alone, each by one worker, so that the
     samples are the same to the bit whatever the memory. Settings as in `latentdiff sample`.
     """
-    if n < 1:
-        raise InputError(f"expected a number of images of 1 or more, got {n}")
     if labels is not None and len(labels) != n:
         raise InputError(f"expected one label for each of {n} images, got {len(labels)}")
-    key, shape = Key.of(seed, n, device=pipeline.device), pipeline.codec.latent_shape
+    key = pipeline.key(seed, n)
     parts = [
         part
         for part in chunks(n, pipeline.codec.image_shape)
         if share is None or part.start in range(n)[share]
     ]
 
-    def drawn(part: slice, tell: Progress | None) -> Tensor:
-        mine = key[part]
+    def drawn(part: slice, progress: Progress) -> Tensor:
         label: Labels = None if labels is None else labels[part].tolist()
         if texts:
             label = [texts[k % len(texts)] for k in range(n)[part]]
-        return to_uint8(
-            pipeline.run(settings, mine, start(mine, shape), label=label, batch=len(mine), progress=tell)
-        )
+        count, recorder = part.stop - part.start, Recorder(progress=progress)
+        return to_uint8(pipeline.run(settings, key[part], label=label, batch=count, recorder=recorder).images)
 
     workers = Workers(min(Workers.suited(n, pipeline.device).count, len(parts)))
-    return torch.cat(by_workers(workers, parts, drawn, progress=progress))
+    return torch.cat(map_on_workers(workers, parts, drawn, progress=progress))
 
 
 class DrawnFeatures(NamedTuple):

@@ -1,6 +1,4 @@
-"""Several processes that work on one thing, as torchrun starts them: which one this is, and what they tell
-each other.
-"""
+"""The process group of torchrun: the rank of this process, and collectives over CPU tensors."""
 
 from __future__ import annotations
 
@@ -22,8 +20,8 @@ PATIENCE = timedelta(
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process is number ``rank`` of ``count`` and computes on ``device``; they speak to each other on
-    their CPUs.
+    """This process is number ``rank`` of ``count`` and computes on ``device``; collectives run on
+    CPUs.
     """
 
     rank: int = 0
@@ -32,7 +30,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and speaks to the user."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def share(self, n: int) -> slice:
@@ -118,8 +116,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         )
     except RuntimeError as error:  # another process has ended, or cannot be reached
         raise InputError(
-            f"process {os.environ.get('RANK', '?')} of {processes()} did not meet the others; what they say"
-            " tells why"
+            f"process {os.environ.get('RANK', '?')} of {processes()} did not meet the others; their messages"
+            " tell why"
         ) from error
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)

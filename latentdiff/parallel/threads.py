@@ -85,7 +85,7 @@ class Workers:
         return pool
 
     def close(self) -> None:
-        """End the threads; workers that are asked again start new ones."""
+        """End the threads; the next :meth:`map` starts new ones."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None

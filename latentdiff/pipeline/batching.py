@@ -1,16 +1,18 @@
-"""How many samples fit in memory at once."""
+"""Micro-batches: how many samples fit in memory at once, and how they are drawn and joined."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Lock
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from latentdiff.diffusion.trajectory import ProgressCallback, shared_progress
+from latentdiff.diffusion.trajectory import SILENT, ProgressCallback, Recorder, SampleResult
 from latentdiff.errors import InputError
 from latentdiff.parallel.threads import Workers
 from latentdiff.pipeline.components import denoiser_config
@@ -21,7 +23,7 @@ Out = TypeVar("Out")
 
 
 class Cancelled(Exception):
-    """Another part has failed, or the user has had enough: this one need not go on."""
+    """Raised inside a micro-batch to cancel it: another one failed, or the user stopped the sampling."""
 
 
 def batch_that_fits(network: nn.Module, device: torch.device) -> int:
@@ -30,85 +32,88 @@ def batch_that_fits(network: nn.Module, device: torch.device) -> int:
     return max(1, min(1024, int(budget // max(1, _bytes_per_sample(network)))))
 
 
-def parts(n: int, most: int) -> list[slice]:
-    """n samples in parts of ``most``; the last one may be smaller."""
-    return [slice(first, first + most) for first in range(0, n, most)]
+def slices(n: int, size: int) -> list[slice]:
+    """Cut n samples into slices of ``size``; the last one may be smaller."""
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+def even_size(n: int, most: int) -> int:
+    """The size of at most ``most`` that cuts n samples into slices as even as can be; InputError for ``most``
+    below 1.
+    """
+    return math.ceil(n / math.ceil(n / _batch(most)))
 
 
 def map_microbatches(
     n: int,
     most: int,
-    make: Callable[[slice, ProgressCallback | None], Out],
+    make: Callable[[slice, ProgressCallback], Out],
     *,
     device: torch.device,
     progress: ProgressCallback | None = None,
     each: int = 1,
+    parallel: bool = True,
 ) -> list[Out]:
-    """What ``make`` draws of every part of n samples, in their order: ``most`` of them at once, by workers
-    where that is faster.
+    """Run ``make`` on slices of n samples, ``most`` of them at once, and return the results in order.
 
-    A sample is ``each`` images of the network's batch. InputError unless ``most`` is at least 1.
+    A sample is ``each`` images of the network's batch. Several workers share ``most`` samples where that is
+    faster, unless ``parallel`` is False. InputError unless ``most`` is at least 1.
     """
     at_once = min(n, _batch(most))
-    workers = Workers.suited(at_once * each, device)
-    return by_workers(workers, parts(n, math.ceil(at_once / workers.count)), make, progress=progress)
+    workers = Workers.suited(at_once * each, device) if parallel else Workers(1)
+    return map_on_workers(workers, slices(n, math.ceil(at_once / workers.count)), make, progress=progress)
 
 
-def by_workers(
+def map_on_workers(
     workers: Workers,
-    split: Sequence[slice],
-    make: Callable[[slice, ProgressCallback | None], Out],
+    rows: Sequence[slice],
+    make: Callable[[slice, ProgressCallback], Out],
     *,
     progress: ProgressCallback | None,
 ) -> list[Out]:
-    """What ``make`` draws of every part; all stop at their next step, where they tell of their progress, once
-    one has failed or the user has had enough.
+    """Run ``make`` on each slice; ``progress`` gets the sum over equally long slices.
+
+    If one raises, the others are cancelled at their next progress report.
     """
-    told = shared_progress(progress, len(split))
+    done, lock = [0] * len(rows), Lock()
 
-    def made(k: int) -> Out:
-        def tell(done: int, total: int) -> None:
-            if workers.stopped.is_set():
-                raise Cancelled
-            if (hears := told[k]) is not None:
-                hears(done, total)
-
-        return make(split[k], tell)
+    def report(k: int, now: int, total: int) -> None:
+        if workers.stopped.is_set():
+            raise Cancelled
+        if progress is not None:
+            with lock:
+                done[k] = now
+                progress(sum(done), total * len(rows))
 
     with workers:
-        return workers.map(made, range(len(split)))
+        return workers.map(lambda k: make(rows[k], partial(report, k)), range(len(rows)))
 
 
-def map_even_microbatches(
+def map_images(
     n: int,
     most: int,
-    make: Callable[[Tensor, ProgressCallback | None], Out],
+    make: Callable[[slice, Recorder], SampleResult],
     *,
     device: torch.device,
-    progress: ProgressCallback | None = None,
-) -> list[Out]:
-    """What ``make`` draws of the indices of n samples in parts of one size, one after another; the last
-    repeats its last to be full.
+    recorder: Recorder = SILENT,
+    each: int = 1,
+    parallel: bool = True,
+) -> SampleResult:
+    """Draw n images by :func:`map_microbatches`, each micro-batch with its share of the ``recorder``."""
 
-    InputError unless ``most`` is at least 1.
-    """
-    split = even_parts(n, _batch(most), device=device)
-    return [make(part, tell) for part, tell in zip(split, shared_progress(progress, len(split)), strict=True)]
+    def part(rows: slice, progress: ProgressCallback) -> SampleResult:
+        return make(rows, recorder.of_rows(rows, progress))
+
+    made = map_microbatches(
+        n, most, part, device=device, progress=recorder.progress, each=each, parallel=parallel
+    )
+    return SampleResult.concatenated(made)
 
 
 def _batch(most: int) -> int:
     if most < 1:
         raise InputError(f"expected a batch of 1 or more, got {most}")
     return most
-
-
-def even_parts(n: int, most: int, *, device: torch.device) -> list[Tensor]:
-    """The indices of n samples in parts of one size, ``most`` or less; the last one repeats its last to be
-    full.
-    """
-    count = math.ceil(n / most)
-    size = math.ceil(n / count)
-    return list(torch.arange(count * size, device=device).clamp(max=n - 1).split(size))
 
 
 def _bytes_per_sample(network: nn.Module) -> int:

@@ -18,7 +18,7 @@ Kind = Literal["text", "classes", "condition", "words", "grid", "latents"]
 
 
 class Need(NamedTuple):
-    """A capability that a command needs, and the ``option`` that asks for it.
+    """A capability that a command needs, and the ``option`` that requires it.
 
     ``instead``: an option that does without it; "": the command does without ``option``; None: it cannot.
     """

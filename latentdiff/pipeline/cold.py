@@ -18,11 +18,11 @@ from latentdiff.diffusion.cold.prior import Intensities
 from latentdiff.diffusion.cold.step import cold_step, restorer
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.loop import sample
-from latentdiff.diffusion.trajectory import Frame, ProgressCallback, concatenated, record
+from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult, record
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
-from latentdiff.pipeline.batching import batch_that_fits, map_microbatches
+from latentdiff.pipeline.batching import batch_that_fits, map_images
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.components import denoiser_config, load_network, save_network
@@ -79,33 +79,29 @@ class ColdModel:
         *,
         steps: int | None = None,
         improved: bool = True,
-        frames: int = 0,
-        progress: ProgressCallback | None = None,
-    ) -> tuple[Tensor, list[Frame]]:
-        """Images [n, C, H, W] in [-1, 1] of what was degraded to level ``t``, and moments on the way.
+        recorder: Recorder = SILENT,
+    ) -> SampleResult:
+        """Restore images [n, C, H, W] in [-1, 1] that were degraded to level ``t``.
 
-        InputError for levels it does not know.
+        InputError for levels that the model does not have.
         """
         levels, step = self.levels(t, steps), cold_step(self.degradation, improved=improved)
 
-        def part(rows: slice, progress: ProgressCallback | None) -> tuple[Tensor, list[Frame]]:
+        def part(rows: slice, recorder: Recorder) -> SampleResult:
             x = degraded[rows].to(self.device)
             states = sample(self.denoiser(), x, levels, step, Key.of(0, len(x), device=self.device))
-            end, kept = record(states, x, levels, decode=_decoded, frames=frames, progress=progress)
-            return _decoded(end), kept
+            return record(states, x, levels, decode=_decoded, recorder=recorder)
 
-        made = map_microbatches(len(degraded), self._fits, part, device=self.device, progress=progress)
-        ends, moments = zip(*made, strict=True)
-        return torch.cat(ends), concatenated(moments)
+        return map_images(len(degraded), self._fits, part, device=self.device, recorder=recorder)
 
     @torch.no_grad()
     def one_step(self, degraded: Tensor, t: int) -> Tensor:
         """The network's direct restoration R(x_t, t), images on the CPU."""
 
-        def part(rows: slice, _: ProgressCallback | None) -> Tensor:
-            return _decoded(self.denoiser()(degraded[rows].to(self.device), t).x0())
+        def part(rows: slice, _: Recorder) -> SampleResult:
+            return SampleResult(_decoded(self.denoiser()(degraded[rows].to(self.device), t).x0()))
 
-        return torch.cat(map_microbatches(len(degraded), self._fits, part, device=self.device))
+        return map_images(len(degraded), self._fits, part, device=self.device).images
 
     @property
     def _fits(self) -> int:
@@ -120,9 +116,8 @@ class ColdModel:
         start: Start | None = None,
         steps: int | None = None,
         improved: bool = True,
-        frames: int = 0,
-        progress: ProgressCallback | None = None,
-    ) -> tuple[Tensor, list[Frame]]:
+        recorder: Recorder = SILENT,
+    ) -> SampleResult:
         """``n`` new images: drawn intensities, degraded to level T, a little ``noise`` (standard deviation)
         to break the symmetry, restored.
 
@@ -140,9 +135,7 @@ class ColdModel:
         intensities = self.intensities if self.cells is None or start == "flat" else self.cells
         x = self.degradation(intensities.images(key, self.image_shape), self.config.T)
         x = x + noise * key.at("degrade").normal(self.image_shape)
-        return self.restore(
-            x, self.config.T, steps=steps, improved=improved, frames=frames, progress=progress
-        )
+        return self.restore(x, self.config.T, steps=steps, improved=improved, recorder=recorder)
 
     def to(self, device: torch.device) -> ColdModel:
         return replace(self, network=self.network.to(device), device=device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,20 +26,15 @@ from latentdiff.nn import (
     NetworkConfig,
     build,
     tensor_shapes,
-    text_of,
 )
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer, bytes_of, check_tensors
 from latentdiff.pipeline.checkpoint.index import (
-    class_counts,
-    class_names,
     has_vae,
     image_shape,
     model_index,
     of_diffusers,
 )
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
-from latentdiff.pipeline.text.files import load_text_tokenizer, save_text_tokenizer
-from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEDULER = "scheduler/scheduler_config.json"
@@ -73,41 +68,6 @@ def denoiser_config(module: nn.Module) -> DenoiserConfig | ForeignConfig:
     return config
 
 
-class Model(NamedTuple):
-    """What a checkpoint of a trained denoiser holds; ``data`` is the name of what it was trained on,
-    ``class_counts`` how many images of each class that had (() where it is not known).
-    """
-
-    network: nn.Module
-    diffusion: DiffusionConfig
-    codec: Codec
-    classes: tuple[str, ...]
-    data: str
-    class_counts: tuple[int, ...] = ()
-    tokenizer: TextTokenizer | None = None  # of a network that listens to texts
-
-
-def save_model(writer: Writer, model: Model) -> None:
-    """Write the components and the model index of a model."""
-    codec = model.codec
-    if isinstance(codec, VAECodec):
-        save_vae(writer, codec.vae, codec.statistics)
-    save_network(writer, "denoiser", model.network)
-    if model.tokenizer is not None:
-        save_text_tokenizer(writer, model.tokenizer)
-    save_diffusion(writer, model.diffusion)
-    index = index_of(codec.vae if isinstance(codec, VAECodec) else None, model.network)
-    about: dict[str, Any] = {
-        "classes": list(model.classes),
-        "image": list(codec.image_shape),
-        "data": model.data,
-    }
-    if model.class_counts:
-        about["class_counts"] = list(model.class_counts)
-    scale = {"pixel_scale": codec.scale} if isinstance(codec, IdentityCodec) and codec.scale != 1 else {}
-    writer.json(INDEX, {**index, **about, **scale})
-
-
 def index_of(vae: Autoencoder | None, denoiser: nn.Module | None) -> dict[str, Any]:
     """The component table of networks, of this package or of another library."""
     index = model_index(vae=vae is not None, denoiser=None if denoiser is None else class_name(denoiser))
@@ -115,30 +75,6 @@ def index_of(vae: Autoencoder | None, denoiser: nn.Module | None) -> dict[str, A
         if isinstance(part, ExternalModel):
             index[component] = [part.origin.library, part.origin.name]
     return index
-
-
-def load_model(checkpoint: Checkpoint) -> Model:
-    """The model of an opened checkpoint, on the CPU; InputError says what is missing or does not fit."""
-    index = checkpoint.json(INDEX)
-    if "restorer" in index:
-        raise InputError(
-            f"{checkpoint.folder}: is a cold diffusion model; `latentdiff sample-cold` works with it"
-        )
-    if "denoiser" not in index:
-        raise InputError(
-            f"{checkpoint.folder}: holds a VAE but no denoiser; `latentdiff train-denoiser` trains one on it"
-        )
-    network = load_denoiser(checkpoint, index)
-    diffusion, codec = load_diffusion(checkpoint, index), load_codec(checkpoint, index)
-    shape = denoiser_config(network).shape
-    if shape != codec.latent_shape:
-        found = f"the denoiser works on {list(shape)}, the codec gives {list(codec.latent_shape)}"
-        raise InputError(f"{checkpoint.folder}: {found}; expected one shape")
-    config = denoiser_config(network)
-    classes = class_names(checkpoint, index, config.num_classes)
-    counts = class_counts(checkpoint, index, len(classes))
-    tokenizer = load_text_tokenizer(checkpoint, text_of(config))
-    return Model(network, diffusion, codec, classes, str(index.get("data", "")), counts, tokenizer)
 
 
 def save_network(

@@ -1,4 +1,4 @@
-"""What a model is asked for, image by image: a class, or a text where its network listens to texts."""
+"""Turns labels or prompts into the tensor that conditions the network, one entry per image."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from latentdiff.pipeline.text.encoder import FrozenEncoder
 from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer
 
 Labels = int | str | Sequence[int | str] | None
-"""A class by name or index, or a text; or one for each image; None: nothing in particular."""
-ENCODED = 256  # texts encoded at once
+"""A class by name or index, or a prompt; or one for each image; None: unconditional."""
+ENCODED = 256  # prompts encoded at once
 
 
 @dataclass(frozen=True, eq=False)
 class Conditioner:
-    """From words to what a network takes: ``classes`` by name, or texts through its ``tokenizer`` and an
-    encoder, its own or a frozen one.
+    """Class indices of ``classes``, or prompts encoded by a ``tokenizer`` and a text encoder: the network's
+    own or a frozen one.
     """
 
     network: nn.Module
@@ -30,8 +30,8 @@ class Conditioner:
     tokenizer: TextTokenizer | None
     device: torch.device
 
-    def each(self, label: Labels, n: int) -> list[int] | list[str] | None:
-        """One class index or one text for each of ``n`` images; InputError for unknown classes or another
+    def resolve(self, label: Labels, n: int) -> list[int] | list[str] | None:
+        """One class index or one prompt for each of ``n`` images; InputError for unknown classes or another
         number.
         """
         if label is None:
@@ -43,9 +43,12 @@ class Conditioner:
             return [class_index(self.classes, value) for value in many]
         return [str(value) for value in many]
 
-    def tensor(self, label: Labels, n: int) -> Tensor | None:
-        """What the network is given: class indices int64 [n], or encoded texts float32 [n, L, D]."""
-        each = self.each(label, n)
+    def encode(self, label: Labels, n: int) -> Tensor | None:
+        """Class indices int64 [n], or encoded prompts float32 [n, L, D]; None for no label.
+
+        InputError as for :meth:`resolve`.
+        """
+        each = self.resolve(label, n)
         if each is None:
             return None
         if self.tokenizer is None:
@@ -54,24 +57,26 @@ class Conditioner:
         place = {text: k for k, text in enumerate(texts)}
         return self._encoded(texts)[torch.tensor([place[str(text)] for text in each], device=self.device)]
 
-    def check(self, labels: Tensor | None, guidance: float) -> None:
-        """InputError for a guidance that has nothing to exaggerate, and for networks of diffusers, which know
-        no null class, where they would need one.
+    def validate(self, labels: Tensor | None, guidance: float) -> None:
+        """Check that guidance is possible: it needs a label or prompt, and a network with a null class, which
+        diffusers' class-conditional UNets lack.
+
+        Raises InputError.
         """
         if labels is None and guidance not in (0, 1):
             raise InputError(f"guidance {guidance:g} needs a label or a prompt (--label, --prompt), got none")
         if self.classes and isinstance(self.network, ExternalModel) and (labels is None or guidance != 1):
             found = f"guidance {guidance:g}" if guidance != 1 else "no label"
             raise InputError(
-                "this model of diffusers is always told a class and knows no null class: expected a label"
+                "this model of diffusers needs a class and has no null class: expected a label"
                 f" and guidance 1, got {found} (--label NAME --guidance 1)"
             )
 
     def null(self, negative: str = "") -> int | Tensor:
-        """What guidance leads away from: the null class, or the encoded empty (or ``negative``) text [1, L,
-        D].
+        """The null condition of guidance: the index of the null class, or the encoded empty (or ``negative``)
+        prompt [1, L, D].
 
-        InputError for a negative text where the model listens to none.
+        InputError for a negative prompt of a model without text conditioning.
         """
         if self.tokenizer is not None:
             return self._encoded([negative])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,26 +20,51 @@ from latentdiff.diffusion.denoiser import Condition, Denoiser, Network, denoiser
 from latentdiff.diffusion.loop import sample, slerp, start
 from latentdiff.diffusion.samplers import SamplerStep, make_sampler, with_defaults
 from latentdiff.diffusion.schedule import Schedule, make_schedule
-from latentdiff.diffusion.trajectory import Frame, ProgressCallback, record
+from latentdiff.diffusion.trajectory import SILENT, ProgressCallback, Recorder, SampleResult, record
 from latentdiff.errors import InputError
+from latentdiff.nn import text_of
 from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
-from latentdiff.pipeline.batching import batch_that_fits, map_even_microbatches, map_microbatches
-from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer, writing
+from latentdiff.pipeline.batching import batch_that_fits, even_size, map_images
+from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint, Writer, writing
+from latentdiff.pipeline.checkpoint.index import class_counts, class_names
 from latentdiff.pipeline.checkpoint.runs import locate
-from latentdiff.pipeline.codec import Codec
-from latentdiff.pipeline.components import Model, load_model, save_model
+from latentdiff.pipeline.codec import Codec, IdentityCodec, VAECodec
+from latentdiff.pipeline.components import (
+    denoiser_config,
+    index_of,
+    load_codec,
+    load_denoiser,
+    load_diffusion,
+    save_diffusion,
+    save_network,
+    save_vae,
+)
 from latentdiff.pipeline.conditioner import Conditioner, Labels
+from latentdiff.pipeline.text.files import load_text_tokenizer, save_text_tokenizer
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
 CPU = torch.device("cpu")
-LOOPS = 4  # captured ones a pipeline keeps
+LOOPS = 4  # captured ones that a pipeline keeps
+BACKWARD = 4  # memory of a pass with gradients over that of one without
+AUTOENCODED = 250  # images that the codec sees at once
+
+
+class MicroBatch(NamedTuple):
+    """Images drawn at once: their ``rows`` in the whole, their condition (None: unconditional), noise key and
+    recorder.
+    """
+
+    rows: slice
+    labels: Tensor | None
+    key: Key
+    recorder: Recorder
 
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A denoiser, its process, its codec; ``classes`` are the names of its labels, with a ``tokenizer`` it
-    listens to texts.
+    """A denoiser, its process and its codec; ``classes`` are the names of its labels, a ``tokenizer`` is that
+    of a text-conditional model.
     """
 
     network: nn.Module
@@ -51,100 +77,138 @@ class Pipeline:
     class_counts: tuple[int, ...] = ()  # images of each class there, () if unknown
     tokenizer: TextTokenizer | None = None
 
-    @property
-    def asking(self) -> Conditioner:
-        """From classes or texts to what the network is given."""
+    @cached_property
+    def conditioner(self) -> Conditioner:
+        """From class names or prompts to the tensor that conditions the network."""
         return Conditioner(self.network, self.classes, self.tokenizer, self.device)
 
     @cached_property
     def schedule(self) -> Schedule:
         return make_schedule(self.diffusion.schedule)
 
+    def key(self, seed: int, n: int) -> Key:
+        """The noise key of n images on the model's device: image k draws from seed + k.
+
+        InputError for n below 1.
+        """
+        if n < 1:
+            raise InputError(f"expected a number of images of 1 or more, got {n}")
+        return Key.of(seed, n, device=self.device)
+
     def sample(
         self,
         n: int = 16,
+        settings: Sampling | None = None,
         *,
-        sampler: str = "ddim",
-        steps: int | None = None,
         label: Labels = None,
-        negative_prompt: str = "",
-        guidance: float = 1.0,
-        guidance_low: float = 0.0,
-        guidance_high: float = 1.0,
-        guidance_rescale: float = 0.0,
         seed: int = 0,
-        eta: float = 0.0,
-        spacing: str = "trailing",
-        variance: str | None = None,
-        compile: bool = False,
         batch: int | None = None,
         progress: ProgressCallback | None = None,
+        **overrides: Any,
     ) -> Tensor:
         """``n`` images, float32 [n, C, H, W] in [-1, 1] on the CPU.
 
-        Image k comes from seed + k alone, whatever the batch it is in. ``label``: a class by index or name,
-        or a text for a model that listens to texts, or one for each image; None asks for nothing in
-        particular. InputError for settings that the model cannot follow. ``compile`` takes seconds to minutes
-        once for a batch size, then draws faster: the same images to 1e-4.
+        ``overrides`` are fields of :class:`~latentdiff.config.sampling.Sampling`, alone or on top of
+        ``settings``: sampler, steps, spacing, eta, variance, guidance, guidance_low, guidance_high,
+        guidance_rescale, negative_prompt, compile. Image k comes from seed + k alone, whatever the batch it
+        is in. ``label``: a class by index or name, or a prompt of a text-conditional model, or one for each
+        image; None draws without a condition. InputError for settings that the model cannot follow.
+        ``compile`` takes seconds to minutes once for a batch size, then draws faster: the same images to
+        1e-4.
         """
-        values = {"sampler": sampler, "steps": steps, "spacing": spacing, "eta": eta}
-        values |= {"guidance": guidance, "guidance_low": guidance_low, "guidance_high": guidance_high}
-        values |= {"guidance_rescale": guidance_rescale, "negative_prompt": negative_prompt}
-        values |= {"variance": variance, "compile": compile}
-        settings = parse(Sampling, values)
-        if n < 1:
-            raise InputError(f"expected a number of images of 1 or more, got {n}")
-        key = Key.of(seed, n, device=self.device)
-        return self.run(
-            settings, key, start(key, self.codec.latent_shape), label=label, batch=batch, progress=progress
-        )
+        chosen, recorder = _with_overrides(settings, overrides), Recorder(progress=progress)
+        return self.run(chosen, self.key(seed, n), label=label, batch=batch, recorder=recorder).images
 
     def run(
         self,
         settings: Sampling,
         key: Key,
-        x: Tensor,
+        x: Tensor | None = None,
         *,
         label: Labels = None,
         batch: int | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> Tensor:
-        """Images from given starting noise ``x`` [n, *latent_shape]; in parts of ``batch``, or as many as
-        memory holds.
+        recorder: Recorder = SILENT,
+    ) -> SampleResult:
+        """Images of the seeds in ``key``, with what the ``recorder`` keeps of their way.
+
+        They start from noise ``x`` [n, *latent_shape] (default: that of their seeds), in micro-batches of
+        ``batch``, or as many as memory holds. A captured CUDA graph has no frames: a micro-batch that is
+        recorded is drawn without.
         """
-        n, labels = len(x), self.labels(label, len(x))
-        moves = len(self.plan(settings)[1]) - 1
+        n = len(key)
+        x = start(key, self.codec.latent_shape) if x is None else x
+        if settings.compile:  # one graph serves all micro-batches: the last is filled up to their size
+            batch = even_size(n, self._fits if batch is None else batch)
+            each, extra = self.conditioner.resolve(label, n), -n % batch
+            label = None if each is None else [*each, *each[-1:] * extra]
+            filled = torch.arange(n + extra, device=self.device).clamp(max=n - 1)
+            x, key = x[filled], key[filled]
+            recorder = replace(recorder, images=n if recorder.images is None else min(n, recorder.images))
+        starts, (step, levels) = x, self.plan(settings)
+        network = self._compiled if settings.compile and not self._captures else self.network
 
-        def part(rows: slice | Tensor, tell: ProgressCallback | None) -> Tensor:
-            done, mine = 0, (x[rows], key[rows], None if labels is None else labels[rows])
-            for latents, made in self._moves(settings, *mine):  # noqa: B007  the last ones are decoded
-                done += made
-                if tell is not None:
-                    tell(done, moves)
-            return self.decode(latents)
+        def draw(part: MicroBatch) -> SampleResult:
+            x, labels, recorder = starts[part.rows], part.labels, part.recorder
+            if settings.compile and self._captures and not recorder.frames:
+                loop = self._loops(self.with_defaults(settings), len(x), x.dtype, labels is not None)
+                latents = loop(x, Key(part.key.seeds), labels=labels)
+                if recorder.progress is not None:
+                    recorder.progress(len(levels) - 1, len(levels) - 1)
+                return SampleResult(self.decode(latents))
+            denoise = self.denoiser(labels, settings, network=network)
+            return self.draw(denoise, x, levels, step, part.key, recorder)
 
-        if settings.compile:  # one graph for all parts, which are of one size
-            made = map_even_microbatches(
-                n, self._fits if batch is None else batch, part, device=self.device, progress=progress
-            )
-        else:
-            most = batch_that_fits(self.network, self.device) if batch is None else batch
-            made = map_microbatches(n, most, part, device=self.device, progress=progress)
-        return torch.cat(made)[:n]
+        made = self.map_images(
+            key, draw, label=label, batch=batch, recorder=recorder, parallel=not settings.compile
+        )
+        return SampleResult(made.images[:n], made.frames)
 
-    def _moves(
-        self, settings: Sampling, x: Tensor, key: Key, labels: Tensor | None
-    ) -> Iterator[tuple[Tensor, int]]:
-        """The loop: (x after some moves, how many); a captured loop makes all of them at once."""
-        step, levels = self.plan(settings)
-        if settings.compile and self._captures:
-            loop = self._loops(self.with_defaults(settings), len(x), x.dtype, labels is not None)
-            yield loop(x, Key(key.seeds), labels=labels), len(levels) - 1
-            return
-        network = self._compiled if settings.compile else self.network
-        denoise = self.guided(settings, labels, network=network)
-        for state in sample(denoise, x, levels, step, key):
-            yield state.x, 1
+    def map_images(
+        self,
+        key: Key,
+        make: Callable[[MicroBatch], SampleResult],
+        *,
+        label: Labels = None,
+        batch: int | None = None,
+        recorder: Recorder = SILENT,
+        gradients: bool = False,
+        each: int = 1,
+        parallel: bool = True,
+    ) -> SampleResult:
+        """Draw an image for each seed of ``key`` by ``make``, in micro-batches of ``batch``, or as many as
+        memory holds (fewer with ``gradients``).
+
+        An image is ``each`` samples of the network. Several workers share a batch unless ``parallel`` is
+        False.
+        """
+        labels = self.conditioner.encode(label, len(key))
+        if batch is None:
+            fits = batch_that_fits(self.network, self.device)
+            batch = max(1, fits // (each * (BACKWARD if gradients else 1)))
+
+        def part(rows: slice, recorder: Recorder) -> SampleResult:
+            return make(MicroBatch(rows, None if labels is None else labels[rows], key[rows], recorder))
+
+        return map_images(
+            len(key), batch, part, device=self.device, recorder=recorder, each=each, parallel=parallel
+        )
+
+    def draw(
+        self,
+        denoise: Denoiser,
+        x: Tensor,
+        levels: Sequence[int],
+        step: SamplerStep,
+        key: Key,
+        recorder: Recorder = SILENT,
+        *,
+        decode: Callable[[Tensor], Tensor] | None = None,
+    ) -> SampleResult:
+        """Run the loop from ``x`` [n, *latent_shape] at levels[0] and decode its end, by the model's decoder
+        or by ``decode``.
+        """
+        states = sample(denoise, x, levels, step, key)
+        return record(states, x, levels, decode=decode or self.decode, recorder=recorder)
 
     @cached_property
     def _captures(self) -> bool:
@@ -161,36 +225,16 @@ class Pipeline:
         return lru_cache(LOOPS)(self._captured)
 
     def _captured(self, settings: Sampling, n: int, dtype: torch.dtype, labeled: bool) -> CUDAGraphLoop:
-        key = Key.of(0, n, device=self.device)
-        labels = self.labels("" if self.tokenizer else 0, n) if labeled else None
-        denoise = self.guided(settings, labels)
+        key = self.key(0, n)
+        labels = self.conditioner.encode("" if self.tokenizer else 0, n) if labeled else None
         step, levels = self.plan(settings)
-        return CUDAGraphLoop(
-            denoise, levels, step, start(key, self.codec.latent_shape, dtype=dtype), key, labels=labels
-        )
+        x = start(key, self.codec.latent_shape, dtype=dtype)
+        return CUDAGraphLoop(self.denoiser(labels, settings), levels, step, x, key, labels=labels)
 
     @cached_property
     def _fits(self) -> int:
         # once: later its own graphs hold memory, and other batches would be captured anew
         return batch_that_fits(self.network, self.device)
-
-    def trajectory(
-        self,
-        settings: Sampling,
-        key: Key,
-        *,
-        label: Labels = None,
-        frames: int = 10,
-        progress: ProgressCallback | None = None,
-    ) -> list[Frame]:
-        """The reverse process at about ``frames`` evenly spaced moments from noise to image, all samples in
-        one batch.
-        """
-        x = start(key, self.codec.latent_shape)
-        step, levels = self.plan(settings)
-        denoise = self.guided(settings, self.labels(label, len(x)))
-        states = sample(denoise, x, levels, step, key)
-        return record(states, x, levels, decode=self.decode, frames=frames, progress=progress)[1]
 
     def interpolate(
         self,
@@ -207,51 +251,58 @@ class Pipeline:
 
         A sampler that draws noise on the way draws the first seed's for all of them.
         """
-        ends = [start(Key.of(seed, 1, device=self.device), self.codec.latent_shape) for seed in seeds]
+        ends = [start(self.key(seed, 1), self.codec.latent_shape) for seed in seeds]
         x = torch.cat([slerp(ends[0], ends[1], i / max(1, count - 1)) for i in range(count)])
-        key = Key.of(seeds[0], 1, device=self.device)
-        return self.run(
-            settings,
-            Key(key.seeds.expand(count).contiguous()),
-            x,
-            label=label,
-            batch=batch,
-            progress=progress,
-        )
+        key, recorder = self.key(seeds[0], 1).repeat(count), Recorder(progress=progress)
+        return self.run(settings, key, x, label=label, batch=batch, recorder=recorder).images
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images [n, C, H, W] in [-1, 1] through the codec and back."""
-        return torch.cat([self.decode(self.codec.encode(part.to(self.device))) for part in images.split(250)])
+        return self.decode(self.encode(images))
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents [n, *latent_shape] of images [n, C, H, W] in [-1, 1], on the model's device.
+
+        InputError for another shape or values outside.
+        """
+        wanted = self.codec.image_shape
+        if images.ndim != 4 or tuple(images.shape[1:]) != tuple(wanted):
+            raise InputError(f"expected images {['n', *wanted]}, got {list(images.shape)}")
+        if not bool(torch.isfinite(images).all()) or float(images.abs().max()) > 1 + 1e-6:
+            found = f"{float(images.min()):g} to {float(images.max()):g}"
+            raise InputError(f"expected images with values in [-1, 1], got {found}")
+        parts = images.float().split(AUTOENCODED)
+        return torch.cat([self.codec.encode(part.to(self.device)) for part in parts])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """Latents as images, float32 on the CPU, in [-1, 1]."""
-        return torch.cat([self.codec.decode(part).float().clamp(-1, 1).cpu() for part in latents.split(250)])
+        parts = latents.split(AUTOENCODED)
+        return torch.cat([self.codec.decode(part).float().clamp(-1, 1).cpu() for part in parts])
 
     def denoiser(
         self,
         labels: Tensor | None = None,
+        settings: Sampling | None = None,
         *,
-        guidance: float = 1.0,
-        interval: tuple[float, float] = (0.0, 1.0),
-        rescale: float = 0.0,
-        negative: str = "",
         network: Network | None = None,
+        **overrides: Any,
     ) -> Denoiser:
-        """The Denoiser of this model for what :meth:`labels` gives (None: nothing), to use in a loop of one's
-        own.
+        """The Denoiser of this model with the guidance of ``settings``, to use in a loop of one's own.
 
-        Guidance acts where t / T lies in ``interval``; ``rescale`` in [0, 1] keeps it from overexposing (Lin
-        et al. 2024); it leads away from the text ``negative``. ``network`` stands in for the model's own,
-        e.g. compiled. InputError for a guidance other than 0 or 1 without labels: it has nothing to
-        exaggerate.
+        ``labels`` come from ``conditioner.encode`` (None: unconditional); ``overrides`` as for
+        :meth:`sample`. ``network`` stands in for the model's own, e.g. compiled. InputError for a guidance
+        other than 0 or 1 without labels.
         """
-        self.asking.check(labels, guidance)
-        low, high = interval
-        null = self.asking.null(negative)
-        condition = None if labels is None else Condition(labels, null, guidance, low, high, rescale)
-        if labels is None and isinstance(null, Tensor):  # a network that listens is always told something
+        chosen = _with_overrides(settings, overrides)
+        self.conditioner.validate(labels, chosen.guidance)
+        null, condition = self.conditioner.null(chosen.negative_prompt), None
+        if labels is not None:
+            interval = chosen.guidance_low, chosen.guidance_high
+            condition = Condition(labels, null, chosen.guidance, *interval, chosen.guidance_rescale)
+        elif isinstance(null, Tensor):  # a text-conditional network always takes an encoded text
             condition = Condition(null, null)
         return denoiser(
             in_dtype(network or self.network, self.device, self.dtype),
@@ -263,19 +314,6 @@ class Pipeline:
             learned_variance=self.diffusion.variance == "learned",
         )
 
-    def guided(
-        self, settings: Sampling, labels: Tensor | None, *, network: Network | None = None
-    ) -> Denoiser:
-        """The Denoiser for what :meth:`labels` gives (None: nothing) with the guidance of ``settings``."""
-        return self.denoiser(
-            labels,
-            guidance=settings.guidance,
-            interval=settings.interval,
-            rescale=settings.guidance_rescale,
-            negative=settings.negative_prompt,
-            network=network,
-        )
-
     def with_defaults(self, settings: Sampling) -> Sampling:
         """The settings with the defaults of this model filled in."""
         return with_defaults(settings, self.diffusion, self.schedule)
@@ -283,14 +321,6 @@ class Pipeline:
     def plan(self, settings: Sampling) -> tuple[SamplerStep, list[int]]:
         """The step and the levels of a sampler; InputError where the model cannot follow."""
         return make_sampler(settings, self.diffusion, self.schedule)
-
-    def labels(self, label: Labels, n: int) -> Tensor | None:
-        """What the network is given for a label or one for each image: class indices int64 [n], or encoded
-        texts [n, L, D].
-
-        InputError names the known classes.
-        """
-        return self.asking.tensor(label, n)
 
     def class_labels(self, n: int, balance: ClassBalance = "equal") -> Tensor | None:
         """Labels int64 [n] on the CPU: all classes in turn, or as often as in the training data; None if
@@ -324,17 +354,27 @@ class Pipeline:
             self.write(writer)
 
     def write(self, writer: Writer) -> None:
-        """The components and the model index of this model."""
-        model = Model(
-            self.network,
-            self.diffusion,
-            self.codec,
-            self.classes,
-            self.data,
-            self.class_counts,
-            self.tokenizer,
-        )
-        save_model(writer, model)
+        """Write the components and the model index of this model."""
+        codec, about = self.codec, {"classes": list(self.classes), "data": self.data}
+        if isinstance(codec, VAECodec):
+            save_vae(writer, codec.vae, codec.statistics)
+        save_network(writer, "denoiser", self.network)
+        if self.tokenizer is not None:
+            save_text_tokenizer(writer, self.tokenizer)
+        save_diffusion(writer, self.diffusion)
+        index = index_of(codec.vae if isinstance(codec, VAECodec) else None, self.network)
+        index |= {**about, "image": list(codec.image_shape)}
+        if self.class_counts:
+            index["class_counts"] = list(self.class_counts)
+        if isinstance(codec, IdentityCodec) and codec.scale != 1:
+            index["pixel_scale"] = codec.scale
+        writer.json(INDEX, index)
+
+
+def _with_overrides(settings: Sampling | None, overrides: dict[str, Any]) -> Sampling:
+    """The settings with some fields replaced; InputError for values that do not fit."""
+    chosen = settings or Sampling()
+    return parse(Sampling, {**dict(chosen), **overrides}) if overrides else chosen
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Pipeline:
@@ -343,6 +383,27 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Pipeline:
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> Pipeline:
-    """The model of an opened checkpoint, on the CPU."""
-    network, diffusion, codec, classes, data, counts, tokenizer = load_model(checkpoint)
-    return Pipeline(network, diffusion, codec, classes, data=data, class_counts=counts, tokenizer=tokenizer)
+    """The model of an opened checkpoint, on the CPU; InputError says what is missing or does not fit."""
+    index, folder = checkpoint.json(INDEX), checkpoint.folder
+    if "restorer" in index:
+        raise InputError(f"{folder}: is a cold diffusion model; `latentdiff sample-cold` works with it")
+    if "denoiser" not in index:
+        raise InputError(
+            f"{folder}: holds a VAE but no denoiser; `latentdiff train-denoiser` trains one on it"
+        )
+    network = load_denoiser(checkpoint, index)
+    diffusion, codec = load_diffusion(checkpoint, index), load_codec(checkpoint, index)
+    config = denoiser_config(network)
+    if config.shape != codec.latent_shape:
+        found = f"the denoiser works on {list(config.shape)}, the codec gives {list(codec.latent_shape)}"
+        raise InputError(f"{folder}: {found}; expected one shape")
+    classes = class_names(checkpoint, index, config.num_classes)
+    return Pipeline(
+        network,
+        diffusion,
+        codec,
+        classes,
+        data=str(index.get("data", "")),
+        class_counts=class_counts(checkpoint, index, len(classes)),
+        tokenizer=load_text_tokenizer(checkpoint, text_of(config)),
+    )

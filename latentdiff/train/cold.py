@@ -97,8 +97,8 @@ class ColdTask:
         shown = representative(self.val.labels, len(self.val), SHOWN)
         model, x0 = self.model(network), self.images.to_device(self.val.images[shown])
         degraded = self.degradation(x0, self.config.T)
-        restored, _ = model.restore(degraded, self.config.T)
-        made, _ = model.sample(len(x0), seed=0)
+        restored = model.restore(degraded, self.config.T).images
+        made = model.sample(len(x0), seed=0).images
         rows = [x0.cpu(), degraded.cpu(), model.one_step(degraded, self.config.T), restored, made]
         save_image(image_grid(torch.cat(rows).clamp(-1, 1), columns=len(x0)), path)
 

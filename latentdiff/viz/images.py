@@ -120,11 +120,11 @@ def save_gif(frames: Sequence[Pixels], path: str | Path, *, milliseconds: int = 
     )
 
 
-def save_npz(images: Tensor, path: str | Path, *, asked: Sequence[int] | Sequence[str] | None = None) -> None:
-    """Write uint8 images [N, C, H, W] as the array ``images`` [N, H, W] or [N, H, W, 3], and what was asked
-    for, if anything.
-
-    That is int64 ``labels`` [N], or texts ``captions`` [N].
+def save_npz(
+    images: Tensor, path: str | Path, *, labels: Sequence[int] | Sequence[str] | None = None
+) -> None:
+    """Write uint8 images [N, C, H, W] as the array ``images`` [N, H, W] or [N, H, W, 3], with their labels if
+    given: int64 ``labels`` [N], or texts ``captions`` [N].
     """
     arrays: dict[str, NDArray[Any]] = {
         "images": (
@@ -133,10 +133,10 @@ def save_npz(images: Tensor, path: str | Path, *, asked: Sequence[int] | Sequenc
             else images.permute(0, 2, 3, 1).numpy()
         )
     }
-    if asked is not None and len(asked) and isinstance(asked[0], str):
-        arrays["captions"] = np.array(asked, dtype=np.str_)
-    elif asked is not None:
-        arrays["labels"] = np.array(asked, dtype=np.int64)
+    if labels is not None and len(labels) and isinstance(labels[0], str):
+        arrays["captions"] = np.array(labels, dtype=np.str_)
+    elif labels is not None:
+        arrays["labels"] = np.array(labels, dtype=np.int64)
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
@@ -152,7 +152,7 @@ def side_by_side(left: Pixels, right: Pixels) -> Pixels:
 
 
 def check_place(path: str | Path) -> None:
-    """InputError unless a file could be written there: asked before the work that makes its content."""
+    """Check, before the work that makes its content, that a file can be written; raises InputError."""
     path = Path(path)
     if os.path.isdir(path):  # Path.is_dir raises for names that are too long
         raise InputError(f"{path}: cannot be written (it is a folder)")

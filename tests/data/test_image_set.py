@@ -19,7 +19,7 @@ COLOR = np.random.default_rng(1).integers(0, 256, (10, 6, 6, 3), dtype=np.uint8)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_what_sample_writes_is_read_back(tmp_path: Path, channels: int) -> None:
     images = torch.from_numpy(COLOR).permute(0, 3, 1, 2)[:, :channels].contiguous()
-    save_npz(images, tmp_path / "x.npz", asked=[k % 3 for k in range(10)])
+    save_npz(images, tmp_path / "x.npz", labels=[k % 3 for k in range(10)])
     found = read_images(str(tmp_path / "x.npz"))
     assert torch.equal(found.images, images) and found.classes == ("0", "1", "2")
     assert found.labels is not None and found.labels.tolist() == [k % 3 for k in range(10)]

@@ -26,7 +26,7 @@ from latentdiff.errors import InputError
 from latentdiff.ops import constants
 from latentdiff.ops.random import Key
 from latentdiff.pipeline import pipeline
-from latentdiff.pipeline.batching import even_parts
+from latentdiff.pipeline.batching import even_size
 
 SHAPE = (3, 2)
 SCHEDULE = make_schedule("cosine", T=20)
@@ -103,7 +103,7 @@ def test_a_replay_gives_the_bits_of_the_eager_loop_of_its_own_key(name: str, w: 
     step, spread = STEPS[name], name == "ddpm learned"
     make = partial(denoise, w=1.0 if w is None else w, spread=spread)
     own = None if w is None else torch.zeros(3, dtype=torch.int64)
-    loop = CUDAGraphLoop(make(own), LEVELS, step, *inputs(100), labels=own, recorder=Rerun())
+    loop = CUDAGraphLoop(make(own), LEVELS, step, *inputs(100), labels=own, backend=Rerun())
     for seed in (0, 40, 0):
         labels = None if w is None else torch.tensor([seed % 3, 1, 3])
         x, key = inputs(seed)
@@ -115,7 +115,7 @@ def test_a_replay_gives_the_bits_of_the_eager_loop_of_its_own_key(name: str, w: 
 
 def test_results_and_inputs_belong_to_the_caller() -> None:
     x, key = inputs(0)
-    loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim eta 1"], x, key, recorder=Rerun())
+    loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim eta 1"], x, key, backend=Rerun())
     before = x.clone()
     first = loop(x, key)
     kept = first.clone()
@@ -128,7 +128,7 @@ def test_results_and_inputs_belong_to_the_caller() -> None:
 
 def test_it_warms_up_captures_and_then_only_replays() -> None:
     recorder = Rerun()
-    loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], *inputs(0), recorder=recorder)
+    loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], *inputs(0), backend=recorder)
     assert recorder.done == ["warm", "capture"]
     loop(*inputs(1)), loop(*inputs(2))
     assert recorder.done == ["warm", "capture", "replay", "replay"]
@@ -163,7 +163,7 @@ def test_a_capture_makes_no_constant_and_keeps_those_it_reads(monkeypatch: pytes
             return out
 
     loop = CUDAGraphLoop(
-        denoiser(network, SCHEDULE, prediction="v"), LEVELS, seen.step, *inputs(0), recorder=Counting()
+        denoiser(network, SCHEDULE, prediction="v"), LEVELS, seen.step, *inputs(0), backend=Counting()
     )
     moves = len(LEVELS) - 1
     assert made == [moves, moves]  # rows of coefficients: all in the warm-up
@@ -180,7 +180,7 @@ def test_a_capture_makes_no_constant_and_keeps_those_it_reads(monkeypatch: pytes
 
 def test_it_may_be_made_in_inference_mode_and_used_outside() -> None:
     with torch.inference_mode():
-        loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["dpm++"], *inputs(0), recorder=Rerun())
+        loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["dpm++"], *inputs(0), backend=Rerun())
         inside = loop(*inputs(5))
     outside = loop(*inputs(5))
     assert torch.equal(inside, outside) and not outside.is_inference()
@@ -206,7 +206,7 @@ MISFITS: list[tuple[str, dict[str, Any], str]] = [
 def test_what_does_not_fit_the_capture_is_refused(change: dict[str, Any], message: str) -> None:
     own = LABELS.clone()
     recorder = Rerun()
-    loop = CUDAGraphLoop(denoise(own), LEVELS, STEPS["ddim"], X, KEY, labels=own, recorder=recorder)
+    loop = CUDAGraphLoop(denoise(own), LEVELS, STEPS["ddim"], X, KEY, labels=own, backend=recorder)
     given = {"x": X, "key": KEY, "labels": LABELS} | change
     with pytest.raises(ValueError, match=message):
         loop(given["x"], given["key"], labels=given["labels"])
@@ -214,7 +214,7 @@ def test_what_does_not_fit_the_capture_is_refused(change: dict[str, Any], messag
 
 
 def test_labels_for_a_loop_without_are_refused() -> None:
-    loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], X, KEY, recorder=Rerun())
+    loop = CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], X, KEY, backend=Rerun())
     with pytest.raises(ValueError, match="captured without labels, got some"):
         loop(X, KEY, labels=LABELS)
 
@@ -222,7 +222,7 @@ def test_labels_for_a_loop_without_are_refused() -> None:
 def test_examples_that_do_not_go_together_are_refused() -> None:
     for key in (KEY[:2], KEY.to("meta")):
         with pytest.raises(ValueError, match="expected 3 seeds on cpu, as x has samples, got"):
-            CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], X, key, recorder=Rerun())
+            CUDAGraphLoop(denoise(), LEVELS, STEPS["ddim"], X, key, backend=Rerun())
 
 
 def test_capture_itself_needs_cuda() -> None:
@@ -284,17 +284,10 @@ def test_no_compiler_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("n", "most", "parts"),
-    [
-        (1, 5, [[0]]),
-        (5, 5, [[0, 1, 2, 3, 4]]),
-        (6, 5, [[0, 1, 2], [3, 4, 5]]),
-        (5, 2, [[0, 1], [2, 3], [4, 4]]),
-        (7, 3, [[0, 1, 2], [3, 4, 5], [6, 6, 6]]),
-    ],
+    ("n", "most", "size"), [(1, 5, 1), (5, 5, 5), (6, 5, 3), (5, 2, 2), (7, 3, 3), (9, 4, 3), (4, 3, 2)]
 )
-def test_parts_of_one_size(n: int, most: int, parts: list[list[int]]) -> None:
-    assert [part.tolist() for part in even_parts(n, most, device=torch.device("cpu"))] == parts
+def test_microbatches_of_one_size(n: int, most: int, size: int) -> None:
+    assert even_size(n, most) == size
 
 
 def progress(calls: list[tuple[int, int]]) -> Callable[[int, int], None]:
@@ -337,7 +330,7 @@ def capturing(tiny_denoiser_run: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
 
     def captured(*args: Any, **options: Any) -> CUDAGraphLoop:
         recorders.append(Rerun())
-        return CUDAGraphLoop(*args, **options, recorder=recorders[-1])
+        return CUDAGraphLoop(*args, **options, backend=recorders[-1])
 
     monkeypatch.setattr(pipeline, "CUDAGraphLoop", captured)
     pipe.__dict__["_captures"] = True

@@ -91,7 +91,7 @@ def test_sdedit_makes_exactly_the_steps_asked_for(pixels: Pipeline) -> None:
             t,
             settings=FEW,
             exact=exact,
-            watch=Recorder(progress=lambda done, total, moves=moves: moves.append(total)),
+            recorder=Recorder(progress=lambda done, total, moves=moves: moves.append(total)),
         )
         assert len(moves) == moves[0]
         counts.append(len(moves))
@@ -151,10 +151,12 @@ def test_a_restoration_does_not_depend_on_its_batch(
     together = restore(pixels, operator, operator(IMAGES), how=how, settings=FEW, mask=BOX, seed=3)
     alone = restore(pixels, operator, operator(IMAGES[1:2]), how=how, settings=FEW, mask=BOX, seed=4)
     close(together.images[1:2], alone.images)
-    monkeypatch.setattr("latentdiff.edit.drawing.batch_that_fits", lambda *_: 2)
+    monkeypatch.setattr("latentdiff.pipeline.pipeline.batch_that_fits", lambda *_: 2)
     seen: list[tuple[int, int]] = []
     watch = Recorder(frames=3, progress=lambda done, total: seen.append((done, total)))
-    split = restore(pixels, operator, operator(IMAGES), how=how, settings=FEW, mask=BOX, seed=3, watch=watch)
+    split = restore(
+        pixels, operator, operator(IMAGES), how=how, settings=FEW, mask=BOX, seed=3, recorder=watch
+    )
     close(split.images, together.images)
     assert split.frames[0].estimate.shape == IMAGES.shape
     assert [done for done, _ in seen] == list(range(1, len(seen) + 1)) and seen[-1][0] == seen[-1][1]
@@ -271,7 +273,7 @@ def test_three_ways_to_denoise(pixels: Pipeline) -> None:
     assert torch.equal(one_step(pixels, flat, 0), flat)
     alpha = pixels.schedule.at(10)[0]
     assert float((one_step(pixels, x, 10) - x / alpha).abs().max()) > 0
-    made = iterated(pixels, x, 10, settings=FEW, watch=Recorder(frames=4))
+    made = iterated(pixels, x, 10, settings=FEW, recorder=Recorder(frames=4))
     assert [frame.t for frame in made.frames] == [10, 8, 4, 0]
     assert torch.equal(made.frames[-1].noisy, made.images)
     with pytest.raises(InputError, match=r"level must lie in 0..20"):
@@ -310,7 +312,7 @@ def test_illusions_of_latents_depend_on_their_seeds_and_not_on_the_batch(
         seen = [(0, view("identity")), (1, view("negative"))]
         bands = [(k, band) for k, band in enumerate(frequencies(SHAPE, (2.0,)))]
         for make, parts in ((anagram, seen), (hybrid, bands)):
-            together = make(pipeline, parts, 3, settings=settings, seed=4, watch=Recorder(frames=3))  # type: ignore[operator]
+            together = make(pipeline, parts, 3, settings=settings, seed=4, recorder=Recorder(frames=3))  # type: ignore[operator]
             assert together.images.shape == (3, *SHAPE) and float(together.images.std()) > 0
             assert [tuple(frame.noisy.shape) for frame in together.frames] == [(3, *SHAPE)] * 3
             alone = make(pipeline, parts, 1, settings=settings, seed=6)  # type: ignore[operator]
@@ -326,7 +328,7 @@ def test_illusions_of_nothing_are_refused(vector: Pipeline, pixels: Pipeline) ->
             with pytest.raises(InputError, match="expected one part or more"):
                 make(pipeline, [], 2)  # type: ignore[operator]
         for n in (0, -1):
-            with pytest.raises(InputError, match="expected one image or more"):
+            with pytest.raises(InputError, match="images of 1 or more"):
                 anagram(pipeline, [(0, view("identity"))], n)
 
 

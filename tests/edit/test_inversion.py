@@ -9,7 +9,6 @@ from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit import (
-    drawing,
     first_level,
     from_noise,
     inversion,
@@ -71,7 +70,7 @@ def test_an_inversion_drawn_as_another_class_is_an_edit(vector: Pipeline) -> Non
 def test_an_inversion_starts_where_the_network_sees_no_more_noise_than_there_is(off: Pipeline) -> None:
     settings = Sampling(steps=20)
     alpha, sigma = off.schedule.alpha, off.schedule.sigma
-    wanted = next(t for t in range(1, off.schedule.T) if 0.2 * alpha[t] <= inversion.MORE * sigma[t])
+    wanted = next(t for t in range(1, off.schedule.T) if 0.2 * alpha[t] <= inversion.EXCESS * sigma[t])
     assert wanted > 1, "or this tests nothing"
     assert first_level(off, IMAGES, settings=settings) == wanted
     off.network.error.data.fill_(float(sigma[1]))
@@ -81,8 +80,8 @@ def test_an_inversion_starts_where_the_network_sees_no_more_noise_than_there_is(
 
 
 def test_more_images_leave_the_level_of_the_first(off: Pipeline) -> None:
-    many = Key.of(5, 2 * inversion.LOOK).normal(SHAPE).clamp(-2, 2) / 2
-    few = many[: inversion.LOOK]
+    many = Key.of(5, 2 * inversion.PROBED).normal(SHAPE).clamp(-2, 2) / 2
+    few = many[: inversion.PROBED]
     assert first_level(off, many, settings=FEW) == first_level(off, few, settings=FEW)
 
 
@@ -108,7 +107,7 @@ def test_an_inversion_from_a_level_draws_its_noise_by_the_seed(
     torch.testing.assert_close(
         noise[1:], invert(pixels, IMAGES[1:], start=4, settings=FEW, seed=8), rtol=0, atol=2e-4
     )
-    monkeypatch.setattr(drawing, "batch_that_fits", lambda network, device: 1)
+    monkeypatch.setattr("latentdiff.pipeline.pipeline.batch_that_fits", lambda network, device: 1)
     torch.testing.assert_close(
         noise, invert(pixels, IMAGES, start=4, settings=FEW, seed=7), rtol=0, atol=2e-4
     )

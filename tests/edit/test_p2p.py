@@ -288,7 +288,7 @@ def test_many_pictures_are_drawn_in_parts(pipe: ld.Pipeline, monkeypatch: pytest
     images = pipe.sample(5, label=RIGHT, steps=4, seed=9)
     whole = prompt_to_prompt(pipe, LEFT, [Edit(RIGHT)], 5, settings=SETTINGS, seed=3)
     edited = prompt_to_prompt(pipe, LEFT, [Edit(RIGHT)], images=images, settings=SETTINGS)
-    monkeypatch.setattr(p2p, "batch_that_fits", lambda network, device: 2 * p2p.OPEN * 2)
+    monkeypatch.setattr(p2p, "batch_that_fits", lambda network, device: 2 * p2p.EXPLICIT * 2)
     told: list[tuple[int, int]] = []
     parts = prompt_to_prompt(
         pipe, LEFT, [Edit(RIGHT)], 5, settings=SETTINGS, seed=3, progress=lambda *at: told.append(at)
@@ -305,7 +305,7 @@ def test_many_pictures_are_drawn_in_parts(pipe: ld.Pipeline, monkeypatch: pytest
 def test_words_that_were_cut_off_cannot_be_edited(pipe: ld.Pipeline) -> None:
     far = "a disc on the left " * 3 + "cat"
     for edit in (Edit(far, factors={"cat": 2.0}), Edit(far, blend=("cat",))):
-        with pytest.raises(InputError, match="word 'cat': is beyond the 12 positions that the model hears"):
+        with pytest.raises(InputError, match="word 'cat': is beyond the 12 positions of the model"):
             prompt_to_prompt(pipe, LEFT, [edit], 1, settings=SETTINGS)
 
 

@@ -281,7 +281,7 @@ def test_edits_drawn_by_workers_are_the_same() -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_parts_never_hold_more_than_asked_for_at_once() -> None:
+def test_microbatches_are_never_larger_than_the_limit() -> None:
     def sizes(n: int, most: int, each: int = 1) -> list[int]:
         return map_microbatches(n, most, lambda rows, _: len(range(n)[rows]), device=CPU, each=each)
 

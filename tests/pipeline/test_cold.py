@@ -21,6 +21,7 @@ from latentdiff.diffusion.cold.step import cold_step
 from latentdiff.diffusion.denoiser import Denoiser, Estimate
 from latentdiff.diffusion.loop import run
 from latentdiff.diffusion.operators import gaussian_blur
+from latentdiff.diffusion.trajectory import Recorder
 from latentdiff.errors import InputError
 from latentdiff.nn import build
 from latentdiff.nn.convnext_config import ConvNeXtConfig
@@ -160,15 +161,15 @@ def test_cells_that_cannot_be_are_refused(tensors: dict[str, Tensor]) -> None:
 def test_new_images_start_from_cells_or_flat(tiny_cold_run: Path) -> None:
     model = load_cold(tiny_cold_run)
     assert model.cells is not None and model.cells.side == 7
-    default, _ = model.sample(3, seed=1)
-    cells, frames = model.sample(3, seed=1, start="cells", noise=0, frames=3)
-    flat, level = model.sample(3, seed=1, start="flat", noise=0, frames=3)
-    assert torch.equal(model.sample(3, seed=1, start="cells")[0], default) and not torch.equal(cells, flat)
-    assert (
-        float(level[0].noisy.flatten(1).std(1).max()) < 1e-5 < float(frames[0].noisy.flatten(1).std(1).min())
-    )
+    default = model.sample(3, seed=1).images
+    cells = model.sample(3, seed=1, start="cells", noise=0, recorder=Recorder(frames=3))
+    flat = model.sample(3, seed=1, start="flat", noise=0, recorder=Recorder(frames=3))
+    assert torch.equal(model.sample(3, seed=1, start="cells").images, default)
+    assert not torch.equal(cells.images, flat.images)
+    uneven, even = (made.frames[0].noisy.flatten(1).std(1) for made in (cells, flat))
+    assert float(even.max()) < 1e-5 < float(uneven.min())
     old = replace(model, cells=None)
-    assert torch.equal(old.sample(3, seed=1, noise=0)[0], flat)
+    assert torch.equal(old.sample(3, seed=1, noise=0).images, flat.images)
     with pytest.raises(InputError, match="start cells: this model was trained before"):
         old.sample(3, start="cells")
 
@@ -176,12 +177,10 @@ def test_new_images_start_from_cells_or_flat(tiny_cold_run: Path) -> None:
 def test_a_trained_model_comes_back_from_its_files(tiny_cold_run: Path, tmp_path: Path) -> None:
     model = load_cold(tiny_cold_run)
     assert (model.config.T, model.config.kernel, model.image_shape) == (6, 5, (1, 8, 8))
-    images, frames = model.sample(3, seed=1, frames=4)
-    assert images.shape == (3, 1, 8, 8) and [frame.t for frame in frames][-1] == 0
-    alone, _ = model.sample(1, seed=2)
-    torch.testing.assert_close(alone, images[1:2], rtol=0, atol=1e-4)
-    again, _ = model.sample(3, seed=1)
-    assert torch.equal(again, images)
+    made = model.sample(3, seed=1, recorder=Recorder(frames=4))
+    assert made.images.shape == (3, 1, 8, 8) and made.frames[-1].t == 0
+    torch.testing.assert_close(model.sample(1, seed=2).images, made.images[1:2], rtol=0, atol=1e-4)
+    assert torch.equal(model.sample(3, seed=1).images, made.images)
 
 
 def test_the_model_learned_to_restore(tiny_folder: Path, tiny_cold_run: Path) -> None:
@@ -192,8 +191,7 @@ def test_the_model_learned_to_restore(tiny_folder: Path, tiny_cold_run: Path) ->
     degraded = model.degradation(test, 2)
     error = lambda x: float((x - test).abs().mean())  # noqa: E731
     assert error(model.one_step(degraded, 2)) < error(degraded)
-    restored, _ = model.restore(degraded, 2)
-    assert restored.shape == test.shape
+    assert model.restore(degraded, 2).images.shape == test.shape
 
 
 def test_levels_and_steps(tiny_cold_run: Path) -> None:
@@ -271,14 +269,15 @@ def test_other_commands_do_not_take_a_cold_model(
 def test_memory_bounds_the_batch_and_changes_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build(ConvNeXtConfig.of_preset("small", shape=(1, 8, 8), patch=None, width=8, depth=1), seed=0)
     model = ColdModel(network.eval(), DegradationConfig(T=5), Intensities((0.1,), ((0.01,),)))
-    whole, _ = model.sample(5, seed=3)
+    whole = model.sample(5, seed=3).images
     monkeypatch.setattr("latentdiff.pipeline.cold.batch_that_fits", lambda *_: 2)
-    told: list[tuple[int, int]] = []
-    split, frames = model.sample(5, seed=3, frames=3, progress=lambda done, total: told.append((done, total)))
-    torch.testing.assert_close(split, whole, rtol=0, atol=1e-5)
+    calls: list[tuple[int, int]] = []
+    recorder = Recorder(frames=3, progress=lambda done, total: calls.append((done, total)))
+    split = model.sample(5, seed=3, recorder=recorder)
+    torch.testing.assert_close(split.images, whole, rtol=0, atol=1e-5)
     assert model.one_step(whole, 2).shape == whole.shape
-    assert frames[0].noisy.shape == whole.shape and told[-1] == (15, 15)
-    assert [done for done, _ in told] == list(range(1, 16))
+    assert split.frames[0].noisy.shape == whole.shape and calls[-1] == (15, 15)
+    assert [done for done, _ in calls] == list(range(1, 16))
 
 
 def test_a_degradation_is_computed_in_full_precision_under_autocast() -> None:

@@ -1,3 +1,1 @@
-"""The page of `latentdiff ui`: what it does, as functions that know nothing of a browser, and its layout in
-gradio (extra ``ui``).
-"""
+"""The page of `latentdiff ui`: a service without a browser, and its layout in gradio (extra ``ui``)."""

@@ -1,4 +1,4 @@
-"""From what a visitor uploads or paints to the images and masks of a model, and back."""
+"""Converts uploads and paintings to the images and masks of a model, and back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentdiff.errors import InputError
 from latentdiff.viz.images import Pixels
 
 SHOWN = 448  # pixels of a canvas, about: small images are enlarged to be painted on
-PAINTED = 0.25  # of a pixel's place: more counts as painted
+PAINTED = 0.25  # painted share of a pixel, above which it counts as missing
 
 
 def canvas(image: Pixels, shape: tuple[int, ...]) -> Pixels:
@@ -47,40 +47,37 @@ def image_of(image: Pixels | None, shape: tuple[int, ...]) -> Tensor:
     return to_float(torch.from_numpy(pixels))[None]
 
 
-def painted(layers: list[Pixels], shape: tuple[int, ...]) -> Tensor:
+def painted_mask(layers: list[Pixels], shape: tuple[int, ...]) -> Tensor:
     """A mask float32 [H, W]: 0 (missing) where the layers, uint8 RGBA, are painted, else 1.
 
     InputError where nothing is, or everything.
     """
-    places = np.zeros(shape[1:], dtype=np.float64)
+    share = np.zeros(shape[1:], dtype=np.float64)
     for layer in layers:
         _check(layer)
         alpha = (layer[..., 3:] > 127).astype(np.uint8) * 255
-        places = np.maximum(places, _sized(alpha, shape)[..., 0] / 255)
-    missing = places > PAINTED
+        share = np.maximum(share, _sized(alpha, shape)[..., 0] / 255)
+    missing = share > PAINTED
     if not missing.any():
         raise InputError("expected a painted mask: brush over what is to be filled in")
     if missing.all():
-        raise InputError("everything is painted over, nothing is left to go by; expected a part of the image")
+        raise InputError("the whole image is painted over; expected a part of it")
     return torch.from_numpy(~missing).float()
 
 
-def parts(editor: Mapping[str, Any] | None, name: str) -> Any:
-    """One entry of what an editor holds (background, layers or composite); None where there is none."""
+def editor_part(editor: Mapping[str, Any] | None, name: str) -> Any:
+    """The background, layers or composite of an editor; None where it has none."""
     return None if editor is None else editor.get(name)
 
 
-def seen(editor: Mapping[str, Any] | None) -> Any:
-    """The image as an editor shows it.
-
-    Browsers put it together once something is painted; before it is the background alone.
-    """
-    composite = parts(editor, "composite")
-    return parts(editor, "background") if composite is None else composite
+def editor_image(editor: Mapping[str, Any] | None) -> Any:
+    """The image that an editor shows: its composite once something is painted, before that the background."""
+    composite = editor_part(editor, "composite")
+    return editor_part(editor, "background") if composite is None else composite
 
 
-def opened(path: str) -> Pixels:
-    """The image in an uploaded file, as those of a data set are read. InputError for what is none."""
+def open_upload(path: str) -> Pixels:
+    """The image in an uploaded file, read as those of a data set; InputError for other files."""
     found = decode_file(Path(path))
     if isinstance(found, Refused):
         raise InputError(f"{Path(path).name}: expected a PNG, JPEG or WEBP image, found: {found.reason}")
@@ -103,8 +100,8 @@ def _fitted(image: Pixels, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _sized(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """[H, W, c]: the mean of whole blocks where they are (what was enlarged comes back as it was), else
-    resampled.
+    """[H, W, c]: the mean of whole blocks where the sides divide (so that an enlarged image comes back
+    exactly), else resampled.
     """
     height, width = shape[1:]
     factor = pixels.shape[0] // height

@@ -7,21 +7,21 @@ from typing import Any
 
 import gradio as gr
 
-from latentdiff.apps.ui.canvas import blank, canvas, opened, parts, seen
-from latentdiff.apps.ui.handlers import asked
+from latentdiff.apps.ui.canvas import blank, canvas, editor_image, editor_part, open_upload
+from latentdiff.apps.ui.handlers import parse_controls
 from latentdiff.apps.ui.models import ListedModel
 from latentdiff.apps.ui.widgets import (
     BEGIN,
     DRAWS,
     QUIET,
     SKIP,
-    Desk,
+    SharedWidgets,
     buttons,
     download,
-    in_turn,
-    one_line,
-    pair,
-    shown,
+    error_messages,
+    image_pair,
+    queued,
+    view_updates,
 )
 from latentdiff.viz.images import Pixels
 
@@ -30,8 +30,8 @@ COLORS = ["#ffffff", "#000000", "#d62728", "#ffdd33", "#2ca02c", "#1f77b4"]
 MASK = ["#ff2d95"]
 
 
-def edit_tab(desk: Desk) -> gr.Dropdown:
-    """Its layout, and what its buttons do; the solvers, which depend on the model."""
+def edit_tab(widgets: SharedWidgets) -> gr.Dropdown:
+    """Lay out the tab and connect its buttons; returns the solvers, which depend on the model."""
     what = gr.Radio([EDIT, FILL], value=EDIT, label="What to do", elem_id="what")
     with gr.Row():
         upload = gr.UploadButton(
@@ -63,9 +63,9 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
         0, 1, value=0.6, step=0.01, label="Strength: 0 keeps the image, 1 forgets it", elem_id="strength"
     )
     solver = gr.Dropdown([], label="Solver", visible=False, elem_id="solver")
-    draw = buttons("Draw", "edit", desk)
-    said = gr.Markdown(BEGIN, elem_id="said-edit")
-    pictures = pair("edit", "x_t", "Estimate of x_0")
+    draw = buttons("Draw", "edit", widgets)
+    status = gr.Markdown(BEGIN, elem_id="status-edit")
+    pictures = image_pair("edit", "x_t", "Estimate of x_0")
     file = download("edit")
 
     def drawn(
@@ -78,50 +78,50 @@ def edit_tab(desk: Desk) -> gr.Dropdown:
         run: str,
         *values: Any,
     ) -> Iterator[list[Any]]:
-        with one_line():
-            ask = asked(*values)
-            with desk.drawing(request) as place:
+        with error_messages():
+            controls = parse_controls(*values)
+            with widgets.drawing(request) as ticket:
                 if purpose == EDIT:
-                    views = desk.studio.edit(run, ask, seen(edited), share, stop=place.stop)
+                    views = widgets.service.edit(run, controls, editor_image(edited), share, stop=ticket.stop)
                 else:
-                    image, layers = parts(edited, "background"), parts(edited, "layers") or []
-                    views = desk.studio.inpaint(run, ask, image, layers, by, stop=place.stop)
-                yield from in_turn(place, shown(views, history), others=5)
+                    image, layers = editor_part(edited, "background"), editor_part(edited, "layers") or []
+                    views = widgets.service.inpaint(run, controls, image, layers, by, stop=ticket.stop)
+                yield from queued(ticket, view_updates(views, history), others=5)
 
     def sampled(request: gr.Request, run: str, *values: Any) -> Iterator[list[Any]]:
-        with one_line():
-            ask = asked(*values)
+        with error_messages():
+            controls = parse_controls(*values)
 
             def taken() -> Iterator[list[Any]]:
-                image = desk.studio.one(run, ask, stop=place.stop)
-                yield [f"Taken: seed {ask.seed}", _filled(image)]
+                image = widgets.service.sample_one(run, controls, stop=ticket.stop)
+                yield [f"Taken: seed {controls.seed}", _filled(image)]
 
-            with desk.drawing(request) as place:
-                yield from in_turn(place, taken(), others=1)
+            with widgets.drawing(request) as ticket:
+                yield from queued(ticket, taken(), others=1)
 
     def emptied(run: str, value: int) -> Any:
-        with one_line():
-            return _filled(blank(desk.shape(run), value))
+        with error_messages():
+            return _filled(blank(widgets.shape(run), value))
 
     def uploaded(run: str, path: str) -> Any:
-        with one_line():
-            return _filled(canvas(opened(path), desk.shape(run)))
+        with error_messages():
+            return _filled(canvas(open_upload(path), widgets.shape(run)))
 
     def pasted(run: str, edited: dict[str, Any] | None) -> Any:
-        with one_line():
-            image = parts(edited, "background")
-            return SKIP if image is None else _filled(canvas(image, desk.shape(run)))
+        with error_messages():
+            image = editor_part(edited, "background")
+            return SKIP if image is None else _filled(canvas(image, widgets.shape(run)))
 
-    black.click(lambda run: emptied(run, 0), desk.run, editor, **QUIET)
-    white.click(lambda run: emptied(run, 255), desk.run, editor, **QUIET)
-    take.click(sampled, desk.given, [said, editor], **DRAWS)
-    editor.upload(pasted, [desk.run, editor], editor, **QUIET)
-    upload.upload(uploaded, [desk.run, upload], editor, **QUIET)
+    black.click(lambda run: emptied(run, 0), widgets.run, editor, **QUIET)
+    white.click(lambda run: emptied(run, 255), widgets.run, editor, **QUIET)
+    take.click(sampled, widgets.given, [status, editor], **DRAWS)
+    editor.upload(pasted, [widgets.run, editor], editor, **QUIET)
+    upload.upload(uploaded, [widgets.run, upload], editor, **QUIET)
     what.change(_for_purpose, what, [strength, solver, editor], **QUIET)
     draw.click(
         drawn,
-        [desk.history, what, editor, strength, solver, *desk.given],
-        [said, *pictures, file, desk.history, desk.gallery],
+        [widgets.history, what, editor, strength, solver, *widgets.given],
+        [status, *pictures, file, widgets.history, widgets.gallery],
         **DRAWS,
     )
     return solver
@@ -133,7 +133,7 @@ def solvers(model: ListedModel) -> Any:
 
 
 def _filled(image: Pixels) -> dict[str, Any]:
-    """What an editor holds that shows an image with nothing painted on it."""
+    """The value of an editor that shows an image with nothing painted on it."""
     return {"background": image, "layers": [], "composite": None}
 
 

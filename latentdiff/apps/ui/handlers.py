@@ -1,4 +1,4 @@
-"""Between the browser and the studio: values of controls become requests, errors one friendly line."""
+"""Between the browser and the service: values of controls become requests, errors one line of HTML."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from latentdiff.apps.ui.request import PageRequest
 from latentdiff.config.base import parse
 from latentdiff.errors import InputError, is_out_of_memory
 
-VISITORS = 1000  # whose stop buttons are remembered
+MAX_SESSIONS = 1000  # remembered
 
 
 class Sessions:
-    """The stop buttons of those who visit the page, by the name of their session."""
+    """The stop events of browser sessions."""
 
     def __init__(self) -> None:
         self._stops: OrderedDict[str, Event] = OrderedDict()
         self._lock = Lock()
 
     def begin(self, session: str, stop: Event) -> None:
-        """Remember the stop of a drawing that begins; one that still runs in this session is stopped."""
+        """Register the stop event of a new drawing; one that still runs in this session is stopped."""
         self.stop(session)
         with self._lock:
             self._stops[session] = stop
-            while len(self._stops) > VISITORS:
+            while len(self._stops) > MAX_SESSIONS:
                 self._stops.popitem(last=False)
 
     def stop(self, session: str) -> None:
-        """End what is drawn in a session at its next step."""
+        """Stop the drawing of a session at its next step."""
         with self._lock:
             if session in self._stops:
                 self._stops.pop(session).set()
 
 
-def asked(label: Any, prompt: Any, sampler: Any, steps: Any, guidance: Any, seed: Any, n: Any) -> PageRequest:
+def parse_controls(
+    label: Any, prompt: Any, sampler: Any, steps: Any, guidance: Any, seed: Any, n: Any
+) -> PageRequest:
     """The controls' values, checked. InputError names the first that does not fit."""
     values = {
         "label": label or "",
@@ -58,8 +60,8 @@ def asked(label: Any, prompt: Any, sampler: Any, steps: Any, guidance: Any, seed
 
 
 def error_html(error: BaseException) -> str:
-    """What went wrong in one line of HTML without marks of its own; re-raises what is no fault of the visitor
-    or of the memory.
+    """The message of an error as one escaped line of HTML; re-raises errors other than InputError and out of
+    memory.
     """
     if isinstance(error, InputError):
         text = str(error)
@@ -71,9 +73,7 @@ def error_html(error: BaseException) -> str:
 
 
 def without_folders(text: str) -> str:
-    """``text`` without the folders of absolute paths: visitors need not know where things lie on this
-    machine.
-    """
+    """``text`` without the folders of absolute paths, so that the page does not disclose them."""
     for folder in (Path.cwd(), Path(gettempdir())):
         text = text.replace(f"{folder}/", "")
     return re.sub(r"(?<![\w./])/(?:[^\s/]+/)+", "…/", text)

@@ -1,4 +1,4 @@
-"""What the page lets its visitors ask for: every limit, in one place."""
+"""The limits of a request to the page."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ UPLOAD = 8 * 2**20  # bytes of a file
 BODY = 2**20  # bytes of any other request
 WAITING = 8  # drawings in the queue; one is drawn at a time
 FRAMES = 16  # moments shown of a drawing
-HISTORY = 64  # pictures in a visitor's gallery
+HISTORY = 64  # pictures in the gallery of a session
 KEPT = 500  # drawings whose files stay on the server
-MODELS = 3  # in memory
+MODELS = 3  # kept in memory
 
 
-def told() -> str:
-    """The limits in one line for the page."""
+def describe() -> str:
+    """The limits as one line of the page."""
     return (
         f"At most {IMAGES} images at once, {STEPS} steps, prompts of {PROMPT} characters, uploads of"
         f" {UPLOAD // 2**20} MB and {SIDE} pixels a side. One drawing is made at a time; {WAITING} may wait."

@@ -32,18 +32,18 @@ class ListedModel:
     pipeline: Pipeline
 
     @property
-    def listens(self) -> bool:
-        """Whether it takes texts."""
+    def takes_text(self) -> bool:
+        """Whether the model is conditioned on text."""
         return self.pipeline.tokenizer is not None
 
     @property
     def example(self) -> str:
-        """A text that it understands, where one is known."""
+        """A prompt of its training data, where one is known."""
         return str(about(self.checkpoint.folder).get("example", ""))
 
     @property
     def solvers(self) -> tuple[Solver, ...]:
-        """What fills in masked parts with it, the best guess first."""
+        """The inpainting solvers that suit the model, the best one first."""
         if isinstance(self.pipeline.codec, IdentityCodec):
             return ("repaint", "replacement", "diffpir", "dps")
         if len(self.pipeline.codec.latent_shape) == 3:
@@ -52,27 +52,25 @@ class ListedModel:
 
 
 class ModelList:
-    """Models by name; a few stay in memory. ``run``: one that stands first, from anywhere."""
+    """Models by name, the last used ones in memory; ``run``: a run or checkpoint to list first."""
 
     def __init__(self, runs: Path, *, run: str | None = None, device: torch.device) -> None:
         self._runs, self._device, self._lock = runs, device, Lock()
         self._known: dict[str, Path] = {}
         self._loaded: OrderedDict[Path, ListedModel] = OrderedDict()
         self._first = [] if run is None else [self._put(locate(Path(run), runs).folder)]
-        for name in self._first:  # one that was asked for is refused at once, not on the page
-            self.model(name)
+        for name in self._first:  # the --run of the command is refused at once, not on the page
+            self.load(name)
 
     def names(self, *, also: str | None = None) -> list[str]:
-        """All of them, as they are found now, the newest first; ``also`` one that was found by its
-        weights.
-        """
+        """The names of all models on the disk, the newest first; ``also``: one to add."""
         newest: dict[Path, Path] = {}
         for folder in all_checkpoints(self._runs):
             newest.setdefault(folder if folder.parent == FOLDER else folder.parent, folder)
         found = [self._put(folder) for folder in newest.values() if _draws(folder)]
         return list(dict.fromkeys([*self._first, *found, *([] if also is None else [also])]))
 
-    def model(self, name: str) -> ListedModel:
+    def load(self, name: str) -> ListedModel:
         """The model of that name; InputError where there is none."""
         if not isinstance(name, str) or name not in self._known:
             raise InputError(f"model {name!r:.80}: expected one of {', '.join(self.names()) or 'none'}")
@@ -106,7 +104,7 @@ class ModelList:
         return self._put(checkpoint.folder)
 
     def _put(self, folder: Path) -> str:
-        """Know a folder by a name for people."""
+        """Register a folder under a readable name."""
         run, last = folder.absolute().parts[-2:]
         step = re.fullmatch(r"checkpoint-0*(\d+)", last)
         name = f"{run}, step {step[1]}" if step else last
@@ -117,9 +115,7 @@ class ModelList:
 
 
 def _draws(folder: Path) -> bool:
-    """Whether it has a denoiser, and files of the right sizes; what is in them is looked at when it is
-    loaded.
-    """
+    """Whether a folder has a denoiser, and files of the right sizes; their content is checked on loading."""
     try:
         checkpoint = open_checkpoint(folder)
         return "denoiser" in checkpoint.json(INDEX) and checkpoint.whole()

@@ -11,50 +11,50 @@ import gradio as gr
 from latentdiff.apps.ui.compare_tab import compare_tab
 from latentdiff.apps.ui.edit_tab import edit_tab, solvers
 from latentdiff.apps.ui.handlers import Sessions
-from latentdiff.apps.ui.limits import IMAGES, told
+from latentdiff.apps.ui.limits import IMAGES, describe
 from latentdiff.apps.ui.queue import DrawingQueue
 from latentdiff.apps.ui.repeat_tab import repeat_tab
 from latentdiff.apps.ui.sample_tab import sample_tab
-from latentdiff.apps.ui.service import Studio
-from latentdiff.apps.ui.widgets import QUIET, Desk, controls, fitted, one_line
+from latentdiff.apps.ui.service import PageService
+from latentdiff.apps.ui.widgets import QUIET, SharedWidgets, controls, controls_update, error_messages
 
-AGE = (3600, 86400)  # seconds: how often copies of files are looked through, and how old they get
+AGE = (3600, 86400)  # seconds between deletions of old copies of files, and their greatest age
 
 
-def page(studio: Studio) -> gr.Blocks:
-    """The page of a studio, to be launched."""
-    names = studio.shelf.names()
+def page(service: PageService) -> gr.Blocks:
+    """Build the page of a service, ready to launch."""
+    names = service.models.names()
     with gr.Blocks(title="latentdiff", analytics_enabled=False, delete_cache=AGE, fill_width=True) as blocks:
         gr.Markdown("# latentdiff\nDraw with a trained model, and watch noise become an image.")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                desk = _desk(studio, names)
-                gr.Markdown(told(), elem_classes="quiet")
+                widgets = _shared_widgets(service, names)
+                gr.Markdown(describe(), elem_classes="quiet")
             with gr.Column(scale=5, min_width=320):
                 with gr.Tab("Sample"):
-                    sample_tab(desk)
+                    sample_tab(widgets)
                 with gr.Tab("Compare"):
-                    others = compare_tab(desk)
+                    others = compare_tab(widgets)
                 with gr.Tab("Edit"):
-                    solver = edit_tab(desk)
+                    solver = edit_tab(widgets)
                 with gr.Tab("Repeat"):
-                    repeat_tab(desk)
+                    repeat_tab(widgets)
                 gr.Markdown("### Gallery\nThe newest first; each is a PNG with its settings inside.")
-                desk.gallery.render()
+                widgets.gallery.render()
 
         def fit(run: str) -> list[Any]:
-            with one_line():
-                model = studio.shelf.model(run)
-                return [*fitted(model), *fitted(model), solvers(model)]
+            with error_messages():
+                model = service.models.load(run)
+                return [*controls_update(model), *controls_update(model), solvers(model)]
 
-        shown = [*desk.controls.all, *others.all, solver]
-        gr.on([desk.run.input, blocks.load], fit, desk.run, shown, **QUIET)
-        blocks.load(lambda: gr.update(choices=studio.shelf.names()), None, desk.run, **QUIET)
-        blocks.unload(desk.stop)
+        shown = [*widgets.controls.all, *others.all, solver]
+        gr.on([widgets.run.input, blocks.load], fit, widgets.run, shown, **QUIET)
+        blocks.load(lambda: gr.update(choices=service.models.names()), None, widgets.run, **QUIET)
+        blocks.unload(widgets.stop)
     return blocks
 
 
-def _desk(studio: Studio, names: list[str]) -> Desk:
+def _shared_widgets(service: PageService, names: list[str]) -> SharedWidgets:
     run = gr.Dropdown(names, value=names[0] if names else None, label="Model", elem_id="run")
     group = controls("a")
     seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
@@ -71,4 +71,4 @@ def _desk(studio: Studio, names: list[str]) -> Desk:
         elem_id="gallery",
         elem_classes="pixels",
     )
-    return Desk(studio, Sessions(), DrawingQueue(), run, group, seed, n, gr.State([]), gallery)
+    return SharedWidgets(service, Sessions(), DrawingQueue(), run, group, seed, n, gr.State([]), gallery)

@@ -1,6 +1,4 @@
-"""Who draws: one at a time, in the order of their coming; those who wait see how many are before them, and
-may leave.
-"""
+"""The queue of drawings: one at a time, in order of arrival; waiting ones can be cancelled."""
 
 from __future__ import annotations
 
@@ -12,54 +10,54 @@ from latentdiff.apps.ui.limits import WAITING
 from latentdiff.errors import InputError
 from latentdiff.pipeline.batching import Cancelled
 
-LOOK = 0.2  # seconds between looks at the stop of one who waits
+POLL = 0.2  # seconds between checks of a waiting ticket's stop event
 
 
 class Ticket:
-    """A place in the line; iterating over it waits: it gives the number of those before, whenever that has
-    changed, until there is none.
+    """A place in the queue; iterating over it waits until it is first, and yields the number of tickets ahead
+    whenever that changes.
 
-    Stopped once its ``stop`` is set.
+    Cancelled once its ``stop`` is set.
     """
 
-    def __init__(self, line: DrawingQueue) -> None:
-        self._line, self.stop = line, Event()
+    def __init__(self, queue: DrawingQueue) -> None:
+        self._queue, self.stop = queue, Event()
 
     def __iter__(self) -> Iterator[int]:
         last = 0
-        while before := self._line.before(self, last):
+        while ahead := self._queue.ahead(self, last):
             if self.stop.is_set():
                 raise Cancelled
-            if before != last:
-                yield before
-            last = before
+            if ahead != last:
+                yield ahead
+            last = ahead
 
 
 class DrawingQueue:
-    """Places in the order of their coming; the first one draws."""
+    """Tickets in order of arrival; the first one may draw."""
 
     def __init__(self) -> None:
-        self._places: list[Ticket] = []
+        self._tickets: list[Ticket] = []
         self._moved = Condition()
 
     @contextmanager
-    def place(self) -> Iterator[Ticket]:
-        """A place at the end, given up on leaving. InputError where too many wait already."""
+    def enter(self) -> Iterator[Ticket]:
+        """A ticket at the end of the queue, removed on leaving; InputError where too many wait."""
         with self._moved:
-            if len(self._places) > WAITING:
+            if len(self._tickets) > WAITING:
                 raise InputError(f"{WAITING} drawings wait already; try again in a moment")
             own = Ticket(self)
-            self._places.append(own)
+            self._tickets.append(own)
         try:
             yield own
         finally:
             with self._moved:
-                self._places.remove(own)
+                self._tickets.remove(own)
                 self._moved.notify_all()
 
-    def before(self, place: Ticket, last: int) -> int:
-        """How many places are before one; waits a moment for it to become another number than ``last``."""
+    def ahead(self, ticket: Ticket, last: int) -> int:
+        """The number of tickets ahead of one; waits a moment for another number than ``last``."""
         with self._moved:
-            if self._places.index(place) == last != 0:
-                self._moved.wait(LOOK)
-            return self._places.index(place)
+            if self._tickets.index(ticket) == last != 0:
+                self._moved.wait(POLL)
+            return self._tickets.index(ticket)

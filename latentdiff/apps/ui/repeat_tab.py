@@ -1,4 +1,4 @@
-"""The tab that takes over the settings of a picture."""
+"""The tab that loads the settings of a picture."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 import gradio as gr
 
-from latentdiff.apps.ui.widgets import QUIET, SKIP, Desk, fitted, one_line
+from latentdiff.apps.ui.widgets import QUIET, SKIP, SharedWidgets, controls_update, error_messages
 
 
-def repeat_tab(desk: Desk) -> None:
-    """Its layout, and what an upload does."""
+def repeat_tab(widgets: SharedWidgets) -> None:
+    """Lay out the tab and connect its upload."""
     gr.Markdown(
         "Every PNG from this page or from `latentdiff sample` carries its settings. Give one back and the"
         " page takes them over; *Draw* in the tab *Sample* then draws it again."
     )
     upload = gr.File(label="A PNG", file_types=[".png"], elem_id="upload")
-    said = gr.Markdown(elem_id="said-repeat")
+    status = gr.Markdown(elem_id="status-repeat")
     about = gr.JSON(label="Its settings", visible=False, elem_id="about")
 
     def read(path: str) -> list[Any]:
-        with one_line():
-            name, ask, recipe = desk.studio.repeat(path)
+        with error_messages():
+            name, controls, recipe = widgets.service.repeat(path)
             if name is None:
                 words = (
                     "The model that drew this picture is not here: with another one it becomes another"
@@ -33,17 +33,21 @@ def repeat_tab(desk: Desk) -> None:
                     "An edit, whose image is not in the file. Its settings are taken over; give the image in"
                     " *Edit*."
                 )
-                changed = fitted(desk.studio.shelf.model(name))
+                changed = controls_update(widgets.service.models.load(name))
             else:
                 words = "Its settings are taken over: *Draw* in the tab *Sample* draws it again."
-                changed = fitted(desk.studio.shelf.model(name))
-            values = (ask.label, ask.prompt, ask.sampler, ask.steps, ask.guidance)
-            controls = [_valued(update, value) for update, value in zip(changed, values, strict=True)]
-            run = SKIP if name is None else gr.update(value=name, choices=desk.studio.shelf.names(also=name))
+                changed = controls_update(widgets.service.models.load(name))
+            values = (controls.label, controls.prompt, controls.sampler, controls.steps, controls.guidance)
+            updates = [_valued(update, value) for update, value in zip(changed, values, strict=True)]
+            run = (
+                SKIP
+                if name is None
+                else gr.update(value=name, choices=widgets.service.models.names(also=name))
+            )
             shown = gr.update(value=recipe.model_dump(mode="json", exclude_defaults=True), visible=True)
-            return [run, *controls, ask.seed, ask.n, words, shown]
+            return [run, *updates, controls.seed, controls.n, words, shown]
 
-    upload.upload(read, upload, [*desk.given, said, about], **QUIET)
+    upload.upload(read, upload, [*widgets.given, status, about], **QUIET)
 
 
 def _valued(update: Any, value: Any) -> Any:

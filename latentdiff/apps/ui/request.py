@@ -1,4 +1,4 @@
-"""What a visitor asks for: the controls of the page, checked, and as the settings of the package."""
+"""A request of the page: its controls, checked, and as the settings of the package."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from latentdiff.data.classes import class_index
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.runs import recipe_of
 
-EVERY = ""  # the class of someone who wants all of them in turn
+ALL_CLASSES = ""  # the value of the class control that stands for all classes in turn
 
 
 class PageRequest(Config):
-    """The controls; ``label`` is a class by name or EVERY, ``prompt`` a text or nothing in particular."""
+    """The controls; ``label`` is a class by name or ALL_CLASSES, ``prompt`` "" for none."""
 
-    label: str = Field(EVERY, max_length=300)
+    label: str = Field(ALL_CLASSES, max_length=300)
     prompt: str = Field("", max_length=PROMPT)
     sampler: Sampler = "ddim"
     steps: int = Field(50, ge=1, le=STEPS)
@@ -30,44 +30,42 @@ class PageRequest(Config):
     n: int = Field(4, ge=1, le=IMAGES)
 
     def settings(self, model: ListedModel) -> Sampling:
-        """The settings for a model; InputError for a guidance that it has nothing to exaggerate with."""
+        """The settings for a model; InputError for a guidance that lacks a prompt or a conditional model."""
         if self.guidance not in (0, 1) and not self._names(model):
-            what = "a prompt" if model.listens else "a model that knows classes or texts"
+            what = "a prompt" if model.takes_text else "a model conditioned on classes or texts"
             raise InputError(f"guidance {self.guidance:g} needs {what} to exaggerate; expected 1 here")
         return Sampling(sampler=self.sampler, steps=self.steps, guidance=self.guidance)
 
     def labels(self, model: ListedModel) -> list[str] | list[int] | None:
-        """A text or a class for each image; None: nothing in particular."""
+        """A prompt or a class for each image; None: unconditional."""
         names = self._names(model)
         if not names or self.guidance == 0:
             return None
-        if model.listens:
+        if model.takes_text:
             return [names[0]] * self.n
-        asked = [class_index(model.pipeline.classes, name) for name in names]
-        return [asked[k % len(asked)] for k in range(self.n)]
+        indices = [class_index(model.pipeline.classes, name) for name in names]
+        return [indices[k % len(indices)] for k in range(self.n)]
 
     def _names(self, model: ListedModel) -> list[str]:
-        """The text, the class, or all classes; [] where there is nothing to ask for."""
-        if model.listens:
+        """The prompt, the class, or all classes; [] without a condition."""
+        if model.takes_text:
             return [self.prompt] if self.prompt else []
         classes = model.pipeline.classes
         return [self.label] if self.label and classes else list(classes)
 
-    def thing(self, model: ListedModel) -> int | str | None:
-        """The one class or text that an image is edited towards; None: nothing in particular."""
-        labels = self.labels(model) if model.listens or self.label else None
+    def edit_label(self, model: ListedModel) -> int | str | None:
+        """The class or prompt that an image is edited towards; None: unconditional."""
+        labels = self.labels(model) if model.takes_text or self.label else None
         return None if labels is None else labels[0]
 
-    def of_one_thing(self, model: ListedModel) -> PageRequest:
-        """These controls for an edit: where it goes towards nothing in particular, there is nothing that
-        guidance could exaggerate.
-        """
-        return self if self.thing(model) is not None else self.model_copy(update={"guidance": 1.0})
+    def for_edit(self, model: ListedModel) -> PageRequest:
+        """These controls for an edit, without guidance where the edit is unconditional."""
+        return self if self.edit_label(model) is not None else self.model_copy(update={"guidance": 1.0})
 
     def recipe(self, model: ListedModel, **more: Any) -> Recipe:
-        """What `latentdiff sample --like` repeats the pictures by."""
-        prompts = (self.prompt,) if model.listens and self.prompt else ()
-        label = None if model.listens or not model.pipeline.classes else self.label or None
+        """The recipe by which `latentdiff sample --like` repeats the pictures."""
+        prompts = (self.prompt,) if model.takes_text and self.prompt else ()
+        label = None if model.takes_text or not model.pipeline.classes else self.label or None
         settings = model.pipeline.with_defaults(self.settings(model))
         return recipe_of(
             model.checkpoint,
@@ -81,13 +79,11 @@ class PageRequest(Config):
 
 
 def usual_steps(sampler: Sampler) -> int:
-    """The steps that a sampler takes where nobody says otherwise; of one that visits every level, as many as
-    the page allows.
-    """
+    """The default steps of a sampler; as many as the page allows where it visits every level."""
     return min(STEPS, SAMPLERS[sampler].steps or STEPS)
 
 
-def asked_by(recipe: Recipe) -> PageRequest:
+def controls_of(recipe: Recipe) -> PageRequest:
     """The controls that repeat a recipe; InputError, one line, for what the page has no control for."""
     settings = recipe.settings[0]
     controls = Sampling(sampler=settings.sampler, steps=settings.steps, guidance=settings.guidance)
@@ -114,7 +110,7 @@ def asked_by(recipe: Recipe) -> PageRequest:
         )
     prompt = recipe.prompts[0] if recipe.prompts else ""
     values = {
-        "label": recipe.label or EVERY,
+        "label": recipe.label or ALL_CLASSES,
         "prompt": prompt,
         "sampler": settings.sampler,
         "guidance": settings.guidance,

@@ -11,7 +11,7 @@ from typing import Any
 
 from latentdiff.apps.ui.guard import Guard, host_names
 from latentdiff.apps.ui.limits import UPLOAD, WAITING
-from latentdiff.apps.ui.service import Studio
+from latentdiff.apps.ui.service import PageService
 from latentdiff.apps.ui.style import CSS, FONTS, MONO
 from latentdiff.errors import InputError, pip_install
 
@@ -23,7 +23,7 @@ def check_installed() -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """InputError where nothing could listen at ``host`` and ``port``."""
+    """Check that ``host`` and ``port`` can be bound; raises InputError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -39,7 +39,13 @@ def check_port(host: str, port: int) -> None:
 
 
 def serve(
-    studio: Studio, *, host: str, port: int, folder: str, browser: bool = False, names: Iterable[str] = ()
+    service: PageService,
+    *,
+    host: str,
+    port: int,
+    folder: str,
+    browser: bool = False,
+    names: Iterable[str] = (),
 ) -> Any:
     """Start the page and return it, running; ``folder`` takes its temporary files.
 
@@ -57,7 +63,7 @@ def serve(
     from latentdiff.apps.ui.page import page
 
     guard = Middleware(Guard, names=host_names(host, names), lookup_errors=(LookupError, FnIndexInferError))
-    blocks = page(studio).queue(max_size=WAITING, default_concurrency_limit=4)
+    blocks = page(service).queue(max_size=WAITING, default_concurrency_limit=4)
     blocks.launch(
         server_name=host,
         server_port=port,

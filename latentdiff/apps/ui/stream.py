@@ -1,6 +1,4 @@
-"""A drawing while it happens: the loop runs in a thread of its own, and what it shows comes out of a
-generator.
-"""
+"""Streams a drawing: the loop runs in a thread of its own, and a generator yields its frames."""
 
 from __future__ import annotations
 
@@ -13,13 +11,12 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.ui.limits import FRAMES
-from latentdiff.diffusion.trajectory import Frame
-from latentdiff.edit import Recorder, SampleResult
+from latentdiff.edit import Frame, Recorder, SampleResult
 from latentdiff.pipeline.batching import Cancelled
 
 
 @dataclass(frozen=True, eq=False)
-class Moment:
+class Preview:
     """x_t and the estimate of x_0 of all images, [n, C, H, W] in [-1, 1] (0 where nothing was drawn yet), at
     level ``t``, after a share of the work.
     """
@@ -30,15 +27,15 @@ class Moment:
     estimate: Tensor
 
 
-def live(
+def stream(
     draw: Callable[[Recorder], SampleResult], shape: tuple[int, ...], *, stop: Event | None = None
-) -> Iterator[Moment | SampleResult]:
-    """The moments of a drawing of ``shape`` [n, C, H, W], then the drawing; whatever it raises is raised
-    here.
+) -> Iterator[Preview | SampleResult]:
+    """Yield the previews of a drawing of ``shape`` [n, C, H, W], then its result; errors are raised here.
 
-    Once ``stop`` is set, or the generator closed, the loop ends at its next step, and Stopped is raised.
+    Once ``stop`` is set, or the generator closed, the loop is cancelled at its next step, and Cancelled is
+    raised.
     """
-    told: SimpleQueue[tuple[slice, Frame, float] | SampleResult | BaseException] = SimpleQueue()
+    events: SimpleQueue[tuple[slice, Frame, float] | SampleResult | BaseException] = SimpleQueue()
     stop, closed, share = stop or Event(), Event(), [0.0]
 
     def progress(done: int, total: int) -> None:
@@ -48,19 +45,19 @@ def live(
 
     def work() -> None:
         try:
-            watch = Recorder(
-                frames=FRAMES, progress=progress, show=lambda rows, frame: told.put((rows, frame, share[0]))
+            recorder = Recorder(
+                frames=FRAMES, progress=progress, show=lambda rows, frame: events.put((rows, frame, share[0]))
             )
-            told.put(draw(watch))
+            events.put(draw(recorder))
         except BaseException as error:
-            told.put(error)
+            events.put(error)
 
     thread = Thread(target=work, name="drawing", daemon=True)
     thread.start()
     noisy, estimate = torch.zeros(shape), torch.zeros(shape)
     try:
         while True:
-            found = told.get()
+            found = events.get()
             if isinstance(found, BaseException):
                 raise found
             if isinstance(found, SampleResult):
@@ -68,7 +65,7 @@ def live(
                 return
             rows, frame, done = found
             noisy[rows], estimate[rows] = frame.noisy, frame.estimate
-            yield Moment(frame.t, done, noisy.clone(), estimate.clone())
+            yield Preview(frame.t, done, noisy.clone(), estimate.clone())
     finally:
         closed.set()
         thread.join()

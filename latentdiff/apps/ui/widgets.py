@@ -1,6 +1,4 @@
-"""What the tabs of the page share: the model and its controls, the gallery, how drawings are shown, how
-errors are told.
-"""
+"""What the tabs of the page share: controls, the gallery, the updates of a drawing, error messages."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from latentdiff.apps.ui.handlers import Sessions, error_html
 from latentdiff.apps.ui.limits import GUIDANCE, HISTORY, PROMPT, STEPS
 from latentdiff.apps.ui.models import ListedModel
 from latentdiff.apps.ui.queue import DrawingQueue, Ticket
-from latentdiff.apps.ui.request import EVERY, usual_steps
-from latentdiff.apps.ui.service import PageView, Studio
+from latentdiff.apps.ui.request import ALL_CLASSES, usual_steps
+from latentdiff.apps.ui.service import PageService, PageView
 from latentdiff.config.sampling import Sampler
 from latentdiff.pipeline.batching import Cancelled
 
@@ -24,14 +22,14 @@ QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 DRAWS: dict[str, Any] = {
     **QUIET,
     "concurrency_limit": None,
-}  # they stand in a line of our own, which one can leave
+}  # DrawingQueue orders the drawings, and lets them be cancelled while they wait
 BEGIN = "Nothing drawn yet."
 SKIP = gr.skip()
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
-    """Errors as one line on the page, never as a traceback."""
+def error_messages() -> Iterator[None]:
+    """Show errors as one line on the page, never as a traceback."""
     try:
         yield
     except Exception as error:
@@ -54,10 +52,10 @@ class Controls:
 
 
 def controls(which: str, *, sampler: Sampler = "ddim") -> Controls:
-    """A group of controls at this place of the layout."""
-    every = [("all in turn", EVERY)]
+    """Create a group of controls at this position of the layout."""
+    every = [("all in turn", ALL_CLASSES)]
     found = Controls(
-        gr.Dropdown(every, value=EVERY, label="Class", visible=False, elem_id=f"label-{which}"),
+        gr.Dropdown(every, value=ALL_CLASSES, label="Class", visible=False, elem_id=f"label-{which}"),
         gr.Textbox(label="Prompt", max_length=PROMPT, visible=False, elem_id=f"prompt-{which}"),
         gr.Dropdown(list(get_args(Sampler)), value=sampler, label="Sampler", elem_id=f"sampler-{which}"),
         gr.Slider(1, STEPS, value=usual_steps(sampler), step=1, label="Steps", elem_id=f"steps-{which}"),
@@ -69,26 +67,26 @@ def controls(which: str, *, sampler: Sampler = "ddim") -> Controls:
     return found
 
 
-def fitted(model: ListedModel) -> list[Any]:
-    """Updates of a group of controls that suit a model: what it does not listen to is hidden."""
-    classes, listens, T = model.pipeline.classes, model.listens, model.pipeline.schedule.T
-    names = [("all in turn", EVERY), *((name, name) for name in classes)]
+def controls_update(model: ListedModel) -> list[Any]:
+    """Updates that fit a group of controls to a model: controls without effect are hidden."""
+    classes, takes_text, T = model.pipeline.classes, model.takes_text, model.pipeline.schedule.T
+    names = [("all in turn", ALL_CLASSES), *((name, name) for name in classes)]
     return [
-        gr.update(choices=names, value=EVERY, visible=bool(classes)),
-        gr.update(visible=listens, placeholder=model.example and f"such as: {model.example}"),
+        gr.update(choices=names, value=ALL_CLASSES, visible=bool(classes)),
+        gr.update(visible=takes_text, placeholder=model.example and f"such as: {model.example}"),
         SKIP,
         gr.update(maximum=min(STEPS, T), **({"value": T} if usual_steps("ddim") > T else {})),
-        gr.update(value=4 if listens else 2 if classes else 1, visible=bool(classes) or listens),
+        gr.update(value=4 if takes_text else 2 if classes else 1, visible=bool(classes) or takes_text),
     ]
 
 
 @dataclass(frozen=True)
-class Desk:
-    """The part of the page beside and below the tabs."""
+class SharedWidgets:
+    """The widgets beside and below the tabs, with the service and the queue behind them."""
 
-    studio: Studio
-    visits: Sessions
-    line: DrawingQueue
+    service: PageService
+    sessions: Sessions
+    queue: DrawingQueue
     run: gr.Dropdown
     controls: Controls
     seed: gr.Number
@@ -98,37 +96,35 @@ class Desk:
 
     @property
     def given(self) -> list[Any]:
-        """The model, and what :func:`latentdiff.apps.ui.handlers.asked` takes."""
+        """The model and the arguments of :func:`latentdiff.apps.ui.handlers.parse_controls`."""
         return [self.run, *self.controls.all, self.seed, self.n]
 
     @contextmanager
     def drawing(self, request: gr.Request) -> Iterator[Ticket]:
-        """The place in the line of a drawing that begins, with its stop; an earlier one of this visitor
-        ends.
-        """
-        with self.line.place() as place:  # first of all: who finds no place loses nothing
-            self.visits.begin(str(request.session_hash), place.stop)
-            yield place
+        """The ticket of a new drawing; an earlier drawing of this session is stopped."""
+        with self.queue.enter() as ticket:  # first, so that a full queue stops no earlier drawing
+            self.sessions.begin(str(request.session_hash), ticket.stop)
+            yield ticket
 
     def stop(self, request: gr.Request) -> None:
-        """End what this visitor has drawn."""
-        self.visits.stop(str(request.session_hash))
+        """Stop the drawing of this session."""
+        self.sessions.stop(str(request.session_hash))
 
     def shape(self, run: str) -> tuple[int, ...]:
         """[C, H, W] of the model's images."""
-        return self.studio.shelf.model(run).pipeline.codec.image_shape
+        return self.service.models.load(run).pipeline.codec.image_shape
 
 
-def buttons(text: str, which: str, desk: Desk) -> gr.Button:
+def buttons(text: str, which: str, widgets: SharedWidgets) -> gr.Button:
     """A button that draws, beside one that stops."""
     with gr.Row():
         draw = gr.Button(text, variant="primary", scale=3, min_width=120, elem_id=f"draw-{which}")
         stop = gr.Button("Stop", scale=1, min_width=80, elem_id=f"stop-{which}")
-    stop.click(desk.stop, None, None, queue=False, **QUIET)
+    stop.click(widgets.stop, None, None, queue=False, **QUIET)
     return draw
 
 
-def pair(which: str, left: str, right: str) -> list[Any]:
+def image_pair(which: str, left: str, right: str) -> list[Any]:
     """Two pictures beside each other, on a phone too."""
 
     def picture(side: str, label: str) -> gr.Image:
@@ -142,7 +138,7 @@ def pair(which: str, left: str, right: str) -> list[Any]:
 
 
 def download(which: str, text: str = "Download all as one PNG") -> gr.DownloadButton:
-    """A button that is there once there is a file."""
+    """A download button, hidden until there is a file."""
     return gr.DownloadButton(text, visible=False, min_width=120, elem_id=f"file-{which}")
 
 
@@ -151,35 +147,33 @@ def file_update(view: PageView | None) -> Any:
     return SKIP if view is None or view.grid is None else gr.update(value=str(view.grid), visible=True)
 
 
-def added(history: list[Any], view: PageView | None) -> list[Any]:
-    """Updates of the history and of the gallery: a finished drawing stands first."""
+def history_update(history: list[Any], view: PageView | None) -> list[Any]:
+    """Updates of the history and of the gallery: a finished drawing comes first."""
     if view is None or view.grid is None:
         return [SKIP, SKIP]
     now = ([(str(path), caption) for path, caption in view.shots] + history)[:HISTORY]
     return [now, now]
 
 
-def shown(views: Iterator[PageView], history: list[Any]) -> Iterator[list[Any]]:
-    """Updates of the words, both pictures, the download, the history and the gallery, as a drawing goes
-    on.
-    """
+def view_updates(views: Iterator[PageView], history: list[Any]) -> Iterator[list[Any]]:
+    """Updates of the status, both pictures, the download, the history and the gallery, for each view."""
     for view in views:
-        yield [view.said, view.noisy, view.estimate, file_update(view), *added(history, view)]
+        yield [view.status, view.noisy, view.estimate, file_update(view), *history_update(history, view)]
 
 
-def in_turn(place: Ticket, updates: Iterator[list[Any]], *, others: int) -> Iterator[list[Any]]:
-    """The updates (of the words and of ``others``) of a drawing when its turn has come; before, how many are
-    before it, and at last where it was stopped.
+def queued(ticket: Ticket, updates: Iterator[list[Any]], *, others: int) -> Iterator[list[Any]]:
+    """The updates (of the status and of ``others``) of a drawing once its ticket is first; before that the
+    number of drawings ahead, and at last where it was stopped.
     """
-    said = ""
+    status = ""
     try:
-        for before in place:
+        for ahead in ticket:
             yield [
-                f"Waiting for {before} other {'drawing' if before == 1 else 'drawings'} to end",
+                f"Waiting for {ahead} other {'drawing' if ahead == 1 else 'drawings'} to end",
                 *[SKIP] * others,
             ]
         for update in updates:
-            said = update[0]
+            status = update[0]
             yield update
     except Cancelled:
-        yield [f"Stopped at {said}" if said else "Stopped", *[SKIP] * others]
+        yield [f"Stopped at {status}" if status else "Stopped", *[SKIP] * others]

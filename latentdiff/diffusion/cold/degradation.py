@@ -1,6 +1,5 @@
-"""Deterministic degradations D(x_0, t) for cold diffusion (Bansal et al.
-
-2022): blur, pixelation, a growing grey mask.
+"""Deterministic degradations D(x_0, t) for cold diffusion (Bansal et al. 2022): blur, pixelation, a
+growing grey mask.
 """
 
 from __future__ import annotations

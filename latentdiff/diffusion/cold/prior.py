@@ -1,6 +1,4 @@
-"""Where generation without noise starts: intensities drawn from a distribution fitted to the training
-images.
-"""
+"""The prior of the start of cold generation: intensities drawn from a Gaussian fitted to training images."""
 
 from __future__ import annotations
 
@@ -20,9 +18,8 @@ class Intensities:
     """Mean [k] and covariance [k, k] (nested tuples) of the mean intensities of ``side`` x ``side`` cells, k
     = channels side^2, in [-1, 1].
 
-    A blur that goes far enough leaves nothing of an image but its mean, one cell (Bansal et al. 2022, section
-    5.3). One that does not leaves a little more, by which the network tells images apart: with several cells
-    a start has it too.
+    A strong blur leaves nothing of an image but its mean, one cell (Bansal et al. 2022, section 5.3). A
+    weaker one leaves more, which several cells model.
     """
 
     mean: tuple[float, ...]
@@ -31,7 +28,7 @@ class Intensities:
 
     @classmethod
     def of(cls, images: Tensor, side: int = 1) -> Intensities:
-        """Of images [N, C, H, W] in [-1, 1]."""
+        """Fit to images [N, C, H, W] in [-1, 1]."""
         means = F.adaptive_avg_pool2d(images, side).flatten(1).double()
         centred = means - means.mean(0)
         covariance = centred.T @ centred / len(means)
@@ -39,9 +36,9 @@ class Intensities:
 
     @classmethod
     def stored(cls, tensors: dict[str, Tensor], channels: int, where: str) -> Intensities:
-        """Of the ``mean`` and ``covariance`` in a file.
+        """Read ``mean`` and ``covariance`` from a file's tensors.
 
-        InputError unless they are those of square grids of cells, and finite.
+        InputError unless they are finite and of square grids of cells.
         """
         mean, covariance = (tensors.get(name) for name in ("mean", "covariance"))
         k = 0 if mean is None else mean.numel()

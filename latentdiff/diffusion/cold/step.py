@@ -1,4 +1,4 @@
-"""Cold diffusion: the loop with a deterministic degradation in the place of noise."""
+"""The sampling step of cold diffusion, with a deterministic degradation in place of noise."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from latentdiff.ops.random import Key
 
 
 def restorer(network: Network, *, clip: float | None = 1.0, labels: Tensor | None = None) -> Denoiser:
-    """The denoiser of a network that returns what x_t lacks: R(x_t, t) = x_t + network(x_t, t), R of Bansal
-    et al. 2022.
+    """The denoiser of a residual network: R(x_t, t) = x_t + network(x_t, t), R of Bansal et al. 2022.
 
-    With the difference to learn, a network that starts at zero starts as the identity, which at low levels is
-    nearly right.
+    A network initialised to zero is the identity, which is nearly right at low levels.
     """
 
     def restore(x: Tensor, t: int) -> Estimate:
@@ -26,8 +24,7 @@ def restorer(network: Network, *, clip: float | None = 1.0, labels: Tensor | Non
 
 
 def cold_step(degrade: Degradation, *, improved: bool = True) -> SamplerStep:
-    """x_s = x_t - D(x_0, t) + D(x_0, s), which keeps what the estimate x_0 gets wrong alike at t and s from
-    piling up.
+    """x_s = x_t - D(x_0, t) + D(x_0, s), in which errors of x_0 that are alike at t and s cancel.
 
     ``improved`` False: x_s = D(x_0, s). Bansal et al. 2022, algorithms 2 and 1. At s = 0 the naive step
     returns the estimate.

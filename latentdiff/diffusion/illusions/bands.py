@@ -1,4 +1,4 @@
-"""Splits of a picture into parts that add up to it: frequency bands, and brightness against colour."""
+"""Decompositions of an image into bands that sum to it: frequencies, or brightness and colour."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Map = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """A linear map of images [B, C, H, W] that takes a part of them."""
+    """A linear map from images [B, C, H, W] to one of their components."""
 
     name: str
     take: Map

@@ -1,4 +1,4 @@
-"""Denoisers made of several: one picture seen through views, or put together from bands."""
+"""Composed denoisers: visual anagrams (views), hybrids (bands), and their synchronization in latent space."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ from latentdiff.diffusion.illusions.views import View
 
 
 def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] | None = None) -> Denoiser:
-    """One image that each denoiser sees through its view: x_0 = sum_i w_i V_i^-1 x_0^(i)(V_i x), the w_i sum
+    """Compose one image from denoisers of its views: x_0 = sum_i w_i V_i^-1 x_0^(i)(V_i x), where the w_i sum
     to 1.
 
     ``weights`` default to equal ones and are divided by their sum. The outputs are mixed before any clip; a
     learned variance is left out. The denoisers are of one process. Geng et al. 2024 (Visual Anagrams), eq. 4.
     ValueError without parts, for weights that do not fit or denoisers of different processes.
     """
-    shares: dict[
-        tuple[Denoiser, View], float
-    ] = {}  # a part that comes twice is asked once, and alone it is plain sampling
+    shares: dict[tuple[Denoiser, View], float] = {}  # a repeated part is evaluated once
     for part, share in zip(parts, _shares("anagram", len(parts), weights), strict=True):
         shares[part] = shares.get(part, 0.0) + share
 
     def denoise(x: Tensor, t: int) -> Estimate:
-        seen = [(denoiser(view(x), t), view, share) for (denoiser, view), share in shares.items()]
-        outs = [view.back(out) for estimate, view, _ in seen for out in estimate.outputs]
-        return _mixed(x, [estimate for estimate, _, _ in seen], outs, [share for _, _, share in seen])
+        parts = [(denoiser(view(x), t), view, share) for (denoiser, view), share in shares.items()]
+        outs = [view.back(out) for estimate, view, _ in parts for out in estimate.outputs]
+        return _mixed(x, [estimate for estimate, _, _ in parts], outs, [share for _, _, share in parts])
 
     return denoise
 
 
 def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] | None = None) -> Denoiser:
-    """One image whose bands come from several denoisers: x_0 = sum_i g_i B_i x_0^(i), where the bands sum to
+    """Compose one image from bands of several denoisers: x_0 = sum_i g_i B_i x_0^(i), where the bands sum to
     the identity.
 
     The gains g_i are n times the ``weights`` divided by their sum: all 1 by default, which keeps the
@@ -66,21 +64,19 @@ def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] |
 
 @dataclass(frozen=True, eq=False)
 class SynchronizedDenoiser:
-    """A denoiser of latents [k B, *shape]: k versions of each of B pictures, one for every part, that are
-    kept versions of one picture.
+    """A denoiser of latents [k B, *shape], k synchronized versions (one for each part) of B images.
 
-    Views and bands are of images, and a decoder commutes with few of them. So every part estimates its own
-    clean latents; their images, put ``together``, are the picture, and each estimate moves by what the
-    picture, as that part has ``seen`` it, differs from its own image once both are encoded. ``agreed``: the
-    picture of versions that are one already. ``noises``: which of the noises each part's latents start from.
-    Kim et al. 2024 (SyncTweedies), case 2, with the difference of two encodings in the place of one, so that
-    the autoencoder's own error is not learned in.
+    A decoder commutes with few views and bands. So each part estimates its own clean latents, ``combine``
+    joins their decoded images, and each estimate is moved by the encoded difference between its view of the
+    joint image (``views``) and its own image. ``merge`` makes the final image of synchronized versions.
+    ``noises``: the index of the starting noise of each part. Kim et al. 2024 (SyncTweedies), case 2, with the
+    difference of two encodings in place of one, so that the autoencoder's error cancels.
     """
 
     denoisers: tuple[Denoiser, ...]
-    together: Callable[[Sequence[Tensor]], Tensor]
-    agreed: Callable[[Sequence[Tensor]], Tensor]
-    seen: tuple[Callable[[Tensor], Tensor], ...]
+    combine: Callable[[Sequence[Tensor]], Tensor]
+    merge: Callable[[Sequence[Tensor]], Tensor]
+    views: tuple[Callable[[Tensor], Tensor], ...]
     noises: tuple[int, ...]
     encode: Callable[[Tensor], Tensor]
     decode: Callable[[Tensor], Tensor]
@@ -88,16 +84,16 @@ class SynchronizedDenoiser:
     def __call__(self, x: Tensor, t: int) -> Estimate:
         own = [denoiser(part, t).x0() for denoiser, part in zip(self.denoisers, self._parts(x), strict=True)]
         images = [self.decode(latents) for latents in own]
-        picture = self.together(images)
+        picture = self.combine(images)
         moved = [
-            latents + (self.encode(see(picture)) - self.encode(image))
-            for latents, image, see in zip(own, images, self.seen, strict=True)
+            latents + (self.encode(view(picture)) - self.encode(image))
+            for latents, image, view in zip(own, images, self.views, strict=True)
         ]
         return Estimate.from_x0(x, t, x0=torch.cat(moved))
 
     def picture(self, x: Tensor) -> Tensor:
-        """The pictures [B, C, H, W] that latents [k B, *shape] are versions of."""
-        return self.agreed([self.decode(part) for part in self._parts(x)])
+        """The images [B, C, H, W] of synchronized latents [k B, *shape]."""
+        return self.merge([self.decode(part) for part in self._parts(x)])
 
     def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
         return tuple(x.split(len(x) // len(self.denoisers)))
@@ -115,14 +111,14 @@ def anagram_of_latents(
     """
     shares, views = _shares("anagram", len(parts), weights), [view for _, view in parts]
 
-    def together(images: Sequence[Tensor]) -> Tensor:
+    def combine(images: Sequence[Tensor]) -> Tensor:
         return _sum(
             [share * view.back(image) for share, view, image in zip(shares, views, images, strict=True)]
         )
 
     denoisers = tuple(denoiser for denoiser, _ in parts)
-    noises = tuple(views.index(view) for view in views)  # two parts that see the same start from the same
-    return SynchronizedDenoiser(denoisers, together, together, tuple(views), noises, encode, decode)
+    noises = tuple(views.index(view) for view in views)  # equal views start from equal noise
+    return SynchronizedDenoiser(denoisers, combine, combine, tuple(views), noises, encode, decode)
 
 
 def hybrid_of_latents(
@@ -137,15 +133,15 @@ def hybrid_of_latents(
     """
     gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
 
-    def together(images: Sequence[Tensor]) -> Tensor:
+    def combine(images: Sequence[Tensor]) -> Tensor:
         return _sum([gain * band(image) for gain, (_, band), image in zip(gains, parts, images, strict=True)])
 
-    def agreed(images: Sequence[Tensor]) -> Tensor:  # the gains are in them
+    def merge(images: Sequence[Tensor]) -> Tensor:  # the versions have the gains already
         return _sum([band(image) for (_, band), image in zip(parts, images, strict=True)])
 
     denoisers = tuple(denoiser for denoiser, _ in parts)
     same = (lambda picture: picture,) * len(parts)
-    return SynchronizedDenoiser(denoisers, together, agreed, same, (0,) * len(parts), encode, decode)
+    return SynchronizedDenoiser(denoisers, combine, merge, same, (0,) * len(parts), encode, decode)
 
 
 def _sum(terms: Sequence[Tensor]) -> Tensor:
@@ -155,7 +151,7 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
 def _mixed(
     x: Tensor, estimates: Sequence[Estimate], outs: Sequence[Tensor], shares: Sequence[float]
 ) -> Estimate:
-    """The estimate p x + sum_i share_i q_i out_i; all of them have the same p, which is what makes the mix
+    """The estimate p x + sum_i share_i q_i out_i; all estimates have the same p, so that the mix is
     linear.
     """
     first = estimates[0]

@@ -1,4 +1,4 @@
-"""Views of a picture that are orthogonal maps, so that noise seen through them is noise still."""
+"""Views of an image: orthogonal maps, under which white noise stays white noise."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ NAMES = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An orthogonal map of images [B, C, H, W] and its inverse, which is its transpose (Geng et al.
-
-    2024, section 3.3).
+    """An orthogonal map of images [B, C, H, W] and its inverse, which is its transpose (Geng et al. 2024,
+    section 3.3).
     """
 
     name: str
@@ -31,7 +30,7 @@ class View:
         return self.see(x)
 
 
-@cache  # one object for one view, so that parts which are the same can be told
+@cache  # one object for each view, so that equal parts compare equal
 def view(name: str, *, patch: int | None = None, seed: int = 0) -> View:
     """A view by name; ``patch`` (default: a quarter of a side) and ``seed`` are for "patches".
 
@@ -54,9 +53,7 @@ def view(name: str, *, patch: int | None = None, seed: int = 0) -> View:
 
 
 def patches(side: int | None = None, *, seed: int = 0) -> View:
-    """Square patches of ``side`` pixels (default: a quarter of the image), put in another order that ``seed``
-    decides.
-    """
+    """Square patches of ``side`` pixels (default: a quarter of the image), permuted by ``seed``."""
 
     def moved(x: Tensor, *, back: bool) -> Tensor:
         size = side or max(1, x.shape[-1] // 4)
@@ -74,9 +71,9 @@ def patches(side: int | None = None, *, seed: int = 0) -> View:
 
 
 def check_orthogonal(view: View, shape: tuple[int, ...]) -> None:
-    """InputError unless the view keeps lengths and angles of images of ``shape`` and ``back`` undoes it.
+    """Check that a view keeps lengths and angles of images of ``shape``, and that ``back`` inverts it.
 
-    Anything else would change the statistics of the noise that the network was trained on.
+    Any other map changes the statistics of the noise. Raises InputError.
     """
     probes = Key.of(0, 4).at("degrade", 2).normal(shape, dtype=torch.float64)
     seen = view(probes)

@@ -34,7 +34,7 @@ def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 class UNetFacts(Facts):
-    """Of a UNet2DModel on pictures, told the time and perhaps a class."""
+    """Of a UNet2DModel on images, conditioned on the timestep and perhaps a class."""
 
     sample_size: Side | tuple[Side, Side]
     in_channels: PictureChannels = 3

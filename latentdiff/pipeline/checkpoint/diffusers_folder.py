@@ -1,5 +1,6 @@
-"""Folders of diffusers, seen as checkpoints: noticed, translated into the words of this package, read without
-diffusers.
+"""Folders of diffusers as checkpoints, recognised and translated into this package's model index.
+
+Reading them needs no diffusers.
 """
 
 from __future__ import annotations
@@ -32,24 +33,23 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 @dataclass(frozen=True)
 class DiffusersFolder(Checkpoint):
-    """A folder without a manifest: ``files`` by the names they would have in a checkpoint, ``places`` where
-    they lie.
+    """A folder without a manifest: ``files`` by the names they would have in a checkpoint, ``paths`` by
+    the same names.
 
-    Nothing says what the files must be, so they are taken as they are. ``index`` is the model index in the
-    words of this package.
+    There are no hashes to check the files against. ``index`` is the model index in the form of this package.
     """
 
     index: Mapping[str, Any]
-    places: Mapping[str, Path]
-    sealed: ClassVar[bool] = False
+    paths: Mapping[str, Path]
+    has_manifest: ClassVar[bool] = False
 
     def path(self, name: str) -> Path:
-        return self.folder if name == INDEX else self.places.get(name, self.folder / name)
+        return self.folder if name == INDEX else self.paths.get(name, self.folder / name)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the files themselves, as nothing else says what they are."""
-        hashes = [(name, RegularFile(self.path(name)).sha256()) for name in sorted(self.places)]
+        """SHA-256 of the files themselves, as there is no manifest."""
+        hashes = [(name, RegularFile(self.path(name)).sha256()) for name in sorted(self.paths)]
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
     def json(self, name: str, **limits: int) -> dict[str, Any]:
@@ -58,10 +58,10 @@ class DiffusersFolder(Checkpoint):
     def _sound(self, name: str) -> RegularFile:
         if name not in self.files:
             raise InputError(f"{self.folder}: a folder of diffusers has no {name}")
-        return RegularFile(self.places[name])
+        return RegularFile(self.paths[name])
 
     def _check_sha256(self, name: str, found: Callable[[], str]) -> None:
-        """Nothing says what it should be."""
+        """There is no manifest to compare with."""
 
 
 def open_folder(folder: Path) -> DiffusersFolder | None:
@@ -101,7 +101,7 @@ def _pipeline(folder: Path, index: Mapping[str, Any]) -> DiffusersFolder:
             f"{where}: expected a scheduler of {', '.join(SCHEDULERS[:2])}, found {scheduler!r:.80}"
         )
     facts = parse(UNetFacts, _settings(folder / "unet" / CONFIG), str(folder / "unet" / CONFIG))
-    places = {
+    paths = {
         f"denoiser/{CONFIG}": folder / "unet" / CONFIG,
         f"denoiser/{WEIGHTS}": _weights(folder / "unet"),
         f"scheduler/{SCHEDULER_CONFIG}": _present(folder / "scheduler" / SCHEDULER_CONFIG),
@@ -112,7 +112,7 @@ def _pipeline(folder: Path, index: Mapping[str, Any]) -> DiffusersFolder:
         "image": list(facts.shape),
         "data": "",
     }
-    return _view(folder, {"_class_name": name, **entries, **about}, places)
+    return _view(folder, {"_class_name": name, **entries, **about}, paths)
 
 
 def _alone(folder: Path, name: str) -> DiffusersFolder:
@@ -125,13 +125,13 @@ def _alone(folder: Path, name: str) -> DiffusersFolder:
         raise InputError(
             f"{folder / CONFIG}: expected {' or '.join(AUTOENCODERS)} of diffusers, found class {name!r:.60}"
         )
-    places = {f"vae/{CONFIG}": folder / CONFIG, f"vae/{WEIGHTS}": _weights(folder)}
-    return _view(folder, {"_class_name": name, "vae": [LIBRARY, name]}, places)
+    paths = {f"vae/{CONFIG}": folder / CONFIG, f"vae/{WEIGHTS}": _weights(folder)}
+    return _view(folder, {"_class_name": name, "vae": [LIBRARY, name]}, paths)
 
 
-def _view(folder: Path, index: Mapping[str, Any], places: Mapping[str, Path]) -> DiffusersFolder:
+def _view(folder: Path, index: Mapping[str, Any], paths: Mapping[str, Path]) -> DiffusersFolder:
     return DiffusersFolder(
-        folder, {name: {"bytes": path.stat().st_size} for name, path in places.items()}, index, places
+        folder, {name: {"bytes": path.stat().st_size} for name, path in paths.items()}, index, paths
     )
 
 

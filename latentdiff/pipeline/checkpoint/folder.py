@@ -79,10 +79,10 @@ class Writer:
             ) from None
         self._hashes[name] = {"bytes": path.stat().st_size, "sha256": RegularFile(path).sha256()}
 
-    def finish(self, *, sealed: bool = True) -> None:
-        """Write the manifest, last of all, if the folder is to be ``sealed``."""
+    def commit(self, *, manifest: bool = True) -> None:
+        """Sync the files and their folders, after writing the ``manifest`` as the last file."""
         text = json.dumps({"files": self._hashes}, indent=2, sort_keys=True) + "\n"
-        if sealed:
+        if manifest:
             self._write(MANIFEST, lambda path: path.write_text(text))
         for folder in [self._folder, *(path for path in self._folder.rglob("*") if path.is_dir())]:
             _sync(folder)
@@ -90,21 +90,21 @@ class Writer:
 
 @contextmanager
 def writing(
-    folder: Path, *, half: bool = False, sealed: bool = True, replace: bool = False
+    folder: Path, *, half: bool = False, manifest: bool = True, replace: bool = False
 ) -> Iterator[Writer]:
     """Write a checkpoint: everything goes to a temporary folder that takes its name only once it is complete
     and synced.
 
     ``half``: tensors of real numbers as float16, in half the space. A process killed at any moment leaves
     either no folder of that name or a whole one. An existing checkpoint is replaced; InputError where
-    something else has the name. A folder that is not ``sealed`` is for another library: it has no manifest,
-    and replaces what is there only with ``replace``.
+    something else has the name. A folder without ``manifest`` is for another library, and
+    replaces an existing one only with ``replace``.
     """
-    ours = (folder / MANIFEST).is_file() if sealed else replace and folder.is_dir()
+    ours = (folder / MANIFEST).is_file() if manifest else replace and folder.is_dir()
     if folder.exists() and not (ours or (folder.is_dir() and not any(folder.iterdir()))):
-        expected = "new, empty or checkpoint" if sealed else "new or empty"
+        expected = "new, empty or checkpoint" if manifest else "new or empty"
         raise InputError(
-            f"{folder}: exists{' and is no checkpoint' if sealed else ''}, expected a {expected} folder"
+            f"{folder}: exists{' and is no checkpoint' if manifest else ''}, expected a {expected} folder"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_beside(folder)
@@ -112,7 +112,7 @@ def writing(
     try:
         writer = Writer(temporary, target=folder, half=half)
         yield writer
-        writer.finish(sealed=sealed)
+        writer.commit(manifest=manifest)
         if folder.exists():  # rename does not replace a folder that is not empty
             _swap(temporary, folder)
             shutil.rmtree(temporary)
@@ -146,7 +146,7 @@ def _swap(first: Path, second: Path) -> None:
 
 
 def remove_temporaries(parent: Path) -> None:
-    """Clear what processes that died while writing left in a folder of checkpoints."""
+    """Delete the temporary folders of processes that died while writing a checkpoint."""
     for path in parent.glob(TEMPORARY + "*"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -155,15 +155,14 @@ def remove_temporaries(parent: Path) -> None:
 class Checkpoint:
     """A checkpoint folder to read; every file is checked against the manifest when it is read.
 
-    ``opened``: files that are open already, by name, and are read from there; ``instead``: what to do about
-    damage.
+    ``opened``: files that are open already, by name; ``instead``: a hint that ends the message of damage.
     """
 
     folder: Path
     files: Mapping[str, Mapping[str, Any]]
     opened: Mapping[str, RegularFile] = field(default_factory=dict, kw_only=True, repr=False, compare=False)
     instead: str = field(default="", kw_only=True, repr=False, compare=False)
-    sealed: ClassVar[bool] = True  # by a manifest
+    has_manifest: ClassVar[bool] = True
 
     def path(self, name: str) -> Path:
         """Where a file of that name lies."""
@@ -174,9 +173,7 @@ class Checkpoint:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what the model is: the manifest's hashes of all its files, without those of its
-        training.
-        """
+        """SHA-256 of the manifest's hashes of all files of the model, without those of its training."""
         model = [
             (name, entry.get("sha256"))
             for name, entry in self.files.items()
@@ -308,7 +305,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
 
 
 def _parsed(load: Callable[[], dict[str, Tensor]], path: Path) -> dict[str, Tensor]:
-    """What safetensors makes of a file; InputError where that is nothing."""
+    """The tensors that ``load`` reads from a file; InputError where it is not safetensors."""
     try:
         return load()
     except OSError as error:

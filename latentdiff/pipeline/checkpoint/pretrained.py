@@ -1,7 +1,6 @@
-"""Trained models that ship with the package, so that there is something to draw with before anything is
-trained.
+"""Trained models that ship with the package.
 
-Each is a checkpoint folder in ``models/``, with a JSON file of its name beside it that says how it was made.
+Each is a checkpoint folder in ``models/``, with a JSON file of its name beside it that describes it.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ FOLDER = Path(__file__).parents[2] / "assets" / "models"
 
 @dataclass(frozen=True)
 class Shipped:
-    """``about``: what it draws (title), what it listens to (classes or text) with an example of a text,
-    whether it works_on latents or pixels, the images to try it on, which are always there, the data, commands
-    and hardware that made it, its measured figures.
+    """``about``: title, conditioning (key listens: classes or text) with an example prompt, works_on (latents
+    or pixels), images to try it on, and the data, commands, hardware and figures of its training.
     """
 
     name: str
@@ -34,7 +32,7 @@ class Shipped:
 
 
 def shipped_models() -> tuple[Shipped, ...]:
-    """All of them, by name."""
+    """All shipped models, by name."""
     files = sorted(FOLDER.glob("*.json"), key=lambda file: file.stem)
     return tuple(
         Shipped(file.stem, file.with_suffix(""), json.loads(file.read_text(encoding="utf-8")))
@@ -42,14 +40,14 @@ def shipped_models() -> tuple[Shipped, ...]:
     )
 
 
-def shipped_for(listens: str, *, pixels: bool = False) -> Shipped | None:
-    """The first that listens to classes or to text; of those that work on ``pixels``."""
-    fitting = (model for model in shipped_models() if model.about["listens"] == listens)
+def shipped_for(conditioning: str, *, pixels: bool = False) -> Shipped | None:
+    """The first model that is conditioned on classes or text, of those that work on ``pixels``."""
+    fitting = (model for model in shipped_models() if model.about["listens"] == conditioning)
     return next((model for model in fitting if not pixels or model.about["works_on"] == "pixels"), None)
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What is known of the model in ``folder``; nothing of one that does not ship with the package."""
+    """The description of the model in ``folder``; {} of one that does not ship with the package."""
     return next((model.about for model in shipped_models() if model.folder == folder), {})
 
 

@@ -70,7 +70,7 @@ class Run:
         return []
 
     def _numbered(self) -> list[tuple[int, Path]]:
-        """What has the name of a checkpoint, whole or not, by its step."""
+        """The folders with the name of a checkpoint, whole or not, by their step."""
         try:
             names = list(self.folder.iterdir())
         except (FileNotFoundError, NotADirectoryError):
@@ -141,7 +141,7 @@ class Run:
                 f" is {path.name}; --init-from takes any"
             )
         if checkpoint is not None:
-            found = "found another place" if checkpoint.stands() else "it was deleted meanwhile"
+            found = "found another folder" if checkpoint.stands() else "it was deleted meanwhile"
             raise InputError(
                 f"{checkpoint.folder}: expected the newest checkpoint of a run, {found}; --init-from"
                 " takes any"
@@ -149,12 +149,12 @@ class Run:
         return wrong
 
     def _set_aside(self, path: Path) -> Path:
-        """Give a folder a name that is no checkpoint's; its new place, where nothing deletes it."""
-        places = (
+        """Rename a damaged checkpoint, so that nothing reads or deletes it; returns its new path."""
+        names = (
             path.with_name(f"damaged-{path.name}{suffix}")
             for suffix in chain([""], (f"-{k}" for k in count(2)))
         )
-        return path.rename(next(place for place in places if not place.exists()))
+        return path.rename(next(name for name in names if not name.exists()))
 
     def prune(self, limit: int) -> None:
         """Delete all but the newest ``limit`` checkpoints."""
@@ -162,8 +162,8 @@ class Run:
             self.remove(path)
 
     def remove(self, path: Path) -> None:
-        """Delete a checkpoint: never half of one under its name, and who has opened it reads it to its
-        end.
+        """Delete a checkpoint after renaming it, so that no part of one keeps its name; open files stay
+        readable.
         """
         shutil.rmtree(path.rename(temporary_beside(path)))
 
@@ -195,7 +195,7 @@ class Run:
 
 
 def exists_already(folder: Path) -> str:
-    """What is said of a new run with the name of an old one."""
+    """The error of a new run with the name of an old one."""
     return f"{folder}: exists already; choose another --name, or continue it with --resume {folder}"
 
 
@@ -223,15 +223,15 @@ def locate(path: Path, runs: Path = RUNS) -> Checkpoint:
 
     It can be read to its end whatever a training does meanwhile. InputError where there is none.
     """
-    for place in _places(path, runs):
-        if (place / MANIFEST).is_file() and (checkpoint := _held(partial(Path, place))) is not None:
+    for folder in _candidates(path, runs):
+        if (folder / MANIFEST).is_file() and (checkpoint := _held(partial(Path, folder))) is not None:
             return checkpoint
-        if place.is_dir() and (foreign := open_folder(place)) is not None:
+        if folder.is_dir() and (foreign := open_folder(folder)) is not None:
             return foreign
-        if (checkpoint := Run(place).newest()) is not None:
+        if (checkpoint := Run(folder).newest()) is not None:
             return checkpoint
-    if (folder := shipped_folder(str(path))) is not None:
-        return open_checkpoint(folder)
+    if (shipped := shipped_folder(str(path))) is not None:
+        return open_checkpoint(shipped)
     if path.exists():
         raise InputError(
             f"{path}: not a run, expected a checkpoint-* folder or {MANIFEST} in it, or the files of a"
@@ -247,9 +247,9 @@ def resumable(path: Path, runs: Path = RUNS) -> tuple[Checkpoint, tuple[str, ...
     Of a run it is the newest that is whole. InputError where there is none, where a checkpoint that is named
     itself is damaged, and while a process trains in the run.
     """
-    place = next((place for place in _places(path, runs) if place.exists()), path)
-    named = (place / MANIFEST).is_file() or _NAME.fullmatch(place.name) is not None
-    run = Run(place.parent if named else place)
+    folder = next((folder for folder in _candidates(path, runs) if folder.exists()), path)
+    named = (folder / MANIFEST).is_file() or _NAME.fullmatch(folder.name) is not None
+    run = Run(folder.parent if named else folder)
     if not run.has_any():  # a model of another kind, or nothing
         return locate(path, runs), ()
     run.check_unlocked()
@@ -261,7 +261,7 @@ def resumable(path: Path, runs: Path = RUNS) -> tuple[Checkpoint, tuple[str, ...
             )
         return newest, wrong
     try:
-        checkpoint = open_checkpoint(place).held()
+        checkpoint = open_checkpoint(folder).held()
         checkpoint.verify()
     except InputError as error:
         raise InputError(
@@ -270,27 +270,26 @@ def resumable(path: Path, runs: Path = RUNS) -> tuple[Checkpoint, tuple[str, ...
     return checkpoint, tuple(run.damaged_after(checkpoint).values())
 
 
-def _places(path: Path, runs: Path) -> list[Path]:
-    """Where a path may be: here, or the name of a run."""
+def _candidates(path: Path, runs: Path) -> list[Path]:
+    """The folders that a path may mean: itself, or a run below ``runs``."""
     return list(dict.fromkeys((path, runs / path)))
 
 
-def places_of(run: Path, path: str) -> list[str]:
-    """Where something may be now that a run or a checkpoint names by a path, each place once; [] where it is
-    nowhere.
+def recorded_paths(run: Path, path: str) -> list[str]:
+    """The existing paths of a file or folder that a run or a checkpoint recorded as ``path``, each once.
 
     A path that is relative to where the training began is first looked for in the folders above the run, the
-    nearest that has it, and then from here. What the places hold is for the reader to check.
+    nearest that has it, and then from here. Their content is not checked.
     """
     given = expanded(path)
-    above = (folder for place in (Path(os.path.abspath(run)), run.resolve()) for folder in place.parents)
+    above = (folder for base in (Path(os.path.abspath(run)), run.resolve()) for folder in base.parents)
     seen = (
         None
         if given.is_absolute()
         else next((folder / given for folder in above if (folder / given).exists()), None)
     )
-    places = {} if seen is None else {seen.resolve(): str(seen)}
-    return list((places | ({given.resolve(): path} if given.exists() else {})).values())
+    found = {} if seen is None else {seen.resolve(): str(seen)}
+    return list((found | ({given.resolve(): path} if given.exists() else {})).values())
 
 
 def all_checkpoints(runs: Path) -> list[Path]:

@@ -49,7 +49,7 @@ class DiffusersUNet(ExternalModel):
         InputError without labels where it was trained with classes.
         """
         if labels is None and self.config.num_classes:
-            raise InputError("this UNet2DModel of diffusers is always told a class: expected one, got none")
+            raise InputError("this UNet2DModel of diffusers needs a class: expected one, got none")
         out: Tensor = self.inner(x.to(self.inner.dtype), t.long(), class_labels=labels, return_dict=False)[0]
         return out.float()
 

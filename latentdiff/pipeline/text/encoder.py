@@ -31,7 +31,7 @@ MAX_SETTINGS = 2**27  # bytes of a file other than weights: large vocabularies
 class FrozenEncoder:
     """Texts -> contexts [N, length, width]: the mean of the tokens, then the tokens, then zeros.
 
-    ``name``: as it was asked for, "minilm" or a folder; ``sha256``: of the weights, so that a checkpoint
+    ``name``: as it was given, "minilm" or a folder; ``sha256``: of the weights, so that a checkpoint
     finds the very same encoder again; model and tokenizer are those of the library transformers.
     """
 
@@ -101,7 +101,7 @@ class FrozenEncoder:
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the encoder."""
+        """The entries of a checkpoint by which the encoder is found again."""
         return {"name": self.name, "sha256": self.sha256, "length": self.length, "width": self.width}
 
 

@@ -1,6 +1,4 @@
-"""What a model listens with, as files and back: its tokenizer, or the name and the hash of a frozen text
-encoder.
-"""
+"""Saves and loads the text side of a model: its tokenizer, or the name and hash of a frozen text encoder."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from dataclasses import replace
 from latentdiff.errors import InputError
 from latentdiff.nn import TextConfig
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer
-from latentdiff.pipeline.checkpoint.runs import places_of
+from latentdiff.pipeline.checkpoint.runs import recorded_paths
 from latentdiff.pipeline.text.encoder import MINILM, FrozenEncoder, load_encoder
 from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer
 
@@ -18,14 +16,14 @@ TOKENIZER = "tokenizer/tokenizer.json"
 ENCODER = "text_encoder/source.json"
 
 
-def save_text_tokenizer(writer: Writer, listener: TextTokenizer) -> None:
-    """Write a tokenizer whole; of a frozen encoder what it takes to find the very same one again."""
-    if isinstance(listener, FrozenEncoder):
-        writer.json(ENCODER, listener.facts)
-    elif isinstance(listener, Tokenizer):
-        writer.json(TOKENIZER, listener.dump())
+def save_text_tokenizer(writer: Writer, tokenizer: TextTokenizer) -> None:
+    """Write a tokenizer, or the name and hash by which a frozen encoder is found again."""
+    if isinstance(tokenizer, FrozenEncoder):
+        writer.json(ENCODER, tokenizer.facts)
+    elif isinstance(tokenizer, Tokenizer):
+        writer.json(TOKENIZER, tokenizer.dump())
     else:
-        raise TypeError(f"expected a Tokenizer or a FrozenEncoder, got {type(listener).__name__}")
+        raise TypeError(f"expected a Tokenizer or a FrozenEncoder, got {type(tokenizer).__name__}")
 
 
 def load_text_tokenizer(
@@ -57,10 +55,10 @@ def _encoder(checkpoint: Checkpoint, text: TextConfig, moved: str | None) -> Fro
         raise InputError(f"{where}: expected the name and the sha256 of a text encoder, found {values!r:.80}")
     try:
         if moved is not None or name == MINILM:
-            places = [moved or name]
+            paths = [moved or name]
         else:
-            places = places_of(checkpoint.folder, name) or [name]
-        encoder = replace(_first_right(places, length=text.length, sha256=sha256), name=moved or name)
+            paths = recorded_paths(checkpoint.folder, name) or [name]
+        encoder = replace(_first_right(paths, length=text.length, sha256=sha256), name=moved or name)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     if encoder.width != text.width:
@@ -70,15 +68,15 @@ def _encoder(checkpoint: Checkpoint, text: TextConfig, moved: str | None) -> Fro
     return encoder
 
 
-def _first_right(places: Sequence[str], *, length: int, sha256: str) -> FrozenEncoder:
-    """The encoder at the first of the places whose weights have the hash.
+def _first_right(paths: Sequence[str], *, length: int, sha256: str) -> FrozenEncoder:
+    """The encoder at the first path whose weights have the hash.
 
     InputError, that of the first, where none has.
     """
     errors = list[InputError]()
-    for place in places:
+    for path in paths:
         try:
-            return load_encoder(place, length=length, sha256=sha256)
+            return load_encoder(path, length=length, sha256=sha256)
         except InputError as error:
             errors.append(error)
     raise errors[0]

@@ -1,6 +1,4 @@
-"""Word pieces: texts as numbers for a text encoder, learned from captions, and which numbers stand for which
-word.
-"""
+"""A word-piece tokenizer that is trained on captions, and the positions of words in an encoded text."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ SPECIAL = ("[pad]", "[unk]", "[start]", "[end]")
 PAD, UNKNOWN, START, END = range(len(SPECIAL))
 MAX_VOCABULARY, MAX_WORD = 65_536, 64
 LEAST = 2  # times that a pair has to come to become one piece
-USUAL = 1024  # pieces, where no other number is asked for
+USUAL = 1024  # pieces by default
 _IDEOGRAPH = (  # words without spaces between
     "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"
 )
@@ -38,9 +36,7 @@ def words(text: str) -> list[str]:
 
 
 class TextTokenizer(Protocol):
-    """What turns texts into positions of a context: word pieces learned from captions, or a frozen encoder's
-    tokens.
-    """
+    """Splits texts into positions of a context: learned word pieces, or the tokens of a frozen encoder."""
 
     @property
     def length(self) -> int:
@@ -51,13 +47,13 @@ class TextTokenizer(Protocol):
         """Positions before the first word."""
 
     def places(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
-        """Each word of a text with the positions that stand for it; words beyond the end have none."""
+        """Each word of a text with its positions; words beyond the end have none."""
 
     def truncates(self, text: str) -> bool:
         """Whether a text is longer than a context."""
 
     def unknown(self, text: str) -> list[str]:
-        """The words of a text that cannot mean anything to the model, as far as can be told."""
+        """The words of a text that the model has not learned, as far as is known."""
 
 
 @dataclass(frozen=True)

@@ -199,9 +199,9 @@ def digits(folder: Path, n: int = 60) -> None:
     """ours.npz and theirs.npz: test digits of the embedded set with their labels, and others."""
     test = load_dataset("mnist5k").test
     labels = None if test.labels is None else test.labels[:n].tolist()
-    save_npz(test.images[:n], folder / "ours.npz", asked=labels)
+    save_npz(test.images[:n], folder / "ours.npz", labels=labels)
     noisy = (test.images[:n].int() + 20).clamp(0, 255).to(test.images.dtype)
-    save_npz(noisy, folder / "theirs.npz", asked=labels)
+    save_npz(noisy, folder / "theirs.npz", labels=labels)
 
 
 def test_images_are_scored_against_a_data_set(cli: Callable, tmp_path: Path) -> None:

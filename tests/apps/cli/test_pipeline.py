@@ -12,6 +12,7 @@ import torch
 import latentdiff as ld
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import slerp
+from latentdiff.diffusion.trajectory import Recorder
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 
@@ -73,9 +74,9 @@ def test_files_have_the_layout_of_hugging_face(pipe: ld.Pipeline, tmp_path: Path
 def test_labels_by_index_name_or_one_each(pipe: ld.Pipeline) -> None:
     for label in (1, "bee", "1", [1, 1], ["bee", 1], np.array([1, 1]), torch.tensor([1, 1]), np.int64(1)):
         many = [label] * 2 if isinstance(label, np.int64) else label
-        found = pipe.labels(many, 2)
+        found = pipe.conditioner.encode(many, 2)
         assert found is not None and found.dtype == torch.int64 and found.tolist() == [1, 1]
-    assert pipe.labels(None, 2) is None
+    assert pipe.conditioner.encode(None, 2) is None
 
 
 @pytest.mark.parametrize(
@@ -142,11 +143,37 @@ def test_progress_counts_every_network_call_to_the_end(pipe: ld.Pipeline) -> Non
 
 def test_trajectory_goes_from_noise_to_the_sample(pipe: ld.Pipeline) -> None:
     settings = Sampling(steps=7)
-    frames = pipe.trajectory(settings, Key.of(2, 3), label="ant", frames=4)
+    drawn = pipe.run(settings, Key.of(2, 3), label="ant", recorder=Recorder(frames=4))
+    frames = drawn.frames
     levels = [frame.t for frame in frames]
     assert len(frames) == 4 and (levels[0], levels[-1]) == (20, 0) and levels == sorted(levels, reverse=True)
-    assert torch.equal(frames[-1].estimate, pipe.sample(3, steps=7, label="ant", seed=2, batch=3))
-    assert len(pipe.trajectory(settings, Key.of(2, 1), frames=100)) == 8  # every move and the end
+    assert torch.equal(frames[-1].estimate, drawn.images)
+    assert torch.equal(drawn.images, pipe.sample(3, settings, label="ant", seed=2))
+    every = pipe.run(settings, Key.of(2, 1), recorder=Recorder(frames=100)).frames
+    assert len(every) == 8  # every move and the end
+
+
+def test_frames_of_the_first_images_are_those_of_all(pipe: ld.Pipeline) -> None:
+    key, settings = pipe.key(2, 5), Sampling(steps=3)
+    rows: list[slice] = []
+    recorder = Recorder(frames=3, images=3, show=lambda shown, frame: rows.append(shown))
+    some = pipe.run(settings, key, batch=2, recorder=recorder)
+    every = pipe.run(settings, key, batch=2, recorder=Recorder(frames=3))
+    assert torch.equal(some.images, every.images) and len(some.frames) == 3
+    assert rows == [slice(0, 2)] * 3 + [slice(2, 3)] * 3  # the last micro-batch records nothing
+    for few, all_of_them in zip(some.frames, every.frames, strict=True):
+        assert torch.equal(few.noisy, all_of_them.noisy[:3]) and few.t == all_of_them.t
+        assert torch.equal(few.estimate, all_of_them.estimate[:3])
+
+
+def test_keywords_are_settings(pipe: ld.Pipeline) -> None:
+    settings = Sampling(steps=3, guidance=2.0, guidance_rescale=0.5)
+    images = pipe.sample(2, settings, label=1)
+    same = pipe.sample(2, steps=3, guidance=2.0, guidance_rescale=0.5, label=1)
+    over = pipe.sample(2, Sampling(steps=7, guidance=2.0), steps=3, guidance_rescale=0.5, label=1)
+    assert torch.equal(images, same) and torch.equal(images, over)
+    with pytest.raises(InputError, match="stepz"):
+        pipe.sample(2, stepz=3)
 
 
 def test_bfloat16_computes_in_bfloat16(pipe: ld.Pipeline) -> None:

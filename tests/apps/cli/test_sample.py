@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 import latentdiff as ld
+from latentdiff.nn import MLPDenoiser
 
 DRAW = "sample --run runs/denoiser --steps 4"
 PAD = 2
@@ -156,6 +158,27 @@ def test_trajectory_as_strip(frames: int, work: Path, cli: Callable) -> None:
     with Image.open(work / "t.png") as image:
         image.load()
         assert image.size == (int((1.35 * frames + 0.4) * 120), int(3.1 * 120))
+
+
+@pytest.mark.parametrize("name", ["t.png", "t.gif"])
+def test_a_trajectory_is_recorded_while_the_images_are_drawn(
+    name: str, work: Path, cli: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    forward = MLPDenoiser.forward
+
+    def counted(self: MLPDenoiser, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        calls.append(len(x))
+        return forward(self, x, t, labels)
+
+    monkeypatch.setattr(MLPDenoiser, "forward", counted)
+    found = {}
+    for extra in ("", f"--trajectory {name} "):
+        assert cli(f"{DRAW} -n 20 --batch 9 --overwrite {extra}--out a.npz", cwd=work).code == 0
+        found[extra] = np.load(work / "a.npz", allow_pickle=False)["images"], sum(calls)
+        calls.clear()
+    (plain, few), (recorded, many) = found.values()
+    assert np.array_equal(plain, recorded) and many == few > 0 and (work / name).exists()
 
 
 def test_several_step_counts_make_one_figure(work: Path, cli: Callable) -> None:

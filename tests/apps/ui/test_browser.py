@@ -16,7 +16,7 @@ from PIL import Image
 
 from latentdiff.apps.ui.models import ModelList
 from latentdiff.apps.ui.server import serve
-from latentdiff.apps.ui.service import PageView, Studio
+from latentdiff.apps.ui.service import PageService, PageView
 from latentdiff.viz.images import read_recipe
 
 pytest.importorskip("gradio")
@@ -42,8 +42,8 @@ def url(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     before, folder = dict(os.environ), tmp_path_factory.mktemp("page")
-    shelf = ModelList(tiny_folder / "runs", run=str(tiny_denoiser_run), device=torch.device("cpu"))
-    blocks = serve(Studio(shelf, folder), host="127.0.0.1", port=port, folder=str(folder))
+    models = ModelList(tiny_folder / "runs", run=str(tiny_denoiser_run), device=torch.device("cpu"))
+    blocks = serve(PageService(models, folder), host="127.0.0.1", port=port, folder=str(folder))
     yield f"http://127.0.0.1:{port}"
     blocks.close(verbose=False)
     os.environ.clear()
@@ -77,7 +77,7 @@ def tab(request: pytest.FixtureRequest, url: str) -> Iterator[Any]:
 def says(page: Any, which: str, text: str) -> None:
     """Wait until the line of a tab says so."""
     page.wait_for_function(
-        f"document.querySelector('#said-{which}').innerText.includes({text!r})", timeout=WAIT
+        f"document.querySelector('#status-{which}').innerText.includes({text!r})", timeout=WAIT
     )
 
 
@@ -154,15 +154,15 @@ def test_who_waits_may_leave(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second visitor waits for the first one's drawing, stops waiting at once, and comes back; those who go
     make room.
     """
-    go_on, draw = Event(), Studio.sample
+    go_on, draw = Event(), PageService.sample
 
-    def held(self: Studio, name: str, ask: Any, *, stop: Event) -> Iterator[PageView]:
-        for view in draw(self, name, ask, stop=stop):
+    def held(self: PageService, name: str, request: Any, *, stop: Event) -> Iterator[PageView]:
+        for view in draw(self, name, request, stop=stop):
             yield view
             while not go_on.wait(0.05) and not stop.is_set():
                 pass
 
-    monkeypatch.setattr(Studio, "sample", held)
+    monkeypatch.setattr(PageService, "sample", held)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         first, second, third = (browser.new_page() for _ in range(3))

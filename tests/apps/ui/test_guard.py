@@ -41,7 +41,7 @@ async def reads_all(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": str(size).encode()})
 
 
-def ask(
+def request(
     path: str = "/", *, host: str = "127.0.0.1:7860", chunks: tuple[bytes, ...] = (b"",), **headers: str
 ) -> tuple[int, Any]:
     """The status and the body that a guarded `reads_all` answers with."""
@@ -81,7 +81,7 @@ def ask(
 )
 def test_only_addresses_and_own_names_are_known(header: str, known: bool) -> None:
     assert is_known(header, host_names("127.0.0.1")) is known
-    assert ask(host=header)[0] == (200 if known else 421)
+    assert request(host=header)[0] == (200 if known else 421)
 
 
 def test_names_of_a_proxy_and_of_this_machine_are_added() -> None:
@@ -97,18 +97,18 @@ def test_names_of_a_proxy_and_of_this_machine_are_added() -> None:
 )
 def test_bodies_end_at_the_limit(path: str, limit: int) -> None:
     half = limit // 2
-    assert ask(path, chunks=(b"a" * half, b"a" * (limit - half))) == (200, str(limit).encode())
-    assert ask(path, chunks=(b"a" * half, b"a" * (limit - half), b"a"))[0] == 413  # nobody announced it
-    assert ask(path, content_length=str(limit))[0] == 200
+    assert request(path, chunks=(b"a" * half, b"a" * (limit - half))) == (200, str(limit).encode())
+    assert request(path, chunks=(b"a" * half, b"a" * (limit - half), b"a"))[0] == 413  # nobody announced it
+    assert request(path, content_length=str(limit))[0] == 200
     for length in (str(limit + 1), "-1", "1e9", "x"):
-        assert ask(path, content_length=length)[0] == 413
+        assert request(path, content_length=length)[0] == 413
 
 
 def test_unknown_functions_are_not_found_and_other_errors_stay_errors() -> None:
-    status, body = ask("/unknown")
+    status, body = request("/unknown")
     assert (status, json.loads(body)["detail"]) == (404, "the page has no such function")
     with pytest.raises(OSError, match="no such thing"):
-        ask("/wrapped")
+        request("/wrapped")
 
 
 def test_errors_name_no_folders_of_this_machine(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_the_real_page_keeps_to_it(tmp_path: Path) -> None:
             ("drawn", [1]),
             ("read", [{"path": "/etc/passwd"}]),
         ):
-            said = call(function, data)
-            assert "error" in said and "/" not in said.replace("event: error", ""), said
+            status = call(function, data)
+            assert "error" in status and "/" not in status.replace("event: error", ""), status
         time.sleep(0.5)
     finally:
         page.send_signal(signal.SIGTERM)

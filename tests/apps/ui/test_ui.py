@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 from latentdiff.apps.ui import limits, server, service
-from latentdiff.apps.ui.canvas import SHOWN, blank, canvas, image_of, opened, painted, seen
-from latentdiff.apps.ui.handlers import Sessions, asked, error_html
+from latentdiff.apps.ui.canvas import SHOWN, blank, canvas, editor_image, image_of, open_upload, painted_mask
+from latentdiff.apps.ui.handlers import Sessions, error_html, parse_controls
 from latentdiff.apps.ui.models import ModelList
 from latentdiff.apps.ui.queue import DrawingQueue
-from latentdiff.apps.ui.request import PageRequest, asked_by, usual_steps
-from latentdiff.apps.ui.service import PageView, Studio
-from latentdiff.apps.ui.stream import Moment, live
+from latentdiff.apps.ui.request import PageRequest, controls_of, usual_steps
+from latentdiff.apps.ui.service import PageService, PageView
+from latentdiff.apps.ui.stream import Preview, stream
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit import SampleResult, sdedit
@@ -36,13 +36,13 @@ GREY, COLOUR = (1, 8, 8), (3, 8, 8)
 
 
 @pytest.fixture
-def page(tiny_folder: Path, tiny_denoiser_run: Path, tiny_pixel_run: Path, tmp_path: Path) -> Studio:
-    """A studio with the tiny runs."""
-    return Studio(ModelList(tiny_folder / "runs", device=CPU), tmp_path / "pictures")
+def page(tiny_folder: Path, tiny_denoiser_run: Path, tiny_pixel_run: Path, tmp_path: Path) -> PageService:
+    """A service with the tiny runs."""
+    return PageService(ModelList(tiny_folder / "runs", device=CPU), tmp_path / "pictures")
 
 
-def name_of(page: Studio, run: str) -> str:
-    return next(name for name in page.shelf.names() if name.startswith(f"{run}, step "))
+def name_of(page: PageService, run: str) -> str:
+    return next(name for name in page.models.names() if name.startswith(f"{run}, step "))
 
 
 def last(views: object) -> PageView:
@@ -50,57 +50,59 @@ def last(views: object) -> PageView:
     return found
 
 
-def test_the_shelf_has_the_models_that_draw(page: Studio, tiny_folder: Path, tiny_vae_run: Path) -> None:
-    names = page.shelf.names()
+def test_the_list_has_the_models_with_a_denoiser(
+    page: PageService, tiny_folder: Path, tiny_vae_run: Path
+) -> None:
+    names = page.models.names()
     assert not [name for name in names if name.startswith("vae")]
-    model = page.shelf.model(name_of(page, "denoiser"))
-    assert model.pipeline.classes == ("ant", "bee", "cat") and not model.listens
-    assert page.shelf.of_weights(model.checkpoint.fingerprint) == model.name
-    assert page.shelf.of_weights("0" * 64) is None
+    model = page.models.load(name_of(page, "denoiser"))
+    assert model.pipeline.classes == ("ant", "bee", "cat") and not model.takes_text
+    assert page.models.of_weights(model.checkpoint.fingerprint) == model.name
+    assert page.models.of_weights("0" * 64) is None
     with pytest.raises(InputError, match="expected one of"):
-        page.shelf.model("../../etc")
+        page.models.load("../../etc")
     first = ModelList(tiny_folder / "none", run=str(tiny_folder / "runs" / "pixel"), device=CPU)
     assert first.names()[0].startswith("pixel,")
     with pytest.raises(InputError, match="no such run"):
         ModelList(tiny_folder / "runs", run="nowhere", device=CPU)
 
 
-def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: Studio) -> None:
+def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: PageService) -> None:
     name = name_of(page, "denoiser")
-    ask = PageRequest(steps=5, guidance=2, seed=3, n=6)
-    views = list(page.sample(name, ask))
-    assert len(views) == 5 + 2 and views[-1].said.startswith("6 images in ")
-    assert (views[0].said, views[-2].said) == ("t = 20: 0%", "t = 0: 100%")
+    request = PageRequest(steps=5, guidance=2, seed=3, n=6)
+    views = list(page.sample(name, request))
+    assert len(views) == 5 + 2 and views[-1].status.startswith("6 images in ")
+    assert (views[0].status, views[-2].status) == ("t = 20: 0%", "t = 0: 100%")
     assert all(view.grid is None and not view.shots for view in views[:-1])
     assert (
         not (views[0].noisy == views[0].estimate).all()
         and not (views[0].estimate == views[-2].estimate).all()
     )
-    wanted = page.shelf.model(name).pipeline.sample(6, steps=5, guidance=2, seed=3, label=[0, 1, 2, 0, 1, 2])
+    wanted = page.models.load(name).pipeline.sample(6, steps=5, guidance=2, seed=3, label=[0, 1, 2, 0, 1, 2])
     assert (views[-1].estimate == image_grid(wanted, columns=3)).all()
     assert [caption for _, caption in views[-1].shots][:2] == ["seed 3 · ant", "seed 4 · bee"]
 
 
 def test_a_picture_of_the_page_is_repeated_by_the_command_line(
-    page: Studio, cli: Callable, tiny_folder: Path, tmp_path: Path
+    page: PageService, cli: Callable, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    for ask in (
+    for request in (
         PageRequest(steps=4, guidance=2, n=7),
         PageRequest(label="bee", steps=3, sampler="dpm++", n=2, seed=9),
     ):
-        view = last(page.sample(name_of(page, "denoiser"), ask))
+        view = last(page.sample(name_of(page, "denoiser"), request))
         result = cli(f"sample --like {view.grid} --out {tmp_path}/again.png --overwrite", cwd=tiny_folder)
         assert result.code == 0, result.err
         assert view.grid is not None and view.grid.read_bytes() == (tmp_path / "again.png").read_bytes()
         name, back, recipe = page.repeat(view.grid)
-        assert (name, back) == (name_of(page, "denoiser"), ask) and recipe.n == ask.n
+        assert (name, back) == (name_of(page, "denoiser"), request) and recipe.n == request.n
         one = page.repeat(view.shots[1][0])[1]
-        assert (one.n, one.seed, one.label) == (1, ask.seed + 1, "bee")
+        assert (one.n, one.seed, one.label) == (1, request.seed + 1, "bee")
 
 
-def test_a_model_that_listens_draws_its_prompt(text_folder: Path, tmp_path: Path) -> None:
-    page = Studio(ModelList(text_folder / "runs", device=CPU), tmp_path)
-    name = page.shelf.names()[0]
+def test_a_text_model_draws_its_prompt(text_folder: Path, tmp_path: Path) -> None:
+    page = PageService(ModelList(text_folder / "runs", device=CPU), tmp_path)
+    name = page.models.names()[0]
     view = last(page.sample(name, PageRequest(prompt="a disc on the left", guidance=3, steps=3, n=2)))
     assert view.grid is not None and read_recipe(view.grid).prompts == ("a disc on the left",)
     assert page.repeat(view.shots[1][0])[1].prompt == "a disc on the left"
@@ -110,26 +112,28 @@ def test_a_model_that_listens_draws_its_prompt(text_folder: Path, tmp_path: Path
     assert nothing.grid is not None and read_recipe(nothing.grid).settings[0].guidance == 1
 
 
-def test_two_settings_start_from_one_noise(page: Studio) -> None:
-    asks = PageRequest(steps=4, n=2, seed=1), PageRequest(steps=4, n=5, seed=8)
-    pairs = list(page.compare(name_of(page, "denoiser"), asks))
+def test_two_settings_start_from_one_noise(page: PageService) -> None:
+    requests = PageRequest(steps=4, n=2, seed=1), PageRequest(steps=4, n=5, seed=8)
+    pairs = list(page.compare(name_of(page, "denoiser"), requests))
     assert pairs[0][1] is None and pairs[-1][0] is not None and pairs[-1][1] is not None
     left, right = pairs[-1]
     assert (
         left.grid is not None and (left.estimate == right.estimate).all()
     )  # the same settings: the same images
-    *_, (left, right) = page.compare(name_of(page, "denoiser"), (asks[0], PageRequest(steps=4, label="cat")))
+    *_, (left, right) = page.compare(
+        name_of(page, "denoiser"), (requests[0], PageRequest(steps=4, label="cat"))
+    )
     assert not (left.estimate == right.estimate).all()
-    with pytest.raises(InputError, match="needs a model that knows classes"):
+    with pytest.raises(InputError, match="needs a model conditioned on classes"):
         page.compare(
             name_of(page, "pixel"), (PageRequest(steps=2), PageRequest(steps=2, guidance=3))
         )  # before it waits or draws
 
 
-def test_an_edit_is_sdedit_and_strength_0_keeps_the_image(page: Studio) -> None:
+def test_an_edit_is_sdedit_and_strength_0_keeps_the_image(page: PageService) -> None:
     name = name_of(page, "pixel")
     image = np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8)
-    seen, model = canvas(image, GREY), page.shelf.model(name)
+    seen, model = canvas(image, GREY), page.models.load(name)
     kept = last(page.edit(name, PageRequest(steps=3, n=2), seen, 0.0))
     assert (kept.estimate == image_grid(image_of(image, GREY).expand(2, -1, -1, -1))).all()
     view = last(page.edit(name, PageRequest(steps=5, n=2, seed=4), seen, 0.5))
@@ -144,13 +148,13 @@ def test_an_edit_is_sdedit_and_strength_0_keeps_the_image(page: Studio) -> None:
 
 
 @pytest.mark.parametrize("run", ["pixel", "denoiser"])
-def test_only_the_painted_part_is_filled_in(page: Studio, run: str) -> None:
+def test_only_the_painted_part_is_filled_in(page: PageService, run: str) -> None:
     name = name_of(page, run)
     image = canvas(np.random.default_rng(0).integers(0, 255, (8, 8), dtype=np.uint8), GREY)
     layer = np.zeros((*image.shape[:2], 4), dtype=np.uint8)
     layer[SHOWN // 2 :] = 255
     view = last(
-        page.inpaint(name, PageRequest(steps=12, n=2), image, [layer], page.shelf.model(name).solvers[0])
+        page.inpaint(name, PageRequest(steps=12, n=2), image, [layer], page.models.load(name).solvers[0])
     )
     known, found = (
         np.asarray(grid)[2:10, 2:10, 0]
@@ -166,76 +170,79 @@ def _small(grid: np.ndarray) -> np.ndarray:
     return grid[::factor, ::factor]
 
 
-def test_stop_ends_a_drawing_at_its_next_step(page: Studio) -> None:
+def test_stop_ends_a_drawing_at_its_next_step(page: PageService) -> None:
     stop, seen = Event(), []
     with pytest.raises(Cancelled):
         for view in page.sample(name_of(page, "pixel"), PageRequest(steps=20, n=1), stop=stop):
             seen.append(view)
             stop.set()
     assert len(seen) < 16
-    visits, stops = Sessions(), [Event() for _ in range(3)]
-    visits.begin("a", stops[0])
-    visits.begin("a", stops[1])
+    sessions, stops = Sessions(), [Event() for _ in range(3)]
+    sessions.begin("a", stops[0])
+    sessions.begin("a", stops[1])
     assert stops[0].is_set() and not stops[1].is_set()
-    visits.begin("b", stops[2])
-    visits.stop("a")
-    visits.stop("nobody")
+    sessions.begin("b", stops[2])
+    sessions.stop("a")
+    sessions.stop("nobody")
     assert stops[1].is_set() and not stops[2].is_set()
 
 
-def test_those_who_wait_see_how_many_are_before_them_and_may_leave() -> None:
-    line, told, stops = DrawingQueue(), Queue[object](), dict[int, Event]()
+def test_waiting_drawings_know_their_place_and_can_be_cancelled() -> None:
+    queue, events, stops = DrawingQueue(), Queue[object](), dict[int, Event]()
     go_on = Event()
 
     def wait(k: int) -> None:
-        with line.place() as place:
-            stops[k] = place.stop
+        with queue.enter() as ticket:
+            stops[k] = ticket.stop
             try:
-                for before in place:
-                    told.put((k, before))
+                for before in ticket:
+                    events.put((k, before))
             except Cancelled:
-                told.put((k, "stopped"))
+                events.put((k, "stopped"))
                 return
-            told.put((k, "draws"))
+            events.put((k, "draws"))
             go_on.wait(30)
 
     threads = []
     for k, first in enumerate([(0, "draws"), (1, 1), (2, 2)]):
         threads.append(Thread(target=wait, args=(k,), daemon=True))
         threads[-1].start()
-        assert told.get(timeout=30) == first
+        assert events.get(timeout=30) == first
     stops[1].set()
-    assert sorted(told.get(timeout=30) for _ in range(2)) == [(1, "stopped"), (2, 1)]  # type: ignore[type-var]
+    assert sorted(events.get(timeout=30) for _ in range(2)) == [(1, "stopped"), (2, 1)]  # type: ignore[type-var]
     go_on.set()
-    assert told.get(timeout=30) == (2, "draws")
+    assert events.get(timeout=30) == (2, "draws")
     for thread in threads:
         thread.join(30)
 
     with ExitStack() as places:
         for _ in range(limits.WAITING + 1):
-            places.enter_context(line.place())
-        with pytest.raises(InputError, match=f"{limits.WAITING} drawings wait already"), line.place():
+            places.enter_context(queue.enter())
+        with pytest.raises(InputError, match=f"{limits.WAITING} drawings wait already"), queue.enter():
             pass
-    with line.place() as place:
-        assert list(place) == []
+    with queue.enter() as ticket:
+        assert list(ticket) == []
 
 
 def test_an_editor_shows_its_background_until_something_is_painted() -> None:
     image, painted_on = np.zeros((8, 8, 4), np.uint8), np.ones((8, 8, 4), np.uint8)
-    assert seen(None) is None and seen({"background": None, "layers": [], "composite": None}) is None
-    assert seen({"background": image, "layers": [], "composite": None}) is image
-    assert seen({"background": image, "layers": [], "composite": painted_on}) is painted_on
+    assert (
+        editor_image(None) is None
+        and editor_image({"background": None, "layers": [], "composite": None}) is None
+    )
+    assert editor_image({"background": image, "layers": [], "composite": None}) is image
+    assert editor_image({"background": image, "layers": [], "composite": painted_on}) is painted_on
 
 
 def test_uploads_are_read_as_images_of_a_data_set(tmp_path: Path) -> None:
     Image.new("RGBA", (9, 5), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (
-        opened(str(tmp_path / "clear.png")).shape == (5, 9, 1)
-        and opened(str(tmp_path / "clear.png")).min() == 255
+        open_upload(str(tmp_path / "clear.png")).shape == (5, 9, 1)
+        and open_upload(str(tmp_path / "clear.png")).min() == 255
     )
     (tmp_path / "text.png").write_text("x")
     with pytest.raises(InputError, match=r"text.png: expected a PNG, JPEG or WEBP image, found: "):
-        opened(str(tmp_path / "text.png"))
+        open_upload(str(tmp_path / "text.png"))
 
 
 def test_a_damaged_checkpoint_is_not_offered(tmp_path: Path, tiny_pixel_run: Path) -> None:
@@ -246,7 +253,7 @@ def test_a_damaged_checkpoint_is_not_offered(tmp_path: Path, tiny_pixel_run: Pat
     assert not any(name.startswith("pixel,") for name in ModelList(tmp_path / "runs", device=CPU).names())
 
 
-def test_a_drawing_that_nobody_watches_any_more_ends() -> None:
+def test_a_drawing_ends_when_its_generator_is_closed() -> None:
     ended = Event()
 
     def draw(watch: object) -> SampleResult:
@@ -261,21 +268,21 @@ def test_a_drawing_that_nobody_watches_any_more_ends() -> None:
             ended.set()
         raise AssertionError
 
-    moments = live(draw, (2, *GREY))
+    moments = stream(draw, (2, *GREY))
     first = next(moments)
-    assert isinstance(first, Moment) and first.noisy[0].all() and not first.noisy[1].any()
+    assert isinstance(first, Preview) and first.noisy[0].all() and not first.noisy[1].any()
     moments.close()  # type: ignore[attr-defined]
     assert ended.is_set()
 
 
-def test_old_pictures_make_room(page: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_pictures_make_room(page: PageService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "KEPT", 2)
     grids = [last(page.sample(name_of(page, "pixel"), PageRequest(steps=1, n=1))).grid for _ in range(4)]
     assert [grid is not None and grid.exists() for grid in grids] == [False, False, True, True]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "status"),
     [
         ({"n": limits.IMAGES + 1}, "n: "),
         ({"steps": limits.STEPS + 1}, "steps: "),
@@ -289,11 +296,11 @@ def test_old_pictures_make_room(page: Studio, monkeypatch: pytest.MonkeyPatch) -
         ({"sampler": "euler"}, "sampler: "),
     ],
 )
-def test_requests_beyond_the_limits_are_told_in_a_line(change: dict, said: str) -> None:
+def test_requests_beyond_the_limits_are_refused_in_a_line(change: dict, status: str) -> None:
     values = {"label": "", "prompt": "", "sampler": "ddim", "steps": 10, "guidance": 1, "seed": 0, "n": 4}
-    assert asked(**values) == PageRequest(steps=10)
-    with pytest.raises(InputError, match=said) as error:
-        asked(**values | change)
+    assert parse_controls(**values) == PageRequest(steps=10)
+    with pytest.raises(InputError, match=status) as error:
+        parse_controls(**values | change)
     assert "\n" not in str(error.value)
 
 
@@ -306,7 +313,7 @@ def test_the_page_states_its_limits() -> None:
         limits.UPLOAD // 2**20,
         limits.WAITING,
     ):
-        assert str(value) in limits.told()
+        assert str(value) in limits.describe()
     assert [usual_steps(name) for name in ("ddim", "dpm++", "ddpm")] == [50, 20, limits.STEPS]
 
 
@@ -321,17 +328,19 @@ def test_settings_that_the_page_has_no_control_for_are_refused() -> None:
     def recipe(**more: object) -> Recipe:
         return Recipe(weights="0" * 64, **{"settings": (Sampling(steps=3),)} | more)  # type: ignore[arg-type]
 
-    assert asked_by(recipe(n=2, seed=5, label="bee")) == PageRequest(steps=3, n=2, seed=5, label="bee")
-    assert asked_by(recipe(settings=(Sampling(sampler="ddpm", steps=7, variance="small"),))).sampler == "ddpm"
-    for more, said in (
+    assert controls_of(recipe(n=2, seed=5, label="bee")) == PageRequest(steps=3, n=2, seed=5, label="bee")
+    assert (
+        controls_of(recipe(settings=(Sampling(sampler="ddpm", steps=7, variance="small"),))).sampler == "ddpm"
+    )
+    for more, status in (
         ({"settings": (Sampling(steps=3, eta=0.5),)}, "eta"),
         ({"settings": (Sampling(steps=3), Sampling(steps=4))}, "several steps"),
         ({"interpolate": 4}, "interpolation"),
         ({"prompts": ("a", "b")}, "several prompts"),
         ({"n": 64}, "64 images"),
     ):
-        with pytest.raises(InputError, match=said):
-            asked_by(recipe(**more))
+        with pytest.raises(InputError, match=status):
+            controls_of(recipe(**more))
 
 
 @pytest.mark.parametrize("shape", [GREY, COLOUR])
@@ -352,14 +361,14 @@ def test_a_canvas_comes_back_as_it_went(shape: tuple[int, int, int]) -> None:
 def test_a_mask_is_what_was_painted() -> None:
     layer = np.zeros((SHOWN, SHOWN, 4), dtype=np.uint8)
     with pytest.raises(InputError, match="brush over"):
-        painted([layer], GREY)
+        painted_mask([layer], GREY)
     layer[:56, :30, 3] = 255  # over half of the first pixel's place
     layer[56:112, 56:66, 3] = 255  # a sixth of another's
-    mask = painted([layer], GREY)
+    mask = painted_mask([layer], GREY)
     assert mask.shape == (8, 8) and mask[0, 0] == 0 and float(mask.sum()) == 63
     layer[..., 3] = 255
-    with pytest.raises(InputError, match="everything"):
-        painted([layer], GREY)
+    with pytest.raises(InputError, match="whole image is painted"):
+        painted_mask([layer], GREY)
 
 
 def test_without_gradio_one_line_says_what_to_install(
@@ -370,7 +379,7 @@ def test_without_gradio_one_line_says_what_to_install(
     assert result.code == 1 and "pip install 'gradio>=6.31,<7'" in result.err and result.err.count("\n") == 1
 
 
-def test_a_port_in_use_and_a_folder_without_models_are_told_in_a_line(
+def test_a_port_in_use_and_a_folder_without_models_are_refused_in_a_line(
     cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "find_spec", lambda name: object())
@@ -386,7 +395,7 @@ def test_a_port_in_use_and_a_folder_without_models_are_told_in_a_line(
     assert "cannot be listened on" in cli("ui --host 203.0.113.1", cwd=tmp_path).err
 
 
-def test_a_hostile_picture_is_no_harm_to_the_page(page: Studio, tmp_path: Path) -> None:
+def test_a_hostile_picture_is_no_harm_to_the_page(page: PageService, tmp_path: Path) -> None:
     save_image(np.zeros((4, 4), np.uint8), tmp_path / "plain.png")
     (tmp_path / "text.png").write_text("<script>")
     for name in ("plain", "text"):

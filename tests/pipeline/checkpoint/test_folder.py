@@ -241,29 +241,29 @@ def full_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("manifest", [True, False])
 @pytest.mark.parametrize("what", ["tensors", "json"])
 @pytest.mark.usefixtures("full_disk")
 def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(
-    tmp_path: Path, what: str, sealed: bool
+    tmp_path: Path, what: str, manifest: bool
 ) -> None:
     folder = tmp_path / "checkpoint"
-    if sealed:
+    if manifest:
         write_small(folder, 1)
     with (
         pytest.raises(
             InputError,
             match=r"/checkpoint: cannot be written \(big: File too large\); what was .* unchanged$",
         ),
-        writing(folder, sealed=sealed) as writer,
+        writing(folder, manifest=manifest) as writer,
     ):
         (
             writer.tensors("big", {"a": torch.zeros(5000)})
             if what == "tensors"
             else writer.json("big", {"a": "a" * 5000})
         )
-    assert [path.name for path in tmp_path.iterdir()] == (["checkpoint"] if sealed else [])
-    assert not sealed or read_small(folder) == 1
+    assert [path.name for path in tmp_path.iterdir()] == (["checkpoint"] if manifest else [])
+    assert not manifest or read_small(folder) == 1
 
 
 def test_memory_that_runs_out_in_safetensors_is_a_memory_error(tmp_path: Path) -> None:

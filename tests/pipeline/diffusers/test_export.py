@@ -47,7 +47,7 @@ def test_every_schedule_is_that_of_the_exported_scheduler(
 ) -> None:
     spec = ScheduleConfig(**schedule)
     process = DiffusionConfig(schedule=spec, prediction="v", clip=0.5, noise="large")
-    with writing(tmp_path / "s", sealed=False) as writer:
+    with writing(tmp_path / "s", manifest=False) as writer:
         export_scheduler(writer, process, sampler=sampler)
     assert [path.name for path in (tmp_path / "s").iterdir()] == ["scheduler_config.json"]
     theirs = SCHEDULERS[sampler].from_pretrained(tmp_path / "s")
@@ -59,7 +59,7 @@ def test_every_schedule_is_that_of_the_exported_scheduler(
 
 @pytest.mark.parametrize(("ours", "theirs"), [("eps", "epsilon"), ("x0", "sample"), ("v", "v_prediction")])
 def test_predictions_have_other_names_there(ours: Any, theirs: str, tmp_path: Path) -> None:
-    with writing(tmp_path / "s", sealed=False) as writer:
+    with writing(tmp_path / "s", manifest=False) as writer:
         export_scheduler(writer, DiffusionConfig(prediction=ours, variance="learned"), sampler="ddpm")
     values = json.loads((tmp_path / "s" / "scheduler_config.json").read_text())
     assert (values["prediction_type"], values["clip_sample"]) == (theirs, False)
@@ -81,7 +81,7 @@ def test_predictions_have_other_names_there(ours: Any, theirs: str, tmp_path: Pa
 def test_what_diffusers_cannot_read_is_not_exported(
     process: DiffusionConfig, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=message), writing(tmp_path / "s", sealed=False) as writer:
+    with pytest.raises(InputError, match=message), writing(tmp_path / "s", manifest=False) as writer:
         export_scheduler(writer, process, sampler="ddim")
     assert not list(tmp_path.iterdir())
 
@@ -105,10 +105,10 @@ def test_an_imported_pipeline_goes_back_and_draws_the_same(
     noises[-1].zero_()  # on its last move diffusers adds noise where that starts above level 1, ours does not
     given_noise(monkeypatch, iter([x, *noises]))
     images = 2 * theirs(batch_size=3, num_inference_steps=5, output_type="pt").images - 1
-    torch.testing.assert_close(mine.run(settings, key, x), images, rtol=0, atol=1e-5)
+    torch.testing.assert_close(mine.run(settings, key, x).images, images, rtol=0, atol=1e-5)
     again = ld.load(tmp_path / "back")
     assert again.diffusion.schedule == mine.diffusion.schedule and again.diffusion.clip == mine.diffusion.clip
-    assert torch.equal(again.run(settings, key, x), mine.run(settings, key, x))
+    assert torch.equal(again.run(settings, key, x).images, mine.run(settings, key, x).images)
 
 
 def test_parts_are_exported_alone(
@@ -172,7 +172,10 @@ def test_a_model_that_is_no_pixel_pipeline_is_refused(
     code, _, err = cli(f"export --run {tiny_vae_run} --out x", cwd=tmp_path)
     assert code == 1 and "holds no denoiser; --what vae exports its VAE" in err
     model = ld.load(saved(tmp_path / "theirs"))
-    with pytest.raises(InputError, match=r"scaled by 0\.5"), writing(tmp_path / "y", sealed=False) as writer:
+    with (
+        pytest.raises(InputError, match=r"scaled by 0\.5"),
+        writing(tmp_path / "y", manifest=False) as writer,
+    ):
         export_pipeline(
             writer, model.network, model.diffusion, IdentityCodec((1, SIDE, SIDE), 0.5), sampler="ddim"
         )

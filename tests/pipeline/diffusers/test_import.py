@@ -62,7 +62,7 @@ def test_ddim_draws_what_the_pipeline_of_diffusers_draws(
     given_noise(monkeypatch, iter(noises))
     theirs = drawn(quiet(DDIMPipeline.from_pretrained(folder)), num_inference_steps=steps, eta=eta)
     # their tables are float32, where 1 - alpha-bar of the lowest levels has lost digits
-    torch.testing.assert_close(mine.run(settings, KEY, x), theirs, rtol=0, atol=1e-4)
+    torch.testing.assert_close(mine.run(settings, KEY, x).images, theirs, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_ddpm_draws_what_the_pipeline_of_diffusers_draws(
     levels = mine.plan(settings)[1]
     given_noise(monkeypatch, iter([x, *(KEY.at("step", t).normal(SHAPE) for t in levels[:-1])]))
     theirs = drawn(quiet(DDPMPipeline.from_pretrained(folder)), num_inference_steps=steps or T)
-    torch.testing.assert_close(mine.run(settings, KEY, x), theirs, rtol=0, atol=2e-5)
+    torch.testing.assert_close(mine.run(settings, KEY, x).images, theirs, rtol=0, atol=2e-5)
 
 
 def test_a_model_without_a_clip_starts_at_the_top_as_diffusers_does(tmp_path: Path, monkeypatch: Any) -> None:
@@ -93,7 +93,7 @@ def test_a_model_without_a_clip_starts_at_the_top_as_diffusers_does(tmp_path: Pa
     assert mine.plan(Sampling(steps=4))[1][0] == 1000
     given_noise(monkeypatch, iter([x]))
     theirs = drawn(quiet(DDIMPipeline.from_pretrained(folder)), num_inference_steps=4)
-    torch.testing.assert_close(mine.run(Sampling(steps=4), KEY, x), theirs, rtol=0, atol=1e-4)
+    torch.testing.assert_close(mine.run(Sampling(steps=4), KEY, x).images, theirs, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -156,9 +156,9 @@ def test_classes_are_told_to_the_network(class_folder: Path) -> None:
     with torch.no_grad():
         for t in scheduler.timesteps:
             theirs = scheduler.step(network(theirs, t, class_labels=labels).sample, t, theirs).prev_sample
-    found = mine.run(Sampling(steps=5, spacing="leading"), KEY, x, label=[2, 0, 1])
+    found = mine.run(Sampling(steps=5, spacing="leading"), KEY, x, label=[2, 0, 1]).images
     torch.testing.assert_close(found, theirs.clamp(-1, 1), rtol=0, atol=2e-5)
-    other = mine.run(Sampling(steps=5, spacing="leading"), KEY, x, label=[1, 0, 1])
+    other = mine.run(Sampling(steps=5, spacing="leading"), KEY, x, label=[1, 0, 1]).images
     assert not torch.allclose(other[0], found[0], atol=1e-3) and torch.equal(other[1:], found[1:])
 
 
@@ -168,7 +168,7 @@ def test_classes_are_told_to_the_network(class_folder: Path) -> None:
 def test_a_network_without_a_null_class_refuses_to_do_without(
     class_folder: Path, options: dict[str, Any], found: str
 ) -> None:
-    with pytest.raises(InputError, match=f"knows no null class: expected a label and guidance 1, {found}"):
+    with pytest.raises(InputError, match=f"has no null class: expected a label and guidance 1, {found}"):
         ld.load(class_folder).sample(2, steps=2, **options)
 
 

@@ -379,7 +379,7 @@ def test_evaluation_asks_for_the_captions_of_the_split(
     with np.load(work / "captioned.npz") as arrays:
         np.savez(work / "silent.npz", x_train=arrays["x_train"], x_test=arrays["x_test"])
     result = cli(f"evaluate --run runs/text --data silent.npz {shared} --what samples --out out", cwd=work)
-    assert result.code == 1 and "has no captions to ask this model for" in result.err
+    assert result.code == 1 and "has no captions to draw images for" in result.err
     result = cli(
         f"evaluate --run runs/text --data silent.npz {shared} --what samples --guidance 0 --out out", cwd=work
     )

@@ -208,7 +208,7 @@ def with_bar(title: str, edit: Callable[..., T], *inputs: Any, frames: Any = 0, 
     from latentdiff.edit import Recorder
 
     with SamplingBar(title) as bar:
-        return edit(*inputs, watch=Recorder(frames=frames, progress=bar.update), **options)
+        return edit(*inputs, recorder=Recorder(frames=frames, progress=bar.update), **options)
 
 
 def estimates(frames: Iterable[Frame]) -> list[tuple[str, Tensor]]:

@@ -61,18 +61,19 @@ def command(*, as_json: bool, **values: Any) -> int:
 
 
 def _invert(values: dict[str, Any]) -> EditResult:
-    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.apps.cli.shared.progress import SamplingBar, note
     from latentdiff.edit import first_level, from_noise, invert, relative_error
     from latentdiff.pipeline.codec import IdentityCodec
 
     inputs = load_inputs(values)
     pipeline, images = inputs.pipeline, inputs.images
     plain = Sampling(steps=inputs.settings.steps, spacing=inputs.settings.spacing)  # guided inversions drift
-    to = pipeline.asking.each(values["to"], len(images))
+    to = pipeline.conditioner.resolve(values["to"], len(images))
     unguided = inputs.conditions | {"settings": plain}
     if (level := values["start_level"]) is None:
         level = first_level(pipeline, images, **unguided)
-    noise = with_bar("inversion", invert, pipeline, images, start=level, **unguided)
+    with SamplingBar("inversion") as bar:
+        noise = invert(pipeline, images, start=level, progress=bar.update, **unguided)
     conditions = inputs.conditions | {"label": to or inputs.labels}
     made = with_bar("drawing again", from_noise, pipeline, noise, start=level, frames=FRAMES, **conditions)
     if not PLAUSIBLE[0] < (deviation := float(noise.std())) < PLAUSIBLE[1]:

@@ -74,7 +74,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     needs = [Need("latents", "--what vae")] if what == "vae" else []
     checkpoint, out = find_denoiser(values["run"], values["runs"], needs=needs), values["out"]
     check_meets(checkpoint, needs)
-    with writing(out, sealed=False, replace=values["overwrite"]) as writer:
+    with writing(out, manifest=False, replace=values["overwrite"]) as writer:
         _export(checkpoint, writer, what, sampler)
     result(
         {"run": str(checkpoint.folder), "what": what, "wrote": str(out)},
@@ -94,8 +94,8 @@ def _export(checkpoint: Checkpoint, writer: Writer, what: str, sampler: Literal[
         load_autoencoder,
         load_denoiser,
         load_diffusion,
-        load_model,
     )
+    from latentdiff.pipeline.pipeline import from_checkpoint
 
     diffusers, index = diffusers_for(checkpoint), checkpoint.json(INDEX)
     if what == "vae":
@@ -110,5 +110,5 @@ def _export(checkpoint: Checkpoint, writer: Writer, what: str, sampler: Literal[
     elif what == "scheduler":
         diffusers.export_scheduler(writer, load_diffusion(checkpoint, index), sampler=sampler)
     else:
-        model = load_model(checkpoint)
+        model = from_checkpoint(checkpoint)
         diffusers.export_pipeline(writer, model.network, model.diffusion, model.codec, sampler=sampler)

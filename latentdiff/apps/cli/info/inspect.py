@@ -69,7 +69,7 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
         state = checkpoint.json("training/state.json")
         values["training"] = {key: state.get(key) for key in ("kind", "step", "elapsed", "finished")}
     values["bytes"] = sum(entry["bytes"] for entry in checkpoint.files.values())
-    values["verified"] = checkpoint.sealed
+    values["verified"] = checkpoint.has_manifest
     result(values, as_json=as_json, text=_lines(_shortened(values)))
     return 0
 

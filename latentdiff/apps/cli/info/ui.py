@@ -45,7 +45,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.ui.guard import LOCAL
     from latentdiff.apps.ui.models import ModelList
     from latentdiff.apps.ui.server import check_installed, check_port, serve
-    from latentdiff.apps.ui.service import Studio
+    from latentdiff.apps.ui.service import PageService
     from latentdiff.errors import InputError
     from latentdiff.parallel.device import resolve_device
 
@@ -60,7 +60,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     with tempfile.TemporaryDirectory(prefix="latentdiff-ui-") as folder:
         blocks = serve(
-            Studio(models, Path(folder)),
+            PageService(models, Path(folder)),
             host=values["host"],
             port=values["port"],
             folder=folder,

@@ -94,6 +94,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     from latentdiff.apps.cli.shared.progress import SamplingBar, counted, note, result
     from latentdiff.data import to_float
     from latentdiff.data.classes import order_by_class
+    from latentdiff.diffusion.trajectory import Recorder
     from latentdiff.parallel.device import resolve_device
     from latentdiff.pipeline.checkpoint.runs import locate, newest
     from latentdiff.pipeline.cold import cold_from
@@ -112,14 +113,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     model = cold_from(checkpoint).to(resolve_device(values["device"]))
     how = {"steps": values["steps"], "improved": values["improved"]}
     results: dict[str, Tensor] = {}
-    way, answer = (
-        how | {"frames": 8},
-        {
-            "run": str(checkpoint.folder),
-            "degradation": model.config.model_dump(),
-            **how,
-        },
-    )
+    answer = {"run": str(checkpoint.folder), "degradation": model.config.model_dump(), **how}
     if values["restoring"]:
         t = values["level"] or model.config.T
         model.levels(t, values["steps"])  # refuses a level that the model does not know before any work
@@ -127,14 +121,17 @@ def command(*, as_json: bool, **values: Any) -> int:
         x0 = to_float(found.images[order_by_class(found.labels, len(found.images))[: values["n"]]])
         degraded = model.degradation(x0.to(model.device), t)
         with SamplingBar("restoring") as bar:
-            images, frames = model.restore(degraded, t, progress=bar.update, **way)
+            drawn = model.restore(degraded, t, recorder=Recorder(frames=8, progress=bar.update), **how)
         direct = model.one_step(degraded, t)
         rows = [("original", x0), (f"degraded, t = {t}", degraded.cpu()), ("one step", direct)]
-        rows += [(f"t = {frame.t}", frame.noisy) for frame in frames[1:-1]] + [("step by step", images)]
+        rows += [(f"t = {frame.t}", frame.noisy) for frame in drawn.frames[1:-1]] + [
+            ("step by step", drawn.images)
+        ]
         both = {
-            name: common.scores_of(x, x0, ()) for name, x in (("one_step", direct), ("step_by_step", images))
+            name: common.scores_of(x, x0, ())
+            for name, x in (("one_step", direct), ("step_by_step", drawn.images))
         }
-        results = {variant(method="one-step"): direct, variant(method="step-by-step"): images}
+        results = {variant(method="one-step"): direct, variant(method="step-by-step"): drawn.images}
         answer |= {
             "level": t,
             "input": found.name,
@@ -145,18 +142,18 @@ def command(*, as_json: bool, **values: Any) -> int:
         )
     else:
         with SamplingBar("generating") as bar:
-            images, frames = model.sample(
+            drawn = model.sample(
                 values["n"],
                 seed=values["seed"],
                 noise=values["noise"],
                 start=values["start"],
-                progress=bar.update,
-                **way,
+                recorder=Recorder(frames=8, progress=bar.update),
+                **how,
             )
-        rows = [(f"t = {frame.t}", frame.noisy) for frame in frames[:-1]] + [("result", images)]
+        rows = [(f"t = {frame.t}", frame.noisy) for frame in drawn.frames[:-1]] + [("result", drawn.images)]
         answer |= {"seed": values["seed"], "noise": values["noise"], "start": values["start"]}
-        text = f"  {counted(len(images), 'image')} from seed {values['seed']}"
-    written = common.save_rows(rows, values, results or images)
-    answer |= {"n": len(images), "wrote": written}
+        text = f"  {counted(len(drawn.images), 'image')} from seed {values['seed']}"
+    written = common.save_rows(rows, values, results or drawn.images)
+    answer |= {"n": len(drawn.images), "wrote": written}
     result(answer, as_json=as_json, text=f"{', '.join(written)}\n{text}")
     return 0

@@ -1,9 +1,9 @@
-"""What `latentdiff sample` draws, and the files it makes of it."""
+"""The samples of `latentdiff sample` and the files that are written from them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.data.classes import joined, label_text
-from latentdiff.ops.random import Key
+from latentdiff.diffusion.trajectory import Frame, Recorder, SampleResult
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
 from latentdiff.pipeline.checkpoint.runs import recipe_of
@@ -24,21 +24,24 @@ from latentdiff.viz.figures import save_panels, save_trajectory
 from latentdiff.viz.image_folder import save_images
 from latentdiff.viz.images import class_columns, image_grid, save_gif, save_image, save_npz, side_by_side
 
-SHOWN = 64  # images in a trajectory, at most
+SHOWN = {".gif": 64, ".png": 16}  # images in a trajectory, at most
+FRAMES = {".gif": 40, ".png": 10}  # frames of a trajectory unless --frames says otherwise
 
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """What is to be drawn and where it goes."""
+    """The images to draw and the files to write."""
 
     n: int
-    labels: list[int] | list[str] | None  # classes or texts
+    labels: list[int] | list[str] | None  # classes or prompts
     seed: int
     out: Path
     files: Path | None
     batch: int | None
     columns: int | None
-    recipe: Recipe | None = None  # what goes into the pictures
+    trajectory: Path | None = None
+    frames: int | None = None
+    recipe: Recipe | None = None  # stored in the pictures
 
 
 def recipe(
@@ -48,7 +51,7 @@ def recipe(
     prompts: list[str],
     settings: list[Sampling],
 ) -> Recipe:
-    """What repeats the pictures of the option ``values``: the model's defaults are filled in."""
+    """The settings that repeat the pictures of the option ``values``, with the model's defaults filled in."""
     options = ("n", "seed", "class_balance", "interpolate", "dtype", "batch", "columns")
     resolved = [pipeline.with_defaults(each) for each in settings]
     given = {name: values[name] for name in options}
@@ -67,30 +70,32 @@ def alone(request: SampleRequest, k: int, classes: Sequence[str]) -> Recipe | No
 
 
 def columns(pipeline: Pipeline, request: SampleRequest) -> int | None:
-    """The columns asked for, or one a class where all classes are drawn in turn."""
+    """The columns of the request, or one a class where all classes are drawn in turn."""
     labels, classes = request.labels or [], len(pipeline.classes)
     in_turn = len(labels) >= classes > 0 and labels == [k % classes for k in range(len(labels))]
     return request.columns or (class_columns(request.n, classes) if in_turn else None)
 
 
-def plain(pipeline: Pipeline, request: SampleRequest, settings: Sampling, ranks: Ranks = ALONE) -> Tensor:
-    """Image k from seed + k; each process draws its share, the first one gets all of them."""
+def draw(
+    pipeline: Pipeline, request: SampleRequest, settings: Sampling, ranks: Ranks = ALONE
+) -> SampleResult:
+    """Image k from seed + k, with the frames of a trajectory; each process draws its share, the first one
+    gets all images.
+    """
     mine = ranks.share(request.n)
-    rows = range(request.n)[mine]
+    label = None if request.labels is None else request.labels[mine]
+    key = pipeline.key(request.seed, request.n)[mine]
     with SamplingBar(settings.sampler) as bar:
-        images = pipeline.sample(
-            len(rows),
-            **settings.model_dump(),
-            label=None if request.labels is None else request.labels[mine],
-            seed=request.seed + rows.start,
-            batch=request.batch,
-            progress=bar.update,
-        )
-    return ranks.rows(images, request.n)
+        recorder = Recorder(progress=bar.update)
+        if request.trajectory is not None:
+            kind = request.trajectory.suffix.lower()
+            recorder = replace(recorder, frames=request.frames or FRAMES[kind], images=SHOWN[kind])
+        made = pipeline.run(settings, key, label=label, batch=request.batch, recorder=recorder)
+    return SampleResult(ranks.rows(made.images, request.n), made.frames)
 
 
 def interpolated(pipeline: Pipeline, request: SampleRequest, settings: Sampling, other: int) -> Tensor:
-    """The way from the seed of the request to ``other``."""
+    """Images on the way from the seed of the request to ``other``."""
     with SamplingBar("interpolation") as bar:
         return pipeline.interpolate(
             settings,
@@ -106,10 +111,9 @@ def compare(pipeline: Pipeline, request: SampleRequest, settings: list[Sampling]
     """One panel for each number of steps, all from the same starting noise."""
     panels = []
     for each in settings:
-        images = plain(pipeline, request, each)
-        panels.append(
-            (counted(each.steps or 0, "step"), image_grid(images, columns=columns(pipeline, request)))
-        )
+        images = draw(pipeline, request, each).images
+        grid = image_grid(images, columns=columns(pipeline, request))
+        panels.append((counted(each.steps or 0, "step"), grid))
     title = f"{settings[0].sampler}, the same starting noise"
     save_panels(panels, request.out, title=title, recipe=request.recipe)
     return images
@@ -121,27 +125,17 @@ def write(images: Tensor, request: SampleRequest, classes: Sequence[str], *, col
     if request.out.suffix.lower() == ".png":
         save_image(image_grid(pixels, columns=columns), request.out, recipe=request.recipe)
     else:
-        save_npz(pixels, request.out, asked=request.labels)
+        save_npz(pixels, request.out, labels=request.labels)
     if request.files is not None:
         save_images(
             request.files, {"": pixels}, recipe=lambda k: alone(request, k, classes), command=running()
         )
 
 
-def trajectory(
-    pipeline: Pipeline, request: SampleRequest, settings: Sampling, path: Path, frames: int | None
-) -> None:
-    """The reverse process of the first images, as an animation or a strip."""
-    gif = path.suffix.lower() == ".gif"
-    n = min(request.n, SHOWN if gif else 16)
-    key = Key.of(request.seed, n, device=pipeline.device)
-    labels = None if request.labels is None else request.labels[:n]
-    with SamplingBar("trajectory") as bar:
-        moments = pipeline.trajectory(
-            settings, key, label=labels, frames=frames or (40 if gif else 10), progress=bar.update
-        )
-    pictures = [(t, image_grid(noisy), image_grid(estimate)) for t, noisy, estimate in moments]
-    if gif:
+def write_trajectory(frames: Sequence[Frame], path: Path) -> None:
+    """Write the reverse process of the recorded images as an animation or a strip."""
+    pictures = [(t, image_grid(noisy), image_grid(estimate)) for t, noisy, estimate in frames]
+    if path.suffix.lower() == ".gif":
         save_gif([side_by_side(noisy, estimate) for _, noisy, estimate in pictures], path)
     else:
         save_trajectory(pictures, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -152,27 +151,29 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
         else _labels(values, pipeline, settings[0], one=one)
     )
     outputs.settle(values)
-    out, trajectory = values["out"], values["trajectory"]
+    names = ("n", "seed", "out", "files", "batch", "columns", "trajectory", "frames")
     request = output.SampleRequest(
-        values["n"], labels, values["seed"], out, values["files"], values["batch"], values["columns"]
+        **{name: values[name] for name in names},
+        labels=labels,
+        recipe=output.recipe(checkpoint, pipeline, values, prompts, settings),
     )
-    request = replace(request, recipe=output.recipe(checkpoint, pipeline, values, prompts, settings))
     if settings[0].compile:
         note("compiling for this batch size first: seconds on a GPU, 10 seconds to 2 minutes on a CPU")
-    written = [str(out)]
+    written = [str(request.out)]
     if len(counts) > 1:
         images = output.compare(pipeline, request, settings)
     elif interpolate is not None:
         images = output.interpolated(pipeline, request, settings[0], interpolate)
         output.write(images, request, pipeline.classes, columns=request.columns or min(request.n, 16))
     else:
-        images = output.plain(pipeline, request, settings[0], ranks)
+        drawn = output.draw(pipeline, request, settings[0], ranks)
         if not ranks.first:
             return 0
+        images = drawn.images
         output.write(images, request, pipeline.classes, columns=output.columns(pipeline, request))
-    if trajectory is not None:
-        output.trajectory(pipeline, request, settings[0], trajectory, values["frames"])
-        written.append(str(trajectory))
+        if request.trajectory is not None:
+            output.write_trajectory(drawn.frames, request.trajectory)
+            written.append(str(request.trajectory))
     if request.files is not None:
         written.append(str(request.files))
     answer = {

@@ -31,7 +31,7 @@ def saved_images(checkpoint: Checkpoint, option: str) -> dict[str, Any]:
     """
     from latentdiff.files.paths import expanded
     from latentdiff.pipeline.checkpoint.folder import INDEX, open_checkpoint
-    from latentdiff.pipeline.checkpoint.runs import places_of
+    from latentdiff.pipeline.checkpoint.runs import recorded_paths
     from latentdiff.train.latent_dataset import is_encoded
 
     saved = saved_options(checkpoint)
@@ -46,7 +46,7 @@ def saved_images(checkpoint: Checkpoint, option: str) -> dict[str, Any]:
             f"{option} names images{example}"
         )
     if isinstance(root := saved.get("data_root"), str):
-        saved = saved | {"data_root": next(iter(places_of(checkpoint.folder, root)), root)}
+        saved = saved | {"data_root": next(iter(recorded_paths(checkpoint.folder, root)), root)}
     return saved | {"data": place}
 
 
@@ -60,12 +60,12 @@ def place_of(checkpoint: Checkpoint, data: str, option: str) -> str:
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.data.catalog import NAMED
     from latentdiff.files.paths import expanded
-    from latentdiff.pipeline.checkpoint.runs import places_of
+    from latentdiff.pipeline.checkpoint.runs import recorded_paths
     from latentdiff.train.state import load_train_state
 
     if data in NAMED:
         return data
-    places = places_of(checkpoint.folder, data)
+    places = recorded_paths(checkpoint.folder, data)
     if not places:
         raise InputError(
             f"{data}: not found, {checkpoint.folder} was trained on it; {option} names where it is now"

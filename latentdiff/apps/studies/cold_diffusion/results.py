@@ -119,15 +119,14 @@ class ModelRunner:
             degraded = model.degradation(self.images.to(context.device), settings.T)
             methods = [
                 self._restored("one step", model.one_step(degraded, settings.T)),
-                self._restored("naive sampling", model.restore(degraded, settings.T, improved=False)[0]),
-                self._restored("improved sampling", model.restore(degraded, settings.T)[0]),
+                self._restored("naive sampling", model.restore(degraded, settings.T, improved=False).images),
+                self._restored("improved sampling", model.restore(degraded, settings.T).images),
             ]
             samples = {}
             for epoch, mark in self.marks.items():
-                samples[epoch] = cold_of(context, trained, mark).sample(
-                    self._count(epoch), seed=context.seed
-                )[0]
-            flat = model.sample(settings.samples, seed=context.seed, start="flat")[0]
+                made = cold_of(context, trained, mark).sample(self._count(epoch), seed=context.seed)
+                samples[epoch] = made.images
+            flat = model.sample(settings.samples, seed=context.seed, start="flat").images
         scored_flat = (flat, self.scorer.score(to_uint8(flat)))
         return self._results(name, trained, methods, samples, degraded.cpu(), scored_flat)
 

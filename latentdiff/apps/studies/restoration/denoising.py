@@ -20,7 +20,6 @@ from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import SamplerStep, ddpm
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.edit import Recorder, SampleResult, blurred, noisy, one_step
-from latentdiff.edit.drawing import draw, key_of
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.pipeline import Pipeline
 
@@ -135,10 +134,8 @@ def _strided(
 ) -> SampleResult:
     """The ancestral process from x_t over every ``stride``-th level below t."""
     levels = [*range(t, 0, -settings.stride), 0]
-    key = key_of(pipeline, context.seed, len(x))
-    return draw(
-        pipeline, pipeline.denoiser(), x, levels, ddpm(pipeline.schedule), key, Recorder(frames=frames)
-    )
+    key, step = pipeline.key(context.seed, len(x)), ddpm(pipeline.schedule)
+    return pipeline.draw(pipeline.denoiser(), x, levels, step, key, Recorder(frames=frames))
 
 
 def _trajectory(
@@ -162,7 +159,7 @@ def _notations(context: StudyContext, pipeline: Pipeline) -> tuple[dict[str, flo
     """
     schedule = pipeline.schedule
     levels = schedule.levels(min(50, schedule.T))
-    key, shape = Key.of(context.seed, 4, device=pipeline.device), pipeline.codec.latent_shape
+    key, shape = pipeline.key(context.seed, 4), pipeline.codec.latent_shape
     denoise = pipeline.denoiser()
     x_T = start(key, shape, dtype=torch.float64)
     ours = run(denoise, x_T, levels, ddpm(schedule), key)

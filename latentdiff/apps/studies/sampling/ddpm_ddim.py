@@ -26,8 +26,8 @@ from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Se
 from latentdiff.apps.studies.report.figures import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
+from latentdiff.diffusion.trajectory import Recorder
 from latentdiff.evaluate import LevelLoss, SampleScores, loss_by_level
-from latentdiff.ops.random import Key
 from latentdiff.pipeline.pipeline import Pipeline
 
 PREDICTIONS = ("eps", "v")
@@ -157,12 +157,8 @@ def _grids(
 
 def _trajectory(context: StudyContext, pipeline: Pipeline, settings: DDPMDDIMSettings) -> Picture:
     label = None if not pipeline.classes else len(pipeline.classes) - 1
-    frames = pipeline.trajectory(
-        Sampling(sampler="ddpm"),
-        Key.of(context.seed, 1, device=pipeline.device),
-        label=label,
-        frames=settings.frames,
-    )
+    key, recorder = pipeline.key(context.seed, 1), Recorder(frames=settings.frames)
+    frames = pipeline.run(Sampling(sampler="ddpm"), key, label=label, recorder=recorder).frames
     rows = [
         ("x_t", torch.cat([frame.noisy for frame in frames])),
         ("estimate of x_0", torch.cat([frame.estimate for frame in frames])),
