@@ -38,8 +38,8 @@ class DataOptions(Config):
         "mnist5k",
         min_length=1,
         description=(
-            "data set name or a path to a type of data that `latentdiff datasets` lists, as a folder of"
-            " images; denoisers also take encoded latents"
+            "name of a data set or folder of images; `latentdiff datasets` lists all types of data, denoisers"
+            " also take encoded latents"
         ),
     )
     data_root: str | None = Field(

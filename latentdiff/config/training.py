@@ -252,7 +252,7 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         json_schema_extra=option("Model", advanced=True),
     )
     prediction: Prediction = Field(
-        "v", description="prediction type: eps, v, x0 or score", json_schema_extra=option("Diffusion")
+        "v", description="prediction type: eps, v, x0, score or flow", json_schema_extra=option("Diffusion")
     )
     sigma_data: float = Field(
         0.0,

@@ -75,7 +75,9 @@ def read_images(
     if reader is None and path.is_file():
         return _image_set(source, _read_file(path), split, fit)
     if reader is None:
-        raise InputError(f"{source}: expected an image, {expected()}, found no such file or folder")
+        raise InputError(
+            f"{source}: expected an image file (.png, .jpg, ...), {expected()}, found no such file or folder"
+        )
     if not reader.reads:
         return split_of(stream_dataset(source, **options), split)  # images of other splits are not decoded
     if reader.cuts:

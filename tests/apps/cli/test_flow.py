@@ -118,7 +118,7 @@ def test_it_edits_inverts_and_restores(run: str, work: Path, answer: Callable) -
 def test_what_does_not_fit_is_one_line(work: Path, cli: Callable) -> None:
     refused = {
         "restore --run runs/pixel --operator downsample --solver dps --sampler heun": "expected a sampler with one",
-        "restore --run runs/pixel --operator downsample --solver diffpir --sampler heun": "moves of its own",
+        "restore --run runs/pixel --operator downsample --solver diffpir --sampler heun": "steps of its own",
         "sample --run runs/latent --spacing leading --steps 4": "spacing leading starts at level 16",
         "sample --run runs/latent --sampler heun --eta 0.5": "eta is an option of the ddim sampler",
         "export --run runs/latent --what scheduler --out x": "predicts flow",

@@ -197,11 +197,14 @@ FLAGS = [
     Case(
         "zero SNR with eps",
         "train-denoiser --zero-snr --prediction eps",
-        ("'eps'", "alpha is 0", "use v or x0"),
+        ("'eps'", "alpha is 0", "use v, x0 or flow"),
         2,
     ),
     Case(
-        "zero SNR with score", "train-denoiser --zero-snr --prediction score", ("'score'", "use v or x0"), 2
+        "zero SNR with score",
+        "train-denoiser --zero-snr --prediction score",
+        ("'score'", "use v, x0 or flow"),
+        2,
     ),
     Case(
         "a skip for v",
