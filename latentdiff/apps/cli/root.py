@@ -15,35 +15,46 @@ from latentdiff.apps.cli.shared import signals
 from latentdiff.apps.cli.shared.help import nearest
 from latentdiff.errors import InputError, is_out_of_memory
 
-# name: (module in latentdiff.apps.cli, first line of its help, as a test checks)
-COMMANDS = {
-    "train": ("train.train", "Train a VAE, and a denoiser on its latents."),
-    "train-vae": ("train.vae", "Train a VAE that maps images to a small latent space."),
-    "encode": ("train.encode", "Encode a data set once, to train denoisers on its latents."),
-    "train-denoiser": ("train.denoiser", "Train a denoiser in a VAE's latent space, or on pixels."),
-    "sample": ("sample.sample", "Draw images from a trained model."),
-    "edit": ("edit.sdedit", "Edit images by noising and denoising them (SDEdit)."),
-    "p2p": ("edit.p2p", "Edit pictures by editing their text (prompt-to-prompt)."),
-    "inpaint": ("edit.inpaint", "Fill in missing parts of images."),
-    "restore": ("edit.restore", "Restore degraded images: deblur, fill in, enlarge, denoise."),
-    "denoise": ("edit.denoise", "Add noise to images and take it away again."),
-    "invert": ("edit.invert", "Find the noise that DDIM would draw images from."),
-    "anagram": ("edit.anagram", "Draw images that show another class when turned."),
-    "hybrid": ("edit.hybrid", "Draw hybrid images: one class from afar, another close up."),
-    "train-cold": ("train.cold", "Train a model that undoes blur instead of noise."),
-    "sample-cold": ("sample.cold", "Generate or restore images with a cold diffusion model."),
-    "reconstruct": ("measure.reconstruct", "Pass images through a trained VAE and show both sides."),
-    "ui": ("info.ui", "Draw, watch, compare and edit on a page in the browser."),
-    "evaluate": ("measure.evaluate", "Measure the quality of a model or of a set of images."),
-    "reproduce": ("measure.reproduce", "Regenerate a study: figures, numbers and a page to read."),
-    "plot-schedule": ("info.plot_schedule", "Draw noise schedules as a figure."),
-    "inspect": ("info.inspect", "Describe a run, a checkpoint or a picture's settings."),
-    "export": ("info.export", "Write a model as a folder that diffusers loads."),
-    "models": ("info.models", "List the trained models that ship with the package."),
-    "datasets": ("info.datasets", "List the data sets and where to put them."),
-    "bench": ("measure.bench", "Measure the fused operations against plain PyTorch."),
-    "info": ("info.info", "Show versions, devices and which kernels are in use."),
+# title: name: (module in latentdiff.apps.cli, first line of its help, as a test checks)
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Train": {
+        "train": ("train.train", "Train a VAE, and a denoiser on its latents."),
+        "train-vae": ("train.vae", "Train a VAE that maps images to a small latent space."),
+        "train-denoiser": ("train.denoiser", "Train a denoiser in a VAE's latent space, or on pixels."),
+        "encode": ("train.encode", "Encode a data set once, to train denoisers on its latents."),
+        "train-cold": ("train.cold", "Train a model that undoes blur instead of noise."),
+    },
+    "Sample": {
+        "sample": ("sample.sample", "Draw images from a trained model."),
+        "sample-cold": ("sample.cold", "Generate or restore images with a cold diffusion model."),
+        "anagram": ("edit.anagram", "Draw images that show another class when turned."),
+        "hybrid": ("edit.hybrid", "Draw hybrid images: one class from afar, another close up."),
+        "ui": ("info.ui", "Draw, watch, compare and edit on a page in the browser."),
+    },
+    "Edit and restore": {
+        "edit": ("edit.sdedit", "Edit images by noising and denoising them (SDEdit)."),
+        "inpaint": ("edit.inpaint", "Fill in missing parts of images."),
+        "restore": ("edit.restore", "Restore degraded images: deblur, fill in, enlarge, denoise."),
+        "denoise": ("edit.denoise", "Add noise to images and take it away again."),
+        "invert": ("edit.invert", "Find the noise that DDIM would draw images from."),
+        "p2p": ("edit.p2p", "Edit pictures by editing their text (prompt-to-prompt)."),
+    },
+    "Measure": {
+        "evaluate": ("measure.evaluate", "Measure the quality of a model or of a set of images."),
+        "reconstruct": ("measure.reconstruct", "Pass images through a trained VAE and show both sides."),
+        "reproduce": ("measure.reproduce", "Regenerate a study: figures, numbers and a page to read."),
+        "plot-schedule": ("info.plot_schedule", "Draw noise schedules as a figure."),
+        "bench": ("measure.bench", "Measure the fused operations against plain PyTorch."),
+    },
+    "Look up": {
+        "models": ("info.models", "List the trained models that ship with the package."),
+        "datasets": ("info.datasets", "List the data sets and where to put them."),
+        "inspect": ("info.inspect", "Describe a run, a checkpoint or a picture's settings."),
+        "export": ("info.export", "Write a model as a folder that diffusers loads."),
+        "info": ("info.info", "Show versions, devices and which kernels are in use."),
+    },
 }
+COMMANDS = {name: row for rows in GROUPS.values() for name, row in rows.items()}
 
 SHARED = (
     "train",
@@ -89,8 +100,10 @@ class Root(click.Group):
             raise click.Abort from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for title, rows in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, (_, text) in rows.items()])
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
