@@ -19,7 +19,7 @@ import torch
 
 from latentdiff.apps.bench.baselines import IMPLEMENTATIONS, prepare
 from latentdiff.apps.bench.figure import save_kernels_figure
-from latentdiff.apps.bench.measure import Grid, Row, measure
+from latentdiff.apps.bench.measure import BenchmarkGrid, Row, measure
 from latentdiff.apps.bench.report import document, machine, machine_line, name_of
 from latentdiff.apps.bench.workload import OPERATIONS, Operation, make_workload
 from latentdiff.apps.cli.measure.bench import measurable, show
@@ -133,7 +133,7 @@ def main(
         raise click.BadParameter(
             f"expected at most --max-mib, {max_mib:g}, got {min_mib:g}", param_hint="--min-mib"
         )
-    grid = Grid(
+    grid = BenchmarkGrid(
         device=where,
         operations=operations,
         dtypes=tuple(DTYPES[name] for name in dtypes),
@@ -174,7 +174,7 @@ def tell(row: Row) -> None:
     click.echo(f"{row.operation} {name_of(row.dtype)} {'x'.join(map(str, row.shape))}, µs: {times}", err=True)
 
 
-def write_profiles(grid: Grid, folder: Path) -> None:
+def write_profiles(grid: BenchmarkGrid, folder: Path) -> None:
     """Chrome traces (chrome://tracing, ui.perfetto.dev), one for each operation, of 20 fused and 20 eager
     calls.
     """

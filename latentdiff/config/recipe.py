@@ -83,12 +83,12 @@ class Recipe(SampleOptions):
             raise ValueError("settings differ in more than their steps")
         return self
 
-    def of_one(self, k: int, asked: str | None) -> Recipe:
-        """Image ``k`` alone, whose class or text is ``asked``: the same to a grey level, as matrix products
+    def of_one(self, k: int, condition: str | None) -> Recipe:
+        """Image ``k`` alone, whose class or text is ``condition``: the same to a grey level, as matrix products
         depend on the batch in their last bits.
         """
-        prompts = (asked,) if self.prompts and asked is not None else ()
-        label = None if prompts else asked
+        prompts = (condition,) if self.prompts and condition is not None else ()
+        label = None if prompts else condition
         one = {"n": 1, "seed": self.seed + k, "label": label, "prompts": prompts, "class_balance": "equal"}
         return self.model_copy(update={**one, "batch": None, "columns": None})
 

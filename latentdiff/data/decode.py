@@ -50,7 +50,7 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedImage:
     """Why a file is not used, in a few words."""
 
     reason: str
@@ -143,27 +143,27 @@ def _pixels_by_parts(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint
     return out, conversions
 
 
-def _decode(file: BinaryIO, suffix: str) -> Decoded | Refused:
+def _decode(file: BinaryIO, suffix: str) -> Decoded | RefusedImage:
     """Decode an open file; `suffix` as in SUFFIXES."""
     deep = _is_16_bit(file)
     try:
         image = Image.open(file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return Refused("too large")
+        return RefusedImage("too large")
     except _DAMAGED:
-        return Refused("not a PNG, JPEG or WEBP image")
+        return RefusedImage("not a PNG, JPEG or WEBP image")
     with image:
         if image.width * image.height > MAX_PIXELS:
-            return Refused("too large")
+            return RefusedImage("too large")
         kind = "JPEG" if image.format == "MPO" else image.format
         animated = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
         try:
             image.load()
             pixels, conversions = _pixels_by_parts(image, deep=deep)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            return Refused("too large")
+            return RefusedImage("too large")
         except _DAMAGED:
-            return Refused("truncated or damaged")
+            return RefusedImage("truncated or damaged")
         orientation = _orientation(image)
         image.close()  # its memory, before another copy is made
     if animated:
@@ -177,18 +177,18 @@ def _decode(file: BinaryIO, suffix: str) -> Decoded | Refused:
     return Decoded(_oriented(pixels, orientation), tuple(conversions))
 
 
-def decode_bytes(data: bytes, suffix: str) -> Decoded | Refused:
+def decode_bytes(data: bytes, suffix: str) -> Decoded | RefusedImage:
     """Decode the content of a PNG, JPEG or WEBP file as :func:`decode_file` does; for threads, which share no
     warning filters.
     """
     if not data:
-        return Refused("empty")
+        return RefusedImage("empty")
     if len(data) > MAX_FILE_BYTES:
-        return Refused("too large")
+        return RefusedImage("too large")
     return _decode(io.BytesIO(data), suffix)
 
 
-def decode_file(path: Path) -> Decoded | Refused:
+def decode_file(path: Path) -> Decoded | RefusedImage:
     """Decode a PNG, JPEG or WEBP file, whatever of the three its suffix says; never raises for what is in the
     file.
 
@@ -197,14 +197,14 @@ def decode_file(path: Path) -> Decoded | Refused:
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
-            return Refused("not a regular file")
+            return RefusedImage("not a regular file")
         if facts.st_size == 0:
-            return Refused("empty")
+            return RefusedImage("empty")
         if facts.st_size > MAX_FILE_BYTES:
-            return Refused("too large")
+            return RefusedImage("too large")
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return _decode(file, path.suffix.lower())
     except OSError as error:
-        return Refused(f"unreadable ({error.strerror or 'error'})")
+        return RefusedImage(f"unreadable ({error.strerror or 'error'})")

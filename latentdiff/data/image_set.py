@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from latentdiff.data.catalog import NAMED
-from latentdiff.data.decode import Refused, decode_file
+from latentdiff.data.decode import RefusedImage, decode_file
 from latentdiff.data.load import load_dataset, to_split
 from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, number_labels
 from latentdiff.data.readers import expected, find_reader
@@ -93,7 +93,7 @@ def read_images(
 def _read_file(path: Path) -> RawSplits:
     """One image. InputError."""
     found = decode_file(path)
-    if isinstance(found, Refused):
+    if isinstance(found, RefusedImage):
         raise InputError(f"{path}: expected a PNG, JPEG or WEBP image, {expected()}, found: {found.reason}")
     parts = RawSplits(RawSplit(found.pixels[None]), unsplit=True)
     parts.report.convert(path.name, found.conversions)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latentdiff.data.decode import Decoded, Refused, decode_bytes
+from latentdiff.data.decode import Decoded, RefusedImage, decode_bytes
 from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
 from latentdiff.data.scan import shown
@@ -41,12 +41,12 @@ class FileLocation:
     offset: int = 0
     size: int | None = None
 
-    def decode(self) -> Decoded | Refused:
+    def decode(self) -> Decoded | RefusedImage:
         """The image, or why there is none."""
         try:
             return decode_bytes(self.read(), Path(self.name).suffix.lower())
         except OSError as error:
-            return Refused(f"unreadable ({error.strerror or 'error'})")
+            return RefusedImage(f"unreadable ({error.strerror or 'error'})")
 
     def read(self) -> bytes:
         """The bytes; fewer where the file has shrunk. OSError."""
@@ -130,7 +130,7 @@ class LazyImages:
         """Image k as uint8 [H, W, C]."""
         place = self._places[k]
         found = place.decode()
-        if isinstance(found, Refused):
+        if isinstance(found, RefusedImage):
             raise Unreadable(
                 f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}; put a sound"
                 " image of the same name in its place"

@@ -15,7 +15,7 @@ from latentdiff.errors import InputError
 from latentdiff.evaluate.bound import Bits, bits_of
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.interval_score import Resampling, Score, Scores, mean_score
-from latentdiff.evaluate.outputs import LevelTables, clean_chunks, network_output
+from latentdiff.evaluate.outputs import OutputTables, clean_chunks, network_output
 from latentdiff.evaluate.timesteps import StratifiedLoss, stratified
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
@@ -63,7 +63,7 @@ def loss_by_level(
     at = spread_levels(T, levels) if isinstance(levels, int) else tuple(levels)
     if not at or not all(1 <= t <= T for t in at):
         raise InputError(f"expected levels in 1..{T}, the levels of this model, got {list(at)}")
-    tables = LevelTables.of(pipeline)
+    tables = OutputTables.of(pipeline)
     errors = torch.empty(len(at), len(images), dtype=torch.float64)
     for rows, x0, known, key in clean_chunks(pipeline, images, labels, seed=seed):
         for i, t in enumerate(at):

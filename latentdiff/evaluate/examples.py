@@ -25,7 +25,7 @@ class Strips(NamedTuple):
     strips: tuple[tuple[str, Tensor], ...]
 
 
-class Grid(NamedTuple):
+class ImageGrid(NamedTuple):
     """Images uint8 [n, C, H, W] in ``columns`` (None: about a square)."""
 
     images: Tensor
@@ -46,7 +46,7 @@ def vae_examples(images: Tensor, copies: Tensor, labels: Tensor | None) -> tuple
     )
 
 
-def sample_examples(images: Tensor, labels: Tensor | None) -> Grid:
+def sample_examples(images: Tensor, labels: Tensor | None) -> ImageGrid:
     """The first 100 samples uint8, or with ``labels`` int64 [N] of few classes the first of each, one class a
     column.
     """
@@ -55,8 +55,8 @@ def sample_examples(images: Tensor, labels: Tensor | None) -> Grid:
         found = [torch.nonzero(labels == k)[:, 0] for k in labels.unique().tolist()]
         each = min(GRID // len(found), *map(len, found))
         if each >= first // len(found) // 2:  # else a rare class would leave a few rows
-            return Grid(images[torch.stack([rows[:each] for rows in found], 1).flatten()], columns)
-    return Grid(images[:first], None)
+            return ImageGrid(images[torch.stack([rows[:each] for rows in found], 1).flatten()], columns)
+    return ImageGrid(images[:first], None)
 
 
 def neighbor_examples(

@@ -16,7 +16,7 @@ from latentdiff.data.classes import ClassBalance
 from latentdiff.errors import InputError
 from latentdiff.evaluate.alignment import AlignmentScores, evaluate_alignment, is_scene_model
 from latentdiff.evaluate.denoiser import DenoiserScores, score_denoiser
-from latentdiff.evaluate.examples import Grid, neighbor_examples, sample_examples, vae_examples
+from latentdiff.evaluate.examples import ImageGrid, neighbor_examples, sample_examples, vae_examples
 from latentdiff.evaluate.images import SampleScores, score_features
 from latentdiff.evaluate.interval_score import Scores
 from latentdiff.evaluate.metric_table import NEIGHBORS
@@ -49,7 +49,7 @@ class SamplingScores(SampleScores):
     class_balance: ClassBalance | None
     seed: int
     seconds: float
-    examples: Grid | None = field(default=None, repr=False, compare=False)
+    examples: ImageGrid | None = field(default=None, repr=False, compare=False)
     class_names: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 

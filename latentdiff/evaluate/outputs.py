@@ -18,7 +18,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True, eq=False)
-class LevelTables:
+class OutputTables:
     """alpha, sigma, the target's (a, b) and x_0's (p, q) by level: float64 [T + 1]; level 0 is not
     used.
     """
@@ -31,7 +31,7 @@ class LevelTables:
     q: Tensor
 
     @classmethod
-    def of(cls, pipeline: Pipeline) -> LevelTables:
+    def of(cls, pipeline: Pipeline) -> OutputTables:
         alpha, sigma = pipeline.schedule.alpha, pipeline.schedule.sigma
         diffusion = pipeline.diffusion
         at = (diffusion.prediction, alpha[1:], sigma[1:])
@@ -59,7 +59,7 @@ class NetworkOutput(NamedTuple):
 
 @torch.no_grad()
 def network_output(
-    pipeline: Pipeline, tables: LevelTables, x0: Tensor, t: Tensor, labels: Tensor | None, *, noise: Tensor
+    pipeline: Pipeline, tables: OutputTables, x0: Tensor, t: Tensor, labels: Tensor | None, *, noise: Tensor
 ) -> NetworkOutput:
     """The output of the network for clean ``x0`` [B, *shape], each image noised to its own level of ``t``
     int64 [B].

@@ -15,7 +15,7 @@ from latentdiff.data.draws import integers
 from latentdiff.diffusion.losses import VariationalBound, Weighting, level_weights
 from latentdiff.diffusion.samplers import NoiseSize
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.outputs import LevelTables, NetworkOutput, clean_chunks, network_output
+from latentdiff.evaluate.outputs import NetworkOutput, OutputTables, clean_chunks, network_output
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 
@@ -66,7 +66,7 @@ def stratified(
     all of it. ``variance`` is the reverse process's (default: learned where the model learned it, else
     small).
     """
-    tables, schedule, n = LevelTables.of(pipeline), pipeline.schedule, len(images)
+    tables, schedule, n = OutputTables.of(pipeline), pipeline.schedule, len(images)
     weights = level_weights(
         schedule, pipeline.diffusion.prediction, weighting, sigma_data=pipeline.diffusion.sigma_data
     ).to(pipeline.device)

@@ -142,10 +142,10 @@ def _decoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Seq
 
 
 def _blocks(channels: int, depth: int) -> list[nn.Module]:
-    return [_Block(channels) for _ in range(depth)]
+    return [_VAEBlock(channels) for _ in range(depth)]
 
 
-class _Block(nn.Module):
+class _VAEBlock(nn.Module):
     """Residual block; the identity at the start of training."""
 
     def __init__(self, channels: int) -> None:

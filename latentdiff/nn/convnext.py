@@ -32,7 +32,7 @@ class ConvNeXtDenoiser(nn.Module):
             self.down.append(_Level(widths[max(0, level - 1)], width, e, config))
             if level < last:
                 self.halve.append(nn.Conv2d(width, width, 3, stride=2, padding=1))
-        self.middle = _Block(widths[-1], widths[-1], e, config.expand)
+        self.middle = _ConvNeXtBlock(widths[-1], widths[-1], e, config.expand)
         for level, width in reversed(list(enumerate(widths))):
             self.up.append(_Level(widths[min(last, level + 1)] + width, width, e, config))
         self.norm = GroupNorm(1, widths[0])
@@ -66,7 +66,7 @@ class _Level(nn.Module):
     def __init__(self, c_in: int, c_out: int, e: int, config: ConvNeXtConfig) -> None:
         super().__init__()
         sizes = [c_in, *[c_out] * (config.depth - 1)]
-        self.blocks = nn.ModuleList(_Block(size, c_out, e, config.expand) for size in sizes)
+        self.blocks = nn.ModuleList(_ConvNeXtBlock(size, c_out, e, config.expand) for size in sizes)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         for block in self.blocks:
@@ -74,7 +74,7 @@ class _Level(nn.Module):
         return x
 
 
-class _Block(nn.Module):
+class _ConvNeXtBlock(nn.Module):
     """[B, c_in, H, W] -> [B, c_out, H, W]."""
 
     def __init__(self, c_in: int, c_out: int, e: int, expand: int) -> None:

@@ -26,7 +26,7 @@ class DiTDenoiser(TextConditioned):
         self.add_text(config.text)
         self.condition = Conditioning(width, config.num_classes, text=config.text.width if config.text else 0)
         self.stem = nn.Linear(patched, width)
-        self.blocks = nn.ModuleList(_Block(config, index) for index in range(config.depth))
+        self.blocks = nn.ModuleList(_DiTBlock(config, index) for index in range(config.depth))
         self.modulation = ZeroLinear(width, 2 * width)
         self.head = ZeroLinear(width, config.out_factor * patched)
 
@@ -59,7 +59,7 @@ def positions(grid: tuple[int, int], width: int, device: torch.device) -> Tensor
     return torch.cat([rows.repeat_interleave(breadth, 0), columns.repeat(height, 1)], dim=1)
 
 
-class _Block(nn.Module):
+class _DiTBlock(nn.Module):
     """Tokens [B, N, width] float32: gated self-attention, cross-attention to a text, gated MLP."""
 
     def __init__(self, config: DiTConfig, index: int) -> None:

@@ -31,7 +31,7 @@ class MLPDenoiser(TextConditioned):
         self.stem = nn.Linear(size, width)
         # one matrix product gives scale, shift and gate of every block and scale and shift of the head
         self.modulation = ZeroLinear(config.time_dim, (3 * config.depth + 2) * width)
-        self.blocks = nn.ModuleList(_Block(width, config.expand * width) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(_MLPBlock(width, config.expand * width) for _ in range(config.depth))
         self.head = ZeroLinear(width, config.out_factor * size)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -55,7 +55,7 @@ class MLPDenoiser(TextConditioned):
         return out.float().view(-1, self.config.out_factor * channels, *rest)
 
 
-class _Block(nn.Module):
+class _MLPBlock(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.up = nn.Linear(width, hidden)

@@ -71,7 +71,7 @@ def step(
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors of one shape share memory, as far as that is easily told."""
+    """Whether two tensors of one shape share memory, as far as that is cheap to find."""
     if a.numel() == 0:
         return False
     gap = abs(a.data_ptr() - b.data_ptr())

@@ -17,7 +17,7 @@ from latentdiff.data.decode import (
     HEAD_BYTES,
     OTHER_FORMATS,
     Decoded,
-    Refused,
+    RefusedImage,
     decode_file,
     format_of,
 )
@@ -188,7 +188,7 @@ def test_wrong_suffix_is_accepted_for_allowed_formats_alone(tmp_path: Path) -> N
     save(tmp_path / "a.png").rename(tmp_path / "a.jpg")
     assert decoded(tmp_path / "a.jpg").conversions == ("wrong suffix",)
     save(tmp_path / "b.gif").rename(tmp_path / "b.png")
-    assert decode_file(tmp_path / "b.png") == Refused("not a PNG, JPEG or WEBP image")
+    assert decode_file(tmp_path / "b.png") == RefusedImage("not a PNG, JPEG or WEBP image")
 
 
 def test_one_pixel_image_is_counted(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_hostile_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     )
     cut = tmp_path / "cut.png"
     cut.write_bytes(whole.read_bytes()[:5000])
-    assert decode_file(cut) == Refused("truncated or damaged")
+    assert decode_file(cut) == RefusedImage("truncated or damaged")
     for side, expected in (
         (8193, "too large"),
         (10_000, "too large"),
@@ -210,14 +210,14 @@ def test_hostile_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     ):
         cut.write_bytes(png(side, side))
         result = decode_file(cut)
-        assert isinstance(result, Refused) and result.reason.startswith(expected)
+        assert isinstance(result, RefusedImage) and result.reason.startswith(expected)
     cut.write_bytes(b"")
-    assert decode_file(cut) == Refused("empty")
+    assert decode_file(cut) == RefusedImage("empty")
     cut.write_bytes(b"<html>")
-    assert decode_file(cut) == Refused("not a PNG, JPEG or WEBP image")
+    assert decode_file(cut) == RefusedImage("not a PNG, JPEG or WEBP image")
     os.mkfifo(tmp_path / "pipe.png")
-    assert decode_file(tmp_path / "pipe.png") == Refused("not a regular file")
-    assert isinstance(decode_file(tmp_path / "gone.png"), Refused)
+    assert decode_file(tmp_path / "pipe.png") == RefusedImage("not a regular file")
+    assert isinstance(decode_file(tmp_path / "gone.png"), RefusedImage)
 
 
 def test_grey_is_pillows_luma() -> None:

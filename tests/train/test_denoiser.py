@@ -12,7 +12,7 @@ from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split, to_float
 from latentdiff.data.draws import integers
 from latentdiff.diffusion.schedule import make_schedule
-from latentdiff.evaluate.outputs import LevelTables, network_output
+from latentdiff.evaluate.outputs import OutputTables, network_output
 from latentdiff.nn import VAEConfig, build
 from latentdiff.nn.mlp_config import MLPConfig
 from latentdiff.nn.unet_config import UNetConfig
@@ -362,7 +362,7 @@ def test_the_pipeline_reads_what_was_trained(prediction: str) -> None:
     """
     network = Fixed(make_config("pixel"))
     pipeline = make_task("pixel", network, labels=False, **predicting(prediction)).pipeline(network)
-    tables = LevelTables.of(pipeline)
+    tables = OutputTables.of(pipeline)
     x0 = to_float(DATA.train.images[:3])
     eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     for t in (1, 20, 50):

@@ -33,7 +33,7 @@ NO_TIME = "no time left in the budget for so large a tensor"
 
 
 @dataclass(frozen=True)
-class Grid:
+class BenchmarkGrid:
     """The operations, dtypes, shapes and implementations to time.
 
     ``seconds`` is a budget for all of it: rounds, and then slow implementations, are cut to keep it.
@@ -107,7 +107,7 @@ class Row:
 
 
 def measure(
-    grid: Grid,
+    grid: BenchmarkGrid,
     *,
     clock: Clock = time.monotonic,
     stopwatch: Stopwatch | None = None,
@@ -156,7 +156,7 @@ class _Share:
 
 
 def _row(
-    grid: Grid,
+    grid: BenchmarkGrid,
     operation: Operation,
     dtype: torch.dtype,
     shape: tuple[int, ...],
@@ -175,7 +175,7 @@ def _row(
     return Row(operation, dtype, shape, sets, timings, prepared.skipped)
 
 
-def _fit(prepared: Prepared, grid: Grid, seconds: float, watch: Stopwatch) -> int:
+def _fit(prepared: Prepared, grid: BenchmarkGrid, seconds: float, watch: Stopwatch) -> int:
     """Warm the implementations, leave out those that a row has no time for (slowest first); return the rounds
     that fit.
     """

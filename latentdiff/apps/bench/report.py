@@ -12,7 +12,7 @@ import torch
 
 from latentdiff import ops
 from latentdiff.apps.bench.baselines import IMPLEMENTATIONS
-from latentdiff.apps.bench.measure import Grid, Row
+from latentdiff.apps.bench.measure import BenchmarkGrid, Row
 from latentdiff.apps.bench.workload import TITLES, least_bytes, tensor_bytes
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def machine_line(values: dict[str, Any]) -> str:
     )
 
 
-def document(grid: Grid, rows: Sequence[Row], where: dict[str, Any]) -> dict[str, Any]:
+def document(grid: BenchmarkGrid, rows: Sequence[Row], where: dict[str, Any]) -> dict[str, Any]:
     """Everything measured, in seconds, one entry for each implementation, with the settings it was measured
     under.
     """

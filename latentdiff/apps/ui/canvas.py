@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentdiff.apps.ui.limits import SIDE
 from latentdiff.data import to_float
-from latentdiff.data.decode import Refused, decode_file
+from latentdiff.data.decode import RefusedImage, decode_file
 from latentdiff.data.resize import flatten_alpha, resized, set_channels
 from latentdiff.errors import InputError
 from latentdiff.viz.images import Pixels
@@ -79,7 +79,7 @@ def editor_image(editor: Mapping[str, Any] | None) -> Any:
 def open_upload(path: str) -> Pixels:
     """The image in an uploaded file, read as those of a data set; InputError for other files."""
     found = decode_file(Path(path))
-    if isinstance(found, Refused):
+    if isinstance(found, RefusedImage):
         raise InputError(f"{Path(path).name}: expected a PNG, JPEG or WEBP image, found: {found.reason}")
     return found.pixels
 

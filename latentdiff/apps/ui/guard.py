@@ -20,7 +20,7 @@ EVERY_ADDRESS = ("0.0.0.0", "::", "")
 MULTIPART = 64 * 2**10  # bytes of an upload's headers and boundaries beside the file
 
 
-class Refused(Exception):
+class RefusedRequest(Exception):
     """A request that is answered with ``status`` and one line."""
 
     def __init__(self, status: int, detail: str) -> None:
@@ -78,7 +78,9 @@ class Guard:
         try:
             headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
             if not is_known(headers.get(b"host", ""), self._names):
-                raise Refused(421, "unknown host name; --allow-host NAME lets the page answer under it")
+                raise RefusedRequest(
+                    421, "unknown host name; --allow-host NAME lets the page answer under it"
+                )
             await self._app(
                 scope, _limited(receive, _limit(scope["path"]), headers.get(b"content-length")), sent
             )
@@ -94,9 +96,9 @@ def _limit(path: str) -> int:
 
 
 def _limited(receive: Receive, limit: int, length: str | None) -> Receive:
-    """``receive`` that raises Refused once more than ``limit`` bytes are announced or have come."""
+    """``receive`` that raises RefusedRequest once more than ``limit`` bytes are announced or have come."""
     if length is not None and (not length.isdecimal() or int(length) > limit):
-        raise Refused(413, f"a body of {length} bytes, expected at most {limit}")
+        raise RefusedRequest(413, f"a body of {length} bytes, expected at most {limit}")
     found = 0
 
     async def counted() -> MutableMapping[str, Any]:
@@ -104,23 +106,23 @@ def _limited(receive: Receive, limit: int, length: str | None) -> Receive:
         message = await receive()
         found += len(message.get("body", b""))
         if found > limit:
-            raise Refused(413, f"a body of more than {limit} bytes")
+            raise RefusedRequest(413, f"a body of more than {limit} bytes")
         return message
 
     return counted
 
 
-def _refused(error: BaseException, lookup_errors: tuple[type[Exception], ...]) -> Refused | None:
+def _refused(error: BaseException, lookup_errors: tuple[type[Exception], ...]) -> RefusedRequest | None:
     """The refusal behind an exception, also where the application wrapped it in others."""
     if isinstance(error, lookup_errors):
-        return Refused(404, "the page has no such function")
+        return RefusedRequest(404, "the page has no such function")
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, Refused):
+    while cause is not None and not isinstance(cause, RefusedRequest):
         cause = cause.__cause__ or cause.__context__
     return cause
 
 
-async def _answer(send: Send, refused: Refused) -> None:
+async def _answer(send: Send, refused: RefusedRequest) -> None:
     body = json.dumps({"detail": refused.detail}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send(

@@ -19,7 +19,7 @@ from benchmarks import kernels
 from latentdiff.apps.bench import baselines
 from latentdiff.apps.bench.baselines import IMPLEMENTATIONS, eager_reference, prepare
 from latentdiff.apps.bench.figure import save_kernels_figure
-from latentdiff.apps.bench.measure import NO_TIME, Grid, Row, gaps, measure
+from latentdiff.apps.bench.measure import NO_TIME, BenchmarkGrid, Row, gaps, measure
 from latentdiff.apps.bench.report import document, machine, table, verdicts
 from latentdiff.apps.bench.timing import (
     Call,
@@ -145,7 +145,9 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def slow_rows(clock: Clock, seconds: float) -> list[Row]:
     names = ("fused", "eager", "diffusers", "copy")
     shapes = ((4, 1000), (4, 10), (4, 100))
-    grid = Grid(CPU, ("ddim",), (torch.float32,), shapes=shapes, implementations=names, seconds=seconds)
+    grid = BenchmarkGrid(
+        CPU, ("ddim",), (torch.float32,), shapes=shapes, implementations=names, seconds=seconds
+    )
     return measure(grid, clock=lambda: clock.now, stopwatch=clock.stopwatch, on_row=lambda row: None)
 
 
@@ -177,12 +179,12 @@ def test_a_budget_far_too_small_still_measures_what_matters(slow: Clock) -> None
 
 
 def test_the_grid_keeps_to_its_sizes() -> None:
-    grid = Grid(CPU, OPERATIONS, (torch.float32, torch.float16), min_bytes=4096, max_bytes=8192)
+    grid = BenchmarkGrid(CPU, OPERATIONS, (torch.float32, torch.float16), min_bytes=4096, max_bytes=8192)
     assert {(dtype, shape) for _, dtype, shape in grid.cells()} == {
         (torch.float32, (64, 32)),
         (torch.float16, (64, 32)),
     }
-    everything = Grid(CPU, ("ddim",), (torch.float32,)).cells()
+    everything = BenchmarkGrid(CPU, ("ddim",), (torch.float32,)).cells()
     assert [4 * math.prod(shape) for *_, shape in everything][:: len(everything) - 1] == [2 << 10, 256 << 20]
 
 
@@ -366,8 +368,8 @@ def test_an_unknown_implementation_is_refused() -> None:
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[Grid, list[Row]]:
-    grid = Grid(
+def measured() -> tuple[BenchmarkGrid, list[Row]]:
+    grid = BenchmarkGrid(
         CPU,
         OPERATIONS,
         (torch.float32,),
@@ -381,7 +383,7 @@ def measured() -> tuple[Grid, list[Row]]:
 
 def test_measuring_leaves_the_global_generator_as_it_was() -> None:
     before = torch.random.get_rng_state()
-    grid = Grid(
+    grid = BenchmarkGrid(
         CPU,
         ("ddpm",),
         (torch.float32,),
@@ -394,7 +396,9 @@ def test_measuring_leaves_the_global_generator_as_it_was() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_the_document_holds_every_row_and_what_was_left_out(measured: tuple[Grid, list[Row]]) -> None:
+def test_the_document_holds_every_row_and_what_was_left_out(
+    measured: tuple[BenchmarkGrid, list[Row]],
+) -> None:
     grid, rows = measured
     values = json.loads(json.dumps(document(grid, rows, machine(CPU, cpu="a processor"))))
     assert {"schema", "kind", "machine", "settings", "rows", "skipped", "verdicts"} == values.keys()
@@ -416,7 +420,7 @@ def test_the_document_holds_every_row_and_what_was_left_out(measured: tuple[Grid
 
 
 def test_the_table_has_a_line_for_each_row_and_names_no_absent_implementation(
-    measured: tuple[Grid, list[Row]],
+    measured: tuple[BenchmarkGrid, list[Row]],
 ) -> None:
     _, rows = measured
     made = table(rows)
@@ -426,7 +430,7 @@ def test_the_table_has_a_line_for_each_row_and_names_no_absent_implementation(
     assert len(list(gaps(rows))) == len(set(gaps(rows)))
 
 
-def test_the_figure_is_a_picture(measured: tuple[Grid, list[Row]], tmp_path: Path) -> None:
+def test_the_figure_is_a_picture(measured: tuple[BenchmarkGrid, list[Row]], tmp_path: Path) -> None:
     save_kernels_figure(measured[1], tmp_path / "f.png", title="a processor")
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
 

@@ -211,7 +211,7 @@ def test_a_newest_run_of_another_prediction_is_an_error_and_no_other_is_searched
     age(work / "runs/denoiser", 100)  # which was trained with v
     result = cli("sample -n 1 --v-pred", cwd=work)
     assert result.code == 1 and not (work / "samples.png").exists()
-    assert "trained with eps-prediction, but v-prediction was asked for" in result.err
+    assert "trained with eps-prediction, expected v-prediction" in result.err
     assert cli("sample -n 1 --steps 1 --prediction eps", cwd=work).code == 0
     assert cli("sample -n 1 --steps 1 --v-pred --run runs/denoiser", cwd=work).code == 0
 

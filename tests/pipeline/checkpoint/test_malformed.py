@@ -561,7 +561,7 @@ CHECKPOINTS = [
     Case(
         "v-prediction of an eps model",
         "sample --run runs/pixel --v-pred",
-        ("trained with eps-prediction", "v-prediction was asked for"),
+        ("trained with eps-prediction", "expected v-prediction"),
         1,
         runs("pixel"),
     ),

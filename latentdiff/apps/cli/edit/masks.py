@@ -97,11 +97,11 @@ def mask_from_file(path: Path, height: int, width: int, resize: str = "crop") ->
     import torch
 
     from latentdiff.apps.cli.shared.progress import note
-    from latentdiff.data.decode import Refused, decode_file
+    from latentdiff.data.decode import RefusedImage, decode_file
     from latentdiff.data.resize import resized, set_channels
 
     found = decode_file(path)
-    if isinstance(found, Refused):
+    if isinstance(found, RefusedImage):
         raise InputError(f"--mask {path}: {found.reason}")
     pixels = found.pixels
     if "alpha" in found.conversions and int(set_channels(pixels, 1).min()) >= LIGHT:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from latentdiff.apps.bench.measure import Grid, Row
+    from latentdiff.apps.bench.measure import BenchmarkGrid, Row
 
 TABLE_WIDTH = 200  # where the output is no terminal
 
@@ -57,7 +57,7 @@ def command(device: str, threads: int, seconds: float, max_mib: float, compiled:
     import torch
 
     from latentdiff.apps.bench.baselines import IMPLEMENTATIONS
-    from latentdiff.apps.bench.measure import SHAPES, Grid, measure
+    from latentdiff.apps.bench.measure import SHAPES, BenchmarkGrid, measure
     from latentdiff.apps.bench.report import document, machine
     from latentdiff.apps.bench.workload import OPERATIONS
     from latentdiff.apps.cli.shared.progress import SamplingBar, result
@@ -65,7 +65,7 @@ def command(device: str, threads: int, seconds: float, max_mib: float, compiled:
     from latentdiff.parallel.threads import cpu_threads
 
     where = measurable(device)
-    grid = Grid(
+    grid = BenchmarkGrid(
         device=where,
         operations=OPERATIONS,
         dtypes=(torch.float32, torch.bfloat16),
@@ -109,7 +109,7 @@ def measurable(name: str) -> torch.device:
     return device
 
 
-def show(grid: Grid, rows: Sequence[Row], where: dict[str, Any]) -> None:
+def show(grid: BenchmarkGrid, rows: Sequence[Row], where: dict[str, Any]) -> None:
     """Print the machine, the table, what was left out and the verdicts."""
     from latentdiff import ops
     from latentdiff.apps.bench.baselines import served_by_fallback
