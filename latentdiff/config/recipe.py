@@ -84,8 +84,8 @@ class Recipe(SampleOptions):
         return self
 
     def of_one(self, k: int, condition: str | None) -> Recipe:
-        """Image ``k`` alone, whose class or text is ``condition``: the same to a grey level, as matrix products
-        depend on the batch in their last bits.
+        """Image ``k`` alone, whose class or text is ``condition``: the same to a grey level, as matrix
+        products depend on the batch in their last bits.
         """
         prompts = (condition,) if self.prompts and condition is not None else ()
         label = None if prompts else condition

@@ -40,8 +40,8 @@ def test_every_prediction_has_a_row() -> None:
 def test_x0_and_eps_are_read_back_from_the_target(
     prediction: Prediction, sigma_data: float, t: int, kind: ScheduleKind
 ) -> None:
-    """A network that returns its target exactly gives x_0 and eps exactly: p (alpha x_0 + sigma eps) + q (a x_0
-    + b eps) = x_0.
+    """A network that returns its target exactly gives x_0 and eps exactly: p (alpha x_0 + sigma eps) + q (a
+    x_0 + b eps) = x_0.
     """
     alpha, sigma = make_schedule(kind).at(t)
     p, q = to_x0(prediction, alpha, sigma, sigma_data=sigma_data)

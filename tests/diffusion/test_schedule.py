@@ -48,7 +48,9 @@ def test_rectified_flow_is_a_straight_line(T: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_forward_kernels_join_the_levels(kind: ScheduleKind) -> None:
-    """x_t = r x_s + sqrt(variance) z has the signal and the noise of level t; reverse: Gaussians' conditioning."""
+    """x_t = r x_s + sqrt(variance) z has the signal and the noise of level t; reverse: Gaussians'
+    conditioning.
+    """
     schedule = make_schedule(kind, T=50)
     for t, s in ((50, 49), (50, 20), (30, 1), (7, 0), (1, 0)):
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)

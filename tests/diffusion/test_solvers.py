@@ -212,7 +212,9 @@ def test_dps_moves_along_the_gradient_of_the_residual(schedule: Schedule, size: 
 
 
 def test_two_evaluations_a_move_are_refused_where_one_estimate_is_used(schedule: Schedule) -> None:
-    """The gradient is of the estimate at x_t; the second evaluation of Heun's method is at another x and t."""
+    """The gradient is of the estimate at x_t; the second evaluation of Heun's method is at another x and
+    t.
+    """
     x, operator = start(KEY, (4,), dtype=DOUBLE), op.matrix(SEEN)
     for step in (
         dps(heun(schedule), operator, Y),

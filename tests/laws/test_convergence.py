@@ -96,7 +96,9 @@ def test_dpmpp_needs_far_fewer_steps_than_ddim() -> None:
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "rectified-flow"])
 def test_heun_converges_to_the_exact_sample_over_karras_levels(kind: ScheduleKind) -> None:
-    """From level T to 0 at order 2; over other levels the first move, out of pure noise, is of first order."""
+    """From level T to 0 at order 2; over other levels the first move, out of pure noise, is of first
+    order.
+    """
     schedule = make_schedule(kind, T=8000)
     errors, orders = errors_and_orders(
         heun(schedule), schedule, [schedule.levels(n, "karras") for n in (18, 36, 72)]

@@ -61,8 +61,8 @@ def schedule_of(name: str) -> Schedule:
 def alpha_bars(name: str) -> Array:
     """alpha-bar of levels 0..T from the papers' betas.
 
-    Of rectified flow it is that of x_t / sqrt(alpha^2 + sigma^2), which preserves variance and is x_t at 0 and T:
-    samplers of the two processes make the same samples of the same noise.
+    Of rectified flow it is that of x_t / sqrt(alpha^2 + sigma^2), which preserves variance and is x_t at 0
+    and T: samplers of the two processes make the same samples of the same noise.
     """
     if name == "rectified-flow":
         u = np.arange(T + 1) / T
@@ -171,8 +171,8 @@ def dpmpp_reference(x: Array, history: list[tuple[float, Array]], bar_t: float, 
 def heun_reference(
     x: Array, x0: Array, bar_t: float, bar_s: float, denoise: Callable[[Array], Array]
 ) -> Array:
-    """Karras et al. 2022, algorithm 1 without noise, for y = x / alpha and n = sigma / alpha; Euler's move above
-    n = 80.
+    """Karras et al. 2022, algorithm 1 without noise, for y = x / alpha and n = sigma / alpha; Euler's move
+    above n = 80.
     """
     n_t, n_s = (np.sqrt((1 - bar) / bar) if bar > 0 else np.inf for bar in (bar_t, bar_s))
     if n_t > 80 or n_s == 0:
@@ -243,8 +243,8 @@ def error(
 def test_every_sampler_matches_the_papers(
     sampler: str, spacing: str, prediction: Prediction, dtype: torch.dtype
 ) -> None:
-    """v and x0 on the cosine schedule with zero terminal SNR, flow on its own; eps and score, undefined there,
-    on scaled_linear.
+    """v and x0 on the cosine schedule with zero terminal SNR, flow on its own; eps and score, undefined
+    there, on scaled_linear.
 
     In float32 a rounding of eps is amplified by sigma/alpha on its way to x_0; scaled_linear ends at alpha =
     0.068, so 1e-5 is reachable. See the test of the noisiest levels for schedules that end lower.

@@ -1,4 +1,6 @@
-"""The diffusion transformer against a twin written with functions, its symmetries, and its life in the package."""
+"""The diffusion transformer against a twin written with functions, its symmetries, and its life in the
+package.
+"""
 
 import json
 from pathlib import Path

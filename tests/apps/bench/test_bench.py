@@ -1,5 +1,5 @@
-"""The benchmarks: timing on a clock of our own, implementations that compute the same, and reports that say what
-was left out.
+"""The benchmarks: timing on a clock of our own, implementations that compute the same, and reports that say
+what was left out.
 """
 
 import json
@@ -192,8 +192,8 @@ def test_the_grid_keeps_to_its_sizes() -> None:
 
 
 def results(value: object) -> list[Tensor]:
-    """The tensors of x_s, (x_s,), (x_s, x_0) or (x_t, target) that every implementation makes: x_s, or x_t and
-    target.
+    """The tensors of x_s, (x_s,), (x_s, x_0) or (x_t, target) that every implementation makes: x_s, or x_t
+    and target.
     """
     if isinstance(value, Tensor):
         return [value]

@@ -1,4 +1,6 @@
-"""Rectified flow from training to every use on the command line: a process that does not preserve variance."""
+"""Rectified flow from training to every use on the command line: a process that does not preserve
+variance.
+"""
 
 import json
 import shutil

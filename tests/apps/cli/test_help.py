@@ -93,7 +93,9 @@ def lines(name: str) -> list[str]:
 
 
 def test_help_fits_one_screen() -> None:
-    """The two trainings and `sample` in 50 lines; wherever options fill more, each still has a line of its own."""
+    """The two trainings and `sample` in 50 lines; wherever options fill more, each still has a line of its
+    own.
+    """
     for name in ("train-vae", "train-denoiser", "sample"):
         text = lines(name)
         options = text[text.index(next(line for line in text if re.match("[A-Z][a-z]+:$", line))) :]

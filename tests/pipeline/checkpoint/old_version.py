@@ -1,9 +1,10 @@
-"""Runs of version 0.1, from before the package's rooms and words changed, without the megabytes of their weights.
+"""Runs of version 0.1, from before the package's rooms and words changed, without the megabytes of their
+weights.
 
 `version_0_1/` holds the JSON files, configs and pictures of runs that version 0.1 trained (`train-vae`,
-`train-denoiser` with each network, `--text`, `train-cold`, `encode`; T = 20, widths 8 and 16, on `write_tiny`), and
-in `tensors.json.gz` the name, shape and dtype of every tensor. The values are drawn from their names. `expected.json`
-holds what version 0.1 itself sampled from these weights.
+`train-denoiser` with each network, `--text`, `train-cold`, `encode`; T = 20, widths 8 and 16, on
+`write_tiny`), and in `tensors.json.gz` the name, shape and dtype of every tensor. The values are drawn from
+their names. `expected.json` holds what version 0.1 itself sampled from these weights.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ RUNS = ("mlp", "grid", "unet", "cnn", "course", "convnext", "text")
 
 
 def drawn(name: str, shape: list[int], dtype: str) -> torch.Tensor:
-    """Values of a tensor: small, other ones for each name, the same on every machine; ones scale, zeros shift."""
+    """Values of a tensor: small, other ones for each name, the same on every machine; ones scale, zeros
+    shift.
+    """
     if dtype != "float32":
         return torch.zeros(shape, dtype=getattr(torch, dtype))
     generator = np.random.Generator(np.random.Philox(key=zlib.crc32(name.encode())))

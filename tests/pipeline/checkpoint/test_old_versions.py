@@ -1,4 +1,6 @@
-"""What version 0.1 saved still loads, samples the same, resumes and repeats (old_version.py says what that is)."""
+"""What version 0.1 saved still loads, samples the same, resumes and repeats (old_version.py says what that
+is).
+"""
 
 import json
 from collections.abc import Callable

@@ -112,8 +112,8 @@ def load_checked(
     trained = pipeline.diffusion.prediction
     if prediction is not None and prediction != trained:
         raise InputError(
-            f"{checkpoint.folder}: was trained with {trained}-prediction, expected {prediction}-prediction by the"
-            " options; leave out --prediction (--v-pred), or name another model with --run"
+            f"{checkpoint.folder}: was trained with {trained}-prediction, expected {prediction}-prediction;"
+            " leave out --prediction (--v-pred), or name another model with --run"
         )
     types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return pipeline.to(resolve_device(device), dtype=types[dtype])

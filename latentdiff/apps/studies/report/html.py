@@ -65,7 +65,10 @@ code { font: .9em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; over
 
 
 def page(title: str, question: str, report: Report, about: Mapping[str, str], *, folder: Path) -> str:
-    """The page; pictures are read from ``folder``, ``about`` is the table of its origin. All text is escaped."""
+    """The page; pictures are read from ``folder``, ``about`` is the table of its origin.
+
+    All text is escaped.
+    """
     lines = [
         "<!DOCTYPE html>",
         '<html lang="en">',
