@@ -12,7 +12,7 @@ diffusers: `UNet2DModel` of the usual course size (28x28, channels 32, 64, 64, t
 in the lower two resolutions), DDPMScheduler, batches of --batch (32: with the 128 of GPU tutorials a
 processor makes too few steps). Both are scored against the test images by `latentdiff evaluate`'s figures in
 the features of --features. The VAE of the recipe learned through `mnist`, which so flatters our side; FOLDER
-keeps the images as .npz for any judge of your own, a picture of both and results.json. Left out of the time
+keeps the images as .npz for any metric of your own, a picture of both and results.json. Left out of the time
 of both: reading data and drawing samples, which are reported apart; of ours, measuring the spread of the
 latents once after the VAE's minutes.
 """
@@ -168,8 +168,8 @@ def _draw(network: nn.Module, sampler: Any, indices: Tensor, data: Dataset) -> T
 
 def scored(entry: Entry, data: Dataset, reference: Reference) -> dict[str, Any]:
     """The figures of one side."""
-    asked = torch.arange(len(entry.images)) % data.num_classes
-    labels = network_labels(reference.network, asked, data.classes or ())
+    classes = torch.arange(len(entry.images)) % data.num_classes
+    labels = network_labels(reference.network, classes, data.classes or ())
     scores = score_images(entry.images, reference, labels=labels, resampling=Resampling(count=0))
     seconds = {"training_seconds": entry.training_seconds, "sampling_seconds": entry.sampling_seconds}
     return {"steps": entry.steps, **seconds, **scores.as_dict()}

@@ -1,4 +1,4 @@
-"""latentdiff: latent diffusion that is correct to the last bit, fast, and a pleasure to read.
+"""latentdiff: latent diffusion that can be repeated to the bit, fast, and a pleasure to read.
 
 >>> import latentdiff as ld
 >>> pipe = ld.load("runs/NAME")
@@ -16,7 +16,9 @@ from latentdiff._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from latentdiff.data import load_dataset, to_float, to_uint8
-    from latentdiff.diffusion.denoiser import Condition, Denoiser, Estimate, denoiser, guided
+    from latentdiff.diffusion.denoiser import Denoiser, denoiser
+    from latentdiff.diffusion.estimate import Estimate
+    from latentdiff.diffusion.guidance import Condition, guided
     from latentdiff.diffusion.loop import run, start
     from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m, heun
     from latentdiff.diffusion.schedule import Schedule, make_schedule
@@ -56,9 +58,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "Condition": "diffusion.denoiser",
+    "Condition": "diffusion.guidance",
     "Denoiser": "diffusion.denoiser",
-    "Estimate": "diffusion.denoiser",
+    "Estimate": "diffusion.estimate",
     "IdentityCodec": "pipeline.codec",
     "InputError": "errors",
     "Key": "ops.random",
@@ -70,7 +72,7 @@ _HOME = {
     "ddpm": "diffusion.samplers",
     "denoiser": "diffusion.denoiser",
     "dpmpp2m": "diffusion.samplers",
-    "guided": "diffusion.denoiser",
+    "guided": "diffusion.guidance",
     "heun": "diffusion.samplers",
     "image_grid": "viz.images",
     "load": "pipeline.pipeline",

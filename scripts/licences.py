@@ -64,7 +64,7 @@ DATA = (
     ),
     Thing(
         "`mnist`",
-        "yours, or downloaded when it is asked for",
+        "yours, or downloaded on request",
         "CC BY-SA 3.0",
         "MNIST, Y. LeCun and C. Cortes",
     ),

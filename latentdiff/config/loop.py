@@ -5,20 +5,11 @@ written.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from latentdiff.config.base import Config, device_name, option
-
-
-def _size(text: str) -> str:
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(
-        re.fullmatch(r"[0-9]{1,4}", part) and 1 <= int(part) <= 4096 for part in parts
-    ):
-        raise ValueError(f"expected pixels like 32 or HEIGHTxWIDTH like 32x48 (1..4096), got {text!r}")
-    return text
 
 
 def _run_name(text: str) -> str:
@@ -27,82 +18,6 @@ def _run_name(text: str) -> str:
             f"expected up to 100 of A-Z a-z 0-9 . _ - that start with a letter or digit, got {text!r:.80}"
         )
     return text
-
-
-class DataOptions(Config):
-    """Which images, and how they are brought to one shape."""
-
-    option_group: ClassVar[str] = "Data"
-
-    data: str = Field(
-        "mnist5k",
-        min_length=1,
-        description=(
-            "name of a data set or folder of images; `latentdiff datasets` lists all types of data, denoisers"
-            " also take encoded latents"
-        ),
-    )
-    data_root: str | None = Field(
-        None,
-        description=(
-            "folder of downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data)"
-        ),
-        json_schema_extra=option(advanced=True),
-    )
-    size: Annotated[str, AfterValidator(_size)] | None = Field(
-        None, description="resize images to 32 or HEIGHTxWIDTH pixels (default: as the images are)"
-    )
-    channels: Literal[1, 3] | None = Field(
-        None, description="1 for grey, 3 for RGB (default: as the images are)"
-    )
-    resize: Literal["crop", "stretch", "pad"] = Field(
-        "crop",
-        description="how images of another aspect ratio are brought to --size",
-        json_schema_extra=option(advanced=True),
-    )
-    class_folders: Literal["auto", "only", "ignore"] = Field(
-        "auto",
-        description=(
-            "labels from the class folders of an image folder; auto: where every image is in one, "
-            "only: leave out images that are in none, ignore: no labels"
-        ),
-        json_schema_extra=option(advanced=True),
-    )
-    flip: bool = Field(
-        False, description="mirror training images at random", json_schema_extra=option(advanced=True)
-    )
-    random_shift: int = Field(
-        0,
-        ge=0,
-        le=64,
-        description="shift training images at random by up to this many pixels",
-        json_schema_extra=option(was="crop", advanced=True),
-    )
-
-    def reading(self) -> dict[str, Any]:
-        """The arguments of a reader of images: size, channels, resize and class_folders."""
-        rest = {name: getattr(self, name) for name in ("channels", "resize", "class_folders")}
-        return {"size": self.sides(), **rest}
-
-    def sides(self) -> tuple[int, int] | None:
-        """--size as (height, width)."""
-        if self.size is None:
-            return None
-        parts = [int(part) for part in self.size.lower().split("x")]
-        return parts[0], parts[-1]
-
-
-class StreamOptions(Config):
-    """Where the pixels stay."""
-
-    stream: bool = Field(
-        False,
-        description=(
-            "read images from disk as they are needed, not all into memory; for folders of images, "
-            "with --size (tar shards always are)"
-        ),
-        json_schema_extra=option("Data", advanced=True),
-    )
 
 
 BUDGETS = ("steps", "epochs", "minutes")  # of these at most one is given

@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from latentdiff.config.base import Config, option
 from latentdiff.config.cold import DegradationConfig
+from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig, ScheduleKind, Variance
-from latentdiff.config.loop import DataOptions, LoopOptions, StreamOptions
+from latentdiff.config.loop import LoopOptions
 from latentdiff.nn.base_config import Presets
 from latentdiff.nn.networks import KINDS, kinds_with
 from latentdiff.nn.vae_config import parse_latent

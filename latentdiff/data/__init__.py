@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from latentdiff.data.load import load_dataset
     from latentdiff.data.locations import data_root
     from latentdiff.data.order import batch_indices, permutation
+    from latentdiff.data.read_report import ReadReport
     from latentdiff.data.readers import is_streamed
-    from latentdiff.data.report import ReadReport
     from latentdiff.data.stream import StreamedData, StreamedSplit, stream_dataset
     from latentdiff.data.types import Dataset, ImageData, ImageSplit, Split, TrainData, TrainSplit
 
@@ -59,7 +59,7 @@ _HOME = {
     "ImageData": "types",
     "ImageSet": "image_set",
     "ImageSplit": "types",
-    "ReadReport": "report",
+    "ReadReport": "read_report",
     "Split": "types",
     "StreamedData": "stream",
     "StreamedSplit": "stream",

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentdiff.data.report import ReadReport
+from latentdiff.data.read_report import ReadReport
 from latentdiff.data.scan import shown
 from latentdiff.errors import InputError
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latentdiff.data.captions import nfc
-from latentdiff.data.report import ReadReport, named
+from latentdiff.data.read_report import ReadReport, named
 from latentdiff.data.scan import shown
 from latentdiff.errors import InputError
 

@@ -19,8 +19,8 @@ from latentdiff.data.folder import decoded, list_folder
 from latentdiff.data.lazy import Listed
 from latentdiff.data.load import load_dataset
 from latentdiff.data.raw import SPLITS, note_empty_classes
+from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import find_reader
-from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, resize_effects
 from latentdiff.data.stream import rows_of_parts
 from latentdiff.data.types import TrainData

@@ -28,7 +28,7 @@ from latentdiff.data.decode import FORMATS, HEAD_BYTES, SUFFIXES, Decoded, decod
 from latentdiff.data.lazy import FileLocation, Listed
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.raw import RawSplit, RawSplits, number_labels
-from latentdiff.data.report import ReadReport, named, total
+from latentdiff.data.read_report import ReadReport, named, total
 from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
 from latentdiff.data.scan import Tree, shown, walk
 from latentdiff.errors import InputError
@@ -296,8 +296,9 @@ def _stacked(
         (common, count), (other, _) = sizes.most_common(2)
         example = next(path for path, image in zip(paths, images, strict=True) if image.shape[:2] == other)
         raise InputError(
-            f"{root}: expected images of one size, found {len(sizes)} sizes: {common[1]}x{common[0]} in"
-            f" {count} of {len(images)}, but {other[1]}x{other[0]} in {shown(example)}; give --size"
+            f"{root}: expected images of one size, found {len(sizes)} sizes (height x width):"
+            f" {common[0]}x{common[1]} in {count} of {len(images)}, but {other[0]}x{other[1]} in"
+            f" {shown(example)}; give one size (--size)"
         )
     channels = channels or max(image.shape[2] for image in images)
     return np.stack([set_channels(image, channels) for image in images])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from latentdiff.data.class_folders import note_unused_option
 from latentdiff.data.npz import check_expansion
 from latentdiff.data.raw import RawSplit, RawSplits
-from latentdiff.data.report import ReadReport
+from latentdiff.data.read_report import ReadReport
 from latentdiff.data.resize import Fit
 from latentdiff.data.scan import HIDDEN, is_hidden
 from latentdiff.errors import InputError

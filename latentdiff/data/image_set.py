@@ -13,8 +13,8 @@ from latentdiff.data.catalog import NAMED
 from latentdiff.data.decode import RefusedImage, decode_file
 from latentdiff.data.load import load_dataset, to_split
 from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, number_labels
+from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import expected, find_reader
-from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, ReadOptions, fit_part
 from latentdiff.data.stream import stream_dataset
 from latentdiff.data.types import ImageData

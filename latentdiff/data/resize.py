@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from latentdiff.data.raw import RawSplit
-from latentdiff.data.report import ReadReport
+from latentdiff.data.read_report import ReadReport
 from latentdiff.errors import InputError
 
 RESIZE_MODES = ("crop", "stretch", "pad")

@@ -15,8 +15,8 @@ from latentdiff.data.catalog import NAMED
 from latentdiff.data.lazy import LazyImages, Listed
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.raw import RawSplit, RawSplits, note_empty_classes
+from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import READERS, find_reader
-from latentdiff.data.report import ReadReport
 from latentdiff.data.resize import Fit, parse_size
 from latentdiff.data.split import complete
 from latentdiff.data.types import Dataset, ImageData, Split

@@ -26,7 +26,7 @@ from latentdiff.data.class_folders import (
 from latentdiff.data.decode import FORMATS, HEAD_BYTES, MAX_FILE_BYTES, SUFFIXES, format_of
 from latentdiff.data.lazy import FileLocation, Listed
 from latentdiff.data.raw import number_labels
-from latentdiff.data.report import ReadReport, named
+from latentdiff.data.read_report import ReadReport, named
 from latentdiff.data.scan import HIDDEN, is_hidden, shown
 from latentdiff.errors import InputError
 

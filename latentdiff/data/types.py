@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from latentdiff.data.report import ReadReport
+from latentdiff.data.read_report import ReadReport
 
 
 class TrainSplit(Protocol):

@@ -17,7 +17,8 @@ from latentdiff import ops
 from latentdiff.config.diffusion import NEEDS_SIGNAL, DiffusionConfig
 from latentdiff.config.sampling import SAMPLERS as SAMPLER_FACTS
 from latentdiff.config.sampling import Sampler, Sampling
-from latentdiff.diffusion.denoiser import MAX_OUTPUTS, Denoiser, Estimate, coefficients
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import MAX_OUTPUTS, Estimate, coefficients
 from latentdiff.diffusion.schedule import MAX_NOISE, Schedule
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import noised, sample, start
 from latentdiff.diffusion.solvers import inverse_ddim_step
 from latentdiff.diffusion.trajectory import ProgressCallback, Recorder

@@ -18,7 +18,6 @@ from latentdiff.evaluate.bound import Bits, bits_per_dimension
 from latentdiff.evaluate.cache import FeatureCache, cache_folder
 from latentdiff.evaluate.classes import ClassScore
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
-from latentdiff.evaluate.figures import save_figures
 from latentdiff.evaluate.images import (
     SampleScores,
     frechet_warnings,
@@ -49,6 +48,7 @@ from latentdiff.evaluate.reconstruct import (
 )
 from latentdiff.evaluate.reference import Reference, random_subset
 from latentdiff.evaluate.sampling import draw_samples
+from latentdiff.evaluate.score_figures import save_figures
 from latentdiff.evaluate.settings import EvaluationSettings, MetricNetworks
 from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.losses import Weighting
+from latentdiff.diffusion.loss_weights import Weighting
 from latentdiff.errors import InputError
 from latentdiff.evaluate.bound import Bits, bits_of
 from latentdiff.evaluate.chunks import Progress

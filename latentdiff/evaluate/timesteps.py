@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.data.draws import integers
-from latentdiff.diffusion.losses import VariationalBound, Weighting, level_weights
+from latentdiff.diffusion.loss_weights import VariationalBound, Weighting, level_weights
 from latentdiff.diffusion.samplers import NoiseSize
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.outputs import NetworkOutput, OutputTables, clean_chunks, network_output

@@ -16,7 +16,8 @@ from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.sampling import Sampling
 from latentdiff.data.classes import ClassBalance, balanced_labels
 from latentdiff.diffusion.compile import CUDAGraphLoop, compiled_network
-from latentdiff.diffusion.denoiser import Condition, Denoiser, Network, denoiser, in_dtype
+from latentdiff.diffusion.denoiser import Denoiser, Network, denoiser, in_dtype
+from latentdiff.diffusion.guidance import Condition
 from latentdiff.diffusion.loop import sample, slerp, start
 from latentdiff.diffusion.samplers import SamplerStep, make_sampler, with_defaults
 from latentdiff.diffusion.schedule import Schedule, make_schedule

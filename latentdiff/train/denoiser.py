@@ -15,7 +15,7 @@ from latentdiff.data.classes import representative
 from latentdiff.data.draws import integers
 from latentdiff.data.types import ImageData, TrainData, TrainSplit
 from latentdiff.diffusion.denoiser import timestep
-from latentdiff.diffusion.losses import VariationalBound, level_weights
+from latentdiff.diffusion.loss_weights import VariationalBound, level_weights
 from latentdiff.diffusion.prediction import target, to_x0
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.nn import DenoiserConfig

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latentdiff.config.loop import DataOptions, LoopOptions
+from latentdiff.config.data import DataOptions
+from latentdiff.config.loop import LoopOptions
 from latentdiff.data import Augment, to_float
 from latentdiff.data.augment import AUGMENTATIONS
 from latentdiff.data.types import ImageSplit

@@ -61,7 +61,7 @@ def test_kills_of_commands_that_write(
     commands = (
         f"sample --run {tiny_class_run} -n 12 --steps 2 --files pictures{{k}} --out grid{{k}}.png",
         f"encode --run {tiny_vae_run} --data {tiny_folder}/tiny.npz --out latents{{k}}",
-        f"export --run {tiny_class_run} --what scheduler --out export{{k}}",
+        f"export --run {tiny_class_run} --part scheduler --out export{{k}}",
     )
     for kill in range(kills):
         process = Command(commands[kill % 3].format(k=kill), tmp_path)

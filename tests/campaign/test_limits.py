@@ -31,7 +31,7 @@ COMMANDS = {
     "encode": "encode --run runs/old --data tiny.npz --out latents",
     "sample": "sample --run runs/classes -n 4 --steps 2 --out a.png --files pictures --trajectory t.gif",
     "sample npz": "sample --run runs/classes -n 400 --steps 1 --out a.npz",
-    "export": "export --run runs/classes --what scheduler --out exported",
+    "export": "export --run runs/classes --part scheduler --out exported",
     "reconstruct": "reconstruct --run runs/old --data tiny.npz --out r.png",
     "plot-schedule": "plot-schedule --out s.png",
     "evaluate": "evaluate --images tiny.npz --reference tiny.npz --resamples 0 --out ev",

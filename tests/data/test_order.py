@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentdiff.config.loop import DataOptions
+from latentdiff.config.data import DataOptions
 from latentdiff.data import Augment, batch_indices, permutation, to_float, to_uint8
 from latentdiff.data.augment import AUGMENTATIONS, Draw
 from latentdiff.errors import InputError

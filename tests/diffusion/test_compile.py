@@ -18,7 +18,9 @@ from torch import Tensor
 import latentdiff as ld
 from latentdiff.diffusion import compile as compiled
 from latentdiff.diffusion.compile import CUDAGraphLoop, compiled_network
-from latentdiff.diffusion.denoiser import Condition, Denoiser, Estimate, denoiser
+from latentdiff.diffusion.denoiser import Denoiser, denoiser
+from latentdiff.diffusion.estimate import Estimate
+from latentdiff.diffusion.guidance import Condition
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m, heun
 from latentdiff.diffusion.schedule import make_schedule

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import latentdiff as ld
 from latentdiff.diffusion.compile import CUDAGraphLoop
-from latentdiff.diffusion.denoiser import Condition, Denoiser, denoiser
+from latentdiff.diffusion.denoiser import Denoiser, denoiser
+from latentdiff.diffusion.guidance import Condition
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import make_schedule

@@ -11,7 +11,8 @@ from torch import Tensor
 import latentdiff as ld
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.config.sampling import DEFAULT_STEPS, SAMPLERS, Sampler, Sampling
-from latentdiff.diffusion.denoiser import Estimate, denoiser
+from latentdiff.diffusion.denoiser import denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import sample
 from latentdiff.diffusion.samplers import MIN_ALPHA, make_sampler, max_level, with_defaults
 from latentdiff.diffusion.samplers import SAMPLERS as STEPS

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.diffusion import ScheduleConfig
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import run
 from latentdiff.diffusion.samplers import (
     Direction,

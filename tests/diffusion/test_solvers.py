@@ -13,7 +13,8 @@ from torch import Tensor
 from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind
 from latentdiff.config.restoration import SOLVERS, Restoration, Solver
 from latentdiff.diffusion import operators as op
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import noised, run, sample, start
 from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, diffpir_step, dpmpp2m, heun
 from latentdiff.diffusion.schedule import Schedule, make_schedule

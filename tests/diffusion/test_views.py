@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.diffusion import ScheduleConfig
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.illusions.bands import brightness_and_colour, frequencies
 from latentdiff.diffusion.illusions.compose import anagram, anagram_of_latents, hybrid, hybrid_of_latents
 from latentdiff.diffusion.illusions.views import NAMES, View, check_orthogonal, patches, view

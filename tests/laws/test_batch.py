@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.config.diffusion import DiffusionConfig
-from latentdiff.diffusion.denoiser import Condition, Denoiser, denoiser
+from latentdiff.diffusion.denoiser import Denoiser, denoiser
+from latentdiff.diffusion.guidance import Condition
 from latentdiff.diffusion.loop import run, sample, start
 from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m, heun
 from latentdiff.diffusion.schedule import Schedule, make_schedule

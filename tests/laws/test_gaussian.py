@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.config.diffusion import Prediction, ScheduleConfig, Spacing
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import run, sample, start
 from latentdiff.diffusion.prediction import to_x0
 from latentdiff.diffusion.samplers import SamplerStep, ddim, ddim_coefficients, ddpm, dpmpp2m, heun

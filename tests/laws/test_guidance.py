@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.diffusion import Prediction
-from latentdiff.diffusion.denoiser import Condition, Denoiser, Estimate, denoiser, guided, timestep
+from latentdiff.diffusion.denoiser import Denoiser, denoiser, timestep
+from latentdiff.diffusion.estimate import Estimate
+from latentdiff.diffusion.guidance import Condition, guided
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import Direction, SamplerStep, ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import Schedule, make_schedule

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.diffusion import ScheduleConfig
-from latentdiff.diffusion.denoiser import Condition, denoiser
+from latentdiff.diffusion.denoiser import denoiser
+from latentdiff.diffusion.guidance import Condition
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
 from latentdiff.nn import AttentionSite, TextConfig, TextEncoder, build, network_config

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from latentdiff.diffusion.denoiser import coefficients, denoiser
+from latentdiff.diffusion.denoiser import denoiser
+from latentdiff.diffusion.estimate import coefficients
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.ops import constants as constant
 from latentdiff.ops.random import Key

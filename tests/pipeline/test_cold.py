@@ -18,7 +18,8 @@ from latentdiff.data import Dataset, Split
 from latentdiff.diffusion.cold.degradation import Degradation, make_degradation
 from latentdiff.diffusion.cold.prior import Intensities
 from latentdiff.diffusion.cold.step import cold_step
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import run
 from latentdiff.diffusion.operators import gaussian_blur
 from latentdiff.diffusion.trajectory import Recorder
@@ -232,14 +233,14 @@ def test_the_commands(tiny_folder: Path, tiny_cold_run: Path, tmp_path: Path, cl
     made = cli(f"sample-cold {run_} -n 3 {out} --files {tmp_path}/files", cwd=tiny_folder)
     assert made.code == 0, made.err
     assert json.loads(made.out)["n"] == 3 and len(list((tmp_path / "files").iterdir())) == 3
-    back = cli(f"sample-cold {run_} --restore -n 4 --level 4 --steps 2 --naive {out}", cwd=tiny_folder)
+    back = cli(f"sample-cold {run_} --restore -n 4 --degradation-level 4 --steps 2 --naive {out}", cwd=tiny_folder)
     assert back.code == 0, back.err
     answer = json.loads(back.out)
     assert (
         answer["level"] == 4 and answer["one_step"]["n"] == 4 and answer["step_by_step"]["psnr"]["value"] > 0
     )
     for words, code in (
-        (f"sample-cold {run_} --restore --level 7", 1),
+        (f"sample-cold {run_} --restore --degradation-level 7", 1),
         (f"sample-cold {run_} --input tiny.npz", 2),
         (f"sample-cold {run_} --steps 9", 1),
         (f"sample-cold {run_} --split train", 2),

@@ -12,12 +12,12 @@ import torch
 from matplotlib.backends.backend_agg import RendererAgg
 
 from latentdiff.apps.cli.info.schedule_figure import save_schedule_figure
-from latentdiff.apps.studies.report.figures import Curve, Panel, draw_panels
+from latentdiff.apps.studies.report.curves import Curve, Panel, draw_panels
 from latentdiff.diffusion.schedule import make_schedule
-from latentdiff.evaluate.figures import save_figures, save_histogram, save_sets_figure
 from latentdiff.evaluate.interval_score import Resampling
 from latentdiff.evaluate.model import ModelScores
 from latentdiff.evaluate.reconstruct import Reconstruction, score_reconstruction
+from latentdiff.evaluate.score_figures import save_figures, save_histogram, save_sets_figure
 from latentdiff.viz.figures import (
     new_figure,
     readable_log,

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.denoiser import coefficients
+from latentdiff.diffusion.estimate import coefficients
 from latentdiff.diffusion.prediction import target, to_x0
 from latentdiff.diffusion.samplers import ddim_coefficients
 from latentdiff.diffusion.schedule import make_schedule

@@ -64,7 +64,7 @@ SHARED = (
     "sample",
     "evaluate",
 )  # among processes of torchrun
-NO_MEMORY = "out of memory; a smaller --batch or network needs less"
+NO_MEMORY = "out of memory; a smaller batch, network or number of images needs less"
 RUST = "pyo3_runtime"  # its panics are no Exceptions
 
 
@@ -116,7 +116,7 @@ def root() -> None:
     latentdiff train-denoiser --v-pred     # then
     latentdiff sample --sampler ddim
 
-    Every command works without options; `latentdiff COMMAND --help` shows the common
+    Most commands work without options; `latentdiff COMMAND --help` shows the common
     ones, --help-all all of them.
     """
 

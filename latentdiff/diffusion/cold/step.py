@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from latentdiff.diffusion.cold.degradation import Degradation
-from latentdiff.diffusion.denoiser import Denoiser, Estimate, Network, timestep
+from latentdiff.diffusion.denoiser import Denoiser, Network, timestep
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.samplers import SamplerStep
 from latentdiff.ops.random import Key
 

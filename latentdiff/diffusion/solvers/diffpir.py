@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.operators import Operator, proximal
 from latentdiff.diffusion.samplers import diffpir_step
 from latentdiff.diffusion.schedule import Schedule

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.operators import Operator, norms
 from latentdiff.diffusion.samplers import SamplerStep
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments

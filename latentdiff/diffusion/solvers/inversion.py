@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.samplers import SamplerStep, StepCoefficients, apply_step
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.ops.random import Key

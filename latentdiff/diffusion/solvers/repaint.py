@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.samplers import SamplerStep, forward_sigma
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments

@@ -17,8 +17,8 @@ FOLDER = Path(__file__).parents[2] / "assets" / "models"
 
 @dataclass(frozen=True)
 class Shipped:
-    """``about``: title, conditioning (key listens: classes or text) with an example prompt, works_on (latents
-    or pixels), images to try it on, and the data, commands, hardware and figures of its training.
+    """``about``: title, conditioning (key condition: classes or text) with an example prompt, works_on
+    (latents or pixels), images to try it on, and the data, commands, hardware and figures of its training.
     """
 
     name: str
@@ -42,7 +42,7 @@ def shipped_models() -> tuple[Shipped, ...]:
 
 def shipped_for(conditioning: str, *, pixels: bool = False) -> Shipped | None:
     """The first model that is conditioned on classes or text, of those that work on ``pixels``."""
-    fitting = (model for model in shipped_models() if model.about["listens"] == conditioning)
+    fitting = (model for model in shipped_models() if model.about["condition"] == conditioning)
     return next((model for model in fitting if not pixels or model.about["works_on"] == "pixels"), None)
 
 

@@ -4,9 +4,9 @@
 
 from diffusers import SchedulerMixin
 
-from latentdiff.pipeline.diffusers.ddim import FusedDDIMScheduler
-from latentdiff.pipeline.diffusers.ddpm import FusedDDPMScheduler
 from latentdiff.pipeline.diffusers.export import export_network, export_pipeline, export_scheduler
+from latentdiff.pipeline.diffusers.fused_ddim import FusedDDIMScheduler
+from latentdiff.pipeline.diffusers.fused_ddpm import FusedDDPMScheduler
 from latentdiff.pipeline.diffusers.networks import read_autoencoder, read_unet
 from latentdiff.pipeline.diffusers.processes import read_process
 

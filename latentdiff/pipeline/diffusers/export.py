@@ -60,7 +60,7 @@ def _foreign(network: nn.Module) -> ExternalModel:
         return network
     name, config = type(network).__name__, getattr(network, "config", None)
     reason = config.difference if isinstance(config, NetworkConfig) else "it did not come from diffusers"
-    hint = "" if isinstance(network, Autoencoder) else "; --what scheduler exports the process alone"
+    hint = "" if isinstance(network, Autoencoder) else "; --part scheduler exports the process alone"
     raise InputError(f"the {name} cannot be exported: {reason}{hint}")
 
 

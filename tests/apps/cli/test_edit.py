@@ -334,7 +334,7 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("anagram --label 0 --label 1 --class-weights 1", ("--class-weights", "2 numbers"), 2),
         ("anagram --label 0 --label 1 --view identity --view zoom", ("--view", "zoom"), 2),
         (
-            "anagram --label 0 --label 1 --view identity --view patches --patch 3",
+            "anagram --label 0 --label 1 --view identity --view patches --patch-side 3",
             ("a side that divides 8",),
             1,
         ),

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_one_line(work: Path, cli: Callable) -> None:
         "restore --run runs/pixel --operator downsample --solver diffpir --sampler heun": "steps of its own",
         "sample --run runs/latent --spacing leading --steps 4": "spacing leading starts at level 16",
         "sample --run runs/latent --sampler heun --eta 0.5": "eta is an option of the ddim sampler",
-        "export --run runs/latent --what scheduler --out x": "predicts flow",
+        "export --run runs/latent --part scheduler --out x": "predicts flow",
         "invert --run runs/latent --sampler heun": "deterministic ddim sampler, got --sampler heun",
         f"train-denoiser --pixel {PROCESS} {OPTIONS} --prediction eps": "cannot be used with the rectified-flow",
     }

@@ -35,7 +35,7 @@ WRITERS = {  # a command line that writes all that the command can write, by com
     "reconstruct": "--run runs/vae",
     "plot-schedule": "--schedule linear --schedule cosine --T 20",
     "encode": "--run runs/vae",
-    "export": "--run runs/classes --what scheduler",
+    "export": "--run runs/classes --part scheduler",
     "evaluate": "--images tiny.npz --reference tiny.npz --split test --resamples 0 --no-cache",
     "reproduce": "schedules",
 }

@@ -118,11 +118,14 @@ def test_what_an_encoding_lacks_is_escaped(encoding: str, shown: str, tmp_path: 
             "raise type('PanicException', (BaseException,), {'__module__': 'pyo3_runtime'})('a')",
             "safetensors failed (a)",
         ),
-        ("raise MemoryError", "out of memory; a smaller --batch or network needs less"),
-        ("raise ValueError('quantization error')", "out of memory; a smaller --batch or network needs less"),
+        ("raise MemoryError", "out of memory; a smaller batch, network or number of images needs less"),
+        (
+            "raise ValueError('quantization error')",
+            "out of memory; a smaller batch, network or number of images needs less",
+        ),
         (
             "raise RuntimeError('could not create a primitive')",
-            "out of memory; a smaller --batch or network needs less",
+            "out of memory; a smaller batch, network or number of images needs less",
         ),
     ],
 )

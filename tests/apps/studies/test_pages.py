@@ -22,7 +22,7 @@ from latentdiff.apps.studies.report.blocks import (
     format_cell,
     to_json,
 )
-from latentdiff.apps.studies.report.figures import Curve, Panel, draw_panels
+from latentdiff.apps.studies.report.curves import Curve, Panel, draw_panels
 from latentdiff.apps.studies.report.html import page
 from latentdiff.viz.images import save_image
 from latentdiff.viz.rows import draw_rows

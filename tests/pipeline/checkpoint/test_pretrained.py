@@ -48,7 +48,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny().save(folder / "shapes", half=True)
     about = {
         "title": "rings and bars",
-        "listens": "classes",
+        "condition": "classes",
         "works_on": "pixels",
         "images": "mnist5k",
         "commands": ["latentdiff train-denoiser --pixel"],
@@ -66,7 +66,7 @@ def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> 
     assert model.bytes <= MOST
     assert {
         "title",
-        "listens",
+        "condition",
         "works_on",
         "images",
         "data",
@@ -76,8 +76,8 @@ def test_a_model_is_whole_and_small_and_says_how_it_was_made(model: Shipped) -> 
     } <= model.about.keys()
     assert all(command.startswith("latentdiff ") for command in model.about["commands"])
     pipeline = latentdiff.load(model.name)
-    assert (pipeline.tokenizer is not None) == (model.about["listens"] == "text")
-    assert bool(pipeline.classes) == (model.about["listens"] == "classes")
+    assert (pipeline.tokenizer is not None) == (model.about["condition"] == "text")
+    assert bool(pipeline.classes) == (model.about["condition"] == "classes")
     assert isinstance(pipeline.codec, IdentityCodec) == (model.about["works_on"] == "pixels")
     data = load_dataset(model.about["images"])
     assert data.shape == pipeline.codec.image_shape and (data.classes or ()) == tuple(pipeline.classes)

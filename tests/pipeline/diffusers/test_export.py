@@ -91,7 +91,7 @@ def test_an_imported_pipeline_goes_back_and_draws_the_same(
     sampler: str, cli: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = saved(tmp_path / "theirs", DDPMScheduler(num_train_timesteps=T, variance_type="fixed_large"))
-    code, _, err = cli(f"export --run theirs --sampler {sampler} --out back", cwd=tmp_path)
+    code, _, err = cli(f"export --run theirs --scheduler {sampler} --out back", cwd=tmp_path)
     assert code == 0, err
     assert not (tmp_path / "back" / "manifest.json").exists()
     kind = DDIMPipeline if sampler == "ddim" else DDPMPipeline
@@ -115,9 +115,9 @@ def test_parts_are_exported_alone(
     cli: Callable, tiny_folder: Path, tiny_pixel_run: Path, tmp_path: Path
 ) -> None:
     saved(tmp_path / "theirs")
-    assert cli("export --run theirs --what unet --out unet", cwd=tmp_path).code == 0
+    assert cli("export --run theirs --part unet --out unet", cwd=tmp_path).code == 0
     assert UNet2DModel.from_pretrained(tmp_path / "unet").config.sample_size == SIDE
-    code, out, _ = cli(f"export --run {tiny_pixel_run} --what scheduler --out s --json", cwd=tmp_path)
+    code, out, _ = cli(f"export --run {tiny_pixel_run} --part scheduler --out s --json", cwd=tmp_path)
     assert code == 0 and json.loads(out)["wrote"] == "s"
     theirs, mine = DDIMScheduler.from_pretrained(tmp_path / "s"), ld.load(tiny_pixel_run)
     torch.testing.assert_close(
@@ -129,7 +129,7 @@ def test_parts_are_exported_alone(
         " --steps 1"
     )
     assert cli(f"{train} --name run", cwd=tmp_path).code == 0
-    assert cli("export --run runs/run --what vae --out vae", cwd=tmp_path).code == 0
+    assert cli("export --run runs/run --part vae --out vae", cwd=tmp_path).code == 0
     found = AutoencoderTiny.from_pretrained(tmp_path / "vae").state_dict()
     assert all(torch.equal(value, found[name]) for name, value in tiny_autoencoder().state_dict().items())
 
@@ -138,12 +138,12 @@ def test_parts_are_exported_alone(
 def test_our_own_networks_are_refused_with_what_differs_first(
     what: str, cli: Callable, tiny_spatial_run: Path, tmp_path: Path
 ) -> None:
-    code, _, err = cli(f"export --run {tiny_spatial_run} --what {what} --out x", cwd=tmp_path)
+    code, _, err = cli(f"export --run {tiny_spatial_run} --part {what} --out x", cwd=tmp_path)
     expected = (VAEConfig if what == "vae" else UNetConfig).difference
     assert (
         (code, err.count("\n")) == (1, 1)
         and expected in err
-        and ("--what scheduler" in err) == (what != "vae")
+        and ("--part scheduler" in err) == (what != "vae")
     )
     assert not (tmp_path / "x").exists()
 
@@ -156,7 +156,7 @@ def test_every_network_of_the_package_has_its_difference() -> None:
 def test_what_is_there_is_never_replaced(cli: Callable, tiny_pixel_run: Path, tmp_path: Path) -> None:
     (checkpoint,) = tiny_pixel_run.glob("checkpoint-*")
     before = sorted(checkpoint.rglob("*"))
-    command = f"export --run {tiny_pixel_run} --what scheduler --overwrite --out {checkpoint}"
+    command = f"export --run {tiny_pixel_run} --part scheduler --overwrite --out {checkpoint}"
     code, _, err = cli(command, cwd=tmp_path)
     assert (code, err.count("\n")) == (1, 1) and "--overwrite replaces only what this command wrote" in err
     assert sorted(checkpoint.rglob("*")) == before
@@ -165,12 +165,12 @@ def test_what_is_there_is_never_replaced(cli: Callable, tiny_pixel_run: Path, tm
 def test_a_model_that_is_no_pixel_pipeline_is_refused(
     cli: Callable, tiny_pixel_run: Path, tiny_vae_run: Path, tmp_path: Path
 ) -> None:
-    code, _, err = cli(f"export --run {tiny_pixel_run} --what vae --out x", cwd=tmp_path)
-    assert code == 1 and "is a pixel model, it has no VAE; leave --what out" in err
-    code, _, err = cli(f"export --run {tiny_pixel_run} --what unet --sampler ddpm --out x", cwd=tmp_path)
+    code, _, err = cli(f"export --run {tiny_pixel_run} --part vae --out x", cwd=tmp_path)
+    assert code == 1 and "is a pixel model, it has no VAE; leave --part out" in err
+    code, _, err = cli(f"export --run {tiny_pixel_run} --part unet --scheduler ddpm --out x", cwd=tmp_path)
     assert code == 2 and "--sampler ddpm: a unet by itself has none" in err
     code, _, err = cli(f"export --run {tiny_vae_run} --out x", cwd=tmp_path)
-    assert code == 1 and "holds no denoiser; --what vae exports its VAE" in err
+    assert code == 1 and "holds no denoiser; --part vae exports its VAE" in err
     model = ld.load(saved(tmp_path / "theirs"))
     with (
         pytest.raises(InputError, match=r"scaled by 0\.5"),

@@ -775,7 +775,7 @@ def test_pipelines_that_name_our_classes_still_load(saved: Path) -> None:
     for path, old in (
         (
             folder / "model_index.json",
-            {"scheduler": ["latentdiff.pipeline.diffusers.ddpm", "FusedDDPMScheduler"]},
+            {"scheduler": ["latentdiff.pipeline.diffusers.fused_ddpm", "FusedDDPMScheduler"]},
         ),
         (folder / "scheduler" / "scheduler_config.json", {"_class_name": "FusedDDPMScheduler"}),
     ):

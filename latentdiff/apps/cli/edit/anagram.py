@@ -23,7 +23,7 @@ from latentdiff.apps.cli.shared.prompts import name_of
 
 HINT = (
     "not every pair of classes has a shape in common: try another --view, other seeds, or --resample-steps 2"
-    " (docs/common.md has shares)"
+    " (docs/editing.md has shares)"
 )
 VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "negative", "patches")
 
@@ -40,7 +40,9 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
     help="The view through which each class is seen (default: identity and flip).",
 )
 @option(
-    "--patch",
+    "--patch-side",
+    "patch",
+    was="--patch",
     type=click.IntRange(1, 1024),
     default=None,
     help="Side of --view patches in pixels (default: a quarter).",
@@ -56,7 +58,7 @@ def command(*, as_json: bool, **values: Any) -> int:
     if len(views) != n:
         flag = "--label" if values["label"] else "--prompt"
         raise click.UsageError(f"expected as many {flag} as --view, got {n} and {len(views)}")
-    only_with("view", "patches", views, {"patch": "--patch"})
+    only_with("view", "patches", views, {"patch": "--patch-side"})
     weights = weights_of(values["class_weights"], n)
     return run_edit(partial(_anagram, names=views, weights=weights), values, as_json=as_json)
 

@@ -24,7 +24,7 @@ HARM = " (farther from the original than the noisy image)"
 @cli_command(
     "denoise",
     "latentdiff denoise --level 250,500,750",
-    "latentdiff denoise --level 500 --blur-sigma 2 --frames 8",
+    "latentdiff denoise --level 500 --blur-sigma 2 --moments 8",
 )
 @model_options
 @image_options
@@ -55,7 +55,9 @@ HARM = " (farther from the original than the noisy image)"
     help="How often the blur is applied.",
 )
 @option(
-    "--frames",
+    "--moments",
+    "frames",
+    was="--frames",
     type=click.IntRange(2, 20),
     default=6,
     show_default=True,
@@ -66,7 +68,7 @@ HARM = " (farther from the original than the noisy image)"
     cls=Several,
     default=None,
     help=(
-        "Instead of --frames: the levels to show, as 690,540,390,240,90; the nearest that are"
+        "Instead of --moments: the levels to show, as 690,540,390,240,90; the nearest that are"
         " visited (default: none)."
     ),
 )

@@ -23,7 +23,7 @@ from latentdiff.apps.cli.shared.prompts import name_of
 
 HINT = (
     "small images have little room for two bands: try another --sigma, --class-weights, or --resample-steps 2"
-    " (docs/common.md has shares)"
+    " (docs/editing.md has shares)"
 )
 
 

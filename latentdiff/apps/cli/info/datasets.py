@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentdiff.apps.cli.shared.options import build, cli_command, given, options_of
-from latentdiff.config.loop import DataOptions
+from latentdiff.config.data import DataOptions
 
 if TYPE_CHECKING:
     from latentdiff.data import DataDescription

@@ -32,18 +32,22 @@ def _check_exported(folder: Path) -> None:
 @cli_command(
     "export",
     "latentdiff export --run runs/NAME",
-    "latentdiff export --run runs/NAME --what scheduler --out scheduler",
+    "latentdiff export --run runs/NAME --part scheduler --out scheduler",
 )
 @run_options()
 @option(
-    "--what",
+    "--part",
+    "what",
+    was="--part",
     type=click.Choice(["pipeline", "scheduler", "unet", "vae"]),
     default="pipeline",
     show_default=True,
     help="The whole model, or one of its parts.",
 )
 @option(
-    "--sampler",
+    "--scheduler",
+    "sampler",
+    was="--sampler",
     type=click.Choice(["ddim", "ddpm"]),
     default="ddim",
     show_default=True,
@@ -71,7 +75,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     from latentdiff.pipeline.checkpoint.folder import writing
 
     outputs.settle(values)
-    needs = [Need("latents", "--what vae")] if what == "vae" else []
+    needs = [Need("latents", "--part vae")] if what == "vae" else []
     checkpoint, out = find_denoiser(values["run"], values["runs"], needs=needs), values["out"]
     check_meets(checkpoint, needs)
     with writing(out, manifest=False, replace=values["overwrite"]) as writer:
@@ -104,7 +108,7 @@ def _export(checkpoint: Checkpoint, writer: Writer, what: str, sampler: Literal[
         diffusers.export_network(writer, load_autoencoder(checkpoint, index)[0])
         return
     if "denoiser" not in index:
-        raise InputError(f"{checkpoint.folder}: holds no denoiser; --what vae exports its VAE")
+        raise InputError(f"{checkpoint.folder}: holds no denoiser; --part vae exports its VAE")
     if what == "unet":
         diffusers.export_network(writer, load_denoiser(checkpoint, index))
     elif what == "scheduler":

@@ -22,8 +22,8 @@ from latentdiff.apps.cli.shared.options import (
 )
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option, refuse_foreign
 from latentdiff.apps.cli.shared.types import Finite
+from latentdiff.config.data import DataOptions
 from latentdiff.config.evaluation import PARTS
-from latentdiff.config.loop import DataOptions
 from latentdiff.config.sampling import Sampling
 from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
 
@@ -192,7 +192,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """Measure the quality of a model or of a set of images.
 
     Of a run: its VAE, its samples, its denoiser and reconstructions from noise. Of images: --images A
-    --reference B. Every value has a bootstrap interval and the name of the feature network it depends on.
+    --reference B. Every value has an interval and the name of the feature network it depends on.
     docs/evaluation.md explains them.
     """
     _check(ctx, values)

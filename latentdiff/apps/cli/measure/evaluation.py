@@ -19,13 +19,13 @@ from latentdiff.apps.cli.shared.options import build
 from latentdiff.apps.cli.shared.processes import together
 from latentdiff.apps.cli.shared.progress import SamplingBar, note, print_report, result
 from latentdiff.apps.cli.train.common import read_data
-from latentdiff.config.loop import DataOptions
+from latentdiff.config.data import DataOptions
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, ImageSet, read_images
 from latentdiff.data.classes import ClassBalance
 from latentdiff.data.resize import Fit
 from latentdiff.errors import InputError
-from latentdiff.evaluate.figures import save_sets_figure
+from latentdiff.evaluate.score_figures import save_sets_figure
 from latentdiff.files.untrusted import read_json
 from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
 from latentdiff.metrics.features.names import PERCEPTUAL_NAMES, default_features

@@ -17,7 +17,7 @@ from latentdiff.apps.cli.shared.options import (
     split_option,
 )
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option
-from latentdiff.config.loop import DataOptions
+from latentdiff.config.data import DataOptions
 from latentdiff.errors import InputError
 
 

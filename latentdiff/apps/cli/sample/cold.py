@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     help="Degrade images and restore them; those of --input, instead of generating new ones.",
 )
 @option(
-    "--level",
+    "--degradation-level",
+    "level",
+    was="--level",
     type=click.IntRange(1, 10_000),
     default=None,
     help="Level of the degradation; with --restore (default: T).",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentdiff.apps.cli.shared.training_data import saved_images, saved_options
-from latentdiff.config.loop import DataOptions, StreamOptions
+from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:

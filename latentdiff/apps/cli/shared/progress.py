@@ -20,7 +20,7 @@ from latentdiff.train.budget import Budget
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from latentdiff.data.report import ReadReport
+    from latentdiff.data.read_report import ReadReport
 
 PLAIN_SECONDS = 10.0  # between plain lines
 _WAITING = "latentdiff.notes"  # in a click context: lines that are not printed yet

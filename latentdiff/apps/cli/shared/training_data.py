@@ -94,7 +94,7 @@ def _is_below_here(folder: Path) -> bool:
 def _fingerprint(place: str, saved: Mapping[str, Any]) -> str | None:
     """The fingerprint of the data at a place, read as the run did; None where it cannot be."""
     from latentdiff.config.base import parse
-    from latentdiff.config.loop import DataOptions
+    from latentdiff.config.data import DataOptions
     from latentdiff.data import is_streamed, load_dataset, stream_dataset
     from latentdiff.files.paths import expanded
     from latentdiff.train.latent_dataset import is_encoded, load_encoded

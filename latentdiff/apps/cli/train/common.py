@@ -18,7 +18,8 @@ from latentdiff.apps.cli.shared.options import build, given
 from latentdiff.apps.cli.shared.progress import TrainingBar, counted, note, note_kernels, print_report, result
 from latentdiff.apps.cli.shared.training_data import place_of
 from latentdiff.config.base import parse
-from latentdiff.config.loop import BUDGETS, DataOptions, LoopOptions, RunOptions, StreamOptions
+from latentdiff.config.data import DataOptions, StreamOptions
+from latentdiff.config.loop import BUDGETS, LoopOptions, RunOptions
 from latentdiff.data import Dataset, ImageData, TrainData, is_streamed, load_dataset, stream_dataset
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded

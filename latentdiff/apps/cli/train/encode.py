@@ -17,7 +17,7 @@ from latentdiff.apps.cli.shared.options import (
     run_options,
 )
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option
-from latentdiff.config.loop import DataOptions, StreamOptions
+from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.errors import InputError
 
 

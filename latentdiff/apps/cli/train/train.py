@@ -14,7 +14,8 @@ import click
 
 from latentdiff.apps.cli.shared.help import GENERAL, option
 from latentdiff.apps.cli.shared.options import build, cli_command, dry_run_option, options_of
-from latentdiff.config.loop import DataOptions, RunOptions, StreamOptions
+from latentdiff.config.data import DataOptions, StreamOptions
+from latentdiff.config.loop import RunOptions
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 
 SHARES = {"vae": 0.25, "denoiser": 0.75}  # of the minutes

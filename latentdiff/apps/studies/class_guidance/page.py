@@ -15,7 +15,7 @@ from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, measured, row
 from latentdiff.apps.studies.report.blocks import Cell, Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.evaluate.interval_score import Score
 from latentdiff.metrics.features.names import frechet_name
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.classifier import ClassReader
 from latentdiff.apps.studies.report.blocks import Cell, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.data import to_uint8
 from latentdiff.data.synthetic_scenes import parse
 from latentdiff.evaluate.scenes import attributes, read

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture
-from latentdiff.apps.studies.report.figures import Panel, draw_panels, image_source
+from latentdiff.apps.studies.report.curves import Panel, draw_panels, image_source
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.select import indices_by_class
 from latentdiff.train.result import Reporter

@@ -13,7 +13,7 @@ from typing import Any
 
 from latentdiff._version import __version__
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.config.loop import LoopOptions
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset

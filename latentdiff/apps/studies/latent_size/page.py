@@ -20,7 +20,7 @@ from latentdiff.apps.studies.report.blocks import (
     Section,
     Table,
 )
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.data import to_float
 from latentdiff.data.select import indices_by_class, one_of_each_class
 from latentdiff.evaluate import SampleScores

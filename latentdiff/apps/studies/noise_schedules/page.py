@@ -19,7 +19,7 @@ from latentdiff.apps.studies.process.noise_measures import (
     log_snr,
 )
 from latentdiff.apps.studies.report.blocks import Block, Cell, Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.data import Dataset, to_float
 from latentdiff.evaluate import ReconstructionScores, SampleScores
 from latentdiff.metrics.features.names import frechet_name

@@ -13,9 +13,10 @@ from latentdiff.apps.studies.kit.model import pixel_model
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input
 from latentdiff.apps.studies.kit.presets import PixelPreset
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
-from latentdiff.diffusion.denoiser import Denoiser, Estimate
+from latentdiff.diffusion.denoiser import Denoiser
+from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import SamplerStep, ddpm
 from latentdiff.diffusion.schedule import Schedule

@@ -13,7 +13,7 @@ from latentdiff.apps.studies.kit.model import pixel_model
 from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, PairedScores, against_input
 from latentdiff.apps.studies.kit.presets import PixelPreset
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling

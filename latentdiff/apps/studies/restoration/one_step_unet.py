@@ -16,7 +16,7 @@ from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, diff
 from latentdiff.apps.studies.kit.presets import PixelPreset
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.restoration.sdedit import DRAWINGS, drawing
 from latentdiff.apps.studies.runner import Study
 from latentdiff.data import to_float

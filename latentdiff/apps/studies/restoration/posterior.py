@@ -11,7 +11,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.process.analytic import Gaussian
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.denoiser import Denoiser

@@ -22,7 +22,7 @@ from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.text_edits import COLUMNS, SWAPS, EditScores, EditTask, exchanged, score
 from latentdiff.config.sampling import Sampling

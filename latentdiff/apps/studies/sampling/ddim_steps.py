@@ -15,7 +15,7 @@ from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
 from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, draw_uint8, labels_of, row
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset

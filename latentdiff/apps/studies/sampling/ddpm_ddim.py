@@ -23,7 +23,7 @@ from latentdiff.apps.studies.kit.scoring import (
 )
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.trajectory import Recorder

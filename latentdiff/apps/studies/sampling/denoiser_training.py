@@ -11,7 +11,7 @@ from latentdiff.apps.studies.kit.presets import VAEPreset
 from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, draw_uint8, labels_of, measured, row
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.evaluate import SampleScores

@@ -12,7 +12,7 @@ from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import readable_scenes, text_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset
 from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.text_edits import (
     COLUMNS,

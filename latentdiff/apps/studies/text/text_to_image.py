@@ -20,7 +20,7 @@ from latentdiff.apps.studies.report.blocks import (
     Section,
     Table,
 )
-from latentdiff.apps.studies.report.figures import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.emoji_texts import emoji_section
 from latentdiff.config.sampling import Sampling
