@@ -38,7 +38,7 @@ def _check_exported(folder: Path) -> None:
 @option(
     "--part",
     "what",
-    was="--part",
+    was="--what",
     type=click.Choice(["pipeline", "scheduler", "unet", "vae"]),
     default="pipeline",
     show_default=True,
