@@ -58,3 +58,12 @@ def test_networks_and_commands_are_not_personified() -> None:
         if PRIVATE.search(line)
     ]
     assert len(found) <= 5, found
+
+
+def test_pages_that_the_program_names_exist() -> None:
+    named = {
+        page
+        for path in files("latentdiff/*.py", "latentdiff/**/*.py")
+        for page in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert named and not [page for page in named if not (ROOT / page).is_file()]
