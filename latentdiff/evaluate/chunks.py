@@ -14,6 +14,11 @@ Progress = Callable[[int, int], None]
 """Called with (done, total)."""
 
 
+def chunk_size(shape: Sequence[int]) -> int:
+    """The number of images [C, H, W] in a chunk; it depends on their shape alone."""
+    return max(1, min(CHUNK, POSITIONS // (shape[-1] * shape[-2])))
+
+
 def chunks(n: int, shape: Sequence[int]) -> list[slice]:
-    """Slices of ``n`` images [C, H, W], of a size that depends on their shape alone."""
-    return slices(n, max(1, min(CHUNK, POSITIONS // (shape[-1] * shape[-2]))))
+    """Slices of ``n`` images [C, H, W], one for each chunk."""
+    return slices(n, chunk_size(shape))

@@ -13,7 +13,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.diffusion.trajectory import Recorder
 from latentdiff.errors import InputError
-from latentdiff.evaluate.chunks import Progress, chunks
+from latentdiff.evaluate.chunks import Progress, chunk_size, chunks
 from latentdiff.evaluate.settings import EvaluationSettings
 from latentdiff.metrics.features import FeatureNetwork, Features, extract
 from latentdiff.parallel.processes import Ranks
@@ -110,11 +110,11 @@ def shares(n: int, shape: Sequence[int], processes: int) -> list[slice]:
     """Which of ``n`` images [C, H, W] each process draws: whole chunks, so that all see what one process
     would. InputError.
     """
-    parts = chunks(n, shape)
+    parts, size = chunks(n, shape), chunk_size(shape)
     if len(parts) < processes:
         raise InputError(
-            f"{processes} processes share {n} samples, which are drawn {parts[0].stop} at once: expected at"
-            f" least {(processes - 1) * parts[0].stop + 1}"
+            f"{processes} processes share {n} samples, which are drawn {size} at once: expected at"
+            f" least {(processes - 1) * size + 1}"
         )
     own = [parts[Ranks(rank, processes).share(len(parts))] for rank in range(processes)]
     return [slice(each[0].start, each[-1].stop) for each in own]

@@ -233,7 +233,9 @@ def test_the_commands(tiny_folder: Path, tiny_cold_run: Path, tmp_path: Path, cl
     made = cli(f"sample-cold {run_} -n 3 {out} --files {tmp_path}/files", cwd=tiny_folder)
     assert made.code == 0, made.err
     assert json.loads(made.out)["n"] == 3 and len(list((tmp_path / "files").iterdir())) == 3
-    back = cli(f"sample-cold {run_} --restore -n 4 --degradation-level 4 --steps 2 --naive {out}", cwd=tiny_folder)
+    back = cli(
+        f"sample-cold {run_} --restore -n 4 --degradation-level 4 --steps 2 --naive {out}", cwd=tiny_folder
+    )
     assert back.code == 0, back.err
     answer = json.loads(back.out)
     assert (
