@@ -136,7 +136,7 @@ def test_size_channels_and_resizing_apply(few: Few) -> None:
     large, small = (everything(load_dataset("openmoji", size=side))[0].float() for side in (256, 32))
     block = torch.nn.functional.avg_pool2d(large, 8)  # the same picture, whatever the size
     assert float((block - small).abs().mean()) < 6 and float(small.std()) > 50
-    with pytest.raises(InputError, match="openmoji: expected a size of at most 256 pixels, found 300x64"):
+    with pytest.raises(InputError, match="openmoji: expected a size of at most 256 pixels, found 64x300"):
         load_dataset("openmoji", size=(64, 300))
 
 

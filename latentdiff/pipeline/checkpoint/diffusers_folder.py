@@ -25,7 +25,8 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 PIPELINES = ("DDPMPipeline", "DDIMPipeline")
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler", "FusedDDPMScheduler", "FusedDDIMScheduler")
-LIBRARIES = (LIBRARY, "latentdiff", *(f"latentdiff.pipeline.diffusers.{kind}" for kind in ("ddim", "ddpm")))
+# the last two: files that were saved by early versions name the module of our schedulers
+LIBRARIES = (LIBRARY, "latentdiff", "latentdiff.compat.diffusers.ddim", "latentdiff.compat.diffusers.ddpm")
 """Where an index says that a scheduler comes from."""
 UNET = [LIBRARY, "UNet2DModel"]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

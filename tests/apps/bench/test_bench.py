@@ -541,6 +541,7 @@ def test_profiles_are_written_with_labels_for_both_sides(tmp_path: Path) -> None
     assert {"fused ddim", "eager ddim", "latentdiff::step"} <= names
 
 
+@pytest.mark.slow
 def test_whole_loops_run_and_keep_json_and_figure(tmp_path: Path) -> None:
     files = ("--json", "-", "--figure", str(tmp_path / "s.png"))
     small = ("--batch", "2", "--unet-shape", "1x8x8", "--ddpm-steps", "7", "--rounds", "1", "--seconds", "1")

@@ -103,6 +103,7 @@ def test_it_is_evaluated(
     assert found["samples"] is not None and found["denoiser"]["bits_per_dimension"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["latent", "pixel"])
 def test_it_edits_inverts_and_restores(run: str, work: Path, answer: Callable) -> None:
     model = f"--run runs/{run} --steps 6"

@@ -38,6 +38,7 @@ def test_the_ranges_of_the_models_of_the_package_are_those_of_their_images(name:
     assert Brightness.parse(model.about["brightness"], name) == Brightness.of(images[chosen])
 
 
+@pytest.mark.slow
 def test_images_like_those_of_the_training_are_not_far_and_others_are() -> None:
     known = Brightness.of(load_dataset("mnist5k").train.images[:LOOKED_AT])
     images = digits()
@@ -82,6 +83,7 @@ def test_a_dark_drawing_is_warned_of_and_negated(cli: Callable, tmp_path: Path) 
     assert "--negate is for images of --input" in cli("p2p --prompt a --edit b --negate", cwd=tmp_path).err
 
 
+@pytest.mark.slow
 def test_a_training_keeps_the_ranges_of_its_images(
     cli: Callable,
     tiny_folder: Path,

@@ -143,6 +143,7 @@ def test_nothing_that_is_there_is_replaced_without_overwrite(work: Path, cli: Ca
     assert all(replaced[path] == after[path] for path in after.keys() - written), "and nothing else"
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_by_its_own_command_alone(work: Path, cli: Callable) -> None:
     def made(options: str) -> str:
         done = cli(f"reproduce schedules --json {options}", cwd=work)

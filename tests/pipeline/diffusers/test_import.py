@@ -128,7 +128,7 @@ def test_a_pipeline_that_was_saved_with_our_scheduler_comes_back(tmp_path: Path)
     for path, old in (  # files named our class before they named the stock one
         (
             tmp_path / "fused" / INDEX,
-            {"scheduler": ["latentdiff.pipeline.diffusers.fused_ddim", "FusedDDIMScheduler"]},
+            {"scheduler": ["latentdiff.compat.diffusers.ddim", "FusedDDIMScheduler"]},
         ),
         (tmp_path / "fused" / "scheduler" / "scheduler_config.json", {"_class_name": "FusedDDIMScheduler"}),
     ):

@@ -91,7 +91,7 @@ def same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(shape: Any, dtype: torch.dtype, **_: Any) -> Tensor:
         return normal(99, torch.bfloat16).to(dtype)
 
-    for module in ("diffusers.schedulers.scheduling_dd{}m", "latentdiff.pipeline.diffusers.dd{}m"):
+    for module in ("diffusers.schedulers.scheduling_dd{}m", "latentdiff.pipeline.diffusers.fused_dd{}m"):
         for letter in "ip":
             monkeypatch.setattr(module.format(letter) + ".randn_tensor", drawn)
 
