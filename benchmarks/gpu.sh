@@ -54,7 +54,7 @@ part build 150 "$PYTHON" setup.py build_ext --inplace
 part native 30 "$PYTHON" -c "from latentdiff import ops; n = ops.implementation(); assert n == 'native', (n, ops.NATIVE.reason)"
 part info 30 "$PYTHON" -m latentdiff info
 part golden 60 "$PYTHON" -m pytest -m "not slow" -k golden tests
-part tests 90 "$PYTHON" -m pytest -m "not slow" tests/test_ops*.py tests/ops/test_constants.py
+part tests 90 "$PYTHON" -m pytest -m "not slow" tests/ops
 part captured 60 "$PYTHON" -m pytest tests/diffusion/test_compile_cuda.py # loops as CUDA graphs, without host synchronizations
 part kernels 120 "$PYTHON" -m benchmarks.kernels --device cuda --seconds 70 \
     --json "$out/kernels.json" --figure "$out/kernels.png"
