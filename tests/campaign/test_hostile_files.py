@@ -202,7 +202,7 @@ class Payload:
 
 
 def payloads(folder: Path) -> list[Path]:
-    """Files that run code where somebody unpickles them or evaluates them, under every suffix that a reader
+    """Files that would run code if they were unpickled or evaluated, under every suffix that a reader
     may trust.
     """
     folder.mkdir()

@@ -120,7 +120,7 @@ def test_a_text_is_listened_to_at_every_small_resolution() -> None:
 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 8, 8)])
-def test_an_mlp_hears_the_whole_of_a_text(shape: tuple[int, ...]) -> None:
+def test_an_mlp_is_conditioned_on_a_whole_text(shape: tuple[int, ...]) -> None:
     config = network_config("mlp", "small", shape, levels=10, width=16, depth=1, text=TEXT)
     network = build(config, seed=3)
     with torch.no_grad():
@@ -147,7 +147,7 @@ def test_an_mlp_hears_the_whole_of_a_text(shape: tuple[int, ...]) -> None:
         MLPConfig.of_preset("small", shape=shape, num_classes=3, text=TEXT)
 
 
-def test_an_mlp_hears_a_frozen_encoder() -> None:
+def test_an_mlp_is_conditioned_on_a_frozen_encoder() -> None:
     given = TextConfig(vocabulary=0, length=5, width=16)
     network = build(network_config("mlp", "small", (6,), levels=10, width=16, depth=1, text=given), seed=3)
     with torch.no_grad():

@@ -24,7 +24,7 @@ WEIGHTS = "0" * 64
 
 @pytest.fixture
 def work(tmp_path: Path, tiny_denoiser_run: Path, tiny_pixel_run: Path, text_folder: Path) -> Path:
-    """A folder with copies of a run with classes, one without, and one that listens to texts."""
+    """A folder with copies of a run with classes, one without, and a text-conditional one."""
     for run in (tiny_denoiser_run, tiny_pixel_run, text_folder / "runs" / "text"):
         shutil.copytree(run, tmp_path / "runs" / run.name)
     return tmp_path

@@ -121,7 +121,7 @@ def test_a_name_means_the_model_unless_there_is_such_a_folder(packed: Path) -> N
             locate(Path(name))
 
 
-def test_the_first_that_listens_is_the_default(packed: Path) -> None:
+def test_the_first_with_the_conditioning_is_the_default(packed: Path) -> None:
     found = shipped_for("classes")
     assert found is not None and found.name == "shapes"
     assert shipped_for("text") is None

@@ -1,4 +1,4 @@
-"""Frozen text encoders: what a network hears of them, which words stand where, and that checkpoints find the
+"""Frozen text encoders: the embeddings they give, the positions of words, and that checkpoints find the
 very same one.
 """
 
@@ -189,7 +189,7 @@ def test_captions_are_encoded_once_or_anew_with_the_same_result(
 
 @pytest.fixture(scope="module")
 def work(text_folder: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory, cli: Callable) -> Path:
-    """A folder with a text model that listens to the tiny BERT, in runs/frozen."""
+    """A folder with a text model conditioned on the tiny BERT, in runs/frozen."""
     where = tmp_path_factory.mktemp("frozen")
     shutil.copy(text_folder / "captioned.npz", where)
     shutil.copytree(folder, where / "bert")

@@ -1,4 +1,4 @@
-"""Models that listen to texts, from captions to pictures: training, checkpoints, every command that takes a
+"""Text-conditional models, from captions to pictures: training, checkpoints, every command that takes a
 --prompt.
 """
 
@@ -137,7 +137,9 @@ def test_options_that_make_no_sense_are_refused(
     assert result.code == 2 and message in result.err
 
 
-def test_a_vector_latent_listens_by_an_mlp(work: Path, cli: Callable, tiny_vae_run: Path) -> None:
+def test_a_vector_latent_is_conditioned_on_text_by_an_mlp(
+    work: Path, cli: Callable, tiny_vae_run: Path
+) -> None:
     result = cli(
         f"train-denoiser --text --data captioned.npz --vae {tiny_vae_run} --steps 30 --lr 1e-2 --name vector"
         f" {OPTIONS}",
