@@ -105,13 +105,15 @@ def main(
         trained = command(
             out, "train-denoiser", "--data", "latents", *options, "--threads", threads, "--name", name
         )
+        pipeline = load(out / "runs" / name)
+        height, width = pipeline.codec.image_shape[1:]
         scored = command(
             out,
             *("evaluate", "--run", f"runs/{name}", "--data", source, "--what", "samples", "-n", samples),
-            *("--steps", 50, "--seed", seed, "--threads", threads, "--out", f"evaluation-{name}"),
+            *("--size", f"{height}x{width}", "--steps", 50, "--seed", seed, "--threads", threads, "--out", f"evaluation-{name}"),
         )
         scores = scored["samples"]
-        parameters = sum(p.numel() for p in load(out / "runs" / name).network.parameters())
+        parameters = sum(p.numel() for p in pipeline.network.parameters())
         results[name] = {"training": trained, "samples": scores, "parameters": parameters}
         click.echo(f"| {' | '.join(row(name, trained, scores, parameters))} |")
         (out / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
