@@ -110,7 +110,8 @@ def main(
         scored = command(
             out,
             *("evaluate", "--run", f"runs/{name}", "--data", source, "--what", "samples", "-n", samples),
-            *("--size", f"{height}x{width}", "--steps", 50, "--seed", seed, "--threads", threads, "--out", f"evaluation-{name}"),
+            *("--size", f"{height}x{width}", "--steps", 50),
+            *("--seed", seed, "--threads", threads, "--out", f"evaluation-{name}"),
         )
         scores = scored["samples"]
         parameters = sum(p.numel() for p in pipeline.network.parameters())
