@@ -18,8 +18,7 @@ from latentdiff.diffusion.samplers import ddim, ddpm
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
 from latentdiff.nn import build
-from latentdiff.nn.mlp_config import MLPConfig
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import MLPConfig, UNetConfig
 from latentdiff.ops.random import Key
 
 T = 1000

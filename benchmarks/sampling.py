@@ -37,7 +37,7 @@ from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import InputError
 from latentdiff.files.system import processor_name
 from latentdiff.nn import parse_latent
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import UNetConfig
 from latentdiff.parallel.threads import cpu_threads
 from latentdiff.viz.figures import COLORS, FAINT, INK, new_figure, save_figure
 

@@ -26,8 +26,7 @@ from latentdiff.config.loop import LoopOptions
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, batch_indices, load_dataset
 from latentdiff.nn import VAEConfig, build
-from latentdiff.nn.mlp_config import MLPConfig
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import MLPConfig, UNetConfig
 from latentdiff.pipeline.codec import IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.train.backward import backward
 from latentdiff.train.denoiser import DenoiserTask

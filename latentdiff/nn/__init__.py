@@ -7,10 +7,15 @@ the table of networks, are imported on first use.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from latentdiff.nn.base_config import DenoiserConfig, NetworkConfig
-from latentdiff.nn.external_config import ForeignConfig, ForeignVAEConfig
+from latentdiff.nn.base_config import (
+    DenoiserConfig,
+    ForeignConfig,
+    ForeignVAEConfig,
+    NetworkConfig,
+    TextConfig,
+    text_of,
+)
 from latentdiff.nn.networks import CONFIGS, DENOISERS, KINDS, kinds_with, network_config
-from latentdiff.nn.text_config import TextConfig, text_of
 from latentdiff.nn.vae_config import VAEConfig, default_latent, parse_latent
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.external_config import ForeignVAEConfig
+from latentdiff.nn.base_config import ForeignVAEConfig
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d
 from latentdiff.nn.vae_config import VAEConfig
 

@@ -1,21 +1,77 @@
-"""The base of every network's configuration: its numbers, its presets, and the class that it configures.
+"""The bases of the networks' configurations: ranges, texts, presets, facts about other libraries' networks.
 
 Imports no torch.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from latentdiff.errors import InputError, explain
-from latentdiff.nn.fields import Classes, GridShape, Multipliers, OutFactor, StrictModel, cross
 
 LEAST_SIDE = 4  # of a grid, for networks of convolutions or patches
 SMALL_GRID = 16  # pixels a side up to which width and attention cost little
 Numbers = Mapping[str, Any]
 Presets = Mapping[str, Numbers]
 PeakLR = Mapping[str, float]  # by preset
+Width = Annotated[int, Field(ge=8, le=1024, multiple_of=8)]
+LineWidth = Annotated[int, Field(ge=8, le=8192, multiple_of=8)]
+Classes = Annotated[int, Field(ge=0, le=100_000, description="number of class labels; 0 is unconditional")]
+OutFactor = Annotated[int, Field(ge=1, le=2, description="1, or 2 when the network also learns the variance")]
+Side = Annotated[int, Field(ge=8, le=1024)]
+GridSide = Annotated[int, Field(ge=4, le=1024)]
+# strict=False on tuples admits the lists of JSON and YAML; their numbers stay strict
+GridShape = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=4096)], GridSide, GridSide],
+    Field(strict=False, description="channels, height and width of what is denoised, sides 4 to 1024"),
+]
+Multipliers = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=16)], ...],
+    Field(strict=False, min_length=1, max_length=7, description="channels of each resolution, in widths"),
+]
+
+
+class StrictModel(BaseModel):
+    """Frozen, without unknown keys, without conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def cross(*sizes: int) -> str:
+    """Sizes as they are written: "4x7x7"."""
+    return "x".join(map(str, sizes))
+
+
+class TextConfig(StrictModel):
+    """Transformer over word pieces that conditions a denoiser; without a vocabulary, texts come encoded by
+    a frozen encoder.
+    """
+
+    vocabulary: int = Field(
+        ge=0, le=65_536, description="number of word pieces; 0: a frozen encoder reads the texts"
+    )
+    length: int = Field(default=32, ge=3, le=1024, description="pieces of a text, with its start and its end")
+    width: LineWidth = Field(default=128, description="size of a token of the encoded text")
+    depth: int = Field(default=2, ge=1, le=24, description="layers")
+    heads: int = Field(default=4, ge=1, le=64, description="attention heads")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if 0 < self.vocabulary < 4:
+            raise ValueError(f"vocabulary: expected 0, or 4 and more, got {self.vocabulary}")
+        if self.width % self.heads:
+            raise ValueError(f"heads: expected a divisor of width {self.width}, got {self.heads}")
+        return self
+
+
+TextOption = Annotated[TextConfig | None, Field(description="conditioning on texts instead of classes")]
+
+
+def text_of(config: BaseModel) -> TextConfig | None:
+    """The texts of a network's configuration; None of a network of classes or of none."""
+    return getattr(config, "text", None)
 
 
 class NetworkConfig(StrictModel):
@@ -133,6 +189,26 @@ class PyramidConfig(PatchedConfig):
             most, size = min(self.grid).bit_length(), cross(self.shape[0], *self.grid)
             raise ValueError(f"mult: {size} is too small for {levels} resolutions, expected at most {most}")
         return self
+
+
+class ForeignConfig(StrictModel):
+    """A denoiser of another library: what it denoises, and its channels at the full resolution."""
+
+    shape: GridShape
+    width: int = Field(ge=1, description="channels at the full resolution")
+    num_classes: Classes = 0
+
+    @property
+    def activations(self) -> int:
+        """Numbers in the widest layer for one sample."""
+        return self.width * math.prod(self.shape[1:])
+
+
+class ForeignVAEConfig(StrictModel):
+    """An autoencoder of another library: its images and its latents, both [C, H, W]."""
+
+    image: GridShape
+    latent: tuple[int, int, int]
 
 
 def is_small(shape: tuple[int, ...]) -> bool:

@@ -3,9 +3,9 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.cnn_config import CNNConfig
 from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import ZeroConv2d, check_input
+from latentdiff.nn.networks import CNNConfig
 
 
 class CNNDenoiser(nn.Module):

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.convnext_config import ConvNeXtConfig
 from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
+from latentdiff.nn.networks import ConvNeXtConfig
 
 
 class ConvNeXtDenoiser(nn.Module):

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.course_unet_config import CourseUNetConfig
 from latentdiff.nn.embeddings import checked_labels, one_hot
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
+from latentdiff.nn.networks import CourseUNetConfig
 
 NORM_GROUPS = 8
 

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.attention import Attend, AttentionSite, attention
-from latentdiff.nn.dit_config import DiTConfig
-from latentdiff.nn.embeddings import Conditioning, timestep_embedding
+from latentdiff.nn.embeddings import timestep_embedding
 from latentdiff.nn.layers import ZeroLinear, check_input, modulate
+from latentdiff.nn.networks import DiTConfig
 from latentdiff.nn.text import TextConditioned
 
 
@@ -23,8 +23,7 @@ class DiTDenoiser(TextConditioned):
         super().__init__()
         self.config = config
         width, patched = config.width, config.shape[0] * config.patch**2
-        self.add_text(config.text)
-        self.condition = Conditioning(width, config.num_classes, text=config.text.width if config.text else 0)
+        self.condition_on(config, width)
         self.stem = nn.Linear(patched, width)
         self.blocks = nn.ModuleList(_DiTBlock(config, index) for index in range(config.depth))
         self.modulation = ZeroLinear(width, 2 * width)
@@ -40,8 +39,7 @@ class DiTDenoiser(TextConditioned):
         :meth:`encode`. ``attend`` gets the probabilities of every attention and may change them.
         """
         check_input(self.config, x, t)
-        labels, context = self.labels_or_context(labels, len(x))
-        e = self.condition(t, labels, None if context is None else context[:, 0])
+        e, context = self.embedded(t, labels)
         patches = F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch)
         h = self.stem(patches.flatten(2).transpose(1, 2)).float()  # [B, N, width]: float32 under autocast
         h = h + positions(self.config.grid, self.config.width, x.device)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from latentdiff.nn.external_config import ForeignConfig, ForeignVAEConfig
+from latentdiff.nn.base_config import ForeignConfig, ForeignVAEConfig
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import ZeroLinear, check_input, modulate
-from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.networks import MLPConfig
 from latentdiff.nn.text import TextConditioned
 
 
@@ -24,10 +23,7 @@ class MLPDenoiser(TextConditioned):
         super().__init__()
         self.config = config
         width, size = config.width, math.prod(config.shape)
-        self.add_text(config.text)
-        self.condition = Conditioning(
-            config.time_dim, config.num_classes, text=config.text.width if config.text else 0
-        )
+        self.condition_on(config, config.time_dim)
         self.stem = nn.Linear(size, width)
         # one matrix product gives scale, shift and gate of every block and scale and shift of the head
         self.modulation = ZeroLinear(config.time_dim, (3 * config.depth + 2) * width)
@@ -42,8 +38,7 @@ class MLPDenoiser(TextConditioned):
         :meth:`encode`.
         """
         check_input(self.config, x, t)
-        labels, context = self.labels_or_context(labels, len(x))
-        e = self.condition(t, labels, None if context is None else context[:, 0])
+        e, _ = self.embedded(t, labels)
         parts = self.modulation(e).float().chunk(3 * self.config.depth + 2, dim=1)
         # the residual stream stays float32 under autocast
         h = self.stem(x.flatten(1).to(self.stem.weight.dtype)).float()

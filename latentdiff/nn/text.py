@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latentdiff.nn.text_config import TextConfig
+from latentdiff.nn.base_config import DenoiserConfig, TextConfig, text_of
+from latentdiff.nn.embeddings import Conditioning
 
 START, END = 2, 3  # the pieces of an empty text, before its padding (latentdiff.pipeline.text.tokenizer)
 
@@ -67,11 +68,11 @@ class TextConditioned(nn.Module):
 
     text: TextEncoder | ContextNorm | None
 
-    def add_text(self, config: TextConfig | None) -> None:
-        """Make the encoder of texts of ``config``; None for a network of classes or of none."""
-        self.text = (
-            None if config is None else TextEncoder(config) if config.vocabulary else ContextNorm(config)
-        )
+    def condition_on(self, config: DenoiserConfig, dim: int) -> None:
+        """Make the embedding [B, dim] of time and of the classes or texts of ``config``."""
+        text = text_of(config)
+        self.text = None if text is None else TextEncoder(text) if text.vocabulary else ContextNorm(text)
+        self.condition = Conditioning(dim, config.num_classes, text=text.width if text else 0)
 
     def encode(self, texts: Tensor | None, n: int) -> Tensor:
         """The context [n, L, D] of ``n`` texts (or of one for all) from word pieces int64 [n, L]; a context
@@ -91,14 +92,16 @@ class TextConditioned(nn.Module):
             raise ValueError(f"context: expected shape {expected}, got {list(context.shape)}")
         return context.expand(n, -1, -1)
 
-    def labels_or_context(self, labels: Tensor | None, n: int) -> tuple[Tensor | None, Tensor | None]:
-        """The condition of n samples: class labels [n] or None, and the context [n, L, D] of texts or None.
-        ValueError.
+    def embedded(self, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The embedding [B, dim] of timesteps t [B] and class labels [B] or texts, and the context [B, L, D]
+        of texts or None. ValueError.
         """
         if self.text is None:
-            return labels, None
-        context = self.encode(labels, n)
-        return None, self.text(context) if isinstance(self.text, ContextNorm) else context
+            return self.condition(t, labels), None
+        context = self.encode(labels, len(t))
+        if isinstance(self.text, ContextNorm):
+            context = self.text(context)
+        return self.condition(t, None, context[:, 0]), context
 
 
 class _Layer(nn.Module):

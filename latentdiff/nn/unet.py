@@ -5,10 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latentdiff.nn.attention import Attend, CrossAttention, SelfAttention
-from latentdiff.nn.embeddings import Conditioning
 from latentdiff.nn.layers import GroupNorm, ZeroConv2d, check_input
+from latentdiff.nn.networks import UNetConfig
 from latentdiff.nn.text import TextConditioned
-from latentdiff.nn.unet_config import UNetConfig
 
 
 class UNetDenoiser(TextConditioned):
@@ -26,8 +25,7 @@ class UNetDenoiser(TextConditioned):
         self.config = config
         channels = [config.width * m for m in config.mult]
         e, last = 4 * config.width, len(channels) - 1
-        self.add_text(config.text)
-        self.condition = Conditioning(e, config.num_classes, text=config.text.width if config.text else 0)
+        self.condition_on(config, e)
         patched = config.shape[0] * config.patch**2
         self.stem = nn.Conv2d(patched, channels[0], 3, padding=1)
         self.down = nn.ModuleList()
@@ -63,8 +61,7 @@ class UNetDenoiser(TextConditioned):
         :meth:`encode`. ``attend`` gets the probabilities of every attention and may change them.
         """
         check_input(self.config, x, t)
-        labels, context = self.labels_or_context(labels, len(x))
-        e = self.condition(t, labels, None if context is None else context[:, 0])
+        e, context = self.embedded(t, labels)
         h = self.stem(F.pixel_unshuffle(x.to(self.stem.weight.dtype), self.config.patch))
         skips = []
         for stage in self.down:

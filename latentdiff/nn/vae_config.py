@@ -5,8 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from latentdiff.errors import InputError
-from latentdiff.nn.base_config import NetworkConfig, Presets
-from latentdiff.nn.fields import Side, Width, cross
+from latentdiff.nn.base_config import NetworkConfig, Presets, Side, Width, cross
 
 VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this many pixels a side
 

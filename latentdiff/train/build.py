@@ -8,7 +8,7 @@ from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.data.types import ImageData, TrainData
 from latentdiff.errors import InputError
 from latentdiff.nn import DenoiserConfig, TextConfig, VAEConfig, default_latent, network_config, parse_latent
-from latentdiff.nn.convnext_config import ConvNeXtConfig
+from latentdiff.nn.networks import ConvNeXtConfig
 from latentdiff.pipeline.codec import Codec
 from latentdiff.pipeline.text.encoder import FrozenEncoder, load_encoder
 from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer, train_tokenizer

@@ -17,8 +17,7 @@ from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.nn import build
-from latentdiff.nn.mlp_config import MLPConfig
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import MLPConfig, UNetConfig
 from latentdiff.ops import constants
 from latentdiff.ops.random import Key
 

@@ -17,8 +17,7 @@ from latentdiff.diffusion.loop import run, sample, start
 from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, dpmpp2m, heun
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.nn import build
-from latentdiff.nn.mlp_config import MLPConfig
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import MLPConfig, UNetConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline

@@ -11,11 +11,7 @@ from torch.nn import functional as F
 
 import latentdiff as ld
 from latentdiff.nn import DenoiserConfig, build, timestep_embedding
-from latentdiff.nn.cnn_config import CNNConfig
-from latentdiff.nn.course_unet_config import CourseUNetConfig
-from latentdiff.nn.dit_config import DiTConfig
-from latentdiff.nn.mlp_config import MLPConfig
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import CNNConfig, CourseUNetConfig, DiTConfig, MLPConfig, UNetConfig
 from latentdiff.pipeline import batching
 
 CNN = CNNConfig.of_preset("small", shape=(1, 28, 28), num_classes=3)

@@ -17,12 +17,7 @@ from latentdiff.nn import (
     network_config,
     parse_latent,
 )
-from latentdiff.nn.cnn_config import CNNConfig
-from latentdiff.nn.course_unet_config import CourseUNetConfig
-from latentdiff.nn.dit_config import DiTConfig
-from latentdiff.nn.mlp_config import MLPConfig
-from latentdiff.nn.networks import NETWORKS
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import NETWORKS, CNNConfig, CourseUNetConfig, DiTConfig, MLPConfig, UNetConfig
 
 
 def test_configurations_import_without_torch():

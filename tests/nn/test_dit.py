@@ -17,7 +17,7 @@ from latentdiff.edit.p2p import Edit, prompt_to_prompt
 from latentdiff.nn import AttentionSite, TextConfig, build, timestep_embedding
 from latentdiff.nn import dit as dit_module
 from latentdiff.nn.dit import positions
-from latentdiff.nn.dit_config import DiTConfig
+from latentdiff.nn.networks import DiTConfig
 
 TEXT = TextConfig(vocabulary=40, length=6, width=16, depth=1)
 ONE = DiTConfig.of_preset("small", shape=(2, 4, 6), num_classes=3, width=16, depth=1, heads=2, patch=2)

@@ -7,13 +7,15 @@ import torch
 from torch.nn import functional as F
 
 from latentdiff.nn import CONFIGS, VAEConfig, build, network_class, timestep_embedding
-from latentdiff.nn.cnn_config import CNNConfig
-from latentdiff.nn.convnext_config import ConvNeXtConfig
-from latentdiff.nn.course_unet_config import CourseUNetConfig
-from latentdiff.nn.dit_config import DiTConfig
 from latentdiff.nn.layers import GroupNorm
-from latentdiff.nn.mlp_config import MLPConfig
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import (
+    CNNConfig,
+    ConvNeXtConfig,
+    CourseUNetConfig,
+    DiTConfig,
+    MLPConfig,
+    UNetConfig,
+)
 
 IMAGES = [(1, 16, 16), (3, 16, 24), (1, 28, 28), (3, 32, 32), (1, 40, 24), (3, 64, 64), (1, 8, 8)]
 VECTOR = VAEConfig.of_preset("small", image=(1, 28, 28), latent=(8,), width=8, depth=1, hidden=16)

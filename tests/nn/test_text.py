@@ -10,9 +10,8 @@ from latentdiff.diffusion.guidance import Condition
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
 from latentdiff.nn import AttentionSite, TextConfig, TextEncoder, build, network_config
-from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.networks import MLPConfig, UNetConfig
 from latentdiff.nn.unet import UNetDenoiser
-from latentdiff.nn.unet_config import UNetConfig
 from latentdiff.pipeline.text.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(

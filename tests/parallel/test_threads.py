@@ -19,7 +19,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.edit import sdedit
 from latentdiff.errors import InputError
 from latentdiff.nn import build
-from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.networks import MLPConfig
 from latentdiff.parallel.threads import LEAST, Workers
 from latentdiff.pipeline.batching import map_microbatches
 from latentdiff.pipeline.codec import IdentityCodec

@@ -25,7 +25,7 @@ from latentdiff.diffusion.operators import gaussian_blur
 from latentdiff.diffusion.trajectory import Recorder
 from latentdiff.errors import InputError
 from latentdiff.nn import build
-from latentdiff.nn.convnext_config import ConvNeXtConfig
+from latentdiff.nn.networks import ConvNeXtConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.cold import ColdModel, load_cold
 from latentdiff.train.cold import ColdTask

@@ -12,7 +12,7 @@ import torch
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset, Split
 from latentdiff.nn import VAEConfig, build, network_config
-from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.networks import MLPConfig
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
 from latentdiff.pipeline.checkpoint.runs import Run
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec

@@ -14,8 +14,7 @@ from latentdiff.data.draws import integers
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.evaluate.outputs import OutputTables, network_output
 from latentdiff.nn import VAEConfig, build
-from latentdiff.nn.mlp_config import MLPConfig
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import MLPConfig, UNetConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.train import denoiser

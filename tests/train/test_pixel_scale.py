@@ -14,7 +14,7 @@ from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split
 from latentdiff.diffusion.loop import sample, start
 from latentdiff.diffusion.loss_weights import VariationalBound
-from latentdiff.nn.cnn_config import CNNConfig
+from latentdiff.nn.networks import CNNConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.train.denoiser import DenoiserTask

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from latentdiff.config.base import Config
-from latentdiff.nn.fields import Classes, Side
+from latentdiff.nn.base_config import Classes, Side
 
 PictureChannels = Literal[1, 3]
 Count = Annotated[int, Field(ge=0, le=64)]  # of layers: a file must not make us build forever

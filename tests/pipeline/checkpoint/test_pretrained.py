@@ -16,7 +16,7 @@ from latentdiff.data import load_dataset, to_uint8
 from latentdiff.errors import InputError
 from latentdiff.metrics.features import extract, feature_network
 from latentdiff.nn import build
-from latentdiff.nn.mlp_config import MLPConfig
+from latentdiff.nn.networks import MLPConfig
 from latentdiff.pipeline.checkpoint import pretrained
 from latentdiff.pipeline.checkpoint.folder import open_checkpoint
 from latentdiff.pipeline.checkpoint.pretrained import Shipped, shipped_for, shipped_models

@@ -18,8 +18,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
-from latentdiff.nn.networks import NETWORKS
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import NETWORKS, UNetConfig
 from latentdiff.nn.vae_config import VAEConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.checkpoint.folder import writing

@@ -21,7 +21,7 @@ from latentdiff.data import Dataset, Split
 from latentdiff.errors import InputError
 from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.nn import build
-from latentdiff.nn.unet_config import UNetConfig
+from latentdiff.nn.networks import UNetConfig
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.text.tokenizer import END, PAD, START
 from latentdiff.train.build import denoiser_config_of, tokenizer_of

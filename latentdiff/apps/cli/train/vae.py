@@ -49,7 +49,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
     from latentdiff.errors import InputError
     from latentdiff.nn import VAE
     from latentdiff.nn import build as build_network
-    from latentdiff.nn.fields import cross
+    from latentdiff.nn.base_config import cross
     from latentdiff.parallel.device import resolve_device
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.checkpoint.index import of_diffusers
