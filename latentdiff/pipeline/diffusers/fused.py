@@ -16,6 +16,7 @@ from torch.autograd import forward_ad
 from latentdiff import ops
 from latentdiff.config.diffusion import Prediction
 from latentdiff.diffusion import prediction as prediction_types
+from latentdiff.ops import constants
 
 PREDICTIONS: dict[str, Prediction] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 """diffusers' names of the predictions that its schedulers read."""
@@ -109,13 +110,20 @@ class Fused:
         clips = self.config.clip_sample and not self.config.thresholding
         return fusable(*tensors) and (not clips or (isinstance(clip, (int, float)) and clip > 0))
 
-    def _clip(self) -> float | None:
-        """The range that the kernels clip x_0 to."""
-        return (
-            self.config.clip_sample_range
-            if self.config.clip_sample and not self.config.thresholding
-            else None
-        )
+    def _readable(self, here: Level, there: Level) -> bool:
+        """Whether x_0 and eps can be read out of the model's output; if not, the stock class says so."""
+        kind = self.config.prediction_type
+        signal = here.alpha > 0 or (here.alpha == 0 and kind != "epsilon")
+        return kind in PREDICTIONS and here.sigma > 0 and there.alpha > 0 and signal
+
+    def _moved(
+        self, x: Tensor, outs: list[Tensor], row: tuple[float, ...], noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(x_s, x_0) of a row of coefficients, x_0 clipped as the options say."""
+        clips = self.config.clip_sample and not self.config.thresholding
+        coef = constants.constant_row(row, dtype=torch.float64, device=x.device)
+        clip = self.config.clip_sample_range if clips else None
+        return ops.step_x0(x, outs, coef, clip=clip, noise=noise)
 
     def _thresholded(self, here: Level, x: Tensor, out: Tensor) -> Tensor:
         """The estimate of x_0, thresholded as the stock class does it, without rounding on the way."""

@@ -11,8 +11,6 @@ from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from latentdiff import ops
-from latentdiff.ops import constants
 from latentdiff.pipeline.diffusers.fused import ROWS, Fused, Level, saved_as_stock, to_eps, to_x0
 
 __all__ = [
@@ -54,7 +52,7 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
         fuses = numeric and self.num_inference_steps is not None and self._fuses(sample, model_output, *given)
         t = self._index(timestep) if fuses else None
         levels = None if t is None else self._levels_of(t)
-        if levels is None or not self._known(*levels):
+        if levels is None or not self._readable(*levels):
             return super().step(
                 model_output,
                 timestep,
@@ -87,8 +85,7 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
             else [model_output]
         )
         row = move(kind, *levels, float(eta), bool(use_clipped_model_output), bool(thresholding))
-        coef = constants.constant_row(row, dtype=torch.float64, device=sample.device)
-        x, x0 = ops.step_x0(sample, outs, coef, clip=self._clip(), noise=noise)
+        x, x0 = self._moved(sample, outs, row, noise)
         return DDIMSchedulerOutput(prev_sample=x, pred_original_sample=x0) if return_dict else (x, x0)
 
     def _levels_of(self, t: int) -> tuple[Level, Level]:
@@ -97,15 +94,6 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
         alphas = self._on_host("alphas_cumprod")
         return Level.of(alphas[t]), Level.of(
             alphas[before] if before >= 0 else self._on_host("final_alpha_cumprod")
-        )
-
-    def _known(self, here: Level, there: Level) -> bool:
-        """Whether x_0 and eps can be read out of the model's output at a level."""
-        kind = self.config.prediction_type
-        if kind not in ("epsilon", "sample", "v_prediction"):
-            return False  # the stock class says so
-        return (
-            here.sigma > 0 and there.alpha > 0 and (here.alpha > 0 or (here.alpha == 0 and kind != "epsilon"))
         )
 
 

@@ -11,8 +11,6 @@ from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from latentdiff import ops
-from latentdiff.ops import constants
 from latentdiff.pipeline.diffusers.fused import ROWS, Fused, Level, saved_as_stock, to_x0
 
 LEARNED = ("learned", "learned_range")
@@ -72,8 +70,7 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
         outs = [self._thresholded(here, sample, out)] if thresholding else [out]
         about = (self.config.prediction_type, self.variance_type, self.alphas_cumprod.dtype)
         row = move(*about, here, there, t == 0, bool(thresholding))
-        coef = constants.constant_row(row, dtype=torch.float64, device=sample.device)
-        x, x0 = ops.step_x0(sample, outs, coef, clip=self._clip(), noise=noise)
+        x, x0 = self._moved(sample, outs, row, noise)
         return DDPMSchedulerOutput(prev_sample=x, pred_original_sample=x0) if return_dict else (x, x0)
 
     def _before(self, t: int) -> int:
@@ -90,15 +87,9 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
 
     def _known(self, t: int) -> bool:
         """Whether x_0 can be read out of the model's output at a timestep of the chain."""
-        kind = self.config.prediction_type
-        if kind not in ("epsilon", "sample", "v_prediction"):
-            return False  # the stock class says so
         if (self.custom_timesteps or self.num_inference_steps) and t not in self._on_host("timesteps"):
             return False
-        here, there = self._levels_of(t)
-        return (
-            here.sigma > 0 and there.alpha > 0 and (here.alpha > 0 or (here.alpha == 0 and kind != "epsilon"))
-        )
+        return self._readable(*self._levels_of(t))
 
     def _deviation(self, t: int, variance_range: Tensor) -> Tensor:
         """The standard deviation that the network has learned (Nichol and Dhariwal 2021, eq. 15)."""
