@@ -244,7 +244,7 @@ def _report(
     setting = SETTING.format(lr=settings.lr, ema=averaged, **sizes)
     n = len(found[0].samples)
     floor = scorer.floor(n)
-    why = [*_reasons(found, power)]
+    why = _explained(context, found, power)
     return Report(
         _findings(found, floor, power),
         Section("The four schedules", setting, _alphas(context, found)),
