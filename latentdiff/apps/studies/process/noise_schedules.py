@@ -255,9 +255,7 @@ def _report(
             scorer.words(n),
             _scores(found, floor, power),
         ),
-        Section(
-            "Why a low test loss does not mean good samples", WHY, _explained(context, found, power), *why
-        ),
+        Section("Why a low test loss does not mean good samples", WHY, why, *_reasons(found, power)),
         Section("Samples through training", *_through(context, found)),
         Section("Reconstructions", BACK, *_reconstructions(context, found, data), _pairs(found)),
         data_power=power,
