@@ -14,20 +14,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentdiff.apps.studies.class_guidance import page as guidance_pages
-from latentdiff.apps.studies.class_guidance import study as class_guidance
-from latentdiff.apps.studies.cold_diffusion import page as cold_pages
 from latentdiff.apps.studies.illusions import anagrams, hybrids
 from latentdiff.apps.studies.illusions.anagrams import AnagramShares
 from latentdiff.apps.studies.illusions.subjects import PAIRS
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input, difference
-from latentdiff.apps.studies.latent_size import page as latent_pages
-from latentdiff.apps.studies.latent_size import study as latent_size
-from latentdiff.apps.studies.noise_schedules import page
-from latentdiff.apps.studies.restoration import denoising, inpainting, one_step_unet, restoration, sdedit
+from latentdiff.apps.studies.process import noise_schedules
+from latentdiff.apps.studies.restoration import (
+    cold_diffusion,
+    denoising,
+    inpainting,
+    one_step_unet,
+    restoration,
+    sdedit,
+)
 from latentdiff.apps.studies.restoration.posterior import PosteriorError
-from latentdiff.apps.studies.sampling import ddim_steps, ddpm_ddim, denoiser_training
+from latentdiff.apps.studies.sampling import (
+    class_guidance,
+    ddim_steps,
+    ddpm_ddim,
+    denoiser_training,
+    latent_size,
+)
 from latentdiff.apps.studies.text import text_to_image
 from latentdiff.evaluate.interval_score import Score
 
@@ -110,7 +118,7 @@ def of_cold(good: float) -> Iterator[str]:
     other = SimpleNamespace(
         name="noise", input=pairs(0, 8), methods=methods, scores=of_samples(good, 5), flat=None
     )
-    yield from cold_pages._findings([kind, other], "distance")  # type: ignore[list-item]
+    yield from cold_diffusion._findings([kind, other], "distance")  # type: ignore[list-item]
 
 
 def of_steps(good: float) -> Iterator[str]:
@@ -140,7 +148,7 @@ def of_schedules(good: float) -> Iterator[str]:
         )
         for k, name in enumerate(("linear", "cosine", "constant"))
     ]
-    yield from page._findings(found, of_samples(0, 9), 1.0)  # type: ignore[arg-type]
+    yield from noise_schedules._findings(found, of_samples(0, 9), 1.0)  # type: ignore[arg-type]
 
 
 def of_guidance(good: float) -> Iterator[str]:
@@ -152,7 +160,7 @@ def of_guidance(good: float) -> Iterator[str]:
         scales={1.0: scored[0], 2.0: scored[1], 4.0: scored[2]},
         intervals={(0.0, 1.0): scored[0], (0.0, 0.5): scored[1], (0.5, 1.0): scored[2]},
     )
-    yield from guidance_pages._findings(class_guidance.GuidanceSettings(), found)  # type: ignore[arg-type]
+    yield from class_guidance._findings(class_guidance.GuidanceSettings(), found)  # type: ignore[arg-type]
 
 
 def of_latents(good: float) -> Iterator[str]:
@@ -165,7 +173,7 @@ def of_latents(good: float) -> Iterator[str]:
         numbers = SimpleNamespace(psnr=score(-good * k, k), fd=score(good * k, k), **units)
         found[variant] = SimpleNamespace(scores=numbers, paths=SimpleNamespace(detour=detours))
         sampled[variant] = SimpleNamespace(loss=0.1 * k, scores=of_samples(good * k, 4 + k))
-    yield from latent_pages._findings(found, sampled, of_samples(0, 9))
+    yield from latent_size._findings(found, sampled, of_samples(0, 9))
 
 
 def of_training(good: float) -> Iterator[str]:

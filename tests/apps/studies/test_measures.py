@@ -9,10 +9,7 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 
-from latentdiff.apps.studies.class_guidance.study import within_classes
 from latentdiff.apps.studies.kit.scoring import random_split
-from latentdiff.apps.studies.latent_size.interpolation import measure_frames, pairs_of
-from latentdiff.apps.studies.noise_schedules.study import PROCESSES
 from latentdiff.apps.studies.process.forward_process import ForwardProcessSettings, _theory, _walks
 from latentdiff.apps.studies.process.noise_measures import (
     at_equal_noise,
@@ -21,7 +18,9 @@ from latentdiff.apps.studies.process.noise_measures import (
     linear_guess,
     log_snr,
 )
-from latentdiff.apps.studies.restoration.resplit import pooled
+from latentdiff.apps.studies.process.noise_schedules import PROCESSES, pooled
+from latentdiff.apps.studies.sampling.class_guidance import within_classes
+from latentdiff.apps.studies.sampling.interpolation import measure_frames, pairs_of
 from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.data import Dataset, Split
 from latentdiff.data.select import indices_by_class

@@ -70,15 +70,13 @@ def hostile(tmp_path: Path) -> str:
     table = Table("t", (EVIL, "b"), ((EVIL, 1.0), ("x", IntervalCell(1.5, 1.0, 2.0))), EVIL)
     section = Section(
         EVIL,
-        (
-            Paragraph(EVIL),
-            Paragraph(EVIL, "finding"),
-            Paragraph(EVIL, "warning"),
-            table,
-            Picture("x.png", EVIL, {}),
-        ),
+        EVIL,
+        Paragraph(EVIL, "finding"),
+        Paragraph(EVIL, "warning"),
+        table,
+        Picture("x.png", EVIL, {}),
     )
-    return page(EVIL, EVIL, Report((EVIL,), (section,)), {EVIL: EVIL, "command": EVIL}, folder=tmp_path)
+    return page(EVIL, EVIL, Report((EVIL,), section), {EVIL: EVIL, "command": EVIL}, folder=tmp_path)
 
 
 def test_a_page_is_well_formed_and_shows_hostile_text_as_text(hostile: str) -> None:
@@ -100,7 +98,7 @@ def test_a_picture_travels_whole(tmp_path: Path) -> None:
     import base64
 
     save_image(np.full((3, 9, 3), 7, dtype=np.uint8), tmp_path / "x.png")
-    text = page("t", "q", Report((), (Section("s", (Picture("x.png", "c", {}),)),)), {}, folder=tmp_path)
+    text = page("t", "q", Report((), Section("s", Picture("x.png", "c", {}))), {}, folder=tmp_path)
     (source,) = Reader(text).loads
     assert base64.b64decode(source.split(",", 1)[1]) == (tmp_path / "x.png").read_bytes()
     assert 'width="9" height="3"' in text and "wide" in text
@@ -137,7 +135,7 @@ def test_numbers_for_json_are_strict() -> None:
 def test_every_block_is_in_the_numbers() -> None:
     table = Table("t", ("a", "b"), ((1, 2.0),), "c")
     blocks = (table, Paragraph("f", "finding"), Paragraph("w", "warning"), Picture("p.png", "c", {"n": 3}))
-    found = Report(("first",), (Section("s", blocks),), {"v": 1}).as_dict()
+    found = Report(("first",), Section("s", *blocks), v=1).as_dict()
     assert found["findings"] == ["first", "f"] and found["warnings"] == ["w"] and found["values"] == {"v": 1}
     assert found["tables"] == {"t": {"caption": "c", "rows": [{"a": 1, "b": 2.0}]}}
     assert found["figures"] == {"p.png": {"caption": "c", "n": 3}}

@@ -14,16 +14,25 @@ import pytest
 from PIL import Image
 
 from latentdiff.apps.studies.catalog import STUDIES
-from latentdiff.apps.studies.class_guidance import study as class_guidance
-from latentdiff.apps.studies.cold_diffusion import study as cold_diffusion
 from latentdiff.apps.studies.illusions import anagrams, hybrids
 from latentdiff.apps.studies.kit.presets import MLPPreset, PixelPreset, TextPreset, VAEPreset
-from latentdiff.apps.studies.latent_size import study as latent_size
-from latentdiff.apps.studies.noise_schedules import study as noise_schedule_study
-from latentdiff.apps.studies.process import forward_process, schedules
-from latentdiff.apps.studies.restoration import denoising, inpainting, one_step_unet, restoration, sdedit
+from latentdiff.apps.studies.process import forward_process, noise_schedules, schedules
+from latentdiff.apps.studies.restoration import (
+    cold_diffusion,
+    denoising,
+    inpainting,
+    one_step_unet,
+    restoration,
+    sdedit,
+)
 from latentdiff.apps.studies.runner import StudyRequest, StudyResult, make
-from latentdiff.apps.studies.sampling import ddim_steps, ddpm_ddim, denoiser_training
+from latentdiff.apps.studies.sampling import (
+    class_guidance,
+    ddim_steps,
+    ddpm_ddim,
+    denoiser_training,
+    latent_size,
+)
 from latentdiff.apps.studies.text import prompt_to_prompt, text_to_image
 from latentdiff.data import load_dataset
 from latentdiff.errors import InputError
@@ -67,7 +76,7 @@ MICRO: dict[str, Any] = {
         colour_denoiser=MLP,
         colour_steps=(2, 3),
     ),
-    "noise-schedule-study": noise_schedule_study.NoiseScheduleSettings(
+    "noise-schedule-study": noise_schedules.NoiseScheduleSettings(
         side=None, epochs=(1, 2), batch=32, width=8, samples=12, steps=3, tested=12, levels=6, resamples=0
     ),
     "class-guidance": class_guidance.GuidanceSettings(

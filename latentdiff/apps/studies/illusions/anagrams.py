@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,7 @@ from latentdiff.apps.studies.kit.classifier import ClassReader
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
-from latentdiff.apps.studies.report.blocks import Cell, Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
@@ -49,46 +50,29 @@ class AnagramPair(NamedTuple):
     view: str
 
 
-PROMPT_PAIRS = (
-    AnagramPair(
-        "a large red six on a white background", "a large red nine on a white background", "rotate180"
-    ),
-    AnagramPair(
-        "a large blue one on a yellow background", "a large blue seven on a yellow background", "rotate180"
-    ),
-    AnagramPair(
-        "a large black two on a white background", "a large black five on a white background", "flip"
-    ),
-    AnagramPair(
-        "a large orange four on a black background", "a large orange seven on a black background", "rotate180"
-    ),
-    AnagramPair(
-        "a large white two on a black background", "a large black two on a white background", "negative"
-    ),
-    AnagramPair(
-        "a large yellow eight on a blue background", "a large blue eight on a yellow background", "negative"
-    ),
-    AnagramPair(
-        "a large green five on a black background", "a large green five on a black background", "rotate180"
-    ),
-    AnagramPair(
-        "a large purple zero on a white background", "a large purple eight on a white background", "rotate90"
-    ),
-    AnagramPair(
-        "a small red one in the top left corner on a white background",
-        "a small red one in the bottom right corner on a white background",
-        "rotate180",
-    ),
+PROMPT_PAIRS = tuple(
+    AnagramPair(f"a {upright} background", f"a {seen} background", name)
+    for upright, seen, name in (
+        ("large red six on a white", "large red nine on a white", "rotate180"),
+        ("large blue one on a yellow", "large blue seven on a yellow", "rotate180"),
+        ("large black two on a white", "large black five on a white", "flip"),
+        ("large orange four on a black", "large orange seven on a black", "rotate180"),
+        ("large white two on a black", "large black two on a white", "negative"),
+        ("large yellow eight on a blue", "large blue eight on a yellow", "negative"),
+        ("large green five on a black", "large green five on a black", "rotate180"),
+        ("large purple zero on a white", "large purple eight on a white", "rotate90"),
+        (
+            "small red one in the top left corner on a white",
+            "small red one in the bottom right corner on a white",
+            "rotate180",
+        ),
+    )
 )
-"""Chosen by shape before a model had drawn them: digits that turn into each other or nearly so, colours that
-are each other's negative, a corner that changes sides.
-"""
+"""Chosen before a model had drawn them: digits that turn into each other, negative colours, other corners."""
 
 
 class AnagramShares(NamedTuple):
-    """Shares of the attributes that are right upright and through the view, and of images with all right in
-    both.
-    """
+    """Shares of the attributes right upright and through the view, and of images with all right in both."""
 
     upright: float
     through: float
@@ -97,9 +81,7 @@ class AnagramShares(NamedTuple):
 
 @dataclass(frozen=True)
 class AnagramSettings:
-    """``seeds`` anagrams of each of the ten pairs, ``tried`` others choose its view, ``every`` of all pairs;
-    ``shown`` in the figures.
-    """
+    """``seeds`` anagrams of each of ten pairs, ``tried`` others choose its view, ``every`` of all pairs."""
 
     pixels: PixelPreset | None = None
     view: str = "rotate180"
@@ -114,9 +96,7 @@ class AnagramSettings:
 
 @dataclass(frozen=True)
 class TextAnagramSettings:
-    """``seeds`` anagrams of each pair, ``shown`` of them in the figures; the middle one of the guidance
-    ``scales`` is in the tables.
-    """
+    """``seeds`` anagrams of each pair; the middle one of the guidance ``scales`` is in the tables."""
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
     text: TextPreset | None = None
@@ -143,9 +123,7 @@ class AnagramSampler:
     def draw(
         self, pair: AnagramPair, n: int, *, guidance: float, offset: int = 0, weight: float = 0.5
     ) -> Tensor:
-        """Anagrams [n, C, H, W]; image k has the seed ``seed`` + ``offset`` + k. ``weight``: of the upright
-        view.
-        """
+        """Anagrams [n, C, H, W], image k of ``seed`` + ``offset`` + k. ``weight``: of the upright view."""
         parts = [(pair.upright, view("identity")), (pair.seen, view(pair.view))]
         settings, weights = Sampling(steps=self.steps, guidance=guidance), (weight, 1 - weight)
         seed = self.seed + offset
@@ -194,10 +172,9 @@ def study(context: StudyContext, settings: AnagramSettings) -> Report:
             ten[pair] = PairSamples(best.view, drawn, sampler.read(drawn, best))
     with context.part("all pairs"):
         every = {}
-        for a in range(len(classes)):
-            for b in range(a + 1, len(classes)):
-                each = AnagramPair(a, b, settings.view)
-                every[a, b] = sampler.read(sampler.draw(each, settings.every, guidance=w), each).both
+        for a, b in combinations(range(len(classes)), 2):
+            each = AnagramPair(a, b, settings.view)
+            every[a, b] = sampler.read(sampler.draw(each, settings.every, guidance=w), each).both
     with context.part("weights"):
         by_weight = {0.5: average(made.shares for made in ten.values())}
         for weight in settings.weights:
@@ -214,22 +191,17 @@ def study(context: StudyContext, settings: AnagramSettings) -> Report:
         dict(sorted(by_weight.items())), labels, "what is read", "weight of the upright view", percent=False
     )
     caption = "The ten pairs, with other weights of the two views; equal ones elsewhere on this page."
-    about = Paragraph(ABOUT.format(w=w, tried=settings.tried, seeds=settings.seeds))
+    about = ABOUT.format(w=w, tried=settings.tried, seeds=settings.seeds)
     all_caption = ALL_PAIRS.format(view=settings.view, seeds=settings.every)
+    ten_rows, ten_table = _ten_rows(context, settings, classes, ten), _ten_table(classes, ten)
+    all_pairs = matrix("pairs", classes, every, all_caption, corner="upright, turned")
     return Report(
-        tuple(_findings(settings, ten, every, tried, accuracy, len(classes))),
-        (
-            Section(
-                "Ten pairs", (about, _ten_rows(context, settings, classes, ten), _ten_table(classes, ten))
-            ),
-            Section("Which view suits which pair", (_views_table(settings, classes, tried), *pictures)),
-            Section(
-                "All pairs through one view",
-                (matrix("pairs", classes, every, all_caption, corner="upright, turned"),),
-            ),
-            Section("Which view counts more", (context.plot("weights", [panel], caption),)),
-        ),
-        {"pairs": [list(pair) for pair in PAIRS]},
+        _findings(settings, ten, every, tried, accuracy, len(classes)),
+        Section("Ten pairs", about, ten_rows, ten_table),
+        Section("Which view suits which pair", _views_table(settings, classes, tried), *pictures),
+        Section("All pairs through one view", all_pairs),
+        Section("Which view counts more", context.plot("weights", [panel], caption)),
+        pairs=[list(pair) for pair in PAIRS],
     )
 
 
@@ -349,18 +321,12 @@ def text_study(context: StudyContext, settings: TextAnagramSettings) -> Report:
     averages = {scale: average(every.values()) for scale, every in found.items()}
     panel = share_panel(averages, labels, "right over all pairs", "guidance", percent=True)
     pictures = _text_rows(context, settings, drawn[w])
+    plot = context.plot("guidance", [panel], "Averaging halves the scale for each text.")
     return Report(
-        tuple(_text_findings(settings, found, plain)),
-        (
-            Section(
-                "Two texts in one picture",
-                (Paragraph(TEXT_ABOUT), origin, *pictures, _text_table(found[w], plain, w)),
-            ),
-            Section(
-                "Guidance", (context.plot("guidance", [panel], "Averaging halves the scale for each text."),)
-            ),
-        ),
-        {"pairs": [pair._asdict() for pair in settings.pairs]},
+        _text_findings(settings, found, plain),
+        Section("Two texts in one picture", TEXT_ABOUT, origin, *pictures, _text_table(found[w], plain, w)),
+        Section("Guidance", plot),
+        pairs=[pair._asdict() for pair in settings.pairs],
     )
 
 

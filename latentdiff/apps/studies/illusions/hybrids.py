@@ -103,9 +103,7 @@ class HybridSettings:
 
 @dataclass(frozen=True)
 class TextHybridSettings:
-    """``sigma``: the blur in pixels that cuts the bands in the figures; ``sigmas``: all that are tried;
-    ``seeds`` images of a pair.
-    """
+    """``sigma``: the blur in pixels that cuts the bands in the figures; ``sigmas``: all that are tried."""
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
     text: TextPreset | None = None
@@ -221,21 +219,17 @@ def study(context: StudyContext, settings: HybridSettings) -> Report:
         f" blurred by {settings.sigma:g} pixels, the column's in the image itself."
     )
     return Report(
-        tuple(_findings(settings, found, cuts, contrast, real)),
-        (
-            Section(
-                "Ten pairs",
-                (
-                    Paragraph(ABOUT.format(sigma=settings.sigma, w=settings.guidance)),
-                    _far_and_near(context, sampler, "pairs", titled, settings.sigma, settings.shown),
-                    context.plot("sigmas", [panel], "Recognised digits by the blur that cuts the bands."),
-                ),
-            ),
-            Section("All pairs", (matrix("pairs", classes, found, caption, corner="from afar, close up"),)),
-            Section("Three in one", (sampler.three(context, DIGITS, 10),)),
-            Section("Brightness and colour", _colour(context, settings)),
+        _findings(settings, found, cuts, contrast, real),
+        Section(
+            "Ten pairs",
+            ABOUT.format(sigma=settings.sigma, w=settings.guidance),
+            _far_and_near(context, sampler, "pairs", titled, settings.sigma, settings.shown),
+            context.plot("sigmas", [panel], "Recognised digits by the blur that cuts the bands."),
         ),
-        {"pairs": [list(pair) for pair in PAIRS]},
+        Section("All pairs", matrix("pairs", classes, found, caption, corner="from afar, close up")),
+        Section("Three in one", sampler.three(context, DIGITS, 10)),
+        Section("Brightness and colour", _colour(context, settings)),
+        pairs=[list(pair) for pair in PAIRS],
     )
 
 
@@ -264,14 +258,14 @@ def _real(context: StudyContext, reader: ClassReader, sigmas: Sequence[float]) -
     return found
 
 
-def _colour(context: StudyContext, settings: HybridSettings) -> tuple[Block, ...]:
+def _colour(context: StudyContext, settings: HybridSettings) -> Block:
     """Hybrids of the brightness of one class and the colour of another, by a model of colour images."""
     data = context.colour
     if data is None:
-        return (colour_missing(context),)
+        return colour_missing(context)
     if not data.classes or len(data.classes) < 2 or data.train.labels is None:
         text = f"{data.name} has no classes to take the brightness of one and the colour of another from."
-        return (Paragraph(text, "warning"),)
+        return Paragraph(text, "warning")
     pipeline = colour_model(context, settings.colour, data)
     sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
     sampler, bands = HybridSampler(pipeline, sampling, context.seed), brightness_and_colour(data.shape)
@@ -284,7 +278,7 @@ def _colour(context: StudyContext, settings: HybridSettings) -> tuple[Block, ...
             rows.append((f"brightness of {data.classes[grey]}, colour of {data.classes[colour]}", images))
             rows.append(("its brightness alone", bands[0](images)))
     caption = "The brightness is of the first class, the colours are of the second."
-    return (context.rows("colour", rows, caption, about={"data": data.name}),)
+    return context.rows("colour", rows, caption, about={"data": data.name})
 
 
 def _findings(
@@ -352,38 +346,26 @@ def text_study(context: StudyContext, settings: TextHybridSettings) -> Report:
     parts = {_title(pair): x[:few] for pair, x in coloured.items()}
     colour_rows = [(title, torch.cat([x, bands[0](x), stretched(bands[1](x))])) for title, x in parts.items()]
     colour_columns = [*["picture"] * few, *["in grey"] * few, *["colours"] * few]
+    caption = "Images, their brightness alone, and their colours alone (stretched)."
     return Report(
-        tuple(_text_findings(settings, averages, average(grey.values()))),
-        (
-            Section(
-                "From afar and close up",
-                (
-                    Paragraph(TEXT_ABOUT.format(sigma=settings.sigma, w=settings.guidance)),
-                    origin,
-                    _far_and_near(context, sampler, "distance", titled, settings.sigma, n),
-                    _text_table("distance", far[settings.sigma], ("from afar", "close up")),
-                    context.plot("cuts", [panel], "Recognised digits by the blur that cuts the bands."),
-                ),
-            ),
-            Section(
-                "In grey and in colour",
-                (
-                    Paragraph(COLOUR),
-                    context.rows(
-                        "colour",
-                        colour_rows,
-                        "Images, their brightness alone, and their colours alone (stretched).",
-                        columns=colour_columns,
-                    ),
-                    _text_table("colour", grey, ("in grey", "in colour")),
-                ),
-            ),
-            Section("Three in one", (triple,)),
+        _text_findings(settings, averages, average(grey.values())),
+        Section(
+            "From afar and close up",
+            TEXT_ABOUT.format(sigma=settings.sigma, w=settings.guidance),
+            origin,
+            _far_and_near(context, sampler, "distance", titled, settings.sigma, n),
+            _text_table("distance", far[settings.sigma], ("from afar", "close up")),
+            context.plot("cuts", [panel], "Recognised digits by the blur that cuts the bands."),
         ),
-        {
-            "by_distance": [list(pair) for pair in BY_DISTANCE],
-            "by_colour": [list(pair) for pair in BY_COLOUR],
-        },
+        Section(
+            "In grey and in colour",
+            COLOUR,
+            context.rows("colour", colour_rows, caption, columns=colour_columns),
+            _text_table("colour", grey, ("in grey", "in colour")),
+        ),
+        Section("Three in one", triple),
+        by_distance=[list(pair) for pair in BY_DISTANCE],
+        by_colour=[list(pair) for pair in BY_COLOUR],
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Cell, IntervalCell, Paragraph
+from latentdiff.apps.studies.report.blocks import Cell, IntervalCell, Paragraph, Table
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, Split
 from latentdiff.evaluate import (
@@ -31,9 +32,7 @@ FEW = 5000
 
 @dataclass(frozen=True, eq=False)
 class SampleScorer:
-    """``reference``: training images; ``real``: images of no training, the real baseline: the scores
-    of perfect samples.
-    """
+    """Scores against the training images ``reference``; ``real``, of no training, are a perfect score."""
 
     reference: Reference
     real: Split
@@ -59,9 +58,7 @@ class SampleScorer:
         return self.reference.network
 
     def score(self, images: Tensor, labels: Tensor | None = None) -> SampleScores:
-        """Scores of images uint8 [N, C, H, W]; ``labels`` count where the classes of the network are
-        the same.
-        """
+        """Scores of images uint8 [N, C, H, W]; ``labels`` count where the network has the same classes."""
         return self.score_features(extract(self.network, images), labels)
 
     def score_features(self, features: Features, labels: Tensor | None = None) -> SampleScores:
@@ -75,14 +72,6 @@ class SampleScorer:
         chosen = random_split(self.real, n, seed=self.resampling.seed)
         return self.score(chosen.images, chosen.labels)
 
-    def _uneven(self) -> bool:
-        """Test for a class that is more than a tenth more frequent in the reference than another."""
-        labels = self.reference.labels
-        if labels is None or len(self.classes) < 2:
-            return False
-        counts = torch.bincount(labels, minlength=len(self.classes))
-        return int(counts.max()) > 1.1 * int(counts.min())
-
     def words(self, n: int) -> Paragraph:
         """How the figures were made, and their limits."""
         real = min(n, len(self.real))
@@ -92,7 +81,9 @@ class SampleScorer:
             " precision and recall use the 3 nearest neighbours there. The row “real images” holds the same"
             f" figures for {real:,} images that no training saw: better than that cannot be measured here. "
         )
-        if self._uneven():
+        labels = self.reference.labels
+        counts = [0] if labels is None else labels.bincount(minlength=len(self.classes)).tolist()
+        if len(self.classes) > 1 and max(counts) > 1.1 * min(counts):
             text += (
                 "Samples of a conditional model are equally many of each class, real images are not: that"
                 " alone is a distance, and the same for all rows of samples. "
@@ -144,6 +135,19 @@ def columns(scores: SampleScores) -> tuple[str, ...]:
     return tuple(heads)
 
 
+def score_table(
+    name: str,
+    heads: tuple[str, ...],
+    rows: Iterable[tuple[tuple[Cell, ...], SampleScores]],
+    floor: SampleScores,
+    caption: str,
+) -> Table:
+    """Accuracy and metrics of samples behind the cells under ``heads``; the last row: real images."""
+    real = (f"real images ({floor.n:,})", *[None] * (len(heads) - 1))
+    lines = tuple((*cells, measured(each.accuracy), *row(each)) for cells, each in (*rows, (real, floor)))
+    return Table(name, (*heads, "class accuracy", *columns(floor)), lines, caption)
+
+
 def distances(scores: SampleScores) -> tuple[str, str]:
     """The heads of the cells of :func:`distance`."""
     fd = frechet_name(scores.features.name)
@@ -161,9 +165,7 @@ def row(scores: SampleScores) -> tuple[Cell, ...]:
 
 
 def distance(fd: Score | None) -> tuple[Cell, Cell]:
-    """A Fréchet distance as it was measured, and without the bias of few images, which is what its interval
-    is of.
-    """
+    """A Fréchet distance as measured, and without the bias of few images, which the interval is of."""
     if fd is None:
         return (None, None)
     return (fd.value, None if fd.corrected is None else IntervalCell(fd.corrected, fd.low, fd.high))
@@ -183,8 +185,6 @@ def labels_of(pipeline: Pipeline, n: int) -> Tensor | None:
     return pipeline.class_labels(n)
 
 
-def class_grid(classes: int, *, rows: int = 6) -> tuple[int, int]:
-    """(images, columns) of a grid of samples whose classes come in turn: whole classes in columns, else 8
-    times 8.
-    """
-    return (rows * classes, classes) if 4 < classes <= 12 else (64, 8)
+def class_grid(classes: int) -> tuple[int, int]:
+    """(images, columns) of a grid of samples whose classes come in turn: a column a class, else 8 by 8."""
+    return (6 * classes, classes) if 4 < classes <= 12 else (64, 8)

@@ -1,1 +1,1 @@
-"""Studies of the forward process and of schedules, without a network."""
+"""Studies of the forward process and of noise schedules."""

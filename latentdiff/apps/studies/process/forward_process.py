@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.diffusion import ScheduleConfig
@@ -22,9 +22,7 @@ INSIDE = 1.96  # standard deviations: 95% of a normal distribution
 
 @dataclass(frozen=True)
 class ForwardProcessSettings:
-    """``images`` are corrupted at the levels ``shown`` of ``T`` (linear betas); ``chains`` walks of each are
-    averaged.
-    """
+    """Linear betas; ``images`` are corrupted at the levels ``shown`` of ``T``, by ``chains`` walks each."""
 
     T: int = 1000
     images: int = 5
@@ -60,16 +58,11 @@ def study(context: StudyContext, settings: ForwardProcessSettings) -> Report:
         curves, both = _curves(context, errors, names), _chain_curves(context, errors)
         strips = _strips(context, x0, schedule, settings, kept)
     return Report(
-        tuple(_findings(errors, settings)),
-        (
-            Section(
-                "Five images on their way to noise",
-                (Paragraph(FORMULA), pictures, _table(errors, settings, names)),
-            ),
-            Section("The error at every level", (Paragraph(CLOSED), curves)),
-            Section("One formula, or many small steps", (Paragraph(CHAIN), strips, both)),
-        ),
-        {"agreement": _agreement(errors, settings)},
+        _findings(errors, settings),
+        Section("Five images on their way to noise", FORMULA, pictures, _table(errors, settings, names)),
+        Section("The error at every level", CLOSED, curves),
+        Section("One formula, or many small steps", CHAIN, strips, both),
+        agreement=_agreement(errors, settings),
     )
 
 

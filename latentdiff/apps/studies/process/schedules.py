@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +9,8 @@ import numpy as np
 import torch
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.process.noise_measures import idle_share
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind
@@ -47,12 +47,10 @@ def study(context: StudyContext, settings: SchedulesSettings) -> Report:
         " and largest step, and the logarithm of the signal-to-noise ratio at the last level.",
     )
     return Report(
-        tuple(_findings(made)),
-        (
-            Section("The tables", (Paragraph(READING), curves, table)),
-            Section("Images noised by each", (Paragraph(SAME_NOISE), *noised)),
-        ),
-        {"half": {kind: _half(schedule) for kind, schedule in made.items()}},
+        _findings(made),
+        Section("The tables", READING, curves, table),
+        Section("Images noised by each", SAME_NOISE, *noised),
+        half={kind: _half(schedule) for kind, schedule in made.items()},
     )
 
 
@@ -115,9 +113,7 @@ def _half(schedule: Schedule) -> float:
 def _findings(made: Mapping[str, Schedule]) -> Iterator[str]:
     half = {kind: _half(schedule) for kind, schedule in made.items()}
     last = {kind: float(schedule.alpha[-1] ** 2) for kind, schedule in made.items()}
-    noise = {
-        kind: float((schedule.snr()[1:] < math.exp(-4)).double().mean()) for kind, schedule in made.items()
-    }
+    noise = {kind: idle_share(schedule, 1.0) for kind, schedule in made.items()}
     fast, slow = min(half, key=lambda kind: half[kind]), max(half, key=lambda kind: half[kind])
     idle, busy = max(noise, key=lambda kind: noise[kind]), min(noise, key=lambda kind: noise[kind])
     most = max(last, key=lambda kind: last[kind])

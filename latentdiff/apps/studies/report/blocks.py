@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 
@@ -22,9 +22,7 @@ Cell = str | int | float | bool | IntervalCell | None
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph; a ``finding`` is a statement computed from the numbers, a ``warning`` says what not to
-    conclude.
-    """
+    """Text; a ``finding`` is computed from the numbers, a ``warning`` says what not to conclude."""
 
     text: str
     kind: Literal["text", "finding", "warning"] = "text"
@@ -50,9 +48,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG in the study's folder, what it shows, and the numbers (or the origin of the images) that it was
-    drawn from.
-    """
+    """A PNG in the study's folder, what it shows, and the numbers or images that it was drawn from."""
 
     file: str
     caption: str
@@ -62,27 +58,23 @@ class Picture:
 Block = Paragraph | Table | Picture
 
 
-@dataclass(frozen=True)
 class Section:
-    title: str
-    blocks: tuple[Block, ...]
+    """A title and the blocks below it; plain text is a paragraph."""
+
+    def __init__(self, title: str, *blocks: Block | str) -> None:
+        self.title = title
+        self.blocks: tuple[Block, ...] = tuple(Paragraph(b) if isinstance(b, str) else b for b in blocks)
 
 
-@dataclass(frozen=True)
 class Report:
     """``findings`` open the page; ``values`` are numbers of the study that stand in no table or figure."""
 
-    findings: tuple[str, ...]
-    sections: tuple[Section, ...]
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    def blocks(self) -> Iterator[Block]:
-        for section in self.sections:
-            yield from section.blocks
+    def __init__(self, findings: Iterable[str], *sections: Section, **values: Any) -> None:
+        self.findings, self.sections, self.values = tuple(findings), sections, values
 
     def as_dict(self) -> dict[str, Any]:
         """Every number of the report for results.json."""
-        blocks = list(self.blocks())
+        blocks = [block for section in self.sections for block in section.blocks]
         words = {
             kind: [b.text for b in blocks if isinstance(b, Paragraph) and b.kind == kind]
             for kind in ("finding", "warning")
@@ -98,7 +90,7 @@ class Report:
             "warnings": words["warning"],
             "tables": tables,
             "figures": figures,
-            "values": dict(self.values),
+            "values": self.values,
         }
 
 
@@ -118,9 +110,7 @@ def to_json(value: Any) -> Any:
 
 
 def format_cell(value: Cell, digits: int = 3) -> str:
-    """A cell as text: numbers with ``digits`` significant digits, without an exponent where that can be
-    read.
-    """
+    """A cell as text: numbers with ``digits`` significant digits, very large and small ones by exponent."""
     if value is None:
         return "–"
     if isinstance(value, bool):

@@ -1,1 +1,1 @@
-"""Studies of restoration, inpainting, denoising and SDEdit."""
+"""Studies of restoration, inpainting, denoising, cold diffusion and SDEdit."""

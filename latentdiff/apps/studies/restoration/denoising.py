@@ -10,9 +10,9 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model
-from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input
+from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, PairMetric, against_input
 from latentdiff.apps.studies.kit.presets import PixelPreset
-from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.diffusion.denoiser import Denoiser
@@ -31,11 +31,9 @@ METHODS = ("noisy", "blur", "blur, five times", "one step", "step by step")
 
 @dataclass(frozen=True)
 class DenoisingSettings:
-    """``levels``: noise that is taken away, ``figure``: those that are shown; ``marks``: of the step-by-step
-    process.
+    """``levels`` of noise, ``figure`` of them shown; ``marks``: levels of steps from ``top``.
 
-    That process starts at ``top``. A model that the study trains is preconditioned for data of deviation
-    ``sigma_data``, so that it does no harm at low levels.
+    ``sigma_data`` preconditions a model that the study trains, so that it does no harm at low levels.
     """
 
     pixels: PixelPreset | None = None
@@ -54,7 +52,7 @@ def study(context: StudyContext, settings: DenoisingSettings) -> Report:
     images = context.test_images(settings.tested)[0]
     metrics, found, figures = PairedMetrics.of(context), {}, []
     with context.part("denoising"):
-        for t in _levels(settings, pipeline):
+        for t in (t for t in settings.levels if t <= pipeline.schedule.T):
             made = _denoised(context, settings, pipeline, images, t)
             found[t] = {name: metrics.pairs(x, images) for name, x in made.items()}
             if t in settings.figure:
@@ -67,21 +65,17 @@ def study(context: StudyContext, settings: DenoisingSettings) -> Report:
     with context.part("three notations"):
         apart, notations = _notations(context, pipeline)
     return Report(
-        tuple(_findings(found, apart, metrics)),
-        (
-            Section(
-                "Three ways to denoise",
-                (
-                    Paragraph(ABOUT.format(n=len(images), sigma=settings.sigma)),
-                    *figures,
-                    _table(found, metrics),
-                    _curves(context, found, metrics),
-                ),
-            ),
-            Section("Step by step", (Paragraph(STEPS.format(stride=settings.stride)), trajectory)),
-            Section("One process in three notations", (Paragraph(SAME), notations)),
+        _findings(found, apart, metrics),
+        Section(
+            "Three ways to denoise",
+            ABOUT.format(n=len(images), sigma=settings.sigma),
+            *figures,
+            _table(found, metrics),
+            _curves(context, found, metrics),
         ),
-        {"notations_apart": apart},
+        Section("Step by step", STEPS.format(stride=settings.stride), trajectory),
+        Section("One process in three notations", SAME, notations),
+        notations_apart=apart,
     )
 
 
@@ -104,10 +98,6 @@ SAME = (
     " the score is added: x_s = (x_t + β s)/√(1 − β) + …; a minus in front of it is an error that is copied"
     " from text to text."
 )
-
-
-def _levels(settings: DenoisingSettings, pipeline: Pipeline) -> list[int]:
-    return [t for t in settings.levels if t <= pipeline.schedule.T]
 
 
 def _denoised(
@@ -155,9 +145,7 @@ def _trajectory(
 
 @torch.no_grad()
 def _notations(context: StudyContext, pipeline: Pipeline) -> tuple[dict[str, float], Table]:
-    """The ancestral process over every level written three ways by hand, beside the package's own, in
-    float64.
-    """
+    """The ancestral process written three ways by hand, beside the package's own, in float64."""
     schedule = pipeline.schedule
     levels = schedule.levels(min(50, schedule.T))
     key, shape = pipeline.key(context.seed, 4), pipeline.codec.latent_shape
@@ -168,14 +156,9 @@ def _notations(context: StudyContext, pipeline: Pipeline) -> tuple[dict[str, flo
         name: float((run(denoise, x_T, levels, _written(name, schedule), key) - ours).abs().max())
         for name in NOTATIONS
     }
-    rows = tuple((name, difference) for name, difference in apart.items())
-    table = Table(
-        "notations",
-        ("written with", "largest difference of a pixel"),
-        rows,
-        "Four samples by each formula against the package's step.",
-    )
-    return apart, table
+    heads = ("written with", "largest difference of a pixel")
+    caption = "Four samples by each formula against the package's step."
+    return apart, Table("notations", heads, tuple(apart.items()), caption)
 
 
 def _written(name: str, schedule: Schedule) -> SamplerStep:
@@ -208,10 +191,15 @@ def _table(found: Mapping[int, Mapping[str, PairedScores]], metrics: PairedMetri
 def _curves(
     context: StudyContext, found: Mapping[int, Mapping[str, PairedScores]], metrics: PairedMetrics
 ) -> Picture:
-    levels = list(found)
-    psnr = [Curve(name, levels, [found[t][name].psnr for t in levels], "marked") for name in METHODS]
-    distance = [Curve(name, levels, [found[t][name].distance for t in levels], "marked") for name in METHODS]
-    panels = [Panel("PSNR", "level t", "dB", psnr), Panel("distance", "level t", metrics.distance, distance)]
+    kinds: tuple[tuple[str, PairMetric, str], ...] = (
+        ("PSNR", "psnr", "dB"),
+        ("distance", "distance", metrics.distance),
+    )
+    panels = []
+    for title, what, unit in kinds:
+        means = {name: [methods[name].mean(what) for methods in found.values()] for name in METHODS}
+        curves = [Curve(name, list(found), values, "marked") for name, values in means.items()]
+        panels.append(Panel(title, "level t", unit, curves))
     return context.plot("curves", panels, "The same as curves.")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model
 from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, PairedScores, against_input
 from latentdiff.apps.studies.kit.presets import PixelPreset
-from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.restoration import Restoration
@@ -26,9 +26,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class InpaintingSettings:
-    """``tested`` images, ``draws`` fillings of each; RePaint goes back ``jumps`` - 1 times over every
-    ``length`` moves.
-    """
+    """``draws`` fillings of each image; RePaint goes back ``jumps`` - 1 times over every ``length`` moves."""
 
     pixels: PixelPreset | None = None
     tested: int = 20
@@ -49,24 +47,18 @@ def study(context: StudyContext, settings: InpaintingSettings) -> Report:
         "the lower half": op.half(height, width),
         "70% of the pixels": op.scattered(height, width, missing=0.7),
     }
-    metrics, found, sections = PairedMetrics.of(context), {}, []
+    metrics, found = PairedMetrics.of(context), {}
+    sections: list[Section] = []
     for name, mask in masks.items():
         with context.part(name):
             found[name], pictures = _filled(context, settings, pipeline, name, mask, images, metrics)
-        sections.append(Section(f"Missing: {name}", (*pictures, _table(name, found[name], metrics))))
+        caption = f"Missing: {name}; against the originals, mean and spread over the draws."
+        table = metrics.table(name, ("",), [((m,), s, ()) for m, s in found[name].items()], caption)
+        about = [] if sections else [ABOUT.format(n=len(images), back=settings.jumps - 1, **asdict(settings))]
+        sections.append(Section(f"Missing: {name}", *about, *pictures, table))
     with context.part("shares of missing pixels"):
         sections.append(_shares(context, settings, pipeline, images, metrics))
-    about = Paragraph(
-        ABOUT.format(
-            n=len(images),
-            steps=settings.steps,
-            draws=settings.draws,
-            back=settings.jumps - 1,
-            length=settings.length,
-        )
-    )
-    sections[0] = Section(sections[0].title, (about, *sections[0].blocks))
-    return Report(tuple(_findings(found, metrics.distance)), tuple(sections))
+    return Report(_findings(found, metrics.distance), *sections)
 
 
 ABOUT = (
@@ -102,31 +94,19 @@ def _filled(
     scores = {"nothing filled in": [metrics.pairs(y, images)]}
     rows, variety = [("original", images), ("known", y)], []
     for method, (how, sampling) in _methods(settings).items():
+        seeds = [context.seed + k * len(images) for k in range(settings.draws)]
         draws = [
-            restore(
-                pipeline,
-                operator,
-                y,
-                how=how,
-                settings=sampling,
-                mask=mask,
-                seed=context.seed + k * len(images),
-            ).images
-            for k in range(settings.draws)
+            restore(pipeline, operator, y, how=how, settings=sampling, mask=mask, seed=seed).images
+            for seed in seeds
         ]
         scores[method] = [metrics.pairs(made, images) for made in draws]
         rows.append((method, draws[0]))
-        variety.append(
-            (method, torch.stack([made[0] for made in draws] + [made[3 % len(made)] for made in draws]))
-        )
+        variety.append((method, torch.stack([made[k % len(made)] for k in (0, 3) for made in draws])))
     file = "".join(letter if letter.isalnum() else "-" for letter in name)
-    about = {"seed": context.seed}
-    first = context.rows(
-        file, [(title, x[:SHOWN]) for title, x in rows], f"Missing: {name}; the first draw.", about=about
-    )
+    first = [(title, x[:SHOWN]) for title, x in rows]
     return scores, [
-        first,
-        context.rows(f"{file}-draws", variety, "Several draws of two images.", about=about),
+        context.rows(file, first, f"Missing: {name}; the first draw."),
+        context.rows(f"{file}-draws", variety, "Several draws of two images."),
     ]
 
 
@@ -151,20 +131,8 @@ def _shares(
             found[name].append(metrics.pairs(made.images, images).distance)
     curves = [Curve(name, list(settings.shares), values, "marked") for name, values in found.items()]
     panel = Panel("pixels missing at random", "share missing", metrics.distance, curves)
-    return Section(
-        "How much may be missing",
-        (
-            context.plot(
-                "shares", [panel], "Distance from the originals by the share of pixels that are missing."
-            ),
-        ),
-    )
-
-
-def _table(name: str, scores: MethodScores, metrics: PairedMetrics) -> Table:
-    rows = [((method,), pairs, ()) for method, pairs in scores.items()]
-    caption = f"Missing: {name}; against the originals, mean and spread over the draws."
-    return metrics.table(name, ("",), rows, caption)
+    caption = "Distance from the originals by the share of pixels that are missing."
+    return Section("How much may be missing", context.plot("shares", [panel], caption))
 
 
 def _findings(found: Mapping[str, MethodScores], distance: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, difference
 from latentdiff.apps.studies.kit.presets import PixelPreset
 from latentdiff.apps.studies.kit.training import pipeline_of
-from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.restoration.sdedit import DRAWINGS, drawing
 from latentdiff.apps.studies.runner import Study
@@ -50,32 +50,21 @@ def study(context: StudyContext, settings: OneStepSettings) -> Report:
         strange = {sigma: _denoised(context, pipeline, others, sigma) for sigma in settings.sigmas}
     found = {sigma: (metrics.pairs(x, images), metrics.pairs(y, images)) for sigma, (x, y) in made.items()}
     other = {sigma: (metrics.pairs(x, others), metrics.pairs(y, others)) for sigma, (x, y) in strange.items()}
+    caption = f"{name[0].upper()}{name[1:]}."
     return Report(
-        tuple(_findings(settings, found, other, name)),
-        (
-            Section(
-                "Other amounts of noise",
-                (
-                    Paragraph(ABOUT.format(sigma=settings.sigma)),
-                    _rows(
-                        context,
-                        "digits",
-                        images,
-                        made,
-                        "Test digits with rising noise, and denoised.",
-                    ),
-                    _curves(context, settings, found, other, name),
-                    _table("digits", found, metrics, "Test digits."),
-                ),
-            ),
-            Section(
-                "Other images",
-                (
-                    Paragraph(f"The same with {name}, which are not in the training data."),
-                    _rows(context, "others", others, strange, f"{name[0].upper()}{name[1:]}."),
-                    _table("others", other, metrics, f"{name[0].upper()}{name[1:]}."),
-                ),
-            ),
+        _findings(settings, found, other, name),
+        Section(
+            "Other amounts of noise",
+            ABOUT.format(sigma=settings.sigma),
+            _rows(context, "digits", images, made, "Test digits with rising noise, and denoised."),
+            _curves(context, settings, found, other, name),
+            _table("digits", found, metrics, "Test digits."),
+        ),
+        Section(
+            "Other images",
+            f"The same with {name}, which are not in the training data.",
+            _rows(context, "others", others, strange, caption),
+            _table("others", other, metrics, caption),
         ),
     )
 
@@ -115,14 +104,10 @@ def _rows(
 
 
 def _others(context: StudyContext, shape: Sequence[int], n: int) -> tuple[Tensor, str]:
-    """Images [n, C, H, W] in [-1, 1] of another data set in the shape of the digits; drawings where there is
-    none.
-    """
+    """The colour images [n, C, H, W] in the shape of the digits, drawings where there are none; a name."""
     if context.colour is None:
-        return (
-            torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()]),
-            "drawings that are no digits",
-        )
+        drawings = torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()])
+        return drawings, "drawings that are no digits"
     images = to_float(context.colour.test.images[:n])
     if shape[0] == 1:
         images = images.mean(1, keepdim=True)

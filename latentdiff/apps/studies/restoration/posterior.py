@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.process.analytic import Gaussian
-from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.diffusion import operators as op
@@ -99,10 +99,8 @@ def section(context: StudyContext, truth: GaussianProblem, found: Sequence[Poste
         tuple((row.solver, row.steps, row.off_mean, row.off_covariance) for row in found),
         "Samples of each solver against the posterior in closed form.",
     )
-    return Section(
-        "Against a known posterior",
-        (Paragraph(ABOUT), _curves(context, found), table, _beside(context, truth, found)),
-    )
+    curves, moments = _curves(context, found), _beside(context, truth, found)
+    return Section("Against a known posterior", ABOUT, curves, table, moments)
 
 
 def _curves(context: StudyContext, found: Sequence[PosteriorError]) -> Picture:

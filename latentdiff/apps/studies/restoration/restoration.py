@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from latentdiff.apps.studies.kit.paired import (
     difference,
 )
 from latentdiff.apps.studies.kit.presets import PixelPreset
-from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section
 from latentdiff.apps.studies.restoration import posterior
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.restoration import Restoration
@@ -34,8 +34,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 SHOWN = 10
 
 
-@dataclass(frozen=True)
-class RestorationMethod:
+class RestorationMethod(NamedTuple):
     """A solver with its settings and sampler."""
 
     name: str
@@ -45,9 +44,7 @@ class RestorationMethod:
 
 @dataclass(frozen=True)
 class RestorationSettings:
-    """``tested`` images are restored with ``seeds`` seeds each; ``noise``: of the measurements; ``chains``:
-    samples of the Gaussian part.
-    """
+    """``seeds`` for each of ``tested`` images; ``noise`` of measurements; ``chains`` of the Gaussian part."""
 
     pixels: PixelPreset | None = None
     tested: int = 16
@@ -104,15 +101,15 @@ def study(context: StudyContext, settings: RestorationSettings) -> Report:
     shape = context.data.shape
     images = context.test_images(settings.tested)[0]
     found, blocks = _compared(context, settings, pipeline, tasks(shape), images, PairedMetrics.of(context))
-    about = Paragraph(_about(settings, len(images)))
-    sections = [posterior.section(context, truth, known), Section("On digits", (about, *blocks))]
+    about = ABOUT.format(n=len(images), **asdict(settings))
+    sections = [posterior.section(context, truth, known), Section("On digits", about, *blocks)]
     in_colour: dict[str, MethodScores] = {}
     if context.colour is None:
-        sections.append(Section("On colour images", (colour_missing(context),)))
+        sections.append(Section("On colour images", colour_missing(context)))
     else:
         in_colour, section = _colour(context, settings, context.colour)
         sections.append(section)
-    return Report(tuple(_findings(settings, known, found, in_colour)), tuple(sections))
+    return Report(_findings(settings, known, found, in_colour), *sections)
 
 
 def _compared(
@@ -128,9 +125,15 @@ def _compared(
     found: dict[str, MethodScores] = {}
     blocks: list[Block] = []
     for task in tasks:
-        with context.part(f"{prefix}{task.name}"):
-            found[task.name], picture = _restored(context, settings, pipeline, task, images, metrics, prefix)
-        blocks += [picture, _table(f"{prefix}{task.name}", found[task.name], metrics)]
+        name = f"{prefix}{task.name}"
+        with context.part(name):
+            scores, picture = _restored(context, settings, pipeline, task, images, metrics, prefix)
+        found[task.name], caption = (
+            scores,
+            f"{name}: restored images against the originals, mean and spread over the seeds.",
+        )
+        rows = [((method,), pairs, ()) for method, pairs in scores.items()]
+        blocks += [picture, metrics.table(name, ("",), rows, caption)]
     return found, blocks
 
 
@@ -145,14 +148,9 @@ def _colour(
     found, blocks = _compared(
         context, settings, pipeline, chosen, images, PairedMetrics.of(context, data=data), prefix="colour: "
     )
-    words = Paragraph(f"{data.name}, {len(data.train):,} training images. {_about(settings, len(images))}")
-    return found, Section("On colour images", (words, *blocks))
-
-
-def _about(settings: RestorationSettings, n: int) -> str:
-    return ABOUT.format(
-        steps=settings.steps, fast=settings.fast, noise=settings.noise, n=n, seeds=settings.seeds
-    )
+    about = ABOUT.format(n=len(images), **asdict(settings))
+    words = f"{data.name}, {len(data.train):,} training images. {about}"
+    return found, Section("On colour images", words, *blocks)
 
 
 ABOUT = (
@@ -176,32 +174,14 @@ def _restored(
     seen = backprojection(task.operator, y).clamp(-1, 1)
     scores, rows = {"as measured": [metrics.pairs(seen, images)]}, [("original", images), ("measured", seen)]
     for method in methods(settings):
-        for seed in range(settings.seeds):
-            made = restore(
-                pipeline,
-                task.operator,
-                y,
-                how=method.how,
-                settings=method.sampling,
-                sigma=settings.noise,
-                seed=context.seed + seed * len(images),
-            ).images
-            scores.setdefault(method.name, []).append(metrics.pairs(made, images))
-            if seed == 0:
-                rows.append((method.name, made))
+        how = {"how": method.how, "settings": method.sampling, "sigma": settings.noise}
+        seeds = [context.seed + k * len(images) for k in range(settings.seeds)]
+        made = [restore(pipeline, task.operator, y, **how, seed=seed).images for seed in seeds]  # type: ignore[arg-type]
+        scores[method.name] = [metrics.pairs(x, images) for x in made]
+        rows.append((method.name, made[0]))
     name = "".join(letter if letter.isalnum() else "-" for letter in prefix + task.name)
-    picture = context.rows(
-        name,
-        [(title, x[:SHOWN]) for title, x in rows],
-        f"Restored from {task.name}, noise {settings.noise:g}.",
-    )
-    return scores, picture
-
-
-def _table(name: str, scores: MethodScores, metrics: PairedMetrics) -> Table:
-    rows = [((method,), pairs, ()) for method, pairs in scores.items()]
-    caption = f"{name}: restored images against the originals, mean and spread over the seeds."
-    return metrics.table(name, ("",), rows, caption)
+    shown = [(title, x[:SHOWN]) for title, x in rows]
+    return scores, context.rows(name, shown, f"Restored from {task.name}, noise {settings.noise:g}.")
 
 
 def _findings(
@@ -224,9 +204,7 @@ RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the closest, as in Chung et al. 
 
 
 def _ranking(found: Mapping[str, MethodScores]) -> str:
-    """In how many degradations the literature's order holds, and in how many its opposite, for neighbours in
-    it.
-    """
+    """In how many degradations neighbours in the literature's order have it, and in how many its opposite."""
     counts = []
     for near, far in pairwise(RANKING):
         comparisons = len(found) * (len(RANKING) - 1)

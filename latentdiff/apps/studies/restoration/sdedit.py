@@ -21,7 +21,7 @@ from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
-from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.text_edits import COLUMNS, SWAPS, EditScores, EditTask, exchanged, score
@@ -54,9 +54,7 @@ PAINTED = (
 
 @dataclass(frozen=True)
 class SDEditSettings:
-    """``indices``: start indices among the levels of ``steps`` steps; ``tested`` images in the table;
-    ``trips``: steps of the inversions.
-    """
+    """``indices``: start indices among the levels of ``steps`` steps; ``trips``: steps of the inversions."""
 
     pixels: PixelPreset | None = None
     indices: tuple[int, ...] = (20, 10, 7, 5, 3, 1)
@@ -68,9 +66,7 @@ class SDEditSettings:
 
 @dataclass(frozen=True)
 class TextSDEditSettings:
-    """``edits`` of each kind, from each of the ``strengths`` with each of the guidance ``scales``; the last
-    scale is in the figures.
-    """
+    """``edits`` of each kind at each of the ``strengths`` and ``scales``; the last one is in the figures."""
 
     counts: tuple[int, int, int] = (20_000, 500, 1000)
     text: TextPreset | None = None
@@ -141,22 +137,21 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
     cells = [((k, starts[k]), [pairs], (kept[k],) if kept else ()) for k, pairs in scores.items()]
     heads = ("start index", "t"), ("class kept",) if kept else ()
     blocks = (
-        Paragraph(ABOUT),
         rows("digits", "input", images, edits, "Test digits, no class given."),
         rows("drawings", "drawn", drawings, drawn, "Drawings that are no digits, edited."),
         metrics.table("edits", heads[0], cells, "Edits against their input.", last=heads[1]),
     )
-    sections = [Section("From little to much", blocks)]
+    sections = [Section("From little to much", ABOUT, *blocks)]
     if pipeline.classes:
         with context.part("towards a class"):
             first, guided = images[:SHOWN], Sampling(steps=settings.steps, guidance=settings.guidance)
             targets = [(k + 1) % len(pipeline.classes) for k in range(len(first))]
             towards = edit_from(context, pipeline, first, starts, guided, label=targets)
         picture = rows("classes", "input", first, towards, "Each image conditioned on the next class.")
-        sections.append(Section("Towards a class", (Paragraph(TOWARDS.format(w=settings.guidance)), picture)))
+        sections.append(Section("Towards a class", TOWARDS.format(w=settings.guidance), picture))
     with context.part("inversion"):
         trips, section = _inverted(context, settings, pipeline, images[:SHOWN])
-    return Report(tuple(_findings(scores, kept, trips)), (*sections, section))
+    return Report(_findings(scores, kept, trips), *sections, section)
 
 
 ABOUT = (
@@ -196,7 +191,7 @@ def _inverted(
     panel = Panel("error of a round trip", "steps", "relative error", curves, log_x=True, log_y=True)
     picture = context.rows("inversion", rows, "Inverted and sampled again.")
     plot = context.plot("round-trips", [panel], "The error of a round trip by number of steps.")
-    return errors, Section("Inversion", (Paragraph(INVERSION), picture, plot))
+    return errors, Section("Inversion", INVERSION, picture, plot)
 
 
 def exponent(trips: Mapping[int, Tensor]) -> Difference:
@@ -259,20 +254,19 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
     rows = [("drawn", drawings), *((f"strength {s:g}", x) for s, x in drawn.items())]
     columns = [folded(text, 10) for text in targets]
     picture = context.rows("drawings", rows, f"Drawings and their edits, guidance {w:g}.", columns=columns)
+    pictures = _text_rows(context, settings, tasks, images, edits[w])
+    table = Table(
+        "edits",
+        ("guidance", "strength", *COLUMNS),
+        tuple((*of, what, *each.cells()) for of, kinds in scores.items() for what, each in kinds.items()),
+        "The rest: the background for a digit or its colour, the digit's inside for the background.",
+    )
     return Report(
-        tuple(_text_findings(settings, scores)),
-        (
-            Section(
-                "Pictures edited towards another text",
-                (Paragraph(TEXT_ABOUT), origin, *_text_rows(context, settings, tasks, images, edits[w])),
-            ),
-            Section(
-                "What changes and what is kept",
-                (_text_curves(context, settings, scores), _text_table(scores)),
-            ),
-            Section("From a drawing", (Paragraph(DRAWN), picture)),
-        ),
-        {"edits": [[caption(task.source), caption(task.edited), task.what] for task in tasks]},
+        _text_findings(settings, scores),
+        Section("Pictures edited towards another text", TEXT_ABOUT, origin, *pictures),
+        Section("What changes and what is kept", _text_curves(context, settings, scores), table),
+        Section("From a drawing", DRAWN, picture),
+        edits=[[caption(task.source), caption(task.edited), task.what] for task in tasks],
     )
 
 
@@ -340,14 +334,6 @@ def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Ed
         panel("pixels that the edit is not about", "PSNR (dB)", "psnr", 1),
     ]
     return context.plot("strengths", panels, "By strength and guidance, a curve for each attribute.")
-
-
-def _text_table(scores: Edits) -> Table:
-    rows = tuple(
-        (w, s, what, *each.cells()) for (w, s), kinds in scores.items() for what, each in kinds.items()
-    )
-    caption = "The rest: the background for a digit or its colour, the digit's inside for the background."
-    return Table("edits", ("guidance", "strength", *COLUMNS), rows, caption)
 
 
 def _text_findings(settings: TextSDEditSettings, scores: Edits) -> Iterator[str]:

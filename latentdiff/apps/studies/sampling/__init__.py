@@ -1,1 +1,1 @@
-"""Studies of samplers, numbers of steps and training time."""
+"""Studies of latents, guidance, samplers, numbers of steps and training time."""

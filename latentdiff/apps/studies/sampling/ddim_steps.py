@@ -28,9 +28,7 @@ SHOWN = 10  # images in a row
 
 @dataclass(frozen=True)
 class DDIMStepsSettings:
-    """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M); ``samples`` are scored
-    for each.
-    """
+    """``steps`` with every one of ``etas``, ``solver_steps`` with DPM-Solver++(2M), ``samples`` of each."""
 
     vae: VAEPreset = field(default_factory=lambda: VAEPreset(steps=400))
     denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=1000))
@@ -83,17 +81,19 @@ def study(context: StudyContext, settings: DDIMStepsSettings) -> Report:
         variants += [SamplerVariant("dpm++", 0.0, steps) for steps in settings.solver_steps]
         found = _draw_all(pipeline_of(context, denoiser), variants, settings.samples, context.seed, scorer)
         floor = scorer.floor(settings.samples)
-    blocks: list[Block] = [
-        Paragraph(SAME_NOISE),
-        *_pictures(context, "digits", found),
-        scorer.words(settings.samples),
-    ]
-    blocks += [_table("digits", found, floor), _curves(context, found, floor)]
-    sections = [
-        Section("Digits", tuple(blocks)),
-        Section("Colour images", tuple(_colour(context, settings, colour_scorer))),
-    ]
-    return Report(tuple(_findings(found, floor)), tuple(sections), {"floor": floor.as_dict()})
+    return Report(
+        _findings(found, floor),
+        Section(
+            "Digits",
+            SAME_NOISE,
+            *_pictures(context, "digits", found),
+            scorer.words(settings.samples),
+            _table("digits", found, floor),
+            _curves(context, found, floor),
+        ),
+        Section("Colour images", *_colour(context, settings, colour_scorer)),
+        floor=floor.as_dict(),
+    )
 
 
 SAME_NOISE = (

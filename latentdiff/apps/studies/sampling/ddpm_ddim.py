@@ -14,15 +14,13 @@ from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
 from latentdiff.apps.studies.kit.scoring import (
     SampleScorer,
     class_grid,
-    columns,
     draw_uint8,
     labels_of,
-    measured,
     random_split,
-    row,
+    score_table,
 )
 from latentdiff.apps.studies.kit.training import pipeline_of
-from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
@@ -36,9 +34,7 @@ CLEAR = 0.01  # alpha-bar below which an error of x_0 is that of eps, amplified
 
 @dataclass(frozen=True)
 class DDPMDDIMSettings:
-    """Both networks have the numbers of ``denoiser``; ``samples`` of each way are scored, ``frames`` show the
-    way there.
-    """
+    """Both networks are of the preset ``denoiser``; ``frames`` show one sample on its way."""
 
     vae: VAEPreset = field(default_factory=VAEPreset)
     denoiser: MLPPreset = field(default_factory=lambda: MLPPreset(steps=1100))
@@ -73,24 +69,20 @@ def study(context: StudyContext, settings: DDPMDDIMSettings) -> Report:
         losses = {prediction: _losses(context, pipeline, settings) for prediction, pipeline in models.items()}
     clear = {prediction: _clear(models[prediction], loss) for prediction, loss in losses.items()}
     ddpm, ddim, against = _grids(context, images, list(samplers), len(models["v"].classes))
+    caption = "Samples of both networks by each sampler."
+    table = score_table("scores", ("sampler", "prediction"), scores.items(), floor, caption)
     return Report(
-        tuple(_findings(scores, clear, floor, samplers)),
-        (
-            Section("DDPM", (Paragraph(DDPM), ddpm)),
-            Section(
-                "One sample, step by step", (Paragraph(STEPS), _trajectory(context, models["v"], settings))
-            ),
-            Section("DDIM with v-prediction", (Paragraph(DDIM), ddim)),
-            Section(
-                "eps against v",
-                (
-                    Paragraph(EPS_V),
-                    against,
-                    scorer.words(settings.samples),
-                    _table(scores, floor),
-                    _curves(context, losses, clear),
-                ),
-            ),
+        _findings(scores, clear, floor, samplers),
+        Section("DDPM", DDPM, ddpm),
+        Section("One sample, step by step", STEPS, _trajectory(context, models["v"], settings)),
+        Section("DDIM with v-prediction", DDIM, ddim),
+        Section(
+            "eps against v",
+            EPS_V,
+            against,
+            scorer.words(settings.samples),
+            table,
+            _curves(context, losses, clear),
         ),
     )
 
@@ -137,12 +129,10 @@ def _grids(
 ) -> tuple[Picture, Picture, Picture]:
     """Samples of DDPM, of DDIM with the most steps, and of both networks by every sampler."""
     shown, across = class_grid(classes)
-    about = {"seed": context.seed}
 
     def alone(file: str, sampler: str, caption: str) -> Picture:
-        return context.grids(
-            file, [(f"{sampler}, v", images[sampler, "v"][:shown])], caption, across=across, about=about
-        )
+        grid = (f"{sampler}, v", images[sampler, "v"][:shown])
+        return context.grids(file, [grid], caption, across=across)
 
     pairs = [
         (f"{sampler}, {kind}", images[sampler, kind][:shown]) for sampler in samplers for kind in PREDICTIONS
@@ -151,7 +141,7 @@ def _grids(
     return (
         alone("ddpm", samplers[0], f"{samplers[0]}: every level is visited, with fresh noise at each."),
         alone("ddim", samplers[-1], f"{samplers[-1]} with v-prediction, from the same starting noise."),
-        context.grids("eps-v", pairs, caption, columns=2, across=across, about=about),
+        context.grids("eps-v", pairs, caption, columns=2, across=across),
     )
 
 
@@ -168,16 +158,6 @@ def _trajectory(context: StudyContext, pipeline: Pipeline, settings: DDPMDDIMSet
     return context.rows(
         "trajectory", rows, caption, columns=[f"t={frame.t}" for frame in frames], about={"label": label}
     )
-
-
-def _table(scores: Mapping[tuple[str, str], SampleScores], floor: SampleScores) -> Table:
-    rows = [
-        (name, prediction, measured(found.accuracy), *row(found))
-        for (name, prediction), found in scores.items()
-    ]
-    rows.append((f"real images ({floor.n:,})", None, measured(floor.accuracy), *row(floor)))
-    heads = ("sampler", "prediction", "class accuracy", *columns(floor))
-    return Table("scores", heads, tuple(rows), "Samples of both networks by each sampler.")
 
 
 def _curves(

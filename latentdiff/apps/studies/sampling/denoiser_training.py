@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import VAEPreset
-from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, draw_uint8, labels_of, measured, row
+from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, labels_of, score_table
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
-from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
@@ -22,9 +22,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class DenoiserTrainingSettings:
-    """The denoiser is scored after ``epochs``; the learning rate is constant, so that every one is a whole
-    training.
-    """
+    """The denoiser is scored after ``epochs``, each a whole training, as the learning rate is constant."""
 
     vae: VAEPreset = field(default_factory=VAEPreset)
     epochs: tuple[int, ...] = (1, 5, 10, 15, 60)
@@ -62,15 +60,21 @@ def study(context: StudyContext, settings: DenoiserTrainingSettings) -> Report:
         rows,
         f"Samples after each of these epochs, from the same noise (DDIM, {settings.steps} steps).",
     )
+    losses = {
+        epoch: (trained.at("loss", mark), trained.at("val_loss", mark)) for epoch, mark in marks.items()
+    }
+    table = score_table(
+        "epochs",
+        ("", "optimizer steps", "training loss", "validation loss"),
+        [((f"epoch {epoch}", marks[epoch], *losses[epoch]), found) for epoch, found in scores.items()],
+        floor,
+        "Losses and scores of the samples after each of the epochs. Accuracy: the share of samples whose"
+        " predicted class is the condition.",
+    )
     return Report(
-        tuple(_findings(trained, marks, scores, floor)),
-        (
-            Section("Loss", (Paragraph(LOSSES), _curves(context, trained, marks, scores, floor))),
-            Section(
-                "Samples through training",
-                (grid, scorer.words(settings.samples), _table(trained, marks, scores, floor)),
-            ),
-        ),
+        _findings(trained, marks, scores, floor),
+        Section("Loss", LOSSES, _curves(context, trained, marks, scores, floor)),
+        Section("Samples through training", grid, scorer.words(settings.samples), table),
     )
 
 
@@ -106,31 +110,6 @@ def _curves(
     ]
     return context.plot(
         "loss", panels, "Training and validation loss, and the Fréchet distance of samples, over the epochs."
-    )
-
-
-def _table(
-    trained: Trained, marks: Mapping[int, int], scores: Mapping[int, SampleScores], floor: SampleScores
-) -> Table:
-    rows = [
-        (
-            f"epoch {epoch}",
-            marks[epoch],
-            trained.at("loss", marks[epoch]),
-            trained.at("val_loss", marks[epoch]),
-            measured(found.accuracy),
-            *row(found),
-        )
-        for epoch, found in scores.items()
-    ]
-    rows.append((f"real images ({floor.n:,})", None, None, None, measured(floor.accuracy), *row(floor)))
-    heads = ("", "optimizer steps", "training loss", "validation loss", "class accuracy", *columns(floor))
-    return Table(
-        "epochs",
-        heads,
-        tuple(rows),
-        "Losses and scores of the samples after each of the epochs. Accuracy: the share of samples whose"
-        " predicted class is the condition.",
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import readable_scenes, text_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset
-from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.text_edits import (
@@ -73,14 +73,14 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
     middle = settings.strengths[len(settings.strengths) // 2]
     shown = (_named(settings.shares[0]), "drawn anew from the same noise", f"SDEdit, strength {middle:g}")
     pictures = _pictures(context, settings, wanted, source, {name: made[name] for name in shown})
-    blocks: tuple[Block, ...] = (
-        Paragraph(ABOUT),
-        where,
-        *pictures,
-        _table(scores),
-        _balance(context, scores),
+    table = Table(
+        "edits",
+        ("", *COLUMNS),
+        tuple((name, what, *each.cells()) for name, kinds in scores.items() for what, each in kinds.items()),
+        "The rest: the ground for a digit or its colour, the digit's inside for the ground. All else: the"
+        " other attributes, read from both pictures.",
     )
-    sections = [Section("Words exchanged", blocks)]
+    sections = [Section("Words exchanged", ABOUT, where, *pictures, table, _balance(context, scores))]
     with context.part("added and weighted"):
         sections.append(_other_edits(context, settings, pipeline))
     with context.part("real pictures"):
@@ -89,7 +89,7 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
         n = max(settings.shown, settings.edits)
         sections.append(failures(context, pipeline, sampling=sampling, n=n, shown=settings.shown))
     edits = [[caption(task.source), caption(task.edited), task.what] for task in wanted]
-    return Report(tuple(_findings(scores)), tuple(sections), {"edits": edits})
+    return Report(_findings(scores), *sections, edits=edits)
 
 
 ABOUT = (
@@ -148,23 +148,8 @@ def _pictures(
     return found
 
 
-def _table(scores: Mapping[str, Mapping[str, EditScores]]) -> Table:
-    rows = tuple(
-        (name, what, *each.cells()) for name, kinds in scores.items() for what, each in kinds.items()
-    )
-    return Table(
-        "edits",
-        ("", *COLUMNS),
-        rows,
-        "The rest: the ground for a digit or its colour, the digit's inside for the ground. All else: the"
-        " other attributes, read from both pictures.",
-    )
-
-
 def _balance(context: StudyContext, scores: Mapping[str, Mapping[str, EditScores]]) -> Picture:
-    """How much is kept against how often the edit succeeds: the mean over the three kinds, a curve for each
-    method.
-    """
+    """How much is kept against how often the edit succeeds, a curve for each method, mean of three kinds."""
     points: dict[str, list[tuple[float, float]]] = {}
     for name, kinds in scores.items():
         success, decibels = (_mean(kinds, what) for what in ("success", "psnr"))
@@ -207,14 +192,10 @@ def _other_edits(context: StudyContext, settings: PromptToPromptSettings, pipeli
     }
     return Section(
         "Words added and weighted",
-        (
-            Paragraph(
-                "Added words have their own attention maps, all others those of the source. A weight"
-                " multiplies the attention to a word; 0 removes it, a negative one reverses it."
-            ),
-            rows(plain, added, "added", "Words added to a short text."),
-            rows(base, weighted, "weighted", f"“{base}” with the attention to one word multiplied."),
-        ),
+        "Added words have their own attention maps, all others those of the source. A weight multiplies the"
+        " attention to a word; 0 removes it, a negative one reverses it.",
+        rows(plain, added, "added", "Words added to a short text."),
+        rows(base, weighted, "weighted", f"“{base}” with the attention to one word multiplied."),
     )
 
 
@@ -239,13 +220,14 @@ def _real(
         for what, image in zip(SWAPS, made.edits, strict=True):
             rows[what].append(image)
     grid = [(name, torch.cat(images)) for name, images in rows.items()]
-    words = Paragraph(
+    texts = "; ".join(caption(scene) for _, scene in chosen)
+    return Section(
+        "Real pictures",
         "Test images: DDIM inversion gives the latents of their trajectory, and the source follows these (Ju"
         f" et al. 2024). The source that comes back differs by at most {max(errors):.1g} from its"
-        " reconstruction by the VAE."
+        " reconstruction by the VAE.",
+        context.rows("real", grid, f"Test pictures, edited: {texts}."),
     )
-    texts = "; ".join(caption(scene) for _, scene in chosen)
-    return Section("Real pictures", (words, context.rows("real", grid, f"Test pictures, edited: {texts}.")))
 
 
 def _plain(scene: Scene) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.report.blocks import Paragraph, Section, Table
+from latentdiff.apps.studies.report.blocks import Section, Table
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.data.synthetic_scenes import parse
@@ -34,10 +34,16 @@ ABSTRACT = (
 """Words without a visible meaning; the last one in the place of a colour."""
 
 
+WORDS = (
+    "A prompt with two objects binds a colour to each digit. A model that mixes these up in samples also does"
+    " so in edits, and the layout is decided early, in the attention maps that edits copy. A word of no"
+    " training caption is split into known word pieces or becomes the unknown token, which was never trained,"
+    " so its effect has no meaning."
+)
+
+
 class EditShares(NamedTuple):
-    """Of pictures: those in which the exchanged attribute is the new one, and those in which all that the
-    text says is right.
-    """
+    """Shares of pictures in which the exchanged attribute is the new one, and of those that are all right."""
 
     exchanged: float
     all: float
@@ -83,27 +89,13 @@ def failures(context: StudyContext, pipeline: Pipeline, *, sampling: Sampling, n
             ("abstract", (ONE, *ABSTRACT), one, "Words that nothing in the training pictures belongs to."),
         )
     ]
-    words = Paragraph(
-        "A prompt with two objects binds a colour to each digit. A model that mixes these up in samples also"
-        " does so in edits, and the layout is decided early, in the attention maps that edits copy. A word"
-        " of no training caption is split into known word pieces or becomes the unknown token, which was"
-        " never trained, so its effect has no meaning."
-    )
-    table = Table(
-        "two things",
-        (
-            "text",
-            "the exchanged right, %",
-            "all of the text right, %",
-            "all of the source's text right in the source, %",
-        ),
-        tuple(rows),
-        f"{n} pictures each.",
-    )
+    heads = ("the exchanged right", "all of the text right", "all of the source's text right in the source")
+    columns = ("text", *(f"{head}, %" for head in heads))
+    table = Table("two things", columns, tuple(rows), f"{n} pictures each.")
     change = Table(
         "abstract words", ("text", "RMS change from the source"), tuple(moved), "Pixels in [-1, 1]."
     )
-    return Section("Where it fails", (words, pictures[0], table, pictures[1], change))
+    return Section("Where it fails", WORDS, pictures[0], table, pictures[1], change)
 
 
 def _rms(a: Tensor, b: Tensor) -> float:

@@ -8,18 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
+from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import readable_scenes, text_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset, VAEPreset
-from latentdiff.apps.studies.report.blocks import (
-    Cell,
-    IntervalCell,
-    Paragraph,
-    Picture,
-    Report,
-    Section,
-    Table,
-)
+from latentdiff.apps.studies.kit.scoring import measured
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.emoji_texts import emoji_section
@@ -44,9 +37,7 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class TextToImageSettings:
-    """``counts`` of scenes to train, validate and test; ``drawn`` pictures for each list of captions at each
-    of the ``scales``.
-    """
+    """``counts`` of scenes to train, validate and test; ``drawn`` pictures for each list of captions."""
 
     counts: tuple[int, int, int] = (20_000, 500, 500)
     text: TextPreset | None = None
@@ -66,37 +57,17 @@ def study(context: StudyContext, settings: TextToImageSettings) -> Report:
     with context.part("reading them"):
         found = {w: _drawn(context, settings, pipeline, w) for w in settings.scales}
     best = max(found, key=lambda w: sum(score["all attributes"].value for score in found[w].values()))
+    caption = f"Drawn with guidance {best:g}, {settings.drawn} pictures a list."
+    table = _table("attributes", found[best], caption)
     sections = [
-        Section(
-            "Reading real pictures",
-            (Paragraph(READING), _table("reading", real, "Real pictures of the test set.")),
-        ),
-        Section("Pictures for texts", (Paragraph(ABOUT), where, shown)),
-        Section(
-            "What the pictures show",
-            (
-                _scales(context, found),
-                _table(
-                    "attributes",
-                    found[best],
-                    f"Drawn with guidance {best:g}, {settings.drawn} pictures a list.",
-                ),
-            ),
-        ),
+        Section("Reading real pictures", READING, _table("reading", real, "Real pictures of the test set.")),
+        Section("Pictures for texts", ABOUT, where, shown),
+        Section("What the pictures show", _scales(context, found), table),
     ]
     if settings.emoji is not None or context.run_colour is not None:
-        sections.append(
-            Section("Emoji", (colour_missing(context),))
-            if context.colour is None
-            else emoji_section(
-                context,
-                settings.emoji or TextPreset(),
-                context.colour,
-                steps=settings.steps,
-                shown=settings.shown,
-            )
-        )
-    return Report(tuple(_findings(real, found, best)), tuple(sections), {"prompts": list(PROMPTS)})
+        preset, steps = settings.emoji or TextPreset(), settings.steps
+        sections.append(emoji_section(context, preset, steps=steps, shown=settings.shown))
+    return Report(_findings(real, found, best), *sections, prompts=list(PROMPTS))
 
 
 READING = (
@@ -171,15 +142,8 @@ def _table(name: str, found: Mapping[str, Shares], text: str) -> Table:
     names = list(dict.fromkeys(attribute for shares in found.values() for attribute in shares))
     last = [name for name in ("all attributes", "whole pictures") if name in names]
     order = [*(each for each in names if each not in last), *last]
-    rows = tuple((each, *(_cell(shares.get(each)) for shares in found.values())) for each in order)
-    return Table(name, ("percent right", *found), rows, text)
-
-
-def _cell(score: Score | None) -> Cell:
-    if score is None:
-        return None
-    low, high = (None if end is None else 100 * end for end in (score.low, score.high))
-    return IntervalCell(100 * score.value, low, high)
+    rows = [(each, *(measured(shares.get(each), times=100) for shares in found.values())) for each in order]
+    return Table(name, ("percent right", *found), tuple(rows), text)
 
 
 def _findings(

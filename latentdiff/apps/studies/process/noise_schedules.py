@@ -1,63 +1,265 @@
-"""The tables, figures and words of study `noise-schedule-study`."""
+"""Study `noise-schedule-study`: one small network under four schedules, and why its test loss does not say
+which samples best.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from latentdiff.apps.studies.kit import comparison
+from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.scoring import SampleScorer, distance, distances, measured
-from latentdiff.apps.studies.noise_schedules.results import ProcessResults
+from latentdiff.apps.studies.kit.scoring import SampleScorer, distance, distances, draw_uint8, measured
+from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.process.noise_measures import (
     IDLE,
+    at_equal_noise,
     common_span,
     idle_share,
     linear_guess,
     log_snr,
 )
-from latentdiff.apps.studies.report.blocks import Block, Cell, Paragraph, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Cell, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
-from latentdiff.data import Dataset, to_float
-from latentdiff.evaluate import ReconstructionScores, SampleScores
+from latentdiff.apps.studies.runner import Study
+from latentdiff.config.diffusion import ScheduleKind
+from latentdiff.config.sampling import Sampling
+from latentdiff.data import Dataset, Split, permutation, to_float
+from latentdiff.errors import InputError
+from latentdiff.evaluate import (
+    LevelLoss,
+    Reconstruction,
+    ReconstructionScores,
+    SampleScores,
+    loss_by_level,
+    reconstruct_from,
+    score_reconstruction,
+)
 from latentdiff.metrics.features.names import frechet_name
+from latentdiff.pipeline.pipeline import Pipeline
 
-GRID = 64
+TRAINING_SHARE = 0.8
+SHOWN = 12  # samples and reconstructions in a row
+GRID = 64  # samples at the end
+LEVELS = (10, 4, 2)  # reconstructions start at T / 10, T / 4 and T / 2
 
 
-def report(
+class NoiseProcess(NamedTuple):
+    """A schedule under test; None leaves the betas to the kind."""
+
+    name: str
+    kind: ScheduleKind
+    T: int
+    beta: float | None = None
+
+
+PROCESSES = (
+    NoiseProcess("constant 0.001 (T = 2000)", "constant", 2000, 0.001),
+    NoiseProcess("constant 0.1 (T = 200)", "constant", 200, 0.1),
+    NoiseProcess("linear (T = 1000)", "linear", 1000),
+    NoiseProcess("cosine (T = 1000)", "cosine", 1000),
+)
+
+
+@dataclass(frozen=True)
+class NoiseScheduleSettings:
+    """``side``: images are resized to it (None: as they are).
+
+    ``ema``: decay of the weights' average (0: off). ``steps``: of DDPM (None: every level).
+    """
+
+    side: int | None = 14
+    epochs: tuple[int, ...] = (1, 3, 6)
+    batch: int = 32
+    lr: float = 5e-3  # few steps want large ones
+    ema: float = 0.99
+    width: int | None = None
+    samples: int = 500
+    steps: int | None = 64
+    tested: int = 250
+    levels: int = 40
+    resamples: int = 100
+
+
+class EpochImages(NamedTuple):
+    """What a network gives at an epoch: samples, and test images brought back from the three levels."""
+
+    samples: Tensor
+    back: tuple[Reconstruction, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessResults:
+    """Everything about one process; ``epoch_images`` by epoch, the figures at the last one."""
+
+    process: NoiseProcess
+    trained: Trained
+    marks: Mapping[int, int]
+    pipeline: Pipeline
+    epoch_images: Mapping[int, EpochImages]
+    samples: Tensor
+    scores: SampleScores
+    back: tuple[ReconstructionScores, ...]
+    by_level: LevelLoss
+
+    @property
+    def test_loss(self) -> float:
+        """The loss on the held-out images at the end, as the training measures it."""
+        return self.trained.at("val_loss", self.trained.marks[-1])
+
+    @property
+    def train_loss(self) -> float:
+        return self.trained.at("loss", self.trained.marks[-1])
+
+    @property
+    def signal(self) -> float:
+        """alpha-bar at the last level."""
+        return float(self.pipeline.schedule.alpha[-1] ** 2)
+
+    def measured_at(self, power: float) -> list[float]:
+        """The log-SNRs of the levels at which the test error was measured."""
+        at: list[float] = log_snr(self.pipeline.schedule, power)[
+            torch.tensor(self.by_level.levels) - 1
+        ].tolist()
+        return at
+
+    def at_equal_noise(self, power: float, span: tuple[float, float]) -> float:
+        """The test error of eps over noise levels that are the same for every process."""
+        return at_equal_noise(self.measured_at(power), self.by_level.eps, span)
+
+
+def study(context: StudyContext, settings: NoiseScheduleSettings) -> Report:
+    data = pooled(context.load(settings.side), share=TRAINING_SHARE, seed=context.seed)
+    scorer = SampleScorer.of(context, data=data, resamples=settings.resamples)
+    found = []
+    for process in PROCESSES:
+        with context.part(f"training: {process.name}"):
+            name, options = f"{process.kind}-{process.T}", _options(settings, process)
+            trained, marks = presets.train_epochs(
+                context, name, settings.epochs, options, vae=None, data=data
+            )
+        with context.part("samples, reconstructions and losses"):
+            found.append(_evaluate(context, settings, process, trained, marks, data, scorer))
+    return _report(context, settings, found, scorer, data)
+
+
+def _options(settings: NoiseScheduleSettings, process: NoiseProcess) -> dict[str, Any]:
+    """The small CNN on pixels in [-0.5, 0.5], trained by plain Adam."""
+    network = {"pixel": True, "pixel_scale": 0.5, "network": "cnn", "width": settings.width, "labels": False}
+    noise = {
+        "prediction": "eps",
+        "schedule": process.kind,
+        "T": process.T,
+        "beta_start": process.beta,
+        "time_sampling": "uniform",
+    }
+    adam = {"lr": settings.lr, "weight_decay": 0.0, "warmup": 0, "clip_grad": 1e6, "ema": settings.ema}
+    return {**network, **noise, **adam, "batch": settings.batch}
+
+
+def _evaluate(
     context: StudyContext,
+    settings: NoiseScheduleSettings,
+    process: NoiseProcess,
+    trained: Trained,
+    marks: Mapping[int, int],
+    data: Dataset,
+    scorer: SampleScorer,
+) -> ProcessResults:
+    sampling = Sampling(
+        sampler="ddpm", steps=None if settings.steps is None else min(settings.steps, process.T)
+    )
+    shown, epoch_images = data.test.images[:SHOWN], {}
+    for epoch, mark in marks.items():
+        pipeline = pipeline_of(context, trained, mark)
+        epoch_images[epoch] = EpochImages(
+            draw_uint8(pipeline, SHOWN, seed=context.seed, sampling=sampling),
+            _back(context, pipeline, shown, sampling),
+        )
+    tested = data.test.images[: settings.tested]
+    back = _back(context, pipeline, tested, sampling)
+    samples = draw_uint8(pipeline, settings.samples, seed=context.seed, sampling=sampling)
+    return ProcessResults(
+        process=process,
+        trained=trained,
+        marks=marks,
+        pipeline=pipeline,
+        epoch_images=epoch_images,
+        samples=samples,
+        scores=scorer.score(samples),
+        back=tuple(score_reconstruction(tested, made, resampling=scorer.resampling) for made in back),
+        by_level=loss_by_level(pipeline, tested, levels=settings.levels, seed=context.seed),
+    )
+
+
+def _back(
+    context: StudyContext, pipeline: Pipeline, images: Tensor, sampling: Sampling
+) -> tuple[Reconstruction, ...]:
+    """Images noised to the three levels and brought back by the sampler."""
+    T = pipeline.schedule.T
+    return tuple(
+        reconstruct_from(pipeline, images, max(1, T // share), settings=sampling, seed=context.seed)
+        for share in LEVELS
+    )
+
+
+def pooled(data: Dataset, *, share: float, seed: int) -> Dataset:
+    """All images cut anew: ``share`` of them, in an order by ``seed``, for training, the rest held out.
+
+    The rest is both validation and test. InputError if a part would be empty.
+    """
+    parts = (data.train, data.val, data.test)
+    images = torch.cat([part.images for part in parts])
+    found = [part.labels for part in parts if part.labels is not None]
+    labels = torch.cat(found) if len(found) == len(parts) else None
+    order = permutation(len(images), seed=seed, epoch=0)
+    count = round(share * len(images))
+    if not 0 < count < len(images):
+        raise InputError(
+            f"{data.name}: expected images for a training and a held-out part, found {len(images)}"
+        )
+
+    def part(places: torch.Tensor) -> Split:
+        return Split(images[places], None if labels is None else labels[places])
+
+    held = part(order[count:])
+    return Dataset(data.name, part(order[:count]), held, held, data.classes)
+
+
+def _report(
+    context: StudyContext,
+    settings: NoiseScheduleSettings,
     found: Sequence[ProcessResults],
     scorer: SampleScorer,
     data: Dataset,
-    *,
-    lr: float,
-    ema: float,
 ) -> Report:
     power = float(to_float(data.train.images[:1000]).mul(0.5).square().mean())
     sizes = {"train": len(data.train), "test": len(data.test), "h": data.height, "w": data.width}
-    setting = SETTING.format(lr=lr, ema=AVERAGED.format(ema=ema) if ema else "", **sizes)
+    averaged = AVERAGED.format(ema=settings.ema) if settings.ema else ""
+    setting = SETTING.format(lr=settings.lr, ema=averaged, **sizes)
     n = len(found[0].samples)
     floor = scorer.floor(n)
-    blocks: list[Block] = [_grids(context, found), scorer.words(n), _scores(found, floor, power)]
-    sections = (
-        Section(
-            "The four schedules",
-            (Paragraph(setting), _alphas(context, found)),
-        ),
-        Section("Losses", (Paragraph(LOSSES), _losses(context, found))),
-        Section("Samples and scores at the end", tuple(blocks)),
-        Section(
-            "Why a low test loss does not mean good samples",
-            (Paragraph(WHY), _explained(context, found, power), *_reasons(found, power)),
-        ),
-        Section("Samples through training", tuple(_through(context, found))),
-        Section("Reconstructions", (Paragraph(BACK), *_reconstructions(context, found, data), _pairs(found))),
-    )
+    why = _explained(context, found, power)
     return Report(
-        tuple(_findings(found, floor, power)), sections, {"data_power": power, "floor": floor.as_dict()}
+        _findings(found, floor, power),
+        Section("The four schedules", setting, _alphas(context, found)),
+        Section("Losses", LOSSES, _losses(context, found)),
+        Section(
+            "Samples and scores at the end",
+            _grids(context, found),
+            scorer.words(n),
+            _scores(found, floor, power),
+        ),
+        Section("Why a low test loss does not mean good samples", WHY, why, *_reasons(found, power)),
+        Section("Samples through training", *_through(context, found)),
+        Section("Reconstructions", BACK, *_reconstructions(context, found, data), _pairs(found)),
+        data_power=power,
+        floor=floor.as_dict(),
     )
 
 
@@ -246,14 +448,7 @@ def _reconstructions(
 
 def _pairs(found: Sequence[ProcessResults]) -> Table:
     rows = [
-        (
-            each.process.name,
-            made.t,
-            made.alpha_bar,
-            *_paired(made),
-        )
-        for each in found
-        for made in each.back
+        (each.process.name, made.t, made.alpha_bar, *_paired(made)) for each in found for made in each.back
     ]
     columns = ("schedule", "from t", "ᾱ_t", "RMSE", "SSIM", "PSNR (dB)")
     caption = (
@@ -283,3 +478,18 @@ def _findings(found: Sequence[ProcessResults], floor: SampleScores, power: float
         " sampling, pure noise, differs most from the last level of training. Its FD is"
         f" {most.scores.fd.value:.3g}; real images score {floor.fd.value:.3g}."
     )
+
+
+FULL = NoiseScheduleSettings(
+    side=None,
+    epochs=(5, 15, 30, 45),
+    batch=128,
+    lr=2e-4,
+    ema=0.0,
+    samples=5000,
+    steps=None,
+    tested=1000,
+    levels=100,
+    resamples=200,
+)
+STUDY = Study(quick=NoiseScheduleSettings(), full=FULL, run=study)

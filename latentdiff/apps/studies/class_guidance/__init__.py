@@ -1,1 +1,0 @@
-"""Study: class conditioning and guidance, a course network beside the UNet."""

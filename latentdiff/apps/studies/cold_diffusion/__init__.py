@@ -1,1 +1,0 @@
-"""Study: cold diffusion with blur, fewer pixels and masks."""

@@ -1,1 +1,0 @@
-"""Study: latent sizes and KL weights."""

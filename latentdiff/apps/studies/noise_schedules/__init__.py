@@ -1,1 +1,0 @@
-"""Study: noise schedules on a small CNN."""

@@ -1,0 +1,446 @@
+"""Study `class-guidance`: class-conditional networks on digits, and what guidance does to accuracy, quality
+and diversity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from latentdiff.apps.studies.kit import comparison, presets
+from latentdiff.apps.studies.kit.context import StudyContext
+from latentdiff.apps.studies.kit.presets import VAEPreset
+from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, labels_of, score_table
+from latentdiff.apps.studies.kit.training import Trained, pipeline_of
+from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.curves import Curve, Panel
+from latentdiff.apps.studies.runner import Study
+from latentdiff.config.sampling import Sampling
+from latentdiff.errors import InputError
+from latentdiff.evaluate import SampleScores
+from latentdiff.evaluate.interval_score import Score
+from latentdiff.metrics.features import Features, extract
+from latentdiff.metrics.features.names import frechet_name
+from latentdiff.pipeline.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """The UNet of this package: on the latents of ``vae``, or on pixels where it is None."""
+
+    vae: VAEPreset | None = field(default_factory=lambda: VAEPreset("4x7x7", steps=300))
+    prediction: str = "x0"
+    width: int = 32
+    batch: int = 64
+    lr: float = 2e-3
+    epochs: tuple[int, ...] = (1, 5, 10, 15)
+
+
+@dataclass(frozen=True)
+class CourseSettings:
+    """The course's recipe: linear betas in T levels, eps, one-hot class, no averaged weights."""
+
+    T: int = 300
+    width: int = 16
+    batch: int = 64
+    lr: float = 1e-3
+    epochs: tuple[int, ...] = (1, 3, 6)
+    guidance: float = 5.0
+    steps: int | None = 25
+
+
+@dataclass(frozen=True)
+class GuidanceSettings:
+    """``scales`` are for all levels of the UNet, ``intervals`` (shares of T) at the scale ``limited``."""
+
+    unet: UNetSettings = field(default_factory=UNetSettings)
+    course: CourseSettings = field(default_factory=CourseSettings)
+    scales: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0)
+    limited: float = 4.0
+    intervals: tuple[tuple[float, float], ...] = ((0.0, 0.5), (0.5, 1.0), (0.25, 0.75))
+    samples: int = 250
+    steps: int = 20
+    resamples: int = 100
+
+
+class ScoredSamples(NamedTuple):
+    """Samples, their scores, and the mean distance of two of one class over that of real images."""
+
+    images: Tensor
+    scores: SampleScores
+    diversity: float
+
+
+class TrainingResults(NamedTuple):
+    """A training: what it gave at each epoch, and its losses."""
+
+    trained: Trained
+    marks: Mapping[int, int]
+    found: Mapping[int, ScoredSamples]
+
+
+class CourseResults(NamedTuple):
+    """The course's recipe: through training without guidance, and at the end with that of the course."""
+
+    epochs: TrainingResults
+    guided: ScoredSamples
+    signal: float  # alpha-bar at the last level
+
+
+@dataclass(frozen=True, eq=False)
+class GuidanceResults:
+    """Everything that the page shows."""
+
+    unet: TrainingResults
+    course: CourseResults
+    scales: Mapping[float, ScoredSamples]
+    intervals: Mapping[tuple[float, float], ScoredSamples]
+    floor: SampleScores
+    classes: tuple[str, ...]
+
+
+def study(context: StudyContext, settings: GuidanceSettings) -> Report:
+    if context.data.classes is None or context.data.train.labels is None:
+        raise InputError(f"{context.data.name}: class-guidance needs images with labels, found none")
+    scorer = SampleScorer.of(context, resamples=settings.resamples)
+    guided = GuidanceScorer(context, scorer, settings.samples)
+    unet = _unet(context, settings, guided)
+    course = _course(context, settings, guided)
+    pipeline = pipeline_of(context, unet.trained)
+    with context.part("guidance scales"):
+        scales = {
+            w: guided.sample(pipeline, Sampling(steps=settings.steps, guidance=w)) for w in settings.scales
+        }
+    with context.part("guidance intervals"):
+        intervals = {
+            ends: guided.sample(pipeline, _within(settings, ends))
+            for ends in ((0.0, 1.0), *settings.intervals)
+        }
+    floor = scorer.floor(settings.samples)
+    found = GuidanceResults(unet, course, scales, intervals, floor, context.data.classes)
+    return _report(context, settings, found, scorer)
+
+
+def _within(settings: GuidanceSettings, ends: tuple[float, float]) -> Sampling:
+    return Sampling(
+        steps=settings.steps, guidance=settings.limited, guidance_low=ends[0], guidance_high=ends[1]
+    )
+
+
+class GuidanceScorer:
+    """Draws ``n`` samples of all classes in turn, always from the same noise, and scores them."""
+
+    def __init__(self, context: StudyContext, scorer: SampleScorer, n: int) -> None:
+        self.scorer, self.n, self.seed = scorer, n, context.seed
+        real = scorer.reference
+        assert real.labels is not None
+        self._real = within_classes(real.features.values, real.labels)
+
+    def sample(self, pipeline: Pipeline, sampling: Sampling) -> ScoredSamples:
+        """Samples and their scores; without guidance there are no classes to be accurate or diverse in."""
+        labels = labels_of(pipeline, self.n)
+        assert labels is not None
+        images = draw_uint8(pipeline, self.n, seed=self.seed, sampling=sampling, labels=labels)
+        features: Features = extract(self.scorer.network, images)
+        if not sampling.guidance:
+            return ScoredSamples(images, self.scorer.score_features(features, None), math.nan)
+        diversity = within_classes(features.values, labels) / self._real
+        return ScoredSamples(images, self.scorer.score_features(features, labels), diversity)
+
+
+def within_classes(values: Tensor, labels: Tensor, *, most: int = 500) -> float:
+    """Mean Euclidean distance of two rows [N, D] of one class, over the classes that have two; else NaN."""
+    same = [values[labels == label][:most] for label in labels.unique()]
+    means = [float(torch.pdist(rows).mean()) for rows in same if len(rows) > 1]
+    return sum(means) / len(means) if means else math.nan
+
+
+def _unet(context: StudyContext, settings: GuidanceSettings, guided: GuidanceScorer) -> TrainingResults:
+    plan = settings.unet
+    encoder = None
+    if plan.vae is not None:
+        with context.part("VAE"):
+            encoder = presets.vae(context, "vae", plan.vae)
+    values: dict[str, object] = {"width": plan.width, "batch": plan.batch, "lr": plan.lr}
+    values |= {"prediction": plan.prediction, "pixel": encoder is None}
+    return _through(context, "unet", values, plan.epochs, encoder, guided, Sampling(steps=settings.steps))
+
+
+def _course(context: StudyContext, settings: GuidanceSettings, guided: GuidanceScorer) -> CourseResults:
+    plan = settings.course
+    values = {
+        "network": "course-unet",
+        "width": plan.width,
+        "batch": plan.batch,
+        "lr": plan.lr,
+        "pixel": True,
+        "prediction": "eps",
+        "schedule": "linear",
+        "T": plan.T,
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "time_sampling": "uniform",
+        "weight_decay": 0.0,
+        "ema": 0.0,
+        "channels_last": False,  # faster for few channels
+    }
+    ddpm = Sampling(sampler="ddpm", steps=plan.steps)
+    epochs = _through(context, "course", values, plan.epochs, None, guided, ddpm)
+    pipeline = pipeline_of(context, epochs.trained)
+    with context.part("course: guided samples"):
+        samples = guided.sample(pipeline, Sampling(sampler="ddpm", steps=plan.steps, guidance=plan.guidance))
+    return CourseResults(epochs, samples, float(pipeline.schedule.alpha[-1] ** 2))
+
+
+def _through(
+    context: StudyContext,
+    name: str,
+    values: Mapping[str, object],
+    epochs: tuple[int, ...],
+    encoder: Trained | None,
+    scorer: GuidanceScorer,
+    sampling: Sampling,
+) -> TrainingResults:
+    """Train a denoiser, and sample from it after each of ``epochs``."""
+    with context.part(f"{name}: training"):
+        trained, marks = presets.train_epochs(context, name, epochs, values, vae=encoder)
+    with context.part(f"{name}: samples"):
+        found = {
+            epoch: scorer.sample(pipeline_of(context, trained, mark), sampling)
+            for epoch, mark in marks.items()
+        }
+    return TrainingResults(trained, marks, found)
+
+
+def _report(
+    context: StudyContext, settings: GuidanceSettings, found: GuidanceResults, scorer: SampleScorer
+) -> Report:
+    course, unet = settings.course, settings.unet
+    where = "pixels" if unet.vae is None else f"{unet.vae.latent} latents of a VAE"
+    recipe = COURSE.format(
+        T=course.T,
+        signal=found.course.signal,
+        width=course.width,
+        steps=course.steps or course.T,
+        w=course.guidance,
+    )
+    guided = {f"w = {course.guidance:g}": found.course.guided}
+    scales = {f"w = {w:g}": samples for w, samples in found.scales.items()}
+    intervals = {_interval(ends): samples for ends, samples in found.intervals.items()}
+    unguided = {"none (w = 1)": found.scales[1.0]} if 1.0 in found.scales else {}
+
+    def rows(name: str, named: Mapping[str, ScoredSamples], caption: str) -> Picture:
+        """A row of samples for each setting: each class once or, of few classes, twice."""
+        classes = found.classes if len(found.classes) > 8 else 2 * found.classes
+        n = min(12, len(classes), *(len(samples.images) for samples in named.values()))
+        images = [(title, samples.images[:n]) for title, samples in named.items()]
+        return context.rows(name, images, caption, columns=classes[:n])
+
+    def table(name: str, head: str, named: Mapping[str, ScoredSamples], caption: str) -> Table:
+        return _table(
+            name, (head,), [((title,), samples) for title, samples in named.items()], found, caption
+        )
+
+    epochs = "One sample of each class after each of these epochs, from the same noise."
+    return Report(
+        _findings(settings, found),
+        Section(
+            "A class-conditional UNet through training",
+            UNET.format(where=where, steps=settings.steps),
+            rows("unet-epochs", _by_epoch(found.unet), epochs),
+            scorer.words(settings.samples),
+            _epochs("unet-epochs", found.unet, found, {}),
+        ),
+        Section(
+            "The course's recipe",
+            recipe,
+            rows("course-epochs", _by_epoch(found.course.epochs) | guided, epochs),
+            _epochs("course-epochs", found.course.epochs, found, guided),
+            _losses(context, found),
+        ),
+        Section(
+            "The guidance scale",
+            SCALES,
+            rows("scales", scales, "The same noise with rising guidance; w = 0 is unconditional."),
+            _scale_curves(context, found),
+            table(
+                "scales",
+                "guidance",
+                scales,
+                "The UNet after its last epoch, with rising guidance at all levels.",
+            ),
+        ),
+        Section(
+            "Guidance in an interval",
+            INTERVALS.format(w=settings.limited),
+            rows("intervals", intervals, "The same noise, guided at some levels only."),
+            table(
+                "intervals",
+                "guided at",
+                intervals | unguided,
+                "Guidance limited to an interval of noise levels.",
+            ),
+        ),
+    )
+
+
+UNET = (
+    "The UNet of this package on {where}, conditioned on the class, with 10% of the labels dropped for"
+    " classifier-free guidance. Samples by DDIM with {steps} steps, without guidance (w = 1). Each column is"
+    " one class, the noise is the same."
+)
+COURSE = (
+    "The recipe of a first course: linear betas from 0.0001 to 0.02 in T = {T} levels, which leave ᾱ_T ="
+    " {signal:.2g}, a UNet of {width} channels whose way up is scaled by the one-hot class and shifted by the"
+    " time through fully connected blocks, ε-prediction, Adam. Samples by DDPM in {steps} steps; the last row"
+    " guides with w = {w:g}."
+)
+SCALES = (
+    "Guidance takes w times the conditional estimate and 1 − w times the unconditional one: w = 0 ignores the"
+    " class, 1 is the conditional model, larger values extrapolate. Accuracy is the share of samples whose"
+    " predicted class is the condition; diversity is the mean feature distance of two samples of one class,"
+    " relative to real images."
+)
+INTERVALS = (
+    "Guidance can be limited to some noise levels (Kynkäänniemi et al. 2024): here w = {w:g} acts only where"
+    " t/T lies in the interval, and w = 1 elsewhere. t/T near 1 is noise, near 0"
+    " the finished image."
+)
+
+
+def _by_epoch(epochs: TrainingResults) -> dict[str, ScoredSamples]:
+    return {f"epoch {epoch}": samples for epoch, samples in epochs.found.items()}
+
+
+def _epochs(
+    name: str, epochs: TrainingResults, found: GuidanceResults, more: Mapping[str, ScoredSamples]
+) -> Table:
+    rows: list[tuple[tuple[Cell, ...], ScoredSamples]] = []
+    for epoch, samples in epochs.found.items():
+        mark = epochs.marks[epoch]
+        rows.append(((f"epoch {epoch}", mark, epochs.trained.at("val_loss", mark)), samples))
+    rows += [((f"with {title}", None, None), samples) for title, samples in more.items()]
+    caption = f"Samples after each epoch; training took {epochs.trained.seconds:.0f} s in all."
+    return _table(name, ("", "optimizer steps", "validation loss"), rows, found, caption)
+
+
+def _table(
+    name: str,
+    heads: tuple[str, ...],
+    rows: Sequence[tuple[tuple[Cell, ...], ScoredSamples]],
+    found: GuidanceResults,
+    caption: str,
+) -> Table:
+    """The scores of samples with their diversity; the last row is that of real images."""
+    table = score_table(name, heads, [(cells, each.scores) for cells, each in rows], found.floor, caption)
+    diversity = [None if math.isnan(each.diversity) else each.diversity for _, each in rows]
+    at = len(heads) + 1
+    lines = zip(table.rows, (*diversity, 1.0), strict=True)
+    columns = (*table.columns[:at], "diversity", *table.columns[at:])
+    return Table(name, columns, tuple((*line[:at], cell, *line[at:]) for line, cell in lines), caption)
+
+
+def _losses(context: StudyContext, found: GuidanceResults) -> Picture:
+    panels = [
+        epochs.trained.loss_panel(title, max(epochs.marks), f"mean squared error of {what}")
+        for title, what, epochs in (("UNet", "v", found.unet), ("course's recipe", "ε", found.course.epochs))
+    ]
+    caption = "Losses of both trainings, of different predictions in different spaces: not comparable."
+    return context.plot("losses", panels, caption)
+
+
+def _scale_curves(context: StudyContext, found: GuidanceResults) -> Picture:
+    scales, scored = list(found.scales), list(found.scales.values())
+    nan = Score(math.nan)
+    seen = [each.scores.accuracy or nan for each in scored]
+    accuracy = Curve(
+        "samples",
+        scales,
+        [score.value for score in seen],
+        "marked",
+        low=[score.value if score.low is None else score.low for score in seen],
+        high=[score.value if score.high is None else score.high for score in seen],
+    )
+    fd = Curve("samples", scales, [each.scores.fd.value for each in scored], "marked")
+    diversity = [
+        Curve("distance within a class", scales, [each.diversity for each in scored], "marked"),
+        Curve("recall", scales, [each.scores.recall.value for each in scored], "marked"),
+    ]
+    x, floor = "guidance scale w", found.floor
+    real = _level(floor.accuracy), _level(floor.fd), (("as real images", 1.0),)
+    panels = [
+        Panel("accuracy", x, "share of the conditioned class", [accuracy], levels=real[0]),
+        Panel("quality", x, frechet_name(floor.features.name), [fd], log_y=True, levels=real[1]),
+        Panel("diversity", x, "relative to real images", diversity, levels=real[2]),
+    ]
+    caption = (
+        "Accuracy, quality and diversity against the guidance scale. The band is a bootstrap interval, the"
+        " dotted line real images."
+    )
+    return context.plot("guidance", panels, caption)
+
+
+def _level(score: Score | None) -> tuple[tuple[str, float], ...]:
+    return () if score is None else (("real images", score.value),)
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return "all levels" if ends == (0.0, 1.0) else f"t/T from {ends[0]:g} to {ends[1]:g}"
+
+
+def _accuracy(scored: ScoredSamples) -> str:
+    """The accuracy as text; empty if the network has other classes."""
+    return "" if scored.scores.accuracy is None else f"; class accuracy {scored.scores.accuracy.value:.1%}"
+
+
+def _findings(settings: GuidanceSettings, found: GuidanceResults) -> Iterator[str]:
+    for name, epochs in (("The UNet", found.unet), ("The course's recipe", found.course.epochs)):
+        first, last = (epochs.found[epoch] for epoch in (min(epochs.found), max(epochs.found)))
+        yield (
+            f"{name}, without guidance: FD {first.scores.fd.value:.3g}{_accuracy(first)} after epoch"
+            f" {min(epochs.found)}, FD {last.scores.fd.value:.3g}{_accuracy(last)} after epoch"
+            f" {max(epochs.found)}."
+        )
+    scales, top = found.scales, max(found.scales)
+    yield comparison.ordered(
+        "FD by guidance scale", {f"w = {w:g}": scored.scores.fd for w, scored in scales.items()}
+    )
+    known = {
+        f"w = {w:g}": scored.scores.accuracy for w, scored in scales.items() if w and scored.scores.accuracy
+    }
+    if known:
+        what = "Class accuracy by guidance scale"
+        yield comparison.ordered(what, known, smaller=False, times=100, unit="%")
+    if top > 0:
+        yield (
+            f"At w = {top:g} diversity within a class is {scales[top].diversity:.2f} of that of real images"
+            f" and recall {scales[top].scores.recall.value:.2f}."
+        )
+    every = found.intervals[0.0, 1.0]
+    parts = {ends: scored for ends, scored in found.intervals.items() if ends != (0.0, 1.0)}
+    if parts:
+        fd = {
+            _interval(ends): comparison.unpaired(scored.scores.fd, every.scores.fd, comparisons=len(parts))
+            for ends, scored in parts.items()
+        }
+        base = (
+            f"all levels (FD {every.scores.fd.value:.3g}{_accuracy(every)}; diversity {every.diversity:.2f})"
+        )
+        yield comparison.against(f"FD with w = {settings.limited:g} in an interval only", base, fd)
+
+
+FULL = GuidanceSettings(
+    unet=UNetSettings(vae=None, prediction="v", width=64, batch=128, lr=5e-4),
+    course=CourseSettings(width=64, batch=128, epochs=(1, 5, 10, 15), steps=None),
+    intervals=((0.0, 0.25), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0), (0.75, 1.0)),
+    scales=(0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 8.0),
+    samples=5000,
+    steps=50,
+    resamples=200,
+)
+STUDY = Study(quick=GuidanceSettings(), full=FULL, run=study)
