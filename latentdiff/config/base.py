@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from latentdiff.errors import InputError, explain
@@ -21,10 +21,18 @@ def device_name(text: str) -> str:
     return text
 
 
-def option(
-    group: str | None = None, *, flag: str | None = None, was: str | None = None, advanced: bool = False
-) -> dict[str, JsonValue]:
-    """The ``json_schema_extra`` of a field: how it stands on the command line.
+def setting(
+    default: Any,
+    description: str,
+    *,
+    group: str | None = None,
+    flag: str | None = None,
+    was: str | None = None,
+    advanced: bool = False,
+    **bounds: Any,
+) -> Any:
+    """A field: its default, its help text, its bounds as of pydantic's ``Field``, and how it stands on the
+    command line.
 
     ``group``: the heading of the help texts (default: that of its class); ``flag``: the option's name without
     dashes (default: the field's); ``advanced``: in --help-all only; ``was``: the name in the version before,
@@ -32,11 +40,12 @@ def option(
     picture.
     """
     given = {"group": group, "flag": flag, "was": was, "advanced": advanced or None}
-    return {name: value for name, value in given.items() if value is not None}
+    facts: dict[str, JsonValue] = {name: value for name, value in given.items() if value is not None}
+    return Field(default, description=description, json_schema_extra=facts, **bounds)
 
 
 def option_facts(field: FieldInfo) -> dict[str, Any]:
-    """The arguments of :func:`option` for a field."""
+    """The arguments of :func:`setting` that a field was made with, apart from its bounds."""
     return dict(field.json_schema_extra) if isinstance(field.json_schema_extra, dict) else {}
 
 

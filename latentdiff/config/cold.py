@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from latentdiff.config.base import Config, option
+from latentdiff.config.base import Config, setting
 
 DegradationKind = Literal["blur", "pixelate", "fade"]
 
@@ -18,34 +18,38 @@ class DegradationConfig(Config):
 
     option_group: ClassVar[str] = "Diffusion"
 
-    degradation: DegradationKind = Field(
+    degradation: DegradationKind = setting(
         "blur",
-        description=(
-            "degradation: blur, pixelate or fade; repeated Gaussian blur, ever larger blocks, or a mask"
-            " that grows from the middle"
-        ),
+        "degradation: blur, pixelate or fade; repeated Gaussian blur, ever larger blocks, or a mask that"
+        " grows from the middle",
     )
-    T: int = Field(100, ge=1, le=10_000, description="number of levels")
-    kernel: int = Field(
+    T: int = setting(100, "number of levels", ge=1, le=10_000)
+    kernel: int = setting(
         11,
+        "odd side of the blur's kernel in pixels",
         ge=3,
         le=255,
-        description="odd side of the blur's kernel in pixels",
-        json_schema_extra=option(flag="blur-kernel", was="kernel", advanced=True),
+        flag="blur-kernel",
+        was="kernel",
+        advanced=True,
     )
-    variance: float = Field(
+    variance: float = setting(
         0.3,
+        "variance in pixels^2 of the blur of level 1; level t adds it grown",
         gt=0,
         le=1000,
-        description="variance in pixels^2 of the blur of level 1; level t adds it grown",
-        json_schema_extra=option(flag="blur-variance", was="variance", advanced=True),
+        flag="blur-variance",
+        was="variance",
+        advanced=True,
     )
-    growth: float = Field(
+    growth: float = setting(
         0.02,
+        "relative growth of the blur's variance from level to level; 0.02 is 2%",
         ge=0,
         le=1,
-        description="relative growth of the blur's variance from level to level; 0.02 is 2%",
-        json_schema_extra=option(flag="blur-growth", was="growth", advanced=True),
+        flag="blur-growth",
+        was="growth",
+        advanced=True,
     )
 
     @model_validator(mode="after")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
-from latentdiff.config.base import Config, option
+from latentdiff.config.base import Config, setting
 
 
 def _size(text: str) -> str:
@@ -24,49 +24,33 @@ class DataOptions(Config):
 
     option_group: ClassVar[str] = "Data"
 
-    data: str = Field(
+    data: str = setting(
         "mnist5k",
+        "name of a data set or folder of images; `latentdiff datasets` lists all types of data, denoisers"
+        " also take encoded latents",
         min_length=1,
-        description=(
-            "name of a data set or folder of images; `latentdiff datasets` lists all types of data, denoisers"
-            " also take encoded latents"
-        ),
     )
-    data_root: str | None = Field(
+    data_root: str | None = setting(
         None,
-        description=(
-            "folder of downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data)"
-        ),
-        json_schema_extra=option(advanced=True),
+        "folder of downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data)",
+        advanced=True,
     )
-    size: Annotated[str, AfterValidator(_size)] | None = Field(
-        None, description="resize images to 32 or HEIGHTxWIDTH pixels (default: as the images are)"
+    size: Annotated[str, AfterValidator(_size)] | None = setting(
+        None, "resize images to 32 or HEIGHTxWIDTH pixels (default: as the images are)"
     )
-    channels: Literal[1, 3] | None = Field(
-        None, description="1 for grey, 3 for RGB (default: as the images are)"
+    channels: Literal[1, 3] | None = setting(None, "1 for grey, 3 for RGB (default: as the images are)")
+    resize: Literal["crop", "stretch", "pad"] = setting(
+        "crop", "how images of another aspect ratio are brought to --size", advanced=True
     )
-    resize: Literal["crop", "stretch", "pad"] = Field(
-        "crop",
-        description="how images of another aspect ratio are brought to --size",
-        json_schema_extra=option(advanced=True),
-    )
-    class_folders: Literal["auto", "only", "ignore"] = Field(
+    class_folders: Literal["auto", "only", "ignore"] = setting(
         "auto",
-        description=(
-            "labels from the class folders of an image folder; auto: where every image is in one, "
-            "only: leave out images that are in none, ignore: no labels"
-        ),
-        json_schema_extra=option(advanced=True),
+        "labels from the class folders of an image folder; auto: where every image is in one, only: leave"
+        " out images that are in none, ignore: no labels",
+        advanced=True,
     )
-    flip: bool = Field(
-        False, description="mirror training images at random", json_schema_extra=option(advanced=True)
-    )
-    random_shift: int = Field(
-        0,
-        ge=0,
-        le=64,
-        description="shift training images at random by up to this many pixels",
-        json_schema_extra=option(was="crop", advanced=True),
+    flip: bool = setting(False, "mirror training images at random", advanced=True)
+    random_shift: int = setting(
+        0, "shift training images at random by up to this many pixels", ge=0, le=64, was="crop", advanced=True
     )
 
     def reading(self) -> dict[str, Any]:
@@ -85,11 +69,10 @@ class DataOptions(Config):
 class StreamOptions(Config):
     """Where the pixels stay."""
 
-    stream: bool = Field(
+    stream: bool = setting(
         False,
-        description=(
-            "read images from disk as they are needed, not all into memory; for folders of images, "
-            "with --size (tar shards always are)"
-        ),
-        json_schema_extra=option("Data", advanced=True),
+        "read images from disk as they are needed, not all into memory; for folders of images, with --size"
+        " (tar shards always are)",
+        group="Data",
+        advanced=True,
     )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from latentdiff.config.base import Config, option
+from latentdiff.config.base import Config, setting
 
 ScheduleKind = Literal["linear", "scaled_linear", "cosine", "sigmoid", "constant", "rectified-flow"]
 Prediction = Literal["eps", "v", "x0", "score", "flow"]
@@ -52,33 +52,28 @@ class _Sparse(Config):
 class ScheduleConfig(_Sparse):
     """A discrete noise schedule of levels 0 (clean) to T (noise)."""
 
-    kind: ScheduleKind | Literal["betas"] = Field(
-        "cosine", description="shape of the noise schedule; betas: those given"
+    kind: ScheduleKind | Literal["betas"] = setting(
+        "cosine", "shape of the noise schedule; betas: those given"
     )
-    T: int = Field(
-        1000, ge=1, le=100_000, description="number of noise levels", json_schema_extra=option("Diffusion")
-    )
-    beta_start: float | None = Field(
+    T: int = setting(1000, "number of noise levels", ge=1, le=100_000, group="Diffusion")
+    beta_start: float | None = setting(
         None,
+        "first beta of linear/scaled_linear; the beta of constant (default: by kind)",
         gt=0,
         lt=1,
-        description="first beta of linear/scaled_linear; the beta of constant (default: by kind)",
-        json_schema_extra=option("Diffusion"),
+        group="Diffusion",
     )
-    beta_end: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="last beta of linear/scaled_linear (default: by kind)",
-        json_schema_extra=option("Diffusion"),
+    beta_end: float | None = setting(
+        None, "last beta of linear/scaled_linear (default: by kind)", gt=0, lt=1, group="Diffusion"
     )
-    betas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = Field(
-        None, description="beta_1 to beta_T of a model imported with a table of betas"
+    betas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] | None = setting(
+        None, "beta_1 to beta_T of a model imported with a table of betas"
     )
-    zero_terminal_snr: bool = Field(
+    zero_terminal_snr: bool = setting(
         False,
-        description="rescale so that level T is pure noise; zero terminal SNR (Lin et al. 2024)",
-        json_schema_extra=option("Diffusion", flag="zero-snr"),
+        "rescale so that level T is pure noise; zero terminal SNR (Lin et al. 2024)",
+        group="Diffusion",
+        flag="zero-snr",
     )
 
     @property
@@ -110,29 +105,21 @@ class DiffusionConfig(_Sparse):
     """What a trained denoiser means: stored as ``scheduler/scheduler_config.json`` beside its weights."""
 
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
-    prediction: Prediction = Field("v", description="what the network returns")
-    sigma_data: float = Field(
+    prediction: Prediction = setting("v", "what the network returns")
+    sigma_data: float = setting(
         0.0,
+        "of x0 networks: x_0 = c_skip x_t + c_out out with EDM's coefficients for data of this deviation; 0:"
+        " the network returns x_0 itself",
         ge=0,
         le=100,
-        description=(
-            "of x0 networks: x_0 = c_skip x_t + c_out out with EDM's coefficients for data of this deviation;"
-            " 0: the network returns x_0 itself"
-        ),
     )
-    variance: Variance = Field(
-        "fixed", description="learned: the network also returns the range of Nichol & Dhariwal"
-    )
-    clip: float | None = Field(
-        None, gt=0, description="x_0 estimates are clipped to [-clip, clip]; pixel models only"
-    )
-    noise: Literal["small", "large"] = Field("small", description="default size of ddpm's noise")
-    rules: Literal["own", "diffusers"] = Field(
+    variance: Variance = setting("fixed", "learned: the network also returns the range of Nichol & Dhariwal")
+    clip: float | None = setting(None, "x_0 estimates are clipped to [-clip, clip]; pixel models only", gt=0)
+    noise: Literal["small", "large"] = setting("small", "default size of ddpm's noise")
+    rules: Literal["own", "diffusers"] = setting(
         "own",
-        description=(
-            "conventions of sampling; diffusers: ddim keeps the network's noise direction where x_0 is"
-            " clipped, and every sampler starts at level T"
-        ),
+        "conventions of sampling; diffusers: ddim keeps the network's noise direction where x_0 is clipped,"
+        " and every sampler starts at level T",
     )
 
     @property

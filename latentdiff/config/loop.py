@@ -7,9 +7,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
-from latentdiff.config.base import Config, device_name, option
+from latentdiff.config.base import Config, device_name, setting
 
 
 def _run_name(text: str) -> str:
@@ -28,136 +28,79 @@ class LoopOptions(Config):
 
     option_group: ClassVar[str] = "Training"
 
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of the weights, the data order and the noise")
-    steps: int | None = Field(
-        None,
-        ge=1,
-        le=10**9,
-        description="budget in optimizer steps (default: VAE 3000, MLP 6000, others 3000)",
+    seed: int = setting(0, "seed of the weights, the data order and the noise", ge=0, lt=2**31)
+    steps: int | None = setting(
+        None, "budget in optimizer steps (default: VAE 3000, MLP 6000, others 3000)", ge=1, le=10**9
     )
-    epochs: float | None = Field(
-        None, gt=0, le=10**6, description="budget in passes over the training set; instead of --steps"
+    epochs: float | None = setting(
+        None, "budget in passes over the training set; instead of --steps", gt=0, le=10**6
     )
-    minutes: float | None = Field(
-        None,
-        gt=0,
-        le=10**6,
-        description="budget in wall time; instead of --steps, the learning rate decays to its end",
+    minutes: float | None = setting(
+        None, "budget in wall time; instead of --steps, the learning rate decays to its end", gt=0, le=10**6
     )
-    batch: int | None = Field(
-        None,
-        ge=1,
-        le=65536,
-        description="images of an optimizer step (default: VAE 128, MLP 512, others 128)",
+    batch: int | None = setting(
+        None, "images of an optimizer step (default: VAE 128, MLP 512, others 128)", ge=1, le=65536
     )
-    accumulate: int = Field(
+    accumulate: int = setting(
         1,
+        "gradient accumulation: split each batch into this many parts to save memory",
         ge=1,
         le=1024,
-        description="gradient accumulation: split each batch into this many parts to save memory",
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
-    lr: float | None = Field(
+    lr: float | None = setting(
         None,
+        "peak learning rate of AdamW (default: VAE and MLP 0.002, others by preset 0.002, 0.001 or 0.0005)",
         gt=0,
         le=1,
-        description=(
-            "peak learning rate of AdamW (default: VAE and MLP 0.002, others by preset 0.002, 0.001 "
-            "or 0.0005)"
-        ),
     )
-    warmup: int = Field(
-        100,
-        ge=0,
-        le=10**6,
-        description="steps of linear learning rate warm-up",
-        json_schema_extra=option(advanced=True),
+    warmup: int = setting(100, "steps of linear learning rate warm-up", ge=0, le=10**6, advanced=True)
+    decay: Literal["cosine", "linear", "constant"] = setting(
+        "cosine", "learning rate schedule after the warm-up", advanced=True
     )
-    decay: Literal["cosine", "linear", "constant"] = Field(
-        "cosine",
-        description="learning rate schedule after the warm-up",
-        json_schema_extra=option(advanced=True),
-    )
-    weight_decay: float = Field(
-        0.01,
-        ge=0,
-        le=10,
-        description="decoupled weight decay of AdamW",
-        json_schema_extra=option(advanced=True),
-    )
-    clip_grad: float = Field(
-        1.0, gt=0, le=10**6, description="maximum gradient norm", json_schema_extra=option(advanced=True)
-    )
-    ema: float = Field(
+    weight_decay: float = setting(0.01, "decoupled weight decay of AdamW", ge=0, le=10, advanced=True)
+    clip_grad: float = setting(1.0, "maximum gradient norm", gt=0, le=10**6, advanced=True)
+    ema: float = setting(
         0.999,
+        "decay of the exponential moving average of the weights; samples are drawn from it (0: off)",
         ge=0,
         lt=1,
-        description=(
-            "decay of the exponential moving average of the weights; samples are drawn from it (0: off)"
-        ),
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
-    bf16: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description="bfloat16 autocast; auto: where the processor computes in it",
-        json_schema_extra=option("Compute", advanced=True),
+    bf16: Literal["auto", "on", "off"] = setting(
+        "auto", "bfloat16 autocast; auto: where the processor computes in it", group="Compute", advanced=True
     )
-    channels_last: bool = Field(
-        True,
-        description="channels-last memory layout for convolutions",
-        json_schema_extra=option("Compute", advanced=True),
+    channels_last: bool = setting(
+        True, "channels-last memory layout for convolutions", group="Compute", advanced=True
     )
-    fused: bool = Field(True, description="fused AdamW", json_schema_extra=option("Compute", advanced=True))
-    device: Annotated[str, AfterValidator(device_name)] = Field(
-        "auto", description="device: auto, cpu, cuda, cuda:N or mps", json_schema_extra=option("General")
+    fused: bool = setting(True, "fused AdamW", group="Compute", advanced=True)
+    device: Annotated[str, AfterValidator(device_name)] = setting(
+        "auto", "device: auto, cpu, cuda, cuda:N or mps", group="General"
     )
-    threads: int | None = Field(
+    threads: int | None = setting(
+        None, "CPU threads (default: torch's choice)", ge=1, le=1024, group="Compute", advanced=True
+    )
+    workers: int | None = setting(
         None,
+        "parts of a batch that are computed at the same time; each has a share of the threads (default: on a"
+        " CPU one for every 32 images, at most one for each thread; else, and in each of several processes,"
+        " 1)",
         ge=1,
         le=1024,
-        description="CPU threads (default: torch's choice)",
-        json_schema_extra=option("Compute", advanced=True),
+        group="Compute",
+        advanced=True,
     )
-    workers: int | None = Field(
-        None,
-        ge=1,
-        le=1024,
-        description=(
-            "parts of a batch that are computed at the same time; each has a share of the threads "
-            "(default: on a CPU one for every 32 images, at most one for each thread; else, and in "
-            "each of several processes, 1)"
-        ),
-        json_schema_extra=option("Compute", advanced=True),
+    log_every: int = setting(20, "steps between lines of log.jsonl", ge=1, group="Run", advanced=True)
+    validate_every: int = setting(200, "steps between validations", ge=1, group="Run", advanced=True)
+    sample_every: int = setting(
+        1000, "steps between sample grids and loss curves; also at the end", ge=1, group="Run", advanced=True
     )
-    log_every: int = Field(
-        20,
-        ge=1,
-        description="steps between lines of log.jsonl",
-        json_schema_extra=option("Run", advanced=True),
+    save_every: int = setting(1000, "steps between checkpoints", ge=1, group="Run", advanced=True)
+    checkpoints_total_limit: int = setting(
+        2, "checkpoints kept; older ones are deleted", ge=1, le=10**6, group="Run", advanced=True
     )
-    validate_every: int = Field(
-        200, ge=1, description="steps between validations", json_schema_extra=option("Run", advanced=True)
-    )
-    sample_every: int = Field(
-        1000,
-        ge=1,
-        description="steps between sample grids and loss curves; also at the end",
-        json_schema_extra=option("Run", advanced=True),
-    )
-    save_every: int = Field(
-        1000, ge=1, description="steps between checkpoints", json_schema_extra=option("Run", advanced=True)
-    )
-    checkpoints_total_limit: int = Field(
-        2,
-        ge=1,
-        le=10**6,
-        description="checkpoints kept; older ones are deleted",
-        json_schema_extra=option("Run", advanced=True),
-    )
-    tensorboard: bool = Field(
-        False,
-        description="also write TensorBoard events (needs the tensorboard extra)",
-        json_schema_extra=option("Run", advanced=True),
+    tensorboard: bool = setting(
+        False, "also write TensorBoard events (needs the tensorboard extra)", group="Run", advanced=True
     )
 
     @model_validator(mode="after")
@@ -177,15 +120,11 @@ class RunOptions(Config):
 
     option_group: ClassVar[str] = "Run"
 
-    runs: str = Field(
-        "runs", min_length=1, description="folder of all runs", json_schema_extra=option(advanced=True)
+    runs: str = setting("runs", "folder of all runs", min_length=1, advanced=True)
+    name: Annotated[str, AfterValidator(_run_name)] | None = setting(
+        None, "name of the run (default: date and kind)"
     )
-    name: Annotated[str, AfterValidator(_run_name)] | None = Field(
-        None, description="name of the run (default: date and kind)"
+    init_from: str | None = setting(
+        None, "start from the weights of this run or checkpoint (fine-tuning)", advanced=True
     )
-    init_from: str | None = Field(
-        None,
-        description="start from the weights of this run or checkpoint (fine-tuning)",
-        json_schema_extra=option(advanced=True),
-    )
-    resume: str | None = Field(None, description="continue this run from its newest checkpoint")
+    resume: str | None = setting(None, "continue this run from its newest checkpoint")

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from latentdiff.config.base import Config, option
+from latentdiff.config.base import Config, setting
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError, explain
@@ -22,39 +22,33 @@ class SampleOptions(Config):
 
     option_group: ClassVar[str] = "Images"
 
-    seed: int = Field(0, ge=0, le=2**62, description="image k has seed + k, whatever the batch")
-    class_balance: Literal["equal", "data"] = Field(
+    seed: int = setting(0, "image k has seed + k, whatever the batch", ge=0, le=2**62)
+    class_balance: Literal["equal", "data"] = setting(
         "equal",
-        description=(
-            "class frequencies where --label names none; equal: all in turn, data: as in the training data"
-        ),
-        json_schema_extra=option(advanced=True),
+        "class frequencies where --label names none; equal: all in turn, data: as in the training data",
+        advanced=True,
     )
-    interpolate: int | None = Field(
+    interpolate: int | None = setting(
+        None, "draw -n images on the way from --seed to this seed", ge=0, le=2**62, advanced=True
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", "floating-point type of the network", group="Compute", advanced=True
+    )
+    batch: int | None = setting(
         None,
-        ge=0,
-        le=2**62,
-        description="draw -n images on the way from --seed to this seed",
-        json_schema_extra=option(advanced=True),
-    )
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32",
-        description="floating-point type of the network",
-        json_schema_extra=option("Compute", advanced=True),
-    )
-    batch: int | None = Field(
-        None,
+        "images in a batch; changes memory, no image (default: as many as fit in memory)",
         ge=1,
         le=65536,
-        description="images in a batch; changes memory, no image (default: as many as fit in memory)",
-        json_schema_extra=option("Compute", advanced=True),
+        group="Compute",
+        advanced=True,
     )
-    columns: int | None = Field(
+    columns: int | None = setting(
         None,
+        "columns of the grid (default: about square, or one a class)",
         ge=1,
         le=1000,
-        description="columns of the grid (default: about square, or one a class)",
-        json_schema_extra=option("Output", advanced=True),
+        group="Output",
+        advanced=True,
     )
 
 
@@ -67,15 +61,15 @@ class Recipe(SampleOptions):
 
     version: Literal[1] = 1
     made_by: Literal["sample", "edit", "inpaint"] = "sample"
-    latentdiff: Name = Field("", description="version of the package")
-    run: Name = Field("", description="run and checkpoint, as it was called")
+    latentdiff: Name = setting("", "version of the package")
+    run: Name = setting("", "run and checkpoint, as it was called")
     weights: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the model's files")
     n: int = Field(1, ge=1, le=1_000_000)
-    label: str | None = Field(None, description="classes, by name or index, taken in turn")
-    prompts: tuple[str, ...] = Field((), description="texts, taken in turn")
+    label: str | None = setting(None, "classes, by name or index, taken in turn")
+    prompts: tuple[str, ...] = setting((), "texts, taken in turn")
     settings: tuple[Sampling, ...] = Field(min_length=1, description="several differ in their steps alone")
-    strength: float | None = Field(None, ge=0, le=1, description="of an edit")
-    restoration: Restoration | None = Field(None, description="of an inpainting")
+    strength: float | None = setting(None, "of an edit", ge=0, le=1)
+    restoration: Restoration | None = setting(None, "of an inpainting")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from latentdiff.config.base import Config, option
+from latentdiff.config.base import Config, setting
 from latentdiff.config.sampling import Sampling
 
 ASSUMED_NOISE = 0.05  # of images that were degraded elsewhere: no operator fits them exactly
@@ -20,49 +20,44 @@ ASSUMED_NOISE = 0.05  # of images that were degraded elsewhere: no operator fits
 class BlurOptions(Config):
     """Gaussian blur."""
 
-    blur_sigma: float = Field(1.5, ge=0.1, le=100, description="blur: standard deviation in pixels")
+    blur_sigma: float = setting(1.5, "blur: standard deviation in pixels", ge=0.1, le=100)
 
 
 class MotionOptions(Config):
     """Blur by a moving camera."""
 
-    motion_length: float = Field(7.0, ge=1, le=200, description="motion: length of the path in pixels")
-    motion_angle: float = Field(
-        45.0, ge=-360, le=360, description="motion: direction in degrees; 0 to the right, 90 up"
+    motion_length: float = setting(7.0, "motion: length of the path in pixels", ge=1, le=200)
+    motion_angle: float = setting(
+        45.0, "motion: direction in degrees; 0 to the right, 90 up", ge=-360, le=360
     )
 
 
 class DownsampleOptions(Config):
     """Means of square blocks of pixels."""
 
-    factor: int = Field(2, ge=1, le=64, description="downsample: pixels of a block along each side")
+    factor: int = setting(2, "downsample: pixels of a block along each side", ge=1, le=64)
 
 
 class MaskOptions(Config):
     """An inpainting mask: made by rule, or read from a file."""
 
-    mask: str = Field(
+    mask: str = setting(
         "box",
-        description=(
-            "missing pixels; box, half, random, or an image file: white is known and kept, black is filled"
-            " in (diffusers and AUTOMATIC1111 fill in white: add --invert-mask)"
-        ),
+        "missing pixels; box, half, random, or an image file: white is known and kept, black is filled in"
+        " (diffusers and AUTOMATIC1111 fill in white: add --invert-mask)",
     )
-    invert_mask: bool = Field(
-        False,
-        description="exchange known and missing; fill in the white of a file, or all but a box",
+    invert_mask: bool = setting(
+        False, "exchange known and missing; fill in the white of a file, or all but a box"
     )
-    box: str | None = Field(
+    box: str | None = setting(
         None,
-        description=(
-            "missing box of --mask box; height x width in pixels and its corner from the top left, as 12x10"
-            " or 12x10+3+4 (default: half of each side, in the middle)"
-        ),
+        "missing box of --mask box; height x width in pixels and its corner from the top left, as 12x10 or"
+        " 12x10+3+4 (default: half of each side, in the middle)",
     )
-    side: Literal["top", "bottom", "left", "right"] = Field(
-        "bottom", description="missing half of --mask half", json_schema_extra=option(was="half")
+    side: Literal["top", "bottom", "left", "right"] = setting(
+        "bottom", "missing half of --mask half", was="half"
     )
-    missing: float = Field(0.5, ge=0, le=1, description="share of missing pixels of --mask random")
+    missing: float = setting(0.5, "share of missing pixels of --mask random", ge=0, le=1)
 
 
 MASKS = {"box": "box", "half": "side", "random": "missing"}  # masks made by rule, and the option of each
@@ -91,100 +86,87 @@ OPERATORS = {
 class MeasurementOptions(Config):
     """The noise of a measurement."""
 
-    noise: float | None = Field(
+    noise: float | None = setting(
         None,
+        "standard deviation of the measurement noise; pixels lie in [-1, 1] (default: 0;"
+        f" {ASSUMED_NOISE:g} with --already-degraded, as no operator fits such images exactly)",
         ge=0,
         le=10,
-        description=(
-            "standard deviation of the measurement noise; pixels lie in [-1, 1] (default: 0;"
-            f" {ASSUMED_NOISE:g} with --already-degraded, as no operator fits such images exactly)"
-        ),
     )
 
 
 class SDEditOptions(Config):
     """SDEdit (Meng et al. 2022)."""
 
-    strength: float = Field(0.5, ge=0, le=1, description="SDEdit: noise level of the start as a share of T")
+    strength: float = setting(0.5, "SDEdit: noise level of the start as a share of T", ge=0, le=1)
 
 
 class RePaintOptions(Config):
     """RePaint (Lugmayr et al. 2022)."""
 
-    jump_length: int = Field(
-        10,
-        ge=1,
-        le=1000,
-        description="RePaint: steps of a jump back",
-        json_schema_extra=option(advanced=True),
-    )
-    jumps: int = Field(
-        5,
-        ge=1,
-        le=100,
-        description="RePaint: passes over each stretch of steps",
-        json_schema_extra=option(advanced=True),
-    )
+    jump_length: int = setting(10, "RePaint: steps of a jump back", ge=1, le=1000, advanced=True)
+    jumps: int = setting(5, "RePaint: passes over each stretch of steps", ge=1, le=100, advanced=True)
 
 
 class ScoreALDOptions(Config):
     """ScoreALD (Jalal et al. 2021)."""
 
-    anneal: float = Field(
+    anneal: float = setting(
         0.5,
+        "ScoreALD: gamma_t as a share of sigma_t / alpha_t; smaller follows the measurement more closely",
         ge=0,
         le=1000,
-        description=(
-            "ScoreALD: gamma_t as a share of sigma_t / alpha_t; smaller follows the measurement more closely"
-        ),
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
 
 
 class GradientOptions(Config):
     """Solvers that descend along the gradient of the measurement error."""
 
-    zeta: float = Field(1.0, ge=0, le=1000, description="DPS and PSLD: size of the step along the gradient")
+    zeta: float = setting(1.0, "DPS and PSLD: size of the step along the gradient", ge=0, le=1000)
 
 
 class DPSOptions(GradientOptions):
     """DPS (Chung et al. 2023)."""
 
-    step_size: Literal["residual", "gradient"] = Field(
+    step_size: Literal["residual", "gradient"] = setting(
         "residual",
-        description="DPS: divide the gradient by the norm of the residual (as published) or by its own",
-        json_schema_extra=option(advanced=True),
+        "DPS: divide the gradient by the norm of the residual (as published) or by its own",
+        advanced=True,
     )
 
 
 class PSLDOptions(GradientOptions):
     """PSLD (Rout et al. 2023)."""
 
-    psld_gamma: float = Field(
+    psld_gamma: float = setting(
         0.1,
+        "PSLD: weight of the term that keeps latents on encodings of images",
         ge=0,
         le=1000,
-        description="PSLD: weight of the term that keeps latents on encodings of images",
-        json_schema_extra=option(was="glue", advanced=True),
+        was="glue",
+        advanced=True,
     )
 
 
 class DiffPIROptions(Config):
     """DiffPIR (Zhu et al. 2023)."""
 
-    diffpir_lambda: float = Field(
+    diffpir_lambda: float = setting(
         0.5,
+        "DiffPIR: weight of the model against the measurement (lambda)",
         gt=0,
         le=1e6,
-        description="DiffPIR: weight of the model against the measurement (lambda)",
-        json_schema_extra=option(was="trust", advanced=True),
+        was="trust",
+        advanced=True,
     )
-    diffpir_zeta: float = Field(
+    diffpir_zeta: float = setting(
         0.3,
+        "DiffPIR: share of fresh noise in every step, 0 is deterministic (zeta)",
         ge=0,
         le=1,
-        description="DiffPIR: share of fresh noise in every step, 0 is deterministic (zeta)",
-        json_schema_extra=option(was="share", advanced=True),
+        was="share",
+        advanced=True,
     )
 
 
@@ -229,7 +211,7 @@ def _solvers() -> str:
 class Restoration(SDEditOptions, RePaintOptions, ScoreALDOptions, DPSOptions, PSLDOptions, DiffPIROptions):
     """A solver for y = A x + noise and its options; those of other solvers must be left at their defaults."""
 
-    solver: Solver = Field("diffpir", description=_solvers())
+    solver: Solver = setting("diffpir", _solvers())
 
     def unused(self, settings: Sampling) -> str:
         """The sampler's setting that the solver ignores because it makes steps of its own; "" if none."""
@@ -258,4 +240,4 @@ class Restoration(SDEditOptions, RePaintOptions, ScoreALDOptions, DPSOptions, PS
 class Inpainting(Restoration):
     """Restoration of what a mask hides, where DPS is ahead of DiffPIR (docs/editing.md)."""
 
-    solver: Solver = Field("dps", description=_solvers())
+    solver: Solver = setting("dps", _solvers())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from latentdiff.config.base import Config, option
+from latentdiff.config.base import Config, setting
 from latentdiff.config.diffusion import Spacing
 
 Sampler = Literal["ddim", "ddpm", "dpm++", "heun"]
@@ -41,73 +41,51 @@ class Sampling(Config):
 
     option_group: ClassVar[str] = "Sampling"
 
-    sampler: Sampler = Field("ddim", description=f"sampler: {SAMPLER_HELP}")
-    steps: int | None = Field(
-        None, ge=1, le=100_000, description=f"number of steps (default: {DEFAULT_STEPS})"
+    sampler: Sampler = setting("ddim", f"sampler: {SAMPLER_HELP}")
+    steps: int | None = setting(None, f"number of steps (default: {DEFAULT_STEPS})", ge=1, le=100_000)
+    spacing: Spacing = setting("trailing", "timestep spacing: which levels the steps visit", advanced=True)
+    eta: float = setting(
+        0.0, "noise of ddim; 0 is deterministic, 1 draws as much as ddpm", ge=0, le=1, advanced=True
     )
-    spacing: Spacing = Field(
-        "trailing",
-        description="timestep spacing: which levels the steps visit",
-        json_schema_extra=option(advanced=True),
+    variance: Literal["small", "large", "learned"] | None = setting(
+        None, "variance of ddpm's noise (default: learned if the model learned it, else small)", advanced=True
     )
-    eta: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="noise of ddim; 0 is deterministic, 1 draws as much as ddpm",
-        json_schema_extra=option(advanced=True),
-    )
-    variance: Literal["small", "large", "learned"] | None = Field(
-        None,
-        description="variance of ddpm's noise (default: learned if the model learned it, else small)",
-        json_schema_extra=option(advanced=True),
-    )
-    guidance: float = Field(
+    guidance: float = setting(
         1.0,
+        "classifier-free guidance; 0 ignores the condition, 1 is plain conditional, more exaggerates it",
         ge=0,
         le=100,
-        description=(
-            "classifier-free guidance; 0 ignores the condition, 1 is plain conditional, more exaggerates it"
-        ),
     )
-    negative_prompt: str = Field(
-        "",
-        max_length=2000,
-        description="text that guidance leads away from (default: the empty text)",
-        json_schema_extra=option(advanced=True),
+    negative_prompt: str = setting(
+        "", "text that guidance leads away from (default: the empty text)", max_length=2000, advanced=True
     )
-    guidance_low: float = Field(
+    guidance_low: float = setting(
         0.0,
+        "guide only at levels t with t/T of this or more; below, plain conditional",
         ge=0,
         le=1,
-        description="guide only at levels t with t/T of this or more; below, plain conditional",
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
-    guidance_high: float = Field(
+    guidance_high: float = setting(
         1.0,
+        "guide only at levels t with t/T of this or less; above, plain conditional",
         ge=0,
         le=1,
-        description="guide only at levels t with t/T of this or less; above, plain conditional",
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
-    guidance_rescale: float = Field(
+    guidance_rescale: float = setting(
         0.0,
+        "rescale guided outputs to the deviation of the conditional ones; 0 off, 1 full: prevents"
+        " overexposure at high guidance (Lin et al. 2024)",
         ge=0,
         le=1,
-        description=(
-            "rescale guided outputs to the deviation of the conditional ones; 0 off, 1 full: prevents "
-            "overexposure at high guidance (Lin et al. 2024)"
-        ),
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
-    compile: bool = Field(
+    compile: bool = setting(
         False,
-        description=(
-            "compile the network first; 10 seconds to 2 minutes on a CPU (with a C++ compiler), "
-            "seconds for a CUDA graph, once for each batch size; the same images to 1e-4, a "
-            "trajectory is not compiled"
-        ),
-        json_schema_extra=option(advanced=True),
+        "compile the network first; 10 seconds to 2 minutes on a CPU (with a C++ compiler), seconds for a"
+        " CUDA graph, once for each batch size; the same images to 1e-4, a trajectory is not compiled",
+        advanced=True,
     )
 
     @model_validator(mode="after")

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
-from latentdiff.config.base import Config, option
+from latentdiff.config.base import Config, setting
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig, ScheduleKind, Variance
@@ -48,73 +48,49 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
 
     option_group: ClassVar[str] = "Network"
 
-    latent: Annotated[str | None, AfterValidator(_latent)] = Field(
+    latent: Annotated[str | None, AfterValidator(_latent)] = setting(
         None,
-        description=(
-            "latent size as 32 or 4x7x7; a vector or CHANNELSxHEIGHTxWIDTH (default: 32 for grey "
-            "images, 4 channels at a quarter of each side for colour images)"
-        ),
+        "latent size as 32 or 4x7x7; a vector or CHANNELSxHEIGHTxWIDTH (default: 32 for grey images, 4"
+        " channels at a quarter of each side for colour images)",
     )
-    preset: Literal["small", "base", "large"] = Field(
-        "small",
-        description="network size: small, base or large; small trains in minutes on a CPU, large needs a GPU",
+    preset: Literal["small", "base", "large"] = setting(
+        "small", "network size: small, base or large; small trains in minutes on a CPU, large needs a GPU"
     )
-    width: int | None = Field(
+    width: int | None = setting(
+        None, "channels (default: by preset, 32, 64 or 128)", ge=8, le=1024, multiple_of=8, advanced=True
+    )
+    depth: int | None = setting(
+        None, "residual blocks a level (default: by preset, 0, 1 or 2)", ge=0, le=8, advanced=True
+    )
+    beta: float = setting(
+        0.5, "weight of the KL term; against the summed reconstruction error", ge=0, le=1000, group="Training"
+    )
+    beta_warmup: int = setting(
+        200, "steps over which beta rises from 0", ge=0, le=10**7, group="Training", advanced=True
+    )
+    loss: Literal["mse", "l1", "bce"] = setting(
+        "mse", "reconstruction loss, summed over pixels", group="Training", advanced=True
+    )
+    perceptual: float | None = setting(
         None,
-        ge=8,
-        le=1024,
-        multiple_of=8,
-        description="channels (default: by preset, 32, 64 or 128)",
-        json_schema_extra=option(advanced=True),
-    )
-    depth: int | None = Field(
-        None,
-        ge=0,
-        le=8,
-        description="residual blocks a level (default: by preset, 0, 1 or 2)",
-        json_schema_extra=option(advanced=True),
-    )
-    beta: float = Field(
-        0.5,
-        ge=0,
-        le=1000,
-        description="weight of the KL term; against the summed reconstruction error",
-        json_schema_extra=option("Training"),
-    )
-    beta_warmup: int = Field(
-        200,
-        ge=0,
-        le=10**7,
-        description="steps over which beta rises from 0",
-        json_schema_extra=option("Training", advanced=True),
-    )
-    loss: Literal["mse", "l1", "bce"] = Field(
-        "mse",
-        description="reconstruction loss, summed over pixels",
-        json_schema_extra=option("Training", advanced=True),
-    )
-    perceptual: float | None = Field(
-        None,
+        "weight of the perceptual loss; against the reconstruction loss of a pixel (default: 1.3 for 28x28"
+        " grey digits, else 0)",
         ge=0,
         le=1000,
-        description=(
-            "weight of the perceptual loss; against the reconstruction loss of a pixel (default: 1.3 "
-            "for 28x28 grey digits, else 0)"
-        ),
-        json_schema_extra=option("Training"),
+        group="Training",
     )
-    perceptual_network: Literal["auto", "mnist", "efficientnet-lite0", "lpips-alex", "lpips-vgg"] = Field(
+    perceptual_network: Literal["auto", "mnist", "efficientnet-lite0", "lpips-alex", "lpips-vgg"] = setting(
         "auto",
-        description=("network of the perceptual distance; auto: mnist for digits, else efficientnet-lite0"),
-        json_schema_extra=option("Training", advanced=True),
+        "network of the perceptual distance; auto: mnist for digits, else efficientnet-lite0",
+        group="Training",
+        advanced=True,
     )
-    perceptual_weights: str | None = Field(
+    perceptual_weights: str | None = setting(
         None,
-        description=(
-            "weights (.safetensors) of a perceptual network that brings none, lpips-alex or lpips-vgg "
-            "(default: its own)"
-        ),
-        json_schema_extra=option("Training", advanced=True),
+        "weights (.safetensors) of a perceptual network that brings none, lpips-alex or lpips-vgg (default:"
+        " its own)",
+        group="Training",
+        advanced=True,
     )
 
     @model_validator(mode="after")
@@ -131,14 +107,12 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
 class ShardOptions(Config):
     """Who holds the network."""
 
-    shard: bool = Field(
+    shard: bool = setting(
         False,
-        description=(
-            "FSDP2: split the network among the processes of torchrun; weights, gradients, optimizer "
-            "state and average, instead of a copy in each: for networks that are too large for one "
-            "device"
-        ),
-        json_schema_extra=option("Compute", advanced=True),
+        "FSDP2: split the network among the processes of torchrun; weights, gradients, optimizer state and"
+        " average, instead of a copy in each: for networks that are too large for one device",
+        group="Compute",
+        advanced=True,
     )
 
 
@@ -147,184 +121,155 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
 
     option_group: ClassVar[str] = "Network"
 
-    pixel: bool = Field(
-        False, description="train on pixels, without a VAE", json_schema_extra=option("Model")
-    )
-    pixel_scale: float = Field(
+    pixel: bool = setting(False, "train on pixels, without a VAE", group="Model")
+    pixel_scale: float = setting(
         1.0,
+        "pixels lie in [-scale, scale], e.g. 0.5; with --pixel only",
         ge=0.01,
         le=100,
-        description="pixels lie in [-scale, scale], e.g. 0.5; with --pixel only",
-        json_schema_extra=option("Model", advanced=True),
+        group="Model",
+        advanced=True,
     )
-    vae: str | None = Field(
+    vae: str | None = setting(
         None,
-        description=(
-            "run or checkpoint of the VAE (default: the newest VAE run); or a folder of diffusers' "
-            "AutoencoderKL or AutoencoderTiny"
-        ),
-        json_schema_extra=option("Model"),
+        "run or checkpoint of the VAE (default: the newest VAE run); or a folder of diffusers' AutoencoderKL"
+        " or AutoencoderTiny",
+        group="Model",
     )
-    preset: Literal["small", "base", "large"] = Field(
-        "small",
-        description="network size: small, base or large; small trains in minutes on a CPU, large needs a GPU",
+    preset: Literal["small", "base", "large"] = setting(
+        "small", "network size: small, base or large; small trains in minutes on a CPU, large needs a GPU"
     )
-    network: NetworkChoice = Field(
+    network: NetworkChoice = setting(
         "auto",
-        description=(
-            f"kind: {', '.join(KINDS)}; "
-            + ", ".join(f"{kind}: {config.about}" for kind, config in KINDS.items())
-            + "; auto: the first that takes the shape of the latents or pixels"
-        ),
+        f"kind: {', '.join(KINDS)}; "
+        + ", ".join(f"{kind}: {config.about}" for kind, config in KINDS.items())
+        + "; auto: the first that takes the shape of the latents or pixels",
     )
-    width: int | None = Field(
+    width: int | None = setting(
         None,
+        f"units or base channels of the network (default: by preset, {_presets_of('width')})",
         ge=8,
         le=8192,
         multiple_of=8,
-        description=f"units or base channels of the network (default: by preset, {_presets_of('width')})",
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
-    depth: int | None = Field(
+    depth: int | None = setting(
         None,
+        f"blocks, of a UNet at each resolution (default: by preset, {_presets_of('depth')})",
         ge=1,
         le=64,
-        description=f"blocks, of a UNet at each resolution (default: by preset, {_presets_of('depth')})",
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
-    patch: int | None = Field(
+    patch: int | None = setting(
         None,
+        f"squares of this many pixels a side become channels; of {', '.join(kinds_with('patch'))}"
+        " (default: by preset)",
         ge=1,
         le=16,
-        description=(
-            f"squares of this many pixels a side become channels; of {', '.join(kinds_with('patch'))}"
-            " (default: by preset)"
-        ),
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
-    labels: bool = Field(
-        True,
-        description="condition on the class labels of the data, where it has any",
-        json_schema_extra=option("Model", advanced=True),
+    labels: bool = setting(
+        True, "condition on the class labels of the data, where it has any", group="Model", advanced=True
     )
-    label_dropout: float = Field(
+    label_dropout: float = setting(
         0.1,
+        "share of labels replaced by the null class, for guidance; of captions: by the empty text",
         ge=0,
         le=1,
-        description=(
-            "share of labels replaced by the null class, for guidance; of captions: by the empty text"
-        ),
-        json_schema_extra=option("Model", advanced=True),
+        group="Model",
+        advanced=True,
     )
-    text: bool = Field(
+    text: bool = setting(
         False,
-        description=(
-            "condition on captions instead of labels; with attention to each word"
-            f" ({', '.join(kind for kind, config in KINDS.items() if config.words)}), or on the whole text as"
-            " one vector"
-        ),
-        json_schema_extra=option("Model"),
+        "condition on captions instead of labels; with attention to each word"
+        f" ({', '.join(kind for kind, config in KINDS.items() if config.words)}), or on the whole text as"
+        " one vector",
+        group="Model",
     )
-    text_encoder: str = Field(
+    text_encoder: str = setting(
         "own",
+        "encoder of captions; with --text: own (a small transformer that is trained along), minilm (the"
+        " frozen sentence encoder of the extra [text]) or the folder of a Hugging Face text encoder",
         min_length=1,
-        description=(
-            "encoder of captions; with --text: own (a small transformer that is trained along), "
-            "minilm (the frozen sentence encoder of the extra [text]) or the folder of a Hugging Face "
-            "text encoder"
-        ),
-        json_schema_extra=option("Model", advanced=True),
+        group="Model",
+        advanced=True,
     )
-    vocabulary: int = Field(
+    vocabulary: int = setting(
         1024,
+        "word pieces of the tokenizer that --text trains on the captions",
         ge=64,
         le=65_536,
-        description="word pieces of the tokenizer that --text trains on the captions",
-        json_schema_extra=option("Model", advanced=True),
+        group="Model",
+        advanced=True,
     )
-    text_length: int | None = Field(
+    text_length: int | None = setting(
         None,
+        "word pieces of a text, the rest is cut off; with --text (default: the length of the longest"
+        " caption, from 8 to 32; 32 of a frozen encoder)",
         ge=4,
         le=1024,
-        description=(
-            "word pieces of a text, the rest is cut off; with --text (default: the length of the "
-            "longest caption, from 8 to 32; 32 of a frozen encoder)"
-        ),
-        json_schema_extra=option("Model", advanced=True),
+        group="Model",
+        advanced=True,
     )
-    prediction: Prediction = Field(
-        "v", description="prediction type: eps, v, x0, score or flow", json_schema_extra=option("Diffusion")
-    )
-    sigma_data: float = Field(
+    prediction: Prediction = setting("v", "prediction type: eps, v, x0, score or flow", group="Diffusion")
+    sigma_data: float = setting(
         0.0,
+        "EDM preconditioning of --prediction x0 for data of this deviation; 0: the network returns x_0"
+        " itself. The input passes through where its noise is far below the deviation: denoising does no"
+        " harm there, samples get worse (c_skip; docs/quality.md)",
         ge=0,
         le=100,
-        description=(
-            "EDM preconditioning of --prediction x0 for data of this deviation; 0: the network "
-            "returns x_0 itself. The input passes through where its noise is far below the deviation: "
-            "denoising does no harm there, samples get worse (c_skip; docs/quality.md)"
-        ),
-        json_schema_extra=option("Diffusion", advanced=True),
+        group="Diffusion",
+        advanced=True,
     )
-    variance: Variance = Field(
+    variance: Variance = setting(
         "fixed",
-        description=(
-            "variance of the reverse process; learned: also trained (hybrid loss of Nichol & Dhariwal 2021)"
-        ),
-        json_schema_extra=option("Diffusion", advanced=True),
+        "variance of the reverse process; learned: also trained (hybrid loss of Nichol & Dhariwal 2021)",
+        group="Diffusion",
+        advanced=True,
     )
-    weighting: Literal["uniform", "min-snr"] = Field(
-        "uniform",
-        description="loss weight over noise levels",
-        json_schema_extra=option("Diffusion", advanced=True),
+    weighting: Literal["uniform", "min-snr"] = setting(
+        "uniform", "loss weight over noise levels", group="Diffusion", advanced=True
     )
-    time_sampling: Literal["auto", "uniform", "stratified", "logit-normal"] = Field(
+    time_sampling: Literal["auto", "uniform", "stratified", "logit-normal"] = setting(
         "auto",
-        description=(
-            "distribution of the noise levels of a batch; uniform: independent, stratified: spread "
-            "evenly over all, logit-normal: spread, more in the middle, auto: logit-normal on "
-            "latents, stratified on pixels and with a learned variance"
-        ),
-        json_schema_extra=option("Diffusion", advanced=True),
+        "distribution of the noise levels of a batch; uniform: independent, stratified: spread evenly over"
+        " all, logit-normal: spread, more in the middle, auto: logit-normal on latents, stratified on pixels"
+        " and with a learned variance",
+        group="Diffusion",
+        advanced=True,
     )
-    posterior: Literal["auto", "sample", "mean"] = Field(
+    posterior: Literal["auto", "sample", "mean"] = setting(
         "auto",
-        description=(
-            "latent used as training target; a sample of the VAE's posterior or its mean; auto: mean "
-            "for spatial latents, sample for vectors (docs/quality.md)"
-        ),
-        json_schema_extra=option("Diffusion", was="latents", advanced=True),
+        "latent used as training target; a sample of the VAE's posterior or its mean; auto: mean for spatial"
+        " latents, sample for vectors (docs/quality.md)",
+        group="Diffusion",
+        was="latents",
+        advanced=True,
     )
-    schedule: ScheduleKind = Field(
-        "cosine", description="noise schedule", json_schema_extra=option("Diffusion")
-    )
-    T: int = Field(
-        1000,
-        ge=1,
-        le=100_000,
-        description="number of noise levels",
-        json_schema_extra=option("Diffusion", advanced=True),
-    )
-    beta_start: float | None = Field(
+    schedule: ScheduleKind = setting("cosine", "noise schedule", group="Diffusion")
+    T: int = setting(1000, "number of noise levels", ge=1, le=100_000, group="Diffusion", advanced=True)
+    beta_start: float | None = setting(
         None,
+        "first beta of linear/scaled_linear, the beta of constant (default: by schedule)",
         gt=0,
         lt=1,
-        description="first beta of linear/scaled_linear, the beta of constant (default: by schedule)",
-        json_schema_extra=option("Diffusion", advanced=True),
+        group="Diffusion",
+        advanced=True,
     )
-    beta_end: float | None = Field(
+    beta_end: float | None = setting(
         None,
+        "last beta of linear/scaled_linear (default: by schedule)",
         gt=0,
         lt=1,
-        description="last beta of linear/scaled_linear (default: by schedule)",
-        json_schema_extra=option("Diffusion", advanced=True),
+        group="Diffusion",
+        advanced=True,
     )
-    zero_snr: bool = Field(
+    zero_snr: bool = setting(
         False,
-        description=(
-            "zero terminal SNR: rescale the schedule so that level T is pure noise (Lin et al. 2024)"
-        ),
-        json_schema_extra=option("Diffusion", advanced=True),
+        "zero terminal SNR: rescale the schedule so that level T is pure noise (Lin et al. 2024)",
+        group="Diffusion",
+        advanced=True,
     )
 
     @model_validator(mode="after")
@@ -390,36 +335,25 @@ class TrainCold(DataOptions, DegradationConfig, LoopOptions):
 
     option_group: ClassVar[str] = "Network"
 
-    preset: Literal["small", "base", "large"] = Field(
-        "small",
-        description="network size: small, base or large; small trains in minutes on a CPU, large needs a GPU",
+    preset: Literal["small", "base", "large"] = setting(
+        "small", "network size: small, base or large; small trains in minutes on a CPU, large needs a GPU"
     )
-    width: int | None = Field(
+    width: int | None = setting(
         None,
+        "base channels of the ConvNeXt UNet (default: by preset, 32 to 128)",
         ge=8,
         le=1024,
         multiple_of=8,
-        description="base channels of the ConvNeXt UNet (default: by preset, 32 to 128)",
-        json_schema_extra=option(advanced=True),
+        advanced=True,
     )
-    depth: int | None = Field(
-        None,
-        ge=1,
-        le=8,
-        description="blocks a level (default: by preset, 1 or 2)",
-        json_schema_extra=option(advanced=True),
+    depth: int | None = setting(
+        None, "blocks a level (default: by preset, 1 or 2)", ge=1, le=8, advanced=True
     )
-    patch: int | None = Field(
-        None,
-        ge=1,
-        le=16,
-        description="squares of this many pixels a side become channels (default: 1)",
-        json_schema_extra=option(advanced=True),
+    patch: int | None = setting(
+        None, "squares of this many pixels a side become channels (default: 1)", ge=1, le=16, advanced=True
     )
-    loss: Literal["l1", "mse"] = Field(
-        "l1",
-        description="distance of the restored image and the clean one",
-        json_schema_extra=option("Training", advanced=True),
+    loss: Literal["l1", "mse"] = setting(
+        "l1", "distance of the restored image and the clean one", group="Training", advanced=True
     )
 
     def degradation_config(self) -> DegradationConfig:

@@ -6,19 +6,17 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from pydantic import Field
 
 from latentdiff.apps.cli.measure import evaluate
 from latentdiff.apps.cli.shared.config_file import config_option
 from latentdiff.apps.cli.shared.help import Several, option
 from latentdiff.apps.cli.shared.options import options_of
-from latentdiff.config.base import Config, current_names
-from latentdiff.config.base import option as about
+from latentdiff.config.base import Config, current_names, setting
 
 
 class Settings(Config):
-    timesteps: int = Field(5, ge=1, description="steps", json_schema_extra=about(was="T"))
-    clip_x0: bool = Field(True, description="clip", json_schema_extra=about(was="clip"))
+    timesteps: int = setting(5, "steps", ge=1, was="T")
+    clip_x0: bool = setting(True, "clip", was="clip")
 
 
 @click.command(name="renamed")
