@@ -65,15 +65,10 @@ def painted_mask(layers: list[Pixels], shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(~missing).float()
 
 
-def editor_part(editor: Mapping[str, Any] | None, name: str) -> Any:
-    """The background, layers or composite of an editor; None where it has none."""
-    return None if editor is None else editor.get(name)
-
-
 def editor_image(editor: Mapping[str, Any] | None) -> Any:
     """The image that an editor shows: its composite once something is painted, before that the background."""
-    composite = editor_part(editor, "composite")
-    return editor_part(editor, "background") if composite is None else composite
+    parts = editor or {}
+    return parts.get("background") if parts.get("composite") is None else parts["composite"]
 
 
 def open_upload(path: str) -> Pixels:

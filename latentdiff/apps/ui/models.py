@@ -5,9 +5,9 @@ package.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 
@@ -30,6 +30,11 @@ class ListedModel:
     name: str
     checkpoint: Checkpoint
     pipeline: Pipeline
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[C, H, W] of its images."""
+        return self.pipeline.codec.image_shape
 
     @property
     def takes_text(self) -> bool:
@@ -57,8 +62,8 @@ class ModelList:
     def __init__(self, runs: Path, *, run: str | None = None, device: torch.device) -> None:
         self._runs, self._device, self._lock = runs, device, Lock()
         self._known: dict[str, Path] = {}
-        self._loaded: OrderedDict[Path, ListedModel] = OrderedDict()
-        self._first = [] if run is None else [self._put(locate(Path(run), runs).folder)]
+        self._loaded = lru_cache(MODELS)(self._opened)
+        self._first = [] if run is None else [self._register(locate(Path(run), runs).folder)]
         for name in self._first:  # the --run of the command is refused at once, not on the page
             self.load(name)
 
@@ -67,28 +72,24 @@ class ModelList:
         newest: dict[Path, Path] = {}
         for folder in all_checkpoints(self._runs):
             newest.setdefault(folder if folder.parent == FOLDER else folder.parent, folder)
-        found = [self._put(folder) for folder in newest.values() if _draws(folder)]
+        found = [self._register(folder) for folder in newest.values() if _has_denoiser(folder)]
         return list(dict.fromkeys([*self._first, *found, *([] if also is None else [also])]))
 
     def load(self, name: str) -> ListedModel:
         """The model of that name; InputError where there is none."""
         if not isinstance(name, str) or name not in self._known:
             raise InputError(f"model {name!r:.80}: expected one of {', '.join(self.names()) or 'none'}")
+        with self._lock:  # one that is wanted twice is read once
+            return self._loaded(name)
+
+    def _opened(self, name: str) -> ListedModel:
         folder = self._known[name]
-        with self._lock:
-            if folder not in self._loaded:
-                if not folder.exists():
-                    raise InputError(
-                        f"model {name!r:.80}: its training has deleted it; reload the page for newer ones"
-                    )
-                checkpoint = locate(folder)
-                self._loaded[folder] = ListedModel(
-                    name, checkpoint, from_checkpoint(checkpoint).to(self._device)
-                )
-            self._loaded.move_to_end(folder)
-            while len(self._loaded) > MODELS:
-                self._loaded.popitem(last=False)
-            return self._loaded[folder]
+        if not folder.exists():
+            raise InputError(
+                f"model {name!r:.80}: its training has deleted it; reload the page for newer ones"
+            )
+        checkpoint = locate(folder)
+        return ListedModel(name, checkpoint, from_checkpoint(checkpoint).to(self._device))
 
     def of_weights(self, weights: str) -> str | None:
         """The name of the model whose files have that fingerprint, which may be an older checkpoint of a run;
@@ -99,11 +100,9 @@ class ModelList:
                 if locate(folder).fingerprint == weights:
                     return name
         checkpoint = with_fingerprint(self._runs, weights)
-        if checkpoint is None:
-            return None
-        return self._put(checkpoint.folder)
+        return None if checkpoint is None else self._register(checkpoint.folder)
 
-    def _put(self, folder: Path) -> str:
+    def _register(self, folder: Path) -> str:
         """Register a folder under a readable name."""
         run, last = folder.absolute().parts[-2:]
         step = re.fullmatch(r"checkpoint-0*(\d+)", last)
@@ -114,7 +113,7 @@ class ModelList:
         return name
 
 
-def _draws(folder: Path) -> bool:
+def _has_denoiser(folder: Path) -> bool:
     """Whether a folder has a denoiser, and files of the right sizes; their content is checked on loading."""
     try:
         checkpoint = open_checkpoint(folder)

@@ -1,4 +1,4 @@
-"""The queue of drawings: one at a time, in order of arrival; waiting ones can be cancelled."""
+"""The queue of drawings: one at a time, in order of arrival; waiting ones can be stopped."""
 
 from __future__ import annotations
 
@@ -10,54 +10,50 @@ from latentdiff.apps.ui.limits import WAITING
 from latentdiff.errors import InputError
 from latentdiff.pipeline.batching import Cancelled
 
-POLL = 0.2  # seconds between checks of a waiting ticket's stop event
-
-
-class Ticket:
-    """A place in the queue; iterating over it waits until it is first, and yields the number of tickets ahead
-    whenever that changes.
-
-    Cancelled once its ``stop`` is set.
-    """
-
-    def __init__(self, queue: DrawingQueue) -> None:
-        self._queue, self.stop = queue, Event()
-
-    def __iter__(self) -> Iterator[int]:
-        last = 0
-        while ahead := self._queue.ahead(self, last):
-            if self.stop.is_set():
-                raise Cancelled
-            if ahead != last:
-                yield ahead
-            last = ahead
-
 
 class DrawingQueue:
-    """Tickets in order of arrival; the first one may draw."""
+    """Drawings in order of arrival, each by its browser session and its stop event; the first may draw."""
 
     def __init__(self) -> None:
-        self._tickets: list[Ticket] = []
-        self._moved = Condition()
+        self._drawings: list[tuple[str, Event]] = []
+        self._changed = Condition()
 
     @contextmanager
-    def enter(self) -> Iterator[Ticket]:
-        """A ticket at the end of the queue, removed on leaving; InputError where too many wait."""
-        with self._moved:
-            if len(self._tickets) > WAITING:
-                raise InputError(f"{WAITING} drawings wait already; try again in a moment")
-            own = Ticket(self)
-            self._tickets.append(own)
-        try:
-            yield own
-        finally:
-            with self._moved:
-                self._tickets.remove(own)
-                self._moved.notify_all()
+    def enter(self, session: str, stop: Event) -> Iterator[Iterator[int]]:
+        """Append a drawing, which is removed on leaving; an earlier one of the session is stopped.
 
-    def ahead(self, ticket: Ticket, last: int) -> int:
-        """The number of tickets ahead of one; waits a moment for another number than ``last``."""
-        with self._moved:
-            if self._tickets.index(ticket) == last != 0:
-                self._moved.wait(POLL)
-            return self._tickets.index(ticket)
+        Yields an iterator that waits until the drawing is first, and gives the number of those ahead whenever
+        that changes; it raises Cancelled once the drawing is stopped. InputError where too many wait.
+        """
+        own = (session, stop)
+        with self._changed:
+            if len(self._drawings) > WAITING:
+                raise InputError(f"{WAITING} drawings wait already; try again in a moment")
+            self.stop(session)
+            self._drawings.append(own)
+        try:
+            yield self._ahead(own)
+        finally:
+            with self._changed:
+                self._drawings.remove(own)
+                self._changed.notify_all()
+
+    def stop(self, session: str) -> None:
+        """Stop the drawing of a session: at once while it waits, else at its next step."""
+        with self._changed:
+            for owner, stop in self._drawings:
+                if owner == session:
+                    stop.set()
+            self._changed.notify_all()
+
+    def _ahead(self, own: tuple[str, Event]) -> Iterator[int]:
+        ahead, stop = -1, own[1]
+        while ahead:
+            with self._changed:
+                while self._drawings.index(own) == ahead and not stop.is_set():
+                    self._changed.wait()
+                ahead = self._drawings.index(own)
+            if stop.is_set():
+                raise Cancelled
+            if ahead:
+                yield ahead

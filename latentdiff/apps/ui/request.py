@@ -1,10 +1,15 @@
-"""A request of the page: its controls, checked, and as the settings of the package."""
+"""A request of the page: its controls, checked, and as the settings of the package; errors as one line."""
 
 from __future__ import annotations
 
-from typing import Any
+import html
+import math
+import re
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from latentdiff.apps.ui.limits import GUIDANCE, IMAGES, PROMPT, STEPS
 from latentdiff.apps.ui.models import ListedModel
@@ -12,10 +17,20 @@ from latentdiff.config.base import Config, parse
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import SAMPLERS, Sampler, Sampling
 from latentdiff.data.classes import class_index
-from latentdiff.errors import InputError
+from latentdiff.errors import InputError, is_out_of_memory
 from latentdiff.pipeline.checkpoint.runs import recipe_of
 
 ALL_CLASSES = ""  # the value of the class control that stands for all classes in turn
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+        found = "nothing" if value is None else f"{value!r:.60}"
+        raise ValueError(f"expected a whole number, got {found}")
+    return int(value)
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
 
 
 class PageRequest(Config):
@@ -24,10 +39,10 @@ class PageRequest(Config):
     label: str = Field(ALL_CLASSES, max_length=300)
     prompt: str = Field("", max_length=PROMPT)
     sampler: Sampler = "ddim"
-    steps: int = Field(50, ge=1, le=STEPS)
+    steps: Whole = Field(50, ge=1, le=STEPS)
     guidance: float = Field(1.0, ge=0, le=GUIDANCE)
-    seed: int = Field(0, ge=0, le=2**62)
-    n: int = Field(4, ge=1, le=IMAGES)
+    seed: Whole = Field(0, ge=0, le=2**62)
+    n: Whole = Field(4, ge=1, le=IMAGES)
 
     def settings(self, model: ListedModel) -> Sampling:
         """The settings for a model; InputError for a guidance that lacks a prompt or a conditional model."""
@@ -83,24 +98,28 @@ def usual_steps(sampler: Sampler) -> int:
     return min(STEPS, SAMPLERS[sampler].steps or STEPS)
 
 
+def parse_controls(label: Any, prompt: Any, *others: Any) -> PageRequest:
+    """The controls' values, in the order of the fields, checked. InputError names the first that does not
+    fit.
+    """
+    values = (label or "", (prompt or "").strip(), *others)
+    return parse(PageRequest, dict(zip(PageRequest.model_fields, values, strict=True)))
+
+
 def controls_of(recipe: Recipe) -> PageRequest:
     """The controls that repeat a recipe; InputError, one line, for what the page has no control for."""
     settings = recipe.settings[0]
-    controls = Sampling(sampler=settings.sampler, steps=settings.steps, guidance=settings.guidance)
+    controls = {"sampler", "steps", "guidance"}
+    others = settings.model_dump(exclude_defaults=True, exclude=controls)
     beyond = [
-        name
-        for name, value in settings
-        if value != getattr(controls, name) and (name, value) != ("variance", "small")
+        *(name.replace("_", " ") for name, value in others.items() if (name, value) != ("variance", "small")),
+        *["several steps"] * (len(recipe.settings) > 1),
+        *["an interpolation"] * (recipe.interpolate is not None),
+        *["several prompts"] * (len(recipe.prompts) > 1),
     ]
-    for name, found in (
-        ("several steps", len(recipe.settings) > 1),
-        ("an interpolation", recipe.interpolate is not None),
-    ):
-        beyond += [name] * found
-    beyond += ["several prompts"] * (len(recipe.prompts) > 1)
     if beyond:
         raise InputError(
-            f"the picture was made with {beyond[0].replace('_', ' ')}, which this page has no control for;"
+            f"the picture was made with {beyond[0]}, which this page has no control for;"
             " `latentdiff sample --like` repeats it"
         )
     if recipe.n > IMAGES or (settings.steps or 1) > STEPS:
@@ -108,20 +127,24 @@ def controls_of(recipe: Recipe) -> PageRequest:
             f"the picture shows {recipe.n} images of {settings.steps} steps, expected at most {IMAGES} of"
             f" {STEPS} here; `latentdiff sample --like` repeats it"
         )
-    prompt = recipe.prompts[0] if recipe.prompts else ""
-    values = {
+    values = settings.model_dump(include=controls) | {
         "label": recipe.label or ALL_CLASSES,
-        "prompt": prompt,
-        "sampler": settings.sampler,
-        "guidance": settings.guidance,
+        "prompt": next(iter(recipe.prompts), ""),
+        "steps": settings.steps or usual_steps(settings.sampler),
+        "seed": recipe.seed,
+        "n": recipe.n,
     }
-    return parse(
-        PageRequest,
-        values
-        | {
-            "steps": settings.steps or usual_steps(settings.sampler),
-            "seed": recipe.seed,
-            "n": recipe.n,
-        },
-        "the picture",
-    )
+    return parse(PageRequest, values, "the picture")
+
+
+def error_html(error: BaseException) -> str:
+    """The message of an InputError, or of memory that ran out, as one escaped line of HTML, without the
+    folders of this machine; re-raises other errors.
+    """
+    if not isinstance(error, InputError) and not is_out_of_memory(error):
+        raise error
+    text = str(error) if isinstance(error, InputError) else "out of memory; fewer images need less"
+    for folder in (Path.cwd(), Path(gettempdir())):
+        text = text.replace(f"{folder}/", "")
+    text = re.sub(r"(?<![\w./])/(?:[^\s/]+/)+", "…/", text)
+    return html.escape(" ".join(text.split())[:500])

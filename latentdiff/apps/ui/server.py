@@ -12,7 +12,6 @@ from typing import Any
 from latentdiff.apps.ui.guard import Guard, host_names
 from latentdiff.apps.ui.limits import UPLOAD, WAITING
 from latentdiff.apps.ui.service import PageService
-from latentdiff.apps.ui.style import CSS, FONTS, MONO
 from latentdiff.errors import InputError, pip_install
 
 
@@ -28,9 +27,8 @@ def check_port(host: str, port: int) -> None:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             with suppress(OSError):
-                probe.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-                )  # as the server does: closed connections may linger
+                # as the server does: closed connections may linger
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
         raise InputError(
@@ -60,7 +58,7 @@ def serve(
     from gradio.route_utils import FnIndexInferError
     from starlette.middleware import Middleware
 
-    from latentdiff.apps.ui.page import page
+    from latentdiff.apps.ui.page import CSS, FONTS, MONO, page
 
     guard = Middleware(Guard, names=host_names(host, names), lookup_errors=(LookupError, FnIndexInferError))
     blocks = page(service).queue(max_size=WAITING, default_concurrency_limit=4)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -35,14 +35,14 @@ from latentdiff.viz.images import Pixels, class_columns, image_grid, read_recipe
 class PageView:
     """The page during a drawing: a status line, x_t and the estimate of x_0 as grids; at the end the files.
 
-    ``grid``: all images in one PNG; ``shots``: each alone, with a caption.
+    ``grid``: all images in one PNG; ``files``: each alone, with a caption.
     """
 
     status: str
     noisy: Pixels
     estimate: Pixels
     grid: Path | None = None
-    shots: tuple[tuple[Path, str], ...] = ()
+    files: Sequence[tuple[Path, str]] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +118,16 @@ class PageService:
         ``layers``: uint8 RGBA [h, w, 4], painted where they are opaque.
         """
         model, how = self.models.load(name), Restoration(solver=solver)
-        edit = partial(inpaint, model.pipeline, mask=painted_mask(layers, _shape(model)), how=how)
+        edit = partial(inpaint, model.pipeline, mask=painted_mask(layers, model.shape), how=how)
         job = self._editing(model, request, image, edit, made_by="inpaint", restoration=how)
         return self._views(job, stop)
 
     def sample_one(self, name: str, request: PageRequest, *, stop: Event | None = None) -> Pixels:
         """The first image of the controls on a canvas; Cancelled once ``stop`` is set."""
         job = self._sampling(name, request.model_copy(update={"n": 1}))
-        *_, found = stream(job.draw, (1, *_shape(job.model)), stop=stop)
+        *_, found = stream(job.draw, (1, *job.model.shape), stop=stop)
         assert isinstance(found, SampleResult)
-        return canvas(to_uint8(found.images)[0].permute(1, 2, 0).numpy(), _shape(job.model))
+        return canvas(to_uint8(found.images)[0].permute(1, 2, 0).numpy(), job.model.shape)
 
     def repeat(self, path: str | Path) -> tuple[str | None, PageRequest, Recipe]:
         """The model that drew a picture (None: its weights are not found), the controls and the recipe.
@@ -159,7 +159,7 @@ class PageService:
     ) -> Job:
         """The job that applies ``edit`` to ``request.n`` copies of an image."""
         request, label = request.for_edit(model), request.edit_label(model)
-        images = image_of(image, _shape(model)).expand(request.n, -1, -1, -1)
+        images = image_of(image, model.shape).expand(request.n, -1, -1, -1)
         draw = partial(edit, images, settings=request.settings(model), label=label, seed=request.seed)
         stored = request.recipe(model, **recipe)
         return Job(model, request, stored, label, lambda recorder: draw(recorder=recorder))
@@ -174,42 +174,32 @@ class PageService:
             yield left, right
 
     def _views(self, job: Job, stop: Event | None) -> Iterator[PageView]:
-        begun, shape = time.monotonic(), (job.request.n, *_shape(job.model))
+        begun, shape = time.monotonic(), (job.request.n, *job.model.shape)
         for found in stream(job.draw, shape, stop=stop):
             if isinstance(found, Preview):
-                noisy, estimate = (
-                    image_grid(each, columns=job.columns) for each in (found.noisy, found.estimate)
-                )
+                noisy = image_grid(found.noisy, columns=job.columns)
+                estimate = image_grid(found.estimate, columns=job.columns)
                 yield PageView(f"t = {found.t}: {found.share:.0%}", noisy, estimate)
             else:
-                grid, shots = self._saved(job, found.images)
-                status = (
-                    f"{job.request.n} {'image' if job.request.n == 1 else 'images'} in"
-                    f" {time.monotonic() - begun:.1f} s"
-                )
-                image = image_grid(
-                    found.images, columns=job.columns
-                )  # known pixels are put back after the last move
-                yield PageView(status, image, image, grid, shots)
+                noun = "image" if job.request.n == 1 else "images"
+                status = f"{job.request.n} {noun} in {time.monotonic() - begun:.1f} s"
+                # not the last estimate: known pixels are put back after the last move
+                grid = image_grid(found.images, columns=job.columns)
+                yield PageView(status, grid, grid, *self._saved(job, found.images, grid))
 
-    def _saved(self, job: Job, images: Tensor) -> tuple[Path, tuple[tuple[Path, str], ...]]:
-        """Save the pictures of a drawing; those of the oldest drawing are deleted."""
-        number, pixels = next(self._numbers), to_uint8(images)
+    def _saved(self, job: Job, images: Tensor, picture: Pixels) -> tuple[Path, list[tuple[Path, str]]]:
+        """Save a drawing as one ``picture`` and image by image; the files of the oldest are deleted."""
+        number = next(self._numbers)
         folder = self._folder / f"{number:06d}"
         model = re.sub("[^A-Za-z0-9]+", "-", job.model.name)[-60:].strip("-")
         name = f"{model}-{job.recipe.made_by}-seed{job.request.seed}"
         grid = folder / f"{name}-grid.png"
-        save_image(image_grid(pixels, columns=job.columns), grid, recipe=job.recipe)
-        shots = []
-        for k, image in enumerate(pixels):
-            word = job.caption(k)
+        save_image(picture, grid, recipe=job.recipe)
+        files = []
+        for k, image in enumerate(to_uint8(images)):
+            label = job.caption(k)
             path = folder / f"{name}-{k:02d}.png"
-            save_image(image.permute(1, 2, 0).squeeze(2).numpy(), path, recipe=job.recipe.of_one(k, word))
-            shots.append((path, f"seed {job.request.seed + k}" + (f" · {word[:40]}" if word else "")))
+            save_image(image.permute(1, 2, 0).squeeze(2).numpy(), path, recipe=job.recipe.of_one(k, label))
+            files.append((path, f"seed {job.request.seed + k}" + (f" · {label[:40]}" if label else "")))
         shutil.rmtree(self._folder / f"{number - KEPT:06d}", ignore_errors=True)
-        return grid, tuple(shots)
-
-
-def _shape(model: ListedModel) -> tuple[int, int, int]:
-    channels, height, width = model.pipeline.codec.image_shape
-    return channels, height, width
+        return grid, files

@@ -1,30 +1,25 @@
-"""What the tabs of the page share: controls, the gallery, the updates of a drawing, error messages."""
+"""What the tabs of the page share: controls, the widgets of a drawing, the gallery, error messages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from threading import Event
 from typing import Any, get_args
 
 import gradio as gr
 
-from latentdiff.apps.ui.handlers import Sessions, error_html
-from latentdiff.apps.ui.limits import GUIDANCE, HISTORY, PROMPT, STEPS
+from latentdiff.apps.ui.limits import GUIDANCE, HISTORY, IMAGES, PROMPT, STEPS
 from latentdiff.apps.ui.models import ListedModel
-from latentdiff.apps.ui.queue import DrawingQueue, Ticket
-from latentdiff.apps.ui.request import ALL_CLASSES, usual_steps
+from latentdiff.apps.ui.queue import DrawingQueue
+from latentdiff.apps.ui.request import ALL_CLASSES, error_html, usual_steps
 from latentdiff.apps.ui.service import PageService, PageView
 from latentdiff.config.sampling import Sampler
 from latentdiff.pipeline.batching import Cancelled
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-DRAWS: dict[str, Any] = {
-    **QUIET,
-    "concurrency_limit": None,
-}  # DrawingQueue orders the drawings, and lets them be cancelled while they wait
-BEGIN = "Nothing drawn yet."
 SKIP = gr.skip()
+Updates = Iterator[list[Any]]
 
 
 @contextmanager
@@ -36,25 +31,10 @@ def error_messages() -> Iterator[None]:
         raise gr.Error(error_html(error), title="That did not work", print_exception=False) from None
 
 
-@dataclass(frozen=True)
-class Controls:
-    """Class, prompt, sampler, steps and guidance."""
-
-    label: gr.Dropdown
-    prompt: gr.Textbox
-    sampler: gr.Dropdown
-    steps: gr.Slider
-    guidance: gr.Slider
-
-    @property
-    def all(self) -> list[Any]:
-        return [self.label, self.prompt, self.sampler, self.steps, self.guidance]
-
-
-def controls(which: str, *, sampler: Sampler = "ddim") -> Controls:
-    """Create a group of controls at this position of the layout."""
+def controls(which: str, *, sampler: Sampler = "ddim") -> list[Any]:
+    """Create the controls of class, prompt, sampler, steps and guidance at this position of the layout."""
     every = [("all in turn", ALL_CLASSES)]
-    found = Controls(
+    found = [
         gr.Dropdown(every, value=ALL_CLASSES, label="Class", visible=False, elem_id=f"label-{which}"),
         gr.Textbox(label="Prompt", max_length=PROMPT, visible=False, elem_id=f"prompt-{which}"),
         gr.Dropdown(list(get_args(Sampler)), value=sampler, label="Sampler", elem_id=f"sampler-{which}"),
@@ -62,8 +42,9 @@ def controls(which: str, *, sampler: Sampler = "ddim") -> Controls:
         gr.Slider(
             0, GUIDANCE, value=1, step=0.1, label="Guidance", visible=False, elem_id=f"guidance-{which}"
         ),
-    )
-    found.sampler.input(usual_steps, found.sampler, found.steps, **QUIET)
+    ]
+    samplers, steps = found[2:4]
+    samplers.input(usual_steps, samplers, steps, **QUIET)
     return found
 
 
@@ -80,66 +61,108 @@ def controls_update(model: ListedModel) -> list[Any]:
     ]
 
 
-@dataclass(frozen=True)
 class SharedWidgets:
-    """The widgets beside and below the tabs, with the service and the queue behind them."""
+    """The widgets beside and below the tabs, with the service and the queue behind them.
 
-    service: PageService
-    sessions: Sessions
-    queue: DrawingQueue
-    run: gr.Dropdown
-    controls: Controls
-    seed: gr.Number
-    n: gr.Slider
-    history: gr.State
-    gallery: gr.Gallery
+    ``inputs``: the model and the arguments of :func:`latentdiff.apps.ui.request.parse_controls`.
+    """
 
-    @property
-    def given(self) -> list[Any]:
-        """The model and the arguments of :func:`latentdiff.apps.ui.handlers.parse_controls`."""
-        return [self.run, *self.controls.all, self.seed, self.n]
-
-    @contextmanager
-    def drawing(self, request: gr.Request) -> Iterator[Ticket]:
-        """The ticket of a new drawing; an earlier drawing of this session is stopped."""
-        with self.queue.enter() as ticket:  # first, so that a full queue stops no earlier drawing
-            self.sessions.begin(str(request.session_hash), ticket.stop)
-            yield ticket
+    def __init__(self, service: PageService) -> None:
+        names = service.models.names()
+        self.service, self._queue = service, DrawingQueue()
+        self.run = gr.Dropdown(names, value=names[0] if names else None, label="Model", elem_id="run")
+        self.controls = controls("a")
+        seed = gr.Number(0, label="Seed", precision=0, minimum=0, elem_id="seed")
+        n = gr.Slider(1, IMAGES, value=4, step=1, label="Images", elem_id="n")
+        self.inputs = [self.run, *self.controls, seed, n]
+        self._history = gr.State([])
+        self.gallery = gr.Gallery(
+            label="Gallery",
+            show_label=False,
+            columns=6,
+            height="auto",
+            object_fit="contain",
+            buttons=["download", "fullscreen"],
+            interactive=False,
+            render=False,
+            elem_id="gallery",
+            elem_classes="pixels",
+        )
 
     def stop(self, request: gr.Request) -> None:
         """Stop the drawing of this session."""
-        self.sessions.stop(str(request.session_hash))
+        self._queue.stop(str(request.session_hash))
 
-    def shape(self, run: str) -> tuple[int, ...]:
-        """[C, H, W] of the model's images."""
-        return self.service.models.load(run).pipeline.codec.image_shape
+    def drawing(
+        self,
+        which: str,
+        start: Callable[..., Updates],
+        inputs: list[Any],
+        *,
+        button: str = "Draw",
+        pictures: tuple[str, str] = ("x_t", "Estimate of x_0"),
+        files: Mapping[str, str] | None = None,
+    ) -> gr.Markdown:
+        """Lay out a drawing: buttons that draw and stop, the status line, two pictures, downloads by name,
+        hidden until there is a file; returns the status line.
 
+        ``start``: as of :meth:`on_click`, for the history, ``inputs`` and those of the page; it updates all
+        of these, the history and the gallery.
+        """
+        with gr.Row():
+            draw = gr.Button(button, variant="primary", scale=3, min_width=120, elem_id=f"draw-{which}")
+            stop = gr.Button("Stop", scale=1, min_width=80, elem_id=f"stop-{which}")
+        status = gr.Markdown("Nothing drawn yet.", elem_id=f"status-{which}")
+        with gr.Row(elem_classes=["pair", "pixels"]):  # beside each other, on a phone too
+            images = [
+                gr.Image(
+                    label=label,
+                    format="png",
+                    interactive=False,
+                    buttons=["fullscreen"],
+                    elem_id=f"{side}-{which}",
+                    min_width=100,
+                )
+                for side, label in zip(("left", "right"), pictures, strict=True)
+            ]
+        with gr.Row():
+            downloads = [
+                gr.DownloadButton(text, visible=False, min_width=120, elem_id=f"file-{name}")
+                for name, text in (files or {which: "Download all as one PNG"}).items()
+            ]
+        stop.click(self.stop, None, None, queue=False, **QUIET)
+        outputs = [status, *images, *downloads, self._history, self.gallery]
+        self.on_click(draw, start, [self._history, *inputs, *self.inputs], outputs)
+        return status
 
-def buttons(text: str, which: str, widgets: SharedWidgets) -> gr.Button:
-    """A button that draws, beside one that stops."""
-    with gr.Row():
-        draw = gr.Button(text, variant="primary", scale=3, min_width=120, elem_id=f"draw-{which}")
-        stop = gr.Button("Stop", scale=1, min_width=80, elem_id=f"stop-{which}")
-    stop.click(widgets.stop, None, None, queue=False, **QUIET)
-    return draw
+    def on_click(
+        self, button: gr.Button, start: Callable[..., Updates], inputs: list[Any], outputs: list[Any]
+    ) -> None:
+        """Let a button draw, in its turn.
 
+        ``start``, of a stop event and the values of ``inputs``, checks them and returns the updates of
+        ``outputs``, whose first is the status line: it shows the number of drawings ahead, and where one was
+        stopped.
+        """
+        others = [SKIP] * (len(outputs) - 1)
 
-def image_pair(which: str, left: str, right: str) -> list[Any]:
-    """Two pictures beside each other, on a phone too."""
+        def drawn(request: gr.Request, *values: Any) -> Updates:
+            stop, status = Event(), ""
+            with error_messages():
+                updates = start(stop, *values)
+                with self._queue.enter(str(request.session_hash), stop) as waiting:
+                    try:
+                        for ahead in waiting:
+                            noun = "drawing" if ahead == 1 else "drawings"
+                            yield [f"Waiting for {ahead} other {noun} to end", *others]
+                        for update in updates:
+                            status = update[0]
+                            yield update
+                    except Cancelled:
+                        yield [f"Stopped at {status}" if status else "Stopped", *others]
 
-    def picture(side: str, label: str) -> gr.Image:
-        name = f"{side}-{which}"
-        return gr.Image(
-            label=label, format="png", interactive=False, buttons=["fullscreen"], elem_id=name, min_width=100
-        )
-
-    with gr.Row(elem_classes=["pair", "pixels"]):
-        return [picture("left", left), picture("right", right)]
-
-
-def download(which: str, text: str = "Download all as one PNG") -> gr.DownloadButton:
-    """A download button, hidden until there is a file."""
-    return gr.DownloadButton(text, visible=False, min_width=120, elem_id=f"file-{which}")
+        # without gradio's limit: DrawingQueue orders the drawings, and those that wait can be stopped
+        button.click(drawn, inputs, outputs, concurrency_limit=None, **QUIET)
 
 
 def file_update(view: PageView | None) -> Any:
@@ -151,29 +174,10 @@ def history_update(history: list[Any], view: PageView | None) -> list[Any]:
     """Updates of the history and of the gallery: a finished drawing comes first."""
     if view is None or view.grid is None:
         return [SKIP, SKIP]
-    now = ([(str(path), caption) for path, caption in view.shots] + history)[:HISTORY]
-    return [now, now]
+    return [[*((str(path), caption) for path, caption in view.files), *history][:HISTORY]] * 2
 
 
-def view_updates(views: Iterator[PageView], history: list[Any]) -> Iterator[list[Any]]:
+def view_updates(views: Iterator[PageView], history: list[Any]) -> Updates:
     """Updates of the status, both pictures, the download, the history and the gallery, for each view."""
     for view in views:
         yield [view.status, view.noisy, view.estimate, file_update(view), *history_update(history, view)]
-
-
-def queued(ticket: Ticket, updates: Iterator[list[Any]], *, others: int) -> Iterator[list[Any]]:
-    """The updates (of the status and of ``others``) of a drawing once its ticket is first; before that the
-    number of drawings ahead, and at last where it was stopped.
-    """
-    status = ""
-    try:
-        for ahead in ticket:
-            yield [
-                f"Waiting for {ahead} other {'drawing' if ahead == 1 else 'drawings'} to end",
-                *[SKIP] * others,
-            ]
-        for update in updates:
-            status = update[0]
-            yield update
-    except Cancelled:
-        yield [f"Stopped at {status}" if status else "Stopped", *[SKIP] * others]

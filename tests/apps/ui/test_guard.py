@@ -20,8 +20,8 @@ import pytest
 
 from latentdiff.apps.ui import server
 from latentdiff.apps.ui.guard import Guard, host_names, is_known
-from latentdiff.apps.ui.handlers import error_html
 from latentdiff.apps.ui.limits import BODY, UPLOAD
+from latentdiff.apps.ui.request import error_html
 from latentdiff.errors import InputError
 
 JSON = "/gradio_api/queue/join"

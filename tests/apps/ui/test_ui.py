@@ -18,10 +18,9 @@ from PIL import Image
 
 from latentdiff.apps.ui import limits, server, service
 from latentdiff.apps.ui.canvas import SHOWN, blank, canvas, editor_image, image_of, open_upload, painted_mask
-from latentdiff.apps.ui.handlers import Sessions, error_html, parse_controls
 from latentdiff.apps.ui.models import ModelList
 from latentdiff.apps.ui.queue import DrawingQueue
-from latentdiff.apps.ui.request import PageRequest, controls_of, usual_steps
+from latentdiff.apps.ui.request import PageRequest, controls_of, error_html, parse_controls, usual_steps
 from latentdiff.apps.ui.service import PageService, PageView
 from latentdiff.apps.ui.stream import Preview, stream
 from latentdiff.config.recipe import Recipe
@@ -73,14 +72,14 @@ def test_a_drawing_is_shown_while_it_happens_and_is_that_of_sample(page: PageSer
     views = list(page.sample(name, request))
     assert len(views) == 5 + 2 and views[-1].status.startswith("6 images in ")
     assert (views[0].status, views[-2].status) == ("t = 20: 0%", "t = 0: 100%")
-    assert all(view.grid is None and not view.shots for view in views[:-1])
+    assert all(view.grid is None and not view.files for view in views[:-1])
     assert (
         not (views[0].noisy == views[0].estimate).all()
         and not (views[0].estimate == views[-2].estimate).all()
     )
     wanted = page.models.load(name).pipeline.sample(6, steps=5, guidance=2, seed=3, label=[0, 1, 2, 0, 1, 2])
     assert (views[-1].estimate == image_grid(wanted, columns=3)).all()
-    assert [caption for _, caption in views[-1].shots][:2] == ["seed 3 · ant", "seed 4 · bee"]
+    assert [caption for _, caption in views[-1].files][:2] == ["seed 3 · ant", "seed 4 · bee"]
 
 
 def test_a_picture_of_the_page_is_repeated_by_the_command_line(
@@ -96,7 +95,7 @@ def test_a_picture_of_the_page_is_repeated_by_the_command_line(
         assert view.grid is not None and view.grid.read_bytes() == (tmp_path / "again.png").read_bytes()
         name, back, recipe = page.repeat(view.grid)
         assert (name, back) == (name_of(page, "denoiser"), request) and recipe.n == request.n
-        one = page.repeat(view.shots[1][0])[1]
+        one = page.repeat(view.files[1][0])[1]
         assert (one.n, one.seed, one.label) == (1, request.seed + 1, "bee")
 
 
@@ -105,7 +104,7 @@ def test_a_text_model_draws_its_prompt(text_folder: Path, tmp_path: Path) -> Non
     name = page.models.names()[0]
     view = last(page.sample(name, PageRequest(prompt="a disc on the left", guidance=3, steps=3, n=2)))
     assert view.grid is not None and read_recipe(view.grid).prompts == ("a disc on the left",)
-    assert page.repeat(view.shots[1][0])[1].prompt == "a disc on the left"
+    assert page.repeat(view.files[1][0])[1].prompt == "a disc on the left"
     nothing = last(
         page.sample(name, PageRequest(guidance=3, steps=3))
     )  # nothing that guidance could exaggerate
@@ -141,7 +140,7 @@ def test_an_edit_is_sdedit_and_strength_0_keeps_the_image(page: PageService) -> 
         model.pipeline, image_of(image, GREY).expand(2, -1, -1, -1), 10, settings=Sampling(steps=5), seed=4
     )
     assert (view.estimate == image_grid(wanted.images)).all()
-    recipe = read_recipe(view.shots[1][0])
+    recipe = read_recipe(view.files[1][0])
     assert (recipe.made_by, recipe.strength, recipe.seed, recipe.n) == ("edit", 0.5, 5, 1)
     with pytest.raises(InputError, match="expected an image"):
         page.edit(name, PageRequest(steps=3), None, 0.5)
@@ -177,26 +176,25 @@ def test_stop_ends_a_drawing_at_its_next_step(page: PageService) -> None:
             seen.append(view)
             stop.set()
     assert len(seen) < 16
-    sessions, stops = Sessions(), [Event() for _ in range(3)]
-    sessions.begin("a", stops[0])
-    sessions.begin("a", stops[1])
-    assert stops[0].is_set() and not stops[1].is_set()
-    sessions.begin("b", stops[2])
-    sessions.stop("a")
-    sessions.stop("nobody")
-    assert stops[1].is_set() and not stops[2].is_set()
 
 
-def test_waiting_drawings_know_their_place_and_can_be_cancelled() -> None:
-    queue, events, stops = DrawingQueue(), Queue[object](), dict[int, Event]()
-    go_on = Event()
+def test_a_new_drawing_of_a_session_stops_the_one_before() -> None:
+    queue, stops = DrawingQueue(), [Event() for _ in range(3)]
+    with queue.enter("a", stops[0]), queue.enter("a", stops[1]), queue.enter("b", stops[2]):
+        assert stops[0].is_set() and not stops[1].is_set()
+        queue.stop("a")
+        queue.stop("nobody")
+        assert stops[1].is_set() and not stops[2].is_set()
+
+
+def test_waiting_drawings_count_those_ahead_and_can_be_stopped() -> None:
+    queue, events, go_on = DrawingQueue(), Queue[object](), Event()
 
     def wait(k: int) -> None:
-        with queue.enter() as ticket:
-            stops[k] = ticket.stop
+        with queue.enter(str(k), Event()) as waiting:
             try:
-                for before in ticket:
-                    events.put((k, before))
+                for ahead in waiting:
+                    events.put((k, ahead))
             except Cancelled:
                 events.put((k, "stopped"))
                 return
@@ -208,7 +206,7 @@ def test_waiting_drawings_know_their_place_and_can_be_cancelled() -> None:
         threads.append(Thread(target=wait, args=(k,), daemon=True))
         threads[-1].start()
         assert events.get(timeout=30) == first
-    stops[1].set()
+    queue.stop("1")
     assert sorted(events.get(timeout=30) for _ in range(2)) == [(1, "stopped"), (2, 1)]  # type: ignore[type-var]
     go_on.set()
     assert events.get(timeout=30) == (2, "draws")
@@ -216,12 +214,15 @@ def test_waiting_drawings_know_their_place_and_can_be_cancelled() -> None:
         thread.join(30)
 
     with ExitStack() as places:
-        for _ in range(limits.WAITING + 1):
-            places.enter_context(queue.enter())
-        with pytest.raises(InputError, match=f"{limits.WAITING} drawings wait already"), queue.enter():
+        stops = [Event() for _ in range(limits.WAITING + 1)]
+        for k, stop in enumerate(stops):
+            places.enter_context(queue.enter(str(k), stop))
+        full = pytest.raises(InputError, match=f"{limits.WAITING} drawings wait already")
+        with full, queue.enter("0", Event()):
             pass
-    with queue.enter() as ticket:
-        assert list(ticket) == []
+        assert not stops[0].is_set()
+    with queue.enter("0", Event()) as waiting:
+        assert list(waiting) == []
 
 
 def test_an_editor_shows_its_background_until_something_is_painted() -> None:
@@ -298,9 +299,9 @@ def test_old_pictures_make_room(page: PageService, monkeypatch: pytest.MonkeyPat
 )
 def test_requests_beyond_the_limits_are_refused_in_a_line(change: dict, status: str) -> None:
     values = {"label": "", "prompt": "", "sampler": "ddim", "steps": 10, "guidance": 1, "seed": 0, "n": 4}
-    assert parse_controls(**values) == PageRequest(steps=10)
+    assert parse_controls(*values.values()) == PageRequest(steps=10)
     with pytest.raises(InputError, match=status) as error:
-        parse_controls(**values | change)
+        parse_controls(*(values | change).values())
     assert "\n" not in str(error.value)
 
 
