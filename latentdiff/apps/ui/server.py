@@ -9,8 +9,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
-from latentdiff.apps.ui.guard import Guard, host_names
 from latentdiff.apps.ui.limits import UPLOAD, WAITING
+from latentdiff.apps.ui.middleware import RequestFilter, host_names
 from latentdiff.apps.ui.service import PageService
 from latentdiff.errors import InputError, pip_install
 
@@ -60,7 +60,9 @@ def serve(
 
     from latentdiff.apps.ui.page import CSS, FONTS, MONO, page
 
-    guard = Middleware(Guard, names=host_names(host, names), lookup_errors=(LookupError, FnIndexInferError))
+    allowed = Middleware(
+        RequestFilter, names=host_names(host, names), lookup_errors=(LookupError, FnIndexInferError)
+    )
     blocks = page(service).queue(max_size=WAITING, default_concurrency_limit=4)
     blocks.launch(
         server_name=host,
@@ -70,7 +72,7 @@ def serve(
         share=False,
         quiet=True,
         show_error=False,  # gr.Error is shown in any case; other errors hold paths of this machine
-        app_kwargs={"middleware": [guard]},
+        app_kwargs={"middleware": [allowed]},
         max_file_size=UPLOAD,
         footer_links=[],
         run_history=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Event
 from typing import Any, get_args
 
@@ -125,7 +125,7 @@ class SharedWidgets:
                 )
                 for side, label in zip(("left", "right"), pictures, strict=True)
             ]
-        with gr.Row():
+        with gr.Row() if files else nullcontext():
             downloads = [
                 gr.DownloadButton(text, visible=False, min_width=120, elem_id=f"file-{name}")
                 for name, text in (files or {which: "Download all as one PNG"}).items()

@@ -42,7 +42,7 @@ def command(*, as_json: bool, **values: Any) -> int:
 
     from latentdiff.apps.cli.shared.find import HOW_TO
     from latentdiff.apps.cli.shared.progress import note, result
-    from latentdiff.apps.ui.guard import LOCAL
+    from latentdiff.apps.ui.middleware import LOCAL
     from latentdiff.apps.ui.models import ModelList
     from latentdiff.apps.ui.server import check_installed, check_port, serve
     from latentdiff.apps.ui.service import PageService

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from latentdiff.apps.ui import server
-from latentdiff.apps.ui.guard import Guard, host_names, is_known
 from latentdiff.apps.ui.limits import BODY, UPLOAD
+from latentdiff.apps.ui.middleware import RequestFilter, host_names, is_known
 from latentdiff.apps.ui.request import error_html
 from latentdiff.errors import InputError
 
@@ -44,7 +44,7 @@ async def reads_all(scope: Any, receive: Any, send: Any) -> None:
 def request(
     path: str = "/", *, host: str = "127.0.0.1:7860", chunks: tuple[bytes, ...] = (b"",), **headers: str
 ) -> tuple[int, Any]:
-    """The status and the body that a guarded `reads_all` answers with."""
+    """The status and the body that a filtered `reads_all` answers with."""
     answers: list[Any] = []
     waiting = [
         {"type": "http.request", "body": chunk, "more_body": k < len(chunks) - 1}
@@ -61,8 +61,8 @@ def request(
         (b"host", host.encode()),
         *((key.replace("_", "-").encode(), v.encode()) for key, v in headers.items()),
     ]
-    guard = Guard(reads_all, host_names("127.0.0.1"), (LookupError,))
-    asyncio.run(guard({"type": "http", "path": path, "headers": named}, receive, send))
+    app = RequestFilter(reads_all, host_names("127.0.0.1"), (LookupError,))
+    asyncio.run(app({"type": "http", "path": path, "headers": named}, receive, send))
     return answers[0]["status"], answers[1]["body"]
 
 

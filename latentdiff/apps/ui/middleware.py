@@ -57,7 +57,7 @@ def is_known(header: str, names: frozenset[str]) -> bool:
     return True
 
 
-class Guard:
+class RequestFilter:
     """ASGI middleware that refuses unknown hosts and large bodies, and answers unknown functions with 404."""
 
     def __init__(self, app: App, names: frozenset[str], lookup_errors: tuple[type[Exception], ...]) -> None:
@@ -81,18 +81,13 @@ class Guard:
                 raise RefusedRequest(
                     421, "unknown host name; --allow-host NAME lets the page answer under it"
                 )
-            await self._app(
-                scope, _limited(receive, _limit(scope["path"]), headers.get(b"content-length")), sent
-            )
+            limit = UPLOAD + MULTIPART if scope["path"].rstrip("/").endswith("/upload") else BODY
+            await self._app(scope, _limited(receive, limit, headers.get(b"content-length")), sent)
         except Exception as error:
             refused = _refused(error, self._lookup_errors)
             if refused is None or started:
                 raise
             await _answer(send, refused)
-
-
-def _limit(path: str) -> int:
-    return UPLOAD + MULTIPART if path.rstrip("/").endswith("/upload") else BODY
 
 
 def _limited(receive: Receive, limit: int, length: str | None) -> Receive:
@@ -124,12 +119,10 @@ def _refused(error: BaseException, lookup_errors: tuple[type[Exception], ...]) -
 
 async def _answer(send: Send, refused: RefusedRequest) -> None:
     body = json.dumps({"detail": refused.detail}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send(
-        {
-            "type": "http.response.start",
-            "status": refused.status,
-            "headers": [*headers, (b"connection", b"close")],
-        }
-    )
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
