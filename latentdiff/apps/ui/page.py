@@ -50,7 +50,8 @@ def page(service: PageService) -> gr.Blocks:
             with error_messages():
                 model = service.models.load(run)
                 solvers = gr.update(choices=list(model.solvers), value=model.solvers[0])
-                return [*controls_update(model) * 2, solvers]
+                # two lists: gradio changes the updates that it sends
+                return [*controls_update(model), *controls_update(model), solvers]
 
         shown = [*widgets.controls, *others, solver]
         gr.on([widgets.run.input, blocks.load], fit, widgets.run, shown, **QUIET)

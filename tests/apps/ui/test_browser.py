@@ -101,6 +101,8 @@ def test_a_walk_over_the_page(tab: Any, cli: Callable, tiny_folder: Path, tmp_pa
     assert tab.locator("#gallery button.thumbnail-item").count() == 4
 
     tab.get_by_role("tab", name="Compare").click()
+    for which in "ab":  # both sides fit the model
+        assert tab.locator(f"#guidance-{which} input[type=number]").input_value() == "2"
     tab.click("#draw-compare")
     says(tab, "compare", "right: 4 images in")
     left, right = (downloaded(tab, side, tmp_path / f"{side}.png") for side in ("left", "right"))
