@@ -19,6 +19,7 @@ from latentdiff.apps.studies.kit.context import CPU, GIVEN, StudyContext
 from latentdiff.apps.studies.report import environment
 from latentdiff.apps.studies.report.blocks import Report, to_json
 from latentdiff.apps.studies.report.html import page
+from latentdiff.config.data import DataOptions
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
 from latentdiff.files.untrusted import read_json
@@ -53,6 +54,7 @@ class StudyRequest:
     command: str
     data: str = "mnist5k"
     data_root: Path | None = None
+    size: str | None = None
     class_folders: str | None = None
     data_colour: str | None = None
     seed: int = 0
@@ -159,8 +161,10 @@ def make(
 
 
 def _loaded(request: StudyRequest, size: int | None) -> Dataset:
+    """The images, of the size that the study needs, else of the one requested."""
+    sides = DataOptions(size=request.size).sides() if size is None else size
     data = load_dataset(
-        request.data, size=size, class_folders=request.class_folders or "auto", root=request.data_root
+        request.data, size=sides, class_folders=request.class_folders or "auto", root=request.data_root
     )
     for name, split in (("training", data.train), ("validation", data.val), ("test", data.test)):
         if not len(split):

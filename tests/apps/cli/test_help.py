@@ -196,3 +196,8 @@ def test_required_options_are_missed(cli: Callable, tmp_path: Path) -> None:
     for name, option in required:
         result = cli(name, cwd=tmp_path)
         assert result.code == 2 and f"Missing option '{option.opts[0]}'" in result.err, (name, option.opts)
+
+
+def test_no_group_of_options_is_without_a_subject(cli: Callable, tmp_path: Path) -> None:
+    shown = {name: cli(f"{name} --help-all", cwd=tmp_path).out for name in COMMANDS}
+    assert [name for name, text in shown.items() if "\nOptions:" in text] == []

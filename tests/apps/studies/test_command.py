@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import SIDE
+from PIL import Image
 
 from latentdiff.apps.cli.root import COMMANDS
 from latentdiff.apps.studies import catalog
@@ -129,6 +130,7 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
         ),
         ("schedules --features mnist", 2, "--features scores images of models, schedules trains none"),
         ("text-to-image --features mnist", 2, "--features has no part in text-to-image"),
+        ("schedules --size big", 2, "--size: expected pixels like 32 .*'big'"),
         ("latent-size --run x", 2, "--run is for studies of one model: denoising, .*; got latent-size"),
         ("all --run x", 2, "--run is for studies of one model: .*; got all"),
         (
@@ -174,6 +176,22 @@ def test_a_study_from_the_command_line(cli: Cli, tmp_path: Path, monkeypatch: py
     code, out, _ = cli("reproduce schedules --out there", cwd=tmp_path)
     assert code == 0 and "there/report.html" in out
     assert "--out there" in json.loads((tmp_path / "there" / "results.json").read_text())["command"]
+
+
+def test_images_of_several_sizes_are_resized_where_a_size_is_given(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    micro = replace(schedules.STUDY, quick=schedules.SchedulesSettings(T=20, images=1))
+    monkeypatch.setattr(schedules, "STUDY", micro)
+    (tmp_path / "uneven").mkdir()
+    for k in range(40):
+        Image.new("L", (20 + k % 2, 20), color=5 * k).save(tmp_path / "uneven" / f"{k}.png")
+    code, _, err = cli("reproduce schedules --data uneven", cwd=tmp_path)
+    assert code == 1 and "give one size (--size)" in err
+    code, _, err = cli("reproduce schedules --data uneven --size 16x12 --json", cwd=tmp_path)
+    assert code == 0, err
+    results = json.loads((tmp_path / "studies" / "schedules" / "results.json").read_text())
+    assert results["data"]["image"][1:] == [16, 12] and "--size 16x12" in results["command"]
 
 
 @pytest.mark.slow  # every study has its own tests; this is about the word `all`

@@ -10,6 +10,7 @@ import click
 
 from latentdiff.apps.cli.shared.help import nearest, option
 from latentdiff.apps.cli.shared.options import (
+    build,
     class_folders_option,
     cli_command,
     device_option,
@@ -18,6 +19,7 @@ from latentdiff.apps.cli.shared.options import (
 )
 from latentdiff.apps.cli.shared.outputs import overwrite_option
 from latentdiff.apps.studies.catalog import BUDGETS, STUDIES
+from latentdiff.config.data import DataOptions
 from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS
 
 if TYPE_CHECKING:
@@ -59,6 +61,13 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     group="Data",
     advanced=True,
     help="Folder of downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data).",
+)
+@option(
+    "--size",
+    default=None,
+    group="Data",
+    advanced=True,
+    help="Resize images to 32 or HEIGHTxWIDTH pixels (default: as the images are, or as the study needs).",
 )
 @class_folders_option("auto")
 @option(
@@ -124,7 +133,8 @@ def command(study: str | None, listing: bool, as_json: bool, **values: Any) -> i
 
 
 def _check(study: str, values: dict[str, Any]) -> None:
-    """A usage error for an option that the study has no use for."""
+    """A usage error for an option that the study has no use for, or a size that is none."""
+    build(DataOptions, {"size": values["size"]})
     for name, has in (("run", "takes_run"), ("run_colour", "takes_run_colour")):
         if values[name] is not None and not (study in STUDIES and getattr(STUDIES[study], has)):
             names = ", ".join(each for each, info in STUDIES.items() if getattr(info, has))

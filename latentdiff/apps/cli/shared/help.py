@@ -21,6 +21,21 @@ GROUPS = (  # in the order of the help texts
     *("Model", "Data", "Images", OWN, "Network", "Diffusion", "Training", "Sampling", "Compute"),
     *("Metrics", "Run", "Output", GENERAL),
 )
+OWN_TITLES = {  # of the group of a command's own options, which name no group
+    "edit": "Start",
+    "inpaint": "Mask and solver",
+    "restore": "Degradation and solver",
+    "denoise": "Noise",
+    "invert": "Inversion",
+    "anagram": "Views and conditioning",
+    "hybrid": "Bands and conditioning",
+    "p2p": "Prompts and attention",
+    "sample-cold": "Start",
+    "reproduce": "Study",
+    "bench": "Measurement",
+    "export": "Parts",
+    "ui": "Server",
+}
 WIDEST = 26  # characters of an option and its values in --help
 DEFAULT = re.compile(r" \(default: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
@@ -143,7 +158,7 @@ class Command(click.Command):
                 groups.setdefault(param.group, []).append(_short(param, ctx, formatter.width))
         widest = max(len(left) for records in groups.values() for left, _ in records)
         for name in sorted(groups, key=GROUPS.index):
-            with formatter.section(name):
+            with formatter.section(OWN_TITLES.get(str(self.name), name) if name == OWN else name):
                 records = [(f"{left:{min(widest, WIDEST)}}", text) for left, text in groups[name]]
                 formatter.write_dl(records, col_max=WIDEST + 2)
 
