@@ -410,8 +410,8 @@ def test_a_guidance_of_zero_samples_without_classes(
         ("--images a.npz --reference mnist5k -n 7", "-n is about a run"),
         ("--images a.npz --reference mnist5k --guidance 2", "--guidance is about a run"),
         ("--resamples 5", "expected 0 (no intervals) or 20 and more, got 5"),
-        ("--confidence nan", "not a number"),
-        ("--confidence 1", "0.5<=x<=0.999"),
+        ("--confidence nan", "--confidence: expected a finite number, got nan"),
+        ("--confidence 1", "less than or equal to 0.999, got 1"),
         ("-n 3", "4<=x<=1000000"),
         ("--features vgg", "'vgg' is not one of"),
         (
@@ -424,7 +424,7 @@ def test_a_guidance_of_zero_samples_without_classes(
         ),
         ("--device tpu", "--device: expected auto, cpu"),
         ("--sampler dpm++ --eta 0.5", "eta is an option of the ddim sampler"),
-        ("--batch 0", "1<=x<=65536"),
+        ("--batch 0", "--batch: expected a number greater than or equal to 1, got 0"),
     ],
 )
 def test_wrong_usage_exits_with_2(cli: Callable, tmp_path: Path, options: str, message: str) -> None:

@@ -21,13 +21,10 @@ from latentdiff.apps.cli.shared.options import (
     threads_option,
 )
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option, refuse_foreign
-from latentdiff.apps.cli.shared.types import Finite
 from latentdiff.config.data import DataOptions
-from latentdiff.config.evaluation import PARTS
+from latentdiff.config.evaluation import PARTS, EvaluationOptions
 from latentdiff.config.sampling import Sampling
 from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
-
-LEAST_RESAMPLES = 20  # that make an interval
 
 
 def _check_evaluation(folder: Path) -> None:
@@ -86,50 +83,11 @@ def _check_evaluation(folder: Path) -> None:
 @options_of(Sampling, skip=("compile",))
 @seed_option("Image k has seed + k; also seeds noise and resampling.")
 @option(
-    "--class-balance",
-    type=click.Choice(["equal", "data"]),
-    default=None,
-    group="Images",
-    advanced=True,
-    help=(
-        "Class frequencies of the samples; equal: all in turn, data: as in the training data (default: data"
-        " where the model records it)."
-    ),
-)
-@option(
-    "--test-images",
-    type=click.IntRange(2, 1_000_000),
-    default=500,
-    show_default=True,
-    group="Metrics",
-    advanced=True,
-    help="Images of the split for the denoiser and the reconstructions from noise.",
-)
-@option(
-    "--neighbors",
-    type=click.IntRange(0, 1_000_000),
-    default=1000,
-    show_default=True,
-    group="Metrics",
-    advanced=True,
-    help="Samples whose nearest training images are searched; 0 turns the search off.",
-)
-@option(
     "--features",
     type=click.Choice(NAMES),
     default=None,
     group="Metrics",
     help="Feature network (default: mnist for 28x28 grey digits, else efficientnet-lite0).",
-)
-@option(
-    "--feature-weights",
-    "weights",
-    was="--weights",
-    type=click.Path(path_type=Path),
-    default=None,
-    group="Metrics",
-    advanced=True,
-    help="Weights (.safetensors) of a feature network that brings none (default: its own).",
 )
 @option(
     "--perceptual-network",
@@ -141,48 +99,7 @@ def _check_evaluation(folder: Path) -> None:
     advanced=True,
     help="Network of the perceptual distance (default: as --features, where it has one).",
 )
-@option(
-    "--perceptual-weights",
-    type=click.Path(path_type=Path),
-    default=None,
-    group="Metrics",
-    advanced=True,
-    help="Weights (.safetensors) of a perceptual network that brings none (default: its own).",
-)
-@option(
-    "--resamples",
-    type=click.IntRange(0, 100_000),
-    default=200,
-    show_default=True,
-    group="Metrics",
-    help="Bootstrap resamples for the intervals; 20 or more, 0 turns them off.",
-)
-@option(
-    "--confidence",
-    was="--level",
-    type=Finite(0.5, 0.999),
-    default=0.95,
-    show_default=True,
-    group="Metrics",
-    help="Confidence level of the intervals.",
-)
-@option(
-    "--batch",
-    type=click.IntRange(1, 65536),
-    default=500,
-    show_default=True,
-    group="Compute",
-    advanced=True,
-    help="Images in a batch; changes memory, no result.",
-)
-@option(
-    "--cache/--no-cache",
-    default=True,
-    show_default=True,
-    group="Compute",
-    advanced=True,
-    help="Keep the features of references in $LATENTDIFF_CACHE or ~/.cache/latentdiff/features.",
-)
+@options_of(EvaluationOptions)
 @threads_option
 @device_option
 @out_option(Output(check=_check_evaluation), "evaluation", "Folder of the figures and evaluation.json.")
@@ -197,6 +114,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     """
     _check(ctx, values)
     settings = build(Sampling, values)
+    build(EvaluationOptions, values)
 
     import torch
 
@@ -227,7 +145,7 @@ OF_A_RUN = (
 
 FLAGS = {
     "features": "--features",
-    "weights": "--feature-weights",
+    "feature_weights": "--feature-weights",
     "perceptual": "--perceptual-network",
     "perceptual_weights": "--perceptual-weights",
 }
@@ -256,15 +174,14 @@ def _check(ctx: click.Context, values: dict[str, Any]) -> None:
                 raise click.UsageError(
                     f"{FLAGS[name]} is for pairs of images, with --images it needs --paired"
                 )
-    if 0 < values["resamples"] < LEAST_RESAMPLES:
-        raise click.UsageError(
-            f"--resamples: expected 0 (no intervals) or {LEAST_RESAMPLES} and more, got {values['resamples']}"
-        )
     for part in [] if values["what"] is None else values["what"].split(","):
         if part.strip() not in PARTS:
             raise click.UsageError(f"--what: expected {', '.join(PARTS)}, got {part.strip()!r}")
-    for name, network in (("weights", "inception"), ("perceptual_weights", "lpips-alex or lpips-vgg")):
-        needs = "features" if name == "weights" else "perceptual"
+    for name, network in (
+        ("feature_weights", "inception"),
+        ("perceptual_weights", "lpips-alex or lpips-vgg"),
+    ):
+        needs = "features" if name == "feature_weights" else "perceptual"
         if values[name] is not None and (values[needs] is None or values[needs] not in NEEDS_WEIGHTS):
             raise click.UsageError(
                 f"{FLAGS[name]} goes with {FLAGS[needs]} {network}, got {FLAGS[needs]} {values[needs]}"

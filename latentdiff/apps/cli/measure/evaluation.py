@@ -285,19 +285,22 @@ def _networks(
     name = values["features"] or default_features(shape, classes)
     other = values["perceptual"] or (name if name in PERCEPTUAL_NAMES else None)
 
+    def weights(key: str) -> Path | None:
+        return None if values[key] is None else Path(values[key])
+
     def load() -> FeatureNetwork:
         if values["features"] is None:
             why = (
                 "28x28 grey images are taken for digits" if name == "mnist" else "features of natural images"
             )
             note(f"feature network: {name} ({why}); --features chooses")
-        return feature_network(name, weights=values["weights"], device=device)
+        return feature_network(name, weights=weights("feature_weights"), device=device)
 
     def load_perceptual() -> PerceptualNetwork | None:
         if other is None:
             note(f"no perceptual distance: {name} has none; --perceptual-network chooses one")
             return None
-        return perceptual_network(other, weights=values["perceptual_weights"], device=device)
+        return perceptual_network(other, weights=weights("perceptual_weights"), device=device)
 
     cache = None
     if values["cache"]:
