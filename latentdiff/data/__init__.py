@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from latentdiff.data.augment import Augment
-    from latentdiff.data.catalog import DatasetInfo, list_datasets
+    from latentdiff.data.catalog import DatasetInfo, data_root, list_datasets
     from latentdiff.data.convert import to_float, to_uint8
     from latentdiff.data.describe import DataDescription, describe_data, describe_loaded
-    from latentdiff.data.image_set import ImageSet, read_images, split_of
-    from latentdiff.data.lazy import Unreadable
-    from latentdiff.data.load import load_dataset
-    from latentdiff.data.locations import data_root
+    from latentdiff.data.load import ImageSet, load_dataset, read_images, split_of
     from latentdiff.data.order import batch_indices, permutation
     from latentdiff.data.read_report import ReadReport
     from latentdiff.data.readers import is_streamed
-    from latentdiff.data.stream import StreamedData, StreamedSplit, stream_dataset
+    from latentdiff.data.stream import StreamedData, StreamedSplit, Unreadable, stream_dataset
     from latentdiff.data.types import Dataset, ImageData, ImageSplit, Split, TrainData, TrainSplit
 
 __all__ = [
@@ -51,44 +48,27 @@ __all__ = [
     "to_uint8",
 ]
 
-_HOME = {
-    "Augment": "augment",
-    "DataDescription": "describe",
-    "Dataset": "types",
-    "DatasetInfo": "catalog",
-    "ImageData": "types",
-    "ImageSet": "image_set",
-    "ImageSplit": "types",
-    "ReadReport": "read_report",
-    "Split": "types",
-    "StreamedData": "stream",
-    "StreamedSplit": "stream",
-    "TrainData": "types",
-    "TrainSplit": "types",
-    "Unreadable": "lazy",
-    "batch_indices": "order",
-    "data_root": "locations",
-    "describe_data": "describe",
-    "describe_loaded": "describe",
-    "is_streamed": "readers",
-    "list_datasets": "catalog",
-    "load_dataset": "load",
-    "permutation": "order",
-    "read_images": "image_set",
-    "split_of": "image_set",
-    "stream_dataset": "stream",
-    "to_float": "convert",
-    "to_uint8": "convert",
+_NAMES = {
+    "augment": ("Augment",),
+    "catalog": ("DatasetInfo", "data_root", "list_datasets"),
+    "convert": ("to_float", "to_uint8"),
+    "describe": ("DataDescription", "describe_data", "describe_loaded"),
+    "load": ("ImageSet", "load_dataset", "read_images", "split_of"),
+    "order": ("batch_indices", "permutation"),
+    "read_report": ("ReadReport",),
+    "readers": ("is_streamed",),
+    "stream": ("StreamedData", "StreamedSplit", "Unreadable", "stream_dataset"),
+    "types": ("Dataset", "ImageData", "ImageSplit", "Split", "TrainData", "TrainSplit"),
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """Import a public name from its module on first use; AttributeError for any other name."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    found: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -208,3 +208,26 @@ def decode_file(path: Path) -> Decoded | RefusedImage:
             return _decode(file, path.suffix.lower())
     except OSError as error:
         return RefusedImage(f"unreadable ({error.strerror or 'error'})")
+
+
+@dataclass(frozen=True)
+class FileLocation:
+    """Where the bytes of an image called ``name`` are: a file, or ``size`` bytes at ``offset`` of a shard."""
+
+    file: Path
+    name: str
+    offset: int = 0
+    size: int | None = None
+
+    def decode(self) -> Decoded | RefusedImage:
+        """The image, or why there is none."""
+        try:
+            return decode_bytes(self.read(), Path(self.name).suffix.lower())
+        except OSError as error:
+            return RefusedImage(f"unreadable ({error.strerror or 'error'})")
+
+    def read(self) -> bytes:
+        """The bytes; fewer where the file has shrunk. OSError."""
+        with self.file.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)

@@ -16,13 +16,11 @@ from torch import Tensor
 from latentdiff.data.catalog import NAMED
 from latentdiff.data.decode import Decoded
 from latentdiff.data.folder import decoded, list_folder
-from latentdiff.data.lazy import Listed
 from latentdiff.data.load import load_dataset
-from latentdiff.data.raw import SPLITS, note_empty_classes
+from latentdiff.data.raw import SPLITS, Listed, note_empty_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import find_reader
 from latentdiff.data.resize import Fit, resize_effects
-from latentdiff.data.stream import rows_of_parts
 from latentdiff.data.types import TrainData
 
 Pixels = NDArray[np.uint8]
@@ -80,7 +78,7 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
         listed = Listed((), paths, listing.splits(paths), labels, classes, captions, report)
     report.used = len(paths)
     with report.explaining(source):
-        rows = dict(zip(SPLITS, rows_of_parts(listed, seed=0), strict=True))
+        rows = dict(zip(SPLITS, listed.rows_of_splits(seed=0), strict=True))
     counts = {split: np.zeros(0, dtype=np.int64) for split in SPLITS}
     if listed.labels is not None:
         note_empty_classes(listed.labels[rows["train"]], listed.classes, report)

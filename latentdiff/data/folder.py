@@ -24,10 +24,17 @@ from latentdiff.data.class_folders import (
     note_unused_folders,
     split_of,
 )
-from latentdiff.data.decode import FORMATS, HEAD_BYTES, SUFFIXES, Decoded, decode_file, format_of
-from latentdiff.data.lazy import FileLocation, Listed
+from latentdiff.data.decode import (
+    FORMATS,
+    HEAD_BYTES,
+    SUFFIXES,
+    Decoded,
+    FileLocation,
+    decode_file,
+    format_of,
+)
 from latentdiff.data.npz import MAX_BYTES
-from latentdiff.data.raw import RawSplit, RawSplits, number_labels
+from latentdiff.data.raw import Listed, RawSplit, RawSplits, labels_of_all
 from latentdiff.data.read_report import ReadReport, named, total
 from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
 from latentdiff.data.scan import Tree, shown, walk
@@ -310,26 +317,14 @@ def _metadata_labels(
     """Labels [N] and class names from metadata, None, None without; InputError if some image has none."""
     if not found.labels:
         return None, None
-    values = [found.labels.get(path) for path in paths]
     files = named(sorted(found.labelled_by))
-    missing = [path for path, value in zip(paths, values, strict=True) if value is None]
     try:
-        if missing:
-            raise InputError(
-                f"{root}: expected a label for every image or for none, found none in {files} for"
-                f" {len(missing)} of {len(paths)}, the first {shown(missing[0])}"
-            )
-        if len({type(value) for value in values}) > 1:
-            raise InputError(f"{root}: expected labels that are all integers or all strings, found both")
-        if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
-            raise InputError(
-                f"{root}: expected integer labels that are class numbers, found one beyond 64 bits"
-            )
-        (labels,), classes = number_labels([np.array(values)], source=str(root))
+        return labels_of_all(
+            [found.labels.get(path) for path in paths], paths, source=str(root), where=f" in {files}"
+        )
     except InputError as error:
         way_out = f"rename or remove {files} to read the images without these labels"
         raise InputError(f"{error}; correct the labels, or {way_out}") from error
-    return labels, classes
 
 
 def recognises(path: Path) -> bool:

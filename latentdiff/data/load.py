@@ -1,59 +1,28 @@
-"""load_dataset: a name or a path to a data set in memory."""
+"""A name or a path to a data set in memory, or to images: all in a fixed order, or those of one split."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import posixpath
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from latentdiff.data.catalog import NAMED
 from latentdiff.data.class_folders import note_unused_option
-from latentdiff.data.raw import RawSplit, RawSplits, note_empty_classes, number_labels
+from latentdiff.data.decode import RefusedImage, decode_file
+from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete, note_empty_classes, number_labels
+from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import expected, find_reader
-from latentdiff.data.resize import Fit, ReadOptions, fit_part, parse_size
-from latentdiff.data.split import complete
+from latentdiff.data.resize import Fit, ReadOptions, parse_size, resize_effects, resized, set_channels
 from latentdiff.data.stream import stream_dataset
-from latentdiff.data.types import Dataset, Split
+from latentdiff.data.types import Dataset, ImageData, Split
+from latentdiff.data.written import variants_in
 from latentdiff.errors import InputError
-
-
-def to_split(part: RawSplit, labels: NDArray[np.int64] | None) -> Split:
-    """The tensors of a part, with these class numbers: images to [N, C, H, W]."""
-    images = np.array(part.images.transpose(0, 3, 1, 2), order="C", copy=True)
-    return Split(
-        torch.from_numpy(images), None if labels is None else torch.from_numpy(labels), part.captions
-    )
-
-
-def _same_captions(parts: Sequence[RawSplit]) -> list[RawSplit]:
-    """Captions for every part or for none: "" where only others have some."""
-    if all(part.captions is None for part in parts):
-        return list(parts)
-    return [
-        RawSplit(p.images, p.labels, p.captions if p.captions is not None else ("",) * len(p)) for p in parts
-    ]
-
-
-def assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
-    """Split, resize, number the classes and turn into tensors."""
-    with parts.report.explaining(name):
-        whole = complete(parts, seed=seed)
-    splits = [fit_part(part, fit, parts.report) for part in whole]
-    parts.report.used = sum(map(len, splits))
-    shapes = [list(part.images.shape[1:]) for part in splits]
-    if any(shape != shapes[0] for shape in shapes):
-        raise InputError(
-            f"{name}: expected images of one size [H, W, C], found {shapes[0]} in train, {shapes[1]} in val, "
-            f"{shapes[2]} in test; give --size and --channels"
-        )
-    labels, classes = number_labels([part.labels for part in splits], source=name)
-    train, val, test = (to_split(part, own) for part, own in zip(_same_captions(splits), labels, strict=True))
-    classes = parts.classes or classes
-    note_empty_classes(labels[0], classes, parts.report)
-    return Dataset(name, train, val, test, classes, parts.report)
 
 
 def load_dataset(
@@ -89,8 +58,137 @@ def load_dataset(
         found = f"a {path.suffix or 'plain'} file" if path.is_file() else "no such file or folder"
         raise InputError(f"data {data!r}: expected {expected()}, found {found}")
     if not reader.reads:
-        streamed = stream_dataset(
-            name, size=size, channels=channels, resize=resize, class_folders=class_folders, seed=seed
-        )
-        return streamed.read()
+        return stream_dataset(name, **asdict(fit), seed=seed).read()
     return assemble(name, reader.read(path, fit), fit, seed=seed)
+
+
+def assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
+    """Split, resize, number the classes and turn into tensors."""
+    with parts.report.explaining(name):
+        whole = complete(parts, seed=seed)
+    splits = [_fitted(part, fit, parts.report) for part in whole]
+    parts.report.used = sum(map(len, splits))
+    shapes = [list(part.images.shape[1:]) for part in splits]
+    if any(shape != shapes[0] for shape in shapes):
+        raise InputError(
+            f"{name}: expected images of one size [H, W, C], found {shapes[0]} in train, {shapes[1]} in val, "
+            f"{shapes[2]} in test; give --size and --channels"
+        )
+    if any(part.captions is not None for part in splits):  # for every part or for none
+        splits = [replace(part, captions=part.captions or ("",) * len(part)) for part in splits]
+    labels, classes = number_labels([part.labels for part in splits], source=name)
+    train, val, test = map(_to_split, splits, labels)
+    classes = parts.classes or classes
+    note_empty_classes(labels[0], classes, parts.report)
+    return Dataset(name, train, val, test, classes, parts.report)
+
+
+def _fitted(part: RawSplit, fit: Fit, report: ReadReport) -> RawSplit:
+    """`part` with its images in the size and channels of `fit`; the report counts what that does to them."""
+    images = part.images
+    if fit.size is not None and images.shape[1:3] != fit.size:
+        report.resize("", resize_effects(images.shape[1:3], fit.size, fit.resize), len(images))
+        images = np.stack([resized(image, fit.size, fit.resize) for image in images])
+    if fit.channels is not None:
+        images = set_channels(images, fit.channels)
+    return replace(part, images=images)
+
+
+def _to_split(part: RawSplit, labels: NDArray[np.int64] | None) -> Split:
+    """The tensors of a part, with these class numbers: images to [N, C, H, W]."""
+    images = torch.from_numpy(np.array(part.images.transpose(0, 3, 1, 2), order="C", copy=True))
+    return Split(images, None if labels is None else torch.from_numpy(labels), part.captions)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images uint8 [N, C, H, W] called ``name``; labels int64 [N] and the class names where known; the report
+    of what was read.
+
+    ``captions``: N texts, where the set has some. ``paths``: those of a folder's images, relative to it and
+    without their suffix.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    report: ReadReport = field(default_factory=ReadReport)
+    paths: tuple[str, ...] | None = None
+    captions: tuple[str, ...] | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was converted, refused or left out, one line each."""
+        return self.report.lines()
+
+
+def split_of(data: ImageData, split: str) -> ImageSet:
+    """One split of a data set, in memory; InputError where it is empty."""
+    part = {"train": data.train, "val": data.val, "test": data.test}[split].read(data.name)
+    name = f"{data.name} {split}"
+    if not len(part):
+        raise InputError(f"{data.name}: the {split} split is empty")
+    return ImageSet(name, part.images, part.labels, data.classes or (), data.report, captions=part.captions)
+
+
+def read_images(
+    source: str, *, split: str = "test", fit: Fit | None = None, root: Path | None = None
+) -> ImageSet:
+    """All images of ``source``, brought to the size and channels of ``fit``.
+
+    A PNG, JPEG or WEBP file: that image. A folder: every image below it by the sorted order of their paths,
+    or those of ``split`` where its top folders are train and so on; tar shards, idx files and the names of
+    data sets: ``split``; an .npz: x or images whole, else ``split`` of x_train, x_val, x_test. InputError,
+    one line, for what cannot be used.
+    """
+    fit = fit or Fit()
+    options: dict[str, Any] = asdict(fit)
+    if source in NAMED:
+        if NAMED[source].splits_alone:
+            parts = NAMED[source].read(ReadOptions(source, fit, 0, root, split))
+            return _image_set(f"{source} {split}", parts, split, fit)
+        return split_of(load_dataset(source, **options, root=root), split)
+    path, reader = find_reader(source)
+    if reader is None and path.is_file():
+        return _image_set(source, _read_file(path), split, fit)
+    if reader is None:
+        raise InputError(
+            f"{source}: expected an image file (.png, .jpg, ...), {expected()}, found no such file or folder"
+        )
+    if not reader.reads:
+        return split_of(stream_dataset(source, **options), split)  # images of other splits are not decoded
+    if reader.cuts:
+        return split_of(load_dataset(source, **options), split)
+    if path.is_dir() and (several := variants_in(path)):
+        raise InputError(
+            f"{path}: holds {len(several)} results of each image, as {several[0]} and {several[-1]}; "
+            f"expected one of them, as {path / several[0]}"
+        )
+    return _image_set(str(path), reader.read(path, fit), split, fit)
+
+
+def _read_file(path: Path) -> RawSplits:
+    """One image. InputError."""
+    found = decode_file(path)
+    if isinstance(found, RefusedImage):
+        raise InputError(f"{path}: expected a PNG, JPEG or WEBP image, {expected()}, found: {found.reason}")
+    parts = RawSplits(RawSplit(found.pixels[None]), unsplit=True)
+    parts.report.convert(path.name, found.conversions)
+    return parts
+
+
+def _image_set(name: str, parts: RawSplits, split: str, fit: Fit) -> ImageSet:
+    """The tensors of a split, or of all images where there are no splits, with their report."""
+    part = parts.train if parts.unsplit else getattr(parts, split)
+    if part is None or not len(part):
+        there = ", ".join(each for each in SPLITS if len(getattr(parts, each) or ()))
+        raise InputError(f"{name}: expected a split {split}, found only {there}; --split chooses")
+    name = name if parts.unsplit else f"{name} {split}"
+    fitted, report = _fitted(part, fit, parts.report), parts.report
+    report.used = report.used or len(part)
+    (labels,), classes = number_labels([fitted.labels], source=name)
+    found = _to_split(fitted, labels)
+    paths = None if part.keys is None else tuple(posixpath.splitext(key)[0] for key in part.keys)
+    classes = parts.classes or classes or ()
+    return ImageSet(name, found.images, found.labels, classes, report, paths, found.captions)

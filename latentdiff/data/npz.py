@@ -184,13 +184,6 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, fit: Fit) -> RawSplits:
-    """See :func:`load_npz`; class folders in the options are noted."""
-    found = load_npz(path)
-    note_unused_option(fit.class_folders, found.report)
-    return found
-
-
-def load_npz(path: Path) -> RawSplits:
     """Read x_train (x_val, x_test optional) or x, with labels y_* and captions caption_*, or images, labels,
     captions.
 
@@ -199,6 +192,7 @@ def load_npz(path: Path) -> RawSplits:
     arrays. InputError for damaged files, object arrays, zip bombs, missing keys, wrong shapes or values.
     """
     source, report, used = str(path), ReadReport(), set[str]()
+    note_unused_option(fit.class_folders, report)
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())

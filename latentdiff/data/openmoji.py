@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from latentdiff.data.locations import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
+from latentdiff.data.catalog import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.resize import ReadOptions, resized

@@ -1,7 +1,8 @@
-"""Raw splits: the numpy arrays that readers return, before anything becomes a tensor."""
+"""Raw splits: the numpy arrays that readers return; what is missing is cut out of train, always alike."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from latentdiff.data.decode import FileLocation
+from latentdiff.data.order import shuffled
 from latentdiff.data.read_report import ReadReport, named
+from latentdiff.data.scan import shown
 from latentdiff.errors import InputError
 
 SPLITS = ("train", "val", "test")
 MAX_CLASSES = 100_000
 """Integer labels are class numbers, not identifiers: a network has an embedding row for each."""
+VAL_FRACTION, VAL_LIMIT = 0.1, 5_000
+UNSPLIT_FRACTION = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +69,87 @@ class RawSplits:
         return cls(train, val if len(val) else None, test if len(test) else None)
 
 
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """Images of a folder or of shards before any is decoded, in one order, and the report of other files.
+
+    ``splits``: train, val, test or None for each; labels int64 [N].
+    """
+
+    places: Sequence[FileLocation]
+    paths: Sequence[str]
+    splits: Sequence[str | None] | None
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...] | None
+    captions: tuple[str, ...] | None
+    report: ReadReport
+
+    def rows_of_splits(self, *, seed: int) -> list[NDArray[np.int64]]:
+        """The rows of train, val and test, as the same images in memory would be split."""
+        rows = RawSplit(np.arange(len(self.paths)), self.labels, keys=tuple(self.paths))  # type: ignore[arg-type]
+        whole = complete(RawSplits.by_name(rows, self.splits), seed=seed)
+        return [part.images.astype(np.int64) for part in whole]
+
+
+def complete(parts: RawSplits, *, seed: int) -> tuple[RawSplit, RawSplit, RawSplit]:
+    """Train, val and test of `parts`; what is missing is cut from train.
+
+    Images without splits give 5% to each of val and test, by a hash of (seed, key) where they have keys;
+    otherwise a missing split takes 10%, at most 5,000. InputError if there are too few images.
+    """
+    train, val, test = parts.train, parts.val, parts.test
+    if not len(train):
+        raise InputError("expected usable images in train, found none")
+    if parts.unsplit and train.keys is not None:
+        first, second, third = map(train.take, _by_key(train.keys, seed=seed))
+        return first, second, third
+    wanted = ["train", *(name for name, part in (("validation", val), ("test", test)) if part is None)]
+    if len(train) < len(wanted):
+        raise InputError(
+            f"expected at least {len(wanted)} images to split into {', '.join(wanted)}, found {len(train)}"
+        )
+    fraction = UNSPLIT_FRACTION if parts.unsplit else VAL_FRACTION
+    count = min(VAL_LIMIT, max(1, round(fraction * len(train))))
+    if test is None:
+        train, test = _cut(train, count=count, seed=seed, round_=1)
+    if val is None:
+        train, val = _cut(train, count=count, seed=seed, round_=0)
+    return train, val, test
+
+
+def _cut(part: RawSplit, *, count: int, seed: int, round_: int) -> tuple[RawSplit, RawSplit]:
+    """Cut 1..N-1 images out of `part`: (rest, cut), in its order; of each class its share, if labeled."""
+    n = len(part)
+    order = shuffled(n, seed=seed, epoch=round_)
+    if part.labels is not None:
+        # Systematic sampling along the shuffled images sorted by class takes each class in proportion.
+        order = order[np.argsort(part.labels[order], kind="stable")]
+    chosen = np.zeros(n, dtype=bool)
+    chosen[order[(2 * np.arange(count) + 1) * n // (2 * count)]] = True
+    return part.take(np.flatnonzero(~chosen)), part.take(np.flatnonzero(chosen))
+
+
+def _by_key(keys: Sequence[str], *, seed: int) -> list[NDArray[np.int64]]:
+    """Indices of train, val and test (90/5/5), by a hash of (seed, path): an image stays as others come.
+
+    None of the three is empty: the key with the highest hash is moved where chance left none. InputError if
+    there are fewer than 3 keys.
+    """
+    if len(keys) < 3:
+        raise InputError(
+            f"expected at least 3 images to split into train, validation and test, found {len(keys)}"
+        )
+    hashes = [hashlib.sha256(f"{seed}\0{key}".encode(errors="surrogateescape")).digest() for key in keys]
+    order = sorted(range(len(keys)), key=lambda i: (hashes[i], keys[i]))
+    values = [int.from_bytes(hashes[i][:8], "big") / 2.0**64 for i in order]
+    test = min(max(1, sum(v >= 1 - UNSPLIT_FRACTION for v in values)), len(keys) - 2)
+    held = sum(v >= 1 - 2 * UNSPLIT_FRACTION for v in values)
+    held = min(max(test + 1, held), len(keys) - 1)
+    return [
+        np.array(sorted(part), dtype=np.int64) for part in (order[:-held], order[-held:-test], order[-test:])
+    ]
+
+
 def note_empty_classes(
     labels: NDArray[np.integer[Any]] | None, classes: Sequence[str] | None, report: ReadReport
 ) -> None:
@@ -77,6 +164,29 @@ def note_empty_classes(
             f"{'class' if one else 'classes'} {named([classes[k] for k in empty])} of {len(classes)} "
             f"{'has' if one else 'have'} no training images{hint}"
         )
+
+
+def labels_of_all(
+    values: Sequence[int | str | None], paths: Sequence[str], *, source: str, where: str = ""
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+    """Class numbers [N] and class names of images by what was written beside them.
+
+    InputError (naming `source`, and the files in ``where``) if one has none, or they are of two kinds.
+    """
+    missing = [path for path, value in zip(paths, values, strict=True) if value is None]
+    if missing:
+        raise InputError(
+            f"{source}: expected a label for every image or for none, found none{where} for"
+            f" {len(missing)} of {len(paths)}, the first {shown(missing[0])}"
+        )
+    if len({type(value) for value in values}) > 1:
+        raise InputError(f"{source}: expected labels that are all integers or all strings, found both")
+    if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in values):
+        raise InputError(
+            f"{source}: expected integer labels that are class numbers, found one beyond 64 bits"
+        )
+    (labels,), classes = number_labels([np.array(values)], source=source)
+    return labels, classes
 
 
 def number_labels(
@@ -102,9 +212,7 @@ def number_labels(
     if kinds == {"text"}:
         names, flat = np.unique(np.concatenate(labels), return_inverse=True)
         cuts = np.cumsum([len(array) for array in labels])[:-1]
-        return [part.astype(np.int64) for part in np.split(flat.reshape(-1), cuts)], tuple(
-            str(n) for n in names
-        )
+        return [part.astype(np.int64) for part in np.split(flat.reshape(-1), cuts)], tuple(map(str, names))
     low = min(int(array.min()) for array in labels if len(array))
     high = max(int(array.max()) for array in labels if len(array))
     if low < 0 or high >= MAX_CLASSES:

@@ -15,8 +15,7 @@ from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
 
 if TYPE_CHECKING:
-    from latentdiff.data.lazy import Listed
-    from latentdiff.data.raw import RawSplits
+    from latentdiff.data.raw import Listed, RawSplits
     from latentdiff.data.resize import Fit
 
 

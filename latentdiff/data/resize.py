@@ -1,15 +1,13 @@
 """Sizes and channels: one image or a batch to the shape of the options."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from latentdiff.data.raw import RawSplit
-from latentdiff.data.read_report import ReadReport
 from latentdiff.errors import InputError
 
 RESIZE_MODES = ("crop", "stretch", "pad")
@@ -125,14 +123,3 @@ def resize_effects(shape: Sequence[int], size: tuple[int, int], mode: str) -> tu
     if max(scales) > MOST_CHANGED * min(scales):
         effects.append(_HEAVY[mode])
     return tuple(effects)
-
-
-def fit_part(part: RawSplit, fit: Fit, report: ReadReport) -> RawSplit:
-    """`part` with its images in the size and channels of `fit`; the report counts what that does to them."""
-    images = part.images
-    if fit.size is not None and images.shape[1:3] != fit.size:
-        report.resize("", resize_effects(images.shape[1:3], fit.size, fit.resize), len(images))
-        images = np.stack([resized(image, fit.size, fit.resize) for image in images])
-    if fit.channels is not None:
-        images = set_channels(images, fit.channels)
-    return replace(part, images=images)

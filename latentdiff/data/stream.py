@@ -1,10 +1,16 @@
-"""Data sets that are larger than memory: folders of images and tar shards whose pixels stay on the disk."""
+"""Data sets that may be larger than memory: images of folders and tar shards that stay on the disk, decoded
+by threads when they are used, or before where they were prefetched.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
@@ -12,16 +18,95 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data.catalog import NAMED
-from latentdiff.data.lazy import LazyImages, Listed
+from latentdiff.data.decode import FileLocation, RefusedImage
 from latentdiff.data.npz import MAX_BYTES
-from latentdiff.data.raw import RawSplit, RawSplits, note_empty_classes
+from latentdiff.data.raw import Listed, note_empty_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import READERS, find_reader
-from latentdiff.data.resize import Fit, parse_size
-from latentdiff.data.split import complete
+from latentdiff.data.resize import Fit, parse_size, resize_effects, resized, set_channels
+from latentdiff.data.scan import shown
 from latentdiff.data.types import Dataset, ImageData, Split
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
+
+THREADS = 8  # that decode, at most
+AHEAD = 4096  # prefetched images that are kept, at most
+
+
+class Unreadable(InputError):
+    """An image that was there when the data was indexed cannot be read or decoded."""
+
+
+class LazyImages:
+    """uint8 [N, C, H, W] that is never whole in memory; see :class:`latentdiff.data.types.Images`.
+
+    Every image is brought to the size and the channels of ``fit``, which must name both (InputError). The
+    ``report`` counts conversions as images are decoded, each once. Indexing raises Unreadable for an image
+    that cannot be read or decoded.
+    """
+
+    dtype, ndim = torch.uint8, 4
+
+    def __init__(self, places: Sequence[FileLocation], fit: Fit, report: ReadReport | None = None) -> None:
+        if fit.size is None or fit.channels is None:
+            raise InputError(
+                "images that are read as they are needed: expected --size and --channels, found none"
+            )
+        self._places, self._size, self._channels, self._fit = places, fit.size, fit.channels, fit
+        self._pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._ahead: dict[int, Future[NDArray[np.uint8]]] = {}
+        self._lock = Lock()
+        self._report = ReadReport() if report is None else report
+        self._counted = bytearray(len(places))
+
+    @property
+    def shape(self) -> torch.Size:
+        """[N, C, H, W]."""
+        return torch.Size([len(self._places), self._channels, *self._size])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, which: Tensor | slice) -> Tensor:
+        """The images at int64 indices [K], or of a slice, as uint8 [K, C, H, W]."""
+        rows = range(len(self))[which] if isinstance(which, slice) else which.tolist()
+        with self._lock:
+            pending = [
+                self._ahead.pop(k) if k in self._ahead else self._pool.submit(self._image, k) for k in rows
+            ]
+        if not pending:
+            return torch.empty(0, *self.shape[1:], dtype=torch.uint8)
+        images = np.stack([future.result() for future in pending])
+        return torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """All images in parts of ``size``, one after the other."""
+        for first in range(0, len(self), size):
+            self.prefetch(range(first + size, min(first + 2 * size, len(self))))
+            yield self[first : first + size]
+
+    def prefetch(self, rows: Sequence[int]) -> None:
+        """Begin to decode the images at ``rows``."""
+        with self._lock:
+            for k in rows:
+                if len(self._ahead) < AHEAD and k not in self._ahead:
+                    self._ahead[k] = self._pool.submit(self._image, k)
+
+    def _image(self, k: int) -> NDArray[np.uint8]:
+        """Image k as uint8 [H, W, C]."""
+        place, mode = self._places[k], self._fit.resize
+        found = place.decode()
+        if isinstance(found, RefusedImage):
+            raise Unreadable(
+                f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}; put a sound"
+                " image of the same name in its place"
+            )
+        with self._lock:
+            if not self._counted[k]:
+                self._counted[k] = 1
+                self._report.convert(place.name, found.conversions)
+                self._report.resize(place.name, resize_effects(found.pixels.shape, self._size, mode))
+        return set_channels(resized(found.pixels, self._size, mode), self._channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +125,8 @@ class StreamedSplit:
         self.images.prefetch(indices.tolist())
 
     def read(self, source: str) -> Split:
-        """The split in memory; InputError, which names ``source``, for more bytes of pixels than data in
-        memory may have.
+        """The split in memory; InputError, which names ``source``, for more bytes of pixels than data there
+        may have.
         """
         if (size := math.prod(self.images.shape)) > MAX_BYTES:
             raise InputError(
@@ -96,25 +181,15 @@ def stream_dataset(
         streams = " or ".join(row.description for row in reversed(READERS.values()) if row.streams)
         raise InputError(f"{data}: expected {streams}, found none")
     listed = reader.index(path, class_folders)
-    listed.report.used = len(listed.paths)
-    with listed.report.explaining(str(data)):
-        rows = rows_of_parts(listed, seed=seed)
-    listed.report.decoded = False
-    note_empty_classes(
-        None if listed.labels is None else listed.labels[rows[0]], listed.classes, listed.report
-    )
+    labels, classes, report = listed.labels, listed.classes, listed.report
+    report.used = len(listed.paths)
+    with report.explaining(str(data)):
+        rows = listed.rows_of_splits(seed=seed)
+    report.decoded = False
+    note_empty_classes(None if labels is None else labels[rows[0]], classes, report)
     train, val, test = (_split(listed, row, fit) for row in rows)
-    listed.report.used = sum(map(len, rows))
-    return StreamedData(
-        str(data), train, val, test, listed.classes, _identity(listed, rows[0], fit), listed.report
-    )
-
-
-def rows_of_parts(listed: Listed, *, seed: int) -> list[NDArray[np.int64]]:
-    """The rows of train, val and test, as the same images in memory would be split."""
-    rows = RawSplit(np.arange(len(listed.paths)), listed.labels, keys=tuple(listed.paths))  # type: ignore[arg-type]
-    whole = complete(RawSplits.by_name(rows, listed.splits), seed=seed)
-    return [part.images.astype(np.int64) for part in whole]
+    report.used = sum(map(len, rows))
+    return StreamedData(str(data), train, val, test, classes, _identity(listed, rows[0], fit), report)
 
 
 def _split(listed: Listed, rows: NDArray[np.int64], fit: Fit) -> StreamedSplit:

@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from latentdiff.data.catalog import data_root
 from latentdiff.data.draws import integers
-from latentdiff.data.embedded import load_mnist5k
 from latentdiff.data.load import assemble
-from latentdiff.data.locations import data_root
-from latentdiff.data.mnist import load_mnist
-from latentdiff.data.raw import SPLITS, RawSplit, RawSplits
+from latentdiff.data.mnist import load_digits
+from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete
 from latentdiff.data.resize import Fit, ReadOptions
-from latentdiff.data.split import complete
 from latentdiff.data.synthetic_scenes import (
     COLOURS,
     CORNERS,
@@ -84,7 +82,7 @@ def load_scenes(
     test; no labels.
 
     A function of the seed and the digits, which are those of the split: the package's 5,000, or all of MNIST
-    if ``mnist`` says where it is (see :func:`load_mnist`). Training and validation show no digit in its
+    if ``mnist`` says where it is (see :func:`load_digits`). Training and validation show no digit in its
     held-out colour (scenes.held_out), half of the test set does. Captions name the digit by a word or by a
     numeral and leave out size or background now and then.
     """
@@ -101,7 +99,7 @@ def scenes_of(counts: tuple[int, int, int], *, seed: int = 0) -> Dataset:
 
 
 def _digits(mnist: Path | None) -> tuple[RawSplit, RawSplit, RawSplit]:
-    return complete(load_mnist5k() if mnist is None else load_mnist(mnist), seed=0)
+    return complete(load_digits(mnist), seed=0)
 
 
 def _split(

@@ -14,8 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from latentdiff.data.class_folders import (
     below,
     class_of,
@@ -23,9 +21,8 @@ from latentdiff.data.class_folders import (
     is_like_split,
     note_unused_option,
 )
-from latentdiff.data.decode import FORMATS, HEAD_BYTES, MAX_FILE_BYTES, SUFFIXES, format_of
-from latentdiff.data.lazy import FileLocation, Listed
-from latentdiff.data.raw import number_labels
+from latentdiff.data.decode import FORMATS, HEAD_BYTES, MAX_FILE_BYTES, SUFFIXES, FileLocation, format_of
+from latentdiff.data.raw import Listed, labels_of_all
 from latentdiff.data.read_report import ReadReport, named
 from latentdiff.data.scan import HIDDEN, is_hidden, shown
 from latentdiff.errors import InputError
@@ -76,7 +73,7 @@ def index(path: Path, class_folders: str) -> Listed:
     """The images of the shards that ``path`` names, before any is decoded; ``class_folders`` other than
     auto is noted. InputError.
     """
-    report, source, shards = ReadReport(), str(path), shards_of(path)
+    report, shards = ReadReport(), shards_of(path)
     note_unused_option(class_folders, report, "labels of shards come from their KEY.cls and KEY.json")
     for entry in sorted(path.iterdir()) if path.is_dir() else []:
         if entry not in shards:
@@ -94,14 +91,7 @@ def index(path: Path, class_folders: str) -> Listed:
     found = [sample.label for sample in samples]
     labels, classes = None, None
     if any(label is not None for label in found):
-        missing = [sample.path for sample in samples if sample.label is None]
-        if missing:
-            raise InputError(
-                f"{source}: expected a label for every image or for none, found none for {missing[0]}"
-            )
-        if len({type(label) for label in found}) > 1:
-            raise InputError(f"{source}: expected labels that are all integers or all strings, found both")
-        (labels,), classes = number_labels([np.array(found)], source=source)
+        labels, classes = labels_of_all(found, [sample.path for sample in samples], source=str(path))
     else:
         places = [sample.path.partition("/")[2].removeprefix("/") for sample in samples]
         folders = sorted({class_of(place) for place in below(places, common_folder(places))})

@@ -28,7 +28,7 @@ class TrainSplit(Protocol):
 
 
 class Images(Protocol):
-    """uint8 [N, C, H, W]: a tensor, or :class:`latentdiff.data.lazy.LazyImages`."""
+    """uint8 [N, C, H, W]: a tensor, or :class:`latentdiff.data.stream.LazyImages`."""
 
     @property
     def shape(self) -> torch.Size: ...

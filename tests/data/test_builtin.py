@@ -17,8 +17,7 @@ import torch
 from helpers import ROOT
 
 from latentdiff.data import Dataset, Split, data_root, list_datasets, load_dataset
-from latentdiff.data.embedded import SHA256, unpack
-from latentdiff.data.mnist import download
+from latentdiff.data.mnist import SHA256, download, unpack
 from latentdiff.errors import InputError
 
 REPOSITORY = ROOT

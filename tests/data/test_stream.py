@@ -15,9 +15,10 @@ from helpers import Cli
 from PIL import Image
 from safetensors.torch import load_file
 
-from latentdiff.data import Unreadable, is_streamed, lazy, load_dataset, read_images, stream, stream_dataset
-from latentdiff.data.lazy import FileLocation, LazyImages
+from latentdiff.data import Unreadable, is_streamed, load_dataset, read_images, stream, stream_dataset
+from latentdiff.data.decode import FileLocation
 from latentdiff.data.resize import Fit
+from latentdiff.data.stream import LazyImages
 from latentdiff.errors import InputError
 
 TRAIN = "--batch 16 --warmup 0 --bf16 off --log-every 1 --size 8 --channels 1"
@@ -365,7 +366,7 @@ def test_what_is_announced_is_decoded_once_and_kept_within_bounds(
     images, decoded = LazyImages(places, Fit((8, 8), 1)), list[int]()
     image_of = images._image
     monkeypatch.setattr(images, "_image", lambda k: (decoded.append(k), image_of(k))[1])
-    monkeypatch.setattr(lazy, "AHEAD", 4)
+    monkeypatch.setattr(stream, "AHEAD", 4)
     images.prefetch([3, 4, 3])
     assert torch.equal(images[torch.tensor([3, 4])], torch.from_numpy(pixels(20)[[3, 4]])[:, None])
     assert sorted(decoded) == [3, 4] and not images._ahead

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from latentdiff.data import Dataset, load_dataset, read_images, synthetic_scene_images
+from latentdiff.data.mnist import load_digits
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.synthetic_scenes import (
     COLOURS,
@@ -141,7 +142,7 @@ def test_the_full_mnist_draws_other_digits(
 
     def load(root: Path) -> RawSplits:
         asked.append(root)
-        parts = synthetic_scene_images.load_mnist5k()
+        parts = load_digits(None)
         return RawSplits(
             *(
                 RawSplit(part.images[::-1], part.labels[::-1])
@@ -151,7 +152,7 @@ def test_the_full_mnist_draws_other_digits(
         )
 
     monkeypatch.setattr(synthetic_scene_images, "COUNTS", (40, 10, 10))
-    monkeypatch.setattr(synthetic_scene_images, "load_mnist", load)
+    monkeypatch.setattr(synthetic_scene_images, "load_digits", load)
     found = load_dataset("scenes-mnist", root=tmp_path)
     assert asked == [tmp_path] and found.train.images.shape == (40, 3, 32, 32)
     assert not torch.equal(found.train.images, data.train.images[:40])
@@ -208,7 +209,7 @@ def test_swapped_places_fail_the_relation_alone() -> None:
 
 def load_one(scene: Scene) -> torch.Tensor:
     """The scene, drawn from the first test digits of its kinds."""
-    part = synthetic_scene_images.load_mnist5k().test
+    part = load_digits(None).test
     assert part is not None and part.labels is not None
     glyphs = [
         part.images[int(np.flatnonzero(part.labels == thing.digit)[0]), ..., 0] for thing in scene.things

@@ -225,7 +225,7 @@ READS_BY_ITSELF = {  # all others go through latentdiff.files, which trusts no f
     "pipeline/checkpoint/folder.py",  # maps what it has checked
     "files/system.py",  # /proc/cpuinfo
     "data/captions.py",  # the regular files that scan.py lists
-    "data/embedded.py",  # a file of the package, as the next three
+    "data/mnist.py",  # a file of the package, as the next three
     "metrics/features/efficientnet.py",
     "metrics/features/mnist.py",
     "pipeline/checkpoint/pretrained.py",

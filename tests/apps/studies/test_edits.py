@@ -9,6 +9,7 @@ from torch import Tensor
 
 from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, score, tasks
 from latentdiff.data import synthetic_scene_images, to_float
+from latentdiff.data.mnist import load_digits
 from latentdiff.data.synthetic_scenes import Scene, caption, is_held_out, parse
 
 TASKS = tasks(6)
@@ -18,7 +19,7 @@ def drawn(scenes: list[Scene], *, glyph: int = 0) -> Tensor:
     """Pictures [n, 3, 32, 32] in [-1, 1] of scenes of one digit, each of the ``glyph``-th test digit of its
     kind.
     """
-    part = synthetic_scene_images.load_mnist5k().test
+    part = load_digits(None).test
     assert part is not None and part.labels is not None
     pictures = []
     for scene in scenes:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentdiff.data import data_root, load_dataset
-from latentdiff.data.locations import find_mnist
+from latentdiff.data.catalog import find_mnist
 from latentdiff.errors import InputError
 from latentdiff.metrics.features import (
     CHUNK,
