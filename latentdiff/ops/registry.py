@@ -35,7 +35,7 @@ def _normal_fake(seeds: Tensor, stream: Tensor, shape: Sequence[int], dtype: tor
     return torch.empty((seeds.shape[0], *shape), dtype=dtype, device=seeds.device)
 
 
-def _fake(checked: Callable[..., None], results: int) -> Callable[..., object]:
+def _made_like(checked: Callable[..., None], results: int) -> Callable[..., object]:
     """Checks the arguments and returns tensors like the first of them: one, or a tuple."""
 
     def fake(like: Tensor, *others: Any) -> object:
@@ -67,9 +67,9 @@ def _out_fake(*arguments: object) -> None:
 
 _OPERATIONS: tuple[tuple[str, Callable[..., object], Callable[..., object]], ...] = (
     ("normal", fallback.normal, _normal_fake),
-    ("add_noise", fallback.add_noise, _fake(check.add_noise, 2)),
-    ("step", fallback.step, _fake(partial(check.step, "step"), 1)),
-    ("step_x0", fallback.step_x0, _fake(partial(check.step, "step_x0"), 2)),
+    ("add_noise", fallback.add_noise, _made_like(check.add_noise, 2)),
+    ("step", fallback.step, _made_like(partial(check.step, "step"), 1)),
+    ("step_x0", fallback.step_x0, _made_like(partial(check.step, "step_x0"), 2)),
     ("normal.out", fallback.normal_out, _out_fake),
     ("add_noise.out", _writing(fallback.add_noise, "add_noise", "x0", "x_t", "target"), _out_fake),
     ("step.out", _writing(fallback.step, "step", "x", "out"), _out_fake),

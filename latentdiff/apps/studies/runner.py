@@ -22,7 +22,7 @@ from latentdiff.apps.studies.report.html import page
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
 from latentdiff.files.untrusted import read_json
-from latentdiff.train.result import Reporter
+from latentdiff.train.progress import Reporter
 from latentdiff.viz.images import write_whole
 
 N = TypeVar("N")
