@@ -28,9 +28,8 @@ from latentdiff.data import Dataset, batch_indices, load_dataset
 from latentdiff.nn import VAEConfig, build
 from latentdiff.nn.networks import MLPConfig, UNetConfig
 from latentdiff.pipeline.codec import IdentityCodec, LatentStatistics, VAECodec
-from latentdiff.train.backward import backward
+from latentdiff.train.backward import backward, workers_of
 from latentdiff.train.denoiser import DenoiserTask
-from latentdiff.train.microbatch import workers_of
 from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask

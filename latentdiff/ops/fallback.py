@@ -34,21 +34,6 @@ def add_noise(
     return _stored(x_t, x0), _stored(target, x0)
 
 
-def add_noise_out(
-    x0: Tensor,
-    coef: Tensor,
-    noise: Tensor | None,
-    seeds: Tensor | None,
-    stream: Tensor | None,
-    x_t: Tensor,
-    target: Tensor,
-) -> None:
-    """The same into ``x_t`` and ``target``."""
-    check.written("add_noise", ("x_t", "target"), (x_t, target), "x0", x0)
-    for to, made in zip((x_t, target), add_noise(x0, coef, noise, seeds, stream), strict=True):
-        to.copy_(made)
-
-
 def step(
     x: Tensor,
     outs: Sequence[Tensor],
@@ -64,22 +49,6 @@ def step(
     return _stored(x_s, x)
 
 
-def step_out(
-    x: Tensor,
-    outs: Sequence[Tensor],
-    coef: Tensor,
-    clip: float | None,
-    noise: Tensor | None,
-    seeds: Tensor | None,
-    stream: Tensor | None,
-    out: Tensor,
-) -> None:
-    """The same into ``out``."""
-    check.step("step", x, outs, coef, clip, noise, seeds, stream)
-    check.written("step", ("out",), (out,), "x", x)
-    out.copy_(step(x, outs, coef, clip, noise, seeds, stream))
-
-
 def step_x0(
     x: Tensor,
     outs: Sequence[Tensor],
@@ -93,24 +62,6 @@ def step_x0(
     check.step("step_x0", x, outs, coef, clip, noise, seeds, stream)
     x_s, x0 = update.moved(x, outs, coef, clip=clip, z=_given_or_drawn(x, noise, seeds, stream))
     return _stored(x_s, x), _stored(x0, x)
-
-
-def step_x0_out(
-    x: Tensor,
-    outs: Sequence[Tensor],
-    coef: Tensor,
-    clip: float | None,
-    noise: Tensor | None,
-    seeds: Tensor | None,
-    stream: Tensor | None,
-    x_s: Tensor,
-    x0: Tensor,
-) -> None:
-    """The same into ``x_s`` and ``x0``."""
-    check.step("step_x0", x, outs, coef, clip, noise, seeds, stream)
-    check.written("step_x0", ("x_s", "x0"), (x_s, x0), "x", x)
-    for to, made in zip((x_s, x0), step_x0(x, outs, coef, clip, noise, seeds, stream), strict=True):
-        to.copy_(made)
 
 
 def _draw_into(z: Tensor, seeds: Tensor, stream: Tensor) -> None:

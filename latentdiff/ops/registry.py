@@ -6,6 +6,8 @@ runs.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,37 +35,30 @@ def _normal_fake(seeds: Tensor, stream: Tensor, shape: Sequence[int], dtype: tor
     return torch.empty((seeds.shape[0], *shape), dtype=dtype, device=seeds.device)
 
 
-def _add_noise_fake(
-    x0: Tensor, coef: Tensor, noise: Tensor | None, seeds: Tensor | None, stream: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    check.add_noise(x0, coef, noise, seeds, stream)
-    return torch.empty_like(x0), torch.empty_like(x0)
+def _made_like(checked: Callable[..., None], results: int) -> Callable[..., object]:
+    """Checks the arguments and returns tensors like the first of them: one, or a tuple."""
+
+    def fake(like: Tensor, *others: Any) -> object:
+        checked(like, *others)
+        made = tuple(torch.empty_like(like) for _ in range(results))
+        return made if results > 1 else made[0]
+
+    return fake
 
 
-def _step_fake(
-    x: Tensor,
-    outs: Sequence[Tensor],
-    coef: Tensor,
-    clip: float | None,
-    noise: Tensor | None,
-    seeds: Tensor | None,
-    stream: Tensor | None,
-) -> Tensor:
-    check.step("step", x, outs, coef, clip, noise, seeds, stream)
-    return torch.empty_like(x)
+def _writing(function: Callable[..., object], op: str, like: str, *names: str) -> Callable[..., None]:
+    """``function`` of all arguments but the last ones, ``names``, which its results are copied into; ``like``
+    is the name of the first argument.
+    """
 
+    def write(*arguments: Any) -> None:
+        inputs, outs = arguments[: -len(names)], arguments[-len(names) :]
+        made = function(*inputs)
+        check.written(op, names, outs, like, inputs[0])
+        for out, values in zip(outs, made if isinstance(made, tuple) else (made,), strict=True):
+            out.copy_(values)
 
-def _step_x0_fake(
-    x: Tensor,
-    outs: Sequence[Tensor],
-    coef: Tensor,
-    clip: float | None,
-    noise: Tensor | None,
-    seeds: Tensor | None,
-    stream: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    check.step("step_x0", x, outs, coef, clip, noise, seeds, stream)
-    return torch.empty_like(x), torch.empty_like(x)
+    return write
 
 
 def _out_fake(*arguments: object) -> None:
@@ -72,13 +67,13 @@ def _out_fake(*arguments: object) -> None:
 
 _OPERATIONS: tuple[tuple[str, Callable[..., object], Callable[..., object]], ...] = (
     ("normal", fallback.normal, _normal_fake),
-    ("add_noise", fallback.add_noise, _add_noise_fake),
-    ("step", fallback.step, _step_fake),
-    ("step_x0", fallback.step_x0, _step_x0_fake),
+    ("add_noise", fallback.add_noise, _made_like(check.add_noise, 2)),
+    ("step", fallback.step, _made_like(partial(check.step, "step"), 1)),
+    ("step_x0", fallback.step_x0, _made_like(partial(check.step, "step_x0"), 2)),
     ("normal.out", fallback.normal_out, _out_fake),
-    ("add_noise.out", fallback.add_noise_out, _out_fake),
-    ("step.out", fallback.step_out, _out_fake),
-    ("step_x0.out", fallback.step_x0_out, _out_fake),
+    ("add_noise.out", _writing(fallback.add_noise, "add_noise", "x0", "x_t", "target"), _out_fake),
+    ("step.out", _writing(fallback.step, "step", "x", "out"), _out_fake),
+    ("step_x0.out", _writing(fallback.step_x0, "step_x0", "x", "x_s", "x0"), _out_fake),
 )
 
 for _schema in _SCHEMAS:

@@ -5,7 +5,8 @@ Noise is a function of the keys: maps that share seeds and stream share their no
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,68 +50,36 @@ class _Fold:
         """[V B, ...] -> [V, B, ...]."""
         return x.view(self.maps, self.batch, *x.shape[1:])
 
+    def plain(self, value: Any, dim: Dim) -> Any:
+        """Leave what has no mapped dimension."""
+        return value
 
-def _batch(x: Tensor, dim: Dim) -> int:
-    return x.shape[0] if dim is None else x.movedim(dim, 0).shape[1]
+    def several(self, tensors: Sequence[Tensor], dims: Sequence[Dim]) -> list[Tensor]:
+        """Fold a list of samples."""
+        return [self.samples(x, dim) for x, dim in zip(tensors, dims, strict=True)]
 
 
-def _normal(
-    info: Any, in_dims: Sequence[Any], seeds: Tensor, stream: Tensor, shape: Sequence[int], dtype: torch.dtype
-) -> tuple[Tensor, int]:
-    fold = _Fold(info.batch_size, _batch(seeds, in_dims[0]))
-    z = torch.ops.latentdiff.normal(
-        fold.samples(seeds, in_dims[0]), fold.stream(stream, in_dims[1]), shape, dtype
+_STEP = ("samples", "several", "coefficients", "plain", "maybe", "maybe", "stream")
+_FOLDS: dict[str, tuple[str, ...]] = {  # the method of _Fold for each argument
+    "normal": ("samples", "stream", "plain", "plain"),
+    "add_noise": ("samples", "coefficients", "maybe", "maybe", "stream"),
+    "step": _STEP,
+    "step_x0": _STEP,
+}
+
+
+def _rule(name: str, info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Any, Any]:
+    first = arguments[0] if in_dims[0] is None else arguments[0].movedim(in_dims[0], 0)[0]
+    fold = _Fold(info.batch_size, first.shape[0])
+    folded = (
+        getattr(fold, method)(value, dim)
+        for method, value, dim in zip(_FOLDS[name], arguments, in_dims, strict=True)
     )
-    return fold.back(z), 0
+    found = getattr(torch.ops.latentdiff, name)(*folded)
+    if isinstance(found, Tensor):
+        return fold.back(found), 0
+    return tuple(map(fold.back, found)), (0,) * len(found)
 
 
-def _add_noise(
-    info: Any,
-    in_dims: Sequence[Any],
-    x0: Tensor,
-    coef: Tensor,
-    noise: Tensor | None,
-    seeds: Tensor | None,
-    stream: Tensor | None,
-) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    fold = _Fold(info.batch_size, _batch(x0, in_dims[0]))
-    x_t, target = torch.ops.latentdiff.add_noise(
-        fold.samples(x0, in_dims[0]),
-        fold.coefficients(coef, in_dims[1]),
-        fold.maybe(noise, in_dims[2]),
-        fold.maybe(seeds, in_dims[3]),
-        fold.stream(stream, in_dims[4]),
-    )
-    return (fold.back(x_t), fold.back(target)), (0, 0)
-
-
-def _moved(
-    name: str, info: Any, in_dims: Sequence[Any], x: Tensor, outs: Sequence[Tensor], coef: Tensor, *rest: Any
-) -> Any:
-    clip, noise, seeds, stream = rest
-    fold = _Fold(info.batch_size, _batch(x, in_dims[0]))
-    return fold, getattr(torch.ops.latentdiff, name)(
-        fold.samples(x, in_dims[0]),
-        [fold.samples(out, dim) for out, dim in zip(outs, in_dims[1], strict=True)],
-        fold.coefficients(coef, in_dims[2]),
-        clip,
-        fold.maybe(noise, in_dims[4]),
-        fold.maybe(seeds, in_dims[5]),
-        fold.stream(stream, in_dims[6]),
-    )
-
-
-def _step(info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Tensor, int]:
-    fold, x_s = _moved("step", info, in_dims, *arguments)
-    return cast(Tensor, fold.back(x_s)), 0
-
-
-def _step_x0(
-    info: Any, in_dims: Sequence[Any], *arguments: Any
-) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    fold, (x_s, x0) = _moved("step_x0", info, in_dims, *arguments)
-    return (fold.back(x_s), fold.back(x0)), (0, 0)
-
-
-for _name, _rule in (("normal", _normal), ("add_noise", _add_noise), ("step", _step), ("step_x0", _step_x0)):
-    torch.library.register_vmap(f"latentdiff::{_name}", _rule, lib=LIBRARY)
+for _name in _FOLDS:
+    torch.library.register_vmap(f"latentdiff::{_name}", partial(_rule, _name), lib=LIBRARY)

@@ -19,10 +19,8 @@ from latentdiff.diffusion.denoiser import timestep
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
 from latentdiff.pipeline.cold import ColdModel
+from latentdiff.train.batch import CHUNK, AugmentedImages, autocast, draw_levels
 from latentdiff.train.brightness import save_brightness
-from latentdiff.train.images import CHUNK, AugmentedImages
-from latentdiff.train.levels import draw_levels
-from latentdiff.train.precision import autocast
 from latentdiff.viz.images import image_grid, save_image
 
 SHOWN = 16  # images a row of the sample grid

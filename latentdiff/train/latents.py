@@ -17,7 +17,7 @@ from latentdiff.data.types import ImageData, ImageSplit, TrainData
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import Codec, VAECodec
-from latentdiff.train.images import CHUNK, AugmentedImages
+from latentdiff.train.batch import CHUNK, AugmentedImages
 from latentdiff.train.latent_dataset import EncodedData
 
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size

@@ -20,16 +20,21 @@ from latentdiff.errors import InputError
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, writing
 from latentdiff.pipeline.checkpoint.runs import Run
-from latentdiff.train.backward import backward
-from latentdiff.train.budget import Budget, Stopwatch, learning_rate
-from latentdiff.train.data_parallel import DataParallelLoss, DDPLoss
-from latentdiff.train.ema import EMA
-from latentdiff.train.fsdp import FSDPLoss, in_full
+from latentdiff.train.backward import backward, check_batch, workers_of
+from latentdiff.train.distributed import (
+    DataParallelLoss,
+    DDPLoss,
+    FSDPLoss,
+    SyncState,
+    all_reduce_state,
+    in_full,
+    is_comm_error,
+    peer_lost,
+)
 from latentdiff.train.graceful_stop import GracefulStop
 from latentdiff.train.log import TrainLog
-from latentdiff.train.microbatch import check_batch, workers_of
-from latentdiff.train.optimizer import make_optimizer
-from latentdiff.train.result import Reporter, TrainResult
+from latentdiff.train.optimizer import EMA, make_optimizer
+from latentdiff.train.progress import Budget, Reporter, Stopwatch, TrainResult, learning_rate
 from latentdiff.train.state import (
     TrainState,
     check_perceptual,
@@ -38,7 +43,6 @@ from latentdiff.train.state import (
     save_state,
     state_tensors,
 )
-from latentdiff.train.sync import SyncState, all_reduce_state, is_comm_error, peer_lost
 from latentdiff.train.task import Task
 from latentdiff.viz.figures import save_loss_curve
 

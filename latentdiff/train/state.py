@@ -13,9 +13,8 @@ from latentdiff.config.base import Config, current_names, parse
 from latentdiff.config.training import TrainCold, TrainDenoiser, TrainVAE
 from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, Writer, bytes_of, check_tensors
-from latentdiff.train.ema import EMA
-from latentdiff.train.fsdp import gathered, split_like
-from latentdiff.train.optimizer import load_optimizer, optimizer_tensors
+from latentdiff.train.distributed import gathered, split_like
+from latentdiff.train.optimizer import EMA, load_optimizer, optimizer_tensors
 
 OPTIONS: dict[str, type[Config]] = {
     "vae": TrainVAE,

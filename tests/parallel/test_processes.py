@@ -24,8 +24,8 @@ from latentdiff.parallel import processes as ranks
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.runs import Run, locate
 from latentdiff.pipeline.codec import StatisticsAccumulator
+from latentdiff.train.distributed import peer_lost
 from latentdiff.train.graceful_stop import GracefulStop
-from latentdiff.train.sync import peer_lost
 
 COMMON = "--data tiny.npz --batch 16 --bf16 off --threads 1 --log-every 1 --runs runs"
 VAE = f"train-vae --latent 4 --width 8 --depth 0 --warmup 2 {COMMON}"
@@ -231,7 +231,7 @@ def test_statistics_of_parts_add_up() -> None:
 def test_each_of_several_processes_is_one_worker() -> None:
     from vae_training import make_task
 
-    from latentdiff.train.microbatch import check_batch, workers_of
+    from latentdiff.train.backward import check_batch, workers_of
 
     task = make_task(batch=8, workers=2)
     assert workers_of(task, task.options, torch.device("cpu"), Ranks(0, 2)).count == 1
@@ -241,7 +241,7 @@ def test_each_of_several_processes_is_one_worker() -> None:
 
 
 def test_only_errors_of_the_exchange_mean_that_a_process_is_lost() -> None:
-    from latentdiff.train.sync import is_comm_error
+    from latentdiff.train.distributed import is_comm_error
 
     assert is_comm_error(
         RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer")

@@ -16,9 +16,9 @@ from latentdiff.nn.networks import MLPConfig
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
 from latentdiff.pipeline.checkpoint.runs import Run
 from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VAECodec
-from latentdiff.train.budget import Budget
 from latentdiff.train.denoiser import DenoiserTask
 from latentdiff.train.loop import Trainer
+from latentdiff.train.progress import Budget
 from latentdiff.train.vae import VAETask
 
 CPU = torch.device("cpu")

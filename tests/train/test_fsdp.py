@@ -18,7 +18,7 @@ from torchrun import environment, finished, log, losses, torchrun
 
 from latentdiff.nn import build, network_config
 from latentdiff.pipeline.checkpoint.runs import locate
-from latentdiff.train.fsdp import _blocks, gathered, in_full, split_like
+from latentdiff.train.distributed import _blocks, gathered, in_full, split_like
 
 COMMON = (
     "--data tiny.npz --pixel --depth 1 --T 20 --warmup 2 --batch 16 --bf16 off --threads 1 --log-every 1"

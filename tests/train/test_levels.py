@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latentdiff.config.training import TrainDenoiser
-from latentdiff.train.levels import TimeSampling, draw_levels
+from latentdiff.train.batch import TimeSampling, draw_levels
 
 T, BATCH = 50, 25
 KINDS = get_args(TimeSampling)

@@ -20,11 +20,11 @@ from latentdiff.errors import InputError
 from latentdiff.pipeline.checkpoint.folder import open_checkpoint
 from latentdiff.pipeline.checkpoint.runs import Run, locate
 from latentdiff.pipeline.components import load_vae
-from latentdiff.train import budget as budget_module
 from latentdiff.train import graceful_stop, loop
-from latentdiff.train.budget import Budget, learning_rate
+from latentdiff.train import progress as progress_module
 from latentdiff.train.log import TrainLog, read_log
 from latentdiff.train.loop import Diverged, Trainer
+from latentdiff.train.progress import Budget, learning_rate
 from latentdiff.train.state import load_train_state
 from latentdiff.train.vae import VAETask
 
@@ -94,7 +94,7 @@ def test_a_time_budget_ends_by_the_clock_and_decays_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(budget_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(progress_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def tick(step: int) -> None:
         clock.now += 10

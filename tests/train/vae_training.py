@@ -13,8 +13,8 @@ from latentdiff.config.training import TrainVAE
 from latentdiff.data import Dataset, Split
 from latentdiff.nn import VAEConfig, build
 from latentdiff.pipeline.checkpoint.runs import Run
-from latentdiff.train.budget import Budget
 from latentdiff.train.loop import Trainer
+from latentdiff.train.progress import Budget
 from latentdiff.train.vae import VAETask
 
 CPU = torch.device("cpu")

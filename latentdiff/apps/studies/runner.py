@@ -23,7 +23,7 @@ from latentdiff.config.data import DataOptions
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
 from latentdiff.files.untrusted import read_json
-from latentdiff.train.result import Reporter
+from latentdiff.train.progress import Reporter
 from latentdiff.viz.images import write_whole
 
 N = TypeVar("N")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.train.budget import Budget
+from latentdiff.train.progress import Budget
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -95,7 +95,7 @@ def show_tables(tables: Iterable[Table], *, width: int) -> None:
 
 
 class TrainingBar:
-    """Reports a training; see :class:`latentdiff.train.result.Reporter`."""
+    """Reports a training; see :class:`latentdiff.train.progress.Reporter`."""
 
     def __init__(self, batch: int) -> None:
         self._batch = batch

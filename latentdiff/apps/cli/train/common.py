@@ -27,10 +27,10 @@ from latentdiff.parallel.processes import Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
 from latentdiff.pipeline.checkpoint.runs import LOCK, Run, exists_already, resumable
 from latentdiff.pipeline.components import config_of
+from latentdiff.train.backward import check_batch
 from latentdiff.train.latent_dataset import EncodedData, is_encoded, load_encoded
 from latentdiff.train.loop import Trainer
-from latentdiff.train.microbatch import check_batch
-from latentdiff.train.result import TrainResult
+from latentdiff.train.progress import TrainResult
 from latentdiff.train.state import load_train_state
 from latentdiff.train.task import Task
 

@@ -16,7 +16,7 @@ from latentdiff.apps.studies.report.blocks import Paragraph, Picture
 from latentdiff.apps.studies.report.curves import Panel, draw_panels, image_source
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.select import indices_by_class
-from latentdiff.train.result import Reporter
+from latentdiff.train.progress import Reporter
 from latentdiff.viz.figures import save_figure, save_panels
 from latentdiff.viz.images import image_grid
 from latentdiff.viz.rows import draw_rows
