@@ -1,3 +1,1 @@
-"""What can be configured, as frozen pydantic models with ranges; nothing here imports torch, so that
-``--help`` is quick.
-"""
+"""What can be configured, as frozen pydantic models with ranges; no torch, so that ``--help`` is quick."""

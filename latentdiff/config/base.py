@@ -50,9 +50,7 @@ def option_facts(field: FieldInfo) -> dict[str, Any]:
 
 
 def current_names(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` by the names that the fields of ``model`` have now; one that is there by both is kept by
-    both.
-    """
+    """``values`` by the names that the fields of ``model`` have now; one there by both is kept so."""
     facts = {name: option_facts(field) for name, field in model.model_fields.items()}
     former = {fact["was"]: name for name, fact in facts.items() if "was" in fact}
     return {
@@ -75,9 +73,7 @@ class Config(BaseModel):
 
 
 def parse(model: type[M], values: Any, where: str = "") -> M:
-    """``values`` (from a file called ``where``) as ``model``; InputError names the file and the first
-    problem.
-    """
+    """``values`` (from a file called ``where``) as ``model``; InputError names file and first problem."""
     try:
         return model.model_validate(values)
     except ValidationError as error:

@@ -12,9 +12,7 @@ DegradationKind = Literal["blur", "pixelate", "fade"]
 
 
 class DegradationConfig(Config):
-    """A deterministic degradation of levels 0 (clean) to T; stored beside the weights of what was trained to
-    undo it.
-    """
+    """A deterministic degradation of levels 0 (clean) to T; stored beside the weights trained to undo it."""
 
     option_group: ClassVar[str] = "Diffusion"
 

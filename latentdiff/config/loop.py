@@ -1,6 +1,4 @@
-"""The options that all training commands share: the images, the budget and the optimizer, where a run is
-written.
-"""
+"""The options that all training commands share: the images, budget, optimizer, and where a run is written."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The options of the training commands: the command line, ``--config`` files and checkpoints all read these
-models.
-"""
+"""The options of training, as the command line, ``--config`` files and checkpoints read them."""
 
 from __future__ import annotations
 

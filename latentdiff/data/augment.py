@@ -86,8 +86,6 @@ class Augment:
 
 
 def _reflected(start: Tensor, length: int) -> Tensor:
-    """Source rows start..start+length-1 of each sample, reflected at the borders without repeating them:
-    [B, L].
-    """
+    """Source rows start..start+length-1 of each sample, reflected at the borders, not repeated: [B, L]."""
     rows = (start[:, None] + torch.arange(length)).abs()
     return torch.minimum(rows, 2 * (length - 1) - rows)

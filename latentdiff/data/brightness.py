@@ -1,6 +1,4 @@
-"""Brightness of images, as a whole and at their border: a test for inputs that are far from the training
-images.
-"""
+"""Brightness of images, as a whole and at their border: a test for inputs far from the training's."""
 
 from __future__ import annotations
 
@@ -20,9 +18,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Brightness:
-    """Ranges that hold 98% of the training images, black 0 to white 1: of the mean and of the mean at the
-    border.
-    """
+    """Ranges that hold 98% of the training images, black 0 to white 1: of the mean and the border's mean."""
 
     mean: Range
     border: Range

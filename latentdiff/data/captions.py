@@ -39,9 +39,7 @@ class Annotations:
 
 
 def nfc(name: str) -> str:
-    """`name` with composed characters: some systems store é as e and an accent, and texts written elsewhere
-    do not.
-    """
+    """`name` with composed characters: some systems store é as e and an accent, and texts may not."""
     return unicodedata.normalize("NFC", name)
 
 

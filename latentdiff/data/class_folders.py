@@ -20,17 +20,13 @@ _LIKE_SPLITS = {*_SPLITS, "training", "trn", "validate", "dev", "eval", "evaluat
 
 
 def is_like_split(name: str) -> bool:
-    """Whether a folder or file called `name` is probably meant to be a split: by its first word, without
-    digits.
-    """
+    """Whether a folder or file `name` is probably a split: by its first word, without digits."""
     first = re.match("[a-z]*", name.lower())
     return first is not None and first[0] in _LIKE_SPLITS
 
 
 def folders_like_splits(paths: Sequence[str]) -> list[str]:
-    """The folders on the way to `paths` whose names are like those of splits, the first of each path,
-    sorted.
-    """
+    """The folders on the way to `paths` with names like splits', the first of each path, sorted."""
     found = set[str]()
     for folders in {path.rpartition("/")[0] for path in paths}:
         parts = folders.split("/")
@@ -184,9 +180,7 @@ def _ancestors(paths: Collection[str]) -> set[str]:
 def note_unused_option(
     mode: str, report: ReadReport, reason: str = "this data has labels of its own, or none"
 ) -> None:
-    """Remark that :data:`OPTION`, where it is not auto, changes nothing for data other than folders of
-    images.
-    """
+    """Remark that :data:`OPTION`, where it is not auto, changes nothing for data but folders of images."""
     if mode != "auto":
         report.remark(f"{OPTION} {mode} changes nothing: it is for folders of images, {reason}")
 

@@ -1,6 +1,4 @@
-"""Which class each image is to be of: a class by name or index, classes in turn, or as often as in some
-data.
-"""
+"""The class of each image: a class by name or index, classes in turn, or as often as in some data."""
 
 from __future__ import annotations
 
@@ -111,9 +109,7 @@ def label_text(classes: Sequence[str], index: int) -> str:
 
 
 def joined(classes: Sequence[str], texts: Sequence[str]) -> str:
-    """One text that :func:`class_indices` takes for ``texts``: of several, a name that would be cut is its
-    index.
-    """
+    """One text that :func:`class_indices` takes for ``texts``: of several, a name to be cut is its index."""
     if len(texts) == 1:
         return texts[0]
     named = [(text, _named(classes, text)) for text in texts]
@@ -162,9 +158,7 @@ def labels_in_proportion(n: int, counts: Sequence[int]) -> Tensor:
 
 
 def order_by_class(labels: Tensor | None, n: int) -> Tensor:
-    """The places of ``n`` images with these labels [n], the first of each class before the second of any;
-    int64 [n].
-    """
+    """The places of images with labels [n], the first of each class before the second of any; int64 [n]."""
     if labels is None:
         return torch.arange(n)
     rank = torch.zeros_like(labels)

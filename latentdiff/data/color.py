@@ -1,6 +1,4 @@
-"""Colour profiles and gamma of image files: pixels converted to sRGB, the space that data sets and screens
-assume.
-"""
+"""Colour profiles and gamma of image files: pixels converted to sRGB, which data sets and screens assume."""
 
 from __future__ import annotations
 
@@ -55,9 +53,7 @@ def _by_profile(image: Image.Image, profile: bytes) -> tuple[Image.Image, str | 
 
 
 def _with_grey(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Image.Image:
-    """``after`` with pixels that were grey before exactly grey: the transform rounds each channel by
-    itself.
-    """
+    """``after`` with pixels that were grey before exactly grey: the transform rounds by channel."""
     grey = (before[..., :1] == before[..., 1:]).all(-1, keepdims=True)
     mean = np.rint(after.mean(-1, keepdims=True)).astype(np.uint8)
     near = np.abs(after.astype(np.int16) - mean).max(-1, keepdims=True) <= 1

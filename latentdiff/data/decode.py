@@ -57,9 +57,7 @@ class RefusedImage:
 
 
 def format_of(head: bytes) -> str | None:
-    """PNG, JPEG or WEBP, else one of OTHER_FORMATS or HEIF, by the first bytes of a file; None for anything
-    else.
-    """
+    """PNG, JPEG or WEBP, else one of OTHER_FORMATS or HEIF, by a file's first bytes; None otherwise."""
     Image.init()
     for name in (*FORMATS, *OTHER_FORMATS):
         accept = Image.OPEN[name][1] if name in Image.OPEN else None

@@ -39,9 +39,7 @@ class Posterior:
         return torch.addcmul(self.mean, torch.exp(self.logvar / 2), noise.to(self.mean.dtype))
 
     def kl(self) -> Tensor:
-        """KL(q || N(0, 1)) for each sample [B], in nats, computed in float32 (Kingma and Welling 2013,
-        appendix B).
-        """
+        """KL(q || N(0, 1)) for each sample [B], in nats, computed in float32 (Kingma and Welling 2013)."""
         mean, logvar = self.mean.float(), self.logvar.float()
         # expm1 keeps the digits of exp(logvar) - 1 - logvar near the prior
         return 0.5 * (mean.square() + torch.expm1(logvar) - logvar).flatten(1).sum(dim=1)

@@ -56,9 +56,7 @@ class Conditioning(nn.Module):
 
 
 class OneHotLinear(nn.Linear):
-    """Labels int64 [B] -> [B, out_features]: a linear layer of one-hot vectors, zero ones for the null
-    class.
-    """
+    """Labels int64 [B] -> [B, out_features]: a linear layer of one-hot vectors, zeros for the null class."""
 
     def forward(self, labels: Tensor) -> Tensor:
         """Label ``in_features`` is the null class: only the bias is left of it."""
@@ -66,9 +64,7 @@ class OneHotLinear(nn.Linear):
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels int64 [B] in 0..num_classes as float32 [B, num_classes]; the last one, the null class, is the
-    zero vector.
-    """
+    """Labels int64 [B] in 0..num_classes as float32 [B, num_classes]; the last, the null class, is zero."""
     hot = torch.zeros(len(labels), num_classes + 1, device=labels.device)
     return hot.scatter(1, labels[:, None], 1.0)[:, :num_classes]
 

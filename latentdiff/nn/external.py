@@ -21,9 +21,7 @@ class Origin:
 
 
 class ExternalModel(nn.Module):
-    """A network that another library made: ``inner`` is the network itself, whose weights are kept under its
-    own names.
-    """
+    """A network that another library made: ``inner`` keeps its weights under its own names."""
 
     config: ForeignConfig | ForeignVAEConfig
     inner: Any

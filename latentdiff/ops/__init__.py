@@ -129,9 +129,7 @@ def step_x0(
 
 
 def implementation() -> str:
-    """Name the kernels that serve CPU and CUDA tensors: "fallback" (PyTorch) or "native", or one for each
-    device.
-    """
+    """Name the kernels that serve CPU and CUDA tensors: "fallback" (PyTorch) or "native", or one a device."""
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     cpu, cuda = ("native" if has("latentdiff::step", key) else "fallback" for key in ("CPU", "CUDA"))
     return cpu if cpu == cuda else f"cpu {cpu}, cuda {cuda}"

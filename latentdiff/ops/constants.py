@@ -49,9 +49,7 @@ def constants_scope(constants: Constants) -> Iterator[None]:
 
 
 def _ordinary(device: torch.device) -> bool:
-    """Whether a tensor made now is a plain one that holds its value: nothing traces, wraps or records what is
-    made.
-    """
+    """Whether a tensor made now is a plain one that holds its value: nothing traces, wraps or records it."""
     return (
         not torch.compiler.is_compiling()
         and torch._C._len_torch_dispatch_stack() == 0
@@ -66,9 +64,7 @@ def _captured(device: torch.device) -> bool:
 
 
 def _stream(device: torch.device) -> int:
-    """The current CUDA stream, part of a constant's name: on another one it might be read before it is
-    written.
-    """
+    """The current CUDA stream, part of a constant's name: elsewhere it might be read before it is written."""
     return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 

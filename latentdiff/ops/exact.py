@@ -93,9 +93,7 @@ def log(u: Tensor) -> Tensor:
 
 
 def sincos(k: Tensor) -> tuple[Tensor, Tensor]:
-    """Sine and cosine of ``2 pi k / 2^32`` for int64 ``k`` in 0..2^32-1, held in float64; absolute error <
-    1.3e-7.
-    """
+    """Sine and cosine of ``2 pi k / 2^32`` for int64 ``k`` in 0..2^32-1, in float64; error below 1.3e-7."""
     quarter = (
         k + (1 << 29)
     ) >> 30  # 0..4: the reduction is in integers, so no rounding precedes the polynomial

@@ -24,9 +24,7 @@ REINSTALL = (
 
 @dataclass(frozen=True)
 class Native:
-    """What was found: ``reason`` says why the kernels are not in use ("" if they are), ``build`` how they
-    were built.
-    """
+    """``reason``: why the kernels are not in use ("" if they are), ``build`` how they were built."""
 
     reason: str
     build: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,4 @@
-"""Philox4x32-10 on int64 tensors and the normals drawn from it: noise as a pure function of (seed, stream,
-element).
-"""
+"""Philox4x32-10 on int64 tensors and the normals drawn from it: noise by (seed, stream, element) alone."""
 
 import torch
 from torch import Tensor
@@ -13,9 +11,7 @@ _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 
 
 def words(value: Tensor) -> tuple[Tensor, Tensor]:
-    """Split int64 into its low and high 32 bits, each as int64 in 0..2^32-1 (two's complement bits for
-    negatives).
-    """
+    """Split int64 into its low and high 32 bits, each as int64 in 0..2^32-1 (two's complement)."""
     return value & _MASK, (value >> 32) & _MASK
 
 

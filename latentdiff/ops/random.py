@@ -45,9 +45,7 @@ class Key:
 
     @classmethod
     def of(cls, seed: int, n: int, *, device: torch.device | str | None = None) -> "Key":
-        """Make the key of n samples, with seeds seed, seed + 1, ...: image k is the one that seed + k gives
-        alone.
-        """
+        """Make the key of n samples, with seeds seed, seed + 1, ...: image k is what seed + k gives alone."""
         if n < 0:
             raise InputError(f"expected a number of samples >= 0, got {n}")
         if not (_INT64.min <= seed and seed + max(n - 1, 0) <= _INT64.max):

@@ -1,6 +1,4 @@
-"""The arithmetic of noising and of a reverse step, in one fixed order of roundings (the naive twin of the
-kernels).
-"""
+"""Noising and a reverse step, in one fixed order of roundings (the naive twin of the kernels)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

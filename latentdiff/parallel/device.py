@@ -26,9 +26,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def bf16_native(device: torch.device) -> bool:
-    """Whether the processor computes in bfloat16; elsewhere autocast would only emulate it, slower than
-    float32.
-    """
+    """Whether the processor computes in bfloat16; elsewhere autocast is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

@@ -21,9 +21,7 @@ _HERE = local()  # whether this thread is a worker
 
 
 class Workers:
-    """``count`` of them share torch's CPU threads; one alone computes in the caller, with all of its
-    threads.
-    """
+    """``count`` of them share torch's CPU threads; one alone computes in the caller, with all threads."""
 
     def __init__(self, count: int) -> None:
         if count < 1:

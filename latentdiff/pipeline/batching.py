@@ -38,9 +38,7 @@ def slices(n: int, size: int) -> list[slice]:
 
 
 def even_size(n: int, most: int) -> int:
-    """The size of at most ``most`` that cuts n samples into slices as even as can be; InputError for ``most``
-    below 1.
-    """
+    """The size up to ``most`` that cuts n samples most evenly; InputError for ``most`` below 1."""
     return math.ceil(n / math.ceil(n / _batch(most)))
 
 
@@ -117,9 +115,7 @@ def _batch(most: int) -> int:
 
 
 def _bytes_per_sample(network: nn.Module) -> int:
-    """Activations alive at once for one sample of a guided pair: the widest layer a dozen times over, in
-    float32.
-    """
+    """Live activations of one sample of a guided pair: the widest layer a dozen times over, in float32."""
     return 2 * 4 * 12 * denoiser_config(network).activations
 
 

@@ -75,9 +75,7 @@ class Capabilities:
         }[kind]
 
     def instead(self, need: Need) -> str:
-        """What the command can be given with this model instead, as the beginning of a way out; "" if
-        nothing.
-        """
+        """What the command can be given with this model instead, as a remedy begins; "" if nothing."""
         if need.instead is None:
             return ""
         takes = {"text": "--prompt", "classes": "--label", "none": ""}[self.conditioning]
@@ -106,9 +104,7 @@ def capabilities_of(checkpoint: Checkpoint) -> Capabilities | None:
 
 
 def shipped_that(needs: Sequence[Need], *, pixels: bool = False) -> Shipped | None:
-    """The model of the package that meets the needs; one of ``pixels`` where a command works best with
-    that.
-    """
+    """The model of the package that meets the needs; one of ``pixels`` where that works best."""
     kinds = {need.kind for need in needs}
     text = "text" in kinds
     return shipped_for(

@@ -98,9 +98,7 @@ class LatentStatistics:
 
 @dataclass(frozen=True, eq=False)
 class VAECodec:
-    """A trained autoencoder with the statistics that normalise its latents to mean 0 and variance 1 a
-    channel.
-    """
+    """A trained autoencoder and statistics that normalise its latents to mean 0 and variance 1 a channel."""
 
     vae: Autoencoder
     statistics: LatentStatistics

@@ -96,9 +96,7 @@ def save_network(
 def load_config(
     checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
 ) -> tuple[NetworkConfig, dict[str, Any]]:
-    """The configuration of the network in ``folder`` and its ``extra`` keys; InputError names what does not
-    fit.
-    """
+    """The configuration of the network in ``folder`` and its ``extra`` keys; InputError names a misfit."""
     where = f"{checkpoint.folder / folder}/config.json"
     values = checkpoint.json(f"{folder}/config.json")
     name = values.pop("_class_name", None)
@@ -111,9 +109,7 @@ def load_config(
 def load_network(
     checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in ``folder`` and the ``extra`` keys of its configuration; InputError names what does not
-    fit.
-    """
+    """The network in ``folder`` and the ``extra`` keys of its configuration; InputError names a misfit."""
     config, kept = load_config(checkpoint, folder, extra=extra)
     shapes, where = tensor_shapes(config), f"{checkpoint.folder / folder}/{WEIGHTS}"
     tensors = checkpoint.tensors(f"{folder}/{WEIGHTS}", limit=bytes_of(shapes.values()))
@@ -132,9 +128,7 @@ def load_denoiser(checkpoint: Checkpoint, index: Mapping[str, Any]) -> nn.Module
 
 
 def diffusers_for(checkpoint: Checkpoint) -> ModuleType:
-    """What reads and writes the models of diffusers for a checkpoint; InputError where that is not
-    installed.
-    """
+    """What reads and writes the models of diffusers for a checkpoint; InputError if not installed."""
     try:
         from latentdiff.pipeline import diffusers
     except ModuleNotFoundError as error:

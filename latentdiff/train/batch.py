@@ -45,9 +45,7 @@ class AugmentedImages:
         )
 
     def batch(self, positions: Tensor, indices: Tensor) -> Tensor:
-        """The images ``indices`` (int64 [B]), augmented by the draws at their data ``positions`` (int64
-        [B]).
-        """
+        """Images ``indices`` (int64 [B]), augmented by the draws at their data ``positions`` (int64 [B])."""
         return self.to_device(self.augment(self.split.images[indices], positions, self.seed))
 
     def to_device(self, images: Tensor) -> Tensor:

@@ -149,9 +149,7 @@ class DenoiserTask:
 
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """The loss on the validation split: the modes' latents, fixed noise and levels spread evenly over
-        1..T.
-        """
+        """The loss on the validation split: the modes' latents, fixed noise, levels spread over 1..T."""
         total, n = 0.0, len(self.data.val)
         for first in range(0, n, CHUNK):
             rows = torch.arange(first, min(first + CHUNK, n))

@@ -35,9 +35,7 @@ class DataParallelLoss(Protocol):
 
 
 class DDPLoss:
-    """torch's DistributedDataParallel around the loss instead of the network: a task may call any part of
-    it.
-    """
+    """torch's DistributedDataParallel around the loss instead of the network: a task calls any part."""
 
     def __init__(self, task: Task) -> None:
         # no device_ids: positions and indices, which the loss is called with, stay on the CPU

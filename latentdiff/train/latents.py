@@ -1,6 +1,4 @@
-"""Sources of the latents that a denoiser trains on: pixels, images through a VAE, or a data set encoded
-before.
-"""
+"""Sources of the latents that a denoiser trains on: pixels, images through a VAE, or an encoded data set."""
 
 from __future__ import annotations
 

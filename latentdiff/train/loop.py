@@ -189,9 +189,7 @@ class Trainer:
         return self.ema.module if self._fsdp is None else self._fsdp.unsharded(self.ema.module)
 
     def _update(self, log: TrainLog, watch: Stopwatch, stop: GracefulStop, state: SyncState) -> SyncState:
-        """One optimizer step on the batch of (seed, step); returns the state that all processes share after
-        it.
-        """
+        """One optimizer step on the batch of (seed, step); returns the state that processes share."""
         task, options = self.task, self.options
         progress = self.budget.progress(self.step, state.elapsed)
         rate = learning_rate(options, task.peak_lr, self.step, progress)

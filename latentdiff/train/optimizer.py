@@ -59,9 +59,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, network: nn.Module) -> d
 def load_optimizer(
     optimizer: torch.optim.Optimizer, network: nn.Module, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Restore the state of :func:`optimizer_tensors`; devices follow the parameters, except those of step
-    counters.
-    """
+    """Restore the state of :func:`optimizer_tensors`; devices are the parameters', but for counters."""
     parameters = dict(network.named_parameters())
     for full, value in tensors.items():
         name, key = full.rsplit(".", 1)

@@ -43,9 +43,7 @@ class TrainState(Config):
 
 
 def state_tensors(network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Raw weights, moving average and optimizer moments in full. A collective operation where they are
-    sharded.
-    """
+    """Raw weights, moving average and optimizer moments in full. Collective where sharded."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"ema.{name}": value for name, value in ema.module.state_dict().items()}
     return gathered(
@@ -60,9 +58,7 @@ def save_state(writer: Writer, progress: TrainState, tensors: Mapping[str, Tenso
 
 
 def load_train_state(checkpoint: Checkpoint) -> TrainState:
-    """The progress alone, its options by their names of today; InputError where the checkpoint holds no
-    training state.
-    """
+    """The progress alone, its options by their names of today; InputError where there is none."""
     state = parse(TrainState, checkpoint.json(STATE), f"{checkpoint.folder}/{STATE}")
     model = OPTIONS.get(state.kind)
     return (

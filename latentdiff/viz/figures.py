@@ -46,9 +46,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def drawable(text: str) -> str:
-    """The text with what no font can draw escaped: control characters, and bytes of names that are not
-    UTF-8.
-    """
+    """The text with what no font can draw escaped: control characters, and bytes that are not UTF-8."""
     return "".join(
         c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cs") else ascii(c)[1:-1] for c in text
     )

@@ -77,9 +77,7 @@ def save_image(pixels: Pixels, path: str | Path, *, recipe: Recipe | None = None
 
 
 def text_chunks(recipe: Recipe | None, command: str = "") -> dict[str, str]:
-    """The text chunks of a PNG by keyword: what wrote it, and its recipe where there is one that is not too
-    long.
-    """
+    """The text chunks of a PNG by keyword: what wrote it, and its recipe if not too long."""
     text = "" if recipe is None else recipe.text()
     return {"Software": f"{SOFTWARE} {command}".rstrip()} | ({KEYWORD: text} if text else {})
 

@@ -1,3 +1,1 @@
-"""Benchmarks of the fused operations: the measuring core of ``latentdiff bench`` and of the scripts in
-benchmarks/.
-"""
+"""Benchmarks of fused operations: the core of ``latentdiff bench`` and of the scripts in benchmarks/."""

@@ -65,9 +65,7 @@ class BenchmarkGrid:
 
 @dataclass(frozen=True)
 class Row:
-    """One operation at one size and dtype: the timing of each implementation, or the reason why there is
-    none.
-    """
+    """One operation at one size and dtype: the timing of each implementation, or why there is none."""
 
     operation: Operation
     dtype: torch.dtype
@@ -86,9 +84,7 @@ class Row:
         return self.timings[name].median / self.elements * 1e9
 
     def gb_per_s(self, name: str) -> float:
-        """Achieved 1e9 bytes a second, from the bytes that have to be moved; a copy reads and writes one
-        tensor.
-        """
+        """1e9 bytes a second, of the bytes that have to move; a copy reads and writes one tensor."""
         tensor = tensor_bytes(self.shape, self.dtype)
         moved = 2 * tensor if name == "copy" else least_bytes(self.operation, self.shape, self.dtype)
         return moved / self.timings[name].median / 1e9
@@ -176,9 +172,7 @@ def _row(
 
 
 def _fit(prepared: Prepared, grid: BenchmarkGrid, seconds: float, watch: Stopwatch) -> int:
-    """Warm the implementations, leave out those that a row has no time for (slowest first); return the rounds
-    that fit.
-    """
+    """Warm the implementations, leave out those too slow for a row; return the rounds that fit."""
     slices = {name: max(_warm(calls, watch), grid.slice_seconds) for name, calls in prepared.calls.items()}
     if math.isinf(seconds):
         return grid.rounds

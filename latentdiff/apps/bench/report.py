@@ -57,9 +57,7 @@ def machine_line(values: dict[str, Any]) -> str:
 
 
 def document(grid: BenchmarkGrid, rows: Sequence[Row], where: dict[str, Any]) -> dict[str, Any]:
-    """Everything measured, in seconds, one entry for each implementation, with the settings it was measured
-    under.
-    """
+    """Everything measured, in seconds, one entry for each implementation, with its settings."""
     settings = {
         "device": str(grid.device),
         "rounds": grid.rounds,

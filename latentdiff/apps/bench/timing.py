@@ -67,9 +67,7 @@ def host_stopwatch(calls: Calls, repeats: int) -> float:
 
 
 def cuda_stopwatch(calls: Calls, repeats: int) -> float:
-    """Time between two CUDA events around the calls; where launches are the limit, that is the time of the
-    launches.
-    """
+    """Time between two CUDA events around the calls; of launches, where they are the limit."""
     before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     before.record()
@@ -86,9 +84,7 @@ def stopwatch_for(device: torch.device) -> Stopwatch:
 
 
 def repeats_for(calls: Calls, stopwatch: Stopwatch, seconds: float) -> int:
-    """The number of calls that lasts about ``seconds``, at least one; found by doubling, on calls already
-    warm.
-    """
+    """The number of calls that lasts about ``seconds``, at least one; found by doubling, on warm calls."""
     repeats = 1
     while (took := stopwatch(calls, repeats)) < seconds / 2 and repeats < MAX_REPEATS:
         repeats *= 2

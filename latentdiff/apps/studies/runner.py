@@ -216,9 +216,7 @@ def goes_on(out: Path, study: str, command: str) -> bool:
 
 
 def _held(out: Path, key: str = "study") -> str | None:
-    """The study whose results lie in a folder, or another entry of them; None where there are none that can
-    be read.
-    """
+    """The study whose results lie in a folder, or another entry of them; None where none can be read."""
     try:
         held = read_json(out / "results.json")[key]
     except (InputError, KeyError):

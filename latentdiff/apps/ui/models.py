@@ -1,6 +1,4 @@
-"""The models that the page offers: the newest checkpoint of each run with a denoiser, and those in the
-package.
-"""
+"""The models of the page: the newest checkpoint of each run with a denoiser, and those in the package."""
 
 from __future__ import annotations
 

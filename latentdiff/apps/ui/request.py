@@ -99,9 +99,7 @@ def usual_steps(sampler: Sampler) -> int:
 
 
 def parse_controls(label: Any, prompt: Any, *others: Any) -> PageRequest:
-    """The controls' values, in the order of the fields, checked. InputError names the first that does not
-    fit.
-    """
+    """The controls' values, in the order of the fields, checked. InputError names the first wrong one."""
     values = (label or "", (prompt or "").strip(), *others)
     return parse(PageRequest, dict(zip(PageRequest.model_fields, values, strict=True)))
 

@@ -1,6 +1,4 @@
-"""The service behind the page: drawings as generators of views, whose pictures are saved with their
-settings.
-"""
+"""The service behind the page: drawings as generators of views, pictures saved with their settings."""
 
 from __future__ import annotations
 

@@ -125,9 +125,7 @@ def writing(
 
 
 def _swap(first: Path, second: Path) -> None:
-    """Exchange two folders at once, so that neither name is ever missing; by three renames where the system
-    cannot.
-    """
+    """Exchange two folders at once, so that neither name is ever missing; else by three renames."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     if (
@@ -193,9 +191,7 @@ class Checkpoint:
         return replace(self, opened=opened)
 
     def stands(self) -> bool:
-        """Whether the folder still holds the manifest that was read: if not, it was deleted or replaced
-        meanwhile.
-        """
+        """Whether the folder still holds the manifest that was read: if not, it was replaced."""
         try:
             facts = self.path(MANIFEST).stat()
         except OSError:

@@ -162,9 +162,7 @@ class Run:
             self.remove(path)
 
     def remove(self, path: Path) -> None:
-        """Delete a checkpoint after renaming it, so that no part of one keeps its name; open files stay
-        readable.
-        """
+        """Delete a checkpoint after renaming it, so that no part keeps its name; open files stay readable."""
         shutil.rmtree(path.rename(temporary_beside(path)))
 
     @contextmanager

@@ -1,6 +1,4 @@
-"""Models as folders that diffusers loads: what is exactly one of its networks or processes, and nothing
-else.
-"""
+"""Models as folders that diffusers loads: its own networks and processes, nothing else."""
 
 from __future__ import annotations
 

@@ -89,9 +89,7 @@ class Fused:
         return {name: value for name, value in vars(self).items() if name != "_hosted"}
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t = alpha x_0 + sigma eps, as the scheduler of diffusers does it, computed in float32 or
-        float64.
-        """
+        """x_t = alpha x_0 + sigma eps, as diffusers' schedulers do it, computed in float32 or float64."""
         if not self._noised_at_once(original_samples, noise, timesteps):
             return super().add_noise(original_samples, noise, timesteps)
         alpha, sigma = self._levels(timesteps, original_samples)

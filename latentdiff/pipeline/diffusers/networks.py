@@ -141,9 +141,7 @@ def _origin(values: Mapping[str, Any]) -> Origin:
 
 
 def _blank(values: Mapping[str, Any], where: str) -> Any:
-    """The network of a configuration without memory for its weights; InputError where diffusers makes none of
-    it.
-    """
+    """The network of a configuration without memory for its weights; InputError if diffusers makes none."""
     with torch.device("meta"):
         return attempted(lambda: _constructed(values), where)
 

@@ -63,9 +63,7 @@ def _schedule(facts: SchedulerFacts, where: str) -> dict[str, Any]:
 
 
 def scheduler_values(process: DiffusionConfig, sampler: Sampler) -> dict[str, Any]:
-    """The configuration of the DDIMScheduler or DDPMScheduler of a process; InputError where diffusers has
-    none.
-    """
+    """The configuration of the DDIMScheduler or DDPMScheduler of a process; InputError if there is none."""
     if process.prediction not in PREDICTIONS.values():
         raise InputError(
             f"the process cannot be exported: it predicts {process.prediction}, the schedulers of diffusers"

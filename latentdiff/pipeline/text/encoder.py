@@ -65,9 +65,7 @@ class FrozenEncoder:
         return torch.cat([mean, states * here], 1)
 
     def places(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
-        """Each word of a text with the positions of its tokens in a context; words beyond the end have
-        none.
-        """
+        """Each word of a text with the positions of its tokens in a context; none beyond the end."""
         lowered = " ".join(words(text))
         offsets = self.pieces(
             lowered,

@@ -149,9 +149,7 @@ class Tokenizer:
 
     @property
     def vocabulary(self) -> list[str]:
-        """The words of the training captions, by the alphabet; where ``learned`` is None, the pieces that may
-        be words.
-        """
+        """The words of the training captions, by the alphabet; if ``learned`` is None, what may be words."""
         if self.learned is not None:
             return sorted(self.learned)
         return sorted(

@@ -1,3 +1,1 @@
-"""Commands that edit, restore or compose images: sdedit, p2p, inpaint, restore, denoise, invert, anagram,
-hybrid.
-"""
+"""Commands that edit and compose images: sdedit, p2p, inpaint, restore, denoise, invert, anagram, hybrid."""

@@ -72,9 +72,7 @@ def _all(function: F, options: Sequence[Callable[[F], F]]) -> F:
 
 
 def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:
-    """PSNR, SSIM, RMSE and, where its network is installed, the perceptual distance of results from the
-    originals, pair by pair.
-    """
+    """PSNR, SSIM, RMSE and, if installed, the perceptual distance of results from originals, by pair."""
     from latentdiff.data import to_uint8
     from latentdiff.evaluate.interval_score import Resampling
     from latentdiff.evaluate.pairs import score_pairs

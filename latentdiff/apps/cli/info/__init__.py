@@ -1,3 +1,1 @@
-"""Commands that show something or write it in another form: info, inspect, models, datasets, plot-schedule,
-export, ui.
-"""
+"""Commands that show or convert: info, inspect, models, datasets, plot-schedule, export, ui."""

@@ -93,9 +93,7 @@ def command(device: str, threads: int, seconds: float, max_mib: float, compiled:
 
 
 def measurable(name: str) -> torch.device:
-    """The device of a --device option, made the current one; InputError where there is none or no clock for
-    it.
-    """
+    """The device of a --device option, made the current one; InputError where there is none or no clock."""
     import torch
 
     from latentdiff.parallel.device import resolve_device

@@ -159,9 +159,7 @@ def _kinds(mine: ImageSet, other: ImageSet, *, paired: bool) -> tuple[str, ...]:
 
 
 class EvaluationReport(NamedTuple):
-    """The result of an evaluation: its title, its JSON, the tables and warnings that are printed, its
-    figures.
-    """
+    """An evaluation: its title, its JSON, the tables and warnings that are printed, its figures."""
 
     title: str
     answer: dict[str, Any]
@@ -225,9 +223,7 @@ def _find(run: str | None, runs: str) -> Checkpoint:
 
 
 def _model(checkpoint: Checkpoint, device: torch.device, data: Dataset) -> Pipeline | Autoencoder:
-    """The denoiser of a checkpoint with all that goes with it, or its autoencoder where it holds nothing
-    else.
-    """
+    """The denoiser of a checkpoint with all parts, or its autoencoder where it holds nothing else."""
     index = checkpoint.json(INDEX)
     if "restorer" in index:
         raise InputError(
@@ -279,9 +275,7 @@ def _resampling(values: dict[str, Any]) -> evaluate.Resampling:
 def _networks(
     values: dict[str, Any], shape: tuple[int, ...], classes: tuple[str, ...], device: torch.device
 ) -> evaluate.MetricNetworks:
-    """The networks of the options, or those that suit the images, named on stderr where they were chosen
-    here.
-    """
+    """The networks of the options, or those that suit the images, named on stderr if chosen here."""
     name = values["features"] or default_features(shape, classes)
     other = values["perceptual"] or (name if name in PERCEPTUAL_NAMES else None)
 

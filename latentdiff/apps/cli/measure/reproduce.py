@@ -207,9 +207,7 @@ def _run(
 
 
 def _settled(name: str, out: Path, command_of: Callable[[str, Path], str]) -> Path:
-    """Where a study goes: ``out``, or beside it where that holds something else than this study by the same
-    command.
-    """
+    """Where a study goes: ``out``, or beside it where that holds anything but this study by this command."""
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.apps.studies.runner import goes_on

@@ -83,9 +83,7 @@ def text(score: Score | None) -> str:
 
 
 def biased(score: Score | None) -> str:
-    """A figure that few images make too large: below it, without that bias, the figure that the interval is
-    of.
-    """
+    """A figure that few images enlarge: below it, without that bias, the figure that the interval is of."""
     if score is None or score.corrected is None or score.low is None or score.high is None:
         return text(score)
     return f"{bare(score.value)}\ncorrected {score.corrected:.3g} ({score.low:.3g} to {score.high:.3g})"

@@ -60,9 +60,7 @@ def recipe(
 
 
 def alone(request: SampleRequest, k: int, classes: Sequence[str]) -> Recipe | None:
-    """The recipe of image ``k``, drawn alone; None where it lies between two seeds, or the request has
-    none.
-    """
+    """The recipe of image ``k``, drawn alone; None where it lies between two seeds, or there is none."""
     if request.recipe is None or request.recipe.interpolate is not None:
         return None
     label = None if request.labels is None else request.labels[k]

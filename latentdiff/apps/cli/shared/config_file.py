@@ -106,9 +106,7 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads scalars as the text that stands there, as a command line does (`bf16: off` is "off"), except
-    null.
-    """
+    """Reads scalars as the text that stands there, as a command line (`bf16: off` is "off"), except null."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag == "tag:yaml.org,2002:null"]
@@ -189,9 +187,7 @@ def _values(
 
 
 def _plain_text(value: str, key: str, path: Path) -> str:
-    """``value``, if a command line could hold it: NUL and surrogates of no byte come from escapes in the file
-    alone.
-    """
+    """``value``, if a command line could hold it: escapes in a file make NUL and lone surrogates."""
     try:
         value.encode(errors="surrogateescape")
     except UnicodeEncodeError as error:

@@ -1,6 +1,4 @@
-"""--input: the images that a command works on, and a warning where they are far from those of the model's
-training.
-"""
+"""--input: the images of a command, and a warning where they are far from those of the model's training."""
 
 from __future__ import annotations
 
@@ -108,9 +106,7 @@ def settle_resize(checkpoint: Checkpoint, values: dict[str, Any]) -> str:
 
 
 def distance(known: Brightness, images: Tensor, *, margin: float) -> list[str]:
-    """A warning if most of the images uint8 [N, C, H, W] are far from those of the training, and what may
-    help.
-    """
+    """A warning if most of the images uint8 [N, C, H, W] are far from the training's, and a remedy."""
     from latentdiff.data.brightness import measured
 
     if float(known.far(images, margin=margin).double().mean()) <= 0.5:

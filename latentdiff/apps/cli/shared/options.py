@@ -122,9 +122,7 @@ def given(names: Iterable[str]) -> list[str]:
 
 
 def only_with(name: str, value: str, chosen: Iterable[str], flags: Mapping[str, str]) -> None:
-    """A usage error for options (parameter -> flag) that are given although ``--name`` does not hold
-    ``value``.
-    """
+    """A usage error for options (parameter -> flag) given although ``--name`` does not hold ``value``."""
     if value in chosen:
         return
     for flag in (flags[name] for name in given(flags)):
@@ -156,9 +154,7 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
 
 
 def command_line_wins(ctx: click.Context, values: dict[str, Any], names: tuple[str, ...]) -> None:
-    """Of options that exclude each other, drop those of the --config file where the command line gives
-    another one.
-    """
+    """Of options that exclude each other, drop those of the --config file if the command line has another."""
     sources = {name: ctx.get_parameter_source(name) for name in names}
     if click.core.ParameterSource.COMMANDLINE in sources.values():
         values.update({n: None for n, s in sources.items() if s == click.core.ParameterSource.DEFAULT_MAP})

@@ -10,9 +10,7 @@ from latentdiff.parallel.processes import Ranks, joined
 
 
 def together(device: torch.device, what: str) -> tuple[Ranks, torch.device]:
-    """The processes of this command, until it ends, and what this one computes on; ``what`` they share is
-    noted.
-    """
+    """The processes of this command, until it ends, and this one's device; ``what`` they share is noted."""
     ranks = click.get_current_context().with_resource(joined(device))
     if ranks.count > 1:
         note(f"{ranks.count} processes share {what}")

@@ -1,6 +1,4 @@
-"""SIGINT and SIGTERM end a command with one line and the exit code 130 or 143, at whatever moment they
-come.
-"""
+"""SIGINT and SIGTERM end a command with one line and the exit code 130 or 143, at any moment."""
 
 from __future__ import annotations
 
@@ -57,16 +55,12 @@ STOP = Stop()
 
 
 def install() -> None:
-    """Handle both signals, unless the process was started to ignore them or is one of several, which torchrun
-    ends.
-    """
+    """Handle both signals, unless the process was started to ignore them or torchrun ends it."""
     for signum in NAMES:
         if signal.getsignal(signum) != signal.SIG_IGN and "TORCHELASTIC_RUN_ID" not in os.environ:
             signal.signal(signum, STOP)
 
 
 def cause(error: BaseException) -> int | None:
-    """The signal that ended a command with ``error``, even where a library made another exception of the
-    handler's.
-    """
+    """The signal that ended a command with ``error``, even if a library replaced the exception."""
     return signal.SIGINT if isinstance(error, KeyboardInterrupt) else STOP.signum

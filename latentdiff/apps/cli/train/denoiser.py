@@ -86,9 +86,7 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
 
 
 def _planned(ctx: click.Context) -> Codec | None:
-    """The codec of a VAE that is not trained yet: what `latentdiff train --dry-run` describes the denoiser
-    on.
-    """
+    """The codec of a VAE that is not trained yet: for the denoiser of `latentdiff train --dry-run`."""
     import torch
 
     from latentdiff.apps.cli.train.vae import PLANNED
@@ -155,9 +153,7 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: TrainData, resume: C
 
 
 def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
-    """The newest VAE run whose images have the shape ``image``, named on stderr; else the newest of all; None
-    without any.
-    """
+    """The newest VAE run whose images have the shape ``image``, named on stderr; else the newest; or None."""
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.checkpoint.index import holds_vae_alone

@@ -97,9 +97,7 @@ class StudyContext:
         across: int = GRID_COLUMNS,
         about: Mapping[str, Any] | None = None,
     ) -> Picture:
-        """Grids of images beside each other, ``columns`` of them in a row and ``across`` images in a row of
-        each, with titles.
-        """
+        """Grids of images beside each other, ``columns`` in a row, ``across`` images in a row of each."""
         pictures = [(title, image_grid(images, columns=across)) for title, images in grids]
         save_panels(pictures, self.out / f"{name}.png", columns=columns)
         return Picture(f"{name}.png", caption, image_source(grids, (), {"seed": self.seed, **(about or {})}))

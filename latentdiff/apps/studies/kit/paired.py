@@ -101,9 +101,7 @@ class PairedMetrics:
 
     @classmethod
     def of(cls, context: StudyContext, *, data: Dataset | None = None) -> PairedMetrics:
-        """The network that fits the images of ``data`` (default: the data of the study, and the
-        network of --features).
-        """
+        """The network that fits the images of ``data`` (default: the study's, by --features)."""
         like, given = data or context.data, context.features if data is None else None
         try:
             name = given or default_features((like.channels, like.height, like.width), like.classes)

@@ -61,9 +61,7 @@ class StoppedTraining(Exception):
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training: a checkpoint for each of its ``marks`` (optimizer steps), its log and its
-    seconds.
-    """
+    """A finished training: a checkpoint for each of its ``marks`` (optimizer steps), log and seconds."""
 
     folder: Path
     marks: tuple[int, ...]

@@ -102,9 +102,7 @@ def _jump(x0: Tensor, schedule: Schedule, t: int, seed: int) -> Tensor:
 def _walks(
     x0: Tensor, schedule: Schedule, settings: ForwardProcessSettings, seed: int
 ) -> tuple[Tensor, list[Tensor]]:
-    """The error at every level averaged over ``chains`` walks [images, T + 1], and the first walk at the
-    shown levels.
-    """
+    """The error by level over ``chains`` walks [images, T + 1], and the first walk at the shown levels."""
     walkers = x0.repeat(settings.chains, *[1] * (x0.ndim - 1))
     key, x, kept = Key.of(seed, len(walkers)), walkers, [x0]
     errors = [torch.zeros(len(x0), dtype=torch.float64)]

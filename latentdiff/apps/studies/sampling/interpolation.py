@@ -60,9 +60,7 @@ def measure_paths(vae: VAE, a: Tensor, b: Tensor, *, points: int) -> Interpolati
 
 
 def measure_frames(frames: Tensor) -> InterpolationPaths:
-    """Frames [points, N, ...] of N paths in [-1, 1]; a path that does not move has a detour and a jump of
-    1.
-    """
+    """Frames [points, N, ...] of N paths in [-1, 1]; a constant path has a detour and a jump of 1."""
     pixels = (frames.double().flatten(2) + 1) / 2
     steps = (pixels[1:] - pixels[:-1]).norm(dim=2)
     length, straight = steps.sum(0), (pixels[-1] - pixels[0]).norm(dim=1)

@@ -1,6 +1,4 @@
-"""Study `latent-size`: what a VAE keeps with 8 or 32 numbers, and what that means for the diffusion on
-them.
-"""
+"""Study `latent-size`: what a VAE keeps with 8 or 32 numbers, and what that means for diffusion."""
 
 from __future__ import annotations
 
