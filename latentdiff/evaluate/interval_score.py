@@ -12,11 +12,8 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from latentdiff.metrics.frechet import frechet, moments
-from latentdiff.metrics.half_samples import ReferenceKind
-from latentdiff.metrics.half_samples_frechet import bootstrap_frechet
-from latentdiff.metrics.half_samples_kernel import bootstrap_kernel
-from latentdiff.metrics.interval import Interval
-from latentdiff.metrics.mean_interval import bootstrap_mean, proportion_interval
+from latentdiff.metrics.half_samples import ReferenceKind, frechet_interval, kernel_interval
+from latentdiff.metrics.interval import Interval, bootstrap_mean, proportion_interval
 from latentdiff.metrics.mmd import kernel_distance
 
 # images a side for each dimension of the features that an interval of a Frechet distance needs
@@ -138,11 +135,11 @@ def frechet_score(
     """
     if not resampling.count or cramped(len(x), len(y), x.shape[1]):
         return Score(frechet(moments(x), moments(y)))
-    return Score.of(bootstrap_frechet(x, y, **resampling.options(), reference=reference))
+    return Score.of(frechet_interval(x, y, **resampling.options(), reference=reference))
 
 
 def kernel_score(x: Tensor, y: Tensor, resampling: Resampling) -> Score:
     """The kernel distance of features float64 [N, D] and [M, D]."""
     if not resampling.count:
         return Score(kernel_distance(x, y))
-    return Score.of(bootstrap_kernel(x, y, **resampling.options()))
+    return Score.of(kernel_interval(x, y, **resampling.options()))

@@ -36,7 +36,7 @@ def frechet(a: Moments, b: Moments) -> float:
 
     The trace of the square root is the sum of the singular values of R^T S for any roots R R^T = A, S S^T =
     B: nothing is squared, so that singular covariances lose no digits, and the result is never complex.
-    Biased upwards by the finite sets, about as 1 / n (``bootstrap_frechet`` measures and removes it).
+    Biased upwards by the finite sets, about as 1 / n (``frechet_interval`` measures and removes it).
     InputError where the dimensions differ. Dowson and Landau 1982; Heusel et al. 2017, eq. 6.
     """
     check_dimensions(len(a.mean), len(b.mean))

@@ -16,7 +16,7 @@ from latentdiff.data import synthetic_scene_images
 from latentdiff.data.synthetic_scenes import Scene, Thing, parse
 from latentdiff.evaluate.alignment import caption_lists, is_scene_model, score_list
 from latentdiff.evaluate.interval_score import Resampling
-from latentdiff.metrics.mean_interval import proportion_interval
+from latentdiff.metrics.interval import proportion_interval
 
 NO_RESAMPLING = Resampling(count=0)
 

@@ -9,17 +9,26 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.metrics import half_samples_kernel
+from latentdiff.metrics import half_samples
 from latentdiff.metrics.frechet import frechet, moments
-from latentdiff.metrics.half_samples import random_half
-from latentdiff.metrics.half_samples_frechet import LARGE_RESAMPLES, _Sums, bootstrap_frechet
-from latentdiff.metrics.half_samples_kernel import bootstrap_kernel
-from latentdiff.metrics.interval import Interval, generator_of, student_quantile
-from latentdiff.metrics.mean_interval import bootstrap_mean, proportion_interval
+from latentdiff.metrics.half_samples import (
+    LARGE_RESAMPLES,
+    _Sums,
+    frechet_interval,
+    kernel_interval,
+    random_half,
+)
+from latentdiff.metrics.interval import (
+    Interval,
+    bootstrap_mean,
+    generator_of,
+    proportion_interval,
+    student_quantile,
+)
 from latentdiff.metrics.mmd import kernel_distance
 
 Bootstrap = Callable[..., Interval]
-DISTANCES = pytest.mark.parametrize("bootstrap", [bootstrap_frechet, bootstrap_kernel])
+DISTANCES = pytest.mark.parametrize("bootstrap", [frechet_interval, kernel_interval])
 
 
 def features(n: int, D: int, *, seed: int, shift: float = 0.0) -> Tensor:
@@ -48,19 +57,19 @@ def test_kernel_distances_of_halves_are_those_of_their_rows(
     sets.
     """
     monkeypatch.setattr("latentdiff.metrics.mmd.BLOCK", 8)
-    monkeypatch.setattr(half_samples_kernel, "BLOCK", 8)
+    monkeypatch.setattr(half_samples, "BLOCK", 8)
     found = {}
     monkeypatch.setattr(
-        half_samples_kernel,
+        half_samples,
         "distance_interval",
         lambda halves, level: found.update(halves=halves, level=level),
     )
     fixed, m = reference == "fixed", 31 if reference == "paired" else 20
     x, y = features(31, 4, seed=2), features(m, 4, seed=3, shift=0.5)
-    bootstrap_kernel(x, y, resamples=20, seed=7, reference=reference)
+    kernel_interval(x, y, resamples=20, seed=7, reference=reference)
     generator = generator_of(7)
-    p = half_samples_kernel._indicators(31, 10, generator).bool()
-    q = p if reference == "paired" else half_samples_kernel._indicators(m, 10, generator).bool()
+    p = half_samples._indicators(31, 10, generator).bool()
+    q = p if reference == "paired" else half_samples._indicators(m, 10, generator).bool()
     q = torch.ones_like(q) if fixed else q
     apart = reference == "paired"
 
@@ -96,10 +105,10 @@ def test_the_seed_decides_and_the_estimate_is_the_plain_distance(bootstrap: Boot
     x, y = features(60, 5, seed=4), features(50, 5, seed=5, shift=0.4)
     first, again, other = (bootstrap(x, y, resamples=40, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
-    plain = frechet(moments(x), moments(y)) if bootstrap is bootstrap_frechet else kernel_distance(x, y)
+    plain = frechet(moments(x), moments(y)) if bootstrap is frechet_interval else kernel_distance(x, y)
     assert first.estimate == pytest.approx(plain, rel=1e-9) and other.estimate == first.estimate
     assert first.low < first.corrected < first.high and (first.level, first.resamples) == (0.95, 40)
-    assert first.corrected < first.estimate or bootstrap is bootstrap_kernel
+    assert first.corrected < first.estimate or bootstrap is kernel_interval
 
 
 @DISTANCES
@@ -130,11 +139,11 @@ def test_few_images_and_constant_ones_have_intervals(bootstrap: Bootstrap) -> No
 
 
 def test_many_dimensions_have_fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latentdiff.metrics.half_samples_frechet.LARGE_DIMENSION", 5)
+    monkeypatch.setattr("latentdiff.metrics.half_samples.LARGE_DIMENSION", 5)
     x = features(8, 5, seed=11)
-    assert bootstrap_frechet(x, x + 1).resamples == LARGE_RESAMPLES
-    assert bootstrap_frechet(x, x + 1, resamples=20).resamples == 20
-    assert bootstrap_frechet(x[:, 1:], x[:, 1:] + 1, resamples=50).resamples == 50
+    assert frechet_interval(x, x + 1).resamples == LARGE_RESAMPLES
+    assert frechet_interval(x, x + 1, resamples=20).resamples == 20
+    assert frechet_interval(x[:, 1:], x[:, 1:] + 1, resamples=50).resamples == 50
 
 
 @DISTANCES

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.metrics.frechet import Moments, frechet, moments
-from latentdiff.metrics.half_samples_frechet import bootstrap_frechet
-from latentdiff.metrics.half_samples_kernel import bootstrap_kernel
+from latentdiff.metrics.half_samples import frechet_interval, kernel_interval
 from latentdiff.metrics.interval import Interval
 
 
@@ -137,19 +136,19 @@ KERNEL = [
 
 @pytest.mark.parametrize("case", [FRECHET[0], FRECHET[5], FRECHET[8]], ids=str)
 def test_frechet_intervals_cover_in_a_few_repeats(case: Case) -> None:
-    assert coverage(case, bootstrap_frechet, frechet(*case.population()), 40) >= 0.85
+    assert coverage(case, frechet_interval, frechet(*case.population()), 40) >= 0.85
 
 
 @pytest.mark.parametrize("case", [KERNEL[0], KERNEL[5]], ids=str)
 def test_kernel_intervals_cover_in_a_few_repeats(case: Case) -> None:
-    assert coverage(case, bootstrap_kernel, true_kernel_distance(*case.population()), 40) >= 0.85
+    assert coverage(case, kernel_interval, true_kernel_distance(*case.population()), 40) >= 0.85
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("case", FRECHET, ids=str)
 def test_frechet_intervals_cover_the_known_distance(case: Case) -> None:
-    found = coverage(case, bootstrap_frechet, frechet(*case.population()), case.repeats)
+    found = coverage(case, frechet_interval, frechet(*case.population()), case.repeats)
     assert case.least <= found <= case.most
 
 
@@ -157,7 +156,7 @@ def test_frechet_intervals_cover_the_known_distance(case: Case) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("case", KERNEL, ids=str)
 def test_kernel_intervals_cover_the_known_distance(case: Case) -> None:
-    found = coverage(case, bootstrap_kernel, true_kernel_distance(*case.population()), case.repeats)
+    found = coverage(case, kernel_interval, true_kernel_distance(*case.population()), case.repeats)
     assert case.least <= found <= case.most
 
 
@@ -167,8 +166,6 @@ def test_corrected_distances_have_lost_their_bias() -> None:
     found = []
     for seed in range(12):
         g = torch.Generator().manual_seed(seed)
-        found.append(
-            bootstrap_frechet(*(draw(p, 300, g) for p in case.population()), resamples=20, seed=seed)
-        )
+        found.append(frechet_interval(*(draw(p, 300, g) for p in case.population()), resamples=20, seed=seed))
     plain, corrected = (sum(getattr(each, name) for each in found) / 12 for name in ("estimate", "corrected"))
     assert plain > 8 and abs(corrected) < 0.6
