@@ -93,7 +93,7 @@ class Recipe(SampleOptions):
 
 
 def recipe_from(text: str, where: str) -> Recipe:
-    """The recipe of :meth:`Recipe.text`; InputError, one line that begins with ``where``, otherwise."""
+    """The recipe of :meth:`Recipe.text`; else InputError, one line that begins with ``where``."""
     if len(text) > MAX_CHARACTERS:
         raise InputError(
             f"{where}: its settings are too long, expected at most {MAX_CHARACTERS} characters, found"

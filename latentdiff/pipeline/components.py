@@ -96,7 +96,7 @@ def save_network(
 def load_config(
     checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
 ) -> tuple[NetworkConfig, dict[str, Any]]:
-    """The configuration of the network in ``folder`` and its ``extra`` keys; InputError names a misfit."""
+    """The configuration of the network in ``folder`` and its ``extra`` keys; InputError if it is invalid."""
     where = f"{checkpoint.folder / folder}/config.json"
     values = checkpoint.json(f"{folder}/config.json")
     name = values.pop("_class_name", None)
@@ -109,7 +109,7 @@ def load_config(
 def load_network(
     checkpoint: Checkpoint, folder: str, *, extra: tuple[str, ...] = ()
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The network in ``folder`` and the ``extra`` keys of its configuration; InputError names a misfit."""
+    """The network in ``folder`` and the ``extra`` keys of its configuration; InputError if it is invalid."""
     config, kept = load_config(checkpoint, folder, extra=extra)
     shapes, where = tensor_shapes(config), f"{checkpoint.folder / folder}/{WEIGHTS}"
     tensors = checkpoint.tensors(f"{folder}/{WEIGHTS}", limit=bytes_of(shapes.values()))

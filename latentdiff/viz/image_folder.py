@@ -29,7 +29,7 @@ def variant(**values: float | str) -> str:
 
 
 def aligned(values: Sequence[float]) -> list[str]:
-    """Numbers of 0 or more as texts that sort as the numbers do: of equal digits."""
+    """Numbers of 0 or more as texts that sort like the numbers: as many digits before and after the point."""
     texts = [f"{value:.10f}".rstrip("0").rstrip(".") for value in values]
     decimals = max(len(text.partition(".")[2]) for text in texts)
     width = max(len(text.partition(".")[0]) for text in texts) + (decimals + 1 if decimals else 0)

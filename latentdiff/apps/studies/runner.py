@@ -19,6 +19,7 @@ from latentdiff.apps.studies.kit.context import CPU, GIVEN, StudyContext
 from latentdiff.apps.studies.report import environment
 from latentdiff.apps.studies.report.blocks import Report, to_json
 from latentdiff.apps.studies.report.html import page
+from latentdiff.config.base import parse
 from latentdiff.config.data import DataOptions
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
@@ -162,7 +163,7 @@ def make(
 
 def _loaded(request: StudyRequest, size: int | None) -> Dataset:
     """The images, of the size that the study needs, else of the one requested."""
-    sides = DataOptions(size=request.size).sides() if size is None else size
+    sides = parse(DataOptions, {"size": request.size}).sides() if size is None else size
     data = load_dataset(
         request.data, size=sides, class_folders=request.class_folders or "auto", root=request.data_root
     )

@@ -31,6 +31,7 @@ VIEWS = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
 @cli_command(
     "anagram",
     "latentdiff anagram --label 3 --label 5 --view identity --view rotate180",
+    title="Views and conditioning",
 )
 @option(
     "--view",

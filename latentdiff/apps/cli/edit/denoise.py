@@ -25,6 +25,7 @@ HARM = " (farther from the original than the noisy image)"
     "denoise",
     "latentdiff denoise --level 250,500,750",
     "latentdiff denoise --level 500 --blur-sigma 2 --moments 8",
+    title="Noise",
 )
 @model_options
 @image_options

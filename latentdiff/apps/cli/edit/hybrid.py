@@ -27,10 +27,7 @@ HINT = (
 )
 
 
-@cli_command(
-    "hybrid",
-    "latentdiff hybrid --label 3 --label 5 --guidance 4",
-)
+@cli_command("hybrid", "latentdiff hybrid --label 3 --label 5 --guidance 4", title="Bands and conditioning")
 @option(
     "--sigma",
     cls=Several,

@@ -34,6 +34,7 @@ from latentdiff.config.restoration import Inpainting, MaskOptions
     "inpaint",
     "latentdiff inpaint --mask box --samples 4",
     "latentdiff inpaint --input photo.png --mask mask.png",
+    title="Mask and solver",
 )
 @model_options
 @image_options

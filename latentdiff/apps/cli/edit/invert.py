@@ -26,6 +26,7 @@ PLAUSIBLE = (0.7, 1.4)  # deviations of an inverted noise from which the model c
     "invert",
     "latentdiff invert --steps 100",
     "latentdiff invert --label own --to 3 --guidance 2",
+    title="Inversion",
 )
 @model_options
 @image_options

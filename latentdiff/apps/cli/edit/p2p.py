@@ -28,8 +28,7 @@ SLUG = 40  # characters of a prompt in a file name
 
 
 @cli_command(
-    "p2p",
-    "latentdiff p2p --prompt 'a red seven' --edit 'a green seven'",
+    "p2p", "latentdiff p2p --prompt 'a red seven' --edit 'a green seven'", title="Prompts and attention"
 )
 @model_options
 @option("--prompt", required=True, help="The prompt of the original.")

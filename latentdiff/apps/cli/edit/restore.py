@@ -29,6 +29,7 @@ from latentdiff.config.restoration import ASSUMED_NOISE, Restoration
     "restore",
     "latentdiff restore --operator blur --noise 0.05",
     "latentdiff restore --input small.png --already-degraded --operator downsample",
+    title="Degradation and solver",
 )
 @model_options
 @image_options

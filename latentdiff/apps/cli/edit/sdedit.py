@@ -26,6 +26,7 @@ from latentdiff.apps.cli.shared.options import cli_command
     "edit",
     "latentdiff edit --input drawing.png --strength 0.3,0.5,0.7",
     "latentdiff edit --label 3 --strength 0.6 --guidance 2",
+    title="Start",
 )
 @model_options
 @image_options

@@ -33,6 +33,7 @@ def _check_exported(folder: Path) -> None:
     "export",
     "latentdiff export --run runs/NAME",
     "latentdiff export --run runs/NAME --part scheduler --out scheduler",
+    title="Parts",
 )
 @run_options()
 @option(

@@ -11,7 +11,7 @@ from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.options import cli_command, device_option, run_options
 
 
-@cli_command("ui", "latentdiff ui", "latentdiff ui --run runs/NAME --port 8000 --open")
+@cli_command("ui", "latentdiff ui", "latentdiff ui --run runs/NAME --port 8000 --open", title="Server")
 @run_options("Run or checkpoint that is selected first (default: the newest run with a denoiser).")
 @option(
     "--host",

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 TABLE_WIDTH = 200  # where the output is no terminal
 
 
-@cli_command("bench", "latentdiff bench", "latentdiff bench --torch-compile --threads 2 --json")
+@cli_command(
+    "bench", "latentdiff bench", "latentdiff bench --torch-compile --threads 2 --json", title="Measurement"
+)
 @option(
     "--device", default="auto", show_default=True, group=GENERAL, help="Device: auto, cpu, cuda or cuda:N."
 )

@@ -37,6 +37,7 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     "latentdiff reproduce --list",
     "latentdiff reproduce forward-process",
     "latentdiff reproduce class-guidance --budget full --data mnist",
+    title="Study",
 )
 @click.argument("study", required=False)
 @option("--list", "listing", is_flag=True, help="List the studies and the question of each.")

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@cli_command("sample-cold", "latentdiff sample-cold --restore", "latentdiff sample-cold -n 16 --out new.png")
+@cli_command(
+    "sample-cold",
+    "latentdiff sample-cold --restore",
+    "latentdiff sample-cold -n 16 --out new.png",
+    title="Start",
+)
 @model_options
 @image_options
 @option(

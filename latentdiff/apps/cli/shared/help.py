@@ -21,21 +21,6 @@ GROUPS = (  # in the order of the help texts
     *("Model", "Data", "Images", OWN, "Network", "Diffusion", "Training", "Sampling", "Compute"),
     *("Metrics", "Run", "Output", GENERAL),
 )
-OWN_TITLES = {  # of the group of a command's own options, which name no group
-    "edit": "Start",
-    "inpaint": "Mask and solver",
-    "restore": "Degradation and solver",
-    "denoise": "Noise",
-    "invert": "Inversion",
-    "anagram": "Views and conditioning",
-    "hybrid": "Bands and conditioning",
-    "p2p": "Prompts and attention",
-    "sample-cold": "Start",
-    "reproduce": "Study",
-    "bench": "Measurement",
-    "export": "Parts",
-    "ui": "Server",
-}
 WIDEST = 26  # characters of an option and its values in --help
 DEFAULT = re.compile(r" \(default: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
@@ -122,13 +107,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 class Command(click.Command):
     """A command whose options stand in titled groups, with examples at the end.
 
+    ``title``: of the group of its own options, those that name no group.
     --help has a line for each option that most people use: the help text up to its first semicolon and, where
     there is room, the default in brackets. --help-all has all options with their whole text.
     """
 
-    def __init__(self, *args: Any, examples: Iterable[str] = (), **attributes: Any) -> None:
+    def __init__(self, *args: Any, examples: Iterable[str] = (), title: str = OWN, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
-        self.examples = tuple(examples)
+        self.examples, self.title = tuple(examples), title
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own and both help options."""
@@ -158,7 +144,7 @@ class Command(click.Command):
                 groups.setdefault(param.group, []).append(_short(param, ctx, formatter.width))
         widest = max(len(left) for records in groups.values() for left, _ in records)
         for name in sorted(groups, key=GROUPS.index):
-            with formatter.section(OWN_TITLES.get(str(self.name), name) if name == OWN else name):
+            with formatter.section(self.title if name == OWN else name):
                 records = [(f"{left:{min(widest, WIDEST)}}", text) for left, text in groups[name]]
                 formatter.write_dl(records, col_max=WIDEST + 2)
 

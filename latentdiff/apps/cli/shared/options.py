@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from latentdiff.apps.cli.shared.config_file import config_option
-from latentdiff.apps.cli.shared.help import GENERAL, Command, option
+from latentdiff.apps.cli.shared.help import GENERAL, OWN, Command, option
 from latentdiff.config.base import Config, device_name, option_facts
 from latentdiff.errors import explain
 
@@ -160,8 +160,13 @@ def command_line_wins(ctx: click.Context, values: dict[str, Any], names: tuple[s
         values.update({n: None for n, s in sources.items() if s == click.core.ParameterSource.DEFAULT_MAP})
 
 
-def cli_command(name: str, *examples: str, config: bool = True) -> Callable[[Callable[..., Any]], Command]:
-    """A decorator that makes a command of a function, with --config and --json; the examples end its help."""
+def cli_command(
+    name: str, *examples: str, title: str = OWN, config: bool = True
+) -> Callable[[Callable[..., Any]], Command]:
+    """A decorator that makes a command of a function, with --config and --json; the examples end its help.
+
+    ``title``: of its options that name no group.
+    """
 
     def decorate(function: Callable[..., Any]) -> Command:
         as_json = option(
@@ -169,7 +174,7 @@ def cli_command(name: str, *examples: str, config: bool = True) -> Callable[[Cal
         )
         function = as_json(function)
         function = config_option(function) if config else function
-        return click.command(name=name, cls=Command, examples=examples)(function)
+        return click.command(name=name, cls=Command, examples=examples, title=title)(function)
 
     return decorate
 
