@@ -15,7 +15,7 @@ import pytest
 import torch
 from helpers import run_cli
 from safetensors.torch import load_file
-from torchrun import finished, log, losses, torchrun
+from torchrun import finished, log, losses, torchrun, torchrun_script
 
 from latentdiff import load
 from latentdiff.errors import InputError
@@ -338,3 +338,26 @@ def test_processes_share_whole_chunks() -> None:
         InputError, match="3 processes share 500 samples, which are drawn 250 at once: expected at least 501"
     ):
         shares(500, (1, 8, 8), 3)
+
+
+GROUP_ENDS = """
+import torch
+from pathlib import Path
+from latentdiff.parallel.processes import joined
+
+with joined(torch.device("cpu")):
+    network = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 3))
+    network(torch.ones(2, 3)).sum().backward()
+    network.itself = network  # as a training loop, which its parts know
+    del network
+names = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+assert not [name for name in names if "gloo" in name], names
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads are read from /proc")
+def test_threads_of_the_group_end_with_it(tmp_path: Path) -> None:
+    """One that releases its last work while Python ends aborts the process (pytorch issue 190489)."""
+    (tmp_path / "ends.py").write_text(GROUP_ENDS)
+    code, _, err = finished(torchrun_script("ends.py", tmp_path))
+    assert code == 0, err

@@ -21,6 +21,15 @@ def torchrun(command: str, cwd: Path, *, processes: int = 2) -> subprocess.Popen
     """`torchrun --nproc-per-node N -m latentdiff -- COMMAND`, on a free port of this machine; torchrun has a
     --run-path of its own.
     """
+    return _started(["-m", "latentdiff", "--", *command.split()], cwd, processes)
+
+
+def torchrun_script(name: str, cwd: Path, *, processes: int = 2) -> subprocess.Popen[str]:
+    """`torchrun --nproc-per-node N NAME`, a Python file."""
+    return _started([name], cwd, processes)
+
+
+def _started(command: list[str], cwd: Path, processes: int) -> subprocess.Popen[str]:
     words = [
         sys.executable,
         "-m",
@@ -30,7 +39,7 @@ def torchrun(command: str, cwd: Path, *, processes: int = 2) -> subprocess.Popen
         "--rdzv-backend",
         "c10d",
     ]
-    words += ["--rdzv-endpoint", "localhost:0", "-m", "latentdiff", "--", *command.split()]
+    words += ["--rdzv-endpoint", "localhost:0", *command]
     return subprocess.Popen(
         words,
         cwd=cwd,
