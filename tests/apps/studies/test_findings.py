@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.illusions import anagrams, hybrids
-from latentdiff.apps.studies.illusions.anagrams import AnagramShares
-from latentdiff.apps.studies.illusions.subjects import PAIRS
+from latentdiff.apps.studies.illusions.anagrams import AnagramPair, Anagrams
+from latentdiff.apps.studies.illusions.subjects import PAIRS, Shares
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input, difference
 from latentdiff.apps.studies.process import noise_schedules
@@ -187,14 +187,17 @@ def of_sdedit(good: float) -> Iterator[str]:
     yield from sdedit._findings(scores, {}, trips)
 
 
+def read(pairs: Sequence[AnagramPair], good: float) -> list[Anagrams]:
+    """Anagrams of pairs, each of which is read more often than the one before."""
+    return [
+        Anagrams(pair, torch.zeros(1), Shares(0.6, 0.6, min(1.0, 0.5 + good * k / 40)))
+        for k, pair in enumerate(pairs)
+    ]
+
+
 def of_anagrams(good: float) -> Iterator[str]:
-    ten = {
-        pair: anagrams.PairSamples(
-            "flip", torch.zeros(1), AnagramShares(0.5, 0.5, min(1.0, 0.5 + good * k / 40))
-        )
-        for k, pair in enumerate(PAIRS)
-    }
-    tried = {name: dict.fromkeys(PAIRS, 0.5) for name in anagrams.VIEWS}
+    ten = read([AnagramPair(*pair, "flip") for pair in PAIRS], good)
+    tried = dict.fromkeys(anagrams.VIEWS, ten)
     yield from anagrams._findings(anagrams.AnagramSettings(seeds=100), ten, {(0, 1): 0.5}, tried, 0.99, 10)
 
 
@@ -206,14 +209,12 @@ def of_hybrids(good: float) -> Iterator[str]:
 
 
 def of_text_anagrams(good: float) -> Iterator[str]:
-    pairs_ = anagrams.PROMPT_PAIRS
-    found = {pair: AnagramShares(0.6, 0.6, min(1.0, 0.5 + good * k / 40)) for k, pair in enumerate(pairs_)}
-    plain = dict.fromkeys(pairs_, AnagramShares(0.6, 0.6, 0.5))
-    yield from anagrams._text_findings(anagrams.TextAnagramSettings(seeds=100), {5.0: found}, plain)
+    found, plain = (read(anagrams.PROMPT_PAIRS, each) for each in (good, 0.0))
+    yield from anagrams._text_findings(anagrams.TextAnagramSettings(seeds=100), found, plain)
 
 
 def of_text_hybrids(good: float) -> Iterator[str]:
-    far = {s: hybrids.HybridShares(0.6, 0.6, min(1.0, 0.3 + good * k / 8)) for k, s in enumerate((1.5, 3.0))}
+    far = {s: Shares(0.6, 0.6, min(1.0, 0.3 + good * k / 8)) for k, s in enumerate((1.5, 3.0))}
     yield from hybrids._text_findings(hybrids.TextHybridSettings(seeds=100), far, far[1.5])
 
 
