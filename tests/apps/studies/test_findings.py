@@ -99,7 +99,7 @@ def of_restoration(good: float) -> Iterator[str]:
     known = [row._replace(solver=name) for name in ("exact", "DPS", "ScoreALD", "DiffPIR")]
     names = ("SDEdit", "ScoreALD", "DPS", "DiffPIR, 20 steps")
     scores = {"as measured": [pairs(0, 0)]} | {name: [pairs(k * good, 5 + k)] for k, name in enumerate(names)}
-    yield from restoration._findings(restoration.RestorationSettings(), known, {"a box missing": scores}, {})
+    yield from restoration._findings(restoration.RestorationSettings(), known, {"a box missing": scores})
 
 
 def of_cold(good: float) -> Iterator[str]:

@@ -276,20 +276,17 @@ def _losses(context: StudyContext, models: list[ModelResults]) -> Picture:
 
 def _restored(context: StudyContext, runner: ModelRunner, models: list[ModelResults]) -> Iterator[Picture]:
     for model in models:
-        rows = [("original", runner.images[:SHOWN]), ("degraded", model.degraded[:SHOWN].clamp(-1, 1))]
-        rows += [(method.name, method.images[:SHOWN]) for method in model.methods]
-        yield context.rows(f"restored-{model.name.replace(' ', '-')}", rows, f"Restored from {model.name}.")
+        rows = [("original", runner.images), ("degraded", model.degraded.clamp(-1, 1))]
+        rows += [(method.name, method.images) for method in model.methods]
+        yield context.rows(f"restored-{model.name}", rows, f"Restored from {model.name}.", most=SHOWN)
 
 
 def _through(context: StudyContext, model: ModelResults) -> Picture:
-    rows = [(f"epoch {epoch}", images[:SHOWN]) for epoch, images in model.samples.items()]
+    rows = [(f"epoch {epoch}", images) for epoch, images in model.samples.items()]
     if model.flat is not None:
-        rows.append(("flat start", model.flat[0][:SHOWN]))
-    return context.rows(
-        f"new-{model.name.replace(' ', '-')}",
-        rows,
-        f"New images out of {model.name}, after each of these epochs.",
-    )
+        rows.append(("flat start", model.flat[0]))
+    caption = f"New images out of {model.name}, after each of these epochs."
+    return context.rows(f"new-{model.name}", rows, caption, most=SHOWN)
 
 
 def _table(metrics: PairedMetrics, models: list[ModelResults], floor: SampleScores) -> Table:

@@ -56,10 +56,9 @@ def study(context: StudyContext, settings: DenoisingSettings) -> Report:
             made = _denoised(context, settings, pipeline, images, t)
             found[t] = {name: metrics.pairs(x, images) for name, x in made.items()}
             if t in settings.figure:
-                rows = [("original", images[:SHOWN]), *((name, x[:SHOWN]) for name, x in made.items())]
-                figures.append(
-                    context.rows(f"level-{t}", rows, f"Noise of level t = {t} and five ways to remove it.")
-                )
+                rows, text = [("original", images), *made.items()], f"Noise of level t = {t}"
+                caption = f"{text} and five ways to remove it."
+                figures.append(context.rows(f"level-{t}", rows, caption, most=SHOWN))
     with context.part("trajectory"):
         trajectory = _trajectory(context, settings, pipeline, images[:SHOWN])
     with context.part("three notations"):
@@ -184,7 +183,7 @@ def _written(name: str, schedule: Schedule) -> SamplerStep:
 
 
 def _table(found: Mapping[int, Mapping[str, PairedScores]], metrics: PairedMetrics) -> Table:
-    rows = [((t, name), [pairs], ()) for t, methods in found.items() for name, pairs in methods.items()]
+    rows = [((t, name), [pairs]) for t, methods in found.items() for name, pairs in methods.items()]
     return metrics.table("denoised", ("t", ""), rows, "Denoised images against the originals.")
 
 

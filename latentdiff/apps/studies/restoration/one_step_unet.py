@@ -97,10 +97,10 @@ def _rows(
     made: Mapping[float, tuple[Tensor, Tensor]],
     caption: str,
 ) -> Picture:
-    rows = [("original", images[:SHOWN])]
+    rows = [("original", images)]
     for sigma, (noisy, back) in made.items():
-        rows += [(f"σ = {sigma:g}", noisy[:SHOWN]), ("denoised", back[:SHOWN])]
-    return context.rows(name, rows, caption)
+        rows += [(f"σ = {sigma:g}", noisy), ("denoised", back)]
+    return context.rows(name, rows, caption, most=SHOWN)
 
 
 def _others(context: StudyContext, shape: Sequence[int], n: int) -> tuple[Tensor, str]:
@@ -135,7 +135,7 @@ def _curves(
 
 def _table(name: str, found: NoisyPairs, metrics: PairedMetrics, caption: str) -> Table:
     rows = [
-        ((sigma, title), [pairs], ())
+        ((sigma, title), [pairs])
         for sigma, both in found.items()
         for title, pairs in zip(("noisy", "denoised"), both, strict=True)
     ]

@@ -122,8 +122,8 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
     titles = {k: f"index {k} (t = {t})" for k, t in starts.items()}
 
     def rows(name: str, first: str, inputs: Tensor, edits: Mapping[int, Tensor], text: str) -> Picture:
-        found = [(first, inputs[:SHOWN]), *((titles[k], x[:SHOWN]) for k, x in edits.items())]
-        return context.rows(name, found, text)
+        found = [(first, inputs), *((titles[k], x) for k, x in edits.items())]
+        return context.rows(name, found, text, most=SHOWN)
 
     with context.part("edits"):
         edits = edit_from(context, pipeline, images, starts, sampling)
@@ -134,12 +134,12 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
         shape = pipeline.codec.image_shape
         drawings = torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()])
         drawn = edit_from(context, pipeline, drawings, starts, sampling)
-    cells = [((k, starts[k]), [pairs], (kept[k],) if kept else ()) for k, pairs in scores.items()]
-    heads = ("start index", "t"), ("class kept",) if kept else ()
+    cells = [((k, starts[k]), [pairs]) for k, pairs in scores.items()]
+    last = {"class kept": list(kept.values())} if kept else {}
     blocks = (
         rows("digits", "input", images, edits, "Test digits, no class given."),
         rows("drawings", "drawn", drawings, drawn, "Drawings that are no digits, edited."),
-        metrics.table("edits", heads[0], cells, "Edits against their input.", last=heads[1]),
+        metrics.table("edits", ("start index", "t"), cells, "Edits against their input.", **last),
     )
     sections = [Section("From little to much", ABOUT, *blocks)]
     if pipeline.classes:
