@@ -9,7 +9,7 @@ from torch import Tensor
 from latentdiff.apps.studies.illusions import anagrams, hybrids
 from latentdiff.apps.studies.illusions.subjects import Shares, scene_hits
 from latentdiff.apps.studies.restoration import sdedit
-from latentdiff.apps.studies.text import text_failures
+from latentdiff.apps.studies.text import prompt_to_prompt
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.synthetic_scene_images import scenes_of
 from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, contrasting, is_held_out, parse
@@ -19,9 +19,9 @@ TEXTS = [
     *(text for pair in anagrams.PROMPT_PAIRS for text in pair[:2]),
     *(text for pair in (*hybrids.BY_DISTANCE, *hybrids.BY_COLOUR) for text in pair),
     *hybrids.THREE_PROMPTS,
-    text_failures.TWO,
-    text_failures.ONE,
-    *text_failures.EDITS.values(),
+    prompt_to_prompt.TWO,
+    prompt_to_prompt.ONE,
+    *prompt_to_prompt.EDITS.values(),
     *(text for *_, text in sdedit.PAINTED),
 ]
 
@@ -124,8 +124,8 @@ def test_what_was_exchanged_is_told_from_the_rest(data: Dataset) -> None:
         (k, parse(text)) for k, text in enumerate(data.test.captions or ()) if len(parse(text).things) == 2
     )
     image, text = to_float(data.test.images[k : k + 1]), (data.test.captions or ())[k]
-    assert text_failures.shares(image, text) == (1, 1)
+    assert prompt_to_prompt.shares(image, text) == (1, 1)
     other = DIGITS[(scene.things[0].digit + 1) % 10]
     wrong = text.replace(DIGITS[scene.things[0].digit], other, 1)
-    assert text_failures.shares(image, wrong, "digit 1") == (0, 0)
-    assert text_failures.shares(image, wrong, "colour 1") == (1, 0)
+    assert prompt_to_prompt.shares(image, wrong, "digit 1") == (0, 0)
+    assert prompt_to_prompt.shares(image, wrong, "colour 1") == (1, 0)

@@ -21,10 +21,18 @@ from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
-from latentdiff.apps.studies.text.text_edits import COLUMNS, SWAPS, EditScores, EditTask, exchanged, score
+from latentdiff.apps.studies.text.text_edits import (
+    SWAPS,
+    EditScores,
+    EditTask,
+    edit_table,
+    exchanged,
+    mean_score,
+    scores_of,
+)
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.synthetic_scenes import COLOURS, caption, parse
@@ -240,9 +248,7 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
             for scale, sampling in samplings.items()
         }
     scores = {
-        (scale, s): {what: score(tasks, images, x, what) for what in SWAPS}
-        for scale, every in edits.items()
-        for s, x in every.items()
+        (scale, s): scores_of(tasks, images, x) for scale, every in edits.items() for s, x in every.items()
     }
     with context.part("drawings"):
         shape = (1, *pipeline.codec.image_shape[1:])
@@ -255,12 +261,8 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
     columns = [folded(text, 10) for text in targets]
     picture = context.rows("drawings", rows, f"Drawings and their edits, guidance {w:g}.", columns=columns)
     pictures = _text_rows(context, settings, tasks, images, edits[w])
-    table = Table(
-        "edits",
-        ("guidance", "strength", *COLUMNS),
-        tuple((*of, what, *each.cells()) for of, kinds in scores.items() for what, each in kinds.items()),
-        "The rest: the background for a digit or its colour, the digit's inside for the background.",
-    )
+    about = "The rest: the background for a digit or its colour, the digit's inside for the background."
+    table = edit_table(("guidance", "strength"), scores, about)
     return Report(
         _text_findings(settings, scores),
         Section("Pictures edited towards another text", TEXT_ABOUT, origin, *pictures),
@@ -339,10 +341,8 @@ def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Ed
 def _text_findings(settings: TextSDEditSettings, scores: Edits) -> Iterator[str]:
     w, strengths = settings.scales[-1], settings.strengths
     for s in (min(strengths), max(strengths)):
-        kinds = scores[w, s].values()
-        success, others, psnr = (
-            sum(getattr(each, name) for each in kinds) / len(kinds) for name in ("success", "others", "psnr")
-        )
+        kinds = scores[w, s]
+        success, others, psnr = (mean_score(kinds, name) for name in ("success", "others", "psnr"))
         yield (
             f"At strength {s:g}, guidance {w:g}, the new word is right in {success:.0%} and all else is kept"
             f" in {others:.0%} of the edits; the PSNR of the rest is {psnr:.1f} dB."

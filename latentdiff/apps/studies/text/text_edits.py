@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latentdiff.apps.studies.report.blocks import Cell, Table
 from latentdiff.data import to_uint8
 from latentdiff.data.synthetic_scenes import SEEN, Scene, contrasting, single_scenes
 from latentdiff.evaluate.alignment import in_turn
@@ -92,19 +93,33 @@ def score(wanted: Sequence[EditTask], source: Tensor, edited: Tensor, what: str)
     inside = [each > INSIDE for each in cover]
     overlap = None
     if what != "digit":
-        both, either = (
-            (inside[0] & inside[1]).sum((1, 2)).double(),
-            (inside[0] | inside[1]).sum((1, 2)).double(),
-        )
+        pixels = (inside[0] & inside[1], inside[0] | inside[1])
+        both, either = (each.sum((1, 2)).double() for each in pixels)
         overlap = float((both / either.clamp_min(1)).mean())
     # what the edit is not about: the ground, or the digit where the ground is exchanged
     pure = (cover[0] > PURE) & (cover[1] > PURE)
     about = pure if what == "background" else ~(_wide(inside[0]) | _wide(inside[1]))
-    return EditScores(_share(success), _share(others), _psnr(source[rows], edited[rows], about), overlap)
+    return EditScores(
+        sum(success) / len(rows), sum(others) / len(rows), _psnr(source[rows], edited[rows], about), overlap
+    )
 
 
-def _share(hits: Sequence[bool]) -> float:
-    return sum(hits) / len(hits)
+def scores_of(wanted: Sequence[EditTask], source: Tensor, edited: Tensor) -> dict[str, EditScores]:
+    """The scores of the edits [n, 3, H, W] of each attribute."""
+    return {what: score(wanted, source, edited, what) for what in SWAPS}
+
+
+def mean_score(kinds: Mapping[str, EditScores], name: str) -> float:
+    """The mean over the attributes of a score by its name."""
+    return sum(float(getattr(each, name)) for each in kinds.values()) / len(kinds)
+
+
+def edit_table(
+    heads: tuple[str, ...], found: Mapping[tuple[Cell, ...], Mapping[str, EditScores]], caption: str
+) -> Table:
+    """Scores of edits by the cells under ``heads`` and by attribute."""
+    rows = tuple((*of, what, *each.cells()) for of, kinds in found.items() for what, each in kinds.items())
+    return Table("edits", (*heads, *COLUMNS), rows, caption)
 
 
 def _wide(inside: Tensor) -> Tensor:
