@@ -20,6 +20,7 @@ from latentdiff.apps.studies.illusions.subjects import PAIRS, Shares
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input, difference
 from latentdiff.apps.studies.process import noise_schedules
+from latentdiff.apps.studies.process.analytic import Gaussian
 from latentdiff.apps.studies.restoration import (
     cold_diffusion,
     denoising,
@@ -76,13 +77,16 @@ def trained(**values: float) -> Any:
 
 
 def of_denoising(good: float) -> Iterator[str]:
-    ways = {name: pairs(good * (name != "noisy"), k) for k, name in enumerate(denoising.METHODS)}
+    ways = {
+        name: pairs(good * (name != "noisy"), k)
+        for k, name in enumerate(("noisy", "blur", "one step", "step by step"))
+    }
     yield from denoising._findings({30: ways, 500: ways}, {"noise": 1e-12}, PairedMetrics(None))
 
 
 def of_one_step(good: float) -> Iterator[str]:
     found = {sigma: (pairs(0, k), pairs(good, 9 + k)) for k, sigma in enumerate((0.2, 0.5, 1.0))}
-    yield from one_step_unet._findings(one_step_unet.OneStepSettings(), found, found, "others")
+    yield from one_step_unet._findings(one_step_unet.OneStepSettings(), {"digits": found, "others": found})
 
 
 def of_inpainting(good: float) -> Iterator[str]:
@@ -95,7 +99,7 @@ def of_inpainting(good: float) -> Iterator[str]:
 
 
 def of_restoration(good: float) -> Iterator[str]:
-    row = PosteriorError("exact", 10, 0.1, 0.1, torch.zeros(1), torch.zeros(1, 1))
+    row = PosteriorError("exact", 10, 0.1, 0.1, Gaussian(torch.zeros(1), torch.zeros(1, 1)))
     known = [row._replace(solver=name) for name in ("exact", "DPS", "ScoreALD", "DiffPIR")]
     names = ("SDEdit", "ScoreALD", "DPS", "DiffPIR, 20 steps")
     scores = {"as measured": [pairs(0, 0)]} | {name: [pairs(k * good, 5 + k)] for k, name in enumerate(names)}

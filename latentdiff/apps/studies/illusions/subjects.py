@@ -42,9 +42,7 @@ def scene_hits(*only: str) -> Hits:
 
 
 class Shares(NamedTuple):
-    """Shares of the attributes right in the first and in the second view (or band), and of images with all
-    right in both.
-    """
+    """Shares of the attributes right in the first and second view (or band), and of images right in both."""
 
     first: float
     second: float

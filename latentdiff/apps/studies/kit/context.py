@@ -82,9 +82,7 @@ class StudyContext:
         about: Mapping[str, Any] | None = None,
         most: int | None = None,
     ) -> Picture:
-        """Images [n, C, H, W], at most ``most``, in labelled rows; results.json keeps the seed and ``about``,
-        their source.
-        """
+        """Images [n, C, H, W], at most ``most``, in labelled rows; results.json keeps seed and ``about``."""
         file = "".join(letter if letter.isalnum() else "-" for letter in name) + ".png"
         shown = [(title, images[:most]) for title, images in rows]
         save_figure(draw_rows(shown, columns=columns), self.out / file)

@@ -262,7 +262,7 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
     picture = context.rows("drawings", rows, f"Drawings and their edits, guidance {w:g}.", columns=columns)
     pictures = _text_rows(context, settings, tasks, images, edits[w])
     about = "The rest: the background for a digit or its colour, the digit's inside for the background."
-    table = edit_table(("guidance", "strength"), scores, about)
+    table = edit_table(("guidance", "strength"), scores.items(), about)
     return Report(
         _text_findings(settings, scores),
         Section("Pictures edited towards another text", TEXT_ABOUT, origin, *pictures),
@@ -285,9 +285,7 @@ DRAWN = (
 
 
 def edit_tasks(data: Dataset, n: int) -> tuple[list[EditTask], Tensor]:
-    """``n`` edits of each kind of test images of one digit whose captions are complete, and the images
-    [3 n, 3, H, W] in [-1, 1].
-    """
+    """``n`` edits of each kind of test images with complete captions, and the images [3 n, 3, H, W]."""
     scenes = [(k, parse(text)) for k, text in enumerate(data.test.captions or ())]
     complete = [
         (k, scene)

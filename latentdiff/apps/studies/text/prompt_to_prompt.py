@@ -126,7 +126,7 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
     shown = {name: made[name] for name in (next(iter(ways)), ANEW, f"SDEdit, strength {middle:g}")}
     table = edit_table(
         ("",),
-        {(name,): kinds for name, kinds in scores.items()},
+        (((name,), kinds) for name, kinds in scores.items()),
         "The rest: the ground for a digit or its colour, the digit's inside for the ground. All else: the"
         " other attributes, read from both pictures.",
     )

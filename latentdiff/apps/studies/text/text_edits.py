@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -115,10 +115,10 @@ def mean_score(kinds: Mapping[str, EditScores], name: str) -> float:
 
 
 def edit_table(
-    heads: tuple[str, ...], found: Mapping[tuple[Cell, ...], Mapping[str, EditScores]], caption: str
+    heads: tuple[str, ...], found: Iterable[tuple[tuple[Cell, ...], Mapping[str, EditScores]]], caption: str
 ) -> Table:
     """Scores of edits by the cells under ``heads`` and by attribute."""
-    rows = tuple((*of, what, *each.cells()) for of, kinds in found.items() for what, each in kinds.items())
+    rows = tuple((*of, what, *each.cells()) for of, kinds in found for what, each in kinds.items())
     return Table("edits", (*heads, *COLUMNS), rows, caption)
 
 
