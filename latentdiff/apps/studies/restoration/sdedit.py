@@ -28,14 +28,16 @@ from latentdiff.apps.studies.text.text_edits import (
     SWAPS,
     EditScores,
     EditTask,
+    complete,
     edit_table,
     exchanged,
+    first_of,
     mean_score,
     scores_of,
 )
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
-from latentdiff.data.synthetic_scenes import COLOURS, caption, parse
+from latentdiff.data.synthetic_scenes import COLOURS, caption
 from latentdiff.edit import from_noise, invert, level_at, level_of, relative_error, sdedit
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.viz.rows import folded
@@ -260,7 +262,13 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
     rows = [("drawn", drawings), *((f"strength {s:g}", x) for s, x in drawn.items())]
     columns = [folded(text, 10) for text in targets]
     picture = context.rows("drawings", rows, f"Drawings and their edits, guidance {w:g}.", columns=columns)
-    pictures = _text_rows(context, settings, tasks, images, edits[w])
+    pictures = []
+    for what in SWAPS:  # the first edits of each kind, from little to much noise
+        places = first_of(tasks, what, settings.shown)
+        heads = [folded(prompts[k], 10) for k in places]
+        rows = [("picture", images[places]), *((f"strength {s:g}", x[places]) for s, x in edits[w].items())]
+        text = f"{what.capitalize()} exchanged, guidance {w:g}; the text is above each column."
+        pictures.append(context.rows(what, rows, text, columns=heads))
     about = "The rest: the background for a digit or its colour, the digit's inside for the background."
     table = edit_table(("guidance", "strength"), scores.items(), about)
     return Report(
@@ -268,7 +276,7 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
         Section("Pictures edited towards another text", TEXT_ABOUT, origin, *pictures),
         Section("What changes and what is kept", _text_curves(context, settings, scores), table),
         Section("From a drawing", DRAWN, picture),
-        edits=[[caption(task.source), caption(task.edited), task.what] for task in tasks],
+        edits=[task.listed() for task in tasks],
     )
 
 
@@ -286,36 +294,12 @@ DRAWN = (
 
 def edit_tasks(data: Dataset, n: int) -> tuple[list[EditTask], Tensor]:
     """``n`` edits of each kind of test images with complete captions, and the images [3 n, 3, H, W]."""
-    scenes = [(k, parse(text)) for k, text in enumerate(data.test.captions or ())]
-    complete = [
-        (k, scene)
-        for k, scene in scenes
-        if len(scene.things) == 1 and scene.background is not None and scene.things[0].size is not None
-    ]
     tasks, rows = [], []
     for what in SWAPS:
-        for place, (k, scene) in enumerate(complete[:n]):
+        for place, (k, scene) in enumerate(complete(data)[:n]):
             tasks.append(EditTask(scene, exchanged(scene, what, place), what))
             rows.append(k)
     return tasks, to_float(data.test.images[rows])
-
-
-def _text_rows(
-    context: StudyContext,
-    settings: TextSDEditSettings,
-    tasks: Sequence[EditTask],
-    images: Tensor,
-    edits: Mapping[float, Tensor],
-) -> Iterator[Picture]:
-    """The first edits of each kind, from little to much noise."""
-    for what in SWAPS:
-        places = [k for k, task in enumerate(tasks) if task.what == what][: settings.shown]
-        columns = [folded(caption(tasks[k].edited), 10) for k in places]
-        rows = [("picture", images[places]), *((f"strength {s:g}", x[places]) for s, x in edits.items())]
-        text = (
-            f"{what.capitalize()} exchanged, guidance {settings.scales[-1]:g}; the text is above each column."
-        )
-        yield context.rows(what, rows, text, columns=columns)
 
 
 def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Edits) -> Picture:

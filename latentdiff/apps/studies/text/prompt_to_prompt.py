@@ -19,15 +19,17 @@ from latentdiff.apps.studies.text.text_edits import (
     SWAPS,
     EditScores,
     EditTask,
+    complete,
     edit_table,
     exchanged,
+    first_of,
     mean_score,
     scores_of,
     tasks,
 )
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float, to_uint8
-from latentdiff.data.synthetic_scenes import Scene, caption, parse
+from latentdiff.data.synthetic_scenes import caption, parse
 from latentdiff.edit import Edit, Edited, level_of, prompt_to_prompt, sdedit
 from latentdiff.evaluate.scenes import attributes, read
 from latentdiff.pipeline.pipeline import Pipeline
@@ -138,8 +140,7 @@ def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
         sections.append(_real(editor, data, settings.shares[0]))
     with context.part("where it fails"):
         sections.append(_failures(editor, max(settings.shown, settings.edits)))
-    edits = [[caption(task.source), caption(task.edited), task.what] for task in wanted]
-    return Report(_findings(scores), *sections, edits=edits)
+    return Report(_findings(scores), *sections, edits=[task.listed() for task in wanted])
 
 
 ABOUT = (
@@ -155,7 +156,7 @@ def _pictures(
 ) -> Iterator[Picture]:
     """The first edits of each kind, the source above the edit of each method."""
     for what in SWAPS:
-        rows = [k for k, task in enumerate(wanted) if task.what == what][: editor.shown]
+        rows = first_of(wanted, what, editor.shown)
         columns = [folded(caption(wanted[k].edited), 12) for k in rows]
         grid = [
             ("source", source[rows]),
@@ -206,8 +207,7 @@ def _other_edits(editor: PromptEditor) -> Section:
 
 def _real(editor: PromptEditor, data: Dataset, share: tuple[float, float]) -> Section:
     """Test pictures edited by their own captions."""
-    captions = enumerate(data.test.captions or ())
-    known = [(k, scene) for k, scene in ((k, parse(text)) for k, text in captions) if _plain(scene)]
+    known = [(k, scene) for k, scene in complete(data) if scene.things[0].size == "large"]
     chosen, pipeline = known[: editor.shown], editor.pipeline
     rows: dict[str, list[Tensor]] = {"picture": [], "source": [], **{what: [] for what in SWAPS}}
     errors = []
@@ -227,10 +227,6 @@ def _real(editor: PromptEditor, data: Dataset, share: tuple[float, float]) -> Se
         " reconstruction by the VAE.",
         editor.context.rows("real", grid, f"Test pictures, edited: {texts}."),
     )
-
-
-def _plain(scene: Scene) -> bool:
-    return len(scene.things) == 1 and scene.background is not None and scene.things[0].size == "large"
 
 
 FAILURES = (

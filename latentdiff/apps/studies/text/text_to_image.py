@@ -65,8 +65,14 @@ def study(context: StudyContext, settings: TextToImageSettings) -> Report:
     data = readable_scenes(context, settings.counts)
     real = _real(data)
     pipeline, where = text_model(context, settings.text, data)
+    w, n, steps = settings.scales[len(settings.scales) // 2], settings.shown, settings.steps
     with context.part("pictures"):
-        shown = _shown(context, settings, pipeline)
+        rows = [
+            (folded(text), pipeline.sample(n, label=text, steps=steps, guidance=w, seed=context.seed))
+            for text in PROMPTS
+        ]
+        text = f"The same seeds for every text, guidance {w:g}."
+        shown = context.rows("prompts", rows, text, about={"guidance": w})
     with context.part("reading them"):
         found = {w: _drawn(context, settings, pipeline, w) for w in settings.scales}
     best = max(found, key=lambda w: sum(score["all attributes"].value for score in found[w].values()))
@@ -78,8 +84,7 @@ def study(context: StudyContext, settings: TextToImageSettings) -> Report:
         Section("What the pictures show", _scales(context, found), table),
     ]
     if settings.emoji is not None or context.run_colour is not None:
-        preset, steps = settings.emoji or TextPreset(), settings.steps
-        sections.append(_emoji(context, preset, steps=steps, shown=settings.shown))
+        sections.append(_emoji(context, settings.emoji or TextPreset(), steps=steps, shown=n))
     return Report(_findings(real, found, best), *sections, prompts=list(PROMPTS))
 
 
@@ -122,16 +127,6 @@ def _drawn(
         images = draw_samples(pipeline, sampling, len(chosen), texts=texts, seed=context.seed)
         found[name] = _shares(images, chosen)
     return found
-
-
-def _shown(context: StudyContext, settings: TextToImageSettings, pipeline: Pipeline) -> Picture:
-    w, n, steps = settings.scales[len(settings.scales) // 2], settings.shown, settings.steps
-    rows = [
-        (folded(text), pipeline.sample(n, label=text, steps=steps, guidance=w, seed=context.seed))
-        for text in PROMPTS
-    ]
-    caption = f"The same seeds for every text, guidance {w:g}."
-    return context.rows("prompts", rows, caption, about={"guidance": w})
 
 
 def _scales(context: StudyContext, found: Mapping[float, Mapping[str, Shares]]) -> Picture:
