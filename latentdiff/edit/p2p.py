@@ -118,13 +118,11 @@ class _Script:
     def of(cls, pipeline: Pipeline, source: str, edits: Sequence[Edit]) -> _Script:
         tokenizer = pipeline.tokenizer
         if tokenizer is None:
-            raise InputError(
-                "prompt-to-prompt: expected a model conditioned on text (--run scenes), got another"
-            )
+            raise InputError("prompt-to-prompt: expected a model conditioned on text, got another")
         if not getattr(pipeline.network.config, "words", False):
             raise InputError(
-                "prompt-to-prompt: expected a network with attention to words (as that of --run"
-                " scenes), got one that takes the text as a whole"
+                "prompt-to-prompt: expected a network with attention to words, got one that takes the text as"
+                " a whole"
             )
         changes = tuple(
             AttentionEdit(

@@ -143,10 +143,7 @@ def _check(
         raise InputError("expected finite measurements, got inf or nan")
     info = SOLVERS[how.solver]
     if info.needs == "latents" and isinstance(pipeline.codec, IdentityCodec):
-        raise InputError(
-            f"solver {how.solver}: is for latent models, this one works on pixels; expected dps"
-            " (--solver dps)"
-        )
+        raise InputError(f"solver {how.solver}: is for latent models, this one works on pixels; expected dps")
     if info.masks_only and (mask is None or operator.measured_shape != operator.image_shape):
         raise InputError(
             f"solver {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator"
@@ -165,7 +162,7 @@ def latent_mask(pipeline: Pipeline, mask: Tensor) -> Tensor:
     if len(shape) != 3:
         raise InputError(
             "solvers replacement and repaint: a vector latent has no places to replace; expected dps or"
-            " diffpir (--solver dps)"
+            " diffpir"
         )
     known = mask.float().expand(codec.image_shape).amin(0)
     factor = codec.image_shape[1] // shape[1]
