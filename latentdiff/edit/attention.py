@@ -31,9 +31,7 @@ class AttentionEdit:
 
 @dataclass(eq=False)
 class AttentionMaps:
-    """The attention to texts in one call of a network: maps [B, N, L], the mean over heads, with their
-    grids.
-    """
+    """Attention to texts in one call of a network: maps [B, N, L] with their grids, the mean over heads."""
 
     maps: list[tuple[tuple[int, int], Tensor]] = field(default_factory=list)
 
@@ -82,8 +80,7 @@ class AttentionEditor:
 
 
 def blend_mask(maps: Sequence[Tensor], *, threshold: float) -> Tensor:
-    """The mask of a local edit, [B, 1, H, W] of 0 and 1: where a map [B, H, W] exceeds ``threshold`` of its
-    range.
+    """The mask of a local edit, [B, 1, H, W] of 0 and 1: where a map exceeds ``threshold`` of its range.
 
     Dilated by one pixel. Hertz et al. 2023, section 3.2, "local editing", measure from 0 instead of the
     minimum, which masks the whole image with a small network that attends a little everywhere.

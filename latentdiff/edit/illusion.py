@@ -37,8 +37,7 @@ def anagram(
     seed: int = 0,
     recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """``n`` images, each of them of the class of every part when seen through its view (Geng et al. 2024,
-    Visual Anagrams).
+    """``n`` images of the class of every part when seen through its view (Geng et al. 2024, Visual Anagrams).
 
     ``weights`` are those of the parts; every move is made 1 + ``refine`` times, with renoising in between,
     which brings the parts into agreement (the composed scores are not those of any noised distribution: Du et

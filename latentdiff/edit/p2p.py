@@ -48,9 +48,7 @@ class Edit:
 
 
 class Edited(NamedTuple):
-    """Images [n, C, H, W] in [-1, 1]: of the source text, and of each edit; ``maps`` [n, L, H, W]: the
-    source's mean attention.
-    """
+    """Images [n, C, H, W] in [-1, 1] of the source and each edit; ``maps`` [n, L, H, W]: mean attention."""
 
     source: Tensor
     edits: tuple[Tensor, ...]
@@ -75,8 +73,7 @@ def prompt_to_prompt(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Edited:
-    """Pictures of ``source`` and of its ``edits``, all from the same noise in one batch; image k draws from
-    seed + k.
+    """Pictures of ``source`` and of its ``edits``, all from the same noise; image k draws from seed + k.
 
     With ``images`` [n, C, H, W] in [-1, 1] these are the source: DDIM inversion gives their latents at each
     level, and the source keeps to them exactly (Ju et al. 2024, "Direct Inversion"), so that it ends as the
@@ -208,9 +205,7 @@ def _blended(x: Tensor, attention: Tensor, script: _Script, n: int) -> Tensor:
 def _way(
     pipeline: Pipeline, source: str, images: Tensor, settings: Sampling, key: Key, first: int
 ) -> dict[int, Tensor]:
-    """The latents of images at each level, by DDIM inversion from level ``first`` under the source text
-    without guidance.
-    """
+    """The latents of images at each level, by DDIM inversion from level ``first`` without guidance."""
     x0 = pipeline.encode(images)
     denoise = pipeline.denoiser(pipeline.conditioner.encode(source, len(x0)), _plain(settings))
     levels = drawing_levels(pipeline.plan(settings)[1], first)[::-1]

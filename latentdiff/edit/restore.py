@@ -45,8 +45,7 @@ def restore(
     seed: int = 0,
     recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """Restore images [n, C, H, W] from measurements ``y`` [n, *measured_shape] of an operator on images in
-    [-1, 1].
+    """Restore images [n, C, H, W] in [-1, 1] from measurements ``y`` [n, *measured_shape] of an operator.
 
     In latent spaces the operator acts on the decoded image. ``sigma`` is the noise of y. ``mask`` [H, W] or
     [C, H, W] (1: known) is required by the solvers replacement and repaint; with a mask and a ``sigma`` of 0
@@ -94,9 +93,7 @@ def inpaint(
     seed: int = 0,
     recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """Fill in images [n, C, H, W] in [-1, 1] where the ``mask`` [H, W] or [C, H, W] is 0; :func:`restore` of
-    the masked images.
-    """
+    """:func:`restore` images [n, C, H, W] in [-1, 1] where the ``mask`` [H, W] or [C, H, W] is 0."""
     channels, height, width = pipeline.codec.image_shape
     operator = masked((channels, height, width), mask)
     y = operator(images)

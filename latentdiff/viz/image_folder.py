@@ -1,9 +1,5 @@
-"""Folders of single images: numbered PNGs, in one folder a variant where several results belong to each
-image.
-
-``out/000000.png`` where there is one result; ``out/strength=0.3/000000.png`` beside
-``out/strength=0.9/000000.png`` where there are several: the files of one variant are a set of images of their
-own, named as those of any other.
+"""Folders of single images: ``out/000000.png`` where there is one result of each image,
+``out/strength=0.3/000000.png`` beside ``out/strength=0.9/000000.png`` where there are several variants.
 """
 
 from __future__ import annotations
@@ -70,9 +66,7 @@ def save_images(
 def remove_written(
     folder: Path, written: Callable[[Path], bool] = is_written, *, keep: Sequence[Path] = ()
 ) -> None:
-    """Delete the files below ``folder`` that are ``written`` by an earlier call, but for ``keep``, and
-    folders left empty.
-    """
+    """Delete the ``written`` files below ``folder``, but for ``keep``, and folders left empty."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue

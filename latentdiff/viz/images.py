@@ -50,9 +50,7 @@ def image_grid(images: Tensor, *, columns: int | None = None, scale: int | None 
 
 
 def class_columns(n: int, classes: int) -> int | None:
-    """Columns for ``n`` images that take the classes in turn: whole turns side by side, about square; None if
-    too wide.
-    """
+    """Columns for ``n`` images of classes in turn: whole turns, about square; None if too wide."""
     return classes * max(1, round(n**0.5 / classes)) if 1 < classes <= 20 else None
 
 

@@ -109,9 +109,7 @@ def measure(
     stopwatch: Stopwatch | None = None,
     on_row: Callable[[Row], None],
 ) -> list[Row]:
-    """Measure the grid; ``on_row`` is called with each row when it is done. The global generator is left as
-    it was.
-    """
+    """Measure the grid; ``on_row`` is called with each row. The global generator is left as it was."""
     watch = stopwatch or stopwatch_for(grid.device)
     cells, begun = grid.cells(), clock()
     rows: list[Row] = []
@@ -134,9 +132,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Share:
-    """The seconds that one row may take, and the row of the next smaller size, from which the time of a call
-    is estimated.
-    """
+    """The seconds that one row may take, and the row of the next smaller size, to estimate a call's time."""
 
     seconds: float
     smaller: Row | None

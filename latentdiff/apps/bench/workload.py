@@ -79,9 +79,7 @@ class Workload:
 
     @property
     def alpha_sigma(self) -> tuple[Tensor, Tensor]:
-        """alpha and sigma of each sample's level in the dtype of x, [B, 1, ...], for the eager
-        reference.
-        """
+        """alpha and sigma of each sample's level in the dtype of x, [B, 1, ...]."""
         shape = (-1, *[1] * (self.x.dim() - 1))
         return self.coef[:, 0].to(self.x.dtype).view(shape), self.coef[:, 1].to(self.x.dtype).view(shape)
 

@@ -48,9 +48,7 @@ def mask_of(values: dict[str, Any], shape: Sequence[int]) -> Tensor:
 
 
 def _report(kind: str, mask: Tensor, *, invert: bool) -> None:
-    """Notes what a file hides, and warns where that is nearly all or nothing; InputError for a mask without a
-    missing pixel.
-    """
+    """Notes what a file hides, and warns where that is nearly all or nothing; InputError for nothing."""
     from latentdiff.apps.cli.shared.progress import note
 
     missing = float((mask == 0).float().mean())
