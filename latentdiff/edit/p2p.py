@@ -47,19 +47,16 @@ class Edit:
     threshold: float = 0.5
 
 
+_Places = tuple[tuple[int, ...], ...]
+"""The positions of the words that bound an edit, in the source and in the edited text."""
+
+
 class Edited(NamedTuple):
     """Images [n, C, H, W] in [-1, 1] of the source and each edit; ``maps`` [n, L, H, W]: mean attention."""
 
     source: Tensor
     edits: tuple[Tensor, ...]
     maps: Tensor
-
-
-class _Places(NamedTuple):
-    """The words that bound an edit: their positions in the source and in the edited text."""
-
-    source: tuple[int, ...]
-    edited: tuple[int, ...]
 
 
 def prompt_to_prompt(
@@ -83,11 +80,9 @@ def prompt_to_prompt(
     n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
     script = _Script.of(pipeline, source, edits)
     group = 1 + len(edits)
-    first = (
-        0
-        if images is None
-        else first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
-    )
+    first = 0
+    if images is not None:
+        first = first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
     most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (EXPLICIT * group))
     key = pipeline.key(seed, n)
 
@@ -181,11 +176,10 @@ def _places(tokenizer: TextTokenizer, source: str, edit: Edit) -> _Places | None
     for word in edit.blend:
         if not any(word.lower() in each for each in known):
             raise InputError(f"word {word!r:.40}: expected a word of {source!r:.80} or of {edit.text!r:.80}")
-    mine, theirs = (
+    return tuple(
         positions(tokenizer, text, [word for word in edit.blend if word.lower() in each])
         for text, each in zip(texts, known, strict=True)
     )
-    return _Places(mine, theirs)
 
 
 def _blended(x: Tensor, attention: Tensor, script: _Script, n: int) -> Tensor:
@@ -197,7 +191,7 @@ def _blended(x: Tensor, attention: Tensor, script: _Script, n: int) -> Tensor:
         if place is None:
             out.append(own)
             continue
-        areas = [each[:, list(at)].sum(1) for each, at in ((maps, place.source), (mine, place.edited)) if at]
+        areas = [each[:, list(at)].sum(1) for each, at in zip((maps, mine), place, strict=True) if at]
         out.append(source + blend_mask(areas, threshold=edit.threshold) * (own - source))
     return torch.cat(out)
 

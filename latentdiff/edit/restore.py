@@ -96,11 +96,10 @@ def inpaint(
     """:func:`restore` images [n, C, H, W] in [-1, 1] where the ``mask`` [H, W] or [C, H, W] is 0."""
     channels, height, width = pipeline.codec.image_shape
     operator = masked((channels, height, width), mask)
-    y = operator(images)
     return restore(
         pipeline,
         operator,
-        y,
+        operator(images),
         how=how,
         settings=settings,
         mask=mask,
