@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from latentdiff.apps.cli.edit import driver
-from latentdiff.apps.cli.edit.masks import check_mask, mask_of
+from latentdiff.apps.cli.edit.operators import check_mask, mask_of
 from latentdiff.apps.cli.shared.options import build, options_of
 from latentdiff.config.base import Config, setting
 from latentdiff.config.restoration import Inpainting, MaskOptions
