@@ -22,9 +22,8 @@ METADATA = "__metadata__"  # of a safetensors header: no tensor
 SPARE = 2**20  # bytes of a weights file beyond the values of its tensors
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _CHUNK = 2**24
-_TOKEN = re.compile(
-    rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{\]}]', re.DOTALL
-)  # a string, or a mark outside of strings
+# a string, or a mark outside of strings
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{\]}]', re.DOTALL)
 
 
 class RegularFile:

@@ -74,13 +74,11 @@ def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> 
 
     about = text_chunks(recipe)
     for axis in figure.findobj(Axis):
-        if isinstance(axis.get_major_locator(), FixedLocator) and isinstance(
-            axis.get_major_formatter(), FuncFormatter
-        ):
+        fixed = isinstance(axis.get_major_locator(), FixedLocator)
+        if fixed and isinstance(axis.get_major_formatter(), FuncFormatter):
             axis.set_ticklabels([drawable(label.get_text()) for label in axis.get_majorticklabels()])
-    for label in figure.findobj(
-        Text
-    ):  # numbers of axes have no text yet; matplotlib may write them as formulas
+    # numbers of axes have no text yet; matplotlib may write them as formulas
+    for label in figure.findobj(Text):
         text = label.get_text()
         if text and not isinstance(text, Math):
             label.set_parse_math(False)

@@ -9,14 +9,12 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from latentdiff.config.recipe import Recipe
-from latentdiff.data import to_uint8
 from latentdiff.data.written import is_written, written_by
 from latentdiff.errors import InputError
-from latentdiff.viz.images import save_image
+from latentdiff.viz.images import pixels_of, save_image
 
 
 def variant(**values: float | str) -> str:
@@ -48,8 +46,7 @@ def save_images(
     temporary = folder / f".tmp-{os.getpid()}"
     try:
         for name, found in images.items():
-            pixels = found if found.dtype == torch.uint8 else to_uint8(found)
-            for k, image in enumerate(pixels.cpu().permute(0, 2, 3, 1).numpy()):
+            for k, image in enumerate(pixels_of(found)):
                 single = image[..., 0] if image.shape[2] == 1 else image
                 save_image(single, temporary / name / f"{k:06d}.png", recipe=recipe(k), command=command)
         remove_written(folder, lambda path: written_by(path) == command)

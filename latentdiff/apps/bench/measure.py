@@ -25,9 +25,7 @@ SHAPES: tuple[tuple[int, ...], ...] = (  # 2 KiB, 8 KiB, 256 KiB, 4, 16, 64 and 
 SHORT_SHAPES = SHAPES[1:4]
 ALWAYS = ("fused", "fused out=", "eager", "copy")  # never left out for want of time
 FEWEST_ROUNDS = 3  # below, a median says nothing
-UNMEASURED = (
-    3  # slices or slow calls of an implementation beside its rounds: two warm it, one finds the repeats
-)
+UNMEASURED = 3  # slices or slow calls beside the rounds: two warm an implementation, one finds the repeats
 SHORT = 0.1  # seconds that never matter
 NO_TIME = "no time left in the budget for so large a tensor"
 
@@ -174,9 +172,8 @@ def _fit(prepared: Prepared, grid: BenchmarkGrid, seconds: float, watch: Stopwat
         return grid.rounds
     for name in sorted(set(slices) - set(ALWAYS), key=lambda name: -slices[name]):
         optional = sum(took for other, took in slices.items() if other not in ALWAYS)
-        if (UNMEASURED + FEWEST_ROUNDS) * optional > max(seconds, SHORT) and slices[
-            name
-        ] > grid.slice_seconds:
+        beyond = (UNMEASURED + FEWEST_ROUNDS) * optional > max(seconds, SHORT)
+        if beyond and slices[name] > grid.slice_seconds:
             prepared.skipped[name] = NO_TIME
             del prepared.calls[name], slices[name]
     return max(FEWEST_ROUNDS, min(grid.rounds, int(seconds / sum(slices.values())) - UNMEASURED))

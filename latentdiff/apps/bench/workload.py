@@ -54,10 +54,8 @@ class Levels:
         schedule, s = make_schedule("linear", T=T), LEVEL - T // DDIM_STEPS
         at_t, at_s = schedule.at(LEVEL), schedule.at(s)
         estimate = to_x0("eps", *at_t)
-        far, near = (
-            ddim_coefficients(schedule, LEVEL, s),
-            ddim_coefficients(schedule, LEVEL, LEVEL - 1, eta=1.0),
-        )
+        far = ddim_coefficients(schedule, LEVEL, s)
+        near = ddim_coefficients(schedule, LEVEL, LEVEL - 1, eta=1.0)
         return cls(*at_t, *at_s, (far.k, far.m, far.c, *estimate), (near.k, near.m, near.c, *estimate))
 
 
