@@ -157,7 +157,7 @@ def _draw(
         moved, estimate = step(denoise_with(editor), x, t, s, key, previous)
         if way is not None:
             moved = torch.cat([way[s], moved[n:]])
-        attention = editor.maps.map((moved.shape[2], moved.shape[3]))
+        attention = editor.map((moved.shape[2], moved.shape[3]))
         maps.append(attention[:n])
         return _blended(moved, attention, script, n), estimate
 
