@@ -111,7 +111,7 @@ def measure(
     watch = stopwatch or stopwatch_for(grid.device)
     cells, begun = grid.cells(), clock()
     rows: list[Row] = []
-    smaller: Row | None = None
+    row: Row | None = None
     weights = [1 + math.prod(shape) / (1 << 18) for _, _, shape in cells]
     devices = [grid.device] if grid.device.type == "cuda" else []
     with torch.inference_mode(), torch.random.fork_rng(devices=devices):
@@ -120,29 +120,21 @@ def measure(
             share = left * weights[i] / sum(weights[i:]) if math.isfinite(left) else math.inf
             if i == 0 or cells[i - 1][:2] != (operation, dtype):
                 torch.compiler.reset()  # torch.compile's limit of recompilations would be reached otherwise
-                smaller = None
-            row = _row(grid, operation, dtype, shape, _Share(share, smaller), watch)
+                row = None
+            row = _row(grid, operation, dtype, shape, share, row, watch)
             on_row(row)
             rows.append(row)
-            smaller = row
     return rows
 
 
-@dataclass(frozen=True)
-class _Share:
-    """The seconds that one row may take, and the row of the next smaller size, to estimate a call's time."""
-
-    seconds: float
-    smaller: Row | None
-
-    def affordable(self, name: str, elements: int) -> bool:
-        if name in ALWAYS or self.smaller is None:
-            return True
-        if name not in self.smaller.timings:
-            return not self.smaller.skipped.get(name, "").startswith(NO_TIME)
-        return (UNMEASURED + FEWEST_ROUNDS) * self.smaller.ns_per_element(name) * elements / 1e9 < max(
-            self.seconds, SHORT
-        )
+def _affordable(name: str, elements: int, seconds: float, smaller: Row | None) -> bool:
+    """Whether an implementation fits in ``seconds``, by its time at the next ``smaller`` size."""
+    if name in ALWAYS or smaller is None:
+        return True
+    if name not in smaller.timings:
+        return not smaller.skipped.get(name, "").startswith(NO_TIME)
+    call = smaller.ns_per_element(name) * elements / 1e9
+    return (UNMEASURED + FEWEST_ROUNDS) * call < max(seconds, SHORT)
 
 
 def _row(
@@ -150,17 +142,18 @@ def _row(
     operation: Operation,
     dtype: torch.dtype,
     shape: tuple[int, ...],
-    share: _Share,
+    seconds: float,
+    smaller: Row | None,
     watch: Stopwatch,
 ) -> Row:
     sets = sets_for(operation, shape, dtype, grid.device)
     workloads = [
         make_workload(operation, shape, dtype=dtype, device=grid.device, seed=i) for i in range(sets)
     ]
-    names = [name for name in grid.implementations if share.affordable(name, math.prod(shape))]
+    names = [name for name in grid.implementations if _affordable(name, math.prod(shape), seconds, smaller)]
     prepared = prepare(operation, workloads, names, dynamic=grid.dynamic)
     prepared.skipped.update({name: NO_TIME for name in grid.implementations if name not in names})
-    rounds = _fit(prepared, grid, share.seconds, watch)
+    rounds = _fit(prepared, grid, seconds, watch)
     timings = interleaved(prepared.calls, stopwatch=watch, rounds=rounds, slice_seconds=grid.slice_seconds)
     return Row(operation, dtype, shape, sets, timings, prepared.skipped)
 

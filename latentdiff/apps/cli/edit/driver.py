@@ -344,14 +344,11 @@ def scores_text(scores: PairScores) -> str:
     """The scores in one line."""
     from latentdiff.metrics.features.names import perceptual_name
 
-    parts = [
-        f"PSNR {scores.psnr.value:.2f} dB",
-        f"SSIM {scores.ssim.value:.3f}",
-        f"RMSE {scores.rmse.value:.3f}",
-    ]
-    if scores.perceptual is not None and scores.perceptual.network is not None:
-        parts.append(f"{perceptual_name(scores.perceptual.network)} {scores.perceptual.value:.4f}")
-    return ", ".join(parts)
+    psnr, ssim, rmse, perceptual = scores.psnr, scores.ssim, scores.rmse, scores.perceptual
+    text = f"PSNR {psnr.value:.2f} dB, SSIM {ssim.value:.3f}, RMSE {rmse.value:.3f}"
+    if perceptual is not None and perceptual.network is not None:
+        text += f", {perceptual_name(perceptual.network)} {perceptual.value:.4f}"
+    return text
 
 
 def save_rows(
