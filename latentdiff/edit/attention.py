@@ -81,7 +81,6 @@ def blend_mask(maps: Sequence[Tensor], *, threshold: float) -> Tensor:
     chosen = []
     for each in maps:
         low, high = each.amin((1, 2), keepdim=True), each.amax((1, 2), keepdim=True)
-        chosen.append(
-            F.max_pool2d((each >= low + threshold * (high - low))[:, None].float(), 3, stride=1, padding=1)
-        )
+        above = each >= low + threshold * (high - low)
+        chosen.append(F.max_pool2d(above[:, None].float(), 3, stride=1, padding=1))
     return torch.stack(chosen).amax(0)

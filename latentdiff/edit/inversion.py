@@ -81,13 +81,12 @@ def invert(
         raise InputError(f"start of an inversion must lie in 0..{pipeline.schedule.T - 1}, got {start}")
     chosen = settings or Sampling()
     levels = [start, *(t for t in pipeline.plan(chosen)[1][::-1] if t > start)]
-
     step = inverse_ddim_step(pipeline.schedule)
 
     def noise_of(part: MicroBatch) -> SampleResult:
         x = noised(pipeline.encode(images[part.rows]), start, pipeline.schedule, part.key)
         denoise = pipeline.denoiser(part.labels, chosen)
-        return pipeline.draw(denoise, x, levels, step, part.key, part.recorder, decode=_latents)
+        return pipeline.draw(denoise, x, levels, step, part.key, part.recorder, decode=lambda x: x)
 
     return pipeline.map_images(
         pipeline.key(seed, len(images)), noise_of, label=label, recorder=Recorder(progress=progress)
@@ -114,11 +113,6 @@ def from_noise(
         return pipeline.draw(denoise, x, levels, step, part.key, part.recorder)
 
     return pipeline.map_images(pipeline.key(seed, len(noise)), draw, label=label, recorder=recorder)
-
-
-def _latents(x: Tensor) -> Tensor:
-    """Latents as they are, in place of their images."""
-    return x
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:

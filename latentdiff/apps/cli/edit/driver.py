@@ -356,8 +356,7 @@ def save_rows(
 ) -> list[str]:
     """The figure with the first images of each row side by side, and the results as files; what was written.
 
-    ``results``: images [n, C, H, W], or several of each image by variant
-    (:func:`latentdiff.viz.image_folder.variant`).
+    ``results``: images [n, C, H, W], or several of each image by variant.
     """
     from latentdiff.viz.figures import save_figure
     from latentdiff.viz.image_folder import save_images

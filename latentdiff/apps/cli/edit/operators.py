@@ -16,8 +16,6 @@ from latentdiff.config.restoration import MASKS, OPERATORS, MaskOptions, Measure
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from latentdiff.diffusion.operators import Operator
@@ -160,6 +158,7 @@ def _mask_from_file(path: Path, height: int, width: int, resize: str) -> Tensor:
     """
     import numpy as np
     import torch
+    from PIL import Image, ImageOps
 
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.data.decode import RefusedImage, decode_file
@@ -170,7 +169,9 @@ def _mask_from_file(path: Path, height: int, width: int, resize: str) -> Tensor:
         raise InputError(f"--mask {path}: {found.reason}")
     pixels = found.pixels
     if "alpha" in found.conversions and int(set_channels(pixels, 1).min()) >= LIGHT:
-        pixels = _opacity(path)
+        with Image.open(path) as image:
+            opacity = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
+        pixels = np.asarray(opacity)[..., None]
         note(f"mask {path}: its pixels are white or transparent, transparent ones count as black")
     if pixels.shape[:2] != (height, width):
         got = "x".join(map(str, pixels.shape[:2]))
@@ -180,15 +181,6 @@ def _mask_from_file(path: Path, height: int, width: int, resize: str) -> Tensor:
         )
     light = set_channels(resized(pixels, (height, width), resize), 1)[..., 0]
     return torch.from_numpy((light >= LIGHT).astype(np.float32))
-
-
-def _opacity(path: Path) -> NDArray[np.uint8]:
-    """The alpha channel uint8 [H, W, 1] of an image file that can be decoded."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGBA").getchannel("A"))[..., None]
 
 
 def _box(text: str | None) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
