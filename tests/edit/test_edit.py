@@ -223,8 +223,9 @@ def test_what_a_solver_cannot_do_is_refused(pixels: Pipeline, vector: Pipeline) 
         ),
     ]
     for call, words in refused:
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=words) as found:
             call()
+        assert "--" not in str(found.value), "a caller from Python has no flags"
 
 
 @pytest.mark.parametrize(
