@@ -16,13 +16,15 @@ from latentdiff.config.evaluation import PARTS
 from latentdiff.evaluate.alignment import AlignmentScores
 from latentdiff.evaluate.bound import Bits, bits_per_dimension
 from latentdiff.evaluate.cache import FeatureCache, cache_folder
-from latentdiff.evaluate.classes import ClassScore
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
 from latentdiff.evaluate.images import (
+    ClassScore,
+    PairScores,
     SampleScores,
     frechet_warnings,
     score_features,
     score_images,
+    score_pairs,
     size_warnings,
 )
 from latentdiff.evaluate.interval_score import Resampling, Score
@@ -38,7 +40,6 @@ from latentdiff.evaluate.model import (
     parts_of,
 )
 from latentdiff.evaluate.neighbors import Neighbors, NeighborScores, find_neighbors, score_neighbors
-from latentdiff.evaluate.pairs import PairScores, score_pairs
 from latentdiff.evaluate.pixels import as_pixels
 from latentdiff.evaluate.reconstruct import (
     Reconstruction,

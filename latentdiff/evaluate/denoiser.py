@@ -12,11 +12,10 @@ from torch import Tensor
 
 from latentdiff.diffusion.loss_weights import Weighting
 from latentdiff.errors import InputError
-from latentdiff.evaluate.bound import Bits, bits_of
+from latentdiff.evaluate.bound import Bits, StratifiedLoss, bits_of, stratified
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.interval_score import Resampling, Score, Scores, mean_score
 from latentdiff.evaluate.outputs import OutputTables, clean_chunks, network_output
-from latentdiff.evaluate.timesteps import StratifiedLoss, stratified
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 

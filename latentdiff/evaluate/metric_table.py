@@ -26,9 +26,9 @@ from latentdiff.evaluate.interval_score import (
 )
 from latentdiff.evaluate.pixels import as_pixels
 from latentdiff.metrics.features import Features, PerceptualNetwork, perceptual_distance
-from latentdiff.metrics.features.names import frechet_name, kernel_name, perceptual_name
+from latentdiff.metrics.names import frechet_name, kernel_name, perceptual_name
+from latentdiff.metrics.neighbors import Manifold, precision_recall
 from latentdiff.metrics.pairs import psnr, rmse, ssim
-from latentdiff.metrics.precision_recall import Manifold, precision_recall
 
 CONFIDENT = 0.8  # probability of the class above which an image counts as confident
 NEIGHBORS = 3  # of the manifolds of precision and recall

@@ -12,9 +12,9 @@ from latentdiff.diffusion.loop import run
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.examples import ACROSS
+from latentdiff.evaluate.images import PairScores, score_pairs
 from latentdiff.evaluate.interval_score import Resampling, Scores
 from latentdiff.evaluate.outputs import clean_chunks
-from latentdiff.evaluate.pairs import PairScores, score_pairs
 from latentdiff.evaluate.pixels import as_pixels, as_unit
 from latentdiff.pipeline.pipeline import Pipeline
 

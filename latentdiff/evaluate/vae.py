@@ -11,8 +11,8 @@ from latentdiff.data import to_float
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
 from latentdiff.evaluate.examples import Strips
+from latentdiff.evaluate.images import PairScores, score_pairs
 from latentdiff.evaluate.interval_score import Resampling, Score, frechet_score, mean_score
-from latentdiff.evaluate.pairs import PairScores, score_pairs
 from latentdiff.evaluate.pixels import as_pixels, as_unit
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import PerceptualNetwork, extract

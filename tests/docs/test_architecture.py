@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("diffusion/estimate",),
     ("diffusion/guidance",),
     ("diffusion/denoiser", "diffusion/loss_weights"),
-    ("diffusion/samplers", "diffusion/illusions", "diffusion/cold/degradation", "diffusion/cold/prior"),
+    ("diffusion/samplers", "diffusion/illusions", "diffusion/cold"),
     ("diffusion", "viz"),
     ("pipeline/checkpoint", "pipeline/text"),
     ("pipeline/codec", "pipeline/diffusers"),
@@ -97,7 +97,7 @@ def tree(file: Path) -> ast.Module:
 
 
 def below(path: str, prefixes: tuple[str, ...] | dict[str, object]) -> str | None:
-    """The longest of the prefixes that a path like `diffusion/cold/step` lies in."""
+    """The longest of the prefixes that a path like `diffusion/solvers/dps` lies in."""
     found = [prefix for prefix in prefixes if path == prefix or path.startswith(f"{prefix}/")]
     return max(found, key=len, default=None)
 

@@ -15,8 +15,7 @@ from torch.distributions import Normal, kl_divergence
 from latentdiff import ops
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.diffusion import Prediction, ScheduleConfig
-from latentdiff.diffusion.cold.degradation import make_degradation
-from latentdiff.diffusion.cold.step import cold_step
+from latentdiff.diffusion.cold import cold_step, make_degradation
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.guidance import guided

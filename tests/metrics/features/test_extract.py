@@ -152,7 +152,7 @@ def test_names() -> None:
 
 
 def test_the_names_need_no_torch() -> None:
-    code = "import sys; from latentdiff.metrics.features.names import NAMES; sys.exit('torch' in sys.modules)"
+    code = "import sys; from latentdiff.metrics.names import NAMES; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,7 +15,7 @@ from latentdiff.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from latentdiff.evaluate.pairs import PairScores
+    from latentdiff.evaluate.images import PairScores
 
 F = TypeVar("F", bound=Callable[..., Any])
 ACROSS = 10  # images side by side in a figure
@@ -74,8 +74,8 @@ def _all(function: F, options: Sequence[Callable[[F], F]]) -> F:
 def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:
     """PSNR, SSIM, RMSE and, if installed, the perceptual distance of results from originals, by pair."""
     from latentdiff.data import to_uint8
+    from latentdiff.evaluate.images import score_pairs
     from latentdiff.evaluate.interval_score import Resampling
-    from latentdiff.evaluate.pairs import score_pairs
     from latentdiff.metrics.features import default_features, perceptual_network
 
     try:
@@ -99,7 +99,7 @@ def _known(score: dict[str, Any]) -> dict[str, Any]:
 
 def scores_text(scores: PairScores) -> str:
     """The scores in one line."""
-    from latentdiff.metrics.features.names import perceptual_name
+    from latentdiff.metrics.names import perceptual_name
 
     parts = [
         f"PSNR {scores.psnr.value:.2f} dB",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from latentdiff.diffusion.trajectory import Frame
-    from latentdiff.evaluate.pairs import PairScores
+    from latentdiff.evaluate.images import PairScores
     from latentdiff.pipeline.capabilities import Need
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.pipeline import Pipeline

@@ -13,7 +13,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_uint8
 from latentdiff.data.synthetic_scenes import parse
 from latentdiff.edit import Edit, prompt_to_prompt
-from latentdiff.evaluate.scenes import attributes, read
+from latentdiff.evaluate.alignment import attributes, read
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.viz.rows import folded
 
