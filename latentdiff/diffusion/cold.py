@@ -13,7 +13,7 @@ from latentdiff.config.cold import DegradationConfig
 from latentdiff.diffusion.denoiser import Denoiser, Network, timestep
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.operators import blur_matrix, gaussian_taps
-from latentdiff.diffusion.samplers import SamplerStep
+from latentdiff.diffusion.samplers import Moved, SamplerStep
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 
@@ -201,9 +201,7 @@ def cold_step(degrade: Degradation, *, improved: bool = True) -> SamplerStep:
     returns the estimate.
     """
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         estimate = denoise(x, t)
         x0 = estimate.x0()
         below = degrade(x0, s)

@@ -23,7 +23,10 @@ from latentdiff.diffusion.schedule import MAX_NOISE, Schedule
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 
-SamplerStep = Callable[[Denoiser, Tensor, int, int, Key, "Estimate | None"], tuple[Tensor, Estimate]]
+Moved = tuple[Tensor, Estimate]
+"""What a move returns: x_s, and the estimate at t that led there."""
+
+SamplerStep = Callable[[Denoiser, Tensor, int, int, Key, "Estimate | None"], Moved]
 """(denoise, x_t, t, s, key, previous estimate) -> (x_s, estimate at t)."""
 
 NoiseSize = Literal["small", "large", "learned"]
@@ -101,9 +104,7 @@ def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clippe
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}")
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         estimate = denoise(x, t)
         raw = schedule.at(t)[0] if direction == "unclipped" else None
         return (
@@ -123,9 +124,7 @@ def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> SamplerStep:
     if variance == "small":
         return ddim(schedule, eta=1.0)
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         estimate = denoise(x, t)
         move = ddim_coefficients(schedule, t, s, eta=1.0)
         if s == 0:
@@ -153,9 +152,7 @@ def diffpir_step(schedule: Schedule, *, share: float = 0.0) -> SamplerStep:
     if not 0 <= share <= 1:
         raise ValueError(f"share must lie in [0, 1], got {share}")
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
         estimate, k = denoise(x, t), math.sqrt(1 - share) * sigma_s / sigma_t
         return (
@@ -176,9 +173,7 @@ def dpmpp2m(schedule: Schedule) -> SamplerStep:
     after a move up.
     """
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         x0 = denoise(x, t).x0()
         known, move = Estimate.from_x0(x, t, x0=x0), ddim_coefficients(schedule, t, s)
         if (
@@ -205,9 +200,7 @@ def heun(schedule: Schedule) -> SamplerStep:
     levels with n_t > 80, where x_0 hardly changes and h is large.
     """
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         x0, move = denoise(x, t).x0(), ddim_coefficients(schedule, t, s)
         known = Estimate.from_x0(x, t, x0=x0)
         moved = apply_step(known, move)
@@ -217,6 +210,27 @@ def heun(schedule: Schedule) -> SamplerStep:
         h = sigma_t * alpha_s / (2 * alpha_t * sigma_s)
         averaged = replace(known, outputs=(x0, denoise(moved, s).x0()), q=(1 - h, h))
         return apply_step(averaged, move), known
+
+    return step
+
+
+def inverse_ddim_step(schedule: Schedule) -> SamplerStep:
+    """The DDIM step reversed, x_s = alpha_s x_0 + sigma_s eps for s > t with the estimates made at x_t.
+
+    On the way back DDIM makes them at x_s: their difference is the error of a round trip, which falls as one
+    over the number of steps where the denoiser is smooth. Level 0 has no noise to estimate: its image is kept
+    as x_0, and eps is what the network sees in it at level 1. Song et al. 2021, eq. 14; Mokady et al. 2023,
+    section 3. ValueError unless 0 <= t < s <= T.
+    """
+
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
+        if not 0 <= t < s <= schedule.T:
+            raise ValueError(f"an inverse move needs 0 <= t < s <= {schedule.T}, got t = {t}, s = {s}")
+        (alpha, sigma), (alpha_s, sigma_s) = schedule.at(max(t, 1)), schedule.at(s)
+        estimate, k = denoise(x, max(t, 1)), sigma_s / sigma
+        if t == 0:
+            return apply_step(estimate, StepCoefficients(alpha_s + k, -k * alpha, 0.0)), estimate
+        return apply_step(estimate, StepCoefficients(k, alpha_s - k * alpha, 0.0)), estimate
 
     return step
 

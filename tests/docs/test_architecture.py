@@ -326,12 +326,11 @@ def test_nothing_unpickles_or_evaluates() -> None:
 
 
 def imports_by_name(module: ast.Module) -> list[str]:
-    """What `import_module` is given; a lookup in a table of the file, or a literal with one, is a fixed
+    """What a load by name is given; a lookup in a table of the file, or a literal with one, is a fixed
     choice.
     """
-    return [
-        ast.unparse(call.args[0]) for name, call in calls(module) if name.split(".")[-1] == "import_module"
-    ]
+    loads = {"import_module", "resolve_name"}
+    return [ast.unparse(call.args[0]) for name, call in calls(module) if name.split(".")[-1] in loads]
 
 
 def constants(module: ast.Module) -> set[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.operators import Operator, norms
-from latentdiff.diffusion.samplers import SamplerStep
+from latentdiff.diffusion.samplers import Moved, SamplerStep
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 from latentdiff.ops.random import Key
 
@@ -30,9 +30,7 @@ def descending(step: SamplerStep, loss: Loss, *, normalized: float | None = None
     ``normalized``: the length of the gradient of each sample instead of its own.
     """
 
-    def descend(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def descend(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         with torch.enable_grad():
             here = x.detach().requires_grad_()
             estimate = denoise(here, t)

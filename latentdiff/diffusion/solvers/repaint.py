@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
-from latentdiff.diffusion.samplers import SamplerStep, forward_sigma
+from latentdiff.diffusion.samplers import Moved, SamplerStep, forward_sigma
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 from latentdiff.errors import InputError
@@ -25,9 +25,7 @@ def repaint(step: SamplerStep, known: Tensor, mask: Tensor, schedule: Schedule) 
     """
     here = mask.to(torch.bool)
 
-    def replaced(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def replaced(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         moved, estimate = step(denoise, x, t, s, key, previous)
         alpha, sigma = schedule.at(s)
         wanted = (
@@ -69,9 +67,7 @@ def with_renoising(step: SamplerStep, schedule: Schedule) -> SamplerStep:
     Lugmayr et al. 2022, algorithm 1, line 9. ValueError for a move up from a level without signal.
     """
 
-    def move(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def move(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         if s < t:
             return step(denoise, x, t, s, key, previous)
         ratio = schedule.at(s)[0] / schedule.at(t)[0]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
-from latentdiff.diffusion.samplers import SamplerStep
+from latentdiff.diffusion.samplers import Moved, SamplerStep
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.diffusion.solvers.dps import Measure
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
@@ -41,9 +41,7 @@ def score_ald(
     sigma_t^2): near pure noise, where r is in the hundreds, they diverge otherwise.
     """
 
-    def move(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def move(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:
         alpha, spread = schedule.at(t)
         if alpha == 0:
             return step(denoise, x, t, s, key, previous)
