@@ -281,6 +281,15 @@ def with_defaults(settings: Sampling, diffusion: DiffusionConfig, schedule: Sche
     return settings.model_copy(update={"steps": steps, "variance": variance})
 
 
+def check_variance(variance: NoiseSize | None, diffusion: DiffusionConfig) -> None:
+    """InputError for the learned variance of a model that was trained with a fixed one."""
+    if variance == "learned" and diffusion.variance != "learned":
+        raise InputError(
+            "variance 'learned' needs a model trained with it; this one has a fixed variance, expected small"
+            " or large"
+        )
+
+
 def make_sampler(
     settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule
 ) -> tuple[SamplerStep, list[int]]:
@@ -297,12 +306,7 @@ def make_sampler(
     if levels[0] < schedule.T and not schedule.preserves_variance:
         raise InputError(
             f"spacing {settings.spacing} starts at level {levels[0]}, where the {schedule.config.kind}"
-            f" schedule has noise of another deviation than at {schedule.T}; expected another spacing"
-            " (--spacing trailing)"
+            f" schedule has noise of another deviation than at {schedule.T}; expected another, as trailing"
         )
-    if settings.variance == "learned" and diffusion.variance != "learned":
-        raise InputError(
-            "variance 'learned' needs a model trained with --variance learned; this one has fixed variance,"
-            " expected small or large (--variance small)"
-        )
+    check_variance(settings.variance, diffusion)
     return SAMPLERS[settings.sampler](schedule, settings, diffusion), levels

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentdiff.data.draws import integers
 from latentdiff.diffusion.loss_weights import VariationalBound, Weighting, level_weights
-from latentdiff.diffusion.samplers import NoiseSize
+from latentdiff.diffusion.samplers import NoiseSize, check_variance
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.interval_score import Resampling, Score, Scores, mean_score
@@ -160,10 +160,7 @@ def bits_per_dimension(
     """
     if not isinstance(pipeline.codec, IdentityCodec):
         raise InputError("bits per dimension are of pixel models: this one works on the latents of a VAE")
-    if variance == "learned" and pipeline.diffusion.variance != "learned":
-        raise InputError(
-            "variance 'learned' needs a model trained with --variance learned; this one has fixed variance"
-        )
+    check_variance(variance, pipeline.diffusion)
     count = pipeline.schedule.T if levels is None else levels
     passed = stratified(
         pipeline,

@@ -113,8 +113,8 @@ def _check_numbers(parts: set[str], data: Dataset, settings: EvaluationSettings)
         others = ", ".join(sorted(parts - {"samples"}))
         raise InputError(
             f"{data.name}: expected more than {NEIGHBORS} images in the {settings.split} split to compare"
-            f" samples with, found {found}; --split train has {len(data.train)}"
-            + (f", --what {others} needs none" if others else "")
+            f" samples with, found {found}; split train has {len(data.train)}"
+            + (f", parts {others} need none" if others else "")
         )
 
 
@@ -265,7 +265,7 @@ def _texts(pipeline: Pipeline, data: Dataset, settings: EvaluationSettings) -> S
     captions = split_of(data, settings.split).captions
     if captions is None:
         raise InputError(
-            f"{data.name}: has no captions to draw images for; expected --guidance 0, or other --data"
+            f"{data.name}: has no captions to draw images for; expected guidance 0, or other data"
         )
     return captions
 
@@ -301,5 +301,5 @@ def _check_guidance(pipeline: Pipeline, data: Dataset, settings: EvaluationSetti
     if guidance not in (0, 1) and pipeline.classes and split_of(data, settings.split).labels is None:
         raise InputError(
             f"{data.name}: guidance {guidance:g} needs labels for the reconstructions, these images have"
-            " none; expected --what without reconstruction, or --guidance 1"
+            " none; expected guidance 1, or parts without reconstruction"
         )

@@ -581,7 +581,7 @@ CHECKPOINTS = [
     Case(
         "learned variance of a fixed one",
         f"{SAMPLE} --sampler ddpm --variance learned",
-        ("needs a model trained with --variance learned",),
+        ("needs a model trained with it",),
         1,
         runs("denoiser"),
     ),
