@@ -34,9 +34,7 @@ class Degradation:
     mask: Tensor | None = None
 
     def __call__(self, x0: Tensor, t: int | Tensor) -> Tensor:
-        """Images [B, C, H, W] at level ``t``, one or int64 [B]; ValueError for levels outside 0..T or another
-        shape.
-        """
+        """Images [B, C, H, W] at level ``t``, one or int64 [B]; ValueError for others, or another shape."""
         if tuple(x0.shape[1:]) != self.shape:
             raise ValueError(f"expected images {['B', *self.shape]}, got {list(x0.shape)}")
         if isinstance(t, int):
@@ -84,9 +82,7 @@ def _blurs(config: DegradationConfig, n: int) -> Tensor:
 
 
 def _blocks(T: int, n: int) -> Tensor:
-    """Means over blocks of pixels, put back in every one of them; the number of blocks falls from n to 1 by
-    equal factors.
-    """
+    """Means over blocks of pixels, as large as these, whose number falls from n to 1 by equal factors."""
     tables = []
     for level in range(T + 1):
         blocks = max(1, round(n ** (1 - level / T)))
@@ -97,9 +93,7 @@ def _blocks(T: int, n: int) -> Tensor:
 
 
 def _fading(T: int, height: int, width: int) -> Tensor:
-    """Products of 1 minus a Gaussian bump in the middle that widens from a pixel to half the image; at level
-    T all is grey (0).
-    """
+    """Products of 1 minus a bump that widens from a pixel to half the image; at level T all is grey (0)."""
     y = torch.arange(height, dtype=torch.float64)[:, None] - (height - 1) / 2
     x = torch.arange(width, dtype=torch.float64) - (width - 1) / 2
     square = y.square() + x.square()

@@ -1,6 +1,4 @@
-"""A sampling loop without Python between its steps: one CUDA graph; on a CPU, the network through
-torch.compile.
-"""
+"""A sampling loop without Python between its steps, as a CUDA graph; on a CPU, torch.compile's network."""
 
 from __future__ import annotations
 

@@ -74,7 +74,5 @@ class Condition:
         return self.null.expand_as(self.labels)
 
     def cond_uncond(self) -> Tensor:
-        """``labels``, then the null condition, [2 B, ...]; a new tensor, as a captured loop writes labels in
-        place.
-        """
+        """``labels``, then the null condition, [2 B, ...]; new: a captured loop writes labels in place."""
         return torch.cat([self.labels, self.unconditional()])

@@ -69,9 +69,7 @@ def run(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: SamplerStep, 
 
 
 def slerp(a: Tensor, b: Tensor, u: float) -> Tensor:
-    """Spherical interpolation between noises of one shape (Shoemake 1985): keeps their norm, unlike a
-    straight line.
-    """
+    """Spherical interpolation between noises of one shape, which keeps their norm (Shoemake 1985)."""
     cosine = float((a * b).sum() / (a.norm() * b.norm()))
     angle = math.acos(max(-1.0, min(1.0, cosine)))
     if angle < 1e-6:

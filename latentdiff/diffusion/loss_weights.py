@@ -97,9 +97,7 @@ class VariationalBound:
         )
 
     def _pixels(self, x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """log probability of 8-bit pixels in [-scale, scale] under a Gaussian cut into bins of width 2 scale
-        / 255.
-        """
+        """log probability of 8-bit pixels in [-scale, scale]: a Gaussian in bins of width 2 scale / 255."""
         precision, half, edge = (-0.5 * log_variance).exp(), self.scale / 255, 0.999 * self.scale
         upper = torch.special.ndtr((x0 - mean + half) * precision)
         lower = torch.special.ndtr((x0 - mean - half) * precision)

@@ -270,9 +270,7 @@ def max_level(diffusion: DiffusionConfig, schedule: Schedule) -> int:
 
 
 def with_defaults(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> Sampling:
-    """The settings with the defaults of a model's process filled in, and at most as many steps as there are
-    levels to start from.
-    """
+    """The settings with the defaults of a model's process, and no more steps than levels to start from."""
     usual = "learned" if diffusion.variance == "learned" else diffusion.noise
     takes = "variance" in SAMPLER_FACTS[settings.sampler].settings
     variance = (settings.variance or usual) if takes else None

@@ -122,9 +122,7 @@ def _matches(scene: Scene, things: tuple[DetectedDigit | None, ...]) -> int:
 
 
 def covers(images: Tensor) -> Tensor:
-    """The digits' share of each pixel of uint8 images [N, 3, H, W], by the colours alone: float [N, H, W] in
-    0..1.
-    """
+    """The digits' share of each pixel of uint8 images [N, 3, H, W], by colour: float [N, H, W] in 0..1."""
     found = []
     for picture in images.permute(0, 2, 3, 1).cpu().numpy().astype(np.float64):
         ground = _ground(picture)

@@ -42,9 +42,7 @@ class StratifiedLoss:
 
 
 def strata_edges(T: int, count: int) -> list[tuple[int, int]]:
-    """(first, last) levels of ``count`` strata of 1..T: level 1 alone, since its term is of another kind, the
-    rest evenly.
-    """
+    """(first, last) levels of ``count`` strata of 1..T: level 1 alone, as its term differs, others evenly."""
     rest = max(0, min(T, max(2, count)) - 1)
     cuts = [1 + i * (T - 1) // rest for i in range(rest + 1)] if rest else [1]
     return [(1, 1), *((low + 1, high) for low, high in pairwise(cuts))]

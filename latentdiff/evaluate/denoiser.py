@@ -1,6 +1,4 @@
-"""Scores of a denoiser on test images: its error at each noise level, its loss over all levels, its
-variational bound.
-"""
+"""Scores of a denoiser on test images: the error at each noise level, the loss over all, and the bound."""
 
 from __future__ import annotations
 
@@ -85,9 +83,7 @@ def loss_by_level(
 
 @dataclass(frozen=True)
 class DenoiserScores(Scores):
-    """``loss``: the test loss with the weights of the training, levels uniform; ``bits_per_dimension``: of
-    pixel models only.
-    """
+    """``loss``: with the weights of the training, uniform levels; ``bits_per_dimension``: of pixel models."""
 
     by_level: LevelLoss
     loss: Score
@@ -108,9 +104,7 @@ def score_denoiser(
     resampling: Resampling | None = None,
     progress: Progress | None = None,
 ) -> DenoiserScores:
-    """All figures of a denoiser on images uint8 [N, C, H, W]; ``levels``: points of the curve and strata of
-    the sums.
-    """
+    """All figures of a denoiser on images uint8 [N, C, H, W]; ``levels`` of the curve, strata of the sums."""
     count = min(levels, pipeline.schedule.T)
 
     def part(first: float, share: float) -> Progress | None:

@@ -64,9 +64,7 @@ def network_labels(network: FeatureNetwork, labels: Tensor | None, names: Sequen
 def class_table(
     features: Features, labels: Tensor | None, reference: Reference, resampling: Resampling
 ) -> tuple[ClassScore, ...]:
-    """One line for each class among ``labels`` int64 [N]; () without labels or for a network that does not
-    classify.
-    """
+    """A line for each class of ``labels`` int64 [N]; () without labels or for a network without classes."""
     if labels is None or features.predictions is None:
         return ()
     if int(labels.min()) < 0 or int(labels.max()) >= reference.network.classes:

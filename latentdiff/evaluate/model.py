@@ -181,9 +181,7 @@ def evaluate_samples(
 
 
 def _real_images(data: Dataset, networks: MetricNetworks, settings: EvaluationSettings) -> Reference:
-    """Training images (test images where those are the reference): all if neighbors are looked up, else as
-    many as samples.
-    """
+    """Training images (test ones if those are the reference): all, or as many as samples if no neighbors."""
     other = split_of(data, "test" if settings.split == "train" else "train")
     if settings.neighbors:
         return networks.reference(other, settings)
@@ -257,9 +255,7 @@ def evaluate_reconstruction(
 
 
 def _texts(pipeline: Pipeline, data: Dataset, settings: EvaluationSettings) -> Sequence[str] | None:
-    """The captions of the split as prompts for a text-conditional model; None for other models, and without
-    guidance.
-    """
+    """The captions of the split as prompts; None for a model without texts, and without guidance."""
     if pipeline.tokenizer is None or not settings.sampling.guidance:
         return None
     captions = split_of(data, settings.split).captions
@@ -294,9 +290,7 @@ def _check_shape(pipeline: Pipeline, data: Dataset) -> None:
 
 
 def _check_guidance(pipeline: Pipeline, data: Dataset, settings: EvaluationSettings) -> None:
-    """InputError where reconstructions would be guided by labels that the data have not, before any
-    work.
-    """
+    """InputError, before any work, where guidance of reconstructions lacks labels in the data."""
     guidance = settings.sampling.guidance
     if guidance not in (0, 1) and pipeline.classes and split_of(data, settings.split).labels is None:
         raise InputError(

@@ -51,9 +51,7 @@ class NeighborScores(Scores):
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """For n images: distances float64 [n] to, and indices int64 [n] of, their nearest training images in both
-    spaces.
-    """
+    """Distances float64 [n] to, and indices int64 [n] of, the nearest training images in both spaces."""
 
     network: str
     train_n: int

@@ -99,7 +99,5 @@ class MetricNetworks:
             )
 
     def network_labels(self, labels: Tensor | None, classes: tuple[str, ...]) -> Tensor | None:
-        """Labels int64 [N] of ``classes`` in the numbering of the network; None where its classes are
-        others.
-        """
+        """Labels int64 [N] of ``classes`` in the network's numbering; None where its classes are others."""
         return network_labels(self.network, labels, classes)

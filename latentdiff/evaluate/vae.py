@@ -39,9 +39,7 @@ class VAEScores(PairScores):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Images passed through a VAE: reconstructions float32 [N, C, H, W] in [0, 1], modes [N, units], KL
-    float64 [N].
-    """
+    """A VAE's reconstructions float32 [N, C, H, W] in [0, 1], modes [N, units] and KL float64 [N]."""
 
     copies: Tensor
     modes: Tensor

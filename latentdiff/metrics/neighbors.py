@@ -30,9 +30,7 @@ def nearest(queries: Tensor, base: Tensor, *, k: int = 1) -> tuple[Tensor, Tenso
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """|x_i - y_j|^2 [N, M] of float64 rows [N, D] and [M, D] as |x|^2 + |y|^2 - 2 x.y; what that rounds near
-    zero is 0.
-    """
+    """|x_i - y_j|^2 [N, M] of float64 rows [N, D], [M, D] as |x|^2 + |y|^2 - 2 x.y, 0 where that rounds."""
     scale = x.square().sum(1)[:, None] + y.square().sum(1)
     squares = torch.addmm(scale, x, y.T, alpha=-2)
     return squares.masked_fill_(squares < scale.mul_(8 * torch.finfo(x.dtype).eps), 0)

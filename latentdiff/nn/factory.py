@@ -44,9 +44,7 @@ def network_class(config: type[NetworkConfig]) -> type[nn.Module]:
 
 
 def tensor_shapes(config: NetworkConfig) -> dict[str, torch.Size]:
-    """Names and shapes of the network's tensors, found without memory for them: those of its weights
-    file.
-    """
+    """Names and shapes of the network's tensors in its weights file, found without memory for them."""
     return {name: value.shape for name, value in _blank(config).state_dict().items()}
 
 

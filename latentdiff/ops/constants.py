@@ -1,6 +1,4 @@
-"""Small constants that the host makes: each is made once and kept on its device, so that a second use copies
-nothing.
-"""
+"""Small constants from the host, each made once and kept on its device: a second use copies nothing."""
 
 from __future__ import annotations
 

@@ -35,9 +35,7 @@ _SQRT_HALF_BITS = 0x3F3504F3
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Round a float64 tensor to float32 values, in place: fresh memory costs more than the arithmetic
-    here.
-    """
+    """Round a float64 tensor to float32 values, in place: fresh memory costs more than the arithmetic."""
     return x.copy_(x.float())
 
 
@@ -74,9 +72,7 @@ def _fma_known_(a: Tensor, b: Tensor | float, c: Tensor | float) -> Tensor:
 
 
 def log(u: Tensor) -> Tensor:
-    """Natural logarithm of ``u = k / 2^24``, k in 1..2^24, held in float64; error below 0.7 ulp of
-    float32.
-    """
+    """Natural logarithm of ``u = k / 2^24``, k in 1..2^24, held in float64; below 0.7 ulp of float32 off."""
     bits = u.float().view(torch.int32)
     exponent = (bits - _SQRT_HALF_BITS) >> 23
     f = (bits - (exponent << 23)).view(torch.float32).double().sub_(1.0)

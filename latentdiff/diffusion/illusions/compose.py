@@ -107,9 +107,7 @@ def anagram_of_latents(
     decode: Callable[[Tensor], Tensor],
     weights: Sequence[float] | None = None,
 ) -> SynchronizedDenoiser:
-    """:func:`anagram` where the views are of the images that ``decode`` makes of latents: sum_i w_i V_i^-1
-    D(x_0^(i)) is the picture.
-    """
+    """:func:`anagram` in the images of latents: sum_i w_i V_i^-1 D(x_0^(i)) is the picture, D ``decode``."""
     shares, views = _shares("anagram", len(parts), weights), [view for _, view in parts]
 
     def combine(images: Sequence[Tensor]) -> Tensor:
@@ -129,9 +127,7 @@ def hybrid_of_latents(
     decode: Callable[[Tensor], Tensor],
     weights: Sequence[float] | None = None,
 ) -> SynchronizedDenoiser:
-    """:func:`hybrid` where the bands are of the images that ``decode`` makes of latents: sum_i g_i B_i
-    D(x_0^(i)) is the picture.
-    """
+    """:func:`hybrid` in the images of latents: sum_i g_i B_i D(x_0^(i)) is the picture, D = ``decode``."""
     gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
 
     def combine(images: Sequence[Tensor]) -> Tensor:
@@ -152,9 +148,7 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
 def _mixed(
     x: Tensor, estimates: Sequence[Estimate], outs: Sequence[Tensor], shares: Sequence[float]
 ) -> Estimate:
-    """The estimate p x + sum_i share_i q_i out_i; all estimates have the same p, so that the mix is
-    linear.
-    """
+    """The estimate p x + sum_i share_i q_i out_i; all estimates have one p, so that the mix is linear."""
     first = estimates[0]
     if any((e.p, e.clip, e.t) != (first.p, first.clip, first.t) for e in estimates):
         raise ValueError(

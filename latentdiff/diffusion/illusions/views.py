@@ -18,9 +18,7 @@ NAMES = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An orthogonal map of images [B, C, H, W] and its inverse, which is its transpose (Geng et al. 2024,
-    section 3.3).
-    """
+    """An orthogonal map of images [B, C, H, W] and its inverse (Geng et al. 2024, section 3.3)."""
 
     name: str
     see: Map

@@ -60,9 +60,7 @@ def identity(shape: tuple[int, ...]) -> Operator:
 
 
 def matrix(weights: Tensor, *, name: str = "matrix") -> Operator:
-    """A x = M x for vectors [B, n] and a matrix [m, n]; also one axis of an image at a time, see
-    :func:`separable`.
-    """
+    """A x = M x for vectors [B, n] and a matrix [m, n]; :func:`separable` has one for each axis of images."""
     rows, columns = weights.shape
     return Operator(
         name,
@@ -74,9 +72,7 @@ def matrix(weights: Tensor, *, name: str = "matrix") -> Operator:
 
 
 def separable(name: str, channels: int, rows: Tensor, columns: Tensor) -> Operator:
-    """A X = R X C^T in every channel: a matrix [h, H] down the columns of an image [C, H, W], another [w, W]
-    along its rows.
-    """
+    """A X = R X C^T in every channel: a matrix [h, H] on an image's columns, another [w, W] on its rows."""
     (h, height), (w, width) = rows.shape, columns.shape
     return Operator(
         name,

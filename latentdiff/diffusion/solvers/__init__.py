@@ -7,20 +7,16 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 
 from latentdiff.config import restoration
-from latentdiff.diffusion.solvers.diffpir import Correction, corrected, gaussian_update, half_quadratic
-from latentdiff.diffusion.solvers.dps import Loss, Measure, StepSize, descending, dps, psld
+from latentdiff.diffusion.solvers.diffpir import corrected, gaussian_update, half_quadratic
+from latentdiff.diffusion.solvers.dps import descending, dps, psld
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 from latentdiff.diffusion.solvers.repaint import repaint, repaint_schedule, with_renoising
 from latentdiff.diffusion.solvers.score_ald import score_ald
 
 __all__ = [
     "SOLVERS",
-    "Correction",
     "InverseProblem",
     "LoopArguments",
-    "Loss",
-    "Measure",
-    "StepSize",
     "corrected",
     "descending",
     "dps",

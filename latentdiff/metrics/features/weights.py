@@ -40,9 +40,7 @@ PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """``tensors`` in float32; ``sha256`` of the file; ``stamped``: converted from the published files and
-    unchanged since.
-    """
+    """``tensors`` in float32; ``sha256`` of the file; ``stamped``: as converted from the published files."""
 
     tensors: dict[str, Tensor]
     sha256: str
