@@ -76,9 +76,8 @@ class CudaGraph:
     def warm(self, work: Work) -> None:
         with torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(
-                self._stream
-            ):  # capture takes the same one: constants belong to their stream
+            # capture takes the same one: constants belong to their stream
+            with torch.cuda.stream(self._stream):
                 work()
             torch.cuda.current_stream().wait_stream(self._stream)
 

@@ -40,7 +40,6 @@ from latentdiff.evaluate.model import (
     parts_of,
 )
 from latentdiff.evaluate.neighbors import Neighbors, NeighborScores, find_neighbors, score_neighbors
-from latentdiff.evaluate.pixels import as_pixels
 from latentdiff.evaluate.reconstruct import (
     Reconstruction,
     ReconstructionScores,
@@ -52,6 +51,7 @@ from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.score_figures import save_figures
 from latentdiff.evaluate.settings import EvaluationSettings, MetricNetworks
 from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
+from latentdiff.metrics.features.pixels import as_pixels
 
 __all__ = [
     "PARTS",

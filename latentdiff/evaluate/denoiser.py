@@ -73,9 +73,8 @@ def loss_by_level(
     deviation = errors.std(1, correction=min(1, len(images) - 1)) / len(images) ** 0.5
     index = torch.tensor(at)
     alpha, sigma, q = (table.cpu()[index] for table in (tables.alpha, tables.sigma, tables.q))
-    x0_error = (
-        q.square() * mean
-    )  # out - target = e gives x_0-hat - x_0 = q e and eps-hat - eps = -alpha q e / sigma
+    # out - target = e gives x_0-hat - x_0 = q e and eps-hat - eps = -alpha q e / sigma
+    x0_error = q.square() * mean
     eps_error = (alpha / sigma).square() * x0_error
     columns = (mean, deviation, x0_error, eps_error)
     return LevelLoss(len(images), at, *(tuple(column.tolist()) for column in columns))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.data.classes import representative
-from latentdiff.evaluate.pixels import as_pixels
+from latentdiff.metrics.features.pixels import as_pixels
 from latentdiff.metrics.pairs import mse
 from latentdiff.viz.images import class_columns
 

@@ -24,8 +24,8 @@ from latentdiff.evaluate.interval_score import (
     proportion_score,
     share_score,
 )
-from latentdiff.evaluate.pixels import as_pixels
 from latentdiff.metrics.features import Features, PerceptualNetwork, perceptual_distance
+from latentdiff.metrics.features.pixels import as_pixels
 from latentdiff.metrics.names import frechet_name, kernel_name, perceptual_name
 from latentdiff.metrics.neighbors import Manifold, precision_recall
 from latentdiff.metrics.pairs import psnr, rmse, ssim

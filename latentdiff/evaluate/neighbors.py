@@ -70,9 +70,7 @@ def find_neighbors(images: Tensor, features: Features, train: Reference) -> Neig
         found = f"{list(images.shape[1:])} and {list(train.images.shape[1:])}"
         raise InputError(f"neighbors are looked up among images of one shape, got {found}")
     by_feature, feature_index = nearest(features.values, train.features.values)
-    by_pixel, pixel_index = nearest(
-        images.flatten(1), train.images.flatten(1)
-    )  # uint8, widened block by block
+    by_pixel, pixel_index = nearest(images.flatten(1), train.images.flatten(1))  # widened block by block
     rms = by_pixel[:, 0] / 255 / images[0].numel() ** 0.5
     return Neighbors(
         features.network, len(train), by_feature[:, 0], feature_index[:, 0], rms, pixel_index[:, 0]

@@ -15,7 +15,7 @@ from latentdiff.evaluate.examples import ACROSS
 from latentdiff.evaluate.images import PairScores, score_pairs
 from latentdiff.evaluate.interval_score import Resampling, Scores
 from latentdiff.evaluate.outputs import clean_chunks
-from latentdiff.evaluate.pixels import as_pixels, as_unit
+from latentdiff.metrics.features.pixels import as_pixels, as_unit
 from latentdiff.pipeline.pipeline import Pipeline
 
 FRACTIONS = (10, 4, 2)  # T/10, T/4, T/2

@@ -13,9 +13,9 @@ from latentdiff.evaluate.chunks import Progress, chunks
 from latentdiff.evaluate.examples import Strips
 from latentdiff.evaluate.images import PairScores, score_pairs
 from latentdiff.evaluate.interval_score import Resampling, Score, frechet_score, mean_score
-from latentdiff.evaluate.pixels import as_pixels, as_unit
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import PerceptualNetwork, extract
+from latentdiff.metrics.features.pixels import as_pixels, as_unit
 from latentdiff.nn import Autoencoder
 from latentdiff.pipeline.codec import ACTIVE
 

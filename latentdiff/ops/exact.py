@@ -51,9 +51,8 @@ def fma(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     error = s - t
     torch.sub(c, error, out=error)
     error.sub_(t.addcmul_(a, b, value=-1))
-    error.mul_(
-        s
-    )  # > 0: the exact value lies away from zero; NaN where s is not finite, which changes nothing below
+    # > 0: the exact value lies away from zero; NaN where s is not finite, which changes nothing below
+    error.mul_(s)
     towards_zero = error < 0
     bits = s.view(torch.int64)
     bits.sub_(towards_zero.view(torch.uint8))  # truncate, then make every inexact value odd

@@ -19,9 +19,8 @@ from latentdiff.diffusion.cold import cold_step, make_degradation
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.guidance import guided
-from latentdiff.diffusion.illusions.bands import frequencies
 from latentdiff.diffusion.illusions.compose import anagram, hybrid
-from latentdiff.diffusion.illusions.views import view
+from latentdiff.diffusion.illusions.views import frequencies, view
 from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.loss_weights import MIN_SNR_GAMMA, VariationalBound, level_weights
 from latentdiff.diffusion.operators import matrix

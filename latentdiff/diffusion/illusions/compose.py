@@ -11,8 +11,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
-from latentdiff.diffusion.illusions.bands import Band
-from latentdiff.diffusion.illusions.views import View
+from latentdiff.diffusion.illusions.views import Band, View
 
 
 def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] | None = None) -> Denoiser:

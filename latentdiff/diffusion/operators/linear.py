@@ -62,13 +62,7 @@ def identity(shape: tuple[int, ...]) -> Operator:
 def matrix(weights: Tensor, *, name: str = "matrix") -> Operator:
     """A x = M x for vectors [B, n] and a matrix [m, n]; :func:`separable` has one for each axis of images."""
     rows, columns = weights.shape
-    return Operator(
-        name,
-        (columns,),
-        (rows,),
-        lambda x: x @ weights.to(x).T,
-        lambda y: y @ weights.to(y),
-    )
+    return Operator(name, (columns,), (rows,), lambda x: x @ weights.to(x).T, lambda y: y @ weights.to(y))
 
 
 def separable(name: str, channels: int, rows: Tensor, columns: Tensor) -> Operator:

@@ -17,13 +17,7 @@ from latentdiff.ops.random import Key
 
 
 def score_ald(
-    step: SamplerStep,
-    measure: Measure,
-    y: Tensor,
-    schedule: Schedule,
-    *,
-    sigma: float,
-    anneal: float = 0.5,
+    step: SamplerStep, measure: Measure, y: Tensor, schedule: Schedule, *, sigma: float, anneal: float = 0.5
 ) -> SamplerStep:
     """``step`` with the score s(x_t) + grad log N(y; A(x_t / alpha_t), sigma^2 + gamma_t^2) (Jalal et al.
     2021, eq. 4).
@@ -46,9 +40,8 @@ def score_ald(
         if alpha == 0:
             return step(denoise, x, t, s, key, previous)
         noise = (spread / alpha) ** 2
-        weight = noise / (
-            sigma**2 + anneal**2 * noise
-        )  # sigma^2 / alpha of Tweedie, 1 / alpha of the inner derivative
+        # sigma^2 / alpha of Tweedie, 1 / alpha of the inner derivative
+        weight = noise / (sigma**2 + anneal**2 * noise)
         growth = schedule.at(s)[0] / alpha - 1
         weight = min(weight, 1 / growth) if growth > 0 else weight
         with torch.enable_grad():
@@ -72,11 +65,6 @@ def score_ald_loop(problem: InverseProblem, loop: LoopArguments, *, anneal: floa
     A noise of 0 is taken as 1e-3, where the likelihood is still finite.
     """
     step = score_ald(
-        loop.step,
-        problem.measure,
-        problem.y,
-        problem.schedule,
-        sigma=max(problem.sigma, 1e-3),
-        anneal=anneal,
+        loop.step, problem.measure, problem.y, problem.schedule, sigma=max(problem.sigma, 1e-3), anneal=anneal
     )
     return loop._replace(step=step)

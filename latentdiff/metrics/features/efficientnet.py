@@ -21,13 +21,8 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """
 MEAN, STD = 127.0, 128.0  # of pixels in 0..255, as the network's authors train it
 CHUNK = 5  # on CPUs three times as fast as 50: the maps stay in the cache
-TAPS = {
-    0: 16,
-    2: 24,
-    4: 40,
-    10: 112,
-    15: 320,
-}  # block -> channels: the last one at each resolution from 112 to 7
+# block -> channels: the last one at each resolution from 112 to 7
+TAPS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}
 
 
 def _pretrained() -> Any:

@@ -1,4 +1,4 @@
-"""uint8 images as the input of a network: channels and sizes."""
+"""Images as measures and networks take them: ranges of pixel values, channels and sizes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def check_images(images: Tensor) -> Tensor:
             f"expected uint8 images [N, 1 or 3, H, W], N at least 1, found {images.dtype} {shape}"
         )
     return images
+
+
+def as_unit(images: Tensor) -> Tensor:
+    """Float images in [-1, 1] as float images in [0, 1]."""
+    return (images.clamp(-1, 1) + 1) / 2
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """uint8 images, or float ones in [0, 1] rounded to them."""
+    return images if images.dtype == torch.uint8 else images.mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
 def grey(images: Tensor) -> Tensor:

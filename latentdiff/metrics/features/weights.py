@@ -31,10 +31,8 @@ PUBLISHED = {
 (v0.1).
 """
 
-SOURCES, CONTENT = (
-    "sources_sha256",
-    "tensors_sha256",
-)  # keys of the stamp that a conversion leaves in the metadata
+# keys of the stamp that a conversion leaves in the metadata
+SOURCES, CONTENT = "sources_sha256", "tensors_sha256"
 PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 

@@ -57,7 +57,7 @@ def command(*, as_json: bool, **values: Any) -> int:
 def _hybrid(values: dict[str, Any], sigmas: list[float], weights: list[float] | None) -> EditResult:
     import torch
 
-    from latentdiff.diffusion.illusions.bands import brightness_and_colour, frequencies
+    from latentdiff.diffusion.illusions.views import brightness_and_colour, frequencies
     from latentdiff.edit import hybrid
 
     model = load_model(values)
