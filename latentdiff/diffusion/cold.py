@@ -20,8 +20,8 @@ from latentdiff.ops.random import Key
 
 @dataclass(frozen=True, eq=False)
 class Degradation:
-    """D(x_0, t) = mask_t (R_t X C_t^T) for every channel X: matrices on the rows and the columns of each
-    level, and a mask.
+    """D(x_0, t) = mask_t (R_t X C_t^T) for every channel X: for each level matrices on rows and columns, and
+    a mask.
 
     ``rows`` [T + 1, H, H], ``columns`` [T + 1, W, W] and ``mask`` [T + 1, H, W] are float32; None: the
     identity. Level 0 is x_0 itself.
@@ -191,8 +191,8 @@ def restorer(network: Network, *, clip: float | None = 1.0, labels: Tensor | Non
 def cold_step(degrade: Degradation, *, improved: bool = True) -> SamplerStep:
     """x_s = x_t - D(x_0, t) + D(x_0, s), in which errors of x_0 that are alike at t and s cancel.
 
-    ``improved`` False: x_s = D(x_0, s). Bansal et al. 2022, algorithms 2 and 1. At s = 0 the naive step
-    returns the estimate.
+    ``improved`` False: x_s = D(x_0, s). Bansal et al. 2022, algorithms 2 and 1. Where s = 0 that is the
+    estimate.
     """
 
     def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:

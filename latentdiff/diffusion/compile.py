@@ -21,7 +21,7 @@ Work = Callable[[], Tensor]
 
 
 def compiled_network(network: Network) -> Network:
-    """The network through torch.compile for a CPU: the first call of each shape compiles, for 10 seconds to 2
+    """The network through torch.compile for a CPU; the first call of each shape takes 10 seconds to 2
     minutes.
 
     Shapes beyond the number that torch keeps compiled (8 unless configured) run uncompiled. The outputs
@@ -95,8 +95,8 @@ class CudaGraph:
 
 
 class CUDAGraphLoop:
-    """A whole sampling loop with its network as one CUDA graph: (x, key) -> x at the last level, a tensor of
-    its own.
+    """A whole sampling loop with its network as one CUDA graph: (x, key) -> x at the last level, a new
+    tensor.
 
     ``x`` [B, *shape] and ``key`` are examples of later arguments: same shape, dtype and device, other
     values; a shape costs one capture, about as long as two loops. The kernels and the noise are those of the

@@ -39,8 +39,7 @@ def level_weights(
 
 @dataclass(frozen=True, eq=False)
 class VariationalBound:
-    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a network with a learned variance range; trains the range
-    alone.
+    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a learned variance range; trains the range alone.
 
     ``bins``: pixel models measure level 1 by the likelihood of 8-bit pixels (Ho et al. 2020, eq. 13), latents
     by a density. ``scale``: the pixels lie in [-scale, scale].

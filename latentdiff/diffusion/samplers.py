@@ -45,8 +45,7 @@ class StepCoefficients:
 def ddim_coefficients(schedule: Schedule, t: int, s: int, *, eta: float = 0.0) -> StepCoefficients:
     """The move t -> s < t of DDIM (Song et al. 2021, eq. 12 and 16), for any alpha and sigma.
 
-    eta = 1 is the posterior q(x_s | x_t, x_0), DDPM with the small variance. ValueError unless
-    0 <= s < t <= T.
+    eta = 1 is the posterior q(x_s | x_t, x_0), small DDPM variance. ValueError unless 0 <= s < t <= T.
     """
     if not 0 <= s < t <= schedule.T:
         raise ValueError(f"a reverse move needs 0 <= s < t <= {schedule.T}, got t = {t}, s = {s}")
@@ -166,11 +165,9 @@ def diffpir_step(schedule: Schedule, *, share: float = 0.0) -> SamplerStep:
 
 
 def dpmpp2m(schedule: Schedule) -> SamplerStep:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from an x_0 extrapolated through the
-    previous one.
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from x_0 extrapolated from the last two.
 
-    Of first order are the first move, the last one (to level 0), moves from levels without signal and those
-    after a move up.
+    Of first order are the first move, the last one (to level 0), and those from no signal or after a move up.
     """
 
     def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> Moved:

@@ -15,8 +15,7 @@ from latentdiff.diffusion.illusions.views import Band, View
 
 
 def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] | None = None) -> Denoiser:
-    """Compose one image from denoisers of its views: x_0 = sum_i w_i V_i^-1 x_0^(i)(V_i x), where the w_i sum
-    to 1.
+    """One image from denoisers of its views: x_0 = sum_i w_i V_i^-1 x_0^(i)(V_i x), where the w_i sum to 1.
 
     ``weights`` default to equal ones and are divided by their sum. The outputs are mixed before any clip; a
     learned variance is left out. The denoisers are of one process. Geng et al. 2024 (Visual Anagrams), eq. 4.
@@ -35,8 +34,7 @@ def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] 
 
 
 def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] | None = None) -> Denoiser:
-    """Compose one image from bands of several denoisers: x_0 = sum_i g_i B_i x_0^(i), where the bands sum to
-    the identity.
+    """One image from bands of several denoisers: x_0 = sum_i g_i B_i x_0^(i); the bands sum to the identity.
 
     The gains g_i are n times the ``weights`` divided by their sum: all 1 by default, which keeps the
     identity; others raise one band's contrast against the rest. The outputs are mixed before any clip; a

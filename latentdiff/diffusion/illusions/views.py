@@ -108,11 +108,10 @@ class Band:
 
 
 def frequencies(shape: tuple[int, int, int], sigmas: Sequence[float]) -> tuple[Band, ...]:
-    """Bands from the lowest to the highest, cut by Gaussian blurs of falling ``sigmas`` (pixels): one gives
-    two, two three.
+    """Bands from the lowest to the highest, cut by Gaussian blurs of falling ``sigmas`` (pixels), one more.
 
-    The lowest is the image blurred by the first sigma, the highest what the last blur takes away; they sum to
-    the image. InputError unless the sigmas are positive and fall. Geng et al. 2024 (Factorized Diffusion),
+    The lowest is the image blurred by the first sigma, the highest what the last takes away; they sum to the
+    image. InputError unless the sigmas are positive and fall. Geng et al. 2024 (Factorized Diffusion),
     section 3.2.
     """
     if not sigmas or any(sigma <= 0 for sigma in sigmas) or any(a <= b for a, b in pairwise(sigmas)):

@@ -39,8 +39,7 @@ def repaint(step: SamplerStep, known: Tensor, mask: Tensor, schedule: Schedule) 
 
 
 def repaint_schedule(levels: Sequence[int], *, length: int = 10, times: int = 10) -> list[int]:
-    """Descending levels with RePaint's jumps: ``length`` moves up again, ``times`` - 1 times, from every
-    ``length``-th level.
+    """Levels with RePaint's jumps: ``length`` moves up again, ``times`` - 1 times, from every ``length``-th.
 
     Counted from the lowest noisy level up, as published (Lugmayr et al. 2022, appendix B). With ``length``
     moves or fewer there is no jump. ValueError for numbers below 1.
