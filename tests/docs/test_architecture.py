@@ -296,7 +296,7 @@ def test_no_file_uses_the_global_generators() -> None:
     assert not [file for file in FILES if "random" in set(imports(tree(file)))]  # the standard library's
 
 
-NAMES_NO_FLAG = ("diffusion", "evaluate", "metrics", "nn", "ops")  # called from Python too
+NAMES_NO_FLAG = ("config", "diffusion", "evaluate", "metrics", "nn", "ops")  # called from Python too
 SHOWS_A_COMMAND = {"metrics/features/weights"}  # of a script, to be copied
 
 
