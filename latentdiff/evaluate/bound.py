@@ -24,8 +24,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 @dataclass(frozen=True, eq=False)
 class StratifiedLoss:
-    """For each image, float64 [N]: the weighted loss (mean over levels) and the bound's parts in bits per
-    dimension.
+    """Of each image, float64 [N]: the weighted loss (mean over levels) and the bound in bits per dimension.
 
     The bound is ``prior`` + ``terms`` + ``decoder`` = L_T + sum of L_{t-1} for t = 2..T + L_0 of Ho et al.
     2020, eq. 5; None for latent models, whose latents are no data. ``count`` strata: with T of them every
@@ -59,8 +58,7 @@ def stratified(
     seed: int,
     progress: Progress | None = None,
 ) -> StratifiedLoss:
-    """Visit ``count`` levels for each of the images uint8 [N, C, H, W], one drawn out of each stratum, with
-    its own noise.
+    """Visit ``count`` levels of each image uint8 [N, C, H, W], one out of each stratum, with its own noise.
 
     Every estimate is unbiased and the images' are independent, so the standard error over images holds for
     all of it. ``variance`` is the reverse process's (default: learned where the model learned it, else

@@ -31,11 +31,9 @@ HISTOGRAM_CLASSES = 100  # networks of more classes, as ImageNet's, get no histo
 
 @dataclass(frozen=True)
 class ClassScore(Scores):
-    """The ``n`` images of one class: the share classified as it, and the Frechet distance to the ``real``
-    ones of that class.
+    """The ``n`` images of a class: the share classified as it, the Frechet distance to its ``real`` ones.
 
-    ``fd`` is None where either side has fewer images than a covariance of these features needs (their
-    dimension + 1).
+    ``fd`` is None where a side has fewer images than a covariance of these features needs (dimension + 1).
     """
 
     label: int
@@ -46,8 +44,7 @@ class ClassScore(Scores):
 
 
 def network_labels(network: FeatureNetwork, labels: Tensor | None, names: Sequence[str]) -> Tensor | None:
-    """Labels int64 [N] of the classes ``names`` in the numbering of a network; None where its
-    classes are others.
+    """Labels int64 [N] of classes ``names`` in the numbering of a network; None for other classes.
 
     By name where the network's classes have names, so that folders 3 and 7 are digits 3 and 7; else numbers
     are as they are where there are as many classes.

@@ -14,8 +14,7 @@ from latentdiff.errors import InputError
 
 
 def aligned(mine: ImageSet, other: ImageSet) -> ImageSet:
-    """``other`` in the order of ``mine``: image k is the partner of image k, in folders the one of the same
-    name without suffix.
+    """``other`` in the order of ``mine``: image k is image k's partner, in folders by name without suffix.
 
     InputError unless every image has one partner, and all have one shape.
     """

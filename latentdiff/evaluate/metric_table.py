@@ -1,5 +1,4 @@
-"""The metrics of images in one table: JSON, the tables of `latentdiff evaluate` and the pages of the studies
-read it.
+"""The metrics of images in one table, which JSON, `latentdiff evaluate` and the pages of the studies read.
 
 A new metric is a function in ``latentdiff/metrics/`` and a row here (docs/extending.md).
 """

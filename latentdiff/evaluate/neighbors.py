@@ -18,8 +18,7 @@ QUANTILE = 0.01  # of the test images' distances: closer samples are suspicious
 
 @dataclass(frozen=True)
 class Closeness(Scores):
-    """Distances to the nearest training image: medians, and the share of samples closer than the test images'
-    1% quantile.
+    """Distances to the nearest training image: medians, and the share below the test images' 1% quantile.
 
     For images that are as new as the test images the share is about 1%.
     """

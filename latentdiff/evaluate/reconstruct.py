@@ -48,8 +48,7 @@ def reconstruct_from(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Reconstruction:
-    """Noise images uint8 [N, C, H, W] to level ``t`` (image k with the noise of seed + k) and bring them
-    back.
+    """Noise images uint8 [N, C, H, W] to level ``t`` (image k by seed + k) and bring them back.
 
     The sampler of ``settings`` makes the moves of its plan that lie below t, starting at t. ``labels`` int64
     [N] condition it. InputError for a level that the model does not have.

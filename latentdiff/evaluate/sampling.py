@@ -78,8 +78,7 @@ def draw_features(
     labels: Tensor | None = None,
     texts: Sequence[str] | None = None,
 ) -> DrawnFeatures:
-    """Samples with their features; each process draws its share, the first one gets all of
-    them.
+    """Samples with their features; each process draws its share, the first one gets all.
 
     InputError for more processes than chunks of samples.
     """

@@ -81,8 +81,7 @@ def score_vae(
     """The scores of ``vae`` on images uint8 [N, C, H, W]; ``encoded``: the result of
     :func:`encode_all` for them.
 
-    ``reference``: the same images with their features, for the Frechet distance (left out where it is None or
-    N < 4).
+    ``reference``: the same images with their features, for the Frechet distance (none for N < 4).
     """
     if not len(images):
         raise InputError("a VAE is scored on at least one image, got none")

@@ -1,5 +1,4 @@
-"""Gradients of ``add_noise``, ``step`` and ``step_x0``, written in differentiable operations (so twice
-differentiable).
+"""Gradients of ``add_noise``, ``step`` and ``step_x0`` in differentiable operations: second ones too.
 
 Gradients reach the samples, the network outputs and a given noise; coefficients and keys get none. The
 gradient of the clip is 1 where ``|p x + sum q_i out_i| <= clip`` and 0 elsewhere, NaN included, as for

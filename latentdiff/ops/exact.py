@@ -1,5 +1,4 @@
-"""float32 arithmetic with fixed rounding, in float64 tensors: fma, log and sincos equal to the native ones
-bit for bit.
+"""float32 arithmetic with fixed rounding in float64 tensors: fma, log and sincos are bitwise the native ones.
 
 Values are float32 numbers *held* in float64 tensors. There a product of two is exact, so one rounding to
 float32 after a product, sum or square root gives what the float32 instruction gives (53 >= 2 * 24 + 2 bits).

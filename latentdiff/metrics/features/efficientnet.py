@@ -54,8 +54,7 @@ def _prepared(images: Tensor) -> Tensor:
 
 
 def load_efficientnet(device: torch.device) -> FeatureNetwork:
-    """`efficientnet-lite0`: 1280 averaged features, 1000 classes of ImageNet (Tan and Le 2019; Lite: Liu
-    2020).
+    """`efficientnet-lite0`: 1280 averaged features, ImageNet's 1000 classes (Tan and Le 2019; Liu 2020).
 
     uint8 images are resized whole to 224 x 224, bicubic with antialiasing, and mapped to (x - 127) / 128.
     """

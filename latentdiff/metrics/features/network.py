@@ -99,8 +99,7 @@ def chunk_size(network: FeatureNetwork | PerceptualNetwork, images: Tensor) -> i
 def full_chunks(
     network: FeatureNetwork | PerceptualNetwork, images: Tensor, *, batch: int
 ) -> Iterator[tuple[Tensor, int]]:
-    """(a chunk of `chunk_size` images on the network's device, how many count): the last repeats its last
-    image.
+    """(`chunk_size` images on the network's device, how many count): the last repeats its last image.
 
     Image k is always in the same place of the same chunk. ``batch`` only says how many images, in whole
     chunks, are moved to the device at once. InputError for a batch below 1.

@@ -39,8 +39,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def perceptual_loss(network: PerceptualNetwork, a: Tensor, b: Tensor) -> Tensor:
-    """The distance [N] in float32 of images [N, C, H, W] in [-1, 1], to train with: differentiable in ``a``
-    alone.
+    """The distance [N] in float32 of images [N, C, H, W] in [-1, 1], for training: gradients in ``a``.
 
     Where all channels of a position are near zero the norm is smoothed, so that gradients stay finite.
     """
@@ -61,8 +60,7 @@ def _smooth_unit(x: Tensor) -> Tensor:
 def perceptual_distance(
     network: PerceptualNetwork, a: Tensor, b: Tensor, *, batch: int = 500, progress: Progress | None = None
 ) -> Tensor:
-    """float64 [N]: how far each image of ``a`` is from its own of ``b``, uint8 [N, C, H, W]; 0 for equal
-    images.
+    """float64 [N]: how far each image of ``a`` is from its own of ``b``, uint8 [N, C, H, W]; 0 if equal.
 
     Bit for bit the same for any ``batch``; `perceptual_name` says what the figure may be called. InputError
     for other images, for shapes that differ, or where the network gives numbers that are not finite.

@@ -50,11 +50,9 @@ def resized(x: Tensor, side: int, mode: str) -> Tensor:
 
 
 def resized_like_tensorflow1(x: Tensor, side: int) -> Tensor:
-    """[N, C, side, side] by bilinear interpolation as TensorFlow 1 does it: output i at input i * size /
-    side, no antialiasing.
+    """[N, C, side, side], bilinear as in TensorFlow 1: output i at input i * size / side, no antialiasing.
 
-    The resizing of the original FID (Heusel et al. 2017). Other conventions change FID visibly (Parmar et al.
-    2022).
+    The resizing of the first FID (Heusel et al. 2017). Other conventions change FID (Parmar et al. 2022).
     """
     return _stretched(_stretched(x, side, dim=3), side, dim=2)
 
