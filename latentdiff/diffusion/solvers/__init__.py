@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 
 from latentdiff.config import restoration
+from latentdiff.diffusion.samplers import inverse_ddim_step
 from latentdiff.diffusion.solvers.diffpir import corrected, gaussian_update, half_quadratic
 from latentdiff.diffusion.solvers.dps import descending, dps, psld
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
@@ -22,6 +23,7 @@ __all__ = [
     "dps",
     "gaussian_update",
     "half_quadratic",
+    "inverse_ddim_step",
     "psld",
     "repaint",
     "repaint_schedule",
