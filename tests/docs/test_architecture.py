@@ -343,11 +343,12 @@ def test_nothing_unpickles_or_evaluates() -> None:
 
 
 def imports_by_name(module: ast.Module) -> list[str]:
-    """What a load by name is given; a lookup in a table of the file, or a literal with one, is a fixed
-    choice.
+    """What a load by name is given, apart from a plain literal; a lookup in a table of the file, or a literal
+    with one, is a fixed choice.
     """
     loads = {"import_module", "resolve_name"}
-    return [ast.unparse(call.args[0]) for name, call in calls(module) if name.split(".")[-1] in loads]
+    given = [call.args[0] for name, call in calls(module) if name.split(".")[-1] in loads]
+    return [ast.unparse(argument) for argument in given if not isinstance(argument, ast.Constant)]
 
 
 def constants(module: ast.Module) -> set[str]:
