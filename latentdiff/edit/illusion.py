@@ -12,11 +12,10 @@ from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.illusions.bands import Band
 from latentdiff.diffusion.illusions.compose import SynchronizedDenoiser, anagram_of_latents, hybrid_of_latents
 from latentdiff.diffusion.illusions.compose import anagram as anagram_of
 from latentdiff.diffusion.illusions.compose import hybrid as hybrid_of
-from latentdiff.diffusion.illusions.views import View, check_orthogonal
+from latentdiff.diffusion.illusions.views import Band, View, check_orthogonal
 from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.solvers import repaint_schedule, with_renoising
 from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult
@@ -69,7 +68,7 @@ def hybrid(
 ) -> SampleResult:
     """``n`` images whose bands are each of the class of its part (Geng et al. 2024, Factorized Diffusion).
 
-    The bands have to sum to the identity, see :mod:`latentdiff.diffusion.illusions.bands`; unequal
+    The bands have to sum to the identity, see :mod:`latentdiff.diffusion.illusions.views`; unequal
     ``weights`` raise one band's contrast against the others; ``refine`` and latents as for :func:`anagram`.
     """
     codec = pipeline.codec

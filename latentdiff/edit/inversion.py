@@ -10,7 +10,7 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.operators import norms
-from latentdiff.diffusion.solvers import inverse_ddim_step
+from latentdiff.diffusion.samplers import inverse_ddim_step
 from latentdiff.diffusion.trajectory import SILENT, ProgressCallback, Recorder, SampleResult
 from latentdiff.errors import InputError
 from latentdiff.pipeline.conditioner import Labels

@@ -14,7 +14,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import noised, sample, start
-from latentdiff.diffusion.solvers import inverse_ddim_step
+from latentdiff.diffusion.samplers import inverse_ddim_step
 from latentdiff.diffusion.trajectory import ProgressCallback, Recorder
 from latentdiff.edit.attention import AttentionEdit, AttentionEditor, blend_mask
 from latentdiff.edit.inversion import drawing_levels, first_level

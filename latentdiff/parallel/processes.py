@@ -113,6 +113,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         return
     # keeps the group that exists at its import as a default argument: imported while there is none
     from torch.distributed.nn import functional  # noqa: F401
+
     try:
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE

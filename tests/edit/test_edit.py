@@ -14,8 +14,7 @@ import latentdiff as ld
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion import operators as op
-from latentdiff.diffusion.illusions.bands import frequencies
-from latentdiff.diffusion.illusions.views import View, view
+from latentdiff.diffusion.illusions.views import View, frequencies, view
 from latentdiff.edit import (
     Recorder,
     anagram,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from latentdiff.diffusion.trajectory import Frame
-    from latentdiff.evaluate.pairs import PairScores
+    from latentdiff.evaluate.images import PairScores
     from latentdiff.pipeline.capabilities import Need
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.pipeline import Pipeline
@@ -318,8 +318,8 @@ def scores_by_name(scores: Mapping[str, PairScores]) -> dict[str, Any]:
 def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:
     """PSNR, SSIM, RMSE and, if installed, the perceptual distance of results from originals, by pair."""
     from latentdiff.data import to_uint8
+    from latentdiff.evaluate.images import score_pairs
     from latentdiff.evaluate.interval_score import Resampling
-    from latentdiff.evaluate.pairs import score_pairs
     from latentdiff.metrics.features import default_features, perceptual_network
 
     try:
@@ -342,7 +342,7 @@ def scores_dict(scores: PairScores) -> dict[str, Any]:
 
 def scores_text(scores: PairScores) -> str:
     """The scores in one line."""
-    from latentdiff.metrics.features.names import perceptual_name
+    from latentdiff.metrics.names import perceptual_name
 
     psnr, ssim, rmse, perceptual = scores.psnr, scores.ssim, scores.rmse, scores.perceptual
     text = f"PSNR {psnr.value:.2f} dB, SSIM {ssim.value:.3f}, RMSE {rmse.value:.3f}"

@@ -51,7 +51,7 @@ def command(values: driver.Values) -> driver.Edit:
 def _hybrid(values: driver.Values, sigmas: list[float], weights: list[float] | None) -> driver.EditResult:
     import torch
 
-    from latentdiff.diffusion.illusions.bands import brightness_and_colour, frequencies
+    from latentdiff.diffusion.illusions.views import brightness_and_colour, frequencies
     from latentdiff.edit import hybrid
 
     model = driver.load_model(values)

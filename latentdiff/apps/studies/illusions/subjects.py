@@ -14,7 +14,7 @@ from latentdiff.apps.studies.report.blocks import Cell, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.data import to_uint8
 from latentdiff.data.synthetic_scenes import parse
-from latentdiff.evaluate.scenes import attributes, read
+from latentdiff.evaluate.alignment import attributes, read
 
 Content = int | str  # a class or a prompt
 Pair = tuple[int, int]

@@ -22,7 +22,7 @@ from latentdiff.metrics.features import (
     perceptual_distance,
     perceptual_network,
 )
-from latentdiff.metrics.features.names import perceptual_name
+from latentdiff.metrics.names import perceptual_name
 from latentdiff.metrics.pairs import psnr, rmse, ssim
 
 PairMetric = Literal["psnr", "ssim", "rmse", "distance"]

@@ -29,7 +29,7 @@ from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainCold, TrainDenoiser
 from latentdiff.data import to_uint8
-from latentdiff.diffusion.cold.degradation import make_degradation
+from latentdiff.diffusion.cold import make_degradation
 from latentdiff.edit import iterated, noisy, one_step
 from latentdiff.evaluate import SampleScores
 

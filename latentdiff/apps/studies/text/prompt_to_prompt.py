@@ -31,7 +31,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float, to_uint8
 from latentdiff.data.synthetic_scenes import caption, parse
 from latentdiff.edit import Edit, Edited, level_of, prompt_to_prompt, sdedit
-from latentdiff.evaluate.scenes import attributes, read
+from latentdiff.evaluate.alignment import attributes, read
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.viz.rows import folded
 

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from latentdiff.apps.studies.report.blocks import Cell, Table
 from latentdiff.data import Dataset, to_uint8
 from latentdiff.data.synthetic_scenes import SEEN, Scene, caption, contrasting, parse, single_scenes
-from latentdiff.evaluate.alignment import in_turn
-from latentdiff.evaluate.scenes import attributes, covers, read
+from latentdiff.evaluate.alignment import attributes, covers, in_turn, read
 
 SWAPS = ("colour", "background", "digit")
 COLUMNS = (
