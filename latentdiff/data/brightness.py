@@ -55,9 +55,7 @@ class Brightness:
 
 
 def measured(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean brightness of each image uint8 [N, C, H, W], and that of its outermost 14th, at least a pixel;
-    float64 [N].
-    """
+    """Mean brightness of images uint8 [N, C, H, W], and of their outermost 14th (1 pixel up); float64 [N]."""
     flat = images.double().mean(1) / 255
     height, width = flat.shape[1:]
     edge = max(1, min(height, width) // 14)

@@ -1,6 +1,4 @@
-"""Captions and labels beside images: metadata.jsonl or .csv, captions.txt, NAME.txt or NAME.caption next to
-NAME.png.
-"""
+"""Captions and labels beside images: metadata.jsonl or .csv, captions.txt, NAME.txt or NAME.caption."""
 
 import csv
 import io
@@ -44,9 +42,7 @@ def nfc(name: str) -> str:
 
 
 class _Names:
-    """Finds a file by the name that a text gives it: as it is, else with / for \\, in whichever Unicode
-    form.
-    """
+    """Finds a file by the name in a text: as it is, else with / for \\, in whichever Unicode form."""
 
     def __init__(self, paths: Collection[str]) -> None:
         self._exact = set(paths)

@@ -41,9 +41,7 @@ def folders_beside_splits(places: Sequence[str]) -> list[str]:
 
 
 def may_be_classes(places: Sequence[str]) -> bool:
-    """Whether a top folder called train may be a class: beside others, without val and test, without folders
-    of its own.
-    """
+    """Whether a top folder called train may be a class: beside others, without val, test and subfolders."""
     inside = [place.partition("/")[2] for place in places if split_of(place) is not None]
     is_train_alone = {split_of(place) for place in places} == {"train", None}
     return is_train_alone and bool(folders_beside_splits(places)) and not any(map(class_of, inside))

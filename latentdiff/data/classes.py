@@ -63,9 +63,7 @@ def class_indices(classes: Sequence[str], texts: Sequence[str]) -> list[int]:
 
 
 def _named(classes: Sequence[str], text: str) -> int | None:
-    """The class of that name, or the only one whose name is the same text in NFC: file systems decompose
-    accents.
-    """
+    """The class of that name, or the only one of the same text in NFC: file systems decompose accents."""
     if text in classes:
         return classes.index(text)
     wanted = unicodedata.normalize("NFC", text)
@@ -86,9 +84,7 @@ def _unknown(classes: Sequence[str], label: str) -> str:
 
 
 def _shown(classes: Sequence[str], index: int) -> str:
-    """A class in a list: its name, in quotes and with its index where a comma or spaces would hide where it
-    ends.
-    """
+    """A class in a list: its name, quoted and with its index where a comma or spaces would hide its end."""
     name, word = classes[index], label_text(classes, index)
     if "," not in name and name == name.strip() != "":
         return name
@@ -96,9 +92,7 @@ def _shown(classes: Sequence[str], index: int) -> str:
 
 
 def label_text(classes: Sequence[str], index: int) -> str:
-    """What :func:`class_indices` finds a class by, also among others that commas separate: its name, or its
-    index where the name would be cut.
-    """
+    """What :func:`class_indices` finds a class by: its name, or its index where that would be cut."""
     name = classes[index]
     if "," not in name and name == name.strip() != "" and classes.index(name) == index:
         return name
@@ -117,9 +111,7 @@ def joined(classes: Sequence[str], texts: Sequence[str]) -> str:
 
 
 def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassBalance) -> Tensor:
-    """Labels int64 [n]: all ``classes`` in turn, or as often as ``counts`` says; InputError if it does not
-    say.
-    """
+    """Labels int64 [n]: all ``classes`` in turn, or as often as ``counts`` says; InputError without."""
     if balance == "data" and not counts:
         raise InputError(
             "class balance data: this model does not record how often its data had each class; expected equal"

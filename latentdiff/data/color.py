@@ -62,9 +62,7 @@ def _with_grey(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> Image.Ima
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | NDArray[np.uint8] | str:
-    """The transform of RGB or CMYK pixels, a table of 256 for grey ones; "" for sRGB, UNUSABLE where there is
-    none.
-    """
+    """The transform of RGB or CMYK pixels, a table of 256 for grey ones; "" for sRGB, else UNUSABLE."""
     # Of grey profiles LittleCMS interpolates between a few points, which is off by 10 levels for linear ones.
     exact = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
     if not features.check("littlecms2"):

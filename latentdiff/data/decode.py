@@ -127,9 +127,7 @@ def _pixels(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[
 
 
 def _pixels_by_parts(image: Image.Image, *, deep: bool) -> tuple[NDArray[np.uint8], list[str]]:
-    """:func:`_pixels` in parts of at most 2^20 pixels, as it makes copies: of the whole there are two, the
-    image and its pixels.
-    """
+    """:func:`_pixels` in parts of at most 2^20 pixels, as it makes copies."""
     height = max(1, _PART_PIXELS // image.width)
     out, conversions = np.empty((image.height, image.width, 1), dtype=np.uint8), list[str]()
     for y, x in product(range(0, image.height, height), range(0, image.width, _PART_PIXELS)):
@@ -176,9 +174,7 @@ def _decode(file: BinaryIO, suffix: str) -> Decoded | RefusedImage:
 
 
 def decode_bytes(data: bytes, suffix: str) -> Decoded | RefusedImage:
-    """Decode the content of a PNG, JPEG or WEBP file as :func:`decode_file` does; for threads, which share no
-    warning filters.
-    """
+    """As :func:`decode_file`, of the content; for threads, which share no warning filters."""
     if not data:
         return RefusedImage("empty")
     if len(data) > MAX_FILE_BYTES:

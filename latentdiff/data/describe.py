@@ -1,6 +1,4 @@
-"""Counts of a data set without keeping its pixels: images by split, sizes, classes, captions, and the
-report.
-"""
+"""Counts of a data set without keeping its pixels: images by split, sizes, classes, captions, report."""
 
 from __future__ import annotations
 

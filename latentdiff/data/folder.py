@@ -1,6 +1,4 @@
-"""A folder of images: class subfolders, train/val/test subfolders, captions; odd files converted or
-refused.
-"""
+"""A folder of images: class and split subfolders, captions; odd files are converted or refused."""
 
 import posixpath
 from collections import Counter
@@ -97,9 +95,7 @@ class Listing:
         return labels, classes, captions if any(captions) else None
 
     def _note_unused_folders(self, paths: Sequence[str]) -> None:
-        """Say which folders would be classes if they had a usable image; ``paths`` are those that have
-        one.
-        """
+        """Say which folders would be classes if they had a usable image, as those of ``paths`` have."""
 
         def places(found: Sequence[str]) -> list[str]:
             if not self.has_splits:
@@ -176,9 +172,7 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
 
 
 def _note_doubtful_splits(places: Sequence[str], report: ReadReport, *, has_splits: bool) -> None:
-    """Say in a remark where a folder called train may be a class, and which folders may be meant as splits
-    but are none.
-    """
+    """Say where a folder called train may be a class, and which folders may be meant as splits."""
     if has_splits and (beside := folders_beside_splits(places)):
         way_out = "to use their images, move them into folders called train, val and test"
         if may_be_classes(places):
@@ -195,9 +189,7 @@ def _note_doubtful_splits(places: Sequence[str], report: ReadReport, *, has_spli
 
 
 def _format_of(root: Path, path: str) -> str | None:
-    """The image format of a file, by its suffix where that is an image's, else by its content; None for no
-    image. OSError.
-    """
+    """The image format of a file, by an image's suffix, else by its content; None for no image. OSError."""
     name = path.lower()
     suffix = posixpath.splitext(name)[1]
     if suffix in SUFFIXES:

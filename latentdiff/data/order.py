@@ -1,6 +1,4 @@
-"""The order of the training images: a pure function of (seed, epoch), so that a resumed run sees the same
-batches.
-"""
+"""The order of the training images: a function of (seed, epoch), so that resumed batches are the same."""
 
 from functools import lru_cache
 

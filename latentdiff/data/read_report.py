@@ -1,6 +1,4 @@
-"""The report of a reader: the files that became images and those that did not, by reason, with the first
-name.
-"""
+"""The report of a reader: the files that became images and those that did not, by reason."""
 
 from __future__ import annotations
 
@@ -41,9 +39,7 @@ class ReadReport:
             _add(self.converted, what, name)
 
     def resize(self, name: str, effects: Iterable[str], count: int = 1) -> None:
-        """Count images whose resizing has side effects (see
-        :func:`latentdiff.data.resize.resize_effects`).
-        """
+        """Count images whose resizing has side effects (:func:`latentdiff.data.resize.resize_effects`)."""
         for effect in effects:
             _add(self.resized, effect, name, count)
 
@@ -67,9 +63,7 @@ class ReadReport:
 
     @contextmanager
     def explaining(self, source: str) -> Iterator[None]:
-        """Add to an InputError raised inside which data it is about, and what was refused and left out
-        there.
-        """
+        """Add to an InputError raised inside its data, and what was refused and left out there."""
         try:
             yield
         except InputError as error:
@@ -92,9 +86,7 @@ class ReadReport:
         return (*changed, *self._unused_lines(), *self._remarks)
 
     def as_dict(self) -> dict[str, Any]:
-        """The same for JSON: {"used": n, "decoded": true, "refused": {reason: {"count": n, "first": name}},
-        ...}.
-        """
+        """For JSON: {"used": n, "decoded": true, "refused": {reason: {"count": n, "first": name}}, ...}."""
         kinds = ("converted", "resized", "refused", "left_out")
         counts: dict[str, dict[str, Count]] = {kind: dict(getattr(self, kind)) for kind in kinds}
         plain = {

@@ -24,9 +24,7 @@ _RESAMPLE = Image.Resampling.BICUBIC
 
 @dataclass(frozen=True)
 class Fit:
-    """The options of reading: size (height, width) and channels, None for the images' own, the resize
-    mode, the meaning of folders.
-    """
+    """The options of reading: size (height, width) and channels (None: the images' own), mode, folders."""
 
     size: tuple[int, int] | None = None
     channels: int | None = None
@@ -110,9 +108,7 @@ def resized(image: NDArray[np.uint8], size: tuple[int, int], mode: str) -> NDArr
 
 
 def resize_effects(shape: Sequence[int], size: tuple[int, int], mode: str) -> tuple[str, ...]:
-    """What :func:`resized` does to an image [H, W, ...] beyond making it smaller, in words; () in most
-    cases.
-    """
+    """What :func:`resized` does to an image [H, W, ...] beyond making it smaller; () in most cases."""
     (height, width), (h, w) = shape[:2], size
     if (height, width) == (h, w):
         return ()

@@ -125,9 +125,7 @@ class StreamedSplit:
         self.images.prefetch(indices.tolist())
 
     def read(self, source: str) -> Split:
-        """The split in memory; InputError, which names ``source``, for more bytes of pixels than data there
-        may have.
-        """
+        """The split in memory; InputError naming ``source`` for more bytes of pixels than MAX_BYTES."""
         if (size := math.prod(self.images.shape)) > MAX_BYTES:
             raise InputError(
                 f"{source}: expected at most {MAX_BYTES} bytes of pixels, found {size}; give a smaller --size"

@@ -1,6 +1,4 @@
-"""The synthetic benchmark `scenes`: coloured pictures of real digits with exact captions, drawn from the
-digits in the package or the full MNIST.
-"""
+"""The synthetic benchmark `scenes`: coloured pictures of MNIST digits with exact captions."""
 
 from __future__ import annotations
 
@@ -65,9 +63,7 @@ class _Draws:
 
 
 def read(options: ReadOptions) -> RawSplits:
-    """The scenes of :func:`load_scenes`; with ``options.split`` that split alone, as images without
-    splits.
-    """
+    """The scenes of :func:`load_scenes`; with ``options.split`` that split alone, without splits."""
     mnist = data_root(options.root) if options.name == "scenes-mnist" else None
     if options.split is None:
         return load_scenes(seed=options.seed, mnist=mnist)
@@ -92,9 +88,7 @@ def load_scenes(
 
 
 def scenes_of(counts: tuple[int, int, int], *, seed: int = 0) -> Dataset:
-    """As many scenes to train, to validate and to test; the first training scenes of the data set
-    "scenes" are the same.
-    """
+    """As many scenes to train, validate and test; the first training scenes of "scenes" are the same."""
     return assemble("scenes", load_scenes(seed=seed, counts=counts), Fit(), seed=seed)
 
 
@@ -127,9 +121,7 @@ def _drawn(digits: RawSplit, count: int, first: int, *, seed: int, test: bool) -
 
 
 def _scene(digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Scene, bool]:
-    """(what is drawn, what the caption says of it, whether by numerals); of two ``digits``, one may be left
-    out.
-    """
+    """(what is drawn, what the caption says of it, whether by numerals) of two ``digits``, or of one."""
     colours = UNSEEN if unseen else SEEN
     first = draws.of(colours[digits[0]])
     pair, numerals, silent = draws.chance(PAIRS), draws.chance(0.3), draws.chance(0.2)
@@ -151,9 +143,7 @@ def _scene(digits: list[int], draws: _Draws, *, unseen: bool) -> tuple[Scene, Sc
 
 
 def draw(scene: Scene, glyphs: Sequence[NDArray[np.uint8]], draws: _Draws) -> NDArray[np.uint8]:
-    """The picture uint8 [32, 32, 3] of a scene that says everything, from one digit [28, 28] for each
-    thing.
-    """
+    """The picture uint8 [32, 32, 3] of a scene that says everything, from a digit [28, 28] per thing."""
     assert scene.background is not None
     canvas = np.full((SIDE, SIDE, 3), _colour(scene.background, draws))
     for k, (thing, glyph) in enumerate(zip(scene.things, glyphs, strict=False)):
@@ -164,9 +154,7 @@ def draw(scene: Scene, glyphs: Sequence[NDArray[np.uint8]], draws: _Draws) -> ND
 
 
 def _colour(name: str, draws: _Draws) -> NDArray[np.float64]:
-    """The colour within ``JITTER`` of its channels (the palette keeps that far from 0 and 255, but for the
-    brightest).
-    """
+    """The colour within ``JITTER`` of its channels, which the palette keeps that far from 0 and 255."""
     return np.array([min(255, c + draws.below(2 * JITTER + 1) - JITTER) for c in COLOURS[name]], np.float64)
 
 
@@ -194,9 +182,7 @@ def _half(scene: Scene, k: int) -> tuple[slice, slice]:
 def _placed(
     glyph: NDArray[np.uint8], thing: Thing, centre: tuple[int, int], *, half: tuple[slice, slice]
 ) -> NDArray[np.float64]:
-    """The digit's coverage [32, 32] in 0..1: scaled, its box as near to ``centre`` as it fits into
-    ``half``.
-    """
+    """The digit's coverage [32, 32] in 0..1: scaled, its box in ``half``, near ``centre``."""
     scale = _resampling(glyph.shape[0], SPAN[thing.size])
     scaled = scale @ (glyph / 255.0) @ scale.T
     rows, columns = (np.flatnonzero((scaled > INK).any(axis)) for axis in (1, 0))

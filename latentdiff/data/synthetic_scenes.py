@@ -29,9 +29,7 @@ _CONTRAST = 120  # least distance of two RGB colours that may touch
 
 @dataclass(frozen=True)
 class Thing:
-    """A digit 0..9 in a colour; size "large" or "small", corner of a small one: None where the caption does
-    not say.
-    """
+    """A digit 0..9 in a colour; size "large" or "small", corner of a small one; None: not in the caption."""
 
     digit: int
     colour: str
@@ -41,9 +39,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One thing, or two in a relation ("left of", "above"), on a background (None where the caption does not
-    say).
-    """
+    """One thing, or two in a relation ("left of", "above"); background: None where the caption has none."""
 
     things: tuple[Thing, ...]
     relation: str | None = None
@@ -62,9 +58,7 @@ def contrasting(colour: str) -> tuple[str, ...]:
 
 
 def held_out(digit: int, colour: str) -> bool:
-    """Whether digits of this kind are never of this colour in training: one colour of each digit, 10 of 80
-    pairs.
-    """
+    """Whether training shows no digits of this kind in this colour: one colour of each digit."""
     return (digit + 3 * list(COLOURS).index(colour)) % len(COLOURS) == 0
 
 
@@ -129,9 +123,7 @@ def _thing(size: str | None, colour: str, digit: str, corner: str | None) -> Thi
 
 
 def single_scenes(*, held: bool) -> tuple[Scene, ...]:
-    """Every large digit in every colour on every background, of the kinds that training shows or of those
-    that it does not.
-    """
+    """Every large digit in every colour on every background, of the kinds ``held`` out or of the others."""
     kinds = UNSEEN if held else SEEN
     return tuple(
         Scene((Thing(digit, colour, "large"),), background=background)
@@ -141,9 +133,7 @@ def single_scenes(*, held: bool) -> tuple[Scene, ...]:
 
 
 def paired_scenes() -> tuple[Scene, ...]:
-    """A fixed list of scenes of two things: each pair of digits once, colours and relations in turn, of kinds
-    seen in training.
-    """
+    """A fixed list of scenes of two things: each pair of digits once, of kinds seen in training."""
     found = []
     for n, (a, b) in enumerate(product(range(10), repeat=2)):
         first = SEEN[a][n % len(SEEN[a])]

@@ -46,9 +46,7 @@ class Sample:
 
 
 def shards_of(path: Path) -> list[Path]:
-    """The shards that ``path`` names: one .tar file, or those in a folder without images or folders of its
-    own; else [].
-    """
+    """One .tar file, or the shards in a folder without images or folders of its own; else []."""
     if path.suffix.lower() == ".tar" and path.is_file():
         return [path]
     entries = sorted(path.iterdir()) if path.is_dir() else []
@@ -70,9 +68,7 @@ def recognises(path: Path) -> bool:
 
 
 def index(path: Path, class_folders: str) -> Listed:
-    """The images of the shards that ``path`` names, before any is decoded; ``class_folders`` other than
-    auto is noted. InputError.
-    """
+    """The images of the shards at ``path`` before any is decoded. InputError."""
     report, shards = ReadReport(), shards_of(path)
     note_unused_option(class_folders, report, "labels of shards come from their KEY.cls and KEY.json")
     for entry in sorted(path.iterdir()) if path.is_dir() else []:

@@ -139,9 +139,7 @@ class TrainData:
 
 
 class ImageData(TrainData):
-    """Three splits of images: :class:`Dataset` in memory, :class:`latentdiff.data.StreamedData` on the
-    disk.
-    """
+    """Three splits of images: :class:`Dataset` in memory, :class:`latentdiff.data.StreamedData` on disk."""
 
     train: ImageSplit
     val: ImageSplit

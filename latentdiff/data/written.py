@@ -29,9 +29,7 @@ def variants_in(folder: Path) -> list[str]:
 
 
 def written_by(path: Path) -> str | None:
-    """The command that wrote a file of :func:`save_images`, "" where the file does not say; None for any
-    other file.
-    """
+    """The command that wrote a file of :func:`save_images`, "" if unknown; None for any other file."""
     if not _NUMBERED.fullmatch(path.name):
         return None
     try:

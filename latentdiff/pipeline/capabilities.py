@@ -1,6 +1,4 @@
-"""Capabilities of a model, read from the configurations in its checkpoint without loading a weight, and what
-a command needs.
-"""
+"""Capabilities of a model, read from its checkpoint's configurations alone, and what a command needs."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ class Need(NamedTuple):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """``conditioning``: on what; ``words``: cross-attention to single words of a prompt; ``grid``: pixels or
-    spatial latents.
-    """
+    """``words``: cross-attention to single words of a prompt; ``grid``: pixels or spatial latents."""
 
     conditioning: Literal["text", "classes", "none"]
     words: bool

@@ -124,9 +124,7 @@ class VAECodec:
         )
 
     def encode(self, images: Tensor, *, noise: Tensor | None = None) -> Tensor:
-        """Normalised latents [B, *latent_shape]: the posterior's mode, or a sample of it with the given
-        normal ``noise``.
-        """
+        """Normalised latents [B, *latent_shape]: the posterior's mode, or with normal ``noise`` a sample."""
         return self.normalized(self.vae.encode(images), noise=noise)
 
     def normalized(self, posterior: Posterior, *, noise: Tensor | None = None) -> Tensor:

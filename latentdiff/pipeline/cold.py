@@ -34,9 +34,7 @@ FLOAT_MAX = torch.finfo(torch.float32).max
 
 @dataclass(frozen=True, eq=False)
 class ColdModel:
-    """Restores degraded images step by step, and generates from drawn intensities: of whole images, and of
-    ``cells`` where it has them.
-    """
+    """Restores degraded images step by step; generates from intensities of images, or of ``cells``."""
 
     network: nn.Module
     config: DegradationConfig

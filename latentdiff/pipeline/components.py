@@ -210,9 +210,7 @@ def load_diffusion(checkpoint: Checkpoint, index: Mapping[str, Any]) -> Diffusio
 def load_codec(
     checkpoint: Checkpoint, index: dict[str, Any], *, image: tuple[int, ...] | None = None
 ) -> Codec:
-    """The codec of a checkpoint: its VAE with statistics, or the identity where it has none; ``image`` as in
-    :func:`load_autoencoder`.
-    """
+    """The codec of a checkpoint: its VAE with statistics (see :func:`load_autoencoder`), or the identity."""
     if not has_vae(checkpoint, index):
         shape = image_shape(checkpoint, index)
         scale = index.get("pixel_scale", 1.0)

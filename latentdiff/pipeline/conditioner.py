@@ -21,9 +21,7 @@ ENCODED = 256  # prompts encoded at once
 
 @dataclass(frozen=True, eq=False)
 class Conditioner:
-    """Class indices of ``classes``, or prompts encoded by a ``tokenizer`` and a text encoder: the network's
-    own or a frozen one.
-    """
+    """Class indices of ``classes``, or prompts encoded by a ``tokenizer`` and its own or a frozen encoder."""
 
     network: nn.Module
     classes: tuple[str, ...]
@@ -31,9 +29,7 @@ class Conditioner:
     device: torch.device
 
     def resolve(self, label: Labels, n: int) -> list[int] | list[str] | None:
-        """One class index or one prompt for each of ``n`` images; InputError for unknown classes or another
-        number.
-        """
+        """A class index or prompt for each of ``n`` images; InputError for unknown classes, another number."""
         if label is None:
             return None
         many = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * n

@@ -52,9 +52,7 @@ AUTOENCODED = 250  # images that the codec sees at once
 
 
 class MicroBatch(NamedTuple):
-    """Images drawn at once: their ``rows`` in the whole, their condition (None: unconditional), noise key and
-    recorder.
-    """
+    """Images drawn at once: their ``rows`` in the whole, condition or None, noise key and recorder."""
 
     rows: slice
     labels: Tensor | None
@@ -64,9 +62,7 @@ class MicroBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
-    """A denoiser, its process and its codec; ``classes`` are the names of its labels, a ``tokenizer`` is that
-    of a text-conditional model.
-    """
+    """A denoiser, its process and codec; ``classes``: its labels' names, ``tokenizer``: of a text model."""
 
     network: nn.Module
     diffusion: DiffusionConfig
@@ -205,9 +201,7 @@ class Pipeline:
         *,
         decode: Callable[[Tensor], Tensor] | None = None,
     ) -> SampleResult:
-        """Run the loop from ``x`` [n, *latent_shape] at levels[0] and decode its end, by the model's decoder
-        or by ``decode``.
-        """
+        """Run the loop from ``x`` [n, *latent_shape] at levels[0] and ``decode`` its end (or as the model)."""
         states = sample(denoise, x, levels, step, key)
         return record(states, x, levels, decode=decode or self.decode, recorder=recorder)
 
@@ -333,9 +327,7 @@ class Pipeline:
         return balanced_labels(n, len(self.classes), self.class_counts, balance) if self.classes else None
 
     def to(self, device: torch.device, *, dtype: torch.dtype | None = None) -> Pipeline:
-        """This model on another device (its weights move, as Module.to does), or computing in another dtype
-        (autocast).
-        """
+        """This model on another device (its weights move, as in Module.to) or computing in another dtype."""
         return replace(
             self,
             network=self.network.to(device),

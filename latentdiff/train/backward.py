@@ -57,9 +57,7 @@ def backward(
 
 
 def check_batch(task: Task, options: LoopOptions, ranks: Ranks = ALONE) -> None:
-    """InputError unless the batch (which may be the network's default) splits into --accumulate parts, and
-    these evenly among processes.
-    """
+    """InputError unless the batch splits into --accumulate parts, and these evenly among processes."""
     if task.batch % options.accumulate:
         raise InputError(f"batch must be a multiple of accumulate, got {task.batch} and {options.accumulate}")
     if task.batch // options.accumulate % ranks.count:

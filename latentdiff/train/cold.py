@@ -88,9 +88,7 @@ class ColdTask:
 
     @torch.no_grad()
     def save_samples(self, network: nn.Module, path: Path) -> None:
-        """Rows: validation images of all classes, degraded to level T, restored in one step and step by step;
-        generated images.
-        """
+        """Rows: validation images, degraded to level T, restored at once and by steps; generated ones."""
         shown = representative(self.val.labels, len(self.val), SHOWN)
         model, x0 = self.model(network), self.images.to_device(self.val.images[shown])
         degraded = self.degradation(x0, self.config.T)

@@ -59,9 +59,7 @@ class LevelTables(NamedTuple):
 
 
 class DenoiserTask:
-    """Trains ``network`` on the latents that ``codec`` makes of the images of ``data``; see
-    :class:`latentdiff.train.task.Task`.
-    """
+    """Trains ``network`` on latents of ``codec`` of the images; see :class:`latentdiff.train.task.Task`."""
 
     kind = "denoiser"
     perceptual_fingerprint = None

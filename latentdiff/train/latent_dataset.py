@@ -43,9 +43,7 @@ SPLITS = ("train", "val")
 
 
 class Posteriors:
-    """Means and log variances of a split, in shards of equal length but for the last; ``files``: where these
-    lie, and their bytes.
-    """
+    """Means and log variances of a split, in shards of equal length but the last; ``files``: their bytes."""
 
     def __init__(self, means: Sequence[Tensor], logvars: Sequence[Tensor], files: Mapping[Path, int]) -> None:
         self._means, self._logvars, self._length, self._files = (
@@ -97,9 +95,7 @@ class EncodedSplit:
 
 @dataclass(frozen=True, eq=False)
 class EncodedData(TrainData):
-    """Training and validation images as latents of ``codec``; ``name`` and ``classes`` are those of the
-    images' data set.
-    """
+    """Training and validation images as latents of ``codec``; name and classes are the images'."""
 
     name: str
     codec: VAECodec
@@ -204,9 +200,7 @@ def _to_device(images: Tensor, device: torch.device) -> Tensor:
 
 
 def check_replaceable(folder: Path) -> None:
-    """InputError for a folder that holds something else than a data set encoded before: a run's checkpoint,
-    other files.
-    """
+    """InputError for a folder that holds something else than a data set encoded before."""
     if not (folder / MANIFEST).is_file():
         return  # new or empty, or `writing` refuses it
     if not is_encoded(folder):

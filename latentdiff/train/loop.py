@@ -1,6 +1,4 @@
-"""The training loop: deterministic in (seed, step), resumable to the bit, no update with a gradient that
-is not finite.
-"""
+"""The training loop: deterministic in (seed, step), resumable to the bit, no update that is not finite."""
 
 from __future__ import annotations
 
@@ -170,9 +168,7 @@ class Trainer:
         return TrainLog(self.run.log, keep_to=keep_to, tensorboard=self.options.tensorboard)
 
     def _periodic(self, log: TrainLog, watch: Stopwatch) -> None:
-        """Validate, save and draw samples at the steps of the options; the first process does, the others
-        wait for it at the next exchange.
-        """
+        """Validate, save and draw samples at the steps of the options; only the first process does."""
         options = self.options
         with self._saving_on_failure(watch):
             if self.step % options.validate_every == 0:

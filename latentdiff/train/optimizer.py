@@ -37,9 +37,7 @@ class EMA:
 def make_optimizer(
     network: nn.Module, *, betas: tuple[float, float], weight_decay: float, fused: bool
 ) -> torch.optim.AdamW:
-    """AdamW whose weight decay spares biases, gains and embeddings of one dimension; the loop sets the
-    learning rate.
-    """
+    """AdamW without weight decay of biases, gains and 1-d embeddings; the loop sets the learning rate."""
     parameters = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},

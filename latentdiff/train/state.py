@@ -26,9 +26,7 @@ TENSORS = "training/state.safetensors"
 
 
 class TrainState(Config):
-    """The progress of a training: ``step`` updates in ``elapsed`` seconds; ``window``: sums of the values
-    that are not yet logged.
-    """
+    """The progress after ``step`` updates in ``elapsed`` seconds; ``window``: sums that are not logged."""
 
     kind: str
     step: int = Field(ge=0)

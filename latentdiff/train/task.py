@@ -36,9 +36,7 @@ class Task(Protocol):
         ...
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Mean loss of the training images ``indices`` (int64 [b]) at the data ``positions`` (int64 [b]), and
-        its parts for the log.
-        """
+        """Mean loss of the images ``indices`` at data ``positions`` (int64 [b]), its parts for the log."""
         ...
 
     def validate(self, network: nn.Module) -> dict[str, float]:

@@ -121,9 +121,7 @@ class VAETask:
         return loss, parts
 
     def _distance(self, network: PerceptualNetwork, positions: Tensor, logits: Tensor, x: Tensor) -> Tensor:
-        """The mean perceptual distance, estimated from the images at even positions: half the cost, the same
-        on average.
-        """
+        """The mean perceptual distance, from the images at even positions: half the cost."""
         chosen = (positions % 2 == 0).to(self.device)
         if not bool(chosen.any()):
             return x.new_zeros(())
@@ -162,9 +160,7 @@ class VAETask:
     def _posteriors(
         self, network: VAE, split: ImageSplit, ranks: Ranks = ALONE
     ) -> Iterator[tuple[int, Tensor, Posterior]]:
-        """(index of the first, images, posterior) in chunks over a split, without augmentation; the processes
-        share the chunks.
-        """
+        """(index of the first, images, posterior) in chunks over a split, which the processes share."""
         for first in range(CHUNK * ranks.rank, len(split), CHUNK * ranks.count):
             x = self.images.to_device(split.images[first : first + CHUNK])
             yield first, x, network.encode(x)
@@ -179,9 +175,7 @@ class VAETask:
 
     @torch.no_grad()
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
-        """Latent statistics (kept for :meth:`save`) and active units over the training set, and whether the
-        posterior collapsed.
-        """
+        """Latent statistics (kept for :meth:`save`) and active units over the training set."""
         assert isinstance(network, VAE)
         accumulator, units = StatisticsAccumulator(network.config.latent[0]), math.prod(network.config.latent)
         sums = torch.zeros(2, units, dtype=torch.float64)  # of every unit's mean and its square

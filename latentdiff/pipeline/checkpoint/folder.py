@@ -205,18 +205,14 @@ class Checkpoint:
         )
 
     def tensors(self, name: str, *, limit: int | None = None) -> dict[str, Tensor]:
-        """The tensors in ``name`` on the CPU; InputError where the file is missing, changed, malformed or
-        above ``limit`` bytes.
-        """
+        """The tensors in ``name`` on the CPU; InputError as :meth:`json`, or where it is malformed."""
         file = self._sound(name)
         self._header(file, name)
         data = self._verified(file, name, file.size if limit is None else limit)
         return _parsed(lambda: tensor_files.loads(data), self.path(name))
 
     def mapped(self, name: str) -> dict[str, Tensor]:
-        """As :meth:`tensors`, but they stay on disk and are read where they are used: for more than memory
-        holds.
-        """
+        """As :meth:`tensors`, but on disk and read where they are used: for more than memory holds."""
         file = self._sound(name)
         self._header(file, name)
         self._check_sha256(name, file.sha256)
@@ -227,9 +223,7 @@ class Checkpoint:
         return tensor_shapes(self._header(self._sound(name), name))
 
     def whole(self) -> bool:
-        """Whether every file is there with as many bytes as the manifest says: at once, where :meth:`verify`
-        reads all.
-        """
+        """Whether every file is there with as many bytes as the manifest says; :meth:`verify` reads all."""
         try:
             return all(
                 self.path(name).stat().st_size == entry.get("bytes") for name, entry in self.files.items()
@@ -238,9 +232,7 @@ class Checkpoint:
             return False
 
     def verify(self) -> None:
-        """Check every file against the manifest, in constant memory; InputError names the first that is
-        missing or changed.
-        """
+        """Check every file's hash, in constant memory; InputError names the first missing or changed one."""
         for name in sorted(self.files):
             self._check_sha256(name, self._sound(name).sha256)
 

@@ -87,9 +87,7 @@ class Run:
         return None
 
     def newest(self) -> Checkpoint | None:
-        """The newest complete checkpoint, which can be read to its end whatever a training does meanwhile;
-        None where there is none.
-        """
+        """The newest complete checkpoint, readable whatever a training does meanwhile; None without any."""
         found = self.checkpoints()
         older = f"; an older one is {found[-2]}" if len(found) > 1 else ""
         try:
@@ -103,9 +101,7 @@ class Run:
         return bool(self._numbered())
 
     def newest_whole(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
-        """The newest checkpoint of which every byte is right, to resume from, and what is wrong with those of
-        later steps.
-        """
+        """The newest checkpoint with every byte right, to resume from, and what is wrong with later ones."""
         wrong: list[str] = []
         for _, path in reversed(self._numbered()):
             try:
@@ -198,9 +194,7 @@ def exists_already(folder: Path) -> str:
 
 
 def _held(find: Callable[[], Path | None]) -> Checkpoint | None:
-    """The checkpoint in the folder that ``find`` gives, its files held open; looked for again where a
-    training takes it away meanwhile.
-    """
+    """The checkpoint that ``find`` gives, held open; looked for again where a training takes it away."""
     for _ in range(LOOKS):
         if (folder := find()) is None:
             return None

@@ -1,6 +1,4 @@
-"""diffusers, both ways: its models here, ours there, and its schedulers on the fused kernels (the extra
-``diffusers``).
-"""
+"""diffusers, both ways: its models here, ours there, and its schedulers on the fused kernels."""
 
 from diffusers import SchedulerMixin
 

@@ -141,9 +141,7 @@ class Fused:
         )
 
     def _levels(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """alpha and sigma [1 or B] in float64 on the device of the samples, to which the table moves as in
-        the stock class.
-        """
+        """alpha and sigma [1 or B], float64, on the samples' device, to which the table moves."""
         if self.alphas_cumprod.device != like.device:
             numbers = self._on_host("alphas_cumprod")  # to read them later would wait for the GPU
             self.alphas_cumprod = self.alphas_cumprod.to(like.device)

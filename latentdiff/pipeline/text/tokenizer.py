@@ -29,9 +29,7 @@ _WORD = re.compile(rf"{_IDEOGRAPH}|(?:(?!{_IDEOGRAPH})\w)+|[^\w\s]")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case; every punctuation mark, and every Chinese or Japanese sign, is a
-    word of its own.
-    """
+    """The words of a text in lower case; a punctuation mark or a Chinese or Japanese sign is one word."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
@@ -120,9 +118,7 @@ class Tokenizer:
         return rows
 
     def places(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
-        """Each word of a text with the positions of its pieces in a row of :meth:`encode`; words beyond the
-        end have none.
-        """
+        """Each word of a text with its positions in a row of :meth:`encode`; () beyond the end."""
         found, at = [], self.lead
         for word in words(text):
             n = len(self.split(word))
@@ -242,9 +238,7 @@ class _Merging:
                 heappush(self._heap, (-self._pairs[pair], pair))
 
     def best(self) -> Pair | None:
-        """The pair that comes most often, at least twice, the first by the alphabet of several; None if there
-        is none.
-        """
+        """The pair that comes most often, at least twice, the first by the alphabet of several."""
         while self._heap and -self._heap[0][0] != self._pairs[self._heap[0][1]]:
             heappop(self._heap)
         return self._heap[0][1] if self._heap else None
