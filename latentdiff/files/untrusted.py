@@ -10,7 +10,9 @@ import stat
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, Strict, TypeAdapter, ValidationError
 
 from latentdiff.errors import InputError
 
@@ -20,6 +22,8 @@ MAX_DEPTH = 64  # lists and objects within each other
 MAX_TENSORS = 2**16  # of a safetensors file
 METADATA = "__metadata__"  # of a safetensors header: no tensor
 SPARE = 2**20  # bytes of a weights file beyond the values of its tensors
+Number = Annotated[float, Strict(), Field(ge=-3.4e38, le=3.4e38)]
+"""A number in JSON that float32 can hold."""
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _CHUNK = 2**24
 # a string, or a mark outside of strings
@@ -148,6 +152,14 @@ def parse_object(data: bytes, where: str, *, entries: int = MAX_ENTRIES) -> dict
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
     return value
+
+
+def checked(kind: Any, value: object, where: str, expected: str) -> Any:
+    """``value`` out of a JSON file as a type that pydantic knows; InputError saying what was ``expected``."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        raise InputError(f"{where}: expected {expected}, found {value!r:.80}") from None
 
 
 def tensors_header(file: RegularFile) -> dict[str, Any]:

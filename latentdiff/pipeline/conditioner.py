@@ -29,7 +29,7 @@ class Conditioner:
     device: torch.device
 
     def resolve(self, label: Labels, n: int) -> list[int] | list[str] | None:
-        """A class index or prompt for each of ``n`` images; InputError for unknown classes, another number."""
+        """A class index or prompt for each of ``n`` images; InputError for unknown ones, another number."""
         if label is None:
             return None
         many = list(label) if isinstance(label, Iterable) and not isinstance(label, str) else [label] * n

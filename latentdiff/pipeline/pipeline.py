@@ -201,7 +201,7 @@ class Pipeline:
         *,
         decode: Callable[[Tensor], Tensor] | None = None,
     ) -> SampleResult:
-        """Run the loop from ``x`` [n, *latent_shape] at levels[0] and ``decode`` its end (or as the model)."""
+        """Run the loop from ``x`` [n, *latent_shape] at levels[0]; ``decode`` its end (or the codec)."""
         states = sample(denoise, x, levels, step, key)
         return record(states, x, levels, decode=decode or self.decode, recorder=recorder)
 
