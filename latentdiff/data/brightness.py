@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, Strict
 from torch import Tensor
 
-from latentdiff.errors import InputError
+from latentdiff.files.untrusted import checked
 
 SHARE = 0.01  # of the training images that may lie below a range, and as many above it
 MARGIN = 0.12  # beyond a range, of the whole range of brightness, that says nothing yet
 LOOKED_AT = 500  # training images that the ranges are measured on
-Range = tuple[float, float]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Range = tuple[Share, Share]
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,8 @@ class Brightness:
     @classmethod
     def parse(cls, values: object, where: str) -> Brightness:
         """From the JSON of :meth:`dump`; InputError naming ``where`` for anything else."""
-        ranges = [values.get(name) for name in ("mean", "border")] if isinstance(values, dict) else []
-        numbers = [
-            x for found in ranges if isinstance(found, list) for x in found if isinstance(x, int | float)
-        ]
-        if len(numbers) != 4 or not all(0 <= x <= 1 for x in numbers):
-            raise InputError(
-                f"{where}: expected mean and border as two numbers from 0 to 1 each, found {values!r:.80}"
-            )
-        return cls((numbers[0], numbers[1]), (numbers[2], numbers[3]))
+        found: Brightness = checked(cls, values, where, "mean and border as two numbers from 0 to 1 each")
+        return found
 
     def dump(self) -> dict[str, Any]:
         """As JSON; :meth:`parse` reads it."""

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, create_model
 from torch import Tensor, nn
 
 from latentdiff.config.base import parse
@@ -18,6 +19,7 @@ from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.loop import sample
 from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult, record
 from latentdiff.errors import InputError
+from latentdiff.files.untrusted import Number, checked
 from latentdiff.ops.random import Key
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.batching import batch_that_fits, map_images
@@ -29,7 +31,6 @@ DEGRADATION = "degradation/degradation_config.json"
 CELLS = "degradation/cells.safetensors"
 Start = Literal["cells", "flat"]
 CPU = torch.device("cpu")
-FLOAT_MAX = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,29 +175,12 @@ def cold_from(checkpoint: Checkpoint) -> ColdModel:
 
 
 def _intensities(checkpoint: Checkpoint, index: dict[str, Any], channels: int) -> Intensities:
-    found = index.get("intensities")
-    where = f"{checkpoint.folder}/{INDEX}"
-    if isinstance(found, dict):
-        rows = [
-            found.get("mean"),
-            *(covariance if isinstance(covariance := found.get("covariance"), list) else []),
-        ]
-        if len(rows) == channels + 1 and all(_row(row, channels) for row in rows):
-            mean, *rest = (tuple(map(float, row)) for row in rows)
-            return Intensities(mean, tuple(rest))
-    raise InputError(
-        f"{where}: expected intensities with mean [{channels}] and covariance, found {found!r:.80}"
-    )
-
-
-def _row(values: Any, n: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == n
-        and all(
-            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= FLOAT_MAX for v in values
-        )
-    )
+    row = Annotated[tuple[Number, ...], Field(min_length=channels, max_length=channels)]
+    rows = Annotated[tuple[row, ...], Field(min_length=channels, max_length=channels)]
+    stored = create_model("Stored", mean=row, covariance=rows)
+    where, what = f"{checkpoint.folder}/{INDEX}", f"intensities with mean [{channels}] and covariance"
+    found = checked(stored, index.get("intensities"), where, what)
+    return Intensities(found.mean, found.covariance)
 
 
 def _decoded(x: Tensor) -> Tensor:

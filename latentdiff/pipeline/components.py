@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from latentdiff.config.base import parse as parse_config
 from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError, pip_install
+from latentdiff.files.untrusted import Number, checked
 from latentdiff.nn import (
     CONFIGS,
     VAE,
@@ -39,7 +41,6 @@ from latentdiff.pipeline.codec import Codec, IdentityCodec, LatentStatistics, VA
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEDULER = "scheduler/scheduler_config.json"
 SCHEDULER_CLASS = "Schedule"
-FLOAT_MAX = torch.finfo(torch.float32).max
 
 
 def class_name(module: nn.Module) -> str:
@@ -158,20 +159,13 @@ def load_vae(checkpoint: Checkpoint) -> tuple[VAE, LatentStatistics | None]:
         raise InputError(f"{where}: expected an AutoencoderKL, found {class_name(module)}")
     if not extra:
         return module, None
-    channels = module.config.latent[0]
-    tables = []
-    for key in ("latents_mean", "latents_std"):
-        values = extra.get(key)
-        if (
-            not isinstance(values, list)
-            or len(values) != channels
-            or not all(isinstance(v, int | float) and abs(v) <= FLOAT_MAX for v in values)
-        ):
-            raise InputError(
-                f"{where}: expected {key} as a list of {channels} finite numbers, found {values!r:.60}"
-            )
-        tables.append(torch.tensor(values, dtype=torch.float32))
-    return module, LatentStatistics(*tables)
+    n = module.config.latent[0]
+    kind = Annotated[list[Number], Field(min_length=n, max_length=n)]
+    mean, std = (
+        torch.tensor(checked(kind, extra.get(key), where, f"{key} as a list of {n} finite numbers"))
+        for key in ("latents_mean", "latents_std")
+    )
+    return module, LatentStatistics(mean, std)
 
 
 def load_autoencoder(
@@ -213,12 +207,9 @@ def load_codec(
     """The codec of a checkpoint: its VAE with statistics (see :func:`load_autoencoder`), or the identity."""
     if not has_vae(checkpoint, index):
         shape = image_shape(checkpoint, index)
-        scale = index.get("pixel_scale", 1.0)
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= FLOAT_MAX:
-            raise InputError(
-                f"{checkpoint.folder}/{INDEX}: pixel_scale must be a positive number, found {scale!r:.60}"
-            )
-        return IdentityCodec(shape, float(scale))
+        where, kind = f"{checkpoint.folder}/{INDEX}", Annotated[Number, Field(gt=0)]
+        scale = checked(kind, index.get("pixel_scale", 1.0), where, "pixel_scale as a positive number")
+        return IdentityCodec(shape, scale)
     vae, statistics = load_autoencoder(checkpoint, index, image)
     if statistics is None:
         raise InputError(

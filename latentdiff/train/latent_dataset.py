@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, InstanceOf, Strict
 from torch import Tensor
 
 from latentdiff.data import ReadReport, Unreadable, to_float
@@ -21,7 +22,7 @@ from latentdiff.data.types import ImageData, ImageSplit, TrainData
 from latentdiff.data.written import foreign_in
 from latentdiff.errors import InputError
 from latentdiff.files.lock import locked
-from latentdiff.files.untrusted import MAX_ENTRIES
+from latentdiff.files.untrusted import MAX_ENTRIES, checked
 from latentdiff.nn import Posterior
 from latentdiff.pipeline.checkpoint.folder import (
     INDEX,
@@ -246,11 +247,10 @@ def load_encoded(folder: Path) -> EncodedData:
 
 def _read(checkpoint: Checkpoint) -> EncodedData:
     folder, index = checkpoint.folder, checkpoint.json(INDEX)
-    codec, where, classes = load_codec(checkpoint, index), f"{folder}/{INDEX}", index.get("classes")
+    codec, where = load_codec(checkpoint, index), f"{folder}/{INDEX}"
     if not isinstance(codec, VAECodec):
         raise InputError(f"{where}: expected a data set that was encoded by a VAE, found none")
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise InputError(f"{where}: expected classes as a list of names, found {classes!r:.60}")
+    classes = checked(list[InstanceOf[str]], index.get("classes"), where, "classes as a list of names")
     train, val = (_read_split(checkpoint, index, name, codec, len(classes)) for name in SPLITS)
     report = ReadReport()
     report.used = len(train) + len(val)
@@ -289,12 +289,10 @@ def _read_split(
 
 
 def _count(checkpoint: Checkpoint, index: Mapping[str, Any], key: str) -> int:
-    value = index.get(key)
-    if type(value) is not int or not 0 < value < 2**40:
-        raise InputError(
-            f"{checkpoint.folder}/{INDEX}: expected {key} as a number of images, found {value!r:.60}"
-        )
-    return value
+    kind = Annotated[int, Strict(), Field(gt=0, lt=2**40)]
+    where, what = f"{checkpoint.folder}/{INDEX}", f"{key} as a number of images"
+    found: int = checked(kind, index.get(key), where, what)
+    return found
 
 
 def _checked(tensor: Tensor | None, shape: list[int], where: str) -> Tensor:
@@ -315,7 +313,7 @@ def _labels(tensor: Tensor | None, count: int, classes: int, where: str) -> Tens
 
 
 def _captions(checkpoint: Checkpoint, file: str, count: int) -> list[str]:
-    found = checkpoint.json(file, limit=MAX_TEXT, entries=MAX_ENTRIES + count).get("captions")
-    if not isinstance(found, list) or len(found) != count or not all(isinstance(text, str) for text in found):
-        raise InputError(f"{checkpoint.folder}/{file}: expected {count} captions")
+    kind = Annotated[list[InstanceOf[str]], Field(min_length=count, max_length=count)]
+    captions = checkpoint.json(file, limit=MAX_TEXT, entries=MAX_ENTRIES + count).get("captions")
+    found: list[str] = checked(kind, captions, f"{checkpoint.folder}/{file}", f"{count} captions")
     return found

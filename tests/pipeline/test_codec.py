@@ -199,7 +199,7 @@ def test_a_malformed_pixel_scale_in_a_file_is_refused(tmp_path: Path, scale: obj
         index = {**model_index(vae=False, denoiser="CNNDenoiser"), "image": [1, 8, 8], "pixel_scale": scale}
         writer.json(INDEX, index)
     checkpoint = open_checkpoint(tmp_path / "model")
-    with pytest.raises(InputError, match="pixel_scale must be a positive number, found"):
+    with pytest.raises(InputError, match="expected pixel_scale as a positive number, found"):
         load_codec(checkpoint, checkpoint.json(INDEX))
 
 

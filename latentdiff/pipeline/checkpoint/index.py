@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, Strict
 
 from latentdiff.errors import InputError
+from latentdiff.files.untrusted import checked
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
+
+Side = Annotated[int, Strict(), Field(gt=0)]
 
 
 def model_index(*, vae: bool, denoiser: str | None) -> dict[str, Any]:
@@ -44,16 +49,9 @@ def has_vae(checkpoint: Checkpoint, index: Mapping[str, Any]) -> bool:
 
 def image_shape(checkpoint: Checkpoint, index: Mapping[str, Any]) -> tuple[int, ...]:
     """The shape of the images of a model."""
-    image = index.get("image")
-    if (
-        not isinstance(image, list)
-        or len(image) != 3
-        or not all(isinstance(side, int) and side > 0 for side in image)
-    ):
-        raise InputError(
-            f"{checkpoint.folder}/{INDEX}: image must be [channels, height, width], found {image!r}"
-        )
-    return tuple(image)
+    where, what = f"{checkpoint.folder}/{INDEX}", "image as [channels, height, width]"
+    found: tuple[int, ...] = checked(tuple[Side, Side, Side], index.get("image"), where, what)
+    return found
 
 
 def class_names(checkpoint: Checkpoint, index: Mapping[str, Any], expected: int) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ from itertools import pairwise
 from typing import Any, ClassVar, Protocol
 
 import torch
+from pydantic import BaseModel, InstanceOf, StrictInt
 from torch import Tensor
 
 from latentdiff.errors import InputError
+from latentdiff.files.untrusted import checked
 
 SPECIAL = ("[pad]", "[unk]", "[start]", "[end]")
 PAD, UNKNOWN, START, END = range(len(SPECIAL))
@@ -52,6 +54,14 @@ class TextTokenizer(Protocol):
 
     def unknown(self, text: str) -> list[str]:
         """The words of a text that the model has not learned, as far as is known."""
+
+
+class _Stored(BaseModel):
+    """The JSON of a :class:`Tokenizer`."""
+
+    length: StrictInt
+    pieces: tuple[InstanceOf[str], ...]
+    words: tuple[InstanceOf[str], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -164,21 +174,9 @@ class Tokenizer:
     @classmethod
     def parse(cls, values: object, where: str) -> Tokenizer:
         """From the JSON of :meth:`dump`; InputError naming ``where`` for anything else."""
-        pieces = values.get("pieces") if isinstance(values, dict) else None
-        length = values.get("length") if isinstance(values, dict) else None
-        learned = values.get("words") if isinstance(values, dict) else None
-        if (
-            not isinstance(pieces, list)
-            or not all(isinstance(piece, str) for piece in pieces)
-            or type(length) is not int
-            or not (
-                learned is None
-                or (isinstance(learned, list) and all(isinstance(word, str) for word in learned))
-            )
-        ):
-            raise InputError(f"{where}: expected a length and a list of pieces, found {values!r:.80}")
+        stored: _Stored = checked(_Stored, values, where, "a length and a list of pieces")
         try:
-            return cls(tuple(pieces), length, None if learned is None else tuple(learned))
+            return cls(stored.pieces, stored.length, stored.words)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
 
