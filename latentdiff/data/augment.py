@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from latentdiff.data.draws import integers
+from latentdiff.data.order import integers
 
 Draw = Callable[[str, int], Tensor]
 """``draw(purpose, choices)``: an integer in 0..choices-1 for each image, int64 [B], by (seed, its

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latentdiff.data.types import Split
 from latentdiff.errors import InputError
 
 SHOWN = 20  # class names in an error
@@ -169,3 +170,16 @@ def representative(labels: Tensor | None, n: int, count: int) -> Tensor:
     if labels is None:
         return torch.linspace(0, n - 1, min(n, count)).round().long()
     return order_by_class(labels, n)[:count]
+
+
+def one_of_each_class(split: Split, n: int) -> Tensor:
+    """``n`` images uint8 [n, C, H, W]: the first of each class in turn, then the second of each, and so on.
+
+    The first images where there are no labels; fewer than ``n`` where the split has no more.
+    """
+    return split.images[indices_by_class(split, n)]
+
+
+def indices_by_class(split: Split, n: int) -> Tensor:
+    """Their places in the split, int64 [n]."""
+    return order_by_class(split.labels, len(split))[:n]

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from latentdiff.data.catalog import data_root
-from latentdiff.data.draws import integers
 from latentdiff.data.load import assemble
 from latentdiff.data.mnist import load_digits
+from latentdiff.data.order import integers
 from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete
 from latentdiff.data.resize import Fit, ReadOptions
 from latentdiff.data.synthetic_scenes import (

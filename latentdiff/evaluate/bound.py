@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from latentdiff.data.draws import integers
+from latentdiff.data.order import integers
 from latentdiff.diffusion.loss_weights import VariationalBound, Weighting, level_weights
 from latentdiff.diffusion.samplers import NoiseSize, check_variance
 from latentdiff.errors import InputError

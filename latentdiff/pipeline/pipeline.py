@@ -42,7 +42,7 @@ from latentdiff.pipeline.components import (
     save_vae,
 )
 from latentdiff.pipeline.conditioner import Conditioner, Labels
-from latentdiff.pipeline.text.files import load_text_tokenizer, save_text_tokenizer
+from latentdiff.pipeline.text.encoder import load_text_tokenizer, save_text_tokenizer
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 
 CPU = torch.device("cpu")

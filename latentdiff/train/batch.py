@@ -13,7 +13,7 @@ from latentdiff.config.data import DataOptions
 from latentdiff.config.loop import LoopOptions
 from latentdiff.data import Augment, to_float
 from latentdiff.data.augment import AUGMENTATIONS
-from latentdiff.data.draws import integers
+from latentdiff.data.order import integers
 from latentdiff.data.types import ImageSplit
 from latentdiff.ops.random import Key
 from latentdiff.parallel.device import bf16_native

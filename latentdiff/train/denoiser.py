@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latentdiff import ops
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data.classes import representative
-from latentdiff.data.draws import integers
+from latentdiff.data.order import integers
 from latentdiff.data.types import ImageData, TrainData, TrainSplit
 from latentdiff.diffusion.denoiser import timestep
 from latentdiff.diffusion.loss_weights import VariationalBound, level_weights

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split, to_float
-from latentdiff.data.draws import integers
+from latentdiff.data.order import integers
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.evaluate.outputs import OutputTables, network_output
 from latentdiff.nn import VAEConfig, build

@@ -5,8 +5,7 @@ from diffusers import SchedulerMixin
 from latentdiff.pipeline.diffusers.export import export_network, export_pipeline, export_scheduler
 from latentdiff.pipeline.diffusers.fused_ddim import FusedDDIMScheduler
 from latentdiff.pipeline.diffusers.fused_ddpm import FusedDDPMScheduler
-from latentdiff.pipeline.diffusers.networks import read_autoencoder, read_unet
-from latentdiff.pipeline.diffusers.processes import read_process
+from latentdiff.pipeline.diffusers.networks import read_autoencoder, read_process, read_unet
 
 __all__ = [
     "FusedDDIMScheduler",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import diffusers
 from torch import nn
 
 from latentdiff.config.diffusion import DiffusionConfig
+from latentdiff.diffusion.schedule import BETAS, betas_of
 from latentdiff.errors import InputError
 from latentdiff.nn import Autoencoder, ExternalModel, NetworkConfig
 from latentdiff.pipeline.checkpoint.diffusers_folder import CONFIG, LIBRARY, SCHEDULER_CONFIG, WEIGHTS
 from latentdiff.pipeline.checkpoint.folder import INDEX, Writer
 from latentdiff.pipeline.codec import Codec, IdentityCodec
-from latentdiff.pipeline.diffusers.processes import Sampler, scheduler_file
+from latentdiff.pipeline.diffusers.fused import PREDICTIONS
+from latentdiff.pipeline.diffusers.networks import KINDS
+
+Sampler = Literal["ddim", "ddpm"]
 
 
 def export_pipeline(
@@ -49,8 +55,11 @@ def export_network(writer: Writer, network: nn.Module) -> None:
 
 
 def export_scheduler(writer: Writer, process: DiffusionConfig, *, sampler: Sampler, folder: str = "") -> None:
-    """The DDIMScheduler or DDPMScheduler of a process. InputError where diffusers has none."""
-    writer.json(f"{folder}{SCHEDULER_CONFIG}", scheduler_file(process, sampler))
+    """The DDIMScheduler or DDPMScheduler of a process, with diffusers' defaults. InputError without."""
+    cls: Any = diffusers.DDIMScheduler if sampler == "ddim" else diffusers.DDPMScheduler
+    about = {"_class_name": cls.__name__, "_diffusers_version": diffusers.__version__}
+    config = cls(**scheduler_values(process, sampler)).config
+    writer.json(f"{folder}{SCHEDULER_CONFIG}", {**about, **config})
 
 
 def _foreign(network: nn.Module) -> ExternalModel:
@@ -65,3 +74,43 @@ def _foreign(network: nn.Module) -> ExternalModel:
 def _write(writer: Writer, folder: str, network: ExternalModel) -> None:
     writer.json(f"{folder}{CONFIG}", network.origin.values)
     writer.tensors(f"{folder}{WEIGHTS}", network.inner.state_dict())
+
+
+def scheduler_values(process: DiffusionConfig, sampler: Sampler) -> dict[str, Any]:
+    """The configuration of the DDIMScheduler or DDPMScheduler of a process; InputError if there is none."""
+    if process.prediction not in PREDICTIONS.values():
+        raise InputError(
+            f"the process cannot be exported: it predicts {process.prediction}, the schedulers of diffusers"
+            f" read {', '.join(PREDICTIONS.values())}"
+        )
+    if process.schedule.kind not in BETAS:
+        raise InputError(
+            f"the process cannot be exported: its schedule is {process.schedule.kind}, the schedulers of"
+            " diffusers that this package writes (DDIM, DDPM) have variance-preserving ones"
+        )
+    if process.sigma_data:
+        raise InputError(
+            "the process cannot be exported: its network is preconditioned (sigma_data"
+            f" {process.sigma_data:g}), the schedulers of diffusers read x_0 itself; train with --sigma-data"
+            " 0, or with --prediction v, to export"
+        )
+    values: dict[str, Any] = {
+        "num_train_timesteps": process.schedule.T,
+        "prediction_type": next(name for name, ours in PREDICTIONS.items() if ours == process.prediction),
+        "clip_sample": process.clip is not None,
+        "clip_sample_range": process.clip or 1.0,
+        "rescale_betas_zero_snr": process.schedule.zero_terminal_snr,
+        "timestep_spacing": "trailing",
+    }
+    betas = betas_of(process.schedule)
+    name = next((name for name, kind in KINDS.items() if kind == process.schedule.kind), None)
+    if name is None:
+        values["trained_betas"] = betas.tolist()
+    else:
+        values["beta_schedule"] = name
+    if name in ("linear", "scaled_linear"):
+        values |= {"beta_start": float(betas[0]), "beta_end": float(betas[-1])}
+    if sampler == "ddpm":
+        learned = process.variance == "learned"
+        values["variance_type"] = "learned_range" if learned else f"fixed_{process.noise}"
+    return values

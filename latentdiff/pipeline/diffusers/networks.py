@@ -1,4 +1,4 @@
-"""Networks of diffusers, built from their configuration and weights, in the calls of this package.
+"""Networks and processes of diffusers in the calls of this package.
 
 The names of their classes select from a fixed table, and weights are compared with the configuration before
 memory is taken.
@@ -16,14 +16,31 @@ import torch
 from torch import Tensor, nn
 
 from latentdiff.config.base import parse
+from latentdiff.config.diffusion import DiffusionConfig
 from latentdiff.errors import InputError
 from latentdiff.nn import Autoencoder, ExternalModel, ForeignConfig, ForeignVAEConfig, Origin, Posterior
 from latentdiff.nn.autoencoder import LOGVAR_MAX, LOGVAR_MIN
-from latentdiff.pipeline.checkpoint.diffusers_configs import KLFacts, UNetFacts, VAEFacts
-from latentdiff.pipeline.checkpoint.diffusers_folder import AUTOENCODERS, CONFIG, LIBRARY, UNET, WEIGHTS
+from latentdiff.pipeline.checkpoint.diffusers_folder import (
+    AUTOENCODERS,
+    CONFIG,
+    LIBRARY,
+    SCHEDULER_CONFIG,
+    SCHEDULERS,
+    UNET,
+    WEIGHTS,
+    DDIMFacts,
+    DDPMFacts,
+    KLFacts,
+    SchedulerFacts,
+    UNetFacts,
+    VAEFacts,
+)
 from latentdiff.pipeline.checkpoint.folder import Checkpoint, bytes_of, check_tensors
 from latentdiff.pipeline.codec import LatentStatistics
+from latentdiff.pipeline.diffusers.fused import PREDICTIONS
 
+KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
+"""Names of schedules, diffusers' and ours."""
 CLASSES: dict[str, Any] = {
     "UNet2DModel": diffusers.UNet2DModel,
     "AutoencoderKL": diffusers.AutoencoderKL,
@@ -210,3 +227,44 @@ def _latent(blank: Any, facts: VAEFacts, image: tuple[int, ...], where: str) -> 
             f" {found[1]}"
         )
     return latent
+
+
+def read_process(checkpoint: Checkpoint) -> DiffusionConfig:
+    """The process of the scheduler of a pipeline; InputError names what has no counterpart here."""
+    name = f"scheduler/{SCHEDULER_CONFIG}"
+    values, where = checkpoint.json(name), str(checkpoint.path(name))
+    scheduler = values.get("_class_name")
+    if scheduler not in SCHEDULERS:
+        raise InputError(f"{where}: expected class {' or '.join(SCHEDULERS[:2])}, found {scheduler!r:.60}")
+    facts = parse(DDPMFacts if "DDPM" in scheduler else DDIMFacts, values, where)
+    process = {
+        "schedule": _schedule(facts, where),
+        "prediction": PREDICTIONS[facts.prediction_type],
+        "clip": facts.clip_sample_range if facts.clip_sample else None,
+        "noise": (
+            "large" if isinstance(facts, DDPMFacts) and facts.variance_type == "fixed_large" else "small"
+        ),
+        "rules": "diffusers",
+    }
+    return parse(DiffusionConfig, process, where)
+
+
+def _schedule(facts: SchedulerFacts, where: str) -> dict[str, Any]:
+    """The table of a scheduler by the name that it has here, or as it is."""
+    about: dict[str, Any] = {
+        "T": facts.num_train_timesteps,
+        "zero_terminal_snr": facts.rescale_betas_zero_snr,
+    }
+    if facts.trained_betas is not None:
+        return about | {"kind": "betas", "betas": facts.trained_betas}
+    if facts.beta_schedule not in KINDS:
+        options = {name: getattr(facts, name) for name in ("beta_start", "beta_end", "beta_schedule")}
+        made: Any = diffusers.DDPMScheduler
+        scheduler = attempted(lambda: made(facts.num_train_timesteps, **options), where)
+        return about | {"kind": "betas", "betas": scheduler.betas.double().tolist()}
+    about["kind"] = KINDS[facts.beta_schedule]
+    return (
+        about
+        if about["kind"] == "cosine"
+        else about | {"beta_start": facts.beta_start, "beta_end": facts.beta_end}
+    )

@@ -23,7 +23,7 @@ from latentdiff.apps.studies.sampling.class_guidance import within_classes
 from latentdiff.apps.studies.sampling.interpolation import measure_frames, pairs_of
 from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.data import Dataset, Split
-from latentdiff.data.select import indices_by_class
+from latentdiff.data.classes import indices_by_class
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.errors import InputError
 

@@ -36,7 +36,7 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
     from latentdiff.errors import InputError
     from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
     from latentdiff.pipeline.checkpoint.runs import locate, newest
-    from latentdiff.pipeline.text.files import TOKENIZER
+    from latentdiff.pipeline.text.encoder import TOKENIZER
     from latentdiff.pipeline.text.tokenizer import Tokenizer
 
     checkpoint: Checkpoint | None

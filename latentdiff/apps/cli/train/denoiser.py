@@ -185,7 +185,7 @@ def _tokenizer(
     from latentdiff.nn import text_of
     from latentdiff.pipeline.checkpoint.runs import locate
     from latentdiff.pipeline.components import load_config
-    from latentdiff.pipeline.text.files import load_text_tokenizer
+    from latentdiff.pipeline.text.encoder import load_text_tokenizer
     from latentdiff.train.build import check_captions, tokenizer_of
 
     source = resume or (None if place.init_from is None else locate(Path(place.init_from), Path(place.runs)))

@@ -34,7 +34,7 @@ from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
-from latentdiff.data.select import indices_by_class
+from latentdiff.data.classes import indices_by_class
 from latentdiff.diffusion.illusions.views import Band, brightness_and_colour, frequencies
 from latentdiff.edit import hybrid
 from latentdiff.pipeline.pipeline import Pipeline

@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture
 from latentdiff.apps.studies.report.curves import Panel, draw_panels, image_source
 from latentdiff.data import Dataset, to_float
-from latentdiff.data.select import indices_by_class
+from latentdiff.data.classes import indices_by_class
 from latentdiff.train.progress import Reporter
 from latentdiff.viz.figures import save_figure, save_panels
 from latentdiff.viz.images import image_grid

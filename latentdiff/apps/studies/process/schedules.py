@@ -15,7 +15,7 @@ from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind
 from latentdiff.data import to_float
-from latentdiff.data.select import one_of_each_class
+from latentdiff.data.classes import one_of_each_class
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.ops.random import Key
 

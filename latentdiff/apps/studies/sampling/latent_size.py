@@ -33,7 +33,7 @@ from latentdiff.apps.studies.sampling.interpolation import (
 )
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
-from latentdiff.data.select import indices_by_class, one_of_each_class
+from latentdiff.data.classes import indices_by_class, one_of_each_class
 from latentdiff.evaluate import Reference, SampleScores, VAEScores, encode_all, score_vae
 from latentdiff.evaluate.interval_score import Resampling, mean_score
 from latentdiff.metrics.features import perceptual_network
