@@ -18,9 +18,7 @@ position).
 
 
 def random_shift(images: Tensor, pixels: int, draw: Draw) -> Tensor:
-    """Shift by up to ``pixels`` on each axis: reflection padding, cut back at random. ValueError unless
-    ``pixels`` is 0 or more and below the image side.
-    """
+    """Shift by up to ``pixels`` on each axis, reflected at borders. ValueError if out of range."""
     height, width = images.shape[2:]
     if not 0 <= pixels < min(height, width):
         raise ValueError(f"expected random_shift in 0..{min(height, width) - 1}, found {pixels}")

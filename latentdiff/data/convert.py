@@ -7,10 +7,7 @@ from latentdiff.errors import InputError
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Map uint8 pixels 0..255 to float32 in [-1, 1]: x / 127.5 - 1.
-
-    Any shape; TypeError unless uint8.
-    """
+    """Map uint8 pixels 0..255 to float32 in [-1, 1]: x / 127.5 - 1. Any shape; TypeError unless uint8."""
     if images.dtype != torch.uint8:
         raise TypeError(f"expected uint8 images, found {images.dtype}")
     return images.to(torch.float32).div_(127.5).sub_(1.0)

@@ -1,7 +1,4 @@
-"""One image file to uint8 pixels, or the reason why not.
-
-The file is not trusted: header and limits come first.
-"""
+"""One untrusted image file to uint8 pixels, or the reason why not: header and limits come first."""
 
 import io
 import stat

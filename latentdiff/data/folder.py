@@ -286,10 +286,7 @@ def _fitted(listing: Listing, fit: Fit) -> tuple[list[str], list[NDArray[np.uint
 def _stacked(
     root: Path, paths: Sequence[str], images: Sequence[NDArray[np.uint8]], channels: int | None
 ) -> NDArray[np.uint8]:
-    """uint8 [N, H, W, C]; C is `channels`, else 1 if all images are grey, else 3.
-
-    InputError if sizes differ.
-    """
+    """uint8 [N, H, W, C]; C is `channels`, else 1 if all images are grey, or 3. InputError: sizes differ."""
     sizes = Counter(image.shape[:2] for image in images)
     if len(sizes) > 1:
         (common, count), (other, _) = sizes.most_common(2)

@@ -80,10 +80,7 @@ def _read_split(folder: Path, files: Files, split: str) -> RawSplit:
 
 
 def _read_file(path: Path, *, rank: int) -> NDArray[np.uint8]:
-    """One idx file of unsigned bytes with `rank` axes; a .gz name is decompressed.
-
-    InputError unless the header says just that and the content has the length the header promises.
-    """
+    """One idx file of unsigned bytes with `rank` axes, .gz or not. InputError unless its size is right."""
     is_packed = path.suffix.lower() == ".gz"
     try:
         on_disk = path.stat().st_size

@@ -110,10 +110,7 @@ def index(path: Path, class_folders: str) -> Listed:
 
 
 def read_samples(shards: list[Path], report: ReadReport) -> list[Sample]:
-    """All images of the shards, in their order; the report counts the members and files that are not used.
-
-    InputError for a shard that is no plain tar file, is damaged, or has no image.
-    """
+    """All images of the shards, in their order; the report counts the other members. InputError."""
     found = list[Sample]()
     for shard in shards:
         match = _SPLIT.match(shard.name)
@@ -135,10 +132,7 @@ Members = dict[str, dict[str, bytes]]
 
 
 def _scanned(shard: Path, report: ReadReport) -> tuple[dict[str, FileLocation], Members]:
-    """Where the images of a shard are, and the small files beside them by their suffixes; both by keys.
-
-    InputError.
-    """
+    """Where the images of a shard are, and the small files beside them by suffix; by keys. InputError."""
     images: dict[str, FileLocation] = {}
     beside: Members = {}
     dotted = list[tuple[tarfile.TarInfo, str]]()  # members whose suffix after the first dot is unknown
@@ -187,10 +181,7 @@ def _first_dot(name: str) -> tuple[str, str]:
 
 
 def _reason(archive: tarfile.TarFile, member: tarfile.TarInfo, *, is_part: bool) -> str | None:
-    """Why a member is not used; None for an image or a text whose suffix is what follows the last dot.
-
-    ``is_part``: it belongs to a sample with an image (000.seg.png beside 000.jpg).
-    """
+    """Why a member without a known suffix is not used, or None; ``is_part``: of a sample with an image."""
     base = posixpath.basename(member.name)
     if is_part:
         return "beside the image of their sample"
@@ -238,10 +229,7 @@ def _check(member: tarfile.TarInfo, most: int, shard: Path) -> None:
 
 
 def _members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]:
-    """All of an archive.
-
-    InputError where it is damaged: tarfile ends there without a word, or goes round in circles.
-    """
+    """All of an archive. InputError where it is damaged: tarfile ends there silently, or never."""
     position = -1
     for member in archive:
         if member.size < 0 or member.offset_data <= position:

@@ -48,10 +48,7 @@ def is_written(path: Path) -> bool:
 def foreign_in(
     folder: Path, written: Callable[[Path], bool] = is_written, *, hidden: bool = False
 ) -> Path | None:
-    """The first file below ``folder`` that is not ``written`` by an earlier call; None where there is none.
-
-    ``hidden``: files whose names begin with a dot count too.
-    """
+    """The first file below ``folder`` not ``written`` before; ``hidden``: names with a dot count too."""
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
             found = foreign_in(path, written, hidden=hidden)

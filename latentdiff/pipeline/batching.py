@@ -69,10 +69,7 @@ def map_on_workers(
     *,
     progress: ProgressCallback | None,
 ) -> list[Out]:
-    """Run ``make`` on each slice; ``progress`` gets the sum over equally long slices.
-
-    If one raises, the others are cancelled at their next progress report.
-    """
+    """Run ``make`` on each of equally long slices; if one raises, the others end at their next report."""
     done, lock = [0] * len(rows), Lock()
 
     def report(k: int, now: int, total: int) -> None:

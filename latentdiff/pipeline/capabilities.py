@@ -81,10 +81,7 @@ class Capabilities:
 
 
 def capabilities_of(checkpoint: Checkpoint) -> Capabilities | None:
-    """The capabilities of a checkpoint's denoiser; None of a checkpoint without one.
-
-    InputError for damaged files.
-    """
+    """The capabilities of a checkpoint's denoiser; None without one. InputError for damaged files."""
     index = checkpoint.json(INDEX)
     if "denoiser" not in index:
         return None

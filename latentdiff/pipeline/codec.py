@@ -34,10 +34,7 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class IdentityCodec:
-    """Pixels are the latents, times ``scale``: 0.5 stands for data in [-0.5, 0.5].
-
-    InputError unless it is positive.
-    """
+    """Pixels are the latents, times ``scale`` (0.5: data in [-0.5, 0.5]). InputError unless positive."""
 
     shape: tuple[int, ...]
     scale: float = 1.0

@@ -57,10 +57,7 @@ class ColdModel:
         return restorer(self.network)
 
     def levels(self, t: int, steps: int | None = None) -> list[int]:
-        """The levels visited from ``t`` down to 0: all of them, or ``steps`` moves spread evenly.
-
-        InputError.
-        """
+        """The levels visited from ``t`` down to 0: all, or ``steps`` moves spread evenly. InputError."""
         if not 1 <= t <= self.config.T:
             raise InputError(f"level must lie in 1..{self.config.T}, got {t}")
         count = t if steps is None else steps
@@ -78,10 +75,7 @@ class ColdModel:
         improved: bool = True,
         recorder: Recorder = SILENT,
     ) -> SampleResult:
-        """Restore images [n, C, H, W] in [-1, 1] that were degraded to level ``t``.
-
-        InputError for levels that the model does not have.
-        """
+        """Restore images [n, C, H, W] in [-1, 1] degraded to level ``t``. InputError for unknown levels."""
         levels, step = self.levels(t, steps), cold_step(self.degradation, improved=improved)
 
         def part(rows: slice, recorder: Recorder) -> SampleResult:

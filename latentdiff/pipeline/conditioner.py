@@ -40,10 +40,7 @@ class Conditioner:
         return [str(value) for value in many]
 
     def encode(self, label: Labels, n: int) -> Tensor | None:
-        """Class indices int64 [n], or encoded prompts float32 [n, L, D]; None for no label.
-
-        InputError as for :meth:`resolve`.
-        """
+        """Class indices int64 [n] or encoded prompts float32 [n, L, D]; None for no label. InputError."""
         each = self.resolve(label, n)
         if each is None:
             return None

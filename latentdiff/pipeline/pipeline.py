@@ -84,10 +84,7 @@ class Pipeline:
         return make_schedule(self.diffusion.schedule)
 
     def key(self, seed: int, n: int) -> Key:
-        """The noise key of n images on the model's device: image k draws from seed + k.
-
-        InputError for n below 1.
-        """
+        """The noise key of n images on the device, image k from seed + k. InputError for n below 1."""
         if n < 1:
             raise InputError(f"expected a number of images of 1 or more, got {n}")
         return Key.of(seed, n, device=self.device)
@@ -258,10 +255,7 @@ class Pipeline:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Latents [n, *latent_shape] of images [n, C, H, W] in [-1, 1], on the model's device.
-
-        InputError for another shape or values outside.
-        """
+        """Latents [n, *latent_shape] of images [n, C, H, W] in [-1, 1], on the device; InputError for others."""
         wanted = self.codec.image_shape
         if images.ndim != 4 or tuple(images.shape[1:]) != tuple(wanted):
             raise InputError(f"expected images {['n', *wanted]}, got {list(images.shape)}")

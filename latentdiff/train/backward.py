@@ -68,10 +68,7 @@ def check_batch(task: Task, options: LoopOptions, ranks: Ranks = ALONE) -> None:
 
 
 def workers_of(task: Task, options: LoopOptions, device: torch.device, ranks: Ranks = ALONE) -> Workers:
-    """The workers that share a micro-batch; one in each of several processes.
-
-    InputError for more workers than images.
-    """
+    """The workers that share a micro-batch; InputError for more of them than images."""
     part = task.batch // options.accumulate
     if ranks.count > 1:
         return Workers(1)

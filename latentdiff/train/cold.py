@@ -54,10 +54,7 @@ class ColdTask:
         return self._errors(self.network, x0, t.to(self.device), training=True).mean(), {}
 
     def _errors(self, network: nn.Module, x0: Tensor, t: Tensor, *, training: bool = False) -> Tensor:
-        """The mean error of each image, [B].
-
-        Only the network computes in bfloat16: a deep blur leaves less than its rounding.
-        """
+        """The mean error of each image, [B]; only the network computes in bfloat16, which a blur is below."""
         x = self.degradation(x0, t)
         with autocast(self.options, self.device) if training else nullcontext():
             change = network(x, timestep(t).float(), None)

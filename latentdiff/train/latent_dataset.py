@@ -55,10 +55,7 @@ class Posteriors:
         )
 
     def __getitem__(self, indices: Tensor) -> Posterior:
-        """Of the images ``indices`` int64 [B], in float32, each exactly as it was stored.
-
-        Unreadable where a file is not what it was.
-        """
+        """Of the images ``indices`` int64 [B], in float32, as stored. Unreadable where a file has changed."""
         for k in (indices // self._length).unique().tolist():
             self._check(*self._files[k])
         return Posterior(self._rows(self._means, indices), self._rows(self._logvars, indices))
@@ -218,10 +215,7 @@ def check_replaceable(folder: Path) -> None:
 
 
 def is_encoded(folder: Path) -> bool:
-    """Whether a folder is a data set that was encoded.
-
-    InputError for a checkpoint, of whatever, that is damaged.
-    """
+    """Whether a folder is a data set that was encoded. InputError for a damaged checkpoint of any kind."""
     try:
         if not ((folder / MANIFEST).is_file() and (folder / INDEX).is_file()):
             return False  # folders of images may have a manifest of their own
@@ -231,10 +225,7 @@ def is_encoded(folder: Path) -> bool:
 
 
 def load_encoded(folder: Path) -> EncodedData:
-    """Open such a folder; every file is checked against the manifest.
-
-    InputError names what is missing or does not fit.
-    """
+    """Open such a folder, checked against its manifest. InputError names what is missing or does not fit."""
     for _ in range(LOOKS):
         checkpoint = open_checkpoint(folder)
         try:

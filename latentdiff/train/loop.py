@@ -210,9 +210,7 @@ class Trainer:
 
     @contextmanager
     def _saving_on_failure(self, watch: Stopwatch) -> Iterator[None]:
-        """Where a process is lost or an image cannot be read inside, save the last step that all
-        processes have made, if the first process has the whole network.
-        """
+        """Save the last common step where a process is lost or an image cannot be read inside."""
         try:
             yield
         except Unreadable as error:

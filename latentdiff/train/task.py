@@ -13,10 +13,7 @@ from latentdiff.pipeline.checkpoint.folder import Writer
 
 
 class Task(Protocol):
-    """A network with its loss, its validation and its checkpoint.
-
-    All randomness is a function of (seed, position), never of a state.
-    """
+    """A network with its loss, validation and checkpoint; random by (seed, position), never by a state."""
 
     kind: str  # "vae", "denoiser" or "cold"
     network: nn.Module

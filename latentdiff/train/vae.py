@@ -97,11 +97,7 @@ class VAETask:
         self.images.split.prefetch(indices)
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """(reconstruction + beta KL) / pixels + weight x perceptual distance, so that sizes of images
-        compare.
-
-        beta rises over the warm-up.
-        """
+        """(reconstruction + beta KL) / pixels + weight x perceptual distance; beta rises over the warm-up."""
         x = self.images.batch(positions, indices)
         noise = (
             data_key(positions, seed=self.options.seed, device=self.device)

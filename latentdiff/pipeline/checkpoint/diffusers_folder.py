@@ -1,7 +1,4 @@
-"""Folders of diffusers as checkpoints, recognised and translated into this package's model index.
-
-Reading them needs no diffusers.
-"""
+"""Folders of diffusers as checkpoints with this package's model index; reading needs no diffusers."""
 
 from __future__ import annotations
 

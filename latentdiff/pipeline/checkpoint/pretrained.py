@@ -1,7 +1,4 @@
-"""Trained models that ship with the package.
-
-Each is a checkpoint folder in ``models/``, with a JSON file of its name beside it that describes it.
-"""
+"""Trained models in the package: checkpoint folders, each with a JSON file beside it that describes it."""
 
 from __future__ import annotations
 

@@ -285,9 +285,7 @@ def recorded_paths(run: Path, path: str) -> list[str]:
 
 
 def all_checkpoints(runs: Path) -> list[Path]:
-    """The checkpoint folders of all runs below ``runs``, those of the newest run first, and of a run the
-    newest first; then the models in the package.
-    """
+    """The checkpoint folders of all runs below ``runs``, the newest first; then the models in the package."""
     found = [path for run in runs_by_date(runs) for path in reversed(run.checkpoints())]
     return found + [model.folder for model in shipped_models()]
 
@@ -319,10 +317,7 @@ def with_fingerprint(runs: Path, fingerprint: str) -> Checkpoint | None:
 
 
 def recipe_of(checkpoint: Checkpoint, **options: Any) -> Recipe:
-    """The recipe of pictures that a checkpoint draws with the ``options``.
-
-    It is called by its run, without the folders above.
-    """
+    """The recipe of pictures that a checkpoint draws with the ``options``, called by its run."""
     name = "/".join(checkpoint.folder.absolute().parts[-2:])
     return Recipe(latentdiff=__version__, run=name[-300:], weights=checkpoint.fingerprint, **options)
 

@@ -23,10 +23,7 @@ Sampler = Literal["ddim", "ddpm"]
 def export_pipeline(
     writer: Writer, network: nn.Module, process: DiffusionConfig, codec: Codec, *, sampler: Sampler
 ) -> None:
-    """A DDIMPipeline or DDPMPipeline of a UNet2DModel on pixels.
-
-    InputError names the first thing that is none.
-    """
+    """A DDIMPipeline or DDPMPipeline of a UNet2DModel on pixels. InputError names what is none."""
     inner = _foreign(network)
     if not isinstance(codec, IdentityCodec):
         raise InputError(
@@ -47,10 +44,7 @@ def export_pipeline(
 
 
 def export_network(writer: Writer, network: nn.Module) -> None:
-    """A network that came from diffusers, by itself.
-
-    InputError names the first thing in which another one differs.
-    """
+    """A network that came from diffusers, by itself. InputError names what differs in another one."""
     _write(writer, "", _foreign(network))
 
 

@@ -43,10 +43,7 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
         variance_noise: Tensor | None = None,
         return_dict: bool = True,
     ) -> DDIMSchedulerOutput | tuple[Tensor, Tensor]:
-        """One move to the previous timestep (Song et al. 2021, eq.
-
-        12 and 16); arguments, result and errors of the stock class.
-        """
+        """One move (Song et al. 2021, eq. 12 and 16); arguments, result and errors of the stock class."""
         numeric = isinstance(eta, (int, float)) and 0 <= eta <= 1
         given = [variance_noise] if numeric and eta > 0 and variance_noise is not None else []
         fuses = numeric and self.num_inference_steps is not None and self._fuses(sample, model_output, *given)

@@ -61,10 +61,7 @@ class DiffusersUNet(ExternalModel):
         )
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Its output in float32; ``t`` are whole timesteps.
-
-        InputError without labels where it was trained with classes.
-        """
+        """Its output in float32 at whole timesteps; InputError without labels if it was trained on classes."""
         if labels is None and self.config.num_classes:
             raise InputError("this UNet2DModel of diffusers needs a class: expected one, got none")
         out: Tensor = self.inner(x.to(self.inner.dtype), t.long(), class_labels=labels, return_dict=False)[0]
@@ -81,10 +78,7 @@ class DiffusersAutoencoder(ExternalModel, Autoencoder):
         self.config = config
 
     def encode(self, x: Tensor) -> Posterior:
-        """The posterior of images [B, C, H, W]; an AutoencoderTiny's is as narrow as posteriors get.
-
-        ValueError for shapes.
-        """
+        """The posterior of images [B, C, H, W], very narrow for an AutoencoderTiny. ValueError for shapes."""
         if x.shape[1:] != self.config.image:
             raise ValueError(f"x: expected shape {['B', *self.config.image]}, got {list(x.shape)}")
         answer = self.inner.encode(x.to(self.inner.dtype), return_dict=False)[0]
@@ -203,10 +197,7 @@ def _check_answer(blank: Any, facts: UNetFacts, where: str) -> None:
 
 
 def _latent(blank: Any, facts: VAEFacts, image: tuple[int, ...], where: str) -> tuple[int, ...]:
-    """The shape of the latents of images [C, H, W]: both sides divided by one number.
-
-    InputError where there is none.
-    """
+    """The shape of the latents of images [C, H, W]: both sides divided by one number. InputError."""
     tiny = isinstance(blank, diffusers.AutoencoderTiny)
     factor = 2 ** (len(facts.num_encoder_blocks if tiny else facts.block_out_channels) - 1)
     if any(side % factor for side in image[1:]):

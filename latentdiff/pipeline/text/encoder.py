@@ -1,7 +1,4 @@
-"""Frozen text encoders from disk: a Hugging Face folder, or the sentence encoder of an extra package.
-
-Nothing is downloaded.
-"""
+"""Frozen text encoders from disk: a Hugging Face folder or an extra package; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -162,10 +159,7 @@ def _folder(name: str) -> Path:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 of the weights files, one after the other.
-
-    InputError for a folder with a file that the library should not open.
-    """
+    """SHA-256 of the weights files, one after the other. InputError for a file that must not be opened."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.iterdir() if not path.is_dir()):
         file = RegularFile(path)
@@ -235,10 +229,7 @@ def _encoder(checkpoint: Checkpoint, text: TextConfig, moved: str | None) -> Fro
 
 
 def _first_right(paths: Sequence[str], *, length: int, sha256: str) -> FrozenEncoder:
-    """The encoder at the first path whose weights have the hash.
-
-    InputError, that of the first, where none has.
-    """
+    """The encoder at the first path whose weights have the hash; else the InputError of the first path."""
     errors = list[InputError]()
     for path in paths:
         try:
