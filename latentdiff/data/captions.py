@@ -6,9 +6,10 @@ import json
 import posixpath
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.scan import shown
@@ -81,27 +82,37 @@ def _lines(root: Path, path: str) -> Iterator[tuple[str, str]]:
             yield f"{shown(str(root / path))} line {number}", line.strip()
 
 
+def parse_entry(text: str | bytes, where: str) -> dict[str, Any]:
+    """The JSON object about one image. InputError."""
+    try:
+        entry = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: expected a JSON object, found: {' '.join(str(error).split())}") from error
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: expected a JSON object, found {type(entry).__name__}")
+    return entry
+
+
+def text_and_label(
+    entry: Mapping[str, Any], where: str, *, other: str = "label"
+) -> tuple[str | None, int | str | None]:
+    """The caption (text, or caption) and the label (or ``other``) of an entry. InputError."""
+    text = entry.get("text", entry.get("caption"))
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"{where}: expected a string as text or caption, found {type(text).__name__}")
+    label = entry.get("label", entry.get(other))
+    if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
+        raise InputError(f"{where}: expected an integer or a string as label, found {type(label).__name__}")
+    return text, label
+
+
 def _jsonl_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:
     """The lines of metadata.jsonl (the layout of Hugging Face's imagefolder)."""
     for where, line in _lines(root, path):
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(
-                f"{where}: expected a JSON object, found: {' '.join(str(error).split())}"
-            ) from error
-        name = entry.get("file_name") if isinstance(entry, dict) else None
-        if not isinstance(name, str):
+        entry = parse_entry(line, where)
+        if not isinstance(name := entry.get("file_name"), str):
             raise InputError(f'{where}: expected a JSON object with a string "file_name"')
-        text = entry.get("text", entry.get("caption"))
-        if text is not None and not isinstance(text, str):
-            raise InputError(f"{where}: expected a string as text or caption, found {type(text).__name__}")
-        label = entry.get("label")
-        if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
-            raise InputError(
-                f"{where}: expected an integer or a string as label, found {type(label).__name__}"
-            )
-        yield where, name, text, label
+        yield where, name, *text_and_label(entry, where)
 
 
 def _csv_rows(root: Path, path: str, report: ReadReport) -> Iterator[Row]:

@@ -178,5 +178,5 @@ def one_of_each_class(split: Split, n: int) -> Tensor:
 
 
 def indices_by_class(split: Split, n: int) -> Tensor:
-    """Their places in the split, int64 [n]."""
+    """The places in the split of :func:`one_of_each_class`, int64 [n]."""
     return order_by_class(split.labels, len(split))[:n]

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from latentdiff.data.catalog import NAMED
 from latentdiff.data.decode import Decoded
 from latentdiff.data.folder import decoded, list_folder
 from latentdiff.data.load import load_dataset
-from latentdiff.data.raw import SPLITS, Listed, note_empty_classes
+from latentdiff.data.raw import SPLITS, Listed, RawSplit, note_empty_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import find_reader
 from latentdiff.data.resize import Fit, resize_effects
-from latentdiff.data.types import TrainData
+from latentdiff.data.types import TrainData, TrainSplit
 
 Pixels = NDArray[np.uint8]
 
@@ -76,57 +75,39 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
         listed = Listed((), paths, listing.splits(paths), labels, classes, captions, report)
     report.used = len(paths)
     with report.explaining(source):
-        rows = dict(zip(SPLITS, listed.rows_of_splits(seed=0), strict=True))
-    counts = {split: np.zeros(0, dtype=np.int64) for split in SPLITS}
-    if listed.labels is not None:
-        note_empty_classes(listed.labels[rows["train"]], listed.classes, report)
-        counts = {
-            split: np.bincount(listed.labels[row], minlength=len(listed.classes or ()))
-            for split, row in rows.items()
-        }
-    captions = listed.captions
+        parts = dict(zip(SPLITS, listed.split(seed=0), strict=True))
+    note_empty_classes(parts["train"].labels, listed.classes, report)
     by_size = sorted(sizes, key=lambda size: size[0] * size[1]) or [(0, 0)]
-    return DataDescription(
-        str(source),
-        {split: len(row) for split, row in rows.items()},
-        {
-            split: 0 if captions is None else sum(bool(captions[k]) for k in row)
-            for split, row in rows.items()
-        },
-        _by_class(listed.classes, counts),
-        by_size[0],
-        by_size[-1],
-        fit.channels or channels,
-        report,
-    )
+    channels = fit.channels or channels
+    return _description(str(source), parts, listed.classes, (by_size[0], by_size[-1]), channels, report)
 
 
 def describe_loaded(data: TrainData) -> DataDescription:
     """Count what a data set holds that was read already."""
     parts = {split: part for split in SPLITS if (part := getattr(data, split, None)) is not None}
-    counts = {split: _counts(part.labels, data.num_classes) for split, part in parts.items()}
-    return DataDescription(
-        data.name,
-        {split: len(part) for split, part in parts.items()},
-        {split: sum(map(bool, part.captions or ())) for split, part in parts.items()},
-        _by_class(data.classes, counts),
-        (data.height, data.width),
-        (data.height, data.width),
-        data.channels,
-        data.report,
-    )
+    size = (data.height, data.width)
+    return _description(data.name, parts, data.classes, (size, size), data.channels, data.report)
 
 
-def _counts(labels: Tensor | None, classes: int) -> NDArray[np.int64]:
-    found = np.zeros(0, dtype=np.int64) if labels is None else labels.numpy()
-    return np.bincount(found, minlength=classes)
-
-
-def _by_class(
-    classes: tuple[str, ...] | None, counts: dict[str, NDArray[np.int64]]
-) -> dict[str, dict[str, int]]:
-    names = classes or ()
-    return {name: {split: int(found[k]) for split, found in counts.items()} for k, name in enumerate(names)}
+def _description(
+    name: str,
+    parts: Mapping[str, RawSplit | TrainSplit],
+    classes: tuple[str, ...] | None,
+    sizes: tuple[tuple[int, int], tuple[int, int]],
+    channels: int,
+    report: ReadReport,
+) -> DataDescription:
+    images = {split: len(part) for split, part in parts.items()}
+    captions = {split: sum(map(bool, part.captions or ())) for split, part in parts.items()}
+    names, nothing = classes or (), np.zeros(0, dtype=np.int64)
+    counts = {
+        split: np.bincount(nothing if part.labels is None else part.labels, minlength=len(names))
+        for split, part in parts.items()
+    }
+    by_class = {
+        name: {split: int(found[k]) for split, found in counts.items()} for k, name in enumerate(names)
+    }
+    return DataDescription(name, images, captions, by_class, *sizes, channels, report)
 
 
 def _decoded_places(listed: Listed) -> Iterator[tuple[str, Pixels]]:

@@ -156,15 +156,15 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
         candidates = [path for path in candidates if path not in outside]
     if class_folders == "only":
         places = _places(below(candidates, base), has_splits=has_splits)
-        start = common_folder(places)
-        inside = [bool(class_of(place[len(start) :])) for place in places]
-        for path in (path for path, is_inside in zip(candidates, inside, strict=True) if not is_inside):
+        tops = map(class_of, below(places, common_folder(places)))
+        outside = {path for path, top in zip(candidates, tops, strict=True) if not top}
+        for path in sorted(outside):
             report.leave_out(path, "outside class folders")
-        if not any(inside):
+        if len(outside) == len(candidates):
             raise InputError(
-                f"{root}: {OPTION} only: expected images in class folders, found {len(inside)} in none"
+                f"{root}: {OPTION} only: expected images in class folders, found {len(outside)} in none"
             )
-        candidates = [path for path, is_inside in zip(candidates, inside, strict=True) if is_inside]
+        candidates = [path for path in candidates if path not in outside]
     files = tuple(image_files)
     return Listing(
         root, tree, base, tuple(candidates), tuple(others), files, has_splits, class_folders, report
@@ -254,15 +254,14 @@ def decoded(listing: Listing) -> Iterator[tuple[str, NDArray[np.uint8]]]:
         else:
             report.refuse(path, result.reason)
     refused = total(report.refused)
-    if refused > report.used:
-        name, reason = report.first_refused()
-        with report.explaining(str(listing.root)):
+    with report.explaining(str(listing.root)):
+        if refused > report.used:
+            name, reason = report.first_refused()
             raise InputError(
                 f"expected mostly usable images, found {refused} of {refused + report.used} refused, "
                 f"the first {name}: {reason}"
             )
-    if not report.used:
-        with report.explaining(str(listing.root)):
+        if not report.used:
             raise InputError("expected PNG, JPEG or WEBP images, found none that can be used")
 
 

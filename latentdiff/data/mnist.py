@@ -43,10 +43,8 @@ def load_digits(root: Path | None) -> RawSplits:
     Of MNIST: 60,000 training images (5,000 of them become the validation set) and 10,000 test images, 28 x
     28. InputError if files are damaged, or are not there and cannot be downloaded, or hold something else.
     """
-    return _embedded() if root is None else _mnist(root)
-
-
-def _embedded() -> RawSplits:
+    if root is not None:
+        return _mnist(root)
     try:
         packed = resources("latentdiff.data").joinpath(EMBEDDED).read_bytes()
     except OSError as error:

@@ -84,11 +84,11 @@ class Listed:
     captions: tuple[str, ...] | None
     report: ReadReport
 
-    def rows_of_splits(self, *, seed: int) -> list[NDArray[np.int64]]:
-        """The rows of train, val and test, as the same images in memory would be split."""
-        rows = RawSplit(np.arange(len(self.paths)), self.labels, keys=tuple(self.paths))  # type: ignore[arg-type]
-        whole = complete(RawSplits.by_name(rows, self.splits), seed=seed)
-        return [part.images.astype(np.int64) for part in whole]
+    def split(self, *, seed: int) -> tuple[RawSplit, RawSplit, RawSplit]:
+        """Train, val and test as the same images in memory would be split, with their rows for images."""
+        rows: Any = np.arange(len(self.paths))
+        listed = RawSplit(rows, self.labels, self.captions, tuple(self.paths))
+        return complete(RawSplits.by_name(listed, self.splits), seed=seed)
 
 
 def complete(parts: RawSplits, *, seed: int) -> tuple[RawSplit, RawSplit, RawSplit]:
@@ -151,7 +151,7 @@ def _by_key(keys: Sequence[str], *, seed: int) -> list[NDArray[np.int64]]:
 
 
 def note_empty_classes(
-    labels: NDArray[np.integer[Any]] | None, classes: Sequence[str] | None, report: ReadReport
+    labels: NDArray[Any] | None, classes: Sequence[str] | None, report: ReadReport
 ) -> None:
     """Say in a remark which `classes` have none of the training images, whose labels are int64 [N]."""
     if labels is None or classes is None:

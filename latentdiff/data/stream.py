@@ -20,7 +20,7 @@ from torch import Tensor
 from latentdiff.data.catalog import NAMED
 from latentdiff.data.decode import FileLocation, RefusedImage
 from latentdiff.data.npz import MAX_BYTES
-from latentdiff.data.raw import Listed, note_empty_classes
+from latentdiff.data.raw import Listed, RawSplit, note_empty_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import READERS, find_reader
 from latentdiff.data.resize import Fit, parse_size, resize_effects, resized, set_channels
@@ -179,31 +179,30 @@ def stream_dataset(
         streams = " or ".join(row.description for row in reversed(READERS.values()) if row.streams)
         raise InputError(f"{data}: expected {streams}, found none")
     listed = reader.index(path, class_folders)
-    labels, classes, report = listed.labels, listed.classes, listed.report
+    classes, report = listed.classes, listed.report
     report.used = len(listed.paths)
     with report.explaining(str(data)):
-        rows = listed.rows_of_splits(seed=seed)
+        parts = listed.split(seed=seed)
     report.decoded = False
-    note_empty_classes(None if labels is None else labels[rows[0]], classes, report)
-    train, val, test = (_split(listed, row, fit) for row in rows)
-    report.used = sum(map(len, rows))
-    return StreamedData(str(data), train, val, test, classes, _identity(listed, rows[0], fit), report)
+    note_empty_classes(parts[0].labels, classes, report)
+    train, val, test = (_split(listed, part, fit) for part in parts)
+    report.used = sum(map(len, parts))
+    return StreamedData(str(data), train, val, test, classes, _identity(listed, parts[0], fit), report)
 
 
-def _split(listed: Listed, rows: NDArray[np.int64], fit: Fit) -> StreamedSplit:
-    at = rows.tolist()
+def _split(listed: Listed, part: RawSplit, fit: Fit) -> StreamedSplit:
     return StreamedSplit(
-        LazyImages([listed.places[k] for k in at], fit, listed.report),
-        None if listed.labels is None else torch.from_numpy(listed.labels[rows]),
-        None if listed.captions is None else tuple(listed.captions[k] for k in at),
+        LazyImages([listed.places[k] for k in part.images], fit, listed.report),
+        None if part.labels is None else torch.from_numpy(part.labels),
+        part.captions,
     )
 
 
-def _identity(listed: Listed, rows: NDArray[np.int64], fit: Fit) -> str:
+def _identity(listed: Listed, part: RawSplit, fit: Fit) -> str:
     """SHA-256 without the contents of the files: a damaged one may be replaced by a sound one."""
     digest = hashlib.sha256(repr((fit.size, fit.channels, fit.resize)).encode())
-    for k in rows.tolist():
-        label = None if listed.labels is None else int(listed.labels[k])
-        entry = (listed.paths[k], label, None if listed.captions is None else listed.captions[k])
+    for i, k in enumerate(part.images.tolist()):
+        label = None if part.labels is None else int(part.labels[i])
+        entry = (listed.paths[k], label, None if part.captions is None else part.captions[i])
         digest.update(repr(entry).encode(errors="surrogatepass"))
     return digest.hexdigest()

@@ -6,7 +6,6 @@ A name whose part after the first dot is no known suffix (img_v1.7.png) is divid
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 import tarfile
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentdiff.data.captions import parse_entry, text_and_label
 from latentdiff.data.class_folders import (
     below,
     class_of,
@@ -255,30 +255,18 @@ def _members(archive: tarfile.TarFile, shard: Path) -> Iterator[tarfile.TarInfo]
 
 def _annotations(files: dict[str, bytes], where: str) -> tuple[int | str | None, str]:
     """Label and caption: of NAME.json, else of NAME.cls and NAME.txt."""
-    label: object = None
-    caption: object = ""
+    where = f"{shown(where)}: beside it"
+    caption, label = None, None
     if ".json" in files:
-        try:
-            entry = json.loads(files[".json"])
-        except (ValueError, RecursionError):
-            entry = None
-        if not isinstance(entry, dict):
-            raise InputError(f"{shown(where)}: expected a JSON object beside it, found something else")
-        label, caption = (
-            entry.get("label", entry.get("cls")),
-            entry.get("text", entry.get("caption", "")) or "",
-        )
+        caption, label = text_and_label(parse_entry(files[".json"], where), where, other="cls")
     if label is None and ".cls" in files:
         text = _text(files[".cls"], where)
         label = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else text
-    caption = caption or _text(files.get(".txt", b""), where)
-    if isinstance(label, bool) or not isinstance(label, int | str | None) or not isinstance(caption, str):
-        raise InputError(f"{shown(where)}: expected an integer or a string as label, and a string as caption")
-    return label, " ".join(caption.split())
+    return label, " ".join((caption or _text(files.get(".txt", b""), where)).split())
 
 
 def _text(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
-        raise InputError(f"{shown(where)}: expected UTF-8 text beside it, found {error.reason}") from None
+        raise InputError(f"{where}: expected UTF-8 text, found {error.reason}") from None

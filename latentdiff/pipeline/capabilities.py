@@ -54,16 +54,10 @@ class Capabilities:
             "classes": "is conditioned on classes",
             "none": "is unconditional",
         }
-        other = (
-            ""
-            if self.conditioning == "none"
-            else ", not on prompts"
-            if kind == "text"
-            else ", not on classes"
-        )
+        no = "" if self.conditioning == "none" else f", not on {'prompts' if kind == 'text' else 'classes'}"
         return {
-            "text": f"{known[self.conditioning]}{other}",
-            "classes": f"{known[self.conditioning]}{other}",
+            "text": f"{known[self.conditioning]}{no}",
+            "classes": f"{known[self.conditioning]}{no}",
             "condition": known[self.conditioning],
             "words": "takes a prompt as a whole, without attention to its words",
             "grid": "works on vector latents, which have no places",

@@ -255,7 +255,7 @@ class Pipeline:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Latents [n, *latent_shape] of images [n, C, H, W] in [-1, 1], on the device; InputError for others."""
+        """Latents [n, *latent_shape] of images [n, C, H, W] in [-1, 1]; InputError for other images."""
         wanted = self.codec.image_shape
         if images.ndim != 4 or tuple(images.shape[1:]) != tuple(wanted):
             raise InputError(f"expected images {['n', *wanted]}, got {list(images.shape)}")

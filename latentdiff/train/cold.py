@@ -54,7 +54,7 @@ class ColdTask:
         return self._errors(self.network, x0, t.to(self.device), training=True).mean(), {}
 
     def _errors(self, network: nn.Module, x0: Tensor, t: Tensor, *, training: bool = False) -> Tensor:
-        """The mean error of each image, [B]; only the network computes in bfloat16, which a blur is below."""
+        """The mean error of each image, [B]; the degradation stays in float32, as deep blurs are small."""
         x = self.degradation(x0, t)
         with autocast(self.options, self.device) if training else nullcontext():
             change = network(x, timestep(t).float(), None)

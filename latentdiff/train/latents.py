@@ -37,26 +37,10 @@ class LatentSource(Protocol):
         ...
 
 
-class PixelLatents:
-    """The images themselves."""
-
-    def __init__(self, codec: Codec, images: AugmentedImages, val: ImageSplit) -> None:
-        self._codec, self._images, self._val = codec, images, val
-
-    def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
-        return self._codec.encode(self._images.batch(positions, indices))
-
-    def prefetch(self, indices: Tensor) -> None:
-        self._images.split.prefetch(indices)
-
-    def val_batch(self, rows: Tensor) -> Tensor:
-        return self._codec.encode(self._images.to_device(self._val.images[rows]))
-
-
 class ImageLatents:
-    """Images through a VAE: samples of their posteriors, or the ``means``."""
+    """Images through a codec: samples of their posteriors, or the ``means``, as pixels are."""
 
-    def __init__(self, codec: VAECodec, images: AugmentedImages, val: ImageSplit, *, means: bool) -> None:
+    def __init__(self, codec: Codec, images: AugmentedImages, val: ImageSplit, *, means: bool) -> None:
         self._codec, self._images, self._val, self._means = codec, images, val, means
         self._encoding = Lock()
 
@@ -66,6 +50,7 @@ class ImageLatents:
         every = self._cached
         if every is None:
             return self._codec.encode(self._images.batch(positions, indices), noise=noise)
+        assert isinstance(self._codec, VAECodec)
         here = indices.to(every.mean.device)
         return self._codec.normalized(Posterior(every.mean[here], every.logvar[here]), noise=noise)
 
@@ -89,10 +74,11 @@ class ImageLatents:
 
     @cached_property
     def _posteriors(self) -> Posterior | None:
-        images = self._images.split.images
-        if self._images.augment or 8 * len(images) * math.prod(self._codec.latent_shape) > CACHE_BYTES:
+        images, codec = self._images.split.images, self._codec
+        size = 8 * len(images) * math.prod(codec.latent_shape)
+        if not isinstance(codec, VAECodec) or self._images.augment or size > CACHE_BYTES:
             return None
-        parts = [self._codec.vae.encode(self._images.to_device(chunk)) for chunk in images.split(CHUNK)]
+        parts = [codec.vae.encode(self._images.to_device(chunk)) for chunk in images.split(CHUNK)]
         return Posterior(torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts]))
 
 
@@ -127,6 +113,4 @@ def latents_of(options: TrainDenoiser, data: TrainData, codec: Codec, device: to
         return EncodedLatents(data, device, means=means)
     assert isinstance(data, ImageData)
     images = AugmentedImages.of(data.train, options, options, device)
-    if isinstance(codec, VAECodec):
-        return ImageLatents(codec, images, data.val, means=means)
-    return PixelLatents(codec, images, data.val)
+    return ImageLatents(codec, images, data.val, means=means or not isinstance(codec, VAECodec))

@@ -151,7 +151,7 @@ def test_captions_txt_and_sidecars(tmp_path: Path) -> None:
     [
         ("metadata.jsonl", b"{", "line 1: expected a JSON object, found"),
         ("metadata.jsonl", b"[" * 100_000, "expected a JSON object"),
-        ("metadata.jsonl", b"[1]", 'a JSON object with a string "file_name"'),
+        ("metadata.jsonl", b"[1]", "a JSON object, found list"),
         ("metadata.jsonl", b'{"file_name": 3}', 'a JSON object with a string "file_name"'),
         (
             "metadata.jsonl",

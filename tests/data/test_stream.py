@@ -343,7 +343,7 @@ def test_shards_that_are_damaged_or_hostile_get_one_line(tmp_path: Path) -> None
         ): "expected integer labels",
         write_tar(
             tmp_path / "json.tar", {**good, "0.json": b"[" * 99999}
-        ): "expected a JSON object beside it",
+        ): "beside it: expected a JSON object",
         write_tar(
             tmp_path / "odd.tar", {**good, "0.json": b'{"label": [1]}'}
         ): "expected an integer or a string as label",

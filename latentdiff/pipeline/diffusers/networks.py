@@ -61,7 +61,7 @@ class DiffusersUNet(ExternalModel):
         )
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Its output in float32 at whole timesteps; InputError without labels if it was trained on classes."""
+        """Its output in float32 at whole timesteps; InputError without labels if trained with classes."""
         if labels is None and self.config.num_classes:
             raise InputError("this UNet2DModel of diffusers needs a class: expected one, got none")
         out: Tensor = self.inner(x.to(self.inner.dtype), t.long(), class_labels=labels, return_dict=False)[0]
