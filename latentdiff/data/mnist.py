@@ -4,7 +4,6 @@ import hashlib
 import http.client
 import lzma
 import os
-import tempfile
 import urllib.request
 from collections.abc import Mapping, Sequence
 from importlib.resources import files as resources
@@ -17,6 +16,7 @@ from latentdiff.data.catalog import MNIST_FILES, data_root, find_mnist
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.resize import Fit, ReadOptions
 from latentdiff.errors import InputError
+from latentdiff.files.paths import temporary_beside
 
 EMBEDDED = "mnist5k.xz"
 SIDE = 28
@@ -135,12 +135,12 @@ def _fetch(url: str, sha256: str) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Write to a temporary name beside `path`, then rename: `path` is whole or not there."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = temporary_beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

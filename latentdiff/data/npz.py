@@ -21,6 +21,7 @@ MAX_BYTES = 8 * 2**30
 BOMB_RATIO, BOMB_BYTES = 200, 64 * 2**20
 """Arrays above BOMB_BYTES may be at most BOMB_RATIO times as large as what is in the file (MNIST: 5)."""
 _CHUNK = 1024
+_DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError)
 _KEYS = {
     **{part: (f"x{part}", f"y{part}", f"caption{part}") for part in ("_train", "_val", "_test", "")},
     "samples": ("images", "labels", "captions"),
@@ -53,12 +54,7 @@ def _read_header(
                 f"{source}: expected {key} in npy format 1.0 or 2.0, found {version[0]}.{version[1]}"
             )
         return (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(member)
-    except (
-        SyntaxError,
-        TypeError,
-        RecursionError,
-        tokenize.TokenError,
-    ) as error:  # out of numpy's header parser
+    except (SyntaxError, TypeError, RecursionError, tokenize.TokenError) as error:  # out of numpy
         raise InputError(f"{source}: expected an npy header in {key}, found something else") from error
 
 
@@ -203,17 +199,9 @@ def read(path: Path, fit: Fit) -> RawSplits:
             for name in sorted(names):
                 if name.removesuffix(".npy") not in used:
                     report.leave_out(name.removesuffix(".npy"), "neither images nor their labels or captions")
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except _DAMAGED as error:
         raise InputError(
             f"{source}: expected a readable .npz file, found: {' '.join(str(error).split())}"
         ) from error

@@ -101,9 +101,8 @@ def _drawn(folder: Path, emoji: list[CodePoints], side: int) -> Iterator[Image.I
     texts = ["".join(map(chr, points)) for points in emoji]
     try:
         path = str(folder / OPENMOJI_FONT)
-        cell = (
-            ImageFont.truetype(path, 1000).getlength(texts[0]) / 1000
-        )  # a glyph's width and height, in font sizes
+        # a glyph's width and height, in font sizes
+        cell = ImageFont.truetype(path, 1000).getlength(texts[0]) / 1000
         font = ImageFont.truetype(path, side / cell)
         for text in texts:
             picture = Image.new("RGB", (side, side), "white")

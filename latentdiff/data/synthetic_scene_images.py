@@ -36,11 +36,8 @@ COUNTS = (40_000, 2_000, 2_000)  # train, val, test
 PAIRS = 0.4  # of the scenes, that show two things
 JITTER = 10  # largest deviation of a colour's channel
 INK = 0.1  # what belongs to a digit's box
-SPAN = {
-    "large": 34,
-    "small": 20,
-    None: 20,
-}  # pixels a side that the 28 x 28 of a digit become: 24 or 14 for the digit itself
+# pixels a side that the 28 x 28 of a digit become: 24 or 14 for the digit itself
+SPAN = {"large": 34, "small": 20, None: 20}
 _SLOTS = 32  # random integers for each scene
 _RESOLUTION = 2**24
 

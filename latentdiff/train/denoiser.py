@@ -28,9 +28,9 @@ from latentdiff.pipeline.conditioner import Labels
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 from latentdiff.train.batch import CHUNK, autocast, data_key, draw_levels
-from latentdiff.train.brightness import save_brightness
 from latentdiff.train.conditioning import conditioning_of
 from latentdiff.train.latents import latents_of
+from latentdiff.train.state import save_brightness
 from latentdiff.viz.images import class_columns, image_grid, save_image
 
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels

@@ -30,7 +30,7 @@ from latentdiff.pipeline.checkpoint.index import model_index
 from latentdiff.pipeline.codec import ACTIVE, LatentStatistics, StatisticsAccumulator
 from latentdiff.pipeline.components import save_vae
 from latentdiff.train.batch import CHUNK, AugmentedImages, autocast, data_key
-from latentdiff.train.brightness import save_brightness
+from latentdiff.train.state import save_brightness
 from latentdiff.viz.images import pair_grid, save_image
 
 SHOWN = 32  # validation images in the sample grid
@@ -142,9 +142,8 @@ class VAETask:
             logits = network.decode_logits(posterior.sample(noise)).float()
             error = self._reconstruction(logits, x)
             kl = posterior.kl()
-            mse = (
-                ((network.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
-            )  # of pixels in [0, 1]
+            # of pixels in [0, 1]
+            mse = ((network.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
             total["val_loss"] += float((error + self.options.beta * kl).double().sum()) / x[0].numel()
             if self._perceptual is not None:
                 distance = perceptual_loss(self._perceptual.network, torch.tanh(logits / 2), x)

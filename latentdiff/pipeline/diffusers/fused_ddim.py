@@ -13,10 +13,8 @@ from torch import Tensor
 
 from latentdiff.pipeline.diffusers.fused import ROWS, Fused, Level, saved_as_stock, to_eps, to_x0
 
-__all__ = [
-    "FusedDDIMScheduler",
-    "SchedulerMixin",
-]  # a pipeline whose files name the first (older ones do) looks here for what kind of thing it is
+# a pipeline whose files name the first (older ones do) looks here for what kind of thing it is
+__all__ = ["FusedDDIMScheduler", "SchedulerMixin"]
 
 
 @saved_as_stock
@@ -47,6 +45,9 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
         numeric = isinstance(eta, (int, float)) and 0 <= eta <= 1
         given = [variance_noise] if numeric and eta > 0 and variance_noise is not None else []
         fuses = numeric and self.num_inference_steps is not None and self._fuses(sample, model_output, *given)
+        fuses = fuses and not (
+            given and generator is not None
+        )  # of which the stock class says that it is wrong
         t = self._index(timestep) if fuses else None
         levels = None if t is None else self._levels_of(t)
         if levels is None or not self._readable(*levels):
@@ -62,19 +63,9 @@ class FusedDDIMScheduler(Fused, DDIMScheduler):
             )
         noise = None
         if eta > 0:
-            if variance_noise is not None and generator is not None:
-                raise ValueError(
-                    "Cannot pass both generator and variance_noise. Please make sure that either `generator`"
-                    " or `variance_noise` stays `None`."
-                )
-            noise = variance_noise
+            noise, like = variance_noise, model_output
             if noise is None:
-                noise = randn_tensor(
-                    model_output.shape,
-                    generator=generator,
-                    device=model_output.device,
-                    dtype=model_output.dtype,
-                )
+                noise = randn_tensor(like.shape, generator=generator, device=like.device, dtype=like.dtype)
         kind, thresholding = self.config.prediction_type, self.config.thresholding
         outs = (
             [self._thresholded(levels[0], sample, model_output), model_output]

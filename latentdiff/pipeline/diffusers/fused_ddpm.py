@@ -18,10 +18,8 @@ FIXED = ("fixed_small", "fixed_small_log", "fixed_large")
 SMALLEST = 1e-20  # of a variance, as in the stock class
 
 
-__all__ = [
-    "FusedDDPMScheduler",
-    "SchedulerMixin",
-]  # a pipeline whose files name the first (older ones do) looks here for what kind of thing it is
+# a pipeline whose files name the first (older ones do) looks here for what kind of thing it is
+__all__ = ["FusedDDPMScheduler", "SchedulerMixin"]
 
 
 @saved_as_stock
@@ -61,9 +59,8 @@ class FusedDDPMScheduler(Fused, DDPMScheduler):
         if t > 0:
             noise = randn_tensor(out.shape, generator=generator, device=out.device, dtype=out.dtype)
             if variance_range is not None:
-                wide = torch.promote_types(
-                    out.dtype, torch.float32
-                )  # exp of a rounded logarithm would be far off
+                # exp of a rounded logarithm would be far off
+                wide = torch.promote_types(out.dtype, torch.float32)
                 noise = (self._deviation(t, variance_range.to(wide)) * noise.to(wide)).to(out.dtype)
         here, there = self._levels_of(t)
         thresholding = self.config.thresholding
