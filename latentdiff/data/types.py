@@ -46,11 +46,9 @@ class ImageSplit(TrainSplit, Protocol):
 
     def prefetch(self, indices: Tensor) -> None:
         """Hint that the images ``indices`` int64 [K] are read next."""
-        ...
 
     def read(self, source: str) -> Split:
         """The split in memory; InputError, which names ``source``, where it does not fit."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
@@ -15,17 +13,8 @@ CACHE_BYTES = 4 * 2**30  # encoded captions are kept in memory up to this size
 CHUNK = 256
 
 
-class ConditioningSource(Protocol):
-    """The conditioning of images, ``source[indices]`` for int64 [B], and the ``null`` conditioning."""
-
-    @property
-    def null(self) -> Tensor: ...
-
-    def __getitem__(self, indices: Tensor) -> Tensor: ...
-
-
 class TokenRows:
-    """A table with a row for each image."""
+    """A table with a row for each image, and the ``null`` conditioning."""
 
     def __init__(self, rows: Tensor, null: Tensor) -> None:
         self._rows, self.null = rows, null
@@ -65,7 +54,7 @@ class Contexts:
 
 def conditioning_of(
     split: TrainSplit, num_classes: int, tokenizer: TextTokenizer | None, device: torch.device
-) -> ConditioningSource | None:
+) -> TokenRows | Contexts | None:
     """Captions where there is a tokenizer, else labels of the classes; None for unconditional training."""
     if tokenizer is not None and split.captions is not None:
         if isinstance(tokenizer, FrozenEncoder):

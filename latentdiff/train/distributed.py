@@ -31,7 +31,6 @@ class DataParallelLoss(Protocol):
         self, step: int, positions: Tensor, indices: Tensor, *, last: bool
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The loss of a micro-batch; gradients are exchanged with the ``last`` one of a batch."""
-        ...
 
 
 class DDPLoss:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from functools import cached_property
 from threading import Lock
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,24 +20,11 @@ from latentdiff.train.latent_dataset import EncodedData
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
 
 
-class LatentSource(Protocol):
-    """Normalised latents float32 [B, *latent_shape] on the device of the training."""
-
-    def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
-        """Of the training images ``indices`` int64 [B] at these data positions, with the noise of ``key``."""
-        ...
-
-    def val_batch(self, rows: Tensor) -> Tensor:
-        """Of the validation images ``rows`` int64 [B]: their posteriors' modes."""
-        ...
-
-    def prefetch(self, indices: Tensor) -> None:
-        """Hint that the training images ``indices`` are used next."""
-        ...
-
-
 class ImageLatents:
-    """Images through a codec: samples of their posteriors, or the ``means``, as pixels are."""
+    """Images through a codec: samples of their posteriors, or the ``means``, as pixels are.
+
+    Normalised latents float32 [B, *latent_shape] on the device of the training.
+    """
 
     def __init__(self, codec: Codec, images: AugmentedImages, val: ImageSplit, *, means: bool) -> None:
         self._codec, self._images, self._val, self._means = codec, images, val, means
@@ -46,6 +32,7 @@ class ImageLatents:
 
     @torch.no_grad()
     def train_batch(self, positions: Tensor, indices: Tensor, key: Key) -> Tensor:
+        """Of the training images ``indices`` int64 [B] at these data positions, with the noise of ``key``."""
         noise = None if self._means else key.at("posterior").normal(self._codec.latent_shape)
         every = self._cached
         if every is None:
@@ -56,9 +43,11 @@ class ImageLatents:
 
     @torch.no_grad()
     def val_batch(self, rows: Tensor) -> Tensor:
+        """Of the validation images ``rows`` int64 [B]: their posteriors' modes."""
         return self._codec.encode(self._images.to_device(self._val.images[rows]))
 
     def prefetch(self, indices: Tensor) -> None:
+        """Hint that the training images ``indices`` are used next."""
         if self._cached is None:
             self._images.split.prefetch(indices)
 
@@ -83,7 +72,7 @@ class ImageLatents:
 
 
 class EncodedLatents:
-    """Stored posteriors: the VAE is not used, and a batch is read from the disk."""
+    """As :class:`ImageLatents`, of stored posteriors: without the VAE, a batch is read from the disk."""
 
     def __init__(self, data: EncodedData, device: torch.device, *, means: bool) -> None:
         self._data, self._codec, self._device, self._means = data, data.codec, device, means
@@ -102,7 +91,9 @@ class EncodedLatents:
         return Posterior(posterior.mean.to(self._device), posterior.logvar.to(self._device))
 
 
-def latents_of(options: TrainDenoiser, data: TrainData, codec: Codec, device: torch.device) -> LatentSource:
+def latents_of(
+    options: TrainDenoiser, data: TrainData, codec: Codec, device: torch.device
+) -> ImageLatents | EncodedLatents:
     """The latents of the options, of images or of a data set encoded before.
 
     ``latents="auto"``: the posterior's mean for latent grids, whose samples are mostly noise, else samples

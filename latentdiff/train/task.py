@@ -26,28 +26,21 @@ class Task(Protocol):
     @property
     def perceptual_fingerprint(self) -> str | None:
         """The perceptual network of the loss, with the hash of unpublished weights; None without one."""
-        ...
 
     def prefetch(self, indices: Tensor) -> None:
         """Hint that the next step uses the training images ``indices``; an implementation may ignore it."""
-        ...
 
     def loss(self, step: int, positions: Tensor, indices: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Mean loss of the images ``indices`` at data ``positions`` (int64 [b]), its parts for the log."""
-        ...
 
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Means over the validation split, with the same noise at every call."""
-        ...
 
     def save_samples(self, network: nn.Module, path: Path) -> None:
         """Save a grid of what ``network`` makes."""
-        ...
 
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         """Metrics of the trained network; called once in every process, before the last checkpoint."""
-        ...
 
     def save(self, writer: Writer, network: nn.Module) -> None:
         """Write the components and the model index of a checkpoint."""
-        ...
