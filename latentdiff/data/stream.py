@@ -1,6 +1,4 @@
-"""Data sets that may be larger than memory: images of folders and tar shards that stay on the disk, decoded
-by threads when they are used, or before where they were prefetched.
-"""
+"""Data sets larger than memory: images of folders and tar shards, decoded by threads as they are used."""
 
 from __future__ import annotations
 

@@ -44,12 +44,8 @@ class Contexts:
         which = self._which[indices]
         if self._table is not None:
             return self._table[which].float()
-        return (
-            self._encoder.contexts([self._texts[k] for k in which.tolist()], self._device)
-            .half()
-            .float()
-            .cpu()
-        )
+        texts = [self._texts[k] for k in which.tolist()]
+        return self._encoder.contexts(texts, self._device).half().float().cpu()
 
 
 def conditioning_of(

@@ -47,12 +47,8 @@ class Posteriors:
     """Means and log variances of a split, in shards of equal length but the last; ``files``: their bytes."""
 
     def __init__(self, means: Sequence[Tensor], logvars: Sequence[Tensor], files: Mapping[Path, int]) -> None:
-        self._means, self._logvars, self._length, self._files = (
-            means,
-            logvars,
-            len(means[0]),
-            list(files.items()),
-        )
+        self._means, self._logvars, self._length = means, logvars, len(means[0])
+        self._files = list(files.items())
 
     def __getitem__(self, indices: Tensor) -> Posterior:
         """Of the images ``indices`` int64 [B], in float32, as stored. Unreadable where a file has changed."""
@@ -180,7 +176,8 @@ def _write_shard(
 ) -> None:
     firsts = range(rows.start, rows.stop, CHUNK)
     images = (split.images[first : min(first + CHUNK, rows.stop)] for first in firsts)
-    found = [codec.vae.encode(_to_device(chunk, device)) for chunk in images]
+    x = (to_float(chunk.to(device)).contiguous(memory_format=torch.channels_last) for chunk in images)
+    found = list(map(codec.vae.encode, x))
     tensors = {"mean": torch.cat([p.mean for p in found]), "logvar": torch.cat([p.logvar for p in found])}
     for key, values in tensors.items():
         tensors[key] = values.half() if half else values.float()
@@ -191,10 +188,6 @@ def _write_shard(
     writer.tensors(f"{name}.safetensors", tensors)
     if split.captions is not None:
         writer.json(f"{name}.json", {"captions": list(split.captions[rows])})
-
-
-def _to_device(images: Tensor, device: torch.device) -> Tensor:
-    return to_float(images.to(device)).contiguous(memory_format=torch.channels_last)
 
 
 def check_replaceable(folder: Path) -> None:

@@ -80,11 +80,8 @@ def load_state(
     checkpoint: Checkpoint, network: nn.Module, ema: EMA, optimizer: torch.optim.Optimizer
 ) -> None:
     """Load the saved tensors; InputError where one is missing or of another shape."""
-    progress, where, mine = (
-        load_train_state(checkpoint),
-        f"{checkpoint.folder}/{TENSORS}",
-        network.state_dict(),
-    )
+    progress, mine = load_train_state(checkpoint), network.state_dict()
+    where = f"{checkpoint.folder}/{TENSORS}"
     shapes: Mapping[str, torch.Size] = {name: value.shape for name, value in mine.items()}
     moments = {
         f"{n}.{key}": p.shape for n, p in network.named_parameters() for key in ("exp_avg", "exp_avg_sq")

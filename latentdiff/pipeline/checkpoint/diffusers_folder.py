@@ -72,18 +72,12 @@ def open_folder(folder: Path) -> DiffusersFolder | None:
     """
     if (folder / INDEX).is_file():
         index = _settings(folder / INDEX)
-        ours = any(
-            isinstance(entry, list) and entry[:1] == ["latentdiff"] for entry in _parts(index).values()
-        )
+        parts = (entry for name, entry in index.items() if name != "scheduler")  # which may be of either
+        ours = any(isinstance(entry, list) and entry[:1] == ["latentdiff"] for entry in parts)
         return None if ours else _pipeline(folder, index)
     if (folder / CONFIG).is_file() and isinstance(name := _settings(folder / CONFIG).get("_class_name"), str):
         return _alone(folder, name)
     return None
-
-
-def _parts(index: Mapping[str, Any]) -> dict[str, Any]:
-    """The components of an index that are networks; a scheduler of ours may serve a pipeline of diffusers."""
-    return {name: entry for name, entry in index.items() if name != "scheduler"}
 
 
 def _pipeline(folder: Path, index: Mapping[str, Any]) -> DiffusersFolder:

@@ -232,9 +232,7 @@ def read_process(checkpoint: Checkpoint) -> DiffusionConfig:
         "schedule": _schedule(facts, where),
         "prediction": PREDICTIONS[facts.prediction_type],
         "clip": facts.clip_sample_range if facts.clip_sample else None,
-        "noise": (
-            "large" if isinstance(facts, DDPMFacts) and facts.variance_type == "fixed_large" else "small"
-        ),
+        "noise": "large" if getattr(facts, "variance_type", "") == "fixed_large" else "small",
         "rules": "diffusers",
     }
     return parse(DiffusionConfig, process, where)
@@ -254,8 +252,6 @@ def _schedule(facts: SchedulerFacts, where: str) -> dict[str, Any]:
         scheduler = attempted(lambda: made(facts.num_train_timesteps, **options), where)
         return about | {"kind": "betas", "betas": scheduler.betas.double().tolist()}
     about["kind"] = KINDS[facts.beta_schedule]
-    return (
-        about
-        if about["kind"] == "cosine"
-        else about | {"beta_start": facts.beta_start, "beta_end": facts.beta_end}
-    )
+    if about["kind"] != "cosine":
+        about |= {"beta_start": facts.beta_start, "beta_end": facts.beta_end}
+    return about
