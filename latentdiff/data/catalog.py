@@ -33,10 +33,7 @@ Location = tuple[bool, str]
 
 
 def data_root(root: Path | None = None) -> Path:
-    """The folder for data: `root`, else the environment's LATENTDIFF_DATA, else ~/.cache/latentdiff/data.
-
-    InputError where it is none of them, for want of a home folder.
-    """
+    """The folder for data: `root`, else $LATENTDIFF_DATA or ~/.cache/latentdiff/data. InputError: no home."""
     return cache_folder("LATENTDIFF_DATA", "data") if root is None else expanded(root)
 
 

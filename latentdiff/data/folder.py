@@ -240,10 +240,7 @@ def _packed(tree: Tree) -> str:
 
 
 def decoded(listing: Listing) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Paths and pixels of the images that can be decoded, in order; the others go into the report.
-
-    InputError at the end if more than half of all image files are refused.
-    """
+    """Paths and pixels of the images that can be decoded, in order. InputError if most are refused."""
     report = listing.report
     for path in listing.paths:
         result = decode_file(listing.root / path)

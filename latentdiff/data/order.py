@@ -38,10 +38,7 @@ def _epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def permutation(n: int, *, seed: int, epoch: int) -> Tensor:
-    """The order of n images in one epoch: int64 [n], each of 0..n-1 once; pure in (n, seed, epoch).
-
-    ValueError unless n >= 0, 0 <= seed < 2^64 and 0 <= epoch < 2^64.
-    """
+    """The order of n images in one epoch: int64 [n], pure in (n, seed, epoch). ValueError as `shuffled`."""
     return torch.from_numpy(_epoch_order(n, seed, epoch).copy())
 
 

@@ -71,10 +71,7 @@ class RawSplits:
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Images of a folder or of shards before any is decoded, in one order, and the report of other files.
-
-    ``splits``: train, val, test or None for each; labels int64 [N].
-    """
+    """Images before any is decoded; ``splits``: train, val, test or None for each; labels int64 [N]."""
 
     places: Sequence[FileLocation]
     paths: Sequence[str]
@@ -169,10 +166,7 @@ def note_empty_classes(
 def labels_of_all(
     values: Sequence[int | str | None], paths: Sequence[str], *, source: str, where: str = ""
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
-    """Class numbers [N] and class names of images by what was written beside them.
-
-    InputError (naming `source`, and the files in ``where``) if one has none, or they are of two kinds.
-    """
+    """Class numbers [N] and class names of images by what was written beside them. InputError."""
     missing = [path for path, value in zip(paths, values, strict=True) if value is None]
     if missing:
         raise InputError(

@@ -157,10 +157,7 @@ class ImageData(TrainData):
 
 @dataclass(frozen=True, eq=False)
 class Dataset(ImageData):
-    """Three splits of one shape, the class names (index = label) and the report of what was read.
-
-    classes: None if unlabeled. ValueError if the splits disagree in shape.
-    """
+    """Three splits of one shape, the class names (None: unlabeled), the report. ValueError: shapes differ."""
 
     name: str
     train: Split

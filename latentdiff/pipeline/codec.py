@@ -1,7 +1,4 @@
-"""Codecs map images [B, C, H, W] in [-1, 1] to the latents the denoiser works on, and back.
-
-The identity codec makes the same tools do pixel-space diffusion.
-"""
+"""Codecs map images [B, C, H, W] in [-1, 1] to the denoiser's latents and back, or leave them pixels."""
 
 from __future__ import annotations
 

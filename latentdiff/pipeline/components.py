@@ -1,8 +1,4 @@
-"""The components of a checkpoint (VAE, denoiser, scheduler) as files, and back.
-
-Class names in files select from fixed tables; weights are checked against the configuration before they are
-used.
-"""
+"""The components of a checkpoint as files, and back: classes from fixed tables, weights checked first."""
 
 from __future__ import annotations
 

@@ -37,10 +37,7 @@ def check_captions(data: TrainData) -> None:
 
 
 def tokenizer_of(options: TrainDenoiser, data: TrainData) -> TextTokenizer | None:
-    """A tokenizer learned from the captions, or a frozen text encoder; None for models without prompts.
-
-    InputError as :func:`check_captions`.
-    """
+    """A tokenizer of the captions, or a frozen text encoder; None without --text. InputError."""
     if not options.text:
         return None
     check_captions(data)

@@ -86,10 +86,7 @@ class FSDPLoss:
         return self._task.loss(step, positions, indices)
 
     def unsharded(self, average: nn.Module) -> nn.Module:
-        """The averaged network in full in the first process, on its device, and the shard in the others.
-
-        A collective operation: all processes have to call it.
-        """
+        """The averaged network in full in the first process, the shard in others. A collective operation."""
         parts = gathered(average.state_dict())
         if not self._ranks.first:
             return average

@@ -323,11 +323,7 @@ def recipe_of(checkpoint: Checkpoint, **options: Any) -> Recipe:
 
 
 def newest(runs: Path, *, wanted: Callable[[dict[str, Any]], bool]) -> Checkpoint | None:
-    """The newest checkpoint of the newest run below ``runs`` whose model index is ``wanted``; None where
-    there is none.
-
-    The date of a run is the time its newest checkpoint was completed.
-    """
+    """The newest checkpoint of the newest run below ``runs`` whose model index is ``wanted``, or None."""
     for run in runs_by_date(runs):
         checkpoint = run.newest()
         if checkpoint is not None and wanted(checkpoint.json(INDEX)):

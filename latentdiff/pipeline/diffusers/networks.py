@@ -1,8 +1,4 @@
-"""Networks and processes of diffusers in the calls of this package.
-
-The names of their classes select from a fixed table, and weights are compared with the configuration before
-memory is taken.
-"""
+"""Networks and processes of diffusers in the calls of this package, by a fixed table of classes."""
 
 from __future__ import annotations
 

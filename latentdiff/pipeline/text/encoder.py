@@ -189,11 +189,7 @@ def save_text_tokenizer(writer: Writer, tokenizer: TextTokenizer) -> None:
 def load_text_tokenizer(
     checkpoint: Checkpoint, text: TextConfig | None, *, moved: str | None = None
 ) -> TextTokenizer | None:
-    """The tokenizer or the frozen encoder of a denoiser with this ``text``, None of one without; ``moved``:
-    where the encoder is now.
-
-    InputError where it does not fit.
-    """
+    """The tokenizer or encoder (now at ``moved``) of a denoiser with this ``text``, or None. InputError."""
     if text is None:
         return None
     if not text.vocabulary:
