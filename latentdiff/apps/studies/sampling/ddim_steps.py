@@ -75,7 +75,7 @@ def study(context: StudyContext, settings: DDIMStepsSettings) -> Report:
     with context.part("VAE"):
         encoder = presets.vae(context, "vae", settings.vae)
     with context.part("denoiser"):
-        denoiser = presets.mlp(context, "denoiser", encoder, settings.denoiser)
+        denoiser = presets.denoiser(context, "denoiser", settings.denoiser, vae=encoder)
     with context.part("samples"):
         variants = [SamplerVariant("ddim", eta, steps) for eta in settings.etas for steps in settings.steps]
         variants += [SamplerVariant("dpm++", 0.0, steps) for steps in settings.solver_steps]
@@ -200,8 +200,13 @@ def _colour(
         return
     with context.part("colour: VAE and denoiser"):
         encoder = presets.vae(context, "colour-vae", settings.colour_vae, data=context.colour)
-        denoiser = presets.mlp(
-            context, "colour-denoiser", encoder, settings.colour_denoiser, data=context.colour, labels=False
+        denoiser = presets.denoiser(
+            context,
+            "colour-denoiser",
+            settings.colour_denoiser,
+            vae=encoder,
+            data=context.colour,
+            labels=False,
         )
     with context.part("colour: samples"):
         yield from _coloured(context, settings, context.colour, pipeline_of(context, denoiser), scorer)

@@ -53,7 +53,9 @@ def study(context: StudyContext, settings: DDPMDDIMSettings) -> Report:
     models: dict[str, Pipeline] = {}
     for prediction in PREDICTIONS:
         with context.part(f"denoiser that predicts {prediction}"):
-            trained = presets.mlp(context, prediction, encoder, settings.denoiser, prediction=prediction)
+            trained = presets.denoiser(
+                context, prediction, settings.denoiser, vae=encoder, prediction=prediction
+            )
             models[prediction] = pipeline_of(context, trained)
     samplers = _samplers(settings)
     images: dict[tuple[str, str], Tensor] = {}

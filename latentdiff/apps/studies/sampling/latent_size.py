@@ -166,9 +166,8 @@ def _diffused(
     encoder: Trained,
     scorer: SampleScorer,
 ) -> DenoiserResults:
-    trained = presets.mlp(
-        context, f"denoiser-{variant.latent}-kl{variant.beta:g}", encoder, settings.denoiser
-    )
+    name = f"denoiser-{variant.latent}-kl{variant.beta:g}"
+    trained = presets.denoiser(context, name, settings.denoiser, vae=encoder)
     pipeline = pipeline_of(context, trained)
     images = draw_uint8(
         pipeline,
