@@ -92,8 +92,9 @@ def pixels(
     context: StudyContext, name: str, preset: PixelPreset, *, data: Dataset | None = None, **changed: Any
 ) -> Trained:
     """Train a denoiser on pixels; ``changed`` are options that differ. See :func:`fitting` for patches."""
-    own = {"pixel": True, "prediction": "x0", "patch": fitting(preset.patch, data or context.data)}
-    return denoiser(context, name, preset, data=data, **own | changed)
+    patch = fitting(preset.patch, data or context.data)
+    options = {"pixel": True, "prediction": "x0", "patch": patch} | changed
+    return denoiser(context, name, preset, data=data, **options)
 
 
 def fitting(patch: int, data: Dataset) -> int:

@@ -72,6 +72,11 @@ class SampleScorer:
         chosen = random_split(self.real, n, seed=self.resampling.seed)
         return self.score(chosen.images, chosen.labels)
 
+    def sample(self, pipeline: Pipeline, n: int, sampling: Sampling) -> tuple[Tensor, SampleScores]:
+        """``n`` samples uint8 from the seed of the study, and their scores."""
+        images = draw_uint8(pipeline, n, seed=self.resampling.seed, sampling=sampling)
+        return images, self.score(images, pipeline.class_labels(n))
+
     def words(self, n: int) -> Paragraph:
         """How the figures were made, and their limits."""
         real = min(n, len(self.real))
@@ -124,17 +129,6 @@ def measured(score: Score | None, *, times: float = 1.0) -> IntervalCell | None:
     return IntervalCell(score.value * times, low, high)
 
 
-def columns(scores: SampleScores) -> tuple[str, ...]:
-    """The heads of the cells of :func:`row`: the metrics of the table that have a column in studies."""
-    heads: list[str] = []
-    for metric in metric_table.SET_METRICS:
-        if metric.in_studies:
-            factor = "" if metric.factor == 1 else f" × {metric.factor:g}"
-            title = metric.title(scores.features.name) + factor
-            heads += [title, f"{title}, bias removed"] if metric.biased else [title]
-    return tuple(heads)
-
-
 def score_table(
     name: str,
     heads: tuple[str, ...],
@@ -144,8 +138,29 @@ def score_table(
 ) -> Table:
     """Accuracy and metrics of samples behind the cells under ``heads``; the last row: real images."""
     real = (f"real images ({floor.n:,})", *[None] * (len(heads) - 1))
-    lines = tuple((*cells, measured(each.accuracy), *row(each)) for cells, each in (*rows, (real, floor)))
-    return Table(name, (*heads, "class accuracy", *columns(floor)), lines, caption)
+    lines = tuple(
+        (*cells, measured(each.accuracy), *metric_cells(each).values())
+        for cells, each in (*rows, (real, floor))
+    )
+    return Table(name, (*heads, "class accuracy", *metric_cells(floor)), lines, caption)
+
+
+def draw_uint8(pipeline: Pipeline, n: int, *, seed: int, sampling: Sampling) -> Tensor:
+    """``n`` samples uint8, of a conditional model all classes in turn."""
+    return draw_samples(pipeline, sampling, n, labels=pipeline.class_labels(n), seed=seed)
+
+
+def metric_cells(scores: SampleScores) -> dict[str, Cell]:
+    """Heads and cells of the metrics of the table that have a column in studies."""
+    cells: dict[str, Cell] = {}
+    for metric in metric_table.SET_METRICS:
+        if metric.in_studies:
+            score, factor = scores.scores[metric.name], "" if metric.factor == 1 else f" × {metric.factor:g}"
+            title = metric.title(scores.features.name) + factor
+            cells[title] = measured(score, times=metric.factor)
+            if metric.biased:
+                cells[title], cells[f"{title}, bias removed"] = distance(score)
+    return cells
 
 
 def distances(scores: SampleScores) -> tuple[str, str]:
@@ -154,35 +169,11 @@ def distances(scores: SampleScores) -> tuple[str, str]:
     return fd, f"{fd}, bias removed"
 
 
-def row(scores: SampleScores) -> tuple[Cell, ...]:
-    """The cells of the columns :func:`columns`."""
-    cells: list[Cell] = []
-    for metric in metric_table.SET_METRICS:
-        if metric.in_studies:
-            score = scores.scores[metric.name]
-            cells += distance(score) if metric.biased else [measured(score, times=metric.factor)]
-    return tuple(cells)
-
-
 def distance(fd: Score | None) -> tuple[Cell, Cell]:
     """A Fréchet distance as measured, and without the bias of few images, which the interval is of."""
     if fd is None:
         return (None, None)
     return (fd.value, None if fd.corrected is None else IntervalCell(fd.corrected, fd.low, fd.high))
-
-
-def draw_uint8(
-    pipeline: Pipeline, n: int, *, seed: int, sampling: Sampling, labels: Tensor | None = None
-) -> Tensor:
-    """``n`` samples uint8; of a conditional model all classes in turn unless labels are given."""
-    if labels is None and pipeline.classes and sampling.guidance:
-        labels = pipeline.class_labels(n)
-    return draw_samples(pipeline, sampling, n, labels=labels, seed=seed)
-
-
-def labels_of(pipeline: Pipeline, n: int) -> Tensor | None:
-    """All classes of a conditional model in turn, int64 [n]; None of an unconditional one."""
-    return pipeline.class_labels(n)
 
 
 def class_grid(classes: int) -> tuple[int, int]:

@@ -183,7 +183,7 @@ def _evaluate(
         )
     tested = data.test.images[: settings.tested]
     back = _back(context, pipeline, tested, sampling)
-    samples = draw_uint8(pipeline, settings.samples, seed=context.seed, sampling=sampling)
+    samples, scores = scorer.sample(pipeline, settings.samples, sampling)
     return ProcessResults(
         process=process,
         trained=trained,
@@ -191,7 +191,7 @@ def _evaluate(
         pipeline=pipeline,
         epoch_images=epoch_images,
         samples=samples,
-        scores=scorer.score(samples),
+        scores=scores,
         back=tuple(score_reconstruction(tested, made, resampling=scorer.resampling) for made in back),
         by_level=loss_by_level(pipeline, tested, levels=settings.levels, seed=context.seed),
     )

@@ -5,11 +5,12 @@ Rows of images are drawn by viz/rows.py, grids by viz/figures.py; StudyContext s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.viz.figures import COLORS, FAINT, new_figure, readable_log
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Values = Sequence[float] | Tensor | NDArray[Any]
 Style = Literal["line", "dashed", "points", "thin", "marked"]
 STYLES: dict[str, dict[str, Any]] = {
     "line": {"linewidth": 1.6},
@@ -37,8 +39,8 @@ class Curve:
     """
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Values
+    y: Values
     style: Style = "line"
     color: int | None = None
     low: Sequence[float] | None = None
@@ -57,9 +59,6 @@ class Panel:
     log_y: bool = False
     legend: bool = True
     levels: Sequence[tuple[str, float]] = ()  # horizontal lines to compare with
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def draw_panels(panels: Sequence[Panel]) -> Figure:
@@ -103,15 +102,3 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.spines[side].set_visible(False)
     if panel.legend and len({*(c.label for c in panel.curves), *(n for n, _ in panel.levels)} - {""}) > 1:
         axes.legend(frameon=False, fontsize=8.5)
-
-
-def image_source(
-    rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], about: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The source of a figure of images for results.json."""
-    return {
-        "rows": [name for name, _ in rows],
-        "columns": list(columns),
-        "images": [len(images) for _, images in rows],
-        **about,
-    }

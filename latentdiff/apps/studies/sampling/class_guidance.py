@@ -15,7 +15,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import VAEPreset
-from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, labels_of, score_table
+from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, score_table
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -143,9 +143,9 @@ class GuidanceScorer:
 
     def sample(self, pipeline: Pipeline, sampling: Sampling) -> ScoredSamples:
         """Samples and their scores; without guidance there are no classes to be accurate or diverse in."""
-        labels = labels_of(pipeline, self.n)
+        labels = pipeline.class_labels(self.n)
         assert labels is not None
-        images = draw_uint8(pipeline, self.n, seed=self.seed, sampling=sampling, labels=labels)
+        images = draw_uint8(pipeline, self.n, seed=self.seed, sampling=sampling)
         features: Features = extract(self.scorer.network, images)
         if not sampling.guidance:
             return ScoredSamples(images, self.scorer.score_features(features, None), math.nan)

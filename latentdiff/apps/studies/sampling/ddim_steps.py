@@ -12,7 +12,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
 from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
-from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, draw_uint8, labels_of, row
+from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, metric_cells
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -114,7 +114,7 @@ def _draw_all(
         images[variant] = draw_uint8(pipeline, n, seed=seed, sampling=variant.sampling())
         seconds[variant] = (time.perf_counter() - begun) / n
     exact = _exact(variants)
-    labels = labels_of(pipeline, n)
+    labels = pipeline.class_labels(n)
     return {
         variant: VariantResults(
             images[variant],
@@ -156,16 +156,16 @@ def _table(name: str, found: Mapping[SamplerVariant, VariantResults], floor: Sam
     heads = ("sampler", "steps", "ms an image", f"RMSE to DDIM-{exact.steps}")
     rows = []
     for variant, made in found.items():
-        scores = row(made.scores) if made.scores is not None else ()
+        scores = metric_cells(made.scores).values() if made.scores is not None else ()
         rows.append((variant.family, variant.steps, 1000 * made.seconds, made.moved, *scores))
     if floor is not None:
-        rows.append((f"real images ({floor.n:,})", None, None, None, *row(floor)))
+        rows.append((f"real images ({floor.n:,})", None, None, None, *metric_cells(floor).values()))
     caption = (
         f"{len(next(iter(found.values())).images):,} samples a row. Time is wall time of sampling and"
         " decoding; RMSE is the distance of each image (pixels in [0, 1]) to the one that deterministic DDIM"
         f" with {exact.steps} steps makes of the same noise."
     )
-    return Table(name, (*heads, *(() if floor is None else columns(floor))), tuple(rows), caption)
+    return Table(name, (*heads, *(() if floor is None else metric_cells(floor))), tuple(rows), caption)
 
 
 def _curves(

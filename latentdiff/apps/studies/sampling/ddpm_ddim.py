@@ -11,14 +11,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
-from latentdiff.apps.studies.kit.scoring import (
-    SampleScorer,
-    class_grid,
-    draw_uint8,
-    labels_of,
-    random_split,
-    score_table,
-)
+from latentdiff.apps.studies.kit.scoring import SampleScorer, class_grid, random_split, score_table
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -63,9 +56,8 @@ def study(context: StudyContext, settings: DDPMDDIMSettings) -> Report:
     with context.part("samples"):
         for name, sampling in samplers.items():
             for prediction, pipeline in models.items():
-                made = draw_uint8(pipeline, settings.samples, seed=context.seed, sampling=sampling)
-                images[name, prediction] = made
-                scores[name, prediction] = scorer.score(made, labels_of(pipeline, settings.samples))
+                key = name, prediction
+                images[key], scores[key] = scorer.sample(pipeline, settings.samples, sampling)
         floor = scorer.floor(settings.samples)
     with context.part("errors by level"):
         losses = {prediction: _losses(context, pipeline, settings) for prediction, pipeline in models.items()}

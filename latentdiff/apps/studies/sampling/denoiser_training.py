@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import VAEPreset
-from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, labels_of, score_table
+from latentdiff.apps.studies.kit.scoring import SampleScorer, score_table
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -46,14 +46,9 @@ def study(context: StudyContext, settings: DenoiserTrainingSettings) -> Report:
     with context.part("samples"):
         for epoch, mark in marks.items():
             pipeline = pipeline_of(context, trained, mark)
-            images = draw_uint8(
-                pipeline,
-                settings.samples,
-                seed=context.seed,
-                sampling=Sampling(steps=min(settings.steps, pipeline.schedule.T)),
-            )
+            sampling = Sampling(steps=min(settings.steps, pipeline.schedule.T))
+            images, scores[epoch] = scorer.sample(pipeline, settings.samples, sampling)
             rows.append((f"epoch {epoch}", images[:SHOWN]))
-            scores[epoch] = scorer.score(images, labels_of(pipeline, settings.samples))
         floor = scorer.floor(settings.samples)
     grid = context.rows(
         "samples",

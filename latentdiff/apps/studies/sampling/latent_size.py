@@ -12,15 +12,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
-from latentdiff.apps.studies.kit.scoring import (
-    SampleScorer,
-    class_grid,
-    distance,
-    draw_uint8,
-    labels_of,
-    measured,
-    score_table,
-)
+from latentdiff.apps.studies.kit.scoring import SampleScorer, class_grid, distance, measured, score_table
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of, vae_of
 from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -169,14 +161,9 @@ def _diffused(
     name = f"denoiser-{variant.latent}-kl{variant.beta:g}"
     trained = presets.denoiser(context, name, settings.denoiser, vae=encoder)
     pipeline = pipeline_of(context, trained)
-    images = draw_uint8(
-        pipeline,
-        settings.samples,
-        seed=context.seed,
-        sampling=Sampling(steps=min(settings.steps, pipeline.schedule.T)),
-    )
+    sampling = Sampling(steps=min(settings.steps, pipeline.schedule.T))
     loss = trained.at("val_loss", trained.marks[-1])
-    return DenoiserResults(trained, loss, images, scorer.score(images, labels_of(pipeline, settings.samples)))
+    return DenoiserResults(trained, loss, *scorer.sample(pipeline, settings.samples, sampling))
 
 
 WAYS = (
