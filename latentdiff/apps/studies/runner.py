@@ -34,6 +34,7 @@ from latentdiff.viz.images import write_whole
 
 N = TypeVar("N")
 SCHEMA = 1  # of results.json; grows when a field changes its meaning
+MODULES = {name: f"latentdiff.apps.studies.{info.module}" for name, info in STUDIES.items()}
 COLOUR = "openmoji"  # taken where it is installed
 LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "Pillow", "matplotlib")
 
@@ -93,8 +94,7 @@ def find(name: str) -> Study[Any]:
     """The study of that name; InputError names the known ones."""
     if name not in STUDIES:
         raise InputError(f"unknown study {name!r:.60}, expected one of {', '.join(STUDIES)}")
-    info = STUDIES[name]
-    study = getattr(import_module(f"latentdiff.apps.studies.{info.module}"), info.variable)
+    study = getattr(import_module(MODULES[name]), STUDIES[name].variable)
     assert isinstance(study, Study)
     return study
 

@@ -93,8 +93,8 @@ def pixels(
 ) -> Trained:
     """Train a denoiser on pixels; ``changed`` are options that differ. See :func:`fitting` for patches."""
     patch = fitting(preset.patch, data or context.data)
-    options = {"pixel": True, "prediction": "x0", "patch": patch} | changed
-    return denoiser(context, name, preset, data=data, **options)
+    changed = {"pixel": True, "prediction": "x0", "patch": patch, **changed}
+    return denoiser(context, name, preset, data=data, **changed)
 
 
 def fitting(patch: int, data: Dataset) -> int:

@@ -80,12 +80,15 @@ class Trained:
 
     def loss_panel(self, title: str, epochs: int, what: str) -> Panel:
         """Training and validation loss, which is ``what``, over the ``epochs`` of the training."""
-        curves = []
-        for name, label in (("loss", "training"), ("val_loss", "validation")):
-            steps, values = self.curve(name)
-            x = [step * epochs / self.marks[-1] for step in steps]
-            curves.append(Curve(label, x, values, "thin" if name == "loss" else "marked"))
+        names = {"loss": "training", "val_loss": "validation"}
+        curves = [self.loss_curve(name, label, epochs) for name, label in names.items()]
         return Panel(title, "epoch", what, curves, log_y=True)
+
+    def loss_curve(self, name: str, label: str, epochs: int) -> Curve:
+        """A loss of the log over the ``epochs`` of the training."""
+        steps, values = self.curve(name)
+        x = [step * epochs / self.marks[-1] for step in steps]
+        return Curve(label, x, values, "thin" if name == "loss" else "marked")
 
     def at(self, name: str, mark: int) -> float:
         """The last value of an entry of the log at or before a mark; NaN where there is none."""

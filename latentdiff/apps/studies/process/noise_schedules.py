@@ -95,9 +95,13 @@ class EpochImages(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ProcessResults:
-    """Everything about one process; ``epoch_images`` by epoch, the figures at the last one."""
+    """Everything about one process; ``epoch_images`` by epoch, the figures at the last one.
+
+    ``power`` is the mean square of a pixel.
+    """
 
     process: NoiseProcess
+    power: float
     trained: Trained
     marks: Mapping[int, int]
     pipeline: Pipeline
@@ -121,21 +125,21 @@ class ProcessResults:
         """alpha-bar at the last level."""
         return float(self.pipeline.schedule.alpha[-1] ** 2)
 
-    def measured_at(self, power: float) -> list[float]:
+    @property
+    def log_snrs(self) -> list[float]:
         """The log-SNRs of the levels at which the test error was measured."""
-        at: list[float] = log_snr(self.pipeline.schedule, power)[
-            torch.tensor(self.by_level.levels) - 1
-        ].tolist()
-        return at
+        of_level = log_snr(self.pipeline.schedule, self.power).tolist()
+        return [of_level[t - 1] for t in self.by_level.levels]
 
-    def at_equal_noise(self, power: float, span: tuple[float, float]) -> float:
+    def at_equal_noise(self, span: tuple[float, float]) -> float:
         """The test error of eps over noise levels that are the same for every process."""
-        return at_equal_noise(self.measured_at(power), self.by_level.eps, span)
+        return at_equal_noise(self.log_snrs, self.by_level.eps, span)
 
 
 def study(context: StudyContext, settings: NoiseScheduleSettings) -> Report:
     data = pooled(context.load(settings.side), share=TRAINING_SHARE, seed=context.seed)
     scorer = SampleScorer.of(context, data=data, resamples=settings.resamples)
+    power = float(to_float(data.train.images[:1000]).mul(0.5).square().mean())
     found = []
     for process in PROCESSES:
         with context.part(f"training: {process.name}"):
@@ -144,7 +148,7 @@ def study(context: StudyContext, settings: NoiseScheduleSettings) -> Report:
                 context, name, settings.epochs, options, vae=None, data=data
             )
         with context.part("samples, reconstructions and losses"):
-            found.append(_evaluate(context, settings, process, trained, marks, data, scorer))
+            found.append(_evaluate(context, settings, process, power, trained, marks, data, scorer))
     return _report(context, settings, found, scorer, data)
 
 
@@ -166,6 +170,7 @@ def _evaluate(
     context: StudyContext,
     settings: NoiseScheduleSettings,
     process: NoiseProcess,
+    power: float,
     trained: Trained,
     marks: Mapping[int, int],
     data: Dataset,
@@ -186,6 +191,7 @@ def _evaluate(
     samples, scores = scorer.sample(pipeline, settings.samples, sampling)
     return ProcessResults(
         process=process,
+        power=power,
         trained=trained,
         marks=marks,
         pipeline=pipeline,
@@ -238,27 +244,31 @@ def _report(
     scorer: SampleScorer,
     data: Dataset,
 ) -> Report:
-    power = float(to_float(data.train.images[:1000]).mul(0.5).square().mean())
+    span = common_span([each.log_snrs for each in found])
     sizes = {"train": len(data.train), "test": len(data.test), "h": data.height, "w": data.width}
     averaged = AVERAGED.format(ema=settings.ema) if settings.ema else ""
     setting = SETTING.format(lr=settings.lr, ema=averaged, **sizes)
     n = len(found[0].samples)
     floor = scorer.floor(n)
-    why = _explained(context, found, power)
     return Report(
-        _findings(found, floor, power),
+        _findings(found, floor, span),
         Section("The four schedules", setting, _alphas(context, found)),
         Section("Losses", LOSSES, _losses(context, found)),
         Section(
             "Samples and scores at the end",
             _grids(context, found),
             scorer.words(n),
-            _scores(found, floor, power),
+            _scores(found, floor, span),
         ),
-        Section("Why a low test loss does not mean good samples", WHY, why, *_reasons(found, power)),
+        Section(
+            "Why a low test loss does not mean good samples",
+            WHY,
+            _explained(context, found),
+            *_reasons(found, span),
+        ),
         Section("Samples through training", *_through(context, found)),
         Section("Reconstructions", BACK, *_reconstructions(context, found, data), _pairs(found)),
-        data_power=power,
+        data_power=found[0].power,
         floor=floor.as_dict(),
     )
 
@@ -305,8 +315,7 @@ def _paired(scores: ReconstructionScores) -> tuple[Cell, ...]:
     return tuple(measured(score) for score in (made.rmse, made.ssim, made.psnr))
 
 
-def _scores(found: Sequence[ProcessResults], floor: SampleScores, power: float) -> Table:
-    span = _span(found, power)
+def _scores(found: Sequence[ProcessResults], floor: SampleScores, span: tuple[float, float]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
             each.process.name,
@@ -314,7 +323,7 @@ def _scores(found: Sequence[ProcessResults], floor: SampleScores, power: float) 
             *distance(each.scores.fd),
             each.test_loss,
             each.train_loss,
-            each.at_equal_noise(power, span),
+            each.at_equal_noise(span),
             *_paired(each.back[1]),
         )
         for each in found
@@ -343,13 +352,11 @@ def _alphas(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
     curves = []
     for each in found:
         t = np.unique(np.linspace(0, each.process.T, 401).round().astype(int))
-        curves.append(
-            Curve(
-                f"{each.process.name}: ᾱ_T = {each.signal:.3g}",
-                (t / each.process.T).tolist(),
-                each.pipeline.schedule.alpha.square()[t].tolist(),
-            )
+        name, alpha_bar = (
+            f"{each.process.name}: ᾱ_T = {each.signal:.3g}",
+            each.pipeline.schedule.alpha.square(),
         )
+        curves.append(Curve(name, t / each.process.T, alpha_bar[t]))
     panel = Panel("signal that is left", "t / T", "ᾱ", curves)
     return context.plot(
         "alpha-bar",
@@ -361,11 +368,7 @@ def _alphas(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
 def _losses(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
     panels = []
     for name, title in (("loss", "training"), ("val_loss", "held-out images")):
-        curves = []
-        for each in found:
-            steps, values = each.trained.curve(name)
-            x = [step * max(each.marks) / each.trained.marks[-1] for step in steps]
-            curves.append(Curve(each.process.name, x, values, "thin" if name == "loss" else "marked"))
+        curves = [each.trained.loss_curve(name, each.process.name, max(each.marks)) for each in found]
         panels.append(
             Panel(title, "epoch", "mean squared error of ε", curves, log_y=True, legend=name == "val_loss")
         )
@@ -376,18 +379,18 @@ def _losses(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
     )
 
 
-def _explained(context: StudyContext, found: Sequence[ProcessResults], power: float) -> Picture:
+def _explained(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
     by_noise, spread, by_level = [], [], []
     for k, each in enumerate(found):
         name, errors = each.process.name, each.by_level.eps
-        at = log_snr(each.pipeline.schedule, power)
+        at = log_snr(each.pipeline.schedule, each.power)
         order = torch.linspace(0, len(at) - 1, min(len(at), 400)).round().long()
         levels = torch.tensor(each.by_level.levels) / each.process.T
-        by_noise.append(Curve(name, each.measured_at(power), errors, "marked", color=k))
-        spread.append(Curve(name, at[order].tolist(), ((order + 1) / len(at)).tolist(), color=k))
-        by_level.append(Curve(name, levels.tolist(), errors, "line", color=k))
+        by_noise.append(Curve(name, each.log_snrs, errors, "marked", color=k))
+        spread.append(Curve(name, at[order], (order + 1) / len(at), color=k))
+        by_level.append(Curve(name, levels, errors, "line", color=k))
     grid = np.linspace(-12, 8, 200)
-    by_noise.append(Curve("best linear guess", grid.tolist(), (1 / (1 + np.exp(-grid))).tolist(), "dashed"))
+    by_noise.append(Curve("best linear guess", grid, 1 / (1 + np.exp(-grid)), "dashed"))
     x, error = "log-SNR (noise left, signal right)", "mean squared error of ε"
     panels = [
         Panel("error at equal noise", x, error, by_noise, log_y=True),
@@ -400,19 +403,15 @@ def _explained(context: StudyContext, found: Sequence[ProcessResults], power: fl
     return context.plot("why", panels, caption)
 
 
-def _span(found: Sequence[ProcessResults], power: float) -> tuple[float, float]:
-    return common_span([each.measured_at(power) for each in found])
-
-
-def _reasons(found: Sequence[ProcessResults], power: float) -> Iterator[Paragraph]:
-    span = _span(found, power)
+def _reasons(found: Sequence[ProcessResults], span: tuple[float, float]) -> Iterator[Paragraph]:
     for each in found:
+        noise = (each.pipeline.schedule, each.power)
         yield Paragraph(
-            f"{each.process.name}: {idle_share(each.pipeline.schedule, power):.0%} of the levels lie below a"
+            f"{each.process.name}: {idle_share(*noise):.0%} of the levels lie below a"
             f" log-SNR of {IDLE:g}, where the image is invisible. A multiple of the input alone"
             " (the dashed line of the figure) has a loss of"
-            f" {linear_guess(each.pipeline.schedule, power):.3g}; the network's is {each.test_loss:.3g}, and"
-            f" {each.at_equal_noise(power, span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
+            f" {linear_guess(*noise):.3g}; the network's is {each.test_loss:.3g}, and"
+            f" {each.at_equal_noise(span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
             "finding",
         )
 
@@ -458,15 +457,15 @@ def _pairs(found: Sequence[ProcessResults]) -> Table:
     return Table("reconstructions", columns, tuple(rows), caption)
 
 
-def _findings(found: Sequence[ProcessResults], floor: SampleScores, power: float) -> Iterator[str]:
+def _findings(
+    found: Sequence[ProcessResults], floor: SampleScores, span: tuple[float, float]
+) -> Iterator[str]:
     fd = {each.process.name: each.scores.fd for each in found}
     losses = {each.process.name: each.test_loss for each in found}
     yield comparison.ordered("FD of the samples", fd)
     yield comparison.disagreements(losses, fd)
-    span = _span(found, power)
     listed = (
-        f"{each.test_loss:.3g} and {each.at_equal_noise(power, span):.3g} ({each.process.name})"
-        for each in found
+        f"{each.test_loss:.3g} and {each.at_equal_noise(span):.3g} ({each.process.name})" for each in found
     )
     yield (
         "Test losses over the levels of each process, and at equal noise (log-SNR"

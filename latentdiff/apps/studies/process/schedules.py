@@ -46,11 +46,12 @@ def study(context: StudyContext, settings: SchedulesSettings) -> Report:
         f"The share ᾱ_t of the signal's variance that is left at level t of T = {settings.T}, the smallest"
         " and largest step, and the logarithm of the signal-to-noise ratio at the last level.",
     )
+    half = {kind: _half(schedule) for kind, schedule in made.items()}
     return Report(
-        _findings(made),
+        _findings(made, half),
         Section("The tables", READING, curves, table),
         Section("Images noised by each", SAME_NOISE, *noised),
-        half={kind: _half(schedule) for kind, schedule in made.items()},
+        half=half,
     )
 
 
@@ -67,10 +68,10 @@ def _curves(context: StudyContext, made: Mapping[str, Schedule]) -> Picture:
     for kind, schedule in made.items():
         t = np.unique(np.linspace(1, schedule.T, POINTS).round().astype(int))
         alpha_bar, x = schedule.alpha.square().numpy(), t / schedule.T
-        alpha.append(Curve(kind, x.tolist(), np.sqrt(alpha_bar[t]).tolist()))
-        beta.append(Curve(kind, x.tolist(), (1 - alpha_bar[t] / alpha_bar[t - 1]).tolist()))
-        bar.append(Curve(kind, x.tolist(), alpha_bar[t].tolist()))
-        snr.append(Curve(kind, x.tolist(), schedule.snr().log()[t].tolist()))
+        alpha.append(Curve(kind, x, np.sqrt(alpha_bar[t])))
+        beta.append(Curve(kind, x, (1 - alpha_bar[t] / alpha_bar[t - 1])))
+        bar.append(Curve(kind, x, alpha_bar[t]))
+        snr.append(Curve(kind, x, schedule.snr().log()[t]))
     panels = [
         Panel("factor of the signal", "t / T", "α", alpha),
         Panel("variance that a step adds", "t / T", "β", beta, log_y=True, legend=False),
@@ -110,8 +111,7 @@ def _half(schedule: Schedule) -> float:
     return float((schedule.alpha.square() >= 0.5).sum()) / schedule.T
 
 
-def _findings(made: Mapping[str, Schedule]) -> Iterator[str]:
-    half = {kind: _half(schedule) for kind, schedule in made.items()}
+def _findings(made: Mapping[str, Schedule], half: Mapping[str, float]) -> Iterator[str]:
     last = {kind: float(schedule.alpha[-1] ** 2) for kind, schedule in made.items()}
     noise = {kind: idle_share(schedule, 1.0) for kind, schedule in made.items()}
     fast, slow = min(half, key=lambda kind: half[kind]), max(half, key=lambda kind: half[kind])
