@@ -155,7 +155,7 @@ def of_guidance(good: float) -> Iterator[str]:
     epochs = SimpleNamespace(found={1: scored[0], 2: scored[0]})
     found = SimpleNamespace(
         unet=epochs,
-        course=SimpleNamespace(epochs=epochs),
+        course=epochs,
         scales={1.0: scored[0], 2.0: scored[1], 4.0: scored[2]},
         intervals={(0.0, 1.0): scored[0], (0.0, 0.5): scored[1], (0.5, 1.0): scored[2]},
     )

@@ -104,7 +104,7 @@ class PairedMetrics:
         """The network that fits the images of ``data`` (default: the study's, by --features)."""
         like, given = data or context.data, context.features if data is None else None
         try:
-            name = given or default_features((like.channels, like.height, like.width), like.classes)
+            name = given or default_features(like.shape, like.classes)
             return cls(perceptual_network(name, device=context.device))
         except InputError:
             return cls(None)

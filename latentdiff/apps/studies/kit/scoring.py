@@ -1,4 +1,4 @@
-"""Scores of the samples of a study: a feature network, real images to compare with, and a real baseline."""
+"""Scores of the samples of a study by a feature network, and its class predictions for single images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Cell, IntervalCell, Paragraph, Table
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import Dataset, Split
+from latentdiff.data import Dataset, Split, to_uint8
+from latentdiff.errors import InputError
 from latentdiff.evaluate import (
     Reference,
     Resampling,
@@ -45,7 +46,7 @@ class SampleScorer:
         data = data or context.data
         own = data.channels == context.data.channels  # resized digits are still digits
         like = context.data if own else data
-        name = default_features((like.channels, like.height, like.width), like.classes)
+        name = default_features(like.shape, like.classes)
         network = feature_network((context.features if own else None) or name, device=context.device)
         train = random_split(data.train, MOST, seed=context.seed)
         reference = Reference.from_images(
@@ -102,6 +103,46 @@ class SampleScorer:
         return Paragraph(
             text + f"Below figures, small: {self.resampling.level:.0%} bootstrap intervals.", "warning"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class ClassReader:
+    """Predicts classes with a feature network that has those of the data and took no part in training."""
+
+    network: FeatureNetwork
+
+    @classmethod
+    def of(cls, context: StudyContext) -> ClassReader | None:
+        """The network for the data of the study; None if no network has their classes."""
+        data = context.data
+        name = context.features or default_features(data.shape, data.classes)
+        try:
+            network = feature_network(name, device=context.device)
+        except InputError:
+            return None
+        known = network.class_names is not None and network.class_names == data.classes
+        return cls(network) if known else None
+
+    @classmethod
+    def of_ten_classes(cls, context: StudyContext, study: str) -> tuple[ClassReader, tuple[str, ...]]:
+        """The reader and the classes; InputError for fewer than ten classes, or classes no network has."""
+        data = context.data
+        if not data.classes or len(data.classes) < 10:
+            raise InputError(f"{data.name}: {study} is a study of ten classes, found {data.num_classes}")
+        reader = cls.of(context)
+        if reader is None:
+            raise InputError(f"{data.name}: {study} needs a feature network that knows its classes")
+        return reader, data.classes
+
+    def classes(self, images: Tensor) -> Tensor:
+        """The predicted class of each image [n, C, H, W] in [-1, 1], int64 [n]."""
+        predictions = extract(self.network, to_uint8(images)).predictions
+        assert predictions is not None
+        return predictions
+
+    def share(self, images: Tensor, labels: Tensor | int) -> float:
+        """The accuracy: the share of images whose predicted class is their label."""
+        return float((self.classes(images) == labels).float().mean())
 
 
 def _held_out(data: Dataset) -> Split:

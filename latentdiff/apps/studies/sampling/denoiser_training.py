@@ -55,13 +55,13 @@ def study(context: StudyContext, settings: DenoiserTrainingSettings) -> Report:
         rows,
         f"Samples after each of these epochs, from the same noise (DDIM, {settings.steps} steps).",
     )
-    losses = {
-        epoch: (trained.at("loss", mark), trained.at("val_loss", mark)) for epoch, mark in marks.items()
-    }
     table = score_table(
         "epochs",
         ("", "optimizer steps", "training loss", "validation loss"),
-        [((f"epoch {epoch}", marks[epoch], *losses[epoch]), found) for epoch, found in scores.items()],
+        [
+            ((f"epoch {epoch}", mark, trained.at("loss", mark), trained.at("val_loss", mark)), scores[epoch])
+            for epoch, mark in marks.items()
+        ],
         floor,
         "Losses and scores of the samples after each of the epochs. Accuracy: the share of samples whose"
         " predicted class is the condition.",

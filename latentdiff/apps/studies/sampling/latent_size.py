@@ -55,9 +55,10 @@ class VAEVariant(NamedTuple):
 
 @dataclass(frozen=True)
 class LatentSizeSettings:
-    """``variants`` are (latent, KL weight, whether a denoiser is trained); paths have ``points`` between
-    ``pairs`` of images,
-    fewer where there are fewer test images."""
+    """``variants`` are (latent, KL weight, whether a denoiser is trained).
+
+    Paths have ``points`` between ``pairs`` of images, fewer where there are fewer test images.
+    """
 
     variants: tuple[tuple[str, float, bool], ...] = (("8", 0.5, True), ("32", 0.5, True), ("32", 5.0, False))
     vae: VAEPreset = field(default_factory=lambda: VAEPreset(steps=400))
@@ -91,12 +92,8 @@ class DenoiserResults(NamedTuple):
 def study(context: StudyContext, settings: LatentSizeSettings) -> Report:
     variants = [VAEVariant(*values) for values in settings.variants]
     scorer = SampleScorer.of(context, resamples=settings.resamples)
-    test = Reference.from_images(
-        context.data.test.images,
-        scorer.network,
-        labels=context.data.test.labels,
-        name=f"{context.data.name} test images",
-    )
+    images, labels, name = context.data.test.images, context.data.test.labels, context.data.name
+    test = Reference.from_images(images, scorer.network, labels=labels, name=f"{name} test images")
     found, sampled = {}, {}
     for variant in variants:
         with context.part(f"VAE: {variant.name}"):
@@ -134,8 +131,7 @@ def _vae(
     test: Reference,
 ) -> VAEResults:
     name = f"vae-{variant.latent}-kl{variant.beta:g}"
-    plan = VAEPreset(variant.latent, settings.vae.steps, settings.vae.batch, settings.vae.width)
-    trained = presets.vae(context, name, plan, beta=variant.beta)
+    trained = presets.vae(context, name, settings.vae, latent=variant.latent, beta=variant.beta)
     vae = vae_of(context, trained)
     images = context.data.test.images
     encoded = encode_all(vae, images)
@@ -143,11 +139,8 @@ def _vae(
     scores = score_vae(
         vae, images, encoded=encoded, reference=test, perceptual=metrics, resampling=scorer.resampling
     )
-    a, b = (
-        to_float(images[places])
-        for places in pairs_of(len(images), min(settings.pairs, len(images) // 2), seed=context.seed)
-    )
-    paths = measure_paths(vae, a, b, points=settings.points)
+    pairs = pairs_of(len(images), min(settings.pairs, len(images) // 2), seed=context.seed)
+    paths = measure_paths(vae, *(to_float(images[places]) for places in pairs), points=settings.points)
     return VAEResults(trained, vae, scores, encoded.copies, paths)
 
 
@@ -183,9 +176,10 @@ def _reconstructions(context: StudyContext, found: Mapping[VAEVariant, VAEResult
     test = context.data.test
     places = indices_by_class(test, SHOWN)
     chosen = test.images[places]
-    rows = [("original", chosen)]
-    rows += [
-        (variant.name, (255 * made.copies[places]).round().to(torch.uint8)) for variant, made in found.items()
+    copies = {each.name: 255 * made.copies[places] for each, made in found.items()}
+    rows = [
+        ("original", chosen),
+        *((name, images.round().to(torch.uint8)) for name, images in copies.items()),
     ]
     return context.rows(
         "reconstructions",
@@ -220,8 +214,7 @@ def _ways(context: StudyContext, found: Mapping[VAEVariant, VAEResults]) -> Iter
         a, b = images[2 * k : 2 * k + 1], images[2 * k + 1 : 2 * k + 2]
         fade = torch.stack([a[0] + (b[0] - a[0]) * u for u in torch.linspace(0, 1, FRAMES).tolist()])
         rows = [
-            (variant.name, interpolated(made.vae, a, b, points=FRAMES)[:, 0])
-            for variant, made in found.items()
+            (each.name, interpolated(made.vae, a, b, points=FRAMES)[:, 0]) for each, made in found.items()
         ]
         rows.append(("pixels (cross-fade)", fade))
         yield context.rows(
@@ -248,7 +241,7 @@ def _frames(context: StudyContext, found: Mapping[VAEVariant, VAEResults]) -> Pi
         for variant, made in found.items():
             ratios = getattr(made.paths, name).sort().values
             shares = (torch.arange(len(ratios)) + 0.5) / len(ratios)
-            curves.append(Curve(variant.name, shares.tolist(), ratios.tolist()))
+            curves.append(Curve(variant.name, shares, ratios))
         title, legend = f"{name}s", name == "detour"
         panels.append(Panel(title, "share of the pairs", PATHS[name], curves, legend=legend))
     return context.plot(
