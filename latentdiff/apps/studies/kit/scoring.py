@@ -52,7 +52,8 @@ class SampleScorer:
         reference = Reference.from_images(
             train.images, network, labels=train.labels, name=f"{data.name} training images"
         )
-        return cls(reference, _held_out(data), Resampling(resamples, seed=context.seed), data.classes or ())
+        real = data.test if data.val is data.test else joined(data.val, data.test)
+        return cls(reference, real, Resampling(resamples, seed=context.seed), data.classes or ())
 
     @property
     def network(self) -> FeatureNetwork:
@@ -145,15 +146,11 @@ class ClassReader:
         return float((self.classes(images) == labels).float().mean())
 
 
-def _held_out(data: Dataset) -> Split:
-    """Validation and test images together, where they are not the same."""
-    if data.val is data.test:
-        return data.test
-    splits = (data.val, data.test)
+def joined(*splits: Split) -> Split:
+    """The images of several splits, with labels where all of them have some."""
     labels = [split.labels for split in splits if split.labels is not None]
-    return Split(
-        torch.cat([split.images for split in splits]), torch.cat(labels) if len(labels) == 2 else None
-    )
+    images = torch.cat([split.images for split in splits])
+    return Split(images, torch.cat(labels) if len(labels) == len(splits) else None)
 
 
 def random_split(split: Split, n: int, *, seed: int) -> Split:

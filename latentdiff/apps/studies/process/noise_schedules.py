@@ -14,7 +14,14 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.scoring import SampleScorer, distance, distances, draw_uint8, measured
+from latentdiff.apps.studies.kit.scoring import (
+    SampleScorer,
+    distance,
+    distances,
+    draw_uint8,
+    joined,
+    measured,
+)
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.process.noise_measures import (
     IDLE,
@@ -46,6 +53,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 TRAINING_SHARE = 0.8
 SHOWN = 12  # samples and reconstructions in a row
 GRID = 64  # samples at the end
+PAIRED = ("RMSE", "SSIM", "PSNR (dB)")
 LEVELS = (10, 4, 2)  # reconstructions start at T / 10, T / 4 and T / 2
 
 
@@ -144,26 +152,19 @@ def study(context: StudyContext, settings: NoiseScheduleSettings) -> Report:
     for process in PROCESSES:
         with context.part(f"training: {process.name}"):
             name, options = f"{process.kind}-{process.T}", _options(settings, process)
-            trained, marks = presets.train_epochs(
-                context, name, settings.epochs, options, vae=None, data=data
-            )
+            training = presets.train_epochs(context, name, settings.epochs, options, vae=None, data=data)
         with context.part("samples, reconstructions and losses"):
-            found.append(_evaluate(context, settings, process, power, trained, marks, data, scorer))
+            found.append(_evaluate(context, settings, process, power, *training, data, scorer))
     return _report(context, settings, found, scorer, data)
 
 
 def _options(settings: NoiseScheduleSettings, process: NoiseProcess) -> dict[str, Any]:
     """The small CNN on pixels in [-0.5, 0.5], trained by plain Adam."""
     network = {"pixel": True, "pixel_scale": 0.5, "network": "cnn", "width": settings.width, "labels": False}
-    noise = {
-        "prediction": "eps",
-        "schedule": process.kind,
-        "T": process.T,
-        "beta_start": process.beta,
-        "time_sampling": "uniform",
-    }
+    noise = {"schedule": process.kind, "T": process.T, "beta_start": process.beta}
+    loss = {"prediction": "eps", "time_sampling": "uniform"}
     adam = {"lr": settings.lr, "weight_decay": 0.0, "warmup": 0, "clip_grad": 1e6, "ema": settings.ema}
-    return {**network, **noise, **adam, "batch": settings.batch}
+    return {**network, **noise, **loss, **adam, "batch": settings.batch}
 
 
 def _evaluate(
@@ -176,9 +177,7 @@ def _evaluate(
     data: Dataset,
     scorer: SampleScorer,
 ) -> ProcessResults:
-    sampling = Sampling(
-        sampler="ddpm", steps=None if settings.steps is None else min(settings.steps, process.T)
-    )
+    sampling = Sampling(sampler="ddpm", steps=settings.steps and min(settings.steps, process.T))
     shown, epoch_images = data.test.images[:SHOWN], {}
     for epoch, mark in marks.items():
         pipeline = pipeline_of(context, trained, mark)
@@ -219,22 +218,17 @@ def pooled(data: Dataset, *, share: float, seed: int) -> Dataset:
 
     The rest is both validation and test. InputError if a part would be empty.
     """
-    parts = (data.train, data.val, data.test)
-    images = torch.cat([part.images for part in parts])
-    found = [part.labels for part in parts if part.labels is not None]
-    labels = torch.cat(found) if len(found) == len(parts) else None
-    order = permutation(len(images), seed=seed, epoch=0)
-    count = round(share * len(images))
-    if not 0 < count < len(images):
+    pool = joined(data.train, data.val, data.test)
+    order, count = permutation(len(pool), seed=seed, epoch=0), round(share * len(pool))
+    if not 0 < count < len(pool):
         raise InputError(
-            f"{data.name}: expected images for a training and a held-out part, found {len(images)}"
+            f"{data.name}: expected images for a training and a held-out part, found {len(pool)}"
         )
-
-    def part(places: torch.Tensor) -> Split:
-        return Split(images[places], None if labels is None else labels[places])
-
-    held = part(order[count:])
-    return Dataset(data.name, part(order[:count]), held, held, data.classes)
+    train, held = (
+        Split(pool.images[places], None if pool.labels is None else pool.labels[places])
+        for places in (order[:count], order[count:])
+    )
+    return Dataset(data.name, train, held, held, data.classes)
 
 
 def _report(
@@ -329,17 +323,8 @@ def _scores(found: Sequence[ProcessResults], floor: SampleScores, span: tuple[fl
         for each in found
     ]
     rows.append((f"real images ({floor.n:,})", None, *distance(floor.fd), *[None] * 6))
-    columns = (
-        "schedule",
-        "ᾱ_T",
-        *distances(floor),
-        "test loss",
-        "training loss",
-        "test loss at equal noise",
-        "RMSE",
-        "SSIM",
-        "PSNR (dB)",
-    )
+    losses = ("test loss", "training loss", "test loss at equal noise")
+    columns = ("schedule", "ᾱ_T", *distances(floor), *losses, *PAIRED)
     caption = (
         "FD of samples; losses of ε at the end; RMSE, SSIM and PSNR of held-out images noised to T/4 and"
         " brought back, each with its own original. “At equal noise”: averaged evenly over the log-SNRs that"
@@ -358,11 +343,10 @@ def _alphas(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
         )
         curves.append(Curve(name, t / each.process.T, alpha_bar[t]))
     panel = Panel("signal that is left", "t / T", "ᾱ", curves)
-    return context.plot(
-        "alpha-bar",
-        [panel],
-        "ᾱ_t of the four processes over their own levels. Sampling starts from pure noise, as if ᾱ_T were 0.",
+    caption = (
+        "ᾱ_t of the four processes over their own levels. Sampling starts from pure noise, as if ᾱ_T were 0."
     )
+    return context.plot("alpha-bar", [panel], caption)
 
 
 def _losses(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
@@ -372,11 +356,8 @@ def _losses(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
         panels.append(
             Panel(title, "epoch", "mean squared error of ε", curves, log_y=True, legend=name == "val_loss")
         )
-    return context.plot(
-        "losses",
-        panels,
-        "Loss on training images (means over a few steps) and on held-out images (after each epoch).",
-    )
+    caption = "Loss on training images (means over a few steps) and on held-out images (after each epoch)."
+    return context.plot("losses", panels, caption)
 
 
 def _explained(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
@@ -419,37 +400,27 @@ def _reasons(found: Sequence[ProcessResults], span: tuple[float, float]) -> Iter
 def _through(context: StudyContext, found: Sequence[ProcessResults]) -> Iterator[Picture]:
     for k, each in enumerate(found):
         rows = [(f"epoch {epoch}", made.samples) for epoch, made in each.epoch_images.items()]
-        yield context.rows(
-            f"samples-{k + 1}", rows, f"{each.process.name}: the same seeds after each of these epochs."
-        )
+        caption = f"{each.process.name}: the same seeds after each of these epochs."
+        yield context.rows(f"samples-{k + 1}", rows, caption)
 
 
 def _reconstructions(
     context: StudyContext, found: Sequence[ProcessResults], data: Dataset
 ) -> Iterator[Picture]:
+    caption = "held-out images, noised to three levels t, and brought back after each of the epochs."
     for k, each in enumerate(found):
-        epoch_images = each.epoch_images
-        first = next(iter(epoch_images.values()))
-        rows = [("original", data.test.images[: len(first.samples)])]
-        for place, made in enumerate(first.back):
-            rows.append((f"t = {made.t}, ᾱ = {made.alpha_bar:.2g}", 2 * made.noised - 1))
-            rows += [
-                (f"back, epoch {epoch}", 2 * made.back[place].iterative - 1)
-                for epoch, made in epoch_images.items()
-            ]
-        yield context.rows(
-            f"back-{k + 1}",
-            rows,
-            f"{each.process.name}: held-out images, noised to three levels t, and brought back after each of"
-            " the epochs.",
-        )
+        epochs = each.epoch_images
+        rows = [("original", data.test.images[:SHOWN])]
+        for place, first in enumerate(next(iter(epochs.values())).back):
+            rows.append((f"t = {first.t}, ᾱ = {first.alpha_bar:.2g}", 2 * first.noised - 1))
+            back = {epoch: made.back[place].iterative for epoch, made in epochs.items()}
+            rows += [(f"back, epoch {epoch}", 2 * images - 1) for epoch, images in back.items()]
+        yield context.rows(f"back-{k + 1}", rows, f"{each.process.name}: {caption}")
 
 
 def _pairs(found: Sequence[ProcessResults]) -> Table:
-    rows = [
-        (each.process.name, made.t, made.alpha_bar, *_paired(made)) for each in found for made in each.back
-    ]
-    columns = ("schedule", "from t", "ᾱ_t", "RMSE", "SSIM", "PSNR (dB)")
+    rows = [(each.process.name, it.t, it.alpha_bar, *_paired(it)) for each in found for it in each.back]
+    columns = ("schedule", "from t", "ᾱ_t", *PAIRED)
     caption = (
         f"{found[0].back[0].iterative.n:,} held-out images after the last epoch, each with its own"
         " reconstruction."
