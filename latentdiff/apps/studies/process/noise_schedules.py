@@ -1,6 +1,4 @@
-"""Study `noise-schedule-study`: one small network under four schedules, and why its test loss does not say
-which samples best.
-"""
+"""Study `noise-schedule-study`: one network, four schedules, and why no test loss says which samples best."""
 
 from __future__ import annotations
 

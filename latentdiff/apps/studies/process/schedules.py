@@ -33,9 +33,7 @@ class SchedulesSettings:
 
 
 def study(context: StudyContext, settings: SchedulesSettings) -> Report:
-    made: dict[str, Schedule] = {
-        kind: make_schedule(ScheduleConfig(kind=kind, T=settings.T)) for kind in KINDS
-    }
+    made = {kind: make_schedule(ScheduleConfig(kind=kind, T=settings.T)) for kind in KINDS}
     with context.part("figures"):
         curves = _curves(context, made)
         noised = [_noised(context, made, k) for k in range(min(settings.images, len(context.data.test)))]
@@ -63,7 +61,7 @@ READING = (
 SAME_NOISE = "Every row uses the same noise, so that only the schedule differs."
 
 
-def _curves(context: StudyContext, made: Mapping[str, Schedule]) -> Picture:
+def _curves(context: StudyContext, made: Mapping[ScheduleKind, Schedule]) -> Picture:
     alpha, beta, bar, snr = [], [], [], []
     for kind, schedule in made.items():
         t = np.unique(np.linspace(1, schedule.T, POINTS).round().astype(int))
@@ -78,14 +76,11 @@ def _curves(context: StudyContext, made: Mapping[str, Schedule]) -> Picture:
         Panel("signal that is left", "t / T", "ᾱ = α²", bar, legend=False),
         Panel("signal-to-noise ratio", "t / T", "log-SNR (nats)", snr, legend=False),
     ]
-    return context.plot(
-        "schedules",
-        panels,
-        "α, β, ᾱ and log-SNR of the four schedules over the levels, from clean (left) to noise (right).",
-    )
+    caption = "α, β, ᾱ and log-SNR of the four schedules over the levels, from clean (left) to noise (right)."
+    return context.plot("schedules", panels, caption)
 
 
-def _noised(context: StudyContext, made: Mapping[str, Schedule], k: int) -> Picture:
+def _noised(context: StudyContext, made: Mapping[ScheduleKind, Schedule], k: int) -> Picture:
     x0 = to_float(one_of_each_class(context.data.test, k + 1)[k : k + 1])
     noise = Key.of(context.seed + k, 1).at("train").normal(x0.shape[1:])
     rows = []
@@ -111,7 +106,7 @@ def _half(schedule: Schedule) -> float:
     return float((schedule.alpha.square() >= 0.5).sum()) / schedule.T
 
 
-def _findings(made: Mapping[str, Schedule], half: Mapping[str, float]) -> Iterator[str]:
+def _findings(made: Mapping[ScheduleKind, Schedule], half: Mapping[ScheduleKind, float]) -> Iterator[str]:
     last = {kind: float(schedule.alpha[-1] ** 2) for kind, schedule in made.items()}
     noise = {kind: idle_share(schedule, 1.0) for kind, schedule in made.items()}
     fast, slow = min(half, key=lambda kind: half[kind]), max(half, key=lambda kind: half[kind])

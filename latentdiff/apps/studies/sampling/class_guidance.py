@@ -1,6 +1,4 @@
-"""Study `class-guidance`: class-conditional networks on digits, and what guidance does to accuracy, quality
-and diversity.
-"""
+"""Study `class-guidance`: class-conditional networks, and what guidance does to quality and diversity."""
 
 from __future__ import annotations
 

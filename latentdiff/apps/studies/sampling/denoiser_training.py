@@ -50,11 +50,8 @@ def study(context: StudyContext, settings: DenoiserTrainingSettings) -> Report:
             images, scores[epoch] = scorer.sample(pipeline, settings.samples, sampling)
             rows.append((f"epoch {epoch}", images[:SHOWN]))
         floor = scorer.floor(settings.samples)
-    grid = context.rows(
-        "samples",
-        rows,
-        f"Samples after each of these epochs, from the same noise (DDIM, {settings.steps} steps).",
-    )
+    caption = f"Samples after each of these epochs, from the same noise (DDIM, {settings.steps} steps)."
+    grid = context.rows("samples", rows, caption)
     table = score_table(
         "epochs",
         ("", "optimizer steps", "training loss", "validation loss"),
@@ -91,21 +88,13 @@ def _curves(
 ) -> Picture:
     epochs = list(scores)
     fd = Curve("samples", epochs, [scores[epoch].fd.value for epoch in epochs], "marked")
+    y, real = frechet_name(floor.features.name), (("real images", floor.fd.value),)
     panels = [
         trained.loss_panel("loss", max(marks), "mean squared error of v"),
-        Panel(
-            "quality of samples",
-            "epoch",
-            frechet_name(floor.features.name),
-            [fd],
-            log_x=True,
-            log_y=True,
-            levels=(("real images", floor.fd.value),),
-        ),
+        Panel("quality of samples", "epoch", y, [fd], log_x=True, log_y=True, levels=real),
     ]
-    return context.plot(
-        "loss", panels, "Training and validation loss, and the Fréchet distance of samples, over the epochs."
-    )
+    caption = "Training and validation loss, and the Fréchet distance of samples, over the epochs."
+    return context.plot("loss", panels, caption)
 
 
 def _findings(

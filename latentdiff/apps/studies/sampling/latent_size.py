@@ -181,12 +181,8 @@ def _reconstructions(context: StudyContext, found: Mapping[VAEVariant, VAEResult
         ("original", chosen),
         *((name, images.round().to(torch.uint8)) for name, images in copies.items()),
     ]
-    return context.rows(
-        "reconstructions",
-        rows,
-        "Test images and what each VAE makes of them.",
-        about={"test_images": places.tolist()},
-    )
+    caption = "Test images and what each VAE makes of them."
+    return context.rows("reconstructions", rows, caption, about={"test_images": places.tolist()})
 
 
 def _quality(found: Mapping[VAEVariant, VAEResults], n: int) -> Table:
@@ -217,9 +213,8 @@ def _ways(context: StudyContext, found: Mapping[VAEVariant, VAEResults]) -> Iter
             (each.name, interpolated(made.vae, a, b, points=FRAMES)[:, 0]) for each, made in found.items()
         ]
         rows.append(("pixels (cross-fade)", fade))
-        yield context.rows(
-            f"path-{k + 1}", rows, "Straight lines between the latents of two test images, decoded."
-        )
+        caption = "Straight lines between the latents of two test images, decoded."
+        yield context.rows(f"path-{k + 1}", rows, caption)
 
 
 def _lengths(found: Mapping[VAEVariant, VAEResults], scorer: SampleScorer, points: int) -> Table:
@@ -244,9 +239,8 @@ def _frames(context: StudyContext, found: Mapping[VAEVariant, VAEResults]) -> Pi
             curves.append(Curve(variant.name, shares, ratios))
         title, legend = f"{name}s", name == "detour"
         panels.append(Panel(title, "share of the pairs", PATHS[name], curves, legend=legend))
-    return context.plot(
-        "continuity", panels, "All pairs in order, from the smoothest path (left) to the roughest."
-    )
+    caption = "All pairs in order, from the smoothest path (left) to the roughest."
+    return context.plot("continuity", panels, caption)
 
 
 def _grids(context: StudyContext, sampled: Mapping[VAEVariant, DenoiserResults]) -> Picture:
@@ -267,9 +261,8 @@ def _losses(context: StudyContext, sampled: Mapping[VAEVariant, DenoiserResults]
         curves.append(Curve("", *made.trained.curve("loss"), "thin", color=k))
         curves.append(Curve(variant.name, *made.trained.curve("val_loss"), "marked", color=k))
     panel = Panel("denoisers", "optimizer step", "mean squared error of v", curves, log_y=True)
-    return context.plot(
-        "loss", [panel], "Training (thin) and validation loss of the denoisers on each latent."
-    )
+    caption = "Training (thin) and validation loss of the denoisers on each latent."
+    return context.plot("loss", [panel], caption)
 
 
 def _findings(
