@@ -53,7 +53,7 @@ def readable_scenes(context: StudyContext, counts: tuple[int, int, int]) -> Data
 
 
 def text_model(context: StudyContext, preset: TextPreset | None, data: Dataset) -> tuple[Pipeline, Paragraph]:
-    """The text-conditional model, of --run, trained from ``preset`` or (None) shipped; its origin in words."""
+    """The text-conditional model, of --run, trained from ``preset`` or (None) shipped; its origin as text."""
     if context.run is not None:
         with context.part("model"):
             pipeline = load_given(context, context.run, data, texts=True)
