@@ -77,14 +77,14 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
 
 def _draw(axes: Axes, panel: Panel) -> None:
     for place, curve in enumerate(panel.curves):
-        x, y = (np.array(values, dtype=float) for values in (curve.x, curve.y))
+        x, y = (np.asarray(values, dtype=float) for values in (curve.x, curve.y))
         keep = np.isfinite(y) & ((y > 0) | (not panel.log_y)) & ((x > 0) | (not panel.log_x))
         place = place if curve.color is None else curve.color
         color = FAINT if place < 0 else COLORS[place % len(COLORS)]
         style = {"color": color} | STYLES[curve.style]
         axes.plot(x[keep], y[keep], label=curve.label or None, **style)
         if curve.low is not None and curve.high is not None:
-            low, high = (np.array(values, dtype=float)[keep] for values in (curve.low, curve.high))
+            low, high = (np.asarray(values, dtype=float)[keep] for values in (curve.low, curve.high))
             axes.fill_between(x[keep], low, high, color=style["color"], alpha=0.15, linewidth=0)
     for name, value in panel.levels:
         axes.axhline(value, color=FAINT, linewidth=1, linestyle=":", label=name)
