@@ -33,8 +33,8 @@ from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.operators import Operator
 from latentdiff.edit import measured, restore
 from latentdiff.errors import InputError
+from latentdiff.evaluate.images import score_pairs
 from latentdiff.evaluate.interval_score import Resampling
-from latentdiff.evaluate.pairs import score_pairs
 from latentdiff.files.system import processor_name
 from latentdiff.metrics.features import default_features, perceptual_network
 from latentdiff.pipeline.codec import IdentityCodec

@@ -4,8 +4,7 @@ import torch
 
 import latentdiff as ld
 from latentdiff.apps.studies.process.analytic import Gaussian
-from latentdiff.diffusion.cold.degradation import Degradation
-from latentdiff.diffusion.cold.step import cold_step
+from latentdiff.diffusion.cold import Degradation, cold_step
 
 T = 14
 row = torch.arange(28)[None, :, None].expand(T + 1, 28, 28)

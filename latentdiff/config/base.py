@@ -31,13 +31,11 @@ def setting(
     advanced: bool = False,
     **bounds: Any,
 ) -> Any:
-    """A field: its default, its help text, its bounds as of pydantic's ``Field``, and how it stands on the
-    command line.
+    """A field: default, help text, bounds as of pydantic's ``Field``, and how it stands on the command line.
 
     ``group``: the heading of the help texts (default: that of its class); ``flag``: the option's name without
     dashes (default: the field's); ``advanced``: in --help-all only; ``was``: the name in the version before,
-    which still works on the command line, as a key of a --config file, in saved runs and in the settings of a
-    picture.
+    which still works there, as a key of a --config file, in saved runs and in the settings of a picture.
     """
     given = {"group": group, "flag": flag, "was": was, "advanced": advanced or None}
     facts: dict[str, JsonValue] = {name: value for name, value in given.items() if value is not None}

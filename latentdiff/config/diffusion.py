@@ -131,7 +131,6 @@ class DiffusionConfig(_Sparse):
         if self.sigma_data and self.prediction != "x0":
             raise ValueError(
                 f"sigma_data belongs to the prediction x0, got {self.sigma_data:g} with {self.prediction}"
-                " (--sigma-data)"
             )
         return self
 
@@ -139,7 +138,7 @@ class DiffusionConfig(_Sparse):
     def _has_a_signal(self) -> Self:
         if self.schedule.pure_noise and self.prediction in NEEDS_SIGNAL:
             zero = self.schedule.zero_terminal_snr
-            what = "zero terminal SNR (--zero-snr)" if zero else f"the {self.schedule.kind} schedule"
+            what = "zero terminal SNR" if zero else f"the {self.schedule.kind} schedule"
             raise ValueError(
                 f"prediction '{self.prediction}' cannot be used with {what}: at level T alpha is 0, so x_0"
                 f" cannot be read from x_T and {self.prediction}; use v, x0 or flow"

@@ -105,7 +105,7 @@ class LoopOptions(Config):
     def _one_budget(self) -> Self:
         given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"give one budget, got {' and '.join('--' + name for name in given)}")
+            raise ValueError(f"give one budget, got {' and '.join(given)}")
         if self.batch is not None and self.batch % self.accumulate:
             raise ValueError(
                 f"batch must be a multiple of accumulate, got {self.batch} and {self.accumulate}"

@@ -77,7 +77,7 @@ class OperatorInfo(NamedTuple):
 OPERATORS = {
     "blur": OperatorInfo("blur:gaussian_blur", BlurOptions),
     "motion": OperatorInfo("blur:motion_blur", MotionOptions),
-    "downsample": OperatorInfo("resample:downsample", DownsampleOptions),
+    "downsample": OperatorInfo("linear:downsample", DownsampleOptions),
     "mask": OperatorInfo("mask:masked", MaskOptions),
     "noise": OperatorInfo("linear:identity"),
 }

@@ -107,10 +107,10 @@ class Sampling(Config):
             )
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (0, 1):
             raise ValueError(
-                "--guidance-low and --guidance-high have no effect at --guidance 1; set --guidance as well"
+                "guidance_low and guidance_high have no effect at guidance 1; set guidance as well"
             )
         if self.guidance == 1 and self.negative_prompt:
-            raise ValueError("--negative-prompt has no effect at --guidance 1; set --guidance as well")
+            raise ValueError("negative_prompt has no effect at guidance 1; set guidance as well")
         if self.guidance in (0, 1) and self.guidance_rescale:
             raise ValueError(
                 f"guidance_rescale corrects a guidance other than 0 and 1, got guidance {self.guidance:g}"

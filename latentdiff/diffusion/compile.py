@@ -1,6 +1,4 @@
-"""A sampling loop without Python between its steps: one CUDA graph; on a CPU, the network through
-torch.compile.
-"""
+"""A sampling loop without Python between its steps, as a CUDA graph; on a CPU, torch.compile's network."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ Work = Callable[[], Tensor]
 
 
 def compiled_network(network: Network) -> Network:
-    """The network through torch.compile for a CPU: the first call of each shape compiles, for 10 seconds to 2
+    """The network through torch.compile for a CPU; the first call of each shape takes 10 seconds to 2
     minutes.
 
     Shapes beyond the number that torch keeps compiled (8 unless configured) run uncompiled. The outputs
@@ -78,9 +76,8 @@ class CudaGraph:
     def warm(self, work: Work) -> None:
         with torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(
-                self._stream
-            ):  # capture takes the same one: constants belong to their stream
+            # capture takes the same one: constants belong to their stream
+            with torch.cuda.stream(self._stream):
                 work()
             torch.cuda.current_stream().wait_stream(self._stream)
 
@@ -98,8 +95,8 @@ class CudaGraph:
 
 
 class CUDAGraphLoop:
-    """A whole sampling loop with its network as one CUDA graph: (x, key) -> x at the last level, a tensor of
-    its own.
+    """A whole sampling loop with its network as one CUDA graph: (x, key) -> x at the last level, a new
+    tensor.
 
     ``x`` [B, *shape] and ``key`` are examples of later arguments: same shape, dtype and device, other
     values; a shape costs one capture, about as long as two loops. The kernels and the noise are those of the

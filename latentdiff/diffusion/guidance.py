@@ -11,8 +11,7 @@ from latentdiff.diffusion.estimate import Estimate
 
 
 def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
-    """Classifier-free guidance w cond + (1 - w) uncond, still linear (Ho & Salimans 2022, eq. 6 with w there
-    = w - 1).
+    """Classifier-free guidance w cond + (1 - w) uncond, still linear (Ho & Salimans 2022, eq. 6 for w - 1).
 
     w = 0 is unconditional, w = 1 conditional; both estimates are of the same x.
     """
@@ -25,11 +24,10 @@ def guided(cond: Estimate, uncond: Estimate, w: float) -> Estimate:
 
 
 def rescaled(cond: Estimate, guided: Estimate, phi: float) -> Estimate:
-    """Guidance without overexposure: the guided output brought ``phi`` of the way to the conditional one's
-    deviation.
+    """Guidance without overexposure: the output, ``phi`` of the way to the conditional one's deviation.
 
-    Both are estimates of the same x; deviations are those of an image over all its values. Lin et al. 2024,
-    eq. 15 and 16.
+    Both are estimates of one x; deviations are those of an image over all values. Lin et al. 2024, eq. 15,
+    16.
     """
 
     def output(estimate: Estimate) -> Tensor:
@@ -74,7 +72,5 @@ class Condition:
         return self.null.expand_as(self.labels)
 
     def cond_uncond(self) -> Tensor:
-        """``labels``, then the null condition, [2 B, ...]; a new tensor, as a captured loop writes labels in
-        place.
-        """
+        """``labels``, then the null condition, [2 B, ...]; new: a captured loop writes labels in place."""
         return torch.cat([self.labels, self.unconditional()])

@@ -32,8 +32,7 @@ def start(key: Key, shape: Sequence[int], *, visit: int = 0, dtype: torch.dtype 
 
 
 def noised(x0: Tensor, t: int, schedule: Schedule, key: Key) -> Tensor:
-    """x_t = alpha_t x_0 + sigma_t eps: the start of SDEdit (Meng et al. 2022, algorithm 2); ``x0`` itself at
-    t = 0.
+    """x_t = alpha_t x_0 + sigma_t eps, where SDEdit starts (Meng et al. 2022, algorithm 2); x_0 at t = 0.
 
     The noise is that of :func:`start`: at full strength, where alpha_T = 0, the loop is plain sampling.
     """
@@ -69,9 +68,7 @@ def run(denoise: Denoiser, x: Tensor, levels: Sequence[int], step: SamplerStep, 
 
 
 def slerp(a: Tensor, b: Tensor, u: float) -> Tensor:
-    """Spherical interpolation between noises of one shape (Shoemake 1985): keeps their norm, unlike a
-    straight line.
-    """
+    """Spherical interpolation between noises of one shape, which keeps their norm (Shoemake 1985)."""
     cosine = float((a * b).sum() / (a.norm() * b.norm()))
     angle = math.acos(max(-1.0, min(1.0, cosine)))
     if angle < 1e-6:

@@ -39,8 +39,7 @@ def level_weights(
 
 @dataclass(frozen=True, eq=False)
 class VariationalBound:
-    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a network with a learned variance range; trains the range
-    alone.
+    """L_vlb of Nichol & Dhariwal 2021 (eq. 4-6) for a learned variance range; trains the range alone.
 
     ``bins``: pixel models measure level 1 by the likelihood of 8-bit pixels (Ho et al. 2020, eq. 13), latents
     by a density. ``scale``: the pixels lie in [-scale, scale].
@@ -97,9 +96,7 @@ class VariationalBound:
         )
 
     def _pixels(self, x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """log probability of 8-bit pixels in [-scale, scale] under a Gaussian cut into bins of width 2 scale
-        / 255.
-        """
+        """log probability of 8-bit pixels in [-scale, scale]: a Gaussian in bins of width 2 scale / 255."""
         precision, half, edge = (-0.5 * log_variance).exp(), self.scale / 255, 0.999 * self.scale
         upper = torch.special.ndtr((x0 - mean + half) * precision)
         lower = torch.special.ndtr((x0 - mean - half) * precision)

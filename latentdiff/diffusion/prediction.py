@@ -76,9 +76,7 @@ def to_eps(prediction: Prediction, alpha: N, sigma: N, *, sigma_data: float = 0.
 
 
 def _determinant(prediction: Prediction, d: N) -> N:
-    """d = a sigma - b alpha; exactly 1 or -1 where it is so but for rounding (v of a process that preserves
-    variance).
-    """
+    """d = a sigma - b alpha; exactly 1 or -1 where it is so but for rounding (v with variance preserved)."""
     if isinstance(d, Tensor):
         hidden = bool((d == 0).any())
         exact: N = torch.where((d.abs() - 1).abs() < 1e-14, d.sign(), d)

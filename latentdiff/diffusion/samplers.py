@@ -23,7 +23,10 @@ from latentdiff.diffusion.schedule import MAX_NOISE, Schedule
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 
-SamplerStep = Callable[[Denoiser, Tensor, int, int, Key, "Estimate | None"], tuple[Tensor, Estimate]]
+StepResult = tuple[Tensor, Estimate]
+"""What a move returns: x_s, and the estimate at t that led there."""
+
+SamplerStep = Callable[[Denoiser, Tensor, int, int, Key, "Estimate | None"], StepResult]
 """(denoise, x_t, t, s, key, previous estimate) -> (x_s, estimate at t)."""
 
 NoiseSize = Literal["small", "large", "learned"]
@@ -42,8 +45,7 @@ class StepCoefficients:
 def ddim_coefficients(schedule: Schedule, t: int, s: int, *, eta: float = 0.0) -> StepCoefficients:
     """The move t -> s < t of DDIM (Song et al. 2021, eq. 12 and 16), for any alpha and sigma.
 
-    eta = 1 is the posterior q(x_s | x_t, x_0), DDPM with the small variance. ValueError unless
-    0 <= s < t <= T.
+    eta = 1 is the posterior q(x_s | x_t, x_0), small DDPM variance. ValueError unless 0 <= s < t <= T.
     """
     if not 0 <= s < t <= schedule.T:
         raise ValueError(f"a reverse move needs 0 <= s < t <= {schedule.T}, got t = {t}, s = {s}")
@@ -101,9 +103,7 @@ def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clippe
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta}")
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
         estimate = denoise(x, t)
         raw = schedule.at(t)[0] if direction == "unclipped" else None
         return (
@@ -123,9 +123,7 @@ def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> SamplerStep:
     if variance == "small":
         return ddim(schedule, eta=1.0)
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
         estimate = denoise(x, t)
         move = ddim_coefficients(schedule, t, s, eta=1.0)
         if s == 0:
@@ -153,9 +151,7 @@ def diffpir_step(schedule: Schedule, *, share: float = 0.0) -> SamplerStep:
     if not 0 <= share <= 1:
         raise ValueError(f"share must lie in [0, 1], got {share}")
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
         estimate, k = denoise(x, t), math.sqrt(1 - share) * sigma_s / sigma_t
         return (
@@ -169,16 +165,12 @@ def diffpir_step(schedule: Schedule, *, share: float = 0.0) -> SamplerStep:
 
 
 def dpmpp2m(schedule: Schedule) -> SamplerStep:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from an x_0 extrapolated through the
-    previous one.
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): DDIM's move from x_0 extrapolated from the last two.
 
-    Of first order are the first move, the last one (to level 0), moves from levels without signal and those
-    after a move up.
+    Of first order are the first move, the last one (to level 0), and those from no signal or after a move up.
     """
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
         x0 = denoise(x, t).x0()
         known, move = Estimate.from_x0(x, t, x0=x0), ddim_coefficients(schedule, t, s)
         if (
@@ -205,9 +197,7 @@ def heun(schedule: Schedule) -> SamplerStep:
     levels with n_t > 80, where x_0 hardly changes and h is large.
     """
 
-    def step(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
         x0, move = denoise(x, t).x0(), ddim_coefficients(schedule, t, s)
         known = Estimate.from_x0(x, t, x0=x0)
         moved = apply_step(known, move)
@@ -221,11 +211,30 @@ def heun(schedule: Schedule) -> SamplerStep:
     return step
 
 
+def inverse_ddim_step(schedule: Schedule) -> SamplerStep:
+    """The DDIM step reversed, x_s = alpha_s x_0 + sigma_s eps for s > t with the estimates made at x_t.
+
+    On the way back DDIM makes them at x_s: their difference is the error of a round trip, which falls as one
+    over the number of steps where the denoiser is smooth. Level 0 has no noise to estimate: its image is kept
+    as x_0, and eps is what the network sees in it at level 1. Song et al. 2021, eq. 14; Mokady et al. 2023,
+    section 3. ValueError unless 0 <= t < s <= T.
+    """
+
+    def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
+        if not 0 <= t < s <= schedule.T:
+            raise ValueError(f"an inverse move needs 0 <= t < s <= {schedule.T}, got t = {t}, s = {s}")
+        (alpha, sigma), (alpha_s, sigma_s) = schedule.at(max(t, 1)), schedule.at(s)
+        estimate, k = denoise(x, max(t, 1)), sigma_s / sigma
+        if t == 0:
+            return apply_step(estimate, StepCoefficients(alpha_s + k, -k * alpha, 0.0)), estimate
+        return apply_step(estimate, StepCoefficients(k, alpha_s - k * alpha, 0.0)), estimate
+
+    return step
+
+
 SAMPLERS: dict[Sampler, Callable[[Schedule, Sampling, DiffusionConfig], SamplerStep]] = {
     "ddim": lambda schedule, settings, diffusion: ddim(
-        schedule,
-        eta=settings.eta,
-        direction="unclipped" if diffusion.rules == "diffusers" else "clipped",
+        schedule, eta=settings.eta, direction="unclipped" if diffusion.rules == "diffusers" else "clipped"
     ),
     "ddpm": lambda schedule, settings, _: ddpm(schedule, variance=settings.variance or "small"),
     "dpm++": lambda schedule, *_: dpmpp2m(schedule),
@@ -256,15 +265,22 @@ def max_level(diffusion: DiffusionConfig, schedule: Schedule) -> int:
 
 
 def with_defaults(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> Sampling:
-    """The settings with the defaults of a model's process filled in, and at most as many steps as there are
-    levels to start from.
-    """
+    """The settings with the defaults of a model's process, and no more steps than levels to start from."""
     usual = "learned" if diffusion.variance == "learned" else diffusion.noise
     takes = "variance" in SAMPLER_FACTS[settings.sampler].settings
     variance = (settings.variance or usual) if takes else None
     count = settings.count(schedule.T)
     steps = min(count, max_level(diffusion, schedule)) if count <= schedule.T else count
     return settings.model_copy(update={"steps": steps, "variance": variance})
+
+
+def check_variance(variance: NoiseSize | None, diffusion: DiffusionConfig) -> None:
+    """InputError for the learned variance of a model that was trained with a fixed one."""
+    if variance == "learned" and diffusion.variance != "learned":
+        raise InputError(
+            "variance 'learned' needs a model trained with it; this one has a fixed variance, expected small"
+            " or large"
+        )
 
 
 def make_sampler(
@@ -283,12 +299,7 @@ def make_sampler(
     if levels[0] < schedule.T and not schedule.preserves_variance:
         raise InputError(
             f"spacing {settings.spacing} starts at level {levels[0]}, where the {schedule.config.kind}"
-            f" schedule has noise of another deviation than at {schedule.T}; expected another spacing"
-            " (--spacing trailing)"
+            f" schedule has noise of another deviation than at {schedule.T}; expected another, as trailing"
         )
-    if settings.variance == "learned" and diffusion.variance != "learned":
-        raise InputError(
-            "variance 'learned' needs a model trained with --variance learned; this one has fixed variance,"
-            " expected small or large (--variance small)"
-        )
+    check_variance(settings.variance, diffusion)
     return SAMPLERS[settings.sampler](schedule, settings, diffusion), levels

@@ -53,9 +53,7 @@ class Schedule:
         return self.alpha.square() / self.sigma.square()
 
     def log_snr(self, t: int) -> float:
-        """lambda_t = log(alpha_t / sigma_t), half the log-SNR (Lu et al. 2022); +inf at level 0, -inf where
-        alpha = 0.
-        """
+        """log(alpha_t / sigma_t), half the log-SNR (Lu et al. 2022): inf at level 0, -inf where alpha = 0."""
         alpha, sigma = self.at(t)
         if sigma == 0:
             return math.inf
@@ -107,9 +105,7 @@ class Schedule:
 
 
 def _quadratic(schedule: Schedule, n: int, top: int) -> list[int]:
-    """Levels that grow with the square (Song et al. 2021, appendix D.2), from ``top`` on, so that sampling
-    starts from noise.
-    """
+    """Levels that grow with the square (Song et al. 2021, appendix D.2) up to ``top``, where noise is."""
     if n == 1:
         return [top]
     return _distinct([round((top - 1) * (i / (n - 1)) ** 2) + 1 for i in range(n)], top)
@@ -188,9 +184,7 @@ def betas_of(spec: ScheduleConfig) -> Tensor:
 
 
 def _between(spec: ScheduleConfig, first: float, last: float) -> tuple[float, float]:
-    """beta_1 and beta_T: those given, else the defaults for T = 1000 times 1000 / T, as fewer levels need
-    larger steps to reach the same noise.
-    """
+    """beta_1 and beta_T: those given, else the kind's for T = 1000, times 1000 / T to reach as much noise."""
     first, last = (min(beta * 1000 / spec.T, BETA_MAX) for beta in (first, last))
     first = first if spec.beta_start is None else spec.beta_start
     last = last if spec.beta_end is None else spec.beta_end

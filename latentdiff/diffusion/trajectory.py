@@ -21,9 +21,7 @@ nearest to the given ones.
 
 
 class Frame(NamedTuple):
-    """A moment of the reverse process: x_t and the estimate of x_0 there, both decoded to images [n, C, H,
-    W].
-    """
+    """A moment of the reverse process: x_t and the estimate of x_0, both as images [n, C, H, W]."""
 
     t: int
     noisy: Tensor
@@ -32,9 +30,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SampleResult:
-    """Images float32 [n, C, H, W] in [-1, 1] on the CPU, and the recorded frames, the last of which shows the
-    images.
-    """
+    """Images float32 [n, C, H, W] in [-1, 1] on the CPU, and the recorded frames, which end with them."""
 
     images: Tensor
     frames: tuple[Frame, ...] = ()

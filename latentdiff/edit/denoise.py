@@ -30,9 +30,7 @@ def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tenso
 def blurred(
     pipeline: Pipeline, x: Tensor, t: int, *, sigma: float = 1.0, size: int | None = None, times: int = 1
 ) -> Tensor:
-    """Classical denoising: images of x_t / alpha_t (of x_t where alpha_t is 0), blurred ``times`` times by a
-    Gaussian of ``sigma`` pixels.
-    """
+    """Images of x_t / alpha_t (of x_t where alpha_t is 0), blurred ``times`` times by ``sigma`` pixels."""
     alpha = pipeline.schedule.at(t)[0]
     blur = gaussian_blur(tuple(pipeline.codec.image_shape), sigma=sigma, size=size)  # type: ignore[arg-type]
     images = pipeline.codec.decode(x / alpha if alpha else x)

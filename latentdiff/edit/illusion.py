@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser
-from latentdiff.diffusion.illusions.bands import Band
 from latentdiff.diffusion.illusions.compose import SynchronizedDenoiser, anagram_of_latents, hybrid_of_latents
 from latentdiff.diffusion.illusions.compose import anagram as anagram_of
 from latentdiff.diffusion.illusions.compose import hybrid as hybrid_of
-from latentdiff.diffusion.illusions.views import View, check_orthogonal
+from latentdiff.diffusion.illusions.views import Band, View, check_orthogonal
 from latentdiff.diffusion.loop import start
 from latentdiff.diffusion.solvers import repaint_schedule, with_renoising
 from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult
@@ -37,8 +37,7 @@ def anagram(
     seed: int = 0,
     recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """``n`` images, each of them of the class of every part when seen through its view (Geng et al. 2024,
-    Visual Anagrams).
+    """``n`` images of the class of every part when seen through its view (Geng et al. 2024, Visual Anagrams).
 
     ``weights`` are those of the parts; every move is made 1 + ``refine`` times, with renoising in between,
     which brings the parts into agreement (the composed scores are not those of any noised distribution: Du et
@@ -47,19 +46,13 @@ def anagram(
     (:class:`~latentdiff.diffusion.illusions.compose.SynchronizedDenoiser`). InputError for views that are not
     orthogonal.
     """
+    codec = pipeline.codec
     commutes = all(codec_error(pipeline, view) <= COMMUTES for _, view in parts)
     for _, view in parts:
-        check_orthogonal(view, pipeline.codec.latent_shape if commutes else pipeline.codec.image_shape)
-    codec = pipeline.codec
-
-    def mixed(count: int) -> Denoiser:
-        views = [view for _, view in parts]
-        pairs = list(zip(_denoisers(pipeline, parts, settings, count), views, strict=True))
-        if commutes:
-            return anagram_of(pairs, weights=weights)
-        return anagram_of_latents(pairs, encode=codec.encode, decode=codec.decode, weights=weights)
-
-    return _drawn(pipeline, mixed, 1 if commutes else len(parts), n, refine, settings, seed, recorder)
+        check_orthogonal(view, codec.latent_shape if commutes else codec.image_shape)
+    of_latents = partial(anagram_of_latents, encode=codec.encode, decode=codec.decode)
+    mix = partial(anagram_of if commutes else of_latents, weights=weights)
+    return _drawn(pipeline, parts, mix, 1 if commutes else len(parts), n, refine, settings, seed, recorder)
 
 
 def hybrid(
@@ -75,20 +68,14 @@ def hybrid(
 ) -> SampleResult:
     """``n`` images whose bands are each of the class of its part (Geng et al. 2024, Factorized Diffusion).
 
-    The bands have to sum to the identity, see :mod:`latentdiff.diffusion.illusions.bands`; unequal
+    The bands have to sum to the identity, see :mod:`latentdiff.diffusion.illusions.views`; unequal
     ``weights`` raise one band's contrast against the others; ``refine`` and latents as for :func:`anagram`.
     """
     codec = pipeline.codec
     pixels = isinstance(codec, IdentityCodec)
-
-    def mixed(count: int) -> Denoiser:
-        bands = [band for _, band in parts]
-        pairs = list(zip(_denoisers(pipeline, parts, settings, count), bands, strict=True))
-        if pixels:
-            return hybrid_of(pairs, weights=weights)
-        return hybrid_of_latents(pairs, encode=codec.encode, decode=codec.decode, weights=weights)
-
-    return _drawn(pipeline, mixed, 1 if pixels else max(1, len(parts)), n, refine, settings, seed, recorder)
+    of_latents = partial(hybrid_of_latents, encode=codec.encode, decode=codec.decode)
+    mix = partial(hybrid_of if pixels else of_latents, weights=weights)
+    return _drawn(pipeline, parts, mix, 1 if pixels else len(parts), n, refine, settings, seed, recorder)
 
 
 @torch.no_grad()
@@ -110,22 +97,10 @@ def codec_error(pipeline: Pipeline, view: View, *, n: int = 32) -> float:
     return float((turned - images).norm() / spread.clamp_min(1e-12))
 
 
-def _denoisers(
-    pipeline: Pipeline, parts: Sequence[tuple[int | str | None, object]], settings: Sampling | None, n: int
-) -> list[Denoiser]:
-    """One denoiser for each part, the same object for the same class."""
-    if not parts:
-        raise InputError("expected one part or more, got none")
-    made: dict[int | str | None, Denoiser] = {}
-    for label, _ in parts:
-        if label not in made:
-            made[label] = pipeline.denoiser(pipeline.conditioner.encode(label, n), settings)
-    return [made[label] for label, _ in parts]
-
-
 def _drawn(
     pipeline: Pipeline,
-    mixed: Callable[[int], Denoiser],
+    parts: Sequence[tuple[int | str | None, Any]],
+    mix: Callable[[list[tuple[Denoiser, Any]]], Denoiser],
     each: int,
     n: int,
     refine: int,
@@ -133,17 +108,19 @@ def _drawn(
     seed: int,
     recorder: Recorder,
 ) -> SampleResult:
-    """The loop with the denoiser that ``mixed`` makes for a number of images, of ``each`` latents."""
+    """The loop with the denoiser that ``mix`` makes of those of the parts, of ``each`` latents an image."""
+    if not parts:
+        raise InputError("expected one part or more, got none")
     step, levels = pipeline.plan(settings or Sampling())
     shape = pipeline.codec.latent_shape
     if refine:
-        step, levels = (
-            with_renoising(step, pipeline.schedule),
-            repaint_schedule(levels, length=1, times=1 + refine),
-        )
+        step = with_renoising(step, pipeline.schedule)
+        levels = repaint_schedule(levels, length=1, times=1 + refine)
 
     def draw(part: MicroBatch) -> SampleResult:
-        key, denoise = part.key, mixed(len(part.key))
+        key, encode = part.key, pipeline.conditioner.encode
+        made = {label: pipeline.denoiser(encode(label, len(key)), settings) for label in dict(parts)}
+        denoise = mix([(made[label], what) for label, what in parts])
         if not isinstance(denoise, SynchronizedDenoiser):
             return pipeline.draw(denoise, start(key, shape), levels, step, key, part.recorder)
         x = torch.cat([start(key, shape, visit=noise) for noise in denoise.noises])

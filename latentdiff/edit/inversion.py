@@ -10,7 +10,7 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.operators import norms
-from latentdiff.diffusion.solvers import inverse_ddim_step
+from latentdiff.diffusion.samplers import inverse_ddim_step
 from latentdiff.diffusion.trajectory import SILENT, ProgressCallback, Recorder, SampleResult
 from latentdiff.errors import InputError
 from latentdiff.pipeline.conditioner import Labels
@@ -56,9 +56,7 @@ def first_level(
 
 
 def drawing_levels(levels: Sequence[int], start: int) -> list[int]:
-    """The descending ``levels`` of a sampler down to ``start``, and from there to 0 at once; as they are
-    where it is 0.
-    """
+    """The descending ``levels`` of a sampler down to ``start``, and from there to 0 at once."""
     return [*(t for t in levels if t > start), *((start, 0) if start else (0,))]
 
 
@@ -72,8 +70,7 @@ def invert(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Tensor:
-    """The noise x_T [n, *latent_shape] from which DDIM with the same settings makes about the images [n, C,
-    H, W] in [-1, 1].
+    """The noise x_T [n, *latent_shape] from which DDIM makes about the images [n, C, H, W] in [-1, 1].
 
     The images are noised to level ``start`` first (image k from seed + k; :func:`first_level` finds a good
     one), and followed from there. Guidance is the settings'; an inversion with guidance drifts, so that 1 is
@@ -84,13 +81,12 @@ def invert(
         raise InputError(f"start of an inversion must lie in 0..{pipeline.schedule.T - 1}, got {start}")
     chosen = settings or Sampling()
     levels = [start, *(t for t in pipeline.plan(chosen)[1][::-1] if t > start)]
-
     step = inverse_ddim_step(pipeline.schedule)
 
     def noise_of(part: MicroBatch) -> SampleResult:
         x = noised(pipeline.encode(images[part.rows]), start, pipeline.schedule, part.key)
         denoise = pipeline.denoiser(part.labels, chosen)
-        return pipeline.draw(denoise, x, levels, step, part.key, part.recorder, decode=_latents)
+        return pipeline.draw(denoise, x, levels, step, part.key, part.recorder, decode=lambda x: x)
 
     return pipeline.map_images(
         pipeline.key(seed, len(images)), noise_of, label=label, recorder=Recorder(progress=progress)
@@ -107,9 +103,7 @@ def from_noise(
     seed: int = 0,
     recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """Sample from given x_T [n, *latent_shape] over the levels of an inversion from ``start``; with another
-    label it edits the images.
-    """
+    """Sample from x_T [n, *latent_shape] over the levels of an inversion; an edit with another label."""
     chosen = settings or Sampling()
     step, every = pipeline.plan(chosen)
     levels = drawing_levels(every, start)
@@ -119,11 +113,6 @@ def from_noise(
         return pipeline.draw(denoise, x, levels, step, part.key, part.recorder)
 
     return pipeline.map_images(pipeline.key(seed, len(noise)), draw, label=label, recorder=recorder)
-
-
-def _latents(x: Tensor) -> Tensor:
-    """Latents as they are, in place of their images."""
-    return x
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> Tensor:

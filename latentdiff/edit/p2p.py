@@ -14,7 +14,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import noised, sample, start
-from latentdiff.diffusion.solvers import inverse_ddim_step
+from latentdiff.diffusion.samplers import inverse_ddim_step
 from latentdiff.diffusion.trajectory import ProgressCallback, Recorder
 from latentdiff.edit.attention import AttentionEdit, AttentionEditor, blend_mask
 from latentdiff.edit.inversion import drawing_levels, first_level
@@ -47,21 +47,16 @@ class Edit:
     threshold: float = 0.5
 
 
+_Places = tuple[tuple[int, ...], ...]
+"""The positions of the words that bound an edit, in the source and in the edited text."""
+
+
 class Edited(NamedTuple):
-    """Images [n, C, H, W] in [-1, 1]: of the source text, and of each edit; ``maps`` [n, L, H, W]: the
-    source's mean attention.
-    """
+    """Images [n, C, H, W] in [-1, 1] of the source and each edit; ``maps`` [n, L, H, W]: mean attention."""
 
     source: Tensor
     edits: tuple[Tensor, ...]
     maps: Tensor
-
-
-class _Places(NamedTuple):
-    """The words that bound an edit: their positions in the source and in the edited text."""
-
-    source: tuple[int, ...]
-    edited: tuple[int, ...]
 
 
 def prompt_to_prompt(
@@ -75,8 +70,7 @@ def prompt_to_prompt(
     seed: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Edited:
-    """Pictures of ``source`` and of its ``edits``, all from the same noise in one batch; image k draws from
-    seed + k.
+    """Pictures of ``source`` and of its ``edits``, all from the same noise; image k draws from seed + k.
 
     With ``images`` [n, C, H, W] in [-1, 1] these are the source: DDIM inversion gives their latents at each
     level, and the source keeps to them exactly (Ju et al. 2024, "Direct Inversion"), so that it ends as the
@@ -86,11 +80,9 @@ def prompt_to_prompt(
     n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
     script = _Script.of(pipeline, source, edits)
     group = 1 + len(edits)
-    first = (
-        0
-        if images is None
-        else first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
-    )
+    first = 0
+    if images is not None:
+        first = first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
     most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (EXPLICIT * group))
     key = pipeline.key(seed, n)
 
@@ -118,13 +110,11 @@ class _Script:
     def of(cls, pipeline: Pipeline, source: str, edits: Sequence[Edit]) -> _Script:
         tokenizer = pipeline.tokenizer
         if tokenizer is None:
-            raise InputError(
-                "prompt-to-prompt: expected a model conditioned on text (--run scenes), got another"
-            )
+            raise InputError("prompt-to-prompt: expected a model conditioned on text, got another")
         if not getattr(pipeline.network.config, "words", False):
             raise InputError(
-                "prompt-to-prompt: expected a network with attention to words (as that of --run"
-                " scenes), got one that takes the text as a whole"
+                "prompt-to-prompt: expected a network with attention to words, got one that takes the text as"
+                " a whole"
             )
         changes = tuple(
             AttentionEdit(
@@ -167,7 +157,7 @@ def _draw(
         moved, estimate = step(denoise_with(editor), x, t, s, key, previous)
         if way is not None:
             moved = torch.cat([way[s], moved[n:]])
-        attention = editor.maps.map((moved.shape[2], moved.shape[3]))
+        attention = editor.map((moved.shape[2], moved.shape[3]))
         maps.append(attention[:n])
         return _blended(moved, attention, script, n), estimate
 
@@ -186,11 +176,10 @@ def _places(tokenizer: TextTokenizer, source: str, edit: Edit) -> _Places | None
     for word in edit.blend:
         if not any(word.lower() in each for each in known):
             raise InputError(f"word {word!r:.40}: expected a word of {source!r:.80} or of {edit.text!r:.80}")
-    mine, theirs = (
+    return tuple(
         positions(tokenizer, text, [word for word in edit.blend if word.lower() in each])
         for text, each in zip(texts, known, strict=True)
     )
-    return _Places(mine, theirs)
 
 
 def _blended(x: Tensor, attention: Tensor, script: _Script, n: int) -> Tensor:
@@ -202,7 +191,7 @@ def _blended(x: Tensor, attention: Tensor, script: _Script, n: int) -> Tensor:
         if place is None:
             out.append(own)
             continue
-        areas = [each[:, list(at)].sum(1) for each, at in ((maps, place.source), (mine, place.edited)) if at]
+        areas = [each[:, list(at)].sum(1) for each, at in zip((maps, mine), place, strict=True) if at]
         out.append(source + blend_mask(areas, threshold=edit.threshold) * (own - source))
     return torch.cat(out)
 
@@ -210,9 +199,7 @@ def _blended(x: Tensor, attention: Tensor, script: _Script, n: int) -> Tensor:
 def _way(
     pipeline: Pipeline, source: str, images: Tensor, settings: Sampling, key: Key, first: int
 ) -> dict[int, Tensor]:
-    """The latents of images at each level, by DDIM inversion from level ``first`` under the source text
-    without guidance.
-    """
+    """The latents of images at each level, by DDIM inversion from level ``first`` without guidance."""
     x0 = pipeline.encode(images)
     denoise = pipeline.denoiser(pipeline.conditioner.encode(source, len(x0)), _plain(settings))
     levels = drawing_levels(pipeline.plan(settings)[1], first)[::-1]

@@ -45,8 +45,7 @@ def restore(
     seed: int = 0,
     recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """Restore images [n, C, H, W] from measurements ``y`` [n, *measured_shape] of an operator on images in
-    [-1, 1].
+    """Restore images [n, C, H, W] in [-1, 1] from measurements ``y`` [n, *measured_shape] of an operator.
 
     In latent spaces the operator acts on the decoded image. ``sigma`` is the noise of y. ``mask`` [H, W] or
     [C, H, W] (1: known) is required by the solvers replacement and repaint; with a mask and a ``sigma`` of 0
@@ -94,16 +93,13 @@ def inpaint(
     seed: int = 0,
     recorder: Recorder = SILENT,
 ) -> SampleResult:
-    """Fill in images [n, C, H, W] in [-1, 1] where the ``mask`` [H, W] or [C, H, W] is 0; :func:`restore` of
-    the masked images.
-    """
+    """:func:`restore` images [n, C, H, W] in [-1, 1] where the ``mask`` [H, W] or [C, H, W] is 0."""
     channels, height, width = pipeline.codec.image_shape
     operator = masked((channels, height, width), mask)
-    y = operator(images)
     return restore(
         pipeline,
         operator,
-        y,
+        operator(images),
         how=how,
         settings=settings,
         mask=mask,
@@ -143,10 +139,7 @@ def _check(
         raise InputError("expected finite measurements, got inf or nan")
     info = SOLVERS[how.solver]
     if info.needs == "latents" and isinstance(pipeline.codec, IdentityCodec):
-        raise InputError(
-            f"solver {how.solver}: is for latent models, this one works on pixels; expected dps"
-            " (--solver dps)"
-        )
+        raise InputError(f"solver {how.solver}: is for latent models, this one works on pixels; expected dps")
     if info.masks_only and (mask is None or operator.measured_shape != operator.image_shape):
         raise InputError(
             f"solver {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator"
@@ -165,7 +158,7 @@ def latent_mask(pipeline: Pipeline, mask: Tensor) -> Tensor:
     if len(shape) != 3:
         raise InputError(
             "solvers replacement and repaint: a vector latent has no places to replace; expected dps or"
-            " diffpir (--solver dps)"
+            " diffpir"
         )
     known = mask.float().expand(codec.image_shape).amin(0)
     factor = codec.image_shape[1] // shape[1]

@@ -21,9 +21,7 @@ def level_of(pipeline: Pipeline, strength: float) -> int:
 
 
 def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
-    """The level at a place in the strided levels of the settings, from 0 (the noisiest); InputError beyond
-    them.
-    """
+    """The level at a place in the levels of the settings, from 0 (the noisiest); InputError beyond them."""
     levels = pipeline.plan(settings)[1]
     if not 0 <= index < len(levels):
         raise InputError(

@@ -25,9 +25,7 @@ class Alignment:
     own: Tensor
 
     def __call__(self, source: Tensor, edited: Tensor) -> Tensor:
-        """Attention [..., L] of the edited text: the source's where words correspond, its own elsewhere
-        (Hertz et al. 2023, eq. 3 to 5).
-        """
+        """Attention [..., L]: the source's where words correspond (Hertz et al. 2023, eq. 3 to 5)."""
         mapping, own = self.mapping.to(source), self.own.to(source)
         return source @ mapping * (1 - own) + edited * own
 
@@ -67,9 +65,7 @@ def align(tokenizer: TextTokenizer, source: str, edited: str) -> Alignment:
 def _rest(
     tokenizer: TextTokenizer, source: str, edited: str
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The start, the end and the padding; of more source padding than there is room for, the last place takes
-    the rest.
-    """
+    """The start, the end and the padding; the last place takes source padding beyond the room for it."""
     lead = tokenizer.lead
     theirs, ours = (_free(tokenizer, text) for text in (source, edited))
     pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((i,), (i,)) for i in range(lead)]
@@ -86,9 +82,7 @@ def _free(tokenizer: TextTokenizer, text: str) -> list[int]:
 
 
 def positions(tokenizer: TextTokenizer, text: str, wanted: Sequence[str]) -> tuple[int, ...]:
-    """The positions of words in an encoded text, wherever they come; InputError for one that is not in it, or
-    was cut off.
-    """
+    """All positions of words in an encoded text; InputError for one that is not in it, or was cut off."""
     found: list[int] = []
     for word in wanted:
         parts = words(word)

@@ -16,13 +16,15 @@ from latentdiff.config.evaluation import PARTS
 from latentdiff.evaluate.alignment import AlignmentScores
 from latentdiff.evaluate.bound import Bits, bits_per_dimension
 from latentdiff.evaluate.cache import FeatureCache, cache_folder
-from latentdiff.evaluate.classes import ClassScore
 from latentdiff.evaluate.denoiser import DenoiserScores, LevelLoss, loss_by_level, score_denoiser
 from latentdiff.evaluate.images import (
+    ClassScore,
+    PairScores,
     SampleScores,
     frechet_warnings,
     score_features,
     score_images,
+    score_pairs,
     size_warnings,
 )
 from latentdiff.evaluate.interval_score import Resampling, Score
@@ -38,8 +40,6 @@ from latentdiff.evaluate.model import (
     parts_of,
 )
 from latentdiff.evaluate.neighbors import Neighbors, NeighborScores, find_neighbors, score_neighbors
-from latentdiff.evaluate.pairs import PairScores, score_pairs
-from latentdiff.evaluate.pixels import as_pixels
 from latentdiff.evaluate.reconstruct import (
     Reconstruction,
     ReconstructionScores,
@@ -51,6 +51,7 @@ from latentdiff.evaluate.sampling import draw_samples
 from latentdiff.evaluate.score_figures import save_figures
 from latentdiff.evaluate.settings import EvaluationSettings, MetricNetworks
 from latentdiff.evaluate.vae import Encoded, VAEScores, encode_all, score_vae
+from latentdiff.metrics.features.pixels import as_pixels
 
 __all__ = [
     "PARTS",

@@ -1,6 +1,4 @@
-"""Features on disk, named by the hash of the images and of the network: computed once, checked whenever they
-are read.
-"""
+"""Features on disk, named by the hash of images and network: computed once, checked whenever read."""
 
 from __future__ import annotations
 
@@ -117,9 +115,7 @@ def _busy(holder: str) -> str:
 
 
 def _checked(about: Any, content: bytes, identity: dict[str, Any]) -> Features:
-    """The features in ``content``; ValueError unless they are, to the bit, what was stored for
-    ``identity``.
-    """
+    """The features in ``content``; ValueError unless they are, to the bit, those stored for ``identity``."""
     if not isinstance(about, dict) or {key: about.get(key) for key in identity} != identity:
         raise ValueError("its description is of other images or another network")
     if hashlib.sha256(content).hexdigest() != about.get("sha256"):

@@ -1,6 +1,4 @@
-"""Scores of a denoiser on test images: its error at each noise level, its loss over all levels, its
-variational bound.
-"""
+"""Scores of a denoiser on test images: the error at each noise level, the loss over all, and the bound."""
 
 from __future__ import annotations
 
@@ -12,11 +10,10 @@ from torch import Tensor
 
 from latentdiff.diffusion.loss_weights import Weighting
 from latentdiff.errors import InputError
-from latentdiff.evaluate.bound import Bits, bits_of
+from latentdiff.evaluate.bound import Bits, StratifiedLoss, bits_of, stratified
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.interval_score import Resampling, Score, Scores, mean_score
 from latentdiff.evaluate.outputs import OutputTables, clean_chunks, network_output
-from latentdiff.evaluate.timesteps import StratifiedLoss, stratified
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 
@@ -76,9 +73,8 @@ def loss_by_level(
     deviation = errors.std(1, correction=min(1, len(images) - 1)) / len(images) ** 0.5
     index = torch.tensor(at)
     alpha, sigma, q = (table.cpu()[index] for table in (tables.alpha, tables.sigma, tables.q))
-    x0_error = (
-        q.square() * mean
-    )  # out - target = e gives x_0-hat - x_0 = q e and eps-hat - eps = -alpha q e / sigma
+    # out - target = e gives x_0-hat - x_0 = q e and eps-hat - eps = -alpha q e / sigma
+    x0_error = q.square() * mean
     eps_error = (alpha / sigma).square() * x0_error
     columns = (mean, deviation, x0_error, eps_error)
     return LevelLoss(len(images), at, *(tuple(column.tolist()) for column in columns))
@@ -86,9 +82,7 @@ def loss_by_level(
 
 @dataclass(frozen=True)
 class DenoiserScores(Scores):
-    """``loss``: the test loss with the weights of the training, levels uniform; ``bits_per_dimension``: of
-    pixel models only.
-    """
+    """``loss``: with the weights of the training, uniform levels; ``bits_per_dimension``: of pixel models."""
 
     by_level: LevelLoss
     loss: Score
@@ -109,9 +103,7 @@ def score_denoiser(
     resampling: Resampling | None = None,
     progress: Progress | None = None,
 ) -> DenoiserScores:
-    """All figures of a denoiser on images uint8 [N, C, H, W]; ``levels``: points of the curve and strata of
-    the sums.
-    """
+    """All figures of a denoiser on images uint8 [N, C, H, W]; ``levels`` of the curve, strata of the sums."""
     count = min(levels, pipeline.schedule.T)
 
     def part(first: float, share: float) -> Progress | None:

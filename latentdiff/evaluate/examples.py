@@ -1,6 +1,4 @@
-"""Images that the figures of an evaluation show, chosen while it measures: scores carry them, `figures` draws
-them.
-"""
+"""Images that the figures of an evaluation show, chosen while it measures; the scores carry them."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.data.classes import representative
-from latentdiff.evaluate.pixels import as_pixels
+from latentdiff.metrics.features.pixels import as_pixels
 from latentdiff.metrics.pairs import mse
 from latentdiff.viz.images import class_columns
 
@@ -47,9 +45,7 @@ def vae_examples(images: Tensor, copies: Tensor, labels: Tensor | None) -> tuple
 
 
 def sample_examples(images: Tensor, labels: Tensor | None) -> ImageGrid:
-    """The first 100 samples uint8, or with ``labels`` int64 [N] of few classes the first of each, one class a
-    column.
-    """
+    """The first 100 samples uint8, or with ``labels`` int64 [N] of few classes a column of each class."""
     first = min(GRID, len(images))
     if labels is not None and (columns := class_columns(first, len(labels.unique()))):
         found = [torch.nonzero(labels == k)[:, 0] for k in labels.unique().tolist()]

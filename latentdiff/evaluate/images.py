@@ -1,20 +1,92 @@
-"""Scores of a set of images against a reference: distances of their features, manifolds, classes."""
+"""Scores of images: of a set against a reference (distances of features, manifolds, classes), of pairs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
 from latentdiff.evaluate import metric_table
 from latentdiff.evaluate.chunks import Progress
-from latentdiff.evaluate.classes import ClassScore, class_table, histogram_of
-from latentdiff.evaluate.interval_score import ROOM, Resampling, Scores, cramped
-from latentdiff.evaluate.metric_table import NEIGHBORS, FeatureSets, MetricScores
+from latentdiff.evaluate.interval_score import (
+    ROOM,
+    Resampling,
+    Score,
+    Scores,
+    cramped,
+    frechet_score,
+    share_score,
+)
+from latentdiff.evaluate.metric_table import NEIGHBORS, FeatureSets, ImagePairs, MetricScores
 from latentdiff.evaluate.reference import Reference
-from latentdiff.metrics.features import Features, extract
+from latentdiff.metrics.features import FeatureNetwork, Features, PerceptualNetwork, extract
+
+HISTOGRAM_CLASSES = 100  # networks of more classes, as ImageNet's, get no histogram
+
+
+@dataclass(frozen=True)
+class ClassScore(Scores):
+    """The ``n`` images of a class: the share classified as it, the Frechet distance to its ``real`` ones.
+
+    ``fd`` is None where a side has fewer images than a covariance of these features needs (dimension + 1).
+    """
+
+    label: int
+    n: int
+    real: int
+    accuracy: Score
+    fd: Score | None
+
+
+def network_labels(network: FeatureNetwork, labels: Tensor | None, names: Sequence[str]) -> Tensor | None:
+    """Labels int64 [N] of classes ``names`` in the numbering of a network; None for other classes.
+
+    By name where the network's classes have names, so that folders 3 and 7 are digits 3 and 7; else numbers
+    are as they are where there are as many classes.
+    """
+    if labels is None or len(names) < 1:
+        return None
+    if not network.class_names:
+        return labels if len(names) == network.classes > 1 else None
+    if not set(names) <= set(network.class_names):
+        return None
+    return torch.tensor([network.class_names.index(name) for name in names], dtype=torch.int64)[labels]
+
+
+def class_table(
+    features: Features, labels: Tensor | None, reference: Reference, resampling: Resampling
+) -> tuple[ClassScore, ...]:
+    """A line for each class of ``labels`` int64 [N]; () without labels or for a network without classes."""
+    if labels is None or features.predictions is None:
+        return ()
+    if int(labels.min()) < 0 or int(labels.max()) >= reference.network.classes:
+        found = f"{int(labels.min())}..{int(labels.max())}"
+        raise InputError(
+            f"expected labels in 0..{reference.network.classes - 1}, the classes of the network, got {found}"
+        )
+    table = []
+    for label in labels.unique().tolist():
+        mine = labels == label
+        real = None if reference.labels is None else reference.features.values[reference.labels == label]
+        values, count = features.values[mine], 0 if real is None else len(real)
+        enough = real is not None and min(len(values), count) > reference.network.dim
+        fd = frechet_score(values, real, resampling) if enough and real is not None else None
+        accuracy = share_score(features.predictions[mine] == label, resampling)
+        table.append(ClassScore(label, len(values), count, accuracy, fd))
+    return tuple(table)
+
+
+def histogram_of(predictions: Tensor, classes: int) -> tuple[int, ...] | None:
+    """Images by predicted class; None where the network has more than 100 classes."""
+    if classes > HISTOGRAM_CLASSES:
+        return None
+    return tuple(torch.bincount(predictions, minlength=classes).tolist())
+
 
 FEW = 5_000  # images below which Frechet distances are mostly bias
 UNEQUAL = 1.5  # times as many images on one side as on the other, above which manifolds are warned about
@@ -133,3 +205,42 @@ def frechet_warnings(n: int, m: int, features: str, dim: int) -> tuple[str, ...]
     else:
         return ()
     return (f"{n} images against {m}: {why}; compare only equal numbers",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairScores(MetricScores):
+    """Means over ``n`` pairs: ``scores`` has ``metric_table.PAIR_METRICS``: ``psnr`` in dB, ``ssim``,
+    ``rmse`` of pixels in [0, 1], ``perceptual`` by the network that it names, None without one.
+
+    ``identical`` pairs have an infinite PSNR: its mean is that of the others, where there are any.
+    """
+
+    identical: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        values = super().as_dict()
+        return {name: value for name, value in values.items() if value is not None or name not in self.scores}
+
+
+def score_pairs(
+    a: Tensor,
+    b: Tensor,
+    *,
+    perceptual: PerceptualNetwork | None = None,
+    resampling: Resampling | None = None,
+    batch: int = 500,
+    progress: Progress | None = None,
+) -> PairScores:
+    """Compare a[k] with b[k]: images [N, C, H, W], uint8 or float in [0, 1].
+
+    InputError where the shapes differ.
+    """
+    if a.shape != b.shape:
+        raise InputError(
+            f"pairs need as many images of one shape on both sides, got {list(a.shape)} and {list(b.shape)}"
+        )
+    if not len(a):
+        raise InputError("pairs need at least one image on each side, got none")
+    pairs = ImagePairs(a, b, resampling or Resampling(), perceptual, batch, progress)
+    scores = metric_table.measured(metric_table.PAIR_METRICS, pairs)
+    return PairScores(n=len(a), scores=scores, identical=int(pairs.same.sum()))

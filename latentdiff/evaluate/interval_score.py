@@ -126,8 +126,7 @@ def cramped(n: int, m: int, dim: int) -> bool:
 def frechet_score(
     x: Tensor, y: Tensor, resampling: Resampling, *, reference: ReferenceKind = "drawn"
 ) -> Score:
-    """The Frechet distance of features float64 [N, D] and [M, D], with an interval where that many images
-    allow one.
+    """The Frechet distance of features float64 [N, D] and [M, D], with an interval if N and M allow one.
 
     ``reference="paired"``: y [N, D] are the features of copies of the images. Pairs are resampled as pairs:
     the sampling error of the images is that of the copies too, so that the distance has neither the bias nor

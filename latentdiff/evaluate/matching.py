@@ -14,8 +14,7 @@ from latentdiff.errors import InputError
 
 
 def aligned(mine: ImageSet, other: ImageSet) -> ImageSet:
-    """``other`` in the order of ``mine``: image k is the partner of image k, in folders the one of the same
-    name without suffix.
+    """``other`` in the order of ``mine``: image k is image k's partner, in folders by name without suffix.
 
     InputError unless every image has one partner, and all have one shape.
     """
@@ -23,7 +22,7 @@ def aligned(mine: ImageSet, other: ImageSet) -> ImageSet:
         other = _of_the_same_names(mine, mine.paths, other, other.paths)
     if mine.images.shape != other.images.shape:
         found = f"{list(mine.images.shape)} and {list(other.images.shape)}"
-        raise InputError(f"--paired needs as many images of one shape on both sides, got {found}")
+        raise InputError(f"pairs need as many images of one shape on both sides, got {found}")
     return other
 
 
@@ -33,13 +32,13 @@ def _of_the_same_names(
     for folder, found in ((mine.name, names), (other.name, other_names)):
         if twice := [name for name, count in Counter(found).items() if count > 1]:
             raise InputError(
-                f"--paired needs names that differ without their suffixes, found {shown(min(twice))} twice in"
+                f"pairs need names that differ without their suffixes, found {shown(min(twice))} twice in"
                 f" {folder}"
             )
     if alone := sorted(set(names) ^ set(other_names)):
         where = mine.name if alone[0] in names else other.name
         raise InputError(
-            f"--paired needs the same file names in both folders, found {len(alone)} without a partner, the"
+            f"pairs need the same file names in both folders, found {len(alone)} without a partner, the"
             f" first {shown(alone[0])} in {where}"
         )
     row_of = {name: row for row, name in enumerate(other_names)}

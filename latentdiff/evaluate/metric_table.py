@@ -1,5 +1,4 @@
-"""The metrics of images in one table: JSON, the tables of `latentdiff evaluate` and the pages of the studies
-read it.
+"""The metrics of images in one table, which JSON, `latentdiff evaluate` and the pages of the studies read.
 
 A new metric is a function in ``latentdiff/metrics/`` and a row here (docs/extending.md).
 """
@@ -24,11 +23,11 @@ from latentdiff.evaluate.interval_score import (
     proportion_score,
     share_score,
 )
-from latentdiff.evaluate.pixels import as_pixels
 from latentdiff.metrics.features import Features, PerceptualNetwork, perceptual_distance
-from latentdiff.metrics.features.names import frechet_name, kernel_name, perceptual_name
+from latentdiff.metrics.features.pixels import as_pixels
+from latentdiff.metrics.names import frechet_name, kernel_name, perceptual_name
+from latentdiff.metrics.neighbors import Manifold, precision_recall
 from latentdiff.metrics.pairs import psnr, rmse, ssim
-from latentdiff.metrics.precision_recall import Manifold, precision_recall
 
 CONFIDENT = 0.8  # probability of the class above which an image counts as confident
 NEIGHBORS = 3  # of the manifolds of precision and recall

@@ -113,8 +113,8 @@ def _check_numbers(parts: set[str], data: Dataset, settings: EvaluationSettings)
         others = ", ".join(sorted(parts - {"samples"}))
         raise InputError(
             f"{data.name}: expected more than {NEIGHBORS} images in the {settings.split} split to compare"
-            f" samples with, found {found}; --split train has {len(data.train)}"
-            + (f", --what {others} needs none" if others else "")
+            f" samples with, found {found}; split train has {len(data.train)}"
+            + (f", parts {others} need none" if others else "")
         )
 
 
@@ -181,9 +181,7 @@ def evaluate_samples(
 
 
 def _real_images(data: Dataset, networks: MetricNetworks, settings: EvaluationSettings) -> Reference:
-    """Training images (test images where those are the reference): all if neighbors are looked up, else as
-    many as samples.
-    """
+    """Training images (test ones if those are the reference): all, or as many as samples if no neighbors."""
     other = split_of(data, "test" if settings.split == "train" else "train")
     if settings.neighbors:
         return networks.reference(other, settings)
@@ -257,15 +255,13 @@ def evaluate_reconstruction(
 
 
 def _texts(pipeline: Pipeline, data: Dataset, settings: EvaluationSettings) -> Sequence[str] | None:
-    """The captions of the split as prompts for a text-conditional model; None for other models, and without
-    guidance.
-    """
+    """The captions of the split as prompts; None for a model without texts, and without guidance."""
     if pipeline.tokenizer is None or not settings.sampling.guidance:
         return None
     captions = split_of(data, settings.split).captions
     if captions is None:
         raise InputError(
-            f"{data.name}: has no captions to draw images for; expected --guidance 0, or other --data"
+            f"{data.name}: has no captions to draw images for; expected guidance 0, or other data"
         )
     return captions
 
@@ -294,12 +290,10 @@ def _check_shape(pipeline: Pipeline, data: Dataset) -> None:
 
 
 def _check_guidance(pipeline: Pipeline, data: Dataset, settings: EvaluationSettings) -> None:
-    """InputError where reconstructions would be guided by labels that the data have not, before any
-    work.
-    """
+    """InputError, before any work, where guidance of reconstructions lacks labels in the data."""
     guidance = settings.sampling.guidance
     if guidance not in (0, 1) and pipeline.classes and split_of(data, settings.split).labels is None:
         raise InputError(
             f"{data.name}: guidance {guidance:g} needs labels for the reconstructions, these images have"
-            " none; expected --what without reconstruction, or --guidance 1"
+            " none; expected guidance 1, or parts without reconstruction"
         )

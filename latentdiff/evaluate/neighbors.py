@@ -18,8 +18,7 @@ QUANTILE = 0.01  # of the test images' distances: closer samples are suspicious
 
 @dataclass(frozen=True)
 class Closeness(Scores):
-    """Distances to the nearest training image: medians, and the share of samples closer than the test images'
-    1% quantile.
+    """Distances to the nearest training image: medians, and the share below the test images' 1% quantile.
 
     For images that are as new as the test images the share is about 1%.
     """
@@ -51,9 +50,7 @@ class NeighborScores(Scores):
 
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """For n images: distances float64 [n] to, and indices int64 [n] of, their nearest training images in both
-    spaces.
-    """
+    """Distances float64 [n] to, and indices int64 [n] of, the nearest training images in both spaces."""
 
     network: str
     train_n: int
@@ -72,9 +69,7 @@ def find_neighbors(images: Tensor, features: Features, train: Reference) -> Neig
         found = f"{list(images.shape[1:])} and {list(train.images.shape[1:])}"
         raise InputError(f"neighbors are looked up among images of one shape, got {found}")
     by_feature, feature_index = nearest(features.values, train.features.values)
-    by_pixel, pixel_index = nearest(
-        images.flatten(1), train.images.flatten(1)
-    )  # uint8, widened block by block
+    by_pixel, pixel_index = nearest(images.flatten(1), train.images.flatten(1))  # widened block by block
     rms = by_pixel[:, 0] / 255 / images[0].numel() ** 0.5
     return Neighbors(
         features.network, len(train), by_feature[:, 0], feature_index[:, 0], rms, pixel_index[:, 0]

@@ -19,9 +19,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 @dataclass(frozen=True, eq=False)
 class OutputTables:
-    """alpha, sigma, the target's (a, b) and x_0's (p, q) by level: float64 [T + 1]; level 0 is not
-    used.
-    """
+    """alpha, sigma, the target's (a, b) and x_0's (p, q) by level, float64 [T + 1]; that of 0 is not used."""
 
     alpha: Tensor
     sigma: Tensor
@@ -41,9 +39,7 @@ class OutputTables:
 
 
 class NetworkOutput(NamedTuple):
-    """The output ``out`` of the network for x_t beside its ``target``, and the clipped x_0 that follows from
-    it; all float64 [B, *shape].
-    """
+    """``out`` of the network for x_t, its ``target``, and the clipped x_0 it gives; float64 [B, *shape]."""
 
     x0: Tensor
     x_t: Tensor
@@ -61,9 +57,7 @@ class NetworkOutput(NamedTuple):
 def network_output(
     pipeline: Pipeline, tables: OutputTables, x0: Tensor, t: Tensor, labels: Tensor | None, *, noise: Tensor
 ) -> NetworkOutput:
-    """The output of the network for clean ``x0`` [B, *shape], each image noised to its own level of ``t``
-    int64 [B].
-    """
+    """The network's output for clean ``x0`` [B, *shape], each noised to its own level of ``t`` int64 [B]."""
     shape = (-1, *[1] * (x0.ndim - 1))
     alpha, sigma, a, b, p, q = (
         table[t].view(shape) for table in (tables.alpha, tables.sigma, tables.a, tables.b, tables.p, tables.q)

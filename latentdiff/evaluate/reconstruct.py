@@ -12,10 +12,10 @@ from latentdiff.diffusion.loop import run
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.examples import ACROSS
+from latentdiff.evaluate.images import PairScores, score_pairs
 from latentdiff.evaluate.interval_score import Resampling, Scores
 from latentdiff.evaluate.outputs import clean_chunks
-from latentdiff.evaluate.pairs import PairScores, score_pairs
-from latentdiff.evaluate.pixels import as_pixels, as_unit
+from latentdiff.metrics.features.pixels import as_pixels, as_unit
 from latentdiff.pipeline.pipeline import Pipeline
 
 FRACTIONS = (10, 4, 2)  # T/10, T/4, T/2
@@ -48,8 +48,7 @@ def reconstruct_from(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Reconstruction:
-    """Noise images uint8 [N, C, H, W] to level ``t`` (image k with the noise of seed + k) and bring them
-    back.
+    """Noise images uint8 [N, C, H, W] to level ``t`` (image k by seed + k) and bring them back.
 
     The sampler of ``settings`` makes the moves of its plan that lie below t, starting at t. ``labels`` int64
     [N] condition it. InputError for a level that the model does not have.

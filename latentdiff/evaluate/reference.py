@@ -17,9 +17,7 @@ from latentdiff.metrics.frechet import Moments, moments
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Images uint8 [N, C, H, W] called ``name``, their labels int64 [N] if known, and their features by
-    ``network``.
-    """
+    """Images uint8 [N, C, H, W], their labels int64 [N] if known, and their features by ``network``."""
 
     name: str
     images: Tensor

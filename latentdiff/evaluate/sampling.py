@@ -63,9 +63,7 @@ def draw_samples(
 
 
 class DrawnFeatures(NamedTuple):
-    """Samples uint8 [n, C, H, W] with their features, and the ``seconds`` that this process drew its share
-    in.
-    """
+    """Samples uint8 [n, C, H, W], their features, and the ``seconds`` that this process drew its share in."""
 
     images: Tensor
     features: Features
@@ -80,8 +78,7 @@ def draw_features(
     labels: Tensor | None = None,
     texts: Sequence[str] | None = None,
 ) -> DrawnFeatures:
-    """Samples with their features; each process draws its share, the first one gets all of
-    them.
+    """Samples with their features; each process draws its share, the first one gets all.
 
     InputError for more processes than chunks of samples.
     """
@@ -107,9 +104,7 @@ def draw_features(
 
 
 def shares(n: int, shape: Sequence[int], processes: int) -> list[slice]:
-    """Which of ``n`` images [C, H, W] each process draws: whole chunks, so that all see what one process
-    would. InputError.
-    """
+    """Whole chunks of ``n`` images [C, H, W] for each process, drawn as one would draw them. InputError."""
     parts, size = chunks(n, shape), chunk_size(shape)
     if len(parts) < processes:
         raise InputError(

@@ -15,7 +15,7 @@ from latentdiff.data import ImageSet
 from latentdiff.data.classes import ClassBalance
 from latentdiff.diffusion.loss_weights import Weighting
 from latentdiff.evaluate.cache import FeatureCache
-from latentdiff.evaluate.classes import network_labels
+from latentdiff.evaluate.images import network_labels
 from latentdiff.evaluate.interval_score import Resampling
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork
@@ -99,7 +99,5 @@ class MetricNetworks:
             )
 
     def network_labels(self, labels: Tensor | None, classes: tuple[str, ...]) -> Tensor | None:
-        """Labels int64 [N] of ``classes`` in the numbering of the network; None where its classes are
-        others.
-        """
+        """Labels int64 [N] of ``classes`` in the network's numbering; None where its classes are others."""
         return network_labels(self.network, labels, classes)

@@ -11,11 +11,11 @@ from latentdiff.data import to_float
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress, chunks
 from latentdiff.evaluate.examples import Strips
+from latentdiff.evaluate.images import PairScores, score_pairs
 from latentdiff.evaluate.interval_score import Resampling, Score, frechet_score, mean_score
-from latentdiff.evaluate.pairs import PairScores, score_pairs
-from latentdiff.evaluate.pixels import as_pixels, as_unit
 from latentdiff.evaluate.reference import Reference
 from latentdiff.metrics.features import PerceptualNetwork, extract
+from latentdiff.metrics.features.pixels import as_pixels, as_unit
 from latentdiff.nn import Autoencoder
 from latentdiff.pipeline.codec import ACTIVE
 
@@ -39,9 +39,7 @@ class VAEScores(PairScores):
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """Images passed through a VAE: reconstructions float32 [N, C, H, W] in [0, 1], modes [N, units], KL
-    float64 [N].
-    """
+    """A VAE's reconstructions float32 [N, C, H, W] in [0, 1], modes [N, units] and KL float64 [N]."""
 
     copies: Tensor
     modes: Tensor
@@ -83,8 +81,7 @@ def score_vae(
     """The scores of ``vae`` on images uint8 [N, C, H, W]; ``encoded``: the result of
     :func:`encode_all` for them.
 
-    ``reference``: the same images with their features, for the Frechet distance (left out where it is None or
-    N < 4).
+    ``reference``: the same images with their features, for the Frechet distance (none for N < 4).
     """
     if not len(images):
         raise InputError("a VAE is scored on at least one image, got none")

@@ -25,8 +25,7 @@ Busy = Callable[[str], str]
 
 @contextmanager
 def locked(path: Path, busy: Busy, *, patience: float = PATIENCE) -> Iterator[str | None]:
-    """Hold the lock file ``path``, whose folder is made if need be; it is removed at the end, and one that a
-    killed process left is no obstacle.
+    """Hold the lock file ``path``, removed at the end; one that a killed process left is no obstacle.
 
     InputError by ``busy`` where another process still holds it after ``patience`` seconds. Yields None, or a
     note where the file system has no locks (some network file systems): nothing is held then.

@@ -12,16 +12,12 @@ RESERVED = ".reserved-"  # begins the names of lock files beside what a running 
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with a leading ``~`` or ``~name`` as that home folder; unchanged where there is none, as in a
-    shell.
-    """
+    """The path with a leading ``~`` or ``~name`` as that home folder; unchanged where there is none."""
     return Path(os.path.expanduser(path))
 
 
 def cache_folder(variable: str, name: str) -> Path:
-    """The folder named by the environment ``variable``, else ~/.cache/latentdiff/``name``; InputError without
-    a home.
-    """
+    """The folder in ``variable`` of the environment, else ~/.cache/latentdiff/``name``. InputError."""
     if named := os.environ.get(variable):
         return expanded(named)
     folder = expanded(f"~/.cache/latentdiff/{name}")
@@ -31,7 +27,5 @@ def cache_folder(variable: str, name: str) -> Path:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name in the folder of ``path`` for what is being written; no longer than a short name
-    itself.
-    """
+    """A hidden, short name in the folder of ``path`` for what is being written."""
     return path.with_name(f"{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}")

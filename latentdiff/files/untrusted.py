@@ -1,6 +1,4 @@
-"""Files that are not trusted: regular files only, sizes checked before bytes are read, limits on JSON and on
-safetensors headers.
-"""
+"""Files that are not trusted: regular files of checked sizes, limits on JSON and on safetensors headers."""
 
 from __future__ import annotations
 
@@ -24,14 +22,12 @@ METADATA = "__metadata__"  # of a safetensors header: no tensor
 SPARE = 2**20  # bytes of a weights file beyond the values of its tensors
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _CHUNK = 2**24
-_TOKEN = re.compile(
-    rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{\]}]', re.DOTALL
-)  # a string, or a mark outside of strings
+# a string, or a mark outside of strings
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{\]}]', re.DOTALL)
 
 
 class RegularFile:
-    """A regular file, open to read: its bytes stay the same when its name is taken away or given to another
-    file.
+    """A regular file, open to read, whose bytes stay the same when its name is given to another file.
 
     InputError for a folder, a device, a FIFO or a socket, which could be endless or never answer, and for
     what cannot be opened.
@@ -155,8 +151,7 @@ def parse_object(data: bytes, where: str, *, entries: int = MAX_ENTRIES) -> dict
 
 
 def tensors_header(file: RegularFile) -> dict[str, Any]:
-    """The header of a safetensors file, read before its values: dtype, shape and data_offsets by name, and
-    __metadata__.
+    """The header of a safetensors file: dtype, shape and data_offsets by name, and __metadata__.
 
     InputError where it is none, or says more than there is.
     """

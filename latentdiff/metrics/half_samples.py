@@ -112,8 +112,7 @@ def kernel_interval(
 
     ``reference`` and errors are those of :func:`frechet_interval`. Of independent sets the distance is
     unbiased as it stands and ``corrected`` is the estimate; of pairs it is not, and ``corrected`` leaves out
-    the mean's pairs of a row with its own partner. The kernel matrices are walked through once, for all
-    resamples.
+    the mean's pairs of a row with its own partner. The kernel matrices are passed once for all resamples.
     """
     generator, pairs = _checked(x, y, resamples, seed, reference), (resamples + 1) // 2
     x, y = x.detach().double(), y.detach().double()
@@ -219,8 +218,7 @@ class _Sums:
 class _Within:
     """Means of k over pairs of different images of one set: the whole, and halves and opposites [pairs].
 
-    ``bias``: by how much the mean over all pairs, an image with itself included, is larger than that of the
-    whole.
+    ``bias``: by how much the mean over all pairs, an image with itself included, exceeds that of the whole.
     """
 
     whole: Tensor

@@ -34,9 +34,7 @@ def cubic(x: Tensor, y: Tensor) -> Tensor:
 
 
 def upper_blocks(x: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """The kernel matrix of x with itself in blocks (rows, columns, values) on and above the diagonal, which
-    is zeroed.
-    """
+    """The kernel matrix of x in blocks (rows, columns, values) on and above the diagonal, which is zeroed."""
     for row in range(0, len(x), BLOCK):
         for column in range(row, len(x), BLOCK):
             rows, columns = slice(row, row + BLOCK), slice(column, column + BLOCK)

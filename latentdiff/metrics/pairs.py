@@ -20,8 +20,7 @@ CHUNK = 256  # images in flight
 def mse(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference of each pair of images [N, C, H, W], float64 [N].
 
-    uint8, or float in [0, 1]; the range of the data is 1. InputError for other types or values, or shapes
-    that differ.
+    uint8, or float in [0, 1]; the range of the data is 1. InputError for others, or unequal shapes.
     """
     _check(a, b)
     return _by_chunk(a, b, lambda p, q: (p - q).square().flatten(1).mean(1))

@@ -8,9 +8,7 @@ from latentdiff.errors import InputError
 
 
 def check_features(*sets: Tensor, least: int) -> None:
-    """InputError unless each set is [N, D] of at least ``least`` images and all finite, with one D for all of
-    them.
-    """
+    """InputError unless each set is [N, D] of ``least`` images or more, all finite, with one D for all."""
     for features in sets:
         if features.ndim != 2 or features.shape[1] < 1:
             raise InputError(f"expected features [images, dimensions], found shape {list(features.shape)}")

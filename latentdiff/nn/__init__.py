@@ -57,22 +57,15 @@ __all__ = [
     "timestep_embedding",
 ]
 
-_LAZY = {
-    "Attend": "attention",
-    "AttentionSite": "attention",
-    "Autoencoder": "autoencoder",
-    "VAE": "autoencoder",
-    "Posterior": "autoencoder",
-    "Conditioning": "embeddings",
-    "timestep_embedding": "embeddings",
-    "ExternalModel": "external",
-    "Origin": "external",
-    "build": "factory",
-    "network_class": "factory",
-    "tensor_shapes": "factory",
-    "TextConditioned": "text",
-    "TextEncoder": "text",
+_HOMES = {
+    "attention": ("Attend", "AttentionSite"),
+    "autoencoder": ("VAE", "Autoencoder", "Posterior"),
+    "embeddings": ("Conditioning", "timestep_embedding"),
+    "external": ("ExternalModel", "Origin"),
+    "factory": ("build", "network_class", "tensor_shapes"),
+    "text": ("TextConditioned", "TextEncoder"),
 }
+_LAZY = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -97,9 +97,7 @@ class VAE(Autoencoder):
         return out.float()
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images [B, C, H, W] in [-1, 1], float32, of latents [B, *latent]: x = 2 sigmoid(l) - 1 = tanh(l /
-        2).
-        """
+        """Images [B, C, H, W], float32, of latents [B, *latent]: 2 sigmoid(logits) - 1 in [-1, 1]."""
         return torch.tanh(self.decode_logits(z) / 2)
 
 

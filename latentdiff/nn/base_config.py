@@ -45,9 +45,7 @@ def cross(*sizes: int) -> str:
 
 
 class TextConfig(StrictModel):
-    """Transformer over word pieces that conditions a denoiser; without a vocabulary, texts come encoded by
-    a frozen encoder.
-    """
+    """Transformer over word pieces; without a vocabulary, texts come encoded by a frozen encoder."""
 
     vocabulary: int = Field(
         ge=0, le=65_536, description="number of word pieces; 0: a frozen encoder reads the texts"
@@ -92,9 +90,7 @@ class NetworkConfig(StrictModel):
 
     @classmethod
     def of_preset(cls, preset: str, **numbers: Any) -> Self:
-        """The configuration of a named preset ("small", "base", "large"); numbers other than None override
-        its own. InputError if invalid.
-        """
+        """A preset ("small", "base", "large"), overridden by the numbers that are not None. InputError."""
         if preset not in cls.presets:
             raise InputError(f"preset: expected one of {', '.join(cls.presets)}, got {preset!r}")
         given = {name: value for name, value in numbers.items() if value is not None}

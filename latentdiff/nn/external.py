@@ -11,9 +11,7 @@ from latentdiff.nn.base_config import ForeignConfig, ForeignVAEConfig
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a network comes from: its ``library``, the name of its class there and the ``values`` of its own
-    configuration.
-    """
+    """A network's ``library``, the name of its class there and the ``values`` of its own configuration."""
 
     library: str
     name: str

@@ -1,7 +1,7 @@
 """Networks with reproducible weights from their configurations."""
 
 import math
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any, overload
 
 import torch
@@ -14,7 +14,7 @@ from latentdiff.nn.layers import ZeroConv2d, ZeroLinear
 from latentdiff.nn.networks import CONFIGS
 from latentdiff.nn.vae_config import VAEConfig
 
-MODULES = {config: config.network.partition(":")[0] for config in CONFIGS.values()}
+NAMES = {config: config.network for config in CONFIGS.values()}
 LABEL_STD = 0.5  # about the size of the time embedding at the start
 
 
@@ -36,17 +36,15 @@ def build(config: NetworkConfig, seed: int = 0) -> nn.Module:
 
 def network_class(config: type[NetworkConfig]) -> type[nn.Module]:
     """The class of a row of the table, imported on first use; TypeError for another configuration."""
-    if config not in MODULES:
-        known = ", ".join(each.__name__ for each in MODULES)
+    if config not in NAMES:
+        known = ", ".join(each.__name__ for each in NAMES)
         raise TypeError(f"config: expected one of {known}, got {config.__name__}")
-    cls: type[nn.Module] = getattr(import_module(MODULES[config]), config.network.partition(":")[2])
+    cls: type[nn.Module] = resolve_name(NAMES[config])
     return cls
 
 
 def tensor_shapes(config: NetworkConfig) -> dict[str, torch.Size]:
-    """Names and shapes of the network's tensors, found without memory for them: those of its weights
-    file.
-    """
+    """Names and shapes of the network's tensors in its weights file, found without memory for them."""
     return {name: value.shape for name, value in _blank(config).state_dict().items()}
 
 

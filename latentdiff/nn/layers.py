@@ -37,9 +37,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Layer normalization of float32 h without weights, then a scale and a shift: adaptive layer norm
-    (Peebles and Xie 2023, section 3.2).
-    """
+    """Adaptive layer norm of float32 h without weights of its own (Peebles and Xie 2023, section 3.2)."""
     return torch.addcmul(shift, F.layer_norm(h, h.shape[-1:]), 1 + scale)
 
 

@@ -211,9 +211,7 @@ class CNNConfig(DenoiserConfig):
 
 
 class CourseUNetConfig(DenoiserConfig):
-    """Textbook UNet of three resolutions for images like 28 x 28, conditioned on time and class by fully
-    connected blocks.
-    """
+    """Textbook UNet of three resolutions for images like 28 x 28; fully connected time and class blocks."""
 
     network = "latentdiff.nn.course_unet:CourseUNetDenoiser"
     about = "textbook UNet with one-hot class and fully connected time blocks"

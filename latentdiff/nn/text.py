@@ -1,6 +1,4 @@
-"""Conditioning on texts: by a small transformer over word pieces that is trained along, or by the contexts of
-a frozen encoder.
-"""
+"""Conditioning on texts: by a transformer over word pieces, trained along, or by a frozen encoder."""
 
 from __future__ import annotations
 
@@ -93,9 +91,7 @@ class TextConditioned(nn.Module):
         return context.expand(n, -1, -1)
 
     def embedded(self, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The embedding [B, dim] of timesteps t [B] and class labels [B] or texts, and the context [B, L, D]
-        of texts or None. ValueError.
-        """
+        """Embedding [B, dim] of timesteps [B] and classes [B] or texts; texts' context [B, L, D] or None."""
         if self.text is None:
             return self.condition(t, labels), None
         context = self.encode(labels, len(t))

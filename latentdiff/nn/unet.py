@@ -79,9 +79,7 @@ class UNetDenoiser(TextConditioned):
 
 
 class _Stage(nn.Module):
-    """Residual block [B, c_in, H, W] -> [B, c_out, H, W], with ``attend`` also attention to the pixels and to
-    the tokens of a text.
-    """
+    """Residual block [B, c_in, H, W] -> [B, c_out, H, W]; ``attend``: also to pixels and a text's tokens."""
 
     def __init__(self, c_in: int, c_out: int, e: int, *, config: UNetConfig, attend: bool) -> None:
         super().__init__()

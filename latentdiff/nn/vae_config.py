@@ -106,8 +106,7 @@ def parse_latent(text: str) -> tuple[int, ...]:
 
 
 def default_latent(image: tuple[int, ...]) -> tuple[int, ...]:
-    """The latent size for images [C, H, W] where none is given: 32 numbers, which are too few for colour
-    images.
+    """The latent size for images [C, H, W] where none is given: 32 numbers, too few for colour images.
 
     For those 4 channels at a quarter of both sides (Rombach et al. 2022), or at half where a quarter does not
     divide them.

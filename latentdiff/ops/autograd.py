@@ -1,5 +1,4 @@
-"""Gradients of ``add_noise``, ``step`` and ``step_x0``, written in differentiable operations (so twice
-differentiable).
+"""Gradients of ``add_noise``, ``step`` and ``step_x0`` in differentiable operations: second ones too.
 
 Gradients reach the samples, the network outputs and a given noise; coefficients and keys get none. The
 gradient of the clip is 1 where ``|p x + sum q_i out_i| <= clip`` and 0 elsewhere, NaN included, as for
@@ -60,9 +59,7 @@ def _add_noise_backward(ctx: Any, grad_x_t: Grad, grad_target: Grad) -> tuple[Gr
 def _step_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor | tuple[Tensor, Tensor]) -> None:
     x, outs, coef, clip, *_ = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(
-        coef, *((x, *outs) if clip is not None else ())
-    )  # the clip's mask needs them, nothing else
+    ctx.save_for_backward(coef, *((x, *outs) if clip is not None else ()))  # only the clip's mask needs them
     ctx.dtype, ctx.ndim, ctx.n, ctx.clip = x.dtype, x.dim(), len(outs), clip
 
 

@@ -1,6 +1,4 @@
-"""Small constants that the host makes: each is made once and kept on its device, so that a second use copies
-nothing.
-"""
+"""Small constants from the host, each made once and kept on its device: a second use copies nothing."""
 
 from __future__ import annotations
 
@@ -97,9 +95,8 @@ def _kept_filled(
 
 
 def _row(values: Sequence[float], dtype: torch.dtype, device: torch.device) -> Tensor:
-    if _captured(
-        device
-    ):  # a graph would copy from where the host's numbers were: fills carry their number with them
+    # a graph would copy from where the host's numbers were: fills carry their number with them
+    if _captured(device):
         made = torch.empty((1, len(values)), dtype=torch.float64, device=device)
         for place, value in zip(made.unbind(1), values, strict=True):
             place.fill_(value)

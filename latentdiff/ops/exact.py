@@ -1,5 +1,4 @@
-"""float32 arithmetic with fixed rounding, in float64 tensors: fma, log and sincos equal to the native ones
-bit for bit.
+"""float32 arithmetic with fixed rounding in float64 tensors: fma, log and sincos are bitwise the native ones.
 
 Values are float32 numbers *held* in float64 tensors. There a product of two is exact, so one rounding to
 float32 after a product, sum or square root gives what the float32 instruction gives (53 >= 2 * 24 + 2 bits).
@@ -35,9 +34,7 @@ _SQRT_HALF_BITS = 0x3F3504F3
 
 
 def rounded(x: Tensor) -> Tensor:
-    """Round a float64 tensor to float32 values, in place: fresh memory costs more than the arithmetic
-    here.
-    """
+    """Round a float64 tensor to float32 values, in place: fresh memory costs more than the arithmetic."""
     return x.copy_(x.float())
 
 
@@ -53,9 +50,8 @@ def fma(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     error = s - t
     torch.sub(c, error, out=error)
     error.sub_(t.addcmul_(a, b, value=-1))
-    error.mul_(
-        s
-    )  # > 0: the exact value lies away from zero; NaN where s is not finite, which changes nothing below
+    # > 0: the exact value lies away from zero; NaN where s is not finite, which changes nothing below
+    error.mul_(s)
     towards_zero = error < 0
     bits = s.view(torch.int64)
     bits.sub_(towards_zero.view(torch.uint8))  # truncate, then make every inexact value odd
@@ -74,9 +70,7 @@ def _fma_known_(a: Tensor, b: Tensor | float, c: Tensor | float) -> Tensor:
 
 
 def log(u: Tensor) -> Tensor:
-    """Natural logarithm of ``u = k / 2^24``, k in 1..2^24, held in float64; error below 0.7 ulp of
-    float32.
-    """
+    """Natural logarithm of ``u = k / 2^24``, k in 1..2^24, held in float64; below 0.7 ulp of float32 off."""
     bits = u.float().view(torch.int32)
     exponent = (bits - _SQRT_HALF_BITS) >> 23
     f = (bits - (exponent << 23)).view(torch.float32).double().sub_(1.0)

@@ -37,9 +37,7 @@ def philox(even: Tensor, odd: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pair(first: int, second: int, like: Tensor) -> Tensor:
-    """Two constants as int64 [2, 1, ...] that broadcast along ``like``, on its device without a copy from the
-    host.
-    """
+    """Two constants as int64 [2, 1, ...] that broadcast along ``like``, without a copy from the host."""
     pair = torch.full((2, *[1] * (like.dim() - 1)), first, dtype=torch.int64, device=like.device)
     pair[1].fill_(second)
     return pair

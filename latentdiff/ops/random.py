@@ -67,9 +67,7 @@ class Key:
         return replace(self, stream=PURPOSES[purpose] << 56 | visit << 32 | level)
 
     def with_purpose(self, purpose: str) -> "Key":
-        """Return the key of another purpose at the same level and visit; ValueError for an unknown
-        purpose.
-        """
+        """Return the key of another purpose at the same level and visit; ValueError if it is unknown."""
         return self.at(purpose, self.stream & 0xFFFFFFFF, self.stream >> 32 & 0xFFFFFF)
 
     def __len__(self) -> int:
@@ -88,13 +86,9 @@ class Key:
         return replace(self, seeds=self.seeds.to(device))
 
     def stream_tensor(self) -> Tensor:
-        """Return the stream as int64 [] on the device of the seeds, without a host synchronization; never
-        write to it.
-        """
+        """Return the stream as int64 [] on the seeds' device, without synchronization; never write to it."""
         return constants.constant_fill(self.stream, (), dtype=torch.int64, device=self.seeds.device)
 
     def normal(self, shape: Sequence[int], *, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Draw standard normals [B, *shape] on the device of the seeds (see
-        :func:`latentdiff.ops.normal`).
-        """
+        """Draw standard normals [B, *shape] on the device of the seeds (:func:`latentdiff.ops.normal`)."""
         return ops.normal(self.seeds, self.stream_tensor(), shape, dtype=dtype)

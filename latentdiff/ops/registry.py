@@ -47,9 +47,7 @@ def _made_like(checked: Callable[..., None], results: int) -> Callable[..., obje
 
 
 def _writing(function: Callable[..., object], op: str, like: str, *names: str) -> Callable[..., None]:
-    """``function`` of all arguments but the last ones, ``names``, which its results are copied into; ``like``
-    is the name of the first argument.
-    """
+    """``function`` of all arguments but the last, ``names``, which get its results; ``like``: the first."""
 
     def write(*arguments: Any) -> None:
         inputs, outs = arguments[: -len(names)], arguments[-len(names) :]

@@ -32,9 +32,7 @@ class Arithmetic:
         return exact.single(value)[0] if self.single else value
 
     def columns(self, coef: Tensor, ndim: int) -> tuple[Tensor, ...]:
-        """Split coefficients [rows, K] into K held tensors that broadcast against samples of ``ndim``
-        dimensions.
-        """
+        """Split coefficients [rows, K] into K held tensors that broadcast against ``ndim`` dimensions."""
         return self.load(coef).view(*coef.shape, *[1] * (ndim - 1)).unbind(1)
 
     def mul(self, a: Tensor, b: Tensor) -> Tensor:
@@ -49,9 +47,7 @@ class Arithmetic:
 
 
 def _kept(a: Tensor, b: Tensor) -> Tensor:
-    """b, and a zero of its sign where the coefficient a is 0: the product of finite numbers keeps its
-    bits.
-    """
+    """b, and a zero of its sign where the coefficient a is 0: a product of finite numbers keeps its bits."""
     return torch.where(a == 0, torch.copysign(b.new_zeros(()), b), b)
 
 

@@ -1,5 +1,4 @@
-"""``torch.func.vmap`` over the operations: the mapped dimension joins the batch, so one launch does all of
-it.
+"""``torch.func.vmap`` over the operations: the mapped dimension joins the batch, for one launch in all.
 
 Noise is a function of the keys: maps that share seeds and stream share their noise.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -113,7 +112,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
         return
     # keeps the group that exists at its import as a default argument: imported while there is none
-    importlib.import_module("torch.distributed.nn.functional")
+    from torch.distributed.nn import functional  # noqa: F401
+
     try:
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE

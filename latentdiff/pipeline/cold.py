@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from latentdiff.config.base import parse
 from latentdiff.config.cold import DegradationConfig
-from latentdiff.diffusion.cold.degradation import Degradation, make_degradation
-from latentdiff.diffusion.cold.prior import Intensities
-from latentdiff.diffusion.cold.step import cold_step, restorer
+from latentdiff.diffusion.cold import Degradation, Intensities, cold_step, make_degradation, restorer
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.loop import sample
 from latentdiff.diffusion.trajectory import SILENT, Recorder, SampleResult, record

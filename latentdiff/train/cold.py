@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from latentdiff.config.training import TrainCold
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.classes import representative
-from latentdiff.diffusion.cold.degradation import make_degradation
-from latentdiff.diffusion.cold.prior import Intensities
+from latentdiff.diffusion.cold import Intensities, make_degradation
 from latentdiff.diffusion.denoiser import timestep
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer

@@ -53,9 +53,7 @@ def drawable(text: str) -> str:
 
 
 def readable_log(axis: Axis) -> None:
-    """Plain numbers at 1, 2 and 5 on a log axis that spans less than two decades, where powers of ten alone
-    say little.
-    """
+    """Plain numbers at 1, 2 and 5 on a log axis of less than two decades, where powers of ten say little."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
@@ -66,8 +64,7 @@ def readable_log(axis: Axis) -> None:
 
 
 def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> None:
-    """Write as PNG, whole or not at all, with what it was made with. InputError where the place cannot be
-    written.
+    """Write as PNG, whole or not at all, with what it was made with. InputError where it cannot be written.
 
     Labels are drawn as they stand (names of folders, prompts) unless they are :class:`Math`.
     """
@@ -77,13 +74,11 @@ def save_figure(figure: Figure, path: Path, *, recipe: Recipe | None = None) -> 
 
     about = text_chunks(recipe)
     for axis in figure.findobj(Axis):
-        if isinstance(axis.get_major_locator(), FixedLocator) and isinstance(
-            axis.get_major_formatter(), FuncFormatter
-        ):
+        fixed = isinstance(axis.get_major_locator(), FixedLocator)
+        if fixed and isinstance(axis.get_major_formatter(), FuncFormatter):
             axis.set_ticklabels([drawable(label.get_text()) for label in axis.get_majorticklabels()])
-    for label in figure.findobj(
-        Text
-    ):  # numbers of axes have no text yet; matplotlib may write them as formulas
+    # numbers of axes have no text yet; matplotlib may write them as formulas
+    for label in figure.findobj(Text):
         text = label.get_text()
         if text and not isinstance(text, Math):
             label.set_parse_math(False)

@@ -1,9 +1,5 @@
-"""Folders of single images: numbered PNGs, in one folder a variant where several results belong to each
-image.
-
-``out/000000.png`` where there is one result; ``out/strength=0.3/000000.png`` beside
-``out/strength=0.9/000000.png`` where there are several: the files of one variant are a set of images of their
-own, named as those of any other.
+"""Folders of single images: ``out/000000.png`` where there is one result of each image,
+``out/strength=0.3/000000.png`` beside ``out/strength=0.9/000000.png`` where there are several variants.
 """
 
 from __future__ import annotations
@@ -13,14 +9,12 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from latentdiff.config.recipe import Recipe
-from latentdiff.data import to_uint8
 from latentdiff.data.written import is_written, written_by
 from latentdiff.errors import InputError
-from latentdiff.viz.images import save_image
+from latentdiff.viz.images import pixels_of, save_image
 
 
 def variant(**values: float | str) -> str:
@@ -52,8 +46,7 @@ def save_images(
     temporary = folder / f".tmp-{os.getpid()}"
     try:
         for name, found in images.items():
-            pixels = found if found.dtype == torch.uint8 else to_uint8(found)
-            for k, image in enumerate(pixels.cpu().permute(0, 2, 3, 1).numpy()):
+            for k, image in enumerate(pixels_of(found)):
                 single = image[..., 0] if image.shape[2] == 1 else image
                 save_image(single, temporary / name / f"{k:06d}.png", recipe=recipe(k), command=command)
         remove_written(folder, lambda path: written_by(path) == command)
@@ -70,9 +63,7 @@ def save_images(
 def remove_written(
     folder: Path, written: Callable[[Path], bool] = is_written, *, keep: Sequence[Path] = ()
 ) -> None:
-    """Delete the files below ``folder`` that are ``written`` by an earlier call, but for ``keep``, and
-    folders left empty.
-    """
+    """Delete the ``written`` files below ``folder``, but for ``keep``, and folders left empty."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue

@@ -29,20 +29,24 @@ GROUND = 128  # grey: neither the ground of digits nor that of photographs
 LEGIBLE = 640  # small grids are enlarged by a whole factor up to about this many pixels
 
 
+def pixels_of(images: Tensor) -> Pixels:
+    """Images [N, C, H, W] (uint8, or float in [-1, 1]) as uint8 [N, H, W, C]."""
+    return (images if images.dtype == torch.uint8 else to_uint8(images)).cpu().permute(0, 2, 3, 1).numpy()
+
+
 def image_grid(images: Tensor, *, columns: int | None = None, scale: int | None = None) -> Pixels:
     """Images [N, C, H, W] (uint8, or float in [-1, 1]) as one picture, uint8 [height, width, 3], row by row.
 
     ``columns`` defaults to about the square root of N; ``scale`` enlarges by a whole factor, by default so
     that small grids can be looked at.
     """
-    pixels = images if images.dtype == torch.uint8 else to_uint8(images)
-    n, channels, height, width = pixels.shape
+    n, channels, height, width = images.shape
     if n == 0 or channels not in (1, 3):
         raise ValueError(f"expected images [N >= 1, 1 or 3, H, W], got {list(images.shape)}")
     columns = min(n, columns or int(np.ceil(np.sqrt(n))))
     rows = -(-n // columns)
     canvas = np.full((PAD + rows * (height + PAD), PAD + columns * (width + PAD), 3), GROUND, dtype=np.uint8)
-    for k, image in enumerate(pixels.cpu().permute(0, 2, 3, 1).numpy()):
+    for k, image in enumerate(pixels_of(images)):
         y, x = PAD + k // columns * (height + PAD), PAD + k % columns * (width + PAD)
         canvas[y : y + height, x : x + width] = image
     factor = scale or max(1, round(LEGIBLE / max(canvas.shape[:2])))
@@ -50,9 +54,7 @@ def image_grid(images: Tensor, *, columns: int | None = None, scale: int | None 
 
 
 def class_columns(n: int, classes: int) -> int | None:
-    """Columns for ``n`` images that take the classes in turn: whole turns side by side, about square; None if
-    too wide.
-    """
+    """Columns for ``n`` images of classes in turn: whole turns, about square; None if too wide."""
     return classes * max(1, round(n**0.5 / classes)) if 1 < classes <= 20 else None
 
 
@@ -124,13 +126,8 @@ def save_npz(
     """Write uint8 images [N, C, H, W] as the array ``images`` [N, H, W] or [N, H, W, 3], with their labels if
     given: int64 ``labels`` [N], or texts ``captions`` [N].
     """
-    arrays: dict[str, NDArray[Any]] = {
-        "images": (
-            images.permute(0, 2, 3, 1).squeeze(3).numpy()
-            if images.shape[1] == 1
-            else images.permute(0, 2, 3, 1).numpy()
-        )
-    }
+    pixels = pixels_of(images)
+    arrays: dict[str, NDArray[Any]] = {"images": pixels[..., 0] if pixels.shape[3] == 1 else pixels}
     if labels is not None and len(labels) and isinstance(labels[0], str):
         arrays["captions"] = np.array(labels, dtype=np.str_)
     elif labels is not None:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from latentdiff.data import to_uint8
 from latentdiff.viz.figures import new_figure
-from latentdiff.viz.images import Pixels
+from latentdiff.viz.images import Pixels, pixels_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,9 +30,8 @@ def draw_rows(rows: Sequence[tuple[str, Tensor]], *, columns: Sequence[str] = ()
     side = min(CELL, 11.0 / most)
     margin = 0.1 * max(len(line) for name, _ in rows for line in name.split("\n")) + 0.25
     heads = [line for name in columns for line in name.split("\n")]
-    letters = max(
-        9.0 * min(1.0, side / (0.075 * max(map(len, heads), default=1))), 5.0
-    )  # neighbours must not touch
+    # neighbours must not touch
+    letters = max(9.0 * min(1.0, side / (0.075 * max(map(len, heads), default=1))), 5.0)
     lines = max((name.count("\n") + 1 for name in columns), default=0)
     height = len(rows) * side * step_y / step_x + (0.15 + 0.2 * lines * letters / 9 if columns else 0.1)
     figure = new_figure(margin + side * most, height)
@@ -54,8 +51,7 @@ def _canvas(rows: Sequence[Tensor], most: int) -> tuple[Pixels, int, int]:
     height, width = rows[0].shape[2] + GAP, rows[0].shape[3] + GAP
     canvas = np.full((len(rows) * height, most * width, 3), 255, dtype=np.uint8)
     for y, images in enumerate(rows):
-        pixels = images if images.dtype == torch.uint8 else to_uint8(images)
-        for x, image in enumerate(pixels.cpu().permute(0, 2, 3, 1).numpy()):
+        for x, image in enumerate(pixels_of(images)):
             canvas[y * height + 1 : (y + 1) * height - 1, x * width + 1 : (x + 1) * width - 1] = image
     return canvas.repeat(ENLARGED, 0).repeat(ENLARGED, 1), height * ENLARGED, width * ENLARGED
 

@@ -29,7 +29,7 @@ from latentdiff.data.synthetic_scenes import (
     parse,
     single_scenes,
 )
-from latentdiff.evaluate.scenes import attributes, read
+from latentdiff.evaluate.alignment import attributes, read
 
 
 @pytest.fixture(scope="module")

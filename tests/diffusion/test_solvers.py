@@ -16,7 +16,15 @@ from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import noised, run, sample, start
-from latentdiff.diffusion.samplers import SamplerStep, ddim, ddpm, diffpir_step, dpmpp2m, heun
+from latentdiff.diffusion.samplers import (
+    SamplerStep,
+    ddim,
+    ddpm,
+    diffpir_step,
+    dpmpp2m,
+    heun,
+    inverse_ddim_step,
+)
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.diffusion.solvers import (
     corrected,
@@ -24,7 +32,6 @@ from latentdiff.diffusion.solvers import (
     dps,
     gaussian_update,
     half_quadratic,
-    inverse_ddim_step,
     psld,
     repaint,
     repaint_schedule,

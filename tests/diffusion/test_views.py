@@ -9,9 +9,16 @@ from torch import Tensor
 from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
-from latentdiff.diffusion.illusions.bands import brightness_and_colour, frequencies
 from latentdiff.diffusion.illusions.compose import anagram, anagram_of_latents, hybrid, hybrid_of_latents
-from latentdiff.diffusion.illusions.views import NAMES, View, check_orthogonal, patches, view
+from latentdiff.diffusion.illusions.views import (
+    NAMES,
+    View,
+    brightness_and_colour,
+    check_orthogonal,
+    frequencies,
+    patches,
+    view,
+)
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import ddim
 from latentdiff.diffusion.schedule import make_schedule

@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("diffusion/estimate",),
     ("diffusion/guidance",),
     ("diffusion/denoiser", "diffusion/loss_weights"),
-    ("diffusion/samplers", "diffusion/illusions", "diffusion/cold/degradation", "diffusion/cold/prior"),
+    ("diffusion/samplers", "diffusion/illusions", "diffusion/cold"),
     ("diffusion", "viz"),
     ("pipeline/checkpoint", "pipeline/text"),
     ("pipeline/codec", "pipeline/diffusers"),
@@ -97,7 +97,7 @@ def tree(file: Path) -> ast.Module:
 
 
 def below(path: str, prefixes: tuple[str, ...] | dict[str, object]) -> str | None:
-    """The longest of the prefixes that a path like `diffusion/cold/step` lies in."""
+    """The longest of the prefixes that a path like `diffusion/solvers/dps` lies in."""
     found = [prefix for prefix in prefixes if path == prefix or path.startswith(f"{prefix}/")]
     return max(found, key=len, default=None)
 
@@ -296,6 +296,23 @@ def test_no_file_uses_the_global_generators() -> None:
     assert not [file for file in FILES if "random" in set(imports(tree(file)))]  # the standard library's
 
 
+NAMES_NO_FLAG = ("config", "diffusion", "evaluate", "metrics", "nn", "ops")  # called from Python too
+SHOWS_A_COMMAND = {"metrics/features/weights"}  # of a script, to be copied
+
+
+def flags_in_errors(module: ast.Module) -> list[str]:
+    """Texts in `raise` statements that name an option of the command line."""
+    raised = [node for node in ast.walk(module) if isinstance(node, ast.Raise)]
+    texts = [node.value for each in raised for node in ast.walk(each) if isinstance(node, ast.Constant)]
+    return [text for text in texts if isinstance(text, str) and re.search(r"(^|[\s(])--[a-z]", text)]
+
+
+def test_errors_of_the_library_name_arguments_and_no_flags() -> None:
+    files = {path: file for path, file in INNER.items() if below(path, NAMES_NO_FLAG)}
+    found = {path: flags_in_errors(tree(file)) for path, file in files.items()}
+    assert {path for path, texts in found.items() if texts} == SHOWS_A_COMMAND
+
+
 UNPICKLES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "runpy", "imp"}
 
 
@@ -326,12 +343,12 @@ def test_nothing_unpickles_or_evaluates() -> None:
 
 
 def imports_by_name(module: ast.Module) -> list[str]:
-    """What `import_module` is given; a lookup in a table of the file, or a literal with one, is a fixed
-    choice.
+    """What a load by name is given, apart from a plain literal; a lookup in a table of the file, or a literal
+    with one, is a fixed choice.
     """
-    return [
-        ast.unparse(call.args[0]) for name, call in calls(module) if name.split(".")[-1] == "import_module"
-    ]
+    loads = {"import_module", "resolve_name"}
+    given = [call.args[0] for name, call in calls(module) if name.split(".")[-1] in loads]
+    return [ast.unparse(argument) for argument in given if not isinstance(argument, ast.Constant)]
 
 
 def constants(module: ast.Module) -> set[str]:
@@ -366,6 +383,7 @@ def test_modules_are_imported_by_name_only_from_fixed_tables() -> None:
         (loops_over_moves, "for t, s in pairwise(levels):\n    pass"),
         (loops_over_moves, "x = [t for t, s in itertools.pairwise(levels)]"),
         (lambda m: [n for n, _ in calls(m) if speaks(n)], "click.echo('x')"),
+        (flags_in_errors, "raise ValueError(f'got {x}; expected another (--spacing trailing)')"),
         (reads, "Path('x').read_text()"),
         (reads, "safetensors.torch.load_file('x')"),
         (lambda m: [n for n, _ in calls(m) if touches_files(n)], "Path('x').open()"),

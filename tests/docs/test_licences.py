@@ -10,7 +10,7 @@ import pytest
 from helpers import ROOT
 
 from latentdiff.data.catalog import list_datasets
-from latentdiff.metrics.features.names import NAMES, PERCEPTUAL_NAMES
+from latentdiff.metrics.names import NAMES, PERCEPTUAL_NAMES
 from latentdiff.pipeline.checkpoint import pretrained
 from latentdiff.pipeline.text import encoder
 

@@ -14,8 +14,7 @@ import latentdiff as ld
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion import operators as op
-from latentdiff.diffusion.illusions.bands import frequencies
-from latentdiff.diffusion.illusions.views import View, view
+from latentdiff.diffusion.illusions.views import View, frequencies, view
 from latentdiff.edit import (
     Recorder,
     anagram,
@@ -223,8 +222,9 @@ def test_what_a_solver_cannot_do_is_refused(pixels: Pipeline, vector: Pipeline) 
         ),
     ]
     for call, words in refused:
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match=words) as found:
             call()
+        assert "--" not in str(found.value), "a caller from Python has no flags"
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from latentdiff.diffusion.loss_weights import level_weights
 from latentdiff.diffusion.prediction import target
 from latentdiff.errors import InputError
 from latentdiff.evaluate import Resampling, bits_per_dimension, loss_by_level, score_denoiser
+from latentdiff.evaluate.bound import prior_bits, strata_edges
 from latentdiff.evaluate.denoiser import spread_levels
-from latentdiff.evaluate.timesteps import prior_bits, strata_edges
 from latentdiff.pipeline.codec import IdentityCodec
 from latentdiff.pipeline.pipeline import Pipeline
 

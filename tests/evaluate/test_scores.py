@@ -27,7 +27,7 @@ from latentdiff.evaluate.reconstruct import default_levels
 from latentdiff.metrics.features import FeatureNetwork, default_features, extract
 from latentdiff.metrics.frechet import frechet, moments
 from latentdiff.metrics.mmd import kernel_distance
-from latentdiff.metrics.precision_recall import precision_recall
+from latentdiff.metrics.neighbors import precision_recall
 
 CPU = torch.device("cpu")
 QUICK = Resampling(40)

@@ -15,14 +15,12 @@ from torch.distributions import Normal, kl_divergence
 from latentdiff import ops
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.diffusion import Prediction, ScheduleConfig
-from latentdiff.diffusion.cold.degradation import make_degradation
-from latentdiff.diffusion.cold.step import cold_step
+from latentdiff.diffusion.cold import cold_step, make_degradation
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.guidance import guided
-from latentdiff.diffusion.illusions.bands import frequencies
 from latentdiff.diffusion.illusions.compose import anagram, hybrid
-from latentdiff.diffusion.illusions.views import view
+from latentdiff.diffusion.illusions.views import frequencies, view
 from latentdiff.diffusion.loop import noised
 from latentdiff.diffusion.loss_weights import MIN_SNR_GAMMA, VariationalBound, level_weights
 from latentdiff.diffusion.operators import matrix

@@ -6,9 +6,7 @@ from torch import Tensor
 
 from latentdiff.errors import InputError
 from latentdiff.metrics import neighbors
-from latentdiff.metrics import precision_recall as manifold
-from latentdiff.metrics.neighbors import nearest
-from latentdiff.metrics.precision_recall import precision_recall
+from latentdiff.metrics.neighbors import nearest, precision_recall
 
 
 def features(n: int, D: int, *, seed: int, shift: float = 0.0) -> Tensor:
@@ -19,8 +17,7 @@ def features(n: int, D: int, *, seed: int, shift: float = 0.0) -> Tensor:
 @pytest.fixture(params=[7, 2048], ids=lambda size: f"block {size}")
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Blocks that end within the sets, and whole sets."""
-    for module in (neighbors, manifold):
-        monkeypatch.setattr(module, "BLOCK", request.param)
+    monkeypatch.setattr(neighbors, "BLOCK", request.param)
     return int(request.param)
 
 

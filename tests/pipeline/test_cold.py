@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.training import TrainCold
 from latentdiff.data import Dataset, Split
-from latentdiff.diffusion.cold.degradation import Degradation, make_degradation
-from latentdiff.diffusion.cold.prior import Intensities
-from latentdiff.diffusion.cold.step import cold_step
+from latentdiff.diffusion.cold import Degradation, Intensities, cold_step, make_degradation
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import run

@@ -68,7 +68,7 @@ def test_a_budget_in_minutes_is_spent_by_the_clock() -> None:
 
 
 def test_two_budgets_are_refused() -> None:
-    with pytest.raises(ValueError, match="give one budget, got --steps and --minutes"):
+    with pytest.raises(ValueError, match="give one budget, got steps and minutes"):
         LoopOptions(steps=1, minutes=1)
 
 

@@ -1,5 +1,8 @@
 """The implementations that are timed: the fused operations and their baselines, which are the PyTorch
 fallback, the eager reference, the same compiled, and diffusers.
+
+The eager reference is the lines of plain PyTorch that the operations replace. Coefficients are Python numbers
+for the steps (one level for the batch) and tensors [B, 1, ...] for the noising (a level for each sample).
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import torch
 from torch import Tensor
 
 from latentdiff import ops
-from latentdiff.apps.bench import eager
 from latentdiff.apps.bench.timing import Call, Calls
 from latentdiff.apps.bench.workload import DDIM_STEPS, GUIDANCE, LEVEL, Operation, T, Workload
 from latentdiff.ops import fallback
@@ -23,8 +25,8 @@ IMPLEMENTATIONS = ("fused", "fused out=", "fallback", "eager", "compile", "diffu
 another.
 """
 
-Maker = Callable[[Operation, list[Workload]], Calls | str]
-"""Returns one call for each workload, or the reason why there is none."""
+Draw = Callable[[Tensor], Tensor]
+"""Makes noise like a tensor; users write ``torch.randn_like``."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,10 @@ def prepare(
         raise ValueError(
             f"expected names out of {', '.join(IMPLEMENTATIONS)}, got {', '.join(sorted(unknown))}"
         )
-    makers: dict[str, Maker] = {**_MAKERS, "compile": partial(_compiled, dynamic=dynamic)}
     prepared = Prepared()
     for name in IMPLEMENTATIONS:
         if name in names:
-            made = makers[name](operation, workloads)
+            made = _calls(name, operation, workloads, dynamic=dynamic)
             if isinstance(made, str):
                 prepared.skipped[name] = made
             else:
@@ -59,11 +60,20 @@ def prepare(
     return prepared
 
 
-def _fused(operation: Operation, workloads: list[Workload], *, into: bool = False) -> Calls:
-    return [_fused_call(operation, workload, into) for workload in workloads]
+def _calls(name: str, operation: Operation, workloads: list[Workload], *, dynamic: bool) -> Calls | str:
+    """One call for each workload, or the reason why there is none."""
+    if name == "compile":
+        return _compiled(operation, workloads, dynamic=dynamic)
+    calls: list[Call] = []
+    for workload in workloads:
+        made = _MAKERS[name](operation, workload)
+        if isinstance(made, str):
+            return made
+        calls.append(made)
+    return calls
 
 
-def _fused_call(operation: Operation, p: Workload, into: bool) -> Call:
+def _fused(operation: Operation, p: Workload, *, into: bool = False) -> Call:
     """The fused operation; ``into``: with tensors for ``out``."""
     out = torch.empty_like(p.x) if into else None
     drawn: dict[str, Any] = {"seeds": p.key.seeds, "stream": p.stream}
@@ -84,13 +94,9 @@ def served_by_fallback(device: torch.device) -> bool:
     return (parts or [named])[0].startswith("fallback")
 
 
-def _fallback(operation: Operation, workloads: list[Workload]) -> Calls | str:
-    if served_by_fallback(workloads[0].x.device):
+def _fallback(operation: Operation, p: Workload) -> Call | str:
+    if served_by_fallback(p.x.device):
         return "it serves the fused operations here"
-    return [_fallback_call(operation, workload) for workload in workloads]
-
-
-def _fallback_call(operation: Operation, p: Workload) -> Call:
     seeds, stream = p.key.seeds, p.stream
     if operation == "normal":
         return partial(fallback.normal, seeds, stream, p.x.shape[1:], p.x.dtype)
@@ -100,31 +106,71 @@ def _fallback_call(operation: Operation, p: Workload) -> Call:
     return partial(fallback.step, p.x, p.outs, p.coef, None, None, *drawn)
 
 
+def ddim(x: Tensor, eps: Tensor, alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> Tensor:
+    """One DDIM step with eta = 0 (Song et al. 2021, eq. 12)."""
+    x0 = (x - sigma_t * eps) / alpha_t
+    return alpha_s * x0 + sigma_s * eps
+
+
+def guided_ddim(
+    x: Tensor,
+    cond: Tensor,
+    uncond: Tensor,
+    w: float,
+    alpha_t: float,
+    sigma_t: float,
+    alpha_s: float,
+    sigma_s: float,
+) -> Tensor:
+    """The same with classifier-free guidance (Ho & Salimans 2022, eq. 6 with w there = w - 1)."""
+    eps = uncond + w * (cond - uncond)
+    x0 = (x - sigma_t * eps) / alpha_t
+    return alpha_s * x0 + sigma_s * eps
+
+
+def ddpm(
+    x: Tensor, eps: Tensor, alpha_t: float, sigma_t: float, k: float, m: float, c: float, draw: Draw
+) -> Tensor:
+    """One DDPM step (Ho et al. 2020, eq. 6 and 7): the posterior mean of the estimate, and noise."""
+    x0 = (x - sigma_t * eps) / alpha_t
+    mean = k * x + m * x0
+    return mean + c * draw(x)
+
+
+def add_noise(x0: Tensor, alpha: Tensor, sigma: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """x_t and the training target v = alpha eps - sigma x_0 (Salimans & Ho 2022, section 4)."""
+    noise = draw(x0)
+    x_t = alpha * x0 + sigma * noise
+    v = alpha * noise - sigma * x0
+    return x_t, v
+
+
+def normal(like: Tensor, draw: Draw) -> Tensor:
+    """Noise alone."""
+    return draw(like)
+
+
 def eager_reference(
-    operation: Operation, p: Workload, draw: eager.Draw = torch.randn_like
+    operation: Operation, p: Workload, draw: Draw = torch.randn_like
 ) -> tuple[Callable[..., Tensor | tuple[Tensor, Tensor]], tuple[Any, ...]]:
     """The function of the eager reference for an operation, and its arguments."""
     n = p.numbers
     if operation == "normal":
-        return eager.normal, (p.x, draw)
+        return normal, (p.x, draw)
     if operation == "add_noise":
-        return eager.add_noise, (p.x, *p.alpha_sigma, draw)
+        return add_noise, (p.x, *p.alpha_sigma, draw)
     if operation == "ddpm":
         k, m, c, *_ = n.ddpm
-        return eager.ddpm, (p.x, *p.outs, n.alpha_t, n.sigma_t, k, m, c, draw)
+        return ddpm, (p.x, *p.outs, n.alpha_t, n.sigma_t, k, m, c, draw)
     levels = (n.alpha_t, n.sigma_t, n.alpha_s, n.sigma_s)
     if operation == "guided":
-        return eager.guided_ddim, (p.x, *p.outs, GUIDANCE, *levels)
-    return eager.ddim, (p.x, *p.outs, *levels)
+        return guided_ddim, (p.x, *p.outs, GUIDANCE, *levels)
+    return ddim, (p.x, *p.outs, *levels)
 
 
-def _eager_call(operation: Operation, p: Workload) -> Call:
+def _eager(operation: Operation, p: Workload) -> Call:
     function, arguments = eager_reference(operation, p)
     return partial(function, *arguments)
-
-
-def _eager(operation: Operation, workloads: list[Workload]) -> Calls:
-    return [_eager_call(operation, workload) for workload in workloads]
 
 
 def _compiled(operation: Operation, workloads: list[Workload], *, dynamic: bool) -> Calls | str:
@@ -147,7 +193,7 @@ def _flat(p: Workload) -> Workload:
     return replace(p, x=p.x.flatten(1), outs=tuple(out.flatten(1) for out in p.outs))
 
 
-def _diffusers(operation: Operation, workloads: list[Workload]) -> Calls | str:
+def _diffusers(operation: Operation, p: Workload) -> Call | str:
     if operation == "normal":
         return "diffusers draws its noise with torch.randn: the eager line"
     try:
@@ -160,12 +206,10 @@ def _diffusers(operation: Operation, workloads: list[Workload]) -> Calls | str:
         num_train_timesteps=T, beta_schedule="linear", clip_sample=False, prediction_type="epsilon"
     )
     scheduler.set_timesteps(DDIM_STEPS if far else T)
-    return [_diffusers_call(operation, workload, scheduler) for workload in workloads]
+    return _diffusers_call(operation, p, scheduler)
 
 
-def _diffusers_call(
-    operation: Operation, p: Workload, scheduler: Any, draw: eager.Draw = torch.randn_like
-) -> Call:
+def _diffusers_call(operation: Operation, p: Workload, scheduler: Any, draw: Draw = torch.randn_like) -> Call:
     x, outs, t = p.x, p.outs, LEVEL - 1  # their timestep is our level - 1
     if operation == "add_noise":
         timesteps = p.levels - 1
@@ -181,11 +225,11 @@ def _diffusers_call(
     return lambda: scheduler.step(outs[0], t, x, return_dict=False)
 
 
-def _copy(operation: Operation, workloads: list[Workload]) -> Calls:
-    return [partial(torch.empty_like(workload.x).copy_, workload.x) for workload in workloads]
+def _copy(operation: Operation, p: Workload) -> Call:
+    return partial(torch.empty_like(p.x).copy_, p.x)
 
 
-_MAKERS: dict[str, Maker] = {
+_MAKERS: dict[str, Callable[[Operation, Workload], Call | str]] = {
     "fused": _fused,
     "fused out=": partial(_fused, into=True),
     "fallback": _fallback,

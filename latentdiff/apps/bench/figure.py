@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latentdiff.apps.bench.measure import Row
 from latentdiff.apps.bench.report import name_of
@@ -14,13 +14,13 @@ from latentdiff.viz.figures import COLORS, FAINT, INK, new_figure, save_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-STYLE = {  # name: (color, line, marker)
-    "fused": (INK, "-", "o"),
-    "fused out=": (INK, ":", None),
-    "fallback": (FAINT, "-", "s"),
-    "eager": (COLORS[1], "-", "^"),
-    "compile": (COLORS[2], "-", "v"),
-    "diffusers": (COLORS[3], "-", "D"),
+STYLE: dict[str, dict[str, Any]] = {
+    "fused": {"color": INK, "linestyle": "-", "marker": "o"},
+    "fused out=": {"color": INK, "linestyle": ":"},
+    "fallback": {"color": FAINT, "linestyle": "-", "marker": "s"},
+    "eager": {"color": COLORS[1], "linestyle": "-", "marker": "^"},
+    "compile": {"color": COLORS[2], "linestyle": "-", "marker": "v"},
+    "diffusers": {"color": COLORS[3], "linestyle": "-", "marker": "D"},
 }
 COPY = "bytes at the copy's bandwidth"
 
@@ -60,7 +60,7 @@ def save_kernels_figure(rows: Sequence[Row], path: Path, *, title: str) -> None:
 def _panel(axes: Axes, rows: Sequence[Row]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    for name, (color, line, marker) in STYLE.items():
+    for name, style in STYLE.items():
         there = [row for row in rows if name in row.timings]
         if not there:
             continue
@@ -70,17 +70,8 @@ def _panel(axes: Axes, rows: Sequence[Row]) -> None:
         low = [timing.low * each for timing, each in zip(timings, scale, strict=True)]
         high = [timing.high * each for timing, each in zip(timings, scale, strict=True)]
         medians = [row.ns_per_element(name) for row in there]
-        axes.plot(
-            sizes,
-            medians,
-            color=color,
-            linestyle=line,
-            marker=marker,
-            markersize=4,
-            linewidth=1.6,
-            label=name,
-        )
-        axes.fill_between(sizes, low, high, color=color, alpha=0.13, linewidth=0)
+        axes.plot(sizes, medians, label=name, markersize=4, linewidth=1.6, **style)
+        axes.fill_between(sizes, low, high, color=style["color"], alpha=0.13, linewidth=0)
     copied = [row for row in rows if "copy" in row.timings]
     limit = [
         least_bytes(row.operation, row.shape, row.dtype) / row.elements / row.gb_per_s("copy")

@@ -25,9 +25,7 @@ SHAPES: tuple[tuple[int, ...], ...] = (  # 2 KiB, 8 KiB, 256 KiB, 4, 16, 64 and 
 SHORT_SHAPES = SHAPES[1:4]
 ALWAYS = ("fused", "fused out=", "eager", "copy")  # never left out for want of time
 FEWEST_ROUNDS = 3  # below, a median says nothing
-UNMEASURED = (
-    3  # slices or slow calls of an implementation beside its rounds: two warm it, one finds the repeats
-)
+UNMEASURED = 3  # slices or slow calls beside the rounds: two warm an implementation, one finds the repeats
 SHORT = 0.1  # seconds that never matter
 NO_TIME = "no time left in the budget for so large a tensor"
 
@@ -109,13 +107,11 @@ def measure(
     stopwatch: Stopwatch | None = None,
     on_row: Callable[[Row], None],
 ) -> list[Row]:
-    """Measure the grid; ``on_row`` is called with each row when it is done. The global generator is left as
-    it was.
-    """
+    """Measure the grid; ``on_row`` is called with each row. The global generator is left as it was."""
     watch = stopwatch or stopwatch_for(grid.device)
     cells, begun = grid.cells(), clock()
     rows: list[Row] = []
-    smaller: Row | None = None
+    row: Row | None = None
     weights = [1 + math.prod(shape) / (1 << 18) for _, _, shape in cells]
     devices = [grid.device] if grid.device.type == "cuda" else []
     with torch.inference_mode(), torch.random.fork_rng(devices=devices):
@@ -124,31 +120,21 @@ def measure(
             share = left * weights[i] / sum(weights[i:]) if math.isfinite(left) else math.inf
             if i == 0 or cells[i - 1][:2] != (operation, dtype):
                 torch.compiler.reset()  # torch.compile's limit of recompilations would be reached otherwise
-                smaller = None
-            row = _row(grid, operation, dtype, shape, _Share(share, smaller), watch)
+                row = None
+            row = _row(grid, operation, dtype, shape, share, row, watch)
             on_row(row)
             rows.append(row)
-            smaller = row
     return rows
 
 
-@dataclass(frozen=True)
-class _Share:
-    """The seconds that one row may take, and the row of the next smaller size, from which the time of a call
-    is estimated.
-    """
-
-    seconds: float
-    smaller: Row | None
-
-    def affordable(self, name: str, elements: int) -> bool:
-        if name in ALWAYS or self.smaller is None:
-            return True
-        if name not in self.smaller.timings:
-            return not self.smaller.skipped.get(name, "").startswith(NO_TIME)
-        return (UNMEASURED + FEWEST_ROUNDS) * self.smaller.ns_per_element(name) * elements / 1e9 < max(
-            self.seconds, SHORT
-        )
+def _affordable(name: str, elements: int, seconds: float, smaller: Row | None) -> bool:
+    """Whether an implementation fits in ``seconds``, by its time at the next ``smaller`` size."""
+    if name in ALWAYS or smaller is None:
+        return True
+    if name not in smaller.timings:
+        return not smaller.skipped.get(name, "").startswith(NO_TIME)
+    call = smaller.ns_per_element(name) * elements / 1e9
+    return (UNMEASURED + FEWEST_ROUNDS) * call < max(seconds, SHORT)
 
 
 def _row(
@@ -156,17 +142,18 @@ def _row(
     operation: Operation,
     dtype: torch.dtype,
     shape: tuple[int, ...],
-    share: _Share,
+    seconds: float,
+    smaller: Row | None,
     watch: Stopwatch,
 ) -> Row:
     sets = sets_for(operation, shape, dtype, grid.device)
     workloads = [
         make_workload(operation, shape, dtype=dtype, device=grid.device, seed=i) for i in range(sets)
     ]
-    names = [name for name in grid.implementations if share.affordable(name, math.prod(shape))]
+    names = [name for name in grid.implementations if _affordable(name, math.prod(shape), seconds, smaller)]
     prepared = prepare(operation, workloads, names, dynamic=grid.dynamic)
     prepared.skipped.update({name: NO_TIME for name in grid.implementations if name not in names})
-    rounds = _fit(prepared, grid, share.seconds, watch)
+    rounds = _fit(prepared, grid, seconds, watch)
     timings = interleaved(prepared.calls, stopwatch=watch, rounds=rounds, slice_seconds=grid.slice_seconds)
     return Row(operation, dtype, shape, sets, timings, prepared.skipped)
 
@@ -178,9 +165,8 @@ def _fit(prepared: Prepared, grid: BenchmarkGrid, seconds: float, watch: Stopwat
         return grid.rounds
     for name in sorted(set(slices) - set(ALWAYS), key=lambda name: -slices[name]):
         optional = sum(took for other, took in slices.items() if other not in ALWAYS)
-        if (UNMEASURED + FEWEST_ROUNDS) * optional > max(seconds, SHORT) and slices[
-            name
-        ] > grid.slice_seconds:
+        beyond = (UNMEASURED + FEWEST_ROUNDS) * optional > max(seconds, SHORT)
+        if beyond and slices[name] > grid.slice_seconds:
             prepared.skipped[name] = NO_TIME
             del prepared.calls[name], slices[name]
     return max(FEWEST_ROUNDS, min(grid.rounds, int(seconds / sum(slices.values())) - UNMEASURED))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,26 +58,24 @@ def machine_line(values: dict[str, Any]) -> str:
 
 def document(grid: BenchmarkGrid, rows: Sequence[Row], where: dict[str, Any]) -> dict[str, Any]:
     """Everything measured, in seconds, one entry for each implementation, with its settings."""
-    settings = {
-        "device": str(grid.device),
-        "rounds": grid.rounds,
-        "slice_seconds": grid.slice_seconds,
-        "compile": "dynamic" if grid.dynamic else "static",
-        "max_bytes": grid.max_bytes,
-    }
-    skipped = [
-        _place(row) | {"contender": name, "reason": why} for row in rows for name, why in row.skipped.items()
-    ]
-    measured = [_entry(row, name) for row in rows for name in row.timings]
-    found = [asdict(verdict) for verdict in verdicts(rows, grid.device)]
     return {
         "schema": SCHEMA,
         "kind": "kernels",
         "machine": where,
-        "settings": settings,
-        "rows": measured,
-        "skipped": skipped,
-        "verdicts": found,
+        "settings": {
+            "device": str(grid.device),
+            "rounds": grid.rounds,
+            "slice_seconds": grid.slice_seconds,
+            "compile": "dynamic" if grid.dynamic else "static",
+            "max_bytes": grid.max_bytes,
+        },
+        "rows": [_entry(row, name) for row in rows for name in row.timings],
+        "skipped": [
+            _place(row) | {"contender": name, "reason": why}
+            for row in rows
+            for name, why in row.skipped.items()
+        ],
+        "verdicts": [asdict(verdict) for verdict in verdicts(rows, grid.device)],
     }
 
 
@@ -144,11 +142,12 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def _cells(row: Row, shown: Sequence[str]) -> list[str]:
-    place = [row.operation, name_of(row.dtype), "x".join(map(str, row.shape))]
     best = "fused out=" if "fused out=" in row.timings else "fused"
     share, factor = row.of_copy(best), row.faster("fused", "eager")
     return [
-        *place,
+        row.operation,
+        name_of(row.dtype),
+        "x".join(map(str, row.shape)),
         bytes_text(tensor_bytes(row.shape, row.dtype)),
         *(_timing_text(row, name) for name in shown),
         f"{row.ns_per_element(best):.3g}" if best in row.timings else "",
@@ -190,25 +189,25 @@ def _at(rows: Sequence[Row], operation: str, shape: tuple[int, ...]) -> Iterator
     yield from (r for r in rows if (r.operation, r.shape, r.dtype) == (operation, shape, torch.float32))
 
 
+def _verdict(row: Row, found: str, promised: str, met: bool, note: str = "") -> Verdict:
+    what = f"{TITLES[row.operation]} at {row.shape}, {name_of(row.dtype)}{note}"
+    return Verdict(what, found, promised, met)
+
+
 def _cpu_figures(rows: Sequence[Row]) -> Iterator[Verdict]:
     """One core, float32."""
     middle, small = (64, 4, 64, 64), (64, 32)
     for row in _at(rows, "ddpm", middle):
         if "fused" in row.timings:
             ns = row.ns_per_element("fused")
-            what = f"{TITLES['ddpm']} at {middle}, float32 (promised for AVX-512)"
-            yield Verdict(what, f"{ns:.2f} ns per element", "at most 2.0", ns <= 2.0)
-    for operation in ("ddpm", "add_noise"):
-        for row in _at(rows, operation, middle):
-            if (factor := row.faster("fused", "eager")) is not None:
-                what = f"{TITLES[row.operation]} at {middle}, float32"
-                yield Verdict(what, f"{factor:.1f} times as fast as eager", "at least 5", factor >= 5)
+            yield _verdict(
+                row, f"{ns:.2f} ns per element", "at most 2.0", ns <= 2.0, " (promised for AVX-512)"
+            )
+    yield from _times_eager([*_at(rows, "ddpm", middle), *_at(rows, "add_noise", middle)])
     for row in _at(rows, "ddim", small):
         if "fused" in row.timings:
             micro = row.timings["fused"].median * 1e6
-            yield Verdict(
-                f"{TITLES['ddim']} at {small}, float32", f"{micro:.1f} µs a call", "at most 8", micro <= 8
-            )
+            yield _verdict(row, f"{micro:.1f} µs a call", "at most 8", micro <= 8)
     large = [r for r in rows if r.operation == "ddim" and r.dtype == torch.float32 and r.elements >= 1 << 24]
     yield from _bandwidth(large, 0.85)
 
@@ -218,17 +217,19 @@ def _gpu_bandwidth(rows: Sequence[Row]) -> Iterator[Verdict]:
     yield from _bandwidth([row for row in large if row.operation in ("ddim", "guided")], 0.90)
     noisy = [row for row in large if row.operation in ("ddpm", "add_noise") and row.dtype == torch.float32]
     yield from _bandwidth(noisy, 0.80)
-    for row in _at(rows, "ddpm", (64, 32)):
+    yield from _times_eager(_at(rows, "ddpm", (64, 32)))
+
+
+def _times_eager(rows: Iterable[Row]) -> Iterator[Verdict]:
+    for row in rows:
         if (factor := row.faster("fused", "eager")) is not None:
-            what = f"{TITLES['ddpm']} at {row.shape}, float32"
-            yield Verdict(what, f"{factor:.1f} times as fast as eager", "at least 5", factor >= 5)
+            yield _verdict(row, f"{factor:.1f} times as fast as eager", "at least 5", factor >= 5)
 
 
 def _bandwidth(rows: Sequence[Row], least: float) -> Iterator[Verdict]:
     for row in rows:
         if (share := row.of_copy("fused out=")) is not None:
-            what = f"{TITLES[row.operation]} at {row.shape}, {name_of(row.dtype)}"
-            yield Verdict(what, f"{share:.0%} of the copy bandwidth", f"at least {least:.0%}", share >= least)
+            yield _verdict(row, f"{share:.0%} of the copy bandwidth", f"at least {least:.0%}", share >= least)
 
 
 def _against(rows: Sequence[Row], baseline: str, least: float) -> Iterator[Verdict]:

@@ -1,6 +1,4 @@
-"""Interleaved timing: implementations take turns each round, so that a change in the machine's speed affects
-all of them.
-"""
+"""Interleaved timing: implementations take turns each round, so that a slower machine is so for all."""
 
 from __future__ import annotations
 
@@ -26,9 +24,7 @@ MAX_REPEATS = 1 << 20
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call took, over rounds of ``repeats`` calls each: the median, the quartiles and the fastest
-    round.
-    """
+    """Seconds a call took, over rounds of ``repeats`` calls: median, quartiles and the fastest round."""
 
     median: float
     low: float
@@ -94,8 +90,7 @@ def repeats_for(calls: Calls, stopwatch: Stopwatch, seconds: float) -> int:
 def interleaved(
     implementations: Mapping[str, Calls], *, stopwatch: Stopwatch, rounds: int, slice_seconds: float
 ) -> dict[str, Timing]:
-    """Time implementations that are warm already: in every round each gets one slice of about
-    ``slice_seconds``.
+    """Time warm implementations: in every round each gets one slice of about ``slice_seconds``.
 
     Every second round goes through them backwards, so that none always follows the same neighbor. ValueError
     unless rounds >= 1.

@@ -54,10 +54,8 @@ class Levels:
         schedule, s = make_schedule("linear", T=T), LEVEL - T // DDIM_STEPS
         at_t, at_s = schedule.at(LEVEL), schedule.at(s)
         estimate = to_x0("eps", *at_t)
-        far, near = (
-            ddim_coefficients(schedule, LEVEL, s),
-            ddim_coefficients(schedule, LEVEL, LEVEL - 1, eta=1.0),
-        )
+        far = ddim_coefficients(schedule, LEVEL, s)
+        near = ddim_coefficients(schedule, LEVEL, LEVEL - 1, eta=1.0)
         return cls(*at_t, *at_s, (far.k, far.m, far.c, *estimate), (near.k, near.m, near.c, *estimate))
 
 
@@ -79,9 +77,7 @@ class Workload:
 
     @property
     def alpha_sigma(self) -> tuple[Tensor, Tensor]:
-        """alpha and sigma of each sample's level in the dtype of x, [B, 1, ...], for the eager
-        reference.
-        """
+        """alpha and sigma of each sample's level in the dtype of x, [B, 1, ...]."""
         shape = (-1, *[1] * (self.x.dim() - 1))
         return self.coef[:, 0].to(self.x.dtype).view(shape), self.coef[:, 1].to(self.x.dtype).view(shape)
 

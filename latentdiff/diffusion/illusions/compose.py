@@ -11,13 +11,11 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
-from latentdiff.diffusion.illusions.bands import Band
-from latentdiff.diffusion.illusions.views import View
+from latentdiff.diffusion.illusions.views import Band, View
 
 
 def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] | None = None) -> Denoiser:
-    """Compose one image from denoisers of its views: x_0 = sum_i w_i V_i^-1 x_0^(i)(V_i x), where the w_i sum
-    to 1.
+    """One image from denoisers of its views: x_0 = sum_i w_i V_i^-1 x_0^(i)(V_i x), where the w_i sum to 1.
 
     ``weights`` default to equal ones and are divided by their sum. The outputs are mixed before any clip; a
     learned variance is left out. The denoisers are of one process. Geng et al. 2024 (Visual Anagrams), eq. 4.
@@ -36,8 +34,7 @@ def anagram(parts: Sequence[tuple[Denoiser, View]], *, weights: Sequence[float] 
 
 
 def hybrid(parts: Sequence[tuple[Denoiser, Band]], *, weights: Sequence[float] | None = None) -> Denoiser:
-    """Compose one image from bands of several denoisers: x_0 = sum_i g_i B_i x_0^(i), where the bands sum to
-    the identity.
+    """One image from bands of several denoisers: x_0 = sum_i g_i B_i x_0^(i); the bands sum to the identity.
 
     The gains g_i are n times the ``weights`` divided by their sum: all 1 by default, which keeps the
     identity; others raise one band's contrast against the rest. The outputs are mixed before any clip; a
@@ -107,9 +104,7 @@ def anagram_of_latents(
     decode: Callable[[Tensor], Tensor],
     weights: Sequence[float] | None = None,
 ) -> SynchronizedDenoiser:
-    """:func:`anagram` where the views are of the images that ``decode`` makes of latents: sum_i w_i V_i^-1
-    D(x_0^(i)) is the picture.
-    """
+    """:func:`anagram` in the images of latents: sum_i w_i V_i^-1 D(x_0^(i)) is the picture, D ``decode``."""
     shares, views = _shares("anagram", len(parts), weights), [view for _, view in parts]
 
     def combine(images: Sequence[Tensor]) -> Tensor:
@@ -129,9 +124,7 @@ def hybrid_of_latents(
     decode: Callable[[Tensor], Tensor],
     weights: Sequence[float] | None = None,
 ) -> SynchronizedDenoiser:
-    """:func:`hybrid` where the bands are of the images that ``decode`` makes of latents: sum_i g_i B_i
-    D(x_0^(i)) is the picture.
-    """
+    """:func:`hybrid` in the images of latents: sum_i g_i B_i D(x_0^(i)) is the picture, D = ``decode``."""
     gains = [len(parts) * share for share in _shares("hybrid", len(parts), weights)]
 
     def combine(images: Sequence[Tensor]) -> Tensor:
@@ -152,9 +145,7 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
 def _mixed(
     x: Tensor, estimates: Sequence[Estimate], outs: Sequence[Tensor], shares: Sequence[float]
 ) -> Estimate:
-    """The estimate p x + sum_i share_i q_i out_i; all estimates have the same p, so that the mix is
-    linear.
-    """
+    """The estimate p x + sum_i share_i q_i out_i; all estimates have one p, so that the mix is linear."""
     first = estimates[0]
     if any((e.p, e.clip, e.t) != (first.p, first.clip, first.t) for e in estimates):
         raise ValueError(

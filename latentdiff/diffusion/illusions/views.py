@@ -1,14 +1,16 @@
-"""Views of an image: orthogonal maps, under which white noise stays white noise."""
+"""Views of an image, orthogonal maps under which white noise stays white noise, and bands that sum to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from latentdiff.diffusion.operators import gaussian_blur
 from latentdiff.errors import InputError
 from latentdiff.ops.random import Key
 
@@ -18,9 +20,7 @@ NAMES = ("identity", "flip", "mirror", "rotate90", "rotate180", "rotate270", "ne
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An orthogonal map of images [B, C, H, W] and its inverse, which is its transpose (Geng et al. 2024,
-    section 3.3).
-    """
+    """An orthogonal map of images [B, C, H, W] and its inverse (Geng et al. 2024, section 3.3)."""
 
     name: str
     see: Map
@@ -94,3 +94,45 @@ def _square(x: Tensor) -> Tensor:
             f"rotation by a quarter turn: expected a square image, got {x.shape[-2]}x{x.shape[-1]}"
         )
     return x
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A linear map from images [B, C, H, W] to one of their components."""
+
+    name: str
+    take: Map
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.take(x)
+
+
+def frequencies(shape: tuple[int, int, int], sigmas: Sequence[float]) -> tuple[Band, ...]:
+    """Bands from the lowest to the highest, cut by Gaussian blurs of falling ``sigmas`` (pixels), one more.
+
+    The lowest is the image blurred by the first sigma, the highest what the last takes away; they sum to the
+    image. InputError unless the sigmas are positive and fall. Geng et al. 2024 (Factorized Diffusion),
+    section 3.2.
+    """
+    if not sigmas or any(sigma <= 0 for sigma in sigmas) or any(a <= b for a, b in pairwise(sigmas)):
+        raise InputError(
+            f"bands: expected falling sigmas above 0, got {', '.join(f'{s:g}' for s in sigmas) or 'none'}"
+        )
+    blurs = [gaussian_blur(shape, sigma=sigma) for sigma in sigmas]
+    middle = [
+        Band(f"{a:g}-{b:g}", _between(wide, narrow))
+        for (a, wide), (b, narrow) in pairwise(zip(sigmas, blurs, strict=True))
+    ]
+    return (Band("low", blurs[0]), *middle, Band("high", lambda x: x - blurs[-1](x)))
+
+
+def _between(wide: Map, narrow: Map) -> Map:
+    return lambda x: narrow(x) - wide(x)
+
+
+def brightness_and_colour(shape: tuple[int, int, int]) -> tuple[Band, Band]:
+    """The mean over the channels, and what is left; they sum to the image. InputError for grey images."""
+    if shape[0] < 2:
+        raise InputError(f"colour: expected images with 3 channels, got {shape[0]}")
+    grey = Band("brightness", lambda x: x.mean(1, keepdim=True).expand_as(x))
+    return grey, Band("colour", lambda x: x - x.mean(1, keepdim=True))

@@ -4,7 +4,7 @@ Those that the command line offers are rows of :data:`latentdiff.config.restorat
 """
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import Any
 
 from latentdiff.config import restoration
@@ -19,6 +19,7 @@ from latentdiff.diffusion.operators.blur import (
 from latentdiff.diffusion.operators.linear import (
     Operator,
     backprojection,
+    downsample,
     identity,
     matrix,
     norms,
@@ -26,7 +27,6 @@ from latentdiff.diffusion.operators.linear import (
     separable,
 )
 from latentdiff.diffusion.operators.mask import box, half, masked, scattered
-from latentdiff.diffusion.operators.resample import downsample
 
 __all__ = [
     "OPERATORS",
@@ -56,8 +56,7 @@ OPERATORS = restoration.OPERATORS
 
 def operator_function(name: str) -> Callable[..., Operator]:
     """The function of a row of ``OPERATORS``: (image_shape, **options) -> Operator."""
-    module = import_module(f"{__name__}.{OPERATORS[name].function.partition(':')[0]}")
-    found: Callable[..., Operator] = getattr(module, OPERATORS[name].function.partition(":")[2])
+    found: Callable[..., Operator] = resolve_name(f"{__name__}.{OPERATORS[name].function}")
     return found
 
 

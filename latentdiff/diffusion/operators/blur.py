@@ -44,8 +44,7 @@ def gaussian_blur(image_shape: tuple[int, int, int], *, sigma: float, size: int 
 
 
 def motion_kernel(length: float, angle: float) -> Tensor:
-    """The path of a point that moves ``length`` pixels at ``angle`` degrees (0: to the right, 90: up),
-    float64 [n, n], sum 1.
+    """The path of ``length`` pixels at ``angle`` degrees (0: to the right, 90: up), float64 [n, n], sum 1.
 
     The line is sampled densely and shared out between the pixels around each point (bilinear weights).
     """
@@ -105,8 +104,7 @@ def convolution(image_shape: tuple[int, int, int], kernel: Tensor, *, name: str 
 
 
 def mirrored(n: int, reach: int) -> Tensor:
-    """Which of ``n`` pixels stands at each place of a row with ``reach`` mirrored ones at both ends, int64 [n
-    + 2 reach].
+    """Indices of ``n`` pixels in a row with ``reach`` mirrored ones at both ends, int64 [n + 2 reach].
 
     The pixel at the edge is not doubled; a reach beyond the row goes on mirroring.
     """

@@ -60,23 +60,13 @@ def identity(shape: tuple[int, ...]) -> Operator:
 
 
 def matrix(weights: Tensor, *, name: str = "matrix") -> Operator:
-    """A x = M x for vectors [B, n] and a matrix [m, n]; also one axis of an image at a time, see
-    :func:`separable`.
-    """
+    """A x = M x for vectors [B, n] and a matrix [m, n]; :func:`separable` has one for each axis of images."""
     rows, columns = weights.shape
-    return Operator(
-        name,
-        (columns,),
-        (rows,),
-        lambda x: x @ weights.to(x).T,
-        lambda y: y @ weights.to(y),
-    )
+    return Operator(name, (columns,), (rows,), lambda x: x @ weights.to(x).T, lambda y: y @ weights.to(y))
 
 
 def separable(name: str, channels: int, rows: Tensor, columns: Tensor) -> Operator:
-    """A X = R X C^T in every channel: a matrix [h, H] down the columns of an image [C, H, W], another [w, W]
-    along its rows.
-    """
+    """A X = R X C^T in every channel: a matrix [h, H] on an image's columns, another [w, W] on its rows."""
     (h, height), (w, width) = rows.shape, columns.shape
     return Operator(
         name,
@@ -85,6 +75,18 @@ def separable(name: str, channels: int, rows: Tensor, columns: Tensor) -> Operat
         lambda x: rows.to(x) @ x @ columns.to(x).T,
         lambda y: rows.to(y).T @ y @ columns.to(y),
     )
+
+
+def downsample(image_shape: tuple[int, int, int], factor: int) -> Operator:
+    """Means of blocks of factor x factor pixels; ValueError unless both sides are multiples of it."""
+    channels, height, width = image_shape
+    if factor < 1 or height % factor or width % factor:
+        raise ValueError(f"factor: expected a divisor of {height} and {width} pixels, got {factor}")
+
+    def means(n: int) -> Tensor:
+        return torch.eye(n // factor, dtype=torch.float64).repeat_interleave(factor, 1) / factor
+
+    return separable("downsample", channels, means(height), means(width))
 
 
 def backprojection(operator: Operator, y: Tensor) -> Tensor:

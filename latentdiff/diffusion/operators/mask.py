@@ -32,8 +32,7 @@ def masked(image_shape: tuple[int, int, int], mask: Tensor) -> Operator:
 def box(
     height: int, width: int, *, size: tuple[int, int] | None = None, corner: tuple[int, int] | None = None
 ) -> Tensor:
-    """Everything known but a box of ``size`` (default: half the sides) at ``corner`` (default: in the
-    middle), [H, W].
+    """All known but a box of ``size`` (default: half the sides) at ``corner`` (default: central), [H, W].
 
     ValueError for a box that does not lie in the image.
     """

@@ -1,28 +1,23 @@
-"""Restoration and editing by wrapping a Denoiser or a SamplerStep: RePaint, DPS, PSLD, ScoreALD, DiffPIR,
-DDIM inversion.
+"""Restoration by wrapping a Denoiser or a SamplerStep: RePaint, DPS, PSLD, ScoreALD, DiffPIR.
 
 Those that ``restore`` offers are rows of :data:`latentdiff.config.restoration.SOLVERS`.
 """
 
 from collections.abc import Callable
-from importlib import import_module
+from pkgutil import resolve_name
 
 from latentdiff.config import restoration
-from latentdiff.diffusion.solvers.diffpir import Correction, corrected, gaussian_update, half_quadratic
-from latentdiff.diffusion.solvers.dps import Loss, Measure, StepSize, descending, dps, psld
-from latentdiff.diffusion.solvers.inversion import inverse_ddim_step
+from latentdiff.diffusion.samplers import inverse_ddim_step
+from latentdiff.diffusion.solvers.diffpir import corrected, gaussian_update, half_quadratic
+from latentdiff.diffusion.solvers.dps import descending, dps, psld
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 from latentdiff.diffusion.solvers.repaint import repaint, repaint_schedule, with_renoising
 from latentdiff.diffusion.solvers.score_ald import score_ald
 
 __all__ = [
     "SOLVERS",
-    "Correction",
     "InverseProblem",
     "LoopArguments",
-    "Loss",
-    "Measure",
-    "StepSize",
     "corrected",
     "descending",
     "dps",
@@ -42,6 +37,5 @@ SOLVERS = restoration.SOLVERS
 
 def solver_function(name: restoration.Solver) -> Callable[..., LoopArguments]:
     """The function of a row of ``SOLVERS``: (problem, loop arguments, **options) -> loop arguments."""
-    module = import_module(f"{__name__}.{SOLVERS[name].function.partition(':')[0]}")
-    found: Callable[..., LoopArguments] = getattr(module, SOLVERS[name].function.partition(":")[2])
+    found: Callable[..., LoopArguments] = resolve_name(f"{__name__}.{SOLVERS[name].function}")
     return found

@@ -34,8 +34,7 @@ def half_quadratic(
     = sigma_t / alpha_t.
 
     That is E[x_0 | x_t, y] if p(x_0 | x_t) had the variance sigbar_t^2 / strength in every direction.
-    ``sigma``: the noise of y; 0 is taken as 1e-3, as rho would vanish. Zhu et al. 2023, eq. 12 and 13, with
-    lambda = strength.
+    ``sigma``: the noise of y; 0 is taken as 1e-3, as rho would vanish. Zhu et al. 2023, eq. 12, 13 (lambda).
     """
     noise = max(sigma, 1e-3)
 

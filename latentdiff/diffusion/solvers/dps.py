@@ -12,7 +12,7 @@ from torch import Tensor
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.operators import Operator, norms
-from latentdiff.diffusion.samplers import SamplerStep
+from latentdiff.diffusion.samplers import SamplerStep, StepResult
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 from latentdiff.ops.random import Key
 
@@ -24,15 +24,14 @@ StepSize = Literal["residual", "gradient"]
 
 
 def descending(step: SamplerStep, loss: Loss, *, normalized: float | None = None) -> SamplerStep:
-    """``step``, then x_s - grad of ``loss`` of the estimate by x_t, through the network, each sample by its
-    own.
+    """``step``, then x_s - grad of ``loss`` of the estimate by x_t, through the network, sample by sample.
 
     ``normalized``: the length of the gradient of each sample instead of its own.
     """
 
     def descend(
         denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    ) -> StepResult:
         with torch.enable_grad():
             here = x.detach().requires_grad_()
             estimate = denoise(here, t)
@@ -59,8 +58,8 @@ def dps(
     """Diffusion posterior sampling (Chung et al. 2023, algorithm 1).
 
     ``size``: "residual" divides the step by the norm of the residual, zeta_t = zeta / |y - A(x_0)| as
-    published, so that the move is zeta times the gradient of 2 |y - A(x_0)|; "gradient" makes every move
-    ``zeta`` long.
+    published, so that the move is zeta times the gradient of 2 |y - A(x_0)|; "gradient": each is ``zeta``
+    long.
     """
 
     def residual(x0: Tensor) -> Tensor:

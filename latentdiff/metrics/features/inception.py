@@ -25,9 +25,7 @@ CHUNK = 5  # images at once: on CPUs the maps stay in the cache
 
 
 class Step(NamedTuple):
-    """A convolution of a branch: output channels, kernel (height, width), stride; ``fork``: (1, 3) and (3, 1)
-    side by side.
-    """
+    """A convolution: output channels, kernel (height, width), stride; ``fork``: (1, 3) beside (3, 1)."""
 
     channels: int
     kernel: tuple[int, int] = (1, 1)
@@ -57,9 +55,7 @@ class Unit(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches side by side, and a pooled one: "average", "maximum" (both of stride 1, then 1 x 1) or "halve"
-    (stride 2).
-    """
+    """Branches, and a pooled one: "average", "maximum" (stride 1, then 1 x 1) or "halve" (stride 2)."""
 
     def __init__(
         self, inputs: int, branches: Mapping[str, Sequence[Step]], *, pool: str, project: int = 0

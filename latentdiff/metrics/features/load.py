@@ -11,14 +11,14 @@ from latentdiff.metrics.features.efficientnet import load_efficientnet, load_eff
 from latentdiff.metrics.features.inception import load_inception
 from latentdiff.metrics.features.lpips import load_lpips
 from latentdiff.metrics.features.mnist import load_mnist, load_mnist_maps
-from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
 from latentdiff.metrics.features.network import FeatureNetwork, PerceptualNetwork
+from latentdiff.metrics.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
 
 
 def feature_network(
     name: str, *, weights: Path | None = None, device: torch.device | str = "cpu"
 ) -> FeatureNetwork:
-    """The feature network of that name (`names.NAMES`), for `extract`.
+    """The feature network of that name (`NAMES`), for `extract`.
 
     weights: a safetensors file, for `inception` alone; the others bring theirs. InputError for an unknown
     name, a missing extra package, or weights that are missing, unwanted or not this network's.
@@ -33,7 +33,7 @@ def feature_network(
 def perceptual_network(
     name: str, *, weights: Path | None = None, device: torch.device | str = "cpu"
 ) -> PerceptualNetwork:
-    """The network of that name (`names.PERCEPTUAL_NAMES`), for `perceptual_distance`.
+    """The network of that name (`PERCEPTUAL_NAMES`), for `perceptual_distance`.
 
     weights: a safetensors file, for `lpips-alex` and `lpips-vgg`; the others bring theirs. Errors as in
     `feature_network`.

@@ -8,8 +8,13 @@ import torch
 from torch import Tensor
 
 from latentdiff.errors import InputError
-from latentdiff.metrics.features.extraction import Progress, full_chunks, in_float64, reproducible
-from latentdiff.metrics.features.network import PerceptualNetwork
+from latentdiff.metrics.features.network import (
+    PerceptualNetwork,
+    Progress,
+    full_chunks,
+    in_float64,
+    reproducible,
+)
 from latentdiff.metrics.features.pixels import check_images
 
 SMOOTH = 1e-6  # beside the squared norm, in training
@@ -34,8 +39,7 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def perceptual_loss(network: PerceptualNetwork, a: Tensor, b: Tensor) -> Tensor:
-    """The distance [N] in float32 of images [N, C, H, W] in [-1, 1], to train with: differentiable in ``a``
-    alone.
+    """The distance [N] in float32 of images [N, C, H, W] in [-1, 1], for training: gradients in ``a``.
 
     Where all channels of a position are near zero the norm is smoothed, so that gradients stay finite.
     """
@@ -56,12 +60,10 @@ def _smooth_unit(x: Tensor) -> Tensor:
 def perceptual_distance(
     network: PerceptualNetwork, a: Tensor, b: Tensor, *, batch: int = 500, progress: Progress | None = None
 ) -> Tensor:
-    """float64 [N]: how far each image of ``a`` is from its own of ``b``, uint8 [N, C, H, W]; 0 for equal
-    images.
+    """float64 [N]: how far each image of ``a`` is from its own of ``b``, uint8 [N, C, H, W]; 0 if equal.
 
-    Bit for bit the same for any ``batch``. `names.perceptual_name` says what the figure may be called.
-    InputError for other images, for shapes that differ, or where the network gives numbers that are not
-    finite.
+    Bit for bit the same for any ``batch``; `perceptual_name` says what the figure may be called. InputError
+    for other images, for shapes that differ, or where the network gives numbers that are not finite.
     """
     if check_images(a).shape != check_images(b).shape:
         raise InputError(f"expected pairs of images of one shape, found {list(a.shape)} and {list(b.shape)}")

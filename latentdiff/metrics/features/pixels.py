@@ -1,4 +1,4 @@
-"""uint8 images as the input of a network: channels and sizes."""
+"""Images as measures and networks take them: ranges of pixel values, channels and sizes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,16 @@ def check_images(images: Tensor) -> Tensor:
     return images
 
 
+def as_unit(images: Tensor) -> Tensor:
+    """Float images in [-1, 1] as float images in [0, 1]."""
+    return (images.clamp(-1, 1) + 1) / 2
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """uint8 images, or float ones in [0, 1] rounded to them."""
+    return images if images.dtype == torch.uint8 else images.mul(255).round().clamp(0, 255).to(torch.uint8)
+
+
 def grey(images: Tensor) -> Tensor:
     """Float [N, 1, H, W] in [0, 1]: RGB by its luma."""
     x = images.float() / 255
@@ -33,20 +43,16 @@ def rgb(images: Tensor) -> Tensor:
 
 
 def resized(x: Tensor, side: int, mode: str) -> Tensor:
-    """[N, C, side, side], antialiased "bilinear" or "bicubic" (a = -1/2), both as in Pillow; the aspect is
-    not kept.
-    """
+    """[N, C, side, side], antialiased "bilinear" or "bicubic" as in Pillow; the aspect is not kept."""
     if x.shape[-2:] == (side, side):
         return x
     return F.interpolate(x, size=(side, side), mode=mode, align_corners=False, antialias=True)
 
 
 def resized_like_tensorflow1(x: Tensor, side: int) -> Tensor:
-    """[N, C, side, side] by bilinear interpolation as TensorFlow 1 does it: output i at input i * size /
-    side, no antialiasing.
+    """[N, C, side, side], bilinear as in TensorFlow 1: output i at input i * size / side, no antialiasing.
 
-    The resizing of the original FID (Heusel et al. 2017). Other conventions change FID visibly (Parmar et al.
-    2022).
+    The resizing of the first FID (Heusel et al. 2017). Other conventions change FID (Parmar et al. 2022).
     """
     return _stretched(_stretched(x, side, dim=3), side, dim=2)
 

@@ -31,18 +31,14 @@ PUBLISHED = {
 (v0.1).
 """
 
-SOURCES, CONTENT = (
-    "sources_sha256",
-    "tensors_sha256",
-)  # keys of the stamp that a conversion leaves in the metadata
+# keys of the stamp that a conversion leaves in the metadata
+SOURCES, CONTENT = "sources_sha256", "tensors_sha256"
 PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl", ".pickle"}
 
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """``tensors`` in float32; ``sha256`` of the file; ``stamped``: converted from the published files and
-    unchanged since.
-    """
+    """``tensors`` in float32; ``sha256`` of the file; ``stamped``: as converted from the published files."""
 
     tensors: dict[str, Tensor]
     sha256: str

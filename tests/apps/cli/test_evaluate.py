@@ -441,7 +441,7 @@ def test_wrong_usage_exits_with_2(cli: Callable, tmp_path: Path, options: str, m
         ("--images ours.npz --reference text.npz", "expected a readable .npz file", 1),
         (
             "--images ours.npz --reference few.npz --paired",
-            "--paired needs as many images of one shape on both sides",
+            "pairs need as many images of one shape on both sides",
             1,
         ),
         ("--images few.npz --reference ours.npz", "more than 3 images on each side, got 3 and 60", 1),
@@ -516,4 +516,4 @@ def test_too_few_images_to_compare_with_are_refused_before_any_work(
         and "more than 3 images in the test split" in refused.err
         and "found 3" in refused.err
     )
-    assert "--what denoiser" in refused.err and not list((tmp_path / "ev").glob("*.png"))
+    assert "parts denoiser" in refused.err and not list((tmp_path / "ev").glob("*.png"))

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.illusions import anagrams, hybrids
-from latentdiff.apps.studies.illusions.anagrams import AnagramShares
-from latentdiff.apps.studies.illusions.subjects import PAIRS
+from latentdiff.apps.studies.illusions.anagrams import AnagramPair, Anagrams
+from latentdiff.apps.studies.illusions.subjects import PAIRS, Shares
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input, difference
 from latentdiff.apps.studies.process import noise_schedules
+from latentdiff.apps.studies.process.analytic import Gaussian
 from latentdiff.apps.studies.restoration import (
     cold_diffusion,
     denoising,
@@ -76,13 +77,16 @@ def trained(**values: float) -> Any:
 
 
 def of_denoising(good: float) -> Iterator[str]:
-    ways = {name: pairs(good * (name != "noisy"), k) for k, name in enumerate(denoising.METHODS)}
+    ways = {
+        name: pairs(good * (name != "noisy"), k)
+        for k, name in enumerate(("noisy", "blur", "one step", "step by step"))
+    }
     yield from denoising._findings({30: ways, 500: ways}, {"noise": 1e-12}, PairedMetrics(None))
 
 
 def of_one_step(good: float) -> Iterator[str]:
     found = {sigma: (pairs(0, k), pairs(good, 9 + k)) for k, sigma in enumerate((0.2, 0.5, 1.0))}
-    yield from one_step_unet._findings(one_step_unet.OneStepSettings(), found, found, "others")
+    yield from one_step_unet._findings(one_step_unet.OneStepSettings(), {"digits": found, "others": found})
 
 
 def of_inpainting(good: float) -> Iterator[str]:
@@ -95,11 +99,11 @@ def of_inpainting(good: float) -> Iterator[str]:
 
 
 def of_restoration(good: float) -> Iterator[str]:
-    row = PosteriorError("exact", 10, 0.1, 0.1, torch.zeros(1), torch.zeros(1, 1))
+    row = PosteriorError("exact", 10, 0.1, 0.1, Gaussian(torch.zeros(1), torch.zeros(1, 1)))
     known = [row._replace(solver=name) for name in ("exact", "DPS", "ScoreALD", "DiffPIR")]
     names = ("SDEdit", "ScoreALD", "DPS", "DiffPIR, 20 steps")
     scores = {"as measured": [pairs(0, 0)]} | {name: [pairs(k * good, 5 + k)] for k, name in enumerate(names)}
-    yield from restoration._findings(restoration.RestorationSettings(), known, {"a box missing": scores}, {})
+    yield from restoration._findings(restoration.RestorationSettings(), known, {"a box missing": scores})
 
 
 def of_cold(good: float) -> Iterator[str]:
@@ -186,14 +190,17 @@ def of_sdedit(good: float) -> Iterator[str]:
     yield from sdedit._findings(scores, {}, trips)
 
 
+def read(pairs: Sequence[AnagramPair], good: float) -> list[Anagrams]:
+    """Anagrams of pairs, each of which is read more often than the one before."""
+    return [
+        Anagrams(pair, torch.zeros(1), Shares(0.6, 0.6, min(1.0, 0.5 + good * k / 40)))
+        for k, pair in enumerate(pairs)
+    ]
+
+
 def of_anagrams(good: float) -> Iterator[str]:
-    ten = {
-        pair: anagrams.PairSamples(
-            "flip", torch.zeros(1), AnagramShares(0.5, 0.5, min(1.0, 0.5 + good * k / 40))
-        )
-        for k, pair in enumerate(PAIRS)
-    }
-    tried = {name: dict.fromkeys(PAIRS, 0.5) for name in anagrams.VIEWS}
+    ten = read([AnagramPair(*pair, "flip") for pair in PAIRS], good)
+    tried = dict.fromkeys(anagrams.VIEWS, ten)
     yield from anagrams._findings(anagrams.AnagramSettings(seeds=100), ten, {(0, 1): 0.5}, tried, 0.99, 10)
 
 
@@ -205,14 +212,12 @@ def of_hybrids(good: float) -> Iterator[str]:
 
 
 def of_text_anagrams(good: float) -> Iterator[str]:
-    pairs_ = anagrams.PROMPT_PAIRS
-    found = {pair: AnagramShares(0.6, 0.6, min(1.0, 0.5 + good * k / 40)) for k, pair in enumerate(pairs_)}
-    plain = dict.fromkeys(pairs_, AnagramShares(0.6, 0.6, 0.5))
-    yield from anagrams._text_findings(anagrams.TextAnagramSettings(seeds=100), {5.0: found}, plain)
+    found, plain = (read(anagrams.PROMPT_PAIRS, each) for each in (good, 0.0))
+    yield from anagrams._text_findings(anagrams.TextAnagramSettings(seeds=100), found, plain)
 
 
 def of_text_hybrids(good: float) -> Iterator[str]:
-    far = {s: hybrids.HybridShares(0.6, 0.6, min(1.0, 0.3 + good * k / 8)) for k, s in enumerate((1.5, 3.0))}
+    far = {s: Shares(0.6, 0.6, min(1.0, 0.3 + good * k / 8)) for k, s in enumerate((1.5, 3.0))}
     yield from hybrids._text_findings(hybrids.TextHybridSettings(seeds=100), far, far[1.5])
 
 

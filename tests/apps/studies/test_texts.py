@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.illusions import anagrams, hybrids
-from latentdiff.apps.studies.illusions.subjects import SceneSubject
+from latentdiff.apps.studies.illusions.subjects import Shares, scene_hits
 from latentdiff.apps.studies.restoration import sdedit
-from latentdiff.apps.studies.text import text_failures
+from latentdiff.apps.studies.text import prompt_to_prompt
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.synthetic_scene_images import scenes_of
 from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, contrasting, is_held_out, parse
@@ -17,11 +17,11 @@ from latentdiff.diffusion.illusions.views import view
 
 TEXTS = [
     *(text for pair in anagrams.PROMPT_PAIRS for text in pair[:2]),
-    *(text for pair in (*hybrids.BY_DISTANCE, *hybrids.BY_COLOUR) for text in map(str, pair)),
+    *(text for pair in (*hybrids.BY_DISTANCE, *hybrids.BY_COLOUR) for text in pair),
     *hybrids.THREE_PROMPTS,
-    text_failures.TWO,
-    text_failures.ONE,
-    *text_failures.EDITS.values(),
+    prompt_to_prompt.TWO,
+    prompt_to_prompt.ONE,
+    *prompt_to_prompt.EDITS.values(),
     *(text for *_, text in sdedit.PAINTED),
 ]
 
@@ -54,11 +54,11 @@ def test_a_negative_is_read_as_the_other_text(data: Dataset) -> None:
             digit = DIGITS[scene.things[0].digit]
             upright = f"a large white {digit} on a black background"
             pair = anagrams.AnagramPair(upright, f"a large black {digit} on a white background", "negative")
-            seen = anagrams.read_anagrams(SceneSubject(), image, pair)
-            assert seen.both == seen.upright == seen.through == 1
+            seen = anagrams.Anagrams.read(scene_hits(), image, pair).shares
+            assert seen == (1, 1, 1)
             wrong = anagrams.AnagramPair(upright, f"a large red {digit} on a white background", "negative")
-            seen = anagrams.read_anagrams(SceneSubject(), image, wrong)
-            assert seen.both == 0 and seen.upright == 1 and 0.6 < seen.through < 0.8
+            seen = anagrams.Anagrams.read(scene_hits(), image, wrong).shares
+            assert seen.both == 0 and seen.first == 1 and 0.6 < seen.second < 0.8
             found += 1
     assert found
 
@@ -72,25 +72,25 @@ def test_views_of_the_pairs_move_what_the_texts_say(data: Dataset) -> None:
         if scene.things[0].corner == "top left" and scene.background and not is_held_out(scene):
             image = to_float(data.test.images[k : k + 1])
             pair = anagrams.AnagramPair(text, text.replace("top left", "bottom right"), "rotate180")
-            assert anagrams.read_anagrams(SceneSubject(), image, pair).through > 0.7
-            assert anagrams.read_anagrams(SceneSubject(), image, pair._replace(seen=text)).through < 1
+            unmoved = pair._replace(seen=text)
+            assert anagrams.Anagrams.read(scene_hits(), image, pair).shares.second > 0.7
+            assert anagrams.Anagrams.read(scene_hits(), image, unmoved).shares.second < 1
             return
     pytest.fail("no digit in that corner")
 
 
 def test_a_hybrid_is_read_in_both_of_its_bands(data: Dataset) -> None:
-    def read(first: Tensor, second: Tensor, pair: hybrids.HybridPair) -> hybrids.HybridShares:
-        bands = (hybrids.stretched(first), hybrids.stretched(second))
-        return hybrids.read_hybrids(SceneSubject(only=("digit",)), *bands, pair)
+    def read(first: Tensor, second: Tensor, pair: tuple[str, str]) -> Shares:
+        return hybrids.read_stretched(scene_hits("digit"), first, second, pair)
 
     (a, one), (b, other) = [
         (text, image) for text, image in pictures(data) if parse(text).background is not None
     ][:2]
-    assert read(one, other, hybrids.HybridPair(a, b)) == (1, 1, 1)
+    assert read(one, other, (a, b)) == (1, 1, 1)
     third = next(
         text for text, _ in pictures(data) if parse(text).things[0].digit != parse(b).things[0].digit
     )
-    assert read(one, other, hybrids.HybridPair(a, third)) == (1, 0, 0)
+    assert read(one, other, (a, third)) == (1, 0, 0)
 
 
 def test_edits_of_real_pictures_change_one_thing(data: Dataset) -> None:
@@ -124,8 +124,8 @@ def test_what_was_exchanged_is_told_from_the_rest(data: Dataset) -> None:
         (k, parse(text)) for k, text in enumerate(data.test.captions or ()) if len(parse(text).things) == 2
     )
     image, text = to_float(data.test.images[k : k + 1]), (data.test.captions or ())[k]
-    assert text_failures.shares(image, text) == (1, 1)
+    assert prompt_to_prompt.shares(image, text) == (1, 1)
     other = DIGITS[(scene.things[0].digit + 1) % 10]
     wrong = text.replace(DIGITS[scene.things[0].digit], other, 1)
-    assert text_failures.shares(image, wrong, "digit 1") == (0, 0)
-    assert text_failures.shares(image, wrong, "colour 1") == (1, 0)
+    assert prompt_to_prompt.shares(image, wrong, "digit 1") == (0, 0)
+    assert prompt_to_prompt.shares(image, wrong, "colour 1") == (1, 0)

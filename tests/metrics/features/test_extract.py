@@ -21,22 +21,24 @@ from latentdiff.data.catalog import find_mnist
 from latentdiff.errors import InputError
 from latentdiff.metrics.features import (
     CHUNK,
-    NAMES,
-    NEEDS_WEIGHTS,
-    PERCEPTUAL_NAMES,
     FeatureNetwork,
     PerceptualNetwork,
     extract,
     feature_network,
-    frechet_name,
-    kernel_name,
     perceptual_distance,
-    perceptual_name,
     perceptual_network,
 )
 from latentdiff.metrics.features.mnist import CHANNELS, DIM, DigitNetwork
 from latentdiff.metrics.features.perceptual import maps_distance
 from latentdiff.metrics.features.pixels import grey, resized, resized_like_tensorflow1, rgb
+from latentdiff.metrics.names import (
+    NAMES,
+    NEEDS_WEIGHTS,
+    PERCEPTUAL_NAMES,
+    frechet_name,
+    kernel_name,
+    perceptual_name,
+)
 
 CPU = torch.device("cpu")
 
@@ -152,7 +154,7 @@ def test_names() -> None:
 
 
 def test_the_names_need_no_torch() -> None:
-    code = "import sys; from latentdiff.metrics.features.names import NAMES; sys.exit('torch' in sys.modules)"
+    code = "import sys; from latentdiff.metrics.names import NAMES; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -9,12 +9,8 @@ import torch
 
 from latentdiff.config.training import TrainVAE
 from latentdiff.data import load_dataset, to_float
-from latentdiff.metrics.features import (
-    PERCEPTUAL_NAMES,
-    perceptual_distance,
-    perceptual_loss,
-    perceptual_network,
-)
+from latentdiff.metrics.features import perceptual_distance, perceptual_loss, perceptual_network
+from latentdiff.metrics.names import PERCEPTUAL_NAMES
 
 DIGITS = load_dataset("mnist5k").test.images[:6]
 NETWORK = perceptual_network("mnist")

@@ -16,13 +16,13 @@ from torch import Size, Tensor
 from latentdiff.errors import InputError
 from latentdiff.metrics.features import (
     feature_network,
-    frechet_name,
     lpips,
     perceptual_distance,
     perceptual_network,
     weights,
 )
 from latentdiff.metrics.features.weights import PUBLISHED, content_sha256, read_weights, stamp
+from latentdiff.metrics.names import frechet_name
 
 SHAPES = {"a.weight": Size([4, 3]), "a.bias": Size([4])}
 SCRIPT = ROOT / "scripts" / "convert_feature_weights.py"

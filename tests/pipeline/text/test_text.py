@@ -124,9 +124,9 @@ def test_captions_are_needed(work: Path, cli: Callable, tiny_folder: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--vocabulary 100", "need --text"),
-        ("--text-length 9", "need --text"),
-        ("--text --network cnn", "--network unet or mlp or dit, got cnn"),
+        ("--vocabulary 100", "need text"),
+        ("--text-length 9", "need text"),
+        ("--text --network cnn", "network unet or mlp or dit, got cnn"),
         ("--text --text-length 3", "text-length"),
     ],
 )
@@ -243,7 +243,7 @@ def test_a_negative_prompt_is_led_away_from(pipe: ld.Pipeline) -> None:
     plain = drawn()
     torch.testing.assert_close(drawn(negative_prompt=""), plain)
     assert float((drawn(negative_prompt="a disc on the right") - plain).abs().max()) > 1e-4
-    with pytest.raises(InputError, match="negative-prompt has no effect at --guidance 1"):
+    with pytest.raises(InputError, match="negative_prompt has no effect at guidance 1"):
         pipe.sample(2, label="a disc", negative_prompt="a disc on the right")
 
 
@@ -302,7 +302,7 @@ def test_prompts_are_taken_in_turn(work: Path, cli: Callable) -> None:
         (f"{DRAW} --prompt-file captioned.npz", 2, "expected UTF-8"),
         (f"{DRAW} --prompt {'x' * 2001}", 2, "at most 2000 characters, found 2001"),
         (f"{DRAW} --prompt a --prompt b --interpolate 3", 2, "one text along the way"),
-        (f"{DRAW} --prompt a --negative-prompt b", 2, "no effect at --guidance 1"),
+        (f"{DRAW} --prompt a --negative-prompt b", 2, "no effect at guidance 1"),
         (
             "sample --run runs/classes -n 2 --steps 2 --prompt x",
             1,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import click
+from pydantic import field_validator
 
-from latentdiff.apps.cli.edit.common import model_options, output_options, sampling_options, scores_text
-from latentdiff.apps.cli.edit.driver import EditResult, load_inputs, run_edit, scores_by_name, with_bar
+from latentdiff.apps.cli.edit import driver
 from latentdiff.apps.cli.shared.help import Several, option
-from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import cli_command
-from latentdiff.apps.cli.shared.types import Finite
+from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.config.base import Config, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,15 +18,37 @@ if TYPE_CHECKING:
 HARM = " (farther from the original than the noisy image)"
 
 
-@cli_command(
+class Denoising(Config):
+    """The blur beside the model, and the moments of the model that are shown."""
+
+    blur_sigma: float = setting(1.0, "sigma of the blur in pixels", ge=0.1, le=100)
+    blur_kernel: int | None = setting(
+        None, "odd side of the blur's window in pixels (default: 3 sigma to each side)", ge=3, le=255
+    )
+    blur_times: int = setting(1, "how often the blur is applied", ge=1, le=100)
+    moments: int = setting(
+        6,
+        "moments of the step-by-step denoising from the highest level in the figure",
+        was="frames",
+        ge=2,
+        le=20,
+    )
+
+    @field_validator("blur_kernel")
+    @classmethod
+    def _odd(cls, side: int | None) -> int | None:
+        if side is not None and side % 2 == 0:
+            raise ValueError(f"expected an odd number of pixels, got {side}")
+        return side
+
+
+@driver.edit_command(
     "denoise",
     "latentdiff denoise --level 250,500,750",
     "latentdiff denoise --level 500 --blur-sigma 2 --moments 8",
     title="Noise",
+    out="denoised.png",
 )
-@model_options
-@image_options
-@sampling_options
 @option(
     "--level",
     cls=Several,
@@ -39,31 +58,7 @@ HARM = " (farther from the original than the noisy image)"
         " model's T)."
     ),
 )
-@option(
-    "--blur-sigma", type=Finite(0.1, 100), default=1.0, show_default=True, help="Sigma of the blur in pixels."
-)
-@option(
-    "--blur-kernel",
-    type=click.IntRange(3, 255),
-    default=None,
-    help="Odd side of the blur's window in pixels (default: 3 sigma to each side).",
-)
-@option(
-    "--blur-times",
-    type=click.IntRange(1, 100),
-    default=1,
-    show_default=True,
-    help="How often the blur is applied.",
-)
-@option(
-    "--moments",
-    "frames",
-    was="--frames",
-    type=click.IntRange(2, 20),
-    default=6,
-    show_default=True,
-    help="Moments of the step-by-step denoising from the highest level in the figure.",
-)
+@options_of(Denoising)
 @option(
     "--show",
     cls=Several,
@@ -73,8 +68,7 @@ HARM = " (farther from the original than the noisy image)"
         " visited (default: none)."
     ),
 )
-@output_options("denoised.png")
-def command(*, as_json: bool, **values: Any) -> int:
+def command(values: driver.Values) -> driver.Edit:
     """Add noise to images and take it away again.
 
     By a blur, in one step, and step by step, each compared with the original beside the noisy image itself.
@@ -82,29 +76,26 @@ def command(*, as_json: bool, **values: Any) -> int:
     step ends in one of them. Where there is little noise, the network's own error can be larger than the
     noise.
     """
-    levels, shown = _levels("level", values["level"]), _levels("show", values["show"])
-    if values["blur_kernel"] is not None and values["blur_kernel"] % 2 == 0:
-        raise click.UsageError(
-            f"--blur-kernel: expected an odd number of pixels, got {values['blur_kernel']}"
-        )
-    return run_edit(partial(_denoise, levels=levels, shown=shown), values, as_json=as_json)
+    how, levels, shown = build(Denoising, values), _levels(values, "level"), _levels(values, "show")
+    return partial(_denoise, how=how, levels=levels, moments=shown or how.moments)
 
 
-def _denoise(values: dict[str, Any], levels: list[int] | None, shown: list[int] | None) -> EditResult:
+def _denoise(
+    values: driver.Values, how: Denoising, levels: list[int] | None, moments: list[int] | int
+) -> driver.EditResult:
     from latentdiff.edit import blurred, iterated, noisy, one_step
     from latentdiff.viz.image_folder import aligned, variant
 
-    inputs = load_inputs(values)
+    inputs = driver.load_inputs(values)
     pipeline, T = inputs.pipeline, inputs.pipeline.schedule.T
     levels = levels or [round(T * share) for share in (0.25, 0.5, 0.75)]
-    moments = values["frames"] if shown is None else tuple(shown)
-    blur = {"sigma": values["blur_sigma"], "size": values["blur_kernel"], "times": values["blur_times"]}
+    blur: dict[str, Any] = {"sigma": how.blur_sigma, "size": how.blur_kernel, "times": how.blur_times}
     rows, found, lines = [("original", inputs.images)], [], []
     results: dict[str, Tensor] = {}
     for t, text in zip(levels, aligned(levels), strict=True):
         x = noisy(pipeline, inputs.images, t, seed=inputs.seed)
         frames = moments if t == max(levels) else 0
-        slow = with_bar(f"t = {t}", iterated, pipeline, x, t, frames=frames, **inputs.conditions)
+        slow = inputs.run(f"t = {t}", iterated, x, t, frames=frames)
         images = {
             "noisy": pipeline.decode(x),
             "blur": blurred(pipeline, x, t, **blur),
@@ -121,11 +112,10 @@ def _denoise(values: dict[str, Any], levels: list[int] | None, shown: list[int] 
         scores = {name: inputs.scores(each) for name, each in images.items()}
         worse = [name for name, each in scores.items() if each.rmse.value > scores["noisy"].rmse.value]
         harmful = [name.replace(" ", "_") for name in worse]
-        found.append({"level": t, **scores_by_name(scores), "worse_than_noisy": harmful})
-        lines += [
-            f"t = {t}, {name}: {scores_text(each)}{HARM * (name in worse)}" for name, each in scores.items()
-        ]
-    return EditResult(
+        found.append({"level": t, **driver.scores_by_name(scores), "worse_than_noisy": harmful})
+        for name, each in scores.items():
+            lines.append(f"t = {t}, {name}: {driver.scores_text(each)}{HARM * (name in worse)}")
+    return driver.EditResult(
         model=inputs,
         rows=rows,
         images=results,
@@ -134,10 +124,8 @@ def _denoise(values: dict[str, Any], levels: list[int] | None, shown: list[int] 
     )
 
 
-def _levels(option: str, text: str | None) -> list[int] | None:
-    if text is None:
+def _levels(values: driver.Values, name: str) -> list[int] | None:
+    if values[name] is None:
         return None
-    parts = [part.strip() for part in str(text).split(",")]
-    if not all(re.fullmatch("[0-9]{1,6}", part) and int(part) > 0 for part in parts):
-        raise click.UsageError(f"--{option}: expected levels of 1 or more, separated by commas, got {text!r}")
-    return [int(part) for part in parts]
+    expected = "levels of 1 or more, separated by commas"
+    return [int(t) for t in driver.numbers_of(f"--{name}", values[name], expected, all, whole=True)]

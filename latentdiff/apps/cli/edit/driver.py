@@ -1,17 +1,35 @@
-"""The one course of every editing command: find the model, read the images, edit, write, report."""
+"""The one course of every editing command: its options, its model and images, the figure and the report."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.apps.cli.edit.common import save_rows, scores_dict, scores_of
-from latentdiff.apps.cli.shared.inputs import read_input, settle_resize
-from latentdiff.apps.cli.shared.options import build
-from latentdiff.apps.cli.shared.prompts import in_turn, names_of, needs_of, note_texts, prompts_of
+from latentdiff.apps.cli.shared.help import Command, Texts, option
+from latentdiff.apps.cli.shared.inputs import image_options, read_input, settle_resize
+from latentdiff.apps.cli.shared.options import (
+    build,
+    cli_command,
+    device_option,
+    options_of,
+    out_option,
+    run_options,
+    seed_option,
+)
+from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_option, running, settle
+from latentdiff.apps.cli.shared.prompts import (
+    in_turn,
+    names_of,
+    needs_of,
+    note_texts,
+    prompt_options,
+    prompts_of,
+)
 from latentdiff.config.restoration import SOLVERS, Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
@@ -20,24 +38,110 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from latentdiff.diffusion.trajectory import Frame
-    from latentdiff.evaluate.pairs import PairScores
+    from latentdiff.evaluate.images import PairScores
     from latentdiff.pipeline.capabilities import Need
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.pipeline import Pipeline
 
+F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
-Labels = Sequence[int] | Sequence[str] | Sequence[int | str] | None
+Values = dict[str, Any]  # of a command's options, by parameter
+Edit = Callable[[Values], "EditResult"]  # the work of a command
 OWN = ("own",)  # --label own: the label of each image
 FRAMES = 5  # moments of the sampling in a figure
+ACROSS = 10  # images side by side in a figure
+
+
+def model_options(function: F) -> F:
+    """--run, --runs, --device and --seed."""
+    seed = seed_option("Image k has the noise of seed + k; whatever the batch.")
+    return run_options()(device_option(seed(function)))
+
+
+def condition_options(function: F) -> F:
+    """--label, --prompt and --prompt-file."""
+    label = option(
+        "--label",
+        group="Images",
+        cls=Texts,
+        default=None,
+        help=(
+            "Class by name or index; several, as 3,5,8 or by repeating the option, go to the images in turn;"
+            " `own` takes the label of each image (default: no class)."
+        ),
+    )
+    return label(prompt_options(function))
+
+
+def output_options(out: str) -> Callable[[F], F]:
+    """--out, --files and --overwrite."""
+    files = option(
+        "--files",
+        group="Output",
+        type=IMAGE_FOLDER,
+        default=None,
+        help=(
+            "Also write each result as a PNG into this folder; where there are several results of"
+            " each image, into one folder for each, as strength=0.3."
+        ),
+    )
+    return lambda function: out_option(Output(".png"), out)(files(overwrite_option(function)))
+
+
+def edit_command(
+    name: str,
+    *examples: str,
+    title: str,
+    out: str,
+    inputs: Sequence[Callable[[Any], Any]] = (image_options, condition_options),
+    sampling: type[Sampling] = Sampling,
+) -> Callable[[Callable[[Values], Edit]], Command]:
+    """A decorator that makes a command of a function that checks the option values and returns the edit.
+
+    ``title``: of its own options; ``out``: the name of its figure; ``inputs``: the options of what is edited.
+    Outputs are checked before any work.
+    """
+
+    def decorate(check: Callable[[Values], Edit]) -> Command:
+        @wraps(check)
+        def command(*, as_json: bool, **values: Any) -> int:
+            build(sampling, values)
+            edit = check(values)
+            settle(values)
+            _report(edit(values), values, as_json=as_json)
+            return 0
+
+        shared: list[Callable[[Any], Any]] = [model_options, *inputs, options_of(sampling, skip=("compile",))]
+        made = output_options(out)(command)
+        for options in reversed(shared):
+            made = options(made)
+        return cli_command(name, *examples, title=title)(made)
+
+    return decorate
 
 
 @dataclass(frozen=True, eq=False)
 class EditModel:
-    """The model of a command, and the settings of its sampler."""
+    """The model of a command, the settings of its sampler, and the seed of the first image."""
 
     checkpoint: Checkpoint
     pipeline: Pipeline
     settings: Sampling
+    seed: int
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """The keywords that every edit takes."""
+        return {"settings": self.settings, "seed": self.seed}
+
+    def run(self, title: str, edit: Callable[..., T], *inputs: Any, frames: Any = 0, **options: Any) -> T:
+        """``edit`` of the pipeline with a progress bar; ``frames``: the moments that it records."""
+        from latentdiff.apps.cli.shared.progress import SamplingBar
+        from latentdiff.edit import Recorder
+
+        with SamplingBar(title) as bar:
+            recorder = Recorder(frames=frames, progress=bar.update)
+            return edit(self.pipeline, *inputs, recorder=recorder, **self.conditions | options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,18 +149,17 @@ class EditInputs(EditModel):
     """The model and the images of a command.
 
     ``images``: float32 [n, C, H, W] in [-1, 1]; ``source``: the name of --input; ``labels``: the class or
-    prompt of each image, None without; ``seed``: of the first image.
+    prompt of each image, None without.
     """
 
     images: Tensor
     source: str
     labels: list[int] | list[str] | None
-    seed: int
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """The keywords that every edit takes: settings, label and seed."""
-        return {"settings": self.settings, "label": self.labels, "seed": self.seed}
+        """The keywords that every edit of images takes."""
+        return super().conditions | {"label": self.labels}
 
     def scores(self, found: Tensor) -> PairScores:
         """The scores of results [n, C, H, W] against the images."""
@@ -78,29 +181,22 @@ class EditResult:
     facts: dict[str, Any]
     title: str = ""
     lines: Sequence[str] = ()
-    labels: Labels = None
+    labels: Sequence[int | str] | None = None
     wrote: Sequence[str] = ()
 
 
-def run_edit(edit: Callable[[dict[str, Any]], EditResult], values: dict[str, Any], *, as_json: bool) -> int:
-    """Runs ``edit`` on the option values, writes its figure and files, and prints its result; the exit code.
-
-    Outputs are checked before any work. InputError, UsageError.
-    """
-    from latentdiff.apps.cli.shared import outputs
+def _report(done: EditResult, values: Values, *, as_json: bool) -> None:
+    """Writes the figure and the files of a command, and prints its result."""
     from latentdiff.apps.cli.shared.progress import counted, result
 
-    outputs.settle(values)
-    done = edit(values)
-    model, labels, title = done.model, done.labels, done.title
-    n = values["n"]
+    model, n, labels, title, source = done.model, values["n"], done.labels, done.title, {}
     if isinstance(model, EditInputs):
-        n, labels = len(model.images), labels or model.labels
+        n, labels, source = len(model.images), labels or model.labels, {"input": model.source}
         title = title or f"{counted(n, 'image')} from {model.source}"
     written = [*save_rows(done.rows, values, done.images), *done.wrote]
     answer = {
         "run": str(model.checkpoint.folder),
-        **({"input": model.source} if isinstance(model, EditInputs) else {}),
+        **source,
         "n": n,
         "seed": values["seed"],
         "labels": names_of(model.pipeline, labels),
@@ -110,10 +206,9 @@ def run_edit(edit: Callable[[dict[str, Any]], EditResult], values: dict[str, Any
     }
     lines = [f"{title}: {', '.join(written)}", *(f"  {line}" for line in done.lines)]
     result(answer, as_json=as_json, text="\n".join(lines))
-    return 0
 
 
-def load_model(values: dict[str, Any], *, needs: Sequence[Need] = ()) -> EditModel:
+def load_model(values: Values, *, needs: Sequence[Need] = ()) -> EditModel:
     """The model of --run, or the newest with the capabilities that the options and ``needs`` require.
 
     InputError where there is none.
@@ -136,11 +231,11 @@ def load_model(values: dict[str, Any], *, needs: Sequence[Need] = ()) -> EditMod
     class_labels(pipeline, values.get("label"))
     if "resize" in values:
         settle_resize(checkpoint, values)
-    return EditModel(checkpoint, pipeline, settings)
+    return EditModel(checkpoint, pipeline, settings, values["seed"])
 
 
 def load_inputs(
-    values: dict[str, Any], model: EditModel | None = None, *, shape: Sequence[int] | None = None
+    values: Values, model: EditModel | None = None, *, shape: Sequence[int] | None = None
 ) -> EditInputs:
     """The images of --input with their labels, and the model (that of --run by default).
 
@@ -156,19 +251,12 @@ def load_inputs(
     own = None
     if found.labels is not None and pipeline.classes and tuple(found.classes) == tuple(pipeline.classes):
         own = found.labels[chosen].tolist()
-    return EditInputs(
-        model.checkpoint,
-        pipeline,
-        model.settings,
-        to_float(found.images[chosen]),
-        found.name,
-        _labels(values, model, len(chosen), own, found.name),
-        values["seed"],
-    )
+    labels = _labels(values, model, len(chosen), own, found.name)
+    return EditInputs(**vars(model), images=to_float(found.images[chosen]), source=found.name, labels=labels)
 
 
 def _labels(
-    values: dict[str, Any], model: EditModel, n: int, own: list[int] | None, source: str
+    values: Values, model: EditModel, n: int, own: list[int] | None, source: str
 ) -> list[int] | list[str] | None:
     """--label as one class for each image, or --prompt as one text; None without either."""
     label, prompts, guidance = values.get("label"), prompts_of(values), model.settings.guidance
@@ -196,19 +284,25 @@ def class_labels(pipeline: Pipeline, label: tuple[str, ...] | None) -> list[int]
     return [] if label is None or label == OWN else class_indices(pipeline.classes, label)
 
 
-def check_sampler(how: Restoration, values: dict[str, Any]) -> None:
+def numbers_of(
+    flag: str, text: str, expected: str, valid: Callable[[list[float]], bool], *, whole: bool = False
+) -> list[float]:
+    """The numbers of an option that commas separate; UsageError unless they are ``valid``."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        found = [float(part) for part in parts]
+    except ValueError:
+        found = []
+    plain = not whole or all(re.fullmatch("[0-9]{1,6}", part) for part in parts)
+    if not (found and plain and valid(found)):
+        raise click.UsageError(f"{flag}: expected {expected}, got {text!r}")
+    return found
+
+
+def check_sampler(how: Restoration, values: Values) -> None:
     """UsageError for sampler options that the solver ignores because it makes steps of its own."""
     if unused := how.unused(build(Sampling, values)):
         raise click.UsageError(f"--{unused}: {how.solver} makes steps of its own; leave it out")
-
-
-def with_bar(title: str, edit: Callable[..., T], *inputs: Any, frames: Any = 0, **options: Any) -> T:
-    """``edit(*inputs, **options)`` with a progress bar; ``frames``: the moments that it records."""
-    from latentdiff.apps.cli.shared.progress import SamplingBar
-    from latentdiff.edit import Recorder
-
-    with SamplingBar(title) as bar:
-        return edit(*inputs, recorder=Recorder(frames=frames, progress=bar.update), **options)
 
 
 def estimates(frames: Iterable[Frame]) -> list[tuple[str, Tensor]]:
@@ -219,3 +313,61 @@ def estimates(frames: Iterable[Frame]) -> list[tuple[str, Tensor]]:
 def scores_by_name(scores: Mapping[str, PairScores]) -> dict[str, Any]:
     """Scores by name, for --json."""
     return {name.replace(" ", "_"): scores_dict(each) for name, each in scores.items()}
+
+
+def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:
+    """PSNR, SSIM, RMSE and, if installed, the perceptual distance of results from originals, by pair."""
+    from latentdiff.data import to_uint8
+    from latentdiff.evaluate.images import score_pairs
+    from latentdiff.evaluate.interval_score import Resampling
+    from latentdiff.metrics.features import default_features, perceptual_network
+
+    try:
+        perceptual = perceptual_network(default_features(wanted.shape[1:], classes))
+    except InputError:
+        perceptual = None
+    return score_pairs(
+        to_uint8(wanted), to_uint8(found), perceptual=perceptual, resampling=Resampling(count=0)
+    )
+
+
+def scores_dict(scores: PairScores) -> dict[str, Any]:
+    """The scores for --json: without the intervals, which so few images have not."""
+    found = scores.as_dict()
+    for name, part in found.items():
+        if isinstance(part, dict):
+            found[name] = {key: each for key, each in part.items() if key == "value" or each is not None}
+    return found
+
+
+def scores_text(scores: PairScores) -> str:
+    """The scores in one line."""
+    from latentdiff.metrics.names import perceptual_name
+
+    psnr, ssim, rmse, perceptual = scores.psnr, scores.ssim, scores.rmse, scores.perceptual
+    text = f"PSNR {psnr.value:.2f} dB, SSIM {ssim.value:.3f}, RMSE {rmse.value:.3f}"
+    if perceptual is not None and perceptual.network is not None:
+        text += f", {perceptual_name(perceptual.network)} {perceptual.value:.4f}"
+    return text
+
+
+def save_rows(
+    rows: Sequence[tuple[str, Tensor]], values: Values, results: Tensor | Mapping[str, Tensor]
+) -> list[str]:
+    """The figure with the first images of each row side by side, and the results as files; what was written.
+
+    ``results``: images [n, C, H, W], or several of each image by variant.
+    """
+    from latentdiff.viz.figures import save_figure
+    from latentdiff.viz.image_folder import save_images
+    from latentdiff.viz.rows import draw_rows, folded
+
+    named = [(name if "\n" in name else folded(name), images[:ACROSS]) for name, images in rows]
+    save_figure(draw_rows(named), values["out"])
+    written = [str(values["out"])]
+    if values["files"] is not None:
+        by_variant = results if isinstance(results, Mapping) else {"": results}
+        images = by_variant if len(by_variant) > 1 else {"": next(iter(by_variant.values()))}
+        save_images(values["files"], images, command=running())
+        written.append(str(values["files"]))
+    return written

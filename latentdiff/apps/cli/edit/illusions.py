@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.apps.cli.edit.common import model_options, output_options
-from latentdiff.apps.cli.edit.driver import FRAMES, EditModel, EditResult, with_bar
+from latentdiff.apps.cli.edit import driver
 from latentdiff.apps.cli.shared.help import Several, option
-from latentdiff.apps.cli.shared.options import number_option, options_of
-from latentdiff.config.sampling import Sampling
+from latentdiff.apps.cli.shared.options import build, number_option, options_of
+from latentdiff.config.base import Config, setting
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +23,18 @@ FEW = 0.5  # share of images with all parts recognised, below which the result h
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Resampling(Config):
+    """The repetitions of each step."""
+
+    resample_steps: int = setting(
+        0,
+        "renoise after every step and make it again, so many times: the parts agree better, for more work",
+        was="refine",
+        ge=0,
+        le=100,
+    )
+
+
 def _each_label(
     ctx: click.Context, parameter: click.Parameter, labels: tuple[str, ...]
 ) -> tuple[str, ...] | None:
@@ -33,80 +44,53 @@ def _each_label(
     return labels or None
 
 
-def illusion_options(out: str, part: str) -> Callable[[F], F]:
-    """The model, what each ``part`` (view or band) shows, the sampler, and where the figure goes."""
-
-    def decorate(function: F) -> F:
-        options = [
-            option(
-                "--label",
-                multiple=True,
-                callback=_each_label,
-                help=f"A class, once for each {part}: --label 3 --label 5, or 3,5 (no default).",
-            ),
-            option(
-                "--prompt",
-                "prompts",
-                multiple=True,
-                help=(
-                    f"Instead of --label, for a text-conditional model: a prompt, once for each {part}"
-                    " (default: none)."
-                ),
-            ),
-            number_option(1, 1000, 8, "Number of images."),
-            option(
-                "--class-weights",
-                was="--weights",
-                cls=Several,
-                default=None,
-                help=f"Weight of each {part} in the mean of the estimates, as 0.6,0.4 (default: equal).",
-            ),
-            option(
-                "--resample-steps",
-                "refine",
-                was="--refine",
-                type=click.IntRange(0, 100),
-                default=0,
-                show_default=True,
-                help=(
-                    "Renoise after every step and make it again, so many times: the parts agree better, for"
-                    " more work."
-                ),
-            ),
-        ]
-        function = options_of(Sampling, skip=("compile",))(output_options(out)(function))
-        for each in reversed(options):
-            function = each(function)
-        return model_options(function)
-
-    return decorate
+def illusion_options(part: str) -> Callable[[F], F]:
+    """What each ``part`` (view or band) shows, and how the parts are brought together."""
+    label = option(
+        "--label",
+        multiple=True,
+        callback=_each_label,
+        help=f"A class, once for each {part}: --label 3 --label 5, or 3,5 (no default).",
+    )
+    prompt = option(
+        "--prompt",
+        "prompts",
+        multiple=True,
+        help=(
+            f"Instead of --label, for a text-conditional model: a prompt, once for each {part} (default:"
+            " none)."
+        ),
+    )
+    number = number_option(1, 1000, 8, "Number of images.")
+    weights = option(
+        "--class-weights",
+        was="--weights",
+        cls=Several,
+        default=None,
+        help=f"Weight of each {part} in the mean of the estimates, as 0.6,0.4 (default: equal).",
+    )
+    return lambda function: label(prompt(number(weights(options_of(Resampling)(function)))))
 
 
-def count_parts(values: dict[str, Any]) -> int:
-    """The number of classes of --label or of texts of --prompt; UsageError unless there is one of them."""
-    labels, prompts = values["label"], values["prompts"]
+def check_parts(values: driver.Values) -> tuple[int, list[float] | None]:
+    """The number of classes of --label or of texts of --prompt, and their --class-weights; UsageError."""
+    build(Resampling, values)
+    labels, prompts, weights = values["label"], values["prompts"], values["class_weights"]
     if bool(labels) == bool(prompts):
         found = "both" if labels else "none"
         raise click.UsageError(f"expected --label or, for text-conditional models, --prompt, got {found}")
-    return len(labels or prompts)
-
-
-def weights_of(text: str | None, n: int) -> list[float] | None:
-    """The numbers of --class-weights for ``n`` classes; a usage error for others."""
-    if text is None:
-        return None
-    try:
-        weights = [float(part) for part in str(text).split(",")]
-    except ValueError:
-        weights = []
-    if len(weights) != n or not all(0 <= w < 1e6 for w in weights) or sum(weights) <= 0:
-        raise click.UsageError(
-            f"--class-weights: expected {n} numbers of 0 or more such as 0.6,0.4, got {text!r}"
+    n = len(labels or prompts)
+    if weights is not None:
+        weights = driver.numbers_of(
+            "--class-weights",
+            weights,
+            f"{n} numbers of 0 or more such as 0.6,0.4",
+            lambda found: len(found) == n and all(0 <= w < 1e6 for w in found) and sum(found) > 0,
         )
-    return weights
+    return n, weights
 
 
-def conditions_of(pipeline: Pipeline, values: dict[str, Any]) -> list[int | str]:
+def conditions_of(pipeline: Pipeline, values: driver.Values) -> list[int | str]:
     """The class index or prompt of each part; InputError for a class that the model does not have."""
     from latentdiff.data.classes import class_index
 
@@ -115,39 +99,34 @@ def conditions_of(pipeline: Pipeline, values: dict[str, Any]) -> list[int | str]
 
 def draw_parts(
     draw: Callable[..., SampleResult],
-    model: EditModel,
+    model: driver.EditModel,
     parts: Sequence[tuple[int | str, Any]],
-    values: dict[str, Any],
+    values: driver.Values,
     weights: list[float] | None,
 ) -> SampleResult:
     """The images that ``draw`` (anagram or hybrid) makes of parts (class or prompt, view or band)."""
-    return with_bar(
-        draw.__name__,
-        draw,
-        model.pipeline,
-        parts,
-        values["n"],
-        weights=weights,
-        refine=values["refine"],
-        settings=model.settings,
-        seed=values["seed"],
-        frames=FRAMES,
+    again = values["resample_steps"]
+    return model.run(
+        draw.__name__, draw, parts, values["n"], weights=weights, refine=again, frames=driver.FRAMES
     )
 
 
 def illusion_result(
-    model: EditModel,
-    values: dict[str, Any],
-    images: Tensor,
+    model: driver.EditModel,
+    values: driver.Values,
+    made: SampleResult,
     *,
     rows: list[tuple[str, Tensor]],
+    seen: Sequence[Tensor] | None,
     labels: list[int | str],
     facts: dict[str, Any],
     noun: str,
     hint: str,
-) -> EditResult:
-    """The result of an illusion; ``hint``: printed where few images have all parts recognised."""
-    read = facts["read"]
+) -> driver.EditResult:
+    """The result of an illusion; ``seen``: the images in which a classifier looks for each class, if any;
+    ``hint``: printed where few images have all parts recognised.
+    """
+    read = None if seen is None else _read_back(model.pipeline, seen, labels)
     lines = []
     if read is not None:
         each = ", ".join(f"{share:.0%}" for share in read["each"])
@@ -155,18 +134,18 @@ def illusion_result(
             f"recognised by the network {read['network']}: {each}; all in one image: {read['all']:.0%}"
         )
         lines += [hint] if read["all"] < FEW else []
-    return EditResult(
+    return driver.EditResult(
         model=model,
-        rows=rows,
-        images=images,
+        rows=[*driver.estimates(made.frames[:-1]), *rows],
+        images=made.images,
         labels=labels,
-        facts={"refine": values["refine"], **facts},
+        facts={"refine": values["resample_steps"], **facts, "read": read},
         title=f"{values['n']} {noun}",
         lines=lines,
     )
 
 
-def read_back(
+def _read_back(
     pipeline: Pipeline, seen: Sequence[Tensor], labels: Sequence[int | str]
 ) -> dict[str, Any] | None:
     """Shares of the images that a classifier recognises as each part, and as all parts at once.

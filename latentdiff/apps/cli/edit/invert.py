@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from latentdiff.apps.cli.edit.common import (
-    model_options,
-    output_options,
-    sampling_options,
-    scores_dict,
-    scores_text,
-)
-from latentdiff.apps.cli.edit.driver import FRAMES, EditResult, load_inputs, run_edit, with_bar
-from latentdiff.apps.cli.shared.help import option
-from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import cli_command
+from latentdiff.apps.cli.edit import driver
+from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.config.base import Config, setting
 from latentdiff.config.sampling import Sampling
 
 PLAUSIBLE = (0.7, 1.4)  # deviations of an inverted noise from which the model can draw
 
 
-@cli_command(
+class Inversion(Config):
+    """The start of an inversion, and what is drawn from its end."""
+
+    to: str | None = setting(
+        None,
+        "draw this class or prompt from the inverted noise: an edit (default: that of --label or --prompt, a"
+        " reconstruction)",
+    )
+    start_level: int | None = setting(
+        None,
+        "level at which the inversion starts; images are noised to it first, 0 starts from the images as they"
+        " are (default: the lowest level at which the network's noise estimate is plausible)",
+        ge=0,
+        le=100_000,
+    )
+
+
+@driver.edit_command(
     "invert",
     "latentdiff invert --steps 100",
     "latentdiff invert --label own --to 3 --guidance 2",
     title="Inversion",
+    out="inverted.png",
 )
-@model_options
-@image_options
-@sampling_options
-@option(
-    "--to",
-    default=None,
-    help=(
-        "Draw this class or prompt from the inverted noise: an edit (default: that of --label"
-        " or --prompt, a reconstruction)."
-    ),
-)
-@option(
-    "--start-level",
-    type=click.IntRange(0, 100_000),
-    default=None,
-    help=(
-        "Level at which the inversion starts; images are noised to it first, 0 starts from the images as they"
-        " are (default: the lowest level at which the network's noise estimate is plausible)."
-    ),
-)
-@output_options("inverted.png")
-def command(*, as_json: bool, **values: Any) -> int:
+@options_of(Inversion)
+def command(values: driver.Values) -> driver.Edit:
     """Find the noise that DDIM would draw images from.
 
     Then draw them again from it. The error of the round trip falls with --steps. With --to the same noise is
@@ -58,15 +46,16 @@ def command(*, as_json: bool, **values: Any) -> int:
     if values["sampler"] != "ddim" or values["eta"]:
         given = f"--eta {values['eta']:g}" if values["eta"] else f"--sampler {values['sampler']}"
         raise click.UsageError(f"inversion is of the deterministic ddim sampler, got {given}")
-    return run_edit(_invert, values, as_json=as_json)
+    build(Inversion, values)
+    return _invert
 
 
-def _invert(values: dict[str, Any]) -> EditResult:
+def _invert(values: driver.Values) -> driver.EditResult:
     from latentdiff.apps.cli.shared.progress import SamplingBar, note
     from latentdiff.edit import first_level, from_noise, invert, relative_error
     from latentdiff.pipeline.codec import IdentityCodec
 
-    inputs = load_inputs(values)
+    inputs = driver.load_inputs(values)
     pipeline, images = inputs.pipeline, inputs.images
     plain = Sampling(steps=inputs.settings.steps, spacing=inputs.settings.spacing)  # guided inversions drift
     to = pipeline.conditioner.resolve(values["to"], len(images))
@@ -75,8 +64,8 @@ def _invert(values: dict[str, Any]) -> EditResult:
         level = first_level(pipeline, images, **unguided)
     with SamplingBar("inversion") as bar:
         noise = invert(pipeline, images, start=level, progress=bar.update, **unguided)
-    conditions = inputs.conditions | {"label": to or inputs.labels}
-    made = with_bar("drawing again", from_noise, pipeline, noise, start=level, frames=FRAMES, **conditions)
+    label = to or inputs.labels
+    made = inputs.run("drawing again", from_noise, noise, start=level, label=label, frames=driver.FRAMES)
     if not PLAUSIBLE[0] < (deviation := float(noise.std())) < PLAUSIBLE[1]:
         note(
             f"warning: the noise has a deviation of {deviation:.3g}, not about 1: another class will change"
@@ -89,7 +78,7 @@ def _invert(values: dict[str, Any]) -> EditResult:
     rows += [(f"on the way, t = {frame.t}", frame.noisy) for frame in made.frames[1:-1]]
     rows.append(("drawn again" if values["to"] is None else f"as {values['to']}", made.images))
     pixels = isinstance(pipeline.codec, IdentityCodec)
-    return EditResult(
+    return driver.EditResult(
         model=inputs,
         rows=rows,
         images=made.images,
@@ -99,10 +88,10 @@ def _invert(values: dict[str, Any]) -> EditResult:
             "noise_mean": float(noise.mean()),
             "noise_std": deviation,
             "round_trip_error": error,
-            **scores_dict(scores),
+            **driver.scores_dict(scores),
         },
         lines=[
-            f"inverted from level {level}, against the input: {scores_text(scores)}",
+            f"inverted from level {level}, against the input: {driver.scores_text(scores)}",
             f"round trip: {error:.1%} from the {'input' if pixels else 'reconstruction by the codec'}",
         ],
     )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from latentdiff.apps.cli.edit.common import ACROSS, model_options, output_options, scores_of
-from latentdiff.apps.cli.edit.driver import EditResult, load_inputs, load_model, run_edit
-from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.edit import driver
+from latentdiff.apps.cli.shared.help import OWN, option
 from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import build, cli_command, options_of
+from latentdiff.apps.cli.shared.options import build, options_of
 from latentdiff.apps.cli.shared.outputs import Output
 from latentdiff.apps.cli.shared.prompts import check_texts
+from latentdiff.config.base import Config, setting
 from latentdiff.config.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -23,14 +23,54 @@ if TYPE_CHECKING:
 
     from latentdiff.pipeline.pipeline import Pipeline
 
-SHARE = click.FloatRange(0, 1)
 SLUG = 40  # characters of a prompt in a file name
 
 
-@cli_command(
-    "p2p", "latentdiff p2p --prompt 'a red seven' --edit 'a green seven'", title="Prompts and attention"
+class KeptAttention(Config):
+    """The attention of the original that its edits keep."""
+
+    cross: float = setting(
+        0.8,
+        "share of the steps, from noise, that keep the original's attention to the unchanged words",
+        ge=0,
+        le=1,
+    )
+    self_share: float = setting(
+        0.4,
+        "share of the steps, from noise, that keep the original's attention among pixels: more keeps more of"
+        " its shape",
+        flag="self",
+        ge=0,
+        le=1,
+    )
+    threshold: float = setting(
+        0.5,
+        "with --blend: the attention at which a word's region begins, as a share of its range",
+        ge=0,
+        le=1,
+    )
+
+
+class TextSampling(Sampling):
+    """A sampler that follows texts."""
+
+    guidance: float = setting(
+        3.0,
+        "classifier-free guidance: 1 is plain conditional, more follows the prompts more closely",
+        group=OWN,
+        ge=0,
+        le=100,
+    )
+
+
+@driver.edit_command(
+    "p2p",
+    "latentdiff p2p --prompt 'a red seven' --edit 'a green seven'",
+    title="Prompts and attention",
+    out="p2p.png",
+    inputs=(image_options,),
+    sampling=TextSampling,
 )
-@model_options
 @option("--prompt", required=True, help="The prompt of the original.")
 @option(
     "--edit",
@@ -51,44 +91,11 @@ SLUG = 40  # characters of a prompt in a file name
     ),
 )
 @option(
-    "--cross",
-    type=SHARE,
-    default=0.8,
-    show_default=True,
-    help="Share of the steps, from noise, that keep the original's attention to the unchanged words.",
-)
-@option(
-    "--self",
-    "self_share",
-    type=SHARE,
-    default=0.4,
-    show_default=True,
-    help=(
-        "Share of the steps, from noise, that keep the original's attention among pixels: more keeps more of"
-        " its shape."
-    ),
-)
-@option(
     "--blend",
     multiple=True,
     help="Words of either prompt: nothing changes outside the region of their attention (default: all may).",
 )
-@option(
-    "--threshold",
-    type=SHARE,
-    default=0.5,
-    show_default=True,
-    help="With --blend: the attention at which a word's region begins, as a share of its range.",
-)
-@image_options
-@option(
-    "--guidance",
-    type=click.FloatRange(0, 100),
-    default=3.0,
-    show_default=True,
-    help="Classifier-free guidance: 1 is plain conditional, more follows the prompts more closely.",
-)
-@options_of(Sampling, skip=("compile", "guidance"))
+@options_of(KeptAttention)
 @option(
     "--maps",
     type=Output(".png"),
@@ -98,26 +105,24 @@ SLUG = 40  # characters of a prompt in a file name
         " .png (default: not written)."
     ),
 )
-@output_options("p2p.png")
-def command(*, as_json: bool, **values: Any) -> int:
+def command(values: driver.Values) -> driver.Edit:
     """Edit pictures by editing their text (prompt-to-prompt).
 
     The original and its edits are drawn from the same noise, the edits with the original's attention: words
     may be exchanged, added or weighted, the composition stays. With --input images of your own are edited;
     --prompt then describes them.
     """
-    build(Sampling, values)
-    factors = _factors(values["factors"])
-    if values["threshold"] != 0.5 and not values["blend"]:
+    how, factors = build(KeptAttention, values), _factors(values["factors"])
+    if how.threshold != 0.5 and not values["blend"]:
         raise click.UsageError("--threshold bounds the place of the words of --blend, got none")
     if values["negate"] and values["source"] is None:
         raise click.UsageError("--negate is for images of --input, got none")
     if not values["edits"] and not factors:
         raise click.UsageError("expected --edit TEXT or --word-weight WORD=FACTOR, got neither")
-    return run_edit(partial(_p2p, factors=factors), values, as_json=as_json)
+    return partial(_p2p, how=how, factors=factors)
 
 
-def _p2p(values: dict[str, Any], factors: dict[str, float]) -> EditResult:
+def _p2p(values: driver.Values, how: KeptAttention, factors: dict[str, float]) -> driver.EditResult:
     from latentdiff.apps.cli.shared.progress import SamplingBar
     from latentdiff.edit import Edit, prompt_to_prompt
     from latentdiff.pipeline.capabilities import Need
@@ -129,17 +134,12 @@ def _p2p(values: dict[str, Any], factors: dict[str, float]) -> EditResult:
     check_texts([prompt, *texts])
     flag = f"--prompt {prompt!r:.60}"
     needs = [Need("text", flag, None), Need("words", flag, "`latentdiff sample --prompt`")]
-    model = load_model(values | {"prompts": (prompt, *texts)}, needs=needs)
+    model = driver.load_model(values | {"prompts": (prompt, *texts)}, needs=needs)
     images = None
     if values["source"] is not None:
-        model = inputs = load_inputs(values, model)
+        model = inputs = driver.load_inputs(values, model)
         images = inputs.images
-    edits = [
-        Edit(
-            text, values["cross"], values["self_share"], factors, tuple(values["blend"]), values["threshold"]
-        )
-        for text in texts
-    ]
+    edits = [Edit(text, factors=factors, blend=values["blend"], **how.model_dump()) for text in texts]
     with SamplingBar("prompt-to-prompt") as bar:
         made = prompt_to_prompt(
             model.pipeline,
@@ -148,7 +148,7 @@ def _p2p(values: dict[str, Any], factors: dict[str, float]) -> EditResult:
             values["n"],
             images=images,
             settings=model.settings,
-            seed=values["seed"],
+            seed=model.seed,
             progress=bar.update,
         )
     rows = [] if images is None else [("input", images)]
@@ -163,8 +163,10 @@ def _p2p(values: dict[str, Any], factors: dict[str, float]) -> EditResult:
     if values["maps"] is not None:
         _save_maps(model.pipeline, prompt, made.source, made.maps, values["maps"])
         wrote = [str(values["maps"])]
-    scores = [scores_of(edited, made.source, model.pipeline.classes).as_dict() for edited in made.edits]
-    return EditResult(
+    scores = [
+        driver.scores_of(edited, made.source, model.pipeline.classes).as_dict() for edited in made.edits
+    ]
+    return driver.EditResult(
         model=model,
         rows=rows,
         images=results,
@@ -208,11 +210,11 @@ def _save_maps(pipeline: Pipeline, prompt: str, images: Tensor, maps: Tensor, pa
     from latentdiff.viz.rows import draw_rows
 
     assert pipeline.tokenizer is not None
-    rows = [("picture", images[:ACROSS])]
+    rows = [("picture", images[: driver.ACROSS])]
     for word, places in pipeline.tokenizer.places(prompt):
         if places:
-            seen = maps[:ACROSS, list(places)].sum(1, keepdim=True)
+            seen = maps[: driver.ACROSS, list(places)].sum(1, keepdim=True)
             bright = 2 * seen / seen.amax((2, 3), keepdim=True).clamp_min(1e-12) - 1
             large = F.interpolate(bright, size=images.shape[2:], mode="bilinear", align_corners=False)
-            rows.append((word, large.expand_as(images[:ACROSS])))
+            rows.append((word, large.expand_as(images[: driver.ACROSS])))
     save_figure(draw_rows(rows), path)

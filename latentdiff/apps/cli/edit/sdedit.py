@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import (
-    model_options,
-    output_options,
-    sampling_options,
-    scores_dict,
-    scores_text,
-)
-from latentdiff.apps.cli.edit.driver import FRAMES, EditResult, load_inputs, run_edit, with_bar
+from latentdiff.apps.cli.edit import driver
 from latentdiff.apps.cli.shared.help import Several, option
-from latentdiff.apps.cli.shared.inputs import image_options
-from latentdiff.apps.cli.shared.options import cli_command
+from latentdiff.apps.cli.shared.options import flag_of
 
 
-@cli_command(
+@driver.edit_command(
     "edit",
     "latentdiff edit --input drawing.png --strength 0.3,0.5,0.7",
     "latentdiff edit --label 3 --strength 0.6 --guidance 2",
     title="Start",
+    out="edit.png",
 )
-@model_options
-@image_options
-@sampling_options
 @option(
     "--strength",
     cls=Several,
@@ -60,22 +48,21 @@ from latentdiff.apps.cli.shared.options import cli_command
     is_flag=True,
     help="Take all --steps from the start level on, instead of only the sampler's levels below it.",
 )
-@output_options("edit.png")
-def command(*, as_json: bool, **values: Any) -> int:
+def command(values: driver.Values) -> driver.Edit:
     """Edit images by noising and denoising them (SDEdit).
 
     The more noise, the further an image may move from the original towards the model's training data; --label
     moves it towards a class. Several strengths, levels or start indices become rows of one figure, from the
     same noise.
     """
-    return run_edit(partial(_edit, starts=_starts(values)), values, as_json=as_json)
+    return partial(_edit, starts=_starts(values))
 
 
-def _edit(values: dict[str, Any], starts: list[tuple[str, float]]) -> EditResult:
+def _edit(values: driver.Values, starts: list[tuple[str, float]]) -> driver.EditResult:
     from latentdiff.edit import level_at, level_of, sdedit
     from latentdiff.viz.image_folder import aligned, variant
 
-    inputs = load_inputs(values)
+    inputs = driver.load_inputs(values)
     level: dict[str, Callable[[float], int]] = {
         "strength": lambda value: level_of(inputs.pipeline, value),
         "level": int,
@@ -84,23 +71,15 @@ def _edit(values: dict[str, Any], starts: list[tuple[str, float]]) -> EditResult
     rows, way, edits, lines, results = [("input", inputs.images)], [], [], [], {}
     for (name, value), text in zip(starts, aligned([value for _, value in starts]), strict=True):
         t, title, key = level[name](value), f"{name} {value:g}", name.replace(" ", "_")
-        made = with_bar(
-            title,
-            sdedit,
-            inputs.pipeline,
-            inputs.images,
-            t,
-            exact=values["exact_steps"],
-            frames=FRAMES if (name, value) == starts[-1] else 0,
-            **inputs.conditions,
-        )
+        frames = driver.FRAMES if (name, value) == starts[-1] else 0
+        made = inputs.run(title, sdedit, inputs.images, t, exact=values["exact_steps"], frames=frames)
         way += [(f"{title}: t = {frame.t}", frame.noisy) for frame in made.frames[:-1]]
         rows.append((title, made.images))
         results[variant(**{key: text})] = made.images
         found = inputs.scores(made.images)
-        edits.append({key: value, "level": t, **scores_dict(found)})
-        lines.append(f"{title} (t = {t}), against the input: {scores_text(found)}")
-    return EditResult(
+        edits.append({key: value, "level": t, **driver.scores_dict(found)})
+        lines.append(f"{title} (t = {t}), against the input: {driver.scores_text(found)}")
+    return driver.EditResult(
         model=inputs,
         rows=[*rows, *way],
         images=results,
@@ -109,18 +88,18 @@ def _edit(values: dict[str, Any], starts: list[tuple[str, float]]) -> EditResult
     )
 
 
-def _starts(values: dict[str, Any]) -> list[tuple[str, float]]:
+def _starts(values: driver.Values) -> list[tuple[str, float]]:
     """The values of --strength, --level or --start-index, as (name, value); UsageError."""
     given = [name for name in ("strength", "level", "start_index") if values[name] is not None]
     if len(given) > 1:
-        raise click.UsageError(f"give one of {', '.join('--' + name.replace('_', '-') for name in given)}")
+        raise click.UsageError(f"give one of {', '.join(map(flag_of, given))}")
     name = given[0] if given else "strength"
-    option, text = f"--{name.replace('_', '-')}", values[name] or "0.3,0.5,0.7"
-    parts = [part.strip() for part in str(text).split(",")]
-    pattern = r"[0-9]*\.?[0-9]+" if name == "strength" else "[0-9]{1,6}"
-    if not all(re.fullmatch(pattern, part) for part in parts) or (
-        name == "strength" and max(map(float, parts)) > 1
-    ):
-        wanted = "numbers from 0 to 1" if name == "strength" else "whole numbers of 0 or more"
-        raise click.UsageError(f"{option}: expected {wanted}, separated by commas, got {text!r}")
-    return [(name.replace("_", " "), float(part)) for part in parts]
+    text, share = values[name] or "0.3,0.5,0.7", name == "strength"
+    found = driver.numbers_of(
+        flag_of(name),
+        text,
+        f"{'numbers from 0 to 1' if share else 'whole numbers of 0 or more'}, separated by commas",
+        lambda found: not share or all(0 <= value <= 1 for value in found),
+        whole=not share,
+    )
+    return [(name.replace("_", " "), value) for value in found]

@@ -24,7 +24,7 @@ from latentdiff.apps.cli.shared.outputs import Output, overwrite_option, refuse_
 from latentdiff.config.data import DataOptions
 from latentdiff.config.evaluation import PARTS, EvaluationOptions
 from latentdiff.config.sampling import Sampling
-from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
+from latentdiff.metrics.names import NAMES, NEEDS_WEIGHTS, PERCEPTUAL_NAMES
 
 
 def _check_evaluation(folder: Path) -> None:

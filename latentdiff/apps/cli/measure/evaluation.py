@@ -28,7 +28,7 @@ from latentdiff.errors import InputError
 from latentdiff.evaluate.score_figures import save_sets_figure
 from latentdiff.files.untrusted import read_json
 from latentdiff.metrics.features import FeatureNetwork, PerceptualNetwork, feature_network, perceptual_network
-from latentdiff.metrics.features.names import PERCEPTUAL_NAMES, default_features
+from latentdiff.metrics.names import PERCEPTUAL_NAMES, default_features
 from latentdiff.nn import Autoencoder
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint

@@ -20,7 +20,7 @@ from latentdiff.apps.cli.shared.options import (
 from latentdiff.apps.cli.shared.outputs import overwrite_option
 from latentdiff.apps.studies.catalog import BUDGETS, STUDIES
 from latentdiff.config.data import DataOptions
-from latentdiff.metrics.features.names import NAMES, NEEDS_WEIGHTS
+from latentdiff.metrics.names import NAMES, NEEDS_WEIGHTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from latentdiff.evaluate import metric_table
 from latentdiff.evaluate.images import FEW
 from latentdiff.evaluate.metric_table import Metric, MetricScores
 from latentdiff.evaluate.reconstruct import steps_text
-from latentdiff.metrics.features.names import frechet_name
+from latentdiff.metrics.names import frechet_name
 
 if TYPE_CHECKING:
     from latentdiff.evaluate import (

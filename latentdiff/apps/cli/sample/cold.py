@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.edit.common import model_options, output_options
+from latentdiff.apps.cli.edit.driver import model_options, output_options
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options, read_input
 from latentdiff.apps.cli.shared.options import cli_command, given
@@ -96,7 +96,7 @@ def command(*, as_json: bool, **values: Any) -> int:
             else f"--{flag} is for --restore; new images are generated from drawn intensities"
         )
 
-    from latentdiff.apps.cli.edit import common
+    from latentdiff.apps.cli.edit import driver
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import SamplingBar, counted, note, result
     from latentdiff.data import to_float
@@ -135,17 +135,17 @@ def command(*, as_json: bool, **values: Any) -> int:
             ("step by step", drawn.images)
         ]
         both = {
-            name: common.scores_of(x, x0, ())
+            name: driver.scores_of(x, x0, ())
             for name, x in (("one_step", direct), ("step_by_step", drawn.images))
         }
         results = {variant(method="one-step"): direct, variant(method="step-by-step"): drawn.images}
         answer |= {
             "level": t,
             "input": found.name,
-            **{name: common.scores_dict(score) for name, score in both.items()},
+            **{name: driver.scores_dict(score) for name, score in both.items()},
         }
         text = "\n".join(
-            f"  {name.replace('_', ' ')}: {common.scores_text(score)}" for name, score in both.items()
+            f"  {name.replace('_', ' ')}: {driver.scores_text(score)}" for name, score in both.items()
         )
     else:
         with SamplingBar("generating") as bar:
@@ -160,7 +160,7 @@ def command(*, as_json: bool, **values: Any) -> int:
         rows = [(f"t = {frame.t}", frame.noisy) for frame in drawn.frames[:-1]] + [("result", drawn.images)]
         answer |= {"seed": values["seed"], "noise": values["noise"], "start": values["start"]}
         text = f"  {counted(len(drawn.images), 'image')} from seed {values['seed']}"
-    written = common.save_rows(rows, values, results or drawn.images)
+    written = driver.save_rows(rows, values, results or drawn.images)
     answer |= {"n": len(drawn.images), "wrote": written}
     result(answer, as_json=as_json, text=f"{', '.join(written)}\n{text}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -150,6 +151,8 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
         name = str(next(iter(error.errors()[0]["loc"]), message.split(" ")[0]))
         if name in fields:
             message = message.replace(name, flag_of(name, fields[name]), 1)
+        others = {name: flag_of(name, field) for name, field in fields.items() if "_" in name}
+        message = re.sub(r"\w+_\w+", lambda found: others.get(found[0], found[0]), message)
         raise click.UsageError(message) from None
 
 

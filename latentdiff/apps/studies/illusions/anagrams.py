@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
@@ -12,24 +12,24 @@ from torch import Tensor
 
 from latentdiff.apps.studies.illusions.subjects import (
     PAIRS,
-    ClassSubject,
     Content,
+    Hits,
     Pair,
-    SceneSubject,
-    Subject,
+    Shares,
     average,
+    class_hits,
     easiest,
     matrix,
     mean,
+    scene_hits,
     share_panel,
-    shares,
 )
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
-from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
@@ -71,14 +71,6 @@ PROMPT_PAIRS = tuple(
 """Chosen before a model had drawn them: digits that turn into each other, negative colours, other corners."""
 
 
-class AnagramShares(NamedTuple):
-    """Shares of the attributes right upright and through the view, and of images with all right in both."""
-
-    upright: float
-    through: float
-    both: float
-
-
 @dataclass(frozen=True)
 class AnagramSettings:
     """``seeds`` anagrams of each of ten pairs, ``tried`` others choose its view, ``every`` of all pairs."""
@@ -111,94 +103,75 @@ class TextAnagramSettings:
         return self.scales[len(self.scales) // 2]
 
 
+class Anagrams(NamedTuple):
+    """Anagrams [n, C, H, W] of a pair, and what they show upright and through the view."""
+
+    pair: AnagramPair
+    images: Tensor
+    shares: Shares
+
+    @classmethod
+    def read(cls, hits: Hits, images: Tensor, pair: AnagramPair) -> Anagrams:
+        turned = view(pair.view)(images)
+        return cls(pair, images, Shares.of(hits(images, pair.upright), hits(turned, pair.seen)))
+
+
 @dataclass(frozen=True, eq=False)
 class AnagramSampler:
     """Draws anagrams of a model and measures what they show."""
 
     pipeline: Pipeline
-    subject: Subject
-    steps: int
+    hits: Hits
+    sampling: Sampling
     seed: int
 
-    def draw(
-        self, pair: AnagramPair, n: int, *, guidance: float, offset: int = 0, weight: float = 0.5
-    ) -> Tensor:
-        """Anagrams [n, C, H, W], image k of ``seed`` + ``offset`` + k. ``weight``: of the upright view."""
+    def __call__(self, pair: AnagramPair, n: int, *, offset: int = 0, weight: float = 0.5) -> Anagrams:
+        """Anagram k of ``n`` has the seed ``seed`` + ``offset`` + k. ``weight``: of the upright view."""
         parts = [(pair.upright, view("identity")), (pair.seen, view(pair.view))]
-        settings, weights = Sampling(steps=self.steps, guidance=guidance), (weight, 1 - weight)
-        seed = self.seed + offset
-        return anagram(self.pipeline, parts, n, weights=weights, settings=settings, seed=seed).images
-
-    def read(self, images: Tensor, pair: AnagramPair) -> AnagramShares:
-        """What images [n, C, H, W] show of both contents of the pair."""
-        return read_anagrams(self.subject, images, pair)
-
-
-def read_anagrams(subject: Subject, images: Tensor, pair: AnagramPair) -> AnagramShares:
-    """What images [n, C, H, W] show upright and through the view of the pair."""
-    turned = view(pair.view)(images)
-    return AnagramShares(*shares(subject.hits(images, pair.upright), subject.hits(turned, pair.seen)))
-
-
-class PairSamples(NamedTuple):
-    """The anagrams of two classes through the view that suits them, and their shares."""
-
-    view: str
-    images: Tensor
-    shares: AnagramShares
+        weights, seed = (weight, 1 - weight), self.seed + offset
+        made = anagram(self.pipeline, parts, n, weights=weights, settings=self.sampling, seed=seed)
+        return Anagrams.read(self.hits, made.images, pair)
 
 
 def study(context: StudyContext, settings: AnagramSettings) -> Report:
     """Ten pairs of classes, each through the view that suits it; all pairs through one view; weights."""
     reader, classes = ClassReader.of_ten_classes(context, "anagrams")
     pipeline = pixel_model(context, settings.pixels, latents=True)
-    sampler = AnagramSampler(pipeline, ClassSubject(reader), settings.steps, context.seed)
-    w = settings.guidance
-    tried: dict[str, dict[Pair, float]] = {}
-    pictures = []
+    sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
+    draw = AnagramSampler(pipeline, class_hits(reader), sampling, context.seed)
     with context.part("which view"):
-        for name in VIEWS:
-            images, tried[name] = {}, {}
-            for pair in PAIRS:
-                each = AnagramPair(*pair, name)
-                images[pair] = sampler.draw(each, settings.tried, guidance=w, offset=TRIED)
-                tried[name][pair] = sampler.read(images[pair], each).both
-            pictures.append(_tried_rows(context, name, classes, images))
+        tried = {
+            name: [draw(AnagramPair(*pair, name), settings.tried, offset=TRIED) for pair in PAIRS]
+            for name in VIEWS
+        }
     with context.part("ten pairs"):
-        ten = {}
-        for pair in PAIRS:
-            best = AnagramPair(*pair, max(VIEWS, key=lambda name: tried[name][pair]))
-            drawn = sampler.draw(best, settings.seeds, guidance=w)
-            ten[pair] = PairSamples(best.view, drawn, sampler.read(drawn, best))
+        best = [max(views, key=lambda made: made.shares.both) for views in zip(*tried.values(), strict=True)]
+        ten = [draw(made.pair, settings.seeds) for made in best]
     with context.part("all pairs"):
-        every = {}
-        for a, b in combinations(range(len(classes)), 2):
-            each = AnagramPair(a, b, settings.view)
-            every[a, b] = sampler.read(sampler.draw(each, settings.every, guidance=w), each).both
+        every = {
+            pair: draw(AnagramPair(*pair, settings.view), settings.every).shares.both
+            for pair in combinations(range(len(classes)), 2)
+        }
     with context.part("weights"):
-        by_weight = {0.5: average(made.shares for made in ten.values())}
+        by_weight = {0.5: _average(ten)}
         for weight in settings.weights:
-            each_pair = [AnagramPair(*pair, made.view) for pair, made in ten.items()]
-            by_weight[weight] = average(
-                sampler.read(sampler.draw(each, settings.tried, guidance=w, weight=weight), each)
-                for each in each_pair
-            )
+            by_weight[weight] = _average([draw(made.pair, settings.tried, weight=weight) for made in ten])
     test = context.data.test
     assert test.labels is not None
     accuracy = reader.share(to_float(test.images), test.labels)
-    labels = {"both": "both", "upright": "upright", "through": "through the view"}
+    labels = {"both": "both", "first": "upright", "second": "through the view"}
     panel = share_panel(
         dict(sorted(by_weight.items())), labels, "what is read", "weight of the upright view", percent=False
     )
     caption = "The ten pairs, with other weights of the two views; equal ones elsewhere on this page."
-    about = ABOUT.format(w=w, tried=settings.tried, seeds=settings.seeds)
+    about = ABOUT.format(w=settings.guidance, tried=settings.tried, seeds=settings.seeds)
     all_caption = ALL_PAIRS.format(view=settings.view, seeds=settings.every)
-    ten_rows, ten_table = _ten_rows(context, settings, classes, ten), _ten_table(classes, ten)
     all_pairs = matrix("pairs", classes, every, all_caption, corner="upright, turned")
+    names = [f"{classes[a]} | {classes[b]}" for a, b in PAIRS]
     return Report(
         _findings(settings, ten, every, tried, accuracy, len(classes)),
-        Section("Ten pairs", about, ten_rows, ten_table),
-        Section("Which view suits which pair", _views_table(settings, classes, tried), *pictures),
+        Section("Ten pairs", about, *_ten(context, names, ten, settings.shown)),
+        Section("Which view suits which pair", *_tried(context, names, tried, settings.tried)),
         Section("All pairs through one view", all_pairs),
         Section("Which view counts more", context.plot("weights", [panel], caption)),
         pairs=[list(pair) for pair in PAIRS],
@@ -219,73 +192,63 @@ ALL_PAIRS = (
 )
 
 
-def _names(classes: tuple[str, ...], pairs: Iterable[Pair]) -> list[str]:
-    return [f"{classes[a]} | {classes[b]}" for a, b in pairs]
+def _average(every: Sequence[Anagrams]) -> Shares:
+    return average(made.shares for made in every)
 
 
-def _ten_rows(
-    context: StudyContext,
-    settings: AnagramSettings,
-    classes: tuple[str, ...],
-    ten: Mapping[Pair, PairSamples],
-) -> Picture:
-    n, rows = settings.shown, []
-    for name, made in zip(_names(classes, ten), ten.values(), strict=True):
-        first = made.images[:n]
-        rows.append((f"{name}, {made.view}", torch.cat([first, view(made.view)(first)])))
-    caption = f"The first {n} seeds of each pair upright, and the same images through the view."
-    return context.rows("pairs", rows, caption, columns=[*["upright"] * n, *["seen"] * n])
+def _ten(
+    context: StudyContext, names: Sequence[str], ten: Sequence[Anagrams], n: int
+) -> tuple[Picture, Table]:
+    def cells(each: Shares) -> tuple[str, ...]:
+        return tuple(f"{share:.0%}" for share in (each.both, each.first, each.second))
 
-
-def _tried_rows(
-    context: StudyContext, name: str, classes: tuple[str, ...], images: Mapping[Pair, Tensor]
-) -> Picture:
-    upright = torch.cat([each[:1] for each in images.values()])
-    rows, seed = [("upright", upright), (name, view(name)(upright))], context.seed + TRIED
-    caption = f"The first of the samples that chose, view {name}."
-    return context.rows(f"view-{name}", rows, caption, columns=_names(classes, images), about={"seed": seed})
-
-
-def _ten_table(classes: tuple[str, ...], ten: Mapping[Pair, PairSamples]) -> Table:
-    def cells(each: AnagramShares) -> tuple[str, ...]:
-        return tuple(f"{share:.0%}" for share in (each.both, each.upright, each.through))
-
-    rows: list[tuple[Cell, ...]] = [
-        (name, made.view, *cells(made.shares))
-        for name, made in zip(_names(classes, ten), ten.values(), strict=True)
-    ]
-    rows.append(("all ten", "", *cells(average(made.shares for made in ten.values()))))
+    pictures, rows = [], []
+    for name, made in zip(names, ten, strict=True):
+        first, through = made.images[:n], made.pair.view
+        pictures.append((f"{name}, {through}", torch.cat([first, view(through)(first)])))
+        rows.append((name, through, *cells(made.shares)))
+    rows.append(("all ten", "", *cells(_average(ten))))
     heads = ("pair", "view", "both read", "the first, upright", "the second, through the view")
-    return Table("ten", heads, tuple(rows), "Shares that a classifier recognises, each pair in its view.")
-
-
-def _views_table(
-    settings: AnagramSettings, classes: tuple[str, ...], tried: Mapping[str, Mapping[Pair, float]]
-) -> Table:
-    rows = tuple(
-        (name, f"{mean(found.values()):.0%}", *(f"{found[pair]:.0%}" for pair in PAIRS))
-        for name, found in tried.items()
+    caption = f"The first {n} seeds of each pair upright, and the same images through the view."
+    return (
+        context.rows("pairs", pictures, caption, columns=[*["upright"] * n, *["seen"] * n]),
+        Table("ten", heads, tuple(rows), "Shares that a classifier recognises, each pair in its view."),
     )
-    caption = f"Both digits recognised in {settings.tried} samples of each pair; these chose the views."
-    return Table("views", ("view", "ten pairs", *_names(classes, PAIRS)), rows, caption)
+
+
+def _tried(
+    context: StudyContext, names: Sequence[str], tried: Mapping[str, Sequence[Anagrams]], n: int
+) -> Iterator[Table | Picture]:
+    rows = tuple(
+        (name, *(f"{share:.0%}" for share in (_average(every).both, *(made.shares.both for made in every))))
+        for name, every in tried.items()
+    )
+    caption = f"Both digits recognised in {n} samples of each pair; these chose the views."
+    yield Table("views", ("view", "ten pairs", *names), rows, caption)
+    about = {"seed": context.seed + TRIED}
+    for name, every in tried.items():
+        upright = torch.cat([made.images[:1] for made in every])
+        images = [("upright", upright), (name, view(name)(upright))]
+        caption = f"The first of the samples that chose, view {name}."
+        yield context.rows(f"view-{name}", images, caption, columns=names, about=about)
 
 
 def _findings(
     settings: AnagramSettings,
-    ten: Mapping[Pair, PairSamples],
+    ten: Sequence[Anagrams],
     every: Mapping[Pair, float],
-    tried: Mapping[str, Mapping[Pair, float]],
+    tried: Mapping[str, Sequence[Anagrams]],
     accuracy: float,
     classes: int,
 ) -> Iterator[str]:
-    both = {pair: made.shares.both for pair, made in ten.items()}
     yield (
-        f"Both digits are recognised in {mean(both.values()):.0%} of the seeds of the ten pairs, each"
-        f" through its view; in {mean(tried[settings.view].values()):.0%} if all are drawn through"
+        f"Both digits are recognised in {_average(ten).both:.0%} of the seeds of the ten pairs, each"
+        f" through its view; in {_average(tried[settings.view]).both:.0%} if all are drawn through"
         f" {settings.view}, and in {mean(every.values()):.0%} of all pairs. A random guess would find both"
         f" in {1 / classes**2:.0%}; the classifier recognises {accuracy:.1%} of real test images."
     )
-    yield from easiest(both, settings.seeds, lambda pair: f"{pair[0]} with {pair[1]} by {ten[pair].view}")
+    both = {made.pair: made.shares.both for made in ten}
+    yield from easiest(both, settings.seeds, lambda pair: f"{pair.upright} with {pair.seen} by {pair.view}")
 
 
 SELDOM = 0.25  # largest share of plain images with both contents at which a pair counts as an illusion
@@ -295,35 +258,31 @@ def text_study(context: StudyContext, settings: TextAnagramSettings) -> Report:
     """Nine pairs of prompts over guidance scales, against plain images of the first prompt."""
     data = readable_scenes(context, settings.counts)
     pipeline, origin = text_model(context, settings.text, data)
-    sampler = AnagramSampler(pipeline, SceneSubject(), settings.steps, context.seed)
-    w, n = settings.guidance, settings.seeds
+    w, n, hits = settings.guidance, settings.seeds, scene_hits()
     with context.part("anagrams"):
-        drawn = {
-            scale: {pair: sampler.draw(pair, n, guidance=scale) for pair in settings.pairs}
-            for scale in settings.scales
-        }
+        found = {}
+        for scale in settings.scales:
+            sampling = Sampling(steps=settings.steps, guidance=scale)
+            draw = AnagramSampler(pipeline, hits, sampling, context.seed)
+            found[scale] = [draw(pair, n) for pair in settings.pairs]
     with context.part("plain pictures"):
-        plain = {}
+        plain = []
         for pair in settings.pairs:
             images = pipeline.sample(
                 n, label=pair.upright, steps=settings.steps, guidance=w, seed=context.seed
             )
-            plain[pair] = sampler.read(images, pair)
-    found = {
-        scale: {pair: sampler.read(images, pair) for pair, images in every.items()}
-        for scale, every in drawn.items()
-    }
+            plain.append(Anagrams.read(hits, images, pair))
     labels = {
-        "upright": "attributes, upright",
-        "through": "attributes, through the view",
+        "first": "attributes, upright",
+        "second": "attributes, through the view",
         "both": "pictures with all of both",
     }
-    averages = {scale: average(every.values()) for scale, every in found.items()}
+    averages = {scale: _average(every) for scale, every in found.items()}
     panel = share_panel(averages, labels, "right over all pairs", "guidance", percent=True)
-    pictures = _text_rows(context, settings, drawn[w])
+    pictures = _text_rows(context, settings, found[w])
     plot = context.plot("guidance", [panel], "Averaging halves the scale for each text.")
     return Report(
-        _text_findings(settings, found, plain),
+        _text_findings(settings, found[w], plain),
         Section("Two texts in one picture", TEXT_ABOUT, origin, *pictures, _text_table(found[w], plain, w)),
         Section("Guidance", plot),
         pairs=[pair._asdict() for pair in settings.pairs],
@@ -341,63 +300,59 @@ TEXT_ABOUT = (
 
 
 def _text_rows(
-    context: StudyContext, settings: TextAnagramSettings, drawn: Mapping[AnagramPair, Tensor]
+    context: StudyContext, settings: TextAnagramSettings, every: Sequence[Anagrams]
 ) -> Iterator[Picture]:
-    pairs, half = list(drawn), len(drawn) // 2
+    half = len(every) // 2
     caption = (
         f"The first {settings.shown} seeds, guidance {settings.guidance:g}: upright, and below that the same"
         " images through the view."
     )
-    for k, few in enumerate((pairs[:half], pairs[half:])):
+    for k, few in enumerate((every[:half], every[half:])):
         rows = []
-        for pair in few:
-            images = drawn[pair][: settings.shown]
-            rows.append((folded(str(pair.upright), 26), images))
-            rows.append((folded(f"{pair.view}: {pair.seen}", 26), view(pair.view)(images)))
+        for pair, images, _ in few:
+            first = images[: settings.shown]
+            rows.append((folded(str(pair.upright), 26), first))
+            rows.append((folded(f"{pair.view}: {pair.seen}", 26), view(pair.view)(first)))
         if rows:
             yield context.rows(f"pairs-{k + 1}", rows, caption)
 
 
-def _text_table(
-    found: Mapping[AnagramPair, AnagramShares], plain: Mapping[AnagramPair, AnagramShares], w: float
-) -> Table:
+def _text_table(found: Sequence[Anagrams], plain: Sequence[Anagrams], w: float) -> Table:
     columns = (
         *("upright", "seen through the view", "view"),
         *("upright right, %", "through the view right, %", "all of both right, %", "of plain pictures, %"),
     )
-    rows: list[tuple[Cell, ...]] = [
-        (*pair, *(100 * share for share in each), 100 * plain[pair].both) for pair, each in found.items()
-    ]
+    rows = tuple(
+        (*made.pair, *(100 * share for share in (*made.shares, other.shares.both)))
+        for made, other in zip(found, plain, strict=True)
+    )
     caption = (
         f"Shares of the attributes (digit, colour, background, size, corner) that are right, guidance {w:g},"
         " and of images with all of both right; last: the same share of plain images of the first text."
     )
-    return Table("pairs", columns, tuple(rows), caption)
+    return Table("pairs", columns, rows, caption)
 
 
 def _text_findings(
-    settings: TextAnagramSettings,
-    found: Mapping[float, Mapping[AnagramPair, AnagramShares]],
-    plain: Mapping[AnagramPair, AnagramShares],
+    settings: TextAnagramSettings, found: Sequence[Anagrams], plain: Sequence[Anagrams]
 ) -> Iterator[str]:
-    every = found[settings.guidance]
-    total, base = average(every.values()), average(plain.values())
-    both, base_both = (comparison.share(each.both, settings.seeds * len(every)) for each in (total, base))
+    total, base = _average(found), _average(plain)
+    both, base_both = (comparison.share(each.both, settings.seeds * len(found)) for each in (total, base))
     difference = comparison.unpaired(both, base_both).text(" points", times=100)
     yield (
-        f"With guidance {settings.guidance:g}, {total.upright:.0%} of the attributes are right upright and"
-        f" {total.through:.0%} through the view. All of both are right in {total.both:.0%} of the anagrams"
+        f"With guidance {settings.guidance:g}, {total.first:.0%} of the attributes are right upright and"
+        f" {total.second:.0%} through the view. All of both are right in {total.both:.0%} of the anagrams"
         f" and {base.both:.0%} of plain images of the first text, a difference of {difference}."
     )
-    hidden = [pair for pair in every if plain[pair].both <= SELDOM]
+    hidden = [pair for pair in zip(plain, found, strict=True) if pair[0].shares.both <= SELDOM]
     if hidden:
+        plainly, drawn = (_average(every).both for every in zip(*hidden, strict=True))
         yield (
             f"The {len(hidden)} pairs that plain images show in at most {SELDOM:.0%}"
-            f" ({mean(plain[pair].both for pair in hidden):.0%} on average) are in"
-            f" {mean(every[pair].both for pair in hidden):.0%} of their anagrams."
+            f" ({plainly:.0%} on average) are in {drawn:.0%} of their anagrams."
         )
     yield from easiest(
-        {pair: each.both for pair, each in every.items()},
+        {made.pair: made.shares.both for made in found},
         settings.seeds,
         lambda pair: f"“{pair.upright}” with “{pair.seen}” by {pair.view}",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import NamedTuple
 
 import torch
@@ -11,17 +12,17 @@ from torch import Tensor
 
 from latentdiff.apps.studies.illusions.subjects import (
     PAIRS,
-    ClassSubject,
     Content,
+    Hits,
     Pair,
-    SceneSubject,
-    Subject,
+    Shares,
     average,
+    class_hits,
     easiest,
     matrix,
     mean,
+    scene_hits,
     share_panel,
-    shares,
 )
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
@@ -34,7 +35,7 @@ from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import to_float
 from latentdiff.data.select import indices_by_class
-from latentdiff.diffusion.illusions.bands import Band, brightness_and_colour, frequencies
+from latentdiff.diffusion.illusions.views import Band, brightness_and_colour, frequencies
 from latentdiff.edit import hybrid
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.viz.rows import folded
@@ -44,25 +45,18 @@ THREE_SIGMAS = (3.0, 1.0)  # blurs that cut three bands
 DIGITS = (0, 7, 4)  # classes of the three bands
 
 
-class HybridPair(NamedTuple):
-    """The content of the first and of the second band."""
-
-    first: Content
-    second: Content
-
-
 BY_DISTANCE = (
-    HybridPair("a large black zero on a white background", "a large black four on a white background"),
-    HybridPair("a large white one on a blue background", "a large white eight on a blue background"),
-    HybridPair("a large red seven on a black background", "a large red two on a black background"),
-    HybridPair("a large yellow nine on a purple background", "a large yellow five on a purple background"),
+    ("a large black zero on a white background", "a large black four on a white background"),
+    ("a large white one on a blue background", "a large white eight on a blue background"),
+    ("a large red seven on a black background", "a large red two on a black background"),
+    ("a large yellow nine on a purple background", "a large yellow five on a purple background"),
 )
 """Low and high frequencies; of the same colours, as the low band alone decides these."""
 BY_COLOUR = (
-    HybridPair("a large white three on a black background", "a large red seven on a green background"),
-    HybridPair("a large black zero on a white background", "a large orange one on a blue background"),
-    HybridPair("a large white four on a black background", "a large yellow eight on a purple background"),
-    HybridPair("a large black two on a white background", "a large green six on a red background"),
+    ("a large white three on a black background", "a large red seven on a green background"),
+    ("a large black zero on a white background", "a large orange one on a blue background"),
+    ("a large white four on a black background", "a large yellow eight on a purple background"),
+    ("a large black two on a white background", "a large green six on a red background"),
 )
 """Brightness and colour."""
 THREE_PROMPTS = (
@@ -70,14 +64,6 @@ THREE_PROMPTS = (
     "a large white seven on a black background",
     "a large white four on a black background",
 )
-
-
-class HybridShares(NamedTuple):
-    """Shares of images whose first band, second band and both show their digits."""
-
-    first: float
-    second: float
-    both: float
 
 
 class RealMixture(NamedTuple):
@@ -117,11 +103,11 @@ class TextHybridSettings:
 
 @dataclass(frozen=True, eq=False)
 class HybridSampler:
-    """Draws hybrids of a model; image k has the seed ``seed`` + k."""
+    """Draws hybrids of a model, image k with the seed of the study + k, and figures of them."""
 
+    context: StudyContext
     pipeline: Pipeline
     sampling: Sampling
-    seed: int
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -132,79 +118,69 @@ class HybridSampler:
     def draw(self, contents: Sequence[Content], bands: Sequence[Band], n: int) -> Tensor:
         """Images [n, C, H, W], each band with its content."""
         parts = list(zip(contents, bands, strict=True))
-        return hybrid(self.pipeline, parts, n, settings=self.sampling, seed=self.seed).images
+        return hybrid(self.pipeline, parts, n, settings=self.sampling, seed=self.context.seed).images
+
+    def cut(self, contents: Sequence[Content], sigma: float, n: int) -> Tensor:
+        """Images [n, C, H, W] of two contents, cut by a blur of ``sigma`` pixels."""
+        return self.draw(contents, frequencies(self.shape, (sigma,)), n)
 
     def blurred(self, images: Tensor, sigma: float) -> Tensor:
         """The low frequencies of images [n, C, H, W]."""
         return frequencies(self.shape, (sigma,))[0](images)
 
-    def three(self, context: StudyContext, contents: Sequence[Content], n: int) -> Picture:
+    def three(self, contents: Sequence[Content], n: int) -> Picture:
         """The figure of three contents in three frequency bands."""
         images = self.draw(contents, frequencies(self.shape, THREE_SIGMAS), n)
-        bands = [*(stretched(self.blurred(images, sigma)) for sigma in THREE_SIGMAS), images]
-        heads = [*(f"blurred by {sigma:g}" for sigma in THREE_SIGMAS), "unblurred"]
+        bands = {f"blurred by {sigma:g}": stretched(self.blurred(images, sigma)) for sigma in THREE_SIGMAS}
+        bands["unblurred"] = images
         rows = [
             (folded(f"{head}: {content}", 26), band)
-            for head, content, band in zip(heads, contents, bands, strict=True)
+            for content, (head, band) in zip(contents, bands.items(), strict=True)
         ]
         cuts = " and ".join(f"{sigma:g}" for sigma in THREE_SIGMAS)
-        return context.rows("triple", rows, f"Three bands of three contents, cut at {cuts} pixels.")
+        return self.context.rows("triple", rows, f"Three bands of three contents, cut at {cuts} pixels.")
 
-
-def read_hybrids(subject: Subject, first: Tensor, second: Tensor, pair: HybridPair) -> HybridShares:
-    """What two bands of images [n, C, H, W] in [-1, 1] show."""
-    return HybridShares(*shares(subject.hits(first, pair.first), subject.hits(second, pair.second)))
+    def far_and_near(self, name: str, drawn: Mapping[str, Tensor], sigma: float, n: int) -> Picture:
+        """The figure of the first ``n`` images of each row, blurred and unblurred."""
+        rows = [
+            (title, torch.cat([stretched(self.blurred(images[:n], sigma)), images[:n]]))
+            for title, images in drawn.items()
+        ]
+        caption = f"The first {n} seeds of each pair: blurred, with the contrast stretched, and unblurred."
+        return self.context.rows(name, rows, caption, columns=[*["afar"] * n, *["near"] * n])
 
 
 def stretched(images: Tensor) -> Tensor:
     """Images [n, C, H, W] stretched to [-1, 1] one by one, as the strokes of a blurred image are grey."""
-    low, high = (x.view(-1, 1, 1, 1) for x in (images.flatten(1).amin(1), images.flatten(1).amax(1)))
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     return ((images - low) / (high - low).clamp_min(1e-6) * 2 - 1).clamp(-1, 1)
 
 
-def _far_and_near(
-    context: StudyContext,
-    sampler: HybridSampler,
-    name: str,
-    drawn: Mapping[str, Tensor],
-    sigma: float,
-    n: int,
-) -> Picture:
-    """The first ``n`` images of each row, blurred and unblurred."""
-    rows = [
-        (title, torch.cat([stretched(sampler.blurred(images[:n], sigma)), images[:n]]))
-        for title, images in drawn.items()
-    ]
-    caption = f"The first {n} seeds of each pair: blurred, with the contrast stretched, and unblurred."
-    return context.rows(name, rows, caption, columns=[*["afar"] * n, *["near"] * n])
+def read_stretched(hits: Hits, first: Tensor, second: Tensor, pair: tuple[Content, Content]) -> Shares:
+    """What two bands of images [n, C, H, W], each of them stretched, show of a pair."""
+    return Shares.of(hits(stretched(first), pair[0]), hits(stretched(second), pair[1]))
 
 
 def study(context: StudyContext, settings: HybridSettings) -> Report:
     """All ordered pairs of classes; other cuts; real digits mixed in the same way; three bands; colour."""
     pipeline = pixel_model(context, settings.pixels, latents=True)
     reader, classes = ClassReader.of_ten_classes(context, "hybrids")
-    sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
-    sampler, subject = HybridSampler(pipeline, sampling, context.seed), ClassSubject(reader)
+    sampler = HybridSampler(context, pipeline, Sampling(steps=settings.steps, guidance=settings.guidance))
+    hits, sigma, seeds = class_hits(reader), settings.sigma, settings.seeds
 
-    def draw(pair: Pair, sigma: float) -> Tensor:
-        return sampler.draw(pair, frequencies(sampler.shape, (sigma,)), settings.seeds)
-
-    def both(pair: Pair, images: Tensor, far: Tensor) -> float:
-        return read_hybrids(subject, far.clamp(-1, 1), images, HybridPair(*pair)).both
+    def both(pair: Pair, far: Tensor, images: Tensor) -> float:
+        return Shares.of(hits(far.clamp(-1, 1), pair[0]), hits(images, pair[1])).both
 
     with context.part("all pairs"):
-        ordered = [(a, b) for a in range(len(classes)) for b in range(len(classes)) if a != b]
-        drawn = {pair: draw(pair, settings.sigma) for pair in ordered}
-        blurred = {pair: sampler.blurred(images, settings.sigma) for pair, images in drawn.items()}
-        found = {pair: both(pair, drawn[pair], blurred[pair]) for pair in ordered}
-        contrast = {pair: both(pair, drawn[pair], stretched(blurred[pair])) for pair in PAIRS}
+        drawn = {pair: sampler.cut(pair, sigma, seeds) for pair in permutations(range(len(classes)), 2)}
+        blurred = {pair: sampler.blurred(images, sigma) for pair, images in drawn.items()}
+        found = {pair: both(pair, blurred[pair], images) for pair, images in drawn.items()}
+        contrast = {pair: both(pair, stretched(blurred[pair]), drawn[pair]) for pair in PAIRS}
     with context.part("other bands"):
         cuts = {}
-        for sigma in settings.sigmas:
-            images = [draw(pair, sigma) for pair in PAIRS]
-            cuts[sigma] = mean(
-                both(pair, x, sampler.blurred(x, sigma)) for pair, x in zip(PAIRS, images, strict=True)
-            )
+        for cut in settings.sigmas:
+            images = {pair: sampler.cut(pair, cut, seeds) for pair in PAIRS}
+            cuts[cut] = mean(both(pair, sampler.blurred(x, cut), x) for pair, x in images.items())
     with context.part("real digits"):
         real = _real(context, reader, settings.sigmas)
     curves = [
@@ -215,20 +191,20 @@ def study(context: StudyContext, settings: HybridSettings) -> Report:
     panel = Panel("both digits read", "sigma of the blur (pixels)", "share of seeds", curves)
     titled = {f"{classes[far]} | {classes[near]}": drawn[far, near] for far, near in PAIRS}
     caption = (
-        f"Share of {settings.seeds} seeds in which a classifier recognises both: the row's digit in the image"
-        f" blurred by {settings.sigma:g} pixels, the column's in the image itself."
+        f"Share of {seeds} seeds in which a classifier recognises both: the row's digit in the image"
+        f" blurred by {sigma:g} pixels, the column's in the image itself."
     )
     return Report(
         _findings(settings, found, cuts, contrast, real),
         Section(
             "Ten pairs",
-            ABOUT.format(sigma=settings.sigma, w=settings.guidance),
-            _far_and_near(context, sampler, "pairs", titled, settings.sigma, settings.shown),
+            ABOUT.format(sigma=sigma, w=settings.guidance),
+            sampler.far_and_near("pairs", titled, sigma, settings.shown),
             context.plot("sigmas", [panel], "Recognised digits by the blur that cuts the bands."),
         ),
         Section("All pairs", matrix("pairs", classes, found, caption, corner="from afar, close up")),
-        Section("Three in one", sampler.three(context, DIGITS, 10)),
-        Section("Brightness and colour", _colour(context, settings)),
+        Section("Three in one", sampler.three(DIGITS, 10)),
+        Section("Brightness and colour", _colour(context, settings, sampler.sampling)),
         pairs=[list(pair) for pair in PAIRS],
     )
 
@@ -258,7 +234,7 @@ def _real(context: StudyContext, reader: ClassReader, sigmas: Sequence[float]) -
     return found
 
 
-def _colour(context: StudyContext, settings: HybridSettings) -> Block:
+def _colour(context: StudyContext, settings: HybridSettings, sampling: Sampling) -> Block:
     """Hybrids of the brightness of one class and the colour of another, by a model of colour images."""
     data = context.colour
     if data is None:
@@ -266,9 +242,8 @@ def _colour(context: StudyContext, settings: HybridSettings) -> Block:
     if not data.classes or len(data.classes) < 2 or data.train.labels is None:
         text = f"{data.name} has no classes to take the brightness of one and the colour of another from."
         return Paragraph(text, "warning")
-    pipeline = colour_model(context, settings.colour, data)
-    sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
-    sampler, bands = HybridSampler(pipeline, sampling, context.seed), brightness_and_colour(data.shape)
+    sampler = HybridSampler(context, colour_model(context, settings.colour, data), sampling)
+    bands = brightness_and_colour(data.shape)
     counts = torch.bincount(data.train.labels, minlength=len(data.classes))
     first, second = counts.argsort(descending=True)[:2].tolist()
     rows = []
@@ -295,9 +270,7 @@ def _findings(
         f" {mean(found.values()):.0%} of all ordered pairs."
     )
     yield from easiest(ten, settings.seeds, lambda pair: f"{pair[0]} from afar with {pair[1]}")
-    yield from _cut_finding(
-        "Both digits recognised of the ten pairs, by blur", cuts, settings.seeds * len(PAIRS)
-    )
+    yield _cut_finding("Both digits recognised of the ten pairs, by blur", cuts, settings.seeds * len(PAIRS))
     listed = (f"{each.blurred:.0%} and {each.both:.0%} at {sigma:g} pixels" for sigma, each in real.items())
     yield (
         f"Of real test digits the classifier recognises blurred ones, and both of two mixed ones, in"
@@ -305,55 +278,48 @@ def _findings(
     )
 
 
-def _cut_finding(what: str, cuts: Mapping[float, float], n: int) -> Iterator[str]:
+def _cut_finding(what: str, cuts: Mapping[float, float], n: int) -> str:
     scores = {f"{sigma:g} pixels:": comparison.share(share, n) for sigma, share in cuts.items()}
-    yield comparison.ordered(what, scores, smaller=False, times=100, unit="%")
+    return comparison.ordered(what, scores, smaller=False, times=100, unit="%")
 
 
 def text_study(context: StudyContext, settings: TextHybridSettings) -> Report:
     """Pairs of prompts by frequency over several cuts, and by brightness and colour; three bands."""
     data = readable_scenes(context, settings.counts)
     pipeline, origin = text_model(context, settings.text, data)
-    sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
-    sampler, subject = HybridSampler(pipeline, sampling, context.seed), SceneSubject(only=("digit",))
-    bands, n = brightness_and_colour(sampler.shape), settings.shown
+    sampler = HybridSampler(context, pipeline, Sampling(steps=settings.steps, guidance=settings.guidance))
+    grey, colours = brightness_and_colour(sampler.shape)
+    hits, seeds, n = scene_hits("digit"), settings.seeds, settings.shown
     with context.part("near and far"):
         drawn = {
-            sigma: {
-                pair: sampler.draw(pair, frequencies(sampler.shape, (sigma,)), settings.seeds)
-                for pair in BY_DISTANCE
-            }
+            sigma: {pair: sampler.cut(pair, sigma, seeds) for pair in BY_DISTANCE}
             for sigma in settings.sigmas
         }
     with context.part("grey and colour"):
-        coloured = {pair: sampler.draw(pair, bands, settings.seeds) for pair in BY_COLOUR}
+        coloured = {pair: sampler.draw(pair, (grey, colours), seeds) for pair in BY_COLOUR}
     with context.part("three bands"):
-        triple = sampler.three(context, THREE_PROMPTS, n)
-
-    def read(pair: HybridPair, first: Tensor, second: Tensor) -> HybridShares:
-        return read_hybrids(subject, stretched(first), stretched(second), pair)
-
+        triple = sampler.three(THREE_PROMPTS, n)
     far = {
-        sigma: {pair: read(pair, sampler.blurred(x, sigma), x) for pair, x in every.items()}
+        sigma: {pair: read_stretched(hits, sampler.blurred(x, sigma), x, pair) for pair, x in every.items()}
         for sigma, every in drawn.items()
     }
-    grey = {pair: read(pair, bands[0](x), bands[1](x)) for pair, x in coloured.items()}
+    split = {pair: read_stretched(hits, grey(x), colours(x), pair) for pair, x in coloured.items()}
     labels = {"first": "from afar", "second": "close up", "both": "both"}
     averages = {sigma: average(every.values()) for sigma, every in far.items()}
     panel = share_panel(averages, labels, "digits read", "sigma of the blur (pixels)", percent=True)
     titled = {_title(pair): images for pair, images in drawn[settings.sigma].items()}
     few = n // 2 + 1
     parts = {_title(pair): x[:few] for pair, x in coloured.items()}
-    colour_rows = [(title, torch.cat([x, bands[0](x), stretched(bands[1](x))])) for title, x in parts.items()]
+    colour_rows = [(title, torch.cat([x, grey(x), stretched(colours(x))])) for title, x in parts.items()]
     colour_columns = [*["picture"] * few, *["in grey"] * few, *["colours"] * few]
     caption = "Images, their brightness alone, and their colours alone (stretched)."
     return Report(
-        _text_findings(settings, averages, average(grey.values())),
+        _text_findings(settings, averages, average(split.values())),
         Section(
             "From afar and close up",
             TEXT_ABOUT.format(sigma=settings.sigma, w=settings.guidance),
             origin,
-            _far_and_near(context, sampler, "distance", titled, settings.sigma, n),
+            sampler.far_and_near("distance", titled, settings.sigma, n),
             _text_table("distance", far[settings.sigma], ("from afar", "close up")),
             context.plot("cuts", [panel], "Recognised digits by the blur that cuts the bands."),
         ),
@@ -361,7 +327,7 @@ def text_study(context: StudyContext, settings: TextHybridSettings) -> Report:
             "In grey and in colour",
             COLOUR,
             context.rows("colour", colour_rows, caption, columns=colour_columns),
-            _text_table("colour", grey, ("in grey", "in colour")),
+            _text_table("colour", split, ("in grey", "in colour")),
         ),
         Section("Three in one", triple),
         by_distance=[list(pair) for pair in BY_DISTANCE],
@@ -381,11 +347,11 @@ COLOUR = (
 )
 
 
-def _title(pair: HybridPair) -> str:
-    return folded(f"{pair.first} | {pair.second}", 34)
+def _title(pair: tuple[str, str]) -> str:
+    return folded(" | ".join(pair), 34)
 
 
-def _text_table(name: str, found: Mapping[HybridPair, HybridShares], bands: tuple[str, str]) -> Table:
+def _text_table(name: str, found: Mapping[tuple[str, str], Shares], bands: tuple[str, str]) -> Table:
     columns = (*bands, *(f"digit read {band}, %" for band in bands), "both, %")
     rows: list[tuple[Cell, ...]] = [(*pair, *(100 * share for share in each)) for pair, each in found.items()]
     return Table(
@@ -393,15 +359,13 @@ def _text_table(name: str, found: Mapping[HybridPair, HybridShares], bands: tupl
     )
 
 
-def _text_findings(
-    settings: TextHybridSettings, far: Mapping[float, HybridShares], grey: HybridShares
-) -> Iterator[str]:
+def _text_findings(settings: TextHybridSettings, far: Mapping[float, Shares], split: Shares) -> Iterator[str]:
     cuts = {sigma: each.both for sigma, each in far.items()}
     n = settings.seeds * len(BY_DISTANCE)
-    yield from _cut_finding("Digits recognised both from afar and close up, by blur", cuts, n)
+    yield _cut_finding("Digits recognised both from afar and close up, by blur", cuts, n)
     yield (
-        f"Split by colour, the digit in grey is recognised in {grey.first:.0%}, the one in the colours in"
-        f" {grey.second:.0%}, both in {grey.both:.0%}."
+        f"Split by colour, the digit in grey is recognised in {split.first:.0%}, the one in the colours in"
+        f" {split.second:.0%}, both in {split.both:.0%}."
     )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,54 +14,44 @@ from latentdiff.apps.studies.report.blocks import Cell, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.data import to_uint8
 from latentdiff.data.synthetic_scenes import parse
-from latentdiff.evaluate.scenes import attributes, read
+from latentdiff.evaluate.alignment import attributes, read
 
 Content = int | str  # a class or a prompt
 Pair = tuple[int, int]
 PAIRS: tuple[Pair, ...] = ((0, 1), (0, 8), (1, 4), (1, 7), (2, 3), (2, 5), (3, 5), (4, 7), (5, 8), (7, 8))
 """Pairs of digits, fixed before any image was drawn: neither 6 with 9 nor a class with itself."""
+Hits = Callable[[Tensor, Content], Tensor]
+"""Whether each attribute of a content is right in images [n, C, H, W] in [-1, 1]: bool [n, k]."""
 K = TypeVar("K")
-Shares = TypeVar("Shares", bound=tuple[float, ...])
 
 
-class Subject(Protocol):
-    """Checks images for their content."""
-
-    def hits(self, images: Tensor, content: Content) -> Tensor:
-        """Whether each attribute of ``content`` is right in images [n, C, H, W] in [-1, 1]: bool [n, k]."""
-        ...
-
-
-@dataclass(frozen=True)
-class ClassSubject:
+def class_hits(reader: ClassReader) -> Hits:
     """The content is a class; its one attribute is the predicted class."""
-
-    reader: ClassReader
-
-    def hits(self, images: Tensor, content: Content) -> Tensor:
-        return torch.eq(self.reader.classes(images), int(content))[:, None]
+    return lambda images, content: torch.eq(reader.classes(images), int(content))[:, None]
 
 
-@dataclass(frozen=True)
-class SceneSubject:
-    """The content is a caption of a scene; its attributes are read back from the image.
+def scene_hits(*only: str) -> Hits:
+    """The content is a caption of a scene; its attributes (``only`` these) are read back from the image."""
 
-    ``only`` limits them, e.g. to the digit.
-    """
-
-    only: tuple[str, ...] = ()
-
-    def hits(self, images: Tensor, content: Content) -> Tensor:
+    def hits(images: Tensor, content: Content) -> Tensor:
         scene = parse(str(content))
         found = [attributes(scene, reading) for reading in read(to_uint8(images), [scene] * len(images))]
-        return torch.tensor([[hit[name] for name in self.only or hit] for hit in found])
+        return torch.tensor([[hit[name] for name in only or hit] for hit in found])
+
+    return hits
 
 
-def shares(first: Tensor, second: Tensor) -> tuple[float, float, float]:
-    """The means of two sets of hits, bool [n, k], and the share of images with all of both."""
-    both = first.all(1) & second.all(1)
-    a, b, c = (float(hits.double().mean()) for hits in (first, second, both))
-    return a, b, c
+class Shares(NamedTuple):
+    """Shares of the attributes right in the first and second view (or band), and of images right in both."""
+
+    first: float
+    second: float
+    both: float
+
+    @classmethod
+    def of(cls, first: Tensor, second: Tensor) -> Shares:
+        """The shares of two sets of hits, bool [n, k]."""
+        return cls(*(float(hits.double().mean()) for hits in (first, second, first.all(1) & second.all(1))))
 
 
 def mean(values: Iterable[float]) -> float:
@@ -71,21 +60,18 @@ def mean(values: Iterable[float]) -> float:
 
 
 def average(every: Iterable[Shares]) -> Shares:
-    """The means of several shares of one kind, field by field."""
-    rows = list(every)
-    made: Any = type(rows[0])
-    shares: Shares = made(*map(mean, zip(*rows, strict=True)))
-    return shares
+    """The means of several shares, field by field."""
+    return Shares(*map(mean, zip(*every, strict=True)))
 
 
 def share_panel(
-    found: Mapping[float, tuple[float, ...]], fields: Mapping[str, str], title: str, x: str, *, percent: bool
+    found: Mapping[float, Shares], labels: Mapping[str, str], title: str, x: str, *, percent: bool
 ) -> Panel:
-    """Shares over a setting, a curve for each of ``fields`` (names of the shares, and their labels)."""
+    """Shares over a setting, a curve for each of ``labels`` (by field of the shares)."""
     times = 100 if percent else 1
     curves = [
         Curve(label, list(found), [times * getattr(each, name) for each in found.values()], "marked")
-        for name, label in fields.items()
+        for name, label in labels.items()
     ]
     return Panel(title, x, "percent" if percent else "share of seeds", curves)
 

@@ -80,10 +80,13 @@ class StudyContext:
         *,
         columns: Sequence[str] = (),
         about: Mapping[str, Any] | None = None,
+        most: int | None = None,
     ) -> Picture:
-        """Images [n, C, H, W] in labelled rows; results.json keeps the seed and ``about``, their source."""
-        save_figure(draw_rows(rows, columns=columns), self.out / f"{name}.png")
-        return self._images(name, rows, caption, columns, about or {})
+        """Images [n, C, H, W], at most ``most``, in labelled rows; results.json keeps seed and ``about``."""
+        name = "".join(letter if letter.isalnum() else "-" for letter in name)
+        shown = [(title, images[:most]) for title, images in rows]
+        save_figure(draw_rows(shown, columns=columns), self.out / f"{name}.png")
+        return self._images(name, shown, caption, columns, about or {})
 
     def grids(
         self,

@@ -22,7 +22,7 @@ from latentdiff.metrics.features import (
     perceptual_distance,
     perceptual_network,
 )
-from latentdiff.metrics.features.names import perceptual_name
+from latentdiff.metrics.names import perceptual_name
 from latentdiff.metrics.pairs import psnr, rmse, ssim
 
 PairMetric = Literal["psnr", "ssim", "rmse", "distance"]
@@ -119,14 +119,15 @@ class PairedMetrics:
         self,
         name: str,
         heads: tuple[str, ...],
-        rows: Iterable[tuple[tuple[Cell, ...], Sequence[PairedScores], tuple[Cell, ...]]],
+        rows: Iterable[tuple[tuple[Cell, ...], Sequence[PairedScores]]],
         caption: str,
-        *,
-        last: tuple[str, ...] = (),
+        **last: Sequence[Cell],
     ) -> Table:
-        """Scores by row: the cells before them, the scores of several seeds, the cells behind them."""
-        cells = tuple((*before, *self.cells(pairs), *behind) for before, pairs, behind in rows)
-        return Table(name, (*heads, *self.columns, *last), cells, caption)
+        """Scores of several seeds by row, behind its cells under ``heads``; ``last``: columns behind them."""
+        cells = [(*before, *self.cells(pairs)) for before, pairs in rows]
+        for column in last.values():
+            cells = [(*row, cell) for row, cell in zip(cells, column, strict=True)]
+        return Table(name, (*heads, *self.columns, *last), tuple(cells), caption)
 
     def cells(self, pairs: Sequence[PairedScores]) -> tuple[Cell, ...]:
         """The mean over several scores (of seeds) and their spread as cells of a table."""

@@ -24,7 +24,7 @@ from latentdiff.evaluate import (
 )
 from latentdiff.evaluate.interval_score import Score
 from latentdiff.metrics.features import FeatureNetwork, Features, default_features, extract, feature_network
-from latentdiff.metrics.features.names import frechet_name
+from latentdiff.metrics.names import frechet_name
 from latentdiff.pipeline.pipeline import Pipeline
 
 MOST = 10_000  # real images to compare with

@@ -45,7 +45,7 @@ from latentdiff.evaluate import (
     reconstruct_from,
     score_reconstruction,
 )
-from latentdiff.metrics.features.names import frechet_name
+from latentdiff.metrics.names import frechet_name
 from latentdiff.pipeline.pipeline import Pipeline
 
 TRAINING_SHARE = 0.8

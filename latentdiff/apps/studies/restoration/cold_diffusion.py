@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,13 +22,13 @@ from latentdiff.apps.studies.kit.training import (
     train_cold,
     train_denoiser,
 )
-from latentdiff.apps.studies.report.blocks import Cell, IntervalCell, Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import IntervalCell, Picture, Report, Section, Table
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.cold import DegradationConfig
 from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainCold, TrainDenoiser
 from latentdiff.data import to_uint8
-from latentdiff.diffusion.cold.degradation import make_degradation
+from latentdiff.diffusion.cold import make_degradation
 from latentdiff.edit import iterated, noisy, one_step
 from latentdiff.evaluate import SampleScores
 
@@ -66,20 +66,17 @@ class RestoredImages(NamedTuple):
 
 
 class ModelResults(NamedTuple):
-    """A trained model: what it restores from the ``input``, and what it generates, by epoch or from flat
-    starts at the end.
-    """
+    """A trained model: what it restores from the ``input`` and generates, by epoch or from flat starts."""
 
     name: str
     trained: Trained
-    marks: Mapping[int, int]
     methods: tuple[RestoredImages, ...]
     samples: Mapping[int, Tensor]
     scores: SampleScores
     degraded: Tensor
     input: PairedScores
     loss: float
-    flat: tuple[Tensor, SampleScores] | None = None
+    flat: tuple[Tensor, SampleScores] | None
 
 
 class ModelRunner:
@@ -91,45 +88,42 @@ class ModelRunner:
         self.context, self.settings, self.images, self.labels = context, settings, images, labels
         self.scorer = SampleScorer.of(context, resamples=settings.resamples)
         self.metrics, self.reader = PairedMetrics.of(context), ClassReader.of(context)
-        size = len(context.data.train)
-        self.marks = epoch_marks(settings.epochs, size=size, batch=settings.batch)
-
-    def _options(self) -> dict[str, Any]:
-        settings, context = self.settings, self.context
-        values = {
+        self.marks = epoch_marks(settings.epochs, size=len(context.data.train), batch=settings.batch)
+        self.options = {
             "width": settings.width,
             "patch": fitting(settings.patch, context.data),
             "batch": settings.batch,
             "lr": settings.lr,
             "decay": "constant",
             "ema": 0.995,
+            "data": context.data.name,
+            "seed": context.seed,
+            "device": str(context.device),
+            "validate_every": max(1, self.marks[min(self.marks)]),
         }
-        about = {"data": context.data.name, "seed": context.seed, "device": str(context.device)}
-        return {**values, **about, "validate_every": max(1, self.marks[min(self.marks)])}
 
     def cold(self, name: str, variance: float) -> ModelResults:
-        settings, context = self.settings, self.context
-        options = TrainCold.model_validate({**self._options(), "T": settings.T, "variance": variance})
+        T, context, seed = self.settings.T, self.context, self.context.seed
+        options = TrainCold.model_validate({**self.options, "T": T, "variance": variance})
         with context.part(f"training: {name}"):
             trained = train_cold(context, name.replace(" ", "-"), options, marks=tuple(self.marks.values()))
         with context.part(f"images: {name}"):
             model = cold_of(context, trained)
-            degraded = model.degradation(self.images.to(context.device), settings.T)
-            methods = [
-                self._restored("one step", model.one_step(degraded, settings.T)),
-                self._restored("naive sampling", model.restore(degraded, settings.T, improved=False).images),
-                self._restored("improved sampling", model.restore(degraded, settings.T).images),
-            ]
-            samples = {}
-            for epoch, mark in self.marks.items():
-                made = cold_of(context, trained, mark).sample(self._count(epoch), seed=context.seed)
-                samples[epoch] = made.images
-            flat = model.sample(settings.samples, seed=context.seed, start="flat").images
-        scored_flat = (flat, self.scorer.score(to_uint8(flat)))
-        return self._results(name, trained, methods, samples, degraded.cpu(), scored_flat)
+            degraded = model.degradation(self.images.to(context.device), T)
+            methods = {
+                "one step": model.one_step(degraded, T),
+                "naive sampling": model.restore(degraded, T, improved=False).images,
+                "improved sampling": model.restore(degraded, T).images,
+            }
+            samples = {
+                epoch: cold_of(context, trained, mark).sample(self._count(epoch), seed=seed).images
+                for epoch, mark in self.marks.items()
+            }
+            flat = model.sample(self.settings.samples, seed=seed, start="flat").images
+        return self._results(name, trained, methods, samples, degraded.cpu(), flat)
 
     def noise(self) -> ModelResults:
-        settings, context = self.settings, self.context
+        settings, context, seed = self.settings, self.context, self.context.seed
         process = {
             "pixel": True,
             "network": "convnext",
@@ -138,24 +132,23 @@ class ModelRunner:
             "schedule": "cosine",
             "T": settings.noise_levels,
         }
-        options = TrainDenoiser.model_validate({**self._options(), **process})
+        options = TrainDenoiser.model_validate({**self.options, **process})
         with context.part("training: noise"):
             trained = train_denoiser(context, "noise", options, vae=None, marks=tuple(self.marks.values()))
         with context.part("images: noise"):
             pipeline, t = pipeline_of(context, trained), settings.noise_level
             sampling = Sampling(steps=settings.steps, eta=1.0)
-            x = noisy(pipeline, self.images, t, seed=context.seed)
-            methods = [
-                self._restored("one step", one_step(pipeline, x, t)),
-                self._restored(
-                    "step by step", iterated(pipeline, x, t, settings=sampling, seed=context.seed).images
-                ),
-            ]
-            samples = {}
-            for epoch, mark in self.marks.items():
-                samples[epoch] = pipeline_of(context, trained, mark).sample(
-                    self._count(epoch), steps=settings.steps, eta=1.0, seed=context.seed
+            x = noisy(pipeline, self.images, t, seed=seed)
+            methods = {
+                "one step": one_step(pipeline, x, t),
+                "step by step": iterated(pipeline, x, t, settings=sampling, seed=seed).images,
+            }
+            samples = {
+                epoch: pipeline_of(context, trained, mark).sample(
+                    self._count(epoch), steps=settings.steps, eta=1.0, seed=seed
                 )
+                for epoch, mark in self.marks.items()
+            }
         return self._results("noise", trained, methods, samples, pipeline.decode(x), None)
 
     def _count(self, epoch: int) -> int:
@@ -166,23 +159,22 @@ class ModelRunner:
         self,
         name: str,
         trained: Trained,
-        methods: Sequence[RestoredImages],
+        methods: Mapping[str, Tensor],
         samples: Mapping[int, Tensor],
         degraded: Tensor,
-        flat: tuple[Tensor, SampleScores] | None,
+        flat: Tensor | None,
     ) -> ModelResults:
         last = max(self.marks)
         return ModelResults(
             name=name,
             trained=trained,
-            marks=self.marks,
-            methods=tuple(methods),
+            methods=tuple(self._restored(method, images) for method, images in methods.items()),
             samples=samples,
             scores=self.scorer.score(to_uint8(samples[last])),
             degraded=degraded,
             input=self.metrics.pairs(degraded.clamp(-1, 1), self.images),
             loss=trained.at("val_loss", self.marks[last]),
-            flat=flat,
+            flat=None if flat is None else (flat, self.scorer.score(to_uint8(flat))),
         )
 
     def _restored(self, name: str, images: Tensor) -> RestoredImages:
@@ -202,12 +194,8 @@ def study(context: StudyContext, settings: ColdDiffusionSettings) -> Report:
     floor = runner.scorer.floor(settings.samples)
     return Report(
         _findings(models, runner.metrics.distance),
-        Section(
-            "How images are lost",
-            ABOUT.format(T=settings.T, w=settings.width),
-            _degraded(context, settings, runner.images),
-        ),
-        Section("Losses", _losses(context, models)),
+        Section("How images are lost", ABOUT.format(T=settings.T, w=settings.width), _degraded(runner)),
+        Section("Losses", _losses(context, models, max(settings.epochs))),
         Section("Restored test images", *_restored(context, runner, models)),
         Section(
             "New images",
@@ -245,74 +233,63 @@ def _left(models: list[ModelResults]) -> str:
     return ", ".join(f"{value:.2g} ({name})" for name, value in found.items())
 
 
-def _degraded(context: StudyContext, settings: ColdDiffusionSettings, images: Tensor) -> Picture:
-    shape, rows = context.data.shape, []
-    levels = [round(settings.T * share) for share in (0, 0.1, 0.25, 0.5, 0.75, 1)]
+def _degraded(runner: ModelRunner) -> Picture:
+    settings, context = runner.settings, runner.context
+    T, rows = settings.T, []
+    levels = [round(T * share) for share in (0, 0.1, 0.25, 0.5, 0.75, 1)]
     for name, config in (
-        ("blur", DegradationConfig(T=settings.T, variance=settings.variance)),
-        ("longer blur", DegradationConfig(T=settings.T, variance=settings.long)),
-        ("pixelate", DegradationConfig(degradation="pixelate", T=settings.T)),
-        ("fade", DegradationConfig(degradation="fade", T=settings.T)),
+        ("blur", DegradationConfig(T=T, variance=settings.variance)),
+        ("longer blur", DegradationConfig(T=T, variance=settings.long)),
+        ("pixelate", DegradationConfig(degradation="pixelate", T=T)),
+        ("fade", DegradationConfig(degradation="fade", T=T)),
     ):
-        degrade = make_degradation(config, shape)
-        rows.append((name, torch.cat([degrade(images[3:4], level) for level in levels])))
-    return context.rows(
-        "degradations",
-        rows,
-        "The degradations of this package, from level 0 to T.",
-        columns=[f"t = {level}" for level in levels],
-    )
+        degrade = make_degradation(config, context.data.shape)
+        rows.append((name, torch.cat([degrade(runner.images[3:4], level) for level in levels])))
+    caption, columns = "The degradations of this package, from level 0 to T.", [f"t = {t}" for t in levels]
+    return context.rows("degradations", rows, caption, columns=columns)
 
 
-def _losses(context: StudyContext, models: list[ModelResults]) -> Picture:
+def _losses(context: StudyContext, models: list[ModelResults], epochs: int) -> Picture:
     panels = []
     for model in models:
         what = "squared" if model.name == "noise" else "absolute"
-        panels.append(model.trained.loss_panel(model.name, max(model.marks), f"mean {what} error of x_0"))
+        panels.append(model.trained.loss_panel(model.name, epochs, f"mean {what} error of x_0"))
     caption = "Errors of the restored image over the epochs, by different measures for blur and noise."
     return context.plot("losses", panels, caption)
 
 
 def _restored(context: StudyContext, runner: ModelRunner, models: list[ModelResults]) -> Iterator[Picture]:
     for model in models:
-        rows = [("original", runner.images[:SHOWN]), ("degraded", model.degraded[:SHOWN].clamp(-1, 1))]
-        rows += [(method.name, method.images[:SHOWN]) for method in model.methods]
-        yield context.rows(f"restored-{model.name.replace(' ', '-')}", rows, f"Restored from {model.name}.")
+        rows = [("original", runner.images), ("degraded", model.degraded.clamp(-1, 1))]
+        rows += [(method.name, method.images) for method in model.methods]
+        yield context.rows(f"restored-{model.name}", rows, f"Restored from {model.name}.", most=SHOWN)
 
 
 def _through(context: StudyContext, model: ModelResults) -> Picture:
-    rows = [(f"epoch {epoch}", images[:SHOWN]) for epoch, images in model.samples.items()]
+    rows = [(f"epoch {epoch}", images) for epoch, images in model.samples.items()]
     if model.flat is not None:
-        rows.append(("flat start", model.flat[0][:SHOWN]))
-    return context.rows(
-        f"new-{model.name.replace(' ', '-')}",
-        rows,
-        f"New images out of {model.name}, after each of these epochs.",
-    )
+        rows.append(("flat start", model.flat[0]))
+    caption = f"New images out of {model.name}, after each of these epochs."
+    return context.rows(f"new-{model.name}", rows, caption, most=SHOWN)
 
 
 def _table(metrics: PairedMetrics, models: list[ModelResults], floor: SampleScores) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-
-    def add(
-        name: str,
-        loss: float | None,
-        pairs: PairedScores | None,
-        scores: SampleScores | None,
-        kept: float | None = None,
-    ) -> None:
+    found: list[tuple[str, float | None, PairedScores | None, SampleScores | None, float | None]] = []
+    for model in models:
+        name, loss = model.name, model.loss
+        found.append((f"{name}: degraded", None, model.input, None, None))
+        found += [
+            (f"{name}: {each.name}", loss, each.pairs, each.scores, each.kept) for each in model.methods
+        ]
+        found.append((f"{name}: new images", loss, None, model.scores, None))
+        if model.flat is not None:
+            found.append((f"{name}: new images, flat start", loss, None, model.flat[1], None))
+    found.append((f"real images ({floor.n:,})", None, None, floor, None))
+    rows = []
+    for title, error, pairs, scores, kept in found:
         cells = [None] * len(metrics.columns) if pairs is None else metrics.cells([pairs])
         fd = distance(None if scores is None else scores.fd)
-        rows.append((name, loss, *cells, *fd, None if kept is None else IntervalCell(kept)))
-
-    for model in models:
-        add(f"{model.name}: degraded", None, model.input, None)
-        for method in model.methods:
-            add(f"{model.name}: {method.name}", model.loss, method.pairs, method.scores, method.kept)
-        add(f"{model.name}: new images", model.loss, None, model.scores)
-        if model.flat is not None:
-            add(f"{model.name}: new images, flat start", model.loss, None, model.flat[1])
-    add(f"real images ({floor.n:,})", None, None, floor)
+        rows.append((title, error, *cells, *fd, None if kept is None else IntervalCell(kept)))
     columns = ("", "validation loss", *metrics.columns, *distances(floor), "class kept")
     return Table(
         "compared",

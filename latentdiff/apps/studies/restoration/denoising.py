@@ -26,7 +26,6 @@ from latentdiff.pipeline.pipeline import Pipeline
 
 SHOWN = 10
 NOTATIONS = ("noise", "score", "x_0")
-METHODS = ("noisy", "blur", "blur, five times", "one step", "step by step")
 
 
 @dataclass(frozen=True)
@@ -51,26 +50,49 @@ def study(context: StudyContext, settings: DenoisingSettings) -> Report:
     pipeline = pixel_model(context, settings.pixels, sigma_data=settings.sigma_data)
     images = context.test_images(settings.tested)[0]
     metrics, found, figures = PairedMetrics.of(context), {}, []
+
+    def strided(x: Tensor, t: int, frames: int = 0) -> SampleResult:
+        """The ancestral process from x_t over every ``stride``-th level below t."""
+        levels = [*range(t, 0, -settings.stride), 0]
+        key, step = pipeline.key(context.seed, len(x)), ddpm(pipeline.schedule)
+        return pipeline.draw(pipeline.denoiser(), x, levels, step, key, Recorder(frames=frames))
+
     with context.part("denoising"):
         for t in (t for t in settings.levels if t <= pipeline.schedule.T):
-            made = _denoised(context, settings, pipeline, images, t)
+            x = noisy(pipeline, images, t, seed=context.seed)
+            made = {
+                "noisy": pipeline.decode(x),
+                "blur": blurred(pipeline, x, t, sigma=settings.sigma),
+                "blur, five times": blurred(pipeline, x, t, sigma=settings.sigma, times=5),
+                "one step": one_step(pipeline, x, t),
+                "step by step": strided(x, t).images,
+            }
             found[t] = {name: metrics.pairs(x, images) for name, x in made.items()}
             if t in settings.figure:
-                rows = [("original", images[:SHOWN]), *((name, x[:SHOWN]) for name, x in made.items())]
-                figures.append(
-                    context.rows(f"level-{t}", rows, f"Noise of level t = {t} and five ways to remove it.")
-                )
+                caption = f"Noise of level t = {t} and five ways to remove it."
+                rows = [("original", images), *made.items()]
+                figures.append(context.rows(f"level-{t}", rows, caption, most=SHOWN))
     with context.part("trajectory"):
-        trajectory = _trajectory(context, settings, pipeline, images[:SHOWN])
+        top = min(settings.top, pipeline.schedule.T)
+        x = noisy(pipeline, images[:SHOWN], top, seed=context.seed)
+        process = strided(x, top, frames=top)
+        rows = [("original", images[:SHOWN])]
+        for mark in settings.marks:
+            frame = min(process.frames, key=lambda f: abs(f.t - mark))
+            rows += [(f"x_t, t = {frame.t}", frame.noisy), ("estimate of x_0", frame.estimate)]
+        rows.append(("result", process.images))
+        caption = f"From level {top} on, every {settings.stride}th level."
+        trajectory = context.rows("trajectory", rows, caption)
     with context.part("three notations"):
         apart, notations = _notations(context, pipeline)
+    cells = [((t, name), [pairs]) for t, methods in found.items() for name, pairs in methods.items()]
     return Report(
         _findings(found, apart, metrics),
         Section(
             "Three ways to denoise",
             ABOUT.format(n=len(images), sigma=settings.sigma),
             *figures,
-            _table(found, metrics),
+            metrics.table("denoised", ("t", ""), cells, "Denoised images against the originals."),
             _curves(context, found, metrics),
         ),
         Section("Step by step", STEPS.format(stride=settings.stride), trajectory),
@@ -98,49 +120,6 @@ SAME = (
     " the score is added: x_s = (x_t + β s)/√(1 − β) + …; a minus in front of it is an error that is copied"
     " from text to text."
 )
-
-
-def _denoised(
-    context: StudyContext, settings: DenoisingSettings, pipeline: Pipeline, images: Tensor, t: int
-) -> dict[str, Tensor]:
-    x = noisy(pipeline, images, t, seed=context.seed)
-    made = (
-        pipeline.decode(x),
-        blurred(pipeline, x, t, sigma=settings.sigma),
-        blurred(pipeline, x, t, sigma=settings.sigma, times=5),
-        one_step(pipeline, x, t),
-        _strided(context, settings, pipeline, x, t).images,
-    )
-    return dict(zip(METHODS, made, strict=True))
-
-
-def _strided(
-    context: StudyContext,
-    settings: DenoisingSettings,
-    pipeline: Pipeline,
-    x: Tensor,
-    t: int,
-    *,
-    frames: int = 0,
-) -> SampleResult:
-    """The ancestral process from x_t over every ``stride``-th level below t."""
-    levels = [*range(t, 0, -settings.stride), 0]
-    key, step = pipeline.key(context.seed, len(x)), ddpm(pipeline.schedule)
-    return pipeline.draw(pipeline.denoiser(), x, levels, step, key, Recorder(frames=frames))
-
-
-def _trajectory(
-    context: StudyContext, settings: DenoisingSettings, pipeline: Pipeline, images: Tensor
-) -> Picture:
-    top = min(settings.top, pipeline.schedule.T)
-    x = noisy(pipeline, images, top, seed=context.seed)
-    made = _strided(context, settings, pipeline, x, top, frames=top)
-    rows = [("original", images)]
-    for mark in settings.marks:
-        frame = min(made.frames, key=lambda f: abs(f.t - mark))
-        rows += [(f"x_t, t = {frame.t}", frame.noisy), ("estimate of x_0", frame.estimate)]
-    rows.append(("result", made.images))
-    return context.rows("trajectory", rows, f"From level {top} on, every {settings.stride}th level.")
 
 
 @torch.no_grad()
@@ -183,11 +162,6 @@ def _written(name: str, schedule: Schedule) -> SamplerStep:
     return step
 
 
-def _table(found: Mapping[int, Mapping[str, PairedScores]], metrics: PairedMetrics) -> Table:
-    rows = [((t, name), [pairs], ()) for t, methods in found.items() for name, pairs in methods.items()]
-    return metrics.table("denoised", ("t", ""), rows, "Denoised images against the originals.")
-
-
 def _curves(
     context: StudyContext, found: Mapping[int, Mapping[str, PairedScores]], metrics: PairedMetrics
 ) -> Picture:
@@ -197,7 +171,10 @@ def _curves(
     )
     panels = []
     for title, what, unit in kinds:
-        means = {name: [methods[name].mean(what) for methods in found.values()] for name in METHODS}
+        means = {
+            name: [methods[name].mean(what) for methods in found.values()]
+            for name in next(iter(found.values()))
+        }
         curves = [Curve(name, list(found), values, "marked") for name, values in means.items()]
         panels.append(Panel(title, "level t", unit, curves))
     return context.plot("curves", panels, "The same as curves.")

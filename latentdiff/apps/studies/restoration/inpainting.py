@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor
 
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model
-from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, PairedScores, against_input
+from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input
 from latentdiff.apps.studies.kit.presets import PixelPreset
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section
+from latentdiff.apps.studies.report.blocks import Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
+from latentdiff.apps.studies.restoration.restoration import Solver, SolverComparison
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.restoration import Restoration
 from latentdiff.config.sampling import Sampling
 from latentdiff.diffusion import operators as op
-from latentdiff.edit import restore
-from latentdiff.pipeline.pipeline import Pipeline
-
-SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -39,26 +35,42 @@ class InpaintingSettings:
 
 
 def study(context: StudyContext, settings: InpaintingSettings) -> Report:
-    pipeline = pixel_model(context, settings.pixels, latents=True)
-    images = context.test_images(settings.tested)[0]
-    height, width = context.data.height, context.data.width
+    comparison = SolverComparison(
+        context=context,
+        pipeline=pixel_model(context, settings.pixels, latents=True),
+        metrics=PairedMetrics.of(context),
+        images=context.test_images(settings.tested)[0],
+        solvers=_solvers(settings),
+        draws=settings.draws,
+        base="nothing filled in",
+        seen="known",
+    )
+    shape, n = context.data.shape, len(comparison.images)
     masks = {
-        "a box in the middle": op.box(height, width),
-        "the lower half": op.half(height, width),
-        "70% of the pixels": op.scattered(height, width, missing=0.7),
+        "a box in the middle": op.box(*shape[1:]),
+        "the lower half": op.half(*shape[1:]),
+        "70% of the pixels": op.scattered(*shape[1:], missing=0.7),
     }
-    metrics, found = PairedMetrics.of(context), {}
+    found: dict[str, MethodScores] = {}
     sections: list[Section] = []
     for name, mask in masks.items():
+        captions = (
+            f"Missing: {name}; the first draw.",
+            f"Missing: {name}; against the originals, mean and spread over the draws.",
+        )
         with context.part(name):
-            found[name], pictures = _filled(context, settings, pipeline, name, mask, images, metrics)
-        caption = f"Missing: {name}; against the originals, mean and spread over the draws."
-        table = metrics.table(name, ("",), [((m,), s, ()) for m, s in found[name].items()], caption)
-        about = [] if sections else [ABOUT.format(n=len(images), back=settings.jumps - 1, **asdict(settings))]
-        sections.append(Section(f"Missing: {name}", *about, *pictures, table))
+            made = comparison.solve(name, op.masked(shape, mask), captions, mask=mask)
+            variety = [
+                (method, torch.stack([x[k % n] for k in (0, 3) for x in draws]))
+                for method, draws in made.draws.items()
+            ]
+            drawn = context.rows(f"{name}-draws", variety, "Several draws of two images.")
+        found[name] = made.scores
+        about = [] if sections else [ABOUT.format(n=n, back=settings.jumps - 1, **asdict(settings))]
+        sections.append(Section(f"Missing: {name}", *about, made.picture, drawn, made.table))
     with context.part("shares of missing pixels"):
-        sections.append(_shares(context, settings, pipeline, images, metrics))
-    return Report(_findings(found, metrics.distance), *sections)
+        sections.append(_shares(comparison, settings.shares))
+    return Report(_findings(found, comparison.metrics.distance), *sections)
 
 
 ABOUT = (
@@ -70,66 +82,30 @@ ABOUT = (
 )
 
 
-def _methods(settings: InpaintingSettings) -> dict[str, tuple[Restoration, Sampling]]:
+def _solvers(settings: InpaintingSettings) -> tuple[Solver, ...]:
     slow = Sampling(steps=settings.steps, eta=1.0)
-    return {
-        "replacement": (Restoration(solver="replacement"), slow),
-        "RePaint": (Restoration(solver="repaint", jump_length=settings.length, jumps=settings.jumps), slow),
-        "DPS": (Restoration(solver="dps", zeta=settings.zeta), slow),
-        "DiffPIR": (Restoration(solver="diffpir"), Sampling(steps=settings.steps)),
-    }
+    repaint = Restoration(solver="repaint", jump_length=settings.length, jumps=settings.jumps)
+    return (
+        Solver("replacement", Restoration(solver="replacement"), slow),
+        Solver("RePaint", repaint, slow),
+        Solver("DPS", Restoration(solver="dps", zeta=settings.zeta), slow),
+        Solver("DiffPIR", Restoration(solver="diffpir"), Sampling(steps=settings.steps)),
+    )
 
 
-def _filled(
-    context: StudyContext,
-    settings: InpaintingSettings,
-    pipeline: Pipeline,
-    name: str,
-    mask: Tensor,
-    images: Tensor,
-    metrics: PairedMetrics,
-) -> tuple[dict[str, list[PairedScores]], list[Picture]]:
-    operator = op.masked(context.data.shape, mask)
-    y = operator(images)
-    scores = {"nothing filled in": [metrics.pairs(y, images)]}
-    rows, variety = [("original", images), ("known", y)], []
-    for method, (how, sampling) in _methods(settings).items():
-        seeds = [context.seed + k * len(images) for k in range(settings.draws)]
-        draws = [
-            restore(pipeline, operator, y, how=how, settings=sampling, mask=mask, seed=seed).images
-            for seed in seeds
-        ]
-        scores[method] = [metrics.pairs(made, images) for made in draws]
-        rows.append((method, draws[0]))
-        variety.append((method, torch.stack([made[k % len(made)] for k in (0, 3) for made in draws])))
-    file = "".join(letter if letter.isalnum() else "-" for letter in name)
-    first = [(title, x[:SHOWN]) for title, x in rows]
-    return scores, [
-        context.rows(file, first, f"Missing: {name}; the first draw."),
-        context.rows(f"{file}-draws", variety, "Several draws of two images."),
-    ]
-
-
-def _shares(
-    context: StudyContext,
-    settings: InpaintingSettings,
-    pipeline: Pipeline,
-    images: Tensor,
-    metrics: PairedMetrics,
-) -> Section:
+def _shares(comparison: SolverComparison, shares: Sequence[float]) -> Section:
     """How the distance grows with the share of pixels that are missing at random."""
-    shape = context.data.shape
-    methods = {name: each for name, each in _methods(settings).items() if name in ("replacement", "DiffPIR")}
-    found: dict[str, list[float]] = {name: [] for name in methods}
-    for share in settings.shares:
-        mask = op.scattered(*shape[1:], missing=share)
-        operator = op.masked(shape, mask)
-        for name, (how, sampling) in methods.items():
-            made = restore(
-                pipeline, operator, operator(images), how=how, settings=sampling, mask=mask, seed=context.seed
-            )
-            found[name].append(metrics.pairs(made.images, images).distance)
-    curves = [Curve(name, list(settings.shares), values, "marked") for name, values in found.items()]
+    context, metrics, images = comparison.context, comparison.metrics, comparison.images
+    shape, curves = context.data.shape, []
+    for solver in comparison.solvers:
+        if solver.name in ("replacement", "DiffPIR"):
+            found = []
+            for share in shares:
+                mask = op.scattered(*shape[1:], missing=share)
+                operator = op.masked(shape, mask)
+                made = comparison.restored(solver, operator, operator(images), mask, 0)
+                found.append(metrics.pairs(made, images).distance)
+            curves.append(Curve(solver.name, list(shares), found, "marked"))
     panel = Panel("pixels missing at random", "share missing", metrics.distance, curves)
     caption = "Distance from the originals by the share of pixels that are missing."
     return Section("How much may be missing", context.plot("shares", [panel], caption))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,27 +44,25 @@ def study(context: StudyContext, settings: OneStepSettings) -> Report:
         pipeline = pipeline_of(context, presets.pixels(context, "denoiser", settings.pixels, **changed))
     images = context.test_images(settings.tested)[0]
     others, name = _others(context, pipeline.codec.image_shape, settings.tested)
-    metrics = PairedMetrics.of(context)
+    metrics, sigmas = PairedMetrics.of(context), settings.sigmas
     with context.part("out of distribution"):
-        made = {sigma: _denoised(context, pipeline, images, sigma) for sigma in settings.sigmas}
-        strange = {sigma: _denoised(context, pipeline, others, sigma) for sigma in settings.sigmas}
-    found = {sigma: (metrics.pairs(x, images), metrics.pairs(y, images)) for sigma, (x, y) in made.items()}
-    other = {sigma: (metrics.pairs(x, others), metrics.pairs(y, others)) for sigma, (x, y) in strange.items()}
-    caption = f"{name[0].upper()}{name[1:]}."
+        digits, strange = (_tested(context, pipeline, x, sigmas, metrics) for x in (images, others))
+    caption, digit_caption = f"{name[0].upper()}{name[1:]}.", "Test digits with rising noise, and denoised."
+    found = {"digits": digits.scores, name: strange.scores}
     return Report(
-        _findings(settings, found, other, name),
+        _findings(settings, found),
         Section(
             "Other amounts of noise",
             ABOUT.format(sigma=settings.sigma),
-            _rows(context, "digits", images, made, "Test digits with rising noise, and denoised."),
-            _curves(context, settings, found, other, name),
-            _table("digits", found, metrics, "Test digits."),
+            context.rows("digits", digits.rows, digit_caption, most=SHOWN),
+            _curves(context, settings, found),
+            _table("digits", digits.scores, metrics, "Test digits."),
         ),
         Section(
             "Other images",
             f"The same with {name}, which are not in the training data.",
-            _rows(context, "others", others, strange, caption),
-            _table("others", other, metrics, caption),
+            context.rows("others", strange.rows, caption, most=SHOWN),
+            _table("others", strange.scores, metrics, caption),
         ),
     )
 
@@ -77,30 +75,31 @@ ABOUT = (
 )
 
 
+NoisyPairs = Mapping[float, tuple[PairedScores, PairedScores]]
+
+
+class DenoisedImages(NamedTuple):
+    """Images by row of a figure, and scores of the noisy and the denoised ones by noise level."""
+
+    rows: Sequence[tuple[str, Tensor]]
+    scores: NoisyPairs
+
+
 @torch.no_grad()
-def _denoised(
-    context: StudyContext, pipeline: Pipeline, images: Tensor, sigma: float
-) -> tuple[Tensor, Tensor]:
-    """(noisy images, denoised images), [n, C, H, W] in [-1, 1]."""
+def _tested(
+    context: StudyContext, pipeline: Pipeline, images: Tensor, sigmas: Sequence[float], metrics: PairedMetrics
+) -> DenoisedImages:
+    """Noise on images [n, C, H, W] in [-1, 1], and the images denoised in one step."""
     noise = Key.of(context.seed, len(images)).at("degrade").normal(images.shape[1:])
-    noisy = images + sigma * noise
     alpha = pipeline.schedule.at(1)[0]
-    return noisy.clamp(-1, 1), pipeline.decode(
-        pipeline.denoiser()((alpha * noisy).to(pipeline.device), 1).x0()
-    )
-
-
-def _rows(
-    context: StudyContext,
-    name: str,
-    images: Tensor,
-    made: Mapping[float, tuple[Tensor, Tensor]],
-    caption: str,
-) -> Picture:
-    rows = [("original", images[:SHOWN])]
-    for sigma, (noisy, back) in made.items():
-        rows += [(f"σ = {sigma:g}", noisy[:SHOWN]), ("denoised", back[:SHOWN])]
-    return context.rows(name, rows, caption)
+    rows, scores = [("original", images)], {}
+    for sigma in sigmas:
+        noisy = images + sigma * noise
+        clean = pipeline.decode(pipeline.denoiser()((alpha * noisy).to(pipeline.device), 1).x0())
+        both = (noisy.clamp(-1, 1), clean)
+        rows += zip((f"σ = {sigma:g}", "denoised"), both, strict=True)
+        scores[sigma] = (metrics.pairs(both[0], images), metrics.pairs(both[1], images))
+    return DenoisedImages(rows, scores)
 
 
 def _others(context: StudyContext, shape: Sequence[int], n: int) -> tuple[Tensor, str]:
@@ -117,16 +116,12 @@ def _others(context: StudyContext, shape: Sequence[int], n: int) -> tuple[Tensor
     return resized.clamp(-1, 1), f"{context.colour.name}{' in grey' * (shape[0] == 1)}"
 
 
-NoisyPairs = Mapping[float, tuple[PairedScores, PairedScores]]
-
-
-def _curves(
-    context: StudyContext, settings: OneStepSettings, found: NoisyPairs, other: NoisyPairs, name: str
-) -> Picture:
-    sigmas = list(found)
+def _curves(context: StudyContext, settings: OneStepSettings, found: Mapping[str, NoisyPairs]) -> Picture:
+    (_, digits), (name, other) = found.items()
+    sigmas = list(digits)
     curves = [
-        Curve("digits, denoised", sigmas, [found[s][1].psnr for s in sigmas], "marked", color=0),
-        Curve("digits, noisy", sigmas, [found[s][0].psnr for s in sigmas], "dashed", color=0),
+        Curve("digits, denoised", sigmas, [digits[s][1].psnr for s in sigmas], "marked", color=0),
+        Curve("digits, noisy", sigmas, [digits[s][0].psnr for s in sigmas], "dashed", color=0),
         Curve(f"{name}, denoised", sigmas, [other[s][1].psnr for s in sigmas], "marked", color=1),
     ]
     panel = Panel(f"learned at σ = {settings.sigma:g}", "σ of the noise", "PSNR (dB)", curves)
@@ -135,15 +130,15 @@ def _curves(
 
 def _table(name: str, found: NoisyPairs, metrics: PairedMetrics, caption: str) -> Table:
     rows = [
-        ((sigma, title), [pairs], ())
+        ((sigma, title), [pairs])
         for sigma, both in found.items()
         for title, pairs in zip(("noisy", "denoised"), both, strict=True)
     ]
     return metrics.table(name, ("σ", ""), rows, caption)
 
 
-def _findings(settings: OneStepSettings, found: NoisyPairs, other: NoisyPairs, name: str) -> Iterator[str]:
-    for images, scores in (("digits", found), (name, other)):
+def _findings(settings: OneStepSettings, found: Mapping[str, NoisyPairs]) -> Iterator[str]:
+    for images, scores in found.items():
         differences = {
             f"σ = {sigma:g}": difference([back], [noisy], "psnr", comparisons=len(scores))
             for sigma, (noisy, back) in scores.items()

@@ -35,14 +35,13 @@ ABOUT = (
 
 
 class PosteriorError(NamedTuple):
-    """The distance of a solver's samples from the posterior, and their mean and covariance."""
+    """The distance of a solver's samples from the posterior, and their moments."""
 
     solver: str
     steps: int
     off_mean: float
     off_covariance: float
-    mean: Tensor
-    covariance: Tensor
+    moments: Gaussian
 
 
 class GaussianProblem(NamedTuple):
@@ -71,9 +70,8 @@ def rows(truth: GaussianProblem, steps: Sequence[int], chains: int) -> Iterator[
         denoise, step = _solver(name, truth, schedule)
         for count in steps:
             samples = run(denoise, x, schedule.levels(count), step, key)
-            yield PosteriorError(
-                name, count, *truth.posterior.apart(samples), samples.mean(0), samples.T.cov()
-            )
+            moments = Gaussian(samples.mean(0), samples.T.cov())
+            yield PosteriorError(name, count, *truth.posterior.apart(samples), moments)
 
 
 def _solver(name: str, truth: GaussianProblem, schedule: Schedule) -> tuple[Denoiser, SamplerStep]:
@@ -86,9 +84,8 @@ def _solver(name: str, truth: GaussianProblem, schedule: Schedule) -> tuple[Deno
         return denoise, dps(ddpm(schedule), operator, y, zeta=0.1)
     if name == "ScoreALD":
         return denoise, score_ald(ddpm(schedule), operator, y, schedule, sigma=SIGMA)
-    return corrected(denoise, half_quadratic(operator, y, schedule, sigma=SIGMA)), diffpir_step(
-        schedule, share=0.3
-    )
+    closer = half_quadratic(operator, y, schedule, sigma=SIGMA)
+    return corrected(denoise, closer), diffpir_step(schedule, share=0.3)
 
 
 def section(context: StudyContext, truth: GaussianProblem, found: Sequence[PosteriorError]) -> Section:
@@ -112,40 +109,29 @@ def _curves(context: StudyContext, found: Sequence[PosteriorError]) -> Picture:
             off = [row.off_mean if title == "mean" else row.off_covariance for row in mine]
             curves.append(Curve(name, [row.steps for row in mine], off, "marked"))
         panels.append(Panel(f"error of the {title}", "steps", what, curves, log_x=True, log_y=True))
-    return context.plot(
-        "posterior", panels, "Distance of the samples from the known posterior by number of steps."
-    )
+    caption = "Distance of the samples from the known posterior by number of steps."
+    return context.plot("posterior", panels, caption)
 
 
 def _beside(context: StudyContext, truth: GaussianProblem, found: Sequence[PosteriorError]) -> Picture:
     """Means and deviations with the most steps, point by point, beside those in closed form."""
     most = max(row.steps for row in found)
-    place = list(range(SIZE))
+    shown = {"posterior in closed form": (truth.posterior, "dashed"), "prior": (truth.prior, "thin")}
+    shown |= {row.solver: (row.moments, "marked") for row in found if row.steps == most}
     panels = []
     for title, of in (
-        ("mean", lambda mean, _: mean),
-        ("deviation", lambda _, covariance: covariance.diagonal().sqrt()),
+        ("mean", lambda one: one.mean),
+        ("deviation", lambda one: one.covariance.diagonal().sqrt()),
         ("correlation with the middle point", _correlation),
     ):
-        posterior, prior = truth.posterior, truth.prior
-        curves = [
-            Curve(
-                "posterior in closed form", place, of(posterior.mean, posterior.covariance).tolist(), "dashed"
-            ),
-            Curve("prior", place, of(prior.mean, prior.covariance).tolist(), "thin"),
-        ]
-        curves += [
-            Curve(row.solver, place, of(row.mean, row.covariance).tolist(), "marked")
-            for row in found
-            if row.steps == most
-        ]
+        curves = [Curve(name, range(SIZE), of(one).tolist(), style) for name, (one, style) in shown.items()]  # type: ignore[arg-type]
         panels.append(Panel(title, "point of the curve", title, curves, legend=title == "mean"))
     return context.plot("moments", panels, f"The samples' mean, deviation and correlation, {most} steps.")
 
 
-def _correlation(_: Tensor, covariance: Tensor) -> Tensor:
-    deviation = covariance.diagonal().sqrt()
-    return covariance[SIZE // 2] / (deviation * deviation[SIZE // 2])
+def _correlation(one: Gaussian) -> Tensor:
+    deviation = one.covariance.diagonal().sqrt()
+    return one.covariance[SIZE // 2] / (deviation * deviation[SIZE // 2])
 
 
 def finding(found: Sequence[PosteriorError], chains: int) -> str:

@@ -12,15 +12,9 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
 from latentdiff.apps.studies.kit.model import colour_model, pixel_model
-from latentdiff.apps.studies.kit.paired import (
-    MethodScores,
-    PairedMetrics,
-    PairedScores,
-    against_input,
-    difference,
-)
+from latentdiff.apps.studies.kit.paired import MethodScores, PairedMetrics, against_input, difference
 from latentdiff.apps.studies.kit.presets import PixelPreset
-from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section
+from latentdiff.apps.studies.report.blocks import Block, Picture, Report, Section, Table
 from latentdiff.apps.studies.restoration import posterior
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.restoration import Restoration
@@ -34,12 +28,65 @@ from latentdiff.pipeline.pipeline import Pipeline
 SHOWN = 10
 
 
-class RestorationMethod(NamedTuple):
+class Solver(NamedTuple):
     """A solver with its settings and sampler."""
 
     name: str
     how: Restoration
     sampling: Sampling
+
+
+class SolvedTask(NamedTuple):
+    """What solvers made of a measurement: images by draw and scores, by solver, with a figure and a table."""
+
+    draws: Mapping[str, Sequence[Tensor]]
+    scores: MethodScores
+    picture: Picture
+    table: Table
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SolverComparison:
+    """Compares solvers on ``images`` [n, C, H, W], several ``draws`` each; ``sigma``: noise of measurements.
+
+    ``base`` and ``seen`` are the titles of the measurements in tables and in figures.
+    """
+
+    context: StudyContext
+    pipeline: Pipeline
+    metrics: PairedMetrics
+    images: Tensor
+    solvers: Sequence[Solver]
+    draws: int
+    base: str
+    seen: str
+    sigma: float = 0.0
+
+    def restored(self, solver: Solver, operator: Operator, y: Tensor, mask: Tensor | None, k: int) -> Tensor:
+        """Draw ``k`` of a solver from the measurements ``y``."""
+        seed, sigma = self.context.seed + k * len(self.images), self.sigma
+        _, how, sampling = solver
+        return restore(
+            self.pipeline, operator, y, how=how, settings=sampling, sigma=sigma, mask=mask, seed=seed
+        ).images
+
+    def solve(
+        self, name: str, operator: Operator, captions: tuple[str, str], *, mask: Tensor | None = None
+    ) -> SolvedTask:
+        """Measure the images and restore them; ``captions`` are those of the figure and of the table."""
+        y = measured(operator, self.images, sigma=self.sigma, seed=self.context.seed)
+        draws = {
+            each.name: [self.restored(each, operator, y, mask, k) for k in range(self.draws)]
+            for each in self.solvers
+        }
+        seen = backprojection(operator, y).clamp(-1, 1)
+        scores = {
+            method: [self.metrics.pairs(x, self.images) for x in made]
+            for method, made in {self.base: [seen], **draws}.items()
+        }
+        rows = [("original", self.images), (self.seen, seen), *((each, x[0]) for each, x in draws.items())]
+        table = self.metrics.table(name, ("",), (((each,), x) for each, x in scores.items()), captions[1])
+        return SolvedTask(draws, scores, self.context.rows(name, rows, captions[0], most=SHOWN), table)
 
 
 @dataclass(frozen=True)
@@ -59,38 +106,29 @@ class RestorationSettings:
     zeta: float = 0.5
 
 
-class RestorationTask(NamedTuple):
-    """A degradation with its name."""
-
-    name: str
-    operator: Operator
-    mask: Tensor | None = None
-
-
-def methods(settings: RestorationSettings) -> tuple[RestorationMethod, ...]:
+def solvers(settings: RestorationSettings) -> tuple[Solver, ...]:
     """The solvers, in ascending order of quality in the literature; the fast one last."""
     slow = Sampling(sampler="ddim", steps=settings.steps, eta=1.0)
     return (
-        RestorationMethod("SDEdit", Restoration(solver="sdedit", strength=0.4), slow),
-        RestorationMethod("ScoreALD", Restoration(solver="ald"), slow),
-        RestorationMethod("DPS", Restoration(solver="dps", zeta=settings.zeta), slow),
-        RestorationMethod(
+        Solver("SDEdit", Restoration(solver="sdedit", strength=0.4), slow),
+        Solver("ScoreALD", Restoration(solver="ald"), slow),
+        Solver("DPS", Restoration(solver="dps", zeta=settings.zeta), slow),
+        Solver(
             f"DiffPIR, {settings.fast} steps", Restoration(solver="diffpir"), Sampling(steps=settings.fast)
         ),
     )
 
 
-def tasks(shape: tuple[int, int, int]) -> tuple[RestorationTask, ...]:
+def tasks(shape: tuple[int, int, int]) -> dict[str, Operator]:
     """The degradations of images [C, H, W]."""
     _, height, width = shape
-    mask = op.box(height, width)
-    return (
-        RestorationTask("a box missing", op.masked(shape, mask), mask),
-        RestorationTask("70% of pixels missing", op.masked(shape, op.scattered(height, width, missing=0.7))),
-        RestorationTask("Gaussian blur, 1.5 pixels", op.gaussian_blur(shape, sigma=1.5)),
-        RestorationTask("motion blur, 7 pixels", op.motion_blur(shape, length=7, angle=45)),
-        RestorationTask("a quarter of the pixels", op.downsample(shape, 2)),
-    )
+    return {
+        "a box missing": op.masked(shape, op.box(height, width)),
+        "70% of pixels missing": op.masked(shape, op.scattered(height, width, missing=0.7)),
+        "Gaussian blur, 1.5 pixels": op.gaussian_blur(shape, sigma=1.5),
+        "motion blur, 7 pixels": op.motion_blur(shape, length=7, angle=45),
+        "a quarter of the pixels": op.downsample(shape, 2),
+    }
 
 
 def study(context: StudyContext, settings: RestorationSettings) -> Report:
@@ -98,59 +136,60 @@ def study(context: StudyContext, settings: RestorationSettings) -> Report:
         truth = posterior.GaussianProblem.make()
         known = list(posterior.rows(truth, settings.analytic, settings.chains))
     pipeline = pixel_model(context, settings.pixels, latents=True)
-    shape = context.data.shape
     images = context.test_images(settings.tested)[0]
-    found, blocks = _compared(context, settings, pipeline, tasks(shape), images, PairedMetrics.of(context))
-    about = ABOUT.format(n=len(images), **asdict(settings))
+    found, about, blocks = _compared(context, settings, pipeline, images, tasks(context.data.shape))
     sections = [posterior.section(context, truth, known), Section("On digits", about, *blocks)]
-    in_colour: dict[str, MethodScores] = {}
-    if context.colour is None:
+    data = context.colour
+    if data is None:
         sections.append(Section("On colour images", colour_missing(context)))
-    else:
-        in_colour, section = _colour(context, settings, context.colour)
-        sections.append(section)
-    return Report(_findings(settings, known, found, in_colour), *sections)
+    else:  # by an unconditional model of them
+        pipeline = colour_model(context, settings.colour, data, labels=False)
+        images = to_float(data.test.images[: settings.colour_tested])
+        chosen = {name: tasks(data.shape)[name] for name in ("a box missing", "Gaussian blur, 1.5 pixels")}
+        in_colour, about, blocks = _compared(context, settings, pipeline, images, chosen, data=data)
+        words = f"{data.name}, {len(data.train):,} training images. {about}"
+        sections.append(Section("On colour images", words, *blocks))
+        found |= {f"in colour, {task}": scores for task, scores in in_colour.items()}
+    return Report(_findings(settings, known, found), *sections)
 
 
 def _compared(
     context: StudyContext,
     settings: RestorationSettings,
     pipeline: Pipeline,
-    tasks: Sequence[RestorationTask],
     images: Tensor,
-    metrics: PairedMetrics,
-    prefix: str = "",
-) -> tuple[dict[str, MethodScores], list[Block]]:
-    """The scores of every method on every task, with a figure and a table for each."""
+    tasks: Mapping[str, Operator],
+    *,
+    data: Dataset | None = None,
+) -> tuple[dict[str, MethodScores], str, list[Block]]:
+    """The scores of every solver on every task, the text, and a figure and a table for each.
+
+    ``data`` are the colour images if these are restored.
+    """
+    comparison = SolverComparison(
+        context=context,
+        pipeline=pipeline,
+        metrics=PairedMetrics.of(context, data=data),
+        images=images,
+        solvers=solvers(settings),
+        draws=settings.seeds,
+        base="as measured",
+        seen="measured",
+        sigma=settings.noise,
+    )
     found: dict[str, MethodScores] = {}
     blocks: list[Block] = []
-    for task in tasks:
-        name = f"{prefix}{task.name}"
-        with context.part(name):
-            scores, picture = _restored(context, settings, pipeline, task, images, metrics, prefix)
-        found[task.name], caption = (
-            scores,
+    for task, operator in tasks.items():
+        name = task if data is None else f"colour: {task}"
+        captions = (
+            f"Restored from {task}, noise {settings.noise:g}.",
             f"{name}: restored images against the originals, mean and spread over the seeds.",
         )
-        rows = [((method,), pairs, ()) for method, pairs in scores.items()]
-        blocks += [picture, metrics.table(name, ("",), rows, caption)]
-    return found, blocks
-
-
-def _colour(
-    context: StudyContext, settings: RestorationSettings, data: Dataset
-) -> tuple[dict[str, MethodScores], Section]:
-    """Filling in and deblurring of colour images, by an unconditional model of them."""
-    pipeline = colour_model(context, settings.colour, data, labels=False)
-    shape = data.shape
-    images = to_float(data.test.images[: settings.colour_tested])
-    chosen = [task for task in tasks(shape) if task.name in ("a box missing", "Gaussian blur, 1.5 pixels")]
-    found, blocks = _compared(
-        context, settings, pipeline, chosen, images, PairedMetrics.of(context, data=data), prefix="colour: "
-    )
-    about = ABOUT.format(n=len(images), **asdict(settings))
-    words = f"{data.name}, {len(data.train):,} training images. {about}"
-    return found, Section("On colour images", words, *blocks)
+        with context.part(name):
+            made = comparison.solve(name, operator, captions)
+        found[task] = made.scores
+        blocks += [made.picture, made.table]
+    return found, ABOUT.format(n=len(images), **asdict(settings)), blocks
 
 
 ABOUT = (
@@ -160,44 +199,18 @@ ABOUT = (
 )
 
 
-def _restored(
-    context: StudyContext,
-    settings: RestorationSettings,
-    pipeline: Pipeline,
-    task: RestorationTask,
-    images: Tensor,
-    metrics: PairedMetrics,
-    prefix: str,
-) -> tuple[dict[str, list[PairedScores]], Picture]:
-    """The scores of every method by seed, and the first images of the first seed."""
-    y = measured(task.operator, images, sigma=settings.noise, seed=context.seed)
-    seen = backprojection(task.operator, y).clamp(-1, 1)
-    scores, rows = {"as measured": [metrics.pairs(seen, images)]}, [("original", images), ("measured", seen)]
-    for method in methods(settings):
-        how = {"how": method.how, "settings": method.sampling, "sigma": settings.noise}
-        seeds = [context.seed + k * len(images) for k in range(settings.seeds)]
-        made = [restore(pipeline, task.operator, y, **how, seed=seed).images for seed in seeds]  # type: ignore[arg-type]
-        scores[method.name] = [metrics.pairs(x, images) for x in made]
-        rows.append((method.name, made[0]))
-    name = "".join(letter if letter.isalnum() else "-" for letter in prefix + task.name)
-    shown = [(title, x[:SHOWN]) for title, x in rows]
-    return scores, context.rows(name, shown, f"Restored from {task.name}, noise {settings.noise:g}.")
-
-
 def _findings(
     settings: RestorationSettings,
     known: Sequence[posterior.PosteriorError],
     found: Mapping[str, MethodScores],
-    in_colour: Mapping[str, MethodScores],
 ) -> Iterator[str]:
     yield posterior.finding(known, settings.chains)
-    every = {**found, **{f"in colour, {task}": scores for task, scores in in_colour.items()}}
-    for task, scores in every.items():
+    for task, scores in found.items():
         name = f"{task[0].upper()}{task[1:]}"
         yield against_input(name, scores, "as measured", "distance", "distance")
         yield against_input(name, scores, "as measured", "psnr", "PSNR", unit=" dB")
-    if every:
-        yield _ranking(every)
+    if found:
+        yield _ranking(found)
 
 
 RANKING = ("DPS", "ScoreALD", "SDEdit")  # from the closest, as in Chung et al. 2023

@@ -21,13 +21,23 @@ from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
+from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
-from latentdiff.apps.studies.text.text_edits import COLUMNS, SWAPS, EditScores, EditTask, exchanged, score
+from latentdiff.apps.studies.text.text_edits import (
+    SWAPS,
+    EditScores,
+    EditTask,
+    complete,
+    edit_table,
+    exchanged,
+    first_of,
+    mean_score,
+    scores_of,
+)
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import Dataset, to_float
-from latentdiff.data.synthetic_scenes import COLOURS, caption, parse
+from latentdiff.data.synthetic_scenes import COLOURS, caption
 from latentdiff.edit import from_noise, invert, level_at, level_of, relative_error, sdedit
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.viz.rows import folded
@@ -122,8 +132,8 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
     titles = {k: f"index {k} (t = {t})" for k, t in starts.items()}
 
     def rows(name: str, first: str, inputs: Tensor, edits: Mapping[int, Tensor], text: str) -> Picture:
-        found = [(first, inputs[:SHOWN]), *((titles[k], x[:SHOWN]) for k, x in edits.items())]
-        return context.rows(name, found, text)
+        found = [(first, inputs), *((titles[k], x) for k, x in edits.items())]
+        return context.rows(name, found, text, most=SHOWN)
 
     with context.part("edits"):
         edits = edit_from(context, pipeline, images, starts, sampling)
@@ -134,12 +144,12 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
         shape = pipeline.codec.image_shape
         drawings = torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()])
         drawn = edit_from(context, pipeline, drawings, starts, sampling)
-    cells = [((k, starts[k]), [pairs], (kept[k],) if kept else ()) for k, pairs in scores.items()]
-    heads = ("start index", "t"), ("class kept",) if kept else ()
+    cells = [((k, starts[k]), [pairs]) for k, pairs in scores.items()]
+    last = {"class kept": list(kept.values())} if kept else {}
     blocks = (
         rows("digits", "input", images, edits, "Test digits, no class given."),
         rows("drawings", "drawn", drawings, drawn, "Drawings that are no digits, edited."),
-        metrics.table("edits", heads[0], cells, "Edits against their input.", last=heads[1]),
+        metrics.table("edits", ("start index", "t"), cells, "Edits against their input.", **last),
     )
     sections = [Section("From little to much", ABOUT, *blocks)]
     if pipeline.classes:
@@ -240,9 +250,7 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
             for scale, sampling in samplings.items()
         }
     scores = {
-        (scale, s): {what: score(tasks, images, x, what) for what in SWAPS}
-        for scale, every in edits.items()
-        for s, x in every.items()
+        (scale, s): scores_of(tasks, images, x) for scale, every in edits.items() for s, x in every.items()
     }
     with context.part("drawings"):
         shape = (1, *pipeline.codec.image_shape[1:])
@@ -254,19 +262,21 @@ def text_study(context: StudyContext, settings: TextSDEditSettings) -> Report:
     rows = [("drawn", drawings), *((f"strength {s:g}", x) for s, x in drawn.items())]
     columns = [folded(text, 10) for text in targets]
     picture = context.rows("drawings", rows, f"Drawings and their edits, guidance {w:g}.", columns=columns)
-    pictures = _text_rows(context, settings, tasks, images, edits[w])
-    table = Table(
-        "edits",
-        ("guidance", "strength", *COLUMNS),
-        tuple((*of, what, *each.cells()) for of, kinds in scores.items() for what, each in kinds.items()),
-        "The rest: the background for a digit or its colour, the digit's inside for the background.",
-    )
+    pictures = []
+    for what in SWAPS:  # the first edits of each kind, from little to much noise
+        places = first_of(tasks, what, settings.shown)
+        heads = [folded(prompts[k], 10) for k in places]
+        rows = [("picture", images[places]), *((f"strength {s:g}", x[places]) for s, x in edits[w].items())]
+        text = f"{what.capitalize()} exchanged, guidance {w:g}; the text is above each column."
+        pictures.append(context.rows(what, rows, text, columns=heads))
+    about = "The rest: the background for a digit or its colour, the digit's inside for the background."
+    table = edit_table(("guidance", "strength"), scores.items(), about)
     return Report(
         _text_findings(settings, scores),
         Section("Pictures edited towards another text", TEXT_ABOUT, origin, *pictures),
         Section("What changes and what is kept", _text_curves(context, settings, scores), table),
         Section("From a drawing", DRAWN, picture),
-        edits=[[caption(task.source), caption(task.edited), task.what] for task in tasks],
+        edits=[task.listed() for task in tasks],
     )
 
 
@@ -283,39 +293,13 @@ DRAWN = (
 
 
 def edit_tasks(data: Dataset, n: int) -> tuple[list[EditTask], Tensor]:
-    """``n`` edits of each kind of test images of one digit whose captions are complete, and the images
-    [3 n, 3, H, W] in [-1, 1].
-    """
-    scenes = [(k, parse(text)) for k, text in enumerate(data.test.captions or ())]
-    complete = [
-        (k, scene)
-        for k, scene in scenes
-        if len(scene.things) == 1 and scene.background is not None and scene.things[0].size is not None
-    ]
+    """``n`` edits of each kind of test images with complete captions, and the images [3 n, 3, H, W]."""
     tasks, rows = [], []
     for what in SWAPS:
-        for place, (k, scene) in enumerate(complete[:n]):
+        for place, (k, scene) in enumerate(complete(data)[:n]):
             tasks.append(EditTask(scene, exchanged(scene, what, place), what))
             rows.append(k)
     return tasks, to_float(data.test.images[rows])
-
-
-def _text_rows(
-    context: StudyContext,
-    settings: TextSDEditSettings,
-    tasks: Sequence[EditTask],
-    images: Tensor,
-    edits: Mapping[float, Tensor],
-) -> Iterator[Picture]:
-    """The first edits of each kind, from little to much noise."""
-    for what in SWAPS:
-        places = [k for k, task in enumerate(tasks) if task.what == what][: settings.shown]
-        columns = [folded(caption(tasks[k].edited), 10) for k in places]
-        rows = [("picture", images[places]), *((f"strength {s:g}", x[places]) for s, x in edits.items())]
-        text = (
-            f"{what.capitalize()} exchanged, guidance {settings.scales[-1]:g}; the text is above each column."
-        )
-        yield context.rows(what, rows, text, columns=columns)
 
 
 def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Edits) -> Picture:
@@ -339,10 +323,8 @@ def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Ed
 def _text_findings(settings: TextSDEditSettings, scores: Edits) -> Iterator[str]:
     w, strengths = settings.scales[-1], settings.strengths
     for s in (min(strengths), max(strengths)):
-        kinds = scores[w, s].values()
-        success, others, psnr = (
-            sum(getattr(each, name) for each in kinds) / len(kinds) for name in ("success", "others", "psnr")
-        )
+        kinds = scores[w, s]
+        success, others, psnr = (mean_score(kinds, name) for name in ("success", "others", "psnr"))
         yield (
             f"At strength {s:g}, guidance {w:g}, the new word is right in {success:.0%} and all else is kept"
             f" in {others:.0%} of the edits; the PSNR of the rest is {psnr:.1f} dB."

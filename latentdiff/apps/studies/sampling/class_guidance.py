@@ -23,7 +23,7 @@ from latentdiff.errors import InputError
 from latentdiff.evaluate import SampleScores
 from latentdiff.evaluate.interval_score import Score
 from latentdiff.metrics.features import Features, extract
-from latentdiff.metrics.features.names import frechet_name
+from latentdiff.metrics.names import frechet_name
 from latentdiff.pipeline.pipeline import Pipeline
 
 

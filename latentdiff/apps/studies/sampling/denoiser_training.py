@@ -15,7 +15,7 @@ from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
 from latentdiff.evaluate import SampleScores
-from latentdiff.metrics.features.names import frechet_name
+from latentdiff.metrics.names import frechet_name
 
 SHOWN = 10
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,21 +16,41 @@ from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Tabl
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.text_edits import (
-    COLUMNS,
     SWAPS,
     EditScores,
     EditTask,
+    complete,
+    edit_table,
     exchanged,
-    score,
+    first_of,
+    mean_score,
+    scores_of,
     tasks,
 )
-from latentdiff.apps.studies.text.text_failures import failures
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import Dataset, to_float
-from latentdiff.data.synthetic_scenes import Scene, caption, parse
-from latentdiff.edit import Edit, level_of, prompt_to_prompt, sdedit
+from latentdiff.data import Dataset, to_float, to_uint8
+from latentdiff.data.synthetic_scenes import caption, parse
+from latentdiff.edit import Edit, Edited, level_of, prompt_to_prompt, sdedit
+from latentdiff.evaluate.alignment import attributes, read
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.viz.rows import folded
+
+ANEW = "drawn anew from the same noise"
+TWO = "a red three left of a green five on a white background"
+EDITS = {
+    "colour 1": "a blue three left of a green five on a white background",
+    "digit 1": "a red six left of a green five on a white background",
+    "relation": "a red three above a green five on a white background",
+}
+"""The edited prompt by the attribute that it exchanges."""
+
+ONE = "a large red seven on a blue background"
+ABSTRACT = (
+    "a happy large red seven on a blue background",
+    "a lucky large red seven on a blue background",
+    "a large red seven on a quiet background",
+)
+"""Words without a visible meaning; the last one in the place of a colour."""
 
 
 @dataclass(frozen=True)
@@ -49,47 +70,77 @@ class PromptToPromptSettings:
     shown: int = 6
 
 
+@dataclass(frozen=True, eq=False)
+class PromptEditor:
+    """Edits prompts with the model of a study and draws figures of the edits."""
+
+    context: StudyContext
+    pipeline: Pipeline
+    sampling: Sampling
+    shown: int
+
+    def edit(self, source: str, edits: Sequence[Edit], n: int, *, offset: int = 0) -> Edited:
+        """``n`` pictures of a prompt and of its edits, picture k of the study's seed + ``offset`` + k."""
+        seed = self.context.seed + offset
+        return prompt_to_prompt(self.pipeline, source, edits, n, settings=self.sampling, seed=seed)
+
+    def plain(self, prompts: Sequence[str] | str, n: int, *, offset: int = 0) -> Tensor:
+        """``n`` pictures of prompts without any editing."""
+        steps, guidance = self.sampling.steps, self.sampling.guidance
+        seed = self.context.seed + offset
+        return self.pipeline.sample(n, label=prompts, steps=steps, guidance=guidance, seed=seed)
+
+    def rows(self, name: str, titles: Sequence[str], made: Edited, text: str) -> Picture:
+        """The source above its edits."""
+        images = (made.source, *made.edits)
+        rows = [(folded(title), each) for title, each in zip(titles, images, strict=True)]
+        return self.context.rows(name, rows, text, most=self.shown)
+
+
 def study(context: StudyContext, settings: PromptToPromptSettings) -> Report:
     data = readable_scenes(context, settings.counts)
     pipeline, where = text_model(context, settings.text, data)
+    sampling = Sampling(steps=settings.steps, guidance=settings.guidance)
+    editor = PromptEditor(context, pipeline, sampling, settings.shown)
     wanted = tasks(settings.edits)
+    prompts = [caption(task.edited) for task in wanted]
+    ways = {
+        f"prompt-to-prompt, cross {cross:g}, self {own:g}": (cross, own) for cross, own in settings.shares
+    }
     with context.part("prompt-to-prompt"):
         made: dict[str, Tensor] = {}
-        for share in settings.shares:
-            source, made[_named(share)] = _edited(context, settings, pipeline, wanted, share)
-    prompts, sampling = [caption(task.edited) for task in wanted], _sampling(settings)
+        for name, share in ways.items():
+            pairs = [
+                editor.edit(caption(task.source), [Edit(caption(task.edited), *share)], 1, offset=k)
+                for k, task in enumerate(wanted)
+            ]
+            source = torch.cat([pair.source for pair in pairs])
+            made[name] = torch.cat([pair.edits[0] for pair in pairs])
     with context.part("drawn anew"):
-        w, steps = settings.guidance, settings.steps
-        anew = pipeline.sample(len(prompts), label=prompts, steps=steps, guidance=w, seed=context.seed)
-        made["drawn anew from the same noise"] = anew
+        made[ANEW] = editor.plain(prompts, len(prompts))
     with context.part("SDEdit"):
         for strength in settings.strengths:
             t, seed = level_of(pipeline, strength), context.seed + len(wanted)
             edited = sdedit(pipeline, source, t, settings=sampling, label=prompts, seed=seed)
             made[f"SDEdit, strength {strength:g}"] = edited.images
-    scores = {
-        name: {what: score(wanted, source, images, what) for what in SWAPS} for name, images in made.items()
-    }
+    scores = {name: scores_of(wanted, source, images) for name, images in made.items()}
     middle = settings.strengths[len(settings.strengths) // 2]
-    shown = (_named(settings.shares[0]), "drawn anew from the same noise", f"SDEdit, strength {middle:g}")
-    pictures = _pictures(context, settings, wanted, source, {name: made[name] for name in shown})
-    table = Table(
-        "edits",
-        ("", *COLUMNS),
-        tuple((name, what, *each.cells()) for name, kinds in scores.items() for what, each in kinds.items()),
+    shown = {name: made[name] for name in (next(iter(ways)), ANEW, f"SDEdit, strength {middle:g}")}
+    table = edit_table(
+        ("",),
+        (((name,), kinds) for name, kinds in scores.items()),
         "The rest: the ground for a digit or its colour, the digit's inside for the ground. All else: the"
         " other attributes, read from both pictures.",
     )
+    pictures = _pictures(editor, wanted, source, shown)
     sections = [Section("Words exchanged", ABOUT, where, *pictures, table, _balance(context, scores))]
     with context.part("added and weighted"):
-        sections.append(_other_edits(context, settings, pipeline))
+        sections.append(_other_edits(editor))
     with context.part("real pictures"):
-        sections.append(_real(context, settings, pipeline, data))
+        sections.append(_real(editor, data, settings.shares[0]))
     with context.part("where it fails"):
-        n = max(settings.shown, settings.edits)
-        sections.append(failures(context, pipeline, sampling=sampling, n=n, shown=settings.shown))
-    edits = [[caption(task.source), caption(task.edited), task.what] for task in wanted]
-    return Report(_findings(scores), *sections, edits=edits)
+        sections.append(_failures(editor, max(settings.shown, settings.edits)))
+    return Report(_findings(scores), *sections, edits=[task.listed() for task in wanted])
 
 
 ABOUT = (
@@ -100,87 +151,42 @@ ABOUT = (
 )
 
 
-def _named(share: tuple[float, float]) -> str:
-    return f"prompt-to-prompt, cross {share[0]:g}, self {share[1]:g}"
-
-
-def _sampling(settings: PromptToPromptSettings) -> Sampling:
-    return Sampling(steps=settings.steps, guidance=settings.guidance)
-
-
-def _edited(
-    context: StudyContext,
-    settings: PromptToPromptSettings,
-    pipeline: Pipeline,
-    wanted: Sequence[EditTask],
-    share: tuple[float, float],
-) -> tuple[Tensor, Tensor]:
-    """Sources and edits [n, C, H, W], pair k from the study's seed + k."""
-    pairs = []
-    for k, task in enumerate(wanted):
-        edit = Edit(caption(task.edited), *share)
-        made = prompt_to_prompt(
-            pipeline, caption(task.source), [edit], 1, settings=_sampling(settings), seed=context.seed + k
-        )
-        pairs.append((made.source, made.edits[0]))
-    sources, edits = (torch.cat(column) for column in zip(*pairs, strict=True))
-    return sources, edits
-
-
 def _pictures(
-    context: StudyContext,
-    settings: PromptToPromptSettings,
-    wanted: Sequence[EditTask],
-    source: Tensor,
-    made: Mapping[str, Tensor],
-) -> list[Picture]:
+    editor: PromptEditor, wanted: Sequence[EditTask], source: Tensor, made: Mapping[str, Tensor]
+) -> Iterator[Picture]:
     """The first edits of each kind, the source above the edit of each method."""
-    found = []
     for what in SWAPS:
-        rows = [k for k, task in enumerate(wanted) if task.what == what][: settings.shown]
+        rows = first_of(wanted, what, editor.shown)
         columns = [folded(caption(wanted[k].edited), 12) for k in rows]
         grid = [
             ("source", source[rows]),
             *((folded(name, 22), images[rows]) for name, images in made.items()),
         ]
         texts = "; ".join(f"“{caption(wanted[k].source)}” to “{caption(wanted[k].edited)}”" for k in rows)
-        found.append(context.rows(what, grid, f"{what} exchanged: {texts}.", about={"columns": columns}))
-    return found
+        yield editor.context.rows(what, grid, f"{what} exchanged: {texts}.", about={"columns": columns})
 
 
 def _balance(context: StudyContext, scores: Mapping[str, Mapping[str, EditScores]]) -> Picture:
     """How much is kept against how often the edit succeeds, a curve for each method, mean of three kinds."""
     points: dict[str, list[tuple[float, float]]] = {}
     for name, kinds in scores.items():
-        success, decibels = (_mean(kinds, what) for what in ("success", "psnr"))
+        success, decibels = (mean_score(kinds, what) for what in ("success", "psnr"))
         points.setdefault(name.split(",")[0], []).append((100 * success, decibels))
     curves = [
         Curve(name, [x for x, _ in sorted(found)], [y for _, y in sorted(found)], "marked")
         for name, found in points.items()
     ]
     panel = Panel("what an edit changes and keeps", "new word right, percent", "PSNR of the rest, dB", curves)
-    return context.plot(
-        "balance",
-        [panel],
-        "Up and to the right is better. Points: shares of the way, or strengths of SDEdit.",
-    )
+    text = "Up and to the right is better. Points: shares of the way, or strengths of SDEdit."
+    return context.plot("balance", [panel], text)
 
 
-def _mean(kinds: Mapping[str, EditScores], what: str) -> float:
-    return sum(float(getattr(each, what)) for each in kinds.values()) / len(kinds)
-
-
-def _other_edits(context: StudyContext, settings: PromptToPromptSettings, pipeline: Pipeline) -> Section:
+def _other_edits(editor: PromptEditor) -> Section:
     """Words added and words weighted."""
-    sampling, n = _sampling(settings), settings.shown
 
     def rows(source: str, edits: Mapping[str, Edit], name: str, text: str) -> Picture:
-        made = prompt_to_prompt(
-            pipeline, source, list(edits.values()), n, settings=sampling, seed=context.seed
-        )
-        grid = [(folded(source), made.source)]
-        grid += [(folded(title), images) for title, images in zip(edits, made.edits, strict=True)]
-        return context.rows(name, grid, text)
+        made = editor.edit(source, list(edits.values()), editor.shown)
+        return editor.rows(name, (source, *edits), made, text)
 
     plain = "a red seven"
     added = {text: Edit(text) for text in ("a large red seven", "a red seven on a yellow background")}
@@ -199,26 +205,19 @@ def _other_edits(context: StudyContext, settings: PromptToPromptSettings, pipeli
     )
 
 
-def _real(
-    context: StudyContext, settings: PromptToPromptSettings, pipeline: Pipeline, data: Dataset
-) -> Section:
+def _real(editor: PromptEditor, data: Dataset, share: tuple[float, float]) -> Section:
     """Test pictures edited by their own captions."""
-    captions = data.test.captions or ()
-    known = [
-        (k, scene) for k, scene in ((k, parse(text)) for k, text in enumerate(captions)) if _plain(scene)
-    ]
-    chosen = known[: settings.shown]
+    known = [(k, scene) for k, scene in complete(data) if scene.things[0].size == "large"]
+    chosen, pipeline = known[: editor.shown], editor.pipeline
     rows: dict[str, list[Tensor]] = {"picture": [], "source": [], **{what: [] for what in SWAPS}}
     errors = []
     for place, (k, scene) in enumerate(chosen):
         images = to_float(data.test.images[k : k + 1])
-        edits = [Edit(caption(exchanged(scene, what, place)), *settings.shares[0]) for what in SWAPS]
-        made = prompt_to_prompt(pipeline, caption(scene), edits, images=images, settings=_sampling(settings))
-        rows["picture"].append(images)
-        rows["source"].append(made.source)
+        edits = [Edit(caption(exchanged(scene, what, place)), *share) for what in SWAPS]
+        made = prompt_to_prompt(pipeline, caption(scene), edits, images=images, settings=editor.sampling)
+        for row, image in zip(rows.values(), (images, made.source, *made.edits), strict=True):
+            row.append(image)
         errors.append(float((made.source - pipeline.reconstruct(images)).abs().max()))
-        for what, image in zip(SWAPS, made.edits, strict=True):
-            rows[what].append(image)
     grid = [(name, torch.cat(images)) for name, images in rows.items()]
     texts = "; ".join(caption(scene) for _, scene in chosen)
     return Section(
@@ -226,17 +225,65 @@ def _real(
         "Test images: DDIM inversion gives the latents of their trajectory, and the source follows these (Ju"
         f" et al. 2024). The source that comes back differs by at most {max(errors):.1g} from its"
         " reconstruction by the VAE.",
-        context.rows("real", grid, f"Test pictures, edited: {texts}."),
+        editor.context.rows("real", grid, f"Test pictures, edited: {texts}."),
     )
 
 
-def _plain(scene: Scene) -> bool:
-    return len(scene.things) == 1 and scene.background is not None and scene.things[0].size == "large"
+FAILURES = (
+    "A prompt with two objects binds a colour to each digit. A model that mixes these up in samples also does"
+    " so in edits, and the layout is decided early, in the attention maps that edits copy. A word of no"
+    " training caption is split into known word pieces or becomes the unknown token, which was never trained,"
+    " so its effect has no meaning."
+)
+
+
+class EditShares(NamedTuple):
+    """Shares of pictures in which the exchanged attribute is the new one, and of those that are all right."""
+
+    exchanged: float
+    all: float
+
+
+def shares(images: Tensor, text: str, what: str | None = None) -> EditShares:
+    """Read pictures [n, 3, H, W] in [-1, 1] of a text; ``what`` was exchanged (None: nothing, all counts)."""
+    scene = parse(text)
+    found = [attributes(scene, reading) for reading in read(to_uint8(images), [scene] * len(images))]
+    hits = [all(each.values()) if what is None else each[what] for each in found]
+    return EditShares(sum(hits) / len(found), sum(all(each.values()) for each in found) / len(found))
+
+
+def _failures(editor: PromptEditor, n: int) -> Section:
+    """Edits of a prompt with two objects, and words of no training caption: ``n`` pictures of each."""
+    two = editor.edit(TWO, [Edit(text) for text in EDITS.values()], n)
+    before = shares(two.source, TWO).all
+    rows = []
+    for (what, text), images in zip(EDITS.items(), two.edits, strict=True):
+        found = shares(images, text, what)
+        rows.append((text, 100 * found.exchanged, 100 * found.all, 100 * before))
+    one = editor.edit(ONE, [Edit(text) for text in ABSTRACT], n)
+    others = (*one.edits, editor.plain(ONE, n, offset=n))
+    moved = tuple(
+        (text, float(torch.sqrt((images - one.source).square().mean())))
+        for text, images in zip((*ABSTRACT, "(other pictures of the source text)"), others, strict=True)
+    )
+    heads = ("the exchanged right", "all of the text right", "all of the source's text right in the source")
+    return Section(
+        "Where it fails",
+        FAILURES,
+        editor.rows(
+            "two", (TWO, *EDITS.values()), two, "A text about two things, and one of them exchanged."
+        ),
+        Table("two things", ("text", *(f"{head}, %" for head in heads)), tuple(rows), f"{n} pictures each."),
+        editor.rows(
+            "abstract", (ONE, *ABSTRACT), one, "Words that nothing in the training pictures belongs to."
+        ),
+        Table("abstract words", ("text", "RMS change from the source"), moved, "Pixels in [-1, 1]."),
+    )
 
 
 def _findings(scores: Mapping[str, Mapping[str, EditScores]]) -> Iterator[str]:
     for name, kinds in scores.items():
-        success, others, decibels = (_mean(kinds, what) for what in ("success", "others", "psnr"))
+        success, others, decibels = (mean_score(kinds, what) for what in ("success", "others", "psnr"))
         yield (
             f"{name}: the new word is right in {success:.0%}, all else is kept in {others:.0%}, the rest of"
             f" the picture at {decibels:.1f} dB."

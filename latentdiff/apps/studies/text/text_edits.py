@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from latentdiff.data import to_uint8
-from latentdiff.data.synthetic_scenes import SEEN, Scene, contrasting, single_scenes
-from latentdiff.evaluate.alignment import in_turn
-from latentdiff.evaluate.scenes import attributes, covers, read
+from latentdiff.apps.studies.report.blocks import Cell, Table
+from latentdiff.data import Dataset, to_uint8
+from latentdiff.data.synthetic_scenes import SEEN, Scene, caption, contrasting, parse, single_scenes
+from latentdiff.evaluate.alignment import attributes, covers, in_turn, read
 
 SWAPS = ("colour", "background", "digit")
 COLUMNS = (
@@ -30,6 +30,15 @@ class EditTask:
     source: Scene
     edited: Scene
     what: str
+
+    def listed(self) -> list[str]:
+        """Both texts and what was exchanged, for results.json."""
+        return [caption(self.source), caption(self.edited), self.what]
+
+
+def first_of(tasks: Sequence[EditTask], what: str, n: int) -> list[int]:
+    """The places of the first ``n`` tasks that exchange ``what``."""
+    return [k for k, task in enumerate(tasks) if task.what == what][:n]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +66,16 @@ def tasks(n: int) -> list[EditTask]:
     return found
 
 
+def complete(data: Dataset) -> list[tuple[int, Scene]]:
+    """Place and scene of the test images of one digit whose captions name its size and the background."""
+    scenes = enumerate(map(parse, data.test.captions or ()))
+    return [
+        (k, scene)
+        for k, scene in scenes
+        if len(scene.things) == 1 and scene.background is not None and scene.things[0].size is not None
+    ]
+
+
 def exchanged(scene: Scene, what: str, k: int) -> Scene:
     (thing,) = scene.things
     assert scene.background is not None
@@ -71,7 +90,7 @@ def exchanged(scene: Scene, what: str, k: int) -> Scene:
 
 
 def score(wanted: Sequence[EditTask], source: Tensor, edited: Tensor, what: str) -> EditScores:
-    rows = [k for k, task in enumerate(wanted) if task.what == what]
+    rows = first_of(wanted, what, len(wanted))
     before, after = to_uint8(source[rows]), to_uint8(edited[rows])
     chosen = [wanted[k] for k in rows]
     seen = read(before, [task.source for task in chosen])
@@ -92,19 +111,33 @@ def score(wanted: Sequence[EditTask], source: Tensor, edited: Tensor, what: str)
     inside = [each > INSIDE for each in cover]
     overlap = None
     if what != "digit":
-        both, either = (
-            (inside[0] & inside[1]).sum((1, 2)).double(),
-            (inside[0] | inside[1]).sum((1, 2)).double(),
-        )
+        pixels = (inside[0] & inside[1], inside[0] | inside[1])
+        both, either = (each.sum((1, 2)).double() for each in pixels)
         overlap = float((both / either.clamp_min(1)).mean())
     # what the edit is not about: the ground, or the digit where the ground is exchanged
     pure = (cover[0] > PURE) & (cover[1] > PURE)
     about = pure if what == "background" else ~(_wide(inside[0]) | _wide(inside[1]))
-    return EditScores(_share(success), _share(others), _psnr(source[rows], edited[rows], about), overlap)
+    return EditScores(
+        sum(success) / len(rows), sum(others) / len(rows), _psnr(source[rows], edited[rows], about), overlap
+    )
 
 
-def _share(hits: Sequence[bool]) -> float:
-    return sum(hits) / len(hits)
+def scores_of(wanted: Sequence[EditTask], source: Tensor, edited: Tensor) -> dict[str, EditScores]:
+    """The scores of the edits [n, 3, H, W] of each attribute."""
+    return {what: score(wanted, source, edited, what) for what in SWAPS}
+
+
+def mean_score(kinds: Mapping[str, EditScores], name: str) -> float:
+    """The mean over the attributes of a score by its name."""
+    return sum(float(getattr(each, name)) for each in kinds.values()) / len(kinds)
+
+
+def edit_table(
+    heads: tuple[str, ...], found: Iterable[tuple[tuple[Cell, ...], Mapping[str, EditScores]]], text: str
+) -> Table:
+    """Scores of edits by the cells under ``heads`` and by attribute."""
+    rows = tuple((*of, what, *each.cells()) for of, kinds in found for what, each in kinds.items())
+    return Table("edits", (*heads, *COLUMNS), rows, text)
 
 
 def _wide(inside: Tensor) -> Tensor:

@@ -6,18 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.model import readable_scenes, text_model
+from latentdiff.apps.studies.kit import comparison, presets
+from latentdiff.apps.studies.kit.context import GIVEN, StudyContext, colour_missing
+from latentdiff.apps.studies.kit.model import load_given, readable_scenes, text_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset, VAEPreset
 from latentdiff.apps.studies.kit.scoring import measured
-from latentdiff.apps.studies.report.blocks import Picture, Report, Section, Table
+from latentdiff.apps.studies.kit.training import pipeline_of
+from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
-from latentdiff.apps.studies.text.emoji_texts import emoji_section
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import Dataset
+from latentdiff.data import Dataset, to_float
 from latentdiff.data.synthetic_scenes import Scene, caption, parse
 from latentdiff.evaluate.alignment import caption_lists, in_turn, score_list
 from latentdiff.evaluate.interval_score import Resampling, Score
@@ -33,6 +34,18 @@ PROMPTS = (
     "an orange one above a blue zero on a black background",
 )
 """Prompts of the figure. The third is of a held-out kind; some leave size and corner open."""
+EMOJI = (
+    "grinning face with smiling eyes",
+    "tiger face",
+    "red apple",
+    "birthday cake",
+    "green heart",
+    "large red circle",
+    "pouting cat face",
+    "smiling face with heart-shaped eyes",
+)
+"""Four of them name an emoji of the training set; four, of the other splits, put its words together anew."""
+EMOJI_GUIDANCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,8 +65,14 @@ def study(context: StudyContext, settings: TextToImageSettings) -> Report:
     data = readable_scenes(context, settings.counts)
     real = _real(data)
     pipeline, where = text_model(context, settings.text, data)
+    w, n, steps = settings.scales[len(settings.scales) // 2], settings.shown, settings.steps
     with context.part("pictures"):
-        shown = _shown(context, settings, pipeline)
+        rows = [
+            (folded(text), pipeline.sample(n, label=text, steps=steps, guidance=w, seed=context.seed))
+            for text in PROMPTS
+        ]
+        text = f"The same seeds for every text, guidance {w:g}."
+        shown = context.rows("prompts", rows, text, about={"guidance": w})
     with context.part("reading them"):
         found = {w: _drawn(context, settings, pipeline, w) for w in settings.scales}
     best = max(found, key=lambda w: sum(score["all attributes"].value for score in found[w].values()))
@@ -65,8 +84,7 @@ def study(context: StudyContext, settings: TextToImageSettings) -> Report:
         Section("What the pictures show", _scales(context, found), table),
     ]
     if settings.emoji is not None or context.run_colour is not None:
-        preset, steps = settings.emoji or TextPreset(), settings.steps
-        sections.append(emoji_section(context, preset, steps=steps, shown=settings.shown))
+        sections.append(_emoji(context, settings.emoji or TextPreset(), steps=steps, shown=n))
     return Report(_findings(real, found, best), *sections, prompts=list(PROMPTS))
 
 
@@ -83,7 +101,7 @@ ABOUT = (
 Shares = dict[str, Score]
 
 
-def _shares(images: torch.Tensor, scenes: Sequence[Scene]) -> Shares:
+def _shares(images: Tensor, scenes: Sequence[Scene]) -> Shares:
     scores = score_list("", images, scenes, Resampling())
     return scores.attributes | {"all attributes": scores.mean, "whole pictures": scores.whole}
 
@@ -111,19 +129,6 @@ def _drawn(
     return found
 
 
-def _shown(context: StudyContext, settings: TextToImageSettings, pipeline: Pipeline) -> Picture:
-    w = settings.scales[len(settings.scales) // 2]
-    rows = []
-    for text in PROMPTS:
-        images = pipeline.sample(
-            settings.shown, label=text, steps=settings.steps, guidance=w, seed=context.seed
-        )
-        rows.append((folded(text), images))
-    return context.rows(
-        "prompts", rows, f"The same seeds for every text, guidance {w:g}.", about={"guidance": w}
-    )
-
-
 def _scales(context: StudyContext, found: Mapping[float, Mapping[str, Shares]]) -> Picture:
     names = list(next(iter(found.values())))
     curves = [
@@ -131,11 +136,8 @@ def _scales(context: StudyContext, found: Mapping[float, Mapping[str, Shares]]) 
         for name in names
     ]
     panel = Panel("attributes that are right", "guidance", "percent", curves)
-    return context.plot(
-        "guidance",
-        [panel],
-        "The share of all attributes that the picture shows, by guidance and list of texts.",
-    )
+    text = "The share of all attributes that the picture shows, by guidance and list of texts."
+    return context.plot("guidance", [panel], text)
 
 
 def _table(name: str, found: Mapping[str, Shares], text: str) -> Table:
@@ -144,6 +146,54 @@ def _table(name: str, found: Mapping[str, Shares], text: str) -> Table:
     order = [*(each for each in names if each not in last), *last]
     rows = [(each, *(measured(shares.get(each), times=100) for shares in found.values())) for each in order]
     return Table(name, ("percent right", *found), tuple(rows), text)
+
+
+EMOJI_WORDS = (
+    "Emoji with their names, a few thousand captions. Good samples are often copies: the rows below them show"
+    " the nearest training images. New texts combine words of the training captions."
+)
+
+
+def _emoji(context: StudyContext, preset: TextPreset, *, steps: int, shown: int) -> Section:
+    """A model of captioned colour images, its pictures for EMOJI and their nearest training images."""
+    data = context.colour
+    if data is None:
+        return Section("Emoji", colour_missing(context))
+    if data.train.captions is None:
+        return Section("Emoji", Paragraph(f"{data.name} has no captions: nothing to draw.", "warning"))
+    with context.part("emoji"):
+        if context.run_colour is not None:
+            pipeline = load_given(context, context.run_colour, data, name=GIVEN[1], texts=True)
+        else:
+            pipeline = pipeline_of(context, presets.texts(context, "emoji", preset, data=data))
+    train, rows, distances, w = to_float(data.train.images), [], [], EMOJI_GUIDANCE
+    for text in EMOJI:
+        images = pipeline.sample(shown, label=text, steps=steps, guidance=w, seed=context.seed)
+        near, distance = nearest(images, train)
+        seen = "seen" if text in data.train.captions else "new"
+        rows += [(folded(f"{text} ({seen})"), images), ("most like them", train[near])]
+        alike = data.train.captions[int(near[distance.argmin()])]
+        distances.append((text, seen, float(distance.mean()), alike))
+    caption = (
+        f"Guidance {w:g}; texts that name a training image (seen) and texts that do not (new); below"
+        " each row the training images with the least squared distance."
+    )
+    heads = ("mean RMS distance to the nearest training image", "caption of the nearest of all")
+    table = Table(
+        "copies",
+        ("text", "in training", *heads),
+        tuple(distances),
+        "Pixels in [-1, 1]. A picture that is a copy has a distance near that of the VAE's reconstructions.",
+    )
+    return Section("Emoji", EMOJI_WORDS, context.rows("emoji", rows, caption), table)
+
+
+def nearest(images: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Places in ``train`` [N, C, H, W] of the image nearest to each of [n, C, H, W], and RMS distances."""
+    a, b = images.flatten(1).double(), train.flatten(1).double()
+    square = (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
+    least, place = square.min(1)
+    return place, torch.sqrt(least / a.shape[1])
 
 
 def _findings(

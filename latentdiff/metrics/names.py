@@ -15,9 +15,7 @@ _LPIPS = {"lpips-alex": "LPIPS (alex)", "lpips-vgg": "LPIPS (vgg)"}
 
 
 def default_features(shape: Sequence[int], classes: Sequence[str] | None) -> str:
-    """The feature network for images [C, H, W]: mnist for 28x28 grey ones with ten or no classes, which are
-    taken for digits.
-    """
+    """The feature network for images [C, H, W]: mnist for digits (28x28 grey, ten or no classes)."""
     digits = tuple(shape) == DIGIT_SHAPE and (not classes or tuple(classes) == DIGITS)
     return "mnist" if digits else "efficientnet-lite0"
 

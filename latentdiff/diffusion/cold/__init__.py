@@ -1,1 +1,0 @@
-"""Cold diffusion: degradations, the prior of the start, the sampling step."""
