@@ -5,24 +5,29 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 
+from latentdiff import ops
+from latentdiff._version import __version__
 from latentdiff.apps.studies.catalog import STUDIES, Budget
 from latentdiff.apps.studies.kit.context import CPU, GIVEN, StudyContext
-from latentdiff.apps.studies.report import environment
 from latentdiff.apps.studies.report.blocks import Report, to_json
 from latentdiff.apps.studies.report.html import page
 from latentdiff.config.base import parse
 from latentdiff.config.data import DataOptions
 from latentdiff.data import Dataset, load_dataset
 from latentdiff.errors import InputError
+from latentdiff.files.system import processor_name
 from latentdiff.files.untrusted import read_json
 from latentdiff.train.progress import Reporter
 from latentdiff.viz.images import write_whole
@@ -31,6 +36,7 @@ N = TypeVar("N")
 SCHEMA = 1  # of results.json; grows when a field changes its meaning
 MODULES = {name: f"latentdiff.apps.studies.{info.module}" for name, info in STUDIES.items()}
 COLOUR = "openmoji"  # taken where it is installed
+LIBRARIES = ("torch", "numpy", "safetensors", "pydantic", "Pillow", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -107,18 +113,14 @@ def make(
     study, info = find(request.study), STUDIES[request.study]
     chosen = study.settings(request.budget) if settings is None else settings
     begun, started = time.perf_counter(), datetime.datetime.now(datetime.UTC)
-
-    def load(size: int | None) -> Dataset:
-        return _loaded(request, size)
-
-    data = load(None)
+    data = _loaded(request, None)
     for line in data.notes:
         note(f"data: {line}")
     colour, missing = _colour(request) if info.colour else (None, "")
     _claim(request.out, request.study)
     context = StudyContext(
         out=request.out,
-        load=load,
+        load=partial(_loaded, request),
         data=data,
         seed=request.seed,
         reporter=reporter,
@@ -141,21 +143,24 @@ def make(
         "budget": request.budget,
         "numbers": asdict(chosen),
         "seed": request.seed,
-        "data": environment.described(data),
-        "data_colour": None if colour is None else environment.described(colour),
+        "data": _described(data),
+        "data_colour": None if colour is None else _described(colour),
         "date": started.isoformat(timespec="seconds"),
         "seconds": seconds,
         "seconds_by_part": context.parts,
-        "hardware": environment.hardware(request.device),
-        "versions": environment.versions(),
+        "hardware": _hardware(request.device),
+        "versions": {
+            "latentdiff": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in LIBRARIES},
+        },
         "runs": context.runs,
         **report.as_dict(),
     }
     text = json.dumps(to_json(results), indent=1, allow_nan=False) + "\n"
     html = page(info.title, info.question, report, _about(results, context), folder=request.out)
-    made = StudyResult(
-        request.study, request.out, seconds, tuple(results["findings"]), tuple(results["warnings"])
-    )
+    findings, warnings = tuple(results["findings"]), tuple(results["warnings"])
+    made = StudyResult(request.study, request.out, seconds, findings, warnings)
     write_whole(made.results, lambda path: path.write_text(text, encoding="utf-8"))
     write_whole(made.page, lambda path: path.write_text(html, encoding="utf-8"))
     return made
@@ -175,14 +180,12 @@ def _loaded(request: StudyRequest, size: int | None) -> Dataset:
 
 def _colour(request: StudyRequest) -> tuple[Dataset | None, str]:
     """The colour images named, or the emoji where they are installed, or why there are none."""
+    load = partial(load_dataset, size=32, channels=3, root=request.data_root)
     if request.data_colour is not None:
         folders = request.class_folders or "auto"
-        data = load_dataset(
-            request.data_colour, size=32, channels=3, class_folders=folders, root=request.data_root
-        )
-        return data, ""
+        return load(request.data_colour, class_folders=folders), ""
     try:
-        return load_dataset(COLOUR, size=32, channels=3, root=request.data_root), ""
+        return load(COLOUR), ""
     except InputError as error:
         return None, str(error)
 
@@ -191,11 +194,7 @@ def _claim(out: Path, study: str) -> None:
     """InputError unless ``out`` can hold this study: a new or empty folder, or one that holds it already."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for the study, found a file")
-    if (
-        out.is_dir()
-        and any(out.iterdir())
-        and not any((out / name).exists() for name in ("results.json", "runs"))
-    ):
+    if out.is_dir() and not _free_or_study(out):
         raise InputError(f"{out}: holds something else than a study; choose a new or empty folder with --out")
     if (other := _held(out)) not in (None, study):
         raise InputError(
@@ -206,14 +205,17 @@ def _claim(out: Path, study: str) -> None:
 
 
 def goes_on(out: Path, study: str, command: str) -> bool:
-    """Whether ``command`` may write its study to ``out``: it is free, or holds this study unfinished or by
-    this command.
-    """
+    """Whether ``command`` may write its study to ``out``: a free place, or its own, or an unfinished one."""
     if not out.is_dir():
         return not os.path.lexists(out)
     if _held(out) is not None:
         return _held(out) == study and _held(out, "command") == command
-    return not any(out.iterdir()) or any((out / name).exists() for name in ("results.json", "runs"))
+    return _free_or_study(out)
+
+
+def _free_or_study(out: Path) -> bool:
+    """Whether a folder is empty or holds a study."""
+    return not any(out.iterdir()) or (out / "results.json").exists() or (out / "runs").exists()
 
 
 def _held(out: Path, key: str = "study") -> str | None:
@@ -223,6 +225,39 @@ def _held(out: Path, key: str = "study") -> str | None:
     except (InputError, KeyError):
         return None
     return str(held)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    """The processor (and GPU) that computed."""
+    return {
+        "cpu": processor_name(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "kernels": ops.implementation(),
+        "platform": platform.platform(),
+    }
+
+
+def _described(data: Dataset) -> dict[str, Any]:
+    """A data set as numbers: sizes, shape, classes and the fingerprint of its training images."""
+    return {
+        "name": data.name,
+        "train": len(data.train),
+        "val": len(data.val),
+        "test": len(data.test),
+        "image": list(data.shape),
+        "classes": data.num_classes,
+        "fingerprint": data.fingerprint(),
+    }
 
 
 def _about(results: dict[str, Any], context: StudyContext) -> dict[str, str]:

@@ -147,12 +147,11 @@ def of_schedules(good: float) -> Iterator[str]:
             scores=of_samples(good * k, k),
             test_loss=0.1 * (k + 1),
             signal=0.1 * k,
-            measured_at=lambda power: [-4.0, 2.0],
-            at_equal_noise=lambda power, span: 0.3,
+            at_equal_noise=lambda span: 0.3,
         )
         for k, name in enumerate(("linear", "cosine", "constant"))
     ]
-    yield from noise_schedules._findings(found, of_samples(0, 9), 1.0)  # type: ignore[arg-type]
+    yield from noise_schedules._findings(found, of_samples(0, 9), (-4.0, 2.0))  # type: ignore[arg-type]
 
 
 def of_guidance(good: float) -> Iterator[str]:
@@ -160,7 +159,7 @@ def of_guidance(good: float) -> Iterator[str]:
     epochs = SimpleNamespace(found={1: scored[0], 2: scored[0]})
     found = SimpleNamespace(
         unet=epochs,
-        course=SimpleNamespace(epochs=epochs),
+        course=epochs,
         scales={1.0: scored[0], 2.0: scored[1], 4.0: scored[2]},
         intervals={(0.0, 1.0): scored[0], (0.0, 0.5): scored[1], (0.5, 1.0): scored[2]},
     )

@@ -25,10 +25,10 @@ from latentdiff.apps.studies.illusions.subjects import (
     share_panel,
 )
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.classifier import ClassReader
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
 from latentdiff.apps.studies.kit.model import colour_model, pixel_model, readable_scenes, text_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
+from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Block, Cell, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study

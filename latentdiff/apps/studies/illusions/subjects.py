@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.classifier import ClassReader
+from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Cell, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.data import to_uint8

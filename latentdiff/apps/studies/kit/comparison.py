@@ -120,7 +120,7 @@ def ordered(
         return f"{what}: {listed} (without intervals, so the order says nothing)."
     pick = min if smaller else max
     first = pick(scores, key=lambda name: _ends(scores[name])[0])
-    comparisons = len(scores) * (len(scores) - 1) // 2  # whichever came out first
+    comparisons = math.comb(len(scores), 2)  # whichever came out first
     behind = [
         name
         for name in scores
@@ -136,16 +136,14 @@ def ordered(
     )
 
 
-def disagreements(losses: Mapping[str, float], scores: Mapping[str, Score], what: str = "FD") -> str:
-    """A sentence: pairs of which one has the smaller loss and the other, beyond the interval, the smaller
-    score.
-    """
+def disagreements(losses: Mapping[str, float], scores: Mapping[str, Score]) -> str:
+    """A sentence: pairs where one has the smaller loss, the other, beyond the interval, the smaller score."""
     pairs = list(combinations(scores, 2))
     found = {(a, b): unpaired(scores[a], scores[b], comparisons=len(pairs)) for a, b in pairs}
     apart = {pair if each.sign < 0 else pair[::-1]: each for pair, each in found.items() if each.sign}
     against_loss = [f"{a} and {b}" for a, b in apart if losses[a] > losses[b]]
     text = (
-        f"Of {len(pairs)} pairs {len(apart)} have {what}s that are apart beyond the {WITHIN} of their"
+        f"Of {len(pairs)} pairs {len(apart)} have FDs that are apart beyond the {WITHIN} of their"
         f" difference; in {len(against_loss)} of these the larger loss goes with the smaller one"
     )
     return text + (f" ({'; '.join(against_loss)})." if against_loss else ".")
@@ -156,8 +154,8 @@ def extremes(scores: Mapping[K, Score]) -> tuple[K, K] | None:
     if len(scores) < 2:
         return None
     low, high = min(scores, key=lambda key: scores[key].value), max(scores, key=lambda key: scores[key].value)
-    comparisons = len(list(combinations(scores, 2)))
-    return (low, high) if unpaired(scores[high], scores[low], comparisons=comparisons).sign > 0 else None
+    difference = unpaired(scores[high], scores[low], comparisons=math.comb(len(scores), 2))
+    return (low, high) if difference.sign > 0 else None
 
 
 def against(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture
-from latentdiff.apps.studies.report.curves import Panel, draw_panels, image_source
+from latentdiff.apps.studies.report.curves import Panel, draw_panels
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.classes import indices_by_class
 from latentdiff.train.progress import Reporter
@@ -70,7 +70,7 @@ class StudyContext:
     def plot(self, name: str, panels: Sequence[Panel], caption: str) -> Picture:
         """Curves with axes; every point goes to results.json."""
         save_figure(draw_panels(panels), self.out / f"{name}.png")
-        return Picture(f"{name}.png", caption, {"panels": [panel.as_dict() for panel in panels]})
+        return Picture(f"{name}.png", caption, {"panels": [asdict(panel) for panel in panels]})
 
     def rows(
         self,
@@ -83,10 +83,10 @@ class StudyContext:
         most: int | None = None,
     ) -> Picture:
         """Images [n, C, H, W], at most ``most``, in labelled rows; results.json keeps seed and ``about``."""
-        file = "".join(letter if letter.isalnum() else "-" for letter in name) + ".png"
+        name = "".join(letter if letter.isalnum() else "-" for letter in name)
         shown = [(title, images[:most]) for title, images in rows]
-        save_figure(draw_rows(shown, columns=columns), self.out / file)
-        return Picture(file, caption, image_source(shown, columns, {"seed": self.seed, **(about or {})}))
+        save_figure(draw_rows(shown, columns=columns), self.out / f"{name}.png")
+        return self._images(name, shown, caption, columns, about or {})
 
     def grids(
         self,
@@ -96,12 +96,24 @@ class StudyContext:
         *,
         columns: int | None = None,
         across: int = GRID_COLUMNS,
-        about: Mapping[str, Any] | None = None,
     ) -> Picture:
         """Grids of images beside each other, ``columns`` in a row, ``across`` images in a row of each."""
         pictures = [(title, image_grid(images, columns=across)) for title, images in grids]
         save_panels(pictures, self.out / f"{name}.png", columns=columns)
-        return Picture(f"{name}.png", caption, image_source(grids, (), {"seed": self.seed, **(about or {})}))
+        return self._images(name, grids, caption, (), {})
+
+    def _images(
+        self,
+        name: str,
+        shown: Sequence[tuple[str, Tensor]],
+        caption: str,
+        columns: Sequence[str],
+        about: Mapping[str, Any],
+    ) -> Picture:
+        """A figure of images with its source for results.json."""
+        names, counts = [title for title, _ in shown], [len(images) for _, images in shown]
+        source = {"rows": names, "columns": list(columns), "images": counts, "seed": self.seed, **about}
+        return Picture(f"{name}.png", caption, source)
 
 
 def colour_missing(context: StudyContext) -> Paragraph:

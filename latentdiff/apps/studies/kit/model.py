@@ -14,7 +14,6 @@ from latentdiff.data import Dataset
 from latentdiff.data.synthetic_scene_images import scenes_of
 from latentdiff.data.synthetic_scenes import SETS
 from latentdiff.errors import InputError
-from latentdiff.pipeline.checkpoint.folder import Checkpoint
 from latentdiff.pipeline.checkpoint.pretrained import shipped_folder, shipped_models
 from latentdiff.pipeline.checkpoint.runs import locate
 from latentdiff.pipeline.codec import IdentityCodec
@@ -32,11 +31,11 @@ def pixel_model(
     ``preset`` with the options ``changed``, else (None) the shipped one for digits.
     """
     with context.part("model" if latents else "model of pixels"):
-        if context.run is not None:
-            return load_given(context, context.run, context.data, pixels=not latents)
-        folder = shipped_folder(DIGITS) if preset is None and context.data.name in DIGITS_DATA else None
+        folder = context.run
+        if folder is None and preset is None and context.data.name in DIGITS_DATA:
+            folder = shipped_folder(DIGITS)
         if folder is not None:
-            return load_given(context, folder, context.data, pixels=True)
+            return load_given(context, folder, context.data, pixels=not latents)
         return pipeline_of(context, presets.pixels(context, "pixels", preset or PixelPreset(), **changed))
 
 
@@ -54,20 +53,15 @@ def readable_scenes(context: StudyContext, counts: tuple[int, int, int]) -> Data
 
 
 def text_model(context: StudyContext, preset: TextPreset | None, data: Dataset) -> tuple[Pipeline, Paragraph]:
-    """The text-conditional model and a paragraph on its origin: of --run, else trained from ``preset``, else
-    (None) the shipped one.
-    """
+    """The text-conditional model, of --run, trained from ``preset`` or (None) shipped; its origin as text."""
     if context.run is not None:
         with context.part("model"):
             pipeline = load_given(context, context.run, data, texts=True)
         return pipeline, Paragraph(f"The model is {context.run}, given with --run.")
     shipped = [model for model in shipped_models() if model.name == SCENES]
     if preset is None and shipped:
-        about = shipped[0].about
-        text = (
-            f"The model is {SCENES} of the package, trained by `{'; '.join(about['commands'])}`"
-            f" ({about['hardware']})."
-        )
+        commands, hardware = "; ".join(shipped[0].about["commands"]), shipped[0].about["hardware"]
+        text = f"The model is {SCENES} of the package, trained by `{commands}` ({hardware})."
         return load(shipped[0].folder).to(context.device), Paragraph(text)
     preset = preset or TextPreset()
     with context.part("model"):
@@ -108,7 +102,10 @@ def load_given(
         raise InputError(
             f"{run}: expected the classes of {data.name}, {_few(data.classes)}, got {_few(pipeline.classes)}"
         )
-    context.runs[name] = {"folder": str(checkpoint.folder), "reused": False, **_training(checkpoint)}
+    context.runs[name] = {"folder": str(checkpoint.folder), "reused": False}
+    if STATE in checkpoint:
+        state = load_train_state(checkpoint)
+        context.runs[name] |= {"step": state.step, "seconds": state.elapsed, "options": state.options}
     return pipeline
 
 
@@ -116,11 +113,3 @@ def _few(names: tuple[str, ...] | None) -> str:
     """The first three names and the number of the others."""
     names = names or ()
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "none"
-
-
-def _training(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Steps, seconds and options of the training, if the checkpoint has them."""
-    if STATE not in checkpoint:
-        return {}
-    state = load_train_state(checkpoint)
-    return {"step": state.step, "seconds": state.elapsed, "options": state.options}

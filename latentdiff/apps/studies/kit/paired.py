@@ -31,8 +31,7 @@ PAIR_METRICS: tuple[PairMetric, ...] = ("psnr", "ssim", "rmse", "distance")
 
 @dataclass(frozen=True, eq=False)
 class PairedScores:
-    """Of each pair of images, float64 [n]: PSNR in dB, SSIM, RMSE of pixels in [0, 1], and the perceptual
-    distance.
+    """Of each pair of images, float64 [n]: PSNR in dB, SSIM, RMSE of pixels in [0, 1], perceptual distance.
 
     Equal images have an infinite PSNR; the distance is the RMSE where there is no network for another one.
     """
@@ -71,19 +70,9 @@ def difference(
 
 
 def against_input(
-    name: str,
-    scores: MethodScores,
-    base: str,
-    what: PairMetric,
-    title: str,
-    *,
-    unit: str = "",
+    name: str, scores: MethodScores, base: str, what: PairMetric, title: str, *, unit: str = ""
 ) -> str:
-    """A finding: ``what``, in words ``title``, of all that was made of some images against ``base``, their
-    input.
-
-    ``base`` is a key of ``scores`` like the others.
-    """
+    """A finding: ``what``, in words ``title``, of all ``scores`` against those of ``base``, the input."""
     others = [each for each in scores if each != base]
     found = {each: difference(scores[each], scores[base], what, comparisons=len(others)) for each in others}
     smaller = what in ("rmse", "distance")
@@ -104,7 +93,7 @@ class PairedMetrics:
         """The network that fits the images of ``data`` (default: the study's, by --features)."""
         like, given = data or context.data, context.features if data is None else None
         try:
-            name = given or default_features((like.channels, like.height, like.width), like.classes)
+            name = given or default_features(like.shape, like.classes)
             return cls(perceptual_network(name, device=context.device))
         except InputError:
             return cls(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from latentdiff.apps.studies.kit.context import StudyContext
@@ -68,40 +68,33 @@ def vae(
 
     There is no perceptual term: its network scores the samples and must have no part in the training.
     """
-    values = {
-        **_common(context, data or context.data),
-        "latent": preset.latent,
-        "steps": preset.steps,
-        "batch": preset.batch,
-        "width": preset.width,
-        "perceptual": 0.0,
-    }
-    return train_vae(context, name, TrainVAE.model_validate(values | changed), data=data)
+    values = {**_common(context, data), **asdict(preset), "perceptual": 0.0, **changed}
+    return train_vae(context, name, TrainVAE.model_validate(values), data=data)
 
 
-def mlp(
+def denoiser(
     context: StudyContext,
     name: str,
-    encoder: Trained,
-    preset: MLPPreset,
+    preset: MLPPreset | PixelPreset | TextPreset,
     *,
+    vae: Trained | None = None,
     data: Dataset | None = None,
     **changed: Any,
 ) -> Trained:
-    """Train a denoiser on the vectors of a VAE."""
-    return _denoiser(
-        context, name, preset, data or context.data, {"depth": preset.depth} | changed, vae=encoder
-    )
+    """Train a denoiser on the latents of a VAE, or on pixels; ``changed`` are options that differ."""
+    values = {**_common(context, data), **asdict(preset), "vae": None, **changed}
+    options = TrainDenoiser.model_validate(values)
+    assert options.steps is not None
+    return train_denoiser(context, name, options, vae=vae, marks=(options.steps,), data=data)
 
 
 def pixels(
     context: StudyContext, name: str, preset: PixelPreset, *, data: Dataset | None = None, **changed: Any
 ) -> Trained:
     """Train a denoiser on pixels; ``changed`` are options that differ. See :func:`fitting` for patches."""
-    data = data or context.data
-    patch = fitting(preset.patch, data)
-    own = {"pixel": True, "prediction": "x0", "patch": patch, "T": preset.T}
-    return _denoiser(context, name, preset, data, own | changed, vae=None)
+    patch = fitting(preset.patch, data or context.data)
+    changed = {"pixel": True, "prediction": "x0", "patch": patch, **changed}
+    return denoiser(context, name, preset, data=data, **changed)
 
 
 def fitting(patch: int, data: Dataset) -> int:
@@ -114,30 +107,7 @@ def fitting(patch: int, data: Dataset) -> int:
 def texts(context: StudyContext, name: str, preset: TextPreset, *, data: Dataset) -> Trained:
     """Train a VAE on captioned images, and a denoiser conditioned on their captions."""
     encoder = vae(context, f"{name}-vae", preset.vae, data=data)
-    own = {"text": True, "network": preset.network, "prediction": preset.prediction}
-    return _denoiser(context, name, preset, data, own, vae=encoder)
-
-
-def _denoiser(
-    context: StudyContext,
-    name: str,
-    preset: MLPPreset | PixelPreset | TextPreset,
-    data: Dataset,
-    own: Mapping[str, Any],
-    *,
-    vae: Trained | None,
-) -> Trained:
-    """Train a denoiser with the options of every preset and ``own`` ones."""
-    values = {
-        **_common(context, data),
-        "width": preset.width,
-        "steps": preset.steps,
-        "batch": preset.batch,
-        "lr": preset.lr,
-    }
-    options = TrainDenoiser.model_validate(values | dict(own))
-    assert options.steps is not None
-    return train_denoiser(context, name, options, vae=vae, marks=(options.steps,), data=data)
+    return denoiser(context, name, preset, data=data, text=True, vae=encoder)
 
 
 def train_epochs(
@@ -154,8 +124,7 @@ def train_epochs(
     The learning rate is constant, so that the checkpoint of an epoch is that of a training of this length.
     Timesteps are stratified as in validation, so that both losses are means over the same levels.
     """
-    data = data or context.data
-    size, batch = len(data.train), int(values["batch"])
+    size, batch = len((data or context.data).train), int(values["batch"])
     schedule = {"decay": "constant", "time_sampling": "stratified"}
     each = {"validate_every": epoch_marks((1,), size=size, batch=batch)[1]}
     options = TrainDenoiser.model_validate({**_common(context, data), **schedule, **each, **values})
@@ -163,5 +132,5 @@ def train_epochs(
     return train_denoiser(context, name, options, vae=vae, marks=tuple(marks.values()), data=data), marks
 
 
-def _common(context: StudyContext, data: Dataset) -> dict[str, Any]:
-    return {"data": data.name, "seed": context.seed, "device": str(context.device)}
+def _common(context: StudyContext, data: Dataset | None) -> dict[str, Any]:
+    return {"data": (data or context.data).name, "seed": context.seed, "device": str(context.device)}

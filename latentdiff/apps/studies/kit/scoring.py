@@ -1,4 +1,4 @@
-"""Scores of the samples of a study: a feature network, real images to compare with, and a real baseline."""
+"""Scores of the samples of a study by a feature network, and its class predictions for single images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.report.blocks import Cell, IntervalCell, Paragraph, Table
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import Dataset, Split
+from latentdiff.data import Dataset, Split, to_uint8
+from latentdiff.errors import InputError
 from latentdiff.evaluate import (
     Reference,
     Resampling,
@@ -45,13 +46,14 @@ class SampleScorer:
         data = data or context.data
         own = data.channels == context.data.channels  # resized digits are still digits
         like = context.data if own else data
-        name = default_features((like.channels, like.height, like.width), like.classes)
+        name = default_features(like.shape, like.classes)
         network = feature_network((context.features if own else None) or name, device=context.device)
         train = random_split(data.train, MOST, seed=context.seed)
         reference = Reference.from_images(
             train.images, network, labels=train.labels, name=f"{data.name} training images"
         )
-        return cls(reference, _held_out(data), Resampling(resamples, seed=context.seed), data.classes or ())
+        real = data.test if data.val is data.test else joined(data.val, data.test)
+        return cls(reference, real, Resampling(resamples, seed=context.seed), data.classes or ())
 
     @property
     def network(self) -> FeatureNetwork:
@@ -71,6 +73,11 @@ class SampleScorer:
         """The real baseline: scores of ``n`` real images (or all) that are not in the reference."""
         chosen = random_split(self.real, n, seed=self.resampling.seed)
         return self.score(chosen.images, chosen.labels)
+
+    def sample(self, pipeline: Pipeline, n: int, sampling: Sampling) -> tuple[Tensor, SampleScores]:
+        """``n`` samples uint8 from the seed of the study, and their scores."""
+        images = draw_uint8(pipeline, n, seed=self.resampling.seed, sampling=sampling)
+        return images, self.score(images, pipeline.class_labels(n))
 
     def words(self, n: int) -> Paragraph:
         """How the figures were made, and their limits."""
@@ -99,15 +106,51 @@ class SampleScorer:
         )
 
 
-def _held_out(data: Dataset) -> Split:
-    """Validation and test images together, where they are not the same."""
-    if data.val is data.test:
-        return data.test
-    splits = (data.val, data.test)
+@dataclass(frozen=True, eq=False)
+class ClassReader:
+    """Predicts classes with a feature network that has those of the data and took no part in training."""
+
+    network: FeatureNetwork
+
+    @classmethod
+    def of(cls, context: StudyContext) -> ClassReader | None:
+        """The network for the data of the study; None if no network has their classes."""
+        data = context.data
+        name = context.features or default_features(data.shape, data.classes)
+        try:
+            network = feature_network(name, device=context.device)
+        except InputError:
+            return None
+        known = network.class_names is not None and network.class_names == data.classes
+        return cls(network) if known else None
+
+    @classmethod
+    def of_ten_classes(cls, context: StudyContext, study: str) -> tuple[ClassReader, tuple[str, ...]]:
+        """The reader and the classes; InputError for fewer than ten classes, or classes no network has."""
+        data = context.data
+        if not data.classes or len(data.classes) < 10:
+            raise InputError(f"{data.name}: {study} is a study of ten classes, found {data.num_classes}")
+        reader = cls.of(context)
+        if reader is None:
+            raise InputError(f"{data.name}: {study} needs a feature network that knows its classes")
+        return reader, data.classes
+
+    def classes(self, images: Tensor) -> Tensor:
+        """The predicted class of each image [n, C, H, W] in [-1, 1], int64 [n]."""
+        predictions = extract(self.network, to_uint8(images)).predictions
+        assert predictions is not None
+        return predictions
+
+    def share(self, images: Tensor, labels: Tensor | int) -> float:
+        """The accuracy: the share of images whose predicted class is their label."""
+        return float((self.classes(images) == labels).float().mean())
+
+
+def joined(*splits: Split) -> Split:
+    """The images of several splits, with labels where all of them have some."""
     labels = [split.labels for split in splits if split.labels is not None]
-    return Split(
-        torch.cat([split.images for split in splits]), torch.cat(labels) if len(labels) == 2 else None
-    )
+    images = torch.cat([split.images for split in splits])
+    return Split(images, torch.cat(labels) if len(labels) == len(splits) else None)
 
 
 def random_split(split: Split, n: int, *, seed: int) -> Split:
@@ -124,17 +167,6 @@ def measured(score: Score | None, *, times: float = 1.0) -> IntervalCell | None:
     return IntervalCell(score.value * times, low, high)
 
 
-def columns(scores: SampleScores) -> tuple[str, ...]:
-    """The heads of the cells of :func:`row`: the metrics of the table that have a column in studies."""
-    heads: list[str] = []
-    for metric in metric_table.SET_METRICS:
-        if metric.in_studies:
-            factor = "" if metric.factor == 1 else f" × {metric.factor:g}"
-            title = metric.title(scores.features.name) + factor
-            heads += [title, f"{title}, bias removed"] if metric.biased else [title]
-    return tuple(heads)
-
-
 def score_table(
     name: str,
     heads: tuple[str, ...],
@@ -144,8 +176,29 @@ def score_table(
 ) -> Table:
     """Accuracy and metrics of samples behind the cells under ``heads``; the last row: real images."""
     real = (f"real images ({floor.n:,})", *[None] * (len(heads) - 1))
-    lines = tuple((*cells, measured(each.accuracy), *row(each)) for cells, each in (*rows, (real, floor)))
-    return Table(name, (*heads, "class accuracy", *columns(floor)), lines, caption)
+    lines = tuple(
+        (*cells, measured(each.accuracy), *metric_cells(each).values())
+        for cells, each in (*rows, (real, floor))
+    )
+    return Table(name, (*heads, "class accuracy", *metric_cells(floor)), lines, caption)
+
+
+def draw_uint8(pipeline: Pipeline, n: int, *, seed: int, sampling: Sampling) -> Tensor:
+    """``n`` samples uint8, of a conditional model all classes in turn."""
+    return draw_samples(pipeline, sampling, n, labels=pipeline.class_labels(n), seed=seed)
+
+
+def metric_cells(scores: SampleScores) -> dict[str, Cell]:
+    """Heads and cells of the metrics of the table that have a column in studies."""
+    cells: dict[str, Cell] = {}
+    for metric in metric_table.SET_METRICS:
+        if metric.in_studies:
+            score, factor = scores.scores[metric.name], "" if metric.factor == 1 else f" × {metric.factor:g}"
+            title = metric.title(scores.features.name) + factor
+            cells[title] = measured(score, times=metric.factor)
+            if metric.biased:
+                cells[title], cells[f"{title}, bias removed"] = distance(score)
+    return cells
 
 
 def distances(scores: SampleScores) -> tuple[str, str]:
@@ -154,35 +207,11 @@ def distances(scores: SampleScores) -> tuple[str, str]:
     return fd, f"{fd}, bias removed"
 
 
-def row(scores: SampleScores) -> tuple[Cell, ...]:
-    """The cells of the columns :func:`columns`."""
-    cells: list[Cell] = []
-    for metric in metric_table.SET_METRICS:
-        if metric.in_studies:
-            score = scores.scores[metric.name]
-            cells += distance(score) if metric.biased else [measured(score, times=metric.factor)]
-    return tuple(cells)
-
-
 def distance(fd: Score | None) -> tuple[Cell, Cell]:
     """A Fréchet distance as measured, and without the bias of few images, which the interval is of."""
     if fd is None:
         return (None, None)
     return (fd.value, None if fd.corrected is None else IntervalCell(fd.corrected, fd.low, fd.high))
-
-
-def draw_uint8(
-    pipeline: Pipeline, n: int, *, seed: int, sampling: Sampling, labels: Tensor | None = None
-) -> Tensor:
-    """``n`` samples uint8; of a conditional model all classes in turn unless labels are given."""
-    if labels is None and pipeline.classes and sampling.guidance:
-        labels = pipeline.class_labels(n)
-    return draw_samples(pipeline, sampling, n, labels=labels, seed=seed)
-
-
-def labels_of(pipeline: Pipeline, n: int) -> Tensor | None:
-    """All classes of a conditional model in turn, int64 [n]; None of an unconditional one."""
-    return pipeline.class_labels(n)
 
 
 def class_grid(classes: int) -> tuple[int, int]:

@@ -80,12 +80,15 @@ class Trained:
 
     def loss_panel(self, title: str, epochs: int, what: str) -> Panel:
         """Training and validation loss, which is ``what``, over the ``epochs`` of the training."""
-        curves = []
-        for name, label in (("loss", "training"), ("val_loss", "validation")):
-            steps, values = self.curve(name)
-            x = [step * epochs / self.marks[-1] for step in steps]
-            curves.append(Curve(label, x, values, "thin" if name == "loss" else "marked"))
+        names = {"loss": "training", "val_loss": "validation"}
+        curves = [self.loss_curve(name, label, epochs) for name, label in names.items()]
         return Panel(title, "epoch", what, curves, log_y=True)
+
+    def loss_curve(self, name: str, label: str, epochs: int) -> Curve:
+        """A loss of the log over the ``epochs`` of the training."""
+        steps, values = self.curve(name)
+        x = [step * epochs / self.marks[-1] for step in steps]
+        return Curve(label, x, values, "thin" if name == "loss" else "marked")
 
     def at(self, name: str, mark: int) -> float:
         """The last value of an entry of the log at or before a mark; NaN where there is none."""
@@ -102,12 +105,12 @@ def train_vae(context: StudyContext, name: str, options: TrainVAE, *, data: Data
     """A VAE trained for ``options.steps``."""
     data = data or context.data
     config = vae_config_of(options, data)
+    assert options.steps is not None
 
     def task() -> Task:
         return VAETask(options, data, build(config, seed=options.seed), context.device)
 
-    assert options.steps is not None
-    return _train(context, name, task, options, data, (options.steps,), needs=())
+    return _train(context, name, task, options, data, (options.steps,))
 
 
 def train_denoiser(
@@ -121,10 +124,11 @@ def train_denoiser(
 ) -> Trained:
     """A denoiser on the latents of ``vae``, or on pixels; a checkpoint is kept at each of ``marks``."""
     data = data or context.data
-    if vae is None:
-        codec: Codec = IdentityCodec(data.shape, options.pixel_scale)
-    else:
-        codec = load_codec(vae.checkpoint(), vae.checkpoint().json(INDEX))
+    codec: Codec = IdentityCodec(data.shape, options.pixel_scale)
+    needs: tuple[str, ...] = ()
+    if vae is not None:
+        encoder = vae.checkpoint()
+        codec, needs = load_codec(encoder, encoder.json(INDEX)), (_digest(encoder),)
     tokenizer = tokenizer_of(options, data)
     network = denoiser_config_of(options, data, codec, tokenizer)
 
@@ -133,8 +137,7 @@ def train_denoiser(
             options, data, codec, build(network, seed=options.seed), context.device, tokenizer
         )
 
-    needs = () if vae is None else (_digest(vae.checkpoint()),)
-    return _train(context, name, task, options, data, tuple(marks), needs=needs)
+    return _train(context, name, task, options, data, marks, needs=needs)
 
 
 def train_cold(
@@ -147,7 +150,7 @@ def train_cold(
     def task() -> Task:
         return ColdTask(options, data, build(config, seed=options.seed), context.device)
 
-    return _train(context, name, task, options, data, tuple(marks), needs=())
+    return _train(context, name, task, options, data, marks)
 
 
 def cold_of(context: StudyContext, trained: Trained, mark: int | None = None) -> ColdModel:
@@ -171,30 +174,49 @@ def _train(
     make_task: Callable[[], Task],
     options: LoopOptions,
     data: Dataset,
-    marks: tuple[int, ...],
+    marks: Sequence[int],
     *,
-    needs: tuple[str, ...],
+    needs: tuple[str, ...] = (),
 ) -> Trained:
-    """Train from mark to mark, resuming exactly, or reuse the run of this name."""
+    """Train from mark to mark, resuming exactly, or reuse the run of this name.
+
+    StoppedTraining if a signal ends it.
+    """
     if len(marks) > 1 and options.decay != "constant":
         raise ValueError(f"several marks need a constant learning rate, got decay {options.decay}")
     fingerprint = data.fingerprint()
-    run = Run(context.out / "runs" / f"{name}-{_key(options, fingerprint, marks, needs)}")
+    # a hash of everything that determines the weights
+    chosen = {key: value for key, value in options.model_dump(mode="json").items() if key not in INCIDENTAL}
+    key = _sha256([__version__, type(options).__name__, chosen, fingerprint, marks, needs])[:8]
+    run = Run(context.out / "runs" / f"{name}-{key}")
     left = [mark for mark in marks if not _done(run.checkpoint_folder(mark))]
     if left and any(path > run.checkpoint_folder(left[0]) for path in run.checkpoints()):
         context.note(f"{run.folder}: a checkpoint is missing; training starts again")
         run.check_unlocked()
         shutil.rmtree(run.folder)
         left = list(marks)
+    changed = {
+        "log_every": min(options.log_every, max(1, marks[-1] // LOGGED)),
+        "save_every": SAVE_EVERY,
+        "sample_every": NEVER,
+        "checkpoints_total_limit": NEVER,
+    }
     for mark in left:
-        _leg(context, run, make_task(), options, mark, last=marks[-1], fingerprint=fingerprint)
+        task, leg = make_task(), options.model_copy(update=changed | {"steps": mark})
+        resume, _ = run.newest_whole()  # the trainer reports damaged ones
+        reporter = context.reporter(task.batch)
+        trainer = Trainer(
+            task, leg, run, data=fingerprint, device=context.device, reporter=reporter, resume=resume
+        )
+        if (signum := trainer.train().signum) is not None:
+            raise StoppedTraining(signum)
         for path in run.checkpoints():  # saved only for an interruption
             if path.name not in {run.checkpoint_folder(other).name for other in marks}:
                 run.remove(path)
     if not left:
         context.note(f"{run.folder} is finished already; it is used again")
     seconds = load_train_state(open_checkpoint(run.checkpoint_folder(marks[-1]))).elapsed
-    trained = Trained(run.folder, marks, tuple(read_log(run.log)), seconds, not left)
+    trained = Trained(run.folder, tuple(marks), tuple(read_log(run.log)), seconds, not left)
     context.runs[name] = {
         "folder": str(run.folder.relative_to(context.out)),
         "seconds": seconds,
@@ -203,35 +225,6 @@ def _train(
         "options": options.model_dump(mode="json"),
     }
     return trained
-
-
-def _leg(
-    context: StudyContext,
-    run: Run,
-    task: Task,
-    options: LoopOptions,
-    mark: int,
-    *,
-    last: int,
-    fingerprint: str,
-) -> None:
-    """Train up to a mark from the newest checkpoint, if any; StoppedTraining if a signal ends it."""
-    changed = {
-        "steps": mark,
-        "log_every": min(options.log_every, max(1, last // LOGGED)),
-        "save_every": SAVE_EVERY,
-        "sample_every": NEVER,
-        "checkpoints_total_limit": NEVER,
-    }
-    leg = options.model_copy(update=changed)
-    resume, _ = run.newest_whole()  # the trainer reports damaged ones
-    reporter = context.reporter(task.batch)
-    trainer = Trainer(
-        task, leg, run, data=fingerprint, device=context.device, reporter=reporter, resume=resume
-    )
-    outcome = trainer.train()
-    if outcome.signum is not None:
-        raise StoppedTraining(outcome.signum)
 
 
 def _done(folder: Path) -> bool:
@@ -244,16 +237,13 @@ def _done(folder: Path) -> bool:
         return False
 
 
-def _key(options: LoopOptions, fingerprint: str, marks: tuple[int, ...], needs: tuple[str, ...]) -> str:
-    """Eight hexadecimal digits of a hash of everything that determines the weights."""
-    chosen = {key: value for key, value in options.model_dump(mode="json").items() if key not in INCIDENTAL}
-    about = [__version__, type(options).__name__, chosen, fingerprint, marks, needs]
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
-
-
 def _digest(checkpoint: Checkpoint) -> str:
     """The hash of a checkpoint's weights, without its training state, which holds times."""
     hashes = {
         name: entry["sha256"] for name, entry in checkpoint.files.items() if not name.startswith("training/")
     }
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+    return _sha256(hashes)
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -24,9 +24,7 @@ class Gaussian:
 
     @classmethod
     def smooth(cls, n: int, *, length: float = 3.0) -> Gaussian:
-        """A random curve of ``n`` points with a bump as its mean: covariance exp(-d^2 / (2 length^2)) and a
-        little noise.
-        """
+        """A random curve of ``n`` points around a bump: covariance exp(-d^2 / (2 length^2)) and noise."""
         place = torch.arange(n, dtype=DOUBLE)
         distance = (place[:, None] - place).square()
         covariance = 0.25 * torch.exp(-distance / (2 * length**2)) + 0.01 * torch.eye(n, dtype=DOUBLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,19 +50,24 @@ def study(context: StudyContext, settings: ForwardProcessSettings) -> Report:
         )
     with context.part("sequential chain"):
         chain, kept = _walks(x0, schedule, settings, context.seed)
-    closed, deviation = _theory(x0, schedule)
-    errors = ForwardErrors(closed, deviation, one_step, chain)
+    errors = ForwardErrors(*_theory(x0, schedule), one_step, chain)
     names = _names(context.data.classes, labels, len(x0))
     with context.part("figures"):
-        pictures = _pictures(context, x0, schedule, settings, names)
-        curves, both = _curves(context, errors, names), _chain_curves(context, errors)
-        strips = _strips(context, x0, schedule, settings, kept)
+        columns = [f"t = {t}" for t in settings.shown]
+        noised = torch.stack([_jump(x0, schedule, t, context.seed) for t in settings.shown])
+        noised, walk = noised.clamp(-1, 1).float(), torch.stack(kept)[:, 0].clamp(-1, 1).float()
+        rows = [(name, noised[:, k]) for k, name in enumerate(names)]
+        pictures = context.rows("corrupted", rows, CORRUPTED, columns=columns)
+        rows = [("one step", noised[:, 0]), ("t single steps", walk)]
+        strips = context.rows("chain", rows, STRIPS, columns=columns)
+        curves, both = _curves(context, errors, names)
+    agreement = _agreement(errors, settings)
     return Report(
-        _findings(errors, settings),
+        _findings(errors, settings, agreement),
         Section("Five images on their way to noise", FORMULA, pictures, _table(errors, settings, names)),
         Section("The error at every level", CLOSED, curves),
         Section("One formula, or many small steps", CHAIN, strips, both),
-        agreement=_agreement(errors, settings),
+        agreement=agreement,
     )
 
 
@@ -75,6 +80,11 @@ CLOSED = (
     "Its expectation is known: E|x_t − x_0|²/d = (1 − α_t)² |x_0|²/d + σ_t², with d pixels. It is drawn in as"
     " dashes. Images differ only in the first term, through their brightness |x_0|²/d, which matters once α_t"
     " is small."
+)
+CORRUPTED = "Test images at rising levels t. Pixels beyond the range are cut for display."
+STRIPS = (
+    "The first image by the one-step formula and by single steps. The noise differs; the distribution is"
+    " the same."
 )
 CHAIN = (
     "The process is defined by single steps, x_t = √(1 − β_t) x_(t−1) + √β_t z. Their composition has the"
@@ -127,24 +137,6 @@ def _theory(x0: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
     return shift + variance, ((4 * shift * variance + 2 * variance.square()) / d).sqrt()
 
 
-def _pictures(
-    context: StudyContext,
-    x0: Tensor,
-    schedule: Schedule,
-    settings: ForwardProcessSettings,
-    names: Sequence[str],
-) -> Picture:
-    noised = [_jump(x0, schedule, t, context.seed).clamp(-1, 1).float() for t in settings.shown]
-    rows = [(name, torch.stack([images[k] for images in noised])) for k, name in enumerate(names)]
-    columns = [f"t = {t}" for t in settings.shown]
-    return context.rows(
-        "corrupted",
-        rows,
-        "Test images at rising levels t. Pixels beyond the range are cut for display.",
-        columns=columns,
-    )
-
-
 def _table(errors: ForwardErrors, settings: ForwardProcessSettings, names: Sequence[str]) -> Table:
     at = list(settings.shown)
     rows = [(name, *row[at].tolist()) for name, row in zip(names, errors.one_step, strict=True)]
@@ -154,64 +146,40 @@ def _table(errors: ForwardErrors, settings: ForwardProcessSettings, names: Seque
     return Table("mse", ("", *(f"t = {t}" for t in at)), tuple(rows), caption)
 
 
-def _curves(context: StudyContext, errors: ForwardErrors, names: Sequence[str]) -> Picture:
-    t = list(range(errors.closed.shape[1]))
-    own = [Curve(name, t, row.tolist(), "thin") for name, row in zip(names, errors.one_step, strict=True)]
-    own += [
-        Curve("closed form" if k == 0 else "", t, row.tolist(), "dashed")
-        for k, row in enumerate(errors.closed)
-    ]
-    mean = [
-        Curve("measured, one draw each", t, errors.one_step.mean(0).tolist(), "thin"),
-        Curve("closed form", t, errors.closed.mean(0).tolist(), "dashed"),
-    ]
-    y = "mean squared error"
-    panels = [
-        Panel("each image", "level t", y, own),
-        Panel("each image, small levels", "level t", y, own, log_x=True, log_y=True, legend=False),
-        Panel("average of the images", "level t", y, mean),
-    ]
-    caption = "Error against the clean image by level: measured with fresh noise, and in closed form."
-    return context.plot("mse", panels, caption)
-
-
-def _strips(
-    context: StudyContext,
-    x0: Tensor,
-    schedule: Schedule,
-    settings: ForwardProcessSettings,
-    kept: Sequence[Tensor],
-) -> Picture:
-    jump = torch.cat([_jump(x0[:1], schedule, t, context.seed) for t in settings.shown])
-    walk = torch.cat([images[:1] for images in kept])
-    rows = [("one step", jump.clamp(-1, 1).float()), ("t single steps", walk.clamp(-1, 1).float())]
-    caption = (
-        "The first image by the one-step formula and by single steps. The noise differs; the distribution is"
-        " the same."
-    )
-    return context.rows("chain", rows, caption, columns=[f"t = {t}" for t in settings.shown])
-
-
-def _chain_curves(context: StudyContext, errors: ForwardErrors) -> Picture:
-    t = list(range(errors.closed.shape[1]))
-    curves = [
-        Curve("single steps", t, errors.chain.mean(0).tolist()),
-        Curve("one step", t, errors.one_step.mean(0).tolist(), "thin"),
-        Curve("closed form", t, errors.closed.mean(0).tolist(), "dashed"),
-    ]
+def _curves(context: StudyContext, errors: ForwardErrors, names: Sequence[str]) -> tuple[Picture, Picture]:
+    """Errors by level: measured against the closed form, and single steps against one."""
+    t = range(errors.closed.shape[1])
+    own = [Curve(name, t, row, "thin") for name, row in zip(names, errors.one_step, strict=True)]
+    own += [Curve("" if k else "closed form", t, row, "dashed") for k, row in enumerate(errors.closed)]
+    closed, one, chain = (each.mean(0) for each in (errors.closed, errors.one_step, errors.chain))
+    expected = Curve("closed form", t, closed, "dashed")
+    mean = [Curve("measured, one draw each", t, one, "thin"), expected]
+    both = [Curve("single steps", t, chain), Curve("one step", t, one, "thin"), expected]
     ratio = [
-        Curve("single steps", t[1:], (errors.chain.mean(0) / errors.closed.mean(0))[1:].tolist()),
-        Curve("one step", t[1:], (errors.one_step.mean(0) / errors.closed.mean(0))[1:].tolist(), "thin"),
+        Curve("single steps", t[1:], (chain / closed)[1:]),
+        Curve("one step", t[1:], (one / closed)[1:], "thin"),
     ]
-    panels = [
-        Panel("mean over the images", "level t", "mean squared error", curves),
-        Panel("against the closed form", "level t", "measured / closed form", ratio, legend=False),
+    x, y = "level t", "mean squared error"
+    by_image = [
+        Panel("each image", x, y, own),
+        Panel("each image, small levels", x, y, own, log_x=True, log_y=True, legend=False),
+        Panel("average of the images", x, y, mean),
     ]
-    return context.plot(
-        "chain-mse",
-        panels,
+    by_way = [
+        Panel("mean over the images", x, y, both),
+        Panel("against the closed form", x, "measured / closed form", ratio, legend=False),
+    ]
+    caption = (
         "Errors of both ways, averaged over the images (single steps: also over the walks), and their ratio"
-        " to the closed form.",
+        " to the closed form."
+    )
+    return (
+        context.plot(
+            "mse",
+            by_image,
+            "Error against the clean image by level: measured with fresh noise, and in closed form.",
+        ),
+        context.plot("chain-mse", by_way, caption),
     )
 
 
@@ -230,14 +198,15 @@ def _agreement(errors: ForwardErrors, settings: ForwardProcessSettings) -> dict[
     }
 
 
-def _findings(errors: ForwardErrors, settings: ForwardProcessSettings) -> Iterator[str]:
-    found, closed = _agreement(errors, settings), errors.closed.mean(0)
-    levels = [t for t in settings.shown if t > 0]
-    measured = ", ".join(f"{float(errors.one_step.mean(0)[t]):.3g} at t = {t}" for t in levels)
+def _findings(
+    errors: ForwardErrors, settings: ForwardProcessSettings, found: Mapping[str, float]
+) -> Iterator[str]:
+    one_step, closed = errors.one_step.mean(0).tolist(), errors.closed.mean(0).tolist()
+    measured = ", ".join(f"{one_step[t]:.3g} at t = {t}" for t in settings.shown if t > 0)
     draws = errors.closed[:, 1:].numel()
     yield (
         f"The error grows from 0 to {measured}; at the last level, {settings.T}, it is"
-        f" {float(errors.one_step.mean(0)[-1]):.3g} where the closed form expects {float(closed[-1]):.3g}."
+        f" {one_step[-1]:.3g} where the closed form expects {closed[-1]:.3g}."
     )
     yield (
         f"Of {draws:,} single draws {found['one_step_within_95']:.1%} lie within the closed form's 95%"

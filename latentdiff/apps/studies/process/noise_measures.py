@@ -13,9 +13,7 @@ IDLE = -4.0  # log-SNR below which an image is indistinguishable from noise
 
 
 def log_snr(schedule: Schedule, power: float) -> Tensor:
-    """log(alpha-bar power / (1 - alpha-bar)) of levels 1..T, float64 [T]; ``power`` is the mean square of a
-    pixel.
-    """
+    """log(alpha-bar power / (1 - alpha-bar)) of levels 1..T, float64 [T]; ``power``: a mean squared pixel."""
     return (schedule.snr()[1:] * power).log()
 
 

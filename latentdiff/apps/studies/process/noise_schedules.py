@@ -1,6 +1,4 @@
-"""Study `noise-schedule-study`: one small network under four schedules, and why its test loss does not say
-which samples best.
-"""
+"""Study `noise-schedule-study`: one network, four schedules, and why no test loss says which samples best."""
 
 from __future__ import annotations
 
@@ -14,7 +12,14 @@ from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.scoring import SampleScorer, distance, distances, draw_uint8, measured
+from latentdiff.apps.studies.kit.scoring import (
+    SampleScorer,
+    distance,
+    distances,
+    draw_uint8,
+    joined,
+    measured,
+)
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.process.noise_measures import (
     IDLE,
@@ -46,6 +51,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 TRAINING_SHARE = 0.8
 SHOWN = 12  # samples and reconstructions in a row
 GRID = 64  # samples at the end
+PAIRED = ("RMSE", "SSIM", "PSNR (dB)")
 LEVELS = (10, 4, 2)  # reconstructions start at T / 10, T / 4 and T / 2
 
 
@@ -95,9 +101,13 @@ class EpochImages(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ProcessResults:
-    """Everything about one process; ``epoch_images`` by epoch, the figures at the last one."""
+    """Everything about one process; ``epoch_images`` by epoch, the figures at the last one.
+
+    ``power`` is the mean square of a pixel.
+    """
 
     process: NoiseProcess
+    power: float
     trained: Trained
     marks: Mapping[int, int]
     pipeline: Pipeline
@@ -121,59 +131,51 @@ class ProcessResults:
         """alpha-bar at the last level."""
         return float(self.pipeline.schedule.alpha[-1] ** 2)
 
-    def measured_at(self, power: float) -> list[float]:
+    @property
+    def log_snrs(self) -> list[float]:
         """The log-SNRs of the levels at which the test error was measured."""
-        at: list[float] = log_snr(self.pipeline.schedule, power)[
-            torch.tensor(self.by_level.levels) - 1
-        ].tolist()
-        return at
+        of_level = log_snr(self.pipeline.schedule, self.power).tolist()
+        return [of_level[t - 1] for t in self.by_level.levels]
 
-    def at_equal_noise(self, power: float, span: tuple[float, float]) -> float:
+    def at_equal_noise(self, span: tuple[float, float]) -> float:
         """The test error of eps over noise levels that are the same for every process."""
-        return at_equal_noise(self.measured_at(power), self.by_level.eps, span)
+        return at_equal_noise(self.log_snrs, self.by_level.eps, span)
 
 
 def study(context: StudyContext, settings: NoiseScheduleSettings) -> Report:
     data = pooled(context.load(settings.side), share=TRAINING_SHARE, seed=context.seed)
     scorer = SampleScorer.of(context, data=data, resamples=settings.resamples)
+    power = float(to_float(data.train.images[:1000]).mul(0.5).square().mean())
     found = []
     for process in PROCESSES:
         with context.part(f"training: {process.name}"):
             name, options = f"{process.kind}-{process.T}", _options(settings, process)
-            trained, marks = presets.train_epochs(
-                context, name, settings.epochs, options, vae=None, data=data
-            )
+            training = presets.train_epochs(context, name, settings.epochs, options, vae=None, data=data)
         with context.part("samples, reconstructions and losses"):
-            found.append(_evaluate(context, settings, process, trained, marks, data, scorer))
+            found.append(_evaluate(context, settings, process, power, *training, data, scorer))
     return _report(context, settings, found, scorer, data)
 
 
 def _options(settings: NoiseScheduleSettings, process: NoiseProcess) -> dict[str, Any]:
     """The small CNN on pixels in [-0.5, 0.5], trained by plain Adam."""
     network = {"pixel": True, "pixel_scale": 0.5, "network": "cnn", "width": settings.width, "labels": False}
-    noise = {
-        "prediction": "eps",
-        "schedule": process.kind,
-        "T": process.T,
-        "beta_start": process.beta,
-        "time_sampling": "uniform",
-    }
+    noise = {"schedule": process.kind, "T": process.T, "beta_start": process.beta}
+    loss = {"prediction": "eps", "time_sampling": "uniform"}
     adam = {"lr": settings.lr, "weight_decay": 0.0, "warmup": 0, "clip_grad": 1e6, "ema": settings.ema}
-    return {**network, **noise, **adam, "batch": settings.batch}
+    return {**network, **noise, **loss, **adam, "batch": settings.batch}
 
 
 def _evaluate(
     context: StudyContext,
     settings: NoiseScheduleSettings,
     process: NoiseProcess,
+    power: float,
     trained: Trained,
     marks: Mapping[int, int],
     data: Dataset,
     scorer: SampleScorer,
 ) -> ProcessResults:
-    sampling = Sampling(
-        sampler="ddpm", steps=None if settings.steps is None else min(settings.steps, process.T)
-    )
+    sampling = Sampling(sampler="ddpm", steps=settings.steps and min(settings.steps, process.T))
     shown, epoch_images = data.test.images[:SHOWN], {}
     for epoch, mark in marks.items():
         pipeline = pipeline_of(context, trained, mark)
@@ -183,15 +185,16 @@ def _evaluate(
         )
     tested = data.test.images[: settings.tested]
     back = _back(context, pipeline, tested, sampling)
-    samples = draw_uint8(pipeline, settings.samples, seed=context.seed, sampling=sampling)
+    samples, scores = scorer.sample(pipeline, settings.samples, sampling)
     return ProcessResults(
         process=process,
+        power=power,
         trained=trained,
         marks=marks,
         pipeline=pipeline,
         epoch_images=epoch_images,
         samples=samples,
-        scores=scorer.score(samples),
+        scores=scores,
         back=tuple(score_reconstruction(tested, made, resampling=scorer.resampling) for made in back),
         by_level=loss_by_level(pipeline, tested, levels=settings.levels, seed=context.seed),
     )
@@ -213,22 +216,17 @@ def pooled(data: Dataset, *, share: float, seed: int) -> Dataset:
 
     The rest is both validation and test. InputError if a part would be empty.
     """
-    parts = (data.train, data.val, data.test)
-    images = torch.cat([part.images for part in parts])
-    found = [part.labels for part in parts if part.labels is not None]
-    labels = torch.cat(found) if len(found) == len(parts) else None
-    order = permutation(len(images), seed=seed, epoch=0)
-    count = round(share * len(images))
-    if not 0 < count < len(images):
+    pool = joined(data.train, data.val, data.test)
+    order, count = permutation(len(pool), seed=seed, epoch=0), round(share * len(pool))
+    if not 0 < count < len(pool):
         raise InputError(
-            f"{data.name}: expected images for a training and a held-out part, found {len(images)}"
+            f"{data.name}: expected images for a training and a held-out part, found {len(pool)}"
         )
-
-    def part(places: torch.Tensor) -> Split:
-        return Split(images[places], None if labels is None else labels[places])
-
-    held = part(order[count:])
-    return Dataset(data.name, part(order[:count]), held, held, data.classes)
+    train, held = (
+        Split(pool.images[places], None if pool.labels is None else pool.labels[places])
+        for places in (order[:count], order[count:])
+    )
+    return Dataset(data.name, train, held, held, data.classes)
 
 
 def _report(
@@ -238,27 +236,31 @@ def _report(
     scorer: SampleScorer,
     data: Dataset,
 ) -> Report:
-    power = float(to_float(data.train.images[:1000]).mul(0.5).square().mean())
+    span = common_span([each.log_snrs for each in found])
     sizes = {"train": len(data.train), "test": len(data.test), "h": data.height, "w": data.width}
     averaged = AVERAGED.format(ema=settings.ema) if settings.ema else ""
     setting = SETTING.format(lr=settings.lr, ema=averaged, **sizes)
     n = len(found[0].samples)
     floor = scorer.floor(n)
-    why = _explained(context, found, power)
     return Report(
-        _findings(found, floor, power),
+        _findings(found, floor, span),
         Section("The four schedules", setting, _alphas(context, found)),
         Section("Losses", LOSSES, _losses(context, found)),
         Section(
             "Samples and scores at the end",
             _grids(context, found),
             scorer.words(n),
-            _scores(found, floor, power),
+            _scores(found, floor, span),
         ),
-        Section("Why a low test loss does not mean good samples", WHY, why, *_reasons(found, power)),
+        Section(
+            "Why a low test loss does not mean good samples",
+            WHY,
+            _explained(context, found),
+            *_reasons(found, span),
+        ),
         Section("Samples through training", *_through(context, found)),
         Section("Reconstructions", BACK, *_reconstructions(context, found, data), _pairs(found)),
-        data_power=power,
+        data_power=found[0].power,
         floor=floor.as_dict(),
     )
 
@@ -305,8 +307,7 @@ def _paired(scores: ReconstructionScores) -> tuple[Cell, ...]:
     return tuple(measured(score) for score in (made.rmse, made.ssim, made.psnr))
 
 
-def _scores(found: Sequence[ProcessResults], floor: SampleScores, power: float) -> Table:
-    span = _span(found, power)
+def _scores(found: Sequence[ProcessResults], floor: SampleScores, span: tuple[float, float]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
             each.process.name,
@@ -314,23 +315,14 @@ def _scores(found: Sequence[ProcessResults], floor: SampleScores, power: float) 
             *distance(each.scores.fd),
             each.test_loss,
             each.train_loss,
-            each.at_equal_noise(power, span),
+            each.at_equal_noise(span),
             *_paired(each.back[1]),
         )
         for each in found
     ]
     rows.append((f"real images ({floor.n:,})", None, *distance(floor.fd), *[None] * 6))
-    columns = (
-        "schedule",
-        "ᾱ_T",
-        *distances(floor),
-        "test loss",
-        "training loss",
-        "test loss at equal noise",
-        "RMSE",
-        "SSIM",
-        "PSNR (dB)",
-    )
+    losses = ("test loss", "training loss", "test loss at equal noise")
+    columns = ("schedule", "ᾱ_T", *distances(floor), *losses, *PAIRED)
     caption = (
         "FD of samples; losses of ε at the end; RMSE, SSIM and PSNR of held-out images noised to T/4 and"
         " brought back, each with its own original. “At equal noise”: averaged evenly over the log-SNRs that"
@@ -343,51 +335,41 @@ def _alphas(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
     curves = []
     for each in found:
         t = np.unique(np.linspace(0, each.process.T, 401).round().astype(int))
-        curves.append(
-            Curve(
-                f"{each.process.name}: ᾱ_T = {each.signal:.3g}",
-                (t / each.process.T).tolist(),
-                each.pipeline.schedule.alpha.square()[t].tolist(),
-            )
+        name, alpha_bar = (
+            f"{each.process.name}: ᾱ_T = {each.signal:.3g}",
+            each.pipeline.schedule.alpha.square(),
         )
+        curves.append(Curve(name, t / each.process.T, alpha_bar[t]))
     panel = Panel("signal that is left", "t / T", "ᾱ", curves)
-    return context.plot(
-        "alpha-bar",
-        [panel],
-        "ᾱ_t of the four processes over their own levels. Sampling starts from pure noise, as if ᾱ_T were 0.",
+    caption = (
+        "ᾱ_t of the four processes over their own levels. Sampling starts from pure noise, as if ᾱ_T were 0."
     )
+    return context.plot("alpha-bar", [panel], caption)
 
 
 def _losses(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
     panels = []
     for name, title in (("loss", "training"), ("val_loss", "held-out images")):
-        curves = []
-        for each in found:
-            steps, values = each.trained.curve(name)
-            x = [step * max(each.marks) / each.trained.marks[-1] for step in steps]
-            curves.append(Curve(each.process.name, x, values, "thin" if name == "loss" else "marked"))
+        curves = [each.trained.loss_curve(name, each.process.name, max(each.marks)) for each in found]
         panels.append(
             Panel(title, "epoch", "mean squared error of ε", curves, log_y=True, legend=name == "val_loss")
         )
-    return context.plot(
-        "losses",
-        panels,
-        "Loss on training images (means over a few steps) and on held-out images (after each epoch).",
-    )
+    caption = "Loss on training images (means over a few steps) and on held-out images (after each epoch)."
+    return context.plot("losses", panels, caption)
 
 
-def _explained(context: StudyContext, found: Sequence[ProcessResults], power: float) -> Picture:
+def _explained(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
     by_noise, spread, by_level = [], [], []
     for k, each in enumerate(found):
         name, errors = each.process.name, each.by_level.eps
-        at = log_snr(each.pipeline.schedule, power)
+        at = log_snr(each.pipeline.schedule, each.power)
         order = torch.linspace(0, len(at) - 1, min(len(at), 400)).round().long()
         levels = torch.tensor(each.by_level.levels) / each.process.T
-        by_noise.append(Curve(name, each.measured_at(power), errors, "marked", color=k))
-        spread.append(Curve(name, at[order].tolist(), ((order + 1) / len(at)).tolist(), color=k))
-        by_level.append(Curve(name, levels.tolist(), errors, "line", color=k))
+        by_noise.append(Curve(name, each.log_snrs, errors, "marked", color=k))
+        spread.append(Curve(name, at[order], (order + 1) / len(at), color=k))
+        by_level.append(Curve(name, levels, errors, "line", color=k))
     grid = np.linspace(-12, 8, 200)
-    by_noise.append(Curve("best linear guess", grid.tolist(), (1 / (1 + np.exp(-grid))).tolist(), "dashed"))
+    by_noise.append(Curve("best linear guess", grid, 1 / (1 + np.exp(-grid)), "dashed"))
     x, error = "log-SNR (noise left, signal right)", "mean squared error of ε"
     panels = [
         Panel("error at equal noise", x, error, by_noise, log_y=True),
@@ -400,19 +382,15 @@ def _explained(context: StudyContext, found: Sequence[ProcessResults], power: fl
     return context.plot("why", panels, caption)
 
 
-def _span(found: Sequence[ProcessResults], power: float) -> tuple[float, float]:
-    return common_span([each.measured_at(power) for each in found])
-
-
-def _reasons(found: Sequence[ProcessResults], power: float) -> Iterator[Paragraph]:
-    span = _span(found, power)
+def _reasons(found: Sequence[ProcessResults], span: tuple[float, float]) -> Iterator[Paragraph]:
     for each in found:
+        noise = (each.pipeline.schedule, each.power)
         yield Paragraph(
-            f"{each.process.name}: {idle_share(each.pipeline.schedule, power):.0%} of the levels lie below a"
+            f"{each.process.name}: {idle_share(*noise):.0%} of the levels lie below a"
             f" log-SNR of {IDLE:g}, where the image is invisible. A multiple of the input alone"
             " (the dashed line of the figure) has a loss of"
-            f" {linear_guess(each.pipeline.schedule, power):.3g}; the network's is {each.test_loss:.3g}, and"
-            f" {each.at_equal_noise(power, span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
+            f" {linear_guess(*noise):.3g}; the network's is {each.test_loss:.3g}, and"
+            f" {each.at_equal_noise(span):.3g} at equal noise. FD {each.scores.fd.value:.3g}.",
             "finding",
         )
 
@@ -420,37 +398,27 @@ def _reasons(found: Sequence[ProcessResults], power: float) -> Iterator[Paragrap
 def _through(context: StudyContext, found: Sequence[ProcessResults]) -> Iterator[Picture]:
     for k, each in enumerate(found):
         rows = [(f"epoch {epoch}", made.samples) for epoch, made in each.epoch_images.items()]
-        yield context.rows(
-            f"samples-{k + 1}", rows, f"{each.process.name}: the same seeds after each of these epochs."
-        )
+        caption = f"{each.process.name}: the same seeds after each of these epochs."
+        yield context.rows(f"samples-{k + 1}", rows, caption)
 
 
 def _reconstructions(
     context: StudyContext, found: Sequence[ProcessResults], data: Dataset
 ) -> Iterator[Picture]:
+    caption = "held-out images, noised to three levels t, and brought back after each of the epochs."
     for k, each in enumerate(found):
-        epoch_images = each.epoch_images
-        first = next(iter(epoch_images.values()))
-        rows = [("original", data.test.images[: len(first.samples)])]
-        for place, made in enumerate(first.back):
-            rows.append((f"t = {made.t}, ᾱ = {made.alpha_bar:.2g}", 2 * made.noised - 1))
-            rows += [
-                (f"back, epoch {epoch}", 2 * made.back[place].iterative - 1)
-                for epoch, made in epoch_images.items()
-            ]
-        yield context.rows(
-            f"back-{k + 1}",
-            rows,
-            f"{each.process.name}: held-out images, noised to three levels t, and brought back after each of"
-            " the epochs.",
-        )
+        epochs = each.epoch_images
+        rows = [("original", data.test.images[:SHOWN])]
+        for place, first in enumerate(next(iter(epochs.values())).back):
+            rows.append((f"t = {first.t}, ᾱ = {first.alpha_bar:.2g}", 2 * first.noised - 1))
+            back = {epoch: made.back[place].iterative for epoch, made in epochs.items()}
+            rows += [(f"back, epoch {epoch}", 2 * images - 1) for epoch, images in back.items()]
+        yield context.rows(f"back-{k + 1}", rows, f"{each.process.name}: {caption}")
 
 
 def _pairs(found: Sequence[ProcessResults]) -> Table:
-    rows = [
-        (each.process.name, made.t, made.alpha_bar, *_paired(made)) for each in found for made in each.back
-    ]
-    columns = ("schedule", "from t", "ᾱ_t", "RMSE", "SSIM", "PSNR (dB)")
+    rows = [(each.process.name, it.t, it.alpha_bar, *_paired(it)) for each in found for it in each.back]
+    columns = ("schedule", "from t", "ᾱ_t", *PAIRED)
     caption = (
         f"{found[0].back[0].iterative.n:,} held-out images after the last epoch, each with its own"
         " reconstruction."
@@ -458,15 +426,15 @@ def _pairs(found: Sequence[ProcessResults]) -> Table:
     return Table("reconstructions", columns, tuple(rows), caption)
 
 
-def _findings(found: Sequence[ProcessResults], floor: SampleScores, power: float) -> Iterator[str]:
+def _findings(
+    found: Sequence[ProcessResults], floor: SampleScores, span: tuple[float, float]
+) -> Iterator[str]:
     fd = {each.process.name: each.scores.fd for each in found}
     losses = {each.process.name: each.test_loss for each in found}
     yield comparison.ordered("FD of the samples", fd)
     yield comparison.disagreements(losses, fd)
-    span = _span(found, power)
     listed = (
-        f"{each.test_loss:.3g} and {each.at_equal_noise(power, span):.3g} ({each.process.name})"
-        for each in found
+        f"{each.test_loss:.3g} and {each.at_equal_noise(span):.3g} ({each.process.name})" for each in found
     )
     yield (
         "Test losses over the levels of each process, and at equal noise (log-SNR"

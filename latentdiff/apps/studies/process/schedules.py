@@ -33,9 +33,7 @@ class SchedulesSettings:
 
 
 def study(context: StudyContext, settings: SchedulesSettings) -> Report:
-    made: dict[str, Schedule] = {
-        kind: make_schedule(ScheduleConfig(kind=kind, T=settings.T)) for kind in KINDS
-    }
+    made = {kind: make_schedule(ScheduleConfig(kind=kind, T=settings.T)) for kind in KINDS}
     with context.part("figures"):
         curves = _curves(context, made)
         noised = [_noised(context, made, k) for k in range(min(settings.images, len(context.data.test)))]
@@ -46,11 +44,12 @@ def study(context: StudyContext, settings: SchedulesSettings) -> Report:
         f"The share ᾱ_t of the signal's variance that is left at level t of T = {settings.T}, the smallest"
         " and largest step, and the logarithm of the signal-to-noise ratio at the last level.",
     )
+    half = {kind: _half(schedule) for kind, schedule in made.items()}
     return Report(
-        _findings(made),
+        _findings(made, half),
         Section("The tables", READING, curves, table),
         Section("Images noised by each", SAME_NOISE, *noised),
-        half={kind: _half(schedule) for kind, schedule in made.items()},
+        half=half,
     )
 
 
@@ -62,29 +61,26 @@ READING = (
 SAME_NOISE = "Every row uses the same noise, so that only the schedule differs."
 
 
-def _curves(context: StudyContext, made: Mapping[str, Schedule]) -> Picture:
+def _curves(context: StudyContext, made: Mapping[ScheduleKind, Schedule]) -> Picture:
     alpha, beta, bar, snr = [], [], [], []
     for kind, schedule in made.items():
         t = np.unique(np.linspace(1, schedule.T, POINTS).round().astype(int))
         alpha_bar, x = schedule.alpha.square().numpy(), t / schedule.T
-        alpha.append(Curve(kind, x.tolist(), np.sqrt(alpha_bar[t]).tolist()))
-        beta.append(Curve(kind, x.tolist(), (1 - alpha_bar[t] / alpha_bar[t - 1]).tolist()))
-        bar.append(Curve(kind, x.tolist(), alpha_bar[t].tolist()))
-        snr.append(Curve(kind, x.tolist(), schedule.snr().log()[t].tolist()))
+        alpha.append(Curve(kind, x, np.sqrt(alpha_bar[t])))
+        beta.append(Curve(kind, x, (1 - alpha_bar[t] / alpha_bar[t - 1])))
+        bar.append(Curve(kind, x, alpha_bar[t]))
+        snr.append(Curve(kind, x, schedule.snr().log()[t]))
     panels = [
         Panel("factor of the signal", "t / T", "α", alpha),
         Panel("variance that a step adds", "t / T", "β", beta, log_y=True, legend=False),
         Panel("signal that is left", "t / T", "ᾱ = α²", bar, legend=False),
         Panel("signal-to-noise ratio", "t / T", "log-SNR (nats)", snr, legend=False),
     ]
-    return context.plot(
-        "schedules",
-        panels,
-        "α, β, ᾱ and log-SNR of the four schedules over the levels, from clean (left) to noise (right).",
-    )
+    caption = "α, β, ᾱ and log-SNR of the four schedules over the levels, from clean (left) to noise (right)."
+    return context.plot("schedules", panels, caption)
 
 
-def _noised(context: StudyContext, made: Mapping[str, Schedule], k: int) -> Picture:
+def _noised(context: StudyContext, made: Mapping[ScheduleKind, Schedule], k: int) -> Picture:
     x0 = to_float(one_of_each_class(context.data.test, k + 1)[k : k + 1])
     noise = Key.of(context.seed + k, 1).at("train").normal(x0.shape[1:])
     rows = []
@@ -110,8 +106,7 @@ def _half(schedule: Schedule) -> float:
     return float((schedule.alpha.square() >= 0.5).sum()) / schedule.T
 
 
-def _findings(made: Mapping[str, Schedule]) -> Iterator[str]:
-    half = {kind: _half(schedule) for kind, schedule in made.items()}
+def _findings(made: Mapping[ScheduleKind, Schedule], half: Mapping[ScheduleKind, float]) -> Iterator[str]:
     last = {kind: float(schedule.alpha[-1] ** 2) for kind, schedule in made.items()}
     noise = {kind: idle_share(schedule, 1.0) for kind, schedule in made.items()}
     fast, slow = min(half, key=lambda kind: half[kind]), max(half, key=lambda kind: half[kind])

@@ -1,1 +1,1 @@
-"""Pages of the studies: blocks, figures, HTML, and the environment they were made in."""
+"""Pages of the studies: blocks, figures and HTML."""

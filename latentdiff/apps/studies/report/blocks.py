@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,13 @@ class Report:
 
 
 def to_json(value: Any) -> Any:
-    """``value`` for strict JSON: tuples as lists, numbers that are not finite as null, keys as text."""
+    """``value`` for strict JSON: arrays as lists, numbers that are not finite as null, keys as text."""
     if isinstance(value, Mapping):
         return {str(key): to_json(entry) for key, entry in value.items()}
     if isinstance(value, IntervalCell):
-        return {"value": to_json(value.value), "low": to_json(value.low), "high": to_json(value.high)}
+        return to_json(asdict(value))
+    if isinstance(value, Tensor | np.ndarray):
+        return to_json(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str | int | bool) or value is None:

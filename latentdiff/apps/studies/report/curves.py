@@ -5,11 +5,12 @@ Rows of images are drawn by viz/rows.py, grids by viz/figures.py; StudyContext s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.viz.figures import COLORS, FAINT, new_figure, readable_log
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Values = Sequence[float] | Tensor | NDArray[Any]
 Style = Literal["line", "dashed", "points", "thin", "marked"]
 STYLES: dict[str, dict[str, Any]] = {
     "line": {"linewidth": 1.6},
@@ -37,8 +39,8 @@ class Curve:
     """
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Values
+    y: Values
     style: Style = "line"
     color: int | None = None
     low: Sequence[float] | None = None
@@ -58,9 +60,6 @@ class Panel:
     legend: bool = True
     levels: Sequence[tuple[str, float]] = ()  # horizontal lines to compare with
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def draw_panels(panels: Sequence[Panel]) -> Figure:
     """Panels side by side, at most four a row."""
@@ -78,14 +77,14 @@ def draw_panels(panels: Sequence[Panel]) -> Figure:
 
 def _draw(axes: Axes, panel: Panel) -> None:
     for place, curve in enumerate(panel.curves):
-        x, y = (np.array(values, dtype=float) for values in (curve.x, curve.y))
+        x, y = (np.asarray(values, dtype=float) for values in (curve.x, curve.y))
         keep = np.isfinite(y) & ((y > 0) | (not panel.log_y)) & ((x > 0) | (not panel.log_x))
         place = place if curve.color is None else curve.color
         color = FAINT if place < 0 else COLORS[place % len(COLORS)]
         style = {"color": color} | STYLES[curve.style]
         axes.plot(x[keep], y[keep], label=curve.label or None, **style)
         if curve.low is not None and curve.high is not None:
-            low, high = (np.array(values, dtype=float)[keep] for values in (curve.low, curve.high))
+            low, high = (np.asarray(values, dtype=float)[keep] for values in (curve.low, curve.high))
             axes.fill_between(x[keep], low, high, color=style["color"], alpha=0.15, linewidth=0)
     for name, value in panel.levels:
         axes.axhline(value, color=FAINT, linewidth=1, linestyle=":", label=name)
@@ -103,15 +102,3 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.spines[side].set_visible(False)
     if panel.legend and len({*(c.label for c in panel.curves), *(n for n, _ in panel.levels)} - {""}) > 1:
         axes.legend(frameon=False, fontsize=8.5)
-
-
-def image_source(
-    rows: Sequence[tuple[str, Tensor]], columns: Sequence[str], about: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The source of a figure of images for results.json."""
-    return {
-        "rows": [name for name, _ in rows],
-        "columns": list(columns),
-        "images": [len(images) for _, images in rows],
-        **about,
-    }

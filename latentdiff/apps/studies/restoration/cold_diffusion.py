@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.classifier import ClassReader
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores, against_input, difference
 from latentdiff.apps.studies.kit.presets import fitting
-from latentdiff.apps.studies.kit.scoring import SampleScorer, distance, distances
+from latentdiff.apps.studies.kit.scoring import ClassReader, SampleScorer, distance, distances
 from latentdiff.apps.studies.kit.training import (
     Trained,
     cold_of,

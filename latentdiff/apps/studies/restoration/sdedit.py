@@ -15,12 +15,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from latentdiff.apps.studies.kit import comparison
-from latentdiff.apps.studies.kit.classifier import ClassReader
 from latentdiff.apps.studies.kit.comparison import Difference
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.model import pixel_model, readable_scenes, text_model
 from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
+from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study

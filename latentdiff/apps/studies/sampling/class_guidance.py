@@ -1,6 +1,4 @@
-"""Study `class-guidance`: class-conditional networks on digits, and what guidance does to accuracy, quality
-and diversity.
-"""
+"""Study `class-guidance`: class-conditional networks, and what guidance does to quality and diversity."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import VAEPreset
-from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, labels_of, score_table
+from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, score_table
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -84,20 +82,13 @@ class TrainingResults(NamedTuple):
     found: Mapping[int, ScoredSamples]
 
 
-class CourseResults(NamedTuple):
-    """The course's recipe: through training without guidance, and at the end with that of the course."""
-
-    epochs: TrainingResults
-    guided: ScoredSamples
-    signal: float  # alpha-bar at the last level
-
-
 @dataclass(frozen=True, eq=False)
 class GuidanceResults:
-    """Everything that the page shows."""
+    """Everything that the page shows; ``guided`` are samples of the course's recipe with its guidance."""
 
     unet: TrainingResults
-    course: CourseResults
+    course: TrainingResults
+    guided: ScoredSamples
     scales: Mapping[float, ScoredSamples]
     intervals: Mapping[tuple[float, float], ScoredSamples]
     floor: SampleScores
@@ -111,25 +102,21 @@ def study(context: StudyContext, settings: GuidanceSettings) -> Report:
     guided = GuidanceScorer(context, scorer, settings.samples)
     unet = _unet(context, settings, guided)
     course = _course(context, settings, guided)
-    pipeline = pipeline_of(context, unet.trained)
+    recipe = pipeline_of(context, course.trained)
+    with context.part("course: guided samples"):
+        plan = settings.course
+        samples = guided.sample(recipe, Sampling(sampler="ddpm", steps=plan.steps, guidance=plan.guidance))
+    pipeline, steps = pipeline_of(context, unet.trained), settings.steps
     with context.part("guidance scales"):
-        scales = {
-            w: guided.sample(pipeline, Sampling(steps=settings.steps, guidance=w)) for w in settings.scales
-        }
+        scales = {w: guided.sample(pipeline, Sampling(steps=steps, guidance=w)) for w in settings.scales}
+    intervals = {}
     with context.part("guidance intervals"):
-        intervals = {
-            ends: guided.sample(pipeline, _within(settings, ends))
-            for ends in ((0.0, 1.0), *settings.intervals)
-        }
+        for low, high in ((0.0, 1.0), *settings.intervals):
+            within = Sampling(steps=steps, guidance=settings.limited, guidance_low=low, guidance_high=high)
+            intervals[low, high] = guided.sample(pipeline, within)
     floor = scorer.floor(settings.samples)
-    found = GuidanceResults(unet, course, scales, intervals, floor, context.data.classes)
-    return _report(context, settings, found, scorer)
-
-
-def _within(settings: GuidanceSettings, ends: tuple[float, float]) -> Sampling:
-    return Sampling(
-        steps=settings.steps, guidance=settings.limited, guidance_low=ends[0], guidance_high=ends[1]
-    )
+    found = GuidanceResults(unet, course, samples, scales, intervals, floor, context.data.classes)
+    return _report(context, settings, found, scorer, float(recipe.schedule.alpha[-1] ** 2))
 
 
 class GuidanceScorer:
@@ -143,9 +130,9 @@ class GuidanceScorer:
 
     def sample(self, pipeline: Pipeline, sampling: Sampling) -> ScoredSamples:
         """Samples and their scores; without guidance there are no classes to be accurate or diverse in."""
-        labels = labels_of(pipeline, self.n)
+        labels = pipeline.class_labels(self.n)
         assert labels is not None
-        images = draw_uint8(pipeline, self.n, seed=self.seed, sampling=sampling, labels=labels)
+        images = draw_uint8(pipeline, self.n, seed=self.seed, sampling=sampling)
         features: Features = extract(self.scorer.network, images)
         if not sampling.guidance:
             return ScoredSamples(images, self.scorer.score_features(features, None), math.nan)
@@ -171,7 +158,7 @@ def _unet(context: StudyContext, settings: GuidanceSettings, guided: GuidanceSco
     return _through(context, "unet", values, plan.epochs, encoder, guided, Sampling(steps=settings.steps))
 
 
-def _course(context: StudyContext, settings: GuidanceSettings, guided: GuidanceScorer) -> CourseResults:
+def _course(context: StudyContext, settings: GuidanceSettings, guided: GuidanceScorer) -> TrainingResults:
     plan = settings.course
     values = {
         "network": "course-unet",
@@ -190,11 +177,7 @@ def _course(context: StudyContext, settings: GuidanceSettings, guided: GuidanceS
         "channels_last": False,  # faster for few channels
     }
     ddpm = Sampling(sampler="ddpm", steps=plan.steps)
-    epochs = _through(context, "course", values, plan.epochs, None, guided, ddpm)
-    pipeline = pipeline_of(context, epochs.trained)
-    with context.part("course: guided samples"):
-        samples = guided.sample(pipeline, Sampling(sampler="ddpm", steps=plan.steps, guidance=plan.guidance))
-    return CourseResults(epochs, samples, float(pipeline.schedule.alpha[-1] ** 2))
+    return _through(context, "course", values, plan.epochs, None, guided, ddpm)
 
 
 def _through(
@@ -218,18 +201,17 @@ def _through(
 
 
 def _report(
-    context: StudyContext, settings: GuidanceSettings, found: GuidanceResults, scorer: SampleScorer
+    context: StudyContext,
+    settings: GuidanceSettings,
+    found: GuidanceResults,
+    scorer: SampleScorer,
+    signal: float,
 ) -> Report:
+    """The page; ``signal`` is alpha-bar at the last level of the course's recipe."""
     course, unet = settings.course, settings.unet
     where = "pixels" if unet.vae is None else f"{unet.vae.latent} latents of a VAE"
-    recipe = COURSE.format(
-        T=course.T,
-        signal=found.course.signal,
-        width=course.width,
-        steps=course.steps or course.T,
-        w=course.guidance,
-    )
-    guided = {f"w = {course.guidance:g}": found.course.guided}
+    recipe = COURSE.format(course=course, signal=signal, steps=course.steps or course.T)
+    guided = {f"w = {course.guidance:g}": found.guided}
     scales = {f"w = {w:g}": samples for w, samples in found.scales.items()}
     intervals = {_interval(ends): samples for ends, samples in found.intervals.items()}
     unguided = {"none (w = 1)": found.scales[1.0]} if 1.0 in found.scales else {}
@@ -242,11 +224,12 @@ def _report(
         return context.rows(name, images, caption, columns=classes[:n])
 
     def table(name: str, head: str, named: Mapping[str, ScoredSamples], caption: str) -> Table:
-        return _table(
-            name, (head,), [((title,), samples) for title, samples in named.items()], found, caption
-        )
+        cells = [((title,), samples) for title, samples in named.items()]
+        return _table(name, (head,), cells, found, caption)
 
     epochs = "One sample of each class after each of these epochs, from the same noise."
+    rising = "The UNet after its last epoch, with rising guidance at all levels."
+    limited = "Guidance limited to an interval of noise levels."
     return Report(
         _findings(settings, found),
         Section(
@@ -259,8 +242,8 @@ def _report(
         Section(
             "The course's recipe",
             recipe,
-            rows("course-epochs", _by_epoch(found.course.epochs) | guided, epochs),
-            _epochs("course-epochs", found.course.epochs, found, guided),
+            rows("course-epochs", _by_epoch(found.course) | guided, epochs),
+            _epochs("course-epochs", found.course, found, guided),
             _losses(context, found),
         ),
         Section(
@@ -268,23 +251,13 @@ def _report(
             SCALES,
             rows("scales", scales, "The same noise with rising guidance; w = 0 is unconditional."),
             _scale_curves(context, found),
-            table(
-                "scales",
-                "guidance",
-                scales,
-                "The UNet after its last epoch, with rising guidance at all levels.",
-            ),
+            table("scales", "guidance", scales, rising),
         ),
         Section(
             "Guidance in an interval",
             INTERVALS.format(w=settings.limited),
             rows("intervals", intervals, "The same noise, guided at some levels only."),
-            table(
-                "intervals",
-                "guided at",
-                intervals | unguided,
-                "Guidance limited to an interval of noise levels.",
-            ),
+            table("intervals", "guided at", intervals | unguided, limited),
         ),
     )
 
@@ -295,10 +268,10 @@ UNET = (
     " one class, the noise is the same."
 )
 COURSE = (
-    "The recipe of a first course: linear betas from 0.0001 to 0.02 in T = {T} levels, which leave ᾱ_T ="
-    " {signal:.2g}, a UNet of {width} channels whose way up is scaled by the one-hot class and shifted by the"
-    " time through fully connected blocks, ε-prediction, Adam. Samples by DDPM in {steps} steps; the last row"
-    " guides with w = {w:g}."
+    "The recipe of a first course: linear betas from 0.0001 to 0.02 in T = {course.T} levels, which leave"
+    " ᾱ_T = {signal:.2g}, a UNet of {course.width} channels whose way up is scaled by the one-hot class and"
+    " shifted by the time through fully connected blocks, ε-prediction, Adam. Samples by DDPM in {steps}"
+    " steps; the last row guides with w = {course.guidance:g}."
 )
 SCALES = (
     "Guidance takes w times the conditional estimate and 1 − w times the unconditional one: w = 0 ignores the"
@@ -320,10 +293,10 @@ def _by_epoch(epochs: TrainingResults) -> dict[str, ScoredSamples]:
 def _epochs(
     name: str, epochs: TrainingResults, found: GuidanceResults, more: Mapping[str, ScoredSamples]
 ) -> Table:
-    rows: list[tuple[tuple[Cell, ...], ScoredSamples]] = []
-    for epoch, samples in epochs.found.items():
-        mark = epochs.marks[epoch]
-        rows.append(((f"epoch {epoch}", mark, epochs.trained.at("val_loss", mark)), samples))
+    rows: list[tuple[tuple[Cell, ...], ScoredSamples]] = [
+        ((f"epoch {epoch}", mark, epochs.trained.at("val_loss", mark)), epochs.found[epoch])
+        for epoch, mark in epochs.marks.items()
+    ]
     rows += [((f"with {title}", None, None), samples) for title, samples in more.items()]
     caption = f"Samples after each epoch; training took {epochs.trained.seconds:.0f} s in all."
     return _table(name, ("", "optimizer steps", "validation loss"), rows, found, caption)
@@ -348,7 +321,7 @@ def _table(
 def _losses(context: StudyContext, found: GuidanceResults) -> Picture:
     panels = [
         epochs.trained.loss_panel(title, max(epochs.marks), f"mean squared error of {what}")
-        for title, what, epochs in (("UNet", "v", found.unet), ("course's recipe", "ε", found.course.epochs))
+        for title, what, epochs in (("UNet", "v", found.unet), ("course's recipe", "ε", found.course))
     ]
     caption = "Losses of both trainings, of different predictions in different spaces: not comparable."
     return context.plot("losses", panels, caption)
@@ -356,16 +329,11 @@ def _losses(context: StudyContext, found: GuidanceResults) -> Picture:
 
 def _scale_curves(context: StudyContext, found: GuidanceResults) -> Picture:
     scales, scored = list(found.scales), list(found.scales.values())
-    nan = Score(math.nan)
-    seen = [each.scores.accuracy or nan for each in scored]
-    accuracy = Curve(
-        "samples",
-        scales,
-        [score.value for score in seen],
-        "marked",
-        low=[score.value if score.low is None else score.low for score in seen],
-        high=[score.value if score.high is None else score.high for score in seen],
-    )
+    seen = [each.scores.accuracy or Score(math.nan) for each in scored]
+    accurate = [score.value for score in seen]
+    low = [score.value if score.low is None else score.low for score in seen]
+    high = [score.value if score.high is None else score.high for score in seen]
+    accuracy = Curve("samples", scales, accurate, "marked", low=low, high=high)
     fd = Curve("samples", scales, [each.scores.fd.value for each in scored], "marked")
     diversity = [
         Curve("distance within a class", scales, [each.diversity for each in scored], "marked"),
@@ -399,7 +367,7 @@ def _accuracy(scored: ScoredSamples) -> str:
 
 
 def _findings(settings: GuidanceSettings, found: GuidanceResults) -> Iterator[str]:
-    for name, epochs in (("The UNet", found.unet), ("The course's recipe", found.course.epochs)):
+    for name, epochs in (("The UNet", found.unet), ("The course's recipe", found.course)):
         first, last = (epochs.found[epoch] for epoch in (min(epochs.found), max(epochs.found)))
         yield (
             f"{name}, without guidance: FD {first.scores.fd.value:.3g}{_accuracy(first)} after epoch"
@@ -410,9 +378,8 @@ def _findings(settings: GuidanceSettings, found: GuidanceResults) -> Iterator[st
     yield comparison.ordered(
         "FD by guidance scale", {f"w = {w:g}": scored.scores.fd for w, scored in scales.items()}
     )
-    known = {
-        f"w = {w:g}": scored.scores.accuracy for w, scored in scales.items() if w and scored.scores.accuracy
-    }
+    accuracies = {f"w = {w:g}": scored.scores.accuracy for w, scored in scales.items() if w}
+    known = {name: accuracy for name, accuracy in accuracies.items() if accuracy}
     if known:
         what = "Class accuracy by guidance scale"
         yield comparison.ordered(what, known, smaller=False, times=100, unit="%")

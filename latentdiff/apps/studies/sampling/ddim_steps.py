@@ -12,13 +12,12 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext, colour_missing
 from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
-from latentdiff.apps.studies.kit.scoring import SampleScorer, columns, draw_uint8, labels_of, row
+from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, metric_cells
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Block, Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
 from latentdiff.apps.studies.runner import Study
 from latentdiff.config.sampling import Sampling
-from latentdiff.data import Dataset
 from latentdiff.evaluate import SampleScores
 from latentdiff.metrics.names import frechet_name
 from latentdiff.pipeline.pipeline import Pipeline
@@ -42,6 +41,11 @@ class DDIMStepsSettings:
     colour_steps: tuple[int, ...] = (10, 20, 50, 100)
     colour_samples: int = 0  # scored; 0: pictures and times only
 
+    def variants(self, steps: tuple[int, ...]) -> list[SamplerVariant]:
+        """DDIM with ``steps`` and every eta, and the solver with at most as many."""
+        variants = [SamplerVariant("ddim", eta, n) for eta in self.etas for n in steps]
+        return variants + [SamplerVariant("dpm++", 0.0, n) for n in self.solver_steps if n <= max(steps)]
+
 
 class SamplerVariant(NamedTuple):
     """A sampler with its number of steps."""
@@ -53,9 +57,6 @@ class SamplerVariant(NamedTuple):
     @property
     def family(self) -> str:
         return "DPM-Solver++(2M)" if self.sampler == "dpm++" else f"DDIM, η = {self.eta:g}"
-
-    def sampling(self) -> Sampling:
-        return Sampling(sampler=self.sampler, eta=self.eta, steps=self.steps)
 
 
 class VariantResults(NamedTuple):
@@ -75,11 +76,10 @@ def study(context: StudyContext, settings: DDIMStepsSettings) -> Report:
     with context.part("VAE"):
         encoder = presets.vae(context, "vae", settings.vae)
     with context.part("denoiser"):
-        denoiser = presets.mlp(context, "denoiser", encoder, settings.denoiser)
+        denoiser = presets.denoiser(context, "denoiser", settings.denoiser, vae=encoder)
     with context.part("samples"):
-        variants = [SamplerVariant("ddim", eta, steps) for eta in settings.etas for steps in settings.steps]
-        variants += [SamplerVariant("dpm++", 0.0, steps) for steps in settings.solver_steps]
-        found = _draw_all(pipeline_of(context, denoiser), variants, settings.samples, context.seed, scorer)
+        variants, pipeline = settings.variants(settings.steps), pipeline_of(context, denoiser)
+        found = _draw_all(pipeline, variants, settings.samples, context.seed, scorer)
         floor = scorer.floor(settings.samples)
     return Report(
         _findings(found, floor),
@@ -102,24 +102,25 @@ SAME_NOISE = (
     " fresh noise changes it from row to row."
 )
 
+UNSCORED = "At this budget the colour samples are shown and timed, not scored: there are too few."
+
 
 def _draw_all(
     pipeline: Pipeline, variants: Sequence[SamplerVariant], n: int, seed: int, scorer: SampleScorer | None
 ) -> dict[SamplerVariant, VariantResults]:
     """Samples of every variant from the same noise, and their distances to :func:`_exact`."""
-    draw_uint8(pipeline, min(n, 8), seed=seed, sampling=variants[0].sampling())  # warm-up
+    draw_uint8(pipeline, min(n, 8), seed=seed, sampling=Sampling(**variants[0]._asdict()))  # warm-up
     images, seconds = {}, {}
     for variant in variants:
-        begun = time.perf_counter()
-        images[variant] = draw_uint8(pipeline, n, seed=seed, sampling=variant.sampling())
+        sampling, begun = Sampling(**variant._asdict()), time.perf_counter()
+        images[variant] = draw_uint8(pipeline, n, seed=seed, sampling=sampling)
         seconds[variant] = (time.perf_counter() - begun) / n
-    exact = _exact(variants)
-    labels = labels_of(pipeline, n)
+    exact, labels = images[_exact(variants)], pipeline.class_labels(n)
     return {
         variant: VariantResults(
             images[variant],
             seconds[variant],
-            _rmse(images[variant], images[exact]),
+            _rmse(images[variant], exact),
             None if scorer is None else scorer.score(images[variant], labels),
         )
         for variant in variants
@@ -156,16 +157,16 @@ def _table(name: str, found: Mapping[SamplerVariant, VariantResults], floor: Sam
     heads = ("sampler", "steps", "ms an image", f"RMSE to DDIM-{exact.steps}")
     rows = []
     for variant, made in found.items():
-        scores = row(made.scores) if made.scores is not None else ()
+        scores = metric_cells(made.scores).values() if made.scores is not None else ()
         rows.append((variant.family, variant.steps, 1000 * made.seconds, made.moved, *scores))
     if floor is not None:
-        rows.append((f"real images ({floor.n:,})", None, None, None, *row(floor)))
+        rows.append((f"real images ({floor.n:,})", None, None, None, *metric_cells(floor).values()))
     caption = (
         f"{len(next(iter(found.values())).images):,} samples a row. Time is wall time of sampling and"
         " decoding; RMSE is the distance of each image (pixels in [0, 1]) to the one that deterministic DDIM"
         f" with {exact.steps} steps makes of the same noise."
     )
-    return Table(name, (*heads, *(() if floor is None else columns(floor))), tuple(rows), caption)
+    return Table(name, (*heads, *(() if floor is None else metric_cells(floor))), tuple(rows), caption)
 
 
 def _curves(
@@ -198,54 +199,33 @@ def _colour(
     if context.colour is None:
         yield colour_missing(context)
         return
+    data = context.colour
     with context.part("colour: VAE and denoiser"):
-        encoder = presets.vae(context, "colour-vae", settings.colour_vae, data=context.colour)
-        denoiser = presets.mlp(
-            context, "colour-denoiser", encoder, settings.colour_denoiser, data=context.colour, labels=False
+        encoder = presets.vae(context, "colour-vae", settings.colour_vae, data=data)
+        denoiser = presets.denoiser(
+            context,
+            "colour-denoiser",
+            settings.colour_denoiser,
+            vae=encoder,
+            data=data,
+            labels=False,
         )
     with context.part("colour: samples"):
-        yield from _coloured(context, settings, context.colour, pipeline_of(context, denoiser), scorer)
-
-
-def _coloured(
-    context: StudyContext,
-    settings: DDIMStepsSettings,
-    data: Dataset,
-    pipeline: Pipeline,
-    scorer: SampleScorer | None,
-) -> Iterator[Block]:
-    variants = [
-        SamplerVariant("ddim", eta, steps) for eta in settings.etas for steps in settings.colour_steps
-    ]
-    variants += [
-        SamplerVariant("dpm++", 0.0, steps)
-        for steps in settings.solver_steps
-        if steps <= max(settings.colour_steps)
-    ]
-    found = _draw_all(pipeline, variants, settings.colour_samples or 4 * SHOWN, context.seed, scorer)
-    yield Paragraph(
-        f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an"
-        " unconditional model."
-    )
-    yield from _pictures(context, "colour", found)
-    if scorer is None:
+        n, pipeline = settings.colour_samples or 4 * SHOWN, pipeline_of(context, denoiser)
+        variants = settings.variants(settings.colour_steps)
+        found = _draw_all(pipeline, variants, n, context.seed, scorer)
         yield Paragraph(
-            "At this budget the colour samples are shown and timed, not scored: there are too few.",
-            "warning",
+            f"{data.name}: {len(data.train):,} training images of {data.height} × {data.width} pixels, an"
+            " unconditional model."
         )
-        yield _table("colour", found, None)
-        return
-    floor = scorer.floor(settings.colour_samples)
-    yield scorer.words(settings.colour_samples)
-    yield _table("colour", found, floor)
+        yield from _pictures(context, "colour", found)
+        yield Paragraph(UNSCORED, "warning") if scorer is None else scorer.words(n)
+        yield _table("colour", found, None if scorer is None else scorer.floor(n))
 
 
 def _findings(found: Mapping[SamplerVariant, VariantResults], floor: SampleScores) -> Iterator[str]:
     fd = {variant: made.scores.fd for variant, made in found.items() if made.scores is not None}
-    plain = sorted(
-        (variant for variant in fd if variant.sampler == "ddim" and variant.eta == 0),
-        key=lambda variant: variant.steps,
-    )
+    plain = sorted(variant for variant in fd if variant.sampler == "ddim" and variant.eta == 0)
     few, most = plain[0], plain[-1]
     yield comparison.ordered(
         "FD without noise on the way (η = 0) by number of steps",
@@ -260,7 +240,6 @@ def _findings(found: Mapping[SamplerVariant, VariantResults], floor: SampleScore
     )
 
 
-QUICK = DDIMStepsSettings()
 FULL = DDIMStepsSettings(
     vae=VAEPreset(steps=6000),
     denoiser=MLPPreset(width=512, depth=4, steps=12_000, batch=512),
@@ -271,4 +250,4 @@ FULL = DDIMStepsSettings(
     colour_steps=(10, 20, 50, 100, 1000),
     colour_samples=1000,
 )
-STUDY = Study(quick=QUICK, full=FULL, run=study)
+STUDY = Study(quick=DDIMStepsSettings(), full=FULL, run=study)

@@ -11,14 +11,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
-from latentdiff.apps.studies.kit.scoring import (
-    SampleScorer,
-    class_grid,
-    draw_uint8,
-    labels_of,
-    random_split,
-    score_table,
-)
+from latentdiff.apps.studies.kit.scoring import SampleScorer, class_grid, random_split, score_table
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -53,21 +46,29 @@ def study(context: StudyContext, settings: DDPMDDIMSettings) -> Report:
     models: dict[str, Pipeline] = {}
     for prediction in PREDICTIONS:
         with context.part(f"denoiser that predicts {prediction}"):
-            trained = presets.mlp(context, prediction, encoder, settings.denoiser, prediction=prediction)
+            trained = presets.denoiser(
+                context, prediction, settings.denoiser, vae=encoder, prediction=prediction
+            )
             models[prediction] = pipeline_of(context, trained)
-    samplers = _samplers(settings)
+    samplers = {"DDPM, all levels": Sampling(sampler="ddpm")}
+    samplers |= {f"DDIM, {steps} steps": Sampling(steps=steps) for steps in sorted(settings.ddim_steps)}
     images: dict[tuple[str, str], Tensor] = {}
     scores: dict[tuple[str, str], SampleScores] = {}
     with context.part("samples"):
         for name, sampling in samplers.items():
             for prediction, pipeline in models.items():
-                made = draw_uint8(pipeline, settings.samples, seed=context.seed, sampling=sampling)
-                images[name, prediction] = made
-                scores[name, prediction] = scorer.score(made, labels_of(pipeline, settings.samples))
+                key = name, prediction
+                images[key], scores[key] = scorer.sample(pipeline, settings.samples, sampling)
         floor = scorer.floor(settings.samples)
     with context.part("errors by level"):
-        losses = {prediction: _losses(context, pipeline, settings) for prediction, pipeline in models.items()}
-    clear = {prediction: _clear(models[prediction], loss) for prediction, loss in losses.items()}
+        test = random_split(context.data.test, settings.tested, seed=context.seed)
+        losses = {
+            kind: loss_by_level(
+                pipeline, test.images, labels=test.labels, levels=settings.levels, seed=context.seed
+            )
+            for kind, pipeline in models.items()
+        }
+    clear = {kind: _clear(models[kind], loss) for kind, loss in losses.items()}
     ddpm, ddim, against = _grids(context, images, list(samplers), len(models["v"].classes))
     caption = "Samples of both networks by each sampler."
     table = score_table("scores", ("sampler", "prediction"), scores.items(), floor, caption)
@@ -104,16 +105,6 @@ EPS_V = (
     " α ε − σ x_0 (Salimans & Ho 2022). Their errors are compared as errors of x_0 and of ε, since those of"
     " the raw outputs are of different things."
 )
-
-
-def _samplers(settings: DDPMDDIMSettings) -> dict[str, Sampling]:
-    samplers = {"DDPM, all levels": Sampling(sampler="ddpm")}
-    return samplers | {f"DDIM, {steps} steps": Sampling(steps=steps) for steps in sorted(settings.ddim_steps)}
-
-
-def _losses(context: StudyContext, pipeline: Pipeline, settings: DDPMDDIMSettings) -> LevelLoss:
-    test = random_split(context.data.test, settings.tested, seed=context.seed)
-    return loss_by_level(pipeline, test.images, labels=test.labels, levels=settings.levels, seed=context.seed)
 
 
 def _clear(pipeline: Pipeline, loss: LevelLoss) -> list[tuple[int, float]]:
@@ -194,10 +185,7 @@ def _findings(
     )
     for name in samplers:
         yield comparison.ordered(f"FD with {name}", {kind: fd[name, kind] for kind in PREDICTIONS})
-    ratios = [
-        (t, eps_error / v_error)
-        for (t, eps_error), (_, v_error) in zip(clear["eps"], clear["v"], strict=True)
-    ]
+    ratios = [(t, eps / v) for (t, eps), (_, v) in zip(clear["eps"], clear["v"], strict=True)]
     (low, at_low), (high, at_high) = ratios[0], ratios[-1]
     yield (
         f"The error of x_0 with eps-prediction is {at_low:.2g} times that with v at t = {low}, and"

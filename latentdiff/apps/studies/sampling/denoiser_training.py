@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import VAEPreset
-from latentdiff.apps.studies.kit.scoring import SampleScorer, draw_uint8, labels_of, score_table
+from latentdiff.apps.studies.kit.scoring import SampleScorer, score_table
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -46,27 +46,19 @@ def study(context: StudyContext, settings: DenoiserTrainingSettings) -> Report:
     with context.part("samples"):
         for epoch, mark in marks.items():
             pipeline = pipeline_of(context, trained, mark)
-            images = draw_uint8(
-                pipeline,
-                settings.samples,
-                seed=context.seed,
-                sampling=Sampling(steps=min(settings.steps, pipeline.schedule.T)),
-            )
+            sampling = Sampling(steps=min(settings.steps, pipeline.schedule.T))
+            images, scores[epoch] = scorer.sample(pipeline, settings.samples, sampling)
             rows.append((f"epoch {epoch}", images[:SHOWN]))
-            scores[epoch] = scorer.score(images, labels_of(pipeline, settings.samples))
         floor = scorer.floor(settings.samples)
-    grid = context.rows(
-        "samples",
-        rows,
-        f"Samples after each of these epochs, from the same noise (DDIM, {settings.steps} steps).",
-    )
-    losses = {
-        epoch: (trained.at("loss", mark), trained.at("val_loss", mark)) for epoch, mark in marks.items()
-    }
+    caption = f"Samples after each of these epochs, from the same noise (DDIM, {settings.steps} steps)."
+    grid = context.rows("samples", rows, caption)
     table = score_table(
         "epochs",
         ("", "optimizer steps", "training loss", "validation loss"),
-        [((f"epoch {epoch}", marks[epoch], *losses[epoch]), found) for epoch, found in scores.items()],
+        [
+            ((f"epoch {epoch}", mark, trained.at("loss", mark), trained.at("val_loss", mark)), scores[epoch])
+            for epoch, mark in marks.items()
+        ],
         floor,
         "Losses and scores of the samples after each of the epochs. Accuracy: the share of samples whose"
         " predicted class is the condition.",
@@ -96,21 +88,13 @@ def _curves(
 ) -> Picture:
     epochs = list(scores)
     fd = Curve("samples", epochs, [scores[epoch].fd.value for epoch in epochs], "marked")
+    y, real = frechet_name(floor.features.name), (("real images", floor.fd.value),)
     panels = [
         trained.loss_panel("loss", max(marks), "mean squared error of v"),
-        Panel(
-            "quality of samples",
-            "epoch",
-            frechet_name(floor.features.name),
-            [fd],
-            log_x=True,
-            log_y=True,
-            levels=(("real images", floor.fd.value),),
-        ),
+        Panel("quality of samples", "epoch", y, [fd], log_x=True, log_y=True, levels=real),
     ]
-    return context.plot(
-        "loss", panels, "Training and validation loss, and the Fréchet distance of samples, over the epochs."
-    )
+    caption = "Training and validation loss, and the Fréchet distance of samples, over the epochs."
+    return context.plot("loss", panels, caption)
 
 
 def _findings(

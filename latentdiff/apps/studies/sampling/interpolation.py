@@ -18,9 +18,8 @@ PIECE = 8  # pairs that are decoded at once
 class InterpolationPaths:
     """Decoded straight lines, one number a pair, float64 [N].
 
-    ``length``: sum of the Euclidean distances between neighbouring frames (pixels in [0, 1]); ``detour``:
-    that length over the distance between the first frame and the last; ``jump``: the largest of the distances
-    over their mean.
+    ``length``: sum of the distances of neighbouring frames (Euclidean, pixels in [0, 1]); ``detour``: length
+    over the distance between the first frame and the last; ``jump``: the largest distance over their mean.
     """
 
     length: Tensor
@@ -38,9 +37,7 @@ def pairs_of(n: int, count: int, *, seed: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def interpolated(vae: VAE, a: Tensor, b: Tensor, *, points: int) -> Tensor:
-    """The decoded lines between the posterior modes of images a[k] and b[k] [N, C, H, W]: float32 [points, N,
-    C, H, W] in [-1, 1].
-    """
+    """Decoded lines between the posterior modes of a[k] and b[k]: float32 [points, N, C, H, W] in [-1, 1]."""
     device = next(vae.parameters()).device
     ends = [vae.encode(images.to(device)).mode() for images in (a, b)]
     frames = [

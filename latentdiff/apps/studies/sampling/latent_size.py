@@ -12,15 +12,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
-from latentdiff.apps.studies.kit.scoring import (
-    SampleScorer,
-    class_grid,
-    distance,
-    draw_uint8,
-    labels_of,
-    measured,
-    score_table,
-)
+from latentdiff.apps.studies.kit.scoring import SampleScorer, class_grid, distance, measured, score_table
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of, vae_of
 from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -63,9 +55,10 @@ class VAEVariant(NamedTuple):
 
 @dataclass(frozen=True)
 class LatentSizeSettings:
-    """``variants`` are (latent, KL weight, whether a denoiser is trained); paths have ``points`` between
-    ``pairs`` of images,
-    fewer where there are fewer test images."""
+    """``variants`` are (latent, KL weight, whether a denoiser is trained).
+
+    Paths have ``points`` between ``pairs`` of images, fewer where there are fewer test images.
+    """
 
     variants: tuple[tuple[str, float, bool], ...] = (("8", 0.5, True), ("32", 0.5, True), ("32", 5.0, False))
     vae: VAEPreset = field(default_factory=lambda: VAEPreset(steps=400))
@@ -99,12 +92,8 @@ class DenoiserResults(NamedTuple):
 def study(context: StudyContext, settings: LatentSizeSettings) -> Report:
     variants = [VAEVariant(*values) for values in settings.variants]
     scorer = SampleScorer.of(context, resamples=settings.resamples)
-    test = Reference.from_images(
-        context.data.test.images,
-        scorer.network,
-        labels=context.data.test.labels,
-        name=f"{context.data.name} test images",
-    )
+    images, labels, name = context.data.test.images, context.data.test.labels, context.data.name
+    test = Reference.from_images(images, scorer.network, labels=labels, name=f"{name} test images")
     found, sampled = {}, {}
     for variant in variants:
         with context.part(f"VAE: {variant.name}"):
@@ -142,8 +131,7 @@ def _vae(
     test: Reference,
 ) -> VAEResults:
     name = f"vae-{variant.latent}-kl{variant.beta:g}"
-    plan = VAEPreset(variant.latent, settings.vae.steps, settings.vae.batch, settings.vae.width)
-    trained = presets.vae(context, name, plan, beta=variant.beta)
+    trained = presets.vae(context, name, settings.vae, latent=variant.latent, beta=variant.beta)
     vae = vae_of(context, trained)
     images = context.data.test.images
     encoded = encode_all(vae, images)
@@ -151,11 +139,8 @@ def _vae(
     scores = score_vae(
         vae, images, encoded=encoded, reference=test, perceptual=metrics, resampling=scorer.resampling
     )
-    a, b = (
-        to_float(images[places])
-        for places in pairs_of(len(images), min(settings.pairs, len(images) // 2), seed=context.seed)
-    )
-    paths = measure_paths(vae, a, b, points=settings.points)
+    pairs = pairs_of(len(images), min(settings.pairs, len(images) // 2), seed=context.seed)
+    paths = measure_paths(vae, *(to_float(images[places]) for places in pairs), points=settings.points)
     return VAEResults(trained, vae, scores, encoded.copies, paths)
 
 
@@ -166,18 +151,12 @@ def _diffused(
     encoder: Trained,
     scorer: SampleScorer,
 ) -> DenoiserResults:
-    trained = presets.mlp(
-        context, f"denoiser-{variant.latent}-kl{variant.beta:g}", encoder, settings.denoiser
-    )
+    name = f"denoiser-{variant.latent}-kl{variant.beta:g}"
+    trained = presets.denoiser(context, name, settings.denoiser, vae=encoder)
     pipeline = pipeline_of(context, trained)
-    images = draw_uint8(
-        pipeline,
-        settings.samples,
-        seed=context.seed,
-        sampling=Sampling(steps=min(settings.steps, pipeline.schedule.T)),
-    )
+    sampling = Sampling(steps=min(settings.steps, pipeline.schedule.T))
     loss = trained.at("val_loss", trained.marks[-1])
-    return DenoiserResults(trained, loss, images, scorer.score(images, labels_of(pipeline, settings.samples)))
+    return DenoiserResults(trained, loss, *scorer.sample(pipeline, settings.samples, sampling))
 
 
 WAYS = (
@@ -197,16 +176,13 @@ def _reconstructions(context: StudyContext, found: Mapping[VAEVariant, VAEResult
     test = context.data.test
     places = indices_by_class(test, SHOWN)
     chosen = test.images[places]
-    rows = [("original", chosen)]
-    rows += [
-        (variant.name, (255 * made.copies[places]).round().to(torch.uint8)) for variant, made in found.items()
+    copies = {each.name: 255 * made.copies[places] for each, made in found.items()}
+    rows = [
+        ("original", chosen),
+        *((name, images.round().to(torch.uint8)) for name, images in copies.items()),
     ]
-    return context.rows(
-        "reconstructions",
-        rows,
-        "Test images and what each VAE makes of them.",
-        about={"test_images": places.tolist()},
-    )
+    caption = "Test images and what each VAE makes of them."
+    return context.rows("reconstructions", rows, caption, about={"test_images": places.tolist()})
 
 
 def _quality(found: Mapping[VAEVariant, VAEResults], n: int) -> Table:
@@ -234,13 +210,11 @@ def _ways(context: StudyContext, found: Mapping[VAEVariant, VAEResults]) -> Iter
         a, b = images[2 * k : 2 * k + 1], images[2 * k + 1 : 2 * k + 2]
         fade = torch.stack([a[0] + (b[0] - a[0]) * u for u in torch.linspace(0, 1, FRAMES).tolist()])
         rows = [
-            (variant.name, interpolated(made.vae, a, b, points=FRAMES)[:, 0])
-            for variant, made in found.items()
+            (each.name, interpolated(made.vae, a, b, points=FRAMES)[:, 0]) for each, made in found.items()
         ]
         rows.append(("pixels (cross-fade)", fade))
-        yield context.rows(
-            f"path-{k + 1}", rows, "Straight lines between the latents of two test images, decoded."
-        )
+        caption = "Straight lines between the latents of two test images, decoded."
+        yield context.rows(f"path-{k + 1}", rows, caption)
 
 
 def _lengths(found: Mapping[VAEVariant, VAEResults], scorer: SampleScorer, points: int) -> Table:
@@ -262,12 +236,11 @@ def _frames(context: StudyContext, found: Mapping[VAEVariant, VAEResults]) -> Pi
         for variant, made in found.items():
             ratios = getattr(made.paths, name).sort().values
             shares = (torch.arange(len(ratios)) + 0.5) / len(ratios)
-            curves.append(Curve(variant.name, shares.tolist(), ratios.tolist()))
+            curves.append(Curve(variant.name, shares, ratios))
         title, legend = f"{name}s", name == "detour"
         panels.append(Panel(title, "share of the pairs", PATHS[name], curves, legend=legend))
-    return context.plot(
-        "continuity", panels, "All pairs in order, from the smoothest path (left) to the roughest."
-    )
+    caption = "All pairs in order, from the smoothest path (left) to the roughest."
+    return context.plot("continuity", panels, caption)
 
 
 def _grids(context: StudyContext, sampled: Mapping[VAEVariant, DenoiserResults]) -> Picture:
@@ -288,9 +261,8 @@ def _losses(context: StudyContext, sampled: Mapping[VAEVariant, DenoiserResults]
         curves.append(Curve("", *made.trained.curve("loss"), "thin", color=k))
         curves.append(Curve(variant.name, *made.trained.curve("val_loss"), "marked", color=k))
     panel = Panel("denoisers", "optimizer step", "mean squared error of v", curves, log_y=True)
-    return context.plot(
-        "loss", [panel], "Training (thin) and validation loss of the denoisers on each latent."
-    )
+    caption = "Training (thin) and validation loss of the denoisers on each latent."
+    return context.plot("loss", [panel], caption)
 
 
 def _findings(
