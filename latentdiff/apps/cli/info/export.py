@@ -42,7 +42,6 @@ def _check_exported(folder: Path) -> None:
     was="--what",
     type=click.Choice(["pipeline", "scheduler", "unet", "vae"]),
     default="pipeline",
-    show_default=True,
     help="The whole model, or one of its parts.",
 )
 @option(
@@ -51,7 +50,6 @@ def _check_exported(folder: Path) -> None:
     was="--sampler",
     type=click.Choice(["ddim", "ddpm"]),
     default="ddim",
-    show_default=True,
     help="Pipeline and scheduler of diffusers; unet and vae have none.",
 )
 @out_option(Output(check=_check_exported), "exported", "Folder of the exported model.")

@@ -21,7 +21,6 @@ MOST_WORDS = 500  # of a vocabulary, for people
 @option(
     "--runs",
     default="runs",
-    show_default=True,
     group="Model",
     help="Folder of all runs; used where PATH is not given.",
 )

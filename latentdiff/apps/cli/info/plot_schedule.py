@@ -23,7 +23,6 @@ KINDS = ",".join(get_args(ScheduleKind))
     "--schedule",
     cls=Several,
     default=KINDS,
-    show_default=True,
     group="Diffusion",
     help="Schedules to draw, as linear,cosine.",
 )

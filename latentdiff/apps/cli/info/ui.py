@@ -16,7 +16,6 @@ from latentdiff.apps.cli.shared.options import cli_command, device_option, run_o
 @option(
     "--host",
     default="127.0.0.1",
-    show_default=True,
     help="Address of the server; 0.0.0.0 makes the page reachable from other machines.",
 )
 @option(
@@ -27,8 +26,8 @@ from latentdiff.apps.cli.shared.options import cli_command, device_option, run_o
     advanced=True,
     help="Another host name of the page, such as that of a proxy; repeatable (default: none).",
 )
-@option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True, help="Port of the server.")
-@option("--open/--no-open", "browser", default=False, show_default=True, help="Open the page in a browser.")
+@option("--port", type=click.IntRange(1, 65535), default=7860, help="Port of the server.")
+@option("--open/--no-open", "browser", default=False, help="Open the page in a browser.")
 @device_option
 def command(*, as_json: bool, **values: Any) -> int:
     """Draw, watch, compare and edit on a page in the browser.

@@ -24,14 +24,11 @@ TABLE_WIDTH = 200  # where the output is no terminal
 @cli_command(
     "bench", "latentdiff bench", "latentdiff bench --torch-compile --threads 2 --json", title="Measurement"
 )
-@option(
-    "--device", default="auto", show_default=True, group=GENERAL, help="Device: auto, cpu, cuda or cuda:N."
-)
+@option("--device", default="auto", group=GENERAL, help="Device: auto, cpu, cuda or cuda:N.")
 @option(
     "--threads",
     type=click.IntRange(1, 1024),
     default=1,
-    show_default=True,
     group="Compute",
     help="CPU threads.",
 )
@@ -39,10 +36,9 @@ TABLE_WIDTH = 200  # where the output is no terminal
     "--seconds",
     type=Finite(1, 3600),
     default=15.0,
-    show_default=True,
     help="Time budget; slow baselines are left out to keep it.",
 )
-@option("--max-mib", type=Finite(0.002, 1024), default=4.0, show_default=True, help="Largest tensor in MiB.")
+@option("--max-mib", type=Finite(0.002, 1024), default=4.0, help="Largest tensor in MiB.")
 @option(
     "--torch-compile",
     "compiled",

@@ -44,7 +44,6 @@ def _check_evaluation(folder: Path) -> None:
 @option(
     "--what",
     cls=Several,
-    default=None,
     group="Metrics",
     help=(
         "Parts of a run, as samples,denoiser; vae, samples, denoiser, reconstruction, and of text models of"
@@ -53,7 +52,6 @@ def _check_evaluation(folder: Path) -> None:
 )
 @option(
     "--images",
-    default=None,
     group="Images",
     help=(
         "Score these images instead of a run; a folder, an .npz (images or x) or a data set name (default:"
@@ -62,7 +60,6 @@ def _check_evaluation(folder: Path) -> None:
 )
 @option(
     "--reference",
-    default=None,
     group="Images",
     help="Images that --images are compared with; a folder, an .npz or a data set name (no default).",
 )
@@ -85,7 +82,6 @@ def _check_evaluation(folder: Path) -> None:
 @option(
     "--features",
     type=click.Choice(NAMES),
-    default=None,
     group="Metrics",
     help="Feature network (default: mnist for 28x28 grey digits, else efficientnet-lite0).",
 )
@@ -94,7 +90,6 @@ def _check_evaluation(folder: Path) -> None:
     "perceptual",
     was="--perceptual",
     type=click.Choice(PERCEPTUAL_NAMES),
-    default=None,
     group="Metrics",
     advanced=True,
     help="Network of the perceptual distance (default: as --features, where it has one).",

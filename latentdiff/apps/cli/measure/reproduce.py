@@ -45,27 +45,23 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
     "--budget",
     type=click.Choice(BUDGETS),
     default="quick",
-    show_default=True,
     help="Amount of computation; quick: about 5 minutes on 2 CPU cores, full: hours on a CPU.",
 )
 @option(
     "--data",
     default="mnist5k",
-    show_default=True,
     group="Data",
     help="Data set name or path; see `latentdiff datasets`.",
 )
 @option(
     "--data-root",
     type=click.Path(path_type=Path),
-    default=None,
     group="Data",
     advanced=True,
     help="Folder of downloaded data sets (default: $LATENTDIFF_DATA or ~/.cache/latentdiff/data).",
 )
 @option(
     "--size",
-    default=None,
     group="Data",
     advanced=True,
     help="Resize images to 32 or HEIGHTxWIDTH pixels (default: as the images are, or as the study needs).",
@@ -73,7 +69,6 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
 @class_folders_option("auto")
 @option(
     "--data-colour",
-    default=None,
     group="Data",
     advanced=True,
     help="Colour images, for the study of some; a data set name or path (default: openmoji, if installed).",
@@ -81,14 +76,12 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
 @option(
     "--run",
     type=click.Path(path_type=Path),
-    default=None,
     group="Model",
     help="Run or checkpoint to study, for studies of one model (default: the study trains it).",
 )
 @option(
     "--run-colour",
     type=click.Path(path_type=Path),
-    default=None,
     group="Model",
     advanced=True,
     help="Run or checkpoint for the part of a study on colour images (default: the study trains it).",
@@ -96,7 +89,6 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
 @option(
     "--features",
     type=click.Choice(FEATURES),
-    default=None,
     advanced=True,
     help="Feature network that scores samples (default: mnist for digits, else efficientnet-lite0).",
 )
@@ -104,7 +96,6 @@ FEATURES = [name for name in NAMES if name not in NEEDS_WEIGHTS]
 @option(
     "--out",
     type=click.Path(path_type=Path),
-    default=None,
     group="Output",
     help="Folder of the study (default: studies/STUDY).",
 )

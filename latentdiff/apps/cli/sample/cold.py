@@ -37,20 +37,17 @@ if TYPE_CHECKING:
     "level",
     was="--level",
     type=click.IntRange(1, 10_000),
-    default=None,
     help="Level of the degradation; with --restore (default: T).",
 )
 @option(
     "--steps",
     type=click.IntRange(1, 10_000),
-    default=None,
     group="Sampling",
     help="Number of steps (default: every level).",
 )
 @option(
     "--improved/--naive",
     default=True,
-    show_default=True,
     group="Sampling",
     advanced=True,
     help="Use x - D(x0, t) + D(x0, s) (improved), or D(x0, s) (naive).",
@@ -61,7 +58,6 @@ if TYPE_CHECKING:
     was="--noise",
     type=Finite(0, 1),
     default=0.002,
-    show_default=True,
     group="Sampling",
     advanced=True,
     help="Standard deviation of the noise that breaks the symmetry of the start; without --restore.",
@@ -69,7 +65,6 @@ if TYPE_CHECKING:
 @option(
     "--start",
     type=click.Choice(["cells", "flat"]),
-    default=None,
     group="Sampling",
     advanced=True,
     help=(

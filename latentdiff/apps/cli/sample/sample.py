@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 @option(
     "--label",
     cls=Texts,
-    default=None,
     group="Images",
     help=(
         "Class to draw, by name or index; several, as 3,5,8 or by repeating the option, are taken in turn"
@@ -62,7 +61,6 @@ if TYPE_CHECKING:
 @option(
     "--steps",
     cls=Several,
-    default=None,
     group="Sampling",
     help=(
         "Number of steps, 1 or more; several as 10,25,50 give a side-by-side figure from the same noise"
@@ -72,7 +70,6 @@ if TYPE_CHECKING:
 @option(
     "--prediction",
     type=click.Choice(get_args(Prediction)),
-    default=None,
     group="Model",
     advanced=True,
     help="Prediction type that the model must have; an error if it was trained with another.",
@@ -86,21 +83,18 @@ if TYPE_CHECKING:
 @option(
     "--files",
     type=IMAGE_FOLDER,
-    default=None,
     group="Output",
     help="Also write each image as a PNG into this folder.",
 )
 @option(
     "--trajectory",
     type=Output(".png", ".gif"),
-    default=None,
     group="Output",
     help="Also write the reverse process (.gif or .png); an animation or a strip, rows x_t and x_0 estimate.",
 )
 @option(
     "--frames",
     type=click.IntRange(2, 1000),
-    default=None,
     group="Output",
     advanced=True,
     help="Frames of the trajectory (default: 10 in a strip, 40 in an animation).",

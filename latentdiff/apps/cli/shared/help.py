@@ -28,6 +28,8 @@ DEFAULT = re.compile(r" \(default: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 class Option(click.Option):
     """An option in a ``group`` of the help texts; an ``advanced`` one is in that of --help-all only.
 
+    A default that is given is shown.
+
     ``bounds``: the range in words, which ends the text of --help-all.
     ``was``: its flags of the version before, by those that they are now (or one, as a text). An old flag
     works as the new one does and is in no help text; one line on stderr says that it was renamed.
@@ -42,7 +44,7 @@ class Option(click.Option):
         was: str | Mapping[str, str] | None = None,
         **attributes: Any,
     ) -> None:
-        super().__init__(*args, **attributes)
+        super().__init__(*args, **{"show_default": attributes.get("default") is not None, **attributes})
         self.group, self.advanced = group, advanced
         self.brief = DEFAULT.sub("", self.help or "").partition(";")[0].rstrip(".")
         if bounds:

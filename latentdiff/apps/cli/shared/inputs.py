@@ -31,7 +31,6 @@ def image_options(function: F) -> F:
         option(
             "--input",
             "source",
-            default=None,
             group="Images",
             help=(
                 "Images to edit; a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set"
@@ -43,7 +42,6 @@ def image_options(function: F) -> F:
         option(
             "--resize",
             type=click.Choice(["crop", "stretch", "pad"]),
-            default=None,
             group="Data",
             advanced=True,
             help=(

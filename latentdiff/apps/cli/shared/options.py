@@ -61,7 +61,6 @@ def _option(name: str, field: FieldInfo, group: str, *, of_run: bool) -> Callabl
         type=None if kind is bool else _click_type(kind),
         default=default,
         help=text[0].upper() + text[1:],
-        show_default=default is not None,
         bounds=_range(field),
         group=facts.get("group", group),
         advanced=facts.get("advanced", False),
@@ -186,8 +185,8 @@ def run_options(
     help: str = "Run or checkpoint folder (default: the newest run with a denoiser).",
 ) -> Callable[[F], F]:
     """--run and --runs."""
-    runs = option("--runs", default="runs", show_default=True, group="Model", advanced=True, help=RUNS)
-    run = option("--run", default=None, group="Model", help=help)
+    runs = option("--runs", default="runs", group="Model", advanced=True, help=RUNS)
+    run = option("--run", group="Model", help=help)
     return lambda function: run(runs(function))
 
 
@@ -199,7 +198,6 @@ def number_option(least: int, most: int, default: int, help: str) -> Callable[[F
         "n",
         type=click.IntRange(least, most),
         default=default,
-        show_default=True,
         group="Images",
         help=help,
     )
@@ -208,18 +206,18 @@ def number_option(least: int, most: int, default: int, help: str) -> Callable[[F
 def seed_option(help: str, *, most: int = 2**62) -> Callable[[F], F]:
     """--seed."""
     kind = click.IntRange(0, most)
-    return option("--seed", type=kind, default=0, show_default=True, group="Images", help=help)
+    return option("--seed", type=kind, default=0, group="Images", help=help)
 
 
 def split_option(help: str) -> Callable[[F], F]:
     """--split."""
     kind = click.Choice(["train", "val", "test"])
-    return option("--split", type=kind, default="test", show_default=True, group="Data", help=help)
+    return option("--split", type=kind, default="test", group="Data", help=help)
 
 
 def out_option(kind: click.Path, default: str, help: str = "The figure (.png).") -> Callable[[F], F]:
     """--out."""
-    return option("--out", type=kind, default=Path(default), show_default=True, group="Output", help=help)
+    return option("--out", type=kind, default=Path(default), group="Output", help=help)
 
 
 def _device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -239,7 +237,6 @@ dry_run_option = option(
 device_option = option(
     "--device",
     default="auto",
-    show_default=True,
     callback=_device,
     group=GENERAL,
     help="Device: auto, cpu, cuda, cuda:N or mps.",
@@ -247,7 +244,6 @@ device_option = option(
 threads_option = option(
     "--threads",
     type=click.IntRange(1, 1024),
-    default=None,
     group="Compute",
     advanced=True,
     help="CPU threads (default: torch's choice).",
@@ -261,7 +257,6 @@ def class_folders_option(default: str) -> Callable[[F], F]:
         group="Data",
         advanced=True,
         type=click.Choice(["auto", "only", "ignore"]),
-        default=None,
         help=(
             "Labels from the class folders of an image folder; auto: where every image is in one, only: leave"
             f" out images that are in none, ignore: no labels (default: {default})."

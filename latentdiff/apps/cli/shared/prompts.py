@@ -38,7 +38,6 @@ def prompt_options(function: F) -> F:
         group="Images",
         advanced=True,
         type=click.Path(path_type=Path),
-        default=None,
         help="Texts to draw, one a line; empty lines are left out (default: none).",
     )
     return prompt(file(function))

@@ -32,7 +32,6 @@ def like_option(function: F) -> F:
         "--like",
         group="Images",
         type=click.Path(path_type=Path),
-        default=None,
         callback=_read,
         is_eager=True,
         expose_value=False,

@@ -38,19 +38,16 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
 @option(
     "--minutes",
     type=click.FloatRange(0, 10**6, min_open=True),
-    default=None,
     group="Training",
     help=f"Budget of both, a quarter of it for the VAE (default: that of --config, else {MINUTES:g}).",
 )
 @option(
     "--name",
-    default=None,
     group="Run",
     help="Name of the runs, NAME-vae and NAME-denoiser (default: the date).",
 )
 @option(
     "--config",
-    default=None,
     group=GENERAL,
     help=(
         "YAML file with options, or the name of a recipe; sections train-vae and train-denoiser hold all"
