@@ -66,7 +66,7 @@ def explained(name: str, option: click.Option) -> bool:
         return "required" in text
     if is_plain_flag or OFF_UNLESS_GIVEN & {option.opts[0], f"{name} {option.opts[0]}"}:
         return "[default" not in text
-    if option.to_info_dict()["default"] is None or option.multiple:
+    if option.default is None or option.multiple:
         return "default" in text or option.opts[0] in BUDGETS
     default = (
         option.default if not option.is_flag else f"{'' if option.default else 'no-'}{option.opts[0][2:]}"

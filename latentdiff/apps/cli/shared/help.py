@@ -44,7 +44,10 @@ class Option(click.Option):
         was: str | Mapping[str, str] | None = None,
         **attributes: Any,
     ) -> None:
-        super().__init__(*args, **{"show_default": attributes.get("default") is not None, **attributes})
+        if not attributes.get("is_flag") and not attributes.get("multiple"):
+            attributes.setdefault("default", None)  # in place of click's mark for "not given"
+        attributes.setdefault("show_default", attributes.get("default") is not None)
+        super().__init__(*args, **attributes)
         self.group, self.advanced = group, advanced
         self.brief = DEFAULT.sub("", self.help or "").partition(";")[0].rstrip(".")
         if bounds:
