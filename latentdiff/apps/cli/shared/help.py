@@ -44,7 +44,7 @@ class Option(click.Option):
         was: str | Mapping[str, str] | None = None,
         **attributes: Any,
     ) -> None:
-        if not attributes.get("is_flag") and not attributes.get("multiple"):
+        if not {"is_flag", "multiple", "required"} & attributes.keys():
             attributes.setdefault("default", None)  # in place of click's mark for "not given"
         attributes.setdefault("show_default", attributes.get("default") is not None)
         super().__init__(*args, **attributes)
