@@ -17,13 +17,14 @@ from typing import Any
 import click
 import torch
 
+from benchmarks.options import Target
 from latentdiff.apps.bench.baselines import IMPLEMENTATIONS, prepare
 from latentdiff.apps.bench.figure import save_kernels_figure
 from latentdiff.apps.bench.measure import BenchmarkGrid, Row, measure
 from latentdiff.apps.bench.report import document, machine, machine_line, name_of
 from latentdiff.apps.bench.workload import OPERATIONS, Operation, make_workload
 from latentdiff.apps.cli.measure.bench import measurable, show
-from latentdiff.apps.cli.shared.types import Finite, Target
+from latentdiff.apps.cli.shared.options import Finite
 from latentdiff.errors import InputError
 from latentdiff.files.system import processor_name
 from latentdiff.parallel.threads import cpu_threads

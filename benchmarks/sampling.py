@@ -30,9 +30,10 @@ from benchmarks.loops import (
     make_tasks,
     measure,
 )
+from benchmarks.options import Target
 from latentdiff.apps.bench.report import machine, machine_line, time_text
 from latentdiff.apps.cli.measure.bench import TABLE_WIDTH, measurable
-from latentdiff.apps.cli.shared.types import Finite, Target
+from latentdiff.apps.cli.shared.options import Finite
 from latentdiff.diffusion.denoiser import Network
 from latentdiff.errors import InputError
 from latentdiff.files.system import processor_name

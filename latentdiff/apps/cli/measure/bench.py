@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from latentdiff.apps.cli.shared.help import GENERAL, option
-from latentdiff.apps.cli.shared.options import cli_command
-from latentdiff.apps.cli.shared.types import Finite
+from latentdiff.apps.cli.shared.options import Finite, cli_command
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:

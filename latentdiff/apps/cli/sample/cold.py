@@ -10,8 +10,7 @@ import click
 from latentdiff.apps.cli.edit.driver import model_options, output_options
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options, read_input
-from latentdiff.apps.cli.shared.options import cli_command, given
-from latentdiff.apps.cli.shared.types import Finite
+from latentdiff.apps.cli.shared.options import Finite, cli_command, given
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:

@@ -12,10 +12,12 @@ from latentdiff.apps.cli.shared.options import (
     build,
     cli_command,
     device_option,
+    merge_v_pred,
     number_option,
     options_of,
     out_option,
     run_options,
+    v_pred_option,
 )
 from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_option
 from latentdiff.apps.cli.shared.prompts import (
@@ -28,7 +30,6 @@ from latentdiff.apps.cli.shared.prompts import (
     prompts_of,
 )
 from latentdiff.apps.cli.shared.reuse import find_like, like_option, recipe_of
-from latentdiff.apps.cli.shared.v_pred import merge_v_pred, v_pred_option
 from latentdiff.config.diffusion import Prediction
 from latentdiff.config.recipe import SampleOptions
 from latentdiff.config.sampling import DEFAULT_STEPS, Sampling
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
 @option(
     "--prediction",
     type=click.Choice(get_args(Prediction)),
-    group="Model",
+    group="Diffusion",
     advanced=True,
     help="Prediction type that the model must have; an error if it was trained with another.",
 )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import yaml
@@ -14,7 +14,6 @@ from click.shell_completion import CompletionItem
 from latentdiff.apps.cli.shared.help import GENERAL, option
 from latentdiff.apps.cli.shared.progress import note
 
-F = TypeVar("F", bound=Callable[..., Any])
 MAX_BYTES = 2**20
 FOLDER = Path(__file__).parents[3] / "assets" / "recipes"  # in the repository a link to configs/
 
@@ -59,22 +58,6 @@ def hint(path: Path) -> str:
     return f"; the recipes are {', '.join(recipes())}" if bare else ""
 
 
-def config_option(function: F) -> F:
-    """--config FILE: values for the options of this command, below those of the command line."""
-    return option(
-        "--config",
-        group=GENERAL,
-        type=ConfigFile(),
-        callback=_read_config,
-        is_eager=True,
-        expose_value=False,
-        help=(
-            "YAML file with options, or the name of a recipe; `option: value` lines, or one section for each"
-            " command. Recipes are demo, scenes, ... The command line wins."
-        ),
-    )(function)
-
-
 def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
@@ -103,6 +86,21 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
         **_values(_renamed(section, ctx.command, path), _names(ctx.command), several, path),
         **(ctx.default_map or {}),
     }  # below those of --like
+
+
+config_option = option(
+    "--config",
+    group=GENERAL,
+    type=ConfigFile(),
+    callback=_read_config,
+    is_eager=True,
+    expose_value=False,
+    help=(
+        "YAML file with options, or the name of a recipe; `option: value` lines, or one section for each"
+        " command. Recipes are demo, scenes, ... The command line wins."
+    ),
+)
+"""Values for the options of a command, below those of the command line."""
 
 
 class _Loader(yaml.SafeLoader):

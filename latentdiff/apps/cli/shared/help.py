@@ -6,7 +6,7 @@ import copy
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import partial, reduce
 from typing import Any, TypeVar
 
 import click
@@ -69,6 +69,11 @@ def _process_renamed(option: Any, message: str, ctx: click.Context, value: Any, 
 
 
 option = partial(click.option, cls=Option)
+
+
+def combined(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options, in this order, as one decorator."""
+    return lambda function: reduce(lambda made, each: each(made), reversed(options), function)
 
 
 class Several(Option):

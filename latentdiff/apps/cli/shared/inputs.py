@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.help import combined, option
 from latentdiff.apps.cli.shared.options import class_folders_option, number_option, split_option
 from latentdiff.apps.cli.shared.training_data import saved_images, saved_options
 from latentdiff.errors import InputError
@@ -21,46 +21,40 @@ if TYPE_CHECKING:
     from latentdiff.data.brightness import Brightness
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
 
-F = TypeVar("F", bound=Callable[..., Any])
 DEGRADED = 0.35  # margin of brightness for degraded images: noise alone moves the mean by a fifth
 
 
-def image_options(function: F) -> F:
-    """--input, --split, --resize, --negate, --class-folders and -n: which images."""
-    options = [
-        option(
-            "--input",
-            "source",
-            group="Images",
-            help=(
-                "Images to edit; a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set"
-                " (default: the data of the run)."
-            ),
+image_options = combined(
+    option(
+        "--input",
+        "source",
+        group="Images",
+        help=(
+            "Images to edit; a PNG, JPEG or WEBP file, a folder, an .npz or the name of a data set"
+            " (default: the data of the run)."
         ),
-        number_option(1, 1000, 8, "Number of images; of labelled data one of each class in turn."),
-        split_option("Split of the data set."),
-        option(
-            "--resize",
-            type=click.Choice(["crop", "stretch", "pad"]),
-            group="Data",
-            advanced=True,
-            help=(
-                "How images of another aspect ratio are brought to the model's (default: that of the"
-                " run, else crop)."
-            ),
+    ),
+    number_option(1, 1000, 8, "Number of images; of labelled data one of each class in turn."),
+    split_option("Split of the data set."),
+    option(
+        "--resize",
+        type=click.Choice(["crop", "stretch", "pad"]),
+        group="Data",
+        advanced=True,
+        help=(
+            "How images of another aspect ratio are brought to the model's (default: that of the"
+            " run, else crop)."
         ),
-        option(
-            "--negate",
-            is_flag=True,
-            group="Data",
-            advanced=True,
-            help=("Invert the images; for dark drawings on white paper and models of light ones on black."),
-        ),
-        class_folders_option("that of the run for its own data, else auto"),
-    ]
-    for each in reversed(options):
-        function = each(function)
-    return function
+    ),
+    option(
+        "--negate",
+        is_flag=True,
+        group="Data",
+        advanced=True,
+        help=("Invert the images; for dark drawings on white paper and models of light ones on black."),
+    ),
+    class_folders_option("that of the run for its own data, else auto"),
+)
 
 
 def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, Any]) -> ImageSet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from latentdiff.apps.cli.shared.config_file import config_option
-from latentdiff.apps.cli.shared.help import GENERAL, OWN, Command, option
+from latentdiff.apps.cli.shared.help import GENERAL, OWN, Command, combined, option
 from latentdiff.config.base import Config, device_name, option_facts
 from latentdiff.errors import explain
 
@@ -22,6 +23,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=Config)
 
 ENDLESS = 1e5  # bounds from here on only guard against nonsense and are not worth a word of help
+
+
+class Finite(click.FloatRange):
+    """A number within bounds; "nan" lies within all of them and is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 def options_of(*models: type[Config], skip: tuple[str, ...] = (), of_run: bool = False) -> Callable[[F], F]:
@@ -32,17 +43,12 @@ def options_of(*models: type[Config], skip: tuple[str, ...] = (), of_run: bool =
     defaults.
     """
 
-    def decorate(function: F) -> F:
-        fields: dict[str, tuple[FieldInfo, str]] = {}
-        for model in models:
-            for base in (part for part in model.__mro__ if issubclass(part, Config)):
-                own = (name for name in base.__annotations__ if name in model.model_fields)
-                fields |= {name: (model.model_fields[name], base.option_group) for name in own}
-        for name in reversed([name for name in fields if name not in skip]):
-            function = _option(name, *fields[name], of_run=of_run)(function)
-        return function
-
-    return decorate
+    fields: dict[str, tuple[FieldInfo, str]] = {}
+    for model in models:
+        for base in (part for part in model.__mro__ if issubclass(part, Config)):
+            own = (name for name in base.__annotations__ if name in model.model_fields)
+            fields |= {name: (model.model_fields[name], base.option_group) for name in own}
+    return combined(*(_option(name, *fields[name], of_run=of_run) for name in fields if name not in skip))
 
 
 def _option(name: str, field: FieldInfo, group: str, *, of_run: bool) -> Callable[[F], F]:
@@ -170,24 +176,17 @@ def cli_command(
     ``title``: of its options that name no group.
     """
 
-    def decorate(function: Callable[..., Any]) -> Command:
-        as_json = option(
-            "--json", "as_json", is_flag=True, group=GENERAL, help="Print the result as JSON on stdout."
-        )
-        function = as_json(function)
-        function = config_option(function) if config else function
-        return click.command(name=name, cls=Command, examples=examples, title=title)(function)
-
-    return decorate
+    made = click.command(name=name, cls=Command, examples=examples, title=title)
+    general = combined(config_option, json_option) if config else json_option
+    return lambda function: made(general(function))
 
 
 def run_options(
     help: str = "Run or checkpoint folder (default: the newest run with a denoiser).",
 ) -> Callable[[F], F]:
     """--run and --runs."""
-    runs = option("--runs", default="runs", group="Model", advanced=True, help=RUNS)
-    run = option("--run", group="Model", help=help)
-    return lambda function: run(runs(function))
+    runs = option("--runs", default="runs", group="Model", advanced=True, help="Folder of all runs.")
+    return combined(option("--run", group="Model", help=help), runs)
 
 
 def number_option(least: int, most: int, default: int, help: str) -> Callable[[F], F]:
@@ -227,7 +226,9 @@ def _device(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
         raise click.UsageError(f"--device: {error}") from None
 
 
-RUNS = "Folder of all runs."
+json_option = option(
+    "--json", "as_json", is_flag=True, group=GENERAL, help="Print the result as JSON on stdout."
+)
 dry_run_option = option(
     "--dry-run",
     is_flag=True,
@@ -262,3 +263,31 @@ def class_folders_option(default: str) -> Callable[[F], F]:
             f" out images that are in none, ignore: no labels (default: {default})."
         ),
     )
+
+
+v_pred_option = option(
+    "--v-pred",
+    is_flag=True,
+    group="Diffusion",
+    advanced=True,
+    help="Short for --prediction v (Salimans & Ho 2022).",
+)
+"""Its parameter ``v_pred`` is folded into ``prediction`` by :func:`merge_v_pred`."""
+
+
+def merge_v_pred(ctx: click.Context, values: dict[str, Any]) -> None:
+    """Turn --v-pred into prediction "v"; a usage error if --prediction says something else in the same place.
+
+    Of a command line and a --config file that disagree, the command line wins.
+    """
+    if not values.pop("v_pred"):
+        return
+    source, other = ctx.get_parameter_source("v_pred"), ctx.get_parameter_source("prediction")
+    if values["prediction"] != "v" and other == source:
+        raise click.UsageError(
+            f"--v-pred means --prediction v, got --prediction {values['prediction']} as well"
+        )
+    if source is None or other == click.core.ParameterSource.COMMANDLINE:
+        return
+    values["prediction"] = "v"
+    ctx.set_parameter_source("prediction", source)

@@ -15,15 +15,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import combinations, count
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import click
 
 from latentdiff.apps.cli.shared.help import option
-from latentdiff.apps.cli.shared.types import remove_empty
 from latentdiff.errors import InputError
 
-F = TypeVar("F", bound=Callable[..., Any])
 # parameters whose files --overwrite never replaces
 READ = ("source", "mask", "images", "reference", "data", "prompt_file", "weights", "perceptual_weights")
 
@@ -80,14 +78,12 @@ IMAGE_FOLDER = Output(check=_check_images)
 """A folder of single images, as of ``--files``."""
 
 
-def overwrite_option(function: F) -> F:
-    """--overwrite."""
-    return option(
-        "--overwrite",
-        group="Output",
-        is_flag=True,
-        help=("Replace existing files and folders; otherwise results get the next free name, as NAME-2."),
-    )(function)
+overwrite_option = option(
+    "--overwrite",
+    group="Output",
+    is_flag=True,
+    help="Replace existing files and folders; otherwise results get the next free name, as NAME-2.",
+)
 
 
 class _Chosen(NamedTuple):
@@ -152,6 +148,15 @@ def place(path: Path, kind: Output, *, overwrite: bool, besides: list[Path] | No
         path = free(path, is_free, folder=kind.folder, say=note_at_work)
     _check_writable(path, kind)
     return path
+
+
+def remove_empty(folders: list[Path]) -> None:
+    """Take back folders, the innermost first, in which a command that failed has left nothing."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def _reserve(path: Path) -> None:

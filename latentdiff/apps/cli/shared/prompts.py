@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.help import combined, option
 
 if TYPE_CHECKING:
     from latentdiff.config.sampling import Sampling
     from latentdiff.pipeline.capabilities import Need
     from latentdiff.pipeline.pipeline import Pipeline
 
-F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 MENTIONED = 10  # class names in a note
 MAX_FILE = 2**22  # bytes of a prompt file
@@ -24,23 +23,22 @@ MAX_PROMPT = 2000  # characters
 SHOWN = 8  # unknown words in a warning
 
 
-def prompt_options(function: F) -> F:
-    """--prompt, which may come several times, and --prompt-file."""
-    prompt = option(
+prompt_options = combined(
+    option(
         "--prompt",
         "prompts",
         group="Images",
         multiple=True,
         help="Text to draw, for text-conditional models; several are taken in turn (default: none).",
-    )
-    file = option(
+    ),
+    option(
         "--prompt-file",
         group="Images",
         advanced=True,
         type=click.Path(path_type=Path),
         help="Texts to draw, one a line; empty lines are left out (default: none).",
-    )
-    return prompt(file(function))
+    ),
+)
 
 
 def prompts_of(values: dict[str, Any]) -> list[str]:

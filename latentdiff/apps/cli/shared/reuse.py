@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from latentdiff.config.recipe import Recipe
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
 
-F = TypeVar("F", bound=Callable[..., Any])
 GIVES_WAY = {  # what of a picture's options is forgotten where the command line gives another one
     "sampler": ("steps", "spacing", "eta", "variance"),
     "label": ("prompts", "prompt_file", "class_balance"),
@@ -24,22 +22,6 @@ GIVES_WAY = {  # what of a picture's options is forgotten where the command line
     "prompt_file": ("label", "prompts", "class_balance"),
     "class_balance": ("label",),
 }
-
-
-def like_option(function: F) -> F:
-    """--like, whose recipe stands in ``ctx.meta`` for :func:`recipe_of`."""
-    return option(
-        "--like",
-        group="Images",
-        type=click.Path(path_type=Path),
-        callback=_read,
-        is_eager=True,
-        expose_value=False,
-        help=(
-            "Repeat a PNG of sample or ui; with the settings in the file and the run of the same weights, the"
-            " command line wins (default: none)."
-        ),
-    )(function)
 
 
 def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> None:
@@ -55,6 +37,21 @@ def _read(ctx: click.Context, parameter: click.Parameter, path: Path | None) -> 
         )
     ctx.meta["like"] = (path, recipe)
     ctx.default_map = {**(ctx.default_map or {}), **options_of_recipe(recipe)}
+
+
+like_option = option(
+    "--like",
+    group="Images",
+    type=click.Path(path_type=Path),
+    callback=_read,
+    is_eager=True,
+    expose_value=False,
+    help=(
+        "Repeat a PNG of sample or ui; with the settings in the file and the run of the same weights, the"
+        " command line wins (default: none)."
+    ),
+)
+"""Its recipe stands in ``ctx.meta`` for :func:`recipe_of`."""
 
 
 def options_of_recipe(recipe: Recipe) -> dict[str, Any]:

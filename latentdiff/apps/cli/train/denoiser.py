@@ -14,9 +14,10 @@ from latentdiff.apps.cli.shared.options import (
     command_line_wins,
     dry_run_option,
     given,
+    merge_v_pred,
     options_of,
+    v_pred_option,
 )
-from latentdiff.apps.cli.shared.v_pred import merge_v_pred, v_pred_option
 from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.errors import InputError

@@ -1,23 +1,14 @@
-"""Types of options: what would fail after minutes of work fails at once."""
+"""Types of the options of the benchmarks."""
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-
-class Finite(click.FloatRange):
-    """A number within bounds; "nan" lies within all of them and is none."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        return number
+from latentdiff.apps.cli.shared.outputs import remove_empty
 
 
 class Target(click.Path):
@@ -45,12 +36,3 @@ class Target(click.Path):
         if ctx is not None and missing and writes:
             ctx.call_on_close(lambda: remove_empty(missing))
         return path
-
-
-def remove_empty(folders: list[Path]) -> None:
-    """Take back folders, the innermost first, in which a command that failed has left nothing."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
