@@ -11,7 +11,7 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import RendererAgg
 
-from latentdiff.apps.cli.info.schedule_figure import save_schedule_figure
+from latentdiff.apps.cli.info.plot_schedule import save_schedule_figure
 from latentdiff.apps.studies.report.curves import Curve, Panel, draw_panels
 from latentdiff.diffusion.schedule import make_schedule
 from latentdiff.evaluate.interval_score import Resampling

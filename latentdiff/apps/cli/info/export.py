@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from latentdiff.apps.cli.shared.help import option
-from latentdiff.apps.cli.shared.options import cli_command, out_option, run_options
+from latentdiff.apps.cli.shared.options import cli_command, given, out_option, run_options
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option, refuse_foreign
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def _check_exported(folder: Path) -> None:
 )
 @out_option(Output(check=_check_exported), "exported", "Folder of the exported model.")
 @overwrite_option
-@click.pass_context
-def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+def command(*, as_json: bool, **values: Any) -> int:
     """Write a model as a folder that diffusers loads.
 
     Diffusion processes can be exported, except score prediction and x_0 with --sigma-data. Networks can be
@@ -63,8 +62,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     package are built differently, and the error names the first difference.
     """
     what, sampler = values["what"], values["sampler"]
-    given = ctx.get_parameter_source("sampler") != click.core.ParameterSource.DEFAULT
-    if given and what in ("unet", "vae"):
+    if given(["sampler"]) and what in ("unet", "vae"):
         raise click.UsageError(f"--sampler {sampler}: a {what} by itself has none; leave it out")
 
     from latentdiff.apps.cli.shared import outputs

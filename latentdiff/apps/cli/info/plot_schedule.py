@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+import numpy as np
 
 from latentdiff.apps.cli.shared.help import Several, option
 from latentdiff.apps.cli.shared.options import build, cli_command, options_of, out_option
 from latentdiff.apps.cli.shared.outputs import Output, overwrite_option
 from latentdiff.config.diffusion import ScheduleConfig, ScheduleKind
+
+if TYPE_CHECKING:
+    from latentdiff.diffusion.schedule import Schedule
 
 KINDS = ",".join(get_args(ScheduleKind))
 
@@ -41,7 +47,6 @@ def command(*, as_json: bool, **values: Any) -> int:
             raise click.UsageError(f"--schedule: expected {', '.join(get_args(ScheduleKind))}, got {name!r}")
     configs = {name: build(ScheduleConfig, values | {"kind": name}) for name in names}
 
-    from latentdiff.apps.cli.info.schedule_figure import save_schedule_figure
     from latentdiff.apps.cli.shared import outputs
     from latentdiff.apps.cli.shared.progress import result
     from latentdiff.diffusion.schedule import make_schedule
@@ -59,3 +64,29 @@ def command(*, as_json: bool, **values: Any) -> int:
     ]
     result({"wrote": str(out), "alpha_bar": table}, as_json=as_json, text="\n".join([*lines, str(out)]))
     return 0
+
+
+def save_schedule_figure(schedules: Mapping[str, Schedule], path: Path) -> None:
+    """beta, alpha-bar and log-SNR over the levels, one line for each schedule."""
+    from latentdiff.viz.figures import COLORS, Math, new_figure, save_figure
+
+    figure = new_figure(12, 3.6)
+    panels = figure.subplots(1, 3)
+    for (name, schedule), color in zip(
+        schedules.items(), COLORS * (1 + len(schedules) // len(COLORS)), strict=False
+    ):
+        t = np.arange(1, schedule.T + 1) / schedule.T
+        alpha_bar = schedule.alpha.square().numpy()
+        beta = schedule.forward_variance(slice(1, None), slice(0, -1)).numpy()
+        panels[0].plot(t, beta, color=color, label=name)
+        panels[1].plot(np.arange(schedule.T + 1) / schedule.T, alpha_bar, color=color, label=name)
+        snr = schedule.snr()[1:].numpy()
+        panels[2].plot(t[snr > 0], np.log(snr[snr > 0]), color=color, label=name)
+    panels[0].set(ylabel=Math(r"$\beta_t$"), yscale="log", title="noise added by a step")
+    panels[1].set(ylabel=Math(r"$\bar\alpha_t$"), title="signal left")
+    panels[2].set(ylabel=Math(r"$\log\,\mathrm{SNR}_t$"), title="signal-to-noise ratio")
+    for axes in panels:
+        axes.set_xlabel("t / T")
+        axes.grid(alpha=0.25)
+    panels[1].legend(frameon=False)
+    save_figure(figure, path)

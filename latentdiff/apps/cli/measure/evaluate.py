@@ -12,6 +12,7 @@ from latentdiff.apps.cli.shared.options import (
     build,
     cli_command,
     device_option,
+    given,
     number_option,
     options_of,
     out_option,
@@ -99,15 +100,14 @@ def _check_evaluation(folder: Path) -> None:
 @device_option
 @out_option(Output(check=_check_evaluation), "evaluation", "Folder of the figures and evaluation.json.")
 @overwrite_option
-@click.pass_context
-def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+def command(*, as_json: bool, **values: Any) -> int:
     """Measure the quality of a model or of a set of images.
 
     Of a run: its VAE, its samples, its denoiser and reconstructions from noise. Of images: --images A
     --reference B. Every value has an interval and the name of the feature network it depends on.
     docs/evaluation.md explains them.
     """
-    _check(ctx, values)
+    _check(values)
     settings = build(Sampling, values)
     build(EvaluationOptions, values)
 
@@ -121,7 +121,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     with cpu_threads(values["threads"] or torch.get_num_threads()):
         if values["images"] is not None:
             return evaluate_sets(values, as_json=as_json)
-        return evaluate_run(ctx, values, settings, as_json=as_json)
+        return evaluate_run(values, settings, as_json=as_json)
 
 
 OF_A_RUN = (
@@ -146,13 +146,12 @@ FLAGS = {
 }
 
 
-def _check(ctx: click.Context, values: dict[str, Any]) -> None:
+def _check(values: dict[str, Any]) -> None:
     """Usage errors for options that do not go together, and for unknown parts."""
-    default = click.core.ParameterSource.DEFAULT
-    given = {name for name in values if ctx.get_parameter_source(name) not in (default, None)}
+    chosen = given(values)
     if values["images"] is None:
         for name in ("reference", "paired"):
-            if name in given:
+            if name in chosen:
                 raise click.UsageError(f"--{name} is about --images, it needs --images")
     elif values["reference"] is None:
         raise click.UsageError(
@@ -160,12 +159,12 @@ def _check(ctx: click.Context, values: dict[str, Any]) -> None:
         )
     else:
         for name in OF_A_RUN:
-            if name in given and name != "seed":
+            if name in chosen and name != "seed":
                 flag = "-n" if name == "n" else f"--{name.replace('_', '-')}"
                 raise click.UsageError(f"{flag} is about a run, it does not go with --images")
     if values["images"] is not None and not values["paired"]:
         for name in ("perceptual", "perceptual_weights"):
-            if name in given:
+            if name in chosen:
                 raise click.UsageError(
                     f"{FLAGS[name]} is for pairs of images, with --images it needs --paired"
                 )

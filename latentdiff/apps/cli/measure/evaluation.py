@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
 import torch
 from rich.table import Table
 
@@ -47,11 +46,11 @@ FLATTERED = (
 )
 
 
-def evaluate_run(ctx: click.Context, values: dict[str, Any], settings: Sampling, *, as_json: bool) -> int:
+def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -> int:
     """Measure a run or checkpoint."""
     checkpoint = _find(values["run"], values["runs"])
     ranks, device = together(_device(values["device"]), "the samples")
-    data = read_data(build(DataOptions, values | trained_on(ctx, checkpoint)))
+    data = read_data(build(DataOptions, values | trained_on(checkpoint)))
     model = _model(checkpoint, device, data)
     parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
     if isinstance(model, Pipeline):

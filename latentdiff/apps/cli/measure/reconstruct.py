@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
 from latentdiff.apps.cli.shared.options import (
     build,
     cli_command,
@@ -32,8 +30,7 @@ from latentdiff.errors import InputError
 @number_option(1, 1024, 32, "Images in the figure; the PSNR is over the whole split.")
 @out_option(Output(".png"), "reconstructions.png")
 @overwrite_option
-@click.pass_context
-def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+def command(*, as_json: bool, **values: Any) -> int:
     """Pass images through a trained VAE and show both sides.
 
     Rows alternate: originals, and below them their reconstructions (from the mode of the posterior). Prints
@@ -54,7 +51,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     outputs.settle(values)
     out: Path = values["out"]
     checkpoint = find_vae(values["run"], values["runs"])
-    options = build(DataOptions, values | trained_on(ctx, checkpoint))
+    options = build(DataOptions, values | trained_on(checkpoint))
     data = read_data(options)
     vae, _ = load_autoencoder(checkpoint, checkpoint.json(INDEX), data.shape)
     if vae.config.image != data.shape:

@@ -14,6 +14,7 @@ from latentdiff.apps.cli.shared.options import (
     class_folders_option,
     cli_command,
     device_option,
+    flags,
     seed_option,
     threads_option,
 )
@@ -212,10 +213,8 @@ def _settled(name: str, out: Path, command_of: Callable[[str, Path], str]) -> Pa
 def _command(name: str, out: Path, values: dict[str, Any]) -> str:
     """The command line that makes this study again."""
     defaults = {param.name: param.default for param in command.params}
-    words = ["latentdiff", "reproduce", name, "--budget", values["budget"]]
-    for key, value in values.items():
-        if key != "budget" and value is not None and value != defaults[key]:
-            words += [f"--{key.replace('_', '-')}", str(value)]
+    chosen = {key: value for key, value in values.items() if value not in (None, defaults[key])}
+    words = ["latentdiff", "reproduce", name, *flags({"budget": values["budget"]} | chosen)]
     return shlex.join(words if out == Path(OUT) / name else [*words, "--out", str(out)])
 
 

@@ -103,16 +103,15 @@ if TYPE_CHECKING:
 @overwrite_option
 @device_option
 @like_option
-@click.pass_context
-def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+def command(*, as_json: bool, **values: Any) -> int:
     """Draw images from a trained model.
 
     Takes the newest run, or --run. A class-conditional model draws all classes in turn unless --label names
     some, a text-conditional model draws --prompt; --guidance 0 ignores either. The same seed gives the same
     image in any batch. A PNG holds its settings: `latentdiff inspect` reads them and --like repeats them.
     """
-    merge_v_pred(ctx, values)
-    like = recipe_of(ctx, values)
+    merge_v_pred(values)
+    like = recipe_of(values)
     counts = _counts(values.pop("steps"))
     settings = [build(Sampling, values | {"steps": count}) for count in counts]
     build(SampleOptions, values)
@@ -134,7 +133,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     if like is None:
         checkpoint = find_denoiser(values["run"], values["runs"], needs=needs)
     else:
-        checkpoint = find_like(ctx, like, values["run"], values["runs"])
+        checkpoint = find_like(like, values["run"], values["runs"])
     pipeline = load_checked(
         checkpoint, needs=needs, prediction=values["prediction"], device=str(device), dtype=values["dtype"]
     )

@@ -62,30 +62,30 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
     if path is None:
         return
     try:
+        content = _content(path)
+        if isinstance(content, dict):
+            ctx.meta["sections"] = (named(path), tuple(content))
+        section = _renamed(_section(content, ctx.command.name or ""), ctx.command, path)
+        values = _values(section, ctx.command)
+    except ValueError as error:
+        raise click.UsageError(f"--config {path}: {error}") from None
+    ctx.default_map = values | (ctx.default_map or {})  # below those of --like
+
+
+def _content(path: Path) -> Any:
+    """What the file holds, as YAML; ValueError."""
+    try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise click.UsageError(f"--config {path}: cannot be read ({error.strerror}){hint(path)}") from None
+        raise ValueError(f"cannot be read ({error.strerror}){hint(path)}") from None
     if len(text) > MAX_BYTES:
-        raise click.UsageError(f"--config {path}: expected at most {MAX_BYTES} bytes, found more")
+        raise ValueError(f"expected at most {MAX_BYTES} bytes, found more")
     try:
         content = yaml.load(text, Loader=_Loader)
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: bad encodings and explicitly typed values
-        raise click.UsageError(
-            f"--config {path}: not valid YAML ({' '.join(str(error).split())[:160]})"
-        ) from None
-    if isinstance(content, dict):
-        ctx.meta["sections"] = (named(path), tuple(content))
-    section = _section({} if content is None else content, ctx.command.name or "", path)
-    several = {str(param.name) for param in ctx.command.params if getattr(param, "multiple", False)}
-    ctx.default_map = {
-        **_values(_renamed(section, ctx.command, path), _names(ctx.command), several, path),
-        **(ctx.default_map or {}),
-    }  # below those of --like
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad encodings, explicitly typed values
+        raise ValueError(f"not valid YAML ({' '.join(str(error).split())[:160]})") from None
+    return {} if content is None else content
 
 
 config_option = option(
@@ -138,53 +138,46 @@ def _renamed(section: Mapping[Any, Any], command: click.Command, path: Path) -> 
     return values
 
 
-def _section(content: Any, command: str, path: Path) -> dict[str, Any]:
+def _section(content: Any, command: str) -> dict[str, Any]:
     """The part meant for this command: its own section, or the whole file where it has no sections."""
     from latentdiff.apps.cli.root import COMMANDS
 
     if isinstance(content, dict) and content.keys() & COMMANDS.keys():
-        beside = sorted(str(key) for key in content.keys() - COMMANDS.keys())
-        if beside:
-            raise click.UsageError(
-                f"--config {path}: {beside[0]!r} stands beside sections, which are named after commands"
-            )
+        if beside := sorted(str(key) for key in content.keys() - COMMANDS.keys()):
+            raise ValueError(f"{beside[0]!r} stands beside sections, which are named after commands")
         if command not in content:
-            raise click.UsageError(f"--config {path}: has no section {command!r}, found {', '.join(content)}")
+            raise ValueError(f"has no section {command!r}, found {', '.join(content)}")
         content = {} if content[command] is None else content[command]
     if not isinstance(content, dict):
-        raise click.UsageError(
-            f"--config {path}: expected `option: value` lines, found {type(content).__name__}"
-        )
+        raise ValueError(f"expected `option: value` lines, found {type(content).__name__}")
     return content
 
 
-def _values(
-    section: Mapping[Any, Any], known: Mapping[str, str], several: set[str], path: Path
-) -> dict[str, str | tuple[str, ...]]:
-    """The values of a section by parameter; tuples of texts for those that take ``several``."""
+def _values(section: Mapping[Any, Any], command: click.Command) -> dict[str, str | tuple[str, ...]]:
+    """The values of a section by parameter; tuples of texts for options that take several."""
+    known = _names(command)
+    several = {str(param.name) for param in command.params if getattr(param, "multiple", False)}
     values: dict[str, str | tuple[str, ...]] = {}
     for key, value in section.items():
         name = str(key).replace("-", "_")
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"; did you mean {close[0]!r}?" if close else ", expected the options of this command"
-            raise click.UsageError(f"--config {path}: unknown option {str(key)!r}{hint}")
-        if known[name] in several and value is not None:
-            entries = value if isinstance(value, list) else [value]
-            if all(isinstance(entry, str) for entry in entries):
-                values[known[name]] = tuple(entries)
-                continue
-        if value is not None and not isinstance(value, str):
-            raise click.UsageError(
-                f"--config {path}: {key}: expected a single value, found a {type(value).__name__} (write"
-                " several as 10,25)"
-            )
-        if value is not None:
-            values[known[name]] = _plain_text(value, str(key), path)
+            raise ValueError(f"unknown option {str(key)!r}{hint}")
+        if value is None:
+            continue
+        entries = value if isinstance(value, list) else [value]
+        if known[name] in several and all(isinstance(entry, str) for entry in entries):
+            values[known[name]] = tuple(entries)
+        elif isinstance(value, str):
+            values[known[name]] = _plain_text(value, str(key))
+        else:
+            found = type(value).__name__
+            raise ValueError(f"{key}: expected a single value, found a {found} (write several as 10,25)")
     return values
 
 
-def _plain_text(value: str, key: str, path: Path) -> str:
+def _plain_text(value: str, key: str) -> str:
     """``value``, if a command line could hold it: escapes in a file make NUL and lone surrogates."""
     try:
         value.encode(errors="surrogateescape")
@@ -193,5 +186,5 @@ def _plain_text(value: str, key: str, path: Path) -> str:
     else:
         found = "\0" if "\0" in value else ""
     if found:
-        raise click.UsageError(f"--config {path}: {key}: expected text, found the character {found!a}")
+        raise ValueError(f"{key}: expected text, found the character {found!a}")
     return value

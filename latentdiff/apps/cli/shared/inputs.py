@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latentdiff.apps.cli.shared.find import saved_images, saved_options
 from latentdiff.apps.cli.shared.help import combined, option
 from latentdiff.apps.cli.shared.options import class_folders_option, number_option, split_option
-from latentdiff.apps.cli.shared.training_data import saved_images, saved_options
 from latentdiff.errors import InputError
 
 if TYPE_CHECKING:

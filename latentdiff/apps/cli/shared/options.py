@@ -80,6 +80,18 @@ def flag_of(name: str, field: FieldInfo | None = None) -> str:
     return "--" + str(own.get("flag", name.replace("_", "-")))
 
 
+def flags(values: Mapping[str, Any]) -> list[str]:
+    """Options, by their parameters, as words of a command line."""
+    words = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return words
+
+
 def _of_run(text: str, default: Any) -> str:
     """The help of an option that takes the value of the run, and its ``default``, or that in the text,
     without a run.
@@ -161,9 +173,10 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
         raise click.UsageError(message) from None
 
 
-def command_line_wins(ctx: click.Context, values: dict[str, Any], names: tuple[str, ...]) -> None:
+def command_line_wins(values: dict[str, Any], names: tuple[str, ...]) -> None:
     """Of options that exclude each other, drop those of the --config file if the command line has another."""
-    sources = {name: ctx.get_parameter_source(name) for name in names}
+    context = click.get_current_context()
+    sources = {name: context.get_parameter_source(name) for name in names}
     if click.core.ParameterSource.COMMANDLINE in sources.values():
         values.update({n: None for n, s in sources.items() if s == click.core.ParameterSource.DEFAULT_MAP})
 
@@ -275,13 +288,14 @@ v_pred_option = option(
 """Its parameter ``v_pred`` is folded into ``prediction`` by :func:`merge_v_pred`."""
 
 
-def merge_v_pred(ctx: click.Context, values: dict[str, Any]) -> None:
+def merge_v_pred(values: dict[str, Any]) -> None:
     """Turn --v-pred into prediction "v"; a usage error if --prediction says something else in the same place.
 
     Of a command line and a --config file that disagree, the command line wins.
     """
     if not values.pop("v_pred"):
         return
+    ctx = click.get_current_context()
     source, other = ctx.get_parameter_source("v_pred"), ctx.get_parameter_source("prediction")
     if values["prediction"] != "v" and other == source:
         raise click.UsageError(

@@ -64,10 +64,11 @@ def options_of_recipe(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, ())}
 
 
-def recipe_of(ctx: click.Context, values: dict[str, Any]) -> Recipe | None:
+def recipe_of(values: dict[str, Any]) -> Recipe | None:
     """The recipe of --like, None without one; in ``values`` its options give way to those of the command line
     that exclude them.
     """
+    ctx = click.get_current_context()
     if "like" not in ctx.meta:
         return None
     sources = {name: ctx.get_parameter_source(name) for name in values}
@@ -79,7 +80,7 @@ def recipe_of(ctx: click.Context, values: dict[str, Any]) -> Recipe | None:
     return recipe
 
 
-def find_like(ctx: click.Context, recipe: Recipe, run: str | None, runs: str) -> Checkpoint:
+def find_like(recipe: Recipe, run: str | None, runs: str) -> Checkpoint:
     """The checkpoint of the recipe's weights, wherever below ``runs`` or in the package it is; or that of
     ``run``, with a note where its weights are others.
 
@@ -88,7 +89,10 @@ def find_like(ctx: click.Context, recipe: Recipe, run: str | None, runs: str) ->
     from latentdiff.apps.cli.shared.progress import note
     from latentdiff.pipeline.checkpoint.runs import locate, with_fingerprint
 
-    path, known_as = ctx.meta["like"][0], f"{recipe.run!r:.80} with the weights {recipe.weights[:12]}"
+    path, known_as = (
+        click.get_current_context().meta["like"][0],
+        f"{recipe.run!r:.80} with the weights {recipe.weights[:12]}",
+    )
     if run is not None:
         checkpoint = locate(Path(run), Path(runs))
         if checkpoint.fingerprint != recipe.weights:

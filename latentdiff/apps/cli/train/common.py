@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import click
 import torch
 import yaml
-from torch import nn
 
+from latentdiff.apps.cli.shared.find import place_of
 from latentdiff.apps.cli.shared.options import build, given
+from latentdiff.apps.cli.shared.processes import together
 from latentdiff.apps.cli.shared.progress import TrainingBar, counted, note, note_kernels, print_report, result
-from latentdiff.apps.cli.shared.training_data import place_of
 from latentdiff.config.base import parse
-from latentdiff.config.data import DataOptions, StreamOptions
+from latentdiff.config.data import DataOptions
 from latentdiff.config.loop import BUDGETS, LoopOptions, RunOptions
 from latentdiff.data import Dataset, ImageData, TrainData, is_streamed, load_dataset, stream_dataset
 from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
+from latentdiff.parallel.device import resolve_device
 from latentdiff.parallel.processes import Ranks
 from latentdiff.pipeline.checkpoint.folder import Checkpoint
-from latentdiff.pipeline.checkpoint.runs import LOCK, Run, exists_already, resumable
+from latentdiff.pipeline.checkpoint.runs import LOCK, Run, exists_already, locate, resumable
 from latentdiff.pipeline.components import config_of
 from latentdiff.train.backward import check_batch
 from latentdiff.train.latent_dataset import EncodedData, is_encoded, load_encoded
@@ -55,20 +57,47 @@ FREE_ON_RESUME = {  # options that may differ when a run is resumed: they do not
 }
 
 
-def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[O, Checkpoint | None, str]:
-    """The options to train with: those of the run to resume (with what was given anew), or ``options``
-    themselves.
+@dataclass(frozen=True)
+class Training(Generic[O]):
+    """A training before its data is read: its ``options`` are those of the run that it resumes, if any."""
 
-    Beside them the checkpoint to resume, and where the data is: that of a run may be named from another
-    folder.
-    """
-    if place.resume is None:
-        return options, None, _data(options)
+    kind: str
+    options: O
+    place: RunOptions
+    resume: Checkpoint | None
+    data: str  # where the data is: that of a run may be named from another folder
+    device: torch.device
+    ranks: Ranks
+
+    @property
+    def first(self) -> Checkpoint | None:
+        """The checkpoint of --init-from."""
+        return None if self.place.init_from is None else self.locate(self.place.init_from)
+
+    def locate(self, run: str) -> Checkpoint:
+        """The checkpoint of a run by name or path."""
+        return locate(Path(run), Path(self.place.runs))
+
+
+def begin(kind: str, options: O, place: RunOptions) -> Training[O]:
+    """Settle the options of a training and the settings of its process; notes missing kernels."""
+    resume, data = None, str(options.model_dump()["data"])
+    if place.resume is not None:
+        options, resume, data = _resumed(kind, options, place)
+    note_kernels()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    ranks, device = together(resolve_device(options.device), "every batch")
+    return Training(kind, options, place, resume, data, device, ranks)
+
+
+def _resumed(kind: str, options: O, place: RunOptions) -> tuple[O, Checkpoint, str]:
+    """The options of the run to resume, with what was given anew; its checkpoint, and where its data is."""
     if place.name is not None or place.init_from is not None:
         raise click.UsageError(
             "--resume continues a run under its own name and weights: give neither --name nor --init-from"
         )
-    checkpoint, damage = resumable(Path(place.resume), Path(place.runs))
+    checkpoint, damage = resumable(Path(str(place.resume)), Path(place.runs))
     for line in damage:
         note(f"{line}; going on from {checkpoint.folder}")
     progress = load_train_state(checkpoint)
@@ -78,8 +107,9 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
             f" train-{progress.kind}`"
         )
     saved = parse(type(options), progress.options, f"{checkpoint.folder}/training/state.json")
-    for name in sorted(given):
-        old, new = getattr(saved, name), getattr(options, name)
+    update = {name: getattr(options, name) for name in given(type(options).model_fields)}
+    for name, new in sorted(update.items()):
+        old = getattr(saved, name)
         recorded = name in progress.options  # older runs do not record all
         fixed = name not in FREE_ON_RESUME and (name not in PLACES or "own" in (old, new))
         if old != new and recorded and fixed:
@@ -87,7 +117,7 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
                 f"--{name.replace('_', '-')}: the resumed run has {old}, got {new}; resume continues the same"
                 " training"
             )
-    update: dict[str, Any] = {name: getattr(options, name) for name in given}
+    here = "data" in update and expanded(update["data"]).exists()
     if any(update.get(name) is not None for name in BUDGETS):
         update = {name: update.get(name) for name in BUDGETS} | update
     if update.get("steps") is not None and update["steps"] < progress.step:
@@ -95,34 +125,12 @@ def resumed(kind: str, options: O, place: RunOptions, given: set[str]) -> tuple[
             f"--steps: the resumed run has made {progress.step} steps already, got {update['steps']}"
         )
     options = build(type(saved), saved.model_dump() | update)
-    data = _data(options)
-    here = "data" in given and expanded(data).exists()
+    data = str(options.model_dump()["data"])
     return options, checkpoint, data if here else place_of(checkpoint, data, "--data")
 
 
-def _data(options: LoopOptions) -> str:
-    return str(options.model_dump()["data"])
-
-
-def given_options(ctx: click.Context, options: LoopOptions) -> set[str]:
-    """Names of the options that the user set, on the command line or in a --config file."""
-    default = click.core.ParameterSource.DEFAULT
-    return {
-        name for name in type(options).model_fields if ctx.get_parameter_source(name) not in (default, None)
-    }
-
-
-def new_run(kind: str, place: RunOptions, resume: Checkpoint | None, ranks: Ranks) -> Run:
-    """The folder of this training; a new run must not have the name of an old one.
-
-    The first process chooses for all.
-    """
-    if resume is not None:
-        return Run(resume.folder.parent)
-    return Run(Path(ranks.text_of_first(lambda: str(_folder(kind, place)))))
-
-
 def _folder(kind: str, place: RunOptions) -> Path:
+    """The folder of a new run, which must not have the name of an old one."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = Path(place.runs) / (place.name or f"{stamp}-{kind}")
     run = Run(folder)
@@ -182,26 +190,6 @@ def read_data(options: DataOptions, place: str | None = None) -> Dataset:
     return replace(data, name=options.data)
 
 
-def then(command: str, ctx: click.Context, options: DataOptions) -> str:
-    """The command line of the training that follows on the same data, by the same --config if that has a
-    section for it.
-    """
-    config, sections = ctx.meta.get("sections", ("", ()))
-    words = ["latentdiff", command, *([f"--config {shlex.quote(config)}"] if command in sections else [])]
-    plain = type(options)()
-    for name in (*DataOptions.model_fields, *StreamOptions.model_fields):
-        value = getattr(options, name, None)
-        if value is None or value == getattr(plain, name, None):
-            continue
-        flag = name.replace("_", "-")
-        words += (
-            [f"--{'' if value else 'no-'}{flag}"]
-            if isinstance(value, bool)
-            else [f"--{flag} {shlex.quote(str(value))}"]
-        )
-    return " ".join(words)
-
-
 def _check_read(data: ImageData, options: DataOptions) -> None:
     """InputError for data that cannot be trained on; notes on the others."""
     print_report(data.report)
@@ -220,11 +208,59 @@ def _check_read(data: ImageData, options: DataOptions) -> None:
         )
 
 
-def describe(
-    task: Task, options: LoopOptions, data: TrainData, device: torch.device, ranks: Ranks
-) -> dict[str, Any]:
-    """The plan of a training: the answer of --dry-run."""
-    check_batch(task, options, ranks)
+def finish(
+    training: Training[O],
+    task: Task,
+    data: TrainData,
+    measured: Callable[[Mapping[str, float]], dict[str, str]],
+    following: str | None,
+    *,
+    dry_run: bool,
+    as_json: bool,
+    shard: bool = False,
+) -> int:
+    """Train, or describe the training with ``dry_run``, and print the result; returns the exit code.
+
+    ``measured``: lines about the last validation; ``following``: a command line that takes the run as its
+    last word. Several processes may ``shard`` the network.
+    """
+    if dry_run:
+        plan = _plan(training, task, data)
+        result(plan, as_json=as_json, text=json.dumps(plan, indent=2))
+        return 0
+    outcome = _trained(training, task, data, shard=shard)
+    lines = measured(outcome.metrics) if outcome.metrics else {}
+    lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
+    if following is not None:
+        lines["next"] = f"{following} {shlex.quote(str(outcome.run))}"
+    values = {
+        "run": str(outcome.run),
+        "checkpoint": str(outcome.checkpoint),
+        "steps": outcome.step,
+        "seconds": round(outcome.seconds, 2),
+        "images_per_second": round(outcome.images_per_second, 1),
+        "interrupted": outcome.signum is not None,
+        **outcome.metrics,
+    }
+    if outcome.signum is not None:  # the exit code is 128 + signal
+        lines = {}
+        note(f"stopped by a signal after step {outcome.step}; continue with --resume {outcome.run}")
+    made = f"in {outcome.seconds:.0f} s ({outcome.images_per_second:.0f} images/s)"
+    if not outcome.images_per_second:
+        made = "were made before, nothing was left to do"
+    text = [f"{outcome.run}: {counted(outcome.step, 'step')} {made}"]
+    text += [f"  {name}: {line}" for name, line in lines.items()]
+    result(values, as_json=as_json, text="\n".join(text))
+    return 0 if outcome.signum is None else 128 + outcome.signum
+
+
+def _plan(training: Training[O], task: Task, data: TrainData) -> dict[str, Any]:
+    """The answer of --dry-run."""
+    check_batch(task, training.options, training.ranks)
+    labels, counts = data.train.labels, None
+    if labels is not None and data.classes is not None:
+        found = torch.bincount(labels, minlength=len(data.classes)).tolist()
+        counts = dict(zip(data.classes, found, strict=True))
     return {
         "kind": task.kind,
         "data": {
@@ -232,48 +268,29 @@ def describe(
             **data.sizes,
             "image": list(data.shape),
             "classes": data.num_classes,
-            "class_counts": class_counts(data.train.labels, data.classes),
+            "class_counts": counts,
             "report": data.report.as_dict(),
         },
         "network": {
             "class": type(task.network).__name__,
-            "parameters": parameters(task.network),
+            "parameters": sum(p.numel() for p in task.network.parameters()),
             **config_of(task.network).model_dump(mode="json"),
         },
         "batch": task.batch,
         "peak_lr": task.peak_lr,
         "steps_by_default": task.default_steps,
-        "device": str(device),
-        "options": options.model_dump(mode="json"),
+        "device": str(training.device),
+        "options": training.options.model_dump(mode="json"),
     }
 
 
-def class_counts(labels: torch.Tensor | None, classes: Sequence[str] | None) -> dict[str, int] | None:
-    """Images by class name, of labels int64 [N]; None without classes."""
-    if labels is None or classes is None:
-        return None
-    return dict(zip(classes, torch.bincount(labels, minlength=len(classes)).tolist(), strict=True))
-
-
-def parameters(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters())
-
-
-def train(
-    task: Task,
-    options: LoopOptions,
-    run: Run,
-    data: TrainData,
-    device: torch.device,
-    resume: Checkpoint | None,
-    ranks: Ranks,
-    *,
-    shard: bool = False,
-) -> TrainResult:
-    """Train with a progress bar; the options are kept readable in config.yaml.
-
-    Several processes may ``shard`` the network.
-    """
+def _trained(training: Training[O], task: Task, data: TrainData, *, shard: bool) -> TrainResult:
+    """Train with a progress bar; the options are kept readable in config.yaml."""
+    options, ranks, resume = training.options, training.ranks, training.resume
+    if resume is not None:
+        run = Run(resume.folder.parent)
+    else:  # the first process chooses for all
+        run = Run(Path(ranks.text_of_first(lambda: str(_folder(training.kind, training.place)))))
     if ranks.count > 1 and given(["workers"]):
         raise click.UsageError(f"--workers is for one process, found {ranks.count}")
     chosen = {name: value for name, value in options.model_dump(mode="json").items() if value is not None}
@@ -282,7 +299,7 @@ def train(
         options,
         run,
         data=data.fingerprint(),
-        device=device,
+        device=training.device,
         reporter=TrainingBar(task.batch),
         resume=resume,
         ranks=ranks,
@@ -296,33 +313,3 @@ def train(
     outcome = trainer.train()
     print_report(data.report, since=known_lines)  # of images on the disk, what was found as they were decoded
     return outcome
-
-
-def close(outcome: TrainResult, lines: Mapping[str, str], *, as_json: bool) -> int:
-    """Print the result of a training; the exit code is 128 + signal for an interrupted one."""
-    values = {
-        "run": str(outcome.run),
-        "checkpoint": str(outcome.checkpoint),
-        "steps": outcome.step,
-        "seconds": round(outcome.seconds, 2),
-        "images_per_second": round(outcome.images_per_second, 1),
-        "interrupted": outcome.signum is not None,
-        **outcome.metrics,
-    }
-    if outcome.signum is not None:
-        lines = {}
-        note(f"stopped by a signal after step {outcome.step}; continue with --resume {outcome.run}")
-    made = f"in {outcome.seconds:.0f} s ({outcome.images_per_second:.0f} images/s)"
-    if not outcome.images_per_second:
-        made = "were made before, nothing was left to do"
-    text = [f"{outcome.run}: {counted(outcome.step, 'step')} {made}"]
-    text += [f"  {name}: {line}" for name, line in lines.items()]
-    result(values, as_json=as_json, text="\n".join(text))
-    return 0 if outcome.signum is None else 128 + outcome.signum
-
-
-def prepare(options: LoopOptions) -> None:
-    """Process-wide settings of a training; notes missing kernels."""
-    note_kernels()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from latentdiff.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from latentdiff.apps.cli.train.common import Training
     from latentdiff.data import TrainData
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.codec import Codec
@@ -39,77 +40,72 @@ if TYPE_CHECKING:
 @options_of(TrainDenoiser, RunOptions)
 @v_pred_option
 @dry_run_option
-@click.pass_context
-def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
+def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     """Train a denoiser in a VAE's latent space, or on pixels.
 
     Works on the latents of the newest VAE run, or of --vae; --pixel needs none. The run folder
     (runs/DATE-denoiser) holds all that `latentdiff sample` needs. Labels of the data are used; 10% of them
     are dropped for classifier-free guidance.
     """
-    merge_v_pred(ctx, values)
-    command_line_wins(ctx, values, BUDGETS)
+    merge_v_pred(values)
+    command_line_wins(values, BUDGETS)
     options, place = build(TrainDenoiser, values), build(RunOptions, values)
 
-    from latentdiff.apps.cli.shared.processes import together
-    from latentdiff.apps.cli.shared.progress import result
     from latentdiff.apps.cli.train import common
-    from latentdiff.parallel.device import resolve_device
     from latentdiff.train.denoiser import DenoiserTask
 
-    options, resume, data_place = common.resumed(
-        "denoiser", options, place, common.given_options(ctx, options)
-    )
-    common.prepare(options)
-    ranks, device = together(resolve_device(options.device), "every batch")
-    if ranks.count == 1 and "shard" in given(["shard"]) and options.shard:
+    training = common.begin("denoiser", options, place)
+    options, ranks = training.options, training.ranks
+    if ranks.count == 1 and given(["shard"]) and options.shard:
         raise click.UsageError(
             "--shard splits the network among the processes of torchrun, found one process"
         )
-    data = common.read_encoded(options, data_place) or common.read_training_images(
-        options, data_place, stream=options.stream
+    data = common.read_encoded(options, training.data) or common.read_training_images(
+        options, training.data, stream=options.stream
     )
-    codec = _planned(ctx) or _codec(options, place, data, resume)
-    tokenizer = _tokenizer(options, place, data, resume)
-    network = _network(options, place, data, codec, tokenizer)
-    task = DenoiserTask(options, data, codec, network, device, tokenizer)
-    if dry_run:
-        plan = common.describe(task, options, data, device, ranks)
-        result(plan, as_json=as_json, text=json.dumps(plan, indent=2))
-        return 0
-    run = common.new_run("denoiser", place, resume, ranks)
-    shard = options.shard and ranks.count > 1  # one process resumes what several have trained
-    outcome = common.train(task, options, run, data, device, resume, ranks, shard=shard)
-    lines = {"validation": f"loss {outcome.metrics['val_loss']:.4f}"} if outcome.metrics else {}
-    lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
-    lines["next"] = f"latentdiff sample --run {outcome.run}"
-    return common.close(outcome, lines, as_json=as_json)
+    codec = _planned() or _codec(training, data)
+    tokenizer = _tokenizer(training, data)
+    network = _network(training, data, codec, tokenizer)
+    task = DenoiserTask(options, data, codec, network, training.device, tokenizer)
+
+    def measured(found: Mapping[str, float]) -> dict[str, str]:
+        return {"validation": f"loss {found['val_loss']:.4f}"}
+
+    return common.finish(
+        training,
+        task,
+        data,
+        measured,
+        "latentdiff sample --run",
+        dry_run=dry_run,
+        as_json=as_json,
+        shard=options.shard and ranks.count > 1,  # one process resumes what several have trained
+    )
 
 
-def _planned(ctx: click.Context) -> Codec | None:
+def _planned() -> Codec | None:
     """The codec of a VAE that is not trained yet: for the denoiser of `latentdiff train --dry-run`."""
     import torch
 
     from latentdiff.apps.cli.train.vae import PLANNED
     from latentdiff.pipeline.codec import LatentStatistics, VAECodec
 
-    if (vae := ctx.meta.get(PLANNED)) is None:
+    if (vae := click.get_current_context().meta.get(PLANNED)) is None:
         return None
     channels = vae.config.latent[0]
     return VAECodec(vae, LatentStatistics(torch.zeros(channels), torch.ones(channels)))
 
 
-def _codec(options: TrainDenoiser, place: RunOptions, data: TrainData, resume: Checkpoint | None) -> Codec:
+def _codec(training: Training[TrainDenoiser], data: TrainData) -> Codec:
     """The codec to train on: pixels, that of encoded data, the resumed run's own, the one named, or that of
     the newest VAE run.
     """
     from latentdiff.pipeline.checkpoint.folder import INDEX
-    from latentdiff.pipeline.checkpoint.runs import locate
     from latentdiff.pipeline.codec import IdentityCodec, VAECodec
     from latentdiff.pipeline.components import load_codec
     from latentdiff.train.latent_dataset import EncodedData
 
-    image = data.shape
+    options, place, resume, image = training.options, training.place, training.resume, data.shape
     if isinstance(data, EncodedData):
         if options.pixel or options.vae is not None:
             raise InputError(
@@ -121,7 +117,7 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: TrainData, resume: C
     if resume is not None:
         checkpoint: Checkpoint | None = resume
     elif options.vae is not None:
-        checkpoint = locate(Path(options.vae), Path(place.runs))
+        checkpoint = training.locate(options.vae)
     else:
         checkpoint = _newest_vae(Path(place.runs), image)
     if checkpoint is None:
@@ -136,7 +132,7 @@ def _codec(options: TrainDenoiser, place: RunOptions, data: TrainData, resume: C
             " pixels with --pixel"
         )
     if resume is not None and options.vae is not None and given(["vae"]):
-        named = locate(Path(options.vae), Path(place.runs))
+        named = training.locate(options.vae)
         if not (
             isinstance(codec, VAECodec) and codec.same_as(load_codec(named, named.json(INDEX), image=image))
         ):
@@ -177,19 +173,17 @@ def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
     return newest
 
 
-def _tokenizer(
-    options: TrainDenoiser, place: RunOptions, data: TrainData, resume: Checkpoint | None
-) -> TextTokenizer | None:
+def _tokenizer(training: Training[TrainDenoiser], data: TrainData) -> TextTokenizer | None:
     """The tokenizer of the run that is resumed or started from, else one learned from the captions; None
     without --text.
     """
     from latentdiff.nn import text_of
-    from latentdiff.pipeline.checkpoint.runs import locate
     from latentdiff.pipeline.components import load_config
     from latentdiff.pipeline.text.encoder import load_text_tokenizer
     from latentdiff.train.build import check_captions, tokenizer_of
 
-    source = resume or (None if place.init_from is None else locate(Path(place.init_from), Path(place.runs)))
+    options, resume = training.options, training.resume
+    source = resume or training.first
     if options.text and source is not None:
         check_captions(data)
         config, _ = load_config(source, "denoiser")
@@ -202,22 +196,16 @@ def _tokenizer(
 
 
 def _network(
-    options: TrainDenoiser,
-    place: RunOptions,
-    data: TrainData,
-    codec: Codec,
-    tokenizer: TextTokenizer | None,
+    training: Training[TrainDenoiser], data: TrainData, codec: Codec, tokenizer: TextTokenizer | None
 ) -> nn.Module:
     from latentdiff.nn import build as build_network
-    from latentdiff.pipeline.checkpoint.runs import locate
     from latentdiff.pipeline.components import config_of, load_network
     from latentdiff.train.build import denoiser_config_of
 
-    config = denoiser_config_of(options, data, codec, tokenizer)
-    network = build_network(config, seed=options.seed)
-    if place.init_from is None:
+    config = denoiser_config_of(training.options, data, codec, tokenizer)
+    network = build_network(config, seed=training.options.seed)
+    if (source := training.first) is None:
         return network
-    source = locate(Path(place.init_from), Path(place.runs))
     first, _ = load_network(source, "denoiser")
     if config_of(first) != config:
         found, wanted = config_of(first).model_dump(), config.model_dump()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.options import (
     build,
@@ -43,8 +41,7 @@ def _check_encoded(folder: Path) -> None:
 @device_option
 @out_option(Output(check=_check_encoded), "latents", "Folder of the encoded data set.")
 @overwrite_option
-@click.pass_context
-def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
+def command(*, as_json: bool, **values: Any) -> int:
     """Encode a data set once, to train denoisers on its latents.
 
     Writes the posteriors of the training and validation images as shards of safetensors, with labels,
@@ -65,7 +62,7 @@ def command(ctx: click.Context, /, as_json: bool, **values: Any) -> int:
     outputs.settle(values)
     out = values["out"]
     checkpoint = find_vae(values["run"], values["runs"])
-    chosen = values | trained_on(ctx, checkpoint)
+    chosen = values | trained_on(checkpoint)
     data = read_training_images(build(DataOptions, chosen), stream=bool(chosen["stream"]))
     codec = load_codec(checkpoint, checkpoint.json(INDEX), image=data.shape)
     if not isinstance(codec, VAECodec):

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from latentdiff.apps.cli.shared.help import GENERAL, option
-from latentdiff.apps.cli.shared.options import build, cli_command, dry_run_option, options_of
+from latentdiff.apps.cli.shared.options import build, cli_command, dry_run_option, flags, given, options_of
 from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.config.loop import RunOptions
 from latentdiff.config.training import TrainDenoiser, TrainVAE
@@ -74,12 +74,12 @@ def command(
             raise click.UsageError("several processes train runs of one name: give --name")
         name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     build(RunOptions, {"name": name, "runs": values["runs"]})
-    given = {key for key in values if ctx.get_parameter_source(key) != click.core.ParameterSource.DEFAULT}
+    chosen = given(values)
     minutes = values["minutes"] or (None if config is not None else MINUTES)
     shared = [] if config is None else ["--config", config]
     parts = {}
     for kind, share in SHARES.items():
-        words = shared + _flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in given})
+        words = shared + flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in chosen})
         parts[kind] = _prepared(
             kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share
         )
@@ -131,17 +131,6 @@ def _check(vae: dict[str, Any], denoiser: dict[str, Any]) -> None:
         options = build(DataOptions, denoiser)
         root = None if options.data_root is None else Path(options.data_root)
         check_captions(load_dataset(options.data, **options.reading(), root=root))
-
-
-def _flags(values: dict[str, Any]) -> list[str]:
-    """Options as they stand on a command line."""
-    words = []
-    for key, value in values.items():
-        flag = key.replace("_", "-")
-        words += (
-            [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-        )
-    return words
 
 
 def _called(part: click.Context, *, as_json: bool) -> tuple[int, Any]:

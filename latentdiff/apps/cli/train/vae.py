@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -14,8 +13,10 @@ from latentdiff.apps.cli.shared.options import (
     cli_command,
     command_line_wins,
     dry_run_option,
+    flags,
     options_of,
 )
+from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.config.loop import BUDGETS, RunOptions
 from latentdiff.config.training import TrainVAE
 
@@ -32,42 +33,36 @@ PLANNED = (  # in the context: the VAE of a dry run, for the dry run of the deno
 )
 @options_of(TrainVAE, RunOptions)
 @dry_run_option
-@click.pass_context
-def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) -> int:
+def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     """Train a VAE that maps images to a small latent space.
 
     The run folder (runs/DATE-vae) holds checkpoints, log.jsonl, the loss curve and reconstructions of
     validation images. The mean and standard deviation of the latents are measured at the end;
     `latentdiff train-denoiser` normalizes by them.
     """
-    command_line_wins(ctx, values, BUDGETS)
+    command_line_wins(values, BUDGETS)
     options, place = build(TrainVAE, values), build(RunOptions, values)
 
-    from latentdiff.apps.cli.shared.processes import together
-    from latentdiff.apps.cli.shared.progress import note, result
+    from latentdiff.apps.cli.shared.progress import note
     from latentdiff.apps.cli.train import common
     from latentdiff.errors import InputError
     from latentdiff.nn import VAE
     from latentdiff.nn import build as build_network
     from latentdiff.nn.base_config import cross
-    from latentdiff.parallel.device import resolve_device
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.checkpoint.index import of_diffusers
-    from latentdiff.pipeline.checkpoint.runs import locate
     from latentdiff.pipeline.components import load_vae
     from latentdiff.train.build import vae_config_of
     from latentdiff.train.vae import VAETask
 
-    options, resume, data_place = common.resumed("vae", options, place, common.given_options(ctx, options))
-    common.prepare(options)
-    ranks, device = together(resolve_device(options.device), "every batch")
-    data = common.read_training_images(options, data_place, stream=options.stream)
+    training = common.begin("vae", options, place)
+    options = training.options
+    data = common.read_training_images(options, training.data, stream=options.stream)
     config = vae_config_of(options, data)
     if options.latent is None and len(config.latent) == 3:
         note(f"latent {cross(*config.latent)}, the default for colour images of this size; --latent chooses")
     network: VAE = build_network(config, seed=options.seed)
-    if place.init_from is not None:
-        source = locate(Path(place.init_from), Path(place.runs))
+    if (source := training.first) is not None:
         if of_diffusers(source.json(INDEX), "vae"):
             raise InputError(
                 f"--init-from {source.folder}: its autoencoder is of diffusers, expected one of this package"
@@ -76,34 +71,39 @@ def command(ctx: click.Context, /, dry_run: bool, as_json: bool, **values: Any) 
         if first.config != config:
             raise InputError(f"--init-from {source.folder}: its VAE is {_differences(first.config, config)}")
         network.load_state_dict(first.state_dict())
-    task = VAETask(options, data, network, device)
-    ctx.meta[PLANNED] = network
+    task = VAETask(options, data, network, training.device)
+    context = click.get_current_context()
+    context.meta[PLANNED] = network
     if options.perceptual is None and task.perceptual_fingerprint is not None:
         note(
             f"perceptual term by the network {task.perceptual_fingerprint}: 28x28 grey images are taken for"
             " digits; --perceptual 0 leaves it out"
         )
-    if dry_run:
-        plan = common.describe(task, options, data, device, ranks)
-        result(plan, as_json=as_json, text=json.dumps(plan, indent=2))
-        return 0
-    run = common.new_run("vae", place, resume, ranks)
-    outcome = common.train(task, options, run, data, device, resume, ranks)
-    metrics, lines = outcome.metrics, {}
-    if metrics:
-        lines = {
-            "validation": f"PSNR {metrics['val_psnr']:.2f} dB, KL {metrics['val_kl']:.1f} nats",
-            "active latent units": f"{metrics['active_units']} of {metrics['latent_units']}",
-            "posterior collapse": (
-                "yes: no unit carries information; lower --beta" if metrics["collapsed"] else "no"
-            ),
+
+    def measured(found: Mapping[str, float]) -> dict[str, str]:
+        collapsed = "yes: no unit carries information; lower --beta" if found["collapsed"] else "no"
+        return {
+            "validation": f"PSNR {found['val_psnr']:.2f} dB, KL {found['val_kl']:.1f} nats",
+            "active latent units": f"{found['active_units']} of {found['latent_units']}",
+            "posterior collapse": collapsed,
         }
-    lines["pictures"] = f"{outcome.run}/samples-{outcome.step:08d}.png, loss.png"
-    if ctx.info_name == command.name:  # by `latentdiff train` the denoiser's training follows anyway
-        lines["next"] = (
-            common.then("train-denoiser", ctx, options) + f" --vae {shlex.quote(str(outcome.run))}"
-        )
-    return common.close(outcome, lines, as_json=as_json)
+
+    # by `latentdiff train` the denoiser's training follows anyway
+    following = _following(options) if context.info_name == command.name else None
+    return common.finish(training, task, data, measured, following, dry_run=dry_run, as_json=as_json)
+
+
+def _following(options: TrainVAE) -> str:
+    """The command line of the denoiser's training on the same data, before the name of this run; by the same
+    --config if that has a section for it.
+    """
+    config, sections = click.get_current_context().meta.get("sections", ("", ()))
+    chosen = {"config": config} if "train-denoiser" in sections else {}
+    plain = TrainVAE()
+    for name in (*DataOptions.model_fields, *StreamOptions.model_fields):
+        if (value := getattr(options, name)) not in (None, getattr(plain, name)):
+            chosen[name] = value
+    return f"latentdiff train-denoiser {shlex.join([*flags(chosen), '--vae'])}"
 
 
 def _differences(found: Any, expected: Any) -> str:
