@@ -56,14 +56,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
 }
 COMMANDS = {name: row for rows in GROUPS.values() for name, row in rows.items()}
 
-SHARED = (
-    "train",
-    "train-vae",
-    "train-denoiser",
-    "train-cold",
-    "sample",
-    "evaluate",
-)  # among processes of torchrun
+# among processes of torchrun
+SHARED = ("train", "train-vae", "train-denoiser", "train-cold", "sample", "evaluate")
 NO_MEMORY = "out of memory; a smaller batch, network or number of images needs less"
 RUST = "pyo3_runtime"  # its panics are no Exceptions
 

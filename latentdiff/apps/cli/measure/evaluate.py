@@ -125,19 +125,9 @@ def command(*, as_json: bool, **values: Any) -> int:
 
 
 OF_A_RUN = (
-    "run",
-    "runs",
-    "what",
-    "data",
-    "n",
-    "class_balance",
-    "seed",
-    "test_images",
-    "neighbors",
+    *("run", "runs", "what", "data", "n", "class_balance", "test_images", "neighbors"),
     *Sampling.model_fields,
 )
-
-
 FLAGS = {
     "features": "--features",
     "feature_weights": "--feature-weights",
@@ -159,7 +149,7 @@ def _check(values: dict[str, Any]) -> None:
         )
     else:
         for name in OF_A_RUN:
-            if name in chosen and name != "seed":
+            if name in chosen:
                 flag = "-n" if name == "n" else f"--{name.replace('_', '-')}"
                 raise click.UsageError(f"{flag} is about a run, it does not go with --images")
     if values["images"] is not None and not values["paired"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich.table import Table
@@ -13,10 +13,9 @@ from rich.table import Table
 from latentdiff import evaluate
 from latentdiff._version import __version__
 from latentdiff.apps.cli.measure.scores import model_tables, sets_tables, show
-from latentdiff.apps.cli.shared.find import trained_on
+from latentdiff.apps.cli.shared.find import saved_options, trained_on
 from latentdiff.apps.cli.shared.options import build
-from latentdiff.apps.cli.shared.processes import together
-from latentdiff.apps.cli.shared.progress import SamplingBar, note, print_report, result
+from latentdiff.apps.cli.shared.progress import SamplingBar, note, print_report, result, together
 from latentdiff.apps.cli.train.common import read_data
 from latentdiff.config.data import DataOptions
 from latentdiff.config.sampling import Sampling
@@ -35,7 +34,6 @@ from latentdiff.pipeline.checkpoint.index import holds_vae_alone
 from latentdiff.pipeline.checkpoint.runs import locate, newest
 from latentdiff.pipeline.components import load_autoencoder
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
-from latentdiff.train.state import STATE, load_train_state
 from latentdiff.viz.image_folder import remove_written
 from latentdiff.viz.images import write_whole
 
@@ -55,17 +53,14 @@ def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -
     parts = _parts(values["what"], evaluate.parts_of(model), str(checkpoint.folder))
     if isinstance(model, Pipeline):
         _check_settings(model, settings, values["class_balance"])
+    as_named = ("n", "class_balance", "split", "neighbors", "seed", "batch")
+    weighting = saved_options(checkpoint).get("weighting")  # which older runs do not record
     chosen = evaluate.EvaluationSettings(
-        n=values["n"],
-        class_balance=values["class_balance"],
+        **{name: values[name] for name in as_named},
         sampling=settings,
-        split=values["split"],
         images=values["test_images"],
-        neighbors=values["neighbors"],
-        weighting=_weighting(checkpoint),
-        seed=values["seed"],
+        weighting=weighting if weighting in ("uniform", "min-snr") else "uniform",
         resampling=_resampling(values),
-        batch=values["batch"],
         stage=SamplingBar,
         ranks=ranks,
     )
@@ -81,14 +76,15 @@ def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -
     names = model.classes if isinstance(model, Pipeline) else ()
     if scores.samples is not None:  # the classes in the tables are numbered as the network's
         names = scores.samples.class_names or names
-    report = EvaluationReport(
+    return _write(
+        values,
         f"{checkpoint.folder} on the {chosen.split} split of {data.name}",
         answer | scores.as_dict(),
         model_tables(scores, names),
         _warnings(scores, networks, latent="vae" in evaluate.parts_of(model)),
         evaluate.save_figures(scores, values["out"]),
+        as_json=as_json,
     )
-    return _write(values, report, as_json=as_json)
 
 
 def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
@@ -135,14 +131,15 @@ def evaluate_sets(values: dict[str, Any], *, as_json: bool) -> int:
     figure = values["out"] / "images.png"
     save_sets_figure((mine.images, other.images), (mine.name, other.name), figure, paired=values["paired"])
     answer = {"images": mine.name, "split": values["split"], **scores.as_dict()}
-    report = EvaluationReport(
+    return _write(
+        values,
         f"{mine.name} against {other.name}",
         answer | {"pairs": None if pairs is None else pairs.as_dict()},
         sets_tables(scores, pairs, networks.network.class_names or classes),
         evaluate.size_warnings(scores) + _kinds(mine, other, paired=values["paired"]),
         [figure],
+        as_json=as_json,
     )
-    return _write(values, report, as_json=as_json)
 
 
 def _kinds(mine: ImageSet, other: ImageSet, *, paired: bool) -> tuple[str, ...]:
@@ -157,16 +154,6 @@ def _kinds(mine: ImageSet, other: ImageSet, *, paired: bool) -> tuple[str, ...]:
     return ()
 
 
-class EvaluationReport(NamedTuple):
-    """An evaluation: its title, its JSON, the tables and warnings that are printed, its figures."""
-
-    title: str
-    answer: dict[str, Any]
-    tables: list[Table]
-    warnings: tuple[str, ...]
-    figures: list[Path]
-
-
 def earlier(out: Path) -> Callable[[Path], bool]:
     """A test for the files of an earlier evaluation in ``out``."""
     try:
@@ -177,25 +164,34 @@ def earlier(out: Path) -> Callable[[Path], bool]:
     return lambda path: path.parent == out and path.name in names
 
 
-def _write(values: dict[str, Any], report: EvaluationReport, *, as_json: bool) -> int:
+def _write(
+    values: dict[str, Any],
+    title: str,
+    answer: dict[str, Any],
+    tables: list[Table],
+    warnings: tuple[str, ...],
+    figures: list[Path],
+    *,
+    as_json: bool,
+) -> int:
     """Write evaluation.json, and print the result."""
-    out: Path = values["out"]
+    out, intervals = values["out"], _resampling(values).options()
     about = {
-        "resampling": _resampling(values).options(),
+        "resampling": intervals,
         "seed": values["seed"],
-        "warnings": report.warnings,
+        "warnings": warnings,
         "versions": {"latentdiff": __version__, "torch": str(torch.__version__)},
-        "wrote": [str(path) for path in (out / RESULT, *report.figures)],
+        "wrote": [str(path) for path in (out / RESULT, *figures)],
     }
-    text = json.dumps(report.answer | about, indent=2, allow_nan=False, default=str) + "\n"
-    remove_written(out, earlier(out), keep=report.figures)
+    text = json.dumps(answer | about, indent=2, allow_nan=False, default=str) + "\n"
+    remove_written(out, earlier(out), keep=figures)
     write_whole(out / RESULT, lambda path: path.write_text(text, encoding="utf-8"))
-    for line in report.warnings:
+    for line in warnings:
         note(f"warning: {line}")
     if as_json:
         result(json.loads(text), as_json=True, text="")
     else:
-        show(report.title, report.tables, str(out), intervals=_resampling(values).options())
+        show(title, tables, str(out), intervals=intervals)
     return 0
 
 
@@ -259,12 +255,6 @@ def _check_settings(pipeline: Pipeline, settings: Sampling, balance: ClassBalanc
         )
     pipeline.class_labels(1, balance or "equal")
     pipeline.plan(settings)
-
-
-def _weighting(checkpoint: Checkpoint) -> Any:
-    """The loss weighting that the run was trained with; uniform where it is not recorded."""
-    saved = load_train_state(checkpoint).options.get("weighting") if STATE in checkpoint else None
-    return saved if saved in ("uniform", "min-snr") else "uniform"
 
 
 def _resampling(values: dict[str, Any]) -> evaluate.Resampling:

@@ -69,7 +69,7 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
         values = _values(section, ctx.command)
     except ValueError as error:
         raise click.UsageError(f"--config {path}: {error}") from None
-    ctx.default_map = values | (ctx.default_map or {})  # below those of --like
+    ctx.default_map = {**values, **(ctx.default_map or {})}  # below those of --like
 
 
 def _content(path: Path) -> Any:

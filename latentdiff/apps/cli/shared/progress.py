@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,9 +17,12 @@ import click
 from latentdiff.train.progress import Budget
 
 if TYPE_CHECKING:
+    import torch
+    from rich.progress import Progress
     from rich.table import Table
 
     from latentdiff.data.read_report import ReadReport
+    from latentdiff.parallel.processes import Ranks
 
 PLAIN_SECONDS = 10.0  # between plain lines
 _WAITING = "latentdiff.notes"  # in a click context: lines that are not printed yet
@@ -47,10 +49,18 @@ def _note_waiting() -> None:
         note(message)
 
 
+def together(device: torch.device, what: str) -> tuple[Ranks, torch.device]:
+    """The processes of this command, until it ends, and this one's device; ``what`` they share is noted."""
+    from latentdiff.parallel.processes import joined
+
+    ranks = click.get_current_context().with_resource(joined(device))
+    if ranks.count > 1:
+        note(f"{ranks.count} processes share {what}")
+    return ranks, device if ranks.count == 1 else ranks.device
+
+
 def print_report(read: ReadReport, what: str = "data", *, since: Sequence[str] = ()) -> None:
-    """What a reader converted, refused and left out, a line each on stderr; ``since``: lines that were
-    printed before.
-    """
+    """What a reader converted, refused and left out, a line each on stderr, without lines ``since`` has."""
     for line in read.lines():
         if line not in since:
             note(f"{what}: {line}")
@@ -94,87 +104,79 @@ def show_tables(tables: Iterable[Table], *, width: int) -> None:
         console.print(table)
 
 
+class _Bar:
+    """A bar on a terminal; in a pipe a line now and then."""
+
+    def __init__(self, title: str, fields: str = "") -> None:
+        self._begun = self._said = time.monotonic()
+        self._bar = _rich_bar(title, fields) if sys.stderr.isatty() and not SILENT else None
+
+    def show(self, share: float, text: str, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=min(share, 1.0), values=text)
+        elif last or (now - self._said >= PLAIN_SECONDS and 0 < share < 1):
+            self._said = now
+            left = (now - self._begun) * max(1 - share, 0) / share
+            note(f"{min(share, 1):4.0%}  {text}  ETA {left:.0f} s")
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
 class TrainingBar:
     """Reports a training; see :class:`latentdiff.train.progress.Reporter`."""
 
     def __init__(self, batch: int) -> None:
         self._batch = batch
-        self._bar: Any = None
-        self._task: Any = None
-        self._first, self._begun, self._said = 0, 0.0, 0.0
+        self._bar: _Bar | None = None
+        self._first, self._begun = 0, 0.0
 
     def note(self, message: str) -> None:
         note(message)
 
     def start(self, budget: Budget, step: int) -> None:
-        self._first, self._begun, self._said = step, time.monotonic(), time.monotonic()
+        self._first, self._begun = step, time.monotonic()
         note(f"training for {budget}" + (f", from step {step}" if step else ""))
-        if sys.stderr.isatty() and not SILENT:
-            self._bar, self._task = _rich_bar("training", "{task.fields[values]}")
+        self._bar = _Bar("training", "{task.fields[values]}")
 
     def step(self, step: int, progress: float, values: Mapping[str, float]) -> None:
-        now = time.monotonic()
-        rate = (step - self._first) * self._batch / max(now - self._begun, 1e-9)
-        text = f"step {step}  loss {values['loss']:.4f}  {rate:.0f} images/s"
+        rate = (step - self._first) * self._batch / max(time.monotonic() - self._begun, 1e-9)
         if self._bar is not None:
-            self._bar.update(self._task, completed=min(progress, 1.0), values=text)
-        elif now - self._said >= PLAIN_SECONDS or progress >= 1:
-            self._said = now
-            left = (now - self._begun) * (1 - progress) / progress if progress > 0 else 0.0
-            note(f"{min(progress, 1):4.0%}  {text}  ETA {max(left, 0):.0f} s")
+            text = f"step {step}  loss {values['loss']:.4f}  {rate:.0f} images/s"
+            self._bar.show(progress, text, last=progress >= 1)
 
     def stop(self) -> None:
         if self._bar is not None:
             self._bar.stop()
-            self._bar = None
 
 
 class SamplingBar:
-    """A context whose ``update(done, total)`` draws a bar on a terminal, and in a pipe a line now and
-    then.
-    """
+    """A context whose ``update(done, total)`` draws a bar, and in a pipe a line now and then."""
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._begun = self._said = time.monotonic()
-        self._bar: Any = None
-        self._task: Any = None
 
     def __enter__(self) -> SamplingBar:
         _note_waiting()
-        if sys.stderr.isatty() and not SILENT:
-            self._bar, self._task = _rich_bar(self._title, "")
+        self._bar = _Bar(self._title)
         return self
 
     def update(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done / total)
-        elif now - self._said >= PLAIN_SECONDS and 0 < done < total:
-            self._said = now
-            note(
-                f"{done / total:4.0%}  {self._title}  ETA {(now - self._begun) * (total - done) / done:.0f} s"
-            )
+        self._bar.show(done / total, self._title)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
 
 
-def _rich_bar(title: str, fields: str) -> tuple[Any, Any]:
+def _rich_bar(title: str, fields: str) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = [
-        TextColumn(title),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn(fields),
-        TimeRemainingColumn(),
-    ]
+    about, values = TextColumn(title), TextColumn(fields)
+    columns = (about, BarColumn(), TaskProgressColumn(), values, TimeRemainingColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=False)
-    task = bar.add_task(title, total=1.0, values="")
+    bar.add_task(title, total=1.0, values="")
     bar.start()
-    return bar, task
+    return bar

@@ -16,8 +16,15 @@ import yaml
 
 from latentdiff.apps.cli.shared.find import place_of
 from latentdiff.apps.cli.shared.options import build, given
-from latentdiff.apps.cli.shared.processes import together
-from latentdiff.apps.cli.shared.progress import TrainingBar, counted, note, note_kernels, print_report, result
+from latentdiff.apps.cli.shared.progress import (
+    TrainingBar,
+    counted,
+    note,
+    note_kernels,
+    print_report,
+    result,
+    together,
+)
 from latentdiff.config.base import parse
 from latentdiff.config.data import DataOptions
 from latentdiff.config.loop import BUDGETS, LoopOptions, RunOptions
