@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import combinations, count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import click
 
 from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.progress import note_at_work
 from latentdiff.errors import InputError
 
 # parameters whose files --overwrite never replaces
@@ -97,7 +99,7 @@ class _Chosen(NamedTuple):
 
 def settle(values: dict[str, Any]) -> None:
     """Decide where the outputs of the running command go: replaces their paths in ``values`` by those to be
-    written.
+    written. Folders are made, and removed again if the command leaves them empty.
 
     UsageError and InputError, before any work, for places that cannot be written or must not be replaced.
     """
@@ -113,41 +115,38 @@ def settle(values: dict[str, Any]) -> None:
         _check_apart(first, second)
     settled: list[Path] = []
     for each in chosen:
+        path, kind = each.path, each.kind
         if values["overwrite"]:
             _check_not_read(each, values, context)
-        path = place(each.path, each.kind, overwrite=values["overwrite"], besides=settled)
+        if kind.folder and os.path.exists(path) and not os.path.isdir(path):
+            raise InputError(f"{path}: expected a folder, found a file")
+        if values["overwrite"]:
+            if kind.check is not None and not _is_free(path, kind):
+                kind.check(path)
+            _reserve(path)
+        else:
+            is_free = partial(_is_free_to_reserve, kind=kind, besides=settled)
+            path = free(path, is_free, folder=kind.folder, say=note_at_work)
+        _check_writable(path, kind)
         settled.append(path)
         values[each.parameter] = path
 
 
-def place(path: Path, kind: Output, *, overwrite: bool, besides: list[Path] | None = None) -> Path:
-    """Where an output named ``path`` goes, which can be written: there, or where that is taken under the next
-    free number.
-
-    Folders are made, and removed again if the command leaves them empty. ``besides``: what is spoken for
-    already. InputError.
-    """
-    from latentdiff.apps.cli.shared.progress import note_at_work
-
-    if kind.folder and os.path.exists(path) and not os.path.isdir(path):
-        raise InputError(f"{path}: expected a folder, found a file")
-    if overwrite:
-        if kind.folder and kind.check is not None and not _is_free(path, kind):
-            kind.check(path)
+def _is_free_to_reserve(path: Path, kind: Output, besides: list[Path]) -> bool:
+    """Whether nothing is there, nor another output of this command or of another; it is reserved then."""
+    if path in besides or not _is_free(path, kind):
+        return False
+    try:
         _reserve(path)
-    else:
+    except InputError:
+        return False
+    return _is_free(path, kind)  # another command may have written it before it was reserved
 
-        def is_free(other: Path) -> bool:
-            return (
-                other not in (besides or [])
-                and _is_free(other, kind)
-                and _reserved(other)
-                and _is_free(other, kind)
-            )
 
-        path = free(path, is_free, folder=kind.folder, say=note_at_work)
-    _check_writable(path, kind)
-    return path
+def _remove_if_empty(folder: Path) -> None:
+    """Once the command ends, take back those of a folder and its parents that are made now, if left empty."""
+    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
+    click.get_current_context().call_on_close(lambda: remove_empty(missing))
 
 
 def remove_empty(folders: list[Path]) -> None:
@@ -168,26 +167,15 @@ def _reserve(path: Path) -> None:
     from latentdiff.files.lock import locked
     from latentdiff.files.paths import RESERVED
 
-    context = click.get_current_context()
     target = Path(os.path.realpath(path))
     lock = target.parent / f"{RESERVED}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}"
-    missing = [each for each in lock.parents if not os.path.lexists(each)]
-    context.call_on_close(lambda: remove_empty(missing))
+    _remove_if_empty(lock.parent)
 
     def busy(holder: str) -> str:
         return f"{path}: is being written by {holder}; wait for it or give another name"
 
     with suppress(OSError):
-        context.with_resource(locked(lock, busy, patience=0))
-
-
-def _reserved(path: Path) -> bool:
-    """Whether :func:`_reserve` could reserve it."""
-    try:
-        _reserve(path)
-    except InputError:
-        return False
-    return True
+        click.get_current_context().with_resource(locked(lock, busy, patience=0))
 
 
 def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool, say: Callable[[str], None]) -> Path:
@@ -202,11 +190,10 @@ def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool, say: Call
     stem, suffix = (path.name, "") if folder else (path.stem, path.suffix)
     numbered = (path.with_name(f"{stem}-{k}{suffix}") for k in count(2))
     found = next(other for other in numbered if is_free(other))
-    there = os.path.lexists(path)
-    say(
-        f"{path} {'exists' if there else 'is taken'}: writing"
-        f" {found}{' (--overwrite replaces it)' if there else ''}"
-    )
+    if os.path.lexists(path):
+        say(f"{path} exists: writing {found} (--overwrite replaces it)")
+    else:
+        say(f"{path} is taken: writing {found}")
     return found
 
 
@@ -228,10 +215,7 @@ def _check_writable(path: Path, kind: Output) -> None:
     """InputError unless it can be written; folders that are missing on the way are made."""
     from latentdiff.viz.images import check_place
 
-    folder = path if kind.folder else path.parent
-    missing = [each for each in (folder, *folder.parents) if not os.path.lexists(each)]
-    context = click.get_current_context()
-    context.call_on_close(lambda: remove_empty(missing))
+    _remove_if_empty(path if kind.folder else path.parent)
     try:
         check_place(path / "000000.png" if kind.folder else path)
     except InputError as error:
@@ -261,15 +245,12 @@ def _check_not_read(each: _Chosen, values: dict[str, Any], context: click.Contex
         if not isinstance(found, str | Path) or not os.path.exists(found) or not os.path.lexists(each.path):
             continue
         read = Path(os.path.realpath(found))
+        problem = ""
         if read == target:
-            raise click.UsageError(
-                f"{each.option} {each.path} is what the command reads; give it another name"
-            )
-        if target in read.parents:
-            raise click.UsageError(
-                f"{each.option} {each.path} holds {found}, which the command reads; give it another name"
-            )
-        if read in target.parents and not _is_free(each.path, each.kind):
-            raise click.UsageError(
-                f"{each.option} {each.path} is in {found}, which the command reads; give it another place"
-            )
+            problem = "is what the command reads; give it another name"
+        elif target in read.parents:
+            problem = f"holds {found}, which the command reads; give it another name"
+        elif read in target.parents and not _is_free(each.path, each.kind):
+            problem = f"is in {found}, which the command reads; give it another place"
+        if problem:
+            raise click.UsageError(f"{each.option} {each.path} {problem}")
