@@ -21,8 +21,6 @@ def main() -> None:
 
 
 def _never_fail(stream: TextIOWrapper) -> None:
-    """Escape what the encoding of a stream lacks; ASCII becomes UTF-8, as click takes it for a locale that
-    was not set.
-    """
+    """Escape what the encoding of a stream lacks; ASCII becomes UTF-8: click takes it for no locale."""
     unset = codecs.lookup(stream.encoding).name == "ascii"
     stream.reconfigure(encoding="utf-8" if unset else None, errors="backslashreplace")

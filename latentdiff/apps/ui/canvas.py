@@ -23,9 +23,7 @@ PAINTED = 0.25  # painted share of a pixel, above which it counts as missing
 
 
 def canvas(image: Pixels, shape: tuple[int, ...]) -> Pixels:
-    """An image uint8 [h, w(, c)] as a model of images ``shape`` [C, H, W] sees it, enlarged by a whole
-    factor: uint8 [f H, f W, 3].
-    """
+    """An image uint8 [h, w(, c)] as a model of ``shape`` [C, H, W] sees it, enlarged: uint8 [f H, f W, 3]."""
     small = set_channels(_fitted(image, shape), 3)
     factor = max(1, round(SHOWN / max(shape[1:])))
     return small.repeat(factor, 0).repeat(factor, 1)
@@ -95,9 +93,7 @@ def _fitted(image: Pixels, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _sized(pixels: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """[H, W, c]: the mean of whole blocks where the sides divide (so that an enlarged image comes back
-    exactly), else resampled.
-    """
+    """[H, W, c]: the mean of whole blocks (an enlarged image comes back exactly), else resampled."""
     height, width = shape[1:]
     factor = pixels.shape[0] // height
     if factor and pixels.shape[:2] == (factor * height, factor * width):

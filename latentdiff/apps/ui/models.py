@@ -90,9 +90,7 @@ class ModelList:
         return ListedModel(name, checkpoint, from_checkpoint(checkpoint).to(self._device))
 
     def of_weights(self, weights: str) -> str | None:
-        """The name of the model whose files have that fingerprint, which may be an older checkpoint of a run;
-        None where there is none.
-        """
+        """The name of the model with that fingerprint, maybe an older checkpoint of a run; or None."""
         for name, folder in self._known.items():
             with suppress(InputError):  # a training has deleted it
                 if locate(folder).fingerprint == weights:

@@ -1,6 +1,4 @@
-"""The page: a model and its controls on one side, the tabs and the gallery on the other, on a phone below
-each other.
-"""
+"""The page: a model and its controls beside the tabs and the gallery, or above them on a phone."""
 
 from __future__ import annotations
 

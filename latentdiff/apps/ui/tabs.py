@@ -41,9 +41,7 @@ def sample_tab(widgets: SharedWidgets) -> None:
 
 
 def compare_tab(widgets: SharedWidgets) -> list[Any]:
-    """Lay out the tab that sets two settings side by side, from the same noise; returns the controls of the
-    right side.
-    """
+    """Lay out the tab that draws by two settings from the same noise; returns the right side's controls."""
     gr.Markdown(
         "Left: the settings of the page. Right: these. Both start from the same noise.", elem_classes="quiet"
     )

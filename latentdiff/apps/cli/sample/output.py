@@ -77,9 +77,7 @@ def columns(pipeline: Pipeline, request: SampleRequest) -> int | None:
 def draw(
     pipeline: Pipeline, request: SampleRequest, settings: Sampling, ranks: Ranks = ALONE
 ) -> SampleResult:
-    """Image k from seed + k, with the frames of a trajectory; each process draws its share, the first one
-    gets all images.
-    """
+    """Image k from seed + k, with a trajectory's frames; of several processes the first gets all images."""
     mine = ranks.share(request.n)
     label = None if request.labels is None else request.labels[mine]
     key = pipeline.key(request.seed, request.n)[mine]

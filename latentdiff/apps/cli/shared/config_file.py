@@ -24,9 +24,7 @@ def recipes() -> tuple[str, ...]:
 
 
 class ConfigFile(click.Path):
-    """The type of --config: the path of a file, or the name of a recipe, which wins over a file called so
-    (write ``./scenes``).
-    """
+    """The path of a file, or the name of a recipe, which wins over a file called so (write ``./scenes``)."""
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
@@ -119,9 +117,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _names(command: click.Command) -> dict[str, str]:
-    """The parameter that a key of a config file means: an option without its dashes, or the parameter's own
-    name.
-    """
+    """The parameters by key of a config file: an option without its dashes, or the parameter's name."""
     named = [param for param in command.params if param.name and param.name != "config"]
     flags = {flag.lstrip("-").replace("-", "_"): str(param.name) for param in named for flag in param.opts}
     return flags | {str(param.name): str(param.name) for param in named}

@@ -60,9 +60,7 @@ def _for(needs: Sequence[Need]) -> str:
 
 
 def check_meets(checkpoint: Checkpoint, needs: Sequence[Need]) -> None:
-    """InputError where the model of a checkpoint lacks what a command needs; it names the option and a way
-    out.
-    """
+    """InputError where a model lacks what a command needs, which names the option and a way out."""
     from latentdiff.pipeline.capabilities import capabilities_of, way_out
 
     has = capabilities_of(checkpoint)
@@ -99,9 +97,7 @@ def find_vae(run: str | None, runs: str) -> Checkpoint:
 def load_checked(
     checkpoint: Checkpoint, *, needs: Sequence[Need] = (), prediction: str | None, device: str, dtype: str
 ) -> Pipeline:
-    """The model on its device, once it meets the ``needs``; a --prediction that differs from the checkpoint's
-    is an error.
-    """
+    """The model on its device, if it meets the ``needs`` and was trained with the --prediction; InputError."""
     import torch
 
     from latentdiff.apps.cli.shared.progress import note_kernels
@@ -135,9 +131,7 @@ def trained_on(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def saved_options(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The options that a run was trained with, its paths as they were written; {} for a model without a
-    training state.
-    """
+    """The options that a run was trained with, its paths as written; {} for one without a training state."""
     from latentdiff.train.state import STATE, load_train_state
 
     return load_train_state(checkpoint).options if STATE in checkpoint else {}

@@ -95,9 +95,7 @@ class Several(Option):
 
 
 class Texts(Several):
-    """As :class:`Several` for texts that may hold commas themselves: its parameter is a tuple of them, or
-    None.
-    """
+    """As :class:`Several`, for texts that may hold commas: its parameter is a tuple of them, or None."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[str, ...] | None:  # type: ignore[override]
         """The texts, each as it was given."""

@@ -93,9 +93,7 @@ def flags(values: Mapping[str, Any]) -> list[str]:
 
 
 def _of_run(text: str, default: Any) -> str:
-    """The help of an option that takes the value of the run, and its ``default``, or that in the text,
-    without a run.
-    """
+    """The help of an option that takes the value of the run, and without one its default."""
     before, mark, own = text.removesuffix(".").partition(" (default: ")
     return f"{before} (default: that of the run, else {own.removesuffix(')') if mark else default})."
 
@@ -148,9 +146,7 @@ def only_with(name: str, value: str, chosen: Iterable[str], flags: Mapping[str, 
 
 
 def build(model: type[C], values: Mapping[str, Any]) -> C:
-    """The configuration of the given option values; a value out of range is a usage error that names the
-    option.
-    """
+    """The configuration of the option values; a usage error names the option that is out of range."""
     fields = model.model_fields
     chosen = {name: value for name, value in values.items() if name in fields}
     chosen = {

@@ -65,9 +65,7 @@ def options_of_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def recipe_of(values: dict[str, Any]) -> Recipe | None:
-    """The recipe of --like, None without one; in ``values`` its options give way to those of the command line
-    that exclude them.
-    """
+    """The recipe of --like, or None; options that the command line excludes give way in ``values``."""
     ctx = click.get_current_context()
     if "like" not in ctx.meta:
         return None

@@ -103,9 +103,7 @@ def command(
 
 
 def _prepared(kind: str, place: Path, words: list[str], minutes: float | None) -> click.Context:
-    """The command line of one training, read but not run: its errors come before either training
-    begins.
-    """
+    """The command line of one training, read, not run: its errors come before either training begins."""
     from latentdiff.apps.cli.train import denoiser as train_denoiser
     from latentdiff.apps.cli.train import vae as train_vae
     from latentdiff.pipeline.checkpoint.runs import Run
