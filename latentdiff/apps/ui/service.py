@@ -16,10 +16,10 @@ from typing import Any
 from torch import Tensor
 
 from latentdiff.apps.ui.canvas import canvas, image_of, painted_mask
+from latentdiff.apps.ui.drawing import Preview, stream
 from latentdiff.apps.ui.limits import KEPT
 from latentdiff.apps.ui.models import ListedModel, ModelList
 from latentdiff.apps.ui.request import ALL_CLASSES, PageRequest, controls_of
-from latentdiff.apps.ui.stream import Preview, stream
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.restoration import Restoration, Solver
 from latentdiff.data import to_uint8

@@ -9,9 +9,9 @@ from typing import Any, get_args
 
 import gradio as gr
 
+from latentdiff.apps.ui.drawing import DrawingQueue
 from latentdiff.apps.ui.limits import GUIDANCE, HISTORY, IMAGES, PROMPT, STEPS
 from latentdiff.apps.ui.models import ListedModel
-from latentdiff.apps.ui.queue import DrawingQueue
 from latentdiff.apps.ui.request import ALL_CLASSES, error_html, usual_steps
 from latentdiff.apps.ui.service import PageService, PageView
 from latentdiff.config.sampling import Sampler

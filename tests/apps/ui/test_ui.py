@@ -18,11 +18,10 @@ from PIL import Image
 
 from latentdiff.apps.ui import limits, server, service
 from latentdiff.apps.ui.canvas import SHOWN, blank, canvas, editor_image, image_of, open_upload, painted_mask
+from latentdiff.apps.ui.drawing import DrawingQueue, Preview, stream
 from latentdiff.apps.ui.models import ModelList
-from latentdiff.apps.ui.queue import DrawingQueue
 from latentdiff.apps.ui.request import PageRequest, controls_of, error_html, parse_controls, usual_steps
 from latentdiff.apps.ui.service import PageService, PageView
-from latentdiff.apps.ui.stream import Preview, stream
 from latentdiff.config.recipe import Recipe
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit import SampleResult, sdedit

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from latentdiff.apps.cli.shared.options import build, cli_command, given, options_of
+from latentdiff.apps.cli.shared.options import build, cli_command, flag_of, given, options_of
 from latentdiff.config.data import DataOptions
 
 if TYPE_CHECKING:
@@ -33,25 +32,20 @@ def command(data: str | None, data_root: str | None, as_json: bool, **values: An
     if data is not None:
         return _describe(data, build(DataOptions, values | {"data": data}), root, as_json=as_json)
     for name in given(values):
-        raise click.UsageError(
-            f"--{name.replace('_', '-')} is for one data set: give its name or folder as well"
-        )
+        raise click.UsageError(f"{flag_of(name)} is for one data set: give its name or folder as well")
 
+    from latentdiff.apps.cli.shared.progress import result
     from latentdiff.data import list_datasets
     from latentdiff.data.readers import types_of_data
 
-    found = list_datasets(root)
-    if as_json:
-        click.echo(json.dumps({"datasets": [asdict(entry) for entry in found]}))
-        return 0
-    for entry in found:
-        click.echo(f"{entry.name}: {entry.description}")
-        for key, value in asdict(entry).items():
-            if key not in ("name", "description"):
-                click.echo(f"    {key}: {value}")
-    click.echo(
+    rows, lines = [asdict(entry) for entry in list_datasets(root)], []
+    for row in rows:
+        lines.append(f"{row['name']}: {row['description']}")
+        lines += [f"    {key}: {value}" for key, value in row.items() if key not in ("name", "description")]
+    lines.append(
         f"Besides these, --data takes a path to {types_of_data()}; `latentdiff datasets PATH` describes it."
     )
+    result({"datasets": rows}, as_json=as_json, text="\n".join(lines))
     return 0
 
 

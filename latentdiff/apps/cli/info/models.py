@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
-import click
-
 from latentdiff.apps.cli.shared.options import cli_command
 
 
@@ -15,23 +11,17 @@ def command(as_json: bool) -> int:
 
     Every --run takes their names: latentdiff sample --run NAME.
     """
+    from latentdiff.apps.cli.shared.progress import result
     from latentdiff.pipeline.checkpoint.pretrained import shipped_models
 
-    found = shipped_models()
-    if as_json:
-        rows = [
-            {"name": model.name, "bytes": model.bytes, "folder": str(model.folder)} | model.about
-            for model in found
-        ]
-        click.echo(json.dumps({"models": rows}))
-        return 0
-    for model in found:
-        click.echo(f"{model.name}: {model.about['title']} ({model.bytes / 2**20:.1f} MiB)")
+    rows, lines = [], []
+    for model in shipped_models():
+        rows.append({"name": model.name, "bytes": model.bytes, "folder": str(model.folder)} | model.about)
+        lines.append(f"{model.name}: {model.about['title']} ({model.bytes / 2**20:.1f} MiB)")
         for key, value in model.about.items():
             if key not in ("title", "brightness"):  # ranges that --input is compared with
-                click.echo(f"    {key}: {'; '.join(value) if isinstance(value, list) else value}")
-    if found:
-        click.echo("Every --run takes these names; `latentdiff inspect NAME` describes the networks.")
-    else:
-        click.echo("no trained models ship with this version")
+                lines.append(f"    {key}: {'; '.join(value) if isinstance(value, list) else value}")
+    last = "Every --run takes these names; `latentdiff inspect NAME` describes the networks."
+    lines.append(last if rows else "no trained models ship with this version")
+    result({"models": rows}, as_json=as_json, text="\n".join(lines))
     return 0

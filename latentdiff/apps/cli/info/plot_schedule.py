@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-import numpy as np
 
 from latentdiff.apps.cli.shared.help import Several, option
 from latentdiff.apps.cli.shared.options import build, cli_command, options_of, out_option
@@ -68,6 +67,8 @@ def command(*, as_json: bool, **values: Any) -> int:
 
 def save_schedule_figure(schedules: Mapping[str, Schedule], path: Path) -> None:
     """beta, alpha-bar and log-SNR over the levels, one line for each schedule."""
+    import numpy as np
+
     from latentdiff.viz.figures import COLORS, Math, new_figure, save_figure
 
     figure = new_figure(12, 3.6)

@@ -247,9 +247,7 @@ def _percent(score: Score | None) -> str:
     """A share with its interval: 97.3% (95 to 99)."""
     if score is None:
         return ""
-    inside = (
-        ""
-        if score.low is None or score.high is None
-        else f" ({100 * score.low:.0f} to {100 * score.high:.0f})"
-    )
-    return f"{100 * score.value:.3g}%{inside}"
+    value = f"{100 * score.value:.3g}%"
+    if score.low is None or score.high is None:
+        return value
+    return f"{value} ({100 * score.low:.0f} to {100 * score.high:.0f})"

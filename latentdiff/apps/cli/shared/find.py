@@ -97,7 +97,7 @@ def find_vae(run: str | None, runs: str) -> Checkpoint:
 def load_checked(
     checkpoint: Checkpoint, *, needs: Sequence[Need] = (), prediction: str | None, device: str, dtype: str
 ) -> Pipeline:
-    """The model on its device, if it meets the ``needs`` and was trained with the --prediction; InputError."""
+    """The model on its device; InputError where it lacks a need, or has another prediction."""
     import torch
 
     from latentdiff.apps.cli.shared.progress import note_kernels

@@ -99,10 +99,8 @@ class Texts(Several):
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> tuple[str, ...] | None:  # type: ignore[override]
         """The texts, each as it was given."""
-        return (
-            tuple(click.Option.type_cast_value(self, ctx, [value] if isinstance(value, str) else value))
-            or None
-        )
+        texts = click.Option.type_cast_value(self, ctx, [value] if isinstance(value, str) else value)
+        return tuple(texts) or None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

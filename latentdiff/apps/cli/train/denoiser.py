@@ -97,7 +97,7 @@ def _planned() -> Codec | None:
 
 
 def _codec(training: Training[TrainDenoiser], data: TrainData) -> Codec:
-    """The codec to train on: pixels, or that of encoded data, the run to resume, --vae or the newest VAE run."""
+    """The codec: of pixels, of encoded data, of the run to resume, of --vae or of the newest VAE run."""
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.codec import IdentityCodec, VAECodec
     from latentdiff.pipeline.components import load_codec
@@ -172,7 +172,7 @@ def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
 
 
 def _tokenizer(training: Training[TrainDenoiser], data: TrainData) -> TextTokenizer | None:
-    """The tokenizer of the run to resume or start from, or one learned from the captions; None without --text."""
+    """The tokenizer of the run to resume or start from, or one of the captions; None without --text."""
     from latentdiff.nn import text_of
     from latentdiff.pipeline.components import load_config
     from latentdiff.pipeline.text.encoder import load_text_tokenizer
