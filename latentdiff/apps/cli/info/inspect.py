@@ -31,23 +31,16 @@ def command(path: Path | None, runs: str, as_json: bool) -> int:
     `latentdiff sample` or `latentdiff ui`, which holds its settings. Files of a checkpoint are checked
     against its SHA-256 manifest; folders of diffusers have none (verified: false).
     """
-    from latentdiff.apps.cli.shared.progress import note, result
-    from latentdiff.errors import InputError
-    from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
-    from latentdiff.pipeline.checkpoint.runs import locate, newest
+    from latentdiff.apps.cli.shared.find import find_run
+    from latentdiff.apps.cli.shared.progress import result
+    from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.text.encoder import TOKENIZER
     from latentdiff.pipeline.text.tokenizer import Tokenizer
 
-    checkpoint: Checkpoint | None
     if path is not None and path.is_file():
         return _picture(path, Path(runs), as_json=as_json)
-    if path is None:
-        checkpoint = newest(Path(runs), wanted=lambda index: True)
-        if checkpoint is None:
-            raise InputError(f"no runs in {runs}/; make one with `latentdiff train-vae`")
-        note(f"using {checkpoint.folder}")
-    else:
-        checkpoint = locate(path, Path(runs))
+    missing = f"no runs in {runs}/; make one with `latentdiff train-vae`"
+    checkpoint = find_run(path, runs, wanted=lambda index: True, missing=missing)
     checkpoint.verify()
     values: dict[str, Any] = {
         "checkpoint": str(checkpoint.folder),

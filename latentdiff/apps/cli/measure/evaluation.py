@@ -13,7 +13,7 @@ from rich.table import Table
 from latentdiff import evaluate
 from latentdiff._version import __version__
 from latentdiff.apps.cli.measure.scores import model_tables, sets_tables, show
-from latentdiff.apps.cli.shared.find import saved_options, trained_on
+from latentdiff.apps.cli.shared.find import find_run, saved_options, trained_on
 from latentdiff.apps.cli.shared.options import build
 from latentdiff.apps.cli.shared.progress import SamplingBar, note, print_report, result, together
 from latentdiff.apps.cli.train.common import read_data
@@ -31,7 +31,6 @@ from latentdiff.nn import Autoencoder
 from latentdiff.parallel.device import resolve_device
 from latentdiff.pipeline.checkpoint.folder import INDEX, Checkpoint
 from latentdiff.pipeline.checkpoint.index import holds_vae_alone
-from latentdiff.pipeline.checkpoint.runs import locate, newest
 from latentdiff.pipeline.components import load_autoencoder
 from latentdiff.pipeline.pipeline import Pipeline, from_checkpoint
 from latentdiff.viz.image_folder import remove_written
@@ -46,7 +45,16 @@ FLATTERED = (
 
 def evaluate_run(values: dict[str, Any], settings: Sampling, *, as_json: bool) -> int:
     """Measure a run or checkpoint."""
-    checkpoint = _find(values["run"], values["runs"])
+    missing = (
+        f"no runs in {values['runs']}/; make one with `latentdiff train-vae`, name a model of the package"
+        " (`latentdiff models`) with --run, or give --images and --reference"
+    )
+    checkpoint = find_run(
+        values["run"],
+        values["runs"],
+        wanted=lambda index: "denoiser" in index or holds_vae_alone(index),
+        missing=missing,
+    )
     ranks, device = together(_device(values["device"]), "the samples")
     data = read_data(build(DataOptions, values | trained_on(checkpoint)))
     model = _model(checkpoint, device, data)
@@ -202,19 +210,6 @@ def _device(name: str) -> torch.device:
         return device
     note("mps has no float64, which the figures are computed in: measuring on the CPU")
     return torch.device("cpu")
-
-
-def _find(run: str | None, runs: str) -> Checkpoint:
-    if run is not None:
-        return locate(Path(run), Path(runs))
-    checkpoint = newest(Path(runs), wanted=lambda index: "denoiser" in index or holds_vae_alone(index))
-    if checkpoint is None:
-        raise InputError(
-            f"no runs in {runs}/; make one with `latentdiff train-vae`, name a model of the package"
-            " (`latentdiff models`) with --run, or give --images and --reference"
-        )
-    note(f"using {checkpoint.folder}")
-    return checkpoint
 
 
 def _model(checkpoint: Checkpoint, device: torch.device, data: Dataset) -> Pipeline | Autoencoder:

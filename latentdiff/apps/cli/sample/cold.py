@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +10,6 @@ from latentdiff.apps.cli.edit.driver import model_options, output_options
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options, read_input
 from latentdiff.apps.cli.shared.options import Finite, cli_command, given
-from latentdiff.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,25 +90,19 @@ def command(*, as_json: bool, **values: Any) -> int:
 
     from latentdiff.apps.cli.edit import driver
     from latentdiff.apps.cli.shared import outputs
-    from latentdiff.apps.cli.shared.progress import SamplingBar, counted, note, result
+    from latentdiff.apps.cli.shared.find import find_run
+    from latentdiff.apps.cli.shared.progress import SamplingBar, counted, result
     from latentdiff.data import to_float
     from latentdiff.data.classes import order_by_class
     from latentdiff.diffusion.trajectory import Recorder
     from latentdiff.parallel.device import resolve_device
-    from latentdiff.pipeline.checkpoint.runs import locate, newest
     from latentdiff.pipeline.cold import cold_from
     from latentdiff.viz.image_folder import variant
 
     outputs.settle(values)
-    if values["run"] is None:
-        checkpoint = newest(Path(values["runs"]), wanted=lambda index: "restorer" in index)
-        if checkpoint is None:
-            raise InputError(
-                f"no cold diffusion model in {values['runs']}/; make one with `latentdiff train-cold`"
-            )
-        note(f"using {checkpoint.folder}")
-    else:
-        checkpoint = locate(Path(values["run"]), Path(values["runs"]))
+    run, runs = values["run"], values["runs"]
+    missing = f"no cold diffusion model in {runs}/; make one with `latentdiff train-cold`"
+    checkpoint = find_run(run, runs, wanted=lambda index: "restorer" in index, missing=missing)
     model = cold_from(checkpoint).to(resolve_device(values["device"]))
     how = {"steps": values["steps"], "improved": values["improved"]}
     results: dict[str, Tensor] = {}

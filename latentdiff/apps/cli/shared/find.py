@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,24 +74,35 @@ def check_meets(checkpoint: Checkpoint, needs: Sequence[Need]) -> None:
 
 def find_vae(run: str | None, runs: str) -> Checkpoint:
     """The checkpoint of --run, which holds a VAE, or that of the newest VAE run, which is named on stderr."""
-    from latentdiff.apps.cli.shared.progress import note
     from latentdiff.pipeline.checkpoint.folder import INDEX
     from latentdiff.pipeline.checkpoint.index import has_vae, holds_vae_alone
+
+    missing = f"no VAE run in {runs}/; make one with `latentdiff train-vae`"
+    checkpoint = find_run(run, runs, wanted=holds_vae_alone, missing=missing)
+    if not has_vae(checkpoint, checkpoint.json(INDEX)):
+        raise InputError(
+            f"{checkpoint.folder}: is a pixel model, it has no VAE; expected the --run of a VAE or of a"
+            " latent model (`latentdiff train-vae` makes one)"
+        )
+    return checkpoint
+
+
+def find_run(
+    run: str | Path | None, runs: str, *, wanted: Callable[[Mapping[str, Any]], bool], missing: str
+) -> Checkpoint:
+    """The checkpoint of --run, or of the newest run whose index is ``wanted``, which is named on stderr.
+
+    InputError where there is none, which says ``missing``.
+    """
+    from latentdiff.apps.cli.shared.progress import note
     from latentdiff.pipeline.checkpoint.runs import locate, newest
 
     if run is not None:
-        checkpoint = locate(Path(run), Path(runs))
-        if not has_vae(checkpoint, checkpoint.json(INDEX)):
-            raise InputError(
-                f"{checkpoint.folder}: is a pixel model, it has no VAE; expected the --run of a VAE or of a"
-                " latent model (`latentdiff train-vae` makes one)"
-            )
-        return checkpoint
-    newest_vae = newest(Path(runs), wanted=holds_vae_alone)
-    if newest_vae is None:
-        raise InputError(f"no VAE run in {runs}/; make one with `latentdiff train-vae`")
-    note(f"using {newest_vae.folder}")
-    return newest_vae
+        return locate(Path(run), Path(runs))
+    if (checkpoint := newest(Path(runs), wanted=wanted)) is None:
+        raise InputError(missing)
+    note(f"using {checkpoint.folder}")
+    return checkpoint
 
 
 def load_checked(
