@@ -161,11 +161,10 @@ def _check(values: dict[str, Any]) -> None:
     for part in [] if values["what"] is None else values["what"].split(","):
         if part.strip() not in PARTS:
             raise click.UsageError(f"--what: expected {', '.join(PARTS)}, got {part.strip()!r}")
-    for name, network in (
-        ("feature_weights", "inception"),
-        ("perceptual_weights", "lpips-alex or lpips-vgg"),
+    for name, needs, network in (
+        ("feature_weights", "features", "inception"),
+        ("perceptual_weights", "perceptual", "lpips-alex or lpips-vgg"),
     ):
-        needs = "features" if name == "feature_weights" else "perceptual"
         if values[name] is not None and (values[needs] is None or values[needs] not in NEEDS_WEIGHTS):
             raise click.UsageError(
                 f"{FLAGS[name]} goes with {FLAGS[needs]} {network}, got {FLAGS[needs]} {values[needs]}"

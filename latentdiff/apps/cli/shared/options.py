@@ -149,14 +149,12 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
     """The configuration of the option values; a usage error names the option that is out of range."""
     fields = model.model_fields
     chosen = {name: value for name, value in values.items() if name in fields}
-    chosen = {
-        name: value for name, value in chosen.items() if value is not None or fields[name].default is None
-    }
-    for name, value in chosen.items():
-        if get_origin(_plain(fields[name].annotation)) is Literal and isinstance(
-            get_args(_plain(fields[name].annotation))[0], int
-        ):
-            chosen[name] = None if value is None else int(value)
+    for name, value in list(chosen.items()):
+        kind = _plain(fields[name].annotation)
+        if value is None and fields[name].default is not None:
+            del chosen[name]
+        elif value is not None and get_origin(kind) is Literal and isinstance(get_args(kind)[0], int):
+            chosen[name] = int(value)
     try:
         return model.model_validate(chosen)
     except ValidationError as error:
