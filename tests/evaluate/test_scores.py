@@ -15,8 +15,7 @@ from torch import Tensor
 import latentdiff as ld
 from latentdiff import evaluate
 from latentdiff.apps.cli.measure.scores import sets_tables
-from latentdiff.apps.studies.kit.scoring import columns
-from latentdiff.apps.studies.kit.scoring import row as kit_row
+from latentdiff.apps.studies.kit.scoring import metric_cells
 from latentdiff.apps.studies.report.blocks import IntervalCell
 from latentdiff.config.sampling import Sampling
 from latentdiff.errors import InputError
@@ -100,8 +99,10 @@ def test_a_new_metric_is_a_function_and_a_row(monkeypatch: pytest.MonkeyPatch) -
     cells = [list(column.cells) for column in shown.columns]
     assert "distance from the mean (corners) x 100, lower is better" in cells[0]
     assert cells[1][-1] == f"{100 * value:.4g}"
-    assert columns(found)[-1] == "distance from the mean × 100"
-    assert kit_row(found)[-1] == IntervalCell(100 * found.far.value, None, None)
+    assert list(metric_cells(found).items())[-1] == (
+        "distance from the mean × 100",
+        IntervalCell(100 * found.far.value, None, None),
+    )
 
 
 def test_scores_are_measured_without_a_folder_and_drawn_afterwards(
