@@ -157,8 +157,8 @@ def groups() -> dict[str, list[Requirement]]:
 def wanted() -> dict[str, list[str]]:
     """Every package that pyproject.toml names, and who wants it: "core" or extras."""
     found: dict[str, list[str]] = {}
-    for group, asked in groups().items():
-        for name in (each.name for each in asked):
+    for group, required in groups().items():
+        for name in (each.name for each in required):
             if name != SELF:
                 found.setdefault(name, []).append(group)
     return found
@@ -171,12 +171,12 @@ def brought(names: Iterable[str]) -> set[str]:
     todo = [Requirement(name) for name in names]
     seen: set[tuple[str, str]] = set()
     while todo:
-        asked = todo.pop()
-        for extra in ("", *asked.extras):
-            key = (canonicalize_name(asked.name), extra)
+        required = todo.pop()
+        for extra in ("", *required.extras):
+            key = (canonicalize_name(required.name), extra)
             if key not in seen:
                 seen.add(key)
-                needs = (Requirement(line) for line in metadata.requires(asked.name) or ())
+                needs = (Requirement(line) for line in metadata.requires(required.name) or ())
                 todo += [
                     need for need in needs if need.marker is None or need.marker.evaluate({"extra": extra})
                 ]
@@ -216,8 +216,8 @@ def page() -> str:
     """docs/licences.md as it should be with what is installed."""
     direct = wanted()
     try:
-        asked = [str(each) for group in groups().values() for each in group if each.name != SELF]
-        along = sorted(brought(asked) - {canonicalize_name(name) for name in direct})
+        required = [str(each) for group in groups().values() for each in group if each.name != SELF]
+        along = sorted(brought(required) - {canonicalize_name(name) for name in direct})
         rows = [
             row(name, metadata.version(name), licence(name), ", ".join(who)) for name, who in direct.items()
         ]
