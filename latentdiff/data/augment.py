@@ -1,5 +1,5 @@
 """Augmentations of uint8 batches, each a pure function of (images, draws): a function below and a row in
-:data:`AUGMENTATIONS`, with an option of the same name in ``config.loop.DataOptions``.
+:data:`AUGMENTATIONS`, with an option of the same name in ``config.data.DataOptions``.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ _NUMBERED = re.compile(r"[0-9]{6,}\.png")
 def variants_in(folder: Path) -> list[str]:
     """The variants that a folder holds, sorted; none where it is a folder of another kind.
 
-    A variant is named as one and holds images of :func:`save_images` alone: a class may be called ``a=b``.
+    A variant is named as one and holds images of :func:`latentdiff.viz.image_folder.save_images` alone: a
+    class may be called ``a=b``.
     """
     top = sorted(path for path in folder.iterdir() if path.is_dir() and _VARIANT.fullmatch(path.name))
     top = [path for path in top if any(path.rglob("*.png")) and foreign_in(path) is None]
@@ -29,7 +30,10 @@ def variants_in(folder: Path) -> list[str]:
 
 
 def written_by(path: Path) -> str | None:
-    """The command that wrote a file of :func:`save_images`, "" if unknown; None for any other file."""
+    """The command that wrote a file of :func:`latentdiff.viz.image_folder.save_images`, "" if unknown.
+
+    None for any other file.
+    """
     if not _NUMBERED.fullmatch(path.name):
         return None
     try:
@@ -41,7 +45,7 @@ def written_by(path: Path) -> str | None:
 
 
 def is_written(path: Path) -> bool:
-    """Whether a file is one of :func:`save_images`, by whatever command."""
+    """Whether a file is one of :func:`latentdiff.viz.image_folder.save_images`, by whatever command."""
     return written_by(path) is not None
 
 

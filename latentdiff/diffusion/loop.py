@@ -1,4 +1,8 @@
-"""The sampling loop, the only one of the package."""
+"""The sampling loop, the only one of the package: :func:`sample` moves x through levels with a step.
+
+Sampling, inversion, restoration and illusions differ in the denoiser, the levels and the step that they pass.
+:func:`start` and :func:`noised` make the x to begin with, :func:`slerp` interpolates between two of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Samplers: one move of the sampling loop from level t to a lower level s, x_s = k x_t + m x_0 + c z.
+"""Samplers: one move of the sampling loop from level t to a level s, x_s = k x_t + m x_0 + c z.
+
+DDIM, DDPM, DPM-Solver++(2M), Heun, DiffPIR's step and DDIM reversed (s > t); :func:`apply_step` computes the
+move of every one in one fused operation. :func:`make_sampler` returns the step of a model's settings and the
+levels that it visits, which :func:`latentdiff.diffusion.loop.sample` goes through.
 
 A new sampler is a function, a row of :data:`SAMPLERS` here and one of
 :data:`latentdiff.config.sampling.SAMPLERS`.

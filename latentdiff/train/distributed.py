@@ -21,10 +21,10 @@ from latentdiff.train.task import Task
 
 
 class DataParallelLoss(Protocol):
-    """:meth:`Task.loss` whose gradients are averaged over all processes on the way back.
+    """:meth:`latentdiff.train.task.Task.loss` whose gradients are averaged over all processes.
 
-    Implementations: :class:`DDPLoss` (every process holds the network) and
-    :class:`latentdiff.train.distributed.FSDPLoss` (each holds a shard of it).
+    Implementations: :class:`DDPLoss` (every process holds the network) and :class:`FSDPLoss` (each holds a
+    shard of it).
     """
 
     def __call__(
@@ -63,8 +63,7 @@ class _LossModule(nn.Module):
 
 
 class FSDPLoss:
-    """The loss of a task whose network is sharded over the processes: a
-    :class:`latentdiff.train.distributed.DataParallelLoss`.
+    """The loss of a task whose network is sharded over the processes: a :class:`DataParallelLoss`.
 
     torch's FSDP2 (``fully_shard``): the parameters of a block are gathered when it computes and freed after
     it, and its gradients are averaged and scattered on the way back. Checkpoints hold tensors in full,

@@ -1,13 +1,13 @@
 """Restoration by wrapping a Denoiser or a SamplerStep: RePaint, DPS, PSLD, ScoreALD, DiffPIR.
 
-Those that ``restore`` offers are rows of :data:`latentdiff.config.restoration.SOLVERS`.
+Those that ``restore`` offers are rows of :data:`latentdiff.config.restoration.SOLVERS`. SDEdit wraps
+neither: it is plain sampling from :func:`latentdiff.diffusion.loop.noised`.
 """
 
 from collections.abc import Callable
 from pkgutil import resolve_name
 
 from latentdiff.config import restoration
-from latentdiff.diffusion.samplers import inverse_ddim_step
 from latentdiff.diffusion.solvers.diffpir import corrected, gaussian_update, half_quadratic
 from latentdiff.diffusion.solvers.dps import descending, dps, psld
 from latentdiff.diffusion.solvers.problem import InverseProblem, LoopArguments
@@ -23,7 +23,6 @@ __all__ = [
     "dps",
     "gaussian_update",
     "half_quadratic",
-    "inverse_ddim_step",
     "psld",
     "repaint",
     "repaint_schedule",
