@@ -83,7 +83,7 @@ def _lines(root: Path, path: str) -> Iterator[tuple[str, str]]:
 
 
 def parse_entry(text: str | bytes, where: str) -> dict[str, Any]:
-    """The JSON object about one image. InputError."""
+    """The JSON object about one image; InputError for other content."""
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -96,7 +96,7 @@ def parse_entry(text: str | bytes, where: str) -> dict[str, Any]:
 def text_and_label(
     entry: Mapping[str, Any], where: str, *, other: str = "label"
 ) -> tuple[str | None, int | str | None]:
-    """The caption (text, or caption) and the label (or ``other``) of an entry. InputError."""
+    """The caption (text, or caption) and the label (or ``other``) of an entry; InputError for other types."""
     text = entry.get("text", entry.get("caption"))
     if text is not None and not isinstance(text, str):
         raise InputError(f"{where}: expected a string as text or caption, found {type(text).__name__}")

@@ -85,7 +85,7 @@ class NamedDataset:
     splits_alone: bool = False
 
     def read(self, options: "ReadOptions") -> "RawSplits":
-        """The images in memory. InputError."""
+        """The images in memory; InputError for data that cannot be loaded."""
         found: RawSplits = import_module(NAMED[self.name].module).read(options)
         return found
 

@@ -52,7 +52,10 @@ def class_index(classes: Sequence[str], label: int | str) -> int:
 
 
 def class_indices(classes: Sequence[str], texts: Sequence[str]) -> list[int]:
-    """The classes in ``texts``: each a whole name, or else several that commas separate. InputError."""
+    """The classes in ``texts``: each a whole name, or else several that commas separate.
+
+    InputError for an unknown class.
+    """
     found = list[int]()
     for text in texts:
         parts = [text] if _named(classes, text) is not None else [part.strip() for part in text.split(",")]

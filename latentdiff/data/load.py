@@ -169,7 +169,7 @@ def read_images(
 
 
 def _read_file(path: Path) -> RawSplits:
-    """One image. InputError."""
+    """One image; InputError for a file that cannot be decoded."""
     found = decode_file(path)
     if isinstance(found, RefusedImage):
         raise InputError(f"{path}: expected a PNG, JPEG or WEBP image, {expected()}, found: {found.reason}")

@@ -32,7 +32,7 @@ _TIMEOUT, _MAX_BYTES = 20.0, 16 * 2**20
 
 
 def read(options: ReadOptions) -> RawSplits:
-    """The digits of mnist5k or mnist. InputError."""
+    """The digits of mnist5k or mnist; InputError as in :func:`load_digits`."""
     return load_digits(None if options.name == "mnist5k" else data_root(options.root))
 
 

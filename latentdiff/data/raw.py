@@ -166,7 +166,10 @@ def note_empty_classes(
 def labels_of_all(
     values: Sequence[int | str | None], paths: Sequence[str], *, source: str, where: str = ""
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
-    """Class numbers [N] and class names of images by what was written beside them. InputError."""
+    """Class numbers [N] and class names of images by what was written beside them.
+
+    InputError for labels that some images lack, that mix integers and strings, or are beyond 64 bits.
+    """
     missing = [path for path, value in zip(paths, values, strict=True) if value is None]
     if missing:
         raise InputError(

@@ -42,12 +42,12 @@ class Reader:
         return bool(self._file.recognises(path))
 
     def read(self, path: Path, fit: "Fit") -> "RawSplits":
-        """The images in memory. InputError."""
+        """The images in memory; InputError for data that cannot be read."""
         found: RawSplits = self._file.read(path, fit)
         return found
 
     def index(self, path: Path, class_folders: str) -> "Listed":
-        """The images before any is decoded. InputError."""
+        """The images before any is decoded; InputError for data that cannot be listed."""
         found: Listed = self._file.index(path, class_folders)
         return found
 

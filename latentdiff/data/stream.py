@@ -148,7 +148,7 @@ class StreamedData(ImageData):
         return self.identity
 
     def read(self) -> Dataset:
-        """The same with all its pixels in memory. InputError."""
+        """The same with all its pixels in memory; InputError for images that cannot be decoded."""
         train, val, test = (part.read(self.name) for part in (self.train, self.val, self.test))
         self.report.decoded = True
         return Dataset(self.name, train, val, test, self.classes, self.report)

@@ -68,7 +68,7 @@ def recognises(path: Path) -> bool:
 
 
 def index(path: Path, class_folders: str) -> Listed:
-    """The images of the shards at ``path`` before any is decoded. InputError."""
+    """The images of the shards at ``path`` before any is decoded; InputError for damaged shards."""
     report, shards = ReadReport(), shards_of(path)
     note_unused_option(class_folders, report, "labels of shards come from their KEY.cls and KEY.json")
     for entry in sorted(path.iterdir()) if path.is_dir() else []:
@@ -110,7 +110,10 @@ def index(path: Path, class_folders: str) -> Listed:
 
 
 def read_samples(shards: list[Path], report: ReadReport) -> list[Sample]:
-    """All images of the shards, in their order; the report counts the other members. InputError."""
+    """All images of the shards, in their order; the report counts the other members.
+
+    InputError for damaged shards and annotations.
+    """
     found = list[Sample]()
     for shard in shards:
         match = _SPLIT.match(shard.name)
@@ -132,7 +135,10 @@ Members = dict[str, dict[str, bytes]]
 
 
 def _scanned(shard: Path, report: ReadReport) -> tuple[dict[str, FileLocation], Members]:
-    """Where the images of a shard are, and the small files beside them by suffix; by keys. InputError."""
+    """Where the images of a shard are, and the small files beside them by suffix; by keys.
+
+    InputError for a damaged shard.
+    """
     images: dict[str, FileLocation] = {}
     beside: Members = {}
     dotted = list[tuple[tarfile.TarInfo, str]]()  # members whose suffix after the first dot is unknown
@@ -204,7 +210,7 @@ def _enter(
     images: dict[str, FileLocation],
     beside: Members,
 ) -> None:
-    """Enter a member as an image or as a small file beside one. InputError."""
+    """Enter a member as an image or a small file beside one; InputError unless it is sound and new."""
     _check(member, MAX_TEXT if suffix in BESIDE else MAX_FILE_BYTES, shard)
     if suffix in BESIDE:
         file = archive.extractfile(member)

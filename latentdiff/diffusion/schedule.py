@@ -105,7 +105,7 @@ class Schedule:
 
 
 def _quadratic(schedule: Schedule, n: int, top: int) -> list[int]:
-    """Levels that grow with the square (Song et al. 2021, appendix D.2) up to ``top``, where noise is."""
+    """Levels that grow with the square (Song et al. 2021, appendix D.2), from 1 to ``top``."""
     if n == 1:
         return [top]
     return _distinct([round((top - 1) * (i / (n - 1)) ** 2) + 1 for i in range(n)], top)

@@ -149,8 +149,8 @@ def _check(
 def latent_mask(pipeline: Pipeline, mask: Tensor) -> Tensor:
     """The mask of the latents: a latent pixel is known where all image pixels that it covers are known.
 
-    ``mask`` [H, W] or [C, H, W]; that of the latents [h, w], or ``mask`` itself for models of pixels.
-    InputError for vector latents.
+    ``mask`` is [H, W] or [C, H, W]. Returns [h, w], the sides of the latents, or ``mask`` itself for a model
+    of pixels. InputError for vector latents.
     """
     codec, shape = pipeline.codec, pipeline.codec.latent_shape
     if isinstance(codec, IdentityCodec):

@@ -32,8 +32,8 @@ def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
 
 
 def check_level(pipeline: Pipeline, t: int) -> None:
-    """Check that a level lies in 0..T, and is low enough that the network's output determines x_0 (see
-    :func:`latentdiff.diffusion.samplers.max_level`); raises InputError.
+    """InputError unless a level lies in 0..T, and is low enough that the network's output determines x_0 (see
+    :func:`latentdiff.diffusion.samplers.max_level`).
     """
     if not 0 <= t <= pipeline.schedule.T:
         raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")

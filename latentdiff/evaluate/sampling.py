@@ -104,7 +104,10 @@ def draw_features(
 
 
 def shares(n: int, shape: Sequence[int], processes: int) -> list[slice]:
-    """Whole chunks of ``n`` images [C, H, W] for each process, drawn as one would draw them. InputError."""
+    """Whole chunks of ``n`` images [C, H, W] for each process, drawn as one would draw them.
+
+    InputError for fewer chunks than processes.
+    """
     parts, size = chunks(n, shape), chunk_size(shape)
     if len(parts) < processes:
         raise InputError(

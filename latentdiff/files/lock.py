@@ -20,7 +20,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 Busy = Callable[[str], str]
-"""The process that holds a lock ("process 12 on host") -> the message of the InputError."""
+"""The process that holds a lock ("process 12 on host") -> the message of the error where it is held."""
 
 
 @contextmanager

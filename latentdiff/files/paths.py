@@ -17,7 +17,10 @@ def expanded(path: str | Path) -> Path:
 
 
 def cache_folder(variable: str, name: str) -> Path:
-    """The folder in ``variable`` of the environment, else ~/.cache/latentdiff/``name``. InputError."""
+    """The folder in ``variable`` of the environment, else ~/.cache/latentdiff/``name``.
+
+    InputError for a home folder that is unknown.
+    """
     if named := os.environ.get(variable):
         return expanded(named)
     folder = expanded(f"~/.cache/latentdiff/{name}")

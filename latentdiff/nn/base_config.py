@@ -90,7 +90,10 @@ class NetworkConfig(StrictModel):
 
     @classmethod
     def of_preset(cls, preset: str, **numbers: Any) -> Self:
-        """A preset ("small", "base", "large"), overridden by the numbers that are not None. InputError."""
+        """A preset ("small", "base", "large"), overridden by the numbers that are not None.
+
+        InputError for an unknown preset and for numbers that do not fit.
+        """
         if preset not in cls.presets:
             raise InputError(f"preset: expected one of {', '.join(cls.presets)}, got {preset!r}")
         given = {name: value for name, value in numbers.items() if value is not None}

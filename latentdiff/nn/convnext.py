@@ -41,7 +41,7 @@ class ConvNeXtDenoiser(nn.Module):
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
 
-        ValueError.
+        ValueError for ``x`` or ``t`` of another shape.
         """
         check_input(self.config, x, t)
         e = self.condition(t, labels)

@@ -33,10 +33,10 @@ class DiTDenoiser(TextConditioned):
         self, x: Tensor, t: Tensor, labels: Tensor | None = None, *, attend: Attend | None = None
     ) -> Tensor:
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
-        ValueError.
 
         A network of texts takes them as ``labels``: word pieces int64 [B, L], or the context from
         :meth:`encode`. ``attend`` gets the probabilities of every attention and may change them.
+        ValueError for ``x``, ``t`` or texts of another shape.
         """
         check_input(self.config, x, t)
         e, context = self.embedded(t, labels)

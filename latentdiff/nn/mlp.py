@@ -32,10 +32,9 @@ class MLPDenoiser(TextConditioned):
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """Network output in float32. t: timesteps 0..T-1, may be real; labels None: the null class.
-        ValueError.
 
         A network of texts takes them as ``labels``: word pieces int64 [B, L], or the context from
-        :meth:`encode`.
+        :meth:`encode`. ValueError for ``x``, ``t`` or texts of another shape.
         """
         check_input(self.config, x, t)
         e, _ = self.embedded(t, labels)

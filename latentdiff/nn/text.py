@@ -76,7 +76,8 @@ class TextConditioned(nn.Module):
         """The context [n, L, D] of ``n`` texts (or of one for all) from word pieces int64 [n, L]; a context
         [n, L, D] is returned as given; None: the empty text.
 
-        A network with a frozen encoder takes contexts alone. ValueError.
+        A network with a frozen encoder takes contexts alone. ValueError for texts that the network does not
+        take, and for another shape.
         """
         if self.text is None:
             raise ValueError("encode: expected a network conditioned on texts, got one that is not")

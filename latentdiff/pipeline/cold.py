@@ -57,7 +57,10 @@ class ColdModel:
         return restorer(self.network)
 
     def levels(self, t: int, steps: int | None = None) -> list[int]:
-        """The levels visited from ``t`` down to 0: all, or ``steps`` moves spread evenly. InputError."""
+        """The levels visited from ``t`` down to 0: all, or ``steps`` moves spread evenly.
+
+        InputError unless 1 <= steps <= t <= T.
+        """
         if not 1 <= t <= self.config.T:
             raise InputError(f"level must lie in 1..{self.config.T}, got {t}")
         count = t if steps is None else steps
@@ -114,7 +117,9 @@ class ColdModel:
 
         Image k comes from seed + k. ``start``: "flat" draws the mean intensity of an image, as published
         (Bansal et al. 2022, section 5.3), "cells" those of a grid of cells, so that starts are as degraded
-        images are (default: where the model has them). InputError.
+        images are (default: where the model has them).
+
+        InputError for fewer than 1 image, a negative noise, and cells that the model does not have.
         """
         if n < 1 or not 0 <= noise < math.inf:
             raise InputError(f"expected 1 image or more and a noise of 0 or more, got {n} and {noise:g}")

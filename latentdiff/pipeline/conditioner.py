@@ -40,7 +40,10 @@ class Conditioner:
         return [str(value) for value in many]
 
     def encode(self, label: Labels, n: int) -> Tensor | None:
-        """Class indices int64 [n] or encoded prompts float32 [n, L, D]; None for no label. InputError."""
+        """Class indices int64 [n] or encoded prompts float32 [n, L, D]; None for no label.
+
+        InputError for unknown classes, another number than ``n`` and texts that cannot be encoded.
+        """
         each = self.resolve(label, n)
         if each is None:
             return None
@@ -51,10 +54,8 @@ class Conditioner:
         return self._encoded(texts)[torch.tensor([place[str(text)] for text in each], device=self.device)]
 
     def validate(self, labels: Tensor | None, guidance: float) -> None:
-        """Check that guidance is possible: it needs a label or prompt, and a network with a null class, which
-        diffusers' class-conditional UNets lack.
-
-        Raises InputError.
+        """InputError unless guidance is possible: it needs a label or prompt, and a network with a null
+        class, which diffusers' class-conditional UNets lack.
         """
         if labels is None and guidance not in (0, 1):
             raise InputError(f"guidance {guidance:g} needs a label or a prompt (--label, --prompt), got none")

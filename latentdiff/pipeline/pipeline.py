@@ -123,11 +123,11 @@ class Pipeline:
         batch: int | None = None,
         recorder: Recorder = SILENT,
     ) -> SampleResult:
-        """Images of the seeds in ``key``, with what the ``recorder`` keeps of their way.
+        """Images of the seeds in ``key``, with the frames and images that the ``recorder`` keeps.
 
         They start from noise ``x`` [n, *latent_shape] (default: that of their seeds), in micro-batches of
-        ``batch``, or as many as memory holds. A captured CUDA graph has no frames: a micro-batch that is
-        recorded is drawn without.
+        ``batch``, or as many as memory holds. A captured CUDA graph records nothing: a micro-batch
+        whose frames are recorded is drawn without it.
         """
         n = len(key)
         x = start(key, self.codec.latent_shape) if x is None else x

@@ -37,7 +37,10 @@ def check_captions(data: TrainData) -> None:
 
 
 def tokenizer_of(options: TrainDenoiser, data: TrainData) -> TextTokenizer | None:
-    """A tokenizer of the captions, or a frozen text encoder; None without --text. InputError."""
+    """A tokenizer of the captions, or a frozen text encoder; None without --text.
+
+    InputError for data without captions and an encoder that cannot be loaded.
+    """
     if not options.text:
         return None
     check_captions(data)

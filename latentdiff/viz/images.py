@@ -147,7 +147,7 @@ def side_by_side(left: Pixels, right: Pixels) -> Pixels:
 
 
 def check_place(path: str | Path) -> None:
-    """Check, before the work that makes its content, that a file can be written; raises InputError."""
+    """InputError for a file that cannot be written, before the work that makes its content."""
     path = Path(path)
     if os.path.isdir(path):  # Path.is_dir raises for names that are too long
         raise InputError(f"{path}: cannot be written (it is a folder)")

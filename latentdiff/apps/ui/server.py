@@ -22,7 +22,7 @@ def check_installed() -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Check that ``host`` and ``port`` can be bound; raises InputError."""
+    """InputError unless ``host`` and ``port`` can be bound."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:

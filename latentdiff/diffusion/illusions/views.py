@@ -71,9 +71,9 @@ def patches(side: int | None = None, *, seed: int = 0) -> View:
 
 
 def check_orthogonal(view: View, shape: tuple[int, ...]) -> None:
-    """Check that a view keeps lengths and angles of images of ``shape``, and that ``back`` inverts it.
+    """InputError unless a view keeps lengths and angles of images of ``shape``, and ``back`` inverts it.
 
-    Any other map changes the statistics of the noise. Raises InputError.
+    Any other map changes the statistics of the noise.
     """
     probes = Key.of(0, 4).at("degrade", 2).normal(shape, dtype=torch.float64)
     seen = view(probes)

@@ -14,7 +14,7 @@ from latentdiff.diffusion.operators.linear import Operator, separable
 def gaussian_taps(sigma: float, size: int | None = None) -> Tensor:
     """A normalised Gaussian in one dimension, float64 [size]; by default it reaches 3 sigma. sigma in pixels.
 
-    ValueError.
+    ValueError for a sigma of 0 or less, or a size that is not odd.
     """
     if not (math.isfinite(sigma) and sigma > 0):
         raise ValueError(f"sigma: expected more than 0 pixels, got {sigma}")

@@ -16,7 +16,7 @@ Half = Literal["top", "bottom", "left", "right"]
 def masked(image_shape: tuple[int, int, int], mask: Tensor) -> Operator:
     """A x = mask x: known pixels as they are, the others 0 (grey).
 
-    mask: [H, W] or [C, H, W] of 0 and 1; ValueError.
+    mask: [H, W] or [C, H, W] of 0 and 1; ValueError for another shape and other values.
     """
     known = mask.to(torch.float32)
     if known.shape not in (image_shape, image_shape[1:]):

@@ -16,7 +16,9 @@ from latentdiff.ops.random import Key
 
 
 class LoopArguments(NamedTuple):
-    """The arguments of :func:`latentdiff.diffusion.loop.sample`: x_T [B, *latent_shape], levels."""
+    """The arguments of :func:`latentdiff.diffusion.loop.sample`: the denoiser, x_T [B, *latent_shape], the
+    levels, the step and the key of its noise.
+    """
 
     denoise: Denoiser
     x: Tensor

@@ -23,7 +23,11 @@ Sampler = Literal["ddim", "ddpm"]
 def export_pipeline(
     writer: Writer, network: nn.Module, process: DiffusionConfig, codec: Codec, *, sampler: Sampler
 ) -> None:
-    """A DDIMPipeline or DDPMPipeline of a UNet2DModel on pixels. InputError names what is none."""
+    """Write a DDIMPipeline or DDPMPipeline of a UNet2DModel on pixels.
+
+    InputError for another network, a latent model, pixels of another scale and processes that the scheduler
+    does not have.
+    """
     inner = _foreign(network)
     if not isinstance(codec, IdentityCodec):
         raise InputError(
@@ -44,12 +48,15 @@ def export_pipeline(
 
 
 def export_network(writer: Writer, network: nn.Module) -> None:
-    """A network that came from diffusers, by itself. InputError names what differs in another one."""
+    """Write a network that came from diffusers, by itself; InputError for a network of this package."""
     _write(writer, "", _foreign(network))
 
 
 def export_scheduler(writer: Writer, process: DiffusionConfig, *, sampler: Sampler, folder: str = "") -> None:
-    """The DDIMScheduler or DDPMScheduler of a process, with diffusers' defaults. InputError without."""
+    """Write the DDIMScheduler or DDPMScheduler of a process, with diffusers' defaults for the rest.
+
+    InputError for a process that the scheduler does not have.
+    """
     cls: Any = diffusers.DDIMScheduler if sampler == "ddim" else diffusers.DDPMScheduler
     about = {"_class_name": cls.__name__, "_diffusers_version": diffusers.__version__}
     config = cls(**scheduler_values(process, sampler)).config

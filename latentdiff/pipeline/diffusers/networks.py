@@ -193,7 +193,10 @@ def _check_answer(blank: Any, facts: UNetFacts, where: str) -> None:
 
 
 def _latent(blank: Any, facts: VAEFacts, image: tuple[int, ...], where: str) -> tuple[int, ...]:
-    """The shape of the latents of images [C, H, W]: both sides divided by one number. InputError."""
+    """The shape of the latents of images [C, H, W]: both sides divided by one number.
+
+    InputError for images whose sides it does not divide, and an autoencoder whose shapes differ.
+    """
     tiny = isinstance(blank, diffusers.AutoencoderTiny)
     factor = 2 ** (len(facts.num_encoder_blocks if tiny else facts.block_out_channels) - 1)
     if any(side % factor for side in image[1:]):

@@ -189,7 +189,10 @@ def save_text_tokenizer(writer: Writer, tokenizer: TextTokenizer) -> None:
 def load_text_tokenizer(
     checkpoint: Checkpoint, text: TextConfig | None, *, moved: str | None = None
 ) -> TextTokenizer | None:
-    """The tokenizer or encoder (now at ``moved``) of a denoiser with this ``text``, or None. InputError."""
+    """The tokenizer or encoder (now at ``moved``) of a denoiser with this ``text``, or None.
+
+    InputError for missing or damaged files, and for a tokenizer or encoder that does not fit the denoiser.
+    """
     if text is None:
         return None
     if not text.vocabulary:

@@ -239,7 +239,8 @@ def load_inputs(
 ) -> EditInputs:
     """The images of --input with their labels, and the model (that of --run by default).
 
-    Images have the model's size, or ``shape`` [C, H, W]. InputError, UsageError.
+    Images have the model's size, or ``shape`` [C, H, W]. InputError for a model or images that cannot be
+    read; UsageError for labels that do not fit.
     """
     from latentdiff.data import to_float
     from latentdiff.data.classes import order_by_class
@@ -332,7 +333,7 @@ def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScor
 
 
 def scores_dict(scores: PairScores) -> dict[str, Any]:
-    """The scores for --json: without the intervals, which so few images have not."""
+    """The scores for --json: without the intervals, which so few images do not have."""
     found = scores.as_dict()
     for name, part in found.items():
         if isinstance(part, dict):

@@ -73,7 +73,10 @@ def illusion_options(part: str) -> Callable[[F], F]:
 
 
 def check_parts(values: driver.Values) -> tuple[int, list[float] | None]:
-    """The number of classes of --label or of texts of --prompt, and their --class-weights; UsageError."""
+    """The number of classes of --label or of texts of --prompt, and their --class-weights.
+
+    UsageError for both or neither, and another number of weights.
+    """
     build(Resampling, values)
     labels, prompts, weights = values["label"], values["prompts"], values["class_weights"]
     if bool(labels) == bool(prompts):

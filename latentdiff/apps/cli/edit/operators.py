@@ -70,7 +70,10 @@ class OperatorChoice(NamedTuple):
 
 
 def operator_of(values: Values, shape: Sequence[int]) -> OperatorChoice:
-    """The operators of the options on images [C, H, W], one after the other. UsageError, InputError."""
+    """The operators of the options on images [C, H, W], one after the other.
+
+    UsageError for options that do not fit them; InputError for a mask that cannot be read.
+    """
     from latentdiff.diffusion.operators import identity, make_operator
 
     total, mask = identity(tuple(shape)), None
@@ -101,7 +104,10 @@ def check_mask(values: Values) -> MaskOptions:
 
 
 def mask_of(values: Values, shape: Sequence[int]) -> Tensor:
-    """The mask [H, W] of the options for images [C, H, W]: 1 known, 0 missing. UsageError, InputError."""
+    """The mask [H, W] of the options for images [C, H, W]: 1 known, 0 missing.
+
+    UsageError for options that do not fit one another; InputError for a file that cannot be read.
+    """
     options, (_, height, width) = check_mask(values), shape
     if options.mask in MASKS:
         light = _drawn(options, height, width, seed=values["seed"])

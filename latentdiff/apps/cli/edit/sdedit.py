@@ -89,7 +89,7 @@ def _edit(values: driver.Values, starts: list[tuple[str, float]]) -> driver.Edit
 
 
 def _starts(values: driver.Values) -> list[tuple[str, float]]:
-    """The values of --strength, --level or --start-index, as (name, value); UsageError."""
+    """The values of --strength, --level or --start-index, as (name, value); UsageError for two of them."""
     given = [name for name in ("strength", "level", "start_index") if values[name] is not None]
     if len(given) > 1:
         raise click.UsageError(f"give one of {', '.join(map(flag_of, given))}")

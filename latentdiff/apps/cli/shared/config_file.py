@@ -71,7 +71,7 @@ def _read_config(ctx: click.Context, parameter: click.Parameter, path: Path | No
 
 
 def _content(path: Path) -> Any:
-    """What the file holds, as YAML; ValueError."""
+    """What the file holds; ValueError unless it is YAML that can be read."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)

@@ -181,7 +181,7 @@ def _reserve(path: Path) -> None:
 def free(path: Path, is_free: Callable[[Path], bool], *, folder: bool, say: Callable[[str], None]) -> Path:
     """``path`` where it is free, else the first free one of NAME-2, NAME-3 and so on, reported by ``say``.
 
-    InputError.
+    InputError for the working folder and the one above it, which have no name to number.
     """
     if is_free(path):
         return path
