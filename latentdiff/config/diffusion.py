@@ -16,21 +16,21 @@ Spacing = Literal["trailing", "leading", "linspace", "quadratic", "karras"]
 NEEDS_SIGNAL = ("eps", "score")  # predictions from which x_0 cannot be read where alpha = 0
 
 
-class ScheduleFacts(NamedTuple):
+class ScheduleInfo(NamedTuple):
     """A row of :data:`SCHEDULES`: the options that a kind takes, and whether its level T is pure noise."""
 
     takes: tuple[str, ...] = ()
     pure_noise: bool = False
 
 
-SCHEDULES: dict[str, ScheduleFacts] = {  # the functions: latentdiff.diffusion.schedule
-    "linear": ScheduleFacts(("beta_start", "beta_end")),
-    "scaled_linear": ScheduleFacts(("beta_start", "beta_end")),
-    "cosine": ScheduleFacts(),
-    "sigmoid": ScheduleFacts(),
-    "constant": ScheduleFacts(("beta_start",)),
-    "rectified-flow": ScheduleFacts(pure_noise=True),
-    "betas": ScheduleFacts(),  # those given
+SCHEDULES: dict[str, ScheduleInfo] = {  # the functions: latentdiff.diffusion.schedule
+    "linear": ScheduleInfo(("beta_start", "beta_end")),
+    "scaled_linear": ScheduleInfo(("beta_start", "beta_end")),
+    "cosine": ScheduleInfo(),
+    "sigmoid": ScheduleInfo(),
+    "constant": ScheduleInfo(("beta_start",)),
+    "rectified-flow": ScheduleInfo(pure_noise=True),
+    "betas": ScheduleInfo(),  # those given
 }
 
 

@@ -12,7 +12,7 @@ from latentdiff.config.diffusion import Spacing
 Sampler = Literal["ddim", "ddpm", "dpm++", "heun"]
 
 
-class SamplerFacts(NamedTuple):
+class SamplerInfo(NamedTuple):
     """A row of :data:`SAMPLERS`: the help text, the default number of steps (None: every level), the settings
     that apply to the sampler alone, and the network evaluations of a move.
     """
@@ -23,11 +23,11 @@ class SamplerFacts(NamedTuple):
     evaluations: int = 1
 
 
-SAMPLERS: dict[Sampler, SamplerFacts] = {  # the functions: latentdiff.diffusion.samplers
-    "ddim": SamplerFacts("deterministic unless --eta", 50, ("eta",)),
-    "ddpm": SamplerFacts("ancestral", None, ("variance",)),
-    "dpm++": SamplerFacts("DPM-Solver++(2M), good with 10 to 25 steps", 20),
-    "heun": SamplerFacts("second order, two evaluations a step", 18, evaluations=2),
+SAMPLERS: dict[Sampler, SamplerInfo] = {  # the functions: latentdiff.diffusion.samplers
+    "ddim": SamplerInfo("deterministic unless --eta", 50, ("eta",)),
+    "ddpm": SamplerInfo("ancestral", None, ("variance",)),
+    "dpm++": SamplerInfo("DPM-Solver++(2M), good with 10 to 25 steps", 20),
+    "heun": SamplerInfo("second order, two evaluations a step", 18, evaluations=2),
 }
 SAMPLER_HELP = (
     ", ".join(SAMPLERS) + "; " + ", ".join(f"{name} ({row.help})" for name, row in SAMPLERS.items())

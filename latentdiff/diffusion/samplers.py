@@ -19,7 +19,7 @@ from torch import Tensor
 
 from latentdiff import ops
 from latentdiff.config.diffusion import NEEDS_SIGNAL, DiffusionConfig
-from latentdiff.config.sampling import SAMPLERS as SAMPLER_FACTS
+from latentdiff.config.sampling import SAMPLERS as SAMPLER_INFO
 from latentdiff.config.sampling import Sampler, Sampling
 from latentdiff.diffusion.denoiser import Denoiser
 from latentdiff.diffusion.estimate import MAX_OUTPUTS, Estimate, coefficients
@@ -33,7 +33,7 @@ StepResult = tuple[Tensor, Estimate]
 SamplerStep = Callable[[Denoiser, Tensor, int, int, Key, "Estimate | None"], StepResult]
 """(denoise, x_t, t, s, key, previous estimate) -> (x_s, estimate at t)."""
 
-NoiseSize = Literal["small", "large", "learned"]
+VarianceKind = Literal["small", "large", "learned"]
 Direction = Literal["clipped", "unclipped"]
 
 
@@ -118,7 +118,7 @@ def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clippe
     return step
 
 
-def ddpm(schedule: Schedule, *, variance: NoiseSize = "small") -> SamplerStep:
+def ddpm(schedule: Schedule, *, variance: VarianceKind = "small") -> SamplerStep:
     """DDPM's ancestral step (Ho et al. 2020, eq. 6 and 7) over any levels.
 
     ``variance``: small is the posterior's (beta tilde), large is beta (not on the last move, whose result is
@@ -271,14 +271,14 @@ def max_level(diffusion: DiffusionConfig, schedule: Schedule) -> int:
 def with_defaults(settings: Sampling, diffusion: DiffusionConfig, schedule: Schedule) -> Sampling:
     """The settings with the defaults of a model's process, and no more steps than levels to start from."""
     usual = "learned" if diffusion.variance == "learned" else diffusion.noise
-    takes = "variance" in SAMPLER_FACTS[settings.sampler].settings
+    takes = "variance" in SAMPLER_INFO[settings.sampler].settings
     variance = (settings.variance or usual) if takes else None
     count = settings.count(schedule.T)
     steps = min(count, max_level(diffusion, schedule)) if count <= schedule.T else count
     return settings.model_copy(update={"steps": steps, "variance": variance})
 
 
-def check_variance(variance: NoiseSize | None, diffusion: DiffusionConfig) -> None:
+def check_variance(variance: VarianceKind | None, diffusion: DiffusionConfig) -> None:
     """InputError for the learned variance of a model that was trained with a fixed one."""
     if variance == "learned" and diffusion.variance != "learned":
         raise InputError(

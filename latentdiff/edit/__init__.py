@@ -4,7 +4,7 @@ anagrams, hybrids, denoising.
 
 from latentdiff.diffusion.operators import backprojection
 from latentdiff.diffusion.trajectory import Frame, Recorder, SampleResult
-from latentdiff.edit.denoise import blurred, iterated, noisy, one_step
+from latentdiff.edit.denoise import add_noise, blur, denoise_iteratively, one_step
 from latentdiff.edit.illusion import anagram, codec_error, hybrid
 from latentdiff.edit.inversion import first_level, from_noise, invert, relative_error
 from latentdiff.edit.p2p import Edit, Edited, prompt_to_prompt
@@ -17,21 +17,21 @@ __all__ = [
     "Frame",
     "Recorder",
     "SampleResult",
+    "add_noise",
     "anagram",
     "backprojection",
-    "blurred",
+    "blur",
     "codec_error",
+    "denoise_iteratively",
     "first_level",
     "from_noise",
     "hybrid",
     "inpaint",
     "invert",
-    "iterated",
     "latent_mask",
     "level_at",
     "level_of",
     "measured",
-    "noisy",
     "one_step",
     "prompt_to_prompt",
     "relative_error",

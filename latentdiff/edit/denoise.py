@@ -16,7 +16,7 @@ from latentdiff.pipeline.pipeline import MicroBatch, Pipeline
 
 
 @torch.no_grad()
-def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tensor:
+def add_noise(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tensor:
     """x_t [n, *latent_shape] of images [n, C, H, W] in [-1, 1]; image k draws from seed + k.
 
     InputError for levels outside 0..T.
@@ -27,15 +27,15 @@ def noisy(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> Tenso
     return noised(pipeline.encode(images), t, pipeline.schedule, key)
 
 
-def blurred(
+def blur(
     pipeline: Pipeline, x: Tensor, t: int, *, sigma: float = 1.0, size: int | None = None, times: int = 1
 ) -> Tensor:
     """Images of x_t / alpha_t (of x_t where alpha_t is 0), blurred ``times`` times by ``sigma`` pixels."""
     alpha = pipeline.schedule.at(t)[0]
-    blur = gaussian_blur(tuple(pipeline.codec.image_shape), sigma=sigma, size=size)  # type: ignore[arg-type]
+    operator = gaussian_blur(tuple(pipeline.codec.image_shape), sigma=sigma, size=size)  # type: ignore[arg-type]
     images = pipeline.codec.decode(x / alpha if alpha else x)
     for _ in range(times):
-        images = blur(images)
+        images = operator(images)
     return images.float().clamp(-1, 1).cpu()
 
 
@@ -57,7 +57,7 @@ def one_step(
     return pipeline.map_images(pipeline.key(0, len(x)), estimate, label=label).images
 
 
-def iterated(
+def denoise_iteratively(
     pipeline: Pipeline,
     x: Tensor,
     t: int,

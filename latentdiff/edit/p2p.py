@@ -78,17 +78,17 @@ def prompt_to_prompt(
     samplers that draw noise on the way of an image.
     """
     n, chosen = n if images is None else len(images), settings or Sampling(guidance=3.0)
-    script = _Script.of(pipeline, source, edits)
+    plan = _EditPlan.of(pipeline, source, edits)
     group = 1 + len(edits)
     first = 0
     if images is not None:
-        first = first_level(pipeline, images, settings=_plain(chosen), label=source, seed=seed)
+        first = first_level(pipeline, images, settings=_inversion_settings(chosen), label=source, seed=seed)
     most = max(1, batch_that_fits(pipeline.network, pipeline.device) // (EXPLICIT * group))
     key = pipeline.key(seed, n)
 
     def part(rows: slice, progress: ProgressCallback) -> Edited:
-        mine = None if images is None else images[rows]
-        return _draw(pipeline, script, key[rows], mine, chosen, first, progress)
+        given = None if images is None else images[rows]
+        return _draw(pipeline, plan, key[rows], given, chosen, first, progress)
 
     made = map_microbatches(n, most, part, device=pipeline.device, progress=progress, each=group)
     every = [torch.cat([part.edits[k] for part in made]) for k in range(len(edits))]
@@ -98,7 +98,7 @@ def prompt_to_prompt(
 
 
 @dataclass(frozen=True, eq=False)
-class _Script:
+class _EditPlan:
     """The texts, the edit of attention of each, and the words that bound it (None: none)."""
 
     source: str
@@ -107,7 +107,7 @@ class _Script:
     places: tuple[_Places | None, ...]
 
     @classmethod
-    def of(cls, pipeline: Pipeline, source: str, edits: Sequence[Edit]) -> _Script:
+    def of(cls, pipeline: Pipeline, source: str, edits: Sequence[Edit]) -> _EditPlan:
         tokenizer = pipeline.tokenizer
         if tokenizer is None:
             raise InputError("prompt-to-prompt: expected a model conditioned on text, got another")
@@ -130,7 +130,7 @@ class _Script:
 
 def _draw(
     pipeline: Pipeline,
-    script: _Script,
+    plan: _EditPlan,
     key: Key,
     images: Tensor | None,
     settings: Sampling,
@@ -139,11 +139,13 @@ def _draw(
 ) -> Edited:
     """One batch: the sources, then each edit of them."""
     step, levels = pipeline.plan(settings)
-    n, group = len(key), 1 + len(script.edits)
-    way = None if images is None else _way(pipeline, script.source, images, settings, key, first)
-    x = start(key, pipeline.codec.latent_shape) if way is None else way[levels[0]]
+    n, group = len(key), 1 + len(plan.edits)
+    inverted = (
+        None if images is None else _inverted_latents(pipeline, plan.source, images, settings, key, first)
+    )
+    x = start(key, pipeline.codec.latent_shape) if inverted is None else inverted[levels[0]]
     levels = drawing_levels(levels, first)
-    texts = [text for text in (script.source, *(edit.text for edit in script.edits)) for _ in range(n)]
+    texts = [text for text in (plan.source, *(edit.text for edit in plan.edits)) for _ in range(n)]
     labels = pipeline.conditioner.encode(texts, len(texts))
     maps: list[Tensor] = []
 
@@ -153,13 +155,13 @@ def _draw(
     def move(
         _: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None
     ) -> tuple[Tensor, Estimate]:
-        editor = AttentionEditor(script.changes, n, 1 - t / levels[0])
+        editor = AttentionEditor(plan.changes, n, 1 - t / levels[0])
         moved, estimate = step(denoise_with(editor), x, t, s, key, previous)
-        if way is not None:
-            moved = torch.cat([way[s], moved[n:]])
+        if inverted is not None:
+            moved = torch.cat([inverted[s], moved[n:]])
         attention = editor.map((moved.shape[2], moved.shape[3]))
         maps.append(attention[:n])
-        return _blended(moved, attention, script, n), estimate
+        return _blended(moved, attention, plan, n), estimate
 
     denoise, x = pipeline.denoiser(labels, settings), x.repeat(group, 1, 1, 1)
     drawn = pipeline.draw(denoise, x, levels, move, key.repeat(group), Recorder(progress=progress))
@@ -182,26 +184,26 @@ def _places(tokenizer: TextTokenizer, source: str, edit: Edit) -> _Places | None
     )
 
 
-def _blended(x: Tensor, attention: Tensor, script: _Script, n: int) -> Tensor:
+def _blended(x: Tensor, attention: Tensor, plan: _EditPlan, n: int) -> Tensor:
     """The latents of each edit within the area of its words, the source's elsewhere."""
     source, *others = x.split(n)
-    maps, *theirs = attention.split(n)
+    source_maps, *edited_maps = attention.split(n)
     out = [source]
-    for own, mine, place, edit in zip(others, theirs, script.places, script.edits, strict=True):
+    for edited, maps, place, edit in zip(others, edited_maps, plan.places, plan.edits, strict=True):
         if place is None:
-            out.append(own)
+            out.append(edited)
             continue
-        areas = [each[:, list(at)].sum(1) for each, at in zip((maps, mine), place, strict=True) if at]
-        out.append(source + blend_mask(areas, threshold=edit.threshold) * (own - source))
+        areas = [each[:, list(at)].sum(1) for each, at in zip((source_maps, maps), place, strict=True) if at]
+        out.append(source + blend_mask(areas, threshold=edit.threshold) * (edited - source))
     return torch.cat(out)
 
 
-def _way(
+def _inverted_latents(
     pipeline: Pipeline, source: str, images: Tensor, settings: Sampling, key: Key, first: int
 ) -> dict[int, Tensor]:
     """The latents of images at each level, by DDIM inversion from level ``first`` without guidance."""
     x0 = pipeline.encode(images)
-    denoise = pipeline.denoiser(pipeline.conditioner.encode(source, len(x0)), _plain(settings))
+    denoise = pipeline.denoiser(pipeline.conditioner.encode(source, len(x0)), _inversion_settings(settings))
     levels = drawing_levels(pipeline.plan(settings)[1], first)[::-1]
     levels = levels[1:] if first else levels
     x = noised(x0, first, pipeline.schedule, key)
@@ -211,7 +213,7 @@ def _way(
     return found
 
 
-def _plain(settings: Sampling) -> Sampling:
+def _inversion_settings(settings: Sampling) -> Sampling:
     """The settings of an inversion: the same levels, and no guidance, with which it drifts.
 
     InputError for samplers that draw noise.

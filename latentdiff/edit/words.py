@@ -38,11 +38,14 @@ def align(tokenizer: TextTokenizer, source: str, edited: str) -> Alignment:
     """
     length = tokenizer.length
     mapping, own = torch.zeros(length, length), torch.ones(length)
-    theirs, ours = tokenizer.places(source), tokenizer.places(edited)
-    matcher = SequenceMatcher(None, [word for word, _ in theirs], [word for word, _ in ours], autojunk=False)
+    source_words, edited_words = tokenizer.places(source), tokenizer.places(edited)
+    matcher = SequenceMatcher(
+        None, [word for word, _ in source_words], [word for word, _ in edited_words], autojunk=False
+    )
     pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
     for what, a, b, c, d in matcher.get_opcodes():
-        before, after = [places for _, places in theirs[a:b]], [places for _, places in ours[c:d]]
+        before = [places for _, places in source_words[a:b]]
+        after = [places for _, places in edited_words[c:d]]
         if what == "equal":  # piece by piece
             pairs += [
                 ((i,), (j,))
@@ -67,10 +70,10 @@ def _rest(
 ) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """The start, the end and the padding; the last place takes source padding beyond the room for it."""
     lead = tokenizer.lead
-    theirs, ours = (_free(tokenizer, text) for text in (source, edited))
+    source_free, edited_free = (_free(tokenizer, text) for text in (source, edited))
     pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = [((i,), (i,)) for i in range(lead)]
-    for k, j in enumerate(ours[lead:], lead):
-        more = theirs[k:] if k == len(ours) - 1 else theirs[k : k + 1]
+    for k, j in enumerate(edited_free[lead:], lead):
+        more = source_free[k:] if k == len(edited_free) - 1 else source_free[k : k + 1]
         pairs.append((tuple(more), (j,)))
     return pairs
 

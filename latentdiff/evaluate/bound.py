@@ -13,7 +13,7 @@ from torch import Tensor
 
 from latentdiff.data.order import integers
 from latentdiff.diffusion.loss_weights import VariationalBound, Weighting, level_weights
-from latentdiff.diffusion.samplers import NoiseSize, check_variance
+from latentdiff.diffusion.samplers import VarianceKind, check_variance
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress
 from latentdiff.evaluate.interval_score import Resampling, Score, Scores, mean_score
@@ -33,7 +33,7 @@ class StratifiedLoss:
 
     count: int
     T: int
-    variance: NoiseSize
+    variance: VarianceKind
     loss: Tensor
     prior: Tensor | None
     terms: Tensor | None
@@ -54,7 +54,7 @@ def stratified(
     labels: Tensor | None,
     weighting: Weighting,
     count: int,
-    variance: NoiseSize | None = None,
+    variance: VarianceKind | None = None,
     seed: int,
     progress: Progress | None = None,
 ) -> StratifiedLoss:
@@ -100,8 +100,8 @@ def prior_bits(x0: Tensor, alpha: float, sigma: float) -> Tensor:
 class _Bound:
     """The term of the bound at a level, for fixed and learned variances."""
 
-    def __init__(self, pipeline: Pipeline, variance: NoiseSize) -> None:
-        self.variance: NoiseSize = variance
+    def __init__(self, pipeline: Pipeline, variance: VarianceKind) -> None:
+        self.variance: VarianceKind = variance
         self._bound = VariationalBound(
             pipeline.schedule, bins=True, scale=getattr(pipeline.codec, "scale", 1.0)
         )
@@ -132,7 +132,7 @@ class Bits(Scores):
     prior: float
     terms: float
     decoder: float
-    variance: NoiseSize
+    variance: VarianceKind
     strata: int
     T: int
 
@@ -142,7 +142,7 @@ def bits_per_dimension(
     images: Tensor,
     *,
     labels: Tensor | None = None,
-    variance: NoiseSize | None = None,
+    variance: VarianceKind | None = None,
     levels: int | None = 50,
     seed: int = 0,
     resampling: Resampling | None = None,

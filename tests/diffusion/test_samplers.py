@@ -16,8 +16,8 @@ from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import run
 from latentdiff.diffusion.samplers import (
     Direction,
-    NoiseSize,
     StepCoefficients,
+    VarianceKind,
     apply_step,
     ddim,
     ddim_coefficients,
@@ -139,7 +139,7 @@ def test_learned_range_interpolates_the_logarithm() -> None:
         found, mean + (v * math.log(beta) + (1 - v) * math.log(tilde)).exp().sqrt() * z
     )
     for end, variance in ((-1.0, "small"), (1.0, "large")):
-        kind: NoiseSize = "small" if variance == "small" else "large"
+        kind: VarianceKind = "small" if variance == "small" else "large"
         same, _ = ddpm(schedule, variance="learned")(
             knows(X0, variance_range=torch.full_like(X, end)), X, t, s, key, None
         )
@@ -152,7 +152,7 @@ def _mean_of(schedule: Schedule, t: int, s: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("variance", ["small", "large", "learned"])
-def test_the_last_move_is_the_estimate_without_noise(variance: NoiseSize) -> None:
+def test_the_last_move_is_the_estimate_without_noise(variance: VarianceKind) -> None:
     schedule = make_schedule("cosine")
     for t in (1, 50, 1000):
         found, _ = ddpm(schedule, variance=variance)(knows(X0, variance_range=X * 0), X, t, 0, KEY, None)

@@ -17,17 +17,17 @@ from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.illusions.views import View, frequencies, view
 from latentdiff.edit import (
     Recorder,
+    add_noise,
     anagram,
     backprojection,
-    blurred,
+    blur,
     codec_error,
+    denoise_iteratively,
     hybrid,
-    iterated,
     latent_mask,
     level_at,
     level_of,
     measured,
-    noisy,
     one_step,
     restore,
     sdedit,
@@ -266,18 +266,18 @@ def test_the_backprojection_shows_a_measurement_as_an_image() -> None:
 
 def test_three_ways_to_denoise(pixels: Pipeline) -> None:
     flat = torch.zeros(2, *SHAPE)
-    x = noisy(pixels, flat, 10, seed=1)
-    assert torch.equal(noisy(pixels, flat, 0), flat)
-    once, twice = (blurred(pixels, x, 10, sigma=1.0, times=times) for times in (1, 2))
+    x = add_noise(pixels, flat, 10, seed=1)
+    assert torch.equal(add_noise(pixels, flat, 0), flat)
+    once, twice = (blur(pixels, x, 10, sigma=1.0, times=times) for times in (1, 2))
     assert float(twice.std()) < float(once.std()) < float(x.std())
     assert torch.equal(one_step(pixels, flat, 0), flat)
     alpha = pixels.schedule.at(10)[0]
     assert float((one_step(pixels, x, 10) - x / alpha).abs().max()) > 0
-    made = iterated(pixels, x, 10, settings=FEW, recorder=Recorder(frames=4))
+    made = denoise_iteratively(pixels, x, 10, settings=FEW, recorder=Recorder(frames=4))
     assert [frame.t for frame in made.frames] == [10, 8, 4, 0]
     assert torch.equal(made.frames[-1].noisy, made.images)
     with pytest.raises(InputError, match=r"level must lie in 0..20"):
-        noisy(pixels, flat, 21)
+        add_noise(pixels, flat, 21)
 
 
 def test_an_anagram_of_identity_views_is_a_sample_bit_for_bit(pixels: Pipeline, vector: Pipeline) -> None:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from latentdiff.config.sampling import Sampling
 from latentdiff.edit import (
+    add_noise,
     first_level,
     from_noise,
     inversion,
     invert,
-    noisy,
     one_step,
     relative_error,
 )
@@ -90,7 +90,7 @@ def test_an_inversion_from_a_level_comes_back_to_the_estimate_there(pixels: Pipe
     the way falls with the steps.
     """
     start, errors = 4, []
-    wanted = one_step(pixels, noisy(pixels, IMAGES, start, seed=7), start)
+    wanted = one_step(pixels, add_noise(pixels, IMAGES, start, seed=7), start)
     for steps in (4, 16):
         settings = Sampling(steps=steps)
         noise = invert(pixels, IMAGES, start=start, settings=settings, seed=7)

@@ -35,7 +35,7 @@ from torch import Tensor
 from latentdiff.config.diffusion import Prediction, ScheduleConfig, ScheduleKind, Spacing
 from latentdiff.diffusion.denoiser import Denoiser, denoiser
 from latentdiff.diffusion.loop import run, sample, start
-from latentdiff.diffusion.samplers import Direction, NoiseSize, ddim, ddpm, dpmpp2m
+from latentdiff.diffusion.samplers import Direction, VarianceKind, ddim, ddpm, dpmpp2m
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.ops.random import Key
 
@@ -209,7 +209,7 @@ def test_ddpm_states_agree(
     zero: bool,
     prediction: Prediction,
     spacing: Spacing,
-    variance: NoiseSize,
+    variance: VarianceKind,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every state of 3 step counts, with and without a clip: 1e-9 in float64."""
@@ -305,7 +305,7 @@ def test_ddim_as_it_comes(
 def test_ddpm_as_it_comes(
     kind: ScheduleKind,
     prediction: Prediction,
-    variance: NoiseSize,
+    variance: VarianceKind,
     dtype: torch.dtype,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

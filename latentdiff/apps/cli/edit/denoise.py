@@ -83,22 +83,22 @@ def command(values: driver.Values) -> driver.Edit:
 def _denoise(
     values: driver.Values, how: Denoising, levels: list[int] | None, moments: list[int] | int
 ) -> driver.EditResult:
-    from latentdiff.edit import blurred, iterated, noisy, one_step
+    from latentdiff.edit import add_noise, blur, denoise_iteratively, one_step
     from latentdiff.viz.image_folder import aligned, variant
 
     inputs = driver.load_inputs(values)
     pipeline, T = inputs.pipeline, inputs.pipeline.schedule.T
     levels = levels or [round(T * share) for share in (0.25, 0.5, 0.75)]
-    blur: dict[str, Any] = {"sigma": how.blur_sigma, "size": how.blur_kernel, "times": how.blur_times}
+    of_blur: dict[str, Any] = {"sigma": how.blur_sigma, "size": how.blur_kernel, "times": how.blur_times}
     rows, found, lines = [("original", inputs.images)], [], []
     results: dict[str, Tensor] = {}
     for t, text in zip(levels, aligned(levels), strict=True):
-        x = noisy(pipeline, inputs.images, t, seed=inputs.seed)
+        x = add_noise(pipeline, inputs.images, t, seed=inputs.seed)
         frames = moments if t == max(levels) else 0
-        slow = inputs.run(f"t = {t}", iterated, x, t, frames=frames)
+        slow = inputs.run(f"t = {t}", denoise_iteratively, x, t, frames=frames)
         images = {
             "noisy": pipeline.decode(x),
-            "blur": blurred(pipeline, x, t, **blur),
+            "blur": blur(pipeline, x, t, **of_blur),
             "one step": one_step(pipeline, x, t, settings=inputs.settings, label=inputs.labels),
             "step by step": slow.images,
         }

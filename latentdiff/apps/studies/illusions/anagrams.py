@@ -158,7 +158,7 @@ def study(context: StudyContext, settings: AnagramSettings) -> Report:
             by_weight[weight] = _average([draw(made.pair, settings.tried, weight=weight) for made in ten])
     test = context.data.test
     assert test.labels is not None
-    accuracy = reader.share(to_float(test.images), test.labels)
+    accuracy = reader.accuracy(to_float(test.images), test.labels)
     labels = {"both": "both", "first": "upright", "second": "through the view"}
     panel = share_panel(
         dict(sorted(by_weight.items())), labels, "what is read", "weight of the upright view", percent=False

@@ -230,7 +230,7 @@ def _real(context: StudyContext, reader: ClassReader, sigmas: Sequence[float]) -
         mixed = (low(images) + high(other)).clamp(-1, 1)
         both = (reader.classes(low(mixed)) == classes) & (reader.classes(mixed) == others)
         share = float(both[classes != others].double().mean())
-        found[sigma] = RealMixture(reader.share(low(images), classes), share)
+        found[sigma] = RealMixture(reader.accuracy(low(images), classes), share)
     return found
 
 

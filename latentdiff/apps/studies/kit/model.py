@@ -36,7 +36,9 @@ def pixel_model(
             folder = shipped_folder(DIGITS)
         if folder is not None:
             return load_given(context, folder, context.data, pixels=not latents)
-        return pipeline_of(context, presets.pixels(context, "pixels", preset or PixelPreset(), **changed))
+        return pipeline_of(
+            context, presets.train_pixels(context, "pixels", preset or PixelPreset(), **changed)
+        )
 
 
 def colour_model(context: StudyContext, preset: PixelPreset, data: Dataset, **changed: Any) -> Pipeline:
@@ -44,7 +46,9 @@ def colour_model(context: StudyContext, preset: PixelPreset, data: Dataset, **ch
     with context.part("colour: model"):
         if context.run_colour is not None:
             return load_given(context, context.run_colour, data, name=GIVEN[1])
-        return pipeline_of(context, presets.pixels(context, "colour-pixels", preset, data=data, **changed))
+        return pipeline_of(
+            context, presets.train_pixels(context, "colour-pixels", preset, data=data, **changed)
+        )
 
 
 def readable_scenes(context: StudyContext, counts: tuple[int, int, int]) -> Dataset:
@@ -65,7 +69,7 @@ def text_model(context: StudyContext, preset: TextPreset | None, data: Dataset) 
         return load(shipped[0].folder).to(context.device), Paragraph(text)
     preset = preset or TextPreset()
     with context.part("model"):
-        pipeline = pipeline_of(context, presets.texts(context, "scenes", preset, data=data))
+        pipeline = pipeline_of(context, presets.train_texts(context, "scenes", preset, data=data))
     text = f"The model was trained for this page: {preset.steps:,} steps of {preset.batch} images."
     return pipeline, Paragraph(text)
 

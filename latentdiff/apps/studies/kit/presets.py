@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from latentdiff.apps.studies.kit import training
 from latentdiff.apps.studies.kit.context import StudyContext
-from latentdiff.apps.studies.kit.training import Trained, epoch_marks, train_denoiser, train_vae
+from latentdiff.apps.studies.kit.training import Trained, epoch_marks
 from latentdiff.config.training import TrainDenoiser, TrainVAE
 from latentdiff.data import Dataset
 
@@ -61,7 +62,7 @@ class TextPreset:
 FULL_TEXT = TextPreset(vae=VAEPreset(latent="4x8x8", steps=3000), steps=40_000, lr=2e-3)
 
 
-def vae(
+def train_vae(
     context: StudyContext, name: str, preset: VAEPreset, *, data: Dataset | None = None, **changed: Any
 ) -> Trained:
     """Train a VAE; ``changed`` are options that differ from the defaults.
@@ -69,10 +70,10 @@ def vae(
     There is no perceptual term: its network scores the samples and must have no part in the training.
     """
     values = {**_common(context, data), **asdict(preset), "perceptual": 0.0, **changed}
-    return train_vae(context, name, TrainVAE.model_validate(values), data=data)
+    return training.train_vae(context, name, TrainVAE.model_validate(values), data=data)
 
 
-def denoiser(
+def train_denoiser(
     context: StudyContext,
     name: str,
     preset: MLPPreset | PixelPreset | TextPreset,
@@ -85,16 +86,16 @@ def denoiser(
     values = {**_common(context, data), **asdict(preset), "vae": None, **changed}
     options = TrainDenoiser.model_validate(values)
     assert options.steps is not None
-    return train_denoiser(context, name, options, vae=vae, marks=(options.steps,), data=data)
+    return training.train_denoiser(context, name, options, vae=vae, marks=(options.steps,), data=data)
 
 
-def pixels(
+def train_pixels(
     context: StudyContext, name: str, preset: PixelPreset, *, data: Dataset | None = None, **changed: Any
 ) -> Trained:
     """Train a denoiser on pixels; ``changed`` are options that differ. See :func:`fitting` for patches."""
     patch = fitting(preset.patch, data or context.data)
     changed = {"pixel": True, "prediction": "x0", "patch": patch, **changed}
-    return denoiser(context, name, preset, data=data, **changed)
+    return train_denoiser(context, name, preset, data=data, **changed)
 
 
 def fitting(patch: int, data: Dataset) -> int:
@@ -104,10 +105,10 @@ def fitting(patch: int, data: Dataset) -> int:
     return patch
 
 
-def texts(context: StudyContext, name: str, preset: TextPreset, *, data: Dataset) -> Trained:
+def train_texts(context: StudyContext, name: str, preset: TextPreset, *, data: Dataset) -> Trained:
     """Train a VAE on captioned images, and a denoiser conditioned on their captions."""
-    encoder = vae(context, f"{name}-vae", preset.vae, data=data)
-    return denoiser(context, name, preset, data=data, text=True, vae=encoder)
+    encoder = train_vae(context, f"{name}-vae", preset.vae, data=data)
+    return train_denoiser(context, name, preset, data=data, text=True, vae=encoder)
 
 
 def train_epochs(
@@ -129,7 +130,9 @@ def train_epochs(
     each = {"validate_every": epoch_marks((1,), size=size, batch=batch)[1]}
     options = TrainDenoiser.model_validate({**_common(context, data), **schedule, **each, **values})
     marks = epoch_marks(epochs, size=size, batch=batch)
-    return train_denoiser(context, name, options, vae=vae, marks=tuple(marks.values()), data=data), marks
+    return training.train_denoiser(
+        context, name, options, vae=vae, marks=tuple(marks.values()), data=data
+    ), marks
 
 
 def _common(context: StudyContext, data: Dataset | None) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class SampleScorer:
         reference = Reference.from_images(
             train.images, network, labels=train.labels, name=f"{data.name} training images"
         )
-        real = data.test if data.val is data.test else joined(data.val, data.test)
+        real = data.test if data.val is data.test else concatenated(data.val, data.test)
         return cls(reference, real, Resampling(resamples, seed=context.seed), data.classes or ())
 
     @property
@@ -65,12 +65,14 @@ class SampleScorer:
 
     def score_features(self, features: Features, labels: Tensor | None = None) -> SampleScores:
         """The same for features extracted before by the network of the scorer."""
-        theirs = self.network.class_names or self.classes
-        known = labels if self.classes == theirs and len(self.classes) == self.network.classes else None
+        network_classes = self.network.class_names or self.classes
+        known = (
+            labels if self.classes == network_classes and len(self.classes) == self.network.classes else None
+        )
         return score_features(features, self.reference, labels=known, resampling=self.resampling)
 
-    def floor(self, n: int) -> SampleScores:
-        """The real baseline: scores of ``n`` real images (or all) that are not in the reference."""
+    def real_baseline(self, n: int) -> SampleScores:
+        """Scores of ``n`` real images (or all) that are not in the reference."""
         chosen = random_split(self.real, n, seed=self.resampling.seed)
         return self.score(chosen.images, chosen.labels)
 
@@ -79,7 +81,7 @@ class SampleScorer:
         images = draw_uint8(pipeline, n, seed=self.resampling.seed, sampling=sampling)
         return images, self.score(images, pipeline.class_labels(n))
 
-    def words(self, n: int) -> Paragraph:
+    def caveats(self, n: int) -> Paragraph:
         """How the figures were made, and their limits."""
         real = min(n, len(self.real))
         text = (
@@ -141,12 +143,12 @@ class ClassReader:
         assert predictions is not None
         return predictions
 
-    def share(self, images: Tensor, labels: Tensor | int) -> float:
-        """The accuracy: the share of images whose predicted class is their label."""
+    def accuracy(self, images: Tensor, labels: Tensor | int) -> float:
+        """The share of images whose predicted class is their label."""
         return float((self.classes(images) == labels).float().mean())
 
 
-def joined(*splits: Split) -> Split:
+def concatenated(*splits: Split) -> Split:
     """The images of several splits, with labels where all of them have some."""
     labels = [split.labels for split in splits if split.labels is not None]
     images = torch.cat([split.images for split in splits])
@@ -159,7 +161,7 @@ def random_split(split: Split, n: int, *, seed: int) -> Split:
     return Split(split.images[chosen], None if split.labels is None else split.labels[chosen])
 
 
-def measured(score: Score | None, *, times: float = 1.0) -> IntervalCell | None:
+def score_cell(score: Score | None, *, times: float = 1.0) -> IntervalCell | None:
     """A score as a cell of a table."""
     if score is None:
         return None
@@ -171,16 +173,16 @@ def score_table(
     name: str,
     heads: tuple[str, ...],
     rows: Iterable[tuple[tuple[Cell, ...], SampleScores]],
-    floor: SampleScores,
+    baseline: SampleScores,
     caption: str,
 ) -> Table:
     """Accuracy and metrics of samples behind the cells under ``heads``; the last row: real images."""
-    real = (f"real images ({floor.n:,})", *[None] * (len(heads) - 1))
+    real = (f"real images ({baseline.n:,})", *[None] * (len(heads) - 1))
     lines = tuple(
-        (*cells, measured(each.accuracy), *metric_cells(each).values())
-        for cells, each in (*rows, (real, floor))
+        (*cells, score_cell(each.accuracy), *metric_cells(each).values())
+        for cells, each in (*rows, (real, baseline))
     )
-    return Table(name, (*heads, "class accuracy", *metric_cells(floor)), lines, caption)
+    return Table(name, (*heads, "class accuracy", *metric_cells(baseline)), lines, caption)
 
 
 def draw_uint8(pipeline: Pipeline, n: int, *, seed: int, sampling: Sampling) -> Tensor:
@@ -195,7 +197,7 @@ def metric_cells(scores: SampleScores) -> dict[str, Cell]:
         if metric.in_studies:
             score, factor = scores.scores[metric.name], "" if metric.factor == 1 else f" × {metric.factor:g}"
             title = metric.title(scores.features.name) + factor
-            cells[title] = measured(score, times=metric.factor)
+            cells[title] = score_cell(score, times=metric.factor)
             if metric.biased:
                 cells[title], cells[f"{title}, bias removed"] = distance(score)
     return cells

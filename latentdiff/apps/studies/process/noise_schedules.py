@@ -14,11 +14,11 @@ from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.scoring import (
     SampleScorer,
+    concatenated,
     distance,
     distances,
     draw_uint8,
-    joined,
-    measured,
+    score_cell,
 )
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of
 from latentdiff.apps.studies.process.noise_measures import (
@@ -216,7 +216,7 @@ def pooled(data: Dataset, *, share: float, seed: int) -> Dataset:
 
     The rest is both validation and test. InputError if a part would be empty.
     """
-    pool = joined(data.train, data.val, data.test)
+    pool = concatenated(data.train, data.val, data.test)
     order, count = permutation(len(pool), seed=seed, epoch=0), round(share * len(pool))
     if not 0 < count < len(pool):
         raise InputError(
@@ -241,16 +241,16 @@ def _report(
     averaged = AVERAGED.format(ema=settings.ema) if settings.ema else ""
     setting = SETTING.format(lr=settings.lr, ema=averaged, **sizes)
     n = len(found[0].samples)
-    floor = scorer.floor(n)
+    baseline = scorer.real_baseline(n)
     return Report(
-        _findings(found, floor, span),
+        _findings(found, baseline, span),
         Section("The four schedules", setting, _alphas(context, found)),
         Section("Losses", LOSSES, _losses(context, found)),
         Section(
             "Samples and scores at the end",
             _grids(context, found),
-            scorer.words(n),
-            _scores(found, floor, span),
+            scorer.caveats(n),
+            _scores(found, baseline, span),
         ),
         Section(
             "Why a low test loss does not mean good samples",
@@ -261,7 +261,7 @@ def _report(
         Section("Samples through training", *_through(context, found)),
         Section("Reconstructions", BACK, *_reconstructions(context, found, data), _pairs(found)),
         data_power=found[0].power,
-        floor=floor.as_dict(),
+        floor=baseline.as_dict(),
     )
 
 
@@ -304,10 +304,10 @@ def _grids(context: StudyContext, found: Sequence[ProcessResults]) -> Picture:
 def _paired(scores: ReconstructionScores) -> tuple[Cell, ...]:
     """RMSE, SSIM and PSNR of images brought back by the sampler."""
     made = scores.iterative
-    return tuple(measured(score) for score in (made.rmse, made.ssim, made.psnr))
+    return tuple(score_cell(score) for score in (made.rmse, made.ssim, made.psnr))
 
 
-def _scores(found: Sequence[ProcessResults], floor: SampleScores, span: tuple[float, float]) -> Table:
+def _scores(found: Sequence[ProcessResults], baseline: SampleScores, span: tuple[float, float]) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
             each.process.name,
@@ -320,9 +320,9 @@ def _scores(found: Sequence[ProcessResults], floor: SampleScores, span: tuple[fl
         )
         for each in found
     ]
-    rows.append((f"real images ({floor.n:,})", None, *distance(floor.fd), *[None] * 6))
+    rows.append((f"real images ({baseline.n:,})", None, *distance(baseline.fd), *[None] * 6))
     losses = ("test loss", "training loss", "test loss at equal noise")
-    columns = ("schedule", "ᾱ_T", *distances(floor), *losses, *PAIRED)
+    columns = ("schedule", "ᾱ_T", *distances(baseline), *losses, *PAIRED)
     caption = (
         "FD of samples; losses of ε at the end; RMSE, SSIM and PSNR of held-out images noised to T/4 and"
         " brought back, each with its own original. “At equal noise”: averaged evenly over the log-SNRs that"
@@ -427,7 +427,7 @@ def _pairs(found: Sequence[ProcessResults]) -> Table:
 
 
 def _findings(
-    found: Sequence[ProcessResults], floor: SampleScores, span: tuple[float, float]
+    found: Sequence[ProcessResults], baseline: SampleScores, span: tuple[float, float]
 ) -> Iterator[str]:
     fd = {each.process.name: each.scores.fd for each in found}
     losses = {each.process.name: each.test_loss for each in found}
@@ -444,7 +444,7 @@ def _findings(
     yield (
         f"ᾱ_T is {most.signal:.3g} with {most.process.name}, the largest of the four: there the start of"
         " sampling, pure noise, differs most from the last level of training. Its FD is"
-        f" {most.scores.fd.value:.3g}; real images score {floor.fd.value:.3g}."
+        f" {most.scores.fd.value:.3g}; real images score {baseline.fd.value:.3g}."
     )
 
 

@@ -29,7 +29,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainCold, TrainDenoiser
 from latentdiff.data import to_uint8
 from latentdiff.diffusion.cold import make_degradation
-from latentdiff.edit import iterated, noisy, one_step
+from latentdiff.edit import add_noise, denoise_iteratively, one_step
 from latentdiff.evaluate import SampleScores
 
 SHOWN = 10
@@ -138,10 +138,10 @@ class ModelRunner:
         with context.part("images: noise"):
             pipeline, t = pipeline_of(context, trained), settings.noise_level
             sampling = Sampling(steps=settings.steps, eta=1.0)
-            x = noisy(pipeline, self.images, t, seed=seed)
+            x = add_noise(pipeline, self.images, t, seed=seed)
             methods = {
                 "one step": one_step(pipeline, x, t),
-                "step by step": iterated(pipeline, x, t, settings=sampling, seed=seed).images,
+                "step by step": denoise_iteratively(pipeline, x, t, settings=sampling, seed=seed).images,
             }
             samples = {
                 epoch: pipeline_of(context, trained, mark).sample(
@@ -178,7 +178,9 @@ class ModelRunner:
         )
 
     def _restored(self, name: str, images: Tensor) -> RestoredImages:
-        kept = None if self.reader is None or self.labels is None else self.reader.share(images, self.labels)
+        kept = (
+            None if self.reader is None or self.labels is None else self.reader.accuracy(images, self.labels)
+        )
         return RestoredImages(
             name, images, self.metrics.pairs(images, self.images), kept, self.scorer.score(to_uint8(images))
         )
@@ -191,7 +193,7 @@ def study(context: StudyContext, settings: ColdDiffusionSettings) -> Report:
         runner.noise(),
         runner.cold("longer blur", settings.long),
     ]
-    floor = runner.scorer.floor(settings.samples)
+    baseline = runner.scorer.real_baseline(settings.samples)
     return Report(
         _findings(models, runner.metrics.distance),
         Section("How images are lost", ABOUT.format(T=settings.T, w=settings.width), _degraded(runner)),
@@ -201,9 +203,9 @@ def study(context: StudyContext, settings: ColdDiffusionSettings) -> Report:
             "New images",
             NEW.format(left=_left(models)),
             *(_through(context, model) for model in models),
-            runner.scorer.words(settings.samples),
+            runner.scorer.caveats(settings.samples),
         ),
-        Section("Compared", _table(runner.metrics, models, floor)),
+        Section("Compared", _table(runner.metrics, models, baseline)),
     )
 
 
@@ -273,7 +275,7 @@ def _through(context: StudyContext, model: ModelResults) -> Picture:
     return context.rows(f"new-{model.name}", rows, caption, most=SHOWN)
 
 
-def _table(metrics: PairedMetrics, models: list[ModelResults], floor: SampleScores) -> Table:
+def _table(metrics: PairedMetrics, models: list[ModelResults], baseline: SampleScores) -> Table:
     found: list[tuple[str, float | None, PairedScores | None, SampleScores | None, float | None]] = []
     for model in models:
         name, loss = model.name, model.loss
@@ -284,13 +286,13 @@ def _table(metrics: PairedMetrics, models: list[ModelResults], floor: SampleScor
         found.append((f"{name}: new images", loss, None, model.scores, None))
         if model.flat is not None:
             found.append((f"{name}: new images, flat start", loss, None, model.flat[1], None))
-    found.append((f"real images ({floor.n:,})", None, None, floor, None))
+    found.append((f"real images ({baseline.n:,})", None, None, baseline, None))
     rows = []
     for title, error, pairs, scores, kept in found:
         cells = [None] * len(metrics.columns) if pairs is None else metrics.cells([pairs])
         fd = distance(None if scores is None else scores.fd)
         rows.append((title, error, *cells, *fd, None if kept is None else IntervalCell(kept)))
-    columns = ("", "validation loss", *metrics.columns, *distances(floor), "class kept")
+    columns = ("", "validation loss", *metrics.columns, *distances(baseline), "class kept")
     return Table(
         "compared",
         columns,

@@ -20,7 +20,7 @@ from latentdiff.diffusion.estimate import Estimate
 from latentdiff.diffusion.loop import run, start
 from latentdiff.diffusion.samplers import SamplerStep, ddpm
 from latentdiff.diffusion.schedule import Schedule
-from latentdiff.edit import Recorder, SampleResult, blurred, noisy, one_step
+from latentdiff.edit import Recorder, SampleResult, add_noise, blur, one_step
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.pipeline import Pipeline
 
@@ -59,11 +59,11 @@ def study(context: StudyContext, settings: DenoisingSettings) -> Report:
 
     with context.part("denoising"):
         for t in (t for t in settings.levels if t <= pipeline.schedule.T):
-            x = noisy(pipeline, images, t, seed=context.seed)
+            x = add_noise(pipeline, images, t, seed=context.seed)
             made = {
                 "noisy": pipeline.decode(x),
-                "blur": blurred(pipeline, x, t, sigma=settings.sigma),
-                "blur, five times": blurred(pipeline, x, t, sigma=settings.sigma, times=5),
+                "blur": blur(pipeline, x, t, sigma=settings.sigma),
+                "blur, five times": blur(pipeline, x, t, sigma=settings.sigma, times=5),
                 "one step": one_step(pipeline, x, t),
                 "step by step": strided(x, t).images,
             }
@@ -74,7 +74,7 @@ def study(context: StudyContext, settings: DenoisingSettings) -> Report:
                 figures.append(context.rows(f"level-{t}", rows, caption, most=SHOWN))
     with context.part("trajectory"):
         top = min(settings.top, pipeline.schedule.T)
-        x = noisy(pipeline, images[:SHOWN], top, seed=context.seed)
+        x = add_noise(pipeline, images[:SHOWN], top, seed=context.seed)
         process = strided(x, top, frames=top)
         rows = [("original", images[:SHOWN])]
         for mark in settings.marks:

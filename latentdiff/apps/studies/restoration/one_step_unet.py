@@ -41,7 +41,7 @@ def study(context: StudyContext, settings: OneStepSettings) -> Report:
         # x + sigma z is one level of a process that only scales it: alpha = 1 / sqrt(1 + sigma^2)
         beta = settings.sigma**2 / (1 + settings.sigma**2)
         changed: dict[str, Any] = {"T": 1, "schedule": "constant", "beta_start": beta, "labels": False}
-        pipeline = pipeline_of(context, presets.pixels(context, "denoiser", settings.pixels, **changed))
+        pipeline = pipeline_of(context, presets.train_pixels(context, "denoiser", settings.pixels, **changed))
     images = context.test_images(settings.tested)[0]
     others, name = _others(context, pipeline.codec.image_shape, settings.tested)
     metrics, sigmas = PairedMetrics.of(context), settings.sigmas

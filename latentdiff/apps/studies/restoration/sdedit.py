@@ -140,7 +140,7 @@ def study(context: StudyContext, settings: SDEditSettings) -> Report:
         scores = {k: metrics.pairs(x, images) for k, x in edits.items()}
         reader, kept = ClassReader.of(context), {}
         if reader is not None and labels is not None:
-            kept = {k: reader.share(x, labels) for k, x in edits.items()}
+            kept = {k: reader.accuracy(x, labels) for k, x in edits.items()}
         shape = pipeline.codec.image_shape
         drawings = torch.cat([drawing(strokes, shape) for strokes in DRAWINGS.values()])
         drawn = edit_from(context, pipeline, drawings, starts, sampling)

@@ -91,7 +91,7 @@ class GuidanceResults:
     guided: ScoredSamples
     scales: Mapping[float, ScoredSamples]
     intervals: Mapping[tuple[float, float], ScoredSamples]
-    floor: SampleScores
+    baseline: SampleScores
     classes: tuple[str, ...]
 
 
@@ -114,8 +114,8 @@ def study(context: StudyContext, settings: GuidanceSettings) -> Report:
         for low, high in ((0.0, 1.0), *settings.intervals):
             within = Sampling(steps=steps, guidance=settings.limited, guidance_low=low, guidance_high=high)
             intervals[low, high] = guided.sample(pipeline, within)
-    floor = scorer.floor(settings.samples)
-    found = GuidanceResults(unet, course, samples, scales, intervals, floor, context.data.classes)
+    baseline = scorer.real_baseline(settings.samples)
+    found = GuidanceResults(unet, course, samples, scales, intervals, baseline, context.data.classes)
     return _report(context, settings, found, scorer, float(recipe.schedule.alpha[-1] ** 2))
 
 
@@ -152,7 +152,7 @@ def _unet(context: StudyContext, settings: GuidanceSettings, guided: GuidanceSco
     encoder = None
     if plan.vae is not None:
         with context.part("VAE"):
-            encoder = presets.vae(context, "vae", plan.vae)
+            encoder = presets.train_vae(context, "vae", plan.vae)
     values: dict[str, object] = {"width": plan.width, "batch": plan.batch, "lr": plan.lr}
     values |= {"prediction": plan.prediction, "pixel": encoder is None}
     return _through(context, "unet", values, plan.epochs, encoder, guided, Sampling(steps=settings.steps))
@@ -236,7 +236,7 @@ def _report(
             "A class-conditional UNet through training",
             UNET.format(where=where, steps=settings.steps),
             rows("unet-epochs", _by_epoch(found.unet), epochs),
-            scorer.words(settings.samples),
+            scorer.caveats(settings.samples),
             _epochs("unet-epochs", found.unet, found, {}),
         ),
         Section(
@@ -310,7 +310,7 @@ def _table(
     caption: str,
 ) -> Table:
     """The scores of samples with their diversity; the last row is that of real images."""
-    table = score_table(name, heads, [(cells, each.scores) for cells, each in rows], found.floor, caption)
+    table = score_table(name, heads, [(cells, each.scores) for cells, each in rows], found.baseline, caption)
     diversity = [None if math.isnan(each.diversity) else each.diversity for _, each in rows]
     at = len(heads) + 1
     lines = zip(table.rows, (*diversity, 1.0), strict=True)
@@ -339,11 +339,11 @@ def _scale_curves(context: StudyContext, found: GuidanceResults) -> Picture:
         Curve("distance within a class", scales, [each.diversity for each in scored], "marked"),
         Curve("recall", scales, [each.scores.recall.value for each in scored], "marked"),
     ]
-    x, floor = "guidance scale w", found.floor
-    real = _level(floor.accuracy), _level(floor.fd), (("as real images", 1.0),)
+    x, baseline = "guidance scale w", found.baseline
+    real = _level(baseline.accuracy), _level(baseline.fd), (("as real images", 1.0),)
     panels = [
         Panel("accuracy", x, "share of the conditioned class", [accuracy], levels=real[0]),
-        Panel("quality", x, frechet_name(floor.features.name), [fd], log_y=True, levels=real[1]),
+        Panel("quality", x, frechet_name(baseline.features.name), [fd], log_y=True, levels=real[1]),
         Panel("diversity", x, "relative to real images", diversity, levels=real[2]),
     ]
     caption = (

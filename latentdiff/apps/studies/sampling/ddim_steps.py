@@ -74,25 +74,25 @@ def study(context: StudyContext, settings: DDIMStepsSettings) -> Report:
     if context.colour is not None and settings.colour_samples:
         colour_scorer = SampleScorer.of(context, data=context.colour, resamples=settings.resamples)
     with context.part("VAE"):
-        encoder = presets.vae(context, "vae", settings.vae)
+        encoder = presets.train_vae(context, "vae", settings.vae)
     with context.part("denoiser"):
-        denoiser = presets.denoiser(context, "denoiser", settings.denoiser, vae=encoder)
+        denoiser = presets.train_denoiser(context, "denoiser", settings.denoiser, vae=encoder)
     with context.part("samples"):
         variants, pipeline = settings.variants(settings.steps), pipeline_of(context, denoiser)
         found = _draw_all(pipeline, variants, settings.samples, context.seed, scorer)
-        floor = scorer.floor(settings.samples)
+        baseline = scorer.real_baseline(settings.samples)
     return Report(
-        _findings(found, floor),
+        _findings(found, baseline),
         Section(
             "Digits",
             SAME_NOISE,
             *_pictures(context, "digits", found),
-            scorer.words(settings.samples),
-            _table("digits", found, floor),
-            _curves(context, found, floor),
+            scorer.caveats(settings.samples),
+            _table("digits", found, baseline),
+            _curves(context, found, baseline),
         ),
         Section("Colour images", *_colour(context, settings, colour_scorer)),
-        floor=floor.as_dict(),
+        floor=baseline.as_dict(),
     )
 
 
@@ -152,25 +152,25 @@ def _pictures(
         yield context.rows(f"{name}-{place + 1}", rows, f"{family}.", about={"sampler": family})
 
 
-def _table(name: str, found: Mapping[SamplerVariant, VariantResults], floor: SampleScores | None) -> Table:
+def _table(name: str, found: Mapping[SamplerVariant, VariantResults], baseline: SampleScores | None) -> Table:
     exact = _exact(found)
     heads = ("sampler", "steps", "ms an image", f"RMSE to DDIM-{exact.steps}")
     rows = []
     for variant, made in found.items():
         scores = metric_cells(made.scores).values() if made.scores is not None else ()
         rows.append((variant.family, variant.steps, 1000 * made.seconds, made.moved, *scores))
-    if floor is not None:
-        rows.append((f"real images ({floor.n:,})", None, None, None, *metric_cells(floor).values()))
+    if baseline is not None:
+        rows.append((f"real images ({baseline.n:,})", None, None, None, *metric_cells(baseline).values()))
     caption = (
         f"{len(next(iter(found.values())).images):,} samples a row. Time is wall time of sampling and"
         " decoding; RMSE is the distance of each image (pixels in [0, 1]) to the one that deterministic DDIM"
         f" with {exact.steps} steps makes of the same noise."
     )
-    return Table(name, (*heads, *(() if floor is None else metric_cells(floor))), tuple(rows), caption)
+    return Table(name, (*heads, *(() if baseline is None else metric_cells(baseline))), tuple(rows), caption)
 
 
 def _curves(
-    context: StudyContext, found: Mapping[SamplerVariant, VariantResults], floor: SampleScores
+    context: StudyContext, found: Mapping[SamplerVariant, VariantResults], baseline: SampleScores
 ) -> Picture:
     quality, speed, moved = [], [], []
     for family, variants in _families(found).items():
@@ -180,7 +180,7 @@ def _curves(
         quality.append(Curve(family, steps, fd, "marked"))
         speed.append(Curve(family, [1000 * found[variant].seconds for variant in variants], fd, "marked"))
         moved.append(Curve(family, steps, [found[variant].moved for variant in variants], "marked"))
-    y, real = frechet_name(floor.features.name), (("real images", floor.fd.value),)
+    y, real = frechet_name(baseline.features.name), (("real images", baseline.fd.value),)
     distance = "RMSE to the most steps, η = 0"
     panels = [
         Panel("quality by steps", "steps", y, quality, log_x=True, log_y=True, levels=real),
@@ -201,8 +201,8 @@ def _colour(
         return
     data = context.colour
     with context.part("colour: VAE and denoiser"):
-        encoder = presets.vae(context, "colour-vae", settings.colour_vae, data=data)
-        denoiser = presets.denoiser(
+        encoder = presets.train_vae(context, "colour-vae", settings.colour_vae, data=data)
+        denoiser = presets.train_denoiser(
             context,
             "colour-denoiser",
             settings.colour_denoiser,
@@ -219,11 +219,11 @@ def _colour(
             " unconditional model."
         )
         yield from _pictures(context, "colour", found)
-        yield Paragraph(UNSCORED, "warning") if scorer is None else scorer.words(n)
-        yield _table("colour", found, None if scorer is None else scorer.floor(n))
+        yield Paragraph(UNSCORED, "warning") if scorer is None else scorer.caveats(n)
+        yield _table("colour", found, None if scorer is None else scorer.real_baseline(n))
 
 
-def _findings(found: Mapping[SamplerVariant, VariantResults], floor: SampleScores) -> Iterator[str]:
+def _findings(found: Mapping[SamplerVariant, VariantResults], baseline: SampleScores) -> Iterator[str]:
     fd = {variant: made.scores.fd for variant, made in found.items() if made.scores is not None}
     plain = sorted(variant for variant in fd if variant.sampler == "ddim" and variant.eta == 0)
     few, most = plain[0], plain[-1]
@@ -235,7 +235,7 @@ def _findings(found: Mapping[SamplerVariant, VariantResults], floor: SampleScore
         same = {variant.family: score for variant, score in fd.items() if variant.steps == steps}
         yield comparison.ordered(f"FD with {steps} steps", same)
     yield (
-        f"Real images score {floor.fd.value:.3g} at the same number; with η = 0 {few.steps} steps take "
+        f"Real images score {baseline.fd.value:.3g} at the same number; with η = 0 {few.steps} steps take "
         f"{found[few].seconds / found[most].seconds:.1%} of the time of {most.steps}."
     )
 

@@ -42,11 +42,11 @@ class DDPMDDIMSettings:
 def study(context: StudyContext, settings: DDPMDDIMSettings) -> Report:
     scorer = SampleScorer.of(context, resamples=settings.resamples)
     with context.part("VAE"):
-        encoder = presets.vae(context, "vae", settings.vae)
+        encoder = presets.train_vae(context, "vae", settings.vae)
     models: dict[str, Pipeline] = {}
     for prediction in PREDICTIONS:
         with context.part(f"denoiser that predicts {prediction}"):
-            trained = presets.denoiser(
+            trained = presets.train_denoiser(
                 context, prediction, settings.denoiser, vae=encoder, prediction=prediction
             )
             models[prediction] = pipeline_of(context, trained)
@@ -59,7 +59,7 @@ def study(context: StudyContext, settings: DDPMDDIMSettings) -> Report:
             for prediction, pipeline in models.items():
                 key = name, prediction
                 images[key], scores[key] = scorer.sample(pipeline, settings.samples, sampling)
-        floor = scorer.floor(settings.samples)
+        baseline = scorer.real_baseline(settings.samples)
     with context.part("errors by level"):
         test = random_split(context.data.test, settings.tested, seed=context.seed)
         losses = {
@@ -71,9 +71,9 @@ def study(context: StudyContext, settings: DDPMDDIMSettings) -> Report:
     clear = {kind: _clear(models[kind], loss) for kind, loss in losses.items()}
     ddpm, ddim, against = _grids(context, images, list(samplers), len(models["v"].classes))
     caption = "Samples of both networks by each sampler."
-    table = score_table("scores", ("sampler", "prediction"), scores.items(), floor, caption)
+    table = score_table("scores", ("sampler", "prediction"), scores.items(), baseline, caption)
     return Report(
-        _findings(scores, clear, floor, samplers),
+        _findings(scores, clear, baseline, samplers),
         Section("DDPM", DDPM, ddpm),
         Section("One sample, step by step", STEPS, _trajectory(context, models["v"], settings)),
         Section("DDIM with v-prediction", DDIM, ddim),
@@ -81,7 +81,7 @@ def study(context: StudyContext, settings: DDPMDDIMSettings) -> Report:
             "eps against v",
             EPS_V,
             against,
-            scorer.words(settings.samples),
+            scorer.caveats(settings.samples),
             table,
             _curves(context, losses, clear),
         ),
@@ -174,14 +174,14 @@ def _curves(
 def _findings(
     scores: Mapping[tuple[str, str], SampleScores],
     clear: Mapping[str, Sequence[tuple[int, float]]],
-    floor: SampleScores,
+    baseline: SampleScores,
     samplers: Mapping[str, Sampling],
 ) -> Iterator[str]:
     fd = {key: found.fd for key, found in scores.items()}
     first, last = next(iter(samplers)), list(samplers)[-1]
     yield (
         f"With v-prediction {first} reaches an FD of {fd[first, 'v'].value:.3g} and {last}"
-        f" {fd[last, 'v'].value:.3g}; real images score {floor.fd.value:.3g}."
+        f" {fd[last, 'v'].value:.3g}; real images score {baseline.fd.value:.3g}."
     )
     for name in samplers:
         yield comparison.ordered(f"FD with {name}", {kind: fd[name, kind] for kind in PREDICTIONS})

@@ -38,7 +38,7 @@ class DenoiserTrainingSettings:
 def study(context: StudyContext, settings: DenoiserTrainingSettings) -> Report:
     scorer = SampleScorer.of(context, resamples=settings.resamples)
     with context.part("VAE"):
-        encoder = presets.vae(context, "vae", settings.vae)
+        encoder = presets.train_vae(context, "vae", settings.vae)
     values = {"width": settings.width, "depth": settings.depth, "batch": settings.batch, "lr": settings.lr}
     with context.part("denoiser"):
         trained, marks = presets.train_epochs(context, "denoiser", settings.epochs, values, vae=encoder)
@@ -49,7 +49,7 @@ def study(context: StudyContext, settings: DenoiserTrainingSettings) -> Report:
             sampling = Sampling(steps=min(settings.steps, pipeline.schedule.T))
             images, scores[epoch] = scorer.sample(pipeline, settings.samples, sampling)
             rows.append((f"epoch {epoch}", images[:SHOWN]))
-        floor = scorer.floor(settings.samples)
+        baseline = scorer.real_baseline(settings.samples)
     caption = f"Samples after each of these epochs, from the same noise (DDIM, {settings.steps} steps)."
     grid = context.rows("samples", rows, caption)
     table = score_table(
@@ -59,14 +59,14 @@ def study(context: StudyContext, settings: DenoiserTrainingSettings) -> Report:
             ((f"epoch {epoch}", mark, trained.at("loss", mark), trained.at("val_loss", mark)), scores[epoch])
             for epoch, mark in marks.items()
         ],
-        floor,
+        baseline,
         "Losses and scores of the samples after each of the epochs. Accuracy: the share of samples whose"
         " predicted class is the condition.",
     )
     return Report(
-        _findings(trained, marks, scores, floor),
-        Section("Loss", LOSSES, _curves(context, trained, marks, scores, floor)),
-        Section("Samples through training", grid, scorer.words(settings.samples), table),
+        _findings(trained, marks, scores, baseline),
+        Section("Loss", LOSSES, _curves(context, trained, marks, scores, baseline)),
+        Section("Samples through training", grid, scorer.caveats(settings.samples), table),
     )
 
 
@@ -84,11 +84,11 @@ def _curves(
     trained: Trained,
     marks: Mapping[int, int],
     scores: Mapping[int, SampleScores],
-    floor: SampleScores,
+    baseline: SampleScores,
 ) -> Picture:
     epochs = list(scores)
     fd = Curve("samples", epochs, [scores[epoch].fd.value for epoch in epochs], "marked")
-    y, real = frechet_name(floor.features.name), (("real images", floor.fd.value),)
+    y, real = frechet_name(baseline.features.name), (("real images", baseline.fd.value),)
     panels = [
         trained.loss_panel("loss", max(marks), "mean squared error of v"),
         Panel("quality of samples", "epoch", y, [fd], log_x=True, log_y=True, levels=real),
@@ -98,7 +98,7 @@ def _curves(
 
 
 def _findings(
-    trained: Trained, marks: Mapping[int, int], scores: Mapping[int, SampleScores], floor: SampleScores
+    trained: Trained, marks: Mapping[int, int], scores: Mapping[int, SampleScores], baseline: SampleScores
 ) -> Iterator[str]:
     first, last = min(marks), max(marks)
     loss = {epoch: trained.at("val_loss", mark) for epoch, mark in marks.items()}
@@ -112,7 +112,7 @@ def _findings(
     yield (
         f"Between the last two checkpoints (epochs {middle} and {last}) the loss changed by"
         f" {loss[last] / loss[middle] - 1:+.0%} and the FD by"
-        f" {comparison.unpaired(fd[last], fd[middle]).text()}; real images score {floor.fd.value:.3g}."
+        f" {comparison.unpaired(fd[last], fd[middle]).text()}; real images score {baseline.fd.value:.3g}."
     )
     gap = loss[last] - trained.at("loss", marks[last])
     _, values = trained.curve("val_loss")

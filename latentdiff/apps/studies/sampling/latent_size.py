@@ -12,7 +12,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.kit.presets import MLPPreset, VAEPreset
-from latentdiff.apps.studies.kit.scoring import SampleScorer, class_grid, distance, measured, score_table
+from latentdiff.apps.studies.kit.scoring import SampleScorer, class_grid, distance, score_cell, score_table
 from latentdiff.apps.studies.kit.training import Trained, pipeline_of, vae_of
 from latentdiff.apps.studies.report.blocks import Cell, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -101,9 +101,9 @@ def study(context: StudyContext, settings: LatentSizeSettings) -> Report:
     for variant in (variant for variant in variants if variant.diffused):
         with context.part(f"denoiser: {variant.name}"):
             sampled[variant] = _diffused(context, settings, variant, found[variant].trained, scorer)
-    floor = scorer.floor(settings.samples)
+    baseline = scorer.real_baseline(settings.samples)
     return Report(
-        _findings(found, sampled, floor),
+        _findings(found, sampled, baseline),
         Section("Reconstructions", _reconstructions(context, found), _quality(found, len(context.data.test))),
         Section(
             "From one test image to another",
@@ -116,8 +116,8 @@ def study(context: StudyContext, settings: LatentSizeSettings) -> Report:
             "Diffusion on these latents",
             LOSSES,
             _grids(context, sampled),
-            scorer.words(settings.samples),
-            _diffusion(sampled, floor),
+            scorer.caveats(settings.samples),
+            _diffusion(sampled, baseline),
             _losses(context, sampled),
         ),
     )
@@ -131,7 +131,7 @@ def _vae(
     test: Reference,
 ) -> VAEResults:
     name = f"vae-{variant.latent}-kl{variant.beta:g}"
-    trained = presets.vae(context, name, settings.vae, latent=variant.latent, beta=variant.beta)
+    trained = presets.train_vae(context, name, settings.vae, latent=variant.latent, beta=variant.beta)
     vae = vae_of(context, trained)
     images = context.data.test.images
     encoded = encode_all(vae, images)
@@ -152,7 +152,7 @@ def _diffused(
     scorer: SampleScorer,
 ) -> DenoiserResults:
     name = f"denoiser-{variant.latent}-kl{variant.beta:g}"
-    trained = presets.denoiser(context, name, settings.denoiser, vae=encoder)
+    trained = presets.train_denoiser(context, name, settings.denoiser, vae=encoder)
     pipeline = pipeline_of(context, trained)
     sampling = Sampling(steps=min(settings.steps, pipeline.schedule.T))
     loss = trained.at("val_loss", trained.marks[-1])
@@ -195,7 +195,7 @@ def _quality(found: Mapping[VAEVariant, VAEResults], n: int) -> Table:
         scores = made.scores
         pairs = [scores.psnr, scores.ssim, scores.rmse, *([scores.perceptual] if scores.perceptual else [])]
         units = f"{scores.active_units} of {scores.latent_units}"
-        cells = (*map(measured, pairs), *distance(scores.fd), measured(scores.kl_nats), units)
+        cells = (*map(score_cell, pairs), *distance(scores.fd), score_cell(scores.kl_nats), units)
         rows.append((variant.latent, variant.beta, *cells))
     caption = (
         f"{n:,} test images, each against its own reconstruction; FD between the reconstructions and the same"
@@ -221,7 +221,7 @@ def _lengths(found: Mapping[VAEVariant, VAEResults], scorer: SampleScorer, point
     rows: list[tuple[Cell, ...]] = []
     for variant, made in found.items():
         means = (mean_score(getattr(made.paths, name), scorer.resampling) for name in PATHS)
-        rows.append((variant.latent, variant.beta, *map(measured, means)))
+        rows.append((variant.latent, variant.beta, *map(score_cell, means)))
     pairs = len(next(iter(found.values())).paths.length)
     heads = ("latent", "KL weight", *PATHS.values())
     caption = f"Means over {pairs} pairs of test images, {points} frames a path, with bootstrap intervals."
@@ -249,10 +249,10 @@ def _grids(context: StudyContext, sampled: Mapping[VAEVariant, DenoiserResults])
     return context.grids("samples", grids, "Samples, decoded.", across=across)
 
 
-def _diffusion(sampled: Mapping[VAEVariant, DenoiserResults], floor: SampleScores) -> Table:
+def _diffusion(sampled: Mapping[VAEVariant, DenoiserResults], baseline: SampleScores) -> Table:
     rows = [((each.latent, each.beta, made.loss), made.scores) for each, made in sampled.items()]
     caption = "Denoisers of one size and training on each latent, and their samples."
-    return score_table("diffusion", ("latent", "KL weight", "validation loss"), rows, floor, caption)
+    return score_table("diffusion", ("latent", "KL weight", "validation loss"), rows, baseline, caption)
 
 
 def _losses(context: StudyContext, sampled: Mapping[VAEVariant, DenoiserResults]) -> Picture:
@@ -266,7 +266,9 @@ def _losses(context: StudyContext, sampled: Mapping[VAEVariant, DenoiserResults]
 
 
 def _findings(
-    found: Mapping[VAEVariant, VAEResults], sampled: Mapping[VAEVariant, DenoiserResults], floor: SampleScores
+    found: Mapping[VAEVariant, VAEResults],
+    sampled: Mapping[VAEVariant, DenoiserResults],
+    baseline: SampleScores,
 ) -> Iterator[str]:
     psnr = {variant.name: made.scores.psnr for variant, made in found.items()}
     yield comparison.ordered("PSNR of the reconstructions", psnr, smaller=False, unit=" dB")
@@ -288,7 +290,7 @@ def _findings(
     scored = {variant.name: made.scores.fd for variant, made in sampled.items()}
     if len(scored) > 1:
         losses = {variant.name: made.loss for variant, made in sampled.items()}
-        yield f"{comparison.ordered('FD of the samples', scored)} Real images score {floor.fd.value:.3g}."
+        yield f"{comparison.ordered('FD of the samples', scored)} Real images score {baseline.fd.value:.3g}."
         yield (
             f"Validation losses: {', '.join(f'{name} {loss:.3g}' for name, loss in losses.items())}. "
             f"{comparison.disagreements(losses, scored)}"

@@ -12,7 +12,7 @@ from latentdiff.apps.studies.kit import comparison, presets
 from latentdiff.apps.studies.kit.context import GIVEN, StudyContext, colour_missing
 from latentdiff.apps.studies.kit.model import load_given, readable_scenes, text_model
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, TextPreset, VAEPreset
-from latentdiff.apps.studies.kit.scoring import measured
+from latentdiff.apps.studies.kit.scoring import score_cell
 from latentdiff.apps.studies.kit.training import pipeline_of
 from latentdiff.apps.studies.report.blocks import Paragraph, Picture, Report, Section, Table
 from latentdiff.apps.studies.report.curves import Curve, Panel
@@ -144,7 +144,7 @@ def _table(name: str, found: Mapping[str, Shares], text: str) -> Table:
     names = list(dict.fromkeys(attribute for shares in found.values() for attribute in shares))
     last = [name for name in ("all attributes", "whole pictures") if name in names]
     order = [*(each for each in names if each not in last), *last]
-    rows = [(each, *(measured(shares.get(each), times=100) for shares in found.values())) for each in order]
+    rows = [(each, *(score_cell(shares.get(each), times=100) for shares in found.values())) for each in order]
     return Table(name, ("percent right", *found), tuple(rows), text)
 
 
@@ -165,7 +165,7 @@ def _emoji(context: StudyContext, preset: TextPreset, *, steps: int, shown: int)
         if context.run_colour is not None:
             pipeline = load_given(context, context.run_colour, data, name=GIVEN[1], texts=True)
         else:
-            pipeline = pipeline_of(context, presets.texts(context, "emoji", preset, data=data))
+            pipeline = pipeline_of(context, presets.train_texts(context, "emoji", preset, data=data))
     train, rows, distances, w = to_float(data.train.images), [], [], EMOJI_GUIDANCE
     for text in EMOJI:
         images = pipeline.sample(shown, label=text, steps=steps, guidance=w, seed=context.seed)
