@@ -30,7 +30,7 @@ from latentdiff.nn.networks import MLPConfig, UNetConfig
 from latentdiff.pipeline.codec import IdentityCodec, LatentStatistics, VAECodec
 from latentdiff.train.backward import backward, workers_of
 from latentdiff.train.denoiser import DenoiserTask
-from latentdiff.train.state import make_optimizer
+from latentdiff.train.optimizer import make_optimizer
 from latentdiff.train.task import Task
 from latentdiff.train.vae import VAETask
 

@@ -19,6 +19,7 @@ import torch
 
 from latentdiff import ops
 from latentdiff.apps.cli.root import run
+from latentdiff.data.synthetic_scenes import Scene, held_out
 
 ROOT = Path(__file__).parents[1]
 MODULE = ops.NATIVE.module
@@ -107,3 +108,8 @@ def write_tiny(path: Path) -> None:
     images = (200 * np.stack(discs) + rng.integers(0, 40, (60, SIDE, SIDE))).astype(np.uint8)
     names = np.array(CLASSES)[labels]
     np.savez(path, x_train=images[:48], y_train=names[:48], x_test=images[48:], y_test=names[48:])
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether any thing of the scene is of a kind that training does not show."""
+    return any(held_out(thing.digit, thing.colour) for thing in scene.things)

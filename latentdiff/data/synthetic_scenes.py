@@ -66,11 +66,6 @@ SEEN = {digit: tuple(c for c in COLOURS if not held_out(digit, c)) for digit in 
 UNSEEN = {digit: tuple(c for c in COLOURS if held_out(digit, c)) for digit in range(10)}
 
 
-def is_held_out(scene: Scene) -> bool:
-    """Whether any thing of the scene is of a kind that training does not show."""
-    return any(held_out(thing.digit, thing.colour) for thing in scene.things)
-
-
 def caption(scene: Scene, *, numerals: bool = False) -> str:
     """The sentence for a scene: "a small red seven in the top left corner on a blue background".
 

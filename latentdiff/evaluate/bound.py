@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.data.order import integers
-from latentdiff.diffusion.loss_weights import VariationalBound, Weighting, level_weights
+from latentdiff.diffusion.losses import VariationalBound, Weighting, level_weights
 from latentdiff.diffusion.samplers import VarianceKind, check_variance
 from latentdiff.errors import InputError
 from latentdiff.evaluate.chunks import Progress

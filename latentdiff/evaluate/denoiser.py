@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from latentdiff.diffusion.loss_weights import Weighting
+from latentdiff.diffusion.losses import Weighting
 from latentdiff.errors import InputError
 from latentdiff.evaluate.bound import Bits, StratifiedLoss, bits_of, stratified
 from latentdiff.evaluate.chunks import Progress

@@ -13,7 +13,7 @@ from torch import Tensor
 from latentdiff.config.sampling import Sampling
 from latentdiff.data import ImageSet
 from latentdiff.data.classes import ClassBalance
-from latentdiff.diffusion.loss_weights import Weighting
+from latentdiff.diffusion.losses import Weighting
 from latentdiff.evaluate.cache import FeatureCache
 from latentdiff.evaluate.images import network_labels
 from latentdiff.evaluate.interval_score import Resampling

@@ -19,7 +19,7 @@ from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import Writer
 from latentdiff.pipeline.cold import ColdModel
 from latentdiff.train.batch import CHUNK, AugmentedImages, autocast, draw_levels
-from latentdiff.train.state import save_brightness
+from latentdiff.train.brightness import save_brightness
 from latentdiff.viz.images import image_grid, save_image
 
 SHOWN = 16  # images a row of the sample grid

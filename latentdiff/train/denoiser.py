@@ -15,7 +15,7 @@ from latentdiff.data.classes import representative
 from latentdiff.data.order import integers
 from latentdiff.data.types import ImageData, TrainData, TrainSplit
 from latentdiff.diffusion.denoiser import timestep
-from latentdiff.diffusion.loss_weights import VariationalBound, level_weights
+from latentdiff.diffusion.losses import VariationalBound, level_weights
 from latentdiff.diffusion.prediction import target, to_x0
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 from latentdiff.nn import DenoiserConfig
@@ -28,9 +28,9 @@ from latentdiff.pipeline.conditioner import Labels
 from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 from latentdiff.train.batch import CHUNK, autocast, data_key, draw_levels
+from latentdiff.train.brightness import save_brightness
 from latentdiff.train.conditioning import conditioning_of
 from latentdiff.train.latents import latents_of
-from latentdiff.train.state import save_brightness
 from latentdiff.viz.images import class_columns, image_grid, save_image
 
 VLB_WEIGHT = 1e-3  # lambda of the hybrid loss (Nichol & Dhariwal 2021, section 3.1), on the sum over levels

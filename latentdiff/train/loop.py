@@ -31,14 +31,13 @@ from latentdiff.train.distributed import (
 )
 from latentdiff.train.graceful_stop import GracefulStop
 from latentdiff.train.log import TrainLog
+from latentdiff.train.optimizer import EMA, make_optimizer
 from latentdiff.train.progress import Budget, Reporter, Stopwatch, TrainResult, learning_rate
 from latentdiff.train.state import (
-    EMA,
     TrainState,
     check_perceptual,
     load_state,
     load_train_state,
-    make_optimizer,
     save_state,
     state_tensors,
 )

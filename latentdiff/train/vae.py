@@ -30,7 +30,7 @@ from latentdiff.pipeline.checkpoint.index import model_index
 from latentdiff.pipeline.codec import ACTIVE, LatentStatistics, StatisticsAccumulator
 from latentdiff.pipeline.components import save_vae
 from latentdiff.train.batch import CHUNK, AugmentedImages, autocast, data_key
-from latentdiff.train.state import save_brightness
+from latentdiff.train.brightness import save_brightness
 from latentdiff.viz.images import pair_grid, save_image
 
 SHOWN = 32  # validation images in the sample grid

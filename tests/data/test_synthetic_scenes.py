@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import is_held_out
 
 from latentdiff.data import Dataset, load_dataset, read_images, synthetic_scene_images
 from latentdiff.data.mnist import load_digits
@@ -24,7 +25,6 @@ from latentdiff.data.synthetic_scenes import (
     caption,
     contrasting,
     held_out,
-    is_held_out,
     paired_scenes,
     parse,
     single_scenes,

@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("diffusion/schedule", "diffusion/prediction", "diffusion/operators"),
     ("diffusion/estimate",),
     ("diffusion/guidance",),
-    ("diffusion/denoiser", "diffusion/loss_weights"),
+    ("diffusion/denoiser", "diffusion/losses"),
     ("diffusion/samplers", "diffusion/illusions", "diffusion/cold"),
     ("diffusion", "viz"),
     ("pipeline/checkpoint", "pipeline/text"),

@@ -12,7 +12,7 @@ from scipy.stats import norm
 from torch import Tensor, nn
 
 from latentdiff.config.diffusion import DiffusionConfig, Prediction, ScheduleConfig
-from latentdiff.diffusion.loss_weights import level_weights
+from latentdiff.diffusion.losses import level_weights
 from latentdiff.diffusion.prediction import target
 from latentdiff.errors import InputError
 from latentdiff.evaluate import Resampling, bits_per_dimension, loss_by_level, score_denoiser

@@ -22,7 +22,7 @@ from latentdiff.diffusion.guidance import guided
 from latentdiff.diffusion.illusions.compose import anagram, hybrid
 from latentdiff.diffusion.illusions.views import frequencies, view
 from latentdiff.diffusion.loop import noised
-from latentdiff.diffusion.loss_weights import MIN_SNR_GAMMA, VariationalBound, level_weights
+from latentdiff.diffusion.losses import MIN_SNR_GAMMA, VariationalBound, level_weights
 from latentdiff.diffusion.operators import matrix
 from latentdiff.diffusion.prediction import target, to_eps, to_x0
 from latentdiff.diffusion.samplers import ddim, ddim_coefficients, ddpm, forward_sigma, heun

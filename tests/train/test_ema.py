@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from latentdiff.train.state import EMA
+from latentdiff.train.optimizer import EMA
 
 
 def _train(module: nn.Module, ema: EMA, steps: int) -> list[list[torch.Tensor]]:

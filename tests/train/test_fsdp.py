@@ -113,7 +113,7 @@ from resumed_training import Hook, make_task
 from latentdiff.parallel.processes import joined
 from latentdiff.pipeline.checkpoint.runs import Run
 from latentdiff.train.loop import Trainer
-from latentdiff.train.state import optimizer_tensors
+from latentdiff.train.optimizer import optimizer_tensors
 
 def held(tensors):
     return sum(t.to_local().numel() if hasattr(t, "to_local") else t.numel() for t in tensors)

@@ -13,7 +13,7 @@ from latentdiff.config.sampling import Sampling
 from latentdiff.config.training import TrainDenoiser
 from latentdiff.data import Dataset, Split
 from latentdiff.diffusion.loop import sample, start
-from latentdiff.diffusion.loss_weights import VariationalBound
+from latentdiff.diffusion.losses import VariationalBound
 from latentdiff.nn.networks import CNNConfig
 from latentdiff.ops.random import Key
 from latentdiff.pipeline.codec import IdentityCodec

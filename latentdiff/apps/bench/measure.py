@@ -22,7 +22,6 @@ SHAPES: tuple[tuple[int, ...], ...] = (  # 2 KiB, 8 KiB, 256 KiB, 4, 16, 64 and 
     (64, 4, 256, 256),
     (64, 16, 256, 256),
 )
-SHORT_SHAPES = SHAPES[1:4]
 ALWAYS = ("fused", "fused out=", "eager", "copy")  # never left out for want of time
 FEWEST_ROUNDS = 3  # below, a median says nothing
 UNMEASURED = 3  # slices or slow calls beside the rounds: two warm an implementation, one finds the repeats

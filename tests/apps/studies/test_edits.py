@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import is_held_out
 from torch import Tensor
 
 from latentdiff.apps.studies.text.text_edits import SWAPS, EditTask, score, tasks
 from latentdiff.data import synthetic_scene_images, to_float
 from latentdiff.data.mnist import load_digits
-from latentdiff.data.synthetic_scenes import Scene, caption, is_held_out, parse
+from latentdiff.data.synthetic_scenes import Scene, caption, parse
 
 TASKS = tasks(6)
 

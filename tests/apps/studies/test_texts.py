@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from helpers import is_held_out
 from torch import Tensor
 
 from latentdiff.apps.studies.illusions import anagrams, hybrids
@@ -12,7 +13,7 @@ from latentdiff.apps.studies.restoration import sdedit
 from latentdiff.apps.studies.text import prompt_to_prompt
 from latentdiff.data import Dataset, to_float
 from latentdiff.data.synthetic_scene_images import scenes_of
-from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, contrasting, is_held_out, parse
+from latentdiff.data.synthetic_scenes import COLOURS, DIGITS, contrasting, parse
 from latentdiff.diffusion.illusions.views import view
 
 TEXTS = [

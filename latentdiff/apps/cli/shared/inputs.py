@@ -64,7 +64,7 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
     from latentdiff.data.brightness import MARGIN
     from latentdiff.data.resize import Fit
     from latentdiff.pipeline.checkpoint.pretrained import about
-    from latentdiff.train.state import brightness_of
+    from latentdiff.train.brightness import brightness_of
 
     source, root, class_folders = values["source"], None, values["class_folders"]
     if source is None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from latentdiff.config.diffusion import Prediction, ScheduleConfig
-from latentdiff.diffusion.loss_weights import MIN_SNR_GAMMA, VariationalBound, Weighting, level_weights
+from latentdiff.diffusion.losses import MIN_SNR_GAMMA, VariationalBound, Weighting, level_weights
 from latentdiff.diffusion.prediction import target, to_x0
 from latentdiff.diffusion.schedule import Schedule, make_schedule
 
