@@ -14,7 +14,8 @@ class InputError(ValueError):
     """What the user brought (a file, a value, a shape) cannot be used.
 
     The message is one line that names what was expected and what was found. The command line prints it as
-    ``error: ...`` and exits with 1; a wrong flag is a usage error there and exits with 2.
+    ``error: ...`` and exits with 1; a wrong flag is a usage error there and exits with 2. Arguments stand in
+    backticks (```steps` must be at most 1000``); the command line writes their options instead.
     """
 
 
@@ -57,17 +58,28 @@ def pip_install(extra: str, *, again: bool = False) -> str:
     return "pip install " + ("--force-reinstall " if again else "") + shlex.join(EXTRAS[extra])
 
 
-def explain(error: ValidationError) -> str:
-    """The first problem of a failed validation in one line: the key, what was expected and what was found."""
+def explain(error: ValidationError, *, arguments: bool = False) -> str:
+    """The first problem of a failed validation in one line: the key, what was expected and what was found.
+
+    ``arguments``: the keys are names of arguments, in backticks, and not those of a file.
+    """
+    message = _first_problem(error, arguments=arguments)
+    return message if arguments else re.sub(r"`(\w+)`", r"\1", message)
+
+
+def _first_problem(error: ValidationError, *, arguments: bool) -> str:
     first = error.errors(include_url=False)[0]
     key, kind = ".".join(str(part) for part in first["loc"]), first["type"]
     if kind == "extra_forbidden":
         return f"unknown key '{key}'"
     if kind == "missing":
         return f"missing key '{key}'"
+    shown = re.sub(r"^\w+", r"`\g<0>`", key) if arguments else key
     if kind in ("too_short", "too_long"):
         bound = "at least {min_length}" if kind == "too_short" else "at most {max_length}"
-        return f"{key}: expected {bound.format(**first['ctx'])} of them, got {first['ctx']['actual_length']}"
+        return (
+            f"{shown}: expected {bound.format(**first['ctx'])} of them, got {first['ctx']['actual_length']}"
+        )
     message = re.sub(
         r"^Input should be (?=greater|less)", "expected a number ", first["msg"].removeprefix("Value error, ")
     )
@@ -75,9 +87,9 @@ def explain(error: ValidationError) -> str:
     found = repr(first["input"])
     found = found if len(found) <= 60 else found[:57] + "..."
     if kind == "string_unicode":
-        return f"{key}: expected text in UTF-8, got {found}; rename files and folders whose names are not"
+        return f"{shown}: expected text in UTF-8, got {found}; rename files and folders whose names are not"
     if not key:
         return message
     if kind == "value_error":  # a validator's own message says what was found
-        return f"{key}: {message.removeprefix(f'{key}: ')}"
-    return f"{key}: {message[:1].lower()}{message[1:]}, got {found}"
+        return f"{shown}: {message.removeprefix(f'{key}: ').removeprefix(f'`{key}`: ')}"
+    return f"{shown}: {message[:1].lower()}{message[1:]}, got {found}"

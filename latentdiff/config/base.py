@@ -28,6 +28,7 @@ def setting(
     group: str | None = None,
     flag: str | None = None,
     was: str | None = None,
+    argument: str | None = None,
     advanced: bool = False,
     **bounds: Any,
 ) -> Any:
@@ -35,9 +36,10 @@ def setting(
 
     ``group``: the heading of the help texts (default: that of its class); ``flag``: the option's name without
     dashes (default: the field's); ``advanced``: in --help-all only; ``was``: the name in the version before,
-    which still works there, as a key of a --config file, in saved runs and in the settings of a picture.
+    which still works there, as a key of a --config file, in saved runs and in the settings of a picture;
+    ``argument``: the name in errors of the library of what it sets (default: the field's).
     """
-    given = {"group": group, "flag": flag, "was": was, "advanced": advanced or None}
+    given = {"group": group, "flag": flag, "was": was, "argument": argument, "advanced": advanced or None}
     facts: dict[str, JsonValue] = {name: value for name, value in given.items() if value is not None}
     return Field(default, description=description, json_schema_extra=facts, **bounds)
 
@@ -71,8 +73,11 @@ class Config(BaseModel):
 
 
 def parse(model: type[M], values: Any, where: str = "") -> M:
-    """``values`` (from a file called ``where``) as ``model``; InputError names file and first problem."""
+    """``values`` (from a file called ``where``) as ``model``; InputError names file and first problem.
+
+    Without ``where`` they are arguments.
+    """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {explain(error)}" if where else explain(error)) from None
+        raise InputError(f"{where}: {explain(error)}" if where else explain(error, arguments=True)) from None

@@ -53,5 +53,5 @@ class DegradationConfig(Config):
     @model_validator(mode="after")
     def _is_odd(self) -> Self:
         if self.kernel % 2 == 0:
-            raise ValueError(f"kernel must be odd, got {self.kernel}")
+            raise ValueError(f"`kernel` must be odd, got {self.kernel}")
         return self

@@ -83,16 +83,18 @@ class ScheduleConfig(_Sparse):
     @model_validator(mode="after")
     def _betas_fit_the_kind(self) -> Self:
         if (self.kind == "betas") != (self.betas is not None):
-            raise ValueError(f"betas belong to the kind betas and to no other, got kind {self.kind}")
+            raise ValueError(f"`betas` belong to the `kind` betas and to no other, got {self.kind}")
         if self.betas is not None and len(self.betas) != self.T:
-            raise ValueError(f"betas must be as many as the levels, {self.T}, got {len(self.betas)}")
+            raise ValueError(f"`betas` must be as many as the levels, {self.T}, got {len(self.betas)}")
         for name in ("beta_start", "beta_end"):
             if getattr(self, name) is not None and name not in SCHEDULES[self.kind].takes:
-                raise ValueError(f"{name} is not used by the {self.kind} schedule")
+                raise ValueError(f"`{name}` is not used by the {self.kind} schedule")
         if self.beta_start is not None and self.beta_end is not None and self.beta_start > self.beta_end:
-            raise ValueError(f"beta_start must not exceed beta_end, got {self.beta_start} > {self.beta_end}")
+            raise ValueError(
+                f"`beta_start` must not exceed `beta_end`, got {self.beta_start} > {self.beta_end}"
+            )
         if self.zero_terminal_snr and self.T < 2:
-            raise ValueError(f"zero_terminal_snr needs T of at least 2, got {self.T}")
+            raise ValueError(f"`zero_terminal_snr` needs `T` of at least 2, got {self.T}")
         return self
 
     @property
@@ -130,7 +132,7 @@ class DiffusionConfig(_Sparse):
     def _is_preconditioned_x0(self) -> Self:
         if self.sigma_data and self.prediction != "x0":
             raise ValueError(
-                f"sigma_data belongs to the prediction x0, got {self.sigma_data:g} with {self.prediction}"
+                f"`sigma_data` belongs to `prediction` x0, got {self.sigma_data:g} with {self.prediction}"
             )
         return self
 
@@ -140,7 +142,7 @@ class DiffusionConfig(_Sparse):
             zero = self.schedule.zero_terminal_snr
             what = "zero terminal SNR" if zero else f"the {self.schedule.kind} schedule"
             raise ValueError(
-                f"prediction '{self.prediction}' cannot be used with {what}: at level T alpha is 0, so x_0"
+                f"`prediction` {self.prediction} cannot be used with {what}: at level T alpha is 0, so x_0"
                 f" cannot be read from x_T and {self.prediction}; use v, x0 or flow"
             )
         return self

@@ -105,10 +105,10 @@ class LoopOptions(Config):
     def _one_budget(self) -> Self:
         given = [name for name in BUDGETS if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"give one budget, got {' and '.join(given)}")
+            raise ValueError(f"give one budget, got {' and '.join(f'`{name}`' for name in given)}")
         if self.batch is not None and self.batch % self.accumulate:
             raise ValueError(
-                f"batch must be a multiple of accumulate, got {self.batch} and {self.accumulate}"
+                f"`batch` must be a multiple of `accumulate`, got {self.batch} and {self.accumulate}"
             )
         return self
 

@@ -232,7 +232,8 @@ class Restoration(SDEditOptions, RePaintOptions, ScoreALDOptions, DPSOptions, PS
             value = getattr(self, name)
             if solvers and value != field.default and self.solver not in solvers:
                 raise ValueError(
-                    f"{name} is an option of {' and '.join(solvers)}, got {value} with {self.solver}"
+                    f"`{name}` is an option of {' and '.join(solvers)}, got {value} with"
+                    f" `solver` {self.solver}"
                 )
         return self
 

@@ -97,23 +97,23 @@ class Sampling(Config):
             )
             if value and self.sampler not in owners:
                 raise ValueError(
-                    f"{name} is an option of the {' and '.join(owners)} sampler, got {name} {value} with"
-                    f" {self.sampler}"
+                    f"`{name}` is an option of the {' and '.join(owners)} sampler, got {value} with"
+                    f" `sampler` {self.sampler}"
                 )
         if self.guidance_low > self.guidance_high:
             raise ValueError(
-                f"guidance_low must not exceed guidance_high, got {self.guidance_low:g} >"
+                f"`guidance_low` must not exceed `guidance_high`, got {self.guidance_low:g} >"
                 f" {self.guidance_high:g}"
             )
         if self.guidance == 1 and (self.guidance_low, self.guidance_high) != (0, 1):
             raise ValueError(
-                "guidance_low and guidance_high have no effect at guidance 1; set guidance as well"
+                "`guidance_low` and `guidance_high` have no effect at guidance 1; set `guidance` as well"
             )
         if self.guidance == 1 and self.negative_prompt:
-            raise ValueError("negative_prompt has no effect at guidance 1; set guidance as well")
+            raise ValueError("`negative_prompt` has no effect at guidance 1; set `guidance` as well")
         if self.guidance in (0, 1) and self.guidance_rescale:
             raise ValueError(
-                f"guidance_rescale corrects a guidance other than 0 and 1, got guidance {self.guidance:g}"
+                f"`guidance_rescale` corrects a `guidance` other than 0 and 1, got {self.guidance:g}"
             )
         return self
 

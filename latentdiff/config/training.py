@@ -96,7 +96,7 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
         chosen = self.perceptual_network != "auto" or self.perceptual_weights is not None
         if chosen and not self.perceptual:
             raise ValueError(
-                "perceptual_network and perceptual_weights need a weight: perceptual 1.3, got"
+                "`perceptual_network` and `perceptual_weights` need a weight, as `perceptual` 1.3, got"
                 f" {self.perceptual or 'none'}"
             )
         return self
@@ -274,27 +274,31 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
     def _diffusion_is_valid(self) -> Self:
         self.diffusion()
         if self.pixel and self.vae is not None:
-            raise ValueError(f"pixel works without a VAE, got vae {self.vae}")
+            raise ValueError(f"`pixel` works without a VAE, got `vae` {self.vae}")
         if self.variance == "learned" and self.time_sampling == "logit-normal":
             raise ValueError(
-                "variance learned needs all levels alike: time_sampling uniform or stratified, got"
+                "`variance` learned needs all levels alike: `time_sampling` uniform or stratified, got"
                 " logit-normal"
             )
         if self.pixel and self.posterior != "auto":
-            raise ValueError(f"posterior is for models of a VAE's latents, got {self.posterior} with pixel")
+            raise ValueError(
+                f"`posterior` is for models of a VAE's latents, got {self.posterior} with `pixel`"
+            )
         if self.pixel_scale != 1 and not self.pixel:
-            raise ValueError(f"pixel_scale is for models of pixels, got {self.pixel_scale:g} without pixel")
+            raise ValueError(
+                f"`pixel_scale` is for models of pixels, got {self.pixel_scale:g} without `pixel`"
+            )
         if self.text and self.network not in (takers := ["auto", *kinds_with("text")]):
             raise ValueError(
-                f"text needs a text-conditional network: network {' or '.join(takers[1:])}, got"
+                f"`text` needs a text-conditional network: `network` {' or '.join(takers[1:])}, got"
                 f" {self.network}"
             )
         if not self.text and (self.text_encoder, self.vocabulary, self.text_length) != ("own", 1024, None):
-            raise ValueError("text_encoder, vocabulary and text_length need text")
+            raise ValueError("`text_encoder`, `vocabulary` and `text_length` need `text`")
         if self.text_encoder != "own" and self.vocabulary != 1024:
-            raise ValueError(f"vocabulary is of text_encoder own, got it with {self.text_encoder}")
+            raise ValueError(f"`vocabulary` is of `text_encoder` own, got it with {self.text_encoder}")
         if self.depth is not None and self.network not in ("auto", *kinds_with("depth")):
-            raise ValueError(f"depth does not apply to network {self.network}, got {self.depth}")
+            raise ValueError(f"`depth` does not apply to `network` {self.network}, got {self.depth}")
         return self
 
     @property

@@ -21,7 +21,7 @@ def random_shift(images: Tensor, pixels: int, draw: Draw) -> Tensor:
     """Shift by up to ``pixels`` on each axis, reflected at borders. ValueError if out of range."""
     height, width = images.shape[2:]
     if not 0 <= pixels < min(height, width):
-        raise ValueError(f"expected random_shift in 0..{min(height, width) - 1}, found {pixels}")
+        raise ValueError(f"`random_shift`: expected 0..{min(height, width) - 1}, found {pixels}")
     rows = _reflected(draw("shift_y", 2 * pixels + 1) - pixels, height).to(images.device)
     columns = _reflected(draw("shift_x", 2 * pixels + 1) - pixels, width).to(images.device)
     moved = images.gather(2, rows[:, None, :, None].expand_as(images))

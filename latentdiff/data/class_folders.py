@@ -103,7 +103,9 @@ def folder_labels(
     stray = [path for path, top in zip(paths, tops, strict=True) if not top]
     if len(numbers) < 2:
         if mode == "only":
-            raise InputError(f"{source}: {OPTION} only needs two class folders or more, found {len(numbers)}")
+            raise InputError(
+                f"{source}: `class_folders` only needs two class folders or more, found {len(numbers)}"
+            )
         inner = [place for place, top in zip(places, tops, strict=True) if top]
         deeper = common_folder(inner)
         classes = sorted({top for place in below(inner, deeper) if (top := class_of(place))})

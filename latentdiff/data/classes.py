@@ -31,7 +31,7 @@ def class_index(classes: Sequence[str], label: int | str) -> int:
     """
     if not classes:
         raise InputError(
-            f"label {label}: this model is unconditional, it knows no classes; leave the label out"
+            f"`label` {label}: this model is unconditional, it knows no classes; leave the label out"
         )
     if not isinstance(label, str):
         return _in_range(classes, operator.index(label))
@@ -74,14 +74,14 @@ def _named(classes: Sequence[str], text: str) -> int | None:
 
 def _in_range(classes: Sequence[str], index: int) -> int:
     if not 0 <= index < len(classes):
-        raise InputError(f"label must lie in 0..{len(classes) - 1}, got {index}")
+        raise InputError(f"`label` must lie in 0..{len(classes) - 1}, got {index}")
     return index
 
 
 def _unknown(classes: Sequence[str], label: str) -> str:
     more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
     names = ", ".join(_shown(classes, k) for k in range(min(SHOWN, len(classes))))
-    return f"unknown class {label!r:.60}; this model knows {names}{more}"
+    return f"`label`: unknown class {label!r:.60}; this model knows {names}{more}"
 
 
 def _shown(classes: Sequence[str], index: int) -> str:
@@ -115,8 +115,8 @@ def balanced_labels(n: int, classes: int, counts: Sequence[int], balance: ClassB
     """Labels int64 [n]: all ``classes`` in turn, or as often as ``counts`` says; InputError without."""
     if balance == "data" and not counts:
         raise InputError(
-            "class balance data: this model does not record how often its data had each class; expected equal"
-            " (--class-balance equal)"
+            "`class_balance` data: this model does not record how often its data had each class; expected"
+            " equal"
         )
     return (
         labels_in_proportion(n, counts) if balance == "data" else torch.arange(n, dtype=torch.int64) % classes

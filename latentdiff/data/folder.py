@@ -162,7 +162,8 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
             report.leave_out(path, "outside class folders")
         if len(outside) == len(candidates):
             raise InputError(
-                f"{root}: {OPTION} only: expected images in class folders, found {len(outside)} in none"
+                f"{root}: `class_folders` only: expected images in class folders, found {len(outside)} in"
+                " none"
             )
         candidates = [path for path in candidates if path not in outside]
     files = tuple(image_files)
@@ -274,7 +275,7 @@ def _fitted(listing: Listing, fit: Fit) -> tuple[list[str], list[NDArray[np.uint
         if size > MAX_BYTES:
             raise InputError(
                 f"{listing.root}: expected at most {MAX_BYTES} bytes of pixels, found more; give a smaller"
-                " --size"
+                " `size`"
             )
     return paths, images
 
@@ -290,7 +291,7 @@ def _stacked(
         raise InputError(
             f"{root}: expected images of one size, found {len(sizes)} sizes (height x width):"
             f" {common[0]}x{common[1]} in {count} of {len(images)}, but {other[0]}x{other[1]} in"
-            f" {shown(example)}; give one size (--size)"
+            f" {shown(example)}; give one `size`"
         )
     channels = channels or max(image.shape[2] for image in images)
     return np.stack([set_channels(image, channels) for image in images])

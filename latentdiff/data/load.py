@@ -48,7 +48,7 @@ def load_dataset(
     """
     fit, name = Fit(parse_size(size), channels, resize, class_folders), str(data)
     if isinstance(seed, bool) or not 0 <= seed < 2**64:
-        raise InputError(f"expected a seed in 0..2^64-1, found {seed}")
+        raise InputError(f"`seed`: expected 0..2^64-1, found {seed}")
     if name in NAMED:
         parts = NAMED[name].read(ReadOptions(name, fit, seed, root))
         note_unused_option(class_folders, parts.report)
@@ -56,7 +56,7 @@ def load_dataset(
     path, reader = find_reader(name)
     if reader is None:
         found = f"a {path.suffix or 'plain'} file" if path.is_file() else "no such file or folder"
-        raise InputError(f"data {data!r}: expected {expected()}, found {found}")
+        raise InputError(f"`data` {data!r}: expected {expected()}, found {found}")
     if not reader.reads:
         return stream_dataset(name, **asdict(fit), seed=seed).read()
     return assemble(name, reader.read(path, fit), fit, seed=seed)
@@ -72,7 +72,7 @@ def assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
     if any(shape != shapes[0] for shape in shapes):
         raise InputError(
             f"{name}: expected images of one size [H, W, C], found {shapes[0]} in train, {shapes[1]} in val, "
-            f"{shapes[2]} in test; give --size and --channels"
+            f"{shapes[2]} in test; give `size` and `channels`"
         )
     if any(part.captions is not None for part in splits):  # for every part or for none
         splits = [replace(part, captions=part.captions or ("",) * len(part)) for part in splits]
@@ -183,7 +183,7 @@ def _image_set(name: str, parts: RawSplits, split: str, fit: Fit) -> ImageSet:
     part = parts.train if parts.unsplit else getattr(parts, split)
     if part is None or not len(part):
         there = ", ".join(each for each in SPLITS if len(getattr(parts, each) or ()))
-        raise InputError(f"{name}: expected a split {split}, found only {there}; --split chooses")
+        raise InputError(f"{name}: expected a split {split}, found only {there}; `split` chooses")
     name = name if parts.unsplit else f"{name} {split}"
     fitted, report = _fitted(part, fit, parts.report), parts.report
     report.used = report.used or len(part)

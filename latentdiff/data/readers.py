@@ -76,7 +76,9 @@ def find_reader(data: str) -> tuple[Path, Reader | None]:
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"data {data!r}: expected {expected()}, found an unusable path: {error}") from error
+        raise InputError(
+            f"`data` {data!r}: expected {expected()}, found an unusable path: {error}"
+        ) from error
 
 
 def expected() -> str:

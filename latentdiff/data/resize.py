@@ -33,12 +33,12 @@ class Fit:
 
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
-            raise InputError(f"expected channels 1 (grey) or 3 (RGB), found {self.channels!r}")
+            raise InputError(f"`channels`: expected 1 (grey) or 3 (RGB), found {self.channels!r}")
         if self.resize not in RESIZE_MODES:
-            raise InputError(f"expected resize to be one of {', '.join(RESIZE_MODES)}, found {self.resize!r}")
+            raise InputError(f"`resize`: expected one of {', '.join(RESIZE_MODES)}, found {self.resize!r}")
         if self.class_folders not in CLASS_FOLDERS:
             modes = ", ".join(CLASS_FOLDERS)
-            raise InputError(f"expected class_folders to be one of {modes}, found {self.class_folders!r}")
+            raise InputError(f"`class_folders`: expected one of {modes}, found {self.class_folders!r}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def parse_size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     if len(pair) != 2 or any(
         isinstance(s, bool) or not isinstance(s, int) or not 1 <= s <= MAX_SIDE for s in pair
     ):
-        raise InputError(f"expected a size in 1..{MAX_SIDE} pixels or a pair (height, width), found {size!r}")
+        raise InputError(f"`size`: expected 1..{MAX_SIDE} pixels or a pair (height, width), found {size!r}")
     height, width = (int(str(side)) for side in pair)
     return height, width
 

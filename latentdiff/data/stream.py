@@ -48,7 +48,7 @@ class LazyImages:
     def __init__(self, places: Sequence[FileLocation], fit: Fit, report: ReadReport | None = None) -> None:
         if fit.size is None or fit.channels is None:
             raise InputError(
-                "images that are read as they are needed: expected --size and --channels, found none"
+                "images that are read as they are needed: expected `size` and `channels`, found none"
             )
         self._places, self._size, self._channels, self._fit = places, fit.size, fit.channels, fit
         self._pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="decode")
@@ -126,7 +126,7 @@ class StreamedSplit:
         """The split in memory; InputError naming ``source`` for more bytes of pixels than MAX_BYTES."""
         if (size := math.prod(self.images.shape)) > MAX_BYTES:
             raise InputError(
-                f"{source}: expected at most {MAX_BYTES} bytes of pixels, found {size}; give a smaller --size"
+                f"{source}: expected at most {MAX_BYTES} bytes of pixels, found {size}; give a smaller `size`"
             )
         return Split(self.images[:], self.labels, self.captions)
 
@@ -172,7 +172,7 @@ def stream_dataset(
     path, reader = expanded(data), None if data in NAMED else find_reader(data)[1]
     fit = Fit(parse_size(size), channels or 3, resize, class_folders)
     if fit.size is None:
-        raise InputError(f"{data}: tar shards, and images with --stream, need one --size for all, found none")
+        raise InputError(f"{data}: tar shards and streamed images need one `size` for all, found none")
     if reader is None or not reader.streams:
         streams = " or ".join(row.description for row in reversed(READERS.values()) if row.streams)
         raise InputError(f"{data}: expected {streams}, found none")

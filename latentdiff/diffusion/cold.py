@@ -39,7 +39,7 @@ class Degradation:
             raise ValueError(f"expected images {['B', *self.shape]}, got {list(x0.shape)}")
         if isinstance(t, int):
             if not 0 <= t <= self.T:
-                raise ValueError(f"level must lie in 0..{self.T}, got {t}")
+                raise ValueError(f"`t` must lie in 0..{self.T}, got {t}")
             if t == 0:
                 return x0
             t = torch.tensor([t])

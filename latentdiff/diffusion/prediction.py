@@ -56,7 +56,7 @@ PREDICTIONS: dict[Prediction, Callable[[Any, Any, float], tuple[Any, Any]]] = {
 def target(prediction: Prediction, alpha: N, sigma: N, *, sigma_data: float = 0.0) -> tuple[N, N]:
     """(a, b) of the training target a x_0 + b eps; ValueError for an unknown prediction."""
     if prediction not in PREDICTIONS:
-        raise ValueError(f"prediction must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
+        raise ValueError(f"`prediction` must be one of {', '.join(PREDICTIONS)}, got {prediction!r}")
     a, b = PREDICTIONS[prediction](alpha, sigma, sigma_data)
     return a + 0 * alpha, b + 0 * alpha
 

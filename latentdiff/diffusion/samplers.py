@@ -105,7 +105,7 @@ def ddim(schedule: Schedule, *, eta: float = 0.0, direction: Direction = "clippe
     posterior mean of Ho et al.) or kept from the network.
     """
     if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta}")
+        raise ValueError(f"`eta` must lie in [0, 1], got {eta}")
 
     def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
         estimate = denoise(x, t)
@@ -137,7 +137,7 @@ def ddpm(schedule: Schedule, *, variance: VarianceKind = "small") -> SamplerStep
             return apply_step(estimate, replace(move, c=large), key=key), estimate
         if estimate.variance_range is None:
             raise ValueError(
-                "variance 'learned' needs a network trained with learned variance; this one has a fixed one"
+                "`variance` learned needs a network trained with learned variance; this one has a fixed one"
             )
         std = ((estimate.variance_range + 1) / 2 * math.log(large / move.c) + math.log(move.c)).exp()
         noise = std * key.normal(x.shape[1:], dtype=x.dtype)
@@ -153,7 +153,7 @@ def diffpir_step(schedule: Schedule, *, share: float = 0.0) -> SamplerStep:
     0 is DDIM; 1 forgets x_t but for its estimate. Zhu et al. 2023 (DiffPIR), eq. 15, with zeta = share.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"share must lie in [0, 1], got {share}")
+        raise ValueError(f"`share` must lie in [0, 1], got {share}")
 
     def step(denoise: Denoiser, x: Tensor, t: int, s: int, key: Key, previous: Estimate | None) -> StepResult:
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule.at(t), schedule.at(s)
@@ -282,7 +282,7 @@ def check_variance(variance: VarianceKind | None, diffusion: DiffusionConfig) ->
     """InputError for the learned variance of a model that was trained with a fixed one."""
     if variance == "learned" and diffusion.variance != "learned":
         raise InputError(
-            "variance 'learned' needs a model trained with it; this one has a fixed variance, expected small"
+            "`variance` learned needs a model trained with it; this one has a fixed variance, expected small"
             " or large"
         )
 
@@ -298,11 +298,11 @@ def make_sampler(
     settings = with_defaults(settings, diffusion, schedule)
     count = settings.count(schedule.T)
     if count > schedule.T:
-        raise InputError(f"steps must be at most {schedule.T}, the levels of this model, got {count}")
+        raise InputError(f"`steps` must be at most {schedule.T}, the levels of this model, got {count}")
     levels = schedule.levels(count, settings.spacing, top=max_level(diffusion, schedule))
     if levels[0] < schedule.T and not schedule.preserves_variance:
         raise InputError(
-            f"spacing {settings.spacing} starts at level {levels[0]}, where the {schedule.config.kind}"
+            f"`spacing` {settings.spacing} starts at level {levels[0]}, where the {schedule.config.kind}"
             f" schedule has noise of another deviation than at {schedule.T}; expected another, as trailing"
         )
     check_variance(settings.variance, diffusion)

@@ -45,7 +45,7 @@ class Schedule:
     def at(self, t: int) -> tuple[float, float]:
         """(alpha_t, sigma_t) of one level; ValueError outside 0..T."""
         if not 0 <= t <= self.T:
-            raise ValueError(f"level must lie in 0..{self.T}, got {t}")
+            raise ValueError(f"`t` must lie in 0..{self.T}, got {t}")
         return float(self.alpha[t]), float(self.sigma[t])
 
     def snr(self) -> Tensor:
@@ -98,9 +98,9 @@ class Schedule:
         T = self.T if top is None else top
         n = T if steps is None else steps
         if not 1 <= n <= T:
-            raise ValueError(f"steps must lie in 1..{T} (the levels of the schedule), got {n}")
+            raise ValueError(f"`steps` must lie in 1..{T} (the levels of the schedule), got {n}")
         if spacing not in SPACINGS:
-            raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}, got {spacing!r}")
+            raise ValueError(f"`spacing` must be one of {', '.join(SPACINGS)}, got {spacing!r}")
         return [*reversed(SPACINGS[spacing](self, n, T)), 0]
 
 
@@ -163,7 +163,7 @@ def schedule_from_betas(betas: Tensor, config: ScheduleConfig) -> Schedule:
     """A variance-preserving schedule from beta_1..beta_T, float64 [T]; ``config`` only labels it."""
     if betas.shape != (config.T,) or betas.dtype != torch.float64:
         raise ValueError(
-            f"betas must be float64 of shape [{config.T}], got {betas.dtype} {list(betas.shape)}"
+            f"`betas` must be float64 of shape [{config.T}], got {betas.dtype} {list(betas.shape)}"
         )
     alpha_bar = _cumulative(betas)
     return Schedule(config, alpha_bar.sqrt(), (1 - alpha_bar).sqrt())
@@ -189,7 +189,7 @@ def _between(spec: ScheduleConfig, first: float, last: float) -> tuple[float, fl
     first = first if spec.beta_start is None else spec.beta_start
     last = last if spec.beta_end is None else spec.beta_end
     if first > last and spec.kind != "constant":
-        raise ValueError(f"beta_start must not exceed beta_end, got {first} > {last}")
+        raise ValueError(f"`beta_start` must not exceed `beta_end`, got {first} > {last}")
     return first, last
 
 

@@ -22,7 +22,7 @@ def add_noise(pipeline: Pipeline, images: Tensor, t: int, *, seed: int = 0) -> T
     InputError for levels outside 0..T.
     """
     if not 0 <= t <= pipeline.schedule.T:
-        raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
+        raise InputError(f"`t` must lie in 0..{pipeline.schedule.T}, got {t}")
     key = pipeline.key(seed, len(images))
     return noised(pipeline.encode(images), t, pipeline.schedule, key)
 

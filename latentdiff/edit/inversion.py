@@ -78,7 +78,7 @@ def invert(
     outside 0..T-1.
     """
     if not 0 <= start < pipeline.schedule.T:
-        raise InputError(f"start of an inversion must lie in 0..{pipeline.schedule.T - 1}, got {start}")
+        raise InputError(f"`start` must lie in 0..{pipeline.schedule.T - 1}, got {start}")
     chosen = settings or Sampling()
     levels = [start, *(t for t in pipeline.plan(chosen)[1][::-1] if t > start)]
     step = inverse_ddim_step(pipeline.schedule)

@@ -177,9 +177,11 @@ def _places(tokenizer: TextTokenizer, source: str, edit: Edit) -> _Places | None
     known = [{word for word, _ in tokenizer.places(text)} for text in texts]
     for word in edit.blend:
         if not any(word.lower() in each for each in known):
-            raise InputError(f"word {word!r:.40}: expected a word of {source!r:.80} or of {edit.text!r:.80}")
+            raise InputError(
+                f"`blend` {word!r:.40}: expected a word of {source!r:.80} or of {edit.text!r:.80}"
+            )
     return tuple(
-        positions(tokenizer, text, [word for word in edit.blend if word.lower() in each])
+        positions(tokenizer, text, [word for word in edit.blend if word.lower() in each], "blend")
         for text, each in zip(texts, known, strict=True)
     )
 
@@ -220,6 +222,7 @@ def _inversion_settings(settings: Sampling) -> Sampling:
     """
     if settings.sampler != "ddim" or settings.eta:
         raise InputError(
-            f"edits of images need a sampler without noise: ddim with eta 0, got {settings.sampler}"
+            "edits of images need a sampler without noise: `sampler` ddim with `eta` 0, got"
+            f" {settings.sampler} and {settings.eta:g}"
         )
     return Sampling(steps=settings.steps, spacing=settings.spacing)

@@ -25,7 +25,7 @@ def measured(operator: Operator, images: Tensor, *, sigma: float = 0.0, seed: in
     InputError for a sigma below 0.
     """
     if not sigma >= 0:
-        raise InputError(f"sigma must be 0 or more, got {sigma:g}")
+        raise InputError(f"`sigma` must be 0 or more, got {sigma:g}")
     y = operator(images)
     if sigma == 0:
         return y
@@ -120,13 +120,13 @@ def _check(
     """InputError for arguments of :func:`restore` that do not fit one another."""
     if unused := how.unused(settings):
         raise InputError(
-            f"solver {how.solver}: replaces the sampler's steps, expected ddim without eta, got {unused}"
+            f"`solver` {how.solver}: replaces the sampler's steps, expected ddim without eta, got {unused}"
         )
     if SOLVERS[how.solver].gradients and SAMPLERS[settings.sampler].evaluations > 1:
         one = [name for name, row in SAMPLERS.items() if row.evaluations == 1]
         raise InputError(
-            f"solver {how.solver}: its gradient is of the one estimate of a move, expected a sampler with one"
-            f" evaluation a move ({', '.join(one)}), got {settings.sampler}"
+            f"`solver` {how.solver}: its gradient is of the one estimate of a move, expected a sampler with"
+            f" one evaluation a move ({', '.join(one)}), got {settings.sampler}"
         )
     if tuple(operator.image_shape) != tuple(pipeline.codec.image_shape):
         raise InputError(
@@ -139,10 +139,12 @@ def _check(
         raise InputError("expected finite measurements, got inf or nan")
     info = SOLVERS[how.solver]
     if info.needs == "latents" and isinstance(pipeline.codec, IdentityCodec):
-        raise InputError(f"solver {how.solver}: is for latent models, this one works on pixels; expected dps")
+        raise InputError(
+            f"`solver` {how.solver}: is for latent models, this one works on pixels; expected dps"
+        )
     if info.masks_only and (mask is None or operator.measured_shape != operator.image_shape):
         raise InputError(
-            f"solver {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator"
+            f"`solver` {how.solver}: is for inpainting, expected a mask; dps and diffpir take any operator"
         )
 
 
@@ -157,7 +159,7 @@ def latent_mask(pipeline: Pipeline, mask: Tensor) -> Tensor:
         return mask.to(pipeline.device)
     if len(shape) != 3:
         raise InputError(
-            "solvers replacement and repaint: a vector latent has no places to replace; expected dps or"
+            "`solver` replacement and repaint: a vector latent has no places to replace; expected dps or"
             " diffpir"
         )
     known = mask.float().expand(codec.image_shape).amin(0)

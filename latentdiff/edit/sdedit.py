@@ -16,7 +16,7 @@ from latentdiff.pipeline.pipeline import MicroBatch, Pipeline
 def level_of(pipeline: Pipeline, strength: float) -> int:
     """The level of a strength from 0 (the image itself) to 1 (plain sampling); InputError outside."""
     if not 0 <= strength <= 1:
-        raise InputError(f"strength must lie in [0, 1], got {strength:g}")
+        raise InputError(f"`strength` must lie in [0, 1], got {strength:g}")
     return round(strength * max_level(pipeline.diffusion, pipeline.schedule))
 
 
@@ -25,8 +25,7 @@ def level_at(pipeline: Pipeline, settings: Sampling, index: int) -> int:
     levels = pipeline.plan(settings)[1]
     if not 0 <= index < len(levels):
         raise InputError(
-            f"start index must lie in 0..{len(levels) - 1}, the levels of {len(levels) - 1} steps, got"
-            f" {index}"
+            f"`index` must lie in 0..{len(levels) - 1}, the levels of {len(levels) - 1} steps, got {index}"
         )
     return levels[index]
 
@@ -36,11 +35,11 @@ def check_level(pipeline: Pipeline, t: int) -> None:
     :func:`latentdiff.diffusion.samplers.max_level`).
     """
     if not 0 <= t <= pipeline.schedule.T:
-        raise InputError(f"level must lie in 0..{pipeline.schedule.T}, got {t}")
+        raise InputError(f"`t` must lie in 0..{pipeline.schedule.T}, got {t}")
     top, prediction = max_level(pipeline.diffusion, pipeline.schedule), pipeline.diffusion.prediction
     if t > top:
         raise InputError(
-            f"level must lie in 0..{top}, above it x_0 cannot be read out of the {prediction} of this model,"
+            f"`t` must lie in 0..{top}, above it x_0 cannot be read out of the {prediction} of this model,"
             f" got {t}"
         )
 

@@ -84,16 +84,23 @@ def _free(tokenizer: TextTokenizer, text: str) -> list[int]:
     return [place for place in range(tokenizer.length) if place not in taken]
 
 
-def positions(tokenizer: TextTokenizer, text: str, wanted: Sequence[str]) -> tuple[int, ...]:
-    """All positions of words in an encoded text; InputError for one that is not in it, or was cut off."""
+def positions(
+    tokenizer: TextTokenizer, text: str, wanted: Sequence[str], name: str = "wanted"
+) -> tuple[int, ...]:
+    """All positions of words in an encoded text; InputError for one that is not in it, or was cut off.
+
+    ``name``: of the argument with the words, for the error.
+    """
     found: list[int] = []
     for word in wanted:
         parts = words(word)
         here = [places for known, places in tokenizer.places(text) if known in parts]
         if not here:
-            raise InputError(f"word {word!r:.40}: expected a word of {text!r:.80}")
+            raise InputError(f"`{name}` {word!r:.40}: expected a word of {text!r:.80}")
         if not any(here):
-            raise InputError(f"word {word!r:.40}: is beyond the {tokenizer.length} positions of the model")
+            raise InputError(
+                f"`{name}` {word!r:.40}: is beyond the {tokenizer.length} positions of the model"
+            )
         found += [place for places in here for place in places]
     return tuple(sorted(set(found)))
 
@@ -105,5 +112,5 @@ def weights(tokenizer: TextTokenizer, text: str, factors: Mapping[str, float]) -
     """
     row = torch.ones(tokenizer.length)
     for word, factor in factors.items():
-        row[list(positions(tokenizer, text, [word]))] = factor
+        row[list(positions(tokenizer, text, [word], "factors"))] = factor
     return row

@@ -35,7 +35,7 @@ class Posterior:
         ValueError for another shape.
         """
         if noise.shape != self.mean.shape:
-            raise ValueError(f"noise: expected shape {list(self.mean.shape)}, got {list(noise.shape)}")
+            raise ValueError(f"`noise`: expected shape {list(self.mean.shape)}, got {list(noise.shape)}")
         return torch.addcmul(self.mean, torch.exp(self.logvar / 2), noise.to(self.mean.dtype))
 
     def kl(self) -> Tensor:
@@ -82,7 +82,7 @@ class VAE(Autoencoder):
         ValueError for shapes.
         """
         if x.shape[1:] != self.config.image:
-            raise ValueError(f"x: expected shape {['B', *self.config.image]}, got {list(x.shape)}")
+            raise ValueError(f"`x`: expected shape {['B', *self.config.image]}, got {list(x.shape)}")
         mean, logvar = self.encoder(x.to(_dtype(self))).float().chunk(2, dim=1)
         return Posterior(mean, logvar.clamp(LOGVAR_MIN, LOGVAR_MAX))
 
@@ -92,7 +92,7 @@ class VAE(Autoencoder):
         ValueError for shapes.
         """
         if z.shape[1:] != self.config.latent:
-            raise ValueError(f"z: expected shape {['B', *self.config.latent]}, got {list(z.shape)}")
+            raise ValueError(f"`z`: expected shape {['B', *self.config.latent]}, got {list(z.shape)}")
         out: Tensor = self.decoder(z.to(_dtype(self)))
         return out.float()
 

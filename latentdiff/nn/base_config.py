@@ -58,9 +58,9 @@ class TextConfig(StrictModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if 0 < self.vocabulary < 4:
-            raise ValueError(f"vocabulary: expected 0, or 4 and more, got {self.vocabulary}")
+            raise ValueError(f"`vocabulary`: expected 0, or 4 and more, got {self.vocabulary}")
         if self.width % self.heads:
-            raise ValueError(f"heads: expected a divisor of width {self.width}, got {self.heads}")
+            raise ValueError(f"`heads`: expected a divisor of width {self.width}, got {self.heads}")
         return self
 
 
@@ -95,12 +95,12 @@ class NetworkConfig(StrictModel):
         InputError for an unknown preset and for numbers that do not fit.
         """
         if preset not in cls.presets:
-            raise InputError(f"preset: expected one of {', '.join(cls.presets)}, got {preset!r}")
+            raise InputError(f"`preset`: expected one of {', '.join(cls.presets)}, got {preset!r}")
         given = {name: value for name, value in numbers.items() if value is not None}
         try:
             return cls.model_validate(cls.completed(preset, given))
         except ValidationError as error:
-            raise InputError(explain(error)) from error
+            raise InputError(explain(error, arguments=True)) from error
 
     @classmethod
     def completed(cls, preset: str, given: Numbers) -> Numbers:
@@ -149,7 +149,7 @@ class DenoiserConfig(NetworkConfig):
     def _one_condition(self) -> Self:
         if getattr(self, "text", None) is not None and self.num_classes:
             raise ValueError(
-                f"num_classes: expected 0 for a network conditioned on texts, got {self.num_classes}"
+                f"`num_classes`: expected 0 for a network conditioned on texts, got {self.num_classes}"
             )
         return self
 
@@ -166,7 +166,7 @@ class PatchedConfig(DenoiserConfig):
     def _patches_fit(self) -> Self:
         if any(side % self.patch for side in self.shape[1:]):
             raise ValueError(
-                f"patch: expected a divisor of {cross(*self.shape[1:])} pixels, got {self.patch}"
+                f"`patch`: expected a divisor of {cross(*self.shape[1:])} pixels, got {self.patch}"
             )
         return self
 
@@ -186,7 +186,7 @@ class PyramidConfig(PatchedConfig):
         levels = len(self.mult)
         if 2 ** (levels - 1) > min(self.grid):
             most, size = min(self.grid).bit_length(), cross(self.shape[0], *self.grid)
-            raise ValueError(f"mult: {size} is too small for {levels} resolutions, expected at most {most}")
+            raise ValueError(f"`mult`: {size} is too small for {levels} resolutions, expected at most {most}")
         return self
 
 

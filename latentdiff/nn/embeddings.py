@@ -17,7 +17,7 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     Vaswani et al. 2017, section 3.5, with the sines and the cosines side by side instead of interleaved.
     """
     if dim < 2 or dim % 2:
-        raise ValueError(f"dim: expected an even number of at least 2, got {dim}")
+        raise ValueError(f"`dim`: expected an even number of at least 2, got {dim}")
     i = torch.arange(dim // 2, device=t.device, dtype=torch.float32)
     angle = t.float()[:, None] * torch.exp(i * (-math.log(MAX_PERIOD) / (dim // 2)))
     return torch.cat([angle.sin(), angle.cos()], dim=1)
@@ -46,7 +46,7 @@ class Conditioning(nn.Module):
         ValueError for shapes that do not agree.
         """
         if t.ndim != 1:
-            raise ValueError(f"t: expected shape [B], got {list(t.shape)}")
+            raise ValueError(f"`t`: expected shape [B], got {list(t.shape)}")
         sinusoids = timestep_embedding(t, 2 * FREQUENCIES).to(self.time1.weight.dtype)
         e: Tensor = self.time2(F.silu(self.time1(sinusoids)))
         if self.text is not None and text is not None:
@@ -77,10 +77,10 @@ def checked_labels(labels: Tensor | None, t: Tensor, *, num_classes: int) -> Ten
     if labels is None:
         return torch.full_like(t, num_classes, dtype=torch.int64)
     if not num_classes:
-        raise ValueError("labels: expected None for a network without classes, got a tensor")
+        raise ValueError("`labels`: expected None for a network without classes, got a tensor")
     if labels.shape != t.shape or labels.dtype != torch.int64:
         raise ValueError(
-            f"labels: expected int64 of shape {list(t.shape)}, got {labels.dtype} of shape"
+            f"`labels`: expected int64 of shape {list(t.shape)}, got {labels.dtype} of shape"
             f" {list(labels.shape)}"
         )
     return labels

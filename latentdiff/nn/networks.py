@@ -89,17 +89,19 @@ class UNetConfig(PyramidConfig):
     def _fits(self) -> Self:
         levels = len(self.mult)
         if any(level >= levels for level in self.attention):
-            raise ValueError(f"attention: expected resolutions 0 to {levels - 1}, got {max(self.attention)}")
+            raise ValueError(
+                f"`attention`: expected resolutions 0 to {levels - 1}, got {max(self.attention)}"
+            )
         if self.width % self.groups:
             raise ValueError(
-                f"width: expected a multiple of {self.groups}, the groups of the normalisation, got"
+                f"`width`: expected a multiple of {self.groups}, the groups of the normalisation, got"
                 f" {self.width}"
             )
         for level in {*self.attention, levels - 1}:
             if (self.width * self.mult[level]) % self.heads:
                 raise ValueError(
-                    f"heads: expected a divisor of the {self.width * self.mult[level]} channels of resolution"
-                    f" {level}, got {self.heads}"
+                    f"`heads`: expected a divisor of the {self.width * self.mult[level]} channels of"
+                    f" resolution {level}, got {self.heads}"
                 )
         return self
 
@@ -144,7 +146,7 @@ class MLPConfig(DenoiserConfig):
     def _fits(self) -> Self:
         if len(self.shape) == 2 or math.prod(self.shape) > MOST_NUMBERS:
             raise ValueError(
-                f"shape: expected L or C x H x W, at most {MOST_NUMBERS} numbers, got {cross(*self.shape)}"
+                f"`shape`: expected L or C x H x W, at most {MOST_NUMBERS} numbers, got {cross(*self.shape)}"
             )
         return self
 
@@ -198,11 +200,11 @@ class CNNConfig(DenoiserConfig):
     def _fits(self) -> Self:
         if len(self.kernels) != len(self.channels) + 1:
             raise ValueError(
-                f"kernels: expected {len(self.channels) + 1} for {len(self.channels)} inner widths,"
+                f"`kernels`: expected {len(self.channels) + 1} for {len(self.channels)} inner widths,"
                 f" got {len(self.kernels)}"
             )
         if even := [side for side in self.kernels if side % 2 == 0]:
-            raise ValueError(f"kernels: expected odd sides, got {even[0]}")
+            raise ValueError(f"`kernels`: expected odd sides, got {even[0]}")
         return self
 
     @property
@@ -231,7 +233,7 @@ class CourseUNetConfig(DenoiserConfig):
     def _fits(self) -> Self:
         if any(side % 4 or side > MAX_SIDE for side in self.shape[1:]):
             raise ValueError(
-                f"shape: expected sides divisible by 4, at most {MAX_SIDE}, got {cross(*self.shape[1:])}"
+                f"`shape`: expected sides divisible by 4, at most {MAX_SIDE}, got {cross(*self.shape[1:])}"
             )
         return self
 
@@ -298,10 +300,10 @@ class DiTConfig(PatchedConfig):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.width % self.heads:
-            raise ValueError(f"heads: expected a divisor of the width {self.width}, got {self.heads}")
+            raise ValueError(f"`heads`: expected a divisor of the width {self.width}, got {self.heads}")
         if math.prod(self.grid) > MOST_PATCHES:
             raise ValueError(
-                f"patch: expected one that leaves at most {MOST_PATCHES} patches, got {self.patch}, which"
+                f"`patch`: expected one that leaves at most {MOST_PATCHES} patches, got {self.patch}, which"
                 f" leaves {math.prod(self.grid)}"
             )
         return self
@@ -343,19 +345,20 @@ def network_config(
     if kind is None:
         kind = next(name for name, config in KINDS.items() if config.takes(shape))
     if kind not in KINDS:
-        raise InputError(f"network: expected one of {', '.join(KINDS)}, got {kind!r}")
+        raise InputError(f"`network`: expected one of {', '.join(KINDS)}, got {kind!r}")
     config = KINDS[kind]
     if not config.takes(shape):
         others = " or ".join(name for name, other in KINDS.items() if other.takes(shape))
         if len(shape) == 1:
-            raise InputError(f"network: expected {others} for a vector of {shape[0]}, got {kind}")
+            raise InputError(f"`network`: expected {others} for a vector of {shape[0]}, got {kind}")
         raise InputError(
-            f"network: a {kind} needs sides of {LEAST_SIDE} or more, got {cross(*shape)}; {others} takes any"
+            f"`network`: a {kind} needs sides of {LEAST_SIDE} or more, got {cross(*shape)};"
+            f" {others} takes any"
         )
     for name in ("depth", "patch", "text"):
         if numbers.get(name) is not None and kind not in kinds_with(name):
             takers, found = ", ".join(kinds_with(name)), "one" if name == "text" else numbers[name]
-            raise InputError(f"{name}: expected none for a {kind}, only for {takers}, got {found}")
+            raise InputError(f"`{name}`: expected none for a {kind}, only for {takers}, got {found}")
     if kind in kinds_with("levels"):
         numbers["levels"] = levels
     return config.of_preset(preset, shape=shape, **numbers)

@@ -31,7 +31,7 @@ class TextEncoder(nn.Module):
         """Encode. ValueError for another length or type; IndexError for pieces beyond the vocabulary."""
         if tokens.ndim != 2 or tokens.shape[1] != self.config.length or tokens.dtype != torch.int64:
             raise ValueError(
-                f"tokens: expected int64 of shape {['B', self.config.length]}, got {tokens.dtype} of shape"
+                f"`tokens`: expected int64 of shape {['B', self.config.length]}, got {tokens.dtype} of shape"
                 f" {list(tokens.shape)}"
             )
         x = self.tokens(tokens) + self.positions.weight
@@ -88,7 +88,7 @@ class TextConditioned(nn.Module):
         context: Tensor = texts if texts.is_floating_point() else self.text(texts)
         expected = [n, self.text.config.length, self.text.config.width]
         if context.ndim != 3 or list(context.shape[1:]) != expected[1:] or len(context) not in (1, n):
-            raise ValueError(f"context: expected shape {expected}, got {list(context.shape)}")
+            raise ValueError(f"`context`: expected shape {expected}, got {list(context.shape)}")
         return context.expand(n, -1, -1)
 
     def embedded(self, t: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -51,7 +51,7 @@ class VAEConfig(NetworkConfig):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if len(self.latent) not in (1, 3):
-            raise ValueError(f"latent: expected L or c x h x w, got {len(self.latent)} numbers")
+            raise ValueError(f"`latent`: expected L or c x h x w, got {len(self.latent)} numbers")
         (self._check_vector if len(self.latent) == 1 else self._check_spatial)()
         return self
 
@@ -63,7 +63,7 @@ class VAEConfig(NetworkConfig):
                 for up in (0, 1)
             )
             raise ValueError(
-                f"image: a vector latent for {cross(*sides)} pixels needs sides divisible by {factor};"
+                f"`image`: a vector latent for {cross(*sides)} pixels needs sides divisible by {factor};"
                 f" the next valid sizes are {near}"
             )
 
@@ -73,8 +73,9 @@ class VAEConfig(NetworkConfig):
         if (h, w) not in [(height // f, width // f) for f in factors]:
             allowed = ", ".join(cross(channels, height // f, width // f) for f in reversed(factors))
             raise ValueError(
-                f"latent: {cross(*self.latent)} does not fit images of {cross(*self.image)}: both sides must"
-                f" be the image's divided by one power of two; allowed with {channels} channels: {allowed}"
+                f"`latent`: {cross(*self.latent)} does not fit images of {cross(*self.image)}: both sides"
+                " must be the image's divided by one power of two; allowed with"
+                f" {channels} channels: {allowed}"
             )
 
     @property
@@ -100,7 +101,7 @@ def parse_latent(text: str) -> tuple[int, ...]:
         p.isascii() and p.isdigit() and 0 < len(p) < 6 and int(p) for p in parts
     ):
         raise InputError(
-            f"latent: expected a size such as 32 or channels x height x width such as 4x7x7, got {text!r}"
+            f"`latent`: expected a size such as 32 or channels x height x width such as 4x7x7, got {text!r}"
         )
     return tuple(int(p) for p in parts)
 

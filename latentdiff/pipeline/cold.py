@@ -62,10 +62,10 @@ class ColdModel:
         InputError unless 1 <= steps <= t <= T.
         """
         if not 1 <= t <= self.config.T:
-            raise InputError(f"level must lie in 1..{self.config.T}, got {t}")
+            raise InputError(f"`t` must lie in 1..{self.config.T}, got {t}")
         count = t if steps is None else steps
         if not 1 <= count <= t:
-            raise InputError(f"steps must lie in 1..{t}, got {steps}")
+            raise InputError(f"`steps` must lie in 1..{t}, got {steps}")
         return [round(t - i * t / count) for i in range(count)] + [0]
 
     @torch.no_grad()
@@ -122,11 +122,11 @@ class ColdModel:
         InputError for fewer than 1 image, a negative noise, and cells that the model does not have.
         """
         if n < 1 or not 0 <= noise < math.inf:
-            raise InputError(f"expected 1 image or more and a noise of 0 or more, got {n} and {noise:g}")
+            raise InputError(f"expected `n` of 1 or more and `noise` of 0 or more, got {n} and {noise:g}")
         key = Key.of(seed, n, device=self.device)
         if start == "cells" and self.cells is None:
             raise InputError(
-                "start cells: this model was trained before intensities of cells were kept, expected flat"
+                "`start` cells: this model was trained before intensities of cells were kept, expected flat"
             )
         intensities = self.intensities if self.cells is None or start == "flat" else self.cells
         x = self.degradation(intensities.images(key, self.image_shape), self.config.T)

@@ -58,12 +58,12 @@ class Conditioner:
         class, which diffusers' class-conditional UNets lack.
         """
         if labels is None and guidance not in (0, 1):
-            raise InputError(f"guidance {guidance:g} needs a label or a prompt (--label, --prompt), got none")
+            raise InputError(f"`guidance` {guidance:g} needs a `label` or a `prompt`, got none")
         if self.classes and isinstance(self.network, ExternalModel) and (labels is None or guidance != 1):
             found = f"guidance {guidance:g}" if guidance != 1 else "no label"
             raise InputError(
-                "this model of diffusers needs a class and has no null class: expected a label"
-                f" and guidance 1, got {found} (--label NAME --guidance 1)"
+                "this model of diffusers needs a class and has no null class: expected a `label`"
+                f" and `guidance` 1, got {found}"
             )
 
     def null(self, negative: str = "") -> int | Tensor:
@@ -76,7 +76,7 @@ class Conditioner:
             return self._encoded([negative])
         if negative:
             raise InputError(
-                f"negative prompt {negative!r:.60}: this model is not conditioned on text; leave it out, or"
+                f"`negative_prompt` {negative!r:.60}: this model is not conditioned on text; leave it out, or"
                 " take a text model"
             )
         return len(self.classes)

@@ -59,10 +59,12 @@ def backward(
 def check_batch(task: Task, options: LoopOptions, ranks: Ranks = ALONE) -> None:
     """InputError unless the batch splits into --accumulate parts, and these evenly among processes."""
     if task.batch % options.accumulate:
-        raise InputError(f"batch must be a multiple of accumulate, got {task.batch} and {options.accumulate}")
+        raise InputError(
+            f"`batch` must be a multiple of `accumulate`, got {task.batch} and {options.accumulate}"
+        )
     if task.batch // options.accumulate % ranks.count:
         raise InputError(
-            f"--batch {task.batch}: {ranks.count} processes share it evenly, expected a multiple of"
+            f"`batch` {task.batch}: {ranks.count} processes share it evenly, expected a multiple of"
             f" {ranks.count * options.accumulate}"
         )
 
@@ -76,6 +78,6 @@ def workers_of(task: Task, options: LoopOptions, device: torch.device, ranks: Ra
         return Workers.suited(part, device)
     if options.workers > part:
         raise InputError(
-            f"workers must be at most the {part} images that are computed at once, got {options.workers}"
+            f"`workers` must be at most the {part} images that are computed at once, got {options.workers}"
         )
     return Workers(options.workers)

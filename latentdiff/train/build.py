@@ -32,7 +32,7 @@ def check_captions(data: TrainData) -> None:
     found = sum(bool(caption.strip()) for caption in data.train.captions or ())
     if 2 * found < len(data.train) or data.val.captions is None:
         raise InputError(
-            f"--text needs captions, found some for {found} of {len(data.train)} training images"
+            f"`text` needs captions, found some for {found} of {len(data.train)} training images"
         )
 
 

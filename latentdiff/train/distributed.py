@@ -186,7 +186,7 @@ def peer_lost(error: RuntimeError, ranks: Ranks, run: Run, step: int) -> PeerLos
     """The error of a lost process, with the checkpoint to resume from."""
     kept = run.checkpoints()
     where = (
-        f"--resume {run.folder} goes on from {kept[-1].name}"
+        f"`resume` {run.folder} goes on from {kept[-1].name}"
         if kept
         else "no checkpoint had been written yet"
     )

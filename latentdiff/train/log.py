@@ -69,6 +69,6 @@ def _summary_writer(folder: Path, purge_step: int | None) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise InputError(
-            f"--tensorboard needs the package tensorboard: {pip_install('tensorboard')}"
+            f"`tensorboard` needs the package tensorboard: {pip_install('tensorboard')}"
         ) from None
     return SummaryWriter(folder, purge_step=None if purge_step is None else purge_step + 1)

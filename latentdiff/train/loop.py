@@ -101,8 +101,8 @@ class Trainer:
         progress = load_train_state(checkpoint)
         if progress.data != self._data:
             raise InputError(
-                f"{checkpoint.folder}: was trained on other images than the data given now; resume needs the"
-                " same, --data names where they are"
+                f"{checkpoint.folder}: was trained on other images than the data given now; `resume` needs"
+                " the same, `data` names where they are"
             )
         check_perceptual(progress, self.task.perceptual_fingerprint, checkpoint)
         load_state(checkpoint, self.task.network, self.ema, self.optimizer)
@@ -217,7 +217,7 @@ class Trainer:
             if not self.ranks.first or self.step == self._first or self._fsdp is not None:
                 raise
             raise Unreadable(
-                f"{error}; stopped after step {self.step}, --resume goes on from {self._save(watch)}"
+                f"{error}; stopped after step {self.step}, `resume` goes on from {self._save(watch)}"
             ) from error
         except RuntimeError as error:
             if self.ranks.count == 1 or not is_comm_error(error):

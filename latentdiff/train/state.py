@@ -66,7 +66,7 @@ def check_perceptual(progress: TrainState, found: str | None, checkpoint: Checkp
     if progress.perceptual not in (None, found):
         raise InputError(
             f"{checkpoint.folder}: was trained with the perceptual network {progress.perceptual}, found"
-            f" {found}; resume needs the same, --perceptual-weights names where its weights are"
+            f" {found}; `resume` needs the same, `perceptual_weights` names where its weights are"
         )
 
 

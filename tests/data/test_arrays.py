@@ -117,7 +117,7 @@ def test_captions_of_some_splits_are_empty_in_the_others(tmp_path: Path) -> None
 
 def test_channels_and_size_are_applied(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x_train=IMAGES, x_val=IMAGES[:, :4], x_test=IMAGES[:2, :, :3])
-    with pytest.raises(InputError, match=r"expected images of one size .* give --size"):
+    with pytest.raises(InputError, match=r"expected images of one size .* give `size`"):
         load_dataset(str(tmp_path / "d.npz"))
     data = load_dataset(str(tmp_path / "d.npz"), size=8, channels=1)
     assert data.train.images.shape == (60, 1, 8, 8)

@@ -90,12 +90,12 @@ def test_size_and_channels_apply_to_the_digits(mnist5k: Dataset, resize: str) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 0}, "expected a size in 1..4096"),
-        ({"size": (28, 28, 28)}, "expected a size in 1..4096"),
-        ({"size": 28.0}, "expected a size in 1..4096"),
-        ({"channels": 2}, "expected channels 1 .grey. or 3 .RGB., found 2"),
-        ({"resize": "zoom"}, "expected resize to be one of crop, stretch, pad, found 'zoom'"),
-        ({"seed": -1}, "expected a seed"),
+        ({"size": 0}, "`size`: expected 1..4096"),
+        ({"size": (28, 28, 28)}, "`size`: expected 1..4096"),
+        ({"size": 28.0}, "`size`: expected 1..4096"),
+        ({"channels": 2}, "`channels`: expected 1 .grey. or 3 .RGB., found 2"),
+        ({"resize": "zoom"}, "`resize`: expected one of crop, stretch, pad, found 'zoom'"),
+        ({"seed": -1}, "`seed`: expected 0"),
         ({"data": "mnist6k"}, "expected mnist5k, mnist, openmoji, .*found no such file"),
         ({"data": "a\0b"}, "no such file|unusable path"),
         ({"data": "x" * 5000}, "no such file|unusable path"),

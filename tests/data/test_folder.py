@@ -356,12 +356,10 @@ def test_a_stray_image_drops_the_labels_with_a_note_and_an_option(tmp_path: Path
     (tmp_path / "099.png").unlink()
     assert load_dataset(str(tmp_path)).fingerprint() == only.fingerprint()
     with pytest.raises(
-        InputError, match=r"--class-folders only: expected images in class folders, found 12 in none"
+        InputError, match=r"`class_folders` only: expected images in class folders, found 12 in none"
     ):
         load_dataset(str(tmp_path / "cats"), class_folders="only")
-    with pytest.raises(
-        InputError, match="expected class_folders to be one of auto, only, ignore, found 'some'"
-    ):
+    with pytest.raises(InputError, match="`class_folders`: expected one of auto, only, ignore, found 'some'"):
         load_dataset(str(tmp_path), class_folders="some")
 
 

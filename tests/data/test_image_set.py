@@ -37,7 +37,7 @@ def test_splits_of_an_npz(tmp_path: Path) -> None:
         assert torch.equal(found.images[:, 0], torch.from_numpy(wanted)) and found.name.endswith(
             f"x.npz {split}"
         )
-    with pytest.raises(InputError, match=r"expected a split val, found only train, test; --split chooses"):
+    with pytest.raises(InputError, match=r"expected a split val, found only train, test; `split` chooses"):
         read_images(str(tmp_path / "x.npz"), split="val")
 
 

@@ -145,7 +145,7 @@ def test_augment_that_does_nothing_returns_the_images(images: Tensor) -> None:
 def test_augment_refuses_what_does_not_fit(images: Tensor) -> None:
     with pytest.raises(ValueError, match="random_shift >= 0, found -1"):
         Augment(random_shift=-1)
-    with pytest.raises(ValueError, match=r"random_shift in 0\.\.8, found 9"):
+    with pytest.raises(ValueError, match=r"`random_shift`: expected 0\.\.8, found 9"):
         Augment(random_shift=9)(images, torch.arange(64), 0)
     with pytest.raises(ValueError, match=r"positions \[64\]"):
         Augment(flip=True)(images, torch.arange(63), 0)

@@ -177,8 +177,8 @@ def test_training_on_shards(tmp_path: Path, cli: Cli) -> None:
     write_shards(tmp_path / "shards")
     assert (found := cli(f"{VAE} --data shards --name vae", cwd=tmp_path)).code == 0, found.err
     for words, expected in (
-        ("train-cold --data shards", "tar shards, and images with --stream, need one --size"),
-        ("train-vae --data shards", "tar shards, and images with --stream, need one --size"),
+        ("train-cold --data shards", "tar shards and streamed images need one --size"),
+        ("train-vae --data shards", "tar shards and streamed images need one --size"),
         ("train-vae --data mnist5k --stream --size 28", "expected a folder of images or tar shards"),
     ):
         bad = cli(words, cwd=tmp_path)

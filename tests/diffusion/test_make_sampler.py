@@ -39,7 +39,7 @@ def test_every_sampler_has_its_rows() -> None:
         )
         for setting, value in (("eta", 0.5), ("variance", "large")):
             if setting not in row.settings:
-                with pytest.raises(ValueError, match=f"{setting} is an option of the .* with"):
+                with pytest.raises(ValueError, match=f"`{setting}` is an option of the .* with"):
                     Sampling.model_validate({"sampler": name, setting: value})
 
 
@@ -91,7 +91,7 @@ def test_everything_else_starts_from_noise() -> None:
         assert max_level(diffusion, schedule) == 1000
         assert make_sampler(Sampling.model_validate({}), diffusion, schedule)[1] == schedule.levels(50)
     with pytest.raises(
-        InputError, match="spacing leading starts at level 981, where the rectified-flow schedule"
+        InputError, match="`spacing` leading starts at level 981, where the rectified-flow schedule"
     ):
         make_sampler(Sampling(spacing="leading"), diffusion, schedule)
     assert max_level(process("eps", T=1), ld.make_schedule("cosine", T=1)) == 1

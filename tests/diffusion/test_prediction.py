@@ -146,7 +146,7 @@ def test_preconditioning_is_off_in_files_that_do_not_name_it() -> None:
     )  # so that their files stay as they are
     new = DiffusionConfig(prediction="x0", sigma_data=0.2)
     assert DiffusionConfig.model_validate(new.model_dump()) == new
-    with pytest.raises(ValueError, match=r"sigma_data belongs to the prediction x0, got 0.2 with v"):
+    with pytest.raises(ValueError, match=r"`sigma_data` belongs to `prediction` x0, got 0.2 with v"):
         DiffusionConfig(prediction="v", sigma_data=0.2)
     assert TrainDenoiser(prediction="x0").diffusion() == DiffusionConfig(prediction="x0")
     assert TrainDenoiser(prediction="x0", sigma_data=0.2).diffusion() == new
@@ -155,6 +155,6 @@ def test_preconditioning_is_off_in_files_that_do_not_name_it() -> None:
 def test_an_unknown_prediction_is_refused() -> None:
     for function in (to_x0, target):
         with pytest.raises(
-            ValueError, match="prediction must be one of eps, v, x0, score, flow, got 'velocity'"
+            ValueError, match="`prediction` must be one of eps, v, x0, score, flow, got 'velocity'"
         ):
             function("velocity", 0.8, 0.6)  # type: ignore[arg-type]

@@ -243,11 +243,11 @@ def test_moves_that_do_not_descend_are_refused(t: int, s: int) -> None:
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1])
 def test_eta_outside_its_range_is_refused(eta: float) -> None:
-    with pytest.raises(ValueError, match=rf"eta must lie in \[0, 1\], got {eta}"):
+    with pytest.raises(ValueError, match=rf"`eta` must lie in \[0, 1\], got {eta}"):
         ddim(make_schedule("linear"), eta=eta)
 
 
 def test_learned_variance_needs_a_network_that_learned_it() -> None:
     schedule = make_schedule("linear")
-    with pytest.raises(ValueError, match="'learned' needs a network trained with learned variance"):
+    with pytest.raises(ValueError, match="`variance` learned needs a network trained with learned variance"):
         ddpm(schedule, variance="learned")(knows(X0), X, 500, 400, KEY, None)

@@ -154,7 +154,7 @@ def test_given_betas_are_used() -> None:
 
 
 def test_a_last_beta_below_the_default_first_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"beta_start must not exceed beta_end, got 0\.0001 > 1e-05"):
+    with pytest.raises(ValueError, match=r"`beta_start` must not exceed `beta_end`, got 0\.0001 > 1e-05"):
         make_schedule(ScheduleConfig(kind="linear", beta_end=1e-5))
 
 
@@ -236,22 +236,25 @@ def test_karras_levels_are_even_in_the_seventh_root_of_the_noise(kind: ScheduleK
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_impossible_step_counts_are_refused(steps: int) -> None:
-    with pytest.raises(ValueError, match=rf"steps must lie in 1\.\.1000 .*got {steps}"):
+    with pytest.raises(ValueError, match=rf"`steps` must lie in 1\.\.1000 .*got {steps}"):
         make_schedule("linear").levels(steps)
 
 
 def test_an_unknown_spacing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"spacing must be .*karras, got 'cubic'"):
+    with pytest.raises(ValueError, match=r"`spacing` must be .*karras, got 'cubic'"):
         make_schedule("linear").levels(5, "cubic")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "cosine", "beta_start": 0.1}, "beta_start is not used by the cosine schedule"),
-        ({"kind": "constant", "beta_end": 0.1}, "beta_end is not used by the constant schedule"),
-        ({"kind": "linear", "beta_start": 0.2, "beta_end": 0.1}, "beta_start must not exceed beta_end"),
-        ({"kind": "cosine", "T": 1, "zero_terminal_snr": True}, "zero_terminal_snr needs T of at least 2"),
+        ({"kind": "cosine", "beta_start": 0.1}, "`beta_start` is not used by the cosine schedule"),
+        ({"kind": "constant", "beta_end": 0.1}, "`beta_end` is not used by the constant schedule"),
+        ({"kind": "linear", "beta_start": 0.2, "beta_end": 0.1}, "`beta_start` must not exceed `beta_end`"),
+        (
+            {"kind": "cosine", "T": 1, "zero_terminal_snr": True},
+            "`zero_terminal_snr` needs `T` of at least 2",
+        ),
     ],
 )
 def test_contradicting_options_are_refused(values: dict[str, object], message: str) -> None:

@@ -296,8 +296,8 @@ def test_no_file_uses_the_global_generators() -> None:
     assert not [file for file in FILES if "random" in set(imports(tree(file)))]  # the standard library's
 
 
-NAMES_NO_FLAG = ("config", "diffusion", "evaluate", "metrics", "nn", "ops")  # called from Python too
-SHOWS_A_COMMAND = {"metrics/features/weights"}  # of a script, to be copied
+NAMES_NO_FLAG = ("config", "data", "diffusion", "edit", "evaluate", "metrics", "nn", "ops", "train")
+SHOWS_A_COMMAND = {"data/tar", "metrics/features/weights"}  # of tar and of a script, to be copied
 
 
 def flags_in_errors(module: ast.Module) -> list[str]:

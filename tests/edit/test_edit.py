@@ -104,12 +104,12 @@ def test_sdedit_makes_exactly_the_steps_asked_for(pixels: Pipeline) -> None:
 def test_start_indices_are_places_in_the_samplers_levels(pixels: Pipeline) -> None:
     assert [level_at(pixels, FEW, k) for k in range(6)] == [20, 16, 12, 8, 4, 0]
     for bad in (-1, 6):
-        with pytest.raises(InputError, match=r"start index must lie in 0\.\.5"):
+        with pytest.raises(InputError, match=r"`index` must lie in 0\.\.5"):
             level_at(pixels, FEW, bad)
     for bad in (-0.1, 1.5, float("nan")):
         with pytest.raises(InputError, match="strength"):
             level_of(pixels, bad)
-    with pytest.raises(InputError, match=r"level must lie in 0..20, got 21"):
+    with pytest.raises(InputError, match=r"`t` must lie in 0..20, got 21"):
         sdedit(pixels, IMAGES, 21)
 
 
@@ -214,7 +214,7 @@ def test_what_a_solver_cannot_do_is_refused(pixels: Pipeline, vector: Pipeline) 
         ),
         (lambda: restore(pixels, op.identity((1, 9, 9)), y), "expected an operator on"),
         (lambda: restore(pixels, op.downsample(SHAPE, 2), y), r"expected measurements \['n', 1, 4, 4\]"),
-        (lambda: measured(blur, IMAGES, sigma=-1.0), "sigma must be 0 or more"),
+        (lambda: measured(blur, IMAGES, sigma=-1.0), "`sigma` must be 0 or more"),
         (lambda: restore(pixels, blur, y / 0), "finite measurements"),
         (
             lambda: restore(pixels, blur, y, settings=Sampling(sampler="ddpm")),
@@ -276,7 +276,7 @@ def test_three_ways_to_denoise(pixels: Pipeline) -> None:
     made = denoise_iteratively(pixels, x, 10, settings=FEW, recorder=Recorder(frames=4))
     assert [frame.t for frame in made.frames] == [10, 8, 4, 0]
     assert torch.equal(made.frames[-1].noisy, made.images)
-    with pytest.raises(InputError, match=r"level must lie in 0..20"):
+    with pytest.raises(InputError, match=r"`t` must lie in 0..20"):
         add_noise(pixels, flat, 21)
 
 

@@ -115,5 +115,5 @@ def test_an_inversion_from_a_level_draws_its_noise_by_the_seed(
 
 @pytest.mark.parametrize("start", [-1, 20])
 def test_an_inversion_starts_below_noise(pixels: Pipeline, start: int) -> None:
-    with pytest.raises(InputError, match=f"start of an inversion must lie in 0..19, got {start}"):
+    with pytest.raises(InputError, match=f"`start` must lie in 0..19, got {start}"):
         invert(pixels, IMAGES, start=start)

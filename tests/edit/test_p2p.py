@@ -108,7 +108,7 @@ def test_positions_and_weights_are_of_words() -> None:
     assert len(found) == 2 and {TOKENIZER.pieces[int(row[i])] for i in found} == {"red"}
     factors = weights(TOKENIZER, text, {"red": 2.0, "three": -1.0})
     assert factors[list(found)].tolist() == [2.0, 2.0] and sorted(set(factors.tolist())) == [-1.0, 1.0, 2.0]
-    with pytest.raises(InputError, match="word 'dog': expected a word of"):
+    with pytest.raises(InputError, match="`wanted` 'dog': expected a word of"):
         positions(TOKENIZER, text, ["dog"])
 
 
@@ -237,7 +237,7 @@ def test_outside_the_words_of_a_blend_nothing_changes(pipe: ld.Pipeline) -> None
     assert not bool((free.edits[0] == free.source).flatten(1).all(1).any())
     same = (bound.edits[0] == bound.source).all(1).flatten(1).double().mean(1)
     assert float(same.max()) > 0.1 and float(same.min()) < 1  # some pixels are the source's own, bit for bit
-    with pytest.raises(InputError, match="word 'dog': expected a word of"):
+    with pytest.raises(InputError, match="`blend` 'dog': expected a word of"):
         prompt_to_prompt(pipe, LEFT, [Edit(RIGHT, blend=("dog",))], 1, settings=SETTINGS)
 
 
@@ -304,8 +304,9 @@ def test_many_pictures_are_drawn_in_parts(pipe: ld.Pipeline, monkeypatch: pytest
 
 def test_words_that_were_cut_off_cannot_be_edited(pipe: ld.Pipeline) -> None:
     far = "a disc on the left " * 3 + "cat"
-    for edit in (Edit(far, factors={"cat": 2.0}), Edit(far, blend=("cat",))):
-        with pytest.raises(InputError, match="word 'cat': is beyond the 12 positions of the model"):
+    edits = {"factors": Edit(far, factors={"cat": 2.0}), "blend": Edit(far, blend=("cat",))}
+    for name, edit in edits.items():
+        with pytest.raises(InputError, match=f"`{name}` 'cat': is beyond the 12 positions of the model"):
             prompt_to_prompt(pipe, LEFT, [edit], 1, settings=SETTINGS)
 
 

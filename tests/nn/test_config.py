@@ -85,12 +85,15 @@ def test_spatial_sizes_that_the_error_names_are_valid():
     [
         (
             lambda: VAEConfig.of_preset("tiny", image=(1, 28, 28), latent=(32,)),
-            "preset: expected one of small, base, large",
+            "`preset`: expected one of small, base, large",
         ),
-        (lambda: VAEConfig.of_preset("small", image=(2, 28, 28), latent=(32,)), r"image\.0: .*1 or 3, got 2"),
+        (
+            lambda: VAEConfig.of_preset("small", image=(2, 28, 28), latent=(32,)),
+            r"`image`\.0: .*1 or 3, got 2",
+        ),
         (
             lambda: VAEConfig.of_preset("small", image=(1, 4, 28), latent=(32,)),
-            r"image\.1: .*greater than or equal to 8, got 4",
+            r"`image`\.1: .*greater than or equal to 8, got 4",
         ),
         (
             lambda: VAEConfig.of_preset("small", image=(1, 28, 28), latent=(4, 7)),
@@ -98,27 +101,27 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         ),
         (
             lambda: VAEConfig.of_preset("small", image=(1, 28, 28), latent=(32,), width=33),
-            "width: .*multiple of 8, got 33",
+            "`width`: .*multiple of 8, got 33",
         ),
         (
             lambda: VAEConfig.of_preset("small", image=(1, 28, 28), latent=(32,), depth=9),
-            "depth: .*less than or equal to 8, got 9",
+            "`depth`: .*less than or equal to 8, got 9",
         ),
         (
             lambda: VAEConfig.of_preset("small", image=(1, 28, 28), latent=(32,), hidden=True),
-            "hidden: .*valid integer, got True",
+            "`hidden`: .*valid integer, got True",
         ),
-        (lambda: MLPConfig.of_preset("small", shape=(4, 7)), "shape: expected L or C x H x W, .* got 4x7"),
+        (lambda: MLPConfig.of_preset("small", shape=(4, 7)), "`shape`: expected L or C x H x W, .* got 4x7"),
         (
             lambda: MLPConfig.of_preset("small", shape=(3, 256, 256)),
-            "shape: .*at most 65536 numbers, got 3x256x256",
+            "`shape`: .*at most 65536 numbers, got 3x256x256",
         ),
-        (lambda: MLPConfig.of_preset("small", shape=(32,), out_factor=3), "out_factor: .*got 3"),
-        (lambda: MLPConfig.of_preset("small", shape=(32,), num_classes=-1), "num_classes: .*got -1"),
+        (lambda: MLPConfig.of_preset("small", shape=(32,), out_factor=3), "`out_factor`: .*got 3"),
+        (lambda: MLPConfig.of_preset("small", shape=(32,), num_classes=-1), "`num_classes`: .*got -1"),
         (lambda: UNetConfig.of_preset("small", shape=(32,)), "shape"),
         (
             lambda: UNetConfig.of_preset("small", shape=(1, 3, 8)),
-            r"shape\.1: .*greater than or equal to 4, got 3",
+            r"`shape`\.1: .*greater than or equal to 4, got 3",
         ),
         (
             lambda: UNetConfig.of_preset("small", shape=(4, 4, 4), mult=(1, 1, 1, 1)),
@@ -134,23 +137,23 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         ),
         (
             lambda: UNetConfig.of_preset("small", shape=(1, 28, 28), groups=7),
-            "width: expected a multiple of 7",
+            "`width`: expected a multiple of 7",
         ),
         (
             lambda: UNetConfig.of_preset("small", shape=(1, 28, 28), patch=3),
-            "patch: expected a divisor of 28x28 pixels, got 3",
+            "`patch`: expected a divisor of 28x28 pixels, got 3",
         ),
         (
             lambda: UNetConfig.of_preset("small", shape=(1, 28, 28), patch=14),
-            "mult: 1x2x2 is too small for 3 resolutions, expected at most 2",
+            "`mult`: 1x2x2 is too small for 3 resolutions, expected at most 2",
         ),
         (
             lambda: network_config("cnn", "small", (1, 28, 28), levels=9, patch=2),
-            "patch: expected none for a cnn, only for unet, convnext, dit, got 2",
+            "`patch`: expected none for a cnn, only for unet, convnext, dit, got 2",
         ),
         (
             lambda: UNetConfig.of_preset("small", shape=(1, 28, 28), mult=()),
-            "mult: expected at least 1 of them, got 0",
+            "`mult`: expected at least 1 of them, got 0",
         ),
         (lambda: CNNConfig.of_preset("small", shape=(32,)), "shape"),
         (
@@ -159,11 +162,11 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         ),
         (
             lambda: CNNConfig.of_preset("small", shape=(1, 28, 28), kernels=(7, 7, 4, 3, 3)),
-            "kernels: expected odd sides, got 4",
+            "`kernels`: expected odd sides, got 4",
         ),
         (
             lambda: CNNConfig.of_preset("small", shape=(1, 28, 28), width=1024),
-            r"channels\.1: .*less than or equal to 1024, got 2048",
+            r"`channels`\.1: .*less than or equal to 1024, got 2048",
         ),
         (
             lambda: CourseUNetConfig.of_preset("small", shape=(1, 30, 28), levels=9),
@@ -175,7 +178,7 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         ),
         (
             lambda: CourseUNetConfig.of_preset("small", shape=(1, 28, 28), levels=0),
-            "levels: .*greater than or equal to 1, got 0",
+            "`levels`: .*greater than or equal to 1, got 0",
         ),
         (lambda: network_config("cnn", "small", (32,), levels=9), "expected mlp for a vector of 32, got cnn"),
         (
@@ -184,17 +187,17 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         ),
         (
             lambda: network_config("cnn", "small", (1, 8, 8), levels=9, depth=2),
-            "depth: expected none for a cnn.* got 2",
+            "`depth`: expected none for a cnn.* got 2",
         ),
-        (lambda: MLPConfig.of_preset("small", shape=[32.5]), r"shape\.0: .*integer"),
+        (lambda: MLPConfig.of_preset("small", shape=[32.5]), r"`shape`\.0: .*integer"),
         (lambda: MLPConfig.of_preset("small", shape=[32], wdith=8), "unknown key 'wdith'"),
         (
             lambda: UNetConfig.of_preset("small", shape=[1, 8, 8], kind="mlp"),
-            "kind: expected 'unet', got 'mlp'",
+            "`kind`: expected 'unet', got 'mlp'",
         ),
         (
             lambda: network_config("resnet", "small", (1, 8, 8), levels=9),
-            "network: expected one of unet, mlp, .*, dit, got 'resnet'",
+            "`network`: expected one of unet, mlp, .*, dit, got 'resnet'",
         ),
         (
             lambda: network_config("dit", "small", (32,), levels=9),
@@ -202,9 +205,9 @@ def test_spatial_sizes_that_the_error_names_are_valid():
         ),
         (
             lambda: network_config("dit", "small", (4, 8, 8), levels=9, patch=3),
-            "patch: expected a divisor of 8x8 pixels, got 3",
+            "`patch`: expected a divisor of 8x8 pixels, got 3",
         ),
-        (lambda: DiTConfig.of_preset("small", shape=(1, 8, 8), heads=3), "heads: .* width 128, got 3"),
+        (lambda: DiTConfig.of_preset("small", shape=(1, 8, 8), heads=3), "`heads`: .* width 128, got 3"),
         (
             lambda: DiTConfig.of_preset("small", shape=(3, 130, 130), patch=1),
             "at most 4096 patches, got 1, which leaves 16900",

@@ -189,7 +189,7 @@ def test_labels_that_do_not_fit_are_refused(config):
     net = build(config)
     x, t, labels = denoiser_input(config)
     for wrong in (labels.float(), labels[:2], labels[:, None]):
-        with pytest.raises(ValueError, match=r"labels: expected int64 of shape \[4\]"):
+        with pytest.raises(ValueError, match=r"`labels`: expected int64 of shape \[4\]"):
             net(x, t, wrong)
     unconditional = build(config.model_copy(update={"num_classes": 0}))
     with pytest.raises(ValueError, match="expected None"):
@@ -210,11 +210,11 @@ def test_shapes_that_do_not_fit_are_refused(config):
 
 def test_autoencoder_refuses_shapes_that_do_not_fit():
     net = build(VECTOR)
-    with pytest.raises(ValueError, match=r"x: expected shape \['B', 1, 28, 28\], got \[2, 1, 28, 24\]"):
+    with pytest.raises(ValueError, match=r"`x`: expected shape \['B', 1, 28, 28\], got \[2, 1, 28, 24\]"):
         net.encode(normal(2, 1, 28, 24))
-    with pytest.raises(ValueError, match=r"z: expected shape \['B', 8\], got \[2, 9\]"):
+    with pytest.raises(ValueError, match=r"`z`: expected shape \['B', 8\], got \[2, 9\]"):
         net.decode(normal(2, 9))
-    with pytest.raises(ValueError, match=r"noise: expected shape \[2, 8\], got \[8\]"):
+    with pytest.raises(ValueError, match=r"`noise`: expected shape \[2, 8\], got \[8\]"):
         net.encode(normal(2, 1, 28, 28)).sample(normal(8))
 
 

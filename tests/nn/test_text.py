@@ -59,7 +59,7 @@ def test_the_encoder_reads_the_order_of_words() -> None:
 )
 def test_other_tokens_are_refused(tokens: Tensor, network: UNetDenoiser) -> None:
     assert network.text is not None
-    with pytest.raises(ValueError, match="tokens: expected int64 of shape"):
+    with pytest.raises(ValueError, match="`tokens`: expected int64 of shape"):
         network.text(tokens)
 
 
@@ -78,14 +78,14 @@ def test_texts_and_what_was_made_of_them_say_the_same(network: UNetDenoiser) -> 
 
 def test_wrong_contexts_are_refused(network: UNetDenoiser) -> None:
     x, t = some_x()
-    with pytest.raises(ValueError, match=r"context: expected shape \[3, 12, 16\], got \[3, 12, 8\]"):
+    with pytest.raises(ValueError, match=r"`context`: expected shape \[3, 12, 16\], got \[3, 12, 8\]"):
         network(x, t, torch.zeros(3, 12, 8))
     plain = build(UNetConfig.of_preset("small", shape=(2, 8, 8), width=16, groups=4))
     with pytest.raises(ValueError, match="expected a network conditioned on texts"):
         plain.encode(None, 3)
     with pytest.raises(InputError, match="expected 0 for a network conditioned on texts"):
         UNetConfig.of_preset("small", shape=(2, 8, 8), num_classes=3, text=TEXT)
-    with pytest.raises(InputError, match="text: expected none for a cnn, only for unet, mlp, dit"):
+    with pytest.raises(InputError, match="`text`: expected none for a cnn, only for unet, mlp, dit"):
         network_config("cnn", "small", (2, 8, 8), levels=10, text=TEXT)
 
 

@@ -236,7 +236,7 @@ def test_the_default_workers_fit_the_batch(tmp_path: Path) -> None:
 
 def test_more_workers_than_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="workers must be at most the 4 images that are computed at once, got 5"
+        InputError, match="`workers` must be at most the 4 images that are computed at once, got 5"
     ):
         make_trainer(make_task(batch=8, accumulate=2, workers=5), tmp_path, Reporter())
 

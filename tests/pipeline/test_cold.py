@@ -169,7 +169,7 @@ def test_new_images_start_from_cells_or_flat(tiny_cold_run: Path) -> None:
     assert float(even.max()) < 1e-5 < float(uneven.min())
     old = replace(model, cells=None)
     assert torch.equal(old.sample(3, seed=1, noise=0).images, flat.images)
-    with pytest.raises(InputError, match="start cells: this model was trained before"):
+    with pytest.raises(InputError, match="`start` cells: this model was trained before"):
         old.sample(3, start="cells")
 
 

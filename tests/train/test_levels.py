@@ -72,5 +72,5 @@ def test_auto_is_what_was_measured_to_be_good(options: dict[str, object], found:
 
 
 def test_a_learned_variance_refuses_levels_that_are_not_alike() -> None:
-    with pytest.raises(ValueError, match="variance learned needs all levels alike"):
+    with pytest.raises(ValueError, match="`variance` learned needs all levels alike"):
         TrainDenoiser(variance="learned", time_sampling="logit-normal")

@@ -68,7 +68,7 @@ def test_a_budget_in_minutes_is_spent_by_the_clock() -> None:
 
 
 def test_two_budgets_are_refused() -> None:
-    with pytest.raises(ValueError, match="give one budget, got steps and minutes"):
+    with pytest.raises(ValueError, match="give one budget, got `steps` and `minutes`"):
         LoopOptions(steps=1, minutes=1)
 
 
@@ -152,7 +152,7 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(tmp_path: Path) ->
 
 def test_a_default_batch_that_accumulate_does_not_divide_is_refused(tmp_path: Path) -> None:
     task = make_task(batch=None, accumulate=3)
-    with pytest.raises(InputError, match="batch must be a multiple of accumulate, got 128 and 3"):
+    with pytest.raises(InputError, match="`batch` must be a multiple of `accumulate`, got 128 and 3"):
         make_trainer(task, tmp_path)
 
 

@@ -12,7 +12,7 @@ import click
 
 from latentdiff._version import __version__
 from latentdiff.apps.cli.shared import signals
-from latentdiff.apps.cli.shared.help import nearest
+from latentdiff.apps.cli.shared.help import nearest, with_flags
 from latentdiff.errors import InputError, is_out_of_memory
 
 # title: name: (module in latentdiff.apps.cli, first line of its help, as a test checks)
@@ -126,7 +126,7 @@ def run(arguments: Sequence[str]) -> int:
         code = root.main(args=list(arguments) or ["--help"], prog_name="latentdiff", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except BaseException as error:
-        code = _explained(error)
+        code = _explained(error, arguments[0] if arguments else "")
         if code is None:
             raise
         return code
@@ -140,7 +140,7 @@ def _check_place() -> None:
         raise InputError(f"the working folder: {error.strerror}; change to a folder that exists") from None
 
 
-def _explained(error: BaseException) -> int | None:
+def _explained(error: BaseException, command: str) -> int | None:
     """Print the error of a command in one line; its exit code, None for a fault of the program."""
     if (signum := signals.cause(error)) is not None:
         return _fail(signals.NAMES[signum], 128 + signum)
@@ -149,11 +149,11 @@ def _explained(error: BaseException) -> int | None:
             return _fail(signals.NAMES[signal.SIGINT], 128 + signal.SIGINT)
         case click.UsageError():
             where = error.ctx.command_path if error.ctx is not None else "latentdiff"
-            return _fail(f"{error.format_message()} (see `{where} --help`)", 2)
+            return _fail(f"{_named(error.format_message(), command)} (see `{where} --help`)", 2)
         case click.ClickException():
             return _fail(error.format_message(), error.exit_code)
         case InputError():
-            return _fail(str(error), 1)
+            return _fail(_named(str(error), command), 1)
         case BrokenPipeError():  # the reader of our output is gone, as in `latentdiff datasets | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
@@ -166,6 +166,13 @@ def _explained(error: BaseException) -> int | None:
         case _ if type(error).__module__ == RUST:
             return _fail(f"safetensors failed ({error}), as it does when memory runs out", 1)
     return None
+
+
+def _named(message: str, command: str) -> str:
+    """An error with the options of the command in place of the arguments that it names."""
+    if command not in COMMANDS:
+        return message
+    return with_flags(message, import_module(f"latentdiff.apps.cli.{COMMANDS[command][0]}").command)
 
 
 def _fail(message: str, code: int) -> int:

@@ -183,7 +183,10 @@ def _colour(request: StudyRequest) -> tuple[Dataset | None, str]:
     load = partial(load_dataset, size=32, channels=3, root=request.data_root)
     if request.data_colour is not None:
         folders = request.class_folders or "auto"
-        return load(request.data_colour, class_folders=folders), ""
+        try:
+            return load(request.data_colour, class_folders=folders), ""
+        except InputError as error:
+            raise InputError(str(error).replace("`data`", "`data_colour`")) from error
     try:
         return load(COLOUR), ""
     except InputError as error:

@@ -37,7 +37,7 @@ def view(name: str, *, patch: int | None = None, seed: int = 0) -> View:
     InputError for other names.
     """
     if name not in NAMES:
-        raise InputError(f"view: expected one of {', '.join(NAMES)} (orthogonal maps only), got {name!r}")
+        raise InputError(f"`view`: expected one of {', '.join(NAMES)} (orthogonal maps only), got {name!r}")
     if name == "patches":
         return patches(patch, seed=seed)
     simple: dict[str, tuple[Map, Map]] = {

@@ -17,10 +17,10 @@ def gaussian_taps(sigma: float, size: int | None = None) -> Tensor:
     ValueError for a sigma of 0 or less, or a size that is not odd.
     """
     if not (math.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"sigma: expected more than 0 pixels, got {sigma}")
+        raise ValueError(f"`sigma`: expected more than 0 pixels, got {sigma}")
     size = 2 * max(1, math.ceil(3 * sigma)) + 1 if size is None else size
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"kernel: expected an odd number of pixels, got {size}")
+        raise ValueError(f"`size`: expected an odd number of pixels, got {size}")
     place = torch.arange(size, dtype=torch.float64) - size // 2
     taps = torch.exp(-0.5 * (place / sigma).square())
     return taps / taps.sum()
@@ -49,9 +49,9 @@ def motion_kernel(length: float, angle: float) -> Tensor:
     The line is sampled densely and shared out between the pixels around each point (bilinear weights).
     """
     if not (math.isfinite(length) and length >= 1):
-        raise ValueError(f"length: expected 1 pixel or more, got {length}")
+        raise ValueError(f"`length`: expected 1 pixel or more, got {length}")
     if not math.isfinite(angle):
-        raise ValueError(f"angle: expected a number of degrees, got {angle}")
+        raise ValueError(f"`angle`: expected a number of degrees, got {angle}")
     reach = math.ceil((length - 1) / 2)
     kernel = torch.zeros(2 * reach + 3, 2 * reach + 3, dtype=torch.float64)
     count = max(2, 16 * math.ceil(length))
@@ -83,7 +83,7 @@ def convolution(image_shape: tuple[int, int, int], kernel: Tensor, *, name: str 
     """
     kh, kw = kernel.shape
     if kh % 2 == 0 or kw % 2 == 0:
-        raise ValueError(f"kernel: expected odd sides, got {kh}x{kw}")
+        raise ValueError(f"`kernel`: expected odd sides, got {kh}x{kw}")
     channels, height, width = image_shape
     rows, columns = mirrored(height, kh // 2), mirrored(width, kw // 2)
 

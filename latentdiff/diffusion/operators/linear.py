@@ -81,7 +81,7 @@ def downsample(image_shape: tuple[int, int, int], factor: int) -> Operator:
     """Means of blocks of factor x factor pixels; ValueError unless both sides are multiples of it."""
     channels, height, width = image_shape
     if factor < 1 or height % factor or width % factor:
-        raise ValueError(f"factor: expected a divisor of {height} and {width} pixels, got {factor}")
+        raise ValueError(f"`factor`: expected a divisor of {height} and {width} pixels, got {factor}")
 
     def means(n: int) -> Tensor:
         return torch.eye(n // factor, dtype=torch.float64).repeat_interleave(factor, 1) / factor
@@ -115,7 +115,7 @@ def proximal(operator: Operator, y: Tensor, x: Tensor, rho: float, *, iterations
     rho > 0. Zhu et al. 2023 (DiffPIR), eq. 13.
     """
     if not rho > 0:
-        raise ValueError(f"rho must be positive, got {rho}")
+        raise ValueError(f"`rho` must be positive, got {rho}")
     tolerance = 1e-12 if x.dtype == torch.float64 else 1e-6
     place, wide = (-1, *[1] * (x.ndim - 1)), x.dtype if x.device.type == "mps" else torch.float64
     z, y = x.to(wide), y.to(wide)
@@ -138,4 +138,4 @@ def proximal(operator: Operator, y: Tensor, x: Tensor, rho: float, *, iterations
 
 def _check(name: str, x: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(x.shape[1:]) != shape or x.ndim != len(shape) + 1:
-        raise ValueError(f"{name}: expected {['B', *shape]}, got {list(x.shape)}")
+        raise ValueError(f"`{name}`: expected {['B', *shape]}, got {list(x.shape)}")

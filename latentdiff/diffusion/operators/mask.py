@@ -21,10 +21,10 @@ def masked(image_shape: tuple[int, int, int], mask: Tensor) -> Operator:
     known = mask.to(torch.float32)
     if known.shape not in (image_shape, image_shape[1:]):
         raise ValueError(
-            f"mask: expected {list(image_shape[1:])} or {list(image_shape)}, got {list(mask.shape)}"
+            f"`mask`: expected {list(image_shape[1:])} or {list(image_shape)}, got {list(mask.shape)}"
         )
     if not bool(((known == 0) | (known == 1)).all()):
-        raise ValueError("mask: expected 0 (missing) and 1 (known) only, got other values")
+        raise ValueError("`mask`: expected 0 (missing) and 1 (known) only, got other values")
     shape = tuple(image_shape)
     return Operator("mask", shape, shape, lambda x: x * known.to(x), lambda y: y * known.to(y))
 
@@ -58,7 +58,7 @@ def half(height: int, width: int, missing: Half = "bottom") -> Tensor:
 def scattered(height: int, width: int, *, missing: float = 0.5, seed: int = 0) -> Tensor:
     """Exactly round(missing H W) pixels missing, drawn at random, [H, W]; ValueError outside [0, 1]."""
     if not 0 <= missing <= 1:
-        raise ValueError(f"missing: expected a share from 0 to 1, got {missing}")
+        raise ValueError(f"`missing`: expected a share from 0 to 1, got {missing}")
     noise = Key.of(seed, 1).at("degrade", 3).normal((height * width,))[0]  # not the noise of a measurement
     mask = torch.ones(height * width)
     mask[noise.argsort()[: round(missing * height * width)]] = 0

@@ -97,7 +97,7 @@ def repaint_loop(
     if jumps > 1 and jump_length >= moves:
         raise InputError(
             f"solver repaint: jumps of {jump_length} moves need more moves than that, got {moves}; expected a"
-            " smaller jump_length or more steps"
+            " smaller `jump_length` or more `steps`"
         )
     levels = repaint_schedule(loop.levels, length=jump_length, times=jumps)
     step = with_renoising(loop.step, problem.schedule)

@@ -105,7 +105,7 @@ def test_an_unconditional_model_takes_neither_label_nor_guidance(tiny_pixel_run:
     assert pixel.classes == () and pixel.sample(1, steps=1).shape == (1, 1, 8, 8)
     with pytest.raises(InputError, match="unconditional"):
         pixel.sample(1, steps=1, label=0)
-    with pytest.raises(InputError, match="guidance 2 needs a label"):
+    with pytest.raises(InputError, match="`guidance` 2 needs a `label`"):
         pixel.sample(1, steps=1, guidance=2.0)
 
 
@@ -115,12 +115,12 @@ def test_an_unconditional_model_takes_neither_label_nor_guidance(tiny_pixel_run:
         ({"n": 0}, "images of 1 or more, got 0"),
         ({"n": -1}, "images of 1 or more, got -1"),
         ({"batch": 0}, "batch of 1 or more, got 0"),
-        ({"steps": 0}, "steps: .*got 0"),
-        ({"steps": 21}, "steps must be at most 20"),
-        ({"sampler": "euler"}, "sampler: .*'euler'"),
-        ({"eta": math.nan}, "eta: .*finite"),
+        ({"steps": 0}, "`steps`: .*got 0"),
+        ({"steps": 21}, "`steps` must be at most 20"),
+        ({"sampler": "euler"}, "`sampler`: .*'euler'"),
+        ({"eta": math.nan}, "`eta`: .*finite"),
         ({"sampler": "ddpm", "variance": "learned"}, "learned.* needs a model trained with it"),
-        ({"guidance": 3.0}, "guidance 3 needs a label"),
+        ({"guidance": 3.0}, "`guidance` 3 needs a `label`"),
         ({"seed": 2**63}, "seeds that fit int64"),
     ],
 )

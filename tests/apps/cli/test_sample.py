@@ -124,7 +124,7 @@ def test_guidance_is_rescaled_if_asked_and_only_where_there_is_any(
     assert not same(strong, draw(f"{DRAW} -n 3 --guidance 9 --guidance-rescale 0.7"))
     assert same(strong, draw(f"{DRAW} -n 3 --guidance 9 --guidance-rescale 0"))
     result = cli(f"{DRAW} -n 3 --guidance-rescale 0.7", cwd=work)
-    assert result.code == 2 and "guidance other than 0 and 1, got guidance 1" in result.err
+    assert result.code == 2 and "--guidance other than 0 and 1, got 1" in result.err
 
 
 def test_interpolation_ends_in_the_samples_of_both_seeds(draw: Callable) -> None:

@@ -119,7 +119,7 @@ def test_every_study_has_two_budgets_of_its_own(name: str) -> None:
         ("schedules --data nowhere.npz", 1, "data 'nowhere.npz': expected .*, found no such file"),
         ("schedules --device cuda:99", 1, "device cuda:99 is not available"),
         ("schedules --seed -1", 2, "-1 is not in the range"),
-        ("ddim-steps --data-colour nowhere", 1, "data 'nowhere': expected .*, found no such file"),
+        ("ddim-steps --data-colour nowhere", 1, "--data-colour 'nowhere': expected .*, found no such file"),
         (
             "sdedit --data-colour nowhere",
             2,
@@ -187,7 +187,7 @@ def test_images_of_several_sizes_are_resized_where_a_size_is_given(
     for k in range(40):
         Image.new("L", (20 + k % 2, 20), color=5 * k).save(tmp_path / "uneven" / f"{k}.png")
     code, _, err = cli("reproduce schedules --data uneven", cwd=tmp_path)
-    assert code == 1 and "give one size (--size)" in err
+    assert code == 1 and "give one --size" in err
     code, _, err = cli("reproduce schedules --data uneven --size 16x12 --json", cwd=tmp_path)
     assert code == 0, err
     results = json.loads((tmp_path / "studies" / "schedules" / "results.json").read_text())

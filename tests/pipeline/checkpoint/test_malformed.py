@@ -170,13 +170,13 @@ FLAGS = [
     Case("number out of range", "sample -n 0", ("'--number'", "0 is not in the range 1<=x<=1000000"), 2),
     Case("rate out of range", "train-vae --lr 2", ("--lr", "less than or equal to 1", "got 2.0"), 2),
     Case("not a number", "train-vae --steps ten", ("'--steps'", "'ten' is not a valid integer"), 2),
-    Case("two budgets", "train-vae --steps 5 --minutes 1", ("one budget", "steps and minutes"), 2),
+    Case("two budgets", "train-vae --steps 5 --minutes 1", ("one budget", "--steps and --minutes"), 2),
     Case("latent of two sides", "train-vae --latent 4x5", ("--latent: expected", "4x7x7", "got '4x5'"), 2),
     Case("batch in uneven parts", "train-vae --batch 10 --accumulate 3", ("multiple", "got 10 and 3"), 2),
     Case(
         "default batch in uneven parts",
         "train-vae --data tiny.npz --accumulate 1000 --dry-run",
-        ("multiple of accumulate", "got 128 and 1000"),
+        ("multiple of --accumulate", "got 128 and 1000"),
     ),
     Case(
         "steps that are no numbers", "sample --steps 10,x", ("--steps: expected", "10,25,50", "got '10,x'"), 2
@@ -185,11 +185,14 @@ FLAGS = [
     Case(
         "eta with ddpm",
         "sample --sampler ddpm --eta 0.5",
-        ("eta is an option of the ddim", "0.5 with ddpm"),
+        ("eta is an option of the ddim", "0.5 with --sampler ddpm"),
         2,
     ),
     Case(
-        "variance with ddim", "sample --variance large", ("variance is an option of the ddpm", "with ddim"), 2
+        "variance with ddim",
+        "sample --variance large",
+        ("variance is an option of the ddpm", "with --sampler ddim"),
+        2,
     ),
     Case("v-pred and eps", "sample --v-pred --prediction eps", ("--prediction v", "got --prediction eps"), 2),
     Case("rate NaN", "train-vae --lr nan", ("--lr", "finite", "got nan"), 2),

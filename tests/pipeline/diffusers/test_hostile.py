@@ -143,7 +143,7 @@ PIPELINES = [
     Case("too few betas", edited(SCHEDULER, trained_betas=[0.1]), (SCHEDULER, "betas must be as many as the levels, 20, got 1")),
     Case("beta of 2", edited(SCHEDULER, trained_betas=[2.0] * 20), (SCHEDULER, "betas", "less than 1", "got 2.0")),
     Case("endless levels", edited(SCHEDULER, num_train_timesteps=10**9), (SCHEDULER, "num_train_timesteps", "got 1000000000")),
-    Case("no signal", edited(SCHEDULER, rescale_betas_zero_snr=True), (SCHEDULER, "'eps'", "alpha is 0")),
+    Case("no signal", edited(SCHEDULER, rescale_betas_zero_snr=True), (SCHEDULER, "prediction eps", "alpha is 0")),
 ]  # fmt: skip
 
 

@@ -168,7 +168,7 @@ def test_classes_are_told_to_the_network(class_folder: Path) -> None:
 def test_a_network_without_a_null_class_refuses_to_do_without(
     class_folder: Path, options: dict[str, Any], found: str
 ) -> None:
-    with pytest.raises(InputError, match=f"has no null class: expected a label and guidance 1, {found}"):
+    with pytest.raises(InputError, match=f"has no null class: expected a `label` and `guidance` 1, {found}"):
         ld.load(class_folder).sample(2, steps=2, **options)
 
 

@@ -326,7 +326,7 @@ def test_options_that_do_not_go_together(
     result = cli(f"{TRAIN} {options} --steps 1", cwd=work)
     assert result.code == code and message in result.err
     result = cli("train-denoiser --pixel --data captioned.npz --text-encoder bert --steps 1", cwd=work)
-    assert result.code == 2 and "need text" in result.err
+    assert result.code == 2 and "need --text" in result.err
 
 
 def test_the_packaged_sentence_encoder_tells_meanings_apart() -> None:

@@ -115,7 +115,7 @@ def test_a_network_is_told_the_caption_of_each_image_or_nothing(
 
 
 def test_captions_are_needed(work: Path, cli: Callable, tiny_folder: Path) -> None:
-    with pytest.raises(InputError, match="--text needs captions, found some for 1 of 12 training images"):
+    with pytest.raises(InputError, match="`text` needs captions, found some for 1 of 12 training images"):
         task_of(("a disc", *[""] * 11))
     result = cli(f"train-denoiser --pixel --text --data {tiny_folder / 'tiny.npz'} --steps 1", cwd=work)
     assert result.code == 1 and "--text needs captions" in result.err
@@ -124,8 +124,8 @@ def test_captions_are_needed(work: Path, cli: Callable, tiny_folder: Path) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--vocabulary 100", "need text"),
-        ("--text-length 9", "need text"),
+        ("--vocabulary 100", "need --text"),
+        ("--text-length 9", "need --text"),
         ("--text --network cnn", "network unet or mlp or dit, got cnn"),
         ("--text --text-length 3", "text-length"),
     ],
@@ -243,7 +243,7 @@ def test_a_negative_prompt_is_led_away_from(pipe: ld.Pipeline) -> None:
     plain = drawn()
     torch.testing.assert_close(drawn(negative_prompt=""), plain)
     assert float((drawn(negative_prompt="a disc on the right") - plain).abs().max()) > 1e-4
-    with pytest.raises(InputError, match="negative_prompt has no effect at guidance 1"):
+    with pytest.raises(InputError, match="`negative_prompt` has no effect at guidance 1"):
         pipe.sample(2, label="a disc", negative_prompt="a disc on the right")
 
 

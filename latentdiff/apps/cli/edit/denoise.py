@@ -52,6 +52,7 @@ class Denoising(Config):
 @option(
     "--level",
     cls=Several,
+    argument="t",
     default=None,
     help=(
         "Noise levels to start from, as 250,500,750 (default: a quarter, half and three quarters of the"

@@ -24,6 +24,7 @@ class Inversion(Config):
         None,
         "level at which the inversion starts; images are noised to it first, 0 starts from the images as they"
         " are (default: the lowest level at which the network's noise estimate is plausible)",
+        argument="start",
         ge=0,
         le=100_000,
     )

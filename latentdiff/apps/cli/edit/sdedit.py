@@ -31,12 +31,14 @@ from latentdiff.apps.cli.shared.options import flag_of
 @option(
     "--level",
     cls=Several,
+    argument="t",
     default=None,
     help="Instead of --strength: noise levels, from 0 to the model's T; several as 100,500 (default: none).",
 )
 @option(
     "--start-index",
     cls=Several,
+    argument="index",
     default=None,
     help=(
         "Instead of --strength: indices into the sampler's levels, 0 the noisiest; several as 1,3,5,7,10,20"

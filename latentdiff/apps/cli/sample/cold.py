@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @option(
     "--degradation-level",
     "level",
+    argument="t",
     was="--level",
     type=click.IntRange(1, 10_000),
     help="Level of the degradation; with --restore (default: T).",

@@ -30,6 +30,7 @@ class Option(click.Option):
 
     A default that is given is shown.
 
+    ``argument``: the name in errors of the library of what it sets, where it is not the option's own.
     ``bounds``: the range in words, which ends the text of --help-all.
     ``was``: its flags of the version before, by those that they are now (or one, as a text). An old flag
     works as the new one does and is in no help text; one line on stderr says that it was renamed.
@@ -40,6 +41,7 @@ class Option(click.Option):
         *args: Any,
         group: str = OWN,
         advanced: bool = False,
+        argument: str = "",
         bounds: str = "",
         was: str | Mapping[str, str] | None = None,
         **attributes: Any,
@@ -48,7 +50,7 @@ class Option(click.Option):
             attributes.setdefault("default", None)  # in place of click's mark for "not given"
         attributes.setdefault("show_default", attributes.get("default") is not None)
         super().__init__(*args, **attributes)
-        self.group, self.advanced = group, advanced
+        self.group, self.advanced, self.argument = group, advanced, argument
         self.brief = DEFAULT.sub("", self.help or "").partition(";")[0].rstrip(".")
         if bounds:
             self.help = f"{(self.help or '').removesuffix('.')} ({bounds})."
@@ -101,6 +103,23 @@ class Texts(Several):
         """The texts, each as it was given."""
         texts = click.Option.type_cast_value(self, ctx, [value] if isinstance(value, str) else value)
         return tuple(texts) or None
+
+
+ARGUMENT = re.compile(r"(?<![\w'\"`])`([A-Za-z]\w*)`")
+
+
+def with_flags(message: str, command: click.Command) -> str:
+    """An error with the options of ``command`` in place of the arguments in backticks that they set; names
+    of other things stay as they are.
+    """
+    names: dict[str, str] = {}
+    for param in command.params:
+        flag = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+        names |= {opt.lstrip("-").replace("-", "_"): flag for opt in reversed(param.opts)}
+    for param in command.params:
+        flag = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
+        names |= {str(param.name): flag, getattr(param, "argument", ""): flag}
+    return ARGUMENT.sub(lambda found: names.get(found[1], found[0]), message)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -71,6 +70,7 @@ def _option(name: str, field: FieldInfo, group: str, *, of_run: bool) -> Callabl
         group=facts.get("group", group),
         advanced=facts.get("advanced", False),
         was=was,
+        argument=facts.get("argument", ""),
     )
 
 
@@ -146,7 +146,7 @@ def only_with(name: str, value: str, chosen: Iterable[str], flags: Mapping[str, 
 
 
 def build(model: type[C], values: Mapping[str, Any]) -> C:
-    """The configuration of the option values; a usage error names the option that is out of range."""
+    """The configuration of the option values; UsageError, with fields in backticks, for one out of range."""
     fields = model.model_fields
     chosen = {name: value for name, value in values.items() if name in fields}
     for name, value in list(chosen.items()):
@@ -158,13 +158,7 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
     try:
         return model.model_validate(chosen)
     except ValidationError as error:
-        message = explain(error)
-        name = str(next(iter(error.errors()[0]["loc"]), message.split(" ")[0]))
-        if name in fields:
-            message = message.replace(name, flag_of(name, fields[name]), 1)
-        others = {name: flag_of(name, field) for name, field in fields.items() if "_" in name}
-        message = re.sub(r"\w+_\w+", lambda found: others.get(found[0], found[0]), message)
-        raise click.UsageError(message) from None
+        raise click.UsageError(explain(error, arguments=True)) from None
 
 
 def command_line_wins(values: dict[str, Any], names: tuple[str, ...]) -> None:

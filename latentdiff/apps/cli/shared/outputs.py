@@ -119,7 +119,7 @@ def settle(values: dict[str, Any]) -> None:
         if values["overwrite"]:
             _check_not_read(each, values, context)
         if kind.folder and os.path.exists(path) and not os.path.isdir(path):
-            raise InputError(f"{path}: expected a folder, found a file")
+            raise InputError(f"{each.option} {path}: expected a folder, found a file")
         if values["overwrite"]:
             if kind.check is not None and not _is_free(path, kind):
                 kind.check(path)
