@@ -158,7 +158,10 @@ class Command(click.Command):
         except click.NoSuchOption as error:
             for param in self.get_params(ctx):
                 if error.option_name[1:] in param.opts:
-                    raise click.NoSuchOption(error.option_name, possibilities=param.opts, ctx=ctx) from None
+                    meant = " or ".join(param.opts)
+                    raise click.UsageError(
+                        f"no such option {error.option_name}; did you mean {meant}?", ctx
+                    ) from None
             raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
