@@ -296,7 +296,7 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("edit --input nowhere.png", ("nowhere.png",), 1),
         ("inpaint --mask nowhere.png", ("--mask", "nowhere.png"), 2),
         ("inpaint --mask tiny.npz", ("tiny.npz",), 1),
-        ("inpaint --box 9x9", ("--mask box", "8x8"), 2),
+        ("inpaint --box 9x9", ("error: --box 9x9: expected one within 8x8 pixels (",), 2),
         ("inpaint --box 3", ("--box", "12x10"), 2),
         ("inpaint --solver psld", ("--solver psld", "pixel model", "use --solver dps"), 1),
         ("inpaint --solver dps --jumps 3", ("jumps", "repaint"), 2),
@@ -313,6 +313,10 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("invert --start-level -1", ("--start-level", "-1"), 2),
         ("invert --start-level 20", ("--start-level must lie in 0..19", "20"), 1),
         ("denoise --show 4,x", ("--show", "4,x"), 2),
+        ("denoise --show 4 --moments 4", ("give one of --moments, --show",), 2),
+        ("edit --strength ''", ("--strength", "''"), 2),
+        ("edit --level ''", ("--level", "''"), 2),
+        ("edit --start-index ''", ("--start-index", "''"), 2),
         ("denoise --show ''", ("--show", "''"), 2),
         ("denoise --level 1e1", ("--level", "'1e1'"), 2),
         ("denoise --moments 500.0", ("--moments", "500.0"), 2),
@@ -350,7 +354,9 @@ def test_illusions(work: Path, answer: Callable) -> None:
         ("hybrid --label 0", ("--label twice",), 2),
         ("hybrid --label 0 --label 1 --class-weights 1,-1", ("--class-weights", "2 numbers"), 2),
         ("anagram --label 0 --label 1 --resample-steps -1", ("--resample-steps", "-1"), 2),
-        ("hybrid --label 0 --label 1 --sigma 1,2", ("--sigma", "1 falling"), 2),
+        ("hybrid --label 0 --label 1 --sigma 1,2", ("--sigma: expected a number above 0 for 2",), 2),
+        ("hybrid --label 0 --label 1 --sigma ''", ("--sigma", "''"), 2),
+        ("hybrid --label 0,1,2 --sigma 1", ("--sigma", "2 falling numbers"), 2),
         ("hybrid --label 0 --label 1 --colour", ("3 channels", "got 1"), 1),
     ],
 )
@@ -364,6 +370,21 @@ def test_bad_input_is_one_clear_line(
     assert "Traceback" not in done.err
     for word in words:
         assert word in lines[0], lines[0]
+
+
+def test_of_a_file_and_a_command_line_that_exclude_each_other_the_command_line_wins(
+    work: Path, answer: Callable
+) -> None:
+    (work / "c.yaml").write_text("edit: {strength: 0.5}\ndenoise: {moments: 4}")
+    found = answer(f"edit {MODEL} -n 1 --config c.yaml --level 7")
+    assert [edit["level"] for edit in found["edits"]] == [7]
+    answer(f"denoise {MODEL} -n 1 --level 10 --config c.yaml --show 5")
+
+
+def test_one_image_is_not_said_to_be_several(work: Path, cli: Callable) -> None:
+    for command, text in (("hybrid", "1 hybrid: "), ("anagram", "1 anagram: ")):
+        done = cli(f"{command} {MODEL} -n 1 --label 0 --label 1", cwd=work)
+        assert done.out.startswith(text), done
 
 
 def test_models_that_cannot(work: Path, cli: Callable) -> None:

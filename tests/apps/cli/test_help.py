@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import pytest
 
 from latentdiff.apps.cli.root import COMMANDS, root
 from latentdiff.apps.cli.shared.help import Command, Option
@@ -81,6 +82,33 @@ def test_help_shows_every_option_with_its_default_and_range(cli: Callable, tmp_p
     hidden = [(n, o.opts[0]) for n, o in every if not all(joined(part) in shown[n] for part in record(n, o))]
     unexplained = [(n, o.opts[0]) for n, o in every if not explained(n, o)]
     assert (hidden, unexplained) == ([], [])
+
+
+TEXTS = {  # options that take texts and no paths
+    *("--allow-host", "--blend", "--box", "--class-weights", "--device", "--edit", "--host", "--label"),
+    *("--latent", "--level", "--name", "--negative-prompt", "--operator", "--prompt", "--schedule", "--show"),
+    *("--sigma", "--size", "--start-index", "--steps", "--strength", "--to", "--what", "--word-weight"),
+}
+
+
+def test_the_empty_text_is_no_path() -> None:
+    """It would be the current folder."""
+    for name, option in options():
+        flag = option.opts[0]
+        if not isinstance(option.type, click.types.StringParamType | click.Path) or flag in TEXTS:
+            continue
+        with pytest.raises(click.UsageError, match=rf"^{flag}: expected .*, got ''$"):
+            command_of(name).make_context(name, [flag, ""])
+    with pytest.raises(click.UsageError, match=r"^--run: expected a run or a model, got ''$"):
+        command_of("sample").make_context("sample", ["--run="])
+    for name in ("inspect", "datasets"):
+        with pytest.raises(click.UsageError, match=r"expected .*, got ''$"):
+            command_of(name).make_context(name, [""])
+
+
+def test_a_short_option_with_two_hyphens_is_suggested(cli: Callable, tmp_path: Path) -> None:
+    error = cli("sample --n 4", cwd=tmp_path).err
+    assert "did you mean -n or --number?" in error, error
 
 
 def lines(name: str) -> list[str]:

@@ -316,6 +316,9 @@ def test_a_command_that_is_refused_does_not_say_what_it_writes(work: Path, cli: 
     assert refused.code == 1 and refused.err.count("\n") == 1 and refused.err.startswith("error: "), (
         refused.err
     )
+    for option in ("--level 5000", "--steps 100000"):  # known once the model is loaded
+        refused = cli(f"edit {FAST.replace('--steps 2', '')} {option}", cwd=work)
+        assert refused.code == 1 and "exists" not in refused.err, refused.err
 
 
 def test_a_later_evaluation_leaves_no_figure_of_the_one_before(work: Path, cli: Callable) -> None:

@@ -427,3 +427,9 @@ def test_a_width_that_is_no_multiple_of_the_groups_is_named(work: Path, cli: Cal
 def test_a_recipe_is_named_where_its_file_is_not(work: Path, cli: Callable) -> None:
     refused = cli("train-vae --config configs/scenes.yaml", cwd=work)
     assert refused.code == 2 and "--config scenes is the recipe of that name" in refused.err
+
+
+def test_errors_of_both_trainings_name_the_help_that_has_the_option(cli: Callable, tmp_path: Path) -> None:
+    assert "(see `latentdiff train --help`)" in cli("train --latent 0", cwd=tmp_path).err
+    (tmp_path / "c.yaml").write_text("train-vae: {lr: 0}\ntrain-denoiser: {}")
+    assert "(see `latentdiff train-vae --help`)" in cli("train --config c.yaml", cwd=tmp_path).err

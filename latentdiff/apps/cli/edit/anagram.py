@@ -78,6 +78,6 @@ def _anagram(values: driver.Values, names: tuple[str, ...], weights: list[float]
         seen=seen,
         labels=labels,
         facts={"views": list(names), "weights": weights},
-        noun="anagrams",
+        noun="anagram",
         hint=HINT,
     )

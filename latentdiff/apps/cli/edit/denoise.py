@@ -5,17 +5,27 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import click
 from pydantic import field_validator
 
 from latentdiff.apps.cli.edit import driver
 from latentdiff.apps.cli.shared.help import Several, option
-from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.apps.cli.shared.options import (
+    build,
+    command_line_wins,
+    flag_of,
+    given,
+    numbers_of,
+    options_of,
+)
+from latentdiff.apps.cli.shared.pair_scores import scores_by_name, scores_text
 from latentdiff.config.base import Config, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 HARM = " (farther from the original than the noisy image)"
+MOMENTS = ("moments", "show")  # options of which one is given
 
 
 class Denoising(Config):
@@ -77,6 +87,9 @@ def command(values: driver.Values) -> driver.Edit:
     step ends in one of them. Where there is little noise, the network's own error can be larger than the
     noise.
     """
+    command_line_wins(values, MOMENTS)
+    if values["show"] is not None and values["moments"] is not None and given(["moments"]):
+        raise click.UsageError(f"give one of {', '.join(map(flag_of, MOMENTS))}")
     how, levels, shown = build(Denoising, values), _levels(values, "level"), _levels(values, "show")
     return partial(_denoise, how=how, levels=levels, moments=shown or how.moments)
 
@@ -113,9 +126,9 @@ def _denoise(
         scores = {name: inputs.scores(each) for name, each in images.items()}
         worse = [name for name, each in scores.items() if each.rmse.value > scores["noisy"].rmse.value]
         harmful = [name.replace(" ", "_") for name in worse]
-        found.append({"level": t, **driver.scores_by_name(scores), "worse_than_noisy": harmful})
+        found.append({"level": t, **scores_by_name(scores), "worse_than_noisy": harmful})
         for name, each in scores.items():
-            lines.append(f"t = {t}, {name}: {driver.scores_text(each)}{HARM * (name in worse)}")
+            lines.append(f"t = {t}, {name}: {scores_text(each)}{HARM * (name in worse)}")
     return driver.EditResult(
         model=inputs,
         rows=rows,
@@ -129,4 +142,4 @@ def _levels(values: driver.Values, name: str) -> list[int] | None:
     if values[name] is None:
         return None
     expected = "levels of 1 or more, separated by commas"
-    return [int(t) for t in driver.numbers_of(f"--{name}", values[name], expected, all, whole=True)]
+    return [int(t) for t in numbers_of(f"--{name}", values[name], expected, all, whole=True)]

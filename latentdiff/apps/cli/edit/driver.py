@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -22,6 +21,7 @@ from latentdiff.apps.cli.shared.options import (
     seed_option,
 )
 from latentdiff.apps.cli.shared.outputs import IMAGE_FOLDER, Output, overwrite_option, running, settle
+from latentdiff.apps.cli.shared.pair_scores import scores_of
 from latentdiff.apps.cli.shared.prompts import (
     in_turn,
     names_of,
@@ -285,21 +285,6 @@ def class_labels(pipeline: Pipeline, label: tuple[str, ...] | None) -> list[int]
     return [] if label is None or label == OWN else class_indices(pipeline.classes, label)
 
 
-def numbers_of(
-    flag: str, text: str, expected: str, valid: Callable[[list[float]], bool], *, whole: bool = False
-) -> list[float]:
-    """The numbers of an option that commas separate; UsageError unless they are ``valid``."""
-    parts = [part.strip() for part in text.split(",")]
-    try:
-        found = [float(part) for part in parts]
-    except ValueError:
-        found = []
-    plain = not whole or all(re.fullmatch("[0-9]{1,6}", part) for part in parts)
-    if not (found and plain and valid(found)):
-        raise click.UsageError(f"{flag}: expected {expected}, got {text!r}")
-    return found
-
-
 def check_sampler(how: Restoration, values: Values) -> None:
     """UsageError for sampler options that the solver ignores because it makes steps of its own."""
     if unused := how.unused(build(Sampling, values)):
@@ -309,47 +294,6 @@ def check_sampler(how: Restoration, values: Values) -> None:
 def estimates(frames: Iterable[Frame]) -> list[tuple[str, Tensor]]:
     """Rows of the estimates of x_0 at the recorded levels."""
     return [(f"estimate, t = {frame.t}", frame.estimate) for frame in frames]
-
-
-def scores_by_name(scores: Mapping[str, PairScores]) -> dict[str, Any]:
-    """Scores by name, for --json."""
-    return {name.replace(" ", "_"): scores_dict(each) for name, each in scores.items()}
-
-
-def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:
-    """PSNR, SSIM, RMSE and, if installed, the perceptual distance of results from originals, by pair."""
-    from latentdiff.data import to_uint8
-    from latentdiff.evaluate.images import score_pairs
-    from latentdiff.evaluate.interval_score import Resampling
-    from latentdiff.metrics.features import default_features, perceptual_network
-
-    try:
-        perceptual = perceptual_network(default_features(wanted.shape[1:], classes))
-    except InputError:
-        perceptual = None
-    return score_pairs(
-        to_uint8(wanted), to_uint8(found), perceptual=perceptual, resampling=Resampling(count=0)
-    )
-
-
-def scores_dict(scores: PairScores) -> dict[str, Any]:
-    """The scores for --json: without the intervals, which so few images do not have."""
-    found = scores.as_dict()
-    for name, part in found.items():
-        if isinstance(part, dict):
-            found[name] = {key: each for key, each in part.items() if key == "value" or each is not None}
-    return found
-
-
-def scores_text(scores: PairScores) -> str:
-    """The scores in one line."""
-    from latentdiff.metrics.names import perceptual_name
-
-    psnr, ssim, rmse, perceptual = scores.psnr, scores.ssim, scores.rmse, scores.perceptual
-    text = f"PSNR {psnr.value:.2f} dB, SSIM {ssim.value:.3f}, RMSE {rmse.value:.3f}"
-    if perceptual is not None and perceptual.network is not None:
-        text += f", {perceptual_name(perceptual.network)} {perceptual.value:.4f}"
-    return text
 
 
 def save_rows(

@@ -8,6 +8,7 @@ import click
 
 from latentdiff.apps.cli.edit import driver, illusions
 from latentdiff.apps.cli.shared.help import Several, option
+from latentdiff.apps.cli.shared.options import numbers_of
 from latentdiff.apps.cli.shared.prompts import name_of
 
 HINT = (
@@ -79,7 +80,7 @@ def _hybrid(values: driver.Values, sigmas: list[float], weights: list[float] | N
             "sigmas": None if values["colour"] else sigmas,
             "weights": weights,
         },
-        noun="hybrids",
+        noun="hybrid",
         hint=HINT,
     )
 
@@ -91,10 +92,12 @@ def _sigmas(values: driver.Values, n: int) -> list[float]:
         return []
     if n < 2:
         raise click.UsageError(f"expected --label twice or more (or --prompt), got {n}")
-    return driver.numbers_of(
+    plain = ",".join(f"{3 / 3**k if n > 2 else 2:g}" for k in range(n - 1))
+    expected = "a number above 0" if n == 2 else f"{n - 1} falling numbers above 0"
+    return numbers_of(
         "--sigma",
-        values["sigma"] or ",".join(f"{3 / 3**k if n > 2 else 2:g}" for k in range(n - 1)),
-        f"{n - 1} falling numbers above 0 for {n} classes",
+        plain if values["sigma"] is None else values["sigma"],
+        f"{expected} for {n} classes",
         lambda found: (
             len(found) == n - 1
             and all(0 < s < 1000 for s in found)

@@ -9,7 +9,7 @@ import click
 
 from latentdiff.apps.cli.edit import driver
 from latentdiff.apps.cli.shared.help import Several, option
-from latentdiff.apps.cli.shared.options import build, number_option, options_of
+from latentdiff.apps.cli.shared.options import build, number_option, numbers_of, options_of
 from latentdiff.config.base import Config, setting
 from latentdiff.errors import InputError
 
@@ -84,7 +84,7 @@ def check_parts(values: driver.Values) -> tuple[int, list[float] | None]:
         raise click.UsageError(f"expected --label or, for text-conditional models, --prompt, got {found}")
     n = len(labels or prompts)
     if weights is not None:
-        weights = driver.numbers_of(
+        weights = numbers_of(
             "--class-weights",
             weights,
             f"{n} numbers of 0 or more such as 0.6,0.4",
@@ -129,6 +129,8 @@ def illusion_result(
     """The result of an illusion; ``seen``: the images in which a classifier looks for each class, if any;
     ``hint``: printed where few images have all parts recognised.
     """
+    from latentdiff.apps.cli.shared.progress import counted
+
     read = None if seen is None else _read_back(model.pipeline, seen, labels)
     lines = []
     if read is not None:
@@ -143,7 +145,7 @@ def illusion_result(
         images=made.images,
         labels=labels,
         facts={"refine": values["resample_steps"], **facts, "read": read},
-        title=f"{values['n']} {noun}",
+        title=counted(values["n"], noun),
         lines=lines,
     )
 

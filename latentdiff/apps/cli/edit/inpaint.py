@@ -7,6 +7,7 @@ from functools import partial
 from latentdiff.apps.cli.edit import driver
 from latentdiff.apps.cli.edit.operators import check_mask, mask_of
 from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.apps.cli.shared.pair_scores import scores_dict, scores_text
 from latentdiff.config.base import Config, setting
 from latentdiff.config.restoration import Inpainting, MaskOptions
 
@@ -70,12 +71,12 @@ def _inpaint(values: driver.Values, how: Inpainting, count: int) -> driver.EditR
         facts={
             "missing": float((mask == 0).float().mean()),
             "restoration": how.model_dump(),
-            "masked": driver.scores_dict(before),
-            "draws": [driver.scores_dict(score) for score in scores],
+            "masked": scores_dict(before),
+            "draws": [scores_dict(score) for score in scores],
         },
         title=how.solver,
         lines=[
-            f"as masked: {driver.scores_text(before)}",
-            *(f"filled in, {k + 1}: {driver.scores_text(score)}" for k, score in enumerate(scores)),
+            f"as masked: {scores_text(before)}",
+            *(f"filled in, {k + 1}: {scores_text(score)}" for k, score in enumerate(scores)),
         ],
     )

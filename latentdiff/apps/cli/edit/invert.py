@@ -6,6 +6,7 @@ import click
 
 from latentdiff.apps.cli.edit import driver
 from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.apps.cli.shared.pair_scores import scores_dict, scores_text
 from latentdiff.config.base import Config, setting
 from latentdiff.config.sampling import Sampling
 
@@ -89,10 +90,10 @@ def _invert(values: driver.Values) -> driver.EditResult:
             "noise_mean": float(noise.mean()),
             "noise_std": deviation,
             "round_trip_error": error,
-            **driver.scores_dict(scores),
+            **scores_dict(scores),
         },
         lines=[
-            f"inverted from level {level}, against the input: {driver.scores_text(scores)}",
+            f"inverted from level {level}, against the input: {scores_text(scores)}",
             f"round trip: {error:.1%} from the {'input' if pixels else 'reconstruction by the codec'}",
         ],
     )

@@ -147,13 +147,23 @@ def _drawn(options: MaskOptions, height: int, width: int, *, seed: int) -> Tenso
 
     try:
         if options.mask == "box":
-            size, corner = _box(options.box)
-            return operators.box(height, width, size=size, corner=corner)
+            return _drawn_box(options.box, height, width)
         if options.mask == "half":
             return operators.half(height, width, options.side)
         return operators.scattered(height, width, missing=options.missing, seed=seed)
     except ValueError as error:
         raise click.UsageError(f"--mask {options.mask}: {error}") from None
+
+
+def _drawn_box(text: str | None, height: int, width: int) -> Tensor:
+    """The mask of --box; UsageError where it does not lie in the images."""
+    from latentdiff.diffusion.operators import box
+
+    size, corner = _box(text)
+    try:
+        return box(height, width, size=size, corner=corner)
+    except ValueError:
+        raise click.UsageError(f"--box {text}: expected one within {height}x{width} pixels") from None
 
 
 def _mask_from_file(path: Path, height: int, width: int, resize: str) -> Tensor:

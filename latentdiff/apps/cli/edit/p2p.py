@@ -14,6 +14,7 @@ from latentdiff.apps.cli.shared.help import OWN, option
 from latentdiff.apps.cli.shared.inputs import image_options
 from latentdiff.apps.cli.shared.options import build, options_of
 from latentdiff.apps.cli.shared.outputs import Output
+from latentdiff.apps.cli.shared.pair_scores import scores_of
 from latentdiff.apps.cli.shared.prompts import check_texts
 from latentdiff.config.base import Config, setting
 from latentdiff.config.sampling import Sampling
@@ -123,7 +124,7 @@ def command(values: driver.Values) -> driver.Edit:
 
 
 def _p2p(values: driver.Values, how: KeptAttention, factors: dict[str, float]) -> driver.EditResult:
-    from latentdiff.apps.cli.shared.progress import SamplingBar
+    from latentdiff.apps.cli.shared.progress import SamplingBar, counted
     from latentdiff.edit import Edit, prompt_to_prompt
     from latentdiff.pipeline.capabilities import Need
     from latentdiff.viz.image_folder import aligned, variant
@@ -154,7 +155,7 @@ def _p2p(values: driver.Values, how: KeptAttention, factors: dict[str, float]) -
     rows = [] if images is None else [("input", images)]
     rows.append((folded(prompt), made.source))
     rows += [(folded(text), edited) for text, edited in zip(texts, made.edits, strict=True)]
-    numbers = aligned(range(1, len(texts) + 1))
+    n, numbers = len(made.source), aligned(range(1, len(texts) + 1))
     results = {
         variant(edit=k + _slug(text)): edited
         for k, text, edited in zip(numbers, texts, made.edits, strict=True)
@@ -163,14 +164,12 @@ def _p2p(values: driver.Values, how: KeptAttention, factors: dict[str, float]) -
     if values["maps"] is not None:
         _save_maps(model.pipeline, prompt, made.source, made.maps, values["maps"])
         wrote = [str(values["maps"])]
-    scores = [
-        driver.scores_of(edited, made.source, model.pipeline.classes).as_dict() for edited in made.edits
-    ]
+    scores = [scores_of(edited, made.source, model.pipeline.classes).as_dict() for edited in made.edits]
     return driver.EditResult(
         model=model,
         rows=rows,
         images=results,
-        labels=[prompt] * len(made.source),
+        labels=[prompt] * n,
         facts={
             "prompt": prompt,
             "edits": [
@@ -179,7 +178,7 @@ def _p2p(values: driver.Values, how: KeptAttention, factors: dict[str, float]) -
             ],
             "word_weights": factors,
         },
-        title=f"{len(made.source)} pictures and their edits",
+        title=f"{counted(n, 'picture')} and {'its' if n == 1 else 'their'} edits",
         wrote=wrote,
     )
 

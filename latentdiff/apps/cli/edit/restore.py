@@ -10,6 +10,7 @@ from latentdiff.apps.cli.edit import driver
 from latentdiff.apps.cli.edit.operators import check_operators, operator_of, operator_options
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.options import build, options_of
+from latentdiff.apps.cli.shared.pair_scores import scores_by_name, scores_text
 from latentdiff.config.restoration import ASSUMED_NOISE, Restoration
 
 
@@ -72,8 +73,8 @@ def _restore(values: driver.Values, how: Restoration) -> driver.EditResult:
             "operator": operator.name,
             "noise": sigma,
             "restoration": how.model_dump(),
-            **driver.scores_by_name(scores),
+            **scores_by_name(scores),
         },
         title=how.solver,
-        lines=[f"{name}: {driver.scores_text(each)}" for name, each in scores.items()],
+        lines=[f"{name}: {scores_text(each)}" for name, each in scores.items()],
     )

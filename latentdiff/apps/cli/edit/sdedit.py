@@ -9,7 +9,10 @@ import click
 
 from latentdiff.apps.cli.edit import driver
 from latentdiff.apps.cli.shared.help import Several, option
-from latentdiff.apps.cli.shared.options import flag_of
+from latentdiff.apps.cli.shared.options import command_line_wins, flag_of, numbers_of
+from latentdiff.apps.cli.shared.pair_scores import scores_dict, scores_text
+
+STARTS = ("strength", "level", "start_index")  # options of which one is given
 
 
 @driver.edit_command(
@@ -79,8 +82,8 @@ def _edit(values: driver.Values, starts: list[tuple[str, float]]) -> driver.Edit
         rows.append((title, made.images))
         results[variant(**{key: text})] = made.images
         found = inputs.scores(made.images)
-        edits.append({key: value, "level": t, **driver.scores_dict(found)})
-        lines.append(f"{title} (t = {t}), against the input: {driver.scores_text(found)}")
+        edits.append({key: value, "level": t, **scores_dict(found)})
+        lines.append(f"{title} (t = {t}), against the input: {scores_text(found)}")
     return driver.EditResult(
         model=inputs,
         rows=[*rows, *way],
@@ -92,12 +95,13 @@ def _edit(values: driver.Values, starts: list[tuple[str, float]]) -> driver.Edit
 
 def _starts(values: driver.Values) -> list[tuple[str, float]]:
     """The values of --strength, --level or --start-index, as (name, value); UsageError for two of them."""
-    given = [name for name in ("strength", "level", "start_index") if values[name] is not None]
+    command_line_wins(values, STARTS)
+    given = [name for name in STARTS if values[name] is not None]
     if len(given) > 1:
         raise click.UsageError(f"give one of {', '.join(map(flag_of, given))}")
     name = given[0] if given else "strength"
-    text, share = values[name] or "0.3,0.5,0.7", name == "strength"
-    found = driver.numbers_of(
+    text, share = values[name] if given else "0.3,0.5,0.7", name == "strength"
+    found = numbers_of(
         flag_of(name),
         text,
         f"{'numbers from 0 to 1' if share else 'whole numbers of 0 or more'}, separated by commas",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from latentdiff.apps.cli.shared.help import Argument
 from latentdiff.apps.cli.shared.options import build, cli_command, flag_of, given, options_of
 from latentdiff.config.data import DataOptions
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     "latentdiff datasets",
     "latentdiff datasets photos/ --size 64",
 )
-@click.argument("data", required=False)
+@click.argument("data", cls=Argument, required=False)
 @options_of(DataOptions, skip=("data", "flip", "random_shift"))
 def command(data: str | None, data_root: str | None, as_json: bool, **values: Any) -> int:
     """List the data sets and where to put them.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.help import option
+from latentdiff.apps.cli.shared.help import Argument, option
 from latentdiff.apps.cli.shared.options import cli_command
 
 MOST_WORDS = 500  # of a vocabulary, for people
@@ -17,7 +17,7 @@ MOST_WORDS = 500  # of a vocabulary, for people
 @cli_command(
     "inspect", "latentdiff inspect", "latentdiff inspect runs/NAME --json", "latentdiff inspect samples.png"
 )
-@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.argument("path", cls=Argument, type=click.Path(path_type=Path), required=False)
 @option(
     "--runs",
     default="runs",

@@ -10,6 +10,7 @@ from latentdiff.apps.cli.edit.driver import model_options, output_options
 from latentdiff.apps.cli.shared.help import option
 from latentdiff.apps.cli.shared.inputs import image_options, read_input
 from latentdiff.apps.cli.shared.options import Finite, cli_command, given
+from latentdiff.apps.cli.shared.pair_scores import scores_dict, scores_of, scores_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,18 +123,15 @@ def command(*, as_json: bool, **values: Any) -> int:
             ("step by step", drawn.images)
         ]
         both = {
-            name: driver.scores_of(x, x0, ())
-            for name, x in (("one_step", direct), ("step_by_step", drawn.images))
+            name: scores_of(x, x0, ()) for name, x in (("one_step", direct), ("step_by_step", drawn.images))
         }
         results = {variant(method="one-step"): direct, variant(method="step-by-step"): drawn.images}
         answer |= {
             "level": t,
             "input": found.name,
-            **{name: driver.scores_dict(score) for name, score in both.items()},
+            **{name: scores_dict(score) for name, score in both.items()},
         }
-        text = "\n".join(
-            f"  {name.replace('_', ' ')}: {driver.scores_text(score)}" for name, score in both.items()
-        )
+        text = "\n".join(f"  {name.replace('_', ' ')}: {scores_text(score)}" for name, score in both.items())
     else:
         with SamplingBar("generating") as bar:
             drawn = model.sample(

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     cls=Several,
     group="Sampling",
     help=(
-        "Number of steps, 1 or more; several as 10,25,50 give a side-by-side figure from the same noise"
+        "Number of steps, or several such as 10,15,25; these give a side-by-side figure from the same noise"
         f" (default: {DEFAULT_STEPS})."
     ),
 )

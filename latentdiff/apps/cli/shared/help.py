@@ -22,10 +22,39 @@ GROUPS = (  # in the order of the help texts
     *("Metrics", "Run", "Output", GENERAL),
 )
 WIDEST = 26  # characters of an option and its values in --help
+RUN, IMAGES = "a run or a model", "a data set, or a file or folder of images"
+NAMED = {  # what a text names that may be a path, by its option or argument
+    **dict.fromkeys(("--run", "--run-colour", "--vae", "--init-from", "--resume"), RUN),
+    **dict.fromkeys(("--data", "--data-colour", "--input", "--images", "--reference", "data"), IMAGES),
+    **dict.fromkeys(("--runs", "--data-root"), "a folder"),
+    **dict.fromkeys(("--feature-weights", "--perceptual-weights"), "a file"),
+    "--config": "a file or the name of a recipe",
+    "--mask": "box, half, random or an image file",
+    "--text-encoder": "own, minilm or a folder",
+    "path": "a run, a checkpoint or a picture",
+}
 DEFAULT = re.compile(r" \(default: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
 
-class Option(click.Option):
+class _Refusing(click.Parameter):
+    """A parameter that refuses the empty text where it names a file, a folder or a model: as a path it would
+    be the current folder.
+    """
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """The value; UsageError."""
+        expected = NAMED.get(self.opts[0], "a path" if isinstance(self.type, click.Path) else None)
+        if value == "" and expected is not None:
+            name = self.opts[0] if isinstance(self, click.Option) else self.human_readable_name
+            raise click.UsageError(f"{name}: expected {expected}, got ''", ctx)
+        return super().type_cast_value(ctx, value)
+
+
+class Argument(_Refusing, click.Argument):
+    """An argument that refuses the empty text where it names a file."""
+
+
+class Option(_Refusing, click.Option):
     """An option in a ``group`` of the help texts; an ``advanced`` one is in that of --help-all only.
 
     A default that is given is shown.
@@ -140,6 +169,19 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: Iterable[str] = (), title: str = OWN, **attributes: Any) -> None:
         super().__init__(*args, **attributes)
         self.examples, self.title = tuple(examples), title
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The rest; of the unknown option --n the error suggests -n."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            for param in self.get_params(ctx):
+                if error.option_name[1:] in param.opts:
+                    meant = " or ".join(param.opts)
+                    raise click.UsageError(
+                        f"no such option {error.option_name}; did you mean {meant}?", ctx
+                    ) from None
+            raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own and both help options."""

@@ -161,6 +161,21 @@ def build(model: type[C], values: Mapping[str, Any]) -> C:
         raise click.UsageError(explain(error, arguments=True)) from None
 
 
+def numbers_of(
+    flag: str, text: str, expected: str, valid: Callable[[list[float]], bool], *, whole: bool = False
+) -> list[float]:
+    """The numbers of an option that commas separate; UsageError unless they are ``valid``."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        found = [float(part) for part in parts]
+    except ValueError:
+        found = []
+    plain = not whole or all(re.fullmatch("[0-9]{1,6}", part) for part in parts)
+    if not (found and plain and valid(found)):
+        raise click.UsageError(f"{flag}: expected {expected}, got {text!r}")
+    return found
+
+
 def command_line_wins(values: dict[str, Any], names: tuple[str, ...]) -> None:
     """Of options that exclude each other, drop those of the --config file if the command line has another."""
     context = click.get_current_context()

@@ -159,11 +159,11 @@ class SamplingBar:
         self._title = title
 
     def __enter__(self) -> SamplingBar:
-        _note_waiting()
         self._bar = _Bar(self._title)
         return self
 
     def update(self, done: int, total: int) -> None:
+        _note_waiting()  # not before, as the first step may still be refused
         self._bar.show(done / total, self._title)
 
     def __exit__(self, *error: object) -> None:

@@ -7,6 +7,7 @@ import datetime
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,10 @@ def command(
     parts = {}
     for kind, share in SHARES.items():
         words = shared + flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in chosen})
-        parts[kind] = _prepared(
-            kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share
-        )
+        with _errors_of(ctx):
+            parts[kind] = _prepared(
+                kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share
+            )
     _check(*(part.params for part in parts.values()))
     ranks = ctx.with_resource(
         joined(resolve_device(values["device"]))
@@ -90,7 +92,8 @@ def command(
     answers, code = {}, 0
     for kind, part in parts.items():
         part.params["dry_run"] = dry_run
-        code, answers[kind] = _called(part, as_json=as_json or dry_run)
+        with _errors_of(ctx):
+            code, answers[kind] = _called(part, as_json=as_json or dry_run)
         if dry_run:
             parts["denoiser"].meta.update(part.meta)
         elif code:
@@ -100,6 +103,18 @@ def command(
     if (as_json or dry_run) and ranks.first:
         click.echo(json.dumps(answers, indent=2))
     return code
+
+
+@contextlib.contextmanager
+def _errors_of(ctx: click.Context) -> Iterator[None]:
+    """Usage errors of a training that begin with an option of this command, too, point to this one's help."""
+    try:
+        yield
+    except click.UsageError as error:
+        option = error.message.partition(" ")[0].rstrip(":")
+        if any(option in param.opts for param in ctx.command.params):
+            error.ctx = ctx
+        raise
 
 
 def _prepared(kind: str, place: Path, words: list[str], minutes: float | None) -> click.Context:

@@ -1,0 +1,54 @@
+"""Scores of images against others, pair by pair: as a command prints them and as --json has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from latentdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentdiff.evaluate.images import PairScores
+
+
+def scores_by_name(scores: Mapping[str, PairScores]) -> dict[str, Any]:
+    """Scores by name, for --json."""
+    return {name.replace(" ", "_"): scores_dict(each) for name, each in scores.items()}
+
+
+def scores_of(found: Tensor, wanted: Tensor, classes: Sequence[str]) -> PairScores:
+    """PSNR, SSIM, RMSE and, if installed, the perceptual distance of results from originals, by pair."""
+    from latentdiff.data import to_uint8
+    from latentdiff.evaluate.images import score_pairs
+    from latentdiff.evaluate.interval_score import Resampling
+    from latentdiff.metrics.features import default_features, perceptual_network
+
+    try:
+        perceptual = perceptual_network(default_features(wanted.shape[1:], classes))
+    except InputError:
+        perceptual = None
+    return score_pairs(
+        to_uint8(wanted), to_uint8(found), perceptual=perceptual, resampling=Resampling(count=0)
+    )
+
+
+def scores_dict(scores: PairScores) -> dict[str, Any]:
+    """The scores for --json: without the intervals, which so few images do not have."""
+    found = scores.as_dict()
+    for name, part in found.items():
+        if isinstance(part, dict):
+            found[name] = {key: each for key, each in part.items() if key == "value" or each is not None}
+    return found
+
+
+def scores_text(scores: PairScores) -> str:
+    """The scores in one line."""
+    from latentdiff.metrics.names import perceptual_name
+
+    psnr, ssim, rmse, perceptual = scores.psnr, scores.ssim, scores.rmse, scores.perceptual
+    text = f"PSNR {psnr.value:.2f} dB, SSIM {ssim.value:.3f}, RMSE {rmse.value:.3f}"
+    if perceptual is not None and perceptual.network is not None:
+        text += f", {perceptual_name(perceptual.network)} {perceptual.value:.4f}"
+    return text
