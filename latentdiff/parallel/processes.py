@@ -127,4 +127,6 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
     finally:
         distributed.destroy_process_group()
-        gc.collect()  # gloo's threads end with the group: one that works while Python ends aborts the process
+    # gloo's threads end with the group: one that works while Python ends aborts the process. Not after an
+    # error: a thread that waits for a lost process would be waited for
+    gc.collect()
