@@ -274,7 +274,8 @@ def test_every_option_of_several_values_may_be_repeated() -> None:
         for param in command.params:
             words = getattr(param, "help", None) or ""
             if re.search(
-                r"several,? as|[a-z0-9.]+,[a-z0-9.]+ \(default|separated by commas|, as \w+,\w+", words
+                r"several,? (?:such )?as|[a-z0-9.]+,[a-z0-9.]+ \(default|separated by commas|, as \w+,\w+",
+                words,
             ):
                 assert param.multiple, f"{name} {param.opts[0]}"  # type: ignore[attr-defined]
                 found.add(param.opts[0])

@@ -291,7 +291,7 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
 def test_different_sizes_need_a_size(tmp_path: Path) -> None:
     numbered(tmp_path, 5)
     save(tmp_path / "big.png")
-    with pytest.raises(InputError, match=r"4x4 in 5 of 6, but 6x8 in big\.png; give one size \(--size\)"):
+    with pytest.raises(InputError, match=r"4x4 in 5 of 6, but 6x8 in big\.png; give one `size`"):
         load_dataset(str(tmp_path))
     assert load_dataset(str(tmp_path), size=(3, 5)).train.images.shape[1:] == (3, 3, 5)
     assert load_dataset(str(tmp_path), size=3, channels=1).channels == 1

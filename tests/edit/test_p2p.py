@@ -246,7 +246,7 @@ def test_images_of_ones_own_come_back_as_they_are(pipe: ld.Pipeline) -> None:
     made = prompt_to_prompt(pipe, RIGHT, [Edit(LEFT), Edit(RIGHT)], images=images, settings=SETTINGS)
     torch.testing.assert_close(made.source, images, rtol=0, atol=1e-6)
     assert float((made.edits[0] - images).abs().max()) > 1e-3
-    with pytest.raises(InputError, match="a sampler without noise: ddim with eta 0, got ddpm"):
+    with pytest.raises(InputError, match="a sampler without noise: `sampler` ddim with `eta` 0, got ddpm"):
         prompt_to_prompt(
             pipe, RIGHT, [Edit(LEFT)], images=images, settings=Sampling(sampler="ddpm", guidance=2)
         )

@@ -236,7 +236,7 @@ def test_each_of_several_processes_is_one_worker() -> None:
     task = make_task(batch=8, workers=2)
     assert workers_of(task, task.options, torch.device("cpu"), Ranks(0, 2)).count == 1
     check_batch(task, task.options, Ranks(0, 4))
-    with pytest.raises(InputError, match="--batch 8: 3 processes share it evenly, expected a multiple of 3"):
+    with pytest.raises(InputError, match="`batch` 8: 3 processes share it evenly, expected a multiple of 3"):
         check_batch(task, task.options, Ranks(0, 3))
 
 

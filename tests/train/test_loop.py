@@ -370,7 +370,7 @@ def test_tensorboard_without_its_package_is_one_clear_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(
-        InputError, match=r"--tensorboard needs the package tensorboard: pip install"
+        InputError, match=r"`tensorboard` needs the package tensorboard: pip install"
     ) as error:
         make_trainer(make_task(tensorboard=True), tmp_path).train()
     assert "\n" not in str(error.value)

@@ -136,8 +136,8 @@ def controls_of(recipe: Recipe) -> PageRequest:
 
 
 def error_html(error: BaseException) -> str:
-    """The message of an InputError, or of memory that ran out, as one escaped line of HTML, without the
-    folders of this machine; re-raises other errors.
+    """The message of an InputError, or of memory that ran out, as one escaped line of HTML, with names of
+    arguments as code and without the folders of this machine; re-raises other errors.
     """
     if not isinstance(error, InputError) and not is_out_of_memory(error):
         raise error
@@ -145,4 +145,4 @@ def error_html(error: BaseException) -> str:
     for folder in (Path.cwd(), Path(gettempdir())):
         text = text.replace(f"{folder}/", "")
     text = re.sub(r"(?<![\w./])/(?:[^\s/]+/)+", "…/", text)
-    return html.escape(" ".join(text.split())[:500])
+    return re.sub(r"`(\w+)`", r"<code>\1</code>", html.escape(" ".join(text.split())[:500]))

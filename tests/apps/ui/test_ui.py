@@ -284,16 +284,16 @@ def test_old_pictures_make_room(page: PageService, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"n": limits.IMAGES + 1}, "n: "),
-        ({"steps": limits.STEPS + 1}, "steps: "),
+        ({"n": limits.IMAGES + 1}, "`n`: "),
+        ({"steps": limits.STEPS + 1}, "`steps`: "),
         ({"steps": None}, "expected a whole number, got nothing"),
         ({"steps": 2.5}, "got 2.5"),
         ({"steps": float("nan")}, "got nan"),
         ({"seed": "abc"}, "got 'abc'"),
-        ({"guidance": limits.GUIDANCE + 1}, "guidance: "),
-        ({"prompt": "x" * (limits.PROMPT + 1)}, "prompt: "),
-        ({"seed": -1}, "seed: "),
-        ({"sampler": "euler"}, "sampler: "),
+        ({"guidance": limits.GUIDANCE + 1}, "`guidance`: "),
+        ({"prompt": "x" * (limits.PROMPT + 1)}, "`prompt`: "),
+        ({"seed": -1}, "`seed`: "),
+        ({"sampler": "euler"}, "`sampler`: "),
     ],
 )
 def test_requests_beyond_the_limits_are_refused_in_a_line(change: dict, status: str) -> None:
@@ -319,6 +319,7 @@ def test_the_page_states_its_limits() -> None:
 
 def test_errors_become_a_line_without_marks_of_their_own() -> None:
     assert error_html(InputError("unknown class '<b>'\n now")) == "unknown class &#x27;&lt;b&gt;&#x27; now"
+    assert error_html(InputError("`steps` is 0")) == "<code>steps</code> is 0"
     assert "fewer images" in error_html(RuntimeError("CUDA out of memory. Tried to"))
     with pytest.raises(ZeroDivisionError):  # a fault of the program is not hidden
         error_html(ZeroDivisionError())

@@ -200,19 +200,19 @@ FLAGS = [
     Case(
         "zero SNR with eps",
         "train-denoiser --zero-snr --prediction eps",
-        ("'eps'", "alpha is 0", "use v, x0 or flow"),
+        ("--prediction eps", "alpha is 0", "use v, x0 or flow"),
         2,
     ),
     Case(
         "zero SNR with score",
         "train-denoiser --zero-snr --prediction score",
-        ("'score'", "use v, x0 or flow"),
+        ("--prediction score", "use v, x0 or flow"),
         2,
     ),
     Case(
         "a skip for v",
         "train-denoiser --sigma-data 0.2",
-        ("belongs to the prediction x0", "0.2 with v", "--sigma-data"),
+        ("belongs to --prediction x0", "0.2 with v", "--sigma-data"),
         2,
     ),
     Case("width off the raster", "train-vae --width 12", ("--width", "multiple of 8", "got 12"), 2),

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from latentdiff.apps.cli.shared.help import GENERAL, option
+from latentdiff.apps.cli.shared.help import GENERAL, option, with_flags
 from latentdiff.apps.cli.shared.options import build, cli_command, dry_run_option, flags, given, options_of
 from latentdiff.config.data import DataOptions, StreamOptions
 from latentdiff.config.loop import RunOptions
@@ -111,7 +111,7 @@ def _errors_of(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        option = error.message.partition(" ")[0].rstrip(":")
+        option = with_flags(error.message, ctx.command).partition(" ")[0].rstrip(":")
         if any(option in param.opts for param in ctx.command.params):
             error.ctx = ctx
         raise
