@@ -32,7 +32,8 @@ def blur(
 ) -> Tensor:
     """Images of x_t / alpha_t (of x_t where alpha_t is 0), blurred ``times`` times by ``sigma`` pixels."""
     alpha = pipeline.schedule.at(t)[0]
-    operator = gaussian_blur(tuple(pipeline.codec.image_shape), sigma=sigma, size=size)  # type: ignore[arg-type]
+    channels, height, width = pipeline.codec.image_shape
+    operator = gaussian_blur((channels, height, width), sigma=sigma, size=size)
     images = pipeline.codec.decode(x / alpha if alpha else x)
     for _ in range(times):
         images = operator(images)

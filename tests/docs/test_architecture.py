@@ -181,6 +181,16 @@ def test_the_house_stays_small() -> None:
     assert found["rooms"] <= 20 and found["floors"] <= 9 and found["arrows"] <= 95, found
 
 
+def test_no_two_files_have_a_public_class_of_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for file in FILES:
+        for node in tree(file).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).extend(names([file]))
+    assert len(places) > 200
+    assert not {name: files for name, files in places.items() if len(files) > 1}
+
+
 def test_the_script_sees_circles_and_counts_floors() -> None:
     assert rooms.circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) and not rooms.circles(
         {"a": {"b"}, "b": set()}

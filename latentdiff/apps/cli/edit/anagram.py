@@ -43,7 +43,7 @@ class PatchOptions(Config):
 )
 @options_of(PatchOptions)
 @illusions.illusion_options("view")
-def command(values: driver.Values) -> driver.Edit:
+def command(values: driver.Values) -> driver.EditFunction:
     """Draw images that show another class when turned.
 
     Visual anagrams: one image that shows one class upright and another through a view. Latent models keep one

@@ -79,7 +79,7 @@ class Denoising(Config):
         " visited (default: none)."
     ),
 )
-def command(values: driver.Values) -> driver.Edit:
+def command(values: driver.Values) -> driver.EditFunction:
     """Add noise to images and take it away again.
 
     By a blur, in one step, and step by step, each compared with the original beside the noisy image itself.

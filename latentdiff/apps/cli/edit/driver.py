@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 Values = dict[str, Any]  # of a command's options, by parameter
-Edit = Callable[[Values], "EditResult"]  # the work of a command
+EditFunction = Callable[[Values], "EditResult"]  # the work of a command
 OWN = ("own",)  # --label own: the label of each image
 FRAMES = 5  # moments of the sampling in a figure
 ACROSS = 10  # images side by side in a figure
@@ -95,14 +95,14 @@ def edit_command(
     out: str,
     inputs: Sequence[Callable[[Any], Any]] = (image_options, condition_options),
     sampling: type[Sampling] = Sampling,
-) -> Callable[[Callable[[Values], Edit]], Command]:
+) -> Callable[[Callable[[Values], EditFunction]], Command]:
     """A decorator that makes a command of a function that checks the option values and returns the edit.
 
     ``title``: of its own options; ``out``: the name of its figure; ``inputs``: the options of what is edited.
     Outputs are checked before any work.
     """
 
-    def decorate(check: Callable[[Values], Edit]) -> Command:
+    def decorate(check: Callable[[Values], EditFunction]) -> Command:
         @wraps(check)
         def command(*, as_json: bool, **values: Any) -> int:
             build(sampling, values)

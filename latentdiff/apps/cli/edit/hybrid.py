@@ -39,7 +39,7 @@ HINT = (
     help="Brightness from the first class, colour from the second (models of RGB images).",
 )
 @illusions.illusion_options("band")
-def command(values: driver.Values) -> driver.Edit:
+def command(values: driver.Values) -> driver.EditFunction:
     """Draw hybrid images: one class from afar, another close up.
 
     The low frequencies show the first class, the high ones the last; three classes make a triple hybrid.

@@ -23,7 +23,7 @@ FEW = 0.5  # share of images with all parts recognised, below which the result h
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Resampling(Config):
+class IllusionOptions(Config):
     """The repetitions of each step."""
 
     resample_steps: int = setting(
@@ -69,7 +69,7 @@ def illusion_options(part: str) -> Callable[[F], F]:
         default=None,
         help=f"Weight of each {part} in the mean of the estimates, as 0.6,0.4 (default: equal).",
     )
-    return lambda function: label(prompt(number(weights(options_of(Resampling)(function)))))
+    return lambda function: label(prompt(number(weights(options_of(IllusionOptions)(function)))))
 
 
 def check_parts(values: driver.Values) -> tuple[int, list[float] | None]:
@@ -77,7 +77,7 @@ def check_parts(values: driver.Values) -> tuple[int, list[float] | None]:
 
     UsageError for both or neither, and another number of weights.
     """
-    build(Resampling, values)
+    build(IllusionOptions, values)
     labels, prompts, weights = values["label"], values["prompts"], values["class_weights"]
     if bool(labels) == bool(prompts):
         found = "both" if labels else "none"

@@ -26,7 +26,7 @@ class Fillings(Config):
     out="inpainted.png",
 )
 @options_of(MaskOptions, Inpainting, Fillings)
-def command(values: driver.Values) -> driver.Edit:
+def command(values: driver.Values) -> driver.EditFunction:
     """Fill in missing parts of images.
 
     The known pixels are kept exactly. --mask says what is missing; several --samples show different fillings.

@@ -39,7 +39,7 @@ class Inversion(Config):
     out="inverted.png",
 )
 @options_of(Inversion)
-def command(values: driver.Values) -> driver.Edit:
+def command(values: driver.Values) -> driver.EditFunction:
     """Find the noise that DDIM would draw images from.
 
     Then draw them again from it. The error of the round trip falls with --steps. With --to the same noise is

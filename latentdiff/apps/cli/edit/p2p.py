@@ -106,7 +106,7 @@ class TextSampling(Sampling):
         " .png (default: not written)."
     ),
 )
-def command(values: driver.Values) -> driver.Edit:
+def command(values: driver.Values) -> driver.EditFunction:
     """Edit pictures by editing their text (prompt-to-prompt).
 
     The original and its edits are drawn from the same noise, the edits with the original's attention: words

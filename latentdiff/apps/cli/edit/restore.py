@@ -30,7 +30,7 @@ from latentdiff.config.restoration import ASSUMED_NOISE, Restoration
     is_flag=True,
     help="Restore the images of --input as they are; --operator describes their degradation.",
 )
-def command(values: driver.Values) -> driver.Edit:
+def command(values: driver.Values) -> driver.EditFunction:
     """Restore degraded images: deblur, fill in, enlarge, denoise.
 
     Images are degraded by --operator and --noise, restored by --solver, and compared with the originals. dps

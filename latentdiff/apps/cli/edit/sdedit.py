@@ -53,7 +53,7 @@ STARTS = ("strength", "level", "start_index")  # options of which one is given
     is_flag=True,
     help="Take all --steps from the start level on, instead of only the sampler's levels below it.",
 )
-def command(values: driver.Values) -> driver.Edit:
+def command(values: driver.Values) -> driver.EditFunction:
     """Edit images by noising and denoising them (SDEdit).
 
     The more noise, the further an image may move from the original towards the model's training data; --label

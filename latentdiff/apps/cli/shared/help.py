@@ -23,7 +23,7 @@ GROUPS = (  # in the order of the help texts
 )
 WIDEST = 26  # characters of an option and its values in --help
 RUN, IMAGES = "a run or a model", "a data set, or a file or folder of images"
-NAMED = {  # what a text names that may be a path, by its option or argument
+EXPECTED = {  # what a text names that may be a path, by its option or argument
     **dict.fromkeys(("--run", "--run-colour", "--vae", "--init-from", "--resume"), RUN),
     **dict.fromkeys(("--data", "--data-colour", "--input", "--images", "--reference", "data"), IMAGES),
     **dict.fromkeys(("--runs", "--data-root"), "a folder"),
@@ -36,25 +36,25 @@ NAMED = {  # what a text names that may be a path, by its option or argument
 DEFAULT = re.compile(r" \(default: ([^()]*(?:\([^()]*\)[^()]*)*)\)")
 
 
-class _Refusing(click.Parameter):
+class _PathParameter(click.Parameter):
     """A parameter that refuses the empty text where it names a file, a folder or a model: as a path it would
     be the current folder.
     """
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
-        """The value; UsageError."""
-        expected = NAMED.get(self.opts[0], "a path" if isinstance(self.type, click.Path) else None)
+        """The value; UsageError for the empty text where a path is expected."""
+        expected = EXPECTED.get(self.opts[0], "a path" if isinstance(self.type, click.Path) else None)
         if value == "" and expected is not None:
             name = self.opts[0] if isinstance(self, click.Option) else self.human_readable_name
             raise click.UsageError(f"{name}: expected {expected}, got ''", ctx)
         return super().type_cast_value(ctx, value)
 
 
-class Argument(_Refusing, click.Argument):
+class Argument(_PathParameter, click.Argument):
     """An argument that refuses the empty text where it names a file."""
 
 
-class Option(_Refusing, click.Option):
+class Option(_PathParameter, click.Option):
     """An option in a ``group`` of the help texts; an ``advanced`` one is in that of --help-all only.
 
     A default that is given is shown.
@@ -141,14 +141,13 @@ def with_flags(message: str, command: click.Command) -> str:
     """An error with the options of ``command`` in place of the arguments in backticks that they set; names
     of other things stay as they are.
     """
-    names: dict[str, str] = {}
+    typed: dict[str, str] = {}  # the flag by each way to write it
+    set_by: dict[str, str] = {}  # and by the argument that it sets
     for param in command.params:
         flag = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
-        names |= {opt.lstrip("-").replace("-", "_"): flag for opt in reversed(param.opts)}
-    for param in command.params:
-        flag = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name
-        names |= {str(param.name): flag, getattr(param, "argument", ""): flag}
-    return ARGUMENT.sub(lambda found: names.get(found[1], found[0]), message)
+        typed |= {opt.lstrip("-").replace("-", "_"): flag for opt in param.opts}
+        set_by |= {str(param.name): flag, getattr(param, "argument", ""): flag}
+    return ARGUMENT.sub(lambda found: (typed | set_by).get(found[1], found[0]), message)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from latentdiff.apps.studies.kit.context import StudyContext
 from latentdiff.apps.studies.process.analytic import Gaussian
 from latentdiff.apps.studies.report.blocks import Picture, Section, Table
-from latentdiff.apps.studies.report.curves import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel, Style
 from latentdiff.config.diffusion import ScheduleConfig
 from latentdiff.diffusion import operators as op
 from latentdiff.diffusion.denoiser import Denoiser
@@ -116,7 +116,10 @@ def _curves(context: StudyContext, found: Sequence[PosteriorError]) -> Picture:
 def _beside(context: StudyContext, truth: GaussianProblem, found: Sequence[PosteriorError]) -> Picture:
     """Means and deviations with the most steps, point by point, beside those in closed form."""
     most = max(row.steps for row in found)
-    shown = {"posterior in closed form": (truth.posterior, "dashed"), "prior": (truth.prior, "thin")}
+    shown: dict[str, tuple[Gaussian, Style]] = {
+        "posterior in closed form": (truth.posterior, "dashed"),
+        "prior": (truth.prior, "thin"),
+    }
     shown |= {row.solver: (row.moments, "marked") for row in found if row.steps == most}
     panels = []
     for title, of in (
@@ -124,7 +127,7 @@ def _beside(context: StudyContext, truth: GaussianProblem, found: Sequence[Poste
         ("deviation", lambda one: one.covariance.diagonal().sqrt()),
         ("correlation with the middle point", _correlation),
     ):
-        curves = [Curve(name, range(SIZE), of(one).tolist(), style) for name, (one, style) in shown.items()]  # type: ignore[arg-type]
+        curves = [Curve(name, range(SIZE), of(one).tolist(), style) for name, (one, style) in shown.items()]
         panels.append(Panel(title, "point of the curve", title, curves, legend=title == "mean"))
     return context.plot("moments", panels, f"The samples' mean, deviation and correlation, {most} steps.")
 

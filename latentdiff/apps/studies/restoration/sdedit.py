@@ -22,7 +22,7 @@ from latentdiff.apps.studies.kit.paired import PairedMetrics, PairedScores
 from latentdiff.apps.studies.kit.presets import FULL_TEXT, PixelPreset, TextPreset
 from latentdiff.apps.studies.kit.scoring import ClassReader
 from latentdiff.apps.studies.report.blocks import Picture, Report, Section
-from latentdiff.apps.studies.report.curves import Curve, Panel
+from latentdiff.apps.studies.report.curves import Curve, Panel, Style
 from latentdiff.apps.studies.runner import Study
 from latentdiff.apps.studies.text.text_edits import (
     SWAPS,
@@ -306,10 +306,10 @@ def _text_curves(context: StudyContext, settings: TextSDEditSettings, scores: Ed
     def panel(title: str, label: str, name: str, times: float) -> Panel:
         curves = []
         for w in settings.scales:
-            style = "marked" if w == settings.scales[-1] else "dashed"
+            style: Style = "marked" if w == settings.scales[-1] else "dashed"
             for what in SWAPS:
                 y = [times * float(getattr(scores[w, s][what], name)) for s in settings.strengths]
-                curves.append(Curve(f"{what}, guidance {w:g}", list(settings.strengths), y, style))  # type: ignore[arg-type]
+                curves.append(Curve(f"{what}, guidance {w:g}", list(settings.strengths), y, style))
         return Panel(title, "strength", label, curves)
 
     panels = [
