@@ -60,8 +60,13 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
     depth: int | None = setting(
         None, "residual blocks a level (default: by preset, 0, 1 or 2)", ge=0, le=8, advanced=True
     )
-    beta: float = setting(
-        0.5, "weight of the KL term; against the summed reconstruction error", ge=0, le=1000, group="Training"
+    beta: float | None = setting(
+        None,
+        "weight of the KL term; against the summed reconstruction error (default: 0.5 for a vector, 0.05 for"
+        " a grid)",
+        ge=0,
+        le=1000,
+        group="Training",
     )
     beta_warmup: int = setting(
         200, "steps over which beta rises from 0", ge=0, le=10**7, group="Training", advanced=True
@@ -83,6 +88,16 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
         group="Training",
         advanced=True,
     )
+    perceptual_size: int | None = setting(
+        None,
+        "side of the images that the perceptual network sees; smaller costs less (default: 224 of"
+        " efficientnet-lite0; its other sizes are multiples of 32)",
+        ge=32,
+        le=1024,
+        multiple_of=32,
+        group="Training",
+        advanced=True,
+    )
     perceptual_weights: str | None = setting(
         None,
         "weights (.safetensors) of a perceptual network that brings none, lpips-alex or lpips-vgg (default:"
@@ -91,12 +106,26 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
         advanced=True,
     )
 
+    adversarial: float = setting(
+        0.0,
+        "weight of the adversarial loss; a discriminator is trained along, for sharp details in long"
+        " trainings (0: off)",
+        ge=0,
+        le=1000,
+        group="Training",
+    )
+    adversarial_start: int = setting(
+        1000, "steps before the adversarial loss begins", ge=0, le=10**7, group="Training", advanced=True
+    )
+
     @model_validator(mode="after")
     def _perceptual_is_used(self) -> Self:
-        chosen = self.perceptual_network != "auto" or self.perceptual_weights is not None
+        given = (self.perceptual_size, self.perceptual_weights)
+        chosen = self.perceptual_network != "auto" or any(value is not None for value in given)
         if chosen and not self.perceptual:
             raise ValueError(
-                "`perceptual_network` and `perceptual_weights` need a weight, as `perceptual` 1.3, got"
+                "`perceptual_network`, `perceptual_size` and `perceptual_weights` need a weight, as"
+                " `perceptual` 1.3, got"
                 f" {self.perceptual or 'none'}"
             )
         return self

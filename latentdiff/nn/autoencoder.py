@@ -13,9 +13,9 @@ from latentdiff.nn.vae_config import VAEConfig
 
 LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0  # deviations from 4.5e-5 to 148: no overflow in exp, no zero variance
 NORM_GROUPS = 8
-# kernel, stride, padding; transposed, _HALVE doubles without a checkerboard
-_SAME = (3, 1, 1)
+_SAME = (3, 1, 1)  # kernel, stride, padding
 _HALVE = (4, 2, 1)
+FLAT = "checkerboard-free"
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,14 @@ class VAE(Autoencoder):
 
 
 def _encoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.Conv2d(config.image[0], channels[0], *(_HALVE if strided else _SAME))]
+    layers: list[nn.Module] = [_conv(config, config.image[0], channels[0], _HALVE if strided else _SAME)]
     if len(channels) == 1:
-        layers += _blocks(channels[0], config.depth)
+        layers += _blocks(config, channels[0])
     for c_in, c_out in pairwise(channels):
-        layers += [nn.SiLU(), nn.Conv2d(c_in, c_out, *_HALVE), *_blocks(c_out, config.depth)]
+        layers += [nn.SiLU(), _conv(config, c_in, c_out, _HALVE), *_blocks(config, c_out)]
     layers += [GroupNorm(NORM_GROUPS, channels[-1]), nn.SiLU()]
     if len(config.latent) == 3:
-        layers.append(nn.Conv2d(channels[-1], 2 * config.latent[0], *_SAME))
+        layers.append(_conv(config, channels[-1], 2 * config.latent[0]))
     else:
         features = channels[-1] * config.grid[0] * config.grid[1]
         layers += [nn.Flatten(), nn.Linear(features, config.hidden), nn.SiLU()]
@@ -120,35 +120,82 @@ def _encoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Seq
 def _decoder(config: VAEConfig, channels: list[int], *, strided: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     if len(config.latent) == 3:
-        layers.append(nn.Conv2d(config.latent[0], channels[0], *_SAME))
+        layers.append(_conv(config, config.latent[0], channels[0]))
     else:
         features = channels[0] * config.grid[0] * config.grid[1]
         layers += [nn.Linear(config.latent[0], config.hidden), nn.SiLU(), nn.Linear(config.hidden, features)]
         layers.append(nn.Unflatten(1, (channels[0], *config.grid)))
-    layers += _blocks(channels[0], config.depth)
+    layers += _blocks(config, channels[0])
     for i, (c_in, c_out) in enumerate(pairwise(channels), start=2):
-        layers += [GroupNorm(NORM_GROUPS, c_in), nn.SiLU(), nn.ConvTranspose2d(c_in, c_out, *_HALVE)]
-        layers += _blocks(c_out, config.depth) if i < len(channels) else []
+        layers += [GroupNorm(NORM_GROUPS, c_in), nn.SiLU(), _doubling(config, c_in, c_out)]
+        layers += _blocks(config, c_out) if i < len(channels) else []
     layers += [GroupNorm(NORM_GROUPS, channels[-1]), nn.SiLU()]
-    if strided:
-        layers += [nn.Conv2d(channels[-1], 4 * config.image[0], *_SAME), nn.PixelShuffle(2)]
+    if not strided:
+        layers.append(_conv(config, channels[-1], config.image[0]))
+    elif config.upsampling == FLAT:
+        layers.append(_ShuffleHead(channels[-1], config.image[0]))
     else:
-        layers.append(nn.Conv2d(channels[-1], config.image[0], *_SAME))
+        layers += [nn.Conv2d(channels[-1], 4 * config.image[0], *_SAME), nn.PixelShuffle(2)]
     return nn.Sequential(*layers)
 
 
-def _blocks(channels: int, depth: int) -> list[nn.Module]:
-    return [_VAEBlock(channels) for _ in range(depth)]
+def _conv(
+    config: VAEConfig, c_in: int, c_out: int, shape: tuple[int, int, int] = _SAME, *, zero: bool = False
+) -> nn.Conv2d:
+    kind = ZeroConv2d if zero else nn.Conv2d
+    return kind(c_in, c_out, *shape, padding_mode="replicate" if config.upsampling == FLAT else "zeros")
+
+
+def _doubling(config: VAEConfig, c_in: int, c_out: int) -> nn.Module:
+    return Upsample(c_in, c_out) if config.upsampling == FLAT else nn.ConvTranspose2d(c_in, c_out, *_HALVE)
+
+
+def _blocks(config: VAEConfig, channels: int) -> list[nn.Module]:
+    return [_VAEBlock(config, channels) for _ in range(config.depth)]
+
+
+class Upsample(nn.ConvTranspose2d):
+    """Transposed 4x4 convolution of stride 2 without a checkerboard: flat areas stay flat.
+
+    The taps of a kernel that meet an output pixel are those of its phase, one of 2 x 2; their sums are made
+    equal, which is all that an artefact of period 2 needs (Sugawara et al. 2019, section 3.2).
+    """
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, c_out, *_HALVE)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """[B, C, H, W] -> [B, c_out, 2 H, 2 W]; edges are replicated."""
+        phases = self.weight.unflatten(3, (2, 2)).unflatten(2, (2, 2))  # [C, c_out, tap, phase, tap, phase]
+        sums = phases.sum((2, 4), keepdim=True)
+        kernel = phases + (sums.mean((3, 5), keepdim=True) - sums) / 4
+        padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        return F.conv_transpose2d(padded, kernel.reshape(self.weight.shape), self.bias, 2, 3)
+
+
+class _ShuffleHead(nn.Conv2d):
+    """3x3 convolution to 2 x 2 pixels for each position, without a checkerboard as in :class:`Upsample`."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__(c_in, 4 * c_out, *_SAME, padding_mode="replicate", bias=False)
+        self.offset = nn.Parameter(torch.zeros(c_out, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, c_out, 2 H, 2 W]."""
+        phases = self.weight.unflatten(0, (-1, 4))  # [c_out, phase, C, 3, 3]
+        sums = phases.sum((3, 4), keepdim=True)
+        kernel = phases + (sums.mean(1, keepdim=True) - sums) / 9
+        return F.pixel_shuffle(self._conv_forward(x, kernel.flatten(0, 1), None), 2) + self.offset
 
 
 class _VAEBlock(nn.Module):
     """Residual block; the identity at the start of training."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, config: VAEConfig, channels: int) -> None:
         super().__init__()
         self.norm = GroupNorm(NORM_GROUPS, channels)
-        self.conv1 = nn.Conv2d(channels, channels, 3, 1, 1)
-        self.conv2 = ZeroConv2d(channels, channels, 3, 1, 1)
+        self.conv1 = _conv(config, channels, channels)
+        self.conv2 = _conv(config, channels, channels, zero=True)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.conv2(F.silu(self.conv1(F.silu(self.norm(x)))))

@@ -39,6 +39,11 @@ class VAEConfig(NetworkConfig):
     depth: int = Field(
         default=0, ge=0, le=8, description="residual blocks at each resolution below half of the image's"
     )
+    upsampling: Literal["transposed", "checkerboard-free"] = Field(
+        default="transposed",
+        description="checkerboard-free: kernels without artefacts of period 2 and replicated edges, so that"
+        " flat areas stay flat; transposed: any kernels and zero padding, as in files without this entry",
+    )
     hidden: int = Field(
         default=256, ge=16, le=8192, description="units between feature map and vector latent"
     )

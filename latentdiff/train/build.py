@@ -17,13 +17,21 @@ TEXT_LENGTHS = (8, 32)  # tokens of a prompt without --text-length: least and mo
 
 
 def vae_config_of(options: TrainVAE, data: ImageData) -> VAEConfig:
-    """The VAE of the options for images of the data's shape; InputError where they do not fit."""
+    """The VAE of the options for images of the data's shape; InputError where they do not fit.
+
+    A grid comes with residual blocks, and with upsampling and padding that keep flat areas flat.
+    """
+    latent = default_latent(data.shape) if options.latent is None else parse_latent(options.latent)
+    spatial, depth = len(latent) == 3, options.depth
+    if spatial and depth is None:
+        depth = max(1, int(VAEConfig.presets[options.preset]["depth"]))
     return VAEConfig.of_preset(
         options.preset,
         image=data.shape,
-        latent=default_latent(data.shape) if options.latent is None else parse_latent(options.latent),
+        latent=latent,
         width=options.width,
-        depth=options.depth,
+        depth=depth,
+        upsampling="checkerboard-free" if spatial else None,
     )
 
 

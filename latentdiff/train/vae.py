@@ -22,19 +22,22 @@ from latentdiff.metrics.features import (
     perceptual_loss,
     perceptual_network,
 )
-from latentdiff.nn import VAE, Posterior
+from latentdiff.nn import VAE, Posterior, VAEConfig
+from latentdiff.nn.discriminator import PatchDiscriminator
 from latentdiff.ops.random import Key
 from latentdiff.parallel.processes import ALONE, Ranks
 from latentdiff.pipeline.checkpoint.folder import INDEX, Writer
 from latentdiff.pipeline.checkpoint.index import model_index
 from latentdiff.pipeline.codec import ACTIVE, LatentStatistics, StatisticsAccumulator
 from latentdiff.pipeline.components import save_vae
+from latentdiff.train.adversarial import AdversarialVAE, adversarial_losses
 from latentdiff.train.batch import CHUNK, AugmentedImages, autocast, data_key
 from latentdiff.train.brightness import save_brightness
 from latentdiff.viz.images import pair_grid, save_image
 
 SHOWN = 32  # validation images in the sample grid
 PERCEPTUAL = 1.3  # the weight for digits (docs/quality.md)
+FEATURES = 5.0  # weight of the discriminator's feature maps, against its logits
 MOST_CHECKED = 200  # training images that decide whether ten classes are digits
 
 
@@ -55,7 +58,25 @@ def _perceptual(options: TrainVAE, data: ImageData, device: torch.device) -> Per
         return None
     name = fitting if options.perceptual_network == "auto" else options.perceptual_network
     weights = None if options.perceptual_weights is None else Path(options.perceptual_weights)
-    return Perceptual(weight, perceptual_network(name, weights=weights, device=device))
+    network = perceptual_network(name, weights=weights, side=options.perceptual_size, device=device)
+    return Perceptual(weight, network)
+
+
+def batch_default(config: VAEConfig) -> int:
+    """Images of a step: fewer, and so more steps, where edges and colours are learned (docs/quality.md)."""
+    return 32 if config.upsampling == "checkerboard-free" else 128
+
+
+def beta_default(config: VAEConfig) -> float:
+    """Weight of the KL term: smaller for a grid, whose posterior would blur it (docs/quality.md)."""
+    return 0.5 if len(config.latent) == 1 else 0.05
+
+
+def _vae(network: nn.Module) -> VAE:
+    """The VAE of a task's network, or of the average of it."""
+    vae = network.vae if isinstance(network, AdversarialVAE) else network
+    assert isinstance(vae, VAE)
+    return vae
 
 
 def _digits(split: ImageSplit) -> bool:
@@ -72,14 +93,19 @@ class VAETask:
     """Trains ``network`` on the images of ``data``; see :class:`latentdiff.train.task.Task`."""
 
     kind = "vae"
-    batch_default, lr_default, default_steps = 128, 2e-3, 3000
+    lr_default, default_steps = 2e-3, 3000
     betas = (0.9, 0.99)
 
     network: nn.Module
 
     def __init__(self, options: TrainVAE, data: ImageData, network: VAE, device: torch.device) -> None:
         self.options, self.network, self.vae, self.device = options, network, network, device
-        self.batch = options.batch or self.batch_default
+        if options.adversarial:
+            torch.manual_seed(options.seed)
+            discriminator = PatchDiscriminator(network.config.image[0])
+            self.network = AdversarialVAE(network, discriminator)
+        self.batch = options.batch or batch_default(network.config)
+        self.beta = options.beta if options.beta is not None else beta_default(network.config)
         self.peak_lr = options.lr or self.lr_default
         self.images = AugmentedImages.of(data.train, options, options, device)
         self.val = data.val
@@ -108,13 +134,30 @@ class VAETask:
             posterior = self.vae.encode(x)
             logits = self.vae.decode_logits(posterior.sample(noise))
         reconstruction, kl = self._reconstruction(logits.float(), x).mean(), posterior.kl().mean()
-        beta = self.options.beta * min(1.0, (step + 1) / max(1, self.options.beta_warmup))
+        beta = self.beta * min(1.0, (step + 1) / max(1, self.options.beta_warmup))
         loss = (reconstruction + beta * kl) / x[0].numel()
         parts = {"reconstruction": reconstruction, "kl": kl}
         if self._perceptual is not None:
             distance = self._distance(self._perceptual.network, positions, logits.float(), x)
             loss, parts["perceptual"] = loss + self._perceptual.weight * distance, distance
+        if isinstance(self.network, AdversarialVAE):
+            term, others = self._adversarial(self.network.discriminator, step, logits.float(), x)
+            loss, parts = loss + self.options.adversarial * term, parts | others
         return loss, parts
+
+    def _adversarial(
+        self, discriminator: PatchDiscriminator, step: int, logits: Tensor, x: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The terms of autoencoder and discriminator, and their parts for the log; 0 before their start."""
+        if step < self.options.adversarial_start:  # every process needs a gradient of every weight
+            zero = torch.stack([0 * weight.sum() for weight in discriminator.parameters()]).sum()
+            return zero, {"generator": zero, "discriminator": zero}
+        with autocast(self.options, self.device):
+            found = adversarial_losses(discriminator, x, torch.tanh(logits / 2))
+        # AdamW normalizes gradients, so the weight does not slow the discriminator down: it keeps its
+        # gradients from deciding at which norm the autoencoder's are clipped
+        term = found.generator + FEATURES * found.features + found.discriminator
+        return term, {"generator": found.generator, "discriminator": found.discriminator}
 
     def _distance(self, network: PerceptualNetwork, positions: Tensor, logits: Tensor, x: Tensor) -> Tensor:
         """The mean perceptual distance, from the images at even positions: half the cost."""
@@ -135,16 +178,16 @@ class VAETask:
     @torch.no_grad()
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Loss, KL and PSNR (dB, of the mode's reconstruction, mean over images) on the validation split."""
-        assert isinstance(network, VAE)
+        vae = _vae(network)
         total = {"val_loss": 0.0, "val_kl": 0.0, "val_psnr": 0.0}
-        for first, x, posterior in self._posteriors(network, self.val):
-            noise = Key.of(first, len(x), device=self.device).at("posterior").normal(network.config.latent)
-            logits = network.decode_logits(posterior.sample(noise)).float()
+        for first, x, posterior in self._posteriors(vae, self.val):
+            noise = Key.of(first, len(x), device=self.device).at("posterior").normal(vae.config.latent)
+            logits = vae.decode_logits(posterior.sample(noise)).float()
             error = self._reconstruction(logits, x)
             kl = posterior.kl()
             # of pixels in [0, 1]
-            mse = ((network.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
-            total["val_loss"] += float((error + self.options.beta * kl).double().sum()) / x[0].numel()
+            mse = ((vae.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
+            total["val_loss"] += float((error + self.beta * kl).double().sum()) / x[0].numel()
             if self._perceptual is not None:
                 distance = perceptual_loss(self._perceptual.network, torch.tanh(logits / 2), x)
                 total["val_loss"] += self._perceptual.weight * float(distance.double().sum())
@@ -153,28 +196,28 @@ class VAETask:
         return {name: value / len(self.val) for name, value in total.items()}
 
     def _posteriors(
-        self, network: VAE, split: ImageSplit, ranks: Ranks = ALONE
+        self, vae: VAE, split: ImageSplit, ranks: Ranks = ALONE
     ) -> Iterator[tuple[int, Tensor, Posterior]]:
         """(index of the first, images, posterior) in chunks over a split, which the processes share."""
         for first in range(CHUNK * ranks.rank, len(split), CHUNK * ranks.count):
             x = self.images.to_device(split.images[first : first + CHUNK])
-            yield first, x, network.encode(x)
+            yield first, x, vae.encode(x)
 
     @torch.no_grad()
     def save_samples(self, network: nn.Module, path: Path) -> None:
         """Validation images of all classes and their reconstructions below them, in alternating rows."""
-        assert isinstance(network, VAE)
+        vae = _vae(network)
         x = self.images.to_device(self.val.images[representative(self.val.labels, len(self.val), SHOWN)])
-        copies = network.decode(network.encode(x).mode())
+        copies = vae.decode(vae.encode(x).mode())
         save_image(pair_grid(x.cpu(), copies.cpu()), path)
 
     @torch.no_grad()
     def final_metrics(self, network: nn.Module, ranks: Ranks = ALONE) -> dict[str, Any]:
         """Latent statistics (kept for :meth:`save`) and active units over the training set."""
-        assert isinstance(network, VAE)
-        accumulator, units = StatisticsAccumulator(network.config.latent[0]), math.prod(network.config.latent)
+        vae = _vae(network)
+        accumulator, units = StatisticsAccumulator(vae.config.latent[0]), math.prod(vae.config.latent)
         sums = torch.zeros(2, units, dtype=torch.float64)  # of every unit's mean and its square
-        for _, _, posterior in self._posteriors(network, self.images.split, ranks):
+        for _, _, posterior in self._posteriors(vae, self.images.split, ranks):
             accumulator.add(posterior)
             means = posterior.mean.flatten(1).double().cpu()
             sums += torch.stack([means.sum(0), means.square().sum(0)])
@@ -191,9 +234,9 @@ class VAETask:
         }
 
     def save(self, writer: Writer, network: nn.Module) -> None:
-        assert isinstance(network, VAE)
-        save_vae(writer, network, self._statistics)
+        vae = _vae(network)
+        save_vae(writer, vae, self._statistics)
         save_brightness(writer, self.images.split)
         writer.json(
-            INDEX, {**model_index(vae=True, denoiser=None), **self.index, "image": list(network.config.image)}
+            INDEX, {**model_index(vae=True, denoiser=None), **self.index, "image": list(vae.config.image)}
         )

@@ -48,8 +48,8 @@ def _pretrained() -> Any:
     return network.eval().requires_grad_(requires_grad=False).to(memory_format=torch.channels_last)
 
 
-def _prepared(images: Tensor) -> Tensor:
-    x = (resized(rgb(images), SIDE, "bicubic").clamp(0, 255) - MEAN) / STD
+def _prepared(images: Tensor, side: int = SIDE) -> Tensor:
+    x = (resized(rgb(images), side, "bicubic").clamp(0, 255) - MEAN) / STD
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -67,12 +67,15 @@ def load_efficientnet(device: torch.device) -> FeatureNetwork:
     return FeatureNetwork(NAME, SHA256, DIM, CLASSES, device, run, CHUNK)
 
 
-def load_efficientnet_maps(device: torch.device) -> PerceptualNetwork:
-    """The maps at the end of each resolution, 112 x 112 to 7 x 7, as in `load_efficientnet`; w = 1."""
+def load_efficientnet_maps(device: torch.device, side: int | None = None) -> PerceptualNetwork:
+    """The maps at the end of each resolution, 112 x 112 to 7 x 7, as in `load_efficientnet`; w = 1.
+
+    Of images of ``side`` x ``side`` pixels instead of 224 x 224, which the network's name then says.
+    """
     network = _pretrained().to(device)
 
     def maps(images: Tensor) -> list[Tensor]:
-        x = network._swish(network._bn0(network._conv_stem(_prepared(images))))
+        x = network._swish(network._bn0(network._conv_stem(_prepared(images, side or SIDE))))
         found = []
         for index, block in enumerate(network._blocks):
             x = block(x)
@@ -80,4 +83,5 @@ def load_efficientnet_maps(device: torch.device) -> PerceptualNetwork:
                 found.append(x)
         return found
 
-    return PerceptualNetwork(NAME, SHA256, device, maps, uniform_weights(tuple(TAPS.values())), CHUNK)
+    name = NAME if side in (None, SIDE) else f"{NAME}@{side}"
+    return PerceptualNetwork(name, SHA256, device, maps, uniform_weights(tuple(TAPS.values())), CHUNK)

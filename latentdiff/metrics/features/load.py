@@ -31,18 +31,25 @@ def feature_network(
 
 
 def perceptual_network(
-    name: str, *, weights: Path | None = None, device: torch.device | str = "cpu"
+    name: str,
+    *,
+    weights: Path | None = None,
+    side: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> PerceptualNetwork:
     """The network of that name (`PERCEPTUAL_NAMES`), for `perceptual_distance`.
 
-    weights: a safetensors file, for `lpips-alex` and `lpips-vgg`; the others bring theirs. Errors as in
-    `feature_network`.
+    weights: a safetensors file, for `lpips-alex` and `lpips-vgg`; the others bring theirs. side: of the
+    images that `efficientnet-lite0` sees, a multiple of 32 (default: 224, its authors'). Errors as in
+    `feature_network`, and for a side of another network.
     """
     path = _weights_for(name, weights, names=PERCEPTUAL_NAMES)
     place = torch.device(device)
+    if side is not None and name != "efficientnet-lite0":
+        raise InputError(f"`perceptual_size` is for efficientnet-lite0, got {side} with {name}")
     if path is not None:
         return load_lpips(name, path, place)
-    return load_mnist_maps(place) if name == "mnist" else load_efficientnet_maps(place)
+    return load_mnist_maps(place) if name == "mnist" else load_efficientnet_maps(place, side)
 
 
 def _weights_for(name: str, weights: Path | None, *, names: tuple[str, ...]) -> Path | None:

@@ -58,7 +58,9 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     training = common.begin("vae", options, place)
     options = training.options
     data = common.read_training_images(options, training.data, stream=options.stream)
-    config = vae_config_of(options, data)
+    # what a size and a preset stand for may have changed since the run began
+    resumed = training.resume and load_vae(training.resume)[0].config
+    config = resumed or vae_config_of(options, data)
     if options.latent is None and len(config.latent) == 3:
         note(f"latent {cross(*config.latent)}, the default for colour images of this size; --latent chooses")
     network: VAE = build_network(config, seed=options.seed)
