@@ -98,6 +98,14 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
         group="Training",
         advanced=True,
     )
+    perceptual_every: int = setting(
+        2,
+        "the perceptual loss is taken of every n-th image of a batch",
+        ge=1,
+        le=1024,
+        group="Training",
+        advanced=True,
+    )
     perceptual_weights: str | None = setting(
         None,
         "weights (.safetensors) of a perceptual network that brings none, lpips-alex or lpips-vgg (default:"

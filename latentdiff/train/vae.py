@@ -141,32 +141,39 @@ class VAETask:
             distance = self._distance(self._perceptual.network, positions, logits.float(), x)
             loss, parts["perceptual"] = loss + self._perceptual.weight * distance, distance
         if isinstance(self.network, AdversarialVAE):
-            term, others = self._adversarial(self.network.discriminator, step, logits.float(), x)
+            start = step >= self.options.adversarial_start
+            chosen = (positions % 2 == 0).to(self.device) & start  # half of the images: half of the cost
+            term, others = self._adversarial(self.network.discriminator, chosen, logits.float(), x)
             loss, parts = loss + self.options.adversarial * term, parts | others
         return loss, parts
 
     def _adversarial(
-        self, discriminator: PatchDiscriminator, step: int, logits: Tensor, x: Tensor
+        self, discriminator: PatchDiscriminator, chosen: Tensor, logits: Tensor, x: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The terms of autoencoder and discriminator, and their parts for the log; 0 before their start."""
-        if step < self.options.adversarial_start:  # every process needs a gradient of every weight
+        """The terms of autoencoder and discriminator from the ``chosen`` images; their parts for the log."""
+        if not bool(chosen.any()):  # every process needs a gradient of every weight
             zero = torch.stack([0 * weight.sum() for weight in discriminator.parameters()]).sum()
             return zero, {"generator": zero, "discriminator": zero}
         with autocast(self.options, self.device):
-            found = adversarial_losses(discriminator, x, torch.tanh(logits / 2))
+            found = adversarial_losses(discriminator, x[chosen], torch.tanh(logits[chosen] / 2))
         # AdamW normalizes gradients, so the weight does not slow the discriminator down: it keeps its
         # gradients from deciding at which norm the autoencoder's are clipped
-        term = found.generator + FEATURES * found.features + found.discriminator
-        return term, {"generator": found.generator, "discriminator": found.discriminator}
+        share = 2 * chosen.double().mean().float()  # 1, but for a part of a batch with one image more or less
+        term = share * (found.generator + FEATURES * found.features + found.discriminator)
+        return term, {
+            "generator": share * found.generator.detach(),
+            "discriminator": share * found.discriminator.detach(),
+        }
 
     def _distance(self, network: PerceptualNetwork, positions: Tensor, logits: Tensor, x: Tensor) -> Tensor:
-        """The mean perceptual distance, from the images at even positions: half the cost."""
-        chosen = (positions % 2 == 0).to(self.device)
+        """The mean perceptual distance, from every n-th image: at a share of the cost."""
+        every = self.options.perceptual_every
+        chosen = (positions % every == 0).to(self.device)
         if not bool(chosen.any()):
             return x.new_zeros(())
         with autocast(self.options, self.device):
             distance = perceptual_loss(network, torch.tanh(logits[chosen] / 2), x[chosen])
-        return 2 * distance.sum() / len(x)
+        return every * distance.sum() / len(x)
 
     def _reconstruction(self, logits: Tensor, x: Tensor) -> Tensor:
         """The error of each image, summed over pixels, [B]."""
@@ -189,11 +196,20 @@ class VAETask:
             mse = ((vae.decode(posterior.mode()).float() - x) / 2).square().flatten(1).mean(1)
             total["val_loss"] += float((error + self.beta * kl).double().sum()) / x[0].numel()
             if self._perceptual is not None:
-                distance = perceptual_loss(self._perceptual.network, torch.tanh(logits / 2), x)
-                total["val_loss"] += self._perceptual.weight * float(distance.double().sum())
+                total["val_loss"] += self._perceptual.weight * self._val_distance(first, logits, x)
             total["val_kl"] += float(kl.double().sum())
             total["val_psnr"] += float((-10 * torch.log10(mse.clamp_min(1e-10))).double().sum())
         return {name: value / len(self.val) for name, value in total.items()}
+
+    def _val_distance(self, first: int, logits: Tensor, x: Tensor) -> float:
+        """Perceptual distances of a chunk, summed; as in training from every n-th image, n times."""
+        assert self._perceptual is not None
+        every = self.options.perceptual_every
+        chosen = torch.arange(first, first + len(x), device=x.device) % every == 0
+        if not bool(chosen.any()):
+            return 0.0
+        copies = torch.tanh(logits[chosen] / 2)
+        return every * float(perceptual_loss(self._perceptual.network, copies, x[chosen]).double().sum())
 
     def _posteriors(
         self, vae: VAE, split: ImageSplit, ranks: Ranks = ALONE
