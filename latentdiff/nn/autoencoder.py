@@ -177,15 +177,16 @@ class _ShuffleHead(nn.Conv2d):
     """3x3 convolution to 2 x 2 pixels for each position, without a checkerboard as in :class:`Upsample`."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__(c_in, 4 * c_out, *_SAME, padding_mode="replicate", bias=False)
-        self.offset = nn.Parameter(torch.zeros(c_out, 1, 1))
+        super().__init__(c_in, 4 * c_out, *_SAME, padding_mode="replicate")
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, c_out, 2 H, 2 W]."""
         phases = self.weight.unflatten(0, (-1, 4))  # [c_out, phase, C, 3, 3]
         sums = phases.sum((3, 4), keepdim=True)
         kernel = phases + (sums.mean(1, keepdim=True) - sums) / 9
-        return F.pixel_shuffle(self._conv_forward(x, kernel.flatten(0, 1), None), 2) + self.offset
+        assert self.bias is not None
+        bias = self.bias.unflatten(0, (-1, 4)).mean(1).repeat_interleave(4)
+        return F.pixel_shuffle(self._conv_forward(x, kernel.flatten(0, 1), bias), 2)
 
 
 class _VAEBlock(nn.Module):

@@ -93,6 +93,18 @@ class VAEConfig(NetworkConfig):
             factor *= 2
         return factor
 
+    def at(self, image: tuple[int, int, int]) -> Self | None:
+        """The configuration of the same weights for images of another size; None where they do not fit it.
+
+        A grid is read off by convolutions, which take any size that the factor divides.
+        """
+        channels, height, width = image
+        factor = self.factor
+        if len(self.latent) == 1 or channels != self.image[0] or height % factor or width % factor:
+            return None
+        latent = (self.latent[0], height // factor, width // factor)
+        return self.model_validate({**self.model_dump(), "image": image, "latent": latent})
+
     @property
     def grid(self) -> tuple[int, int]:
         """Height and width of the smallest feature map."""

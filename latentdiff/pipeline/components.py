@@ -164,15 +164,27 @@ def load_vae(checkpoint: Checkpoint) -> tuple[VAE, LatentStatistics | None]:
     return module, LatentStatistics(mean, std)
 
 
+def _at(vae: VAE, image: tuple[int, ...]) -> VAE:
+    """The same weights for images [C, H, W] of another size, if they fit it."""
+    config = vae.config.at(image) if len(image) == 3 else None
+    if config is None or config == vae.config:
+        return vae
+    other: VAE = build(config)
+    other.load_state_dict(vae.state_dict())
+    return other.eval()
+
+
 def load_autoencoder(
     checkpoint: Checkpoint, index: Mapping[str, Any], image: tuple[int, ...] | None = None
 ) -> tuple[Autoencoder, LatentStatistics | None]:
     """The autoencoder in ``vae/``, of this package or of diffusers, and its latent statistics.
 
-    One of diffusers is for the images of the model; alone it is for ``image`` [C, H, W], or those it says.
+    One of diffusers is for the images of the model; alone it is for ``image`` [C, H, W], or those it says. One
+    of this package is for ``image`` where its convolutions take that size, else for those it was trained on.
     """
     if not of_diffusers(index, "vae"):
-        return load_vae(checkpoint)
+        vae, statistics = load_vae(checkpoint)
+        return (vae if image is None else _at(vae, image)), statistics
     known = image_shape(checkpoint, index) if "image" in index else image
     found: tuple[Autoencoder, LatentStatistics] = diffusers_for(checkpoint).read_autoencoder(
         checkpoint, "vae", known

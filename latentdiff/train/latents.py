@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.training import TrainDenoiser
+from latentdiff.data.order import integers
 from latentdiff.data.types import ImageData, ImageSplit, TrainData
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
@@ -38,6 +39,9 @@ class ImageLatents:
         if every is None:
             return self._codec.encode(self._images.batch(positions, indices), noise=noise)
         assert isinstance(self._codec, VAECodec)
+        if self._images.augment:  # the mirrored images follow the others
+            mirrored = integers("flip", positions, seed=self._images.seed, choices=2) == 1
+            indices = indices + len(self._images.split) * mirrored
         here = indices.to(every.mean.device)
         return self._codec.normalized(Posterior(every.mean[here], every.logvar[here]), noise=noise)
 
@@ -53,8 +57,8 @@ class ImageLatents:
 
     @property
     def _cached(self) -> Posterior | None:
-        """The posteriors of all training images, encoded once, unless they change (augmentation) or are too
-        large.
+        """The posteriors of all training images, and of their mirror images where these are trained on;
+        None where they change in more ways or are too large.
 
         Encoded in the first step, so that a budget of minutes holds it too; other workers wait for it.
         """
@@ -63,11 +67,15 @@ class ImageLatents:
 
     @cached_property
     def _posteriors(self) -> Posterior | None:
-        images, codec = self._images.split.images, self._codec
-        size = 8 * len(images) * math.prod(codec.latent_shape)
-        if not isinstance(codec, VAECodec) or self._images.augment or size > CACHE_BYTES:
+        images, codec, augment = self._images.split.images, self._codec, self._images.augment
+        size = 8 * len(images) * math.prod(codec.latent_shape) * (2 if augment else 1)
+        if not isinstance(codec, VAECodec) or set(augment.values) - {"flip"} or size > CACHE_BYTES:
             return None
-        parts = [codec.vae.encode(self._images.to_device(chunk)) for chunk in images.split(CHUNK)]
+        parts = [
+            codec.vae.encode(self._images.to_device(chunk.flip(3) if mirrored else chunk))
+            for mirrored in ((False, True) if augment else (False,))
+            for chunk in images.split(CHUNK)
+        ]
         return Posterior(torch.cat([p.mean for p in parts]), torch.cat([p.logvar for p in parts]))
 
 

@@ -101,8 +101,9 @@ class VAETask:
     def __init__(self, options: TrainVAE, data: ImageData, network: VAE, device: torch.device) -> None:
         self.options, self.network, self.vae, self.device = options, network, network, device
         if options.adversarial:
-            torch.manual_seed(options.seed)
-            discriminator = PatchDiscriminator(network.config.image[0])
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(options.seed)
+                discriminator = PatchDiscriminator(network.config.image[0])
             self.network = AdversarialVAE(network, discriminator)
         self.batch = options.batch or batch_default(network.config)
         self.beta = options.beta if options.beta is not None else beta_default(network.config)

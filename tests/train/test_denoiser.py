@@ -214,16 +214,24 @@ def test_what_happens_to_an_image_depends_on_seed_and_position_alone(kind: str, 
         torch.testing.assert_close(p.grad, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_posteriors_are_cached_only_where_images_never_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = []
+@pytest.mark.parametrize("flip", [False, True])
+def test_posteriors_are_cached_with_those_of_mirror_images(
+    flip: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
     for limit in (sources.CACHE_BYTES, 0):
         monkeypatch.setattr(sources, "CACHE_BYTES", limit)
-        task = make_task("vector", Fixed(make_config("vector")), labels=False)
+        task = make_task("vector", Fixed(make_config("vector")), flip=flip)
         assert (task.latents._cached is None) == (limit == 0)
-        losses.append(float(task.loss(0, *positions_and_indices())[0]))
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    monkeypatch.undo()
-    assert make_task("vector", Fixed(make_config("vector")), flip=True).latents._cached is None
+        positions, indices = positions_and_indices()
+        key = denoiser.data_key(positions, seed=0, device=CPU)
+        batches.append(task.latents.train_batch(positions, indices, key))
+    torch.testing.assert_close(batches[0], batches[1], rtol=1e-5, atol=1e-5)
+
+
+def test_posteriors_of_images_that_change_in_more_ways_are_not_cached() -> None:
+    shifted = make_task("vector", Fixed(make_config("vector")), flip=True, random_shift=1)
+    assert shifted.latents._cached is None
 
 
 @pytest.mark.parametrize("cached", [True, False])
