@@ -15,6 +15,7 @@ from latentdiff.nn.base_config import Presets
 from latentdiff.nn.networks import KINDS, kinds_with
 from latentdiff.nn.vae_config import parse_latent
 
+PredictionChoice = Literal["auto", Prediction]
 if TYPE_CHECKING:
     NetworkChoice = str
 else:
@@ -178,7 +179,7 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         "auto",
         f"kind: {', '.join(KINDS)}; "
         + ", ".join(f"{kind}: {config.about}" for kind, config in KINDS.items())
-        + "; auto: the first that takes the shape of the latents or pixels",
+        + "; auto: by the shape of the latents, the budget and what it is conditioned on",
     )
     width: int | None = setting(
         None,
@@ -246,7 +247,11 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         group="Model",
         advanced=True,
     )
-    prediction: Prediction = setting("v", "prediction type: eps, v, x0, score or flow", group="Diffusion")
+    prediction: PredictionChoice = setting(
+        "auto",
+        "prediction type: eps, v, x0, score or flow; auto: x0 on the grid of a VAE, else v",
+        group="Diffusion",
+    )
     sigma_data: float = setting(
         0.0,
         "EDM preconditioning of --prediction x0 for data of this deviation; 0: the network returns x_0"
@@ -348,7 +353,10 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         return self.time_sampling
 
     def diffusion(self) -> DiffusionConfig:
-        """The process that the network learns; pixel models clip their estimates to the range of images."""
+        """The process that the network learns; pixel models clip their estimates to the range of images.
+
+        A prediction that is left open is v here; :func:`latentdiff.train.choices.resolved` settles it.
+        """
         schedule = ScheduleConfig(
             kind=self.schedule,
             T=self.T,
@@ -358,7 +366,7 @@ class TrainDenoiser(DataOptions, StreamOptions, ShardOptions, LoopOptions):
         )
         return DiffusionConfig(
             schedule=schedule,
-            prediction=self.prediction,
+            prediction="v" if self.prediction == "auto" else self.prediction,
             sigma_data=self.sigma_data,
             variance=self.variance,
             clip=self.pixel_scale if self.pixel else None,

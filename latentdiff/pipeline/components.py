@@ -179,8 +179,9 @@ def load_autoencoder(
 ) -> tuple[Autoencoder, LatentStatistics | None]:
     """The autoencoder in ``vae/``, of this package or of diffusers, and its latent statistics.
 
-    One of diffusers is for the images of the model; alone it is for ``image`` [C, H, W], or those it says. One
-    of this package is for ``image`` where its convolutions take that size, else for those it was trained on.
+    One of diffusers is for the images of the model; alone it is for ``image`` [C, H, W], or those it says.
+    One of this package is for ``image`` where its convolutions take that size, else for those it was
+    trained on.
     """
     if not of_diffusers(index, "vae"):
         vae, statistics = load_vae(checkpoint)

@@ -12,6 +12,7 @@ from latentdiff.nn.networks import ConvNeXtConfig
 from latentdiff.pipeline.codec import Codec
 from latentdiff.pipeline.text.encoder import FrozenEncoder, load_encoder
 from latentdiff.pipeline.text.tokenizer import TextTokenizer, Tokenizer, train_tokenizer
+from latentdiff.train.choices import resolved
 
 TEXT_LENGTHS = (8, 32)  # tokens of a prompt without --text-length: least and most
 
@@ -71,6 +72,7 @@ def denoiser_config_of(
 
     Conditioned on prompts with a tokenizer, otherwise on the labels of the data.
     """
+    options = resolved(options, codec)
     text = None if tokenizer is None else _text_config(tokenizer)
     return network_config(
         None if options.network == "auto" else options.network,

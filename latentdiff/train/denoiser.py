@@ -29,6 +29,7 @@ from latentdiff.pipeline.pipeline import Pipeline
 from latentdiff.pipeline.text.tokenizer import TextTokenizer
 from latentdiff.train.batch import CHUNK, autocast, data_key, draw_levels
 from latentdiff.train.brightness import save_brightness
+from latentdiff.train.choices import resolved
 from latentdiff.train.conditioning import conditioning_of
 from latentdiff.train.latents import latents_of
 from latentdiff.viz.images import class_columns, image_grid, save_image
@@ -74,7 +75,8 @@ class DenoiserTask:
         device: torch.device,
         tokenizer: TextTokenizer | None = None,
     ) -> None:
-        self.options, self.network, self.device = options, network, device
+        self.options = options = resolved(options, codec)
+        self.network, self.device = network, device
         self.data, self.codec, self.tokenizer = data, codec.to(device), tokenizer
         config = denoiser_config(network)
         assert isinstance(config, DenoiserConfig)

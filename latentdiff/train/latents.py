@@ -10,15 +10,28 @@ import torch
 from torch import Tensor
 
 from latentdiff.config.training import TrainDenoiser
+from latentdiff.data import to_float
 from latentdiff.data.order import integers
 from latentdiff.data.types import ImageData, ImageSplit, TrainData
 from latentdiff.nn import Posterior
 from latentdiff.ops.random import Key
-from latentdiff.pipeline.codec import Codec, VAECodec
+from latentdiff.pipeline.codec import Codec, StatisticsAccumulator, VAECodec
 from latentdiff.train.batch import CHUNK, AugmentedImages
 from latentdiff.train.latent_dataset import EncodedData
 
+MEASURED = 2000  # images whose latents are normalized, by which all are
 CACHE_BYTES = 4 * 2**30  # posteriors of the training set are kept in memory up to this size
+
+
+@torch.no_grad()
+def normalized_for(codec: VAECodec, split: ImageSplit, device: torch.device) -> VAECodec:
+    """The codec with mean and deviation of the latents of up to :data:`MEASURED` images of the split."""
+    accumulator = StatisticsAccumulator(codec.latent_shape[0])
+    chosen = torch.linspace(0, len(split) - 1, min(len(split), MEASURED)).long()
+    vae = codec.vae.to(device)
+    for indices in chosen.split(CHUNK):
+        accumulator.add(vae.encode(to_float(split.images[indices].to(device))))
+    return VAECodec(vae, accumulator.result())
 
 
 class ImageLatents:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from latentdiff.apps.cli.train.common import Training
     from latentdiff.data import TrainData
+    from latentdiff.data.types import ImageData
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
     from latentdiff.pipeline.codec import Codec
     from latentdiff.pipeline.text.tokenizer import TextTokenizer
@@ -52,6 +54,7 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     options, place = build(TrainDenoiser, values), build(RunOptions, values)
 
     from latentdiff.apps.cli.train import common
+    from latentdiff.train.choices import resolved
     from latentdiff.train.denoiser import DenoiserTask
 
     training = common.begin("denoiser", options, place)
@@ -64,6 +67,10 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
         options, training.data, stream=options.stream
     )
     codec = _planned() or _codec(training, data)
+    if training.resume is None:
+        training = replace(training, options=resolved(options, codec))
+        options = training.options
+        _note_choices(options, codec)
     tokenizer = _tokenizer(training, data)
     network = _network(training, data, codec, tokenizer)
     task = DenoiserTask(options, data, codec, network, training.device, tokenizer)
@@ -83,6 +90,18 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     )
 
 
+def _note_choices(options: TrainDenoiser, codec: Codec) -> None:
+    """Say what was chosen for the latents where the command line leaves it open."""
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.nn.base_config import cross
+
+    if options.network != "auto" and not given(["network"]):
+        note(
+            f"latents {cross(*codec.latent_shape)}: --network {options.network} --width {options.width}"
+            f" --prediction {options.prediction} --batch {options.batch} --lr {options.lr:g}"
+        )
+
+
 def _planned() -> Codec | None:
     """The codec of a VAE that is not trained yet: for the denoiser of `latentdiff train --dry-run`."""
     import torch
@@ -98,9 +117,8 @@ def _planned() -> Codec | None:
 
 def _codec(training: Training[TrainDenoiser], data: TrainData) -> Codec:
     """The codec: of pixels, of encoded data, of the run to resume, of --vae or of the newest VAE run."""
-    from latentdiff.pipeline.checkpoint.folder import INDEX
+    from latentdiff.data.types import ImageData
     from latentdiff.pipeline.codec import IdentityCodec, VAECodec
-    from latentdiff.pipeline.components import load_codec
     from latentdiff.train.latent_dataset import EncodedData
 
     options, place, resume, image = training.options, training.place, training.resume, data.shape
@@ -110,6 +128,7 @@ def _codec(training: Training[TrainDenoiser], data: TrainData) -> Codec:
                 f"{options.data}: holds latents and their VAE, expected neither --pixel nor --vae"
             )
         return data.codec
+    assert isinstance(data, ImageData)
     if options.pixel:
         return IdentityCodec(image, options.pixel_scale)
     if resume is not None:
@@ -123,17 +142,16 @@ def _codec(training: Training[TrainDenoiser], data: TrainData) -> Codec:
             f"no VAE run in {place.runs}; make one with `latentdiff train-vae`, or work on pixels with"
             " --pixel"
         )
-    codec = load_codec(checkpoint, checkpoint.json(INDEX), image=image)
+    named = options.vae is not None or resume is not None
+    codec = _fitted(checkpoint, data, training, anywhere=named)
     if isinstance(codec, IdentityCodec):
         raise InputError(
             f"{checkpoint.folder}: is a pixel model without a VAE; name a VAE run with --vae, or work on"
             " pixels with --pixel"
         )
     if resume is not None and options.vae is not None and given(["vae"]):
-        named = training.locate(options.vae)
-        if not (
-            isinstance(codec, VAECodec) and codec.same_as(load_codec(named, named.json(INDEX), image=image))
-        ):
+        other = _fitted(training.locate(options.vae), data, training, anywhere=True)
+        if not (isinstance(codec, VAECodec) and codec.same_as(other)):
             raise InputError(
                 f"--vae {options.vae}: holds another VAE than {checkpoint.folder}; resume continues the same"
                 " training"
@@ -145,6 +163,36 @@ def _codec(training: Training[TrainDenoiser], data: TrainData) -> Codec:
             " --data, or make one with `latentdiff train-vae`"
         )
     return codec
+
+
+def _fitted(
+    checkpoint: Checkpoint, data: ImageData, training: Training[TrainDenoiser], *, anywhere: bool
+) -> Codec:
+    """The codec of a checkpoint; ``anywhere``: for images of any size that its convolutions take.
+
+    A VAE of the package, or one that was trained on images of another size, has its latents' mean and
+    deviation measured anew on the images to train on.
+    """
+    from latentdiff.apps.cli.shared.progress import note
+    from latentdiff.nn.base_config import cross
+    from latentdiff.pipeline.checkpoint.folder import INDEX
+    from latentdiff.pipeline.checkpoint.pretrained import about
+    from latentdiff.pipeline.codec import VAECodec
+    from latentdiff.pipeline.components import load_codec
+    from latentdiff.train.latents import normalized_for
+
+    index = checkpoint.json(INDEX)
+    codec = load_codec(checkpoint, index, image=data.shape if anywhere else None)
+    if not isinstance(codec, VAECodec) or codec.image_shape != data.shape:
+        return codec
+    trained_on = tuple(index.get("image", data.shape))
+    if checkpoint is training.resume or (trained_on == data.shape and not about(checkpoint.folder)):
+        return codec
+    note(
+        f"{checkpoint.folder.name}: trained on images of {cross(*trained_on[1:])}, used at"
+        f" {cross(*data.shape[1:])}: latents of {cross(*codec.latent_shape)}"
+    )
+    return normalized_for(codec, data.train, training.device)
 
 
 def _newest_vae(runs: Path, image: tuple[int, ...]) -> Checkpoint | None:
@@ -195,9 +243,12 @@ def _network(
     training: Training[TrainDenoiser], data: TrainData, codec: Codec, tokenizer: TextTokenizer | None
 ) -> nn.Module:
     from latentdiff.nn import build as build_network
-    from latentdiff.pipeline.components import config_of, load_network
+    from latentdiff.pipeline.components import config_of, load_config, load_network
     from latentdiff.train.build import denoiser_config_of
 
+    if training.resume is not None:  # what a kind and a preset stand for may have changed since
+        config, _ = load_config(training.resume, "denoiser")
+        return build_network(config, seed=training.options.seed)
     config = denoiser_config_of(training.options, data, codec, tokenizer)
     network = build_network(config, seed=training.options.seed)
     if (source := training.first) is None:

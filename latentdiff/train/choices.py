@@ -1,0 +1,49 @@
+"""What `auto` stands for in the training of a denoiser: by the shape of the latents and the budget."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from latentdiff.config.training import TrainDenoiser
+from latentdiff.pipeline.codec import Codec, IdentityCodec
+
+
+class GridChoice(NamedTuple):
+    """The network for latent grids of at most ``numbers``, of trainings of at most ``minutes``."""
+
+    numbers: float
+    minutes: float
+    network: str
+    width: int
+    batch: int
+    lr: float
+
+
+# measured on photos of clothes and emoji (docs/quality.md): the first row that fits
+GRIDS = (
+    GridChoice(4096, math.inf, "mlp", 512, 256, 2e-3),
+    GridChoice(math.inf, math.inf, "unet", 48, 128, 2e-3),
+)
+
+
+def resolved(options: TrainDenoiser, codec: Codec) -> TrainDenoiser:
+    """The options with `prediction` and `network` chosen where they are "auto".
+
+    On the grid of a VAE the network predicts x_0 of the posterior's mean, which lies near a surface of few
+    dimensions, elsewhere v. The network of a grid comes from :data:`GRIDS`, with its width, batch and
+    learning rate where these are not given; that of vectors, of pixels and of texts is the first that takes
+    the shape.
+    """
+    grid = len(codec.latent_shape) == 3 and not isinstance(codec, IdentityCodec)
+    update: dict[str, Any] = {}
+    if options.prediction == "auto":
+        update["prediction"] = "x0" if grid and not options.diffusion().schedule.zero_terminal_snr else "v"
+    if options.network == "auto" and grid and not options.text and options.preset == "small":
+        numbers, minutes = math.prod(codec.latent_shape), options.minutes or 0.0
+        choice = next(row for row in GRIDS if numbers <= row.numbers and minutes <= row.minutes)
+        update["network"] = choice.network
+        for name in ("width", "batch", "lr"):
+            if getattr(options, name) is None:
+                update[name] = getattr(choice, name)
+    return TrainDenoiser.model_validate(options.model_dump() | update) if update else options
