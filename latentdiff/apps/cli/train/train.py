@@ -43,6 +43,14 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
     help=f"Budget of both, a quarter of it for the VAE (default: that of --config, else {MINUTES:g}).",
 )
 @option(
+    "--vae",
+    group="Model",
+    help=(
+        "A trained VAE instead of one of these images: `colour` of the package, a run or a checkpoint; all"
+        " minutes are the denoiser's."
+    ),
+)
+@option(
     "--name",
     group="Run",
     help="Name of the runs, NAME-vae and NAME-denoiser (default: the date).",
@@ -60,7 +68,7 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
 def command(
     ctx: click.Context, /, dry_run: bool, as_json: bool, name: str | None, config: str | None, **values: Any
 ) -> int:
-    """Train a VAE, and a denoiser on its latents.
+    """Train a VAE, and a denoiser on its latents; with --vae the denoiser alone.
 
     The same as `latentdiff train-vae` and then `latentdiff train-denoiser --vae` on its run, which have all
     the options; a --config file can give them here too. Stopped by a signal, the same command with its --name
@@ -75,17 +83,19 @@ def command(
             raise click.UsageError("several processes train runs of one name: give --name")
         name = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     build(RunOptions, {"name": name, "runs": values["runs"]})
-    chosen = given(values)
+    chosen, vae = given(values), values["vae"]
+    if vae is not None and "latent" in chosen:
+        raise click.UsageError(f"--latent is for a VAE that is trained, got it with --vae {vae}")
     minutes = values["minutes"] or (None if config is not None else MINUTES)
     shared = [] if config is None else ["--config", config]
     parts = {}
-    for kind, share in SHARES.items():
+    for kind, share in (SHARES if vae is None else {"denoiser": 1.0}).items():
         words = shared + flags({key: values[key] for key in (*COMMON, *OWN[kind]) if key in chosen})
         with _errors_of(ctx):
             parts[kind] = _prepared(
-                kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share
+                kind, Path(values["runs"]) / name, words, None if minutes is None else minutes * share, vae
             )
-    _check(*(part.params for part in parts.values()))
+    _check(parts["denoiser"].params)
     ranks = ctx.with_resource(
         joined(resolve_device(values["device"]))
     )  # several processes meet once, for both
@@ -117,7 +127,9 @@ def _errors_of(ctx: click.Context) -> Iterator[None]:
         raise
 
 
-def _prepared(kind: str, place: Path, words: list[str], minutes: float | None) -> click.Context:
+def _prepared(
+    kind: str, place: Path, words: list[str], minutes: float | None, vae: str | None
+) -> click.Context:
     """The command line of one training, read, not run: its errors come before either training begins."""
     from latentdiff.apps.cli.train import denoiser as train_denoiser
     from latentdiff.apps.cli.train import vae as train_vae
@@ -126,12 +138,12 @@ def _prepared(kind: str, place: Path, words: list[str], minutes: float | None) -
     called: click.Command = {"vae": train_vae, "denoiser": train_denoiser}[kind].command
     folder = place.with_name(f"{place.name}-{kind}")
     words = words + ([] if minutes is None else ["--minutes", f"{minutes:g}"])
-    words += ["--vae", str(place.with_name(f"{place.name}-vae"))] if kind == "denoiser" else []
+    words += ["--vae", vae or str(place.with_name(f"{place.name}-vae"))] if kind == "denoiser" else []
     words += ["--resume", str(folder)] if Run(folder).checkpoints() else ["--name", folder.name]
     return called.make_context(f"latentdiff train-{kind}", words)
 
 
-def _check(vae: dict[str, Any], denoiser: dict[str, Any]) -> None:
+def _check(denoiser: dict[str, Any]) -> None:
     """What the denoiser would refuse once the VAE is trained is refused before."""
     if denoiser["pixel"]:
         raise click.UsageError("a model of pixels needs no VAE: use `latentdiff train-denoiser --pixel`")
