@@ -49,8 +49,8 @@ class TrainVAE(DataOptions, StreamOptions, LoopOptions):
 
     latent: Annotated[str | None, AfterValidator(_latent)] = setting(
         None,
-        "latent size as 32 or 4x7x7; a vector or CHANNELSxHEIGHTxWIDTH (default: 32 for grey images, 4"
-        " channels at a quarter of each side for colour images)",
+        "latent size as 32 or 4x7x7; a vector or CHANNELSxHEIGHTxWIDTH (default: 32 for small grey images; a"
+        " grid for others, 4 channels at a quarter of each side up to 48 pixels, 8 at an eighth above)",
     )
     preset: Literal["small", "base", "large"] = setting(
         "small", "network size: small, base or large; small trains in minutes on a CPU, large needs a GPU"

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from latentdiff.errors import InputError
 from latentdiff.nn.base_config import NetworkConfig, Presets, Side, Width, cross
 
+SMALL_SIDE = 48  # pixels of what counts as small images
 VECTOR_GRID = 8  # a vector latent is read off a feature map of at most this many pixels a side
 
 
@@ -124,11 +125,21 @@ def parse_latent(text: str) -> tuple[int, ...]:
 
 
 def default_latent(image: tuple[int, ...]) -> tuple[int, ...]:
-    """The latent size for images [C, H, W] where none is given: 32 numbers, too few for colour images.
+    """The latent size for images [C, H, W] where none is given.
 
-    For those 4 channels at a quarter of both sides (Rombach et al. 2022), or at half where a quarter does not
-    divide them.
+    32 numbers for small grey images, such as digits. For others a grid: 4 channels at a quarter of both sides
+    up to :data:`SMALL_SIDE` pixels, 8 at an eighth above (docs/quality.md), or what divides them. InputError
+    where nothing does: 32 numbers would blur them.
     """
     channels, height, width = image
-    factor = next((f for f in (4, 2) if channels > 1 and height % f == 0 and width % f == 0), None)
-    return (32,) if factor is None else (4, height // factor, width // factor)
+    if channels == 1 and max(height, width) <= SMALL_SIDE:
+        return (32,)
+    most = 4 if max(height, width) <= SMALL_SIDE else 8
+    factor = next((f for f in (8, 4, 2) if f <= most and height % f == 0 and width % f == 0), None)
+    if factor is None:
+        near = cross(*(max(8, 8 * round(side / 8)) for side in (height, width)))
+        raise InputError(
+            f"`latent`: no grid fits images of {cross(height, width)} pixels, whose sides have no common"
+            f" factor 2; `size` {near} resizes them, or choose a vector such as `latent` 128"
+        )
+    return (8 if factor == 8 else 4, height // factor, width // factor)

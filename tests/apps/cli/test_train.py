@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from latentdiff.apps.cli.root import COMMANDS
 from latentdiff.apps.cli.train import train
+from latentdiff.errors import InputError
 from latentdiff.nn import VAEConfig, default_latent
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -316,7 +317,9 @@ def test_a_dry_run_of_both_trainings_describes_both_and_writes_nothing(
     ("image", "latent"),
     [
         ((1, 28, 28), (32,)),
-        ((1, 64, 64), (32,)),
+        ((1, 64, 64), (8, 8, 8)),
+        ((3, 64, 64), (8, 8, 8)),
+        ((3, 128, 96), (8, 16, 12)),
         ((3, 32, 32), (4, 8, 8)),
         ((3, 32, 48), (4, 8, 12)),
         ((3, 30, 30), (4, 15, 15)),
@@ -327,16 +330,21 @@ def test_the_default_latent_suits_the_images(image: tuple[int, int, int], latent
     assert VAEConfig.of_preset("small", image=image, latent=latent).latent == latent
 
 
+def test_images_without_a_fitting_grid_are_refused() -> None:
+    with pytest.raises(InputError, match=r"no grid fits images of 45x64 pixels.*`size` 48x64"):
+        default_latent((3, 45, 64))
+
+
 def test_the_default_latent_of_colour_images_is_said(cli: Callable, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "colour.npz", x_train=images, x_test=images[:4])
     done = cli("train-vae --data colour.npz --dry-run --json", cwd=tmp_path)
     assert (
         json.loads(done.out)["network"]["latent"] == [4, 4, 4]
-        and "latent 4x4x4, the default for colour" in done.err
+        and "latent 4x4x4: 12 times fewer numbers than pixels" in done.err
     )
     done = cli("train-vae --data colour.npz --latent 32 --dry-run --json", cwd=tmp_path)
-    assert json.loads(done.out)["network"]["latent"] == [32] and "the default" not in done.err
+    assert json.loads(done.out)["network"]["latent"] == [32] and "fewer numbers" not in done.err
 
 
 # data, runs and checkpoints that are elsewhere or damaged

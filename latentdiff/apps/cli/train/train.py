@@ -47,7 +47,7 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
     group="Model",
     help=(
         "A trained VAE instead of one of these images: `colour` of the package, a run or a checkpoint; all"
-        " minutes are the denoiser's."
+        " minutes are the denoiser's (default: train one)."
     ),
 )
 @option(
@@ -68,7 +68,7 @@ SKIPPED_OF_DENOISER = tuple(set(TrainDenoiser.model_fields) - {"text", "predicti
 def command(
     ctx: click.Context, /, dry_run: bool, as_json: bool, name: str | None, config: str | None, **values: Any
 ) -> int:
-    """Train a VAE, and a denoiser on its latents; with --vae the denoiser alone.
+    """Train a VAE, and a denoiser on its latents.
 
     The same as `latentdiff train-vae` and then `latentdiff train-denoiser --vae` on its run, which have all
     the options; a --config file can give them here too. Stopped by a signal, the same command with its --name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -62,7 +63,8 @@ def command(*, dry_run: bool, as_json: bool, **values: Any) -> int:
     resumed = training.resume and load_vae(training.resume)[0].config
     config = resumed or vae_config_of(options, data)
     if options.latent is None and len(config.latent) == 3:
-        note(f"latent {cross(*config.latent)}, the default for colour images of this size; --latent chooses")
+        fewer = math.prod(config.image) / math.prod(config.latent)
+        note(f"latent {cross(*config.latent)}: {fewer:.0f} times fewer numbers than pixels; --latent chooses")
     network: VAE = build_network(config, seed=options.seed)
     if (source := training.first) is not None:
         if of_diffusers(source.json(INDEX), "vae"):
