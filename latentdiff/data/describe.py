@@ -17,7 +17,7 @@ from latentdiff.data.load import load_dataset
 from latentdiff.data.raw import SPLITS, Listed, RawSplit, note_empty_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import find_reader
-from latentdiff.data.resize import Fit, resize_effects
+from latentdiff.data.resize import Fit
 from latentdiff.data.types import TrainData, TrainSplit
 
 Pixels = NDArray[np.uint8]
@@ -58,18 +58,17 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
         return describe_loaded(load_dataset(source, **asdict(fit), root=root))
     sizes, channels = list[tuple[int, int]](), 1
     if not reader.reads:
-        listed = reader.index(path, fit.class_folders)
-        found = _decoded_places(listed)
+        listed = reader.index(path, fit)
+        found = _decoded_places(listed, fit)
     else:
         listing = list_folder(path, fit.class_folders)
-        listed, found = None, decoded(listing)
+        listed, found = None, decoded(listing, fit.under)
     paths, report = list[str](), listing.report if listed is None else listed.report
     for name, pixels in found:
         paths.append(name)
         sizes.append((pixels.shape[0], pixels.shape[1]))
         channels = max(channels, pixels.shape[2])
-        if fit.size:
-            report.resize(name, resize_effects(pixels.shape, fit.size, fit.resize))
+        report.resize(name, fit.effects(pixels.shape))
     if listed is None:
         labels, classes, captions = listing.annotations(paths)
         listed = Listed((), paths, listing.splits(paths), labels, classes, captions, report)
@@ -110,10 +109,10 @@ def _description(
     return DataDescription(name, images, captions, by_class, *sizes, channels, report)
 
 
-def _decoded_places(listed: Listed) -> Iterator[tuple[str, Pixels]]:
+def _decoded_places(listed: Listed, fit: Fit) -> Iterator[tuple[str, Pixels]]:
     """Names and pixels of the images of shards; those that cannot be decoded go into the report."""
     for place in listed.places:
-        result = place.decode()
+        result = place.decode(fit.under)
         if isinstance(result, Decoded):
             listed.report.convert(place.name, result.conversions)
             yield place.name, result.pixels

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from latentdiff.data.background import WHITE, Color
 from latentdiff.data.captions import SIDECARS, Annotations, read_annotations
 from latentdiff.data.class_folders import (
     OPTION,
@@ -34,7 +35,7 @@ from latentdiff.data.decode import (
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.raw import Listed, RawSplit, RawSplits, labels_of_all
 from latentdiff.data.read_report import ReadReport, named, total
-from latentdiff.data.resize import Fit, resize_effects, resized, set_channels
+from latentdiff.data.resize import Fit, set_channels
 from latentdiff.data.scan import Tree, shown, walk
 from latentdiff.errors import InputError
 
@@ -240,11 +241,11 @@ def _packed(tree: Tree) -> str:
     return f"; {shown(packed[0])}: unpack it, tar shards are read without compression" if packed else ""
 
 
-def decoded(listing: Listing) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Paths and pixels of the images that can be decoded, in order. InputError if most are refused."""
+def decoded(listing: Listing, under: Color = WHITE) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Paths and pixels of the images that can be decoded, in order, with a colour under transparent pixels. InputError if most are refused."""
     report = listing.report
     for path in listing.paths:
-        result = decode_file(listing.root / path)
+        result = decode_file(listing.root / path, under)
         if isinstance(result, Decoded):
             report.used += 1
             report.convert(path, result.conversions)
@@ -266,10 +267,9 @@ def decoded(listing: Listing) -> Iterator[tuple[str, NDArray[np.uint8]]]:
 def _fitted(listing: Listing, fit: Fit) -> tuple[list[str], list[NDArray[np.uint8]]]:
     """Paths and pixels of all usable images, resized; InputError if they do not fit into memory."""
     paths, images, size = list[str](), list[NDArray[np.uint8]](), 0
-    for path, pixels in decoded(listing):
-        if fit.size:
-            listing.report.resize(path, resize_effects(pixels.shape, fit.size, fit.resize))
-        images.append(resized(pixels, fit.size, fit.resize) if fit.size else pixels)
+    for path, pixels in decoded(listing, fit.under):
+        listing.report.resize(path, fit.effects(pixels.shape))
+        images.append(fit.resized(pixels))
         paths.append(path)
         size += images[-1].nbytes
         if size > MAX_BYTES:
@@ -335,9 +335,9 @@ def read(path: Path, fit: Fit) -> RawSplits:
     return replace(found, classes=classes, report=listing.report)
 
 
-def index(path: Path, class_folders: str) -> Listed:
+def index(path: Path, fit: Fit) -> Listed:
     """The images of :func:`read` before any is decoded. InputError if there are none."""
-    listing = list_folder(path, class_folders)
+    listing = list_folder(path, fit.class_folders)
     labels, classes, captions = listing.annotations(listing.paths)
     places = [FileLocation(path / name, name) for name in listing.paths]
     splits = listing.splits(listing.paths)

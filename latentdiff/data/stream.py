@@ -21,7 +21,7 @@ from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.raw import Listed, RawSplit, note_empty_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import READERS, find_reader
-from latentdiff.data.resize import Fit, parse_size, resize_effects, resized, set_channels
+from latentdiff.data.resize import Fit, parse_size, set_channels
 from latentdiff.data.scan import shown
 from latentdiff.data.types import Dataset, ImageData, Split
 from latentdiff.errors import InputError
@@ -92,8 +92,8 @@ class LazyImages:
 
     def _image(self, k: int) -> NDArray[np.uint8]:
         """Image k as uint8 [H, W, C]."""
-        place, mode = self._places[k], self._fit.resize
-        found = place.decode()
+        place, fit = self._places[k], self._fit
+        found = place.decode(fit.under)
         if isinstance(found, RefusedImage):
             raise Unreadable(
                 f"{shown(place.name)}: expected a PNG, JPEG or WEBP image, found: {found.reason}; put a sound"
@@ -103,8 +103,8 @@ class LazyImages:
             if not self._counted[k]:
                 self._counted[k] = 1
                 self._report.convert(place.name, found.conversions)
-                self._report.resize(place.name, resize_effects(found.pixels.shape, self._size, mode))
-        return set_channels(resized(found.pixels, self._size, mode), self._channels)
+                self._report.resize(place.name, fit.effects(found.pixels.shape))
+        return set_channels(fit.resized(found.pixels), self._channels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,8 +159,10 @@ def stream_dataset(
     *,
     size: int | tuple[int, int] | None,
     channels: int | None,
-    resize: str = "crop",
+    fit: str = "crop",
     class_folders: str = "auto",
+    resize: str = "bicubic",
+    background: str | None = None,
     seed: int = 0,
 ) -> StreamedData:
     """Index a folder of images or of tar shards (webdataset), or one shard, without decoding anything.
@@ -170,22 +172,22 @@ def stream_dataset(
     read or --size is missing.
     """
     path, reader = expanded(data), None if data in NAMED else find_reader(data)[1]
-    fit = Fit(parse_size(size), channels or 3, resize, class_folders)
-    if fit.size is None:
+    how = Fit(parse_size(size), channels or 3, fit, class_folders, resize, background)
+    if how.size is None:
         raise InputError(f"{data}: tar shards and streamed images need one `size` for all, found none")
     if reader is None or not reader.streams:
         streams = " or ".join(row.description for row in reversed(READERS.values()) if row.streams)
         raise InputError(f"{data}: expected {streams}, found none")
-    listed = reader.index(path, class_folders)
+    listed = reader.index(path, how)
     classes, report = listed.classes, listed.report
     report.used = len(listed.paths)
     with report.explaining(str(data)):
         parts = listed.split(seed=seed)
     report.decoded = False
     note_empty_classes(parts[0].labels, classes, report)
-    train, val, test = (_split(listed, part, fit) for part in parts)
+    train, val, test = (_split(listed, part, how) for part in parts)
     report.used = sum(map(len, parts))
-    return StreamedData(str(data), train, val, test, classes, _identity(listed, parts[0], fit), report)
+    return StreamedData(str(data), train, val, test, classes, _identity(listed, parts[0], how), report)
 
 
 def _split(listed: Listed, part: RawSplit, fit: Fit) -> StreamedSplit:
@@ -196,9 +198,16 @@ def _split(listed: Listed, part: RawSplit, fit: Fit) -> StreamedSplit:
     )
 
 
+def _is_as_before(fit: Fit) -> bool:
+    """Whether version 0.1 brought images to a size in this way, too."""
+    return fit.resize == "bicubic" and fit.background is None
+
+
 def _identity(listed: Listed, part: RawSplit, fit: Fit) -> str:
     """SHA-256 without the contents of the files: a damaged one may be replaced by a sound one."""
-    digest = hashlib.sha256(repr((fit.size, fit.channels, fit.resize)).encode())
+    new = () if fit.fit != "pad" and _is_as_before(fit) else (fit.fit, fit.resize, fit.background)
+    before = {"edge": "pad"}.get(fit.fit, fit.fit)  # as runs of version 0.1 record it
+    digest = hashlib.sha256(repr((fit.size, fit.channels, before, *new)).encode())
     for i, k in enumerate(part.images.tolist()):
         label = None if part.labels is None else int(part.labels[i])
         entry = (listed.paths[k], label, None if part.captions is None else part.captions[i])

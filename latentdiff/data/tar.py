@@ -24,6 +24,7 @@ from latentdiff.data.class_folders import (
 from latentdiff.data.decode import FORMATS, HEAD_BYTES, MAX_FILE_BYTES, SUFFIXES, FileLocation, format_of
 from latentdiff.data.raw import Listed, labels_of_all
 from latentdiff.data.read_report import ReadReport, named
+from latentdiff.data.resize import Fit
 from latentdiff.data.scan import HIDDEN, is_hidden, shown
 from latentdiff.errors import InputError
 
@@ -67,10 +68,10 @@ def recognises(path: Path) -> bool:
         return False
 
 
-def index(path: Path, class_folders: str) -> Listed:
+def index(path: Path, fit: Fit) -> Listed:
     """The images of the shards at ``path`` before any is decoded; InputError for damaged shards."""
     report, shards = ReadReport(), shards_of(path)
-    note_unused_option(class_folders, report, "labels of shards come from their KEY.cls and KEY.json")
+    note_unused_option(fit.class_folders, report, "labels of shards come from their KEY.cls and KEY.json")
     for entry in sorted(path.iterdir()) if path.is_dir() else []:
         if entry not in shards:
             report.leave_out(entry.name, HIDDEN if is_hidden(entry.name) else "not a tar shard")

@@ -63,6 +63,7 @@ class Option(_PathParameter, click.Option):
     ``bounds``: the range in words, which ends the text of --help-all.
     ``was``: its flags of the version before, by those that they are now (or one, as a text). An old flag
     works as the new one does and is in no help text; one line on stderr says that it was renamed.
+    ``moved``: values of the version before that are now those of another flag, as (flag, value); likewise.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Option(_PathParameter, click.Option):
         argument: str = "",
         bounds: str = "",
         was: str | Mapping[str, str] | None = None,
+        moved: Mapping[str, tuple[str, str]] | None = None,
         **attributes: Any,
     ) -> None:
         if not {"is_flag", "multiple", "required"} & attributes.keys():
@@ -84,6 +86,7 @@ class Option(_PathParameter, click.Option):
         if bounds:
             self.help = f"{(self.help or '').removesuffix('.')} ({bounds})."
         self.was = {was: self.opts[0]} if isinstance(was, str) else dict(was or {})
+        self.moved = dict(moved or {})
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         """Old flags are stored as the new ones are, with a note."""
@@ -91,12 +94,29 @@ class Option(_PathParameter, click.Option):
         for old, new in self.was.items():
             parser._long_opt[old] = renamed = copy.copy(parser._long_opt[new])
             renamed.process = partial(_process_renamed, parser._long_opt[new], f"{old} is now {new}", ctx)
+        if self.moved:
+            flag = self.opts[0]
+            parser._long_opt[flag] = own = copy.copy(plain := parser._long_opt[flag])
+            own.process = partial(_process_moved, plain, self.moved, parser, ctx)
 
 
 def _process_renamed(option: Any, message: str, ctx: click.Context, value: Any, state: Any) -> None:
     if not ctx.resilient_parsing:
         note(message)
     option.process(value, state)
+
+
+def _process_moved(
+    plain: Any, moved: Mapping[str, tuple[str, str]], parser: Any, ctx: click.Context, value: Any, state: Any
+) -> None:
+    """Store a value, or one of the version before at the option that has it now."""
+    if value not in moved:
+        plain.process(value, state)
+        return
+    flag, new = moved[value]
+    if not ctx.resilient_parsing:
+        note(f"{plain._long_opts[0]} {value} is now {flag} {new}")
+    parser._long_opt[flag].process(new, state)
 
 
 option = partial(click.option, cls=Option)
