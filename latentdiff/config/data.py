@@ -34,7 +34,7 @@ def _color(text: str) -> str:
 
 FITTING = ("fit", "resize", "background")
 """The options by which images are brought to one shape, beside its size and channels."""
-LABELLING = ("class_folders",)
+LABELLING = ("class_folders", "labels_from", "captions_from")
 """The options by which images get labels and captions."""
 
 
@@ -81,6 +81,18 @@ class DataOptions(Config):
         "auto",
         "labels from the class folders of an image folder; auto: where every image is in one, only: leave"
         " out images that are in none, ignore: no labels",
+        advanced=True,
+    )
+    labels_from: Literal["folder", "name", "none"] = setting(
+        "folder",
+        "classes of images; folder: metadata, else class folders, name: file names, as cat_001.png, none: no"
+        " labels, whatever the data has",
+        advanced=True,
+    )
+    captions_from: Literal["text", "name", "none"] = setting(
+        "text",
+        "captions of images; text: files beside them, name: else the words of file names, as red-hat 03.jpg,"
+        " none: no captions, whatever the data has",
         advanced=True,
     )
     flip: bool = setting(False, "mirror training images at random", advanced=True)

@@ -185,7 +185,8 @@ def decode_file(path: Path, background: Color = WHITE) -> Decoded | RefusedImage
     """Decode a PNG, JPEG or WEBP file, whatever of the three its suffix says; never raises for what is in the
     file.
 
-    Transparent pixels are composited on ``background``. Refuses what is no regular file, above 256 MiB or 2^26 pixels (checked before decoding), or damaged.
+    Transparent pixels are composited on ``background``. Refuses what is no regular file, above 256 MiB or
+    2^26 pixels (checked before decoding), or damaged.
     """
     try:
         facts = path.stat()

@@ -61,7 +61,7 @@ def describe_data(source: str, fit: Fit, root: Path | None = None) -> DataDescri
         listed = reader.index(path, fit)
         found = _decoded_places(listed, fit)
     else:
-        listing = list_folder(path, fit.class_folders)
+        listing = list_folder(path, fit)
         listed, found = None, decoded(listing, fit.under)
     paths, report = list[str](), listing.report if listed is None else listed.report
     for name, pixels in found:

@@ -32,6 +32,7 @@ from latentdiff.data.decode import (
     decode_file,
     format_of,
 )
+from latentdiff.data.file_names import captions_by_name, labels_by_name
 from latentdiff.data.npz import MAX_BYTES
 from latentdiff.data.raw import Listed, RawSplit, RawSplits, labels_of_all
 from latentdiff.data.read_report import ReadReport, named, total
@@ -69,7 +70,7 @@ class Listing:
     others: tuple[str, ...]
     image_files: tuple[str, ...]
     has_splits: bool
-    class_folders: str
+    fit: Fit
     report: ReadReport
 
     def splits(self, paths: Sequence[str]) -> tuple[str | None, ...] | None:
@@ -82,18 +83,33 @@ class Listing:
         """Labels [N], class names and captions of ``paths``; the report counts the files that gave none."""
         found = read_annotations(self.root, self.report, files=self.tree.files, images=self.paths)
         _count_others(self.others, found.used, self.report)
+        captions: tuple[str, ...] | None = tuple(found.captions.get(path, "") for path in paths)
+        stems = [posixpath.splitext(posixpath.basename(path))[0] for path in paths]
+        if self.fit.captions_from == "name":
+            captions = captions_by_name(stems, paths, captions, self.report)
+        if self.fit.captions_from == "none" or not any(captions or ()):
+            captions = None
+        return *self._labels(paths, stems, found), captions
+
+    def _labels(
+        self, paths: Sequence[str], stems: Sequence[str], found: Annotations
+    ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
+        """Labels [N] and class names of ``paths``, whose file names without suffix are ``stems``."""
+        if self.fit.labels_from == "none":
+            return None, None
+        if self.fit.labels_from == "name":
+            return labels_by_name(stems, paths, self.report, source=str(self.root))
         labels, classes = _metadata_labels(self.root, paths, found)
         if not found.labels:
             places = _places(below(paths, self.base), has_splits=self.has_splits)
             base = None if self.has_splits else self.base
             with self.report.explaining(str(self.root)):
                 labels, classes = folder_labels(
-                    places, paths, self.class_folders, self.report, source=str(self.root), base=base
+                    places, paths, self.fit.class_folders, self.report, source=str(self.root), base=base
                 )
-            if self.class_folders != "ignore":
+            if self.fit.class_folders != "ignore":
                 self._note_unused_folders(paths)
-        captions = tuple(found.captions.get(path, "") for path in paths)
-        return labels, classes, captions if any(captions) else None
+        return labels, classes
 
     def _note_unused_folders(self, paths: Sequence[str]) -> None:
         """Say which folders would be classes if they had a usable image, as those of ``paths`` have."""
@@ -118,7 +134,7 @@ def _places(paths: Sequence[str], *, has_splits: bool) -> list[str]:
     return [path.partition("/")[2] for path in paths] if has_splits else list(paths)
 
 
-def list_folder(root: Path, class_folders: str = "auto") -> Listing:
+def list_folder(root: Path, fit: Fit) -> Listing:
     """The files that :func:`read` decodes, with a report of the rest. InputError if there is nothing."""
     report, candidates, others, image_files = ReadReport(), list[str](), list[str](), list[str]()
     tree = walk(root, suffixes=(*SUFFIXES, *_OTHER_SUFFIXES))
@@ -146,7 +162,7 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
     base = common_folder(candidates)
     inner = below(candidates, base)
     has_splits = any(split_of(path) == "train" for path in inner)
-    has_splits = has_splits and not (class_folders == "only" and may_be_classes(inner))
+    has_splits = has_splits and not (fit.class_folders == "only" and may_be_classes(inner))
     _note_doubtful_splits(inner, report, has_splits=has_splits)
     if has_splits:
         if base:
@@ -155,7 +171,7 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
         for path in sorted(outside):
             report.leave_out(path, "outside train, val and test")
         candidates = [path for path in candidates if path not in outside]
-    if class_folders == "only":
+    if fit.class_folders == "only":
         places = _places(below(candidates, base), has_splits=has_splits)
         tops = map(class_of, below(places, common_folder(places)))
         outside = {path for path, top in zip(candidates, tops, strict=True) if not top}
@@ -168,9 +184,7 @@ def list_folder(root: Path, class_folders: str = "auto") -> Listing:
             )
         candidates = [path for path in candidates if path not in outside]
     files = tuple(image_files)
-    return Listing(
-        root, tree, base, tuple(candidates), tuple(others), files, has_splits, class_folders, report
-    )
+    return Listing(root, tree, base, tuple(candidates), tuple(others), files, has_splits, fit, report)
 
 
 def _note_doubtful_splits(places: Sequence[str], report: ReadReport, *, has_splits: bool) -> None:
@@ -242,7 +256,9 @@ def _packed(tree: Tree) -> str:
 
 
 def decoded(listing: Listing, under: Color = WHITE) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Paths and pixels of the images that can be decoded, in order, with a colour under transparent pixels. InputError if most are refused."""
+    """Paths and pixels of the images that can be decoded, in order, with a colour ``under`` transparent
+    pixels. InputError if most are refused.
+    """
     report = listing.report
     for path in listing.paths:
         result = decode_file(listing.root / path, under)
@@ -323,11 +339,11 @@ def read(path: Path, fit: Fit) -> RawSplits:
     paths.
 
     Top folders train, val (valid, validation) and test are the splits if there is a train. Labels come from
-    metadata.jsonl or .csv, else from class folders as `fit.class_folders` says. A folder that holds all
-    images is entered first. InputError if nothing (or less than half) is usable, sizes differ without --size,
-    or annotations are wrong.
+    metadata.jsonl or .csv, else from class folders as `fit.class_folders` says, or from file names. A folder
+    that holds all images is entered first. InputError if nothing (or less than half) is usable, sizes differ
+    without --size, or annotations are wrong.
     """
-    listing = list_folder(path, fit.class_folders)
+    listing = list_folder(path, fit)
     paths, images = _fitted(listing, fit)
     labels, classes, captions = listing.annotations(paths)
     everything = RawSplit(_stacked(path, paths, images, fit.channels), labels, captions, tuple(paths))
@@ -337,7 +353,7 @@ def read(path: Path, fit: Fit) -> RawSplits:
 
 def index(path: Path, fit: Fit) -> Listed:
     """The images of :func:`read` before any is decoded. InputError if there are none."""
-    listing = list_folder(path, fit.class_folders)
+    listing = list_folder(path, fit)
     labels, classes, captions = listing.annotations(listing.paths)
     places = [FileLocation(path / name, name) for name in listing.paths]
     splits = listing.splits(listing.paths)

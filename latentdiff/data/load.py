@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latentdiff.data.catalog import NAMED
-from latentdiff.data.class_folders import note_unused_option
+from latentdiff.data.class_folders import note_unused_names, note_unused_option
 from latentdiff.data.decode import RefusedImage, decode_file
 from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete, note_empty_classes, number_labels
 from latentdiff.data.read_report import ReadReport
@@ -34,6 +34,8 @@ def load_dataset(
     class_folders: str = "auto",
     resize: str = "bicubic",
     background: str | None = None,
+    labels_from: str = "folder",
+    captions_from: str = "text",
     root: Path | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -45,18 +47,24 @@ def load_dataset(
     edges instead), "pad" (the whole image on ``background``), "edge" (on its border pixels, repeated) or
     "stretch"; resize: the filter, "bicubic", "nearest", ...; background: a colour under transparent pixels
     and around padded images, as "black" or "#ff8000" (None: white, and the colour of each image's border
-    around it); class_folders: "auto" (labels if every image of a folder is in a class folder), "only" (images
-    in class folders alone are read) or "ignore"; root: where "mnist" is looked for and downloaded to (default:
-    LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that the data does not define itself.
-    A built-in name wins over a folder of that name (write ./mnist for the folder). InputError, one line, if
-    anything cannot be used.
+    around it); class_folders: "auto" (labels if every image of a folder is in a class folder), "only"
+    (images in class folders alone are read) or "ignore"; labels_from: "folder" (metadata, else class
+    folders), "name" (file names, as cat_001.png) or "none"; captions_from: "text" (files beside images),
+    "name" (else the words of file names) or "none"; root: where "mnist" is looked for and downloaded to
+    (default: LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that the data does not
+    define itself. A built-in name wins over a folder of that name (write ./mnist for the folder). InputError,
+    one line, if anything cannot be used.
     """
-    name, how = str(data), Fit(parse_size(size), channels, fit, class_folders, resize, background)
+    name, how = (
+        str(data),
+        Fit(parse_size(size), channels, fit, class_folders, resize, background, labels_from, captions_from),
+    )
     if isinstance(seed, bool) or not 0 <= seed < 2**64:
         raise InputError(f"`seed`: expected 0..2^64-1, found {seed}")
     if name in NAMED:
         parts = NAMED[name].read(ReadOptions(name, how, seed, root))
         note_unused_option(class_folders, parts.report)
+        note_unused_names(labels_from, captions_from, parts.report)
         return assemble(name, parts, how, seed=seed)
     path, reader = find_reader(name)
     if reader is None:
@@ -71,7 +79,7 @@ def assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
     """Split, resize, number the classes and turn into tensors."""
     with parts.report.explaining(name):
         whole = complete(parts, seed=seed)
-    splits = [_fitted(part, fit, parts.report) for part in whole]
+    splits = [_fitted(_annotated(part, fit), fit, parts.report) for part in whole]
     parts.report.used = sum(map(len, splits))
     shapes = [list(part.images.shape[1:]) for part in splits]
     if any(shape != shapes[0] for shape in shapes):
@@ -83,9 +91,15 @@ def assemble(name: str, parts: RawSplits, fit: Fit, *, seed: int) -> Dataset:
         splits = [replace(part, captions=part.captions or ("",) * len(part)) for part in splits]
     labels, classes = number_labels([part.labels for part in splits], source=name)
     train, val, test = map(_to_split, splits, labels)
-    classes = parts.classes or classes
+    classes = (parts.classes if fit.labels_from != "none" else None) or classes
     note_empty_classes(labels[0], classes, parts.report)
     return Dataset(name, train, val, test, classes, parts.report)
+
+
+def _annotated(part: RawSplit, fit: Fit) -> RawSplit:
+    """`part` without its labels or captions where `fit` says so."""
+    labels = None if fit.labels_from == "none" else part.labels
+    return replace(part, labels=labels, captions=None if fit.captions_from == "none" else part.captions)
 
 
 def _fitted(part: RawSplit, fit: Fit, report: ReadReport) -> RawSplit:
@@ -190,10 +204,10 @@ def _image_set(name: str, parts: RawSplits, split: str, fit: Fit) -> ImageSet:
         there = ", ".join(each for each in SPLITS if len(getattr(parts, each) or ()))
         raise InputError(f"{name}: expected a split {split}, found only {there}; `split` chooses")
     name = name if parts.unsplit else f"{name} {split}"
-    fitted, report = _fitted(part, fit, parts.report), parts.report
+    fitted, report = _fitted(_annotated(part, fit), fit, parts.report), parts.report
     report.used = report.used or len(part)
     (labels,), classes = number_labels([fitted.labels], source=name)
     found = _to_split(fitted, labels)
     paths = None if part.keys is None else tuple(posixpath.splitext(key)[0] for key in part.keys)
-    classes = parts.classes or classes or ()
+    classes = (parts.classes if fit.labels_from != "none" else None) or classes or ()
     return ImageSet(name, found.images, found.labels, classes, report, paths, found.captions)

@@ -11,7 +11,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from latentdiff.data.background import flatten_alpha
-from latentdiff.data.class_folders import note_unused_option
+from latentdiff.data.class_folders import note_unused_names, note_unused_option
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.resize import Fit
@@ -184,6 +184,7 @@ def read(path: Path, fit: Fit) -> RawSplits:
     """
     source, report, used = str(path), ReadReport(), set[str]()
     note_unused_option(fit.class_folders, report)
+    note_unused_names(fit.labels_from, fit.captions_from, report)
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())

@@ -30,6 +30,7 @@ _FILTERS = {
 }
 FILTERS = tuple(_FILTERS)
 CLASS_FOLDERS = ("auto", "only", "ignore")
+LABELS_FROM, CAPTIONS_FROM = ("folder", "name", "none"), ("text", "name", "none")
 MOST_CHANGED = 2.0  # an aspect ratio that changes by more is counted
 MAX_SIDE = 4096
 _THUMBNAIL = 128  # pixels of the shorter side that a window is chosen by
@@ -42,7 +43,8 @@ class Fit:
     size: (height, width) in pixels, channels: 1 or 3, None for the images' own; ``fit``: how another aspect
     ratio is brought to the size, of :data:`FITS`; ``resize``: the filter, of :data:`FILTERS`; ``background``:
     a colour as :func:`latentdiff.data.background.parse_color` takes it, None for white under transparent
-    pixels and the border's colour around padded images. InputError for other values.
+    pixels and the border's colour around padded images; ``class_folders``, ``labels_from`` and
+    ``captions_from`` as of :func:`latentdiff.data.load_dataset`. InputError for other values.
     """
 
     size: tuple[int, int] | None = None
@@ -51,6 +53,8 @@ class Fit:
     class_folders: str = "auto"
     resize: str = "bicubic"
     background: str | None = None
+    labels_from: str = "folder"
+    captions_from: str = "text"
 
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):
@@ -60,6 +64,8 @@ class Fit:
                 hint = " (these are values of `fit`)" if name == "resize" and found in FITS else ""
                 raise InputError(f"`{name}`: expected one of {', '.join(known)}, found {found!r}{hint}")
         parse_color(self.background)
+        if self.class_folders == "only" and self.labels_from != "folder":
+            raise InputError(f"`class_folders` only needs `labels_from` folder, found {self.labels_from}")
 
     @property
     def under(self) -> Color:
@@ -77,7 +83,13 @@ class Fit:
         return () if self.size is None else resize_effects(shape, self.size, self.fit)
 
 
-_CHOICES = {"fit": FITS, "resize": FILTERS, "class_folders": CLASS_FOLDERS}
+_CHOICES = {
+    "fit": FITS,
+    "resize": FILTERS,
+    "class_folders": CLASS_FOLDERS,
+    "labels_from": LABELS_FROM,
+    "captions_from": CAPTIONS_FROM,
+}
 
 
 @dataclass(frozen=True)

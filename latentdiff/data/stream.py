@@ -163,6 +163,8 @@ def stream_dataset(
     class_folders: str = "auto",
     resize: str = "bicubic",
     background: str | None = None,
+    labels_from: str = "folder",
+    captions_from: str = "text",
     seed: int = 0,
 ) -> StreamedData:
     """Index a folder of images or of tar shards (webdataset), or one shard, without decoding anything.
@@ -172,7 +174,8 @@ def stream_dataset(
     read or --size is missing.
     """
     path, reader = expanded(data), None if data in NAMED else find_reader(data)[1]
-    how = Fit(parse_size(size), channels or 3, fit, class_folders, resize, background)
+    shape = parse_size(size), channels or 3
+    how = Fit(*shape, fit, class_folders, resize, background, labels_from, captions_from)
     if how.size is None:
         raise InputError(f"{data}: tar shards and streamed images need one `size` for all, found none")
     if reader is None or not reader.streams:

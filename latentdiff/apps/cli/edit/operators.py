@@ -191,8 +191,8 @@ def _mask_from_file(path: Path, height: int, width: int, values: Values) -> Tens
         note(f"mask {path}: its pixels are white or transparent, transparent ones count as black")
     if values["fit"] == "smart" and pixels.shape[0] * width != pixels.shape[1] * height:
         raise InputError(
-            f"--mask {path}: --fit smart shows another part of each image, expected a mask of the shape of the"
-            f" model's images, {height}x{width}; --fit crop or pad treats image and mask alike"
+            f"--mask {path}: --fit smart shows another part of each image, expected a mask of the"
+            f" aspect ratio of {height}x{width}; --fit crop or pad treats image and mask alike"
         )
     if pixels.shape[:2] != (height, width):
         got = "x".join(map(str, pixels.shape[:2]))
