@@ -95,6 +95,13 @@ class DataOptions(Config):
         " none: no captions, whatever the data has",
         advanced=True,
     )
+    image_cache: str | None = setting(
+        None,
+        "folder where the decoded images of large folders are kept, or off (default: $LATENTDIFF_IMAGE_CACHE"
+        " or ~/.cache/latentdiff/images; `latentdiff datasets --cached` lists it)",
+        min_length=1,
+        advanced=True,
+    )
     flip: bool = setting(False, "mirror training images at random", advanced=True)
     random_shift: int = setting(
         0, "shift training images at random by up to this many pixels", ge=0, le=64, was="crop", advanced=True
@@ -102,7 +109,7 @@ class DataOptions(Config):
 
     def reading(self) -> dict[str, Any]:
         """The arguments of a reader of images: all of :class:`latentdiff.data.resize.Fit`."""
-        rest = {name: getattr(self, name) for name in ("channels", *FITTING, *LABELLING)}
+        rest = {name: getattr(self, name) for name in ("channels", *FITTING, *LABELLING, "image_cache")}
         return {"size": self.sides(), **rest}
 
     def sides(self) -> tuple[int, int] | None:

@@ -1,15 +1,13 @@
 """A folder of images: class and split subfolders, captions; odd files are converted or refused."""
 
 import posixpath
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latentdiff.data.background import WHITE, Color
 from latentdiff.data.captions import SIDECARS, Annotations, read_annotations
 from latentdiff.data.class_folders import (
     OPTION,
@@ -27,16 +25,14 @@ from latentdiff.data.decode import (
     FORMATS,
     HEAD_BYTES,
     SUFFIXES,
-    Decoded,
     FileLocation,
-    decode_file,
     format_of,
 )
 from latentdiff.data.file_names import captions_by_name, labels_by_name
-from latentdiff.data.npz import MAX_BYTES
+from latentdiff.data.folder_pixels import FolderPixels
 from latentdiff.data.raw import Listed, RawSplit, RawSplits, labels_of_all
-from latentdiff.data.read_report import ReadReport, named, total
-from latentdiff.data.resize import Fit, set_channels
+from latentdiff.data.read_report import ReadReport, named
+from latentdiff.data.resize import Fit
 from latentdiff.data.scan import Tree, shown, walk
 from latentdiff.errors import InputError
 
@@ -72,6 +68,11 @@ class Listing:
     has_splits: bool
     fit: Fit
     report: ReadReport
+
+    @property
+    def pixels(self) -> FolderPixels:
+        """What reads the images."""
+        return FolderPixels(self.root, self.paths, self.report)
 
     def splits(self, paths: Sequence[str]) -> tuple[str | None, ...] | None:
         """train, val or test of each; None where the folder defines none."""
@@ -255,64 +256,6 @@ def _packed(tree: Tree) -> str:
     return f"; {shown(packed[0])}: unpack it, tar shards are read without compression" if packed else ""
 
 
-def decoded(listing: Listing, under: Color = WHITE) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Paths and pixels of the images that can be decoded, in order, with a colour ``under`` transparent
-    pixels. InputError if most are refused.
-    """
-    report = listing.report
-    for path in listing.paths:
-        result = decode_file(listing.root / path, under)
-        if isinstance(result, Decoded):
-            report.used += 1
-            report.convert(path, result.conversions)
-            yield path, result.pixels
-        else:
-            report.refuse(path, result.reason)
-    refused = total(report.refused)
-    with report.explaining(str(listing.root)):
-        if refused > report.used:
-            name, reason = report.first_refused()
-            raise InputError(
-                f"expected mostly usable images, found {refused} of {refused + report.used} refused, "
-                f"the first {name}: {reason}"
-            )
-        if not report.used:
-            raise InputError("expected PNG, JPEG or WEBP images, found none that can be used")
-
-
-def _fitted(listing: Listing, fit: Fit) -> tuple[list[str], list[NDArray[np.uint8]]]:
-    """Paths and pixels of all usable images, resized; InputError if they do not fit into memory."""
-    paths, images, size = list[str](), list[NDArray[np.uint8]](), 0
-    for path, pixels in decoded(listing, fit.under):
-        listing.report.resize(path, fit.effects(pixels.shape))
-        images.append(fit.resized(pixels))
-        paths.append(path)
-        size += images[-1].nbytes
-        if size > MAX_BYTES:
-            raise InputError(
-                f"{listing.root}: expected at most {MAX_BYTES} bytes of pixels, found more; give a smaller"
-                " `size`"
-            )
-    return paths, images
-
-
-def _stacked(
-    root: Path, paths: Sequence[str], images: Sequence[NDArray[np.uint8]], channels: int | None
-) -> NDArray[np.uint8]:
-    """uint8 [N, H, W, C]; C is `channels`, else 1 if all images are grey, or 3. InputError: sizes differ."""
-    sizes = Counter(image.shape[:2] for image in images)
-    if len(sizes) > 1:
-        (common, count), (other, _) = sizes.most_common(2)
-        example = next(path for path, image in zip(paths, images, strict=True) if image.shape[:2] == other)
-        raise InputError(
-            f"{root}: expected images of one size, found {len(sizes)} sizes (height x width):"
-            f" {common[0]}x{common[1]} in {count} of {len(images)}, but {other[0]}x{other[1]} in"
-            f" {shown(example)}; give one `size`"
-        )
-    channels = channels or max(image.shape[2] for image in images)
-    return np.stack([set_channels(image, channels) for image in images])
-
-
 def _metadata_labels(
     root: Path, paths: Sequence[str], found: Annotations
 ) -> tuple[NDArray[np.int64] | None, tuple[str, ...] | None]:
@@ -344,9 +287,9 @@ def read(path: Path, fit: Fit) -> RawSplits:
     without --size, or annotations are wrong.
     """
     listing = list_folder(path, fit)
-    paths, images = _fitted(listing, fit)
+    paths, images = listing.pixels.read(fit)
     labels, classes, captions = listing.annotations(paths)
-    everything = RawSplit(_stacked(path, paths, images, fit.channels), labels, captions, tuple(paths))
+    everything = RawSplit(images, labels, captions, tuple(paths))
     found = RawSplits.by_name(everything, listing.splits(paths))
     return replace(found, classes=classes, report=listing.report)
 
@@ -356,5 +299,5 @@ def index(path: Path, fit: Fit) -> Listed:
     listing = list_folder(path, fit)
     labels, classes, captions = listing.annotations(listing.paths)
     places = [FileLocation(path / name, name) for name in listing.paths]
-    splits = listing.splits(listing.paths)
-    return Listed(places, listing.paths, splits, labels, classes, captions, listing.report)
+    splits, stored = listing.splits(listing.paths), listing.pixels.stored(fit)
+    return Listed(places, listing.paths, splits, labels, classes, captions, listing.report, stored)

@@ -15,6 +15,7 @@ from torch import Tensor
 from latentdiff.data.catalog import NAMED
 from latentdiff.data.class_folders import note_unused_names, note_unused_option
 from latentdiff.data.decode import RefusedImage, decode_file
+from latentdiff.data.progress import reported
 from latentdiff.data.raw import SPLITS, RawSplit, RawSplits, complete, note_empty_classes, number_labels
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import expected, find_reader
@@ -36,6 +37,7 @@ def load_dataset(
     background: str | None = None,
     labels_from: str = "folder",
     captions_from: str = "text",
+    image_cache: str | None = None,
     root: Path | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -47,18 +49,17 @@ def load_dataset(
     edges instead), "pad" (the whole image on ``background``), "edge" (on its border pixels, repeated) or
     "stretch"; resize: the filter, "bicubic", "nearest", ...; background: a colour under transparent pixels
     and around padded images, as "black" or "#ff8000" (None: white, and the colour of each image's border
-    around it); class_folders: "auto" (labels if every image of a folder is in a class folder), "only"
-    (images in class folders alone are read) or "ignore"; labels_from: "folder" (metadata, else class
-    folders), "name" (file names, as cat_001.png) or "none"; captions_from: "text" (files beside images),
-    "name" (else the words of file names) or "none"; root: where "mnist" is looked for and downloaded to
-    (default: LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that the data does not
-    define itself. A built-in name wins over a folder of that name (write ./mnist for the folder). InputError,
-    one line, if anything cannot be used.
+    around it); class_folders: "auto" (labels if every image of a folder is in a class folder), "only" (images
+    in class folders alone are read) or "ignore"; labels_from: "folder" (metadata, else class folders), "name"
+    (file names, as cat_001.png) or "none"; captions_from: "text" (files beside images), "name" (else the
+    words of file names) or "none"; image_cache: folder of decoded images of large folders, "off", or None for
+    the default (:func:`latentdiff.data.image_cache.open_cache`); root: where "mnist" is looked for and
+    downloaded to (default: LATENTDIFF_DATA, else ~/.cache/latentdiff/data); seed: of the splits that the data
+    does not define itself. A built-in name wins over a folder of that name (write ./mnist for the folder).
+    InputError, one line, if anything cannot be used.
     """
-    name, how = (
-        str(data),
-        Fit(parse_size(size), channels, fit, class_folders, resize, background, labels_from, captions_from),
-    )
+    shape, labels = (parse_size(size), channels), (labels_from, captions_from)
+    name, how = str(data), Fit(*shape, fit, class_folders, resize, background, *labels, image_cache)
     if isinstance(seed, bool) or not 0 <= seed < 2**64:
         raise InputError(f"`seed`: expected 0..2^64-1, found {seed}")
     if name in NAMED:
@@ -107,7 +108,7 @@ def _fitted(part: RawSplit, fit: Fit, report: ReadReport) -> RawSplit:
     images = part.images
     if fit.size is not None and images.shape[1:3] != fit.size:
         report.resize("", fit.effects(images.shape[1:3]), len(images))
-        images = np.stack([fit.resized(image) for image in images])
+        images = np.stack([fit.resized(image) for image in reported(images, "images")])
     if fit.channels is not None:
         images = set_channels(images, fit.channels)
     return replace(part, images=images)

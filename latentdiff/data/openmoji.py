@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from latentdiff.data.background import Color
 from latentdiff.data.catalog import OPENMOJI_FONT, OPENMOJI_PIP, find_openmoji
+from latentdiff.data.progress import reported
 from latentdiff.data.raw import RawSplit, RawSplits
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.resize import ReadOptions
@@ -107,7 +108,7 @@ def _drawn(folder: Path, emoji: list[CodePoints], side: int, background: Color) 
         # a glyph's width and height, in font sizes
         cell = ImageFont.truetype(path, 1000).getlength(texts[0]) / 1000
         font = ImageFont.truetype(path, side / cell)
-        for text in texts:
+        for text in reported(texts, "emoji"):
             picture = Image.new("RGB", (side, side), background)
             ImageDraw.Draw(picture).text((0, 0), text, font=font, embedded_color=True)
             yield picture

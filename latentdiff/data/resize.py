@@ -44,7 +44,8 @@ class Fit:
     ratio is brought to the size, of :data:`FITS`; ``resize``: the filter, of :data:`FILTERS`; ``background``:
     a colour as :func:`latentdiff.data.background.parse_color` takes it, None for white under transparent
     pixels and the border's colour around padded images; ``class_folders``, ``labels_from`` and
-    ``captions_from`` as of :func:`latentdiff.data.load_dataset`. InputError for other values.
+    ``captions_from`` as of :func:`latentdiff.data.load_dataset`; ``image_cache``: the folder of decoded
+    images, "off", or None for the default. InputError for other values.
     """
 
     size: tuple[int, int] | None = None
@@ -55,6 +56,7 @@ class Fit:
     background: str | None = None
     labels_from: str = "folder"
     captions_from: str = "text"
+    image_cache: str | None = None
 
     def __post_init__(self) -> None:
         if self.channels not in (None, 1, 3):

@@ -18,6 +18,7 @@ from torch import Tensor
 from latentdiff.data.catalog import NAMED
 from latentdiff.data.decode import FileLocation, RefusedImage
 from latentdiff.data.npz import MAX_BYTES
+from latentdiff.data.progress import reported
 from latentdiff.data.raw import Listed, RawSplit, note_empty_classes
 from latentdiff.data.read_report import ReadReport
 from latentdiff.data.readers import READERS, find_reader
@@ -28,6 +29,7 @@ from latentdiff.errors import InputError
 from latentdiff.files.paths import expanded
 
 THREADS = 8  # that decode, at most
+READ_AT_ONCE = 64  # images that are decoded together where all are read
 AHEAD = 4096  # prefetched images that are kept, at most
 
 
@@ -40,17 +42,25 @@ class LazyImages:
 
     Every image is brought to the size and the channels of ``fit``, which must name both (InputError). The
     ``report`` counts conversions as images are decoded, each once. Indexing raises Unreadable for an image
-    that cannot be read or decoded.
+    that cannot be read or decoded. ``decoded``: the pixels of images of that size, and the rows of these,
+    where they were decoded before.
     """
 
     dtype, ndim = torch.uint8, 4
 
-    def __init__(self, places: Sequence[FileLocation], fit: Fit, report: ReadReport | None = None) -> None:
+    def __init__(
+        self,
+        places: Sequence[FileLocation],
+        fit: Fit,
+        report: ReadReport | None = None,
+        decoded: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None,
+    ) -> None:
         if fit.size is None or fit.channels is None:
             raise InputError(
                 "images that are read as they are needed: expected `size` and `channels`, found none"
             )
         self._places, self._size, self._channels, self._fit = places, fit.size, fit.channels, fit
+        self._decoded = decoded
         self._pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1), thread_name_prefix="decode")
         self._ahead: dict[int, Future[NDArray[np.uint8]]] = {}
         self._lock = Lock()
@@ -92,6 +102,9 @@ class LazyImages:
 
     def _image(self, k: int) -> NDArray[np.uint8]:
         """Image k as uint8 [H, W, C]."""
+        if self._decoded is not None:
+            pixels, rows = self._decoded
+            return set_channels(pixels[rows[k]], self._channels)
         place, fit = self._places[k], self._fit
         found = place.decode(fit.under)
         if isinstance(found, RefusedImage):
@@ -128,7 +141,11 @@ class StreamedSplit:
             raise InputError(
                 f"{source}: expected at most {MAX_BYTES} bytes of pixels, found {size}; give a smaller `size`"
             )
-        return Split(self.images[:], self.labels, self.captions)
+        whole = torch.empty(self.images.shape, dtype=torch.uint8)
+        for k in reported(range(0, len(self), READ_AT_ONCE), "images", each=READ_AT_ONCE, total=len(self)):
+            rows = torch.arange(k, min(k + READ_AT_ONCE, len(self)))
+            whole[rows] = self.images[rows]
+        return Split(whole, self.labels, self.captions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +182,7 @@ def stream_dataset(
     background: str | None = None,
     labels_from: str = "folder",
     captions_from: str = "text",
+    image_cache: str | None = None,
     seed: int = 0,
 ) -> StreamedData:
     """Index a folder of images or of tar shards (webdataset), or one shard, without decoding anything.
@@ -175,7 +193,7 @@ def stream_dataset(
     """
     path, reader = expanded(data), None if data in NAMED else find_reader(data)[1]
     shape = parse_size(size), channels or 3
-    how = Fit(*shape, fit, class_folders, resize, background, labels_from, captions_from)
+    how = Fit(*shape, fit, class_folders, resize, background, labels_from, captions_from, image_cache)
     if how.size is None:
         raise InputError(f"{data}: tar shards and streamed images need one `size` for all, found none")
     if reader is None or not reader.streams:
@@ -186,7 +204,7 @@ def stream_dataset(
     report.used = len(listed.paths)
     with report.explaining(str(data)):
         parts = listed.split(seed=seed)
-    report.decoded = False
+    report.decoded = listed.pixels is not None
     note_empty_classes(parts[0].labels, classes, report)
     train, val, test = (_split(listed, part, how) for part in parts)
     report.used = sum(map(len, parts))
@@ -194,8 +212,9 @@ def stream_dataset(
 
 
 def _split(listed: Listed, part: RawSplit, fit: Fit) -> StreamedSplit:
+    decoded = None if listed.pixels is None else (listed.pixels, part.images.astype(np.int64))
     return StreamedSplit(
-        LazyImages([listed.places[k] for k in part.images], fit, listed.report),
+        LazyImages([listed.places[k] for k in part.images], fit, listed.report, decoded),
         None if part.labels is None else torch.from_numpy(part.labels),
         part.captions,
     )

@@ -23,7 +23,7 @@ RING[1:3, 1:3] = (255, 0, 0, 255)
 def test_the_options_are_those_of_the_reader() -> None:
     fields = DataOptions.model_fields
     assert get_args(fields["fit"].annotation) == FITS and get_args(fields["resize"].annotation) == FILTERS
-    read = {"size", "channels", *FITTING, *LABELLING}
+    read = {"size", "channels", *FITTING, *LABELLING, "image_cache"}
     assert set(DataOptions().reading()) == set(Fit.__dataclass_fields__) == read
     assert Fit(**DataOptions().reading()) == Fit()
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from latentdiff.data.brightness import Brightness
     from latentdiff.pipeline.checkpoint.folder import Checkpoint
 
-OTHERS = tuple(set(DataOptions.model_fields) - {*FITTING, *LABELLING})  # their values are the model's
+# Of the options of data: those that are the model's, or that --input stands for
+OTHERS = tuple(set(DataOptions.model_fields) - {*FITTING, *LABELLING, "image_cache"})
 DEGRADED = 0.35  # margin of brightness for degraded images: noise alone moves the mean by a fifth
 
 
@@ -58,7 +59,7 @@ def read_input(checkpoint: Checkpoint, shape: Sequence[int], values: dict[str, A
 
     source, root = values["source"], None
     settle_fit(checkpoint, values)
-    chosen = {name: values[name] for name in (*FITTING, *LABELLING)}
+    chosen = {name: values[name] for name in (*FITTING, *LABELLING, "image_cache")}
     if source is None:
         source = about(checkpoint.folder).get("images")
     if source is None:
