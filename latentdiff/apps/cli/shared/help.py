@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from latentdiff.apps.cli.shared.progress import note
+from latentdiff.apps.cli.shared.progress import ReadingBar, note
+from latentdiff.data.progress import observing
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -201,6 +202,15 @@ class Command(click.Command):
                         f"no such option {error.option_name}; did you mean {meant}?", ctx
                     ) from None
             raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; images that it reads one by one are shown on a terminal."""
+        bar = ReadingBar()
+        try:
+            with observing(bar.update):
+                return super().invoke(ctx)
+        finally:
+            bar.stop()
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own and both help options."""
