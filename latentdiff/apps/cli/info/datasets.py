@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 @cli_command(
     "datasets",
     "latentdiff datasets",
-    "latentdiff datasets photos/ --size 64",
     "latentdiff datasets photos/ --size 64 --fit pad --background black --preview photos.png",
     "latentdiff datasets --cached",
 )

@@ -29,6 +29,7 @@ EXPECTED = {  # what a text names that may be a path, by its option or argument
     **dict.fromkeys(("--data", "--data-colour", "--input", "--images", "--reference", "data"), IMAGES),
     **dict.fromkeys(("--runs", "--data-root"), "a folder"),
     **dict.fromkeys(("--feature-weights", "--perceptual-weights"), "a file"),
+    "--image-cache": "a folder or off",
     "--config": "a file or the name of a recipe",
     "--mask": "box, half, random or an image file",
     "--text-encoder": "own, minilm or a folder",
