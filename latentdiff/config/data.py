@@ -24,7 +24,7 @@ def _color(text: str) -> str:
     from PIL import ImageColor
 
     try:
-        found = ImageColor.getrgb(text.strip())
+        found: tuple[int, ...] = ImageColor.getrgb(text.strip())
     except ValueError:
         found = ()
     if len(found) != 3:

@@ -18,7 +18,7 @@ def parse_color(text: str | None) -> Color | None:
     if text is None:
         return None
     try:
-        found = ImageColor.getrgb(text.strip())
+        found: tuple[int, ...] = ImageColor.getrgb(text.strip())
     except (ValueError, AttributeError):
         found = ()
     if len(found) != 3:

@@ -200,7 +200,7 @@ def key_of(root: Path, paths: Sequence[str], options: Sequence[object]) -> str |
 
 
 def _checksum(facts: str, array: NDArray[np.uint8]) -> int:
-    return zlib.crc32(array, zlib.crc32(facts.encode()))
+    return zlib.crc32(array.data, zlib.crc32(facts.encode()))
 
 
 def _read(place: Path) -> tuple[NDArray[np.uint8], dict[str, Any]]:

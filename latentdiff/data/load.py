@@ -108,7 +108,7 @@ def _fitted(part: RawSplit, fit: Fit, report: ReadReport) -> RawSplit:
     images = part.images
     if fit.size is not None and images.shape[1:3] != fit.size:
         report.resize("", fit.effects(images.shape[1:3]), len(images))
-        images = np.stack([fit.resized(image) for image in reported(images, "images")])
+        images = np.stack([fit.resized(image) for image in reported(list(images), "images")])
     if fit.channels is not None:
         images = set_channels(images, fit.channels)
     return replace(part, images=images)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @cli_command(
     "datasets",
     "latentdiff datasets",
-    "latentdiff datasets photos/ --size 64 --fit pad --background black --preview photos.png",
+    "latentdiff datasets photos/ --size 64 --fit pad --preview photos.png",
     "latentdiff datasets --cached",
 )
 @click.argument("data", cls=Argument, required=False)
@@ -71,8 +71,9 @@ def command(
                 raise click.UsageError(f"{'-n' if name == 'n' else flag_of(name)} is for --preview FILE.png")
         from latentdiff.apps.cli.shared.outputs import settle
 
-        settle(values | {"data": data})
-        options = build(DataOptions, values | {"data": data})
+        values |= {"data": data}
+        settle(values)
+        options = build(DataOptions, values)
         return _describe(data, options, root, values["preview"], values["n"], as_json=as_json)
     for name in given(values):
         flag = "-n" if name == "n" else flag_of(name)
