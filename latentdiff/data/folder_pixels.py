@@ -56,6 +56,8 @@ class FolderPixels:
     def __init__(self, root: Path, paths: Sequence[str], report: ReadReport) -> None:
         self.root, self.paths, self.report = root, tuple(paths), report
         self.refused: list[tuple[int, str]] = []
+        self._cache: ImageCache | None = None
+        self._key: str | None = None  # of what is read, where it may be cached
 
     def decoded(self, under: Color = WHITE) -> Iterator[tuple[str, Pixels]]:
         """Paths and pixels of the images that can be decoded, in order, with a colour ``under`` transparent
@@ -122,7 +124,7 @@ class FolderPixels:
 
         ``whole``: None where some are refused.
         """
-        self._cache: ImageCache | None = open_cache(fit.image_cache)
+        self._cache = open_cache(fit.image_cache)
         self._key = None if self._cache is None else key_of(self.root, self.paths, options)
         if self._cache is None or self._key is None:
             return None
