@@ -33,7 +33,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Facts:
+class DecodedFacts:
     """What is stored beside pixels: the folder, and what was found as its images were decoded."""
 
     source: str
@@ -133,7 +133,7 @@ class FolderPixels:
             if found is None:
                 return None
             array, about = found
-            facts: Facts = checked(Facts, about, "the cached images", "what was found of them")
+            facts: DecodedFacts = checked(DecodedFacts, about, "the cached images", "what was found of them")
             if len(array) + len(facts.refused) != len(self.paths):
                 raise InputError(
                     f"the cached images are damaged (they are {len(array)} of {len(self.paths)})"
@@ -145,7 +145,7 @@ class FolderPixels:
             return None
         return None if whole and facts.refused else array
 
-    def _replay(self, facts: Facts, used: int) -> None:
+    def _replay(self, facts: DecodedFacts, used: int) -> None:
         """Enter into the report what was found as the images were decoded."""
         for k, reason in facts.refused:
             self._refuse(k, reason)
