@@ -134,7 +134,8 @@ class FolderPixels:
                 return None
             array, about = found
             facts: DecodedFacts = checked(DecodedFacts, about, "the cached images", "what was found of them")
-            if len(array) + len(facts.refused) != len(self.paths):
+            places = {k for k, _ in facts.refused}
+            if not places <= set(range(len(self.paths))) or len(array) + len(places) != len(self.paths):
                 raise InputError(
                     f"the cached images are damaged (they are {len(array)} of {len(self.paths)})"
                 )

@@ -181,7 +181,13 @@ def test_an_entry_of_other_facts_is_read_anew(photos: Path) -> None:
     (entry,) = open_cache().entries()  # type: ignore[union-attr]
     cache = ImageCache(entry.file.parent, 2**30)
     array, facts = cache.load(entry.file.stem) or (np.empty(0, np.uint8), {})
-    for wrong in ({"refused": []}, {"refused": [["x", 1]]}, {"converted": {"a": 3}}, {"source": 3}):
+    for wrong in (
+        {"refused": []},
+        {"refused": [["x", 1]]},
+        {"refused": [[99, "x"]]},
+        {"converted": {"a": 3}},
+        {"source": 3},
+    ):
         cache.save(entry.file.stem, array.copy(), facts | wrong)
         again = load_dataset(str(photos), size=8)
         assert torch.equal(again.train.images, plain.train.images)
